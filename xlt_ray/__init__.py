@@ -1,0 +1,3 @@
+"""xlt-ray: hyperparameter sweeps for zero-shot cross-lingual transfer."""
+
+__version__ = "0.1.0"

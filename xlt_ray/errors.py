@@ -1,0 +1,175 @@
+"""Every exception that xlt-ray raises on purpose.
+
+::
+
+    XltError
+      SpecError          a sweep file (or an override) is wrong          exit 2
+      DataError          a task, language, split or folder is wrong      exit 2
+        ForbiddenLabels  the zero-shot gate: labels that may not be read
+      ModelError         a model folder or name is wrong                 exit 2
+      LedgerError        the ledger cannot be opened or continued so     exit 2
+      ClusterError       more was asked than the cluster has             exit 2
+      StoreError         a stage in the store cannot be used
+        DamagedStage     a result that does not match its record
+        StageConflict    the same key and runtime, other bits
+        LeaseLost        somebody else makes this stage now
+      TrialFailure       one attempt at a trial failed                   exit 1
+
+A message reads *where: what is wrong; what would be right.* Ray carries
+exceptions between processes, so every one of them survives pickling with its
+fields (``__reduce__`` hands the constructor its own arguments back).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class XltError(Exception):
+    """Root of the tree; ``exit_code`` is what the command line ends with."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, **fields: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.fields = fields
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.message, self.fields))
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def _rebuild(kind: type[XltError], message: str, fields: dict[str, Any]) -> XltError:
+    error = kind.__new__(kind)
+    XltError.__init__(error, message, **fields)
+    return error
+
+
+class SpecError(XltError):
+    """A key of a sweep file is wrong: ``file``, ``line``, ``key``, ``problem``, ``remedy``."""
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        file: str = "",
+        line: int | None = None,
+        key: str = "",
+        remedy: str = "",
+    ) -> None:
+        place = file + (f":{line}" if file and line else "")
+        where = ": ".join(part for part in (place, key) if part)
+        message = f"{where}: {problem}" if where else problem
+        if remedy:
+            message += f"; {remedy}"
+        super().__init__(message, file=file, line=line, key=key, problem=problem, remedy=remedy)
+
+
+class SpecErrors(SpecError):
+    """Several problems found at once: ``problems`` is a tuple of :class:`SpecError`."""
+
+    def __init__(self, problems: Iterable[SpecError]) -> None:
+        found = tuple(problems)
+        XltError.__init__(self, "\n".join(str(one) for one in found), problems=found)
+
+
+class DataError(XltError):
+    """``problem`` with ``task``, ``language``, ``split`` as far as they are known."""
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        task: str = "",
+        language: str = "",
+        split: str = "",
+        remedy: str = "",
+    ) -> None:
+        where = "/".join(part for part in (task, language, split) if part)
+        message = f"{where}: {problem}" if where else problem
+        if remedy:
+            message += f"; {remedy}"
+        super().__init__(
+            message, problem=problem, task=task, language=language, split=split, remedy=remedy
+        )
+
+
+class ForbiddenLabels(DataError):
+    """A training or selecting stage asked for labels that zero-shot transfer may not see."""
+
+
+class ModelError(XltError):
+    """A model that cannot be found or read: ``model``, ``problem``, ``remedy``."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str, *, model: str, remedy: str = "") -> None:
+        message = f"{model}: {problem}" + (f"; {remedy}" if remedy else "")
+        super().__init__(message, problem=problem, model=model, remedy=remedy)
+
+
+class LedgerError(XltError):
+    """A ledger that cannot be opened, or not be continued with this sweep file."""
+
+    exit_code = 2
+
+
+class ClusterError(XltError):
+    """``asked`` resources that the cluster (``available``) can never give."""
+
+    exit_code = 2
+
+
+class StoreError(XltError):
+    """A stage in the store cannot be used: ``key`` and ``place``."""
+
+    def __init__(self, problem: str, *, key: str, place: str = "") -> None:
+        where = f"stage {key[:10]}" + (f" ({place})" if place else "")
+        super().__init__(f"{where}: {problem}", problem=problem, key=key, place=place)
+
+
+class DamagedStage(StoreError):
+    """A committed result whose files do not match its record."""
+
+
+class StageConflict(StoreError):
+    """Two results for one key under equal numeric runtime whose bits differ."""
+
+
+class LeaseLost(StoreError):
+    """The lease passed to somebody else; its former holder must not commit."""
+
+
+class TrialFailure(XltError):
+    """One attempt at a trial failed: ``cause`` (one word), ``attempt``, ``advice``."""
+
+    def __init__(self, problem: str, *, cause: str, attempt: int = 1, advice: str = "") -> None:
+        message = f"{cause}: {problem}" + (f"; {advice}" if advice else "")
+        super().__init__(message, problem=problem, cause=cause, attempt=attempt, advice=advice)
+
+
+def nearest(name: str, known: Iterable[str], *, limit: int = 20) -> str:
+    """What to say of an unknown ``name``: a close match, else what there is.
+
+    >>> nearest("learning_rte", ["learning_rate", "epochs"])
+    'did you mean learning_rate?'
+    >>> nearest("zzz", ["b", "a"])
+    'there is: a, b'
+    """
+    choices = sorted(known)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]}?"
+    shown = ", ".join(choices[:limit]) + (", ..." if len(choices) > limit else "")
+    return f"there is: {shown}" if choices else "there is none"

@@ -1,0 +1,59 @@
+"""The home: every path and URL under ``XLT_HOME`` is a property here, joined nowhere else."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT = "xlt-home"
+
+
+@dataclass(frozen=True)
+class Home:
+    """A folder (on a cluster: a shared one) that keeps everything a sweep leaves behind."""
+
+    root: Path
+
+    @classmethod
+    def from_environment(cls) -> Home:
+        return cls(Path(os.environ.get("XLT_HOME") or DEFAULT).absolute())
+
+    @property
+    def ledgers(self) -> Path:
+        return self.root / "ledger"
+
+    def ledger_journal(self, name: str) -> Path:
+        return self.ledgers / f"{name}.journal"
+
+    def ledger_url(self, name: str) -> Path:
+        """A file that names the storage URL of a ledger which lies outside the home."""
+        return self.ledgers / f"{name}.url"
+
+    @property
+    def stages(self) -> str:
+        return str(self.root)
+
+    @property
+    def cache(self) -> Path:
+        """Tokenised data; may be deleted at any time."""
+        return self.root / "cache"
+
+    @property
+    def tracking_uri(self) -> str:
+        return f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "mlflow" / "artifacts"
+
+    def reports(self, name: str) -> Path:
+        return self.root / "reports" / name
+
+    def sweeps(self) -> list[str]:
+        """Names of the sweeps that have a ledger here, sorted."""
+        if not self.ledgers.is_dir():
+            return []
+        return sorted(
+            {path.stem for pattern in ("*.journal", "*.url") for path in self.ledgers.glob(pattern)}
+        )

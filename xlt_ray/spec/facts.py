@@ -1,0 +1,62 @@
+"""What the identity of stages depends on outside the sweep file, resolved once per sweep.
+
+Model depth and weights, and the size and fingerprint of every piece of data. Values only:
+:mod:`xlt_ray.sweep.facts` asks the data and modeling rooms and builds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+TaskKind = Literal["tag", "pair"]
+Split = Literal["train", "dev", "test"]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """``weights`` is the digest of configuration, weights and tokenizer."""
+
+    name: str
+    num_layers: int
+    hidden_size: int
+    max_positions: int
+    weights: str
+
+    def bounds(self) -> dict[str, int]:
+        """The names that a distribution's bounds may use."""
+        return {"num_layers": self.num_layers, "hidden_size": self.hidden_size}
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """``digest`` covers texts and labels of one split in one language."""
+
+    num_examples: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """One task as a data source has it; ``splits`` is keyed by (language, split)."""
+
+    name: str
+    kind: TaskKind
+    version: int
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...]
+    splits: Mapping[tuple[str, Split], SplitFacts]
+
+    def languages(self, split: Split) -> tuple[str, ...]:
+        return tuple(sorted(language for language, name in self.splits if name == split))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """``parallel`` and ``lexicon`` map a language to the digest of its text or word list."""
+
+    models: Mapping[str, ModelFacts]
+    tasks: Mapping[str, TaskFacts]
+    parallel: Mapping[str, str] = field(default_factory=dict)
+    lexicon: Mapping[str, str] = field(default_factory=dict)

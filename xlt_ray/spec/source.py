@@ -1,0 +1,215 @@
+"""A sweep file as text: strict YAML that remembers where every key stands.
+
+YAML 1.2 scalars over PyYAML's safe parser, because YAML 1.1 reads the language code
+``no`` as False and ``1e-5`` as a string. Repeated keys are refused. The dotted path of
+every node is kept with its line, so that a later complaint can point at it; overrides
+(``KEY=VALUE``) are applied here and carry ``command line`` as their place.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from xlt_ray.errors import SpecError
+
+_NULL = re.compile(r"^(~|null|Null|NULL|)$")
+_BOOL = re.compile(r"^(true|True|TRUE|false|False|FALSE)$")
+_INT = re.compile(r"^[-+]?[0-9]+$")
+_FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+_NOT_FINITE = re.compile(r"^([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a key stands: a file and a line, or the command line."""
+
+    file: str
+    line: int | None = None
+
+
+@dataclass(frozen=True)
+class Document:
+    """The plain tree of a sweep file with the place of every dotted path."""
+
+    file: str
+    tree: dict[str, Any]
+    places: Mapping[str, Place]
+
+    def place(self, key: str) -> Place:
+        """Place of ``key``, or of the nearest enclosing key that the file has."""
+        path = key
+        while path:
+            if path in self.places:
+                return self.places[path]
+            path = path.rpartition(".")[0]
+        return Place(self.file, None)
+
+    def error(self, problem: str, *, key: str, remedy: str = "") -> SpecError:
+        """A complaint about ``key`` that names file and line."""
+        place = self.place(key)
+        return SpecError(problem, file=place.file, line=place.line, key=key, remedy=remedy)
+
+
+def read_document(path: str | Path, overrides: Iterable[str] = ()) -> Document:
+    """Read a sweep file and apply ``KEY=VALUE`` overrides.
+
+    Raises:
+        SpecError: no such file, not YAML, a repeated key, or an override that is not
+            ``KEY=VALUE`` or that leads through something which has no keys.
+    """
+    file = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecError("no such sweep file", file=file, remedy=_sweeps_near(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"cannot be read ({error})", file=file) from None
+    return parse_document(text, file, overrides)
+
+
+def parse_document(text: str, file: str, overrides: Iterable[str] = ()) -> Document:
+    """As :func:`read_document`, from text.
+
+    >>> parse_document("langs: [en, no]\\nrate: 1e-5", "x.yaml").tree
+    {'langs': ['en', 'no'], 'rate': 1e-05}
+    """
+    places: dict[str, Place] = {}
+    tree = _parse(text, file, places)
+    if not isinstance(tree, dict):
+        raise SpecError("is not a mapping of keys", file=file, line=1, remedy="begin with `name:`")
+    for override in overrides:
+        _apply(override, tree, places)
+    return Document(file, tree, places)
+
+
+def _parse(text: str, file: str, places: dict[str, Place]) -> Any:
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise SpecError(
+            f"is not valid YAML ({error.problem})", file=file, line=mark.line + 1 if mark else None
+        ) from None
+    except yaml.YAMLError as error:
+        raise SpecError(f"is not valid YAML ({error})", file=file) from None
+    finally:
+        loader.dispose()
+    return None if node is None else _build(node, "", file, places, ())
+
+
+def _build(
+    node: yaml.Node, path: str, file: str, places: dict[str, Place], above: tuple[yaml.Node, ...]
+) -> Any:
+    line = node.start_mark.line + 1
+    if node in above:
+        raise SpecError("an anchor contains itself", file=file, line=line, key=path)
+    if path and path not in places:
+        places[path] = Place(file, line)
+    if isinstance(node, yaml.ScalarNode):
+        return _scalar(node, path, file)
+    if isinstance(node, yaml.SequenceNode):
+        return [
+            _build(item, f"{path}.{index}", file, places, (*above, node))
+            for index, item in enumerate(node.value)
+        ]
+    built: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key_line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise SpecError("a key must be plain text", file=file, line=key_line, key=path)
+        key = key_node.value
+        below = f"{path}.{key}" if path else key
+        if key in built:
+            first = places[below].line
+            raise SpecError(
+                f"this key stands here and on line {first}",
+                file=file,
+                line=key_line,
+                key=below,
+                remedy="keep one of them",
+            )
+        places[below] = Place(file, key_line)
+        built[key] = _build(value_node, below, file, places, (*above, node))
+    return built
+
+
+def _scalar(node: yaml.ScalarNode, path: str, file: str) -> Any:
+    text = node.value
+    if node.style is not None:
+        return text
+    if not node.tag.startswith("tag:yaml.org,2002:"):
+        raise SpecError(
+            f"the tag {node.tag} is not allowed",
+            file=file,
+            line=node.start_mark.line + 1,
+            key=path,
+            remedy="write a plain value",
+        )
+    return plain_value(text)
+
+
+def plain_value(text: str) -> Any:
+    """The value of an unquoted YAML 1.2 scalar.
+
+    >>> [plain_value(text) for text in ("no", "010", "1:30", "1e-5", "~", "true")]
+    ['no', 10, '1:30', 1e-05, None, True]
+    """
+    if _NULL.match(text):
+        return None
+    if _BOOL.match(text):
+        return text.lower() == "true"
+    if _INT.match(text):
+        return int(text)
+    if _FLOAT.match(text):
+        return float(text)
+    if _NOT_FINITE.match(text):
+        return math.nan if "n" in text.lower()[1:2] else float(text.replace(".", ""))
+    return text
+
+
+def _apply(override: str, tree: dict[str, Any], places: dict[str, Place]) -> None:
+    key, equals, text = override.partition("=")
+    key = key.strip()
+    if not equals or not key:
+        raise SpecError(
+            f"{override!r} is not an override",
+            file="command line",
+            remedy="write KEY=VALUE, for example search.trials=3",
+        )
+    value_places: dict[str, Place] = {}
+    value = _parse(text, "command line", value_places)
+    node: Any = tree
+    *parents, last = key.split(".")
+    for depth, part in enumerate(parents):
+        below = node.get(part)
+        if below is None:
+            below = node[part] = {}
+            places[".".join(parents[: depth + 1])] = Place("command line")
+        if not isinstance(below, dict):
+            raise SpecError(
+                f"{'.'.join(parents[: depth + 1])} is {below!r} and has no key {key!r}",
+                file="command line",
+                key=key,
+                remedy="override the whole of it, for example KEY='{a: 1}'",
+            )
+        node = below
+    node[last] = value
+    for path in [path for path in places if path == key or path.startswith(key + ".")]:
+        del places[path]
+    places[key] = Place("command line")
+    for path in value_places:
+        places[f"{key}.{path}"] = Place("command line")
+
+
+def _sweeps_near(path: str | Path) -> str:
+    folder = Path(path).parent
+    found = sorted(str(file) for file in folder.glob("*.yaml")) if folder.is_dir() else []
+    return "there is: " + ", ".join(found[:20]) if found else "check the path"

@@ -1,0 +1,235 @@
+"""A whole sweep: the searchable trial beside everything that decides how it is searched.
+
+:func:`load_sweep` reads and checks the form of a file; what needs facts about models and data
+is checked in :mod:`xlt_ray.spec.check`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from xlt_ray.errors import SpecError, SpecErrors
+from xlt_ray.spec.complaints import complaints
+from xlt_ray.spec.methods import Knobs
+from xlt_ray.spec.source import Document, read_document
+from xlt_ray.spec.space import (
+    Assignment,
+    ModelBounds,
+    Space,
+    draw,
+    known_values,
+    plain_tree,
+    probes,
+    split_space,
+)
+from xlt_ray.spec.trial import Precision, TrialSpec
+
+SEARCHABLE = ("data", "model", "align", "intermediate", "target", "evaluate")
+
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")
+
+
+def _safe_name(value: Any) -> Any:
+    if isinstance(value, str) and not _NAME.match(value):
+        raise ValueError("a name has letters, digits, '-', '_' and '.', at most 80 of them")
+    return value
+
+
+def _dev_only(value: Any) -> Any:
+    if value == "test":
+        raise ValueError("an objective that reads test scores selects on the test set; use dev")
+    return value
+
+
+class Objective(Knobs):
+    """The number that the search maximises (or minimises)."""
+
+    metric: str = "accuracy"
+    """A metric of the target task."""
+    split: Annotated[Literal["dev"], BeforeValidator(_dev_only)] = "dev"
+    languages: Literal["source", "target", "all"] | tuple[str, ...] = "source"
+    """Languages it is averaged over; anything but ``source`` is *oracle selection*."""
+    mode: Literal["max", "min"] = "max"
+
+
+class Search(Knobs):
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """tpe: multivariate, grouped, with constant liar (arXiv 2304.11127)."""
+    trials: int = Field(ge=1)
+    """Configurations to try; a grid ends earlier when it is complete."""
+    seeds: int = Field(default=1, ge=1)
+    """Trials of each configuration, alike but for their seed."""
+    seed: int = 0
+    """Of the sampler and of the first repeat; repeat r trains with seed + r."""
+    concurrent: int | None = Field(default=None, ge=1)
+    """Trials at a time; as many as the cluster has room for where it is left out."""
+    first: tuple[dict[str, Any], ...] = ()
+    """Points to try before the sampler: dotted paths with their values."""
+    retries: int = Field(default=2, ge=0)
+    """Further attempts at a trial whose process or node was lost."""
+
+
+class AshaStop(Knobs):
+    """Asynchronous successive halving (arXiv 1810.05934) on examples seen in the target stage."""
+
+    method: Literal["asha"]
+    grace_examples: int = Field(ge=1)
+    """Examples that every trial may see before it can be stopped: the lowest rung."""
+    reduction: int = Field(default=3, ge=2)
+    """Of the trials that reach a rung, one in so many goes on."""
+
+
+class Resources(Knobs):
+    """What one trial occupies."""
+
+    workers: int = Field(default=1, ge=1)
+    """Data-parallel processes."""
+    cpus_per_worker: int = Field(default=1, ge=1)
+    gpus_per_worker: int = Field(default=0, ge=0, le=1)
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """DeepSpeed ZeRO stage (arXiv 1910.02054)."""
+    precision: Precision = "fp32"
+    micro_batch: int | None = Field(default=None, ge=1)
+    """Sequences per worker and pass; the rest of a batch is accumulated."""
+
+
+class Budget(Knobs):
+    gpu_hours: float | None = Field(default=None, gt=0)
+    """No further trial starts once the trials so far took this many GPU-hours."""
+    hours: float | None = Field(default=None, gt=0)
+    """No further trial starts this many hours after the first one started."""
+
+
+class Progress(Knobs):
+    every: float = Field(default=60.0, gt=0)
+    """Seconds of training that a killed trial loses at most (it also saves at evaluations)."""
+
+
+class Places(Knobs):
+    """Where things are kept, when not in the home."""
+
+    ledger: str | None = None
+    """Optuna storage URL, for example postgresql://...; a journal file in the home if left out."""
+    store: str | None = None
+    """Folder or fsspec URL of the stage store."""
+    tracking: str | None = None
+    """MLflow tracking URI; SQLite in the home if left out."""
+
+
+class Settings(Knobs):
+    """The part of a sweep file that is not searched over."""
+
+    name: Annotated[str, BeforeValidator(_safe_name)]
+    objective: Objective = Objective()
+    search: Search
+    early_stop: AshaStop | None = None
+    resources: Resources = Resources()
+    budget: Budget = Budget()
+    progress: Progress = Progress()
+    places: Places = Places()
+
+
+@dataclass(frozen=True)
+class SweepSpec:
+    """A sweep as read: typed settings, the space of its trials, the document for complaints."""
+
+    settings: Settings
+    space: Space
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def document(self) -> Document:
+        return self.space.document
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether the objective reads target-language labels."""
+        return self.settings.objective.languages != "source"
+
+    def trial(self, tree: Mapping[str, Any]) -> TrialSpec:
+        """The concrete trial of one drawn tree.
+
+        Raises:
+            SpecErrors: the tree is not a valid trial.
+        """
+        filled = {**tree, "precision": self.settings.resources.precision}
+        if self.is_oracle and isinstance(filled.get("evaluate", {}), Mapping):
+            filled["evaluate"] = {"dev": "all", **filled.get("evaluate", {})}
+        try:
+            return TrialSpec.model_validate(filled)
+        except ValidationError as error:
+            raise SpecErrors(complaints(error, TrialSpec, self.document)) from None
+
+    def trial_of(
+        self, assignment: Assignment, model_bounds: ModelBounds | None = None
+    ) -> TrialSpec:
+        """The concrete trial of an assignment."""
+        tree, _ = draw(self.space, lambda knob: assignment[knob.path], model_bounds)
+        return self.trial(tree)
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole sweep as plain JSON: what is kept beside the ledger."""
+        return {**self.settings.model_dump(mode="json"), "space": plain_tree(self.space)}
+
+
+def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> SweepSpec:
+    """Read a sweep file, apply ``KEY=VALUE`` overrides, and check its form.
+
+    Every value of every distribution, and every pair of them, is tried in a concrete trial
+    as far as that is possible without knowing the models.
+
+    Raises:
+        SpecErrors: with all problems found.
+    """
+    return sweep_of(read_document(path, overrides))
+
+
+def sweep_of(document: Document) -> SweepSpec:
+    """As :func:`load_sweep`, from a parsed document."""
+    tree = dict(document.tree)
+    problems: list[SpecError] = []
+    fixed = {key: value for key, value in tree.items() if key not in SEARCHABLE}
+    settings: Settings | None = None
+    try:
+        space = split_space(document, SEARCHABLE)
+    except SpecError as error:
+        raise SpecErrors([error]) from None
+    try:
+        settings = Settings.model_validate(fixed)
+    except ValidationError as error:
+        problems += complaints(error, Settings, document, also=SEARCHABLE)
+    if settings is None:
+        settings = Settings(name="unnamed", search=Search(trials=1))
+    sweep = SweepSpec(settings, space)
+    for point in settings.search.first:
+        fault = known_values(space, point)
+        if fault is not None:
+            problems.append(fault)
+    problems += form_problems(sweep)
+    if problems:
+        raise SpecErrors(dict.fromkeys(problems))
+    return sweep
+
+
+def form_problems(sweep: SweepSpec) -> list[SpecError]:
+    """Validate every probe of the space; bounds that name model facts take a deep model."""
+    found: dict[str, SpecError] = {}
+    deep = {"num_layers": 10**6, "hidden_size": 10**6}
+    try:
+        for tree, _ in probes(sweep.space, lambda _: deep):
+            try:
+                sweep.trial(tree)
+            except SpecErrors as errors:
+                found.update({str(one): one for one in errors.problems})
+    except SpecError as error:
+        found[str(error)] = error
+    return list(found.values())

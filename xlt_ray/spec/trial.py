@@ -1,0 +1,126 @@
+"""One trial, concrete: no distributions in it, every default filled in.
+
+A sweep file is split into a tree of fixed values and distributions first
+(:mod:`xlt_ray.spec.space`); each assignment of the distributions gives one
+:class:`TrialSpec`. Its dotted paths (``target.fusion.layer``) are the one spelling
+of a knob in files, overrides, Optuna, MLflow and tables.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from xlt_ray.spec.methods import (
+    ALIGNMENTS,
+    FUSIONS,
+    Alignment,
+    Knobs,
+    NoFusion,
+    SeedScope,
+    Training,
+)
+
+if TYPE_CHECKING:
+    Align = Alignment
+    Fusion = Knobs
+else:
+    Align = Annotated[tuple(entry.knobs for entry in ALIGNMENTS), Field(discriminator="objective")]
+    Fusion = Annotated[tuple(entry.knobs for entry in FUSIONS), Field(discriminator="method")]
+
+Precision = Literal["fp32", "bf16"]
+Size = Literal["all"] | Annotated[int, Field(ge=1)]
+
+
+class ToyData(Knobs):
+    """A generated language family: no download, the same on every machine."""
+
+    source: Literal["toy"]
+    seed: int = 0
+    """Which world is generated."""
+
+
+class FilesData(Knobs):
+    """A folder with one folder a task and files ``{language}.{split}.{format}``."""
+
+    source: Literal["files"]
+    root: str
+    """The folder that holds the task folders."""
+
+
+Data = Annotated[ToyData | FilesData, Field(discriminator="source")]
+
+
+class Model(Knobs):
+    """The encoder that a trial starts from; a bare name is short for ``{name: ...}``."""
+
+    name: str
+    """Hugging Face id, local folder, or toy preset (``toy:LAYERSxWIDTH``)."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model; only for models you trust."""
+
+
+class Intermediate(Training):
+    """Supervised training on another task before the target task; the encoder is carried over."""
+
+    task: str
+    source_language: str | None = None
+    """Language of the training data; the target's source language where it is left out."""
+    size: Size = "all"
+    """Training examples: the first n of one fixed shuffle, so that sizes are nested."""
+    epochs: int = Field(default=1, ge=1)
+    seed: SeedScope = "shared"
+    """Whether repeats of a configuration share this stage or train their own."""
+
+
+class Hybrid(Knobs):
+    """Cross-lingual batches mixed into training (after arXiv 2408.10536, section 3)."""
+
+    ratio: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Probability that a batch is cross-lingual instead of in the source language alone."""
+    languages: Literal["all"] | tuple[str, ...] = "all"
+    """Languages that cross-lingual batches draw from, besides the source language."""
+
+
+class Target(Training):
+    """Training on the target task in the source language."""
+
+    task: str
+    source_language: str = "en"
+    size: Size = "all"
+    """Training examples: the first n of one fixed shuffle, so that sizes are nested."""
+    epochs: int = Field(default=3, ge=1)
+    fusion: Fusion = NoFusion()
+    hybrid: Hybrid = Hybrid()
+    evaluations: int = Field(default=4, ge=1)
+    """How often the source-language dev set is scored, evenly over the training."""
+
+
+class Evaluate(Knobs):
+    """Zero-shot evaluation of the final weights."""
+
+    languages: Literal["all"] | tuple[str, ...] = "all"
+    """Languages to score; ``all`` that have a test set."""
+    dev: Literal["source", "all"] = "source"
+    """Languages whose dev set is scored besides the test set; ``all`` is oracle information."""
+    examples: Size = "all"
+    """At most so many examples of each language and split, the first ones."""
+
+
+class TrialSpec(Knobs):
+    """Everything that decides what one trial computes, but its seed."""
+
+    data: Data
+    model: Model
+    align: Align | None = None
+    intermediate: Intermediate | None = None
+    target: Target
+    evaluate: Evaluate = Evaluate()
+    precision: Precision = "fp32"
+    """Of the training arithmetic: bf16 keeps fp32 master weights."""
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value

@@ -1,0 +1,1 @@
+"""What is to be made and where it is kept: stages, keys, paths, store, leases. No torch."""

@@ -1,0 +1,74 @@
+"""Canonical JSON of declared fields: equal values give equal text on every machine.
+
+Takes bool, int, finite float (by ``repr``), str, None, sequences, sets (sorted) and
+string-keyed mappings; anything else is refused with its dotted path, so that nothing gets
+into a key by its memory address or its pickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+def canonical(value: Any, path: str = "") -> Json:
+    """The plain value that is hashed.
+
+    Raises:
+        TypeError: a type that has no canonical form, with its dotted path.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise TypeError(f"{path or 'value'}: {value!r} is not a finite number")
+        return float(value)
+    if isinstance(value, Mapping):
+        strange = [key for key in value if not isinstance(key, str)]
+        if strange:
+            raise TypeError(f"{path or 'value'}: the key {strange[0]!r} is not text")
+        return {key: canonical(value[key], f"{path}.{key}".lstrip(".")) for key in sorted(value)}
+    if isinstance(value, AbstractSet):
+        return [canonical(item, path) for item in sorted(value)]
+    if isinstance(value, list | tuple):
+        return [canonical(item, f"{path}.{index}") for index, item in enumerate(value)]
+    raise TypeError(f"{path or 'value'}: {type(value).__name__} has no canonical form")
+
+
+def canonical_text(value: Any) -> str:
+    """One line of JSON, keys sorted, no spaces.
+
+    >>> canonical_text({"b": 1.0, "a": (True, None)})
+    '{"a":[true,null],"b":1.0}'
+    """
+    return json.dumps(
+        canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical text, 64 hex digits."""
+    return hashlib.sha256(canonical_text(value).encode()).hexdigest()
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[tuple[str, Json, Json]]:
+    """Dotted paths at which two canonical values differ, with both values.
+
+    >>> differences({"a": {"b": 1}}, {"a": {"b": 2}})
+    [('a.b', 1, 2)]
+    """
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return [
+            found
+            for key in sorted({*one, *other})
+            for found in differences(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))
+        ]
+    return [] if one == other else [(path, one, other)]

@@ -1,0 +1,196 @@
+"""Who is doing something now: a small file with owner, token and expiry, kept alive by a thread.
+
+A lease is *alive* while it has not expired and its holder is not known to be dead; a holder on
+this very machine is known to be dead as soon as its process is gone, so nobody waits for an
+expiry after ``kill -9``. The token is compared before anything is committed: a holder that lost
+its lease cannot commit. No user is ever asked to delete a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from xlt_ray.errors import LeaseLost
+from xlt_ray.stages.storage import Storage
+
+TTL = 60.0
+"""Seconds after which a silent holder on another machine counts as dead."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """One process on one machine, and one moment of holding."""
+
+    machine: str
+    pid: int
+    started: float
+    token: str
+    expires: float
+    purpose: str = ""
+
+    @property
+    def is_alive(self) -> bool:
+        if self.machine == _machine() and not _is_running(self.pid, self.started):
+            return False
+        return time.time() < self.expires
+
+    def __str__(self) -> str:
+        host = self.machine.partition("/")[0]
+        return f"process {self.pid} on {host}" + (f" ({self.purpose})" if self.purpose else "")
+
+
+class Lease:
+    """A held lease; ``release`` or leaving ``with`` gives it back."""
+
+    def __init__(self, storage: Storage, path: str, holder: Holder, ttl: float) -> None:
+        self._storage = storage
+        self._path = path
+        self._holder = holder
+        self._ttl = ttl
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name=f"lease {path}")
+        self._thread.start()
+
+    @property
+    def token(self) -> str:
+        return self._holder.token
+
+    def check(self) -> None:
+        """Raises LeaseLost unless this lease is still the one in the storage."""
+        if not self._is_mine():
+            raise LeaseLost("its lease passed to somebody else", key=_key(self._path))
+
+    def release(self) -> None:
+        if self._ended.is_set():
+            return
+        self._ended.set()
+        self._thread.join()
+        if self._is_mine():
+            self._storage.remove(self._path)
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _is_mine(self) -> bool:
+        # A contender that takes a stale lease over moves the file for an instant.
+        for _ in range(3):
+            found = find_holder(self._storage, self._path)
+            if found is not None:
+                return found.token == self._holder.token
+            time.sleep(0.05)
+        return False
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self._ttl / 4):
+            if not self._is_mine():
+                return
+            renewed = {**asdict(self._holder), "expires": time.time() + self._ttl}
+            # A full or absent disk must not end the thread: the next beat tries again.
+            with contextlib.suppress(OSError):
+                self._storage.write(self._path, json.dumps(renewed).encode())
+
+
+def find_holder(storage: Storage, path: str) -> Holder | None:
+    """Who holds the lease at ``path``, alive or not; None where nobody does."""
+    try:
+        return Holder(**json.loads(storage.read(path)))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        # A torn file: nobody can prove that it is his.
+        return Holder(machine="", pid=0, started=0.0, token="", expires=0.0)
+
+
+def try_acquire(
+    storage: Storage, path: str, *, purpose: str = "", ttl: float = TTL
+) -> Lease | Holder:
+    """The lease, or the living holder who has it."""
+    pid = os.getpid()
+    mine = Holder(
+        machine=_machine(),
+        pid=pid,
+        started=_started(pid),
+        token=uuid.uuid4().hex,
+        expires=time.time() + ttl,
+        purpose=purpose,
+    )
+    content = json.dumps(asdict(mine)).encode()
+    while True:
+        if storage.create(path, content):
+            # Object stores may let two writers through: the one that is read back has it.
+            found = find_holder(storage, path)
+            if found is not None and found.token == mine.token:
+                return Lease(storage, path, mine, ttl)
+            continue
+        found = find_holder(storage, path)
+        if found is None:
+            continue
+        if found.is_alive:
+            return found
+        _clear(storage, path, found)
+
+
+@contextlib.contextmanager
+def waiting_for(storage: Storage, path: str, *, poll: float = 0.1) -> Iterator[Lease]:
+    """Hold the lease, waiting for as long as a living holder has it."""
+    while isinstance(lease := try_acquire(storage, path), Holder):
+        time.sleep(poll)
+    with lease:
+        yield lease
+
+
+def _clear(storage: Storage, path: str, dead: Holder) -> None:
+    """Remove a dead holder's lease, unless somebody did so in between."""
+    aside = f"{path}.stale-{uuid.uuid4().hex[:8]}"
+    try:
+        storage.move(path, aside)
+    except FileNotFoundError:
+        return
+    moved = find_holder(storage, aside)
+    if moved is not None and moved.token != dead.token:
+        storage.create(path, storage.read(aside))
+    storage.remove(aside)
+
+
+def _key(path: str) -> str:
+    return path.rpartition("/")[2].removesuffix(".json")
+
+
+@cache
+def _machine() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    boot_id = boot.read_text().strip() if boot.exists() else str(psutil.boot_time())
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    return f"{socket.gethostname()}/{boot_id}/{namespace}"
+
+
+def _started(pid: int) -> float:
+    return float(psutil.Process(pid).create_time())
+
+
+def _is_running(pid: int, started: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return (
+            abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+        )
+    except psutil.NoSuchProcess:
+        return False

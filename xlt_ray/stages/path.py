@@ -1,0 +1,201 @@
+"""From a concrete trial to its path of stages. Pure: no I/O, no torch, microseconds.
+
+The plan, the searcher, the trainable, the report and the tests all call :func:`path_of`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from xlt_ray.spec.facts import Facts, Split, TaskFacts
+from xlt_ray.spec.methods import Alignment, SeedScope, Training
+from xlt_ray.spec.trial import Hybrid, Intermediate, Target, TrialSpec
+from xlt_ray.stages.stage import Stage
+
+Path = tuple[Stage, ...]
+
+_TRAINING = tuple(Training.model_fields)
+
+
+def path_of(trial: TrialSpec, facts: Facts, *, seed: int, shared_seed: int) -> Path:
+    """The stages of a trial, the given model first, evaluation last.
+
+    Args:
+        seed: of this repeat; the target stage always trains with it.
+        shared_seed: of stages that repeats share (``seed: shared``).
+
+    The facts must cover the trial, which :mod:`xlt_ray.spec.check` has made sure of.
+    """
+    model = facts.models[trial.model.name]
+    stage = Stage(
+        kind="model",
+        settings={"weights": model.weights},
+        data={},
+        # A toy preset is random weights: its seed makes it another model.
+        seed=shared_seed if trial.model.name.startswith("toy:") else 0,
+        parent=None,
+        label=trial.model.name,
+    )
+    stages = [stage]
+    scoped = {"shared": shared_seed, "per_trial": seed}
+    if trial.align is not None:
+        stages.append(_align(trial, trial.align, facts, scoped[_scope(trial.align)], stages[-1]))
+    if trial.intermediate is not None:
+        settings = trial.intermediate
+        stages.append(_intermediate(trial, settings, facts, scoped[settings.seed], stages[-1]))
+    stages.append(_target(trial, trial.target, facts, seed, stages[-1]))
+    stages.append(_evaluate(trial, facts, stages[-1]))
+    return tuple(stages)
+
+
+def made(path: Path) -> Path:
+    """The stages of a path that have to be made: all but the given model."""
+    return tuple(stage for stage in path if not stage.is_given)
+
+
+def train_size(size: int | str, facts: TaskFacts, language: str) -> int:
+    """``all`` or a number, as a number of examples."""
+    there = facts.splits[language, "train"].num_examples
+    return there if isinstance(size, str) else size
+
+
+def num_steps(num_examples: int, epochs: int, batch_size: int) -> int:
+    """Optimizer steps of a training over ``epochs`` passes; the last batch may wrap around."""
+    return math.ceil(num_examples * epochs / batch_size)
+
+
+def hybrid_languages(hybrid: Hybrid, task: TaskFacts, facts: Facts, source: str) -> tuple[str, ...]:
+    """Languages of cross-lingual batches: those with translated training text, else a lexicon."""
+    there = [language for language in task.languages("train") if language != source]
+    if not there or task.kind != "pair":
+        there = [language for language in sorted(facts.lexicon) if language != source]
+    if hybrid.languages == "all":
+        return tuple(there)
+    return tuple(sorted(hybrid.languages))
+
+
+def evaluated(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:
+    """Languages of the evaluation by split: all asked in test, the source (or all) in dev."""
+    task = facts.tasks[trial.target.task]
+    asked = trial.evaluate.languages
+    source = trial.target.source_language
+    test = task.languages("test") if asked == "all" else tuple(sorted({*asked, source}))
+    dev = task.languages("dev") if trial.evaluate.dev == "all" else (source,)
+    with_test, with_dev = set(task.languages("test")), set(task.languages("dev"))
+    return {
+        "dev": tuple(one for one in dev if one in with_dev and (one in test or one == source)),
+        "test": tuple(one for one in test if one in with_test),
+    }
+
+
+def _scope(align: Alignment) -> SeedScope:
+    return align.seed
+
+
+def _training(settings: Training, precision: str) -> dict[str, Any]:
+    return {**{name: getattr(settings, name) for name in _TRAINING}, "precision": precision}
+
+
+def _align(trial: TrialSpec, settings: Alignment, facts: Facts, seed: int, parent: Stage) -> Stage:
+    asked = settings.languages
+    languages = tuple(sorted(facts.parallel)) if asked == "all" else tuple(sorted(asked))
+    knobs = settings.model_dump(exclude={*_TRAINING, "seed", "languages"})
+    method = str(knobs["objective"])
+    data: dict[str, Any] = {"parallel": {one: facts.parallel[one] for one in languages}}
+    if method == "code_switch_mlm":
+        data["lexicon"] = {one: facts.lexicon[one] for one in languages if one in facts.lexicon}
+    return Stage(
+        kind="align",
+        settings={**_training(settings, trial.precision), **knobs, "languages": languages},
+        data=data,
+        seed=seed,
+        parent=parent,
+        label=f"align {method} {settings.steps} steps",
+        num_examples=settings.steps * settings.batch_size,
+    )
+
+
+def _intermediate(
+    trial: TrialSpec, settings: Intermediate, facts: Facts, seed: int, parent: Stage
+) -> Stage:
+    task = facts.tasks[settings.task]
+    source = settings.source_language or trial.target.source_language
+    size = train_size(settings.size, task, source)
+    return Stage(
+        kind="intermediate",
+        settings={
+            **_training(settings, trial.precision),
+            "task": {"name": task.name, "version": task.version},
+            "source_language": source,
+            "size": size,
+            "epochs": settings.epochs,
+        },
+        data={"train": task.splits[source, "train"].digest},
+        seed=seed,
+        parent=parent,
+        label=f"intermediate {task.name} {size}",
+        num_examples=_num_seen(size, settings.epochs, settings.batch_size),
+    )
+
+
+def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent: Stage) -> Stage:
+    task = facts.tasks[settings.task]
+    source = settings.source_language
+    size = train_size(settings.size, task, source)
+    data: dict[str, Any] = {"train": task.splits[source, "train"].digest}
+    hybrid: dict[str, Any] = {"ratio": settings.hybrid.ratio}
+    if settings.hybrid.ratio > 0:
+        languages = hybrid_languages(settings.hybrid, task, facts, source)
+        hybrid["languages"] = languages
+        data["hybrid"] = {one: _other_language(task, facts, one) for one in languages}
+    return Stage(
+        kind="target",
+        settings={
+            **_training(settings, trial.precision),
+            "task": {"name": task.name, "version": task.version},
+            "source_language": source,
+            "size": size,
+            "epochs": settings.epochs,
+            "fusion": settings.fusion.model_dump(),
+            "hybrid": hybrid,
+        },
+        data=data,
+        seed=seed,
+        parent=parent,
+        label=f"target {task.name} {size}",
+        num_examples=_num_seen(size, settings.epochs, settings.batch_size),
+    )
+
+
+def _evaluate(trial: TrialSpec, facts: Facts, parent: Stage) -> Stage:
+    task = facts.tasks[trial.target.task]
+    languages = evaluated(trial, facts)
+    splits: tuple[Split, ...] = ("dev", "test")
+    return Stage(
+        kind="evaluate",
+        settings={
+            "task": {"name": task.name, "version": task.version},
+            "source_language": trial.target.source_language,
+            "languages": languages,
+            "examples": trial.evaluate.examples,
+            "max_length": trial.target.max_length,
+            "precision": trial.precision,
+        },
+        data={
+            split: {one: task.splits[one, split].digest for one in languages[split]}
+            for split in splits
+        },
+        seed=0,
+        parent=parent,
+        label=f"evaluate {task.name} in {len(languages['test'])} languages",
+    )
+
+
+def _other_language(task: TaskFacts, facts: Facts, language: str) -> str:
+    there = task.splits.get((language, "train"))
+    return there.digest if there and task.kind == "pair" else facts.lexicon[language]
+
+
+def _num_seen(size: int, epochs: int, batch_size: int) -> int:
+    return num_steps(size, epochs, batch_size) * batch_size

@@ -1,0 +1,77 @@
+"""A stage: everything that decides the bits of one training or evaluation result.
+
+Its key is the SHA-256 of the canonical form of kind, version, settings, data fingerprints,
+seed and the parent's key. What does not change the science (workers, ZeRO stage, micro-batch
+at equal effective batch) is no part of it: that is :class:`xlt_ray.training.runtime.Runtime`.
+A change of a kind's *meaning* bumps its number in :data:`VERSIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from xlt_ray.stages.canonical import Json, canonical, digest
+
+Kind = Literal["model", "align", "intermediate", "target", "evaluate"]
+
+VERSIONS: Mapping[Kind, int] = {
+    "model": 1,
+    "align": 1,
+    "intermediate": 1,
+    "target": 1,
+    "evaluate": 1,
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of the tree; ``parent`` is None for the model that a path starts from."""
+
+    kind: Kind
+    settings: Mapping[str, Any]
+    data: Mapping[str, Any]
+    seed: int
+    parent: Stage | None
+    label: str
+    """For people; no part of the key."""
+    num_examples: int = 0
+    """Examples that training it sees; follows from the settings."""
+    version: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.version:
+            object.__setattr__(self, "version", VERSIONS[self.kind])
+
+    @cached_property
+    def payload(self) -> dict[str, Json]:
+        """The declared fields that are hashed."""
+        return {
+            "kind": self.kind,
+            "version": self.version,
+            "settings": canonical(self.settings, "settings"),
+            "data": canonical(self.data, "data"),
+            "seed": self.seed,
+            "parent": self.parent.key if self.parent else None,
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """64 hex digits."""
+        return digest(self.payload)
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it exists without being made (the model that a path starts from)."""
+        return self.kind == "model"
+
+    @property
+    def is_training(self) -> bool:
+        return self.kind in ("align", "intermediate", "target")
+
+
+def short(key: str) -> str:
+    """A key as people read it: ten digits."""
+    return key[:10]

@@ -1,0 +1,179 @@
+"""Files below one root, on a local disk or in any fsspec file system.
+
+Two promises that everything in the store rests on: :meth:`Storage.write` replaces a small file
+as a whole or not at all, and :meth:`Storage.create` gives a name to exactly one of several
+writers. On a local disk both are durable (fsync before the name appears).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+
+class Storage:
+    """Paths are relative to the root, with ``/``."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.fs, self.root = fsspec.core.url_to_fs(str(root))
+        self.local_root = Path(self.root) if "file" in _protocols(self.fs) else None
+
+    def __repr__(self) -> str:
+        return f"Storage({self.root!r})"
+
+    def full(self, path: str) -> str:
+        return f"{self.root}/{path}"
+
+    def local(self, path: str) -> Path | None:
+        """The path on this machine's disk, or None where the root is elsewhere."""
+        return None if self.local_root is None else self.local_root / path
+
+    def read(self, path: str) -> bytes:
+        """Content of a file; FileNotFoundError where there is none."""
+        if self.local_root is not None:
+            return (self.local_root / path).read_bytes()
+        self.fs.invalidate_cache()
+        content: bytes = self.fs.cat_file(self.full(path))
+        return content
+
+    def write(self, path: str, content: bytes) -> None:
+        """Replace a file as a whole."""
+        if self.local_root is None:
+            self.fs.pipe_file(self.full(path), content)
+            return
+        target = self.local_root / path
+        aside = _write_aside(target, content)
+        os.replace(aside, target)
+        _sync_folder(target.parent)
+
+    def create(self, path: str, content: bytes) -> bool:
+        """Write a file that nobody has written yet; False where there is one already."""
+        if self.local_root is None:
+            try:
+                self.fs.pipe_file(self.full(path), content, mode="create")
+            except FileExistsError:
+                return False
+            return True
+        target = self.local_root / path
+        aside = _write_aside(target, content)
+        try:
+            os.link(aside, target)
+        except FileExistsError:
+            return False
+        finally:
+            aside.unlink()
+        _sync_folder(target.parent)
+        return True
+
+    def exists(self, path: str) -> bool:
+        if self.local_root is not None:
+            return (self.local_root / path).exists()
+        self.fs.invalidate_cache()
+        return bool(self.fs.exists(self.full(path)))
+
+    def names(self, path: str) -> list[str]:
+        """Names in a folder, sorted; none where there is no such folder."""
+        if self.local_root is not None:
+            folder = self.local_root / path
+            return sorted(os.listdir(folder)) if folder.is_dir() else []
+        self.fs.invalidate_cache()
+        try:
+            entries = self.fs.ls(self.full(path), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
+
+    def move(self, path: str, to: str) -> None:
+        """Rename a file or folder below the root; FileNotFoundError where there is none."""
+        if self.local_root is not None:
+            target = self.local_root / to
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(self.local_root / path, target)
+            _sync_folder(target.parent)
+            return
+        self.fs.mv(self.full(path), self.full(to), recursive=True)
+
+    def remove(self, path: str) -> None:
+        """Delete a file or folder; nothing happens where there is none."""
+        if self.local_root is not None:
+            target = self.local_root / path
+            if target.is_dir():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm(self.full(path), recursive=True)
+
+    def take(self, local_file: Path, path: str) -> None:
+        """Move a file of this machine into the storage, durable before it has its name."""
+        if self.local_root is not None:
+            target = self.local_root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _sync_file(local_file)
+            shutil.move(local_file, target)
+            return
+        self.fs.put_file(str(local_file), self.full(path))
+        local_file.unlink()
+
+    def fetch(self, path: str, folder: Path) -> None:
+        """Copy a stored folder into a local one."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.fs.get(self.full(path) + "/", str(folder) + "/", recursive=True)
+
+    def file_digest(self, path: str) -> tuple[int, str]:
+        """Size in bytes and SHA-256 of a stored file."""
+        with self.fs.open(self.full(path), "rb") as stream:
+            return _digest_of(stream)
+
+
+def file_digest(path: Path) -> tuple[int, str]:
+    """Size in bytes and SHA-256 of a local file."""
+    with path.open("rb") as stream:
+        return _digest_of(stream)
+
+
+def _digest_of(stream: Any) -> tuple[int, str]:
+    state, size = hashlib.sha256(), 0
+    while chunk := stream.read(1 << 20):
+        state.update(chunk)
+        size += len(chunk)
+    return size, state.hexdigest()
+
+
+def _write_aside(target: Path, content: bytes) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
+    try:
+        with aside.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    return aside
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(path: Path) -> None:
+    _sync_file(path)
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    protocol = fs.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)

@@ -1,0 +1,288 @@
+"""The stage store: a mapping from stage to committed result, on any fsspec storage.
+
+Layout below the root::
+
+    stages/<key>/...            files of the result, then record.json, which alone means committed
+    progress/<key>/<step>/...   progress of an unfinished stage, then progress.json
+    leases/<key>.json           who is making it now
+
+State is derived: *committed* if the record is there, *leased* if a lease is alive, *partial* if
+progress is there, else *absent*. Reading verifies the key against the record's payload and every
+file against its size and digest; a result that does not match is set aside under
+``damaged/`` and made again, never repaired.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xlt_ray.errors import DamagedStage, StageConflict
+from xlt_ray.stages.canonical import digest
+from xlt_ray.stages.lease import TTL, Holder, Lease, find_holder, try_acquire
+from xlt_ray.stages.record import FileEntry, StageRecord
+from xlt_ray.stages.stage import Stage, short
+from xlt_ray.stages.storage import Storage, file_digest
+
+RECORD = "record.json"
+PROGRESS = "progress.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an unfinished stage can go on: ``state`` is what the training loop put there."""
+
+    step: int
+    path: str
+    state: Mapping[str, object]
+
+
+class StageStore:
+    """``stage in store``, ``store[stage]``, ``len(store)``; iteration gives committed keys."""
+
+    def __init__(self, root: str | Path, scratch: str | Path | None = None) -> None:
+        self.storage = Storage(root)
+        if self.storage.local_root is not None:
+            self.scratch = self.storage.local_root / "scratch"
+        else:
+            self.scratch = Path(scratch or Path.cwd() / "xlt-scratch")
+
+    # -- committed results ------------------------------------------------------------
+
+    def __contains__(self, stage: object) -> bool:
+        return isinstance(stage, Stage) and self.storage.exists(_record_path(stage.key))
+
+    def __getitem__(self, stage: Stage) -> StageRecord:
+        """The record, by its own word: see :meth:`verify` for the files.
+
+        Raises:
+            KeyError: not committed.
+            DamagedStage: the record cannot be read or belongs to another stage.
+        """
+        record = self.record(stage.key)
+        if record is None:
+            raise KeyError(stage.label)
+        return record
+
+    def __iter__(self) -> Iterator[str]:
+        return (
+            key for key in self.storage.names("stages") if self.storage.exists(_record_path(key))
+        )
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def record(self, key: str) -> StageRecord | None:
+        """The record under a key, or None. Raises DamagedStage where it is not readable."""
+        try:
+            content = self.storage.read(_record_path(key))
+        except FileNotFoundError:
+            return None
+        place = f"stages/{key}/{RECORD}"
+        try:
+            tree = json.loads(content)
+            sealed = tree.pop("sha256")
+            record = StageRecord.from_json(tree)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise DamagedStage("its record is not readable", key=key, place=place) from None
+        if sealed != digest(tree):
+            raise DamagedStage("its record was altered", key=key, place=place)
+        if record.key != key or digest(record.payload) != key:
+            raise DamagedStage("its record belongs to another stage", key=key, place=place)
+        return record
+
+    def verify(self, key: str) -> StageRecord | None:
+        """As :meth:`record`, every file compared with its size and digest as well."""
+        record = self.record(key)
+        if record is None:
+            return None
+        for name, entry in record.files.items():
+            path = f"stages/{key}/{name}"
+            try:
+                found = self.storage.file_digest(path)
+            except FileNotFoundError:
+                raise DamagedStage("a file is missing", key=key, place=path) from None
+            if found != (entry.num_bytes, entry.sha256):
+                raise DamagedStage("a file was altered or cut short", key=key, place=path)
+        return record
+
+    def find_sound(self, stage: Stage) -> StageRecord | None:
+        """The verified record, or None; a damaged result is set aside first."""
+        try:
+            return self.verify(stage.key)
+        except DamagedStage:
+            self.set_aside(stage.key)
+            return None
+
+    def set_aside(self, key: str) -> str:
+        """Move a damaged result out of the way; returns where it lies now."""
+        aside = f"damaged/{key}-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6:06d}"
+        self.storage.move(f"stages/{key}", aside)
+        return aside
+
+    def folder(self, key: str) -> Path:
+        """A local folder with the files of a committed result (fetched from a remote store)."""
+        local = self.storage.local(f"stages/{key}")
+        if local is not None:
+            return local
+        copy = self.scratch / "fetched" / key
+        if not (copy / RECORD).exists():
+            self.storage.fetch(f"stages/{key}", copy)
+        return copy
+
+    def commit(self, stage: Stage, folder: Path, record: StageRecord, lease: Lease) -> StageRecord:
+        """Publish the files of ``folder`` (they are moved) and, last, the record.
+
+        Raises:
+            LeaseLost: somebody else makes this stage by now; nothing is published.
+            StageConflict: there is a result already, made under an equal numeric runtime, and
+                its bits differ.
+        """
+        files = {
+            str(path.relative_to(folder)): FileEntry(*file_digest(path))
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        record = replace(record, files=files)
+        lease.check()
+        there = self.record(stage.key)
+        if there is not None:
+            shutil.rmtree(folder)
+            self.drop_progress(stage.key)
+            return _agreed(there, record)
+        # Files of an earlier commit that died before its record: nobody has read them.
+        self.storage.remove(f"stages/{stage.key}")
+        for name in files:
+            self.storage.take(folder / name, f"stages/{stage.key}/{name}")
+        lease.check()
+        tree = record.to_json()
+        sealed = {**tree, "sha256": digest(tree)}
+        self.storage.write(
+            _record_path(stage.key), json.dumps(sealed, indent=1, ensure_ascii=False).encode()
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+        self.drop_progress(stage.key)
+        return record
+
+    # -- progress of unfinished stages ---------------------------------------------------
+
+    def progress_folder(self, key: str, step: int, token: str) -> Path:
+        """An empty local folder in which every worker on this machine writes its progress."""
+        folder = self.scratch / "progress" / f"{key}-{step}-{token}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def put_progress(self, key: str, step: int, folder: Path) -> dict[str, list[object]]:
+        """Move the files of ``folder`` to where progress is kept; returns their digests.
+
+        Not yet readable as progress: :meth:`publish_progress` makes it so once every worker
+        has put its part.
+        """
+        entries: dict[str, list[object]] = {}
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                name = str(path.relative_to(folder))
+                entries[name] = list(file_digest(path))
+                self.storage.take(path, f"progress/{key}/{step}/{name}")
+        shutil.rmtree(folder, ignore_errors=True)
+        return entries
+
+    def publish_progress(
+        self,
+        key: str,
+        step: int,
+        files: Mapping[str, list[object]],
+        state: Mapping[str, object],
+        lease: Lease,
+    ) -> None:
+        """Seal the progress at ``step`` and drop what came before it."""
+        lease.check()
+        marker = {"step": step, "files": dict(files), "state": dict(state)}
+        self.storage.write(
+            f"progress/{key}/{step}/{PROGRESS}",
+            json.dumps({**marker, "sha256": digest(marker)}).encode(),
+        )
+        for name in self.storage.names(f"progress/{key}"):
+            if name.isdigit() and int(name) < step:
+                self.storage.remove(f"progress/{key}/{name}")
+
+    def find_progress(self, key: str) -> Progress | None:
+        """The latest sealed and undamaged progress of a stage."""
+        steps = (int(name) for name in self.storage.names(f"progress/{key}") if name.isdigit())
+        for step in sorted(steps, reverse=True):
+            path = f"progress/{key}/{step}"
+            try:
+                marker = json.loads(self.storage.read(f"{path}/{PROGRESS}"))
+                sealed = marker.pop("sha256")
+                if sealed == digest(marker) and all(
+                    list(self.storage.file_digest(f"{path}/{name}")) == entry
+                    for name, entry in marker["files"].items()
+                ):
+                    return Progress(step, path, marker["state"])
+            except FileNotFoundError:
+                # Died before it was sealed; an older one may do.
+                continue
+            except (ValueError, KeyError, TypeError, AttributeError):
+                pass
+            self.storage.move(path, f"damaged/progress-{short(key)}-{step}-{time.time_ns()}")
+        return None
+
+    def fetch_progress(self, progress: Progress, token: str) -> Path:
+        """A local folder with the files of ``progress``."""
+        local = self.storage.local(progress.path)
+        if local is not None:
+            return local
+        copy = self.scratch / "fetched" / f"{progress.path.replace('/', '-')}-{token}"
+        self.storage.fetch(progress.path, copy)
+        return copy
+
+    def drop_progress(self, key: str) -> None:
+        self.storage.remove(f"progress/{key}")
+
+    # -- leases --------------------------------------------------------------------------
+
+    def lease(self, key: str, *, purpose: str = "", ttl: float = TTL) -> Lease | Holder:
+        """The lease on a stage, or its living holder."""
+        return try_acquire(self.storage, _lease_path(key), purpose=purpose, ttl=ttl)
+
+    def state(self, key: str) -> str:
+        """``committed``, ``leased``, ``partial`` or ``absent``."""
+        if self.storage.exists(_record_path(key)):
+            return "committed"
+        holder = find_holder(self.storage, _lease_path(key))
+        if holder is not None and holder.is_alive:
+            return "leased"
+        return "partial" if self.storage.names(f"progress/{key}") else "absent"
+
+    def resolve(self, prefix: str) -> list[str]:
+        """Keys of committed results that begin with ``prefix``."""
+        return [key for key in self if key.startswith(prefix)]
+
+
+def _record_path(key: str) -> str:
+    return f"stages/{key}/{RECORD}"
+
+
+def _lease_path(key: str) -> str:
+    return f"leases/{key}.json"
+
+
+def _agreed(there: StageRecord, made: StageRecord) -> StageRecord:
+    """The first commit stands; under equal numeric runtime the second must have equal bits."""
+    same_runtime = dict(there.runtime) == dict(made.runtime)
+    if same_runtime and _bits(there) != _bits(made):
+        raise StageConflict(
+            "was made twice under the same runtime, with different bits", key=there.key
+        )
+    return there
+
+
+def _bits(record: StageRecord) -> object:
+    weights = {
+        name: entry.sha256 for name, entry in record.files.items() if name.endswith(".safetensors")
+    }
+    return weights, record.scores
