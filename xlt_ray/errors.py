@@ -77,6 +77,8 @@ class SpecError(XltError):
 class SpecErrors(SpecError):
     """Several problems found at once: ``problems`` is a tuple of :class:`SpecError`."""
 
+    problems: tuple[SpecError, ...]
+
     def __init__(self, problems: Iterable[SpecError]) -> None:
         found = tuple(problems)
         XltError.__init__(self, "\n".join(str(one) for one in found), problems=found)

@@ -8,6 +8,8 @@ of a knob in files, overrides, Optuna, MLflow and tables.
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -26,8 +28,12 @@ if TYPE_CHECKING:
     Align = Alignment
     Fusion = Knobs
 else:
-    Align = Annotated[tuple(entry.knobs for entry in ALIGNMENTS), Field(discriminator="objective")]
-    Fusion = Annotated[tuple(entry.knobs for entry in FUSIONS), Field(discriminator="method")]
+    Align = Annotated[
+        reduce(or_, [entry.knobs for entry in ALIGNMENTS]), Field(discriminator="objective")
+    ]
+    Fusion = Annotated[
+        reduce(or_, [entry.knobs for entry in FUSIONS]), Field(discriminator="method")
+    ]
 
 Precision = Literal["fp32", "bf16"]
 Size = Literal["all"] | Annotated[int, Field(ge=1)]

@@ -1,0 +1,109 @@
+"""Meanings of toy sentences, and how each language says them.
+
+A :class:`Clause` is language-free: slots filled with words, a word being a concept and
+the number of its form. ``say`` puts it into one language; every spoken word keeps the
+slot it came from, which is what makes gold word alignments and tags free.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from xlt_ray.data.streams import Dice
+from xlt_ray.data.toy import concepts as meaning
+from xlt_ray.data.toy.tongues import TONGUES, World
+
+
+class Word(NamedTuple):
+    """A concept in one of its forms."""
+
+    gloss: str
+    form: int = 0
+
+
+class Phrase(NamedTuple):
+    """A noun, or a name (then without determiner and adjective)."""
+
+    noun: Word
+    determiner: Word | None = None
+    adjective: Word | None = None
+
+
+class Clause(NamedTuple):
+    """Who (not) does what to whom, possibly where or when."""
+
+    subject: Phrase
+    verb: Word
+    object: Phrase
+    is_negated: bool = False
+    adverb: Word | None = None
+
+
+class Spoken(NamedTuple):
+    """One word of a sentence: the slot it fills (``subject.noun``), its tag, its spelling."""
+
+    slot: str
+    tag: str
+    text: str
+
+
+def draw_word(dice: Dice, gloss: str) -> Word:
+    """A concept in a random one of its forms."""
+    return Word(gloss, dice.below(meaning.concepts()[gloss].num_forms))
+
+
+def draw_clause(dice: Dice) -> Clause:
+    """A random clause of three to eight words."""
+    if dice.chance(0.2):
+        subject = Phrase(Word(dice.pick(meaning.NAMES)))
+    else:
+        subject = Phrase(
+            draw_word(dice, dice.pick(meaning.members())),
+            Word(dice.pick(meaning.DETERMINERS)),
+            _maybe_adjective(dice, 0.4),
+        )
+    noun = dice.pick(meaning.members())
+    while noun == subject.noun.gloss:
+        noun = dice.pick(meaning.members())
+    return Clause(
+        subject,
+        draw_word(dice, dice.pick(meaning.glosses("VERB"))),
+        Phrase(draw_word(dice, noun), None, _maybe_adjective(dice, 0.4)),
+        is_negated=dice.chance(0.15),
+        adverb=Word(dice.pick(meaning.ADVERBS)) if dice.chance(0.2) else None,
+    )
+
+
+def _maybe_adjective(dice: Dice, probability: float) -> Word | None:
+    if not dice.chance(probability):
+        return None
+    return draw_word(dice, dice.pick(meaning.glosses("ADJ")))
+
+
+def say(world: World, language: str, clause: Clause) -> list[Spoken]:
+    """The clause in one language, word by word."""
+    tongue, words = TONGUES[language], world.words[language]
+
+    def spoken(slot: str, tag: str, word: Word | None) -> list[Spoken]:
+        return [] if word is None else [Spoken(slot, tag, words[word.gloss][word.form])]
+
+    def phrase(name: str, one: Phrase) -> list[Spoken]:
+        tag = "PROPN" if one.noun.gloss in meaning.NAMES else "NOUN"
+        noun = spoken(f"{name}.noun", tag, one.noun)
+        adjective = spoken(f"{name}.adjective", "ADJ", one.adjective)
+        determiner = spoken(f"{name}.determiner", "DET", one.determiner)
+        inner = adjective + noun if tongue.adjective_first else noun + adjective
+        return determiner + inner if tongue.determiner_first else inner + determiner
+
+    verb = spoken("verb", "VERB", clause.verb)
+    if clause.is_negated:
+        negation = spoken("negation", "PART", Word(meaning.NEGATION))
+        verb = negation + verb if tongue.negation_first else verb + negation
+    parts = {"S": phrase("subject", clause.subject), "V": verb, "O": phrase("object", clause.object)}
+    body = [one for part in tongue.order for one in parts[part]]
+    adverb = spoken("adverb", "ADV", clause.adverb)
+    return adverb + body if tongue.adverb_first else body + adverb
+
+
+def text_of(spoken: list[Spoken]) -> str:
+    return " ".join(one.text for one in spoken)

@@ -1,0 +1,175 @@
+"""The toy world as a data source: generated on demand, the same for the same seed everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from itertools import islice
+
+from xlt_ray.data.examples import Example, PairExample, TagExample
+from xlt_ray.data.source import no_such_split
+from xlt_ray.data.streams import Dice, digest_of
+from xlt_ray.data.task import Task
+from xlt_ray.data.toy.clauses import Spoken, say, text_of
+from xlt_ray.data.toy.drafts import GENERATOR_VERSION, Draft, drafts
+from xlt_ray.data.toy.tongues import TONGUES, World, world
+from xlt_ray.spec.facts import Split, SplitFacts
+
+SIZES: dict[str, dict[Split, int]] = {
+    "toy-tagging": {"train": 4000, "dev": 300, "test": 400},
+    "toy-nli": {"train": 16000, "dev": 300, "test": 400},
+    "toy-paraphrase": {"train": 4000, "dev": 300, "test": 400},
+}
+"""Examples of every split, the same in each language: rows are translations of each other."""
+
+_NUM_FINGERPRINTED = 32
+
+
+class ToySource:
+    """Every language has every split of every toy task; ids join them across languages."""
+
+    name = "toy"
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def vocabulary(self) -> tuple[str, ...]:
+        """Every spelling of the six languages, sorted."""
+        words = world(self.seed).words
+        return tuple(
+            sorted({form for tongue in words.values() for forms in tongue.values() for form in forms})
+        )
+
+    def splits(self, task: Task) -> Mapping[tuple[str, Split], SplitFacts]:
+        """Digests cover seed, generator version, spellings, and the first examples as text."""
+        return {
+            (language, split): SplitFacts(size, _split_digest(self.seed, task.name, language, split))
+            for language in TONGUES
+            for split, size in SIZES.get(task.name, {}).items()
+        }
+
+    def read(self, task: Task, language: str, split: Split) -> tuple[Example, ...]:
+        if language not in TONGUES or split not in SIZES.get(task.name, {}):
+            raise no_such_split(task, language, split, self)
+        return _examples(self.seed, task.name, language, split, SIZES[task.name][split])
+
+    def parallel_languages(self) -> tuple[str, ...]:
+        return tuple(sorted(TONGUES))
+
+    def parallel(self, language: str) -> Mapping[str, str]:
+        """Languages with fewer resources have fewer of the sentences, scattered over all."""
+        return {
+            f"s{number}": text_of(spoken)
+            for number, spoken in _parallel(self.seed, language).items()
+        }
+
+    def parallel_digest(self, language: str) -> str:
+        return digest_of(
+            "toy-parallel", GENERATOR_VERSION, self.seed, language, *self.parallel(language).values()
+        )
+
+    def alignments(self, first: str, second: str) -> Mapping[str, tuple[tuple[int, int], ...]]:
+        """Gold word alignment of the sentences both languages have: places of aligned words."""
+        one, other = _parallel(self.seed, first), _parallel(self.seed, second)
+        found = {}
+        for number in one.keys() & other.keys():
+            places = {spoken.slot: place for place, spoken in enumerate(other[number])}
+            found[f"s{number}"] = tuple(
+                (place, places[spoken.slot]) for place, spoken in enumerate(one[number])
+            )
+        return found
+
+    def lexicon_languages(self, source_language: str) -> tuple[str, ...]:
+        return tuple(sorted(set(TONGUES) - {source_language})) if source_language in TONGUES else ()
+
+    def lexicon(self, source_language: str) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+        """Form by form; a language with fewer resources lacks some entries, from and into it."""
+        return _lexicon(self.seed, source_language)
+
+    def lexicon_digest(self, source_language: str) -> str:
+        entries = [
+            f"{word}>{target}:{' '.join(into)}"
+            for word, translations in self.lexicon(source_language).items()
+            for target, into in translations.items()
+        ]
+        return digest_of("toy-lexicon", self.seed, source_language, *entries)
+
+
+def _speak(places: World, language: str, draft: Draft) -> list[Spoken]:
+    """Both clauses as one sentence; slots carry the number of their clause."""
+    spoken = [
+        one._replace(slot=f"1.{one.slot}") for one in say(places, language, draft.first)
+    ]
+    if draft.second is not None:
+        connective = places.words[language][draft.label][0]
+        spoken.append(Spoken("connective", "CCONJ", connective))
+        spoken += [one._replace(slot=f"2.{one.slot}") for one in say(places, language, draft.second)]
+    return spoken
+
+
+@cache
+def _examples(
+    seed: int, task: str, language: str, split: Split, num_examples: int
+) -> tuple[Example, ...]:
+    places = world(seed)
+    found: list[Example] = []
+    for number, draft in enumerate(islice(drafts(task, split, seed), num_examples)):
+        name = f"{split}{number}"
+        if task == "toy-tagging":
+            spoken = _speak(places, language, draft)
+            words, tags = tuple(one.text for one in spoken), tuple(one.tag for one in spoken)
+            found.append(TagExample(name, words, tags))
+        else:
+            assert draft.second is not None, "a pair has two clauses"
+            first = text_of(say(places, language, draft.first))
+            second = text_of(say(places, language, draft.second))
+            found.append(PairExample(name, first, second, draft.label))
+    return tuple(found)
+
+
+@cache
+def _split_digest(seed: int, task: str, language: str, split: Split) -> str:
+    size = SIZES[task][split]
+    spellings = [" ".join(forms) for forms in world(seed).words[language].values()]
+    first = [repr(one) for one in _examples(seed, task, language, split, _NUM_FINGERPRINTED)]
+    return digest_of("toy", GENERATOR_VERSION, seed, task, language, split, size, *spellings, *first)
+
+
+@cache
+def _parallel(seed: int, language: str) -> dict[int, list[Spoken]]:
+    places = world(seed)
+    total = max(tongue.num_parallel for tongue in TONGUES.values())
+    dice = Dice("toy-parallel-rows", seed, language)
+    kept = set(dice.shuffled(range(total))[: TONGUES[language].num_parallel])
+    return {
+        number: _speak(places, language, draft)
+        for number, draft in enumerate(islice(drafts("parallel", "train", seed), total))
+        if number in kept
+    }
+
+
+@cache
+def _lexicon(seed: int, source_language: str) -> dict[str, dict[str, tuple[str, ...]]]:
+    if source_language not in TONGUES:
+        return {}
+    words = world(seed).words
+    known = {language: _known_glosses(seed, language) for language in TONGUES}
+    entries: dict[str, dict[str, tuple[str, ...]]] = {}
+    for gloss, forms in words[source_language].items():
+        for form, word in enumerate(forms):
+            translations = {
+                target: (words[target][gloss][form],)
+                for target in TONGUES
+                if target != source_language
+                and gloss in known[target]
+                and gloss in known[source_language]
+            }
+            if translations:
+                entries[word] = translations
+    return entries
+
+
+def _known_glosses(seed: int, language: str) -> frozenset[str]:
+    dice = Dice("toy-lexicon", seed, language)
+    glosses = world(seed).words[language]
+    return frozenset(gloss for gloss in glosses if dice.chance(TONGUES[language].coverage))

@@ -1,0 +1,176 @@
+"""What a model is, without loading it: depth, width, positions and a digest of its weights.
+
+A model is a toy preset, a local folder in Hugging Face layout, or an id on the Hugging Face
+Hub; a folder of that name wins over the Hub. Read from ``config.json`` and the files' bytes,
+so that a plan needs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from xlt_ray.errors import ModelError, nearest
+from xlt_ray.modeling import toy
+from xlt_ray.spec.facts import ModelFacts
+from xlt_ray.spec.trial import Model
+
+# Position ids of the RoBERTa family start behind the padding id, so that the first
+# pad_token_id + 1 rows of the position table are never a piece's.
+_OFFSET_POSITIONS = frozenset(
+    {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "xmod"}
+)
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_MODEL_FILES = (
+    "config.json",
+    *_WEIGHTS,
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "*.py",
+)
+
+
+def model_facts(model: Model, vocabulary: tuple[str, ...] | None) -> ModelFacts:
+    """Facts of ``model``; ``vocabulary`` is that of the toy data, None for other data.
+
+    ``weights`` is a SHA-256 over configuration, weights and tokenizer, or for a Hub model the
+    commit that its default branch points at. Raises ModelError for a malformed preset, a preset
+    without toy data, a folder that holds no model, and a name that is neither a folder nor on
+    a Hub that can be reached.
+    """
+    if toy.is_toy(model.name):
+        return _preset_facts(model.name, vocabulary)
+    folder = Path(model.name).expanduser()
+    if folder.is_dir():
+        return _facts(model.name, _read_config(model.name, folder), _folder_digest(folder, model))
+    if _is_path(model.name):
+        raise ModelError(
+            "no such folder", model=model.name, remedy=_beside(folder) or "a model folder is asked"
+        )
+    commit, config_file = _from_hub(model.name)
+    return _facts(model.name, _read_config(model.name, config_file.parent), commit)
+
+
+def toy_vocabulary(name: str, vocabulary: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The vocabulary, or ModelError where the data has none for a toy preset."""
+    if vocabulary is None:
+        raise ModelError(
+            "toy models know the words of toy data only",
+            model=name,
+            remedy="use data.source toy, or a model folder or Hugging Face id",
+        )
+    return vocabulary
+
+
+def _preset_facts(name: str, vocabulary: tuple[str, ...] | None) -> ModelFacts:
+    layers, width = toy.toy_shape(name)
+    digest = toy.toy_digest(name, toy_vocabulary(name, vocabulary))
+    return ModelFacts(name, layers, width, toy.MAX_POSITIONS, digest)
+
+
+def _facts(name: str, config: dict[str, Any], weights: str) -> ModelFacts:
+    """Facts from a parsed ``config.json``; families spell the same three numbers differently."""
+    positions = _number(name, config, "max_position_embeddings", "n_positions")
+    if config.get("model_type") in _OFFSET_POSITIONS:
+        positions -= int(config.get("pad_token_id", 1)) + 1
+    return ModelFacts(
+        name=name,
+        num_layers=_number(name, config, "num_hidden_layers", "n_layers", "n_layer"),
+        hidden_size=_number(name, config, "hidden_size", "dim", "d_model", "n_embd"),
+        max_positions=positions,
+        weights=weights,
+    )
+
+
+def _number(name: str, config: dict[str, Any], *spellings: str) -> int:
+    for spelling in spellings:
+        if isinstance(config.get(spelling), int):
+            return int(config[spelling])
+    raise ModelError(
+        f"its config.json has no {spellings[0]}",
+        model=name,
+        remedy="an encoder such as BERT or XLM-R is asked",
+    )
+
+
+def _read_config(name: str, folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ModelError(
+            "not a model folder: it has no config.json",
+            model=name,
+            remedy=_beside(folder / "x") or "a folder in Hugging Face layout is asked",
+        )
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"its config.json is not JSON ({error})", model=name) from error
+    if not isinstance(config, dict):
+        raise ModelError("its config.json is not an object", model=name)
+    return config
+
+
+def _folder_digest(folder: Path, model: Model) -> str:
+    """SHA-256 over names and bytes of configuration, weights, tokenizer and remote code."""
+    if not any(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
+        raise ModelError(
+            "has no model.safetensors",
+            model=model.name,
+            remedy="save it again with save_pretrained; pickled weights are not read",
+        )
+    digest = hashlib.sha256()
+    for file in sorted({file for pattern in _MODEL_FILES for file in folder.glob(pattern)}):
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{file.name}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_path(name: str) -> bool:
+    """Whether ``name`` can only be meant as a path: Hub ids are ``name`` or ``owner/name``."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def _beside(folder: Path) -> str:
+    """What model folders lie beside ``folder``, as the remedy of an error; else empty."""
+    if not folder.parent.is_dir():
+        return ""
+    known = [path.parent.name for path in folder.parent.glob("*/config.json")]
+    return f"in {folder.parent} {nearest(folder.name, known)}" if known else ""
+
+
+def _from_hub(name: str) -> tuple[str, Path]:
+    """Commit of the default branch and the local copy of its ``config.json``."""
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RevisionResolutionError,
+    )
+
+    try:
+        revision = HfApi().resolve_revision(name)
+        config = hf_hub_download(name, "config.json", revision=revision)
+    except (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RevisionResolutionError,
+    ) as error:
+        raise ModelError(
+            f"neither a local folder nor a model that can be reached on the Hugging Face Hub "
+            f"({type(error).__name__})",
+            model=name,
+            remedy="check the name and the network, or give the path of a model folder",
+        ) from error
+    return str(revision.resolved), Path(config)

@@ -1,0 +1,105 @@
+"""The last layer and one lower layer, weighted channel by channel by attention over both.
+
+With X the last layer's states, Y those of layer k, both ``(batch, length, hidden)``::
+
+    U = X + Y
+    L(U) = norm(W2 relu(norm(W1 U + b1)) + b2)               local: each piece by itself
+    G(U) = the same stack, weights of its own, of mean(U)    global: mean over the sentence
+    M = sigmoid(L(U) + G(U))
+    Z = 2 M * X + 2 (1 - M) * Y
+
+W1 is ``hidden -> hidden / r`` and W2 back; mean and G are one vector a sentence, spread over
+its pieces.
+
+Source. arXiv 2205.08497 (DLFA: feature aggregation with mBERT) says in its abstract that the
+last layer is fused with a lower one by an attention-based module. The module's equations were
+not available and no code is public, so **every equation above is a reconstruction**: it is
+AFF of arXiv 2009.14082 (Dai et al., *Attentional Feature Fusion*), the factor 2 included,
+which stands in its authors' code and not in the paper's equation. The choice of k, of r = 4
+and of fusing the whole sequence of pieces (rather than the first piece alone) is ours too.
+
+Different from AFF, both on purpose:
+
+- The mean is over pieces that are not padding, and ``norm`` is LayerNorm over channels instead
+  of BatchNorm. BatchNorm's statistics in training run over padding and over the other rows, so
+  a sentence's result would depend on its batch, and gradient accumulation or a different
+  number of workers would train another model at the same effective batch size. AFF's gain and
+  bias per channel are kept.
+- The outer norms start with a gain of 0.1 instead of 1. Then M is 0.5 within a few hundredths
+  and a new module gives nearly X + Y, which is what the factor 2 is for; with a gain of 1,
+  M starts as noise between 0.2 and 0.8. A gain of 0 would give X + Y exactly but would leave
+  all inner weights without a gradient in the first step.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from xlt_ray.errors import SpecError
+from xlt_ray.spec import methods
+
+INITIAL_GAIN = 0.1
+# LayerNorm over one channel is a constant and over two a sign: neither passes a gradient.
+SMALLEST_INNER = 4
+
+
+class Branch(nn.Module):
+    """Bottleneck ``hidden -> inner -> hidden`` with a norm after either layer."""
+
+    def __init__(self, hidden_size: int, inner_size: int) -> None:
+        super().__init__()
+        self.down = nn.Linear(hidden_size, inner_size)
+        self.inner_norm = nn.LayerNorm(inner_size)
+        self.up = nn.Linear(inner_size, hidden_size)
+        self.outer_norm = nn.LayerNorm(hidden_size)
+        nn.init.constant_(self.outer_norm.weight, INITIAL_GAIN)
+
+    def forward(self, states: Tensor) -> Tensor:
+        inner = torch.relu(self.inner_norm(self.down(states)))
+        return self.outer_norm(self.up(inner))
+
+
+class DlfaFusion(nn.Module):
+    """AFF over the last layer and layer ``knobs.layer`` (0: the embeddings).
+
+    Raises SpecError where the layer is not below the last one, or where the inner width
+    ``hidden_size // knobs.reduction`` is under 4.
+    """
+
+    def __init__(self, num_layers: int, hidden_size: int, knobs: methods.DlfaFusion) -> None:
+        super().__init__()
+        if knobs.layer >= num_layers:
+            raise SpecError(
+                f"layer {knobs.layer} of a model of {num_layers} layers",
+                key="target.fusion.layer",
+                remedy=f"0 (the embeddings) to {num_layers - 1} can be fused with the last",
+            )
+        inner_size = hidden_size // knobs.reduction
+        if inner_size < SMALLEST_INNER:
+            raise SpecError(
+                f"reduction {knobs.reduction} of a width of {hidden_size} leaves {inner_size}",
+                key="target.fusion.reduction",
+                remedy=f"at most {hidden_size // SMALLEST_INNER} for this model",
+            )
+        self.layer = knobs.layer
+        self.local = Branch(hidden_size, inner_size)
+        self.whole = Branch(hidden_size, inner_size)
+
+    def forward(self, hidden_states: tuple[Tensor, ...], attention_mask: Tensor) -> Tensor:
+        last, lower = hidden_states[-1], hidden_states[self.layer]
+        both = last + lower
+        attention = torch.sigmoid(self.local(both) + self.whole(masked_mean(both, attention_mask)))
+        return 2 * attention * last + 2 * (1 - attention) * lower
+
+
+def masked_mean(states: Tensor, attention_mask: Tensor) -> Tensor:
+    """Mean over the pieces of each row, ``(batch, 1, hidden)``; zero for a row of padding alone.
+
+    Summed in float32: bf16 cannot count above 256.
+    """
+    weights = attention_mask.unsqueeze(-1).float()
+    mean = (states.float() * weights).sum(dim=1, keepdim=True) / weights.sum(
+        dim=1, keepdim=True
+    ).clamp(min=1.0)
+    return mean.to(states.dtype)

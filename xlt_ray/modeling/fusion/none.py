@@ -1,0 +1,17 @@
+"""The last layer alone: the baseline that every fusion is compared with."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from xlt_ray.spec import methods
+
+
+class NoFusion(nn.Module):
+    """``Z = H_L``, without parameters."""
+
+    def __init__(self, num_layers: int, hidden_size: int, knobs: methods.NoFusion) -> None:
+        super().__init__()
+
+    def forward(self, hidden_states: tuple[Tensor, ...], attention_mask: Tensor) -> Tensor:
+        return hidden_states[-1]

@@ -1,0 +1,208 @@
+"""The two networks that are trained: encoder + fusion + head, and masked language modelling.
+
+Both share one call, so that one training loop serves both:
+
+- ``network(batch)`` is the loss, a float32 scalar. ``batch`` maps names to tensors:
+  ``input_ids`` and ``attention_mask`` ``(batch, length)``, ``token_type_ids`` where the model
+  has them, ``labels`` ``(batch,)`` or ``(batch, length)`` with -100 where nothing is asked,
+  and the scalar ``denominator``. The loss is the sum of cross entropies over labels other
+  than -100 *divided by the denominator*: given the number of labels in the full batch, the
+  losses (and gradients) of micro-batches add up to those of the full batch.
+- ``network(batch)`` without ``labels`` is the logits, and ``network.predict(batch)`` is short
+  for that.
+
+New parameters come from the seed alone, whatever was drawn or built before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from xlt_ray.errors import ModelError
+from xlt_ray.modeling.heads.pair import PairHead
+from xlt_ray.modeling.heads.tag import TagHead
+from xlt_ray.modeling.seeding import seeded
+from xlt_ray.spec.methods import FUSIONS, Knobs
+
+Batch = Mapping[str, Tensor]
+IGNORED = -100
+
+
+def summed_loss(logits: Tensor, labels: Tensor, denominator: Tensor) -> Tensor:
+    """Cross entropy over labels other than -100, summed in float32, over ``denominator``.
+
+    ``logits`` ``(..., classes)`` and ``labels`` ``(...)``; zero, with a gradient of zero,
+    where every label is -100.
+    """
+    total = functional.cross_entropy(
+        logits.float().reshape(-1, logits.shape[-1]),
+        labels.reshape(-1),
+        ignore_index=IGNORED,
+        reduction="sum",
+    )
+    return total / denominator
+
+
+def hidden_states(encoder: PreTrainedModel, batch: Batch) -> tuple[Tensor, ...]:
+    """Embeddings and every layer, ``num_layers + 1`` tensors ``(batch, length, hidden)``."""
+    inputs = {
+        name: batch[name]
+        for name in ("input_ids", "attention_mask", "token_type_ids")
+        if name in batch
+    }
+    states: tuple[Tensor, ...] = encoder(
+        **inputs, output_hidden_states=True, return_dict=True
+    ).hidden_states
+    return states
+
+
+class Network(nn.Module):
+    """Encoder, fusion and head; logits ``(batch, labels)`` or ``(batch, length, labels)``."""
+
+    def __init__(self, encoder: PreTrainedModel, fusion: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.fusion = fusion
+        self.head = head
+
+    def forward(self, batch: Batch) -> Tensor:
+        mask = batch["attention_mask"]
+        fused = self.fusion(hidden_states(self.encoder, batch), mask)
+        logits: Tensor = self.head(fused, mask)
+        if "labels" not in batch:
+            return logits
+        return summed_loss(logits, batch["labels"], batch["denominator"])
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Logits, whatever labels the batch has."""
+        logits: Tensor = self({name: part for name, part in batch.items() if name != "labels"})
+        return logits
+
+
+class MaskedLmHead(nn.Module):
+    """BERT's head for masked pieces: dense, GELU, norm, product with the input embeddings.
+
+    The embedding matrix is a parameter of this module *and* of the encoder's embeddings, not
+    reached through the encoder, so that ZeRO 3 gathers it for either.
+    """
+
+    def __init__(self, hidden_size: int, embeddings: nn.Embedding) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, embeddings.embedding_dim)
+        self.norm = nn.LayerNorm(embeddings.embedding_dim)
+        self.tied = embeddings.weight
+        self.bias = nn.Parameter(torch.zeros(embeddings.num_embeddings))
+
+    def forward(self, states: Tensor) -> Tensor:
+        states = self.norm(functional.gelu(self.dense(states)))
+        return functional.linear(states, self.tied, self.bias)
+
+
+class MaskedLm(nn.Module):
+    """Encoder and masked-LM head; logits ``(batch, length, vocabulary)``.
+
+    The loss computes logits only where a label asks for them, about one piece in six.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, head: MaskedLmHead) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, batch: Batch) -> Tensor:
+        states = hidden_states(self.encoder, batch)[-1]
+        if "labels" not in batch:
+            logits: Tensor = self.head(states)
+            return logits
+        asked = batch["labels"] != IGNORED
+        return summed_loss(self.head(states[asked]), batch["labels"][asked], batch["denominator"])
+
+    def predict(self, batch: Batch) -> Tensor:
+        """Logits, whatever labels the batch has."""
+        logits: Tensor = self({name: part for name, part in batch.items() if name != "labels"})
+        return logits
+
+
+def build_network(
+    encoder: PreTrainedModel,
+    kind: Literal["tag", "pair"],
+    fusion_knobs: Knobs,
+    num_labels: int,
+    seed: int,
+) -> Network:
+    """A new fusion and head on ``encoder``, in training mode.
+
+    The head is the same for every fusion at equal seed. SpecError where the fusion does not
+    fit the encoder (:mod:`xlt_ray.modeling.fusion`).
+    """
+    config = encoder.config
+    entry = next(entry for entry in FUSIONS if type(fusion_knobs) is entry.knobs)
+    with seeded(seed, "fusion"):
+        fusion = entry.load()(config.num_hidden_layers, config.hidden_size, fusion_knobs)
+    head_kind = {"tag": TagHead, "pair": PairHead}[kind]
+    with seeded(seed, "head"):
+        head = head_kind(config.hidden_size, num_labels, head_dropout(encoder))
+    return Network(encoder, fusion, head).train()
+
+
+def build_masked_lm(encoder: PreTrainedModel, seed: int) -> MaskedLm:
+    """A new masked-LM head on ``encoder``, in training mode."""
+    embeddings = encoder.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding), "an encoder reads pieces through one table"
+    with seeded(seed, "masked-lm"):
+        head = MaskedLmHead(encoder.config.hidden_size, embeddings)
+    return MaskedLm(encoder, head).train()
+
+
+def head_dropout(encoder: PreTrainedModel) -> float:
+    """Dropout of a head: the one configured for classifiers, else that of hidden states."""
+    for name in ("classifier_dropout", "seq_classif_dropout", "hidden_dropout_prob", "dropout"):
+        configured = getattr(encoder.config, name, None)
+        if configured is not None:
+            return float(configured)
+    return 0.0
+
+
+def extra_state(network: Network | MaskedLm) -> dict[str, Tensor]:
+    """Name to tensor of all that is not the encoder's: fusion and head, tied weights left out."""
+    encoder = {id(parameter) for parameter in network.encoder.parameters()}
+    return {
+        name: tensor.detach()
+        for name, tensor in network.state_dict(keep_vars=True).items()
+        if not name.startswith("encoder.") and id(tensor) not in encoder
+    }
+
+
+def save_extra(network: Network | MaskedLm, path: Path) -> None:
+    """Write :func:`extra_state` to ``path`` as safetensors."""
+    save_file({name: one.cpu().contiguous() for name, one in extra_state(network).items()}, path)
+
+
+def load_extra(network: Network | MaskedLm, path: Path) -> None:
+    """Read what :func:`save_extra` wrote into a network of the same shape; else ModelError."""
+    try:
+        saved = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot be read ({error})", model=str(path)) from error
+    own = extra_state(network)
+    shapes = {name: tuple(one.shape) for name, one in own.items()}
+    found = {name: tuple(one.shape) for name, one in saved.items()}
+    if shapes != found:
+        odd = sorted(name for name in {*shapes, *found} if shapes.get(name) != found.get(name))
+        raise ModelError(
+            f"{odd[0]} is {found.get(odd[0])} in the file, {shapes.get(odd[0])} in the network",
+            model=str(path),
+            remedy="fusion, labels and width have to be those that were saved",
+        )
+    with torch.no_grad():
+        for name, one in own.items():
+            one.copy_(saved[name])
