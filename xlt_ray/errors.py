@@ -9,6 +9,7 @@
       ModelError         a model folder or name is wrong                 exit 2
       LedgerError        the ledger cannot be opened or continued so     exit 2
       ClusterError       more was asked than the cluster has             exit 2
+      TrackingError      the MLflow server or database cannot be used
       StoreError         a stage in the store cannot be used
         DamagedStage     a result that does not match its record
         StageConflict    the same key and runtime, other bits
@@ -131,6 +132,13 @@ class ClusterError(XltError):
     """``asked`` resources that the cluster (``available``) can never give."""
 
     exit_code = 2
+
+
+class TrackingError(XltError):
+    """MLflow at ``uri`` cannot be read or written; the ledger has everything all the same."""
+
+    def __init__(self, problem: str, *, uri: str) -> None:
+        super().__init__(f"{uri}: {problem}", problem=problem, uri=uri)
 
 
 class StoreError(XltError):

@@ -40,12 +40,21 @@ class Home:
         return self.root / "cache"
 
     @property
+    def tune(self) -> Path:
+        """Ray Tune's own files; nothing is ever read from them."""
+        return self.root / "tune"
+
+    @property
     def tracking_uri(self) -> str:
         return f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"
 
     @property
     def artifacts(self) -> Path:
         return self.root / "mlflow" / "artifacts"
+
+    def driver_lease(self, name: str) -> str:
+        """Path below the root of the lease that says who runs a sweep."""
+        return f"leases/sweep-{name}.json"
 
     def reports(self, name: str) -> Path:
         return self.root / "reports" / name

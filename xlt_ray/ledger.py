@@ -17,7 +17,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -30,6 +30,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
+from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.space import (
     Assignment,
     Choice,
@@ -42,7 +43,7 @@ from xlt_ray.spec.space import (
     extremes,
     grid,
 )
-from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.spec.sweep import SweepSpec, sweep_of
 from xlt_ray.stages.canonical import differences
 
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
@@ -195,8 +196,22 @@ class Ledger:
         """Numbers of trials that are RUNNING, by this or by a dead driver."""
         return [one.number for one in self.trials() if one.state == "running"]
 
-    def enqueue_retry(self, number: int) -> None:
-        """Queue a failed trial's parameters again, as a new trial that names the old one."""
+    def enqueue_failed(self) -> list[int]:
+        """Queue every failed trial that has not been queued again yet; their numbers."""
+        views = self.trials()
+        retried = {one.retry_of for one in views}
+        failed = [
+            one.number for one in views if one.state == "failed" and one.number not in retried
+        ]
+        for number in failed:
+            self._enqueue_retry(number)
+        return failed
+
+    def _enqueue_retry(self, number: int) -> None:
+        """Queue a failed trial's parameters again, as a new trial that names the old one.
+
+        Optuna does not reopen a finished trial. The new one continues its MLflow run.
+        """
         view = self.trial(number)
         old = self.study.get_trials(deepcopy=False)[number]
         self.study.enqueue_trial(
@@ -359,6 +374,15 @@ def load_ledger(home: Home, name: str) -> Ledger:
     with _quiet():
         study = optuna.load_study(study_name=name, storage=_storage(home, name, url, write=False))
     return Ledger(study, name)
+
+
+def sweep_of_ledger(ledger: Ledger, overrides: Iterable[str] = ()) -> SweepSpec:
+    """The sweep that a ledger keeps, with ``KEY=VALUE`` overrides applied."""
+    resolved = ledger.sweep
+    tree = {**{key: value for key, value in resolved.items() if key != "space"}}
+    tree |= resolved["space"]
+    text = json.dumps(tree, ensure_ascii=False)
+    return sweep_of(parse_document(text, f"ledger of {ledger.name}", overrides))
 
 
 class _FileLock(BaseJournalFileLock):

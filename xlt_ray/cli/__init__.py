@@ -1,0 +1,45 @@
+"""The command line ``xlt``: one file a group of verbs, each a few lines around one call.
+
+Heavy libraries are imported inside the commands, so that help and errors come at once. Exit
+codes: 0 done, 1 something failed, 2 bad input.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from xlt_ray.cli import inspect, launch, show
+from xlt_ray.errors import XltError
+
+app = typer.Typer(
+    name="xlt",
+    help="Hyperparameter sweeps for zero-shot cross-lingual transfer.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command(rich_help_panel="Run")(launch.run)
+app.command(rich_help_panel="Run")(launch.resume)
+app.command(rich_help_panel="Run")(launch.stage)
+app.command(rich_help_panel="Look")(show.status)
+app.command(rich_help_panel="Look")(show.trials)
+app.command(rich_help_panel="Look")(show.report)
+app.command(rich_help_panel="Look")(show.ui)
+app.command(rich_help_panel="Prepare")(inspect.check)
+app.command(name="list", rich_help_panel="Prepare")(inspect.list_)
+app.command(rich_help_panel="Prepare")(inspect.schema)
+
+
+def main() -> None:
+    """Entry point: errors of ours end with their message and exit code, no traceback."""
+    try:
+        app()
+    except XltError as error:
+        for line in str(error).splitlines():
+            print(f"xlt: {line}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None

@@ -126,6 +126,11 @@ def _tokenizer(
             model=place,
             remedy="a folder with a tokenizer.json is asked",
         )
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # Where a folder has no tokenizer files, an empty tokenizer comes back without a word.
+        raise ModelError(
+            "has no tokenizer", model=place, remedy="a folder with a tokenizer.json is asked"
+        )
     if _joins_words(tokenizer):
         tokenizer = load(add_prefix_space=True)
     if _joins_words(tokenizer):

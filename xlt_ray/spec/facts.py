@@ -53,10 +53,18 @@ class TaskFacts:
 
 
 @dataclass(frozen=True)
+class LexiconFacts:
+    """Word translations from one language: into which languages, and their digest."""
+
+    languages: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
 class Facts:
-    """``parallel`` and ``lexicon`` map a language to the digest of its text or word list."""
+    """``parallel`` maps a language to the digest of its text, ``lexicon`` to its word lists."""
 
     models: Mapping[str, ModelFacts]
     tasks: Mapping[str, TaskFacts]
     parallel: Mapping[str, str] = field(default_factory=dict)
-    lexicon: Mapping[str, str] = field(default_factory=dict)
+    lexicon: Mapping[str, LexiconFacts] = field(default_factory=dict)

@@ -105,14 +105,14 @@ class Space:
         return not any(True for _ in _distributions(self.tree))
 
 
-def split_space(document: Document, keys: tuple[str, ...]) -> Space:
-    """Take the searchable ``keys`` of a document, distributions recognised and checked.
+def split_space(document: Document, keys: tuple[str, ...], *, fixed: tuple[str, ...] = ()) -> Space:
+    """Take ``keys`` of a document, distributions recognised and checked.
 
     Raises:
-        SpecError: a malformed distribution, or one outside ``keys``.
+        SpecError: a malformed distribution, or one outside ``keys`` or below ``fixed``.
     """
     for key, node in document.tree.items():
-        if key not in keys:
+        if key not in keys or key in fixed:
             _refuse_distributions(node, key, document)
     tree = {
         key: _recognise(document.tree[key], key, document) for key in keys if key in document.tree
@@ -410,7 +410,7 @@ def _refuse_distributions(node: Any, path: str, document: Document) -> None:
             raise document.error(
                 "cannot be searched over",
                 key=path,
-                remedy="give one value; data, model, align, intermediate, target and evaluate "
+                remedy="give one value; model, align, intermediate, target and evaluate "
                 "can be searched",
             )
         for key, value in node.items():

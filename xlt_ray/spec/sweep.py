@@ -30,7 +30,7 @@ from xlt_ray.spec.space import (
 )
 from xlt_ray.spec.trial import Precision, TrialSpec
 
-SEARCHABLE = ("data", "model", "align", "intermediate", "target", "evaluate")
+SEARCHABLE = ("model", "align", "intermediate", "target", "evaluate")
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")
 
@@ -197,16 +197,16 @@ def sweep_of(document: Document) -> SweepSpec:
     """As :func:`load_sweep`, from a parsed document."""
     tree = dict(document.tree)
     problems: list[SpecError] = []
-    fixed = {key: value for key, value in tree.items() if key not in SEARCHABLE}
+    fixed = {key: value for key, value in tree.items() if key not in ("data", *SEARCHABLE)}
     settings: Settings | None = None
     try:
-        space = split_space(document, SEARCHABLE)
+        space = split_space(document, ("data", *SEARCHABLE), fixed=("data",))
     except SpecError as error:
         raise SpecErrors([error]) from None
     try:
         settings = Settings.model_validate(fixed)
     except ValidationError as error:
-        problems += complaints(error, Settings, document, also=SEARCHABLE)
+        problems += complaints(error, Settings, document, also=("data", *SEARCHABLE))
     if settings is None:
         settings = Settings(name="unnamed", search=Search(trials=1))
     sweep = SweepSpec(settings, space)

@@ -67,12 +67,19 @@ def num_steps(num_examples: int, epochs: int, batch_size: int) -> int:
 
 def hybrid_languages(hybrid: Hybrid, task: TaskFacts, facts: Facts, source: str) -> tuple[str, ...]:
     """Languages of cross-lingual batches: those with translated training text, else a lexicon."""
-    there = [language for language in task.languages("train") if language != source]
-    if not there or task.kind != "pair":
-        there = [language for language in sorted(facts.lexicon) if language != source]
+    there = _translated(task, source)
+    if not there and source in facts.lexicon:
+        there = facts.lexicon[source].languages
     if hybrid.languages == "all":
-        return tuple(there)
+        return there
     return tuple(sorted(hybrid.languages))
+
+
+def _translated(task: TaskFacts, source: str) -> tuple[str, ...]:
+    """Languages whose training text is row-aligned with the source's (pair tasks)."""
+    if task.kind != "pair":
+        return ()
+    return tuple(language for language in task.languages("train") if language != source)
 
 
 def evaluated(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:
@@ -104,7 +111,9 @@ def _align(trial: TrialSpec, settings: Alignment, facts: Facts, seed: int, paren
     method = str(knobs["objective"])
     data: dict[str, Any] = {"parallel": {one: facts.parallel[one] for one in languages}}
     if method == "code_switch_mlm":
-        data["lexicon"] = {one: facts.lexicon[one] for one in languages if one in facts.lexicon}
+        data["lexicon"] = {
+            one: facts.lexicon[one].digest for one in languages if one in facts.lexicon
+        }
     return Stage(
         kind="align",
         settings={**_training(settings, trial.precision), **knobs, "languages": languages},
@@ -148,7 +157,11 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
     if settings.hybrid.ratio > 0:
         languages = hybrid_languages(settings.hybrid, task, facts, source)
         hybrid["languages"] = languages
-        data["hybrid"] = {one: _other_language(task, facts, one) for one in languages}
+        data["hybrid"] = (
+            {one: task.splits[one, "train"].digest for one in languages}
+            if _translated(task, source)
+            else {source: facts.lexicon[source].digest}
+        )
     return Stage(
         kind="target",
         settings={
@@ -190,11 +203,6 @@ def _evaluate(trial: TrialSpec, facts: Facts, parent: Stage) -> Stage:
         parent=parent,
         label=f"evaluate {task.name} in {len(languages['test'])} languages",
     )
-
-
-def _other_language(task: TaskFacts, facts: Facts, language: str) -> str:
-    there = task.splits.get((language, "train"))
-    return there.digest if there and task.kind == "pair" else facts.lexicon[language]
 
 
 def _num_seen(size: int, epochs: int, batch_size: int) -> int:

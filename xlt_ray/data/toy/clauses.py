@@ -13,6 +13,9 @@ from xlt_ray.data.streams import Dice
 from xlt_ray.data.toy import concepts as meaning
 from xlt_ray.data.toy.tongues import TONGUES, World
 
+USUAL = 0.8
+"""Probability that a word is drawn from the usual company of the word it goes with."""
+
 
 class Word(NamedTuple):
     """A concept in one of its forms."""
@@ -53,31 +56,37 @@ def draw_word(dice: Dice, gloss: str) -> Word:
 
 
 def draw_clause(dice: Dice) -> Clause:
-    """A random clause of three to eight words."""
-    if dice.chance(0.2):
+    """A random clause of three to eight words, most of them in their usual company."""
+    verb = dice.pick(meaning.glosses("VERB"))
+    if dice.chance(0.1):
         subject = Phrase(Word(dice.pick(meaning.NAMES)))
     else:
-        subject = Phrase(
-            draw_word(dice, dice.pick(meaning.members())),
-            Word(dice.pick(meaning.DETERMINERS)),
-            _maybe_adjective(dice, 0.4),
-        )
-    noun = dice.pick(meaning.members())
+        noun = _companion(dice, verb, "NOUN", "subject")
+        determiner = Word(dice.pick(meaning.DETERMINERS)) if dice.chance(0.25) else None
+        subject = Phrase(draw_word(dice, noun), determiner, _adjective(dice, noun))
+    noun = _companion(dice, verb, "NOUN", "object")
     while noun == subject.noun.gloss:
         noun = dice.pick(meaning.members())
+    adverb = Word(_companion(dice, verb, "ADV", "adverb")) if dice.chance(0.15) else None
     return Clause(
         subject,
-        draw_word(dice, dice.pick(meaning.glosses("VERB"))),
-        Phrase(draw_word(dice, noun), None, _maybe_adjective(dice, 0.4)),
-        is_negated=dice.chance(0.15),
-        adverb=Word(dice.pick(meaning.ADVERBS)) if dice.chance(0.2) else None,
+        draw_word(dice, verb),
+        Phrase(draw_word(dice, noun), None, _adjective(dice, noun)),
+        is_negated=dice.chance(0.1),
+        adverb=adverb,
     )
 
 
-def _maybe_adjective(dice: Dice, probability: float) -> Word | None:
-    if not dice.chance(probability):
+def _companion(dice: Dice, gloss: str, tag: str, relation: str) -> str:
+    if dice.chance(USUAL):
+        return dice.pick(meaning.company(gloss, tag, relation))
+    return dice.pick(meaning.members() if tag == "NOUN" else meaning.glosses(tag))
+
+
+def _adjective(dice: Dice, noun: str) -> Word | None:
+    if not dice.chance(0.3):
         return None
-    return draw_word(dice, dice.pick(meaning.glosses("ADJ")))
+    return draw_word(dice, _companion(dice, noun, "ADJ", "adjective"))
 
 
 def say(world: World, language: str, clause: Clause) -> list[Spoken]:
@@ -99,7 +108,11 @@ def say(world: World, language: str, clause: Clause) -> list[Spoken]:
     if clause.is_negated:
         negation = spoken("negation", "PART", Word(meaning.NEGATION))
         verb = negation + verb if tongue.negation_first else verb + negation
-    parts = {"S": phrase("subject", clause.subject), "V": verb, "O": phrase("object", clause.object)}
+    parts = {
+        "S": phrase("subject", clause.subject),
+        "V": verb,
+        "O": phrase("object", clause.object),
+    }
     body = [one for part in tongue.order for one in parts[part]]
     adverb = spoken("adverb", "ADV", clause.adverb)
     return adverb + body if tongue.adverb_first else body + adverb

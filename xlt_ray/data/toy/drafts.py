@@ -44,7 +44,9 @@ def _nli(dice: Dice) -> Draft:
     if label == "entailment":
         is_rewording = dice.chance(0.4)
         second = premise if is_rewording else edits.changed(dice, premise, edits.ENTAILED)
-        second = edits.say_otherwise(dice, second, 1 + dice.below(2) if is_rewording else dice.below(3))
+        second = edits.say_otherwise(
+            dice, second, 1 + dice.below(2) if is_rewording else dice.below(3)
+        )
     else:
         kinds = edits.DENIED if label == "contradiction" else edits.OPEN
         second = edits.say_otherwise(dice, edits.changed(dice, premise, kinds), dice.below(3))
@@ -54,7 +56,7 @@ def _nli(dice: Dice) -> Draft:
 def _paraphrase(dice: Dice) -> Draft:
     """Two to three words said otherwise; a non-paraphrase has one edit in place of one of them."""
     first = draw_clause(dice)
-    num_words = 1 + dice.below(3)
+    num_words = 1 + dice.below(2)
     if dice.chance(0.5):
         return Draft(first, edits.say_otherwise(dice, first, num_words), "1")
     second = edits.changed(dice, first, edits.MEANING_CHANGING)

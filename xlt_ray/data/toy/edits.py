@@ -8,11 +8,13 @@ was made, paraphrase whether there was one at all beyond synonyms.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from xlt_ray.data.streams import Dice
 from xlt_ray.data.toy import concepts as meaning
 from xlt_ray.data.toy.clauses import Clause, Phrase, Word, draw_word
 
+Whole = TypeVar("Whole", Clause, Phrase)
 Edit = Callable[[Dice, Clause], "Clause | None"]
 """Returns the changed clause, or None where the clause has nothing to change so."""
 
@@ -60,10 +62,10 @@ def negate(dice: Dice, clause: Clause) -> Clause | None:  # noqa: ARG001
 
 
 def replace_noun(dice: Dice, clause: Clause) -> Clause | None:
-    """A noun becomes another of its category."""
+    """A noun becomes one of another category."""
     slot = _noun_slot(dice, clause)
     noun = dict(_slots(clause))[slot].gloss
-    return _filled(clause, slot, draw_word(dice, dice.pick(meaning.sisters(noun))))
+    return _filled(clause, slot, draw_word(dice, dice.pick(meaning.strangers(noun))))
 
 
 def add_adjective(dice: Dice, clause: Clause) -> Clause | None:
@@ -89,10 +91,10 @@ def swap_roles(dice: Dice, clause: Clause) -> Clause | None:  # noqa: ARG001
 
 
 ENTAILED: tuple[Edit, ...] = (generalise, omit)
-DENIED: tuple[Edit, ...] = (oppose_verb, oppose_adjective, negate)
-OPEN: tuple[Edit, ...] = (replace_noun, add_adjective, swap_roles)
-MEANING_CHANGING: tuple[Edit, ...] = (oppose_verb, oppose_adjective, negate, replace_noun, swap_roles)
-"""What makes a non-paraphrase: edits that keep the number of words, and the negation."""
+DENIED: tuple[Edit, ...] = (oppose_verb, oppose_adjective, negate, negate)
+OPEN: tuple[Edit, ...] = (replace_noun, replace_noun, add_adjective, swap_roles)
+MEANING_CHANGING: tuple[Edit, ...] = (*DENIED, replace_noun, replace_noun, swap_roles)
+"""What makes a non-paraphrase. An edit that stands twice is twice as frequent."""
 
 
 def changed(dice: Dice, clause: Clause, edits: tuple[Edit, ...]) -> Clause:
@@ -129,7 +131,10 @@ def _slots(clause: Clause) -> list[tuple[str, Word]]:
 def _filled(clause: Clause, slot: str, word: Word | None) -> Clause:
     name, _, part = slot.partition(".")
     if not part:
-        return clause._replace(**{name: word})
-    phrase: Phrase = getattr(clause, name)
-    part_of_phrase = phrase._replace(**{part: word})
-    return clause._replace(**{name: part_of_phrase})
+        return _with(clause, name, word)
+    return _with(clause, name, _with(getattr(clause, name), part, word))
+
+
+def _with(whole: Whole, name: str, value: Any) -> Whole:
+    changed: Whole = whole._replace(**{name: value})
+    return changed

@@ -37,13 +37,17 @@ class ToySource:
         """Every spelling of the six languages, sorted."""
         words = world(self.seed).words
         return tuple(
-            sorted({form for tongue in words.values() for forms in tongue.values() for form in forms})
+            sorted(
+                {form for tongue in words.values() for forms in tongue.values() for form in forms}
+            )
         )
 
     def splits(self, task: Task) -> Mapping[tuple[str, Split], SplitFacts]:
         """Digests cover seed, generator version, spellings, and the first examples as text."""
         return {
-            (language, split): SplitFacts(size, _split_digest(self.seed, task.name, language, split))
+            (language, split): SplitFacts(
+                size, _split_digest(self.seed, task.name, language, split)
+            )
             for language in TONGUES
             for split, size in SIZES.get(task.name, {}).items()
         }
@@ -65,7 +69,11 @@ class ToySource:
 
     def parallel_digest(self, language: str) -> str:
         return digest_of(
-            "toy-parallel", GENERATOR_VERSION, self.seed, language, *self.parallel(language).values()
+            "toy-parallel",
+            GENERATOR_VERSION,
+            self.seed,
+            language,
+            *self.parallel(language).values(),
         )
 
     def alignments(self, first: str, second: str) -> Mapping[str, tuple[tuple[int, int], ...]]:
@@ -97,13 +105,13 @@ class ToySource:
 
 def _speak(places: World, language: str, draft: Draft) -> list[Spoken]:
     """Both clauses as one sentence; slots carry the number of their clause."""
-    spoken = [
-        one._replace(slot=f"1.{one.slot}") for one in say(places, language, draft.first)
-    ]
+    spoken = [one._replace(slot=f"1.{one.slot}") for one in say(places, language, draft.first)]
     if draft.second is not None:
         connective = places.words[language][draft.label][0]
         spoken.append(Spoken("connective", "CCONJ", connective))
-        spoken += [one._replace(slot=f"2.{one.slot}") for one in say(places, language, draft.second)]
+        spoken += [
+            one._replace(slot=f"2.{one.slot}") for one in say(places, language, draft.second)
+        ]
     return spoken
 
 
@@ -132,7 +140,9 @@ def _split_digest(seed: int, task: str, language: str, split: Split) -> str:
     size = SIZES[task][split]
     spellings = [" ".join(forms) for forms in world(seed).words[language].values()]
     first = [repr(one) for one in _examples(seed, task, language, split, _NUM_FINGERPRINTED)]
-    return digest_of("toy", GENERATOR_VERSION, seed, task, language, split, size, *spellings, *first)
+    return digest_of(
+        "toy", GENERATOR_VERSION, seed, task, language, split, size, *spellings, *first
+    )
 
 
 @cache
@@ -157,7 +167,7 @@ def _lexicon(seed: int, source_language: str) -> dict[str, dict[str, tuple[str, 
     entries: dict[str, dict[str, tuple[str, ...]]] = {}
     for gloss, forms in words[source_language].items():
         for form, word in enumerate(forms):
-            translations = {
+            translations: dict[str, tuple[str, ...]] = {
                 target: (words[target][gloss][form],)
                 for target in TONGUES
                 if target != source_language

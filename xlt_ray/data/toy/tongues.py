@@ -47,7 +47,9 @@ class Tongue:
 TONGUES: dict[str, Tongue] = {
     tongue.code: tongue
     for tongue in (
-        Tongue("qaa", "SVO", True, True, True, False, "b d f k l m n p r s t v", "a e i o", "n r s"),
+        Tongue(
+            "qaa", "SVO", True, True, True, False, "b d f k l m n p r s t v", "a e i o", "n r s",
+        ),
         Tongue(
             "qab", "SVO", False, True, True, False, "b d g l m n p r s t z", "a e i o u", "l n s",
             kin="qaa", cognates=0.45,
@@ -65,7 +67,7 @@ TONGUES: dict[str, Tongue] = {
             script="Cyrl", num_parallel=3000, coverage=0.9,
         ),
         Tongue(
-            "qaf", "SOV", True, False, False, False, "b d f g h k m n p t v z", "a e i u y", "k l s",
+            "qaf", "SOV", True, False, False, False, "b d f g h k m n p t v", "a e i u y", "k l s",
             script="Cyrl", kin="qae", cognates=0.3, num_parallel=1500, coverage=0.8,
         ),
     )

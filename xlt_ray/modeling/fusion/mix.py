@@ -34,7 +34,11 @@ class MixFusion(nn.Module):
         self.layer_weights = nn.Parameter(torch.zeros(num_layers + 1))
         self.gamma = nn.Parameter(torch.ones(1))
 
-    def forward(self, hidden_states: tuple[Tensor, ...], attention_mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        hidden_states: tuple[Tensor, ...],
+        attention_mask: Tensor,
+    ) -> Tensor:
         shares = torch.softmax(SPEED * self.layer_weights.float(), dim=0)
         shares = (self.gamma.float() * shares).to(hidden_states[-1].dtype)
         mixed = shares[0] * hidden_states[0]

@@ -13,5 +13,9 @@ class NoFusion(nn.Module):
     def __init__(self, num_layers: int, hidden_size: int, knobs: methods.NoFusion) -> None:
         super().__init__()
 
-    def forward(self, hidden_states: tuple[Tensor, ...], attention_mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        hidden_states: tuple[Tensor, ...],
+        attention_mask: Tensor,
+    ) -> Tensor:
         return hidden_states[-1]

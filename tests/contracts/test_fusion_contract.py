@@ -1,0 +1,133 @@
+"""What every fusion in the registry promises (`xlt_ray.modeling.fusion`)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from xlt_ray.modeling.seeding import seeded
+from xlt_ray.spec.methods import FUSIONS, Method
+
+NUM_LAYERS, HIDDEN, LENGTH = 3, 32, 7
+REQUIRED = {"dlfa": {"layer": 1}}
+
+every_fusion = pytest.mark.parametrize("entry", FUSIONS, ids=lambda entry: entry.name)
+
+
+def made(entry: Method, seed: int = 0) -> nn.Module:
+    knobs = entry.knobs(method=entry.name, **REQUIRED.get(entry.name, {}))
+    with seeded(seed, "fusion"):
+        return entry.load()(NUM_LAYERS, HIDDEN, knobs)
+
+
+def states(rows: int, length: int = LENGTH, seed: int = 0) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (rows, length, HIDDEN)
+    return tuple(torch.randn(shape, generator=generator) for _ in range(NUM_LAYERS + 1))
+
+
+def trained(fusion: nn.Module) -> nn.Module:
+    """The fusion away from its first state, where a fault could hide behind a zero."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in fusion.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return fusion.eval()
+
+
+@every_fusion
+def test_shape_is_kept(entry: Method) -> None:
+    hidden = states(rows=4)
+    assert made(entry)(hidden, torch.ones(4, LENGTH).long()).shape == hidden[-1].shape
+
+
+@every_fusion
+def test_padding_changes_nothing(entry: Method) -> None:
+    fusion, hidden = trained(made(entry)), states(rows=2)
+    alone = fusion(hidden, torch.ones(2, LENGTH).long())
+    garbage = states(rows=2, length=5, seed=1)
+    padded = tuple(
+        torch.cat([one, 100 * other], dim=1) for one, other in zip(hidden, garbage, strict=True)
+    )
+    mask = torch.cat([torch.ones(2, LENGTH), torch.zeros(2, 5)], dim=1).long()
+    torch.testing.assert_close(fusion(padded, mask)[:, :LENGTH], alone, rtol=1e-5, atol=1e-5)
+
+
+@every_fusion
+def test_other_rows_change_nothing_at_evaluation(entry: Method) -> None:
+    fusion, hidden = trained(made(entry)), states(rows=5)
+    mask = torch.ones(5, LENGTH).long()
+    mask[1:, 3:] = 0
+    together = fusion(hidden, mask)[:1]
+    alone = fusion(tuple(one[:1] for one in hidden), mask[:1])
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+
+
+@every_fusion
+def test_gradients_reach_every_parameter_in_the_first_step(entry: Method) -> None:
+    fusion = made(entry)
+    hidden = tuple(one.requires_grad_() for one in states(rows=3))
+    fused = fusion(hidden, torch.ones(3, LENGTH).long())
+    (fused * states(rows=3, seed=2)[0]).sum().backward()
+    silent = [
+        name
+        for name, parameter in fusion.named_parameters()
+        if parameter.grad is None or not parameter.grad.abs().max() > 0
+    ]
+    assert silent == []
+
+
+@every_fusion
+def test_gradients_reach_the_last_layer(entry: Method) -> None:
+    hidden = tuple(one.requires_grad_() for one in states(rows=2))
+    made(entry)(hidden, torch.ones(2, LENGTH).long()).square().sum().backward()
+    assert hidden[-1].grad is not None
+    assert (hidden[-1].grad.abs().sum(dim=-1) > 0).all()
+
+
+@every_fusion
+def test_bf16_stays_bf16_and_close_to_float32(entry: Method) -> None:
+    fusion, hidden = made(entry).eval(), states(rows=2)
+    mask = torch.ones(2, LENGTH).long()
+    exact = fusion(hidden, mask)
+    rounded = fusion.to(torch.bfloat16)(tuple(one.to(torch.bfloat16) for one in hidden), mask)
+    assert rounded.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.float(), exact, rtol=0.05, atol=0.05)
+
+
+@every_fusion
+def test_a_row_of_padding_alone_stays_finite(entry: Method) -> None:
+    fused = made(entry)(states(rows=2), torch.zeros(2, LENGTH).long())
+    assert torch.isfinite(fused).all()
+
+
+@every_fusion
+def test_equal_seeds_give_equal_parameters(entry: Method) -> None:
+    first, second = made(entry, seed=3).state_dict(), made(entry, seed=3).state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@every_fusion
+def test_equal_inputs_give_equal_bits(entry: Method) -> None:
+    fusion, mask = made(entry), torch.ones(2, LENGTH).long()
+    assert torch.equal(fusion(states(rows=2), mask), fusion(states(rows=2), mask))
+
+
+@every_fusion
+def test_no_parameter_is_a_scalar(entry: Method) -> None:
+    assert all(parameter.dim() > 0 for parameter in made(entry).parameters())
+
+
+@every_fusion
+def test_a_new_fusion_starts_where_its_docstring_says(entry: Method) -> None:
+    hidden = states(rows=4)
+    fused = made(entry)(hidden, torch.ones(4, LENGTH).long())
+    expected, tolerance = {
+        "none": (hidden[-1], 0.0),
+        # M within 0.12 of one half, so Z within 0.24 |X - Y| of X + Y.
+        "dlfa": (hidden[-1] + hidden[1], 0.24 * (hidden[-1] - hidden[1]).abs()),
+        "mix": (torch.stack(hidden).mean(dim=0), 1e-5),
+    }[entry.name]
+    assert ((fused - expected).abs() <= tolerance).all()

@@ -1,0 +1,495 @@
+"""MLflow as a projection: a real MLflow on SQLite, a real Optuna ledger, a real store."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xlt_ray.errors import TrackingError
+from xlt_ray.home import Home
+from xlt_ray.ledger import Ledger, StageUse, TrialView, open_ledger
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.sweep import SweepSpec, sweep_of
+from xlt_ray.stages.lease import Lease
+from xlt_ray.stages.record import Score, StageRecord
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.store import StageStore
+from xlt_ray.tracking import Tracker, project, ui_command
+from xlt_ray.tracking.facts import final_metrics
+from xlt_ray.tracking.redact import redacted
+
+SWEEP = """
+name: tracked
+data: {source: toy}
+model: {choice: ["toy:2x64", "toy:4x64"]}
+target:
+  task: toy-nli
+  source_language: qaa
+  hybrid: {ratio: {float: [0.0, 1.0]}}
+objective: {metric: accuracy}
+search: {sampler: random, trials: 6, seed: 3}
+places: {ledger: null}
+"""
+LANGUAGES = ("qaa", "qab", "qac")
+
+
+@dataclass(frozen=True)
+class World:
+    """A sweep in a home of its own, with everything that a driver would have at hand."""
+
+    home: Home
+    sweep: SweepSpec
+    ledger: Ledger
+    store: StageStore
+
+    def tracker(self) -> Tracker:
+        return Tracker(self.home, self.sweep.name)
+
+    def begun(self) -> Tracker:
+        tracker = self.tracker()
+        tracker.begin(self.ledger, self.sweep.resolved())
+        return tracker
+
+    def ask(self) -> TrialView:
+        ticket = self.ledger.ask(self.sweep, lambda _: {"num_layers": 2, "hidden_size": 64})
+        assert ticket is not None
+        self.ledger.begin_attempt(ticket.number)
+        return self.ledger.trial(ticket.number)
+
+    def config(self, view: TrialView) -> dict[str, Any]:
+        return self.sweep.trial_of(dict(view.assignment)).model_dump(mode="json")
+
+    def configs(self) -> dict[int, Mapping[str, Any]]:
+        return {view.number: self.config(view) for view in self.ledger.trials()}
+
+    def walk(self, number: int, scores: tuple[Score, ...]) -> None:
+        """Commit the stages of a trial, with its scores, and note them in the ledger."""
+        target = Stage("target", {"of": number}, {}, 0, None, "target toy-nli 100", 100)
+        evaluate = Stage("evaluate", {"languages": LANGUAGES}, {}, 0, target, "evaluate toy-nli")
+        for stage in (target, evaluate):
+            commit(self.store, stage, scores if stage is evaluate else ())
+        self.ledger.set_stages(
+            number,
+            [
+                StageUse("target", target.key, target.label, reused=False, examples=100, seconds=2),
+                StageUse("evaluate", evaluate.key, evaluate.label, reused=False, seconds=0.5),
+            ],
+        )
+
+    def complete(self, value: float = 0.7) -> TrialView:
+        """A trial that ran to its end without MLflow knowing of it."""
+        view = self.ask()
+        self.ledger.report(view.number, 50, value - 0.1)
+        self.ledger.report(view.number, 100, value)
+        self.walk(view.number, scores_of(value))
+        self.ledger.tell_complete(view.number, value)
+        return self.ledger.trial(view.number)
+
+
+def commit(store: StageStore, stage: Stage, scores: tuple[Score, ...]) -> None:
+    folder = store.scratch / stage.key
+    folder.mkdir(parents=True)
+    (folder / "result.txt").write_text(stage.key)
+    lease = store.lease(stage.key)
+    assert isinstance(lease, Lease)
+    with lease:
+        record = StageRecord(stage.key, stage.payload, stage.label, files={}, scores=scores)
+        store.commit(stage, folder, record, lease)
+
+
+def scores_of(value: float, languages: tuple[str, ...] = LANGUAGES) -> tuple[Score, ...]:
+    test = tuple(
+        Score("toy-nli", language, "test", "accuracy", value - 0.1 * place, 400)
+        for place, language in enumerate(languages)
+    )
+    return (Score("toy-nli", "qaa", "dev", "accuracy", value, 300), *test)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    # A home with a space and a letter outside ASCII, as people have them.
+    home = Home(tmp_path / "my höme")
+    sweep = sweep_of(parse_document(SWEEP, "tracked.yaml"))
+    return World(home, sweep, open_ledger(home, sweep), StageStore(home.stages))
+
+
+def runs(world: World) -> list[Any]:
+    """All runs of the sweep but its own, as MLflow has them."""
+    return [run for run in all_runs(world) if "mlflow.parentRunId" in run.data.tags]
+
+
+def all_runs(world: World) -> list[Any]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=world.home.tracking_uri)
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    found = client.search_runs(experiments, max_results=1000)
+    return sorted(found, key=lambda run: run.info.run_name)
+
+
+def points(world: World, run_id: str, name: str) -> list[tuple[int, float]]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=world.home.tracking_uri)
+    return sorted((one.step, one.value) for one in client.get_metric_history(run_id, name))
+
+
+def artifact(world: World, run_id: str, name: str) -> Any:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=world.home.tracking_uri)
+    text = Path(client.download_artifacts(run_id, name)).read_text(encoding="utf-8")
+    return json.loads(text) if name.endswith(".json") else text
+
+
+def snapshot(world: World) -> list[Any]:
+    """Everything that MLflow shows of the sweep, but for ids and times of logging."""
+    return [
+        (
+            run.info.run_name,
+            run.info.status,
+            run.data.params,
+            run.data.metrics,
+            {
+                name: value
+                for name, value in run.data.tags.items()
+                if name not in ("mlflow.parentRunId", "mlflow.artifactLocation")
+            },
+            {name: points(world, run.info.run_id, name) for name in run.data.metrics},
+        )
+        for run in all_runs(world)
+    ]
+
+
+def test_trial_is_a_nested_run_with_its_knobs_and_scores(world: World) -> None:
+    tracker = world.begun()
+    view = world.ask()
+    run_id = tracker.start_trial(view, world.config(view), view.assignment)
+    world.ledger.set_run_id(view.number, run_id)
+    tracker.log(run_id, 50, {"dev/accuracy": 0.6, "train/loss": 1.5})
+    assert runs(world)[0].info.status == "RUNNING"
+    world.ledger.report(view.number, 50, 0.6)
+    world.walk(view.number, scores_of(0.8))
+    world.ledger.tell_complete(view.number, 0.8)
+    tracker.finish(world.ledger.trial(view.number), scores_of(0.8), {"gpu_hours": 0.25})
+    tracker.end(world.ledger, "FINISHED")
+
+    parent, run = all_runs(world)
+    assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert (parent.info.status, run.info.status) == ("FINISHED", "FINISHED")
+    assert run.info.run_id == run_id
+    assert set(run.data.params) == {"model", "target.hybrid.ratio"}
+    assert run.data.params["model"] == view.assignment["model"]
+    assert run.data.tags["xlt.stage.target"] == world.ledger.trial(view.number).stages[0].key
+    assert run.data.tags["xlt.attempt"] == "1"
+    assert run.data.metrics["objective"] == 0.8
+    assert run.data.metrics["gpu_hours"] == 0.25
+    assert run.data.metrics["seconds"] == 2.5
+    assert run.data.metrics["test/accuracy/qac"] == pytest.approx(0.6)
+    assert run.data.metrics["test/accuracy/mean"] == pytest.approx(0.7)
+    assert run.data.metrics["test/accuracy/mean_without_source"] == pytest.approx(0.65)
+    assert points(world, run_id, "dev/accuracy") == [(50, 0.6)]
+    assert artifact(world, run_id, "config.json")["target"]["source_language"] == "qaa"
+    table = artifact(world, run_id, "scores.json")
+    assert len(table["data"]) == 4
+    assert ["toy-nli", "qaa", "dev", "accuracy", 0.8, 300] in table["data"]
+    assert "trial 0" in parent.data.tags["mlflow.note.content"]
+    assert artifact(world, parent.info.run_id, "sweep.json")["name"] == "tracked"
+
+
+def test_score_table_opens_as_an_mlflow_table(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    view = world.complete(0.7)
+    tracker = world.tracker()
+    found = project(world.ledger, world.store, tracker, {})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", world.home.tracking_uri)
+    table = MlflowClient().load_table(
+        tracker.experiment_id, "scores.json", run_ids=[found[view.number]]
+    )
+    assert list(table["language"]) == ["qaa", "qaa", "qab", "qac"]
+
+
+def test_run_made_before_a_crash_is_found_by_its_tags(world: World) -> None:
+    view = world.ask()
+    first = world.begun().start_trial(view, {}, view.assignment)
+    # The driver dies here: the ledger does not know the run.
+    again = world.begun().start_trial(world.ledger.trial(view.number), {}, view.assignment)
+    assert again == first
+    assert len(all_runs(world)) == 2
+
+
+def test_resumed_trial_does_not_log_a_point_twice(world: World) -> None:
+    view = world.ask()
+    tracker = world.begun()
+    run_id = tracker.start_trial(view, {}, {})
+    tracker.log(run_id, 50, {"dev/accuracy": 0.6})
+    tracker.stop_trial(run_id)
+    assert runs(world)[0].info.status == "KILLED"
+
+    tracker = world.begun()
+    assert tracker.start_trial(view, {}, {}) == run_id
+    assert runs(world)[0].info.status == "RUNNING"
+    for step in (50, 100):
+        tracker.log(run_id, step, {"dev/accuracy": 0.6 + step / 1000})
+    assert points(world, run_id, "dev/accuracy") == [(50, 0.6), (100, 0.7)]
+
+
+def test_failed_trial_resumes_into_the_same_run(world: World) -> None:
+    tracker = world.begun()
+    view = world.ask()
+    run_id = tracker.start_trial(view, world.config(view), view.assignment)
+    world.ledger.set_run_id(view.number, run_id)
+    world.ledger.tell_failed(view.number, "memory", "the device is full", "line 1\nline 2")
+    tracker.finish(world.ledger.trial(view.number), ())
+    failed = runs(world)[0]
+    assert failed.info.status == "FAILED"
+    assert failed.data.tags["xlt.cause"] == "memory"
+    assert artifact(world, run_id, "log.txt") == "line 1\nline 2"
+
+    world.ledger.enqueue_retry(view.number)
+    retry = world.ask()
+    assert retry.retry_of == view.number
+    assert world.begun().start_trial(retry, world.config(retry), retry.assignment) == run_id
+    again = runs(world)
+    assert [run.info.status for run in again] == ["RUNNING"]
+    assert "xlt.cause" not in again[0].data.tags
+    world.walk(retry.number, scores_of(0.5))
+    world.ledger.tell_complete(retry.number, 0.5)
+    found = project(world.ledger, world.store, world.tracker(), world.configs())
+    assert found[view.number] == found[retry.number] == run_id
+    assert [run.info.status for run in runs(world)] == ["FINISHED"]
+
+
+def test_deleted_database_is_rebuilt_as_it_was(world: World) -> None:
+    tracker = world.begun()
+    world.complete(0.7)
+    lost = world.ask()
+    tracker.start_trial(lost, world.config(lost), lost.assignment)
+    world.ledger.tell_failed(lost.number, "nan", "the loss is not a number")
+    pruned = world.ask()
+    world.ledger.report(pruned.number, 50, 0.2)
+    world.ledger.tell_pruned(pruned.number)
+    project(world.ledger, world.store, tracker, world.configs())
+    project(world.ledger, world.store, world.tracker(), world.configs())
+    before = snapshot(world)
+    assert [row[1] for row in before] == ["FINISHED", "FINISHED", "FAILED", "FINISHED"]
+    assert [row[4].get("xlt.state") for row in before[1:]] == ["complete", "failed", "pruned"]
+
+    moved = replace(world, home=Home(world.home.root / "elsewhere"))
+    project(world.ledger, world.store, moved.tracker(), world.configs())
+    sweep, *trials = snapshot(moved)
+    assert trials == before[1:]
+    assert sweep[3] == before[0][3]
+
+
+def test_projecting_twice_changes_nothing(world: World) -> None:
+    for value in (0.6, 0.7):
+        world.complete(value)
+    first = project(world.ledger, world.store, world.tracker(), world.configs())
+    before = snapshot(world)
+    assert project(world.ledger, world.store, world.tracker(), world.configs()) == first
+    assert snapshot(world) == before
+    assert len(before) == 3
+
+
+def test_nothing_is_running_without_a_driver(world: World) -> None:
+    tracker = world.begun()
+    for _ in range(2):
+        view = world.ask()
+        world.ledger.set_run_id(view.number, tracker.start_trial(view, {}, {}))
+    world.ledger.tell_failed(0, "lost", "the node is gone")
+    project(world.ledger, world.store, world.tracker(), {})
+    assert [run.info.status for run in all_runs(world)] == ["RUNNING", "FAILED", "RUNNING"]
+    project(world.ledger, world.store, world.tracker(), {}, is_alive=False)
+    assert [run.info.status for run in all_runs(world)] == ["KILLED", "FAILED", "KILLED"]
+    project(world.ledger, world.store, world.tracker(), {})
+    assert [run.info.status for run in all_runs(world)] == ["RUNNING", "FAILED", "RUNNING"]
+
+
+def test_run_deleted_in_the_ui_is_made_again(world: World) -> None:
+    from mlflow import MlflowClient
+
+    view = world.ask()
+    tracker = world.begun()
+    first = tracker.start_trial(view, {}, view.assignment)
+    world.ledger.set_run_id(view.number, first)
+    MlflowClient(tracking_uri=world.home.tracking_uri).delete_run(first)
+    second = tracker.start_trial(world.ledger.trial(view.number), {}, view.assignment)
+    assert second != first
+    assert [run.info.run_id for run in runs(world)] == [second]
+
+
+def test_at_most_fifty_metrics_whatever_the_number_of_languages(world: World) -> None:
+    languages = ("qaa", *(f"q{number:02d}" for number in range(70)))
+    view = world.ask()
+    tracker = world.begun()
+    run_id = tracker.start_trial(view, world.config(view), view.assignment)
+    for step in (50, 100):
+        tracker.log(run_id, step, {"dev/accuracy": 0.5, "train/loss": 1.0, "system/memory": 1.0})
+    world.walk(view.number, scores_of(0.9, languages))
+    world.ledger.tell_complete(view.number, 0.9)
+    tracker.finish(world.ledger.trial(view.number), scores_of(0.9, languages))
+    metrics = runs(world)[0].data.metrics
+    assert len(metrics) <= 50
+    assert "test/accuracy/qaa" in metrics
+    assert len(artifact(world, run_id, "scores.json")["data"]) == 72
+
+
+def test_mean_without_source_needs_the_source(world: World) -> None:
+    view = world.complete()
+    scores = tuple(one for one in scores_of(0.8) if one.language != "qaa")
+    found = final_metrics(view, scores, "accuracy", "qaa", {"ratio": float("nan")})
+    assert "test/accuracy/mean_without_source" not in found
+    assert "ratio" not in found
+    assert found["test/accuracy/mean"] == pytest.approx(0.65)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "postgresql://ada:s3cret@db:5432/xlt",
+        "postgresql://ada:s3cr@et@db/xlt",
+        "failed at https://ada:s3cret@host/x?part=1",
+        "s3://bucket/key?endpoint=x&secret=s3cret",
+    ],
+)
+def test_passwords_in_urls_do_not_reach_mlflow(given: str, world: World) -> None:
+    tracker = world.begun()
+    view = world.ask()
+    config = {"target": {"source_language": "qaa"}, "places": {"ledger": given}, "list": [given]}
+    run_id = tracker.start_trial(view, config, {"place": given})
+    world.ledger.tell_failed(view.number, "lost", given, given)
+    tracker.finish(world.ledger.trial(view.number), ())
+    run = runs(world)[0]
+    shown = [*run.data.params.values(), *run.data.tags.values()]
+    shown += [json.dumps(artifact(world, run_id, name)) for name in ("config.json", "log.txt")]
+    assert not [text for text in shown if "s3cr" in text]
+    assert "***" in redacted(given)
+
+
+def test_environment_is_not_logged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_abcdef")
+    world.complete()
+    project(world.ledger, world.store, world.begun(), world.configs())
+    files = [path for path in world.home.root.joinpath("mlflow").rglob("*") if path.is_file()]
+    assert files
+    assert not [path for path in files if b"hf_abcdef" in path.read_bytes()]
+
+
+def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from xlt_ray.home import Home; from xlt_ray.tracking import Tracker;"
+        "print(Tracker(Home(pathlib.Path(sys.argv[1])), 'one').experiment_id)"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert len(set(outputs)) == 1
+    assert [path.name for path in (tmp_path / "mlflow").iterdir()] == ["mlflow.db"]
+
+
+def test_several_threads_may_make_the_database_at_once(world: World) -> None:
+    barrier = threading.Barrier(3)
+    found: list[str] = []
+
+    def connect() -> None:
+        barrier.wait()
+        found.append(world.tracker().experiment_id)
+
+    threads = [threading.Thread(target=connect) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3
+    assert len(set(found)) == 1
+    assert [path.name for path in Path(world.home.root / "mlflow").iterdir()] == ["mlflow.db"]
+
+
+def test_sweep_deleted_in_the_ui_is_taken_back(world: World) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=world.home.tracking_uri)
+    world.complete()
+    first = project(world.ledger, world.store, world.tracker(), {})
+    client.delete_experiment(world.tracker().experiment_id)
+    assert project(world.ledger, world.store, world.tracker(), {}) == first
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "nonsense://x"])
+def test_unreachable_mlflow_is_named(uri: str, world: World) -> None:
+    with pytest.raises(TrackingError, match=uri):
+        Tracker(world.home, "tracked", uri)
+
+
+def test_database_of_another_mlflow_is_refused(world: World) -> None:
+    world.tracker()
+    # MLflow keeps a database that it has opened, so another file.
+    home = Home(world.home.root / "older")
+    path = Path(home.tracking_uri.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True)
+    shutil.copy(world.home.tracking_uri.removeprefix("sqlite:///"), path)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+    with pytest.raises(TrackingError, match="schema"):
+        Tracker(home, "tracked")
+
+
+def test_telemetry_is_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    world.tracker()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_ui_is_for_this_machine_alone(world: World) -> None:
+    command = ui_command(world.home, port=5123)
+    assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert command[command.index("--port") + 1] == "5123"
+    assert world.home.tracking_uri in command
+    with pytest.raises(TrackingError, match="open it in a browser"):
+        ui_command(world.home, "https://ada:s3cret@mlflow.example")
+
+
+@pytest.mark.parametrize("step", ["start_trial", "finish"])
+def test_logging_a_trial_is_quick(step: str, world: World) -> None:
+    tracker = world.begun()
+    took: list[float] = []
+    for _ in range(4):
+        view = world.ask()
+        started = timed(lambda view=view: tracker.start_trial(view, {}, view.assignment))
+        world.ledger.tell_complete(view.number, 0.5)
+        done = world.ledger.trial(view.number)
+        ended = timed(lambda done=done: tracker.finish(done, scores_of(0.5)))
+        took.append(started if step == "start_trial" else ended)
+    assert min(took) < 1.0
+
+
+def timed(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from xlt_ray.data.languages import LANGUAGES, language
+
+
+def test_unknown_codes_stand_for_themselves():
+    assert language("tlh").name == "tlh"
+    assert language("tlh").resources == "unknown"
+
+
+def test_toy_languages_have_two_scripts_and_every_resource_class(toy):
+    known = [LANGUAGES[code] for code in toy.parallel_languages()]
+    assert {one.script for one in known} == {"Latn", "Cyrl"}
+    assert {one.resources for one in known} == {"high", "medium", "low"}
+    assert len({one.family for one in known}) >= 2

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import warnings
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlt_ray.data.metrics import entity_f1, macro_f1, score
+from xlt_ray.data.task import task_named
+
+TAGS = st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
+
+
+def sentences_of(tags):
+    return st.integers(1, 9).flatmap(
+        lambda length: st.tuples(*[st.lists(tags, min_size=length, max_size=length)] * 2)
+    )
+
+
+@given(st.lists(sentences_of(TAGS), min_size=1, max_size=6))
+def test_entity_f1_is_that_of_seqeval_in_strict_mode(pairs):
+    from seqeval.metrics import f1_score
+    from seqeval.scheme import IOB2
+
+    gold, predicted = [list(one) for one in zip(*pairs, strict=True)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = f1_score(gold, predicted, mode="strict", scheme=IOB2, zero_division=0)
+    assert entity_f1(gold, predicted) == pytest.approx(expected)
+
+
+@given(sentences_of(st.sampled_from("abcd")))
+def test_macro_f1_is_that_of_scikit_learn_over_gold_labels(pair):
+    from sklearn.metrics import f1_score
+
+    gold, predicted = pair
+    expected = f1_score(
+        gold, predicted, labels=sorted(set(gold)), average="macro", zero_division=0
+    )
+    assert macro_f1(gold, predicted) == pytest.approx(expected)
+
+
+def test_pairs_are_scored_by_example_and_the_headline_comes_first():
+    found = score(task_named("pawsx"), ["0", "1", "1", "1"], ["0", "1", "1", "0"])
+    assert next(iter(found)) == "accuracy"
+    assert found == {"accuracy": 0.75, "macro_f1": pytest.approx((2 / 3 + 4 / 5) / 2)}
+
+
+def test_tags_are_scored_by_word_over_all_sentences():
+    found = score(task_named("pos"), [["NOUN", "VERB"], ["X"]], [["NOUN", "NOUN"], ["X"]])
+    assert found["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_a_word_without_prediction_is_wrong():
+    assert score(task_named("pos"), [["NOUN"]], [["_"]])["accuracy"] == 0.0
+
+
+def test_entities_are_scored_whole():
+    gold = [["B-PER", "I-PER", "O"]]
+    assert score(task_named("ner-uner"), gold, [["B-PER", "O", "O"]])["f1"] == 0.0
+    assert score(task_named("ner-uner"), gold, gold)["f1"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["pos", "ner-uner", "pawsx"])
+def test_nothing_to_score_is_zero(name):
+    assert set(score(task_named(name), [], []).values()) == {0.0}
+
+
+@pytest.mark.parametrize("name", ["pos", "ner-uner"])
+def test_lengths_that_differ_are_our_mistake(name):
+    with pytest.raises(ValueError, match=r"shorter|gold tags"):
+        score(task_named(name), [["O"]], [["O", "O"]])

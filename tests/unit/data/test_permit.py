@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from xlt_ray.data.permit import Permit, labelled, texts
+from xlt_ray.data.task import task_named
+from xlt_ray.errors import ForbiddenLabels
+
+LANGUAGES = ("qaa", "qab")
+SPLITS = ("train", "dev", "test")
+OPEN = {
+    "train": {("qaa", "train")},
+    "select": {("qaa", "dev")},
+    "evaluate": set(itertools.product(LANGUAGES, ("dev", "test"))),
+}
+
+
+@pytest.mark.parametrize("purpose", OPEN)
+def test_labels_open_to_their_purpose_and_nothing_else(toy, purpose):
+    task = task_named("toy-paraphrase")
+    permit = Permit(purpose, task.name, "qaa")
+    opened = set()
+    for language, split in itertools.product(LANGUAGES, SPLITS):
+        try:
+            examples = labelled(toy, permit, task, language, split)
+        except ForbiddenLabels as refusal:
+            assert (refusal.language, refusal.split) == (language, split)
+        else:
+            assert all(example.label in task.labels for example in examples)
+            opened.add((language, split))
+    assert opened == OPEN[purpose]
+
+
+@pytest.mark.parametrize("purpose", OPEN)
+def test_texts_without_labels_open_to_training_from_train_alone(toy, purpose):
+    task = task_named("toy-tagging")
+    permit = Permit(purpose, task.name, "qaa")
+    for language, split in itertools.product(LANGUAGES, SPLITS):
+        if (purpose, split) == ("train", "train"):
+            examples = texts(toy, permit, task, language, split)
+            assert all(example.words and example.tags is None for example in examples)
+        else:
+            with pytest.raises(ForbiddenLabels):
+                texts(toy, permit, task, language, split)
+
+
+def test_a_permit_of_another_task_opens_nothing(toy):
+    task = task_named("toy-nli")
+    permit = Permit("train", "toy-paraphrase", "qaa")
+    with pytest.raises(ForbiddenLabels, match="toy-nli/qaa/train"):
+        labelled(toy, permit, task, "qaa", "train")
+    with pytest.raises(ForbiddenLabels):
+        texts(toy, permit, task, "qaa", "train")

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlt_ray.data.subset import first_of, order
+from xlt_ray.errors import DataError
+
+
+@given(st.integers(1, 300), st.data())
+def test_sizes_are_nested_and_all_is_everything(num_examples, data):
+    large = data.draw(st.integers(1, num_examples))
+    small = data.draw(st.integers(1, large))
+    assert list(first_of(num_examples, large)[:small]) == list(first_of(num_examples, small))
+    assert sorted(first_of(num_examples, "all")) == list(range(num_examples))
+
+
+def test_the_shuffle_mixes_and_depends_on_its_seed():
+    assert list(order(100)) != list(range(100))
+    assert list(order(100)) != list(order(100, seed=1))
+
+
+def test_asking_for_more_than_there_is_says_how_much_there_is():
+    with pytest.raises(DataError, match=r"nli/en/train: 11 examples are asked, there are 10"):
+        first_of(10, 11, task="nli", language="en")

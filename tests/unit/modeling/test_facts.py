@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xlt_ray.errors import ModelError
+from xlt_ray.modeling.facts import model_facts
+from xlt_ray.spec.trial import Model
+
+
+def test_facts_of_every_family_are_read_from_its_folder(folder: Path) -> None:
+    facts = model_facts(Model(name=str(folder)), None)
+    assert (facts.num_layers, facts.hidden_size, facts.max_positions) == (3, 32, 40)
+    assert len(facts.weights) == 64
+
+
+def test_facts_of_a_preset() -> None:
+    facts = model_facts(Model(name="toy:4x128"), ("a", "b"))
+    assert (facts.num_layers, facts.hidden_size, facts.max_positions) == (4, 128, 64)
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_every_file_that_matters_is_in_the_digest(folder: Path, file: str) -> None:
+    before = model_facts(Model(name=str(folder)), None).weights
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content + b" ")
+    assert model_facts(Model(name=str(folder)), None).weights != before
+    (folder / file).write_bytes(content)
+    assert model_facts(Model(name=str(folder)), None).weights == before
+
+
+@pytest.mark.parametrize("family", ["bert"], indirect=True)
+def test_neither_place_nor_notes_are_in_the_digest(folder: Path, tmp_path: Path) -> None:
+    before = model_facts(Model(name=str(folder)), None).weights
+    shutil.copytree(folder, tmp_path / "moved")
+    (tmp_path / "moved" / "README.md").write_text("a note")
+    assert model_facts(Model(name=str(tmp_path / "moved")), None).weights == before
+
+
+def test_a_preset_without_toy_data_is_refused() -> None:
+    with pytest.raises(ModelError, match="toy data"):
+        model_facts(Model(name="toy:2x32"), None)
+
+
+@pytest.mark.parametrize("family", ["bert"], indirect=True)
+def test_a_folder_that_is_not_there_names_its_neighbours(folder: Path) -> None:
+    with pytest.raises(ModelError, match="did you mean bert"):
+        model_facts(Model(name=str(folder.parent / "bret")), None)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no config\.json"):
+        model_facts(Model(name=str(tmp_path)), None)
+
+
+@pytest.mark.parametrize("family", ["bert"], indirect=True)
+def test_pickled_weights_are_refused(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="pickled"):
+        model_facts(Model(name=str(folder)), None)
+
+
+@pytest.mark.parametrize(
+    ("config", "problem"),
+    [("{", "not JSON"), ("[]", "not an object"), ("{}", "max_position_embeddings")],
+)
+@pytest.mark.parametrize("family", ["bert"], indirect=True)
+def test_a_damaged_configuration_is_refused(folder: Path, config: str, problem: str) -> None:
+    (folder / "config.json").write_text(config)
+    with pytest.raises(ModelError, match=problem):
+        model_facts(Model(name=str(folder)), None)
+
+
+def test_an_unreachable_hub_id_says_what_was_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelError, match="neither a local folder nor"):
+        model_facts(Model(name="nobody/no-such-model"), None)
+
+
+@pytest.mark.parametrize("family", ["bert"], indirect=True)
+def test_facts_are_known_without_torch(folder: Path) -> None:
+    code = (
+        "import sys; from xlt_ray.modeling.facts import model_facts;"
+        "from xlt_ray.spec.trial import Model;"
+        f"model_facts(Model(name={str(folder)!r}), None);"
+        "model_facts(Model(name='toy:2x32'), ('a',));"
+        "sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    root = Path(__file__).parents[3]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_facts_of_the_small_real_models(real_folder: Path) -> None:
+    facts = model_facts(Model(name=str(real_folder)), None)
+    expected = {"bible-mini": (6, 128, 256), "bible-nano": (3, 64, 256)}[real_folder.name]
+    assert (facts.num_layers, facts.hidden_size, facts.max_positions) == expected

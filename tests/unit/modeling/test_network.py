@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from xlt_ray.errors import ModelError, SpecError
+from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
+from xlt_ray.modeling.network import (
+    MaskedLm,
+    Network,
+    build_masked_lm,
+    build_network,
+    extra_state,
+    load_extra,
+    save_extra,
+)
+from xlt_ray.spec import methods
+from xlt_ray.spec.trial import Model
+
+Encoders = Callable[..., PreTrainedModel]
+NONE = methods.NoFusion()
+DLFA = methods.DlfaFusion(method="dlfa", layer=0)
+MIX = methods.MixFusion(method="mix")
+ROWS, LENGTH, NUM_LABELS = 6, 8, 3
+
+every_kind = pytest.mark.parametrize("kind", ["tag", "pair", "mlm"])
+every_fusion = pytest.mark.parametrize("knobs", [NONE, DLFA, MIX], ids=lambda one: one.method)
+
+
+def made(encoder: PreTrainedModel, kind: str, knobs: methods.Knobs = NONE) -> Network | MaskedLm:
+    if kind == "mlm":
+        return build_masked_lm(encoder, seed=0)
+    return build_network(encoder, "tag" if kind == "tag" else "pair", knobs, NUM_LABELS, seed=0)
+
+
+def batch_of(kind: str, *, rows: int = ROWS) -> dict[str, Tensor]:
+    """Rows of different length; every third piece is labelled where labels are per piece."""
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(5, 15, (ROWS, LENGTH), generator=generator)[:rows]
+    mask = (torch.arange(LENGTH) < torch.arange(3, 3 + ROWS)[:, None])[:rows].long()
+    if kind == "pair":
+        labels = ids[:, 0] % NUM_LABELS
+    else:
+        labels = torch.where(
+            (mask == 1) & (ids % 3 == 0), ids if kind == "mlm" else ids % NUM_LABELS, -100
+        )
+    return {
+        "input_ids": torch.where(mask == 1, ids, 0),
+        "attention_mask": mask,
+        "token_type_ids": torch.zeros_like(ids),
+        "labels": labels,
+        "denominator": (labels != -100).sum().float(),
+    }
+
+
+def gradients(network: torch.nn.Module) -> dict[str, Tensor]:
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in network.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+@every_kind
+def test_the_loss_is_the_mean_over_labelled_places(toy_encoder: Encoders, kind: str) -> None:
+    network, batch = made(toy_encoder(), kind), batch_of(kind)
+    logits = network.predict(batch)
+    expected = torch.nn.functional.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]), batch["labels"].reshape(-1), ignore_index=-100
+    )
+    torch.testing.assert_close(network(batch), expected)
+
+
+@every_kind
+def test_micro_batches_add_up_to_the_full_batch(toy_encoder: Encoders, kind: str) -> None:
+    network, batch = made(toy_encoder(), kind, DLFA), batch_of(kind)
+    loss = network(batch)
+    loss.backward()
+    whole = gradients(network)
+    network.zero_grad()
+    total = torch.zeros(())
+    for rows in (slice(0, 1), slice(1, 4), slice(4, 6)):
+        part = {name: one[rows] if one.dim() else one for name, one in batch.items()}
+        part_loss = network(part)
+        part_loss.backward()
+        total += part_loss.detach()
+    torch.testing.assert_close(total, loss.detach())
+    summed = gradients(network)
+    assert whole.keys() == summed.keys()
+    for name in whole:
+        torch.testing.assert_close(summed[name], whole[name], rtol=1e-4, atol=1e-6)
+
+
+@every_kind
+def test_every_parameter_learns(toy_encoder: Encoders, kind: str) -> None:
+    network = made(toy_encoder(), kind, MIX)
+    network(batch_of(kind)).backward()
+    silent = [
+        name
+        for name, parameter in network.named_parameters()
+        if parameter.grad is None or not parameter.grad.abs().max() > 0
+    ]
+    assert silent == []
+
+
+@every_kind
+def test_a_batch_without_labels_asked_gives_zero_loss_and_gradient(
+    toy_encoder: Encoders, kind: str
+) -> None:
+    network, batch = made(toy_encoder(), kind), batch_of(kind)
+    batch["labels"] = torch.full_like(batch["labels"], -100)
+    batch["denominator"] = torch.tensor(4.0)
+    loss = network(batch)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert all(not gradient.any() for gradient in gradients(network).values())
+
+
+@every_kind
+@every_fusion
+def test_losses_fall(toy_encoder: Encoders, kind: str, knobs: methods.Knobs) -> None:
+    network, batch = made(toy_encoder(), kind, knobs), batch_of(kind)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(12):
+        loss = network(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@every_kind
+def test_bf16_networks_give_a_float32_loss_near_the_exact_one(
+    toy_encoder: Encoders, kind: str
+) -> None:
+    network, batch = made(toy_encoder(), kind, DLFA).eval(), batch_of(kind)
+    exact = network(batch).detach()
+    rounded = network.to(torch.bfloat16)(batch)
+    rounded.backward()
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded.detach(), exact, rtol=0.03, atol=0.03)
+
+
+def test_predictions_have_the_shape_of_their_kind(toy_encoder: Encoders) -> None:
+    encoder = toy_encoder()
+    shapes = {
+        kind: tuple(made(encoder, kind).predict(batch_of(kind)).shape)
+        for kind in ("tag", "pair", "mlm")
+    }
+    assert shapes == {
+        "tag": (ROWS, LENGTH, NUM_LABELS),
+        "pair": (ROWS, NUM_LABELS),
+        "mlm": (ROWS, LENGTH, encoder.config.vocab_size),
+    }
+
+
+@every_fusion
+@pytest.mark.parametrize("kind", ["tag", "pair"])
+def test_predictions_depend_on_neither_padding_nor_neighbours(
+    toy_encoder: Encoders, kind: str, knobs: methods.Knobs
+) -> None:
+    network, batch = made(toy_encoder(), kind, knobs).eval(), batch_of(kind)
+    together = network.predict(batch)[:1]
+    alone = network.predict(
+        {name: batch[name][:1, :3] for name in ("input_ids", "attention_mask", "token_type_ids")}
+    )
+    expected = together if kind == "pair" else together[:, :3]
+    torch.testing.assert_close(alone, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_new_parameters_come_from_the_seed_alone(toy_encoder: Encoders) -> None:
+    first = build_network(toy_encoder(seed=1), "pair", DLFA, 3, seed=7)
+    torch.rand(3)
+    again = build_network(toy_encoder(seed=2), "pair", DLFA, 3, seed=7)
+    other = build_network(toy_encoder(seed=1), "pair", DLFA, 3, seed=8)
+    assert all(
+        torch.equal(one, extra_state(again)[name]) for name, one in extra_state(first).items()
+    )
+    assert not torch.equal(first.head.output.weight, other.head.output.weight)
+    assert not torch.equal(first.fusion.local.down.weight, other.fusion.local.down.weight)
+
+
+def test_the_head_is_the_same_whatever_the_fusion(toy_encoder: Encoders) -> None:
+    plain = build_network(toy_encoder(), "pair", NONE, 3, seed=0)
+    fused = build_network(toy_encoder(), "pair", DLFA, 3, seed=0)
+    assert torch.equal(plain.head.output.weight, fused.head.output.weight)
+
+
+def test_building_draws_no_random_numbers(toy_encoder: Encoders) -> None:
+    encoder = toy_encoder()
+    before = torch.get_rng_state()
+    build_network(encoder, "tag", DLFA, 3, seed=0)
+    build_masked_lm(encoder, seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_layer_above_the_model_is_refused(toy_encoder: Encoders) -> None:
+    with pytest.raises(SpecError, match=r"target\.fusion\.layer"):
+        build_network(toy_encoder(), "tag", methods.DlfaFusion(method="dlfa", layer=2), 3, seed=0)
+
+
+def test_every_family_trains_and_predicts(folder: Path) -> None:
+    model = Model(name=str(folder))
+    tokenizer = load_tokenizer(model, None)
+    inputs = dict(tokenizer(["the cat sat", "a mat"], padding=True, return_tensors="pt"))
+    labels = inputs["input_ids"].clone()
+    batch = {**inputs, "labels": labels, "denominator": torch.tensor(float(labels.numel()))}
+    masked = build_masked_lm(load_encoder(model, tokenizer, 0), seed=0)
+    masked(batch).backward()
+    assert masked.predict(batch).shape == (*labels.shape, masked.encoder.config.vocab_size)
+    network = build_network(load_encoder(model, tokenizer, 0), "pair", DLFA, 2, seed=0)
+    network({**batch, "labels": torch.tensor([0, 1])}).backward()
+    assert network.predict(batch).shape == (2, 2)
+
+
+def test_masked_lm_shares_the_embeddings(toy_encoder: Encoders) -> None:
+    network = build_masked_lm(toy_encoder(), seed=0)
+    table = network.encoder.get_input_embeddings().weight
+    assert network.head.tied is table
+    network.to(torch.bfloat16)
+    assert network.head.tied is network.encoder.get_input_embeddings().weight
+    names = [name for name, one in network.named_parameters() if one is network.head.tied]
+    assert len(names) == 1
+
+
+@every_kind
+@every_fusion
+def test_extra_parameters_come_back(
+    toy_encoder: Encoders, tmp_path: Path, kind: str, knobs: methods.Knobs
+) -> None:
+    network, batch = made(toy_encoder(), kind, knobs), batch_of(kind)
+    with torch.no_grad():
+        for one in extra_state(network).values():
+            one.mul_(1.1).add_(0.01)
+    save_extra(network, tmp_path / "extra.safetensors")
+    fresh = made(toy_encoder(), kind, knobs)
+    assert not torch.equal(fresh.predict(batch), network.predict(batch))
+    load_extra(fresh, tmp_path / "extra.safetensors")
+    assert torch.equal(fresh.predict(batch), network.predict(batch))
+
+
+@every_kind
+def test_extra_parameters_and_the_encoder_are_all_there_is(
+    toy_encoder: Encoders, kind: str
+) -> None:
+    network = made(toy_encoder(), kind, DLFA)
+    named = {name for name, _ in network.named_parameters()}
+    assert {name for name in named if not name.startswith("encoder.")} == extra_state(
+        network
+    ).keys()
+
+
+def test_extra_parameters_of_another_shape_are_refused(
+    toy_encoder: Encoders, tmp_path: Path
+) -> None:
+    file = tmp_path / "extra.safetensors"
+    save_extra(build_network(toy_encoder(), "tag", NONE, 3, seed=0), file)
+    with pytest.raises(ModelError, match=r"head\.output\.bias is \(3,\) in the file, \(4,\)"):
+        load_extra(build_network(toy_encoder(), "tag", NONE, 4, seed=0), file)
+    with pytest.raises(ModelError, match="is None in the file"):
+        load_extra(build_network(toy_encoder(), "tag", DLFA, 3, seed=0), file)
+
+
+def test_a_damaged_extra_file_is_refused(toy_encoder: Encoders, tmp_path: Path) -> None:
+    (tmp_path / "extra.safetensors").write_bytes(b"not safetensors")
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_extra(
+            build_network(toy_encoder(), "tag", NONE, 3, seed=0), tmp_path / "extra.safetensors"
+        )

@@ -1,0 +1,192 @@
+"""Live progress of a sweep: a table in a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from xlt_ray.ledger import TrialView
+    from xlt_ray.spec.sweep import SweepSpec
+    from xlt_ray.sweep.desk import Watcher
+    from xlt_ray.sweep.order import Report
+    from xlt_ray.sweep.runner import Summary
+    from xlt_ray.training.events import Event
+
+SHOWN = 12
+"""Rows of the live table: trials that run, then the latest ones."""
+
+
+@contextmanager
+def board_for(sweep: SweepSpec) -> Iterator[Watcher]:
+    """The board that fits where the output goes."""
+    console = Console()
+    metric = sweep.settings.objective.metric
+    if not console.is_terminal:
+        yield LineBoard(metric)
+        return
+    table = TableBoard(sweep, metric)
+    with Live(get_renderable=table.render, console=console, refresh_per_second=2):
+        yield table
+
+
+class LineBoard:
+    """One line for everything that a log should keep."""
+
+    def __init__(self, metric: str) -> None:
+        self._metric = metric
+
+    def begun(self, view: TrialView) -> None:
+        again = f" (attempt {view.attempts})" if view.attempts > 1 else ""
+        _echo(f"trial {view.number} begins{again}: {described(view)}")
+
+    def heard(self, view: TrialView, report: Report) -> None:
+        line = sentence(report, self._metric)
+        if line:
+            _echo(f"trial {view.number} {line}")
+
+    def finished(self, view: TrialView) -> None:
+        _echo(f"trial {view.number} {outcome(view)}")
+
+
+class TableBoard:
+    """A table of the running and the latest trials, rewritten in place."""
+
+    def __init__(self, sweep: SweepSpec, metric: str) -> None:
+        self._name = sweep.name
+        self._total = sweep.settings.search.trials * sweep.settings.search.seeds
+        self._metric = metric
+        self._views: dict[int, TrialView] = {}
+        self._doing: dict[int, str] = {}
+
+    def begun(self, view: TrialView) -> None:
+        self._views[view.number] = view
+        self._doing[view.number] = "begins"
+
+    def heard(self, view: TrialView, report: Report) -> None:
+        self._views[view.number] = view
+        line = sentence(report, self._metric)
+        if line:
+            self._doing[view.number] = line
+
+    def finished(self, view: TrialView) -> None:
+        self._views[view.number] = view
+        self._doing[view.number] = outcome(view)
+
+    def render(self) -> Table:
+        """The table as it stands."""
+        views = sorted(self._views.values(), key=lambda one: (one.is_finished, -one.number))
+        ended = sum(one.is_finished for one in views)
+        table = Table(
+            title=f"{self._name}: {ended} trials ended in this run, {self._total} in all",
+            title_justify="left",
+            expand=True,
+        )
+        table.add_column("trial", justify="right", no_wrap=True)
+        table.add_column("parameters", ratio=3, overflow="ellipsis", no_wrap=True)
+        table.add_column("state", ratio=2, overflow="ellipsis", no_wrap=True)
+        for view in views[:SHOWN]:
+            style = {"failed": "red", "pruned": "dim", "complete": "green"}.get(view.state, "")
+            table.add_row(str(view.number), described(view), self._doing[view.number], style=style)
+        return table
+
+
+def described(view: TrialView) -> str:
+    """A trial's parameters in one line; the last part of a dotted path is enough to read."""
+    parts = [
+        f"{path.rpartition('.')[2]}={_shown(value)}" for path, value in view.assignment.items()
+    ]
+    return " ".join([*parts, f"seed={view.seed}"])
+
+
+def sentence(report: Report, metric: str) -> str:
+    """A report in words, or nothing where there is nothing to say."""
+    if report.kind == "waiting":
+        return f"waits for its {report.stage} stage, made by {report.holder}"
+    if report.finished_stage is not None:
+        stage = report.finished_stage
+        how = (
+            "reused" if stage.reused else f"made ({stage.examples} examples, {stage.seconds:.0f} s)"
+        )
+        return f"{stage.label} {stage.key[:10]} {how}"
+    if report.kind != "evaluated" or report.is_replay or report.metrics is None:
+        return ""
+    values = {name: report.metrics[name] for name in (metric, "loss") if name in report.metrics}
+    shown = " ".join(f"{name} {value:.4f}" for name, value in values.items())
+    return f"{report.stage} {report.examples}/{report.total_examples} {shown}"
+
+
+def outcome(view: TrialView) -> str:
+    """How a trial ended, in words."""
+    if view.state == "complete":
+        return f"complete: objective {view.objective:.4f}"
+    if view.state == "pruned":
+        step, value = view.curve[-1]
+        return f"stopped early at {step} examples: {value:.4f}"
+    return f"failed: {view.cause}: {view.message}"
+
+
+def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
+    """What a run did, what came out, and what to do next."""
+    console = Console(highlight=False, soft_wrap=True)
+    states = [one.state for one in summary.trials]
+    counts = ", ".join(
+        f"{states.count(state)} {state}"
+        for state in ("complete", "pruned", "failed", "running", "waiting")
+        if states.count(state)
+    )  # fmt: skip
+    console.print(f"\n{sweep.name}: {counts or 'no trials'}")
+    console.print(
+        f"this run made {summary.num_new_stages} new stages and trained "
+        f"{summary.num_examples} examples"
+        + ("" if summary.num_new_stages else ": everything was there already")
+    )
+    if summary.best is not None:
+        best = summary.best
+        console.print(
+            f"best: trial {best.number}, {sweep.settings.objective.metric} "
+            f"{best.objective:.4f} ({described(best)})"
+        )
+    if summary.repeated_bug:
+        console.print(f"ended early, as several trials failed alike: {summary.repeated_bug}")
+    if summary.num_failed:
+        first = next(one for one in summary.trials if one.state == "failed")
+        console.print(f"{summary.num_failed} failed, for example trial {first.number}:")
+        console.print(f"  {first.cause}: {first.message}", markup=False)
+        for line in first.log.splitlines()[-8:]:
+            console.print(f"    {line}", markup=False)
+        console.print(f"run them again: xlt resume {sweep.name} --failed")
+    if not summary.is_finished:
+        console.print(f"not finished; go on: xlt resume {sweep.name}")
+    else:
+        console.print(f"next: xlt report {sweep.name}, xlt trials {sweep.name}, xlt ui")
+
+
+def echo_event(event: Event) -> None:
+    """One line about an event of a trial that is walked without Ray."""
+    from xlt_ray.training.events import Committed, Evaluated
+
+    if isinstance(event, Evaluated):
+        values = " ".join(f"{name} {value:.4f}" for name, value in event.metrics.items())
+        _echo(f"{event.stage.kind} {event.examples}/{event.stage.num_examples} {values}")
+    elif isinstance(event, Committed):
+        how = "reused" if event.reused else f"made in {event.record.seconds:.1f} s"
+        _echo(f"{event.stage.label}: {event.stage.key} {how}")
+        for score in event.record.scores:
+            _echo(f"  {score.split} {score.language} {score.metric} {score.value:.4f}")
+    else:
+        _echo(f"{event.stage.label}: waits, made by {event.holder}")
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _echo(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)

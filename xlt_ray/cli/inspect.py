@@ -1,0 +1,95 @@
+"""``xlt check``, ``xlt list``, ``xlt schema``: what there is, and whether a sweep fits it."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+import typer
+
+from xlt_ray.cli.arguments import JsonOption, OverridesArgument, SweepArgument, find_sweep
+from xlt_ray.home import Home
+
+
+def check(
+    sweep: SweepArgument, overrides: OverridesArgument = None, as_json: JsonOption = False
+) -> None:
+    """Validate a sweep against its models, its data and this machine; starts nothing.
+
+    All problems are shown at once, each with file, line, key and what would be right.
+
+    [dim]xlt check sweeps/quickstart.yaml target.epochs=3[/]
+    """
+    from xlt_ray.errors import ClusterError, SpecErrors
+    from xlt_ray.sweep.runner import checked_facts, refuse_too_large
+
+    problems: list[dict[str, Any]] = []
+    found = None
+    try:
+        found = find_sweep(sweep, overrides, Home.from_environment())
+        checked_facts(found)
+        refuse_too_large(found.settings.resources)
+    except (SpecErrors, ClusterError) as errors:
+        if not as_json:
+            raise
+        each = errors.problems if isinstance(errors, SpecErrors) else (errors,)
+        for one in each:
+            fields = one.fields
+            problems.append(
+                {
+                    "file": fields.get("file", ""),
+                    "line": fields.get("line"),
+                    "key": fields.get("key", "resources"),
+                    "problem": fields.get("problem", str(one)),
+                    "remedy": fields.get("remedy", ""),
+                }
+            )
+    if as_json:
+        typer.echo(json.dumps({"ok": not problems, "problems": problems}, indent=1))
+        if problems:
+            raise typer.Exit(2)
+    elif found is not None:
+        search = found.settings.search
+        typer.echo(
+            f"{found.name}: ok, at most {search.trials} configurations x {search.seeds} seeds"
+            + (" [oracle selection]" if found.is_oracle else "")
+        )
+
+
+def list_(
+    what: Annotated[Literal["tasks", "models", "methods"], typer.Argument(help="What to list.")],
+    as_json: JsonOption = False,
+) -> None:
+    """What a sweep can name: tasks, models or methods.
+
+    [dim]xlt list tasks[/]
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from xlt_ray.cli.rows import method_rows, model_rows, task_rows
+
+    rows = {"tasks": task_rows, "models": model_rows, "methods": method_rows}[what]()
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(
+            *(", ".join(value) if isinstance(value, list) else str(value) for value in row.values())
+        )
+    console = Console()
+    (console if console.is_terminal else Console(width=200)).print(table)
+
+
+def schema() -> None:
+    """Print the JSON schema of a sweep file's fixed values, for editors.
+
+    Any value below model, align, intermediate, target and evaluate may be a distribution
+    instead: {choice: [...]}, {int: [low, high]} or {float: [low, high]}.
+
+    [dim]xlt schema[/]
+    """
+    from xlt_ray.spec.schema import sweep_schema
+
+    typer.echo(json.dumps(sweep_schema(), indent=1))

@@ -1,0 +1,96 @@
+"""``xlt run``, ``xlt resume``, ``xlt stage``: everything that trains."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from xlt_ray.cli.arguments import (
+    NameArgument,
+    OverridesArgument,
+    SweepArgument,
+    find_sweep,
+)
+from xlt_ray.home import Home
+
+if TYPE_CHECKING:
+    from xlt_ray.spec.sweep import SweepSpec
+
+
+def run(sweep: SweepArgument, overrides: OverridesArgument = None) -> None:
+    """Start a sweep, or continue it where it stopped.
+
+    Running a sweep twice never repeats finished work. Ctrl-C stops it; the same command goes on.
+
+    [dim]xlt run sweeps/quickstart.yaml[/]
+    [dim]xlt run sweeps/pos-fusion-layer.yaml data.root=data model=xlm-roberta-base[/]
+    """
+    home = Home.from_environment()
+    _run(find_sweep(sweep, overrides, home), home)
+
+
+def resume(
+    name: NameArgument,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Run failed trials again, with the same parameters.")
+    ] = False,
+    more: Annotated[
+        int, typer.Option("--more", min=0, metavar="N", help="Ask N further configurations.")
+    ] = 0,
+) -> None:
+    """Continue a sweep of this home by its name.
+
+    [dim]xlt resume quickstart[/]
+    [dim]xlt resume quickstart --failed[/]
+    [dim]xlt resume quickstart --more 16[/]
+    """
+    from xlt_ray.ledger import load_ledger
+
+    home = Home.from_environment()
+    ledger = load_ledger(home, name)
+    overrides = [f"search.trials={ledger.sweep['search']['trials'] + more}"] if more else []
+    sweep = find_sweep(name, overrides, home)
+    if failed:
+        retried = ledger.enqueue_failed()
+        typer.echo(f"{len(retried)} failed trials queued again")
+    _run(sweep, home)
+
+
+def stage(
+    sweep: SweepArgument,
+    overrides: OverridesArgument = None,
+    trial: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The assignment of this trial of the sweep's ledger."),
+    ] = None,
+    until: Annotated[
+        Literal["align", "intermediate", "target", "evaluate"],
+        typer.Option(help="The last stage to make."),
+    ] = "evaluate",
+) -> None:
+    """Make the stages of one trial in this very process, without Ray: for debugging.
+
+    Without --trial every distribution takes its first value. Stages that are in the home's
+    store are reused, new ones are committed there.
+
+    [dim]xlt stage sweeps/quickstart.yaml --until align[/]
+    [dim]xlt stage quickstart --trial 3[/]
+    """
+    from xlt_ray.cli.board import echo_event
+    from xlt_ray.sweep.alone import make_alone
+
+    home = Home.from_environment()
+    for event in make_alone(find_sweep(sweep, overrides, home), home, trial=trial, until=until):
+        echo_event(event)
+
+
+def _run(sweep: SweepSpec, home: Home) -> None:
+    from xlt_ray.cli.board import board_for, echo_summary
+    from xlt_ray.sweep.runner import run as run_sweep
+
+    with board_for(sweep) as board:
+        summary = run_sweep(sweep, home, board)
+    echo_summary(sweep, summary)
+    if summary.num_failed or not summary.is_finished:
+        raise typer.Exit(1)

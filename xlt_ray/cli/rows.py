@@ -1,0 +1,126 @@
+"""The rows that listings print, as a table and as JSON: the keys here are stable."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xlt_ray.home import Home
+from xlt_ray.ledger import Ledger, TrialView
+from xlt_ray.spec.methods import ALIGNMENTS, FUSIONS
+from xlt_ray.stages.lease import find_holder
+from xlt_ray.stages.storage import Storage
+from xlt_ray.stages.store import StageStore
+
+STATES = ("complete", "pruned", "failed", "running", "waiting")
+
+Row = dict[str, Any]
+
+
+def status_row(home: Home, ledger: Ledger) -> Row:
+    """``name``, ``trials`` (state -> number), ``best``, ``is_running``."""
+    views = ledger.trials()
+    best = ledger.best()
+    holder = find_holder(Storage(home.root), home.driver_lease(ledger.name))
+    return {
+        "name": ledger.name,
+        "trials": {state: sum(one.state == state for one in views) for state in STATES},
+        "best": None
+        if best is None
+        else {"trial": best.number, "objective": best.objective, "params": dict(best.assignment)},
+        "is_running": holder is not None and holder.is_alive,
+    }
+
+
+def trial_row(view: TrialView, store: StageStore) -> Row:
+    """One trial, its test scores as task -> language -> metric -> value."""
+    scores: dict[str, dict[str, dict[str, dict[str, float]]]] = {"test": {}, "dev": {}}
+    record = store.record(view.evaluation_key) if view.evaluation_key else None
+    for one in record.scores if record else ():
+        by_language = scores[one.split].setdefault(one.task, {}).setdefault(one.language, {})
+        by_language[one.metric] = one.value
+    return {
+        "number": view.number,
+        "state": view.state,
+        "configuration": view.configuration,
+        "repeat": view.repeat,
+        "seed": view.seed,
+        "params": dict(view.assignment),
+        "objective": view.objective,
+        "scores": scores["test"],
+        "dev_scores": scores["dev"],
+        "attempts": view.attempts,
+        "cause": view.cause,
+        "message": view.message,
+        "stages": [
+            {
+                "kind": one.kind,
+                "key": one.key,
+                "label": one.label,
+                "reused": one.reused,
+                "examples": one.examples,
+            }
+            for one in view.stages
+        ],
+        "mlflow_run_id": view.mlflow_run_id,
+        "retry_of": view.retry_of,
+    }
+
+
+def task_rows() -> list[Row]:
+    """Every task of the registry."""
+    from xlt_ray.data.task import load_tasks
+
+    return [
+        {
+            "task": task.name,
+            "kind": task.kind,
+            "source": task.source,
+            "labels": len(task.labels),
+            "metrics": list(task.metrics),
+            "title": task.title,
+            "licence": task.licence,
+        }
+        for task in load_tasks()
+    ]
+
+
+def model_rows() -> list[Row]:
+    """What the ``model`` key takes."""
+    return [
+        {
+            "model": "toy:LAYERSxWIDTH",
+            "for": "data source toy",
+            "example": "toy:2x64",
+            "note": "a small encoder with random weights; give it an align stage",
+        },
+        {
+            "model": "folder",
+            "for": "any data source",
+            "example": "models/my-encoder",
+            "note": "a Hugging Face folder: config.json, model.safetensors, a fast tokenizer",
+        },
+        {
+            "model": "Hugging Face id",
+            "for": "any data source",
+            "example": "xlm-roberta-base",
+            "note": "any encoder that AutoModel loads; the commit of the weights is pinned",
+        },
+    ]
+
+
+def method_rows() -> list[Row]:
+    """Every method of the registries, with the keys that it takes."""
+    registries = {"target.fusion": FUSIONS, "align": ALIGNMENTS}
+    return [
+        {
+            "key": key,
+            "method": entry.name,
+            "summary": entry.summary,
+            "source": entry.source,
+            "settings": [
+                name for name in entry.knobs.model_fields if name not in ("method", "objective")
+            ],
+        }
+        for key, registry in registries.items()
+        for entry in registry
+    ]

@@ -1,0 +1,155 @@
+"""``xlt status``, ``xlt trials``, ``xlt report``, ``xlt ui``: everything that looks."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xlt_ray.cli.arguments import JsonOption, NameArgument, named_sweep
+from xlt_ray.home import Home
+
+if TYPE_CHECKING:
+    from xlt_ray.stages.store import StageStore
+
+
+def status(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="One sweep; all of the home if left out.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Where sweeps stand: trials by state, best objective, whether a driver is at work.
+
+    [dim]xlt status[/]
+    """
+    from xlt_ray.cli.rows import status_row
+    from xlt_ray.ledger import load_ledger
+
+    home = Home.from_environment()
+    names = [named_sweep(name)] if name else home.sweeps()
+    rows = [status_row(home, load_ledger(home, one)) for one in names]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    _print_table(
+        ["sweep", "complete", "pruned", "failed", "running", "waiting", "best", "driver"],
+        [
+            [
+                row["name"],
+                *(row["trials"][state] for state in row["trials"]),
+                _number(row["best"]["objective"]) if row["best"] else "",
+                "at work" if row["is_running"] else "",
+            ]
+            for row in rows
+        ],
+        empty=f"no sweeps in {home.root}",
+    )
+
+
+def trials(name: NameArgument, as_json: JsonOption = False) -> None:
+    """One row a trial: state, parameters, objective, stages.
+
+    [dim]xlt trials quickstart --json[/]
+    """
+    from xlt_ray.cli.rows import trial_row
+    from xlt_ray.ledger import load_ledger
+
+    home = Home.from_environment()
+    ledger = load_ledger(home, named_sweep(name))
+    store = _store(home, ledger.sweep)
+    rows = [trial_row(view, store) for view in ledger.trials()]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    knobs = list(dict.fromkeys(path for row in rows for path in row["params"]))
+    _print_table(
+        ["trial", "state", *(path.rpartition(".")[2] for path in knobs), "seed", "objective",
+         "stages (trained/reused)", "cause"],
+        [
+            [
+                row["number"],
+                row["state"],
+                *(_number(row["params"].get(path)) for path in knobs),
+                row["seed"],
+                _number(row["objective"]),
+                f"{sum(not one['reused'] for one in row['stages'])}"
+                f"/{sum(one['reused'] for one in row['stages'])}",
+                row["cause"] or "",
+            ]
+            for row in rows
+        ],
+        empty="no trials yet",
+    )  # fmt: skip
+
+
+def report(name: NameArgument) -> None:
+    """Write the report of a sweep: one HTML page, tables and figures beside it.
+
+    [dim]xlt report quickstart[/]
+    """
+    from xlt_ray.data.languages import language
+    from xlt_ray.ledger import load_ledger
+    from xlt_ray.report.page import write_report
+
+    home = Home.from_environment()
+    ledger = load_ledger(home, named_sweep(name))
+    store = _store(home, ledger.sweep)
+    page = write_report(home, ledger, store, describe_language=language)
+    typer.echo(f"report: {page}")
+
+
+def ui(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A sweep whose tracking server is elsewhere."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; loopback unless told otherwise.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+) -> None:
+    """Open the MLflow UI on this home (Ctrl-C ends it).
+
+    [dim]xlt ui --port 5001[/]
+    """
+    import os
+
+    from xlt_ray.ledger import load_ledger
+    from xlt_ray.tracking import ui_command
+
+    home = Home.from_environment()
+    uri = None
+    if name is not None:
+        uri = load_ledger(home, named_sweep(name)).sweep["places"]["tracking"]
+    typer.echo(f"MLflow UI: http://{host}:{port}  (Ctrl-C ends it)")
+    command = ui_command(home, uri, host, port)
+    os.execvp(command[0], command)
+
+
+def _store(home: Home, sweep: dict[str, Any]) -> StageStore:
+    from xlt_ray.stages.store import StageStore
+
+    return StageStore(sweep["places"]["store"] or home.stages)
+
+
+def _print_table(header: list[str], rows: list[list[Any]], *, empty: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        typer.echo(empty)
+        return
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*map(str, row))
+    console = Console()
+    # A log has no width of its own: cut nothing there.
+    if not console.is_terminal:
+        console = Console(width=240)
+    console.print(table)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)

@@ -1,0 +1,249 @@
+"""Sentences as pieces: tokenised once per content, kept as a memory-mapped Arrow table.
+
+A sentence is a list of words, each word one or more piece ids; no special tokens are
+stored. The :class:`Template` of a tokenizer says which special ids go around one or two
+sentences, so that batches are put together without calling the tokenizer again, and a
+word can be replaced or masked as a whole. Tables hold text only, never labels: the same
+table serves labelled and unlabelled reading.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xlt_ray.data.streams import digest_of
+
+_TABLE_VERSION = 1
+_CHUNK = 1000
+
+
+class Sentence(NamedTuple):
+    """``pieces`` (num_pieces,) int32; ``ends`` (num_words,): pieces up to the end of each word."""
+
+    pieces: np.ndarray
+    ends: np.ndarray
+
+    @property
+    def starts(self) -> np.ndarray:
+        """(num_words,): place of each word's first piece."""
+        return np.concatenate(([0], self.ends[:-1])) if len(self.ends) else self.ends
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of special ids (``slot`` None) or the place of sentence ``slot``."""
+
+    slot: int | None
+    ids: tuple[int, ...]
+    token_type: int
+
+
+@dataclass(frozen=True)
+class Template:
+    """How a tokenizer frames one sentence (``single``) and two (``pair``)."""
+
+    single: tuple[Part, ...]
+    pair: tuple[Part, ...]
+    has_token_types: bool
+    pad_id: int
+    mask_id: int | None
+    special_ids: frozenset[int]
+    num_pieces: int
+
+    def parts(self, num_sentences: int) -> tuple[Part, ...]:
+        return self.single if num_sentences == 1 else self.pair
+
+    def num_special(self, num_sentences: int) -> int:
+        """Special tokens of a row with one or two sentences."""
+        return sum(len(part.ids) for part in self.parts(num_sentences))
+
+
+def template_of(tokenizer: Any) -> Template:
+    """Read the template off any fast Hugging Face tokenizer by framing a word with itself."""
+    special = frozenset(int(one) for one in tokenizer.all_special_ids)
+    return Template(
+        single=_parts(tokenizer, ["a"]),
+        pair=_parts(tokenizer, ["a"], ["a"]),
+        has_token_types="token_type_ids" in tokenizer.model_input_names,
+        pad_id=int(tokenizer.pad_token_id),
+        mask_id=None if tokenizer.mask_token_id is None else int(tokenizer.mask_token_id),
+        special_ids=special,
+        num_pieces=len(tokenizer),
+    )
+
+
+def _parts(tokenizer: Any, *sentences: list[str]) -> tuple[Part, ...]:
+    framed = tokenizer(
+        *sentences, is_split_into_words=True, return_token_type_ids=True, add_special_tokens=True
+    )
+    types = framed.get("token_type_ids") or [0] * len(framed["input_ids"])
+    parts: list[Part] = []
+    # A piece that belongs to no sequence was put there by the template.
+    for piece, slot, token_type in zip(
+        framed["input_ids"], framed.sequence_ids(0), types, strict=True
+    ):
+        last = parts[-1] if parts else None
+        if slot is not None:
+            if last is None or last.slot != slot:
+                parts.append(Part(slot, (), token_type))
+        elif last is not None and last.slot is None and last.token_type == token_type:
+            parts[-1] = Part(None, (*last.ids, piece), token_type)
+        else:
+            parts.append(Part(None, (piece,), token_type))
+    return tuple(parts)
+
+
+class Encoded:
+    """A table of sentences; ``encoded[n]`` is a :class:`Sentence` of views into the map."""
+
+    def __init__(
+        self, pieces: np.ndarray, piece_ends: np.ndarray, words: np.ndarray, word_ends: np.ndarray
+    ) -> None:
+        self._pieces, self._piece_ends = pieces, piece_ends
+        self._words, self._word_ends = words, word_ends
+
+    def __len__(self) -> int:
+        return len(self._piece_ends) - 1
+
+    def __getitem__(self, number: int) -> Sentence:
+        return Sentence(
+            self._pieces[self._piece_ends[number] : self._piece_ends[number + 1]],
+            self._words[self._word_ends[number] : self._word_ends[number + 1]],
+        )
+
+    def num_pieces(self) -> np.ndarray:
+        """(num_sentences,) int64: pieces of every sentence."""
+        return np.diff(self._piece_ends)
+
+    def word_offsets(self) -> np.ndarray:
+        """(num_sentences + 1,) int64: where each sentence's words begin, counted over all."""
+        return self._word_ends
+
+
+def encode_words(sentences: Sequence[Sequence[str]], tokenizer: Any) -> list[Sentence]:
+    """Pieces of every word; a word the tokenizer has nothing for becomes its unknown piece."""
+    filled = [list(words) for words in sentences]
+    full = [words for words in filled if words]
+    found: Iterator[Sentence] = iter(())
+    if full:
+        encoding = tokenizer(
+            full,
+            is_split_into_words=True,
+            add_special_tokens=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        found = iter(
+            _sentence(ids, encoding.word_ids(row), len(words), tokenizer.unk_token_id)
+            for row, (ids, words) in enumerate(zip(encoding["input_ids"], full, strict=True))
+        )
+    nothing = Sentence(np.zeros(0, np.int32), np.zeros(0, np.int32))
+    return [next(found) if words else nothing for words in filled]
+
+
+def _sentence(ids: list[int], word_ids: list[int], num_words: int, unknown: int | None) -> Sentence:
+    if word_ids == list(range(num_words)):
+        return Sentence(np.array(ids, np.int32), np.arange(1, num_words + 1, dtype=np.int32))
+    pieces, owners = np.array(ids, np.int32), np.array(word_ids, np.int64)
+    counts = np.bincount(owners, minlength=num_words)
+    for word in np.flatnonzero(counts == 0):
+        # Some characters (zero-width, control) are normalised away; a tag still needs a place.
+        place = int(counts[:word].sum())
+        pieces = np.insert(pieces, place, 0 if unknown is None else unknown)
+        counts[word] = 1
+    return Sentence(pieces, np.cumsum(counts).astype(np.int32))
+
+
+def encoded(
+    sentences: Iterable[Sequence[str]],
+    tokenizer: Any,
+    *,
+    tokenizer_digest: str,
+    content_digest: str,
+    cache_dir: Path,
+) -> Encoded:
+    """The table of ``sentences``, from the cache where it is there, else made and kept.
+
+    ``content_digest`` names the sentences and ``tokenizer_digest`` the tokenizer: the
+    caller answers for them. Two processes may make the same table at once; the first
+    rename stands, as both hold the same rows.
+    """
+    key = digest_of("encoded", _TABLE_VERSION, tokenizer_digest, content_digest)
+    folder = Path(cache_dir) / "encoded" / key
+    if not folder.exists():
+        _keep(_table(sentences, tokenizer), folder)
+    return _open(folder)
+
+
+def _table(sentences: Iterable[Sequence[str]], tokenizer: Any) -> Any:
+    import pyarrow
+
+    rows: list[Sentence] = []
+    waiting: list[Sequence[str]] = []
+    for words in sentences:
+        waiting.append(words)
+        if len(waiting) == _CHUNK:
+            rows += encode_words(waiting, tokenizer)
+            waiting = []
+    rows += encode_words(waiting, tokenizer)
+
+    def column(arrays: list[np.ndarray]) -> Any:
+        offsets = np.cumsum([0, *(len(one) for one in arrays)]).astype(np.int64)
+        values = np.concatenate(arrays) if arrays else np.zeros(0, np.int32)
+        return pyarrow.LargeListArray.from_arrays(offsets, values.astype(np.int32))
+
+    if not rows:
+        # An Arrow file without rows cannot be opened again; nobody asks for this sentence.
+        rows = [Sentence(np.zeros(0, np.int32), np.zeros(0, np.int32))]
+    return pyarrow.table(
+        {"pieces": column([row.pieces for row in rows]), "ends": column([row.ends for row in rows])}
+    )
+
+
+def _keep(table: Any, folder: Path) -> None:
+    import datasets
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+    had_bars = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        datasets.Dataset(table).save_to_disk(str(aside))
+    finally:
+        if had_bars:
+            datasets.enable_progress_bars()
+    try:
+        os.rename(aside, folder)
+    except OSError:
+        if not folder.exists():
+            raise
+        shutil.rmtree(aside)
+
+
+def _open(folder: Path) -> Encoded:
+    import datasets
+
+    table = datasets.load_from_disk(str(folder), keep_in_memory=False).data
+    columns: list[np.ndarray] = []
+    for name in ("pieces", "ends"):
+        # One chunk stays a view into the memory map; several (large tables) are joined.
+        values, offsets = [], [np.zeros(1, np.int64)]
+        for chunk in table.column(name).chunks:
+            begin = chunk.offsets.to_numpy()
+            values.append(chunk.flatten().to_numpy())
+            offsets.append(begin[1:] - begin[0] + offsets[-1][-1])
+        columns += [values[0] if len(values) == 1 else _joined(values), np.concatenate(offsets)]
+    return Encoded(*columns)
+
+
+def _joined(values: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(values) if values else np.zeros(0, np.int32)

@@ -1,0 +1,78 @@
+"""The zero-shot gate: which labels and texts a stage may open.
+
+Every stage reads through a :class:`Permit`, which says what the reading is for. Training
+opens labels of the source language's train split alone, selection labels of its dev split
+alone; labels of target languages open to evaluation only. Text without labels opens to
+training from the train split of any language, as translate-train methods use it. There
+is no other way from a stage to the examples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from xlt_ray.data.examples import Example, without_labels
+from xlt_ray.data.source import Source
+from xlt_ray.data.task import Task
+from xlt_ray.errors import ForbiddenLabels
+from xlt_ray.spec.facts import Split
+
+Purpose = Literal["train", "select", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Permit:
+    """What is read, for which task, and in which language labels may be seen."""
+
+    purpose: Purpose
+    task: str
+    source_language: str
+
+
+def labelled(
+    source: Source, permit: Permit, task: Task, language: str, split: Split
+) -> tuple[Example, ...]:
+    """Examples with labels.
+
+    Raises:
+        ForbiddenLabels: the permit does not cover this task, language and split.
+        DataError: the source has no such split.
+    """
+    if permit.purpose == "evaluate":
+        allowed = split in ("dev", "test")
+        remedy = "evaluation reads dev and test"
+    else:
+        only: Split = "train" if permit.purpose == "train" else "dev"
+        allowed = (language, split) == (permit.source_language, only)
+        remedy = f"it may open {permit.source_language}/{only} alone"
+    if permit.task != task.name or not allowed:
+        raise _refusal(permit, "labels", task, language, split, remedy)
+    return source.read(task, language, split)
+
+
+def texts(
+    source: Source, permit: Permit, task: Task, language: str, split: Split
+) -> tuple[Example, ...]:
+    """The same examples with their labels None: train text of any language, to training.
+
+    Raises:
+        ForbiddenLabels: as :func:`labelled`.
+        DataError: the source has no such split.
+    """
+    if permit.purpose != "train" or permit.task != task.name or split != "train":
+        remedy = "text without labels opens to training, from the train split"
+        raise _refusal(permit, "text", task, language, split, remedy)
+    return tuple(without_labels(example) for example in source.read(task, language, split))
+
+
+def _refusal(
+    permit: Permit, what: str, task: Task, language: str, split: str, remedy: str
+) -> ForbiddenLabels:
+    return ForbiddenLabels(
+        f"this {what} may not be opened to {permit.purpose} {permit.task}",
+        task=task.name,
+        language=language,
+        split=split,
+        remedy=remedy,
+    )

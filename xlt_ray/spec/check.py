@@ -1,0 +1,257 @@
+"""Cross-checks: what a sweep asks against what its models and data have.
+
+Each check is one small function over a concrete trial and the facts; :func:`check` runs them on
+every probe of the space and gathers all problems. Nothing is trained or written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from xlt_ray.errors import SpecError, SpecErrors, nearest
+from xlt_ray.spec.facts import Facts, TaskFacts
+from xlt_ray.spec.space import Choice, IntRange, Knob, Value, draw, probes
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.spec.trial import TrialSpec
+
+Problem = tuple[str, str, str]
+"""Key, what is wrong, what would be right."""
+
+
+def check(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
+    """All problems of a sweep, each once, in the order of the probes."""
+    document = sweep.document
+    found: dict[str, SpecError] = {}
+    for tree, _ in probes(sweep.space, lambda name: facts.models[name].bounds()):
+        try:
+            trial = sweep.trial(tree)
+        except SpecErrors as errors:
+            found.update({str(one): one for one in errors.problems})
+            continue
+        for one in CHECKS:
+            for key, problem, remedy in one(trial, facts, sweep):
+                error = document.error(problem, key=key, remedy=remedy)
+                found.setdefault(str(error), error)
+    for point in sweep.settings.search.first:
+        for error in _outside(point, sweep, facts):
+            found.setdefault(str(error), error)
+    return list(found.values())
+
+
+def fusion_layer_exists(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    layer = getattr(trial.target.fusion, "layer", None)
+    depth = facts.models[trial.model.name].num_layers
+    if layer is not None and layer >= depth:
+        yield (
+            "target.fusion.layer",
+            f"{layer} is not below the last layer of {trial.model.name}, which has {depth}",
+            f"at most {depth - 1}, or write the bound num_layers - 1",
+        )
+
+
+def target_can_be_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    task = facts.tasks[trial.target.task]
+    yield from _trainable(task, trial.target.source_language, trial.target.size, "target")
+    dev = task.languages("dev")
+    if trial.target.source_language not in dev:
+        yield (
+            "target.source_language",
+            f"{task.name} has no dev set in {trial.target.source_language!r} to select on",
+            f"dev sets: {_listed(dev)}",
+        )
+
+
+def intermediate_can_be_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    if trial.intermediate is not None:
+        task = facts.tasks[trial.intermediate.task]
+        source = trial.intermediate.source_language or trial.target.source_language
+        yield from _trainable(task, source, trial.intermediate.size, "intermediate")
+
+
+def languages_are_there(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    task = facts.tasks[trial.target.task]
+    there = task.languages("test")
+    asked = trial.evaluate.languages
+    for language in asked if isinstance(asked, tuple) else ():
+        if language not in there:
+            yield (
+                "evaluate.languages",
+                f"{task.name} has no test set in {language!r}",
+                nearest(language, there, limit=60),
+            )
+    if asked == "all" and not there:
+        yield "target.task", f"{task.name} has no test set in any language", "choose another task"
+
+
+def objective_is_measured(trial: TrialSpec, facts: Facts, sweep: SweepSpec) -> Iterator[Problem]:
+    task = facts.tasks[trial.target.task]
+    objective = sweep.settings.objective
+    if objective.metric not in task.metrics:
+        yield (
+            "objective.metric",
+            f"{task.name} is not scored by {objective.metric!r}",
+            nearest(objective.metric, task.metrics),
+        )
+    dev = task.languages("dev")
+    if isinstance(objective.languages, tuple):
+        for language in objective.languages:
+            if language not in dev:
+                yield (
+                    "objective.languages",
+                    f"{task.name} has no dev set in {language!r}",
+                    f"dev sets: {_listed(dev)}",
+                )
+    elif objective.languages == "target" and not set(dev) - {trial.target.source_language}:
+        yield (
+            "objective.languages",
+            f"{task.name} has no dev set in a target language",
+            "select on the source language",
+        )
+
+
+def hybrid_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    hybrid = trial.target.hybrid
+    if hybrid.ratio == 0:
+        return
+    task, source = facts.tasks[trial.target.task], trial.target.source_language
+    there = set(task.languages("train")) - {source} if task.kind == "pair" else set()
+    if not there and source in facts.lexicon:
+        there = set(facts.lexicon[source].languages)
+    if not there:
+        yield (
+            "target.hybrid.ratio",
+            f"{task.name} has neither translated training text nor a lexicon from {source!r}",
+            "ratio: 0, or put word lists into lexicon/{source}-{target}.tsv of the data",
+        )
+    for language in hybrid.languages if isinstance(hybrid.languages, tuple) else ():
+        if there and language not in there:
+            yield (
+                "target.hybrid.languages",
+                f"there is no training text to mix in for {language!r}",
+                f"there is: {_listed(there)}",
+            )
+
+
+def alignment_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    align = trial.align
+    if align is None:
+        return
+    there = tuple(facts.parallel)
+    asked = there if align.languages == "all" else align.languages
+    if len(asked) < 2:
+        yield "align.languages", "an alignment needs two languages", f"there is: {_listed(there)}"
+    for language in asked:
+        if language not in there:
+            yield (
+                "align.languages",
+                f"there is no parallel text in {language!r}",
+                f"there is: {_listed(there)}",
+            )
+    if getattr(align, "objective", "") == "code_switch_mlm" and not any(
+        language in facts.lexicon for language in asked
+    ):
+        yield (
+            "align.objective",
+            "code_switch_mlm needs a lexicon, and the data has none",
+            "use objective: tlm, or put word lists into lexicon/{source}-{target}.tsv",
+        )
+
+
+def lengths_fit(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    longest = facts.models[trial.model.name].max_positions
+    sections = {"align": trial.align, "intermediate": trial.intermediate, "target": trial.target}
+    for name, section in sections.items():
+        if section is not None and section.max_length > longest:
+            yield (
+                f"{name}.max_length",
+                f"{trial.model.name} reads at most {longest} pieces, not {section.max_length}",
+                f"at most {longest}",
+            )
+
+
+def batches_split_evenly(trial: TrialSpec, _: Facts, sweep: SweepSpec) -> Iterator[Problem]:
+    resources = sweep.settings.resources
+    sections = {"align": trial.align, "intermediate": trial.intermediate, "target": trial.target}
+    for name, section in sections.items():
+        if section is None:
+            continue
+        share, rest = divmod(section.batch_size, resources.workers)
+        if rest or share % min(resources.micro_batch or share, share or 1):
+            yield (
+                f"{name}.batch_size",
+                f"{section.batch_size} cannot be split evenly over {resources.workers} workers "
+                f"with micro-batches of {resources.micro_batch or share}",
+                "a multiple of workers x micro_batch",
+            )
+
+
+CHECKS: tuple[Callable[[TrialSpec, Facts, SweepSpec], Iterator[Problem]], ...] = (
+    fusion_layer_exists,
+    target_can_be_trained,
+    intermediate_can_be_trained,
+    languages_are_there,
+    objective_is_measured,
+    hybrid_has_text,
+    alignment_has_text,
+    lengths_fit,
+    batches_split_evenly,
+)
+
+
+def _trainable(task: TaskFacts, source: str, size: int | str, section: str) -> Iterator[Problem]:
+    there = task.languages("train")
+    split = task.splits.get((source, "train"))
+    if not there:
+        yield f"{section}.task", f"{task.name} has no training data", "choose a task that has"
+    elif split is None:
+        yield (
+            f"{section}.source_language" if section == "target" else f"{section}.task",
+            f"{task.name} has no training data in {source!r}",
+            f"training data: {_listed(there)}",
+        )
+    elif isinstance(size, int) and size > split.num_examples:
+        yield (
+            f"{section}.size",
+            f"{task.name} has {split.num_examples} training examples in {source!r}, not {size}",
+            f"at most {split.num_examples}, or all",
+        )
+
+
+def _outside(point: Mapping[str, Value], sweep: SweepSpec, facts: Facts) -> Iterator[SpecError]:
+    """Values of a point to try first that its distribution does not have."""
+    faults: list[SpecError] = []
+
+    def pick(knob: Knob) -> Value:
+        found = knob.distribution
+        if isinstance(found, Choice):
+            inside = knob.path not in point or point[knob.path] in found.labels()
+            remedy = f"there is: {_listed(map(repr, found.labels()))}"
+            fallback: Value = found.labels()[0]
+        else:
+            value = point.get(knob.path, found.low)
+            inside = (
+                isinstance(value, int | float)
+                and not isinstance(value, bool)
+                and float(found.low) <= value <= float(found.high)
+                and (not isinstance(found, IntRange) or value in found.values())
+            )
+            remedy = f"from {found.low} to {found.high}"
+            fallback = found.low
+        if not inside:
+            faults.append(
+                sweep.document.error(
+                    f"{point[knob.path]!r} is not in the space of {knob.path}",
+                    key="search.first",
+                    remedy=remedy,
+                )
+            )
+            return fallback
+        return point.get(knob.path, fallback)
+
+    draw(sweep.space, pick, lambda name: facts.models[name].bounds())
+    yield from faults
+
+
+def _listed(names: object) -> str:
+    shown = sorted(str(name) for name in names)  # type: ignore[attr-defined]
+    return ", ".join(shown[:40]) or "none"

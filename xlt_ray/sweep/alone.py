@@ -1,0 +1,59 @@
+"""One trial in one plain process, without Ray, ledger or MLflow: the same code, debuggable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from xlt_ray.home import Home
+from xlt_ray.ledger import load_ledger
+from xlt_ray.spec.space import draw, extremes
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.stages.path import path_of
+from xlt_ray.sweep.order import order_for
+from xlt_ray.sweep.runner import checked_facts
+from xlt_ray.sweep.workers import SoloCrew
+
+if TYPE_CHECKING:
+    from xlt_ray.training.events import Event
+
+
+def make_alone(
+    sweep: SweepSpec, home: Home, *, trial: int | None = None, until: str = "evaluate"
+) -> Iterator[Event]:
+    """Make the path of one trial, up to the stage of kind ``until``.
+
+    Args:
+        trial: number of a trial in the sweep's ledger; without it, every distribution takes
+            its first value and the seed is the sweep's.
+
+    Raises:
+        SpecErrors: the sweep does not fit its models or data.
+        LedgerError: there is no such trial.
+    """
+    facts = checked_facts(sweep)
+    seed = sweep.settings.search.seed
+
+    def bounds(model: str) -> dict[str, int]:
+        return facts.models[model].bounds()
+
+    if trial is None:
+        tree, _ = draw(sweep.space, lambda knob: extremes(knob.distribution)[0], bounds)
+        concrete = sweep.trial(tree)
+    else:
+        view = load_ledger(home, sweep.name).trial(trial)
+        concrete, seed = sweep.trial_of(dict(view.assignment), bounds), view.seed
+    path = path_of(concrete, facts, seed=seed, shared_seed=sweep.settings.search.seed)
+    kinds = [stage.kind for stage in path]
+    if until in kinds:
+        path = path[: kinds.index(until) + 1]
+    order = order_for(-1 if trial is None else trial, concrete, path, sweep, home)
+    order = replace(order, resources={**order.resources, "workers": 1})
+    crew = SoloCrew()
+    try:
+        crew.begin(order)
+        while (event := crew.advance()) is not None:
+            yield event
+    finally:
+        crew.end()

@@ -1,0 +1,288 @@
+"""The driver's desk: hands out trials, hears their reports, writes ledger and tracking.
+
+The only place where the state of a sweep changes. Tune's searcher and scheduler are thin
+adapters over it (:mod:`xlt_ray.sweep.searcher`), so what happens can be read here from top to
+bottom and tested without Ray.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+
+from xlt_ray.errors import TrialFailure
+from xlt_ray.home import Home
+from xlt_ray.ledger import Ledger, StageUse, Ticket, TrialView
+from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.stages.path import made, path_of
+from xlt_ray.stages.record import Score
+from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep.order import Order, Report, order_for
+from xlt_ray.tracking import Tracker
+
+LOOK_AHEAD = 8
+"""Trials asked beyond those that run, to find one whose stages nobody else is making."""
+SAME_BUG = 3
+"""So many trials that fail alike end the sweep: the next one would fail, too."""
+
+
+class Watcher(Protocol):
+    """Whoever shows a running sweep to its user."""
+
+    def begun(self, view: TrialView) -> None: ...
+
+    def heard(self, view: TrialView, report: Report) -> None: ...
+
+    def finished(self, view: TrialView) -> None: ...
+
+
+@dataclass
+class Planned:
+    """A trial that was asked, with its path."""
+
+    ticket: Ticket
+    order: Order
+
+
+class Desk:
+    """One sweep being run by this process."""
+
+    def __init__(
+        self,
+        sweep: SweepSpec,
+        facts: Facts,
+        home: Home,
+        ledger: Ledger,
+        store: StageStore,
+        tracker: Tracker,
+        watcher: Watcher,
+    ) -> None:
+        self.sweep = sweep
+        self.facts = facts
+        self.home = home
+        self.ledger = ledger
+        self.store = store
+        self.tracker = tracker
+        self.watcher = watcher
+        self.stopped_early: set[int] = set()
+        self.new_stages: dict[str, StageUse] = {}
+        self.reused_stages: set[str] = set()
+        self._running: dict[int, Planned] = {}
+        self._held: list[Planned] = [
+            self._planned(ledger.take_up(number, sweep, self._bounds))
+            for number in ledger.running()
+        ]
+        self._is_exhausted = False
+        self._bugs: list[str] = []
+
+    # -- handing out ------------------------------------------------------------------
+
+    def next_order(self) -> Order | None:
+        """A trial that can work at once, or None: nothing now, or nothing any more.
+
+        A trial whose next stage is being made by a running one is held back, and others are
+        asked meanwhile; it is handed out as soon as that stage is there.
+        """
+        being_made = {key for one in self._running.values() for key in self._missing(one)[:1]}
+        while True:
+            for planned in self._held:
+                if not being_made.intersection(self._missing(planned)[:1]):
+                    self._held.remove(planned)
+                    self._running[planned.ticket.number] = planned
+                    return planned.order
+            if len(self._held) >= LOOK_AHEAD or not self._ask():
+                return None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no trial is left to be handed out, now or later."""
+        if not self._held and not self._is_exhausted:
+            self._ask()
+        return not self._held and self._is_exhausted
+
+    @property
+    def num_running(self) -> int:
+        return len(self._running)
+
+    def _ask(self) -> bool:
+        if self._is_exhausted or self._is_over_budget() or self.repeated_bug:
+            self._is_exhausted = True
+            return False
+        ticket = self.ledger.ask(self.sweep, self._bounds)
+        if ticket is None:
+            self._is_exhausted = True
+            return False
+        self._held.append(self._planned(ticket))
+        return True
+
+    @property
+    def repeated_bug(self) -> str:
+        """The message that ended several trials alike, or nothing."""
+        alike = [one for one in set(self._bugs) if self._bugs.count(one) >= SAME_BUG]
+        return alike[0] if alike else ""
+
+    def _is_over_budget(self) -> bool:
+        budget = self.sweep.settings.budget
+        trials = [one for one in self.ledger.trials() if one.started]
+        if budget.hours is not None and trials:
+            first = min(one.started.timestamp() for one in trials if one.started)
+            if time.time() - first >= budget.hours * 3600:
+                return True
+        if budget.gpu_hours is None:
+            return False
+        resources = self.sweep.settings.resources
+        gpus = resources.workers * resources.gpus_per_worker
+        seconds = sum(use.seconds for one in trials for use in one.stages)
+        return seconds * gpus / 3600 >= budget.gpu_hours
+
+    def _missing(self, planned: Planned) -> list[str]:
+        """Keys of the stages that are still to be made, up to the last one."""
+        stages = made(planned.order.path)
+        deepest = max(
+            (index for index, stage in enumerate(stages) if stage in self.store), default=-1
+        )
+        return [stage.key for stage in stages[deepest + 1 :]]
+
+    def _planned(self, ticket: Ticket) -> Planned:
+        trial = self.sweep.trial_of(ticket.assignment, self._bounds)
+        path = path_of(
+            trial, self.facts, seed=ticket.seed, shared_seed=self.sweep.settings.search.seed
+        )
+        return Planned(ticket, order_for(ticket.number, trial, path, self.sweep, self.home))
+
+    def _bounds(self, model: str) -> Mapping[str, int]:
+        return self.facts.models[model].bounds()
+
+    # -- hearing ----------------------------------------------------------------------
+
+    def hear(self, number: int, report: Report) -> bool:
+        """Note what happened in a trial; True where it is to be stopped early."""
+        if report.kind == "begun":
+            self._begin(number)
+            return False
+        view = self.ledger.trial(number)
+        self.watcher.heard(view, report)
+        if report.finished_stage is not None:
+            self._note_stage(view, StageUse(**asdict(report.finished_stage)))
+        if report.kind != "evaluated" or report.metrics is None:
+            return False
+        metrics = _named(report)
+        if report.stage != "target":
+            if not report.is_replay:
+                self._log(view, report.examples, metrics)
+            return False
+        value = report.metrics[self.sweep.settings.objective.metric]
+        if not self.ledger.report(number, report.examples, value):
+            return False
+        self._log(view, report.examples, metrics)
+        if report.examples < report.total_examples and self.ledger.should_stop_early(
+            number, self.sweep
+        ):
+            self.stopped_early.add(number)
+            return True
+        return False
+
+    def finish(self, number: int, report: Report | None) -> None:
+        """A trial has ended: complete, failed, stopped early, or (None) lost for good."""
+        self._running.pop(number, None)
+        scores: Sequence[Score] = ()
+        if number in self.stopped_early:
+            self.ledger.tell_pruned(number)
+        elif report is not None and report.kind == "complete":
+            scores = report.scores
+            self.ledger.tell_complete(number, self._objective(scores))
+        elif report is not None and report.kind == "failed":
+            if report.cause == "bug":
+                self._bugs.append(report.message)
+            self.ledger.tell_failed(number, report.cause, report.message, report.log)
+        else:
+            attempts = self.ledger.trial(number).attempts
+            self.ledger.tell_failed(
+                number, "lost", f"its process was lost, {attempts} attempts were made"
+            )
+        view = self.ledger.trial(number)
+        if view.mlflow_run_id is not None:
+            self.tracker.finish(view, scores)
+        self.watcher.finished(view)
+
+    def leave(self) -> None:
+        """The sweep is stopped: trials that run go on at its next start."""
+        for number in self._running:
+            run_id = self.ledger.trial(number).mlflow_run_id
+            if run_id is not None:
+                self.tracker.stop_trial(run_id)
+
+    def _begin(self, number: int) -> None:
+        self.ledger.begin_attempt(number)
+        planned = self._running[number]
+        view = self.ledger.trial(number)
+        view = replace(
+            view, stages=tuple(_planned_use(stage) for stage in made(planned.order.path))
+        )
+        run_id = self.tracker.start_trial(
+            view, planned.order.trial.model_dump(mode="json"), dict(planned.ticket.assignment)
+        )
+        if view.mlflow_run_id != run_id:
+            self.ledger.set_run_id(number, run_id)
+        self.watcher.begun(self.ledger.trial(number))
+
+    def _note_stage(self, view: TrialView, use: StageUse) -> None:
+        before = {one.key: one for one in view.stages}
+        # An earlier attempt of this trial trained it: it stays this trial's own work.
+        known = before.get(use.key)
+        before[use.key] = known if known is not None and use.reused else use
+        self.ledger.set_stages(view.number, list(before.values()))
+        if use.reused:
+            self.reused_stages.add(use.key)
+        else:
+            self.new_stages[use.key] = use
+
+    def _log(self, view: TrialView, examples: int, metrics: Mapping[str, float]) -> None:
+        if view.mlflow_run_id is not None:
+            self.tracker.log(view.mlflow_run_id, examples, dict(metrics))
+
+    def _objective(self, scores: Sequence[Score]) -> float:
+        """Mean of the objective metric over its languages, in the dev split.
+
+        Raises:
+            TrialFailure: a language of the objective was not scored.
+        """
+        objective = self.sweep.settings.objective
+        values = {
+            one.language: one.value
+            for one in scores
+            if one.split == objective.split and one.metric == objective.metric
+        }
+        source = self.sweep.space.tree["target"].get("source_language", "en")
+        if objective.languages == "source":
+            chosen = [source]
+        elif objective.languages == "target":
+            chosen = [one for one in values if one != source]
+        elif objective.languages == "all":
+            chosen = list(values)
+        else:
+            chosen = list(objective.languages)
+        missing = [one for one in chosen if one not in values]
+        if missing or not chosen:
+            raise TrialFailure(
+                f"no dev score in {', '.join(missing) or 'any language'}", cause="bug"
+            )
+        return statistics.fmean(values[one] for one in chosen)
+
+
+def _named(report: Report) -> dict[str, float]:
+    """Metric names as MLflow shows them: the target stage's are the headline."""
+    prefix = "" if report.stage == "target" else f"{report.stage}/"
+    metrics: Mapping[str, Any] = report.metrics or {}
+    return {
+        f"{prefix}{'train' if name == 'loss' else 'dev'}/{name}": value
+        for name, value in metrics.items()
+    }
+
+
+def _planned_use(stage: Any) -> StageUse:
+    return StageUse(kind=stage.kind, key=stage.key, label=stage.label, reused=False)

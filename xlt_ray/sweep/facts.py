@@ -1,0 +1,94 @@
+"""Ask the data and modeling rooms once for all that the identity of a sweep's stages needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from xlt_ray.data.source import Source, open_source
+from xlt_ray.data.task import task_named
+from xlt_ray.errors import DataError, ModelError, SpecError, SpecErrors
+from xlt_ray.modeling.facts import model_facts
+from xlt_ray.spec.facts import Facts, LexiconFacts, ModelFacts, TaskFacts
+from xlt_ray.spec.space import probes
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.spec.trial import TrialSpec
+
+
+def facts_of(sweep: SweepSpec) -> Facts:
+    """Models, tasks and texts that any trial of the sweep may use.
+
+    Raises:
+        SpecErrors: a model, a task or the data's root that is not there, with the keys that
+            name them.
+    """
+    trials = [sweep.trial(tree) for tree, _ in probes(sweep.space, lambda _: _ANY_DEPTH)]
+    document = sweep.document
+    problems: dict[str, SpecError] = {}
+
+    def note(error: DataError | ModelError, key: str) -> None:
+        complaint = document.error(str(error), key=key)
+        problems.setdefault(str(complaint), complaint)
+
+    try:
+        source = open_source(trials[0].data)
+    except DataError as error:
+        raise SpecErrors([document.error(str(error), key="data.root")]) from None
+    models: dict[str, ModelFacts] = {}
+    tasks: dict[str, TaskFacts] = {}
+    for trial in trials:
+        if trial.model.name not in models:
+            try:
+                models[trial.model.name] = model_facts(trial.model, source.vocabulary())
+            except ModelError as error:
+                note(error, "model")
+        for key, name in _task_names(trial):
+            if name not in tasks:
+                try:
+                    tasks[name] = _task_facts(name, source)
+                except DataError as error:
+                    note(error, key)
+    if problems:
+        raise SpecErrors(problems.values())
+    return Facts(models, tasks, *_texts(trials, source))
+
+
+_ANY_DEPTH = {"num_layers": 10**6, "hidden_size": 10**6}
+
+
+def _task_names(trial: TrialSpec) -> Iterable[tuple[str, str]]:
+    yield "target.task", trial.target.task
+    if trial.intermediate is not None:
+        yield "intermediate.task", trial.intermediate.task
+
+
+def _task_facts(name: str, source: Source) -> TaskFacts:
+    task = task_named(name)
+    splits = source.splits(task)
+    if not splits:
+        raise DataError(f"the {source.name} data source has no files of this task", task=name)
+    return TaskFacts(
+        name=name,
+        kind=task.kind,
+        version=task.version,
+        labels=task.labels,
+        metrics=task.metrics,
+        splits=dict(splits),
+    )
+
+
+def _texts(
+    trials: list[TrialSpec], source: Source
+) -> tuple[dict[str, str], dict[str, LexiconFacts]]:
+    """Parallel text and word lists, read only where a trial may use them."""
+    parallel: dict[str, str] = {}
+    starts: set[str] = set()
+    if any(trial.align is not None for trial in trials):
+        parallel = {one: source.parallel_digest(one) for one in source.parallel_languages()}
+        starts |= set(parallel)
+    starts |= {trial.target.source_language for trial in trials if trial.target.hybrid.ratio > 0}
+    lexicon = {
+        one: LexiconFacts(tuple(source.lexicon_languages(one)), source.lexicon_digest(one))
+        for one in sorted(starts)
+        if source.lexicon_languages(one)
+    }
+    return parallel, lexicon

@@ -1,0 +1,76 @@
+"""What passes between the driver and a trial's process: an order there, reports back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from xlt_ray.home import Home
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.spec.trial import TrialSpec
+from xlt_ray.stages.path import Path
+from xlt_ray.stages.record import Score
+
+Kind = Literal["begun", "evaluated", "stage", "waiting", "complete", "failed"]
+
+
+@dataclass(frozen=True)
+class Order:
+    """One trial, ready to be run anywhere the home can be reached."""
+
+    number: int
+    trial: TrialSpec
+    path: Path
+    store: str
+    cache: str
+    resources: Mapping[str, Any]
+    """``workers``, ``cpus_per_worker``, ``gpus_per_worker``, ``zero_stage``, ``micro_batch``."""
+    progress_every: float
+    made_by: Mapping[str, Any]
+
+
+def order_for(number: int, trial: TrialSpec, path: Path, sweep: SweepSpec, home: Home) -> Order:
+    """The order of one concrete trial of a sweep."""
+    settings = sweep.settings
+    return Order(
+        number=number,
+        trial=trial,
+        path=path,
+        store=settings.places.store or home.stages,
+        cache=str(home.cache),
+        resources=settings.resources.model_dump(exclude={"precision"}),
+        progress_every=settings.progress.every,
+        made_by={"sweep": sweep.name, "trial": number},
+    )
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """A stage of a trial's path is in the store."""
+
+    kind: str
+    key: str
+    label: str
+    reused: bool
+    examples: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """One thing that happened in a trial."""
+
+    kind: Kind
+    stage: str = ""
+    """Kind of the stage it happened in."""
+    examples: int = 0
+    total_examples: int = 0
+    metrics: Mapping[str, float] | None = None
+    is_replay: bool = False
+    finished_stage: StageReport | None = None
+    scores: tuple[Score, ...] = ()
+    holder: str = ""
+    cause: str = ""
+    message: str = ""
+    log: str = ""

@@ -1,0 +1,237 @@
+"""Run a sweep: check, connect, let Tune work, bring MLflow up to date.
+
+Running a sweep again *is* resuming it: trials that a dead driver left behind are taken up
+first, finished ones are not repeated, and one that needs nothing starts no cluster.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from xlt_ray.errors import ClusterError, LedgerError, SpecErrors
+from xlt_ray.home import Home
+from xlt_ray.ledger import Ledger, TrialView, open_ledger
+from xlt_ray.spec.check import check
+from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.sweep import Resources, SweepSpec
+from xlt_ray.stages.lease import Holder, try_acquire
+from xlt_ray.stages.storage import Storage
+from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep.desk import Desk, Watcher
+from xlt_ray.sweep.facts import facts_of
+from xlt_ray.tracking import Tracker, project
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one call of :func:`run` did."""
+
+    trials: tuple[TrialView, ...]
+    best: TrialView | None
+    num_new_stages: int
+    num_examples: int
+    """Trained by this call."""
+    is_finished: bool
+    """Whether every trial of the sweep has its fate."""
+    repeated_bug: str = ""
+
+    @property
+    def num_failed(self) -> int:
+        return sum(one.state == "failed" for one in self.trials)
+
+
+def run(sweep: SweepSpec, home: Home, watcher: Watcher) -> Summary:
+    """Start a sweep, or continue it where it stopped.
+
+    Raises:
+        SpecErrors: the sweep does not fit its models or data; nothing was started.
+        ClusterError: it asks for more than the cluster has; nothing was started.
+        LedgerError: another driver runs it, or its ledger belongs to another sweep.
+    """
+    facts = checked_facts(sweep)
+    refuse_too_large(sweep.settings.resources)
+    with _sole_driver(home, sweep.name):
+        ledger = open_ledger(home, sweep)
+        store = StageStore(sweep.settings.places.store or home.stages)
+        tracker = Tracker(home, sweep.name, sweep.settings.places.tracking)
+        tracker.begin(ledger, sweep.resolved())
+        _project(sweep, facts, ledger, store, tracker)
+        desk = Desk(sweep, facts, home, ledger, store, tracker, watcher)
+        try:
+            if not desk.is_done:
+                _tune(desk, home)
+        finally:
+            is_finished = desk.is_done and not desk.num_running
+            desk.leave()
+            tracker.end(ledger, "FINISHED" if is_finished else "KILLED")
+        return _summary(desk, ledger, is_finished)
+
+
+def checked_facts(sweep: SweepSpec) -> Facts:
+    """The facts of a sweep that fits them; raises SpecErrors with all problems otherwise."""
+    facts = facts_of(sweep)
+    problems = check(sweep, facts)
+    if problems:
+        raise SpecErrors(problems)
+    return facts
+
+
+def refuse_too_large(resources: Resources) -> None:
+    """Raise ClusterError where one trial asks for more than the whole cluster has.
+
+    Ray would keep such a trial pending for ever.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        _connect()
+        import ray
+
+        available = ray.cluster_resources()
+        place = "the cluster"
+    else:
+        available = local_resources(resources)
+        place = "this machine"
+    asked = trial_resources(resources)
+    for name, amount in asked.items():
+        if amount > available.get(name, 0):
+            raise ClusterError(
+                f"a trial asks for {amount} {name}s, {place} has {available.get(name, 0):g}; "
+                f"lower resources.workers or resources.{name.lower()}s_per_worker",
+                asked=asked,
+                available=dict(available),
+            )
+
+
+def trial_resources(resources: Resources) -> dict[str, int]:
+    """CPUs and GPUs that one trial occupies."""
+    asked = {"CPU": resources.workers * resources.cpus_per_worker}
+    if resources.gpus_per_worker:
+        asked["GPU"] = resources.workers * resources.gpus_per_worker
+    return asked
+
+
+def local_resources(resources: Resources) -> dict[str, float]:
+    """CPUs (and GPUs, where they are asked for) of this machine."""
+    available = {"CPU": float(len(os.sched_getaffinity(0)))}
+    if resources.gpus_per_worker:
+        import torch
+
+        available["GPU"] = float(torch.cuda.device_count())
+    return available
+
+
+def _project(
+    sweep: SweepSpec, facts: Facts, ledger: Ledger, store: StageStore, tracker: Tracker
+) -> None:
+    """Bring MLflow to what the ledger says of earlier runs, and the ledger to MLflow's run ids."""
+    views = [view for view in ledger.trials() if view.state != "waiting" and view.attempts]
+    configs = {
+        view.number: sweep.trial_of(
+            dict(view.assignment), lambda model: facts.models[model].bounds()
+        ).model_dump(mode="json")
+        for view in views
+    }
+    runs = project(ledger, store, tracker, configs)
+    for view in views:
+        if view.mlflow_run_id != runs[view.number] and not view.is_finished:
+            ledger.set_run_id(view.number, runs[view.number])
+
+
+def _tune(desk: Desk, home: Home) -> None:
+    """Let Ray Tune run everything the desk hands out."""
+    _connect()
+    import ray
+    from ray import tune
+
+    from xlt_ray.sweep.searcher import DeskScheduler, DeskSearcher
+    from xlt_ray.sweep.trainable import TrialWalk
+
+    search = desk.sweep.settings.search
+    resources = desk.sweep.settings.resources
+    asked = trial_resources(resources)
+    room = min(int(ray.cluster_resources().get(name, 0) // asked[name]) for name in asked)
+    concurrent = min(search.concurrent or room, max(room, 1))
+    os.environ.update(_TUNE)
+    tuner = tune.Tuner(
+        tune.with_resources(TrialWalk, _bundles(resources)),
+        tune_config=tune.TuneConfig(
+            search_alg=DeskSearcher(desk, concurrent),
+            scheduler=DeskScheduler(desk),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_name_creator=lambda trial: f"trial-{trial.config['order'].number}",
+            trial_dirname_creator=lambda trial: f"trial-{trial.config['order'].number}",
+        ),
+        run_config=tune.RunConfig(
+            name=desk.sweep.name,
+            storage_path=str(home.tune),
+            failure_config=tune.FailureConfig(max_failures=search.retries),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+
+
+def _bundles(resources: Resources) -> Any:
+    """One bundle for a trial in one process; else an empty one for the trainable first."""
+    from ray.tune import PlacementGroupFactory
+
+    worker = {"CPU": float(resources.cpus_per_worker)}
+    if resources.gpus_per_worker:
+        worker["GPU"] = float(resources.gpus_per_worker)
+    if resources.workers == 1:
+        return PlacementGroupFactory([worker])
+    return PlacementGroupFactory([{}, *[worker] * resources.workers])
+
+
+_TUNE = {
+    # Reports carry no metric: the desk reads them, not Tune.
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune's own snapshots are not relied on.
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+def _connect() -> None:
+    """Join the cluster of RAY_ADDRESS, or start one on this machine."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        return
+    local: dict[str, Any] = {}
+    if not os.environ.get("RAY_ADDRESS"):
+        local = {
+            "num_cpus": len(os.sched_getaffinity(0)),
+            "include_dashboard": False,
+            # Trials exchange small reports only; weights go through the store.
+            "object_store_memory": 100 * 2**20,
+        }
+    ray.init(log_to_driver=False, logging_level="ERROR", **local)
+
+
+@contextmanager
+def _sole_driver(home: Home, name: str) -> Iterator[None]:
+    """Refuse a second driver of the same sweep while the first is alive."""
+    lease = try_acquire(Storage(home.root), home.driver_lease(name), purpose=f"sweep {name}")
+    if isinstance(lease, Holder):
+        raise LedgerError(f"{name}: is being run already, by {lease}; wait for it or stop it")
+    with lease:
+        yield
+
+
+def _summary(desk: Desk, ledger: Ledger, is_finished: bool) -> Summary:
+    return Summary(
+        trials=tuple(ledger.trials()),
+        best=ledger.best(),
+        num_new_stages=len(desk.new_stages),
+        num_examples=sum(one.examples for one in desk.new_stages.values()),
+        is_finished=is_finished,
+        repeated_bug=desk.repeated_bug,
+    )

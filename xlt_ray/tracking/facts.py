@@ -1,0 +1,164 @@
+"""What MLflow is told of a sweep and of a trial: tags, parameters, metrics, texts. Pure.
+
+A run carries at most 50 metrics, because MLflow's pages slow down beyond that; the scores of all
+tasks, languages, splits and metrics are in its table ``scores.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xlt_ray.ledger import TrialView
+from xlt_ray.spec.space import Value
+from xlt_ray.stages.record import Score
+from xlt_ray.stages.stage import short
+from xlt_ray.tracking.redact import redacted
+
+MAX_LANGUAGES = 30
+"""Languages with a metric of their own, of at most 50 metrics a run."""
+MAX_VALUE = 5000
+"""Characters of a tag or parameter; MLflow refuses longer ones at 6000 and 8000."""
+
+STATUS = {
+    "running": "RUNNING",
+    "complete": "FINISHED",
+    "pruned": "FINISHED",
+    "failed": "FAILED",
+}
+
+Metrics = dict[str, float]
+
+
+def spelled(value: Value) -> str:
+    """A value as a sweep file has it.
+
+    >>> [spelled(value) for value in (None, True, 1e-05, "mnli")]
+    ['null', 'true', '1e-05', 'mnli']
+    """
+    text = value if isinstance(value, str) else json.dumps(value)
+    return str(redacted(text))[:MAX_VALUE]
+
+
+def trial_name(view: TrialView) -> str:
+    """Name of a trial's run; names sort as numbers do."""
+    return f"trial {view.number:03d}"
+
+
+def trial_tags(view: TrialView) -> dict[str, str]:
+    """Tags that follow from the ledger; empty ones stand for tags that are to be taken away."""
+    failed = view.state == "failed"
+    stages = {f"xlt.stage.{one.kind}": one.key for one in view.stages}
+    notes = [
+        f"{one.label} `{short(one.key)}` " + ("reused" if one.reused else f"{one.seconds:.0f} s")
+        for one in view.stages
+    ]
+    if failed:
+        notes.insert(0, f"**{view.cause}**: {view.message}")
+    return {
+        "xlt.trial": str(view.number),
+        "xlt.state": view.state,
+        "xlt.configuration": str(view.configuration),
+        "xlt.repeat": str(view.repeat),
+        "xlt.seed": str(view.seed),
+        "xlt.attempt": str(view.attempts),
+        "xlt.retry_of": "" if view.retry_of is None else str(view.retry_of),
+        "xlt.cause": (view.cause or "") if failed else "",
+        "xlt.message": _tag(view.message) if failed else "",
+        "xlt.reused": " ".join(one.kind for one in view.stages if one.reused),
+        **stages,
+        "mlflow.note.content": _tag("  \n".join(notes)),
+    }
+
+
+def source_language(config: Mapping[str, Any], scores: Sequence[Score] = ()) -> str:
+    """The language that a trial was trained in; empty where nobody knows.
+
+    Without a configuration it is the only language whose dev set was scored.
+    """
+    target = config.get("target")
+    if isinstance(target, Mapping) and "source_language" in target:
+        return str(target["source_language"])
+    dev = {score.language for score in scores if score.split == "dev"}
+    return dev.pop() if len(dev) == 1 else ""
+
+
+def final_metrics(
+    view: TrialView,
+    scores: Sequence[Score],
+    metric: str,
+    source: str,
+    extra: Mapping[str, float],
+) -> Metrics:
+    """The headline metrics of a finished trial, by name.
+
+    ``test/<metric>/mean`` is the unweighted mean over the test languages of this trial,
+    ``.../mean_without_source`` the same without the source language. Numbers that are not
+    finite are left out.
+    """
+    found: Metrics = dict(extra)
+    if view.objective is not None:
+        found["objective"] = view.objective
+    elif view.state == "pruned" and view.curve:
+        found["objective_when_stopped"] = view.curve[-1][1]
+    if view.stages:
+        found["seconds"] = math.fsum(one.seconds for one in view.stages)
+        found["examples_trained"] = sum(one.examples for one in view.stages)
+    test = {
+        one.language: one.value for one in scores if one.split == "test" and one.metric == metric
+    }
+    if test:
+        found[f"test/{metric}/mean"] = _mean(list(test.values()))
+        others = [value for language, value in test.items() if language != source]
+        if source in test and others:
+            found[f"test/{metric}/mean_without_source"] = _mean(others)
+        first = sorted(test, key=lambda language: (language != source, language))
+        found.update(
+            {f"test/{metric}/{language}": test[language] for language in first[:MAX_LANGUAGES]}
+        )
+    return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+
+
+def score_table(scores: Sequence[Score]) -> str:
+    """JSON of one row per task, language, split and metric, as MLflow's tables are stored."""
+    columns = ["task", "language", "split", "metric", "value", "num_examples"]
+    rows = [[getattr(one, column) for column in columns] for one in scores]
+    return json.dumps({"columns": columns, "data": sorted(rows, key=lambda row: row[:4])})
+
+
+def sweep_note(
+    name: str, trials: Sequence[TrialView], best: TrialView | None, objective: Mapping[str, Any]
+) -> str:
+    """Markdown that stands on the sweep's run: how far it is, how it selects, its best trial."""
+    counts = ", ".join(
+        f"{sum(one.state == state for one in trials)} {state}"
+        for state in ("complete", "pruned", "failed", "running", "waiting")
+        if any(one.state == state for one in trials)
+    )
+    lines = [f"Sweep **{name}**: {len(trials)} trials" + (f" ({counts})" if counts else "") + "."]
+    lines += ["", selection_rule(objective) + "."]
+    if best is not None:
+        lines += ["", f"Best: **trial {best.number}**, objective {best.objective:.4f}, seed "
+                  f"{best.seed}.", "", "| knob | value |", "|---|---|"]  # fmt: skip
+        lines += [f"| {path} | {spelled(value)} |" for path, value in best.assignment.items()]
+    return _tag("\n".join(lines))
+
+
+def selection_rule(objective: Mapping[str, Any]) -> str:
+    """One sentence on what trials are chosen by; oracle selection is called so."""
+    languages = objective["languages"]
+    rule = f"chosen by {objective['metric']} on the {objective['split']} set"
+    if languages == "source":
+        return f"Trials are {rule} of the source language"
+    where = languages if isinstance(languages, str) else ", ".join(languages)
+    return f"**Oracle selection**: trials are {rule} of languages: {where}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _tag(text: str) -> str:
+    return str(redacted(text))[:MAX_VALUE]

@@ -1,0 +1,86 @@
+"""Score a network: the source dev set during training, every language at the end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from xlt_ray.data import metrics
+from xlt_ray.data.batches import EvalBatches, eval_batches
+from xlt_ray.data.permit import Permit
+from xlt_ray.data.task import Task, task_named
+from xlt_ray.spec.facts import Split
+from xlt_ray.stages.record import Score
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.store import StageStore
+from xlt_ray.training.load import Materials, load_network, tokenizer_digest
+from xlt_ray.training.runtime import Runtime
+from xlt_ray.training.team import Team
+
+
+@dataclass(frozen=True)
+class Examination:
+    """One split of one language, ready to be predicted."""
+
+    task: Task
+    batches: EvalBatches
+
+
+def score(network: nn.Module, examination: Examination) -> dict[str, float]:
+    """Metrics of the task over all examples; the network is in evaluation mode."""
+    batches = examination.batches
+    device = next(network.parameters()).device
+    predicted: list[Any] = [None] * len(batches.examples)
+    with torch.inference_mode():
+        for indices, batch in batches:
+            tensors = {
+                name: torch.from_numpy(array).to(device)
+                for name, array in batch.items()
+                if name != "labels"
+            }
+            numbers = network(tensors).argmax(dim=-1).cpu().numpy()
+            for index, label in zip(indices, batches.decode(indices, numbers), strict=True):
+                predicted[index] = label
+    return metrics.score(examination.task, batches.gold, predicted)
+
+
+def evaluate_stage(
+    stage: Stage, materials: Materials, store: StageStore, runtime: Runtime, team: Team
+) -> tuple[Score, ...]:
+    """Scores of the parent target stage in every language and split that the stage names.
+
+    Workers take the (language, split) pairs in turn.
+    """
+    assert stage.parent is not None
+    network, tokenizer = load_network(stage.parent, materials, store)
+    network.to(torch.device(runtime.device)).eval()
+    settings = stage.settings
+    task = task_named(settings["task"]["name"])
+    permit = Permit("evaluate", task.name, settings["source_language"])
+    splits: tuple[Split, ...] = ("dev", "test")
+    asked = [(language, split) for split in splits for language in settings["languages"][split]]
+    found = []
+    for language, split in asked[team.rank :: team.size]:
+        batches = eval_batches(
+            materials.source,
+            task,
+            permit,
+            language,
+            split,
+            settings["examples"],
+            tokenizer,
+            tokenizer_digest(tokenizer),
+            settings["max_length"],
+            runtime.evaluation_batch,
+            runtime.cache,
+        )
+        values = score(network, Examination(task, batches))
+        found += [
+            Score(task.name, language, split, metric, value, len(batches.examples))
+            for metric, value in values.items()
+        ]
+    scores = [one for part in team.gather(found) for one in part]
+    return tuple(sorted(scores, key=lambda one: (one.split, one.language, one.metric)))

@@ -1,0 +1,48 @@
+"""What happens while a trial walks its path; the trainable turns these into Tune's results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from xlt_ray.stages.record import StageRecord
+from xlt_ray.stages.stage import Stage
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The source-language dev set was scored during training."""
+
+    stage: Stage
+    step: int
+    examples: int
+    """Seen in this stage so far."""
+    metrics: Mapping[str, float]
+    """Dev metrics by name, and ``loss``: the mean training loss since the last evaluation."""
+
+    is_replay: bool = False
+    """Whether it happened before an interruption, or when a stage that was found was made."""
+
+    @property
+    def is_last(self) -> bool:
+        return self.examples >= self.stage.num_examples
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A stage is in the store: made just now, or found there."""
+
+    stage: Stage
+    record: StageRecord
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Somebody else is making this stage; nothing is trained meanwhile."""
+
+    stage: Stage
+    holder: str
+
+
+Event = Evaluated | Committed | Waiting

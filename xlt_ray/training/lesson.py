@@ -1,0 +1,105 @@
+"""From a training stage to what is trained: network, batches and dev scoring.
+
+Everything that shapes the result is read from the stage, not from the sweep file, so that what
+is hashed and what is done cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from xlt_ray.data.batches import eval_batches, train_batches
+from xlt_ray.data.permit import Permit
+from xlt_ray.data.pretraining import alignment_batches
+from xlt_ray.data.task import Task, task_named
+from xlt_ray.modeling.network import (
+    build_masked_lm,
+    build_network,
+)
+from xlt_ray.spec.methods import ALIGNMENTS, Alignment, method_named
+from xlt_ray.spec.trial import Hybrid
+from xlt_ray.stages.path import num_steps
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.store import StageStore
+from xlt_ray.training.evaluate import Examination, score
+from xlt_ray.training.load import Materials, fusion_of, load_parent, tokenizer_digest
+from xlt_ray.training.loop import Lesson
+from xlt_ray.training.runtime import Runtime
+
+
+def lesson_of(
+    stage: Stage, materials: Materials, store: StageStore, runtime: Runtime
+) -> tuple[Lesson, Any]:
+    """What a training stage trains, on its parent's encoder; and the tokenizer."""
+    encoder, tokenizer = load_parent(stage, materials, store)
+    settings = stage.settings
+    if stage.kind == "align":
+        network: nn.Module = build_masked_lm(encoder, stage.seed)
+        batches = alignment_batches(
+            materials.source,
+            _alignment(settings),
+            tokenizer,
+            tokenizer_digest(tokenizer),
+            stage.seed,
+            runtime.cache,
+        )
+        return Lesson(network, batches, settings["steps"], None), tokenizer
+    task = task_named(settings["task"]["name"])
+    source_language = settings["source_language"]
+    network = build_network(encoder, task.kind, fusion_of(settings), len(task.labels), stage.seed)
+    supervised = train_batches(
+        materials.source,
+        task,
+        Permit("train", task.name, source_language),
+        settings["size"],
+        source_language,
+        _hybrid(settings),
+        tokenizer,
+        tokenizer_digest(tokenizer),
+        settings["max_length"],
+        settings["batch_size"],
+        stage.seed,
+        runtime.cache,
+    )
+    steps = num_steps(settings["size"], settings["epochs"], settings["batch_size"])
+    examination = _examination(task, stage, materials, tokenizer, runtime)
+    return Lesson(network, supervised, steps, examination), tokenizer
+
+
+def _hybrid(settings: Mapping[str, Any]) -> Hybrid:
+    return Hybrid.model_validate(settings.get("hybrid", {}))
+
+
+def _alignment(settings: Mapping[str, Any]) -> Alignment:
+    knobs = method_named(ALIGNMENTS, settings["objective"]).knobs
+    chosen = {name: value for name, value in settings.items() if name in knobs.model_fields}
+    alignment = knobs.model_validate(chosen)
+    assert isinstance(alignment, Alignment)
+    return alignment
+
+
+def _examination(
+    task: Task, stage: Stage, materials: Materials, tokenizer: Any, runtime: Runtime
+) -> Any:
+    """Scoring of the source language's dev set; None where the task has none."""
+    language = stage.settings["source_language"]
+    if (language, "dev") not in materials.source.splits(task):
+        return None
+    batches = eval_batches(
+        materials.source,
+        task,
+        Permit("select", task.name, language),
+        language,
+        "dev",
+        "all",
+        tokenizer,
+        tokenizer_digest(tokenizer),
+        stage.settings["max_length"],
+        runtime.evaluation_batch,
+        runtime.cache,
+    )
+    examination = Examination(task, batches)
+    return lambda network: score(network, examination)

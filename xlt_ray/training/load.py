@@ -1,0 +1,79 @@
+"""Networks out of the store and into it: what a stage starts from, what it leaves.
+
+A result is a Hugging Face folder (``AutoModel`` and ``AutoTokenizer`` load the encoder from
+it) with the weights of fusion and head beside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from xlt_ray.data.source import Source
+from xlt_ray.data.task import task_named
+from xlt_ray.modeling.encoder import load_encoder, load_saved, load_tokenizer, save_encoder
+from xlt_ray.modeling.network import MaskedLm, Network, build_network, load_extra, save_extra
+from xlt_ray.spec.methods import FUSIONS, Knobs, NoFusion, method_named
+from xlt_ray.spec.trial import Model
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.store import StageStore
+
+EXTRA = "network.safetensors"
+"""Weights of fusion and head, beside the encoder in Hugging Face layout."""
+
+
+@dataclass(frozen=True)
+class Materials:
+    """What stages are made from: the model that a path starts with, and the data."""
+
+    model: Model
+    source: Source
+
+
+def load_parent(stage: Stage, materials: Materials, store: StageStore) -> tuple[Any, Any]:
+    """Encoder and tokenizer that a stage starts from."""
+    parent = stage.parent
+    assert parent is not None, "a stage that is made has a parent"
+    if not parent.is_given:
+        return load_saved(
+            store.folder(parent.key), trust_remote_code=materials.model.trust_remote_code
+        )
+    tokenizer = load_tokenizer(materials.model, materials.source.vocabulary())
+    return load_encoder(materials.model, tokenizer, parent.seed), tokenizer
+
+
+def load_network(target: Stage, materials: Materials, store: StageStore) -> tuple[Network, Any]:
+    """The finished network of a committed target stage, and its tokenizer."""
+    folder = store.folder(target.key)
+    encoder, tokenizer = load_saved(folder, trust_remote_code=materials.model.trust_remote_code)
+    task = task_named(target.settings["task"]["name"])
+    network = build_network(
+        encoder, task.kind, fusion_of(target.settings), len(task.labels), target.seed
+    )
+    load_extra(network, folder / EXTRA)
+    return network, tokenizer
+
+
+def save_result(network: nn.Module, tokenizer: Any, folder: Path) -> None:
+    """Write a trained network: encoder in Hugging Face layout, the rest beside it."""
+    assert isinstance(network, Network | MaskedLm)
+    save_encoder(network.encoder, tokenizer, folder)
+    save_extra(network, folder / EXTRA)
+
+
+def tokenizer_digest(tokenizer: Any) -> str:
+    """SHA-256 of the tokenizer's whole behaviour."""
+    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def fusion_of(settings: Mapping[str, Any]) -> Knobs:
+    """The fusion of a stage; an intermediate stage has none."""
+    chosen = settings.get("fusion")
+    if chosen is None:
+        return NoFusion()
+    return method_named(FUSIONS, chosen["method"]).knobs.model_validate(chosen)

@@ -1,0 +1,220 @@
+"""The one training loop: every training stage, whatever it trains, runs through here.
+
+What is trained on at a step is a function of the step alone, the learning rate and the random
+streams, too; so progress is weights, optimizer state and a step number, and a training that
+was interrupted ends in the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xlt_ray.errors import TrialFailure
+from xlt_ray.stages.lease import Lease
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.store import StageStore
+from xlt_ray.training.engine import Engine, learning_rate
+from xlt_ray.training.events import Evaluated
+from xlt_ray.training.runtime import Runtime
+from xlt_ray.training.seeding import seed_step
+from xlt_ray.training.team import Team
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+IGNORED = -100
+
+
+class Batches(Protocol):
+    """Training data as a pure function of the step."""
+
+    def batch(self, step: int) -> Arrays:
+        """Arrays with ``batch_size`` rows; ``labels`` are -100 where nothing is asked."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What one stage trains: a network, batches by step, and how it is scored on the way."""
+
+    network: nn.Module
+    batches: Batches
+    num_steps: int
+    evaluate: Callable[[nn.Module], Mapping[str, float]] | None
+    """Dev metrics of the network; None where a stage has no dev set."""
+
+
+@dataclass
+class Course:
+    """Where a training stands: all that progress keeps besides weights and optimizer."""
+
+    step: int = 0
+    loss: float = 0.0
+    """Sum of the training loss since the last evaluation."""
+    loss_steps: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def train(
+    lesson: Lesson,
+    stage: Stage,
+    runtime: Runtime,
+    team: Team,
+    store: StageStore,
+    lease: Lease | None,
+) -> Iterator[Evaluated | tuple[Engine, Course]]:
+    """Train from the last progress to the end.
+
+    Yields every evaluation, those before an interruption again, and at last the engine with the
+    finished course; the caller takes the weights and closes the engine.
+
+    Raises:
+        TrialFailure: the loss is not a number (``nan``).
+        LeaseLost: somebody else makes this stage by now.
+    """
+    settings = stage.settings
+    num_steps = lesson.num_steps
+    engine = Engine(lesson.network, settings, runtime)
+    try:
+        course = _restore(engine, stage, store, team)
+        for past in course.history:
+            yield _evaluated(stage, past, is_replay=True)
+        points = evaluation_points(num_steps, runtime.evaluations)
+        saved = time.monotonic()
+        while course.step < num_steps:
+            began = time.monotonic()
+            batch = _share_of(lesson.batches.batch(course.step), engine, team, runtime)
+            seed_step(stage.seed, course.step, team.rank)
+            rate = learning_rate(
+                course.step, num_steps, settings["learning_rate"], settings["warmup"]
+            )
+            loss = engine.step(batch, rate)
+            course.step += 1
+            course.loss += _finite(loss, stage, course.step, team)
+            course.loss_steps += 1
+            course.seconds += time.monotonic() - began
+            is_point = course.step in points
+            if is_point:
+                course.history.append(_evaluate(lesson, engine, stage, course))
+            overdue = time.monotonic() - saved >= runtime.progress_every
+            if course.step < num_steps and team.share(is_point or overdue):
+                _save(engine, course, stage, store, lease, team)
+                saved = time.monotonic()
+            if is_point:
+                yield _evaluated(stage, course.history[-1])
+        yield engine, course
+    finally:
+        engine.close()
+
+
+def evaluation_points(num_steps: int, evaluations: int) -> frozenset[int]:
+    """Steps after which the dev set is scored: evenly spread, the last one among them.
+
+    >>> sorted(evaluation_points(10, 4))
+    [3, 5, 8, 10]
+    """
+    return frozenset(
+        math.ceil(num_steps * turn / evaluations) for turn in range(1, evaluations + 1)
+    )
+
+
+def _share_of(
+    batch: Arrays, engine: Engine, team: Team, runtime: Runtime
+) -> list[dict[str, Tensor]]:
+    """This worker's rows as micro-batches, with the denominator that makes them add up.
+
+    DeepSpeed averages over workers and accumulation steps, so each micro-batch divides its sum
+    by the labels of the *whole* batch over the number of parts.
+    """
+    parts = runtime.workers * engine.accumulation
+    asked = int((batch["labels"] != IGNORED).sum())
+    denominator = torch.tensor(max(asked, 1) / parts, device=engine.device)
+    shares = []
+    for turn in range(engine.accumulation):
+        start = (team.rank * engine.accumulation + turn) * engine.micro_batch
+        rows = slice(start, start + engine.micro_batch)
+        shares.append(
+            {
+                **{
+                    name: torch.from_numpy(np.ascontiguousarray(array[rows])).to(engine.device)
+                    for name, array in batch.items()
+                },
+                "denominator": denominator,
+            }
+        )
+    return shares
+
+
+def _finite(loss: Tensor, stage: Stage, step: int, team: Team) -> float:
+    value = float(loss)
+    if not all(team.gather(math.isfinite(value))):
+        raise TrialFailure(
+            f"{stage.label}: the loss is {value} at step {step}",
+            cause="nan",
+            advice="a lower learning rate or a longer warm-up may help",
+        )
+    return value
+
+
+def _evaluate(lesson: Lesson, engine: Engine, stage: Stage, course: Course) -> dict[str, Any]:
+    metrics = {"loss": course.loss / course.loss_steps}
+    course.loss, course.loss_steps = 0.0, 0
+    if lesson.evaluate is not None:
+        engine.network.eval()
+        with torch.no_grad():
+            metrics.update(lesson.evaluate(engine.network))
+        engine.network.train()
+    return {
+        "step": course.step,
+        "examples": course.step * stage.settings["batch_size"],
+        "metrics": metrics,
+    }
+
+
+def _evaluated(stage: Stage, entry: Mapping[str, Any], *, is_replay: bool = False) -> Evaluated:
+    return Evaluated(stage, entry["step"], entry["examples"], entry["metrics"], is_replay)
+
+
+def _save(
+    engine: Engine,
+    course: Course,
+    stage: Stage,
+    store: StageStore,
+    lease: Lease | None,
+    team: Team,
+) -> None:
+    """Every worker puts its part; the leader seals them once all are there."""
+    token = team.share(lease.token if lease else "")
+    folder = store.progress_folder(stage.key, course.step, token)
+    engine.save(folder)
+    team.gather(None)
+    # Workers of one machine share the folder: only one of them may move its files.
+    first_here = _is_first_with(str(folder), team)
+    files = store.put_progress(stage.key, course.step, folder) if first_here else {}
+    merged = {name: entry for part in team.gather(files) for name, entry in part.items()}
+    if lease is not None:
+        store.publish_progress(stage.key, course.step, merged, asdict(course), lease)
+    team.gather(None)
+
+
+def _is_first_with(folder: str, team: Team) -> bool:
+    import socket
+
+    places = team.gather(f"{socket.gethostname()}:{folder}")
+    return places.index(places[team.rank]) == team.rank
+
+
+def _restore(engine: Engine, stage: Stage, store: StageStore, team: Team) -> Course:
+    """The course of the last progress, loaded into the engine; a fresh one without."""
+    progress = team.share(store.find_progress(stage.key) if team.is_leader else None)
+    if progress is None:
+        return Course()
+    engine.load(store.fetch_progress(progress, f"{team.rank}"))
+    return Course(**progress.state)  # type: ignore[arg-type]

@@ -1,0 +1,159 @@
+"""Walk a path: find each stage in the store or make it, under its lease.
+
+:func:`walk` is what a trial does, in a Tune trainable, in several workers, or in one plain
+process (``xlt stage``): the same code gives the same bits.
+"""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from xlt_ray.stages.lease import Holder, Lease
+from xlt_ray.stages.path import Path as StagePath
+from xlt_ray.stages.path import made
+from xlt_ray.stages.record import StageRecord
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.store import StageStore
+from xlt_ray.training.evaluate import evaluate_stage
+from xlt_ray.training.events import Committed, Evaluated, Event, Waiting
+from xlt_ray.training.lesson import lesson_of
+from xlt_ray.training.load import Materials, save_result
+from xlt_ray.training.loop import train
+from xlt_ray.training.runtime import Runtime
+from xlt_ray.training.team import Team
+
+POLL = 0.25
+"""Seconds between two looks at a stage that somebody else makes."""
+
+
+def walk(
+    path: StagePath, materials: Materials, store: StageStore, runtime: Runtime, team: Team
+) -> Iterator[Event]:
+    """Make what is missing of a path, from the deepest stage that is there.
+
+    Yields a :class:`Committed` for every stage, evaluations of the training on the way, and
+    :class:`Waiting` while somebody else makes a stage.
+    """
+    stages = made(path)
+    there = [_found(stage, store, team) for stage in stages]
+    start = max((index for index, record in enumerate(there) if record is not None), default=-1)
+    for index, stage in enumerate(stages):
+        record = there[index]
+        if index <= start:
+            # What a finished stage was made from is needed no more, there or not.
+            if record is not None:
+                yield from _replayed(stage, record)
+        else:
+            yield from make(stage, materials, store, runtime, team)
+
+
+def make(
+    stage: Stage, materials: Materials, store: StageStore, runtime: Runtime, team: Team
+) -> Iterator[Event]:
+    """Make one stage whose parent is there, or wait for whoever makes it."""
+    while True:
+        lease = store.lease(stage.key, purpose=_purpose(runtime)) if team.is_leader else None
+        holder = team.share(str(lease) if isinstance(lease, Holder) else None)
+        if holder is None:
+            break
+        yield Waiting(stage, holder)
+        time.sleep(POLL)
+    assert not isinstance(lease, Holder)
+    with lease or nullcontext():
+        # It may have been finished between the last look and the lease.
+        record = _found(stage, store, team)
+        if record is not None:
+            yield from _replayed(stage, record)
+        elif stage.is_training:
+            yield from _train(stage, materials, store, runtime, team, lease)
+        else:
+            began = time.monotonic()
+            scores = evaluate_stage(stage, materials, store, runtime, team)
+            folder = _aside(store, stage)
+            record = _record(stage, runtime, seconds=time.monotonic() - began, scores=scores)
+            yield _commit(stage, folder, record, store, lease, team)
+
+
+def _train(
+    stage: Stage,
+    materials: Materials,
+    store: StageStore,
+    runtime: Runtime,
+    team: Team,
+    lease: Lease | None,
+) -> Iterator[Event]:
+    lesson, tokenizer = lesson_of(stage, materials, store, runtime)
+    training = train(lesson, stage, runtime, team, store, lease)
+    try:
+        for happened in training:
+            if isinstance(happened, Evaluated):
+                yield happened
+                continue
+            engine, course = happened
+            folder = _aside(store, stage)
+            with engine.whole_weights() as network:
+                if team.is_leader:
+                    save_result(network, tokenizer, folder)
+            record = _record(stage, runtime, seconds=course.seconds, history=tuple(course.history))
+            yield _commit(stage, folder, record, store, lease, team)
+    finally:
+        training.close()  # type: ignore[attr-defined]
+
+
+def _found(stage: Stage, store: StageStore, team: Team) -> StageRecord | None:
+    return team.share(store.find_sound(stage) if team.is_leader else None)
+
+
+def _replayed(stage: Stage, record: StageRecord) -> Iterator[Event]:
+    """A stage that was found, with the evaluations of its training as if it were trained now."""
+    for entry in record.history:
+        yield Evaluated(stage, entry["step"], entry["examples"], entry["metrics"], is_replay=True)
+    yield Committed(stage, record, reused=True)
+
+
+def _aside(store: StageStore, stage: Stage) -> Path:
+    folder = store.scratch / "results" / f"{stage.key}-{time.time_ns()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _commit(
+    stage: Stage,
+    folder: Path,
+    record: StageRecord,
+    store: StageStore,
+    lease: Lease | None,
+    team: Team,
+) -> Committed:
+    if team.is_leader:
+        assert lease is not None
+        record = store.commit(stage, folder, record, lease)
+    return Committed(stage, team.share(record), reused=False)
+
+
+def _record(stage: Stage, runtime: Runtime, **content: Any) -> StageRecord:
+    return StageRecord(
+        key=stage.key,
+        payload=stage.payload,
+        label=stage.label,
+        files={},
+        num_examples=stage.num_examples,
+        runtime=runtime.numeric(),
+        made_by={
+            **runtime.made_by,
+            "host": socket.gethostname(),
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        },
+        **content,
+    )
+
+
+def _purpose(runtime: Runtime) -> str:
+    made_by = runtime.made_by
+    return f"sweep {made_by['sweep']}, trial {made_by['trial']}" if "trial" in made_by else ""

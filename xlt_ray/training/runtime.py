@@ -1,0 +1,58 @@
+"""How a stage is made, as opposed to what it is (:class:`xlt_ray.stages.stage.Stage`).
+
+A runtime has two halves. *Numeric* fields may move the last bits of a result by the order of
+summation; the record of a stage keeps them. *Neutral* fields leave every bit as it is. Neither
+is part of a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+NUMERIC = ("workers", "zero_stage", "micro_batch", "threads", "device")
+NEUTRAL = ("cache", "progress_every", "evaluations", "evaluation_batch", "made_by")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One way to make stages."""
+
+    cache: Path
+    """Folder of tokenised data."""
+    workers: int = 1
+    """Data-parallel processes."""
+    zero_stage: int = 0
+    micro_batch: int | None = None
+    """Sequences per worker and pass; a whole share of the batch where it is left out."""
+    threads: int = 1
+    """CPU threads of each worker."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    progress_every: float = 60.0
+    """Seconds between two saves of progress; it is saved at evaluations, too."""
+    evaluations: int = 4
+    """Evaluations during the training of a stage."""
+    evaluation_batch: int = 64
+    made_by: Mapping[str, Any] = field(default_factory=dict)
+    """Sweep, trial and commit, for the record."""
+
+    def numeric(self) -> dict[str, Any]:
+        """The half that the record keeps."""
+        fields = asdict(self)
+        return {name: fields[name] for name in NUMERIC}
+
+    def accumulation(self, batch_size: int) -> tuple[int, int]:
+        """Micro-batch per worker and accumulation steps at this effective batch size.
+
+        Raises:
+            ValueError: the batch cannot be split evenly.
+        """
+        share, rest = divmod(batch_size, self.workers)
+        if rest or not share:
+            raise ValueError(f"a batch of {batch_size} cannot be split over {self.workers} workers")
+        micro = min(self.micro_batch or share, share)
+        if share % micro:
+            raise ValueError(f"a worker's share of {share} is no multiple of micro-batch {micro}")
+        return micro, share // micro
