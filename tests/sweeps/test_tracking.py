@@ -268,7 +268,7 @@ def test_failed_trial_resumes_into_the_same_run(world: World) -> None:
     assert failed.data.tags["xlt.cause"] == "memory"
     assert artifact(world, run_id, "log.txt") == "line 1\nline 2"
 
-    world.ledger.enqueue_retry(view.number)
+    assert world.ledger.enqueue_failed() == [view.number]
     retry = world.ask()
     assert retry.retry_of == view.number
     assert world.begun().start_trial(retry, world.config(retry), retry.assignment) == run_id
@@ -326,6 +326,13 @@ def test_nothing_is_running_without_a_driver(world: World) -> None:
     assert [run.info.status for run in all_runs(world)] == ["KILLED", "FAILED", "KILLED"]
     project(world.ledger, world.store, world.tracker(), {})
     assert [run.info.status for run in all_runs(world)] == ["RUNNING", "FAILED", "RUNNING"]
+
+
+def test_trial_that_was_never_begun_has_no_run(world: World) -> None:
+    ticket = world.ledger.ask(world.sweep, lambda _: {"num_layers": 2, "hidden_size": 64})
+    assert ticket is not None
+    assert project(world.ledger, world.store, world.tracker(), {}) == {}
+    assert runs(world) == []
 
 
 def test_run_deleted_in_the_ui_is_made_again(world: World) -> None:
@@ -398,6 +405,7 @@ def test_environment_is_not_logged(world: World, monkeypatch: pytest.MonkeyPatch
     assert not [path for path in files if b"hf_abcdef" in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_two_processes_may_make_the_database_at_once(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from xlt_ray.home import Home; from xlt_ray.tracking import Tracker;"

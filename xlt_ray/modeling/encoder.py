@@ -3,8 +3,8 @@
 Promises: an encoder comes in float32, without a pooling layer, from safetensors files only;
 what :func:`save_encoder` writes is a Hugging Face folder from which :func:`load_saved` and
 ``AutoModel.from_pretrained`` give bit-identical hidden states. Attention is PyTorch's fused
-kernel where the model has it, which at 16 and 32 pieces a row is as fast on one CPU core as
-the plain one or up to a quarter faster.
+kernel where the model has it, which on one CPU core and at 16 and 32 pieces a row was about
+as fast as the plain one.
 """
 
 from __future__ import annotations

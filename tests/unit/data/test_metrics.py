@@ -35,9 +35,7 @@ def test_macro_f1_is_that_of_scikit_learn_over_gold_labels(pair):
     from sklearn.metrics import f1_score
 
     gold, predicted = pair
-    expected = f1_score(
-        gold, predicted, labels=sorted(set(gold)), average="macro", zero_division=0
-    )
+    expected = f1_score(gold, predicted, labels=sorted(set(gold)), average="macro", zero_division=0)
     assert macro_f1(gold, predicted) == pytest.approx(expected)
 
 

@@ -17,7 +17,9 @@ def test_the_same_names_give_the_same_numbers_in_another_process():
 
 
 def test_names_are_told_apart_by_type_and_border():
-    digests = [digest_of(*parts) for parts in [("ab", "c"), ("a", "bc"), (1,), ("1",), (1.0,), (b"1",)]]
+    digests = [
+        digest_of(*parts) for parts in [("ab", "c"), ("a", "bc"), (1,), ("1",), (1.0,), (b"1",)]
+    ]
     assert len(set(digests)) == len(digests)
 
 

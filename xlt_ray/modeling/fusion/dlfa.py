@@ -14,8 +14,8 @@ its pieces.
 Source. arXiv 2205.08497 (DLFA: feature aggregation with mBERT) says in its abstract that the
 last layer is fused with a lower one by an attention-based module. The module's equations were
 not available and no code is public, so **every equation above is a reconstruction**: it is
-AFF of arXiv 2009.14082 (Dai et al., *Attentional Feature Fusion*), the factor 2 included,
-which stands in its authors' code and not in the paper's equation. The choice of k, of r = 4
+AFF of arXiv 2009.14082 (*Attentional Feature Fusion*) as in its authors' code, from which the
+factor 2 comes. The choice of k, of r = 4
 and of fusing the whole sequence of pieces (rather than the first piece alone) is ours too.
 
 Different from AFF, both on purpose:
@@ -25,10 +25,10 @@ Different from AFF, both on purpose:
   a sentence's result would depend on its batch, and gradient accumulation or a different
   number of workers would train another model at the same effective batch size. AFF's gain and
   bias per channel are kept.
-- The outer norms start with a gain of 0.1 instead of 1. Then M is 0.5 within a few hundredths
-  and a new module gives nearly X + Y, which is what the factor 2 is for; with a gain of 1,
-  M starts as noise between 0.2 and 0.8. A gain of 0 would give X + Y exactly but would leave
-  all inner weights without a gradient in the first step.
+- The outer norms start with a gain of 0.1 instead of 1. Then M starts at 0.50 with a
+  standard deviation of 0.03 and a new module gives nearly X + Y, which is what the factor 2 is
+  for; with a gain of 1, a third of M starts outside 0.2 to 0.8. A gain of 0 would give
+  X + Y exactly but would leave all inner weights without a gradient in the first step.
 """
 
 from __future__ import annotations

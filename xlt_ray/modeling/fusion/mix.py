@@ -9,8 +9,8 @@ normalised first, which the paper calls optional.
 
 Ours: ``w = 20 v`` and ``v`` is what is trained. AdamW moves every parameter by about the
 learning rate in a step whatever its gradient, so at 2e-5 a plain ``w`` travels 0.02 in 1,000
-steps and the mix stays the mean it began as. Users of the scalar mix give it a learning rate
-of its own; the factor does the same without a second group of parameters.
+steps and the mix stays the mean it began as. The factor gives ``w`` a learning rate of its own
+without a second group of parameters; 20 was chosen by this arithmetic, not tuned.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPEED = 20.0
 class MixFusion(nn.Module):
     """``layer_weights`` ``(num_layers + 1,)`` is ``v`` above, ``gamma`` ``(1,)`` the common scale.
 
-    ``gamma`` has one dimension because ZeRO 3 cannot partition a scalar parameter.
+    ``gamma`` has one dimension because DeepSpeed cannot take a scalar parameter.
     """
 
     def __init__(self, num_layers: int, hidden_size: int, knobs: methods.MixFusion) -> None:

@@ -1,0 +1,42 @@
+# Everything a newcomer needs: `make quickstart` and `make test`. Works from a fresh clone with
+# Python (3.11 or later), git and make alone.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+INSTALLED := $(VENV)/.installed
+TESTABLE := $(VENV)/.testable
+
+.PHONY: help install quickstart test check clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+install: $(INSTALLED) ## make the virtual environment .venv with exact versions
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "installing into $(VENV) (a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+$(TESTABLE): $(INSTALLED)
+	@$(PIP) install --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+quickstart: $(INSTALLED) ## run the quickstart sweep on generated languages and write its report
+	$(BIN)/xlt run sweeps/quickstart.yaml
+	$(BIN)/xlt report quickstart
+	@echo "compare the runs in the MLflow UI: $(BIN)/xlt ui   (then open http://127.0.0.1:5000)"
+
+test: check ## lint, type-check and run all tests
+	$(BIN)/python -m pytest
+
+check: $(TESTABLE) ## lint and type-check only
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean: ## remove the environment and what the quickstart left
+	rm -rf $(VENV) xlt-home build *.egg-info

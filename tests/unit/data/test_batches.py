@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xlt_ray.data.batches import eval_batches, train_batches
+from xlt_ray.data.files import FilesSource
+from xlt_ray.data.permit import Permit
+from xlt_ray.data.task import task_named
+from xlt_ray.data.toy.tongues import TONGUES, world
+from xlt_ray.errors import DataError, ForbiddenLabels
+from xlt_ray.spec.trial import Hybrid
+
+PARAPHRASE, TAGGING = task_named("toy-paraphrase"), task_named("toy-tagging")
+MONOLINGUAL = Hybrid(ratio=0.0)
+
+
+@pytest.fixture
+def train(toy, toy_tokenizer, cache_dir):
+    def make(task=PARAPHRASE, size=100, hybrid=MONOLINGUAL, batch_size=16, seed=3, language="qaa"):
+        permit = Permit("train", task.name, language)
+        rest = (toy_tokenizer, "toy", 64, batch_size, seed, cache_dir)
+        return train_batches(toy, task, permit, size, "qaa", hybrid, *rest)
+
+    return make
+
+
+@pytest.fixture
+def evaluate(toy, toy_tokenizer, cache_dir):
+    def make(
+        task=PARAPHRASE,
+        language="qae",
+        split="test",
+        limit="all",
+        purpose="evaluate",
+        max_length=64,
+    ):
+        permit = Permit(purpose, task.name, "qaa")
+        rest = (toy_tokenizer, "toy", max_length, 32, cache_dir)
+        return eval_batches(toy, task, permit, language, split, limit, *rest)
+
+    return make
+
+
+def texts_of(batch, tokenizer):
+    return [
+        tokenizer.decode([piece for piece, mask in zip(ids, masks, strict=True) if mask])
+        for ids, masks in zip(batch["input_ids"].tolist(), batch["attention_mask"], strict=True)
+    ]
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.5])
+@pytest.mark.parametrize("task", [PARAPHRASE, TAGGING], ids=lambda task: task.name)
+def test_a_batch_follows_from_seed_and_step_alone(train, task, ratio):
+    hybrid = Hybrid(ratio=ratio)
+    first, second = train(task, hybrid=hybrid), train(task, hybrid=hybrid)
+    forwards = [first.batch(step) for step in range(12)]
+    backwards = [second.batch(step) for step in reversed(range(12))]
+    assert all(same(*pair) for pair in zip(forwards, reversed(backwards), strict=True))
+    other = train(task, hybrid=hybrid, seed=4)
+    assert not any(same(batch, other.batch(step)) for step, batch in enumerate(forwards))
+
+
+def test_every_epoch_shows_every_example_of_the_subset_once(train, toy_tokenizer):
+    batches = train(size=40, batch_size=16)
+    assert (batches.num_examples, batches.num_steps(1), batches.num_steps(3)) == (40, 3, 8)
+    rows = [text for step in range(5) for text in texts_of(batches.batch(step), toy_tokenizer)]
+    assert len(rows) == 80
+    first, second = rows[:40], rows[40:]
+    assert sorted(first) == sorted(second)
+    assert first != second
+    assert len(set(first)) == 40
+    smaller = texts_of(train(size=16, batch_size=16).batch(0), toy_tokenizer)
+    assert set(smaller) <= set(first)
+
+
+def test_a_batch_may_be_larger_than_the_data(train):
+    assert train(size=5, batch_size=16).batch(0)["input_ids"].shape[0] == 16
+
+
+def test_labels_and_types_stand_beside_their_sentences(train, toy, toy_tokenizer):
+    by_text = {
+        f"[CLS] {row.first} [SEP] {row.second} [SEP]": row.label
+        for row in toy.read(PARAPHRASE, "qaa", "train")
+    }
+    batch = train(size="all").batch(0)
+    labels = [PARAPHRASE.labels[number] for number in batch["labels"]]
+    assert [by_text[text] for text in texts_of(batch, toy_tokenizer)] == labels
+    assert batch["labels"].shape == (16,)
+    assert (batch["token_type_ids"].sum(1) > 0).all()
+    assert all(array.dtype == np.int64 for array in batch.values())
+
+
+def test_tags_stand_at_their_words_and_nowhere_else(train, toy):
+    words = world(0).words["qaa"]
+    verbs = {form for gloss in ("push", "pull", "buy") for form in words[gloss]}
+    vocabulary = [*["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], *toy.vocabulary()]
+    batch = train(TAGGING, size="all").batch(0)
+    seen = 0
+    for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
+        for piece, label in zip(ids.tolist(), labels.tolist(), strict=True):
+            assert (label == -100) == (piece < 5)
+            if vocabulary[piece] in verbs:
+                seen += 1
+                assert TAGGING.labels[label] == "VERB"
+    assert seen
+
+
+def languages_of(text):
+    """Languages that have all words of a sentence."""
+    forms = {
+        code: {form for all_forms in words.values() for form in all_forms}
+        for code, words in world(0).words.items()
+    }
+    return {code for code in TONGUES if forms[code].issuperset(text.split())}
+
+
+def test_cross_lingual_pairs_say_their_sentences_in_different_languages(train, toy, toy_tokenizer):
+    batches = train(size=64, batch_size=64, hybrid=Hybrid(ratio=1.0, languages=("qad", "qae")))
+    by_sentence = {}
+    for language in ("qaa", "qad", "qae"):
+        for row in toy.read(PARAPHRASE, language, "train"):
+            by_sentence.setdefault((language, row.first), []).append(row)
+    seen = set()
+    batch = batches.batch(0)
+    for text, label in zip(texts_of(batch, toy_tokenizer), batch["labels"], strict=True):
+        first, second = text.removeprefix("[CLS] ").removesuffix(" [SEP]").split(" [SEP] ")
+        spoken = [
+            (one, other)
+            for one in languages_of(first) & {"qaa", "qad", "qae"}
+            for other in languages_of(second) & {"qaa", "qad", "qae"}
+        ]
+        assert any(one != other for one, other in spoken)
+        labels = {row.label for one, _ in spoken for row in by_sentence[one, first]}
+        assert PARAPHRASE.labels[label] in labels
+        seen.update(spoken)
+    assert len({one for one, _ in seen}) == 3
+
+
+def test_the_ratio_is_the_share_of_cross_lingual_batches(train):
+    batches = train(hybrid=Hybrid(ratio=0.3))
+    share = np.mean([batches.is_crossed(step) for step in range(1000)])
+    assert abs(share - 0.3) < 0.05
+    never, always = train(hybrid=Hybrid(ratio=0.0)), train(hybrid=Hybrid(ratio=1.0))
+    assert not any(never.is_crossed(step) for step in range(50))
+    assert all(always.is_crossed(step) for step in range(50))
+    for step in range(5):
+        assert same(batches.batch(step), never.batch(step)) == (not batches.is_crossed(step))
+
+
+def test_the_order_of_examples_does_not_depend_on_the_ratio(train):
+    one, other = train(hybrid=Hybrid(ratio=1.0)), train()
+    assert all((one.batch(n)["labels"] == other.batch(n)["labels"]).all() for n in range(20))
+
+
+def test_tagged_sentences_are_code_switched_and_keep_their_tags(train, toy_tokenizer):
+    plain = train(TAGGING, size="all").batch(0)
+    switched = train(TAGGING, size="all", hybrid=Hybrid(ratio=1.0, languages=("qae",))).batch(0)
+    assert (plain["labels"] == switched["labels"]).all()
+    words = plain["labels"] != -100
+    share = (plain["input_ids"] != switched["input_ids"])[words].mean()
+    assert 0.35 < share < 0.55  # half of the words, but for gaps of the lexicon
+    own = {form for forms in world(0).words["qaa"].values() for form in forms}
+    target = {form for forms in world(0).words["qae"].values() for form in forms}
+    for text in texts_of(switched, toy_tokenizer):
+        assert set(text.split()[1:-1]) <= own | target
+
+
+def test_cross_lingual_batches_without_translations_or_lexicon_say_what_to_add(
+    tmp_path, make_tokenizer
+):
+    folder = tmp_path / "pairs" / "sick"
+    folder.mkdir(parents=True)
+    (folder / "en.train.tsv").write_text("id\tsentence1\tsentence2\tlabel\n1\ta\tb\tneutral\n")
+    arguments = (
+        FilesSource(tmp_path),
+        task_named("sick"),
+        Permit("train", "sick", "en"),
+        "all",
+        "en",
+    )
+    rest = (make_tokenizer(["a", "b", "c"]), "t", 32, 4, 0, tmp_path / "cache")
+    assert train_batches(*arguments, Hybrid(), *rest).batch(0)["labels"].tolist() == [1] * 4
+    with pytest.raises(DataError, match=r"lexicon/en-LANGUAGE\.tsv"):
+        train_batches(*arguments, Hybrid(ratio=0.5), *rest)
+    (tmp_path / "lexicon").mkdir()
+    (tmp_path / "lexicon" / "en-de.tsv").write_text("b\tc\n")
+    batches = train_batches(FilesSource(tmp_path), *arguments[1:], Hybrid(ratio=1.0), *rest)
+    rows = {tuple(row) for step in range(9) for row in batches.batch(step)["input_ids"].tolist()}
+    assert rows == {(2, 5, 3, 6, 3, 0, 0, 0), (2, 5, 3, 7, 3, 0, 0, 0)}
+
+
+def test_training_reads_through_its_permit(train):
+    with pytest.raises(ForbiddenLabels):
+        train(language="qab")
+
+
+def test_asking_for_too_many_examples_is_refused(train):
+    with pytest.raises(DataError, match="there are 4000"):
+        train(size=5000)
+
+
+@pytest.mark.parametrize("task", [PARAPHRASE, TAGGING], ids=lambda task: task.name)
+def test_evaluation_shows_every_example_once_and_decodes_to_gold(evaluate, task):
+    batches = evaluate(task)
+    found = {}
+    lengths = []
+    for indices, batch in batches:
+        lengths.append(batch["input_ids"].shape[1])
+        predicted = np.maximum(batch["labels"], 0)
+        for index, answer in zip(indices, batches.decode(indices, predicted), strict=True):
+            assert index not in found
+            found[index] = answer
+    assert [found[index] for index in range(400)] == list(batches.gold)
+    assert lengths == sorted(lengths, reverse=True)
+    assert len(batches) == len(lengths) == 13
+
+
+def test_a_limit_takes_the_first_examples_or_all_there_are(evaluate, toy):
+    assert evaluate(limit=7).examples == toy.read(PARAPHRASE, "qae", "test")[:7]
+    assert sum(len(indices) for indices, _ in evaluate(limit=7)) == 7
+    assert len(evaluate(limit=9999).examples) == 400
+
+
+def test_words_cut_off_count_as_wrong(evaluate):
+    batches = evaluate(TAGGING, max_length=8)
+    for indices, batch in batches:
+        assert batch["input_ids"].shape[1] <= 8
+        answers = batches.decode(indices, np.maximum(batch["labels"], 0))
+        for index, answer in zip(indices, answers, strict=True):
+            gold = batches.gold[index]
+            assert answer == (*gold[:6], *["_"] * (len(gold) - 6))
+
+
+def test_words_cut_off_are_outside_of_entities(tmp_path, make_tokenizer):
+    folder = tmp_path / "ner-uner"
+    folder.mkdir()
+    (folder / "en.test.conll").write_text("".join(f"w{n}\tB-PER\n" for n in range(9)) + "\n")
+    batches = eval_batches(
+        FilesSource(tmp_path), task_named("ner-uner"), Permit("evaluate", "ner-uner", "en"), "en",
+        "test", "all", make_tokenizer([f"w{n}" for n in range(9)]), "t", 8, 4, tmp_path / "cache",
+    )  # fmt: skip
+    ((indices, batch),) = batches
+    assert batches.decode(indices, np.maximum(batch["labels"], 0)) == [("B-PER",) * 6 + ("O",) * 3]
+
+
+def test_selection_scores_the_dev_set_of_the_source_language_alone(evaluate):
+    assert len(evaluate(language="qaa", split="dev", purpose="select").examples) == 300
+    with pytest.raises(ForbiddenLabels):
+        evaluate(language="qab", split="dev", purpose="select")

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlt_ray.data.collate import collate, tag_places
+from xlt_ray.data.encode import Part, Sentence, Template
+from xlt_ray.errors import DataError
+
+TEMPLATE = Template(
+    single=(Part(None, (2,), 0), Part(0, (), 0), Part(None, (3,), 0)),
+    pair=(
+        Part(None, (2,), 0), Part(0, (), 0), Part(None, (3,), 0),
+        Part(1, (), 1), Part(None, (3,), 1),
+    ),
+    has_token_types=True,
+    pad_id=0,
+    mask_id=4,
+    special_ids=frozenset({0, 1, 2, 3, 4}),
+    num_pieces=1000,
+)  # fmt: skip
+
+
+def sentence(length, begin=10):
+    return Sentence(np.arange(begin, begin + length, dtype=np.int32), np.arange(1, length + 1))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(8, 40))
+def test_a_pair_loses_from_its_longer_sentence_and_never_exceeds_the_limit(first, second, limit):
+    batch, [(one, other)] = collate([(sentence(first), sentence(second, 100))], TEMPLATE, limit)
+    kept = (one.stop - one.start, other.stop - other.start)
+    room = limit - 3
+    assert sum(kept) == min(first + second, room)
+    assert batch["input_ids"].shape[1] <= limit
+    assert batch["attention_mask"].sum() == sum(kept) + 3
+    if kept[0] < first:
+        assert kept[0] >= min(kept[1], room // 2)
+    if kept[1] < second:
+        assert kept[1] >= min(kept[0], room // 2)
+    assert batch["input_ids"][0, one].tolist() == list(range(10, 10 + kept[0]))
+    assert batch["input_ids"][0, other].tolist() == list(range(100, 100 + kept[1]))
+
+
+def test_length_is_a_multiple_of_eight_up_to_the_limit():
+    lengths = [collate([(sentence(n),)], TEMPLATE, 20)[0]["input_ids"].shape[1] for n in (1, 7, 30)]
+    assert lengths == [8, 16, 20]
+
+
+def test_padding_is_masked_and_types_mark_the_second_sentence():
+    batch, _ = collate([(sentence(1), sentence(2)), (sentence(4), sentence(5))], TEMPLATE, 32)
+    assert batch["attention_mask"].sum(1).tolist() == [6, 12]
+    assert batch["input_ids"][0, 6:].tolist() == [0] * 10
+    assert batch["token_type_ids"][0].tolist() == [0, 0, 0, 1, 1, 1] + [0] * 10
+
+
+def test_a_tag_stands_at_the_first_piece_of_words_that_were_not_cut():
+    words = Sentence(np.arange(10, 16, dtype=np.int32), np.array([2, 3, 6]))
+    _, [(place,)] = collate([(words,)], TEMPLATE, 32)
+    assert tag_places(words, place).tolist() == [1, 3, 4]
+    _, [(place,)] = collate([(words,)], TEMPLATE, 5)
+    assert tag_places(words, place).tolist() == [1, 3]
+
+
+def test_a_limit_without_room_for_words_is_refused():
+    with pytest.raises(DataError, match="leaves no room"):
+        collate([(sentence(3), sentence(3))], TEMPLATE, 4)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from xlt_ray.data.encode import encode_words, encoded, template_of
+
+MODEL = Path(__file__).parents[4] / "shared" / "models" / "bible-mini"
+
+
+def framed(template, *sentences):
+    ids, types = [], []
+    for part in template.parts(len(sentences)):
+        run = part.ids if part.slot is None else sentences[part.slot].pieces.tolist()
+        ids += run
+        types += [part.token_type] * len(run)
+    return ids, types
+
+
+@pytest.mark.parametrize("shape", ["bert", "roberta"])
+def test_the_template_frames_as_the_tokenizer_does(make_tokenizer, shape):
+    tokenizer = make_tokenizer(["a", "b", "c"], shape)
+    template = template_of(tokenizer)
+    one, two = encode_words([["a", "b"], ["c"]], tokenizer)
+    for sentences, texts in (((one,), ["a b"]), ((one, two), ["a b", "c"])):
+        expected = tokenizer(*texts)
+        ids, types = framed(template, *sentences)
+        assert ids == expected["input_ids"]
+        if template.has_token_types:
+            assert types == expected["token_type_ids"]
+    assert template.has_token_types == (shape == "bert")
+    assert template.special_ids == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.skipif(not MODEL.is_dir(), reason="no shared models")
+def test_a_real_tokenizer_gives_the_same_pieces_as_when_it_is_called_whole():
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    texts = ["In the beginning God created the heavens.", "Am Anfang schuf Gott Himmel und Erde."]
+    sentences = encode_words([text.split() for text in texts], tokenizer)
+    ids, _ = framed(template_of(tokenizer), *sentences)
+    assert ids == tokenizer(*texts)["input_ids"]
+    assert all(
+        len(one.ends) == len(text.split()) for one, text in zip(sentences, texts, strict=True)
+    )
+
+
+def vanishing_tokenizer():
+    """Drops zero-width spaces, splits words into letters."""
+    letters = Tokenizer(models.BPE({"[UNK]": 0, "a": 1, "b": 2}, [], unk_token="[UNK]"))
+    letters.normalizer = normalizers.Replace("\u200b", "")
+    letters.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=letters, unk_token="[UNK]", pad_token="[UNK]")
+
+
+def test_every_word_has_a_piece_even_one_that_is_normalised_away():
+    sentence, empty = encode_words([["ab", "\u200b", "b"], []], vanishing_tokenizer())
+    assert sentence.pieces.tolist() == [1, 2, 0, 2]
+    assert sentence.ends.tolist() == [2, 3, 4]
+    assert sentence.starts.tolist() == [0, 2, 3]
+    assert len(empty.pieces) == len(empty.ends) == 0
+
+
+def table(sentences, tokenizer, folder, content="c", of="t"):
+    return encoded(
+        sentences, tokenizer, tokenizer_digest=of, content_digest=content, cache_dir=folder
+    )
+
+
+def refuse():
+    raise AssertionError("the cache was not used")
+    yield
+
+
+def test_a_table_is_made_once_and_read_back_equal(make_tokenizer, tmp_path):
+    tokenizer = make_tokenizer([str(number) for number in range(50)])
+    sentences = [[str(number % 50)] * (number % 7) for number in range(2500)]
+    made = table(sentences, tokenizer, tmp_path)
+    again = table(refuse(), None, tmp_path)
+    assert len(made) == len(again) == 2500
+    direct = encode_words(sentences, tokenizer)
+    for number in (0, 6, 999, 1000, 2499):
+        for one in (made, again):
+            assert one[number].pieces.tolist() == direct[number].pieces.tolist()
+            assert one[number].ends.tolist() == direct[number].ends.tolist()
+    assert made.num_pieces().tolist() == [len(words) for words in sentences]
+    assert np.diff(made.word_offsets()).tolist() == [len(words) for words in sentences]
+
+
+def test_other_content_or_another_tokenizer_is_another_table(make_tokenizer, tmp_path):
+    tokenizer = make_tokenizer(["a", "b"])
+    first = table([["a"]], tokenizer, tmp_path)
+    assert table([["b"]], tokenizer, tmp_path, content="d")[0].pieces != first[0].pieces
+    assert table([["b"]], tokenizer, tmp_path, of="u")[0].pieces != first[0].pieces
+
+
+def test_tables_made_at_once_leave_one_and_no_rubbish(make_tokenizer, tmp_path):
+    tokenizer = make_tokenizer(["a"])
+    meeting = threading.Barrier(2)
+    found = []
+
+    def sentences():
+        yield ["a"]
+        meeting.wait(30)  # both have seen that there is no table yet
+
+    threads = [
+        threading.Thread(target=lambda: found.append(table(sentences(), tokenizer, tmp_path)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [one[0].pieces.tolist() for one in found] == [[5], [5]]
+    assert len(list((tmp_path / "encoded").iterdir())) == 1
+
+
+def test_a_table_of_nothing_can_be_kept(make_tokenizer, tmp_path):
+    tokenizer = make_tokenizer(["a"])
+    table([], tokenizer, tmp_path)
+    assert len(table(refuse(), None, tmp_path)) <= 1

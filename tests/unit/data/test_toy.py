@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from xlt_ray.data.examples import without_labels
+from xlt_ray.data.streams import Dice
+from xlt_ray.data.task import load_tasks, task_named
+from xlt_ray.data.toy import concepts as meaning
+from xlt_ray.data.toy import edits
+from xlt_ray.data.toy.clauses import draw_clause, say, text_of
+from xlt_ray.data.toy.drafts import drafts
+from xlt_ray.data.toy.source import SIZES, ToySource
+from xlt_ray.data.toy.tongues import PIVOT, TONGUES, world
+
+TASKS = [task for task in load_tasks() if task.source == "toy"]
+
+
+def test_generation_is_the_same_in_another_process():
+    code = (
+        "from xlt_ray.data.toy.source import ToySource; from xlt_ray.data.task import task_named;"
+        "s = ToySource(0); t = task_named('toy-nli');"
+        "print(s.splits(t)['qac', 'dev'].digest, s.read(t, 'qac', 'dev')[7]);"
+        "print(s.parallel_digest('qaf'), s.lexicon_digest('qab'))"
+    )
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    }
+    assert len(runs) == 1
+
+
+def test_another_seed_is_another_world(toy):
+    other = ToySource(1)
+    task = task_named("toy-nli")
+    assert toy.read(task, PIVOT, "dev") != other.read(task, PIVOT, "dev")
+    assert toy.splits(task)[PIVOT, "dev"] != other.splits(task)[PIVOT, "dev"]
+    assert toy.lexicon_digest(PIVOT) != other.lexicon_digest(PIVOT)
+    assert toy.parallel_digest(PIVOT) != other.parallel_digest(PIVOT)
+
+
+def test_the_vocabulary_covers_every_text(toy):
+    known = set(toy.vocabulary())
+    for language in toy.parallel_languages():
+        for text in toy.parallel(language).values():
+            assert known.issuperset(text.split())
+        for task in TASKS:
+            for example in toy.read(task, language, "dev"):
+                words = getattr(example, "words", ())
+                text = " ".join(
+                    (*words, getattr(example, "first", ""), getattr(example, "second", ""))
+                )
+                assert known.issuperset(text.split())
+
+
+def test_a_spelling_means_one_thing_in_each_language():
+    for words in world(0).words.values():
+        forms = [form for all_forms in words.values() for form in all_forms]
+        assert len(forms) == len(set(forms))
+
+
+def test_shared_spellings_are_cognates_and_as_frequent_as_set():
+    words = world(0).words
+    for code, tongue in TONGUES.items():
+        own = [form for forms in words[code].values() for form in forms]
+        kin = [form for forms in words[tongue.kin or PIVOT].values() for form in forms]
+        shared = sum(one == other for one, other in zip(own, kin, strict=True))
+        if code == PIVOT:
+            continue
+        assert abs(shared / len(own) - tongue.cognates) < 0.12
+        assert shared == len(set(own) & set(kin))
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_rows_are_translations_of_each_other(toy, task):
+    pivot = toy.read(task, PIVOT, "test")
+    for language in TONGUES:
+        rows = toy.read(task, language, "test")
+        assert [row.id for row in rows] == [row.id for row in pivot]
+        if task.kind == "pair":
+            assert [row.label for row in rows] == [row.label for row in pivot]
+        else:
+            assert [sorted(row.tags) for row in rows] == [sorted(row.tags) for row in pivot]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_sizes_are_as_told_and_labels_balanced(toy, task):
+    for split, size in SIZES[task.name].items():
+        rows = toy.read(task, PIVOT, split)
+        assert len(rows) == size == toy.splits(task)[PIVOT, split].num_examples
+        if task.kind == "pair":
+            for label in task.labels:
+                share = sum(row.label == label for row in rows) / size
+                assert abs(share - 1 / len(task.labels)) < 0.08
+
+
+def test_train_and_test_share_hardly_a_pair(toy):
+    task = task_named("toy-paraphrase")
+    train = {(row.first, row.second) for row in toy.read(task, PIVOT, "train")}
+    test = [(row.first, row.second) for row in toy.read(task, PIVOT, "test")]
+    assert sum(pair in train for pair in test) / len(test) < 0.02
+
+
+def test_lengths_stay_small(toy):
+    for task in TASKS:
+        for row in toy.read(task, "qae", "test"):
+            if task.kind == "pair":
+                assert len(row.first.split()) <= 12
+                assert len(row.first.split()) + len(row.second.split()) + 3 <= 28
+            else:
+                assert len(row.words) <= 24
+
+
+def test_a_lexicon_translates_form_by_form_and_has_gaps(toy):
+    words = world(0).words
+    lexicon = toy.lexicon(PIVOT)
+    for gloss, forms in words[PIVOT].items():
+        for form, word in enumerate(forms):
+            for target, into in lexicon.get(word, {}).items():
+                assert into == (words[target][gloss][form],)
+    size = {target: sum(target in one for one in lexicon.values()) for target in TONGUES}
+    assert size["qab"] == len([form for forms in words[PIVOT].values() for form in forms])
+    assert size["qaf"] < size["qae"] < size["qab"]
+    assert (toy.lexicon("en"), toy.lexicon_languages("en")) == ({}, ())
+
+
+def test_gold_alignments_join_words_of_one_meaning(toy):
+    words = world(0).words
+    gloss = {
+        code: {
+            form: (name, n) for name, forms in words[code].items() for n, form in enumerate(forms)
+        }
+        for code in ("qab", "qae")
+    }
+    first, second = toy.parallel("qab"), toy.parallel("qae")
+    alignments = toy.alignments("qab", "qae")
+    assert alignments.keys() == first.keys() & second.keys()
+    for name, places in list(alignments.items())[:300]:
+        one, other = first[name].split(), second[name].split()
+        assert len(places) == len(one) == len(other)
+        assert all(gloss["qab"][one[a]] == gloss["qae"][other[b]] for a, b in places)
+
+
+def test_languages_differ_in_word_order():
+    clause = draw_clause(Dice("order"))
+    slots = {code: tuple(one.slot for one in say(world(0), code, clause)) for code in TONGUES}
+    assert len(set(slots.values())) >= 3
+    assert len({frozenset(order) for order in slots.values()}) == 1
+
+
+@pytest.mark.parametrize("edit", [*edits.ENTAILED, *edits.DENIED, *edits.OPEN])
+def test_an_edit_changes_the_meaning_or_says_that_it_cannot(edit):
+    dice = Dice("edits")
+    outcomes = []
+    for _ in range(200):
+        clause = draw_clause(dice)
+        result = edit(dice, clause)
+        outcomes.append(result is not None)
+        if result is not None:
+            assert glosses_of(result) != glosses_of(clause)
+    assert any(outcomes)
+
+
+def glosses_of(clause):
+    """The meaning of a clause: which concept in which slot, whatever its form."""
+    places = world(0)
+    gloss = {form: name for name, forms in places.words[PIVOT].items() for form in forms}
+    return {one.slot: gloss[one.text] for one in say(places, PIVOT, clause)}
+
+
+def test_saying_otherwise_changes_words_and_keeps_the_meaning():
+    dice = Dice("otherwise")
+    for _ in range(200):
+        clause = draw_clause(dice)
+        other = edits.say_otherwise(dice, clause, 2)
+        assert glosses_of(other) == glosses_of(clause)
+        assert text_of(say(world(0), PIVOT, other)) != text_of(say(world(0), PIVOT, clause))
+
+
+def test_paraphrases_are_those_pairs_that_mean_the_same():
+    stream = drafts("toy-paraphrase", "train", 0)
+    for _ in range(500):
+        draft = next(stream)
+        assert (glosses_of(draft.first) == glosses_of(draft.second)) == (draft.label == "1")
+
+
+def test_opposites_and_categories_are_closed():
+    known = meaning.concepts()
+    for gloss, concept in known.items():
+        if concept.opposite:
+            assert known[concept.opposite].opposite == gloss
+        if concept.category:
+            assert known[concept.category].tag == "NOUN"
+    assert set(task_named("toy-tagging").labels) == {one.tag for one in known.values()}
+
+
+def test_text_can_be_had_without_labels(toy):
+    for task in TASKS:
+        hidden = without_labels(toy.read(task, PIVOT, "dev")[0])
+        assert (hidden.tags if task.kind == "tag" else hidden.label) is None
+
+
+def test_a_sweep_waits_less_than_two_seconds_for_its_data():
+    began = time.process_time()
+    source = ToySource(7)
+    for task in TASKS:
+        source.splits(task)
+        source.read(task, PIVOT, "dev")
+    source.read(task_named("toy-paraphrase"), PIVOT, "train")
+    assert time.process_time() - began < 2

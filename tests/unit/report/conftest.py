@@ -1,0 +1,225 @@
+"""A finished sweep without any training: real ledger, real store, made-up scores.
+
+16 configurations of three seeds over five knobs in six languages; among them pruned and failed
+trials, one that runs, and scores that are missing.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xlt_ray.home import Home
+from xlt_ray.ledger import Ledger, StageUse, TrialView, open_ledger
+from xlt_ray.spec.facts import Facts, ModelFacts, SplitFacts, TaskFacts
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.sweep import SweepSpec, sweep_of
+from xlt_ray.spec.trial import TrialSpec
+from xlt_ray.stages.lease import Lease
+from xlt_ray.stages.path import path_of
+from xlt_ray.stages.record import Score, StageRecord
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.store import StageStore
+
+SWEEP = """
+name: quick
+data: {source: toy}
+model: {choice: ["toy:2x64", "toy:4x64"]}
+intermediate: {choice: [null, {task: toy-paraphrase, size: {choice: [500, 2000, 8000]}}]}
+target:
+  task: toy-nli
+  source_language: qaa
+  size: 8000
+  fusion: {method: dlfa, layer: {int: [0, num_layers - 1]}}
+  hybrid: {ratio: {float: [0.0, 1.0]}}
+objective: {metric: accuracy}
+search: {sampler: random, trials: 16, seeds: 3, seed: 5}
+"""
+LANGUAGES = ("qaa", "qab", "qac", "qad", "qae", "qaf")
+DISTANCE = {"qaa": 0.0, "qab": 0.06, "qac": 0.10, "qad": 0.17, "qae": 0.27, "qaf": 0.33}
+NOWHERE_SCORED = 6
+"""The configuration that has no scores in qaf."""
+ONCE_NOT_SCORED = 3
+"""The configuration of which one seed has no scores in qae."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A language as the data room describes it."""
+
+    name: str
+    family: str
+    script: str
+    resources: str
+
+
+DESCRIBED = {
+    "qaa": Told("Aranic", "Toy Western", "Latn", "high"),
+    "qab": Told("Belic", "Toy Western", "Latn", "high"),
+    "qac": Told("Corvish", "Toy Western", "Latn", "medium"),
+    "qad": Told("Dunic", "Toy Southern", "Latn", "medium"),
+    "qae": Told("Ereni", "Toy Eastern", "Cyrl", "medium"),
+    "qaf": Told("Fozhi", "Toy Eastern", "Cyrl", "low"),
+}
+
+
+def describe(code: str) -> Told:
+    return DESCRIBED.get(code, Told(code, "unknown", "unknown", "unknown"))
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A sweep with everything that a report is made from."""
+
+    home: Home
+    sweep: SweepSpec
+    ledger: Ledger
+    store: StageStore
+
+
+def bounds(model: str) -> Mapping[str, int]:
+    return {"num_layers": int(model[4]), "hidden_size": 64}
+
+
+def facts() -> Facts:
+    def task(name: str, labels: tuple[str, ...]) -> TaskFacts:
+        splits = {
+            (language, split): SplitFacts(8000 if split == "train" else 400, f"{name}{language}")
+            for language in LANGUAGES
+            for split in ("train", "dev", "test")
+        }
+        return TaskFacts(name, "pair", 1, labels, ("accuracy", "macro_f1"), splits)  # type: ignore[arg-type]
+
+    models = {
+        name: ModelFacts(name, int(name[4]), 64, 64, name) for name in ("toy:2x64", "toy:4x64")
+    }
+    tasks = {
+        "toy-nli": task("toy-nli", ("no", "maybe", "yes")),
+        "toy-paraphrase": task("toy-paraphrase", ("no", "yes")),
+    }
+    return Facts(models, tasks)
+
+
+def scores_of(trial: TrialSpec, view: TrialView) -> tuple[Score, ...]:
+    noise = random.Random(view.configuration * 100 + view.repeat)
+    model = 0.05 if trial.model.name == "toy:4x64" else 0.0
+    size = trial.intermediate.size if trial.intermediate else 0
+    assert isinstance(size, int)
+    gain = 0.035 * math.log2(1 + size / 250)
+    ratio = trial.target.hybrid.ratio
+    layer = getattr(trial.target.fusion, "layer", 0)
+    rows: list[Score] = []
+    for split in ("dev", "test"):
+        for language in LANGUAGES if split == "test" else LANGUAGES[:1]:
+            if language == "qaf" and view.configuration == NOWHERE_SCORED:
+                continue
+            if language == "qae" and (view.configuration, view.repeat) == (ONCE_NOT_SCORED, 1):
+                continue
+            far = DISTANCE[language]
+            value = 0.62 + model + gain * 0.6 - far + 0.5 * far * ratio - 0.03 * ratio
+            value += 0.01 * layer + noise.gauss(0, 0.012)
+            rows.append(Score("toy-nli", language, split, "accuracy", round(value, 4), 400))
+            rows.append(Score("toy-nli", language, split, "macro_f1", round(value - 0.02, 4), 400))
+    return tuple(rows)
+
+
+def commit(store: StageStore, stage: Stage, scores: tuple[Score, ...] = ()) -> None:
+    if stage in store:
+        return
+    folder = store.scratch / stage.key
+    folder.mkdir(parents=True)
+    (folder / "weights.txt").write_text(stage.key)
+    lease = store.lease(stage.key)
+    assert isinstance(lease, Lease)
+    with lease:
+        record = StageRecord(
+            stage.key,
+            stage.payload,
+            stage.label,
+            files={},
+            scores=scores,
+            runtime={"workers": 1, "zero_stage": 0, "device": "cpu"},
+            made_by={"commit": "0123abc", "host": "here"},
+        )
+        store.commit(stage, folder, record, lease)
+
+
+def walk(found: Finished, view: TrialView, *, until: str = "evaluate") -> None:
+    """Commit the stages of a trial down to ``until`` and note them in the ledger."""
+    trial = found.sweep.trial_of(dict(view.assignment), bounds)
+    uses: list[StageUse] = []
+    for stage in path_of(trial, facts(), seed=view.seed, shared_seed=5)[1:]:
+        reused = stage in found.store
+        commit(found.store, stage, scores_of(trial, view) if stage.kind == "evaluate" else ())
+        examples = 0 if reused else stage.num_examples
+        seconds = 0.0 if reused else 1.0 + stage.num_examples / 1000
+        uses.append(StageUse(stage.kind, stage.key, stage.label, reused, examples, seconds))
+        if stage.kind == until:
+            break
+    found.ledger.set_stages(view.number, uses)
+
+
+def end(found: Finished, view: TrialView) -> None:
+    """Bring one trial to the end that this sweep has for it."""
+    ledger, number, place = found.ledger, view.number, (view.configuration, view.repeat)
+    ledger.begin_attempt(number)
+    trial = found.sweep.trial_of(dict(view.assignment), bounds)
+    dev = next(one.value for one in scores_of(trial, view) if one.split == "dev")
+    ledger.report(number, 6000, dev - 0.08)
+    if view.configuration in (5, 11) or place == (9, 2):
+        walk(found, view, until="intermediate")
+        ledger.tell_pruned(number)
+    elif place == (7, 0):
+        walk(found, view, until="intermediate")
+        message = "the device is full <8 GiB>; use resources.micro_batch=8"
+        ledger.tell_failed(number, "memory", message, "Traceback\nCUDA out of memory")
+    elif place == (12, 1):
+        ledger.tell_failed(number, "nan", "the loss is not a number after 40 steps")
+    elif place != (15, 2):
+        ledger.report(number, 24000, dev)
+        walk(found, view)
+        ledger.tell_complete(number, dev)
+
+
+def finished(home: Home, text: str = SWEEP) -> Finished:
+    sweep = sweep_of(parse_document(text, "quick.yaml"))
+    found = Finished(home, sweep, open_ledger(home, sweep), StageStore(home.stages))
+    while (ticket := found.ledger.ask(sweep, bounds)) is not None:
+        end(found, found.ledger.trial(ticket.number))
+    return found
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The sweep; tests only read it."""
+    return finished(Home(tmp_path_factory.mktemp("home")))
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Finished:
+    """The first three configurations with one seed, for tests that change something."""
+    text = SWEEP.replace("trials: 16, seeds: 3", "trials: 3, seeds: 1")
+    return finished(Home(tmp_path), text)
+
+
+@pytest.fixture
+def oracle(tmp_path: Path) -> Finished:
+    text = SWEEP.replace("trials: 16, seeds: 3", "trials: 2, seeds: 1")
+    return finished(
+        Home(tmp_path), text.replace("metric: accuracy", "metric: accuracy, languages: target")
+    )
+
+
+def other_home(found: Finished, root: Path) -> Finished:
+    """The same ledger and store, with a home elsewhere to write to."""
+    return replace(found, home=Home(root))
+
+
+def tree_of(found: Finished) -> dict[str, Any]:
+    return found.ledger.sweep

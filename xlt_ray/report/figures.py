@@ -1,0 +1,404 @@
+"""Figures of a sweep: score against each knob, and the best configuration by language.
+
+Every figure is made of plain rows, which are written beside it as CSV. Files are the same
+bytes for the same rows: no dates, fixed SVG ids, fixed jitter. Colours are Okabe and Ito's, and
+source and target languages differ in shape as well.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlt_ray.report.labels import (
+    DescribeLanguage,
+    is_absent,
+    language_label,
+    short_knob,
+    shown_value,
+)
+from xlt_ray.report.tables import Cell, LanguageTable, Row
+
+BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5F6B7A"
+RESOURCES = {"high": "#0072B2", "medium": "#56B4E9", "low": "#E69F00", "unknown": "#999999"}
+MAX_EXACT = 8
+"""Distinct numbers that are joined one by one; more are joined by the means of bins."""
+NUM_BINS = 5
+
+
+@dataclass(frozen=True)
+class Point:
+    """One configuration: the value of a knob and its two scores, in percent."""
+
+    configuration: int
+    value: Any
+    source: float | None
+    others: float | None
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure by its file name, what it shows in a sentence, its rows, and its two files."""
+
+    name: str
+    title: str
+    caption: str
+    csv: str
+    svg: bytes
+    png: bytes
+
+
+def knob_figure(path: str, table: LanguageTable, *, log: bool = False) -> Figure | None:
+    """Test scores against one knob; None where it has fewer than two values.
+
+    Args:
+        log: whether the knob is searched on a logarithmic scale. Numbers that are all positive
+            and span more than a factor of 15 are drawn on one in any case.
+    """
+    points = [_point(row, path, table) for row in table.rows]
+    values = {shown_value(point.value) for point in points}
+    if len(values) < 2:
+        return None
+    numbers = [point.value for point in points if _is_number(point.value)]
+    is_numeric = len({*numbers}) > 1 and all(
+        is_absent(point.value) or _is_number(point.value) for point in points
+    )
+    with _figure(3.9, 3.0) as (figure, axes):
+        if is_numeric:
+            is_log = min(numbers) > 0 and (log or max(numbers) / min(numbers) > 15)
+            note = _numeric(axes, points, is_log)
+        else:
+            note = _categorical(axes, points)
+        axes.set_xlabel(path)
+        axes.set_ylabel(f"test {table.metric} (%)")
+        _legend(axes)
+        svg, png = _files(figure)
+    caption = (
+        f"Each pale mark is a configuration (mean over its seeds): {table.source_language} (round) "
+        f"and the mean of the other languages (diamond). {note}"
+    )
+    rows = [
+        [point.configuration, shown_value(point.value), point.source, point.others]
+        for point in points
+    ]
+    header = ["configuration", path, f"{table.source_language}_percent", "others_percent"]
+    return Figure(
+        name=_file_name(table, path),
+        title=short_knob(path),
+        caption=caption,
+        csv=_csv(header, rows),
+        svg=svg,
+        png=png,
+    )
+
+
+def language_figure(
+    row: Row, table: LanguageTable, describe: DescribeLanguage | None = None
+) -> Figure:
+    """Test scores of one configuration in every language, the source language on top."""
+    from matplotlib.patches import Patch
+
+    others = [language for language in table.languages if language != table.source_language]
+    others.sort(key=lambda code: (-row.cells[code].mean if code in row.cells else 1.0, code))
+    first = [table.source_language] if table.source_language in table.languages else []
+    languages = [*first, *others]
+    classes = {code: describe(code).resources if describe else "unknown" for code in languages}
+    with _figure(6.4, 0.75 + 0.27 * len(languages)) as (figure, axes):
+        for place, code in enumerate(languages):
+            cell = row.cells.get(code)
+            if cell is None:
+                axes.text(0.8, place, "missing", va="center", color=GREY, style="italic")
+                continue
+            is_source = code == table.source_language
+            color = GREEN if is_source else RESOURCES.get(classes[code], RESOURCES["unknown"])
+            error = 100 * cell.deviation if cell.deviation is not None else None
+            axes.barh(place, 100 * cell.mean, 0.7, color=color, hatch="//" if is_source else None,
+                      edgecolor="white", linewidth=0)  # fmt: skip
+            if error is not None:
+                axes.errorbar(100 * cell.mean, place, xerr=error, color="#222222", capsize=2, lw=1)
+            axes.text(100 * cell.mean + (error or 0) + 0.8, place, f"{100 * cell.mean:.1f}",
+                      va="center", size=8)  # fmt: skip
+        if row.mean_without_source is not None:
+            axes.axvline(100 * row.mean_without_source.mean, color=VERMILION, lw=1.2, ls="--",
+                         zorder=0)  # fmt: skip
+        axes.set_yticks(range(len(languages)), [language_label(one, describe) for one in languages])
+        axes.set_ylim(len(languages) - 0.4, -0.6)
+        axes.set_xlim(0, max([100.0 if _top(row) > 0.85 else 100 * _top(row) * 1.15, 1.0]))
+        axes.set_xlabel(f"test {table.metric} (%)")
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0)
+        keys = [Patch(facecolor=GREEN, hatch="//", edgecolor="white", label="source language")]
+        if describe is not None:
+            there = {classes[code] for code in others}
+            keys += [
+                Patch(facecolor=color, label=f"{name} resources")
+                for name, color in RESOURCES.items()
+                if name in there
+            ]
+        figure.legend(handles=keys, loc="outside upper left", ncols=4, fontsize=7.5,
+                      handlelength=1.3, columnspacing=1.2)  # fmt: skip
+        svg, png = _files(figure)
+    whisker = "whiskers: standard deviation over seeds" if row.num_seeds > 1 else "one seed"
+    line = "; dashed: mean without the source language" if row.mean_without_source else ""
+    rows = [
+        [code, cell.mean * 100, None if cell.deviation is None else cell.deviation * 100]
+        if (cell := row.cells.get(code))
+        else [code, None, None]
+        for code in languages
+    ]
+    return Figure(
+        name=_file_name(table, "languages"),
+        title=f"Configuration {row.configuration} by language",
+        caption=f"Mean over {row.num_seeds} seeds; {whisker}{line}.",
+        csv=_csv(["language", "percent", "deviation"], rows),
+        svg=svg,
+        png=png,
+    )
+
+
+# -- drawing ------------------------------------------------------------------------------
+
+
+def _numeric(axes: Any, points: Sequence[Point], is_log: bool) -> str:
+    """Scatter and line of means over numbers; configurations without the knob on the left."""
+    numbers = sorted({float(point.value) for point in points if _is_number(point.value)})
+    low, high = numbers[0], numbers[-1]
+    absent = low / (high / low) ** 0.22 if is_log else low - 0.2 * (high - low)
+    has_absent = any(is_absent(point.value) for point in points)
+    for name, color, marker in _SERIES:
+        drawn = [
+            (absent if is_absent(point.value) else float(point.value), score)
+            for point in points
+            if (score := getattr(point, name)) is not None
+        ]
+        axes.plot(*_two(drawn), marker, color=color, ms=5, alpha=0.35, mew=0)
+        with_knob = sorted(pair for pair in drawn if pair[0] != absent)
+        line = _means(with_knob, is_log)
+        axes.plot(*_two(line), "-", marker=marker, color=color, ms=6, lw=1.8, label=name)
+        without = [score for place, score in drawn if place == absent]
+        if without:
+            axes.plot([absent], [sum(without) / len(without)], marker, color=color, ms=6)
+    if is_log:
+        axes.set_xscale("log")
+    _number_ticks(axes, numbers, absent if has_absent else None, is_log)
+    if has_absent:
+        edge = math.sqrt(absent * low) if is_log else (absent + low) / 2
+        axes.axvline(edge, color="#B8C0CA", lw=0.8, ls=":")
+    if len(numbers) > MAX_EXACT:
+        return f"Line: means of {NUM_BINS} bins with equally many configurations."
+    return "Line: means per value."
+
+
+def _categorical(axes: Any, points: Sequence[Point]) -> str:
+    """A strip of marks for each option, with a bar at its mean."""
+    options = sorted({shown_value(point.value) for point in points}, key=lambda one: _natural(one))
+    for offset, (name, color, marker) in zip((-0.16, 0.16), _SERIES, strict=True):
+        for place, option in enumerate(options):
+            scores = [
+                score
+                for point in points
+                if shown_value(point.value) == option
+                and (score := getattr(point, name)) is not None
+            ]
+            if not scores:
+                continue
+            spread = [place + offset + 0.07 * _jitter(index) for index in range(len(scores))]
+            axes.plot(spread, scores, marker, color=color, ms=5, alpha=0.35, mew=0)
+            mean = sum(scores) / len(scores)
+            axes.plot([place + offset - 0.13, place + offset + 0.13], [mean, mean], color=color,
+                      lw=2.4, solid_capstyle="round", label=name if place == 0 else None)  # fmt: skip
+    long = max(map(len, options)) * len(options) > 44
+    axes.set_xticks(range(len(options)), options, rotation=20 if long else 0,
+                    ha="right" if long else "center")  # fmt: skip
+    axes.set_xlim(-0.5, len(options) - 0.5)
+    axes.grid(visible=False, axis="x")
+    return "Bars: means per value."
+
+
+_SERIES = (("source", BLUE, "o"), ("others", VERMILION, "D"))
+
+
+def _means(pairs: Sequence[tuple[float, float]], is_log: bool) -> list[tuple[float, float]]:
+    """Means per value, or of bins with equally many points where there are many values."""
+    places = sorted({place for place, _ in pairs})
+    if len(places) <= MAX_EXACT:
+        groups = [[pair for pair in pairs if pair[0] == place] for place in places]
+    else:
+        bounds = [round(index * len(pairs) / NUM_BINS) for index in range(NUM_BINS + 1)]
+        groups = [list(pairs[a:b]) for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
+    found = []
+    for group in groups:
+        xs, ys = [pair[0] for pair in group], [pair[1] for pair in group]
+        middle = (
+            math.exp(math.fsum(map(math.log, xs)) / len(xs)) if is_log else math.fsum(xs) / len(xs)
+        )
+        found.append((middle, math.fsum(ys) / len(ys)))
+    return found
+
+
+def _number_ticks(
+    axes: Any, numbers: Sequence[float], absent: float | None, is_log: bool
+) -> None:
+    """Ticks at the values themselves where they are few and apart, else matplotlib's."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    first = numbers[0] if absent is None else absent
+    scale = math.log if is_log else float
+    width = scale(numbers[-1]) - scale(first)
+    gaps = [scale(b) - scale(a) for a, b in zip(numbers, numbers[1:], strict=False)]
+    if len(numbers) <= MAX_EXACT and min(gaps) > 0.11 * width:
+        places = list(numbers)
+    elif is_log:
+        places = list(_decades(numbers[0], numbers[-1]))
+    else:
+        from matplotlib.ticker import MaxNLocator
+
+        whole = all(number == int(number) for number in numbers)
+        ticks = MaxNLocator(5, integer=whole).tick_values(numbers[0], numbers[-1])
+        slack = 0.02 * (numbers[-1] - numbers[0])
+        places = [t for t in ticks if numbers[0] - slack <= t <= numbers[-1] + slack]
+    if absent is not None:
+        places = [absent, *places]
+    axes.xaxis.set_major_locator(FixedLocator(places))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda place, _: "none" if place == absent else _short_number(place))
+    )
+
+
+def _decades(low: float, high: float) -> Iterator[float]:
+    for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1):
+        for digit in (1, 3):
+            if low * 0.99 <= digit * 10.0**power <= high * 1.01:
+                yield digit * 10.0**power
+
+
+def _short_number(number: float) -> str:
+    if abs(number) >= 10_000:
+        return f"{number / 1000:.4g}k"
+    return f"{number:.3g}" if abs(number) < 1000 else f"{number:.0f}"
+
+
+def _legend(axes: Any) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    named = {"source": "source language", "others": "mean of the others"}
+    axes.figure.legend(handles, [named[label] for label in labels], loc="outside upper left",
+                       ncols=2, fontsize=8, handlelength=1.6, columnspacing=1.4)  # fmt: skip
+
+
+_STYLE: Mapping[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.edgecolor": "#5F6B7A",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E3E7EC",
+    "grid.linewidth": 0.7,
+    "xtick.color": "#2B3440",
+    "ytick.color": "#2B3440",
+    "legend.frameon": False,
+    "hatch.linewidth": 0.8,
+    "svg.hashsalt": "xlt-ray",
+    "svg.fonttype": "path",
+    "figure.constrained_layout.use": True,
+}
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[tuple[Any, Any]]:
+    """A figure of its own: the reader's matplotlib settings and windows play no part."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        figure = Canvas(figsize=(width, height))
+        FigureCanvasAgg(figure)
+        yield figure, figure.subplots()
+
+
+def _files(figure: Any) -> tuple[bytes, bytes]:
+    svg, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
+    return svg.getvalue(), png.getvalue()
+
+
+def write_figure(figure: Figure, folder: Path) -> None:
+    """Write a figure as SVG, PNG and CSV."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{figure.name}.svg").write_bytes(figure.svg)
+    (folder / f"{figure.name}.png").write_bytes(figure.png)
+    (folder / f"{figure.name}.csv").write_text(figure.csv, encoding="utf-8")
+
+
+# -- values -------------------------------------------------------------------------------
+
+
+def _point(row: Row, path: str, table: LanguageTable) -> Point:
+    return Point(
+        configuration=row.configuration,
+        value=row.knobs[path],
+        source=_percent(row.cells.get(table.source_language)),
+        others=_percent(row.mean_without_source or None),
+    )
+
+
+def _percent(cell: Cell | None) -> float | None:
+    return None if cell is None else 100 * cell.mean
+
+
+def _top(row: Row) -> float:
+    return max((cell.mean + (cell.deviation or 0) for cell in row.cells.values()), default=1.0)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not is_absent(value)
+
+
+def _two(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _jitter(index: int) -> float:
+    """Places from -1 to 1 that fill evenly (van der Corput); the same in every run."""
+    place, step = 0.0, 0.5
+    index += 1
+    while index:
+        place += step * (index % 2)
+        index //= 2
+        step /= 2
+    return 2 * place - 1
+
+
+def _natural(text: str) -> tuple[bool, list[tuple[bool, float, str]]]:
+    """``toy:4x64`` before ``toy:12x64``, and ``none`` before everything."""
+    import re
+
+    parts = re.split(r"(\d+)", text)
+    return text != "none", [
+        (not part.isdigit(), float(part) if part.isdigit() else 0.0, part) for part in parts if part
+    ]
+
+
+def _file_name(table: LanguageTable, about: str) -> str:
+    return f"{table.task}-{table.source_language}-{about}"
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(["" if value is None else value for value in row] for row in rows)
+    return stream.getvalue()
