@@ -18,11 +18,12 @@ install: $(INSTALLED) ## make the virtual environment .venv with exact versions
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing into $(VENV) (a few minutes the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install --constraint constraints.txt --editable .
+	@$(PIP) install --constraint constraints.txt --upgrade pip
+	@$(PIP) install --constraint constraints.txt --no-compile --editable .
 	@touch $@
 
 $(TESTABLE): $(INSTALLED)
-	@$(PIP) install --constraint constraints.txt --editable '.[test]'
+	@$(PIP) install --constraint constraints.txt --no-compile --editable '.[test]'
 	@touch $@
 
 quickstart: $(INSTALLED) ## run the quickstart sweep on generated languages and write its report

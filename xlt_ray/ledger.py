@@ -150,7 +150,8 @@ class Ledger:
         trials = self.study.get_trials(deepcopy=False)
         if not 0 <= number < len(trials):
             raise LedgerError(
-                f"{self.name}: there is no trial {number}; the last one is {len(trials) - 1}"
+                f"{self.name}: there is no trial {number}; "
+                + (f"the last one is {len(trials) - 1}" if trials else "there are none yet")
             )
         return _view(trials[number])
 
@@ -338,9 +339,8 @@ def open_ledger(home: Home, sweep: SweepSpec) -> Ledger:
     """
     name = sweep.name
     url = sweep.settings.places.ledger
+    _refuse_other_place(home, name, url)
     home.ledgers.mkdir(parents=True, exist_ok=True)
-    if url is not None:
-        home.ledger_url(name).write_text(url, encoding="utf-8")
     mode = sweep.settings.objective.mode
     with _quiet():
         try:
@@ -350,8 +350,10 @@ def open_ledger(home: Home, sweep: SweepSpec) -> Ledger:
                 direction="maximize" if mode == "max" else "minimize",
                 load_if_exists=True,
             )
-        except (OSError, ImportError, ValueError) as error:
-            raise LedgerError(f"{name}: the ledger cannot be opened ({error})") from error
+        except _failures(url) as error:
+            raise _unopened(name, error) from error
+    if url is not None:
+        home.ledger_url(name).write_text(url, encoding="utf-8")
     ledger = Ledger(study, name)
     resolved = json.loads(json.dumps(sweep.resolved()))
     if "sweep" in study.user_attrs:
@@ -364,7 +366,8 @@ def load_ledger(home: Home, name: str) -> Ledger:
     """The ledger of a sweep that exists, for reading.
 
     Raises:
-        LedgerError: there is none of this name; the message says which there are.
+        LedgerError: there is none of this name; the message says which there are. Or it cannot
+            be read, or its driver died before it held anything.
     """
     pointer = home.ledger_url(name)
     url = pointer.read_text(encoding="utf-8").strip() if pointer.exists() else None
@@ -372,7 +375,14 @@ def load_ledger(home: Home, name: str) -> Ledger:
         there = ", ".join(home.sweeps()) or "none yet"
         raise LedgerError(f"{home.root}: there is no sweep {name!r}; there is: {there}")
     with _quiet():
-        study = optuna.load_study(study_name=name, storage=_storage(home, name, url, write=False))
+        try:
+            study = optuna.load_study(
+                study_name=name, storage=_storage(home, name, url, write=False)
+            )
+        except _failures(url) as error:
+            raise _unopened(name, error) from error
+    if "sweep" not in study.user_attrs:
+        raise LedgerError(f"{name}: its ledger holds no sweep; run its sweep file again")
     return Ledger(study, name)
 
 
@@ -417,10 +427,43 @@ def _drop_torn_line(journal: Path) -> None:
     """Cut a last line that a dying driver left without its end; nobody has read it."""
     if not journal.exists():
         return
-    content = journal.read_bytes()
-    if content and not content.endswith(b"\n"):
-        with journal.open("r+b") as stream:
-            stream.truncate(content.rfind(b"\n") + 1)
+    lock = _FileLock(journal)
+    lock.acquire()
+    try:
+        content = journal.read_bytes()
+        if content and not content.endswith(b"\n"):
+            with journal.open("r+b") as stream:
+                stream.truncate(content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
+
+
+def _failures(url: str | None) -> tuple[type[Exception], ...]:
+    """What Optuna raises where a storage cannot be reached or read."""
+    known = (OSError, ImportError, ValueError, KeyError)
+    if url is None:
+        return known
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return (*known, SQLAlchemyError)
+
+
+def _unopened(name: str, error: Exception) -> LedgerError:
+    reason = (str(error.args[0] if error.args else error).splitlines() or [""])[0]
+    return LedgerError(f"{name}: the ledger cannot be opened ({reason})")
+
+
+def _refuse_other_place(home: Home, name: str, url: str | None) -> None:
+    """A ledger stays where it is: trials of one sweep in two ledgers would never be compared."""
+    if url is None and home.ledger_url(name).exists():
+        raise LedgerError(
+            f"{name}: its ledger is a database outside this home; give places.ledger as before"
+        )
+    if url is not None and home.ledger_journal(name).exists():
+        raise LedgerError(
+            f"{name}: its ledger is in this home; leave places.ledger out, "
+            "or give this sweep another name"
+        )
 
 
 def _refuse_other(ledger: Ledger, resolved: dict[str, Any]) -> None:

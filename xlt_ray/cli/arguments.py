@@ -34,7 +34,7 @@ def find_sweep(sweep: str, overrides: list[str] | None, home: Home) -> SweepSpec
     from xlt_ray.ledger import load_ledger, sweep_of_ledger
     from xlt_ray.spec.sweep import load_sweep
 
-    if not Path(sweep).exists() and sweep in home.sweeps():
+    if not Path(sweep).is_file() and sweep in home.sweeps():
         return sweep_of_ledger(load_ledger(home, sweep), overrides or ())
     return load_sweep(sweep, overrides or ())
 

@@ -20,7 +20,7 @@ def check(
 
     [dim]xlt check sweeps/quickstart.yaml target.epochs=3[/]
     """
-    from xlt_ray.errors import ClusterError, SpecErrors
+    from xlt_ray.errors import ClusterError, SpecErrors, XltError
     from xlt_ray.sweep.runner import checked_facts, refuse_too_large
 
     problems: list[dict[str, Any]] = []
@@ -29,7 +29,7 @@ def check(
         found = find_sweep(sweep, overrides, Home.from_environment())
         checked_facts(found)
         refuse_too_large(found.settings.resources)
-    except (SpecErrors, ClusterError) as errors:
+    except XltError as errors:
         if not as_json:
             raise
         each = errors.problems if isinstance(errors, SpecErrors) else (errors,)
@@ -39,7 +39,7 @@ def check(
                 {
                     "file": fields.get("file", ""),
                     "line": fields.get("line"),
-                    "key": fields.get("key", "resources"),
+                    "key": "resources" if isinstance(one, ClusterError) else fields.get("key", ""),
                     "problem": fields.get("problem", str(one)),
                     "remedy": fields.get("remedy", ""),
                 }

@@ -45,14 +45,15 @@ def resume(
     [dim]xlt resume quickstart --failed[/]
     [dim]xlt resume quickstart --more 16[/]
     """
-    from xlt_ray.ledger import load_ledger
+    from xlt_ray.ledger import load_ledger, open_ledger
 
     home = Home.from_environment()
     ledger = load_ledger(home, name)
     overrides = [f"search.trials={ledger.sweep['search']['trials'] + more}"] if more else []
     sweep = find_sweep(name, overrides, home)
     if failed:
-        retried = ledger.enqueue_failed()
+        # Opened for writing: what a dying driver left half written is cut off first.
+        retried = open_ledger(home, sweep).enqueue_failed()
         typer.echo(f"{len(retried)} failed trials queued again")
     _run(sweep, home)
 

@@ -93,6 +93,11 @@ def objective_is_measured(trial: TrialSpec, facts: Facts, sweep: SweepSpec) -> I
             nearest(objective.metric, task.metrics),
         )
     dev = task.languages("dev")
+    source = trial.target.source_language
+    scored = {source} if trial.evaluate.dev == "source" else {source, *task.languages("test")}
+    if isinstance(trial.evaluate.languages, tuple):
+        scored &= {source, *trial.evaluate.languages}
+    scored &= set(dev)
     if isinstance(objective.languages, tuple):
         for language in objective.languages:
             if language not in dev:
@@ -101,11 +106,17 @@ def objective_is_measured(trial: TrialSpec, facts: Facts, sweep: SweepSpec) -> I
                     f"{task.name} has no dev set in {language!r}",
                     f"dev sets: {_listed(dev)}",
                 )
-    elif objective.languages == "target" and not set(dev) - {trial.target.source_language}:
+            elif language not in scored:
+                yield (
+                    "objective.languages",
+                    f"the dev set in {language!r} is not scored in this sweep",
+                    "name the language in evaluate.languages, and write evaluate.dev: all",
+                )
+    elif objective.languages == "target" and not scored - {source}:
         yield (
             "objective.languages",
-            f"{task.name} has no dev set in a target language",
-            "select on the source language",
+            f"no dev set of {task.name} in a target language is scored in this sweep",
+            "select on the source language, or write evaluate.dev: all",
         )
 
 

@@ -47,12 +47,21 @@ def complaints(
                 )
         else:
             message = one["msg"].removeprefix("Value error, ")
+            message = message[:1].lower() + message[1:]
+            if kind in ("model_type", "model_attributes_type", "dict_type"):
+                message = "is no block of keys"
+            said = found.get(key)
+            if said is not None and message in said.fields["problem"]:
+                continue
             complaint = document.error(
-                f"{_shown(one.get('input'))}: {message[:1].lower()}{message[1:]}",
+                # A union complains once for each of its members.
+                f"{_shown(one.get('input'))}: {message}"
+                if said is None
+                else f"{said.fields['problem']}, or {message}",
                 key=key,
                 remedy=_described(owner, steps[-1]) if steps else "",
             )
-        # A union reports once per member: the first complaint about a key is enough.
+            found[key] = complaint
         found.setdefault(key, complaint)
     return list(found.values())
 

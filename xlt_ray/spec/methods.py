@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 class Knobs(BaseModel):
     """Settings of one method or section: closed, frozen, documented in place."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 @dataclass(frozen=True)

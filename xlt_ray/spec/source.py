@@ -90,18 +90,20 @@ def parse_document(text: str, file: str, overrides: Iterable[str] = ()) -> Docum
 
 
 def _parse(text: str, file: str, places: dict[str, Place]) -> Any:
-    loader = yaml.SafeLoader(text)
     try:
-        node = loader.get_single_node()
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise SpecError(
             f"is not valid YAML ({error.problem})", file=file, line=mark.line + 1 if mark else None
         ) from None
     except yaml.YAMLError as error:
-        raise SpecError(f"is not valid YAML ({error})", file=file) from None
-    finally:
-        loader.dispose()
+        reason = " ".join(str(error).split())
+        raise SpecError(f"is not valid YAML ({reason})", file=file) from None
     return None if node is None else _build(node, "", file, places, ())
 
 

@@ -12,61 +12,34 @@ searching, probing, listing a grid, is a choice of ``pick``.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from xlt_ray.errors import SpecError
+from xlt_ray.errors import SpecError, SpecErrors
+from xlt_ray.spec.distributions import (
+    BOUND,
+    Bound,
+    Choice,
+    Distribution,
+    FloatRange,
+    IntRange,
+    Value,
+    distributions_in,
+    plain,
+    recognise,
+    refuse_distributions,
+    refuse_empty,
+)
 from xlt_ray.spec.source import Document
 
-Bound = int | str
-Value = None | bool | int | float | str
 Assignment = dict[str, Value]
 
-_BOUND = re.compile(r"^\s*([a-z_]+)\s*(?:([-+])\s*([0-9]+))?\s*$")
 _NOTHING = object()
-_MARKS = ("choice", "int", "float")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of ``options``, which may be blocks; a block is named by its JSON text."""
-
-    options: tuple[Any, ...]
-
-    def labels(self) -> tuple[Value, ...]:
-        return tuple(_label(option) for option in self.options)
-
-
-@dataclass(frozen=True)
-class IntRange:
-    """An integer from ``low`` to ``high``, both included."""
-
-    low: Bound
-    high: Bound
-    log: bool = False
-    step: int = 1
-
-    def values(self) -> tuple[int, ...]:
-        """Every value; the bounds must be numbers."""
-        assert isinstance(self.low, int)
-        assert isinstance(self.high, int)
-        return tuple(range(self.low, self.high + 1, self.step))
-
-
-@dataclass(frozen=True)
-class FloatRange:
-    """A real number from ``low`` to ``high``, both included."""
-
-    low: float
-    high: float
-    log: bool = False
-
-
-Distribution = Choice | IntRange | FloatRange
 
 
 @dataclass(frozen=True)
@@ -77,17 +50,22 @@ class Knob:
     distribution: Distribution
     conditional: bool = False
     """Whether the bounds came from the chosen model."""
+    is_one_of_several: bool = False
+    """Whether another option of a choice has another distribution under the same path."""
 
     @property
     def parameter(self) -> str:
         """Name for a sampler: ranges that follow the model are searched apart per range.
 
         Layer 3 of 4 is not layer 3 of 24, and Optuna's grouped TPE would keep the first
-        range that it saw under one name for all models.
+        range that it saw under one name for all models; it refuses two lists of options.
         """
-        if self.conditional and isinstance(self.distribution, IntRange):
-            return f"{self.path} in {self.distribution.low}..{self.distribution.high}"
-        return self.path
+        if not (self.conditional or self.is_one_of_several):
+            return self.path
+        found = self.distribution
+        if isinstance(found, Choice):
+            return f"{self.path} in {json.dumps(found.labels(), ensure_ascii=False)}"
+        return f"{self.path} in {found.low}..{found.high}{' log' if found.log else ''}"
 
 
 Pick = Callable[[Knob], Value]
@@ -101,22 +79,37 @@ class Space:
     document: Document
     tree: Mapping[str, Any]
 
+    @cached_property
+    def several(self) -> frozenset[str]:
+        """Paths that have different distributions in different options of a choice."""
+        first: dict[str, Distribution] = {}
+        return frozenset(
+            path
+            for path, node in distributions_in(self.tree)
+            if first.setdefault(path, node) != node
+        )
+
     def is_empty(self) -> bool:
-        return not any(True for _ in _distributions(self.tree))
+        return not any(True for _ in distributions_in(self.tree))
 
 
 def split_space(document: Document, keys: tuple[str, ...], *, fixed: tuple[str, ...] = ()) -> Space:
     """Take ``keys`` of a document, distributions recognised and checked.
 
     Raises:
-        SpecError: a malformed distribution, or one outside ``keys`` or below ``fixed``.
+        SpecErrors: all malformed distributions, and those outside ``keys`` or below ``fixed``.
     """
+    faults: list[SpecError] = []
     for key, node in document.tree.items():
         if key not in keys or key in fixed:
-            _refuse_distributions(node, key, document)
+            refuse_distributions(node, key, document, faults)
     tree = {
-        key: _recognise(document.tree[key], key, document) for key in keys if key in document.tree
+        key: recognise(document.tree[key], key, document, faults)
+        for key in keys
+        if key in document.tree
     }
+    if faults:
+        raise SpecErrors(faults)
     return Space(document, tree)
 
 
@@ -140,7 +133,7 @@ def draw(
             return [walk(value, f"{path}.{index}") for index, value in enumerate(node)]
         if not isinstance(node, Choice | IntRange | FloatRange):
             return node
-        knob = _with_bounds(path, node, bounds, space.document)
+        knob = _with_bounds(path, node, bounds, space)
         value = picked[path] = pick(knob)
         if isinstance(node, Choice):
             return walk(node.options[node.labels().index(value)], path)
@@ -185,13 +178,16 @@ def probes(
     """Concrete trees that cover every extreme value and every pair of them.
 
     A fault in one value, or in two that do not go together, shows in one of these; at most
-    ``limit`` trees are given, single values first.
+    ``limit`` trees are given, single values first. The choice of a block, or of a model, that
+    another value needs is not counted beside that value.
     """
     seen: set[tuple[tuple[str, Value], ...]] = {()}
-    queue: list[tuple[tuple[str, Value], ...]] = [()]
+    count = itertools.count()
+    queue: list[tuple[int, int, int, tuple[tuple[str, Value], ...]]] = [(0, 0, next(count), ())]
+    follows_model: set[str] = set()
     given = 0
     while queue and given < limit:
-        fixed = queue.pop(0)
+        *_, fixed = heapq.heappop(queue)
         chosen = dict(fixed)
         met: list[Knob] = []
 
@@ -203,16 +199,28 @@ def probes(
         tree, assignment = draw(space, pick, model_bounds)
         yield tree, assignment
         given += 1
-        if len(fixed) == 2:
-            continue
+        follows_model.update(knob.path for knob in met if knob.conditional)
         for knob in met:
             if knob.path in chosen:
+                continue
+            num_free = _num_free((*chosen, knob.path), follows_model)
+            if num_free > 2:
                 continue
             for value in extremes(knob.distribution):
                 further = tuple(sorted((*fixed, (knob.path, value)), key=repr))
                 if further not in seen:
                     seen.add(further)
-                    queue.append(further)
+                    heapq.heappush(queue, (num_free, len(further), next(count), further))
+
+
+def _num_free(paths: tuple[str, ...], follows_model: set[str]) -> int:
+    """How many of the fixed knobs are not merely what another one of them needs."""
+    needs_model = not follows_model.isdisjoint(paths)
+    return sum(
+        not any(other.startswith(f"{path}.") for other in paths)
+        and not (needs_model and path.partition(".")[0] == "model")
+        for path in paths
+    )
 
 
 def grid(space: Space, model_bounds: ModelBounds | None = None) -> Iterator[Assignment]:
@@ -221,14 +229,22 @@ def grid(space: Space, model_bounds: ModelBounds | None = None) -> Iterator[Assi
     Raises:
         SpecError: the space has a real range.
     """
-    for path, node in _distributions(space.tree):
-        if isinstance(node, FloatRange):
-            raise space.document.error(
-                "a grid cannot list a range of real numbers",
-                key=path,
-                remedy="write {choice: [...]} or use sampler: tpe",
-            )
+    for fault in not_listable(space):
+        raise fault
     yield from _product(space, model_bounds)
+
+
+def not_listable(space: Space) -> list[SpecError]:
+    """Complaints about the real ranges of a space, which no grid can list."""
+    return [
+        space.document.error(
+            "a grid cannot list a range of real numbers",
+            key=path,
+            remedy="write {choice: [...]} or use sampler: tpe",
+        )
+        for path, node in distributions_in(space.tree)
+        if isinstance(node, FloatRange)
+    ]
 
 
 def _product(space: Space, model_bounds: ModelBounds | None) -> Iterator[Assignment]:
@@ -257,128 +273,27 @@ def _product(space: Space, model_bounds: ModelBounds | None) -> Iterator[Assignm
     yield from below({})
 
 
-def _label(option: Any) -> Value:
-    if option is None or isinstance(option, bool | int | float | str):
-        return option
-    return json.dumps(_plain(option), sort_keys=True, ensure_ascii=False)
-
-
-def _plain(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        return {key: _plain(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_plain(value) for value in node]
-    if isinstance(node, Choice):
-        return {"choice": [_plain(option) for option in node.options]}
-    if isinstance(node, IntRange):
-        return {"int": [node.low, node.high], "log": node.log, "step": node.step}
-    if isinstance(node, FloatRange):
-        return {"float": [node.low, node.high], "log": node.log}
-    return node
-
-
 def plain_tree(space: Space) -> dict[str, Any]:
     """The space as plain JSON, to be kept beside the ledger and compared."""
-    plain: dict[str, Any] = _plain(space.tree)
-    return plain
+    written: dict[str, Any] = plain(space.tree)
+    return written
 
 
-def _recognise(node: Any, path: str, document: Document) -> Any:
-    if isinstance(node, dict):
-        marks = [mark for mark in _MARKS if mark in node]
-        if marks:
-            return _distribution(node, marks, path, document)
-        return {key: _recognise(value, f"{path}.{key}", document) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_recognise(value, f"{path}.{index}", document) for index, value in enumerate(node)]
-    return node
-
-
-def _distribution(
-    node: dict[str, Any], marks: list[str], path: str, document: Document
-) -> Distribution:
-    mark = marks[0]
-    allowed = {"choice": set(), "int": {"log", "step"}, "float": {"log"}}[mark]
-    strange = sorted(set(node) - {mark} - allowed)
-    if strange:
-        raise document.error(
-            f"{strange[0]!r} does not go with {mark!r}",
-            key=f"{path}.{strange[0]}",
-            remedy=f"{mark!r} takes " + (", ".join(sorted(allowed)) or "nothing else"),
-        )
-    content = node[mark]
-    here = f"{path}.{mark}"
-    if mark == "choice":
-        if not isinstance(content, list) or not content:
-            raise document.error("needs a list of options", key=here, remedy="[a, b, ...]")
-        options = tuple(
-            _recognise(option, f"{here}.{index}", document) for index, option in enumerate(content)
-        )
-        choice = Choice(options)
-        labels = choice.labels()
-        for one, other in itertools.combinations(labels, 2):
-            if one == other and type(one) is type(other):
-                raise document.error(f"the option {one!r} stands twice", key=here)
-        return choice
-    if not isinstance(content, list) or len(content) != 2:
-        raise document.error("needs two bounds", key=here, remedy="[low, high]")
-    log = node.get("log", False)
-    step = node.get("step", 1)
-    if not isinstance(log, bool):
-        raise document.error(f"{log!r} is not true or false", key=f"{path}.log")
-    if not isinstance(step, int) or isinstance(step, bool) or step < 1:
-        raise document.error(f"{step!r} is not a positive whole number", key=f"{path}.step")
-    if log and step != 1:
-        raise document.error("log and step exclude each other", key=f"{path}.step")
-    if mark == "float":
-        low, high = (_real(bound, here, document) for bound in content)
-        _refuse_empty(low, high, log, here, document)
-        return FloatRange(low, high, log)
-    bounds = tuple(_int_bound(bound, here, document) for bound in content)
-    if all(isinstance(bound, int) for bound in bounds):
-        _refuse_empty(float(bounds[0]), float(bounds[1]), log, here, document)
-    return IntRange(bounds[0], bounds[1], log, step)
-
-
-def _real(bound: Any, path: str, document: Document) -> float:
-    if isinstance(bound, bool) or not isinstance(bound, int | float):
-        raise document.error(f"the bound {bound!r} is not a number", key=path)
-    return float(bound)
-
-
-def _int_bound(bound: Any, path: str, document: Document) -> Bound:
-    if isinstance(bound, int) and not isinstance(bound, bool):
-        return bound
-    if isinstance(bound, str) and _BOUND.match(bound):
-        return bound
-    raise document.error(
-        f"the bound {bound!r} is neither a whole number nor a fact of the model",
-        key=path,
-        remedy="for example num_layers - 1",
-    )
-
-
-def _refuse_empty(low: float, high: float, log: bool, path: str, document: Document) -> None:
-    if not low <= high:
-        raise document.error(f"the range from {low:g} to {high:g} is empty", key=path)
-    if log and low <= 0:
-        raise document.error("a logarithmic range must begin above 0", key=path)
-
-
-def _with_bounds(
-    path: str, node: Distribution, bounds: Mapping[str, int], document: Document
-) -> Knob:
-    if not isinstance(node, IntRange) or (isinstance(node.low, int) and isinstance(node.high, int)):
-        return Knob(path, node)
-    low, high = (_number(bound, bounds, path, document) for bound in (node.low, node.high))
-    _refuse_empty(low, high, node.log, path, document)
-    return Knob(path, replace(node, low=low, high=high), conditional=True)
+def _with_bounds(path: str, node: Distribution, bounds: Mapping[str, int], space: Space) -> Knob:
+    several = path in space.several
+    if not isinstance(node, IntRange):
+        return Knob(path, node, is_one_of_several=several)
+    low, high = (_number(bound, bounds, path, space.document) for bound in (node.low, node.high))
+    refuse_empty(low, high, node.log, path, space.document)
+    # The highest value that steps from the lowest one reach.
+    reached = replace(node, low=low, high=high - (high - low) % node.step)
+    return Knob(path, reached, isinstance(node.low, str) or isinstance(node.high, str), several)
 
 
 def _number(bound: Bound, bounds: Mapping[str, int], path: str, document: Document) -> int:
     if isinstance(bound, int):
         return bound
-    match = _BOUND.match(bound)
+    match = BOUND.match(bound)
     assert match is not None
     name, sign, offset = match.groups()
     if name not in bounds:
@@ -390,36 +305,9 @@ def _number(bound: Bound, bounds: Mapping[str, int], path: str, document: Docume
     return bounds[name] + (int(offset) if offset else 0) * (-1 if sign == "-" else 1)
 
 
-def _distributions(node: Any, path: str = "") -> Iterator[tuple[str, Distribution]]:
-    if isinstance(node, Choice | IntRange | FloatRange):
-        yield path, node
-        if isinstance(node, Choice):
-            for option in node.options:
-                yield from _distributions(option, path)
-    elif isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _distributions(value, f"{path}.{key}" if path else key)
-    elif isinstance(node, list):
-        for index, value in enumerate(node):
-            yield from _distributions(value, f"{path}.{index}")
-
-
-def _refuse_distributions(node: Any, path: str, document: Document) -> None:
-    if isinstance(node, dict):
-        if any(mark in node for mark in _MARKS):
-            raise document.error(
-                "cannot be searched over",
-                key=path,
-                remedy="give one value; model, align, intermediate, target and evaluate "
-                "can be searched",
-            )
-        for key, value in node.items():
-            _refuse_distributions(value, f"{path}.{key}", document)
-
-
 def known_values(space: Space, assignment: Mapping[str, Any]) -> SpecError | None:
     """The first fault of a point that a user asks to try first, or None."""
-    paths = {path for path, _ in _distributions(space.tree)}
+    paths = {path for path, _ in distributions_in(space.tree)}
     for path in assignment:
         if path not in paths:
             return space.document.error(

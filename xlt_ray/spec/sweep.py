@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from xlt_ray.errors import SpecError, SpecErrors
 from xlt_ray.spec.complaints import complaints
@@ -24,6 +24,7 @@ from xlt_ray.spec.space import (
     Space,
     draw,
     known_values,
+    not_listable,
     plain_tree,
     probes,
     split_space,
@@ -95,8 +96,17 @@ class Resources(Knobs):
     zero_stage: Literal[0, 1, 2, 3] = 0
     """DeepSpeed ZeRO stage (arXiv 1910.02054)."""
     precision: Precision = "fp32"
+    """Of the training arithmetic; bf16 needs zero_stage 1 or more."""
     micro_batch: int | None = Field(default=None, ge=1)
     """Sequences per worker and pass; the rest of a batch is accumulated."""
+
+    @field_validator("precision")
+    @classmethod
+    def _bf16_has_masters(cls, precision: Precision, info: ValidationInfo) -> Precision:
+        # DeepSpeed keeps float32 master weights in its ZeRO optimizers only.
+        if precision == "bf16" and info.data.get("zero_stage") == 0:
+            raise ValueError("bf16 needs zero_stage 1, 2 or 3, which keep fp32 master weights")
+        return precision
 
 
 class Budget(Knobs):
@@ -199,14 +209,19 @@ def sweep_of(document: Document) -> SweepSpec:
     problems: list[SpecError] = []
     fixed = {key: value for key, value in tree.items() if key not in ("data", *SEARCHABLE)}
     settings: Settings | None = None
+    space: Space | None = None
     try:
         space = split_space(document, ("data", *SEARCHABLE), fixed=("data",))
-    except SpecError as error:
-        raise SpecErrors([error]) from None
+    except SpecErrors as errors:
+        problems += errors.problems
     try:
         settings = Settings.model_validate(fixed)
     except ValidationError as error:
-        problems += complaints(error, Settings, document, also=("data", *SEARCHABLE))
+        found = complaints(error, Settings, document, also=("data", *SEARCHABLE))
+        known = {one.fields["key"] for one in problems}
+        problems += [one for one in found if one.fields["key"] not in known]
+    if space is None:
+        raise SpecErrors(problems)
     if settings is None:
         settings = Settings(name="unnamed", search=Search(trials=1))
     sweep = SweepSpec(settings, space)
@@ -214,9 +229,11 @@ def sweep_of(document: Document) -> SweepSpec:
         fault = known_values(space, point)
         if fault is not None:
             problems.append(fault)
+    if settings.search.sampler == "grid":
+        problems += not_listable(space)
     problems += form_problems(sweep)
     if problems:
-        raise SpecErrors(dict.fromkeys(problems))
+        raise SpecErrors(problems)
     return sweep
 
 

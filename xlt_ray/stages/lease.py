@@ -97,11 +97,11 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._ended.wait(self._ttl / 4):
-            if not self._is_mine():
-                return
-            renewed = {**asdict(self._holder), "expires": time.time() + self._ttl}
             # A full or absent disk must not end the thread: the next beat tries again.
             with contextlib.suppress(OSError):
+                if not self._is_mine():
+                    return
+                renewed = {**asdict(self._holder), "expires": time.time() + self._ttl}
                 self._storage.write(self._path, json.dumps(renewed).encode())
 
 

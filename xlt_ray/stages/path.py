@@ -70,9 +70,7 @@ def hybrid_languages(hybrid: Hybrid, task: TaskFacts, facts: Facts, source: str)
     there = _translated(task, source)
     if not there and source in facts.lexicon:
         there = facts.lexicon[source].languages
-    if hybrid.languages == "all":
-        return there
-    return tuple(sorted(hybrid.languages))
+    return tuple(sorted(there if hybrid.languages == "all" else hybrid.languages))
 
 
 def _translated(task: TaskFacts, source: str) -> tuple[str, ...]:

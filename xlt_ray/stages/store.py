@@ -14,9 +14,11 @@ file against its size and digest; a result that does not match is set aside unde
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,7 +117,9 @@ class StageStore:
         try:
             return self.verify(stage.key)
         except DamagedStage:
-            self.set_aside(stage.key)
+            # Somebody else may have met the damage at the same moment.
+            with contextlib.suppress(FileNotFoundError):
+                self.set_aside(stage.key)
             return None
 
     def set_aside(self, key: str) -> str:
@@ -130,8 +134,14 @@ class StageStore:
         if local is not None:
             return local
         copy = self.scratch / "fetched" / key
-        if not (copy / RECORD).exists():
-            self.storage.fetch(f"stages/{key}", copy)
+        if not copy.exists():
+            # Whole or not at all: another process may fetch it, too, and any may be killed.
+            aside = copy.with_name(f"{key}.{uuid.uuid4().hex[:8]}")
+            self.storage.fetch(f"stages/{key}", aside)
+            try:
+                aside.rename(copy)
+            except OSError:
+                shutil.rmtree(aside)
         return copy
 
     def commit(self, stage: Stage, folder: Path, record: StageRecord, lease: Lease) -> StageRecord:

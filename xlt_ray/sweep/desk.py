@@ -188,13 +188,18 @@ class Desk:
 
     def finish(self, number: int, report: Report | None) -> None:
         """A trial has ended: complete, failed, stopped early, or (None) lost for good."""
-        self._running.pop(number, None)
+        planned = self._running.pop(number)
         scores: Sequence[Score] = ()
         if number in self.stopped_early:
             self.ledger.tell_pruned(number)
         elif report is not None and report.kind == "complete":
             scores = report.scores
-            self.ledger.tell_complete(number, self._objective(scores))
+            source = planned.order.trial.target.source_language
+            try:
+                self.ledger.tell_complete(number, self._objective(scores, source))
+            except TrialFailure as failure:
+                self._bugs.append(failure.message)
+                self.ledger.tell_failed(number, failure.fields["cause"], failure.message)
         elif report is not None and report.kind == "failed":
             if report.cause == "bug":
                 self._bugs.append(report.message)
@@ -245,7 +250,7 @@ class Desk:
         if view.mlflow_run_id is not None:
             self.tracker.log(view.mlflow_run_id, examples, dict(metrics))
 
-    def _objective(self, scores: Sequence[Score]) -> float:
+    def _objective(self, scores: Sequence[Score], source: str) -> float:
         """Mean of the objective metric over its languages, in the dev split.
 
         Raises:
@@ -257,7 +262,6 @@ class Desk:
             for one in scores
             if one.split == objective.split and one.metric == objective.metric
         }
-        source = self.sweep.space.tree["target"].get("source_language", "en")
         if objective.languages == "source":
             chosen = [source]
         elif objective.languages == "target":

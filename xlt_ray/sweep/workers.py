@@ -32,6 +32,7 @@ class Worker:
     def begin(self, order: Order, rank: int, address: str) -> None:
         """Get ready to run an order; :meth:`advance` does the work."""
         import torch
+        import transformers
 
         from xlt_ray.data.source import open_source
         from xlt_ray.training.load import Materials
@@ -39,6 +40,7 @@ class Worker:
         from xlt_ray.training.team import join_team
 
         self.end()
+        transformers.utils.logging.disable_progress_bar()
         resources = order.resources
         torch.set_num_threads(resources["cpus_per_worker"])
         device: Literal["cpu", "cuda"] = "cuda" if resources["gpus_per_worker"] else "cpu"

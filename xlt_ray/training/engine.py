@@ -28,7 +28,6 @@ class Engine:
         import deepspeed
 
         self.zero_stage = runtime.zero_stage
-        self.is_bf16 = settings["precision"] == "bf16"
         self.micro_batch, self.accumulation = runtime.accumulation(settings["batch_size"])
         _use_accelerator(runtime.device)
         with _quiet():
@@ -70,29 +69,28 @@ class Engine:
 
     @contextmanager
     def whole_weights(self) -> Iterator[nn.Module]:
-        """The network with complete float32 weights, for saving by the leader."""
-        import deepspeed
+        """The network with complete float32 weights, for saving by the leader.
+
+        With ZeRO the truth is in the optimizer's float32 masters; the network's own weights
+        are rounded (bf16) or one worker's part of them (stage 3).
+        """
         from deepspeed.utils import safe_get_full_fp32_param
 
         module = self._engine.module
+        if self.zero_stage == 0:
+            yield module
+            return
         parameters = list(module.parameters())
-        partitioned = parameters if self.zero_stage == 3 else []
-        masters = (
-            [safe_get_full_fp32_param(one) for one in parameters] if self.is_bf16 else parameters
-        )
-        with deepspeed.zero.GatheredParameters(partitioned, enabled=bool(partitioned)):
-            if not self.is_bf16:
-                yield module
-                return
-            kept = [one.data for one in parameters]
-            for parameter, master in zip(parameters, masters, strict=True):
-                if master is not None:
-                    parameter.data = master.view(parameter.shape)
-            try:
-                yield module
-            finally:
-                for parameter, data in zip(parameters, kept, strict=True):
-                    parameter.data = data
+        masters = [safe_get_full_fp32_param(one) for one in parameters]
+        kept = [one.data for one in parameters]
+        for parameter, master in zip(parameters, masters, strict=True):
+            assert master is not None, "every parameter is trained"
+            parameter.data = master
+        try:
+            yield module
+        finally:
+            for parameter, data in zip(parameters, kept, strict=True):
+                parameter.data = data
 
     def close(self) -> None:
         """Give the memory back; the network must not be used any more."""

@@ -43,8 +43,9 @@ def load_parent(stage: Stage, materials: Materials, store: StageStore) -> tuple[
         return load_saved(
             store.folder(parent.key), trust_remote_code=materials.model.trust_remote_code
         )
-    tokenizer = load_tokenizer(materials.model, materials.source.vocabulary())
-    return load_encoder(materials.model, tokenizer, parent.seed), tokenizer
+    vocabulary, revision = materials.source.vocabulary(), parent.settings["weights"]
+    tokenizer = load_tokenizer(materials.model, vocabulary, revision=revision)
+    return load_encoder(materials.model, tokenizer, parent.seed, revision=revision), tokenizer
 
 
 def load_network(target: Stage, materials: Materials, store: StageStore) -> tuple[Network, Any]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlt_ray.data.collate import collate, tag_places
@@ -27,6 +27,7 @@ def sentence(length, begin=10):
     return Sentence(np.arange(begin, begin + length, dtype=np.int32), np.arange(1, length + 1))
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(8, 40))
 def test_a_pair_loses_from_its_longer_sentence_and_never_exceeds_the_limit(first, second, limit):
     batch, [(one, other)] = collate([(sentence(first), sentence(second, 100))], TEMPLATE, limit)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlt_ray.data.subset import first_of, order
 from xlt_ray.errors import DataError
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.data())
 def test_sizes_are_nested_and_all_is_everything(num_examples, data):
     large = data.draw(st.integers(1, num_examples))

@@ -62,10 +62,7 @@ class ToySource:
 
     def parallel(self, language: str) -> Mapping[str, str]:
         """Languages with fewer resources have fewer of the sentences, scattered over all."""
-        return {
-            f"s{number}": text_of(spoken)
-            for number, spoken in _parallel(self.seed, language).items()
-        }
+        return _parallel_text(self.seed, language)
 
     def parallel_digest(self, language: str) -> str:
         return digest_of(
@@ -156,6 +153,11 @@ def _parallel(seed: int, language: str) -> dict[int, list[Spoken]]:
         for number, draft in enumerate(islice(drafts("parallel", "train", seed), total))
         if number in kept
     }
+
+
+@cache
+def _parallel_text(seed: int, language: str) -> dict[str, str]:
+    return {f"s{number}": text_of(spoken) for number, spoken in _parallel(seed, language).items()}
 
 
 @cache

@@ -1,0 +1,125 @@
+"""A tiny trial on toy data, made in this process, and the fingerprint of what it leaves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.space import draw, extremes
+from xlt_ray.spec.sweep import sweep_of
+from xlt_ray.spec.trial import TrialSpec
+from xlt_ray.stages.path import path_of
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep.facts import facts_of
+from xlt_ray.training.events import Event
+from xlt_ray.training.load import Materials
+from xlt_ray.training.make import walk
+from xlt_ray.training.runtime import Runtime
+from xlt_ray.training.team import Team, free_address, join_team
+
+TINY = """
+name: tiny
+data: {source: toy}
+model: toy:2x32
+intermediate:
+  task: toy-nli
+  size: 48
+  batch_size: 16
+  max_length: 32
+  learning_rate: 1e-3
+target:
+  task: toy-paraphrase
+  source_language: qaa
+  size: 64
+  epochs: 2
+  batch_size: 16
+  max_length: 32
+  learning_rate: 1e-3
+  fusion: {method: dlfa, layer: 1}
+  hybrid: {ratio: 0.5}
+evaluate: {languages: [qab], examples: 20}
+search: {trials: 1}
+"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Makes trials in one store after another, with one set of facts."""
+
+    facts: Facts
+    cache: Path
+    team: Team
+    open_data: Callable[[TrialSpec], Any]
+
+    def trial(self, *overrides: str) -> TrialSpec:
+        sweep = sweep_of(parse_document(TINY, "tiny.yaml", overrides))
+        tree, _ = draw(
+            sweep.space,
+            lambda knob: extremes(knob.distribution)[0],
+            lambda model: self.facts.models[model].bounds(),
+        )
+        return sweep.trial(tree)
+
+    def path(self, *overrides: str, seed: int = 0) -> tuple[Stage, ...]:
+        return path_of(self.trial(*overrides), self.facts, seed=seed, shared_seed=0)
+
+    def walk(self, root: Path, *overrides: str, seed: int = 0, **runtime: Any) -> Iterator[Event]:
+        trial = self.trial(*overrides)
+        path = path_of(trial, self.facts, seed=seed, shared_seed=0)
+        made = replace(Runtime(cache=self.cache, evaluations=2), **runtime)
+        materials = Materials(trial.model, self.open_data(trial))
+        return walk(path, materials, StageStore(root), made, self.team)
+
+    def make(self, root: Path, *overrides: str, seed: int = 0, **runtime: Any) -> list[Event]:
+        return list(self.walk(root, *overrides, seed=seed, **runtime))
+
+    def bits(self, root: Path, *overrides: str, seed: int = 0) -> str:
+        """Digest of the target stage's weights."""
+        target = self.path(*overrides, seed=seed)[-2]
+        folder = StageStore(root).folder(target.key)
+        state = hashlib.sha256()
+        for file in sorted(folder.glob("*.safetensors")):
+            state.update(file.read_bytes())
+        return state.hexdigest()
+
+
+@pytest.fixture(scope="session")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    import torch
+    import transformers
+
+    from xlt_ray.data.source import open_source
+
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    opened: dict[Any, Any] = {}
+
+    def open_data(trial: TrialSpec) -> Any:
+        return opened.setdefault(trial.data, open_source(trial.data))
+
+    sweep = sweep_of(
+        parse_document(
+            TINY,
+            "tiny.yaml",
+            ["target.task={choice: [toy-paraphrase, toy-tagging]}",
+             "align={choice: [null, {objective: code_switch_mlm, max_length: 32}]}"],
+        )
+    )  # fmt: skip
+    team = join_team(0, 1, free_address(), "cpu")
+    return Bench(facts_of(sweep), tmp_path_factory.mktemp("cache"), team, open_data)
+
+
+@pytest.fixture(scope="session")
+def alone(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which the tiny trial was made, alone, under the plain runtime."""
+    root = tmp_path_factory.mktemp("alone")
+    bench.make(root)
+    return root

@@ -1,0 +1,203 @@
+"""Alone, shared, interrupted: the same trial ends in the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.conftest import Bench
+from xlt_ray.errors import TrialFailure
+from xlt_ray.stages.store import StageStore
+from xlt_ray.training.events import Committed, Evaluated
+
+
+def test_same_trial_made_twice_gives_the_same_bits(
+    bench: Bench, tmp_path: Path, alone: Path
+) -> None:
+    bench.make(tmp_path)
+    assert bench.bits(tmp_path) == bench.bits(alone)
+
+
+def test_trial_through_shared_stages_equals_the_trial_alone(
+    bench: Bench, tmp_path: Path, alone: Path
+) -> None:
+    # Another trial has made the intermediate stage before.
+    bench.make(tmp_path / "shared", "target.learning_rate=5e-4")
+    events = bench.make(tmp_path / "shared")
+    reused = {one.stage.kind: one.reused for one in events if isinstance(one, Committed)}
+    assert reused == {"intermediate": True, "target": False, "evaluate": False}
+    assert bench.bits(tmp_path / "shared") == bench.bits(alone)
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_interrupted_training_goes_on_to_the_same_bits(
+    bench: Bench, tmp_path: Path, zero_stage: int
+) -> None:
+    bench.make(tmp_path / "whole", zero_stage=zero_stage)
+    broken = bench.walk(tmp_path / "broken", zero_stage=zero_stage)
+    for event in broken:
+        if isinstance(event, Evaluated) and event.stage.kind == "target":
+            break
+    broken.close()  # type: ignore[attr-defined]
+    key = bench.path()[-2].key
+    store = StageStore(tmp_path / "broken")
+    progress = store.find_progress(key)
+    assert progress is not None
+    assert progress.step == 4, "half of 8 steps"
+    assert store.state(key) == "partial"
+    resumed = bench.make(tmp_path / "broken", zero_stage=zero_stage)
+    scored = [
+        (one.step, one.is_replay)
+        for one in resumed
+        if isinstance(one, Evaluated) and one.stage.kind == "target"
+    ]
+    assert scored == [(4, True), (8, False)]
+    assert bench.bits(tmp_path / "broken") == bench.bits(tmp_path / "whole")
+    assert store.find_progress(key) is None, "progress is dropped with the commit"
+
+
+def test_damaged_progress_is_set_aside_and_training_begins_anew(
+    bench: Bench, tmp_path: Path, alone: Path
+) -> None:
+    broken = bench.walk(tmp_path / "broken")
+    next(one for one in broken if isinstance(one, Evaluated) and one.stage.kind == "target")
+    broken.close()  # type: ignore[attr-defined]
+    key = bench.path()[-2].key
+    file = max((tmp_path / "broken" / "progress" / key).rglob("*.pt"))
+    file.write_bytes(file.read_bytes()[:-10])
+    resumed = bench.make(tmp_path / "broken")
+    assert not any(one.is_replay for one in resumed
+                   if isinstance(one, Evaluated) and one.stage.kind == "target")  # fmt: skip
+    assert list((tmp_path / "broken" / "damaged").iterdir())
+    assert bench.bits(tmp_path / "broken") == bench.bits(alone)
+
+
+def test_damaged_stage_is_set_aside_and_made_again(bench: Bench, tmp_path: Path) -> None:
+    bench.make(tmp_path)
+    before = bench.bits(tmp_path)
+    path = bench.path()
+    store = StageStore(tmp_path)
+    for stage in path[-2:]:
+        weights = tmp_path / "stages" / stage.key
+        file = next(iter(sorted(weights.glob("*.safetensors"))), weights / "record.json")
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        file.write_bytes(content)
+    events = bench.make(tmp_path)
+    remade = {one.stage.kind for one in events if isinstance(one, Committed) and not one.reused}
+    assert remade == {"target", "evaluate"}
+    assert bench.bits(tmp_path) == before
+    assert len(list((tmp_path / "damaged").iterdir())) == 2
+    assert store.verify(path[-2].key) is not None
+
+
+def test_finished_path_is_reused_whole_with_its_scores(bench: Bench, tmp_path: Path) -> None:
+    first = bench.make(tmp_path)
+    again = bench.make(tmp_path)
+    assert all(one.reused for one in again if isinstance(one, Committed))
+    assert all(one.is_replay for one in again if isinstance(one, Evaluated))
+    scores = [one.record.scores for one in (first[-1], again[-1]) if isinstance(one, Committed)]
+    assert scores[0] == scores[1]
+    assert {(one.language, one.split) for one in scores[0]} == {
+        ("qaa", "dev"),
+        ("qaa", "test"),
+        ("qab", "test"),
+    }
+
+
+NUMERIC = [
+    {"zero_stage": 1},
+    {"zero_stage": 2},
+    {"zero_stage": 3},
+    {"micro_batch": 4},
+    {"micro_batch": 4, "zero_stage": 2},
+    {"threads": 2},
+]
+
+
+@pytest.mark.parametrize("change", NUMERIC, ids=str)
+def test_numeric_runtime_moves_weights_by_rounding_alone(
+    bench: Bench, tmp_path: Path, alone: Path, change: dict[str, int]
+) -> None:
+    bench.make(tmp_path, **change)
+    key = bench.path()[-2].key
+    one, other = (
+        load_file(root / "stages" / key / "model.safetensors") for root in (alone, tmp_path)
+    )
+    for name, weights in one.items():
+        torch.testing.assert_close(weights, other[name], rtol=0, atol=1e-4)
+    record = StageStore(tmp_path).record(key)
+    assert record is not None
+    assert {name: record.runtime[name] for name in change} == change
+
+
+@pytest.mark.parametrize(
+    "change", [{"progress_every": 1e-6}, {"evaluation_batch": 3}, {"evaluations": 5}], ids=str
+)
+def test_neutral_runtime_leaves_every_bit(
+    bench: Bench, tmp_path: Path, alone: Path, change: dict[str, float]
+) -> None:
+    bench.make(tmp_path, **change)
+    assert bench.bits(tmp_path) == bench.bits(alone)
+
+
+KNOBS = [
+    "target.learning_rate=9e-4",
+    "target.batch_size=8",
+    "target.max_length=10",
+    "target.weight_decay=0.5",
+    "target.warmup=0.5",
+    "target.clip=0.01",
+    "target.size=60",
+    "target.epochs=3",
+    "target.fusion.layer=0",
+    "target.fusion={method: none}",
+    "target.fusion={method: mix}",
+    "target.hybrid.ratio=0.25",
+    "target.hybrid={ratio: 0.5, languages: [qab]}",
+    "intermediate=null",
+    "intermediate.learning_rate=9e-4",
+    "align={objective: code_switch_mlm, steps: 2, max_length: 32, learning_rate: 1e-3}",
+    "align={objective: tlm, steps: 2, max_length: 64, learning_rate: 1e-3}",
+]
+
+
+@pytest.mark.parametrize("override", KNOBS)
+def test_every_knob_changes_key_and_weights(
+    bench: Bench, tmp_path: Path, alone: Path, override: str
+) -> None:
+    bench.make(tmp_path, override)
+    assert bench.path()[-2].key != bench.path(override)[-2].key
+    assert bench.bits(tmp_path, override) != bench.bits(alone)
+
+
+def test_seed_of_a_repeat_changes_target_and_keeps_shared_intermediate(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.make(tmp_path, seed=0)
+    events = bench.make(tmp_path, seed=1)
+    reused = {one.stage.kind: one.reused for one in events if isinstance(one, Committed)}
+    assert reused == {"intermediate": True, "target": False, "evaluate": False}
+    assert bench.bits(tmp_path, seed=0) != bench.bits(tmp_path, seed=1)
+
+
+def test_loss_that_is_not_a_number_ends_the_trial_with_its_cause(
+    bench: Bench, tmp_path: Path
+) -> None:
+    with pytest.raises(TrialFailure) as failure:
+        bench.make(tmp_path, "target.learning_rate=1e30", "target.clip=0", "target.warmup=0")
+    assert failure.value.fields["cause"] == "nan"
+    store = StageStore(tmp_path)
+    assert store.record(bench.path()[1].key) is not None, "the intermediate stage is kept"
+
+
+def test_finished_encoder_is_a_hugging_face_folder(bench: Bench, alone: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = StageStore(alone).folder(bench.path()[-2].key)
+    encoder = AutoModel.from_pretrained(folder)
+    assert encoder.config.num_hidden_layers == 2
+    assert len(AutoTokenizer.from_pretrained(folder)) == encoder.config.vocab_size

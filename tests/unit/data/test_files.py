@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import pytest
+
+from xlt_ray.data.files import FilesSource
+from xlt_ray.data.source import open_source
+from xlt_ray.data.task import task_named
+from xlt_ray.errors import DataError
+from xlt_ray.spec.trial import FilesData
+
+POS, NER, PAWS = task_named("pos"), task_named("ner-uner"), task_named("pawsx")
+
+
+def token(number, form, tag):
+    return "\t".join([number, form, "_", tag, *["_"] * 6])
+
+
+@pytest.fixture
+def write(tmp_path):
+    def one(name, text, *, encoding="utf-8"):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(text.encode(encoding))
+        return FilesSource(tmp_path)
+
+    return one
+
+
+CONLLU = "\n".join(
+    [
+        "# sent_id = s1",
+        "# text = Du vin !",
+        token("1-2", "Du", "_"),
+        token("1", "de", "ADP"),
+        token("2", "le", "DET"),
+        token("2.1", "bon", "ADJ"),
+        token("3", "vin rouge", "NOUN"),
+        "",
+        "",
+        "# sent_id = s1",
+        token("1", "Oui", "INTJ"),
+        "",
+        "# a block of comments alone",
+        "",
+        token("1", "fin", "NOUN"),
+    ]
+)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_conllu_ranges_empty_nodes_and_loose_lines_are_understood(write, end):
+    text = "\ufeff" + CONLLU.replace("\n", end)
+    source = write("pos/fr.test.conllu", text)
+    first, second, third = source.read(POS, "fr", "test")
+    assert (first.words, first.tags) == (("de", "le", "vin rouge"), ("ADP", "DET", "NOUN"))
+    assert (first.id, second.id) == ("s1", "s1#2")
+    assert (third.words, third.tags) == (("fin",), ("NOUN",))
+    assert source.splits(POS)["fr", "test"].num_examples == 3
+
+
+def test_conll_blocks_are_sentences(write):
+    source = write("ner-uner/de.test.conll", "\n\nA B\tB-PER\nC\tO\n\n\n\nD\tO\n")
+    one, two = source.read(NER, "de", "test")
+    assert (one.words, one.tags, two.words) == (("A B", "C"), ("B-PER", "O"), ("D",))
+    assert source.splits(NER)["de", "test"].num_examples == 2
+
+
+def test_incomplete_rows_are_left_out_and_repeated_ids_told_apart(write):
+    rows = [
+        "id\tsentence1\tsentence2\tlabel",
+        'd1\t"Quoted at the start\tb\t1',
+        "d2\tNS\tb\t1",
+        "d3\ta\t \t0",
+        "",
+        "d1\tc\u2028d\te\t0",
+    ]
+    source = write("pairs/pawsx/de.train.tsv", "\n".join(rows))
+    found = source.read(PAWS, "de", "train")
+    assert [(one.id, one.first, one.label) for one in found] == [
+        ("d1", '"Quoted at the start', "1"),
+        ("d1#2", "c\u2028d", "0"),
+    ]
+    assert source.splits(PAWS)["de", "train"].num_examples == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "text", "complaint"),
+    [
+        (POS, "pos/fr.test.conllu", f"\n{token('1', 'a', 'NOUNN')}\n", r":2: .*did you mean NOUN"),
+        (POS, "pos/fr.test.conllu", "1\ta\tNOUN\n", r":1: has 3 columns, not 10"),
+        (NER, "ner-uner/fr.test.conll", "a\tO\nb\n", r":2: is not `word TAB tag`"),
+        (NER, "ner-uner/fr.test.conll", "a\tI-FOO\n", r":1: unknown label 'I-FOO'"),
+        (PAWS, "pairs/pawsx/fr.test.tsv", "id\tsentence1\tlabel\n", r":1: .*lacks sentence2"),
+        (
+            PAWS,
+            "pairs/pawsx/fr.test.tsv",
+            "id\tsentence1\tsentence2\tlabel\n1\ta\tb\n",
+            r":2: has 3 columns, the header 4",
+        ),
+        (
+            PAWS,
+            "pairs/pawsx/fr.test.tsv",
+            "id\tsentence1\tsentence2\tlabel\n\n1\ta\tb\t2\n",
+            r":3: unknown label '2'",
+        ),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(write, task, name, text, complaint):
+    with pytest.raises(DataError, match=complaint) as caught:
+        write(name, text).read(task, "fr", "test")
+    assert name in str(caught.value)
+
+
+def test_text_that_is_not_utf8_is_refused(write):
+    source = write("ner-uner/fr.test.conll", "é\tO\n", encoding="latin-1")
+    with pytest.raises(DataError, match="not UTF-8"):
+        source.read(NER, "fr", "test")
+
+
+def test_a_split_that_is_missing_says_which_languages_have_it(write):
+    source = write("ner-uner/de.test.conll", "a\tO\n")
+    with pytest.raises(DataError, match=r"ner-uner/fr/test: .*test exists in: de"):
+        source.read(NER, "fr", "test")
+    with pytest.raises(DataError, match="no language has it"):
+        source.read(NER, "de", "train")
+    with pytest.raises(DataError, match="toy-nli/qaa/train"):
+        source.read(task_named("toy-nli"), "qaa", "train")
+
+
+def test_a_changed_file_has_another_digest(write):
+    before = write("ner-uner/de.test.conll", "a\tO\n").splits(NER)["de", "test"]
+    after = write("ner-uner/de.test.conll", "a\tB-PER\n").splits(NER)["de", "test"]
+    assert before.num_examples == after.num_examples
+    assert before.digest != after.digest
+
+
+def test_other_files_in_a_task_folder_are_no_splits(write):
+    write("ner-uner/LICENCE.txt", "free")
+    write("ner-uner/de.extra.conll", "a\tO\n")
+    assert set(write("ner-uner/de.test.conll", "a\tO\n").splits(NER)) == {("de", "test")}
+
+
+def test_corpora_of_one_language_are_joined_with_ids_apart(write):
+    write("parallel/bible/en.tsv", "v1\tGod made\nv2\t \nv1\tagain\n")
+    source = write("parallel/news/en.tsv", "v1\tToday\n")
+    assert source.parallel_languages() == ("en",)
+    assert source.parallel("en") == {"bible/v1": "God made", "news/v1": "Today"}
+    with pytest.raises(DataError, match=r"xx: .*there is: en"):
+        source.parallel("xx")
+
+
+def test_a_lexicon_gathers_translations_over_languages(write):
+    write("lexicon/en-de.tsv", "dog\tHund\ndog\tKöter\ndog\tHund\n")
+    source = write("lexicon/en-fr.tsv", "dog\tchien\n")
+    assert source.lexicon_languages("en") == ("de", "fr")
+    assert source.lexicon("en") == {"dog": {"de": ("Hund", "Köter"), "fr": ("chien",)}}
+    with pytest.raises(DataError, match=r"en-fr\.tsv:1: is not `word TAB translation`"):
+        write("lexicon/en-fr.tsv", "dog\n").lexicon("en")
+
+
+def test_a_missing_root_is_refused(tmp_path):
+    with pytest.raises(DataError, match="is not a folder"):
+        open_source(FilesData(source="files", root=str(tmp_path / "none")))
+
+
+def test_a_relative_root_counts_from_the_working_directory(write, tmp_path, monkeypatch):
+    write("ner-uner/de.test.conll", "a\tO\n")
+    monkeypatch.chdir(tmp_path.parent)
+    source = open_source(FilesData(source="files", root=tmp_path.name))
+    assert len(source.read(NER, "de", "test")) == 1
