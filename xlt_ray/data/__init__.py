@@ -1,0 +1,1 @@
+"""Tasks, languages, sources, the zero-shot gate, and batches as numpy arrays; no torch."""

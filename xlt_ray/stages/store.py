@@ -181,7 +181,7 @@ class StageStore:
     # -- progress of unfinished stages ---------------------------------------------------
 
     def progress_folder(self, key: str, step: int, token: str) -> Path:
-        """An empty local folder in which every worker on this machine writes its progress."""
+        """An empty local folder in which one worker writes its part of the progress."""
         folder = self.scratch / "progress" / f"{key}-{step}-{token}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder

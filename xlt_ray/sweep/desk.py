@@ -282,9 +282,12 @@ def _named(report: Report) -> dict[str, float]:
     """Metric names as MLflow shows them: the target stage's are the headline."""
     prefix = "" if report.stage == "target" else f"{report.stage}/"
     metrics: Mapping[str, Any] = report.metrics or {}
-    return {
+    named = {
         f"{prefix}{'train' if name == 'loss' else 'dev'}/{name}": value
         for name, value in metrics.items()
+    }
+    return named | {
+        f"system/{prefix}{name}": value for name, value in (report.system or {}).items()
     }
 
 

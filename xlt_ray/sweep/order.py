@@ -68,6 +68,8 @@ class Report:
     total_examples: int = 0
     metrics: Mapping[str, float] | None = None
     is_replay: bool = False
+    system: Mapping[str, float] | None = None
+    """Memory of the trial's process and examples per second since the last evaluation."""
     finished_stage: StageReport | None = None
     scores: tuple[Score, ...] = ()
     holder: str = ""

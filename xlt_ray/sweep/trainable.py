@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import psutil
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.result import DONE
@@ -33,6 +34,7 @@ class TrialWalk(tune.Trainable):
         self._has_begun = False
         self._is_walking = False
         self._scores: tuple[Score, ...] = ()
+        self._last_seen = ("", 0, 0.0)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in this warm process."""
@@ -94,6 +96,7 @@ class TrialWalk(tune.Trainable):
                 total_examples=event.stage.num_examples,
                 metrics=dict(event.metrics),
                 is_replay=event.is_replay,
+                system=self._system(event),
             )
         assert isinstance(event, Committed)
         record = event.record
@@ -111,6 +114,17 @@ class TrialWalk(tune.Trainable):
                 seconds=0.0 if event.reused else record.seconds,
             ),
         )
+
+    def _system(self, event: Evaluated) -> dict[str, float]:
+        """What is cheap to know about this process; nothing for what happened before it."""
+        if event.is_replay:
+            return {}
+        now = time.monotonic()
+        stage, examples, then = self._last_seen
+        rate = (event.examples - examples) / (now - then) if stage == event.stage.key else None
+        self._last_seen = (event.stage.key, event.examples, now)
+        memory = psutil.Process().memory_info().rss / 2**30
+        return {"memory_gib": memory, **({"examples_per_s": rate} if rate else {})}
 
     def _leave(self) -> None:
         """Release leases and memory; a crew that has died has neither."""

@@ -7,7 +7,6 @@ the step's number alone, so no scheduler has a state to be saved.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +28,6 @@ class Engine:
 
         self.zero_stage = runtime.zero_stage
         self.micro_batch, self.accumulation = runtime.accumulation(settings["batch_size"])
-        _use_accelerator(runtime.device)
         with _quiet():
             self._engine, self._optimizer, _, _ = deepspeed.initialize(
                 model=network,
@@ -58,7 +56,8 @@ class Engine:
         return module
 
     def save(self, folder: Path) -> None:
-        """Write weights and optimizer state into ``folder``: each worker its part."""
+        """Write this worker's part of weights and optimizer state into its own ``folder``."""
+        (folder / TAG).mkdir(exist_ok=True)
         with _quiet():
             self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
 
@@ -142,11 +141,6 @@ def _decayed(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [one for one in parameters if one.dim() <= 1], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
-
-
-def _use_accelerator(device: str) -> None:
-    """DeepSpeed picks its accelerator once per process, from the environment."""
-    os.environ.setdefault("DS_ACCELERATOR", device)
 
 
 @contextmanager

@@ -192,23 +192,13 @@ def _save(
 ) -> None:
     """Every worker puts its part; the leader seals them once all are there."""
     token = team.share(lease.token if lease else "")
-    folder = store.progress_folder(stage.key, course.step, token)
+    folder = store.progress_folder(stage.key, course.step, f"{token}-{team.rank}")
     engine.save(folder)
-    team.gather(None)
-    # Workers of one machine share the folder: only one of them may move its files.
-    first_here = _is_first_with(str(folder), team)
-    files = store.put_progress(stage.key, course.step, folder) if first_here else {}
+    files = store.put_progress(stage.key, course.step, folder)
     merged = {name: entry for part in team.gather(files) for name, entry in part.items()}
     if lease is not None:
         store.publish_progress(stage.key, course.step, merged, asdict(course), lease)
     team.gather(None)
-
-
-def _is_first_with(folder: str, team: Team) -> bool:
-    import socket
-
-    places = team.gather(f"{socket.gethostname()}:{folder}")
-    return places.index(places[team.rank]) == team.rank
 
 
 def _restore(engine: Engine, stage: Stage, store: StageStore, team: Team) -> Course:

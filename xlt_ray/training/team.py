@@ -49,6 +49,8 @@ def join_team(rank: int, size: int, address: str, device: str) -> Team:
 
     DeepSpeed wants a process group even for one worker. The group lives as long as the process.
     """
+    # DeepSpeed picks its accelerator once per process, when it is imported.
+    os.environ.setdefault("DS_ACCELERATOR", device)
     import deepspeed
 
     if torch.distributed.is_initialized():

@@ -1,0 +1,1 @@
+"""The toy world: six generated languages, what they say, and the tasks made of it."""

@@ -54,7 +54,7 @@ def _nli(dice: Dice) -> Draft:
 
 
 def _paraphrase(dice: Dice) -> Draft:
-    """Two to three words said otherwise; a non-paraphrase has one edit in place of one of them."""
+    """One or two words said otherwise; a non-paraphrase has an edit in place of one of them."""
     first = draw_clause(dice)
     num_words = 1 + dice.below(2)
     if dice.chance(0.5):

@@ -55,19 +55,19 @@ TONGUES: dict[str, Tongue] = {
             kin="qaa", cognates=0.45,
         ),
         Tongue(
-            "qac", "SOV", True, True, True, False, "b d f g h k l m n r t", "a e o u", "r t",
+            "qac", "SVO", True, True, False, True, "b d f g h k l m n r t", "a e o u", "r t",
             kin="qaa", cognates=0.3, num_parallel=3000, coverage=0.95,
         ),
         Tongue(
-            "qad", "SVO", False, False, False, True, "ch d h j k l m p sh t y", "a i u", "k m",
+            "qad", "SVO", False, False, True, False, "ch d h j k l m p sh t y", "a i u", "k m",
             kin="qaa", cognates=0.1, num_parallel=3000, coverage=0.95,
         ),
         Tongue(
-            "qae", "VSO", False, True, True, True, "b d g k l m n r s t v z", "a e i o u", "d n r",
+            "qae", "VSO", True, True, True, False, "b d g k l m n r s t v z", "a e i o u", "d n r",
             script="Cyrl", num_parallel=3000, coverage=0.9,
         ),
         Tongue(
-            "qaf", "SOV", True, False, False, False, "b d f g h k m n p t v", "a e i u y", "k l s",
+            "qaf", "SOV", False, False, True, True, "b d f g h k m n p t v", "a e i u y", "k l s",
             script="Cyrl", kin="qae", cognates=0.3, num_parallel=1500, coverage=0.8,
         ),
     )

@@ -1,0 +1,443 @@
+"""What every stage store promises, on a local folder and on an object store."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xlt_ray.errors import DamagedStage, LeaseLost, StageConflict
+from xlt_ray.stages.lease import Holder, Lease
+from xlt_ray.stages.record import Score, StageRecord
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.store import RECORD, StageStore
+
+STAGE = Stage("target", {"epochs": 1}, {"train": "digest"}, 0, None, "target nli 10", 10)
+OTHER = Stage("target", {"epochs": 2}, {"train": "digest"}, 0, None, "target nli 10", 20)
+FILES = {"encoder/model.safetensors": b"weights", "config.json": b"{}", "head.safetensors": b"h"}
+RUNTIME = {"workers": 1, "device": "cpu"}
+
+
+@pytest.fixture(params=["folder", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StageStore]:
+    if request.param == "folder":
+        yield StageStore(tmp_path / "store")
+        return
+    store = StageStore(f"memory://{tmp_path.name}", scratch=tmp_path / "scratch")
+    yield store
+    store.storage.remove("")
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Callable[..., Path]:
+    """A new local folder with a result in it."""
+    count = iter(range(100))
+
+    def write(**changes: bytes) -> Path:
+        folder = tmp_path / "results" / str(next(count))
+        for name, content in {**FILES, **changes}.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
+        return folder
+
+    return write
+
+
+Results = Callable[..., Path]
+
+
+def record_of(stage: Stage, **content: Any) -> StageRecord:
+    fields = {"runtime": RUNTIME, "num_examples": stage.num_examples, **content}
+    return StageRecord(stage.key, stage.payload, stage.label, files={}, **fields)
+
+
+def leased(store: StageStore, stage: Stage = STAGE) -> Lease:
+    lease = store.lease(stage.key)
+    assert isinstance(lease, Lease)
+    return lease
+
+
+def committed(store: StageStore, folder: Path, stage: Stage = STAGE, **content: Any) -> StageRecord:
+    with leased(store, stage) as lease:
+        return store.commit(stage, folder, record_of(stage, **content), lease)
+
+
+def contents(store: StageStore, stage: Stage = STAGE) -> dict[str, bytes]:
+    folder = store.folder(stage.key)
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != RECORD
+    }
+
+
+def test_an_empty_store_has_nothing(store: StageStore) -> None:
+    assert STAGE not in store
+    assert (len(store), list(store), store.resolve("")) == (0, [], [])
+    assert store.record(STAGE.key) is None
+    assert store.verify(STAGE.key) is None
+    assert store.find_sound(STAGE) is None
+    assert store.find_progress(STAGE.key) is None
+    assert store.state(STAGE.key) == "absent"
+    with pytest.raises(KeyError, match="target nli 10"):
+        store[STAGE]
+
+
+def test_what_was_committed_is_there(store: StageStore, results: Results) -> None:
+    scores = (Score("nli", "no", "test", "accuracy", 1 / 3, 7),)
+    made = committed(store, results(), scores=scores, history=({"step": 1},))
+    assert STAGE in store
+    assert store[STAGE] == store.verify(STAGE.key) == store.find_sound(STAGE) == made
+    assert made.scores == scores
+    assert set(made.files) == set(FILES)
+    assert contents(store) == FILES
+    assert (len(store), list(store)) == (1, [STAGE.key])
+    assert store.resolve(STAGE.key[:8]) == [STAGE.key]
+    assert store.resolve("x") == []
+    assert store.state(STAGE.key) == "committed"
+    assert OTHER not in store
+
+
+def test_a_second_store_on_the_same_place_sees_it(store: StageStore, results: Results) -> None:
+    committed(store, results())
+    root = store.storage.local_root or f"memory://{store.storage.root}"
+    assert STAGE in StageStore(root, scratch=store.scratch)
+
+
+def test_stages_do_not_mix(store: StageStore, results: Results) -> None:
+    committed(store, results())
+    committed(store, results(**{"config.json": b"other"}), OTHER)
+    assert contents(store)["config.json"] == b"{}"
+    assert contents(store, OTHER)["config.json"] == b"other"
+    assert sorted(store) == sorted([STAGE.key, OTHER.key])
+
+
+def test_a_result_without_files_is_a_result(store: StageStore, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    committed(store, tmp_path / "empty")
+    assert store.verify(STAGE.key) is not None
+
+
+
+@pytest.mark.parametrize(("method", "survived"), [("take", 0), ("take", 1), ("take", 2), ("write", 0)])
+def test_a_crash_in_the_middle_of_a_commit_commits_nothing(
+    store: StageStore,
+    results: Results,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    survived: int,
+) -> None:
+    real = getattr(store.storage, method)
+    calls: list[int] = []
+
+    def dying(*arguments: Any) -> None:
+        if method == "write" and not arguments[0].endswith(RECORD):
+            return real(*arguments)
+        if len(calls) == survived:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return real(*arguments)
+
+    with leased(store) as lease:
+        monkeypatch.setattr(store.storage, method, dying)
+        with pytest.raises(KeyboardInterrupt):
+            store.commit(STAGE, results(), record_of(STAGE), lease)
+        monkeypatch.setattr(store.storage, method, real)
+    assert STAGE not in store
+    assert len(store) == 0
+    assert store.find_sound(STAGE) is None
+    # What the first attempt left behind is no part of the next one's result.
+    folder = results(**{"config.json": b"another"})
+    (folder / "head.safetensors").unlink()
+    committed(store, folder)
+    assert store.verify(STAGE.key) is not None
+    assert contents(store) == {
+        "encoder/model.safetensors": b"weights", "config.json": b"another",
+    }  # fmt: skip
+
+
+def test_a_result_stands_although_its_progress_could_not_be_dropped(
+    store: StageStore, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dying(key: str) -> None:
+        raise KeyboardInterrupt
+
+    with leased(store) as lease:
+        monkeypatch.setattr(store, "drop_progress", dying)
+        with pytest.raises(KeyboardInterrupt):
+            store.commit(STAGE, results(), record_of(STAGE), lease)
+    assert store.verify(STAGE.key) is not None
+
+
+def stored(store: StageStore, name: str) -> str:
+    return f"stages/{STAGE.key}/{name}"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda store: store.storage.write(stored(store, "config.json"), b"[]"),
+        lambda store: store.storage.write(stored(store, "encoder/model.safetensors"), b"weight"),
+        lambda store: store.storage.remove(stored(store, "head.safetensors")),
+        lambda store: store.storage.write(stored(store, RECORD), b""),
+        lambda store: store.storage.write(stored(store, RECORD), b"\xff\xfe"),
+        lambda store: store.storage.write(stored(store, RECORD), b'{"key": "x"}'),
+        lambda store: store.storage.write(stored(store, RECORD), b"[]"),
+    ],
+    ids=["altered", "cut", "missing", "empty record", "no text", "foreign record", "list"],
+)
+def test_a_damaged_result_is_set_aside_and_made_again(
+    store: StageStore, results: Results, damage: Callable[[StageStore], None]
+) -> None:
+    committed(store, results())
+    damage(store)
+    with pytest.raises(DamagedStage):
+        store.verify(STAGE.key)
+    assert store.find_sound(STAGE) is None
+    assert STAGE not in store
+    assert store.state(STAGE.key) == "absent"
+    assert len(store.storage.names("damaged")) == 1
+    committed(store, results())
+    assert store.find_sound(STAGE) is not None
+
+
+def altered(store: StageStore, change: Callable[[dict[str, Any]], None]) -> None:
+    tree = json.loads(store.storage.read(stored(store, RECORD)))
+    change(tree)
+    store.storage.write(stored(store, RECORD), json.dumps(tree).encode())
+
+
+def test_a_record_that_was_edited_is_refused(store: StageStore, results: Results) -> None:
+    committed(store, results(), scores=(Score("nli", "no", "test", "accuracy", 0.5, 7),))
+    altered(store, lambda tree: tree["scores"][0].update(value=0.9))
+    with pytest.raises(DamagedStage, match="altered"):
+        store.record(STAGE.key)
+
+
+def test_a_record_under_another_key_is_refused(store: StageStore, results: Results) -> None:
+    committed(store, results())
+    content = store.storage.read(stored(store, RECORD))
+    store.storage.write(f"stages/{OTHER.key}/{RECORD}", content)
+    with pytest.raises(DamagedStage, match="another stage"):
+        store.record(OTHER.key)
+    with pytest.raises(DamagedStage):
+        store[OTHER]
+
+
+def test_damage_that_somebody_else_set_aside_first_is_gone_all_the_same(
+    store: StageStore, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed(store, results())
+    store.storage.remove(stored(store, "config.json"))
+    real = store.verify
+
+    def met_by_two(key: str) -> StageRecord | None:
+        try:
+            return real(key)
+        except DamagedStage:
+            store.set_aside(key)
+            raise
+
+    monkeypatch.setattr(store, "verify", met_by_two)
+    assert store.find_sound(STAGE) is None
+
+
+def test_an_equal_second_commit_is_dropped(store: StageStore, results: Results) -> None:
+    first = committed(store, results(), seconds=1.0)
+    folder = results()
+    second = committed(store, folder, seconds=2.0)
+    assert second == first
+    assert store[STAGE].seconds == 1.0
+    assert not folder.exists()
+
+
+def test_other_bits_under_an_equal_runtime_are_a_conflict(
+    store: StageStore, results: Results
+) -> None:
+    first = committed(store, results())
+    with pytest.raises(StageConflict, match="different bits"):
+        committed(store, results(**{"head.safetensors": b"H"}))
+    assert store.verify(STAGE.key) == first
+
+
+def test_other_scores_under_an_equal_runtime_are_a_conflict(
+    store: StageStore, results: Results
+) -> None:
+    score = Score("nli", "no", "test", "accuracy", 0.5, 7)
+    committed(store, results(), scores=(score,))
+    with pytest.raises(StageConflict):
+        committed(store, results(), scores=(replace(score, value=0.6),))
+
+
+def test_the_first_commit_stands_under_another_runtime(store: StageStore, results: Results) -> None:
+    first = committed(store, results())
+    second = committed(
+        store, results(**{"head.safetensors": b"H"}), runtime={**RUNTIME, "workers": 2}
+    )
+    assert second == first
+    assert contents(store) == FILES
+
+
+def take_over(store: StageStore) -> None:
+    thief = Holder("another/machine", 1, 0.0, "thief", time.time() + 60)
+    store.storage.write(f"leases/{STAGE.key}.json", json.dumps(asdict(thief)).encode())
+
+
+def test_who_lost_the_lease_does_not_commit(store: StageStore, results: Results) -> None:
+    with leased(store) as lease:
+        take_over(store)
+        with pytest.raises(LeaseLost):
+            store.commit(STAGE, results(), record_of(STAGE), lease)
+    assert STAGE not in store
+
+
+def test_who_loses_the_lease_while_committing_does_not_commit(
+    store: StageStore, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = store.storage.take
+
+    def slow(local_file: Path, path: str) -> None:
+        real(local_file, path)
+        take_over(store)
+
+    with leased(store) as lease:
+        monkeypatch.setattr(store.storage, "take", slow)
+        with pytest.raises(LeaseLost):
+            store.commit(STAGE, results(), record_of(STAGE), lease)
+    assert STAGE not in store
+
+
+def test_a_leased_stage_says_so(store: StageStore) -> None:
+    with leased(store):
+        assert store.state(STAGE.key) == "leased"
+        assert isinstance(store.lease(STAGE.key), Holder)
+    assert store.state(STAGE.key) == "absent"
+
+
+# -- progress ---------------------------------------------------------------------------
+
+
+def put(store: StageStore, step: int, content: bytes = b"state") -> dict[str, list[object]]:
+    folder = store.progress_folder(STAGE.key, step, "token")
+    (folder / "rank0").mkdir(exist_ok=True)
+    (folder / "rank0" / "optimizer.safetensors").write_bytes(content)
+    (folder / "network.safetensors").write_bytes(content)
+    return store.put_progress(STAGE.key, step, folder)
+
+
+def publish(store: StageStore, step: int, lease: Lease) -> None:
+    store.publish_progress(STAGE.key, step, put(store, step), {"step": step, "loss": 0.5}, lease)
+
+
+def test_published_progress_is_found_and_fetched(store: StageStore) -> None:
+    with leased(store) as lease:
+        publish(store, 20, lease)
+    assert store.state(STAGE.key) == "partial"
+    progress = store.find_progress(STAGE.key)
+    assert progress is not None
+    assert (progress.step, progress.state) == (20, {"step": 20, "loss": 0.5})
+    folder = store.fetch_progress(progress, "reader")
+    assert (folder / "rank0" / "optimizer.safetensors").read_bytes() == b"state"
+    assert store.find_progress(OTHER.key) is None
+
+
+def test_the_latest_progress_replaces_the_earlier(store: StageStore) -> None:
+    with leased(store) as lease:
+        publish(store, 9, lease)
+        publish(store, 20, lease)
+    progress = store.find_progress(STAGE.key)
+    assert progress is not None
+    assert progress.step == 20
+    assert store.storage.names(f"progress/{STAGE.key}") == ["20"]
+
+
+def test_progress_that_was_not_sealed_is_passed_over(store: StageStore) -> None:
+    with leased(store) as lease:
+        publish(store, 9, lease)
+    put(store, 100)
+    progress = store.find_progress(STAGE.key)
+    assert progress is not None
+    assert progress.step == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("network.safetensors", b"statE"),
+        ("network.safetensors", b""),
+        ("progress.json", b"{"),
+        ("progress.json", b'{"step": 20, "files": {}, "state": {}, "sha256": "x"}'),
+        ("progress.json", b"[]"),
+        ("progress.json", b"\xff"),
+    ],
+)
+def test_damaged_progress_is_set_aside_and_an_older_one_found(
+    store: StageStore, name: str, content: bytes
+) -> None:
+    with leased(store) as lease:
+        publish(store, 20, lease)
+        files = put(store, 10)
+        store.publish_progress(STAGE.key, 10, files, {"step": 10}, lease)
+    store.storage.write(f"progress/{STAGE.key}/20/{name}", content)
+    progress = store.find_progress(STAGE.key)
+    assert progress is not None
+    assert progress.step == 10
+    assert len(store.storage.names("damaged")) == 1
+
+
+def test_sealed_progress_that_lacks_a_file_is_passed_over(store: StageStore) -> None:
+    with leased(store) as lease:
+        publish(store, 20, lease)
+    store.storage.remove(f"progress/{STAGE.key}/20/network.safetensors")
+    assert store.find_progress(STAGE.key) is None
+
+
+def test_who_lost_the_lease_publishes_no_progress(store: StageStore) -> None:
+    with leased(store) as lease:
+        files = put(store, 20)
+        take_over(store)
+        with pytest.raises(LeaseLost):
+            store.publish_progress(STAGE.key, 20, files, {}, lease)
+    assert store.find_progress(STAGE.key) is None
+
+
+def test_a_commit_drops_progress(store: StageStore, results: Results) -> None:
+    with leased(store) as lease:
+        publish(store, 20, lease)
+    committed(store, results())
+    assert store.find_progress(STAGE.key) is None
+    assert store.storage.names("progress") == []
+
+
+def test_progress_is_never_a_result(store: StageStore) -> None:
+    with leased(store) as lease:
+        publish(store, 20, lease)
+    assert STAGE not in store
+    assert len(store) == 0
+
+
+# -- fetching -----------------------------------------------------------------------------
+
+
+def test_a_fetch_that_was_broken_off_is_no_copy(
+    tmp_path: Path, results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = StageStore(f"memory://{tmp_path.name}", scratch=tmp_path / "scratch")
+    committed(store, results())
+
+    def broken_off(path: str, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / RECORD).write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store.storage, "fetch", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        store.folder(STAGE.key)
+    monkeypatch.undo()
+    assert contents(store) == FILES
+    store.storage.remove("")

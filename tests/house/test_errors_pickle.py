@@ -1,0 +1,77 @@
+"""Ray carries exceptions between processes: each must arrive as it left."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from xlt_ray import errors
+
+PROBLEM = errors.SpecError("is wrong", file="a.yaml", line=3, key="target.size", remedy="mend it")
+EXAMPLES = [
+    errors.XltError("something", place="here"),
+    PROBLEM,
+    errors.SpecErrors([PROBLEM, errors.SpecError("another")]),
+    errors.DataError("no file", task="pos", language="en", split="dev", remedy="add it"),
+    errors.ForbiddenLabels("not yours", task="pos", language="fi", split="test"),
+    errors.ModelError("no folder", model="models/x", remedy="see xlt list models"),
+    errors.LedgerError("another sweep"),
+    errors.ClusterError("too much", asked={"GPU": 8}, available={"GPU": 1.0}),
+    errors.TrackingError("no answer", uri="http://localhost:5000"),
+    errors.StoreError("gone", key="ab" * 32, place="stages/ab"),
+    errors.DamagedStage("cut short", key="ab" * 32, place="stages/ab/model.safetensors"),
+    errors.StageConflict("other bits", key="ab" * 32),
+    errors.LeaseLost("passed on", key="ab" * 32),
+    errors.TrialFailure("died", cause="lost", attempt=2, advice="again"),
+]
+KINDS = [
+    one
+    for one in vars(errors).values()
+    if isinstance(one, type) and issubclass(one, errors.XltError)
+]
+
+
+def test_every_kind_has_an_example() -> None:
+    assert {type(one) for one in EXAMPLES} == set(KINDS)
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("carried", [lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy],
+                         ids=["pickled", "copied"])  # fmt: skip
+def test_an_error_arrives_as_it_left(error: errors.XltError, carried: object) -> None:
+    back = carried(error)  # type: ignore[operator]
+    assert type(back) is type(error)
+    assert str(back) == str(error) == error.message
+    assert back.exit_code == error.exit_code
+    assert back.fields.keys() == error.fields.keys()
+    for name, value in error.fields.items():
+        assert repr(back.fields[name]) == repr(value)
+        assert repr(getattr(back, name)) == repr(value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_tree_is_drawn_in_the_docstring(kind: type[errors.XltError]) -> None:
+    if kind is not errors.SpecErrors:
+        assert f" {kind.__name__} " in (errors.__doc__ or "").replace("\n", " ")
+
+
+def test_bad_input_ends_with_two_and_failures_with_one() -> None:
+    codes = {kind.__name__: kind.exit_code for kind in KINDS}
+    assert {name for name, code in codes.items() if code == 2} == {
+        "SpecError", "SpecErrors", "DataError", "ForbiddenLabels", "ModelError", "LedgerError",
+        "ClusterError",
+    }  # fmt: skip
+    assert set(codes.values()) == {1, 2}
+
+
+def test_a_message_says_where_what_and_what_would_be_right() -> None:
+    assert str(PROBLEM) == "a.yaml:3: target.size: is wrong; mend it"
+    assert str(errors.DataError("is empty", task="pos", language="en")) == "pos/en: is empty"
+
+
+def test_an_unknown_name_gets_its_nearest_neighbour_or_the_list() -> None:
+    assert errors.nearest("acuracy", ["accuracy", "f1"]) == "did you mean accuracy?"
+    assert errors.nearest("x", [f"n{i:02d}" for i in range(30)], limit=2) == "there is: n00, n01, ..."
+    assert errors.nearest("x", []) == "there is none"

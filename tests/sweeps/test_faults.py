@@ -1,0 +1,183 @@
+"""Faults while a sweep runs: kill anything, and the same command brings it to its end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from tests.sweeps.conftest import Place
+
+
+def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str], place: Place) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert process.poll() is None, "the sweep ended first:\n" + place.log()
+        assert time.monotonic() < deadline, place.log()
+        time.sleep(0.05)
+
+
+def logged(place: Place, pattern: str) -> Callable[[], bool]:
+    return lambda: re.search(pattern, place.log()) is not None
+
+
+def assert_exactly_once(place: Place, num_trials: int) -> None:
+    """Ledger and MLflow are what an unbroken run would show."""
+    trials = place.trials()
+    assert [one["state"] for one in trials] == ["complete"] * num_trials
+    points = [tuple(sorted(one["params"].items())) for one in trials]
+    assert len(set(points)) == num_trials
+    runs = place.runs()
+    assert sorted(run.info.run_id for run in runs) == sorted(one["mlflow_run_id"] for one in trials)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for run in runs:
+        assert run.data.metrics["objective"] == pytest.approx(
+            trials[int(run.data.tags["xlt.trial"])]["objective"]
+        )
+    trained = [stage["key"] for one in trials for stage in one["stages"] if not stage["reused"]]
+    assert len(trained) == len(set(trained)), "no stage was trained twice to its end"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment",
+    [
+        r"trial 0 begins",
+        r"trial 0 target 128/256",
+        r"trial 0 complete",
+    ],
+)
+def test_killed_driver_loses_nothing(place: Place, moment: str) -> None:
+    process = place.start("run", "small.yaml")
+    wait_for(logged(place, moment), process, place)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = place.stage_keys()
+    records = {key: (place.home / "stages" / key / "record.json").read_bytes() for key in kept}
+    again = place.xlt("run", "small.yaml")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert_exactly_once(place, 4)
+    for key, record in records.items():
+        assert (place.home / "stages" / key / "record.json").read_bytes() == record
+
+
+@pytest.mark.slow
+def test_killed_trial_process_goes_on_from_its_progress(place: Place) -> None:
+    process = place.start("run", "small.yaml", "search.concurrent=1", "target.epochs=8")
+    wait_for(logged(place, r"trial 0 target 256/1024"), process, place)
+    victims = [
+        one
+        for one in psutil.Process(process.pid).children(recursive=True)
+        if "TrialWalk" in " ".join(one.cmdline())
+    ]
+    assert victims, [one.cmdline() for one in psutil.Process(process.pid).children(recursive=True)]
+    for victim in victims:
+        victim.kill()
+    assert process.wait(240) == 0, place.log()
+    assert_exactly_once(place, 4)
+    trial = place.trials()[0]
+    assert trial["attempts"] == 2
+    lines = [line for line in place.log().splitlines() if "trial 0 target 256/1024" in line]
+    assert len(lines) == 1, "what was reported before is not trained again"
+
+
+@pytest.mark.slow
+def test_interrupted_sweep_stops_cleanly_and_is_continued(place: Place) -> None:
+    process = place.start("run", "small.yaml", "target.epochs=8")
+    wait_for(logged(place, r"trial 0 target 256/1024"), process, place)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    assert process.wait(60) == 1
+    assert time.monotonic() - began < 30
+    assert "xlt resume small" in place.log()
+    assert {run.info.status for run in place.runs()} <= {"KILLED", "FINISHED"}
+    again = place.xlt("resume", "small")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert_exactly_once(place, 4)
+
+
+@pytest.mark.slow
+def test_failing_trials_show_their_cause_and_the_others_complete(place: Place) -> None:
+    run = place.xlt(
+        "run", "small.yaml", "target.learning_rate={choice: [1e-3, 1e30]}", "target.clip=0",
+        "target.fusion.layer=1", "target.hybrid.ratio=0", "target.warmup=0",
+    )  # fmt: skip
+    assert run.returncode == 1
+    trials = {one["params"]["target.learning_rate"]: one for one in place.trials()}
+    assert trials[1e-3]["state"] == "complete"
+    assert trials[1e30]["state"] == "failed"
+    assert trials[1e30]["cause"] == "nan"
+    assert "loss" in trials[1e30]["message"]
+    assert "xlt resume small --failed" in run.stdout
+    again = place.xlt("resume", "small", "--failed")
+    assert again.returncode == 1
+    retried = place.trials()[-1]
+    assert (retried["retry_of"], retried["attempts"]) == (trials[1e30]["number"], 2)
+    assert len(place.runs()) == 2, "a retry continues the run of the failed trial"
+
+
+@pytest.mark.slow
+def test_early_stopping_prunes_and_tells_the_last_value(place: Place) -> None:
+    run = place.xlt(
+        "run", "small.yaml", "search.sampler=random", "search.trials=6", "search.concurrent=1",
+        "early_stop={method: asha, grace_examples: 64, reduction: 2}",
+        "target.learning_rate={float: [1e-6, 1e-2], log: true}",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    trials = place.trials()
+    states = [one["state"] for one in trials]
+    assert set(states) == {"complete", "pruned"}, states
+    for one in trials:
+        kinds = [stage["kind"] for stage in one["stages"]]
+        assert ("evaluate" in kinds) == (one["state"] == "complete")
+
+
+def test_second_driver_of_a_running_sweep_is_refused(place: Place) -> None:
+    process = place.start("run", "small.yaml")
+    try:
+        wait_for(lambda: (place.home / "leases" / "sweep-small.json").exists(), process, place)
+        second = place.xlt("run", "small.yaml")
+        assert second.returncode == 2
+        assert "is being run already" in second.stderr
+        assert str(process.pid) in second.stderr
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+BAD = {
+    "misspelt key": (["target.learning_rte=1"], "did you mean learning_rate?"),
+    "wrong type": (["target.epochs=many"], "target.epochs"),
+    "fusion layer above the depth": (["target.fusion.layer=2"], "at most 1"),
+    "missing data root": (["data={source: files, root: nowhere}"], "nowhere"),
+    "language without the split": (["evaluate.languages=[qaz]"], "no test set in 'qaz'"),
+    "unknown model folder": (["model=./no-such-model"], "no-such-model"),
+    "too many CPUs": (["resources.cpus_per_worker=512"], "512"),
+    "GPUs that are not there": (["resources.gpus_per_worker=1", "resources.workers=64"], "GPU"),
+    "objective on the test set": (["objective.split=test"], "selects on the test set"),
+    "unknown task": (["target.task=toy-paraphrse"], "did you mean toy-paraphrase?"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_ends_soon_with_one_clear_message_and_nothing_started(
+    place: Place, name: str
+) -> None:
+    overrides, expected = BAD[name]
+    refused = place.xlt("run", "small.yaml", *overrides, "target.batch_size=64")
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert expected in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (place.home / "ledger").exists()
+
+
+def test_missing_sweep_file_names_those_that_are_there(place: Place) -> None:
+    refused = place.xlt("run", "smal.yaml")
+    assert refused.returncode == 2
+    assert "small.yaml" in refused.stderr

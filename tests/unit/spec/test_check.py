@@ -1,0 +1,205 @@
+"""Cross-checks between a sweep and the facts about its models and data, one test a check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from xlt_ray.errors import SpecError
+from xlt_ray.spec.check import CHECKS, check
+from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.sweep import SweepSpec
+
+SOUND = """
+name: t
+data: {source: toy}
+model: toy:2x64
+target: {task: nli, source_language: qaa}
+search: {trials: 2}
+"""
+ReadSweep = Callable[..., SweepSpec]
+Problems = Callable[..., dict[str, SpecError]]
+
+
+@pytest.fixture
+def problems(sweep_from: ReadSweep, facts: Facts) -> Problems:
+    """Problems by key of the sound sweep with overrides."""
+
+    def find(*overrides: str, facts: Facts = facts) -> dict[str, SpecError]:
+        found = check(sweep_from(SOUND, *overrides), facts)
+        assert len({one.key for one in found}) == len(found), found
+        return {one.key: one for one in found}
+
+    return find
+
+
+def without(facts: Facts, task: str, *splits: tuple[str, str]) -> Facts:
+    known = facts.tasks[task]
+    left = {key: value for key, value in known.splits.items() if key not in splits}
+    return replace(facts, tasks={**facts.tasks, task: replace(known, splits=left)})
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("target.fusion={method: dlfa, layer: 1}",),
+        ("target.fusion={method: dlfa, layer: {int: [0, num_layers - 1]}}",
+         "model={choice: [toy:2x64, toy:4x64]}", "target.max_length=100"),
+        ("target.size=1000", "intermediate={task: pairs, size: 500}"),
+        ("target.hybrid.ratio=0.5",),
+        ("target.task=tags", "target.hybrid={ratio: 0.5, languages: [qab]}"),
+        ("align={objective: code_switch_mlm}",),
+        ("align={objective: tlm, languages: [qab, qac]}",),
+        ("resources={workers: 4, micro_batch: 2}",),
+        ("objective={languages: target}",),
+        ("objective={languages: [qab]}", "evaluate.languages=[qab]"),
+        ("evaluate.languages=[]",),
+    ],
+)  # fmt: skip
+def test_a_sound_sweep_has_no_problem(problems: Problems, overrides: tuple[str, ...]) -> None:
+    assert problems(*overrides) == {}
+
+
+def test_every_check_has_a_test_here() -> None:
+    assert {one.__name__ for one in CHECKS} == {
+        name.removeprefix("test_check_") for name in globals() if name.startswith("test_check_")
+    }
+
+
+def test_check_fusion_layer_exists(problems: Problems) -> None:
+    (error,) = problems("target.fusion={method: dlfa, layer: 2}").values()
+    assert error.key == "target.fusion.layer"
+    assert "toy:2x64" in error.problem
+    assert "at most 1" in error.remedy
+
+
+def test_check_target_can_be_trained(problems: Problems, facts: Facts) -> None:
+    assert "target.size" in problems("target.size=1001")
+    assert "1000 training examples" in str(problems("target.size=1001")["target.size"])
+    assert "pairs has no training data in 'qab'" in str(
+        problems("target={task: pairs, source_language: qab}")["target.source_language"]
+    )
+    no_dev = without(facts, "nli", ("qaa", "dev"))
+    assert "no dev set" in str(problems(facts=no_dev)["target.source_language"])
+    no_train = without(facts, "pairs", ("qaa", "train"))
+    assert "has no training data" in str(
+        problems("target.task=pairs", facts=no_train)["target.task"]
+    )
+
+
+def test_check_intermediate_can_be_trained(problems: Problems) -> None:
+    assert "at most 500" in str(
+        problems("intermediate={task: pairs, size: 501}")["intermediate.size"]
+    )
+    found = problems("intermediate={task: pairs, source_language: qac}")
+    assert "no training data in 'qac'" in str(found["intermediate.task"])
+
+
+def test_check_languages_are_there(problems: Problems, facts: Facts) -> None:
+    error = problems("evaluate.languages=[qab, qzz]")["evaluate.languages"]
+    assert "'qzz'" in error.problem
+    assert "qab" not in error.problem
+    tests = tuple((one, "test") for one in ("qaa", "qab", "qac", "qad"))
+    assert "no test set in any" in str(problems(facts=without(facts, "nli", *tests))["target.task"])
+
+
+def test_check_objective_is_measured(problems: Problems, facts: Facts) -> None:
+    assert "did you mean accuracy?" in str(
+        problems("objective.metric=acuracy")["objective.metric"]
+    )
+    assert "no dev set in 'qzz'" in str(
+        problems("objective.languages=[qzz]")["objective.languages"]
+    )
+    only_source = without(facts, "nli", *((one, "dev") for one in ("qab", "qac", "qad")))
+    assert "objective.languages" in problems("objective.languages=target", facts=only_source)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("objective.languages=[qab]", "evaluate.dev=source"),
+        ("objective.languages=target", "evaluate.dev=source"),
+        ("objective.languages=[qab]", "evaluate.languages=[qac]"),
+        ("objective.languages=target", "evaluate.languages=[]"),
+    ],
+)
+def test_an_objective_needs_dev_sets_that_are_scored(
+    problems: Problems, overrides: tuple[str, ...]
+) -> None:
+    assert "evaluate.dev: all" in problems(*overrides)["objective.languages"].remedy
+
+
+def test_check_hybrid_has_text(problems: Problems, facts: Facts) -> None:
+    tags = ("target.task=tags", "target.hybrid.ratio=0.5")
+    assert problems(*tags) == {}
+    no_words = replace(facts, lexicon={})
+    assert "neither" in str(problems(*tags, facts=no_words)["target.hybrid.ratio"])
+    assert problems("target.task=tags", facts=no_words) == {}
+    error = problems(*tags, "target.hybrid.languages=[qad]")["target.hybrid.languages"]
+    assert "there is: qab, qac" in error.remedy
+
+
+def test_check_alignment_has_text(problems: Problems, facts: Facts) -> None:
+    tlm = "align={objective: tlm}"
+    assert "two languages" in str(
+        problems(tlm, "align.languages=[qaa]")["align.languages"]
+    )
+    assert "no parallel text in 'qzz'" in str(
+        problems(tlm, "align.languages=[qaa, qzz]")["align.languages"]
+    )
+    switch = "align={objective: code_switch_mlm}"
+    assert "needs a lexicon" in str(problems(switch, facts=replace(facts, lexicon={}))["align.objective"])
+    assert problems(tlm, facts=replace(facts, lexicon={})) == {}
+
+
+def test_check_lengths_fit(problems: Problems) -> None:
+    found = problems(
+        "target.max_length=257",
+        "intermediate={task: pairs, max_length: 300}",
+        "align={objective: tlm, max_length: 256}",
+    )
+    assert set(found) == {"target.max_length", "intermediate.max_length"}
+    assert "at most 256" in found["target.max_length"].remedy
+
+
+def test_check_batches_split_evenly(problems: Problems) -> None:
+    assert "target.batch_size" in problems("resources.workers=3")
+    assert "target.batch_size" in problems("resources={workers: 2, micro_batch: 5}")
+    assert "target.batch_size" in problems("resources.workers=4", "target.batch_size=2")
+    assert problems("resources={workers: 2, micro_batch: 64}") == {}
+
+
+def test_a_fault_of_one_model_and_one_block_alone_is_found(problems: Problems) -> None:
+    found = problems(
+        "model={choice: [real, toy:4x64, toy:2x64]}",
+        "target.fusion={choice: [{method: none}, {method: mix}, "
+        "{method: dlfa, layer: {int: [0, 2]}}]}",
+        "target.max_length=64",
+    )
+    assert set(found) == {"target.fusion.layer"}
+    assert "toy:2x64" in found["target.fusion.layer"].problem
+
+
+def test_points_to_try_first_lie_in_the_space(problems: Problems) -> None:
+    space = ("target.epochs={int: [1, 9], step: 2}", "target.warmup={float: [0, 0.5]}")
+    assert problems(*space, "search.first=[{target.epochs: 3, target.warmup: 0.1}, {}]") == {}
+    assert "4 is not in" in str(problems(*space, "search.first=[{target.epochs: 4}]"))
+    assert "from 0.0 to 0.5" in str(problems(*space, "search.first=[{target.warmup: 0.9}]"))
+    assert "'x' is not in" in str(problems(*space, "search.first=[{target.warmup: x}]"))
+
+
+def test_all_problems_of_all_probes_are_told_once(sweep_from: ReadSweep, facts: Facts) -> None:
+    sweep = sweep_from(
+        SOUND,
+        "target.size={choice: [10, 2000, 3000]}",
+        "target.max_length={choice: [64, 1024]}",
+        "objective.metric=bleu",
+    )
+    found = [(one.key, one.problem) for one in check(sweep, facts)]
+    assert len(found) == len(set(found)) == 4
+    assert sorted(key for key, _ in found) == [
+        "objective.metric", "target.max_length", "target.size", "target.size",
+    ]  # fmt: skip

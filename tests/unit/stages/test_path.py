@@ -1,0 +1,270 @@
+"""From a trial to its stages: what a knob changes, and what it leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from xlt_ray.spec.facts import Facts, SplitFacts
+from xlt_ray.spec.trial import TrialSpec
+from xlt_ray.stages.path import Path, made, num_steps
+from xlt_ray.stages.stage import VERSIONS, Stage
+
+from .conftest import FULL, with_values
+
+PathWith = Callable[..., Path]
+
+KINDS = ("model", "align", "intermediate", "target", "evaluate")
+TRAINING = {
+    "learning_rate": 1e-4,
+    "batch_size": 8,
+    "max_length": 64,
+    "weight_decay": 0.01,
+    "warmup": 0.5,
+    "clip": 0.0,
+}
+FIRST_CHANGED: dict[str, tuple[Any, str]] = {
+    "model.name": ("toy:4x64", "model"),
+    "align.objective": ({"objective": "tlm"}, "align"),
+    "align.switch": (0.1, "align"),
+    "align.mask": (0.3, "align"),
+    "align.steps": (10, "align"),
+    "align.languages": (["qaa", "qab"], "align"),
+    "intermediate.task": ("nli", "intermediate"),
+    "intermediate.source_language": ("qab", "intermediate"),
+    "intermediate.size": (100, "intermediate"),
+    "intermediate.epochs": (2, "intermediate"),
+    "target.task": ("pairs", "target"),
+    "target.source_language": ("qab", "target"),
+    "target.size": (100, "target"),
+    "target.epochs": (2, "target"),
+    "target.fusion.method": ({"method": "none"}, "target"),
+    "target.fusion.layer": (0, "target"),
+    "target.fusion.reduction": (2, "target"),
+    "target.hybrid.ratio": (0.5, "target"),
+    "target.hybrid.languages": (["qab"], "target"),
+    "evaluate.languages": (["qab"], "evaluate"),
+    "evaluate.dev": ("all", "evaluate"),
+    "evaluate.examples": (10, "evaluate"),
+    "precision": ("bf16", "align"),
+    **{
+        f"{section}.{name}": (value, section)
+        for section in ("align", "intermediate", "target")
+        for name, value in TRAINING.items()
+    },
+}
+"""Knob -> another value, and the first stage of the path whose key it changes."""
+WHOLE = {
+    "align.objective": "align",
+    "target.fusion.method": "target.fusion",
+    "data.source": "data",
+}
+"""Knobs that are changed with the block that they name."""
+NEUTRAL: dict[str, Any] = {
+    "target.evaluations": 9,
+    "model.trust_remote_code": True,
+    "align.seed": "per_trial",
+    "intermediate.seed": "per_trial",
+    "data.source": {"source": "files", "root": "elsewhere"},
+    "data.seed": 5,
+}
+"""Change no key by themselves: data by its digests, seeds by their value, weights by theirs."""
+
+
+def leaves(model: BaseModel, prefix: str = "") -> set[str]:
+    """Dotted paths of all values of a trial."""
+    found: set[str] = set()
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        path = f"{prefix}{name}"
+        found |= leaves(value, f"{path}.") if isinstance(value, BaseModel) else {path}
+    return found
+
+
+def changed(one: Path, other: Path) -> list[str]:
+    return [a.kind for a, b in zip(one, other, strict=True) if a.key != b.key]
+
+
+@pytest.fixture
+def wide_facts(facts: Facts) -> Facts:
+    """With training data of the intermediate task in a second language."""
+    pairs = facts.tasks["pairs"]
+    splits = {**pairs.splits, ("qab", "train"): SplitFacts(500, "pairs qab train")}
+    return replace(facts, tasks={**facts.tasks, "pairs": replace(pairs, splits=splits)})
+
+
+def test_every_knob_of_a_trial_is_accounted_for() -> None:
+    assert leaves(TrialSpec.model_validate(FULL)) == set(FIRST_CHANGED) | set(NEUTRAL)
+
+
+@pytest.mark.parametrize("knob", FIRST_CHANGED)
+def test_a_knob_changes_its_stage_and_all_below_and_none_above(
+    path_with: PathWith, wide_facts: Facts, knob: str
+) -> None:
+    value, first = FIRST_CHANGED[knob]
+    if knob == "model.name":
+        knob = "model"
+    other = path_with({WHOLE.get(knob, knob): value}, facts=wide_facts)
+    expected = list(KINDS[KINDS.index(first) :])
+    if knob == "target.source_language":
+        # The intermediate stage follows the target's source language where it names none.
+        expected.insert(0, "intermediate")
+    assert changed(path_with(facts=wide_facts), other) == expected
+
+
+@pytest.mark.parametrize("knob", NEUTRAL)
+def test_a_neutral_knob_changes_no_key(path_with: PathWith, knob: str) -> None:
+    values = {"model": {"name": "toy:2x64"}}
+    other = path_with({**values, WHOLE.get(knob, knob): NEUTRAL[knob]})
+    assert changed(path_with(values), other) == []
+
+
+def test_the_target_length_reaches_evaluation_too(path_with: PathWith) -> None:
+    assert path_with({"target.max_length": 64})[-1].settings["max_length"] == 64
+
+
+def test_a_path_is_a_chain_from_the_model_to_the_scores(path_with: PathWith) -> None:
+    path = path_with()
+    assert tuple(stage.kind for stage in path) == KINDS
+    assert path[0].parent is None
+    assert all(stage.parent is above for above, stage in zip(path, path[1:], strict=False))
+    assert made(path) == path[1:]
+    assert [stage.kind for stage in path if stage.is_training] == list(KINDS[1:4])
+
+
+def test_stages_that_a_trial_does_not_have_are_left_out(path_with: PathWith) -> None:
+    path = path_with({"align": None, "intermediate": None})
+    assert [stage.kind for stage in path] == ["model", "target", "evaluate"]
+
+
+def test_without_cross_lingual_batches_their_languages_do_not_matter(path_with: PathWith) -> None:
+    one = path_with({"target.hybrid": {"ratio": 0.0}})
+    other = path_with({"target.hybrid": {"ratio": 0.0, "languages": ["qab"]}})
+    assert changed(one, other) == []
+
+
+@pytest.mark.parametrize(
+    ("knob", "spelled_out"),
+    [
+        ("intermediate.size", 500),
+        ("target.size", 1000),
+        ("align.languages", ["qad", "qac", "qab", "qaa"]),
+        ("target.hybrid.languages", ["qad", "qab", "qac"]),
+        ("evaluate.languages", ["qab", "qac", "qad"]),
+        ("intermediate.source_language", "qaa"),
+    ],
+)
+def test_a_default_equals_what_it_stands_for(
+    path_with: PathWith, knob: str, spelled_out: Any
+) -> None:
+    assert changed(path_with(), path_with({knob: spelled_out})) == []
+
+
+def test_all_words_of_the_lexicon_equal_their_languages(path_with: PathWith) -> None:
+    tags = {"target.task": "tags", "intermediate": None}
+    spelled = {**tags, "target.hybrid.languages": ["qab", "qac"]}
+    assert changed(path_with(tags), path_with(spelled)) == []
+
+
+@pytest.mark.parametrize("section", ["align", "intermediate"])
+def test_a_shared_stage_is_shared_by_repeats(path_with: PathWith, section: str) -> None:
+    shared = changed(path_with(seed=0), path_with(seed=1))
+    assert shared == ["target", "evaluate"]
+    own = {f"{section}.seed": "per_trial"}
+    assert changed(path_with(own, seed=0), path_with(own, seed=1))[0] == section
+
+
+def test_another_shared_seed_is_another_toy_model_but_no_other_real_one(
+    path_with: PathWith,
+) -> None:
+    assert changed(path_with(), path_with(shared_seed=1)) == list(KINDS)
+    real = {"model": "real"}
+    assert changed(path_with(real), path_with(real, shared_seed=1))[0] == "align"
+
+
+def test_an_evaluation_has_no_seed_of_its_own(path_with: PathWith) -> None:
+    assert path_with(seed=4, shared_seed=2)[-1].seed == 0
+
+
+def test_source_and_target_dev_sets_are_asked_for_as_told(path_with: PathWith) -> None:
+    def asked(values: dict[str, Any]) -> Any:
+        return path_with(values)[-1].settings["languages"]
+
+    everything = ("qaa", "qab", "qac", "qad")
+    assert asked({}) == {"dev": ("qaa",), "test": everything}
+    assert asked({"evaluate.dev": "all"}) == {"dev": everything, "test": everything}
+    assert asked({"evaluate.languages": ["qac"]}) == {"dev": ("qaa",), "test": ("qaa", "qac")}
+    few = {"evaluate.languages": ["qac"], "evaluate.dev": "all"}
+    assert asked(few) == {"dev": ("qaa", "qac"), "test": ("qaa", "qac")}
+
+
+def test_new_data_is_another_stage_exactly_where_it_is_used(
+    path_with: PathWith, facts: Facts
+) -> None:
+    def with_digest(task: str, language: str, split: str) -> Facts:
+        known = facts.tasks[task]
+        splits = {**known.splits, (language, split): SplitFacts(1000, "another")}
+        return replace(facts, tasks={**facts.tasks, task: replace(known, splits=splits)})
+
+    def first(other: Facts) -> str | None:
+        return next(iter(changed(path_with(), path_with(facts=other))), None)
+
+    assert first(with_digest("nli", "qaa", "train")) == "target"
+    assert first(with_digest("nli", "qad", "train")) == "target"
+    assert first(with_digest("nli", "qad", "test")) == "evaluate"
+    assert first(with_digest("nli", "qad", "dev")) is None
+    assert first(with_digest("pairs", "qaa", "train")) == "intermediate"
+    assert first(with_digest("tags", "qaa", "train")) is None
+    assert first(replace(facts, parallel={**facts.parallel, "qab": "another"})) == "align"
+
+
+def test_a_new_version_of_a_task_is_trained_and_scored_anew(
+    path_with: PathWith, facts: Facts
+) -> None:
+    newer = replace(facts.tasks["nli"], version=2)
+    other = replace(facts, tasks={**facts.tasks, "nli": newer})
+    assert changed(path_with(), path_with(facts=other)) == ["target", "evaluate"]
+
+
+def test_a_label_is_for_people_and_a_version_is_for_keys(path_with: PathWith) -> None:
+    stage = path_with()[-2]
+    assert replace(stage, label="another", num_examples=1).key == stage.key
+    assert replace(stage, version=VERSIONS["target"] + 1).key != stage.key
+    assert len(stage.key) == 64
+
+
+def test_the_payload_says_everything_that_the_key_holds(path_with: PathWith) -> None:
+    for stage in path_with():
+        assert set(stage.payload) == {"kind", "version", "settings", "data", "seed", "parent"}
+        assert stage.payload["parent"] == (stage.parent.key if stage.parent else None)
+
+
+def test_batches_are_counted_over_all_epochs() -> None:
+    assert num_steps(100, 3, 32) == 10
+    assert num_steps(96, 1, 32) == 3
+    assert num_steps(1, 1, 32) == 1
+
+
+def test_examples_of_a_stage_are_whole_batches(path_with: PathWith) -> None:
+    path = path_with({"target.epochs": 3, "target.batch_size": 64, "align.steps": 10})
+    examples = {stage.kind: stage.num_examples for stage in path}
+    assert examples == {
+        "model": 0, "align": 320, "intermediate": 512, "target": 47 * 64, "evaluate": 0,
+    }  # fmt: skip
+
+
+def test_settings_that_have_no_canonical_form_are_refused_by_name() -> None:
+    stage = Stage("target", {"fusion": {"layer": object()}}, {}, 0, None, "x")
+    with pytest.raises(TypeError, match=r"settings\.fusion\.layer"):
+        _ = stage.key
+
+
+def test_the_changes_of_this_test_are_changes() -> None:
+    base = TrialSpec.model_validate(FULL)
+    for knob, (value, _) in FIRST_CHANGED.items():
+        path = {"model.name": "model"}.get(knob, WHOLE.get(knob, knob))
+        assert TrialSpec.model_validate(with_values({path: value})) != base, knob
