@@ -529,6 +529,16 @@ def _suggest(trial: Trial, knob: Knob) -> Value:
     return trial.suggest_int(knob.parameter, low, high, step=found.step, log=found.log)
 
 
+def _has(knob: Knob, value: Value) -> bool:
+    """Whether a value lies in a distribution; a layer of one model may be none of another."""
+    found = knob.distribution
+    if isinstance(found, Choice):
+        return value in found.labels()
+    if isinstance(found, IntRange):
+        return value in found.values()
+    return isinstance(value, int | float) and found.low <= value <= found.high
+
+
 def _parameters(
     sweep: SweepSpec, point: Mapping[str, Value], model_bounds: ModelBounds
 ) -> dict[str, Value]:
@@ -537,7 +547,7 @@ def _parameters(
 
     def pick_for(model: Value) -> Callable[[Knob], Value]:
         def pick(knob: Knob) -> Value:
-            if knob.path in point:
+            if knob.path in point and _has(knob, point[knob.path]):
                 found[knob.parameter] = point[knob.path]
                 return point[knob.path]
             return model if knob.path == "model" else extremes(knob.distribution)[0]

@@ -123,8 +123,9 @@ def test_a_result_without_files_is_a_result(store: StageStore, tmp_path: Path) -
     assert store.verify(STAGE.key) is not None
 
 
-
-@pytest.mark.parametrize(("method", "survived"), [("take", 0), ("take", 1), ("take", 2), ("write", 0)])
+@pytest.mark.parametrize(
+    ("method", "survived"), [("take", 0), ("take", 1), ("take", 2), ("write", 0)]
+)
 def test_a_crash_in_the_middle_of_a_commit_commits_nothing(
     store: StageStore,
     results: Results,
@@ -164,7 +165,7 @@ def test_a_crash_in_the_middle_of_a_commit_commits_nothing(
 def test_a_result_stands_although_its_progress_could_not_be_dropped(
     store: StageStore, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dying(key: str) -> None:
+    def dying(_: str) -> None:
         raise KeyboardInterrupt
 
     with leased(store) as lease:
@@ -174,20 +175,20 @@ def test_a_result_stands_although_its_progress_could_not_be_dropped(
     assert store.verify(STAGE.key) is not None
 
 
-def stored(store: StageStore, name: str) -> str:
+def stored(name: str) -> str:
     return f"stages/{STAGE.key}/{name}"
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda store: store.storage.write(stored(store, "config.json"), b"[]"),
-        lambda store: store.storage.write(stored(store, "encoder/model.safetensors"), b"weight"),
-        lambda store: store.storage.remove(stored(store, "head.safetensors")),
-        lambda store: store.storage.write(stored(store, RECORD), b""),
-        lambda store: store.storage.write(stored(store, RECORD), b"\xff\xfe"),
-        lambda store: store.storage.write(stored(store, RECORD), b'{"key": "x"}'),
-        lambda store: store.storage.write(stored(store, RECORD), b"[]"),
+        lambda store: store.storage.write(stored("config.json"), b"[]"),
+        lambda store: store.storage.write(stored("encoder/model.safetensors"), b"weight"),
+        lambda store: store.storage.remove(stored("head.safetensors")),
+        lambda store: store.storage.write(stored(RECORD), b""),
+        lambda store: store.storage.write(stored(RECORD), b"\xff\xfe"),
+        lambda store: store.storage.write(stored(RECORD), b'{"key": "x"}'),
+        lambda store: store.storage.write(stored(RECORD), b"[]"),
     ],
     ids=["altered", "cut", "missing", "empty record", "no text", "foreign record", "list"],
 )
@@ -207,9 +208,9 @@ def test_a_damaged_result_is_set_aside_and_made_again(
 
 
 def altered(store: StageStore, change: Callable[[dict[str, Any]], None]) -> None:
-    tree = json.loads(store.storage.read(stored(store, RECORD)))
+    tree = json.loads(store.storage.read(stored(RECORD)))
     change(tree)
-    store.storage.write(stored(store, RECORD), json.dumps(tree).encode())
+    store.storage.write(stored(RECORD), json.dumps(tree).encode())
 
 
 def test_a_record_that_was_edited_is_refused(store: StageStore, results: Results) -> None:
@@ -221,7 +222,7 @@ def test_a_record_that_was_edited_is_refused(store: StageStore, results: Results
 
 def test_a_record_under_another_key_is_refused(store: StageStore, results: Results) -> None:
     committed(store, results())
-    content = store.storage.read(stored(store, RECORD))
+    content = store.storage.read(stored(RECORD))
     store.storage.write(f"stages/{OTHER.key}/{RECORD}", content)
     with pytest.raises(DamagedStage, match="another stage"):
         store.record(OTHER.key)
@@ -233,7 +234,7 @@ def test_damage_that_somebody_else_set_aside_first_is_gone_all_the_same(
     store: StageStore, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     committed(store, results())
-    store.storage.remove(stored(store, "config.json"))
+    store.storage.remove(stored("config.json"))
     real = store.verify
 
     def met_by_two(key: str) -> StageRecord | None:
@@ -430,7 +431,7 @@ def test_a_fetch_that_was_broken_off_is_no_copy(
     store = StageStore(f"memory://{tmp_path.name}", scratch=tmp_path / "scratch")
     committed(store, results())
 
-    def broken_off(path: str, folder: Path) -> None:
+    def broken_off(_: str, folder: Path) -> None:
         folder.mkdir(parents=True)
         (folder / RECORD).write_text("{}")
         raise KeyboardInterrupt

@@ -58,7 +58,7 @@ HEAVY = {
     "matplotlib": {"report"},
     "jinja2": {"report"},
     "fsspec": {"stages"},
-    "psutil": {"stages"},
+    "psutil": {"stages", "sweep"},
     "pydantic": {"spec", "data"},
     "yaml": {"spec", "data"},
     "typer": {"cli"},

@@ -73,5 +73,7 @@ def test_a_message_says_where_what_and_what_would_be_right() -> None:
 
 def test_an_unknown_name_gets_its_nearest_neighbour_or_the_list() -> None:
     assert errors.nearest("acuracy", ["accuracy", "f1"]) == "did you mean accuracy?"
-    assert errors.nearest("x", [f"n{i:02d}" for i in range(30)], limit=2) == "there is: n00, n01, ..."
+    assert (
+        errors.nearest("x", [f"n{i:02d}" for i in range(30)], limit=2) == "there is: n00, n01, ..."
+    )
     assert errors.nearest("x", []) == "there is none"

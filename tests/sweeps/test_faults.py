@@ -127,7 +127,7 @@ def test_early_stopping_prunes_and_tells_the_last_value(place: Place) -> None:
     run = place.xlt(
         "run", "small.yaml", "search.sampler=random", "search.trials=6", "search.concurrent=1",
         "early_stop={method: asha, grace_examples: 64, reduction: 2}",
-        "target.learning_rate={float: [1e-6, 1e-2], log: true}",
+        "target.learning_rate={float: [1e-7, 1e-2], log: true}", "target.task=toy-tagging",
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     trials = place.trials()
@@ -159,7 +159,10 @@ BAD = {
     "language without the split": (["evaluate.languages=[qaz]"], "no test set in 'qaz'"),
     "unknown model folder": (["model=./no-such-model"], "no-such-model"),
     "too many CPUs": (["resources.cpus_per_worker=512"], "512"),
-    "GPUs that are not there": (["resources.gpus_per_worker=1", "resources.workers=64"], "GPU"),
+    "GPUs that are not there": (
+        ["resources.gpus_per_worker=1", "resources.workers=16"],
+        "a trial asks for 16",
+    ),
     "objective on the test set": (["objective.split=test"], "selects on the test set"),
     "unknown task": (["target.task=toy-paraphrse"], "did you mean toy-paraphrase?"),
 }

@@ -123,6 +123,21 @@ def test_a_first_point_may_name_a_block_and_what_is_in_it(
     assert asked(open_ledger(home, sweep), sweep).assignment.items() >= point.items()
 
 
+def test_a_first_point_gives_no_model_a_layer_that_it_does_not_have(
+    home: Home, sweep_from: ReadSweep
+) -> None:
+    layer = "target.fusion={method: dlfa, layer: {int: [0, num_layers - 1]}}"
+    points = f"search.first={json.dumps([{'target.fusion.layer': 3}] * 5)}"
+    sweep = sweep_from(TEXT, layer, points, "search.trials=5")
+    layers = {
+        (one[1]["model"], one[1]["target.fusion.layer"])
+        for one in run_through(home, sweep, reopen=False)
+    }
+    assert {layer for model, layer in layers if model == "toy:4x64"} == {3}
+    assert {layer for model, layer in layers if model == "toy:2x64"} <= {0, 1}
+    assert {model for model, _ in layers} == {"toy:2x64", "toy:4x64"}
+
+
 def test_a_grid_is_asked_completely_and_ends(home: Home, sweep_from: ReadSweep) -> None:
     trials = run_through(home, sweep_from(TEXT, *GRID), reopen=False)
     points = {tuple(sorted(one[1].items())) for one in trials}
@@ -251,9 +266,7 @@ def test_a_torn_last_line_is_cut_and_nothing_else_is_lost(
         "places.tracking=http://localhost:5000",
     ],
 )
-def test_what_decides_no_result_may_change(
-    home: Home, sweep_from: ReadSweep, change: str
-) -> None:
+def test_what_decides_no_result_may_change(home: Home, sweep_from: ReadSweep, change: str) -> None:
     open_ledger(home, sweep_from(TEXT))
     changed = sweep_from(TEXT, change)
     assert open_ledger(home, changed).sweep == json.loads(json.dumps(changed.resolved()))
@@ -336,9 +349,7 @@ def test_the_sweep_comes_back_from_its_ledger(home: Home, sweep_from: ReadSweep)
 # -- telling ------------------------------------------------------------------------------
 
 
-def test_everything_told_is_there_when_it_is_read_again(
-    home: Home, sweep_from: ReadSweep
-) -> None:
+def test_everything_told_is_there_when_it_is_read_again(home: Home, sweep_from: ReadSweep) -> None:
     sweep = sweep_from(TEXT)
     ledger = open_ledger(home, sweep)
     number = asked(ledger, sweep).number
@@ -430,7 +441,9 @@ def test_failed_trials_are_queued_again_once(home: Home, sweep_from: ReadSweep) 
     rest = []
     while (ticket := ledger.ask(sweep, bounds)) is not None:
         rest.append(ticket)
-    identities = [(one.configuration, one.repeat) for one in ledger.trials() if one.retry_of is None]
+    identities = [
+        (one.configuration, one.repeat) for one in ledger.trials() if one.retry_of is None
+    ]
     assert sorted(identities) == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
@@ -494,7 +507,7 @@ def test_the_ledger_opens_in_the_optuna_dashboard(home: Home, sweep_from: ReadSw
                 "wsgi.input": io.BytesIO(),
                 "wsgi.errors": io.StringIO(),
             },
-            lambda line, headers: status.append(line),
+            lambda line, *_: status.append(line),
         )
     )
     assert status == ["200 OK"]

@@ -2,13 +2,12 @@
 
 ``accuracy``: share of labels that are right (of words, for tags). ``macro_f1``: unweighted
 mean of F1 over the labels that occur in the gold data. ``f1``: micro F1 of whole entities,
-strict IOB2: an entity counts when type, begin and end agree, and begins with ``B-`` only
-(the definition of ``seqeval`` in mode ``strict`` with scheme ``IOB2``).
+strict IOB2: an entity counts when type, begin and end agree, and begins with ``B-`` only.
+seqeval and scikit-learn count.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from xlt_ray.data.task import Task
@@ -42,44 +41,28 @@ def _flat(task: Task, labels: Labels) -> list[str]:
 
 
 def accuracy(gold: Sequence[str], predicted: Sequence[str]) -> float:
-    right = sum(one == other for one, other in zip(gold, predicted, strict=True))
-    return right / len(gold) if gold else 0.0
+    from sklearn.metrics import accuracy_score
+
+    return float(accuracy_score(list(gold), list(predicted))) if gold else 0.0
 
 
 def macro_f1(gold: Sequence[str], predicted: Sequence[str]) -> float:
-    in_gold, in_predicted = Counter(gold), Counter(predicted)
-    right = Counter(one for one, other in zip(gold, predicted, strict=True) if one == other)
-    # F1 = 2 TP / (2 TP + FP + FN) = 2 TP / (predicted + gold)
-    scores = [2 * right[label] / (in_gold[label] + in_predicted[label]) for label in in_gold]
-    return sum(scores) / len(scores) if scores else 0.0
+    """Mean F1 over the labels that occur in ``gold``."""
+    from sklearn.metrics import f1_score
+
+    if not gold:
+        return 0.0
+    labels = sorted(set(gold))
+    scores = f1_score(list(gold), list(predicted), labels=labels, average="macro", zero_division=0)
+    return float(scores)
 
 
 def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
-    num_gold = num_predicted = num_right = 0
-    for one, other in zip(gold, predicted, strict=True):
-        if len(one) != len(other):
-            raise ValueError(f"{len(one)} gold tags against {len(other)} predicted ones")
-        there, found = entities(one), entities(other)
-        num_gold += len(there)
-        num_predicted += len(found)
-        num_right += len(there & found)
-    total = num_gold + num_predicted
-    return 2 * num_right / total if total else 0.0
+    """Micro F1 over whole entities by seqeval, strict IOB2; 0 where there is no entity at all."""
+    from seqeval.metrics import f1_score
+    from seqeval.scheme import IOB2
 
-
-def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """Entities as (type, begin, end), end excluded; an ``I-`` that continues nothing is none.
-
-    >>> sorted(entities(["B-PER", "I-PER", "O", "I-LOC", "B-LOC"]))
-    [('LOC', 4, 5), ('PER', 0, 2)]
-    """
-    found: set[tuple[str, int, int]] = set()
-    kind, begin = "", 0
-    for place, tag in enumerate((*tags, "O")):
-        prefix, _, name = tag.partition("-")
-        if kind and not (prefix == "I" and name == kind):
-            found.add((kind, begin, place))
-            kind = ""
-        if prefix == "B":
-            kind, begin = name, place
-    return found
+    if not gold:
+        return 0.0
+    one, other = ([list(tags) for tags in side] for side in (gold, predicted))
+    return float(f1_score(one, other, mode="strict", scheme=IOB2, zero_division=0))

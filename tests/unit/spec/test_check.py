@@ -107,9 +107,7 @@ def test_check_languages_are_there(problems: Problems, facts: Facts) -> None:
 
 
 def test_check_objective_is_measured(problems: Problems, facts: Facts) -> None:
-    assert "did you mean accuracy?" in str(
-        problems("objective.metric=acuracy")["objective.metric"]
-    )
+    assert "did you mean accuracy?" in str(problems("objective.metric=acuracy")["objective.metric"])
     assert "no dev set in 'qzz'" in str(
         problems("objective.languages=[qzz]")["objective.languages"]
     )
@@ -144,14 +142,14 @@ def test_check_hybrid_has_text(problems: Problems, facts: Facts) -> None:
 
 def test_check_alignment_has_text(problems: Problems, facts: Facts) -> None:
     tlm = "align={objective: tlm}"
-    assert "two languages" in str(
-        problems(tlm, "align.languages=[qaa]")["align.languages"]
-    )
+    assert "two languages" in str(problems(tlm, "align.languages=[qaa]")["align.languages"])
     assert "no parallel text in 'qzz'" in str(
         problems(tlm, "align.languages=[qaa, qzz]")["align.languages"]
     )
     switch = "align={objective: code_switch_mlm}"
-    assert "needs a lexicon" in str(problems(switch, facts=replace(facts, lexicon={}))["align.objective"])
+    assert "needs a lexicon" in str(
+        problems(switch, facts=replace(facts, lexicon={}))["align.objective"]
+    )
     assert problems(tlm, facts=replace(facts, lexicon={})) == {}
 
 

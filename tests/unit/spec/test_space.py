@@ -78,12 +78,25 @@ def blocks(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 leaves = st.one_of(scalars, int_ranges, choices(scalars))
 nested = st.one_of(leaves, choices(blocks(leaves)), blocks(leaves))
-spaces = st.fixed_dictionaries(
+any_space = st.fixed_dictionaries(
     {
         "model": choices(st.sampled_from(["small", "large"])),
         "target": st.dictionaries(st.sampled_from(["k", "l", "m"]), nested, max_size=2),
     }
-).map(space_of)
+)
+layers = st.just({"int": [0, "num_layers - 1"]})
+conditional_space = st.fixed_dictionaries(
+    {
+        "model": st.just({"choice": ["small", "large"]}),
+        "target": st.fixed_dictionaries(
+            {
+                "k": choices(blocks(st.one_of(layers, choices(scalars)))),
+                "m": st.one_of(choices(scalars), choices(blocks(int_ranges))),
+            }
+        ),
+    }
+)
+spaces = st.one_of(any_space, conditional_space).map(space_of)
 
 
 def extreme_assignments(space: Space) -> list[Assignment]:
@@ -246,7 +259,8 @@ def test_one_path_with_two_distributions_is_two_parameters() -> None:
 def test_a_pair_behind_a_block_and_a_model_is_probed() -> None:
     wanted = {("model", "small"), ("target.fusion.layer", 3), ("target.ratio", 0.5)}
     assert any(
-        wanted <= set(assignment.items()) for _, assignment in probes(space_from(CONDITIONAL), bounds)
+        wanted <= set(assignment.items())
+        for _, assignment in probes(space_from(CONDITIONAL), bounds)
     )
 
 

@@ -52,8 +52,14 @@ def test_an_assignment_becomes_a_concrete_trial(sweep_from: ReadSweep) -> None:
 
 
 def test_precision_is_asked_as_a_resource_and_part_of_the_trial(sweep_from: ReadSweep) -> None:
-    sweep = sweep_from(TEXT, "resources={precision: bf16, zero_stage: 1}", "model=toy:2x64", "align=null",
-                       "target={task: nli}", "search.first=[]")  # fmt: skip
+    sweep = sweep_from(
+        TEXT,
+        "resources={precision: bf16, zero_stage: 1}",
+        "model=toy:2x64",
+        "align=null",
+        "target={task: nli}",
+        "search.first=[]",
+    )
     assert sweep.trial_of({}).precision == "bf16"
 
 

@@ -215,7 +215,7 @@ def test_a_beat_outlives_a_moment_without_storage(
     with acquired(storage, ttl=0.4) as lease:
         failed = threading.Event()
 
-        def unreadable(path: str) -> bytes:
+        def unreadable(_: str) -> bytes:
             failed.set()
             raise OSError("the network is gone")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -131,7 +132,7 @@ def test_a_path_is_a_chain_from_the_model_to_the_scores(path_with: PathWith) -> 
     path = path_with()
     assert tuple(stage.kind for stage in path) == KINDS
     assert path[0].parent is None
-    assert all(stage.parent is above for above, stage in zip(path, path[1:], strict=False))
+    assert all(stage.parent is above for above, stage in itertools.pairwise(path))
     assert made(path) == path[1:]
     assert [stage.kind for stage in path if stage.is_training] == list(KINDS[1:4])
 

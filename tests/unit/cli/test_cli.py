@@ -1,0 +1,329 @@
+"""``xlt`` as its users meet it: listings, JSON, exit codes, messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xlt_ray import cli
+from xlt_ray.home import Home
+from xlt_ray.ledger import StageUse, load_ledger, open_ledger
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.stages.lease import Lease, try_acquire
+from xlt_ray.stages.record import Score, StageRecord
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.storage import Storage
+from xlt_ray.stages.store import StageStore
+
+TEXT = """
+name: small
+data: {source: toy}
+model: toy:2x64
+target:
+  task: toy-nli
+  source_language: qaa
+  max_length: 32
+  learning_rate: {choice: [1e-4, 1e-3, 1e-2]}
+search: {trials: 3, sampler: grid}
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Xlt = Callable[..., Said]
+
+
+@pytest.fixture
+def xlt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Xlt:
+    """``xlt("status", "--json")``: what the entry point prints and ends with."""
+
+    def call(*arguments: str) -> Said:
+        monkeypatch.setattr("sys.argv", ["xlt", *arguments])
+        capsys.readouterr()
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        said = capsys.readouterr()
+        return Said(code, said.out, said.err)
+
+    return call
+
+
+@pytest.fixture
+def small(home: Home, sweep_from: Callable[..., SweepSpec], tmp_path: Path) -> Home:
+    """A home with one sweep: a complete trial with scores, a failed one, a running one."""
+    sweep = sweep_from(TEXT)
+    ledger = open_ledger(home, sweep)
+    stage = Stage("evaluate", {"languages": ["qaa", "qab"]}, {}, 0, None, "evaluate toy-nli")
+    scores = tuple(
+        Score("toy-nli", language, split, "accuracy", value, 10)
+        for language, split, value in (
+            ("qaa", "dev", 0.75), ("qaa", "test", 0.5), ("qab", "test", 0.25),
+        )
+    )  # fmt: skip
+    store = StageStore(home.stages)
+    lease = store.lease(stage.key)
+    assert isinstance(lease, Lease)
+    (tmp_path / "result").mkdir()
+    with lease:
+        record = StageRecord(stage.key, stage.payload, stage.label, {}, scores=scores)
+        store.commit(stage, tmp_path / "result", record, lease)
+    for _ in range(3):
+        assert ledger.ask(sweep, lambda _: {}) is not None
+    ledger.begin_attempt(0)
+    ledger.set_stages(
+        0,
+        [StageUse("target", "f" * 64, "target", False, 96, 1.0),
+         StageUse("evaluate", stage.key, stage.label, True)],
+    )  # fmt: skip
+    ledger.tell_complete(0, 0.75)
+    ledger.tell_failed(1, "oom", "no room for [this]", "log")
+    return home
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+def refusal(said: Said) -> str:
+    """The message of a command that was refused: exit code 2, no traceback, nothing on stdout."""
+    assert said.code == 2, said
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    assert all(line.startswith("xlt: ") for line in said.err.splitlines())
+    return said.err.removeprefix("xlt: ").strip()
+
+
+# -- an empty home -----------------------------------------------------------------------
+
+
+def test_an_empty_home_has_no_sweeps(xlt: Xlt, home: Home) -> None:
+    assert xlt("status", "--json") == Said(0, "[]\n", "")
+    said = xlt("status")
+    assert (said.code, said.out) == (0, f"no sweeps in {home.root}\n")
+    assert not home.root.exists()
+
+
+@pytest.mark.parametrize("command", ["trials", "status", "report", "resume"])
+def test_an_unknown_name_is_refused(xlt: Xlt, home: Home, command: str) -> None:
+    assert refusal(xlt(command, "nothing")) == (
+        f"{home.root}: there is no sweep 'nothing'; there is: none yet"
+    )
+    assert not home.root.exists()
+
+
+# -- a small home ------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small")
+def test_status_counts_trials_by_state(xlt: Xlt) -> None:
+    (row,) = xlt("status", "--json").json
+    assert row == {
+        "name": "small",
+        "trials": {"complete": 1, "pruned": 0, "failed": 1, "running": 1, "waiting": 0},
+        "best": {"trial": 0, "objective": 0.75, "params": {"target.learning_rate": 1e-4}},
+        "is_running": False,
+    }
+    assert xlt("status", "small", "--json").json == [row]
+    table = xlt("status").out
+    assert "small" in table
+    assert "0.75" in table
+
+
+def test_status_tells_whether_a_driver_is_at_work(xlt: Xlt, small: Home) -> None:
+    lease = try_acquire(Storage(small.root), small.driver_lease("small"))
+    assert isinstance(lease, Lease)
+    with lease:
+        assert xlt("status", "--json").json[0]["is_running"]
+        assert "at work" in xlt("status").out
+    assert not xlt("status", "--json").json[0]["is_running"]
+
+
+@pytest.mark.usefixtures("small")
+def test_trials_are_listed_with_documented_keys(xlt: Xlt) -> None:
+    rows = xlt("trials", "small", "--json").json
+    assert [row["state"] for row in rows] == ["complete", "failed", "running"]
+    assert set(rows[0]) == {
+        "number", "state", "configuration", "repeat", "seed", "params", "objective", "scores",
+        "dev_scores", "attempts", "cause", "message", "stages", "mlflow_run_id", "retry_of",
+    }  # fmt: skip
+    assert rows[0]["scores"] == {"toy-nli": {"qaa": {"accuracy": 0.5}, "qab": {"accuracy": 0.25}}}
+    assert rows[0]["dev_scores"] == {"toy-nli": {"qaa": {"accuracy": 0.75}}}
+    assert [use["reused"] for use in rows[0]["stages"]] == [False, True]
+    assert set(rows[0]["stages"][0]) == {"kind", "key", "label", "reused", "examples"}
+    assert (rows[1]["cause"], rows[1]["message"]) == ("oom", "no room for [this]")
+    assert rows[2]["params"] == {"target.learning_rate": 1e-2}
+
+
+@pytest.mark.usefixtures("small")
+def test_the_table_of_trials_has_the_same_rows(xlt: Xlt) -> None:
+    said = xlt("trials", "small")
+    assert said.code == 0
+    for shown in ("learning_rate", "0.0001", "0.75", "1/1", "oom", "running"):
+        assert shown in said.out
+
+
+@pytest.mark.usefixtures("small")
+def test_a_sweep_file_stands_for_its_name(xlt: Xlt, file: Path) -> None:
+    assert xlt("trials", str(file), "--json").json == xlt("trials", "small", "--json").json
+    assert xlt("status", str(file), "--json").json == xlt("status", "small", "--json").json
+
+
+def test_looking_changes_nothing(xlt: Xlt, small: Home) -> None:
+    before = small.ledger_journal("small").read_bytes()
+    xlt("status")
+    xlt("trials", "small")
+    assert small.ledger_journal("small").read_bytes() == before
+
+
+@pytest.mark.usefixtures("small")
+def test_a_folder_called_like_a_sweep_is_not_taken_for_its_file(
+    xlt: Xlt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "small").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert xlt("check", "small").out.startswith("small: ok")
+
+
+def test_failed_trials_are_queued_again_after_a_torn_line_too(
+    xlt: Xlt, small: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr("xlt_ray.cli.launch._run", lambda sweep, _: started.append(sweep.name))
+    with small.ledger_journal("small").open("ab") as journal:
+        journal.write(b'{"op_code": 4, "worker_id": "dead", "tri')
+    said = xlt("resume", "small", "--failed", "--more", "2")
+    assert (said.code, said.out) == (0, "1 failed trials queued again\n")
+    assert started == ["small"]
+    ledger = load_ledger(small, "small")
+    assert ledger.sweep["search"]["trials"] == 5
+    assert [one.state for one in ledger.trials()] == ["complete", "failed", "running", "waiting"]
+    assert ledger.trial(3).retry_of == 1
+
+
+# -- check -------------------------------------------------------------------------------
+
+
+def test_a_sound_sweep_is_ok(xlt: Xlt, home: Home, file: Path) -> None:
+    said = xlt("check", str(file))
+    assert (said.code, said.out) == (0, "small: ok, at most 3 configurations x 1 seeds\n")
+    assert xlt("check", str(file), "--json").json == {"ok": True, "problems": []}
+    assert not home.root.exists()
+
+
+def test_check_says_when_selection_is_oracle_selection(xlt: Xlt, file: Path) -> None:
+    assert "[oracle selection]" in xlt("check", str(file), "objective.languages=all").out
+
+
+def test_all_problems_of_a_file_are_told(xlt: Xlt, file: Path) -> None:
+    file.write_text(TEXT.replace("trials: 3", "trails: 3").replace("max_length: 32", "epochs: 0"))
+    lines = refusal(xlt("check", str(file))).splitlines()
+    assert len(lines) == 3
+    assert f"{file}:8: target.epochs: 0: input should be greater" in "\n".join(lines)
+
+
+def test_problems_of_facts_are_told_as_json(xlt: Xlt, file: Path) -> None:
+    said = xlt("check", str(file), "target.size=10000000", "target.max_length=4096", "--json")
+    assert said.code == 2
+    assert not said.json["ok"]
+    assert {one["key"] for one in said.json["problems"]} == {"target.size", "target.max_length"}
+    for one in said.json["problems"]:
+        assert set(one) == {"file", "line", "key", "problem", "remedy"}
+        assert one["file"] == "command line"
+
+
+@pytest.mark.parametrize(
+    ("argument", "key", "problem"),
+    [
+        ("target.task=toy-nlii", "target.task", "toy-nli"),
+        ("model=nowhere/to/be/found", "model", "nowhere"),
+        ("resources.cpus_per_worker=100000", "resources", "a trial asks for 100000 CPUs"),
+        ("a", "", "is not an override"),
+        ("data={source: files, root: /nowhere}", "data.root", "/nowhere"),
+    ],
+)
+def test_check_tells_every_kind_of_problem_as_json(
+    xlt: Xlt, file: Path, monkeypatch: pytest.MonkeyPatch, argument: str, key: str, problem: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    said = xlt("check", str(file), argument, "--json")
+    assert said.code == 2
+    (found,) = said.json["problems"]
+    assert found["key"] == key
+    assert problem in found["problem"]
+    assert refusal(xlt("check", str(file), argument))
+
+
+@pytest.mark.parametrize("content", ["a: [1", "", "a: 1\na: 2", "a: \x01"])
+def test_a_file_that_cannot_be_read_is_told_as_json_too(xlt: Xlt, file: Path, content: str) -> None:
+    file.write_text(content)
+    said = xlt("check", str(file), "--json")
+    assert said.code == 2
+    assert said.json["problems"][0]["file"] == str(file)
+    assert refusal(xlt("check", str(file))).startswith(str(file))
+
+
+@pytest.mark.parametrize("command", ["check", "run", "stage"])
+def test_a_file_that_is_not_there_is_refused(xlt: Xlt, home: Home, command: str) -> None:
+    assert refusal(xlt(command, "sweeps/no.yaml")).startswith("sweeps/no.yaml: no such sweep file")
+    assert not home.root.exists()
+
+
+# -- list, schema, usage -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["tasks", "models", "methods"])
+def test_listings_are_tables_and_json_of_the_same_rows(xlt: Xlt, what: str) -> None:
+    rows = xlt("list", what, "--json").json
+    assert rows
+    assert len({tuple(row) for row in rows}) == 1
+    table = xlt("list", what).out
+    names = {"tasks": "task", "models": "model", "methods": "method"}
+    for row in rows:
+        assert row[names[what]] in table
+
+
+def test_every_task_and_method_is_listed(xlt: Xlt) -> None:
+    tasks = {row["task"] for row in xlt("list", "tasks", "--json").json}
+    assert {"pos", "ner-uner", "stsb", "nli", "toy-nli", "toy-tagging"} <= tasks
+    methods = {(row["key"], row["method"]) for row in xlt("list", "methods", "--json").json}
+    assert {("target.fusion", "dlfa"), ("align", "tlm")} <= methods
+
+
+def test_the_schema_is_printed_as_json(xlt: Xlt) -> None:
+    assert xlt("schema").json["title"] == "xlt-ray sweep"
+
+
+@pytest.mark.parametrize("arguments", [("frobnicate",), ("list", "dogs"), ("run",),
+                                       ("trials", "x", "--frob")])  # fmt: skip
+def test_a_wrong_command_is_refused_with_usage(xlt: Xlt, arguments: tuple[str, ...]) -> None:
+    said = xlt(*arguments)
+    assert said.code == 2
+    assert "Usage" in said.err
+    assert "Traceback" not in said.err
+
+
+def test_help_names_every_command(xlt: Xlt) -> None:
+    said = xlt("--help")
+    assert said.code == 0
+    for name in ("run", "resume", "stage", "status", "trials", "report", "ui", "check", "list"):
+        assert name in said.out

@@ -1,0 +1,478 @@
+"""The driver's desk: who works on what, what is written down, when it ends. No Ray here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xlt_ray.home import Home
+from xlt_ray.ledger import TrialView, open_ledger
+from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.stages.lease import Lease
+from xlt_ray.stages.path import made
+from xlt_ray.stages.record import Score, StageRecord
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep.desk import LOOK_AHEAD, SAME_BUG, Desk
+from xlt_ray.sweep.order import Order, Report, StageReport
+
+TEXT = """
+name: t
+data: {source: toy}
+model: toy:2x64
+intermediate: {task: pairs, size: {choice: [100, 200]}}
+target: {task: nli, source_language: qaa, learning_rate: {choice: [1e-4, 1e-3]}}
+search: {trials: 4, sampler: grid}
+"""
+ReadSweep = Callable[..., SweepSpec]
+
+
+@dataclass
+class RecordingTracker:
+    """Keeps what the desk says of runs, as the MLflow projection would."""
+
+    params: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    status: dict[str, str] = field(default_factory=dict)
+    points: list[tuple[str, int, dict[str, float]]] = field(default_factory=list)
+    scores: dict[str, Sequence[Score]] = field(default_factory=dict)
+
+    def start_trial(
+        self, view: TrialView, config: Mapping[str, Any], params: Mapping[str, Any]
+    ) -> str:
+        run_id = view.mlflow_run_id or f"run {view.number}"
+        assert config["target"]["task"] == "nli"
+        assert view.stages, "a run shows the stages that are planned"
+        self.params[run_id] = params
+        self.status[run_id] = "RUNNING"
+        return run_id
+
+    def log(self, run_id: str, step: int, metrics: dict[str, float]) -> None:
+        self.points.append((run_id, step, metrics))
+
+    def finish(self, view: TrialView, scores: Sequence[Score]) -> None:
+        assert view.mlflow_run_id is not None
+        self.status[view.mlflow_run_id] = view.state
+        self.scores[view.mlflow_run_id] = scores
+
+    def stop_trial(self, run_id: str) -> None:
+        self.status[run_id] = "KILLED"
+
+
+@dataclass
+class Diary:
+    """A watcher that writes down what it sees."""
+
+    lines: list[tuple[str, int, str]] = field(default_factory=list)
+
+    def begun(self, view: TrialView) -> None:
+        self.lines.append(("begun", view.number, view.state))
+
+    def heard(self, view: TrialView, report: Report) -> None:
+        self.lines.append(("heard", view.number, report.kind))
+
+    def finished(self, view: TrialView) -> None:
+        self.lines.append(("finished", view.number, view.state))
+
+
+@dataclass
+class World:
+    """A desk with everything around it, and hands that do the work."""
+
+    sweep: SweepSpec
+    facts: Facts
+    home: Home
+    scratch: Path
+    tracker: RecordingTracker = field(default_factory=RecordingTracker)
+    diary: Diary = field(default_factory=Diary)
+
+    def __post_init__(self) -> None:
+        self.store = StageStore(self.home.stages)
+        self.sit_down()
+
+    def sit_down(self) -> None:
+        """A new driver, at first or after the last one died."""
+        self.ledger = open_ledger(self.home, self.sweep)
+        self.desk = Desk(
+            self.sweep, self.facts, self.home, self.ledger, self.store,
+            self.tracker, self.diary,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def next(self) -> Order:
+        order = self.desk.next_order()
+        assert order is not None
+        return order
+
+    def commit(self, stage: Stage, scores: tuple[Score, ...] = ()) -> None:
+        lease = self.store.lease(stage.key)
+        assert isinstance(lease, Lease)
+        folder = self.scratch / stage.key
+        folder.mkdir(parents=True)
+        record = StageRecord(stage.key, stage.payload, stage.label, {}, scores=scores)
+        with lease:
+            self.store.commit(stage, folder, record, lease)
+
+    def begin(self, order: Order) -> None:
+        assert not self.desk.hear(order.number, Report("begun"))
+
+    def make(self, order: Order, kind: str, value: float = 0.5) -> None:
+        """Make one stage of an order, or find it."""
+        stage = next(one for one in order.path if one.kind == kind)
+        reused = stage in self.store
+        if not reused:
+            self.commit(stage, scores_of(value) if kind == "evaluate" else ())
+        examples = 0 if reused else stage.num_examples
+        report = StageReport(kind, stage.key, stage.label, reused, examples, 2.0)
+        self.desk.hear(order.number, Report("stage", stage=kind, finished_stage=report))
+
+    def complete(self, order: Order, value: float = 0.5) -> TrialView:
+        """Do all that is left of an order."""
+        self.begin(order)
+        for stage in made(order.path):
+            self.make(order, stage.kind, value)
+        self.desk.finish(order.number, Report("complete", scores=scores_of(value)))
+        return self.ledger.trial(order.number)
+
+    def fail(self, order: Order, message: str, cause: str = "bug") -> None:
+        self.begin(order)
+        self.desk.finish(
+            order.number, Report("failed", cause=cause, message=message, log="traceback")
+        )
+
+    def evaluated(self, number: int, examples: int, value: float, **more: Any) -> bool:
+        report = Report(
+            "evaluated", stage="target", examples=examples, total_examples=100,
+            metrics={"accuracy": value, "loss": 1.0}, **more,
+        )  # fmt: skip
+        return self.desk.hear(number, report)
+
+
+def scores_of(value: float) -> tuple[Score, ...]:
+    return (
+        Score("nli", "qaa", "dev", "accuracy", value, 50),
+        Score("nli", "qab", "dev", "accuracy", value / 2, 50),
+        Score("nli", "qaa", "dev", "macro_f1", 0.0, 50),
+        Score("nli", "qaa", "test", "accuracy", 0.99, 50),
+    )
+
+
+@pytest.fixture
+def world(sweep_from: ReadSweep, facts: Facts, home: Home, tmp_path: Path) -> Callable[..., World]:
+    def build(*overrides: str) -> World:
+        return World(sweep_from(TEXT, *overrides), facts, home, tmp_path / "scratch")
+
+    return build
+
+
+MakeWorld = Callable[..., World]
+
+
+def size_of(order: Order) -> object:
+    assert order.trial.intermediate is not None
+    return order.trial.intermediate.size
+
+
+# -- handing out ----------------------------------------------------------------------------
+
+
+def test_a_trial_whose_next_stage_is_being_made_is_held_back(world: MakeWorld) -> None:
+    at = world()
+    first, second = at.next(), at.next()
+    # The grid's second point shares the intermediate stage of its first; the third does not.
+    assert (first.number, size_of(first)) == (0, 100)
+    assert (second.number, size_of(second)) == (2, 200)
+    assert at.desk.next_order() is None
+    assert not at.desk.is_done
+    assert at.desk.num_running == 2
+    at.begin(first)
+    at.make(first, "intermediate")
+    held = at.next()
+    assert (held.number, size_of(held)) == (1, 100)
+    assert at.desk.next_order() is None
+
+
+def test_all_trials_are_handed_out_in_the_end(world: MakeWorld) -> None:
+    at = world()
+    running = [at.next(), at.next()]
+    numbers = []
+    while running:
+        order = running.pop(0)
+        numbers.append(order.number)
+        assert at.complete(order).state == "complete"
+        while (further := at.desk.next_order()) is not None:
+            running.append(further)
+    assert sorted(numbers) == [0, 1, 2, 3]
+    assert at.desk.is_done
+    assert at.desk.num_running == 0
+    assert len(at.desk.new_stages) == 2 + 4 + 4
+
+
+def test_a_trial_that_could_run_is_found_behind_those_that_wait(world: MakeWorld) -> None:
+    rates = [1e-4 * (1 + index) for index in range(LOOK_AHEAD)]
+    at = world(f"target.learning_rate={{choice: {rates}}}", "search={trials: 99, sampler: grid}")
+    assert size_of(at.next()) == 100
+    # Seven more points of the grid share that intermediate stage and are passed over.
+    other = at.next()
+    assert (other.number, size_of(other)) == (LOOK_AHEAD, 200)
+
+
+def test_looking_ahead_has_an_end(world: MakeWorld) -> None:
+    at = world("intermediate.size=100", "target.learning_rate={float: [1e-5, 1e-3]}",
+               "search={trials: 50, sampler: random}")  # fmt: skip
+    at.next()
+    for _ in range(5):
+        assert at.desk.next_order() is None
+    assert len(at.ledger.trials()) == 1 + LOOK_AHEAD
+
+
+def test_trials_without_common_stages_all_run_at_once(world: MakeWorld) -> None:
+    at = world("intermediate=null", "search.trials=2")
+    assert [at.next().number, at.next().number] == [0, 1]
+    assert at.desk.next_order() is None
+    assert at.desk.is_done
+
+
+def test_a_trial_like_a_running_one_waits_and_then_needs_nothing(world: MakeWorld) -> None:
+    at = world("intermediate=null", "target={task: nli, source_language: qaa}",
+               "search={trials: 2, sampler: random}")  # fmt: skip
+    first = at.next()
+    assert at.desk.next_order() is None
+    at.complete(first)
+    view = at.complete(at.next())
+    assert all(use.reused for use in view.stages)
+    assert all(not use.reused for use in at.ledger.trial(0).stages)
+
+
+def test_what_a_dead_driver_left_running_goes_first(world: MakeWorld) -> None:
+    at = world()
+    first, second = at.next(), at.next()
+    at.begin(first)
+    at.make(first, "intermediate")
+    at.sit_down()
+    again = [at.next(), at.next()]
+    assert [one.number for one in again] == [first.number, 1]
+    assert again[0].path == first.path
+    assert at.next().path == second.path
+    view = at.complete(again[0])
+    assert view.attempts == 2
+    assert at.tracker.status["run 0"] == "complete"
+
+
+def test_a_stage_trained_by_an_earlier_attempt_stays_trained(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    order = at.next()
+    at.begin(order)
+    at.make(order, "intermediate")
+    at.sit_down()
+    view = at.complete(at.next())
+    uses = {use.kind: use for use in view.stages}
+    assert not uses["intermediate"].reused
+    assert uses["intermediate"].examples == next(
+        one.num_examples for one in order.path if one.kind == "intermediate"
+    )
+    assert set(at.desk.new_stages) == {uses["target"].key, uses["evaluate"].key}
+
+
+def test_a_second_attempt_in_the_same_run_is_counted(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    order = at.next()
+    at.begin(order)
+    assert at.complete(order).attempts == 2
+    assert list(at.tracker.status) == ["run 0"]
+
+
+# -- hearing ---------------------------------------------------------------------------------
+
+
+def test_a_complete_trial_is_written_down_everywhere(world: MakeWorld) -> None:
+    at = world()
+    order = at.next()
+    view = at.complete(order, 0.75)
+    assert (view.state, view.objective) == ("complete", 0.75)
+    assert [use.kind for use in view.stages] == ["intermediate", "target", "evaluate"]
+    assert view.mlflow_run_id == "run 0"
+    assert at.tracker.status == {"run 0": "complete"}
+    assert at.tracker.scores["run 0"] == scores_of(0.75)
+    assert at.tracker.params["run 0"] == view.assignment
+    assert at.diary.lines[0] == ("begun", 0, "running")
+    assert at.diary.lines[-1] == ("finished", 0, "complete")
+
+
+@pytest.mark.parametrize(
+    ("languages", "objective"),
+    [("source", 0.5), ("target", 0.25), ("all", 0.375), ("[qab]", 0.25), ("[qaa, qab]", 0.375)],
+)
+def test_the_objective_is_the_mean_over_its_languages(
+    world: MakeWorld, languages: str, objective: float
+) -> None:
+    at = world(f"objective.languages={languages}")
+    assert at.complete(at.next(), 0.5).objective == objective
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["target={task: nli, source_language: {choice: [qaa, qab]}}",
+     "target={choice: [{task: nli, source_language: qaa}]}"],
+)  # fmt: skip
+def test_the_source_language_may_be_searched(world: MakeWorld, change: str) -> None:
+    at = world(change, "intermediate=null")
+    assert at.complete(at.next(), 0.5).objective == 0.5
+
+
+def test_an_objective_that_was_not_measured_fails_the_trial_alone(world: MakeWorld) -> None:
+    at = world("objective.languages=[qzz]")
+    view = at.complete(at.next())
+    assert (view.state, view.cause) == ("failed", "bug")
+    assert "qzz" in view.message
+    assert at.desk.next_order() is not None
+
+
+def test_the_curve_of_the_target_stage_is_kept_once(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    order = at.next()
+    at.begin(order)
+    assert not at.evaluated(0, 50, 0.3)
+    assert not at.evaluated(0, 50, 0.3, is_replay=True)
+    assert not at.evaluated(0, 100, 0.4)
+    assert at.ledger.trial(0).curve == ((50, 0.3), (100, 0.4))
+    assert at.tracker.points == [
+        ("run 0", 50, {"dev/accuracy": 0.3, "train/loss": 1.0}),
+        ("run 0", 100, {"dev/accuracy": 0.4, "train/loss": 1.0}),
+    ]
+
+
+def test_earlier_stages_are_logged_by_their_name_and_not_twice(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    at.begin(at.next())
+    report = Report("evaluated", stage="intermediate", examples=8, metrics={"accuracy": 0.1})
+    at.desk.hear(0, report)
+    at.desk.hear(0, Report("evaluated", stage="intermediate", examples=8,
+                           metrics={"accuracy": 0.1}, is_replay=True))  # fmt: skip
+    assert at.tracker.points == [("run 0", 8, {"intermediate/dev/accuracy": 0.1})]
+    assert at.ledger.trial(0).curve == ()
+
+
+def test_a_waiting_trial_is_shown_and_nothing_is_written(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    at.begin(at.next())
+    before = at.ledger.trial(0)
+    assert not at.desk.hear(0, Report("waiting", stage="target", holder="process 3"))
+    assert at.ledger.trial(0) == before
+    assert at.diary.lines[-1] == ("heard", 0, "waiting")
+
+
+def test_a_trial_that_falls_behind_is_stopped_early(world: MakeWorld) -> None:
+    at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}",
+               "search.trials=2")  # fmt: skip
+    good, bad = at.next(), at.next()
+    at.begin(good)
+    at.begin(bad)
+    assert not at.evaluated(good.number, 10, 0.9)
+    assert at.evaluated(bad.number, 10, 0.1)
+    at.desk.finish(bad.number, None)
+    assert at.ledger.trial(bad.number).state == "pruned"
+    assert at.tracker.status[f"run {bad.number}"] == "pruned"
+
+
+def test_a_trial_is_not_stopped_at_its_very_end(world: MakeWorld) -> None:
+    at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}",
+               "search.trials=2")  # fmt: skip
+    for order, value in ((at.next(), 0.9), (at.next(), 0.1)):
+        at.begin(order)
+        assert not at.evaluated(order.number, 100, value)
+
+
+def test_a_failed_trial_keeps_its_cause_and_log(world: MakeWorld) -> None:
+    at = world()
+    at.fail(at.next(), "MemoryError: no room", cause="oom")
+    view = at.ledger.trial(0)
+    assert (view.state, view.cause, view.log) == ("failed", "oom", "traceback")
+    assert view.message == "MemoryError: no room"
+    assert at.tracker.status == {"run 0": "failed"}
+
+
+def test_a_trial_whose_process_was_lost_for_good_has_failed(world: MakeWorld) -> None:
+    at = world()
+    order = at.next()
+    at.begin(order)
+    at.begin(order)
+    at.desk.finish(order.number, None)
+    view = at.ledger.trial(0)
+    assert (view.state, view.cause) == ("failed", "lost")
+    assert "2 attempts" in view.message
+
+
+def test_a_trial_that_never_began_has_no_run_to_finish(world: MakeWorld) -> None:
+    at = world()
+    at.desk.finish(at.next().number, None)
+    assert at.ledger.trial(0).state == "failed"
+    assert at.tracker.status == {}
+
+
+# -- ending ----------------------------------------------------------------------------------
+
+
+def test_the_same_bug_again_and_again_ends_the_asking(world: MakeWorld) -> None:
+    at = world("search={trials: 50, sampler: random}", "intermediate=null",
+               "target.learning_rate={float: [1e-5, 1e-3]}")  # fmt: skip
+    for _ in range(SAME_BUG):
+        assert not at.desk.repeated_bug
+        at.fail(at.next(), "KeyError: 'x'")
+    assert at.desk.repeated_bug == "KeyError: 'x'"
+    assert at.desk.next_order() is None
+    assert at.desk.is_done
+    assert len(at.ledger.trials()) == SAME_BUG
+
+
+def test_different_failures_do_not_end_the_asking(world: MakeWorld) -> None:
+    at = world("search={trials: 50, sampler: random}", "intermediate=null",
+               "target.learning_rate={float: [1e-5, 1e-3]}")  # fmt: skip
+    for index in range(SAME_BUG):
+        at.fail(at.next(), f"KeyError: {index}")
+        at.fail(at.next(), "out of memory", cause="oom")
+    assert not at.desk.repeated_bug
+    assert at.desk.next_order() is not None
+
+
+def test_a_budget_of_gpu_hours_ends_the_asking(world: MakeWorld) -> None:
+    # Each made stage takes two seconds on two GPUs.
+    at = world("resources={workers: 2, gpus_per_worker: 1}", f"budget.gpu_hours={11.5 / 3600}")
+    at.complete(at.next())
+    assert at.desk.next_order() is None
+    assert at.desk.is_done
+
+
+def test_a_budget_that_is_not_used_up_ends_nothing(world: MakeWorld) -> None:
+    at = world("resources={workers: 2, gpus_per_worker: 1}", f"budget.gpu_hours={12.5 / 3600}")
+    at.complete(at.next())
+    assert at.desk.next_order() is not None
+
+
+def test_a_budget_of_hours_counts_from_the_first_trial(
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    at = world("budget.hours=1")
+    at.complete(at.next())
+    assert at.desk.next_order() is not None
+    later = time.time() + 3601
+    monkeypatch.setattr(time, "time", lambda: later)
+    at.sit_down()
+    at.complete(at.next())
+    assert at.desk.next_order() is None
+
+
+def test_leaving_marks_running_trials_as_stopped_and_they_go_on(world: MakeWorld) -> None:
+    at = world()
+    first, second = at.next(), at.next()
+    at.begin(first)
+    at.desk.leave()
+    assert at.tracker.status == {"run 0": "KILLED"}
+    assert [one.state for one in at.ledger.trials()].count("running") == 3
+    at.sit_down()
+    assert {at.next().number, at.next().number} == {first.number, second.number}
