@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from xlt_ray.home import Home
@@ -15,6 +16,13 @@ from xlt_ray.spec.sweep import SweepSpec, sweep_of
 
 FOREIGN = ("XLT_", "RAY_", "MLFLOW_")
 LANGUAGES = ("qaa", "qab", "qac", "qad")
+
+
+hypothesis.settings.register_profile(
+    # A loaded machine is no failure, and a failure on one machine is one on all.
+    "house", deadline=None, derandomize=True, database=None, max_examples=80
+)  # fmt: skip
+hypothesis.settings.load_profile("house")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -313,7 +313,7 @@ def test_a_ledger_does_not_move_by_accident(home: Home, sweep_from: ReadSweep) -
 def test_a_database_that_cannot_be_reached_is_told_in_one_line(
     home: Home, sweep_from: ReadSweep, url: str
 ) -> None:
-    with pytest.raises(LedgerError, match="^t: the ledger cannot be opened") as caught:
+    with pytest.raises(LedgerError, match=r"^t: the ledger cannot be opened") as caught:
         open_ledger(home, sweep_from(TEXT, f"places.ledger={url}"))
     assert "\n" not in str(caught.value)
     assert home.sweeps() == []

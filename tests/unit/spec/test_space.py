@@ -8,7 +8,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from xlt_ray.errors import SpecErrors
@@ -67,9 +67,9 @@ int_ranges = st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 3)).
 
 
 def choices(options: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.lists(options, min_size=1, max_size=3, unique_by=lambda one: json.dumps(one)).map(
-        lambda found: {"choice": found}
-    )
+    return st.lists(
+        options, min_size=1, max_size=3, unique_by=lambda one: json.dumps(one, sort_keys=True)
+    ).map(lambda found: {"choice": found})
 
 
 def blocks(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -123,15 +123,6 @@ def extreme_assignments(space: Space) -> list[Assignment]:
     return found
 
 
-def knobs_of(space: Space) -> list[Knob]:
-    """Every knob that a draw can meet."""
-    met: dict[str, Knob] = {}
-    for _, assignment in probes(space, bounds):
-        draw(space, lambda knob, of=assignment: (met.setdefault(knob.parameter, knob),
-                                                 of[knob.path])[1], bounds)  # fmt: skip
-    return list(met.values())
-
-
 @given(spaces, st.integers(0, 1000))
 def test_a_draw_is_concrete_and_is_drawn_again_from_its_assignment(space: Space, seed: int) -> None:
     tree, assignment = draw(space, at_random(seed), bounds)
@@ -150,7 +141,6 @@ def test_values_stay_in_their_range(low: int, width: int, step: int, seed: int) 
     assert low <= tree["target"]["x"] <= low + width
 
 
-@settings(deadline=None)
 @given(spaces)
 def test_probes_cover_every_extreme_value_and_every_pair(space: Space) -> None:
     probed = [set(assignment.items()) for _, assignment in probes(space, bounds)]
@@ -167,13 +157,14 @@ def test_probes_cover_every_extreme_value_and_every_pair(space: Space) -> None:
     assert wanted <= covered
 
 
-@given(spaces)
-def test_no_probe_is_given_that_pairs_do_not_need(space: Space) -> None:
-    knobs = [len(set(extremes(knob.distribution))) for knob in knobs_of(space)]
-    assert len(list(probes(space, bounds))) <= (1 + sum(knobs)) ** 2
+def test_probes_end_at_their_limit_and_try_single_values_first() -> None:
+    space = space_of({"target": {f"k{index}": {"choice": [0, 1, 2]} for index in range(9)}})
+    first = [assignment for _, assignment in probes(space, limit=1 + 9 * 3)]
+    assert len(first) == 1 + 9 * 3
+    for index in range(9):
+        assert {one[f"target.k{index}"] for one in first} == {0, 1, 2}
 
 
-@settings(deadline=None)
 @given(spaces)
 def test_a_grid_lists_every_assignment_exactly_once(space: Space) -> None:
     listed = [tuple(sorted(one.items(), key=repr)) for one in grid(space, bounds)]
@@ -290,7 +281,7 @@ def test_what_is_kept_beside_the_ledger_is_read_back_alike(space: Space) -> None
     text = json.dumps(plain_tree(space))
     again = split_space(parse_document(text, "f.json"), KEYS)
     assert plain_tree(again) == plain_tree(space)
-    assert [one for _, one in probes(again, bounds)] == [one for _, one in probes(space, bounds)]
+    assert list(probes(again, bounds, limit=20)) == list(probes(space, bounds, limit=20))
 
 
 @pytest.mark.parametrize(
