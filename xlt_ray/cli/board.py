@@ -54,6 +54,9 @@ class LineBoard:
     def finished(self, view: TrialView) -> None:
         _echo(f"trial {view.number} {outcome(view)}")
 
+    def warned(self, message: str) -> None:
+        _echo(f"warning: {message}")
+
 
 class TableBoard:
     """A table of the running and the latest trials, rewritten in place."""
@@ -64,6 +67,7 @@ class TableBoard:
         self._metric = metric
         self._views: dict[int, TrialView] = {}
         self._doing: dict[int, str] = {}
+        self._warning = ""
 
     def begun(self, view: TrialView) -> None:
         self._views[view.number] = view
@@ -79,6 +83,9 @@ class TableBoard:
         self._views[view.number] = view
         self._doing[view.number] = outcome(view)
 
+    def warned(self, message: str) -> None:
+        self._warning = message
+
     def render(self) -> Table:
         """The table as it stands."""
         views = sorted(self._views.values(), key=lambda one: (one.is_finished, -one.number))
@@ -86,6 +93,8 @@ class TableBoard:
         table = Table(
             title=f"{self._name}: {ended} trials ended in this run, {self._total} in all",
             title_justify="left",
+            caption=self._warning or None,
+            caption_style="yellow",
             expand=True,
         )
         table.add_column("trial", justify="right", no_wrap=True)

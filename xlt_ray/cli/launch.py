@@ -45,17 +45,13 @@ def resume(
     [dim]xlt resume quickstart --failed[/]
     [dim]xlt resume quickstart --more 16[/]
     """
-    from xlt_ray.ledger import load_ledger, open_ledger
+    from xlt_ray.ledger import load_ledger
 
     home = Home.from_environment()
     ledger = load_ledger(home, name)
     overrides = [f"search.trials={ledger.sweep['search']['trials'] + more}"] if more else []
     sweep = find_sweep(name, overrides, home)
-    if failed:
-        # Opened for writing: what a dying driver left half written is cut off first.
-        retried = open_ledger(home, sweep).enqueue_failed()
-        typer.echo(f"{len(retried)} failed trials queued again")
-    _run(sweep, home)
+    _run(sweep, home, retry_failed=failed)
 
 
 def stage(
@@ -86,12 +82,12 @@ def stage(
         echo_event(event)
 
 
-def _run(sweep: SweepSpec, home: Home) -> None:
+def _run(sweep: SweepSpec, home: Home, *, retry_failed: bool = False) -> None:
     from xlt_ray.cli.board import board_for, echo_summary
     from xlt_ray.sweep.runner import run as run_sweep
 
     with board_for(sweep) as board:
-        summary = run_sweep(sweep, home, board)
+        summary = run_sweep(sweep, home, board, retry_failed=retry_failed)
     echo_summary(sweep, summary)
     if summary.num_failed or not summary.is_finished:
         raise typer.Exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xlt_ray.errors import DamagedStage
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, TrialView
 from xlt_ray.spec.methods import ALIGNMENTS, FUSIONS
@@ -34,7 +35,11 @@ def status_row(home: Home, ledger: Ledger) -> Row:
 def trial_row(view: TrialView, store: StageStore) -> Row:
     """One trial, its test scores as task -> language -> metric -> value."""
     scores: dict[str, dict[str, dict[str, dict[str, float]]]] = {"test": {}, "dev": {}}
-    record = store.record(view.evaluation_key) if view.evaluation_key else None
+    try:
+        record = store.record(view.evaluation_key) if view.evaluation_key else None
+    except DamagedStage:
+        # The listing of a thousand trials goes on; the next run makes the stage again.
+        record = None
     for one in record.scores if record else ():
         by_language = scores[one.split].setdefault(one.task, {}).setdefault(one.language, {})
         by_language[one.metric] = one.value

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
-from xlt_ray.errors import TrialFailure
+from xlt_ray.errors import TrackingError, TrialFailure
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, Ticket, TrialView
 from xlt_ray.spec.facts import Facts
@@ -23,6 +24,8 @@ from xlt_ray.stages.record import Score
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.order import Order, Report, order_for
 from xlt_ray.tracking import Tracker
+
+T = TypeVar("T")
 
 LOOK_AHEAD = 8
 """Trials asked beyond those that run, to find one whose stages nobody else is making."""
@@ -38,6 +41,8 @@ class Watcher(Protocol):
     def heard(self, view: TrialView, report: Report) -> None: ...
 
     def finished(self, view: TrialView) -> None: ...
+
+    def warned(self, message: str) -> None: ...
 
 
 @dataclass
@@ -69,6 +74,7 @@ class Desk:
         self.tracker = tracker
         self.watcher = watcher
         self.stopped_early: set[int] = set()
+        self.tracking_error = ""
         self.new_stages: dict[str, StageUse] = {}
         self.reused_stages: set[str] = set()
         self._running: dict[int, Planned] = {}
@@ -211,7 +217,7 @@ class Desk:
             )
         view = self.ledger.trial(number)
         if view.mlflow_run_id is not None:
-            self.tracker.finish(view, scores)
+            self._track(lambda: self.tracker.finish(view, scores))
         self.watcher.finished(view)
 
     def leave(self) -> None:
@@ -219,7 +225,7 @@ class Desk:
         for number in self._running:
             run_id = self.ledger.trial(number).mlflow_run_id
             if run_id is not None:
-                self.tracker.stop_trial(run_id)
+                self._track(partial(self.tracker.stop_trial, run_id))
 
     def _begin(self, number: int) -> None:
         self.ledger.begin_attempt(number)
@@ -228,10 +234,10 @@ class Desk:
         view = replace(
             view, stages=tuple(_planned_use(stage) for stage in made(planned.order.path))
         )
-        run_id = self.tracker.start_trial(
-            view, planned.order.trial.model_dump(mode="json"), dict(planned.ticket.assignment)
-        )
-        if view.mlflow_run_id != run_id:
+        config = planned.order.trial.model_dump(mode="json")
+        assignment = dict(planned.ticket.assignment)
+        run_id = self._track(lambda: self.tracker.start_trial(view, config, assignment))
+        if run_id is not None and view.mlflow_run_id != run_id:
             self.ledger.set_run_id(number, run_id)
         self.watcher.begun(self.ledger.trial(number))
 
@@ -247,8 +253,23 @@ class Desk:
             self.new_stages[use.key] = use
 
     def _log(self, view: TrialView, examples: int, metrics: Mapping[str, float]) -> None:
-        if view.mlflow_run_id is not None:
-            self.tracker.log(view.mlflow_run_id, examples, dict(metrics))
+        run_id = view.mlflow_run_id
+        if run_id is not None:
+            self._track(lambda: self.tracker.log(run_id, examples, dict(metrics)))
+
+    def _track(self, write: Callable[[], T]) -> T | None:
+        """Write to MLflow, unless it has failed in this run: training goes on without it.
+
+        Nothing is lost: the next start of the sweep brings MLflow to what the ledger says.
+        """
+        if self.tracking_error:
+            return None
+        try:
+            return write()
+        except TrackingError as error:
+            self.tracking_error = str(error)
+            self.watcher.warned(f"{error}; the sweep goes on, MLflow catches up at its next start")
+            return None
 
     def _objective(self, scores: Sequence[Score], source: str) -> float:
         """Mean of the objective metric over its languages, in the dev split.

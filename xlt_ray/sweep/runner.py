@@ -44,8 +44,11 @@ class Summary:
         return sum(one.state == "failed" for one in self.trials)
 
 
-def run(sweep: SweepSpec, home: Home, watcher: Watcher) -> Summary:
+def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry_failed: bool = False) -> Summary:
     """Start a sweep, or continue it where it stopped.
+
+    Args:
+        retry_failed: queue every failed trial again first, with its parameters.
 
     Raises:
         SpecErrors: the sweep does not fit its models or data; nothing was started.
@@ -56,6 +59,8 @@ def run(sweep: SweepSpec, home: Home, watcher: Watcher) -> Summary:
     refuse_too_large(sweep.settings.resources)
     with _sole_driver(home, sweep.name):
         ledger = open_ledger(home, sweep)
+        if retry_failed:
+            ledger.enqueue_failed()
         store = StageStore(sweep.settings.places.store or home.stages)
         tracker = Tracker(home, sweep.name, sweep.settings.places.tracking)
         tracker.begin(ledger, sweep.resolved())
@@ -67,7 +72,8 @@ def run(sweep: SweepSpec, home: Home, watcher: Watcher) -> Summary:
         finally:
             is_finished = desk.is_done and not desk.num_running
             desk.leave()
-            tracker.end(ledger, "FINISHED" if is_finished else "KILLED")
+            if not desk.tracking_error:
+                tracker.end(ledger, "FINISHED" if is_finished else "KILLED")
         return _summary(desk, ledger, is_finished)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from xlt_ray.errors import TrackingError
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView, open_ledger
 from xlt_ray.spec.facts import Facts
@@ -77,6 +78,9 @@ class Diary:
 
     def finished(self, view: TrialView) -> None:
         self.lines.append(("finished", view.number, view.state))
+
+    def warned(self, message: str) -> None:
+        self.lines.append(("warned", -1, message))
 
 
 @dataclass
@@ -476,3 +480,27 @@ def test_leaving_marks_running_trials_as_stopped_and_they_go_on(world: MakeWorld
     assert [one.state for one in at.ledger.trials()].count("running") == 3
     at.sit_down()
     assert {at.next().number, at.next().number} == {first.number, second.number}
+
+
+def test_a_lost_tracking_server_is_told_once_and_the_trial_completes(world: MakeWorld) -> None:
+    place = world("search.trials=1")
+    order = place.next()
+    place.begin(order)
+
+    def lost(*_: object) -> None:
+        raise TrackingError("the server is gone", uri="http://nowhere")
+
+    place.tracker.log = lost  # type: ignore[method-assign]
+    for examples in (10, 20):
+        metrics = {"accuracy": 0.5, "loss": 1.0}
+        place.desk.hear(
+            order.number,
+            Report("evaluated", "target", examples, 30, metrics),
+        )
+    place.desk.finish(order.number, Report("failed", cause="nan", message="x"))
+    warnings = [line for line in place.diary.lines if line[0] == "warned"]
+    assert len(warnings) == 1
+    assert "the server is gone" in warnings[0][2]
+    view = place.ledger.trial(order.number)
+    assert [step for step, _ in view.curve] == [10, 20]
+    assert view.state == "failed"

@@ -1,0 +1,23 @@
+"""The ledger: one Optuna study, the only durable truth about the trials of a sweep.
+
+Parameters, state, attempts, causes of failure, scores on the way, keys of stages and the MLflow
+run of every trial are in it; MLflow and reports are projections that can be rebuilt. Only the
+driver of a sweep writes it. What the next trial is follows from the ledger alone (the sampler is
+seeded by sweep seed and trial number), so a sweep that was killed and started again asks the
+same trials as one that ran through.
+"""
+
+from xlt_ray.ledger.book import Ledger
+from xlt_ray.ledger.opening import load_ledger, open_ledger, sweep_of_ledger
+from xlt_ray.ledger.views import StageUse, State, Ticket, TrialView
+
+__all__ = [
+    "Ledger",
+    "StageUse",
+    "State",
+    "Ticket",
+    "TrialView",
+    "load_ledger",
+    "open_ledger",
+    "sweep_of_ledger",
+]

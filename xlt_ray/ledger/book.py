@@ -1,0 +1,238 @@
+"""The book itself: asking, reading and telling trials of one Optuna study."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import asdict
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from xlt_ray.errors import LedgerError
+from xlt_ray.ledger.proposing import identity, parameters_of, sampler_for, suggest
+from xlt_ray.ledger.views import (
+    StageUse,
+    Ticket,
+    TrialView,
+    configuration_of,
+    is_retry,
+    repeat_of,
+    view_of,
+)
+from xlt_ray.spec.space import ModelBounds, Value, draw, grid
+from xlt_ray.spec.sweep import SweepSpec
+
+
+class Ledger:
+    """One sweep's study. Open it with :func:`open_ledger` or :func:`load_ledger`."""
+
+    def __init__(self, study: optuna.Study, name: str) -> None:
+        self.study = study
+        self.name = name
+        self._live: dict[int, Trial] = {}
+
+    # -- reading ----------------------------------------------------------------------
+
+    @property
+    def sweep(self) -> dict[str, Any]:
+        """The resolved sweep that this ledger belongs to."""
+        found: dict[str, Any] = self.study.user_attrs["sweep"]
+        return found
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What was noted about the sweep as a whole."""
+        return dict(self.study.user_attrs)
+
+    def note(self, key: str, value: Any) -> None:
+        self.study.set_user_attr(key, value)
+
+    def trials(self) -> list[TrialView]:
+        """All trials, by number."""
+        return [view_of(one) for one in self.study.get_trials(deepcopy=False)]
+
+    def trial(self, number: int) -> TrialView:
+        """One trial; raises LedgerError where there is none of this number."""
+        trials = self.study.get_trials(deepcopy=False)
+        if not 0 <= number < len(trials):
+            raise LedgerError(
+                f"{self.name}: there is no trial {number}; "
+                + (f"the last one is {len(trials) - 1}" if trials else "there are none yet")
+            )
+        return view_of(trials[number])
+
+    def best(self) -> TrialView | None:
+        """The complete trial with the best objective, or None."""
+        complete = [one for one in self.trials() if one.state == "complete"]
+        sign = 1.0 if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
+        return max(complete, key=lambda one: sign * (one.objective or 0.0), default=None)
+
+    # -- asking -----------------------------------------------------------------------
+
+    def ask(self, sweep: SweepSpec, model_bounds: ModelBounds) -> Ticket | None:
+        """The next trial of the sweep, RUNNING from now on; None when all have been asked."""
+        trials = self.study.get_trials(deepcopy=False)
+        self._enqueue_repeats(sweep, trials)
+        trials = self.study.get_trials(deepcopy=False)
+        if not any(one.state == TrialState.WAITING for one in trials):
+            configuration = 1 + max((configuration_of(one) for one in trials), default=-1)
+            if configuration >= sweep.settings.search.trials:
+                return None
+            fixed = self._prescribed(configuration, sweep, model_bounds)
+            if fixed is None:
+                return None
+            self.study.enqueue_trial(
+                fixed, user_attrs=identity(configuration, 0, sweep), skip_if_exists=False
+            )
+        waiting = min(
+            one.number
+            for one in self.study.get_trials(deepcopy=False)
+            if one.state == TrialState.WAITING
+        )
+        self.study.sampler = sampler_for(sweep, waiting)
+        trial = self.study.ask()
+        self._live[trial.number] = trial
+        return self._ticket(trial, sweep, model_bounds)
+
+    def take_up(self, number: int, sweep: SweepSpec, model_bounds: ModelBounds) -> Ticket:
+        """The ticket of a RUNNING trial whose process is gone: the same assignment again."""
+        self.study.sampler = sampler_for(sweep, number)
+        return self._ticket(self._trial(number), sweep, model_bounds)
+
+    def running(self) -> list[int]:
+        """Numbers of trials that are RUNNING, by this or by a dead driver."""
+        return [one.number for one in self.trials() if one.state == "running"]
+
+    def enqueue_failed(self) -> list[int]:
+        """Queue every failed trial that has not been queued again yet; their numbers."""
+        views = self.trials()
+        retried = {one.retry_of for one in views}
+        failed = [
+            one.number for one in views if one.state == "failed" and one.number not in retried
+        ]
+        for number in failed:
+            self._enqueue_retry(number)
+        return failed
+
+    def _enqueue_retry(self, number: int) -> None:
+        """Queue a failed trial's parameters again, as a new trial that names the old one.
+
+        Optuna does not reopen a finished trial. The new one continues its MLflow run.
+        """
+        view = self.trial(number)
+        old = self.study.get_trials(deepcopy=False)[number]
+        self.study.enqueue_trial(
+            dict(old.params),
+            user_attrs={
+                "configuration": view.configuration,
+                "repeat": view.repeat,
+                "seed": view.seed,
+                "retry_of": number,
+                "attempts": view.attempts,
+                "mlflow_run_id": view.mlflow_run_id,
+            },
+        )
+
+    # -- telling ----------------------------------------------------------------------
+
+    def begin_attempt(self, number: int) -> int:
+        """Count one more attempt; returns its number, from 1."""
+        attempt = self.trial(number).attempts + 1
+        self._trial(number).set_user_attr("attempts", attempt)
+        return attempt
+
+    def report(self, number: int, examples: int, value: float) -> bool:
+        """Note the objective metric at a point of the target stage; False where it was known."""
+        trial = self._trial(number)
+        known = self.study.get_trials(deepcopy=False)[number].intermediate_values
+        if examples in known:
+            return False
+        trial.report(value, examples)
+        return True
+
+    def should_stop_early(self, number: int, sweep: SweepSpec) -> bool:
+        """Whether asynchronous successive halving ends this trial at its last report."""
+        stop = sweep.settings.early_stop
+        if stop is None:
+            return False
+        # Rungs are kept in the study itself, so they survive the driver.
+        self.study.pruner = optuna.pruners.SuccessiveHalvingPruner(
+            min_resource=stop.grace_examples, reduction_factor=stop.reduction
+        )
+        return self._trial(number).should_prune()
+
+    def set_stages(self, number: int, stages: list[StageUse]) -> None:
+        self._trial(number).set_user_attr("stages", [asdict(one) for one in stages])
+
+    def set_run_id(self, number: int, run_id: str) -> None:
+        self._trial(number).set_user_attr("mlflow_run_id", run_id)
+
+    def tell_complete(self, number: int, objective: float) -> None:
+        """Final, with its objective; a NaN objective is a failure."""
+        if math.isnan(objective):
+            self.tell_failed(number, "nan", "the objective is not a number")
+        else:
+            self._tell(number, TrialState.COMPLETE, objective)
+
+    def tell_pruned(self, number: int) -> None:
+        """Final, stopped early; its last reported value counts."""
+        self._tell(number, TrialState.PRUNED)
+
+    def tell_failed(self, number: int, cause: str, message: str, log: str = "") -> None:
+        """Final, with the cause in one word, one line that explains it, and its last log lines."""
+        trial = self._trial(number)
+        trial.set_user_attr("cause", cause)
+        trial.set_user_attr("message", message)
+        trial.set_user_attr("log", log)
+        self._tell(number, TrialState.FAIL)
+
+    # -- inside -----------------------------------------------------------------------
+
+    def _tell(self, number: int, state: TrialState, value: float | None = None) -> None:
+        self.study.tell(number, value, state=state, skip_if_finished=True)
+        self._live.pop(number, None)
+
+    def _trial(self, number: int) -> Trial:
+        if number not in self._live:
+            storage = self.study._storage
+            trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+            sampler, self.study.sampler = self.study.sampler, optuna.samplers.RandomSampler(seed=0)
+            self._live[number] = Trial(self.study, trial_id)
+            self.study.sampler = sampler
+        return self._live[number]
+
+    def _ticket(self, trial: Trial, sweep: SweepSpec, model_bounds: ModelBounds) -> Ticket:
+        _, assignment = draw(sweep.space, lambda knob: suggest(trial, knob), model_bounds)
+        attributes = trial.user_attrs
+        return Ticket(
+            trial.number, assignment, int(attributes["seed"]), int(attributes.get("attempts", 0))
+        )
+
+    def _enqueue_repeats(self, sweep: SweepSpec, trials: list[FrozenTrial]) -> None:
+        """Queue the further seeds of every configuration whose parameters are known."""
+        seeds = sweep.settings.search.seeds
+        there = {(configuration_of(one), repeat_of(one)) for one in trials}
+        for one in trials:
+            if repeat_of(one) or one.state == TrialState.WAITING or is_retry(one):
+                continue
+            for repeat in range(1, seeds):
+                if (configuration_of(one), repeat) not in there:
+                    self.study.enqueue_trial(
+                        dict(one.params),
+                        user_attrs=identity(configuration_of(one), repeat, sweep),
+                    )
+
+    def _prescribed(
+        self, configuration: int, sweep: SweepSpec, model_bounds: ModelBounds
+    ) -> dict[str, Value] | None:
+        """Parameters that are fixed beforehand; None where a grid is exhausted."""
+        search = sweep.settings.search
+        if configuration < len(search.first):
+            return parameters_of(sweep, search.first[configuration], model_bounds)
+        if search.sampler != "grid":
+            return {}
+        points = grid(sweep.space, model_bounds)
+        point = next(itertools.islice(points, configuration - len(search.first), None), None)
+        return None if point is None else parameters_of(sweep, point, model_bounds)

@@ -1,0 +1,114 @@
+"""A trial as the ledger has it, as plain values."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from optuna.trial import FrozenTrial, TrialState
+
+from xlt_ray.spec.space import Assignment, Value
+
+State = Literal["waiting", "running", "complete", "pruned", "failed"]
+
+_STATES: Mapping[TrialState, State] = {
+    TrialState.WAITING: "waiting",
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
+@dataclass(frozen=True)
+class StageUse:
+    """One stage of one trial: found in the store, or trained by this trial."""
+
+    kind: str
+    key: str
+    label: str
+    reused: bool
+    examples: int = 0
+    """Examples that this trial trained to make it; 0 where it was reused."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrialView:
+    """A trial as the ledger has it."""
+
+    number: int
+    state: State
+    assignment: Mapping[str, Value]
+    configuration: int
+    repeat: int
+    seed: int
+    objective: float | None
+    curve: tuple[tuple[int, float], ...]
+    """(examples seen in the target stage, objective metric on the source dev set)."""
+    attempts: int
+    cause: str | None
+    message: str
+    log: str
+    stages: tuple[StageUse, ...]
+    mlflow_run_id: str | None
+    retry_of: int | None
+    started: datetime.datetime | None
+    ended: datetime.datetime | None
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in ("complete", "pruned", "failed")
+
+    @property
+    def evaluation_key(self) -> str | None:
+        """Key of the stage that holds the scores."""
+        return next((one.key for one in self.stages if one.kind == "evaluate"), None)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a trial is to be run with."""
+
+    number: int
+    assignment: Assignment
+    seed: int
+    attempt: int
+
+
+def view_of(trial: FrozenTrial) -> TrialView:
+    attributes = trial.user_attrs
+    value = trial.value if trial.state == TrialState.COMPLETE else None
+    return TrialView(
+        number=trial.number,
+        state=_STATES[trial.state],
+        assignment={name.partition(" in ")[0]: value for name, value in trial.params.items()},
+        configuration=configuration_of(trial),
+        repeat=repeat_of(trial),
+        seed=int(attributes.get("seed", 0)),
+        objective=value,
+        curve=tuple(sorted(trial.intermediate_values.items())),
+        attempts=int(attributes.get("attempts", 0)),
+        cause=attributes.get("cause"),
+        message=attributes.get("message", ""),
+        log=attributes.get("log", ""),
+        stages=tuple(StageUse(**one) for one in attributes.get("stages", ())),
+        mlflow_run_id=attributes.get("mlflow_run_id"),
+        retry_of=attributes.get("retry_of"),
+        started=trial.datetime_start,
+        ended=trial.datetime_complete,
+    )
+
+
+def configuration_of(trial: FrozenTrial) -> int:
+    return int(trial.user_attrs.get("configuration", -1))
+
+
+def repeat_of(trial: FrozenTrial) -> int:
+    return int(trial.user_attrs.get("repeat", 0))
+
+
+def is_retry(trial: FrozenTrial) -> bool:
+    return "retry_of" in trial.user_attrs
