@@ -12,7 +12,7 @@ import pytest
 
 from xlt_ray import cli
 from xlt_ray.home import Home
-from xlt_ray.ledger import StageUse, load_ledger, open_ledger
+from xlt_ray.ledger import StageUse, load_ledger, open_ledger, sweep_of_ledger
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.lease import Lease, try_acquire
 from xlt_ray.stages.record import Score, StageRecord
@@ -204,18 +204,27 @@ def test_a_folder_called_like_a_sweep_is_not_taken_for_its_file(
     assert xlt("check", "small").out.startswith("small: ok")
 
 
-def test_failed_trials_are_queued_again_after_a_torn_line_too(
-    xlt: Xlt, small: Home, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("small")
+def test_resume_asks_for_retries_and_for_more_configurations(
+    xlt: Xlt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[str] = []
-    monkeypatch.setattr("xlt_ray.cli.launch._run", lambda sweep, _: started.append(sweep.name))
+    asked: list[tuple[str, int, bool]] = []
+
+    def run(sweep: SweepSpec, _: Home, *, retry_failed: bool) -> None:
+        asked.append((sweep.name, sweep.settings.search.trials, retry_failed))
+
+    monkeypatch.setattr("xlt_ray.cli.launch._run", run)
+    assert xlt("resume", "small", "--failed", "--more", "2").code == 0
+    assert xlt("resume", "small").code == 0
+    assert asked == [("small", 5, True), ("small", 3, False)]
+
+
+def test_failed_trials_are_queued_again_after_a_torn_line_too(small: Home) -> None:
     with small.ledger_journal("small").open("ab") as journal:
         journal.write(b'{"op_code": 4, "worker_id": "dead", "tri')
-    said = xlt("resume", "small", "--failed", "--more", "2")
-    assert (said.code, said.out) == (0, "1 failed trials queued again\n")
-    assert started == ["small"]
+    sweep = sweep_of_ledger(load_ledger(small, "small"))
+    assert open_ledger(small, sweep).enqueue_failed() == [1]
     ledger = load_ledger(small, "small")
-    assert ledger.sweep["search"]["trials"] == 5
     assert [one.state for one in ledger.trials()] == ["complete", "failed", "running", "waiting"]
     assert ledger.trial(3).retry_of == 1
 

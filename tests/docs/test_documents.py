@@ -1,0 +1,125 @@
+"""What the documents show is there and works: commands, options, sweeps, examples."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from typer.main import get_command
+
+from xlt_ray.cli import app
+from xlt_ray.data.task import parse_task
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.sweep import sweep_of
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "cluster" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```", document.read_text(), re.S | re.M)
+    return [content for name, content in found if name == language]
+
+
+def commands(text: str) -> list[list[str]]:
+    """Every ``xlt`` command line of a text, continued lines joined, comments cut."""
+    joined = text.replace("\\\n", " ")
+    lines = re.findall(r"^[# ]*(?:\.venv/bin/)?(xlt [^#\n`]+)", joined, re.M)
+    return [shlex.split(line) for line in lines]
+
+
+SHOWN = [
+    (document.name, command)
+    for document in [*DOCUMENTS, *SWEEPS, *sorted((ROOT / "xlt_ray" / "cli").glob("*.py"))]
+    for block in (
+        blocks(document, "") + blocks(document, "sh")
+        if document.suffix == ".md"
+        else [re.sub(r"\[dim\]|\[/\]", "", document.read_text())]
+    )
+    for command in commands(block)
+]
+
+
+def test_documents_show_commands() -> None:
+    assert len(SHOWN) > 20, SHOWN
+
+
+@pytest.mark.parametrize(("document", "command"), SHOWN, ids=lambda one: str(one)[:60])
+def test_every_command_shown_exists_with_its_options(document: str, command: list[str]) -> None:
+    verbs = get_command(app).commands  # type: ignore[attr-defined]
+    assert command[1] in verbs, f"{document}: {' '.join(command)}"
+    parameters = verbs[command[1]].params
+    known = {name for one in parameters for name in one.opts}
+    for part in command[2:]:
+        if part.startswith("-"):
+            assert part in known, f"{document}: {' '.join(command)}"
+
+
+@pytest.mark.parametrize("name", ["README.md"])
+def test_sweeps_shown_are_valid(name: str) -> None:
+    shown = blocks(ROOT / name, "yaml")
+    assert shown
+    for text in shown:
+        assert sweep_of(parse_document(text, name)).name
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda one: one.name)
+def test_every_sweep_of_the_repository_is_valid_and_named_like_its_file(file: Path) -> None:
+    assert sweep_of(parse_document(file.read_text(), file.name)).name == file.stem
+
+
+def test_files_that_documents_link_to_are_there() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_paths_that_documents_name_are_there() -> None:
+    for document in DOCUMENTS:
+        for path in re.findall(r"`((?:xlt_ray|tests|sweeps|cluster|docs)/[\w/.-]+)`",
+                               document.read_text()):  # fmt: skip
+            exists = (ROOT / path).exists() or path.endswith(("gate.py", "topic.yaml"))
+            assert exists, f"{document.name}: {path}"
+
+
+def test_task_of_the_extending_guide_is_a_task() -> None:
+    text = blocks(ROOT / "docs" / "extending.md", "yaml")[0]
+    assert parse_task(text, "topic.yaml").labels == ("same", "different")
+
+
+PREAMBLE = """
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from typing import Literal
+from xlt_ray.spec.methods import Knobs, Method
+"""
+
+
+def module_of(code: str, file: Path) -> ModuleType:
+    file.write_text(PREAMBLE + code)
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[file.stem] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_fusion_of_the_extending_guide_works(tmp_path: Path) -> None:
+    entry, code = blocks(ROOT / "docs" / "extending.md", "python")
+    knobs = module_of(entry, tmp_path / "guide_knobs.py").GateFusion(method="gate", layer=1)
+    fusion = module_of(code, tmp_path / "guide_fusion.py").GateFusion(3, 8, knobs)
+    states = tuple(torch.rand(2, 5, 8) for _ in range(4))
+    assert fusion(states, torch.ones(2, 5)).shape == (2, 5, 8)
