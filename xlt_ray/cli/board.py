@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -194,6 +195,10 @@ def echo_event(event: Event) -> None:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, str) and value.startswith("{"):
+        # A block among the options of a choice: its first name tells it from the others.
+        names = [part for part in json.loads(value).values() if isinstance(part, str)]
+        return names[0] if names else value
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

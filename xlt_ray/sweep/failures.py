@@ -35,6 +35,21 @@ def classify(error: BaseException) -> Failure:
     )
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an exception, or one that it arose from, says that a disk is full.
+
+    PyTorch's archive writer reports a write that was cut short as a RuntimeError of its own.
+    """
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, OSError) and chain.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if isinstance(chain, RuntimeError) and "inline_container.cc" in str(chain):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False
+
+
 def _cause(error: BaseException) -> tuple[str, bool]:
     name = type(error).__name__
     text = str(error).lower()
@@ -48,7 +63,7 @@ def _cause(error: BaseException) -> tuple[str, bool]:
         return "lost", True
     if isinstance(error, DataError | ModelError):
         return "data", False
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return "disk", False
     if isinstance(error, OSError | StoreError):
         return "storage", False

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from xlt_ray.errors import ClusterError, LedgerError, SpecErrors
+from xlt_ray.errors import ClusterError, LedgerError, SpecErrors, XltError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, TrialView, open_ledger
 from xlt_ray.spec.check import check
@@ -23,6 +23,7 @@ from xlt_ray.stages.storage import Storage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.desk import Desk, Watcher
 from xlt_ray.sweep.facts import facts_of
+from xlt_ray.sweep.failures import is_disk_full
 from xlt_ray.tracking import Tracker, project
 
 
@@ -69,11 +70,18 @@ def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry_failed: bool = 
         try:
             if not desk.is_done:
                 _tune(desk, home)
-        finally:
             is_finished = desk.is_done and not desk.num_running
             desk.leave()
             if not desk.tracking_error:
                 tracker.end(ledger, "FINISHED" if is_finished else "KILLED")
+        except Exception as error:
+            # Tune wraps what its searcher and scheduler raise.
+            if not is_disk_full(error):
+                raise
+            raise XltError(
+                f"{home.root}: the disk is full, and the ledger could not be written; free some "
+                f"space and run the same command: {sweep.name} goes on where it stopped"
+            ) from error
         return _summary(desk, ledger, is_finished)
 
 
