@@ -7,6 +7,7 @@ first, finished ones are not repeated, and one that needs nothing starts no clus
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -213,7 +214,11 @@ _TUNE = {
 
 
 def _connect() -> None:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine."""
+    """Join the cluster of RAY_ADDRESS, or start one on this machine.
+
+    Raises:
+        ClusterError: there is no cluster at RAY_ADDRESS, or it does not let us in.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
@@ -227,7 +232,40 @@ def _connect() -> None:
             # Trials exchange small reports only; weights go through the store.
             "object_store_memory": 100 * 2**20,
         }
-    ray.init(log_to_driver=False, logging_level="ERROR", **local)
+    _refuse_silent(os.environ.get("RAY_ADDRESS", ""))
+    try:
+        ray.init(log_to_driver=False, logging_level="ERROR", **local)
+    except (ConnectionError, RuntimeError) as error:
+        address = os.environ.get("RAY_ADDRESS", "this machine")
+        reason = " ".join(str(error.__cause__ or error).split())
+        refused = "AuthenticationError" in reason
+        raise ClusterError(
+            f"RAY_ADDRESS={address}: "
+            + ("the cluster asks for a token" if refused else "no Ray cluster can be reached")
+            + (
+                "; set RAY_AUTH_MODE=token and copy the head's ~/.ray/auth_token to this machine"
+                if refused
+                else "; start one with `ray start --head`, or unset RAY_ADDRESS to use this machine"
+            ),
+            asked={},
+            available={},
+        ) from error
+
+
+def _refuse_silent(address: str) -> None:
+    """Raise ClusterError at once where nothing listens: Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise ClusterError(
+            f"RAY_ADDRESS={address}: nothing answers there ({error}); start a cluster with "
+            "`ray start --head`, or unset RAY_ADDRESS to use this machine",
+            asked={},
+            available={},
+        ) from error
 
 
 @contextmanager

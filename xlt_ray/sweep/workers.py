@@ -41,6 +41,7 @@ class Worker:
 
         self.end()
         transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.set_verbosity_error()
         resources = order.resources
         torch.set_num_threads(resources["cpus_per_worker"])
         device: Literal["cpu", "cuda"] = "cuda" if resources["gpus_per_worker"] else "cpu"
