@@ -110,7 +110,7 @@ class TableBoard:
 def described(view: TrialView) -> str:
     """A trial's parameters in one line; the last part of a dotted path is enough to read."""
     parts = [
-        f"{path.rpartition('.')[2]}={_shown(value)}" for path, value in view.assignment.items()
+        f"{path.rpartition('.')[2]}={shown_value(value)}" for path, value in view.assignment.items()
     ]
     return " ".join([*parts, f"seed={view.seed}"])
 
@@ -194,7 +194,10 @@ def echo_event(event: Event) -> None:
         _echo(f"{event.stage.label}: waits, made by {event.holder}")
 
 
-def _shown(value: object) -> str:
+def shown_value(value: object) -> str:
+    """A knob's value as people read it."""
+    if value is None:
+        return "none"
     if isinstance(value, str) and value.startswith("{"):
         # A block among the options of a choice: its first name tells it from the others.
         names = [part for part in json.loads(value).values() if isinstance(part, str)]

@@ -53,6 +53,7 @@ def trials(name: NameArgument, as_json: JsonOption = False) -> None:
 
     [dim]xlt trials quickstart --json[/]
     """
+    from xlt_ray.cli.board import shown_value
     from xlt_ray.cli.rows import trial_row
     from xlt_ray.ledger import load_ledger
 
@@ -71,7 +72,10 @@ def trials(name: NameArgument, as_json: JsonOption = False) -> None:
             [
                 row["number"],
                 row["state"],
-                *(_number(row["params"].get(path)) for path in knobs),
+                *(
+                    shown_value(row["params"][path]) if path in row["params"] else ""
+                    for path in knobs
+                ),
                 row["seed"],
                 _number(row["objective"]),
                 f"{sum(not one['reused'] for one in row['stages'])}"

@@ -291,7 +291,7 @@ def _sharing(stages: pd.DataFrame) -> dict[str, Any]:
     reused = stages["reused"].astype(bool)
     cost = stages[~reused].groupby("key")["examples"].max()
     trained = int(stages["examples"].sum())
-    saved = int(stages[reused]["key"].map(cost).fillna(0).sum())
+    saved = sum(int(cost.get(key, 0)) for key in stages[reused]["key"])
     return {
         "unique": int(stages["key"].nunique()),
         "reused": int(reused.sum()),

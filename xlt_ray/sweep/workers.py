@@ -113,9 +113,9 @@ class ActorCrew:
             remote.options(
                 num_cpus=resources["cpus_per_worker"],
                 num_gpus=resources["gpus_per_worker"],
-                # The first bundle is the trainable's own; it only waits and asks for no CPU.
+                # Tune drops the trainable's own, empty bundle: it only waits and needs no CPU.
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
-                    placement_group=group, placement_group_bundle_index=rank + 1
+                    placement_group=group, placement_group_bundle_index=rank
                 ),
             ).remote()
             for rank in range(resources["workers"])
