@@ -7,15 +7,13 @@ source and target languages differ in shape as well.
 
 from __future__ import annotations
 
-import csv
-import io
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from xlt_ray.report.canvas import Figure, csv_text, new_canvas, rendered
 from xlt_ray.report.labels import (
     DescribeLanguage,
     is_absent,
@@ -42,18 +40,6 @@ class Point:
     others: float | None
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A figure by its file name, what it shows in a sentence, its rows, and its two files."""
-
-    name: str
-    title: str
-    caption: str
-    csv: str
-    svg: bytes
-    png: bytes
-
-
 def knob_figure(path: str, table: LanguageTable, *, log: bool = False) -> Figure | None:
     """Test scores against one knob; None where it has fewer than two values.
 
@@ -69,7 +55,7 @@ def knob_figure(path: str, table: LanguageTable, *, log: bool = False) -> Figure
     is_numeric = len({*numbers}) > 1 and all(
         is_absent(point.value) or _is_number(point.value) for point in points
     )
-    with _figure(3.9, 3.0) as (figure, axes):
+    with new_canvas(3.9, 3.0) as (figure, axes):
         if is_numeric:
             is_log = min(numbers) > 0 and (log or max(numbers) / min(numbers) > 15)
             note = _numeric(axes, points, is_log)
@@ -78,7 +64,7 @@ def knob_figure(path: str, table: LanguageTable, *, log: bool = False) -> Figure
         axes.set_xlabel(path)
         axes.set_ylabel(f"test {table.metric} (%)")
         _legend(axes)
-        svg, png = _files(figure)
+        svg, png = rendered(figure)
     caption = (
         f"Each pale mark is a configuration (mean over its seeds): {table.source_language} (round) "
         f"and the mean of the other languages (diamond). {note}"
@@ -92,7 +78,7 @@ def knob_figure(path: str, table: LanguageTable, *, log: bool = False) -> Figure
         name=_file_name(table, path),
         title=short_knob(path),
         caption=caption,
-        csv=_csv(header, rows),
+        csv=csv_text(header, rows),
         svg=svg,
         png=png,
     )
@@ -109,7 +95,7 @@ def language_figure(
     first = [table.source_language] if table.source_language in table.languages else []
     languages = [*first, *others]
     classes = {code: describe(code).resources if describe else "unknown" for code in languages}
-    with _figure(6.4, 0.75 + 0.27 * len(languages)) as (figure, axes):
+    with new_canvas(6.4, 0.75 + 0.27 * len(languages)) as (figure, axes):
         for place, code in enumerate(languages):
             cell = row.cells.get(code)
             if cell is None:
@@ -143,7 +129,7 @@ def language_figure(
             ]
         figure.legend(handles=keys, loc="outside upper left", ncols=4, fontsize=7.5,
                       handlelength=1.3, columnspacing=1.2)  # fmt: skip
-        svg, png = _files(figure)
+        svg, png = rendered(figure)
     whisker = "whiskers: standard deviation over seeds" if row.num_seeds > 1 else "one seed"
     line = "; dashed: mean without the source language" if row.mean_without_source else ""
     rows = [
@@ -156,7 +142,7 @@ def language_figure(
         name=_file_name(table, "languages"),
         title=f"Configuration {row.configuration} by language",
         caption=f"Mean over {row.num_seeds} seeds; {whisker}{line}.",
-        csv=_csv(["language", "percent", "deviation"], rows),
+        csv=csv_text(["language", "percent", "deviation"], rows),
         svg=svg,
         png=png,
     )
@@ -211,8 +197,14 @@ def _categorical(axes: Any, points: Sequence[Point]) -> str:
             spread = [place + offset + 0.07 * _jitter(index) for index in range(len(scores))]
             axes.plot(spread, scores, marker, color=color, ms=5, alpha=0.35, mew=0)
             mean = sum(scores) / len(scores)
-            axes.plot([place + offset - 0.13, place + offset + 0.13], [mean, mean], color=color,
-                      lw=2.4, solid_capstyle="round", label=name if place == 0 else None)  # fmt: skip
+            axes.plot(
+                [place + offset - 0.13, place + offset + 0.13],
+                [mean, mean],
+                color=color,
+                lw=2.4,
+                solid_capstyle="round",
+                label=name if place == 0 else None,
+            )
     long = max(map(len, options)) * len(options) > 44
     axes.set_xticks(range(len(options)), options, rotation=20 if long else 0,
                     ha="right" if long else "center")  # fmt: skip
@@ -231,7 +223,7 @@ def _means(pairs: Sequence[tuple[float, float]], is_log: bool) -> list[tuple[flo
         groups = [[pair for pair in pairs if pair[0] == place] for place in places]
     else:
         bounds = [round(index * len(pairs) / NUM_BINS) for index in range(NUM_BINS + 1)]
-        groups = [list(pairs[a:b]) for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
+        groups = [list(pairs[a:b]) for a, b in itertools.pairwise(bounds) if b > a]
     found = []
     for group in groups:
         xs, ys = [pair[0] for pair in group], [pair[1] for pair in group]
@@ -242,16 +234,14 @@ def _means(pairs: Sequence[tuple[float, float]], is_log: bool) -> list[tuple[flo
     return found
 
 
-def _number_ticks(
-    axes: Any, numbers: Sequence[float], absent: float | None, is_log: bool
-) -> None:
+def _number_ticks(axes: Any, numbers: Sequence[float], absent: float | None, is_log: bool) -> None:
     """Ticks at the values themselves where they are few and apart, else matplotlib's."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     first = numbers[0] if absent is None else absent
     scale = math.log if is_log else float
     width = scale(numbers[-1]) - scale(first)
-    gaps = [scale(b) - scale(a) for a, b in zip(numbers, numbers[1:], strict=False)]
+    gaps = [scale(b) - scale(a) for a, b in itertools.pairwise(numbers)]
     if len(numbers) <= MAX_EXACT and min(gaps) > 0.11 * width:
         places = list(numbers)
     elif is_log:
@@ -290,57 +280,6 @@ def _legend(axes: Any) -> None:
     named = {"source": "source language", "others": "mean of the others"}
     axes.figure.legend(handles, [named[label] for label in labels], loc="outside upper left",
                        ncols=2, fontsize=8, handlelength=1.6, columnspacing=1.4)  # fmt: skip
-
-
-_STYLE: Mapping[str, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.labelsize": 9,
-    "axes.edgecolor": "#5F6B7A",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E3E7EC",
-    "grid.linewidth": 0.7,
-    "xtick.color": "#2B3440",
-    "ytick.color": "#2B3440",
-    "legend.frameon": False,
-    "hatch.linewidth": 0.8,
-    "svg.hashsalt": "xlt-ray",
-    "svg.fonttype": "path",
-    "figure.constrained_layout.use": True,
-}
-
-
-@contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Any, Any]]:
-    """A figure of its own: the reader's matplotlib settings and windows play no part."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Canvas
-
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(_STYLE)
-        figure = Canvas(figsize=(width, height))
-        FigureCanvasAgg(figure)
-        yield figure, figure.subplots()
-
-
-def _files(figure: Any) -> tuple[bytes, bytes]:
-    svg, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
-    figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
-    return svg.getvalue(), png.getvalue()
-
-
-def write_figure(figure: Figure, folder: Path) -> None:
-    """Write a figure as SVG, PNG and CSV."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{figure.name}.svg").write_bytes(figure.svg)
-    (folder / f"{figure.name}.png").write_bytes(figure.png)
-    (folder / f"{figure.name}.csv").write_text(figure.csv, encoding="utf-8")
 
 
 # -- values -------------------------------------------------------------------------------
@@ -394,11 +333,3 @@ def _natural(text: str) -> tuple[bool, list[tuple[bool, float, str]]]:
 
 def _file_name(table: LanguageTable, about: str) -> str:
     return f"{table.task}-{table.source_language}-{about}"
-
-
-def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(["" if value is None else value for value in row] for row in rows)
-    return stream.getvalue()

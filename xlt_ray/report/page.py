@@ -17,7 +17,8 @@ import pandas as pd
 
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, load_ledger
-from xlt_ray.report.figures import Figure, knob_figure, language_figure, write_figure
+from xlt_ray.report.canvas import Figure, write_figure
+from xlt_ray.report.figures import knob_figure, language_figure
 from xlt_ray.report.frames import knobs_of, scores_frame, stages_frame, trials_frame
 from xlt_ray.report.labels import DescribeLanguage, is_absent, language_label, shown_value
 from xlt_ray.report.tables import (
@@ -226,15 +227,21 @@ def _shown_table(
         "table": table,
         "best": best,
         "file": f"{table.task}-{table.source_language}-languages",
-        "languages": [(code, language_label(code, describe), hint(code))
-                      for code in table.languages],  # fmt: skip
+        "languages": [
+            (code, language_label(code, describe), hint(code)) for code in table.languages
+        ],
         "knob_values": {
-            row.configuration: [(path, _sortable(row.knobs[path]), shown_value(row.knobs[path]))
-                                for path in table.knobs]
+            row.configuration: [
+                (path, _sortable(row.knobs[path]), shown_value(row.knobs[path]))
+                for path in table.knobs
+            ]
             for row in table.rows
-        },  # fmt: skip
+        },
         "shade": shade,
     }
+
+
+_TRIAL_COLUMNS = ("number", "state", "configuration", "seed", "attempts")
 
 
 def _shown_trials(
@@ -247,7 +254,7 @@ def _shown_trials(
     }
     return [
         {
-            **{name: one[name] for name in ("number", "state", "configuration", "seed", "attempts")},
+            **{str(name): one[name] for name in _TRIAL_COLUMNS},
             "objective": None if is_absent(one["objective"]) else one["objective"],
             "cause": "" if is_absent(one["cause"]) else one["cause"],
             "message": one["message"],
@@ -257,12 +264,15 @@ def _shown_trials(
             "stages": _stages_of(int(one["number"]), stages),
         }
         for one in trials.to_dict("records")
-    ]  # fmt: skip
+    ]
 
 
 def _stages_of(number: int, stages: pd.DataFrame) -> list[dict[str, Any]]:
     rows = stages[stages["number"] == number].to_dict("records")
-    return [{**row, "short": short(row["key"])} for row in rows]
+    return [
+        {**{str(name): value for name, value in row.items()}, "short": short(row["key"])}
+        for row in rows
+    ]
 
 
 def _shown_stages(stages: pd.DataFrame) -> list[dict[str, Any]]:

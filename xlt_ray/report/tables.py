@@ -145,7 +145,7 @@ def _row(
         configuration=configuration,
         knobs={path: first[path] for path in knobs},
         num_seeds=len(seeds),
-        objective=_cell([float(trials.loc[number]["objective"]) for number in seeds]),
+        objective=_cell([float(trials["objective"].loc[number]) for number in seeds]),
         cells=cells,
         mean=_mean(seeds.values(), languages),
         mean_without_source=_mean(seeds.values(), others) if source in languages else None,
@@ -220,8 +220,10 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         f"\\caption{{{_tex(_caption(table, sweep))}}}",
         "\\begin{tabular}{r" + "l" * len(table.knobs) + "r" * (2 + len(columns)) + "}",
         "\\toprule",
-        _tex_line(["\\#", *(_tex(path) for path in table.knobs), "seeds", "dev"]
-                  + [_tex(column) for column in columns]),  # fmt: skip
+        _tex_line(
+            ["\\#", *(_tex(path) for path in table.knobs), "seeds", "dev"]
+            + [_tex(column) for column in columns]
+        ),
         "\\midrule",
     ]
     for row in table.rows:

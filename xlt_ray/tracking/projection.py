@@ -42,11 +42,7 @@ def project(
         runs = tracker.runs()
         # A trial that was asked for and never begun has nothing to show.
         trials = [view for view in ledger.trials() if view.is_finished or view.attempts]
-        retried = {
-            view.retry_of: view
-            for view in trials
-            if view.retry_of is not None
-        }
+        retried = {view.retry_of: view for view in trials if view.retry_of is not None}
         found: dict[int, str] = {}
         # The last of a chain of retries first: its run is the run of them all.
         for view in reversed(trials):

@@ -1,0 +1,87 @@
+"""What every figure shares: its value, its style, and its three files.
+
+Files are the same bytes for the same rows: no dates, fixed SVG ids.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure by its file name, what it shows in a sentence, its rows, and its two files."""
+
+    name: str
+    title: str
+    caption: str
+    csv: str
+    svg: bytes
+    png: bytes
+
+
+_STYLE: Mapping[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.labelsize": 9,
+    "axes.edgecolor": "#5F6B7A",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E3E7EC",
+    "grid.linewidth": 0.7,
+    "xtick.color": "#2B3440",
+    "ytick.color": "#2B3440",
+    "legend.frameon": False,
+    "hatch.linewidth": 0.8,
+    "svg.hashsalt": "xlt-ray",
+    "svg.fonttype": "path",
+    "figure.constrained_layout.use": True,
+}
+
+
+@contextmanager
+def new_canvas(width: float, height: float) -> Iterator[tuple[Any, Any]]:
+    """A figure of its own: the reader's matplotlib settings and windows play no part."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure as Canvas
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        figure = Canvas(figsize=(width, height))
+        FigureCanvasAgg(figure)
+        yield figure, figure.subplots()
+
+
+def rendered(figure: Any) -> tuple[bytes, bytes]:
+    """A drawn canvas as SVG and PNG."""
+    svg, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
+    return svg.getvalue(), png.getvalue()
+
+
+def write_figure(figure: Figure, folder: Path) -> None:
+    """Write a figure as SVG, PNG and CSV."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{figure.name}.svg").write_bytes(figure.svg)
+    (folder / f"{figure.name}.png").write_bytes(figure.png)
+    (folder / f"{figure.name}.csv").write_text(figure.csv, encoding="utf-8")
+
+
+def csv_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Rows as CSV; a missing value is an empty cell."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(["" if value is None else value for value in row] for row in rows)
+    return stream.getvalue()
