@@ -50,7 +50,6 @@ def assert_exactly_once(place: Place, num_trials: int) -> None:
     [
         r"trial 0 begins",
         r"trial 0 target 128/256",
-        r"trial 0 complete",
     ],
 )
 def test_killed_driver_loses_nothing(place: Place, moment: str) -> None:
