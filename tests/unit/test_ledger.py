@@ -373,7 +373,7 @@ def test_everything_told_is_there_when_it_is_read_again(home: Home, sweep_from: 
     assert (view.attempts, view.mlflow_run_id, view.cause) == (1, "run", None)
     assert view.started is not None
     assert view.ended is not None
-    assert load_ledger(home, "t").attributes["started"] == 3
+    assert load_ledger(home, "t").study.user_attrs["started"] == 3
 
 
 def test_what_was_told_once_stays(home: Home, sweep_from: ReadSweep) -> None:

@@ -41,11 +41,6 @@ class Ledger:
         found: dict[str, Any] = self.study.user_attrs["sweep"]
         return found
 
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """What was noted about the sweep as a whole."""
-        return dict(self.study.user_attrs)
-
     def note(self, key: str, value: Any) -> None:
         self.study.set_user_attr(key, value)
 

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, load_ledger
+from xlt_ray.ledger import Ledger
 from xlt_ray.report.canvas import Figure, write_figure
 from xlt_ray.report.figures import knob_figure, language_figure
 from xlt_ray.report.frames import knobs_of, scores_frame, stages_frame, trials_frame
@@ -34,17 +34,6 @@ from xlt_ray.stages.stage import short
 from xlt_ray.stages.store import StageStore
 
 STATES = ("complete", "pruned", "failed", "running", "waiting")
-
-
-def report(home: Home, name: str, describe_language: DescribeLanguage | None = None) -> Path:
-    """Write the report of the sweep called ``name``; returns its ``index.html``.
-
-    Raises:
-        LedgerError: there is no such sweep.
-    """
-    ledger = load_ledger(home, name)
-    store = StageStore(ledger.sweep["places"]["store"] or home.stages)
-    return write_report(home, ledger, store, describe_language)
 
 
 def write_report(

@@ -89,9 +89,6 @@ class Space:
             if first.setdefault(path, node) != node
         )
 
-    def is_empty(self) -> bool:
-        return not any(True for _ in distributions_in(self.tree))
-
 
 def split_space(document: Document, keys: tuple[str, ...], *, fixed: tuple[str, ...] = ()) -> Space:
     """Take ``keys`` of a document, distributions recognised and checked.
@@ -150,17 +147,6 @@ def draw(
 def model_name(model: Any) -> str:
     """Name of a model given bare or as a block; text of anything else (refused later)."""
     return str(model.get("name", "")) if isinstance(model, Mapping) else str(model)
-
-
-def model_names(space: Space) -> tuple[str, ...]:
-    """Every model name that the space can give."""
-    names: list[str] = []
-    if "model" in space.tree:
-        only = replace(space, tree={"model": space.tree["model"]})
-        for assignment in _product(only, None):
-            tree, _ = draw(only, lambda knob, of=assignment: of[knob.path])  # type: ignore[misc]
-            names.append(model_name(tree["model"]))
-    return tuple(dict.fromkeys(names))
 
 
 def extremes(distribution: Distribution) -> tuple[Value, ...]:

@@ -268,10 +268,6 @@ class StageStore:
             return "leased"
         return "partial" if self.storage.names(f"progress/{key}") else "absent"
 
-    def resolve(self, prefix: str) -> list[str]:
-        """Keys of committed results that begin with ``prefix``."""
-        return [key for key in self if key.startswith(prefix)]
-
 
 def _record_path(key: str) -> str:
     return f"stages/{key}/{RECORD}"

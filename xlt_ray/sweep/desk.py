@@ -76,7 +76,6 @@ class Desk:
         self.stopped_early: set[int] = set()
         self.tracking_error = ""
         self.new_stages: dict[str, StageUse] = {}
-        self.reused_stages: set[str] = set()
         self._running: dict[int, Planned] = {}
         self._held: list[Planned] = [
             self._planned(ledger.take_up(number, sweep, self._bounds))
@@ -247,9 +246,7 @@ class Desk:
         known = before.get(use.key)
         before[use.key] = known if known is not None and use.reused else use
         self.ledger.set_stages(view.number, list(before.values()))
-        if use.reused:
-            self.reused_stages.add(use.key)
-        else:
+        if not use.reused:
             self.new_stages[use.key] = use
 
     def _log(self, view: TrialView, examples: int, metrics: Mapping[str, float]) -> None:

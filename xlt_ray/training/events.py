@@ -23,10 +23,6 @@ class Evaluated:
     is_replay: bool = False
     """Whether it happened before an interruption, or when a stage that was found was made."""
 
-    @property
-    def is_last(self) -> bool:
-        return self.examples >= self.stage.num_examples
-
 
 @dataclass(frozen=True)
 class Committed:

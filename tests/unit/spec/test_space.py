@@ -24,7 +24,6 @@ from xlt_ray.spec.space import (
     draw,
     extremes,
     grid,
-    model_names,
     plain_tree,
     probes,
     split_space,
@@ -264,16 +263,6 @@ def test_a_step_never_leads_beyond_its_range() -> None:
 
     tree, _ = draw(space_from("target: {n: {int: [1, 10], step: 4}}"), pick)
     assert tree["target"]["n"] == 9
-
-
-def test_model_names_are_those_the_space_can_give() -> None:
-    assert model_names(space_from("model: {choice: [b, {name: {choice: [a, b]}}]}")) == ("b", "a")
-    assert model_names(space_from("model: x")) == ("x",)
-
-
-def test_a_space_without_distributions_is_empty() -> None:
-    assert space_from("model: x").is_empty()
-    assert not space_from(CONDITIONAL).is_empty()
 
 
 @given(spaces)
