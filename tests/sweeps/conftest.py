@@ -111,7 +111,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Place:
     """A place in which the small sweep has run to its end."""
     root = tmp_path_factory.mktemp("finished")

@@ -14,6 +14,9 @@ import pytest
 
 from tests.sweeps.conftest import Place
 
+LONG = ["target.epochs=60", "search.trials=2"]
+"""Overrides for trials that are still at work when something happens to them."""
+
 
 def wait_for(happened: Callable[[], bool], process: subprocess.Popen[str], place: Place) -> None:
     deadline = time.monotonic() + 120
@@ -45,16 +48,9 @@ def assert_exactly_once(place: Place, num_trials: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "moment",
-    [
-        r"trial 0 begins",
-        r"trial 0 target 128/256",
-    ],
-)
-def test_killed_driver_loses_nothing(place: Place, moment: str) -> None:
+def test_killed_driver_loses_nothing(place: Place) -> None:
     process = place.start("run", "small.yaml")
-    wait_for(logged(place, moment), process, place)
+    wait_for(logged(place, r"trial 0 target 128/256"), process, place)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     kept = place.stage_keys()
@@ -68,37 +64,37 @@ def test_killed_driver_loses_nothing(place: Place, moment: str) -> None:
 
 @pytest.mark.slow
 def test_killed_trial_process_goes_on_from_its_progress(place: Place) -> None:
-    process = place.start("run", "small.yaml", "search.concurrent=1", "target.epochs=8")
-    wait_for(logged(place, r"trial 0 target 256/1024"), process, place)
+    process = place.start("run", "small.yaml", "search.concurrent=1", *LONG)
+    wait_for(logged(place, r"trial 0 target 1920/7680"), process, place)
     victims = [
         one
         for one in psutil.Process(process.pid).children(recursive=True)
-        if "TrialWalk" in " ".join(one.cmdline())
+        if "ray::ResourceTrainable" in " ".join(one.cmdline())
     ]
     assert victims, [one.cmdline() for one in psutil.Process(process.pid).children(recursive=True)]
     for victim in victims:
         victim.kill()
     assert process.wait(240) == 0, place.log()
-    assert_exactly_once(place, 4)
+    assert_exactly_once(place, 2)
     trial = place.trials()[0]
     assert trial["attempts"] == 2
-    lines = [line for line in place.log().splitlines() if "trial 0 target 256/1024" in line]
+    lines = [line for line in place.log().splitlines() if "trial 0 target 1920/7680" in line]
     assert len(lines) == 1, "what was reported before is not trained again"
 
 
 @pytest.mark.slow
 def test_interrupted_sweep_stops_cleanly_and_is_continued(place: Place) -> None:
-    process = place.start("run", "small.yaml", "target.epochs=8")
-    wait_for(logged(place, r"trial 0 target 256/1024"), process, place)
+    process = place.start("run", "small.yaml", *LONG)
+    wait_for(logged(place, r"trial 0 target 1920/7680"), process, place)
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
-    assert process.wait(60) == 1
+    assert process.wait(60) == 1, place.log()
     assert time.monotonic() - began < 30
     assert "xlt resume small" in place.log()
     assert {run.info.status for run in place.runs()} <= {"KILLED", "FINISHED"}
     again = place.xlt("resume", "small")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert_exactly_once(place, 4)
+    assert_exactly_once(place, 2)
 
 
 @pytest.mark.slow
