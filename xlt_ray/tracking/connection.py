@@ -32,6 +32,9 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""MLflow's pages show runs and metrics then, not prompts and traces."""
+
 
 def settle_environment() -> None:
     """Set MLflow's switches in this process (child processes inherit them).
@@ -70,7 +73,8 @@ def find_or_make_experiment(client: MlflowClient, home: Home, name: str, *, loca
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name, artifact_location=location))
+            made = client.create_experiment(name, artifact_location=location, tags=_KIND)
+            return str(made)
         except MlflowException as error:
             # Another process may have made it in between.
             found = client.get_experiment_by_name(name)
