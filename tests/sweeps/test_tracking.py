@@ -291,14 +291,14 @@ def test_deleted_database_is_rebuilt_as_it_was(world: World) -> None:
     pruned = world.ask()
     world.ledger.report(pruned.number, 50, 0.2)
     world.ledger.tell_pruned(pruned.number)
-    project(world.ledger, world.store, tracker, world.configs(), is_alive=False)
-    project(world.ledger, world.store, world.tracker(), world.configs(), is_alive=False)
+    project(world.ledger, world.store, tracker, world.configs())
+    project(world.ledger, world.store, world.tracker(), world.configs())
     before = snapshot(world)
     assert [row[1] for row in before] == ["FINISHED", "FINISHED", "FAILED", "FINISHED"]
     assert [row[4].get("xlt.state") for row in before[1:]] == ["complete", "failed", "pruned"]
 
     moved = replace(world, home=Home(world.home.root / "elsewhere"))
-    project(world.ledger, world.store, moved.tracker(), world.configs(), is_alive=False)
+    project(world.ledger, world.store, moved.tracker(), world.configs())
     sweep, *trials = snapshot(moved)
     assert trials == before[1:]
     assert sweep[3] == before[0][3]
@@ -312,43 +312,6 @@ def test_projecting_twice_changes_nothing(world: World) -> None:
     assert project(world.ledger, world.store, world.tracker(), world.configs()) == first
     assert snapshot(world) == before
     assert len(before) == 3
-
-
-def test_sweep_is_running_until_its_driver_ends_it(world: World) -> None:
-    tracker = world.begun()
-    project(world.ledger, world.store, tracker, {})
-    assert all_runs(world)[0].info.status == "RUNNING"
-    view = world.complete()
-    project(world.ledger, world.store, tracker, {})
-    assert all_runs(world)[0].info.status == "RUNNING"
-    tracker.end(world.ledger, "FINISHED")
-    sweep = all_runs(world)[0].info
-    ended = world.ledger.trial(view.number).ended
-    assert sweep.status == "FINISHED"
-    assert ended is not None
-    assert sweep.end_time >= int(ended.timestamp() * 1000)
-
-
-def test_trials_are_nested_again_after_their_sweep_was_deleted_in_the_ui(world: World) -> None:
-    from mlflow import MlflowClient
-
-    world.complete()
-    first = project(world.ledger, world.store, world.tracker(), {})
-    parent = all_runs(world)[0].info.run_id
-    MlflowClient(tracking_uri=world.home.tracking_uri).delete_run(parent)
-    assert project(world.ledger, world.store, world.tracker(), {}) == first
-    sweep, trial = all_runs(world)
-    assert sweep.info.run_id != parent
-    assert trial.data.tags["mlflow.parentRunId"] == sweep.info.run_id
-
-
-def test_mlflow_opens_the_sweep_as_training_runs(world: World) -> None:
-    from mlflow import MlflowClient
-
-    found = MlflowClient(tracking_uri=world.home.tracking_uri).get_experiment(
-        world.tracker().experiment_id
-    )
-    assert found.tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_nothing_is_running_without_a_driver(world: World) -> None:

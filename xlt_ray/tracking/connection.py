@@ -32,9 +32,6 @@ _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""MLflow's pages show runs and metrics then, not prompts and traces."""
-
 
 def settle_environment() -> None:
     """Set MLflow's switches in this process (child processes inherit them).
@@ -73,8 +70,7 @@ def find_or_make_experiment(client: MlflowClient, home: Home, name: str, *, loca
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            made = client.create_experiment(name, artifact_location=location, tags=_KIND)
-            return str(made)
+            return str(client.create_experiment(name, artifact_location=location))
         except MlflowException as error:
             # Another process may have made it in between.
             found = client.get_experiment_by_name(name)

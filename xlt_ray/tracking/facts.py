@@ -140,8 +140,8 @@ def sweep_note(
     lines = [f"Sweep **{name}**: {len(trials)} trials" + (f" ({counts})" if counts else "") + "."]
     lines += ["", selection_rule(objective) + "."]
     if best is not None:
-        found = f"trial {best.number}**, objective {best.objective:.4f}, seed {best.seed}"
-        lines += ["", f"Best: **{found}.", "", "| knob | value |", "|---|---|"]
+        lines += ["", f"Best: **trial {best.number}**, objective {best.objective:.4f}, seed "
+                  f"{best.seed}.", "", "| knob | value |", "|---|---|"]  # fmt: skip
         lines += [f"| {path} | {spelled(value)} |" for path, value in best.assignment.items()]
     return _tag("\n".join(lines))
 

@@ -27,9 +27,8 @@ def project(
 
     Args:
         configs: resolved trials by number; a trial that is not in it gets no ``config.json``.
-        is_alive: whether a driver is at work on this sweep; its run is RUNNING until the driver
-            ends it. If not, trials that the ledger has as running are shown as KILLED:
-            stopped, to go on later.
+        is_alive: whether a driver is at work on this sweep. If not, trials that the ledger
+            has as running are shown as KILLED: stopped, to go on later.
 
     Returns:
         The run of every trial, by number; after a rebuild these are not the ledger's.
@@ -52,8 +51,11 @@ def project(
                 continue
             run = tracker.find(view, runs)
             if run is None:
-                earlier = (tracker.find(old, runs) for old in _retried_by(view, trials))
-                run = next(filter(None, earlier), None) or tracker.make(view)
+                run = next(
+                    (there for old in _retried_by(view, trials)
+                     if (there := tracker.find(old, runs)) is not None),
+                    None,
+                ) or tracker.make(view)  # fmt: skip
             found[view.number] = run.info.run_id
             tracker.describe(run, view, configs.get(view.number, {}), view.assignment)
             if view.is_finished:
@@ -62,11 +64,10 @@ def project(
                 tracker.stop_trial(run.info.run_id)
             elif is_alive and run.info.status != STATUS["running"]:
                 tracker.mark_running(run.info.run_id)
-        if is_alive:
-            # However many trials are finished, the driver may ask for more.
+        unfinished = any(not view.is_finished for view in ledger.trials())
+        if is_alive and unfinished:
             tracker.mark_running(tracker.open(ledger))
         else:
-            unfinished = any(not view.is_finished for view in ledger.trials())
             tracker.end(ledger, "KILLED" if unfinished else "FINISHED")
         return dict(sorted(found.items()))
 

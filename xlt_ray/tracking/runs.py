@@ -97,10 +97,8 @@ class Tracker:
                 "xlt.best_trial": "" if best is None else str(best.number),
             }
             run = self._client.get_run(parent)
-            metrics = {
-                f"trials/{state}": float(sum(one.state == state for one in trials))
-                for state in ("complete", "pruned", "failed")
-            }
+            metrics = {f"trials/{state}": float(sum(one.state == state for one in trials))
+                       for state in ("complete", "pruned", "failed")}  # fmt: skip
             if best is not None and best.objective is not None:
                 metrics["best_objective"] = best.objective
             self._write(run, tags, {}, metrics, _now())
@@ -198,9 +196,6 @@ class Tracker:
     ) -> None:
         """Bring tags, parameters and ``config.json`` of a run to what is known of its trial."""
         tags = trial_tags(view)
-        if self._parent is not None:
-            # The sweep's run may be another one now, if the first was deleted in the UI.
-            tags["mlflow.parentRunId"] = self._parent
         if config:
             tags["xlt.source_language"] = source_language(config)
         known = {name: spelled(value) for name, value in params.items()}
