@@ -43,8 +43,14 @@ _STYLE: Mapping[str, Any] = {
     "hatch.linewidth": 0.8,
     "svg.hashsalt": "xlt-ray",
     "svg.fonttype": "path",
+    # A dollar sign in a name is a dollar sign.
+    "text.parse_math": False,
     "figure.constrained_layout.use": True,
 }
+
+
+_SVG_METADATA = ("Date", "Creator", "Format", "Type")
+"""What matplotlib would write of itself."""
 
 
 @contextmanager
@@ -65,9 +71,11 @@ def new_canvas(width: float, height: float) -> Iterator[tuple[Any, Any]]:
 def rendered(figure: Any) -> tuple[bytes, bytes]:
     """A drawn canvas as SVG and PNG."""
     svg, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    figure.savefig(svg, format="svg", metadata=dict.fromkeys(_SVG_METADATA))
     figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
-    return svg.getvalue(), png.getvalue()
+    # The document type is an address elsewhere, and browsers need none.
+    drawing = svg.getvalue()
+    return drawing[drawing.index(b"<svg") :], png.getvalue()
 
 
 def write_figure(figure: Figure, folder: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,7 @@ def knob_figure(path: str, table: LanguageTable, *, log: bool = False) -> Figure
     is_numeric = len({*numbers}) > 1 and all(
         is_absent(point.value) or _is_number(point.value) for point in points
     )
-    with new_canvas(3.9, 3.0) as (figure, axes):
+    with new_canvas(3.4, 2.9) as (figure, axes):
         if is_numeric:
             is_log = min(numbers) > 0 and (log or max(numbers) / min(numbers) > 15)
             note = _numeric(axes, points, is_log)
@@ -95,7 +96,7 @@ def language_figure(
     first = [table.source_language] if table.source_language in table.languages else []
     languages = [*first, *others]
     classes = {code: describe(code).resources if describe else "unknown" for code in languages}
-    with new_canvas(6.4, 0.75 + 0.27 * len(languages)) as (figure, axes):
+    with new_canvas(5.3, 0.75 + 0.27 * len(languages)) as (figure, axes):
         for place, code in enumerate(languages):
             cell = row.cells.get(code)
             if cell is None:
@@ -104,15 +105,28 @@ def language_figure(
             is_source = code == table.source_language
             color = GREEN if is_source else RESOURCES.get(classes[code], RESOURCES["unknown"])
             error = 100 * cell.deviation if cell.deviation is not None else None
-            axes.barh(place, 100 * cell.mean, 0.7, color=color, hatch="//" if is_source else None,
-                      edgecolor="white", linewidth=0)  # fmt: skip
+            axes.barh(
+                place,
+                100 * cell.mean,
+                0.7,
+                color=color,
+                hatch="//" if is_source else None,
+                edgecolor="white",
+                linewidth=0,
+            )
             if error is not None:
                 axes.errorbar(100 * cell.mean, place, xerr=error, color="#222222", capsize=2, lw=1)
-            axes.text(100 * cell.mean + (error or 0) + 0.8, place, f"{100 * cell.mean:.1f}",
-                      va="center", size=8)  # fmt: skip
+            axes.text(
+                100 * cell.mean + (error or 0) + 0.8,
+                place,
+                f"{100 * cell.mean:.1f}",
+                va="center",
+                size=8,
+            )
         if row.mean_without_source is not None:
-            axes.axvline(100 * row.mean_without_source.mean, color=VERMILION, lw=1.2, ls="--",
-                         zorder=0)  # fmt: skip
+            axes.axvline(
+                100 * row.mean_without_source.mean, color=VERMILION, lw=1.2, ls="--", zorder=0
+            )
         axes.set_yticks(range(len(languages)), [language_label(one, describe) for one in languages])
         axes.set_ylim(len(languages) - 0.4, -0.6)
         axes.set_xlim(0, max([100.0 if _top(row) > 0.85 else 100 * _top(row) * 1.15, 1.0]))
@@ -127,8 +141,14 @@ def language_figure(
                 for name, color in RESOURCES.items()
                 if name in there
             ]
-        figure.legend(handles=keys, loc="outside upper left", ncols=4, fontsize=7.5,
-                      handlelength=1.3, columnspacing=1.2)  # fmt: skip
+        figure.legend(
+            handles=keys,
+            loc="outside upper left",
+            ncols=4,
+            fontsize=7.5,
+            handlelength=1.2,
+            columnspacing=1.0,
+        )
         svg, png = rendered(figure)
     whisker = "whiskers: standard deviation over seeds" if row.num_seeds > 1 else "one seed"
     line = "; dashed: mean without the source language" if row.mean_without_source else ""
@@ -205,9 +225,15 @@ def _categorical(axes: Any, points: Sequence[Point]) -> str:
                 solid_capstyle="round",
                 label=name if place == 0 else None,
             )
-    long = max(map(len, options)) * len(options) > 44
-    axes.set_xticks(range(len(options)), options, rotation=20 if long else 0,
-                    ha="right" if long else "center")  # fmt: skip
+    room = max(44 // len(options), 9)
+    labels = [textwrap.fill(option, room, break_long_words=False) for option in options]
+    long = max(len(line) for label in labels for line in label.splitlines()) > 1.3 * room
+    axes.set_xticks(
+        range(len(options)),
+        labels,
+        rotation=20 if long else 0,
+        ha="right" if long else "center",
+    )
     axes.set_xlim(-0.5, len(options) - 0.5)
     axes.grid(visible=False, axis="x")
     return "Bars: means per value."
@@ -278,8 +304,15 @@ def _short_number(number: float) -> str:
 def _legend(axes: Any) -> None:
     handles, labels = axes.get_legend_handles_labels()
     named = {"source": "source language", "others": "mean of the others"}
-    axes.figure.legend(handles, [named[label] for label in labels], loc="outside upper left",
-                       ncols=2, fontsize=8, handlelength=1.6, columnspacing=1.4)  # fmt: skip
+    axes.figure.legend(
+        handles,
+        [named[label] for label in labels],
+        loc="outside upper left",
+        ncols=2,
+        fontsize=8,
+        handlelength=1.6,
+        columnspacing=1.4,
+    )
 
 
 # -- values -------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 _DISTRIBUTIONS = ("choice", "int", "float")
@@ -34,6 +34,8 @@ def shown_value(value: Any) -> str:
     ('none', 'dlfa')
     >>> shown_value('{"method": "dlfa", "reduction": 8}'), shown_value(2.0e-5)
     ('dlfa (reduction 8)', '2e-05')
+    >>> shown_value('{"hybrid": {"languages": ["qab", "qac"], "ratio": 0.5}, "task": "nli"}')
+    'nli (hybrid languages qab+qac, hybrid ratio 0.5)'
     """
     if is_absent(value):
         return "none"
@@ -41,9 +43,8 @@ def shown_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.4g}"
-    if isinstance(value, str) and value.startswith("{"):
-        return _block(json.loads(value))
-    return str(value)
+    block = _block_in(value)
+    return str(value) if block is None else _block(block)
 
 
 def is_absent(value: Any) -> bool:
@@ -66,16 +67,31 @@ def language_label(code: str, describe: DescribeLanguage | None) -> str:
     return code if name == code else f"{name} ({code})"
 
 
+def _block_in(value: Any) -> Mapping[str, Any] | None:
+    """The block that a ledger's text stands for; None of any other value."""
+    if not isinstance(value, str) or not value.startswith("{"):
+        return None
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def _block(tree: Mapping[str, Any]) -> str:
-    name = next((str(tree[key]) for key in _NAMES if key in tree), "")
-    rest = [
-        f"{key.replace('_', ' ')} {value}"
-        for key, value in sorted(tree.items())
-        if key not in _NAMES and not _is_open(value)
-    ]
-    return f"{name} ({', '.join(rest)})" if name and rest else name or ", ".join(rest) or "{}"
+    key = next((one for one in _NAMES if one in tree), None)
+    name = "" if key is None else shown_value(tree[key])
+    rest = ", ".join(_settings({one: tree[one] for one in tree if one != key}))
+    return f"{name} ({rest})" if name and rest else name or rest or "{}"
 
 
-def _is_open(value: Any) -> bool:
-    """A block's inner distribution: its value is a knob of its own. Further blocks stay out."""
-    return isinstance(value, Mapping | list) or value in _DISTRIBUTIONS
+def _settings(tree: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """A block's fixed values; what is searched over inside it is a knob of its own."""
+    for key, value in sorted(tree.items()):
+        path = f"{before}{key.replace('_', ' ')}"
+        if isinstance(value, list):
+            yield f"{path} {'+'.join(map(shown_value, value))}"
+        elif not isinstance(value, Mapping):
+            yield f"{path} {shown_value(value)}"
+        elif not any(mark in value for mark in _DISTRIBUTIONS):
+            yield from _settings(value, f"{path} ")

@@ -175,14 +175,14 @@ def _cell(values: Sequence[float]) -> Cell:
 
 
 def selection_rule(sweep: Mapping[str, Any], source: str) -> str:
-    """By what configurations are ranked; anything but the source dev set is oracle selection."""
+    """By what configurations are ranked, to follow "configurations are"."""
     objective = sweep["objective"]
     languages = objective["languages"]
     if languages == "source":
         return f"chosen by {objective['metric']} on the dev set of {source}"
     named = languages if isinstance(languages, str) else ", ".join(languages)
     where = {"target": "the target languages", "all": "all languages"}.get(named, named)
-    return f"ORACLE SELECTION: chosen by {objective['metric']} on the dev sets of {where}"
+    return f"chosen by {objective['metric']} on the dev sets of {where}"
 
 
 def is_oracle(sweep: Mapping[str, Any]) -> bool:
@@ -243,8 +243,10 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
 def _caption(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     text = (
         f"{table.task}, test {table.metric} in %, mean over seeds (± standard deviation); "
-        f"configurations {selection_rule(sweep, table.source_language)}."
+        f"configurations are {selection_rule(sweep, table.source_language)}."
     )
+    if is_oracle(sweep):
+        text += " ORACLE SELECTION: not zero-shot."
     return text + (" A dash is a score that is missing." if table.has_missing else "")
 
 
