@@ -29,7 +29,7 @@ $(TESTABLE): $(INSTALLED)
 quickstart: $(INSTALLED) ## run the quickstart sweep on generated languages and write its report
 	$(BIN)/xlt run sweeps/quickstart.yaml
 	$(BIN)/xlt report quickstart
-	@echo "compare the runs in the MLflow UI: $(BIN)/xlt ui   (then open http://127.0.0.1:5000)"
+	@echo "compare the runs in the MLflow UI: $(BIN)/xlt ui quickstart"
 
 test: check ## lint, type-check and run all tests
 	$(BIN)/python -m pytest

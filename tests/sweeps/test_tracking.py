@@ -27,7 +27,7 @@ from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.record import Score, StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.tracking import Tracker, project, ui_command
+from xlt_ray.tracking import Tracker, project, ui_command, ui_page
 from xlt_ray.tracking.facts import final_metrics
 from xlt_ray.tracking.redact import redacted
 
@@ -483,21 +483,8 @@ def test_ui_is_for_this_machine_alone(world: World) -> None:
         ui_command(world.home, "https://ada:s3cret@mlflow.example")
 
 
-@pytest.mark.parametrize("step", ["start_trial", "finish"])
-def test_logging_a_trial_is_quick(step: str, world: World) -> None:
+def test_ui_opens_on_the_runs_of_the_sweep(world: World) -> None:
     tracker = world.begun()
-    took: list[float] = []
-    for _ in range(4):
-        view = world.ask()
-        started = timed(lambda view=view: tracker.start_trial(view, {}, view.assignment))
-        world.ledger.tell_complete(view.number, 0.5)
-        done = world.ledger.trial(view.number)
-        ended = timed(lambda done=done: tracker.finish(done, scores_of(0.5)))
-        took.append(started if step == "start_trial" else ended)
-    assert min(took) < 1.0
-
-
-def timed(call: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    page = ui_page(world.home, name=world.ledger.name)
+    assert page == f"/#/experiments/{tracker.experiment_id}/runs?workflowType=machine_learning"
+    assert ui_page(world.home) == "/#/experiments?workflowType=machine_learning"

@@ -59,6 +59,33 @@ def test_interrupted_training_goes_on_to_the_same_bits(
     assert store.find_progress(key) is None, "progress is dropped with the commit"
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, 3), (3, 2), (2, 0), (1, 3)])
+def test_progress_of_one_zero_stage_is_continued_under_another(
+    bench: Bench, tmp_path: Path, alone: Path, before: int, after: int
+) -> None:
+    broken = bench.walk(tmp_path, zero_stage=before)
+    next(one for one in broken if isinstance(one, Evaluated) and one.stage.kind == "target")
+    broken.close()  # type: ignore[attr-defined]
+    resumed = bench.make(tmp_path, zero_stage=after)
+    assert any(one.is_replay for one in resumed if isinstance(one, Evaluated))
+    key = bench.path()[-2].key
+    one, other = (
+        load_file(root / "stages" / key / "model.safetensors") for root in (alone, tmp_path)
+    )
+    for name, weights in one.items():
+        torch.testing.assert_close(weights, other[name], rtol=0, atol=1e-4)
+
+
+def test_progress_of_bf16_keeps_float32_weights(bench: Bench, tmp_path: Path) -> None:
+    bf16 = "resources={precision: bf16, zero_stage: 1}"
+    bench.make(tmp_path / "whole", bf16, zero_stage=1)
+    broken = bench.walk(tmp_path / "broken", bf16, zero_stage=1)
+    next(one for one in broken if isinstance(one, Evaluated) and one.stage.kind == "target")
+    broken.close()  # type: ignore[attr-defined]
+    bench.make(tmp_path / "broken", bf16, zero_stage=1)
+    assert bench.bits(tmp_path / "broken", bf16) == bench.bits(tmp_path / "whole", bf16)
+
+
 def test_damaged_progress_is_set_aside_and_training_begins_anew(
     bench: Bench, tmp_path: Path, alone: Path
 ) -> None:
@@ -66,7 +93,7 @@ def test_damaged_progress_is_set_aside_and_training_begins_anew(
     next(one for one in broken if isinstance(one, Evaluated) and one.stage.kind == "target")
     broken.close()  # type: ignore[attr-defined]
     key = bench.path()[-2].key
-    file = max((tmp_path / "broken" / "progress" / key).rglob("*.pt"))
+    file = max((tmp_path / "broken" / "progress" / key).rglob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:-10])
     resumed = bench.make(tmp_path / "broken")
     assert not any(one.is_replay for one in resumed

@@ -175,7 +175,7 @@ def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
     if not summary.is_finished:
         console.print(f"not finished; go on: xlt resume {sweep.name}")
     else:
-        console.print(f"next: xlt report {sweep.name}, xlt trials {sweep.name}, xlt ui")
+        console.print(f"next: xlt report {sweep.name}, xlt trials {sweep.name}, xlt ui {sweep.name}")
 
 
 def echo_event(event: Event) -> None:

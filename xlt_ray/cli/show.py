@@ -107,28 +107,28 @@ def report(name: NameArgument) -> None:
 def ui(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="A sweep whose tracking server is elsewhere."),
+        typer.Argument(metavar="[NAME]", help="The sweep to open; all of the home if left out."),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; loopback unless told otherwise.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
 ) -> None:
-    """Open the MLflow UI on this home (Ctrl-C ends it).
+    """Serve the MLflow UI of this home and say where to look (Ctrl-C ends it).
 
-    [dim]xlt ui --port 5001[/]
+    [dim]xlt ui quickstart --port 5001[/]
     """
     import os
 
     from xlt_ray.ledger import load_ledger
-    from xlt_ray.tracking import ui_command
+    from xlt_ray.tracking import ui_command, ui_page
 
     home = Home.from_environment()
     uri = None
     if name is not None:
         uri = load_ledger(home, named_sweep(name)).sweep["places"]["tracking"]
-    typer.echo(f"MLflow UI: http://{host}:{port}  (Ctrl-C ends it)")
     command = ui_command(home, uri, host, port)
+    typer.echo(f"MLflow UI: http://{host}:{port}{ui_page(home, uri, name)}  (Ctrl-C ends it)")
     os.execvp(command[0], command)
 
 

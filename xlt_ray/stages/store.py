@@ -181,7 +181,7 @@ class StageStore:
     # -- progress of unfinished stages ---------------------------------------------------
 
     def progress_folder(self, key: str, step: int, token: str) -> Path:
-        """An empty local folder in which one worker writes its part of the progress."""
+        """An empty local folder in which progress is written before it is put."""
         folder = self.scratch / "progress" / f"{key}-{step}-{token}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -189,8 +189,7 @@ class StageStore:
     def put_progress(self, key: str, step: int, folder: Path) -> dict[str, list[object]]:
         """Move the files of ``folder`` to where progress is kept; returns their digests.
 
-        Not yet readable as progress: :meth:`publish_progress` makes it so once every worker
-        has put its part.
+        Not yet readable as progress: :meth:`publish_progress` makes it so.
         """
         entries: dict[str, list[object]] = {}
         for path in sorted(folder.rglob("*")):

@@ -5,8 +5,8 @@ found again by tags, so that neither a crash nor a second projection doubles a r
 imported when a :class:`Tracker` is made, not before.
 """
 
-from xlt_ray.tracking.connection import ui_command
+from xlt_ray.tracking.connection import ui_command, ui_page
 from xlt_ray.tracking.projection import project
 from xlt_ray.tracking.runs import Tracker
 
-__all__ = ["Tracker", "project", "ui_command"]
+__all__ = ["Tracker", "project", "ui_command", "ui_page"]

@@ -117,6 +117,23 @@ def ui_command(
     return [*command, "--workers", "1"]
 
 
+def ui_page(home: Home, uri: str | None = None, name: str | None = None) -> str:
+    """The UI's page of a sweep's runs, or of all experiments, to follow the server's address.
+
+    Without the workflow type, MLflow 3 opens on the traces of language-model applications.
+
+    Raises:
+        TrackingError: the database cannot be read.
+    """
+    page = "experiments"
+    if name is not None:
+        with complaints(uri or home.tracking_uri):
+            found = connect(home, uri).get_experiment_by_name(name)
+        if found is not None:
+            page = f"experiments/{found.experiment_id}/runs"
+    return f"/#/{page}?workflowType=machine_learning"
+
+
 _MIGRATING = threading.Lock()
 """MLflow's migrations keep their state in module globals."""
 

@@ -2,6 +2,10 @@
 
 The only module that knows DeepSpeed's ways. The learning rate is set before every step from
 the step's number alone, so no scheduler has a state to be saved.
+
+A training's state is saved whole, by parameter name: float32 weights and Adam's two moments, as
+safetensors. Nothing in it depends on how many workers trained under which ZeRO stage, so any
+other runtime can go on from it; and nothing in it is a pickle.
 """
 
 from __future__ import annotations
@@ -13,11 +17,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from xlt_ray.training.runtime import Runtime
 
-TAG = "progress"
+WEIGHTS = "weights.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+_MASTERS = (
+    "single_partition_of_fp32_groups",  # ZeRO 1 and 2
+    "fp32_groups_flat_partition",  # ZeRO 1 with bf16
+    "fp32_partitioned_groups_flat",  # ZeRO 3
+)
+"""Where DeepSpeed's optimizers keep this worker's part of the float32 weights."""
 
 
 class Engine:
@@ -36,6 +51,7 @@ class Engine:
                 dist_init_required=False,
             )
         self.device = self._engine.device
+        self._open_states()
 
     def step(self, micro_batches: list[dict[str, Tensor]], learning_rate: float) -> Tensor:
         """One optimizer step over all micro-batches; returns this worker's loss."""
@@ -55,16 +71,33 @@ class Engine:
         module: nn.Module = self._engine.module
         return module
 
-    def save(self, folder: Path) -> None:
-        """Write this worker's part of weights and optimizer state into its own ``folder``."""
-        (folder / TAG).mkdir(exist_ok=True)
-        with _quiet():
-            self._engine.save_checkpoint(str(folder), tag=TAG, save_latest=False)
+    def save(self, folder: Path | None) -> None:
+        """Write the state of the training into ``folder``; a worker without one lends its part."""
+        weights: dict[str, Tensor] = {}
+        moments: dict[str, Tensor] = {}
+        for name, parameter in self._engine.module.named_parameters():
+            weights[name] = self._whole(parameter)
+            for moment in _MOMENTS:
+                moments[f"{moment}/{name}"] = self._whole(parameter, moment)
+            if folder is None:
+                weights.clear()
+                moments.clear()
+        if folder is not None:
+            save_file(weights, folder / WEIGHTS)
+            save_file(moments, folder / OPTIMIZER)
 
-    def load(self, folder: Path) -> None:
-        """Go on from what :meth:`save` wrote."""
-        with _quiet():
-            self._engine.load_checkpoint(str(folder), tag=TAG)
+    def load(self, folder: Path, step: int) -> None:
+        """Go on from what :meth:`save` wrote after optimizer step ``step``."""
+        for state in self._adam.state.values():
+            state["step"].fill_(step)
+        with (
+            safe_open(folder / WEIGHTS, "pt") as weights,
+            safe_open(folder / OPTIMIZER, "pt") as moments,
+        ):
+            for name, parameter in self._engine.module.named_parameters():
+                self._put(parameter, weights.get_tensor(name))
+                for moment in _MOMENTS:
+                    self._put(parameter, moments.get_tensor(f"{moment}/{name}"), moment)
 
     @contextmanager
     def whole_weights(self) -> Iterator[nn.Module]:
@@ -94,6 +127,81 @@ class Engine:
     def close(self) -> None:
         """Give the memory back; the network must not be used any more."""
         self._engine.destroy()
+
+    def _whole(self, parameter: nn.Parameter, moment: str | None = None) -> Tensor:
+        """Float32 weights of a parameter, or one of its moments, on the CPU."""
+        from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+        if self.zero_stage == 0:
+            whole = self._optimizer.state[parameter][moment] if moment else parameter
+        elif moment:
+            whole = safe_get_full_optimizer_state(parameter, moment)
+        else:
+            whole = safe_get_full_fp32_param(parameter)
+        # A copy: on the CPU it would else be the very tensor that goes on training.
+        copy: Tensor = whole.detach().to("cpu", torch.float32, copy=True).contiguous()
+        return copy
+
+    def _put(self, parameter: nn.Parameter, whole: Tensor, moment: str | None = None) -> None:
+        from deepspeed.utils import (
+            safe_set_full_fp32_param,
+            safe_set_full_optimizer_state,
+            safe_set_local_fp32_param,
+            safe_set_local_optimizer_state,
+        )
+
+        whole = whole.to(self.device)
+        if self.zero_stage == 3:
+            # The last worker's part may be padded, which DeepSpeed's own setters do not heed.
+            held: Tensor = parameter.ds_tensor  # type: ignore[attr-defined]
+            width, rank = held.numel(), torch.distributed.get_rank()
+            padded = nn.functional.pad(whole.flatten(), (0, width * (rank + 1)))
+            part = padded[width * rank : width * (rank + 1)]
+            if moment:
+                safe_set_local_optimizer_state(parameter, part, moment)
+                return
+            safe_set_local_fp32_param(parameter, part)
+            held.data.copy_(part)
+        elif self.zero_stage and moment:
+            safe_set_full_optimizer_state(parameter, whole, moment)
+        elif self.zero_stage:
+            safe_set_full_fp32_param(parameter, whole)
+        elif moment:
+            self._optimizer.state[parameter][moment].copy_(whole)
+        # What the network computes with; under ZeRO 3 only what every worker holds whole.
+        if moment is None and parameter.data.numel() == whole.numel():
+            parameter.data.copy_(whole)
+
+    def _open_states(self) -> None:
+        """Give Adam the states that it would make at its first step.
+
+        Under ZeRO 1 and 2 DeepSpeed links them to the parameters after the first *group* of
+        parameters took its first step, and so never sees those of the second group.
+        """
+        for master in self._masters:
+            self._adam.state[master] = {
+                "step": torch.tensor(0.0),
+                **{moment: torch.zeros_like(master) for moment in _MOMENTS},
+            }
+        if self.zero_stage in (1, 2):
+            self._optimizer._lazy_init_hp_params_optimizer_state()
+
+    @property
+    def _adam(self) -> torch.optim.Optimizer:
+        """PyTorch's optimizer, which ZeRO's wraps."""
+        adam: torch.optim.Optimizer = (
+            self._optimizer.optimizer if self.zero_stage else self._optimizer
+        )
+        return adam
+
+    @property
+    def _masters(self) -> list[Tensor]:
+        """What Adam steps: the parameters themselves, or this worker's part of their float32."""
+        if not self.zero_stage:
+            return [one for group in self._optimizer.param_groups for one in group["params"]]
+        return list(
+            next(getattr(self._optimizer, one) for one in _MASTERS if hasattr(self._optimizer, one))
+        )
 
 
 def learning_rate(step: int, num_steps: int, peak: float, warmup: float) -> float:

@@ -190,14 +190,12 @@ def _save(
     lease: Lease | None,
     team: Team,
 ) -> None:
-    """Every worker puts its part; the leader seals them once all are there."""
-    token = team.share(lease.token if lease else "")
-    folder = store.progress_folder(stage.key, course.step, f"{token}-{team.rank}")
+    """Gathered from all workers, written and sealed by the leader."""
+    folder = store.progress_folder(stage.key, course.step, lease.token) if lease else None
     engine.save(folder)
-    files = store.put_progress(stage.key, course.step, folder)
-    merged = {name: entry for part in team.gather(files) for name, entry in part.items()}
-    if lease is not None:
-        store.publish_progress(stage.key, course.step, merged, asdict(course), lease)
+    if lease is not None and folder is not None:
+        files = store.put_progress(stage.key, course.step, folder)
+        store.publish_progress(stage.key, course.step, files, asdict(course), lease)
     team.gather(None)
 
 
@@ -206,5 +204,5 @@ def _restore(engine: Engine, stage: Stage, store: StageStore, team: Team) -> Cou
     progress = team.share(store.find_progress(stage.key) if team.is_leader else None)
     if progress is None:
         return Course()
-    engine.load(store.fetch_progress(progress, f"{team.rank}"))
+    engine.load(store.fetch_progress(progress, f"{team.rank}"), progress.step)
     return Course(**progress.state)  # type: ignore[arg-type]
