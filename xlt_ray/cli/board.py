@@ -175,7 +175,8 @@ def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
     if not summary.is_finished:
         console.print(f"not finished; go on: xlt resume {sweep.name}")
     else:
-        console.print(f"next: xlt report {sweep.name}, xlt trials {sweep.name}, xlt ui {sweep.name}")
+        commands = (f"xlt {verb} {sweep.name}" for verb in ("report", "trials", "ui"))
+        console.print(f"next: {', '.join(commands)}")
 
 
 def echo_event(event: Event) -> None:
