@@ -30,6 +30,15 @@ def logged(place: Place, pattern: str) -> Callable[[], bool]:
     return lambda: re.search(pattern, place.log()) is not None
 
 
+def trial_processes(driver: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The processes below a driver in which trials are walked."""
+    return [
+        one
+        for one in psutil.Process(driver.pid).children(recursive=True)
+        if "ray::ResourceTrainable" in " ".join(one.cmdline())
+    ]
+
+
 def assert_exactly_once(place: Place, num_trials: int) -> None:
     """Ledger and MLflow are what an unbroken run would show."""
     trials = place.trials()
@@ -66,13 +75,9 @@ def test_killed_driver_loses_nothing(place: Place) -> None:
 def test_killed_trial_process_goes_on_from_its_progress(place: Place) -> None:
     process = place.start("run", "small.yaml", "search.concurrent=1", *LONG)
     wait_for(logged(place, r"trial 0 target 1920/7680"), process, place)
-    victims = [
-        one
-        for one in psutil.Process(process.pid).children(recursive=True)
-        if "ray::ResourceTrainable" in " ".join(one.cmdline())
-    ]
-    assert victims, [one.cmdline() for one in psutil.Process(process.pid).children(recursive=True)]
-    for victim in victims:
+    # Ray writes a process's title anew at every call; it may be caught half written.
+    wait_for(lambda: bool(trial_processes(process)), process, place)
+    for victim in trial_processes(process):
         victim.kill()
     assert process.wait(240) == 0, place.log()
     assert_exactly_once(place, 2)

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from xlt_ray.cli import inspect, launch, show
+from xlt_ray.cli import disk, inspect, launch, show
 from xlt_ray.errors import XltError
 
 app = typer.Typer(
@@ -30,7 +30,9 @@ app.command(rich_help_panel="Look")(show.status)
 app.command(rich_help_panel="Look")(show.trials)
 app.command(rich_help_panel="Look")(show.report)
 app.command(rich_help_panel="Look")(show.ui)
+app.command(rich_help_panel="Look")(disk.gc)
 app.command(rich_help_panel="Prepare")(inspect.check)
+app.command(rich_help_panel="Prepare")(inspect.plan)
 app.command(name="list", rich_help_panel="Prepare")(inspect.list_)
 app.command(rich_help_panel="Prepare")(inspect.schema)
 

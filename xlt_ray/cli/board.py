@@ -163,8 +163,8 @@ def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
             f"best: trial {best.number}, {sweep.settings.objective.metric} "
             f"{best.objective:.4f} ({described(best)})"
         )
-    if summary.repeated_bug:
-        console.print(f"ended early, as several trials failed alike: {summary.repeated_bug}")
+    if summary.stopped_by:
+        console.print(f"ended early: {summary.stopped_by}", markup=False)
     if summary.num_failed:
         first = next(one for one in summary.trials if one.state == "failed")
         console.print(f"{summary.num_failed} failed, for example trial {first.number}:")
@@ -185,7 +185,7 @@ def echo_event(event: Event) -> None:
 
     if isinstance(event, Evaluated):
         values = " ".join(f"{name} {value:.4f}" for name, value in event.metrics.items())
-        _echo(f"{event.stage.kind} {event.examples}/{event.stage.num_examples} {values}")
+        _echo(f"{event.stage.kind} {event.examples}/{event.stage.ends_at} {values}")
     elif isinstance(event, Committed):
         how = "reused" if event.reused else f"made in {event.record.seconds:.1f} s"
         _echo(f"{event.stage.label}: {event.stage.key} {how}")

@@ -1,4 +1,4 @@
-"""``xlt check``, ``xlt list``, ``xlt schema``: what there is, and whether a sweep fits it."""
+"""``xlt check``, ``xlt plan``, ``xlt list``, ``xlt schema``: what there is, what a sweep needs."""
 
 from __future__ import annotations
 
@@ -54,6 +54,52 @@ def check(
             f"{found.name}: ok, at most {search.trials} configurations x {search.seeds} seeds"
             + (" [oracle selection]" if found.is_oracle else "")
         )
+
+
+def plan(
+    sweep: SweepArgument,
+    overrides: OverridesArgument = None,
+    explain: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="A B", help="Say why trials A and B of the plan do not share."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a sweep will train, and what its trials share; starts and writes nothing.
+
+    What the ledger and the store have already is taken into account. What the tpe sampler will
+    choose is an estimate; early stopping is not foreseen.
+
+    [dim]xlt plan sweeps/quickstart.yaml[/]
+    [dim]xlt plan sweeps/quickstart.yaml search.seeds=5 --explain 0 1[/]
+    """
+    from rich.console import Console
+
+    from xlt_ray.cli.rows import parting_row, plan_row
+    from xlt_ray.cli.tree import cost_lines, parting_lines, stage_tree
+    from xlt_ray.ledger import find_ledger
+    from xlt_ray.stages.store import StageStore
+    from xlt_ray.sweep.plan import parting, plan_of
+    from xlt_ray.sweep.runner import checked_facts
+
+    home = Home.from_environment()
+    found = find_sweep(sweep, overrides, home)
+    facts = checked_facts(found)
+    store = StageStore(found.settings.places.store or home.stages)
+    planned = plan_of(found, facts, store, find_ledger(home, found))
+    if explain is not None:
+        parted = parting(*map(planned.trial, explain))
+        if as_json:
+            typer.echo(json.dumps(parting_row(*explain, parted), indent=1, ensure_ascii=False))
+        else:
+            typer.echo("\n".join(parting_lines(*explain, parted)))
+        return
+    if as_json:
+        typer.echo(json.dumps(plan_row(planned), indent=1, ensure_ascii=False))
+        return
+    console = Console()
+    (console if console.is_terminal else Console(width=240)).print(stage_tree(planned))
+    typer.echo("\n".join(cost_lines(planned)))
 
 
 def list_(

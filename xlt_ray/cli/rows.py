@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xlt_ray.errors import DamagedStage
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, TrialView
+from xlt_ray.ledger import Ledger, StageUse, TrialView
 from xlt_ray.spec.methods import ALIGNMENTS, FUSIONS
 from xlt_ray.stages.lease import find_holder
 from xlt_ray.stages.storage import Storage
 from xlt_ray.stages.store import StageStore
+
+if TYPE_CHECKING:
+    from xlt_ray.sweep.plan import Parting, Plan
 
 STATES = ("complete", "pruned", "failed", "running", "waiting")
 
@@ -32,8 +35,13 @@ def status_row(home: Home, ledger: Ledger) -> Row:
     }
 
 
-def trial_row(view: TrialView, store: StageStore) -> Row:
-    """One trial, its test scores as task -> language -> metric -> value."""
+def trial_row(view: TrialView, store: StageStore, sweep: str) -> Row:
+    """One trial of a sweep, its test scores as task -> language -> metric -> value.
+
+    ``stages`` has for each stage ``kind``, ``key``, ``label``, ``reused``, ``examples`` (0 where
+    it was reused) and ``made_by``: ``{"sweep", "trial"}``, the trial null where ``xlt stage``
+    made it; null where nobody knows.
+    """
     scores: dict[str, dict[str, dict[str, dict[str, float]]]] = {"test": {}, "dev": {}}
     try:
         record = store.record(view.evaluation_key) if view.evaluation_key else None
@@ -63,11 +71,62 @@ def trial_row(view: TrialView, store: StageStore) -> Row:
                 "label": one.label,
                 "reused": one.reused,
                 "examples": one.examples,
+                "made_by": _made_by(one, view, sweep),
             }
             for one in view.stages
         ],
         "mlflow_run_id": view.mlflow_run_id,
         "retry_of": view.retry_of,
+    }
+
+
+def plan_row(plan: Plan) -> Row:
+    """What a sweep is going to train.
+
+    ``name``, ``trials``, ``unique_stages``, ``stages_naive``, ``examples_naive`` (every trial
+    trains its whole path alone), ``examples_shared`` (every stage is trained once),
+    ``examples_left`` (of the stages that have still to be made), ``ratio`` (naive / shared),
+    ``is_estimate`` (the sampler chooses some trials by scores that are not there yet), and
+    ``stages``, parents first: each ``kind``, ``key``, ``label``, ``parent`` (a key; null below
+    the given model), ``model`` (name of that model), ``trials`` (how many share it),
+    ``examples`` (to train it once), ``in_store``.
+    """
+    return {
+        "name": plan.name,
+        "trials": len(plan.trials),
+        "unique_stages": len(plan.stages),
+        "stages_naive": plan.stages_naive,
+        "examples_naive": plan.examples_naive,
+        "examples_shared": plan.examples_shared,
+        "examples_left": plan.examples_left,
+        "ratio": plan.ratio,
+        "is_estimate": plan.is_estimate,
+        "stages": [
+            {
+                "kind": one.stage.kind,
+                "key": one.stage.key,
+                "label": one.stage.label,
+                "parent": one.parent.key if one.parent else None,
+                "model": one.model.label,
+                "trials": len(one.trials),
+                "examples": one.stage.num_examples,
+                "in_store": one.is_in_store,
+            }
+            for one in plan.stages
+        ],
+    }
+
+
+def parting_row(one: int, other: int, parting: Parting | None) -> Row:
+    """``trials``, ``kind`` of the first stage that two trials do not share, or null, and
+    ``differences``: each ``field`` and its ``values`` in the one and the other trial."""
+    return {
+        "trials": [one, other],
+        "kind": parting.kind if parting else None,
+        "differences": [
+            {"field": field, "values": values}
+            for field, *values in (parting.differences if parting else ())
+        ],
     }
 
 
@@ -129,3 +188,10 @@ def method_rows() -> list[Row]:
         for key, registry in registries.items()
         for entry in registry
     ]
+
+
+def _made_by(use: StageUse, view: TrialView, sweep: str) -> Row | None:
+    if not use.made_by:
+        return None if use.reused else {"sweep": sweep, "trial": view.number}
+    maker, _, trial = use.made_by.partition("/")
+    return {"sweep": maker, "trial": int(trial) if trial else None}

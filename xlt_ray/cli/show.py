@@ -13,6 +13,8 @@ from xlt_ray.home import Home
 if TYPE_CHECKING:
     from xlt_ray.stages.store import StageStore
 
+LEGEND = "✓ made by this trial, ↺3 reused from trial 3, ↺other/3 from trial 3 of the sweep other"
+
 
 def status(
     name: Annotated[
@@ -60,14 +62,14 @@ def trials(name: NameArgument, as_json: JsonOption = False) -> None:
     home = Home.from_environment()
     ledger = load_ledger(home, named_sweep(name))
     store = _store(home, ledger.sweep)
-    rows = [trial_row(view, store) for view in ledger.trials()]
+    rows = [trial_row(view, store, ledger.name) for view in ledger.trials()]
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     knobs = list(dict.fromkeys(path for row in rows for path in row["params"]))
     _print_table(
         ["trial", "state", *(path.rpartition(".")[2] for path in knobs), "seed", "objective",
-         "stages (trained/reused)", "cause"],
+         "stages", "cause"],
         [
             [
                 row["number"],
@@ -78,13 +80,13 @@ def trials(name: NameArgument, as_json: JsonOption = False) -> None:
                 ),
                 row["seed"],
                 _number(row["objective"]),
-                f"{sum(not one['reused'] for one in row['stages'])}"
-                f"/{sum(one['reused'] for one in row['stages'])}",
+                " · ".join(_made(one, row["number"], ledger.name) for one in row["stages"]),
                 row["cause"] or "",
             ]
             for row in rows
         ],
         empty="no trials yet",
+        legend=LEGEND,
     )  # fmt: skip
 
 
@@ -138,14 +140,29 @@ def _store(home: Home, sweep: dict[str, Any]) -> StageStore:
     return StageStore(sweep["places"]["store"] or home.stages)
 
 
-def _print_table(header: list[str], rows: list[list[Any]], *, empty: str) -> None:
+def _made(stage: dict[str, Any], trial: int, sweep: str) -> str:
+    """A stage of a trial's row in few characters: its kind, and who made it."""
+    kind, maker = stage["kind"], stage["made_by"]
+    if not stage["reused"] or maker == {"sweep": sweep, "trial": trial}:
+        return f"{kind} ✓"
+    if maker is None:
+        return f"{kind} ↺"
+    if maker["trial"] is None:
+        return f"{kind} ↺{maker['sweep']}"
+    elsewhere = "" if maker["sweep"] == sweep else f"{maker['sweep']}/"
+    return f"{kind} ↺{elsewhere}{maker['trial']}"
+
+
+def _print_table(
+    header: list[str], rows: list[list[Any]], *, empty: str, legend: str | None = None
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
     if not rows:
         typer.echo(empty)
         return
-    table = Table(*header)
+    table = Table(*header, caption=legend, caption_justify="left")
     for row in rows:
         table.add_row(*map(str, row))
     console = Console()

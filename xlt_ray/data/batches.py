@@ -59,6 +59,7 @@ class TrainBatches:
         seed: int,
         ratio: float = 0.0,
         crossing: Crossing | None = None,
+        is_nested: bool = False,
     ) -> None:
         self.task = task
         self.batch_size = batch_size
@@ -66,6 +67,7 @@ class TrainBatches:
         self._labels = [_label_numbers(task, example) for example in examples]
         self._max_length, self._seed = max_length, seed
         self._ratio, self._crossing = ratio, crossing
+        self._is_nested = is_nested
         self._order = lru_cache(maxsize=4)(self._shuffle)
 
     @property
@@ -99,6 +101,8 @@ class TrainBatches:
         return int(self._order(epoch)[place])
 
     def _shuffle(self, epoch: int) -> np.ndarray:
+        if self._is_nested:
+            return self._places
         return generator("train-order", self._seed, epoch).permutation(self._places)
 
 
@@ -182,8 +186,14 @@ def train_batches(
     batch_size: int,
     seed: int,
     cache_dir: Path,
+    *,
+    is_nested: bool = False,
 ) -> TrainBatches:
     """The first ``size`` training examples of ``source_language`` in the fixed shuffle.
+
+    Args:
+        is_nested: whether they are walked through in that very order, so that the batches of a
+            smaller size are the first ones of a larger; else in a shuffle of their own.
 
     Raises:
         ForbiddenLabels: the permit is not one to train this task in this language.
@@ -240,6 +250,7 @@ def train_batches(
         seed=seed,
         ratio=hybrid.ratio,
         crossing=crossing,
+        is_nested=is_nested,
     )
 
 

@@ -8,7 +8,8 @@ same trials as one that ran through.
 """
 
 from xlt_ray.ledger.book import Ledger
-from xlt_ray.ledger.opening import load_ledger, open_ledger, sweep_of_ledger
+from xlt_ray.ledger.opening import find_ledger, load_ledger, open_ledger, sweep_of_ledger
+from xlt_ray.ledger.rehearsing import rehearsal
 from xlt_ray.ledger.views import StageUse, State, Ticket, TrialView
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "State",
     "Ticket",
     "TrialView",
+    "find_ledger",
     "load_ledger",
     "open_ledger",
+    "rehearsal",
     "sweep_of_ledger",
 ]

@@ -21,7 +21,7 @@ from xlt_ray.ledger.views import (
     repeat_of,
     view_of,
 )
-from xlt_ray.spec.space import ModelBounds, Value, draw, grid
+from xlt_ray.spec.space import Assignment, ModelBounds, Value, draw, grid
 from xlt_ray.spec.sweep import SweepSpec
 
 
@@ -32,6 +32,7 @@ class Ledger:
         self.study = study
         self.name = name
         self._live: dict[int, Trial] = {}
+        self._points: list[Assignment] = []
 
     # -- reading ----------------------------------------------------------------------
 
@@ -228,6 +229,9 @@ class Ledger:
             return parameters_of(sweep, search.first[configuration], model_bounds)
         if search.sampler != "grid":
             return {}
-        points = grid(sweep.space, model_bounds)
-        point = next(itertools.islice(points, configuration - len(search.first), None), None)
-        return None if point is None else parameters_of(sweep, point, model_bounds)
+        place = configuration - len(search.first)
+        if place >= len(self._points):
+            self._points = list(itertools.islice(grid(sweep.space, model_bounds), search.trials))
+        if place >= len(self._points):
+            return None
+        return parameters_of(sweep, self._points[place], model_bounds)

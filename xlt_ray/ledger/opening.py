@@ -23,7 +23,7 @@ from xlt_ray.spec.sweep import SweepSpec, sweep_of
 from xlt_ray.stages.canonical import differences
 
 MAY_CHANGE = ("search.trials", "search.concurrent", "search.retries", "early_stop", "resources",
-              "budget", "progress", "places")  # fmt: skip
+              "budget", "progress", "store", "places")  # fmt: skip
 """What may differ when a sweep is continued; ``resources.precision`` may not."""
 
 
@@ -81,6 +81,20 @@ def load_ledger(home: Home, name: str) -> Ledger:
     if "sweep" not in study.user_attrs:
         raise LedgerError(f"{name}: its ledger holds no sweep; run its sweep file again")
     return Ledger(study, name)
+
+
+def find_ledger(home: Home, sweep: SweepSpec) -> Ledger | None:
+    """The ledger of a sweep as it is, for reading; None where this home has not started it yet.
+
+    Raises:
+        LedgerError: as :func:`open_ledger` would.
+    """
+    _refuse_other_place(home, sweep.name, sweep.settings.places.ledger)
+    if sweep.name not in home.sweeps():
+        return None
+    ledger = load_ledger(home, sweep.name)
+    _refuse_other(ledger, json.loads(json.dumps(sweep.resolved())))
+    return ledger
 
 
 def sweep_of_ledger(ledger: Ledger, overrides: Iterable[str] = ()) -> SweepSpec:

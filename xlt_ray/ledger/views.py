@@ -33,6 +33,9 @@ class StageUse:
     examples: int = 0
     """Examples that this trial trained to make it; 0 where it was reused."""
     seconds: float = 0.0
+    made_by: str = ""
+    """``sweep/trial`` that made it; ``sweep`` alone of one made outside of a trial; empty where
+    nobody knows."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 from xlt_ray.errors import SpecError, SpecErrors, nearest
 from xlt_ray.spec.facts import Facts, TaskFacts
+from xlt_ray.spec.methods import WsdSchedule
 from xlt_ray.spec.space import Choice, IntRange, Knob, Value, draw, probes
+from xlt_ray.spec.steps import num_steps, train_size, trunk_steps
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import TrialSpec
 
@@ -66,6 +68,41 @@ def intermediate_can_be_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) ->
         task = facts.tasks[trial.intermediate.task]
         source = trial.intermediate.source_language or trial.target.source_language
         yield from _trainable(task, source, trial.intermediate.size, "intermediate")
+
+
+def ladder_can_be_climbed(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    settings = trial.intermediate
+    if settings is None or not isinstance(settings.schedule, WsdSchedule):
+        return
+    if "warmup" in settings.model_fields_set:
+        yield (
+            "intermediate.warmup",
+            "a share of all steps differs from size to size, so wsd does not take it",
+            "intermediate.schedule: {method: wsd, warmup_examples: N}",
+        )
+    if settings.epochs > 1:
+        if settings.schedule.several_epochs == "refuse":
+            yield (
+                "intermediate.epochs",
+                f"{settings.epochs} passes over n examples are no beginning of a training on "
+                "more, so sizes would share nothing under wsd",
+                "epochs: 1, or schedule: linear, or schedule: {method: wsd, several_epochs: "
+                "separate} to train every size by itself",
+            )
+        return
+    task = facts.tasks[settings.task]
+    source = settings.source_language or trial.target.source_language
+    if (source, "train") not in task.splits:
+        return
+    size = train_size(settings.size, task, source)
+    steps = trunk_steps(num_steps(size, 1, settings.batch_size), settings.schedule.decay)
+    if settings.schedule.warmup_examples > steps * settings.batch_size:
+        yield (
+            "intermediate.schedule.warmup_examples",
+            f"the rate of size {size} would still rise after {steps * settings.batch_size} "
+            "examples, where its decay begins",
+            f"at most {steps * settings.batch_size}, or larger sizes only",
+        )
 
 
 def languages_are_there(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
@@ -200,6 +237,7 @@ CHECKS: tuple[Callable[[TrialSpec, Facts, SweepSpec], Iterator[Problem]], ...] =
     fusion_layer_exists,
     target_can_be_trained,
     intermediate_can_be_trained,
+    ladder_can_be_climbed,
     languages_are_there,
     objective_is_measured,
     hybrid_has_text,

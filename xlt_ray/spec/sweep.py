@@ -12,11 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 
 from xlt_ray.errors import SpecError, SpecErrors
 from xlt_ray.spec.complaints import complaints
+from xlt_ray.spec.distributions import Choice, distributions_in
 from xlt_ray.spec.methods import Knobs
+from xlt_ray.spec.sizes import bytes_of
 from xlt_ray.spec.source import Document, read_document
 from xlt_ray.spec.space import (
     Assignment,
@@ -46,6 +55,10 @@ def _dev_only(value: Any) -> Any:
     if value == "test":
         raise ValueError("an objective that reads test scores selects on the test set; use dev")
     return value
+
+
+def _size(value: Any) -> Any:
+    return None if value is None else bytes_of(value)
 
 
 class Objective(Knobs):
@@ -121,6 +134,17 @@ class Progress(Knobs):
     """Seconds of training that a killed trial loses at most (it also saves at evaluations)."""
 
 
+class Store(Knobs):
+    """How much the stage store may hold."""
+
+    quota: Annotated[
+        int | None,
+        BeforeValidator(_size),
+        WithJsonSchema({"anyOf": [{"type": ["integer", "null"]}, {"type": "string"}]}),
+    ] = None
+    """Most bytes in the store, for example 200GB or 1.5TiB; no limit where it is left out."""
+
+
 class Places(Knobs):
     """Where things are kept, when not in the home."""
 
@@ -142,6 +166,7 @@ class Settings(Knobs):
     resources: Resources = Resources()
     budget: Budget = Budget()
     progress: Progress = Progress()
+    store: Store = Store()
     places: Places = Places()
 
 
@@ -164,6 +189,17 @@ class SweepSpec:
     def is_oracle(self) -> bool:
         """Whether the objective reads target-language labels."""
         return self.settings.objective.languages != "source"
+
+    @property
+    def rungs(self) -> tuple[int | str, ...]:
+        """Sizes of intermediate data that trials may ask for: a ladder, where one is climbed."""
+        sizes = (
+            size
+            for path, node in distributions_in(self.space.tree)
+            if path == "intermediate.size" and isinstance(node, Choice)
+            for size in node.options
+        )
+        return tuple(dict.fromkeys(sizes))
 
     def trial(self, tree: Mapping[str, Any]) -> TrialSpec:
         """The concrete trial of one drawn tree.

@@ -17,8 +17,10 @@ from pydantic import Field, field_validator
 from xlt_ray.spec.methods import (
     ALIGNMENTS,
     FUSIONS,
+    SCHEDULES,
     Alignment,
     Knobs,
+    LinearSchedule,
     NoFusion,
     SeedScope,
     Training,
@@ -27,12 +29,16 @@ from xlt_ray.spec.methods import (
 if TYPE_CHECKING:
     Align = Alignment
     Fusion = Knobs
+    Schedule = Knobs
 else:
     Align = Annotated[
         reduce(or_, [entry.knobs for entry in ALIGNMENTS]), Field(discriminator="objective")
     ]
     Fusion = Annotated[
         reduce(or_, [entry.knobs for entry in FUSIONS]), Field(discriminator="method")
+    ]
+    Schedule = Annotated[
+        reduce(or_, [entry.knobs for entry in SCHEDULES]), Field(discriminator="method")
     ]
 
 Precision = Literal["fp32", "bf16"]
@@ -78,6 +84,13 @@ class Intermediate(Training):
     epochs: int = Field(default=1, ge=1)
     seed: SeedScope = "shared"
     """Whether repeats of a configuration share this stage or train their own."""
+    schedule: Schedule = LinearSchedule()
+    """Of the learning rate; a bare name is short for ``{method: ...}``."""
+
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"method": value} if isinstance(value, str) else value
 
 
 class Hybrid(Knobs):

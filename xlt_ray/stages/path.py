@@ -5,11 +5,12 @@ The plan, the searcher, the trainable, the report and the tests all call :func:`
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import Any
 
 from xlt_ray.spec.facts import Facts, Split, TaskFacts
-from xlt_ray.spec.methods import Alignment, SeedScope, Training
+from xlt_ray.spec.methods import Alignment, SeedScope, Training, WsdSchedule
+from xlt_ray.spec.steps import num_steps, train_size, trunk_steps
 from xlt_ray.spec.trial import Hybrid, Intermediate, Target, TrialSpec
 from xlt_ray.stages.stage import Stage
 
@@ -18,12 +19,21 @@ Path = tuple[Stage, ...]
 _TRAINING = tuple(Training.model_fields)
 
 
-def path_of(trial: TrialSpec, facts: Facts, *, seed: int, shared_seed: int) -> Path:
+def path_of(
+    trial: TrialSpec,
+    facts: Facts,
+    *,
+    seed: int,
+    shared_seed: int,
+    rungs: Sequence[int | str] = (),
+) -> Path:
     """The stages of a trial, the given model first, evaluation last.
 
     Args:
         seed: of this repeat; the target stage always trains with it.
         shared_seed: of stages that repeats share (``seed: shared``).
+        rungs: intermediate sizes that other trials ask for. Under ``schedule: wsd`` the
+            trunks of the smaller ones are made on the way; no key depends on them.
 
     The facts must cover the trial, which :mod:`xlt_ray.spec.check` has made sure of.
     """
@@ -43,7 +53,7 @@ def path_of(trial: TrialSpec, facts: Facts, *, seed: int, shared_seed: int) -> P
         stages.append(_align(trial, trial.align, facts, scoped[_scope(trial.align)], stages[-1]))
     if trial.intermediate is not None:
         settings = trial.intermediate
-        stages.append(_intermediate(trial, settings, facts, scoped[settings.seed], stages[-1]))
+        stages += _intermediate(trial, settings, facts, scoped[settings.seed], stages[-1], rungs)
     stages.append(_target(trial, trial.target, facts, seed, stages[-1]))
     stages.append(_evaluate(trial, facts, stages[-1]))
     return tuple(stages)
@@ -52,17 +62,6 @@ def path_of(trial: TrialSpec, facts: Facts, *, seed: int, shared_seed: int) -> P
 def made(path: Path) -> Path:
     """The stages of a path that have to be made: all but the given model."""
     return tuple(stage for stage in path if not stage.is_given)
-
-
-def train_size(size: int | str, facts: TaskFacts, language: str) -> int:
-    """``all`` or a number, as a number of examples."""
-    there = facts.splits[language, "train"].num_examples
-    return there if isinstance(size, str) else size
-
-
-def num_steps(num_examples: int, epochs: int, batch_size: int) -> int:
-    """Optimizer steps of a training over ``epochs`` passes; the last batch may wrap around."""
-    return math.ceil(num_examples * epochs / batch_size)
 
 
 def hybrid_languages(hybrid: Hybrid, task: TaskFacts, facts: Facts, source: str) -> tuple[str, ...]:
@@ -124,26 +123,59 @@ def _align(trial: TrialSpec, settings: Alignment, facts: Facts, seed: int, paren
 
 
 def _intermediate(
-    trial: TrialSpec, settings: Intermediate, facts: Facts, seed: int, parent: Stage
-) -> Stage:
+    trial: TrialSpec,
+    settings: Intermediate,
+    facts: Facts,
+    seed: int,
+    parent: Stage,
+    rungs: Sequence[int | str],
+) -> list[Stage]:
+    """The intermediate stage, after the trunks that it goes on from (``schedule: wsd``)."""
     task = facts.tasks[settings.task]
     source = settings.source_language or trial.target.source_language
     size = train_size(settings.size, task, source)
-    return Stage(
+    batch_size, schedule = settings.batch_size, settings.schedule
+    shared = {
+        **_training(settings, trial.precision),
+        "task": {"name": task.name, "version": task.version},
+        "source_language": source,
+    }
+    data = {"train": task.splits[source, "train"].digest}
+    trunks: list[Stage] = []
+    if isinstance(schedule, WsdSchedule):
+        del shared["warmup"]
+        knobs = schedule.model_dump(include={"method", "warmup_examples"})
+        if settings.epochs == 1:
+            smaller = {train_size(rung, task, source) for rung in rungs}
+            for rung in sorted({size, *(one for one in smaller if one < size)}):
+                steps = trunk_steps(num_steps(rung, 1, batch_size), schedule.decay)
+                done = trunks[-1].settings["steps"] if trunks else 0
+                if steps > done:
+                    trunks.append(
+                        Stage(
+                            kind="trunk",
+                            settings={**shared, "schedule": knobs, "steps": steps},
+                            data=data,
+                            seed=seed,
+                            parent=parent,
+                            label=f"trunk {task.name} {steps * batch_size}",
+                            num_examples=(steps - done) * batch_size,
+                            starts_at=done * batch_size,
+                        )
+                    )
+        shared["schedule"] = {**knobs, "decay": schedule.decay}
+    starts_at = trunks[-1].settings["steps"] * batch_size if trunks else 0
+    last = Stage(
         kind="intermediate",
-        settings={
-            **_training(settings, trial.precision),
-            "task": {"name": task.name, "version": task.version},
-            "source_language": source,
-            "size": size,
-            "epochs": settings.epochs,
-        },
-        data={"train": task.splits[source, "train"].digest},
+        settings={**shared, "size": size, "epochs": settings.epochs},
+        data=data,
         seed=seed,
-        parent=parent,
+        parent=trunks[-1] if trunks else parent,
         label=f"intermediate {task.name} {size}",
-        num_examples=_num_seen(size, settings.epochs, settings.batch_size),
+        num_examples=_num_seen(size, settings.epochs, batch_size) - starts_at,
+        starts_at=starts_at,
     )
+    return [*trunks, last]
 
 
 def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent: Stage) -> Stage:

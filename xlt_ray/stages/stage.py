@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 from xlt_ray.stages.canonical import Json, canonical, digest
 
-Kind = Literal["model", "align", "intermediate", "target", "evaluate"]
+Kind = Literal["model", "align", "trunk", "intermediate", "target", "evaluate"]
 
 VERSIONS: Mapping[Kind, int] = {
     "model": 1,
     "align": 1,
+    "trunk": 1,
     "intermediate": 1,
     "target": 1,
     "evaluate": 1,
@@ -38,7 +39,9 @@ class Stage:
     label: str
     """For people; no part of the key."""
     num_examples: int = 0
-    """Examples that training it sees; follows from the settings."""
+    """Examples that it trains, after those of the trunk that it goes on from."""
+    starts_at: int = 0
+    """Examples that the trunk which it goes on from has seen."""
     version: int = 0
 
     def __post_init__(self) -> None:
@@ -68,8 +71,22 @@ class Stage:
         return self.kind == "model"
 
     @property
+    def ends_at(self) -> int:
+        """Examples that have been seen at its end, those of its trunk included."""
+        return self.starts_at + self.num_examples
+
+    @property
     def is_training(self) -> bool:
-        return self.kind in ("align", "intermediate", "target")
+        return self.kind in ("align", "trunk", "intermediate", "target")
+
+    @cached_property
+    def ladder(self) -> str:
+        """What all trunks have in common that are beginnings of one another."""
+        assert self.kind == "trunk"
+        payload = self.payload
+        settings = {**payload["settings"]}  # type: ignore[dict-item]
+        del settings["steps"]
+        return digest({**payload, "settings": settings})
 
 
 def short(key: str) -> str:

@@ -8,14 +8,24 @@ writers. On a local disk both are durable (fsync before the name appears).
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import os
 import shutil
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fsspec
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How large a stored file is, and when it was written (seconds since 1970)."""
+
+    num_bytes: int
+    written: float
 
 
 class Storage:
@@ -89,6 +99,28 @@ class Storage:
         except FileNotFoundError:
             return []
         return sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
+
+    def files(self, path: str) -> dict[str, Extent]:
+        """Every file below a folder, by its path from there; none where there is no folder."""
+        found: dict[str, Extent] = {}
+        if self.local_root is not None:
+            top = self.local_root / path
+            for folder, _, names in os.walk(top):
+                for name in names:
+                    file = Path(folder, name)
+                    # Somebody may be moving files meanwhile.
+                    with contextlib.suppress(FileNotFoundError):
+                        status = file.lstat()
+                        found[file.relative_to(top).as_posix()] = Extent(
+                            status.st_size, status.st_mtime
+                        )
+            return found
+        self.fs.invalidate_cache()
+        top_name = self.full(path).rstrip("/") + "/"
+        for name, entry in self.fs.find(top_name, detail=True).items():
+            inner = str(name).partition(top_name.lstrip("/"))[2]
+            found[inner] = Extent(int(entry["size"] or 0), _written(entry))
+        return found
 
     def move(self, path: str, to: str) -> None:
         """Rename a file or folder below the root; FileNotFoundError where there is none."""
@@ -177,3 +209,16 @@ def _sync_folder(path: Path) -> None:
 def _protocols(fs: Any) -> tuple[str, ...]:
     protocol = fs.protocol
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _written(entry: dict[str, Any]) -> float:
+    """When an entry of a listing was written; every file system has its own word for it."""
+    for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        when = entry.get(name)
+        if isinstance(when, str):
+            when = datetime.datetime.fromisoformat(when)
+        if isinstance(when, datetime.datetime):
+            return when.timestamp()
+        if isinstance(when, int | float):
+            return float(when)
+    return 0.0

@@ -5,6 +5,7 @@ Layout below the root::
     stages/<key>/...            files of the result, then record.json, which alone means committed
     progress/<key>/<step>/...   progress of an unfinished stage, then progress.json
     leases/<key>.json           who is making it now
+    ladders/<ladder>/<steps>    key of a committed trunk; a hint, verified when it is followed
 
 State is derived: *committed* if the record is there, *leased* if a lease is alive, *partial* if
 progress is there, else *absent*. Reading verifies the key against the record's payload and every
@@ -174,9 +175,25 @@ class StageStore:
         self.storage.write(
             _record_path(stage.key), json.dumps(sealed, indent=1, ensure_ascii=False).encode()
         )
+        if stage.kind == "trunk":
+            self.storage.write(f"{_ladder_path(stage)}/{_steps(stage)}", stage.key.encode())
         shutil.rmtree(folder, ignore_errors=True)
         self.drop_progress(stage.key)
         return record
+
+    def find_shorter(self, trunk: Stage) -> tuple[str, int] | None:
+        """Key and steps of the longest sound trunk that is a beginning of ``trunk``."""
+        ladder = _ladder_path(trunk)
+        there = (int(name) for name in self.storage.names(ladder) if name.isdigit())
+        for steps in sorted((one for one in there if one < _steps(trunk)), reverse=True):
+            key = self.storage.read(f"{ladder}/{steps}").decode()
+            try:
+                if self.verify(key) is not None:
+                    return key, steps
+            except DamagedStage:
+                with contextlib.suppress(FileNotFoundError):
+                    self.set_aside(key)
+        return None
 
     # -- progress of unfinished stages ---------------------------------------------------
 
@@ -270,6 +287,14 @@ class StageStore:
 
 def _record_path(key: str) -> str:
     return f"stages/{key}/{RECORD}"
+
+
+def _ladder_path(trunk: Stage) -> str:
+    return f"ladders/{trunk.ladder}"
+
+
+def _steps(trunk: Stage) -> int:
+    return int(trunk.settings["steps"])
 
 
 def _lease_path(key: str) -> str:

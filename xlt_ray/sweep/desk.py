@@ -19,16 +19,23 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, Ticket, TrialView
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.path import made, path_of
+from xlt_ray.spec.trial import TrialSpec
+from xlt_ray.stages.path import Path, made, path_of
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep.disk import Keeper
 from xlt_ray.sweep.order import Order, Report, order_for
 from xlt_ray.tracking import Tracker
 
 T = TypeVar("T")
 
-LOOK_AHEAD = 8
-"""Trials asked beyond those that run, to find one whose stages nobody else is making."""
+LOOK_AHEAD: Mapping[str, int] = {"tpe": 8, "random": 256, "grid": 256}
+"""Trials asked beyond those that run, to find one whose stages nobody else is making.
+
+What tpe is asked ahead it answers without the scores of what runs, so it is asked less.
+"""
+LASTING = ("nan", "data", "oom", "bug")
+"""Causes of failure that a second try at the same stage would meet again."""
 SAME_BUG = 3
 """So many trials that fail alike end the sweep: the next one would fail, too."""
 
@@ -81,6 +88,15 @@ class Desk:
             self._planned(ledger.take_up(number, sweep, self._bounds))
             for number in ledger.running()
         ]
+        self._broken: dict[str, tuple[int, Report]] = {}
+        self._keeper = Keeper(sweep, facts, home, ledger, store)
+        self._keeper.recall(
+            self._path(sweep.trial_of(dict(one.assignment), self._bounds), one.seed)
+            for one in ledger.trials()
+            if one.is_finished
+        )
+        self._waits_for_room = False
+        self.out_of_room = ""
         self._is_exhausted = False
         self._bugs: list[str] = []
 
@@ -90,21 +106,66 @@ class Desk:
         """A trial that can work at once, or None: nothing now, or nothing any more.
 
         A trial whose next stage is being made by a running one is held back, and others are
-        asked meanwhile; it is handed out as soon as that stage is there.
+        asked meanwhile; it is handed out as soon as that stage is there. One that needs a stage
+        which another trial failed to make fails with it, untried.
         """
         being_made = {key for one in self._running.values() for key in self._missing(one)[:1]}
+        look_ahead = LOOK_AHEAD[self.sweep.settings.search.sampler]
         while True:
+            self._fail_with_broken()
             for planned in self._held:
                 if not being_made.intersection(self._missing(planned)[:1]):
+                    if not self._has_room(planned):
+                        return None
                     self._held.remove(planned)
                     self._running[planned.ticket.number] = planned
                     return planned.order
-            if len(self._held) >= LOOK_AHEAD or not self._ask():
+            if len(self._held) >= look_ahead or not self._ask():
                 return None
+
+    def _fail_with_broken(self) -> None:
+        for planned in [*self._held] if self._broken else []:
+            key = next((one for one in self._missing(planned) if one in self._broken), None)
+            if key is None:
+                continue
+            failed_in, failure = self._broken[key]
+            stage = next(one for one in planned.order.path if one.key == key)
+            number = planned.ticket.number
+            self._held.remove(planned)
+            self._running[number] = planned
+            self._begin(number)
+            del self._running[number]
+            message = f"{stage.label} failed in trial {failed_in}: {failure.message}"
+            self.ledger.tell_failed(number, failure.cause, message, failure.log)
+            self._close(number)
+
+    def _has_room(self, planned: Planned) -> bool:
+        """Whether the disk has room for one more trial; frees what it may."""
+        if self._waits_for_room:
+            return False
+        room = self._keeper.make_room(
+            [one.order.path for one in (*self._running.values(), planned)],
+            [one.order.path for one in self._held if one is not planned],
+        )
+        if not room.is_enough and self._running:
+            self._waits_for_room = True
+        elif not room.is_enough:
+            self.out_of_room = room.message
+        return room.is_enough
+
+    def _tidy(self) -> None:
+        """Something was written or has ended: what is too much goes, and there may be room."""
+        self._waits_for_room = False
+        self._keeper.make_room(
+            [one.order.path for one in self._running.values()],
+            [one.order.path for one in self._held],
+        )
 
     @property
     def is_done(self) -> bool:
         """Whether no trial is left to be handed out, now or later."""
+        if self.out_of_room:
+            return True
         if not self._held and not self._is_exhausted:
             self._ask()
         return not self._held and self._is_exhausted
@@ -154,10 +215,17 @@ class Desk:
 
     def _planned(self, ticket: Ticket) -> Planned:
         trial = self.sweep.trial_of(ticket.assignment, self._bounds)
-        path = path_of(
-            trial, self.facts, seed=ticket.seed, shared_seed=self.sweep.settings.search.seed
-        )
+        path = self._path(trial, ticket.seed)
         return Planned(ticket, order_for(ticket.number, trial, path, self.sweep, self.home))
+
+    def _path(self, trial: TrialSpec, seed: int) -> Path:
+        return path_of(
+            trial,
+            self.facts,
+            seed=seed,
+            shared_seed=self.sweep.settings.search.seed,
+            rungs=self.sweep.rungs,
+        )
 
     def _bounds(self, model: str) -> Mapping[str, int]:
         return self.facts.models[model].bounds()
@@ -173,6 +241,7 @@ class Desk:
         self.watcher.heard(view, report)
         if report.finished_stage is not None:
             self._note_stage(view, StageUse(**asdict(report.finished_stage)))
+            self._tidy()
         if report.kind != "evaluated" or report.metrics is None:
             return False
         metrics = _named(report)
@@ -208,12 +277,18 @@ class Desk:
         elif report is not None and report.kind == "failed":
             if report.cause == "bug":
                 self._bugs.append(report.message)
+            if report.cause in LASTING:
+                self._broken.update(dict.fromkeys(self._missing(planned)[:1], (number, report)))
             self.ledger.tell_failed(number, report.cause, report.message, report.log)
         else:
             attempts = self.ledger.trial(number).attempts
             self.ledger.tell_failed(
                 number, "lost", f"its process was lost, {attempts} attempts were made"
             )
+        self._close(number, scores)
+        self._tidy()
+
+    def _close(self, number: int, scores: Sequence[Score] = ()) -> None:
         view = self.ledger.trial(number)
         if view.mlflow_run_id is not None:
             self._track(lambda: self.tracker.finish(view, scores))

@@ -10,7 +10,7 @@ from xlt_ray.home import Home
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import TrialSpec
 from xlt_ray.stages.path import Path
-from xlt_ray.stages.record import Score
+from xlt_ray.stages.record import Score, StageRecord
 
 Kind = Literal["begun", "evaluated", "stage", "waiting", "complete", "failed"]
 
@@ -55,6 +55,17 @@ class StageReport:
     reused: bool
     examples: int
     seconds: float
+    made_by: str = ""
+    """As :attr:`xlt_ray.ledger.StageUse.made_by`."""
+
+
+def maker_of(record: StageRecord) -> str:
+    """Who made a stage, by its record: ``sweep/trial``, or ``sweep`` alone, or nothing.
+
+    ``xlt stage`` makes stages outside of any trial, under the number -1.
+    """
+    sweep, trial = record.made_by.get("sweep", ""), record.made_by.get("trial", -1)
+    return f"{sweep}/{trial}" if sweep and trial >= 0 else sweep
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ class Summary:
     """Trained by this call."""
     is_finished: bool
     """Whether every trial of the sweep has its fate."""
-    repeated_bug: str = ""
+    stopped_by: str = ""
+    """Why no further trial was begun, where some were left: a bug, or no room on the disk."""
 
     @property
     def num_failed(self) -> int:
@@ -71,7 +72,7 @@ def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry_failed: bool = 
         try:
             if not desk.is_done:
                 _tune(desk, home)
-            is_finished = desk.is_done and not desk.num_running
+            is_finished = desk.is_done and not desk.num_running and not desk.out_of_room
             desk.leave()
             if not desk.tracking_error:
                 tracker.end(ledger, "FINISHED" if is_finished else "KILLED")
@@ -285,5 +286,6 @@ def _summary(desk: Desk, ledger: Ledger, is_finished: bool) -> Summary:
         num_new_stages=len(desk.new_stages),
         num_examples=sum(one.examples for one in desk.new_stages.values()),
         is_finished=is_finished,
-        repeated_bug=desk.repeated_bug,
+        stopped_by=desk.out_of_room
+        or (desk.repeated_bug and f"several trials failed alike: {desk.repeated_bug}"),
     )

@@ -16,7 +16,7 @@ from ray.tune.result import DONE
 
 from xlt_ray.stages.record import Score
 from xlt_ray.sweep.failures import classify
-from xlt_ray.sweep.order import Order, Report, StageReport
+from xlt_ray.sweep.order import Order, Report, StageReport, maker_of
 from xlt_ray.sweep.workers import Crew, crew_for
 from xlt_ray.training.events import Committed, Evaluated, Event, Waiting
 
@@ -93,7 +93,7 @@ class TrialWalk(tune.Trainable):
                 "evaluated",
                 stage=event.stage.kind,
                 examples=event.examples,
-                total_examples=event.stage.num_examples,
+                total_examples=event.stage.ends_at,
                 metrics=dict(event.metrics),
                 is_replay=event.is_replay,
                 system=self._system(event),
@@ -112,6 +112,7 @@ class TrialWalk(tune.Trainable):
                 reused=event.reused,
                 examples=0 if event.reused else record.num_examples,
                 seconds=0.0 if event.reused else record.seconds,
+                made_by=maker_of(record),
             ),
         )
 

@@ -51,6 +51,7 @@ def trial_tags(view: TrialView) -> dict[str, str]:
     """Tags that follow from the ledger; empty ones stand for tags that are to be taken away."""
     failed = view.state == "failed"
     stages = {f"xlt.stage.{one.kind}": one.key for one in view.stages}
+    makers = {f"xlt.made_by.{one.kind}": one.made_by if one.reused else "" for one in view.stages}
     notes = [
         f"{one.label} `{short(one.key)}` " + ("reused" if one.reused else f"{one.seconds:.0f} s")
         for one in view.stages
@@ -69,6 +70,7 @@ def trial_tags(view: TrialView) -> dict[str, str]:
         "xlt.message": _tag(view.message) if failed else "",
         "xlt.reused": " ".join(one.kind for one in view.stages if one.reused),
         **stages,
+        **makers,
         "mlflow.note.content": _tag("  \n".join(notes)),
     }
 

@@ -204,18 +204,6 @@ class Engine:
         )
 
 
-def learning_rate(step: int, num_steps: int, peak: float, warmup: float) -> float:
-    """Linear rise over the first ``warmup`` share of the steps, then linear decay to zero.
-
-    >>> [learning_rate(step, 4, 1.0, 0.25) for step in range(4)]
-    [1.0, 1.0, 0.6666666666666666, 0.3333333333333333]
-    """
-    rising = int(num_steps * warmup)
-    if step < rising:
-        return peak * (step + 1) / rising
-    return peak * (num_steps - step) / (num_steps - rising)
-
-
 def _config(
     settings: Mapping[str, Any], runtime: Runtime, micro_batch: int, accumulation: int
 ) -> dict[str, Any]:

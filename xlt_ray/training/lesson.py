@@ -20,8 +20,8 @@ from xlt_ray.modeling.network import (
     build_network,
 )
 from xlt_ray.spec.methods import ALIGNMENTS, Alignment, method_named
+from xlt_ray.spec.steps import num_steps
 from xlt_ray.spec.trial import Hybrid
-from xlt_ray.stages.path import num_steps
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.training.evaluate import Examination, score
@@ -34,8 +34,8 @@ def lesson_of(
     stage: Stage, materials: Materials, store: StageStore, runtime: Runtime
 ) -> tuple[Lesson, Any]:
     """What a training stage trains, on its parent's encoder; and the tokenizer."""
-    encoder, tokenizer = load_parent(stage, materials, store)
     settings = stage.settings
+    encoder, tokenizer = load_parent(_origin(stage), materials, store)
     if stage.kind == "align":
         network: nn.Module = build_masked_lm(encoder, stage.seed)
         batches = alignment_batches(
@@ -50,11 +50,18 @@ def lesson_of(
     task = task_named(settings["task"]["name"])
     source_language = settings["source_language"]
     network = build_network(encoder, task.kind, fusion_of(settings), len(task.labels), stage.seed)
+    is_nested = stage.kind == "trunk" or bool(stage.starts_at)
+    if stage.kind == "trunk":
+        steps = settings["steps"]
+        size = steps * settings["batch_size"]
+    else:
+        size = settings["size"]
+        steps = num_steps(size, settings["epochs"], settings["batch_size"])
     supervised = train_batches(
         materials.source,
         task,
         Permit("train", task.name, source_language),
-        settings["size"],
+        size,
         source_language,
         _hybrid(settings),
         tokenizer,
@@ -63,10 +70,20 @@ def lesson_of(
         settings["batch_size"],
         stage.seed,
         runtime.cache,
+        is_nested=is_nested,
     )
-    steps = num_steps(settings["size"], settings["epochs"], settings["batch_size"])
+    if stage.kind == "trunk":
+        # Its rate has not decayed yet: a score would compare with nothing.
+        return Lesson(network, supervised, steps, None), tokenizer
     examination = _examination(task, stage, materials, tokenizer, runtime)
     return Lesson(network, supervised, steps, examination), tokenizer
+
+
+def _origin(stage: Stage) -> Stage:
+    """The stage whose parent an encoder is loaded from: a trunk lends its state, no encoder."""
+    while stage.parent is not None and stage.parent.kind == "trunk":
+        stage = stage.parent
+    return stage
 
 
 def _hybrid(settings: Mapping[str, Any]) -> Hybrid:

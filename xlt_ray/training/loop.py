@@ -21,9 +21,10 @@ from xlt_ray.errors import TrialFailure
 from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.training.engine import Engine, learning_rate
+from xlt_ray.training.engine import Engine
 from xlt_ray.training.events import Evaluated
 from xlt_ray.training.runtime import Runtime
+from xlt_ray.training.schedules import learning_rate
 from xlt_ray.training.seeding import seed_step
 from xlt_ray.training.team import Team
 
@@ -55,6 +56,8 @@ class Course:
     """Where a training stands: all that progress keeps besides weights and optimizer."""
 
     step: int = 0
+    first_step: int = 0
+    """Where this stage began: after the steps of the trunk that it goes on from."""
     loss: float = 0.0
     """Sum of the training loss since the last evaluation."""
     loss_steps: int = 0
@@ -70,7 +73,7 @@ def train(
     store: StageStore,
     lease: Lease | None,
 ) -> Iterator[Evaluated | tuple[Engine, Course]]:
-    """Train from the last progress to the end.
+    """Train from the last progress, or from the trunk before this stage, to the end.
 
     Yields every evaluation, those before an interruption again, and at last the engine with the
     finished course; the caller takes the weights and closes the engine.
@@ -92,9 +95,7 @@ def train(
             began = time.monotonic()
             batch = _share_of(lesson.batches.batch(course.step), engine, team, runtime)
             seed_step(stage.seed, course.step, team.rank)
-            rate = learning_rate(
-                course.step, num_steps, settings["learning_rate"], settings["warmup"]
-            )
+            rate = learning_rate(course.step, num_steps, settings)
             loss = engine.step(batch, rate)
             course.step += 1
             course.loss += _finite(loss, stage, course.step, team)
@@ -200,9 +201,24 @@ def _save(
 
 
 def _restore(engine: Engine, stage: Stage, store: StageStore, team: Team) -> Course:
-    """The course of the last progress, loaded into the engine; a fresh one without."""
+    """The course of the last progress, loaded into the engine; without, a fresh one."""
     progress = team.share(store.find_progress(stage.key) if team.is_leader else None)
-    if progress is None:
+    if progress is not None:
+        engine.load(store.fetch_progress(progress, f"{team.rank}"), progress.step)
+        return Course(**progress.state)  # type: ignore[arg-type]
+    trunk = team.share(_trunk_below(stage, store) if team.is_leader else None)
+    if trunk is None:
         return Course()
-    engine.load(store.fetch_progress(progress, f"{team.rank}"), progress.step)
-    return Course(**progress.state)  # type: ignore[arg-type]
+    key, steps = trunk
+    engine.load(store.folder(key), steps)
+    return Course(step=steps, first_step=steps)
+
+
+def _trunk_below(stage: Stage, store: StageStore) -> tuple[str, int] | None:
+    """Key and steps of the trunk that a stage goes on from."""
+    if stage.kind == "trunk":
+        return store.find_shorter(stage)
+    parent = stage.parent
+    if parent is None or parent.kind != "trunk":
+        return None
+    return parent.key, parent.settings["steps"]

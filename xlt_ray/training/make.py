@@ -97,10 +97,19 @@ def _train(
                 continue
             engine, course = happened
             folder = _aside(store, stage)
-            with engine.whole_weights() as network:
-                if team.is_leader:
-                    save_result(network, tokenizer, folder)
-            record = _record(stage, runtime, seconds=course.seconds, history=tuple(course.history))
+            if stage.kind == "trunk":
+                engine.save(folder if team.is_leader else None)
+            else:
+                with engine.whole_weights() as network:
+                    if team.is_leader:
+                        save_result(network, tokenizer, folder)
+            record = _record(
+                stage,
+                runtime,
+                num_examples=(course.step - course.first_step) * stage.settings["batch_size"],
+                seconds=course.seconds,
+                history=tuple(course.history),
+            )
             yield _commit(stage, folder, record, store, lease, team)
     finally:
         training.close()  # type: ignore[attr-defined]
@@ -143,7 +152,6 @@ def _record(stage: Stage, runtime: Runtime, **content: Any) -> StageRecord:
         payload=stage.payload,
         label=stage.label,
         files={},
-        num_examples=stage.num_examples,
         runtime=runtime.numeric(),
         made_by={
             **runtime.made_by,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,9 @@ def small(home: Home, sweep_from: Callable[..., SweepSpec], tmp_path: Path) -> H
     ledger.begin_attempt(0)
     ledger.set_stages(
         0,
-        [StageUse("target", "f" * 64, "target", False, 96, 1.0),
+        [StageUse("align", "a" * 64, "align", True, made_by="other/7"),
+         StageUse("intermediate", "i" * 64, "intermediate", True, made_by="small/2"),
+         StageUse("target", "f" * 64, "target", False, 96, 1.0),
          StageUse("evaluate", stage.key, stage.label, True)],
     )  # fmt: skip
     ledger.tell_complete(0, 0.75)
@@ -168,18 +171,47 @@ def test_trials_are_listed_with_documented_keys(xlt: Xlt) -> None:
     }  # fmt: skip
     assert rows[0]["scores"] == {"toy-nli": {"qaa": {"accuracy": 0.5}, "qab": {"accuracy": 0.25}}}
     assert rows[0]["dev_scores"] == {"toy-nli": {"qaa": {"accuracy": 0.75}}}
-    assert [use["reused"] for use in rows[0]["stages"]] == [False, True]
-    assert set(rows[0]["stages"][0]) == {"kind", "key", "label", "reused", "examples"}
+    assert [use["reused"] for use in rows[0]["stages"]] == [True, True, False, True]
+    assert set(rows[0]["stages"][0]) == {"kind", "key", "label", "reused", "examples", "made_by"}
     assert (rows[1]["cause"], rows[1]["message"]) == ("oom", "no room for [this]")
     assert rows[2]["params"] == {"target.learning_rate": 1e-2}
+
+
+@pytest.mark.usefixtures("small")
+def test_stages_of_a_trial_name_the_trial_that_made_them(xlt: Xlt) -> None:
+    stages = xlt("trials", "small", "--json").json[0]["stages"]
+    assert [one["made_by"] for one in stages] == [
+        {"sweep": "other", "trial": 7}, {"sweep": "small", "trial": 2},
+        {"sweep": "small", "trial": 0}, None,
+    ]  # fmt: skip
 
 
 @pytest.mark.usefixtures("small")
 def test_the_table_of_trials_has_the_same_rows(xlt: Xlt) -> None:
     said = xlt("trials", "small")
     assert said.code == 0
-    for shown in ("learning_rate", "0.0001", "0.75", "1/1", "oom", "running"):
+    for shown in ("learning_rate", "0.0001", "0.75", "oom", "running"):
         assert shown in said.out
+    assert "align ↺other/7 · intermediate ↺2 · target ✓ · evaluate ↺ " in said.out
+    assert "✓ made by this trial, ↺3 reused from trial 3" in said.out
+
+
+@pytest.mark.parametrize(
+    ("made_by", "shown", "row"),
+    [
+        # An attempt that died between its commit and its report.
+        ("small/2", "target ✓ ", {"sweep": "small", "trial": 2}),
+        ("small", "target ↺small ", {"sweep": "small", "trial": None}),
+        ("other", "target ↺other ", {"sweep": "other", "trial": None}),
+    ],
+)
+def test_stages_are_shown_whoever_made_them(
+    xlt: Xlt, small: Home, made_by: str, shown: str, row: dict[str, Any]
+) -> None:
+    use = StageUse("target", "f" * 64, "target", True, made_by=made_by)
+    load_ledger(small, "small").set_stages(2, [use])
+    assert xlt("trials", "small", "--json").json[2]["stages"][0]["made_by"] == row
+    assert shown in xlt("trials", "small").out
 
 
 @pytest.mark.usefixtures("small")
@@ -192,6 +224,7 @@ def test_looking_changes_nothing(xlt: Xlt, small: Home) -> None:
     before = small.ledger_journal("small").read_bytes()
     xlt("status")
     xlt("trials", "small")
+    xlt("plan", "small")
     assert small.ledger_journal("small").read_bytes() == before
 
 
@@ -291,9 +324,127 @@ def test_a_file_that_cannot_be_read_is_told_as_json_too(xlt: Xlt, file: Path, co
     assert refusal(xlt("check", str(file))).startswith(str(file))
 
 
-@pytest.mark.parametrize("command", ["check", "run", "stage"])
+@pytest.mark.parametrize("command", ["check", "plan", "run", "stage"])
 def test_a_file_that_is_not_there_is_refused(xlt: Xlt, home: Home, command: str) -> None:
     assert refusal(xlt(command, "sweeps/no.yaml")).startswith("sweeps/no.yaml: no such sweep file")
+    assert not home.root.exists()
+
+
+# -- plan --------------------------------------------------------------------------------
+
+PLANNED = (
+    "intermediate={task: toy-paraphrase, size: 96, epochs: 1, batch_size: 8, max_length: 32}",
+    "target.size=80", "target.batch_size=8", "target.epochs=1",
+)  # fmt: skip
+
+
+def test_a_plan_has_documented_keys(xlt: Xlt, home: Home, file: Path) -> None:
+    row = xlt("plan", str(file), "--json", *PLANNED).json
+    stages = row.pop("stages")
+    assert row == {
+        "name": "small", "trials": 3, "unique_stages": 7, "stages_naive": 9,
+        "examples_naive": 3 * (96 + 80), "examples_shared": 96 + 3 * 80,
+        "examples_left": 96 + 3 * 80, "ratio": 3 * (96 + 80) / (96 + 3 * 80),
+        "is_estimate": False,
+    }  # fmt: skip
+    first, second = stages[:2]
+    assert {key: first[key] for key in first if key != "key"} == {
+        "kind": "intermediate", "label": "intermediate toy-paraphrase 96", "parent": None,
+        "model": "toy:2x64", "trials": 3, "examples": 96, "in_store": False,
+    }  # fmt: skip
+    assert (second["kind"], second["parent"]) == ("target", first["key"])
+    assert not home.root.exists()
+
+
+def test_a_plan_is_a_tree_with_its_totals(xlt: Xlt, home: Home, file: Path) -> None:
+    said = xlt("plan", str(file), *PLANNED)
+    assert said.code == 0
+    assert "toy:2x64" in said.out
+    assert re.search(
+        r"intermediate toy-paraphrase 96  [0-9a-f]{10}  3 trials  96 examples\n", said.out
+    )
+    assert re.search(
+        r"target toy-nli 80  [0-9a-f]{10}  trial 2  80 examples  \+ evaluate", said.out
+    )
+    assert said.out.endswith(
+        "3 trials, 7 unique stages of 9; 336 examples instead of 528 (1.6 times fewer); "
+        "336 left to train\n"
+    )
+    assert not home.root.exists()
+
+
+def test_a_plan_marks_what_is_in_the_store(xlt: Xlt, home: Home, file: Path) -> None:
+    stages = xlt("plan", str(file), "--json", *PLANNED).json["stages"]
+    store = StageStore(home.stages)
+    for one in stages:
+        store.storage.write(f"stages/{one['key']}/record.json", b"{}")
+        if one["kind"] == "intermediate":
+            said = xlt("plan", str(file), *PLANNED)
+            assert "3 trials  96 examples  in store\n" in said.out
+            assert "; 240 left to train" in said.out
+    assert "; nothing left to train" in xlt("plan", str(file), *PLANNED).out
+    assert all(one["in_store"] for one in xlt("plan", str(file), "--json", *PLANNED).json["stages"])
+
+
+def test_a_plan_that_shares_nothing_says_so(xlt: Xlt, file: Path) -> None:
+    said = xlt("plan", str(file), "search.trials=1", *PLANNED[1:])
+    assert "1 trial, 2 unique stages of 2; 80 examples, no training is shared; 80 left" in said.out
+
+
+def test_a_plan_that_needs_scores_is_called_an_estimate(xlt: Xlt, file: Path) -> None:
+    said = xlt("plan", str(file), "search={trials: 3, sampler: tpe}")
+    assert "an estimate: the tpe sampler" in said.out
+    assert "an estimate" not in xlt("plan", str(file)).out
+
+
+def test_many_siblings_are_summed_up(xlt: Xlt, file: Path) -> None:
+    assert "more target stages" not in xlt("plan", str(file), "search.seeds=4").out
+    said = xlt("plan", str(file), "search.seeds=5")
+    assert said.out.count("target toy-nli") == 11
+    assert "and 4 more target stages" in said.out
+
+
+@pytest.mark.usefixtures("small")
+def test_a_plan_knows_the_trials_of_the_ledger(xlt: Xlt) -> None:
+    row = xlt("plan", "small", "--json").json
+    assert row["trials"] == 3
+    # Two trials have their fate, the third is still to be made.
+    assert row["examples_left"] == row["examples_shared"] / 3
+    assert xlt("plan", "small", "search.trials=2", "--json").json["trials"] == 3
+    assert refusal(xlt("plan", "small", "search.seed=1")).startswith("small: there is a sweep of")
+
+
+def test_two_trials_are_told_why_they_do_not_share(xlt: Xlt, file: Path) -> None:
+    said = xlt("plan", str(file), "--explain", "0", "2")
+    assert (said.code, said.out) == (
+        0,
+        "trials 0 and 2 part at their target stages:\n  target.learning_rate: 0.0001 -> 0.01\n",
+    )
+    assert xlt("plan", str(file), "--explain", "0", "2", "--json").json == {
+        "trials": [0, 2], "kind": "target",
+        "differences": [{"field": "target.learning_rate", "values": [0.0001, 0.01]}],
+    }  # fmt: skip
+    said = xlt("plan", str(file), "--explain", "1", "1")
+    assert said.out == "trials 1 and 1 share every stage\n"
+    assert xlt("plan", str(file), "--explain", "1", "1", "--json").json["kind"] is None
+    said = xlt("plan", str(file), "--explain", "0", "1", "search={trials: 3, sampler: grid}",
+               "intermediate={choice: [null, {task: toy-paraphrase, size: 96, max_length: 32}]}",
+               "target.learning_rate=1e-4")  # fmt: skip
+    assert "  intermediate: none -> intermediate toy-paraphrase 96\n" in said.out
+
+
+def test_an_unknown_trial_is_not_explained(xlt: Xlt, home: Home, file: Path) -> None:
+    assert refusal(xlt("plan", str(file), "--explain", "0", "3")) == (
+        "small: there is no trial 3 in this plan; the last one is 2"
+    )
+    assert not home.root.exists()
+
+
+@pytest.mark.parametrize(
+    "argument", ["target.task=toy-nlii", "target.size=10000000", "search.trails=3", "a"]
+)
+def test_a_plan_refuses_what_check_refuses(xlt: Xlt, home: Home, file: Path, argument: str) -> None:
+    assert refusal(xlt("plan", str(file), argument)) == refusal(xlt("check", str(file), argument))
     assert not home.root.exists()
 
 
@@ -334,5 +485,6 @@ def test_a_wrong_command_is_refused_with_usage(xlt: Xlt, arguments: tuple[str, .
 def test_help_names_every_command(xlt: Xlt) -> None:
     said = xlt("--help")
     assert said.code == 0
-    for name in ("run", "resume", "stage", "status", "trials", "report", "ui", "check", "list"):
+    for name in ("run", "resume", "stage", "status", "trials", "report", "ui", "check", "plan",
+                 "list"):  # fmt: skip
         assert name in said.out

@@ -35,6 +35,25 @@ def problems(sweep_from: ReadSweep, facts: Facts) -> Problems:
     return find
 
 
+WSD = "intermediate={task: pairs, schedule: wsd, %s}"
+
+
+def test_check_ladder_can_be_climbed(problems: Problems) -> None:
+    found = problems(WSD % "epochs: 3")
+    assert set(found) == {"intermediate.epochs"}
+    assert "epochs: 1" in found["intermediate.epochs"].remedy
+    assert "separate" in found["intermediate.epochs"].remedy
+    separate = "schedule: {method: wsd, several_epochs: separate}"
+    assert not problems(f"intermediate={{task: pairs, epochs: 3, {separate}}}")
+
+
+def test_a_ladder_warms_up_over_examples(problems: Problems) -> None:
+    assert set(problems(WSD % "warmup: 0.2")) == {"intermediate.warmup"}
+    found = problems(WSD % "size: {choice: [100, 500]}")
+    assert set(found) == {"intermediate.schedule.warmup_examples"}
+    assert "size 100" in str(found["intermediate.schedule.warmup_examples"])
+
+
 def without(facts: Facts, task: str, *splits: tuple[str, str]) -> Facts:
     known = facts.tasks[task]
     left = {key: value for key, value in known.splits.items() if key not in splits}

@@ -50,8 +50,9 @@ def path_with(facts: Facts) -> Callable[..., Path]:
         seed: int = 0,
         shared_seed: int = 0,
         facts: Facts = facts,
+        rungs: tuple[int | str, ...] = (),
     ) -> Path:
         trial = TrialSpec.model_validate(with_values(values or {}))
-        return path_of(trial, facts, seed=seed, shared_seed=shared_seed)
+        return path_of(trial, facts, seed=seed, shared_seed=shared_seed, rungs=rungs)
 
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from xlt_ray.errors import TrackingError
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView, open_ledger
 from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.spec.sweep import Store, SweepSpec
 from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.path import made
 from xlt_ray.stages.record import Score, StageRecord
@@ -216,21 +216,54 @@ def test_all_trials_are_handed_out_in_the_end(world: MakeWorld) -> None:
 
 
 def test_a_trial_that_could_run_is_found_behind_those_that_wait(world: MakeWorld) -> None:
-    rates = [1e-4 * (1 + index) for index in range(LOOK_AHEAD)]
+    rates = [1e-4 * (1 + index) for index in range(LOOK_AHEAD["tpe"])]
     at = world(f"target.learning_rate={{choice: {rates}}}", "search={trials: 99, sampler: grid}")
     assert size_of(at.next()) == 100
     # Seven more points of the grid share that intermediate stage and are passed over.
     other = at.next()
-    assert (other.number, size_of(other)) == (LOOK_AHEAD, 200)
+    assert (other.number, size_of(other)) == (LOOK_AHEAD["tpe"], 200)
+
+
+def test_what_needs_a_stage_that_failed_fails_with_it_untried(world: MakeWorld) -> None:
+    at = world()
+    first, other = at.next(), at.next()
+    assert (size_of(first), size_of(other)) == (100, 200)
+    at.fail(first, "TrialFailure: the loss is nan", cause="nan")
+    assert at.desk.next_order() is None
+    dependant = at.ledger.trial(1)
+    assert (dependant.state, dependant.cause) == ("failed", "nan")
+    assert "intermediate pairs 100 failed in trial 0" in dependant.message
+    assert at.tracker.status["run 1"] == "failed"
+    assert at.complete(other).state == "complete"
+    assert size_of(at.next()) == 200, "another intermediate stage is tried"
+
+
+def test_what_needs_a_stage_that_was_lost_tries_it_again(world: MakeWorld) -> None:
+    at = world()
+    first = at.next()
+    at.begin(first)
+    at.desk.finish(first.number, None)
+    assert at.ledger.trial(0).cause == "lost"
+    again = at.next()
+    assert (again.number, size_of(again)) == (1, 100)
+
+
+def test_a_failure_below_a_shared_stage_leaves_the_others_alone(world: MakeWorld) -> None:
+    at = world()
+    first = at.next()
+    at.begin(first)
+    at.make(first, "intermediate")
+    at.desk.finish(first.number, Report("failed", cause="nan", message="nan"))
+    assert at.complete(at.next()).state == "complete"
 
 
 def test_looking_ahead_has_an_end(world: MakeWorld) -> None:
     at = world("intermediate.size=100", "target.learning_rate={float: [1e-5, 1e-3]}",
-               "search={trials: 50, sampler: random}")  # fmt: skip
+               "search={trials: 50, sampler: tpe}")  # fmt: skip
     at.next()
     for _ in range(5):
         assert at.desk.next_order() is None
-    assert len(at.ledger.trials()) == 1 + LOOK_AHEAD
+    assert len(at.ledger.trials()) == 1 + LOOK_AHEAD["tpe"]
 
 
 def test_trials_without_common_stages_all_run_at_once(world: MakeWorld) -> None:
@@ -266,6 +299,15 @@ def test_what_a_dead_driver_left_running_goes_first(world: MakeWorld) -> None:
     assert at.tracker.status["run 0"] == "complete"
 
 
+def test_the_ledger_keeps_who_made_a_reused_stage(world: MakeWorld) -> None:
+    at = world()
+    order = at.next()
+    at.begin(order)
+    report = StageReport("intermediate", "k" * 64, "label", True, 0, 0.0, made_by="other/3")
+    at.desk.hear(order.number, Report("stage", stage="intermediate", finished_stage=report))
+    assert [one.made_by for one in at.ledger.trial(order.number).stages] == ["other/3"]
+
+
 def test_a_stage_trained_by_an_earlier_attempt_stays_trained(world: MakeWorld) -> None:
     at = world("search.trials=1")
     order = at.next()
@@ -287,6 +329,30 @@ def test_a_second_attempt_in_the_same_run_is_counted(world: MakeWorld) -> None:
     at.begin(order)
     assert at.complete(order).attempts == 2
     assert list(at.tracker.status) == ["run 0"]
+
+
+def test_a_sweep_without_room_on_the_disk_ends_with_the_reason(world: MakeWorld) -> None:
+    at = world("store.quota=1kB")
+    assert at.desk.next_order() is None
+    assert at.desk.is_done
+    assert "store.quota: 1 kB is too little" in at.desk.out_of_room
+    assert [one.state for one in at.ledger.trials()] == ["running"], "it goes on with more room"
+    at.sweep = replace(at.sweep, settings=at.sweep.settings.model_copy(
+        update={"store": Store(quota="1GB")}))  # fmt: skip
+    at.sit_down()
+    assert at.next().number == 0
+    assert not at.desk.out_of_room
+
+
+def test_a_trial_waits_while_a_running_one_fills_the_disk(world: MakeWorld) -> None:
+    # One trial at a time fits: two layers of 64 take 400 kB, its progress three times that.
+    at = world("store.quota=3MB")
+    first = at.next()
+    assert at.desk.next_order() is None
+    assert not at.desk.out_of_room
+    assert not at.desk.is_done
+    assert at.complete(first).state == "complete"
+    assert at.next().number == 1
 
 
 # -- hearing ---------------------------------------------------------------------------------

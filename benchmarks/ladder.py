@@ -1,0 +1,110 @@
+"""What the ladder of dataset sizes costs and what it does to the scores.
+
+Six doubling sizes of intermediate data are trained twice: each by itself with linear decay, and
+as a ladder (``schedule: wsd``), where a larger size goes on from the trunk of a smaller one. The
+score is accuracy on the source language's dev set of the intermediate task.
+
+    python benchmarks/ladder.py
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from xlt_ray.home import Home
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.space import draw
+from xlt_ray.spec.sweep import sweep_of
+from xlt_ray.stages.path import path_of
+from xlt_ray.sweep.facts import facts_of
+from xlt_ray.sweep.order import order_for
+from xlt_ray.sweep.workers import SoloCrew
+from xlt_ray.training.events import Committed
+
+SIZES = (250, 500, 1000, 2000, 4000, 8000)
+SEEDS = range(3)
+SWEEP = """
+name: ladder
+data: {source: toy}
+model: toy:2x64
+align:
+  objective: code_switch_mlm
+  steps: 1000
+  batch_size: 48
+  max_length: 32
+  learning_rate: 3.0e-3
+intermediate:
+  task: toy-nli
+  size: %(size)s
+  batch_size: 16
+  max_length: 32
+  learning_rate: 1.0e-3
+  seed: per_trial
+  schedule: %(schedule)s
+target: {task: toy-paraphrase, source_language: qaa}
+search: {trials: 1}
+"""
+
+
+def train(schedule: str, size: int, seed: int, home: Home) -> tuple[int, float]:
+    """Examples trained for one intermediate stage, and its dev accuracy."""
+    text = SWEEP % {"size": size, "schedule": schedule}
+    sweep = sweep_of(parse_document(text, "ladder.yaml", ()))
+    tree, _ = draw(sweep.space, lambda _: None)
+    trial = sweep.trial(tree)
+    path = path_of(trial, facts_of(sweep), seed=seed, shared_seed=0, rungs=SIZES)
+    path = tuple(stage for stage in path if stage.kind not in ("target", "evaluate"))
+    crew, examples, accuracy = SoloCrew(), 0, 0.0
+    crew.begin(order_for(0, trial, path, sweep, home))
+    while (event := crew.advance()) is not None:
+        if isinstance(event, Committed) and event.stage.kind in ("trunk", "intermediate"):
+            examples += 0 if event.reused else event.record.num_examples
+            if event.stage.kind == "intermediate":
+                accuracy = event.record.history[-1]["metrics"]["accuracy"]
+    crew.end()
+    return examples, accuracy
+
+
+def main() -> None:
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    table = Table("size", "linear, separate", "wsd, ladder", "difference")
+    totals = {"linear": 0, "wsd": 0}
+    seconds = {"linear": 0.0, "wsd": 0.0}
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home(Path(folder))
+        # The alignment stage is the same for all: made before the clock starts.
+        train("linear", SIZES[0], 99, home)
+        for size in SIZES:
+            scores: dict[str, list[float]] = {"linear": [], "wsd": []}
+            for schedule in scores:
+                began = time.monotonic()
+                for seed in SEEDS:
+                    examples, accuracy = train(schedule, size, seed, home)
+                    totals[schedule] += examples
+                    scores[schedule].append(100 * accuracy)
+                seconds[schedule] += time.monotonic() - began
+            differences = [b - a for a, b in zip(*scores.values(), strict=True)]
+            table.add_row(
+                f"{size:,}",
+                *(f"{statistics.fmean(one):.1f} ± {statistics.stdev(one):.1f}"
+                  for one in (*scores.values(), differences)),
+            )  # fmt: skip
+    Console(width=90).print(table)
+    print(f"dev accuracy in %, mean ± standard deviation over {len(SEEDS)} seeds")
+    largest = SIZES[-1] * len(SEEDS)
+    for name, total in totals.items():
+        print(f"{name}: {total:,} examples, {total / largest:.2f} x the largest size alone, "
+              f"{seconds[name]:.0f} s")  # fmt: skip
+    print(f"ratio of examples {totals['linear'] / totals['wsd']:.2f}, "
+          f"of time {seconds['linear'] / seconds['wsd']:.2f}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The ladder of dataset sizes: a size climbed to from a smaller one ends in the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.training.conftest import Bench
+from xlt_ray.stages.store import StageStore
+from xlt_ray.training.events import Committed, Evaluated
+
+LADDER = "intermediate={task: toy-nli, size: %d, batch_size: 16, max_length: 32, learning_rate: 1e-3, schedule: {method: wsd, warmup_examples: 16}}"  # noqa: E501
+
+
+def trained(events: list[object]) -> dict[str, int]:
+    """Examples that were trained, by label of the stage."""
+    return {
+        one.stage.label: one.record.num_examples
+        for one in events
+        if isinstance(one, Committed) and not one.reused and one.record.num_examples
+    }
+
+
+@pytest.mark.parametrize("zero_stage", [0, 3])
+def test_a_size_reached_over_a_smaller_one_has_the_bits_of_the_size_alone(
+    bench: Bench, tmp_path: Path, zero_stage: int
+) -> None:
+    large = LADDER % 160
+    alone = trained(bench.make(tmp_path / "alone", large, zero_stage=zero_stage))
+    assert alone["trunk toy-nli 128"] == 128
+    assert alone["intermediate toy-nli 160"] == 32
+    bench.make(tmp_path / "climbed", LADDER % 64, zero_stage=zero_stage)
+    climbed = trained(bench.make(tmp_path / "climbed", large, zero_stage=zero_stage))
+    assert climbed["trunk toy-nli 128"] == 128 - 48, "the trunk of 64 has seen 48"
+    assert bench.bits(tmp_path / "climbed", large) == bench.bits(tmp_path / "alone", large)
+
+
+def test_an_interrupted_decay_goes_on_to_the_same_bits(bench: Bench, tmp_path: Path) -> None:
+    size = LADDER % 160
+    bench.make(tmp_path / "whole", size)
+    broken = bench.walk(tmp_path / "broken", size, evaluations=10)
+    for event in broken:
+        if isinstance(event, Evaluated) and event.stage.kind == "intermediate":
+            break
+    broken.close()  # type: ignore[attr-defined]
+    key = next(one.key for one in bench.path(size) if one.kind == "intermediate")
+    assert StageStore(tmp_path / "broken").state(key) == "partial"
+    assert trained(bench.make(tmp_path / "broken", size))["intermediate toy-nli 160"] == 32
+    assert bench.bits(tmp_path / "broken", size) == bench.bits(tmp_path / "whole", size)
+
+
+def test_a_damaged_trunk_is_set_aside_and_not_gone_on_from(bench: Bench, tmp_path: Path) -> None:
+    small, large = LADDER % 64, LADDER % 160
+    bench.make(tmp_path / "alone", large)
+    bench.make(tmp_path / "damaged", small)
+    trunk = next(one for one in bench.path(small) if one.kind == "trunk")
+    file = tmp_path / "damaged" / "stages" / trunk.key / "optimizer.safetensors"
+    file.write_bytes(file.read_bytes()[:-8])
+    climbed = trained(bench.make(tmp_path / "damaged", large))
+    assert climbed["trunk toy-nli 128"] == 128
+    assert list((tmp_path / "damaged" / "damaged").iterdir())
+    assert bench.bits(tmp_path / "damaged", large) == bench.bits(tmp_path / "alone", large)

@@ -1,0 +1,167 @@
+"""``xlt gc``: shows, and with --yes frees, what nobody needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from xlt_ray.cli import app
+from xlt_ray.errors import LedgerError, SpecError
+from xlt_ray.home import Home
+from xlt_ray.ledger import StageUse, open_ledger
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.stages.lease import Lease
+from xlt_ray.stages.record import StageRecord
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.store import StageStore
+
+TEXT = """
+name: small
+data: {source: toy}
+model: toy:2x64
+target: {task: toy-nli, source_language: qaa, learning_rate: {choice: [1e-4, 1e-3, 1e-2]}}
+search: {trials: 3, sampler: grid}
+"""
+WEIGHTS = 100_000
+STAGES = {
+    name: Stage(kind, {"name": name}, {}, 0, None, f"{kind} {name}")  # type: ignore[arg-type]
+    for name, kind in {
+        "shared": "intermediate", "best": "target", "second": "target", "scores": "evaluate",
+        "nobody": "target",
+    }.items()
+}  # fmt: skip
+
+
+def xlt(*arguments: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, ["gc", *arguments])
+    if code == 0 and result.exception is not None:
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def row(*arguments: str, code: int = 0) -> Any:
+    (found,) = json.loads(xlt(*arguments, "--json", code=code).output)
+    return found
+
+
+@pytest.fixture
+def store(home: Home, sweep_from: Callable[..., SweepSpec], tmp_path: Path) -> StageStore:
+    """Two complete trials and one that failed at once; one stage that no trial names."""
+    store = StageStore(home.stages)
+    for name, stage in STAGES.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        if stage.kind != "evaluate":
+            (folder / "model.safetensors").write_bytes(b"w" * WEIGHTS)
+        lease = store.lease(stage.key)
+        assert isinstance(lease, Lease)
+        with lease:
+            record = StageRecord(stage.key, stage.payload, stage.label, {})
+            store.commit(stage, folder, record, lease)
+    sweep = sweep_from(TEXT)
+    ledger = open_ledger(home, sweep)
+    for number, names in enumerate((("shared", "best", "scores"), ("shared", "second"), ())):
+        assert ledger.ask(sweep, lambda _: {}) is not None
+        uses = [
+            StageUse(STAGES[name].kind, STAGES[name].key, STAGES[name].label, False)
+            for name in names
+        ]
+        ledger.set_stages(number, uses)
+        if names:
+            ledger.tell_complete(number, 0.5 - number / 10)
+        else:
+            ledger.tell_failed(number, "bug", "at once")
+    return store
+
+
+def there(store: StageStore) -> set[str]:
+    return {name for name, stage in STAGES.items() if stage in store}
+
+
+def test_a_home_without_anything_has_nothing_to_free(home: Home) -> None:
+    found = row()
+    assert (found["used_bytes"], found["frees"], found["stays"]) == (0, [], [])
+    assert "would free 0 B of 0 B" in xlt().output
+    assert not home.root.exists()
+
+
+def test_it_shows_what_it_would_free_and_frees_nothing(store: StageStore) -> None:
+    before = store.storage.files("")
+    said = xlt().output
+    for shown in ("target nobody", "101 kB", "no trial of this home uses it", "would free",
+                  "--yes", "scores", "shared by several configurations"):  # fmt: skip
+        assert shown in said
+    assert "target best" not in said
+    assert store.storage.files("") == before
+
+
+def test_with_yes_it_frees_what_no_ledger_names(store: StageStore) -> None:
+    said = xlt("--yes").output
+    assert "freed" in said
+    assert there(store) == {"shared", "best", "second", "scores"}
+    assert "freed 0 B" in xlt("--yes").output
+
+
+def test_the_json_has_documented_keys(store: StageStore) -> None:
+    found = row()
+    assert set(found) == {"store", "quota_bytes", "used_bytes", "is_done", "freed_bytes",
+                          "missing_bytes", "frees", "stays"}  # fmt: skip
+    (freed,) = found["frees"]
+    assert set(freed) == {"what", "place", "key", "kind", "label", "bytes", "age_s",
+                          "why", "is_freed"}  # fmt: skip
+    assert freed["key"] == STAGES["nobody"].key
+    assert freed["bytes"] == found["freed_bytes"] > WEIGHTS
+    assert (
+        found["freed_bytes"] + sum(one["bytes"] for one in found["stays"]) == (found["used_bytes"])
+    )
+    assert (freed["is_freed"], found["is_done"]) == (False, False)
+    assert row("--yes")["frees"][0]["is_freed"]
+    assert there(store) == {"shared", "best", "second", "scores"}
+
+
+def test_a_quota_is_met_with_targets_of_ended_trials(store: StageStore) -> None:
+    found = row("--quota", "300 kB", "--yes")
+    assert found["quota_bytes"] == 300_000
+    assert there(store) == {"shared", "best", "scores"}
+
+
+def test_a_quota_that_cannot_be_met_fails_and_frees_what_it_may(store: StageStore) -> None:
+    assert "too much for 1 kB" in xlt("--quota", "1kB", code=1).output
+    assert len(there(store)) == len(STAGES)
+    found = row("--quota", "1kB", "--yes", code=1)
+    assert found["missing_bytes"] > 2 * WEIGHTS
+    assert there(store) == {"shared", "best", "scores"}
+
+
+def test_all_but_best_leaves_scores_and_the_best_target(store: StageStore) -> None:
+    xlt("--all-but-best", "--yes")
+    assert there(store) == {"best", "scores"}
+
+
+def test_what_is_being_made_stays(store: StageStore) -> None:
+    lease = store.lease(STAGES["nobody"].key)
+    assert isinstance(lease, Lease)
+    with lease:
+        assert "being made by process" in xlt("--yes").output
+    assert "nobody" in there(store)
+
+
+def test_a_wrong_size_is_bad_input() -> None:
+    error = xlt("--quota", "much", code=1).exception
+    assert isinstance(error, SpecError)
+    assert error.exit_code == 2
+    assert str(error).startswith("--quota: 'much' is no size; write a number of bytes")
+
+
+def test_a_ledger_that_cannot_be_read_is_told_and_nothing_is_freed(
+    store: StageStore, home: Home
+) -> None:
+    home.ledger_journal("broken").write_text("")
+    assert isinstance(xlt("--yes", code=1).exception, LedgerError)
+    assert len(there(store)) == len(STAGES)

@@ -1,0 +1,185 @@
+"""What the ledgers of a home claim of its store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from xlt_ray.home import Home
+from xlt_ray.ledger import StageUse, State, TrialView, open_ledger
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.stages.freeing import Claims
+from xlt_ray.stages.stage import Stage
+from xlt_ray.sweep.claims import SweepUse, claims_of, is_at_work, still_needed, use_of
+
+TEXT = """
+name: t
+data: {source: toy}
+model: toy:2x64
+intermediate: {task: pairs, size: {choice: [100, 200]}}
+target: {task: nli, source_language: qaa, learning_rate: {float: [1e-4, 1e-3]}}
+search: {trials: 4, seeds: 2, sampler: random}
+"""
+ReadSweep = Callable[..., SweepSpec]
+
+
+def view(
+    number: int,
+    state: State,
+    *keys: str,
+    configuration: int | None = None,
+    repeat: int = 0,
+    knobs: tuple[str, ...] = (),
+    retry_of: int | None = None,
+) -> TrialView:
+    """A trial that has noted stages: ``i1`` is an intermediate one, ``t1`` a target, ..."""
+    kinds = {"a": "align", "k": "trunk", "i": "intermediate", "t": "target", "e": "evaluate"}
+    return TrialView(
+        number=number, state=state, assignment=dict.fromkeys(knobs, 0.1),
+        configuration=number if configuration is None else configuration, repeat=repeat,
+        seed=repeat, objective=None, curve=(), attempts=1, cause=None, message="", log="",
+        stages=tuple(StageUse(kinds[key[0]], key, key, False) for key in keys),
+        mlflow_run_id=None, retry_of=retry_of, started=None, ended=None,
+    )  # fmt: skip
+
+
+def claims(*trials: TrialView, num: int = 0, own: str = "", **more: object) -> Claims:
+    """Of one sweep with these trials; finished when they are all there are."""
+    use = SweepUse("s", trials, num or len(trials), **more)  # type: ignore[arg-type]
+    return claims_of([use], own=own)
+
+
+def test_a_finished_sweep_claims_its_best_target_and_what_it_shares() -> None:
+    found = claims(
+        view(0, "complete", "i1", "t1", "e1"), view(1, "complete", "i1", "t2", "e2"),
+        view(2, "pruned", "i2"), best=1,
+    )  # fmt: skip
+    assert found.best == {"t2"}
+    assert found.shared == {"i1"}
+    assert found.used == {"i1", "i2", "t1", "t2", "e1", "e2"}
+    assert not found.needed
+    assert not found.returning
+    assert not found.unfinished
+
+
+def test_seeds_of_one_configuration_do_not_share_for_ever() -> None:
+    repeats = (
+        view(0, "complete", "i1", "t1", configuration=0),
+        view(1, "complete", "i1", "t2", configuration=0, repeat=1),
+    )
+    assert not claims(*repeats, num=1, seeds=2).shared
+
+
+def test_two_sweeps_share() -> None:
+    uses = [SweepUse(name, (view(0, "complete", "i1"),), 1) for name in ("a", "b")]
+    assert claims_of(uses).shared == {"i1"}
+
+
+def test_a_running_trial_needs_all_that_it_noted() -> None:
+    found = claims(view(0, "running", "i1", "t1"), view(1, "complete", "i2", "t2"))
+    assert found.needed == {"i1", "t1"}
+    assert found.unfinished == ("s",)
+    assert claims(view(0, "running", "i1"), own="s").unfinished == ()
+
+
+@pytest.mark.parametrize("state", ["waiting", "running"])
+def test_repeats_that_are_to_come_need_what_comes_before_the_target(state: State) -> None:
+    found = claims(
+        view(0, "complete", "a1", "k1", "i1", "t1", configuration=0),
+        view(1, state, configuration=0, repeat=1),
+        num=1, seeds=2,
+    )  # fmt: skip
+    assert found.needed == {"a1", "k1", "i1"}
+
+
+def test_a_retry_that_waits_needs_what_the_failed_trial_made_and_its_progress() -> None:
+    found = claims(
+        view(0, "failed", "i1", "t1"), view(1, "waiting", configuration=0, retry_of=0), num=1
+    )
+    assert found.needed == {"i1", "t1"}
+    assert found.unfinished == ("s",)
+    assert claims(
+        view(0, "failed", "i1"), view(1, "waiting", configuration=0, retry_of=0), num=1, own="s"
+    ).unfinished == ("s",)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "returning"),
+    [
+        ((), {"a1", "i1", "k1"}),
+        (("target.learning_rate",), {"a1", "i1", "k1"}),
+        (("intermediate.learning_rate",), {"a1"}),
+        (("align.mask",), set()),
+    ],
+)
+def test_a_sweep_may_come_back_to_what_no_real_range_decides(
+    knobs: tuple[str, ...], returning: set[str]
+) -> None:
+    trial = view(0, "complete", "a1", "k1", "i1", "t1", "e1", knobs=knobs)
+    assert claims(trial, num=2, real_knobs=frozenset(knobs)).returning == returning
+    assert not claims(trial, num=1, real_knobs=frozenset(knobs)).returning
+
+
+def test_a_repeat_that_was_not_asked_yet_comes_back_whatever_decides() -> None:
+    real = frozenset({"intermediate.learning_rate"})
+    trial = view(0, "complete", "i1", "t1", knobs=tuple(real))
+    assert claims(trial, num=1, seeds=2, real_knobs=real).returning == {"i1"}
+
+
+def test_what_another_driver_may_come_back_to_is_needed_now() -> None:
+    trial = view(0, "complete", "i1", "t1")
+    assert claims(trial, num=2, is_at_work=True).needed == {"i1"}
+    mine = claims(trial, num=2, is_at_work=True, own="s")
+    assert (mine.needed, mine.returning) == (set(), {"i1"})
+
+
+def test_a_path_needs_its_deepest_stage_and_what_follows() -> None:
+    model = Stage("model", {}, {}, 0, None, "model")
+    align = Stage("align", {}, {}, 0, model, "align")
+    target = Stage("target", {}, {}, 0, align, "target")
+    scores = Stage("evaluate", {}, {}, 0, target, "evaluate")
+    path = (model, align, target, scores)
+    keys = [align.key, target.key, scores.key]
+    assert still_needed(path, ()) == tuple(keys)
+    assert still_needed(path, {align.key}) == tuple(keys)
+    assert still_needed(path, {align.key, target.key}) == tuple(keys[1:])
+    assert still_needed(path, set(keys)) == (scores.key,)
+    found = claims_of([], paths=[path], present={target.key}, ended=frozenset(keys))
+    assert found.needed == set(keys[1:])
+    assert found.ended == {align.key}
+
+
+@pytest.mark.parametrize(("shared", "names"), [(True, {"s"}), (False, None)])
+def test_a_store_of_several_homes_is_told(shared: bool, names: set[str] | None) -> None:
+    assert claims_of([SweepUse("s", (), 1)], is_store_shared=shared).home_sweeps == names
+
+
+def test_the_use_of_a_sweep_is_read_from_its_ledger(home: Home, sweep_from: ReadSweep) -> None:
+    sweep = sweep_from(TEXT)
+    ledger = open_ledger(home, sweep)
+    assert use_of(ledger, is_at_work=False).is_unfinished
+    for number in range(8):
+        assert ledger.ask(sweep, lambda _: {}) is not None
+        ledger.set_stages(number, [StageUse("target", f"t{number}", "target", False)])
+        assert use_of(ledger, is_at_work=False).is_unfinished
+        ledger.tell_complete(number, number / 10)
+    use = use_of(ledger, is_at_work=is_at_work(home, "t"))
+    assert not use.is_unfinished
+    assert not use.is_at_work
+    assert (use.num_configurations, use.seeds, use.best) == (4, 2, 7)
+    assert use.real_knobs == {"target.learning_rate"}
+    assert claims_of([use]).best == {"t7"}
+
+
+@pytest.mark.parametrize(
+    ("layer", "num"), [("{choice: [0, 1]}", 4), ("{int: [0, num_layers - 1]}", 9)]
+)
+def test_a_grid_ends_where_its_points_end(
+    home: Home, sweep_from: ReadSweep, layer: str, num: int
+) -> None:
+    sweep = sweep_from(
+        TEXT, "search={trials: 9, sampler: grid}", "target.learning_rate=1e-4",
+        f"target.fusion={{method: dlfa, layer: {layer}}}",
+    )  # fmt: skip
+    assert use_of(open_ledger(home, sweep), is_at_work=False).num_configurations == num

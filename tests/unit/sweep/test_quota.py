@@ -1,0 +1,396 @@
+"""Simulated sweeps under a quota: never above it, and nothing gone that a later step needs."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xlt_ray.ledger import StageUse, State, TrialView
+from xlt_ray.stages.disk import Stored
+from xlt_ray.stages.freeing import Claims, plan
+from xlt_ray.stages.path import Path, made
+from xlt_ray.stages.stage import Stage
+from xlt_ray.sweep.claims import SweepUse, claims_of, still_needed
+from xlt_ray.sweep.disk import Sizes, growth_of
+
+WEIGHTS, SCORES = 1000, 3
+PROGRESS = 3 * WEIGHTS
+MODEL = Stage("model", {}, {}, 0, None, "model")
+SIZE = {"align": WEIGHTS, "trunk": PROGRESS, "intermediate": WEIGHTS, "target": WEIGHTS,
+        "evaluate": SCORES}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One sweep to be simulated."""
+
+    num_configurations: int
+    num_prefixes: int
+    seeds: int
+    concurrent: int
+    has_align: bool
+    has_trunk: bool
+    is_real: bool
+    """Whether a real-valued range decides the intermediate stage: no two configurations share."""
+    slack: int
+    luck: int
+
+    def prefix(self, configuration: int) -> int:
+        return configuration if self.is_real else configuration % self.num_prefixes
+
+    def path(self, configuration: int, repeat: int) -> Path:
+        stages = [MODEL]
+        kinds = ["align"] * self.has_align + ["trunk"] * self.has_trunk + ["intermediate"]
+        for kind in kinds:
+            knob = {"align": 0, "trunk": self.prefix(configuration) // 2}.get(
+                kind, self.prefix(configuration)
+            )
+            stages.append(_stage(kind, knob, stages[-1]))
+        stages.append(_stage("target", (configuration, repeat), stages[-1]))
+        stages.append(_stage("evaluate", 0, stages[-1]))
+        return tuple(stages)
+
+    @property
+    def minimal_bytes(self) -> int:
+        """What must be there at one moment: the shared stages, one target in training, the best."""
+        inner = SIZE["trunk"] * self.has_trunk + SIZE["intermediate"]
+        prefixes = min(self.concurrent + 1 if self.is_real else self.num_prefixes,
+                       self.num_configurations)  # fmt: skip
+        trials = self.num_configurations * self.seeds
+        training = 2 * PROGRESS + WEIGHTS
+        return SIZE["align"] + inner * (prefixes + 1) + training + WEIGHTS + trials * SCORES
+
+
+def _stage(kind: Any, knob: object, parent: Stage) -> Stage:
+    return Stage(kind, {"knob": list(knob) if isinstance(knob, tuple) else knob}, {}, 0, parent,
+                 kind, 1)  # fmt: skip
+
+
+@dataclass
+class Running:
+    """A trial in work; ``making`` is the stage whose lease it holds."""
+
+    number: int
+    path: Path
+    making: Stage | None = None
+
+
+@dataclass
+class World:
+    """Store, ledgers and driver of one simulated sweep, with the checks at every step."""
+
+    setting: Setting
+    quota: int
+    things: dict[str, Stored] = field(default_factory=dict)
+    views: list[TrialView] = field(default_factory=list)
+    running: list[Running] = field(default_factory=list)
+    held: list[Running] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+    made: Counter[str] = field(default_factory=Counter)
+    is_stopped: bool = False
+    clock: int = 0
+    peak: int = 0
+
+    def __post_init__(self) -> None:
+        self.dice = random.Random(self.setting.luck)
+        self.sizes = Sizes(weights={MODEL.key: WEIGHTS})
+        self.sizes.stages[MODEL.key, "evaluate"] = SCORES
+        self.order = [
+            (configuration, repeat)
+            for configuration in range(self.setting.num_configurations)
+            for repeat in range(self.setting.seeds)
+        ]
+        self.other = _other_sweep()
+        for one in _strangers():
+            self.things[one.place] = one
+        self.protected = {place for place in self.things if "other" in place}
+
+    # -- the driver -------------------------------------------------------------------
+
+    def run(self) -> None:
+        while not self.is_stopped and (self.running or self.held or self.order):
+            event = self.dice.random()
+            if event < 0.4 and len(self.running) < self.setting.concurrent:
+                self.hand_out()
+            elif event < 0.43:
+                self.die()
+            elif self.running:
+                one = self.dice.choice(self.running)
+                self.end(one, "failed") if event > 0.97 else self.advance(one)
+
+    def hand_out(self) -> None:
+        being_made = {self.missing(one)[0].key for one in self.running if self.missing(one)}
+        while True:
+            for one in self.held:
+                if not {stage.key for stage in self.missing(one)[:1]} & being_made:
+                    if self.make_room([*self.running, one]):
+                        self.held.remove(one)
+                        self.running.append(one)
+                    elif not self.running:
+                        self.is_stopped = True
+                    return
+            if not self.order or len(self.held) >= 8:
+                return
+            self.ask()
+
+    def ask(self) -> None:
+        configuration, repeat = self.order.pop(0)
+        number = len(self.views)
+        knobs = {"intermediate.learning_rate": 0.1} if self.setting.is_real else {}
+        self.views.append(view(number, "running", configuration, repeat, knobs=knobs))
+        self.held.append(Running(number, self.setting.path(configuration, repeat)))
+
+    def make_room(self, working: list[Running]) -> bool:
+        """As the keeper does it, from the same pure parts."""
+        waiting = [one for one in self.held if one not in working]
+        paths = [one.path for one in working]
+        current = {stage.key for one in [*working, *waiting] for stage in one.path}
+        self.seen |= current
+        there = tuple(self.things.values())
+        self.sizes.learn(there, paths)
+        growth = growth_of(paths, there, self.sizes)
+        claims = claims_of(
+            [self.use(), self.other],
+            own="own",
+            paths=[one.path for one in [*working, *waiting]],
+            present=self.present,
+            ended=frozenset(self.seen - current),
+        )
+        found = plan(there, claims, quota_bytes=self.quota, needed_bytes=growth)
+        chosen = plan(there, claims, quota_bytes=self.quota) if found.missing_bytes else found
+        for removal in chosen.removals:
+            self.check(removal.thing, [*working, *waiting])
+            del self.things[removal.thing.place]
+        return self.used + growth <= self.quota
+
+    def made_twice(self) -> set[str]:
+        """Kinds of stages that were made more than once."""
+        kinds = {
+            stage.key: stage.kind
+            for one in self.views
+            for stage in self.setting.path(one.configuration, one.repeat)
+        }
+        return {kinds[key] for key, number in self.made.items() if number > 1}
+
+    def use(self) -> SweepUse:
+        complete = [one for one in self.views if one.state == "complete"]
+        best = max(complete, key=lambda one: one.objective or 0.0, default=None)
+        return SweepUse(
+            "own",
+            tuple(self.views),
+            self.setting.num_configurations,
+            self.setting.seeds,
+            None if best is None else best.number,
+            frozenset({"intermediate.learning_rate"}),
+            is_at_work=True,
+        )
+
+    def die(self) -> None:
+        """The driver and all its trials are killed; another driver takes them up."""
+        for one in self.running:
+            if one.making is not None:
+                self.hold(one.making, "")
+        self.held = [replace(one, making=None) for one in [*self.running, *self.held]]
+        self.running = []
+
+    # -- the trials -------------------------------------------------------------------
+
+    def advance(self, one: Running) -> None:
+        missing = self.missing(one)
+        if not missing:
+            self.end(one, "complete")
+            return
+        stage = missing[0]
+        if any(other.making == stage for other in self.running if other is not one):
+            return
+        above = one.path[one.path.index(stage) - 1]
+        assert above.is_given or above.key in self.present, "what a stage is made from is there"
+        one.making = stage
+        self.hold(stage, "trial")
+        if stage.is_training and self.dice.random() < 0.5:
+            self.save(stage)
+        elif stage.kind == "target" and self.dice.random() < 0.1:
+            self.end(one, "pruned")
+        else:
+            self.commit(one, stage)
+
+    def save(self, stage: Stage) -> None:
+        """New progress is written whole before the old one is dropped."""
+        place = f"progress/{stage.key}"
+        before = self.things.get(place)
+        both = (before.state_bytes if before else 0) + PROGRESS
+        self.put(Stored("progress", place, stage.key, state_bytes=both, holder="trial"))
+        self.put(Stored("progress", place, stage.key, state_bytes=PROGRESS, holder="trial"))
+
+    def commit(self, one: Running, stage: Stage) -> None:
+        state = 2 * WEIGHTS if stage.kind == "trunk" else 0
+        parent = stage.parent.key if stage.parent else None
+        self.put(
+            Stored("stage", f"stages/{stage.key}", stage.key, stage.kind, parent=parent,
+                   state_bytes=state, other_bytes=SIZE[stage.kind] - state)
+        )  # fmt: skip
+        self.things.pop(f"progress/{stage.key}", None)
+        self.made[stage.key] += 1
+        one.making = None
+        use = StageUse(stage.kind, stage.key, stage.kind, reused=False)
+        reused = [
+            StageUse(above.kind, above.key, above.kind, reused=True)
+            for above in made(one.path)[: made(one.path).index(stage)]
+            if above.key in self.present
+        ]
+        known = {found.key: found for found in [*self.views[one.number].stages, *reused, use]}
+        self.views[one.number] = replace(self.views[one.number], stages=tuple(known.values()))
+        self.make_room(self.running)
+
+    def end(self, one: Running, state: State) -> None:
+        if one.making is not None:
+            self.hold(one.making, "")
+        self.running.remove(one)
+        objective = self.dice.random() if state == "complete" else None
+        self.views[one.number] = replace(self.views[one.number], state=state, objective=objective)
+
+    def hold(self, stage: Stage, holder: str) -> None:
+        place = f"progress/{stage.key}"
+        if place in self.things:
+            self.things[place] = replace(self.things[place], holder=holder)
+
+    # -- what must hold ---------------------------------------------------------------
+
+    @property
+    def used(self) -> int:
+        return sum(one.num_bytes for one in self.things.values())
+
+    @property
+    def present(self) -> set[str]:
+        return {one.key for one in self.things.values() if one.sort == "stage"}
+
+    def missing(self, one: Running) -> list[Stage]:
+        wanted = set(still_needed(one.path, self.present)) - self.present
+        return [stage for stage in made(one.path) if stage.key in wanted]
+
+    def put(self, thing: Stored) -> None:
+        self.clock += 1
+        self.things[thing.place] = replace(thing, used=float(self.clock))
+        self.peak = max(self.peak, self.used)
+        assert self.used <= self.quota, "the store stays below its quota"
+
+    def check(self, thing: Stored, unfinished: list[Running]) -> None:
+        best = self.use().best
+        kept = {one.key for one in self.views[best].stages} if best is not None else set()
+        assert not thing.holder, "what is being made stays"
+        assert thing.kind != "evaluate", "scores stay"
+        assert thing.place not in self.protected, "what another sweep needs stays"
+        assert not (thing.kind == "target" and thing.key in kept), "the best target stays"
+        for one in unfinished:
+            needed = still_needed(one.path, self.present)
+            assert thing.key not in needed, "what an unfinished trial goes on from stays"
+
+
+def view(
+    number: int, state: State, configuration: int = 0, repeat: int = 0, *,
+    stages: tuple[StageUse, ...] = (), knobs: dict[str, float] | None = None,
+    objective: float | None = None, retry_of: int | None = None,
+) -> TrialView:  # fmt: skip
+    return TrialView(
+        number=number, state=state, assignment=knobs or {}, configuration=configuration,
+        repeat=repeat, seed=repeat, objective=objective, curve=(), attempts=1, cause=None,
+        message="", log="", stages=stages, mlflow_run_id=None, retry_of=retry_of, started=None,
+        ended=None,
+    )  # fmt: skip
+
+
+def _other_sweep() -> SweepUse:
+    """A sweep that was stopped: a best trial, and one that has noted a stage and runs."""
+    uses = {
+        name: StageUse(name.partition(" ")[0], f"other {name}", name, reused=False)
+        for name in ("intermediate", "target best", "target running")
+    }
+    return SweepUse(
+        "other",
+        (
+            view(0, "complete", 0, objective=1.0,
+                 stages=(uses["intermediate"], uses["target best"])),
+            view(1, "running", 1, stages=(uses["intermediate"], uses["target running"])),
+        ),
+        num_configurations=4,
+        best=0,
+    )  # fmt: skip
+
+
+def _strangers() -> list[Stored]:
+    """What the store holds beforehand: of the other sweep, and of nobody."""
+    return [
+        *(
+            Stored("stage", f"stages/other {name}", f"other {name}", name.partition(" ")[0],
+                   other_bytes=WEIGHTS)
+            for name in ("intermediate", "target best", "target running")
+        ),
+        Stored("progress", "progress/other progress", "other progress", state_bytes=PROGRESS),
+        Stored("damaged", "damaged/x", "x", other_bytes=WEIGHTS),
+        Stored("leftover", "scratch/results/x", "x", other_bytes=WEIGHTS),
+        Stored("leftover", "stages/other leased", "other leased", other_bytes=WEIGHTS,
+               holder="process 1 on elsewhere"),
+        Stored("stage", "stages/nobody", "nobody", "target", other_bytes=WEIGHTS),
+    ]  # fmt: skip
+
+
+STRANGERS = sum(one.num_bytes for one in _strangers())
+NEEDED_STRANGERS = 4 * WEIGHTS + PROGRESS
+
+SETTINGS = st.builds(
+    Setting,
+    num_configurations=st.integers(1, 7),
+    num_prefixes=st.integers(1, 4),
+    seeds=st.integers(1, 2),
+    concurrent=st.integers(1, 3),
+    has_align=st.booleans(),
+    has_trunk=st.booleans(),
+    is_real=st.booleans(),
+    slack=st.integers(0, 8000),
+    luck=st.integers(0, 10**6),
+)
+
+
+@settings(max_examples=500)
+@given(SETTINGS)
+def test_a_sweep_ends_below_a_quota_that_holds_its_working_set(setting: Setting) -> None:
+    quota = setting.minimal_bytes + NEEDED_STRANGERS + setting.slack
+    world = World(setting, max(quota, STRANGERS))
+    world.run()
+    assert not world.is_stopped
+    assert all(one.is_finished for one in world.views)
+    assert len(world.views) == setting.num_configurations * setting.seeds
+    assert world.peak <= world.quota
+    assert not world.made_twice()
+    for one in world.views:
+        if one.state == "complete":
+            scores = next(use.key for use in one.stages if use.kind == "evaluate")
+            assert scores in world.present, "every score is there at the end"
+
+
+@settings(max_examples=300)
+@given(SETTINGS, st.floats(0.0, 1.0))
+def test_a_sweep_stops_where_the_quota_is_too_small_and_never_oversteps(
+    setting: Setting, share: float
+) -> None:
+    whole = setting.minimal_bytes + NEEDED_STRANGERS
+    world = World(setting, max(int(whole * share), STRANGERS))
+    world.run()
+    assert world.peak <= world.quota
+    assert not world.made_twice()
+    assert world.is_stopped or all(one.is_finished for one in world.views)
+
+
+def test_without_a_quota_nothing_that_a_ledger_names_is_freed() -> None:
+    claims = claims_of([_other_sweep()])
+    freed = {one.thing.place for one in plan(_strangers(), claims).removals}
+    assert freed == {"damaged/x", "scratch/results/x", "stages/nobody"}
+
+
+def test_nothing_is_freed_where_there_is_room() -> None:
+    assert not plan(_strangers(), Claims(), quota_bytes=STRANGERS).removals

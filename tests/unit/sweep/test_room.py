@@ -1,0 +1,284 @@
+"""The keeper of a sweep's store: real ledgers, a real store, weights of a few bytes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from xlt_ray.home import Home
+from xlt_ray.ledger import Ledger, StageUse, Ticket, open_ledger
+from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.stages.disk import Inventory, Stored
+from xlt_ray.stages.lease import Lease, try_acquire
+from xlt_ray.stages.path import Path as StagePath
+from xlt_ray.stages.path import made, path_of
+from xlt_ray.stages.record import StageRecord
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.storage import Storage
+from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep.disk import SCORES_BYTES, Keeper, Sizes, growth_of, stores_of
+
+TEXT = """
+name: t
+data: {source: toy}
+model: toy:2x64
+intermediate: {task: pairs, size: {choice: [100, 200]}}
+target: {task: nli, source_language: qaa, learning_rate: {choice: [1e-4, 1e-3]}}
+search: {trials: 4, sampler: grid}
+"""
+WEIGHTS = 10**6
+ReadSweep = Callable[..., SweepSpec]
+
+
+@dataclass
+class World:
+    """A sweep with ledger, store and keeper; trials are walked by hand."""
+
+    sweep: SweepSpec
+    facts: Facts
+    home: Home
+    scratch: Path
+
+    def __post_init__(self) -> None:
+        self.ledger: Ledger = open_ledger(self.home, self.sweep)
+        self.store = StageStore(self.sweep.settings.places.store or self.home.stages)
+        self.keeper = Keeper(self.sweep, self.facts, self.home, self.ledger, self.store)
+        self._count = itertools.count()
+
+    def ask(self) -> tuple[Ticket, StagePath]:
+        ticket = self.ledger.ask(self.sweep, lambda _: {})
+        assert ticket is not None
+        trial = self.sweep.trial_of(ticket.assignment, lambda _: {})
+        return ticket, path_of(trial, self.facts, seed=ticket.seed, shared_seed=0)
+
+    def commit(self, stage: Stage) -> None:
+        folder = self.scratch / str(next(self._count))
+        folder.mkdir(parents=True)
+        if stage.is_training:
+            (folder / "model.safetensors").write_bytes(b"w" * WEIGHTS)
+        lease = self.store.lease(stage.key)
+        assert isinstance(lease, Lease)
+        record = StageRecord(
+            stage.key, stage.payload, stage.label, {}, made_by={"sweep": self.sweep.name}
+        )
+        with lease:
+            self.store.commit(stage, folder, record, lease)
+
+    def walk(self, ticket: Ticket, path: StagePath, objective: float) -> None:
+        """Make what is missing, note it, tell the trial complete."""
+        for stage in made(path):
+            if stage not in self.store:
+                self.commit(stage)
+        uses = [StageUse(one.kind, one.key, one.label, False) for one in made(path)]
+        self.ledger.set_stages(ticket.number, uses)
+        self.ledger.tell_complete(ticket.number, objective)
+
+    def there(self) -> set[str]:
+        return {one.key for one in Inventory(self.store).look() if one.sort == "stage"}
+
+
+@pytest.fixture
+def world(home: Home, sweep_from: ReadSweep, facts: Facts, tmp_path: Path) -> Callable[..., World]:
+    def build(*overrides: str, text: str = TEXT) -> World:
+        sweep = sweep_from(text, *overrides)
+        return World(sweep, facts, home, tmp_path / f"results {sweep.name}")
+
+    return build
+
+
+def keys(path: StagePath, *kinds: str) -> set[str]:
+    return {one.key for one in path if one.kind in kinds}
+
+
+def test_without_a_quota_there_is_always_room(world: Callable[..., World]) -> None:
+    one = world()
+    _, path = one.ask()
+    assert one.keeper.make_room([path]).is_enough
+
+
+def test_what_fits_is_let_be(world: Callable[..., World]) -> None:
+    one = world("store.quota=20MB")
+    ticket, path = one.ask()
+    one.walk(ticket, path, 0.5)
+    before = one.there()
+    _, further = one.ask()
+    room = one.keeper.make_room([further])
+    assert (room.is_enough, room.freed, room.message) == (True, (), "")
+    assert one.there() == before
+
+
+def test_targets_of_ended_trials_make_room_and_the_best_stays(
+    world: Callable[..., World],
+) -> None:
+    # Two intermediate stages, the best target, and a training: 2 x progress and the result.
+    one = world("store.quota=10.2MB")
+    paths = []
+    for objective in (0.5, 0.9, 0.7):
+        ticket, path = one.ask()
+        room = one.keeper.make_room([path])
+        assert room.is_enough, room.message
+        one.walk(ticket, path, objective)
+        paths.append(path)
+    _, last = one.ask()
+    assert one.keeper.make_room([last]).is_enough
+    first, best, third = paths
+    assert one.there() >= keys(best, "intermediate", "target", "evaluate")
+    assert not one.there() & keys(first, "target")
+    for path in paths:
+        assert one.there() >= keys(path, "intermediate", "evaluate")
+    assert one.there() >= keys(third, "target"), "the oldest goes first, and no more"
+
+
+def test_where_no_room_can_be_made_it_says_what_holds_it_and_frees_no_more_than_it_must(
+    world: Callable[..., World],
+) -> None:
+    one = world("store.quota=5MB")
+    ticket, path = one.ask()
+    one.walk(ticket, path, 0.5)
+    ticket, further = one.ask()
+    one.walk(ticket, further, 0.4)
+    before = one.there()
+    _, last = one.ask()
+    room = one.keeper.make_room([last])
+    assert not room.is_enough
+    assert room.freed == ()
+    assert one.there() == before
+    for said in ("store.quota: 5 MB is too little", str(one.home.root), "target stage of a best",
+                 "an unfinished", "raise store.quota", "xlt gc --all-but-best"):  # fmt: skip
+        assert said in room.message
+
+
+def test_a_store_that_is_too_large_already_is_brought_below_the_quota(
+    world: Callable[..., World],
+) -> None:
+    one = world("store.quota=5MB")
+    for objective in (0.5, 0.9, 0.7, 0.6):
+        ticket, path = one.ask()
+        one.walk(ticket, path, objective)
+    one.keeper.quota_bytes = 4 * WEIGHTS + 200_000
+    assert one.keeper.make_room([]).is_enough
+    assert sum(thing.num_bytes for thing in Inventory(one.store).look()) <= 4_200_000
+
+
+def test_a_trial_that_is_held_back_keeps_what_it_goes_on_from(
+    world: Callable[..., World],
+) -> None:
+    one = world("store.quota=1kB")
+    _, path = one.ask()
+    one.commit(path[1])
+    assert not one.keeper.make_room([], [path]).is_enough
+    assert path[1] in one.store
+    one.ledger.tell_failed(0, "bug", "x")
+    assert one.keeper.make_room([]).is_enough
+    assert path[1] not in one.store
+
+
+def test_another_ledger_that_cannot_be_read_protects_everything(
+    world: Callable[..., World], home: Home
+) -> None:
+    one = world("store.quota=1kB")
+    _, path = one.ask()
+    one.commit(path[1])
+    home.ledger_journal("broken").write_text("")
+    assert not one.keeper.make_room([]).is_enough
+    assert path[1] in one.store
+
+
+def test_another_sweep_keeps_what_it_needs(world: Callable[..., World]) -> None:
+    other = world("name=other", "search={trials: 1}")
+    ticket, path = other.ask()
+    other.commit(path[1])
+    uses = [StageUse(path[1].kind, path[1].key, path[1].label, False)]
+    other.ledger.set_stages(ticket.number, uses)
+    one = world("store.quota=1kB")
+    assert not one.keeper.make_room([]).is_enough
+    assert path[1] in one.store
+    other.ledger.tell_failed(ticket.number, "bug", "x")
+    assert one.keeper.make_room([]).is_enough, "its ledger was read again"
+    assert path[1] not in one.store
+
+
+def test_progress_of_ended_trials_goes_although_another_sweep_is_unfinished(
+    world: Callable[..., World],
+) -> None:
+    world("name=other").ask()
+    one = world("store.quota=1kB")
+    _, path = one.ask()
+    place = f"progress/{path[1].key}"
+    one.store.storage.write(f"{place}/1/weights.safetensors", b"w" * WEIGHTS)
+    one.ledger.tell_failed(0, "bug", "x")
+    again = Keeper(one.sweep, one.facts, one.home, one.ledger, one.store)
+    assert not again.make_room([]).is_enough
+    again.recall([path])
+    assert again.make_room([]).is_enough
+    assert not one.store.storage.exists(place)
+
+
+def test_what_somebody_begins_to_make_is_let_be(world: Callable[..., World]) -> None:
+    one = world("store.quota=1kB")
+    _, path = one.ask()
+    one.commit(path[1])
+    one.ledger.tell_failed(0, "bug", "x")
+    lease = one.store.lease(path[1].key)
+    assert isinstance(lease, Lease)
+    with lease:
+        room = one.keeper.make_room([])
+        assert not room.is_enough
+        assert "being made by process" in room.message
+    assert path[1] in one.store
+
+
+def test_every_store_of_a_home_is_listed_with_its_claims(
+    world: Callable[..., World], home: Home, tmp_path: Path
+) -> None:
+    world()
+    elsewhere = world("name=other", f"places.store={tmp_path / 'elsewhere'}")
+    _, path = elsewhere.ask()
+    lease = try_acquire(Storage(home.root), home.driver_lease("other"))
+    assert isinstance(lease, Lease)
+    with lease:
+        (own, first), (shared, second) = stores_of(home)
+    assert own.storage.local_root == home.root
+    assert shared.storage.local_root == tmp_path / "elsewhere"
+    assert first.home_sweeps is None
+    assert second.home_sweeps == {"t", "other"}
+    assert first.unfinished == ("other",)
+    assert path
+
+
+def test_growth_counts_what_is_missing_once_and_what_is_written_not_again() -> None:
+    model = Stage("model", {}, {}, 0, None, "model")
+    shared = Stage("intermediate", {}, {}, 0, model, "i")
+    paths = [
+        (model, shared, target, Stage("evaluate", {}, {}, 0, target, "e"))
+        for target in (Stage("target", {"n": n}, {}, 0, shared, "t") for n in range(2))
+    ]
+    sizes = Sizes(weights={model.key: 10})
+    sizes.learn([], paths)
+    scores = 2 * SCORES_BYTES
+    # A result is written beside its progress, progress beside the one before it.
+    assert growth_of(paths[:1], [], sizes) == 10 + 60 + SCORES_BYTES
+    assert growth_of(paths, [], sizes) == 10 + 2 * 60 + scores
+    there = Stored("stage", "s", shared.key, "intermediate", other_bytes=10)
+    assert growth_of(paths, [there], sizes) == 2 * 60 + scores
+    begun = Stored("progress", "p", paths[0][2].key, state_bytes=30)
+    assert growth_of(paths, [there, begun], sizes) == 2 * 60 - 30 + scores
+    done = Stored("stage", "e", paths[0][3].key, "evaluate", other_bytes=3)
+    assert growth_of(paths[:1], [done], sizes) == 0
+    larger = replace(there, other_bytes=20)
+    sizes.learn([larger, replace(begun, state_bytes=70)], [])
+    assert growth_of(paths[:1], [larger], sizes) == 2 * 70 + SCORES_BYTES
+
+
+def test_a_trunk_is_expected_with_its_optimizer_state() -> None:
+    sizes = Sizes(weights={"m": 10})
+    assert [sizes.of_stage("m", kind) for kind in ("trunk", "target")] == [30, 10]
+    trunk = Stored("stage", "s", "k", "trunk", parent="m", state_bytes=22, other_bytes=11)
+    sizes.learn([trunk], [])
+    assert [sizes.of_stage("m", kind) for kind in ("trunk", "target")] == [33, 11]
+    assert sizes.of_stage("another", "target") == 0

@@ -1,0 +1,37 @@
+"""What MLflow's tags say of a trial's stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xlt_ray.home import Home
+from xlt_ray.ledger import StageUse, open_ledger
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.tracking.facts import trial_tags
+
+TEXT = """
+name: t
+data: {source: toy}
+model: toy:2x64
+target: {task: nli, source_language: qaa}
+search: {trials: 1}
+"""
+
+
+def test_tags_name_the_makers_of_reused_stages(
+    home: Home, sweep_from: Callable[..., SweepSpec]
+) -> None:
+    sweep = sweep_from(TEXT)
+    ledger = open_ledger(home, sweep)
+    ledger.ask(sweep, lambda _: {})
+    uses = [
+        StageUse("align", "a" * 64, "align", True, made_by="other/3"),
+        StageUse("intermediate", "i" * 64, "intermediate", True),
+        StageUse("target", "t" * 64, "target", False, 96, 1.0, "t/0"),
+    ]
+    ledger.set_stages(0, uses)
+    tags = trial_tags(ledger.trial(0))
+    assert tags["xlt.reused"] == "align intermediate"
+    assert tags["xlt.made_by.align"] == "other/3"
+    # Empty stands for a tag that is to be taken away.
+    assert tags["xlt.made_by.intermediate"] == tags["xlt.made_by.target"] == ""

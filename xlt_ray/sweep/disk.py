@@ -1,0 +1,239 @@
+"""Room on the disk for a sweep: its store stays below ``store.quota``, or the sweep says why not.
+
+A trial is handed out when what the running ones will still write and what it will write fits
+below the quota, after freeing what :mod:`xlt_ray.stages.freeing` allows. How much a stage takes
+is learned from what the store has held of the same model; before anything of a model was
+stored, the weights of its layers alone are known, and its first trial may overstep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from xlt_ray.errors import LedgerError
+from xlt_ray.home import Home
+from xlt_ray.ledger import Ledger, load_ledger
+from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.sizes import shown_bytes
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.stages.disk import Inventory, Stored, remove
+from xlt_ray.stages.freeing import Claims, Plan, Removal, plan
+from xlt_ray.stages.path import Path, made
+from xlt_ray.stages.storage import Storage
+from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep.claims import SweepUse, claims_of, is_at_work, still_needed, use_of
+
+SCORES_BYTES = 2**16
+"""Of an evaluation record, before one was seen."""
+MOMENTS = 2
+"""Floats that Adam keeps beside each weight."""
+
+
+@dataclass
+class Sizes:
+    """How many bytes stages take, by model and kind: the most that was seen of each."""
+
+    weights: dict[str, int]
+    """Key of a given model -> bytes of its weights, at first as far as they are known."""
+    stages: dict[tuple[str, str], int] = field(default_factory=dict)
+    progress: dict[str, int] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+    """Key of a stage -> key of the model that its path starts from."""
+
+    def learn(self, things: Iterable[Stored], paths: Iterable[Path]) -> None:
+        """Take over what is stored now, and which stages belong to which model."""
+        for path in paths:
+            self.models.update({stage.key: path[0].key for stage in path})
+        parents = {one.key: one.parent for one in things if one.parent}
+        for one in things:
+            model = self._model_of(one.key, parents)
+            if one.sort == "stage":
+                kind = (model, one.kind)
+                self.stages[kind] = max(self.stages.get(kind, 0), one.num_bytes)
+                if one.kind != "evaluate":
+                    self.weights[model] = max(self.weights.get(model, 0), one.other_bytes)
+            elif one.sort == "progress" and not one.holder:
+                # Somebody who is at work may be writing another one beside it.
+                self.progress[model] = max(self.progress.get(model, 0), one.num_bytes)
+
+    def of_stage(self, model: str, kind: str) -> int:
+        """Bytes of a committed stage."""
+        whole = self.weights.get(model, 0) * (1 + MOMENTS if kind == "trunk" else 1)
+        return self.stages.get((model, kind), SCORES_BYTES if kind == "evaluate" else whole)
+
+    def of_progress(self, model: str) -> int:
+        """Bytes of the progress of a stage: weights and both moments."""
+        return max(self.progress.get(model, 0), self.weights.get(model, 0) * (1 + MOMENTS))
+
+    def _model_of(self, key: str, parents: Mapping[str, str]) -> str:
+        while key not in self.models and key in parents:
+            key = parents[key]
+        return self.models.get(key, key)
+
+
+def growth_of(paths: Sequence[Path], things: Sequence[Stored], sizes: Sizes) -> int:
+    """Bytes that trials on these paths will still write, at the moment when that is most.
+
+    Progress is written anew before the old one is dropped, and a result while its progress is
+    still there. What is there of a stage that is being made counts as written.
+    """
+    present = {one.key for one in things if one.sort == "stage"}
+    written: dict[str, int] = {}
+    for one in things:
+        if one.sort == "progress":
+            written[one.key] = one.num_bytes
+    results: dict[str, int] = {}
+    growth = 0
+    for path in paths:
+        model, wanted = path[0].key, set(still_needed(path, present)) - present
+        missing = [stage for stage in made(path) if stage.key in wanted]
+        results.update({one.key: sizes.of_stage(model, one.kind) for one in missing})
+        training = [one for one in missing if one.is_training]
+        if training:
+            progress, last = sizes.of_progress(model), results[training[-1].key]
+            there = max(written.get(one.key, 0) for one in training)
+            growth += max(max(2 * progress - last, progress) - there, 0)
+    return growth + sum(results.values())
+
+
+@dataclass(frozen=True)
+class Room:
+    """Whether there is room, what was freed for it, and what to say where there is none."""
+
+    is_enough: bool
+    freed: tuple[Removal, ...] = ()
+    message: str = ""
+
+
+class Keeper:
+    """Keeps the store of one sweep, which this process drives, below its quota."""
+
+    def __init__(
+        self, sweep: SweepSpec, facts: Facts, home: Home, ledger: Ledger, store: StageStore
+    ) -> None:
+        self.quota_bytes = sweep.settings.store.quota
+        self._facts = facts
+        self._home = home
+        self._ledger = ledger
+        self._store = store
+        self._inventory = Inventory(store)
+        self._sizes = Sizes(weights={})
+        self._seen: set[str] = set()
+        self._uses: dict[str, tuple[object, SweepUse]] = {}
+
+    def recall(self, paths: Iterable[Path]) -> None:
+        """Get to know the paths of trials that ended in earlier runs: their progress is nobody's.
+
+        Without it, such progress stays while another sweep of the home is unfinished.
+        """
+        if self.quota_bytes is not None:
+            self._seen.update(stage.key for path in paths for stage in path)
+
+    def make_room(self, working: Sequence[Path], waiting: Sequence[Path] = ()) -> Room:
+        """Free what has to be freed so that these trials can be run to their end.
+
+        Where even that is not enough, what the store holds is brought below the quota, as far
+        as it can be, and no more than that is freed.
+
+        Args:
+            working: paths of the trials that run, and of one that is to be handed out.
+            waiting: of those that were asked and are held back.
+        """
+        if self.quota_bytes is None:
+            return Room(is_enough=True)
+        things = self._inventory.look()
+        self._learn(things, [*working, *waiting])
+        growth = growth_of(working, things, self._sizes)
+        used = sum(one.num_bytes for one in things)
+        if used + growth <= self.quota_bytes:
+            return Room(is_enough=True)
+        claims = self._claims(things, working, waiting)
+        found = plan(things, claims, quota_bytes=self.quota_bytes, needed_bytes=growth)
+        chosen = found
+        if found.missing_bytes:
+            chosen = plan(things, claims, quota_bytes=self.quota_bytes)
+        freed = tuple(one for one in chosen.removals if remove(self._store, one.thing))
+        left = used - sum(one.num_bytes for one in freed)
+        if left + growth <= self.quota_bytes:
+            return Room(is_enough=True, freed=freed)
+        return Room(False, freed, _no_room(found, left, growth, str(self._store.storage.root)))
+
+    def _learn(self, things: Sequence[Stored], paths: Sequence[Path]) -> None:
+        for path in paths:
+            facts = self._facts.models[path[0].label]
+            # Attention and feed-forward of a layer: 12 hidden^2 float32 weights.
+            layers = 4 * 12 * facts.num_layers * facts.hidden_size**2
+            self._sizes.weights.setdefault(path[0].key, layers)
+        self._sizes.learn(things, paths)
+
+    def _claims(
+        self, things: Sequence[Stored], working: Sequence[Path], waiting: Sequence[Path]
+    ) -> Claims:
+        paths = [*working, *waiting]
+        current = {stage.key for path in paths for stage in path}
+        self._seen |= current
+        try:
+            uses = [self._use(name) for name in self._home.sweeps()]
+        except LedgerError:
+            # What that sweep still needs is not known.
+            return Claims(needed=frozenset(one.key for one in things))
+        return claims_of(
+            uses,
+            own=self._ledger.name,
+            paths=paths,
+            present={one.key for one in things if one.sort == "stage"},
+            ended=frozenset(self._seen - current),
+            is_store_shared=is_shared(self._home, self._store),
+        )
+
+    def _use(self, name: str) -> SweepUse:
+        """What a ledger says; read again only where its journal has changed."""
+        at_work = is_at_work(self._home, name)
+        if name == self._ledger.name:
+            return use_of(self._ledger, is_at_work=at_work)
+        journal = self._home.ledger_journal(name)
+        stamp: object = object()
+        if journal.exists():
+            status = journal.stat()
+            stamp = (status.st_mtime_ns, status.st_size, at_work)
+        known = self._uses.get(name)
+        if known is None or known[0] != stamp:
+            use = use_of(load_ledger(self._home, name), is_at_work=at_work)
+            known = self._uses[name] = (stamp, use)
+        return known[1]
+
+
+def is_shared(home: Home, store: StageStore) -> bool:
+    """Whether other homes may keep their stages in this store, too."""
+    return bool(store.storage.root != Storage(home.stages).root)
+
+
+def stores_of(home: Home) -> list[tuple[StageStore, Claims]]:
+    """Every store that the sweeps of a home use, the home's own first, with all their claims.
+
+    Raises:
+        LedgerError: a ledger cannot be read, so that nobody knows what its sweep needs.
+    """
+    ledgers = [load_ledger(home, name) for name in home.sweeps()]
+    uses = [use_of(one, is_at_work=is_at_work(home, one.name)) for one in ledgers]
+    places = dict.fromkeys([home.stages, *(_place(one, home) for one in ledgers)])
+    stores = [StageStore(place) for place in places]
+    return [(one, claims_of(uses, is_store_shared=is_shared(home, one))) for one in stores]
+
+
+def _place(ledger: Ledger, home: Home) -> str:
+    return str(ledger.sweep["places"]["store"] or home.stages)
+
+
+def _no_room(found: Plan, left: int, growth: int, root: str) -> str:
+    held = ", ".join(
+        f"{shown_bytes(num_bytes)} ({why})"
+        for why, num_bytes in list(found.kept_by_reason.items())[:4]
+    )
+    return (
+        f"store.quota: {shown_bytes(found.quota_bytes or 0)} is too little: {root} holds "
+        f"{shown_bytes(left)}, and the next trial needs about {shown_bytes(growth)} more; "
+        f"what cannot be freed: {held or 'nothing'}; raise store.quota, "
+        "or look at what `xlt gc --all-but-best` would free"
+    )
