@@ -30,6 +30,7 @@ from xlt_ray.training.events import Committed
 
 SIZES = (250, 500, 1000, 2000, 4000, 8000)
 SEEDS = range(3)
+SCHEDULES = {"linear": "linear", "wsd": "{method: wsd, warmup_examples: 128}"}
 SWEEP = """
 name: ladder
 data: {source: toy}
@@ -55,7 +56,7 @@ search: {trials: 1}
 
 def train(schedule: str, size: int, seed: int, home: Home) -> tuple[int, float]:
     """Examples trained for one intermediate stage, and its dev accuracy."""
-    text = SWEEP % {"size": size, "schedule": schedule}
+    text = SWEEP % {"size": size, "schedule": SCHEDULES[schedule]}
     sweep = sweep_of(parse_document(text, "ladder.yaml", ()))
     tree, _ = draw(sweep.space, lambda _: None)
     trial = sweep.trial(tree)
@@ -75,14 +76,14 @@ def train(schedule: str, size: int, seed: int, home: Home) -> tuple[int, float]:
 def main() -> None:
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     table = Table("size", "linear, separate", "wsd, ladder", "difference")
-    totals = {"linear": 0, "wsd": 0}
-    seconds = {"linear": 0.0, "wsd": 0.0}
+    totals = dict.fromkeys(SCHEDULES, 0)
+    seconds = dict.fromkeys(SCHEDULES, 0.0)
     with tempfile.TemporaryDirectory() as folder:
         home = Home(Path(folder))
         # The alignment stage is the same for all: made before the clock starts.
         train("linear", SIZES[0], 99, home)
         for size in SIZES:
-            scores: dict[str, list[float]] = {"linear": [], "wsd": []}
+            scores: dict[str, list[float]] = {name: [] for name in SCHEDULES}
             for schedule in scores:
                 began = time.monotonic()
                 for seed in SEEDS:
