@@ -9,7 +9,8 @@
       ModelError         a model folder or name is wrong                 exit 2
       LedgerError        the ledger cannot be opened or continued so     exit 2
       ClusterError       more was asked than the cluster has             exit 2
-      TrackingError      the MLflow server or database cannot be used
+      TrackingError      the MLflow server or database cannot be used    exit 2
+        TrackingOutage   it does not answer now; later it may            exit 1
       StoreError         a stage in the store cannot be used
         DamagedStage     a result that does not match its record
         StageConflict    the same key and runtime, other bits
@@ -135,10 +136,18 @@ class ClusterError(XltError):
 
 
 class TrackingError(XltError):
-    """MLflow at ``uri`` cannot be read or written; the ledger has everything all the same."""
+    """MLflow at ``uri`` refuses what it is asked; the ledger has everything all the same."""
+
+    exit_code = 2
 
     def __init__(self, problem: str, *, uri: str) -> None:
         super().__init__(f"{uri}: {problem}", problem=problem, uri=uri)
+
+
+class TrackingOutage(TrackingError):
+    """MLflow at ``uri`` does not answer, or not now; what it was asked may be asked again."""
+
+    exit_code = 1
 
 
 class StoreError(XltError):

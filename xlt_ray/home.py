@@ -40,6 +40,15 @@ class Home:
         return self.root / "cache"
 
     @property
+    def fits(self) -> Path:
+        """How many sequences fit into one pass, where more did not; may be deleted."""
+        return self.root / "fits.json"
+
+    def hangs(self, name: str) -> Path:
+        """Where a sweep's processes leave a traceback when they hang."""
+        return self.root / "hangs" / name
+
+    @property
     def tune(self) -> Path:
         """Ray Tune's own files; nothing is ever read from them."""
         return self.root / "tune"

@@ -66,7 +66,7 @@ def test_every_command_shown_exists_with_its_options(document: str, command: lis
             assert part in known, f"{document}: {' '.join(command)}"
 
 
-@pytest.mark.parametrize("name", ["README.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/failures.md"])
 def test_sweeps_shown_are_valid(name: str) -> None:
     shown = blocks(ROOT / name, "yaml")
     assert shown

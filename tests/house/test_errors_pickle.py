@@ -19,7 +19,8 @@ EXAMPLES = [
     errors.ModelError("no folder", model="models/x", remedy="see xlt list models"),
     errors.LedgerError("another sweep"),
     errors.ClusterError("too much", asked={"GPU": 8}, available={"GPU": 1.0}),
-    errors.TrackingError("no answer", uri="http://localhost:5000"),
+    errors.TrackingError("is no URL", uri="http//localhost:5000"),
+    errors.TrackingOutage("no answer", uri="http://localhost:5000"),
     errors.StoreError("gone", key="ab" * 32, place="stages/ab"),
     errors.DamagedStage("cut short", key="ab" * 32, place="stages/ab/model.safetensors"),
     errors.StageConflict("other bits", key="ab" * 32),
@@ -61,7 +62,7 @@ def test_bad_input_ends_with_two_and_failures_with_one() -> None:
     codes = {kind.__name__: kind.exit_code for kind in KINDS}
     assert {name for name, code in codes.items() if code == 2} == {
         "SpecError", "SpecErrors", "DataError", "ForbiddenLabels", "ModelError", "LedgerError",
-        "ClusterError",
+        "ClusterError", "TrackingError",
     }  # fmt: skip
     assert set(codes.values()) == {1, 2}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from tests.sweeps.conftest import Place
+from xlt_ray.stages.store import StageStore
 
 LONG = ["target.epochs=60", "search.trials=2"]
 """Overrides for trials that are still at work when something happens to them."""
@@ -57,7 +59,7 @@ def assert_exactly_once(place: Place, num_trials: int) -> None:
 
 
 @pytest.mark.slow
-def test_killed_driver_loses_nothing(place: Place) -> None:
+def test_killed_driver_loses_nothing(place: Place, finished: Place) -> None:
     process = place.start("run", "small.yaml")
     wait_for(logged(place, r"trial 0 target 128/256"), process, place)
     os.kill(process.pid, signal.SIGKILL)
@@ -69,6 +71,11 @@ def test_killed_driver_loses_nothing(place: Place) -> None:
     assert_exactly_once(place, 4)
     for key, record in records.items():
         assert (place.home / "stages" / key / "record.json").read_bytes() == record
+    unbroken = {one["number"]: one["objective"] for one in finished.trials()}
+    assert {one["number"]: one["objective"] for one in place.trials()} == unbroken
+    for key in finished.stage_keys():
+        for weights in (finished.home / "stages" / key).glob("*.safetensors"):
+            assert filecmp.cmp(weights, place.home / "stages" / key / weights.name, shallow=False)
 
 
 @pytest.mark.slow
@@ -89,14 +96,18 @@ def test_killed_trial_process_goes_on_from_its_progress(place: Place) -> None:
 
 @pytest.mark.slow
 def test_interrupted_sweep_stops_cleanly_and_is_continued(place: Place) -> None:
-    process = place.start("run", "small.yaml", *LONG)
-    wait_for(logged(place, r"trial 0 target 1920/7680"), process, place)
-    process.send_signal(signal.SIGINT)
-    began = time.monotonic()
-    assert process.wait(60) == 1, place.log()
-    assert time.monotonic() - began < 30
-    assert "xlt resume small" in place.log()
-    assert {run.info.status for run in place.runs()} <= {"KILLED", "FINISHED"}
+    for turn, number in enumerate((signal.SIGINT, signal.SIGTERM)):
+        process = place.start("run", "small.yaml", *LONG)
+        seen = 1920 * (turn + 1)
+        wait_for(logged(place, rf"trial 0 target {seen}/7680"), process, place)
+        process.send_signal(number)
+        assert process.wait(60) == 1, place.log()
+        assert "progress is being saved" in place.log()
+        assert "xlt resume small" in place.log()
+        assert {run.info.status for run in place.runs()} <= {"KILLED", "FINISHED"}
+        store = StageStore(place.home)
+        kept = [store.find_progress(one.name) for one in (place.home / "progress").iterdir()]
+        assert max(one.step for one in kept if one is not None) * 16 >= seen
     again = place.xlt("resume", "small")
     assert again.returncode == 0, again.stdout + again.stderr
     assert_exactly_once(place, 2)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from xlt_ray.errors import TrackingError
+from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, TrialView, open_ledger
 from xlt_ray.spec.source import parse_document
@@ -26,7 +26,8 @@ from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.record import Score, StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.tracking import Tracker, project, ui_command, ui_page
+from xlt_ray.tracking import Tracker, point_names, project, ui_command, ui_page
+from xlt_ray.tracking.connection import complaints
 from xlt_ray.tracking.facts import final_metrics
 from xlt_ray.tracking.redact import redacted
 
@@ -76,10 +77,10 @@ class World:
 
     def walk(self, number: int, scores: tuple[Score, ...]) -> None:
         """Commit the stages of a trial, with its scores, and note them in the ledger."""
-        target = Stage("target", {"of": number}, {}, 0, None, "target toy-nli 100", 100)
+        target = target_of(number)
         evaluate = Stage("evaluate", {"languages": LANGUAGES}, {}, 0, target, "evaluate toy-nli")
-        for stage in (target, evaluate):
-            commit(self.store, stage, scores if stage is evaluate else ())
+        commit(self.store, target, (), HISTORY)
+        commit(self.store, evaluate, scores)
         self.ledger.set_stages(
             number,
             [
@@ -98,14 +99,33 @@ class World:
         return self.ledger.trial(view.number)
 
 
-def commit(store: StageStore, stage: Stage, scores: tuple[Score, ...]) -> None:
+HISTORY = tuple(
+    {"step": step, "examples": examples, "metrics": {"loss": 2 - value, "accuracy": value, "f1": 0}}
+    for step, examples, value in ((5, 50, 0.6), (10, 100, 0.7))
+)
+"""Of the target stage of a trial that ends with 0.7."""
+
+
+def target_of(number: int) -> Stage:
+    return Stage("target", {"of": number}, {}, 0, None, "target toy-nli 100", 100)
+
+
+def commit(
+    store: StageStore,
+    stage: Stage,
+    scores: tuple[Score, ...],
+    history: tuple[Any, ...] = (),
+    made_by: Mapping[str, Any] | None = None,
+) -> None:
     folder = store.scratch / stage.key
     folder.mkdir(parents=True)
     (folder / "result.txt").write_text(stage.key)
     lease = store.lease(stage.key)
     assert isinstance(lease, Lease)
     with lease:
-        record = StageRecord(stage.key, stage.payload, stage.label, files={}, scores=scores)
+        record = StageRecord(
+            stage.key, stage.payload, stage.label, {}, scores, history, made_by=made_by or {}
+        )
         store.commit(stage, folder, record, lease)
 
 
@@ -291,16 +311,29 @@ def test_deleted_database_is_rebuilt_as_it_was(world: World) -> None:
     world.ledger.report(pruned.number, 50, 0.2)
     world.ledger.tell_pruned(pruned.number)
     project(world.ledger, world.store, tracker, world.configs())
-    project(world.ledger, world.store, world.tracker(), world.configs())
+    project(world.ledger, world.store, world.tracker(), world.configs(), is_alive=False)
     before = snapshot(world)
     assert [row[1] for row in before] == ["FINISHED", "FINISHED", "FAILED", "FINISHED"]
     assert [row[4].get("xlt.state") for row in before[1:]] == ["complete", "failed", "pruned"]
 
     moved = replace(world, home=Home(world.home.root / "elsewhere"))
-    project(world.ledger, world.store, moved.tracker(), world.configs())
+    project(world.ledger, world.store, moved.tracker(), world.configs(), is_alive=False)
     sweep, *trials = snapshot(moved)
     assert trials == before[1:]
     assert sweep[3] == before[0][3]
+
+
+def test_sweep_lasts_from_its_first_trial_to_its_last(world: World) -> None:
+    tracker = world.begun()
+    world.complete(0.7)
+    project(world.ledger, world.store, world.tracker(), world.configs())
+    assert all_runs(world)[0].info.status == "RUNNING", "its driver is at work"
+    tracker.end(world.ledger, "FINISHED")
+    run = all_runs(world)[0]
+    assert run.info.status == "FINISHED"
+    ended = world.ledger.trial(0).ended
+    assert ended is not None
+    assert run.info.end_time == int(ended.timestamp() * 1000)
 
 
 def test_projecting_twice_changes_nothing(world: World) -> None:
@@ -311,6 +344,95 @@ def test_projecting_twice_changes_nothing(world: World) -> None:
     assert project(world.ledger, world.store, world.tracker(), world.configs()) == first
     assert snapshot(world) == before
     assert len(before) == 3
+
+
+def test_projection_shows_what_an_unbroken_run_shows(world: World) -> None:
+    view = world.ask()
+    before = replace(world, home=Home(world.home.root / "unbroken"))
+    tracker = before.begun()
+    planned = replace(view, stages=(StageUse("target", target_of(0).key, "target", False),))
+    run_id = tracker.start_trial(planned, world.config(view), view.assignment)
+    for entry in HISTORY:
+        tracker.log(run_id, entry["examples"], point_names("target", entry["metrics"]))
+        world.ledger.report(view.number, entry["examples"], entry["metrics"]["accuracy"])
+    world.walk(view.number, scores_of(0.7))
+    world.ledger.tell_complete(view.number, 0.7)
+    tracker.finish(world.ledger.trial(view.number), scores_of(0.7))
+    tracker.end(world.ledger, "FINISHED")
+
+    project(world.ledger, world.store, world.tracker(), world.configs(), is_alive=False)
+    (sweep, trial), (_, expected) = snapshot(world), snapshot(before)
+    assert trial == expected
+    assert set(trial[5]) >= {"train/loss", "dev/accuracy", "dev/f1"}
+    assert trial[5]["train/loss"] == [(50, 1.4), (100, 1.3)]
+    assert sweep[1] == "FINISHED"
+
+
+def test_projection_shows_curves_of_stages_that_were_not_finished(world: World) -> None:
+    view = world.ask()
+    stage = target_of(view.number)
+    lease = world.store.lease(stage.key)
+    assert isinstance(lease, Lease)
+    with lease:
+        state = {"history": list(HISTORY[:1])}
+        world.store.publish_progress(stage.key, 5, {}, state, lease)
+    world.ledger.report(view.number, 50, 0.6)
+    paths = {view.number: (stage,)}
+    found = project(world.ledger, world.store, world.tracker(), world.configs(), paths=paths)
+    assert points(world, found[view.number], "train/loss") == [(50, 1.4)]
+    world.ledger.tell_pruned(view.number)
+    project(world.ledger, world.store, world.tracker(), world.configs(), paths=paths)
+    assert points(world, found[view.number], "train/loss") == [(50, 1.4)]
+    assert points(world, found[view.number], "dev/accuracy") == [(50, 0.6)]
+    assert runs(world)[0].data.tags["xlt.stage.target"] == stage.key
+
+
+def test_the_curve_of_a_stage_is_shown_by_the_trial_that_made_it_alone(world: World) -> None:
+    views = [world.ask(), world.ask()]
+    shared = Stage("intermediate", {"size": 100}, {}, 0, None, "intermediate toy-nli 100", 100)
+    # The driver died as trial 1 had made it, and had noted nothing.
+    commit(world.store, shared, (), HISTORY, {"sweep": "tracked", "trial": 1})
+    paths = {view.number: (shared,) for view in views}
+    found = project(world.ledger, world.store, world.tracker(), world.configs(), paths=paths)
+    curves = [points(world, found[one.number], "intermediate/train/loss") for one in views]
+    assert curves == [[], [(50, 1.4), (100, 1.3)]]
+
+
+def test_what_is_damaged_in_the_store_keeps_nothing_else_from_mlflow(world: World) -> None:
+    view = world.complete()
+    for record in Path(world.home.stages).glob("stages/*/record.json"):
+        record.write_text("{")
+    progress = Path(world.home.stages) / "progress" / target_of(view.number).key / "5"
+    progress.mkdir(parents=True)
+    (progress / "progress.json").write_text("[]")
+    found = project(world.ledger, world.store, world.tracker(), world.configs())
+    assert points(world, found[view.number], "train/loss") == []
+    assert points(world, found[view.number], "dev/accuracy") == [(50, 0.6), (100, 0.7)]
+    assert runs(world)[0].info.status == "FINISHED"
+
+
+def test_only_trials_that_are_not_all_there_are_gone_through_again(world: World) -> None:
+    views = [world.complete(0.7) for _ in range(3)]
+    tracker = world.begun()
+    for view in views:
+        tracker.finish(view, (), is_whole=view.number != 1)
+    told = [run.data.tags.get("xlt.told") for run in runs(world)]
+    assert told == ["trial 0 complete", None, "trial 2 complete"]
+    project(world.ledger, world.store, world.tracker(), world.configs())
+    assert [set(points(world, run.info.run_id, "train/loss")) for run in runs(world)] == [
+        set(), {(50, 1.4), (100, 1.3)}, set(),
+    ]  # fmt: skip
+    assert [run.data.tags.get("xlt.told") for run in runs(world)][1] == "trial 1 complete"
+
+
+def test_a_run_that_was_made_twice_is_one_after_the_next_start(world: World) -> None:
+    # The answer to the first try was lost, and the server took both.
+    view = world.ask()
+    tracker = world.begun()
+    made = [tracker.make(view).info.run_id for _ in range(2)]
+    found = project(world.ledger, world.store, world.tracker(), world.configs())
+    assert [run.info.run_id for run in runs(world)] == [found[view.number]]
+    assert found[view.number] in made
 
 
 def test_nothing_is_running_without_a_driver(world: World) -> None:
@@ -448,10 +570,58 @@ def test_sweep_deleted_in_the_ui_is_taken_back(world: World) -> None:
     assert project(world.ledger, world.store, world.tracker(), {}) == first
 
 
-@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "nonsense://x"])
-def test_unreachable_mlflow_is_named(uri: str, world: World) -> None:
-    with pytest.raises(TrackingError, match=uri):
+@pytest.mark.parametrize(
+    "uri", ["nonsense://x", "http://", "https://:5000", "http://host:many", "http:host"]
+)
+def test_what_is_no_place_of_mlflows_is_refused_at_once(uri: str, world: World) -> None:
+    with pytest.raises(TrackingError, match=uri) as refused:
         Tracker(world.home, "tracked", uri)
+    assert refused.value.exit_code == 2
+
+
+def test_a_server_that_is_away_is_an_outage_and_found_later(world: World) -> None:
+    tracker = Tracker(world.home, "tracked", "http://ada:s3cret@127.0.0.1:9")
+    with pytest.raises(TrackingOutage, match=r"ada:\*\*\*@127.0.0.1:9: does not answer"):
+        tracker.begin(world.ledger, {})
+
+
+def test_errors_of_a_proxy_are_an_outage_and_those_of_mlflow_are_not() -> None:
+    from mlflow.exceptions import MlflowException, RestException
+    from requests import HTTPError, Response
+
+    def kind_of(error: Exception, uri: str) -> type[BaseException]:
+        with pytest.raises(TrackingError) as raised, complaints(uri):
+            raise error
+        return raised.type
+
+    def answered(status: int) -> HTTPError:
+        response = Response()
+        response.status_code = status
+        return HTTPError("no", response=response)
+
+    server, database = "http://mlflow:5000", "sqlite:///mlflow.db"
+    wrong = {"error_code": "INVALID_PARAMETER_VALUE", "message": "too long"}
+    assert kind_of(RestException(wrong), server) is TrackingError
+    assert kind_of(MlflowException("too long", error_code=1000), database) is TrackingError
+    assert kind_of(MlflowException("<html>", error_code=1000), server) is TrackingOutage
+    for code in ("TEMPORARILY_UNAVAILABLE", "PERMISSION_DENIED", "INTERNAL_ERROR", "404x"):
+        assert kind_of(RestException({"error_code": code}), server) is TrackingOutage
+    assert kind_of(answered(503), server) is TrackingOutage
+    assert kind_of(answered(500), server) is TrackingError, "a store of artifacts is missing"
+    assert kind_of(PermissionError("/srv/artifacts"), server) is TrackingError
+    assert kind_of(ConnectionResetError("reset"), server) is TrackingOutage
+    assert kind_of(sqlite3.OperationalError("database is locked"), database) is TrackingOutage
+
+
+def test_a_server_is_asked_once_and_for_seconds_only(world: World) -> None:
+    from mlflow.environment_variables import (
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES,
+        MLFLOW_HTTP_REQUEST_TIMEOUT,
+    )
+
+    world.tracker()
+    assert MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 0
+    assert MLFLOW_HTTP_REQUEST_TIMEOUT.get() <= 10
 
 
 def test_database_of_another_mlflow_is_refused(world: World) -> None:

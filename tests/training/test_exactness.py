@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from tests.training.conftest import Bench
 from xlt_ray.errors import TrialFailure
 from xlt_ray.stages.store import StageStore
-from xlt_ray.training.events import Committed, Evaluated
+from xlt_ray.training import loop
+from xlt_ray.training.events import Committed, Evaluated, Stop, Ticked
 
 
 def test_same_trial_made_twice_gives_the_same_bits(
@@ -57,6 +58,27 @@ def test_interrupted_training_goes_on_to_the_same_bits(
     assert scored == [(4, True), (8, False)]
     assert bench.bits(tmp_path / "broken") == bench.bits(tmp_path / "whole")
     assert store.find_progress(key) is None, "progress is dropped with the commit"
+
+
+@pytest.mark.parametrize("zero_stage", [0, 3])
+def test_stopped_training_repeats_no_step(
+    bench: Bench, tmp_path: Path, alone: Path, zero_stage: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "TICK_S", 0.0)
+    stopped = bench.walk(tmp_path, zero_stage=zero_stage, evaluations=1)
+    ticks = (one for one in stopped if isinstance(one, Ticked) and one.stage.kind == "target")
+    assert [next(ticks).examples for _ in range(3)] == [16, 32, 48]
+    with pytest.raises(Stop):
+        stopped.throw(Stop())  # type: ignore[attr-defined]
+    store, key = StageStore(tmp_path), bench.path()[-2].key
+    progress = store.find_progress(key)
+    assert progress is not None
+    assert progress.step == 3
+    assert store.state(key) == "partial", "its lease was given back"
+    monkeypatch.undo()
+    bench.make(tmp_path, zero_stage=zero_stage, evaluations=1)
+    if zero_stage == 0:
+        assert bench.bits(tmp_path) == bench.bits(alone)
 
 
 @pytest.mark.parametrize(("before", "after"), [(0, 3), (3, 2), (2, 0), (1, 3)])

@@ -16,6 +16,7 @@ from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import (
     Ledger,
+    Retry,
     StageUse,
     Ticket,
     load_ledger,
@@ -258,7 +259,7 @@ def test_a_torn_last_line_is_cut_and_nothing_else_is_lost(
     [
         "search.trials=9",
         "search.concurrent=2",
-        "search.retries=0",
+        "failures.lost.times=0",
         "early_stop={method: asha, grace_examples: 5}",
         "resources.workers=2",
         "budget.hours=3",
@@ -445,6 +446,84 @@ def test_failed_trials_are_queued_again_once(home: Home, sweep_from: ReadSweep) 
         (one.configuration, one.repeat) for one in ledger.trials() if one.retry_of is None
     ]
     assert sorted(identities) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+def failed_ledger(home: Home, sweep_from: ReadSweep) -> tuple[Ledger, SweepSpec]:
+    """Trial 0 is complete, 1 and 3 failed for nan, 2 for oom, 4 runs."""
+    sweep = sweep_from(TEXT, "search.trials=5")
+    ledger = open_ledger(home, sweep)
+    for cause in ("", "nan", "oom", "nan"):
+        number = asked(ledger, sweep).number
+        if cause:
+            ledger.tell_failed(number, cause, "x")
+        else:
+            ledger.tell_complete(number, 0.5)
+    asked(ledger, sweep)
+    return ledger, sweep
+
+
+@pytest.mark.parametrize(
+    ("retry", "numbers"),
+    [
+        (Retry(), [1, 2, 3]),
+        (Retry(cause="nan"), [1, 3]),
+        (Retry(trials=(3,)), [3]),
+        (Retry(trials=(3, 1, 3)), [1, 3]),
+        (Retry(cause="oom", trials=(2,)), [2]),
+    ],
+)
+def test_failed_trials_are_chosen_by_cause_and_number(
+    home: Home, sweep_from: ReadSweep, retry: Retry, numbers: list[int]
+) -> None:
+    ledger, _ = failed_ledger(home, sweep_from)
+    assert ledger.enqueue_failed(retry) == numbers
+    queued = [one for one in ledger.trials() if one.state == "waiting"]
+    assert [one.retry_of for one in queued] == numbers
+    for one in queued:
+        assert one.retry_of is not None
+        assert one.seed == ledger.trial(one.retry_of).seed
+
+
+@pytest.mark.parametrize(
+    ("retry", "says"),
+    [
+        (Retry(trials=(0,)), "trial 0 is complete, not failed; failed: 1, 2, 3"),
+        (Retry(trials=(1, 4)), "trial 4 is running, not failed"),
+        (Retry(trials=(9,)), "there is no trial 9; the last one is 4"),
+        (Retry(cause="disk"), "no failed trial has the cause disk; there is: nan (2), oom (1)"),
+        (Retry(cause="oom", trials=(1,)), "trial 1 failed for another cause, nan"),
+    ],
+)
+def test_what_cannot_be_retried_is_refused_and_nothing_is_queued(
+    home: Home, sweep_from: ReadSweep, retry: Retry, says: str
+) -> None:
+    ledger, _ = failed_ledger(home, sweep_from)
+    before = ledger.trials()
+    with pytest.raises(LedgerError) as caught:
+        ledger.enqueue_failed(retry)
+    assert says in str(caught.value)
+    assert caught.value.exit_code == 2
+    assert ledger.trials() == before
+
+
+def test_a_trial_that_was_retried_is_retried_by_its_last_number(
+    home: Home, sweep_from: ReadSweep
+) -> None:
+    ledger, sweep = failed_ledger(home, sweep_from)
+    ledger.enqueue_failed(Retry(trials=(2,)))
+    with pytest.raises(LedgerError, match="trial 2 is run again as trial 5 already"):
+        ledger.enqueue_failed(Retry(trials=(2,)))
+    with pytest.raises(LedgerError, match=r"there is: nan \(2\)"):
+        ledger.enqueue_failed(Retry(cause="oom"))
+    ledger.tell_failed(asked(ledger, sweep).number, "oom", "x")
+    assert ledger.enqueue_failed(Retry(trials=(5,))) == [5]
+
+
+def test_where_nothing_failed_no_cause_can_be_retried(home: Home, sweep_from: ReadSweep) -> None:
+    ledger = open_ledger(home, sweep_from(TEXT))
+    assert ledger.enqueue_failed() == []
+    with pytest.raises(LedgerError, match="no failed trial"):
+        ledger.enqueue_failed(Retry(cause="oom"))
 
 
 # -- stopping early ------------------------------------------------------------------------

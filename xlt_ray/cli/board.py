@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SHOWN = 12
 """Rows of the live table: trials that run, then the latest ones."""
+LOG_SHOWN = 12
+"""Lines of a failed trial's log in the summary."""
 
 
 @contextmanager
@@ -77,6 +79,10 @@ class TableBoard:
     def heard(self, view: TrialView, report: Report) -> None:
         self._views[view.number] = view
         line = sentence(report, self._metric)
+        if report.kind == "ticked":
+            line = report.stage
+            if report.total_examples:
+                line += f" {report.examples}/{report.total_examples}"
         if line:
             self._doing[view.number] = line
 
@@ -125,6 +131,8 @@ def sentence(report: Report, metric: str) -> str:
             "reused" if stage.reused else f"made ({stage.examples} examples, {stage.seconds:.0f} s)"
         )
         return f"{stage.label} {stage.key[:10]} {how}"
+    if report.kind in ("retrying", "lost"):
+        return f"{report.cause}: {report.message}; tried again {report.remedy}"
     if report.kind != "evaluated" or report.is_replay or report.metrics is None:
         return ""
     values = {name: report.metrics[name] for name in (metric, "loss") if name in report.metrics}
@@ -165,13 +173,8 @@ def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
         )
     if summary.stopped_by:
         console.print(f"ended early: {summary.stopped_by}", markup=False)
-    if summary.num_failed:
-        first = next(one for one in summary.trials if one.state == "failed")
-        console.print(f"{summary.num_failed} failed, for example trial {first.number}:")
-        console.print(f"  {first.cause}: {first.message}", markup=False)
-        for line in first.log.splitlines()[-8:]:
-            console.print(f"    {line}", markup=False)
-        console.print(f"run them again: xlt resume {sweep.name} --failed")
+    for line in complaints(sweep.name, summary.failed):
+        console.print(line, markup=False)
     if not summary.is_finished:
         console.print(f"not finished; go on: xlt resume {sweep.name}")
     else:
@@ -179,9 +182,36 @@ def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
         console.print(f"next: {', '.join(commands)}")
 
 
+def complaints(name: str, failed: Sequence[TrialView]) -> Iterator[str]:
+    """Every failed trial with its cause and how to run it again, in lines.
+
+    Of each cause, the trial whose failure is the most frequent one shows the end of its log.
+    """
+    if not failed:
+        return
+    yield f"{len(failed)} failed:"
+    shown = {_typical([one for one in failed if one.cause == cause])
+             for cause in {one.cause for one in failed}}  # fmt: skip
+    for view in failed:
+        yield f"  trial {view.number}: {view.cause}: {view.message}"
+        yield f"    again: xlt resume {name} --trial {view.number}"
+        if view.number in shown:
+            yield from (f"      {line}" for line in view.log.splitlines()[-LOG_SHOWN:])
+    yield f"run them again: xlt resume {name} --failed"
+
+
+def _typical(views: Sequence[TrialView]) -> int:
+    """The first trial that failed as most of these did."""
+    from xlt_ray.sweep.failures import alike
+
+    ways = [alike(one.message, one.log) for one in views]
+    most = max(ways, key=ways.count)
+    return views[ways.index(most)].number
+
+
 def echo_event(event: Event) -> None:
     """One line about an event of a trial that is walked without Ray."""
-    from xlt_ray.training.events import Committed, Evaluated
+    from xlt_ray.training.events import Committed, Evaluated, Waiting
 
     if isinstance(event, Evaluated):
         values = " ".join(f"{name} {value:.4f}" for name, value in event.metrics.items())
@@ -191,7 +221,7 @@ def echo_event(event: Event) -> None:
         _echo(f"{event.stage.label}: {event.stage.key} {how}")
         for score in event.record.scores:
             _echo(f"  {score.split} {score.language} {score.metric} {score.value:.4f}")
-    else:
+    elif isinstance(event, Waiting):
         _echo(f"{event.stage.label}: waits, made by {event.holder}")
 
 

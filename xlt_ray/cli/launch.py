@@ -12,9 +12,11 @@ from xlt_ray.cli.arguments import (
     SweepArgument,
     find_sweep,
 )
+from xlt_ray.errors import SpecError, nearest
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
+    from xlt_ray.ledger import Retry
     from xlt_ray.spec.sweep import SweepSpec
 
 
@@ -35,6 +37,14 @@ def resume(
     failed: Annotated[
         bool, typer.Option("--failed", help="Run failed trials again, with the same parameters.")
     ] = False,
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="CAUSE", help="Run failed trials of one cause again, as oom or lost."),
+    ] = None,
+    trial: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="Run this failed trial again; may be given repeatedly."),
+    ] = None,
     more: Annotated[
         int, typer.Option("--more", min=0, metavar="N", help="Ask N further configurations.")
     ] = 0,
@@ -43,15 +53,18 @@ def resume(
 
     [dim]xlt resume quickstart[/]
     [dim]xlt resume quickstart --failed[/]
+    [dim]xlt resume quickstart --where oom[/]
+    [dim]xlt resume quickstart --trial 17[/]
     [dim]xlt resume quickstart --more 16[/]
     """
-    from xlt_ray.ledger import load_ledger
+    from xlt_ray.ledger import Retry, load_ledger
 
     home = Home.from_environment()
+    retry = Retry(cause=_cause(where), trials=tuple(trial or ()))
     ledger = load_ledger(home, name)
     overrides = [f"search.trials={ledger.sweep['search']['trials'] + more}"] if more else []
     sweep = find_sweep(name, overrides, home)
-    _run(sweep, home, retry_failed=failed)
+    _run(sweep, home, retry=retry if failed or where or trial else None)
 
 
 def stage(
@@ -82,12 +95,24 @@ def stage(
         echo_event(event)
 
 
-def _run(sweep: SweepSpec, home: Home, *, retry_failed: bool = False) -> None:
+def _cause(where: str | None) -> str:
+    """``oom`` or ``cause=oom`` as a cause, nothing where nothing was given."""
+    from xlt_ray.spec.failures import CAUSES
+
+    if where is None:
+        return ""
+    cause = where.removeprefix("cause=")
+    if cause not in CAUSES:
+        raise SpecError("unknown cause", key=f"--where {where}", remedy=nearest(cause, CAUSES))
+    return cause
+
+
+def _run(sweep: SweepSpec, home: Home, *, retry: Retry | None = None) -> None:
     from xlt_ray.cli.board import board_for, echo_summary
     from xlt_ray.sweep.runner import run as run_sweep
 
     with board_for(sweep) as board:
-        summary = run_sweep(sweep, home, board, retry_failed=retry_failed)
+        summary = run_sweep(sweep, home, board, retry=retry)
     echo_summary(sweep, summary)
-    if summary.num_failed or not summary.is_finished:
+    if summary.failed or not summary.is_finished:
         raise typer.Exit(1)

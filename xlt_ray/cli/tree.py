@@ -50,6 +50,12 @@ def cost_lines(plan: Plan) -> Iterator[str]:
         f"{_count(len(plan.trials), 'trial')}, {_count(len(plan.stages), 'unique stage')} "
         f"of {plan.stages_naive}; {fewer}; {left} left to train"
     )
+    if len(plan.unshared_sizes) > 1:
+        listed = ", ".join(f"{size:,}" for size in plan.unshared_sizes)
+        yield (
+            f"sizes {listed} share no training, as the learning rate of each decays to its own "
+            "end; under intermediate.schedule: wsd a larger one goes on from a smaller one"
+        )
     if plan.is_estimate:
         yield "an estimate: the tpe sampler chooses trials by the scores of those before them"
 

@@ -10,10 +10,11 @@ same trials as one that ran through.
 from xlt_ray.ledger.book import Ledger
 from xlt_ray.ledger.opening import find_ledger, load_ledger, open_ledger, sweep_of_ledger
 from xlt_ray.ledger.rehearsing import rehearsal
-from xlt_ray.ledger.views import StageUse, State, Ticket, TrialView
+from xlt_ray.ledger.views import Retry, StageUse, State, Ticket, TrialView, still_failed
 
 __all__ = [
     "Ledger",
+    "Retry",
     "StageUse",
     "State",
     "Ticket",
@@ -22,5 +23,6 @@ __all__ = [
     "load_ledger",
     "open_ledger",
     "rehearsal",
+    "still_failed",
     "sweep_of_ledger",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, replace
 from typing import Any
 
 import optuna
@@ -13,16 +14,21 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger.proposing import identity, parameters_of, sampler_for, suggest
 from xlt_ray.ledger.views import (
+    Retry,
     StageUse,
     Ticket,
     TrialView,
     configuration_of,
     is_retry,
     repeat_of,
+    still_failed,
     view_of,
 )
 from xlt_ray.spec.space import Assignment, ModelBounds, Value, draw, grid
 from xlt_ray.spec.sweep import SweepSpec
+
+LATE_RUNS = "mlflow_run_ids"
+"""Attribute of the study: MLflow runs of trials that had ended when MLflow named them."""
 
 
 class Ledger:
@@ -33,6 +39,7 @@ class Ledger:
         self.name = name
         self._live: dict[int, Trial] = {}
         self._points: list[Assignment] = []
+        self._late_runs: dict[int, str] | None = None
 
     # -- reading ----------------------------------------------------------------------
 
@@ -47,7 +54,7 @@ class Ledger:
 
     def trials(self) -> list[TrialView]:
         """All trials, by number."""
-        return [view_of(one) for one in self.study.get_trials(deepcopy=False)]
+        return [self._view(one) for one in self.study.get_trials(deepcopy=False)]
 
     def trial(self, number: int) -> TrialView:
         """One trial; raises LedgerError where there is none of this number."""
@@ -57,7 +64,7 @@ class Ledger:
                 f"{self.name}: there is no trial {number}; "
                 + (f"the last one is {len(trials) - 1}" if trials else "there are none yet")
             )
-        return view_of(trials[number])
+        return self._view(trials[number])
 
     def best(self) -> TrialView | None:
         """The complete trial with the best objective, or None."""
@@ -101,16 +108,46 @@ class Ledger:
         """Numbers of trials that are RUNNING, by this or by a dead driver."""
         return [one.number for one in self.trials() if one.state == "running"]
 
-    def enqueue_failed(self) -> list[int]:
-        """Queue every failed trial that has not been queued again yet; their numbers."""
-        views = self.trials()
-        retried = {one.retry_of for one in views}
-        failed = [
-            one.number for one in views if one.state == "failed" and one.number not in retried
-        ]
-        for number in failed:
-            self._enqueue_retry(number)
-        return failed
+    def enqueue_failed(self, retry: Retry | None = None) -> list[int]:
+        """Queue failed trials that have not been queued again yet; their numbers.
+
+        Raises:
+            LedgerError: a trial that was named has not failed, not for the cause that was given,
+                or is queued again already; or no trial has failed for that cause. Nothing is
+                queued then.
+        """
+        retry = retry or Retry()
+        failed = still_failed(self.trials())
+        if retry.trials:
+            self._refuse_unfailed(retry, failed)
+            failed = [one for one in failed if one.number in retry.trials]
+        elif retry.cause:
+            causes = Counter(one.cause for one in failed)
+            if retry.cause not in causes:
+                there = ", ".join(f"{cause} ({number})" for cause, number in causes.most_common())
+                raise LedgerError(
+                    f"{self.name}: no failed trial has the cause {retry.cause}; "
+                    f"there is: {there or 'no failed trial'}"
+                )
+            failed = [one for one in failed if one.cause == retry.cause]
+        for one in failed:
+            self._enqueue_retry(one.number)
+        return [one.number for one in failed]
+
+    def _refuse_unfailed(self, retry: Retry, failed: list[TrialView]) -> None:
+        for number in retry.trials:
+            view = self.trial(number)
+            later = next((one.number for one in self.trials() if one.retry_of == number), None)
+            if view.state != "failed":
+                numbers = ", ".join(str(one.number) for one in failed) or "none"
+                problem = f"is {view.state}, not failed; failed: {numbers}"
+            elif later is not None:
+                problem = f"is run again as trial {later} already"
+            elif retry.cause and view.cause != retry.cause:
+                problem = f"failed for another cause, {view.cause}"
+            else:
+                continue
+            raise LedgerError(f"{self.name}: trial {number} {problem}")
 
     def _enqueue_retry(self, number: int) -> None:
         """Queue a failed trial's parameters again, as a new trial that names the old one.
@@ -163,7 +200,16 @@ class Ledger:
         self._trial(number).set_user_attr("stages", [asdict(one) for one in stages])
 
     def set_run_id(self, number: int, run_id: str) -> None:
-        self._trial(number).set_user_attr("mlflow_run_id", run_id)
+        """Note the MLflow run of a trial; of a finished one, too, if MLflow answered late.
+
+        Optuna keeps a finished trial as it is, so that the study holds these.
+        """
+        if not self.trial(number).is_finished:
+            self._trial(number).set_user_attr("mlflow_run_id", run_id)
+            return
+        late = {**self._runs_told_late(), number: run_id}
+        self.note(LATE_RUNS, {str(one): late[one] for one in late})
+        self._late_runs = late
 
     def tell_complete(self, number: int, objective: float) -> None:
         """Final, with its objective; a NaN objective is a failure."""
@@ -185,6 +231,21 @@ class Ledger:
         self._tell(number, TrialState.FAIL)
 
     # -- inside -----------------------------------------------------------------------
+
+    def _view(self, trial: FrozenTrial) -> TrialView:
+        view = view_of(trial)
+        if not view.is_finished:
+            return view
+        return replace(
+            view, mlflow_run_id=self._runs_told_late().get(view.number, view.mlflow_run_id)
+        )
+
+    def _runs_told_late(self) -> dict[int, str]:
+        """Read once: only the driver writes them, through this object."""
+        if self._late_runs is None:
+            noted = self.study.user_attrs.get(LATE_RUNS, {})
+            self._late_runs = {int(number): run_id for number, run_id in noted.items()}
+        return self._late_runs
 
     def _tell(self, number: int, state: TrialState, value: float | None = None) -> None:
         self.study.tell(number, value, state=state, skip_if_finished=True)

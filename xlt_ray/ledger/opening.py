@@ -22,8 +22,8 @@ from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, sweep_of
 from xlt_ray.stages.canonical import differences
 
-MAY_CHANGE = ("search.trials", "search.concurrent", "search.retries", "early_stop", "resources",
-              "budget", "progress", "store", "places")  # fmt: skip
+MAY_CHANGE = ("search.trials", "search.concurrent", "early_stop", "resources", "budget",
+              "progress", "failures", "store", "places")  # fmt: skip
 """What may differ when a sweep is continued; ``resources.precision`` may not."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,6 +72,16 @@ class TrialView:
 
 
 @dataclass(frozen=True)
+class Retry:
+    """Which failed trials are to be run again: all of them, unless told otherwise."""
+
+    cause: str = ""
+    """Those that failed for this cause."""
+    trials: tuple[int, ...] = ()
+    """Those of these numbers."""
+
+
+@dataclass(frozen=True)
 class Ticket:
     """What a trial is to be run with."""
 
@@ -103,6 +113,12 @@ def view_of(trial: FrozenTrial) -> TrialView:
         started=trial.datetime_start,
         ended=trial.datetime_complete,
     )
+
+
+def still_failed(views: Sequence[TrialView]) -> list[TrialView]:
+    """The failed trials that have not been queued again, by number."""
+    retried = {one.retry_of for one in views}
+    return [one for one in views if one.state == "failed" and one.number not in retried]
 
 
 def configuration_of(trial: FrozenTrial) -> int:

@@ -24,6 +24,7 @@ from pydantic import (
 from xlt_ray.errors import SpecError, SpecErrors
 from xlt_ray.spec.complaints import complaints
 from xlt_ray.spec.distributions import Choice, distributions_in
+from xlt_ray.spec.failures import Failures
 from xlt_ray.spec.methods import Knobs
 from xlt_ray.spec.sizes import bytes_of
 from xlt_ray.spec.source import Document, read_document
@@ -85,8 +86,6 @@ class Search(Knobs):
     """Trials at a time; as many as the cluster has room for where it is left out."""
     first: tuple[dict[str, Any], ...] = ()
     """Points to try before the sampler: dotted paths with their values."""
-    retries: int = Field(default=2, ge=0)
-    """Further attempts at a trial whose process or node was lost."""
 
 
 class AshaStop(Knobs):
@@ -166,6 +165,7 @@ class Settings(Knobs):
     resources: Resources = Resources()
     budget: Budget = Budget()
     progress: Progress = Progress()
+    failures: Failures = Failures()
     store: Store = Store()
     places: Places = Places()
 

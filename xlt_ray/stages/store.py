@@ -23,6 +23,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from xlt_ray.errors import DamagedStage, StageConflict
 from xlt_ray.stages.canonical import digest
@@ -256,6 +257,29 @@ class StageStore:
                 pass
             self.storage.move(path, f"damaged/progress-{short(key)}-{step}-{time.time_ns()}")
         return None
+
+    def history(self, key: str) -> tuple[Mapping[str, Any], ...]:
+        """Evaluations while a stage was trained, those of its progress if it is not committed.
+
+        Entries are as in :attr:`StageRecord.history`. What is damaged tells nothing; files of
+        weights are not looked at.
+        """
+        with contextlib.suppress(DamagedStage):
+            record = self.record(key)
+            if record is not None:
+                return record.history
+        for name in sorted(self._progress_steps(key), key=int, reverse=True):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                marker = json.loads(self.storage.read(f"progress/{key}/{name}/{PROGRESS}"))
+                if marker.pop("sha256") == digest(marker):
+                    return tuple(marker["state"]["history"])
+        return ()
+
+    def _progress_steps(self, key: str) -> list[str]:
+        # Whoever makes the stage may drop the folder at this moment.
+        with contextlib.suppress(FileNotFoundError):
+            return [name for name in self.storage.names(f"progress/{key}") if name.isdigit()]
+        return []
 
     def fetch_progress(self, progress: Progress, token: str) -> Path:
         """A local folder with the files of ``progress``."""

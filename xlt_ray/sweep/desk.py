@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from xlt_ray.errors import TrackingError, TrialFailure
+from xlt_ray.errors import TrialFailure
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, Ticket, TrialView
 from xlt_ray.spec.facts import Facts
@@ -24,10 +23,9 @@ from xlt_ray.stages.path import Path, made, path_of
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.disk import Keeper
+from xlt_ray.sweep.failures import alike
 from xlt_ray.sweep.order import Order, Report, order_for
-from xlt_ray.tracking import Tracker
-
-T = TypeVar("T")
+from xlt_ray.tracking import FAREWELL_S, SILENCE_S, Account, Courier, point_names
 
 LOOK_AHEAD: Mapping[str, int] = {"tpe": 8, "random": 256, "grid": 256}
 """Trials asked beyond those that run, to find one whose stages nobody else is making.
@@ -70,7 +68,7 @@ class Desk:
         home: Home,
         ledger: Ledger,
         store: StageStore,
-        tracker: Tracker,
+        courier: Courier,
         watcher: Watcher,
     ) -> None:
         self.sweep = sweep
@@ -78,10 +76,9 @@ class Desk:
         self.home = home
         self.ledger = ledger
         self.store = store
-        self.tracker = tracker
+        self.courier = courier
         self.watcher = watcher
         self.stopped_early: set[int] = set()
-        self.tracking_error = ""
         self.new_stages: dict[str, StageUse] = {}
         self._running: dict[int, Planned] = {}
         self._held: list[Planned] = [
@@ -109,6 +106,7 @@ class Desk:
         asked meanwhile; it is handed out as soon as that stage is there. One that needs a stage
         which another trial failed to make fails with it, untried.
         """
+        self._read_mail()
         being_made = {key for one in self._running.values() for key in self._missing(one)[:1]}
         look_ahead = LOOK_AHEAD[self.sweep.settings.search.sampler]
         while True:
@@ -187,9 +185,9 @@ class Desk:
 
     @property
     def repeated_bug(self) -> str:
-        """The message that ended several trials alike, or nothing."""
-        alike = [one for one in set(self._bugs) if self._bugs.count(one) >= SAME_BUG]
-        return alike[0] if alike else ""
+        """The bug that ended several trials alike, by place and message, or nothing."""
+        often = [one for one in set(self._bugs) if self._bugs.count(one) >= SAME_BUG]
+        return often[0] if often else ""
 
     def _is_over_budget(self) -> bool:
         budget = self.sweep.settings.budget
@@ -234,9 +232,12 @@ class Desk:
 
     def hear(self, number: int, report: Report) -> bool:
         """Note what happened in a trial; True where it is to be stopped early."""
+        self._read_mail()
         if report.kind == "begun":
             self._begin(number)
             return False
+        if report.kind == "retrying":
+            self.ledger.begin_attempt(number)
         view = self.ledger.trial(number)
         self.watcher.heard(view, report)
         if report.finished_stage is not None:
@@ -244,15 +245,15 @@ class Desk:
             self._tidy()
         if report.kind != "evaluated" or report.metrics is None:
             return False
-        metrics = _named(report)
+        metrics = point_names(report.stage, report.metrics, report.system)
         if report.stage != "target":
             if not report.is_replay:
-                self._log(view, report.examples, metrics)
+                self.courier.evaluated(number, report.examples, metrics)
             return False
         value = report.metrics[self.sweep.settings.objective.metric]
         if not self.ledger.report(number, report.examples, value):
             return False
-        self._log(view, report.examples, metrics)
+        self.courier.evaluated(number, report.examples, metrics)
         if report.examples < report.total_examples and self.ledger.should_stop_early(
             number, self.sweep
         ):
@@ -276,7 +277,7 @@ class Desk:
                 self.ledger.tell_failed(number, failure.fields["cause"], failure.message)
         elif report is not None and report.kind == "failed":
             if report.cause == "bug":
-                self._bugs.append(report.message)
+                self._bugs.append(alike(report.message, report.log))
             if report.cause in LASTING:
                 self._broken.update(dict.fromkeys(self._missing(planned)[:1], (number, report)))
             self.ledger.tell_failed(number, report.cause, report.message, report.log)
@@ -290,16 +291,22 @@ class Desk:
 
     def _close(self, number: int, scores: Sequence[Score] = ()) -> None:
         view = self.ledger.trial(number)
-        if view.mlflow_run_id is not None:
-            self._track(lambda: self.tracker.finish(view, scores))
+        if view.attempts:
+            self.courier.finished(view, scores)
+        self._read_mail()
         self.watcher.finished(view)
 
-    def leave(self) -> None:
-        """The sweep is stopped: trials that run go on at its next start."""
-        for number in self._running:
-            run_id = self.ledger.trial(number).mlflow_run_id
-            if run_id is not None:
-                self._track(partial(self.tracker.stop_trial, run_id))
+    def leave(self, *, is_finished: bool) -> None:
+        """The sweep has ended, or is stopped: trials that run go on at its next start.
+
+        Waits for what MLflow has not answered yet, but not for long.
+        """
+        for number in self.ledger.running():
+            self.courier.stopped(number)
+        self.courier.end(Account.of(self.ledger), "FINISHED" if is_finished else "KILLED")
+        self._read_mail()
+        self.courier.settle(self.watcher.warned, FAREWELL_S if is_finished else SILENCE_S)
+        self._read_mail()
 
     def _begin(self, number: int) -> None:
         self.ledger.begin_attempt(number)
@@ -310,9 +317,7 @@ class Desk:
         )
         config = planned.order.trial.model_dump(mode="json")
         assignment = dict(planned.ticket.assignment)
-        run_id = self._track(lambda: self.tracker.start_trial(view, config, assignment))
-        if run_id is not None and view.mlflow_run_id != run_id:
-            self.ledger.set_run_id(number, run_id)
+        self.courier.started(view, config, assignment)
         self.watcher.begun(self.ledger.trial(number))
 
     def _note_stage(self, view: TrialView, use: StageUse) -> None:
@@ -324,24 +329,14 @@ class Desk:
         if not use.reused:
             self.new_stages[use.key] = use
 
-    def _log(self, view: TrialView, examples: int, metrics: Mapping[str, float]) -> None:
-        run_id = view.mlflow_run_id
-        if run_id is not None:
-            self._track(lambda: self.tracker.log(run_id, examples, dict(metrics)))
-
-    def _track(self, write: Callable[[], T]) -> T | None:
-        """Write to MLflow, unless it has failed in this run: training goes on without it.
-
-        Nothing is lost: the next start of the sweep brings MLflow to what the ledger says.
-        """
-        if self.tracking_error:
-            return None
-        try:
-            return write()
-        except TrackingError as error:
-            self.tracking_error = str(error)
-            self.watcher.warned(f"{error}; the sweep goes on, MLflow catches up at its next start")
-            return None
+    def _read_mail(self) -> None:
+        """What MLflow answered: the ledger is written on this thread alone."""
+        mail = self.courier.mail()
+        for number, run_id in mail.runs.items():
+            if self.ledger.trial(number).mlflow_run_id != run_id:
+                self.ledger.set_run_id(number, run_id)
+        for message in mail.news:
+            self.watcher.warned(message)
 
     def _objective(self, scores: Sequence[Score], source: str) -> float:
         """Mean of the objective metric over its languages, in the dev split.
@@ -369,19 +364,6 @@ class Desk:
                 f"no dev score in {', '.join(missing) or 'any language'}", cause="bug"
             )
         return statistics.fmean(values[one] for one in chosen)
-
-
-def _named(report: Report) -> dict[str, float]:
-    """Metric names as MLflow shows them: the target stage's are the headline."""
-    prefix = "" if report.stage == "target" else f"{report.stage}/"
-    metrics: Mapping[str, Any] = report.metrics or {}
-    named = {
-        f"{prefix}{'train' if name == 'loss' else 'dev'}/{name}": value
-        for name, value in metrics.items()
-    }
-    return named | {
-        f"system/{prefix}{name}": value for name, value in (report.system or {}).items()
-    }
 
 
 def _planned_use(stage: Any) -> StageUse:

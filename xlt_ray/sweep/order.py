@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from xlt_ray.home import Home
+from xlt_ray.spec.failures import Failures
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import TrialSpec
 from xlt_ray.stages.path import Path
 from xlt_ray.stages.record import Score, StageRecord
 
-Kind = Literal["begun", "evaluated", "stage", "waiting", "complete", "failed"]
+Kind = Literal[
+    "begun", "evaluated", "stage", "waiting", "ticked", "complete", "failed",
+    # An attempt failed, and the same process makes another one, or pauses before it; or the
+    # process itself was lost, and another one begins.
+    "retrying", "pausing", "lost",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,13 @@ class Order:
     """``workers``, ``cpus_per_worker``, ``gpus_per_worker``, ``zero_stage``, ``micro_batch``."""
     progress_every: float
     made_by: Mapping[str, Any]
+    failures: Failures = field(default_factory=Failures)
+    fits_file: str = ""
+    """See :mod:`xlt_ray.sweep.fits`."""
+    fits: Mapping[int, int] = field(default_factory=dict)
+    """As :attr:`xlt_ray.training.runtime.Runtime.fits`; whoever runs the order reads it."""
+    hangs: str = ""
+    """Folder for tracebacks of processes that hang; nobody looks for hangs where it is empty."""
 
 
 def order_for(number: int, trial: TrialSpec, path: Path, sweep: SweepSpec, home: Home) -> Order:
@@ -42,6 +55,9 @@ def order_for(number: int, trial: TrialSpec, path: Path, sweep: SweepSpec, home:
         resources=settings.resources.model_dump(exclude={"precision"}),
         progress_every=settings.progress.every,
         made_by={"sweep": sweep.name, "trial": number},
+        failures=settings.failures,
+        fits_file=str(home.fits),
+        hangs=str(home.hangs(sweep.name)),
     )
 
 
@@ -87,3 +103,5 @@ class Report:
     cause: str = ""
     message: str = ""
     log: str = ""
+    remedy: str = ""
+    """How it is tried again."""

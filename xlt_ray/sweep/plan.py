@@ -99,6 +99,16 @@ class Plan:
         """How many times fewer examples sharing trains, from an empty store."""
         return self.examples_naive / self.examples_shared
 
+    @cached_property
+    def unshared_sizes(self) -> tuple[int, ...]:
+        """Sizes of one task's intermediate data that a decaying rate keeps from sharing."""
+        sizes: dict[str, set[int]] = {}
+        for one in self.stages:
+            settings = one.stage.settings
+            if one.stage.kind == "intermediate" and "schedule" not in settings:
+                sizes.setdefault(settings["task"]["name"], set()).add(settings["size"])
+        return max((tuple(sorted(one)) for one in sizes.values()), key=len, default=())
+
     def trial(self, number: int) -> PlannedTrial:
         """One trial; raises LedgerError where there is none of this number."""
         if not 0 <= number < len(self.trials):

@@ -7,15 +7,17 @@ first, finished ones are not repeated, and one that needs nothing starts no clus
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from xlt_ray.errors import ClusterError, LedgerError, SpecErrors, XltError
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, TrialView, open_ledger
+from xlt_ray.ledger import Ledger, Retry, TrialView, open_ledger, still_failed
 from xlt_ray.spec.check import check
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import Resources, SweepSpec
@@ -25,7 +27,8 @@ from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.desk import Desk, Watcher
 from xlt_ray.sweep.facts import facts_of
 from xlt_ray.sweep.failures import is_disk_full
-from xlt_ray.tracking import Tracker, project
+from xlt_ray.sweep.losses import Losses
+from xlt_ray.sweep.telling import courier_for
 
 
 @dataclass(frozen=True)
@@ -43,39 +46,39 @@ class Summary:
     """Why no further trial was begun, where some were left: a bug, or no room on the disk."""
 
     @property
-    def num_failed(self) -> int:
-        return sum(one.state == "failed" for one in self.trials)
+    def failed(self) -> list[TrialView]:
+        """Failed trials that have not been run again."""
+        return still_failed(self.trials)
 
 
-def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry_failed: bool = False) -> Summary:
+def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry: Retry | None = None) -> Summary:
     """Start a sweep, or continue it where it stopped.
 
     Args:
-        retry_failed: queue every failed trial again first, with its parameters.
+        retry: queue these failed trials again first, with their parameters.
 
     Raises:
         SpecErrors: the sweep does not fit its models or data; nothing was started.
         ClusterError: it asks for more than the cluster has; nothing was started.
-        LedgerError: another driver runs it, or its ledger belongs to another sweep.
+        LedgerError: another driver runs it, its ledger belongs to another sweep, or a trial that
+            was to be tried again has not failed.
+        TrackingError: ``places.tracking`` is no place of MLflow's.
     """
     facts = checked_facts(sweep)
     refuse_too_large(sweep.settings.resources)
-    with _sole_driver(home, sweep.name):
+    with _sole_driver(home, sweep.name), ExitStack() as stack:
         ledger = open_ledger(home, sweep)
-        if retry_failed:
-            ledger.enqueue_failed()
+        if retry is not None:
+            ledger.enqueue_failed(retry)
         store = StageStore(sweep.settings.places.store or home.stages)
-        tracker = Tracker(home, sweep.name, sweep.settings.places.tracking)
-        tracker.begin(ledger, sweep.resolved())
-        _project(sweep, facts, ledger, store, tracker)
-        desk = Desk(sweep, facts, home, ledger, store, tracker, watcher)
+        courier = stack.enter_context(courier_for(sweep, facts, home, ledger, store))
+        desk = Desk(sweep, facts, home, ledger, store, courier, watcher)
         try:
             if not desk.is_done:
-                _tune(desk, home)
+                with suppress(KeyboardInterrupt):
+                    _tune(desk, home)
             is_finished = desk.is_done and not desk.num_running and not desk.out_of_room
-            desk.leave()
-            if not desk.tracking_error:
-                tracker.end(ledger, "FINISHED" if is_finished else "KILLED")
+            desk.leave(is_finished=is_finished)
         except Exception as error:
             # Tune wraps what its searcher and scheduler raise.
             if not is_disk_full(error):
@@ -139,23 +142,6 @@ def local_resources(resources: Resources) -> dict[str, float]:
     return available
 
 
-def _project(
-    sweep: SweepSpec, facts: Facts, ledger: Ledger, store: StageStore, tracker: Tracker
-) -> None:
-    """Bring MLflow to what the ledger says of earlier runs, and the ledger to MLflow's run ids."""
-    views = [view for view in ledger.trials() if view.state != "waiting" and view.attempts]
-    configs = {
-        view.number: sweep.trial_of(
-            dict(view.assignment), lambda model: facts.models[model].bounds()
-        ).model_dump(mode="json")
-        for view in views
-    }
-    runs = project(ledger, store, tracker, configs)
-    for view in views:
-        if view.mlflow_run_id != runs[view.number] and not view.is_finished:
-            ledger.set_run_id(view.number, runs[view.number])
-
-
 def _tune(desk: Desk, home: Home) -> None:
     """Let Ray Tune run everything the desk hands out."""
     _connect()
@@ -171,11 +157,12 @@ def _tune(desk: Desk, home: Home) -> None:
     room = min(int(ray.cluster_resources().get(name, 0) // asked[name]) for name in asked)
     concurrent = min(search.concurrent or room, max(room, 1))
     os.environ.update(_TUNE)
+    losses = Losses(desk.sweep.settings.failures, home.hangs(desk.sweep.name))
     tuner = tune.Tuner(
         tune.with_resources(TrialWalk, _bundles(resources)),
         tune_config=tune.TuneConfig(
-            search_alg=DeskSearcher(desk, concurrent),
-            scheduler=DeskScheduler(desk),
+            search_alg=DeskSearcher(desk, losses, concurrent),
+            scheduler=DeskScheduler(desk, losses),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=lambda trial: f"trial-{trial.config['order'].number}",
@@ -184,11 +171,46 @@ def _tune(desk: Desk, home: Home) -> None:
         run_config=tune.RunConfig(
             name=desk.sweep.name,
             storage_path=str(home.tune),
-            failure_config=tune.FailureConfig(max_failures=search.retries),
+            # How often, the scheduler says.
+            failure_config=tune.FailureConfig(max_failures=-1),
             verbose=0,
         ),
     )
-    tuner.fit()
+    with _stoppable(desk):
+        tuner.fit()
+
+
+@contextmanager
+def _stoppable(desk: Desk) -> Iterator[None]:
+    """SIGINT or SIGTERM ends Tune's loop after its trials saved their progress; a second one
+    ends this process at once, and Ray's with it.
+
+    Ray's own handler of SIGTERM would end the driver alone, so this comes after it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        received.append(number)
+        if len(received) > 1:
+            os._exit(128 + number)
+        desk.watcher.warned("stopping: progress is being saved; once more stops at once")
+        # Tune listens to this one, as soon as its loop begins.
+        signal.raise_signal(signal.SIGUSR1)
+
+    handlers = {
+        signal.SIGINT: stop,
+        signal.SIGTERM: stop,
+        signal.SIGUSR1: signal.default_int_handler,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _bundles(resources: Resources) -> Any:
@@ -211,6 +233,7 @@ _TUNE = {
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
 
 
@@ -222,6 +245,7 @@ def _connect() -> None:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
+    from ray.exceptions import AuthenticationError
 
     if ray.is_initialized():
         return
@@ -236,10 +260,10 @@ def _connect() -> None:
     _refuse_silent(os.environ.get("RAY_ADDRESS", ""))
     try:
         ray.init(log_to_driver=False, logging_level="ERROR", **local)
-    except (ConnectionError, RuntimeError) as error:
+    except (ConnectionError, RuntimeError, AuthenticationError) as error:
         address = os.environ.get("RAY_ADDRESS", "this machine")
         reason = " ".join(str(error.__cause__ or error).split())
-        refused = "AuthenticationError" in reason
+        refused = isinstance(error, AuthenticationError) or "AuthenticationError" in reason
         raise ClusterError(
             f"RAY_ADDRESS={address}: "
             + ("the cluster asks for a token" if refused else "no Ray cluster can be reached")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import pickle
+from pathlib import Path
 from typing import Any
 
+from ray import cloudpickle
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from xlt_ray.sweep.desk import Desk
+from xlt_ray.sweep.losses import Losses
 from xlt_ray.sweep.order import Report
 from xlt_ray.sweep.trainable import REPORT
 
@@ -19,9 +24,10 @@ class DeskSearcher(Searcher):
     should not start yet is held back here: ``suggest`` returns None and is asked again.
     """
 
-    def __init__(self, desk: Desk, concurrent: int) -> None:
+    def __init__(self, desk: Desk, losses: Losses, concurrent: int) -> None:
         super().__init__()
         self._desk = desk
+        self._losses = losses
         self._concurrent = concurrent
         self._numbers: dict[str, int] = {}
 
@@ -38,8 +44,11 @@ class DeskSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        report: Report | None = None if error or result is None else result.get(REPORT)
-        self._desk.finish(self._numbers.pop(trial_id), report)
+        number = self._numbers.pop(trial_id)
+        report: Report | None = (
+            self._losses.fate(number) if error or result is None else result.get(REPORT)
+        )
+        self._desk.finish(number, report)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the truth."""
@@ -47,15 +56,55 @@ class DeskSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: see :meth:`save`."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune writes its searcher and scheduler into a file that nobody reads, and a desk has
+        # open files and threads.
+        return {}
+
 
 class DeskScheduler(FIFOScheduler):
-    """Runs trials in order; the desk hears every report and may stop a trial early."""
+    """Runs trials in order; the desk hears every report and may stop a trial early.
 
-    def __init__(self, desk: Desk) -> None:
+    Tune starts a trial whose process was lost for ever again; here that has an end.
+    """
+
+    def __init__(self, desk: Desk, losses: Losses) -> None:
         super().__init__()
         self._desk = desk
+        self._losses = losses
+        self._given_up: set[str] = set()
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         number = trial.config["order"].number
         is_to_stop = self._desk.hear(number, result[REPORT])
         return FIFOScheduler.STOP if is_to_stop else FIFOScheduler.CONTINUE
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        number = trial.config["order"].number
+        report = self._losses.note(number, _heard_of(trial))
+        if report is None:
+            self._given_up.add(trial.trial_id)
+        else:
+            self._desk.hear(number, report)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        # Tune queues what it starts anew, as it does what is new.
+        if trial.trial_id in self._given_up:
+            tune_controller.stop_trial(trial)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As the searcher's.
+        return {}
+
+
+def _heard_of(trial: Any) -> BaseException | None:
+    """What Tune heard last of a trial's process, or None where that cannot be read."""
+    # Tune's own `get_pickled_error` looks where the file is copied to later.
+    file = trial.pickled_error_file
+    if file is None:
+        return None
+    unreadable = (OSError, pickle.UnpicklingError, AttributeError, ImportError, TypeError)
+    with contextlib.suppress(*unreadable):
+        error: BaseException = cloudpickle.loads(Path(file).read_bytes())
+        return error
+    return None

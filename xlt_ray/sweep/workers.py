@@ -5,14 +5,38 @@ Both run the same :class:`Worker`; several do so in lockstep, and what the leade
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
+from xlt_ray.errors import TrialFailure
 from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep.hangs import Watch, hang_file
 from xlt_ray.sweep.order import Order
 from xlt_ray.training.events import Event
 from xlt_ray.training.runtime import Runtime
+
+GRACE_S = 60.0
+"""A worker that hangs ends itself; one that cannot even do that is given up so much later."""
+
+
+def runtime_of(order: Order) -> Runtime:
+    """How the stages of an order are made."""
+    resources = order.resources
+    return Runtime(
+        cache=Path(order.cache),
+        workers=resources["workers"],
+        zero_stage=resources["zero_stage"],
+        micro_batch=resources["micro_batch"],
+        threads=resources["cpus_per_worker"],
+        device="cuda" if resources["gpus_per_worker"] else "cpu",
+        progress_every=order.progress_every,
+        evaluations=order.trial.target.evaluations,
+        fits=order.fits,
+        made_by=order.made_by,
+    )
 
 
 class Worker:
@@ -20,6 +44,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._events: Iterator[Event] | None = None
+        self._watch: Watch | None = None
 
     def address(self) -> str:
         """Where the others can reach this worker, should it lead."""
@@ -31,6 +56,14 @@ class Worker:
 
     def begin(self, order: Order, rank: int, address: str) -> None:
         """Get ready to run an order; :meth:`advance` does the work."""
+        self.end()
+        if order.hangs:
+            file = hang_file(Path(order.hangs), order.number, rank)
+            self._watch = Watch(file, order.failures.hang_after)
+        with self._watch or contextlib.nullcontext():
+            self._begin(order, rank, address)
+
+    def _begin(self, order: Order, rank: int, address: str) -> None:
         import torch
         import transformers
 
@@ -39,37 +72,36 @@ class Worker:
         from xlt_ray.training.make import walk
         from xlt_ray.training.team import join_team
 
-        self.end()
         transformers.utils.logging.disable_progress_bar()
         transformers.utils.logging.set_verbosity_error()
-        resources = order.resources
-        torch.set_num_threads(resources["cpus_per_worker"])
-        device: Literal["cpu", "cuda"] = "cuda" if resources["gpus_per_worker"] else "cpu"
-        runtime = Runtime(
-            cache=Path(order.cache),
-            workers=resources["workers"],
-            zero_stage=resources["zero_stage"],
-            micro_batch=resources["micro_batch"],
-            threads=resources["cpus_per_worker"],
-            device=device,
-            progress_every=order.progress_every,
-            evaluations=order.trial.target.evaluations,
-            made_by=order.made_by,
-        )
-        team = join_team(rank, resources["workers"], address, device)
+        runtime = runtime_of(order)
+        torch.set_num_threads(runtime.threads)
+        team = join_team(rank, runtime.workers, address, runtime.device)
         materials = Materials(order.trial.model, open_source(order.trial.data))
         self._events = walk(order.path, materials, StageStore(order.store), runtime, team)
 
     def advance(self) -> Event | None:
         """Work until something happens; None at the end of the path."""
         assert self._events is not None, "advance before begin"
-        return next(self._events, None)
+        with self._watch or contextlib.nullcontext():
+            return next(self._events, None)
+
+    def keep(self) -> None:
+        """Save what was trained since the last progress, and end the walk."""
+        from xlt_ray.training.events import Stop
+
+        if self._events is not None:
+            with contextlib.suppress(Stop, StopIteration):
+                self._events.throw(Stop())  # type: ignore[attr-defined]
 
     def end(self) -> None:
         """Leave the trial: leases are released, memory is given back."""
         if self._events is not None:
             self._events.close()  # type: ignore[attr-defined]
             self._events = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
 
 
 class Crew(Protocol):
@@ -79,7 +111,12 @@ class Crew(Protocol):
 
     def advance(self) -> Event | None: ...
 
+    def keep(self) -> None: ...
+
     def end(self) -> None: ...
+
+    def abandon(self) -> None:
+        """End after a failure; this crew takes no further order."""
 
 
 class SoloCrew:
@@ -96,8 +133,20 @@ class SoloCrew:
     def advance(self) -> Event | None:
         return self._worker.advance()
 
+    def keep(self) -> None:
+        self._worker.keep()
+
     def end(self) -> None:
         self._worker.end()
+
+    def abandon(self) -> None:
+        import torch
+
+        self._worker.end()
+        # What is tried next in this process may need all of its memory.
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
 
 class ActorCrew:
@@ -121,19 +170,35 @@ class ActorCrew:
             for rank in range(resources["workers"])
         ]
         self._address = ray.get(self._actors[0].address.remote())
+        self._patience = GRACE_S
 
     def begin(self, order: Order) -> None:
+        self._patience = order.failures.hang_after + GRACE_S
         self._all("begin", lambda rank: (order, rank, self._address))
 
     def advance(self) -> Event | None:
         return cast("Event | None", self._all("advance", lambda _: ())[0])
 
+    def keep(self) -> None:
+        self._all("keep", lambda _: ())
+
     def end(self) -> None:
         # Lockstep workers stop at the same event, so each can leave by itself.
         self._all("end", lambda _: ())
 
+    def abandon(self) -> None:
+        import ray
+
+        # Where one failed, the others may wait for it inside a collective call.
+        for actor in self._actors:
+            ray.kill(actor)
+
     def _all(self, method: str, arguments: Any) -> list[Any]:
-        """Call every worker; the first failure counts, without waiting for the others."""
+        """Call every worker; the first failure counts, without waiting for the others.
+
+        Raises:
+            TrialFailure: none of them answers (``timeout``).
+        """
         import ray
 
         pending = [
@@ -142,7 +207,12 @@ class ActorCrew:
         ]
         waiting = list(pending)
         while waiting:
-            done, waiting = ray.wait(waiting)
+            done, waiting = ray.wait(waiting, timeout=self._patience)
+            if not done:
+                raise TrialFailure(
+                    f"{len(waiting)} workers did not answer for {self._patience:.0f} s",
+                    cause="timeout",
+                )
             ray.get(done)
         return cast("list[Any]", ray.get(pending))
 

@@ -2,11 +2,25 @@
 
 One MLflow experiment a sweep, in it one parent run for the sweep and one nested run a trial,
 found again by tags, so that neither a crash nor a second projection doubles a run. MLflow is
-imported when a :class:`Tracker` is made, not before.
+imported when a :class:`Tracker` is made, not before. A :class:`Courier` writes while a sweep runs,
+so that a server which is slow or away delays nothing.
 """
 
+from xlt_ray.tracking.account import Account
 from xlt_ray.tracking.connection import ui_command, ui_page
+from xlt_ray.tracking.courier import FAREWELL_S, SILENCE_S, Courier
+from xlt_ray.tracking.facts import point_names
 from xlt_ray.tracking.projection import project
 from xlt_ray.tracking.runs import Tracker
 
-__all__ = ["Tracker", "project", "ui_command", "ui_page"]
+__all__ = [
+    "FAREWELL_S",
+    "SILENCE_S",
+    "Account",
+    "Courier",
+    "Tracker",
+    "point_names",
+    "project",
+    "ui_command",
+    "ui_page",
+]

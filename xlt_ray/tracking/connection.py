@@ -16,8 +16,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from xlt_ray.errors import TrackingError
+from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.home import Home
 from xlt_ray.tracking.redact import redacted
 
@@ -27,10 +28,14 @@ if TYPE_CHECKING:
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # A lost server is noticed in seconds; what was not logged is projected later.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    # A request ends within seconds, and MLflow does not repeat it by itself: whether it was done
+    # although no answer came is asked first (see the courier).
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
+
+MAX_PROBLEM = 300
+"""Characters of an error that are shown; a proxy may answer with a whole page."""
 
 
 def settle_environment() -> None:
@@ -46,10 +51,15 @@ def settle_environment() -> None:
 def connect(home: Home, uri: str | None) -> MlflowClient:
     """A client of the MLflow at ``uri``, by default of the home's own database.
 
+    A server is not asked for anything yet.
+
     Raises:
-        TrackingError: MLflow cannot be reached, or its database is of another version.
+        TrackingError: ``uri`` is none, or its database is of another version.
+        TrackingOutage: the database cannot be opened.
     """
     settle_environment()
+    if is_server(uri):
+        _refuse_malformed(str(uri))
     with complaints(uri or home.tracking_uri):
         if uri is None:
             _make_database(home)
@@ -81,16 +91,71 @@ def find_or_make_experiment(client: MlflowClient, home: Home, name: str, *, loca
     return str(found.experiment_id)
 
 
+def is_server(uri: str | None) -> bool:
+    """Whether MLflow is asked over HTTP, and not in its database."""
+    return uri is not None and uri.lower().startswith(("http:", "https:"))
+
+
+def _refuse_malformed(uri: str) -> None:
+    try:
+        parts = urlsplit(uri)
+        # Reading the port checks it.
+        is_sound = bool(parts.hostname) and (parts.port or 0) >= 0
+    except ValueError:
+        is_sound = False
+    if not is_sound:
+        raise TrackingError("is no URL of a server; as in http://host:5000", uri=redacted(uri))
+
+
+def _wrapped(error: BaseException) -> BaseException | None:
+    """urllib3 hands on what happened below it as an argument, too."""
+    return next((one for one in error.args if isinstance(one, BaseException)), None)
+
+
 @contextlib.contextmanager
 def complaints(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises into a TrackingError that names the place, without passwords."""
+    """Turn what MLflow raises into a TrackingError that names the place, without passwords.
+
+    Raises:
+        TrackingError: it refused, and will again.
+        TrackingOutage: it did not answer, or not as itself; asking again may help.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except (MlflowException, OSError, sqlite3.Error) as error:
-        problem = next(iter(redacted(str(error)).strip().splitlines()), type(error).__name__)
-        raise TrackingError(problem, uri=redacted(uri)) from error
+        kind = TrackingError if _is_refusal(error, uri) else TrackingOutage
+        raise kind(_problem(error), uri=redacted(uri)) from error
+
+
+def _problem(error: Exception) -> str:
+    """One line; of a request that failed, what the network said and not what was asked."""
+    root: BaseException = error
+    while below := root.__cause__ or root.__context__ or _wrapped(root):
+        root = below
+    if root is not error and isinstance(root, OSError):
+        return f"does not answer ({root.strerror or root})"
+    lines = str(redacted(str(error))).strip().splitlines()
+    return lines[0][:MAX_PROBLEM] if lines else type(error).__name__
+
+
+def _is_refusal(error: Exception, uri: str) -> bool:
+    """Whether the same request would meet the same answer.
+
+    A proxy in front of a server that is away answers in its own words, not with MLflow's errors,
+    and logins expire; so only what MLflow itself calls wrong counts.
+    """
+    from mlflow.exceptions import MlflowException, RestException
+
+    if isinstance(error, MlflowException):
+        is_its_own = isinstance(error, RestException) or not is_server(uri)
+        return is_its_own and error.get_http_status_code() in (400, 404, 409)
+    response = getattr(error, "response", None)
+    if response is not None:
+        # Artifacts that go through the server: MLflow leaves the status to us.
+        return response.status_code not in (401, 403, 408, 429, 502, 503, 504)
+    return isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError)
 
 
 def ui_command(
@@ -105,7 +170,7 @@ def ui_command(
         TrackingError: the database cannot be made, or ``uri`` is a server, which has its own UI.
     """
     settle_environment()
-    if uri is not None and uri.startswith(("http://", "https://")):
+    if is_server(uri):
         raise TrackingError("is a server; open it in a browser", uri=redacted(uri))
     if uri is None:
         with complaints(home.tracking_uri):

@@ -68,11 +68,36 @@ def trial_tags(view: TrialView) -> dict[str, str]:
         "xlt.retry_of": "" if view.retry_of is None else str(view.retry_of),
         "xlt.cause": (view.cause or "") if failed else "",
         "xlt.message": _tag(view.message) if failed else "",
+        # Until all the rest is there.
+        "xlt.told": "",
         "xlt.reused": " ".join(one.kind for one in view.stages if one.reused),
         **stages,
         **makers,
         "mlflow.note.content": _tag("  \n".join(notes)),
     }
+
+
+def point_names(
+    kind: str, metrics: Mapping[str, float], system: Mapping[str, float] | None = None
+) -> Metrics:
+    """What one evaluation of a training stage is called in MLflow; the target's is the headline.
+
+    >>> point_names("target", {"loss": 1.0, "f1": 0.5})
+    {'train/loss': 1.0, 'dev/f1': 0.5}
+    >>> point_names("align", {"loss": 1.0}, {"memory_gib": 2.0})
+    {'align/train/loss': 1.0, 'system/align/memory_gib': 2.0}
+    """
+    prefix = "" if kind == "target" else f"{kind}/"
+    named = {
+        f"{prefix}{'train' if name == 'loss' else 'dev'}/{name}": value
+        for name, value in metrics.items()
+    }
+    return named | {f"system/{prefix}{name}": value for name, value in (system or {}).items()}
+
+
+def told(view: TrialView) -> str:
+    """What the tag ``xlt.told`` says of a run that shows all that is known of this trial."""
+    return f"trial {view.number} {view.state}"
 
 
 def source_language(config: Mapping[str, Any], scores: Sequence[Score] = ()) -> str:

@@ -1,49 +1,61 @@
-"""Bring MLflow to what the ledger says: after a crash, a lost server, a deleted database."""
+"""Bring MLflow to what ledger and store say: after a crash, an outage, a deleted database."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from xlt_ray.ledger import Ledger, TrialView
+from xlt_ray.errors import DamagedStage, TrackingError, TrackingOutage
+from xlt_ray.ledger import TrialView
+from xlt_ray.stages.path import made
 from xlt_ray.stages.record import Score
+from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
+from xlt_ray.tracking.account import Books
 from xlt_ray.tracking.connection import complaints
-from xlt_ray.tracking.facts import STATUS
+from xlt_ray.tracking.facts import STATUS, point_names, told
 from xlt_ray.tracking.runs import Tracker
 
 
 def project(
-    ledger: Ledger,
+    books: Books,
     store: StageStore,
     tracker: Tracker,
     configs: Mapping[int, Mapping[str, Any]],
     *,
+    paths: Mapping[int, Sequence[Stage]] | None = None,
     is_alive: bool = True,
+    beat: Callable[[], object] = lambda: None,
 ) -> dict[int, str]:
     """Give every trial that was begun one run, with true status and nothing missing.
 
-    A retry shares the run of the trial that it retries. May be repeated: nothing is doubled.
+    A retry shares the run of the trial that it retries. May be repeated: nothing is doubled. A
+    finished trial whose run says that it shows everything is passed over.
 
     Args:
         configs: resolved trials by number; a trial that is not in it gets no ``config.json``.
+        paths: stages that trials have to make, by number. Without them the curves of stages
+            that a trial began and did not finish are not known.
         is_alive: whether a driver is at work on this sweep. If not, trials that the ledger
             has as running are shown as KILLED: stopped, to go on later.
+        beat: called after every trial.
 
     Returns:
         The run of every trial, by number; after a rebuild these are not the ledger's.
 
     Raises:
-        TrackingError: MLflow cannot be used.
-        DamagedStage: a record of scores cannot be read.
+        TrackingOutage: MLflow does not answer.
+        TrackingError: it refused something; all that it did not refuse is there.
     """
     with complaints(tracker.uri):
-        tracker.open(ledger)
+        tracker.open(books)
         runs = tracker.runs()
         # A trial that was asked for and never begun has nothing to show.
-        trials = [view for view in ledger.trials() if view.is_finished or view.attempts]
+        trials = [view for view in books.trials() if view.is_finished or view.attempts]
         retried = {view.retry_of: view for view in trials if view.retry_of is not None}
         found: dict[int, str] = {}
+        refusal: TrackingError | None = None
         # The last of a chain of retries first: its run is the run of them all.
         for view in reversed(trials):
             if view.number in retried:
@@ -57,19 +69,93 @@ def project(
                     None,
                 ) or tracker.make(view)  # fmt: skip
             found[view.number] = run.info.run_id
-            tracker.describe(run, view, configs.get(view.number, {}), view.assignment)
-            if view.is_finished:
-                tracker.close(run, view, _scores(view, store), {})
-            elif not is_alive and run.info.status == STATUS["running"]:
-                tracker.stop_trial(run.info.run_id)
-            elif is_alive and run.info.status != STATUS["running"]:
-                tracker.mark_running(run.info.run_id)
-        unfinished = any(not view.is_finished for view in ledger.trials())
-        if is_alive and unfinished:
-            tracker.mark_running(tracker.open(ledger))
+            try:
+                _bring_up(
+                    tracker, run, view, store, configs.get(view.number, {}),
+                    (paths or {}).get(view.number, ()), is_alive,
+                )  # fmt: skip
+            except TrackingOutage:
+                raise
+            except TrackingError as error:
+                refusal = refusal or error
+            beat()
+        for run in runs:
+            number = run.data.tags["xlt.trial"]
+            mine = found.get(int(number)) if number.isdigit() else None
+            if mine is not None and run.info.run_id != mine and not run.data.metrics:
+                # Made twice, since the answer to its making was lost.
+                tracker.delete(run)
+        if is_alive:
+            tracker.mark_running(tracker.open(books))
         else:
-            tracker.end(ledger, "KILLED" if unfinished else "FINISHED")
+            unfinished = any(not view.is_finished for view in books.trials())
+            tracker.end(books, "KILLED" if unfinished else "FINISHED")
+        if refusal is not None:
+            raise refusal
         return dict(sorted(found.items()))
+
+
+def _bring_up(
+    tracker: Tracker,
+    run: Any,
+    view: TrialView,
+    store: StageStore,
+    config: Mapping[str, Any],
+    path: Sequence[Stage],
+    is_alive: bool,
+) -> None:
+    """Bring one run to what is known of its trial."""
+    is_there = run.data.tags.get("xlt.told") == told(view)
+    if is_there and run.info.status == STATUS[view.state]:
+        return
+    run_id = run.info.run_id
+    with complaints(tracker.uri):
+        tracker.describe(run, view, config, view.assignment, made(tuple(path)))
+        tracker.points.log(run_id, curves_of(view, store, path, tracker.name))
+        if view.is_finished:
+            tracker.close(run, view, _scores(view, store), {})
+            tracker.put_config(run, config)
+            tracker.mark_told(run, view)
+            return
+        tracker.log_curve(run_id, view)
+        if not is_alive and run.info.status == STATUS["running"]:
+            tracker.stop_trial(run_id)
+        elif is_alive and run.info.status != STATUS["running"]:
+            tracker.mark_running(run_id)
+        tracker.put_config(run, config)
+
+
+def curves_of(
+    view: TrialView, store: StageStore, path: Sequence[Stage], sweep: str
+) -> list[tuple[str, int, float]]:
+    """All that the store has of the trainings of a trial: metric, examples seen, value.
+
+    Of the stages before the target stage, those count that the trial has trained itself, since
+    only these were shown while it ran.
+    """
+    uses = {use.key: use for use in view.stages}
+    kinds = {use.key: use.kind for use in view.stages if use.kind == "target" or not use.reused}
+    # A driver may have died before it heard of a stage that its trial made.
+    kinds |= {
+        stage.key: stage.kind
+        for stage in path
+        if stage.key not in uses and not _is_anothers(stage, store, sweep, view.number)
+    }
+    return [
+        (name, int(entry["examples"]), float(value))
+        for key, kind in kinds.items()
+        for entry in store.history(key)
+        for name, value in point_names(kind, entry["metrics"]).items()
+    ]
+
+
+def _is_anothers(stage: Stage, store: StageStore, sweep: str, number: int) -> bool:
+    """Whether another trial finished a stage before the target stage."""
+    with contextlib.suppress(DamagedStage):
+        record = store.record(stage.key) if stage.kind != "target" else None
+        if record is not None:
+            return (record.made_by.get("sweep"), record.made_by.get("trial")) != (sweep, number)
+    return False
 
 
 def _retried_by(view: TrialView, trials: list[TrialView]) -> list[TrialView]:
@@ -83,5 +169,8 @@ def _retried_by(view: TrialView, trials: list[TrialView]) -> list[TrialView]:
 
 
 def _scores(view: TrialView, store: StageStore) -> tuple[Score, ...]:
-    record = store.record(view.evaluation_key) if view.evaluation_key else None
-    return () if record is None else record.scores
+    # A damaged record is made again by whoever needs it next.
+    with contextlib.suppress(DamagedStage):
+        record = store.record(view.evaluation_key) if view.evaluation_key else None
+        return () if record is None else record.scores
+    return ()

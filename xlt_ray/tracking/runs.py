@@ -2,13 +2,13 @@
 
 Every method may be repeated: a run is found by the id that the ledger has, else by its tags,
 and a point of a curve that is there is not logged again. Methods raise
-:class:`~xlt_ray.errors.TrackingError` where MLflow cannot be used; a sweep may go on without
-and :func:`~xlt_ray.tracking.projection.project` later.
+:class:`~xlt_ray.errors.TrackingOutage` where MLflow does not answer, and may be called again with
+the same arguments; another :class:`~xlt_ray.errors.TrackingError` is MLflow's no. Artifacts are
+written last, so that a server without a place for them shows all the rest.
 """
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import getpass
 import json
@@ -17,11 +17,19 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, TrialView
+from xlt_ray.ledger import TrialView
 from xlt_ray.spec.space import Value
 from xlt_ray.stages.record import Score
-from xlt_ray.tracking.connection import complaints, connect, find_or_make_experiment
+from xlt_ray.stages.stage import Stage
+from xlt_ray.tracking.account import Books
+from xlt_ray.tracking.connection import (
+    complaints,
+    connect,
+    find_or_make_experiment,
+    is_server,
+)
 from xlt_ray.tracking.facts import (
     STATUS,
     final_metrics,
@@ -29,9 +37,11 @@ from xlt_ray.tracking.facts import (
     source_language,
     spelled,
     sweep_note,
+    told,
     trial_name,
     trial_tags,
 )
+from xlt_ray.tracking.points import Points
 from xlt_ray.tracking.redact import redacted
 
 if TYPE_CHECKING:
@@ -44,53 +54,71 @@ _TABLES = json.dumps([{"path": "scores.json", "type": "table"}])
 class Tracker:
     """One sweep's runs in the MLflow at ``uri``; the home's own database by default.
 
+    A server is not asked for anything yet: it may be away.
+
     Raises:
-        TrackingError: MLflow cannot be reached.
+        TrackingError: ``uri`` is none, or its database cannot be used.
     """
 
     def __init__(self, home: Home, name: str, uri: str | None = None) -> None:
         self.name = name
         self.uri = uri or home.tracking_uri
-        self._client = connect(home, uri)
-        with complaints(self.uri):
-            self.experiment_id = find_or_make_experiment(
-                self._client, home, name, local=not self.uri.startswith(("http", "databricks"))
-            )
+        self.run_ids: dict[int, str] = {}
+        """Runs of trials, as far as they were met."""
+        self._home = home
+        self._experiment_id: str | None = None
+        try:
+            self._client = connect(home, uri)
+            if not is_server(uri):
+                self.experiment_id  # noqa: B018
+        except TrackingOutage as error:
+            # A database that cannot be opened is not a server that restarts.
+            raise TrackingError(error.fields["problem"], uri=error.fields["uri"]) from error
         self._parent: str | None = None
         self._metric = ""
-        self._steps: dict[tuple[str, str], set[int]] = {}
-        self._made: set[str] = set()
+        self.points = Points(self._client)
+
+    @property
+    def experiment_id(self) -> str:
+        """Id of the sweep's experiment, made where there is none."""
+        if self._experiment_id is None:
+            is_local = not self.uri.startswith(("http", "databricks"))
+            with complaints(self.uri):
+                self._experiment_id = find_or_make_experiment(
+                    self._client, self._home, self.name, local=is_local
+                )
+        return self._experiment_id
 
     # -- the sweep ----------------------------------------------------------------------
 
-    def begin(self, ledger: Ledger, config: Mapping[str, Any]) -> str:
+    def begin(self, books: Books, config: Mapping[str, Any]) -> str:
         """The sweep's run, RUNNING from now on, with the resolved sweep as ``sweep.json``."""
         with complaints(self.uri):
-            parent = self.open(ledger)
+            parent = self.open(books)
             self._client.update_run(parent, status="RUNNING")
             self._put(parent, "sweep.json", _pretty(config))
             return parent
 
-    def open(self, ledger: Ledger) -> str:
+    def open(self, books: Books) -> str:
         """Id of the sweep's run, made where there is none; its status stays as it is."""
-        objective = ledger.sweep["objective"]
+        objective = books.sweep["objective"]
         self._metric = str(objective["metric"])
         with complaints(self.uri):
             if self._parent is None:
                 found = self._search("sweep")
                 tags = {"xlt.sweep": self.name, "xlt.kind": "sweep", **_origin()}
-                begun = [one.started for one in ledger.trials() if one.started is not None]
+                begun = [one.started for one in books.trials() if one.started is not None]
                 start = _milliseconds(min(begun)) if begun else _now()
                 run = found[0] if found else self._create(self.name, tags, start)
                 self._parent = run.info.run_id
             return self._parent
 
-    def end(self, ledger: Ledger, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+    def end(self, books: Books, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """Close the sweep's run and note its best trial; KILLED is a sweep that goes on later."""
         with complaints(self.uri):
-            parent = self.open(ledger)
-            trials, best = ledger.trials(), ledger.best()
-            objective = ledger.sweep["objective"]
+            parent = self.open(books)
+            trials, best = books.trials(), books.best()
+            objective = books.sweep["objective"]
             tags = {
                 "mlflow.note.content": sweep_note(self.name, trials, best, objective),
                 "xlt.selection": "source" if objective["languages"] == "source" else "oracle",
@@ -102,8 +130,10 @@ class Tracker:
             if best is not None and best.objective is not None:
                 metrics["best_objective"] = best.objective
             self._write(run, tags, {}, metrics, _now())
-            if run.info.status != status:
-                self._client.set_terminated(parent, status)
+            # A sweep that was run again and had nothing to do did not last until now.
+            ended = [one.ended for one in trials if one.ended is not None]
+            moment = _milliseconds(max(ended)) if ended and status == "FINISHED" else _now()
+            self._client.set_terminated(parent, status, moment)
 
     # -- trials -------------------------------------------------------------------------
 
@@ -118,27 +148,45 @@ class Tracker:
         """
         with complaints(self.uri):
             run = self.find(view) or self.make(view)
-            self.describe(run, view, config, params)
             self.mark_running(run.info.run_id)
+            self.describe(run, view, config, params)
+            self.put_config(run, config)
             return str(run.info.run_id)
 
-    def log(self, run_id: str, step: int, metrics: Mapping[str, float]) -> None:
-        """Log metrics at a step (examples seen), but for those that have a point there."""
+    def log(
+        self, run_id: str, step: int, metrics: Mapping[str, float], moment: int | None = None
+    ) -> None:
+        """Log metrics at a step (examples seen), but for those that have a point there.
+
+        Args:
+            moment: when they were measured, as in :meth:`Points.log`.
+        """
         with complaints(self.uri):
-            self._log_points(run_id, [(name, step, value) for name, value in metrics.items()])
+            self.points.log(run_id, [(name, step, one) for name, one in metrics.items()], moment)
 
     def finish(
-        self, view: TrialView, scores: Sequence[Score], extra: Mapping[str, float] | None = None
+        self,
+        view: TrialView,
+        scores: Sequence[Score],
+        extra: Mapping[str, float] | None = None,
+        *,
+        is_whole: bool = True,
     ) -> None:
         """Write a finished trial's headline metrics, score table and final status.
 
         Complete and pruned trials end as FINISHED (the tag ``xlt.state`` tells them apart),
         failed ones as FAILED with ``xlt.cause``. ``extra`` are further metrics by name.
+
+        Args:
+            is_whole: whether MLflow was told all that happened before; else the next
+                projection goes through this trial again.
         """
         assert view.is_finished, f"trial {view.number} is {view.state}"
         with complaints(self.uri):
             run = self.find(view) or self.make(view)
             self.close(run, view, scores, extra or {})
+            if is_whole:
+                self.mark_told(run, view)
 
     def stop_trial(self, run_id: str) -> None:
         """Mark a trial KILLED whose sweep was stopped; it goes on when the sweep does."""
@@ -154,21 +202,19 @@ class Tracker:
 
     def find(self, view: TrialView, among: Sequence[Run] | None = None) -> Run | None:
         """The run of a trial: by id, by its tag, or, of a retry, that of the failed trial."""
-        from mlflow.exceptions import MlflowException
-
-        if among is None and view.mlflow_run_id is not None:
-            with contextlib.suppress(MlflowException):
-                run = self._client.get_run(view.mlflow_run_id)
-                if run.info.lifecycle_stage == "active":
-                    return run
-        runs = self._search("trial") if among is None else among
-        by_id = {run.info.run_id: run for run in runs}
-        by_trial = {run.data.tags["xlt.trial"]: run for run in reversed(runs)}
-        return (
-            by_id.get(view.mlflow_run_id or "")
-            or by_trial.get(str(view.number))
-            or by_trial.get(str(view.retry_of))
-        )
+        run = self._run_by_id(view.mlflow_run_id) if among is None else None
+        if run is None:
+            runs = self._search("trial") if among is None else among
+            by_id = {run.info.run_id: run for run in runs}
+            by_trial = {run.data.tags["xlt.trial"]: run for run in reversed(runs)}
+            run = (
+                by_id.get(view.mlflow_run_id or "")
+                or by_trial.get(str(view.number))
+                or by_trial.get(str(view.retry_of))
+            )
+        if run is not None:
+            self.run_ids[view.number] = run.info.run_id
+        return run
 
     def make(self, view: TrialView) -> Run:
         """A new run for a trial, below the sweep's run."""
@@ -181,7 +227,8 @@ class Tracker:
             **_origin(),
         }
         run = self._create(trial_name(view), tags, _milliseconds(view.started))
-        self._made.add(run.info.run_id)
+        self.points.expect_none(run.info.run_id)
+        self.run_ids[view.number] = run.info.run_id
         return run
 
     def mark_running(self, run_id: str) -> None:
@@ -193,15 +240,27 @@ class Tracker:
         view: TrialView,
         config: Mapping[str, Any],
         params: Mapping[str, Value],
+        planned: Sequence[Stage] = (),
     ) -> None:
-        """Bring tags, parameters and ``config.json`` of a run to what is known of its trial."""
-        tags = trial_tags(view)
+        """Bring tags and parameters of a run to what is known of its trial.
+
+        Args:
+            planned: stages that it was to make; those that it has made are in ``view``.
+        """
+        tags = {f"xlt.stage.{one.kind}": one.key for one in planned} | trial_tags(view)
         if config:
             tags["xlt.source_language"] = source_language(config)
         known = {name: spelled(value) for name, value in params.items()}
         self._write(run, tags, known, {}, _now())
+
+    def put_config(self, run: Run, config: Mapping[str, Any]) -> None:
+        """Keep the resolved trial as ``config.json``, where it is known."""
         if config:
             self._put(run.info.run_id, "config.json", _pretty(config))
+
+    def mark_told(self, run: Run, view: TrialView) -> None:
+        """Say that a run shows all that is known of its finished trial; any change unsays it."""
+        self._write(run, {"xlt.told": told(view)}, {}, {}, _now())
 
     def close(
         self, run: Run, view: TrialView, scores: Sequence[Score], extra: Mapping[str, float]
@@ -209,23 +268,43 @@ class Tracker:
         """Bring curve, metrics, table and status of a run to what its finished trial has."""
         run_id = run.info.run_id
         source = run.data.tags.get("xlt.source_language") or source_language({}, scores)
-        self._log_points(
-            run_id, [(f"dev/{self._metric}", step, value) for step, value in view.curve]
-        )
+        self.log_curve(run_id, view)
         ended = _milliseconds(view.ended)
         metrics = final_metrics(view, scores, self._metric, source, extra)
         languages = sorted({one.language for one in scores if one.split == "test"})
         tags = {**trial_tags(view), "xlt.languages": " ".join(languages)}
-        if scores:
-            self._put(run_id, "scores.json", score_table(scores))
-            tags["mlflow.loggedArtifacts"] = _TABLES
-        if view.state == "failed" and view.log:
-            self._put(run_id, "log.txt", str(redacted(view.log)))
         self._write(run, tags, {}, metrics, ended)
         if run.info.status != STATUS[view.state] or run.info.end_time is None:
             self._client.set_terminated(run_id, STATUS[view.state], ended)
+        if view.state == "failed" and view.log:
+            self._put(run_id, "log.txt", str(redacted(view.log)))
+        if scores:
+            self._put(run_id, "scores.json", score_table(scores))
+            self._write(run, {"mlflow.loggedArtifacts": _TABLES}, {}, {}, ended)
+
+    def log_curve(self, run_id: str, view: TrialView) -> None:
+        """Log the objective metric of a trial on its way, as the ledger has it."""
+        name = f"dev/{self._metric}"
+        self.points.log(run_id, [(name, step, value) for step, value in view.curve])
+
+    def delete(self, run: Run) -> None:
+        """Move a run to MLflow's trash."""
+        with complaints(self.uri):
+            self._client.delete_run(run.info.run_id)
 
     # -- inside ---------------------------------------------------------------------------
+
+    def _run_by_id(self, run_id: str | None) -> Run | None:
+        if run_id is None:
+            return None
+        try:
+            with complaints(self.uri):
+                run = self._client.get_run(run_id)
+        except TrackingOutage:
+            raise
+        except TrackingError:
+            return None
+        return run if run.info.lifecycle_stage == "active" else None
 
     def _create(self, name: str, tags: Mapping[str, str], start: int) -> Run:
         return self._client.create_run(
@@ -268,35 +347,13 @@ class Tracker:
         for name, value in tags.items():
             if not value and name in data.tags:
                 self._client.delete_tag(run_id, name)
+                del data.tags[name]
         if new_tags or new_params or new_metrics:
             self._client.log_batch(run_id, metrics=new_metrics, params=new_params, tags=new_tags)
-
-    def _log_points(self, run_id: str, points: Sequence[tuple[str, int, float]]) -> None:
-        from mlflow.entities import Metric
-
-        timestamp = _now()
-        fresh: list[Metric] = []
-        for name, step, value in points:
-            there = self._known_steps(run_id, name)
-            if step not in there:
-                fresh.append(Metric(name, float(value), timestamp, step))
-                there.add(step)
-        if fresh:
-            try:
-                self._client.log_batch(run_id, metrics=fresh)
-            except BaseException:
-                # What did not arrive is asked for again.
-                for point in fresh:
-                    self._steps.pop((run_id, point.key), None)
-                self._made.discard(run_id)
-                raise
-
-    def _known_steps(self, run_id: str, name: str) -> set[int]:
-        """Steps at which a metric has a point; asked once of runs that this process found."""
-        if (run_id, name) not in self._steps:
-            history = [] if run_id in self._made else self._client.get_metric_history(run_id, name)
-            self._steps[run_id, name] = {point.step for point in history}
-        return self._steps[run_id, name]
+        # The run as it is now, for who writes to it next.
+        data.tags.update({one.key: one.value for one in new_tags})
+        data.params.update({one.key: one.value for one in new_params})
+        data.metrics.update({one.key: one.value for one in new_metrics})
 
     def _put(self, run_id: str, name: str, text: str) -> None:
         self._client.log_text(run_id, text, name)

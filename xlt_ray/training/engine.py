@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from xlt_ray.errors import TrialFailure
 from xlt_ray.training.runtime import Runtime
 
 WEIGHTS = "weights.safetensors"
@@ -72,11 +73,16 @@ class Engine:
         return module
 
     def save(self, folder: Path | None) -> None:
-        """Write the state of the training into ``folder``; a worker without one lends its part."""
+        """Write the state of the training into ``folder``; a worker without one lends its part.
+
+        Raises:
+            TrialFailure: a weight is not a number (``nan``); nothing is written.
+        """
         weights: dict[str, Tensor] = {}
         moments: dict[str, Tensor] = {}
         for name, parameter in self._engine.module.named_parameters():
             weights[name] = self._whole(parameter)
+            _refuse_divergence(weights[name])
             for moment in _MOMENTS:
                 moments[f"{moment}/{name}"] = self._whole(parameter, moment)
             if folder is None:
@@ -105,15 +111,22 @@ class Engine:
 
         With ZeRO the truth is in the optimizer's float32 masters; the network's own weights
         are rounded (bf16) or one worker's part of them (stage 3).
+
+        Raises:
+            TrialFailure: a weight is not a number (``nan``).
         """
         from deepspeed.utils import safe_get_full_fp32_param
 
         module = self._engine.module
         if self.zero_stage == 0:
+            for one in module.parameters():
+                _refuse_divergence(one)
             yield module
             return
         parameters = list(module.parameters())
         masters = [safe_get_full_fp32_param(one) for one in parameters]
+        for master in masters:
+            _refuse_divergence(master)
         kept = [one.data for one in parameters]
         for parameter, master in zip(parameters, masters, strict=True):
             assert master is not None, "every parameter is trained"
@@ -227,6 +240,17 @@ def _config(
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,
     }
+
+
+def _refuse_divergence(weights: Tensor) -> None:
+    """The loss of a step is computed before its update: a gradient that is not finite shows in
+    the weights first, and whatever starts from them would inherit it."""
+    if not weights.isfinite().all():
+        raise TrialFailure(
+            "a weight is not a number after an update",
+            cause="nan",
+            advice="a lower learning rate, a longer warm-up or gradient clipping may help",
+        )
 
 
 def _decayed(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from xlt_ray.spec.facts import Split
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
+from xlt_ray.training.events import Ticked
 from xlt_ray.training.load import Materials, load_network, tokenizer_digest
 from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.team import Team
@@ -49,10 +51,10 @@ def score(network: nn.Module, examination: Examination) -> dict[str, float]:
 
 def evaluate_stage(
     stage: Stage, materials: Materials, store: StageStore, runtime: Runtime, team: Team
-) -> tuple[Score, ...]:
+) -> Generator[Ticked, None, tuple[Score, ...]]:
     """Scores of the parent target stage in every language and split that the stage names.
 
-    Workers take the (language, split) pairs in turn.
+    Workers take the (language, split) pairs in turn; each turn ends with a sign of life.
     """
     assert stage.parent is not None
     network, tokenizer = load_network(stage.parent, materials, store)
@@ -63,7 +65,12 @@ def evaluate_stage(
     splits: tuple[Split, ...] = ("dev", "test")
     asked = [(language, split) for split in splits for language in settings["languages"][split]]
     found = []
-    for language, split in asked[team.rank :: team.size]:
+    for turn in range(0, len(asked), team.size):
+        if turn:
+            yield Ticked(stage, 0)
+        if turn + team.rank >= len(asked):
+            continue
+        language, split = asked[turn + team.rank]
         batches = eval_batches(
             materials.source,
             task,

@@ -41,4 +41,17 @@ class Waiting:
     holder: str
 
 
-Event = Evaluated | Committed | Waiting
+@dataclass(frozen=True)
+class Ticked:
+    """A stage is at work; about once a second, so that whoever walks can look up."""
+
+    stage: Stage
+    examples: int
+    """Trained on in this stage so far."""
+
+
+Event = Evaluated | Committed | Waiting | Ticked
+
+
+class Stop(Exception):
+    """Thrown into a walk at a :class:`Ticked`: keep what was trained so far, then end."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.training.engine import Engine
-from xlt_ray.training.events import Evaluated
+from xlt_ray.training.events import Evaluated, Stop, Ticked
 from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.schedules import learning_rate
 from xlt_ray.training.seeding import seed_step
@@ -31,6 +31,9 @@ from xlt_ray.training.team import Team
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 IGNORED = -100
+
+TICK_S = 1.0
+"""Seconds between two signs of life."""
 
 
 class Batches(Protocol):
@@ -66,17 +69,18 @@ class Course:
 
 
 def train(
+    engine: Engine,
     lesson: Lesson,
     stage: Stage,
     runtime: Runtime,
     team: Team,
     store: StageStore,
     lease: Lease | None,
-) -> Iterator[Evaluated | tuple[Engine, Course]]:
+) -> Generator[Evaluated | Ticked, None, Course]:
     """Train from the last progress, or from the trunk before this stage, to the end.
 
-    Yields every evaluation, those before an interruption again, and at last the engine with the
-    finished course; the caller takes the weights and closes the engine.
+    Yields signs of life and every evaluation, those before an interruption again; returns the
+    finished course. Whoever throws :class:`Stop` at a sign of life finds progress saved there.
 
     Raises:
         TrialFailure: the loss is not a number (``nan``).
@@ -84,35 +88,39 @@ def train(
     """
     settings = stage.settings
     num_steps = lesson.num_steps
-    engine = Engine(lesson.network, settings, runtime)
-    try:
-        course = _restore(engine, stage, store, team)
-        for past in course.history:
-            yield _evaluated(stage, past, is_replay=True)
-        points = evaluation_points(num_steps, runtime.evaluations)
-        saved = time.monotonic()
-        while course.step < num_steps:
-            began = time.monotonic()
-            batch = _share_of(lesson.batches.batch(course.step), engine, team, runtime)
-            seed_step(stage.seed, course.step, team.rank)
-            rate = learning_rate(course.step, num_steps, settings)
-            loss = engine.step(batch, rate)
-            course.step += 1
-            course.loss += _finite(loss, stage, course.step, team)
-            course.loss_steps += 1
-            course.seconds += time.monotonic() - began
-            is_point = course.step in points
-            if is_point:
-                course.history.append(_evaluate(lesson, engine, stage, course))
-            overdue = time.monotonic() - saved >= runtime.progress_every
-            if course.step < num_steps and team.share(is_point or overdue):
+    course = _restore(engine, stage, store, team)
+    for past in course.history:
+        yield _evaluated(stage, past, is_replay=True)
+    points = evaluation_points(num_steps, runtime.evaluations)
+    saved = ticked = time.monotonic()
+    while course.step < num_steps:
+        began = time.monotonic()
+        batch = _share_of(lesson.batches.batch(course.step), engine, team, runtime)
+        seed_step(stage.seed, course.step, team.rank)
+        loss = engine.step(batch, learning_rate(course.step, num_steps, settings))
+        course.step += 1
+        course.loss += _finite(loss, stage, course.step, team)
+        course.loss_steps += 1
+        now = time.monotonic()
+        course.seconds += now - began
+        is_point = course.step in points
+        if is_point:
+            course.history.append(_evaluate(lesson, engine, stage, course))
+        # The leader's clock counts: all workers do the same at the same step.
+        is_due, is_tick = team.share((now - saved >= runtime.progress_every, now - ticked > TICK_S))
+        if course.step < num_steps and (is_point or is_due):
+            _save(engine, course, stage, store, lease, team)
+            saved = time.monotonic()
+        if is_point:
+            yield _evaluated(stage, course.history[-1])
+        if is_tick and course.step < num_steps:
+            try:
+                yield Ticked(stage, course.step * settings["batch_size"])
+            except Stop:
                 _save(engine, course, stage, store, lease, team)
-                saved = time.monotonic()
-            if is_point:
-                yield _evaluated(stage, course.history[-1])
-        yield engine, course
-    finally:
-        engine.close()
+                raise
+            ticked = time.monotonic()
+    return course
 
 
 def evaluation_points(num_steps: int, evaluations: int) -> frozenset[int]:

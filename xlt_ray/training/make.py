@@ -20,6 +20,7 @@ from xlt_ray.stages.path import made
 from xlt_ray.stages.record import StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
+from xlt_ray.training.engine import Engine
 from xlt_ray.training.evaluate import evaluate_stage
 from xlt_ray.training.events import Committed, Evaluated, Event, Waiting
 from xlt_ray.training.lesson import lesson_of
@@ -37,7 +38,7 @@ def walk(
 ) -> Iterator[Event]:
     """Make what is missing of a path, from the deepest stage that is there.
 
-    Yields a :class:`Committed` for every stage, evaluations of the training on the way, and
+    Yields a :class:`Committed` for every stage, evaluations and signs of life on the way, and
     :class:`Waiting` while somebody else makes a stage.
     """
     stages = made(path)
@@ -57,6 +58,7 @@ def make(
     stage: Stage, materials: Materials, store: StageStore, runtime: Runtime, team: Team
 ) -> Iterator[Event]:
     """Make one stage whose parent is there, or wait for whoever makes it."""
+    runtime = runtime.fitted(stage.settings)
     while True:
         lease = store.lease(stage.key, purpose=_purpose(runtime)) if team.is_leader else None
         holder = team.share(str(lease) if isinstance(lease, Holder) else None)
@@ -74,7 +76,7 @@ def make(
             yield from _train(stage, materials, store, runtime, team, lease)
         else:
             began = time.monotonic()
-            scores = evaluate_stage(stage, materials, store, runtime, team)
+            scores = yield from evaluate_stage(stage, materials, store, runtime, team)
             folder = _aside(store, stage)
             record = _record(stage, runtime, seconds=time.monotonic() - began, scores=scores)
             yield _commit(stage, folder, record, store, lease, team)
@@ -89,30 +91,26 @@ def _train(
     lease: Lease | None,
 ) -> Iterator[Event]:
     lesson, tokenizer = lesson_of(stage, materials, store, runtime)
-    training = train(lesson, stage, runtime, team, store, lease)
+    engine = Engine(lesson.network, stage.settings, runtime)
     try:
-        for happened in training:
-            if isinstance(happened, Evaluated):
-                yield happened
-                continue
-            engine, course = happened
-            folder = _aside(store, stage)
-            if stage.kind == "trunk":
-                engine.save(folder if team.is_leader else None)
-            else:
-                with engine.whole_weights() as network:
-                    if team.is_leader:
-                        save_result(network, tokenizer, folder)
-            record = _record(
-                stage,
-                runtime,
-                num_examples=(course.step - course.first_step) * stage.settings["batch_size"],
-                seconds=course.seconds,
-                history=tuple(course.history),
-            )
-            yield _commit(stage, folder, record, store, lease, team)
+        course = yield from train(engine, lesson, stage, runtime, team, store, lease)
+        folder = _aside(store, stage)
+        if stage.kind == "trunk":
+            engine.save(folder if team.is_leader else None)
+        else:
+            with engine.whole_weights() as network:
+                if team.is_leader:
+                    save_result(network, tokenizer, folder)
+        record = _record(
+            stage,
+            runtime,
+            num_examples=(course.step - course.first_step) * stage.settings["batch_size"],
+            seconds=course.seconds,
+            history=tuple(course.history),
+        )
+        yield _commit(stage, folder, record, store, lease, team)
     finally:
-        training.close()  # type: ignore[attr-defined]
+        engine.close()
 
 
 def _found(stage: Stage, store: StageStore, team: Team) -> StageRecord | None:

@@ -8,7 +8,7 @@ is part of a key.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,9 @@ class Runtime:
     evaluations: int = 4
     """Evaluations during the training of a stage."""
     evaluation_batch: int = 64
+    fits: Mapping[int, int] = field(default_factory=dict)
+    """Most sequences in a pass of one worker by their length, where more did not fit into memory.
+    No half of its own: :meth:`fitted` makes a micro-batch of it."""
     made_by: Mapping[str, Any] = field(default_factory=dict)
     """Sweep, trial and commit, for the record."""
 
@@ -56,3 +59,27 @@ class Runtime:
         if share % micro:
             raise ValueError(f"a worker's share of {share} is no multiple of micro-batch {micro}")
         return micro, share // micro
+
+    def fitted(self, settings: Mapping[str, Any]) -> Runtime:
+        """This runtime for a stage of these settings, with no more in a pass than fits.
+
+        What a worker's share of the batch cannot be split into evenly is made smaller, to one
+        sequence at last; the effective batch stays as it is.
+        """
+        most = self.fits.get(settings["max_length"])
+        if most is None:
+            return self
+        micro = self.micro_batch
+        if "batch_size" in settings:
+            share = settings["batch_size"] // self.workers
+            if most < min(micro or share, share):
+                micro = next(one for one in range(most, 0, -1) if share % one == 0)
+        return replace(
+            self, micro_batch=micro, evaluation_batch=min(most, self.evaluation_batch), fits={}
+        )
+
+    def held(self, settings: Mapping[str, Any]) -> int:
+        """Sequences in the passes of a stage of these settings: what is halved to need less."""
+        if "batch_size" in settings:
+            return self.fitted(settings).accumulation(settings["batch_size"])[0]
+        return self.fitted(settings).evaluation_batch

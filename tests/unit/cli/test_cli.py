@@ -13,7 +13,7 @@ import pytest
 
 from xlt_ray import cli
 from xlt_ray.home import Home
-from xlt_ray.ledger import StageUse, load_ledger, open_ledger, sweep_of_ledger
+from xlt_ray.ledger import Retry, StageUse, load_ledger, open_ledger, sweep_of_ledger
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.lease import Lease, try_acquire
 from xlt_ray.stages.record import Score, StageRecord
@@ -241,15 +241,29 @@ def test_a_folder_called_like_a_sweep_is_not_taken_for_its_file(
 def test_resume_asks_for_retries_and_for_more_configurations(
     xlt: Xlt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, int, bool]] = []
+    asked: list[tuple[str, int, Retry | None]] = []
 
-    def run(sweep: SweepSpec, _: Home, *, retry_failed: bool) -> None:
-        asked.append((sweep.name, sweep.settings.search.trials, retry_failed))
+    def run(sweep: SweepSpec, _: Home, *, retry: Retry | None) -> None:
+        asked.append((sweep.name, sweep.settings.search.trials, retry))
 
     monkeypatch.setattr("xlt_ray.cli.launch._run", run)
     assert xlt("resume", "small", "--failed", "--more", "2").code == 0
     assert xlt("resume", "small").code == 0
-    assert asked == [("small", 5, True), ("small", 3, False)]
+    assert xlt("resume", "small", "--where", "oom").code == 0
+    assert xlt("resume", "small", "--failed", "--where", "cause=nan").code == 0
+    assert xlt("resume", "small", "--trial", "1", "--trial", "7").code == 0
+    assert asked == [
+        ("small", 5, Retry()),
+        ("small", 3, None),
+        ("small", 3, Retry(cause="oom")),
+        ("small", 3, Retry(cause="nan")),
+        ("small", 3, Retry(trials=(1, 7))),
+    ]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_cause_that_is_none_is_refused_with_the_nearest(xlt: Xlt) -> None:
+    assert "did you mean nan?" in refusal(xlt("resume", "small", "--where", "nano"))
 
 
 def test_failed_trials_are_queued_again_after_a_torn_line_too(small: Home) -> None:
@@ -389,6 +403,17 @@ def test_a_plan_marks_what_is_in_the_store(xlt: Xlt, home: Home, file: Path) -> 
 def test_a_plan_that_shares_nothing_says_so(xlt: Xlt, file: Path) -> None:
     said = xlt("plan", str(file), "search.trials=1", *PLANNED[1:])
     assert "1 trial, 2 unique stages of 2; 80 examples, no training is shared; 80 left" in said.out
+
+
+def test_a_plan_says_where_a_ladder_would_share(xlt: Xlt, file: Path) -> None:
+    sizes = "{task: toy-nli, size: {choice: [64, 128, 256]}, batch_size: 8, max_length: 32%s}"
+    said = xlt("plan", str(file), f"intermediate={sizes % ''}", "search.trials=9")
+    assert "sizes 64, 128, 256 share no training" in said.out
+    assert "schedule: wsd" in said.out
+    wsd = ", schedule: {method: wsd, warmup_examples: 8}"
+    said = xlt("plan", str(file), f"intermediate={sizes % wsd}", "search.trials=9")
+    assert "trunk toy-nli" in said.out
+    assert "share no training" not in said.out
 
 
 def test_a_plan_that_needs_scores_is_called_an_estimate(xlt: Xlt, file: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
-from xlt_ray.errors import TrackingError
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView, open_ledger
 from xlt_ray.spec.facts import Facts
@@ -21,6 +21,8 @@ from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.desk import LOOK_AHEAD, SAME_BUG, Desk
 from xlt_ray.sweep.order import Order, Report, StageReport
+from xlt_ray.tracking import FAREWELL_S, SILENCE_S, Account
+from xlt_ray.tracking.courier import Mail
 
 TEXT = """
 name: t
@@ -34,34 +36,50 @@ ReadSweep = Callable[..., SweepSpec]
 
 
 @dataclass
-class RecordingTracker:
-    """Keeps what the desk says of runs, as the MLflow projection would."""
+class RecordingCourier:
+    """Keeps what the desk says of trials; answers at once, or (``is_slow``) when told to."""
 
     params: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     status: dict[str, str] = field(default_factory=dict)
-    points: list[tuple[str, int, dict[str, float]]] = field(default_factory=list)
+    points: list[tuple[str, int, Mapping[str, float]]] = field(default_factory=list)
     scores: dict[str, Sequence[Score]] = field(default_factory=dict)
+    ends: list[tuple[str, float]] = field(default_factory=list)
+    letters: Mail = field(default_factory=Mail)
+    is_slow: bool = False
 
-    def start_trial(
+    def started(
         self, view: TrialView, config: Mapping[str, Any], params: Mapping[str, Any]
-    ) -> str:
-        run_id = view.mlflow_run_id or f"run {view.number}"
+    ) -> None:
+        run_id = f"run {view.number}"
         assert config["target"]["task"] == "nli"
         assert view.stages, "a run shows the stages that are planned"
         self.params[run_id] = params
         self.status[run_id] = "RUNNING"
-        return run_id
+        self.letters.runs[view.number] = run_id
 
-    def log(self, run_id: str, step: int, metrics: dict[str, float]) -> None:
-        self.points.append((run_id, step, metrics))
+    def evaluated(self, number: int, examples: int, metrics: Mapping[str, float]) -> None:
+        self.points.append((f"run {number}", examples, metrics))
 
-    def finish(self, view: TrialView, scores: Sequence[Score]) -> None:
-        assert view.mlflow_run_id is not None
-        self.status[view.mlflow_run_id] = view.state
-        self.scores[view.mlflow_run_id] = scores
+    def finished(self, view: TrialView, scores: Sequence[Score]) -> None:
+        self.status[f"run {view.number}"] = view.state
+        self.scores[f"run {view.number}"] = scores
 
-    def stop_trial(self, run_id: str) -> None:
-        self.status[run_id] = "KILLED"
+    def stopped(self, number: int) -> None:
+        if f"run {number}" in self.status:
+            self.status[f"run {number}"] = "KILLED"
+
+    def end(self, account: Account, status: str) -> None:
+        self.ends.append((status, 0.0))
+
+    def settle(self, say: Callable[[str], None], limit_s: float) -> None:
+        self.ends.append(("settled", limit_s))
+        self.is_slow = False
+
+    def mail(self) -> Mail:
+        if self.is_slow:
+            return Mail()
+        mail, self.letters = self.letters, Mail()
+        return mail
 
 
 @dataclass
@@ -91,7 +109,7 @@ class World:
     facts: Facts
     home: Home
     scratch: Path
-    tracker: RecordingTracker = field(default_factory=RecordingTracker)
+    courier: RecordingCourier = field(default_factory=RecordingCourier)
     diary: Diary = field(default_factory=Diary)
 
     def __post_init__(self) -> None:
@@ -103,7 +121,7 @@ class World:
         self.ledger = open_ledger(self.home, self.sweep)
         self.desk = Desk(
             self.sweep, self.facts, self.home, self.ledger, self.store,
-            self.tracker, self.diary,  # type: ignore[arg-type]
+            self.courier, self.diary,  # type: ignore[arg-type]
         )  # fmt: skip
 
     def next(self) -> Order:
@@ -224,6 +242,41 @@ def test_a_trial_that_could_run_is_found_behind_those_that_wait(world: MakeWorld
     assert (other.number, size_of(other)) == (LOOK_AHEAD["tpe"], 200)
 
 
+@pytest.mark.parametrize("workers", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("sampler", ["grid", "random", "tpe"])
+def test_every_stage_is_made_once_with_any_number_of_workers(
+    world: MakeWorld, workers: int, sampler: str
+) -> None:
+    at = world(
+        "align={choice: [null, {objective: tlm}]}", f"search={{trials: 8, seeds: 2, "
+        f"sampler: {sampler}}}", "intermediate.seed={choice: [shared, per_trial]}",
+    )  # fmt: skip
+    random = Random(workers)
+    running: list[Order] = []
+    trained: list[str] = []
+
+    def following(order: Order) -> Stage | None:
+        return next((one for one in made(order.path) if one not in at.store), None)
+
+    while not at.desk.is_done or running:
+        while len(running) < workers and (order := at.desk.next_order()) is not None:
+            at.begin(order)
+            running.append(order)
+        assert running, "somebody can always work"
+        keys = [stage.key for stage in map(following, running) if stage is not None]
+        assert len(keys) == len(set(keys)), "two workers would make the same stage"
+        order = random.choice(running)
+        stage = following(order)
+        if stage is not None:
+            at.make(order, stage.kind)
+            trained.append(stage.key)
+        else:
+            at.desk.finish(order.number, Report("complete", scores=scores_of(0.5)))
+            running.remove(order)
+    assert len(trained) == len(set(trained)) == len(at.store)
+    assert {one.state for one in at.ledger.trials()} == {"complete"}
+
+
 def test_what_needs_a_stage_that_failed_fails_with_it_untried(world: MakeWorld) -> None:
     at = world()
     first, other = at.next(), at.next()
@@ -233,7 +286,7 @@ def test_what_needs_a_stage_that_failed_fails_with_it_untried(world: MakeWorld) 
     dependant = at.ledger.trial(1)
     assert (dependant.state, dependant.cause) == ("failed", "nan")
     assert "intermediate pairs 100 failed in trial 0" in dependant.message
-    assert at.tracker.status["run 1"] == "failed"
+    assert at.courier.status["run 1"] == "failed"
     assert at.complete(other).state == "complete"
     assert size_of(at.next()) == 200, "another intermediate stage is tried"
 
@@ -296,7 +349,7 @@ def test_what_a_dead_driver_left_running_goes_first(world: MakeWorld) -> None:
     assert at.next().path == second.path
     view = at.complete(again[0])
     assert view.attempts == 2
-    assert at.tracker.status["run 0"] == "complete"
+    assert at.courier.status["run 0"] == "complete"
 
 
 def test_the_ledger_keeps_who_made_a_reused_stage(world: MakeWorld) -> None:
@@ -328,7 +381,7 @@ def test_a_second_attempt_in_the_same_run_is_counted(world: MakeWorld) -> None:
     order = at.next()
     at.begin(order)
     assert at.complete(order).attempts == 2
-    assert list(at.tracker.status) == ["run 0"]
+    assert list(at.courier.status) == ["run 0"]
 
 
 def test_a_sweep_without_room_on_the_disk_ends_with_the_reason(world: MakeWorld) -> None:
@@ -365,9 +418,9 @@ def test_a_complete_trial_is_written_down_everywhere(world: MakeWorld) -> None:
     assert (view.state, view.objective) == ("complete", 0.75)
     assert [use.kind for use in view.stages] == ["intermediate", "target", "evaluate"]
     assert view.mlflow_run_id == "run 0"
-    assert at.tracker.status == {"run 0": "complete"}
-    assert at.tracker.scores["run 0"] == scores_of(0.75)
-    assert at.tracker.params["run 0"] == view.assignment
+    assert at.courier.status == {"run 0": "complete"}
+    assert at.courier.scores["run 0"] == scores_of(0.75)
+    assert at.courier.params["run 0"] == view.assignment
     assert at.diary.lines[0] == ("begun", 0, "running")
     assert at.diary.lines[-1] == ("finished", 0, "complete")
 
@@ -409,7 +462,7 @@ def test_the_curve_of_the_target_stage_is_kept_once(world: MakeWorld) -> None:
     assert not at.evaluated(0, 50, 0.3, is_replay=True)
     assert not at.evaluated(0, 100, 0.4)
     assert at.ledger.trial(0).curve == ((50, 0.3), (100, 0.4))
-    assert at.tracker.points == [
+    assert at.courier.points == [
         ("run 0", 50, {"dev/accuracy": 0.3, "train/loss": 1.0}),
         ("run 0", 100, {"dev/accuracy": 0.4, "train/loss": 1.0}),
     ]
@@ -422,13 +475,14 @@ def test_earlier_stages_are_logged_by_their_name_and_not_twice(world: MakeWorld)
     at.desk.hear(0, report)
     at.desk.hear(0, Report("evaluated", stage="intermediate", examples=8,
                            metrics={"accuracy": 0.1}, is_replay=True))  # fmt: skip
-    assert at.tracker.points == [("run 0", 8, {"intermediate/dev/accuracy": 0.1})]
+    assert at.courier.points == [("run 0", 8, {"intermediate/dev/accuracy": 0.1})]
     assert at.ledger.trial(0).curve == ()
 
 
 def test_a_waiting_trial_is_shown_and_nothing_is_written(world: MakeWorld) -> None:
     at = world("search.trials=1")
     at.begin(at.next())
+    assert at.desk.next_order() is None
     before = at.ledger.trial(0)
     assert not at.desk.hear(0, Report("waiting", stage="target", holder="process 3"))
     assert at.ledger.trial(0) == before
@@ -445,7 +499,7 @@ def test_a_trial_that_falls_behind_is_stopped_early(world: MakeWorld) -> None:
     assert at.evaluated(bad.number, 10, 0.1)
     at.desk.finish(bad.number, None)
     assert at.ledger.trial(bad.number).state == "pruned"
-    assert at.tracker.status[f"run {bad.number}"] == "pruned"
+    assert at.courier.status[f"run {bad.number}"] == "pruned"
 
 
 def test_a_trial_is_not_stopped_at_its_very_end(world: MakeWorld) -> None:
@@ -462,7 +516,7 @@ def test_a_failed_trial_keeps_its_cause_and_log(world: MakeWorld) -> None:
     view = at.ledger.trial(0)
     assert (view.state, view.cause, view.log) == ("failed", "oom", "traceback")
     assert view.message == "MemoryError: no room"
-    assert at.tracker.status == {"run 0": "failed"}
+    assert at.courier.status == {"run 0": "failed"}
 
 
 def test_a_trial_whose_process_was_lost_for_good_has_failed(world: MakeWorld) -> None:
@@ -480,7 +534,32 @@ def test_a_trial_that_never_began_has_no_run_to_finish(world: MakeWorld) -> None
     at = world()
     at.desk.finish(at.next().number, None)
     assert at.ledger.trial(0).state == "failed"
-    assert at.tracker.status == {}
+    assert at.courier.status == {}
+
+
+def test_an_attempt_in_the_same_process_is_counted_and_shown(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    order = at.next()
+    at.begin(order)
+    for cause in ("oom", "storage"):
+        retrying = Report("retrying", stage="target", cause=cause, message="x", remedy="at once")
+        assert not at.desk.hear(order.number, retrying)
+    assert not at.desk.hear(order.number, Report("pausing"))
+    assert at.ledger.trial(0).attempts == 3
+    assert [line for line in at.diary.lines if line[2] == "retrying"] == [
+        ("heard", 0, "retrying"), ("heard", 0, "retrying"),
+    ]  # fmt: skip
+
+
+def test_a_lost_process_is_shown_and_its_successor_counts_the_attempt(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    order = at.next()
+    at.begin(order)
+    assert not at.desk.hear(order.number, Report("lost", cause="timeout", message="x"))
+    assert at.ledger.trial(0).attempts == 1
+    at.begin(order)
+    assert at.ledger.trial(0).attempts == 2
+    assert ("heard", 0, "lost") in at.diary.lines
 
 
 # -- ending ----------------------------------------------------------------------------------
@@ -496,6 +575,19 @@ def test_the_same_bug_again_and_again_ends_the_asking(world: MakeWorld) -> None:
     assert at.desk.next_order() is None
     assert at.desk.is_done
     assert len(at.ledger.trials()) == SAME_BUG
+
+
+def test_one_message_from_different_places_is_not_one_bug(world: MakeWorld) -> None:
+    at = world("search={trials: 50, sampler: random}", "intermediate=null",
+               "target.learning_rate={float: [1e-5, 1e-3]}")  # fmt: skip
+    places = [f'  File "loop.py", line {line}, in train' for line in range(SAME_BUG)]
+    for log in (*places, *[places[0]] * (SAME_BUG - 1)):
+        assert not at.desk.repeated_bug
+        order = at.next()
+        at.begin(order)
+        report = Report("failed", cause="bug", message="KeyError: 'x'", log=log)
+        at.desk.finish(order.number, report)
+    assert at.desk.repeated_bug == "loop.py:0 in train: KeyError: 'x'"
 
 
 def test_different_failures_do_not_end_the_asking(world: MakeWorld) -> None:
@@ -541,32 +633,23 @@ def test_leaving_marks_running_trials_as_stopped_and_they_go_on(world: MakeWorld
     at = world()
     first, second = at.next(), at.next()
     at.begin(first)
-    at.desk.leave()
-    assert at.tracker.status == {"run 0": "KILLED"}
+    at.desk.leave(is_finished=False)
+    assert at.courier.status == {"run 0": "KILLED"}
+    assert at.courier.ends == [("KILLED", 0.0), ("settled", SILENCE_S)]
     assert [one.state for one in at.ledger.trials()].count("running") == 3
     at.sit_down()
     assert {at.next().number, at.next().number} == {first.number, second.number}
 
 
-def test_a_lost_tracking_server_is_told_once_and_the_trial_completes(world: MakeWorld) -> None:
-    place = world("search.trials=1")
-    order = place.next()
-    place.begin(order)
-
-    def lost(*_: object) -> None:
-        raise TrackingError("the server is gone", uri="http://nowhere")
-
-    place.tracker.log = lost  # type: ignore[method-assign]
-    for examples in (10, 20):
-        metrics = {"accuracy": 0.5, "loss": 1.0}
-        place.desk.hear(
-            order.number,
-            Report("evaluated", "target", examples, 30, metrics),
-        )
-    place.desk.finish(order.number, Report("failed", cause="nan", message="x"))
-    warnings = [line for line in place.diary.lines if line[0] == "warned"]
-    assert len(warnings) == 1
-    assert "the server is gone" in warnings[0][2]
-    view = place.ledger.trial(order.number)
-    assert [step for step, _ in view.curve] == [10, 20]
-    assert view.state == "failed"
+def test_what_mlflow_answers_late_reaches_the_ledger_and_the_user(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    at.courier.is_slow = True
+    order = at.next()
+    assert at.complete(order).mlflow_run_id is None
+    at.courier.letters.news.append("the server answers again")
+    at.desk.leave(is_finished=True)
+    assert at.courier.ends == [("FINISHED", 0.0), ("settled", FAREWELL_S)]
+    assert at.ledger.trial(order.number).mlflow_run_id == "run 0"
+    assert at.diary.lines[-1] == ("warned", -1, "the server answers again")
+    at.sit_down()
+    assert at.ledger.trial(order.number).mlflow_run_id == "run 0", "the next driver knows it, too"

@@ -1,0 +1,171 @@
+"""Trials that run out of memory or hang, in real processes: what happens, and what is said."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.sweeps.conftest import Place
+from tests.sweeps.test_faults import logged, trial_processes, wait_for
+
+SPOILT = """
+import importlib.machinery
+import sys
+
+
+class Spoiler(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        spec = super().find_spec(name, path, target)
+        if name == "xlt_ray.training.engine" and spec is not None:
+            make = spec.loader.exec_module
+
+            def make_and_spoil(module):
+                make(module)
+                spoil(module)
+
+            spec.loader.exec_module = make_and_spoil
+        return spec
+
+
+sys.meta_path.insert(0, Spoiler)
+
+
+def spoil(module):
+    step = module.Engine.step
+
+    def spoilt(self, micro_batches, learning_rate):
+        meet(micro_batches)
+        return step(self, micro_batches, learning_rate)
+
+    module.Engine.step = spoilt
+"""
+"""Read by every Python process of a sweep: the engine's step meets something first."""
+
+FULL = """
+def meet(micro_batches):
+    import torch
+
+    if len(micro_batches[0]["labels"]) > 4:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+"""
+
+HANGING = """
+def meet(micro_batches):
+    import ctypes
+    import os
+    from pathlib import Path
+
+    met = Path(__file__).with_name("met")
+    if os.environ["RANK"] == "{rank}" and not met.exists():
+        met.touch()
+        # With the interpreter's lock: no other thread of this process runs again.
+        ctypes.PyDLL(None).pause()
+"""
+
+Spoil = Callable[[str], None]
+
+
+@pytest.fixture
+def spoil(place: Place, monkeypatch: pytest.MonkeyPatch) -> Spoil:
+    """``spoil(code)`` with a function ``meet``, called before every step of every trial."""
+
+    def write(code: str) -> None:
+        folder = place.root / "spoilt"
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(SPOILT + code)
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+
+    return write
+
+
+@pytest.mark.slow
+def test_out_of_memory_is_met_with_smaller_passes_and_the_same_batch(
+    place: Place, finished: Place, spoil: Spoil
+) -> None:
+    spoil(FULL)
+    run = place.xlt("run", "small.yaml", "search.trials=2", "search.concurrent=1")
+    assert run.returncode == 0, run.stdout + run.stderr
+    trials = place.trials()
+    assert [one["state"] for one in trials] == ["complete", "complete"]
+    # 32, 16 and 8 sequences did not fit; the second trial knows it.
+    assert [one["attempts"] for one in trials] == [4, 1]
+    assert "tried again with 16 instead of 32 sequences a pass" in run.stdout
+    assert "tried again with 4 instead of 8 sequences a pass" in run.stdout
+    assert json.loads((place.home / "fits.json").read_text()) == {"toy:2x32": {"cpu": {"32": 4}}}
+    key = next(one["key"] for one in trials[0]["stages"] if one["kind"] == "target")
+    record = json.loads((place.home / "stages" / key / "record.json").read_text())
+    assert record["runtime"]["micro_batch"] == 4
+    small, whole = (
+        load_file(where.home / "stages" / key / "model.safetensors") for where in (place, finished)
+    )
+    for name, weights in whole.items():
+        torch.testing.assert_close(small[name], weights, rtol=0, atol=5e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_trial_that_hangs_ends_with_its_traceback_and_can_be_run_again(
+    place: Place, spoil: Spoil, workers: int
+) -> None:
+    spoil(HANGING.format(rank=workers - 1))
+    run = place.xlt(
+        "run", "small.yaml", "search.trials=1", f"resources.workers={workers}",
+        "failures={hang_after: 60, timeout: {action: fail}}",
+    )  # fmt: skip
+    assert run.returncode == 1, run.stdout + run.stderr
+    (trial,) = place.trials()
+    assert (trial["state"], trial["cause"], trial["attempts"]) == ("failed", "timeout", 1)
+    assert "nothing happened for 0:01:00" in trial["message"]
+    assert "in meet" in run.stdout, "the log shows where it hung"
+    assert "xlt resume small --trial 0" in run.stdout
+    again = place.xlt("resume", "small", "--trial", "0")
+    assert again.returncode == 0, again.stdout + again.stderr
+    retried = place.trials()[-1]
+    assert (retried["state"], retried["retry_of"], retried["attempts"]) == ("complete", 0, 2)
+    assert len(place.runs()) == 1, "a retry continues the run of the failed trial"
+
+
+@pytest.mark.slow
+def test_a_trial_that_hung_once_goes_on_in_another_process(place: Place, spoil: Spoil) -> None:
+    spoil(HANGING.format(rank=0))
+    run = place.xlt("run", "small.yaml", "search.trials=1", "failures.hang_after=60")
+    assert run.returncode == 0, run.stdout + run.stderr
+    (trial,) = place.trials()
+    assert (trial["state"], trial["attempts"]) == ("complete", 2)
+    assert "timeout: nothing happened for 0:01:00" in run.stdout
+    assert not any((place.home / "hangs" / "small").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "cause"), [(signal.SIGKILL, "lost"), (signal.SIGTERM, "preempted")]
+)
+def test_a_process_that_may_not_be_replaced_fails_its_trial_with_what_ray_says(
+    place: Place, number: int, cause: str
+) -> None:
+    process = place.start("run", "small.yaml", "search.trials=1", "target.epochs=60",
+                          f"failures={{{cause}: {{action: fail}}}}")  # fmt: skip
+    wait_for(logged(place, r"trial 0 target 1920/7680"), process, place)
+    wait_for(lambda: bool(trial_processes(process)), process, place)
+    for victim in trial_processes(process):
+        victim.send_signal(number)
+    assert process.wait(240) == 1, place.log()
+    (trial,) = place.trials()
+    assert (trial["state"], trial["cause"], trial["attempts"]) == ("failed", cause, 1)
+    assert trial["message"].startswith("ActorDiedError"), trial["message"]
+
+
+@pytest.mark.slow
+def test_only_failed_trials_can_be_run_again(finished: Place) -> None:
+    refused = finished.xlt("resume", "small", "--trial", "1")
+    assert refused.returncode == 2
+    assert "trial 1 is complete, not failed" in refused.stderr
+    refused = finished.xlt("resume", "small", "--where", "oom")
+    assert refused.returncode == 2
+    assert "no failed trial has the cause oom" in refused.stderr

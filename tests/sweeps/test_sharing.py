@@ -1,0 +1,63 @@
+"""Stages shared by whole sweeps: at the same time, and from one size of data to the next."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.sweeps.conftest import Place
+
+
+@pytest.mark.slow
+def test_two_drivers_on_one_store_train_every_stage_once(place: Place) -> None:
+    drivers = [place.start("run", "small.yaml", f"name={name}") for name in ("one", "two")]
+    assert [driver.wait(240) for driver in drivers] == [0, 0], place.log()
+    trials = [trial for name in ("one", "two") for trial in place.trials(name)]
+    assert {one["state"] for one in trials} == {"complete"}
+    uses = [stage for one in trials for stage in one["stages"]]
+    trained = [one["key"] for one in uses if not one["reused"]]
+    assert len(trained) == len(set(trained)) == len({one["key"] for one in uses})
+    for use in uses:
+        assert use["made_by"]["sweep"] in ("one", "two")
+    assert len(place.runs()) == 8
+    assert {run.info.status for run in place.runs()} == {"FINISHED"}
+
+
+@pytest.mark.slow
+def test_sizes_of_a_ladder_train_what_the_plan_said(place: Place) -> None:
+    ladder = [
+        "name=ladder", "target.hybrid.ratio=0", "target.fusion={method: none}",
+        "intermediate.size={choice: [64, 256, 128]}", "intermediate.batch_size=8",
+        "intermediate.schedule={method: wsd, warmup_examples: 16}",
+    ]  # fmt: skip
+    planned = json.loads(place.xlt("plan", "small.yaml", *ladder, "--json").stdout)
+    assert not place.home.exists(), "planning leaves nothing behind"
+    run = place.xlt("run", "small.yaml", *ladder)
+    assert run.returncode == 0, run.stdout + run.stderr
+    uses = [stage for one in place.trials("ladder") for stage in one["stages"]]
+    assert sum(one["examples"] for one in uses) == planned["examples_shared"]
+    trunks = {one["key"] for one in uses if one["kind"] == "trunk"}
+    assert len(trunks) == 3
+    left = json.loads(place.xlt("plan", "small.yaml", *ladder, "--json").stdout)
+    assert left["examples_left"] == 0
+
+
+@pytest.mark.slow
+def test_store_below_its_quota_keeps_scores_and_the_best_weights(place: Place) -> None:
+    run = place.xlt("run", "small.yaml", "store.quota=1500kB")
+    assert run.returncode == 0, run.stdout + run.stderr
+    trials = place.trials()
+    assert [one["state"] for one in trials] == ["complete"] * 4
+    assert all(set(one["scores"]["toy-paraphrase"]) == {"qaa", "qab"} for one in trials)
+    kept = place.stage_keys()
+    targets = {stage["key"] for one in trials for stage in one["stages"]
+               if stage["kind"] == "target"}  # fmt: skip
+    best = max(trials, key=lambda one: one["objective"])
+    assert next(one["key"] for one in best["stages"] if one["kind"] == "target") in kept
+    assert targets - kept, "weights of others were freed"
+    stored = sum(file.stat().st_size for top in ("stages", "progress")
+                 for file in (place.home / top).rglob("*") if file.is_file())  # fmt: skip
+    assert stored <= 1_500_000
+    listed = json.loads(place.xlt("gc", "--json").stdout)
+    assert listed[0]["used_bytes"] == pytest.approx(stored, rel=0.1)

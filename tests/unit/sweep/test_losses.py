@@ -1,0 +1,76 @@
+"""How often another process may try a trial whose process is gone: each cause has its count."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ray.exceptions as rayed
+
+from xlt_ray.errors import LeaseLost
+from xlt_ray.spec.failures import Failures, Policy
+from xlt_ray.sweep.hangs import hang_file
+from xlt_ray.sweep.losses import Losses
+
+DIED = rayed.ActorDiedError()
+TAKEN = rayed.RayActorError(error_msg="its node is gone", preempted=True)
+HANG = 'Timeout (0:30:00)!\nThread 0x1 (most recent call first):\n  File "a.py", line 3 in wait\n'
+
+
+def hang(folder: Path, number: int) -> None:
+    folder.mkdir(exist_ok=True)
+    hang_file(folder, number, 0).write_text(HANG)
+
+
+def test_a_lost_process_is_replaced_as_often_as_the_policy_says(tmp_path: Path) -> None:
+    losses = Losses(Failures(), tmp_path)
+    first = losses.note(3, DIED)
+    assert first is not None
+    assert (first.kind, first.cause) == ("lost", "lost")
+    assert losses.note(3, LeaseLost("gone", key="k")) is not None
+    assert losses.note(3, DIED) is None
+    fate = losses.fate(3)
+    assert fate is not None
+    assert (fate.kind, fate.cause) == ("failed", "lost")
+    assert fate.message.endswith("(attempts in this run: 3)")
+
+
+def test_no_cause_uses_up_the_attempts_of_another(tmp_path: Path) -> None:
+    losses = Losses(Failures(lost=Policy(action="retry", times=1)), tmp_path)
+    for _ in range(5):
+        assert losses.note(3, TAKEN) is not None
+    assert losses.note(3, DIED) is not None
+    hang(tmp_path, 3)
+    assert losses.note(3, DIED) is not None
+    assert losses.note(3, DIED) is None
+
+
+def test_no_trial_uses_up_the_attempts_of_another(tmp_path: Path) -> None:
+    losses = Losses(Failures(lost=Policy(action="retry", times=1)), tmp_path)
+    assert losses.note(3, DIED) is not None
+    assert losses.note(4, DIED) is not None
+    assert losses.note(3, DIED) is None
+
+
+def test_a_process_that_hung_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
+    losses = Losses(Failures(), tmp_path)
+    hang(tmp_path, 3)
+    report = losses.note(3, DIED)
+    assert report is not None
+    assert report.cause == "timeout"
+    assert "a.py" in report.log
+    assert report.message == "nothing happened for 0:30:00: in wait (a.py:3)"
+    hang(tmp_path, 3)
+    assert losses.note(3, DIED) is None
+    fate = losses.fate(3)
+    assert fate is not None
+    assert (fate.cause, fate.log) == ("timeout", report.log)
+    assert "2" in fate.message
+
+
+def test_a_process_of_which_nothing_is_known_was_lost(tmp_path: Path) -> None:
+    losses = Losses(Failures(lost=Policy(action="fail")), tmp_path)
+    assert losses.fate(1) is None
+    assert losses.note(1, None) is None
+    fate = losses.fate(1)
+    assert fate is not None
+    assert fate.cause == "lost"

@@ -1,0 +1,274 @@
+"""What a trial's process does when an attempt fails: again in another way, or not. No Ray runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import ray.exceptions as rayed
+from ray.tune.result import DONE
+
+from xlt_ray.errors import TrialFailure
+from xlt_ray.home import Home
+from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.stages.path import made, path_of
+from xlt_ray.stages.record import StageRecord
+from xlt_ray.stages.stage import Stage
+from xlt_ray.sweep.fits import read_fits, remember_fit
+from xlt_ray.sweep.order import Order, Report, order_for
+from xlt_ray.sweep.trainable import REPORT, TrialWalk
+from xlt_ray.sweep.workers import runtime_of
+from xlt_ray.training.events import Committed, Event
+
+TEXT = """
+name: t
+data: {source: toy}
+model: toy:2x64
+intermediate: {task: pairs, size: 100, batch_size: 24, max_length: 32}
+target: {task: nli, source_language: qaa, batch_size: 16, max_length: 64}
+search: {trials: 1}
+"""
+OOM = "CUDA out of memory. Tried to allocate 20.00 MiB"
+
+
+@dataclass
+class Script:
+    """What crews meet, one entry for each attempt: stages that they make, then how it ends."""
+
+    attempts: list[list[Exception | str]]
+    orders: list[Order] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+
+    def crew(self, _: Order) -> ScriptedCrew:
+        return ScriptedCrew(self)
+
+
+class ScriptedCrew:
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._events: Iterator[Exception | Event] = iter(())
+
+    def begin(self, order: Order) -> None:
+        stages = {stage.kind: stage for stage in made(order.path)}
+        self._events = iter([
+            one if isinstance(one, Exception) else committed(stages[one])
+            for one in self._script.attempts[len(self._script.orders)]
+        ])  # fmt: skip
+        self._script.orders.append(order)
+
+    def advance(self) -> Event | None:
+        event = next(self._events, None)
+        if isinstance(event, Exception):
+            raise event
+        return event
+
+    def keep(self) -> None:
+        self._script.ended.append("kept")
+
+    def end(self) -> None:
+        self._script.ended.append("ended")
+
+    def abandon(self) -> None:
+        self._script.ended.append("abandoned")
+
+
+def committed(stage: Stage) -> Committed:
+    return Committed(stage, StageRecord(stage.key, stage.payload, stage.label, {}), reused=False)
+
+
+@pytest.fixture
+def order(sweep_from: Callable[..., SweepSpec], facts: Facts, home: Home) -> Callable[..., Order]:
+    """``order(*overrides)``: the only trial of the sweep."""
+
+    def build(*overrides: str) -> Order:
+        sweep = sweep_from(TEXT, *overrides)
+        trial = sweep.trial_of({})
+        return order_for(0, trial, path_of(trial, facts, seed=0, shared_seed=0), sweep, home)
+
+    return build
+
+
+@pytest.fixture
+def walk(
+    order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[list[Report], Script]]:
+    """``walk(attempts, *overrides)``: all reports of a trial, the pauses left out."""
+
+    def run(attempts: list[list[Exception | str]], *overrides: str) -> tuple[list[Report], Script]:
+        script = Script(attempts)
+        monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", script.crew)
+        trainable = TrialWalk({"order": order(*overrides)})
+        reports: list[Report] = []
+        while True:
+            result = trainable.step()
+            if result[REPORT].kind != "pausing":
+                reports.append(result[REPORT])
+            if result.get(DONE):
+                trainable.cleanup()
+                return reports, script
+
+    return run
+
+
+Walk = Callable[..., tuple[list[Report], Script]]
+
+
+def kinds(reports: list[Report]) -> list[str]:
+    return [one.kind for one in reports]
+
+
+def pass_of(order: Order, kind: str) -> tuple[int, int]:
+    """Micro-batch and accumulation steps of a stage under an order."""
+    settings = next(stage for stage in order.path if stage.kind == kind).settings
+    return runtime_of(order).fitted(settings).accumulation(settings["batch_size"])
+
+
+def test_a_trial_without_failures_is_walked_once(walk: Walk) -> None:
+    reports, script = walk([["intermediate", "target", "evaluate"]])
+    assert kinds(reports) == ["begun", "stage", "stage", "stage", "complete"]
+    assert len(script.orders) == 1
+    assert "abandoned" not in script.ended
+
+
+def test_out_of_memory_halves_the_pass_and_keeps_the_batch(walk: Walk, home: Home) -> None:
+    oom = RuntimeError(OOM)
+    reports, script = walk([["intermediate", oom], [oom], ["intermediate", "target", "evaluate"]])
+    assert kinds(reports) == ["begun", "stage", "retrying", "retrying", *["stage"] * 3, "complete"]
+    assert [(one.cause, one.stage) for one in reports[2:4]] == [
+        ("oom", "target"), ("oom", "intermediate"),
+    ]  # fmt: skip
+    assert reports[2].remedy == "with 8 instead of 16 sequences a pass"
+    assert reports[3].remedy == "with 12 instead of 24 sequences a pass"
+    assert [pass_of(one, "target") for one in script.orders] == [(16, 1), (8, 2), (8, 2)]
+    assert [pass_of(one, "intermediate") for one in script.orders] == [(24, 1), (24, 1), (12, 2)]
+    assert read_fits(home.fits, "toy:2x64", "cpu") == {64: 8, 32: 12}
+    assert script.ended.count("abandoned") == 2
+
+
+def test_later_trials_begin_with_what_fits(walk: Walk, home: Home) -> None:
+    remember_fit(home.fits, "toy:2x64", "cpu", 64, 4)
+    _, script = walk([["intermediate", "target", "evaluate"]])
+    assert pass_of(script.orders[0], "target") == (4, 4)
+    assert pass_of(script.orders[0], "intermediate") == (24, 1)
+
+
+def test_what_does_not_fit_in_the_end_has_failed(walk: Walk) -> None:
+    reports, _ = walk([[RuntimeError(OOM)]] * 3, "failures.oom.times=2")
+    assert kinds(reports) == ["begun", "retrying", "retrying", "failed"]
+    assert reports[-1].cause == "oom"
+    assert OOM in reports[-1].message
+    assert "RuntimeError" in reports[-1].log
+
+
+def test_one_sequence_cannot_be_halved(walk: Walk) -> None:
+    reports, _ = walk([[RuntimeError(OOM)]], "resources.micro_batch=1")
+    assert kinds(reports) == ["begun", "failed"]
+
+
+def test_an_evaluation_that_does_not_fit_reads_less_at_a_time(walk: Walk) -> None:
+    reports, script = walk(
+        [["intermediate", "target", MemoryError()], ["intermediate", "target", "evaluate"]]
+    )
+    assert reports[3].remedy == "with 32 instead of 64 sequences a pass"
+    evaluation = script.orders[1].path[-1]
+    assert runtime_of(script.orders[1]).fitted(evaluation.settings).evaluation_batch == 32
+    assert pass_of(script.orders[1], "target") == (16, 1)
+
+
+def test_a_home_that_cannot_be_written_shrinks_all_the_same(
+    walk: Walk, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("xlt_ray.sweep.trainable.remember_fit", refuse)
+    reports, script = walk(
+        [["intermediate", MemoryError()], ["intermediate", "target", "evaluate"]]
+    )
+    assert reports[-1].kind == "complete"
+    assert pass_of(script.orders[1], "target") == (8, 2)
+    assert not home.fits.exists()
+
+
+def test_unreachable_storage_is_waited_for_longer_and_longer(walk: Walk) -> None:
+    gone = OSError(116, "Stale file handle")
+    reports, _ = walk(
+        [[gone], [gone], ["intermediate", "target", "evaluate"]],
+        "failures={storage: {seconds: 0.3}}",
+    )
+    assert kinds(reports)[:3] == ["begun", "retrying", "retrying"]
+    assert [one.remedy for one in reports[1:3]] == ["in 0 s", "in 1 s"]
+    assert reports[-1].kind == "complete"
+
+
+def test_no_cause_uses_up_the_attempts_of_another(walk: Walk) -> None:
+    gone = OSError(116, "Stale file handle")
+    reports, _ = walk(
+        [[gone], [MemoryError()], [gone], [MemoryError()], [gone]],
+        "failures={storage: {seconds: 0.001, times: 2}}",
+    )
+    assert [one.cause for one in reports[1:]] == ["storage", "oom", "storage", "oom", "storage"]
+    assert reports[-1].kind == "failed"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (TrialFailure("the loss is nan", cause="nan"), "nan"),
+        (KeyError("labels"), "bug"),
+        (OSError(28, "No space left on device"), "disk"),
+    ],
+)
+def test_what_would_happen_again_is_told_at_once(walk: Walk, error: Exception, cause: str) -> None:
+    reports, script = walk([["intermediate", error]])
+    assert kinds(reports) == ["begun", "stage", "failed"]
+    assert (reports[-1].cause, reports[-1].stage) == (cause, "target")
+    assert script.ended == ["abandoned"]
+
+
+def test_what_fails_at_once_may_be_tried_again_where_the_sweep_says_so(walk: Walk) -> None:
+    attempts = [[TrialFailure("x", cause="nan")], ["intermediate", "target", "evaluate"]]
+    reports, _ = walk(attempts, "failures={nan: {action: retry, times: 1}}")
+    assert kinds(reports)[:2] == ["begun", "retrying"]
+    assert reports[1].remedy == "at once"
+    assert reports[-1].kind == "complete"
+
+
+@pytest.mark.parametrize(
+    "error", [rayed.ActorDiedError(), TrialFailure("no answer", cause="timeout")]
+)
+def test_a_lost_worker_is_left_to_tune(
+    order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    script = Script([[error]])
+    monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", script.crew)
+    trainable = TrialWalk({"order": order()})
+    trainable.step()
+    with pytest.raises(type(error)):
+        trainable.step()
+    assert script.ended == ["abandoned"]
+
+
+def test_the_next_trial_in_a_process_has_all_its_attempts(
+    order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nan = TrialFailure("x", cause="nan")
+    script = Script([[nan], [nan], [nan]])
+    monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", script.crew)
+    asked = order("failures={nan: {action: retry, times: 1}}")
+    trainable = TrialWalk({"order": asked})
+    assert kinds([trainable.step()[REPORT] for _ in range(3)]) == ["begun", "retrying", "failed"]
+    assert trainable.reset_config({"order": asked})
+    assert kinds([trainable.step()[REPORT] for _ in range(2)]) == ["begun", "retrying"]
+
+
+def test_an_order_says_where_hangs_and_fits_are_written(
+    order: Callable[..., Order], home: Home
+) -> None:
+    asked = order("failures.hang_after=5")
+    assert Path(asked.hangs) == home.hangs("t")
+    assert Path(asked.fits_file) == home.fits
+    assert asked.failures.hang_after == 5

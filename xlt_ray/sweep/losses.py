@@ -1,0 +1,52 @@
+"""Trials whose process is gone: why, how often in this run, and whether another one may try.
+
+Tune is told to start such trials for ever; it knows one limit for all causes, and this knows one
+for each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from xlt_ray.spec.failures import Failures
+from xlt_ray.sweep.failures import Failure, classify
+from xlt_ray.sweep.hangs import take_hang
+from xlt_ray.sweep.order import Report
+
+
+class Losses:
+    """What became of processes in one run of a sweep."""
+
+    def __init__(self, failures: Failures, hangs: Path) -> None:
+        self._failures = failures
+        self._hangs = hangs
+        self._counts: Counter[tuple[int, str]] = Counter()
+        self._last: dict[int, Failure] = {}
+
+    def note(self, number: int, error: BaseException | None) -> Report | None:
+        """Another process may try: what to say of the last one. None where its end is final.
+
+        Args:
+            error: what Tune heard of the process, if that could be read.
+        """
+        failure = take_hang(self._hangs, number)
+        if failure is None and error is not None:
+            failure = classify(error)
+        failure = failure or Failure("lost", "its process was lost", "")
+        self._last[number] = failure
+        tries = self._counts[number, failure.cause]
+        self._counts[number, failure.cause] += 1
+        if not self._failures.policy(failure.cause).allows(tries):
+            return None
+        return Report("lost", cause=failure.cause, message=failure.message, log=failure.log,
+                      remedy="in another process")  # fmt: skip
+
+    def fate(self, number: int) -> Report | None:
+        """How a trial failed that no process tries any more; None where nothing is known."""
+        failure = self._last.get(number)
+        if failure is None:
+            return None
+        lost = sum(count for (one, _), count in self._counts.items() if one == number)
+        message = failure.message + (f" (attempts in this run: {lost})" if lost > 1 else "")
+        return Report("failed", cause=failure.cause, message=message, log=failure.log)

@@ -1,0 +1,53 @@
+"""The courier of one sweep: what MLflow is told as it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from xlt_ray.home import Home
+from xlt_ray.ledger import Ledger
+from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.stages.path import path_of
+from xlt_ray.stages.store import StageStore
+from xlt_ray.tracking import Account, Courier, Tracker, project
+
+
+def courier_for(
+    sweep: SweepSpec, facts: Facts, home: Home, ledger: Ledger, store: StageStore
+) -> Courier:
+    """A courier whose first letters say that the sweep begins and what came of it so far.
+
+    Everything that they say is taken from the ledger now; they are sent in the courier's time.
+
+    Raises:
+        TrackingError: ``places.tracking`` is no place of MLflow's, or its database cannot be used.
+    """
+    tracker = Tracker(home, sweep.name, sweep.settings.places.tracking)
+    account = Account.of(ledger)
+
+    def catch_up(beat: Callable[[], object]) -> Mapping[int, str]:
+        begun = [one for one in account.trials() if one.state != "waiting" and one.attempts]
+        trials = {
+            one.number: sweep.trial_of(
+                dict(one.assignment), lambda model: facts.models[model].bounds()
+            )
+            for one in begun
+        }
+        paths = {
+            one.number: path_of(
+                trials[one.number],
+                facts,
+                seed=one.seed,
+                shared_seed=sweep.settings.search.seed,
+                rungs=sweep.rungs,
+            )
+            for one in begun
+        }
+        configs = {number: trial.model_dump(mode="json") for number, trial in trials.items()}
+        return project(account, store, tracker, configs, paths=paths, beat=beat)
+
+    courier = Courier(tracker)
+    courier.begin(account, sweep.resolved())
+    courier.catch_up(catch_up, {one.number: one.mlflow_run_id for one in account.trials()})
+    return courier

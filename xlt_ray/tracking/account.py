@@ -1,0 +1,42 @@
+"""What the ledger said at one moment, as a value that another thread may read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from xlt_ray.ledger import TrialView
+
+
+class Books(Protocol):
+    """What MLflow is told of a sweep can be read here: a ledger, or an account of it."""
+
+    @property
+    def sweep(self) -> Mapping[str, Any]: ...
+
+    def trials(self) -> list[TrialView]: ...
+
+    def best(self) -> TrialView | None: ...
+
+
+@dataclass(frozen=True)
+class Account:
+    """A copy of the books; they go on, it does not."""
+
+    sweep: Mapping[str, Any]
+    views: tuple[TrialView, ...]
+    leader: TrialView | None
+
+    @classmethod
+    def of(cls, books: Books) -> Account:
+        """The account of this moment."""
+        return cls(books.sweep, tuple(books.trials()), books.best())
+
+    def trials(self) -> list[TrialView]:
+        """All trials, by number."""
+        return list(self.views)
+
+    def best(self) -> TrialView | None:
+        """The complete trial with the best objective, or None."""
+        return self.leader
