@@ -8,10 +8,10 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
 
-.PHONY: help install quickstart test check clean
+.PHONY: help install quickstart test test-long check chaos clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 install: $(INSTALLED) ## make the virtual environment .venv with exact versions
 
@@ -31,13 +31,22 @@ quickstart: $(INSTALLED) ## run the quickstart sweep on generated languages and 
 	$(BIN)/xlt report quickstart
 	@echo "compare the runs in the MLflow UI: $(BIN)/xlt ui quickstart"
 
-test: check ## lint, type-check and run all tests
-	$(BIN)/python -m pytest
+test: check ## lint, type-check and run the tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-long: $(TESTABLE) ## run the tests that take minutes each
+	$(BIN)/python -m pytest -m long
 
 check: $(TESTABLE) ## lint and type-check only
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+N ?= 12
+SEED ?= 0
+
+chaos: $(TESTABLE) ## hit N sweeps at random moments and compare with an unbroken one
+	$(BIN)/python -m tests.chaos.harness $(N) --seed $(SEED)
 
 clean: ## remove the environment and what the quickstart left
 	rm -rf $(VENV) xlt-home build *.egg-info

@@ -197,7 +197,7 @@ def test_a_server_that_comes_and_goes_has_everything_once(
     assert len(known - {None}) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_server_that_never_answers_delays_nothing_and_is_told_later(
     place: Place, finished: Place, server: Server
 ) -> None:

@@ -93,7 +93,7 @@ class Desk:
             if one.is_finished
         )
         self._waits_for_room = False
-        self.out_of_room = ""
+        self.stopped_by = ""
         self._is_exhausted = False
         self._bugs: list[str] = []
 
@@ -148,7 +148,7 @@ class Desk:
         if not room.is_enough and self._running:
             self._waits_for_room = True
         elif not room.is_enough:
-            self.out_of_room = room.message
+            self.stopped_by = room.message
         return room.is_enough
 
     def _tidy(self) -> None:
@@ -162,7 +162,7 @@ class Desk:
     @property
     def is_done(self) -> bool:
         """Whether no trial is left to be handed out, now or later."""
-        if self.out_of_room:
+        if self.stopped_by:
             return True
         if not self._held and not self._is_exhausted:
             self._ask()

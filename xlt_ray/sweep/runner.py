@@ -77,7 +77,7 @@ def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry: Retry | None =
             if not desk.is_done:
                 with suppress(KeyboardInterrupt):
                     _tune(desk, home)
-            is_finished = desk.is_done and not desk.num_running and not desk.out_of_room
+            is_finished = desk.is_done and not desk.num_running and not desk.stopped_by
             desk.leave(is_finished=is_finished)
         except Exception as error:
             # Tune wraps what its searcher and scheduler raise.
@@ -206,11 +206,39 @@ def _stoppable(desk: Desk) -> Iterator[None]:
         signal.SIGUSR1: signal.default_int_handler,
     }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    is_over = threading.Event()
+    threading.Thread(target=_watch_node, args=(desk, is_over), daemon=True).start()
     try:
         yield
     finally:
+        is_over.set()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _watch_node(desk: Desk, is_over: threading.Event) -> None:
+    """End the sweep when this machine's part of Ray has died: Tune would wait for ever.
+
+    The trials that ran there go on at the next start.
+    """
+    import ray
+    from ray.exceptions import RayError
+
+    own = ray.get_runtime_context().get_node_id()
+    misses = 0
+    while not is_over.wait(NODE_S):
+        try:
+            alive = any(one["Alive"] for one in ray.nodes() if one["NodeID"] == own)
+        except (RayError, RuntimeError, ConnectionError):
+            alive = False
+        misses = 0 if alive else misses + 1
+        if misses == NODE_MISSES:
+            desk.stopped_by = "Ray on this machine has died"
+            os.kill(os.getpid(), signal.SIGUSR1)
+        elif misses > 2 * NODE_MISSES:
+            # Tune's own end may wait for actors that nobody can reach.
+            desk.watcher.warned(f"{desk.stopped_by}; the same command goes on")
+            os._exit(1)
 
 
 def _bundles(resources: Resources) -> Any:
@@ -224,6 +252,10 @@ def _bundles(resources: Resources) -> Any:
         return PlacementGroupFactory([worker])
     return PlacementGroupFactory([{}, *[worker] * resources.workers])
 
+
+NODE_S = 5.0
+NODE_MISSES = 3
+"""So often, every so many seconds, this machine's Ray must be missing."""
 
 _TUNE = {
     # Reports carry no metric: the desk reads them, not Tune.
@@ -310,6 +342,6 @@ def _summary(desk: Desk, ledger: Ledger, is_finished: bool) -> Summary:
         num_new_stages=len(desk.new_stages),
         num_examples=sum(one.examples for one in desk.new_stages.values()),
         is_finished=is_finished,
-        stopped_by=desk.out_of_room
+        stopped_by=desk.stopped_by
         or (desk.repeated_bug and f"several trials failed alike: {desk.repeated_bug}"),
     )

@@ -388,13 +388,13 @@ def test_a_sweep_without_room_on_the_disk_ends_with_the_reason(world: MakeWorld)
     at = world("store.quota=1kB")
     assert at.desk.next_order() is None
     assert at.desk.is_done
-    assert "store.quota: 1 kB is too little" in at.desk.out_of_room
+    assert "store.quota: 1 kB is too little" in at.desk.stopped_by
     assert [one.state for one in at.ledger.trials()] == ["running"], "it goes on with more room"
     at.sweep = replace(at.sweep, settings=at.sweep.settings.model_copy(
         update={"store": Store(quota="1GB")}))  # fmt: skip
     at.sit_down()
     assert at.next().number == 0
-    assert not at.desk.out_of_room
+    assert not at.desk.stopped_by
 
 
 def test_a_trial_waits_while_a_running_one_fills_the_disk(world: MakeWorld) -> None:
@@ -402,7 +402,7 @@ def test_a_trial_waits_while_a_running_one_fills_the_disk(world: MakeWorld) -> N
     at = world("store.quota=3MB")
     first = at.next()
     assert at.desk.next_order() is None
-    assert not at.desk.out_of_room
+    assert not at.desk.stopped_by
     assert not at.desk.is_done
     assert at.complete(first).state == "complete"
     assert at.next().number == 1
