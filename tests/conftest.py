@@ -29,14 +29,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", "error:::xlt_ray")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sweeps run one after another: each of them uses all cores of a small machine."""
-    for item in items:
-        if item.path.parent.name in ("sweeps", "chaos"):
-            item.add_marker(pytest.mark.xdist_group("sweeps"))
-
-
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in list(os.environ):
