@@ -58,7 +58,7 @@ class Place:
         # Ray lets its workers yield to everything else, which a busy machine would make endless.
         return {**kept, "XLT_HOME": str(self.home), "RAY_worker_niceness": "0"}
 
-    def xlt(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def xlt(self, *arguments: str, timeout: float = 500) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(XLT), *arguments],
             env=self.environment(),

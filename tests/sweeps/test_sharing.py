@@ -12,7 +12,7 @@ from tests.sweeps.conftest import Place
 @pytest.mark.slow
 def test_two_drivers_on_one_store_train_every_stage_once(place: Place) -> None:
     drivers = [place.start("run", "small.yaml", f"name={name}") for name in ("one", "two")]
-    assert [driver.wait(240) for driver in drivers] == [0, 0], place.log()
+    assert [driver.wait(500) for driver in drivers] == [0, 0], place.log()
     trials = [trial for name in ("one", "two") for trial in place.trials(name)]
     assert {one["state"] for one in trials} == {"complete"}
     uses = [stage for one in trials for stage in one["stages"]]
