@@ -54,7 +54,8 @@ def cost_lines(plan: Plan) -> Iterator[str]:
         listed = ", ".join(f"{size:,}" for size in plan.unshared_sizes)
         yield (
             f"sizes {listed} share no training, as the learning rate of each decays to its own "
-            "end; under intermediate.schedule: wsd a larger one goes on from a smaller one"
+            "end; under intermediate.schedule: wsd, in one epoch, a larger one goes on from a "
+            "smaller"
         )
     if plan.is_estimate:
         yield "an estimate: the tpe sampler chooses trials by the scores of those before them"

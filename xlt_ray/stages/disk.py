@@ -24,7 +24,7 @@ from xlt_ray.stages.storage import Extent
 from xlt_ray.stages.store import RECORD, StageStore
 
 OPTIMIZER = "optimizer.safetensors"
-"""The file of a committed trunk that only going on from it needs."""
+"""State of the optimizer: in progress, and in a committed trunk, for whoever goes on from it."""
 
 Sort = Literal["stage", "progress", "damaged", "leftover"]
 

@@ -90,7 +90,7 @@ class Mail:
 class Letter:
     """One thing that MLflow is to be told, and the trial that it is about."""
 
-    send: Callable[[], None]
+    send: Callable[[], object]
     number: int | None = None
 
 
@@ -246,11 +246,8 @@ class Courier:
     # -- the thread ---------------------------------------------------------------------
 
     def _post(self, send: Callable[[], object], number: int | None = None) -> None:
-        def sent() -> None:
-            send()
-
         with self._changed:
-            self._letters.append(Letter(sent, number))
+            self._letters.append(Letter(send, number))
             self._changed.notify_all()
 
     def _work(self) -> None:

@@ -22,10 +22,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from xlt_ray.errors import TrialFailure
+from xlt_ray.stages.disk import OPTIMIZER
 from xlt_ray.training.runtime import Runtime
 
 WEIGHTS = "weights.safetensors"
-OPTIMIZER = "optimizer.safetensors"
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _MASTERS = (
