@@ -19,7 +19,8 @@
 
 A message reads *where: what is wrong; what would be right.* Ray carries
 exceptions between processes, so every one of them survives pickling with its
-fields (``__reduce__`` hands the constructor its own arguments back).
+fields (``__reduce__`` hands the constructor its own arguments back). No message
+carries a password: those of URLs are left out.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from xlt_ray.redact import redacted
+
 
 class XltError(Exception):
     """Root of the tree; ``exit_code`` is what the command line ends with."""
@@ -35,6 +38,7 @@ class XltError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, **fields: Any) -> None:
+        message = redacted(message)
         super().__init__(message)
         self.message = message
         self.fields = fields

@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from xlt_ray.errors import SpecError
+
 DEFAULT = "xlt-home"
 
 
@@ -17,7 +19,15 @@ class Home:
 
     @classmethod
     def from_environment(cls) -> Home:
-        return cls(Path(os.environ.get("XLT_HOME") or DEFAULT).absolute())
+        """The home that ``XLT_HOME`` names; SpecError where it names a URL."""
+        given = os.environ.get("XLT_HOME") or DEFAULT
+        if "://" in given:
+            raise SpecError(
+                "the home is a folder, not a URL",
+                key=f"XLT_HOME={given}",
+                remedy="keep stages in a bucket by places.store, and give XLT_HOME a folder",
+            )
+        return cls(Path(given).absolute())
 
     @property
     def ledgers(self) -> Path:

@@ -23,12 +23,13 @@ WEIGHTS, MOMENTS = b"weights", b"both moments of them"
 MADE = {"sweep": "size", "trial": 3, "time": "2026-01-02T03:04:05+00:00"}
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "bucket"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StageStore]:
     if request.param == "folder":
         yield StageStore(tmp_path / "store")
         return
-    store = StageStore(f"memory://{tmp_path.name}", scratch=tmp_path / "scratch")
+    root = "memory:/" if request.param == "memory" else request.getfixturevalue("bucket")
+    store = StageStore(f"{root}/{tmp_path.name}", scratch=tmp_path / "scratch")
     yield store
     store.storage.remove("")
 

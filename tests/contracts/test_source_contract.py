@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from xlt_ray.data.examples import TagExample
+from xlt_ray.data.kinds.kind import kind_of
 from xlt_ray.data.permit import Permit, labelled, texts
 from xlt_ray.data.source import open_source
 from xlt_ray.data.task import load_tasks, task_named
@@ -42,6 +43,15 @@ def write_folder(root):
         "pairs/pawsx/en.train.tsv": rows + "1\ta b\tb a\t1\n2\tc\td\t0\n",
         "pairs/pawsx/de.train.tsv": rows + "2\tC\tD\t0\n1\tA B\tB A\t1\n",
         "pairs/pawsx/de.test.tsv": rows + "9\tA\tA\t1\n",
+        "pairs/stsb/en.train.tsv": ("id\tsentence1\tsentence2\tscore\tlabel\n1\ta b\tb\t4.5\t2\n"),
+        "choice/xcopa/et.test.jsonl": (
+            '{"premise": "A", "choice1": "B", "choice2": "C", "question": "cause",'
+            ' "label": 1, "idx": 7}\n'
+        ),
+        "qa/mlqa/en.train.json": (
+            '{"data": [{"paragraphs": [{"context": "Ada wrote it.", "qas": [{"id": "q1",'
+            ' "question": "Who?", "answers": [{"text": "Ada", "answer_start": 0}]}]}]}]}'
+        ),
         "parallel/bible/en.tsv": "GEN.1.1\tIn the beginning\nGEN.1.3\tAnd God said\n",
         "parallel/bible/de.tsv": "GEN.1.1\tAm Anfang\nGEN.1.2\tUnd die Erde\n",
         "lexicon/en-de.tsv": "beginning\tAnfang\nGod\tGott\n",
@@ -71,17 +81,15 @@ def test_every_split_reads_as_it_was_told(data):
         examples = source.read(task, language, split)
         assert len(examples) == source.splits(task)[language, split].num_examples
         assert len({example.id for example in examples}) == len(examples)
+        kind = kind_of(task)
         for example in examples:
-            if isinstance(example, TagExample):
-                assert task.kind == "tag"
-                assert example.words
-                assert len(example.words) == len(example.tags)
-                assert set(example.tags) <= set(task.labels)
-            else:
-                assert task.kind == "pair"
-                assert example.first.strip()
-                assert example.second.strip()
-                assert example.label in task.labels
+            words = example.sentences()
+            assert len(words) == kind.width(task)
+            assert all(words)
+            assert all(one.strip() for sentence in words for one in sentence)
+            assert kind.numbers(task, example).dtype in (np.int64, np.float32)
+            assert example.hidden().gold is None
+            assert example.hidden().sentences() == words
 
 
 def test_a_source_opened_again_gives_the_same_digests_and_text(data):
@@ -168,8 +176,7 @@ def test_the_gate_stands_before_every_source(data):
         if split == "train":
             hidden = texts(source, permit, task, language, split)
             assert len(hidden) == source.splits(task)[language, split].num_examples
-            assert all(getattr(one, "label", None) is None for one in hidden)
-            assert all(getattr(one, "tags", None) is None for one in hidden)
+            assert all(one.gold is None for one in hidden)
 
 
 @pytest.fixture

@@ -23,12 +23,13 @@ FILES = {"encoder/model.safetensors": b"weights", "config.json": b"{}", "head.sa
 RUNTIME = {"workers": 1, "device": "cpu"}
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "bucket"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StageStore]:
     if request.param == "folder":
         yield StageStore(tmp_path / "store")
         return
-    store = StageStore(f"memory://{tmp_path.name}", scratch=tmp_path / "scratch")
+    root = "memory:/" if request.param == "memory" else request.getfixturevalue("bucket")
+    store = StageStore(f"{root}/{tmp_path.name}", scratch=tmp_path / "scratch")
     yield store
     store.storage.remove("")
 
@@ -103,7 +104,7 @@ def test_what_was_committed_is_there(store: StageStore, results: Results) -> Non
 
 def test_a_second_store_on_the_same_place_sees_it(store: StageStore, results: Results) -> None:
     committed(store, results())
-    root = store.storage.local_root or f"memory://{store.storage.root}"
+    root = store.storage.local_root or store.storage.fs.unstrip_protocol(store.storage.root)
     assert STAGE in StageStore(root, scratch=store.scratch)
 
 
@@ -122,7 +123,7 @@ def test_a_result_without_files_is_a_result(store: StageStore, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("method", "survived"), [("take", 0), ("take", 1), ("take", 2), ("write", 0)]
+    ("method", "survived"), [("take", 0), ("take", 1), ("take", 2), ("create", 0)]
 )
 def test_a_crash_in_the_middle_of_a_commit_commits_nothing(
     store: StageStore,
@@ -135,7 +136,7 @@ def test_a_crash_in_the_middle_of_a_commit_commits_nothing(
     calls: list[int] = []
 
     def dying(*arguments: Any) -> None:
-        if method == "write" and not arguments[0].endswith(RECORD):
+        if method == "create" and not arguments[0].endswith(RECORD):
             return real(*arguments)
         if len(calls) == survived:
             raise KeyboardInterrupt
@@ -429,7 +430,7 @@ def test_a_fetch_that_was_broken_off_is_no_copy(
     store = StageStore(f"memory://{tmp_path.name}", scratch=tmp_path / "scratch")
     committed(store, results())
 
-    def broken_off(_: str, folder: Path) -> None:
+    def broken_off(_: str, __: object, folder: Path) -> None:
         folder.mkdir(parents=True)
         (folder / RECORD).write_text("{}")
         raise KeyboardInterrupt

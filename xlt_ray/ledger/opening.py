@@ -19,7 +19,7 @@ from xlt_ray.home import Home
 from xlt_ray.ledger.book import Ledger
 from xlt_ray.ledger.proposing import quiet
 from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import SweepSpec, sweep_of
+from xlt_ray.spec.sweep import SweepSpec, is_name, sweep_of
 from xlt_ray.stages.canonical import differences
 
 MAY_CHANGE = ("search.trials", "search.concurrent", "early_stop", "resources", "budget",
@@ -50,7 +50,7 @@ def open_ledger(home: Home, sweep: SweepSpec) -> Ledger:
         except _failures(url) as error:
             raise _unopened(name, error) from error
     if url is not None:
-        home.ledger_url(name).write_text(url, encoding="utf-8")
+        _keep_url(home.ledger_url(name), url)
     ledger = Ledger(study, name)
     resolved = json.loads(json.dumps(sweep.resolved()))
     if "sweep" in study.user_attrs:
@@ -66,11 +66,12 @@ def load_ledger(home: Home, name: str) -> Ledger:
         LedgerError: there is none of this name; the message says which there are. Or it cannot
             be read, or its driver died before it held anything.
     """
+    if not is_name(name):
+        raise LedgerError(f"{name!r} is no name of a sweep; there is: {_there(home)}")
     pointer = home.ledger_url(name)
     url = pointer.read_text(encoding="utf-8").strip() if pointer.exists() else None
     if url is None and not home.ledger_journal(name).exists():
-        there = ", ".join(home.sweeps()) or "none yet"
-        raise LedgerError(f"{home.root}: there is no sweep {name!r}; there is: {there}")
+        raise LedgerError(f"{home.root}: there is no sweep {name!r}; there is: {_there(home)}")
     with quiet():
         try:
             study = optuna.load_study(
@@ -81,6 +82,10 @@ def load_ledger(home: Home, name: str) -> Ledger:
     if "sweep" not in study.user_attrs:
         raise LedgerError(f"{name}: its ledger holds no sweep; run its sweep file again")
     return Ledger(study, name)
+
+
+def _there(home: Home) -> str:
+    return ", ".join(home.sweeps()) or "none yet"
 
 
 def find_ledger(home: Home, sweep: SweepSpec) -> Ledger | None:
@@ -104,6 +109,14 @@ def sweep_of_ledger(ledger: Ledger, overrides: Iterable[str] = ()) -> SweepSpec:
     tree |= resolved["space"]
     text = json.dumps(tree, ensure_ascii=False)
     return sweep_of(parse_document(text, f"ledger of {ledger.name}", overrides))
+
+
+def _keep_url(pointer: Path, url: str) -> None:
+    """Write where a ledger lies, for the owner's eyes alone: the URL may carry a password."""
+    descriptor = os.open(pointer, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        os.fchmod(descriptor, 0o600)
+        stream.write(url)
 
 
 class _FileLock(BaseJournalFileLock):

@@ -99,10 +99,17 @@ class Lease:
         while not self._ended.wait(self._ttl / 4):
             # A full or absent disk must not end the thread: the next beat tries again.
             with contextlib.suppress(OSError):
+                version = self._version()
                 if not self._is_mine():
                     return
                 renewed = {**asdict(self._holder), "expires": time.time() + self._ttl}
-                self._storage.write(self._path, json.dumps(renewed).encode())
+                # A lease that was taken over meanwhile is its new holder's, however late this is.
+                self._storage.replace(self._path, version, json.dumps(renewed).encode())
+
+    def _version(self) -> str | None:
+        with contextlib.suppress(FileNotFoundError):
+            return self._storage.version(self._path)
+        return None
 
 
 def find_holder(storage: Storage, path: str) -> Holder | None:
@@ -137,12 +144,20 @@ def try_acquire(
             if found is not None and found.token == mine.token:
                 return Lease(storage, path, mine, ttl)
             continue
+        try:
+            # Looked up before it is read: what replaces it replaces nothing newer.
+            version = storage.version(path)
+        except FileNotFoundError:
+            continue
         found = find_holder(storage, path)
         if found is None:
             continue
         if found.is_alive:
             return found
-        _clear(storage, path, found)
+        if version is None:
+            _clear(storage, path, found)
+        elif storage.replace(path, version, content):
+            return Lease(storage, path, mine, ttl)
 
 
 @contextlib.contextmanager

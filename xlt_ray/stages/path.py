@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from xlt_ray.spec.facts import Facts, Split, TaskFacts
-from xlt_ray.spec.methods import Alignment, SeedScope, Training, WsdSchedule
+from xlt_ray.spec.kinds import KINDS
+from xlt_ray.spec.methods import (
+    Alignment,
+    AugmentRobust,
+    NoRobust,
+    SeedScope,
+    Training,
+    WsdSchedule,
+)
 from xlt_ray.spec.steps import num_steps, train_size, trunk_steps
 from xlt_ray.spec.trial import Hybrid, Intermediate, Target, TrialSpec
 from xlt_ray.stages.stage import Stage
@@ -73,8 +81,8 @@ def hybrid_languages(hybrid: Hybrid, task: TaskFacts, facts: Facts, source: str)
 
 
 def _translated(task: TaskFacts, source: str) -> tuple[str, ...]:
-    """Languages whose training text is row-aligned with the source's (pair tasks)."""
-    if task.kind != "pair":
+    """Languages whose training text is row-aligned with the source's (kinds that cross)."""
+    if not KINDS[task.kind].is_crossed:
         return ()
     return tuple(language for language in task.languages("train") if language != source)
 
@@ -104,7 +112,7 @@ def _training(settings: Training, precision: str) -> dict[str, Any]:
 def _align(trial: TrialSpec, settings: Alignment, facts: Facts, seed: int, parent: Stage) -> Stage:
     asked = settings.languages
     languages = tuple(sorted(facts.parallel)) if asked == "all" else tuple(sorted(asked))
-    knobs = settings.model_dump(exclude={*_TRAINING, "seed", "languages"})
+    knobs = settings.hashed(exclude={*_TRAINING, "seed", "languages"})
     method = str(knobs["objective"])
     data: dict[str, Any] = {"parallel": {one: facts.parallel[one] for one in languages}}
     if method == "code_switch_mlm":
@@ -187,10 +195,19 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
     if settings.hybrid.ratio > 0:
         languages = hybrid_languages(settings.hybrid, task, facts, source)
         hybrid["languages"] = languages
+        hybrid |= settings.hybrid.hashed(exclude={"ratio", "languages"})
         data["hybrid"] = (
             {one: task.splits[one, "train"].digest for one in languages}
             if _translated(task, source)
             else {source: facts.lexicon[source].digest}
+        )
+    robust = settings.robust
+    knobs: dict[str, Any] = {} if robust == NoRobust() else {"robust": robust.model_dump()}
+    if isinstance(robust, AugmentRobust):
+        data["neighbours"] = (
+            facts.lexicon[source].digest
+            if robust.neighbours == "lexicon"
+            else facts.neighbours[source]
         )
     return Stage(
         kind="target",
@@ -202,12 +219,13 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
             "epochs": settings.epochs,
             "fusion": settings.fusion.model_dump(),
             "hybrid": hybrid,
+            **knobs,
         },
         data=data,
         seed=seed,
         parent=parent,
         label=f"target {task.name} {size}",
-        num_examples=_num_seen(size, settings.epochs, settings.batch_size),
+        num_examples=_num_seen(size, settings.epochs * robust.repeats, settings.batch_size),
     )
 
 

@@ -2,7 +2,8 @@
 
 Two promises that everything in the store rests on: :meth:`Storage.write` replaces a small file
 as a whole or not at all, and :meth:`Storage.create` gives a name to exactly one of several
-writers. On a local disk both are durable (fsync before the name appears).
+writers. On a local disk both are durable (fsync before the name appears); on an object store
+they are one conditional write each, and :meth:`Storage.replace` is, too, where the store can.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import hashlib
 import os
 import shutil
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fsspec
+
+from xlt_ray.errors import SpecError, StoreError
+from xlt_ray.stages.names import leads_out
 
 
 @dataclass(frozen=True)
@@ -29,26 +34,45 @@ class Extent:
 
 
 class Storage:
-    """Paths are relative to the root, with ``/``."""
+    """Paths are relative to the root, with ``/``; one that leads out of it is a StoreError.
+
+    Raises:
+        SpecError: ``root`` is a URL of a kind that is not known, or whose package is missing.
+    """
 
     def __init__(self, root: str | Path) -> None:
-        self.fs, self.root = fsspec.core.url_to_fs(str(root))
+        try:
+            # What others write must be seen: no listing is kept.
+            self.fs, self.root = fsspec.core.url_to_fs(str(root), use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            scheme = str(root).partition("://")[0]
+            raise SpecError(
+                f"cannot be used as a place of files ({error})",
+                key=f"{scheme}://",
+                remedy="s3:// needs pip install 'xlt-ray[s3]'",
+            ) from None
         self.local_root = Path(self.root) if "file" in _protocols(self.fs) else None
 
     def __repr__(self) -> str:
         return f"Storage({self.root!r})"
 
     def full(self, path: str) -> str:
+        if path and leads_out(path):
+            raise StoreError("leads out of the store", key="", place=path)
         return f"{self.root}/{path}"
 
     def local(self, path: str) -> Path | None:
         """The path on this machine's disk, or None where the root is elsewhere."""
-        return None if self.local_root is None else self.local_root / path
+        return None if self.local_root is None else self._on_disk(self.local_root, path)
+
+    def _on_disk(self, root: Path, path: str) -> Path:
+        self.full(path)
+        return root / path
 
     def read(self, path: str) -> bytes:
         """Content of a file; FileNotFoundError where there is none."""
         if self.local_root is not None:
-            return (self.local_root / path).read_bytes()
+            return self._on_disk(self.local_root, path).read_bytes()
         self.fs.invalidate_cache()
         content: bytes = self.fs.cat_file(self.full(path))
         return content
@@ -58,7 +82,7 @@ class Storage:
         if self.local_root is None:
             self.fs.pipe_file(self.full(path), content)
             return
-        target = self.local_root / path
+        target = self._on_disk(self.local_root, path)
         aside = _write_aside(target, content)
         os.replace(aside, target)
         _sync_folder(target.parent)
@@ -68,10 +92,12 @@ class Storage:
         if self.local_root is None:
             try:
                 self.fs.pipe_file(self.full(path), content, mode="create")
-            except FileExistsError:
-                return False
+            except OSError as error:
+                if isinstance(error, FileExistsError) or _is_unmet(error):
+                    return False
+                raise
             return True
-        target = self.local_root / path
+        target = self._on_disk(self.local_root, path)
         aside = _write_aside(target, content)
         try:
             os.link(aside, target)
@@ -82,16 +108,56 @@ class Storage:
         _sync_folder(target.parent)
         return True
 
+    def is_exclusive(self) -> bool:
+        """Whether :meth:`create` really refuses a second writer, tried with a file of its own."""
+        path = f"leases/probe-{uuid.uuid4().hex}"
+        try:
+            return self.create(path, b"1") and not self.create(path, b"2")
+        finally:
+            self.remove(path)
+
+    def version(self, path: str) -> str | None:
+        """What :meth:`replace` knows the present content of a file by; None where it knows none.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        if not self._compares:
+            return None
+        self.fs.invalidate_cache()
+        return str(self.fs.info(self.full(path))["ETag"])
+
+    def replace(self, path: str, version: str | None, content: bytes) -> bool:
+        """As :meth:`write`, unless the file is another version by now; then it stays: False.
+
+        A version of None stands for any.
+        """
+        if version is None:
+            self.write(path, content)
+            return True
+        try:
+            self.fs.pipe_file(self.full(path), content, IfMatch=version)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) or _is_unmet(error):
+                return False
+            raise
+        return True
+
+    @property
+    def _compares(self) -> bool:
+        """Whether a write can be bound to the version that it replaces."""
+        return "s3" in _protocols(self.fs)
+
     def exists(self, path: str) -> bool:
         if self.local_root is not None:
-            return (self.local_root / path).exists()
+            return self._on_disk(self.local_root, path).exists()
         self.fs.invalidate_cache()
         return bool(self.fs.exists(self.full(path)))
 
     def names(self, path: str) -> list[str]:
         """Names in a folder, sorted; none where there is no such folder."""
         if self.local_root is not None:
-            folder = self.local_root / path
+            folder = self._on_disk(self.local_root, path)
             return sorted(os.listdir(folder)) if folder.is_dir() else []
         self.fs.invalidate_cache()
         try:
@@ -104,7 +170,7 @@ class Storage:
         """Every file below a folder, by its path from there; none where there is no folder."""
         found: dict[str, Extent] = {}
         if self.local_root is not None:
-            top = self.local_root / path
+            top = self._on_disk(self.local_root, path)
             for folder, _, names in os.walk(top):
                 for name in names:
                     file = Path(folder, name)
@@ -125,17 +191,24 @@ class Storage:
     def move(self, path: str, to: str) -> None:
         """Rename a file or folder below the root; FileNotFoundError where there is none."""
         if self.local_root is not None:
-            target = self.local_root / to
+            target = self._on_disk(self.local_root, to)
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(self.local_root / path, target)
+            os.rename(self._on_disk(self.local_root, path), target)
             _sync_folder(target.parent)
             return
-        self.fs.mv(self.full(path), self.full(to), recursive=True)
+        source, target_name = self.full(path), self.full(to)
+        # An object store has no folders and no renaming: every file is copied, then deleted.
+        found: list[str] = self.fs.find(source)
+        if not found:
+            raise FileNotFoundError(source)
+        for name in found:
+            self.fs.cp_file(name, target_name + name.lstrip("/")[len(source.lstrip("/")) :])
+        self.fs.rm(found)
 
     def remove(self, path: str) -> None:
         """Delete a file or folder; nothing happens where there is none."""
         if self.local_root is not None:
-            target = self.local_root / path
+            target = self._on_disk(self.local_root, path)
             if target.is_dir():
                 shutil.rmtree(target)
             else:
@@ -147,7 +220,7 @@ class Storage:
     def take(self, local_file: Path, path: str) -> None:
         """Move a file of this machine into the storage, durable before it has its name."""
         if self.local_root is not None:
-            target = self.local_root / path
+            target = self._on_disk(self.local_root, path)
             target.parent.mkdir(parents=True, exist_ok=True)
             _sync_file(local_file)
             shutil.move(local_file, target)
@@ -155,10 +228,12 @@ class Storage:
         self.fs.put_file(str(local_file), self.full(path))
         local_file.unlink()
 
-    def fetch(self, path: str, folder: Path) -> None:
-        """Copy a stored folder into a local one."""
+    def fetch(self, path: str, names: Iterable[str], folder: Path) -> None:
+        """Copy these files of a stored folder into a local one; nothing else that lies there."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.fs.get(self.full(path) + "/", str(folder) + "/", recursive=True)
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            self.fs.get_file(self.full(f"{path}/{name}"), str(folder / name))
 
     def file_digest(self, path: str) -> tuple[int, str]:
         """Size in bytes and SHA-256 of a stored file."""
@@ -209,6 +284,13 @@ def _sync_folder(path: Path) -> None:
 def _protocols(fs: Any) -> tuple[str, ...]:
     protocol = fs.protocol
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _is_unmet(error: OSError) -> bool:
+    """Whether a conditional write was refused; not every server says by which condition."""
+    response = getattr(error.__cause__, "response", None) or {}
+    code = str(response.get("Error", {}).get("Code", ""))
+    return code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
 
 def _written(entry: dict[str, Any]) -> float:

@@ -25,9 +25,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from xlt_ray.errors import DamagedStage, StageConflict
+from xlt_ray.errors import DamagedStage, LeaseLost, StageConflict
 from xlt_ray.stages.canonical import digest
 from xlt_ray.stages.lease import TTL, Holder, Lease, find_holder, try_acquire
+from xlt_ray.stages.names import fault_of_file, is_key
 from xlt_ray.stages.record import FileEntry, StageRecord
 from xlt_ray.stages.stage import Stage, short
 from xlt_ray.stages.storage import Storage, file_digest
@@ -42,6 +43,7 @@ class Progress:
 
     step: int
     path: str
+    files: tuple[str, ...]
     state: Mapping[str, object]
 
 
@@ -82,6 +84,8 @@ class StageStore:
 
     def record(self, key: str) -> StageRecord | None:
         """The record under a key, or None. Raises DamagedStage where it is not readable."""
+        if not is_key(key):
+            return None
         try:
             content = self.storage.read(_record_path(key))
         except FileNotFoundError:
@@ -97,6 +101,9 @@ class StageStore:
             raise DamagedStage("its record was altered", key=key, place=place)
         if record.key != key or digest(record.payload) != key:
             raise DamagedStage("its record belongs to another stage", key=key, place=place)
+        for name in record.files:
+            if fault := fault_of_file(name):
+                raise DamagedStage(f"its file {name!r} {fault}", key=key, place=place)
         return record
 
     def verify(self, key: str) -> StageRecord | None:
@@ -131,15 +138,29 @@ class StageStore:
         return aside
 
     def folder(self, key: str) -> Path:
-        """A local folder with the files of a committed result (fetched from a remote store)."""
+        """A local folder with the files of a committed result (fetched from a remote store).
+
+        Raises:
+            KeyError: not committed.
+            DamagedStage: what was fetched is not what its record says.
+        """
         local = self.storage.local(f"stages/{key}")
         if local is not None:
             return local
-        copy = self.scratch / "fetched" / key
+        record = self.record(key)
+        if record is None:
+            raise KeyError(key)
+        # Another result under the same key, made again under another runtime, is another copy.
+        bits = digest({name: entry.sha256 for name, entry in record.files.items()})
+        copy = self.scratch / "fetched" / f"{key}-{short(bits)}"
         if not copy.exists():
             # Whole or not at all: another process may fetch it, too, and any may be killed.
-            aside = copy.with_name(f"{key}.{uuid.uuid4().hex[:8]}")
-            self.storage.fetch(f"stages/{key}", aside)
+            aside = copy.with_name(f"{copy.name}.{uuid.uuid4().hex[:8]}")
+            self.storage.fetch(f"stages/{key}", record.files, aside)
+            for name, entry in record.files.items():
+                if file_digest(aside / name) != (entry.num_bytes, entry.sha256):
+                    shutil.rmtree(aside)
+                    raise DamagedStage("a file changed while it was fetched", key=key, place=name)
             try:
                 aside.rename(copy)
             except OSError:
@@ -173,9 +194,10 @@ class StageStore:
         lease.check()
         tree = record.to_json()
         sealed = {**tree, "sha256": digest(tree)}
-        self.storage.write(
-            _record_path(stage.key), json.dumps(sealed, indent=1, ensure_ascii=False).encode()
-        )
+        content = json.dumps(sealed, indent=1, ensure_ascii=False).encode()
+        if not self.storage.create(_record_path(stage.key), content):
+            # Whoever has the lease by now was faster, between the look at it and this line.
+            raise LeaseLost("somebody else committed it", key=stage.key)
         if stage.kind == "trunk":
             self.storage.write(f"{_ladder_path(stage)}/{_steps(stage)}", stage.key.encode())
         shutil.rmtree(folder, ignore_errors=True)
@@ -187,7 +209,9 @@ class StageStore:
         ladder = _ladder_path(trunk)
         there = (int(name) for name in self.storage.names(ladder) if name.isdigit())
         for steps in sorted((one for one in there if one < _steps(trunk)), reverse=True):
-            key = self.storage.read(f"{ladder}/{steps}").decode()
+            key = self.storage.read(f"{ladder}/{steps}").decode(errors="replace")
+            if key != _key_of_steps(trunk, steps):
+                continue
             try:
                 if self.verify(key) is not None:
                     return key, steps
@@ -245,11 +269,14 @@ class StageStore:
             try:
                 marker = json.loads(self.storage.read(f"{path}/{PROGRESS}"))
                 sealed = marker.pop("sha256")
+                files = marker["files"]
+                if any(map(fault_of_file, files)):
+                    raise ValueError("a file that is none of this stage's")
                 if sealed == digest(marker) and all(
                     list(self.storage.file_digest(f"{path}/{name}")) == entry
-                    for name, entry in marker["files"].items()
+                    for name, entry in files.items()
                 ):
-                    return Progress(step, path, marker["state"])
+                    return Progress(step, path, tuple(files), marker["state"])
             except FileNotFoundError:
                 # Died before it was sealed; an older one may do.
                 continue
@@ -287,7 +314,7 @@ class StageStore:
         if local is not None:
             return local
         copy = self.scratch / "fetched" / f"{progress.path.replace('/', '-')}-{token}"
-        self.storage.fetch(progress.path, copy)
+        self.storage.fetch(progress.path, progress.files, copy)
         return copy
 
     def drop_progress(self, key: str) -> None:
@@ -319,6 +346,11 @@ def _ladder_path(trunk: Stage) -> str:
 
 def _steps(trunk: Stage) -> int:
     return int(trunk.settings["steps"])
+
+
+def _key_of_steps(trunk: Stage, steps: int) -> str:
+    """Key of the trunk that goes so many steps on the ladder of ``trunk``."""
+    return digest({**trunk.payload, "settings": {**trunk.settings, "steps": steps}})
 
 
 def _lease_path(key: str) -> str:

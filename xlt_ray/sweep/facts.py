@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from xlt_ray.data.neighbours import neighbours_digest
 from xlt_ray.data.source import Source, open_source
 from xlt_ray.data.task import task_named
 from xlt_ray.errors import DataError, ModelError, SpecError, SpecErrors
 from xlt_ray.modeling.facts import model_facts
 from xlt_ray.spec.facts import Facts, LexiconFacts, ModelFacts, TaskFacts
+from xlt_ray.spec.methods import AugmentRobust
 from xlt_ray.spec.space import probes
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import TrialSpec
@@ -78,17 +80,24 @@ def _task_facts(name: str, source: Source) -> TaskFacts:
 
 def _texts(
     trials: list[TrialSpec], source: Source
-) -> tuple[dict[str, str], dict[str, LexiconFacts]]:
-    """Parallel text and word lists, read only where a trial may use them."""
+) -> tuple[dict[str, str], dict[str, LexiconFacts], dict[str, str]]:
+    """Parallel text, word lists and neighbours, read only where a trial may use them."""
     parallel: dict[str, str] = {}
     starts: set[str] = set()
     if any(trial.align is not None for trial in trials):
         parallel = {one: source.parallel_digest(one) for one in source.parallel_languages()}
         starts |= set(parallel)
     starts |= {trial.target.source_language for trial in trials if trial.target.hybrid.ratio > 0}
+    augmented = {
+        trial.target.source_language
+        for trial in trials
+        if isinstance(trial.target.robust, AugmentRobust)
+    }
+    starts |= augmented
     lexicon = {
         one: LexiconFacts(tuple(source.lexicon_languages(one)), source.lexicon_digest(one))
         for one in sorted(starts)
         if source.lexicon_languages(one)
     }
-    return parallel, lexicon
+    digests = {one: neighbours_digest(source, one) for one in sorted(augmented)}
+    return parallel, lexicon, {one: found for one, found in digests.items() if found}

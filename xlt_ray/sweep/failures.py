@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from xlt_ray.errors import TrialFailure
+from xlt_ray.redact import redacted
 from xlt_ray.spec.failures import CAUSES, OF_PROCESSES, Cause
 
 LOG_LINES = 30
@@ -142,8 +143,8 @@ def classify(error: BaseException) -> Failure:
     message = str(inner).strip().splitlines()
     return Failure(
         cause=cause_of(error),
-        message=f"{type(inner).__name__}: {message[0] if message else 'no message'}",
-        log="\n".join(lines[-LOG_LINES:]),
+        message=redacted(f"{type(inner).__name__}: {message[0] if message else 'no message'}"),
+        log=redacted("\n".join(lines[-LOG_LINES:])),
     )
 
 

@@ -15,18 +15,20 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from xlt_ray.errors import ClusterError, LedgerError, SpecErrors, XltError
+from xlt_ray.errors import ClusterError, LedgerError, SpecError, SpecErrors, XltError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, Retry, TrialView, open_ledger, still_failed
+from xlt_ray.ledger.sole import sole_user
 from xlt_ray.spec.check import check
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import Resources, SweepSpec
 from xlt_ray.stages.lease import Holder, try_acquire
 from xlt_ray.stages.storage import Storage
 from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep.capacity import cluster_capacity, room_for
 from xlt_ray.sweep.desk import Desk, Watcher
 from xlt_ray.sweep.facts import facts_of
-from xlt_ray.sweep.failures import is_disk_full
+from xlt_ray.sweep.failures import cause_of, is_disk_full
 from xlt_ray.sweep.losses import Losses
 from xlt_ray.sweep.telling import courier_for
 
@@ -66,11 +68,11 @@ def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry: Retry | None =
     """
     facts = checked_facts(sweep)
     refuse_too_large(sweep.settings.resources)
-    with _sole_driver(home, sweep.name), ExitStack() as stack:
+    store = _open_store(sweep, home)
+    with sole_driver(home, sweep), ExitStack() as stack:
         ledger = open_ledger(home, sweep)
         if retry is not None:
             ledger.enqueue_failed(retry)
-        store = StageStore(sweep.settings.places.store or home.stages)
         courier = stack.enter_context(courier_for(sweep, facts, home, ledger, store))
         desk = Desk(sweep, facts, home, ledger, store, courier, watcher)
         try:
@@ -90,6 +92,38 @@ def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry: Retry | None =
         return _summary(desk, ledger, is_finished)
 
 
+def _open_store(sweep: SweepSpec, home: Home) -> StageStore:
+    """The stage store of a sweep, tried out where it lies elsewhere.
+
+    Raises:
+        SpecError: it cannot be written, or lets two processes take one lease.
+    """
+    place = sweep.settings.places.store
+    if place is None:
+        return StageStore(home.stages)
+    try:
+        store = StageStore(place)
+        is_exclusive = store.storage.is_exclusive()
+    except Exception as error:
+        # Every kind of storage has exceptions of its own.
+        if not isinstance(error, SpecError) and cause_of(error) not in ("storage", "disk"):
+            raise
+        reason = " ".join(str(error).split())
+        raise sweep.document.error(
+            f"{place} cannot be used as stage store ({reason})",
+            key="places.store",
+            remedy="look at the name of the bucket and at the credentials of this process",
+        ) from error
+    if not is_exclusive:
+        raise sweep.document.error(
+            f"{place} ignores that a file is to be written only if it is not there (If-None-Match)",
+            key="places.store",
+            remedy="two processes would make one stage; use Amazon S3, a server that has "
+            "conditional writes, or a shared folder",
+        )
+    return store
+
+
 def checked_facts(sweep: SweepSpec) -> Facts:
     """The facts of a sweep that fits them; raises SpecErrors with all problems otherwise."""
     facts = facts_of(sweep)
@@ -106,9 +140,7 @@ def refuse_too_large(resources: Resources) -> None:
     """
     if os.environ.get("RAY_ADDRESS"):
         _connect()
-        import ray
-
-        available = ray.cluster_resources()
+        available = cluster_capacity()
         place = "the cluster"
     else:
         available = local_resources(resources)
@@ -154,8 +186,8 @@ def _tune(desk: Desk, home: Home) -> None:
     search = desk.sweep.settings.search
     resources = desk.sweep.settings.resources
     asked = trial_resources(resources)
-    room = min(int(ray.cluster_resources().get(name, 0) // asked[name]) for name in asked)
-    concurrent = min(search.concurrent or room, max(room, 1))
+    room = room_for(asked, ray.cluster_resources(), cluster_capacity())
+    concurrent = min(search.concurrent or room, room)
     os.environ.update(_TUNE)
     losses = Losses(desk.sweep.settings.failures, home.hangs(desk.sweep.name))
     tuner = tune.Tuner(
@@ -284,6 +316,8 @@ def _connect() -> None:
     local: dict[str, Any] = {}
     if not os.environ.get("RAY_ADDRESS"):
         local = {
+            # Of its own, also where another sweep's Ray runs on this machine.
+            "address": "local",
             "num_cpus": len(os.sched_getaffinity(0)),
             "include_dashboard": False,
             # Trials exchange small reports only; weights go through the store.
@@ -326,12 +360,13 @@ def _refuse_silent(address: str) -> None:
 
 
 @contextmanager
-def _sole_driver(home: Home, name: str) -> Iterator[None]:
+def sole_driver(home: Home, sweep: SweepSpec) -> Iterator[None]:
     """Refuse a second driver of the same sweep while the first is alive."""
+    name = sweep.name
     lease = try_acquire(Storage(home.root), home.driver_lease(name), purpose=f"sweep {name}")
     if isinstance(lease, Holder):
         raise LedgerError(f"{name}: is being run already, by {lease}; wait for it or stop it")
-    with lease:
+    with lease, sole_user(sweep.settings.places.ledger, name):
         yield
 
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.home import Home
-from xlt_ray.tracking.redact import redacted
+from xlt_ray.redact import redacted
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xlt_ray.ledger import TrialView
+from xlt_ray.redact import redacted
 from xlt_ray.spec.space import Value
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import short
-from xlt_ray.tracking.redact import redacted
 
 MAX_LANGUAGES = 30
 """Languages with a metric of their own, of at most 50 metrics a run."""

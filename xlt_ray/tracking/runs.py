@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
+from xlt_ray.redact import redacted
 from xlt_ray.spec.space import Value
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
@@ -42,7 +43,6 @@ from xlt_ray.tracking.facts import (
     trial_tags,
 )
 from xlt_ray.tracking.points import Points
-from xlt_ray.tracking.redact import redacted
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -1,0 +1,334 @@
+"""The recipes of cluster/ hold against the schemas there are, keep secrets out, and let nobody in.
+
+What no schema covers (KubeRay's own kinds, Docker Compose) is held against its required fields
+and against itself: every name that is used is made somewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from xlt_ray.spec.sweep import load_sweep
+
+ROOT = Path(__file__).parents[2]
+CLUSTER = ROOT / "cluster"
+CLOUDS = ["aws.yaml", "gcp.yaml"]
+KUBERNETES = ["mlflow.yaml", "raycluster.yaml", "rayjob.yaml"]
+README = (CLUSTER / "README.md").read_text(encoding="utf-8")
+SECRET = re.compile(r"PASSWORD|TOKEN$|SECRET")
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((CLUSTER / name).read_text(encoding="utf-8"))
+
+
+def manifests(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((CLUSTER / "kuberay" / name).read_text(encoding="utf-8")))
+
+
+def every_manifest() -> Iterator[dict[str, Any]]:
+    for name in KUBERNETES:
+        yield from manifests(name)
+
+
+def ray_spec(manifest: dict[str, Any]) -> dict[str, Any]:
+    spec: dict[str, Any] = manifest["spec"]
+    return spec if manifest["kind"] == "RayCluster" else spec["rayClusterSpec"]
+
+
+def pods(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """Pod templates of a manifest, whatever its kind."""
+    if manifest["kind"] in ("RayCluster", "RayJob"):
+        spec = ray_spec(manifest)
+        groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
+        return [one["template"] for one in groups]
+    template = manifest.get("spec", {}).get("template")
+    return [template] if template else []
+
+
+def tool(name: str) -> str:
+    """A checker beside this Python or on the PATH; the test is skipped where there is none."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+# -- Ray's cluster launcher ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_a_cluster_file_is_one_by_rays_own_schema(name: str) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(read(name)))
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_every_node_of_a_cloud_cluster_asks_for_a_token(name: str) -> None:
+    config = read(name)
+    for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
+        starts = [one for one in config[commands] if "ray start" in one]
+        assert len(starts) == 1
+        assert "RAY_AUTH_MODE=token" in starts[0]
+        assert ". ~/secrets.env" in starts[0]
+        assert "0.0.0.0" not in starts[0]
+    assert "/home/ubuntu/secrets.env" in config["file_mounts"]
+    assert "secrets.env" in config["rsync_exclude"]
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_gpu_workers_are_spot_and_the_head_is_not(name: str) -> None:
+    types = read(name)["available_node_types"]
+    assert "spot" in json.dumps(types["gpu"]).lower()
+    assert "spot" not in json.dumps(types["head"]).lower()
+    assert types["gpu"]["min_workers"] == 0
+    assert types["head"]["resources"] == {"CPU": 0}
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_commands_of_a_cloud_cluster_are_sound_shell(name: str) -> None:
+    shellcheck = tool("shellcheck")
+    config = read(name)
+    lines = [
+        command
+        for key in ("setup_commands", "head_setup_commands", "head_start_ray_commands",
+                    "worker_start_ray_commands")
+        for command in config[key]
+    ]  # fmt: skip
+    assert len(lines) > 8
+    # A tilde behind `=` is Ray's to expand; the secrets are not there to be read.
+    script = "#!/bin/bash\n# shellcheck disable=SC1090,SC1091,SC2088\n" + "\n".join(lines) + "\n"
+    done = subprocess.run(
+        [shellcheck, "--exclude=SC1090,SC1091,SC2016,SC2086,SC2164", "-"],
+        input=script, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+# -- Kubernetes -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KUBERNETES)
+def test_manifests_hold_against_the_schemas_of_kubernetes(name: str) -> None:
+    for manifest in manifests(name):
+        if not manifest["apiVersion"].startswith("ray.io/"):
+            kubernetes_validate.validate(manifest, "1.37", strict=True)
+        for template in pods(manifest):
+            kubernetes_validate.validate(
+                {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {}, "template": template},
+                "1.37",
+                strict=True,
+            )
+
+
+RAY_CLUSTER = {
+    "rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions", "headGroupSpec",
+    "workerGroupSpecs",
+}  # fmt: skip
+RAY_GROUP = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
+RAY_JOB = {
+    "submissionMode", "entrypoint", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished",
+    "backoffLimit", "rayClusterSpec",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["raycluster.yaml", "rayjob.yaml"])
+def test_kinds_of_kuberay_have_their_required_fields_and_no_unknown_ones(name: str) -> None:
+    manifest = manifests(name)[0]
+    assert manifest["apiVersion"] == "ray.io/v1"
+    if manifest["kind"] == "RayJob":
+        assert manifest["spec"].keys() == RAY_JOB
+    spec = ray_spec(manifest)
+    assert spec.keys() == RAY_CLUSTER
+    assert spec["headGroupSpec"].keys() == {"rayStartParams", "template"}
+    for group in spec["workerGroupSpecs"]:
+        assert group.keys() == RAY_GROUP
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+    for template in pods(manifest):
+        assert template["spec"]["containers"][0]["name"].startswith("ray-")
+    # The operator wants every start parameter as a string.
+    for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]:
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+
+
+def test_rays_version_is_the_tested_one() -> None:
+    pinned = re.search(r"^ray==(.+)$", (ROOT / "constraints.txt").read_text(), re.M)
+    assert pinned is not None
+    versions = {ray_spec(one)["rayVersion"] for one in every_manifest() if "Ray" in one["kind"]}
+    assert versions == {pinned[1]}
+
+
+def test_both_ways_to_kubernetes_make_the_same_cluster() -> None:
+    def without_sweep(manifest: dict[str, Any]) -> str:
+        spec = json.loads(json.dumps(ray_spec(manifest)))
+        head = spec["headGroupSpec"]["template"]["spec"]
+        head["volumes"] = [one for one in head["volumes"] if one["name"] != "sweep"]
+        mounts = head["containers"][0]["volumeMounts"]
+        head["containers"][0]["volumeMounts"] = [one for one in mounts if one["name"] != "sweep"]
+        return json.dumps(spec, sort_keys=True)
+
+    cluster, job = manifests("raycluster.yaml")[0], manifests("rayjob.yaml")[0]
+    assert without_sweep(cluster) == without_sweep(job)
+
+
+def test_ray_on_kubernetes_asks_for_a_token() -> None:
+    clusters = [ray_spec(one) for one in every_manifest() if "Ray" in one["kind"]]
+    assert len(clusters) == 2
+    assert all(one["authOptions"] == {"mode": "token"} for one in clusters)
+
+
+def test_services_are_private_to_their_namespace() -> None:
+    found = list(every_manifest())
+    services = [one for one in found if one["kind"] == "Service"]
+    assert {one["metadata"]["name"] for one in services} == {"postgres", "mlflow"}
+    assert all("type" not in one["spec"] for one in services)
+    policies = {one["metadata"]["name"] for one in found if one["kind"] == "NetworkPolicy"}
+    assert policies == {"postgres", "mlflow", "ray"}
+    assert not [one for one in found if one["kind"] in ("Ingress", "Secret")]
+
+
+def test_every_pod_may_do_no_more_than_it_needs() -> None:
+    for manifest in every_manifest():
+        for template in pods(manifest):
+            spec = template["spec"]
+            for container in spec["containers"]:
+                if container["name"] == "postgres":
+                    continue
+                assert spec["securityContext"]["runAsNonRoot"] is True
+                assert container["securityContext"]["allowPrivilegeEscalation"] is False
+
+
+def test_every_name_that_a_pod_uses_is_made() -> None:
+    found = list(every_manifest())
+    made = {(one["kind"], one["metadata"].get("name")) for one in found}
+    for kind, name in re.findall(r"kubectl create (secret generic|configmap) ([\w-]+)", README):
+        made.add(({"configmap": "ConfigMap"}.get(kind, "Secret"), name))
+    text = json.dumps(found)
+    used = {("Secret", name) for name in re.findall(r'"secretKeyRef": {"name": "([\w-]+)"', text)}
+    used |= {("ConfigMap", name) for name in re.findall(r'"configMap": {"name": "([\w-]+)"', text)}
+    used |= {
+        ("PersistentVolumeClaim", name) for name in re.findall(r'"claimName": "([\w-]+)"', text)
+    }
+    assert len(used) >= 5
+    assert used <= made
+
+
+def test_keys_of_the_secret_are_those_of_the_example() -> None:
+    used = set(re.findall(r'"secretKeyRef": {"name": "xlt-secrets", "key": "(\w+)"',
+                          json.dumps(list(every_manifest()))))  # fmt: skip
+    assert used
+    assert used <= example_keys()
+
+
+def test_the_job_runs_a_sweep_that_exists_with_overrides_that_fit() -> None:
+    words = manifests("rayjob.yaml")[0]["spec"]["entrypoint"].split()
+    assert words[:3] == ["xlt", "run", "/sweep/sweep.yaml"]
+    sweep = load_sweep(ROOT / "sweeps" / "quickstart.yaml", words[3:])
+    assert sweep.settings.places.ledger == "postgresql+psycopg://xlt@postgres:5432/xlt"
+
+
+# -- Docker -----------------------------------------------------------------------------------
+
+
+def example_keys() -> set[str]:
+    text = (CLUSTER / "secrets.env.example").read_text(encoding="utf-8")
+    return set(re.findall(r"^(\w+)=", text, re.M))
+
+
+def test_compose_publishes_on_loopback_only() -> None:
+    ports = [port for one in read("compose.yaml")["services"].values() for port in one["ports"]]
+    assert len(ports) == 3
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_compose_uses_what_it_defines_and_secrets_of_the_example() -> None:
+    tree = read("compose.yaml")
+    for one in tree["services"].values():
+        assert {volume.partition(":")[0] for volume in one["volumes"]} <= tree["volumes"].keys()
+        assert {config["source"] for config in one.get("configs", [])} <= tree["configs"].keys()
+        assert set(one.get("depends_on", {})) <= tree["services"].keys()
+    text = (CLUSTER / "compose.yaml").read_text(encoding="utf-8")
+    assert set(re.findall(r"\$\{(\w+):\?", text)) == example_keys()
+    assert (CLUSTER / tree["configs"]["mlflow-auth"]["file"]).exists()
+
+
+def test_the_users_file_of_mlflow_is_alike_in_docker_and_kubernetes() -> None:
+    own = (CLUSTER / "mlflow-auth.ini").read_text(encoding="utf-8").partition("[mlflow]\n")[2]
+    data = next(one["data"] for one in manifests("mlflow.yaml") if one["kind"] == "ConfigMap")
+    assert data["mlflow-auth.ini"].partition("[mlflow]\n")[2] == own
+
+
+def test_images_are_made_of_files_and_extras_that_exist() -> None:
+    text = (CLUSTER / "Dockerfile").read_text(encoding="utf-8")
+    let_in = (CLUSTER / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    sources = [
+        name for line in re.findall(r"^COPY (.+)$", text, re.M) for name in line.split()[:-1]
+    ]
+    assert "xlt_ray" in sources
+    for name in sources:
+        assert (ROOT / name).exists()
+        assert f"!{name}" in let_in
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    asked = re.search(r'"\.\[([\w,]+)\]"', text)
+    assert asked is not None
+    assert set(asked[1].split(",")) <= extras.keys()
+    targets = set(re.findall(r" AS (\w+)$", text, re.M))
+    built = {one["build"]["target"] for one in read("compose.yaml")["services"].values()
+             if "build" in one}  # fmt: skip
+    assert built == {"mlflow", "node"} <= targets
+
+
+def test_the_dockerfile_has_no_complaints() -> None:
+    done = subprocess.run(
+        [tool("hadolint"), str(CLUSTER / "Dockerfile")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+# -- all of them ----------------------------------------------------------------------------
+
+
+def test_no_recipe_holds_a_secret() -> None:
+    for manifest in every_manifest():
+        for template in pods(manifest):
+            for container in template["spec"]["containers"]:
+                for one in container.get("env", []):
+                    assert not SECRET.search(one["name"]) or "valueFrom" in one, one
+    for service in read("compose.yaml")["services"].values():
+        for name, value in service["environment"].items():
+            assert not SECRET.search(name) or str(value).startswith("${"), name
+    for line in (CLUSTER / "secrets.env.example").read_text(encoding="utf-8").splitlines():
+        assert not SECRET.search(line.partition("=")[0]) or line.endswith("="), line
+    assert "secrets.env\n" in (CLUSTER / ".gitignore").read_text(encoding="utf-8")
+
+
+def test_no_url_of_a_recipe_carries_a_password() -> None:
+    for file in CLUSTER.rglob("*"):
+        if file.is_file():
+            assert not re.findall(r"\w+://[^\s/@:\"]+:[^\s/@\"]+@", file.read_text()), file.name
+
+
+def test_placeholders_are_explained() -> None:
+    for name in CLOUDS:
+        text = (CLUSTER / name).read_text(encoding="utf-8")
+        explained = re.search(r"Words in capitals are yours to fill in: (.+)\.", text)
+        assert explained is not None
+        for word in explained[1].split(", "):
+            assert text.count(word) >= 2, word
+            assert word in README, word

@@ -1,0 +1,125 @@
+"""The batch script; a few lines of shell play Slurm's commands and the programs it starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.test_recipes import CLUSTER, tool
+
+SCRIPT = CLUSTER / "slurm.sh"
+STAND_INS = {
+    # As srun does: drop its own options, start the rest.
+    "srun": 'while [[ $1 == --* ]]; do shift; done; echo "srun $*" >> "$LOG"; exec "$@"',
+    "scontrol": 'echo "scontrol $*" >> "$LOG"',
+    "hostname": 'if [[ ${1-} == --ip-address ]]; then echo "10.0.0.1 fe80::1"; else echo n1; fi',
+    "ray": """
+case $1 in
+  health-check) exit 0 ;;
+  start)
+    trap 'echo "ray ended" >> "$LOG"; exit 0' TERM
+    while true; do sleep 0.1; done ;;
+esac
+""",
+    "python": f"""
+case $1 in
+  -c) exec {sys.executable} "$@" ;;
+  *) cat > /dev/null; echo "waited for $3 nodes" >> "$LOG" ;;
+esac
+""",
+}
+
+
+def prepare(tmp_path: Path, xlt: str) -> tuple[dict[str, str], Path]:
+    """Environment of a job on three nodes whose ``xlt`` does this, and what is written down."""
+    bin_folder = tmp_path / "venv" / "bin"
+    bin_folder.mkdir(parents=True)
+    for name, text in {**STAND_INS, "xlt": xlt}.items():
+        (bin_folder / name).write_text(f"#!/bin/bash\n{text}\n")
+        (bin_folder / name).chmod(0o755)
+    log = tmp_path / "log"
+    environment = {
+        "PATH": f"{bin_folder}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "LOG": str(log),
+        "XLT_HOME": str(tmp_path / "shared" / "home"),
+        "XLT_VENV": str(tmp_path / "venv"),
+        "SLURM_JOB_ID": "7",
+        "SLURM_JOB_NUM_NODES": "3",
+    }
+    return environment, log
+
+
+SEE_ALL = """
+echo "xlt $* address=$RAY_ADDRESS mode=$RAY_AUTH_MODE" >> "$LOG"
+cd "$(dirname "$RAY_AUTH_TOKEN_PATH")"
+echo "token $(stat --format='%a %s' .ray-token-7)" >> "$LOG"
+"""
+
+
+def test_the_script_has_no_complaints() -> None:
+    done = subprocess.run(
+        [tool("shellcheck"), str(SCRIPT)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_a_job_ends_as_its_sweep_does(tmp_path: Path, code: int) -> None:
+    environment, log = prepare(tmp_path, f"{SEE_ALL}exit {code}")
+    done = subprocess.run(
+        [str(SCRIPT), "s.yaml", "search.trials=3"],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    told = log.read_text().splitlines()
+    assert done.returncode == code, done.stderr
+    assert "waited for 3 nodes" in told
+    assert "xlt run s.yaml search.trials=3 address=10.0.0.1:6379 mode=token" in told
+    # A secret of this job, for its owner's eyes, gone afterwards.
+    assert "token 600 64" in told
+    assert not list((tmp_path / "shared" / "home").glob(".ray-token*"))
+    assert told.count("ray ended") == 2
+    assert not [line for line in told if line.startswith("scontrol")]
+
+
+SAVE = """
+echo "at work" >> "$LOG"
+trap 'echo "xlt saves" >> "$LOG"; sleep 0.5; echo "xlt saved" >> "$LOG"; exit 1' TERM
+while true; do sleep 0.1; done
+"""
+
+
+def test_a_preempted_job_saves_before_ray_ends_and_is_queued_again(tmp_path: Path) -> None:
+    environment, log = prepare(tmp_path, SAVE)
+    job = subprocess.Popen([str(SCRIPT), "s.yaml"], env=environment)
+    try:
+        while not log.exists() or "at work" not in log.read_text():
+            assert job.poll() is None
+        job.send_signal(signal.SIGTERM)
+        # Slurm may repeat itself; a second signal would end xlt at once.
+        while "xlt saves" not in log.read_text():
+            assert job.poll() is None
+        job.send_signal(signal.SIGTERM)
+        assert job.wait(timeout=60) == 1
+    finally:
+        job.kill()
+    told = [line for line in log.read_text().splitlines() if not line.startswith("srun")]
+    assert told == [
+        "waited for 3 nodes", "at work", "xlt saves", "xlt saved", "ray ended", "ray ended",
+        "scontrol requeue 7",
+    ]  # fmt: skip
+
+
+def test_a_job_without_home_says_what_is_missing(tmp_path: Path) -> None:
+    environment, _ = prepare(tmp_path, "exit 0")
+    del environment["XLT_HOME"]
+    done = subprocess.run(
+        [str(SCRIPT), "s.yaml"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "XLT_HOME: a folder that all nodes see" in done.stderr

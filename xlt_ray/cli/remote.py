@@ -1,0 +1,177 @@
+"""``xlt submit`` and ``xlt logs``: sweeps on a cluster elsewhere, and what failed trials said."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from xlt_ray.cli.arguments import AddressOption, NameArgument, OverridesArgument, named_sweep
+from xlt_ray.errors import LedgerError, SpecError
+from xlt_ray.home import Home
+
+if TYPE_CHECKING:
+    from xlt_ray.ledger import TrialView
+    from xlt_ray.spec.sweep import SweepSpec
+    from xlt_ray.sweep.jobs import Cluster, Job
+
+
+def submit(
+    sweep: Annotated[str, typer.Argument(metavar="FILE", help="A sweep file of this machine.")],
+    overrides: OverridesArgument = None,
+    address: Annotated[
+        str, typer.Option(metavar="URL", help="The Ray dashboard of the cluster's head.")
+    ] = "http://127.0.0.1:8265",
+    home: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="XLT_HOME on the cluster; that of the head's environment if left out.",
+        ),
+    ] = None,
+) -> None:
+    """Run a sweep on a Ray cluster elsewhere, as a job; this machine may go away.
+
+    The sweep file and the xlt_ray package of this machine are sent. Data and models are not:
+    name them as the cluster sees them. The same command continues a sweep that was stopped.
+
+    [dim]xlt submit sweeps/quickstart.yaml --address http://127.0.0.1:8265[/]
+    [dim]xlt submit sweeps/quickstart.yaml search.trials=64 --home /shared/xlt-home[/]
+    """
+    from xlt_ray.spec.sweep import load_sweep
+    from xlt_ray.sweep.jobs import Cluster
+
+    found = load_sweep(sweep, overrides or ())
+    refuse_local_places(found, home)
+    cluster = Cluster(address)
+    _warn_open(cluster)
+    job = cluster.submit(Path(sweep), found.name, overrides or (), home)
+    there = f"--address {cluster.address}"
+    typer.echo(f"{found.name}: sent to {cluster.address} as {job.id}")
+    for what, command in (
+        ("follow", f"xlt logs {found.name} {there} --follow"),
+        ("look", f"xlt status {found.name} {there}"),
+        ("scores", f"xlt trials {found.name} --json {there}"),
+        ("stop", f"ray job stop {job.id} {there}"),
+        ("go on", "the same xlt submit, when this job has ended"),
+    ):
+        typer.echo(f"  {what:<8}{command}")
+
+
+def logs(
+    name: NameArgument,
+    trial: Annotated[
+        int | None,
+        typer.Argument(metavar="[TRIAL]", help="One trial; all that failed if left out."),
+    ] = None,
+    address: AddressOption = None,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", help="With --address: go on printing until the driver ends."),
+    ] = False,
+) -> None:
+    """Why trials failed: cause, message and the end of the traceback, kept in the ledger.
+
+    With --address and without a trial: what the driver on that cluster has printed.
+
+    [dim]xlt logs quickstart 3[/]
+    [dim]xlt logs quickstart --address http://127.0.0.1:8265 --follow[/]
+    """
+    if follow and (address is None or trial is not None):
+        raise SpecError("follows the driver of a cluster", key="--follow",
+                        remedy="give --address, and no trial")  # fmt: skip
+    if address is not None:
+        sweep = named_sweep(name)
+        if trial is not None:
+            answer_from(address, sweep, ["logs", sweep, str(trial)])
+        _print_driver(address, sweep, follow=follow)
+        return
+    from xlt_ray.ledger import load_ledger, still_failed
+
+    ledger = load_ledger(Home.from_environment(), named_sweep(name))
+    chosen = still_failed(ledger.trials()) if trial is None else [ledger.trial(trial)]
+    if not chosen:
+        typer.echo("no failed trials")
+    for view in chosen:
+        typer.echo(_told(view))
+
+
+def answer_from(address: str, name: str | None, arguments: list[str]) -> NoReturn:
+    """Print what ``xlt`` with these arguments prints on the cluster, and end as it does there."""
+    from xlt_ray.sweep.jobs import Cluster
+
+    cluster = Cluster(address)
+    _warn_open(cluster)
+    homes = [one.home for one in cluster.jobs(name)]
+    answer = cluster.ask(arguments, homes[0] if homes else None)
+    typer.echo(answer.text, nl=False, err=answer.exit_code != 0)
+    raise typer.Exit(answer.exit_code)
+
+
+def refuse_local_places(sweep: SweepSpec, home: str | None) -> None:
+    """Raise SpecError for folders that only this machine has, or that nobody can know."""
+    from xlt_ray.spec.distributions import Choice
+
+    tree = sweep.space.tree
+    model = tree.get("model")
+    data = tree.get("data")
+    relative: list[tuple[str, object]] = [
+        ("model", one)
+        for one in (model.options if isinstance(model, Choice) else (model,))
+        if isinstance(one, str) and Path(one).is_dir()
+    ]
+    if isinstance(data, dict):
+        relative.append(("data.root", data.get("root")))
+    places = sweep.settings.places
+    relative.append(("places.store", None if "://" in str(places.store) else places.store))
+    for key, value in relative:
+        if isinstance(value, str) and not Path(value).is_absolute():
+            raise sweep.document.error(
+                f"{value} is a folder of this machine, and is not sent",
+                key=key,
+                remedy="give the absolute path that the cluster's nodes see",
+            )
+    if home is not None and not Path(home).is_absolute():
+        raise SpecError("is no absolute path", key=f"--home {home}",
+                        remedy="give the folder that the cluster's nodes share")  # fmt: skip
+
+
+def _print_driver(address: str, name: str, *, follow: bool) -> None:
+    from xlt_ray.sweep.jobs import Cluster
+
+    cluster = Cluster(address)
+    _warn_open(cluster)
+    job = _latest(cluster, name)
+    if not follow:
+        typer.echo(cluster.output(job), nl=False)
+        return
+    for piece in cluster.follow(job):
+        typer.echo(piece, nl=False)
+
+
+def _latest(cluster: Cluster, name: str) -> Job:
+    found = cluster.jobs(name)
+    if found:
+        return found[0]
+    there = ", ".join(dict.fromkeys(one.sweep for one in cluster.jobs())) or "none"
+    raise LedgerError(f"{cluster.address}: no job of a sweep {name!r} was sent there; of: {there}")
+
+
+def _warn_open(cluster: Cluster) -> None:
+    from xlt_ray.sweep.jobs import is_open
+
+    if is_open(cluster.address):
+        print(
+            f"xlt: {cluster.address} is plain http to another machine: the token can be read on "
+            "the way; better `ssh -L 8265:127.0.0.1:8265 HEAD`",
+            file=sys.stderr,
+        )
+
+
+def _told(view: TrialView) -> str:
+    head = f"trial {view.number}: {view.state}"
+    if view.state != "failed":
+        return f"{head}; the ledger keeps logs of failed trials only"
+    return f"{head}, {view.cause}, attempt {view.attempts}: {view.message}\n{view.log}".rstrip()

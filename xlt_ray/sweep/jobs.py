@@ -1,0 +1,286 @@
+"""Sweeps as jobs of a Ray cluster elsewhere: sent there, looked at, followed.
+
+A job is ``xlt run`` on the cluster's head with the sweep file and the package of this machine,
+so that driver and trials run the very code that was sent. What a sweep made lies in the home
+over there; a look at it is a short job as well, whose output is the answer. A cluster keeps its
+jobs only as long as it lives, the home keeps everything else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shlex
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import xlt_ray
+from xlt_ray.errors import ClusterError, SpecError
+
+STOP_S = 120
+"""What a driver has to save progress when its job is stopped; Ray's own limit is 3 seconds."""
+LOOK_S = 300
+"""After so many seconds a look at a sweep is given up."""
+WORKING = ("PENDING", "RUNNING")
+_CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk",
+           "ray._private.runtime_env.packaging")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One driver of a sweep that was sent to a cluster."""
+
+    id: str
+    sweep: str
+    status: str
+    """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
+    message: str
+    home: str
+    """XLT_HOME as it was given; empty where the cluster's own is meant."""
+    started_ms: int
+
+    @property
+    def is_working(self) -> bool:
+        return self.status in WORKING
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command on the cluster printed."""
+
+    text: str
+    exit_code: int
+
+
+class Cluster:
+    """The job server at an address such as ``http://127.0.0.1:8265``.
+
+    Raises:
+        SpecError: the address is none.
+        ClusterError: nothing answers there, it asks for a token, or Ray's job client is not
+            installed.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = checked_address(address)
+        with self._explained(), _without("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+            from ray.job_submission import JobSubmissionClient
+
+            for name in _CHATTY:
+                logging.getLogger(name).setLevel(logging.WARNING)
+            self._client: Any = JobSubmissionClient(self.address)
+
+    def jobs(self, sweep: str | None = None) -> list[Job]:
+        """Drivers that were sent here, of one sweep or of all, the latest first."""
+        with self._explained():
+            found = [_job(one) for one in self._client.list_jobs()]
+        mine = (one for one in found if one.sweep and sweep in (None, one.sweep))
+        return sorted(mine, key=lambda one: one.started_ms, reverse=True)
+
+    def submit(self, file: Path, sweep: str, overrides: Sequence[str], home: str | None) -> Job:
+        """Send a sweep file and this package; returns at once with the job.
+
+        Raises:
+            ClusterError: a driver of this sweep is at work there already.
+        """
+        for one in self.jobs(sweep):
+            if one.is_working:
+                raise ClusterError(
+                    f"{self.address}: {sweep} is being run there already, as {one.id}; "
+                    "follow it with `xlt logs`, or stop that job first",
+                    asked={},
+                    available={},
+                )
+        job = f"xlt-{sweep}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
+        self._send(job, ["run", file.name, *overrides], home, {"xlt_sweep": sweep}, files=(file,))
+        return next(one for one in self.jobs(sweep) if one.id == job)
+
+    def ask(self, arguments: Sequence[str], home: str | None) -> Answer:
+        """Run ``xlt`` with these arguments on the cluster and wait for what it prints.
+
+        Raises:
+            ClusterError: it does not end within :data:`LOOK_S` seconds.
+        """
+        # The job server itself prints lines that end with the name of the job.
+        job, mark = f"xlt-look-{uuid.uuid4().hex[:12]}", uuid.uuid4().hex
+        self._send(job, arguments, home, {}, mark=mark)
+        deadline = time.monotonic() + LOOK_S
+        with self._explained():
+            while (status := str(self._client.get_job_status(job).value)) in WORKING:
+                if time.monotonic() > deadline:
+                    self._client.stop_job(job)
+                    raise ClusterError(
+                        f"{self.address}: no answer within {LOOK_S} s; is there a place for a "
+                        "process on the head?",
+                        asked={},
+                        available={},
+                    )
+                time.sleep(0.3)
+            text = _after(mark, job, str(self._client.get_job_logs(job)))
+            details = self._client.get_job_info(job)
+            self._client.delete_job(job)
+        code = 0 if status == "SUCCEEDED" else details.driver_exit_code or 1
+        return Answer(text or f"{details.message}\n", code)
+
+    def output(self, job: Job) -> str:
+        """What a driver has printed so far."""
+        with self._explained():
+            return str(self._client.get_job_logs(job.id))
+
+    def follow(self, job: Job) -> Iterator[str]:
+        """What a driver prints, piece by piece, until it ends."""
+        import asyncio
+
+        with asyncio.Runner() as runner, self._explained():
+            pieces = self._client.tail_job_logs(job.id)
+            while True:
+                try:
+                    yield str(runner.run(anext(pieces)))
+                except StopAsyncIteration:
+                    return
+
+    def _send(
+        self,
+        job: str,
+        arguments: Sequence[str],
+        home: str | None,
+        metadata: Mapping[str, str],
+        *,
+        files: Sequence[Path] = (),
+        mark: str = "",
+    ) -> None:
+        with tempfile.TemporaryDirectory() as folder, self._explained():
+            package = Path(xlt_ray.__file__).parent
+            shutil.copytree(
+                package, Path(folder, package.name), ignore=shutil.ignore_patterns("__pycache__")
+            )
+            for file in files:
+                shutil.copy(file, folder)
+            variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S)}
+            if home:
+                variables["XLT_HOME"] = home
+            self._client.submit_job(
+                entrypoint=_entrypoint(arguments, mark),
+                submission_id=job,
+                runtime_env={"working_dir": folder, "env_vars": variables},
+                metadata={**metadata, "xlt_home": home or ""},
+            )
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What Ray's client raises, in one line that says what would be right."""
+        try:
+            from ray.exceptions import AuthenticationError
+
+            yield
+        except ImportError as error:
+            raise self._error(
+                f"Ray's job client is not installed ({error}); pip install 'xlt-ray[cluster]'"
+            ) from None
+        except AuthenticationError:
+            raise self._error(
+                "the cluster asks for a token, and this one does not do; set RAY_AUTH_MODE=token, "
+                "and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of its head"
+            ) from None
+        except OSError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise self._error(
+                f"no Ray dashboard answers ({reason}); give the address of the head's dashboard, "
+                "for example through `ssh -L 8265:127.0.0.1:8265 HEAD`"
+            ) from error
+        except RuntimeError as error:
+            raise self._error(" ".join(str(error).split())) from error
+
+    def _error(self, problem: str) -> ClusterError:
+        return ClusterError(f"{self.address}: {problem}", asked={}, available={})
+
+
+def checked_address(address: str) -> str:
+    """The address of a job server without a slash at its end.
+
+    Raises:
+        SpecError: it is no http or https URL, or carries a password.
+
+    >>> checked_address("http://127.0.0.1:8265/")
+    'http://127.0.0.1:8265'
+    """
+    try:
+        parts = urlsplit(address)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise SpecError(
+            "is no address of a Ray dashboard",
+            key=f"--address {address}",
+            remedy="write http://HOST:PORT, for example http://127.0.0.1:8265",
+        )
+    if parts.username is not None or parts.password is not None:
+        raise SpecError(
+            "has a login in it, which would be shown and kept",
+            key="--address",
+            remedy="write http://HOST:PORT, and give the token by RAY_AUTH_TOKEN",
+        )
+    return address.rstrip("/")
+
+
+def is_open(address: str) -> bool:
+    """Whether a token sent there goes over the network for everybody to read.
+
+    >>> [is_open(one) for one in ("http://127.0.0.1:8265", "http://head:8265", "https://head")]
+    [False, True, False]
+    """
+    parts = urlsplit(address)
+    return parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1")
+
+
+def _entrypoint(arguments: Sequence[str], mark: str) -> str:
+    """A line of shell; a line with the mark alone stands before what the command prints."""
+    # Without a home, everything would go into the job's own folder, and be gone with it.
+    guard = ': "${XLT_HOME:?set it where ray start runs, or give --home}"'
+    parts = [guard, f"echo {mark}"] if mark else [guard]
+    return " && ".join([*parts, f"exec xlt {shlex.join(arguments)}"])
+
+
+def _after(mark: str, job: str, log: str) -> str:
+    """What a command printed, of all that stands in the log of its job.
+
+    >>> _after("m", "j", "Setting up j\\nm\\nRunning entrypoint for job j: x\\nanswer\\n")
+    'answer\\n'
+    """
+    # The job server may write its own first line after the first of the command.
+    own = f"Running entrypoint for job {job}:"
+    lines = log.partition(f"{mark}\n")[2].splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(own))
+
+
+def _job(details: Any) -> Job:
+    metadata = details.metadata or {}
+    return Job(
+        id=str(details.submission_id),
+        sweep=metadata.get("xlt_sweep", ""),
+        status=str(getattr(details.status, "value", details.status)),
+        message=re.sub(r"\s+", " ", str(details.message or "")),
+        home=metadata.get("xlt_home", ""),
+        started_ms=int(details.start_time or 0),
+    )
+
+
+@contextlib.contextmanager
+def _without(*names: str) -> Iterator[None]:
+    """Variables that Ray's client takes for the address, whatever address it is given."""
+    kept = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
