@@ -14,7 +14,8 @@ import xlt_ray
 PACKAGE = Path(xlt_ray.__file__).parent
 
 ROOMS = {
-    "errors": set(),
+    "redact": set(),
+    "errors": {"redact"},
     "home": {"errors"},
     "spec": {"errors", "home"},
     "stages": {"errors", "home", "spec"},
@@ -22,10 +23,11 @@ ROOMS = {
     "data": {"errors", "home", "spec"},
     "modeling": {"errors", "home", "spec"},
     "training": {"errors", "home", "spec", "stages", "data", "modeling"},
-    "tracking": {"errors", "home", "spec", "stages", "ledger"},
+    "tracking": {"redact", "errors", "home", "spec", "stages", "ledger"},
     "report": {"errors", "home", "spec", "stages", "ledger"},
     "sweep": {
-        "errors", "home", "spec", "stages", "ledger", "data", "modeling", "training", "tracking",
+        "redact", "errors", "home", "spec", "stages", "ledger", "data", "modeling", "training",
+        "tracking",
     },
     "cli": {
         "errors", "home", "spec", "stages", "ledger", "data", "training", "tracking", "report",
@@ -52,6 +54,7 @@ HEAVY = {
     "tokenizers": {"modeling"},
     "safetensors": {"modeling", "training"},
     "datasets": {"data"},
+    "scipy": {"data", "report"},
     "sklearn": {"data"},
     "seqeval": {"data"},
     "pandas": {"report"},

@@ -22,6 +22,13 @@ OverridesArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, for example search.trials=3."),
 ]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Ask the cluster of this Ray dashboard, http://HOST:8265, to which it was submitted.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from xlt_ray.errors import DamagedStage
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, TrialView
-from xlt_ray.spec.methods import ALIGNMENTS, FUSIONS, SCHEDULES
+from xlt_ray.spec.methods import ALIGNMENTS, FUSIONS, ROBUST, SCHEDULES
 from xlt_ray.stages.lease import find_holder
 from xlt_ray.stages.storage import Storage
 from xlt_ray.stages.store import StageStore
@@ -174,7 +174,12 @@ def model_rows() -> list[Row]:
 
 def method_rows() -> list[Row]:
     """Every method of the registries, with the keys that it takes."""
-    registries = {"target.fusion": FUSIONS, "align": ALIGNMENTS, "intermediate.schedule": SCHEDULES}
+    registries = {
+        "target.fusion": FUSIONS,
+        "target.robust": ROBUST,
+        "align": ALIGNMENTS,
+        "intermediate.schedule": SCHEDULES,
+    }
     return [
         {
             "key": key,

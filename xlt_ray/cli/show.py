@@ -1,13 +1,14 @@
-"""``xlt status``, ``xlt trials``, ``xlt report``, ``xlt ui``: everything that looks."""
+"""``xlt status``, ``xlt trials``, ``xlt ui``: everything that looks."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from xlt_ray.cli.arguments import JsonOption, NameArgument, named_sweep
+from xlt_ray.cli.arguments import AddressOption, JsonOption, NameArgument, named_sweep
+from xlt_ray.cli.remote import answer_from
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
@@ -21,14 +22,18 @@ def status(
         str | None, typer.Argument(metavar="[NAME]", help="One sweep; all of the home if left out.")
     ] = None,
     as_json: JsonOption = False,
+    address: AddressOption = None,
 ) -> None:
     """Where sweeps stand: trials by state, best objective, whether a driver is at work.
 
     [dim]xlt status[/]
+    [dim]xlt status quickstart --address http://127.0.0.1:8265[/]
     """
     from xlt_ray.cli.rows import status_row
     from xlt_ray.ledger import load_ledger
 
+    if address is not None:
+        _ask(address, "status", name, as_json=as_json)
     home = Home.from_environment()
     names = [named_sweep(name)] if name else home.sweeps()
     rows = [status_row(home, load_ledger(home, one)) for one in names]
@@ -50,7 +55,7 @@ def status(
     )
 
 
-def trials(name: NameArgument, as_json: JsonOption = False) -> None:
+def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOption = None) -> None:
     """One row a trial: state, parameters, objective, stages.
 
     [dim]xlt trials quickstart --json[/]
@@ -59,6 +64,8 @@ def trials(name: NameArgument, as_json: JsonOption = False) -> None:
     from xlt_ray.cli.rows import trial_row
     from xlt_ray.ledger import load_ledger
 
+    if address is not None:
+        _ask(address, "trials", name, as_json=as_json)
     home = Home.from_environment()
     ledger = load_ledger(home, named_sweep(name))
     store = _store(home, ledger.sweep)
@@ -90,22 +97,6 @@ def trials(name: NameArgument, as_json: JsonOption = False) -> None:
     )  # fmt: skip
 
 
-def report(name: NameArgument) -> None:
-    """Write the report of a sweep: one HTML page, tables and figures beside it.
-
-    [dim]xlt report quickstart[/]
-    """
-    from xlt_ray.data.languages import language
-    from xlt_ray.ledger import load_ledger
-    from xlt_ray.report.page import write_report
-
-    home = Home.from_environment()
-    ledger = load_ledger(home, named_sweep(name))
-    store = _store(home, ledger.sweep)
-    page = write_report(home, ledger, store, describe_language=language)
-    typer.echo(f"report: {page}")
-
-
 def ui(
     name: Annotated[
         str | None,
@@ -132,6 +123,12 @@ def ui(
     command = ui_command(home, uri, host, port)
     typer.echo(f"MLflow UI: http://{host}:{port}{ui_page(home, uri, name)}  (Ctrl-C ends it)")
     os.execvp(command[0], command)
+
+
+def _ask(address: str, verb: str, name: str | None, *, as_json: bool) -> NoReturn:
+    """The same command on a cluster."""
+    sweep = named_sweep(name) if name else None
+    answer_from(address, sweep, [verb, *([sweep] if sweep else []), *(["--json"] * as_json)])
 
 
 def _store(home: Home, sweep: dict[str, Any]) -> StageStore:

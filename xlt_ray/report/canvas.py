@@ -11,7 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+SKY, PURPLE, BLACK, GREY = "#56B4E9", "#CC79A7", "#222222", "#5F6B7A"
+SERIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
+"""Okabe and Ito's colours, which the colour-blind tell apart; series differ in marks, too."""
+MARKS = ("o", "D", "s", "^", "v", "P")
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,8 @@ class Figure:
     csv: str
     svg: bytes
     png: bytes
+    section: Literal["best", "question", "knob"] = "knob"
+    """Where the page shows it."""
 
 
 _STYLE: Mapping[str, Any] = {
@@ -54,8 +62,11 @@ _SVG_METADATA = ("Date", "Creator", "Format", "Type")
 
 
 @contextmanager
-def new_canvas(width: float, height: float) -> Iterator[tuple[Any, Any]]:
-    """A figure of its own: the reader's matplotlib settings and windows play no part."""
+def new_canvas(width: float, height: float, columns: int = 1) -> Iterator[tuple[Any, Any]]:
+    """A figure of its own: the reader's matplotlib settings and windows play no part.
+
+    Its axes are one, or an array of ``columns`` side by side.
+    """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
@@ -65,7 +76,7 @@ def new_canvas(width: float, height: float) -> Iterator[tuple[Any, Any]]:
         mpl.rcParams.update(_STYLE)
         figure = Canvas(figsize=(width, height))
         FigureCanvasAgg(figure)
-        yield figure, figure.subplots()
+        yield figure, figure.subplots(1, columns)
 
 
 def rendered(figure: Any) -> tuple[bytes, bytes]:

@@ -7,28 +7,36 @@ source and target languages differ in shape as well.
 
 from __future__ import annotations
 
-import itertools
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xlt_ray.report.canvas import Figure, csv_text, new_canvas, rendered
+from xlt_ray.report.canvas import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    SKY,
+    VERMILION,
+    Figure,
+    csv_text,
+    new_canvas,
+    rendered,
+)
 from xlt_ray.report.labels import (
     DescribeLanguage,
     is_absent,
     language_label,
     short_knob,
+    short_names,
     shown_value,
 )
+from xlt_ray.report.scales import MAX_EXACT, NUM_BINS, jitter, means, natural, number_ticks
 from xlt_ray.report.tables import Cell, LanguageTable, Row
 
-BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5F6B7A"
-RESOURCES = {"high": "#0072B2", "medium": "#56B4E9", "low": "#E69F00", "unknown": "#999999"}
-MAX_EXACT = 8
-"""Distinct numbers that are joined one by one; more are joined by the means of bins."""
-NUM_BINS = 5
+RESOURCES = {"high": BLUE, "medium": SKY, "low": ORANGE, "unknown": "#999999"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,7 @@ def knob_figure(path: str, table: LanguageTable, *, log: bool = False) -> Figure
     ]
     header = ["configuration", path, f"{table.source_language}_percent", "others_percent"]
     return Figure(
-        name=_file_name(table, path),
+        name=file_name(table, path),
         title=short_knob(path),
         caption=caption,
         csv=csv_text(header, rows),
@@ -150,7 +158,8 @@ def language_figure(
             columnspacing=1.0,
         )
         svg, png = rendered(figure)
-    whisker = "whiskers: standard deviation over seeds" if row.num_seeds > 1 else "one seed"
+    over = f"Mean over {row.num_seeds} seeds; " if row.num_seeds > 1 else ""
+    whisker = "whiskers: standard deviation over seeds" if row.num_seeds > 1 else "One seed"
     line = "; dashed: mean without the source language" if row.mean_without_source else ""
     rows = [
         [code, cell.mean * 100, None if cell.deviation is None else cell.deviation * 100]
@@ -159,12 +168,13 @@ def language_figure(
         for code in languages
     ]
     return Figure(
-        name=_file_name(table, "languages"),
+        name=file_name(table, "languages"),
         title=f"Configuration {row.configuration} by language",
-        caption=f"Mean over {row.num_seeds} seeds; {whisker}{line}.",
+        caption=f"{over}{whisker}{line}.",
         csv=csv_text(["language", "percent", "deviation"], rows),
         svg=svg,
         png=png,
+        section="best",
     )
 
 
@@ -185,14 +195,14 @@ def _numeric(axes: Any, points: Sequence[Point], is_log: bool) -> str:
         ]
         axes.plot(*_two(drawn), marker, color=color, ms=5, alpha=0.35, mew=0)
         with_knob = sorted(pair for pair in drawn if pair[0] != absent)
-        line = _means(with_knob, is_log)
+        line = means(with_knob, is_log)
         axes.plot(*_two(line), "-", marker=marker, color=color, ms=6, lw=1.8, label=name)
         without = [score for place, score in drawn if place == absent]
         if without:
             axes.plot([absent], [sum(without) / len(without)], marker, color=color, ms=6)
     if is_log:
         axes.set_xscale("log")
-    _number_ticks(axes, numbers, absent if has_absent else None, is_log)
+    number_ticks(axes, numbers, absent if has_absent else None, is_log)
     if has_absent:
         edge = math.sqrt(absent * low) if is_log else (absent + low) / 2
         axes.axvline(edge, color="#B8C0CA", lw=0.8, ls=":")
@@ -203,7 +213,7 @@ def _numeric(axes: Any, points: Sequence[Point], is_log: bool) -> str:
 
 def _categorical(axes: Any, points: Sequence[Point]) -> str:
     """A strip of marks for each option, with a bar at its mean."""
-    options = sorted({shown_value(point.value) for point in points}, key=lambda one: _natural(one))
+    options = sorted({shown_value(point.value) for point in points}, key=natural)
     for offset, (name, color, marker) in zip((-0.16, 0.16), _SERIES, strict=True):
         for place, option in enumerate(options):
             scores = [
@@ -214,7 +224,7 @@ def _categorical(axes: Any, points: Sequence[Point]) -> str:
             ]
             if not scores:
                 continue
-            spread = [place + offset + 0.07 * _jitter(index) for index in range(len(scores))]
+            spread = [place + offset + 0.07 * jitter(index) for index in range(len(scores))]
             axes.plot(spread, scores, marker, color=color, ms=5, alpha=0.35, mew=0)
             mean = sum(scores) / len(scores)
             axes.plot(
@@ -226,7 +236,8 @@ def _categorical(axes: Any, points: Sequence[Point]) -> str:
                 label=name if place == 0 else None,
             )
     room = max(44 // len(options), 9)
-    labels = [textwrap.fill(option, room, break_long_words=False) for option in options]
+    names = short_names(options)
+    labels = [textwrap.fill(names[option], room, break_long_words=False) for option in options]
     long = max(len(line) for label in labels for line in label.splitlines()) > 1.3 * room
     axes.set_xticks(
         range(len(options)),
@@ -240,65 +251,6 @@ def _categorical(axes: Any, points: Sequence[Point]) -> str:
 
 
 _SERIES = (("source", BLUE, "o"), ("others", VERMILION, "D"))
-
-
-def _means(pairs: Sequence[tuple[float, float]], is_log: bool) -> list[tuple[float, float]]:
-    """Means per value, or of bins with equally many points where there are many values."""
-    places = sorted({place for place, _ in pairs})
-    if len(places) <= MAX_EXACT:
-        groups = [[pair for pair in pairs if pair[0] == place] for place in places]
-    else:
-        bounds = [round(index * len(pairs) / NUM_BINS) for index in range(NUM_BINS + 1)]
-        groups = [list(pairs[a:b]) for a, b in itertools.pairwise(bounds) if b > a]
-    found = []
-    for group in groups:
-        xs, ys = [pair[0] for pair in group], [pair[1] for pair in group]
-        middle = (
-            math.exp(math.fsum(map(math.log, xs)) / len(xs)) if is_log else math.fsum(xs) / len(xs)
-        )
-        found.append((middle, math.fsum(ys) / len(ys)))
-    return found
-
-
-def _number_ticks(axes: Any, numbers: Sequence[float], absent: float | None, is_log: bool) -> None:
-    """Ticks at the values themselves where they are few and apart, else matplotlib's."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    first = numbers[0] if absent is None else absent
-    scale = math.log if is_log else float
-    width = scale(numbers[-1]) - scale(first)
-    gaps = [scale(b) - scale(a) for a, b in itertools.pairwise(numbers)]
-    if len(numbers) <= MAX_EXACT and min(gaps) > 0.11 * width:
-        places = list(numbers)
-    elif is_log:
-        places = list(_decades(numbers[0], numbers[-1]))
-    else:
-        from matplotlib.ticker import MaxNLocator
-
-        whole = all(number == int(number) for number in numbers)
-        ticks = MaxNLocator(5, integer=whole).tick_values(numbers[0], numbers[-1])
-        slack = 0.02 * (numbers[-1] - numbers[0])
-        places = [t for t in ticks if numbers[0] - slack <= t <= numbers[-1] + slack]
-    if absent is not None:
-        places = [absent, *places]
-    axes.xaxis.set_major_locator(FixedLocator(places))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda place, _: "none" if place == absent else _short_number(place))
-    )
-
-
-def _decades(low: float, high: float) -> Iterator[float]:
-    for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1):
-        for digit in (1, 3):
-            if low * 0.99 <= digit * 10.0**power <= high * 1.01:
-                yield digit * 10.0**power
-
-
-def _short_number(number: float) -> str:
-    if abs(number) >= 10_000:
-        return f"{number / 1000:.4g}k"
-    return f"{number:.3g}" if abs(number) < 1000 else f"{number:.0f}"
 
 
 def _legend(axes: Any) -> None:
@@ -343,26 +295,6 @@ def _two(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
 
-def _jitter(index: int) -> float:
-    """Places from -1 to 1 that fill evenly (van der Corput); the same in every run."""
-    place, step = 0.0, 0.5
-    index += 1
-    while index:
-        place += step * (index % 2)
-        index //= 2
-        step /= 2
-    return 2 * place - 1
-
-
-def _natural(text: str) -> tuple[bool, list[tuple[bool, float, str]]]:
-    """``toy:4x64`` before ``toy:12x64``, and ``none`` before everything."""
-    import re
-
-    parts = re.split(r"(\d+)", text)
-    return text != "none", [
-        (not part.isdigit(), float(part) if part.isdigit() else 0.0, part) for part in parts if part
-    ]
-
-
-def _file_name(table: LanguageTable, about: str) -> str:
+def file_name(table: LanguageTable, about: str) -> str:
+    """What a figure's files are called, by what it is about."""
     return f"{table.task}-{table.source_language}-{about}"

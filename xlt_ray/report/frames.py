@@ -1,20 +1,21 @@
-"""Data frames of a sweep, from ledger and store alone: trials, scores, stages.
+"""Data frames of a sweep, from a snapshot of ledger and store alone.
 
 Rows are ordered by trial number and then by name, so that the same ledger and store give the same
-frames everywhere. Scores are those of complete trials; a pruned or failed trial has none.
+frames everywhere. Scores of the evaluation stage are those of complete trials; a trial that was
+pruned, failed or still runs has only what was scored on its way.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from xlt_ray.ledger import Ledger, TrialView
+from xlt_ray.ledger import TrialView
+from xlt_ray.report.snapshot import Snapshot, in_utc, target_of
 from xlt_ray.stages.record import StageRecord
-from xlt_ray.stages.store import StageStore
 
 TRIAL_COLUMNS = (
     "number",
@@ -39,12 +40,17 @@ SCORE_COLUMNS = (
     "repeat",
     "seed",
     "task",
+    "task_version",
     "source_language",
     "language",
     "split",
     "metric",
     "value",
     "num_examples",
+    "stage",
+    "step",
+    "examples",
+    "data",
 )
 STAGE_COLUMNS = (
     "number",
@@ -54,87 +60,99 @@ STAGE_COLUMNS = (
     "reused",
     "examples",
     "seconds",
+    "made_by",
+    "ended",
     "runtime",
     "versions",
 )
+COST_COLUMNS = (
+    "number",
+    "configuration",
+    "state",
+    "attempts",
+    "examples",
+    "examples_alone",
+    "seconds",
+    "seconds_alone",
+    "worker_hours",
+    "device",
+    "wall_s",
+)
 
 
-def knobs_of(trials: Sequence[TrialView]) -> list[str]:
-    """Dotted paths of everything that was searched over, the model first."""
-    paths = {path for view in trials for path in view.assignment}
-    return sorted(paths, key=lambda path: (path != "model", path))
-
-
-def trials_frame(ledger: Ledger) -> pd.DataFrame:
+def trials_frame(snapshot: Snapshot) -> pd.DataFrame:
     """One row a trial: ``TRIAL_COLUMNS``, then one column for each knob by its dotted path.
 
     A knob that a trial does not have (of a block that was not chosen) is None. ``examples`` and
     ``seconds`` are what this trial itself trained and took; reused stages count for nothing.
+    ``started`` (when it was asked) and ``ended`` are UTC.
     """
-    views = ledger.trials()
-    knobs = knobs_of(views)
+    knobs = snapshot.knobs
     rows = [
         {
             **{name: getattr(view, name, None) for name in TRIAL_COLUMNS},
             "examples": sum(one.examples for one in view.stages),
             "seconds": sum(one.seconds for one in view.stages),
+            "started": in_utc(view.started),
+            "ended": in_utc(view.ended),
             **{path: view.assignment.get(path) for path in knobs},
         }
-        for view in views
+        for view in snapshot.trials
     ]
     # Object columns: a knob may be text in one trial and absent in the next.
     return pd.DataFrame(rows, columns=[*TRIAL_COLUMNS, *knobs], dtype=object)
 
 
-def scores_frame(ledger: Ledger, store: StageStore) -> pd.DataFrame:
-    """One row a trial, task, language, split and metric: ``SCORE_COLUMNS``.
+def scores_frame(snapshot: Snapshot) -> pd.DataFrame:
+    """One row a trial, task, language, split, metric, stage and step: ``SCORE_COLUMNS``.
 
-    Raises:
-        DamagedStage: a record of scores cannot be read.
+    Rows of ``stage`` *evaluate* are the final scores, ``step`` that of the last training step
+    where it is known. Rows of a training stage are its evaluations on the way: the dev set of its
+    source language, and the training ``loss`` (split *train*). Of a target stage that was not
+    finished there is what the ledger has: the objective metric by examples, without a step.
+    ``data`` is the fingerprint of the scored data, ``num_examples`` how many were scored; both
+    are missing for scores on the way.
     """
-    rows: list[dict[str, Any]] = []
-    for view in ledger.trials():
-        if view.state != "complete" or view.evaluation_key is None:
-            continue
-        record = store.record(view.evaluation_key)
-        if record is None:
-            continue
-        rows += [
-            {
-                "number": view.number,
-                "configuration": view.configuration,
-                "repeat": view.repeat,
-                "seed": view.seed,
-                "source_language": _source_language(record),
-                **vars(score),
-            }
-            for score in record.scores
-        ]
+    rows = [
+        {
+            "number": view.number,
+            "configuration": view.configuration,
+            "repeat": view.repeat,
+            "seed": view.seed,
+            **row,
+        }
+        for view in snapshot.trials
+        for row in (*_final_scores(view, snapshot), *_scores_on_the_way(view, snapshot))
+    ]
     frame = pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
+    for name in ("num_examples", "step", "examples", "task_version"):
+        frame[name] = frame[name].astype("Int64")
     return frame.sort_values(
-        ["number", "task", "split", "metric", "language"], kind="stable", ignore_index=True
+        ["number", "stage", "task", "split", "metric", "language", "examples"],
+        kind="stable",
+        ignore_index=True,
     )
 
 
-def stages_frame(ledger: Ledger, store: StageStore) -> pd.DataFrame:
+def stages_frame(snapshot: Snapshot) -> pd.DataFrame:
     """One row a trial and stage: ``STAGE_COLUMNS``.
 
     ``runtime`` (the numeric half, which may move last bits) and ``versions`` (of the code that
-    made it) are canonical JSON of the record, empty where the store has it no more.
+    made it) are canonical JSON of the record, empty where the store has it no more. ``ended`` is
+    when it was committed (ISO, UTC), ``made_by`` who made it (``sweep/trial``).
     """
-    records: dict[str, StageRecord | None] = {}
     rows: list[dict[str, Any]] = []
-    for view in ledger.trials():
+    for view in snapshot.trials:
         for one in view.stages:
-            if one.key not in records:
-                records[one.key] = store.record(one.key)
-            record = records[one.key]
+            record = snapshot.records.get(one.key)
             made_by = record.made_by if record else {}
             versions = {name: made_by[name] for name in ("commit", "versions") if name in made_by}
             rows.append(
                 {
                     "number": view.number,
                     **{name: getattr(one, name) for name in STAGE_COLUMNS[1:7]},
+                    "made_by": one.made_by or ("" if one.reused else _name(snapshot, view)),
+                    "ended": made_by.get("time", ""),
                     "runtime": _json(record.runtime) if record and record.runtime else "",
                     "versions": _json(versions) if versions else "",
                 }
@@ -142,9 +160,117 @@ def stages_frame(ledger: Ledger, store: StageStore) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(STAGE_COLUMNS))
 
 
-def _source_language(record: StageRecord) -> str:
-    settings = record.payload["settings"]
-    return str(settings.get("source_language", "")) if isinstance(settings, dict) else ""
+def costs_frame(snapshot: Snapshot) -> pd.DataFrame:
+    """One row a trial: ``COST_COLUMNS``.
+
+    ``examples`` and ``seconds`` are what it trained itself, ``examples_alone`` and
+    ``seconds_alone`` what its whole path takes where nothing is shared (missing where the store
+    has not all of it). ``worker_hours`` are its own seconds times workers, on ``device``;
+    ``wall_s`` is the time from when it was asked to its end, waiting included.
+    """
+    return pd.DataFrame(
+        [_cost(view, snapshot) for view in snapshot.trials], columns=list(COST_COLUMNS)
+    )
+
+
+def _cost(view: TrialView, snapshot: Snapshot) -> dict[str, Any]:
+    records = [snapshot.records.get(one.key) for one in view.stages]
+    whole = [one for one in records if one is not None]
+    is_whole = bool(view.stages) and len(whole) == len(records) and view.state == "complete"
+    workers = [int(one.runtime.get("workers", 1)) if one else 1 for one in records]
+    devices = sorted({str(one.runtime["device"]) for one in whole if "device" in one.runtime})
+    wall = (view.ended - view.started).total_seconds() if view.started and view.ended else None
+    return {
+        "number": view.number,
+        "configuration": view.configuration,
+        "state": view.state,
+        "attempts": view.attempts,
+        "examples": sum(one.examples for one in view.stages),
+        "examples_alone": sum(one.num_examples for one in whole) if is_whole else None,
+        "seconds": sum(one.seconds for one in view.stages),
+        "seconds_alone": sum(one.seconds for one in whole) if is_whole else None,
+        "worker_hours": sum(
+            one.seconds * number for one, number in zip(view.stages, workers, strict=True)
+        )
+        / 3600,
+        "device": "+".join(devices),
+        "wall_s": wall,
+    }
+
+
+def _final_scores(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+    record = snapshot.record(view, "evaluate")
+    if record is None or view.state != "complete":
+        return
+    settings = _settings(record)
+    target = snapshot.record(view, "target")
+    last = target.history[-1] if target and target.history else {}
+    data = record.payload.get("data")
+    for score in record.scores:
+        of_split = data.get(score.split, {}) if isinstance(data, Mapping) else {}
+        yield {
+            "task": score.task,
+            "task_version": _version(settings),
+            "source_language": settings.get("source_language", ""),
+            "language": score.language,
+            "split": score.split,
+            "metric": score.metric,
+            "value": score.value,
+            "num_examples": score.num_examples,
+            "stage": "evaluate",
+            "step": last.get("step"),
+            "examples": last.get("examples"),
+            "data": of_split.get(score.language, "") if isinstance(of_split, Mapping) else "",
+        }
+
+
+def _scores_on_the_way(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
+    for one in view.stages:
+        record = snapshot.records.get(one.key)
+        for entry in record.history if record else ():
+            settings = _settings(record)
+            for metric, value in entry["metrics"].items():
+                yield {
+                    "task": settings.get("task", {}).get("name", settings.get("objective", "")),
+                    "task_version": _version(settings),
+                    "source_language": settings.get("source_language", ""),
+                    "language": settings.get("source_language", ""),
+                    "split": "train" if metric == "loss" else "dev",
+                    "metric": metric,
+                    "value": value,
+                    "stage": one.kind,
+                    "step": entry["step"],
+                    "examples": entry["examples"],
+                    "data": "",
+                }
+    if snapshot.record(view, "target") is None:
+        task, source = target_of(snapshot.sweep, view.assignment)
+        for examples, value in view.curve:
+            yield {
+                "task": task,
+                "source_language": source,
+                "language": source,
+                "split": "dev",
+                "metric": snapshot.sweep["objective"]["metric"],
+                "value": value,
+                "stage": "target",
+                "examples": examples,
+                "data": "",
+            }
+
+
+def _settings(record: StageRecord | None) -> Mapping[str, Any]:
+    settings = record.payload["settings"] if record else {}
+    return settings if isinstance(settings, Mapping) else {}
+
+
+def _version(settings: Mapping[str, Any]) -> int | None:
+    task = settings.get("task")
+    return task.get("version") if isinstance(task, Mapping) else None
+
+
+def _name(snapshot: Snapshot, view: TrialView) -> str:
+    return f"{snapshot.name}/{view.number}"
 
 
 def _json(value: Any) -> str:

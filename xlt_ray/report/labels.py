@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import PurePath
 from typing import Any, Protocol
 
 _DISTRIBUTIONS = ("choice", "int", "float")
@@ -59,6 +60,21 @@ def short_knob(path: str) -> str:
     ('fusion layer', 'model')
     """
     return " ".join(part.replace("_", " ") for part in path.split(".")[-2:] if part != "target")
+
+
+def short_names(options: Iterable[str]) -> dict[str, str]:
+    """Folders by their last part, where that tells them apart; all else as it is.
+
+    >>> short_names(["/models/a", "/models/b", "org/c"])
+    {'/models/a': 'a', '/models/b': 'b', 'org/c': 'org/c'}
+    >>> short_names(["/here/a", "/there/a"])
+    {'/here/a': '/here/a', '/there/a': '/there/a'}
+    """
+    options = list(dict.fromkeys(options))
+    short = {
+        one: PurePath(one).name if one.startswith(("/", "./", "../")) else one for one in options
+    }
+    return short if len(set(short.values())) == len(options) else {one: one for one in options}
 
 
 def language_label(code: str, describe: DescribeLanguage | None) -> str:

@@ -17,23 +17,26 @@ import pandas as pd
 
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger
+from xlt_ray.report import shown
 from xlt_ray.report.canvas import Figure, write_figure
 from xlt_ray.report.figures import knob_figure, language_figure
-from xlt_ray.report.frames import knobs_of, scores_frame, stages_frame, trials_frame
-from xlt_ray.report.labels import DescribeLanguage, is_absent, language_label, shown_value
-from xlt_ray.report.tables import (
-    LanguageTable,
+from xlt_ray.report.frames import costs_frame, scores_frame, stages_frame, trials_frame
+from xlt_ray.report.grouping import Groupings, known_groupings, seen_grouping
+from xlt_ray.report.labels import DescribeLanguage, is_absent, shown_value
+from xlt_ray.report.questions import question_figures
+from xlt_ray.report.selection import (
     best_configuration,
+    checkpoints,
+    header,
     is_oracle,
-    language_tables,
+    picks,
     selection_rule,
-    table_csv,
-    table_tex,
 )
-from xlt_ray.stages.stage import short
+from xlt_ray.report.snapshot import Snapshot, read_snapshot
+from xlt_ray.report.tables import LanguageTable, language_tables
+from xlt_ray.report.timeline import timeline
+from xlt_ray.report.typeset import groups_tex, picks_csv, picks_tex, table_csv, table_tex
 from xlt_ray.stages.store import StageStore
-
-STATES = ("complete", "pruned", "failed", "running", "waiting")
 
 
 def write_report(
@@ -41,6 +44,8 @@ def write_report(
     ledger: Ledger,
     store: StageStore,
     describe_language: DescribeLanguage | None = None,
+    groupings: Groupings | None = None,
+    seen: Sequence[str] = (),
 ) -> Path:
     """Write ``reports/<name>/``: the page, ``tables/*.csv|tex``, ``figures/*.svg|png|csv``.
 
@@ -49,52 +54,77 @@ def write_report(
     Args:
         describe_language: name, family, script and resources of a language by its code;
             languages are shown by code alone where it is left out.
+        groupings: further groups of languages that tables give means of.
+        seen: languages that count as seen, in place of those of alignment data.
 
     Raises:
         DamagedStage: a record of the store cannot be read.
     """
-    sweep = ledger.sweep
-    knobs = knobs_of(ledger.trials())
-    trials = trials_frame(ledger)
-    scores = scores_frame(ledger, store)
-    stages = stages_frame(ledger, store)
-    tables = language_tables(trials, scores, knobs, sweep)
-    best = best_configuration(trials, sweep)
-    figures = _figures(tables, knobs, sweep, best, describe_language)
+    snapshot = read_snapshot(ledger, store)
+    sweep, knobs = snapshot.sweep, snapshot.knobs
+    trials, scores = trials_frame(snapshot), scores_frame(snapshot)
+    stages, costs = stages_frame(snapshot), costs_frame(snapshot)
 
-    folder = home.reports(ledger.name)
+    def all_groupings(languages: Sequence[str]) -> Groupings:
+        return {
+            **known_groupings(languages, describe_language),
+            **seen_grouping(snapshot, languages, seen),
+            **(groupings or {}),
+        }
+
+    tables = language_tables(trials, scores, knobs, sweep, all_groupings)
+    best = best_configuration(trials, sweep)
+    figures, notes = _figures(snapshot, tables, costs, best, describe_language)
+    rules = {table.stem: picks(table, scores, sweep) for table in tables}
+
+    folder = home.reports(snapshot.name)
     texts = {
+        # Which MLflow runs show the trials is no result: they may be made anew.
         "tables/trials.csv": _csv(trials.drop(columns="mlflow_run_id")),
         "tables/scores.csv": _csv(scores),
         "tables/stages.csv": _csv(stages),
+        "tables/costs.csv": _csv(costs),
     }
     for table in tables:
-        stem = f"tables/{table.task}-{table.source_language}-languages"
-        texts[f"{stem}.csv"] = table_csv(table)
-        texts[f"{stem}.tex"] = table_tex(table, sweep)
+        texts[f"tables/{table.stem}.csv"] = table_csv(table, sweep)
+        texts[f"tables/{table.stem}.tex"] = table_tex(table, sweep)
+        if table.groups:
+            texts[f"tables/{table.stem}-groups.tex"] = groups_tex(table, sweep)
+        texts[f"tables/{table.stem}-selection.csv"] = picks_csv(rules[table.stem], table)
+        texts[f"tables/{table.stem}-selection.tex"] = picks_tex(rules[table.stem], table)
     _clear(folder, texts, figures)
     for file, text in texts.items():
         _write(folder / file, text)
     for figure in figures:
         write_figure(figure, folder / "figures")
     context = {
-        "name": ledger.name,
-        "facts": _facts(trials, tables, sweep),
+        "name": snapshot.name,
+        "facts": shown.fact_list(trials, tables, sweep),
         "oracle": is_oracle(sweep),
         "rules": sorted({selection_rule(sweep, one.source_language) for one in tables}),
-        "best": _best(best, trials, stages, tables, knobs),
+        "best": shown.best_view(best, trials, stages, tables, knobs),
         "figures": [{"figure": one, "uri": _data_uri(one)} for one in figures],
-        "tables": [_shown_table(one, best, describe_language) for one in tables],
+        "notes": notes,
+        "tables": [
+            {
+                **shown.language_table(one, best, describe_language),
+                "header": header(sweep, one.source_language),
+                "picks": rules[one.stem],
+                "checkpoints": checkpoints(one, scores),
+            }
+            for one in tables
+        ],
         "knobs": knobs,
-        "trials": _shown_trials(trials, stages, knobs),
-        "counts": {state: int((trials["state"] == state).sum()) for state in STATES},
-        "stages": _shown_stages(stages),
-        "sharing": _sharing(stages),
-        "runtimes": _distinct(stages["runtime"]),
-        "versions": _distinct(stages["versions"]),
+        "trials": shown.trial_rows(trials, stages, knobs),
+        "counts": {state: int((trials["state"] == state).sum()) for state in shown.STATES},
+        "stages": shown.stage_rows(stages),
+        "sharing": shown.sharing_of(stages),
+        "runtimes": shown.distinct(stages["runtime"]),
+        "versions": shown.distinct(stages["versions"]),
         "mode": sweep["objective"]["mode"],
         "metric": sweep["objective"]["metric"],
         "configuration": json.dumps(sweep, indent=1, sort_keys=True, ensure_ascii=False),
+        "links": _script(shown.links(tables, trials, stages)),
     }
     page = folder / "index.html"
     _write(page, _template().render(context))
@@ -102,25 +132,32 @@ def write_report(
 
 
 def _figures(
+    snapshot: Snapshot,
     tables: Sequence[LanguageTable],
-    knobs: Sequence[str],
-    sweep: Mapping[str, Any],
+    costs: pd.DataFrame,
     best: int | None,
     describe: DescribeLanguage | None,
-) -> list[Figure]:
+) -> tuple[list[Figure], list[str]]:
+    """All figures, and why some that were asked for by what was searched are not there."""
     found: list[Figure] = []
+    notes: list[str] = []
+    knobs = snapshot.knobs
     for table in tables:
-        rows = [row for row in table.rows if row.configuration == best]
+        rows = [row for row in table.rows if row.configuration == best and row.trials]
         found += [language_figure(row, table, describe) for row in rows]
+        figures, refused = question_figures(table, costs)
+        found += figures
+        notes += refused
         for path in knobs:
             # The size of a block that may be absent shows whether there is one, too.
             inner = [one for one in knobs if one.startswith(f"{path}.")]
             if inner and _says_the_same(path, inner[0], table):
                 continue
-            figure = knob_figure(path, table, log=_is_log(sweep["space"], path))
+            figure = knob_figure(path, table, log=_is_log(snapshot.sweep["space"], path))
             if figure is not None:
                 found.append(figure)
-    return found
+    when = timeline(snapshot) if tables else None
+    return [*found, *([when] if when else [])], notes
 
 
 def _says_the_same(block: str, inner: str, table: LanguageTable) -> bool:
@@ -144,170 +181,6 @@ def _is_log(space: Mapping[str, Any], path: str) -> bool:
     return any(isinstance(node, Mapping) and node.get("log") is True for node in nodes)
 
 
-# -- what the page shows ------------------------------------------------------------------
-
-
-def _facts(
-    trials: pd.DataFrame, tables: Sequence[LanguageTable], sweep: Mapping[str, Any]
-) -> list[tuple[str, str]]:
-    facts = [
-        ("trials", str(len(trials))),
-        ("configurations", str(trials["configuration"].nunique())),
-        ("seeds", str(sweep["search"]["seeds"])),
-    ]
-    if tables:
-        facts += [
-            ("task", ", ".join(dict.fromkeys(one.task for one in tables))),
-            ("source", ", ".join(dict.fromkeys(one.source_language for one in tables))),
-            ("languages", str(len({code for one in tables for code in one.languages}))),
-        ]
-    return [*facts, ("metric", str(sweep["objective"]["metric"]))]
-
-
-def _best(
-    best: int | None,
-    trials: pd.DataFrame,
-    stages: pd.DataFrame,
-    tables: Sequence[LanguageTable],
-    knobs: Sequence[str],
-) -> dict[str, Any] | None:
-    if best is None:
-        return None
-    mine = trials[(trials["configuration"] == best) & (trials["state"] == "complete")]
-    table, row = next(
-        ((one, row) for one in tables for row in one.rows if row.configuration == best),
-        (None, None),
-    )
-    first = mine.iloc[0]
-    return {
-        "configuration": best,
-        "seeds": len(mine),
-        "table": table,
-        "row": row,
-        "knobs": [(path, shown_value(first[path])) for path in knobs],
-        "trials": [
-            {
-                "number": int(number),
-                "seed": int(seed),
-                "objective": float(objective),
-                "stages": _stages_of(int(number), stages),
-            }
-            for number, seed, objective in mine[["number", "seed", "objective"]].to_numpy()
-        ],
-    }
-
-
-def _shown_table(
-    table: LanguageTable, best: int | None, describe: DescribeLanguage | None
-) -> dict[str, Any]:
-    values = [cell.mean for row in table.rows for cell in row.cells.values()]
-    low, high = min(values), max(values)
-
-    def shade(value: float) -> float:
-        return 0.0 if high == low else 0.42 * (value - low) / (high - low)
-
-    def hint(code: str) -> str:
-        if describe is None:
-            return code
-        told = describe(code)
-        return f"{told.name}: {told.family}, {told.script}, {told.resources} resources"
-
-    return {
-        "table": table,
-        "best": best,
-        "file": f"{table.task}-{table.source_language}-languages",
-        "languages": [
-            (code, language_label(code, describe), hint(code)) for code in table.languages
-        ],
-        "knob_values": {
-            row.configuration: [
-                (path, _sortable(row.knobs[path]), shown_value(row.knobs[path]))
-                for path in table.knobs
-            ]
-            for row in table.rows
-        },
-        "shade": shade,
-    }
-
-
-_TRIAL_COLUMNS = ("number", "state", "configuration", "seed", "attempts")
-
-
-def _shown_trials(
-    trials: pd.DataFrame, stages: pd.DataFrame, knobs: Sequence[str]
-) -> list[dict[str, Any]]:
-    retried = {
-        int(old): int(number)
-        for number, old in trials[["number", "retry_of"]].to_numpy()
-        if not is_absent(old)
-    }
-    return [
-        {
-            **{str(name): one[name] for name in _TRIAL_COLUMNS},
-            "objective": None if is_absent(one["objective"]) else one["objective"],
-            "cause": "" if is_absent(one["cause"]) else one["cause"],
-            "message": one["message"],
-            "retried_as": retried.get(one["number"]),
-            "seconds": float(one["seconds"]),
-            "knobs": [(_sortable(one[path]), shown_value(one[path])) for path in knobs],
-            "stages": _stages_of(int(one["number"]), stages),
-        }
-        for one in trials.to_dict("records")
-    ]
-
-
-def _stages_of(number: int, stages: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = stages[stages["number"] == number].to_dict("records")
-    return [
-        {**{str(name): value for name, value in row.items()}, "short": short(row["key"])}
-        for row in rows
-    ]
-
-
-def _shown_stages(stages: pd.DataFrame) -> list[dict[str, Any]]:
-    """One row a stage: the trial that made it and how many used it."""
-    shown = []
-    for key, part in stages.groupby("key", sort=False):
-        made = part[~part["reused"].astype(bool)]
-        first = (part if made.empty else made).iloc[0]
-        shown.append(
-            {
-                "key": key,
-                "short": short(str(key)),
-                "kind": first["kind"],
-                "label": first["label"],
-                "made_by": None if made.empty else int(first["number"]),
-                "examples": int(first["examples"]),
-                "seconds": float(first["seconds"]),
-                "uses": len(part),
-            }
-        )
-    return shown
-
-
-def _sharing(stages: pd.DataFrame) -> dict[str, Any]:
-    """How much training the sharing of stages has saved."""
-    reused = stages["reused"].astype(bool)
-    cost = stages[~reused].groupby("key")["examples"].max()
-    trained = int(stages["examples"].sum())
-    saved = sum(int(cost.get(key, 0)) for key in stages[reused]["key"])
-    return {
-        "unique": int(stages["key"].nunique()),
-        "reused": int(reused.sum()),
-        "trained": trained,
-        "saved": saved,
-        "share": saved / (saved + trained) if saved + trained else 0.0,
-    }
-
-
-def _distinct(column: pd.Series) -> list[str]:
-    return sorted(str(value) for value in column.unique() if value)
-
-
-def _sortable(value: Any) -> str:
-    return "" if is_absent(value) else str(value)
-
-
 # -- writing ------------------------------------------------------------------------------
 
 
@@ -322,6 +195,12 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     return environment.get_template("page.html")
+
+
+def _script(value: Any) -> str:
+    """JSON that may stand in a script element: nothing in it ends the element."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")
 
 
 def _data_uri(figure: Figure) -> str:

@@ -1,22 +1,24 @@
 """Tables of a sweep: one row a configuration, its seeds averaged, one column a language.
 
-A mean over languages is given for configurations that have every language of the table and
-missing for all others, so that no two means of a table are over different languages.
-Intervals are the sample standard deviation over seeds; with one seed there is none.
+Every configuration has a row, the source language comes first, and what is missing is missing in
+plain sight. A mean over languages (all, without the source, of a group) is given for
+configurations that have every one of its languages in every seed and missing for all others, so
+that no two means of a column are over different languages. Spreads are the sample standard
+deviation over seeds; with one seed there is none.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
-from xlt_ray.report.labels import shown_value
+from xlt_ray.report.grouping import Group, Groupings, groups_of
+from xlt_ray.report.snapshot import target_of
 
 
 @dataclass(frozen=True)
@@ -29,21 +31,43 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class TrialScores:
+    """The test scores of one complete trial, by language."""
+
+    number: int
+    seed: int
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Row:
     """One configuration; a language that was not scored in any seed has no cell."""
 
     configuration: int
     knobs: Mapping[str, Any]
-    num_seeds: int
-    objective: Cell
+    states: Mapping[str, int]
+    """How many of its trials are in which state."""
+    trials: tuple[TrialScores, ...]
+    objective: Cell | None
     cells: Mapping[str, Cell]
     mean: Cell | None
     mean_without_source: Cell | None
+    groups: Mapping[str, Cell] = field(default_factory=dict)
+    """Means by the title of a group; those that lack a language are not there."""
+    gap: Cell | None = None
+    """Transfer gap: the source language's score minus the mean of the others, of each seed."""
+    is_gap_of_source: bool = False
+    """Whether the gap is smaller than the reference's only because the source language is worse:
+    the mean of the others is no better."""
+
+    @property
+    def num_seeds(self) -> int:
+        return len(self.trials)
 
 
 @dataclass(frozen=True)
 class LanguageTable:
-    """Test scores of one task; rows by objective, the best first."""
+    """Test scores of one task; rows by objective, the best first, those without scores last."""
 
     task: str
     metric: str
@@ -54,116 +78,46 @@ class LanguageTable:
     num_seeds: int
     """Seeds that the sweep gives every configuration."""
     rows: tuple[Row, ...]
+    groups: tuple[Group, ...] = ()
+    is_higher_better: bool = True
 
     @property
     def has_missing(self) -> bool:
         return any(language not in row.cells for row in self.rows for language in self.languages)
 
+    @property
+    def reference(self) -> Row | None:
+        """The row that gaps are compared with: the first one that has a gap."""
+        return next((row for row in self.rows if row.gap is not None), None)
 
-def best_configuration(trials: pd.DataFrame, sweep: Mapping[str, Any]) -> int | None:
-    """The configuration with the best mean objective over its seeds; None before any is complete.
-
-    Configurations of which every seed is complete go before those that lack one; of equals the
-    first that was tried.
-    """
-    complete = trials[trials["state"] == "complete"]
-    if complete.empty:
-        return None
-    means = complete.astype({"objective": float}).groupby("configuration")["objective"]
-    sign = -1.0 if sweep["objective"]["mode"] == "max" else 1.0
-    seeds = int(sweep["search"]["seeds"])
-    full = means.count() >= seeds
-    ranked = sorted(
-        (not full[configuration], sign * value, int(configuration))
-        for configuration, value in means.mean().items()
-    )
-    return ranked[0][2]
+    @property
+    def stem(self) -> str:
+        """What the table's files are called after."""
+        return f"{self.task}-{self.source_language}-languages"
 
 
 def language_tables(
-    trials: pd.DataFrame, scores: pd.DataFrame, knobs: Sequence[str], sweep: Mapping[str, Any]
+    trials: pd.DataFrame,
+    scores: pd.DataFrame,
+    knobs: Sequence[str],
+    sweep: Mapping[str, Any],
+    groupings: Callable[[Sequence[str]], Groupings] = lambda _: {},
 ) -> list[LanguageTable]:
-    """One table for each task and source language that complete trials were scored in."""
+    """One table for each task and source language that complete trials were scored in.
+
+    Args:
+        groupings: groups of a table's languages that rows give means of.
+    """
     metric = str(sweep["objective"]["metric"])
     test = scores[(scores["split"] == "test") & (scores["metric"] == metric)]
     return [
-        _table(str(task), str(source), metric, trials, part, knobs, sweep)
+        _table(str(task), str(source), trials, part, knobs, sweep, groupings)
         for (task, source), part in test.groupby(["task", "source_language"], sort=True)
     ]
 
 
-def _table(
-    task: str,
-    source: str,
-    metric: str,
-    trials: pd.DataFrame,
-    test: pd.DataFrame,
-    knobs: Sequence[str],
-    sweep: Mapping[str, Any],
-) -> LanguageTable:
-    languages = tuple(
-        sorted(test["language"].unique(), key=lambda language: (language != source, language))
-    )
-    by_number = trials.set_index("number")
-    rows = [
-        _row(int(configuration), part, by_number, languages, source, knobs)
-        for configuration, part in test.groupby("configuration", sort=True)
-    ]
-    sign = -1.0 if sweep["objective"]["mode"] == "max" else 1.0
-    rows.sort(key=lambda row: (sign * row.objective.mean, row.configuration))
-    return LanguageTable(
-        task=task,
-        metric=metric,
-        source_language=source,
-        languages=languages,
-        knobs=tuple(knobs),
-        num_seeds=int(sweep["search"]["seeds"]),
-        rows=tuple(rows),
-    )
-
-
-def _row(
-    configuration: int,
-    test: pd.DataFrame,
-    trials: pd.DataFrame,
-    languages: Sequence[str],
-    source: str,
-    knobs: Sequence[str],
-) -> Row:
-    seeds = {
-        int(number): {str(code): float(value) for code, value in zip(*_columns(part), strict=True)}
-        for number, part in test.groupby("number", sort=True)
-    }
-    first = trials.loc[min(seeds)]
-    others = [language for language in languages if language != source]
-    cells = {
-        language: _cell([one[language] for one in seeds.values() if language in one])
-        for language in languages
-        if any(language in one for one in seeds.values())
-    }
-    return Row(
-        configuration=configuration,
-        knobs={path: first[path] for path in knobs},
-        num_seeds=len(seeds),
-        objective=_cell([float(trials["objective"].loc[number]) for number in seeds]),
-        cells=cells,
-        mean=_mean(seeds.values(), languages),
-        mean_without_source=_mean(seeds.values(), others) if source in languages else None,
-    )
-
-
-def _columns(part: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    return part["language"], part["value"]
-
-
-def _mean(seeds: Any, languages: Sequence[str]) -> Cell | None:
-    """Mean over languages of every seed, then over seeds; None unless every seed has them all."""
-    if not languages or any(language not in one for one in seeds for language in languages):
-        return None
-    return _cell([statistics.fmean(one[language] for language in languages) for one in seeds])
-
-
-def _cell(values: Sequence[float]) -> Cell:
+def cell_of(values: Sequence[float]) -> Cell:
+    """The cell of one number a seed."""
     return Cell(
         mean=statistics.fmean(values),
         deviation=statistics.stdev(values) if len(values) > 1 else None,
@@ -171,101 +125,145 @@ def _cell(values: Sequence[float]) -> Cell:
     )
 
 
-# -- writing ------------------------------------------------------------------------------
+def mean_of(trials: Sequence[TrialScores], languages: Sequence[str]) -> Cell | None:
+    """Mean over languages of every seed, then over seeds; None unless every seed has them all."""
+    if not trials or not languages:
+        return None
+    if any(language not in one.scores for one in trials for language in languages):
+        return None
+    return cell_of([statistics.fmean(one.scores[code] for code in languages) for one in trials])
 
 
-def selection_rule(sweep: Mapping[str, Any], source: str) -> str:
-    """By what configurations are ranked, to follow "configurations are"."""
-    objective = sweep["objective"]
-    languages = objective["languages"]
-    if languages == "source":
-        return f"chosen by {objective['metric']} on the dev set of {source}"
-    named = languages if isinstance(languages, str) else ", ".join(languages)
-    where = {"target": "the target languages", "all": "all languages"}.get(named, named)
-    return f"chosen by {objective['metric']} on the dev sets of {where}"
-
-
-def is_oracle(sweep: Mapping[str, Any]) -> bool:
-    """Whether the objective reads labels of target languages."""
-    return bool(sweep["objective"]["languages"] != "source")
-
-
-def table_csv(table: LanguageTable) -> str:
-    """Mean, deviation and seeds of every cell in full precision; a missing cell is empty."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    columns = ["mean", "mean_without_source", *table.languages]
-    writer.writerow(
-        ["configuration", *table.knobs, "num_seeds", "objective", "objective_deviation"]
-        + [f"{column}{suffix}" for column in columns for suffix in ("", "_deviation", "_seeds")]
+def _table(
+    task: str,
+    source: str,
+    trials: pd.DataFrame,
+    test: pd.DataFrame,
+    knobs: Sequence[str],
+    sweep: Mapping[str, Any],
+    groupings: Callable[[Sequence[str]], Groupings],
+) -> LanguageTable:
+    languages = tuple(
+        sorted(test["language"].unique(), key=lambda language: (language != source, language))
     )
-    for row in table.rows:
-        cells = [row.mean, row.mean_without_source, *map(row.cells.get, table.languages)]
-        line: list[Any] = [row.configuration]
-        line += [shown_value(row.knobs[path]) for path in table.knobs]
-        line += [row.num_seeds, row.objective.mean, _or_empty(row.objective.deviation)]
-        for cell in cells:
-            line += [cell.mean, _or_empty(cell.deviation), cell.num_seeds] if cell else ["", "", 0]
-        writer.writerow(line)
-    return stream.getvalue()
-
-
-def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
-    """A booktabs table of percentages: mean, deviation below it in small print."""
-    columns = ["all", f"without {table.source_language}", *table.languages]
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        "\\begin{table}",
-        "\\centering\\small",
-        f"\\caption{{{_tex(_caption(table, sweep))}}}",
-        "\\begin{tabular}{r" + "l" * len(table.knobs) + "r" * (2 + len(columns)) + "}",
-        "\\toprule",
-        _tex_line(
-            ["\\#", *(_tex(path) for path in table.knobs), "seeds", "dev"]
-            + [_tex(column) for column in columns]
-        ),
-        "\\midrule",
+    groups = groups_of(groupings(languages), languages, source)
+    scored = {
+        int(number): {
+            str(code): float(value)
+            for code, value in zip(part["language"], part["value"], strict=True)
+        }
+        for number, part in test.groupby("number", sort=True)
+    }
+    rows = [
+        _row(int(configuration), part, scored, languages, source, knobs, groups)
+        for configuration, part in trials.groupby("configuration", sort=True)
+        if _is_of(part, knobs, scored, sweep, (task, source))
     ]
-    for row in table.rows:
-        cells = [row.objective, row.mean, row.mean_without_source]
-        cells += [row.cells.get(language) for language in table.languages]
-        lines.append(
-            _tex_line(
-                [str(row.configuration)]
-                + [_tex(shown_value(row.knobs[path])) for path in table.knobs]
-                + [str(row.num_seeds)]
-                + [_tex_cell(cell) for cell in cells]
-            )
+    seeds = int(sweep["search"]["seeds"])
+    sign = -1.0 if sweep["objective"]["mode"] == "max" else 1.0
+    rows.sort(
+        key=lambda row: (
+            row.num_seeds < seeds,
+            row.objective is None,
+            sign * row.objective.mean if row.objective else 0.0,
+            row.configuration,
         )
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}", ""])
-
-
-def _caption(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
-    text = (
-        f"{table.task}, test {table.metric} in %, mean over seeds (± standard deviation); "
-        f"configurations are {selection_rule(sweep, table.source_language)}."
     )
-    if is_oracle(sweep):
-        text += " ORACLE SELECTION: not zero-shot."
-    return text + (" A dash is a score that is missing." if table.has_missing else "")
+    table = LanguageTable(
+        task=task,
+        metric=str(sweep["objective"]["metric"]),
+        source_language=source,
+        languages=languages,
+        knobs=tuple(knobs),
+        num_seeds=seeds,
+        rows=tuple(rows),
+        groups=groups,
+        is_higher_better=sweep["objective"]["mode"] == "max",
+    )
+    return _with_gap_warnings(table)
 
 
-def _tex_line(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + " \\\\"
+def _is_of(
+    part: pd.DataFrame,
+    knobs: Sequence[str],
+    scored: Mapping[int, Any],
+    sweep: Mapping[str, Any],
+    target: tuple[str, str],
+) -> bool:
+    """Whether a configuration belongs to the table of this task and source language."""
+    if any(int(number) in scored for number in part["number"]):
+        return True
+    first = part.iloc[0]
+    assignment = {path: first[path] for path in knobs if isinstance(first[path], str)}
+    return target_of(sweep, assignment) == target
 
 
-def _tex_cell(cell: Cell | None) -> str:
-    if cell is None:
-        return "--"
-    spread = "" if cell.deviation is None else f"{{\\scriptsize$\\pm${100 * cell.deviation:.1f}}}"
-    return f"{100 * cell.mean:.1f}{spread}"
+def _row(
+    configuration: int,
+    part: pd.DataFrame,
+    scored: Mapping[int, Mapping[str, float]],
+    languages: Sequence[str],
+    source: str,
+    knobs: Sequence[str],
+    groups: Sequence[Group],
+) -> Row:
+    part = part.sort_values("number")
+    mine = part[[int(number) in scored for number in part["number"]]]
+    seeds = mine["seed"] if "seed" in mine else mine["repeat"]
+    trials = tuple(
+        TrialScores(int(number), int(seed), scored[int(number)])
+        for number, seed in zip(mine["number"], seeds, strict=True)
+    )
+    others = [language for language in languages if language != source]
+    cells = {
+        language: cell_of([one.scores[language] for one in trials if language in one.scores])
+        for language in languages
+        if any(language in one.scores for one in trials)
+    }
+    first = (part if mine.empty else mine).iloc[0]
+    means = {group.title: mean_of(trials, group.languages) for group in groups}
+    has_source = source in languages
+    return Row(
+        configuration=configuration,
+        knobs={path: first[path] for path in knobs},
+        states=dict(sorted(Counter(part["state"]).items())),
+        trials=trials,
+        objective=cell_of([float(one) for one in mine["objective"]]) if trials else None,
+        cells=cells,
+        mean=mean_of(trials, languages),
+        mean_without_source=mean_of(trials, others) if has_source else None,
+        groups={title: cell for title, cell in means.items() if cell is not None},
+        gap=_gap(trials, source, others) if has_source else None,
+    )
 
 
-def _tex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}"}
-    special |= {"^": r"\textasciicircum{}"}
-    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)
+def _gap(trials: Sequence[TrialScores], source: str, others: Sequence[str]) -> Cell | None:
+    if mean_of(trials, [source, *others]) is None or not others:
+        return None
+    return cell_of(
+        [
+            one.scores[source] - statistics.fmean(one.scores[code] for code in others)
+            for one in trials
+        ]
+    )
 
 
-def _or_empty(value: float | None) -> float | str:
-    return "" if value is None else value
+def _with_gap_warnings(table: LanguageTable) -> LanguageTable:
+    reference = table.reference
+    if reference is None:
+        return table
+    rows = [
+        replace(row, is_gap_of_source=_is_gap_of_source(row, reference, table))
+        for row in table.rows
+    ]
+    return replace(table, rows=tuple(rows))
+
+
+def _is_gap_of_source(row: Row, reference: Row, table: LanguageTable) -> bool:
+    mine, theirs = row.mean_without_source, reference.mean_without_source
+    if row.gap is None or reference.gap is None or mine is None or theirs is None:
+        return False
+    sign = 1.0 if table.is_higher_better else -1.0
+    return (
+        sign * row.gap.mean < sign * reference.gap.mean and sign * mine.mean <= sign * theirs.mean
+    )

@@ -6,6 +6,7 @@ trials, one that runs, and scores that are missing.
 
 from __future__ import annotations
 
+import datetime
 import math
 import random
 from collections.abc import Mapping
@@ -103,7 +104,7 @@ def facts() -> Facts:
         "toy-nli": task("toy-nli", ("no", "maybe", "yes")),
         "toy-paraphrase": task("toy-paraphrase", ("no", "yes")),
     }
-    return Facts(models, tasks)
+    return Facts(models, tasks, parallel={one: f"parallel {one}" for one in LANGUAGES})
 
 
 def scores_of(trial: TrialSpec, view: TrialView) -> tuple[Score, ...]:
@@ -129,7 +130,29 @@ def scores_of(trial: TrialSpec, view: TrialView) -> tuple[Score, ...]:
     return tuple(rows)
 
 
-def commit(store: StageStore, stage: Stage, scores: tuple[Score, ...] = ()) -> None:
+def seconds_of(stage: Stage) -> float:
+    return 1.0 + stage.num_examples / 1000
+
+
+def history_of(stage: Stage, dev: float) -> tuple[dict[str, Any], ...]:
+    """Four evaluations of a target stage; the last but one is the best of every third seed."""
+    if stage.kind != "target":
+        return ()
+    early = 0.01 if stage.seed % 3 == 0 else -0.01
+    values = (dev - 0.2, dev - 0.05, dev + early, dev)
+    return tuple(
+        {
+            "step": 100 * turn,
+            "examples": stage.num_examples * turn // 4,
+            "metrics": {"loss": 1.0 / turn, "accuracy": round(value, 4)},
+        }
+        for turn, value in enumerate(values, start=1)
+    )
+
+
+def commit(
+    store: StageStore, stage: Stage, scores: tuple[Score, ...] = (), dev: float = 0.0
+) -> None:
     if stage in store:
         return
     folder = store.scratch / stage.key
@@ -144,8 +167,15 @@ def commit(store: StageStore, stage: Stage, scores: tuple[Score, ...] = ()) -> N
             stage.label,
             files={},
             scores=scores,
+            history=history_of(stage, dev),
+            num_examples=stage.num_examples,
+            seconds=seconds_of(stage),
             runtime={"workers": 1, "zero_stage": 0, "device": "cpu"},
-            made_by={"commit": "0123abc", "host": "here"},
+            made_by={
+                "commit": "0123abc",
+                "host": "here",
+                "time": datetime.datetime.now(datetime.UTC).isoformat(),
+            },
         )
         store.commit(stage, folder, record, lease)
 
@@ -156,9 +186,11 @@ def walk(found: Finished, view: TrialView, *, until: str = "evaluate") -> None:
     uses: list[StageUse] = []
     for stage in path_of(trial, facts(), seed=view.seed, shared_seed=5)[1:]:
         reused = stage in found.store
-        commit(found.store, stage, scores_of(trial, view) if stage.kind == "evaluate" else ())
+        scores = scores_of(trial, view)
+        dev = next(one.value for one in scores if one.split == "dev")
+        commit(found.store, stage, scores if stage.kind == "evaluate" else (), dev)
         examples = 0 if reused else stage.num_examples
-        seconds = 0.0 if reused else 1.0 + stage.num_examples / 1000
+        seconds = 0.0 if reused else seconds_of(stage)
         uses.append(StageUse(stage.kind, stage.key, stage.label, reused, examples, seconds))
         if stage.kind == until:
             break

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.unit.report.conftest import SWEEP, Finished, describe, other_home
 from xlt_ray.home import Home
-from xlt_ray.ledger import open_ledger
+from xlt_ray.ledger import load_ledger, open_ledger
 from xlt_ray.report.page import write_report
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import sweep_of
@@ -32,6 +40,30 @@ def test_same_inputs_give_the_same_bytes(quick: Finished, page: Path, tmp_path: 
     assert len(files) > 10
     for file in files:
         assert (page.parent / file).read_bytes() == (again.parent / file).read_bytes(), file
+
+
+@pytest.mark.slow
+def test_another_process_in_another_zone_writes_the_same_bytes(
+    quick: Finished, page: Path, tmp_path: Path
+) -> None:
+    code = """
+import sys
+from pathlib import Path
+from tests.unit.report.conftest import describe
+from xlt_ray.home import Home
+from xlt_ray.ledger import load_ledger
+from xlt_ray.report.page import write_report
+from xlt_ray.stages.store import StageStore
+there = Home(Path(sys.argv[1]))
+ledger, store = load_ledger(there, "quick"), StageStore(there.stages)
+write_report(Home(Path(sys.argv[2])), ledger, store, describe_language=describe)
+"""
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Kathmandu", "LC_ALL": "C"}
+    command = [sys.executable, "-c", code, str(quick.home.root), str(tmp_path)]
+    subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parents[3])
+    again = Home(tmp_path).reports("quick")
+    for file in (one for one in page.parent.rglob("*") if one.is_file()):
+        assert (again / file.relative_to(page.parent)).read_bytes() == file.read_bytes(), file
 
 
 def test_page_works_without_a_network(page: Path) -> None:
@@ -57,6 +89,153 @@ def test_every_searched_knob_has_a_figure_with_its_rows(page: Path) -> None:
         stem = page.parent / "figures" / f"toy-nli-qaa-{knob}"
         for ending in (".svg", ".png", ".csv"):
             assert Path(f"{stem}{ending}").stat().st_size > 50
+
+
+def links_of(page: Path) -> dict[str, Any]:
+    text = page.read_text()
+    (found,) = re.findall(r'<script type="application/json" id="links">(.*?)</script>', text, re.S)
+    tree: dict[str, Any] = json.loads(found)
+    return tree
+
+
+def test_every_number_of_the_tables_leads_to_its_trials_and_they_to_stages(
+    quick: Finished, page: Path
+) -> None:
+    text, links = page.read_text(), links_of(page)
+    numbers = re.findall(
+        r'<a class="v" href="#([^"]+)" data-t="(.*?)" data-c="(.*?)" data-w="(.*?)">', text
+    )
+    assert len(numbers) > 100
+    for anchor, stem, configuration, what in numbers:
+        assert f'id="{anchor}"' in text
+        trials = links["scores"][stem][configuration]
+        assert trials
+        for one in trials:
+            assert f'id="trial-{one["trial"]}"' in text
+            for _, key, _, _ in links["trials"][str(one["trial"])]["stages"]:
+                assert f'id="stage-{key}"' in text
+        known = {"dev", "gap", *links["groups"][stem], *links["groups"][stem]["all"]}
+        assert unescape(what) in known
+    shown = links["scores"]["toy-nli-qaa-languages"]["0"][0]
+    view = quick.ledger.trial(shown["trial"])
+    assert view.evaluation_key is not None
+    record = quick.store.record(view.evaluation_key)
+    assert record is not None
+    for score in record.scores:
+        if (score.split, score.metric) == ("test", "accuracy"):
+            assert shown["scores"][score.language] == score.value
+
+
+def test_trials_show_their_mlflow_runs(small: Finished, tmp_path: Path) -> None:
+    for view in small.ledger.trials():
+        small.ledger.set_run_id(view.number, f"run{view.number}of3")
+    again = replace(small, ledger=load_ledger(small.home, "quick"))
+    page = written(again, tmp_path / "out")
+    assert "run0of3" in page.read_text()
+    assert links_of(page)["trials"]["0"]["run"] == "run0of3"
+    assert "run0of3" not in (page.parent / "tables" / "trials.csv").read_text()
+
+
+def test_nothing_in_a_name_ends_the_script() -> None:
+    from xlt_ray.report.page import _script
+
+    assert "</" not in _script({"run": "</script><script>alert(1)"})
+    assert json.loads(_script({"a": "</x>"})) == {"a": "</x>"}
+
+
+def test_every_table_of_the_page_has_its_rule_above_it(
+    page: Path, oracle: Finished, tmp_path: Path
+) -> None:
+    for text, rule in (
+        (page.read_text(), "accuracy on the dev set of qaa"),
+        (written(oracle, tmp_path).read_text(), "ORACLE SELECTION: not zero-shot"),
+    ):
+        captions = re.findall(r"<caption>.*?</caption>", text, re.S)
+        of_scores = [one for one in captions if "Configurations are" in one]
+        assert len(of_scores) == 2, "languages and groups"
+        assert all(rule in one for one in of_scores)
+
+
+def test_tables_are_there_as_latex_and_csv(page: Path) -> None:
+    stem = "toy-nli-qaa-languages"
+    names = {one.name for one in (page.parent / "tables").iterdir()}
+    assert {f"{stem}.tex", f"{stem}.csv", f"{stem}-groups.tex", f"{stem}-selection.tex",
+            f"{stem}-selection.csv", "trials.csv", "scores.csv", "stages.csv",
+            "costs.csv"} == names  # fmt: skip
+    for one in (page.parent / "tables").glob("*.tex"):
+        text = one.read_text()
+        (layout,) = re.findall(r"\\begin\{tabular\}\{(\w+)\}", text)
+        lines = [line for line in text.splitlines() if line.endswith("\\\\")]
+        assert {line.count(" & ") + 1 for line in lines} == {len(layout)}, one.name
+
+
+def test_every_figure_is_there_three_times_and_linked(page: Path) -> None:
+    folder, text = page.parent / "figures", page.read_text()
+    names = {one.stem for one in folder.glob("*.csv")}
+    for about in (
+        "size-curve",
+        "hybrid-curve",
+        "fusion-profile",
+        "heat-map",
+        "importance",
+        "pareto",
+    ):
+        assert f"toy-nli-qaa-{about}" in names
+    assert "timeline" in names
+    for name in names:
+        for ending in ("svg", "png", "csv"):
+            assert (folder / f"{name}.{ending}").stat().st_size > 20
+            assert f'href="figures/{name}.{ending}"' in text
+
+
+def test_a_report_leaves_no_files_of_an_earlier_one(small: Finished, tmp_path: Path) -> None:
+    page = written(small, tmp_path)
+    stale = page.parent / "figures" / "old.svg"
+    stale.write_text("old")
+    written(small, tmp_path)
+    assert not stale.exists()
+
+
+CHROMIUM = shutil.which("chromium")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+def test_the_page_sorts_filters_and_opens_in_a_browser(page: Path, tmp_path: Path) -> None:
+    check = """<script>
+const rows = () => [...document.querySelector("table.sortable").tBodies[0].rows];
+const by = index => rows().map(row => row.cells[index].dataset.v).filter(v => v !== "").map(Number);
+const button = document.querySelector("table.sortable th button");
+button.click();
+const down = by(0);
+button.click();
+const up = by(0);
+const box = document.querySelector(".filter input");
+box.value = "4x64 paraphrase";
+box.dispatchEvent(new Event("input"));
+const left = rows().filter(row => !row.hidden);
+document.querySelector("a[data-c='0'][data-w=qab]").click();
+const open = document.getElementById("behind");
+document.title = JSON.stringify({
+  down: down.every((v, i) => !i || down[i - 1] >= v), up: up.every((v, i) => !i || up[i - 1] <= v),
+  left: left.length, all: rows().length, match: left.every(row => row.textContent.includes("4x64")),
+  open: open.open, trials: open.querySelectorAll("a[href^='#trial-']").length,
+  stages: open.querySelectorAll("a[href^='#stage-']").length,
+});
+</script></body>"""
+    probe = tmp_path / "probe.html"
+    probe.write_text(page.read_text().replace("</body>", check))
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+               f"--user-data-dir={tmp_path / 'profile'}", f"file://{probe}"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True)  # type: ignore[arg-type]
+    (title,) = re.findall(r"<title>(.*?)</title>", done.stdout)
+    told = json.loads(unescape(title))
+    assert told["down"]
+    assert told["up"]
+    assert 0 < told["left"] < told["all"] == 16
+    assert told["match"]
+    assert (told["open"], told["trials"]) == (True, 3)
+    assert told["stages"] >= 6
 
 
 def test_oracle_selection_is_marked(oracle: Finished, tmp_path: Path) -> None:

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.report.conftest import NOWHERE_SCORED, ONCE_NOT_SCORED, Finished
-from xlt_ray.report.frames import knobs_of, scores_frame, trials_frame
-from xlt_ray.report.tables import (
-    LanguageTable,
-    best_configuration,
-    is_oracle,
-    language_tables,
-    selection_rule,
-    table_csv,
-    table_tex,
+from tests.unit.report.conftest import (
+    NOWHERE_SCORED,
+    ONCE_NOT_SCORED,
+    SWEEP,
+    Finished,
+    describe,
+    finished,
 )
+from xlt_ray.errors import SpecError
+from xlt_ray.home import Home
+from xlt_ray.report.frames import scores_frame, trials_frame
+from xlt_ray.report.grouping import groups_of, known_groupings, read_groupings, seen_grouping
+from xlt_ray.report.selection import (
+    best_configuration,
+    checkpoints,
+    is_oracle,
+    picks,
+    selection_rule,
+)
+from xlt_ray.report.snapshot import read_snapshot
+from xlt_ray.report.tables import LanguageTable, language_tables
+from xlt_ray.report.typeset import picks_csv, picks_tex, table_csv, table_tex
 
 CODES = ("qaa", "qab", "qac", "qad")
 
 
 def table_of(found: Finished) -> LanguageTable:
-    trials, scores = trials_frame(found.ledger), scores_frame(found.ledger, found.store)
-    (table,) = language_tables(trials, scores, knobs_of(found.ledger.trials()), found.ledger.sweep)
+    snapshot = read_snapshot(found.ledger, found.store)
+    trials, scores = trials_frame(snapshot), scores_frame(snapshot)
+    (table,) = language_tables(trials, scores, snapshot.knobs, found.ledger.sweep)
     return table
 
 
@@ -45,7 +62,7 @@ def test_one_row_a_configuration_with_its_number_of_seeds(quick: Finished) -> No
 
 def test_rows_are_ordered_by_the_objective_the_best_first(quick: Finished) -> None:
     table = table_of(quick)
-    trials = trials_frame(quick.ledger)
+    trials = trials_frame(read_snapshot(quick.ledger, quick.store))
     assert best_configuration(trials, quick.ledger.sweep) == table.rows[0].configuration
 
 
@@ -117,8 +134,256 @@ def test_latex_has_booktabs_and_every_language(quick: Finished) -> None:
 
 
 def test_csv_leaves_missing_cells_empty(quick: Finished) -> None:
-    lines = table_csv(table_of(quick)).splitlines()
+    lines = table_csv(table_of(quick), quick.ledger.sweep).splitlines()
     header = lines[0].split(",")
     row = next(line.split(",") for line in lines[1:] if line.startswith(f"{NOWHERE_SCORED},"))
     assert row[header.index("qaf")] == ""
     assert row[header.index("qab")] != ""
+
+
+# -- completeness -------------------------------------------------------------------------
+
+
+def test_configurations_without_scores_have_a_row_too_and_come_last(quick: Finished) -> None:
+    table = table_of(quick)
+    assert {row.configuration for row in table.rows} == set(range(16))
+    empty = [row for row in table.rows if not row.trials]
+    assert {row.configuration for row in empty} == {5, 11}
+    assert [*table.rows[-2:]] == empty
+    for row in empty:
+        assert (row.objective, row.mean, row.gap, dict(row.cells)) == (None, None, None, {})
+        assert row.states == {"pruned": 3}
+
+
+def test_a_sweep_over_tasks_has_a_table_for_each_and_no_row_twice() -> None:
+    trials = pd.DataFrame(
+        [
+            {"number": 0, "state": "complete", "configuration": 0, "repeat": 0, "seed": 0,
+             "objective": 0.5, "target.task": "a"},
+            {"number": 1, "state": "complete", "configuration": 1, "repeat": 0, "seed": 0,
+             "objective": 0.5, "target.task": "b"},
+            {"number": 2, "state": "failed", "configuration": 2, "repeat": 0, "seed": 0,
+             "objective": None, "target.task": "b"},
+        ]
+    )  # fmt: skip
+    scores = pd.DataFrame(
+        [
+            {"number": number, "task": task, "language": "qaa", "split": "test",
+             "metric": "accuracy", "value": 0.5, "source_language": "qaa",
+             "configuration": number}
+            for number, task in enumerate("ab")
+        ]
+    )  # fmt: skip
+    sweep = {**SMALL_SWEEP, "space": {"target": {"source_language": "qaa"}}}
+    tables = language_tables(trials, scores, ["target.task"], sweep)
+    assert [(one.task, [row.configuration for row in one.rows]) for one in tables] == [
+        ("a", [0]), ("b", [1, 2]),
+    ]  # fmt: skip
+
+
+# -- means, groups, gaps ------------------------------------------------------------------
+
+SMALL_SWEEP = {
+    "objective": {"metric": "accuracy", "mode": "max", "languages": "source", "split": "dev"},
+    "search": {"seeds": 3},
+    "space": {"target": {"task": "t", "source_language": "qaa"}},
+}
+GROUPS = {"by hand": {"near": ["qaa", "qab"], "far": ["qac", "qad"], "elsewhere": ["fr"]}}
+
+
+def made_up(values: Mapping[tuple[int, int, str], float]) -> LanguageTable:
+    """A table from (configuration, repeat, language) -> score; what is not there is a hole."""
+    places = sorted({(configuration, repeat) for configuration, repeat, _ in values})
+    numbers = {place: number for number, place in enumerate(places)}
+    trials = pd.DataFrame(
+        [
+            {"number": number, "state": "complete", "configuration": configuration,
+             "repeat": repeat, "seed": repeat, "objective": 0.5, "model": "m"}
+            for (configuration, repeat), number in numbers.items()
+        ]
+    )  # fmt: skip
+    scores = pd.DataFrame(
+        [
+            {"number": numbers[configuration, repeat], "task": "t", "language": language,
+             "split": "test", "metric": "accuracy", "value": value, "source_language": "qaa",
+             "configuration": configuration}
+            for (configuration, repeat, language), value in values.items()
+        ]
+    )  # fmt: skip
+    (table,) = language_tables(trials, scores, ["model"], SMALL_SWEEP, lambda _: GROUPS)
+    return table
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.integers(0, 3), st.integers(0, 2), st.sampled_from(CODES)),
+        st.integers(0, 100).map(lambda one: one / 100),
+        min_size=1,
+    )
+)
+def test_every_mean_of_a_column_is_over_the_same_languages(
+    values: dict[tuple[int, int, str], float],
+) -> None:
+    table = made_up(values)
+    targets = [code for code in table.languages if code != "qaa"]
+    has_source = "qaa" in table.languages
+    columns = {group.title: group.languages for group in table.groups}
+    for group in table.groups:
+        assert set(group.languages) < set(targets)
+    for row in table.rows:
+        repeats = {r for c, r, _ in values if c == row.configuration}
+
+        def mean(
+            codes: Sequence[str],
+            configuration: int = row.configuration,
+            repeats: set[int] = repeats,
+        ) -> float | None:
+            asked = [(configuration, repeat, code) for repeat in repeats for code in codes]
+            if not asked or any(one not in values for one in asked):
+                return None
+            return statistics.fmean(values[one] for one in asked)
+
+        without = mean(targets) if has_source else None
+        for found, expected in (
+            (row.mean, mean(table.languages)),
+            (row.mean_without_source, without),
+            *((row.groups.get(title), mean(codes)) for title, codes in columns.items()),
+        ):
+            assert (found is None) == (expected is None)
+            assert found is None or found.mean == pytest.approx(expected)
+        if row.gap is not None:
+            assert without is not None
+            assert row.gap.mean == pytest.approx(mean(["qaa"]) - without)
+        else:
+            assert mean(table.languages) is None or not targets or not has_source
+
+
+def scores_in(source: float, others: float) -> dict[str, float]:
+    return {"qaa": source, "qab": others, "qac": others}
+
+
+def test_a_gap_that_shrinks_because_the_source_fell_is_marked() -> None:
+    kinds = {0: (0.8, 0.5), 1: (0.7, 0.5), 2: (0.7, 0.45), 3: (0.8, 0.6), 4: (0.7, 0.3)}
+    table = made_up(
+        {
+            (configuration, 0, code): value
+            for configuration, pair in kinds.items()
+            for code, value in scores_in(*pair).items()
+        }
+    )
+    assert table.reference is not None
+    assert table.reference.configuration == 0
+    marked = {row.configuration for row in table.rows if row.is_gap_of_source}
+    # 3 shrinks because the others rose; 4 does not shrink.
+    assert marked == {1, 2}
+
+
+def test_groups_are_of_families_scripts_resources_and_hold_no_source() -> None:
+    groupings = known_groupings(("qaa", "qab", "qac", "qad", "qae", "qaf"), describe)
+    groups = groups_of(groupings, ("qaa", "qab", "qac", "qad", "qae", "qaf"), "qaa")
+    by_title = {one.title: one.languages for one in groups}
+    assert by_title["family: Toy Western"] == ("qab", "qac")
+    assert by_title["script: Cyrl"] == ("qae", "qaf")
+    assert by_title["resources: low"] == ("qaf",)
+    assert all("qaa" not in languages for languages in by_title.values())
+
+
+def test_seen_languages_come_from_cross_lingual_batches_or_from_a_list(quick: Finished) -> None:
+    snapshot = read_snapshot(quick.ledger, quick.store)
+    codes = ("qaa", "qab", "qac")
+    assert seen_grouping(snapshot, codes) == {"seen": {"seen": ["qab", "qac"], "unseen": ["qaa"]}}
+    assert seen_grouping(snapshot, codes, ["qac", "fr"]) == {
+        "seen": {"seen": ["qac"], "unseen": ["qaa", "qab"]}
+    }
+
+
+def test_seen_languages_come_from_alignment_data(tmp_path: Path) -> None:
+    align = "align: {choice: [null, {objective: tlm, languages: [qaa, qab], steps: 5}, " \
+            "{objective: tlm, languages: [qaa, qab, qac], steps: 5}]}\ntarget:"  # fmt: skip
+    text = SWEEP.replace("target:", align, 1).replace("seeds: 3", "seeds: 1")
+    found = finished(Home(tmp_path), text.replace("ratio: {float: [0.0, 1.0]}", "ratio: 0.0"))
+    snapshot = read_snapshot(found.ledger, found.store)
+    assert seen_grouping(snapshot, ("qab", "qac", "qad")) == {
+        "seen": {"seen": ["qab"], "seen by some": ["qac"], "unseen": ["qad"]}
+    }
+
+
+def test_a_file_of_groups_is_read_as_sweep_files_are(tmp_path: Path) -> None:
+    file = tmp_path / "nordic.yaml"
+    file.write_text("near: [da, no]\nfar: [fi]\n")
+    assert read_groupings(file) == {"nordic": {"near": ["da", "no"], "far": ["fi"]}}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: [x]\nb: y\n", r"g.yaml:2: b: is not a list of languages; write GROUP"),
+        ("a: [1]\n", r"g.yaml:1: a: is not a list"),
+        ("a: []\n", r"g.yaml:1: a: is not a list"),
+        ("- x\n", r"g.yaml:1: is not a mapping"),
+        ("a: [x\n", r"g.yaml:\d: is not valid YAML"),
+    ],
+)
+def test_a_file_of_groups_that_is_wrong_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "g.yaml"
+    file.write_text(text)
+    with pytest.raises(SpecError, match=told) as refused:
+        read_groupings(file)
+    assert refused.value.exit_code == 2
+    with pytest.raises(SpecError, match="cannot be read"):
+        read_groupings(tmp_path / "nowhere.yaml")
+
+
+# -- selection ----------------------------------------------------------------------------
+
+
+def test_rules_stand_side_by_side_and_pick_what_they_say(quick: Finished) -> None:
+    snapshot = read_snapshot(quick.ledger, quick.store)
+    table, scores = table_of(quick), scores_frame(snapshot)
+    found = picks(table, scores, snapshot.sweep)
+    assert [one.is_oracle for one in found] == [False, False, True]
+    best = best_configuration(trials_frame(snapshot), snapshot.sweep)
+    assert found[0].row.configuration == best
+    means = {
+        row.configuration: row.mean_without_source.mean
+        for row in table.rows
+        if row.mean_without_source and row.num_seeds == 3
+    }
+    assert found[-1].row.configuration == max(means, key=lambda one: means[one])
+    assert found[-1].value == max(means.values())
+
+
+def test_an_oracle_sweep_shows_what_the_source_language_would_have_picked(
+    oracle: Finished,
+) -> None:
+    snapshot = read_snapshot(oracle.ledger, oracle.store)
+    found = picks(table_of(oracle), scores_frame(snapshot), snapshot.sweep)
+    assert found[0].is_oracle
+    assert any("dev qaa, last" in one.rule and not one.is_oracle for one in found)
+
+
+def test_last_and_best_checkpoint_are_told_apart(quick: Finished) -> None:
+    snapshot = read_snapshot(quick.ledger, quick.store)
+    found = {one.configuration: one for one in checkpoints(table_of(quick), scores_frame(snapshot))}
+    whole = found[0]
+    # Of three seeds, one has its best checkpoint before the last.
+    assert (whole.last.num_seeds, whole.num_last_is_best) == (3, 2)
+    assert whole.best.mean == pytest.approx(whole.last.mean + 0.01 / 3, abs=1e-4)
+
+
+def test_the_rule_stands_in_every_table(quick: Finished, oracle: Finished) -> None:
+    for found, rule in ((quick, "dev set of qaa"), (oracle, "ORACLE SELECTION")):
+        table, sweep = table_of(found), found.ledger.sweep
+        assert rule in table_tex(table, sweep)
+        lines = list(csv.DictReader(io.StringIO(table_csv(table, sweep))))
+        assert all(rule in line["selection"] for line in lines)
+        rules = picks(table, scores_frame(read_snapshot(found.ledger, found.store)), sweep)
+        assert "oracle" in picks_csv(rules, table)
+        assert "not zero-shot" in picks_tex(rules, table)
+
+
+def test_latex_columns_add_up(quick: Finished) -> None:
+    for text in (table_tex(table_of(quick), quick.ledger.sweep),):
+        (layout,) = re.findall(r"\\begin\{tabular\}\{(\w+)\}", text)
+        lines = [line for line in text.splitlines() if line.endswith("\\\\")]
+        assert {line.count(" & ") + 1 for line in lines} == {len(layout)}

@@ -1,0 +1,209 @@
+"""Comparisons: like with like, paired by seed, corrected, and honest about what is missing."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.report.conftest import NOWHERE_SCORED, SWEEP, Finished, finished
+from xlt_ray.errors import LedgerError
+from xlt_ray.home import Home
+from xlt_ray.ledger import open_ledger
+from xlt_ray.report.comparison import Contender, Versus, compare, comparison_json, contender_of
+from xlt_ray.report.snapshot import read_snapshot
+from xlt_ray.report.tables import LanguageTable, Row, TrialScores, cell_of
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.sweep import sweep_of
+from xlt_ray.stages.store import StageStore
+
+CODES = ("qaa", "qab", "qac")
+
+
+def contender(
+    name: str, seeds: dict[int, dict[str, float]], data: dict[str, str] | None = None
+) -> Contender:
+    """A configuration with these scores by seed and language."""
+    trials = tuple(TrialScores(seed, seed, scores) for seed, scores in seeds.items())
+    row = Row(0, {}, {}, trials, cell_of([0.5]), {}, None, None)
+    languages = tuple(sorted({code for scores in seeds.values() for code in scores}))
+    table = LanguageTable("t", "accuracy", "qaa", languages, (), len(seeds), (row,))
+    there = dict.fromkeys(languages, "the same") if data is None else data
+    return Contender(name, table, row, "by rule", False, there, frozenset({"r"}), ())
+
+
+def noisy(mean: float, num_seeds: int, seed: int, codes: tuple[str, ...] = CODES) -> dict:
+    draw = random.Random(seed)
+    return {one: {code: draw.gauss(mean, 0.01) for code in codes} for one in range(num_seeds)}
+
+
+def by_language(versus: Versus) -> dict[str, object]:
+    return {one.languages[0]: one for one in versus.lines if one.kind == "language"}
+
+
+def test_a_clear_difference_over_enough_seeds_gets_stars() -> None:
+    (found,) = compare([contender("a", noisy(0.5, 10, 1)), contender("b", noisy(0.7, 10, 2))])
+    assert all(line.is_significant for line in found.lines)
+    for line in found.lines:
+        assert line.paired is not None
+        assert line.paired.interval is not None
+        assert line.paired.interval.low < 0.2 < line.paired.interval.high or (
+            line.paired.difference == pytest.approx(0.2, abs=0.02)
+        )
+    (back,) = compare([contender("b", noisy(0.7, 10, 2)), contender("a", noisy(0.5, 10, 1))])
+    for line, mirrored in zip(found.lines, back.lines, strict=True):
+        assert line.paired is not None
+        assert mirrored.paired is not None
+        assert mirrored.paired.difference == pytest.approx(-line.paired.difference)
+
+
+@pytest.mark.parametrize("num_seeds", [1, 3, 5])
+def test_below_six_seeds_nothing_is_significant_and_that_is_said(num_seeds: int) -> None:
+    sides = [contender(name, noisy(mean, num_seeds, 1)) for name, mean in (("a", 0), ("b", 1))]
+    (found,) = compare(sides)
+    assert not any(line.is_significant for line in found.lines)
+    assert any("below 6" in note for note in found.notes)
+
+
+def test_with_many_languages_it_is_said_how_many_seeds_one_would_need() -> None:
+    codes = tuple(f"q{number:02d}" for number in range(33))
+    sides = [contender(name, noisy(mean, 8, 1, codes)) for name, mean in (("a", 0), ("b", 1))]
+    (found,) = compare(sides)
+    assert any("below 11 seeds" in note for note in found.notes)
+
+
+def test_only_common_seeds_are_paired() -> None:
+    one = contender("a", {0: dict.fromkeys(CODES, 0.1), 1: dict.fromkeys(CODES, 0.2)})
+    other = contender("b", {1: dict.fromkeys(CODES, 0.5), 7: dict.fromkeys(CODES, 0.9)})
+    (found,) = compare([one, other])
+    assert found.seeds == (1,)
+    assert [line.baseline for line in found.lines] == pytest.approx([0.2] * 5)
+    (found,) = compare([one, contender("c", {9: dict.fromkeys(CODES, 0.5)})])
+    assert all(line.paired is None for line in found.lines)
+    assert any("no seed in common" in note for note in found.notes)
+
+
+def test_languages_scored_on_other_data_are_left_out_and_named() -> None:
+    one = contender("a", noisy(0.5, 6, 1))
+    other = contender("b", noisy(0.5, 6, 2), {"qaa": "the same", "qab": "other", "qac": "the same"})
+    (found,) = compare([one, other])
+    assert set(by_language(found)) == {"qaa", "qac"}
+    assert any("other data" in note and "qab" in note for note in found.notes)
+    assert all("qab" not in line.languages for line in found.lines)
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.integers(0, 3), st.sets(st.sampled_from(CODES), min_size=1), min_size=1),
+        min_size=2, max_size=4,
+    )
+)  # fmt: skip
+def test_all_means_of_a_comparison_are_over_the_same_languages(
+    sides: list[dict[int, set[str]]],
+) -> None:
+    contenders = [
+        contender(
+            f"s{turn}",
+            {seed: dict.fromkeys(sorted(codes), 0.1 * turn) for seed, codes in seeds.items()},
+        )
+        for turn, seeds in enumerate(sides)
+    ]
+    everywhere = set.intersection(*(codes for seeds in sides for codes in seeds.values()))
+    for versus in compare(contenders):
+        for line in versus.lines:
+            if line.kind == "mean":
+                assert set(line.languages) == everywhere
+            if line.kind == "mean_without_source":
+                assert set(line.languages) == everywhere - {"qaa"}
+
+
+def test_means_are_corrected_over_the_sweeps_and_languages_within_each() -> None:
+    first = contender("a", noisy(0.5, 6, 0))
+    others = [contender(name, noisy(0.6, 6, 5 + turn)) for turn, name in enumerate("bcd")]
+    found = compare([first, *others])
+    for versus in found:
+        for line in versus.lines:
+            assert line.paired is not None
+            assert line.paired.p == 2 / 2**6
+            assert line.p_holm == pytest.approx(3 * line.paired.p)
+    (alone,) = compare([first, others[0]])
+    assert alone.lines[0].p_holm == alone.lines[0].paired.p
+
+
+def test_unlike_sweeps_are_refused() -> None:
+    one = contender("a", noisy(0.5, 6, 1))
+    with pytest.raises(LedgerError, match="a/0: name another one"):
+        compare([one])
+    with pytest.raises(LedgerError, match="a/0: is named twice"):
+        compare([one, one])
+    for name, value in (("task", "u"), ("metric", "f1"), ("source_language", "qab")):
+        other = replace(one, sweep="b", table=replace(one.table, **{name: value}))
+        with pytest.raises(LedgerError, match=name.replace("_", " ")):
+            compare([one, other])
+
+
+def test_a_sweep_sends_what_its_rule_selects_or_what_is_named(quick: Finished) -> None:
+    snapshot = read_snapshot(quick.ledger, quick.store)
+    chosen, named = contender_of(snapshot), contender_of(snapshot, 0)
+    assert "dev set of qaa" in chosen.rule
+    assert (named.row.configuration, "by hand" in named.rule) == (0, True)
+    assert "qaf" not in contender_of(snapshot, NOWHERE_SCORED).data
+    with pytest.raises(LedgerError, match=r"quick/5: .* with scores: 0, 1, 2"):
+        contender_of(snapshot, 5)
+
+
+def test_stages_that_all_seeds_share_are_named(quick: Finished) -> None:
+    snapshot = read_snapshot(quick.ledger, quick.store)
+    with_stage = next(
+        one.configuration for one in snapshot.trials
+        if one.state == "complete" and one.assignment["intermediate"] is not None
+    )  # fmt: skip
+    without = next(
+        one.configuration for one in snapshot.trials
+        if one.state == "complete" and one.assignment["intermediate"] is None
+    )  # fmt: skip
+    (found,) = compare([contender_of(snapshot, one) for one in (without, with_stage)])
+    assert any("all seeds share intermediate toy-paraphrase" in note for note in found.notes)
+
+
+def test_a_sweep_without_a_complete_trial_is_refused(tmp_path: Path) -> None:
+    home, sweep = Home(tmp_path), sweep_of(parse_document(SWEEP, "quick.yaml"))
+    snapshot = read_snapshot(open_ledger(home, sweep), StageStore(home.stages))
+    with pytest.raises(LedgerError, match="no trial is complete yet"):
+        contender_of(snapshot)
+
+
+def test_scores_of_fewer_examples_are_no_scores_of_the_same_data(tmp_path: Path) -> None:
+    small = SWEEP.replace("trials: 16, seeds: 3", "trials: 1, seeds: 2")
+    one = finished(Home(tmp_path), small)
+    other = finished(Home(tmp_path), small.replace("name: quick", "name: other"))
+    first, second = (
+        contender_of(read_snapshot(found.ledger, found.store)) for found in (one, other)
+    )
+    assert first.data == second.data
+    (found,) = compare([first, second])
+    assert all(line.paired is not None and line.paired.difference == 0 for line in found.lines)
+    assert all(line.paired is not None and line.paired.p == 1 for line in found.lines)
+    assert first.data["qab"] != first.data["qab"].replace(" 400 ", " 200 ")
+
+
+def test_json_has_a_number_or_null_everywhere(quick: Finished) -> None:
+    snapshot = read_snapshot(quick.ledger, quick.store)
+    found = compare([contender_of(snapshot, one) for one in (0, NOWHERE_SCORED)])
+    tree = comparison_json(found)
+    assert [one["configuration"] for one in tree["contenders"]] == [0, NOWHERE_SCORED]
+    (comparison,) = tree["comparisons"]
+    for row in comparison["rows"]:
+        assert row["difference"] == pytest.approx(row["other"] - row["baseline"])
+    rows = {row["languages"][0]: row for row in comparison["rows"] if row["kind"] == "language"}
+    scores = {one: contender_of(snapshot, one).scores for one in (0, NOWHERE_SCORED)}
+    assert rows["qab"]["difference"] == pytest.approx(
+        statistics.fmean(
+            scores[NOWHERE_SCORED][seed]["qab"] - scores[0][seed]["qab"] for seed in scores[0]
+        )
+    )

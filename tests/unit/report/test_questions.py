@@ -1,0 +1,326 @@
+"""Figures that answer questions: right numbers, refused fits, and files that say the same."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.report.conftest import NOWHERE_SCORED, Finished, describe
+from xlt_ray.ledger.importance import MIN_POINTS, importances
+from xlt_ray.report.canvas import SERIES, Figure
+from xlt_ray.report.curves import layer_figure, ratio_figure, size_figure
+from xlt_ray.report.frames import costs_frame, scores_frame, trials_frame
+from xlt_ray.report.frontier import pareto_front
+from xlt_ray.report.grouping import known_groupings
+from xlt_ray.report.overview import heat_map, importance_figure, pareto_figure
+from xlt_ray.report.powerlaw import PowerLaw, fit_power_law, monotony_p
+from xlt_ray.report.snapshot import Snapshot, read_snapshot
+from xlt_ray.report.tables import LanguageTable, Row, TrialScores, cell_of, language_tables
+from xlt_ray.report.timeline import bars_of, timeline
+
+SIZES = np.repeat([1000, 4000, 16000, 64000, 256000], 3)
+
+
+def rows_of(figure: Figure | None) -> list[dict[str, str]]:
+    assert figure is not None
+    assert figure.svg.startswith(b"<svg")
+    assert figure.png.startswith(b"\x89PNG")
+    return list(csv.DictReader(io.StringIO(figure.csv)))
+
+
+@pytest.fixture(scope="module")
+def snapshot(quick: Finished) -> Snapshot:
+    return read_snapshot(quick.ledger, quick.store)
+
+
+@pytest.fixture(scope="module")
+def table(snapshot: Snapshot) -> LanguageTable:
+    trials, scores = trials_frame(snapshot), scores_frame(snapshot)
+    (found,) = language_tables(
+        trials, scores, snapshot.knobs, snapshot.sweep,
+        lambda languages: known_groupings(languages, describe),
+    )  # fmt: skip
+    return found
+
+
+def table_over(knob: str, points: Sequence[tuple[Any, float, float]]) -> LanguageTable:
+    """A table of one knob: its value, the source's score, and that of two other languages."""
+    rows = []
+    for number, (value, source, others) in enumerate(points):
+        scores = {"qaa": source, "qab": others, "qac": others}
+        rows.append(
+            Row(
+                configuration=number,
+                knobs={knob: value},
+                states={"complete": 1},
+                trials=(TrialScores(number, 0, scores),),
+                objective=cell_of([source]),
+                cells={code: cell_of([score]) for code, score in scores.items()},
+                mean=cell_of([(source + 2 * others) / 3]),
+                mean_without_source=cell_of([others]),
+            )
+        )
+    return LanguageTable("t", "accuracy", "qaa", ("qaa", "qab", "qac"), (knob,), 1, tuple(rows))
+
+
+# -- the power law ------------------------------------------------------------------------
+
+
+def saturating(noise: float, seed: int = 0) -> np.ndarray:
+    return (
+        0.8
+        - 0.3 * (SIZES / 1000.0) ** -0.4
+        + np.random.default_rng(seed).normal(0, noise, SIZES.size)
+    )
+
+
+def test_a_saturating_rise_is_found_with_its_ceiling() -> None:
+    fit = fit_power_law(SIZES, saturating(0.005))
+    assert isinstance(fit, PowerLaw)
+    assert fit.ceiling == pytest.approx(0.8, abs=0.02)
+    assert 0 < fit.ceiling_error < 0.1
+    assert fit.exponent == pytest.approx(0.4, abs=0.15)
+    for low, curve, high in zip(fit.low, fit.curve, fit.high, strict=True):
+        assert low <= curve <= high
+    assert list(fit.curve) == sorted(fit.curve)
+
+
+def test_intervals_of_the_ceiling_hold_it_nearly_as_often_as_they_say() -> None:
+    held = tried = 0
+    for seed in range(60):
+        fit = fit_power_law(SIZES, saturating(0.01, seed))
+        if isinstance(fit, PowerLaw):
+            tried += 1
+            held += abs(fit.ceiling - 0.8) <= fit.ceiling_error
+    assert tried >= 40
+    assert held >= 0.85 * tried
+
+
+@pytest.mark.parametrize(
+    ("sizes", "scores", "why"),
+    [
+        (SIZES, -saturating(0.005), "monotone fit is rejected"),
+        (SIZES, 0.5 - np.abs(np.log(SIZES) - np.log(16000)) / 20, "monotone fit is rejected"),
+        (SIZES, 0.5 + np.linspace(0, 0.2, 15) * 0, "all scores are equal"),
+        ([1000, 2000, 4000], [0.1, 0.2, 0.25], "3 sizes do not determine"),
+        (SIZES, (np.log(SIZES) / 20) ** 3, "bounds"),
+    ],
+)
+def test_a_fit_that_data_do_not_ask_for_is_refused(
+    sizes: Sequence[float], scores: Sequence[float], why: str
+) -> None:
+    fit = fit_power_law(sizes, scores)
+    assert isinstance(fit, str)
+    assert why in fit
+
+
+def test_noise_is_not_called_falling_more_often_than_five_in_a_hundred() -> None:
+    draw = np.random.default_rng(1)
+    found = [monotony_p(SIZES, draw.normal(0, 1, SIZES.size), seed=one) for one in range(80)]
+    assert sum(one <= 0.05 for one in found) <= 11  # binomial: 0.999 of 80 at 5 %
+
+
+def test_size_curve_draws_the_law_and_its_rows() -> None:
+    points = [(int(n), 0.8, float(y)) for n, y in zip(SIZES, saturating(0.005), strict=True)]
+    figure, notes = size_figure(table_over("intermediate.size", points), "intermediate.size")
+    assert notes == []
+    rows = rows_of(figure)
+    assert sum(one["row"] == "fit" for one in rows) == 60
+    assert figure is not None
+    assert "ceiling" in figure.caption
+
+
+def test_size_curve_says_why_there_is_no_law() -> None:
+    points = [(int(n), 0.8, -float(y)) for n, y in zip(SIZES, saturating(0.005), strict=True)]
+    figure, (note,) = size_figure(table_over("intermediate.size", points), "intermediate.size")
+    assert "monotone fit is rejected" in note
+    assert not any(one["row"] == "fit" for one in rows_of(figure))
+
+
+def test_size_curve_has_a_line_for_each_model(table: LanguageTable) -> None:
+    figure, notes = size_figure(table, "intermediate.size")
+    assert {one["model"] for one in rows_of(figure)} == {"toy:2x64", "toy:4x64"}
+    assert len(notes) == 2
+
+
+# -- other curves -------------------------------------------------------------------------
+
+
+def test_hybrid_curve_has_source_mean_and_worst(table: LanguageTable) -> None:
+    drawn = rows_of(ratio_figure(table, "target.hybrid.ratio"))
+    rows = {int(one["configuration"]): one for one in drawn}
+    assert NOWHERE_SCORED not in rows, "a worst of fewer languages is no worst"
+    for row in table.rows:
+        if row.configuration not in rows or row.mean_without_source is None:
+            continue
+        shown = rows[row.configuration]
+        others = [row.cells[code].mean for code in table.languages[1:]]
+        assert float(shown["worst_percent"]) == pytest.approx(100 * min(others))
+        assert float(shown["others_percent"]) == pytest.approx(100 * row.mean_without_source.mean)
+
+
+def test_fusion_profile_has_a_row_for_each_configuration(table: LanguageTable) -> None:
+    rows = rows_of(layer_figure(table, "target.fusion.layer"))
+    assert {one["target.fusion.layer"] for one in rows} == {"0.0", "1.0", "2.0", "3.0"}
+
+
+@pytest.mark.parametrize("draw", [layer_figure, ratio_figure])
+def test_a_knob_with_one_value_has_no_curve(draw: Any) -> None:
+    assert draw(table_over("k", [(1, 0.5, 0.4), (1, 0.6, 0.4), (None, 0.5, 0.5)]), "k") is None
+
+
+# -- heat map, importance, front ----------------------------------------------------------
+
+
+def test_heat_map_leaves_missing_cells_empty(table: LanguageTable) -> None:
+    rows = {int(one["configuration"]): one for one in rows_of(heat_map(table))}
+    assert set(rows) == {row.configuration for row in table.rows if row.trials}
+    assert rows[NOWHERE_SCORED]["qaf"] == ""
+    assert float(rows[0]["qab"]) == pytest.approx(
+        100 * next(row for row in table.rows if row.configuration == 0).cells["qab"].mean
+    )
+
+
+def points_of(num: int, seed: int = 0) -> list[tuple[dict[str, Any], float]]:
+    """Scores that a layer decides, a model a little, a rate not at all; a size only some have."""
+    draw = random.Random(seed)
+    found = []
+    for _ in range(num):
+        knobs: dict[str, Any] = {
+            "layer": draw.randint(0, 11),
+            "model": draw.choice(["a", "b"]),
+            "rate": 10 ** draw.uniform(-5, -3),
+        }
+        if draw.random() < 0.6:
+            knobs["size"] = draw.choice([500, 2000, 8000])
+        score = 0.03 * knobs["layer"] + 0.05 * (knobs["model"] == "b") + draw.gauss(0, 0.01)
+        found.append((knobs, score))
+    return found
+
+
+def test_importance_is_that_of_the_knob_that_decides() -> None:
+    found = importances(points_of(40), maximize=True)
+    assert set(found) == {"layer", "model", "rate", "size"}
+    assert max(found, key=lambda one: found[one].share) == "layer"
+    assert math.fsum(one.share for one in found.values()) == pytest.approx(1)
+    assert all(0 <= one.low <= one.high <= 1 for one in found.values())
+    assert found["layer"].low > found["rate"].share
+    assert importances(points_of(40), maximize=True) == found
+
+
+def test_importance_looks_at_the_end_that_is_better() -> None:
+    rising = points_of(40)
+    falling = [(knobs, -score) for knobs, score in rising]
+    assert importances(falling, maximize=False) == importances(rising, maximize=True)
+
+
+def test_importance_of_few_configurations_or_without_choice_is_not_told() -> None:
+    assert importances(points_of(MIN_POINTS - 1), maximize=True) == {}
+    assert importances([({"layer": 1}, 0.1 * one) for one in range(20)], maximize=True) == {}
+
+
+def test_importance_figure_tells_why_it_is_not_there(table: LanguageTable) -> None:
+    few = replace(table, rows=table.rows[:3])
+    figure, (note,) = importance_figure(few)
+    assert figure is None
+    assert f"below {MIN_POINTS}" in note
+
+
+POINTS = st.lists(st.tuples(*[st.integers(0, 4)] * 3), min_size=1, max_size=12)
+
+
+@given(POINTS)
+def test_the_front_is_what_nothing_beats(points: list[tuple[int, ...]]) -> None:
+    front = pareto_front(points)
+    assert any(front)
+    for point, is_on in zip(points, front, strict=True):
+        beaten = any(
+            other != point and all(a >= b for a, b in zip(other, point, strict=True))
+            for other in points
+        )
+        assert is_on == (not beaten)
+
+
+def test_pareto_figure_is_of_low_resource_languages_and_whole_paths(
+    table: LanguageTable, snapshot: Snapshot
+) -> None:
+    costs = costs_frame(snapshot)
+    rows = rows_of(pareto_figure(table, costs))
+    assert NOWHERE_SCORED not in {int(one["configuration"]) for one in rows}
+    first = next(one for one in rows if one["configuration"] == "0")
+    alone = costs[(costs["configuration"] == 0)]["seconds_alone"].astype(float).mean()
+    assert float(first["seconds_alone"]) == pytest.approx(alone)
+    row = next(row for row in table.rows if row.configuration == 0)
+    assert float(first["low_percent"]) == pytest.approx(100 * row.cells["qaf"].mean)
+    assert {one["on_front"] for one in rows} == {"True", "False"}
+
+
+def test_pareto_figure_needs_costs(table: LanguageTable, snapshot: Snapshot) -> None:
+    assert pareto_figure(table, costs_frame(snapshot).assign(seconds_alone=None)) is None
+
+
+# -- the timeline -------------------------------------------------------------------------
+
+
+def test_stages_lie_inside_their_trials(snapshot: Snapshot) -> None:
+    bars = bars_of(snapshot)
+    trials = {one.trial: one for one in bars if one.kind == "trial"}
+    assert set(trials) == {view.number for view in snapshot.trials if view.ended}
+    assert {"intermediate", "target"} <= {one.kind for one in bars}
+    for one in bars:
+        assert trials[one.trial].start <= one.start < one.end <= trials[one.trial].end
+
+
+def test_a_stage_ends_where_it_was_committed(snapshot: Snapshot) -> None:
+    view = next(one for one in snapshot.trials if one.state == "complete")
+    (last,) = [one for one in view.stages if one.kind == "evaluate"]
+    # As Optuna has it: local, without a zone.
+    start = datetime.datetime(2026, 1, 5, 3, 0)
+    moved = replace(
+        view, started=start, ended=start + datetime.timedelta(minutes=10), stages=(last,)
+    )
+    committed = (start + datetime.timedelta(seconds=570)).astimezone(datetime.UTC)
+    record = snapshot.records[last.key]
+    made_by = {**record.made_by, "time": committed.isoformat()}
+    records = {last.key: replace(record, made_by=made_by)}
+    bars = bars_of(replace(snapshot, trials=(moved,), records=records))
+    assert [(one.kind, one.start, one.end) for one in bars] == [
+        ("trial", 0, 600), ("evaluate", 570 - last.seconds, 570),
+    ]  # fmt: skip
+
+
+def test_a_timeline_needs_two_trials(snapshot: Snapshot) -> None:
+    assert rows_of(timeline(snapshot))
+    assert timeline(replace(snapshot, trials=snapshot.trials[:1])) is None
+    assert timeline(replace(snapshot, trials=())) is None
+
+
+# -- style --------------------------------------------------------------------------------
+
+
+def test_series_are_okabe_and_itos_colours() -> None:
+    okabe_ito = {
+        "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7",
+    }  # fmt: skip
+    assert set(SERIES) <= okabe_ito
+    assert len(set(SERIES)) == len(SERIES)
+
+
+def test_figures_of_the_same_rows_are_the_same_bytes(
+    table: LanguageTable, snapshot: Snapshot
+) -> None:
+    costs: pd.DataFrame = costs_frame(snapshot)
+    for draw in (heat_map, lambda one: pareto_figure(one, costs), lambda _: timeline(snapshot)):
+        assert draw(table) == draw(table)

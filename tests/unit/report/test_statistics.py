@@ -1,0 +1,211 @@
+"""Statistics: exact where they can be, honest where they cannot, and rarely wrong by chance."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from xlt_ray.report.statistics import (
+    ALPHA,
+    MAX_EXACT_PAIRS,
+    MIN_SEEDS_FOR_STAR,
+    deserves_star,
+    holm,
+    paired,
+    sign_flip_p,
+    summary,
+)
+
+SCORES = st.floats(-1, 1, allow_nan=False).map(lambda one: round(one, 4))
+
+
+def most_by_chance(simulations: int) -> int:
+    """What 5 % false wins stay below in all but one of a thousand series of simulations."""
+    return int(stats.binom.ppf(0.999, simulations, ALPHA))
+
+
+# -- the sign-flip test -------------------------------------------------------------------
+
+
+@given(st.lists(SCORES, min_size=1, max_size=8))
+def test_p_is_the_share_of_all_sign_patterns_as_far_from_zero(differences: list[float]) -> None:
+    patterns = itertools.product((-1, 1), repeat=len(differences))
+    sums = [abs(sum(s * d for s, d in zip(signs, differences, strict=True))) for signs in patterns]
+    seen = abs(sum(differences))
+    expected = sum(one >= seen - 1e-9 for one in sums) / len(sums)
+    assert sign_flip_p(differences) == (pytest.approx(expected), True)
+
+
+@pytest.mark.parametrize("num_pairs", [1, 2, 5, 6, 10])
+def test_the_least_p_is_that_of_two_patterns(num_pairs: int) -> None:
+    assert sign_flip_p([0.1] * num_pairs) == (2 / 2**num_pairs, True)
+
+
+def test_no_difference_at_all_has_p_one() -> None:
+    assert sign_flip_p([0.0] * 7) == (1.0, True)
+
+
+def test_ties_are_counted_however_they_are_rounded() -> None:
+    # 0.1 + 0.2 - 0.3 is not zero in floating point; the pattern is a tie all the same.
+    assert sign_flip_p([0.1, 0.2, -0.3])[0] == 1.0
+    assert sign_flip_p([0.1, 0.2, 0.3])[0] == 0.25
+
+
+@given(st.lists(SCORES, min_size=1, max_size=10), st.floats(0.001, 1000))
+def test_p_does_not_depend_on_direction_order_or_scale(values: list[float], by: float) -> None:
+    p = sign_flip_p(values)
+    assert sign_flip_p([-one for one in values]) == p
+    assert sign_flip_p(values[::-1]) == p
+    assert sign_flip_p([by * one for one in values])[0] == pytest.approx(p[0])
+
+
+def test_many_pairs_are_sampled_the_same_way_every_time_and_near_the_exact_p() -> None:
+    differences = [float(one) for one in np.random.default_rng(3).normal(0.35, 1, MAX_EXACT_PAIRS)]
+    exact, is_exact = sign_flip_p(differences)
+    assert is_exact
+    more = [*differences, 0.0]
+    sampled, is_exact = sign_flip_p(more, seed=1)
+    assert not is_exact
+    assert sign_flip_p(more, seed=1) == (sampled, False)
+    assert sign_flip_p(more, seed=2)[0] != sampled
+    # A zero has no sign, so both tests ask the same.
+    assert sampled == pytest.approx(exact, abs=5 * math.sqrt(exact / 50_000))
+    assert sign_flip_p([1.0] * 40)[0] > 0
+
+
+# -- false wins ---------------------------------------------------------------------------
+
+
+def false_wins(num_seeds: int, kind: str, simulations: int) -> int:
+    """How often two configurations that are one and the same differ by a star."""
+    random = np.random.default_rng(num_seeds)
+    draw = {
+        "normal": lambda: random.normal(0, 1, (2, num_seeds)),
+        "heavy tails": lambda: random.standard_t(2, (2, num_seeds)),
+        "accuracies of 40 examples": lambda: random.binomial(40, 0.7, (2, num_seeds)) / 40,
+    }[kind]
+    wins = 0
+    for _ in range(simulations):
+        one, other = draw()
+        p, _ = sign_flip_p(other - one)
+        wins += deserves_star(p, num_seeds)
+    return wins
+
+
+@pytest.mark.parametrize("kind", ["normal", "heavy tails", "accuracies of 40 examples"])
+@pytest.mark.parametrize("num_seeds", [6, 8, 12])
+def test_the_same_against_itself_wins_in_at_most_five_of_a_hundred(
+    num_seeds: int, kind: str
+) -> None:
+    assert false_wins(num_seeds, kind, 600) <= most_by_chance(600)
+
+
+def test_over_ten_languages_any_false_win_is_as_rare_whatever_they_have_in_common() -> None:
+    random = np.random.default_rng(11)
+    wins = 0
+    for _ in range(400):
+        # A bad seed is bad in all languages.
+        noise = random.normal(0, 1, (10, 10)) + 2 * random.normal(0, 1, 10)
+        corrected = holm([sign_flip_p(one)[0] for one in noise])
+        wins += any(deserves_star(one, 10) for one in corrected)
+    assert wins <= most_by_chance(400)
+
+
+def test_a_real_difference_is_found() -> None:
+    random = np.random.default_rng(5)
+    found = [deserves_star(sign_flip_p(random.normal(2, 1, 8))[0], 8) for _ in range(100)]
+    assert sum(found) > 90
+
+
+@pytest.mark.parametrize("num_seeds", range(1, MIN_SEEDS_FOR_STAR))
+def test_there_is_no_star_below_six_seeds(num_seeds: int) -> None:
+    assert not deserves_star(sign_flip_p([5.0] * num_seeds)[0], num_seeds)
+    assert not deserves_star(0.0, num_seeds)
+    assert not deserves_star(None, 10)
+
+
+# -- intervals ----------------------------------------------------------------------------
+
+
+def test_one_seed_has_a_mean_and_no_interval() -> None:
+    assert summary([0.5]).interval is None
+    assert paired([0.1]).interval is None
+    assert (paired([0.1]).p, paired([0.1]).num_pairs) == (1.0, 1)
+
+
+def test_equal_differences_have_no_interval() -> None:
+    for num_pairs in (3, 9):
+        assert paired([0.02] * num_pairs).interval is None
+        assert paired([0.02] * num_pairs).difference == pytest.approx(0.02)
+
+
+@given(st.lists(SCORES, min_size=2, max_size=5))
+def test_few_seeds_have_students_interval(values: list[float]) -> None:
+    interval = summary(values).interval
+    if interval is None:
+        assert max(values) - min(values) < 1e-9
+        return
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
+    assert paired(values).interval == interval
+
+
+@pytest.mark.parametrize("values", [[0, 0, 0, 0, 0, 1], [0.1, 0.1, 0.1, 0.1, 0.2, 0.1, 0.1]])
+def test_an_interval_of_ties_is_finite_and_holds_the_mean(values: list[float]) -> None:
+    interval = paired(values).interval
+    assert interval is not None
+    assert math.isfinite(interval.low)
+    assert interval.low <= statistics.fmean(values) <= interval.high
+
+
+def test_the_bootstrap_is_bca_and_the_same_every_time() -> None:
+    values = [float(one) for one in np.random.default_rng(0).exponential(1, 15)]
+    first, again = paired(values).interval, paired(values).interval
+    assert first == again
+    assert first is not None
+    assert first.method == "bca"
+    # Skewed to the right: so is the interval.
+    mean = statistics.fmean(values)
+    assert first.high - mean > mean - first.low
+
+
+def test_bootstrap_intervals_of_enough_pairs_hold_the_truth_as_often_as_they_say() -> None:
+    random = np.random.default_rng(7)
+    held = 0
+    for _ in range(200):
+        interval = paired(random.normal(1, 1, 20)).interval
+        assert interval is not None
+        held += interval.low <= 1 <= interval.high
+    assert held >= stats.binom.ppf(0.001, 200, 0.92)
+
+
+@pytest.mark.parametrize("values", [[], [0.1, math.nan], [math.inf]])
+def test_what_is_no_number_is_refused(values: list[float]) -> None:
+    for function in (summary, paired, sign_flip_p):
+        with pytest.raises(ValueError, match="finite"):
+            function(values)
+
+
+# -- Holm ---------------------------------------------------------------------------------
+
+
+@given(st.lists(st.none() | st.floats(0, 1), max_size=12))
+def test_holm_rejects_what_its_step_down_rule_rejects(ps: list[float | None]) -> None:
+    corrected = holm(ps)
+    assert [one is None for one in corrected] == [one is None for one in ps]
+    known = sorted(one for one in ps if one is not None)
+    rejected = 0
+    for rank, p in enumerate(known):
+        if p * (len(known) - rank) > ALPHA:
+            break
+        rejected += 1
+    assert sum(one is not None and one <= ALPHA for one in corrected) == rejected
+    for p, q in zip(ps, corrected, strict=True):
+        assert p is None or (q is not None and p <= q <= 1)

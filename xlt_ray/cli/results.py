@@ -1,0 +1,152 @@
+"""``xlt report``, ``xlt compare``: what sweeps have found, for papers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xlt_ray.cli.arguments import JsonOption, NameArgument, named_sweep
+from xlt_ray.home import Home
+
+if TYPE_CHECKING:
+    from xlt_ray.report.comparison import Contender, Line, Versus
+
+
+def report(
+    name: NameArgument,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="YAML of language groups to give means of: GROUP: [de, nl]."
+        ),
+    ] = None,
+    seen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODES",
+            help="Languages that count as seen, by commas; those of alignment data if left out.",
+        ),
+    ] = None,
+) -> None:
+    """Write the report of a sweep: one HTML page, tables and figures beside it.
+
+    [dim]xlt report quickstart[/]
+    """
+    from xlt_ray.data.languages import language
+    from xlt_ray.ledger import load_ledger
+    from xlt_ray.report.grouping import read_groupings
+    from xlt_ray.report.page import write_report
+    from xlt_ray.stages.store import StageStore
+
+    home = Home.from_environment()
+    ledger = load_ledger(home, named_sweep(name))
+    page = write_report(
+        home,
+        ledger,
+        StageStore(ledger.sweep["places"]["store"] or home.stages),
+        describe_language=language,
+        groupings=read_groupings(groups) if groups else None,
+        seen=[one.strip() for one in seen.split(",") if one.strip()] if seen else (),
+    )
+    typer.echo(f"report: {page}")
+
+
+def compare(
+    sweeps: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME[/CONFIGURATION]...",
+            help="Sweeps of the home; each sends the configuration it selects, or the one named.",
+        ),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Compare sweeps with the first: paired by seed, language by language.
+
+    [dim]xlt compare baseline hybrid[/]
+    [dim]xlt compare quickstart/0 quickstart/3 --json[/]
+    """
+    from xlt_ray.report.comparison import compare as compare_all
+    from xlt_ray.report.comparison import comparison_json
+
+    found = compare_all([_contender(one) for one in sweeps])
+    if as_json:
+        typer.echo(json.dumps(comparison_json(found), indent=1, ensure_ascii=False))
+        return
+    for one in found:
+        _print_versus(one)
+
+
+def _contender(text: str) -> Contender:
+    from xlt_ray.errors import LedgerError
+    from xlt_ray.report.comparison import contender_of
+    from xlt_ray.report.results import Results
+
+    name, slash, configuration = text.partition("/")
+    if Path(text).is_file():
+        name, slash = named_sweep(text), ""
+    if slash and not configuration.isdigit():
+        raise LedgerError(
+            f"{text}: {configuration!r} is no number of a configuration; write NAME/3, or NAME"
+        )
+    results = Results(None, name)
+    return contender_of(results.snapshot, int(configuration) if slash else None)
+
+
+def _print_versus(versus: Versus) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    first, other = versus.baseline, versus.other
+    shape = first.table
+    seeds = len(versus.seeds)
+    table = Table(
+        title=f"{other.label} against {first.label}: {shape.task}, test {shape.metric} in %, "
+        f"{seeds} paired seed{'' if seeds == 1 else 's'}",
+        title_justify="left",
+        caption="\n".join(
+            [
+                f"{first.label}: {first.rule}",
+                f"{other.label}: {other.rule}",
+                "difference: mean over seeds of the paired differences; interval: Student's with "
+                "fewer than 6 pairs, else the BCa bootstrap's; p: sign-flip test; Holm: over the "
+                "languages (means: over the sweeps); * below 0.05 with 6 seeds or more",
+                *(f"note: {one}" for one in versus.notes),
+            ]
+        ),
+        caption_justify="left",
+    )
+    for column in ("", first.label, other.label, "difference", "95 % interval", "p", "Holm", ""):
+        table.add_column(column, justify="left" if column == "" else "right")
+    for line in versus.lines:
+        table.add_row(*_cells(line, shape.source_language), end_section=line.kind == "mean")
+    console = Console()
+    # A log has no width of its own: cut nothing there.
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(table)
+
+
+def _cells(line: Line, source: str) -> list[str]:
+    names = {
+        "mean": f"mean of {len(line.languages)}",
+        "mean_without_source": f"mean of {len(line.languages)} without {source}",
+    }
+    name = names.get(line.kind, line.languages[0])
+    result = line.paired
+    if result is None or line.baseline is None or line.other is None:
+        return [name, "–", "–", "–", "–", "–", "–", ""]
+    interval = result.interval
+    return [
+        name,
+        f"{100 * line.baseline:.1f}",
+        f"{100 * line.other:.1f}",
+        f"{100 * result.difference:+.2f}",
+        f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}" if interval else "–",
+        f"{result.p:.3f}",
+        "–" if line.p_holm is None else f"{line.p_holm:.3f}",
+        "*" if line.is_significant else "",
+    ]

@@ -1,0 +1,132 @@
+"""Groups of languages that tables give means of: by family, script, resources, and what was seen.
+
+A group is a fixed set of languages of one table, the same for every row; the source language is
+in none, so that a group's mean is of transfer alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlt_ray.errors import SpecError
+from xlt_ray.report.labels import DescribeLanguage
+from xlt_ray.report.snapshot import Snapshot, target_of
+from xlt_ray.spec.source import parse_document
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group of one grouping (``family``, ``script``, ``resources``, ``seen``, a file's)."""
+
+    grouping: str
+    name: str
+    languages: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.grouping}: {self.name}"
+
+
+Groupings = Mapping[str, Mapping[str, Sequence[str]]]
+"""Grouping -> group -> languages."""
+
+
+def read_groupings(path: str | Path) -> Groupings:
+    """A file of groups: YAML with one key a group and a list of language codes below it.
+
+    Raises:
+        SpecError: the file cannot be read or is not of that form; with its line.
+    """
+    file = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"cannot be read ({error})", file=file) from None
+    document = parse_document(text, file)
+    for name, languages in document.tree.items():
+        if not isinstance(languages, list) or not languages or not all(
+            isinstance(one, str) for one in languages
+        ):  # fmt: skip
+            place = document.places[name]
+            raise SpecError(
+                "is not a list of languages",
+                file=file,
+                line=place.line,
+                key=name,
+                remedy="write GROUP: [CODE, CODE], for example nordic: [da, nb, sv]",
+            )
+    return {Path(path).stem: document.tree}
+
+
+def known_groupings(
+    languages: Iterable[str], describe: DescribeLanguage | None
+) -> dict[str, dict[str, list[str]]]:
+    """By family, script and resource class, as far as they are known."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for code in sorted(languages) if describe is not None else ():
+        told = describe(code)  # type: ignore[misc]
+        for grouping in ("resources", "script", "family"):
+            name = getattr(told, grouping)
+            found.setdefault(grouping, {}).setdefault(name, []).append(code)
+    return found
+
+
+def seen_grouping(
+    snapshot: Snapshot, languages: Iterable[str], seen: Sequence[str] = ()
+) -> dict[str, dict[str, list[str]]]:
+    """Languages that alignment data or cross-lingual batches held, and those that they did not.
+
+    A language that some trials saw and others did not is in a group of its own, because a mean
+    must be over the same languages in every row. Trials that saw no other language at all (the
+    baselines) do not count. Without such data, and without ``seen``, there is no such grouping.
+
+    Args:
+        seen: the languages that count as seen, for example those of the encoder's pre-training;
+            replaces what the stages say.
+    """
+    if seen:
+        sets = [frozenset(seen)]
+    else:
+        sets = [one for view in snapshot.trials if (one := _seen_by(snapshot, view.number))]
+    if not sets:
+        return {}
+    always, ever = frozenset.intersection(*sets), frozenset.union(*sets)
+    found: dict[str, list[str]] = {}
+    for code in sorted(languages):
+        name = "seen" if code in always else "seen by some" if code in ever else "unseen"
+        found.setdefault(name, []).append(code)
+    return {"seen": found}
+
+
+def groups_of(groupings: Groupings, languages: Sequence[str], source: str) -> tuple[Group, ...]:
+    """The groups of a table: those of its languages that are in each, the source left out.
+
+    Groups without a language of the table, and those that are all of its target languages (their
+    mean stands in the table already), are left out.
+    """
+    others = [code for code in languages if code != source]
+    found = []
+    for grouping, groups in groupings.items():
+        for name in sorted(groups):
+            members = tuple(code for code in others if code in set(groups[name]))
+            if members and len(members) < len(others):
+                found.append(Group(grouping, name, members))
+    return tuple(found)
+
+
+def _seen_by(snapshot: Snapshot, number: int) -> frozenset[str]:
+    """Languages other than the source in which a trial's training stages had text."""
+    view = snapshot.trials[number]
+    _, source = target_of(snapshot.sweep, view.assignment)
+    seen: set[str] = set()
+    for one in view.stages:
+        record = snapshot.records.get(one.key)
+        data: Any = record.payload.get("data") if record else {}
+        settings: Any = record.payload.get("settings") if record else {}
+        if one.kind == "align":
+            seen |= set(data.get("parallel", {}))
+        seen |= set((settings.get("hybrid") or {}).get("languages", ()))
+    return frozenset(seen - {source})

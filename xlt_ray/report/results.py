@@ -1,0 +1,100 @@
+"""``Results``: what a sweep left behind, as pandas frames for scripts and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xlt_ray.home import Home
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xlt_ray.report.snapshot import Snapshot
+
+_WHOLE = ("number", "configuration", "repeat", "seed", "attempts", "retry_of", "examples")
+_REAL = ("objective", "seconds")
+
+
+class Results:
+    """The frames of one sweep, read from ledger and stage store; nothing is ever written.
+
+    What was read first is kept, so that all frames tell of the same moment; of a sweep that runs,
+    :meth:`refresh` reads what came since.
+
+    Args:
+        home: the home's folder; None for ``XLT_HOME``, or ``./xlt-home`` without it.
+        name: the sweep's.
+
+    Raises:
+        LedgerError: the home has no sweep of this name; the message says which there are.
+    """
+
+    def __init__(self, home: str | Path | Home | None, name: str) -> None:
+        if home is None:
+            home = Home.from_environment()
+        self.home = home if isinstance(home, Home) else Home(Path(home).absolute())
+        self.name = name
+        self._snapshot = self._read()
+
+    def __repr__(self) -> str:
+        return f"Results({str(self.home.root)!r}, {self.name!r})"
+
+    def refresh(self) -> Results:
+        """Read ledger and store again; returns itself."""
+        self._snapshot = self._read()
+        for frame in ("trials", "scores", "stages", "costs"):
+            self.__dict__.pop(frame, None)
+        return self
+
+    @property
+    def sweep(self) -> Mapping[str, Any]:
+        """The resolved sweep: objective, search, space and all the rest."""
+        return self._snapshot.sweep
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What was read: trials and the records of their stages."""
+        return self._snapshot
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial: state, seed, objective, cost, MLflow run, and a column for each knob."""
+        from xlt_ray.report.frames import trials_frame
+
+        frame = trials_frame(self._snapshot)
+        kinds = dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_REAL, "float64")
+        return frame.astype(kinds | dict.fromkeys(("started", "ended"), "datetime64[us, UTC]"))
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """One row a trial, task, language, metric, split and stage; of trainings, each step."""
+        from xlt_ray.report.frames import scores_frame
+
+        return scores_frame(self._snapshot)
+
+    @cached_property
+    def stages(self) -> pd.DataFrame:
+        """One row a trial and stage: key, whether it was reused, who made it, how and when."""
+        from xlt_ray.report.frames import stages_frame
+
+        return stages_frame(self._snapshot)
+
+    @cached_property
+    def costs(self) -> pd.DataFrame:
+        """One row a trial: examples, seconds and hours, its own and those of its path alone."""
+        from xlt_ray.report.frames import costs_frame
+
+        return costs_frame(self._snapshot)
+
+    def _read(self) -> Snapshot:
+        from xlt_ray.ledger import load_ledger
+        from xlt_ray.report.snapshot import read_snapshot
+        from xlt_ray.stages.store import StageStore
+
+        ledger = load_ledger(self.home, self.name)
+        return read_snapshot(
+            ledger, StageStore(ledger.sweep["places"]["store"] or self.home.stages)
+        )

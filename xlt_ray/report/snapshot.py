@@ -1,0 +1,79 @@
+"""What ledger and store say of a sweep at one moment: everything that a report is made from."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from xlt_ray.ledger import Ledger, TrialView
+from xlt_ray.spec.trial import Target
+from xlt_ray.stages.record import StageRecord
+from xlt_ray.stages.store import StageStore
+
+DEFAULT_SOURCE = str(Target.model_fields["source_language"].default)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All trials, and the records of all stages that they name."""
+
+    name: str
+    sweep: Mapping[str, Any]
+    """The resolved sweep."""
+    trials: tuple[TrialView, ...]
+    """By number."""
+    records: Mapping[str, StageRecord]
+    """By key; a stage that the store has no more is not there."""
+
+    @property
+    def knobs(self) -> list[str]:
+        """Dotted paths of everything that was searched over, the model first."""
+        paths = {path for view in self.trials for path in view.assignment}
+        return sorted(paths, key=lambda path: (path != "model", path))
+
+    def record(self, view: TrialView, kind: str) -> StageRecord | None:
+        """The record of a trial's stage of this kind, or None."""
+        key = next((one.key for one in view.stages if one.kind == kind), None)
+        return None if key is None else self.records.get(key)
+
+
+def read_snapshot(ledger: Ledger, store: StageStore) -> Snapshot:
+    """Read every trial once and every record once; nothing is written.
+
+    Raises:
+        DamagedStage: a record of the store cannot be read.
+    """
+    trials = tuple(ledger.trials())
+    keys = dict.fromkeys(one.key for view in trials for one in view.stages)
+    found = {key: store.record(key) for key in keys}
+    return Snapshot(
+        name=ledger.name,
+        sweep=ledger.sweep,
+        trials=trials,
+        records={key: record for key, record in found.items() if record is not None},
+    )
+
+
+def in_utc(time: datetime.datetime | None) -> datetime.datetime | None:
+    """A time of the ledger, which Optuna hands out in the reader's zone without naming it."""
+    return None if time is None else time.astimezone(datetime.UTC)
+
+
+def target_of(sweep: Mapping[str, Any], assignment: Mapping[str, Any]) -> tuple[str, str]:
+    """Target task and source language of a trial: searched, in a chosen block, or fixed.
+
+    >>> sweep = {"space": {"target": {"choice": [{"task": "a"}, {"task": "b"}]}}}
+    >>> target_of(sweep, {"target": '{"task": "b"}'})
+    ('b', 'en')
+    """
+    block = sweep["space"].get("target", {})
+    if "target" in assignment:
+        block = json.loads(str(assignment["target"]))
+
+    def setting(name: str) -> Any:
+        return assignment.get(f"target.{name}", block.get(name))
+
+    return str(setting("task") or ""), str(setting("source_language") or DEFAULT_SOURCE)

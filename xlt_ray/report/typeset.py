@@ -1,0 +1,178 @@
+"""Tables as files: CSV in full precision, LaTeX with booktabs in percent."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xlt_ray.report.labels import shown_value
+from xlt_ray.report.selection import Pick, header
+from xlt_ray.report.tables import Cell, LanguageTable
+
+
+def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
+    """Mean, deviation and seeds of every cell in full precision; a missing cell is empty.
+
+    The column ``selection`` says in every line by which rule the lines are ordered.
+    """
+    columns = ["mean", "mean_without_source", "gap"]
+    columns += [group.title for group in table.groups]
+    columns += table.languages
+    rule = header(sweep, table.source_language)
+    names = ["configuration", *table.knobs, "num_seeds", "objective", "objective_deviation"]
+    names += [f"{column}{suffix}" for column in columns for suffix in ("", "_deviation", "_seeds")]
+    lines = []
+    for row in table.rows:
+        cells = [row.mean, row.mean_without_source, row.gap]
+        cells += [row.groups.get(group.title) for group in table.groups]
+        cells += [row.cells.get(language) for language in table.languages]
+        line: list[Any] = [row.configuration]
+        line += [shown_value(row.knobs[path]) for path in table.knobs]
+        line += [row.num_seeds, *_two(row.objective)]
+        for cell in cells:
+            line += [*_two(cell), cell.num_seeds if cell else 0]
+        lines.append([*line, row.is_gap_of_source, rule])
+    return _csv([*names, "gap_smaller_by_source_alone", "selection"], lines)
+
+
+def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
+    """A booktabs table of percentages, its standard deviation in small print."""
+    titles = ["all", f"without {table.source_language}", "gap", *table.languages]
+    rows = []
+    for row in table.rows:
+        cells = [row.objective, row.mean, row.mean_without_source, row.gap]
+        cells += [row.cells.get(language) for language in table.languages]
+        printed = [_tex_cell(cell) for cell in cells]
+        if row.is_gap_of_source:
+            printed[3] += "$^{\\dagger}$"
+        rows.append(
+            [str(row.configuration)]
+            + [tex(shown_value(row.knobs[path])) for path in table.knobs]
+            + [str(row.num_seeds), *printed]
+        )
+    head = ["\\#", *map(tex, table.knobs), "seeds", "dev", *map(tex, titles)]
+    layout = "r" + "l" * len(table.knobs) + "r" * (2 + len(titles))
+    return _tabular(_caption(table, sweep), layout, head, rows)
+
+
+def groups_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
+    """A booktabs table of the means by group, in percent."""
+    members = "; ".join(f"{one.title}: {', '.join(one.languages)}" for one in table.groups)
+    caption = (
+        f"{table.task}, test {table.metric} in %, unweighted means over groups of languages, mean "
+        f"over seeds (± standard deviation). {header(sweep, table.source_language)} {members}. "
+        "A dash is a group of which a language is missing."
+    )
+    rows = [
+        [str(row.configuration), str(row.num_seeds), _tex_cell(row.mean_without_source)]
+        + [_tex_cell(row.groups.get(group.title)) for group in table.groups]
+        for row in table.rows
+    ]
+    head = ["\\#", "seeds", f"without {tex(table.source_language)}"]
+    head += [tex(group.title) for group in table.groups]
+    return _tabular(caption, "r" * len(head), head, rows)
+
+
+def picks_csv(picks: Sequence[Pick], table: LanguageTable) -> str:
+    """One line a rule: what it picks, its test scores, and whether it is an oracle."""
+    rows = [
+        [one.rule, one.is_oracle, one.value, one.row.configuration]
+        + [cell.mean if cell else "" for cell in _pick_cells(one, table)]
+        for one in picks
+    ]
+    names = ["selection", "is_oracle", "value", "configuration", "source", "mean_without_source"]
+    return _csv([*names, "gap", "worst"], rows)
+
+
+def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
+    """A booktabs table of the rules side by side."""
+    caption = (
+        f"{table.task}: what each selection rule picks, test {table.metric} in % of the last "
+        "checkpoint, mean over seeds (± standard deviation). Oracle rules read labels of target "
+        "languages and are not zero-shot."
+    )
+    rows = [
+        [tex(one.rule), str(one.row.configuration)]
+        + [_tex_cell(cell) for cell in _pick_cells(one, table)]
+        for one in picks
+    ]
+    head = ["rule", "\\#", tex(table.source_language), "without", "gap", "worst"]
+    return _tabular(caption, "lrrrrr", head, rows)
+
+
+def tex(text: str) -> str:
+    """Text with LaTeX's own characters escaped.
+
+    >>> tex("a_b 50 %")
+    'a\\\\_b 50 \\\\%'
+    """
+    special = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}"}
+    special |= {"^": r"\textasciicircum{}"}
+    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)
+
+
+def _pick_cells(pick: Pick, table: LanguageTable) -> list[Cell | None]:
+    row = pick.row
+    others = [row.cells[code] for code in table.languages[1:] if code in row.cells]
+    sign = 1.0 if table.is_higher_better else -1.0
+    worst = min(others, key=lambda cell: sign * cell.mean, default=None)
+    is_whole = row.mean_without_source is not None
+    source = row.cells.get(table.source_language)
+    return [source, row.mean_without_source, row.gap, worst if is_whole else None]
+
+
+def _caption(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
+    text = (
+        f"{table.task}, test {table.metric} in %, mean over seeds (± standard deviation). "
+        f"{header(sweep, table.source_language)} "
+        f"Gap: {table.source_language} minus the mean of the others."
+    )
+    if any(row.is_gap_of_source for row in table.rows):
+        text += " A dagger marks a gap that is smaller only because the source language is worse."
+    return text + (" A dash is a score that is missing." if table.has_missing else "")
+
+
+def _tabular(caption: str, layout: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        "\\centering\\small",
+        f"\\caption{{{tex(caption)}}}",
+        f"\\begin{{tabular}}{{{layout}}}",
+        "\\toprule",
+        _tex_line(head),
+        "\\midrule",
+        *map(_tex_line, rows),
+        "\\bottomrule",
+        "\\end{tabular}",
+        "\\end{table}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _tex_line(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + " \\\\"
+
+
+def _tex_cell(cell: Cell | None) -> str:
+    if cell is None:
+        return "--"
+    spread = "" if cell.deviation is None else f"{{\\scriptsize$\\pm${100 * cell.deviation:.1f}}}"
+    return f"{100 * cell.mean:.1f}{spread}"
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _two(cell: Cell | None) -> tuple[float | str, float | str]:
+    if cell is None:
+        return "", ""
+    return cell.mean, "" if cell.deviation is None else cell.deviation
