@@ -9,10 +9,14 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.database import database, postgres
+from tests.objectstore import bucket
 from xlt_ray.home import Home
 from xlt_ray.spec.facts import Facts, LexiconFacts, ModelFacts, SplitFacts, TaskFacts
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, sweep_of
+
+__all__ = ["bucket", "database", "postgres"]
 
 FOREIGN = ("XLT_", "RAY_", "MLFLOW_")
 LANGUAGES = ("qaa", "qab", "qac", "qad")

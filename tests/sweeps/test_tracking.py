@@ -20,6 +20,7 @@ import pytest
 from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, TrialView, open_ledger
+from xlt_ray.redact import redacted
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, sweep_of
 from xlt_ray.stages.lease import Lease
@@ -29,7 +30,6 @@ from xlt_ray.stages.store import StageStore
 from xlt_ray.tracking import Tracker, point_names, project, ui_command, ui_page
 from xlt_ray.tracking.connection import complaints
 from xlt_ray.tracking.facts import final_metrics
-from xlt_ray.tracking.redact import redacted
 
 SWEEP = """
 name: tracked

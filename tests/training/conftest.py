@@ -110,6 +110,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
             TINY,
             "tiny.yaml",
             ["target.task={choice: [toy-paraphrase, toy-tagging]}",
+             "target.robust={choice: [{method: none}, {method: augment}]}",
              "align={choice: [null, {objective: code_switch_mlm, max_length: 32}]}"],
         )
     )  # fmt: skip

@@ -2,10 +2,12 @@
 
 Training batch ``step`` is a pure function of (seed, step): a run that died goes on from
 the number of its next step. Examples are walked through in one shuffle per epoch; a
-batch has always exactly ``batch_size`` rows, the last one of an epoch goes on into the
-next epoch's order. With a hybrid ratio a batch is cross-lingual with that probability
-(after arXiv 2408.10536): pairs take their two sentences from different languages where
-row-aligned training text exists, all else is code-switched by a lexicon.
+batch has exactly ``batch_size`` rows, the last one of an epoch goes on into the next
+epoch's order. With a hybrid ratio a batch, or each row of it, is cross-lingual with that
+probability (after arXiv 2408.10536): pairs take their two sentences from different languages
+where row-aligned training text exists, all else is code-switched by a lexicon. A batch that is
+cross-lingual as a whole may be scaled: it begins where it would, and shows fewer examples, or
+some of the next batch besides.
 """
 
 from __future__ import annotations
@@ -13,13 +15,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from xlt_ray.data.collate import IGNORED, Batch, collate, tag_places
-from xlt_ray.data.encode import Encoded, Sentence, Template, encoded, template_of
-from xlt_ray.data.examples import Example, TagExample, sentences
+from xlt_ray.data.augment import Sentences, augmented_table
+from xlt_ray.data.collate import Batch
+from xlt_ray.data.crossing import Crossing, OfCopies, Switched, Translated, Unswitched
+from xlt_ray.data.encode import Encoded, Template, encoded, template_of
+from xlt_ray.data.kinds.kind import Example, Frame, Rows, kind_of
 from xlt_ray.data.permit import Permit, labelled, texts
 from xlt_ray.data.source import Source
 from xlt_ray.data.streams import digest_of, generator
@@ -28,19 +32,12 @@ from xlt_ray.data.switching import SwitchableTable, Switching
 from xlt_ray.data.task import Task
 from xlt_ray.errors import DataError
 from xlt_ray.spec.facts import Split
+from xlt_ray.spec.kinds import KINDS
+from xlt_ray.spec.methods import AugmentRobust
 from xlt_ray.spec.trial import Hybrid, Size
 
-SWITCH_PROBABILITY = 0.5
-"""Of a word of a code-switched batch."""
-
-Row = tuple[Sentence, ...]
-
-
-class Crossing(Protocol):
-    """How a cross-lingual batch says its examples."""
-
-    def row(self, place: int, random: np.random.Generator) -> Row:
-        """Example ``place`` of the source language's train split, with other words."""
+MONOLINGUAL = Hybrid()
+"""No cross-lingual batches."""
 
 
 class TrainBatches:
@@ -50,23 +47,24 @@ class TrainBatches:
         self,
         task: Task,
         template: Template,
-        table: Encoded,
+        table: Sentences,
         examples: Sequence[Example],
         places: np.ndarray,
         *,
         max_length: int,
         batch_size: int,
         seed: int,
-        ratio: float = 0.0,
+        hybrid: Hybrid = MONOLINGUAL,
         crossing: Crossing | None = None,
         is_nested: bool = False,
     ) -> None:
         self.task = task
         self.batch_size = batch_size
-        self._template, self._table, self._places = template, table, places
-        self._labels = [_label_numbers(task, example) for example in examples]
-        self._max_length, self._seed = max_length, seed
-        self._ratio, self._crossing = ratio, crossing
+        self._kind, self._frame = kind_of(task), Frame(template, max_length)
+        self._rows = Rows(table, self._kind.width(task), len(examples))
+        self._places, self._seed = places, seed
+        self._labels = [self._kind.numbers(task, example) for example in examples]
+        self._hybrid, self._crossing = hybrid, crossing
         self._is_nested = is_nested
         self._order = lru_cache(maxsize=4)(self._shuffle)
 
@@ -78,23 +76,35 @@ class TrainBatches:
         """Steps that see every example at least ``epochs`` times."""
         return -(-self.num_examples * epochs // self.batch_size)
 
-    def is_crossed(self, step: int) -> bool:
-        """Whether batch ``step`` is cross-lingual."""
-        return self._crossing is not None and self._crosses(generator("hybrid", self._seed, step))
+    def crossed(self, step: int) -> np.ndarray:
+        """(rows of batch ``step``,) bool: which of them are cross-lingual."""
+        return self._crossed(generator("hybrid", self._seed, step))
 
     def batch(self, step: int) -> Batch:
         """Batch ``step`` = 0, 1, ...: the same arrays whenever and however often it is asked."""
-        places = [self._place(step * self.batch_size + row) for row in range(self.batch_size)]
         random = generator("hybrid", self._seed, step)
-        if self._crossing is not None and self._crosses(random):
-            rows = [self._crossing.row(place, random) for place in places]
-        else:
-            rows = [_row(self._table, self.task, place) for place in places]
+        crossed = self._crossed(random).tolist()
+        places = [self._place(step * self.batch_size + row) for row in range(len(crossed))]
+        rows = [
+            self._crossing.row(place, random)
+            if is_crossed and self._crossing is not None
+            else self._rows[place]
+            for place, is_crossed in zip(places, crossed, strict=True)
+        ]
         labels = [self._labels[place] for place in places]
-        return _labelled_batch(self.task, rows, labels, self._template, self._max_length)
+        stream = ("items", self._seed, step)
+        items = self._kind.train_items(self.task, rows, labels, self._frame, stream)
+        return self._kind.batch(self.task, items, labels, self._frame)
 
-    def _crosses(self, random: np.random.Generator) -> bool:
-        return bool(random.random() < self._ratio)
+    def _crossed(self, random: np.random.Generator) -> np.ndarray:
+        hybrid = self._hybrid
+        if self._crossing is None:
+            return np.zeros(self.batch_size, bool)
+        if hybrid.mixing == "in_batch":
+            return random.random(self.batch_size) < hybrid.ratio
+        if random.random() >= hybrid.ratio:
+            return np.zeros(self.batch_size, bool)
+        return np.ones(max(round(self.batch_size * hybrid.batch_scale), 1), bool)
 
     def _place(self, position: int) -> int:
         epoch, place = divmod(position, self.num_examples)
@@ -109,12 +119,14 @@ class TrainBatches:
 class EvalBatches:
     """One split of one language in fixed batches of similar length, longest first.
 
-    Iterating yields (indices, batch): row k of the batch is ``examples[indices[k]]``.
+    Iterating yields (numbers, batch): row k of the batch is item ``numbers[k]``. Items are the
+    examples themselves, but for kinds that show one part of a long text at a time.
     """
 
     def __init__(
         self,
         task: Task,
+        language: str,
         template: Template,
         table: Encoded,
         examples: tuple[Example, ...],
@@ -122,55 +134,53 @@ class EvalBatches:
         max_length: int,
         batch_size: int,
     ) -> None:
-        self.task = task
+        self.task, self.language = task, language
         self.examples = examples
-        self._template, self._table = template, table
-        self._max_length, self._batch_size = max_length, batch_size
+        self._kind, self._frame = kind_of(task), Frame(template, max_length)
+        rows = Rows(table, self._kind.width(task), len(examples))
+        self._views = self._kind.views(task, rows, self._frame)
+        self._batch_size = batch_size
+
+    @property
+    def num_items(self) -> int:
+        return len(self._views.owners)
 
     def __len__(self) -> int:
         """Number of batches."""
-        return -(-len(self.examples) // self._batch_size)
+        return -(-self.num_items // self._batch_size)
 
     @property
     def gold(self) -> tuple[Any, ...]:
-        """By example: the label of a pair, the tuple of tags of a sentence."""
-        return tuple(
-            example.tags if isinstance(example, TagExample) else example.label
-            for example in self.examples
-        )
+        """By example: what a prediction is compared with."""
+        return tuple(example.gold for example in self.examples)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Batch]]:
-        width = 1 if self.task.kind == "tag" else 2
-        lengths = self._table.num_pieces()[: len(self.examples) * width].reshape(-1, width).sum(1)
-        order = np.argsort(-lengths, kind="stable")
+        order = np.argsort(-self._views.lengths, kind="stable")
+        owners = self._views.owners
         for begin in range(0, len(order), self._batch_size):
-            indices = order[begin : begin + self._batch_size]
-            rows = [_row(self._table, self.task, place) for place in indices.tolist()]
-            labels = [_label_numbers(self.task, self.examples[place]) for place in indices.tolist()]
-            yield (
-                indices,
-                _labelled_batch(self.task, rows, labels, self._template, self._max_length),
-            )
+            numbers = order[begin : begin + self._batch_size]
+            items = [self._views[number] for number in numbers.tolist()]
+            labels = [
+                self._kind.numbers(self.task, self.examples[owner])
+                for owner in owners[numbers].tolist()
+            ]
+            yield numbers, self._kind.batch(self.task, items, labels, self._frame)
 
-    def decode(self, indices: np.ndarray, predicted: np.ndarray) -> list[Any]:
-        """Predicted label numbers of a batch as labels, in the form of ``gold``.
+    def decode(self, numbers: np.ndarray, predicted: np.ndarray) -> list[Any]:
+        """What the network's answers to a batch say of each of its items."""
+        items = [self._views[number] for number in np.asarray(numbers).tolist()]
+        return self._kind.decode(self.task, items, predicted, self._frame)
 
-        ``predicted`` is (batch,) for pairs and (batch, length) for tags, where a word has
-        the prediction at its first piece. A word that ``max_length`` cut off was predicted
-        by nobody: it gets ``O`` where tags mark entities, else ``_``, which is no label
-        and therefore always wrong.
-        """
-        labels = self.task.labels
-        if self.task.kind == "pair":
-            return [labels[number] for number in np.asarray(predicted).tolist()]
-        missing = "O" if self.task.scheme == "iob2" else "_"
-        rows = [_row(self._table, self.task, place) for place in np.asarray(indices).tolist()]
-        _, places = collate(rows, self._template, self._max_length)
-        found = []
-        for row, (place,), numbers in zip(rows, places, np.asarray(predicted), strict=True):
-            tags = [labels[number] for number in numbers[tag_places(row[0], place)].tolist()]
-            found.append((*tags, *[missing] * (len(row[0].ends) - len(tags))))
-        return found
+    def score(self, decoded: Sequence[Any]) -> dict[str, float]:
+        """The task's metrics, of what was decoded for every item."""
+        parts: list[list[Any]] = [[] for _ in self.examples]
+        for owner, part in zip(self._views.owners.tolist(), decoded, strict=True):
+            parts[owner].append(part)
+        predicted = [
+            self._kind.joined(self.task, example, said)
+            for example, said in zip(self.examples, parts, strict=True)
+        ]
+        return self._kind.score(self.task, self.language, self.gold, predicted)
 
 
 def train_batches(
@@ -188,12 +198,14 @@ def train_batches(
     cache_dir: Path,
     *,
     is_nested: bool = False,
+    augment: AugmentRobust | None = None,
 ) -> TrainBatches:
     """The first ``size`` training examples of ``source_language`` in the fixed shuffle.
 
     Args:
         is_nested: whether they are walked through in that very order, so that the batches of a
             smaller size are the first ones of a larger; else in a shuffle of their own.
+        augment: copies with other words to train on instead; cross-lingual batches keep the words.
 
     Raises:
         ForbiddenLabels: the permit is not one to train this task in this language.
@@ -214,12 +226,14 @@ def train_batches(
     crossing: Crossing | None = None
     if hybrid.ratio > 0:
         others = _other_languages(source, task, source_language, hybrid)
-        if task.kind == "pair" and others:
+        if KINDS[task.kind].is_crossed and others:
             tables, ids = {source_language: own}, {source_language: [one.id for one in examples]}
             for language in others:
                 rows = texts(source, permit, task, language, "train")
                 tables[language], ids[language] = table(language, rows), [one.id for one in rows]
-            crossing = _Translated(source_language, tables, ids)
+            crossing = Translated(
+                source_language, tables, ids, is_by_size=hybrid.pairs == "by_size"
+            )
         else:
             targets = (
                 source.lexicon_languages(source_language)
@@ -227,7 +241,13 @@ def train_batches(
                 else hybrid.languages
             )
             switching = Switching(
-                source, source_language, targets, tokenizer, tokenizer_digest, cache_dir
+                source,
+                source_language,
+                targets,
+                tokenizer,
+                tokenizer_digest,
+                cache_dir,
+                is_by_size=hybrid.pairs == "by_size",
             )
             if not len(switching):
                 raise DataError(
@@ -237,18 +257,29 @@ def train_batches(
                     remedy=f"add lexicon/{source_language}-LANGUAGE.tsv (word TAB word) below the"
                     " data root, or set hybrid.ratio to 0",
                 )
-            words = (one for example in examples for one in sentences(example))
-            crossing = _Switched(task, SwitchableTable(own, words, switching))
+            words = (one for example in examples for one in example.sentences())
+            rows_of = Rows(own, kind_of(task).width(task), len(examples))
+            crossing = Switched(task, rows_of, SwitchableTable(own, words, switching))
+    said: Sentences = own
+    if augment is not None:
+        words = (one for example in examples for one in example.sentences())
+        rest = (tokenizer, tokenizer_digest, seed, cache_dir)
+        copies = augmented_table(source, source_language, augment, own, words, *rest)
+        said = Unswitched(task, own, copies)
+        if crossing is not None:
+            crossing = OfCopies(crossing, len(examples))
+        places = np.concatenate([places + copy * len(examples) for copy in range(augment.copies)])
+        examples = examples * augment.copies
     return TrainBatches(
         task,
         template_of(tokenizer),
-        own,
+        said,
         examples,
         places,
         max_length=max_length,
         batch_size=batch_size,
         seed=seed,
-        ratio=hybrid.ratio,
+        hybrid=hybrid,
         crossing=crossing,
         is_nested=is_nested,
     )
@@ -279,60 +310,13 @@ def eval_batches(
     )
     return EvalBatches(
         task,
+        language,
         template_of(tokenizer),
         table,
         examples if limit == "all" else examples[:limit],
         max_length=max_length,
         batch_size=batch_size,
     )
-
-
-class _Translated:
-    """Sentence 1 in one language and sentence 2 in another, joined by the example's id.
-
-    The ordered pair of different languages is uniform over those that have the example;
-    one that exists in the source language alone stays as it is.
-    """
-
-    def __init__(
-        self, source_language: str, tables: dict[str, Encoded], ids: dict[str, list[str]]
-    ) -> None:
-        own = {name: place for place, name in enumerate(ids[source_language])}
-        self._tables = [tables[language] for language in tables]
-        # (languages, examples): place of the example in each language, -1 where it is missing.
-        self._places = np.full((len(tables), len(own)), -1, np.int64)
-        for row, language in enumerate(tables):
-            for place, name in enumerate(ids[language]):
-                if name in own:
-                    self._places[row, own[name]] = place
-
-    def row(self, place: int, random: np.random.Generator) -> Row:
-        there = np.flatnonzero(self._places[:, place] >= 0)
-        draws = random.random(2)
-        first = int(draws[0] * len(there))
-        # Uniform over the others: step 1 .. n - 1 places on from the first one.
-        second = first
-        if len(there) > 1:
-            second = (first + 1 + int(draws[1] * (len(there) - 1))) % len(there)
-        one, other = there[first], there[second]
-        return (
-            self._tables[one][2 * int(self._places[one, place])],
-            self._tables[other][2 * int(self._places[other, place]) + 1],
-        )
-
-
-class _Switched:
-    """Words of both sentences, or of the tagged one, replaced by translations."""
-
-    def __init__(self, task: Task, table: SwitchableTable) -> None:
-        self._width = 1 if task.kind == "tag" else 2
-        self._table = table
-
-    def row(self, place: int, random: np.random.Generator) -> Row:
-        return tuple(
-            self._table.switched(self._width * place + slot, SWITCH_PROBABILITY, random)
-            for slot in range(self._width)
-        )
 
 
 def _other_languages(
@@ -356,43 +340,10 @@ def _encoded_split(
 ) -> Encoded:
     facts = source.splits(task)[language, split]
     return encoded(
-        (words for example in examples for words in sentences(example)),
+        (words for example in examples for words in example.sentences()),
         tokenizer,
         tokenizer_digest=tokenizer_digest,
         content_digest=digest_of("split", task.name, task.version, language, split, facts.digest),
         cache_dir=cache_dir,
+        with_places=kind_of(task).has_places,
     )
-
-
-def _row(table: Encoded, task: Task, place: int) -> Row:
-    if task.kind == "tag":
-        return (table[place],)
-    return (table[2 * place], table[2 * place + 1])
-
-
-def _label_numbers(task: Task, example: Example) -> np.ndarray:
-    """() for a pair, (num_words,) for tags."""
-    if isinstance(example, TagExample):
-        assert example.tags is not None, "text without labels cannot be trained or scored"
-        return np.array([task.number_of(tag) for tag in example.tags], np.int64)
-    assert example.label is not None, "text without labels cannot be trained or scored"
-    return np.array(task.number_of(example.label), np.int64)
-
-
-def _labelled_batch(
-    task: Task,
-    rows: Sequence[Row],
-    labels: Sequence[np.ndarray],
-    template: Template,
-    max_length: int,
-) -> Batch:
-    batch, places = collate(rows, template, max_length)
-    if task.kind == "pair":
-        batch["labels"] = np.stack(labels)
-        return batch
-    tags = np.full(batch["input_ids"].shape, IGNORED, np.int64)
-    for number, (row, (place,), numbers) in enumerate(zip(rows, places, labels, strict=True)):
-        at = tag_places(row[0], place)
-        tags[number, at] = numbers[: len(at)]
-    batch["labels"] = tags
-    return batch

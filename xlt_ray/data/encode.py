@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,10 +26,16 @@ _CHUNK = 1000
 
 
 class Sentence(NamedTuple):
-    """``pieces`` (num_pieces,) int32; ``ends`` (num_words,): pieces up to the end of each word."""
+    """``pieces`` (num_pieces,) int32; ``ends`` (num_words,): pieces up to the end of each word.
+
+    ``places`` (num_pieces, 2), where it is kept: begin and end of every piece, counted in
+    characters over all words without what stands between them. What a tokenizer normalises
+    (case, accents, width) is counted as it stood in the words.
+    """
 
     pieces: np.ndarray
     ends: np.ndarray
+    places: np.ndarray | None = None
 
     @property
     def starts(self) -> np.ndarray:
@@ -105,18 +111,26 @@ class Encoded:
     """A table of sentences; ``encoded[n]`` is a :class:`Sentence` of views into the map."""
 
     def __init__(
-        self, pieces: np.ndarray, piece_ends: np.ndarray, words: np.ndarray, word_ends: np.ndarray
+        self,
+        pieces: np.ndarray,
+        piece_ends: np.ndarray,
+        words: np.ndarray,
+        word_ends: np.ndarray,
+        places: np.ndarray | None = None,
     ) -> None:
         self._pieces, self._piece_ends = pieces, piece_ends
         self._words, self._word_ends = words, word_ends
+        self._places = None if places is None else places.reshape(-1, 2)
 
     def __len__(self) -> int:
         return len(self._piece_ends) - 1
 
     def __getitem__(self, number: int) -> Sentence:
+        pieces = slice(self._piece_ends[number], self._piece_ends[number + 1])
         return Sentence(
-            self._pieces[self._piece_ends[number] : self._piece_ends[number + 1]],
+            self._pieces[pieces],
             self._words[self._word_ends[number] : self._word_ends[number + 1]],
+            None if self._places is None else self._places[pieces],
         )
 
     def num_pieces(self) -> np.ndarray:
@@ -128,29 +142,62 @@ class Encoded:
         return self._word_ends
 
 
-def encode_words(sentences: Sequence[Sequence[str]], tokenizer: Any) -> list[Sentence]:
-    """Pieces of every word; a word the tokenizer has nothing for becomes its unknown piece."""
-    filled = [list(words) for words in sentences]
-    full = [words for words in filled if words]
-    found: Iterator[Sentence] = iter(())
+def encode_words(
+    sentences: Sequence[Sequence[str]], tokenizer: Any, *, with_places: bool = False
+) -> list[Sentence]:
+    """Pieces of every word; a word the tokenizer has nothing for becomes its unknown piece.
+
+    Equal sentences are tokenised once: several questions are asked of one passage.
+    """
+    asked = [tuple(words) for words in sentences]
+    full = [words for words in dict.fromkeys(asked) if words]
+    nothing = Sentence(
+        np.zeros(0, np.int32),
+        np.zeros(0, np.int32),
+        np.zeros((0, 2), np.int32) if with_places else None,
+    )
+    found: dict[tuple[str, ...], Sentence] = {(): nothing}
     if full:
         encoding = tokenizer(
-            full,
+            [list(words) for words in full],
             is_split_into_words=True,
             add_special_tokens=False,
             return_attention_mask=False,
             return_token_type_ids=False,
+            return_offsets_mapping=with_places,
             verbose=False,
         )
-        found = iter(
-            _sentence(ids, encoding.word_ids(row), len(words), tokenizer.unk_token_id)
-            for row, (ids, words) in enumerate(zip(encoding["input_ids"], full, strict=True))
-        )
-    nothing = Sentence(np.zeros(0, np.int32), np.zeros(0, np.int32))
-    return [next(found) if words else nothing for words in filled]
+        for row, words in enumerate(full):
+            owners = encoding.word_ids(row)
+            one = _sentence(encoding["input_ids"][row], owners, words, tokenizer.unk_token_id)
+            if with_places:
+                one = one._replace(places=_places(encoding["offset_mapping"][row], owners, words))
+            found[words] = one
+    return [found[words] for words in asked]
 
 
-def _sentence(ids: list[int], word_ids: list[int], num_words: int, unknown: int | None) -> Sentence:
+def _places(
+    offsets: list[tuple[int, int]], word_ids: list[int], words: Sequence[str]
+) -> np.ndarray:
+    """(num_pieces, 2): offsets in a word, moved to where the word begins among all words.
+
+    A word without pieces has one here, as it has in :func:`_sentence`.
+    """
+    begins = np.cumsum([0, *(len(word) for word in words)])
+    owners = np.array(word_ids, np.int64)
+    places = np.array(offsets, np.int64).reshape(-1, 2) + begins[owners][:, None]
+    missing = np.setdiff1d(np.arange(len(words)), owners)
+    if len(missing):
+        added = np.stack([begins[missing], begins[missing + 1]], axis=1)
+        order = np.argsort(np.concatenate([owners, missing]), kind="stable")
+        places = np.concatenate([places, added])[order]
+    return places.astype(np.int32)
+
+
+def _sentence(
+    ids: list[int], word_ids: list[int], words: Sequence[str], unknown: int | None
+) -> Sentence:
+    num_words = len(words)
     if word_ids == list(range(num_words)):
         return Sentence(np.array(ids, np.int32), np.arange(1, num_words + 1, dtype=np.int32))
     pieces, owners = np.array(ids, np.int32), np.array(word_ids, np.int64)
@@ -170,6 +217,7 @@ def encoded(
     tokenizer_digest: str,
     content_digest: str,
     cache_dir: Path,
+    with_places: bool = False,
 ) -> Encoded:
     """The table of ``sentences``, from the cache where it is there, else made and kept.
 
@@ -177,14 +225,15 @@ def encoded(
     caller answers for them. Two processes may make the same table at once; the first
     rename stands, as both hold the same rows.
     """
-    key = digest_of("encoded", _TABLE_VERSION, tokenizer_digest, content_digest)
+    what = "placed" if with_places else "encoded"
+    key = digest_of(what, _TABLE_VERSION, tokenizer_digest, content_digest)
     folder = Path(cache_dir) / "encoded" / key
     if not folder.exists():
-        _keep(_table(sentences, tokenizer), folder)
+        _keep(_table(sentences, tokenizer, with_places), folder)
     return _open(folder)
 
 
-def _table(sentences: Iterable[Sequence[str]], tokenizer: Any) -> Any:
+def _table(sentences: Iterable[Sequence[str]], tokenizer: Any, with_places: bool) -> Any:
     import pyarrow
 
     rows: list[Sentence] = []
@@ -192,9 +241,9 @@ def _table(sentences: Iterable[Sequence[str]], tokenizer: Any) -> Any:
     for words in sentences:
         waiting.append(words)
         if len(waiting) == _CHUNK:
-            rows += encode_words(waiting, tokenizer)
+            rows += encode_words(waiting, tokenizer, with_places=with_places)
             waiting = []
-    rows += encode_words(waiting, tokenizer)
+    rows += encode_words(waiting, tokenizer, with_places=with_places)
 
     def column(arrays: list[np.ndarray]) -> Any:
         offsets = np.cumsum([0, *(len(one) for one in arrays)]).astype(np.int64)
@@ -203,10 +252,14 @@ def _table(sentences: Iterable[Sequence[str]], tokenizer: Any) -> Any:
 
     if not rows:
         # An Arrow file without rows cannot be opened again; nobody asks for this sentence.
-        rows = [Sentence(np.zeros(0, np.int32), np.zeros(0, np.int32))]
-    return pyarrow.table(
-        {"pieces": column([row.pieces for row in rows]), "ends": column([row.ends for row in rows])}
-    )
+        rows = encode_words([[]], tokenizer, with_places=with_places)
+    columns = {
+        "pieces": column([row.pieces for row in rows]),
+        "ends": column([row.ends for row in rows]),
+    }
+    if with_places:
+        columns["places"] = column([np.ravel(np.asarray(row.places)) for row in rows])
+    return pyarrow.table(columns)
 
 
 def _keep(table: Any, folder: Path) -> None:
@@ -234,7 +287,7 @@ def _open(folder: Path) -> Encoded:
 
     table = datasets.load_from_disk(str(folder), keep_in_memory=False).data
     columns: list[np.ndarray] = []
-    for name in ("pieces", "ends"):
+    for name in [one for one in ("pieces", "ends", "places") if one in table.column_names]:
         # One chunk stays a view into the memory map; several (large tables) are joined.
         values, offsets = [], [np.zeros(1, np.int64)]
         for chunk in table.column(name).chunks:
@@ -242,7 +295,8 @@ def _open(folder: Path) -> Encoded:
             values.append(chunk.flatten().to_numpy())
             offsets.append(begin[1:] - begin[0] + offsets[-1][-1])
         columns += [values[0] if len(values) == 1 else _joined(values), np.concatenate(offsets)]
-    return Encoded(*columns)
+    # The ends of a sentence's places are those of its pieces, twice as large.
+    return Encoded(*columns[:5])
 
 
 def _joined(values: list[np.ndarray]) -> np.ndarray:

@@ -2,9 +2,12 @@
 
 ::
 
-    ROOT/TASK-FOLDER/{language}.{split}.{conllu|conll|tsv}    labelled examples
-    ROOT/parallel/CORPUS/{language}.tsv                       id TAB sentence      (optional)
-    ROOT/lexicon/{source}-{target}.tsv                        word TAB translation (optional)
+    ROOT/TASK-FOLDER/{language}.{split}.{format}    labelled examples
+    ROOT/parallel/CORPUS/{language}.tsv             id TAB sentence      (optional)
+    ROOT/lexicon/{source}-{target}.tsv              word TAB translation (optional)
+
+The kind of the task reads its format (:mod:`xlt_ray.data.kinds`); a task without training data
+of its own may take train and dev sets from the folder of another.
 
 Real files have rough edges, and each has one rule: CoNLL-U ranges (``3-4``) and empty
 nodes (``3.1``) are skipped, their syntactic words count; rows whose sentence is empty or
@@ -17,18 +20,19 @@ is an error with its file and line.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from xlt_ray.data.examples import Example, PairExample, TagExample
+from xlt_ray.data.kinds.kind import Example, kind_of
+from xlt_ray.data.lines import cells, line_error
 from xlt_ray.data.source import no_such_split
 from xlt_ray.data.streams import digest_of
 from xlt_ray.data.task import Task
 from xlt_ray.errors import DataError, nearest
 from xlt_ray.spec.facts import Split, SplitFacts
+from xlt_ray.spec.kinds import KINDS
 
 _SPLITS: tuple[Split, ...] = ("train", "dev", "test")
-_NOT_TRANSLATED = "NS"
 _RULES_VERSION = 1
 """Raised when the same bytes are read as other examples; it is part of every digest."""
 
@@ -45,8 +49,8 @@ class FilesSource:
                 remedy="it holds one folder a task, with files {language}.{split}.{format}",
             )
         self.root = root
-        self._examples: dict[Path, tuple[Example, ...]] = {}
-        self._facts: dict[Path, SplitFacts] = {}
+        self._examples: dict[tuple[str, Path], tuple[Example, ...]] = {}
+        self._facts: dict[tuple[str, Path], SplitFacts] = {}
         self._parallel: dict[str, dict[str, str]] = {}
         self._lexicons: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {}
 
@@ -55,23 +59,30 @@ class FilesSource:
 
     def splits(self, task: Task) -> Mapping[tuple[str, Split], SplitFacts]:
         """Digests are over the files' bytes, the task and the rules of reading."""
-        if not task.folder:
-            return {}
-        found: dict[tuple[str, Split], SplitFacts] = {}
-        for path in sorted((self.root / task.folder).glob(f"*.{task.format}")):
-            language, _, name = path.stem.partition(".")
-            for split in _SPLITS:
-                if name == split:
-                    found[language, split] = self._facts_of(task, path)
-        return found
+        return {place: self._facts_of(task, path) for place, path in self._files(task)}
 
     def read(self, task: Task, language: str, split: Split) -> tuple[Example, ...]:
-        path = self.root / task.folder / f"{language}.{split}.{task.format}"
-        if not task.folder or not path.is_file():
+        path = dict(self._files(task)).get((language, split))
+        if path is None:
             raise no_such_split(task, language, split, self)
-        if path not in self._examples:
-            self._examples[path] = tuple(_READERS[task.format](path, task, split))
-        return self._examples[path]
+        key = (task.name, path)
+        if key not in self._examples:
+            self._examples[key] = tuple(kind_of(task).read(path, task, split))
+        return self._examples[key]
+
+    def _files(self, task: Task) -> Iterator[tuple[tuple[str, Split], Path]]:
+        """Every (language, split) of a task and its file, in the order of their names."""
+        places: list[tuple[str, tuple[Split, ...]]] = []
+        if task.folder:
+            places.append((task.folder, _SPLITS))
+        if task.train_folder:
+            places.append((task.train_folder, ("train", "dev")))
+        for folder, splits in places:
+            for path in sorted((self.root / folder).glob(f"*.{task.format}")):
+                language, _, name = path.stem.partition(".")
+                for split in splits:
+                    if name == split:
+                        yield (language, split), path
 
     def parallel_languages(self) -> tuple[str, ...]:
         return tuple(sorted({path.stem for path in self.root.glob("parallel/*/*.tsv")}))
@@ -81,11 +92,11 @@ class FilesSource:
         if language not in self._parallel:
             found: dict[str, str] = {}
             for path in self._parallel_files(language):
-                for number, cells in _cells(path):
-                    if len(cells) != 2:
-                        raise _line_error(path, number, "is not `id TAB sentence`")
-                    if cells[1].strip():
-                        found.setdefault(f"{path.parent.name}/{cells[0]}", cells[1])
+                for number, row in cells(path):
+                    if len(row) != 2:
+                        raise line_error(path, number, "is not `id TAB sentence`")
+                    if row[1].strip():
+                        found.setdefault(f"{path.parent.name}/{row[0]}", row[1])
             self._parallel[language] = found
         return self._parallel[language]
 
@@ -99,10 +110,10 @@ class FilesSource:
         if source_language not in self._lexicons:
             found: dict[str, dict[str, tuple[str, ...]]] = {}
             for target, path in self._lexicon_files(source_language).items():
-                for number, cells in _cells(path):
-                    if len(cells) != 2 or not all(cell.strip() for cell in cells):
-                        raise _line_error(path, number, "is not `word TAB translation`")
-                    word, translation = (cell.strip() for cell in cells)
+                for number, row in cells(path):
+                    if len(row) != 2 or not all(cell.strip() for cell in row):
+                        raise line_error(path, number, "is not `word TAB translation`")
+                    word, translation = (cell.strip() for cell in row)
                     known = found.setdefault(word, {})
                     if translation not in known.get(target, ()):
                         known[target] = (*known.get(target, ()), translation)
@@ -127,146 +138,16 @@ class FilesSource:
         return {path.stem.partition("-")[2]: path for path in files}
 
     def _facts_of(self, task: Task, path: Path) -> SplitFacts:
-        if path not in self._facts:
+        key = (task.name, path)
+        if key not in self._facts:
             data = path.read_bytes()
-            settings = task.model_dump_json(include={"name", "version", "labels", "columns"})
-            self._facts[path] = SplitFacts(
-                _count(path, data, task), digest_of("files", _RULES_VERSION, settings, data)
+            meaning = {"name", "version", "labels", "columns", *KINDS[task.kind].settings}
+            settings = task.model_dump_json(include=meaning)
+            self._facts[key] = SplitFacts(
+                kind_of(task).count(path, data, task),
+                digest_of("files", _RULES_VERSION, settings, data),
             )
-        return self._facts[path]
-
-
-def _count(path: Path, data: bytes, task: Task) -> int:
-    """Number of examples, without making them: labels are checked when they are read."""
-    if task.format == "tsv":
-        return sum(1 for _ in _pairs(path, task))
-    # Blocks between empty lines that hold more than comments.
-    count, is_inside = 0, False
-    for line in data.splitlines():
-        is_word = bool(line.strip()) and not (task.format == "conllu" and line.startswith(b"#"))
-        count += is_word and not is_inside
-        is_inside = is_word or (is_inside and bool(line.strip()))
-    return count
-
-
-def _read_conllu(path: Path, task: Task, split: Split) -> Iterator[TagExample]:
-    names = _Names()
-    for number, (begin, lines) in enumerate(_blocks(path)):
-        name, words, tags = f"{split}{number}", [], []
-        for offset, line in enumerate(lines):
-            if line.startswith("#"):
-                key, _, value = line[1:].partition("=")
-                if key.strip() == "sent_id" and value.strip():
-                    name = value.strip()
-                continue
-            cells = line.split("\t")
-            if len(cells) != 10:
-                raise _line_error(path, begin + offset, f"has {len(cells)} columns, not 10")
-            if "-" in cells[0] or "." in cells[0]:
-                continue
-            words.append(_word(cells[1]))
-            tags.append(_known(task, cells[3], path, begin + offset))
-        if words:
-            yield TagExample(names.unique(name), tuple(words), tuple(tags))
-
-
-def _read_conll(path: Path, task: Task, split: Split) -> Iterator[TagExample]:
-    for number, (begin, lines) in enumerate(_blocks(path)):
-        words, tags = [], []
-        for offset, line in enumerate(lines):
-            cells = line.split("\t")
-            if len(cells) != 2:
-                raise _line_error(path, begin + offset, "is not `word TAB tag`")
-            words.append(_word(cells[0]))
-            tags.append(_known(task, cells[1].strip(), path, begin + offset))
-        yield TagExample(f"{split}{number}", tuple(words), tuple(tags))
-
-
-def _read_tsv(path: Path, task: Task, _: Split) -> Iterator[PairExample]:
-    names = _Names()
-    for number, (name, first, second, label) in _pairs(path, task):
-        yield PairExample(names.unique(name), first, second, _known(task, label, path, number))
-
-
-def _pairs(path: Path, task: Task) -> Iterator[tuple[int, tuple[str, str, str, str]]]:
-    """Line number, and id, sentences and label of every row that has both sentences."""
-    rows = _cells(path)
-    _, header = next(rows, (1, []))
-    wanted = (task.columns.id, task.columns.first, task.columns.second, task.columns.label)
-    missing = [column for column in wanted if column not in header]
-    if missing:
-        raise _line_error(path, 1, f"the header lacks {', '.join(missing)}")
-    places = [header.index(column) for column in wanted]
-    for number, cells in rows:
-        if len(cells) != len(header):
-            raise _line_error(path, number, f"has {len(cells)} columns, the header {len(header)}")
-        name, first, second, label = (cells[place].strip() for place in places)
-        if all(one and one != _NOT_TRANSLATED for one in (first, second)):
-            yield number, (name, first, second, label)
-
-
-_READERS: dict[str, Callable[[Path, Task, Split], Iterator[Example]]] = {
-    "conllu": _read_conllu,
-    "conll": _read_conll,
-    "tsv": _read_tsv,
-}
-
-
-class _Names:
-    """Makes ids unique: the second ``a`` becomes ``a#2``."""
-
-    def __init__(self) -> None:
-        self._seen: dict[str, int] = {}
-
-    def unique(self, name: str) -> str:
-        self._seen[name] = self._seen.get(name, 0) + 1
-        return name if self._seen[name] == 1 else f"{name}#{self._seen[name]}"
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Numbered lines without their ends; only a line feed ends one, sentences may hold others."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 ({error})") from None
-    for number, line in enumerate(text.split("\n"), start=1):
-        yield number, line.rstrip("\r")
-
-
-def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Tab-separated cells of every line that is not empty; quotes are plain characters."""
-    for number, line in _lines(path):
-        if line.strip():
-            yield number, line.split("\t")
-
-
-def _blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Runs of lines between empty ones, with the number of their first line."""
-    block: list[str] = []
-    number = 0
-    for number, line in _lines(path):
-        if line.strip():
-            block.append(line)
-        elif block:
-            yield number - len(block), block
-            block = []
-    if block:
-        yield number - len(block) + 1, block
-
-
-def _word(text: str) -> str:
-    """Words with spaces inside (Vietnamese) stay one word."""
-    return text.strip() or "_"
-
-
-def _known(task: Task, label: str, path: Path, number: int) -> str:
-    if label not in task.labels:
-        raise _line_error(path, number, f"unknown label {label!r}", nearest(label, task.labels))
-    return label
-
-
-def _line_error(path: Path, number: int, problem: str, remedy: str = "") -> DataError:
-    return DataError(f"{path}:{number}: {problem}", remedy=remedy)
+        return self._facts[key]
 
 
 def _digest_of_files(paths: list[Path]) -> str:

@@ -8,61 +8,60 @@ by a random piece and 10 % kept. Special tokens are never chosen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
-from itertools import permutations
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from xlt_ray.data.collate import IGNORED, Batch, collate
-from xlt_ray.data.encode import Encoded, Sentence, Template, encoded, template_of
+from xlt_ray.data.encode import Encoded, Template, template_of
+from xlt_ray.data.parallel import Row, encoded_parallel, languages_of, sentence_pairs
 from xlt_ray.data.source import Source
-from xlt_ray.data.streams import digest_of, generator
+from xlt_ray.data.streams import generator
 from xlt_ray.data.switching import SwitchableTable, Switching
-from xlt_ray.errors import DataError, nearest
-from xlt_ray.spec.methods import ALIGNMENTS, Alignment, CodeSwitchMlm, TranslationLm, method_named
+from xlt_ray.errors import DataError
+from xlt_ray.spec.methods import (
+    ALIGNMENTS,
+    Alignment,
+    CodeSwitchMlm,
+    MonolingualLm,
+    TranslationLm,
+    method_named,
+)
 
-Row = tuple[Sentence, ...]
+
+class AlignmentBatches(Protocol):
+    """What every objective trains on, an endless sequence."""
+
+    def batch(self, step: int) -> Batch:
+        """Batch ``step`` = 0, 1, ...: the same arrays whenever and however often it is asked."""
 
 
 class Rows(Protocol):
-    """Where the rows of an alignment batch come from."""
+    """Where the rows of a batch come from."""
 
     def row(self, random: np.random.Generator) -> Row:
         """One random row of one or two sentences."""
 
 
-class AlignmentBatches:
-    """An endless sequence of masked batches."""
+class Masking:
+    """Chooses the pieces of a batch that are to be predicted, and hides them.
 
-    def __init__(
-        self,
-        rows: Rows,
-        template: Template,
-        *,
-        mask: float,
-        max_length: int,
-        batch_size: int,
-        seed: int,
-    ) -> None:
+    Raises:
+        DataError: the tokenizer has no mask token.
+    """
+
+    def __init__(self, template: Template, mask: float) -> None:
         if template.mask_id is None:
             raise DataError(
                 "masked language modelling needs a mask token, this tokenizer has none",
                 remedy="choose a model that was pre-trained with masks, or align: null",
             )
-        self.batch_size = batch_size
-        self._mask_id = template.mask_id
-        self._rows, self._template, self._mask = rows, template, mask
-        self._max_length, self._seed = max_length, seed
+        self._mask_id, self._mask = template.mask_id, mask
         self._plain = np.setdiff1d(np.arange(template.num_pieces), list(template.special_ids))
 
-    def batch(self, step: int) -> Batch:
-        """Batch ``step`` = 0, 1, ...: the same arrays whenever and however often it is asked."""
-        random = generator("alignment", self._seed, step)
-        rows = [self._rows.row(random) for _ in range(self.batch_size)]
-        batch, places = collate(rows, self._template, self._max_length)
+    def hide(self, batch: Batch, places: list[list[slice]], random: np.random.Generator) -> None:
+        """Set ``labels`` and change ``input_ids``; ``places`` are where sentences stand."""
         ids = batch["input_ids"]
         may = np.zeros(ids.shape, bool)
         for number, found in enumerate(places):
@@ -77,6 +76,34 @@ class AlignmentBatches:
         batch["labels"] = np.where(chosen, ids, IGNORED)
         masked = np.where(fate < 0.8, self._mask_id, replacements)
         batch["input_ids"] = np.where(chosen & (fate < 0.9), masked, ids)
+
+
+class MaskedBatches:
+    """Masked rows; ``position_ids`` begin anew at every sentence where positions are reset."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        template: Template,
+        *,
+        mask: float,
+        max_length: int,
+        batch_size: int,
+        seed: int,
+        reset_positions: bool = False,
+    ) -> None:
+        self.batch_size = batch_size
+        self._rows, self._template, self._masking = rows, template, Masking(template, mask)
+        self._max_length, self._seed = max_length, seed
+        self._reset_positions = reset_positions
+
+    def batch(self, step: int) -> Batch:
+        random = generator("alignment", self._seed, step)
+        rows = [self._rows.row(random) for _ in range(self.batch_size)]
+        batch, places = collate(rows, self._template, self._max_length)
+        self._masking.hide(batch, places, random)
+        if self._reset_positions:
+            batch["position_ids"] = _positions(batch["input_ids"].shape, places)
         return batch
 
 
@@ -96,30 +123,24 @@ def alignment_batches(
     """
     objective: str = knobs.objective  # type: ignore[attr-defined]
     make = method_named(ALIGNMENTS, objective).load()
-    rows: Rows = make(source, knobs, tokenizer, tokenizer_digest, cache_dir)
-    return AlignmentBatches(
-        rows,
-        template_of(tokenizer),
-        mask=knobs.mask,  # type: ignore[attr-defined]
-        max_length=knobs.max_length,
-        batch_size=knobs.batch_size,
-        seed=seed,
-    )
+    batches: AlignmentBatches = make(source, knobs, tokenizer, tokenizer_digest, seed, cache_dir)
+    return batches
 
 
-def code_switched_rows(
+def code_switched_batches(
     source: Source,
     knobs: CodeSwitchMlm,
     tokenizer: Any,
     tokenizer_digest: str,
+    seed: int,
     cache_dir: Path,
-) -> Rows:
+) -> MaskedBatches:
     """Single sentences with words switched into the other languages of the stage."""
-    languages = _languages(source, knobs)
+    languages = languages_of(source, knobs)
     tables, num_switchable = [], 0
     for language in languages:
         text = source.parallel(language)
-        table = _encoded_parallel(source, language, text, tokenizer, tokenizer_digest, cache_dir)
+        table = encoded_parallel(source, language, text, tokenizer, tokenizer_digest, cache_dir)
         switching = Switching(source, language, languages, tokenizer, tokenizer_digest, cache_dir)
         num_switchable += len(switching)
         tables.append(SwitchableTable(table, (one.split() for one in text.values()), switching))
@@ -129,38 +150,81 @@ def code_switched_rows(
             remedy="add lexicon/SOURCE-TARGET.tsv (word TAB word) below the data root, or choose"
             " align.objective tlm",
         )
-    return _SwitchedRows(tables, knobs.switch)
+    return _masked(_SwitchedRows(tables, knobs.switch), tokenizer, knobs, knobs.mask, seed)
 
 
-def translation_rows(
+def monolingual_batches(
+    source: Source,
+    knobs: MonolingualLm,
+    tokenizer: Any,
+    tokenizer_digest: str,
+    seed: int,
+    cache_dir: Path,
+) -> MaskedBatches:
+    """Single sentences as they are: what alignment objectives are to be compared with."""
+    tables = [
+        encoded_parallel(
+            source, language, source.parallel(language), tokenizer, tokenizer_digest, cache_dir
+        )
+        for language in languages_of(source, knobs)
+    ]
+    return _masked(_PlainRows(tables), tokenizer, knobs, knobs.mask, seed)
+
+
+def translation_batches(
     source: Source,
     knobs: TranslationLm,
     tokenizer: Any,
     tokenizer_digest: str,
+    seed: int,
     cache_dir: Path,
-) -> Rows:
-    """A sentence and its translation (XLM, arXiv 1901.07291), without XLM's reset of positions."""
-    languages = _languages(source, knobs)
-    text = {language: source.parallel(language) for language in languages}
-    pairs = [
-        pair for pair in permutations(languages, 2) if text[pair[0]].keys() & text[pair[1]].keys()
-    ]
-    if not pairs:
-        raise DataError(
-            f"the languages {', '.join(languages)} share no parallel sentence",
-            remedy="choose languages of one corpus: see the folders in parallel/",
-        )
-    tables = {
-        language: _encoded_parallel(
-            source, language, text[language], tokenizer, tokenizer_digest, cache_dir
-        )
-        for language in languages
-    }
-    places = {
-        language: {name: place for place, name in enumerate(text[language])}
-        for language in languages
-    }
-    return _TranslationRows(tables, places, pairs)
+) -> MaskedBatches:
+    """A sentence and its translation (XLM, arXiv 1901.07291, section 3.3).
+
+    XLM begins positions anew at the second sentence, so that a word and its translation have
+    nearly the same; encoders that were pre-trained on pairs without it need not profit, and
+    here it is a knob that is off by default. XLM's language embeddings are left out.
+    """
+    pairs = sentence_pairs(source, knobs, tokenizer, tokenizer_digest, cache_dir)
+    return _masked(pairs, tokenizer, knobs, knobs.mask, seed, knobs.reset_positions)
+
+
+def _masked(
+    rows: Rows,
+    tokenizer: Any,
+    knobs: Alignment,
+    mask: float,
+    seed: int,
+    reset_positions: bool = False,
+) -> MaskedBatches:
+    return MaskedBatches(
+        rows,
+        template_of(tokenizer),
+        mask=mask,
+        max_length=knobs.max_length,
+        batch_size=knobs.batch_size,
+        seed=seed,
+        reset_positions=reset_positions,
+    )
+
+
+def _positions(shape: tuple[int, ...], places: list[list[slice]]) -> np.ndarray:
+    """(batch, length): counted from 0 over the row, and from 0 again at the second sentence."""
+    positions = np.tile(np.arange(shape[1]), (shape[0], 1))
+    for number, found in enumerate(places):
+        for place in found[1:]:
+            positions[number, place.start :] -= positions[number, place.start]
+    return positions
+
+
+class _PlainRows:
+    def __init__(self, tables: list[Encoded]) -> None:
+        self._tables = tables
+
+    def row(self, random: np.random.Generator) -> Row:
+        draws = random.random(2)
+        table = self._tables[int(draws[0] * len(self._tables))]
+        return (table[int(draws[1] * len(table))],)
 
 
 class _SwitchedRows:
@@ -171,64 +235,3 @@ class _SwitchedRows:
         draws = random.random(2)
         table = self._tables[int(draws[0] * len(self._tables))]
         return (table.switched(int(draws[1] * len(table)), self._switch, random),)
-
-
-class _TranslationRows:
-    def __init__(
-        self,
-        tables: dict[str, Encoded],
-        places: dict[str, dict[str, int]],
-        pairs: list[tuple[str, str]],
-    ) -> None:
-        self._tables, self._places, self._pairs = tables, places, pairs
-        self._shared = cache(self._join)
-
-    def _join(self, first: str, second: str) -> np.ndarray:
-        """(num_shared, 2): places of the sentences both languages have, in the first's order."""
-        other = self._places[second]
-        return np.array(
-            [(place, other[name]) for name, place in self._places[first].items() if name in other]
-        )
-
-    def row(self, random: np.random.Generator) -> Row:
-        draws = random.random(2)
-        first, second = self._pairs[int(draws[0] * len(self._pairs))]
-        shared = self._shared(first, second)
-        one, other = shared[int(draws[1] * len(shared))].tolist()
-        return (self._tables[first][one], self._tables[second][other])
-
-
-def _languages(source: Source, knobs: Alignment) -> tuple[str, ...]:
-    there = source.parallel_languages()
-    if not there:
-        raise DataError(
-            f"the {source.name} source has no parallel text",
-            remedy="add parallel/CORPUS/LANGUAGE.tsv (id TAB sentence), or align: null",
-        )
-    if knobs.languages == "all":
-        return there
-    for language in knobs.languages:
-        if language not in there:
-            raise DataError(
-                "there is no parallel text in this language",
-                language=language,
-                remedy=nearest(language, there),
-            )
-    return tuple(sorted(set(knobs.languages)))
-
-
-def _encoded_parallel(
-    source: Source,
-    language: str,
-    text: Mapping[str, str],
-    tokenizer: Any,
-    tokenizer_digest: str,
-    cache_dir: Path,
-) -> Encoded:
-    return encoded(
-        (sentence.split() for sentence in text.values()),
-        tokenizer,
-        tokenizer_digest=tokenizer_digest,
-        content_digest=digest_of("parallel", language, source.parallel_digest(language)),
-        cache_dir=cache_dir,
-    )

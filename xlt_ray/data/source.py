@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from xlt_ray.data.examples import Example
+from xlt_ray.data.kinds.kind import Example
 from xlt_ray.data.task import Task
 from xlt_ray.errors import DataError
 from xlt_ray.spec.facts import Split, SplitFacts

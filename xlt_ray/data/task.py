@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from xlt_ray.data.lines import line_error
 from xlt_ray.errors import DataError, nearest
-from xlt_ray.spec.facts import TaskKind
+from xlt_ray.spec.kinds import KINDS, TaskKind
 from xlt_ray.spec.source import parse_document
 
-Metric = Literal["accuracy", "macro_f1", "f1"]
+Metric = Literal["accuracy", "macro_f1", "f1", "em", "pearson", "spearman"]
 
 
 class Columns(BaseModel):
@@ -31,6 +33,27 @@ class Columns(BaseModel):
     label: str = "label"
 
 
+class Spans(BaseModel):
+    """How spans of a passage are trained, decoded and scored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    overlap: int = Field(default=128, ge=0)
+    """Pieces that neighbouring windows of a long passage share, at most half of a window."""
+    max_question: int = Field(default=64, ge=1)
+    """A question is cut to so many pieces, and to half of the room."""
+    max_answer: int = Field(default=30, ge=1)
+    """Longest answer in pieces."""
+    has_unanswerable: bool = False
+    """Whether a question may have no answer in its passage (SQuAD v2)."""
+    null_threshold: float = 0.0
+    """No answer is given where its score is better than the best span's by more than this."""
+    normalisation: Literal["squad", "mlqa"] = "squad"
+    """Before answers are compared: as SQuAD's script does, or as MLQA's, by language."""
+    passage_language: str = ""
+    """Language of all passages, where questions alone are in the file's language."""
+
+
 class Task(BaseModel):
     """One task, as its YAML file says."""
 
@@ -39,24 +62,33 @@ class Task(BaseModel):
     name: str
     """What a sweep calls it; also the name of its file."""
     kind: TaskKind
-    """``tag``: one label per word; ``pair``: one label for two sentences."""
+    """What is predicted (:mod:`xlt_ray.spec.kinds`)."""
     version: int = Field(ge=1)
     """Raised when the meaning of examples or scores changes."""
     title: str
-    labels: tuple[str, ...] = Field(min_length=2)
-    """Every label; the place of a label in this list is its number in the model."""
+    labels: tuple[str, ...] = ()
+    """Every label of tags or pairs; its place in this list is its number in the model."""
     metrics: tuple[Metric, ...] = Field(min_length=1)
     """The first is the headline."""
     source: Literal["toy", "files"]
     """Which kind of data source holds it."""
     folder: str = ""
     """Its folder below the root of a ``files`` source."""
-    format: Literal["conllu", "conll", "tsv"] = "tsv"
+    train_folder: str = ""
+    """Folder of another task whose train and dev sets it takes, having none of its own."""
+    format: Literal["conllu", "conll", "tsv", "jsonl", "json"] = "tsv"
     """Of its files, and their ending."""
     columns: Columns = Columns()
     """Of a TSV file."""
     scheme: Literal["none", "iob2"] = "none"
     """Of tags: ``iob2`` tags mark entities, which are scored whole."""
+    range: tuple[float, float] = (0.0, 1.0)
+    """Of scores: the lowest and the highest."""
+    options: int = Field(default=0, ge=0)
+    """Of a choice: how many options every example has."""
+    questions: dict[str, str] = {}
+    """Of a choice: what is written where a file has one of these words for its question."""
+    spans: Spans = Spans()
     average: Literal["languages"] = "languages"
     """Score over languages: their unweighted mean (XTREME)."""
     citation: str = ""
@@ -64,21 +96,43 @@ class Task(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:
+        entry = KINDS[self.kind]
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("a label is listed twice")
+        if len(self.labels) < 2 if entry.has_labels else self.labels:
+            wanted = "two labels or more" if entry.has_labels else "no labels"
+            raise ValueError(f"a {self.kind} task has {wanted}")
         if self.source == "files" and not self.folder:
             raise ValueError("a task of a files source needs its folder")
-        if (self.kind == "pair") != (self.format == "tsv") and self.source == "files":
-            raise ValueError("pairs are read from tsv, tags from conllu or conll")
+        if self.source == "files" and self.format not in entry.formats:
+            raise ValueError(f"{self.kind} tasks are read from {' or '.join(entry.formats)}")
+        for metric in self.metrics:
+            if metric not in entry.metrics:
+                known = ", ".join(entry.metrics)
+                raise ValueError(f"{metric} does not score {self.kind} tasks; there is: {known}")
+        if (self.options >= 2) != (self.kind == "choice"):
+            raise ValueError("options: 2 or more for a choice, for nothing else")
+        if self.range[0] >= self.range[1]:
+            raise ValueError("range: the lowest score is not below the highest")
         if self.scheme == "iob2" and (self.kind != "tag" or "O" not in self.labels):
             raise ValueError("iob2 needs tags, with O among them")
-        if "f1" in self.metrics and self.scheme != "iob2":
+        if self.kind == "tag" and "f1" in self.metrics and self.scheme != "iob2":
             raise ValueError("f1 counts entities: it needs scheme iob2")
         return self
 
     def number_of(self, label: str) -> int:
         """Place of ``label`` among the labels; a KeyError is our own mistake."""
         return _numbers(self.labels)[label]
+
+    def known(self, label: str, path: Path, number: int) -> str:
+        """``label``, read from a line of a file.
+
+        Raises:
+            DataError: the task has no such label.
+        """
+        if label not in self.labels:
+            raise line_error(path, number, f"unknown label {label!r}", nearest(label, self.labels))
+        return label
 
 
 @cache

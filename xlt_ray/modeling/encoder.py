@@ -99,6 +99,13 @@ def load_saved(
     return encoder, _tokenizer(str(folder), trust_remote_code, None)
 
 
+def first_position(encoder: PreTrainedModel) -> int:
+    """The number of the first position: RoBERTa and its kin begin after that of padding."""
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
+
+
 def _place(name: str) -> str:
     folder = Path(name).expanduser()
     return str(folder) if folder.is_dir() else name

@@ -4,10 +4,10 @@ Both share one call, so that one training loop serves both:
 
 - ``network(batch)`` is the loss, a float32 scalar. ``batch`` maps names to tensors:
   ``input_ids`` and ``attention_mask`` ``(batch, length)``, ``token_type_ids`` where the model
-  has them, ``labels`` ``(batch,)`` or ``(batch, length)`` with -100 where nothing is asked,
-  and the scalar ``denominator``. The loss is the sum of cross entropies over labels other
-  than -100 *divided by the denominator*: given the number of labels in the full batch, the
-  losses (and gradients) of micro-batches add up to those of the full batch.
+  has them, ``labels`` as the head takes them, -100 where nothing is asked, and the scalar
+  ``denominator``. The loss is a sum over labels other than -100 *divided by the denominator*:
+  given the number of labels in the full batch, the losses (and gradients) of micro-batches add
+  up to those of the full batch.
 - ``network(batch)`` without ``labels`` is the logits, and ``network.predict(batch)`` is short
   for that.
 
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -28,37 +27,22 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from xlt_ray.errors import ModelError
-from xlt_ray.modeling.heads.pair import PairHead
-from xlt_ray.modeling.heads.tag import TagHead
+from xlt_ray.modeling.encoder import first_position
+from xlt_ray.modeling.heads.head import Head
+from xlt_ray.modeling.losses import IGNORED, summed_loss
 from xlt_ray.modeling.seeding import seeded
+from xlt_ray.spec.kinds import KINDS, TaskKind
 from xlt_ray.spec.methods import FUSIONS, Knobs
 
 Batch = Mapping[str, Tensor]
-IGNORED = -100
-
-
-def summed_loss(logits: Tensor, labels: Tensor, denominator: Tensor) -> Tensor:
-    """Cross entropy over labels other than -100, summed in float32, over ``denominator``.
-
-    ``logits`` ``(..., classes)`` and ``labels`` ``(...)``; zero, with a gradient of zero,
-    where every label is -100.
-    """
-    total = functional.cross_entropy(
-        logits.float().reshape(-1, logits.shape[-1]),
-        labels.reshape(-1),
-        ignore_index=IGNORED,
-        reduction="sum",
-    )
-    return total / denominator
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def hidden_states(encoder: PreTrainedModel, batch: Batch) -> tuple[Tensor, ...]:
     """Embeddings and every layer, ``num_layers + 1`` tensors ``(batch, length, hidden)``."""
-    inputs = {
-        name: batch[name]
-        for name in ("input_ids", "attention_mask", "token_type_ids")
-        if name in batch
-    }
+    inputs = {name: batch[name] for name in INPUTS if name in batch}
+    if "position_ids" in batch:
+        inputs["position_ids"] = batch["position_ids"] + first_position(encoder)
     states: tuple[Tensor, ...] = encoder(
         **inputs, output_hidden_states=True, return_dict=True
     ).hidden_states
@@ -66,21 +50,25 @@ def hidden_states(encoder: PreTrainedModel, batch: Batch) -> tuple[Tensor, ...]:
 
 
 class Network(nn.Module):
-    """Encoder, fusion and head; logits ``(batch, labels)`` or ``(batch, length, labels)``."""
+    """Encoder, fusion and head; the shape of the logits is the head's.
 
-    def __init__(self, encoder: PreTrainedModel, fusion: nn.Module, head: nn.Module) -> None:
+    Pieces may be ``(batch, options, length)``: every option is encoded and fused by itself.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, fusion: nn.Module, head: Head) -> None:
         super().__init__()
         self.encoder = encoder
         self.fusion = fusion
         self.head = head
 
     def forward(self, batch: Batch) -> Tensor:
-        mask = batch["attention_mask"]
-        fused = self.fusion(hidden_states(self.encoder, batch), mask)
-        logits: Tensor = self.head(fused, mask)
+        shape = batch["input_ids"].shape
+        rows = {name: batch[name].reshape(-1, shape[-1]) for name in INPUTS if name in batch}
+        fused = self.fusion(hidden_states(self.encoder, rows), rows["attention_mask"])
+        logits: Tensor = self.head(fused.reshape(*shape, -1), batch["attention_mask"])
         if "labels" not in batch:
             return logits
-        return summed_loss(logits, batch["labels"], batch["denominator"])
+        return self.head.loss(logits, batch["labels"], batch["denominator"])
 
     def predict(self, batch: Batch) -> Tensor:
         """Logits, whatever labels the batch has."""
@@ -134,7 +122,7 @@ class MaskedLm(nn.Module):
 
 def build_network(
     encoder: PreTrainedModel,
-    kind: Literal["tag", "pair"],
+    kind: TaskKind,
     fusion_knobs: Knobs,
     num_labels: int,
     seed: int,
@@ -148,9 +136,8 @@ def build_network(
     entry = next(entry for entry in FUSIONS if type(fusion_knobs) is entry.knobs)
     with seeded(seed, "fusion"):
         fusion = entry.load()(config.num_hidden_layers, config.hidden_size, fusion_knobs)
-    head_kind = {"tag": TagHead, "pair": PairHead}[kind]
     with seeded(seed, "head"):
-        head = head_kind(config.hidden_size, num_labels, head_dropout(encoder))
+        head = KINDS[kind].load_head()(config.hidden_size, num_labels, head_dropout(encoder))
     return Network(encoder, fusion, head).train()
 
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from xlt_ray.errors import SpecError, SpecErrors, nearest
 from xlt_ray.spec.facts import Facts, TaskFacts
-from xlt_ray.spec.methods import WsdSchedule
+from xlt_ray.spec.kinds import KINDS
+from xlt_ray.spec.methods import AugmentRobust, Contrastive, WsdSchedule
 from xlt_ray.spec.space import Choice, IntRange, Knob, Value, draw, probes
 from xlt_ray.spec.steps import num_steps, train_size, trunk_steps
 from xlt_ray.spec.sweep import SweepSpec
@@ -162,7 +163,7 @@ def hybrid_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Pr
     if hybrid.ratio == 0:
         return
     task, source = facts.tasks[trial.target.task], trial.target.source_language
-    there = set(task.languages("train")) - {source} if task.kind == "pair" else set()
+    there = set(task.languages("train")) - {source} if KINDS[task.kind].is_crossed else set()
     if not there and source in facts.lexicon:
         there = set(facts.lexicon[source].languages)
     if not there:
@@ -178,6 +179,35 @@ def hybrid_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Pr
                 f"there is no training text to mix in for {language!r}",
                 f"there is: {_listed(there)}",
             )
+
+
+def scaled_batches_are_whole(trial: TrialSpec, _: Facts, __: SweepSpec) -> Iterator[Problem]:
+    hybrid = trial.target.hybrid
+    if hybrid.mixing == "in_batch" and hybrid.batch_scale != 1.0:
+        yield (
+            "target.hybrid.batch_scale",
+            "with mixing: in_batch there are no cross-lingual batches to be scaled",
+            "batch_scale: 1.0, or mixing: per_batch",
+        )
+
+
+def augmentation_has_neighbours(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    robust, source = trial.target.robust, trial.target.source_language
+    if not isinstance(robust, AugmentRobust):
+        return
+    if robust.neighbours == "lists" and source not in facts.neighbours:
+        yield (
+            "target.robust.neighbours",
+            f"there is no list of neighbours of words in {source!r}",
+            f"put one into neighbours/{source}.tsv of the data (word TAB neighbour), or "
+            "neighbours: lexicon",
+        )
+    if robust.neighbours == "lexicon" and source not in facts.lexicon:
+        yield (
+            "target.robust.neighbours",
+            f"there is no lexicon from {source!r}",
+            f"put word lists into lexicon/{source}-TARGET.tsv of the data, or neighbours: lists",
+        )
 
 
 def alignment_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
@@ -202,6 +232,31 @@ def alignment_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator
             "align.objective",
             "code_switch_mlm needs a lexicon, and the data has none",
             "use objective: tlm, or put word lists into lexicon/{source}-{target}.tsv",
+        )
+
+
+def alignment_layer_exists(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    layer = getattr(trial.align, "layer", None)
+    depth = facts.models[trial.model.name].num_layers
+    if layer is not None and layer > depth:
+        yield (
+            "align.layer",
+            f"{layer} is above the last layer of {trial.model.name}, which has {depth}",
+            f"at most {depth}, or write the bound num_layers",
+        )
+
+
+def negatives_are_in_one_pass(trial: TrialSpec, _: Facts, sweep: SweepSpec) -> Iterator[Problem]:
+    align, resources = trial.align, sweep.settings.resources
+    if not isinstance(align, Contrastive):
+        return
+    share = align.batch_size // resources.workers
+    held = min(resources.micro_batch or share, share)
+    if held % align.group_size:
+        yield (
+            "align.group",
+            f"a pass of {held} pairs does not hold whole groups of {align.group_size}",
+            f"group: a divisor of {held}, or a larger resources.micro_batch on fewer workers",
         )
 
 
@@ -241,7 +296,11 @@ CHECKS: tuple[Callable[[TrialSpec, Facts, SweepSpec], Iterator[Problem]], ...] =
     languages_are_there,
     objective_is_measured,
     hybrid_has_text,
+    scaled_batches_are_whole,
+    augmentation_has_neighbours,
     alignment_has_text,
+    alignment_layer_exists,
+    negatives_are_in_one_pass,
     lengths_fit,
     batches_split_evenly,
 )

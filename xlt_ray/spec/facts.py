@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-TaskKind = Literal["tag", "pair"]
+from xlt_ray.spec.kinds import TaskKind
+
 Split = Literal["train", "dev", "test"]
 
 
@@ -62,9 +63,11 @@ class LexiconFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """``parallel`` maps a language to the digest of its text, ``lexicon`` to its word lists."""
+    """``parallel`` maps a language to the digest of its text, ``lexicon`` to its word lists,
+    ``neighbours`` to the digest of its lists of similar words."""
 
     models: Mapping[str, ModelFacts]
     tasks: Mapping[str, TaskFacts]
     parallel: Mapping[str, str] = field(default_factory=dict)
     lexicon: Mapping[str, LexiconFacts] = field(default_factory=dict)
+    neighbours: Mapping[str, str] = field(default_factory=dict)

@@ -9,8 +9,9 @@ else is edited.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +22,14 @@ class Knobs(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Knobs that stages were trained without: no part of a key while they have their default."""
+
+    def hashed(self, exclude: Iterable[str] = ()) -> dict[str, Any]:
+        """The values that enter a stage's key: all but ``exclude`` and neutral added ones."""
+        fields = type(self).model_fields
+        neutral = {name for name in self.added if getattr(self, name) == fields[name].default}
+        return self.model_dump(exclude={*exclude, *neutral})
 
 
 @dataclass(frozen=True)
@@ -32,11 +41,16 @@ class Method:
     implementation: str
     summary: str
     source: str = ""
+    network: str = ""
+    """Of an alignment objective: what builds its network; masked LM where it is empty."""
 
     def load(self) -> Any:
         """Import and return the object that implements the method."""
-        module, _, name = self.implementation.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return _load(self.implementation)
+
+    def load_network(self) -> Any:
+        """Import and return what builds the network, ``(encoder, knobs, seed) -> nn.Module``."""
+        return _load(self.network or "xlt_ray.modeling.objectives.masked:masked_lm")
 
 
 class NoFusion(Knobs):
@@ -49,6 +63,14 @@ class DlfaFusion(Knobs):
     """Lower layer to fuse with the last one: 0 is the embeddings, at most num_layers - 1."""
     reduction: int = Field(default=4, ge=1)
     """Bottleneck ratio r of both attention branches (inner width = hidden / r)."""
+
+
+class AifFusion(Knobs):
+    method: Literal["aif"]
+    layer: int = Field(ge=0)
+    """Lower layer to fuse with the last one: 0 is the embeddings, at most num_layers - 1."""
+    reduction: int = Field(default=4, ge=1)
+    """Bottleneck ratio r of all four attention branches (inner width = hidden / r)."""
 
 
 class MixFusion(Knobs):
@@ -70,11 +92,105 @@ FUSIONS: tuple[Method, ...] = (
         "arXiv 2205.08497 (reconstruction after AFF, arXiv 2009.14082)",
     ),
     Method(
+        "aif",
+        AifFusion,
+        "xlt_ray.modeling.fusion.aif:AifFusion",
+        "as dlfa, its result weighted once more by attention of its own",
+        "arXiv 2205.08497 (reconstruction after iAFF, arXiv 2009.14082)",
+    ),
+    Method(
         "mix",
         MixFusion,
         "xlt_ray.modeling.fusion.mix:MixFusion",
         "learned scalar weights over all layers",
         "arXiv 1802.05365 (ELMo), eq. 1",
+    ),
+)
+
+
+class Robust(Knobs):
+    """What every method of robust training can tell."""
+
+    perturbs: ClassVar[Literal["nothing", "embeddings", "text"]] = "nothing"
+
+    @property
+    def repeats(self) -> int:
+        """How many times the steps of plain training are made."""
+        return 1
+
+
+class NoRobust(Robust):
+    method: Literal["none"] = "none"
+    matched_steps: int = Field(default=1, ge=1)
+    """Times the steps, as a baseline for a robust method that costs so many passes a step."""
+
+    @property
+    def repeats(self) -> int:
+        return self.matched_steps
+
+
+class AdversarialRobust(Robust):
+    perturbs = "embeddings"
+
+    method: Literal["adversarial"]
+    steps: int = Field(default=2, ge=1)
+    """Steps of gradient ascent; the training makes so many passes more in each step."""
+    step_size: float = Field(gt=0.0)
+    """Length of a step of ascent, of every piece by itself, in the units of the embeddings."""
+    epsilon: float = Field(gt=0.0)
+    """Largest perturbation of a piece's embedding."""
+    norm: Literal["l2", "linf"] = "l2"
+    """What is measured: the length of a piece's perturbation, or its largest component."""
+
+
+class RandomRobust(Robust):
+    perturbs = "embeddings"
+
+    method: Literal["random"]
+    epsilon: float = Field(gt=0.0)
+    """Largest perturbation of a piece's embedding."""
+    norm: Literal["l2", "linf"] = "linf"
+    """What is measured: the length of a piece's perturbation, or its largest component."""
+    draws: int = Field(default=3, ge=1)
+    """Perturbations a step, over which the loss is averaged; each costs a pass and its memory."""
+
+
+class AugmentRobust(Robust):
+    perturbs = "text"
+
+    method: Literal["augment"]
+    copies: int = Field(default=3, ge=1)
+    """Copies of every example, which are what is trained on instead of the example itself."""
+    neighbours: Literal["lists", "lexicon"] = "lists"
+    """What a word is replaced by: neighbours in its own language, or its translations."""
+
+    @property
+    def repeats(self) -> int:
+        return self.copies
+
+
+ROBUST: tuple[Method, ...] = (
+    Method("none", NoRobust, "xlt_ray.modeling.network:Network", "the examples as they are"),
+    Method(
+        "adversarial",
+        AdversarialRobust,
+        "xlt_ray.modeling.objectives.adversarial:Adversarial",
+        "the loss at the worst perturbation of the word embeddings that gradient ascent finds",
+        "arXiv 2104.08645 (ADV, reconstruction); ascent after arXiv 1706.06083",
+    ),
+    Method(
+        "random",
+        RandomRobust,
+        "xlt_ray.modeling.objectives.smoothing:Smoothing",
+        "the mean loss over random perturbations of the word embeddings",
+        "arXiv 2104.08645 (RS-RP, reconstruction)",
+    ),
+    Method(
+        "augment",
+        AugmentRobust,
+        "xlt_ray.data.augment:AugmentedTable",
+        "copies of every example, words replaced by neighbours",
+        "arXiv 2104.08645 (RS-DA) as in its authors' code",
     ),
 )
 
@@ -153,28 +269,92 @@ class CodeSwitchMlm(Alignment):
     """Probability that a piece is to be predicted (80 % masked, 10 % random, 10 % kept)."""
 
 
+class MonolingualLm(Alignment):
+    objective: Literal["mlm"]
+    mask: float = Field(default=0.15, gt=0.0, lt=1.0)
+    """Probability that a piece is to be predicted (80 % masked, 10 % random, 10 % kept)."""
+
+
 class TranslationLm(Alignment):
+    added = frozenset({"reset_positions"})
+
     objective: Literal["tlm"]
     mask: float = Field(default=0.15, gt=0.0, lt=1.0)
     """Probability that a piece is to be predicted (80 % masked, 10 % random, 10 % kept)."""
+    reset_positions: bool = False
+    """Whether positions begin anew at the second sentence."""
+
+
+class Contrastive(Alignment):
+    objective: Literal["contrastive"]
+    temperature: float = Field(default=0.05, gt=0.0)
+    """What cosines are divided by before the softmax."""
+    layer: int | None = Field(default=None, ge=0)
+    """Layer whose states are averaged, 0 for the embeddings; the last one where it is left out."""
+    group: Literal["batch"] | Annotated[int, Field(ge=2)] = "batch"
+    """Sentence pairs that are negatives of each other; a pass holds whole groups only."""
+
+    @property
+    def group_size(self) -> int:
+        return self.batch_size if self.group == "batch" else self.group
+
+
+class Weam(Alignment):
+    objective: Literal["weam"]
+    mask: float = Field(default=0.15, gt=0.0, lt=1.0)
+    """Probability that a piece is to be predicted (80 % masked, 10 % random, 10 % kept)."""
+    weight: float = Field(default=1.0, ge=0.0)
+    """Lambda: weight of the prediction from swapped states beside that from a piece's own."""
+    aligner: Literal["auto", "ibm1"] = "auto"
+    """Word alignments: those of the data where it has any, else learned ones; or learned ones."""
+    symmetrise: Literal["intersection", "grow-diag-final-and"] = "grow-diag-final-and"
+    """How learned alignments of the two directions become one."""
 
 
 ALIGNMENTS: tuple[Method, ...] = (
     Method(
         "code_switch_mlm",
         CodeSwitchMlm,
-        "xlt_ray.data.pretraining:code_switched_rows",
+        "xlt_ray.data.pretraining:code_switched_batches",
         "masked LM on sentences whose words are partly switched to other languages",
         "after arXiv 2006.06402 (CoSDA-ML); needs a lexicon",
     ),
     Method(
         "tlm",
         TranslationLm,
-        "xlt_ray.data.pretraining:translation_rows",
+        "xlt_ray.data.pretraining:translation_batches",
         "masked LM on the two sides of a parallel sentence pair",
         "arXiv 1901.07291 (XLM), section 3.3",
     ),
+    Method(
+        "mlm",
+        MonolingualLm,
+        "xlt_ray.data.pretraining:monolingual_batches",
+        "masked LM on the sides of the parallel text, each sentence by itself",
+        "arXiv 1810.04805 (BERT), section 3.1",
+    ),
+    Method(
+        "contrastive",
+        Contrastive,
+        "xlt_ray.data.contrast:contrast_batches",
+        "a sentence's mean state is nearer to its translation's than to those of others",
+        "InfoNCE, arXiv 1807.03748, on mean-pooled sentence vectors",
+        network="xlt_ray.modeling.objectives.contrastive:contrastive",
+    ),
+    Method(
+        "weam",
+        Weam,
+        "xlt_ray.data.word_swaps:swapped_batches",
+        "masked LM from a piece's own states and from those of the words aligned with it",
+        "arXiv 2106.01732 (reconstruction)",
+        network="xlt_ray.modeling.objectives.weam:weam",
+    ),
 )
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
 
 
 def method_named(registry: tuple[Method, ...], name: str) -> Method:

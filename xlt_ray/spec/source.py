@@ -4,6 +4,9 @@ YAML 1.2 scalars over PyYAML's safe parser, because YAML 1.1 reads the language 
 ``no`` as False and ``1e-5`` as a string. Repeated keys are refused. The dotted path of
 every node is kept with its line, so that a later complaint can point at it; overrides
 (``KEY=VALUE``) are applied here and carry ``command line`` as their place.
+
+A file may come from anybody: tags are refused, and so is what would take all memory or stack by
+aliases, depth or size. Nothing in it is ever executed.
 """
 
 from __future__ import annotations
@@ -23,6 +26,15 @@ _NULL = re.compile(r"^(~|null|Null|NULL|)$")
 _BOOL = re.compile(r"^(true|True|TRUE|false|False|FALSE)$")
 _INT = re.compile(r"^[-+]?[0-9]+$")
 _FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+_TAGS = {
+    yaml.ScalarNode: ("null", "bool", "int", "float", "timestamp", "merge", "value", "str"),
+    yaml.SequenceNode: ("seq",),
+    yaml.MappingNode: ("map",),
+}
+"""What an untagged node of each kind is given by the parser; all else somebody wrote."""
+MAX_BYTES = 10**6
+MAX_NODES = 100_000
+MAX_DEPTH = 50
 _NOT_FINITE = re.compile(r"^([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
 
 
@@ -66,11 +78,15 @@ def read_document(path: str | Path, overrides: Iterable[str] = ()) -> Document:
     """
     file = str(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        with Path(path).open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+        text = content.decode("utf-8")
     except FileNotFoundError:
         raise SpecError("no such sweep file", file=file, remedy=_sweeps_near(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"cannot be read ({error})", file=file) from None
+    if len(content) > MAX_BYTES:
+        raise SpecError("is larger than a megabyte", file=file, remedy="give a sweep file")
     return parse_document(text, file, overrides)
 
 
@@ -96,6 +112,8 @@ def _parse(text: str, file: str, places: dict[str, Place]) -> Any:
             node = loader.get_single_node()
         finally:
             loader.dispose()
+    except RecursionError:
+        raise _too_deep(file, None, "") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise SpecError(
@@ -104,7 +122,40 @@ def _parse(text: str, file: str, places: dict[str, Place]) -> Any:
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise SpecError(f"is not valid YAML ({reason})", file=file) from None
-    return None if node is None else _build(node, "", file, places, ())
+    if node is None:
+        return None
+    _refuse_many(node, file)
+    return _build(node, "", file, places, ())
+
+
+def _refuse_many(root: yaml.Node, file: str) -> None:
+    """Refuse a file whose aliases stand for more values than any sweep has (an alias bomb)."""
+    num_nodes: dict[yaml.Node, int] = {}
+
+    def count(node: yaml.Node, above: tuple[yaml.Node, ...]) -> int:
+        if len(above) > MAX_DEPTH:
+            raise _too_deep(file, node.start_mark.line + 1, "")
+        if isinstance(node, yaml.ScalarNode) or node in above:
+            return 1
+        if node not in num_nodes:
+            inner = (
+                part
+                for item in node.value
+                for part in (item if isinstance(item, tuple) else (item,))
+            )
+            num_nodes[node] = 1 + sum(count(part, (*above, node)) for part in inner)
+        return num_nodes[node]
+
+    if count(root, ()) > MAX_NODES:
+        raise SpecError(
+            f"has more than {MAX_NODES:,} values, those behind aliases counted",
+            file=file,
+            remedy="write fewer",
+        )
+
+
+def _too_deep(file: str, line: int | None, key: str) -> SpecError:
+    return SpecError("is nested too deeply", file=file, line=line, key=key)
 
 
 def _build(
@@ -113,6 +164,14 @@ def _build(
     line = node.start_mark.line + 1
     if node in above:
         raise SpecError("an anchor contains itself", file=file, line=line, key=path)
+    if node.tag not in {f"tag:yaml.org,2002:{one}" for one in _TAGS[type(node)]}:
+        raise SpecError(
+            f"the tag {node.tag} is not allowed",
+            file=file,
+            line=line,
+            key=path,
+            remedy="write a plain value",
+        )
     if path and path not in places:
         places[path] = Place(file, line)
     if isinstance(node, yaml.ScalarNode):
@@ -147,15 +206,15 @@ def _scalar(node: yaml.ScalarNode, path: str, file: str) -> Any:
     text = node.value
     if node.style is not None:
         return text
-    if not node.tag.startswith("tag:yaml.org,2002:"):
+    try:
+        return plain_value(text)
+    except ValueError:
         raise SpecError(
-            f"the tag {node.tag} is not allowed",
+            f"a number with {len(text):,} digits",
             file=file,
             line=node.start_mark.line + 1,
             key=path,
-            remedy="write a plain value",
-        )
-    return plain_value(text)
+        ) from None
 
 
 def plain_value(text: str) -> Any:

@@ -43,11 +43,20 @@ from xlt_ray.spec.trial import Precision, TrialSpec
 
 SEARCHABLE = ("model", "align", "intermediate", "target", "evaluate")
 
-_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+
+
+def is_name(text: str) -> bool:
+    """Whether a sweep may be called so: names become files, jobs and parts of URLs.
+
+    >>> [is_name(one) for one in ("size-2", "../../x", "a/b", ".hidden", "x\\n", "")]
+    [True, False, False, False, False, False]
+    """
+    return _NAME.fullmatch(text) is not None
 
 
 def _safe_name(value: Any) -> Any:
-    if isinstance(value, str) and not _NAME.match(value):
+    if isinstance(value, str) and not is_name(value):
         raise ValueError("a name has letters, digits, '-', '_' and '.', at most 80 of them")
     return value
 

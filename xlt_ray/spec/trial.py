@@ -17,17 +17,22 @@ from pydantic import Field, field_validator
 from xlt_ray.spec.methods import (
     ALIGNMENTS,
     FUSIONS,
+    ROBUST,
     SCHEDULES,
     Alignment,
     Knobs,
     LinearSchedule,
     NoFusion,
+    NoRobust,
     SeedScope,
     Training,
 )
 
 if TYPE_CHECKING:
+    from xlt_ray.spec.methods import Robust as RobustKnobs
+
     Align = Alignment
+    Robust = RobustKnobs
     Fusion = Knobs
     Schedule = Knobs
 else:
@@ -36,6 +41,9 @@ else:
     ]
     Fusion = Annotated[
         reduce(or_, [entry.knobs for entry in FUSIONS]), Field(discriminator="method")
+    ]
+    Robust = Annotated[
+        reduce(or_, [entry.knobs for entry in ROBUST]), Field(discriminator="method")
     ]
     Schedule = Annotated[
         reduce(or_, [entry.knobs for entry in SCHEDULES]), Field(discriminator="method")
@@ -96,10 +104,18 @@ class Intermediate(Training):
 class Hybrid(Knobs):
     """Cross-lingual batches mixed into training (after arXiv 2408.10536, section 3)."""
 
+    added = frozenset({"pairs", "mixing", "batch_scale"})
+
     ratio: float = Field(default=0.0, ge=0.0, le=1.0)
     """Probability that a batch is cross-lingual instead of in the source language alone."""
     languages: Literal["all"] | tuple[str, ...] = "all"
     """Languages that cross-lingual batches draw from, besides the source language."""
+    pairs: Literal["uniform", "by_size"] = "uniform"
+    """How languages are drawn: alike, or in proportion to their training text or word lists."""
+    mixing: Literal["per_batch", "in_batch"] = "per_batch"
+    """Whether ``ratio`` is of whole batches, or of the examples within every batch."""
+    batch_scale: float = Field(default=1.0, gt=0.0)
+    """Examples of a cross-lingual batch, as a multiple of ``batch_size``."""
 
 
 class Target(Training):
@@ -111,6 +127,7 @@ class Target(Training):
     """Training examples: the first n of one fixed shuffle, so that sizes are nested."""
     epochs: int = Field(default=3, ge=1)
     fusion: Fusion = NoFusion()
+    robust: Robust = NoRobust()
     hybrid: Hybrid = Hybrid()
     evaluations: int = Field(default=4, ge=1)
     """How often the source-language dev set is scored, evenly over the training."""

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from xlt_ray.data import metrics
 from xlt_ray.data.batches import EvalBatches, eval_batches
 from xlt_ray.data.permit import Permit
 from xlt_ray.data.task import Task, task_named
+from xlt_ray.modeling.network import Network
 from xlt_ray.spec.facts import Split
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
@@ -33,20 +33,21 @@ class Examination:
 
 def score(network: nn.Module, examination: Examination) -> dict[str, float]:
     """Metrics of the task over all examples; the network is in evaluation mode."""
+    assert isinstance(network, Network), "what is scored was trained on a task"
     batches = examination.batches
     device = next(network.parameters()).device
-    predicted: list[Any] = [None] * len(batches.examples)
+    decoded: list[Any] = [None] * batches.num_items
     with torch.inference_mode():
-        for indices, batch in batches:
+        for numbers, batch in batches:
             tensors = {
                 name: torch.from_numpy(array).to(device)
                 for name, array in batch.items()
                 if name != "labels"
             }
-            numbers = network(tensors).argmax(dim=-1).cpu().numpy()
-            for index, label in zip(indices, batches.decode(indices, numbers), strict=True):
-                predicted[index] = label
-    return metrics.score(examination.task, batches.gold, predicted)
+            answers = network.head.answers(network(tensors)).cpu().numpy()
+            for number, said in zip(numbers, batches.decode(numbers, answers), strict=True):
+                decoded[number] = said
+    return batches.score(decoded)
 
 
 def evaluate_stage(

@@ -12,21 +12,21 @@ from typing import Any
 from torch import nn
 
 from xlt_ray.data.batches import eval_batches, train_batches
+from xlt_ray.data.encode import template_of
+from xlt_ray.data.noise import NumberedBatches
 from xlt_ray.data.permit import Permit
 from xlt_ray.data.pretraining import alignment_batches
 from xlt_ray.data.task import Task, task_named
-from xlt_ray.modeling.network import (
-    build_masked_lm,
-    build_network,
-)
-from xlt_ray.spec.methods import ALIGNMENTS, Alignment, method_named
+from xlt_ray.modeling.network import build_network
+from xlt_ray.modeling.objectives.perturbed import robust_network
+from xlt_ray.spec.methods import ALIGNMENTS, Alignment, AugmentRobust, method_named
 from xlt_ray.spec.steps import num_steps
 from xlt_ray.spec.trial import Hybrid
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.training.evaluate import Examination, score
-from xlt_ray.training.load import Materials, fusion_of, load_parent, tokenizer_digest
-from xlt_ray.training.loop import Lesson
+from xlt_ray.training.load import Materials, fusion_of, load_parent, robust_of, tokenizer_digest
+from xlt_ray.training.loop import Batches, Lesson
 from xlt_ray.training.runtime import Runtime
 
 
@@ -37,27 +37,31 @@ def lesson_of(
     settings = stage.settings
     encoder, tokenizer = load_parent(_origin(stage), materials, store)
     if stage.kind == "align":
-        network: nn.Module = build_masked_lm(encoder, stage.seed)
+        knobs = _alignment(settings)
+        objective = method_named(ALIGNMENTS, settings["objective"])
+        aligned: nn.Module = objective.load_network()(encoder, knobs, stage.seed)
         batches = alignment_batches(
             materials.source,
-            _alignment(settings),
+            knobs,
             tokenizer,
             tokenizer_digest(tokenizer),
             stage.seed,
             runtime.cache,
         )
-        return Lesson(network, batches, settings["steps"], None), tokenizer
+        return Lesson(aligned, batches, settings["steps"], None), tokenizer
     task = task_named(settings["task"]["name"])
     source_language = settings["source_language"]
-    network = build_network(encoder, task.kind, fusion_of(settings), len(task.labels), stage.seed)
+    robust = robust_of(settings)
+    plain = build_network(encoder, task.kind, fusion_of(settings), len(task.labels), stage.seed)
+    network = robust_network(plain, robust, template_of(tokenizer).special_ids)
     is_nested = stage.kind == "trunk" or bool(stage.starts_at)
     if stage.kind == "trunk":
         steps = settings["steps"]
         size = steps * settings["batch_size"]
     else:
         size = settings["size"]
-        steps = num_steps(size, settings["epochs"], settings["batch_size"])
-    supervised = train_batches(
+        steps = num_steps(size, settings["epochs"] * robust.repeats, settings["batch_size"])
+    supervised: Batches = train_batches(
         materials.source,
         task,
         Permit("train", task.name, source_language),
@@ -71,7 +75,10 @@ def lesson_of(
         stage.seed,
         runtime.cache,
         is_nested=is_nested,
+        augment=robust if isinstance(robust, AugmentRobust) else None,
     )
+    if robust.perturbs == "embeddings":
+        supervised = NumberedBatches(supervised, stage.seed)
     if stage.kind == "trunk":
         # Its rate has not decayed yet: a score would compare with nothing.
         return Lesson(network, supervised, steps, None), tokenizer

@@ -18,7 +18,16 @@ from xlt_ray.data.source import Source
 from xlt_ray.data.task import task_named
 from xlt_ray.modeling.encoder import load_encoder, load_saved, load_tokenizer, save_encoder
 from xlt_ray.modeling.network import MaskedLm, Network, build_network, load_extra, save_extra
-from xlt_ray.spec.methods import FUSIONS, Knobs, NoFusion, method_named
+from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
+from xlt_ray.spec.methods import (
+    FUSIONS,
+    ROBUST,
+    Knobs,
+    NoFusion,
+    NoRobust,
+    Robust,
+    method_named,
+)
 from xlt_ray.spec.trial import Model
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
@@ -61,10 +70,11 @@ def load_network(target: Stage, materials: Materials, store: StageStore) -> tupl
 
 
 def save_result(network: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Write a trained network: encoder in Hugging Face layout, the rest beside it."""
-    assert isinstance(network, Network | MaskedLm)
+    """Write a trained network: encoder in Hugging Face layout, the rest, if any, beside it."""
+    assert isinstance(network, Network | MaskedLm | ContrastiveNetwork)
     save_encoder(network.encoder, tokenizer, folder)
-    save_extra(network, folder / EXTRA)
+    if not isinstance(network, ContrastiveNetwork):
+        save_extra(network, folder / EXTRA)
 
 
 def tokenizer_digest(tokenizer: Any) -> str:
@@ -78,3 +88,13 @@ def fusion_of(settings: Mapping[str, Any]) -> Knobs:
     if chosen is None:
         return NoFusion()
     return method_named(FUSIONS, chosen["method"]).knobs.model_validate(chosen)
+
+
+def robust_of(settings: Mapping[str, Any]) -> Robust:
+    """How a stage is trained robustly; a stage that does not say so is trained plainly."""
+    chosen = settings.get("robust")
+    if chosen is None:
+        return NoRobust()
+    knobs = method_named(ROBUST, chosen["method"]).knobs.model_validate(chosen)
+    assert isinstance(knobs, Robust)
+    return knobs

@@ -40,7 +40,7 @@ class Batches(Protocol):
     """Training data as a pure function of the step."""
 
     def batch(self, step: int) -> Arrays:
-        """Arrays with ``batch_size`` rows; ``labels`` are -100 where nothing is asked."""
+        """Arrays of as many rows; ``labels`` are -100 where nothing is asked."""
 
 
 @dataclass(frozen=True)
@@ -140,22 +140,26 @@ def _share_of(
     """This worker's rows as micro-batches, with the denominator that makes them add up.
 
     DeepSpeed averages over workers and accumulation steps, so each micro-batch divides its sum
-    by the labels of the *whole* batch over the number of parts.
+    by the labels of the *whole* batch over the number of parts. A batch of another size than
+    usual is split as evenly as can be; a part that is left without rows computes one in vain.
     """
     parts = runtime.workers * engine.accumulation
     asked = int((batch["labels"] != IGNORED).sum())
     denominator = torch.tensor(max(asked, 1) / parts, device=engine.device)
+    num_rows = len(batch["labels"])
     shares = []
     for turn in range(engine.accumulation):
-        start = (team.rank * engine.accumulation + turn) * engine.micro_batch
-        rows = slice(start, start + engine.micro_batch)
+        part = team.rank * engine.accumulation + turn
+        rows = slice(num_rows * part // parts, num_rows * (part + 1) // parts)
+        is_empty = rows.start == rows.stop
+        rows = slice(0, 1) if is_empty else rows
         shares.append(
             {
                 **{
                     name: torch.from_numpy(np.ascontiguousarray(array[rows])).to(engine.device)
                     for name, array in batch.items()
                 },
-                "denominator": denominator,
+                "denominator": denominator * math.inf if is_empty else denominator,
             }
         )
     return shares

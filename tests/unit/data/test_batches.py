@@ -143,13 +143,13 @@ def test_cross_lingual_pairs_say_their_sentences_in_different_languages(train, t
 
 def test_the_ratio_is_the_share_of_cross_lingual_batches(train):
     batches = train(hybrid=Hybrid(ratio=0.3))
-    share = np.mean([batches.is_crossed(step) for step in range(1000)])
+    share = np.mean([batches.crossed(step).all() for step in range(1000)])
     assert abs(share - 0.3) < 0.05
     never, always = train(hybrid=Hybrid(ratio=0.0)), train(hybrid=Hybrid(ratio=1.0))
-    assert not any(never.is_crossed(step) for step in range(50))
-    assert all(always.is_crossed(step) for step in range(50))
+    assert not any(never.crossed(step).any() for step in range(50))
+    assert all(always.crossed(step).all() for step in range(50))
     for step in range(5):
-        assert same(batches.batch(step), never.batch(step)) == (not batches.is_crossed(step))
+        assert same(batches.batch(step), never.batch(step)) == (not batches.crossed(step).any())
 
 
 def test_the_order_of_examples_does_not_depend_on_the_ratio(train):

@@ -140,6 +140,19 @@ def test_other_files_in_a_task_folder_are_no_splits(write):
     assert set(write("ner-uner/de.test.conll", "a\tO\n").splits(NER)) == {("de", "test")}
 
 
+def test_a_task_may_take_train_and_dev_sets_from_another_folder(write):
+    write("ner-uner/en.train.conll", "a\tO\n")
+    write("ner-uner/en.dev.conll", "a\tO\n")
+    write("ner-uner/sv.test.conll", "a\tO\n")
+    source = write("ner-masakha/sw.test.conll", "b\tB-PER\n")
+    task = task_named("ner-masakha")
+    assert set(source.splits(task)) == {("sw", "test"), ("en", "train"), ("en", "dev")}
+    assert source.read(task, "en", "train")[0].words == ("a",)
+    assert source.splits(task)["en", "dev"].digest != source.splits(NER)["en", "dev"].digest
+    with pytest.raises(DataError, match="test exists in: sw"):
+        source.read(task, "sv", "test")
+
+
 def test_corpora_of_one_language_are_joined_with_ids_apart(write):
     write("parallel/bible/en.tsv", "v1\tGod made\nv2\t \nv1\tagain\n")
     source = write("parallel/news/en.tsv", "v1\tToday\n")

@@ -6,10 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt_ray.data.metrics import entity_f1, macro_f1, score
+from xlt_ray.data.kinds.kind import kind_of
+from xlt_ray.data.metrics import entity_f1, macro_f1
 from xlt_ray.data.task import task_named
 
 TAGS = st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
+
+
+def score(task, gold, predicted, language="en"):
+    return kind_of(task).score(task, language, gold, predicted)
 
 
 def sentences_of(tags):

@@ -8,10 +8,15 @@ from xlt_ray.data.files import FilesSource
 from xlt_ray.data.pretraining import alignment_batches
 from xlt_ray.data.toy.tongues import TONGUES, world
 from xlt_ray.errors import DataError
-from xlt_ray.spec.methods import CodeSwitchMlm, TranslationLm
+from xlt_ray.spec.methods import CodeSwitchMlm, MonolingualLm, TranslationLm, Weam
 
 CODE_SWITCH = CodeSwitchMlm(objective="code_switch_mlm", batch_size=64)
 TLM = TranslationLm(objective="tlm", batch_size=64)
+MLM = MonolingualLm(objective="mlm", batch_size=64)
+WEAM = Weam(objective="weam", batch_size=64)
+every = pytest.mark.parametrize(
+    "knobs", [CODE_SWITCH, TLM, MLM, WEAM], ids=lambda knobs: knobs.objective
+)
 
 
 @pytest.fixture
@@ -29,7 +34,7 @@ def original(batch):
     return np.where(batch["labels"] == IGNORED, batch["input_ids"], batch["labels"])
 
 
-@pytest.mark.parametrize("knobs", [CODE_SWITCH, TLM], ids=lambda knobs: knobs.objective)
+@every
 def test_a_batch_follows_from_seed_and_step_alone(batches, knobs):
     first, second, other = batches(knobs), batches(knobs), batches(knobs, seed=1)
     for step in (5, 0, 3):
@@ -38,7 +43,7 @@ def test_a_batch_follows_from_seed_and_step_alone(batches, knobs):
         assert not np.array_equal(one["input_ids"], other.batch(step)["input_ids"])
 
 
-@pytest.mark.parametrize("knobs", [CODE_SWITCH, TLM], ids=lambda knobs: knobs.objective)
+@every
 def test_masking_takes_its_share_and_spares_special_tokens(batches, knobs):
     masked = batches(knobs, mask=0.3)
     many = [masked.batch(step) for step in range(30)]
@@ -100,6 +105,26 @@ def test_every_language_is_drawn_alike_however_little_text_it_has(batches, toy_t
             for code in spoken:
                 counts[code] += 1
     assert min(counts.values()) > 0.12 * 20 * 64
+
+
+def test_monolingual_rows_are_sentences_as_they_are(batches, toy, toy_tokenizer):
+    texts = {f"[CLS] {text} [SEP]" for code in TONGUES for text in toy.parallel(code).values()}
+    for row in original(batches(MLM).batch(0)).tolist():
+        assert toy_tokenizer.decode([piece for piece in row if piece]) in texts
+
+
+def test_positions_begin_anew_at_the_second_sentence_where_asked(batches):
+    plain, reset = batches(TLM).batch(0), batches(TLM, reset_positions=True).batch(0)
+    positions = reset.pop("position_ids")
+    assert "position_ids" not in plain
+    assert all(np.array_equal(plain[name], reset[name]) for name in plain)
+    for ids, types, row in zip(
+        original(plain).tolist(), plain["token_type_ids"].tolist(), positions.tolist(), strict=True
+    ):
+        begin = types.index(1)
+        assert ids[begin - 1] == 3, "the second sentence begins after a separator"
+        assert row[:begin] == list(range(begin))
+        assert row[begin:] == list(range(len(row) - begin))
 
 
 def test_translation_rows_are_translations(batches, toy, toy_tokenizer):

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from xlt_ray.data.task import load_tasks, parse_task, task_named
 from xlt_ray.errors import DataError
+from xlt_ray.spec.kinds import KINDS
+
+DOCS = Path(__file__).parents[3] / "docs"
 
 PAIR = """\
 name: x
@@ -20,7 +26,10 @@ folder: x
 def test_every_promised_task_is_there():
     promised = {
         *("pos", "ner-uner", "ner-panx", "stsb", "nli", "pawsx", "sick", "xnli"),
+        *("ner-masakha", "pos-masakha", "stsb-score", "xquad", "mlqa", "mlqa-en", "tydiqa"),
+        *("xcopa", "socialiqa", "cosmosqa", "hellaswag", "commonsenseqa", "comve"),
         *("toy-tagging", "toy-nli", "toy-paraphrase"),
+        *("toy-similarity", "toy-choice", "toy-qa"),
     }
     assert {task.name for task in load_tasks()} >= promised
 
@@ -40,9 +49,11 @@ def test_an_unknown_task_is_answered_with_the_nearest_name():
     [
         (("title: T", "titel: T"), "title"),
         (('labels: ["0", "1"]', 'labels: ["0", "0"]'), "listed twice"),
+        (("folder: x", "scheme: iob2\nfolder: x"), "iob2 needs tags"),
         (("folder: x", "scheme: none"), "needs its folder"),
-        (("metrics: [accuracy]", "metrics: [f1]"), "needs scheme iob2"),
-        (("kind: pair", "kind: tag"), "pairs are read from tsv"),
+        (("metrics: [accuracy]", "metrics: [f1]"), "f1 does not score pair tasks"),
+        (("kind: pair", "kind: tag"), "tag tasks are read from conllu or conll"),
+        (('labels: ["0", "1"]', "labels: [yes]"), "two labels or more"),
         (("name: x", "name: y"), "must agree"),
         (("version: 1", "version: 0"), "version"),
     ],
@@ -52,3 +63,24 @@ def test_a_wrong_task_file_is_refused_with_its_name(change, complaint):
     with pytest.raises(DataError, match=complaint) as caught:
         parse_task(PAIR.replace(*change), "x.yaml")
     assert "x.yaml" in str(caught.value)
+
+
+def test_every_task_and_kind_stands_in_its_document():
+    text = (DOCS / "tasks.md").read_text()
+    rows = {row[0]: row[1:] for row in re.findall(r"^\| `([\w-]+)` \| (.*) \|$", text, re.M)}
+    rows = {name: " ".join(rest) for name, rest in rows.items()}
+    assert rows.keys() == {task.name for task in load_tasks()} | KINDS.keys()
+    for task in load_tasks():
+        assert rows[task.name].startswith(f"`{task.kind}`")
+    for kind, entry in KINDS.items():
+        assert set(entry.metrics) <= set(re.findall(r"`(\w+)`", rows[kind]))
+        assert set(entry.formats) <= set(re.findall(r"`(\w+)`", rows[kind]))
+
+
+def test_tasks_of_the_extending_guide_are_tasks_of_every_kind():
+    blocks = re.findall(
+        r"^```yaml\n# xlt_ray/data/tasks/(.*?)\n(.*?)^```",
+        (DOCS / "extending.md").read_text(),
+        re.S | re.M,
+    )
+    assert {parse_task(text, name).kind for name, text in blocks} == set(KINDS)

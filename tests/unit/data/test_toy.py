@@ -3,10 +3,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 
-from xlt_ray.data.examples import without_labels
 from xlt_ray.data.streams import Dice
 from xlt_ray.data.task import load_tasks, task_named
 from xlt_ray.data.toy import concepts as meaning
@@ -51,11 +51,7 @@ def test_the_vocabulary_covers_every_text(toy):
             assert known.issuperset(text.split())
         for task in TASKS:
             for example in toy.read(task, language, "dev"):
-                words = getattr(example, "words", ())
-                text = " ".join(
-                    (*words, getattr(example, "first", ""), getattr(example, "second", ""))
-                )
-                assert known.issuperset(text.split())
+                assert all(known.issuperset(words) for words in example.sentences())
 
 
 def test_a_spelling_means_one_thing_in_each_language():
@@ -82,10 +78,13 @@ def test_rows_are_translations_of_each_other(toy, task):
     for language in TONGUES:
         rows = toy.read(task, language, "test")
         assert [row.id for row in rows] == [row.id for row in pivot]
-        if task.kind == "pair":
-            assert [row.label for row in rows] == [row.label for row in pivot]
-        else:
+        if task.kind == "tag":
             assert [sorted(row.tags) for row in rows] == [sorted(row.tags) for row in pivot]
+        elif task.kind == "span":
+            sizes = [[len(row.answers[0].text.split()) for row in side] for side in (rows, pivot)]
+            assert sizes[0] == sizes[1]
+        else:
+            assert [row.gold for row in rows] == [row.gold for row in pivot]
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
@@ -99,6 +98,31 @@ def test_sizes_are_as_told_and_labels_balanced(toy, task):
                 assert abs(share - 1 / len(task.labels)) < 0.08
 
 
+def test_scores_are_spread_over_their_range_and_full_where_meanings_agree(toy):
+    task = task_named("toy-similarity")
+    rows = toy.read(task, PIVOT, "train")
+    assert {row.score for row in rows if row.first == row.second} == {5.0}
+    assert {round(row.score) for row in rows} == {0, 1, 2, 3, 4, 5}
+    assert all(0 <= row.score <= 5 for row in rows)
+
+
+def test_the_right_option_is_anywhere(toy):
+    rows = toy.read(task_named("toy-choice"), PIVOT, "train")
+    for place in range(3):
+        assert abs(sum(row.label == place for row in rows) / len(rows) - 1 / 3) < 0.03
+
+
+def test_an_answer_stands_in_its_passage_and_not_in_its_question(toy):
+    for row in toy.read(task_named("toy-qa"), "qae", "dev"):
+        (answer,) = row.answers
+        assert row.passage[answer.begin :].startswith(answer.text)
+        assert answer.begin == 0 or row.passage[answer.begin - 1] == " "
+        clause, passage = (
+            Counter(text.split()) for text in (f"{row.question} {answer.text}", row.passage)
+        )
+        assert clause <= passage
+
+
 def test_train_and_test_share_hardly_a_pair(toy):
     task = task_named("toy-paraphrase")
     train = {(row.first, row.second) for row in toy.read(task, PIVOT, "train")}
@@ -109,11 +133,12 @@ def test_train_and_test_share_hardly_a_pair(toy):
 def test_lengths_stay_small(toy):
     for task in TASKS:
         for row in toy.read(task, "qae", "test"):
-            if task.kind == "pair":
-                assert len(row.first.split()) <= 12
-                assert len(row.first.split()) + len(row.second.split()) + 3 <= 28
+            first, *others = (len(words) for words in row.sentences())
+            if task.kind == "tag":
+                assert first <= 24
             else:
-                assert len(row.words) <= 24
+                assert first <= 12
+                assert all(first + other + 3 <= 28 for other in others)
 
 
 def test_a_lexicon_translates_form_by_form_and_has_gaps(toy):
@@ -201,8 +226,10 @@ def test_opposites_and_categories_are_closed():
 
 def test_text_can_be_had_without_labels(toy):
     for task in TASKS:
-        hidden = without_labels(toy.read(task, PIVOT, "dev")[0])
-        assert (hidden.tags if task.kind == "tag" else hidden.label) is None
+        example = toy.read(task, PIVOT, "dev")[0]
+        assert example.gold is not None
+        assert example.hidden().gold is None
+        assert example.hidden().sentences() == example.sentences()
 
 
 def test_a_sweep_waits_less_than_two_seconds_for_its_data():

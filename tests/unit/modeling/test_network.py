@@ -20,6 +20,7 @@ from xlt_ray.modeling.network import (
     save_extra,
 )
 from xlt_ray.spec import methods
+from xlt_ray.spec.kinds import KINDS
 from xlt_ray.spec.trial import Model
 
 Encoders = Callable[..., PreTrainedModel]
@@ -28,23 +29,35 @@ DLFA = methods.DlfaFusion(method="dlfa", layer=0)
 MIX = methods.MixFusion(method="mix")
 ROWS, LENGTH, NUM_LABELS = 6, 8, 3
 
-every_kind = pytest.mark.parametrize("kind", ["tag", "pair", "mlm"])
+every_kind = pytest.mark.parametrize("kind", [*KINDS, "mlm"])
 every_fusion = pytest.mark.parametrize("knobs", [NONE, DLFA, MIX], ids=lambda one: one.method)
 
 
 def made(encoder: PreTrainedModel, kind: str, knobs: methods.Knobs = NONE) -> Network | MaskedLm:
     if kind == "mlm":
         return build_masked_lm(encoder, seed=0)
-    return build_network(encoder, "tag" if kind == "tag" else "pair", knobs, NUM_LABELS, seed=0)
+    return build_network(encoder, kind, knobs, NUM_LABELS, seed=0)
 
 
 def batch_of(kind: str, *, rows: int = ROWS) -> dict[str, Tensor]:
-    """Rows of different length; every third piece is labelled where labels are per piece."""
+    """Rows of different length; every third piece is labelled where labels are per piece.
+
+    A choice has three options in each row, of different length.
+    """
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(5, 15, (ROWS, LENGTH), generator=generator)[:rows]
-    mask = (torch.arange(LENGTH) < torch.arange(3, 3 + ROWS)[:, None])[:rows].long()
-    if kind == "pair":
-        labels = ids[:, 0] % NUM_LABELS
+    shape = (ROWS, NUM_LABELS, LENGTH) if kind == "choice" else (ROWS, LENGTH)
+    ids = torch.randint(5, 15, shape, generator=generator)[:rows]
+    lengths = torch.arange(3, 3 + ROWS)[:, None]
+    mask = torch.arange(LENGTH) < lengths
+    if kind == "choice":
+        mask = torch.arange(LENGTH) < (lengths - torch.arange(NUM_LABELS) % 2)[..., None]
+    mask = mask[:rows].long()
+    if kind in ("pair", "choice"):
+        labels = ids.reshape(rows, -1)[:, 0] % NUM_LABELS
+    elif kind == "score":
+        labels = ids[:, 0] / 15
+    elif kind == "span":
+        labels = torch.stack([ids[:, 0] % 2, 1 + ids[:, 1] % 2], dim=1)
     else:
         labels = torch.where(
             (mask == 1) & (ids % 3 == 0), ids if kind == "mlm" else ids % NUM_LABELS, -100
@@ -70,9 +83,12 @@ def gradients(network: torch.nn.Module) -> dict[str, Tensor]:
 def test_the_loss_is_the_mean_over_labelled_places(toy_encoder: Encoders, kind: str) -> None:
     network, batch = made(toy_encoder(), kind), batch_of(kind)
     logits = network.predict(batch)
-    expected = torch.nn.functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]), batch["labels"].reshape(-1), ignore_index=-100
-    )
+    if kind == "score":
+        expected = torch.nn.functional.mse_loss(logits, batch["labels"])
+    else:
+        expected = torch.nn.functional.cross_entropy(
+            logits.reshape(-1, logits.shape[-1]), batch["labels"].reshape(-1), ignore_index=-100
+        )
     torch.testing.assert_close(network(batch), expected)
 
 
@@ -151,28 +167,34 @@ def test_bf16_networks_give_a_float32_loss_near_the_exact_one(
 def test_predictions_have_the_shape_of_their_kind(toy_encoder: Encoders) -> None:
     encoder = toy_encoder()
     shapes = {
-        kind: tuple(made(encoder, kind).predict(batch_of(kind)).shape)
-        for kind in ("tag", "pair", "mlm")
+        kind: tuple(made(encoder, kind).predict(batch_of(kind)).shape) for kind in (*KINDS, "mlm")
     }
     assert shapes == {
         "tag": (ROWS, LENGTH, NUM_LABELS),
         "pair": (ROWS, NUM_LABELS),
+        "score": (ROWS,),
+        "choice": (ROWS, NUM_LABELS),
+        "span": (ROWS, 2, LENGTH),
         "mlm": (ROWS, LENGTH, encoder.config.vocab_size),
     }
 
 
 @every_fusion
-@pytest.mark.parametrize("kind", ["tag", "pair"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_predictions_depend_on_neither_padding_nor_neighbours(
     toy_encoder: Encoders, kind: str, knobs: methods.Knobs
 ) -> None:
     network, batch = made(toy_encoder(), kind, knobs).eval(), batch_of(kind)
     together = network.predict(batch)[:1]
     alone = network.predict(
-        {name: batch[name][:1, :3] for name in ("input_ids", "attention_mask", "token_type_ids")}
+        {
+            name: batch[name][:1, ..., :3]
+            for name in ("input_ids", "attention_mask", "token_type_ids")
+        }
     )
-    expected = together if kind == "pair" else together[:, :3]
-    torch.testing.assert_close(alone, expected, rtol=1e-4, atol=1e-5)
+    if kind in ("tag", "span"):
+        together = together[:, :3] if kind == "tag" else together[..., :3]
+    torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
 
 
 def test_new_parameters_come_from_the_seed_alone(toy_encoder: Encoders) -> None:
@@ -274,3 +296,18 @@ def test_a_damaged_extra_file_is_refused(toy_encoder: Encoders, tmp_path: Path) 
         load_extra(
             build_network(toy_encoder(), "tag", NONE, 3, seed=0), tmp_path / "extra.safetensors"
         )
+
+
+def test_an_option_is_scored_without_looking_at_the_others(toy_encoder: Encoders) -> None:
+    network, batch = made(toy_encoder(), "choice", DLFA).eval(), batch_of("choice")
+    logits = network.predict(batch)
+    two = {name: one[:, :2] for name, one in batch.items() if one.dim() == 3}
+    torch.testing.assert_close(network.predict(two), logits[:, :2], rtol=1e-4, atol=1e-5)
+    turned = {name: one.flip(1) for name, one in batch.items() if one.dim() == 3}
+    torch.testing.assert_close(network.predict(turned), logits.flip(1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_span_never_begins_or_ends_in_padding(toy_encoder: Encoders) -> None:
+    network, batch = made(toy_encoder(), "span", MIX).eval(), batch_of("span")
+    likeliest = network.predict(batch).argmax(-1)
+    assert (likeliest < batch["attention_mask"].sum(1, keepdim=True)).all()

@@ -117,6 +117,44 @@ def test_check_intermediate_can_be_trained(problems: Problems) -> None:
     assert "no training data in 'qac'" in str(found["intermediate.task"])
 
 
+def test_check_augmentation_has_neighbours(problems: Problems, facts: Facts) -> None:
+    lists = "target.robust={method: augment}"
+    (error,) = problems(lists).values()
+    assert error.key == "target.robust.neighbours"
+    assert "neighbours/qaa.tsv" in error.remedy
+    assert not problems(lists, facts=replace(facts, neighbours={"qaa": "digest"}))
+    lexicon = "target.robust={method: augment, neighbours: lexicon}"
+    assert not problems(lexicon)
+    (error,) = problems(lexicon, facts=replace(facts, lexicon={})).values()
+    assert "no lexicon from 'qaa'" in error.problem
+
+
+def test_check_scaled_batches_are_whole(problems: Problems) -> None:
+    hybrid = "target.hybrid={ratio: 0.5, mixing: %s, batch_scale: %s}"
+    assert not problems(hybrid % ("per_batch", 0.5))
+    assert not problems(hybrid % ("in_batch", 1.0))
+    (error,) = problems(hybrid % ("in_batch", 2.0)).values()
+    assert error.key == "target.hybrid.batch_scale"
+
+
+def test_check_alignment_layer_exists(problems: Problems) -> None:
+    (error,) = problems("align={objective: contrastive, layer: 3}").values()
+    assert error.key == "align.layer"
+    assert "at most 2" in error.remedy
+    assert not problems("align={objective: contrastive, layer: {int: [0, num_layers]}}")
+
+
+def test_check_negatives_are_in_one_pass(problems: Problems) -> None:
+    align = "align={objective: contrastive, batch_size: 32, group: %s}"
+    assert not problems(align % "batch")
+    assert not problems(align % 8, "resources={workers: 2, micro_batch: 8}")
+    for resources in ("{workers: 2}", "{micro_batch: 16}"):
+        (error,) = problems(align % "batch", f"resources={resources}").values()
+        assert error.key == "align.group"
+        assert "a pass of 16 pairs" in error.problem
+    assert "align.group" in problems(align % 12)
+
+
 def test_check_languages_are_there(problems: Problems, facts: Facts) -> None:
     error = problems("evaluate.languages=[qab, qzz]")["evaluate.languages"]
     assert "'qzz'" in error.problem

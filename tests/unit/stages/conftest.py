@@ -20,6 +20,7 @@ FULL: dict[str, Any] = {
         "task": "nli",
         "source_language": "qaa",
         "fusion": {"method": "dlfa", "layer": 1},
+        "robust": {"method": "none"},
         "hybrid": {"ratio": 0.25},
     },
 }

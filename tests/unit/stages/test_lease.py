@@ -30,12 +30,13 @@ time.sleep(600)
 """
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "bucket"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
     if request.param == "folder":
         yield Storage(tmp_path)
         return
-    storage = Storage(f"memory://{tmp_path.name}")
+    root = "memory:/" if request.param == "memory" else request.getfixturevalue("bucket")
+    storage = Storage(f"{root}/{tmp_path.name}")
     yield storage
     storage.remove("")
 

@@ -47,8 +47,16 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
     "target.fusion.method": ({"method": "none"}, "target"),
     "target.fusion.layer": (0, "target"),
     "target.fusion.reduction": (2, "target"),
+    "target.robust.method": (
+        {"method": "adversarial", "epsilon": 0.1, "step_size": 0.1},
+        "target",
+    ),
+    "target.robust.matched_steps": (2, "target"),
     "target.hybrid.ratio": (0.5, "target"),
     "target.hybrid.languages": (["qab"], "target"),
+    "target.hybrid.pairs": ("by_size", "target"),
+    "target.hybrid.mixing": ("in_batch", "target"),
+    "target.hybrid.batch_scale": (2.0, "target"),
     "evaluate.languages": (["qab"], "evaluate"),
     "evaluate.dev": ("all", "evaluate"),
     "evaluate.examples": (10, "evaluate"),
@@ -63,6 +71,7 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
 WHOLE = {
     "align.objective": "align",
     "target.fusion.method": "target.fusion",
+    "target.robust.method": "target.robust",
     "data.source": "data",
 }
 """Knobs that are changed with the block that they name."""
@@ -127,6 +136,69 @@ def test_a_neutral_knob_changes_no_key(path_with: PathWith, knob: str) -> None:
     assert changed(path_with(values), other) == []
 
 
+def test_plain_training_says_nothing_of_robust_training(path_with: PathWith) -> None:
+    target = path_with({"target.robust": {"method": "none"}})[-2]
+    assert "robust" not in target.settings
+    assert target.key == path_with()[-2].key
+
+
+@pytest.mark.parametrize(
+    "robust",
+    [{"method": "none", "matched_steps": 3}, {"method": "augment", "copies": 3}],
+    ids=lambda one: one["method"],
+)
+def test_matched_steps_and_copies_train_as_many_examples(
+    path_with: PathWith, facts: Facts, robust: dict[str, Any]
+) -> None:
+    facts = replace(facts, neighbours={"qaa": "lists of qaa"})
+    plain, longer = (
+        path_with({"target.robust": one}, facts=facts)[-2] for one in ({"method": "none"}, robust)
+    )
+    assert longer.num_examples == 3 * plain.num_examples
+
+
+def test_positions_that_are_not_reset_are_no_part_of_a_key(path_with: PathWith) -> None:
+    def key(**knobs: Any) -> str:
+        return path_with({"align": {"objective": "tlm", **knobs}})[1].key
+
+    assert "reset_positions" not in path_with({"align": {"objective": "tlm"}})[1].settings
+    assert key(reset_positions=False) == key()
+    assert key(reset_positions=True) != key()
+
+
+@pytest.mark.parametrize(
+    ("objective", "knob", "value"),
+    [
+        ("mlm", "mask", 0.3),
+        ("contrastive", "temperature", 0.1),
+        ("contrastive", "layer", 1),
+        ("contrastive", "group", 4),
+        ("weam", "weight", 0.5),
+        ("weam", "aligner", "ibm1"),
+        ("weam", "symmetrise", "intersection"),
+    ],
+)
+def test_knobs_of_an_objective_change_its_stage(
+    path_with: PathWith, objective: str, knob: str, value: object
+) -> None:
+    one, other = (
+        path_with({"align": {"objective": objective, **knobs}}) for knobs in ({}, {knob: value})
+    )
+    assert changed(one, other) == list(KINDS[1:])
+
+
+def test_neighbours_are_data_of_an_augmented_stage(path_with: PathWith, facts: Facts) -> None:
+    augment = {"target.robust": {"method": "augment"}}
+    one, other = (
+        path_with(augment, facts=replace(facts, neighbours={"qaa": digest}))[-2].key
+        for digest in ("one", "other")
+    )
+    assert one != other
+    lexicon = {"target.robust": {"method": "augment", "neighbours": "lexicon"}}
+    words = path_with(lexicon)[-2].data["neighbours"]
+    assert words == facts.lexicon["qaa"].digest
+
+
 def test_the_target_length_reaches_evaluation_too(path_with: PathWith) -> None:
     assert path_with({"target.max_length": 64})[-1].settings["max_length"] == 64
 
@@ -143,6 +215,17 @@ def test_a_path_is_a_chain_from_the_model_to_the_scores(path_with: PathWith) -> 
 def test_stages_that_a_trial_does_not_have_are_left_out(path_with: PathWith) -> None:
     path = path_with({"align": None, "intermediate": None})
     assert [stage.kind for stage in path] == ["model", "target", "evaluate"]
+
+
+def test_neutral_knobs_of_hybrid_batches_are_no_part_of_a_key(path_with: PathWith) -> None:
+    neutral = {"pairs": "uniform", "mixing": "per_batch", "batch_scale": 1.0}
+    values = {f"target.hybrid.{name}": value for name, value in neutral.items()}
+    target = path_with(values)[-2]
+    assert target.settings["hybrid"].keys() == {"ratio", "languages"}
+    assert target.key == path_with()[-2].key
+    never = {"target.hybrid": {"ratio": 0.0}}
+    other = {"target.hybrid": {"ratio": 0.0, "pairs": "by_size", "mixing": "in_batch"}}
+    assert path_with(never)[-2].key == path_with(other)[-2].key
 
 
 def test_without_cross_lingual_batches_their_languages_do_not_matter(path_with: PathWith) -> None:

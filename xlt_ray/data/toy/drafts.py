@@ -8,7 +8,7 @@ prefix can be fingerprinted without making the rest.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from xlt_ray.data.streams import Dice
 from xlt_ray.data.toy import edits
@@ -26,11 +26,29 @@ class Draft(NamedTuple):
     label: str
 
 
+class Quiz(NamedTuple):
+    """A clause and several others, of which the one at ``right`` follows from it."""
+
+    premise: Clause
+    options: tuple[Clause, ...]
+    right: int
+
+
+class Asked(NamedTuple):
+    """Two clauses joined by a connective, and the phrase of one of them that is asked for."""
+
+    passage: Draft
+    place: int
+    """1 or 2: the clause that is asked about."""
+    phrase: Literal["subject", "object"]
+
+
 CONNECTIVE_OF = {"entailment": "so", "neutral": "and", "contradiction": "but"}
 
 
-def drafts(resource: str, split: str, seed: int) -> Iterator[Draft]:
-    """The stream of ``toy-nli``, ``toy-paraphrase``, ``toy-tagging`` or ``parallel``."""
+def drafts(resource: str, split: str, seed: int) -> Iterator[Any]:
+    """The stream of a toy task or of ``parallel``: quizzes for ``toy-choice``, what is asked
+    for ``toy-qa``, else drafts."""
     dice = Dice("toy-drafts", GENERATOR_VERSION, seed, resource, split)
     make = _MAKERS[resource]
     while True:
@@ -69,6 +87,37 @@ def _tagging(dice: Dice) -> Draft:
     return Draft(draw_clause(dice), second, dice.pick(tuple(CONNECTIVE_OF.values())))
 
 
+def _similarity(dice: Dice) -> Draft:
+    """No to four edits, or another clause; the label is 5 times the share said alike."""
+    first = draw_clause(dice)
+    second = draw_clause(dice)
+    if dice.chance(0.85):
+        second = first
+        for _ in range(dice.below(5)):
+            second = edits.changed(dice, second, edits.REPEATABLE)
+        second = edits.say_otherwise(dice, second, dice.below(3))
+    return Draft(first, second, f"{5 * edits.likeness(first, second):.2f}")
+
+
+def _choice(dice: Dice) -> Quiz:
+    """One option is entailed; the others speak of something else, or partly so."""
+    premise = draw_clause(dice)
+    entailed = edits.changed(dice, premise, edits.ENTAILED) if dice.chance(0.5) else premise
+    options = [edits.say_otherwise(dice, entailed, dice.below(3))]
+    for _ in range(2):
+        other = draw_clause(dice)
+        options.append(other._replace(verb=premise.verb) if dice.chance(0.3) else other)
+    order = dice.shuffled(range(3))
+    return Quiz(premise, tuple(options[place] for place in order), order.index(0))
+
+
+def _qa(dice: Dice) -> Asked:
+    """Who does it, or to whom it is done, in one of two unrelated clauses."""
+    connective = dice.pick(tuple(CONNECTIVE_OF.values()))
+    passage = Draft(draw_clause(dice), draw_clause(dice), connective)
+    return Asked(passage, 1 + dice.below(2), dice.pick(("subject", "object")))
+
+
 def _parallel(dice: Dice) -> Draft:
     """A clause, a connective, and a clause that stands in the relation the connective names."""
     draft = _nli(dice)
@@ -79,5 +128,8 @@ _MAKERS = {
     "toy-nli": _nli,
     "toy-paraphrase": _paraphrase,
     "toy-tagging": _tagging,
+    "toy-similarity": _similarity,
+    "toy-choice": _choice,
+    "toy-qa": _qa,
     "parallel": _parallel,
 }

@@ -98,6 +98,11 @@ MEANING_CHANGING: tuple[Edit, ...] = (
     replace_noun, replace_noun, swap_roles,
 )  # fmt: skip
 """What makes a non-paraphrase. An edit that stands twice is twice as frequent."""
+REPEATABLE: tuple[Edit, ...] = (
+    omit, oppose_verb, oppose_adjective, negate, replace_noun, replace_noun, add_adjective,
+    swap_roles,
+)  # fmt: skip
+"""Changes that fit what they have made: a category, in contrast, has none above it."""
 
 
 def changed(dice: Dice, clause: Clause, edits: tuple[Edit, ...]) -> Clause:
@@ -110,6 +115,16 @@ def changed(dice: Dice, clause: Clause, edits: tuple[Edit, ...]) -> Clause:
         if result is not None:
             return result
     raise AssertionError(f"no edit of {edits} fits {clause}")
+
+
+def likeness(one: Clause, other: Clause) -> float:
+    """Share of what is said in both alike, 0 to 1; a word in its other form says the same."""
+    first, second = (
+        {**{slot: word.gloss for slot, word in _slots(clause)}, "negation": clause.is_negated}
+        for clause in (one, other)
+    )
+    slots = first.keys() | second.keys()
+    return sum(first.get(slot) == second.get(slot) for slot in slots) / len(slots)
 
 
 def _noun_slot(dice: Dice, clause: Clause) -> str:

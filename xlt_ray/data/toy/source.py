@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from itertools import islice
+from typing import Any
 
-from xlt_ray.data.examples import Example, PairExample, TagExample
+from xlt_ray.data.kinds.choice import ChoiceExample
+from xlt_ray.data.kinds.kind import Example
+from xlt_ray.data.kinds.pair import PairExample
+from xlt_ray.data.kinds.score import ScoreExample
+from xlt_ray.data.kinds.span import Answer, SpanExample
+from xlt_ray.data.kinds.tag import TagExample
 from xlt_ray.data.source import no_such_split
 from xlt_ray.data.streams import Dice, digest_of
 from xlt_ray.data.task import Task
 from xlt_ray.data.toy.clauses import Spoken, say, text_of
-from xlt_ray.data.toy.drafts import GENERATOR_VERSION, Draft, drafts
+from xlt_ray.data.toy.drafts import GENERATOR_VERSION, Asked, Draft, Quiz, drafts
 from xlt_ray.data.toy.tongues import TONGUES, World, world
 from xlt_ray.spec.facts import Split, SplitFacts
 
@@ -19,6 +25,9 @@ SIZES: dict[str, dict[Split, int]] = {
     "toy-tagging": {"train": 4000, "dev": 300, "test": 400},
     "toy-nli": {"train": 16000, "dev": 300, "test": 400},
     "toy-paraphrase": {"train": 4000, "dev": 300, "test": 400},
+    "toy-similarity": {"train": 4000, "dev": 300, "test": 400},
+    "toy-choice": {"train": 4000, "dev": 300, "test": 400},
+    "toy-qa": {"train": 4000, "dev": 300, "test": 400},
 }
 """Examples of every split, the same in each language: rows are translations of each other."""
 
@@ -116,20 +125,59 @@ def _speak(places: World, language: str, draft: Draft) -> list[Spoken]:
 def _examples(
     seed: int, task: str, language: str, split: Split, num_examples: int
 ) -> tuple[Example, ...]:
-    places = world(seed)
-    found: list[Example] = []
-    for number, draft in enumerate(islice(drafts(task, split, seed), num_examples)):
-        name = f"{split}{number}"
-        if task == "toy-tagging":
-            spoken = _speak(places, language, draft)
-            words, tags = tuple(one.text for one in spoken), tuple(one.tag for one in spoken)
-            found.append(TagExample(name, words, tags))
-        else:
-            assert draft.second is not None, "a pair has two clauses"
-            first = text_of(say(places, language, draft.first))
-            second = text_of(say(places, language, draft.second))
-            found.append(PairExample(name, first, second, draft.label))
-    return tuple(found)
+    places, told = world(seed), _TELLERS.get(task, _pair)
+    return tuple(
+        told(places, language, f"{split}{number}", draft)
+        for number, draft in enumerate(islice(drafts(task, split, seed), num_examples))
+    )
+
+
+def _tagged(places: World, language: str, name: str, draft: Draft) -> Example:
+    spoken = _speak(places, language, draft)
+    words, tags = tuple(one.text for one in spoken), tuple(one.tag for one in spoken)
+    return TagExample(name, words, tags)
+
+
+def _said(places: World, language: str, draft: Draft) -> tuple[str, str]:
+    assert draft.second is not None, "a pair has two clauses"
+    first, second = draft.first, draft.second
+    return text_of(say(places, language, first)), text_of(say(places, language, second))
+
+
+def _pair(places: World, language: str, name: str, draft: Draft) -> Example:
+    return PairExample(name, *_said(places, language, draft), draft.label)
+
+
+def _scored(places: World, language: str, name: str, draft: Draft) -> Example:
+    return ScoreExample(name, *_said(places, language, draft), float(draft.label))
+
+
+def _chosen(places: World, language: str, name: str, quiz: Quiz) -> Example:
+    options = tuple(text_of(say(places, language, one)) for one in quiz.options)
+    return ChoiceExample(
+        name, text_of(say(places, language, quiz.premise)), "", options, quiz.right
+    )
+
+
+def _asked(places: World, language: str, name: str, asked: Asked) -> Example:
+    """The question is the clause without the phrase that answers it."""
+    spoken = _speak(places, language, asked.passage)
+    clause, phrase = f"{asked.place}.", f"{asked.place}.{asked.phrase}."
+    rest = [one for one in spoken if one.slot.startswith(clause) and phrase not in one.slot]
+    answer = [one for one in spoken if one.slot.startswith(phrase)]
+    before = spoken[: spoken.index(answer[0])]
+    begin = sum(len(one.text) + 1 for one in before)
+    found = Answer(text_of(answer), begin)
+    return SpanExample(name, text_of(rest), text_of(spoken), (found,))
+
+
+_TELLERS: dict[str, Callable[[World, str, str, Any], Example]] = {
+    "toy-tagging": _tagged,
+    "toy-similarity": _scored,
+    "toy-choice": _chosen,
+    "toy-qa": _asked,
+}
+"""How the drafts of a task become examples in one language; pairs, where it is not listed."""
 
 
 @cache

@@ -69,19 +69,7 @@ class DlfaFusion(nn.Module):
 
     def __init__(self, num_layers: int, hidden_size: int, knobs: methods.DlfaFusion) -> None:
         super().__init__()
-        if knobs.layer >= num_layers:
-            raise SpecError(
-                f"layer {knobs.layer} of a model of {num_layers} layers",
-                key="target.fusion.layer",
-                remedy=f"0 (the embeddings) to {num_layers - 1} can be fused with the last",
-            )
-        inner_size = hidden_size // knobs.reduction
-        if inner_size < SMALLEST_INNER:
-            raise SpecError(
-                f"reduction {knobs.reduction} of a width of {hidden_size} leaves {inner_size}",
-                key="target.fusion.reduction",
-                remedy=f"at most {hidden_size // SMALLEST_INNER} for this model",
-            )
+        inner_size = fitting_inner_size(num_layers, hidden_size, knobs.layer, knobs.reduction)
         self.layer = knobs.layer
         self.local = Branch(hidden_size, inner_size)
         self.whole = Branch(hidden_size, inner_size)
@@ -93,13 +81,36 @@ class DlfaFusion(nn.Module):
         return 2 * attention * last + 2 * (1 - attention) * lower
 
 
+def fitting_inner_size(num_layers: int, hidden_size: int, layer: int, reduction: int) -> int:
+    """Width of the branches' bottleneck.
+
+    Raises:
+        SpecError: the layer is not below the last one, or the bottleneck is too narrow.
+    """
+    if layer >= num_layers:
+        raise SpecError(
+            f"layer {layer} of a model of {num_layers} layers",
+            key="target.fusion.layer",
+            remedy=f"0 (the embeddings) to {num_layers - 1} can be fused with the last",
+        )
+    inner_size = hidden_size // reduction
+    if inner_size < SMALLEST_INNER:
+        raise SpecError(
+            f"reduction {reduction} of a width of {hidden_size} leaves {inner_size}",
+            key="target.fusion.reduction",
+            remedy=f"at most {hidden_size // SMALLEST_INNER} for this model",
+        )
+    return inner_size
+
+
 def masked_mean(states: Tensor, attention_mask: Tensor) -> Tensor:
     """Mean over the pieces of each row, ``(batch, 1, hidden)``; zero for a row of padding alone.
 
-    Summed in float32: bf16 cannot count above 256.
+    Summed in float32 at least: bf16 cannot count above 256.
     """
-    weights = attention_mask.unsqueeze(-1).float()
-    mean = (states.float() * weights).sum(dim=1, keepdim=True) / weights.sum(
+    wide = torch.promote_types(states.dtype, torch.float32)
+    weights = attention_mask.unsqueeze(-1).to(wide)
+    mean = (states.to(wide) * weights).sum(dim=1, keepdim=True) / weights.sum(
         dim=1, keepdim=True
     ).clamp(min=1.0)
     return mean.to(states.dtype)

@@ -39,8 +39,9 @@ class MixFusion(nn.Module):
         hidden_states: tuple[Tensor, ...],
         attention_mask: Tensor,
     ) -> Tensor:
-        shares = torch.softmax(SPEED * self.layer_weights.float(), dim=0)
-        shares = (self.gamma.float() * shares).to(hidden_states[-1].dtype)
+        wide = torch.promote_types(self.layer_weights.dtype, torch.float32)
+        shares = torch.softmax(SPEED * self.layer_weights.to(wide), dim=0)
+        shares = (self.gamma.to(wide) * shares).to(hidden_states[-1].dtype)
         mixed = shares[0] * hidden_states[0]
         for share, states in zip(shares[1:], hidden_states[1:], strict=True):
             mixed = mixed + share * states

@@ -13,9 +13,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from xlt_ray.modeling.heads.head import Head
 
-class PairHead(nn.Module):
-    """Dropout, dense, tanh, dropout, linear on the first piece: logits ``(batch, num_labels)``."""
+
+class PairHead(Head):
+    """Dropout, dense, tanh, dropout, linear on the first piece: logits ``(..., num_labels)``."""
 
     def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
         super().__init__()
@@ -24,6 +26,6 @@ class PairHead(nn.Module):
         self.output = nn.Linear(hidden_size, num_labels)
 
     def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        pooled = torch.tanh(self.dense(self.dropout(hidden[:, 0])))
+        pooled = torch.tanh(self.dense(self.dropout(hidden[..., 0, :])))
         logits: Tensor = self.output(self.dropout(pooled))
         return logits

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from xlt_ray.modeling.heads.head import Head
 
-class TagHead(nn.Module):
+
+class TagHead(Head):
     """Dropout and one linear layer: logits ``(batch, length, num_labels)``."""
 
     def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:

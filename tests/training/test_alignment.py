@@ -1,0 +1,96 @@
+"""Every alignment objective learns, and goes on to the same bits after an interruption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.conftest import Bench
+from xlt_ray.spec.methods import ALIGNMENTS
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.store import StageStore
+from xlt_ray.training.events import Evaluated, Event
+from xlt_ray.training.lesson import lesson_of
+from xlt_ray.training.load import Materials
+from xlt_ray.training.runtime import Runtime
+
+STEPS = 60
+OBJECTIVES = {
+    **{entry.name: "" for entry in ALIGNMENTS},
+    "tlm": "reset_positions: true, ",
+    "contrastive": "group: 8, layer: 1, ",
+    "weam": "aligner: ibm1, ",
+}
+every = pytest.mark.parametrize("objective", OBJECTIVES)
+
+
+def override(objective: str, steps: int = STEPS) -> str:
+    return (
+        f"align={{objective: {objective}, {OBJECTIVES[objective]}languages: [qaa, qaf], "
+        f"steps: {steps}, batch_size: 16, max_length: 48, learning_rate: 5e-3}}"
+    )
+
+
+def untrained_loss(bench: Bench, stage: Stage, root: Path) -> float:
+    """Mean loss of the stage's network, as it is at the first step, over the last ten batches."""
+    trial = bench.trial(override(str(stage.settings["objective"])))
+    materials = Materials(trial.model, bench.open_data(trial))
+    lesson, _ = lesson_of(stage, materials, StageStore(root), Runtime(cache=bench.cache))
+    losses = []
+    with torch.no_grad():
+        for step in range(STEPS - 10, STEPS):
+            batch = lesson.batches.batch(step)
+            tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
+            asked = (tensors["labels"] != -100).sum()
+            losses.append(lesson.network({**tensors, "denominator": asked}).item())
+    return sum(losses) / len(losses)
+
+
+def aligned(events: Iterator[Event]) -> list[Event]:
+    """Events up to the end of the alignment stage, which is all that is made."""
+    found: list[Event] = []
+    for event in events:
+        found.append(event)
+        if getattr(event, "record", None) is not None:
+            break
+    events.close()  # type: ignore[attr-defined]
+    return found
+
+
+@every
+def test_an_objective_lowers_its_loss(bench: Bench, tmp_path: Path, objective: str) -> None:
+    stage = bench.path(override(objective))[1]
+    assert stage.kind == "align"
+    aligned(bench.walk(tmp_path, override(objective), evaluations=6))
+    record = StageStore(tmp_path).record(stage.key)
+    assert record is not None
+    trained = record.history[-1]["metrics"]["loss"]
+    assert trained < 0.93 * untrained_loss(bench, stage, tmp_path)
+
+
+@pytest.mark.parametrize("zero_stage", [0, 3])
+@pytest.mark.parametrize("objective", ["contrastive", "weam"])
+def test_interrupted_alignment_goes_on_to_the_same_bits(
+    bench: Bench, tmp_path: Path, objective: str, zero_stage: int
+) -> None:
+    knobs = override(objective, steps=6)
+    stage = bench.path(knobs)[1]
+    runtime = {"zero_stage": zero_stage, "micro_batch": 8, "evaluations": 2}
+    aligned(bench.walk(tmp_path / "whole", knobs, **runtime))
+    broken = bench.walk(tmp_path / "broken", knobs, **runtime)
+    next(one for one in broken if isinstance(one, Evaluated))
+    broken.close()  # type: ignore[attr-defined]
+    again = aligned(bench.walk(tmp_path / "broken", knobs, **runtime))
+    assert any(one.is_replay for one in again if isinstance(one, Evaluated))
+    one, other = (
+        {
+            file.name: file.read_bytes()
+            for file in StageStore(tmp_path / name).folder(stage.key).glob("*.safetensors")
+        }
+        for name in ("whole", "broken")
+    )
+    assert one == other
+    assert ("network.safetensors" in one) == (objective == "weam")

@@ -1,0 +1,49 @@
+"""Hybrid batches of another size than usual, and mixed ones, through the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.conftest import Bench
+
+PLAIN = "intermediate=null"
+
+
+@pytest.mark.parametrize(
+    ("hybrid", "change"),
+    [
+        ("{ratio: 0.5, mixing: in_batch}", {"micro_batch": 4}),
+        ("{ratio: 0.5, batch_scale: 1.5}", {"micro_batch": 4}),
+        # 4 rows for 16 passes: most of them have none.
+        ("{ratio: 0.5, batch_scale: 0.25}", {"micro_batch": 1}),
+        ("{ratio: 0.5, batch_scale: 0.25}", {"micro_batch": 1, "zero_stage": 3}),
+    ],
+    ids=str,
+)
+def test_micro_batches_move_weights_by_rounding_alone(
+    bench: Bench, tmp_path: Path, hybrid: str, change: dict[str, int]
+) -> None:
+    overrides = (PLAIN, f"target.hybrid={hybrid}")
+    bench.make(tmp_path / "one", *overrides)
+    bench.make(tmp_path / "other", *overrides, **change)
+    key = bench.path(*overrides)[-2].key
+    one, other = (
+        load_file(tmp_path / name / "stages" / key / "model.safetensors")
+        for name in ("one", "other")
+    )
+    for name, weights in one.items():
+        torch.testing.assert_close(weights, other[name], rtol=0, atol=2e-4)
+
+
+def test_every_knob_of_hybrid_batches_changes_the_weights(bench: Bench, tmp_path: Path) -> None:
+    knobs = ("pairs: uniform", "pairs: by_size", "mixing: in_batch", "batch_scale: 0.5")
+    bits = {}
+    for knob in knobs:
+        overrides = (PLAIN, f"target.hybrid={{ratio: 0.5, {knob}}}", "target.epochs=1")
+        bench.make(tmp_path, *overrides)
+        bits[knob] = bench.bits(tmp_path, *overrides)
+    assert len(set(bits.values())) == len(knobs), bits

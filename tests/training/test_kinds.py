@@ -1,0 +1,126 @@
+"""Every kind of task learns on toy data, with every head, loss, metric and decoding of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.conftest import TINY, Bench
+from xlt_ray.data.batches import eval_batches, train_batches
+from xlt_ray.data.permit import Permit
+from xlt_ray.data.task import task_named
+from xlt_ray.data.toy.source import ToySource
+from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
+from xlt_ray.modeling.network import Network, build_network
+from xlt_ray.spec.kinds import KINDS
+from xlt_ray.spec.methods import NoFusion
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.sweep import sweep_of
+from xlt_ray.spec.trial import Hybrid, Model
+from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep.facts import facts_of
+from xlt_ray.training.evaluate import Examination, score
+
+LEARNED = {
+    "toy-tagging": (60, 0.3),
+    "toy-paraphrase": (250, 0.02),
+    "toy-similarity": (120, 0.15),
+    "toy-choice": (60, 0.15),
+    "toy-qa": (80, 0.08),
+}
+"""Steps, and by how much the headline on the source language's dev set rises at least."""
+
+
+def test_every_kind_is_learned_here() -> None:
+    assert {task_named(name).kind for name in LEARNED} == set(KINDS)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_kind_learns_its_toy_task_and_carries_it_over(name: str, cache: Path) -> None:
+    torch.set_num_threads(1)
+    source, task, model = ToySource(0), task_named(name), Model(name="toy:2x32")
+    tokenizer = load_tokenizer(model, source.vocabulary())
+    encoder = load_encoder(model, tokenizer, 0)
+    network = build_network(encoder, task.kind, NoFusion(), len(task.labels), 0)
+    steps, gain = LEARNED[name]
+    batches = train_batches(
+        source, task, Permit("train", name, "qaa"), "all", "qaa", Hybrid(), tokenizer, "toy",
+        32, 32, 0, cache,
+    )  # fmt: skip
+    examinations = {
+        language: Examination(
+            task,
+            eval_batches(
+                source, task, Permit("evaluate", name, "qaa"), language, "dev", "all", tokenizer,
+                "toy", 32, 64, cache,
+            ),
+        )
+        for language in ("qaa", "qab")
+    }  # fmt: skip
+    before = _headlines(network, examinations)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 3e-3 * min(1.0, (step + 1) / 20) * (1 - step / steps)
+        batch = {key: torch.from_numpy(array) for key, array in batches.batch(step).items()}
+        batch["denominator"] = (batch["labels"] != -100).sum().float()
+        optimizer.zero_grad()
+        network(batch).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+    after = _headlines(network, examinations)
+    assert after["qaa"] > before["qaa"] + gain
+    assert after["qab"] > before["qab"]
+
+
+def _headlines(network: Network, examinations: dict[str, Examination]) -> dict[str, float]:
+    network.eval()
+    found = {
+        language: score(network, one)[one.task.metrics[0]] for language, one in examinations.items()
+    }
+    network.train()
+    return found
+
+
+PATH = [
+    "intermediate.task=toy-choice",
+    "target.size=32",
+    "evaluate={languages: [qab], dev: all, examples: 12}",
+]
+
+
+@pytest.mark.parametrize("name", ["toy-similarity", "toy-choice", "toy-qa"])
+def test_a_kind_goes_the_whole_path_and_micro_batches_change_nothing(
+    bench: Bench, tmp_path: Path, name: str
+) -> None:
+    overrides = [*PATH, f"target.task={name}"]
+    tasks = f"target.task={{choice: [toy-paraphrase, {name}]}}"
+    document = parse_document(TINY, "tiny.yaml", [*PATH, tasks])
+    own = replace(bench, facts=facts_of(sweep_of(document)))
+    own.make(tmp_path / "whole", *overrides)
+    own.make(tmp_path / "parts", *overrides, micro_batch=4, zero_stage=2)
+    *_, target, evaluation = own.path(*overrides)
+    one, other = (
+        load_file(tmp_path / root / "stages" / target.key / "model.safetensors")
+        for root in ("whole", "parts")
+    )
+    for weights, values in one.items():
+        torch.testing.assert_close(values, other[weights], rtol=0, atol=1e-4)
+    store = StageStore(tmp_path / "whole")
+    record, trained = store.record(evaluation.key), store.record(target.key)
+    assert record is not None
+    assert trained is not None
+    task = task_named(name)
+    assert {one.metric for one in record.scores} == set(task.metrics)
+    assert {(one.language, one.split, one.num_examples) for one in record.scores} == {
+        ("qaa", "dev", 12), ("qab", "dev", 12), ("qaa", "test", 12), ("qab", "test", 12),
+    }  # fmt: skip
+    assert set(task.metrics) <= set(trained.history[-1]["metrics"])

@@ -1,0 +1,140 @@
+"""Robust training through the engine: exact when resumed, and of use against an attack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.conftest import Bench
+from xlt_ray.data.batches import eval_batches
+from xlt_ray.data.permit import Permit
+from xlt_ray.data.task import task_named
+from xlt_ray.modeling.objectives.perturbed import robust_network
+from xlt_ray.spec.methods import AdversarialRobust
+from xlt_ray.stages.record import StageRecord
+from xlt_ray.stages.store import StageStore
+from xlt_ray.training.events import Evaluated
+from xlt_ray.training.load import Materials, load_network, tokenizer_digest
+
+PLAIN = "intermediate=null"
+METHODS = {
+    "adversarial": "{method: adversarial, steps: 2, step_size: 0.05, epsilon: 0.08}",
+    "random": "{method: random, epsilon: 0.05, draws: 2}",
+    "augment": "{method: augment, copies: 2}",
+    "none": "{method: none, matched_steps: 2}",
+}
+every = pytest.mark.parametrize("robust", METHODS)
+
+
+def override(robust: str) -> tuple[str, ...]:
+    return PLAIN, f"target.robust={METHODS[robust]}"
+
+
+def target_of(bench: Bench, root: Path, *overrides: str) -> StageRecord:
+    record = StageStore(root).record(bench.path(*overrides)[-2].key)
+    assert record is not None
+    return record
+
+
+@every
+def test_a_method_changes_key_weights_and_length_as_it_says(
+    bench: Bench, tmp_path: Path, robust: str
+) -> None:
+    bench.make(tmp_path, PLAIN)
+    bench.make(tmp_path, *override(robust))
+    assert bench.path(PLAIN)[-2].key != bench.path(*override(robust))[-2].key
+    assert bench.bits(tmp_path, *override(robust)) != bench.bits(tmp_path, PLAIN)
+    times = 2 if robust in ("augment", "none") else 1
+    plain, robustly = (target_of(bench, tmp_path, *one) for one in ((PLAIN,), override(robust)))
+    assert robustly.num_examples == times * plain.num_examples
+
+
+@every
+@pytest.mark.parametrize("zero_stage", [0, 3])
+def test_interrupted_training_goes_on_to_the_same_bits(
+    bench: Bench, tmp_path: Path, robust: str, zero_stage: int
+) -> None:
+    if robust in ("augment", "none") and zero_stage:
+        pytest.skip("what they change is before the engine")
+    runtime = {"zero_stage": zero_stage, "micro_batch": 8}
+    bench.make(tmp_path / "whole", *override(robust), **runtime)
+    broken = bench.walk(tmp_path / "broken", *override(robust), **runtime)
+    for event in broken:
+        if isinstance(event, Evaluated) and event.stage.kind == "target":
+            break
+    broken.close()  # type: ignore[attr-defined]
+    resumed = bench.make(tmp_path / "broken", *override(robust), **runtime)
+    assert any(one.is_replay for one in resumed if isinstance(one, Evaluated))
+    assert bench.bits(tmp_path / "broken", *override(robust)) == bench.bits(
+        tmp_path / "whole", *override(robust)
+    )
+
+
+@pytest.mark.parametrize("robust", ["adversarial", "random"])
+@pytest.mark.parametrize(
+    "change", [{"micro_batch": 4}, {"micro_batch": 4, "zero_stage": 3}, {"zero_stage": 1}], ids=str
+)
+def test_accumulation_and_sharding_move_weights_by_rounding_alone(
+    bench: Bench, tmp_path: Path, robust: str, change: dict[str, int]
+) -> None:
+    bench.make(tmp_path / "one", *override(robust))
+    bench.make(tmp_path / "other", *override(robust), **change)
+    key = bench.path(*override(robust))[-2].key
+    one, other = (
+        load_file(tmp_path / name / "stages" / key / "model.safetensors")
+        for name in ("one", "other")
+    )
+    for name, weights in one.items():
+        torch.testing.assert_close(weights, other[name], rtol=0, atol=2e-4)
+
+
+ATTACK = AdversarialRobust(method="adversarial", steps=5, step_size=0.03, epsilon=0.08, norm="l2")
+LEARN = ("intermediate=null", "target.task=toy-tagging", "target.size=600", "target.epochs=5",
+         "target.hybrid.ratio=0", "target.fusion={method: none}")  # fmt: skip
+DEFENCE = "target.robust={method: adversarial, steps: 2, step_size: 0.05, epsilon: 0.08}"
+
+
+def attacked(bench: Bench, root: Path, *overrides: str) -> tuple[float, float]:
+    """Loss on the dev set, and the loss there at the worst perturbation that is found."""
+    trial, target = bench.trial(*overrides), bench.path(*overrides)[-2]
+    materials = Materials(trial.model, bench.open_data(trial))
+    network, tokenizer = load_network(target, materials, StageStore(root))
+    task = task_named(trial.target.task)
+    batches = eval_batches(
+        materials.source, task, Permit("select", task.name, "qaa"), "qaa", "dev", 200,
+        tokenizer, tokenizer_digest(tokenizer), 32, 100, bench.cache,
+    )  # fmt: skip
+    losses = []
+    for trained in (network, robust_network(network, ATTACK, tokenizer.all_special_ids)):
+        found = []
+        for _, batch in batches:
+            tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
+            asked = (tensors["labels"] != -100).sum()
+            found.append(trained.train()({**tensors, "denominator": asked}).item())
+        losses.append(float(np.mean(found)))
+    return losses[0], losses[1]
+
+
+def test_adversarial_training_defends_against_an_attack(bench: Bench, tmp_path: Path) -> None:
+    bench.make(tmp_path, *LEARN)
+    bench.make(tmp_path, *LEARN, DEFENCE)
+    clean, hit = attacked(bench, tmp_path, *LEARN)
+    defended_clean, defended_hit = attacked(bench, tmp_path, *LEARN, DEFENCE)
+    print(clean, hit, defended_clean, defended_hit)
+    assert hit > clean
+    assert defended_hit > defended_clean
+    assert defended_hit < 0.9 * hit
+
+
+@pytest.mark.parametrize("robust", ["adversarial", "random"])
+def test_bf16_training_keeps_sound_weights(bench: Bench, tmp_path: Path, robust: str) -> None:
+    overrides = (*override(robust), "resources={precision: bf16, zero_stage: 1}")
+    bench.make(tmp_path, *overrides, zero_stage=1)
+    target = target_of(bench, tmp_path, *overrides)
+    losses = [entry["metrics"]["loss"] for entry in target.history]
+    assert len(losses) == 2
+    assert all(0 < loss < 2 for loss in losses), losses

@@ -1,0 +1,83 @@
+"""Answers compared as SQuAD's and MLQA's scripts do."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlt_ray.data.answers import exact_match, normalised, token_f1
+from xlt_ray.data.kinds.kind import kind_of
+from xlt_ray.data.task import parse_task, task_named
+
+
+@pytest.mark.parametrize(
+    ("rule", "language", "text", "tokens"),
+    [
+        ("squad", "en", "The Norman-conquest,\n of  a king!", "normanconquest of king"),
+        ("squad", "de", "die Stadt", "die stadt"),
+        ("squad", "zh", "北京，大学。", "北京，大学。"),
+        ("mlqa", "en", "“The” Beatles", "beatles"),
+        ("mlqa", "de", "Die Stadt des Kindes", "stadt kindes"),
+        ("mlqa", "es", "el Niño y la Niña", "niño y niña"),
+        ("mlqa", "vi", "của những người", "người"),
+        ("mlqa", "ar", "الكتاب", "كتاب"),
+        ("mlqa", "hi", "भारत की राजधानी।", "भारत की राजधानी"),
+        ("mlqa", "zh", "北京，1898年", "北 京 1898 年"),
+        ("mlqa", "th", "กรุงเทพ มหานคร", "กรุงเทพ มหานคร"),
+    ],
+)
+def test_answers_are_normalised_by_rule_and_language(rule, language, text, tokens):
+    assert " ".join(normalised(text, rule, language)) == tokens
+
+
+def test_f1_counts_a_token_as_often_as_it_stands():
+    assert token_f1(("a", "b", "b"), ("b", "b", "c")) == pytest.approx(2 / 3)
+    assert token_f1(("a",), ("b",)) == 0.0
+    assert token_f1((), ()) == 0.0
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1), st.lists(st.sampled_from("abc"), min_size=1))
+def test_f1_is_symmetric_and_full_for_the_same_bag(one, other):
+    value = token_f1(tuple(one), tuple(other))
+    assert value == token_f1(tuple(other), tuple(one))
+    assert (value == 1.0) == (sorted(one) == sorted(other))
+    assert value >= exact_match(tuple(one), tuple(other))
+
+
+def test_the_nearest_gold_answer_counts_and_scores_are_means_over_questions():
+    task = task_named("xquad")
+    gold = [("in the year 1066", "1066"), ("Normandy",)]
+    found = kind_of(task).score(task, "en", gold, ["1066.", "a duke of Normandy"])
+    assert list(found) == ["f1", "em"]
+    assert found == {"f1": pytest.approx((1 + 1 / 2) / 2), "em": 0.5}
+    assert kind_of(task).score(task, "en", [], []) == {"f1": 0.0, "em": 0.0}
+    with pytest.raises(ValueError, match="2 questions, 1 answers"):
+        kind_of(task).score(task, "en", gold, ["1066"])
+
+
+def test_the_articles_are_those_of_the_passage():
+    english, german = task_named("mlqa-en"), task_named("mlqa")
+    gold, said = [("die Hard",)], ["Hard"]
+    assert kind_of(german).score(german, "de", gold, said)["em"] == 1.0
+    assert kind_of(english).score(english, "de", gold, said)["em"] == 0.0
+
+
+V2 = """\
+name: squad2
+kind: span
+version: 1
+title: T
+metrics: [f1, em]
+source: files
+folder: qa/squad2
+format: json
+spans: {has_unanswerable: true}
+"""
+
+
+def test_no_answer_is_right_or_wrong_as_a_whole():
+    task = parse_task(V2, "squad2.yaml")
+    gold = [("",), ("",), ("Normandy",)]
+    found = kind_of(task).score(task, "en", gold, ["", "Normandy", ""])
+    assert found == {"f1": pytest.approx(1 / 3), "em": pytest.approx(1 / 3)}

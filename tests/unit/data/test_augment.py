@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from xlt_ray.data.augment import augmented_table
+from xlt_ray.data.batches import train_batches
+from xlt_ray.data.encode import encoded
+from xlt_ray.data.files import FilesSource
+from xlt_ray.data.neighbours import lexicon_neighbours, neighbour_lists, neighbours_digest
+from xlt_ray.data.noise import NumberedBatches
+from xlt_ray.data.permit import Permit
+from xlt_ray.data.task import task_named
+from xlt_ray.data.toy.source import ToySource
+from xlt_ray.data.toy.tongues import world
+from xlt_ray.errors import DataError
+from xlt_ray.spec.methods import AugmentRobust
+from xlt_ray.spec.trial import Hybrid
+
+SENTENCES = [("a", "b", "c"), ("b",), ("c", "c")]
+VOCABULARY = ["a", "b", "c", "x", "y", "z"]
+LISTS = "a\tx\nb\tx\nb\ty\nb\tz y\n"
+PARAPHRASE = task_named("toy-paraphrase")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "neighbours").mkdir()
+    (tmp_path / "neighbours" / "en.tsv").write_text(LISTS)
+    return tmp_path
+
+
+@pytest.fixture
+def copies(folder, make_tokenizer, cache_dir):
+    """``copies(n)``: the augmented table of SENTENCES, as lists of words by sentence."""
+    tokenizer = make_tokenizer(VOCABULARY)
+    table = encoded(
+        SENTENCES, tokenizer, tokenizer_digest="t", content_digest="s", cache_dir=cache_dir
+    )
+
+    def make(num_copies, seed=0, neighbours="lists"):
+        knobs = AugmentRobust(method="augment", copies=num_copies, neighbours=neighbours)
+        rest = (tokenizer, "t", seed, cache_dir)
+        return augmented_table(FilesSource(folder), "en", knobs, table, SENTENCES, *rest)
+
+    return make
+
+
+def words_of(sentence, tokenizer):
+    return tuple(
+        " ".join(tokenizer.convert_ids_to_tokens(sentence.pieces[start:end].tolist()))
+        for start, end in zip(sentence.starts, sentence.ends, strict=True)
+    )
+
+
+def test_a_word_is_drawn_evenly_from_itself_and_its_neighbours(copies, make_tokenizer):
+    table, tokenizer = copies(3000), make_tokenizer(VOCABULARY)
+    assert len(table) == 9000
+    seen = [words_of(table[number], tokenizer) for number in range(0, 9000, 3)]
+    for place, choices in enumerate((("a", "x"), ("b", "x", "y", "z y"), ("c",))):
+        found, counts = np.unique([words[place] for words in seen], return_counts=True)
+        assert sorted(found) == sorted(choices)
+        assert np.abs(counts / 3000 - 1 / len(choices)).max() < 0.04
+    assert len(set(seen)) == 8, "words are drawn by themselves"
+    lone = [words_of(table[number], tokenizer) for number in range(2, 9000, 3)]
+    assert set(lone) == {("c", "c")}, "a word without neighbours stays"
+
+
+def test_a_copy_follows_from_seed_and_number_alone(copies):
+    one, again, other = copies(9), copies(9), copies(9, seed=1)
+    numbers = list(range(27))
+    first = [one[number].pieces.tolist() for number in numbers]
+    assert [again[number].pieces.tolist() for number in reversed(numbers)] == first[::-1]
+    assert [other[number].pieces.tolist() for number in numbers] != first
+    # More copies leave those there were as they are.
+    more = copies(12)
+    assert [more[number].pieces.tolist() for number in numbers] == first
+
+
+def test_files_hold_neighbours_line_by_line(folder):
+    source = FilesSource(folder)
+    assert neighbour_lists(source, "en") == {"a": ("x",), "b": ("x", "y", "z y")}
+    assert neighbour_lists(source, "de") == {}
+    assert neighbours_digest(source, "de") == ""
+    before = neighbours_digest(source, "en")
+    (folder / "neighbours" / "en.tsv").write_text(LISTS + "c\tz\n")
+    assert neighbours_digest(FilesSource(folder), "en") not in ("", before)
+    (folder / "neighbours" / "en.tsv").write_text("a\tb\n\na b\n")
+    with pytest.raises(DataError, match=r"en\.tsv:3: is not `word TAB neighbour`"):
+        neighbour_lists(FilesSource(folder), "en")
+
+
+def test_neighbours_of_a_toy_word_are_its_other_forms(toy):
+    found = neighbour_lists(toy, "qab")
+    for forms in world(0).words["qab"].values():
+        for form in forms:
+            assert set(found.get(form, ())) == set(forms) - {form}
+    assert neighbours_digest(ToySource(1), "qab") != neighbours_digest(toy, "qab")
+    assert neighbour_lists(toy, "xx") == {}
+
+
+def test_neighbours_of_a_lexicon_are_translations(toy, folder):
+    words = world(0).words
+    found = lexicon_neighbours(toy, "qaa")
+    word = words["qaa"]["dog"][0]
+    spelt = {words[code]["dog"][0] for code in words} - {word}
+    assert set(found[word]) <= spelt
+    assert all(word not in others for word, others in found.items())
+    assert lexicon_neighbours(FilesSource(folder), "en") == {}
+
+
+def test_augmentation_without_neighbours_says_what_to_add(copies, folder):
+    with pytest.raises(DataError, match=r"neighbours/en\.tsv .*lexicon/en-TARGET\.tsv"):
+        copies(2, neighbours="lexicon")
+    (folder / "neighbours" / "en.tsv").unlink()
+    with pytest.raises(DataError, match="needs neighbours of words"):
+        copies(2)
+
+
+@pytest.fixture
+def train(toy, toy_tokenizer, cache_dir):
+    def make(augment=None, hybrid=None, size=40):
+        permit = Permit("train", PARAPHRASE.name, "qaa")
+        rest = (toy_tokenizer, "toy", 64, 20, 3, cache_dir)
+        hybrid = hybrid or Hybrid()
+        return train_batches(toy, PARAPHRASE, permit, size, "qaa", hybrid, *rest, augment=augment)
+
+    return make
+
+
+def rows_of(batches, num_steps):
+    return [
+        (tuple(ids.tolist()), int(label))
+        for step in range(num_steps)
+        for ids, label in zip(
+            *(batches.batch(step)[name] for name in ("input_ids", "labels")), strict=True
+        )
+    ]
+
+
+def test_an_epoch_shows_every_copy_once_with_its_label(train, toy_tokenizer):
+    augment = AugmentRobust(method="augment", copies=3)
+    batches = train(augment)
+    assert (batches.num_examples, batches.num_steps(1)) == (120, 6)
+    concept = {form: gloss for gloss, forms in world(0).words["qaa"].items() for form in forms}
+
+    def meaning(row):
+        ids, label = row
+        words = toy_tokenizer.convert_ids_to_tokens([piece for piece in ids if piece])
+        return (*(concept.get(word, word) for word in words), label)
+
+    plain = sorted(meaning(row) for row in rows_of(train(), 2))
+    copies = sorted(meaning(row) for row in rows_of(batches, 6))
+    assert copies == sorted(3 * plain), "synonyms change words, never meanings or labels"
+    texts = {ids for ids, _ in rows_of(batches, 6)}
+    assert len(texts) > 80
+    again = rows_of(batches, 12)
+    assert sorted(again[:120]) == sorted(again[120:]), "a copy is the same in every epoch"
+    assert again[:120] != again[120:]
+
+
+def test_cross_lingual_batches_keep_their_words(train):
+    augment, always = AugmentRobust(method="augment", copies=2), Hybrid(ratio=1.0)
+    known = {
+        tuple(piece for piece in ids if piece)
+        for seed in range(1)
+        for ids, _ in rows_of(train(hybrid=always), 400)
+    }
+    crossed = {
+        tuple(piece for piece in ids if piece)
+        for ids, _ in rows_of(train(augment, hybrid=always), 2)
+    }
+    assert len(crossed & known) > 0.7 * len(crossed), "of 30 pairs of languages 20 are drawn"
+
+
+def test_rows_get_numbers_from_seed_and_step_alone(train):
+    numbered, other = NumberedBatches(train(), 5), NumberedBatches(train(), 6)
+    one, again = numbered.batch(3), NumberedBatches(train(), 5).batch(3)
+    assert np.array_equal(one["noise_seed"], again["noise_seed"])
+    assert len(set(one["noise_seed"].tolist())) == 20
+    assert not np.array_equal(one["noise_seed"], other.batch(3)["noise_seed"])
+    assert not np.array_equal(one["noise_seed"], numbered.batch(4)["noise_seed"])
+    assert {name: one[name].tolist() for name in one if name != "noise_seed"} == {
+        name: array.tolist() for name, array in train().batch(3).items()
+    }

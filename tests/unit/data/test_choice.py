@@ -1,0 +1,142 @@
+"""Multiple choice: both shapes of a line, one row an option, the place of the right one."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from xlt_ray.data.batches import eval_batches, train_batches
+from xlt_ray.data.files import FilesSource
+from xlt_ray.data.permit import Permit
+from xlt_ray.data.task import parse_task, task_named
+from xlt_ray.errors import DataError
+from xlt_ray.spec.trial import Hybrid
+
+COPA, SOCIAL = task_named("xcopa"), task_named("socialiqa")
+LINE = {"id": "a", "context": "c", "question": "q", "choices": ["x", "y", "z"], "label": 2}
+COPA_LINE = {"premise": "p", "choice1": "x", "choice2": "y z", "question": "cause", "label": 0,
+             "idx": 7, "changed": False}  # fmt: skip
+
+
+@pytest.fixture
+def files(tmp_path):
+    def write(*lines, name="choice/socialiqa/en.train.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        text = "".join(f"{one if isinstance(one, str) else json.dumps(one)}\n" for one in lines)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return FilesSource(tmp_path)
+
+    return write
+
+
+def test_lines_with_a_list_of_choices_are_read(files):
+    source = files(LINE, "", {**LINE, "label": 0}, {**LINE, "id": ""})
+    first, second, third = source.read(SOCIAL, "en", "train")
+    assert (first.id, second.id, third.id) == ("a", "a#2", "train3")
+    assert (first.gold, second.gold, first.hidden().gold) == (2, 0, None)
+    assert first.sentences() == (("c",), ("q", "x"), ("q", "y"), ("q", "z"))
+    assert source.splits(SOCIAL)["en", "train"].num_examples == 3
+
+
+def test_lines_of_copa_ask_for_cause_or_effect_in_words(files):
+    source = files(
+        COPA_LINE, {**COPA_LINE, "question": "effect"}, name="choice/xcopa/et.test.jsonl"
+    )
+    cause, effect = source.read(COPA, "et", "test")
+    assert (cause.id, cause.gold) == ("7", 0)
+    asked = ("What", "was", "the", "cause", "of", "this?")
+    assert cause.sentences() == (("p",), (*asked, "x"), (*asked, "y", "z"))
+    assert effect.question == "What happened as a result?"
+
+
+@pytest.mark.parametrize(
+    ("change", "first", "second"),
+    [({"context": ""}, ("q",), ("x",)), ({"question": ""}, ("c",), ("x",))],
+)
+def test_what_is_missing_leaves_its_place_to_the_rest(files, change, first, second):
+    (one,) = files({**LINE, **change}).read(SOCIAL, "en", "train")
+    assert one.sentences()[:2] == (first, second)
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "is no JSON object"),
+        ({**LINE, "choices": ["x", "y"]}, "has 2 options, socialiqa has 3"),
+        ({**LINE, "choices": ["x", " ", "z"]}, "an option is no text, or is empty"),
+        ({**LINE, "label": 3}, "label 3 is no place from 0 to 2"),
+        ({**LINE, "label": True}, "label True is no place"),
+        ({**LINE, "context": "", "question": " "}, "neither context nor question"),
+        ({**LINE, "context": ["c"]}, "context is no text"),
+    ],
+)
+def test_a_broken_line_is_named(files, line, complaint):
+    source = files(LINE, line)
+    with pytest.raises(DataError, match=rf"en\.train\.jsonl:2: .*{complaint}"):
+        source.read(SOCIAL, "en", "train")
+
+
+def train(source, tokenizer, tmp_path, task=SOCIAL, hybrid=None, max_length=32):
+    return train_batches(
+        source, task, Permit("train", task.name, "en"), "all", "en", hybrid or Hybrid(),
+        tokenizer, "t", max_length, 4, 0, tmp_path / "cache",
+    )  # fmt: skip
+
+
+def test_every_option_stands_beside_its_context(files, make_tokenizer, tmp_path):
+    tokenizer = make_tokenizer("cqxyz")
+    batch = train(files(LINE), tokenizer, tmp_path).batch(0)
+    assert batch["input_ids"].shape == (4, 3, 8)
+    assert batch["labels"].tolist() == [2] * 4
+    texts = [tokenizer.decode(ids[mask == 1]) for ids, mask in
+             zip(batch["input_ids"][0], batch["attention_mask"][0], strict=True)]  # fmt: skip
+    assert texts == [f"[CLS] c [SEP] q {option} [SEP]" for option in "xyz"]
+    assert (batch["token_type_ids"][0, :, 3:6] == 1).all()
+
+
+def test_a_long_context_is_cut_and_the_question_stays(files, make_tokenizer, tmp_path):
+    source = files({**LINE, "context": "c " * 50})
+    batch = train(source, make_tokenizer("cqxyz"), tmp_path, max_length=16).batch(0)
+    assert batch["input_ids"].shape == (4, 3, 16)
+    assert [ids[-4:].tolist() for ids in batch["input_ids"][0]] == [
+        [3, 6, option, 3] for option in (7, 8, 9)
+    ]
+
+
+def test_options_are_code_switched_by_themselves(files, make_tokenizer, tmp_path):
+    (tmp_path / "lexicon").mkdir()
+    (tmp_path / "lexicon" / "en-de.tsv").write_text("x\tX\nc\tC\n")
+    tokenizer, hybrid = make_tokenizer("cqxyzXC"), Hybrid(ratio=1.0)
+    batches = train(files(LINE), tokenizer, tmp_path, hybrid=hybrid)
+    ids = np.concatenate([batches.batch(step)["input_ids"] for step in range(8)])
+    assert {tuple(row) for row in ids[:, :, 1]} == {(5, 5, 5), (11, 11, 11)}
+    assert {tuple(row) for row in ids[:, :, 4]} == {(7, 8, 9), (10, 8, 9)}
+
+
+def test_evaluation_decodes_to_the_place_of_an_option(files, make_tokenizer, tmp_path):
+    lines = [{**LINE, "id": n, "label": n % 3} for n in range(7)]
+    source = files(*lines, name="choice/socialiqa/en.dev.jsonl")
+    batches = eval_batches(
+        source, SOCIAL, Permit("select", "socialiqa", "en"), "en", "dev", "all",
+        make_tokenizer("cqxyz"), "t", 16, 3, tmp_path / "cache",
+    )  # fmt: skip
+    decoded = [None] * 7
+    for numbers, batch in batches:
+        for number, place in zip(numbers, batches.decode(numbers, batch["labels"]), strict=True):
+            decoded[number] = place
+    assert decoded == list(batches.gold) == [n % 3 for n in range(7)]
+    assert batches.score(decoded) == {"accuracy": 1.0}
+    assert batches.score([0] * 7) == {"accuracy": pytest.approx(3 / 7)}
+
+
+CHOICE = "name: x\nkind: choice\nversion: 1\ntitle: T\nmetrics: [accuracy]\nsource: toy\n"
+
+
+@pytest.mark.parametrize("options", ["", "options: 1\n"])
+def test_a_choice_task_says_how_many_options_there_are(options):
+    assert parse_task(CHOICE + "options: 4\n", "x.yaml").options == 4
+    with pytest.raises(DataError, match="options: 2 or more for a choice"):
+        parse_task(CHOICE + options, "x.yaml")

@@ -1,0 +1,80 @@
+"""Batches and digests of known data: what changes them changes every number made from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xlt_ray.data.batches import eval_batches, train_batches
+from xlt_ray.data.files import FilesSource
+from xlt_ray.data.permit import Permit
+from xlt_ray.data.task import task_named
+from xlt_ray.spec.trial import Hybrid
+
+GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
+TOY = ("toy-tagging", "toy-paraphrase", "toy-similarity", "toy-choice", "toy-qa")
+FILES = {
+    "pos": ("pos/en.train.conllu", "1\tA\t_\tDET\t_\t_\t_\t_\t_\t_\n"),
+    "ner-uner": ("ner-uner/en.train.conll", "Ada\tB-PER\n"),
+    "pawsx": ("pairs/pawsx/en.train.tsv", "id\tsentence1\tsentence2\tlabel\n1\ta b\tb a\t1\n"),
+    "stsb-score": ("pairs/stsb/en.train.tsv", "id\tsentence1\tsentence2\tscore\n1\ta\tb\t4\n"),
+    "xcopa": (
+        "choice/xcopa/en.train.jsonl",
+        '{"premise": "p", "choice1": "x", "choice2": "y", "question": "cause", "label": 0}\n',
+    ),
+    "xquad": (
+        "qa/xquad/en.train.json",
+        '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"id": 1, "question": "q",'
+        ' "answers": [{"text": "b", "answer_start": 2}]}]}]}]}',
+    ),
+}
+
+
+def digest(batches):
+    state = hashlib.sha256()
+    for batch in batches:
+        for name in sorted(batch):
+            array = np.ascontiguousarray(batch[name])
+            state.update(f"{name} {array.dtype} {array.shape}".encode())
+            state.update(array.tobytes())
+    return state.hexdigest()
+
+
+@pytest.mark.parametrize("name", TOY)
+@pytest.mark.parametrize("ratio", [0.0, 0.5])
+def test_training_batches_are_the_known_ones(toy, toy_tokenizer, cache_dir, name, ratio):
+    batches = train_batches(
+        toy, task_named(name), Permit("train", name, "qaa"), 100, "qaa", Hybrid(ratio=ratio),
+        toy_tokenizer, "toy", 20, 16, 3, cache_dir,
+    )  # fmt: skip
+    found = digest(batches.batch(step) for step in range(8))
+    assert found == GOLDEN["train"][f"{name} {ratio}"]
+
+
+@pytest.mark.parametrize("name", TOY)
+def test_evaluation_batches_are_the_known_ones(toy, toy_tokenizer, cache_dir, name):
+    batches = eval_batches(
+        toy, task_named(name), Permit("evaluate", name, "qaa"), "qae", "test", 90, toy_tokenizer,
+        "toy", 20, 32, cache_dir,
+    )  # fmt: skip
+    numbers = [numbers.tolist() for numbers, _ in batches]
+    assert numbers[0][:6] == GOLDEN["order"][name]
+    assert digest(batch for _, batch in batches) == GOLDEN["evaluate"][name]
+
+
+@pytest.mark.parametrize("name", TOY)
+def test_toy_splits_have_their_known_digest(toy, name):
+    assert toy.splits(task_named(name))["qac", "dev"].digest == GOLDEN["splits"][name]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_have_their_known_digest(tmp_path, name):
+    file, text = FILES[name]
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    facts = FilesSource(tmp_path).splits(task_named(name))["en", "train"]
+    assert (facts.num_examples, facts.digest) == (1, GOLDEN["files"][name])

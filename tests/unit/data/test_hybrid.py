@@ -1,0 +1,200 @@
+"""Hybrid batches: how many, how large, of which languages."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from xlt_ray.data.batches import train_batches
+from xlt_ray.data.crossing import Translated
+from xlt_ray.data.encode import encoded
+from xlt_ray.data.files import FilesSource
+from xlt_ray.data.permit import Permit
+from xlt_ray.data.switching import Switching, weighted
+from xlt_ray.data.task import task_named
+from xlt_ray.data.toy.tongues import world
+from xlt_ray.spec.trial import Hybrid
+
+PARAPHRASE, TAGGING = "toy-paraphrase", "toy-tagging"
+BATCH = 16
+
+
+@pytest.fixture(scope="module")
+def train(toy, toy_tokenizer, cache_dir):
+    @cache
+    def make(hybrid, seed=3, task=PARAPHRASE):
+        permit = Permit("train", task, "qaa")
+        rest = (toy_tokenizer, "toy", 64, BATCH, seed, cache_dir)
+        return train_batches(toy, task_named(task), permit, 64, "qaa", hybrid, *rest)
+
+    return make
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
+
+
+@settings(max_examples=12)
+@given(
+    ratio=st.floats(0.0, 1.0),
+    mixing=st.sampled_from(["per_batch", "in_batch"]),
+    seed=st.integers(0, 9),
+)
+def test_the_realised_ratio_lies_in_its_binomial_interval(train, ratio, mixing, seed):
+    batches = train(Hybrid(ratio=ratio, mixing=mixing), seed=seed)
+    crossed = np.array([batches.crossed(step) for step in range(400)])
+    if mixing == "per_batch":
+        assert (crossed == crossed[:, :1]).all(), "a batch is crossed as a whole"
+        crossed = crossed[:, 0]
+    low, high = binom.interval(1 - 1e-6, crossed.size, ratio)
+    assert low <= crossed.sum() <= high
+
+
+@pytest.mark.parametrize(
+    "hybrid",
+    [
+        Hybrid(ratio=0.5, mixing="in_batch"),
+        Hybrid(ratio=0.5, pairs="by_size"),
+        Hybrid(ratio=0.5, batch_scale=1.5),
+        Hybrid(ratio=0.5, batch_scale=0.25, languages=("qab",)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("task", [PARAPHRASE, TAGGING])
+def test_a_batch_follows_from_seed_and_step_alone(train, task, hybrid):
+    first = train(hybrid, task=task)
+    forwards = [first.batch(step) for step in range(8)]
+    train.cache_clear()
+    again = train(hybrid, task=task)
+    for step in reversed(range(8)):
+        assert same(again.batch(step), forwards[step])
+
+
+def rows_of(batch):
+    return [tuple(row[row > 0].tolist()) for row in batch["input_ids"]]
+
+
+def test_in_a_mixed_batch_the_rest_is_in_the_source_language(train):
+    mixed, never = train(Hybrid(ratio=0.5, mixing="in_batch")), train(Hybrid())
+    num_changed = 0
+    for step in range(6):
+        one, other = mixed.batch(step), never.batch(step)
+        assert (one["labels"] == other["labels"]).all()
+        crossed = mixed.crossed(step).tolist()
+        assert 0 < sum(crossed) < BATCH
+        for own, plain, is_crossed in zip(rows_of(one), rows_of(other), crossed, strict=True):
+            assert is_crossed or own == plain
+            num_changed += own != plain
+    assert num_changed > 30
+
+
+@pytest.mark.parametrize(("scale", "rows"), [(0.25, 4), (1.0, 16), (1.5, 24), (0.001, 1)])
+def test_a_cross_lingual_batch_is_scaled_and_others_are_not(train, scale, rows):
+    scaled, plain = train(Hybrid(ratio=0.5, batch_scale=scale)), train(Hybrid(ratio=0.5))
+    never = train(Hybrid())
+    for step in range(10):
+        one, other = scaled.batch(step), plain.batch(step)
+        is_crossed = bool(plain.crossed(step).any())
+        assert len(one["labels"]) == (rows if is_crossed else BATCH)
+        shown = min(rows, BATCH)
+        assert (one["labels"][:shown] == other["labels"][:shown]).all()
+        if is_crossed and rows > BATCH:
+            following = never.batch(step + 1)["labels"]
+            assert (one["labels"][BATCH:] == following[: rows - BATCH]).all()
+
+
+def test_neutral_knobs_leave_every_batch_as_it_is(train):
+    named = Hybrid(ratio=0.5, languages="all", pairs="uniform", mixing="per_batch", batch_scale=1.0)
+    for task in (PARAPHRASE, TAGGING):
+        one, other = train(Hybrid(ratio=0.5), task=task), train(named, task=task)
+        assert all(same(one.batch(step), other.batch(step)) for step in range(5))
+
+
+@given(
+    weights=st.lists(st.floats(0.01, 100), min_size=1, max_size=6),
+    draw=st.floats(0, 1, exclude_max=True),
+)
+def test_a_weighted_draw_falls_where_its_share_is(weights, draw):
+    found = weighted(np.arange(len(weights)), np.array(weights), draw)
+    shares = np.cumsum(weights) / np.sum(weights)
+    assert draw <= shares[found] + 1e-9
+    assert found == 0 or draw >= shares[found - 1] - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("is_by_size", "expected"),
+    [
+        (False, {"aa": 1 / 3, "bb": 1 / 3, "cc": 1 / 3}),
+        (True, {"aa": 4 / 7, "bb": 2 / 7, "cc": 1 / 7}),
+    ],
+)
+def test_languages_of_a_pair_are_drawn_alike_or_by_their_examples(
+    make_tokenizer, cache_dir, is_by_size, expected
+):
+    words = [f"{code}{side}" for code in expected for side in "xy"]
+    tokenizer = make_tokenizer(words)
+    ids, tables = {}, {}
+    for code, size in zip(expected, (8, 4, 2), strict=True):
+        ids[code] = [f"r{number}" for number in range(size)]
+        sentences = [[f"{code}{side}"] for _ in range(size) for side in "xy"]
+        tables[code] = encoded(
+            sentences, tokenizer, tokenizer_digest="h", content_digest=f"hybrid {code}",
+            cache_dir=cache_dir,
+        )  # fmt: skip
+    crossing = Translated("aa", tables, ids, is_by_size=is_by_size)
+    random = np.random.default_rng(0)
+    drawn = [
+        tuple(
+            tokenizer.convert_ids_to_tokens(int(one.pieces[0]))[:2]
+            for one in crossing.row(0, random)
+        )
+        for _ in range(6000)
+    ]
+    assert all(one != other for one, other in drawn)
+    for code, share in expected.items():
+        assert abs(np.mean([one == code for one, _ in drawn]) - share) < 0.03
+        # The second language has its share of what the first one leaves.
+        left = sum(first * share / (1 - first) for name, first in expected.items() if name != code)
+        assert abs(np.mean([other == code for _, other in drawn]) - left) < 0.03
+    lone = crossing.row(7, random)
+    assert {tokenizer.convert_ids_to_tokens(int(one.pieces[0])) for one in lone} == {"aax", "aay"}
+
+
+@pytest.mark.parametrize(("is_by_size", "share"), [(False, 1 / 2), (True, 3 / 4)])
+def test_languages_of_a_switched_word_are_drawn_alike_or_by_their_word_lists(
+    tmp_path, make_tokenizer, is_by_size, share
+):
+    (tmp_path / "lexicon").mkdir()
+    (tmp_path / "lexicon" / "en-de.tsv").write_text("a\tx\nb\tx\nc\tx\n")
+    (tmp_path / "lexicon" / "en-fr.tsv").write_text("a\ty\n")
+    tokenizer = make_tokenizer(["a", "b", "c", "x", "y"])
+    switching = Switching(
+        FilesSource(tmp_path), "en", ("de", "fr"), tokenizer, "t", tmp_path / "k",
+        is_by_size=is_by_size,
+    )  # fmt: skip
+    table = encoded(
+        [["a"]], tokenizer, tokenizer_digest="t", content_digest="a", cache_dir=tmp_path / "k"
+    )
+    entries, random = switching.entries([["a"]]), np.random.default_rng(0)
+    drawn = [
+        tokenizer.convert_ids_to_tokens(
+            int(switching.switched(table[0], entries, 1.0, random).pieces[0])
+        )
+        for _ in range(3000)
+    ]
+    assert set(drawn) == {"x", "y"}
+    assert abs(drawn.count("x") / 3000 - share) < 0.03
+
+
+def test_by_size_words_are_still_translations(train, toy_tokenizer):
+    batches = train(Hybrid(ratio=1.0, pairs="by_size", languages=("qae",)), task=TAGGING)
+    known = {
+        form for code in ("qaa", "qae") for forms in world(0).words[code].values() for form in forms
+    }
+    for row in rows_of(batches.batch(0)):
+        assert {toy_tokenizer.convert_ids_to_tokens(piece) for piece in row if piece > 4} <= known

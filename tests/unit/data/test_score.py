@@ -1,0 +1,105 @@
+"""Numbers for sentence pairs: reading, their place in the range, correlation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlt_ray.data.batches import eval_batches, train_batches
+from xlt_ray.data.files import FilesSource
+from xlt_ray.data.kinds.kind import kind_of
+from xlt_ray.data.metrics import pearson, spearman
+from xlt_ray.data.permit import Permit
+from xlt_ray.data.task import task_named
+from xlt_ray.errors import DataError
+from xlt_ray.spec.trial import Hybrid
+
+TASK = task_named("stsb-score")
+HEADER = "id\tsentence1\tsentence2\tscore\tlabel\n"
+
+
+@pytest.fixture
+def files(tmp_path):
+    def write(rows, name="en.train.tsv"):
+        folder = tmp_path / "pairs" / "stsb"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(HEADER + "".join(f"{row}\n" for row in rows), encoding="utf-8")
+        return FilesSource(tmp_path)
+
+    return write
+
+
+def test_one_file_serves_the_scores_and_the_classes(files):
+    source = files(["1\ta\tb\t4.75\t2", "2\ta\tNS\t1\t0"])
+    (scored,) = source.read(TASK, "en", "train")
+    (classed,) = source.read(task_named("stsb"), "en", "train")
+    assert (scored.score, classed.label) == (4.75, "2")
+    splits = [source.splits(task)["en", "train"] for task in (TASK, task_named("stsb"))]
+    assert [one.num_examples for one in splits] == [1, 1]
+    assert splits[0].digest != splits[1].digest
+
+
+def test_another_range_is_other_data(files):
+    source = files(["1\ta\tb\t4.75\t2"])
+    wider = TASK.model_copy(update={"range": (0.0, 10.0)})
+    digests = {FilesSource(source.root).splits(one)["en", "train"].digest for one in (TASK, wider)}
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize("text", ["5.01", "-1", "nan", "high", ""])
+def test_what_is_no_score_is_named_with_its_line(files, text):
+    source = files(["1\ta\tb\t5\t2", f"2\ta\tb\t{text}\t2"])
+    with pytest.raises(DataError, match=r"en\.train\.tsv:3: .* is no score from 0 to 5"):
+        source.read(TASK, "en", "train")
+
+
+def test_scores_are_trained_as_their_place_in_the_range_and_decoded_back(
+    files, make_tokenizer, tmp_path
+):
+    source = files(["1\ta\tb\t5\t2", "2\tb\ta\t0\t0", "3\ta\ta b\t1.25\t0"], "en.test.tsv")
+    batches = eval_batches(
+        source, TASK, Permit("evaluate", "stsb-score", "en"), "en", "test", "all",
+        make_tokenizer("ab"), "t", 16, 8, tmp_path / "cache",
+    )  # fmt: skip
+    ((numbers, batch),) = batches
+    assert batch["labels"].dtype == np.float32
+    assert sorted(batch["labels"].tolist()) == [0.0, 0.25, 1.0]
+    decoded = [None] * 3
+    for number, score in zip(numbers, batches.decode(numbers, batch["labels"]), strict=True):
+        decoded[number] = score
+    assert decoded == [5.0, 0.0, 1.25] == list(batches.gold)
+    assert batches.score(decoded) == {"pearson": pytest.approx(1), "spearman": pytest.approx(1)}
+
+
+def test_translated_pairs_cross_and_keep_their_score(files, make_tokenizer, tmp_path):
+    files(["1\tc\td\t2.5\t1"], "de.train.tsv")
+    source = files(["1\ta\tb\t2.5\t1"])
+    batches = train_batches(
+        source, TASK, Permit("train", "stsb-score", "en"), "all", "en", Hybrid(ratio=1.0),
+        make_tokenizer("abcd"), "t", 16, 8, 0, tmp_path / "cache",
+    )  # fmt: skip
+    batch = batches.batch(0)
+    assert set(batch["labels"].tolist()) == {0.5}
+    rows = {tuple(ids[[1, 3]].tolist()) for ids in batch["input_ids"]}
+    assert rows == {(5, 8), (7, 6)}
+
+
+VALUES = st.lists(st.integers(-50, 50), min_size=3, max_size=12, unique=True)
+
+
+@given(VALUES, st.integers(1, 9), st.integers(-9, 9))
+def test_correlation_sees_neither_scale_nor_shift(gold, scale, shift):
+    predicted = [scale * one + shift for one in gold]
+    assert pearson(gold, predicted) == pytest.approx(1)
+    assert spearman(gold, [one**3 for one in predicted]) == pytest.approx(1)
+    assert pearson(gold, [-one for one in gold]) == pytest.approx(-1)
+
+
+def test_nothing_to_correlate_is_zero():
+    kind = kind_of(TASK)
+    assert kind.score(TASK, "en", [1.0, 2.0], [3.0, 3.0]) == {"pearson": 0.0, "spearman": 0.0}
+    assert kind.score(TASK, "en", [1.0], [3.0]) == {"pearson": 0.0, "spearman": 0.0}
+    with pytest.raises(ValueError, match="2 gold scores, 1 predicted"):
+        kind.score(TASK, "en", [1.0, 2.0], [3.0])

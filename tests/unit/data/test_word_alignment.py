@@ -1,0 +1,129 @@
+"""Word alignments: learned ones against what they must be, and against the toy world's gold."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlt_ray.data import word_alignment
+from xlt_ray.data.files import FilesSource
+from xlt_ray.data.word_alignment import (
+    aligned,
+    grow_diag_final_and,
+    intersection,
+    model_one,
+    word_alignments,
+)
+
+LINKS = st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12)
+
+MEASURED = {
+    ("qaa", "qab"): (0.0, 0.0),
+    ("qaa", "qad"): (0.0004, 0.0005),
+    ("qac", "qaf"): (0.0005, 0.0030),
+}
+"""Error rates of grow-diag-final-and and of the intersection; the test allows 0.002 more."""
+
+
+def error_rate(found, gold):
+    """AER of Och and Ney (2003) where every gold link is sure: 1 - 2 |A & S| / (|A| + |S|)."""
+    both = sum(len(one & other) for one, other in zip(found, gold, strict=True))
+    return 1 - 2 * both / sum(len(one) + len(other) for one, other in zip(found, gold, strict=True))
+
+
+def toy_text(toy, first, second):
+    one, other, gold = toy.parallel(first), toy.parallel(second), toy.alignments(first, second)
+    names = [name for name in one if name in other]
+    return (
+        [one[name].lower().split() for name in names],
+        [other[name].lower().split() for name in names],
+        [set(gold[name]) for name in names],
+    )
+
+
+@pytest.mark.parametrize("pair", MEASURED, ids="-".join)
+def test_learned_alignments_are_close_to_gold(toy, pair):
+    first, second, gold = toy_text(toy, *pair)
+    grown = aligned(first, second, "grow-diag-final-and")
+    sure = aligned(first, second, "intersection")
+    assert error_rate(gold, gold) == 0.0
+    measured, measured_sure = MEASURED[pair]
+    assert error_rate(grown, gold) < measured + 0.002
+    assert error_rate(sure, gold) < measured_sure + 0.002
+
+
+def test_model_one_learns_what_words_are_said_as():
+    given = [["the", "house"], ["the", "book"], ["a", "book"]]
+    said = [["das", "Haus"], ["das", "Buch"], ["ein", "Buch"]]
+    assert [one.tolist() for one in model_one(given, said)] == [[0, 1], [0, 1], [0, 1]]
+    turned = [words[::-1] for words in said]
+    assert [one.tolist() for one in model_one(given, turned)] == [[1, 0], [1, 0], [1, 0]]
+
+
+def test_a_word_that_nothing_says_is_aligned_with_nothing():
+    given = [["a"], ["b"], ["c"], ["d"]]
+    said = [["x", "um"], ["y", "um"], ["z", "um"], ["w", "um"]]
+    assert [one.tolist() for one in model_one(given, said)] == [[0, -1]] * 4
+
+
+def test_equal_words_are_aligned_along_the_diagonal():
+    given, said = [["a", "b", "a"], ["b"]], [["x", "y", "x"], ["y"]]
+    assert model_one(given, said)[0].tolist() == [0, 1, 2]
+
+
+def test_empty_sentences_have_no_links():
+    assert aligned([["a"], []], [[], ["x"]], "intersection") == [set(), set()]
+    assert [one.tolist() for one in model_one([[]], [[]])] == [[]]
+    assert model_one([[], ["a"]], [["x"], ["x"]])[0].tolist() == [-1]
+
+
+@given(forward=LINKS, backward=LINKS)
+def test_grown_links_lie_between_intersection_and_union(forward, backward):
+    grown = grow_diag_final_and(forward, backward)
+    assert intersection(forward, backward) <= grown <= forward | backward
+    assert grown == grow_diag_final_and(forward, backward)
+    assert grow_diag_final_and(forward, forward) == forward
+
+
+def test_growing_takes_neighbours_and_then_words_that_are_left():
+    both = {(0, 0)}
+    # (1, 1) touches (0, 0); (0, 1) would link two words that are linked by then; (5, 5) is far.
+    grown = grow_diag_final_and(both | {(1, 1), (5, 5)}, both | {(0, 4)})
+    assert grown == {(0, 0), (1, 1), (5, 5)}
+
+
+def test_given_alignments_come_from_the_data_and_are_kept(toy, cache_dir, monkeypatch):
+    names = [name for name in toy.parallel("qaa") if name in toy.parallel("qaf")]
+    gold = toy.alignments("qaa", "qaf")
+    rest = {"aligner": "auto", "symmetrise": "intersection", "cache_dir": cache_dir}
+    made = word_alignments(toy, "qaa", "qaf", **rest)
+    assert len(made) == len(names) == 1500
+    for number in (0, 7, 1499):
+        assert {tuple(link) for link in made[number].tolist()} == set(gold[names[number]])
+
+    def refuse(*_):
+        raise AssertionError("they were kept")
+
+    monkeypatch.setattr(word_alignment, "aligned", refuse)
+    monkeypatch.setattr(type(toy), "alignments", refuse)
+    again = word_alignments(toy, "qaa", "qaf", **rest)
+    assert all(np.array_equal(made[number], again[number]) for number in range(1500))
+
+
+def test_alignments_are_learned_where_the_data_has_none(tmp_path):
+    for language, text in (("en", "v1\tA house\nv2\ta\n"), ("de", "v2\tein\nv1\tEin Haus\n")):
+        file = tmp_path / "parallel" / "c" / f"{language}.tsv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    rest = {"aligner": "auto", "symmetrise": "grow-diag-final-and", "cache_dir": tmp_path / "k"}
+    source = FilesSource(tmp_path)
+    found = word_alignments(source, "de", "en", **rest)
+    # In the order of the first language's text.
+    assert [one.tolist() for one in (found[0], found[1])] == [[[0, 0]], [[0, 0], [1, 1]]]
+    before = {one.name for one in (tmp_path / "k" / "alignments").iterdir()}
+    (tmp_path / "parallel" / "c" / "en.tsv").write_text("v1\tA house\nv2\tone\n")
+    word_alignments(FilesSource(tmp_path), "de", "en", **rest)
+    after = {one.name for one in (tmp_path / "k" / "alignments").iterdir()}
+    assert before < after, "other text, other alignments"

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from xlt_ray.data.collate import IGNORED
+from xlt_ray.data.contrast import contrast_batches
+from xlt_ray.data.files import FilesSource
+from xlt_ray.data.pretraining import alignment_batches
+from xlt_ray.data.toy.tongues import world
+from xlt_ray.spec.methods import Contrastive, Weam
+
+WEAM = Weam(objective="weam", batch_size=24, languages=("qaa", "qae"))
+
+
+@pytest.fixture
+def batches(toy, toy_tokenizer, cache_dir):
+    def make(knobs, seed=0, **changes):
+        knobs = knobs.model_copy(update=changes)
+        return alignment_batches(toy, knobs, toy_tokenizer, "toy", seed, cache_dir)
+
+    return make
+
+
+def meanings(language):
+    return {
+        form: (gloss, number)
+        for gloss, forms in world(0).words[language].items()
+        for number, form in enumerate(forms)
+    }
+
+
+def test_swaps_lead_to_words_of_the_same_meaning(batches, toy_tokenizer):
+    meaning = meanings("qaa") | meanings("qae")
+    batch = batches(WEAM).batch(0)
+    ids = np.where(batch["labels"] == IGNORED, batch["input_ids"], batch["labels"])
+    words = [toy_tokenizer.convert_ids_to_tokens(row) for row in ids.tolist()]
+    types, num_swapped = batch["token_type_ids"], 0
+    for row, swap in enumerate(batch["swap"]):
+        for place, weights in enumerate(swap):
+            (goal,) = np.flatnonzero(weights)
+            assert weights[goal] == 1.0
+            if goal != place:
+                num_swapped += 1
+                assert types[row, goal] != types[row, place]
+                assert meaning[words[row][goal]] == meaning[words[row][place]]
+            else:
+                assert words[row][place] in ("[CLS]", "[SEP]", "[PAD]"), "gold aligns every word"
+        assert np.array_equal(swap, swap.T), "gold links are one to one"
+    assert num_swapped > 200
+
+
+def test_rows_of_a_swap_sum_to_one_whatever_is_cut_off(batches):
+    for aligner in ("auto", "ibm1"):
+        for length in (8, 11, 64):
+            swap = batches(WEAM, aligner=aligner, max_length=length).batch(3)["swap"]
+            assert swap.dtype == np.float32
+            assert swap.shape[1] == swap.shape[2] <= length
+            np.testing.assert_allclose(swap.sum(axis=2), 1.0, rtol=1e-6)
+            assert (swap >= 0).all()
+
+
+def test_words_of_several_pieces_swap_with_all_pieces(tmp_path):
+    for language, text in (("de", "v1\tab c\nv2\tc"), ("en", "v1\tx yz\nv2\tx")):
+        file = tmp_path / "parallel" / "bible" / f"{language}.tsv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+
+    backend = Tokenizer(
+        models.WordPiece(
+            {piece: number for number, piece in enumerate(
+                ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##b", "c", "x", "y", "##z"]
+            )},
+            unk_token="[UNK]",
+        )
+    )  # fmt: skip
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
+        sep_token="[SEP]", mask_token="[MASK]",
+    )  # fmt: skip
+    knobs = Weam(objective="weam", batch_size=16, symmetrise="intersection")
+    batches = alignment_batches(FilesSource(tmp_path), knobs, tokenizer, "w", 0, tmp_path / "k")
+    batch = batches.batch(0)
+    ids = np.where(batch["labels"] == IGNORED, batch["input_ids"], batch["labels"])
+    row = next(n for n, one in enumerate(ids.tolist()) if one[:8] == [2, 5, 6, 7, 3, 8, 9, 10])
+    swap = batch["swap"][row]
+    # ab = yz, c = x: [CLS] a b c [SEP] x y z.
+    assert swap[1, [6, 7]].tolist() == swap[2, [6, 7]].tolist() == [0.5, 0.5]
+    assert swap[6, [1, 2]].tolist() == swap[7, [1, 2]].tolist() == [0.5, 0.5]
+    assert swap[3, 5] == swap[5, 3] == 1.0
+    assert swap[0, 0] == swap[4, 4] == 1.0
+
+
+CONTRAST = Contrastive(objective="contrastive", batch_size=24, group=8)
+
+
+@pytest.fixture
+def pairs(toy, toy_tokenizer, cache_dir):
+    def make(seed=0, **changes):
+        knobs = CONTRAST.model_copy(update=changes)
+        return contrast_batches(toy, knobs, toy_tokenizer, "toy", seed, cache_dir)
+
+    return make
+
+
+def texts_of(ids, tokenizer):
+    return [tokenizer.decode([piece for piece in row if piece > 4]) for row in ids.tolist()]
+
+
+def test_pairs_are_translations_with_the_number_of_their_meaning(pairs, toy, toy_tokenizer):
+    names = {}
+    for language in toy.parallel_languages():
+        for name, text in toy.parallel(language).items():
+            names.setdefault(text, set()).add(name)
+    by_number = {}
+    for step in range(4):
+        batch = pairs().batch(step)
+        ours = texts_of(batch["input_ids"], toy_tokenizer)
+        theirs = texts_of(batch["other_input_ids"], toy_tokenizer)
+        for one, other, number in zip(ours, theirs, batch["sentence"].tolist(), strict=True):
+            shared = names[one] & names[other]
+            assert shared
+            by_number.setdefault(number, shared)
+            assert by_number[number] & shared
+        assert batch["labels"].tolist() == [*range(8)] * 3
+    assert len(by_number) > 80
+
+
+def test_pairs_follow_from_seed_and_step_alone(pairs):
+    first, second, other = pairs(), pairs(), pairs(seed=1)
+    for step in (5, 0, 3):
+        one, again = first.batch(step), second.batch(step)
+        assert all(np.array_equal(one[key], again[key]) for key in one)
+        assert not np.array_equal(one["sentence"], other.batch(step)["sentence"])
+
+
+def test_a_group_of_the_whole_batch_is_the_default(pairs):
+    assert pairs(group="batch").batch(0)["labels"].tolist() == [*range(24)]

@@ -1,0 +1,212 @@
+"""Alignment objectives as networks: their equations, micro-batches, what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from xlt_ray.errors import SpecError
+from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
+from xlt_ray.modeling.network import MaskedLm, hidden_states
+from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork, contrastive
+from xlt_ray.modeling.objectives.weam import weam
+from xlt_ray.spec import methods
+from xlt_ray.spec.trial import Model
+
+Encoders = Callable[..., PreTrainedModel]
+ROWS, LENGTH = 6, 8
+
+
+def sentences(seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(5, 15, (ROWS, LENGTH), generator=generator)
+    mask = (torch.arange(LENGTH) < torch.arange(3, 3 + ROWS)[:, None]).long()
+    return {"input_ids": torch.where(mask == 1, ids, 0), "attention_mask": mask}
+
+
+def pairs(group: int = 3) -> dict[str, Tensor]:
+    other = {f"other_{name}": one for name, one in sentences(1).items()}
+    return {
+        **sentences(0),
+        **other,
+        "sentence": torch.arange(ROWS),
+        "labels": torch.arange(ROWS) % group,
+        "denominator": torch.tensor(float(ROWS)),
+    }
+
+
+def swapped() -> dict[str, Tensor]:
+    """Piece 1 is aligned with pieces 2 and 3, everything else with itself."""
+    batch = sentences(0)
+    swap = torch.eye(LENGTH).repeat(ROWS, 1, 1)
+    swap[:, 1] = 0.0
+    swap[:, 1, [2, 3]] = 0.5
+    labels = torch.where(torch.arange(LENGTH) == 1, batch["input_ids"], -100)
+    labels[:, 2] = batch["input_ids"][:, 2]
+    return {
+        **batch,
+        "swap": swap,
+        "labels": labels,
+        "denominator": (labels != -100).sum().float(),
+    }
+
+
+def knobs_of(**changes: object) -> methods.Contrastive:
+    return methods.Contrastive.model_validate(
+        {"objective": "contrastive", "batch_size": ROWS, "group": 3, **changes}
+    )
+
+
+def weam_of(encoder: PreTrainedModel, weight: float = 0.5) -> MaskedLm:
+    network: MaskedLm = weam(encoder, methods.Weam(objective="weam", weight=weight), 0)
+    return network
+
+
+@pytest.mark.parametrize("layer", [None, 0, 1])
+def test_the_contrastive_loss_is_the_equation_of_the_docstring(
+    toy_encoder: Encoders, layer: int | None
+) -> None:
+    encoder, batch = toy_encoder(), pairs()
+    found = contrastive(encoder, knobs_of(layer=layer, temperature=0.2), 0)(batch)
+    vectors = []
+    for prefix in ("", "other_"):
+        rows = {name: batch[prefix + name] for name in ("input_ids", "attention_mask")}
+        states = hidden_states(encoder, rows)[-1 if layer is None else layer]
+        means = [
+            one[: int(mask.sum())].mean(dim=0)
+            for one, mask in zip(states, rows["attention_mask"], strict=True)
+        ]
+        vectors.append(torch.stack([one / one.norm() for one in means]))
+    expected = torch.zeros(())
+    for group in (slice(0, 3), slice(3, 6)):
+        cosines = vectors[0][group] @ vectors[1][group].T / 0.2
+        for one in (cosines, cosines.T):
+            expected = expected + functional.cross_entropy(one, torch.arange(3), reduction="sum")
+    torch.testing.assert_close(found, expected / 2 / ROWS)
+
+
+def test_a_sentence_drawn_twice_is_no_negative_of_itself(toy_encoder: Encoders) -> None:
+    network, batch = contrastive(toy_encoder(), knobs_of(), 0), pairs()
+    for name in list(batch):
+        if name != "labels" and batch[name].dim():
+            batch[name] = batch[name].clone()
+            batch[name][1] = batch[name][0]
+    # Row 1 doubles row 0: both choose between row 0 and row 2 alone.
+    first = network({**batch, "labels": torch.tensor([0, -100, -100, -100, -100, -100])})
+    cosines = network({name: one for name, one in batch.items() if name != "labels"})
+    assert cosines.shape == (ROWS, 32)
+    other = {
+        name.removeprefix("other_"): one for name, one in batch.items() if name.startswith("other")
+    }
+    theirs = network(other)
+    forward = torch.stack([cosines[0] @ theirs[0], cosines[0] @ theirs[2]]) / 0.05
+    back = torch.stack([theirs[0] @ cosines[0], theirs[0] @ cosines[2]]) / 0.05
+    expected = sum(-one.log_softmax(0)[0] for one in (forward, back)) / 2 / ROWS
+    torch.testing.assert_close(first, expected)
+
+
+def gradients(network: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: one.grad.clone() for name, one in network.named_parameters() if one.grad is not None
+    }
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "weam"])
+def test_micro_batches_add_up_to_the_full_batch(toy_encoder: Encoders, objective: str) -> None:
+    if objective == "weam":
+        network, batch = weam_of(toy_encoder()), swapped()
+    else:
+        network, batch = contrastive(toy_encoder(), knobs_of(), 0), pairs()
+    loss = network(batch)
+    loss.backward()
+    whole = gradients(network)
+    network.zero_grad()
+    total = torch.zeros(())
+    for rows in (slice(0, 3), slice(3, 6)):
+        part_loss = network({name: one[rows] if one.dim() else one for name, one in batch.items()})
+        part_loss.backward()
+        total += part_loss.detach()
+    torch.testing.assert_close(total, loss.detach())
+    for name, gradient in gradients(network).items():
+        torch.testing.assert_close(gradient, whole[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "weam"])
+def test_every_parameter_has_a_gradient(toy_encoder: Encoders, objective: str) -> None:
+    if objective == "weam":
+        network, batch = weam_of(toy_encoder()), swapped()
+    else:
+        network, batch = contrastive(toy_encoder(), knobs_of(layer=1), 0), pairs()
+    network(batch).backward()
+    missing = [name for name, one in network.named_parameters() if one.grad is None]
+    assert missing == []
+    if objective == "contrastive":
+        above = [one.grad for name, one in network.named_parameters() if "layer.1." in name]
+        assert all(not one.any() for one in above if one is not None)
+
+
+def test_passes_hold_whole_groups(toy_encoder: Encoders) -> None:
+    network, batch = contrastive(toy_encoder(), knobs_of(), 0), pairs()
+    part = {name: one[:4] if one.dim() else one for name, one in batch.items()}
+    with pytest.raises(SpecError, match=r"align\.group: a pass of 4 pairs .* groups of 3"):
+        network(part)
+
+
+def test_a_layer_above_the_model_is_refused(toy_encoder: Encoders) -> None:
+    ContrastiveNetwork(toy_encoder(), knobs_of(layer=2))
+    with pytest.raises(SpecError, match=r"align\.layer.*0 \(the embeddings\) to 2"):
+        ContrastiveNetwork(toy_encoder(), knobs_of(layer=3))
+
+
+def test_the_loss_of_weam_is_the_equation_of_the_docstring(toy_encoder: Encoders) -> None:
+    network, batch = weam_of(toy_encoder(), weight=0.5), swapped()
+    states = hidden_states(network.encoder, batch)[-1]
+
+    def summed(at: Tensor, place: int) -> Tensor:
+        return functional.cross_entropy(
+            network.head(at), batch["input_ids"][:, place], reduction="sum"
+        )
+
+    own = summed(states[:, 1], 1) + summed(states[:, 2], 2)
+    crossed = summed((states[:, 2] + states[:, 3]) / 2, 1) + summed(states[:, 2], 2)
+    torch.testing.assert_close(network(batch), (own + 0.5 * crossed) / (2 * ROWS))
+
+
+def test_weam_without_its_second_task_is_masked_lm(toy_encoder: Encoders) -> None:
+    network, batch = weam_of(toy_encoder(), weight=0.0), swapped()
+    plain = MaskedLm(network.encoder, network.head)
+    torch.testing.assert_close(network(batch), plain(batch))
+    assert torch.equal(network.predict(batch), plain.predict(batch))
+
+
+@pytest.mark.parametrize("objective", ["contrastive", "weam"])
+def test_bf16_networks_give_a_float32_loss_near_the_exact_one(
+    toy_encoder: Encoders, objective: str
+) -> None:
+    if objective == "weam":
+        network, batch = weam_of(toy_encoder()), swapped()
+    else:
+        network, batch = contrastive(toy_encoder(), knobs_of(temperature=1.0), 0), pairs()
+    exact = network(batch).detach()
+    rounded = network.to(torch.bfloat16)(batch)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded.detach(), exact, rtol=0.05, atol=0.05)
+
+
+def test_positions_count_from_where_the_model_begins(folder: object, family: str) -> None:
+    model = Model(name=str(folder))
+    tokenizer = load_tokenizer(model, None)
+    encoder = load_encoder(model, tokenizer, 0).eval()
+    batch = dict(tokenizer(["the cat sat on a mat"], return_tensors="pt"))
+    plain = hidden_states(encoder, batch)[-1]
+    length = batch["input_ids"].shape[1]
+    counted = hidden_states(encoder, {**batch, "position_ids": torch.arange(length)[None]})[-1]
+    torch.testing.assert_close(counted, plain)
+    reset = torch.cat([torch.arange(3), torch.arange(length - 3)])[None]
+    moved = hidden_states(encoder, {**batch, "position_ids": reset})[-1]
+    assert not torch.allclose(moved, plain, atol=1e-4), family

@@ -1,0 +1,142 @@
+"""Multiple choice: the right one of several options, read from JSON lines.
+
+Two shapes of a line are known: ``{id, context, question, choices: [...], label}`` and XCOPA's
+``{idx, premise, question, choice1, choice2, label}``; labels count from 0.
+
+Every option is shown by itself beside the context, as in jiant and in the scripts of Hugging
+Face: the first sentence is the context, the second the question and the option. Where a row is
+too long it is the longer sentence that is cut, so the question stays. Without a context the
+question takes its place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xlt_ray.data.collate import Batch, collate
+from xlt_ray.data.kinds.kind import Frame, Kind, Row
+from xlt_ray.data.lines import Names, line_error, lines
+from xlt_ray.data.metrics import accuracy
+from xlt_ray.data.task import Task
+from xlt_ray.spec.facts import Split
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceExample:
+    """Options for what a context and a question ask; ``label`` is the place of the right one.
+
+    It is None where only the text may be seen. Context or question may be empty, not both.
+    """
+
+    id: str
+    context: str
+    question: str
+    options: tuple[str, ...]
+    label: int | None
+
+    @property
+    def gold(self) -> int | None:
+        return self.label
+
+    def hidden(self) -> ChoiceExample:
+        return replace(self, label=None)
+
+    def sentences(self) -> tuple[tuple[str, ...], ...]:
+        """The context, then what is read beside it for every option."""
+        context, question = self.context.split(), self.question.split()
+        first, lead = (context, question) if context else (question, [])
+        return (tuple(first), *((*lead, *option.split()) for option in self.options))
+
+
+class ChoiceKind(Kind):
+    """Gold and predictions are the place of one option."""
+
+    def width(self, task: Task) -> int:
+        return 1 + task.options
+
+    def read(self, path: Path, task: Task, split: Split) -> Iterator[ChoiceExample]:
+        names = Names()
+        for number, line in lines(path):
+            if line.strip():
+                place, example = f"{split}{number - 1}", _example(line, task, path, number)
+                yield replace(example, id=names.unique(example.id or place))
+
+    def count(self, path: Path, data: bytes, task: Task) -> int:
+        """Lines that are not empty; none of them is read."""
+        return sum(1 for line in data.split(b"\n") if line.strip())
+
+    def numbers(self, task: Task, example: ChoiceExample) -> np.ndarray:
+        """()."""
+        assert example.label is not None, "text without labels cannot be trained or scored"
+        return np.array(example.label, np.int64)
+
+    def batch(
+        self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
+    ) -> Batch:
+        """Pieces (batch, options, length); ``labels`` (batch,)."""
+        pairs = [(context, option) for context, *options in items for option in options]
+        flat, _ = collate(pairs, frame.template, frame.max_length)
+        batch = {name: array.reshape(len(items), task.options, -1) for name, array in flat.items()}
+        batch["labels"] = np.stack(labels)
+        return batch
+
+    def decode(
+        self, task: Task, items: Sequence[Row], predicted: np.ndarray, frame: Frame
+    ) -> list[int]:
+        """``predicted`` (batch,): places of options."""
+        return [int(place) for place in np.asarray(predicted).tolist()]
+
+    def score(
+        self, task: Task, language: str, gold: Sequence[int], predicted: Sequence[int]
+    ) -> dict[str, float]:
+        return {"accuracy": accuracy(gold, predicted)}
+
+
+KIND = ChoiceKind()
+
+
+def _example(line: str, task: Task, path: Path, number: int) -> ChoiceExample:
+    """One line; its id is empty where the line has none."""
+    try:
+        cells = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise line_error(path, number, f"is not JSON ({error.msg})") from None
+    if not isinstance(cells, dict):
+        raise line_error(path, number, "is no JSON object")
+
+    def text(*keys: str) -> str:
+        found = next((cells[key] for key in keys if key in cells), "")
+        if not isinstance(found, str | int):
+            raise line_error(path, number, f"{keys[0]} is no text")
+        return str(found).strip()
+
+    options = _options(cells, path, number)
+    if len(options) != task.options:
+        problem = f"has {len(options)} options, {task.name} has {task.options}"
+        raise line_error(path, number, problem)
+    context, question = text("context", "premise"), text("question")
+    if not context and not question:
+        raise line_error(path, number, "has neither context nor question")
+    label = cells.get("label")
+    if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < len(options):
+        problem = f"label {label!r} is no place from 0 to {len(options) - 1}"
+        raise line_error(path, number, problem)
+    question = task.questions.get(question, question)
+    return ChoiceExample(text("id", "idx"), context, question, options, label)
+
+
+def _options(cells: Mapping[str, Any], path: Path, number: int) -> tuple[str, ...]:
+    found = cells.get("choices")
+    if found is None:
+        found = []
+        while f"choice{len(found) + 1}" in cells:
+            found.append(cells[f"choice{len(found) + 1}"])
+    if not isinstance(found, list) or not all(isinstance(o, str) and o.strip() for o in found):
+        raise line_error(path, number, "an option is no text, or is empty")
+    return tuple(option.strip() for option in found)

@@ -1,0 +1,181 @@
+"""What every kind of task promises: from an example's text to arrays, and back to scores.
+
+An example is plain text with its label. Its sentences are tokenised once and kept in a table
+(:mod:`xlt_ray.data.encode`); a :data:`Row` is one example's sentences as pieces. What stands in
+one row of a batch is an *item*: the row itself, but for kinds that show one part of a long
+text at a time. Kinds hold no state.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+
+import numpy as np
+
+from xlt_ray.data.encode import Sentence, Template
+from xlt_ray.spec.facts import Split
+from xlt_ray.spec.kinds import KINDS
+
+if TYPE_CHECKING:
+    from xlt_ray.data.collate import Batch
+    from xlt_ray.data.task import Task
+
+Row = tuple[Sentence, ...]
+
+
+class Example(Protocol):
+    """One example: frozen, plain text, its label None where only the text may be seen."""
+
+    @property
+    def id(self) -> str:
+        """Unique in a split; the same id in two languages means the same example."""
+
+    @property
+    def gold(self) -> Any:
+        """What a prediction is compared with."""
+
+    def hidden(self) -> Self:
+        """The same text, its label None."""
+
+    def sentences(self) -> tuple[tuple[str, ...], ...]:
+        """Words of every sentence, as many sentences as :meth:`Kind.width` says.
+
+        Words of running text are what whitespace separates, so Chinese, Japanese and Thai
+        sentences are one long word each.
+        """
+
+
+class Frame(NamedTuple):
+    """How rows are put into arrays."""
+
+    template: Template
+    max_length: int
+
+
+class Views(Protocol):
+    """The items that evaluation predicts, several for an example where it has several parts."""
+
+    @property
+    def owners(self) -> np.ndarray:
+        """(num_items,): the example of each item, ascending."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(num_items,): pieces of each item, by which batches are put together."""
+
+    def __getitem__(self, number: int) -> Any:
+        """One item."""
+
+
+class Table(Protocol):
+    """What rows are taken from, sentence by sentence."""
+
+    def __getitem__(self, number: int) -> Sentence:
+        """One sentence."""
+
+
+class Rows:
+    """The rows of a table, ``width`` sentences each; as views, every example is one item."""
+
+    def __init__(self, table: Table, width: int, num_examples: int) -> None:
+        self._table, self._width, self._num_examples = table, width, num_examples
+
+    def __len__(self) -> int:
+        return self._num_examples
+
+    def __getitem__(self, number: int) -> Row:
+        begin = self._width * number
+        return tuple(self._table[begin + slot] for slot in range(self._width))
+
+    @property
+    def owners(self) -> np.ndarray:
+        return np.arange(self._num_examples)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        return np.array(
+            [sum(len(one.pieces) for one in self[number]) for number in range(len(self))], np.int64
+        )
+
+
+class Kind(ABC):
+    """One kind of task. Arrays are numpy; labels of items are what :meth:`numbers` gives."""
+
+    has_places = False
+    """Whether its table keeps where in the text every piece stands."""
+
+    @abstractmethod
+    def width(self, task: Task) -> int:
+        """Sentences of an example."""
+
+    def switched(self, task: Task) -> Sequence[int]:
+        """Sentences whose words may be replaced by translations: all of them."""
+        return range(self.width(task))
+
+    @abstractmethod
+    def read(self, path: Path, task: Task, split: Split) -> Iterator[Example]:
+        """Examples of one file, in their order.
+
+        Raises:
+            DataError: the file does not hold what the task says.
+        """
+
+    def count(self, path: Path, data: bytes, task: Task) -> int:
+        """Number of examples of a file whose content is ``data``."""
+        return sum(1 for _ in self.read(path, task, "train"))
+
+    @abstractmethod
+    def numbers(self, task: Task, example: Any) -> np.ndarray:
+        """The label of an example as numbers."""
+
+    def train_items(
+        self,
+        task: Task,
+        rows: Sequence[Row],
+        labels: Sequence[np.ndarray],
+        frame: Frame,
+        stream: tuple[str | int, ...],
+    ) -> Sequence[Any]:
+        """One item for every row of a training batch; ``stream`` names its random numbers."""
+        return rows
+
+    def views(self, task: Task, rows: Rows, frame: Frame) -> Views:
+        """All items that evaluation has to predict."""
+        return rows
+
+    @abstractmethod
+    def batch(
+        self, task: Task, items: Sequence[Any], labels: Sequence[np.ndarray], frame: Frame
+    ) -> Batch:
+        """Padded arrays of items, with their ``labels``."""
+
+    @abstractmethod
+    def decode(
+        self, task: Task, items: Sequence[Any], predicted: np.ndarray, frame: Frame
+    ) -> list[Any]:
+        """What a batch's answers (:meth:`Head.answers`) say of each of its items."""
+
+    def joined(self, task: Task, example: Any, parts: Sequence[Any]) -> Any:
+        """What the decoded items of one example say together, in the form of its gold."""
+        (only,) = parts
+        return only
+
+    @abstractmethod
+    def score(
+        self, task: Task, language: str, gold: Sequence[Any], predicted: Sequence[Any]
+    ) -> dict[str, float]:
+        """The task's metrics as fractions, headline first; all 0.0 where there is nothing.
+
+        Lengths that differ are our own mistake (ValueError).
+        """
+
+
+def kind_of(task: Task) -> Kind:
+    """The kind of a task."""
+    kind = KINDS[task.kind].load_examples()
+    assert isinstance(kind, Kind)
+    return kind

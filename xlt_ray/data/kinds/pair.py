@@ -1,0 +1,103 @@
+"""Sentence pairs: one label for two sentences, read from TSV files with a header."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from xlt_ray.data.collate import Batch, collate
+from xlt_ray.data.kinds.kind import Frame, Kind, Row
+from xlt_ray.data.lines import Names, cells, line_error
+from xlt_ray.data.metrics import accuracy, macro_f1
+from xlt_ray.data.task import Task
+from xlt_ray.spec.facts import Split
+
+_NOT_TRANSLATED = "NS"
+
+
+@dataclass(frozen=True, slots=True)
+class PairExample:
+    """Two sentences and their relation; ``label`` is None where only the text may be seen."""
+
+    id: str
+    first: str
+    second: str
+    label: str | None
+
+    @property
+    def gold(self) -> str | None:
+        return self.label
+
+    def hidden(self) -> PairExample:
+        return replace(self, label=None)
+
+    def sentences(self) -> tuple[tuple[str, ...], ...]:
+        return (tuple(self.first.split()), tuple(self.second.split()))
+
+
+class PairKind(Kind):
+    """Gold and predictions are one label per pair."""
+
+    def width(self, task: Task) -> int:
+        return 2
+
+    def read(self, path: Path, task: Task, split: Split) -> Iterator[PairExample]:
+        names = Names()
+        for number, (name, first, second, label) in pair_rows(path, task):
+            yield PairExample(names.unique(name), first, second, task.known(label, path, number))
+
+    def count(self, path: Path, data: bytes, task: Task) -> int:
+        """Rows that have both sentences; no label is looked at."""
+        return sum(1 for _ in pair_rows(path, task))
+
+    def numbers(self, task: Task, example: PairExample) -> np.ndarray:
+        """()."""
+        assert example.label is not None, "text without labels cannot be trained or scored"
+        return np.array(task.number_of(example.label), np.int64)
+
+    def batch(
+        self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
+    ) -> Batch:
+        """``labels`` (batch,)."""
+        batch, _ = collate(items, frame.template, frame.max_length)
+        batch["labels"] = np.stack(labels)
+        return batch
+
+    def decode(
+        self, task: Task, items: Sequence[Row], predicted: np.ndarray, frame: Frame
+    ) -> list[str]:
+        """``predicted`` (batch,): numbers of labels."""
+        return [task.labels[number] for number in np.asarray(predicted).tolist()]
+
+    def score(
+        self, task: Task, language: str, gold: Sequence[str], predicted: Sequence[str]
+    ) -> dict[str, float]:
+        measures = {"accuracy": accuracy, "macro_f1": macro_f1}
+        return {metric: measures[metric](gold, predicted) for metric in task.metrics}
+
+
+KIND = PairKind()
+
+
+def pair_rows(path: Path, task: Task) -> Iterator[tuple[int, tuple[str, str, str, str]]]:
+    """Line number, and id, sentences and label of every row that has both sentences.
+
+    Raises:
+        DataError: the header lacks a column of the task, or a row is of another width.
+    """
+    rows = cells(path)
+    _, header = next(rows, (1, []))
+    wanted = (task.columns.id, task.columns.first, task.columns.second, task.columns.label)
+    missing = [column for column in wanted if column not in header]
+    if missing:
+        raise line_error(path, 1, f"the header lacks {', '.join(missing)}")
+    places = [header.index(column) for column in wanted]
+    for number, row in rows:
+        if len(row) != len(header):
+            raise line_error(path, number, f"has {len(row)} columns, the header {len(header)}")
+        name, first, second, label = (row[place].strip() for place in places)
+        if all(one and one != _NOT_TRANSLATED for one in (first, second)):
+            yield number, (name, first, second, label)

@@ -1,0 +1,100 @@
+"""Regression: a number for two sentences, read from TSV files with a header.
+
+The number is trained on as its place in the task's range, 0 to 1, so that a new head starts
+near it whatever the scale; predictions are put back on the scale and not cut to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from xlt_ray.data.collate import Batch, collate
+from xlt_ray.data.kinds.kind import Frame, Kind, Row
+from xlt_ray.data.kinds.pair import pair_rows
+from xlt_ray.data.lines import Names, line_error
+from xlt_ray.data.metrics import pearson, spearman
+from xlt_ray.data.task import Task
+from xlt_ray.spec.facts import Split
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreExample:
+    """Two sentences and a number; ``score`` is None where only the text may be seen."""
+
+    id: str
+    first: str
+    second: str
+    score: float | None
+
+    @property
+    def gold(self) -> float | None:
+        return self.score
+
+    def hidden(self) -> ScoreExample:
+        return replace(self, score=None)
+
+    def sentences(self) -> tuple[tuple[str, ...], ...]:
+        return (tuple(self.first.split()), tuple(self.second.split()))
+
+
+class ScoreKind(Kind):
+    """Gold and predictions are one number per pair, on the task's scale."""
+
+    def width(self, task: Task) -> int:
+        return 2
+
+    def read(self, path: Path, task: Task, split: Split) -> Iterator[ScoreExample]:
+        names = Names()
+        for number, (name, first, second, text) in pair_rows(path, task):
+            score = _number(text, task, path, number)
+            yield ScoreExample(names.unique(name), first, second, score)
+
+    def count(self, path: Path, data: bytes, task: Task) -> int:
+        """Rows that have both sentences; no score is looked at."""
+        return sum(1 for _ in pair_rows(path, task))
+
+    def numbers(self, task: Task, example: ScoreExample) -> np.ndarray:
+        """() float32: 0 at the low end of the range, 1 at the high end."""
+        assert example.score is not None, "text without labels cannot be trained or scored"
+        low, high = task.range
+        return np.array((example.score - low) / (high - low), np.float32)
+
+    def batch(
+        self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
+    ) -> Batch:
+        """``labels`` (batch,) float32."""
+        batch, _ = collate(items, frame.template, frame.max_length)
+        batch["labels"] = np.stack(labels)
+        return batch
+
+    def decode(
+        self, task: Task, items: Sequence[Row], predicted: np.ndarray, frame: Frame
+    ) -> list[float]:
+        """``predicted`` (batch,): places in the range."""
+        low, high = task.range
+        return [low + (high - low) * place for place in np.asarray(predicted).tolist()]
+
+    def score(
+        self, task: Task, language: str, gold: Sequence[float], predicted: Sequence[float]
+    ) -> dict[str, float]:
+        measures = {"pearson": pearson, "spearman": spearman}
+        return {metric: measures[metric](gold, predicted) for metric in task.metrics}
+
+
+KIND = ScoreKind()
+
+
+def _number(text: str, task: Task, path: Path, number: int) -> float:
+    low, high = task.range
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not low <= score <= high:
+        raise line_error(path, number, f"{text!r} is no score from {low:g} to {high:g}")
+    return score

@@ -1,0 +1,330 @@
+"""Extractive question answering: the part of a passage that answers a question.
+
+Read from SQuAD's JSON, v1.1 or v2. A passage that is too long is seen through overlapping
+windows, as BERT does it (arXiv 1810.04805): each window is one row with the question before it.
+At evaluation all windows of an example are scored, and the best span of any of them is the
+answer; where questions may have none, no answer is given if the best score of "none" (begin and
+end on the first piece), the lowest over the windows, is better than that of the best span by
+more than a threshold.
+
+In training one window stands for an example each time it is drawn: with probability 1/2 one of
+those that hold the whole answer, else any of them, each choice uniform. A window without the
+answer is trained to say "none". That is ours; the usual scripts make every window an example of
+its own, and the size of a training would depend on the tokenizer.
+
+Spans are counted in characters without whitespace, which is the same for text and for words and
+needs no word boundaries: Chinese and Thai passages are few long words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from xlt_ray.data.answers import exact_match, normalised, token_f1
+from xlt_ray.data.collate import Batch, collate
+from xlt_ray.data.encode import Sentence
+from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows
+from xlt_ray.data.lines import Names, whole
+from xlt_ray.data.streams import generator
+from xlt_ray.data.task import Task
+from xlt_ray.errors import DataError
+from xlt_ray.spec.facts import Split
+
+_NOTHING = np.zeros(0, np.int32)
+
+
+class Answer(NamedTuple):
+    """``begin`` is the place of its first character in the passage."""
+
+    text: str
+    begin: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpanExample:
+    """A question and its passage; ``answers`` is None where only the text may be seen.
+
+    Any of several answers is right, the first is trained on; none means that the passage does
+    not answer the question.
+    """
+
+    id: str
+    question: str
+    passage: str
+    answers: tuple[Answer, ...] | None
+
+    @property
+    def gold(self) -> tuple[str, ...] | None:
+        """Texts of the answers, the empty text alone where there is none."""
+        if self.answers is None:
+            return None
+        return tuple(one.text for one in self.answers) or ("",)
+
+    def hidden(self) -> SpanExample:
+        return replace(self, answers=None)
+
+    def sentences(self) -> tuple[tuple[str, ...], ...]:
+        return (tuple(self.question.split()), tuple(self.passage.split()))
+
+
+class Window(NamedTuple):
+    """The question and one part of its passage, both cut to fit."""
+
+    question: Sentence
+    part: Sentence
+
+    def span(self, label: np.ndarray) -> tuple[int, int] | None:
+        """First and last piece of the part that share a character with an answer.
+
+        None where the part does not hold all of it. Several pieces may share one character
+        (bytes, ligatures that are taken apart); characters that were dropped have none.
+        """
+        assert self.part.places is not None, "spans need the places of pieces"
+        begin, end = label.tolist()
+        begins, ends = self.part.places[:, 0], self.part.places[:, 1]
+        if begin < 0 or not len(begins) or begin < begins[0] or end > ends[-1]:
+            return None
+        first = int(np.searchsorted(ends, begin, side="right"))
+        last = int(np.searchsorted(begins, end, side="left")) - 1
+        return (first, last) if first <= last else None
+
+
+class Found(NamedTuple):
+    """The best span of one window, in characters without whitespace, and how good none is."""
+
+    score: float
+    begin: int
+    end: int
+    none: float
+
+
+class Windows:
+    """All windows of all examples, in their order."""
+
+    def __init__(self, task: Task, rows: Rows, frame: Frame) -> None:
+        self._task, self._rows, self._frame = task, rows, frame
+        places: list[tuple[int, int]] = []
+        lengths: list[int] = []
+        for owner in range(len(rows)):
+            for number, window in enumerate(windows(task, rows[owner], frame)):
+                places.append((owner, number))
+                lengths.append(len(window.question.pieces) + len(window.part.pieces))
+        self.owners = np.array([owner for owner, _ in places], np.int64)
+        self.lengths = np.array(lengths, np.int64)
+        self._places = places
+
+    def __getitem__(self, number: int) -> Window:
+        owner, window = self._places[number]
+        return windows(self._task, self._rows[owner], self._frame)[window]
+
+
+class SpanKind(Kind):
+    """Gold is a tuple of texts, any of which is right; a prediction is one text."""
+
+    has_places = True
+
+    def width(self, task: Task) -> int:
+        return 2
+
+    def switched(self, task: Task) -> Sequence[int]:
+        """The question alone: an answer has to stand in its passage as it is."""
+        return (0,)
+
+    def read(self, path: Path, task: Task, split: Split) -> Iterator[SpanExample]:
+        names = Names()
+        for paragraph in _paragraphs(path):
+            for one in paragraph.qas:
+                yield _example(path, task, names.unique(str(one.id)), paragraph.context, one)
+
+    def count(self, path: Path, data: bytes, task: Task) -> int:
+        """Questions; no answer is looked at."""
+        return sum(len(paragraph.qas) for paragraph in _paragraphs(path))
+
+    def numbers(self, task: Task, example: SpanExample) -> np.ndarray:
+        """(2,): begin and end of the first answer without whitespace; -1 where there is none."""
+        assert example.answers is not None, "text without labels cannot be trained or scored"
+        if not example.answers:
+            return np.array([-1, -1], np.int64)
+        text, begin = example.answers[0]
+        first = _num_solid(example.passage[:begin])
+        return np.array([first, first + _num_solid(text)], np.int64)
+
+    def train_items(
+        self,
+        task: Task,
+        rows: Sequence[Row],
+        labels: Sequence[np.ndarray],
+        frame: Frame,
+        stream: tuple[str | int, ...],
+    ) -> Sequence[Window]:
+        draws = generator(*stream).random((len(rows), 2))
+        found = []
+        for row, label, (turn, draw) in zip(rows, labels, draws.tolist(), strict=True):
+            there = windows(task, row, frame)
+            holders = [one for one in there if one.span(label) is not None]
+            chosen = holders if holders and turn < 0.5 else there
+            found.append(chosen[int(draw * len(chosen))])
+        return found
+
+    def views(self, task: Task, rows: Rows, frame: Frame) -> Windows:
+        return Windows(task, rows, frame)
+
+    def batch(
+        self, task: Task, items: Sequence[Window], labels: Sequence[np.ndarray], frame: Frame
+    ) -> Batch:
+        """``labels`` (batch, 2): first and last piece of the answer, 0 and 0 if not in here."""
+        batch, places = collate(items, frame.template, frame.max_length)
+        spans = np.zeros((len(items), 2), np.int64)
+        for number, (window, (_, place), label) in enumerate(
+            zip(items, places, labels, strict=True)
+        ):
+            span = window.span(label)
+            if span is not None:
+                spans[number] = np.array(span) + place.start
+        batch["labels"] = spans
+        return batch
+
+    def decode(
+        self, task: Task, items: Sequence[Window], predicted: np.ndarray, frame: Frame
+    ) -> list[Found]:
+        """``predicted`` (batch, 2, length): how good every piece is as begin and as end."""
+        _, places = collate(items, frame.template, frame.max_length)
+        return [
+            _best(window, scores[:, place], float(scores[:, 0].sum()), task.spans.max_answer)
+            for window, (_, place), scores in zip(items, places, np.asarray(predicted), strict=True)
+        ]
+
+    def joined(self, task: Task, example: SpanExample, parts: Sequence[Found]) -> str:
+        best = max(parts, key=lambda one: one.score)
+        none = min(one.none for one in parts)
+        if task.spans.has_unanswerable and none - best.score > task.spans.null_threshold:
+            return ""
+        solid = [place for place, one in enumerate(example.passage) if not one.isspace()]
+        if best.end <= best.begin:
+            return ""
+        return example.passage[solid[best.begin] : solid[best.end - 1] + 1]
+
+    def score(
+        self,
+        task: Task,
+        language: str,
+        gold: Sequence[Sequence[str]],
+        predicted: Sequence[str],
+    ) -> dict[str, float]:
+        """Of each prediction the best over the gold answers, then the mean over examples."""
+        if len(gold) != len(predicted):
+            raise ValueError(f"{len(gold)} questions, {len(predicted)} answers")
+        language, rule = task.spans.passage_language or language, task.spans.normalisation
+
+        def tokens(text: str) -> tuple[str, ...]:
+            return normalised(text, rule, language)
+
+        found: dict[str, float] = {}
+        for metric in task.metrics:
+            values = []
+            for right, said in zip(gold, predicted, strict=True):
+                # SQuAD v2: whether nothing is said is right or wrong, and never in between.
+                is_none = right == ("",)
+                measure = token_f1 if metric == "f1" and not is_none else exact_match
+                values.append(max(measure(tokens(one), tokens(said)) for one in right))
+            found[metric] = float(np.mean(values)) if values else 0.0
+        return found
+
+
+KIND = SpanKind()
+
+
+def windows(task: Task, row: Row, frame: Frame) -> list[Window]:
+    """The question, cut where it is long, beside each part of the passage.
+
+    Parts are as long as the row has room for, but the last; neighbours share ``spans.overlap``
+    pieces, or half a part where that is less.
+    """
+    question, passage = row
+    assert passage.places is not None, "spans need the places of pieces"
+    room = max(frame.max_length - frame.template.num_special(2), 2)
+    kept = min(len(question.pieces), task.spans.max_question, room // 2)
+    asked = Sentence(question.pieces[:kept], _NOTHING)
+    size = room - kept
+    step = size - min(task.spans.overlap, size // 2)
+    found = []
+    for begin in range(0, max(len(passage.pieces) - size, 0) + step, step):
+        part = slice(begin, begin + size)
+        found.append(Window(asked, Sentence(passage.pieces[part], _NOTHING, passage.places[part])))
+    return found
+
+
+def _best(window: Window, scores: np.ndarray, none: float, longest: int) -> Found:
+    """The best span of at most ``longest`` pieces, of all there are; the first among equals."""
+    begins, ends = scores.astype(np.float64)
+    best, span = -np.inf, (0, 0)
+    for extra in range(min(longest, len(begins))):
+        sums = begins[: len(begins) - extra] + ends[extra:]
+        first = int(sums.argmax())
+        if sums[first] > best:
+            best, span = float(sums[first]), (first, first + extra)
+    assert window.part.places is not None
+    begin, end = window.part.places[span[0], 0], window.part.places[span[1], 1]
+    return Found(best, int(begin), int(end), none)
+
+
+def _num_solid(text: str) -> int:
+    return sum(len(word) for word in text.split())
+
+
+class _Answer(BaseModel):
+    text: str
+    answer_start: int
+
+
+class _Question(BaseModel):
+    id: str | int
+    question: str
+    answers: tuple[_Answer, ...] = ()
+    is_impossible: bool = False
+
+
+class _Paragraph(BaseModel):
+    context: str
+    qas: tuple[_Question, ...]
+
+
+class _Article(BaseModel):
+    paragraphs: tuple[_Paragraph, ...]
+
+
+class _Squad(BaseModel):
+    data: tuple[_Article, ...]
+
+
+def _paragraphs(path: Path) -> Iterator[_Paragraph]:
+    try:
+        squad = _Squad.model_validate_json(whole(path))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(step) for step in first["loc"])
+        raise DataError(f"{path}: {key or 'file'}: {first['msg']}") from None
+    for article in squad.data:
+        yield from article.paragraphs
+
+
+def _example(path: Path, task: Task, name: str, passage: str, one: _Question) -> SpanExample:
+    answers = () if one.is_impossible else one.answers
+    if not passage.strip() or not one.question.strip():
+        raise DataError(f"{path}: question {name}: its text or its passage is empty")
+    if not answers and not task.spans.has_unanswerable:
+        raise DataError(
+            f"{path}: question {name}: has no answer",
+            remedy=f"spans.has_unanswerable: true in the task file of {task.name}",
+        )
+    for text, begin in ((answer.text, answer.answer_start) for answer in answers):
+        if not text.strip() or begin < 0 or passage[begin : begin + len(text)] != text:
+            raise DataError(f"{path}: question {name}: {text!r} does not stand at {begin}")
+    kept = tuple(Answer(answer.text, answer.answer_start) for answer in answers)
+    return SpanExample(name, one.question, passage, kept)

@@ -1,0 +1,147 @@
+"""Tagging: one label per word, read from CoNLL-U or from ``word TAB tag`` lines.
+
+A word's label stands at its first piece. A word that ``max_length`` cut off was predicted by
+nobody: it gets ``O`` where tags mark entities, else ``_``, which is no label and therefore
+always wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from xlt_ray.data.collate import IGNORED, Batch, collate, tag_places
+from xlt_ray.data.kinds.kind import Frame, Kind, Row
+from xlt_ray.data.lines import Names, blocks, line_error
+from xlt_ray.data.metrics import accuracy, entity_f1, macro_f1
+from xlt_ray.data.task import Task
+from xlt_ray.spec.facts import Split
+
+
+@dataclass(frozen=True, slots=True)
+class TagExample:
+    """One tag per word; ``tags`` is None where only the text may be seen."""
+
+    id: str
+    words: tuple[str, ...]
+    tags: tuple[str, ...] | None
+
+    @property
+    def gold(self) -> tuple[str, ...] | None:
+        return self.tags
+
+    def hidden(self) -> TagExample:
+        return replace(self, tags=None)
+
+    def sentences(self) -> tuple[tuple[str, ...], ...]:
+        return (self.words,)
+
+
+class TagKind(Kind):
+    """Gold and predictions are one tuple of tags per sentence."""
+
+    def width(self, task: Task) -> int:
+        return 1
+
+    def read(self, path: Path, task: Task, split: Split) -> Iterator[TagExample]:
+        reader = _read_conllu if task.format == "conllu" else _read_conll
+        return reader(path, task, split)
+
+    def count(self, path: Path, data: bytes, task: Task) -> int:
+        """Blocks between empty lines that hold more than comments; no label is looked at."""
+        count, is_inside = 0, False
+        for line in data.splitlines():
+            is_comment = task.format == "conllu" and line.startswith(b"#")
+            is_word = bool(line.strip()) and not is_comment
+            count += is_word and not is_inside
+            is_inside = is_word or (is_inside and bool(line.strip()))
+        return count
+
+    def numbers(self, task: Task, example: TagExample) -> np.ndarray:
+        """(num_words,)."""
+        assert example.tags is not None, "text without labels cannot be trained or scored"
+        return np.array([task.number_of(tag) for tag in example.tags], np.int64)
+
+    def batch(
+        self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
+    ) -> Batch:
+        """``labels`` (batch, length), -100 but at the first pieces of words."""
+        batch, places = collate(items, frame.template, frame.max_length)
+        tags = np.full(batch["input_ids"].shape, IGNORED, np.int64)
+        for number, (row, (place,), numbers) in enumerate(zip(items, places, labels, strict=True)):
+            at = tag_places(row[0], place)
+            tags[number, at] = numbers[: len(at)]
+        batch["labels"] = tags
+        return batch
+
+    def decode(
+        self, task: Task, items: Sequence[Row], predicted: np.ndarray, frame: Frame
+    ) -> list[tuple[str, ...]]:
+        """``predicted`` (batch, length): numbers of labels."""
+        missing = "O" if task.scheme == "iob2" else "_"
+        _, places = collate(items, frame.template, frame.max_length)
+        found: list[tuple[str, ...]] = []
+        for row, (place,), numbers in zip(items, places, np.asarray(predicted), strict=True):
+            tags = [task.labels[one] for one in numbers[tag_places(row[0], place)].tolist()]
+            found.append((*tags, *[missing] * (len(row[0].ends) - len(tags))))
+        return found
+
+    def score(
+        self,
+        task: Task,
+        language: str,
+        gold: Sequence[Sequence[str]],
+        predicted: Sequence[Sequence[str]],
+    ) -> dict[str, float]:
+        flat = [[tag for tags in side for tag in tags] for side in (gold, predicted)]
+        found: dict[str, float] = {}
+        for metric in task.metrics:
+            if metric == "f1":
+                found[metric] = entity_f1(gold, predicted)
+            else:
+                found[metric] = {"accuracy": accuracy, "macro_f1": macro_f1}[metric](*flat)
+        return found
+
+
+KIND = TagKind()
+
+
+def _read_conllu(path: Path, task: Task, split: Split) -> Iterator[TagExample]:
+    names = Names()
+    for number, (begin, lines) in enumerate(blocks(path)):
+        name, words, tags = f"{split}{number}", [], []
+        for offset, line in enumerate(lines):
+            if line.startswith("#"):
+                key, _, value = line[1:].partition("=")
+                if key.strip() == "sent_id" and value.strip():
+                    name = value.strip()
+                continue
+            cells = line.split("\t")
+            if len(cells) != 10:
+                raise line_error(path, begin + offset, f"has {len(cells)} columns, not 10")
+            if "-" in cells[0] or "." in cells[0]:
+                continue
+            words.append(_word(cells[1]))
+            tags.append(task.known(cells[3], path, begin + offset))
+        if words:
+            yield TagExample(names.unique(name), tuple(words), tuple(tags))
+
+
+def _read_conll(path: Path, task: Task, split: Split) -> Iterator[TagExample]:
+    for number, (begin, lines) in enumerate(blocks(path)):
+        words, tags = [], []
+        for offset, line in enumerate(lines):
+            cells = line.split("\t")
+            if len(cells) != 2:
+                raise line_error(path, begin + offset, "is not `word TAB tag`")
+            words.append(_word(cells[0]))
+            tags.append(task.known(cells[1].strip(), path, begin + offset))
+        yield TagExample(f"{split}{number}", tuple(words), tuple(tags))
+
+
+def _word(text: str) -> str:
+    """Words with spaces inside (Vietnamese) stay one word."""
+    return text.strip() or "_"

@@ -1,0 +1,67 @@
+"""Lines, cells and blocks of text files, with their numbers for complaints.
+
+A byte-order mark and Windows line ends are ignored; only a line feed ends a line, because
+sentences may hold the other characters that Unicode calls line ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from xlt_ray.errors import DataError
+
+
+def whole(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is not UTF-8 ({error})") from None
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Numbered lines without their ends."""
+    for number, line in enumerate(whole(path).split("\n"), start=1):
+        yield number, line.rstrip("\r")
+
+
+def cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Tab-separated cells of every line that is not empty; quotes are plain characters."""
+    for number, line in lines(path):
+        if line.strip():
+            yield number, line.split("\t")
+
+
+def blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Runs of lines between empty ones, with the number of their first line."""
+    block: list[str] = []
+    number = 0
+    for number, line in lines(path):
+        if line.strip():
+            block.append(line)
+        elif block:
+            yield number - len(block), block
+            block = []
+    if block:
+        yield number - len(block) + 1, block
+
+
+def line_error(path: Path, number: int, problem: str, remedy: str = "") -> DataError:
+    """The complaint about one line."""
+    return DataError(f"{path}:{number}: {problem}", remedy=remedy)
+
+
+class Names:
+    """Makes ids unique: the second ``a`` becomes ``a#2``."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+
+    def unique(self, name: str) -> str:
+        self._seen[name] = self._seen.get(name, 0) + 1
+        return name if self._seen[name] == 1 else f"{name}#{self._seen[name]}"

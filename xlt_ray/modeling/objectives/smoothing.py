@@ -1,0 +1,55 @@
+"""Randomised smoothing: the mean loss over random perturbations of the word embeddings.
+
+With L the loss of the batch, x the word embeddings and n draws::
+
+    1/n * sum_j L(x + d_j),    d_j uniform in |d_i| <= epsilon for every piece i
+
+In ``linf`` every component is uniform in (-epsilon, epsilon) by itself, in ``l2`` the direction
+is uniform and the length epsilon * u^(1/width) with u uniform in (0, 1).
+
+A row's noise follows from the row's own ``noise_seed`` (:mod:`xlt_ray.data.noise`), so it is the
+same whatever the micro-batch and the number of workers, and after a resume.
+
+Source. arXiv 2104.08645 (*RS-RP*): its abstract names random perturbations in the embedding
+space. Where they enter, their size and the number of draws were not available. Uniform noise and
+the mean over 3 draws are those of a re-implementation by others, which adds it to the last
+hidden states; adding it to the word embeddings, the place the abstract names, is a
+**reconstruction**, and so is the l2 ball.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from xlt_ray.modeling.network import Batch
+from xlt_ray.modeling.objectives.perturbed import TINY, LossAt, projected
+from xlt_ray.spec import methods
+
+
+class Smoothing:
+    """Costs ``knobs.draws`` forward and backward passes, held in memory together."""
+
+    def __init__(self, knobs: methods.RandomRobust) -> None:
+        self._knobs = knobs
+
+    def loss(self, loss_at: LossAt, may: Tensor, width: int, batch: Batch) -> Tensor:
+        knobs = self._knobs
+        streams = [torch.Generator().manual_seed(one) for one in batch["noise_seed"].tolist()]
+        shape = (*may.shape[1:-1], width)
+        total = torch.zeros((), device=may.device)
+        for _ in range(knobs.draws):
+            noise = torch.stack([_uniform(stream, shape, knobs.norm) for stream in streams])
+            total = total + loss_at(
+                projected(knobs.epsilon * noise.to(may.device) * may, knobs.epsilon, knobs.norm)
+            )
+        return total / knobs.draws
+
+
+def _uniform(stream: torch.Generator, shape: tuple[int, ...], norm: str) -> Tensor:
+    """A point of the unit ball for every piece of one row, ``(..., length, width)``."""
+    if norm == "linf":
+        return 2 * torch.rand(shape, generator=stream) - 1
+    direction = torch.randn(shape, generator=stream)
+    length = torch.rand((*shape[:-1], 1), generator=stream) ** (1 / shape[-1])
+    return direction / direction.norm(dim=-1, keepdim=True).clamp(min=TINY) * length

@@ -1,0 +1,104 @@
+"""The kinds of task: each is one entry here, one file of ``data/kinds/`` and one head.
+
+An entry names the two objects that implement it as ``module:object``, so that this room stays
+light: a :class:`xlt_ray.data.kinds.kind.Kind` (examples, batches, decoding, scores) and a
+:class:`xlt_ray.modeling.heads.head.Head` (logits and loss). Adding a kind means adding its
+name, its entry and those two files.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+TaskKind = Literal["tag", "pair", "score", "choice", "span"]
+
+
+@dataclass(frozen=True)
+class KindEntry:
+    """One entry of the registry."""
+
+    name: TaskKind
+    examples: str
+    """Of the data room: reading, batches, decoding, scores."""
+    head: str
+    """Of the modeling room."""
+    formats: tuple[str, ...]
+    """Endings of the files that its examples are read from."""
+    metrics: tuple[str, ...]
+    """What a task of this kind can be scored by."""
+    summary: str
+    has_labels: bool = False
+    """Whether its tasks list their labels."""
+    is_crossed: bool = False
+    """Whether the two sentences of an example may come from different languages."""
+    settings: tuple[str, ...] = ()
+    """Fields of a task that change what its files mean: they enter the digest of its data."""
+
+    def load_examples(self) -> Any:
+        """The object in the data room."""
+        return _load(self.examples)
+
+    def load_head(self) -> Any:
+        """The class of the head, made by ``Head(hidden_size, num_labels, dropout)``."""
+        return _load(self.head)
+
+
+KINDS: dict[TaskKind, KindEntry] = {
+    entry.name: entry
+    for entry in (
+        KindEntry(
+            "tag",
+            "xlt_ray.data.kinds.tag:KIND",
+            "xlt_ray.modeling.heads.tag:TagHead",
+            formats=("conllu", "conll"),
+            metrics=("accuracy", "macro_f1", "f1"),
+            summary="one label per word",
+            has_labels=True,
+        ),
+        KindEntry(
+            "pair",
+            "xlt_ray.data.kinds.pair:KIND",
+            "xlt_ray.modeling.heads.pair:PairHead",
+            formats=("tsv",),
+            metrics=("accuracy", "macro_f1"),
+            summary="one label for two sentences",
+            has_labels=True,
+            is_crossed=True,
+        ),
+        KindEntry(
+            "score",
+            "xlt_ray.data.kinds.score:KIND",
+            "xlt_ray.modeling.heads.score:ScoreHead",
+            formats=("tsv",),
+            metrics=("pearson", "spearman"),
+            summary="a number for two sentences",
+            is_crossed=True,
+            settings=("range",),
+        ),
+        KindEntry(
+            "choice",
+            "xlt_ray.data.kinds.choice:KIND",
+            "xlt_ray.modeling.heads.choice:ChoiceHead",
+            formats=("jsonl",),
+            metrics=("accuracy",),
+            summary="the right one of several options",
+            settings=("options", "questions"),
+        ),
+        KindEntry(
+            "span",
+            "xlt_ray.data.kinds.span:KIND",
+            "xlt_ray.modeling.heads.span:SpanHead",
+            formats=("json",),
+            metrics=("f1", "em"),
+            summary="the part of a passage that answers a question",
+            settings=("spans",),
+        ),
+    )
+}
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
