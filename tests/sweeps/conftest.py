@@ -83,7 +83,9 @@ class Place:
             )
 
     def log(self) -> str:
-        return (self.root / "log.txt").read_text()
+        """What commands that were not waited for have printed so far."""
+        file = self.root / "log.txt"
+        return file.read_text() if file.exists() else ""
 
     def trials(self, name: str = "small") -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = json.loads(self.xlt("trials", name, "--json").stdout)
