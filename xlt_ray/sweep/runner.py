@@ -149,6 +149,7 @@ def _tune(desk: Desk, home: Home) -> None:
     from ray import tune
 
     from xlt_ray.sweep.searcher import DeskScheduler, DeskSearcher
+    from xlt_ray.sweep.silences import Silences, end_process
     from xlt_ray.sweep.trainable import TrialWalk
 
     search = desk.sweep.settings.search
@@ -157,7 +158,8 @@ def _tune(desk: Desk, home: Home) -> None:
     room = min(int(ray.cluster_resources().get(name, 0) // asked[name]) for name in asked)
     concurrent = min(search.concurrent or room, max(room, 1))
     os.environ.update(_TUNE)
-    losses = Losses(desk.sweep.settings.failures, home.hangs(desk.sweep.name))
+    failures = desk.sweep.settings.failures
+    losses = Losses(failures, home.hangs(desk.sweep.name))
     tuner = tune.Tuner(
         tune.with_resources(TrialWalk, _bundles(resources)),
         tune_config=tune.TuneConfig(
@@ -174,6 +176,7 @@ def _tune(desk: Desk, home: Home) -> None:
             # How often, the scheduler says.
             failure_config=tune.FailureConfig(max_failures=-1),
             verbose=0,
+            callbacks=[Silences(failures.hang_after, losses, end_process)],
         ),
     )
     with _stoppable(desk):
@@ -284,6 +287,8 @@ def _connect() -> None:
     local: dict[str, Any] = {}
     if not os.environ.get("RAY_ADDRESS"):
         local = {
+            # Otherwise Ray joins what somebody else has started on this machine.
+            "address": "local",
             "num_cpus": len(os.sched_getaffinity(0)),
             "include_dashboard": False,
             # Trials exchange small reports only; weights go through the store.
