@@ -218,6 +218,23 @@ def seconds_of_work(log: str) -> float:
     return (times[-1] - times[0]) % 86400
 
 
+def table(played: Iterator[tuple[Blow, float, Verdict]]) -> None:
+    """Print every round as it ends, and a table of all of them."""
+    found: dict[str, list[Verdict]] = {}
+    began = time.monotonic()
+    for blow, moment, verdict in played:
+        found.setdefault(blow.name, []).append(verdict)
+        where = f"after {moment:.1f} s" if blow.strike else f"before step {moment:.0f}"
+        minutes = (time.monotonic() - began) / 60
+        print(f"[{minutes:.1f} min] {blow.name} {where}: {verdict}", flush=True)
+    names = [field.name for field in fields(Verdict)]
+    print(f"\n| blow | rounds | {' | '.join(names)} |")
+    print("|---" * (len(names) + 2) + "|")
+    for name, verdicts in found.items():
+        sums = (str(sum(getattr(one, key) for one in verdicts)) for key in names)
+        print(f"| {name} | {len(verdicts)} | {' | '.join(sums)} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("rounds", type=int)
@@ -225,20 +242,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="blows whose names hold this")
     asked = parser.parse_args()
     blows = [one for one in BLOWS if asked.only in one.name]
-    found: dict[str, list[Verdict]] = {}
-    began = time.monotonic()
     with tempfile.TemporaryDirectory() as root:
-        for blow, moment, verdict in rounds(Path(root), blows, asked.rounds, asked.seed):
-            found.setdefault(blow.name, []).append(verdict)
-            where = f"after {moment:.1f} s" if blow.strike else f"before step {moment:.0f}"
-            minutes = (time.monotonic() - began) / 60
-            print(f"[{minutes:.1f} min] {blow.name} {where}: {verdict}", flush=True)
-    names = [field.name for field in fields(Verdict)]
-    print(f"\n| blow | rounds | {' | '.join(names)} |")
-    print("|---" * (len(names) + 2) + "|")
-    for name, verdicts in found.items():
-        sums = (str(sum(getattr(one, key) for one in verdicts)) for key in names)
-        print(f"| {name} | {len(verdicts)} | {' | '.join(sums)} |")
+        table(rounds(Path(root), blows, asked.rounds, asked.seed))
 
 
 if __name__ == "__main__":
