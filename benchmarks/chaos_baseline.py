@@ -163,19 +163,19 @@ def run_round(root: Path, ground: Grounds, blow: Blow, moment: float | None) -> 
     deadline = time.monotonic() + PATIENCE_S
     while not peer.epochs() and driver.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
+    is_struck = False
     if blow.strike is not None and moment is not None:
         time.sleep(moment)
-        if driver.poll() is None:
-            blow.strike(Scene(driver, ground))
+        is_struck = driver.poll() is None and blow.strike(Scene(driver, ground))
     starts = 1
     while peer.end(driver) != 0 and starts < MAX_STARTS:
         starts += 1
         driver = peer.start()
     ground.mend()
-    return verdict_on(peer)
+    return verdict_on(peer, is_struck)
 
 
-def verdict_on(peer: Peer) -> Verdict:
+def verdict_on(peer: Peer, is_struck: bool) -> Verdict:
     """What is wrong in results, study and MLflow; parameters are compared within the round, as a
     restored search asks anew."""
     scores, study = peer.scores(), peer.study()
@@ -192,6 +192,7 @@ def verdict_on(peer: Peer) -> Verdict:
         wrong += found is not None and abs(found - right) > 1e-9
         wrong += known is not None and abs(known - right) > 1e-9
     return Verdict(
+        struck=int(is_struck),
         lost=max(NUM_TRIALS - len(finished), 0)
         + max(NUM_TRIALS - len(complete), 0)
         + max(NUM_TRIALS - len(counted), 0),

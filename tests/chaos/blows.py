@@ -32,7 +32,8 @@ class Scene:
     grounds: Grounds
 
 
-Strike = Callable[[Scene], None]
+Strike = Callable[[Scene], bool]
+"""Whether there was anything to hit."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Blow:
 
     name: str
     strike: Strike | None = None
-    """From outside, some seconds after the first trial began."""
+    """From outside, at a moment of the sweep's work."""
     fault: str = ""
     """Or met inside a trial, before some step: statements that know ``engine``."""
     cause: str = ""
@@ -76,38 +77,57 @@ def _with(title: str) -> list[psutil.Process]:
 def _send(number: int, *titles: str) -> Strike:
     """A signal to the first process that has one of the titles; to none where there is none."""
 
-    def send(_: Scene) -> None:
+    def send(_: Scene) -> bool:
         for victim in [one for title in titles for one in _with(title)][:1]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.send_signal(number)
+                return True
+        return False
 
     return send
 
 
-def _kill_raylet(scene: Scene) -> None:
-    for one in psutil.Process(scene.driver.pid).children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if "raylet/raylet" in " ".join(one.cmdline()):
-                one.kill()
+def _kill_driver(scene: Scene) -> bool:
+    scene.driver.kill()
+    return True
 
 
-def _kill_server(scene: Scene) -> None:
+def _end_driver(scene: Scene) -> bool:
+    scene.driver.terminate()
+    return True
+
+
+def _kill_node(scene: Scene) -> bool:
+    scene.grounds.lose_node()
+    return True
+
+
+def _kill_raylet(scene: Scene) -> bool:
+    raylets = [one for one in psutil.Process(scene.driver.pid).children(recursive=True)
+               if one.name() == "raylet"]  # fmt: skip
+    for one in raylets:
+        one.kill()
+    return bool(raylets)
+
+
+def _kill_server(scene: Scene) -> bool:
     scene.grounds.server.kill()
     time.sleep(3)
     scene.grounds.server.start()
+    return True
 
 
 _TRIAL = "ray::ResourceTrainable"
 
 BLOWS = (
-    Blow("driver killed", lambda scene: scene.driver.kill()),
+    Blow("driver killed", _kill_driver),
     Blow("trial process killed", _send(signal.SIGKILL, _TRIAL)),
     Blow("one of two workers killed", _send(signal.SIGKILL, "ray::Worker", _TRIAL),
          overrides=TWO_WORKERS),
-    Blow("one of two nodes killed", lambda scene: scene.grounds.lose_node()),
+    Blow("one of two nodes killed", _kill_node),
     Blow("the driver's raylet killed", _kill_raylet, own_ray=True),
     Blow("MLflow server killed", _kill_server),
-    Blow("SIGTERM to the driver", lambda scene: scene.driver.terminate()),
+    Blow("SIGTERM to the driver", _end_driver),
     Blow("trial process frozen", _send(signal.SIGSTOP, _TRIAL), overrides=FREEZING),
     Blow("one of two workers frozen", _send(signal.SIGSTOP, "ray::Worker", _TRIAL),
          overrides=(*TWO_WORKERS, *FREEZING)),

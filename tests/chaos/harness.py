@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from random import Random
@@ -35,14 +35,18 @@ LINE = re.compile(r"trial (\d+) (\w+) (\d+)/\d+ .*loss")
 SWEEP = ("target.epochs=12", "target.evaluations=8", "progress.every=1")
 STEPS = 96
 """Of a target stage."""
+START_S, EVALUATION_S = 10.0, 1.0
+"""About what a trial's process takes to start, and what lies between two evaluations."""
 TOLERANCE = 0.02
 """Of scores where passes were made smaller: a few of 300 examples."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was wrong after one round; all zero but ``repeated`` is right."""
+    """What was wrong after one round: all zero is right, but for the first and the last."""
 
+    struck: int = 0
+    """Blows that fell while there was something to hit."""
     lost: int = 0
     """Trials or runs that are not there, or not complete."""
     doubled: int = 0
@@ -64,8 +68,8 @@ class Verdict:
 def run_round(
     root: Path, ground: Grounds, blow: Blow, moment: float | None, reference: Place | None
 ) -> tuple[Place, Verdict]:
-    """One sweep; the blow falls ``moment`` seconds after its first trial began, or before the
-    step of that number (None: not at all)."""
+    """One sweep; the blow falls when ``moment`` evaluations were reached, or before the step of
+    that number (None: not at all)."""
     root.mkdir(parents=True)
     variables = {} if blow.own_ray else {"RAY_ADDRESS": ground.address}
     if blow.fault and moment is not None:
@@ -77,11 +81,10 @@ def run_round(
     tracking = f"places.tracking={ground.server.uri}"
     command = ("run", "small.yaml", tracking, *SWEEP, *blow.overrides)
     driver = place.start(*command)
+    is_struck = False
     if blow.strike is not None and moment is not None:
-        _wait(lambda: "trial 0 begins" in place.log() or driver.poll() is not None, place)
-        time.sleep(moment)
-        if driver.poll() is None:
-            blow.strike(Scene(driver, ground))
+        _wait_for(moment, driver, place)
+        is_struck = driver.poll() is None and blow.strike(Scene(driver, ground))
     starts, told = 1, 0
     # A sweep may end while its MLflow server is away; it says so, and asks for another run.
     while _end(driver, place) != 0 or "were not sent" in place.log()[told:]:
@@ -89,7 +92,8 @@ def run_round(
         starts, told = starts + 1, len(place.log())
         driver = place.start(*(("resume", name, "--failed") if blow.is_final else command))
     ground.mend()
-    return place, verdict_on(place, name, ground, blow, reference)
+    is_struck |= (root / "spoilt" / "met").exists()
+    return place, verdict_on(place, name, ground, blow, reference, is_struck)
 
 
 def _end(driver: subprocess.Popen[str], place: Place) -> int:
@@ -100,15 +104,25 @@ def _end(driver: subprocess.Popen[str], place: Place) -> int:
         raise AssertionError(f"no end after {PATIENCE_S} s:\n{place.log()}") from None
 
 
-def _wait(happened: Callable[[], bool], place: Place) -> None:
+def _wait_for(moment: float, driver: subprocess.Popen[str], place: Place) -> None:
+    """Until so many evaluations were reached and a part of the way to the next one is gone; the
+    way to the first one begins with the first trial and takes a process's start."""
     deadline = time.monotonic() + PATIENCE_S
-    while not happened():
+    while driver.poll() is None and (
+        "trial 0 begins" not in place.log() or len(LINE.findall(place.log())) < int(moment)
+    ):
         assert time.monotonic() < deadline, place.log()
-        time.sleep(0.05)
+        time.sleep(0.02)
+    time.sleep((moment % 1) * (START_S if moment < 1 else EVALUATION_S))
 
 
 def verdict_on(
-    place: Place, name: str, ground: Grounds, blow: Blow, reference: Place | None
+    place: Place,
+    name: str,
+    ground: Grounds,
+    blow: Blow,
+    reference: Place | None,
+    is_struck: bool,
 ) -> Verdict:
     everything = place.trials(name)
     retried = {one["retry_of"] for one in everything}
@@ -122,8 +136,8 @@ def verdict_on(
     )
     by_params = {_params(one): one for one in trials}
     pairs = [(by_params.get(_params(one)), one) for one in expected]
-    is_met = (place.root / "spoilt" / "met").exists()
     return Verdict(
+        struck=int(is_struck),
         lost=sum(one["state"] != "complete" for one in trials)
         + sum(found is None for found, _ in pairs)
         + sum(one["mlflow_run_id"] not in by_id for one in trials),
@@ -141,7 +155,9 @@ def verdict_on(
             and by_id[one["mlflow_run_id"]].data.metrics.get("objective") != one["objective"]
             for one in trials
         ),
-        misnamed=int(is_met and not re.search(rf"\b{blow.cause}: ", place.log())),
+        misnamed=int(
+            is_struck and bool(blow.cause) and not re.search(rf"\b{blow.cause}: ", place.log())
+        ),
         repeated=_repeated(place.log()),
     )
 
@@ -189,9 +205,9 @@ def runs_of(ground: Grounds, name: str) -> list[Any]:
 def rounds(
     root: Path, blows: Sequence[Blow], num_rounds: int, seed: int
 ) -> Iterator[tuple[Blow, float, Verdict]]:
-    """Blow, its moment (seconds after the first trial began, or a step), and the verdict."""
+    """Blow, its moment (evaluations that were reached, or a step), and the verdict."""
     random = Random(seed)
-    references: dict[tuple[str, ...], tuple[Place, float]] = {}
+    references: dict[tuple[str, ...], Place] = {}
     with grounds(root) as ground:
         for number in range(num_rounds):
             blow = blows[number % len(blows)]
@@ -202,21 +218,12 @@ def rounds(
                     root / f"unbroken-{len(references)}", ground, unbroken, None, None
                 )
                 assert verdict.is_right, verdict
-                references[key] = made, seconds_of_work(made.log())
-            reference, seconds = references[key]
-            moment = random.uniform(0, seconds) if blow.strike else random.randint(1, STEPS)
+                references[key] = made
+            reference = references[key]
+            whole = len(LINE.findall(reference.log()))
+            moment = random.uniform(0, whole) if blow.strike else random.randint(1, STEPS)
             _, verdict = run_round(root / f"round-{number}", ground, blow, moment, reference)
             yield blow, moment, verdict
-
-
-def seconds_of_work(log: str) -> float:
-    """From the first trial's begin to the last one's end, by the clock of the log."""
-    times = [
-        time.mktime(time.strptime(f"2000 {line[:8]}", "%Y %H:%M:%S"))
-        for line in log.splitlines()
-        if re.match(r"\d\d:\d\d:\d\d trial", line)
-    ]
-    return (times[-1] - times[0]) % 86400
 
 
 def table(played: Iterator[tuple[Blow, float, Verdict]]) -> None:
@@ -225,7 +232,7 @@ def table(played: Iterator[tuple[Blow, float, Verdict]]) -> None:
     began = time.monotonic()
     for blow, moment, verdict in played:
         found.setdefault(blow.name, []).append(verdict)
-        where = f"after {moment:.1f} s" if blow.strike else f"before step {moment:.0f}"
+        where = f"at {moment:.1f}" if blow.strike else f"before step {moment:.0f}"
         minutes = (time.monotonic() - began) / 60
         print(f"[{minutes:.1f} min] {blow.name} {where}: {verdict}", flush=True)
     names = [field.name for field in fields(Verdict)]
