@@ -162,6 +162,10 @@ def verdict_on(
     )
 
 
+def _is_named(blow: Blow, log: str) -> bool:
+    return not blow.cause or re.search(rf"\b{blow.cause}: ", log) is not None
+
+
 def _params(trial: Mapping[str, Any]) -> tuple[Any, ...]:
     return trial["seed"], *sorted(trial["params"].items())
 
