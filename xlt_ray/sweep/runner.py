@@ -68,6 +68,11 @@ def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry: Retry | None =
     refuse_too_large(sweep.settings.resources)
     with _sole_driver(home, sweep.name), ExitStack() as stack:
         ledger = open_ledger(home, sweep)
+        if ledger.set_aside is not None:
+            watcher.warned(
+                f"{ledger.set_aside}: the ledger as it was; a line of it was not as it had been "
+                "written, and what stood from there on is asked again (stages are reused)"
+            )
         if retry is not None:
             ledger.enqueue_failed(retry)
         store = StageStore(sweep.settings.places.store or home.stages)
