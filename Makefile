@@ -8,6 +8,10 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 INSTALLED := $(VENV)/.installed
 TESTABLE := $(VENV)/.testable
 
+# Compiled modules are written at their first import: without them every process of every sweep
+# would compile torch, Ray and MLflow anew, four times the time that it takes to start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install quickstart test test-long check chaos clean
 
 help: ## show this list

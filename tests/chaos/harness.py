@@ -11,37 +11,42 @@ sweep: same trials, nothing lost or doubled, nothing left RUNNING.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import re
-import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import psutil
-
+from tests.chaos.blows import BLOWS, ONCE, Blow, Scene
+from tests.chaos.grounds import Grounds, grounds
 from tests.sweeps.conftest import SMALL, Place
-from tests.sweeps.test_outage import Server
+from tests.sweeps.spoiling import write_spoilt
 
-PATIENCE_S = 240
+PATIENCE_S = 400
 MAX_STARTS = 4
 LINE = re.compile(r"trial (\d+) (\w+) (\d+)/\d+ .*loss")
 """An evaluation that was reached; one that is only replayed prints no line."""
 
-Kill = Callable[[subprocess.Popen[str], Server], None]
+SWEEP = ("target.epochs=12", "target.evaluations=8", "progress.every=1")
+STEPS = 96
+"""Of a target stage."""
+START_S, EVALUATION_S = 10.0, 1.0
+"""About what a trial's process takes to start, and what lies between two evaluations."""
+TOLERANCE = 0.02
+"""Of scores where passes were made smaller: a few of 300 examples."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was wrong after one round; all zero is right."""
+    """What was wrong after one round: all zero is right, but for the first and the last."""
 
+    struck: int = 0
+    """Blows that fell while there was something to hit."""
     lost: int = 0
     """Trials or runs that are not there, or not complete."""
     doubled: int = 0
@@ -50,184 +55,207 @@ class Verdict:
     """Runs that are RUNNING though nobody is at work."""
     wrong: int = 0
     """Trials whose parameters or scores are not those of the unbroken sweep."""
+    misnamed: int = 0
+    """Faults that were not given their cause."""
     repeated: int = 0
-    """Evaluations that were reached more than once: training that was repeated."""
+    """Examples that were trained again, counted up to the next evaluation."""
 
     @property
     def is_right(self) -> bool:
-        return not (self.lost or self.doubled or self.zombies or self.wrong)
-
-
-def below(driver: subprocess.Popen[str], title: str) -> list[psutil.Process]:
-    """Processes that a driver has started and whose command line has ``title``."""
-    found = []
-    for one in psutil.Process(driver.pid).children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if title in " ".join(one.cmdline()):
-                found.append(one)
-    return found
-
-
-def kill_one_of(*titles: str) -> Kill:
-    """SIGKILL to the first process that has one of the titles; to none where there is none."""
-
-    def kill(driver: subprocess.Popen[str], _: Server) -> None:
-        for victim in [one for title in titles for one in below(driver, title)][:1]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                victim.kill()
-
-    return kill
-
-
-def kill_server(_: subprocess.Popen[str], server: Server) -> None:
-    server.kill()
-    time.sleep(3)
-    server.start()
-
-
-KINDS: dict[str, Kill] = {
-    "driver": lambda driver, _: driver.kill(),
-    "trial process": kill_one_of("ray::ResourceTrainable"),
-    "one of two workers": kill_one_of("ray::Worker", "ray::ResourceTrainable"),
-    "raylet": kill_one_of("raylet/raylet"),
-    "MLflow server": kill_server,
-    "SIGTERM": lambda driver, _: driver.send_signal(signal.SIGTERM),
-}
-
-SWEEP = ("target.epochs=12", "target.evaluations=8", "progress.every=1")
-TWO = ("resources.workers=2", "resources.zero_stage=2", "search.concurrent=1", "search.trials=2")
-
-
-def overrides(kind: str) -> tuple[str, ...]:
-    return (*SWEEP, *(TWO if kind == "one of two workers" else ()))
+        return not (self.lost or self.doubled or self.zombies or self.wrong or self.misnamed)
 
 
 def run_round(
-    root: Path, server: Server, kind: str, delay_s: float | None, reference: Place | None
+    root: Path, ground: Grounds, blow: Blow, moment: float | None, reference: Place | None
 ) -> tuple[Place, Verdict]:
-    """One sweep, hit ``delay_s`` after its first trial began (None: not at all)."""
+    """One sweep; the blow falls when ``moment`` evaluations were reached, or before the step of
+    that number (None: not at all)."""
     root.mkdir(parents=True)
-    place = Place(root)
+    variables = {} if blow.own_ray else {"RAY_ADDRESS": ground.address}
+    if blow.fault and moment is not None:
+        write_spoilt(root / "spoilt", ONCE.format(step=round(moment), fault=blow.fault))
+        variables["PYTHONPATH"] = str(root / "spoilt")
+    place = Place(root, variables)
     name = root.name
     place.sweep.write_text(SMALL.replace("name: small", f"name: {name}"))
-    command = ("run", "small.yaml", f"places.tracking={server.uri}", *overrides(kind))
+    tracking = f"places.tracking={ground.server.uri}"
+    command = ("run", "small.yaml", tracking, *SWEEP, *blow.overrides)
     driver = place.start(*command)
-    if delay_s is not None:
-        wait_until(lambda: "trial 0 begins" in place.log() or driver.poll() is not None, place)
-        time.sleep(delay_s)
-        if driver.poll() is None:
-            KINDS[kind](driver, server)
-    starts = 1
-    while driver.wait(PATIENCE_S) != 0:
+    is_struck = False
+    if blow.strike is not None and moment is not None:
+        _wait_for(moment, driver, place)
+        is_struck = driver.poll() is None and blow.strike(Scene(driver, ground))
+    starts, told = 1, 0
+    # A sweep may end while its MLflow server is away; it says so, and asks for another run.
+    while _end(driver, place) != 0 or "were not sent" in place.log()[told:]:
         assert starts < MAX_STARTS, place.log()
-        starts += 1
-        driver = place.start(*command)
-    return place, verdict_on(place, name, server, reference)
+        starts, told = starts + 1, len(place.log())
+        driver = place.start(*(("resume", name, "--failed") if blow.is_final else command))
+    ground.mend()
+    is_struck |= (root / "spoilt" / "met").exists()
+    return place, verdict_on(place, name, ground, blow, reference, is_struck)
 
 
-def verdict_on(place: Place, name: str, server: Server, reference: Place | None) -> Verdict:
-    trials = place.trials(name)
+def _end(driver: subprocess.Popen[str], place: Place) -> int:
+    try:
+        return driver.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        driver.kill()
+        raise AssertionError(f"no end after {PATIENCE_S} s:\n{place.log()}") from None
+
+
+def _wait_for(moment: float, driver: subprocess.Popen[str], place: Place) -> None:
+    """Until so many evaluations were reached and a part of the way to the next one is gone; the
+    way to the first one begins with the first trial and takes a process's start."""
+    deadline = time.monotonic() + PATIENCE_S
+    while driver.poll() is None and (
+        "trial 0 begins" not in place.log() or len(LINE.findall(place.log())) < int(moment)
+    ):
+        assert time.monotonic() < deadline, place.log()
+        time.sleep(0.02)
+    time.sleep((moment % 1) * (START_S if moment < 1 else EVALUATION_S))
+
+
+def verdict_on(
+    place: Place,
+    name: str,
+    ground: Grounds,
+    blow: Blow,
+    reference: Place | None,
+    is_struck: bool,
+) -> Verdict:
+    everything = place.trials(name)
+    retried = {one["retry_of"] for one in everything}
+    trials = [one for one in everything if one["number"] not in retried]
     expected = trials if reference is None else reference.trials(reference.root.name)
-    runs = runs_of(server, name)
-    by_trial = Counter(run.data.tags.get("xlt.trial", "sweep") for run in runs)
-    told = {run.data.tags.get("xlt.trial"): run.data.metrics.get("objective") for run in runs}
+    runs = runs_of(ground, name)
+    by_id = {run.info.run_id: run for run in runs}
+    own = Counter(one["mlflow_run_id"] for one in trials)
     trained = Counter(
         stage["key"] for one in trials for stage in one["stages"] if not stage["reused"]
     )
-    lines = Counter(LINE.findall(place.log()))
+    by_params = {_params(one): one for one in trials}
+    pairs = [(by_params.get(_params(one)), one) for one in expected]
     return Verdict(
+        struck=int(is_struck),
         lost=sum(one["state"] != "complete" for one in trials)
-        + max(len(expected) - len(trials), 0)
-        + sum(by_trial[str(one["number"])] == 0 for one in trials),
+        + sum(found is None for found, _ in pairs)
+        + sum(one["mlflow_run_id"] not in by_id for one in trials),
         doubled=max(len(trials) - len(expected), 0)
-        + sum(count - 1 for count in (*by_trial.values(), *trained.values())),
+        # One run each, and the sweep's own.
+        + max(len(runs) - len(expected) - 1, 0)
+        + sum(count - 1 for count in (*own.values(), *trained.values())),
         zombies=sum(run.info.status != "FINISHED" for run in runs),
-        wrong=sum(outcome(one) != outcome(two) for one, two in zip(trials, expected, strict=False))
-        + sum(told.get(str(one["number"])) != one["objective"] for one in trials),
-        repeated=sum(count - 1 for count in lines.values()),
+        wrong=sum(
+            found is not None and not _is_equal(found, one, 0.0 if blow.is_exact else TOLERANCE)
+            for found, one in pairs
+        )
+        + sum(
+            one["mlflow_run_id"] in by_id
+            and by_id[one["mlflow_run_id"]].data.metrics.get("objective") != one["objective"]
+            for one in trials
+        ),
+        misnamed=int(
+            is_struck and bool(blow.cause) and not re.search(rf"\b{blow.cause}: ", place.log())
+        ),
+        repeated=_repeated(place.log()),
     )
 
 
-def outcome(trial: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(trial[key] for key in ("number", "seed", "params", "objective", "scores"))
+def _is_named(blow: Blow, log: str) -> bool:
+    return not blow.cause or re.search(rf"\b{blow.cause}: ", log) is not None
 
 
-def runs_of(server: Server, name: str) -> list[Any]:
+def _params(trial: Mapping[str, Any]) -> tuple[Any, ...]:
+    return trial["seed"], *sorted(trial["params"].items())
+
+
+def _is_equal(one: Mapping[str, Any], two: Mapping[str, Any], tolerance: float) -> bool:
+    values = [dict(_leaves({key: trial[key] for key in ("objective", "scores")}))
+              for trial in (one, two)]  # fmt: skip
+    return values[0].keys() == values[1].keys() and all(
+        abs(value - values[1][key]) <= tolerance for key, value in values[0].items()
+    )
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, float]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{key}/")
+        elif value is not None:
+            yield above + key, value
+
+
+def _repeated(log: str) -> int:
+    """Examples between evaluations that were reached more than once, and those before them."""
+    seen = Counter((trial, stage, int(at)) for trial, stage, at in LINE.findall(log))
+    examples = 0
+    for (trial, stage, at), count in seen.items():
+        before = max((one[2] for one in seen if one[:2] == (trial, stage) and one[2] < at),
+                     default=0)  # fmt: skip
+        examples += (count - 1) * (at - before)
+    return examples
+
+
+def runs_of(ground: Grounds, name: str) -> list[Any]:
     """All runs of a sweep, over the server's HTTP API."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=server.uri)
+    client = MlflowClient(tracking_uri=ground.server.uri)
     experiment = client.get_experiment_by_name(name)
     return [] if experiment is None else list(client.search_runs([experiment.experiment_id]))
 
 
-def wait_until(happened: Callable[[], bool], place: Place) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not happened():
-        assert time.monotonic() < deadline, place.log()
-        time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def mlflow_server(root: Path) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        server = Server(root, free.getsockname()[1])
-    server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
-
-
 def rounds(
-    root: Path, kinds: Sequence[str], num_rounds: int, seed: int
-) -> Iterator[tuple[str, float, Verdict]]:
-    """Kind, moment in seconds after the first trial began, and verdict of each round."""
+    root: Path, blows: Sequence[Blow], num_rounds: int, seed: int
+) -> Iterator[tuple[Blow, float, Verdict]]:
+    """Blow, its moment (evaluations that were reached, or a step), and the verdict."""
     random = Random(seed)
-    references: dict[tuple[str, ...], tuple[Place, float]] = {}
-    with mlflow_server(root) as server:
+    references: dict[tuple[str, ...], Place] = {}
+    with grounds(root) as ground:
         for number in range(num_rounds):
-            kind = kinds[number % len(kinds)]
-            key = overrides(kind)
+            blow = blows[number % len(blows)]
+            key = tuple(one for one in blow.overrides if not one.startswith("failures."))
             if key not in references:
+                unbroken = Blow("none", overrides=key)
                 made, verdict = run_round(
-                    root / f"unbroken-{len(references)}", server, kind, None, None
+                    root / f"unbroken-{len(references)}", ground, unbroken, None, None
                 )
                 assert verdict.is_right, verdict
-                references[key] = made, seconds_of_work(made.log())
-            reference, seconds = references[key]
-            delay_s = random.uniform(0, seconds)
-            _, verdict = run_round(root / f"round-{number}", server, kind, delay_s, reference)
-            yield kind, delay_s, verdict
+                references[key] = made
+            reference = references[key]
+            whole = len(LINE.findall(reference.log()))
+            moment = random.uniform(0, whole) if blow.strike else random.randint(1, STEPS)
+            _, verdict = run_round(root / f"round-{number}", ground, blow, moment, reference)
+            yield blow, moment, verdict
 
 
-def seconds_of_work(log: str) -> float:
-    """From the first trial's begin to the last one's end, by the clock of the log."""
-    times = [
-        time.mktime(time.strptime(f"2000 {line[:8]}", "%Y %H:%M:%S"))
-        for line in log.splitlines()
-        if re.match(r"\d\d:\d\d:\d\d trial", line)
-    ]
-    return (times[-1] - times[0]) % 86400
+def table(played: Iterator[tuple[Blow, float, Verdict]]) -> None:
+    """Print every round as it ends, and a table of all of them."""
+    found: dict[str, list[Verdict]] = {}
+    began = time.monotonic()
+    for blow, moment, verdict in played:
+        found.setdefault(blow.name, []).append(verdict)
+        where = f"at {moment:.1f}" if blow.strike else f"before step {moment:.0f}"
+        minutes = (time.monotonic() - began) / 60
+        print(f"[{minutes:.1f} min] {blow.name} {where}: {verdict}", flush=True)
+    names = [field.name for field in fields(Verdict)]
+    print(f"\n| blow | rounds | {' | '.join(names)} |")
+    print("|---" * (len(names) + 2) + "|")
+    for name, verdicts in found.items():
+        sums = (str(sum(getattr(one, key) for one in verdicts)) for key in names)
+        print(f"| {name} | {len(verdicts)} | {' | '.join(sums)} |")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("rounds", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="blows whose names hold this")
     asked = parser.parse_args()
-    found: dict[str, list[Verdict]] = {}
+    blows = [one for one in BLOWS if asked.only in one.name]
     with tempfile.TemporaryDirectory() as root:
-        for kind, delay_s, verdict in rounds(Path(root), tuple(KINDS), asked.rounds, asked.seed):
-            found.setdefault(kind, []).append(verdict)
-            print(f"{kind} after {delay_s:.1f} s: {verdict}", flush=True)
-    names = [field.name for field in fields(Verdict)]
-    print(f"\n| kind of blow | rounds | {' | '.join(names)} |")
-    print("|---" * (len(names) + 2) + "|")
-    for kind, verdicts in found.items():
-        sums = (str(sum(getattr(one, name) for one in verdicts)) for name in names)
-        print(f"| {kind} | {len(verdicts)} | {' | '.join(sums)} |")
+        table(rounds(Path(root), blows, asked.rounds, asked.seed))
 
 
 if __name__ == "__main__":

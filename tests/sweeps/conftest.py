@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ class Place:
     """A home, a sweep file in it, and the command line on both."""
 
     root: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Of the environment, beside those of every command."""
 
     @property
     def sweep(self) -> Path:
@@ -56,7 +59,8 @@ class Place:
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         # Ray lets its workers yield to everything else, which a busy machine would make endless.
-        return {**kept, "XLT_HOME": str(self.home), "RAY_worker_niceness": "0"}
+        own = {"XLT_HOME": str(self.home), "RAY_worker_niceness": "0"}
+        return {**kept, **own, **self.variables}
 
     def xlt(self, *arguments: str, timeout: float = 500) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -83,7 +87,9 @@ class Place:
             )
 
     def log(self) -> str:
-        return (self.root / "log.txt").read_text()
+        """What commands that were not waited for have printed so far."""
+        file = self.root / "log.txt"
+        return file.read_text() if file.exists() else ""
 
     def trials(self, name: str = "small") -> list[dict[str, Any]]:
         listed: list[dict[str, Any]] = json.loads(self.xlt("trials", name, "--json").stdout)

@@ -11,44 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 from tests.sweeps.conftest import Place
+from tests.sweeps.spoiling import write_spoilt
 from tests.sweeps.test_faults import logged, trial_processes, wait_for
 
-SPOILT = """
-import importlib.machinery
-import sys
-
-
-class Spoiler(importlib.machinery.PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        spec = super().find_spec(name, path, target)
-        if name == "xlt_ray.training.engine" and spec is not None:
-            make = spec.loader.exec_module
-
-            def make_and_spoil(module):
-                make(module)
-                spoil(module)
-
-            spec.loader.exec_module = make_and_spoil
-        return spec
-
-
-sys.meta_path.insert(0, Spoiler)
-
-
-def spoil(module):
-    step = module.Engine.step
-
-    def spoilt(self, micro_batches, learning_rate):
-        meet(micro_batches)
-        return step(self, micro_batches, learning_rate)
-
-    module.Engine.step = spoilt
-"""
-"""Read by every Python process of a sweep: the engine's step meets something first."""
-
 FULL = """
-def meet(micro_batches):
+def meet(engine, micro_batches):
     import torch
 
     if len(micro_batches[0]["labels"]) > 4:
@@ -56,7 +23,7 @@ def meet(micro_batches):
 """
 
 HANGING = """
-def meet(micro_batches):
+def meet(engine, micro_batches):
     import ctypes
     import os
     from pathlib import Path
@@ -73,13 +40,11 @@ Spoil = Callable[[str], None]
 
 @pytest.fixture
 def spoil(place: Place, monkeypatch: pytest.MonkeyPatch) -> Spoil:
-    """``spoil(code)`` with a function ``meet``, called before every step of every trial."""
+    """``spoil(code)``: see :func:`~tests.sweeps.spoiling.write_spoilt`."""
 
     def write(code: str) -> None:
-        folder = place.root / "spoilt"
-        folder.mkdir()
-        (folder / "sitecustomize.py").write_text(SPOILT + code)
-        monkeypatch.setenv("PYTHONPATH", str(folder))
+        write_spoilt(place.root / "spoilt", code)
+        monkeypatch.setenv("PYTHONPATH", str(place.root / "spoilt"))
 
     return write
 

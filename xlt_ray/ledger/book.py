@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import Counter
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -34,9 +35,11 @@ LATE_RUNS = "mlflow_run_ids"
 class Ledger:
     """One sweep's study. Open it with :func:`open_ledger` or :func:`load_ledger`."""
 
-    def __init__(self, study: optuna.Study, name: str) -> None:
+    def __init__(self, study: optuna.Study, name: str, set_aside: Path | None = None) -> None:
         self.study = study
         self.name = name
+        self.set_aside = set_aside
+        """The file as it was, where a part of it was damaged: what it said is asked again."""
         self._live: dict[int, Trial] = {}
         self._points: list[Assignment] = []
         self._late_runs: dict[int, str] | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterable
@@ -11,12 +10,11 @@ from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
 
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger.book import Ledger
+from xlt_ray.ledger.journal import Journal, mend
 from xlt_ray.ledger.proposing import quiet
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, is_name, sweep_of
@@ -39,19 +37,20 @@ def open_ledger(home: Home, sweep: SweepSpec) -> Ledger:
     _refuse_other_place(home, name, url)
     home.ledgers.mkdir(parents=True, exist_ok=True)
     mode = sweep.settings.objective.mode
+    set_aside = mend(home.ledger_journal(name)) if url is None else None
     with quiet():
         try:
             study = optuna.create_study(
                 study_name=name,
-                storage=_storage(home, name, url, write=True),
+                storage=_storage(home, name, url),
                 direction="maximize" if mode == "max" else "minimize",
                 load_if_exists=True,
             )
         except _failures(url) as error:
-            raise _unopened(name, error) from error
+            raise _unopened(name, url, error) from error
     if url is not None:
         _keep_url(home.ledger_url(name), url)
-    ledger = Ledger(study, name)
+    ledger = Ledger(study, name, set_aside)
     resolved = json.loads(json.dumps(sweep.resolved()))
     if "sweep" in study.user_attrs:
         _refuse_other(ledger, resolved)
@@ -74,11 +73,9 @@ def load_ledger(home: Home, name: str) -> Ledger:
         raise LedgerError(f"{home.root}: there is no sweep {name!r}; there is: {_there(home)}")
     with quiet():
         try:
-            study = optuna.load_study(
-                study_name=name, storage=_storage(home, name, url, write=False)
-            )
+            study = optuna.load_study(study_name=name, storage=_storage(home, name, url))
         except _failures(url) as error:
-            raise _unopened(name, error) from error
+            raise _unopened(name, url, error) from error
     if "sweep" not in study.user_attrs:
         raise LedgerError(f"{name}: its ledger holds no sweep; run its sweep file again")
     return Ledger(study, name)
@@ -119,47 +116,10 @@ def _keep_url(pointer: Path, url: str) -> None:
         stream.write(url)
 
 
-class _FileLock(BaseJournalFileLock):
-    """A lock that the kernel drops with its holder, so that kill -9 leaves nothing behind."""
-
-    def __init__(self, journal: Path) -> None:
-        self._path = journal.with_suffix(".lock")
-        self._descriptor: int | None = None
-
-    def acquire(self) -> bool:
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        self._descriptor = descriptor
-        return True
-
-    def release(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-
-def _storage(home: Home, name: str, url: str | None, *, write: bool) -> Any:
+def _storage(home: Home, name: str, url: str | None) -> Any:
     if url is not None:
         return url
-    journal = home.ledger_journal(name)
-    if write:
-        _drop_torn_line(journal)
-    return JournalStorage(JournalFileBackend(str(journal), lock_obj=_FileLock(journal)))
-
-
-def _drop_torn_line(journal: Path) -> None:
-    """Cut a last line that a dying driver left without its end; nobody has read it."""
-    if not journal.exists():
-        return
-    lock = _FileLock(journal)
-    lock.acquire()
-    try:
-        content = journal.read_bytes()
-        if content and not content.endswith(b"\n"):
-            with journal.open("r+b") as stream:
-                stream.truncate(content.rfind(b"\n") + 1)
-    finally:
-        lock.release()
+    return JournalStorage(Journal(home.ledger_journal(name)))
 
 
 def _failures(url: str | None) -> tuple[type[Exception], ...]:
@@ -172,9 +132,13 @@ def _failures(url: str | None) -> tuple[type[Exception], ...]:
     return (*known, SQLAlchemyError)
 
 
-def _unopened(name: str, error: Exception) -> LedgerError:
+def _unopened(name: str, url: str | None, error: Exception) -> LedgerError:
     reason = (str(error.args[0] if error.args else error).splitlines() or [""])[0]
-    return LedgerError(f"{name}: the ledger cannot be opened ({reason})")
+    way_out = "; its sweep file, run again, goes on from the part that is whole"
+    return LedgerError(
+        f"{name}: the ledger cannot be opened ({reason})"
+        + (way_out if url is None and isinstance(error, ValueError) else "")
+    )
 
 
 def _refuse_other_place(home: Home, name: str, url: str | None) -> None:

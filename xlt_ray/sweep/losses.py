@@ -23,6 +23,11 @@ class Losses:
         self._hangs = hangs
         self._counts: Counter[tuple[int, str]] = Counter()
         self._last: dict[int, Failure] = {}
+        self._silent_s: dict[int, float] = {}
+
+    def expect_silent(self, number: int, seconds: float) -> None:
+        """The process of this trial is being ended, because it was silent for so long."""
+        self._silent_s[number] = seconds
 
     def note(self, number: int, error: BaseException | None) -> Report | None:
         """Another process may try: what to say of the last one. None where its end is final.
@@ -31,6 +36,11 @@ class Losses:
             error: what Tune heard of the process, if that could be read.
         """
         failure = take_hang(self._hangs, number)
+        silent_s = self._silent_s.pop(number, None)
+        if failure is None and silent_s is not None:
+            failure = Failure(
+                "timeout", f"its process gave no sign of life for {silent_s:.0f} s", ""
+            )
         if failure is None and error is not None:
             failure = classify(error)
         failure = failure or Failure("lost", "its process was lost", "")

@@ -71,6 +71,11 @@ def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry: Retry | None =
     store = _open_store(sweep, home)
     with sole_driver(home, sweep), ExitStack() as stack:
         ledger = open_ledger(home, sweep)
+        if ledger.set_aside is not None:
+            watcher.warned(
+                f"{ledger.set_aside}: the ledger as it was; a line of it was not as it had been "
+                "written, and what stood from there on is asked again (stages are reused)"
+            )
         if retry is not None:
             ledger.enqueue_failed(retry)
         courier = stack.enter_context(courier_for(sweep, facts, home, ledger, store))
@@ -181,6 +186,7 @@ def _tune(desk: Desk, home: Home) -> None:
     from ray import tune
 
     from xlt_ray.sweep.searcher import DeskScheduler, DeskSearcher
+    from xlt_ray.sweep.silences import Silences, end_process
     from xlt_ray.sweep.trainable import TrialWalk
 
     search = desk.sweep.settings.search
@@ -189,7 +195,8 @@ def _tune(desk: Desk, home: Home) -> None:
     room = room_for(asked, ray.cluster_resources(), cluster_capacity())
     concurrent = min(search.concurrent or room, room)
     os.environ.update(_TUNE)
-    losses = Losses(desk.sweep.settings.failures, home.hangs(desk.sweep.name))
+    failures = desk.sweep.settings.failures
+    losses = Losses(failures, home.hangs(desk.sweep.name))
     tuner = tune.Tuner(
         tune.with_resources(TrialWalk, _bundles(resources)),
         tune_config=tune.TuneConfig(
@@ -206,6 +213,7 @@ def _tune(desk: Desk, home: Home) -> None:
             # How often, the scheduler says.
             failure_config=tune.FailureConfig(max_failures=-1),
             verbose=0,
+            callbacks=[Silences(failures.hang_after, losses, end_process)],
         ),
     )
     with _stoppable(desk):
@@ -316,7 +324,7 @@ def _connect() -> None:
     local: dict[str, Any] = {}
     if not os.environ.get("RAY_ADDRESS"):
         local = {
-            # Of its own, also where another sweep's Ray runs on this machine.
+            # Otherwise Ray joins what somebody else has started on this machine.
             "address": "local",
             "num_cpus": len(os.sched_getaffinity(0)),
             "include_dashboard": False,

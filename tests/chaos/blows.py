@@ -1,0 +1,169 @@
+"""What can happen to a running sweep: processes killed from outside, faults met inside a trial."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from tests.chaos.grounds import Grounds
+
+FREEZING = ("failures.hang_after=40",)
+TWO_WORKERS = (
+    "resources.workers=2",
+    "resources.zero_stage=2",
+    "search.concurrent=1",
+    "search.trials=2",
+)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A running sweep, and where it runs."""
+
+    driver: subprocess.Popen[str]
+    grounds: Grounds
+
+
+Strike = Callable[[Scene], bool]
+"""Whether there was anything to hit."""
+
+
+@dataclass(frozen=True)
+class Blow:
+    """One kind of blow, which falls at a moment that is drawn anew for every round."""
+
+    name: str
+    strike: Strike | None = None
+    """From outside, at a moment of the sweep's work."""
+    fault: str = ""
+    """Or met inside a trial, before some step: statements that know ``engine``."""
+    cause: str = ""
+    """What the sweep must call a fault."""
+    is_final: bool = False
+    """Whether the fault fails its trial, so that ``resume --failed`` has to run it again."""
+    is_exact: bool = True
+    """Whether scores come out to the last bit: not after smaller passes were summed."""
+    own_ray: bool = False
+    """On a Ray that the driver starts itself; else on two nodes of a running cluster."""
+    overrides: tuple[str, ...] = ()
+
+
+def _with(title: str) -> list[psutil.Process]:
+    """Processes that this one has started, directly or not, with ``title`` in their command.
+
+    Ray writes a process's title anew at every call; it may be caught half written, so several
+    looks are taken.
+    """
+    for _ in range(40):
+        found = []
+        for one in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if title in " ".join(one.cmdline()):
+                    found.append(one)
+        if found:
+            return found
+        time.sleep(0.05)
+    return []
+
+
+def _send(number: int, *titles: str) -> Strike:
+    """A signal to the first process that has one of the titles; to none where there is none."""
+
+    def send(_: Scene) -> bool:
+        for victim in [one for title in titles for one in _with(title)][:1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.send_signal(number)
+                return True
+        return False
+
+    return send
+
+
+def _kill_driver(scene: Scene) -> bool:
+    scene.driver.kill()
+    return True
+
+
+def _end_driver(scene: Scene) -> bool:
+    scene.driver.terminate()
+    return True
+
+
+def _kill_node(scene: Scene) -> bool:
+    scene.grounds.lose_node()
+    return True
+
+
+def _kill_raylet(scene: Scene) -> bool:
+    raylets = [one for one in psutil.Process(scene.driver.pid).children(recursive=True)
+               if one.name() == "raylet"]  # fmt: skip
+    for one in raylets:
+        one.kill()
+    return bool(raylets)
+
+
+def _kill_server(scene: Scene) -> bool:
+    scene.grounds.server.kill()
+    time.sleep(3)
+    scene.grounds.server.start()
+    return True
+
+
+_TRIAL = "ray::ResourceTrainable"
+
+BLOWS = (
+    Blow("driver killed", _kill_driver),
+    Blow("trial process killed", _send(signal.SIGKILL, _TRIAL)),
+    Blow("one of two workers killed", _send(signal.SIGKILL, "ray::Worker", _TRIAL),
+         overrides=TWO_WORKERS),
+    Blow("one of two nodes killed", _kill_node),
+    Blow("the driver's raylet killed", _kill_raylet, own_ray=True),
+    Blow("MLflow server killed", _kill_server),
+    Blow("SIGTERM to the driver", _end_driver),
+    Blow("trial process frozen", _send(signal.SIGSTOP, _TRIAL), overrides=FREEZING),
+    Blow("one of two workers frozen", _send(signal.SIGSTOP, "ray::Worker", _TRIAL),
+         overrides=(*TWO_WORKERS, *FREEZING)),
+    Blow("GPU memory full", cause="oom", is_exact=False, own_ray=True,
+         fault="import torch; raise torch.OutOfMemoryError('CUDA out of memory')"),
+    Blow("process lost", cause="lost", own_ray=True,
+         fault="import os; os.kill(os.getpid(), 9)"),
+    Blow("preempted", cause="preempted", own_ray=True,
+         fault="import os; os.kill(os.getpid(), 15)"),
+    Blow("loss not a number", cause="nan", is_final=True, own_ray=True,
+         fault="next(engine.network.parameters()).data.fill_(float('nan'))"),
+    Blow("data broken", cause="data", is_final=True, own_ray=True,
+         fault="from xlt_ray.errors import DataError; raise DataError('line 7 has two columns')"),
+    Blow("disk full", cause="disk", is_final=True, own_ray=True,
+         fault="import errno; raise OSError(errno.ENOSPC, 'No space left on device')"),
+    Blow("storage away", cause="storage", own_ray=True,
+         fault="raise ConnectionResetError(104, 'Connection reset by peer')"),
+    Blow("trial hangs", cause="timeout", own_ray=True, overrides=FREEZING,
+         fault="import ctypes; ctypes.PyDLL(None).pause()"),
+    Blow("bug", cause="bug", is_final=True, own_ray=True,
+         fault="raise KeyError('labels')"),
+)  # fmt: skip
+"""Kills first, then the classes of failure."""
+
+ONCE = """
+_steps = 0
+
+
+def meet(engine, micro_batches):
+    from pathlib import Path
+
+    global _steps
+    _steps += 1
+    met = Path(__file__).with_name("met")
+    if _steps >= {step} and not met.exists():
+        met.touch()
+        {fault}
+"""
+"""One process of one trial meets the fault, before its ``step``-th step."""

@@ -1,0 +1,116 @@
+"""The journal file of a ledger: every line carries its own checksum.
+
+A line is one operation of Optuna's as JSON, with ``crc32`` beside Optuna's own keys; it reads
+the others and no more, so any tool that opens an Optuna journal opens this one. A line without a
+checksum was written by such a tool, and is taken as it is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+
+SEAL = "crc32"
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal file, sealed line by line, under a lock that no death leaves behind."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(str(file), lock_obj=_FileLock(file))
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        super().append_logs([{**log, SEAL: _seal(log)} for log in logs])
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        """Raises ValueError where a line is not as it was written."""
+        for number, log in enumerate(super().read_logs(log_number_from), start=log_number_from):
+            if not _is_whole(log):
+                raise ValueError(f"line {number + 1} of {self._file_path} was altered")
+            yield log
+
+
+def mend(file: Path) -> Path | None:
+    """Make a journal end before its first line that is torn or altered, if there is one.
+
+    What stands before it is a ledger as it once was: what was asked after is asked again, in the
+    same way, and finds its stages in the store. A last line that a dying driver left without its
+    end is cut; nobody has read it. Otherwise the file as it was is kept, and its new name is
+    returned.
+    """
+    if not file.exists():
+        return None
+    lock = _FileLock(file)
+    lock.acquire()
+    try:
+        good, is_torn_only = _good_part(file)
+        if good == file.stat().st_size:
+            return None
+        aside = None
+        if not is_torn_only:
+            aside = file.with_name(f"{file.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
+            shutil.copy2(file, aside)
+        with file.open("r+b") as stream:
+            stream.truncate(good)
+            os.fsync(stream.fileno())
+        return aside
+    finally:
+        lock.release()
+
+
+def _good_part(file: Path) -> tuple[int, bool]:
+    """Bytes before the first bad line, and whether that is just a last line without its end."""
+    good = 0
+    with file.open("rb") as stream:
+        for line in stream:
+            if not line.endswith(b"\n"):
+                return good, True
+            try:
+                log = json.loads(line)
+            except ValueError:
+                return good, False
+            if not isinstance(log, dict) or not _is_whole(log):
+                return good, False
+            good += len(line)
+    return good, False
+
+
+def _seal(log: Mapping[str, Any]) -> str:
+    # Through JSON and back, as the reader has it: there, keys are strings and tuples lists.
+    plain = json.loads(json.dumps(log))
+    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
+
+
+def _is_whole(log: Mapping[str, Any]) -> bool:
+    if SEAL not in log:
+        return True
+    return bool(log[SEAL] == _seal({name: one for name, one in log.items() if name != SEAL}))
+
+
+class _FileLock(BaseJournalFileLock):
+    """A lock that the kernel drops with its holder, so that kill -9 leaves nothing behind."""
+
+    def __init__(self, journal: Path) -> None:
+        self._path = journal.with_suffix(".lock")
+        self._descriptor: int | None = None
+
+    def acquire(self) -> bool:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        self._descriptor = descriptor
+        return True
+
+    def release(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
