@@ -9,9 +9,6 @@ table serves labelled and unlabelled reading.
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xlt_ray.data.cached import cached
 from xlt_ray.data.streams import digest_of
 
 _TABLE_VERSION = 1
@@ -222,15 +220,14 @@ def encoded(
     """The table of ``sentences``, from the cache where it is there, else made and kept.
 
     ``content_digest`` names the sentences and ``tokenizer_digest`` the tokenizer: the
-    caller answers for them. Two processes may make the same table at once; the first
-    rename stands, as both hold the same rows.
+    caller answers for them.
     """
     what = "placed" if with_places else "encoded"
     key = digest_of(what, _TABLE_VERSION, tokenizer_digest, content_digest)
     folder = Path(cache_dir) / "encoded" / key
-    if not folder.exists():
-        _keep(_table(sentences, tokenizer, with_places), folder)
-    return _open(folder)
+    return _open(
+        cached(folder, lambda aside: _write(_table(sentences, tokenizer, with_places), aside))
+    )
 
 
 def _table(sentences: Iterable[Sequence[str]], tokenizer: Any, with_places: bool) -> Any:
@@ -262,24 +259,16 @@ def _table(sentences: Iterable[Sequence[str]], tokenizer: Any, with_places: bool
     return pyarrow.table(columns)
 
 
-def _keep(table: Any, folder: Path) -> None:
+def _write(table: Any, folder: Path) -> None:
     import datasets
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
     had_bars = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
-        datasets.Dataset(table).save_to_disk(str(aside))
+        datasets.Dataset(table).save_to_disk(str(folder))
     finally:
         if had_bars:
             datasets.enable_progress_bars()
-    try:
-        os.rename(aside, folder)
-    except OSError:
-        if not folder.exists():
-            raise
-        shutil.rmtree(aside)
 
 
 def _open(folder: Path) -> Encoded:

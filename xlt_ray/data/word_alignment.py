@@ -20,15 +20,13 @@ before. Alignments are made once for a pair of languages and kept beside the enc
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from xlt_ray.data.cached import cached
 from xlt_ray.data.source import Source
 from xlt_ray.data.streams import digest_of
 
@@ -65,15 +63,15 @@ def word_alignments(
     """Alignments of the sentences that both languages have, in the order of the first's text.
 
     ``aligner`` ``auto`` takes those of the data, where the source has a method ``alignments``,
-    and learns them else; ``ibm1`` learns them. From the cache where they are there. Two
-    processes may make the same at once; the first rename stands, as both hold the same.
+    and learns them else; ``ibm1`` learns them. From the cache where they are there.
     """
     is_given = aligner == "auto" and hasattr(source, "alignments")
     digests = [source.parallel_digest(one) for one in (first, second)]
     how = "given" if is_given else f"ibm1:{ITERATIONS}:{symmetrise}"
     key = digest_of("word-alignments", _VERSION, first, second, *digests, how)
     folder = Path(cache_dir) / "alignments" / key
-    if not folder.exists():
+
+    def make(aside: Path) -> None:
         text, other = source.parallel(first), source.parallel(second)
         names = [name for name in text if name in other]
         if is_given:
@@ -85,7 +83,9 @@ def word_alignments(
                 [other[name].lower().split() for name in names],
                 symmetrise,
             )
-        _keep(found, folder)
+        _write(found, aside)
+
+    cached(folder, make)
     return WordAlignments(
         *(np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in _FILES)
     )
@@ -201,16 +201,8 @@ def _numbers(sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
 _FILES = ("links.npy", "ends.npy")
 
 
-def _keep(found: Sequence[Links], folder: Path) -> None:
+def _write(found: Sequence[Links], folder: Path) -> None:
     links = [link for one in found for link in sorted(one)]
     ends = np.cumsum([0, *(len(one) for one in found)])
-    aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
-    aside.mkdir(parents=True)
-    np.save(aside / _FILES[0], np.array(links, np.int32).reshape(-1, 2), allow_pickle=False)
-    np.save(aside / _FILES[1], ends.astype(np.int64), allow_pickle=False)
-    try:
-        os.rename(aside, folder)
-    except OSError:
-        if not folder.exists():
-            raise
-        shutil.rmtree(aside)
+    np.save(folder / _FILES[0], np.array(links, np.int32).reshape(-1, 2), allow_pickle=False)
+    np.save(folder / _FILES[1], ends.astype(np.int64), allow_pickle=False)

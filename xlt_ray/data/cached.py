@@ -1,0 +1,69 @@
+"""Folders of the cache: made once, whole or not at all, and made again when they are damaged.
+
+What is cached follows from what its key names, so nothing is ever lost with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+_DIGESTS = "digests.json"
+
+
+def cached(folder: Path, make: Callable[[Path], None]) -> Path:
+    """The folder, whole: as it is there, or made by ``make(aside)`` and renamed.
+
+    Files are compared with their digests when a process opens them first. A folder that does not
+    hold what was written is set aside as ``NAME.damaged-TIME``. Two processes may make the same
+    at once; the first rename stands, as both hold the same.
+    """
+    if folder.exists() and not _is_whole(folder, folder.stat().st_ino):
+        # Somebody else may have noticed, too.
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(folder, _damaged(folder))
+    if not folder.exists():
+        aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
+        aside.mkdir(parents=True)
+        make(aside)
+        (aside / _DIGESTS).write_text(json.dumps(_digests(aside)))
+        try:
+            os.rename(aside, folder)
+        except OSError:
+            if not folder.exists():
+                raise
+            shutil.rmtree(aside)
+    return folder
+
+
+def _damaged(folder: Path) -> Path:
+    moment = time.strftime("%Y%m%dT%H%M%S")
+    return folder.with_name(f"{folder.name}.damaged-{moment}-{uuid.uuid4().hex[:6]}")
+
+
+@lru_cache(maxsize=4096)
+def _is_whole(folder: Path, _inode: int) -> bool:
+    """Read once a process for every folder, which its inode tells from one made anew."""
+    try:
+        known = json.loads((folder / _DIGESTS).read_text())
+    except (OSError, ValueError):
+        return False
+    return bool(known == _digests(folder))
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    found = {}
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file.name != _DIGESTS:
+            with file.open("rb") as stream:
+                name = file.relative_to(folder).as_posix()
+                found[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
