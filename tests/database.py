@@ -57,7 +57,7 @@ def postgres() -> Iterator[str]:
             port = unused.getsockname()[1]
         server = subprocess.Popen(
             [programs / "postgres", "-D", folder / "data", "-p", str(port), "-h", "127.0.0.1",
-             "-c", "unix_socket_directories=", "-c", "fsync=off"],
+             "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=500"],
             user=user, **quiet,  # type: ignore[call-overload]
         )  # fmt: skip
         os.environ["PGPASSWORD"] = PASSWORD
