@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from xlt_ray.data.joining import joined
 from xlt_ray.data.kinds.kind import kind_of
 from xlt_ray.data.permit import Permit, labelled, texts
 from xlt_ray.data.source import open_source
 from xlt_ray.data.task import load_tasks, task_named
 from xlt_ray.errors import DataError, ForbiddenLabels
+from xlt_ray.spec.kinds import KINDS
 from xlt_ray.spec.trial import FilesData, ToyData
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -193,7 +195,7 @@ REAL = [task.name for task in load_tasks() if task.source == "files"]
 def test_real_files_read_as_they_were_told(shared, name):
     task = task_named(name)
     splits = shared.splits(task)
-    assert ("en", "train") in splits
+    assert (("en", "train") in splits) == KINDS[task.kind].is_trained
     for (language, split), facts in splits.items():
         examples = shared.read(task, language, split)
         assert len(examples) == facts.num_examples > 0
@@ -220,6 +222,17 @@ def test_real_translations_keep_the_label_of_their_row(shared):
     german = shared.read(task, "de", "train")
     assert len(german) > 5000
     assert all(english[one.id] == one.label for one in german)
+
+
+@pytest.mark.parametrize("name", [one for one in REAL if task_named(one).is_parallel])
+def test_real_test_rows_of_parallel_tasks_join_in_every_language(shared, name):
+    task = task_named(name)
+    english = shared.read(task, "en", "test")
+    languages = [one for one, split in shared.splits(task) if split == "test"]
+    assert len(languages) >= 7
+    for language in languages:
+        found = joined(english, shared.read(task, language, "test"), task=name, language=language)
+        assert len(found.examples) > 0.95 * len(english)
 
 
 def test_real_words_with_spaces_stay_one_word(shared):

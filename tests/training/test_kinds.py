@@ -36,7 +36,8 @@ LEARNED = {
 
 
 def test_every_kind_is_learned_here() -> None:
-    assert {task_named(name).kind for name in LEARNED} == set(KINDS)
+    trained = {name for name, entry in KINDS.items() if entry.is_trained}
+    assert {task_named(name).kind for name in LEARNED} == trained
 
 
 @pytest.fixture(scope="module")

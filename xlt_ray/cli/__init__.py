@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from xlt_ray.cli import disk, inspect, launch, remote, results, show
+from xlt_ray.cli import confirm, disk, export, inspect, launch, remote, results, show
 from xlt_ray.errors import XltError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command(rich_help_panel="Run")(launch.run)
 app.command(rich_help_panel="Run")(launch.resume)
 app.command(rich_help_panel="Run")(launch.stage)
+app.command(rich_help_panel="Run")(confirm.confirm)
 app.command(rich_help_panel="Run")(remote.submit)
 app.command(rich_help_panel="Look")(show.status)
 app.command(rich_help_panel="Look")(show.trials)
@@ -33,6 +34,8 @@ app.command(rich_help_panel="Look")(remote.logs)
 app.command(rich_help_panel="Look")(results.report)
 app.command(rich_help_panel="Look")(results.compare)
 app.command(rich_help_panel="Look")(show.ui)
+app.command(rich_help_panel="Look")(export.export)
+app.command(rich_help_panel="Look")(export.predict)
 app.command(rich_help_panel="Look")(disk.gc)
 app.command(rich_help_panel="Prepare")(inspect.check)
 app.command(rich_help_panel="Prepare")(inspect.plan)

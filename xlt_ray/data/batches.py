@@ -23,7 +23,8 @@ from xlt_ray.data.augment import Sentences, augmented_table
 from xlt_ray.data.collate import Batch
 from xlt_ray.data.crossing import Crossing, OfCopies, Switched, Translated, Unswitched
 from xlt_ray.data.encode import Encoded, Template, encoded, template_of
-from xlt_ray.data.kinds.kind import Example, Frame, Rows, kind_of
+from xlt_ray.data.joining import JoinedTable, joined
+from xlt_ray.data.kinds.kind import Example, Frame, Rows, Table, kind_of
 from xlt_ray.data.permit import Permit, labelled, texts
 from xlt_ray.data.source import Source
 from xlt_ray.data.streams import digest_of, generator
@@ -128,14 +129,16 @@ class EvalBatches:
         task: Task,
         language: str,
         template: Template,
-        table: Encoded,
+        table: Table,
         examples: tuple[Example, ...],
         *,
         max_length: int,
         batch_size: int,
+        num_dropped: int = 0,
     ) -> None:
         self.task, self.language = task, language
         self.examples = examples
+        self.num_dropped = num_dropped
         self._kind, self._frame = kind_of(task), Frame(template, max_length)
         rows = Rows(table, self._kind.width(task), len(examples))
         self._views = self._kind.views(task, rows, self._frame)
@@ -171,15 +174,23 @@ class EvalBatches:
         items = [self._views[number] for number in np.asarray(numbers).tolist()]
         return self._kind.decode(self.task, items, predicted, self._frame)
 
-    def score(self, decoded: Sequence[Any]) -> dict[str, float]:
-        """The task's metrics, of what was decoded for every item."""
+    def by_example(self, decoded: Sequence[Any]) -> list[list[Any]]:
+        """What was decoded for every item, item by item of every example."""
         parts: list[list[Any]] = [[] for _ in self.examples]
         for owner, part in zip(self._views.owners.tolist(), decoded, strict=True):
             parts[owner].append(part)
-        predicted = [
+        return parts
+
+    def predictions(self, decoded: Sequence[Any]) -> list[Any]:
+        """By example: what its decoded items say together, in the form of its gold."""
+        return [
             self._kind.joined(self.task, example, said)
-            for example, said in zip(self.examples, parts, strict=True)
+            for example, said in zip(self.examples, self.by_example(decoded), strict=True)
         ]
+
+    def score(self, decoded: Sequence[Any]) -> dict[str, float]:
+        """The task's metrics, of what was decoded for every item."""
+        predicted = self.predictions(decoded)
         return self._kind.score(self.task, self.language, self.gold, predicted)
 
 
@@ -316,6 +327,46 @@ def eval_batches(
         examples if limit == "all" else examples[:limit],
         max_length=max_length,
         batch_size=batch_size,
+    )
+
+
+def pair_batches(
+    source: Source,
+    task: Task,
+    permit: Permit,
+    languages: tuple[str, str],
+    limit: Size,
+    tokenizer: Any,
+    tokenizer_digest: str,
+    max_length: int,
+    batch_size: int,
+    cache_dir: Path,
+) -> EvalBatches:
+    """Test rows with the first sentence in one language and the second in the other.
+
+    The language of the batches is ``FIRST:SECOND``; of the joined rows the first ``limit`` are
+    taken. Sentences are encoded once for each language, whatever pairs it is in.
+
+    Raises:
+        ForbiddenLabels: the permit does not evaluate.
+        DataError: no such data, or rows that do not join (:func:`xlt_ray.data.joining.joined`).
+    """
+    rows = [labelled(source, permit, task, one, "test") for one in languages]
+    tables = [
+        _encoded_split(source, task, one, "test", part, tokenizer, tokenizer_digest, cache_dir)
+        for one, part in zip(languages, rows, strict=True)
+    ]
+    name = ":".join(languages)
+    both = joined(*rows, task=task.name, language=name)
+    return EvalBatches(
+        task,
+        name,
+        template_of(tokenizer),
+        JoinedTable(tables[0], tables[1], both.places),
+        both.examples if limit == "all" else both.examples[:limit],
+        max_length=max_length,
+        batch_size=batch_size,
+        num_dropped=both.num_dropped,
     )
 
 

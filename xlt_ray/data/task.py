@@ -16,10 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from xlt_ray.data.lines import line_error
 from xlt_ray.errors import DataError, nearest
-from xlt_ray.spec.kinds import KINDS, TaskKind
+from xlt_ray.spec.kinds import KINDS, PAIRS_SUFFIX, TaskKind
 from xlt_ray.spec.source import parse_document
 
-Metric = Literal["accuracy", "macro_f1", "f1", "em", "pearson", "spearman"]
+Metric = Literal[
+    "accuracy", "macro_f1", "f1", "em", "pearson", "spearman",
+    "accuracy_into_pivot", "accuracy_from_pivot", "margin_accuracy",
+]  # fmt: skip
 
 
 class Columns(BaseModel):
@@ -89,6 +92,10 @@ class Task(BaseModel):
     questions: dict[str, str] = {}
     """Of a choice: what is written where a file has one of these words for its question."""
     spans: Spans = Spans()
+    is_parallel: bool = False
+    """Whether rows of one id are translations of each other in all languages."""
+    pivot: str = ""
+    """Of retrieval: the language in which translations are looked for."""
     average: Literal["languages"] = "languages"
     """Score over languages: their unweighted mean (XTREME)."""
     citation: str = ""
@@ -112,6 +119,10 @@ class Task(BaseModel):
                 raise ValueError(f"{metric} does not score {self.kind} tasks; there is: {known}")
         if (self.options >= 2) != (self.kind == "choice"):
             raise ValueError("options: 2 or more for a choice, for nothing else")
+        if self.name.endswith(PAIRS_SUFFIX):
+            raise ValueError(f"names in {PAIRS_SUFFIX} are those of scores of language pairs")
+        if bool(self.pivot) != (self.kind == "retrieval"):
+            raise ValueError("pivot: a language for retrieval, for nothing else")
         if self.range[0] >= self.range[1]:
             raise ValueError("range: the lowest score is not below the highest")
         if self.scheme == "iob2" and (self.kind != "tag" or "O" not in self.labels):

@@ -106,12 +106,13 @@ def trials_frame(snapshot: Snapshot) -> pd.DataFrame:
 def scores_frame(snapshot: Snapshot) -> pd.DataFrame:
     """One row a trial, task, language, split, metric, stage and step: ``SCORE_COLUMNS``.
 
-    Rows of ``stage`` *evaluate* are the final scores, ``step`` that of the last training step
-    where it is known. Rows of a training stage are its evaluations on the way: the dev set of its
-    source language, and the training ``loss`` (split *train*). Of a target stage that was not
+    Rows of ``stage`` *evaluate* are the final scores of the target task, in one language each (all
+    else that was evaluated is in :mod:`xlt_ray.report.further`), ``step`` that of the last training
+    step where it is known. Rows of a training stage are its evaluations on the way: the dev set of
+    its source language, and the training ``loss`` (split *train*). Of a target stage that was not
     finished there is what the ledger has: the objective metric by examples, without a step.
-    ``data`` is the fingerprint of the scored data, ``num_examples`` how many were scored; both
-    are missing for scores on the way.
+    ``data`` is the fingerprint of the scored data, ``num_examples`` how many were scored; both are
+    missing for scores on the way.
     """
     rows = [
         {
@@ -207,6 +208,8 @@ def _final_scores(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str, Any
     last = target.history[-1] if target and target.history else {}
     data = record.payload.get("data")
     for score in record.scores:
+        if score.role != "target":
+            continue
         of_split = data.get(score.split, {}) if isinstance(data, Mapping) else {}
         yield {
             "task": score.task,

@@ -21,6 +21,7 @@ from xlt_ray.report import shown
 from xlt_ray.report.canvas import Figure, write_figure
 from xlt_ray.report.figures import knob_figure, language_figure
 from xlt_ray.report.frames import costs_frame, scores_frame, stages_frame, trials_frame
+from xlt_ray.report.further import further_csv, further_frame, further_tables
 from xlt_ray.report.grouping import Groupings, known_groupings, seen_grouping
 from xlt_ray.report.labels import DescribeLanguage, is_absent, shown_value
 from xlt_ray.report.questions import question_figures
@@ -73,6 +74,8 @@ def write_report(
         }
 
     tables = language_tables(trials, scores, knobs, sweep, all_groupings)
+    further_scores = further_frame(snapshot)
+    further = further_tables(further_scores, sweep)
     best = best_configuration(trials, sweep)
     figures, notes = _figures(snapshot, tables, costs, best, describe_language)
     rules = {table.stem: picks(table, scores, sweep) for table in tables}
@@ -92,6 +95,9 @@ def write_report(
             texts[f"tables/{table.stem}-groups.tex"] = groups_tex(table, sweep)
         texts[f"tables/{table.stem}-selection.csv"] = picks_csv(rules[table.stem], table)
         texts[f"tables/{table.stem}-selection.tex"] = picks_tex(rules[table.stem], table)
+    if further:
+        texts["tables/further.csv"] = _csv(further_scores)
+    texts |= {f"tables/{one.stem}.csv": further_csv(one) for one in further}
     _clear(folder, texts, figures)
     for file, text in texts.items():
         _write(folder / file, text)
@@ -114,6 +120,7 @@ def write_report(
             }
             for one in tables
         ],
+        "further": [one for one in further if one.is_headline],
         "knobs": knobs,
         "trials": shown.trial_rows(trials, stages, knobs),
         "counts": {state: int((trials["state"] == state).sum()) for state in shown.STATES},

@@ -45,7 +45,7 @@ class Results:
     def refresh(self) -> Results:
         """Read ledger and store again; returns itself."""
         self._snapshot = self._read()
-        for frame in ("trials", "scores", "stages", "costs"):
+        for frame in ("trials", "scores", "further", "stages", "costs"):
             self.__dict__.pop(frame, None)
         return self
 
@@ -74,6 +74,13 @@ class Results:
         from xlt_ray.report.frames import scores_frame
 
         return scores_frame(self._snapshot)
+
+    @cached_property
+    def further(self) -> pd.DataFrame:
+        """One row a trial, task, language and metric of pairs of languages and further tasks."""
+        from xlt_ray.report.further import further_frame
+
+        return further_frame(self._snapshot)
 
     @cached_property
     def stages(self) -> pd.DataFrame:

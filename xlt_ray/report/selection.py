@@ -63,21 +63,26 @@ def header(sweep: Mapping[str, Any], source: str) -> str:
 
 
 def best_configuration(trials: pd.DataFrame, sweep: Mapping[str, Any]) -> int | None:
-    """The configuration with the best mean objective over its seeds; None before any is complete.
+    """The first of :func:`ranked_configurations`; None before any trial is complete."""
+    return next(iter(ranked_configurations(trials, sweep)), None)
 
-    Configurations of which every seed is complete go before those that lack one; of equals the
-    first that was tried.
+
+def ranked_configurations(trials: pd.DataFrame, sweep: Mapping[str, Any]) -> list[int]:
+    """Configurations with a complete trial by their mean objective over seeds, the best first.
+
+    Those of which every seed is complete go before those that lack one; of equals the first
+    that was tried.
     """
     complete = trials[trials["state"] == "complete"]
     if complete.empty:
-        return None
+        return []
     means = complete.astype({"objective": float}).groupby("configuration")["objective"]
     full = means.count() >= int(sweep["search"]["seeds"])
     ranked = sorted(
         (not full[configuration], sign_of(sweep) * value, int(configuration))
         for configuration, value in means.mean().items()
     )
-    return ranked[0][2]
+    return [configuration for *_, configuration in ranked]
 
 
 def sign_of(sweep: Mapping[str, Any]) -> float:

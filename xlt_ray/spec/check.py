@@ -9,6 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from xlt_ray.errors import SpecError, SpecErrors, nearest
+from xlt_ray.spec.examined import (
+    further_tasks_fit,
+    pairs_are_parallel,
+    retrieval_layer_exists,
+)
 from xlt_ray.spec.facts import Facts, TaskFacts
 from xlt_ray.spec.kinds import KINDS
 from xlt_ray.spec.methods import AugmentRobust, Contrastive, WsdSchedule
@@ -294,6 +299,9 @@ CHECKS: tuple[Callable[[TrialSpec, Facts, SweepSpec], Iterator[Problem]], ...] =
     intermediate_can_be_trained,
     ladder_can_be_climbed,
     languages_are_there,
+    pairs_are_parallel,
+    further_tasks_fit,
+    retrieval_layer_exists,
     objective_is_measured,
     hybrid_has_text,
     scaled_batches_are_whole,

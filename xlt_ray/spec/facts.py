@@ -48,6 +48,8 @@ class TaskFacts:
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
     splits: Mapping[tuple[str, Split], SplitFacts]
+    is_parallel: bool = False
+    """Whether rows of one id are translations of each other in all languages."""
 
     def languages(self, split: Split) -> tuple[str, ...]:
         return tuple(sorted(language for language, name in self.splits if name == split))

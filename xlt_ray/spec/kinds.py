@@ -2,8 +2,8 @@
 
 An entry names the two objects that implement it as ``module:object``, so that this room stays
 light: a :class:`xlt_ray.data.kinds.kind.Kind` (examples, batches, decoding, scores) and a
-:class:`xlt_ray.modeling.heads.head.Head` (logits and loss). Adding a kind means adding its
-name, its entry and those two files.
+:class:`xlt_ray.modeling.heads.head.Head` (logits and loss; none where nothing is
+trained). Adding a kind means adding its name, its entry and those two files.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-TaskKind = Literal["tag", "pair", "score", "choice", "span"]
+TaskKind = Literal["tag", "pair", "score", "choice", "span", "retrieval"]
+
+PAIRS_SUFFIX = "-pairs"
+"""What the name of a task ends in where its two sentences were of two languages."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class KindEntry:
     examples: str
     """Of the data room: reading, batches, decoding, scores."""
     head: str
-    """Of the modeling room."""
+    """Of the modeling room; empty where nothing is trained and the encoder alone is scored."""
     formats: tuple[str, ...]
     """Endings of the files that its examples are read from."""
     metrics: tuple[str, ...]
@@ -35,6 +38,11 @@ class KindEntry:
     """Whether the two sentences of an example may come from different languages."""
     settings: tuple[str, ...] = ()
     """Fields of a task that change what its files mean: they enter the digest of its data."""
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is a head to train; else its tasks are for ``evaluate.also`` alone."""
+        return bool(self.head)
 
     def load_examples(self) -> Any:
         """The object in the data room."""
@@ -94,6 +102,20 @@ KINDS: dict[TaskKind, KindEntry] = {
             metrics=("f1", "em"),
             summary="the part of a passage that answers a question",
             settings=("spans",),
+        ),
+        KindEntry(
+            "retrieval",
+            "xlt_ray.data.kinds.retrieval:KIND",
+            "",
+            formats=("tsv",),
+            metrics=(
+                "accuracy",
+                "accuracy_into_pivot",
+                "accuracy_from_pivot",
+                "margin_accuracy",
+            ),
+            summary="a sentence's translation among all others; nothing is trained",
+            settings=("pivot",),
         ),
     )
 }

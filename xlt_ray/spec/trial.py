@@ -142,6 +142,15 @@ class Evaluate(Knobs):
     """Languages whose dev set is scored besides the test set; ``all`` is oracle information."""
     examples: Size = "all"
     """At most so many examples of each language and split, the first ones."""
+    pairs: Literal["none", "all"] | tuple[tuple[str, str], ...] = "none"
+    """Test rows with the first sentence in one language and the second in another: ``all`` ordered
+    pairs of the languages that are scored, or ``[[en, de], ...]``; never averaged with those."""
+    also: tuple[str, ...] = ()
+    """Further tasks whose test sets are scored without training: retrieval, or tasks of the
+    target's kind and labels."""
+    retrieval_layer: int | None = Field(default=None, ge=0)
+    """Layer that retrieval takes sentences from, 0 being the embeddings; two thirds of the way up
+    where it is left out (8 of 12)."""
 
 
 class TrialSpec(Knobs):

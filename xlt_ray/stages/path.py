@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from xlt_ray.spec.examined import language_pairs, languages_tested, retrieval_layer
 from xlt_ray.spec.facts import Facts, Split, TaskFacts
 from xlt_ray.spec.kinds import KINDS
 from xlt_ray.spec.methods import (
@@ -90,14 +91,14 @@ def _translated(task: TaskFacts, source: str) -> tuple[str, ...]:
 def evaluated(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:
     """Languages of the evaluation by split: all asked in test, the source (or all) in dev."""
     task = facts.tasks[trial.target.task]
-    asked = trial.evaluate.languages
     source = trial.target.source_language
-    test = task.languages("test") if asked == "all" else tuple(sorted({*asked, source}))
+    test = languages_tested(task, trial.evaluate, source)
     dev = task.languages("dev") if trial.evaluate.dev == "all" else (source,)
-    with_test, with_dev = set(task.languages("test")), set(task.languages("dev"))
+    with_dev, asked = set(task.languages("dev")), trial.evaluate.languages
+    chosen = {source, *(test if asked == "all" else asked)}
     return {
-        "dev": tuple(one for one in dev if one in with_dev and (one in test or one == source)),
-        "test": tuple(one for one in test if one in with_test),
+        "dev": tuple(one for one in dev if one in with_dev and one in chosen),
+        "test": test,
     }
 
 
@@ -232,6 +233,7 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
 def _evaluate(trial: TrialSpec, facts: Facts, parent: Stage) -> Stage:
     task = facts.tasks[trial.target.task]
     languages = evaluated(trial, facts)
+    besides, texts = _besides(trial, facts, languages["test"])
     splits: tuple[Split, ...] = ("dev", "test")
     return Stage(
         kind="evaluate",
@@ -242,15 +244,47 @@ def _evaluate(trial: TrialSpec, facts: Facts, parent: Stage) -> Stage:
             "examples": trial.evaluate.examples,
             "max_length": trial.target.max_length,
             "precision": trial.precision,
+            **besides,
         },
         data={
-            split: {one: task.splits[one, split].digest for one in languages[split]}
-            for split in splits
+            **{
+                split: {one: task.splits[one, split].digest for one in languages[split]}
+                for split in splits
+            },
+            **texts,
         },
         seed=0,
         parent=parent,
         label=f"evaluate {task.name} in {len(languages['test'])} languages",
     )
+
+
+def _besides(
+    trial: TrialSpec, facts: Facts, languages: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings and data of what is evaluated beside the target task; nothing where it is not."""
+    asked = trial.evaluate
+    settings: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    pairs = language_pairs(asked, languages)
+    if pairs:
+        settings["pairs"] = pairs
+    tasks = [facts.tasks[name] for name in sorted(asked.also)]
+    if tasks:
+        scored = {
+            task.name: languages_tested(task, asked, trial.target.source_language) for task in tasks
+        }
+        settings["also"] = {
+            task.name: {"version": task.version, "languages": scored[task.name]} for task in tasks
+        }
+        data["also"] = {
+            task.name: {one: task.splits[one, "test"].digest for one in scored[task.name]}
+            for task in tasks
+        }
+    if any(not KINDS[task.kind].is_trained for task in tasks):
+        depth = facts.models[trial.model.name].num_layers
+        settings["retrieval_layer"] = retrieval_layer(asked, depth)
+    return settings, data
 
 
 def _num_seen(size: int, epochs: int, batch_size: int) -> int:

@@ -6,16 +6,24 @@ A record is JSON, complete, and written last: its existence alone means *committ
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from xlt_ray.stages.canonical import Json
+
+Role = Literal["target", "pairs", "further"]
+"""Of a score: of the target task in one language; of its sentence pairs in two languages; of a
+further task. Selection and means over languages are of the first alone."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """One number: a metric of a task in a language on a split."""
+    """One number: a metric of a task in a language on a split.
+
+    That of a pair has the task ``TASK-pairs`` and the language ``FIRST:SECOND``, so that no name
+    is that of a score in one language.
+    """
 
     task: str
     language: str
@@ -23,6 +31,18 @@ class Score:
     metric: str
     value: float
     num_examples: int
+    role: Role = "target"
+    num_dropped: int = 0
+    """Of a pair: rows of either language that the other one lacks."""
+
+
+def values_by_language(scores: Iterable[Score], split: str, metric: str) -> dict[str, float]:
+    """A metric of the target task by language: what may be averaged over languages."""
+    return {
+        one.language: one.value
+        for one in scores
+        if one.role == "target" and one.split == split and one.metric == metric
+    }
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import TrialSpec
 from xlt_ray.stages.path import Path, made, path_of
-from xlt_ray.stages.record import Score
+from xlt_ray.stages.record import Score, values_by_language
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.disk import Keeper
 from xlt_ray.sweep.failures import alike
@@ -345,11 +345,7 @@ class Desk:
             TrialFailure: a language of the objective was not scored.
         """
         objective = self.sweep.settings.objective
-        values = {
-            one.language: one.value
-            for one in scores
-            if one.split == objective.split and one.metric == objective.metric
-        }
+        values = values_by_language(scores, objective.split, objective.metric)
         if objective.languages == "source":
             chosen = [source]
         elif objective.languages == "target":

@@ -61,6 +61,8 @@ def _task_names(trial: TrialSpec) -> Iterable[tuple[str, str]]:
     yield "target.task", trial.target.task
     if trial.intermediate is not None:
         yield "intermediate.task", trial.intermediate.task
+    for name in trial.evaluate.also:
+        yield "evaluate.also", name
 
 
 def _task_facts(name: str, source: Source) -> TaskFacts:
@@ -75,6 +77,7 @@ def _task_facts(name: str, source: Source) -> TaskFacts:
         labels=task.labels,
         metrics=task.metrics,
         splits=dict(splits),
+        is_parallel=task.is_parallel,
     )
 
 

@@ -14,11 +14,13 @@ from typing import Any
 from xlt_ray.ledger import TrialView
 from xlt_ray.redact import redacted
 from xlt_ray.spec.space import Value
-from xlt_ray.stages.record import Score
+from xlt_ray.stages.record import Score, values_by_language
 from xlt_ray.stages.stage import short
 
 MAX_LANGUAGES = 30
-"""Languages with a metric of their own, of at most 50 metrics a run."""
+"""Languages with a metric of their own and further means, of at most 50 metrics a run."""
+MAX_FURTHER = 8
+"""Means of language pairs and of further tasks, among those."""
 MAX_VALUE = 5000
 """Characters of a tag or parameter; MLflow refuses longer ones at 6000 and 8000."""
 
@@ -122,8 +124,9 @@ def final_metrics(
     """The headline metrics of a finished trial, by name.
 
     ``test/<metric>/mean`` is the unweighted mean over the test languages of this trial,
-    ``.../mean_without_source`` the same without the source language. Numbers that are not
-    finite are left out.
+    ``.../mean_without_source`` the same without the source language. Both are of the target task
+    in one language at a time: what is evaluated besides has means of its own,
+    ``test/<task>/<metric>/mean``. Numbers that are not finite are left out.
     """
     found: Metrics = dict(extra)
     if view.objective is not None:
@@ -133,9 +136,8 @@ def final_metrics(
     if view.stages:
         found["seconds"] = math.fsum(one.seconds for one in view.stages)
         found["examples_trained"] = sum(one.examples for one in view.stages)
-    test = {
-        one.language: one.value for one in scores if one.split == "test" and one.metric == metric
-    }
+    test = values_by_language(scores, "test", metric)
+    further = _further_means(scores)
     if test:
         found[f"test/{metric}/mean"] = _mean(list(test.values()))
         others = [value for language, value in test.items() if language != source]
@@ -143,8 +145,12 @@ def final_metrics(
             found[f"test/{metric}/mean_without_source"] = _mean(others)
         first = sorted(test, key=lambda language: (language != source, language))
         found.update(
-            {f"test/{metric}/{language}": test[language] for language in first[:MAX_LANGUAGES]}
+            {
+                f"test/{metric}/{language}": test[language]
+                for language in first[: MAX_LANGUAGES - len(further)]
+            }
         )
+    found.update(further)
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
 
@@ -181,6 +187,15 @@ def selection_rule(objective: Mapping[str, Any]) -> str:
         return f"Trials are {rule} of the source language"
     where = languages if isinstance(languages, str) else ", ".join(languages)
     return f"**Oracle selection**: trials are {rule} of languages: {where}"
+
+
+def _further_means(scores: Sequence[Score]) -> Metrics:
+    """Means over what each further task, or the target's pairs, were scored in, by name."""
+    values: dict[str, list[float]] = {}
+    for one in scores:
+        if one.role != "target":
+            values.setdefault(f"test/{one.task}/{one.metric}/mean", []).append(one.value)
+    return {name: _mean(values[name]) for name in sorted(values)[:MAX_FURTHER]}
 
 
 def _mean(values: Sequence[float]) -> float:

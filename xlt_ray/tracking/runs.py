@@ -271,7 +271,9 @@ class Tracker:
         self.log_curve(run_id, view)
         ended = _milliseconds(view.ended)
         metrics = final_metrics(view, scores, self._metric, source, extra)
-        languages = sorted({one.language for one in scores if one.split == "test"})
+        languages = sorted(
+            {one.language for one in scores if one.split == "test" and one.role == "target"}
+        )
         tags = {**trial_tags(view), "xlt.languages": " ".join(languages)}
         self._write(run, tags, {}, metrics, ended)
         if run.info.status != STATUS[view.state] or run.info.end_time is None:

@@ -1,20 +1,26 @@
-"""Score a network: the source dev set during training, every language at the end."""
+"""Score a network: the source dev set during training, every language at the end.
+
+At the end also what :mod:`xlt_ray.spec.examined` adds: pairs of languages and further tasks under
+the same head, and retrieval by the encoder alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from xlt_ray.data.batches import EvalBatches, eval_batches
+from xlt_ray.data.batches import EvalBatches, eval_batches, pair_batches
 from xlt_ray.data.permit import Permit
 from xlt_ray.data.task import Task, task_named
-from xlt_ray.modeling.network import Network
+from xlt_ray.modeling.fusion.dlfa import masked_mean
+from xlt_ray.modeling.network import Batch, Network, hidden_states
 from xlt_ray.spec.facts import Split
-from xlt_ray.stages.record import Score
+from xlt_ray.spec.kinds import KINDS, PAIRS_SUFFIX
+from xlt_ray.stages.record import Role, Score
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.training.events import Ticked
@@ -29,12 +35,25 @@ class Examination:
 
     task: Task
     batches: EvalBatches
+    layer: int = -1
+    """That sentences are taken from, where the task has no head."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One line of what an evaluation stage scores; two languages are a pair."""
+
+    role: Role
+    task: str
+    languages: tuple[str, ...]
+    split: Split
 
 
 def score(network: nn.Module, examination: Examination) -> dict[str, float]:
     """Metrics of the task over all examples; the network is in evaluation mode."""
     assert isinstance(network, Network), "what is scored was trained on a task"
-    batches = examination.batches
+    batches, layer = examination.batches, examination.layer
+    is_trained = KINDS[examination.task.kind].is_trained
     device = next(network.parameters()).device
     decoded: list[Any] = [None] * batches.num_items
     with torch.inference_mode():
@@ -44,51 +63,97 @@ def score(network: nn.Module, examination: Examination) -> dict[str, float]:
                 for name, array in batch.items()
                 if name != "labels"
             }
-            answers = network.head.answers(network(tensors)).cpu().numpy()
-            for number, said in zip(numbers, batches.decode(numbers, answers), strict=True):
+            answers = (
+                network.head.answers(network(tensors))
+                if is_trained
+                else sentence_vectors(network, tensors, layer)
+            )
+            said_of_items = batches.decode(numbers, answers.cpu().numpy())
+            for number, said in zip(numbers, said_of_items, strict=True):
                 decoded[number] = said
     return batches.score(decoded)
+
+
+def sentence_vectors(network: Network, batch: Batch, layer: int) -> torch.Tensor:
+    """Mean over the pieces of each row at one layer of the encoder, ``(batch, hidden)`` float32;
+    special pieces count, as in XTREME."""
+    states = hidden_states(network.encoder, batch)[layer]
+    return masked_mean(states, batch["attention_mask"]).squeeze(1).float()
+
+
+def asked_of(stage: Stage) -> list[Asked]:
+    """All that an evaluation stage names, in a fixed order: the target task first."""
+    settings, found = stage.settings, []
+    name = settings["task"]["name"]
+    splits: tuple[Split, ...] = ("dev", "test")
+    for split in splits:
+        found += [Asked("target", name, (one,), split) for one in settings["languages"][split]]
+    found += [Asked("pairs", name, tuple(pair), "test") for pair in settings.get("pairs", ())]
+    for task, entry in settings.get("also", {}).items():
+        found += [Asked("further", task, (one,), "test") for one in entry["languages"]]
+    return found
 
 
 def evaluate_stage(
     stage: Stage, materials: Materials, store: StageStore, runtime: Runtime, team: Team
 ) -> Generator[Ticked, None, tuple[Score, ...]]:
-    """Scores of the parent target stage in every language and split that the stage names.
+    """Scores of the parent target stage in all that the stage names.
 
-    Workers take the (language, split) pairs in turn; each turn ends with a sign of life.
+    Workers take what is asked in turn; each turn ends with a sign of life.
     """
     assert stage.parent is not None
     network, tokenizer = load_network(stage.parent, materials, store)
     network.to(torch.device(runtime.device)).eval()
-    settings = stage.settings
-    task = task_named(settings["task"]["name"])
-    permit = Permit("evaluate", task.name, settings["source_language"])
-    splits: tuple[Split, ...] = ("dev", "test")
-    asked = [(language, split) for split in splits for language in settings["languages"][split]]
-    found = []
+    asked = asked_of(stage)
+    found: list[Score] = []
     for turn in range(0, len(asked), team.size):
         if turn:
             yield Ticked(stage, 0)
-        if turn + team.rank >= len(asked):
-            continue
-        language, split = asked[turn + team.rank]
-        batches = eval_batches(
-            materials.source,
-            task,
-            permit,
-            language,
-            split,
-            settings["examples"],
-            tokenizer,
-            tokenizer_digest(tokenizer),
-            settings["max_length"],
-            runtime.evaluation_batch,
-            runtime.cache,
-        )
-        values = score(network, Examination(task, batches))
-        found += [
-            Score(task.name, language, split, metric, value, len(batches.examples))
-            for metric, value in values.items()
-        ]
+        if turn + team.rank < len(asked):
+            one = asked[turn + team.rank]
+            examination = _examination(one, stage, materials, tokenizer, runtime)
+            found += _scores(one, examination, score(network, examination))
     scores = [one for part in team.gather(found) for one in part]
-    return tuple(sorted(scores, key=lambda one: (one.split, one.language, one.metric)))
+    return tuple(
+        sorted(scores, key=lambda one: (one.split, one.role, one.task, one.language, one.metric))
+    )
+
+
+def _examination(
+    asked: Asked, stage: Stage, materials: Materials, tokenizer: Any, runtime: Runtime
+) -> Examination:
+    settings, task = stage.settings, task_named(asked.task)
+    permit = Permit("evaluate", task.name, settings["source_language"])
+    begin = (materials.source, task, permit)
+    end: tuple[Any, ...] = (
+        settings["examples"],
+        tokenizer,
+        tokenizer_digest(tokenizer),
+        settings["max_length"],
+        runtime.evaluation_batch,
+        runtime.cache,
+    )
+    if asked.role == "pairs":
+        first, second = asked.languages
+        batches = pair_batches(*begin, (first, second), *end)
+    else:
+        batches = eval_batches(*begin, asked.languages[0], asked.split, *end)
+    return Examination(task, batches, settings.get("retrieval_layer", -1))
+
+
+def _scores(asked: Asked, examination: Examination, values: Mapping[str, float]) -> list[Score]:
+    batches = examination.batches
+    is_pair = asked.role == "pairs"
+    return [
+        Score(
+            task=f"{asked.task}{PAIRS_SUFFIX}" if is_pair else asked.task,
+            language=batches.language,
+            split=asked.split,
+            metric=metric,
+            value=value,
+            num_examples=len(batches.examples),
+            role=asked.role,
+            num_dropped=batches.num_dropped,
+        )
+        for metric, value in values.items()
+    ]

@@ -29,7 +29,7 @@ def test_every_promised_task_is_there():
         *("ner-masakha", "pos-masakha", "stsb-score", "xquad", "mlqa", "mlqa-en", "tydiqa"),
         *("xcopa", "socialiqa", "cosmosqa", "hellaswag", "commonsenseqa", "comve"),
         *("toy-tagging", "toy-nli", "toy-paraphrase"),
-        *("toy-similarity", "toy-choice", "toy-qa"),
+        *("toy-similarity", "toy-choice", "toy-qa", "toy-retrieval", "tatoeba"),
     }
     assert {task.name for task in load_tasks()} >= promised
 
@@ -56,6 +56,8 @@ def test_an_unknown_task_is_answered_with_the_nearest_name():
         (('labels: ["0", "1"]', "labels: [yes]"), "two labels or more"),
         (("name: x", "name: y"), "must agree"),
         (("version: 1", "version: 0"), "version"),
+        (("folder: x", "pivot: en\nfolder: x"), "pivot: a language for retrieval"),
+        (("name: x", "name: x-pairs"), "scores of language pairs"),
     ],
 )
 def test_a_wrong_task_file_is_refused_with_its_name(change, complaint):

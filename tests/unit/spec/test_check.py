@@ -258,3 +258,73 @@ def test_all_problems_of_all_probes_are_told_once(sweep_from: ReadSweep, facts: 
     assert sorted(key for key, _ in found) == [
         "objective.metric", "target.max_length", "target.size", "target.size",
     ]  # fmt: skip
+
+
+@pytest.fixture
+def wide(facts: Facts) -> Facts:
+    """With parallel rows of the target task, and tasks that fit its head and that do not."""
+    nli = facts.tasks["nli"]
+    found = replace(nli, name="found", kind="retrieval", labels=())
+    found = replace(found, splits={("qab", "test"): nli.splits["qab", "test"]})
+    return replace(
+        facts,
+        tasks={
+            **facts.tasks,
+            "nli": replace(nli, is_parallel=True),
+            "turned": replace(nli, name="turned", labels=nli.labels[::-1]),
+            "found": found,
+        },
+    )
+
+
+def test_check_pairs_are_parallel(problems: Problems, facts: Facts, wide: Facts) -> None:
+    for pairs in ("all", "[[qaa, qab], [qab, qaa]]"):
+        assert not problems(f"evaluate.pairs={pairs}", facts=wide)
+        (error,) = problems(f"evaluate.pairs={pairs}", facts=facts).values()
+        assert error.key == "evaluate.pairs"
+        assert "nli" in error.problem
+    (error,) = problems("target.task=tags", "evaluate.pairs=all", facts=wide).values()
+    assert "no sentence pairs" in error.problem
+    error = problems("evaluate.pairs=[[qaa, qzz]]", facts=wide)["evaluate.pairs"]
+    assert "'qzz'" in error.problem
+    left_out = ("evaluate={languages: [qab], pairs: [[qab, qac]]}",)
+    assert "evaluate.languages" in problems(*left_out, facts=wide)["evaluate.pairs"].remedy
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        ("tags", "kind tag, the head of nli is for kind pair"),
+        ("turned", "labels b, a, the head of nli has learned a, b"),
+        ("nli", "is the target task"),
+        ("pairs, pairs", "named twice"),
+    ],
+)
+def test_check_further_tasks_fit(
+    problems: Problems, wide: Facts, names: str, complaint: str
+) -> None:
+    (error,) = problems(f"evaluate.also=[{names}]", facts=wide).values()
+    assert error.key == "evaluate.also"
+    assert complaint in error.problem
+    assert not problems("evaluate.also=[pairs, found]", facts=wide)
+
+
+def test_a_further_task_needs_a_language_that_is_evaluated(problems: Problems, wide: Facts) -> None:
+    (error,) = problems("evaluate={languages: [qac], also: [found]}", facts=wide).values()
+    assert "no test set in a language" in error.problem
+    assert "qab" in error.remedy
+
+
+def test_a_retrieval_task_cannot_be_trained(problems: Problems, wide: Facts) -> None:
+    assert "has no training data" in str(problems("target.task=found", facts=wide)["target.task"])
+
+
+def test_check_retrieval_layer_exists(problems: Problems, wide: Facts) -> None:
+    also = "evaluate={also: [found], retrieval_layer: %s}"
+    assert not problems(also % 2, facts=wide)
+    assert not problems(also % "{int: [0, num_layers]}", facts=wide)
+    (error,) = problems(also % 3, facts=wide).values()
+    assert error.key == "evaluate.retrieval_layer"
+    assert "at most 2" in error.remedy
+    (error,) = problems("evaluate={also: [pairs], retrieval_layer: 1}", facts=wide).values()
+    assert "no retrieval task" in error.problem

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from xlt_ray.spec.facts import Facts, SplitFacts
+from xlt_ray.spec.facts import Facts, SplitFacts, TaskFacts
 from xlt_ray.spec.steps import num_steps
 from xlt_ray.spec.trial import TrialSpec
 from xlt_ray.stages.path import Path, made
@@ -60,6 +60,8 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
     "evaluate.languages": (["qab"], "evaluate"),
     "evaluate.dev": ("all", "evaluate"),
     "evaluate.examples": (10, "evaluate"),
+    "evaluate.pairs": ([["qaa", "qab"]], "evaluate"),
+    "evaluate.also": (["pairs"], "evaluate"),
     "precision": ("bf16", "align"),
     **{
         f"{section}.{name}": (value, section)
@@ -79,13 +81,15 @@ SHAPING = {"intermediate.schedule.method"}
 """Change the shape of the path: see test_ladder."""
 NEUTRAL: dict[str, Any] = {
     "target.evaluations": 9,
+    "evaluate.retrieval_layer": 1,
     "model.trust_remote_code": True,
     "align.seed": "per_trial",
     "intermediate.seed": "per_trial",
     "data.source": {"source": "files", "root": "elsewhere"},
     "data.seed": 5,
 }
-"""Change no key by themselves: data by its digests, seeds by their value, weights by theirs."""
+"""Change no key by themselves: data by its digests, seeds by their value, weights by theirs, the
+layer of retrieval where there is any."""
 
 
 def leaves(model: BaseModel, prefix: str = "") -> set[str]:
@@ -355,3 +359,53 @@ def test_the_changes_of_this_test_are_changes() -> None:
     for knob, (value, _) in FIRST_CHANGED.items():
         path = {"model.name": "model"}.get(knob, WHOLE.get(knob, knob))
         assert TrialSpec.model_validate(with_values({path: value})) != base, knob
+
+
+# -- what is evaluated besides ------------------------------------------------------------
+
+
+@pytest.fixture
+def retrieval_facts(facts: Facts) -> Facts:
+    """With a retrieval task in three languages."""
+    metrics = ("accuracy",)
+    splits = {(one, "test"): SplitFacts(9, f"found {one}") for one in ("qab", "qac", "qad")}
+    task = TaskFacts("found", "retrieval", 2, (), metrics, splits)  # type: ignore[arg-type]
+    return replace(facts, tasks={**facts.tasks, "found": task})
+
+
+def test_an_evaluation_that_asks_for_nothing_more_says_nothing_of_it(path_with: PathWith) -> None:
+    plain = path_with()[-1]
+    spelled = path_with({"evaluate": {"pairs": "none", "also": [], "retrieval_layer": None}})[-1]
+    assert plain.key == spelled.key
+    assert plain.settings.keys().isdisjoint({"pairs", "also", "retrieval_layer"})
+    assert set(plain.data) == {"dev", "test"}
+
+
+def test_all_pairs_are_those_of_the_languages_that_are_scored(path_with: PathWith) -> None:
+    asked = {"evaluate": {"languages": ["qab"], "pairs": "all"}}
+    pairs = path_with(asked)[-1].settings["pairs"]
+    assert pairs == (("qaa", "qaa"), ("qaa", "qab"), ("qab", "qaa"), ("qab", "qab"))
+    named = {"evaluate": {"languages": ["qab"], "pairs": [list(one) for one in pairs[::-1]]}}
+    assert path_with(named)[-1].key == path_with(asked)[-1].key
+
+
+def test_further_tasks_enter_the_key_with_their_data_whatever_their_order(
+    path_with: PathWith, retrieval_facts: Facts
+) -> None:
+    def stage(*names: str, facts: Facts = retrieval_facts, **more: Any) -> Stage:
+        return path_with({"evaluate": {"also": list(names), **more}}, facts=facts)[-1]
+
+    one = stage("found", "pairs")
+    assert one.key == stage("pairs", "found").key
+    assert one.settings["also"]["found"] == {"version": 2, "languages": ("qab", "qac", "qad")}
+    assert one.data["also"]["found"]["qac"] == "found qac"
+    assert one.settings["retrieval_layer"] == 1
+    assert stage("found", retrieval_layer=2).key != stage("found").key
+    assert stage("found", retrieval_layer=1).key == stage("found").key
+    assert "retrieval_layer" not in stage("pairs").settings
+    some = stage("found", languages=["qad"])
+    assert some.settings["also"]["found"]["languages"] == ("qad",)
+    task = retrieval_facts.tasks["found"]
+    splits = {**task.splits, ("qad", "test"): SplitFacts(9, "other text")}
+    other = {**retrieval_facts.tasks, "found": replace(task, splits=splits)}
+    assert stage("found", facts=replace(retrieval_facts, tasks=other)).key != stage("found").key

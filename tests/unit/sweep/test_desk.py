@@ -653,3 +653,25 @@ def test_what_mlflow_answers_late_reaches_the_ledger_and_the_user(world: MakeWor
     assert at.diary.lines[-1] == ("warned", -1, "the server answers again")
     at.sit_down()
     assert at.ledger.trial(order.number).mlflow_run_id == "run 0", "the next driver knows it, too"
+
+
+@pytest.mark.parametrize("languages", ["source", "target", "all"])
+def test_the_objective_is_of_the_target_task_in_one_language(
+    world: MakeWorld, languages: str
+) -> None:
+    besides = (
+        Score("nli-pairs", "qaa:qab", "dev", "accuracy", 0.01, 50, "pairs"),
+        Score("other", "qaa", "dev", "accuracy", 0.02, 50, "further"),
+        Score("other", "qad", "dev", "accuracy", 0.03, 50, "further"),
+    )
+    found = []
+    for scores in (scores_of(0.8), (*besides, *scores_of(0.8)), (*scores_of(0.8), *besides)):
+        at = world(f"objective.languages={languages}", f"name=t{len(found)}")
+        order = at.next()
+        at.begin(order)
+        for stage in made(order.path):
+            at.make(order, stage.kind)
+        at.desk.finish(order.number, Report("complete", scores=scores))
+        found.append(at.ledger.trial(order.number).objective)
+    assert found == [found[0]] * 3
+    assert found[0] is not None

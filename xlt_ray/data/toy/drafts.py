@@ -48,7 +48,7 @@ CONNECTIVE_OF = {"entailment": "so", "neutral": "and", "contradiction": "but"}
 
 def drafts(resource: str, split: str, seed: int) -> Iterator[Any]:
     """The stream of a toy task or of ``parallel``: quizzes for ``toy-choice``, what is asked
-    for ``toy-qa``, else drafts."""
+    for ``toy-qa``, else drafts. Those of ``toy-retrieval`` are like parallel text, but others."""
     dice = Dice("toy-drafts", GENERATOR_VERSION, seed, resource, split)
     make = _MAKERS[resource]
     while True:
@@ -131,5 +131,6 @@ _MAKERS = {
     "toy-similarity": _similarity,
     "toy-choice": _choice,
     "toy-qa": _qa,
+    "toy-retrieval": _parallel,
     "parallel": _parallel,
 }

@@ -10,6 +10,7 @@ from typing import Any
 from xlt_ray.data.kinds.choice import ChoiceExample
 from xlt_ray.data.kinds.kind import Example
 from xlt_ray.data.kinds.pair import PairExample
+from xlt_ray.data.kinds.retrieval import RetrievalExample
 from xlt_ray.data.kinds.score import ScoreExample
 from xlt_ray.data.kinds.span import Answer, SpanExample
 from xlt_ray.data.kinds.tag import TagExample
@@ -18,7 +19,7 @@ from xlt_ray.data.streams import Dice, digest_of
 from xlt_ray.data.task import Task
 from xlt_ray.data.toy.clauses import Spoken, say, text_of
 from xlt_ray.data.toy.drafts import GENERATOR_VERSION, Asked, Draft, Quiz, drafts
-from xlt_ray.data.toy.tongues import TONGUES, World, world
+from xlt_ray.data.toy.tongues import PIVOT, TONGUES, World, world
 from xlt_ray.spec.facts import Split, SplitFacts
 
 SIZES: dict[str, dict[Split, int]] = {
@@ -28,6 +29,7 @@ SIZES: dict[str, dict[Split, int]] = {
     "toy-similarity": {"train": 4000, "dev": 300, "test": 400},
     "toy-choice": {"train": 4000, "dev": 300, "test": 400},
     "toy-qa": {"train": 4000, "dev": 300, "test": 400},
+    "toy-retrieval": {"test": 400},
 }
 """Examples of every split, the same in each language: rows are translations of each other."""
 
@@ -35,7 +37,10 @@ _NUM_FINGERPRINTED = 32
 
 
 class ToySource:
-    """Every language has every split of every toy task; ids join them across languages."""
+    """Every language has every split of every toy task; ids join them across languages.
+
+    Of retrieval the pivot has none: its sentences stand beside those of the others.
+    """
 
     name = "toy"
 
@@ -59,10 +64,12 @@ class ToySource:
             )
             for language in TONGUES
             for split, size in SIZES.get(task.name, {}).items()
+            if language != task.pivot
         }
 
     def read(self, task: Task, language: str, split: Split) -> tuple[Example, ...]:
-        if language not in TONGUES or split not in SIZES.get(task.name, {}):
+        is_there = language in TONGUES and language != task.pivot
+        if not is_there or split not in SIZES.get(task.name, {}):
             raise no_such_split(task, language, split, self)
         return _examples(self.seed, task.name, language, split, SIZES[task.name][split])
 
@@ -171,11 +178,17 @@ def _asked(places: World, language: str, name: str, asked: Asked) -> Example:
     return SpanExample(name, text_of(rest), text_of(spoken), (found,))
 
 
+def _retrieved(places: World, language: str, name: str, draft: Draft) -> Example:
+    sentence, translation = (text_of(_speak(places, one, draft)) for one in (language, PIVOT))
+    return RetrievalExample(name, sentence, translation)
+
+
 _TELLERS: dict[str, Callable[[World, str, str, Any], Example]] = {
     "toy-tagging": _tagged,
     "toy-similarity": _scored,
     "toy-choice": _chosen,
     "toy-qa": _asked,
+    "toy-retrieval": _retrieved,
 }
 """How the drafts of a task become examples in one language; pairs, where it is not listed."""
 

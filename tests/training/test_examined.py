@@ -1,0 +1,151 @@
+"""What is evaluated beside the target task: scored, told apart, and without any training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.training.conftest import TINY, Bench
+from xlt_ray.data.source import open_source
+from xlt_ray.modeling.encoder import load_encoder, load_tokenizer, save_encoder
+from xlt_ray.spec.check import check
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.sweep import sweep_of
+from xlt_ray.spec.trial import Model
+from xlt_ray.stages.path import path_of
+from xlt_ray.stages.record import Score, values_by_language
+from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep.facts import facts_of
+from xlt_ray.training.load import Materials
+from xlt_ray.training.make import walk
+from xlt_ray.training.runtime import Runtime
+
+PLAIN = (
+    "target={task: toy-similarity, source_language: qaa, size: 32, batch_size: 16,"
+    " max_length: 32, learning_rate: 1e-3}",
+    "intermediate=null",
+    "align={objective: contrastive, steps: 40, batch_size: 32, max_length: 32,"
+    " learning_rate: 3e-3}",
+    "evaluate={languages: [qab, qac], examples: 60}",
+)
+ASKED = (
+    *PLAIN[:-1],
+    "evaluate={languages: [qab, qac], examples: 60, pairs: all, also: [toy-retrieval],"
+    " retrieval_layer: 2}",
+)
+
+
+@pytest.fixture(scope="module")
+def scored(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Score, ...]]:
+    """Scores of one small trial, evaluated plainly and with all that there is."""
+    root = tmp_path_factory.mktemp("examined")
+    facts = facts_of(sweep_of(parse_document(TINY, "tiny.yaml", ASKED)))
+    own = replace(bench, facts=facts)
+    found = {}
+    for name, overrides in {"plain": PLAIN, "asked": ASKED}.items():
+        own.make(root, *overrides)
+        record = StageStore(root).record(own.path(*overrides)[-1].key)
+        assert record is not None
+        found[name] = record.scores
+    return found
+
+
+def test_what_is_added_leaves_the_scores_of_the_target_task_alone(
+    scored: dict[str, tuple[Score, ...]],
+) -> None:
+    assert {one.role for one in scored["plain"]} == {"target"}
+    assert tuple(one for one in scored["asked"] if one.role == "target") == scored["plain"]
+    for metric in ("pearson", "spearman"):
+        plain, asked = (values_by_language(scored[one], "test", metric) for one in scored)
+        assert plain == asked
+        assert set(plain) == {"qaa", "qab", "qac"}
+
+
+def test_a_pair_of_one_language_with_itself_is_that_language(
+    scored: dict[str, tuple[Score, ...]],
+) -> None:
+    alone = values_by_language(scored["asked"], "test", "pearson")
+    pairs = {
+        one.language: one
+        for one in scored["asked"]
+        if one.role == "pairs" and one.metric == "pearson"
+    }
+    assert len(pairs) == 9
+    for language, value in alone.items():
+        assert pairs[f"{language}:{language}"].value == pytest.approx(value, abs=1e-6)
+    assert {one.task for one in pairs.values()} == {"toy-similarity-pairs"}
+    assert {(one.num_examples, one.num_dropped) for one in pairs.values()} == {(60, 0)}
+    assert pairs["qaa:qab"].value != pairs["qab:qaa"].value
+
+
+def test_an_aligned_encoder_finds_translations_far_above_chance(
+    scored: dict[str, tuple[Score, ...]],
+) -> None:
+    found = {
+        (one.language, one.metric): one.value
+        for one in scored["asked"]
+        if one.task == "toy-retrieval"
+    }
+    assert {language for language, _ in found} == {"qab", "qac"}
+    assert {one.role for one in scored["asked"] if one.task == "toy-retrieval"} == {"further"}
+    for language in ("qab", "qac"):
+        assert found[language, "accuracy"] > 5 / 60
+        assert found[language, "accuracy"] == pytest.approx(
+            (found[language, "accuracy_into_pivot"] + found[language, "accuracy_from_pivot"]) / 2
+        )
+
+
+def test_no_two_scores_have_the_same_names(scored: dict[str, tuple[Score, ...]]) -> None:
+    names = {(one.task, one.language, one.split, one.metric) for one in scored["asked"]}
+    assert len(names) == len(scored["asked"])
+
+
+WORDS = ("balope", "sire", "navoke", "lafis")
+FILES = """
+name: files
+data: {{source: files, root: "{root}"}}
+model: "{model}"
+target: {{task: ner-uner, epochs: 1, batch_size: 8, max_length: 16, learning_rate: 1e-3}}
+evaluate: {{also: [ner-masakha]}}
+objective: {{metric: f1}}
+search: {{trials: 1}}
+"""
+
+
+def test_a_further_task_is_scored_under_the_head_of_the_target(
+    bench: Bench, tmp_path: Path
+) -> None:
+    places = {"ner-uner": ["en.train", "en.dev", "en.test", "de.test"], "ner-masakha": ["sw.test"]}
+    for folder, files in places.items():
+        (tmp_path / folder).mkdir()
+        for file in files:
+            text = "\n\n".join(f"{one}\tO\nsire\tB-PER" for one in WORDS * 4)
+            (tmp_path / folder / f"{file}.conll").write_text(text + "\n", encoding="utf-8")
+    toy = Model(name="toy:2x32")
+    tokenizer = load_tokenizer(toy, WORDS)
+    save_encoder(load_encoder(toy, tokenizer, 0), tokenizer, tmp_path / "model")
+    sweep = sweep_of(
+        parse_document(FILES.format(root=tmp_path, model=tmp_path / "model"), "files.yaml")
+    )
+    facts = facts_of(sweep)
+    assert check(sweep, facts) == []
+    trial = sweep.trial_of({})
+    path = path_of(trial, facts, seed=0, shared_seed=0)
+    store = StageStore(tmp_path / "store")
+    materials = Materials(trial.model, open_source(trial.data))
+    for _ in walk(path, materials, store, Runtime(cache=tmp_path / "cache"), bench.team):
+        pass
+    record = store.record(path[-1].key)
+    assert record is not None
+    found = {(one.role, one.task, one.language, one.split) for one in record.scores}
+    assert found == {
+        ("target", "ner-uner", "en", "dev"),
+        ("target", "ner-uner", "en", "test"),
+        ("target", "ner-uner", "de", "test"),
+        ("further", "ner-masakha", "sw", "test"),
+    }
+    values = {one.role: one.value for one in record.scores if one.metric == "accuracy"}
+    # The same text is scored the same, whichever task it is of.
+    assert values["further"] == values["target"]

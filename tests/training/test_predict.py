@@ -1,0 +1,148 @@
+"""Predictions of an exported network are those that evaluation scored, whatever labels say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from xlt_ray.data.batches import eval_batches
+from xlt_ray.data.kinds.kind import kind_of
+from xlt_ray.data.permit import Permit
+from xlt_ray.data.task import Task, task_named
+from xlt_ray.data.toy.source import ToySource
+from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
+from xlt_ray.modeling.export import Loaded
+from xlt_ray.modeling.network import build_network
+from xlt_ray.spec.exported import Exported
+from xlt_ray.spec.kinds import KINDS
+from xlt_ray.spec.methods import NoFusion
+from xlt_ray.spec.trial import Model
+from xlt_ray.training.evaluate import Examination, score
+from xlt_ray.training.predict import Prediction, predict
+
+TASKS = ("toy-tagging", "toy-paraphrase", "toy-similarity", "toy-choice", "toy-qa")
+MAX_LENGTH = 24
+"""So short that sentences are cut off and passages have several windows."""
+NUM_EXAMPLES = 80
+"""More than a batch."""
+
+
+def loaded(task: Task) -> Loaded:
+    torch.set_num_threads(1)
+    model = Model(name="toy:1x32")
+    tokenizer = load_tokenizer(model, ToySource(0).vocabulary())
+    network = build_network(
+        load_encoder(model, tokenizer, 0), task.kind, NoFusion(), len(task.labels), 0
+    )
+    told = Exported(
+        sweep="s", trial=0, configuration=0, seed=0, params={}, objective=0.5, selection="",
+        model="m", task=task.name, kind=task.kind, labels=task.labels, source_language="qaa",
+        fusion={"method": "none"}, max_length=MAX_LENGTH,
+        tasks={task.name: task.model_dump(mode="json")}, stages=(), languages=("qaa",), scores=(),
+        versions={},
+    )  # fmt: skip
+    return Loaded(network.eval(), tokenizer, told)
+
+
+def test_every_trained_kind_is_predicted_here() -> None:
+    there = {name for name, entry in KINDS.items() if entry.is_trained}
+    assert {task_named(name).kind for name in TASKS} == there
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_predictions_are_those_that_evaluation_scores(name: str, tmp_path: Path) -> None:
+    task, source = task_named(name), ToySource(0)
+    model = loaded(task)
+    batches = eval_batches(
+        source, task, Permit("evaluate", name, "qaa"), "qab", "test", NUM_EXAMPLES,
+        model.tokenizer, "toy", MAX_LENGTH, 64, tmp_path,
+    )  # fmt: skip
+    found = predict(model, batches.examples)
+    assert [one.example for one in found] == list(batches.examples)
+    answers = [one.answer for one in found]
+    assert kind_of(task).score(task, "qab", batches.gold, answers) == score(
+        model.network, Examination(task, batches)
+    )
+    check_probabilities(task, found)
+
+
+def check_probabilities(task: Task, found: list[Prediction]) -> None:
+    for one in found:
+        if task.kind == "score":
+            assert one.probability is None
+        elif task.kind == "tag":
+            assert len(one.probability) == len(one.answer)
+            for tag, value in zip(one.answer, one.probability, strict=True):
+                assert (value is None) == (tag == "_")
+                assert value is None or 1 / len(task.labels) <= value <= 1
+        else:
+            assert 0 < one.probability <= 1
+        if one.by_label is not None:
+            assert one.by_label[str(one.answer)] == max(one.by_label.values()) == one.probability
+            assert np.isclose(sum(one.by_label.values()), 1)
+
+
+def test_a_tag_that_was_cut_off_has_no_probability() -> None:
+    task = task_named("toy-tagging")
+    example = ToySource(0).read(task, "qaa", "test")[0]
+    long = type(example)("long", example.words * 20, example.tags * 20)  # type: ignore
+    (found,) = predict(loaded(task), [long])
+    num_kept = MAX_LENGTH - 2
+    assert set(found.answer[num_kept:]) == {"_"}
+    assert set(found.probability[num_kept:]) == {None}
+    assert None not in found.probability[:num_kept]
+
+
+def test_a_span_is_as_sure_as_its_begin_and_end_are() -> None:
+    task = task_named("toy-qa")
+    model = loaded(task)
+    example = next(
+        one
+        for one in ToySource(0).read(task, "qaa", "test")
+        if sum(len(part) for part in one.sentences()) + 3 <= MAX_LENGTH
+    )
+    (found,) = predict(model, [example])
+    question, passage = example.sentences()
+    rows = model.tokenizer(
+        [list(question)], [list(passage)], is_split_into_words=True, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        shares = model.network.predict(dict(rows))[0].softmax(dim=-1)
+    # One piece a word here: the answer's words are its pieces.
+    words = found.answer.split()
+    begins = [
+        place
+        for place in range(len(question) + 2, rows["input_ids"].shape[1])
+        if list(passage[place - len(question) - 2 :][: len(words)]) == words
+    ]
+    ways = [float(shares[0, one] * shares[1, one + len(words) - 1]) for one in begins]
+    assert any(np.isclose(one, found.probability, rtol=1e-4) for one in ways)
+
+
+@pytest.mark.parametrize("name", ["toy-tagging", "toy-paraphrase", "toy-choice", "toy-qa"])
+def test_labels_change_nothing(name: str) -> None:
+    task = task_named(name)
+    model = loaded(task)
+    examples = ToySource(0).read(task, "qab", "test")[:40]
+    golds = [one.gold for one in examples]
+    mixed = tuple(
+        with_gold_of(one, examples[(place + 1) % 40]) for place, one in enumerate(examples)
+    )
+    assert [one.gold for one in mixed] != golds
+    for one, other in zip(predict(model, examples), predict(model, mixed), strict=True):
+        assert one.answer == other.answer
+        assert one.probability == other.probability
+
+
+def with_gold_of(example, other):  # type: ignore[no-untyped-def]
+    """The text of one example with the label of another, or as many of its tags."""
+    from dataclasses import replace
+
+    if hasattr(example, "tags"):
+        return replace(example, tags=tuple(reversed(example.tags)))
+    if hasattr(example, "answers"):
+        return replace(example, answers=())
+    return replace(example, label=other.label)

@@ -1,0 +1,138 @@
+"""Sentence retrieval: read, split into sides, and scored as the papers do."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlt_ray.data.batches import eval_batches
+from xlt_ray.data.files import FilesSource
+from xlt_ray.data.kinds.retrieval import KIND, cosines, found, ratio_margin
+from xlt_ray.data.permit import Permit
+from xlt_ray.data.task import task_named
+from xlt_ray.data.toy.tongues import PIVOT, TONGUES
+from xlt_ray.errors import DataError
+
+TATOEBA = task_named("tatoeba")
+
+
+def score(first, second):
+    pairs = list(zip(np.asarray(first, float), np.asarray(second, float), strict=True))
+    return KIND.score(TATOEBA, "de", [None] * len(pairs), pairs)
+
+
+def vectors(num, width=6, seed=0):
+    return np.random.default_rng(seed).normal(size=(num, width))
+
+
+@given(st.integers(1, 12), st.integers(0, 20))
+def test_identical_sentences_are_all_found(num, seed):
+    said = score(vectors(num, seed=seed), vectors(num, seed=seed))
+    assert {said[metric] for metric in TATOEBA.metrics if metric != "margin_accuracy"} == {1.0}
+
+
+@given(st.integers(2, 12), st.integers(0, 20))
+def test_lengths_of_vectors_do_not_matter(num, seed):
+    one, other = vectors(num, seed=seed), vectors(num, seed=seed + 100)
+    stretched = other * np.linspace(0.5, 3, num)[:, None]
+    assert score(one, other) == pytest.approx(score(one, stretched))
+
+
+def test_directions_are_told_apart_and_averaged():
+    # Both sentences are nearest to the second translation, each translation has its own.
+    said = score([[1, 0], [0.95, 0.15]], [[0.5, -1], [1, 0.1]])
+    assert (said["accuracy_into_pivot"], said["accuracy_from_pivot"]) == (0.5, 1.0)
+    assert said["accuracy"] == 0.75
+
+
+def test_a_margin_is_the_cosine_over_the_mean_of_the_neighbours():
+    nearness = np.array([[0.9, 0.1, 0.5], [0.3, 0.8, 0.4], [0.2, 0.6, 0.7]])
+    margin = ratio_margin(nearness, 2)
+    mean_of_row, mean_of_column = (0.9 + 0.5) / 2, (0.8 + 0.6) / 2
+    assert margin[0, 1] == pytest.approx(0.1 / ((mean_of_row + mean_of_column) / 2))
+
+
+def test_a_margin_takes_from_what_is_near_to_everything():
+    nearness = np.array([[0.8, 0.85, 0.1], [0.2, 0.9, 0.1], [0.1, 0.85, 0.8]])
+    assert found(nearness) == pytest.approx(1 / 3)
+    assert found(ratio_margin(nearness, 4)) == 1.0
+
+
+def test_what_is_as_near_as_another_is_not_found():
+    assert score([[1, 0], [1, 0]], [[1, 0], [1, 0]])["accuracy"] == 0.0
+
+
+def test_vectors_of_zeros_find_nothing_and_raise_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert set(score(np.zeros((3, 4)), np.zeros((3, 4))).values()) == {0.0}
+    assert cosines(np.zeros((1, 2)), np.ones((1, 2))).tolist() == [[0.0]]
+
+
+def test_nothing_to_score_scores_nothing():
+    assert KIND.score(TATOEBA, "de", [], []) == dict.fromkeys(TATOEBA.metrics, 0.0)
+    with pytest.raises(ValueError, match="1 examples"):
+        KIND.score(TATOEBA, "de", [None], [])
+
+
+def written(root, text):
+    place = root / "retrieval" / "tatoeba"
+    place.mkdir(parents=True)
+    (place / "de.test.tsv").write_text(text, encoding="utf-8")
+    return FilesSource(root)
+
+
+def test_files_are_pairs_without_ids(tmp_path):
+    source = written(tmp_path, "source\ttarget\nGuten Tag\tGood day\n \tEmpty\nJa\tYes\n")
+    rows = source.read(TATOEBA, "de", "test")
+    assert [(one.id, one.sentence, one.translation) for one in rows] == [
+        ("2", "Guten Tag", "Good day"),
+        ("4", "Ja", "Yes"),
+    ]
+    assert source.splits(TATOEBA)["de", "test"].num_examples == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("a\tb\nx\ty\n", "lacks source, target"), ("source\ttarget\nx\n", ":2: has 1 columns")],
+)
+def test_a_broken_file_is_refused_with_its_line(tmp_path, text, complaint):
+    with pytest.raises(DataError, match=complaint):
+        written(tmp_path, text).read(TATOEBA, "de", "test")
+
+
+def test_toy_sentences_are_not_those_that_alignment_sees(toy):
+    task = task_named("toy-retrieval")
+    assert {language for language, _ in toy.splits(task)} == set(TONGUES) - {PIVOT}
+    seen = set(toy.parallel(PIVOT).values())
+    rows = {language: toy.read(task, language, "test") for language in ("qab", "qaf")}
+    translations = [one.translation for one in rows["qab"]]
+    assert translations == [one.translation for one in rows["qaf"]]
+    assert len(set(translations)) == len(translations) == 400
+    assert len(seen.intersection(translations)) < 8
+    with pytest.raises(DataError):
+        toy.read(task, PIVOT, "test")
+
+
+def test_every_sentence_is_an_item_of_its_own(toy, toy_tokenizer, cache_dir):
+    batches = eval_batches(
+        toy, task_named("toy-retrieval"), Permit("evaluate", "toy-retrieval", "qaa"), "qab",
+        "test", 5, toy_tokenizer, "toy", 24, 4, cache_dir,
+    )  # fmt: skip
+    assert batches.num_items == 10
+    decoded = [None] * 10
+    for numbers, batch in batches:
+        assert "labels" not in batch
+        # The pieces themselves, counted, as vectors: only equal sentences have equal ones.
+        counts = np.stack([np.bincount(row, minlength=4000) for row in batch["input_ids"]])
+        for number, said in zip(numbers, batches.decode(numbers, counts), strict=True):
+            decoded[number] = said
+    words = [
+        toy_tokenizer.convert_tokens_to_ids(w) for w in batches.examples[3].translation.split()
+    ]
+    assert all(decoded[7][word] for word in words)
+    assert set(batches.score(decoded)) == set(task_named("toy-retrieval").metrics)

@@ -1,0 +1,88 @@
+"""Text without labels: what is read of it, and where it is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from xlt_ray.data.task import task_named
+from xlt_ray.data.unlabelled import read_inputs
+from xlt_ray.errors import DataError
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    file = folder / name
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_a_sentence_a_line_is_words_between_whitespace(tmp_path: Path) -> None:
+    file = written(tmp_path, "a.txt", "\ufeffZwei Wörter\r\n\n  Noch  drei mehr \n")
+    first, second = read_inputs(file, task_named("pos"))
+    assert (first.id, first.sentences()) == ("line1", (("Zwei", "Wörter"),))
+    assert (second.id, second.sentences()) == ("line3", (("Noch", "drei", "mehr"),))
+
+
+def test_a_file_of_the_tasks_own_format_is_read_as_training_reads_it(tmp_path: Path) -> None:
+    line = "1\tHunde\t_\tNOUN" + "\t_" * 6
+    file = written(tmp_path, "de.test.conllu", f"# sent_id = x7\n{line}\n")
+    (found,) = read_inputs(file, task_named("pos"))
+    assert (found.id, found.sentences()) == ("x7", (("Hunde",),))
+
+
+@pytest.mark.parametrize("name", ["pawsx", "sick", "stsb-score"])
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("a b\tc\nd\te f\n", ["line1", "line2"]),
+        ("sentence2\tsentence1\nc\ta b\ne f\td\n", ["line2", "line3"]),
+        (
+            "id\tsentence1\tsentence2\tlabel\n7\ta b\tc\twhatever\n8\tNS\tx\t1\n7\td\te f\t\n",
+            ["7", "7#2"],
+        ),
+    ],
+    ids=["plain", "header", "own"],
+)
+def test_pairs_are_two_columns_or_named_ones_with_or_without_labels(
+    name: str, text: str, ids: list[str], tmp_path: Path
+) -> None:
+    task = task_named(name)
+    columns = task.columns
+    for own, usual in ((columns.first, "sentence1"), (columns.second, "sentence2"),
+                       (columns.id, "id"), (columns.label, "label")):  # fmt: skip
+        text = text.replace(usual, own)
+    found = read_inputs(written(tmp_path, "x.tsv", text), task)
+    assert [one.id for one in found] == ids
+    assert [one.sentences() for one in found] == [(("a", "b"), ("c",)), (("d",), ("e", "f"))]
+
+
+def test_questions_need_no_answers(tmp_path: Path) -> None:
+    asked = {"id": "q", "question": "who ?"}
+    tree = {"data": [{"paragraphs": [{"context": "she did", "qas": [asked]}]}]}
+    (found,) = read_inputs(written(tmp_path, "q.json", json.dumps(tree)), task_named("xquad"))
+    assert found.sentences() == (("who", "?"), ("she", "did"))
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "told"),
+    [
+        ("pawsx", "a\tb\nc\n", r"x.tsv:2: has 1 columns, not 2; two sentences, or a header with"),
+        ("pawsx", "a\tb\tc\n", r"x.tsv:1: has 3 columns, not 2"),
+        ("pawsx", "id\tsentence1\tsentence2\n1\ta\n", r"x.tsv:2: has 2 columns, not 3"),
+        ("pawsx", "a\tb\n \tc\n", r"x.tsv:2: a sentence is empty"),
+        ("pawsx", "sentence1\tsentence2\n", "x.tsv: holds nothing to predict"),
+        ("pos", "\n\n", "x.tsv: holds nothing to predict"),
+        ("xcopa", '{"premise": "p"}\n', r"x.tsv:1: has 0 options"),
+    ],
+)
+def test_a_fault_is_told_with_its_line(task: str, text: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=told):
+        read_inputs(written(tmp_path, "x.tsv", text), task_named(task))
+
+
+def test_a_file_that_is_not_there_is_a_data_error(tmp_path: Path) -> None:
+    for place in (tmp_path / "nowhere.txt", tmp_path):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_inputs(place, task_named("pos"))

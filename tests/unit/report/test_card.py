@@ -1,0 +1,138 @@
+"""What an export says of itself: nothing that is missing is hidden, and every rule is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.report.conftest import NOWHERE_SCORED, Finished
+from xlt_ray.data.task import task_named
+from xlt_ray.errors import LedgerError
+from xlt_ray.ledger import TrialView
+from xlt_ray.report.card import model_card
+from xlt_ray.report.provenance import exportable, model_of, target_use, told_of
+from xlt_ray.report.snapshot import Snapshot, read_snapshot
+from xlt_ray.spec.exported import FILE, Exported, read_exported
+
+
+def describe(name: str) -> dict[str, Any]:
+    return {**task_named(name).model_dump(mode="json"), "licence": f"licence of {name}"}
+
+
+def told(snapshot: Snapshot, view: TrialView, *, is_named: bool = False) -> Exported:
+    return told_of(snapshot, view, is_named=is_named, describe_task=describe)
+
+
+def complete(snapshot: Snapshot, configuration: int) -> TrialView:
+    return next(
+        one
+        for one in snapshot.trials
+        if one.configuration == configuration and one.state == "complete"
+    )
+
+
+@pytest.fixture(scope="module")
+def snapshot(quick: Finished) -> Snapshot:
+    return read_snapshot(quick.ledger, quick.store)
+
+
+def table(card: str, head: str) -> list[list[str]]:
+    """Rows of the table whose first column is called ``head``."""
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in card.splitlines()
+             if line.startswith("|")]  # fmt: skip
+    begin = next(place for place, line in enumerate(lines) if line[0] == head)
+    return [line for line in lines[begin + 2 :] if len(line) == len(lines[begin])]
+
+
+def test_scores_have_the_source_first_and_missing_languages_in_plain_sight(
+    snapshot: Snapshot,
+) -> None:
+    card = model_card(told(snapshot, complete(snapshot, NOWHERE_SCORED)))
+    rows = table(card, "language")
+    assert [row[0] for row in rows] == ["qaa", "qab", "qac", "qad", "qae", "qaf"]
+    assert set(rows[-1][1:]) == {"–"}
+    assert "–" not in rows[0]
+    assert "No mean is given: test accuracy is missing in qaf." in card
+
+
+def test_a_mean_is_given_where_no_language_is_missing(snapshot: Snapshot) -> None:
+    found = told(snapshot, complete(snapshot, 0))
+    values = {
+        one.language: one.value
+        for one in found.scores
+        if (one.split, one.metric) == ("test", "accuracy")
+    }
+    mean = 100 * sum(values.values()) / 6
+    assert f"Mean test accuracy over 6 languages: {mean:.1f}; without qaa:" in model_card(found)
+
+
+def test_the_rule_of_selection_is_told(snapshot: Snapshot, quick: Finished) -> None:
+    best = quick.ledger.best()
+    assert best is not None
+    found = told(snapshot, best)
+    number = sum(one.state == "complete" for one in snapshot.trials)
+    assert f"Trial {best.number} is the best of {number} complete trials" in found.selection
+    assert "chosen by accuracy on the dev set of qaa" in found.selection
+    assert "named by hand" in told(snapshot, best, is_named=True).selection
+    assert "ORACLE" not in found.selection
+    objective = {**snapshot.sweep["objective"], "languages": "target"}
+    oracle = replace(snapshot, sweep={**snapshot.sweep, "objective": objective})
+    assert "ORACLE SELECTION" in told(oracle, best).selection
+
+
+def test_stages_that_were_freed_are_named_as_such(snapshot: Snapshot) -> None:
+    view = next(
+        one
+        for one in snapshot.trials
+        if one.state == "complete" and any(use.kind == "intermediate" for use in one.stages)
+    )
+    (use,) = [one for one in view.stages if one.kind == "intermediate"]
+    records = {key: one for key, one in snapshot.records.items() if key != use.key}
+    found = told(replace(snapshot, records=records), view)
+    (freed,) = [one for one in found.stages if one.is_freed]
+    assert (freed.key, freed.label) == (use.key, use.label)
+    (row,) = [one for one in table(model_card(found), "stage") if one[0] == use.label]
+    assert row[2] == "freed"
+    whole = told(snapshot, view)
+    assert not any(one.is_freed for one in whole.stages)
+    assert "licence of toy-paraphrase" in model_card(whole)
+
+
+def test_trials_without_a_target_stage_in_the_store_are_refused(snapshot: Snapshot) -> None:
+    with pytest.raises(LedgerError, match="no trial is complete yet"):
+        exportable(snapshot, None)
+    pruned = next(one for one in snapshot.trials if one.state == "pruned")
+    with pytest.raises(LedgerError, match=r"is pruned and has no target stage; those that have: "):
+        exportable(snapshot, pruned)
+    view = complete(snapshot, 0)
+    use = target_use(view)
+    assert use is not None
+    records = {key: one for key, one in snapshot.records.items() if key != use.key}
+    with pytest.raises(LedgerError, match=rf"xlt stage quick --trial {view.number} --until target"):
+        exportable(replace(snapshot, records=records), view)
+
+
+def test_a_task_that_has_changed_its_meaning_since_is_refused(snapshot: Snapshot) -> None:
+    with pytest.raises(LedgerError, match="version 1 of the task toy-nli, this xlt-ray has versi"):
+        told_of(
+            snapshot,
+            complete(snapshot, 0),
+            is_named=False,
+            describe_task=lambda name: {**describe(name), "version": 2},
+        )
+
+
+def test_a_model_in_a_folder_is_called_by_its_name_alone(tmp_path: Path) -> None:
+    block = {"name": str(tmp_path / "mini"), "trust_remote_code": True}
+    assert model_of({"space": {"model": block}}, {}) == ("mini", True)
+    several = {"space": {"model": {"choice": ["xlm-roberta-base", "a/b"]}}}
+    assert model_of(several, {"model": "a/b"}) == ("a/b", False)
+
+
+def test_what_is_written_is_what_is_read(snapshot: Snapshot, tmp_path: Path) -> None:
+    found = told(snapshot, complete(snapshot, 0))
+    (tmp_path / FILE).write_text(found.model_dump_json())
+    assert read_exported(tmp_path) == found

@@ -1,0 +1,163 @@
+"""The score that selected a configuration beside its fresh seeds."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pytest
+
+from tests.unit.report.conftest import (
+    LANGUAGES,
+    NOWHERE_SCORED,
+    SWEEP,
+    Finished,
+    bounds,
+    end,
+    finished,
+)
+from xlt_ray import cli
+from xlt_ray.home import Home
+from xlt_ray.ledger import open_ledger
+from xlt_ray.report.confirmation import (
+    Confirmation,
+    Confirmed,
+    confirmation_frame,
+    confirmation_of,
+    winners,
+)
+from xlt_ray.report.snapshot import Snapshot, read_snapshot
+from xlt_ray.report.statistics import summary
+from xlt_ray.sweep.confirm import confirming
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Snapshot, Snapshot, list[int]]:
+    """A sweep, the sweep that confirms its two best configurations, and which these are."""
+    found = finished(Home(tmp_path_factory.mktemp("home")))
+    snapshot = read_snapshot(found.ledger, found.store)
+    chosen = winners(snapshot, 2)
+    used = [one.seed for one in snapshot.trials]
+    sweep = confirming(found.sweep, [one.assignment for one in chosen], used, seeds=4)
+    ledger = open_ledger(found.home, sweep)
+    again = Finished(found.home, sweep, ledger, found.store)
+    while (ticket := ledger.ask(sweep, bounds)) is not None:
+        view = ledger.trial(ticket.number)
+        if (view.configuration, view.repeat) == (1, 3):
+            ledger.tell_failed(ticket.number, "nan", "the loss is not a number")
+        else:
+            end(again, view)
+    fresh = read_snapshot(ledger, found.store)
+    return snapshot, fresh, [one.configuration for one in chosen]
+
+
+def row(found: Confirmation, configuration: int, measure: str) -> Confirmed:
+    (only,) = [
+        one for one in found.rows if (one.configuration, one.measure) == (configuration, measure)
+    ]
+    return only
+
+
+def test_the_bias_is_what_selected_minus_the_mean_of_fresh_seeds(
+    both: tuple[Snapshot, Snapshot, list[int]],
+) -> None:
+    snapshot, fresh, configurations = both
+    found = confirmation_of(snapshot, fresh, configurations)
+    for place, configuration in enumerate(configurations):
+        one = row(found, configuration, "objective")
+        before = [
+            view.objective
+            for view in snapshot.trials
+            if view.configuration == configuration and view.objective is not None
+        ]
+        after = [
+            view.objective
+            for view in fresh.trials
+            if view.configuration == place and view.objective is not None
+        ]
+        assert one.rank == place + 1
+        assert one.selected == statistics.fmean(before)
+        assert one.fresh == summary(after)
+        assert one.fresh.num_seeds == (4 if place == 0 else 3)
+        assert one.bias == pytest.approx(one.selected - statistics.fmean(after), abs=1e-12)
+        interval = one.bias_interval
+        assert interval is not None
+        assert interval.low < one.bias < interval.high
+        assert {view.seed for view in fresh.trials}.isdisjoint(
+            view.seed for view in snapshot.trials
+        )
+
+
+def test_a_seed_that_failed_is_named_and_counts_for_nothing(
+    both: tuple[Snapshot, Snapshot, list[int]],
+) -> None:
+    snapshot, fresh, configurations = both
+    notes = confirmation_of(snapshot, fresh, configurations).notes
+    (told,) = [one for one in notes if "trial" in one]
+    failed = next(one for one in fresh.trials if one.state == "failed")
+    assert f"trial {failed.number} of quick-confirm (seed {failed.seed}) is failed" in told
+
+
+def test_means_are_over_the_languages_that_all_seeds_of_both_sweeps_have(
+    both: tuple[Snapshot, Snapshot, list[int]],
+) -> None:
+    snapshot, fresh, configurations = both
+    assert configurations[0] == NOWHERE_SCORED, "the winner lacks a language, its fresh seeds none"
+    found = confirmation_of(snapshot, fresh, configurations)
+    for configuration, languages in zip(configurations, (LANGUAGES[:-1], LANGUAGES), strict=True):
+        whole = row(found, configuration, "mean")
+        others = row(found, configuration, "mean_without_source")
+        source = row(found, configuration, "source")
+        assert (whole.languages, source.languages) == (languages, ("qaa",))
+        assert others.languages == languages[1:]
+        number = len(languages)
+        for one in (lambda line: line.selected, lambda line: line.fresh.mean):
+            assert one(whole) == pytest.approx((one(source) + (number - 1) * one(others)) / number)
+    notes = [one for one in found.notes if "without qaf" in one]
+    assert len(notes) == 1
+    frame = confirmation_frame(found)
+    assert list(frame["measure"][:4]) == ["objective", "source", "mean_without_source", "mean"]
+    assert list(frame["bias"]) == [one.bias for one in found.rows]
+
+
+def test_without_a_complete_fresh_seed_nothing_is_claimed(
+    both: tuple[Snapshot, Snapshot, list[int]],
+) -> None:
+    snapshot, fresh, configurations = both
+    empty = Snapshot(fresh.name, fresh.sweep, (), {})
+    for one in confirmation_of(snapshot, empty, configurations).rows:
+        assert (one.fresh, one.bias, one.bias_interval) == (None, None, None)
+
+
+SHORT = (
+    SWEEP.replace("size: 8000\n", "size: 4000\n  max_length: 64\n")
+    .replace("{task: toy-paraphrase,", "{task: toy-paraphrase, max_length: 64,")
+    .replace("2000, 8000", "2000, 4000")
+    .replace("trials: 16", "trials: 3")
+)
+"""What the toy models and data have room for."""
+
+
+def test_the_table_of_a_finished_confirmation_is_shown_without_a_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = finished(Home(tmp_path / "home"), SHORT)
+    snapshot = read_snapshot(found.ledger, found.store)
+    chosen = winners(snapshot, 1)
+    used = [one.seed for one in snapshot.trials]
+    sweep = confirming(found.sweep, [one.assignment for one in chosen], used, seeds=3)
+    ledger = open_ledger(found.home, sweep)
+    again = Finished(found.home, sweep, ledger, found.store)
+    while (ticket := ledger.ask(sweep, bounds)) is not None:
+        end(again, ledger.trial(ticket.number))
+    monkeypatch.setenv("XLT_HOME", str(found.home.root))
+    monkeypatch.setattr("sys.argv", ["xlt", "confirm", "quick", "--seeds", "3"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+    out = capsys.readouterr().out
+    for part in (
+        "quick-confirm: 3 complete", "trained 0 examples", "chosen among 3 configurations",
+        "test, mean of 5 without the source", "test, qaa", "95 % interval", "bias",
+    ):  # fmt: skip
+        assert part in out, part

@@ -1,0 +1,114 @@
+"""What is evaluated besides stands in tables of its own and moves no other number."""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import tests.unit.report.conftest as world
+from tests.unit.report.conftest import SWEEP, Finished, finished
+from xlt_ray.home import Home
+from xlt_ray.report.frames import scores_frame, trials_frame
+from xlt_ray.report.further import further_csv, further_frame, further_tables
+from xlt_ray.report.page import write_report
+from xlt_ray.report.snapshot import Snapshot, read_snapshot
+from xlt_ray.report.tables import language_tables
+from xlt_ray.stages.record import Score
+
+SMALL = SWEEP.replace("trials: 16, seeds: 3", "trials: 3, seeds: 2")
+ASKED = SMALL + "evaluate: {pairs: [[qaa, qab], [qab, qaa], [qab, qab]], also: [toy-paraphrase]}\n"
+PAIRS = {"qaa:qab": 0.1, "qab:qaa": 0.2, "qab:qab": 0.9}
+FURTHER = {"qaa": 0.01, "qac": 0.03}
+
+
+def besides() -> tuple[Score, ...]:
+    """Scores that would pull down every mean that they entered."""
+    return tuple(
+        Score(task, language, "test", metric, value, 50, role, dropped)  # type: ignore[arg-type]
+        for role, task, values, dropped in (
+            ("pairs", "toy-nli-pairs", PAIRS, 3),
+            ("further", "toy-paraphrase", FURTHER, 0),
+        )
+        for language, value in values.items()
+        for metric in ("accuracy", "macro_f1")
+    )
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finished:
+    plain = world.scores_of
+    monkeypatch.setattr(world, "scores_of", lambda *given: (*plain(*given), *besides()))
+    return finished(Home(tmp_path / "asked"), ASKED)
+
+
+def snapshot_of(found: Finished) -> Snapshot:
+    return read_snapshot(found.ledger, found.store)
+
+
+def test_no_number_of_the_main_tables_knows_of_it(asked: Finished, tmp_path: Path) -> None:
+    plain = finished(Home(tmp_path / "plain"), SMALL)
+    one, other = (snapshot_of(found) for found in (plain, asked))
+    pd.testing.assert_frame_equal(scores_frame(one), scores_frame(other))
+    tables = [
+        language_tables(trials_frame(each), scores_frame(each), each.knobs, each.sweep)
+        for each in (one, other)
+    ]
+    assert tables[0] == tables[1]
+    assert len(tables[1]) == 1
+
+
+def test_a_plain_sweep_has_none_of_it(small: Finished) -> None:
+    frame = further_frame(snapshot_of(small))
+    assert frame.empty
+    assert further_tables(frame, small.ledger.sweep) == []
+
+
+def test_every_further_score_is_told_with_its_data_and_what_was_dropped(asked: Finished) -> None:
+    frame = further_frame(snapshot_of(asked))
+    complete = sum(one.state == "complete" for one in asked.ledger.trials())
+    assert len(frame) == complete * len(besides())
+    pair = frame[(frame["language"] == "qab:qaa") & (frame["metric"] == "accuracy")].iloc[0]
+    assert (pair["role"], pair["task"], pair["num_dropped"]) == ("pairs", "toy-nli-pairs", 3)
+    assert pair["data"] == "toy-nliqab toy-nliqaa"
+    further = frame[frame["role"] == "further"].iloc[0]
+    assert (further["data"], further["task_version"]) == ("toy-paraphraseqaa", 1)
+
+
+def test_means_are_over_one_task_or_over_pairs_alone(asked: Finished) -> None:
+    tables = further_tables(further_frame(snapshot_of(asked)), asked.ledger.sweep)
+    assert [(one.role, one.metric, one.is_headline) for one in tables] == [
+        ("pairs", "accuracy", True),
+        ("pairs", "macro_f1", False),
+        ("further", "accuracy", True),
+        ("further", "macro_f1", False),
+    ]
+    pairs, _, further, _ = tables
+    for row in pairs.rows:
+        means = {name: cell.mean for name, cell in row.means.items() if cell}
+        assert means["mean"] == pytest.approx(statistics.fmean(PAIRS.values()))
+        assert means["mean_of_two_languages"] == pytest.approx(0.15)
+    for row in further.rows:
+        assert [cell.mean for cell in row.means.values() if cell] == [pytest.approx(0.02)]
+    assert further_csv(pairs).splitlines()[0].startswith("configuration,num_seeds,mean,")
+
+
+def test_a_mean_that_lacks_a_language_in_a_seed_is_missing(asked: Finished) -> None:
+    frame = further_frame(snapshot_of(asked))
+    number = frame["number"].min()
+    hole = (frame["number"] == number) & (frame["language"] == "qac")
+    table = further_tables(frame[~hole], asked.ledger.sweep)[2]
+    assert table.rows[0].means == {"mean": None}
+    assert all(row.means["mean"] for row in table.rows[1:])
+
+
+def test_the_page_shows_it_apart(asked: Finished) -> None:
+    page = write_report(asked.home, asked.ledger, asked.store)
+    text = page.read_text(encoding="utf-8")
+    assert "Evaluated besides" in text
+    assert text.count("toy-nli-pairs-qaa-accuracy-further.csv") == 1
+    files = {one.name for one in (page.parent / "tables").iterdir()}
+    assert {"further.csv", "toy-paraphrase-qaa-macro_f1-further.csv"} <= files
+    assert "toy-paraphrase-qaa-languages.csv" not in files

@@ -1,0 +1,169 @@
+"""The sweep that confirms a winner: its configurations alone, on seeds that nobody has used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.report.conftest import Finished, bounds, facts, quick
+from xlt_ray.errors import LedgerError, SpecError
+from xlt_ray.home import Home
+from xlt_ray.ledger import open_ledger, sweep_of_ledger
+from xlt_ray.report.confirmation import winners
+from xlt_ray.report.snapshot import read_snapshot
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.sweep import SweepSpec, sweep_of
+from xlt_ray.stages.path import path_of
+from xlt_ray.sweep.confirm import confirming, fresh_seed
+
+__all__ = ["quick"]
+
+TEXT = """
+name: base
+data: {source: toy}
+model: {choice: ["toy:2x64", "toy:4x64"]}
+align: {objective: mlm, steps: 10, seed: shared}
+intermediate: {choice: [null, {task: toy-paraphrase, size: {choice: [500, 2000]}},
+                        {task: toy-paraphrase, size: 500, seed: per_trial}]}
+target:
+  task: toy-nli
+  source_language: qaa
+  size: 800
+  fusion: {method: dlfa, layer: {int: [0, num_layers - 1]}}
+  learning_rate: {float: [1e-5, 1e-3], log: true}
+objective: {metric: accuracy}
+search: {sampler: tpe, trials: 12, seeds: 2, seed: 5}
+early_stop: {method: asha, grace_examples: 100}
+budget: {gpu_hours: 1}
+"""
+
+
+def assignments(sweep: SweepSpec, home: Home) -> list[tuple[dict[str, Any], int]]:
+    """What the ledger of a sweep asks, with seeds; every trial ends at once."""
+    ledger = open_ledger(home, sweep)
+    found = []
+    while (ticket := ledger.ask(sweep, bounds)) is not None:
+        ledger.tell_complete(ticket.number, 0.5)
+        view = ledger.trial(ticket.number)
+        found.append((dict(view.assignment), view.seed))
+    return found
+
+
+def test_the_ledger_asks_the_winners_alone_with_fresh_seeds_each(home: Home) -> None:
+    sweep = sweep_of(parse_document(TEXT, "base.yaml"))
+    asked = assignments(sweep, home)
+    base = sweep_of_ledger(open_ledger(home, sweep))
+    chosen = [asked[number][0] for number in (6, 0, 18)]
+    confirmed = confirming(base, chosen, [seed for _, seed in asked], seeds=4)
+    again = assignments(confirmed, home)
+    assert len(again) == 12
+    for number, winner in enumerate(chosen):
+        mine = [(dict(one), seed) for one, seed in again if same_but_labels(one, winner)]
+        assert sorted(seed for _, seed in mine) == [7, 8, 9, 10], number
+
+
+def same_but_labels(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two assignments are alike but for the option of ``intermediate``."""
+    parts = [{k: v for k, v in side.items() if k != "intermediate"} for side in (one, other)]
+    return parts[0] == parts[1] and (one["intermediate"] is None) == (other["intermediate"] is None)
+
+
+def test_what_is_trained_is_the_winner_but_for_its_seeds(home: Home) -> None:
+    sweep = sweep_of(parse_document(TEXT, "base.yaml"))
+    world = facts()
+    for winner, _ in assignments(sweep, home)[::2]:
+        confirmed = confirming(sweep, [winner], [], seeds=2)
+        (point,) = confirmed.settings.search.first
+        before, after = sweep.trial_of(winner, bounds), confirmed.trial_of(point, bounds)
+        apart = {"align": {"seed"}, "intermediate": {"seed"}}
+        assert before.model_dump(exclude=apart) == after.model_dump(exclude=apart)
+        seed = confirmed.settings.search.seed
+        paths = [path_of(after, world, seed=one, shared_seed=seed) for one in (seed, seed + 1)]
+        for one, other in zip(*(path[1:] for path in paths), strict=True):
+            assert one.key != other.key, one.label
+            if one.kind != "evaluate":
+                assert {one.seed, other.seed} == {seed, seed + 1}
+
+
+def test_nothing_is_stopped_early_and_no_budget_ends_it() -> None:
+    sweep = sweep_of(parse_document(TEXT, "base.yaml"))
+    winner = {"model": "toy:2x64", "intermediate": None, "target.fusion.layer": 1,
+              "target.learning_rate": 1e-4}  # fmt: skip
+    settings = confirming(sweep, [winner], [5, 6], seeds=3).settings
+    assert settings.name == "base-confirm"
+    assert settings.early_stop is None
+    assert settings.budget.gpu_hours is None
+    assert (settings.search.trials, settings.search.seeds, settings.search.seed) == (1, 3, 7)
+    assert settings.objective == sweep.settings.objective
+    assert settings.resources == sweep.settings.resources
+
+
+def test_a_scope_of_seeds_that_was_searched_over_is_no_knob_any_more() -> None:
+    text = TEXT.replace("steps: 10, seed: shared", "steps: 10, seed: {choice: [shared, per_trial]}")
+    sweep = sweep_of(parse_document(text, "base.yaml"))
+    winner = {"model": "toy:2x64", "align.seed": "shared", "intermediate": None,
+              "target.fusion.layer": 1, "target.learning_rate": 1e-4}  # fmt: skip
+    confirmed = confirming(sweep, [winner], [], seeds=2)
+    (point,) = confirmed.settings.search.first
+    assert "align.seed" not in point
+    align = confirmed.trial_of(point, bounds).align
+    assert align is not None
+    assert align.seed == "per_trial"
+
+
+@given(st.integers(0, 50), st.integers(1, 9), st.lists(st.integers(0, 90)))
+def test_fresh_seeds_are_above_all_that_were_or_will_be_used(
+    first: int, repeats: int, used: list[int]
+) -> None:
+    text = TEXT.replace("seeds: 2, seed: 5", f"seeds: {repeats}, seed: {first}")
+    fresh = fresh_seed(sweep_of(parse_document(text, "base.yaml")), used)
+    assert fresh not in {*used, *range(first, first + repeats)}
+    assert all(fresh > one for one in (*used, first + repeats - 1))
+    assert fresh - 1 in {*used, first + repeats - 1}
+
+
+WINNER = {
+    "model": "toy:2x64",
+    "intermediate": None,
+    "target.fusion.layer": 1,
+    "target.learning_rate": 1e-4,
+}
+
+
+def test_how_it_is_run_may_be_given_anew() -> None:
+    sweep = sweep_of(parse_document(TEXT, "base.yaml"))
+    settings = confirming(
+        sweep, [WINNER], [], seeds=2, overrides=["name=again", "resources.workers=2"]
+    ).settings
+    assert (settings.name, settings.resources.workers) == ("again", 2)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["target.learning_rate=1", "search.seeds=9", "search.seed=0", "objective.metric=macro_f1",
+     "resources.precision=bf16", "resources={zero_stage: 1, precision: bf16}", "early_stop=null"],
+)  # fmt: skip
+def test_what_is_run_may_not(override: str) -> None:
+    sweep = sweep_of(parse_document(TEXT + "resources: {zero_stage: 1}\n", "base.yaml"))
+    with pytest.raises(SpecError, match=r"another experiment|leave it as it was"):
+        confirming(sweep, [WINNER], [], seeds=2, overrides=[override])
+
+
+def test_winners_are_the_best_configurations_by_their_mean_over_seeds(quick: Finished) -> None:
+    snapshot = read_snapshot(quick.ledger, quick.store)
+
+    def seeds(configuration: int) -> list[float]:
+        mine = [one for one in snapshot.trials if one.configuration == configuration]
+        return [one.objective for one in mine if one.objective is not None]
+
+    found = winners(snapshot, 4)
+    means = [sum(seeds(one.configuration)) / len(seeds(one.configuration)) for one in found]
+    assert means == sorted(means, reverse=True)
+    full = {one.configuration for one in snapshot.trials if len(seeds(one.configuration)) == 3}
+    assert {one.configuration for one in found} <= full
+    assert means[0] == max(sum(seeds(one)) / 3 for one in full)
+    with pytest.raises(LedgerError, match="configurations are complete, not 99; give --top"):
+        winners(snapshot, 99)

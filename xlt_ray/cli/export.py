@@ -1,0 +1,147 @@
+"""``xlt export``, ``xlt predict``: a trained model out of the home, and what it says of text."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xlt_ray.cli.arguments import NameArgument, named_sweep
+from xlt_ray.home import Home
+
+if TYPE_CHECKING:
+    from xlt_ray.data.task import Task
+    from xlt_ray.training.predict import Prediction
+
+
+def export(
+    name: NameArgument,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A new folder, or an empty one, to write to.")
+    ],
+    trial: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="This trial's model; the best trial's if left out."),
+    ] = None,
+) -> None:
+    """Write a trial's model into a folder that transformers loads.
+
+    AutoModel gives the encoder; xlt-ray, and where it is the same to the bit a class of
+    transformers, the whole network. README.md and xlt.json say where it comes from.
+
+    [dim]xlt export quickstart models/best[/]
+    [dim]xlt export quickstart models/third --trial 3[/]
+    """
+    from xlt_ray.data.task import task_named
+    from xlt_ray.ledger import load_ledger
+    from xlt_ray.report.card import model_card
+    from xlt_ray.report.provenance import exportable, model_of, target_use, told_of
+    from xlt_ray.report.snapshot import read_snapshot
+    from xlt_ray.stages.store import StageStore
+
+    home = Home.from_environment()
+    ledger = load_ledger(home, named_sweep(name))
+    store = StageStore(ledger.sweep["places"]["store"] or home.stages)
+    snapshot = read_snapshot(ledger, store)
+    view = exportable(snapshot, ledger.best() if trial is None else ledger.trial(trial))
+    told = told_of(
+        snapshot,
+        view,
+        is_named=trial is not None,
+        describe_task=lambda one: task_named(one).model_dump(mode="json"),
+    )
+    target = target_use(view)
+    assert target is not None
+    # Whatever can be refused has been: torch is loaded from here on.
+    from xlt_ray.training.export import whole_or_nothing, write_network
+
+    _, trusted = model_of(ledger.sweep, view.assignment)
+    with whole_or_nothing(folder) as aside:
+        told = write_network(target.key, store, told, aside, trust_remote_code=trusted)
+        (aside / "README.md").write_text(model_card(told), encoding="utf-8")
+    whole = f"AutoModel: the encoder; {told.transformers_class or 'xlt-ray'}: the whole network"
+    typer.echo(f"trial {view.number} of {ledger.name}: {folder} ({whole})")
+
+
+def predict(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that xlt export wrote.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Text: in the format of the task's files, or plain."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object an example, one a line.")
+    ] = False,
+) -> None:
+    """Labels and probabilities that an exported model gives to a file.
+
+    Plain text is one sentence a line for tags, two columns with a tab between them for pairs and
+    scores; questions and choices are read from the format of their task's files. Labels in the
+    file are not looked at.
+
+    [dim]xlt predict models/best sentences.txt[/]
+    [dim]xlt predict models/best pairs.tsv --output labels.jsonl --json[/]
+    """
+    from xlt_ray.training.predict import predict_file
+
+    task, found = predict_file(folder, file)
+    lines = map(_as_json, found) if as_json else _as_text(task, found)
+    if output is None:
+        for line in lines:
+            typer.echo(line)
+        return
+    _write(output, lines)
+
+
+def _as_json(one: Prediction) -> str:
+    tree = {"id": one.example.id, "prediction": one.answer, "probability": one.probability}
+    if one.by_label is not None:
+        tree["probabilities"] = one.by_label
+    return json.dumps(tree, ensure_ascii=False)
+
+
+def _as_text(task: Task, found: list[Prediction]) -> Iterator[str]:
+    """Words with their tags, a line each, sentences apart; else a table with a header."""
+    if task.kind == "tag":
+        for one in found:
+            (words,) = one.example.sentences()
+            for cells in zip(words, one.answer, one.probability, strict=True):
+                yield _line(*cells)
+            yield ""
+        return
+    has_probability = task.kind != "score"
+    yield _line("id", "prediction", *["probability"] * has_probability)
+    for one in found:
+        yield _line(one.example.id, one.answer, *[one.probability] * has_probability)
+
+
+def _line(*cells: Any) -> str:
+    def shown(cell: Any) -> str:
+        if cell is None:
+            return "-"
+        return f"{cell:.4f}" if isinstance(cell, float) else " ".join(str(cell).split())
+
+    return "\t".join(map(shown, cells))
+
+
+def _write(file: Path, lines: Iterator[str]) -> None:
+    """Write all lines, or leave what is there as it is."""
+    from xlt_ray.errors import SpecError
+
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        try:
+            with aside.open("w", encoding="utf-8") as stream:
+                stream.writelines(f"{line}\n" for line in lines)
+            aside.replace(file)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        raise SpecError(f"cannot be written ({error.strerror})", file=str(file)) from None

@@ -1,0 +1,172 @@
+"""Sentence retrieval: which sentence of the pivot language is this one's translation?
+
+Read from TSV files of translations with a header. Nothing is trained and there are no labels: a
+sentence is the mean of its pieces at one layer, and its translation is looked for among all of
+the file. Both directions are scored: from the language into the pivot, and back.
+
+Two measures of nearness: the cosine (XTREME, arXiv 2003.11080), and the ratio margin of Artetxe
+and Schwenk (ACL 2019, arXiv 1811.01136, remembered), for vectors x and y
+
+    cos(x, y) / (mean of cos(x, z) over the k nearest z of x  +  the same of y) * 2
+
+with k = 4, which takes from sentences that are near to everything. The mean is over neighbours of
+the other language, as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from xlt_ray.data.collate import Batch, collate
+from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows, Views
+from xlt_ray.data.lines import cells, line_error
+from xlt_ray.data.task import Task
+from xlt_ray.spec.facts import Split
+
+NUM_NEIGHBOURS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalExample:
+    """A sentence and its translation into the pivot language."""
+
+    id: str
+    sentence: str
+    translation: str
+
+    @property
+    def gold(self) -> None:
+        """Its place among the others is all there is to find."""
+        return None
+
+    def hidden(self) -> RetrievalExample:
+        return self
+
+    def sentences(self) -> tuple[tuple[str, ...], ...]:
+        return (tuple(self.sentence.split()), tuple(self.translation.split()))
+
+
+class Sides:
+    """Sentence and translation of every example as items of their own."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self.owners = np.repeat(np.arange(len(rows)), 2)
+        self.lengths = np.array(
+            [len(one.pieces) for number in range(len(rows)) for one in rows[number]], np.int64
+        )
+
+    def __getitem__(self, number: int) -> Row:
+        example, side = divmod(number, 2)
+        return (self._rows[example][side],)
+
+
+class RetrievalKind(Kind):
+    """Predictions are two vectors for each example: of the sentence and of its translation."""
+
+    def width(self, task: Task) -> int:
+        return 2
+
+    def read(self, path: Path, task: Task, split: Split) -> Iterator[RetrievalExample]:
+        """Rows of which a side is empty are left out; ids are numbers of lines."""
+        rows = cells(path)
+        _, header = next(rows, (1, []))
+        wanted = (task.columns.first, task.columns.second)
+        missing = [column for column in wanted if column not in header]
+        if missing:
+            raise line_error(path, 1, f"the header lacks {', '.join(missing)}")
+        for number, row in rows:
+            if len(row) != len(header):
+                raise line_error(path, number, f"has {len(row)} columns, the header {len(header)}")
+            sentence, translation = (row[header.index(column)].strip() for column in wanted)
+            if sentence and translation:
+                yield RetrievalExample(str(number), sentence, translation)
+
+    def numbers(self, task: Task, example: RetrievalExample) -> np.ndarray:
+        """(): there is nothing to be learned."""
+        return np.array(0, np.int64)
+
+    def views(self, task: Task, rows: Rows, frame: Frame) -> Views:
+        return Sides(rows)
+
+    def batch(
+        self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
+    ) -> Batch:
+        """Single sentences, without labels."""
+        batch, _ = collate(items, frame.template, frame.max_length)
+        return batch
+
+    def decode(
+        self, task: Task, items: Sequence[Row], predicted: np.ndarray, frame: Frame
+    ) -> list[np.ndarray]:
+        """``predicted`` (batch, hidden): vectors of sentences."""
+        return list(np.asarray(predicted))
+
+    def joined(
+        self, task: Task, example: RetrievalExample, parts: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        sentence, translation = parts
+        return sentence, translation
+
+    def score(
+        self,
+        task: Task,
+        language: str,
+        gold: Sequence[None],
+        predicted: Sequence[tuple[np.ndarray, np.ndarray]],
+    ) -> dict[str, float]:
+        if len(gold) != len(predicted):
+            raise ValueError(f"{len(gold)} examples, {len(predicted)} pairs of vectors")
+        if not predicted:
+            return dict.fromkeys(task.metrics, 0.0)
+        nearness = cosines(
+            np.stack([one for one, _ in predicted]), np.stack([other for _, other in predicted])
+        )
+        into, out_of = found(nearness), found(nearness.T)
+        margin = ratio_margin(nearness, NUM_NEIGHBOURS)
+        values = {
+            "accuracy": (into + out_of) / 2,
+            "accuracy_into_pivot": into,
+            "accuracy_from_pivot": out_of,
+            "margin_accuracy": (found(margin) + found(margin.T)) / 2,
+        }
+        return {metric: values[metric] for metric in task.metrics}
+
+
+KIND = RetrievalKind()
+
+
+def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """(n, m) float64 of vectors (n, width) and (m, width); 0 for a vector of zeros."""
+    one, other = (_of_length_one(np.asarray(side, np.float64)) for side in (first, second))
+    product: np.ndarray = one @ other.T
+    return product
+
+
+def ratio_margin(nearness: np.ndarray, num_neighbours: int) -> np.ndarray:
+    """Every cosine over the mean of those of the nearest neighbours of its row and its column.
+
+    With fewer candidates than ``num_neighbours`` all of them are the neighbours. 0 where the
+    neighbours' mean is not positive, as a ratio to it says nothing.
+    """
+    by_row, by_column = (
+        -np.sort(-side, axis=1)[:, :num_neighbours].mean(axis=1) for side in (nearness, nearness.T)
+    )
+    mean = (by_row[:, None] + by_column[None, :]) / 2
+    return np.divide(nearness, mean, out=np.zeros_like(nearness), where=mean > 0)
+
+
+def found(nearness: np.ndarray) -> float:
+    """Share of rows whose nearest column is their own; a tie with another column is a miss."""
+    own = np.diagonal(nearness)
+    others = np.where(np.eye(len(nearness), dtype=bool), -np.inf, nearness)
+    return float((own > others.max(axis=1)).mean())
+
+
+def _of_length_one(vectors: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(lengths == 0, 1.0, lengths)

@@ -1,0 +1,209 @@
+"""The README of an exported model, from what ``xlt.json`` says of it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xlt_ray.report.labels import shown_value
+from xlt_ray.spec.exported import Exported, ExportedScore
+from xlt_ray.spec.kinds import KINDS
+from xlt_ray.stages.stage import short
+
+
+def model_card(told: Exported) -> str:
+    """The README of an export, as Markdown."""
+    return "\n\n".join(
+        part
+        for part in (
+            "---\nlibrary_name: transformers\ntags: [xlt-ray, zero-shot, cross-lingual]\n---",
+            f"# {told.sweep}, trial {told.trial}",
+            _what(told),
+            "## Scores\n\n" + _scores(told),
+            "## How it was chosen\n\n" + told.selection,
+            "## How it was made\n\n" + _made(told),
+            "## How to load it\n\n" + _loading(told),
+            "## Licences\n\n" + _licences(told),
+        )
+    ) + "\n"  # fmt: skip
+
+
+def _what(told: Exported) -> str:
+    task = told.tasks[told.task]
+    method = str(told.fusion["method"])
+    knobs = _settings({name: one for name, one in told.fusion.items() if name != "method"})
+    how = "no fusion" if method == "none" else f"fusion {method}" + (knobs and f" ({knobs})")
+    lines = [
+        f"`{told.model}` trained on *{task['title']}* (`{told.task}`: "
+        f"{KINDS[told.kind].summary}) in {told.source_language}, to be used in languages without "
+        f"labelled data (zero-shot cross-lingual transfer); {how}.",
+    ]
+    if told.labels:
+        lines.append("Labels, by their number: " + ", ".join(f"`{one}`" for one in told.labels))
+    return "\n\n".join(lines)
+
+
+def _scores(told: Exported) -> str:
+    parts = []
+    tasks = dict.fromkeys([told.task, *(one.task for one in told.scores)])
+    for task in tasks:
+        scores = [one for one in told.scores if one.task == task]
+        found = {(one.split, one.metric, one.language): one for one in scores}
+        metrics = tuple(told.tasks.get(task, {}).get("metrics", ()))
+        there = sorted(
+            {(one.split, one.metric) for one in scores} | {("test", one) for one in metrics},
+            key=lambda one: (one[0] != "test", _place(metrics, one[1]), one),
+        )
+        asked = told.languages if task == told.task else ()
+        extra = sorted({one.language for one in scores} - set(asked))
+        languages = [*asked, *extra]
+        head = ["language", *(f"{split} {metric}" for split, metric in there), "test examples"]
+        rows = [
+            [
+                language,
+                *(
+                    f"{100 * found[split, metric, language].value:.1f}"
+                    if (split, metric, language) in found
+                    else "–"
+                    for split, metric in there
+                ),
+                _num_tested(scores, language),
+            ]
+            for language in languages
+        ]
+        title = f"`{task}`, in percent; – was not scored.\n\n"
+        text = title + _table(head, rows)
+        parts.append(text + _means(told, found, languages, metrics) * (task == told.task))
+    return "\n\n".join(parts)
+
+
+def _means(
+    told: Exported, found: Mapping[Any, Any], languages: Sequence[str], metrics: Sequence[str]
+) -> str:
+    """Means of the headline over all languages and without the source, where none is missing."""
+    metric = metrics[0]
+    values = {
+        language: found["test", metric, language].value
+        for language in languages
+        if ("test", metric, language) in found
+    }
+    if set(values) != set(languages):
+        missing = ", ".join(one for one in languages if one not in values)
+        return f"\n\nNo mean is given: test {metric} is missing in {missing}."
+    text = f"\n\nMean test {metric} over {len(values)} languages: "
+    text += f"{100 * statistics.fmean(values.values()):.1f}"
+    others = [value for code, value in values.items() if code != told.source_language]
+    if others:
+        text += f"; without {told.source_language}: {100 * statistics.fmean(others):.1f}"
+    return text + "."
+
+
+def _num_tested(scores: Sequence[ExportedScore], language: str) -> str:
+    numbers = {
+        one.num_examples for one in scores if (one.language, one.split) == (language, "test")
+    }
+    return ", ".join(map(str, sorted(numbers))) or "–"
+
+
+def _made(told: Exported) -> str:
+    rows = []
+    for stage in told.stages:
+        training = {
+            name: value
+            for name, value in stage.settings.items()
+            if name not in ("task", "languages") and value is not None
+        }
+        rows.append(
+            [
+                stage.label,
+                f"`{short(stage.key)}`",
+                "freed" if stage.is_freed else str(stage.seed),
+                _settings(training),
+                _fingerprints(stage.data),
+            ]
+        )
+    knobs = ", ".join(f"`{path}` {shown_value(one)}" for path, one in told.params.items())
+    text = _table(["stage", "key", "seed", "settings", "data"], rows)
+    text += "\n\nWhole keys and the fingerprints of all data are in `xlt.json`."
+    if knobs:
+        text += f" Searched over: {knobs}."
+    versions = ", ".join(f"{name} {number}" for name, number in told.versions.items())
+    return text + f" Written by {versions}."
+
+
+def _loading(told: Exported) -> str:
+    lines = [
+        "The encoder, with transformers alone:",
+        "```python\nfrom transformers import AutoModel, AutoTokenizer\n\n"
+        'encoder = AutoModel.from_pretrained("DIR")\n'
+        'tokenizer = AutoTokenizer.from_pretrained("DIR")\n```',
+    ]
+    if told.transformers_class:
+        lines += [
+            f"The whole network is a `{told.transformers_class}`:",
+            f"```python\nfrom transformers import {told.transformers_class}\n\n"
+            f'network = {told.transformers_class}.from_pretrained("DIR")\n```',
+        ]
+    lines += [
+        "The whole network with xlt-ray, and its predictions for a file:",
+        "```python\nfrom xlt_ray.modeling.export import load_exported\n\n"
+        'loaded = load_exported("DIR")\n'
+        "logits = loaded.network.predict(batch)  # input_ids, attention_mask\n```",
+        "```\nxlt predict DIR FILE\n```",
+        "Text is split at whitespace before it is tokenised (`is_split_into_words=True`); rows "
+        f"were cut to {told.max_length} pieces.",
+    ]
+    return "\n\n".join(lines)
+
+
+def _licences(told: Exported) -> str:
+    lines = [
+        f"- `{name}`: {task.get('licence') or 'no licence is noted in its task file'}"
+        + (f" ({task['citation']})" if task.get("citation") else "")
+        for name, task in told.tasks.items()
+    ]
+    return "\n".join(
+        [
+            "Of the data it was trained and scored on, as the task files note them; "
+            f"`{told.model}` and text for alignment have licences of their own.",
+            "",
+            *lines,
+        ]
+    )
+
+
+def _fingerprints(data: Mapping[str, Any]) -> str:
+    """What a stage read: the fingerprint of one set, of several their number."""
+    parts = []
+    for name, value in data.items():
+        if isinstance(value, Mapping) and len(value) != 1:
+            parts.append(f"{name} of {len(value)}")
+            continue
+        language, digest = next(iter(value.items())) if isinstance(value, Mapping) else ("", value)
+        parts.append(f"{name} {language} `{short(str(digest))}`".replace("  ", " "))
+    return ", ".join(parts)
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    parts = []
+    for name, value in values.items():
+        shown = value
+        if isinstance(value, Mapping):
+            shown = f"({_settings(value)})"
+        elif isinstance(value, float):
+            shown = f"{value:g}"
+        elif isinstance(value, list | tuple):
+            shown = " ".join(map(str, value))
+        parts.append(f"{name} {shown}")
+    return ", ".join(parts)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(one.replace("|", "\\|") for one in row) + " |"
+                     for row in lines)  # fmt: skip
+
+
+def _place(metrics: Sequence[str], metric: str) -> int:
+    return metrics.index(metric) if metric in metrics else len(metrics)

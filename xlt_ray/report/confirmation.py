@@ -1,0 +1,213 @@
+"""What of a winner's score was luck: the score that selected it against its fresh seeds.
+
+The score that selected a configuration is the best of many, so it is too good on average, the
+more so the more configurations were tried and the noisier a score is. On seeds that took no part
+in the selection the same configuration has no such advantage: their mean is what to expect, and
+the difference is the selection bias. Means are over fresh seeds, intervals Student's
+(:func:`xlt_ray.report.statistics.summary`).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from xlt_ray.errors import LedgerError
+from xlt_ray.ledger import TrialView
+from xlt_ray.report.comparison import Contender, contender_of
+from xlt_ray.report.frames import trials_frame
+from xlt_ray.report.selection import ranked_configurations
+from xlt_ray.report.snapshot import Snapshot
+from xlt_ray.report.statistics import Interval, Summary, summary
+
+Measure = Literal["objective", "source", "mean_without_source", "mean"]
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """One number of one configuration: as it was when it was selected, and on fresh seeds."""
+
+    configuration: int
+    """In the sweep that selected it."""
+    rank: int
+    """Among that sweep's configurations, from 1."""
+    measure: Measure
+    """The objective, which selected; the others are test scores."""
+    languages: tuple[str, ...]
+    """Of a test score, those that every seed of both sweeps has; empty of the objective."""
+    selected: float
+    """Mean over the seeds of the sweep."""
+    num_selecting_seeds: int
+    fresh: Summary | None
+    """None while no fresh seed is complete."""
+
+    @property
+    def bias(self) -> float | None:
+        """How much better it looked than it is."""
+        return None if self.fresh is None else self.selected - self.fresh.mean
+
+    @property
+    def bias_interval(self) -> Interval | None:
+        """Of the bias, the score that selected being what it is; None with one fresh seed."""
+        if self.fresh is None or self.fresh.interval is None:
+            return None
+        interval = self.fresh.interval
+        return Interval(
+            self.selected - interval.high,
+            self.selected - interval.low,
+            interval.method,
+            interval.level,
+        )
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """All that a confirming sweep has measured."""
+
+    sweep: str
+    confirmed_by: str
+    num_candidates: int
+    """Configurations that the winner was chosen among."""
+    rows: tuple[Confirmed, ...]
+    notes: tuple[str, ...]
+
+
+def winners(snapshot: Snapshot, top: int) -> list[TrialView]:
+    """A trial of each of the ``top`` best configurations, the best first.
+
+    Raises:
+        LedgerError: no trial is complete, or there are fewer configurations.
+    """
+    ranked = ranked_configurations(trials_frame(snapshot), snapshot.sweep)
+    if not ranked:
+        raise LedgerError(f"{snapshot.name}: no trial is complete yet; there is nothing to confirm")
+    if len(ranked) < top:
+        raise LedgerError(
+            f"{snapshot.name}: {len(ranked)} configurations are complete, not {top}; "
+            f"give --top {len(ranked)} or less"
+        )
+    return [
+        next(
+            one
+            for one in snapshot.trials
+            if one.configuration == configuration and one.state == "complete"
+        )
+        for configuration in ranked[:top]
+    ]
+
+
+def confirmation_of(
+    snapshot: Snapshot, fresh: Snapshot, configurations: Sequence[int]
+) -> Confirmation:
+    """Compare a sweep's configurations with the sweep that ran them again.
+
+    Args:
+        configurations: of ``snapshot``, in the order in which ``fresh`` has them from 0 on.
+
+    Raises:
+        LedgerError: a configuration has no test scores in ``snapshot``.
+    """
+    trials, again = trials_frame(snapshot), trials_frame(fresh)
+    ranked = ranked_configurations(trials, snapshot.sweep)
+    rows: list[Confirmed] = []
+    notes: dict[str, None] = {}
+    for number, configuration in enumerate(configurations):
+        one = contender_of(snapshot, configuration)
+        other = _contender(fresh, number)
+        languages, missing = _common(one, other)
+        if missing:
+            notes[f"means of configuration {configuration} are without {', '.join(missing)}: "
+                  "not scored, or on other data, in one of the sweeps"] = None  # fmt: skip
+        for measure, part in _measures(languages, one.table.source_language):
+            before = _values(one, trials, part)
+            after = [] if other is None else _values(other, again, part)
+            rows.append(
+                Confirmed(
+                    configuration=configuration,
+                    rank=ranked.index(configuration) + 1,
+                    measure=measure,
+                    languages=part,
+                    selected=statistics.fmean(before),
+                    num_selecting_seeds=len(before),
+                    fresh=summary(after) if after else None,
+                )
+            )
+    for view in fresh.trials:
+        if view.state != "complete":
+            notes[f"trial {view.number} of {fresh.name} (seed {view.seed}) is {view.state}: "
+                  "it counts for nothing here"] = None  # fmt: skip
+    return Confirmation(snapshot.name, fresh.name, len(ranked), tuple(rows), tuple(notes))
+
+
+def confirmation_frame(found: Confirmation) -> pd.DataFrame:
+    """One row a configuration and measure, with the columns of the table."""
+    rows: list[dict[str, Any]] = []
+    for one in found.rows:
+        fresh, bias = one.fresh, one.bias_interval
+        interval = None if fresh is None else fresh.interval
+        rows.append(
+            {
+                "configuration": one.configuration,
+                "rank": one.rank,
+                "measure": one.measure,
+                "languages": " ".join(one.languages),
+                "selected": one.selected,
+                "num_selecting_seeds": one.num_selecting_seeds,
+                "fresh": None if fresh is None else fresh.mean,
+                "num_fresh_seeds": 0 if fresh is None else fresh.num_seeds,
+                "low": None if interval is None else interval.low,
+                "high": None if interval is None else interval.high,
+                "bias": one.bias,
+                "bias_low": None if bias is None else bias.low,
+                "bias_high": None if bias is None else bias.high,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _contender(fresh: Snapshot, configuration: int) -> Contender | None:
+    """None while no fresh seed of the configuration is complete."""
+    there = any(
+        one.configuration == configuration and one.state == "complete" for one in fresh.trials
+    )
+    return contender_of(fresh, configuration) if there else None
+
+
+def _common(one: Contender, other: Contender | None) -> tuple[tuple[str, ...], list[str]]:
+    """Languages that every seed of both sides was scored in, on the same data; and the rest."""
+    sides = [one] if other is None else [one, other]
+
+    def is_common(language: str) -> bool:
+        return all(
+            language in trial.scores and side.data.get(language) == one.data.get(language)
+            for side in sides
+            for trial in side.row.trials
+        )
+
+    common = tuple(language for language in one.table.languages if is_common(language))
+    return common, [language for language in one.table.languages if language not in common]
+
+
+def _measures(languages: tuple[str, ...], source: str) -> Iterator[tuple[Measure, tuple[str, ...]]]:
+    """What is compared, and over which languages it is a mean."""
+    others = tuple(one for one in languages if one != source)
+    yield "objective", ()
+    if source in languages:
+        yield "source", (source,)
+    if others:
+        yield "mean_without_source", others
+    if others and source in languages:
+        yield "mean", languages
+
+
+def _values(contender: Contender, trials: pd.DataFrame, languages: tuple[str, ...]) -> list[float]:
+    """One number a complete seed: the mean over ``languages``, the objective without any."""
+    scores = {one.number: one.scores for one in contender.row.trials}
+    if languages:
+        return [statistics.fmean(one[code] for code in languages) for one in scores.values()]
+    mine = trials[trials["number"].isin(scores)]
+    return [float(one) for one in mine["objective"]]

@@ -1,0 +1,198 @@
+"""Where a trial's network comes from: all that ``xlt.json`` says, from ledger and store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from xlt_ray.errors import LedgerError
+from xlt_ray.ledger import StageUse, TrialView
+from xlt_ray.report.selection import is_oracle, selection_rule
+from xlt_ray.report.snapshot import Snapshot
+from xlt_ray.spec.exported import Exported, ExportedScore, ExportedStage
+from xlt_ray.stages.stage import short
+
+VERSIONS = ("xlt-ray", "torch", "transformers", "safetensors", "tokenizers")
+"""Libraries whose versions an export tells."""
+
+
+def exportable(snapshot: Snapshot, view: TrialView | None) -> TrialView:
+    """``view``, the best trial or one that was named, if it can be exported.
+
+    Raises:
+        LedgerError: there is none, or its target stage is not in the store; the message says
+            what to do.
+    """
+    if view is None:
+        raise LedgerError(
+            f"{snapshot.name}: no trial is complete yet; go on with `xlt resume "
+            f"{snapshot.name}`, or name a trial with --trial"
+        )
+    target = target_use(view)
+    where = f"{snapshot.name}: trial {view.number}"
+    if target is None:
+        there = [str(one.number) for one in snapshot.trials if target_use(one) is not None]
+        raise LedgerError(
+            f"{where} is {view.state} and has no target stage; those that have: "
+            + (", ".join(there) or "none")
+        )
+    if target.key not in snapshot.records:
+        raise LedgerError(
+            f"{where}: its target stage {short(target.key)} was freed from the store; make it "
+            f"again: xlt stage {snapshot.name} --trial {view.number} --until target"
+        )
+    return view
+
+
+def target_use(view: TrialView) -> StageUse | None:
+    """The target stage of a trial, if it got so far."""
+    return next((one for one in view.stages if one.kind == "target"), None)
+
+
+def model_of(sweep: Mapping[str, Any], assignment: Mapping[str, Any]) -> tuple[str, bool]:
+    """Name of the model that a trial starts from, and whether its code may run.
+
+    A model in a folder is called by the folder's name alone.
+
+    >>> model_of({"space": {"model": {"choice": ["a/b", "toy:2x64"]}}}, {"model": "toy:2x64"})
+    ('toy:2x64', False)
+    """
+    block = assignment.get("model", sweep["space"]["model"])
+    if isinstance(block, str) and block.startswith("{"):
+        block = json.loads(block)
+    trusted = False
+    if isinstance(block, Mapping):
+        trusted = bool(assignment.get("model.trust_remote_code", block.get("trust_remote_code")))
+        block = assignment.get("model.name", block.get("name", ""))
+    name = str(block)
+    folder = Path(name).expanduser()
+    return folder.name if folder.is_absolute() or folder.is_dir() else name, trusted
+
+
+def told_of(
+    snapshot: Snapshot,
+    view: TrialView,
+    *,
+    is_named: bool,
+    describe_task: Callable[[str], Mapping[str, Any]],
+) -> Exported:
+    """All that is known of a trial whose target stage is in the store.
+
+    Args:
+        is_named: whether somebody asked for this very trial.
+        describe_task: the task file of a name.
+
+    Raises:
+        LedgerError: the task has changed its meaning since the trial was trained.
+    """
+    use = target_use(view)
+    assert use is not None, "an exportable trial has a target stage"
+    payload: Any = snapshot.records[use.key].payload
+    settings = payload["settings"]
+    stages = tuple(_stage(snapshot, one) for one in view.stages)
+    names = [str(one.settings["task"]["name"]) for one in stages if "task" in one.settings]
+    names += [str(name) for one in stages for name in one.settings.get("also", ())]
+    tasks = {name: describe_task(name) for name in dict.fromkeys(names)}
+    name, trained = str(settings["task"]["name"]), settings["task"]["version"]
+    task = tasks[name]
+    if task["version"] != trained:
+        raise LedgerError(
+            f"{snapshot.name}: trial {view.number} was trained for version {trained} of the task "
+            f"{name}, this xlt-ray has version {task['version']}; export it with the one that "
+            "trained it"
+        )
+    source = str(settings["source_language"])
+    return Exported(
+        sweep=snapshot.name,
+        trial=view.number,
+        configuration=view.configuration,
+        seed=view.seed,
+        params=dict(view.assignment),
+        objective=view.objective,
+        selection=_selection(snapshot, view, source, is_named=is_named),
+        model=model_of(snapshot.sweep, view.assignment)[0],
+        task=name,
+        kind=task["kind"],
+        labels=tuple(task["labels"]),
+        source_language=source,
+        fusion=settings["fusion"],
+        max_length=settings["max_length"],
+        tasks=tasks,
+        stages=stages,
+        languages=_languages(snapshot, name, source),
+        scores=tuple(
+            ExportedScore(
+                task=one.task,
+                language=one.language,
+                split=one.split,
+                metric=one.metric,
+                value=one.value,
+                num_examples=one.num_examples,
+                role=one.role,
+            )
+            for stage in view.stages
+            if stage.key in snapshot.records
+            for one in snapshot.records[stage.key].scores
+        ),
+        versions={one: found for one in VERSIONS if (found := _version(one))},
+    )
+
+
+def _stage(snapshot: Snapshot, use: StageUse) -> ExportedStage:
+    record = snapshot.records.get(use.key)
+    if record is None:
+        return ExportedStage(kind=use.kind, key=use.key, label=use.label, is_freed=True)
+    payload: Any = record.payload
+    return ExportedStage(
+        kind=use.kind,
+        key=use.key,
+        label=use.label,
+        seed=payload["seed"],
+        settings=payload["settings"],
+        data=payload["data"],
+        runtime=record.runtime,
+        time=str(record.made_by.get("time", "")),
+    )
+
+
+def _languages(snapshot: Snapshot, task: str, source: str) -> tuple[str, ...]:
+    """Languages that any trial of this task and source language has test scores in."""
+    found: set[str] = set()
+    for view in snapshot.trials:
+        record = snapshot.record(view, "evaluate")
+        settings: Any = {} if record is None else record.payload["settings"]
+        if record is not None and settings.get("source_language") == source:
+            found |= {one.language for one in record.scores
+                      if (one.task, one.split) == (task, "test")}  # fmt: skip
+    return (source, *sorted(found - {source}))
+
+
+def _selection(snapshot: Snapshot, view: TrialView, source: str, *, is_named: bool) -> str:
+    complete = [one for one in snapshot.trials if one.state == "complete"]
+    configurations = {one.configuration for one in complete}
+    rule = selection_rule(snapshot.sweep, source)
+    if is_named:
+        text = f"Trial {view.number} was named by hand; the sweep's own rule: {rule}."
+    else:
+        text = (
+            f"Trial {view.number} is the best of {len(complete)} complete trials (of "
+            f"{len(configurations)} configurations), {rule}: {view.objective:.4f}."
+        )
+        if len(complete) > 1:
+            text += (
+                " A score that was chosen for being the best is too good on average: "
+                f"`xlt confirm {snapshot.name}` measures by how much."
+            )
+    if is_oracle(snapshot.sweep):
+        text += " ORACLE SELECTION: labels of target languages were read, it is not zero-shot."
+    return text
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

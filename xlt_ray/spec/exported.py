@@ -1,0 +1,113 @@
+"""What an exported model says of itself: ``xlt.json``, beside the weights.
+
+A folder that :mod:`xlt_ray.modeling.export` writes holds all that is needed to load the network,
+to decode its answers, and to know where it comes from; neither home nor sweep file is asked
+again. ``format`` is raised where a field changes its meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from xlt_ray.errors import ModelError
+from xlt_ray.spec.kinds import TaskKind
+
+FILE = "xlt.json"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ExportedStage(_Part):
+    """One stage of the path that led to the network."""
+
+    kind: str
+    key: str
+    label: str
+    is_freed: bool = False
+    """Whether the store does not hold it any more: then the fields below are empty."""
+    seed: int | None = None
+    settings: Mapping[str, Any] = {}
+    data: Mapping[str, Any] = {}
+    """Fingerprints of what it was trained or scored on."""
+    runtime: Mapping[str, Any] = {}
+    """What may have moved the last bits."""
+    time: str = ""
+    """When it was made."""
+
+
+class ExportedScore(_Part):
+    """One number of the evaluation."""
+
+    task: str
+    language: str
+    split: str
+    metric: str
+    value: float
+    num_examples: int
+    role: str
+    """As :attr:`xlt_ray.stages.record.Score.role`."""
+
+
+class Exported(_Part):
+    """The content of ``xlt.json``."""
+
+    format: Literal[1] = 1
+    sweep: str
+    trial: int
+    configuration: int
+    seed: int
+    params: Mapping[str, Any]
+    """What was searched over, by dotted path."""
+    objective: float | None
+    """What the sweep ranked this trial by; None where it did not end."""
+    selection: str
+    """By which rule the trial was taken."""
+    model: str
+    """That the path starts with."""
+    task: str
+    kind: TaskKind
+    labels: tuple[str, ...]
+    """By their number in the logits."""
+    source_language: str
+    fusion: Mapping[str, Any]
+    max_length: int = Field(ge=1)
+    """Pieces of a row that the network was trained with at most."""
+    tasks: Mapping[str, Mapping[str, Any]]
+    """The task files of every stage, by name."""
+    stages: tuple[ExportedStage, ...]
+    languages: tuple[str, ...]
+    """That trials of the sweep were tested in, the source language first."""
+    scores: tuple[ExportedScore, ...]
+    versions: Mapping[str, str]
+    """Of the libraries that wrote the folder."""
+    transformers_class: str = ""
+    """The class of transformers that holds the whole network, where there is one."""
+
+
+def read_exported(folder: Path) -> Exported:
+    """The ``xlt.json`` of a folder.
+
+    Raises:
+        ModelError: there is none, or it is not of this version's form.
+    """
+    file = folder / FILE
+    try:
+        return Exported.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise ModelError(
+            f"{FILE} cannot be read ({error.strerror})",
+            model=str(folder),
+            remedy="give a folder that `xlt export NAME DIR` wrote",
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(step) for step in first["loc"])
+        raise ModelError(
+            f"{key or 'file'}: {first['msg']}", model=str(file), remedy="export the model again"
+        ) from None

@@ -1,0 +1,60 @@
+"""A trial's network out of the stage store, into a folder that stands for itself."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from xlt_ray.errors import SpecError, StoreError
+from xlt_ray.modeling.export import write_exported
+from xlt_ray.spec.exported import Exported
+from xlt_ray.stages.store import StageStore
+
+
+@contextlib.contextmanager
+def whole_or_nothing(folder: Path) -> Iterator[Path]:
+    """A new folder beside ``folder`` that takes its name at the end; gone where that is not met.
+
+    Raises:
+        SpecError: there is something under that name already, or it cannot be written.
+    """
+    folder = folder.absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SpecError(
+            "is there already" + (" and not empty" if folder.is_dir() else ""),
+            file=str(folder),
+            remedy="name a new folder, or move this one away",
+        )
+    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        try:
+            aside.mkdir(parents=True)
+            yield aside
+            aside.rename(folder)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise SpecError(f"cannot be written ({reason})", file=str(folder)) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_network(
+    key: str, store: StageStore, told: Exported, folder: Path, *, trust_remote_code: bool = False
+) -> Exported:
+    """Write the network of the committed target stage ``key`` into an empty folder.
+
+    Its files are compared with their digests before. Returns what ``xlt.json`` says.
+
+    Raises:
+        StoreError: the stage is not in the store, or damaged.
+        ModelError: fusion, labels or width are not those of the weights.
+    """
+    record = store.verify(key)
+    if record is None:
+        raise StoreError("is not in the store", key=key)
+    return write_exported(
+        store.folder(key), record.files, told, folder, trust_remote_code=trust_remote_code
+    )

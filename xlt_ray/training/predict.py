@@ -1,0 +1,160 @@
+"""What an exported network says of examples without labels: evaluation's answers, and how sure.
+
+Rows are put together, answered and decoded as in :mod:`xlt_ray.training.evaluate`, so the
+predictions for a test set are those that were scored. Probabilities are softmaxes of the logits,
+which a network trained in one language need not be calibrated for in another:
+
+- of a pair: by label; of a choice: by the place of the option;
+- of a tag: that of the word's own tag, None of a word that was cut off;
+- of a span: the product of the probabilities of its begin and its end among all pieces of the
+  window that it was found in; of no answer, those of the first piece in the window that is least
+  sure of none;
+- a score has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from xlt_ray.data.batches import EvalBatches
+from xlt_ray.data.collate import IGNORED
+from xlt_ray.data.encode import encode_words, template_of
+from xlt_ray.data.kinds.kind import Example, kind_of
+from xlt_ray.data.task import Task
+from xlt_ray.data.unlabelled import read_inputs
+from xlt_ray.modeling.export import Loaded, load_exported
+from xlt_ray.spec.exported import read_exported
+from xlt_ray.spec.kinds import TaskKind
+
+BATCH_SIZE = 64
+"""Rows of a batch, as many as evaluation has unless memory is short."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one example."""
+
+    example: Example
+    answer: Any
+    """In the form of the kind's gold: a label, a tag per word, a number, an option, a text."""
+    probability: Any
+    """Of the answer: a number, of tags one per word; None where there is none."""
+    by_label: dict[str, float] | None = None
+    """Of a pair and of a choice: the probability of every label, or of every option's place."""
+
+
+def predict_file(folder: Path, file: Path) -> tuple[Task, list[Prediction]]:
+    """The task of the model in ``folder``, and what it says of every example of ``file``.
+
+    On a GPU where this process sees one.
+
+    Raises:
+        ModelError: the folder is no export.
+        DataError: the file does not hold what the task needs.
+    """
+    told = read_exported(folder)
+    task = Task.model_validate(told.tasks[told.task])
+    # Of two mistakes the one in the text is found without reading weights.
+    examples = read_inputs(file, task)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return task, predict(load_exported(folder), examples, device=device)
+
+
+def predict(
+    loaded: Loaded, examples: Sequence[Example], *, device: str = "cpu"
+) -> list[Prediction]:
+    """Predictions for ``examples``, in their order; labels that they have are not looked at.
+
+    Raises:
+        DataError: the model's ``max_length`` leaves no room for text.
+    """
+    told = loaded.told
+    task = Task.model_validate(told.tasks[told.task])
+    kind = kind_of(task)
+    words = [sentence for example in examples for sentence in example.sentences()]
+    batches = EvalBatches(
+        task,
+        told.source_language,
+        template_of(loaded.tokenizer),
+        encode_words(words, loaded.tokenizer, with_places=kind.has_places),
+        tuple(examples),
+        max_length=told.max_length,
+        batch_size=BATCH_SIZE,
+    )
+    network = loaded.network.to(torch.device(device))
+    decoded: list[Any] = [None] * batches.num_items
+    sure: list[Any] = [None] * batches.num_items
+    with torch.inference_mode():
+        for numbers, batch in batches:
+            tensors = {
+                name: torch.from_numpy(array).to(device)
+                for name, array in batch.items()
+                if name != "labels"
+            }
+            logits = network(tensors)
+            answers = network.head.answers(logits).cpu().numpy()
+            known = _certainty(task.kind, logits.float().cpu(), batch["labels"])
+            for number, said, one in zip(
+                numbers, batches.decode(numbers, answers), known, strict=True
+            ):
+                decoded[number], sure[number] = said, one
+    return [
+        _prediction(task, example, answer, said, known)
+        for example, answer, said, known in zip(
+            examples,
+            batches.predictions(decoded),
+            batches.by_example(decoded),
+            batches.by_example(sure),
+            strict=True,
+        )
+    ]
+
+
+def _prediction(
+    task: Task, example: Example, answer: Any, said: Sequence[Any], known: Sequence[Any]
+) -> Prediction:
+    """One example of ``said``, what its items say, and ``known``, how sure each is."""
+    if task.kind == "span":
+        return Prediction(example, answer, _sure_of_span(answer, said, known))
+    (own,) = known
+    if task.kind == "pair":
+        by_label = dict(zip(task.labels, own.tolist(), strict=True))
+        return Prediction(example, answer, by_label[answer], by_label)
+    if task.kind == "choice":
+        by_place = {str(place): value for place, value in enumerate(own.tolist())}
+        return Prediction(example, answer, by_place[str(answer)], by_place)
+    if task.kind == "tag":
+        values = [*own.tolist(), *[None] * (len(answer) - len(own))]
+        return Prediction(example, answer, values)
+    return Prediction(example, answer, None)
+
+
+def _sure_of_span(answer: str, said: Sequence[Any], total: Sequence[float]) -> float:
+    """``total`` is the log of the sum over all begins and ends of each window."""
+    if answer:
+        best = max(range(len(said)), key=lambda window: said[window].score)
+        return float(np.exp(said[best].score - total[best]))
+    least = min(range(len(said)), key=lambda window: said[window].none)
+    return float(np.exp(said[least].none - total[least]))
+
+
+def _certainty(kind: TaskKind, logits: torch.Tensor, labels: np.ndarray) -> list[Any]:
+    """Of each item of a batch, what its probability is made from.
+
+    Classes: the probability of each. Tags: of the likeliest one, at the first piece of every
+    word. Spans: the log of the sum over all begins and ends.
+    """
+    if kind == "span":
+        return logits.double().logsumexp(dim=-1).sum(dim=-1).tolist()
+    if kind == "score":
+        return [None] * len(logits)
+    shares = logits.softmax(dim=-1).numpy()
+    if kind == "tag":
+        return [row[own != IGNORED] for row, own in zip(shares.max(axis=-1), labels, strict=True)]
+    return list(shares)
