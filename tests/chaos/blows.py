@@ -151,19 +151,3 @@ BLOWS = (
          fault="raise KeyError('labels')"),
 )  # fmt: skip
 """Kills first, then the classes of failure."""
-
-ONCE = """
-_steps = 0
-
-
-def meet(engine, micro_batches):
-    from pathlib import Path
-
-    global _steps
-    _steps += 1
-    met = Path(__file__).with_name("met")
-    if _steps >= {step} and not met.exists():
-        met.touch()
-        {fault}
-"""
-"""One process of one trial meets the fault, before its ``step``-th step."""

@@ -10,9 +10,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.sweeps.spoiling import write_spoilt
 from tests.sweeps.test_outage import Server
 
 NODES = 2
+COUNTED = """
+_steps = 0
+
+
+def meet(engine, micro_batches):
+    from pathlib import Path
+
+    global _steps
+    _steps += 1
+    here = Path(__file__).parent
+    with (here / "examples").open("a") as file:
+        file.write(f"{sum(len(one['labels']) for one in micro_batches)}\\n")
+    fault, met = here / "fault", here / "met"
+    if fault.exists() and not met.exists():
+        step, code = fault.read_text().split("\\n", 1)
+        if _steps >= int(step):
+            met.touch()
+            exec(code, {"engine": engine})
+"""
+"""Every worker notes what it is about to train; one of them meets the fault, where there is one."""
 _NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
@@ -22,6 +43,8 @@ class Grounds:
 
     server: Server
     cluster: Any
+    spoilt: Path
+    """Read by every Python process here: what was trained, and what is to go wrong."""
     nodes: list[Any] = field(default_factory=list)
 
     @property
@@ -37,6 +60,23 @@ class Grounds:
         while len(self.nodes) < NODES:
             self.nodes.append(self.cluster.add_node(**_NODE))
 
+    def arm(self, step: int, fault: str) -> None:
+        """One worker of one trial meets ``fault``, once, before its step of this number."""
+        (self.spoilt / "fault").write_text(f"{step}\n{fault}")
+
+    def disarm(self) -> bool:
+        """No fault from now on; whether it was met."""
+        met = self.spoilt / "met"
+        is_met = met.exists()
+        for file in (met, self.spoilt / "fault"):
+            file.unlink(missing_ok=True)
+        return is_met
+
+    def num_examples(self) -> int:
+        """Trained so far by all workers; a step that was broken off counts as a whole."""
+        file = self.spoilt / "examples"
+        return sum(map(int, file.read_text().split())) if file.exists() else 0
+
 
 @contextlib.contextmanager
 def grounds(root: Path) -> Iterator[Grounds]:
@@ -44,17 +84,23 @@ def grounds(root: Path) -> Iterator[Grounds]:
     from ray.cluster_utils import Cluster
 
     # Ray lets its workers yield to everything else, which a busy machine would make endless.
-    os.environ.update({"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"})
+    write_spoilt(root / "spoilt", COUNTED)
+    own = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0",
+           "PYTHONPATH": str(root / "spoilt")}  # fmt: skip
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         server = Server(root, free.getsockname()[1])
     server.start()
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    made = Grounds(server, cluster)
+    made = Grounds(server, cluster, root / "spoilt")
     try:
         made.mend()
         yield made
     finally:
         cluster.shutdown()
         server.kill()
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})

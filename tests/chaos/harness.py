@@ -22,10 +22,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.chaos.blows import BLOWS, ONCE, Blow, Scene
+from tests.chaos.blows import BLOWS, Blow, Scene
 from tests.chaos.grounds import Grounds, grounds
 from tests.sweeps.conftest import SMALL, Place
-from tests.sweeps.spoiling import write_spoilt
 
 PATIENCE_S = 400
 MAX_STARTS = 4
@@ -58,7 +57,7 @@ class Verdict:
     misnamed: int = 0
     """Faults that were not given their cause."""
     repeated: int = 0
-    """Examples that were trained again, counted up to the next evaluation."""
+    """Examples that were trained again, those of a step that was broken off included."""
 
     @property
     def is_right(self) -> bool:
@@ -72,9 +71,9 @@ def run_round(
     that number (None: not at all)."""
     root.mkdir(parents=True)
     variables = {} if blow.own_ray else {"RAY_ADDRESS": ground.address}
+    before = ground.num_examples()
     if blow.fault and moment is not None:
-        write_spoilt(root / "spoilt", ONCE.format(step=round(moment), fault=blow.fault))
-        variables["PYTHONPATH"] = str(root / "spoilt")
+        ground.arm(round(moment), blow.fault)
     place = Place(root, variables)
     name = root.name
     place.sweep.write_text(SMALL.replace("name: small", f"name: {name}"))
@@ -92,8 +91,13 @@ def run_round(
         starts, told = starts + 1, len(place.log())
         driver = place.start(*(("resume", name, "--failed") if blow.is_final else command))
     ground.mend()
-    is_struck |= (root / "spoilt" / "met").exists()
+    is_struck |= ground.disarm()
+    (root / "examples").write_text(str(ground.num_examples() - before))
     return place, verdict_on(place, name, ground, blow, reference, is_struck)
+
+
+def _examples(place: Place) -> int:
+    return int((place.root / "examples").read_text())
 
 
 def _end(driver: subprocess.Popen[str], place: Place) -> int:
@@ -158,7 +162,7 @@ def verdict_on(
         misnamed=int(
             is_struck and bool(blow.cause) and not re.search(rf"\b{blow.cause}: ", place.log())
         ),
-        repeated=_repeated(place.log()),
+        repeated=_examples(place) - _examples(reference or place),
     )
 
 
@@ -184,17 +188,6 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, flo
             yield from _leaves(value, f"{above}{key}/")
         elif value is not None:
             yield above + key, value
-
-
-def _repeated(log: str) -> int:
-    """Examples between evaluations that were reached more than once, and those before them."""
-    seen = Counter((trial, stage, int(at)) for trial, stage, at in LINE.findall(log))
-    examples = 0
-    for (trial, stage, at), count in seen.items():
-        before = max((one[2] for one in seen if one[:2] == (trial, stage) and one[2] < at),
-                     default=0)  # fmt: skip
-        examples += (count - 1) * (at - before)
-    return examples
 
 
 def runs_of(ground: Grounds, name: str) -> list[Any]:
