@@ -67,6 +67,10 @@ class Home:
     def tracking_uri(self) -> str:
         return f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"
 
+    def spool(self, name: str) -> Path:
+        """Points that MLflow has not taken yet."""
+        return self.root / "spool" / f"{name}.jsonl"
+
     @property
     def artifacts(self) -> Path:
         return self.root / "mlflow" / "artifacts"

@@ -12,15 +12,14 @@ import json
 import os
 import shutil
 import time
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 
-SEAL = "crc32"
+from xlt_ray.stages.sealed import is_whole, sealed
 
 
 class Journal(JournalFileBackend):
@@ -30,12 +29,12 @@ class Journal(JournalFileBackend):
         super().__init__(str(file), lock_obj=_FileLock(file))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        super().append_logs([{**log, SEAL: _seal(log)} for log in logs])
+        super().append_logs([sealed(log) for log in logs])
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """Raises ValueError where a line is not as it was written."""
         for number, log in enumerate(super().read_logs(log_number_from), start=log_number_from):
-            if not _is_whole(log):
+            if not is_whole(log):
                 raise ValueError(f"line {number + 1} of {self._file_path} was altered")
             yield log
 
@@ -79,22 +78,10 @@ def _good_part(file: Path) -> tuple[int, bool]:
                 log = json.loads(line)
             except ValueError:
                 return good, False
-            if not isinstance(log, dict) or not _is_whole(log):
+            if not isinstance(log, dict) or not is_whole(log):
                 return good, False
             good += len(line)
     return good, False
-
-
-def _seal(log: Mapping[str, Any]) -> str:
-    # Through JSON and back, as the reader has it: there, keys are strings and tuples lists.
-    plain = json.loads(json.dumps(log))
-    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
-
-
-def _is_whole(log: Mapping[str, Any]) -> bool:
-    if SEAL not in log:
-        return True
-    return bool(log[SEAL] == _seal({name: one for name, one in log.items() if name != SEAL}))
 
 
 class _FileLock(BaseJournalFileLock):

@@ -10,7 +10,7 @@ from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.path import path_of
 from xlt_ray.stages.store import StageStore
-from xlt_ray.tracking import Account, Courier, Tracker, project
+from xlt_ray.tracking import Account, Courier, Spool, Tracker, project
 
 
 def courier_for(
@@ -47,7 +47,7 @@ def courier_for(
         configs = {number: trial.model_dump(mode="json") for number, trial in trials.items()}
         return project(account, store, tracker, configs, paths=paths, beat=beat)
 
-    courier = Courier(tracker)
+    courier = Courier(tracker, Spool(home.spool(sweep.name)))
     courier.begin(account, sweep.resolved())
     courier.catch_up(catch_up, {one.number: one.mlflow_run_id for one in account.trials()})
     return courier

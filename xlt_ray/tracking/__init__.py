@@ -12,12 +12,14 @@ from xlt_ray.tracking.courier import FAREWELL_S, SILENCE_S, Courier
 from xlt_ray.tracking.facts import point_names
 from xlt_ray.tracking.projection import project
 from xlt_ray.tracking.runs import Tracker
+from xlt_ray.tracking.spool import Spool
 
 __all__ = [
     "FAREWELL_S",
     "SILENCE_S",
     "Account",
     "Courier",
+    "Spool",
     "Tracker",
     "point_names",
     "project",

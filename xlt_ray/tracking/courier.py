@@ -5,15 +5,14 @@ the queue when MLflow has answered. Where it does not answer, the courier tries 
 pauses, says so once, and once more when the answers come back. What MLflow refuses is put aside
 with a warning, and the rest goes on.
 
-Why the queue is in memory, and no file of letters lies in the home:
+The queue is in memory, and nothing is lost with it:
 
 - Ledger and store hold what MLflow shows: trials, parameters, states, the objective on its way,
   scores, and the loss and all dev metrics of every training (in the stage's record, or in its
   progress while it is not finished). :func:`~xlt_ray.tracking.projection.project` brings all of
-  it to MLflow at the next start, and a file would be a second truth beside them.
-- What they do not hold is what only the driver hears: memory and examples per second. In an
-  outage it waits in the queue with all the rest, and is lost only if the driver ends before
-  MLflow answers again. The same goes for the curves of stages that were freed in between.
+  it to MLflow at the next start.
+- What they do not hold is what only the driver hears: memory and examples per second. Points wait
+  in the home's :mod:`spool <xlt_ray.tracking.spool>` besides, until the queue is empty.
 
 Sending twice shows a thing once. A run is looked for by its tags before it is made, steps that
 are there are not logged again, and a point carries the moment at which it was measured, so that
@@ -40,6 +39,7 @@ from xlt_ray.ledger import TrialView
 from xlt_ray.spec.space import Value
 from xlt_ray.stages.record import Score
 from xlt_ray.tracking.account import Account
+from xlt_ray.tracking.spool import Spool, SpooledPoint
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
@@ -101,8 +101,10 @@ class Courier:
     :meth:`settle` alone waits. ``with Courier(tracker) as courier`` starts and closes it.
     """
 
-    def __init__(self, tracker: Runs) -> None:
+    def __init__(self, tracker: Runs, spool: Spool) -> None:
         self._tracker = tracker
+        self._spool = spool
+        self._leftover = spool.read()
         self._letters: deque[Letter] = deque()
         self._changed = threading.Condition()
         self._mail = Mail()
@@ -136,10 +138,20 @@ class Courier:
         self._post(lambda: self._tracker.begin(account, config))
 
     def catch_up(self, project: Catching, known: Mapping[int, str | None]) -> None:
-        """Project what earlier drivers left. ``known``: runs of trials that the ledger has."""
+        """Project what earlier drivers left, and send what they had spooled.
+
+        Args:
+            known: runs of trials that the ledger has.
+        """
 
         def send() -> None:
             found = project(self._beat)
+            for point in self._leftover:
+                if point.number in found:
+                    self._tracker.log(
+                        found[point.number], point.examples, point.metrics, point.moment
+                    )
+                    self._beat()
             with self._changed:
                 self._mail.runs |= {
                     number: found[number]
@@ -157,8 +169,9 @@ class Courier:
 
     def evaluated(self, number: int, examples: int, metrics: Mapping[str, float]) -> None:
         """Metrics of a trial, measured just now."""
-        point = partial(self._log, number, examples, dict(metrics), int(time.time() * 1000))
+        point = SpooledPoint(number, examples, dict(metrics), int(time.time() * 1000))
         with self._changed:
+            self._spool.add(point)
             if len(self._letters) >= MAX_LETTERS:
                 self._gaps.add(number)
                 if not self._has_dropped:
@@ -168,7 +181,7 @@ class Courier:
                         "shown there after the next start of this sweep"
                     )
                 return
-        self._post(point, number)
+            self._post(partial(self._log, point), number)
 
     def finished(self, view: TrialView, scores: Sequence[Score]) -> None:
         """A trial has ended."""
@@ -222,9 +235,8 @@ class Courier:
         self.close()
         if self._letters:
             say(
-                f"{self._tracker.uri}: {self.num_waiting} messages were not sent; nothing is lost "
-                "but memory and examples per second of the time without it: run the same command "
-                "again when it is back, and it shows the rest"
+                f"{self._tracker.uri}: {self.num_waiting} messages were not sent; nothing is lost: "
+                "run the same command again when it is back, and it shows the rest"
             )
         return not self._letters
 
@@ -261,6 +273,8 @@ class Courier:
             with self._changed:
                 if is_answered:
                     self._letters.popleft()
+                    if not self._letters and not self._has_dropped:
+                        self._spool.clear()
                     self._changed.notify_all()
                 else:
                     self._rest()
@@ -321,14 +335,14 @@ class Courier:
                 with self._changed:
                     self._mail.runs[view.number] = run_id
 
-    def _log(self, number: int, examples: int, metrics: Mapping[str, float], moment: int) -> None:
-        run_id = self._tracker.run_ids.get(number)
+    def _log(self, point: SpooledPoint) -> None:
+        run_id = self._tracker.run_ids.get(point.number)
         if run_id is None:
             # MLflow refused to make it.
             with self._changed:
-                self._gaps.add(number)
+                self._gaps.add(point.number)
         else:
-            self._tracker.log(run_id, examples, metrics, moment)
+            self._tracker.log(run_id, point.examples, point.metrics, point.moment)
 
     def _finish(self, view: TrialView, scores: Sequence[Score]) -> None:
         is_whole = view.number not in self._gaps

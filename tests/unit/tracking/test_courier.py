@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.ledger import TrialView
 from xlt_ray.stages.record import Score
-from xlt_ray.tracking import Account, Courier, courier
+from xlt_ray.tracking import Account, Courier, Spool, courier
 
 LONG_S = 60.0
 """Longer than any test waits unless something is wrong."""
@@ -84,6 +85,11 @@ def there() -> Iterator[Transport]:
     transport.gate.set()
 
 
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool" / "t.jsonl")
+
+
 def view_of(number: int, state: Any = "running") -> TrialView:
     return TrialView(
         number=number, state=state, assignment={}, configuration=0, repeat=0, seed=0,
@@ -114,11 +120,13 @@ def tell_all(sender: Courier) -> list[object]:
     return ["begin", ("start", 3), *points, ("run 3", "complete", "whole"), "FINISHED"]
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.booleans(), max_size=20))
-def test_whatever_the_outages_all_arrives_once_and_in_order(outages: list[bool]) -> None:
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(outages=st.lists(st.booleans(), max_size=20))
+def test_whatever_the_outages_all_arrives_once_and_in_order(
+    spool: Spool, outages: list[bool]
+) -> None:
     there = Transport(outages=list(outages))
-    with Courier(there) as sender:
+    with Courier(there, spool) as sender:
         expected = tell_all(sender)
         settled(sender)
         news = sender.mail().news
@@ -129,9 +137,9 @@ def test_whatever_the_outages_all_arrives_once_and_in_order(outages: list[bool])
     assert sum(": answers again" in line for line in news) == begun
 
 
-def test_the_desk_does_not_wait_for_a_server_that_hangs(there: Transport) -> None:
+def test_the_desk_does_not_wait_for_a_server_that_hangs(there: Transport, spool: Spool) -> None:
     there.gate.clear()
-    with Courier(there) as sender:
+    with Courier(there, spool) as sender:
         expected = tell_all(sender)
         assert there.reached.wait(LONG_S)
         assert there.arrived == []
@@ -142,13 +150,13 @@ def test_the_desk_does_not_wait_for_a_server_that_hangs(there: Transport) -> Non
 
 
 def test_the_end_of_a_sweep_waits_for_a_silent_server_only_so_long(
-    there: Transport, monkeypatch: pytest.MonkeyPatch
+    there: Transport, monkeypatch: pytest.MonkeyPatch, spool: Spool
 ) -> None:
     monkeypatch.setattr(courier, "QUIET_S", 0.01)
     monkeypatch.setattr(courier, "SILENCE_S", 0.05)
     there.gate.clear()
     said: list[str] = []
-    with Courier(there) as sender:
+    with Courier(there, spool) as sender:
         tell_all(sender)
         assert not sender.settle(said.append, LONG_S)
     assert "7 messages are still to be sent" in said[0]
@@ -157,16 +165,18 @@ def test_the_end_of_a_sweep_waits_for_a_silent_server_only_so_long(
 
 
 def test_a_stopped_sweep_waits_for_a_slow_server_only_so_long(
-    there: Transport, monkeypatch: pytest.MonkeyPatch
+    there: Transport, monkeypatch: pytest.MonkeyPatch, spool: Spool
 ) -> None:
     monkeypatch.setattr(courier, "QUIET_S", 0.01)
     there.gate.clear()
-    with Courier(there) as sender:
+    with Courier(there, spool) as sender:
         tell_all(sender)
         assert not sender.settle(lambda _: None, 0.05)
 
 
-def test_sigint_ends_the_wait(there: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sigint_ends_the_wait(
+    there: Transport, monkeypatch: pytest.MonkeyPatch, spool: Spool
+) -> None:
     monkeypatch.setattr(courier, "QUIET_S", 0.01)
     there.gate.clear()
 
@@ -174,14 +184,14 @@ def test_sigint_ends_the_wait(there: Transport, monkeypatch: pytest.MonkeyPatch)
         if "still to be sent" in message:
             raise KeyboardInterrupt
 
-    with Courier(there) as sender:
+    with Courier(there, spool) as sender:
         tell_all(sender)
         assert not sender.settle(interrupt, LONG_S)
 
 
-def test_nothing_is_sent_after_the_sweep_was_left(there: Transport) -> None:
+def test_nothing_is_sent_after_the_sweep_was_left(there: Transport, spool: Spool) -> None:
     there.gate.clear()
-    with Courier(there) as sender:
+    with Courier(there, spool) as sender:
         tell_all(sender)
         assert there.reached.wait(LONG_S)
     there.gate.set()
@@ -190,9 +200,9 @@ def test_nothing_is_sent_after_the_sweep_was_left(there: Transport) -> None:
     assert len(there.arrived) <= 1
 
 
-def test_what_is_refused_is_told_once_and_holds_nothing_up(there: Transport) -> None:
+def test_what_is_refused_is_told_once_and_holds_nothing_up(there: Transport, spool: Spool) -> None:
     there.refused = {("run 3", 10), ("run 3", 30)}
-    with Courier(there) as sender:
+    with Courier(there, spool) as sender:
         tell_all(sender)
         settled(sender)
         news = sender.mail().news
@@ -202,20 +212,22 @@ def test_what_is_refused_is_told_once_and_holds_nothing_up(there: Transport) -> 
     assert there.arrived[2:] == [("run 3", 20), ("run 3", "complete", "gaps"), "FINISHED"]
 
 
-def test_a_trial_without_a_run_is_left_to_the_projection(there: Transport) -> None:
+def test_a_trial_without_a_run_is_left_to_the_projection(there: Transport, spool: Spool) -> None:
     there.refused = {("start", 3)}
-    with Courier(there) as sender:
+    with Courier(there, spool) as sender:
         tell_all(sender)
         sender.stopped(3)
         settled(sender)
     assert there.arrived == ["begin", (None, "complete", "gaps"), "FINISHED"]
 
 
-def test_an_error_that_nobody_foresaw_ends_neither_thread_nor_sweep(there: Transport) -> None:
+def test_an_error_that_nobody_foresaw_ends_neither_thread_nor_sweep(
+    there: Transport, spool: Spool
+) -> None:
     def project(_: Callable[[], object]) -> Mapping[int, str]:
         raise ZeroDivisionError("a bug")
 
-    with Courier(there) as sender:
+    with Courier(there, spool) as sender:
         sender.catch_up(project, {})
         expected = tell_all(sender)
         settled(sender)
@@ -223,8 +235,10 @@ def test_an_error_that_nobody_foresaw_ends_neither_thread_nor_sweep(there: Trans
     assert there.arrived == expected
 
 
-def test_the_desk_fetches_the_runs_that_its_ledger_does_not_know(there: Transport) -> None:
-    with Courier(there) as sender:
+def test_the_desk_fetches_the_runs_that_its_ledger_does_not_know(
+    there: Transport, spool: Spool
+) -> None:
+    with Courier(there, spool) as sender:
         sender.catch_up(lambda _: {0: "a", 1: "b", 2: "c"}, {0: "a", 1: None, 2: "x"})
         sender.started(view_of(3), {}, {})
         settled(sender)
@@ -233,11 +247,11 @@ def test_the_desk_fetches_the_runs_that_its_ledger_does_not_know(there: Transpor
 
 
 def test_a_queue_that_is_full_takes_no_points_but_all_the_rest(
-    there: Transport, monkeypatch: pytest.MonkeyPatch
+    there: Transport, monkeypatch: pytest.MonkeyPatch, spool: Spool
 ) -> None:
     monkeypatch.setattr(courier, "MAX_LETTERS", 3)
     there.gate.clear()
-    with Courier(there) as sender:
+    with Courier(there, spool) as sender:
         tell_all(sender)
         there.gate.set()
         settled(sender)
@@ -247,3 +261,44 @@ def test_a_queue_that_is_full_takes_no_points_but_all_the_rest(
     assert there.arrived == [
         "begin", ("start", 3), ("run 3", 10), ("run 3", "complete", "gaps"), "FINISHED",
     ]  # fmt: skip
+
+
+def test_points_that_were_sent_leave_the_spool(there: Transport, spool: Spool) -> None:
+    with Courier(there, spool) as sender:
+        tell_all(sender)
+        settled(sender)
+    assert spool.read() == []
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_points_that_a_dead_driver_had_not_sent_are_sent_by_the_next(
+    there: Transport, spool: Spool, monkeypatch: pytest.MonkeyPatch, is_full: bool
+) -> None:
+    if is_full:
+        monkeypatch.setattr(courier, "MAX_LETTERS", 3)
+    away = Transport(outages=[True] * 1000)
+    with Courier(away, spool) as sender:
+        tell_all(sender)
+    assert [(one.number, one.examples) for one in spool.read()] == [(3, 10), (3, 20), (3, 30)]
+    with Courier(there, spool) as sender:
+        sender.begin(NOTHING, {})
+        sender.catch_up(lambda _: {3: "run 3"}, {3: None})
+        settled(sender)
+    assert there.arrived == ["begin", ("run 3", 10), ("run 3", 20), ("run 3", 30)]
+    assert spool.read() == []
+
+
+def test_points_stay_in_the_spool_until_the_next_driver_has_sent_them(
+    there: Transport, spool: Spool
+) -> None:
+    away = Transport(outages=[True] * 1000)
+    for turn in (1, 2):
+        with Courier(away, spool) as sender:
+            sender.catch_up(lambda _: {3: "run 3"}, {3: "run 3"})
+            sender.started(view_of(3), {}, {})
+            sender.evaluated(3, 10 * turn, {"dev/f1": 0.5})
+    assert [one.examples for one in spool.read()] == [10, 20]
+    with Courier(there, spool) as sender:
+        sender.catch_up(lambda _: {3: "run 3"}, {3: "run 3"})
+        settled(sender)
+    assert there.arrived == [("run 3", 10), ("run 3", 20)]
