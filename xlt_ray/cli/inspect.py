@@ -122,7 +122,10 @@ def list_(
     table = Table(*rows[0])
     for row in rows:
         table.add_row(
-            *(", ".join(value) if isinstance(value, list) else str(value) for value in row.values())
+            *(
+                ", ".join(value) if isinstance(value, list) else str("" if value is None else value)
+                for value in row.values()
+            )
         )
     console = Console()
     (console if console.is_terminal else Console(width=200)).print(table)

@@ -139,7 +139,7 @@ def task_rows() -> list[Row]:
             "task": task.name,
             "kind": task.kind,
             "source": task.source,
-            "labels": len(task.labels),
+            "labels": len(task.labels) or None,
             "metrics": list(task.metrics),
             "title": task.title,
             "licence": task.licence,
