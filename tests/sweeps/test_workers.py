@@ -1,12 +1,33 @@
-"""Several workers a trial: the same code in lockstep, under ZeRO 2 and 3."""
+"""Several workers a trial: the same code in lockstep, under ZeRO 2 and 3, and any number of them
+goes on from the progress of any other."""
 
 from __future__ import annotations
+
+import signal
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.sweeps.conftest import Place
+from tests.sweeps.test_faults import logged, wait_for
+
+TWO = ("resources.workers=2", "resources.zero_stage=3")
+ONE = ("resources.workers=1", "resources.zero_stage=2")
+
+
+def weights_of(place: Place, name: str = "small") -> dict[str, torch.Tensor]:
+    """Of the only trial's target stage."""
+    (trial,) = place.trials(name)
+    assert trial["state"] == "complete"
+    key = next(one["key"] for one in trial["stages"] if one["kind"] == "target")
+    return load_file(place.home / "stages" / key / "model.safetensors")
+
+
+def assert_close(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for name, weights in right.items():
+        torch.testing.assert_close(left[name], weights, rtol=0, atol=5e-4)
 
 
 @pytest.mark.slow
@@ -19,13 +40,33 @@ def test_two_workers_train_what_one_worker_trains(
         "target.hybrid.ratio=0.5", "search.trials=1",
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
-    trials = place.trials()
-    assert {one["state"] for one in trials} == {"complete"}
-    for trial in trials:
-        key = next(one["key"] for one in trial["stages"] if one["kind"] == "target")
-        two, one = (
-            load_file(where.home / "stages" / key / "model.safetensors")
-            for where in (place, finished)
-        )
-        for name, weights in one.items():
-            torch.testing.assert_close(two[name], weights, rtol=0, atol=5e-4)
+    two = weights_of(place)
+    (key,) = {one["key"] for one in place.trials()[0]["stages"] if one["kind"] == "target"}
+    assert_close(two, load_file(finished.home / "stages" / key / "model.safetensors"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("before", "after"), [(TWO, ONE), (ONE, TWO)], ids=["2-1", "1-2"])
+def test_a_trial_goes_on_with_another_number_of_workers(
+    place: Place, before: tuple[str, ...], after: tuple[str, ...]
+) -> None:
+    sweep = ("search.trials=1", "target.epochs=60", "target.evaluations=30")
+    driver = place.start("run", "small.yaml", *sweep, *before)
+    wait_for(logged(place, r"trial 0 target \d+/7680"), driver, place)
+    driver.send_signal(signal.SIGTERM)
+    assert driver.wait(200) == 1, place.log()
+    again = place.xlt("run", "small.yaml", *sweep, *after)
+    assert again.returncode == 0, again.stdout + again.stderr
+    unbroken = place.xlt(
+        "run", "small.yaml", *sweep, *ONE, "name=unbroken", f"places.store={place.root / 'other'}"
+    )
+    assert unbroken.returncode == 0, unbroken.stdout + unbroken.stderr
+    (one,), (other,) = place.trials(), place.trials("unbroken")
+    examples = [
+        {stage["key"]: stage["examples"] for stage in trial["stages"]} for trial in (one, other)
+    ]
+    assert examples[0] == examples[1]
+    key = next(stage["key"] for stage in other["stages"] if stage["kind"] == "target")
+    assert_close(
+        weights_of(place), load_file(place.root / "other" / "stages" / key / "model.safetensors")
+    )

@@ -19,12 +19,21 @@ _NOT_TRANSLATED = "NS"
 
 
 @dataclass(frozen=True, slots=True)
-class PairExample:
-    """Two sentences and their relation; ``label`` is None where only the text may be seen."""
+class TwoSentences:
+    """What examples of sentence pairs have in common."""
 
     id: str
     first: str
     second: str
+
+    def sentences(self) -> tuple[tuple[str, ...], ...]:
+        return (tuple(self.first.split()), tuple(self.second.split()))
+
+
+@dataclass(frozen=True, slots=True)
+class PairExample(TwoSentences):
+    """Two sentences and their relation; ``label`` is None where only the text may be seen."""
+
     label: str | None
 
     @property
@@ -34,29 +43,16 @@ class PairExample:
     def hidden(self) -> PairExample:
         return replace(self, label=None)
 
-    def sentences(self) -> tuple[tuple[str, ...], ...]:
-        return (tuple(self.first.split()), tuple(self.second.split()))
 
-
-class PairKind(Kind):
-    """Gold and predictions are one label per pair."""
+class SentencePairs(Kind):
+    """Two sentences a row, and one label for both, whatever it is."""
 
     def width(self, task: Task) -> int:
         return 2
 
-    def read(self, path: Path, task: Task, split: Split) -> Iterator[PairExample]:
-        names = Names()
-        for number, (name, first, second, label) in pair_rows(path, task):
-            yield PairExample(names.unique(name), first, second, task.known(label, path, number))
-
     def count(self, path: Path, data: bytes, task: Task) -> int:
         """Rows that have both sentences; no label is looked at."""
         return sum(1 for _ in pair_rows(path, task))
-
-    def numbers(self, task: Task, example: PairExample) -> np.ndarray:
-        """()."""
-        assert example.label is not None, "text without labels cannot be trained or scored"
-        return np.array(task.number_of(example.label), np.int64)
 
     def batch(
         self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
@@ -65,6 +61,20 @@ class PairKind(Kind):
         batch, _ = collate(items, frame.template, frame.max_length)
         batch["labels"] = np.stack(labels)
         return batch
+
+
+class PairKind(SentencePairs):
+    """Gold and predictions are one label per pair."""
+
+    def read(self, path: Path, task: Task, split: Split) -> Iterator[PairExample]:
+        names = Names()
+        for number, (name, first, second, label) in pair_rows(path, task):
+            yield PairExample(names.unique(name), first, second, task.known(label, path, number))
+
+    def numbers(self, task: Task, example: PairExample) -> np.ndarray:
+        """()."""
+        assert example.label is not None, "text without labels cannot be trained or scored"
+        return np.array(task.number_of(example.label), np.int64)
 
     def decode(
         self, task: Task, items: Sequence[Row], predicted: np.ndarray, frame: Frame

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from xlt_ray.data.collate import Batch, collate
-from xlt_ray.data.kinds.kind import Frame, Kind, Row
-from xlt_ray.data.kinds.pair import pair_rows
+from xlt_ray.data.kinds.kind import Frame, Row
+from xlt_ray.data.kinds.pair import SentencePairs, TwoSentences, pair_rows
 from xlt_ray.data.lines import Names, line_error
 from xlt_ray.data.metrics import pearson, spearman
 from xlt_ray.data.task import Task
@@ -23,12 +22,9 @@ from xlt_ray.spec.facts import Split
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreExample:
+class ScoreExample(TwoSentences):
     """Two sentences and a number; ``score`` is None where only the text may be seen."""
 
-    id: str
-    first: str
-    second: str
     score: float | None
 
     @property
@@ -38,15 +34,9 @@ class ScoreExample:
     def hidden(self) -> ScoreExample:
         return replace(self, score=None)
 
-    def sentences(self) -> tuple[tuple[str, ...], ...]:
-        return (tuple(self.first.split()), tuple(self.second.split()))
 
-
-class ScoreKind(Kind):
+class ScoreKind(SentencePairs):
     """Gold and predictions are one number per pair, on the task's scale."""
-
-    def width(self, task: Task) -> int:
-        return 2
 
     def read(self, path: Path, task: Task, split: Split) -> Iterator[ScoreExample]:
         names = Names()
@@ -54,23 +44,11 @@ class ScoreKind(Kind):
             score = _number(text, task, path, number)
             yield ScoreExample(names.unique(name), first, second, score)
 
-    def count(self, path: Path, data: bytes, task: Task) -> int:
-        """Rows that have both sentences; no score is looked at."""
-        return sum(1 for _ in pair_rows(path, task))
-
     def numbers(self, task: Task, example: ScoreExample) -> np.ndarray:
         """() float32: 0 at the low end of the range, 1 at the high end."""
         assert example.score is not None, "text without labels cannot be trained or scored"
         low, high = task.range
         return np.array((example.score - low) / (high - low), np.float32)
-
-    def batch(
-        self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
-    ) -> Batch:
-        """``labels`` (batch,) float32."""
-        batch, _ = collate(items, frame.template, frame.max_length)
-        batch["labels"] = np.stack(labels)
-        return batch
 
     def decode(
         self, task: Task, items: Sequence[Row], predicted: np.ndarray, frame: Frame
