@@ -59,7 +59,6 @@ def export(
     # Whatever can be refused has been: torch is loaded from here on.
     from xlt_ray.training.export import whole_or_nothing, write_network
 
-    _show_no_loading()
     _, trusted = model_of(ledger.sweep, view.assignment)
     with whole_or_nothing(folder) as aside:
         told = write_network(target.key, store, told, aside, trust_remote_code=trusted)
@@ -92,7 +91,6 @@ def predict(
     """
     from xlt_ray.training.predict import predict_file
 
-    _show_no_loading()
     task, found = predict_file(folder, file)
     lines = map(_as_json, found) if as_json else _as_text(task, found)
     if output is None:
@@ -100,13 +98,6 @@ def predict(
             typer.echo(line)
         return
     _write(output, lines)
-
-
-def _show_no_loading() -> None:
-    """Reading a few files needs no bar."""
-    import transformers
-
-    transformers.utils.logging.disable_progress_bar()
 
 
 def _as_json(one: Prediction) -> str:

@@ -173,3 +173,10 @@ def _load(folder: Path, told: Exported, *, trust_remote_code: bool) -> Loaded:
     load_extra(network, folder / HEAD)
     network.eval()
     return Loaded(network, tokenizer, told)
+
+
+def show_no_bars() -> None:
+    """Files are read without progress bars, for the rest of this process."""
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xlt_ray.errors import SpecError, StoreError
-from xlt_ray.modeling.export import write_exported
+from xlt_ray.modeling.export import show_no_bars, write_exported
 from xlt_ray.spec.exported import Exported
 from xlt_ray.stages.store import StageStore
 
@@ -52,6 +52,7 @@ def write_network(
         StoreError: the stage is not in the store, or damaged.
         ModelError: fusion, labels or width are not those of the weights.
     """
+    show_no_bars()
     record = store.verify(key)
     if record is None:
         raise StoreError("is not in the store", key=key)

@@ -28,7 +28,7 @@ from xlt_ray.data.encode import encode_words, template_of
 from xlt_ray.data.kinds.kind import Example, kind_of
 from xlt_ray.data.task import Task
 from xlt_ray.data.unlabelled import read_inputs
-from xlt_ray.modeling.export import Loaded, load_exported
+from xlt_ray.modeling.export import Loaded, load_exported, show_no_bars
 from xlt_ray.spec.exported import read_exported
 from xlt_ray.spec.kinds import TaskKind
 
@@ -58,6 +58,7 @@ def predict_file(folder: Path, file: Path) -> tuple[Task, list[Prediction]]:
         ModelError: the folder is no export.
         DataError: the file does not hold what the task needs.
     """
+    show_no_bars()
     told = read_exported(folder)
     task = Task.model_validate(told.tasks[told.task])
     # Of two mistakes the one in the text is found without reading weights.
