@@ -90,16 +90,20 @@ def test_a_driver_that_was_away_itself_blames_nobody(driver: Driver) -> None:
 
 
 def test_only_processes_of_ray_are_killed() -> None:
-    waiting = [sys.executable, "-c", "import time; time.sleep(600)"]
-    stranger = subprocess.Popen(waiting)
-    worker = subprocess.Popen([*waiting, "ray::TrialWalk.train"])
+    waiting = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"]
+    stranger = subprocess.Popen(waiting, stdout=subprocess.PIPE)
+    worker = subprocess.Popen([*waiting, "ray::TrialWalk.train"], stdout=subprocess.PIPE)
     try:
         for process in (stranger, worker):
+            # Until it has spoken, the kernel may not know its command line yet.
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"here\n"
             _kill(process.pid)
         assert worker.wait(30) < 0
         assert psutil.pid_exists(stranger.pid)
         assert stranger.poll() is None
         _kill(worker.pid)
     finally:
-        stranger.kill()
-        stranger.wait()
+        for process in (stranger, worker):
+            process.kill()
+            process.communicate()
