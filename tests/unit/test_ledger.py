@@ -6,12 +6,13 @@ import io
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.two_models import GRID, SPACE, bounds
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import (
@@ -19,32 +20,15 @@ from xlt_ray.ledger import (
     Retry,
     StageUse,
     Ticket,
+    book,
     load_ledger,
     open_ledger,
     sweep_of_ledger,
 )
 from xlt_ray.spec.sweep import SweepSpec
 
-TEXT = """
-name: t
-data: {source: toy}
-model: {choice: [toy:2x64, toy:4x64]}
-target:
-  task: nli
-  source_language: qaa
-  learning_rate: {float: [1e-5, 1e-3], log: true}
-  fusion:
-    choice:
-      - {method: none}
-      - {method: dlfa, layer: {int: [0, num_layers - 1]}}
-search: {trials: 5, sampler: random, seed: 7}
-"""
-GRID = ("search={trials: 99, sampler: grid}", "target.learning_rate=1e-4")
+TEXT = SPACE + "search: {trials: 5, sampler: random, seed: 7}"
 ReadSweep = Callable[..., SweepSpec]
-
-
-def bounds(model: str) -> Mapping[str, int]:
-    return {"num_layers": int(model[4]), "hidden_size": 64}
 
 
 def objective_of(ticket: Ticket) -> float:
@@ -592,3 +576,24 @@ def test_the_ledger_opens_in_the_optuna_dashboard(home: Home, sweep_from: ReadSw
     assert status == ["200 OK"]
     (summary,) = json.loads(body)["study_summaries"]
     assert summary["study_name"] == "t"
+
+
+def test_runs_that_were_told_late_are_all_known_and_none_is_written_with_all_others(
+    home: Home, sweep_from: ReadSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book, "RUNS_IN_ONE", 2)
+    sweep = sweep_from(TEXT)
+    ledger = open_ledger(home, sweep)
+    for _ in range(5):
+        ledger.tell_complete(asked(ledger, sweep).number, 0.5)
+    # As one attribute holds them that was written before there were several.
+    ledger.note(book.LATE_RUNS, {"1": "run 1", "2": "another"})
+    for number in (3, 0, 4, 2):
+        ledger.trial(number)
+        ledger.set_run_id(number, f"run {number}")
+    for one in (ledger, load_ledger(home, "t")):
+        assert [view.mlflow_run_id for view in one.trials()] == [f"run {n}" for n in range(5)]
+    written = {name: runs for name, runs in ledger.study.user_attrs.items() if ":" in name}
+    assert {name: len(runs) for name, runs in written.items()} == {
+        "mlflow_run_ids:0": 2, "mlflow_run_ids:2": 2, "mlflow_run_ids:4": 1,
+    }  # fmt: skip

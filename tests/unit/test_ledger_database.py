@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.database import PASSWORD
-from tests.unit.test_ledger import TEXT, asked, bounds, run_through
+from tests.two_models import bounds
+from tests.unit.test_ledger import TEXT, asked, run_through
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import load_ledger, open_ledger, sweep_of_ledger
@@ -84,7 +85,8 @@ def test_another_sweep_of_the_name_is_refused_in_a_database_too(
 DRIVER = """
 import sys, time
 from pathlib import Path
-from tests.unit.test_ledger import TEXT, bounds
+from tests.two_models import bounds
+from tests.unit.test_ledger import TEXT
 from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger
 from xlt_ray.spec.source import parse_document

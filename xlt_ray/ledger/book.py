@@ -13,6 +13,7 @@ import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from xlt_ray.errors import LedgerError
+from xlt_ray.ledger.asked import Asked
 from xlt_ray.ledger.proposing import identity, parameters_of, sampler_for, suggest
 from xlt_ray.ledger.views import (
     Retry,
@@ -20,8 +21,6 @@ from xlt_ray.ledger.views import (
     Ticket,
     TrialView,
     configuration_of,
-    is_retry,
-    repeat_of,
     still_failed,
     view_of,
 )
@@ -29,7 +28,9 @@ from xlt_ray.spec.space import Assignment, ModelBounds, Value, draw, grid
 from xlt_ray.spec.sweep import SweepSpec
 
 LATE_RUNS = "mlflow_run_ids"
-"""Attribute of the study: MLflow runs of trials that had ended when MLflow named them."""
+"""Attributes of the study: MLflow runs of trials that had ended when MLflow named them, so many in
+each, since an attribute is written as a whole."""
+RUNS_IN_ONE = 100
 
 
 class Ledger:
@@ -41,6 +42,8 @@ class Ledger:
         self.set_aside = set_aside
         """The file as it was, where a part of it was damaged: what it said is asked again."""
         self._live: dict[int, Trial] = {}
+        self._ended: dict[int, TrialView] = {}
+        self._asked: Asked | None = None
         self._points: list[Assignment] = []
         self._late_runs: dict[int, str] | None = None
 
@@ -61,13 +64,14 @@ class Ledger:
 
     def trial(self, number: int) -> TrialView:
         """One trial; raises LedgerError where there is none of this number."""
-        trials = self.study.get_trials(deepcopy=False)
-        if not 0 <= number < len(trials):
+        try:
+            return self._view(self._frozen(number))
+        except KeyError:
+            last = len(self.study.get_trials(deepcopy=False)) - 1
             raise LedgerError(
                 f"{self.name}: there is no trial {number}; "
-                + (f"the last one is {len(trials) - 1}" if trials else "there are none yet")
-            )
-        return self._view(trials[number])
+                + (f"the last one is {last}" if last >= 0 else "there are none yet")
+            ) from None
 
     def best(self) -> TrialView | None:
         """The complete trial with the best objective, or None."""
@@ -79,28 +83,57 @@ class Ledger:
 
     def ask(self, sweep: SweepSpec, model_bounds: ModelBounds) -> Ticket | None:
         """The next trial of the sweep, RUNNING from now on; None when all have been asked."""
-        trials = self.study.get_trials(deepcopy=False)
-        self._enqueue_repeats(sweep, trials)
-        trials = self.study.get_trials(deepcopy=False)
-        if not any(one.state == TrialState.WAITING for one in trials):
-            configuration = 1 + max((configuration_of(one) for one in trials), default=-1)
+        if self._asked is None or self._asked.seeds != sweep.settings.search.seeds:
+            trials = self.study.get_trials(deepcopy=False)
+            self._asked = Asked(trials, sweep.settings.search.seeds)
+        asked = self._asked
+        for one, repeat in asked.missing_repeats():
+            self._enqueue(asked, dict(one.params), configuration_of(one), repeat, sweep)
+        if asked.first_waiting is None:
+            configuration = asked.last_configuration + 1
             if configuration >= sweep.settings.search.trials:
                 return None
             fixed = self._prescribed(configuration, sweep, model_bounds)
             if fixed is None:
                 return None
-            self.study.enqueue_trial(
-                fixed, user_attrs=identity(configuration, 0, sweep), skip_if_exists=False
-            )
-        waiting = min(
-            one.number
-            for one in self.study.get_trials(deepcopy=False)
-            if one.state == TrialState.WAITING
-        )
-        self.study.sampler = sampler_for(sweep, waiting)
-        trial = self.study.ask()
-        self._live[trial.number] = trial
-        return self._ticket(trial, sweep, model_bounds)
+            self._enqueue(asked, fixed, configuration, 0, sweep)
+        number = asked.first_waiting
+        assert number is not None
+        self.study.sampler = sampler_for(sweep, number)
+        trial = self._begun(number)
+        if trial is None:
+            # Another tool has changed the study: what waits is looked up again.
+            self._asked = None
+            return self.ask(sweep, model_bounds)
+        self._live[number] = trial
+        ticket = self._ticket(trial, sweep, model_bounds)
+        asked.hand_out(self._frozen(number))
+        return ticket
+
+    def _begun(self, number: int) -> Trial | None:
+        """A trial that waits, RUNNING from now on; None where it waits no more.
+
+        As Optuna's own ``ask``, which looks through all trials for the first one that waits.
+        """
+        study, storage = self.study, self.study._storage
+        study._thread_local.cached_all_trials = None
+        try:
+            trial_id = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
+            is_begun = storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+        except (KeyError, optuna.exceptions.UpdateFinishedTrialError):
+            return None
+        return Trial(study, trial_id) if is_begun else None
+
+    def _enqueue(
+        self,
+        asked: Asked,
+        parameters: dict[str, Value],
+        configuration: int,
+        repeat: int,
+        sweep: SweepSpec,
+    ) -> None:
+        self.study.enqueue_trial(parameters, user_attrs=identity(configuration, repeat, sweep))
+        asked.add(configuration, repeat)
 
     def take_up(self, number: int, sweep: SweepSpec, model_bounds: ModelBounds) -> Ticket:
         """The ticket of a RUNNING trial whose process is gone: the same assignment again."""
@@ -109,7 +142,8 @@ class Ledger:
 
     def running(self) -> list[int]:
         """Numbers of trials that are RUNNING, by this or by a dead driver."""
-        return [one.number for one in self.trials() if one.state == "running"]
+        running = (TrialState.RUNNING,)
+        return [one.number for one in self.study.get_trials(deepcopy=False, states=running)]
 
     def enqueue_failed(self, retry: Retry | None = None) -> list[int]:
         """Queue failed trials that have not been queued again yet; their numbers.
@@ -158,9 +192,9 @@ class Ledger:
         Optuna does not reopen a finished trial. The new one continues its MLflow run.
         """
         view = self.trial(number)
-        old = self.study.get_trials(deepcopy=False)[number]
+        self._asked = None
         self.study.enqueue_trial(
-            dict(old.params),
+            dict(self._frozen(number).params),
             user_attrs={
                 "configuration": view.configuration,
                 "repeat": view.repeat,
@@ -182,8 +216,7 @@ class Ledger:
     def report(self, number: int, examples: int, value: float) -> bool:
         """Note the objective metric at a point of the target stage; False where it was known."""
         trial = self._trial(number)
-        known = self.study.get_trials(deepcopy=False)[number].intermediate_values
-        if examples in known:
+        if examples in self._frozen(number).intermediate_values:
             return False
         trial.report(value, examples)
         return True
@@ -210,9 +243,12 @@ class Ledger:
         if not self.trial(number).is_finished:
             self._trial(number).set_user_attr("mlflow_run_id", run_id)
             return
-        late = {**self._runs_told_late(), number: run_id}
-        self.note(LATE_RUNS, {str(one): late[one] for one in late})
-        self._late_runs = late
+        late = self._runs_told_late()
+        late[number] = run_id
+        self._ended.pop(number, None)
+        first = number - number % RUNS_IN_ONE
+        beside = range(first, first + RUNS_IN_ONE)
+        self.note(f"{LATE_RUNS}:{first}", {str(one): late[one] for one in beside if one in late})
 
     def tell_complete(self, number: int, objective: float) -> None:
         """Final, with its objective; a NaN objective is a failure."""
@@ -235,19 +271,34 @@ class Ledger:
 
     # -- inside -----------------------------------------------------------------------
 
+    def _frozen(self, number: int) -> FrozenTrial:
+        """A trial as Optuna has it, without a look at the others; KeyError if there is none."""
+        if number < 0:
+            raise KeyError(number)
+        storage = self.study._storage
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+        return storage.get_trial(trial_id)
+
     def _view(self, trial: FrozenTrial) -> TrialView:
+        if trial.number in self._ended:
+            return self._ended[trial.number]
         view = view_of(trial)
         if not view.is_finished:
             return view
-        return replace(
-            view, mlflow_run_id=self._runs_told_late().get(view.number, view.mlflow_run_id)
-        )
+        # Nothing but the run of a finished trial changes.
+        run_id = self._runs_told_late().get(view.number, view.mlflow_run_id)
+        return self._ended.setdefault(view.number, replace(view, mlflow_run_id=run_id))
 
     def _runs_told_late(self) -> dict[int, str]:
         """Read once: only the driver writes them, through this object."""
         if self._late_runs is None:
-            noted = self.study.user_attrs.get(LATE_RUNS, {})
-            self._late_runs = {int(number): run_id for number, run_id in noted.items()}
+            noted = self.study.user_attrs
+            self._late_runs = {
+                int(number): run_id
+                for name in sorted(noted)
+                if name.partition(":")[0] == LATE_RUNS
+                for number, run_id in noted[name].items()
+            }
         return self._late_runs
 
     def _tell(self, number: int, state: TrialState, value: float | None = None) -> None:
@@ -269,20 +320,6 @@ class Ledger:
         return Ticket(
             trial.number, assignment, int(attributes["seed"]), int(attributes.get("attempts", 0))
         )
-
-    def _enqueue_repeats(self, sweep: SweepSpec, trials: list[FrozenTrial]) -> None:
-        """Queue the further seeds of every configuration whose parameters are known."""
-        seeds = sweep.settings.search.seeds
-        there = {(configuration_of(one), repeat_of(one)) for one in trials}
-        for one in trials:
-            if repeat_of(one) or one.state == TrialState.WAITING or is_retry(one):
-                continue
-            for repeat in range(1, seeds):
-                if (configuration_of(one), repeat) not in there:
-                    self.study.enqueue_trial(
-                        dict(one.params),
-                        user_attrs=identity(configuration_of(one), repeat, sweep),
-                    )
 
     def _prescribed(
         self, configuration: int, sweep: SweepSpec, model_bounds: ModelBounds

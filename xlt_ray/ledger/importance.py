@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
-from xlt_ray.ledger.proposing import quiet
+from xlt_ray.ledger.quiet import quiet
 from xlt_ray.spec.space import Value
 
 TARGET_QUANTILE = 0.25
@@ -50,21 +50,31 @@ def importances(
     if not columns:
         return {}
     scores = [score if maximize else -score for _, score in points]
+    distributions = {path: distribution for path, (distribution, _) in columns.items()}
     trials = [
-        optuna.trial.create_trial(
-            params={path: values[index] for path, (_, values) in columns.items()},
-            distributions={path: distribution for path, (distribution, _) in columns.items()},
+        FrozenTrial(
+            number=index,
+            trial_id=index,
+            state=TrialState.COMPLETE,
             value=score,
+            params={path: values[index] for path, (_, values) in columns.items()},
+            distributions=distributions,
+            datetime_start=None,
+            datetime_complete=None,
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
         )
         for index, score in enumerate(scores)
     ]
     paths = list(columns)
-    whole = _shares(paths, trials, range(len(points)))
-    draw = random.Random(seed)
-    drawn: list[dict[str, float]] = []
-    for _ in range(NUM_BOOTSTRAPS):
-        chosen = draw.choices(range(len(points)), k=len(points))
-        drawn.append(_shares(paths, trials, chosen))
+    with quiet():
+        study = _Sample()
+        whole = study.shares(paths, trials)
+        draw = random.Random(seed)
+        drawn = [
+            study.shares(paths, draw.choices(trials, k=len(trials))) for _ in range(NUM_BOOTSTRAPS)
+        ]
     found = {}
     for path in paths:
         values = sorted(one[path] for one in drawn)
@@ -115,14 +125,28 @@ def _bins(numbers: Sequence[float]) -> dict[float, int]:
     return {number: index // size for index, number in enumerate(distinct)} if distinct else {}
 
 
-def _shares(
-    paths: Sequence[str], trials: Sequence[FrozenTrial], chosen: Iterable[int]
-) -> dict[str, float]:
-    """Shares of the knobs in the importance that the chosen points tell of."""
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TARGET_QUANTILE)
-    with quiet():
-        study = optuna.create_study(direction="maximize")
-        study.add_trials([trials[index] for index in chosen])
-        values = evaluator.evaluate(study, list(paths))
-    total = math.fsum(max(value, 0.0) for value in values.values())
-    return {path: max(values[path], 0.0) / total if total else 0.0 for path in paths}
+class _Sample(optuna.Study):
+    """A study of given trials, some of them more than once.
+
+    A study that trials are added to copies and checks every one: at a thousand configurations
+    that takes most of the time, a hundred draws over.
+    """
+
+    def __init__(self) -> None:
+        storage = optuna.storages.InMemoryStorage()
+        storage.create_new_study([optuna.study.StudyDirection.MAXIMIZE], "sample")
+        super().__init__("sample", storage)
+        self._sample: list[FrozenTrial] = []
+
+    def get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return self._sample
+
+    def shares(self, paths: Sequence[str], trials: Sequence[FrozenTrial]) -> dict[str, float]:
+        """Shares of the knobs in the importance that these trials tell of."""
+        self._sample = list(trials)
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TARGET_QUANTILE)
+        values = evaluator.evaluate(self, list(paths))
+        total = math.fsum(max(value, 0.0) for value in values.values())
+        return {path: max(values[path], 0.0) / total if total else 0.0 for path in paths}

@@ -15,7 +15,7 @@ from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger.book import Ledger
 from xlt_ray.ledger.journal import Journal, mend
-from xlt_ray.ledger.proposing import quiet
+from xlt_ray.ledger.quiet import quiet
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, is_name, sweep_of
 from xlt_ray.stages.canonical import differences

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import optuna
 from optuna.trial import Trial
 
+from xlt_ray.ledger.bounded import BoundedTPE
 from xlt_ray.spec.space import (
     Choice,
     FloatRange,
@@ -29,10 +28,7 @@ def sampler_for(sweep: SweepSpec, number: int) -> optuna.samplers.BaseSampler:
     seed = (search.seed * 1_000_003 + number) % 2**31
     if search.sampler != "tpe":
         return optuna.samplers.RandomSampler(seed=seed)
-    with quiet():
-        return optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, group=True, constant_liar=True
-        )
+    return BoundedTPE(seed)
 
 
 def suggest(trial: Trial, knob: Knob) -> Value:
@@ -83,12 +79,3 @@ def identity(configuration: int, repeat: int, sweep: SweepSpec) -> dict[str, Any
         "repeat": repeat,
         "seed": sweep.settings.search.seed + repeat,
     }
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Optuna announces its experimental features and every study; users did not ask."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield

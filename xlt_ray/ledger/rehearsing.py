@@ -9,7 +9,7 @@ from __future__ import annotations
 import optuna
 
 from xlt_ray.ledger.book import Ledger
-from xlt_ray.ledger.proposing import quiet
+from xlt_ray.ledger.quiet import quiet
 from xlt_ray.spec.sweep import SweepSpec
 
 

@@ -12,11 +12,13 @@ SEAL = "crc32"
 
 def sealed(line: Mapping[str, Any]) -> dict[str, Any]:
     """The line with its checksum beside its own keys."""
-    return {**line, SEAL: _checksum(line)}
+    # In JSON all keys are text, and stand in another order than numbers do.
+    plain = line if _has_names_only(line) else json.loads(json.dumps(line))
+    return {**line, SEAL: _checksum(plain)}
 
 
 def is_whole(line: Mapping[str, Any]) -> bool:
-    """Whether a line is as it was sealed; one that was never sealed counts as whole."""
+    """Whether a line, as JSON has it, is as it was sealed; one without a seal counts as whole."""
     if SEAL not in line:
         return True
     own = {name: value for name, value in line.items() if name != SEAL}
@@ -24,6 +26,11 @@ def is_whole(line: Mapping[str, Any]) -> bool:
 
 
 def _checksum(line: Mapping[str, Any]) -> str:
-    # Through JSON and back, as the reader has it: there, keys are strings and tuples lists.
-    plain = json.loads(json.dumps(line))
-    return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
+    return f"{zlib.crc32(json.dumps(line, sort_keys=True).encode()):08x}"
+
+
+def _has_names_only(value: object) -> bool:
+    """Whether all keys in a value are text."""
+    if isinstance(value, Mapping):
+        return all(isinstance(name, str) and _has_names_only(one) for name, one in value.items())
+    return not isinstance(value, list | tuple) or all(map(_has_names_only, value))

@@ -49,7 +49,7 @@ class Storage:
             raise SpecError(
                 f"cannot be used as a place of files ({error})",
                 key=f"{scheme}://",
-                remedy="s3:// needs pip install 'xlt-ray[s3]'",
+                remedy="s3:// needs pip install 'xlt-ray[s3]', gs:// needs pip install gcsfs",
             ) from None
         self.local_root = Path(self.root) if "file" in _protocols(self.fs) else None
 

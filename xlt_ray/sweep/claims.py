@@ -26,9 +26,9 @@ from xlt_ray.stages.lease import find_holder
 from xlt_ray.stages.path import Path, made
 from xlt_ray.stages.storage import Storage
 
-_DECIDED_BY = {"align": ("model", "align")}
 _BEFORE_TARGET = ("model", "align", "intermediate")
 """Sections of a sweep file that decide a stage before the target."""
+_DECIDED_BY = {"align": ("model", "align"), "target": (*_BEFORE_TARGET, "target")}
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def claims_of(
         for view in use.trials:
             for one in view.stages:
                 users.setdefault(one.key, set()).add((use.name, view.configuration))
-                if view.number == use.best and one.kind == "target":
+                if view.number == use.best and one.kind in ("target", "few_shot"):
                     best.add(one.key)
         if any(_has_unknown_path(one, is_own=use.name == own) for one in use.trials):
             unfinished.append(use.name)
@@ -152,7 +152,9 @@ def _needed(use: SweepUse) -> Iterable[str]:
     for view in use.trials:
         is_own_work = view.state == "running" or view.number in retried
         for one in view.stages:
-            if is_own_work or (view.configuration in in_work and one.kind != "target"):
+            if is_own_work or (
+                view.configuration in in_work and one.kind not in ("target", "few_shot")
+            ):
                 yield one.key
 
 
@@ -160,16 +162,22 @@ def _coming_back(use: SweepUse) -> Iterable[str]:
     """Keys of stages that trials which were not asked yet may share."""
     if not use.is_unfinished:
         return
+    still_open = use.open_configurations
     for view in use.trials:
         for one in view.stages:
-            if one.kind in ("target", "evaluate"):
+            if one.kind in ("few_shot", "evaluate"):
+                continue
+            # Trials that differ in their shots alone go on from one target stage.
+            if one.kind == "target" and not any(
+                path.partition(".")[0] == "few_shot" for path in view.assignment
+            ):
                 continue
             sections = _DECIDED_BY.get(one.kind, _BEFORE_TARGET)
             is_unique = any(
                 path in use.real_knobs and path.partition(".")[0] in sections
                 for path in view.assignment
             )
-            if not is_unique or view.configuration in use.open_configurations:
+            if not is_unique or view.configuration in still_open:
                 yield one.key
 
 

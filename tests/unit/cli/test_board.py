@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from xlt_ray.cli.board import LineBoard, complaints, sentence
+from xlt_ray.cli.board import SHOWN, LineBoard, TableBoard, complaints, sentence
 from xlt_ray.ledger import TrialView
+from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.sweep.order import Report
 
 VIEW = TrialView(
@@ -79,3 +81,23 @@ def test_one_line_tells_why_a_trial_is_tried_again(
     assert sentence(report, "accuracy") == says
     LineBoard("accuracy").heard(replace(VIEW, number=5), report)
     assert capsys.readouterr().out.count("\n") == bool(says)
+
+
+def test_the_table_shows_those_that_run_then_the_latest_that_ended(
+    sweep_from: Callable[..., SweepSpec],
+) -> None:
+    from rich.console import Console
+
+    text = "{name: t, data: {source: toy}, model: toy:2x64, target: {task: nli}, "
+    board = TableBoard(sweep_from(text + "search: {trials: 500, sampler: random}}"), "accuracy")
+    for number in range(200):
+        board.begun(replace(VIEW, number=number, state="running"))
+        if number != 3:
+            board.finished(failed(number, "oom"))
+    console = Console(width=120)
+    with console.capture() as shown:
+        console.print(board.render())
+    lines = shown.get().splitlines()
+    assert "199 trials ended in this run, 500 in all" in lines[0]
+    numbers = [int(line.split()[1]) for line in lines if "seed=" in line]
+    assert numbers == [3, *range(199, 200 - SHOWN, -1)]

@@ -34,7 +34,14 @@ def view(
     retry_of: int | None = None,
 ) -> TrialView:
     """A trial that has noted stages: ``i1`` is an intermediate one, ``t1`` a target, ..."""
-    kinds = {"a": "align", "k": "trunk", "i": "intermediate", "t": "target", "e": "evaluate"}
+    kinds = {
+        "a": "align",
+        "k": "trunk",
+        "i": "intermediate",
+        "t": "target",
+        "f": "few_shot",
+        "e": "evaluate",
+    }
     return TrialView(
         number=number, state=state, assignment=dict.fromkeys(knobs, 0.1),
         configuration=number if configuration is None else configuration, repeat=repeat,
@@ -119,6 +126,17 @@ def test_a_sweep_may_come_back_to_what_no_real_range_decides(
     trial = view(0, "complete", "a1", "k1", "i1", "t1", "e1", knobs=knobs)
     assert claims(trial, num=2, real_knobs=frozenset(knobs)).returning == returning
     assert not claims(trial, num=1, real_knobs=frozenset(knobs)).returning
+
+
+def test_trials_that_differ_in_their_shots_come_back_to_their_target_stage() -> None:
+    trials = [
+        view(number, "complete", "t1", f"f{number}", f"e{number}", knobs=("few_shot.language",))
+        for number in range(2)
+    ]
+    assert claims(*trials, num=3).returning == {"t1"}
+    found = claims(*trials, num=2, best=1)
+    assert not found.returning
+    assert found.best == {"t1", "f1"}
 
 
 def test_a_repeat_that_was_not_asked_yet_comes_back_whatever_decides() -> None:

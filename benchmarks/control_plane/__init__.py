@@ -1,0 +1,12 @@
+"""What the driver costs per trial, from the first to the ten-thousandth, with a thousand workers.
+
+    python -m benchmarks.control_plane desk [--trials N] [--workers N] [--sampler S] [KEY=VALUE ...]
+    python -m benchmarks.control_plane ask [--trials N] [--workers N]
+    python -m benchmarks.control_plane dispatch [--trials N] [--workers N]
+    python -m benchmarks.control_plane tune [--trials N]
+
+``desk`` is the driver with simulated workers (``desk.py``); ``ask`` is the sampler alone on ledgers
+of growing length (``asking.py``); ``dispatch`` is the rule of who is handed out next alone
+(``dispatch.py``); ``tune`` runs trials that only report through Ray Tune, with this project's
+driver and with ``OptunaSearch`` and ``MLflowLoggerCallback`` (``tune.py``).
+"""

@@ -1,0 +1,46 @@
+"""The sampler alone."""
+
+from __future__ import annotations
+
+import functools
+import random
+from unittest.mock import patch
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.control_plane.clocks import Clocks, median_and_p95
+from benchmarks.control_plane.scenario import the_facts, the_sweep
+from xlt_ray.ledger import Ledger, proposing, rehearsal
+from xlt_ray.ledger.bounded import BoundedTPE
+from xlt_ray.spec.facts import Facts
+
+
+def run_ask(trials: int, workers: int) -> None:
+    """Time of an ask in memory, when so many trials have ended and ``workers`` run."""
+    facts = the_facts()
+    table = Table("trials", "random, ms", "p95", "tpe, ms", "p95", "tpe, no bound, ms", "p95")
+    unbounded = functools.partial(BoundedTPE, history=10**9)
+    for size in [one for one in (100, 1000, 2000, 5000, 10_000, 20_000) if one <= trials]:
+        row = [f"{size:,}"]
+        for sampler, kind in (("random", BoundedTPE), ("tpe", BoundedTPE), ("tpe", unbounded)):
+            sweep = the_sweep([f"search={{trials: {10 * trials}, sampler: {sampler}}}"])
+            clocks, ledger = Clocks(), _filled(size, workers, facts)
+            clocks.watch(ledger, "ask")
+            with patch.object(proposing, "BoundedTPE", kind):
+                for _ in range(10):
+                    ledger.ask(sweep, lambda model: facts.models[model].bounds())
+            row += median_and_p95([one.cpu for one in clocks.calls["ask"]])
+        table.add_row(*row)
+    Console(width=90).print(table)
+
+
+def _filled(size: int, workers: int, facts: Facts) -> Ledger:
+    """A ledger in memory with so many complete trials and as many running ones as workers."""
+    sweep = the_sweep([f"search={{trials: {size + workers}, sampler: random}}"])
+    ledger, draw = rehearsal(sweep), random.Random(0)
+    for number in range(size + min(workers, size)):
+        ledger.ask(sweep, lambda model: facts.models[model].bounds())
+        if number < size:
+            ledger.tell_complete(number, draw.random())
+    return ledger

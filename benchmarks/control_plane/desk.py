@@ -1,0 +1,165 @@
+"""The driver with simulated workers.
+
+Real are the desk, the ledger (an Optuna study in a journal file), the looks into the stage store,
+the courier with its spool, and with ``--mlflow sqlite`` MLflow, too; otherwise a tracker answers
+that takes whatever it is told. Simulated is what happens in trial processes: an event loop plays
+the workers, which put records of no content into the store and report what a trial reports.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.control_plane.clocks import Clocks, median_and_p95, timed
+from benchmarks.control_plane.scenario import Silent, the_facts, the_sweep
+from benchmarks.control_plane.workers import Workers
+from xlt_ray.home import Home
+from xlt_ray.ledger import Ledger, TrialView, load_ledger, open_ledger
+from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep.desk import Desk
+from xlt_ray.sweep.telling import courier_for
+from xlt_ray.tracking import Courier, Spool
+
+WINDOW = 200
+"""Trials over which the median is taken."""
+
+
+class Taker:
+    """Takes whatever a courier brings, at once."""
+
+    uri = "nowhere"
+
+    def __init__(self) -> None:
+        self.run_ids: dict[int, str] = {}
+
+    def begin(self, *_: object) -> None: ...
+
+    def end(self, *_: object) -> None: ...
+
+    def log(self, *_: object) -> None: ...
+
+    def stop_trial(self, *_: object) -> None: ...
+
+    def finish(self, view: TrialView, *_: object, is_whole: bool) -> None:
+        assert view.mlflow_run_id is not None
+        assert is_whole
+
+    def start_trial(self, view: TrialView, *_: object) -> str:
+        return self.run_ids.setdefault(view.number, f"{view.number:032x}")
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How things stand when so many trials have ended."""
+
+    num_trials: int
+    seconds: float
+    num_letters: int
+    memory_mib: float
+    ledger_mib: float
+
+
+def _courier(
+    mlflow: str, sweep: SweepSpec, facts: Facts, home: Home, ledger: Ledger, store: StageStore
+) -> Courier:
+    if mlflow == "sqlite":
+        return courier_for(sweep, facts, home, ledger, store)
+    return Courier(Taker(), Spool(home.spool(sweep.name)))
+
+
+def run_desk(
+    trials: int,
+    workers: int,
+    sampler: str,
+    most_letters: int,
+    mlflow: str,
+    overrides: Sequence[str],
+) -> None:
+    search = f"search={{trials: {trials}, sampler: {sampler}, concurrent: {workers}}}"
+    sweep, facts = the_sweep([search, *overrides]), the_facts()
+    with tempfile.TemporaryDirectory() as name:
+        home = Home(Path(name) / "home")
+        ledger = open_ledger(home, sweep)
+        store = StageStore(home.stages)
+        clocks, watcher = Clocks(), Silent()
+        clocks.watch(ledger, "tell_complete")
+        moments: list[Moment] = []
+        waited_s = 0.0
+        began = time.monotonic()
+        with _courier(mlflow, sweep, facts, home, ledger, store) as courier:
+            desk = Desk(sweep, facts, home, ledger, store, courier, watcher)
+            clocks.watch(desk, "_ask")
+            world = Workers(desk, store, clocks)
+            due, last = trials // 10, 0
+            while True:
+                while desk.num_running < workers:
+                    order = clocks.next_order(desk, last)
+                    if order is None:
+                        break
+                    world.take(order)
+                if not world:
+                    assert desk.is_done, "nothing happens, and the sweep is not at its end"
+                    break
+                last = world.step()
+                if world.num_finished >= min(due, trials):
+                    moments.append(_moment(world.num_finished, began, courier.num_waiting, home))
+                    print(moments[-1], flush=True)
+                    due += trials // 10
+                clock = time.perf_counter()
+                while courier.num_waiting > most_letters:
+                    time.sleep(0.01)
+                waited_s += time.perf_counter() - clock
+            num_letters = courier.num_waiting
+            clock = time.perf_counter()
+            while courier.num_waiting:
+                time.sleep(0.01)
+            print(f"{num_letters} letters were left; sent in {time.perf_counter() - clock:.0f} s")
+            desk.leave(is_finished=True)
+        again, spent = timed(lambda: load_ledger(home, "scale"))
+        print(f"to read the ledger again takes {spent.cpu:.1f} s of cpu")
+        assert [one.state for one in again.trials()] == ["complete"] * trials
+        assert not watcher.warnings, watcher.warnings
+    _show_desk(clocks, moments)
+    print(f"the workers waited {waited_s:.0f} s for MLflow")
+
+
+def _moment(num_trials: int, began: float, num_letters: int, home: Home) -> Moment:
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    size = home.ledger_journal("scale").stat().st_size / 2**20
+    return Moment(num_trials, time.monotonic() - began, num_letters, memory, size)
+
+
+def _show_desk(clocks: Clocks, moments: Sequence[Moment]) -> None:
+    table = Table("trial", "cpu, ms", "p95", "wall, ms", "p95", "ask, ms", "tell, ms", "letters",
+                  "memory, MiB", "ledger, MiB")  # fmt: skip
+    medians = []
+    for moment in moments:
+        last = moment.num_trials
+        window = range(max(last - WINDOW, 0), last)
+        spent = [clocks.by_trial[number] for number in window]
+        calls = {name: one[window.start : window.stop] for name, one in clocks.calls.items()}
+        medians.append(statistics.median(one.cpu for one in spent))
+        table.add_row(
+            f"{last:,}",
+            *median_and_p95([one.cpu for one in spent]),
+            *median_and_p95([one.wall for one in spent]),
+            median_and_p95([one.cpu for one in calls["_ask"]])[0],
+            median_and_p95([one.cpu for one in calls["tell_complete"]])[0],
+            f"{moment.num_letters:,}",
+            f"{moment.memory_mib:.0f}",
+            f"{moment.ledger_mib:.1f}",
+        )
+    Console(width=110).print(table)
+    print(f"cpu at trial {moments[-1].num_trials} / at {moments[0].num_trials}: "
+          f"{medians[-1] / medians[0]:.2f}")  # fmt: skip

@@ -1,0 +1,88 @@
+"""The bound on what TPE looks at: nothing changes below it, and nothing good is forgotten."""
+
+from __future__ import annotations
+
+import warnings
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from xlt_ray.ledger.bounded import NUM_BEST, BoundedTPE, seen_of
+
+RATE = optuna.distributions.FloatDistribution(0.0, 1.0)
+STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
+
+
+def trial(number: int, state: TrialState, value: float) -> FrozenTrial:
+    is_valued = state == TrialState.COMPLETE
+    found = create_trial(
+        state=state,
+        params={"rate": value},
+        distributions={"rate": RATE},
+        value=value if is_valued else None,
+        intermediate_values={1: value} if state == TrialState.PRUNED else None,
+    )
+    found.number = number
+    return found
+
+
+def study_of(num_trials: int) -> optuna.Study:
+    study = optuna.create_study(direction="maximize")
+    for number in range(num_trials):
+        study.add_trial(trial(number, TrialState.COMPLETE, (number * 37 % 101) / 101))
+    return study
+
+
+def asked(study: optuna.Study, sampler: optuna.samplers.BaseSampler) -> dict[str, float]:
+    study.sampler = sampler
+    one = study.ask()
+    one.suggest_float("rate", 0.0, 1.0)
+    if one.params["rate"] < 0.5:
+        one.suggest_categorical("kind", ["a", "b"])
+    return dict(one.params)
+
+
+@pytest.mark.parametrize("num_trials", [0, 5, 40])
+def test_below_the_bound_it_asks_what_optuna_asks(num_trials: int) -> None:
+    for seed in range(5):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            own = optuna.samplers.TPESampler(
+                seed=seed, multivariate=True, group=True, constant_liar=True
+            )
+        expected = asked(study_of(num_trials), own)
+        assert asked(study_of(num_trials), BoundedTPE(seed)) == expected
+
+
+def test_above_the_bound_it_asks_from_what_it_sees() -> None:
+    rates = [asked(study_of(200), BoundedTPE(seed, history=30))["rate"] for seed in range(20)]
+    assert len(set(rates)) > 1
+    assert sum(rates) / len(rates) > 0.8, "the best of all trials lie there"
+
+
+@settings(max_examples=40)
+@given(
+    outcomes=st.lists(st.tuples(st.sampled_from(STATES), st.floats(0, 1)), max_size=120),
+    history=st.integers(1, 20),
+    direction=st.sampled_from([StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]),
+)
+def test_the_best_the_latest_and_those_that_run_are_seen(
+    outcomes: list[tuple[TrialState, float]], history: int, direction: StudyDirection
+) -> None:
+    trials = [trial(number, *outcome) for number, outcome in enumerate(outcomes)]
+    seen = seen_of(trials, direction, history)
+    numbers = [one.number for one in seen]
+    assert numbers == sorted(set(numbers))
+    ended = [one for one in trials if one.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    assert {one.number for one in ended[-history:]} <= set(numbers)
+    assert {one.number for one in trials if one.state == TrialState.RUNNING} <= set(numbers)
+    sign = 1.0 if direction == StudyDirection.MAXIMIZE else -1.0
+    values = sorted((sign * one.values[0] for one in ended if one.values), reverse=True)
+    best = sorted((sign * one.values[0] for one in seen if one.values), reverse=True)
+    assert best[:NUM_BEST] == values[:NUM_BEST]
+    running = sum(one.state == TrialState.RUNNING for one in trials)
+    assert len(ended) <= history or len(seen) <= history + NUM_BEST + running
