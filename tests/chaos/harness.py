@@ -146,8 +146,7 @@ def verdict_on(
         + sum(found is None for found, _ in pairs)
         + sum(one["mlflow_run_id"] not in by_id for one in trials),
         doubled=max(len(trials) - len(expected), 0)
-        # One run each, and the sweep's own.
-        + max(len(runs) - len(expected) - 1, 0)
+        + _num_doubled(runs, len(expected))
         + sum(count - 1 for count in (*own.values(), *trained.values())),
         zombies=sum(run.info.status != "FINISHED" for run in runs),
         wrong=sum(
@@ -163,6 +162,21 @@ def verdict_on(
             is_struck and bool(blow.cause) and not re.search(rf"\b{blow.cause}: ", place.log())
         ),
         repeated=_examples(place) - _examples(reference or place),
+    )
+
+
+def _num_doubled(runs: Sequence[Any], num_trials: int) -> int:
+    """Runs beyond one a trial, one a configuration that has one, and the sweep's own."""
+    tags = [run.data.tags for run in runs]
+    num_runs = Counter(one["xlt.kind"] for one in tags)
+    configurations = [
+        one["xlt.configuration"] for one in tags if one["xlt.kind"] == "configuration"
+    ]
+    return (
+        max(num_runs["trial"] - num_trials, 0)
+        + max(num_runs["sweep"] - 1, 0)
+        + len(configurations)
+        - len(set(configurations))
     )
 
 

@@ -118,7 +118,7 @@ def shown(uri: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for run in client.search_runs(experiments, max_results=1000):
         data = run.data
-        if "mlflow.parentRunId" not in data.tags:
+        if data.tags["xlt.kind"] != "trial":
             assert run.info.status == "FINISHED"
             continue
         assert data.tags["xlt.trial"] not in found, "a trial has one run"

@@ -152,8 +152,8 @@ def world(tmp_path: Path) -> World:
 
 
 def runs(world: World) -> list[Any]:
-    """All runs of the sweep but its own, as MLflow has them."""
-    return [run for run in all_runs(world) if "mlflow.parentRunId" in run.data.tags]
+    """The runs of all trials, as MLflow has them."""
+    return [run for run in all_runs(world) if run.data.tags["xlt.kind"] == "trial"]
 
 
 def all_runs(world: World) -> list[Any]:
@@ -655,5 +655,10 @@ def test_ui_is_for_this_machine_alone(world: World) -> None:
 def test_ui_opens_on_the_runs_of_the_sweep(world: World) -> None:
     tracker = world.begun()
     page = ui_page(world.home, name=world.ledger.name)
-    assert page == f"/#/experiments/{tracker.experiment_id}/runs?workflowType=machine_learning"
+    runs_page = f"/#/experiments/{tracker.experiment_id}/runs?workflowType=machine_learning"
+    assert page == runs_page
+    view = world.ask()
+    tracker.start_trial(view, {}, view.assignment)
+    page = ui_page(world.home, name=world.ledger.name)
+    assert page == f"{runs_page}&viewStateShareKey=xlt", "laid out, as the knobs are known"
     assert ui_page(world.home) == "/#/experiments?workflowType=machine_learning"

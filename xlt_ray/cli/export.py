@@ -27,6 +27,17 @@ def export(
         int | None,
         typer.Option(metavar="N", help="This trial's model; the best trial's if left out."),
     ] = None,
+    is_logged: Annotated[
+        bool, typer.Option("--log", help="Keep it as an artifact of the sweep's MLflow run, too.")
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--register",
+            metavar="MODEL",
+            help="--log, and a version of this model in MLflow's registry.",
+        ),
+    ] = None,
 ) -> None:
     """Write a trial's model into a folder that transformers loads.
 
@@ -35,6 +46,7 @@ def export(
 
     [dim]xlt export quickstart models/best[/]
     [dim]xlt export quickstart models/third --trial 3[/]
+    [dim]xlt export quickstart models/best --register paraphrase[/]
     """
     from xlt_ray.data.task import task_named
     from xlt_ray.ledger import load_ledger
@@ -42,6 +54,7 @@ def export(
     from xlt_ray.report.provenance import exportable, model_of, target_use, told_of
     from xlt_ray.report.snapshot import read_snapshot
     from xlt_ray.stages.store import StageStore
+    from xlt_ray.tracking import Depot
 
     home = Home.from_environment()
     ledger = load_ledger(home, named_sweep(name))
@@ -56,6 +69,9 @@ def export(
     )
     target = target_use(view)
     assert target is not None
+    depot = None
+    if is_logged or model is not None:
+        depot = Depot(home, ledger.name, ledger.sweep["places"]["tracking"])
     # Whatever can be refused has been: torch is loaded from here on.
     from xlt_ray.training.export import whole_or_nothing, write_network
 
@@ -65,6 +81,20 @@ def export(
         (aside / "README.md").write_text(model_card(told), encoding="utf-8")
     whole = f"AutoModel: the encoder; {told.transformers_class or 'xlt-ray'}: the whole network"
     typer.echo(f"trial {view.number} of {ledger.name}: {folder} ({whole})")
+    if depot is None:
+        return
+    # One folder a trial: another export neither mixes with it nor replaces what is registered.
+    deposit = depot.keep(folder, f"model/trial-{view.number:03d}")
+    typer.echo(f"kept: {deposit.place} of {depot.uri}")
+    if model is not None:
+        tags = {
+            "xlt.sweep": ledger.name,
+            "xlt.trial": str(view.number),
+            "xlt.configuration": str(view.configuration),
+            "xlt.stage.target": target.key,
+        }
+        version = depot.register(model, deposit, tags, told.selection)
+        typer.echo(f"registered: models:/{model}/{version}")
 
 
 def predict(

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.home import Home
 from xlt_ray.redact import redacted
+from xlt_ray.tracking.layout import KEY, VIEW_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -185,18 +186,21 @@ def ui_command(
 def ui_page(home: Home, uri: str | None = None, name: str | None = None) -> str:
     """The UI's page of a sweep's runs, or of all experiments, to follow the server's address.
 
-    Without the workflow type, MLflow 3 opens on the traces of language-model applications.
+    Without the workflow type, MLflow 3 opens on the traces of language-model applications. Runs
+    are shown in the view that the sweep is laid out in (:mod:`xlt_ray.tracking.layout`).
 
     Raises:
         TrackingError: the database cannot be read.
     """
-    page = "experiments"
+    page, view = "experiments", ""
     if name is not None:
         with complaints(uri or home.tracking_uri):
             found = connect(home, uri).get_experiment_by_name(name)
         if found is not None:
             page = f"experiments/{found.experiment_id}/runs"
-    return f"/#/{page}?workflowType=machine_learning"
+            # MLflow complains of a view that is not there.
+            view = f"&viewStateShareKey={KEY}" if VIEW_TAG + KEY in found.tags else ""
+    return f"/#/{page}?workflowType=machine_learning{view}"
 
 
 _MIGRATING = threading.Lock()

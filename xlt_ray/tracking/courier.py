@@ -38,6 +38,7 @@ from xlt_ray.errors import TrackingOutage
 from xlt_ray.ledger import TrialView
 from xlt_ray.spec.space import Value
 from xlt_ray.stages.record import Score
+from xlt_ray.stages.stage import Stage
 from xlt_ray.tracking.account import Account
 from xlt_ray.tracking.spool import Spool, SpooledPoint
 
@@ -64,7 +65,11 @@ class Runs(Protocol):
     def end(self, books: Account, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None: ...
 
     def start_trial(
-        self, view: TrialView, config: Mapping[str, Any], params: Mapping[str, Value]
+        self,
+        view: TrialView,
+        config: Mapping[str, Any],
+        params: Mapping[str, Value],
+        path: Sequence[Stage],
     ) -> str: ...
 
     def log(self, run_id: str, step: int, metrics: Mapping[str, float], moment: int) -> None: ...
@@ -162,10 +167,14 @@ class Courier:
         self._post(send)
 
     def started(
-        self, view: TrialView, config: Mapping[str, Any], params: Mapping[str, Value]
+        self,
+        view: TrialView,
+        config: Mapping[str, Any],
+        params: Mapping[str, Value],
+        path: Sequence[Stage],
     ) -> None:
-        """A trial is at work; its stages are those that it is to make."""
-        self._post(partial(self._start, view, config, params), view.number)
+        """A trial is at work; its stages, and those of ``path``, are those that it is to make."""
+        self._post(partial(self._start, view, config, params, path), view.number)
 
     def evaluated(self, number: int, examples: int, metrics: Mapping[str, float]) -> None:
         """Metrics of a trial, measured just now."""
@@ -325,10 +334,14 @@ class Courier:
         self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
 
     def _start(
-        self, view: TrialView, config: Mapping[str, Any], params: Mapping[str, Value]
+        self,
+        view: TrialView,
+        config: Mapping[str, Any],
+        params: Mapping[str, Value],
+        path: Sequence[Stage],
     ) -> None:
         try:
-            self._tracker.start_trial(self._with_run(view), config, params)
+            self._tracker.start_trial(self._with_run(view), config, params, path)
         finally:
             run_id = self._tracker.run_ids.get(view.number)
             if run_id is not None and run_id != view.mlflow_run_id:

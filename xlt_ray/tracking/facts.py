@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from xlt_ray.ledger import TrialView
@@ -161,10 +162,24 @@ def score_table(scores: Sequence[Score]) -> str:
     return json.dumps({"columns": columns, "data": sorted(rows, key=lambda row: row[:4])})
 
 
+@dataclass(frozen=True)
+class Best:
+    """The configuration that a sweep selects."""
+
+    configuration: int
+    trial: TrialView
+    """The best of its complete trials."""
+    num_seeds: int
+    metrics: Mapping[str, float]
+    """Means over these seeds."""
+    runner_up: int | None
+    """The configuration that comes next."""
+
+
 def sweep_note(
-    name: str, trials: Sequence[TrialView], best: TrialView | None, objective: Mapping[str, Any]
+    name: str, trials: Sequence[TrialView], objective: Mapping[str, Any], best: Best | None
 ) -> str:
-    """Markdown that stands on the sweep's run: how far it is, how it selects, its best trial."""
+    """Markdown that stands on the sweep's run: how far it is, how it selects, what is best."""
     counts = ", ".join(
         f"{sum(one.state == state for one in trials)} {state}"
         for state in ("complete", "pruned", "failed", "running", "waiting")
@@ -173,10 +188,40 @@ def sweep_note(
     lines = [f"Sweep **{name}**: {len(trials)} trials" + (f" ({counts})" if counts else "") + "."]
     lines += ["", selection_rule(objective) + "."]
     if best is not None:
-        lines += ["", f"Best: **trial {best.number}**, objective {best.objective:.4f}, seed "
-                  f"{best.seed}.", "", "| knob | value |", "|---|---|"]  # fmt: skip
-        lines += [f"| {path} | {spelled(value)} |" for path, value in best.assignment.items()]
+        lines += ["", *_best_lines(name, str(objective["metric"]), best)]
     return _tag("\n".join(lines))
+
+
+def _best_lines(name: str, metric: str, best: Best) -> list[str]:
+    seeds = f"mean over {best.num_seeds} seeds" if best.num_seeds > 1 else "one seed"
+    rows = [
+        (title, best.metrics[key], best.metrics.get(f"sd/{key}"))
+        for title, key in (
+            ("objective", "objective"),
+            (f"test {metric}, all languages", f"test/{metric}/mean"),
+            (f"test {metric}, without the source", f"test/{metric}/mean_without_source"),
+        )
+        if key in best.metrics
+    ]
+    lines = [f"Best: **configuration {best.configuration}**, {seeds}.", ""]
+    lines += ["| score | value | sd |", "|---|---|---|"]
+    lines += [
+        f"| {title} | {value:.4f} | {'–' if spread is None else f'{spread:.4f}'} |"
+        for title, value, spread in rows
+    ]
+    knobs = [f"| {path} | {spelled(value)} |" for path, value in best.trial.assignment.items()]
+    if knobs:
+        lines += ["", "| knob | value |", "|---|---|", *knobs]
+    commands = [
+        f"xlt report {name} --log",
+        *(
+            [f"xlt compare {name}/{best.runner_up} {name}/{best.configuration}"]
+            if best.runner_up is not None
+            else []
+        ),
+        f"xlt export {name} DIR --trial {best.trial.number} --register MODEL",
+    ]
+    return [*lines, "", "```", *commands, "```"]
 
 
 def selection_rule(objective: Mapping[str, Any]) -> str:
@@ -190,11 +235,15 @@ def selection_rule(objective: Mapping[str, Any]) -> str:
 
 
 def _further_means(scores: Sequence[Score]) -> Metrics:
-    """Means over what each further task, or the target's pairs, were scored in, by name."""
+    """Means over what each further task, or the target's pairs, were scored in, by name.
+
+    After few shots there are two languages that no mean may mix: each has its own name.
+    """
     values: dict[str, list[float]] = {}
     for one in scores:
         if one.role != "target":
-            values.setdefault(f"test/{one.task}/{one.metric}/mean", []).append(one.value)
+            of = one.language if one.role == "few_shot" else "mean"
+            values.setdefault(f"test/{one.task}/{one.metric}/{of}", []).append(one.value)
     return {name: _mean(values[name]) for name in sorted(values)[:MAX_FURTHER]}
 
 

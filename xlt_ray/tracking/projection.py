@@ -8,7 +8,6 @@ from typing import Any
 
 from xlt_ray.errors import DamagedStage, TrackingError, TrackingOutage
 from xlt_ray.ledger import TrialView
-from xlt_ray.stages.path import made
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
@@ -87,6 +86,7 @@ def project(
                 tracker.delete(run)
         if is_alive:
             tracker.mark_running(tracker.open(books))
+            tracker.show_configurations(books, "RUNNING")
         else:
             unfinished = any(not view.is_finished for view in books.trials())
             tracker.end(books, "KILLED" if unfinished else "FINISHED")
@@ -106,11 +106,12 @@ def _bring_up(
 ) -> None:
     """Bring one run to what is known of its trial."""
     is_there = run.data.tags.get("xlt.told") == told(view)
-    if is_there and run.info.status == STATUS[view.state]:
+    is_below = run.data.tags.get("mlflow.parentRunId") == tracker.parent_of(view)
+    if is_there and is_below and run.info.status == STATUS[view.state]:
         return
     run_id = run.info.run_id
     with complaints(tracker.uri):
-        tracker.describe(run, view, config, view.assignment, made(tuple(path)))
+        tracker.describe(run, view, config, view.assignment, path)
         tracker.points.log(run_id, curves_of(view, store, path, tracker.name))
         if view.is_finished:
             tracker.close(run, view, _scores(view, store), {})

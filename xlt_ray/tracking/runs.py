@@ -10,27 +10,22 @@ written last, so that a server without a place for them shows all the rest.
 from __future__ import annotations
 
 import datetime
-import getpass
 import json
-import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
 from xlt_ray.redact import redacted
 from xlt_ray.spec.space import Value
+from xlt_ray.stages.path import made
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
 from xlt_ray.tracking.account import Books
-from xlt_ray.tracking.connection import (
-    complaints,
-    connect,
-    find_or_make_experiment,
-    is_server,
-)
+from xlt_ray.tracking.configurations import Configurations, Going, best_of
+from xlt_ray.tracking.connection import complaints
+from xlt_ray.tracking.experiment import Experiment
 from xlt_ray.tracking.facts import (
     STATUS,
     final_metrics,
@@ -42,12 +37,14 @@ from xlt_ray.tracking.facts import (
     trial_name,
     trial_tags,
 )
+from xlt_ray.tracking.inputs import inputs_of, source_of
+from xlt_ray.tracking.layout import KEY, view_of
+from xlt_ray.tracking.origin import origin
 from xlt_ray.tracking.points import Points
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-_PAGE = 1000
 _TABLES = json.dumps([{"path": "scores.json", "type": "table"}])
 
 
@@ -62,32 +59,23 @@ class Tracker:
 
     def __init__(self, home: Home, name: str, uri: str | None = None) -> None:
         self.name = name
-        self.uri = uri or home.tracking_uri
+        self.experiment = Experiment(home, name, uri)
+        self.uri = self.experiment.uri
         self.run_ids: dict[int, str] = {}
         """Runs of trials, as far as they were met."""
-        self._home = home
-        self._experiment_id: str | None = None
-        try:
-            self._client = connect(home, uri)
-            if not is_server(uri):
-                self.experiment_id  # noqa: B018
-        except TrackingOutage as error:
-            # A database that cannot be opened is not a server that restarts.
-            raise TrackingError(error.fields["problem"], uri=error.fields["uri"]) from error
         self._parent: str | None = None
-        self._metric = ""
-        self.points = Points(self._client)
+        self._metric, self._mode, self._selection = "", "", ""
+        self._seeds = 1
+        self._source: Mapping[str, str] = {}
+        self._knobs: dict[str, None] = {}
+        self._begun: dict[int, datetime.datetime] = {}
+        self.configurations = Configurations(self.experiment)
+        self.points = Points(self.experiment.client)
 
     @property
     def experiment_id(self) -> str:
         """Id of the sweep's experiment, made where there is none."""
-        if self._experiment_id is None:
-            is_local = not self.uri.startswith(("http", "databricks"))
-            with complaints(self.uri):
-                self._experiment_id = find_or_make_experiment(
-                    self._client, self._home, self.name, local=is_local
-                )
-        return self._experiment_id
+        return self.experiment.id
 
     # -- the sweep ----------------------------------------------------------------------
 
@@ -95,61 +83,110 @@ class Tracker:
         """The sweep's run, RUNNING from now on, with the resolved sweep as ``sweep.json``."""
         with complaints(self.uri):
             parent = self.open(books)
-            self._client.update_run(parent, status="RUNNING")
-            self._put(parent, "sweep.json", _pretty(config))
+            self.experiment.client.update_run(parent, status="RUNNING")
+            self.experiment.put(parent, "sweep.json", _pretty(config))
             return parent
 
     def open(self, books: Books) -> str:
         """Id of the sweep's run, made where there is none; its status stays as it is."""
         objective = books.sweep["objective"]
-        self._metric = str(objective["metric"])
+        self._metric, self._mode = str(objective["metric"]), str(objective["mode"])
+        self._selection = "source" if objective["languages"] == "source" else "oracle"
+        self._seeds = int(books.sweep["search"]["seeds"])
+        self._source = source_of(books.sweep)
         with complaints(self.uri):
             if self._parent is None:
-                found = self._search("sweep")
-                tags = {"xlt.sweep": self.name, "xlt.kind": "sweep", **_origin()}
+                found = self.experiment.search("sweep")
+                tags = {"xlt.kind": "sweep", **self._origin()}
                 begun = [one.started for one in books.trials() if one.started is not None]
                 start = _milliseconds(min(begun)) if begun else _now()
-                run = found[0] if found else self._create(self.name, tags, start)
+                run = found[0] if found else self.experiment.create(self.name, tags, start)
                 self._parent = run.info.run_id
+            for one in books.trials():
+                if one.started is not None:
+                    before = self._begun.get(one.configuration, one.started)
+                    self._begun[one.configuration] = min(before, one.started)
+            self._lay_out(path for one in books.trials() for path in one.assignment)
             return self._parent
 
     def end(self, books: Books, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
-        """Close the sweep's run and note its best trial; KILLED is a sweep that goes on later."""
+        """Close the runs of sweep and configurations and note what is best; KILLED is a sweep
+        that goes on later."""
         with complaints(self.uri):
             parent = self.open(books)
             trials, best = books.trials(), books.best()
             objective = books.sweep["objective"]
+            by_configuration = self.show_configurations(
+                books, "KILLED" if status == "KILLED" else "FINISHED"
+            )
+            selected = best_of(trials, self._seeds, self._mode, by_configuration)
             tags = {
-                "mlflow.note.content": sweep_note(self.name, trials, best, objective),
-                "xlt.selection": "source" if objective["languages"] == "source" else "oracle",
+                "mlflow.note.content": sweep_note(self.name, trials, objective, selected),
+                "xlt.selection": self._selection,
                 "xlt.best_trial": "" if best is None else str(best.number),
+                "xlt.best_configuration": "" if selected is None else str(selected.configuration),
             }
-            run = self._client.get_run(parent)
+            run = self.experiment.client.get_run(parent)
             metrics = {f"trials/{state}": float(sum(one.state == state for one in trials))
                        for state in ("complete", "pruned", "failed")}  # fmt: skip
             if best is not None and best.objective is not None:
                 metrics["best_objective"] = best.objective
-            self._write(run, tags, {}, metrics, _now())
+            self.experiment.write(run, tags, {}, metrics, _now())
             # A sweep that was run again and had nothing to do did not last until now.
             ended = [one.ended for one in trials if one.ended is not None]
             moment = _milliseconds(max(ended)) if ended and status == "FINISHED" else _now()
-            self._client.set_terminated(parent, status, moment)
+            self.experiment.client.set_terminated(parent, status, moment)
+
+    def show_configurations(self, books: Books, going: Going) -> dict[int, Run]:
+        """Bring the runs of configurations to what their trials are.
+
+        Returns:
+            What shows a configuration, by its number: its run, or, with one seed, its trial's.
+        """
+        with complaints(self.uri):
+            runs = self.experiment.search("trial")
+            if self._seeds == 1:
+                numbered = ((run.data.tags.get("xlt.configuration"), run) for run in runs)
+                return {int(number): run for number, run in numbered if number is not None}
+            ended: dict[int, int] = {}
+            for one in books.trials():
+                if one.ended is not None:
+                    moment = _milliseconds(one.ended)
+                    ended[one.configuration] = max(moment, ended.get(one.configuration, 0))
+            return self.configurations.update_all(runs, self._seeds, going, ended)
+
+    def _lay_out(self, knobs: Iterable[str]) -> None:
+        """Have the view that ``xlt ui`` opens show these knobs, too."""
+        before = len(self._knobs)
+        self._knobs |= dict.fromkeys(knobs)
+        if len(self._knobs) > before:
+            view = view_of(self._metric, self._mode, [*self._knobs], has_seeds=self._seeds > 1)
+            self.experiment.put_view(KEY, view)
 
     # -- trials -------------------------------------------------------------------------
 
     def start_trial(
-        self, view: TrialView, config: Mapping[str, Any], params: Mapping[str, Value]
+        self,
+        view: TrialView,
+        config: Mapping[str, Any],
+        params: Mapping[str, Value],
+        path: Sequence[Stage] = (),
     ) -> str:
         """Id of the trial's run, RUNNING from now on; made where there is none.
 
         Args:
             config: the resolved trial, kept as ``config.json``.
             params: what was searched over, by dotted path as in the sweep file.
+            path: its stages, whose data are named as the run's inputs.
         """
         with complaints(self.uri):
+            self._lay_out(params)
             run = self.find(view) or self.make(view)
             self.mark_running(run.info.run_id)
-            self.describe(run, view, config, params)
+            self.describe(run, view, config, params, path)
+            configuration = self._configuration(view)
+            if configuration is not None:
+                self.experiment.set_status(configuration, "RUNNING")
             self.put_config(run, config)
             return str(run.info.run_id)
 
@@ -185,26 +222,32 @@ class Tracker:
         with complaints(self.uri):
             run = self.find(view) or self.make(view)
             self.close(run, view, scores, extra or {})
+            configuration = self._configuration(view)
+            if configuration is not None:
+                members = self.configurations.members(view.configuration)
+                self.configurations.update(
+                    configuration, members, self._seeds, "RUNNING", _milliseconds(view.ended)
+                )
             if is_whole:
                 self.mark_told(run, view)
 
     def stop_trial(self, run_id: str) -> None:
         """Mark a trial KILLED whose sweep was stopped; it goes on when the sweep does."""
         with complaints(self.uri):
-            self._client.set_terminated(run_id, "KILLED")
+            self.experiment.client.set_terminated(run_id, "KILLED")
 
     # -- parts that the projection shares -------------------------------------------------
 
     def runs(self) -> list[Run]:
         """All trial runs of this sweep, the oldest first."""
         with complaints(self.uri):
-            return self._search("trial")
+            return self.experiment.search("trial")
 
     def find(self, view: TrialView, among: Sequence[Run] | None = None) -> Run | None:
         """The run of a trial: by id, by its tag, or, of a retry, that of the failed trial."""
-        run = self._run_by_id(view.mlflow_run_id) if among is None else None
+        run = self.experiment.run(view.mlflow_run_id) if among is None else None
         if run is None:
-            runs = self._search("trial") if among is None else among
+            runs = self._runs_of(view) if among is None else among
             by_id = {run.info.run_id: run for run in runs}
             by_trial = {run.data.tags["xlt.trial"]: run for run in reversed(runs)}
             run = (
@@ -216,23 +259,53 @@ class Tracker:
             self.run_ids[view.number] = run.info.run_id
         return run
 
+    def _runs_of(self, view: TrialView) -> list[Run]:
+        """Runs with the tag of a trial, or of the one that it retries; not those of all trials,
+        which a sweep of thousands would ask for thousands of times."""
+        numbers = (view.number, view.retry_of)
+        return [
+            run
+            for number in numbers
+            if number is not None
+            for run in self.experiment.search("trial", {"xlt.trial": str(number)})
+        ]
+
     def make(self, view: TrialView) -> Run:
-        """A new run for a trial, below the sweep's run."""
-        assert self._parent is not None, "begin the sweep first"
+        """A new run for a trial, below that of its configuration, or of the sweep."""
         tags = {
-            "xlt.sweep": self.name,
             "xlt.kind": "trial",
             "xlt.trial": str(view.number),
-            "mlflow.parentRunId": self._parent,
-            **_origin(),
+            "mlflow.parentRunId": self.parent_of(view),
+            **self._origin(),
         }
-        run = self._create(trial_name(view), tags, _milliseconds(view.started))
+        run = self.experiment.create(trial_name(view), tags, _milliseconds(view.started))
         self.points.expect_none(run.info.run_id)
         self.run_ids[view.number] = run.info.run_id
         return run
 
+    def parent_of(self, view: TrialView) -> str:
+        """The run that a trial's run is nested below; of a configuration, made if need be."""
+        assert self._parent is not None, "begin the sweep first"
+        known = self.configurations.id_of(view.configuration)
+        if known is not None:
+            return known
+        run = self._configuration(view)
+        return self._parent if run is None else str(run.info.run_id)
+
+    def _configuration(self, view: TrialView) -> Run | None:
+        """The run of a trial's configuration, made if need be; None where trials have no
+        further seeds."""
+        assert self._parent is not None, "begin the sweep first"
+        if self._seeds == 1:
+            return None
+        number = view.configuration
+        started = self._begun.get(number, view.started)
+        return self.configurations.find(number) or self.configurations.make(
+            number, self._parent, self._origin(), _milliseconds(started)
+        )
+
     def mark_running(self, run_id: str) -> None:
-        self._client.update_run(run_id, status="RUNNING")
+        self.experiment.client.update_run(run_id, status="RUNNING")
 
     def describe(
         self,
@@ -240,27 +313,41 @@ class Tracker:
         view: TrialView,
         config: Mapping[str, Any],
         params: Mapping[str, Value],
-        planned: Sequence[Stage] = (),
+        path: Sequence[Stage] = (),
     ) -> None:
-        """Bring tags and parameters of a run to what is known of its trial.
+        """Bring tags, parameters and inputs of a run, and of its configuration's, to what is
+        known of its trial.
 
         Args:
-            planned: stages that it was to make; those that it has made are in ``view``.
+            path: its stages; those that it has made are in ``view``.
         """
-        tags = {f"xlt.stage.{one.kind}": one.key for one in planned} | trial_tags(view)
+        planned = {f"xlt.stage.{one.kind}": one.key for one in made(tuple(path))}
+        tags = {
+            **planned,
+            **trial_tags(view),
+            "xlt.selection": self._selection,
+        }
         if config:
             tags["xlt.source_language"] = source_language(config)
         known = {name: spelled(value) for name, value in params.items()}
-        self._write(run, tags, known, {}, _now())
+        inputs = inputs_of(path)
+        configuration = self._configuration(view)
+        if configuration is not None:
+            own = {"xlt.selection": self._selection}
+            self.experiment.write(configuration, own, known, {}, _now())
+            self.experiment.put_inputs(configuration, inputs, self._source)
+            tags["mlflow.parentRunId"] = configuration.info.run_id
+        self.experiment.write(run, tags, known, {}, _now())
+        self.experiment.put_inputs(run, inputs, self._source)
 
     def put_config(self, run: Run, config: Mapping[str, Any]) -> None:
         """Keep the resolved trial as ``config.json``, where it is known."""
         if config:
-            self._put(run.info.run_id, "config.json", _pretty(config))
+            self.experiment.put(run.info.run_id, "config.json", _pretty(config))
 
     def mark_told(self, run: Run, view: TrialView) -> None:
         """Say that a run shows all that is known of its finished trial; any change unsays it."""
-        self._write(run, {"xlt.told": told(view)}, {}, {}, _now())
+        self.experiment.write(run, {"xlt.told": told(view)}, {}, {}, _now())
 
     def close(
         self, run: Run, view: TrialView, scores: Sequence[Score], extra: Mapping[str, float]
@@ -275,14 +362,14 @@ class Tracker:
             {one.language for one in scores if one.split == "test" and one.role == "target"}
         )
         tags = {**trial_tags(view), "xlt.languages": " ".join(languages)}
-        self._write(run, tags, {}, metrics, ended)
+        self.experiment.write(run, tags, {}, metrics, ended)
         if run.info.status != STATUS[view.state] or run.info.end_time is None:
-            self._client.set_terminated(run_id, STATUS[view.state], ended)
+            self.experiment.client.set_terminated(run_id, STATUS[view.state], ended)
         if view.state == "failed" and view.log:
-            self._put(run_id, "log.txt", str(redacted(view.log)))
+            self.experiment.put(run_id, "log.txt", str(redacted(view.log)))
         if scores:
-            self._put(run_id, "scores.json", score_table(scores))
-            self._write(run, {"mlflow.loggedArtifacts": _TABLES}, {}, {}, ended)
+            self.experiment.put(run_id, "scores.json", score_table(scores))
+            self.experiment.write(run, {"mlflow.loggedArtifacts": _TABLES}, {}, {}, ended)
 
     def log_curve(self, run_id: str, view: TrialView) -> None:
         """Log the objective metric of a trial on its way, as the ledger has it."""
@@ -292,83 +379,10 @@ class Tracker:
     def delete(self, run: Run) -> None:
         """Move a run to MLflow's trash."""
         with complaints(self.uri):
-            self._client.delete_run(run.info.run_id)
+            self.experiment.client.delete_run(run.info.run_id)
 
-    # -- inside ---------------------------------------------------------------------------
-
-    def _run_by_id(self, run_id: str | None) -> Run | None:
-        if run_id is None:
-            return None
-        try:
-            with complaints(self.uri):
-                run = self._client.get_run(run_id)
-        except TrackingOutage:
-            raise
-        except TrackingError:
-            return None
-        return run if run.info.lifecycle_stage == "active" else None
-
-    def _create(self, name: str, tags: Mapping[str, str], start: int) -> Run:
-        return self._client.create_run(
-            self.experiment_id, start_time=start, tags=dict(tags), run_name=name
-        )
-
-    def _search(self, kind: str) -> list[Run]:
-        runs: list[Run] = []
-        token: str | None = None
-        while True:
-            page = self._client.search_runs(
-                [self.experiment_id],
-                f"tags.`xlt.sweep` = '{self.name}' and tags.`xlt.kind` = '{kind}'",
-                max_results=_PAGE,
-                order_by=["attributes.start_time ASC"],
-                page_token=token,
-            )
-            runs += page
-            token = page.token
-            if not token:
-                return runs
-
-    def _write(
-        self,
-        run: Run,
-        tags: Mapping[str, str],
-        params: Mapping[str, str],
-        metrics: Mapping[str, float],
-        timestamp: int,
-    ) -> None:
-        """One batch of what the run does not have; an empty tag is one to be taken away."""
-        from mlflow.entities import Metric, Param, RunTag
-
-        data, run_id = run.data, run.info.run_id
-        new_tags = [RunTag(k, v) for k, v in tags.items() if v and data.tags.get(k) != v]
-        new_params = [Param(k, v) for k, v in params.items() if k not in data.params]
-        new_metrics = [
-            Metric(k, v, timestamp, 0) for k, v in metrics.items() if data.metrics.get(k) != v
-        ]
-        for name, value in tags.items():
-            if not value and name in data.tags:
-                self._client.delete_tag(run_id, name)
-                del data.tags[name]
-        if new_tags or new_params or new_metrics:
-            self._client.log_batch(run_id, metrics=new_metrics, params=new_params, tags=new_tags)
-        # The run as it is now, for who writes to it next.
-        data.tags.update({one.key: one.value for one in new_tags})
-        data.params.update({one.key: one.value for one in new_params})
-        data.metrics.update({one.key: one.value for one in new_metrics})
-
-    def _put(self, run_id: str, name: str, text: str) -> None:
-        self._client.log_text(run_id, text, name)
-
-
-def _origin() -> dict[str, str]:
-    """Tags that say where a run comes from; MLflow's columns User and Source show them."""
-    return {
-        "mlflow.user": getpass.getuser(),
-        "mlflow.source.name": "xlt run",
-        "mlflow.source.type": "LOCAL",
-        "xlt.host": socket.gethostname(),
-    }
+    def _origin(self) -> dict[str, str]:
+        return {"xlt.sweep": self.name, **origin()}
 
 
 def _pretty(config: Mapping[str, Any]) -> str:

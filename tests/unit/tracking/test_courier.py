@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.ledger import TrialView
 from xlt_ray.stages.record import Score
+from xlt_ray.stages.stage import Stage
 from xlt_ray.tracking import Account, Courier, Spool, courier
 
 LONG_S = 60.0
@@ -56,7 +57,11 @@ class Transport:
         self._take(status)
 
     def start_trial(
-        self, view: TrialView, config: Mapping[str, Any], params: Mapping[str, Any]
+        self,
+        view: TrialView,
+        config: Mapping[str, Any],
+        params: Mapping[str, Any],
+        path: Sequence[Stage],
     ) -> str:
         self._take(("start", view.number))
         return self.run_ids.setdefault(view.number, f"run {view.number}")
@@ -111,7 +116,7 @@ def settled(sender: Courier) -> list[str]:
 def tell_all(sender: Courier) -> list[object]:
     """A sweep of one trial; what has to arrive of it."""
     sender.begin(NOTHING, {})
-    sender.started(view_of(3), {}, {})
+    sender.started(view_of(3), {}, {}, ())
     for step in (10, 20, 30):
         sender.evaluated(3, step, {"dev/f1": 0.5})
     sender.finished(view_of(3, "complete"), ())
@@ -240,7 +245,7 @@ def test_the_desk_fetches_the_runs_that_its_ledger_does_not_know(
 ) -> None:
     with Courier(there, spool) as sender:
         sender.catch_up(lambda _: {0: "a", 1: "b", 2: "c"}, {0: "a", 1: None, 2: "x"})
-        sender.started(view_of(3), {}, {})
+        sender.started(view_of(3), {}, {}, ())
         settled(sender)
         assert sender.mail().runs == {1: "b", 2: "c", 3: "run 3"}
         assert sender.mail().runs == {}
@@ -295,7 +300,7 @@ def test_points_stay_in_the_spool_until_the_next_driver_has_sent_them(
     for turn in (1, 2):
         with Courier(away, spool) as sender:
             sender.catch_up(lambda _: {3: "run 3"}, {3: "run 3"})
-            sender.started(view_of(3), {}, {})
+            sender.started(view_of(3), {}, {}, ())
             sender.evaluated(3, 10 * turn, {"dev/f1": 0.5})
     assert [one.examples for one in spool.read()] == [10, 20]
     with Courier(there, spool) as sender:

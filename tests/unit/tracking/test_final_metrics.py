@@ -62,3 +62,15 @@ def test_further_means_take_the_room_of_languages(view: TrialView) -> None:
     assert len(found) == len(plain)
     assert sum(name.startswith("test/found") for name in found) == MAX_FURTHER
     assert sum(name.startswith("test/accuracy/q") for name in found) == MAX_LANGUAGES - MAX_FURTHER
+
+
+def test_after_few_shots_no_two_languages_are_averaged(view: TrialView) -> None:
+    scores = tuple(
+        Score("nli-few-shot", language, "test", "accuracy", value, 50, "few_shot")
+        for language, value in (("qaa", 0.8), ("qab", 0.7))
+    )
+    found = metrics_of(view, scores)
+    assert {name: one for name, one in found.items() if name.startswith("test/")} == {
+        "test/nli-few-shot/accuracy/qaa": 0.8,
+        "test/nli-few-shot/accuracy/qab": 0.7,
+    }

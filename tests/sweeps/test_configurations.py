@@ -1,0 +1,280 @@
+"""MLflow where configurations repeat with several seeds: a run each, nested, with means."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sweeps.test_tracking import SWEEP, World, all_runs, scores_of, snapshot
+from xlt_ray.errors import TrackingError
+from xlt_ray.home import Home
+from xlt_ray.ledger import TrialView, open_ledger
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.sweep import sweep_of
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.store import StageStore
+from xlt_ray.tracking import Depot, Tracker, project
+
+VALUES = (0.7, 0.5, 0.9, 0.4)
+"""Of four trials: both seeds of two configurations."""
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    home = Home(tmp_path / "home")
+    sweep = sweep_of(parse_document(SWEEP, "tracked.yaml", ["search.trials=2", "search.seeds=2"]))
+    return World(home, sweep, open_ledger(home, sweep), StageStore(home.stages))
+
+
+def of_kind(world: World, kind: str) -> list[Any]:
+    return [run for run in all_runs(world) if run.data.tags["xlt.kind"] == kind]
+
+
+def parents(world: World) -> list[tuple[str, str]]:
+    """Every run but the sweep's own, with the one that it is nested below, by name."""
+    found = all_runs(world)
+    names = {run.info.run_id: run.info.run_name for run in found}
+    return [
+        (run.info.run_name, names[run.data.tags["mlflow.parentRunId"]])
+        for run in found
+        if "mlflow.parentRunId" in run.data.tags
+    ]
+
+
+def lived(world: World, tracker: Tracker, value: float, path: Sequence[Stage] = ()) -> TrialView:
+    """A trial that ran to its end, with MLflow listening."""
+    view = world.ask()
+    run_id = tracker.start_trial(view, world.config(view), view.assignment, path)
+    world.ledger.set_run_id(view.number, run_id)
+    world.walk(view.number, scores_of(value))
+    world.ledger.tell_complete(view.number, value)
+    done = world.ledger.trial(view.number)
+    tracker.finish(done, scores_of(value))
+    return done
+
+
+NESTED = [
+    ("configuration 000", "tracked"),
+    ("configuration 001", "tracked"),
+    ("trial 000", "configuration 000"),
+    ("trial 001", "configuration 000"),
+    ("trial 002", "configuration 001"),
+    ("trial 003", "configuration 001"),
+]
+
+
+def test_trials_are_nested_below_their_configuration_which_shows_their_means(world: World) -> None:
+    tracker = world.begun()
+    views = [lived(world, tracker, value) for value in VALUES]
+    assert parents(world) == NESTED
+    first, second = of_kind(world, "configuration")
+    assert [one.info.status for one in (first, second)] == ["FINISHED", "FINISHED"]
+    assert first.data.params == {name: str(one) for name, one in views[0].assignment.items()}
+    metrics = second.data.metrics
+    assert metrics["objective"] == pytest.approx(0.65)
+    assert metrics["sd/objective"] == pytest.approx(statistics.stdev([0.9, 0.4]))
+    assert metrics["seeds/complete"] == 2
+    assert metrics["test/accuracy/qac"] == pytest.approx(0.65 - 0.2)
+    assert metrics["test/accuracy/mean"] == pytest.approx(0.65 - 0.1)
+    assert metrics["seconds"] == pytest.approx(5.0)
+    assert len(metrics) <= 50
+    assert second.data.tags["xlt.trials"] == "2 3"
+    assert second.data.tags["xlt.selection"] == "source"
+
+
+def test_a_configuration_runs_until_its_last_seed_has_ended(world: World) -> None:
+    tracker = world.begun()
+    lived(world, tracker, 0.7)
+    (run,) = of_kind(world, "configuration")
+    assert run.info.status == "RUNNING"
+    assert run.data.metrics["seeds/complete"] == 1
+    assert "sd/objective" not in run.data.metrics
+    tracker.end(world.ledger, "KILLED")
+    assert of_kind(world, "configuration")[0].info.status == "KILLED"
+
+    tracker = world.begun()
+    project(world.ledger, world.store, tracker, world.configs())
+    assert of_kind(world, "configuration")[0].info.status == "RUNNING"
+    view = world.ask()
+    tracker.start_trial(view, {}, view.assignment)
+    world.ledger.tell_failed(view.number, "nan", "the loss is not a number")
+    tracker.finish(world.ledger.trial(view.number), ())
+    (run,) = of_kind(world, "configuration")
+    assert run.info.status == "FAILED"
+    assert run.data.tags["xlt.cause"] == "nan"
+
+    world.ledger.enqueue_failed()
+    lived(world, world.begun(), 0.5)
+    (run,) = of_kind(world, "configuration")
+    assert run.info.status == "FINISHED"
+    assert "xlt.cause" not in run.data.tags
+    assert run.data.metrics["objective"] == pytest.approx(0.6)
+    assert len(of_kind(world, "trial")) == 2
+
+
+def test_nothing_is_running_after_the_end_of_a_budget(world: World) -> None:
+    tracker = world.begun()
+    lived(world, tracker, 0.7)
+    tracker.end(world.ledger, "FINISHED")
+    assert {run.info.status for run in all_runs(world)} == {"FINISHED"}
+
+
+def test_a_deleted_database_is_rebuilt_with_the_same_configurations(world: World) -> None:
+    tracker = world.begun()
+    for value in VALUES:
+        lived(world, tracker, value)
+    tracker.end(world.ledger, "FINISHED")
+    project(world.ledger, world.store, world.tracker(), world.configs(), is_alive=False)
+    moved = replace(world, home=Home(world.home.root / "elsewhere"))
+    project(world.ledger, world.store, moved.tracker(), world.configs(), is_alive=False)
+    assert parents(moved) == NESTED
+    times = [[(run.info.start_time, run.info.end_time) for run in of_kind(one, "configuration")]
+             for one in (world, moved)]  # fmt: skip
+    assert times[0] == times[1]
+    before, after = (
+        [(name, status, params, metrics, tags) for name, status, params, metrics, tags, _ in shown
+         if name.startswith("configuration")]
+        for shown in (snapshot(world), snapshot(moved))
+    )  # fmt: skip
+    assert after == before
+    project(world.ledger, world.store, moved.tracker(), world.configs(), is_alive=False)
+    assert len(all_runs(moved)) == 7, "nothing is doubled"
+
+
+def test_a_configuration_that_was_made_twice_is_one_after_the_next_start(world: World) -> None:
+    # The answer to the first try was lost, and the server took both.
+    tracker = world.begun()
+    view = lived(world, tracker, 0.7)
+    tracker.configurations.make(
+        view.configuration,
+        tracker.open(world.ledger),
+        {},
+        of_kind(world, "sweep")[0].info.start_time,
+    )
+    lived(world, tracker, 0.5)
+    assert len(of_kind(world, "configuration")) == 2
+    project(world.ledger, world.store, world.tracker(), world.configs())
+    (run,) = of_kind(world, "configuration")
+    assert {one.data.tags["mlflow.parentRunId"] for one in of_kind(world, "trial")} == {
+        run.info.run_id
+    }
+    assert run.data.metrics["seeds/complete"] == 2
+
+
+def test_a_configuration_deleted_in_the_ui_is_made_again(world: World) -> None:
+    tracker = world.begun()
+    lived(world, tracker, 0.7)
+    tracker.experiment.client.delete_run(of_kind(world, "configuration")[0].info.run_id)
+    lived(world, tracker, 0.5)
+    project(world.ledger, world.store, world.tracker(), world.configs())
+    assert parents(world) == NESTED[:1] + NESTED[2:4]
+
+
+def test_one_seed_needs_no_configuration_runs(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    sweep = sweep_of(parse_document(SWEEP, "tracked.yaml"))
+    world = World(home, sweep, open_ledger(home, sweep), StageStore(home.stages))
+    tracker = world.begun()
+    lived(world, tracker, 0.7)
+    tracker.end(world.ledger, "FINISHED")
+    assert parents(world) == [("trial 000", "tracked")]
+
+
+def test_runs_name_their_data(world: World) -> None:
+    task = {"task": {"name": "toy-nli", "version": 1}}
+    target = Stage("target", task, {"train": "a" * 64}, 0, None, "target")
+    path = (target, Stage("evaluate", task, {"test": {"qab": "b" * 64}}, 0, target, "evaluate"))
+    tracker = world.begun()
+    for _ in range(2):
+        lived(world, tracker, 0.7, path)
+    paths = dict.fromkeys(range(2), path)
+    project(world.ledger, world.store, world.tracker(), world.configs(), paths=paths)
+    moved = replace(world, home=Home(world.home.root / "elsewhere"))
+    project(world.ledger, world.store, moved.tracker(), world.configs(), paths=paths)
+    for run in [*all_runs(world), *all_runs(moved)]:
+        if run.data.tags["xlt.kind"] == "sweep":
+            continue
+        found = {
+            (one.dataset.name, one.dataset.digest, one.dataset.source_type, one.tags[0].value)
+            for one in run.inputs.dataset_inputs
+        }
+        assert found == {
+            ("toy-nli train", "a" * 10, "toy", "training"),
+            ("toy-nli test", "b" * 10, "toy", "evaluation"),
+        }
+        assert len(run.inputs.dataset_inputs) == 2
+
+
+def test_the_sweeps_note_names_the_best_configuration_and_what_to_do_with_it(world: World) -> None:
+    tracker = world.begun()
+    views = [lived(world, tracker, value) for value in VALUES]
+    tracker.end(world.ledger, "FINISHED")
+    (run,) = of_kind(world, "sweep")
+    note = run.data.tags["mlflow.note.content"]
+    assert run.data.tags["xlt.best_configuration"] == "1"
+    assert "Best: **configuration 1**, mean over 2 seeds." in note
+    assert "| objective | 0.6500 | 0.3536 |" in note
+    assert "| test accuracy, without the source | 0.5000 | 0.3536 |" in note
+    assert f"| model | {views[2].assignment['model']} |" in note
+    assert "xlt compare tracked/0 tracked/1\n" in note
+    # Its best seed: the best trial of the sweep is another one's luck where means differ.
+    assert "xlt export tracked DIR --trial 2 --register MODEL\n" in note
+
+
+def test_runs_say_which_commit_they_are_of(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = {"mlflow.source.git.commit": "c" * 40, "mlflow.source.git.dirty": "false"}
+    monkeypatch.setattr("xlt_ray.tracking.origin.commit_of", lambda _: commit)
+    lived(world, world.begun(), 0.7)
+    assert all(commit.items() <= run.data.tags.items() for run in all_runs(world))
+
+
+def test_the_view_is_a_tag_of_the_experiment(world: World) -> None:
+    tracker = world.begun()
+    lived(world, tracker, 0.7)
+    tags = tracker.experiment.client.get_experiment(tracker.experiment_id).tags
+    view = json.loads(tags["mlflow.sharedViewState.xlt"])
+    assert view["searchFilter"] == "tags.`xlt.kind` = 'configuration'"
+    assert view["compareRunCharts"][0]["selectedParams"] == ["model", "target.hybrid.ratio"]
+
+
+def test_a_folder_is_kept_beside_the_runs_and_registered_once(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    with pytest.raises(TrackingError, match="no run of the sweep tracked") as refused:
+        Depot(world.home, "tracked", None)
+    assert refused.value.exit_code == 2
+    tracker = world.begun()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "xlt.json").write_text("{}")
+    depot = Depot(world.home, "tracked", None)
+    deposit = depot.keep(tmp_path / "model", "model/trial-000")
+    assert deposit.place == f"runs:/{tracker.open(world.ledger)}/model/trial-000"
+    versions = [
+        depot.register("nli", deposit, {"xlt.stage.target": key}, "with password=s3cret")
+        for key in ("a", "a", "b")
+    ]
+    assert versions == [1, 1, 2]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", world.home.tracking_uri)
+    got = mlflow.artifacts.download_artifacts("models:/nli/1", dst_path=str(tmp_path / "got"))
+    assert (Path(got) / "xlt.json").read_text() == "{}"
+    (latest,) = tracker.experiment.client.search_model_versions(
+        "name = 'nli' and version_number = 2"
+    )
+    assert latest.run_id == deposit.run_id
+    assert "s3cret" not in latest.description
+    with pytest.raises(TrackingError, match="name"):
+        depot.register("a/b:c", deposit, {}, "")

@@ -1,0 +1,250 @@
+"""The runs of configurations: what the seeds of one configuration come to, in one run.
+
+A run of its own has each configuration of a sweep whose trials repeat with several seeds; its
+trials are nested below it. With one seed a configuration *is* its trial, whose run is then nested
+below the sweep's.
+
+What it shows follows from the runs of its trials alone, and from whether the sweep goes on, so it
+can be made again at any time.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from xlt_ray.ledger import TrialView
+from xlt_ray.tracking.experiment import Experiment
+from xlt_ray.tracking.facts import Best, Metrics
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+Going = Literal["RUNNING", "KILLED", "FINISHED"]
+"""What the sweep does: it is at work, stopped to go on later, or at its end."""
+
+KIND = "configuration"
+SUMMED = ("seconds", "examples_trained")
+"""Metrics of trials that are costs, and added up over all of them."""
+SPREAD = ("objective", "/mean", "/mean_without_source")
+"""Endings of metrics whose standard deviation over seeds is shown, as ``sd/<metric>``."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One trial of a configuration, as its run shows it."""
+
+    trial: int
+    repeat: int
+    seed: int
+    state: str
+    cause: str
+    metrics: Mapping[str, float]
+    stages: Mapping[str, str]
+    """Keys by tag, of the stages of its path."""
+
+    @classmethod
+    def of(cls, run: Run) -> Member:
+        """Raises KeyError where the run was made and never described."""
+        tags = run.data.tags
+        return cls(
+            trial=int(tags["xlt.trial"]),
+            repeat=int(tags["xlt.repeat"]),
+            seed=int(tags["xlt.seed"]),
+            state=tags["xlt.state"],
+            cause=tags.get("xlt.cause", ""),
+            metrics=dict(run.data.metrics),
+            stages={name: key for name, key in tags.items() if name.startswith("xlt.stage.")},
+        )
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in ("complete", "pruned", "failed")
+
+
+def members_of(runs: Iterable[Run]) -> list[Member]:
+    """The trials of these runs by number; those that were never described are left out."""
+    described = (one for one in runs if "xlt.repeat" in one.data.tags)
+    return sorted(map(Member.of, described), key=lambda one: one.trial)
+
+
+def configuration_name(number: int) -> str:
+    """Name of a configuration's run; names sort as numbers do."""
+    return f"configuration {number:03d}"
+
+
+def status_of(members: Sequence[Member], seeds: int, going: Going) -> str:
+    """Status of a configuration's run; FAILED as soon as a seed failed and none is left to run."""
+    is_whole = len({one.repeat for one in members}) >= seeds
+    if not (is_whole and all(one.is_finished for one in members)) and going != "FINISHED":
+        return going
+    if not all(one.is_finished for one in members):
+        return "KILLED"
+    return "FAILED" if any(one.state == "failed" for one in members) else "FINISHED"
+
+
+def metrics_of(members: Sequence[Member]) -> Metrics:
+    """Means over the seeds that are complete, how many these are, and what all trials cost.
+
+    A metric that one of them lacks has no mean. ``sd/...`` is the sample standard deviation, of
+    two seeds or more.
+    """
+    complete = [one.metrics for one in members if one.state == "complete"]
+    found: Metrics = {}
+    spread: Metrics = {}
+    # The first metric of a run is what MLflow's page of compared runs begins with: objective.
+    for name in sorted(set.intersection(*map(set, complete)) if complete else ()):
+        if name == "objective" or name.startswith("test/"):
+            values = [one[name] for one in complete]
+            found[name] = statistics.fmean(values)
+            if len(values) > 1 and name.endswith(SPREAD):
+                spread[f"sd/{name}"] = statistics.stdev(values)
+    found |= spread
+    for name in SUMMED:
+        spent = [one.metrics[name] for one in members if name in one.metrics]
+        if spent:
+            found[name] = math.fsum(spent)
+    for state in ("complete", "pruned", "failed"):
+        found[f"seeds/{state}"] = float(sum(one.state == state for one in members))
+    return found
+
+
+def tags_of(members: Sequence[Member]) -> dict[str, str]:
+    """Tags of a configuration; empty ones stand for tags that are to be taken away."""
+    causes = dict.fromkeys(one.cause for one in members if one.state == "failed" and one.cause)
+    rows = [
+        f"| {one.trial} | {one.seed} | {one.state} | {shown(one.metrics.get('objective'))} |"
+        for one in members
+    ]
+    note = ["| trial | seed | state | objective |", "|---|---|---|---|", *rows]
+    # A stage that the seeds share is the configuration's; one that they do not is the trials'.
+    names = dict.fromkeys(name for one in members for name in one.stages)
+    keys = {name: {one.stages.get(name, "") for one in members} for name in names}
+    return {
+        "xlt.seeds": " ".join(str(one.seed) for one in members if one.state == "complete"),
+        "xlt.trials": " ".join(str(one.trial) for one in members),
+        "xlt.cause": " ".join(causes),
+        **{name: found.pop() if len(found) == 1 else "" for name, found in keys.items()},
+        "mlflow.note.content": "\n".join(note),
+    }
+
+
+def shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def ranked(trials: Sequence[TrialView], seeds: int, mode: str) -> list[int]:
+    """Configurations with a complete trial by their mean objective, the best first.
+
+    Those of which every seed is complete go before those that lack one; of equals the first that
+    was tried: the order of the report and of ``xlt compare``.
+    """
+    values: dict[int, list[float]] = defaultdict(list)
+    for one in trials:
+        if one.state == "complete" and one.objective is not None:
+            values[one.configuration].append(one.objective)
+    sign = -1.0 if mode == "max" else 1.0
+    return sorted(
+        values,
+        key=lambda one: (len(values[one]) < seeds, sign * statistics.fmean(values[one]), one),
+    )
+
+
+def best_of(
+    trials: Sequence[TrialView], seeds: int, mode: str, runs: Mapping[int, Run]
+) -> Best | None:
+    """The configuration that a sweep selects; None before any trial is complete.
+
+    Args:
+        runs: what shows each configuration: the means are read there.
+    """
+    order = ranked(trials, seeds, mode)
+    if not order or order[0] not in runs:
+        return None
+    own = [one for one in trials if (one.configuration, one.state) == (order[0], "complete")]
+    sign = 1.0 if mode == "max" else -1.0
+    return Best(
+        configuration=order[0],
+        trial=max(own, key=lambda one: sign * (one.objective or 0.0)),
+        num_seeds=len(own),
+        metrics=runs[order[0]].data.metrics,
+        runner_up=order[1] if len(order) > 1 else None,
+    )
+
+
+class Configurations:
+    """The runs of one sweep's configurations."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._ids: dict[int, str] = {}
+
+    def find(self, number: int) -> Run | None:
+        """The run of a configuration, as it is."""
+        if number not in self._ids:
+            found = self._experiment.search(KIND)
+            self._ids |= {_number(run): run.info.run_id for run in reversed(found)}
+        return self._experiment.run(self._ids.get(number))
+
+    def id_of(self, number: int) -> str | None:
+        """The run that this process knows a configuration by."""
+        return self._ids.get(number)
+
+    def make(self, number: int, parent: str, tags: Mapping[str, str], start: int) -> Run:
+        """A new run for a configuration, below the sweep's run ``parent``."""
+        own = {
+            "xlt.sweep": self._experiment.name,
+            "xlt.kind": KIND,
+            "xlt.configuration": str(number),
+            "mlflow.parentRunId": parent,
+        }
+        run = self._experiment.create(configuration_name(number), {**tags, **own}, start)
+        self._ids[number] = run.info.run_id
+        return run
+
+    def update(
+        self, run: Run, members: Sequence[Member], seeds: int, going: Going, ended: int
+    ) -> None:
+        """Bring a configuration's run to what its trials are.
+
+        Args:
+            ended: when the last of them ended, in milliseconds since 1970.
+        """
+        self._experiment.write(run, tags_of(members), {}, metrics_of(members), ended)
+        self._experiment.set_status(run, status_of(members, seeds, going), ended)
+
+    def members(self, number: int) -> list[Member]:
+        """The trials of a configuration, by their runs."""
+        return members_of(self._experiment.search("trial", {"xlt.configuration": str(number)}))
+
+    def update_all(
+        self, runs: Iterable[Run], seeds: int, going: Going, ended: Mapping[int, int]
+    ) -> dict[int, Run]:
+        """:meth:`update` every configuration; their runs by number.
+
+        One that was made twice, because the answer to its making was lost, loses the second run.
+
+        Args:
+            runs: those of all trials.
+            ended: when the last trial of each configuration ended.
+        """
+        members: dict[int, list[Run]] = defaultdict(list)
+        for run in runs:
+            members[int(run.data.tags.get("xlt.configuration", "-1"))].append(run)
+        found: dict[int, Run] = {}
+        for run in self._experiment.search(KIND):
+            number = _number(run)
+            if self._ids.setdefault(number, run.info.run_id) != run.info.run_id:
+                self._experiment.client.delete_run(run.info.run_id)
+                continue
+            found[number] = run
+            self.update(run, members_of(members[number]), seeds, going, ended.get(number, 0))
+        return found
+
+
+def _number(run: Run) -> int:
+    return int(run.data.tags["xlt.configuration"])
