@@ -23,6 +23,7 @@ from tests.contracts.test_store_contract import (
     leased,
     record_of,
     take_over,
+    write_result,
 )
 from xlt_ray.errors import DamagedStage, LeaseLost, SpecError
 from xlt_ray.stages.lease import Holder, Lease, find_holder, try_acquire
@@ -57,10 +58,7 @@ def store(place: str, tmp_path: Path) -> StageStore:
 @pytest.fixture
 def result(tmp_path: Path) -> Callable[..., Path]:
     def write(name: str, **changes: bytes) -> Path:
-        for file, content in {**FILES, **changes}.items():
-            (tmp_path / name / file).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name / file).write_bytes(content)
-        return tmp_path / name
+        return write_result(tmp_path / name, **changes)
 
     return write
 

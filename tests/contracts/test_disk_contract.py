@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.contracts.test_store_contract import leased
 from xlt_ray.errors import DamagedStage
 from xlt_ray.stages.disk import OPTIMIZER, Inventory, Stored, remove
-from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.record import StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import RECORD, StageStore
@@ -21,17 +21,6 @@ TRUNK = Stage("trunk", {"steps": 1}, {}, 0, PARENT, "trunk nli 10", 10)
 OTHER = Stage("target", {"epochs": 2}, {}, 0, PARENT, "target nli 10", 20)
 WEIGHTS, MOMENTS = b"weights", b"both moments of them"
 MADE = {"sweep": "size", "trial": 3, "time": "2026-01-02T03:04:05+00:00"}
-
-
-@pytest.fixture(params=["folder", "memory", "bucket"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StageStore]:
-    if request.param == "folder":
-        yield StageStore(tmp_path / "store")
-        return
-    root = "memory:/" if request.param == "memory" else request.getfixturevalue("bucket")
-    store = StageStore(f"{root}/{tmp_path.name}", scratch=tmp_path / "scratch")
-    yield store
-    store.storage.remove("")
 
 
 @pytest.fixture
@@ -56,12 +45,6 @@ def commit(store: StageStore, tmp_path: Path) -> Callable[..., StageRecord]:
 
 Commit = Callable[..., StageRecord]
 TRUNK_FILES = {"encoder/model.safetensors": WEIGHTS, OPTIMIZER: MOMENTS}
-
-
-def leased(store: StageStore, stage: Stage) -> Lease:
-    lease = store.lease(stage.key)
-    assert isinstance(lease, Lease)
-    return lease
 
 
 def save(store: StageStore, stage: Stage, step: int = 1) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,11 @@ FILES = {"encoder/model.safetensors": b"weights", "config.json": b"{}", "head.sa
 RUNTIME = {"workers": 1, "device": "cpu"}
 
 
-@pytest.fixture(params=["folder", "memory", "bucket"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StageStore]:
-    if request.param == "folder":
-        yield StageStore(tmp_path / "store")
-        return
-    root = "memory:/" if request.param == "memory" else request.getfixturevalue("bucket")
-    store = StageStore(f"{root}/{tmp_path.name}", scratch=tmp_path / "scratch")
-    yield store
-    store.storage.remove("")
+def write_result(folder: Path, **changes: bytes) -> Path:
+    for name, content in {**FILES, **changes}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
 
 
 @pytest.fixture
@@ -40,11 +36,7 @@ def results(tmp_path: Path) -> Callable[..., Path]:
     count = iter(range(100))
 
     def write(**changes: bytes) -> Path:
-        folder = tmp_path / "results" / str(next(count))
-        for name, content in {**FILES, **changes}.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-        return folder
+        return write_result(tmp_path / "results" / str(next(count)), **changes)
 
     return write
 

@@ -229,7 +229,7 @@ def train_batches(
         raise DataError("is empty", task=task.name, language=source_language, split="train")
 
     def table(language: str, rows: Sequence[Example]) -> Encoded:
-        return _encoded_split(
+        return encoded_split(
             source, task, language, "train", rows, tokenizer, tokenizer_digest, cache_dir
         )
 
@@ -316,7 +316,7 @@ def eval_batches(
         DataError: no such data.
     """
     examples = labelled(source, permit, task, language, split)
-    table = _encoded_split(
+    table = encoded_split(
         source, task, language, split, examples, tokenizer, tokenizer_digest, cache_dir
     )
     return EvalBatches(
@@ -353,7 +353,7 @@ def pair_batches(
     """
     rows = [labelled(source, permit, task, one, "test") for one in languages]
     tables = [
-        _encoded_split(source, task, one, "test", part, tokenizer, tokenizer_digest, cache_dir)
+        encoded_split(source, task, one, "test", part, tokenizer, tokenizer_digest, cache_dir)
         for one, part in zip(languages, rows, strict=True)
     ]
     name = ":".join(languages)
@@ -379,7 +379,7 @@ def _other_languages(
     return tuple(sorted(wanted - {source_language}))
 
 
-def _encoded_split(
+def encoded_split(
     source: Source,
     task: Task,
     language: str,

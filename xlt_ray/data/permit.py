@@ -2,9 +2,12 @@
 
 Every stage reads through a :class:`Permit`, which says what the reading is for. Training
 opens labels of the source language's train split alone, selection labels of its dev split
-alone; labels of target languages open to evaluation only. Text without labels opens to
-training from the train split of any language, as translate-train methods use it. There
-is no other way from a stage to the examples.
+alone; labels of target languages open to evaluation only. An intermediate stage of several tasks
+or languages has a permit for each dataset that the sweep names. Text without labels opens to
+training from the train split of any language, as translate-train methods use it. A few-shot
+stage opens labels of the one language that the sweep names, of its train or dev split; the
+evaluation after it opens that language's test set, and its dev set no more. There is no other
+way from a stage to the examples.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from xlt_ray.data.task import Task
 from xlt_ray.errors import ForbiddenLabels
 from xlt_ray.spec.facts import Split
 
-Purpose = Literal["train", "select", "evaluate"]
+Purpose = Literal["train", "select", "evaluate", "few_shot"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Permit:
     purpose: Purpose
     task: str
     source_language: str
+    few_shot_language: str = ""
+    """The target language of which a few examples are trained on, or were."""
 
 
 def labelled(
@@ -40,8 +45,11 @@ def labelled(
         DataError: the source has no such split.
     """
     if permit.purpose == "evaluate":
-        allowed = split in ("dev", "test")
-        remedy = "evaluation reads dev and test"
+        allowed = split == "test" or (split == "dev" and language != permit.few_shot_language)
+        remedy = "evaluation reads dev and test, but no dev set that shots may come from"
+    elif permit.purpose == "few_shot":
+        allowed = language == permit.few_shot_language and split in ("train", "dev")
+        remedy = f"it may open {permit.few_shot_language}/train and dev alone"
     else:
         only: Split = "train" if permit.purpose == "train" else "dev"
         allowed = (language, split) == (permit.source_language, only)

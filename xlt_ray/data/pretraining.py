@@ -1,4 +1,4 @@
-"""Batches for alignment stages: masked language modelling on parallel text.
+"""Batches of masked language modelling on parallel text, for alignment stages and mixtures.
 
 Batch ``step`` is a pure function of (seed, step). Rows are drawn with replacement: the
 language first (uniformly, so that small ones are not drowned), then a sentence of it.
@@ -55,7 +55,7 @@ class Masking:
         if template.mask_id is None:
             raise DataError(
                 "masked language modelling needs a mask token, this tokenizer has none",
-                remedy="choose a model that was pre-trained with masks, or align: null",
+                remedy="choose a model that was pre-trained with masks, or train no masked LM",
             )
         self._mask_id, self._mask = template.mask_id, mask
         self._plain = np.setdiff1d(np.arange(template.num_pieces), list(template.special_ids))

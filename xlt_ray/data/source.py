@@ -1,4 +1,4 @@
-"""Where examples come from: one protocol, two kinds (``toy`` and ``files``).
+"""Where examples come from: one protocol, three kinds (``toy``, ``files`` and ``hub``).
 
 A source hands out plain text with stable ids and tells how much there is; it neither
 tokenises nor decides who may read what. Stages never call :meth:`Source.read`: they go
@@ -15,7 +15,7 @@ from xlt_ray.data.kinds.kind import Example
 from xlt_ray.data.task import Task
 from xlt_ray.errors import DataError
 from xlt_ray.spec.facts import Split, SplitFacts
-from xlt_ray.spec.trial import Data, FilesData
+from xlt_ray.spec.trial import Data, FilesData, HubData
 
 
 class Source(Protocol):
@@ -23,13 +23,16 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """``toy`` or ``files``."""
+        """``toy``, ``files`` or ``hub``."""
 
     def vocabulary(self) -> tuple[str, ...] | None:
         """Every word there can be, where that is known (toy); None for real text."""
 
     def splits(self, task: Task) -> Mapping[tuple[str, Split], SplitFacts]:
-        """Size and digest by (language, split); empty where the source lacks the task."""
+        """Size and digest by (language, split); empty where the source lacks the task.
+
+        The hub's are read one by one when they are asked for.
+        """
 
     def read(self, task: Task, language: str, split: Split) -> tuple[Example, ...]:
         """All examples of one split, in their order.
@@ -69,6 +72,15 @@ def open_source(data: Data) -> Source:
         from xlt_ray.data.files import FilesSource
 
         return FilesSource(Path(data.root))
+    if isinstance(data, HubData):
+        from xlt_ray.data.hub.source import HubSource
+
+        return HubSource(
+            None if data.root is None else Path(data.root).expanduser(),
+            texts=None if data.texts is None else Path(data.texts).expanduser(),
+            cache=data.cache,
+            revisions=data.revisions,
+        )
     from xlt_ray.data.toy.source import ToySource
 
     return ToySource(data.seed)

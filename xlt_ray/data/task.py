@@ -14,14 +14,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from xlt_ray.data.hub.entry import HubPart
 from xlt_ray.data.lines import line_error
 from xlt_ray.errors import DataError, nearest
-from xlt_ray.spec.kinds import KINDS, PAIRS_SUFFIX, TaskKind
+from xlt_ray.spec.kinds import AVERAGE_SUFFIX, KINDS, PAIRS_SUFFIX, TaskKind
 from xlt_ray.spec.source import parse_document
 
 Metric = Literal[
     "accuracy", "macro_f1", "f1", "em", "pearson", "spearman",
-    "accuracy_into_pivot", "accuracy_from_pivot", "margin_accuracy",
+    "accuracy_into_pivot", "accuracy_from_pivot", "margin_accuracy", "map_at_20", "map_at_20_own",
 ]  # fmt: skip
 
 
@@ -71,10 +72,12 @@ class Task(BaseModel):
     title: str
     labels: tuple[str, ...] = ()
     """Every label of tags or pairs; its place in this list is its number in the model."""
+    labels_file: str = ""
+    """File beside the YAML file with the labels, one a line, where everybody has to make it."""
     metrics: tuple[Metric, ...] = Field(min_length=1)
     """The first is the headline."""
-    source: Literal["toy", "files"]
-    """Which kind of data source holds it."""
+    source: Literal["toy", "files", "hub"]
+    """Which kind of data source holds it; with a ``hub`` list, the hub holds it besides."""
     folder: str = ""
     """Its folder below the root of a ``files`` source."""
     train_folder: str = ""
@@ -96,6 +99,8 @@ class Task(BaseModel):
     """Whether rows of one id are translations of each other in all languages."""
     pivot: str = ""
     """Of retrieval: the language in which translations are looked for."""
+    hub: tuple[HubPart, ...] = ()
+    """Where it is on the Hugging Face Hub."""
     average: Literal["languages"] = "languages"
     """Score over languages: their unweighted mean (XTREME)."""
     citation: str = ""
@@ -106,11 +111,24 @@ class Task(BaseModel):
         entry = KINDS[self.kind]
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("a label is listed twice")
-        if len(self.labels) < 2 if entry.has_labels else self.labels:
+        is_open = entry.has_labels and bool(self.labels_file) and not self.labels
+        if not is_open and (len(self.labels) < 2 if entry.has_labels else self.labels):
             wanted = "two labels or more" if entry.has_labels else "no labels"
             raise ValueError(f"a {self.kind} task has {wanted}")
         if self.source == "files" and not self.folder:
             raise ValueError("a task of a files source needs its folder")
+        if self.source == "hub" and not self.hub:
+            raise ValueError("a task of the hub source needs its hub list")
+        known_columns = {"id", *entry.columns, *entry.optional_columns}
+        for part in self.hub:
+            for column in entry.columns:
+                if column not in part.columns:
+                    raise ValueError(f"hub: {part.id}: columns lack {column}")
+            if not known_columns.issuperset(part.columns):
+                raise ValueError(
+                    f"hub: {part.id}: columns of a {self.kind} task are "
+                    + ", ".join(sorted(known_columns))
+                )
         if self.source == "files" and self.format not in entry.formats:
             raise ValueError(f"{self.kind} tasks are read from {' or '.join(entry.formats)}")
         for metric in self.metrics:
@@ -121,6 +139,8 @@ class Task(BaseModel):
             raise ValueError("options: 2 or more for a choice, for nothing else")
         if self.name.endswith(PAIRS_SUFFIX):
             raise ValueError(f"names in {PAIRS_SUFFIX} are those of scores of language pairs")
+        if self.name.endswith(AVERAGE_SUFFIX):
+            raise ValueError(f"names in {AVERAGE_SUFFIX} are those of scores of averaged weights")
         if bool(self.pivot) != (self.kind == "retrieval"):
             raise ValueError("pivot: a language for retrieval, for nothing else")
         if self.range[0] >= self.range[1]:
@@ -130,6 +150,11 @@ class Task(BaseModel):
         if self.kind == "tag" and "f1" in self.metrics and self.scheme != "iob2":
             raise ValueError("f1 counts entities: it needs scheme iob2")
         return self
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Every kind of data source that may hold it."""
+        return tuple(dict.fromkeys((self.source, *(("hub",) if self.hub else ()))))
 
     def number_of(self, label: str) -> int:
         """Place of ``label`` among the labels; a KeyError is our own mistake."""
@@ -159,6 +184,12 @@ def parse_task(text: str, file: str) -> Task:
         DataError: a key is unknown, missing or wrong, or the name is not the file's.
     """
     tree: dict[str, Any] = parse_document(text, file).tree
+    if isinstance(tree.get("labels_file"), str):
+        if "labels" in tree:
+            raise DataError(f"{file}: labels and labels_file: one of the two")
+        found = labels_file(tree["labels_file"])
+        if found.is_file():
+            tree = {**tree, "labels": found.read_text(encoding="utf-8").split()}
     try:
         task = Task.model_validate(tree)
     except ValidationError as error:
@@ -168,6 +199,11 @@ def parse_task(text: str, file: str) -> Task:
     if f"{task.name}.yaml" != file.rpartition("/")[2]:
         raise DataError(f"{file}: is named {task.name} inside; file and name must agree")
     return task
+
+
+def labels_file(name: str) -> Path:
+    """Where a task's file of labels is looked for: beside the task's own."""
+    return Path(str(resources.files("xlt_ray.data"))) / "tasks" / name
 
 
 @cache

@@ -41,6 +41,12 @@ def read_inputs(path: Path, task: Task) -> tuple[Example, ...]:
 
 
 def _reader(path: Path, task: Task) -> Callable[[Path, Task], Iterator[Example]]:
+    if task.kind == "ranking":
+        raise DataError(
+            f"{path}: {task.name} ranks the candidates of a whole pool; a single row has no "
+            "prediction",
+            remedy="network.predict gives the vectors of sentences, to be compared by the cosine",
+        )
     if task.kind in ("pair", "score"):
         return _pairs
     if task.kind == "tag" and path.suffix != f".{task.format}":

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from xlt_ray.errors import ModelError, nearest
 from xlt_ray.modeling import toy
 from xlt_ray.spec.facts import ModelFacts
+from xlt_ray.spec.presets import find_preset
 from xlt_ray.spec.trial import Model
 
 # Position ids of the RoBERTa family start behind the padding id, so that the first
@@ -37,13 +39,16 @@ _MODEL_FILES = (
 )
 
 
-def model_facts(model: Model, vocabulary: tuple[str, ...] | None) -> ModelFacts:
+def model_facts(
+    model: Model, vocabulary: tuple[str, ...] | None, *, may_assume: bool = False
+) -> ModelFacts:
     """Facts of ``model``; ``vocabulary`` is that of the toy data, None for other data.
 
     ``weights`` is a SHA-256 over configuration, weights and tokenizer, or for a Hub model the
-    commit that its default branch points at. Raises ModelError for a malformed preset, a preset
-    without toy data, a folder that holds no model, and a name that is neither a folder nor on
-    a Hub that can be reached.
+    commit that its default branch points at. With ``may_assume`` a Hub model that cannot be
+    reached has the shape that the table of presets gives, and no ``weights``. Raises ModelError
+    for a malformed preset, a preset without toy data, a folder that holds no model, and a name
+    that is neither a folder nor on a Hub that can be reached.
     """
     if toy.is_toy(model.name):
         return _preset_facts(model.name, vocabulary)
@@ -54,7 +59,14 @@ def model_facts(model: Model, vocabulary: tuple[str, ...] | None) -> ModelFacts:
         raise ModelError(
             "no such folder", model=model.name, remedy=_beside(folder) or "a model folder is asked"
         )
-    commit, config_file = _from_hub(model.name)
+    try:
+        commit, config_file = _from_hub(model.name)
+    except ModelError:
+        preset = find_preset(model.name)
+        if preset is None or not may_assume:
+            raise
+        shape = (preset.num_layers, preset.hidden_size, preset.max_positions)
+        return ModelFacts(model.name, *shape, weights="")
     return _facts(model.name, _read_config(model.name, config_file.parent), commit)
 
 
@@ -77,6 +89,12 @@ def _preset_facts(name: str, vocabulary: tuple[str, ...] | None) -> ModelFacts:
 
 def _facts(name: str, config: dict[str, Any], weights: str) -> ModelFacts:
     """Facts from a parsed ``config.json``; families spell the same three numbers differently."""
+    if config.get("is_encoder_decoder"):
+        raise ModelError(
+            f"a {config.get('model_type', 'model')} is an encoder with a decoder",
+            model=name,
+            remedy="an encoder such as BERT or XLM-R is asked",
+        )
     positions = _number(name, config, "max_position_embeddings", "n_positions")
     if config.get("model_type") in _OFFSET_POSITIONS:
         positions -= int(config.get("pad_token_id", 1)) + 1
@@ -86,7 +104,17 @@ def _facts(name: str, config: dict[str, Any], weights: str) -> ModelFacts:
         hidden_size=_number(name, config, "hidden_size", "dim", "d_model", "n_embd"),
         max_positions=positions,
         weights=weights,
+        reads_positions=reads_positions(config),
     )
+
+
+def reads_positions(config: Mapping[str, Any]) -> bool:
+    """Whether an encoder reads numbers of positions, absolute or rotary, not distances alone.
+
+    >>> reads_positions({"model_type": "deberta-v2", "position_biased_input": False})
+    False
+    """
+    return bool(config.get("position_biased_input", True))
 
 
 def _number(name: str, config: dict[str, Any], *spellings: str) -> int:

@@ -17,13 +17,19 @@ Split = Literal["train", "dev", "test"]
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """``weights`` is the digest of configuration, weights and tokenizer."""
+    """``weights`` is the digest of configuration, weights and tokenizer.
+
+    It is empty where the shape was assumed: good for checking a sweep, and for nothing else.
+    """
 
     name: str
     num_layers: int
     hidden_size: int
     max_positions: int
     weights: str
+    reads_positions: bool = True
+    """Whether positions may be numbered otherwise than from 0 on; False where only distances
+    of pieces are read."""
 
     def bounds(self) -> dict[str, int]:
         """The names that a distribution's bounds may use."""
@@ -73,3 +79,5 @@ class Facts:
     parallel: Mapping[str, str] = field(default_factory=dict)
     lexicon: Mapping[str, LexiconFacts] = field(default_factory=dict)
     neighbours: Mapping[str, str] = field(default_factory=dict)
+    has_links: bool = False
+    """Whether the data knows which words of parallel text are aligned."""

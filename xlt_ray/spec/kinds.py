@@ -12,10 +12,14 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-TaskKind = Literal["tag", "pair", "score", "choice", "span", "retrieval"]
+TaskKind = Literal["tag", "pair", "score", "choice", "span", "retrieval", "ranking"]
 
 PAIRS_SUFFIX = "-pairs"
 """What the name of a task ends in where its two sentences were of two languages."""
+AVERAGE_SUFFIX = "-average"
+"""What the name of a task ends in where averaged weights were scored."""
+FEW_SHOT_SUFFIX = "-few-shot"
+"""What the name of a task ends in where a network was scored that few shots were trained on."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class KindEntry:
     """Of the modeling room; empty where nothing is trained and the encoder alone is scored."""
     formats: tuple[str, ...]
     """Endings of the files that its examples are read from."""
+    columns: tuple[str, ...]
+    """What a row of a data set on the hub has to have; ``id`` it may have."""
     metrics: tuple[str, ...]
     """What a task of this kind can be scored by."""
     summary: str
@@ -36,6 +42,10 @@ class KindEntry:
     """Whether its tasks list their labels."""
     is_crossed: bool = False
     """Whether the two sentences of an example may come from different languages."""
+    optional_columns: tuple[str, ...] = ()
+    """What such a row may have besides."""
+    is_embedded: bool = False
+    """Whether vectors of sentences are all that is scored, which an encoder alone can give."""
     settings: tuple[str, ...] = ()
     """Fields of a task that change what its files mean: they enter the digest of its data."""
 
@@ -61,6 +71,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             "xlt_ray.data.kinds.tag:KIND",
             "xlt_ray.modeling.heads.tag:TagHead",
             formats=("conllu", "conll"),
+            columns=("words", "labels"),
             metrics=("accuracy", "macro_f1", "f1"),
             summary="one label per word",
             has_labels=True,
@@ -70,6 +81,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             "xlt_ray.data.kinds.pair:KIND",
             "xlt_ray.modeling.heads.pair:PairHead",
             formats=("tsv",),
+            columns=("first", "second", "label"),
             metrics=("accuracy", "macro_f1"),
             summary="one label for two sentences",
             has_labels=True,
@@ -80,6 +92,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             "xlt_ray.data.kinds.score:KIND",
             "xlt_ray.modeling.heads.score:ScoreHead",
             formats=("tsv",),
+            columns=("first", "second", "label"),
             metrics=("pearson", "spearman"),
             summary="a number for two sentences",
             is_crossed=True,
@@ -90,6 +103,8 @@ KINDS: dict[TaskKind, KindEntry] = {
             "xlt_ray.data.kinds.choice:KIND",
             "xlt_ray.modeling.heads.choice:ChoiceHead",
             formats=("jsonl",),
+            columns=("options", "label"),
+            optional_columns=("context", "question"),
             metrics=("accuracy",),
             summary="the right one of several options",
             settings=("options", "questions"),
@@ -99,6 +114,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             "xlt_ray.data.kinds.span:KIND",
             "xlt_ray.modeling.heads.span:SpanHead",
             formats=("json",),
+            columns=("question", "passage", "answers"),
             metrics=("f1", "em"),
             summary="the part of a passage that answers a question",
             settings=("spans",),
@@ -108,6 +124,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             "xlt_ray.data.kinds.retrieval:KIND",
             "",
             formats=("tsv",),
+            columns=("first", "second"),
             metrics=(
                 "accuracy",
                 "accuracy_into_pivot",
@@ -115,10 +132,31 @@ KINDS: dict[TaskKind, KindEntry] = {
                 "margin_accuracy",
             ),
             summary="a sentence's translation among all others; nothing is trained",
+            is_embedded=True,
             settings=("pivot",),
+        ),
+        KindEntry(
+            "ranking",
+            "xlt_ray.data.kinds.ranking:KIND",
+            "xlt_ray.modeling.heads.ranking:RankingHead",
+            formats=("jsonl",),
+            columns=("query", "candidate"),
+            optional_columns=("language", "relevant"),
+            metrics=("map_at_20", "map_at_20_own", "accuracy"),
+            summary="candidates in many languages, the right ones first",
+            is_embedded=True,
         ),
     )
 }
+
+
+def is_by_encoder(kind: TaskKind, target: TaskKind) -> bool:
+    """Whether a further task is scored by the encoder alone, without the head of the target.
+
+    >>> is_by_encoder("retrieval", "pair"), is_by_encoder("ranking", "ranking")
+    (True, False)
+    """
+    return KINDS[kind].is_embedded and kind != target
 
 
 def _load(place: str) -> Any:

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from xlt_ray.data import task as task_module
+from xlt_ray.data.files import FilesSource
 from xlt_ray.data.task import load_tasks, parse_task, task_named
 from xlt_ray.errors import DataError
 from xlt_ray.spec.kinds import KINDS
+from xlt_ray.sweep import facts as facts_module
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -30,6 +33,7 @@ def test_every_promised_task_is_there():
         *("xcopa", "socialiqa", "cosmosqa", "hellaswag", "commonsenseqa", "comve"),
         *("toy-tagging", "toy-nli", "toy-paraphrase"),
         *("toy-similarity", "toy-choice", "toy-qa", "toy-retrieval", "tatoeba"),
+        *("toy-ranking", "lareqa", "mewsli-x", "ccg"),
     }
     assert {task.name for task in load_tasks()} >= promised
 
@@ -86,3 +90,33 @@ def test_tasks_of_the_extending_guide_are_tasks_of_every_kind():
         re.S | re.M,
     )
     assert {parse_task(text, name).kind for name, text in blocks} == set(KINDS)
+
+
+CCG = (
+    task_named("ccg").model_dump_json(
+        include={"name", "kind", "version", "title", "labels_file", "metrics", "source", "folder"}
+    )[:-1]
+    + ', "format": "conll"}'
+)
+
+
+def test_labels_of_a_file_of_their_own_are_the_labels_of_the_task(tmp_path, monkeypatch):
+    monkeypatch.setattr(task_module, "labels_file", lambda name: tmp_path / name)
+    assert parse_task(CCG, "ccg.yaml").labels == ()
+    (tmp_path / "ccg.labels").write_text("(S[dcl]\\NP)/NP\nN/N\nother\n")
+    assert parse_task(CCG, "ccg.yaml").labels == ("(S[dcl]\\NP)/NP", "N/N", "other")
+    (tmp_path / "ccg.labels").write_text("N\nN\n")
+    with pytest.raises(DataError, match="listed twice"):
+        parse_task(CCG, "ccg.yaml")
+    with pytest.raises(DataError, match="one of the two"):
+        parse_task(CCG.replace('"kind"', '"labels": ["a", "b"], "kind"'), "ccg.yaml")
+
+
+def test_a_sweep_of_a_task_without_its_labels_is_told_where_they_belong(tmp_path, monkeypatch):
+    (tmp_path / "ccg").mkdir()
+    (tmp_path / "ccg/en.train.conll").write_text("Ada\tN\n")
+    monkeypatch.setattr(task_module, "labels_file", lambda name: tmp_path / name)
+    bare = parse_task(CCG, "ccg.yaml")
+    monkeypatch.setattr(facts_module, "task_named", lambda _: bare)
+    with pytest.raises(DataError, match=r"ccg: the labels of this task .*ccg\.labels, one label"):
+        facts_module._task_facts("ccg", FilesSource(tmp_path))

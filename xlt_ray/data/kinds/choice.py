@@ -67,6 +67,17 @@ class ChoiceKind(Kind):
                 place, example = f"{split}{number - 1}", _example(line, task, path, number)
                 yield replace(example, id=names.unique(example.id or place))
 
+    def of_row(
+        self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
+    ) -> ChoiceExample | None:
+        label = str(row["label"]).strip()
+        cells = {
+            **row,
+            "choices": row["options"],
+            "label": int(label) if label.isdigit() else label,
+        }
+        return replace(_of_cells(cells, task, path, number), id=name)
+
     def count(self, path: Path, data: bytes, task: Task) -> int:
         """Lines that are not empty; none of them is read."""
         return sum(1 for line in data.split(b"\n") if line.strip())
@@ -109,7 +120,10 @@ def _example(line: str, task: Task, path: Path, number: int) -> ChoiceExample:
         raise line_error(path, number, f"is not JSON ({error.msg})") from None
     if not isinstance(cells, dict):
         raise line_error(path, number, "is no JSON object")
+    return _of_cells(cells, task, path, number)
 
+
+def _of_cells(cells: Mapping[str, Any], task: Task, path: Path, number: int) -> ChoiceExample:
     def text(*keys: str) -> str:
         found = next((cells[key] for key in keys if key in cells), "")
         if not isinstance(found, str | int):

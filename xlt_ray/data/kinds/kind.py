@@ -9,7 +9,7 @@ text at a time. Kinds hold no state.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
@@ -122,6 +122,19 @@ class Kind(ABC):
 
         Raises:
             DataError: the file does not hold what the task says.
+        """
+
+    @abstractmethod
+    def of_row(
+        self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
+    ) -> Example | None:
+        """The example of one row of a data set, or None where the row says nothing.
+
+        ``row`` has the columns of the kind's entry (:mod:`xlt_ray.spec.kinds`), ``name`` is its
+        id; ``path`` and ``number`` say where it stands.
+
+        Raises:
+            DataError: the row does not hold what the task says.
         """
 
     def count(self, path: Path, data: bytes, task: Task) -> int:

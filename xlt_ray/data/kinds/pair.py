@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,6 +72,14 @@ class PairKind(SentencePairs):
         for number, (name, first, second, label) in pair_rows(path, task):
             yield PairExample(names.unique(name), first, second, task.known(label, path, number))
 
+    def of_row(
+        self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
+    ) -> PairExample | None:
+        both = both_sentences(row)
+        if both is None:
+            return None
+        return PairExample(name, *both, task.known(str(row["label"]).strip(), path, number))
+
     def numbers(self, task: Task, example: PairExample) -> np.ndarray:
         """()."""
         assert example.label is not None, "text without labels cannot be trained or scored"
@@ -90,6 +99,14 @@ class PairKind(SentencePairs):
 
 
 KIND = PairKind()
+
+
+def both_sentences(row: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The two sentences of a row, or None where one is empty or not translated."""
+    first, second = (str(row[side] or "").strip() for side in ("first", "second"))
+    if all(one and one != _NOT_TRANSLATED for one in (first, second)):
+        return first, second
+    return None
 
 
 def pair_rows(path: Path, task: Task) -> Iterator[tuple[int, tuple[str, str, str, str]]]:

@@ -15,9 +15,10 @@ the other language, as there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -86,6 +87,12 @@ class RetrievalKind(Kind):
             if sentence and translation:
                 yield RetrievalExample(str(number), sentence, translation)
 
+    def of_row(
+        self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
+    ) -> RetrievalExample | None:
+        sentence, translation = (str(row[side] or "").strip() for side in ("first", "second"))
+        return RetrievalExample(name, sentence, translation) if sentence and translation else None
+
     def numbers(self, task: Task, example: RetrievalExample) -> np.ndarray:
         """(): there is nothing to be learned."""
         return np.array(0, np.int64)
@@ -142,7 +149,7 @@ KIND = RetrievalKind()
 
 def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(n, m) float64 of vectors (n, width) and (m, width); 0 for a vector of zeros."""
-    one, other = (_of_length_one(np.asarray(side, np.float64)) for side in (first, second))
+    one, other = (of_length_one(np.asarray(side, np.float64)) for side in (first, second))
     product: np.ndarray = one @ other.T
     return product
 
@@ -167,6 +174,7 @@ def found(nearness: np.ndarray) -> float:
     return float((own > others.max(axis=1)).mean())
 
 
-def _of_length_one(vectors: np.ndarray) -> np.ndarray:
+def of_length_one(vectors: np.ndarray) -> np.ndarray:
+    """Vectors (n, width) made 1 long; one of zeros stays as it is."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(lengths == 0, 1.0, lengths)

@@ -7,14 +7,15 @@ near it whatever the scale; predictions are put back on the scale and not cut to
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from xlt_ray.data.kinds.kind import Frame, Row
-from xlt_ray.data.kinds.pair import SentencePairs, TwoSentences, pair_rows
+from xlt_ray.data.kinds.pair import SentencePairs, TwoSentences, both_sentences, pair_rows
 from xlt_ray.data.lines import Names, line_error
 from xlt_ray.data.metrics import pearson, spearman
 from xlt_ray.data.task import Task
@@ -43,6 +44,14 @@ class ScoreKind(SentencePairs):
         for number, (name, first, second, text) in pair_rows(path, task):
             score = _number(text, task, path, number)
             yield ScoreExample(names.unique(name), first, second, score)
+
+    def of_row(
+        self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
+    ) -> ScoreExample | None:
+        both = both_sentences(row)
+        if both is None:
+            return None
+        return ScoreExample(name, *both, _number(str(row["label"]), task, path, number))
 
     def numbers(self, task: Task, example: ScoreExample) -> np.ndarray:
         """() float32: 0 at the low end of the range, 1 at the high end."""

@@ -18,10 +18,10 @@ needs no word boundaries: Chinese and Thai passages are few long words.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
@@ -141,6 +141,19 @@ class SpanKind(Kind):
         for paragraph in _paragraphs(path):
             for one in paragraph.qas:
                 yield _example(path, task, names.unique(str(one.id)), paragraph.context, one)
+
+    def of_row(
+        self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
+    ) -> SpanExample | None:
+        """An answer that does not stand where the row says is looked for nearby: some data sets
+        have cut whitespace off their passages and left the places as they were."""
+        passage, asked = str(row["passage"]), str(row["question"])
+        answers = tuple(
+            _Answer(text=text, answer_start=_standing(passage, text, begin))
+            for text, begin in _answers(row["answers"])
+        )
+        question = _Question(id=name, question=asked, answers=answers)
+        return _example(path, task, name, passage, question)
 
     def count(self, path: Path, data: bytes, task: Task) -> int:
         """Questions; no answer is looked at."""
@@ -312,6 +325,21 @@ def _paragraphs(path: Path) -> Iterator[_Paragraph]:
         raise DataError(f"{path}: {key or 'file'}: {first['msg']}") from None
     for article in squad.data:
         yield from article.paragraphs
+
+
+def _answers(column: Any) -> list[tuple[str, int]]:
+    """Text and place of every answer, of a list of them or of two lists."""
+    if isinstance(column, Mapping):
+        return list(zip(column["text"], column["answer_start"], strict=True))
+    return [(one["text"], one["answer_start"]) for one in column or ()]
+
+
+def _standing(passage: str, text: str, begin: int) -> int:
+    """Where ``text`` stands nearest to ``begin``; ``begin`` itself where it stands nowhere."""
+    if passage[begin : begin + len(text)] == text:
+        return begin
+    places = (passage.rfind(text, 0, begin + len(text)), passage.find(text, max(begin, 0)))
+    return min((one for one in places if one >= 0), key=lambda one: abs(one - begin), default=begin)
 
 
 def _example(path: Path, task: Task, name: str, passage: str, one: _Question) -> SpanExample:

@@ -7,9 +7,10 @@ always wrong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,15 @@ class TagKind(Kind):
     def read(self, path: Path, task: Task, split: Split) -> Iterator[TagExample]:
         reader = _read_conllu if task.format == "conllu" else _read_conll
         return reader(path, task, split)
+
+    def of_row(
+        self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
+    ) -> TagExample | None:
+        words, tags = row["words"], row["labels"]
+        if len(words) != len(tags):
+            raise line_error(path, number, f"has {len(words)} words and {len(tags)} tags")
+        known = tuple(task.known(str(tag), path, number) for tag in tags)
+        return TagExample(name, tuple(_word(str(word)) for word in words), known) if words else None
 
     def count(self, path: Path, data: bytes, task: Task) -> int:
         """Blocks between empty lines that hold more than comments; no label is looked at."""

@@ -118,6 +118,12 @@ def _qa(dice: Dice) -> Asked:
     return Asked(passage, 1 + dice.below(2), dice.pick(("subject", "object")))
 
 
+def _ranking(dice: Dice) -> Draft:
+    """The same meaning twice, up to two words of it said otherwise."""
+    first = draw_clause(dice)
+    return Draft(first, edits.say_otherwise(dice, first, dice.below(3)), "1")
+
+
 def _parallel(dice: Dice) -> Draft:
     """A clause, a connective, and a clause that stands in the relation the connective names."""
     draft = _nli(dice)
@@ -132,5 +138,6 @@ _MAKERS = {
     "toy-choice": _choice,
     "toy-qa": _qa,
     "toy-retrieval": _parallel,
+    "toy-ranking": _ranking,
     "parallel": _parallel,
 }

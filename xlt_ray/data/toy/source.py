@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from xlt_ray.data.kinds.choice import ChoiceExample
 from xlt_ray.data.kinds.kind import Example
 from xlt_ray.data.kinds.pair import PairExample
+from xlt_ray.data.kinds.ranking import RankingExample
 from xlt_ray.data.kinds.retrieval import RetrievalExample
 from xlt_ray.data.kinds.score import ScoreExample
 from xlt_ray.data.kinds.span import Answer, SpanExample
@@ -30,8 +31,12 @@ SIZES: dict[str, dict[Split, int]] = {
     "toy-choice": {"train": 4000, "dev": 300, "test": 400},
     "toy-qa": {"train": 4000, "dev": 300, "test": 400},
     "toy-retrieval": {"test": 400},
+    "toy-ranking": {"train": 2000, "dev": 300, "test": 402},
 }
-"""Examples of every split, the same in each language: rows are translations of each other."""
+"""Examples of every split, the same in each language: rows are translations of each other.
+
+Of ranking, dev and test have a row for each candidate, six to a query.
+"""
 
 _NUM_FINGERPRINTED = 32
 
@@ -133,6 +138,8 @@ def _examples(
     seed: int, task: str, language: str, split: Split, num_examples: int
 ) -> tuple[Example, ...]:
     places, told = world(seed), _TELLERS.get(task, _pair)
+    if task == "toy-ranking":
+        return tuple(islice(_ranked(places, language, split, seed), num_examples))
     return tuple(
         told(places, language, f"{split}{number}", draft)
         for number, draft in enumerate(islice(drafts(task, split, seed), num_examples))
@@ -181,6 +188,22 @@ def _asked(places: World, language: str, name: str, asked: Asked) -> Example:
 def _retrieved(places: World, language: str, name: str, draft: Draft) -> Example:
     sentence, translation = (text_of(_speak(places, one, draft)) for one in (language, PIVOT))
     return RetrievalExample(name, sentence, translation)
+
+
+def _ranked(places: World, language: str, split: Split, seed: int) -> Iterator[Example]:
+    """The second clause answers the first: in training in the same language, else in all six."""
+    for number, draft in enumerate(drafts("toy-ranking", split, seed)):
+        if split == "train":
+            pair = _said(places, language, draft)
+            yield RankingExample(f"{split}{number}", *pair, language, ())
+            continue
+        said = {one: _said(places, one, draft) for one in TONGUES}
+        names = {one: f"{split}{number}-{one}" for one in TONGUES}
+        for one, name in names.items():
+            is_asked = one == language
+            query = said[language][0] if is_asked else ""
+            relevant = tuple(other for other in names.values() if is_asked and other != name)
+            yield RankingExample(name, query, said[one][1], one, relevant)
 
 
 _TELLERS: dict[str, Callable[[World, str, str, Any], Example]] = {

@@ -1,0 +1,278 @@
+"""Ranking: lines read and refused, training rows, and mean average precision to the number."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+
+from xlt_ray.data.batches import eval_batches, train_batches
+from xlt_ray.data.encode import Sentence
+from xlt_ray.data.files import FilesSource
+from xlt_ray.data.kinds import ranking
+from xlt_ray.data.kinds.kind import Frame
+from xlt_ray.data.kinds.ranking import KIND, NUM_NEGATIVES, RankingExample, Wanted, ranked
+from xlt_ray.data.permit import Permit
+from xlt_ray.data.task import task_named
+from xlt_ray.data.toy.tongues import TONGUES
+from xlt_ray.data.unlabelled import read_inputs
+from xlt_ray.errors import DataError
+from xlt_ray.spec.trial import Hybrid
+
+LAREQA, TOY = task_named("lareqa"), task_named("toy-ranking")
+
+
+def precision_of(*nearness, right, cutoff=20):
+    """Of one query whose products with the candidates are ``nearness``."""
+    return ranked(np.ones((1, 1)), np.array(nearness, float)[:, None], [right], cutoff)
+
+
+@pytest.mark.parametrize(
+    ("nearness", "right", "cutoff", "expected"),
+    [
+        ((3, 2, 1), [0], 20, (1, 1)),
+        ((3, 2, 1), [2], 20, (1 / 3, 0)),
+        ((4, 3, 2, 1), [0, 2], 20, ((1 + 2 / 3) / 2, 1)),
+        ((4, 3, 2, 1), [1, 3], 20, ((1 / 2 + 2 / 4) / 2, 0)),
+        # What is below the cutoff counts nothing, and no more can be found than it lets through.
+        ((4, 3, 2, 1), [1, 3], 3, ((1 / 2) / 2, 0)),
+        ((4, 3, 2, 1), [0, 1, 2, 3], 2, (1, 1)),
+        ((4, 3, 2, 1), [3], 3, (0, 0)),
+        # A wrong one that is as near comes first; right ones among themselves do not matter.
+        ((2, 2, 1), [0], 20, (1 / 2, 0)),
+        ((2, 2, 1), [0, 1], 20, (1, 1)),
+        ((2, 2, 2), [0, 1], 20, ((1 / 2 + 2 / 3) / 2, 0)),
+    ],
+)
+def test_average_precision_by_hand(nearness, right, cutoff, expected):
+    assert precision_of(*nearness, right=right, cutoff=cutoff) == pytest.approx(expected)
+
+
+def test_what_is_no_number_ranks_last():
+    assert precision_of(np.nan, 1, right=[0]) == pytest.approx((1 / 2, 0))
+    assert precision_of(1, np.nan, right=[0]) == pytest.approx((1 / 2, 0))
+
+
+@given(st.data())
+def test_with_everything_ranked_it_is_scikit_learns(data):
+    num = data.draw(st.integers(1, 12))
+    nearness = np.array(data.draw(st.permutations(range(num))), float)
+    right = sorted(data.draw(st.sets(st.integers(0, num - 1), min_size=1)))
+    found, first = precision_of(*nearness, right=right, cutoff=num + data.draw(st.integers(0, 5)))
+    assert found == pytest.approx(average_precision_score(np.isin(range(num), right), nearness))
+    assert first == (int(nearness.argmax()) in right)
+
+
+@given(st.integers(1, 9), st.integers(0, 20))
+def test_blocks_of_queries_change_nothing(num, seed):
+    random = np.random.default_rng(seed)
+    queries, pool = random.integers(-3, 4, (num, 3)), random.integers(-3, 4, (7, 3))
+    right = [sorted(set(random.integers(0, 7, random.integers(0, 4)).tolist())) for _ in queries]
+    whole = ranked(queries, pool, right, 5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking, "_NUMBERS_AT_ONCE", 14)
+        assert ranked(queries, pool, right, 5) == whole
+
+
+def test_memory_does_not_grow_with_queries_times_pool():
+    pool = np.random.default_rng(0).normal(size=(100_000, 2)).astype(np.float32)
+    queries = np.ones((400, 2), np.float32)
+    tracemalloc.start()
+    try:
+        ranked(queries, pool, [[7]] * len(queries), 20)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # All products at once would be 160 MB.
+    assert most < 50e6
+
+
+def wanted(name, language="", *relevant):
+    return Wanted(name, language, relevant)
+
+
+AXES = np.eye(3)
+GOLD = [wanted("q", "", "a", "b"), wanted("a", "de"), wanted("b", "en"), wanted("c", "en")]
+NEAR = [np.array([0.5, 1.0, 0.9]), *AXES]
+
+
+def score(gold, queries, candidates, task=LAREQA, language="en"):
+    return KIND.score(task, language, gold, list(zip(queries, candidates, strict=True)))
+
+
+def test_the_pool_is_every_candidate_and_its_own_part_that_in_the_language():
+    said = score(GOLD, [NEAR[0], None, None, None], [None, *AXES])
+    # In the order b, c, a; in English alone b, c; in German a.
+    assert said == pytest.approx(
+        {"map_at_20": (1 + 2 / 3) / 2, "map_at_20_own": 1.0, "accuracy": 1.0}
+    )
+    assert list(said) == list(LAREQA.metrics)
+    assert score(GOLD, [-NEAR[0], None, None, None], [None, *AXES], language="de") == pytest.approx(
+        {"map_at_20": (1 + 2 / 3) / 2, "map_at_20_own": 1.0, "accuracy": 1.0}
+    )
+    assert score(GOLD, [NEAR[0], *[None] * 3], [None, *AXES], language="sw")["map_at_20_own"] == 0
+
+
+def test_a_candidate_of_a_querys_own_line_is_right():
+    gold = [wanted("p"), wanted("q")]
+    assert score(gold, AXES[:2], AXES[:2])["map_at_20"] == 1
+    assert score(gold, AXES[:2], AXES[1::-1])["map_at_20"] == 0.5
+
+
+def test_a_query_without_a_right_candidate_in_the_pool_is_not_scored():
+    gold = [wanted("p", "", "gone"), wanted("q", "en")]
+    assert score(gold, [AXES[0], AXES[1]], [None, AXES[1]])["accuracy"] == 1
+
+
+def test_lengths_of_vectors_do_not_matter_and_zeros_find_nothing():
+    gold = [wanted("p"), wanted("q")]
+    assert score(gold, 9 * AXES[:2], 0.1 * AXES[:2])["accuracy"] == 1
+    assert score(gold, 0 * AXES[:2], AXES[:2])["accuracy"] == 0
+
+
+def test_nothing_to_score_scores_nothing():
+    nothing = dict.fromkeys(LAREQA.metrics, 0.0)
+    assert KIND.score(LAREQA, "de", [], []) == nothing
+    assert KIND.score(LAREQA, "de", [wanted("q", "", "a")], [(AXES[0], None)]) == nothing
+    with pytest.raises(ValueError, match="1 examples"):
+        KIND.score(LAREQA, "de", [wanted("q")], [])
+
+
+QUERY = {"id": "q7", "query": " Wer? ", "relevant": ["a7", 8]}
+ANSWERS = [{"id": "a7", "candidate": "Ada.", "language": "en"}, {"id": 8, "candidate": "Sie."}]
+
+
+def written(root, *rows, split="test"):
+    place = root / "retrieval" / "lareqa"
+    place.mkdir(parents=True)
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (place / f"de.{split}.jsonl").write_text("\n".join(lines) + "\n\n", encoding="utf-8")
+    return FilesSource(root)
+
+
+def test_lines_are_queries_candidates_or_both(tmp_path):
+    source = written(tmp_path, QUERY, *ANSWERS)
+    rows = source.read(LAREQA, "de", "test")
+    assert list(rows) == [
+        RankingExample("q7", "Wer?", "", "", ("a7", "8")),
+        RankingExample("a7", "", "Ada.", "en", ()),
+        RankingExample("8", "", "Sie.", "", ()),
+    ]
+    assert source.splits(LAREQA)["de", "test"].num_examples == 3
+    assert rows[0].gold == wanted("q7", "", "a7", "8")
+    assert rows[0].hidden() == replace(rows[0], relevant=None)
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ((QUERY,), r":1: relevant: no line 'a7' has a candidate"),
+        ((*ANSWERS, QUERY, QUERY), r":4: id 'q7' is there already"),
+        (({"query": "Wer?"},), r":1: has no id"),
+        (({"id": 1, "query": " "},), r":1: has neither query nor candidate"),
+        (({"id": 1, "query": ["Wer?"]},), r":1: query is no text"),
+        (({"id": 1, "candidate": "x", "relevant": ["1"]},), r":1: relevant: there is no query"),
+        (({"id": 1, "query": "x", "relevant": "1"},), r":1: relevant is no list of ids"),
+        (("{",), r":1: is not JSON"),
+        (("[1]",), r":1: is no JSON object"),
+    ],
+)
+def test_a_broken_file_is_refused_with_its_line(tmp_path, rows, complaint):
+    with pytest.raises(DataError, match=complaint):
+        written(tmp_path, *rows).read(LAREQA, "de", "test")
+
+
+def test_what_is_trained_on_is_a_query_with_its_candidate(tmp_path):
+    both = {"id": 1, "query": "Wer?", "candidate": "Ada."}
+    source = written(tmp_path, both, ANSWERS[0], split="train")
+    with pytest.raises(DataError, match=r":2: has no query; .*right for it"):
+        source.read(LAREQA, "de", "train")
+
+
+def test_rows_of_a_data_set_are_read_alike(tmp_path):
+    row = {"query": "Wer?", "candidate": None, "language": None, "relevant": ["a"]}
+    assert KIND.of_row(LAREQA, row, "q", tmp_path, 1) == RankingExample("q", "Wer?", "", "", ("a",))
+    assert KIND.of_row(LAREQA, {"query": "", "candidate": ""}, "q", tmp_path, 1) is None
+
+
+def test_single_rows_have_no_prediction(tmp_path):
+    (tmp_path / "x.jsonl").write_text(json.dumps(ANSWERS[0]))
+    with pytest.raises(DataError, match="a single row has no prediction"):
+        read_inputs(tmp_path / "x.jsonl", LAREQA)
+
+
+def sentence(*pieces):
+    return Sentence(np.array(pieces, np.int32), np.arange(1, len(pieces) + 1, dtype=np.int32))
+
+
+def trained(*candidates):
+    rows = [(sentence(90 + place), sentence(one)) for place, one in enumerate(candidates)]
+    items = KIND.train_items(TOY, rows, [], Frame(None, 16), ("x", 0))
+    return [[int(one.pieces[0]) for one in item] for item in items]
+
+
+def test_wrong_candidates_are_others_of_the_batch_that_read_differently():
+    found = trained(1, 2, 3, 1)
+    assert [row[:2] for row in found] == [[90, 1], [91, 2], [92, 3], [93, 1]]
+    for row, others in zip(found, ({2, 3}, {1, 3}, {1, 2}, {2, 3}), strict=True):
+        assert len(row) == 2 + NUM_NEGATIVES
+        assert set(row[2:]) == others
+    many = trained(*range(30))
+    assert all(len(set(row[1:])) == 1 + NUM_NEGATIVES for row in many)
+    assert trained(*range(30)) == many
+
+
+def test_without_other_candidates_the_own_one_stands_for_them():
+    assert trained(5) == [[90, *[5] * (1 + NUM_NEGATIVES)]]
+
+
+def test_toy_queries_have_a_right_candidate_in_every_language(toy):
+    rows = toy.read(TOY, "qab", "test")
+    languages = list(TONGUES)
+    assert [row.language for row in rows[: len(languages)]] == languages
+    (query,) = [row for row in rows[: len(languages)] if row.query]
+    assert query.language == "qab"
+    assert {query.id, *query.relevant} == {row.id for row in rows[: len(languages)]}
+    other = toy.read(TOY, "qae", "test")
+    assert [row.candidate for row in other] == [row.candidate for row in rows]
+    assert all(row.query and not row.relevant for row in toy.read(TOY, "qab", "train"))
+
+
+def test_sentences_that_are_there_are_items(toy, toy_tokenizer, cache_dir):
+    batches = eval_batches(
+        toy, TOY, Permit("evaluate", "toy-ranking", "qaa"), "qab", "test", 12, toy_tokenizer,
+        "toy", 24, 4, cache_dir,
+    )  # fmt: skip
+    assert batches.num_items == 12 + 2
+    decoded = [None] * batches.num_items
+    for numbers, batch in batches:
+        assert "labels" not in batch
+        counts = np.stack([np.bincount(row, minlength=4000) for row in batch["input_ids"]])
+        for number, said in zip(numbers, batches.decode(numbers, counts), strict=True):
+            decoded[number] = said
+    for example, (query, candidate) in zip(
+        batches.examples, batches.predictions(decoded), strict=True
+    ):
+        assert (query is None, candidate is None) == (not example.query, False)
+        words = toy_tokenizer.convert_tokens_to_ids(example.candidate.split())
+        assert all(candidate[word] for word in words)
+    assert set(batches.score(decoded)) == set(TOY.metrics)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 1.0])
+def test_training_batches_hold_a_query_and_its_candidates(toy, toy_tokenizer, cache_dir, ratio):
+    batches = train_batches(
+        toy, TOY, Permit("train", "toy-ranking", "qaa"), 40, "qaa", Hybrid(ratio=ratio),
+        toy_tokenizer, "toy", 24, 16, 0, cache_dir,
+    )  # fmt: skip
+    batch = batches.batch(3)
+    assert batch["input_ids"].shape[:2] == (16, 2 + NUM_NEGATIVES)
+    assert batch["labels"].tolist() == [0] * 16
+    again = batches.batch(3)
+    assert all(np.array_equal(batch[name], again[name]) for name in batch)

@@ -1,0 +1,118 @@
+"""Published averages come out of published scores, and nothing is averaged over a part."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.report.conftest import Finished
+from xlt_ray import Results
+from xlt_ray.report import xtreme
+from xlt_ray.report.snapshot import Snapshot
+from xlt_ray.report.xtreme import TASKS, BenchmarkTask, averages, xtreme_frame
+
+# Per language: the benchmark's mBERT and XLM-R Large (PAWS-X), mBERT and XLM-R Base (XNLI).
+PAWS_X = ("en", "de", "es", "fr", "ja", "ko", "zh")
+XNLI = ("en", "ar", "bg", "de", "el", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
+PUBLISHED = [
+    ("pawsx", PAWS_X, (94.0, 85.7, 87.4, 87.0, 73.0, 69.6, 77.0), 81.9),
+    ("pawsx", PAWS_X, (94.7, 89.7, 90.1, 90.4, 78.7, 79.0, 82.3), 86.4),
+    (
+        "xnli", XNLI,
+        (80.8, 64.3, 68.0, 70.0, 65.3, 73.5, 73.4, 58.9, 67.8, 49.7, 54.1, 60.9, 57.2, 69.3, 67.8),
+        65.4,
+    ),
+    (
+        "xnli", XNLI,
+        (85.8, 73.8, 79.6, 78.7, 77.5, 80.7, 79.7, 72.4, 78.1, 66.5, 74.6, 74.2, 68.3, 76.5, 76.7),
+        76.2,
+    ),
+]  # fmt: skip
+# Test sets, XLM-R Large and the same with intermediate training (RemBERT's table 16).
+LARGE = {"xnli": 79.2, "pos": 73.8, "ner-panx": 65.4, "pawsx": 86.4, "xquad": (60.8, 76.6),
+         "mlqa": (53.2, 71.6), "tydiqa": (45.0, 65.1)}  # fmt: skip
+STILTS = {"xnli": 80.0, "pos": 74.9, "ner-panx": 64.0, "pawsx": 87.9, "xquad": (63.3, 78.7),
+          "mlqa": (53.7, 72.4), "tydiqa": (59.5, 76.0)}  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "languages", "scores", "published"), PUBLISHED)
+def test_published_means_over_languages_come_out(task, languages, scores, published):
+    found = TASKS[task].score({"accuracy": dict(zip(languages, scores, strict=True))})
+    assert found == pytest.approx(published, abs=0.1)
+
+
+def as_one(task, score):
+    if not isinstance(score, tuple):
+        return score
+    em, f1 = (dict.fromkeys(TASKS[task].languages, part) for part in score)
+    return TASKS[task].score({"em": em, "f1": f1})
+
+
+@pytest.mark.parametrize(("scores", "tasks", "groups"), [(LARGE, 70.1, 71.4), (STILTS, 72.7, 73.5)])
+def test_published_averages_over_tasks_come_out(scores, tasks, groups):
+    found = averages({task: as_one(task, score) for task, score in scores.items()})
+    assert found["average_trained"] == pytest.approx(tasks, abs=0.1)
+    assert found["average_of_groups"] == pytest.approx(groups, abs=0.1)
+    assert found["retrieval"] is None
+    assert found["average"] is None
+
+
+def test_the_whole_is_the_mean_of_nine_tasks():
+    scores = {name: number / 10 for number, name in enumerate(TASKS)}
+    assert averages(scores)["average"] == pytest.approx(0.4)
+    assert all(averages({**scores, name: None})["average"] is None for name in TASKS)
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
+def test_a_missing_language_or_metric_gives_no_score(task):
+    whole = {metric: dict.fromkeys(task.languages, 0.5) for metric in task.metrics}
+    assert task.score(whole) == 0.5
+    for metric in task.metrics:
+        assert task.score({**whole, metric: {}}) is None
+        assert task.score({**whole, metric: dict.fromkeys(task.languages[1:], 0.5)}) is None
+
+
+def test_languages_are_as_many_as_the_benchmark_has():
+    number = {name: len(task.languages) for name, task in TASKS.items()}
+    assert number == {"xnli": 15, "pawsx": 7, "pos": 33, "ner-panx": 40, "xquad": 11, "mlqa": 7,
+                      "tydiqa": 9, "bucc": 4, "tatoeba": 36}  # fmt: skip
+
+
+@pytest.fixture
+def as_benchmark(monkeypatch, quick: Finished):
+    """The made-up sweep as if its task were one of the benchmark, in its languages."""
+    task = BenchmarkTask("toy-nli", "structured", ("accuracy",), ("qaa", "qab"))
+    others = {name: one for name, one in TASKS.items() if one.group != "structured"}
+    monkeypatch.setattr(xtreme, "TASKS", {**others, "toy-nli": task})
+    return Results(quick.home.root, "quick")
+
+
+def test_a_system_has_a_row_for_every_seed(as_benchmark):
+    snapshot: Snapshot = as_benchmark.snapshot
+    frame = xtreme_frame([snapshot])
+    assert list(frame.columns)[:2] == ["model", "intermediate"]
+    assert not [name for name in frame.columns if name.startswith("target")]
+    assert not frame.duplicated([*frame.columns[: list(frame.columns).index("seed") + 1]]).any()
+    assert frame["structured"].equals(frame["toy-nli"])
+    assert frame.equals(as_benchmark.xtreme())
+    row = frame.iloc[0]
+    views = [
+        view for view in snapshot.trials
+        if view.state == "complete" and view.seed == row["seed"]
+        and view.assignment["model"] == row["model"]
+        and view.assignment.get("intermediate.size") == row.get("intermediate.size")
+        and view.assignment["intermediate"] == row["intermediate"]
+    ]  # fmt: skip
+    means = [
+        sum(xtreme._test_scores(snapshot, view)["accuracy"][one] for one in ("qaa", "qab")) / 2
+        for view in views
+    ]
+    assert any(row["toy-nli"] == pytest.approx(mean) for mean in means)
+
+
+def test_the_objective_selects_and_test_scores_do_not(as_benchmark):
+    snapshot: Snapshot = as_benchmark.snapshot
+    upside_down = replace(snapshot, sweep={**snapshot.sweep, "objective": {"mode": "min"}})
+    first, second = xtreme_frame([snapshot]), xtreme_frame([upside_down])
+    assert first["toy-nli"].mean() != second["toy-nli"].mean()

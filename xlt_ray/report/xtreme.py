@@ -1,0 +1,200 @@
+"""XTREME's averages, as the benchmark's own script takes them.
+
+Seen in ``evaluate.py`` of the benchmark (google-research/xtreme): the score of a task is the
+unweighted mean over its languages, the source language included; that of a question-answering
+task is the mean of its mean exact match and its mean F1; that of a group, and of the whole, the
+mean over tasks, and only where all of them are there. Fractions throughout.
+
+Two of our scores are not the benchmark's own measure and are marked as stand-ins: part-of-speech
+tags by accuracy (there: F1 of runs of equal tags), and BUCC by the accuracy of retrieval among its
+translations (there: F1 of mining them). Nothing here is ever averaged over a part of a task's
+languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xlt_ray.report.snapshot import Snapshot, target_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from xlt_ray.ledger import TrialView
+
+PerLanguage = Mapping[str, float]
+"""Language -> score."""
+
+
+@dataclass(frozen=True)
+class BenchmarkTask:
+    """One task of the benchmark."""
+
+    name: str
+    """Ours."""
+    group: str
+    metrics: tuple[str, ...]
+    """Of which the mean is taken."""
+    languages: tuple[str, ...]
+    is_stand_in: bool = False
+    """Whether ours is not the benchmark's own measure."""
+
+    @property
+    def is_trained(self) -> bool:
+        return self.group != "retrieval"
+
+    def score(self, scores: Mapping[str, PerLanguage]) -> float | None:
+        """Metric -> language -> score, as one number; None unless every language is there.
+
+        >>> TASKS["tydiqa"].score({"em": {"en": 0.5}, "f1": {"en": 0.6}}) is None
+        True
+        """
+        means = []
+        for metric in self.metrics:
+            found = scores.get(metric, {})
+            if not found.keys() >= set(self.languages):
+                return None
+            means.append(sum(found[one] for one in self.languages) / len(self.languages))
+        return sum(means) / len(means)
+
+
+_PAIRS, _TAGS, _SPANS, _RETRIEVAL = "sentence_pair", "structured", "question_answering", "retrieval"
+
+
+def _task(
+    name: str, group: str, metrics: str, languages: str, *, is_stand_in: bool = False
+) -> BenchmarkTask:
+    return BenchmarkTask(name, group, tuple(metrics.split()), tuple(languages.split()), is_stand_in)
+
+
+TASKS: dict[str, BenchmarkTask] = {
+    task.name: task
+    for task in (
+        _task("xnli", _PAIRS, "accuracy", "ar bg de el en es fr hi ru sw th tr ur vi zh"),
+        _task("pawsx", _PAIRS, "accuracy", "de en es fr ja ko zh"),
+        _task(
+            "pos",
+            _TAGS,
+            "accuracy",
+            "af ar bg de el en es et eu fa fi fr he hi hu id it ja kk ko mr nl pt ru ta te th tl "
+            "tr ur vi yo zh",
+            is_stand_in=True,
+        ),
+        _task(
+            "ner-panx",
+            _TAGS,
+            "f1",
+            "af ar bg bn de el en es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr ms my nl "
+            "pt ru sw ta te th tl tr ur vi yo zh",
+        ),
+        _task("xquad", _SPANS, "em f1", "ar de el en es hi ru th tr vi zh"),
+        _task("mlqa", _SPANS, "em f1", "ar de en es hi vi zh"),
+        _task("tydiqa", _SPANS, "em f1", "ar bn en fi id ko ru sw te"),
+        _task("bucc", _RETRIEVAL, "accuracy", "de fr ru zh", is_stand_in=True),
+        _task(
+            "tatoeba",
+            _RETRIEVAL,
+            "accuracy_into_pivot",
+            "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw "
+            "ta te th tl tr ur vi zh",
+        ),
+    )
+}
+GROUPS = (_PAIRS, _TAGS, _SPANS, _RETRIEVAL)
+
+
+def averages(scores: Mapping[str, float]) -> dict[str, float | None]:
+    """Means over tasks, by their scores: of every group, and of the whole.
+
+    ``average`` is the benchmark's own over all nine tasks; ``average_trained`` that over the seven
+    without retrieval, and ``average_of_groups`` the mean of their three groups, both as papers that
+    leave retrieval out report them. A mean that lacks a task is None.
+
+    >>> averages({"xnli": 0.5, "pawsx": 1.0})["sentence_pair"]
+    0.75
+    """
+    found = {
+        group: _mean([scores.get(one.name) for one in TASKS.values() if one.group == group])
+        for group in GROUPS
+    }
+    trained = [scores.get(one.name) for one in TASKS.values() if one.is_trained]
+    found["average"] = _mean([scores.get(name) for name in TASKS])
+    found["average_trained"] = _mean(trained)
+    found["average_of_groups"] = _mean([found[group] for group in GROUPS[:3]])
+    return found
+
+
+def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
+    """One row a system and seed: its knobs, the score of every task, and :func:`averages`.
+
+    A system is all that was searched over outside ``target``: model, alignment, intermediate
+    training. Its trials may stand in several sweeps, for tasks that are not scored by one metric.
+    Of several configurations of one system for one task that counts which the sweep's own objective
+    selects, by its mean over seeds. Tasks are those of the targets alone: retrieval was not scored
+    by the encoder that the benchmark asks for, the one before the target training.
+    """
+    import pandas as pd
+
+    knobs = dict.fromkeys(
+        path for one in snapshots for path in one.knobs if path.partition(".")[0] != "target"
+    )
+    rows: dict[tuple[tuple[object, ...], int], dict[str, float]] = {}
+    for snapshot in snapshots:
+        for (system, task), view in _selected(snapshot, tuple(knobs)):
+            score = TASKS[task].score(_test_scores(snapshot, view))
+            if score is not None:
+                rows.setdefault((system, view.seed), {})[task] = score
+    trained = [name for name, task in TASKS.items() if task.is_trained]
+    return pd.DataFrame(
+        [
+            {
+                **dict(zip(knobs, system, strict=True)),
+                "seed": seed,
+                **{name: found.get(name) for name in trained},
+                **{
+                    name: mean
+                    for name, mean in averages(found).items()
+                    if name not in (_RETRIEVAL, "average")
+                },
+            }
+            for (system, seed), found in rows.items()
+        ],
+        columns=[*knobs, "seed", *trained, *GROUPS[:3], "average_trained", "average_of_groups"],
+    )
+
+
+def _selected(
+    snapshot: Snapshot, knobs: Sequence[str]
+) -> Iterator[tuple[tuple[tuple[object, ...], str], TrialView]]:
+    """System, task and trial of every complete trial of a selected configuration."""
+    sign = 1 if snapshot.sweep["objective"].get("mode", "max") == "max" else -1
+    found: dict[tuple[tuple[object, ...], str], dict[int, list[TrialView]]] = {}
+    for view in snapshot.trials:
+        task, _ = target_of(snapshot.sweep, view.assignment)
+        if view.state == "complete" and task in TASKS and view.objective is not None:
+            system = tuple(view.assignment.get(path) for path in knobs)
+            by_number = found.setdefault((system, task), {})
+            by_number.setdefault(view.configuration, []).append(view)
+    for place, configurations in found.items():
+        best = max(
+            configurations.values(),
+            key=lambda views: sign * sum(one.objective or 0.0 for one in views) / len(views),
+        )
+        for view in best:
+            yield place, view
+
+
+def _test_scores(snapshot: Snapshot, view: TrialView) -> dict[str, dict[str, float]]:
+    record = snapshot.record(view, "evaluate")
+    found: dict[str, dict[str, float]] = {}
+    for score in record.scores if record else ():
+        if score.role == "target" and score.split == "test":
+            found.setdefault(score.metric, {})[score.language] = score.value
+    return found
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    there = [one for one in values if one is not None]
+    return sum(there) / len(there) if len(there) == len(values) else None
