@@ -10,36 +10,61 @@ from collections.abc import Callable, Iterator, Mapping
 
 from xlt_ray.errors import SpecError, SpecErrors, nearest
 from xlt_ray.spec.examined import (
+    diagnostics_have_text,
     further_tasks_fit,
     pairs_are_parallel,
     retrieval_layer_exists,
 )
-from xlt_ray.spec.facts import Facts, TaskFacts
+from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.few_shot import (
+    shots_are_not_selected_on,
+    shots_are_there,
+    zero_shot_alone_is_examined,
+)
+from xlt_ray.spec.intermediate import (
+    intermediate_can_be_trained,
+    ladder_can_be_climbed,
+    masked_text_is_there,
+    sampling_has_several,
+    target_labels_stay_unseen,
+)
 from xlt_ray.spec.kinds import KINDS
-from xlt_ray.spec.methods import AugmentRobust, Contrastive, WsdSchedule
+from xlt_ray.spec.methods import AugmentRobust, Contrastive, DlfaFusion
 from xlt_ray.spec.space import Choice, IntRange, Knob, Value, draw, probes
-from xlt_ray.spec.steps import num_steps, train_size, trunk_steps
 from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.spec.trainable import Problem, listed, trainable
 from xlt_ray.spec.trial import TrialSpec
 
-Problem = tuple[str, str, str]
-"""Key, what is wrong, what would be right."""
+_TRAINED = ("align", "intermediate", "target", "few_shot")
 
 
 def check(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
     """All problems of a sweep, each once, in the order of the probes."""
     document = sweep.document
     found: dict[str, SpecError] = {}
+    trials: list[TrialSpec] = []
     for tree, _ in probes(sweep.space, lambda name: facts.models[name].bounds()):
         try:
             trial = sweep.trial(tree)
         except SpecErrors as errors:
             found.update({str(one): one for one in errors.problems})
             continue
+        trials.append(trial)
         for one in CHECKS:
             for key, problem, remedy in one(trial, facts, sweep):
                 error = document.error(problem, key=key, remedy=remedy)
                 found.setdefault(str(error), error)
+    for key, problem, remedy in sampling_has_several(trials, facts):
+        error = document.error(problem, key=key, remedy=remedy)
+        found.setdefault(str(error), error)
+    for model in sweep.settings.resources.by_model:
+        if model not in facts.models:
+            error = document.error(
+                "no trial of this sweep has this model",
+                key=f"resources.by_model.{model}",
+                remedy=nearest(model, facts.models),
+            )
+            found.setdefault(str(error), error)
     for point in sweep.settings.search.first:
         for error in _outside(point, sweep, facts):
             found.setdefault(str(error), error)
@@ -59,55 +84,13 @@ def fusion_layer_exists(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterato
 
 def target_can_be_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
     task = facts.tasks[trial.target.task]
-    yield from _trainable(task, trial.target.source_language, trial.target.size, "target")
+    yield from trainable(task, trial.target.source_language, trial.target.size, "target")
     dev = task.languages("dev")
     if trial.target.source_language not in dev:
         yield (
             "target.source_language",
             f"{task.name} has no dev set in {trial.target.source_language!r} to select on",
-            f"dev sets: {_listed(dev)}",
-        )
-
-
-def intermediate_can_be_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
-    if trial.intermediate is not None:
-        task = facts.tasks[trial.intermediate.task]
-        source = trial.intermediate.source_language or trial.target.source_language
-        yield from _trainable(task, source, trial.intermediate.size, "intermediate")
-
-
-def ladder_can_be_climbed(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
-    settings = trial.intermediate
-    if settings is None or not isinstance(settings.schedule, WsdSchedule):
-        return
-    if "warmup" in settings.model_fields_set:
-        yield (
-            "intermediate.warmup",
-            "a share of all steps differs from size to size, so wsd does not take it",
-            "intermediate.schedule: {method: wsd, warmup_examples: N}",
-        )
-    if settings.epochs > 1:
-        if settings.schedule.several_epochs == "refuse":
-            yield (
-                "intermediate.epochs",
-                f"{settings.epochs} passes over n examples are no beginning of a training on "
-                "more, so sizes would share nothing under wsd",
-                "epochs: 1, or schedule: linear, or schedule: {method: wsd, several_epochs: "
-                "separate} to train every size by itself",
-            )
-        return
-    task = facts.tasks[settings.task]
-    source = settings.source_language or trial.target.source_language
-    if (source, "train") not in task.splits:
-        return
-    size = train_size(settings.size, task, source)
-    steps = trunk_steps(num_steps(size, 1, settings.batch_size), settings.schedule.decay)
-    if settings.schedule.warmup_examples > steps * settings.batch_size:
-        yield (
-            "intermediate.schedule.warmup_examples",
-            f"the rate of size {size} would still rise after {steps * settings.batch_size} "
-            "examples, where its decay begins",
-            f"at most {steps * settings.batch_size}, or larger sizes only",
+            f"dev sets: {listed(dev)}",
         )
 
 
@@ -147,7 +130,7 @@ def objective_is_measured(trial: TrialSpec, facts: Facts, sweep: SweepSpec) -> I
                 yield (
                     "objective.languages",
                     f"{task.name} has no dev set in {language!r}",
-                    f"dev sets: {_listed(dev)}",
+                    f"dev sets: {listed(dev)}",
                 )
             elif language not in scored:
                 yield (
@@ -182,7 +165,7 @@ def hybrid_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Pr
             yield (
                 "target.hybrid.languages",
                 f"there is no training text to mix in for {language!r}",
-                f"there is: {_listed(there)}",
+                f"there is: {listed(there)}",
             )
 
 
@@ -222,13 +205,13 @@ def alignment_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator
     there = tuple(facts.parallel)
     asked = there if align.languages == "all" else align.languages
     if len(asked) < 2:
-        yield "align.languages", "an alignment needs two languages", f"there is: {_listed(there)}"
+        yield "align.languages", "an alignment needs two languages", f"there is: {listed(there)}"
     for language in asked:
         if language not in there:
             yield (
                 "align.languages",
                 f"there is no parallel text in {language!r}",
-                f"there is: {_listed(there)}",
+                f"there is: {listed(there)}",
             )
     if getattr(align, "objective", "") == "code_switch_mlm" and not any(
         language in facts.lexicon for language in asked
@@ -251,8 +234,30 @@ def alignment_layer_exists(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iter
         )
 
 
+def positions_can_be_reset(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    model = facts.models[trial.model.name]
+    if getattr(trial.align, "reset_positions", False) and not model.reads_positions:
+        yield (
+            "align.reset_positions",
+            f"{model.name} reads distances of pieces, not their positions",
+            "leave it out, or choose another model",
+        )
+
+
+def fusion_is_not_too_narrow(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    reduction = getattr(trial.target.fusion, "reduction", None)
+    width = facts.models[trial.model.name].hidden_size
+    narrowest = DlfaFusion.narrowest
+    if reduction is not None and width // reduction < narrowest:
+        yield (
+            "target.fusion.reduction",
+            f"of the width of {trial.model.name}, {width}, it leaves {width // reduction}",
+            f"at most {width // narrowest}, so that {narrowest} are left",
+        )
+
+
 def negatives_are_in_one_pass(trial: TrialSpec, _: Facts, sweep: SweepSpec) -> Iterator[Problem]:
-    align, resources = trial.align, sweep.settings.resources
+    align, resources = trial.align, sweep.settings.resources.of(trial.model.name)
     if not isinstance(align, Contrastive):
         return
     share = align.batch_size // resources.workers
@@ -267,7 +272,7 @@ def negatives_are_in_one_pass(trial: TrialSpec, _: Facts, sweep: SweepSpec) -> I
 
 def lengths_fit(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
     longest = facts.models[trial.model.name].max_positions
-    sections = {"align": trial.align, "intermediate": trial.intermediate, "target": trial.target}
+    sections = {name: getattr(trial, name) for name in _TRAINED}
     for name, section in sections.items():
         if section is not None and section.max_length > longest:
             yield (
@@ -278,8 +283,8 @@ def lengths_fit(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Proble
 
 
 def batches_split_evenly(trial: TrialSpec, _: Facts, sweep: SweepSpec) -> Iterator[Problem]:
-    resources = sweep.settings.resources
-    sections = {"align": trial.align, "intermediate": trial.intermediate, "target": trial.target}
+    resources = sweep.settings.resources.of(trial.model.name)
+    sections = {name: getattr(trial, name) for name in _TRAINED}
     for name, section in sections.items():
         if section is None:
             continue
@@ -295,42 +300,31 @@ def batches_split_evenly(trial: TrialSpec, _: Facts, sweep: SweepSpec) -> Iterat
 
 CHECKS: tuple[Callable[[TrialSpec, Facts, SweepSpec], Iterator[Problem]], ...] = (
     fusion_layer_exists,
+    fusion_is_not_too_narrow,
     target_can_be_trained,
     intermediate_can_be_trained,
+    target_labels_stay_unseen,
+    masked_text_is_there,
     ladder_can_be_climbed,
+    shots_are_there,
+    shots_are_not_selected_on,
+    zero_shot_alone_is_examined,
     languages_are_there,
     pairs_are_parallel,
     further_tasks_fit,
     retrieval_layer_exists,
+    diagnostics_have_text,
     objective_is_measured,
     hybrid_has_text,
     scaled_batches_are_whole,
     augmentation_has_neighbours,
     alignment_has_text,
     alignment_layer_exists,
+    positions_can_be_reset,
     negatives_are_in_one_pass,
     lengths_fit,
     batches_split_evenly,
 )
-
-
-def _trainable(task: TaskFacts, source: str, size: int | str, section: str) -> Iterator[Problem]:
-    there = task.languages("train")
-    split = task.splits.get((source, "train"))
-    if not there:
-        yield f"{section}.task", f"{task.name} has no training data", "choose a task that has"
-    elif split is None:
-        yield (
-            f"{section}.source_language" if section == "target" else f"{section}.task",
-            f"{task.name} has no training data in {source!r}",
-            f"training data: {_listed(there)}",
-        )
-    elif isinstance(size, int) and size > split.num_examples:
-        yield (
-            f"{section}.size",
-            f"{task.name} has {split.num_examples} training examples in {source!r}, not {size}",
-            f"at most {split.num_examples}, or all",
-        )
 
 
 def _outside(point: Mapping[str, Value], sweep: SweepSpec, facts: Facts) -> Iterator[SpecError]:
@@ -341,7 +335,7 @@ def _outside(point: Mapping[str, Value], sweep: SweepSpec, facts: Facts) -> Iter
         found = knob.distribution
         if isinstance(found, Choice):
             inside = knob.path not in point or point[knob.path] in found.labels()
-            remedy = f"there is: {_listed(map(repr, found.labels()))}"
+            remedy = f"there is: {listed(map(repr, found.labels()))}"
             fallback: Value = found.labels()[0]
         else:
             value = point.get(knob.path, found.low)
@@ -366,8 +360,3 @@ def _outside(point: Mapping[str, Value], sweep: SweepSpec, facts: Facts) -> Iter
 
     draw(sweep.space, pick, lambda name: facts.models[name].bounds())
     yield from faults
-
-
-def _listed(names: object) -> str:
-    shown = sorted(str(name) for name in names)  # type: ignore[attr-defined]
-    return ", ".join(shown[:40]) or "none"

@@ -58,6 +58,7 @@ class NoFusion(Knobs):
 
 
 class DlfaFusion(Knobs):
+    narrowest: ClassVar[int] = 4  # inner width: a norm over 1 is a constant, over 2 a sign
     method: Literal["dlfa"]
     layer: int = Field(ge=0)
     """Lower layer to fuse with the last one: 0 is the embeddings, at most num_layers - 1."""
@@ -243,6 +244,41 @@ SCHEDULES: tuple[Method, ...] = (
         "xlt_ray.training.schedules:warmup_stable_decay",
         "warm-up, constant, short decay; a larger size goes on from the trunk of a smaller one",
         "arXiv 2405.18392 (1 - sqrt cooldown)",
+    ),
+)
+
+
+class Sampling(Knobs):
+    """How the task of a step is drawn, where an intermediate stage trains several."""
+
+    cap: int | None = Field(default=None, ge=1)
+    """Examples of a task in one language that count at most; all of them where it is left out."""
+
+
+class ProportionalSampling(Sampling):
+    method: Literal["proportional"] = "proportional"
+
+
+class TemperatureSampling(Sampling):
+    method: Literal["temperature"]
+    temperature: float = Field(ge=1.0)
+    """T: 1 draws in proportion to the examples, a large number draws all tasks alike."""
+
+
+SAMPLINGS: tuple[Method, ...] = (
+    Method(
+        "proportional",
+        ProportionalSampling,
+        "xlt_ray.data.mixture:proportional",
+        "a task is drawn in proportion to its examples, of which at most cap count",
+        "arXiv 1910.10683 (T5), section 3.5.2",
+    ),
+    Method(
+        "temperature",
+        TemperatureSampling,
+        "xlt_ray.data.mixture:by_temperature",
+        "the same to the power of 1 / temperature: small tasks are drawn more often",
+        "arXiv 1910.10683 (T5), section 3.5.2",
     ),
 )
 

@@ -14,25 +14,31 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from xlt_ray.spec.diagnostics import DiagnosticName
 from xlt_ray.spec.methods import (
     ALIGNMENTS,
     FUSIONS,
     ROBUST,
+    SAMPLINGS,
     SCHEDULES,
     Alignment,
     Knobs,
     LinearSchedule,
     NoFusion,
     NoRobust,
+    ProportionalSampling,
     SeedScope,
     Training,
 )
+from xlt_ray.spec.shots import FewShot
 
 if TYPE_CHECKING:
     from xlt_ray.spec.methods import Robust as RobustKnobs
+    from xlt_ray.spec.methods import Sampling as SamplingKnobs
 
     Align = Alignment
     Robust = RobustKnobs
+    Sampling = SamplingKnobs
     Fusion = Knobs
     Schedule = Knobs
 else:
@@ -44,6 +50,9 @@ else:
     ]
     Robust = Annotated[
         reduce(or_, [entry.knobs for entry in ROBUST]), Field(discriminator="method")
+    ]
+    Sampling = Annotated[
+        reduce(or_, [entry.knobs for entry in SAMPLINGS]), Field(discriminator="method")
     ]
     Schedule = Annotated[
         reduce(or_, [entry.knobs for entry in SCHEDULES]), Field(discriminator="method")
@@ -69,7 +78,21 @@ class FilesData(Knobs):
     """The folder that holds the task folders."""
 
 
-Data = Annotated[ToyData | FilesData, Field(discriminator="source")]
+class HubData(Knobs):
+    """Data sets of the Hugging Face Hub, or of a folder that holds them as the hub does."""
+
+    source: Literal["hub"]
+    root: str | None = None
+    """A folder with ``OWNER/NAME`` for each data set, instead of the hub (no network)."""
+    revisions: dict[str, str] = Field(default_factory=dict)
+    """Data set -> branch, tag or commit; the default branch of those that are not named."""
+    cache: str | None = None
+    """Where the library keeps downloads and Arrow files; HF_DATASETS_CACHE where left out."""
+    texts: str | None = None
+    """A folder with ``parallel/``, ``lexicon/`` and ``neighbours/`` as the files source has."""
+
+
+Data = Annotated[ToyData | FilesData | HubData, Field(discriminator="source")]
 
 
 class Model(Knobs):
@@ -81,24 +104,60 @@ class Model(Knobs):
     """Run code that comes with the model; only for models you trust."""
 
 
-class Intermediate(Training):
-    """Supervised training on another task before the target task; the encoder is carried over."""
+class Mlm(Knobs):
+    """Masked LM between the batches of an intermediate stage (after arXiv 2005.13013)."""
 
-    task: str
+    share: float = Field(gt=0.0, lt=1.0)
+    """Share of the batches that are masked LM; they come on top of ``size``."""
+    languages: Literal["source", "all"] | tuple[str, ...] = "all"
+    """Languages of the unlabelled text, drawn alike; ``all`` that the data source has."""
+    mask: float = Field(default=0.15, gt=0.0, lt=1.0)
+    """Probability that a piece is to be predicted (80 % masked, 10 % random, 10 % kept)."""
+
+
+class Intermediate(Training):
+    """Supervised training on other tasks before the target task; the encoder is carried over."""
+
+    task: str | tuple[str, ...]
+    """One task, or a list of tasks that are trained together, with a head for each."""
     source_language: str | None = None
     """Language of the training data; the target's source language where it is left out."""
+    languages: Literal["all"] | tuple[str, ...] | None = None
+    """Languages of the training data, where there are several: of each task those it has;
+    the source language alone where it is left out."""
+    sampling: Sampling = ProportionalSampling()
+    """How tasks and languages are drawn; a bare name is short for ``{method: ...}``."""
+    mlm: Mlm | None = None
+    """Masked LM mixed in."""
     size: Size = "all"
-    """Training examples: the first n of one fixed shuffle, so that sizes are nested."""
+    """Training examples over all tasks and languages, each giving its share: the first ones of one
+    fixed shuffle, so that sizes are nested."""
     epochs: int = Field(default=1, ge=1)
     seed: SeedScope = "shared"
     """Whether repeats of a configuration share this stage or train their own."""
     schedule: Schedule = LinearSchedule()
     """Of the learning rate; a bare name is short for ``{method: ...}``."""
 
-    @field_validator("schedule", mode="before")
+    @field_validator("schedule", "sampling", mode="before")
     @classmethod
     def _bare_name(cls, value: Any) -> Any:
         return {"method": value} if isinstance(value, str) else value
+
+    @field_validator("task", "languages")
+    @classmethod
+    def _each_once(cls, value: Any) -> Any:
+        if isinstance(value, tuple):
+            if not value:
+                raise ValueError("the list is empty")
+            twice = [one for one in value if value.count(one) > 1]
+            if twice:
+                raise ValueError(f"{twice[0]} is named twice; name each once")
+        return value
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of all tasks, sorted: their order in the file means nothing."""
+        return tuple(sorted({self.task} if isinstance(self.task, str) else self.task))
 
 
 class Hybrid(Knobs):
@@ -131,6 +190,9 @@ class Target(Training):
     hybrid: Hybrid = Hybrid()
     evaluations: int = Field(default=4, ge=1)
     """How often the source-language dev set is scored, evenly over the training."""
+    average: int = Field(default=1, ge=1)
+    """Weights averaged over so many last evaluations are scored besides the last ones (all
+    evaluations where there are fewer); 1 averages nothing."""
 
 
 class Evaluate(Knobs):
@@ -151,6 +213,11 @@ class Evaluate(Knobs):
     retrieval_layer: int | None = Field(default=None, ge=0)
     """Layer that retrieval takes sentences from, 0 being the embeddings; two thirds of the way up
     where it is left out (8 of 12)."""
+    diagnostics: tuple[DiagnosticName, ...] = ()
+    """What the encoder is looked at for in every layer, on parallel text of the source language
+    and each language that is scored, while it is trained and when it is finished."""
+    diagnostic_sentences: int = Field(default=256, ge=4)
+    """Most sentences of each language that diagnostics are measured on."""
 
 
 class TrialSpec(Knobs):
@@ -161,6 +228,8 @@ class TrialSpec(Knobs):
     align: Align | None = None
     intermediate: Intermediate | None = None
     target: Target
+    few_shot: FewShot | None = None
+    """Such a trial is not zero-shot: its scores stand apart from those of all others."""
     evaluate: Evaluate = Evaluate()
     precision: Precision = "fp32"
     """Of the training arithmetic: bf16 keeps fp32 master weights."""

@@ -8,9 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xlt_ray.spec.examined import language_pairs, languages_tested, retrieval_layer
+from xlt_ray.spec.diagnostics import VERSION as DIAGNOSTICS_VERSION
+from xlt_ray.spec.examined import (
+    diagnosed_languages,
+    language_pairs,
+    languages_tested,
+    retrieval_layer,
+)
 from xlt_ray.spec.facts import Facts, Split, TaskFacts
-from xlt_ray.spec.kinds import KINDS
+from xlt_ray.spec.kinds import KINDS, is_by_encoder
 from xlt_ray.spec.methods import (
     Alignment,
     AugmentRobust,
@@ -19,8 +25,15 @@ from xlt_ray.spec.methods import (
     Training,
     WsdSchedule,
 )
+from xlt_ray.spec.mixture import (
+    Mixture,
+    mixture_of,
+    own_language,
+    text_languages,
+)
 from xlt_ray.spec.steps import num_steps, train_size, trunk_steps
 from xlt_ray.spec.trial import Hybrid, Intermediate, Target, TrialSpec
+from xlt_ray.stages.few_shot import few_shot_stage, told_of
 from xlt_ray.stages.stage import Stage
 
 Path = tuple[Stage, ...]
@@ -64,7 +77,10 @@ def path_of(
         settings = trial.intermediate
         stages += _intermediate(trial, settings, facts, scoped[settings.seed], stages[-1], rungs)
     stages.append(_target(trial, trial.target, facts, seed, stages[-1]))
-    stages.append(_evaluate(trial, facts, stages[-1]))
+    if trial.few_shot is not None:
+        shared = _training(trial.few_shot, trial.precision)
+        stages.append(few_shot_stage(trial, trial.few_shot, facts, shared, seed, stages[-1]))
+    stages.append(_evaluate(trial, facts, stages[-1], seed))
     return tuple(stages)
 
 
@@ -89,9 +105,18 @@ def _translated(task: TaskFacts, source: str) -> tuple[str, ...]:
 
 
 def evaluated(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:
-    """Languages of the evaluation by split: all asked in test, the source (or all) in dev."""
+    """Languages of the evaluation by split: all asked in test, the source (or all) in dev.
+
+    After few shots the test sets of their language and of the source, and its dev set.
+    """
     task = facts.tasks[trial.target.task]
     source = trial.target.source_language
+    if trial.few_shot is not None:
+        both = sorted({source, trial.few_shot.language})
+        return {
+            "dev": (source,),
+            "test": tuple(one for one in both if (one, "test") in task.splits),
+        }
     test = languages_tested(task, trial.evaluate, source)
     dev = task.languages("dev") if trial.evaluate.dev == "all" else (source,)
     with_dev, asked = set(task.languages("dev")), trial.evaluate.languages
@@ -140,24 +165,20 @@ def _intermediate(
     rungs: Sequence[int | str],
 ) -> list[Stage]:
     """The intermediate stage, after the trunks that it goes on from (``schedule: wsd``)."""
-    task = facts.tasks[settings.task]
-    source = settings.source_language or trial.target.source_language
-    size = train_size(settings.size, task, source)
+    mixture = mixture_of(settings, trial.target.source_language, facts.tasks)
+    size = mixture.size(settings.size)
     batch_size, schedule = settings.batch_size, settings.schedule
-    shared = {
-        **_training(settings, trial.precision),
-        "task": {"name": task.name, "version": task.version},
-        "source_language": source,
-    }
-    data = {"train": task.splits[source, "train"].digest}
+    name = _shown(mixture)
+    content, data = _content(trial, settings, mixture, facts)
+    shared = {**_training(settings, trial.precision), **content}
     trunks: list[Stage] = []
     if isinstance(schedule, WsdSchedule):
         del shared["warmup"]
         knobs = schedule.model_dump(include={"method", "warmup_examples"})
         if settings.epochs == 1:
-            smaller = {train_size(rung, task, source) for rung in rungs}
+            smaller = {mixture.size(rung) for rung in rungs}
             for rung in sorted({size, *(one for one in smaller if one < size)}):
-                steps = trunk_steps(num_steps(rung, 1, batch_size), schedule.decay)
+                steps = trunk_steps(mixture.num_steps(rung, 1, batch_size), schedule.decay)
                 done = trunks[-1].settings["steps"] if trunks else 0
                 if steps > done:
                     trunks.append(
@@ -167,7 +188,7 @@ def _intermediate(
                             data=data,
                             seed=seed,
                             parent=parent,
-                            label=f"trunk {task.name} {steps * batch_size}",
+                            label=f"trunk {name} {steps * batch_size}",
                             num_examples=(steps - done) * batch_size,
                             starts_at=done * batch_size,
                         )
@@ -180,11 +201,60 @@ def _intermediate(
         data=data,
         seed=seed,
         parent=trunks[-1] if trunks else parent,
-        label=f"intermediate {task.name} {size}",
-        num_examples=_num_seen(size, settings.epochs, batch_size) - starts_at,
+        label=f"intermediate {name} {size}",
+        num_examples=mixture.num_steps(size, settings.epochs, batch_size) * batch_size - starts_at,
         starts_at=starts_at,
     )
     return [*trunks, last]
+
+
+def _content(
+    trial: TrialSpec, settings: Intermediate, mixture: Mixture, facts: Facts
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What an intermediate stage trains on: settings and fingerprints, of one task or several."""
+    source = own_language(settings, trial.target.source_language)
+    if mixture.is_plain:
+        (only,) = mixture.datasets
+        task = facts.tasks[only.task]
+        return (
+            {
+                "task": {"name": task.name, "version": task.version},
+                "source_language": only.language,
+            },
+            {"train": task.splits[only.language, "train"].digest},
+        )
+    content: dict[str, Any] = {
+        "tasks": {
+            name: {"version": facts.tasks[name].version, "languages": mixture.of(name)}
+            for name in mixture.tasks
+        },
+        "source_language": source,
+    }
+    data: dict[str, Any] = {
+        "train": {
+            name: {one: facts.tasks[name].splits[one, "train"].digest for one in mixture.of(name)}
+            for name in mixture.tasks
+        }
+    }
+    if len(mixture.datasets) > 1:
+        content["sampling"] = settings.sampling.hashed()
+    if settings.mlm is not None:
+        languages = text_languages(settings, trial.target.source_language, facts.parallel)
+        content["mlm"] = {**settings.mlm.hashed(exclude={"languages"}), "languages": languages}
+        data["parallel"] = {one: facts.parallel[one] for one in languages}
+    return content, data
+
+
+def _shown(mixture: Mixture) -> str:
+    """A mixture as labels say it.
+
+    >>> from xlt_ray.spec.mixture import Dataset
+    >>> _shown(Mixture((Dataset("nli", "de", 9), Dataset("nli", "en", 9)), mlm_share=0.25))
+    'nli in 2 languages and 25 % MLM'
+    """
+    languages = f" in {len(mixture.languages)} languages" if len(mixture.languages) > 1 else ""
+    mlm = f" and {100 * mixture.mlm_share:.3g} % MLM" if mixture.mlm_share else ""
+    return f"{'+'.join(mixture.tasks)}{languages}{mlm}"
 
 
 def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent: Stage) -> Stage:
@@ -204,6 +274,9 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
         )
     robust = settings.robust
     knobs: dict[str, Any] = {} if robust == NoRobust() else {"robust": robust.model_dump()}
+    if settings.average > 1:
+        # Which checkpoints are averaged depends on when the training is evaluated.
+        knobs["average"] = {"last": settings.average, "evaluations": settings.evaluations}
     if isinstance(robust, AugmentRobust):
         data["neighbours"] = (
             facts.lexicon[source].digest
@@ -230,11 +303,13 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
     )
 
 
-def _evaluate(trial: TrialSpec, facts: Facts, parent: Stage) -> Stage:
+def _evaluate(trial: TrialSpec, facts: Facts, parent: Stage, seed: int) -> Stage:
     task = facts.tasks[trial.target.task]
     languages = evaluated(trial, facts)
     besides, texts = _besides(trial, facts, languages["test"])
     splits: tuple[Split, ...] = ("dev", "test")
+    if trial.few_shot is not None:
+        besides["few_shot"] = told_of(trial.few_shot, seed)
     return Stage(
         kind="evaluate",
         settings={
@@ -281,9 +356,20 @@ def _besides(
             task.name: {one: task.splits[one, "test"].digest for one in scored[task.name]}
             for task in tasks
         }
-    if any(not KINDS[task.kind].is_trained for task in tasks):
+    target = facts.tasks[trial.target.task]
+    if any(is_by_encoder(task.kind, target.kind) for task in tasks):
         depth = facts.models[trial.model.name].num_layers
         settings["retrieval_layer"] = retrieval_layer(asked, depth)
+    if asked.diagnostics:
+        source = trial.target.source_language
+        others = diagnosed_languages(languages, source, facts.parallel)
+        settings["diagnostics"] = {
+            "version": DIAGNOSTICS_VERSION,
+            "names": sorted(set(asked.diagnostics)),
+            "languages": others,
+            "sentences": asked.diagnostic_sentences,
+        }
+        data["parallel"] = {one: facts.parallel[one] for one in (source, *others)}
     return settings, data
 
 

@@ -12,17 +12,19 @@ from typing import Any, Literal
 
 from xlt_ray.stages.canonical import Json
 
-Role = Literal["target", "pairs", "further"]
+Role = Literal["target", "pairs", "further", "average", "few_shot"]
 """Of a score: of the target task in one language; of its sentence pairs in two languages; of a
-further task. Selection and means over languages are of the first alone."""
+further task; of the target task with averaged weights; of the target task after few shots of a
+target language. Means over languages are of the first alone."""
 
 
 @dataclass(frozen=True)
 class Score:
     """One number: a metric of a task in a language on a split.
 
-    That of a pair has the task ``TASK-pairs`` and the language ``FIRST:SECOND``, so that no name
-    is that of a score in one language.
+    That of a pair has the task ``TASK-pairs`` and the language ``FIRST:SECOND``, that of averaged
+    weights the task ``TASK-average``, that after few shots ``TASK-few-shot``, so that no name is
+    that of a score of the target task.
     """
 
     task: str
@@ -36,12 +38,33 @@ class Score:
     """Of a pair: rows of either language that the other one lacks."""
 
 
-def values_by_language(scores: Iterable[Score], split: str, metric: str) -> dict[str, float]:
-    """A metric of the target task by language: what may be averaged over languages."""
+@dataclass(frozen=True)
+class Profile:
+    """One diagnostic of an encoder between the source language and another, layer by layer."""
+
+    diagnostic: str
+    source_language: str
+    language: str
+    values: tuple[float | None, ...]
+    """Of the embeddings and of every layer; None where the number is not defined."""
+    num_sentences: int
+    step: int | None = None
+    """Of the training that was under way; None of a finished encoder."""
+    examples: int | None = None
+    """Seen in that stage until then."""
+
+
+def values_by_language(
+    scores: Iterable[Score], split: str, metric: str, role: Role = "target"
+) -> dict[str, float]:
+    """A metric of the target task by language: what may be averaged over languages.
+
+    Of another ``role`` nothing may be.
+    """
     return {
         one.language: one.value
         for one in scores
-        if one.role == "target" and one.split == split and one.metric == metric
+        if one.role == role and one.split == split and one.metric == metric
     }
 
 
@@ -64,6 +87,9 @@ class StageRecord:
     scores: tuple[Score, ...] = ()
     history: tuple[Mapping[str, Any], ...] = ()
     """Evaluations during training: step, examples, and the source-language dev metrics."""
+    profiles: tuple[Profile, ...] = ()
+    """Diagnostics: of a training at its beginning and its evaluations, of an evaluation stage
+    those of the finished encoder."""
     num_examples: int = 0
     """Examples that were trained to make it."""
     seconds: float = 0.0
@@ -88,5 +114,11 @@ class StageRecord:
                 "files": {name: FileEntry(**entry) for name, entry in tree["files"].items()},
                 "scores": tuple(Score(**row) for row in tree["scores"]),
                 "history": tuple(tree["history"]),
+                "profiles": profiles_from_json(tree.get("profiles", ())),
             }
         )
+
+
+def profiles_from_json(rows: Iterable[Mapping[str, Any]]) -> tuple[Profile, ...]:
+    """Profiles as :func:`dataclasses.asdict` wrote them."""
+    return tuple(Profile(**{**row, "values": tuple(row["values"])}) for row in rows)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from xlt_ray.stages.canonical import Json, canonical, digest
 
-Kind = Literal["model", "align", "trunk", "intermediate", "target", "evaluate"]
+Kind = Literal["model", "align", "trunk", "intermediate", "target", "few_shot", "evaluate"]
 
 VERSIONS: Mapping[Kind, int] = {
     "model": 1,
@@ -23,6 +23,7 @@ VERSIONS: Mapping[Kind, int] = {
     "trunk": 1,
     "intermediate": 1,
     "target": 1,
+    "few_shot": 1,
     "evaluate": 1,
 }
 
@@ -77,7 +78,7 @@ class Stage:
 
     @property
     def is_training(self) -> bool:
-        return self.kind in ("align", "trunk", "intermediate", "target")
+        return self.kind in ("align", "trunk", "intermediate", "target", "few_shot")
 
     @cached_property
     def ladder(self) -> str:

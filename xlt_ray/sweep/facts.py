@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from xlt_ray.data.neighbours import neighbours_digest
 from xlt_ray.data.source import Source, open_source
-from xlt_ray.data.task import task_named
+from xlt_ray.data.task import labels_file, task_named
 from xlt_ray.errors import DataError, ModelError, SpecError, SpecErrors
 from xlt_ray.modeling.facts import model_facts
 from xlt_ray.spec.facts import Facts, LexiconFacts, ModelFacts, TaskFacts
@@ -16,8 +16,11 @@ from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import TrialSpec
 
 
-def facts_of(sweep: SweepSpec) -> Facts:
+def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
     """Models, tasks and texts that any trial of the sweep may use.
+
+    With ``may_assume`` the shape of a well-known model is taken from the table of presets where
+    the hub cannot be reached; no stage can be named then.
 
     Raises:
         SpecErrors: a model, a task or the data's root that is not there, with the keys that
@@ -40,7 +43,9 @@ def facts_of(sweep: SweepSpec) -> Facts:
     for trial in trials:
         if trial.model.name not in models:
             try:
-                models[trial.model.name] = model_facts(trial.model, source.vocabulary())
+                models[trial.model.name] = model_facts(
+                    trial.model, source.vocabulary(), may_assume=may_assume
+                )
             except ModelError as error:
                 note(error, "model")
         for key, name in _task_names(trial):
@@ -51,7 +56,8 @@ def facts_of(sweep: SweepSpec) -> Facts:
                     note(error, key)
     if problems:
         raise SpecErrors(problems.values())
-    return Facts(models, tasks, *_texts(trials, source))
+    texts = _texts(trials, source)
+    return Facts(models, tasks, *texts, has_links=hasattr(source, "alignments"))
 
 
 _ANY_DEPTH = {"num_layers": 10**6, "hidden_size": 10**6}
@@ -60,7 +66,8 @@ _ANY_DEPTH = {"num_layers": 10**6, "hidden_size": 10**6}
 def _task_names(trial: TrialSpec) -> Iterable[tuple[str, str]]:
     yield "target.task", trial.target.task
     if trial.intermediate is not None:
-        yield "intermediate.task", trial.intermediate.task
+        for name in trial.intermediate.tasks:
+            yield "intermediate.task", name
     for name in trial.evaluate.also:
         yield "evaluate.also", name
 
@@ -69,14 +76,20 @@ def _task_facts(name: str, source: Source) -> TaskFacts:
     task = task_named(name)
     splits = source.splits(task)
     if not splits:
-        raise DataError(f"the {source.name} data source has no files of this task", task=name)
+        raise DataError(f"the {source.name} data source has no data of this task", task=name)
+    if task.labels_file and not task.labels:
+        raise DataError(
+            "the labels of this task are not there",
+            task=name,
+            remedy=f"write {labels_file(task.labels_file)}, one label a line (docs/tasks.md)",
+        )
     return TaskFacts(
         name=name,
         kind=task.kind,
         version=task.version,
         labels=task.labels,
         metrics=task.metrics,
-        splits=dict(splits),
+        splits=splits,
         is_parallel=task.is_parallel,
     )
 
@@ -87,8 +100,13 @@ def _texts(
     """Parallel text, word lists and neighbours, read only where a trial may use them."""
     parallel: dict[str, str] = {}
     starts: set[str] = set()
-    if any(trial.align is not None for trial in trials):
+    is_aligned = any(trial.align is not None for trial in trials)
+    if is_aligned or any(
+        trial.evaluate.diagnostics or (trial.intermediate and trial.intermediate.mlm)
+        for trial in trials
+    ):
         parallel = {one: source.parallel_digest(one) for one in source.parallel_languages()}
+    if is_aligned:
         starts |= set(parallel)
     starts |= {trial.target.source_language for trial in trials if trial.target.hybrid.ratio > 0}
     augmented = {

@@ -101,12 +101,13 @@ class Plan:
 
     @cached_property
     def unshared_sizes(self) -> tuple[int, ...]:
-        """Sizes of one task's intermediate data that a decaying rate keeps from sharing."""
-        sizes: dict[str, set[int]] = {}
+        """Sizes of intermediate data of the same tasks that a decaying rate keeps from sharing."""
+        sizes: dict[tuple[str, ...], set[int]] = {}
         for one in self.stages:
             settings = one.stage.settings
             if one.stage.kind == "intermediate" and "schedule" not in settings:
-                sizes.setdefault(settings["task"]["name"], set()).add(settings["size"])
+                tasks = settings.get("tasks") or [settings["task"]["name"]]
+                sizes.setdefault(tuple(tasks), set()).add(settings["size"])
         return max((tuple(sorted(one)) for one in sizes.values()), key=len, default=())
 
     def trial(self, number: int) -> PlannedTrial:

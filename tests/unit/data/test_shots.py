@@ -1,0 +1,70 @@
+"""Which examples the shots are, and which permit opens them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlt_ray.data.permit import Permit, labelled, texts
+from xlt_ray.data.shots import places_of, shot_batches
+from xlt_ray.data.task import task_named
+from xlt_ray.errors import DataError, ForbiddenLabels
+
+TASK = task_named("toy-tagging")
+FEW = Permit("few_shot", TASK.name, "qaa", "qab")
+
+
+@given(st.integers(1, 500), st.integers(0, 9), st.data())
+def test_fewer_shots_of_a_sample_are_the_first_of_more(number, sample, data):
+    many = data.draw(st.integers(1, number))
+    few = data.draw(st.integers(1, many))
+    places = places_of(number, many, sample)
+    assert places.tolist()[:few] == places_of(number, few, sample).tolist()
+    assert len(set(places.tolist())) == many
+    assert set(places.tolist()) <= set(range(number))
+
+
+def test_samples_differ():
+    samples = {tuple(places_of(100, 5, sample).tolist()) for sample in range(5)}
+    assert len(samples) == 5
+
+
+def test_few_shot_training_opens_one_language_and_never_its_test_set(toy):
+    for language, split in itertools.product(("qaa", "qab", "qac"), ("train", "dev", "test")):
+        if (language, split) in {("qab", "train"), ("qab", "dev")}:
+            assert all(one.tags for one in labelled(toy, FEW, TASK, language, split))
+        else:
+            with pytest.raises(ForbiddenLabels, match=f"toy-tagging/{language}/{split}"):
+                labelled(toy, FEW, TASK, language, split)
+        with pytest.raises(ForbiddenLabels):
+            texts(toy, FEW, TASK, language, split)
+
+
+def test_the_evaluation_after_few_shots_reads_no_dev_set_that_they_may_come_from(toy):
+    permit = Permit("evaluate", TASK.name, "qaa", "qab")
+    with pytest.raises(ForbiddenLabels, match="toy-tagging/qab/dev"):
+        labelled(toy, permit, TASK, "qab", "dev")
+    for language, split in (("qaa", "dev"), ("qaa", "test"), ("qab", "test")):
+        assert labelled(toy, permit, TASK, language, split)
+
+
+def test_a_batch_that_is_larger_than_the_shots_shows_each_alike(toy, toy_tokenizer, tmp_path):
+    batches = shot_batches(
+        toy, TASK, FEW, "dev", 5, 0, toy_tokenizer, "toy", 32, 10, 0, tmp_path
+    )  # fmt: skip
+    assert batches.num_examples == 5
+    rows = [row.tobytes() for row in batches.batch(0)["input_ids"]]
+    assert {rows.count(row) for row in rows} == {2}
+    again = batches.batch(0)
+    assert all(np.array_equal(again[name], array) for name, array in batches.batch(0).items())
+
+
+def test_more_shots_than_there_are_examples_are_refused(toy, toy_tokenizer, tmp_path):
+    with pytest.raises(DataError, match="shots are asked"):
+        shot_batches(
+            toy, TASK, FEW, "dev", 10**6, 0, toy_tokenizer, "toy", 32, 10, 0, tmp_path
+        )  # fmt: skip
