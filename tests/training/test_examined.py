@@ -32,7 +32,8 @@ PLAIN = (
 )
 ASKED = (
     *PLAIN[:-1],
-    "evaluate={languages: [qab, qac], examples: 60, pairs: all, also: [toy-retrieval],"
+    "evaluate={languages: [qab, qac], examples: 60, pairs: all,"
+    " also: [toy-retrieval, toy-ranking],"
     " retrieval_layer: 2}",
 )
 
@@ -95,6 +96,16 @@ def test_an_aligned_encoder_finds_translations_far_above_chance(
         assert found[language, "accuracy"] == pytest.approx(
             (found[language, "accuracy_into_pivot"] + found[language, "accuracy_from_pivot"]) / 2
         )
+
+
+def test_candidates_are_ranked_by_the_encoder_beside_another_kind(
+    scored: dict[str, tuple[Score, ...]],
+) -> None:
+    found = [one for one in scored["asked"] if one.task == "toy-ranking"]
+    assert {one.role for one in found} == {"further"}
+    assert {one.language for one in found} == {"qaa", "qab", "qac"}
+    # Of 60 candidates in six languages the six that mean the same.
+    assert all(one.value > 0.15 for one in found if one.metric == "map_at_20")
 
 
 def test_no_two_scores_have_the_same_names(scored: dict[str, tuple[Score, ...]]) -> None:

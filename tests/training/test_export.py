@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import transformers
 
+from tests.command import Xlt
 from tests.training.conftest import TINY, Bench
-from xlt_ray import cli
 from xlt_ray.data.kinds.kind import kind_of
 from xlt_ray.data.task import task_named
 from xlt_ray.home import Home
@@ -23,8 +22,6 @@ from xlt_ray.spec.sweep import sweep_of
 from xlt_ray.stages.store import StageStore
 from xlt_ray.training.load import Materials, load_network
 from xlt_ray.training.predict import predict
-
-Xlt = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -46,20 +43,9 @@ def made(bench: Bench, alone: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def xlt(made: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Xlt:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setenv("XLT_HOME", str(made.root))
-        monkeypatch.setattr("sys.argv", ["xlt", *map(str, arguments)])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+def home(made: Home) -> Home:
+    """The home that ``xlt`` looks into."""
+    return made
 
 
 def test_the_best_trial_comes_back_bit_for_bit_and_scores_what_it_scored(

@@ -31,6 +31,7 @@ LEARNED = {
     "toy-similarity": (120, 0.15),
     "toy-choice": (60, 0.15),
     "toy-qa": (80, 0.08),
+    "toy-ranking": (60, 0.02),
 }
 """Steps, and by how much the headline on the source language's dev set rises at least."""
 
@@ -98,7 +99,7 @@ PATH = [
 ]
 
 
-@pytest.mark.parametrize("name", ["toy-similarity", "toy-choice", "toy-qa"])
+@pytest.mark.parametrize("name", ["toy-similarity", "toy-choice", "toy-qa", "toy-ranking"])
 def test_a_kind_goes_the_whole_path_and_micro_batches_change_nothing(
     bench: Bench, tmp_path: Path, name: str
 ) -> None:
@@ -125,3 +126,25 @@ def test_a_kind_goes_the_whole_path_and_micro_batches_change_nothing(
         ("qaa", "dev", 12), ("qab", "dev", 12), ("qaa", "test", 12), ("qab", "test", 12),
     }  # fmt: skip
     assert set(task.metrics) <= set(trained.history[-1]["metrics"])
+
+
+def test_ranking_is_trained_beside_another_task_and_scored_by_its_own_head(
+    bench: Bench, tmp_path: Path
+) -> None:
+    overrides = [
+        "intermediate={task: [toy-ranking, toy-tagging], size: 32, batch_size: 8, max_length: 32}",
+        "target={task: toy-ranking, source_language: qaa, size: 16, batch_size: 8,"
+        " max_length: 32, epochs: 1}",
+        "evaluate={languages: [qab], examples: 12}",
+    ]
+    facts = facts_of(sweep_of(parse_document(TINY, "tiny.yaml", overrides)))
+    own = replace(bench, facts=facts)
+    own.make(tmp_path, *overrides)
+    *_, target, evaluation = own.path(*overrides)
+    store = StageStore(tmp_path)
+    assert target.parent is not None
+    assert target.parent.settings["tasks"].keys() == {"toy-ranking", "toy-tagging"}
+    record = store.record(evaluation.key)
+    assert record is not None
+    assert {one.metric for one in record.scores} == set(task_named("toy-ranking").metrics)
+    assert "retrieval_layer" not in evaluation.settings

@@ -10,10 +10,13 @@ as fast as the plain one.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import (
     MODEL_MAPPING,
     AutoConfig,
@@ -25,9 +28,9 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from xlt_ray.errors import ModelError
+from xlt_ray.errors import ModelError, SpecError
 from xlt_ray.modeling import toy
-from xlt_ray.modeling.facts import model_facts, toy_vocabulary
+from xlt_ray.modeling.facts import model_facts, reads_positions, toy_vocabulary
 from xlt_ray.modeling.seeding import seeded
 from xlt_ray.modeling.toy import is_toy, toy_shape
 from xlt_ray.spec.trial import Model
@@ -97,6 +100,32 @@ def load_saved(
     """Encoder (float32, training mode) and tokenizer of a folder by :func:`save_encoder`."""
     encoder = _encoder(str(folder), trust_remote_code, None)
     return encoder, _tokenizer(str(folder), trust_remote_code, None)
+
+
+def inputs_of(encoder: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of ``inputs`` that the encoder reads, its own first position counted in.
+
+    Architectures differ in what they read beside pieces and mask. Token types are left out where
+    there are none (DistilBERT, ModernBERT) or but one (XLM-R), whatever the tokenizer makes.
+
+    Raises:
+        SpecError: positions are given, and the encoder goes by distances alone (DeBERTa).
+    """
+    kind: Any = type(encoder)
+    reads = _forward_names(kind)
+    found = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    num_types = getattr(encoder.config, "type_vocab_size", 2)
+    if "token_type_ids" in inputs and "token_type_ids" in reads and num_types > 1:
+        found["token_type_ids"] = inputs["token_type_ids"]
+    if "position_ids" in inputs:
+        if "position_ids" not in reads or not reads_positions(vars(encoder.config)):
+            raise SpecError(
+                f"a {encoder.config.model_type} reads distances of pieces, not their positions",
+                key="align.reset_positions",
+                remedy="leave it out, or choose another model",
+            )
+        found["position_ids"] = inputs["position_ids"] + first_position(encoder)
+    return found
 
 
 def first_position(encoder: PreTrainedModel) -> int:
@@ -180,6 +209,12 @@ def _encoder(place: str, trust_remote_code: bool, revision: str | None) -> PreTr
         )
     loaded: PreTrainedModel = encoder
     return loaded.train()
+
+
+@cache
+def _forward_names(kind: Any) -> frozenset[str]:
+    """Names that the encoder's call has in plain sight; what else it swallows is not read."""
+    return frozenset(inspect.signature(kind.forward).parameters)
 
 
 def _has_pooler(config: Any) -> bool:

@@ -27,7 +27,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from xlt_ray.errors import ModelError
-from xlt_ray.modeling.encoder import first_position
+from xlt_ray.modeling.encoder import inputs_of
 from xlt_ray.modeling.heads.head import Head
 from xlt_ray.modeling.losses import IGNORED, summed_loss
 from xlt_ray.modeling.seeding import seeded
@@ -40,9 +40,7 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 def hidden_states(encoder: PreTrainedModel, batch: Batch) -> tuple[Tensor, ...]:
     """Embeddings and every layer, ``num_layers + 1`` tensors ``(batch, length, hidden)``."""
-    inputs = {name: batch[name] for name in INPUTS if name in batch}
-    if "position_ids" in batch:
-        inputs["position_ids"] = batch["position_ids"] + first_position(encoder)
+    inputs = inputs_of(encoder, batch)
     states: tuple[Tensor, ...] = encoder(
         **inputs, output_hidden_states=True, return_dict=True
     ).hidden_states
@@ -143,11 +141,15 @@ def build_network(
 
 def build_masked_lm(encoder: PreTrainedModel, seed: int) -> MaskedLm:
     """A new masked-LM head on ``encoder``, in training mode."""
+    return MaskedLm(encoder, masked_lm_head(encoder, seed)).train()
+
+
+def masked_lm_head(encoder: PreTrainedModel, seed: int) -> MaskedLmHead:
+    """A new head that is tied to the embeddings of ``encoder``."""
     embeddings = encoder.get_input_embeddings()
     assert isinstance(embeddings, nn.Embedding), "an encoder reads pieces through one table"
     with seeded(seed, "masked-lm"):
-        head = MaskedLmHead(encoder.config.hidden_size, embeddings)
-    return MaskedLm(encoder, head).train()
+        return MaskedLmHead(encoder.config.hidden_size, embeddings)
 
 
 def head_dropout(encoder: PreTrainedModel) -> float:
@@ -159,9 +161,9 @@ def head_dropout(encoder: PreTrainedModel) -> float:
     return 0.0
 
 
-def extra_state(network: Network | MaskedLm) -> dict[str, Tensor]:
-    """Name to tensor of all that is not the encoder's: fusion and head, tied weights left out."""
-    encoder = {id(parameter) for parameter in network.encoder.parameters()}
+def extra_state(network: nn.Module) -> dict[str, Tensor]:
+    """Name to tensor of all that is not the encoder's: fusion and heads, tied weights left out."""
+    encoder = {id(parameter) for parameter in network.get_submodule("encoder").parameters()}
     return {
         name: tensor.detach()
         for name, tensor in network.state_dict(keep_vars=True).items()
@@ -169,12 +171,12 @@ def extra_state(network: Network | MaskedLm) -> dict[str, Tensor]:
     }
 
 
-def save_extra(network: Network | MaskedLm, path: Path) -> None:
+def save_extra(network: nn.Module, path: Path) -> None:
     """Write :func:`extra_state` to ``path`` as safetensors."""
     save_file({name: one.cpu().contiguous() for name, one in extra_state(network).items()}, path)
 
 
-def load_extra(network: Network | MaskedLm, path: Path) -> None:
+def load_extra(network: nn.Module, path: Path) -> None:
     """Read what :func:`save_extra` wrote into a network of the same shape; else ModelError."""
     try:
         saved = load_file(path)

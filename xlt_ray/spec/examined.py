@@ -2,17 +2,19 @@
 
 Three things beside the target task in every language, all of them on test sets and without any
 training: *pairs* (the target task with its two sentences in two languages), *further tasks* of the
-target's kind and labels, under its head, and *retrieval*, by the encoder alone.
+target's kind and labels, under its head, and *retrieval* and *ranking*, by the encoder alone.
+*Diagnostics* are of all layers, on parallel text that no task has labels for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from itertools import product
 
 from xlt_ray.errors import nearest
+from xlt_ray.spec.diagnostics import DIAGNOSTICS
 from xlt_ray.spec.facts import Facts, TaskFacts
-from xlt_ray.spec.kinds import KINDS
+from xlt_ray.spec.kinds import KINDS, is_by_encoder
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import Evaluate, TrialSpec
 
@@ -49,6 +51,17 @@ def retrieval_layer(settings: Evaluate, num_layers: int) -> int:
     """
     asked = settings.retrieval_layer
     return round(2 * num_layers / 3) if asked is None else asked
+
+
+def diagnosed_languages(
+    tested: tuple[str, ...], source: str, parallel: Container[str]
+) -> tuple[str, ...]:
+    """Languages that diagnostics set against the source: those scored that have parallel text.
+
+    >>> diagnosed_languages(("de", "en", "sw"), "en", {"en": "", "de": ""})
+    ('de',)
+    """
+    return tuple(one for one in tested if one != source and one in parallel)
 
 
 def pairs_are_parallel(
@@ -93,14 +106,14 @@ def further_tasks_fit(
             )
         elif settings.also.count(name) > 1:
             yield "evaluate.also", f"{name} is named twice", "name each task once"
-        elif KINDS[task.kind].is_trained and task.kind != target.kind:
+        elif task.kind != target.kind and not is_by_encoder(task.kind, target.kind):
             yield (
                 "evaluate.also",
                 f"{name} is a task of kind {task.kind}, the head of {target.name} is for kind "
                 f"{target.kind}",
-                f"a {target.kind} task with the same labels, or a retrieval task",
+                f"a {target.kind} task with the same labels, or one of retrieval or ranking",
             )
-        elif KINDS[task.kind].is_trained and task.labels != target.labels:
+        elif task.kind == target.kind and task.labels != target.labels:
             yield (
                 "evaluate.also",
                 f"{name} has the labels {', '.join(task.labels)}, the head of {target.name} has "
@@ -128,10 +141,50 @@ def retrieval_layer_exists(
             f"at most {depth}, or write the bound num_layers",
         )
     if layer is not None and not any(
-        not KINDS[facts.tasks[name].kind].is_trained for name in trial.evaluate.also
+        is_by_encoder(facts.tasks[name].kind, facts.tasks[trial.target.task].kind)
+        for name in trial.evaluate.also
     ):
         yield (
             "evaluate.retrieval_layer",
-            "no retrieval task is evaluated",
+            "no retrieval task is evaluated, nor ranking by the encoder alone",
             "name one in evaluate.also, or leave the layer out",
         )
+
+
+def diagnostics_have_text(
+    trial: TrialSpec, facts: Facts, _: SweepSpec
+) -> Iterator[tuple[str, str, str]]:
+    settings, source = trial.evaluate, trial.target.source_language
+    asked = settings.diagnostics
+    if not asked:
+        if "diagnostic_sentences" in settings.model_fields_set:
+            yield (
+                "evaluate.diagnostic_sentences",
+                "no diagnostics are asked for",
+                f"diagnostics: [{', '.join(DIAGNOSTICS)}], or leave the number out",
+            )
+        return
+    for name in sorted({one for one in asked if asked.count(one) > 1}):
+        yield "evaluate.diagnostics", f"{name} is named twice", "name each diagnostic once"
+    tested = languages_tested(facts.tasks[trial.target.task], settings, source)
+    there = ", ".join(sorted(facts.parallel)) or "none"
+    if source not in facts.parallel:
+        yield (
+            "evaluate.diagnostics",
+            f"the data has no parallel text in {source!r}, the source language",
+            f"there is: {there}; add parallel/CORPUS/{source}.tsv to the data, or diagnostics: []",
+        )
+    elif not diagnosed_languages(tested, source, facts.parallel):
+        yield (
+            "evaluate.diagnostics",
+            "no language that is scored has parallel text",
+            f"there is: {there}; add parallel/CORPUS/LANGUAGE.tsv to the data, or diagnostics: []",
+        )
+    for name in dict.fromkeys(asked):
+        if DIAGNOSTICS[name].needs_links and not facts.has_links:
+            yield (
+                "evaluate.diagnostics",
+                f"{name} is measured against words that are known to be aligned, and the data "
+                "has none",
+                f"leave {name} out, or use data.source: toy",
+            )

@@ -27,6 +27,7 @@ from xlt_ray.training.runtime import Runtime
 
 WEIGHTS = "weights.safetensors"
 
+_LINEAR = nn.functional.linear
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _MASTERS = (
     "single_partition_of_fp32_groups",  # ZeRO 1 and 2
@@ -71,6 +72,11 @@ class Engine:
         """The network as the engine runs it (for evaluation between steps)."""
         module: nn.Module = self._engine.module
         return module
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter by name: a copy of its whole float32 weights, on the CPU."""
+        for name, parameter in self._engine.module.named_parameters():
+            yield name, self._whole(parameter)
 
     def save(self, folder: Path | None) -> None:
         """Write the state of the training into ``folder``; a worker without one lends its part.
@@ -140,6 +146,8 @@ class Engine:
     def close(self) -> None:
         """Give the memory back; the network must not be used any more."""
         self._engine.destroy()
+        # ZeRO 3 leaves another one there, with other roundings, for whatever trains here next.
+        nn.functional.linear = _LINEAR
 
     def _whole(self, parameter: nn.Parameter, moment: str | None = None) -> Tensor:
         """Float32 weights of a parameter, or one of its moments, on the CPU."""
@@ -235,10 +243,19 @@ def _config(
                 "torch_adam": True,
             },
         },
-        "zero_optimization": {"stage": runtime.zero_stage},
+        "zero_optimization": {"stage": runtime.zero_stage, **_offload(runtime)},
         "bf16": {"enabled": settings["precision"] == "bf16"},
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,
+    }
+
+
+def _offload(runtime: Runtime) -> dict[str, Any]:
+    """What ZeRO keeps in the node's memory; PyTorch's Adam steps it on the CPU."""
+    to = {"device": "cpu", "pin_memory": True}
+    return {
+        **({"offload_optimizer": to} if runtime.offload != "none" else {}),
+        **({"offload_param": to} if runtime.offload == "all" else {}),
     }
 
 

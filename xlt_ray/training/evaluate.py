@@ -1,7 +1,7 @@
 """Score a network: the source dev set during training, every language at the end.
 
 At the end also what :mod:`xlt_ray.spec.examined` adds: pairs of languages and further tasks under
-the same head, and retrieval by the encoder alone.
+the same head, and retrieval and ranking by the encoder alone.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from xlt_ray.data.batches import EvalBatches, eval_batches, pair_batches
 from xlt_ray.data.permit import Permit
 from xlt_ray.data.task import Task, task_named
 from xlt_ray.modeling.fusion.dlfa import masked_mean
+from xlt_ray.modeling.multitask import OneTask
 from xlt_ray.modeling.network import Batch, Network, hidden_states
 from xlt_ray.spec.facts import Split
-from xlt_ray.spec.kinds import KINDS, PAIRS_SUFFIX
+from xlt_ray.spec.kinds import AVERAGE_SUFFIX, FEW_SHOT_SUFFIX, PAIRS_SUFFIX, is_by_encoder
 from xlt_ray.stages.record import Role, Score
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
+from xlt_ray.training.average import put_average
 from xlt_ray.training.events import Ticked
 from xlt_ray.training.load import Materials, load_network, tokenizer_digest
 from xlt_ray.training.runtime import Runtime
@@ -35,8 +37,8 @@ class Examination:
 
     task: Task
     batches: EvalBatches
-    layer: int = -1
-    """That sentences are taken from, where the task has no head."""
+    layer: int | None = None
+    """That sentences are taken from, where the encoder alone is asked; None is the head."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,8 @@ class Asked:
 
 def score(network: nn.Module, examination: Examination) -> dict[str, float]:
     """Metrics of the task over all examples; the network is in evaluation mode."""
-    assert isinstance(network, Network), "what is scored was trained on a task"
+    assert isinstance(network, Network | OneTask), "what is scored was trained on a task"
     batches, layer = examination.batches, examination.layer
-    is_trained = KINDS[examination.task.kind].is_trained
     device = next(network.parameters()).device
     decoded: list[Any] = [None] * batches.num_items
     with torch.inference_mode():
@@ -65,7 +66,7 @@ def score(network: nn.Module, examination: Examination) -> dict[str, float]:
             }
             answers = (
                 network.head.answers(network(tensors))
-                if is_trained
+                if layer is None
                 else sentence_vectors(network, tensors, layer)
             )
             said_of_items = batches.decode(numbers, answers.cpu().numpy())
@@ -74,7 +75,30 @@ def score(network: nn.Module, examination: Examination) -> dict[str, float]:
     return batches.score(decoded)
 
 
-def sentence_vectors(network: Network, batch: Batch, layer: int) -> torch.Tensor:
+def dev_examination(
+    task: Task, stage: Stage, materials: Materials, tokenizer: Any, runtime: Runtime
+) -> Examination | None:
+    """A task's dev set in a training stage's source language; None where the task has none."""
+    language = stage.settings["source_language"]
+    if (language, "dev") not in materials.source.splits(task):
+        return None
+    batches = eval_batches(
+        materials.source,
+        task,
+        Permit("select", task.name, language),
+        language,
+        "dev",
+        "all",
+        tokenizer,
+        tokenizer_digest(tokenizer),
+        stage.settings["max_length"],
+        runtime.evaluation_batch,
+        runtime.cache,
+    )
+    return Examination(task, batches)
+
+
+def sentence_vectors(network: Network | OneTask, batch: Batch, layer: int) -> torch.Tensor:
     """Mean over the pieces of each row at one layer of the encoder, ``(batch, hidden)`` float32;
     special pieces count, as in XTREME."""
     states = hidden_states(network.encoder, batch)[layer]
@@ -86,18 +110,24 @@ def asked_of(stage: Stage) -> list[Asked]:
     settings, found = stage.settings, []
     name = settings["task"]["name"]
     splits: tuple[Split, ...] = ("dev", "test")
+    role: Role = "few_shot" if "few_shot" in settings else "target"
     for split in splits:
-        found += [Asked("target", name, (one,), split) for one in settings["languages"][split]]
+        found += [Asked(role, name, (one,), split) for one in settings["languages"][split]]
     found += [Asked("pairs", name, tuple(pair), "test") for pair in settings.get("pairs", ())]
     for task, entry in settings.get("also", {}).items():
         found += [Asked("further", task, (one,), "test") for one in entry["languages"]]
+    if stage.parent is not None and "average" in stage.parent.settings:
+        # Last, so that the network takes on the averaged weights once and keeps them.
+        for split in splits:
+            languages = settings["languages"][split]
+            found += [Asked("average", name, (one,), split) for one in languages]
     return found
 
 
 def evaluate_stage(
     stage: Stage, materials: Materials, store: StageStore, runtime: Runtime, team: Team
 ) -> Generator[Ticked, None, tuple[Score, ...]]:
-    """Scores of the parent target stage in all that the stage names.
+    """Scores of the parent stage's network in all that the stage names.
 
     Workers take what is asked in turn; each turn ends with a sign of life.
     """
@@ -106,11 +136,15 @@ def evaluate_stage(
     network.to(torch.device(runtime.device)).eval()
     asked = asked_of(stage)
     found: list[Score] = []
+    is_averaged = False
     for turn in range(0, len(asked), team.size):
         if turn:
             yield Ticked(stage, 0)
         if turn + team.rank < len(asked):
             one = asked[turn + team.rank]
+            if one.role == "average" and not is_averaged:
+                put_average(network, store.folder(stage.parent.key))
+                is_averaged = True
             examination = _examination(one, stage, materials, tokenizer, runtime)
             found += _scores(one, examination, score(network, examination))
     scores = [one for part in team.gather(found) for one in part]
@@ -123,7 +157,8 @@ def _examination(
     asked: Asked, stage: Stage, materials: Materials, tokenizer: Any, runtime: Runtime
 ) -> Examination:
     settings, task = stage.settings, task_named(asked.task)
-    permit = Permit("evaluate", task.name, settings["source_language"])
+    trained_on = settings["few_shot"]["language"] if asked.role == "few_shot" else ""
+    permit = Permit("evaluate", task.name, settings["source_language"], trained_on)
     begin = (materials.source, task, permit)
     end: tuple[Any, ...] = (
         settings["examples"],
@@ -138,15 +173,22 @@ def _examination(
         batches = pair_batches(*begin, (first, second), *end)
     else:
         batches = eval_batches(*begin, asked.languages[0], asked.split, *end)
-    return Examination(task, batches, settings.get("retrieval_layer", -1))
+    is_alone = asked.role == "further" and is_by_encoder(
+        task.kind, task_named(settings["task"]["name"]).kind
+    )
+    return Examination(task, batches, settings["retrieval_layer"] if is_alone else None)
 
 
 def _scores(asked: Asked, examination: Examination, values: Mapping[str, float]) -> list[Score]:
     batches = examination.batches
-    is_pair = asked.role == "pairs"
+    suffixes = {
+        "pairs": PAIRS_SUFFIX,
+        "average": AVERAGE_SUFFIX,
+        "few_shot": FEW_SHOT_SUFFIX,
+    }
     return [
         Score(
-            task=f"{asked.task}{PAIRS_SUFFIX}" if is_pair else asked.task,
+            task=f"{asked.task}{suffixes.get(asked.role, '')}",
             language=batches.language,
             split=asked.split,
             metric=metric,

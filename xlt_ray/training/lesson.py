@@ -7,16 +7,17 @@ is hashed and what is done cannot differ.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
 
-from xlt_ray.data.batches import eval_batches, train_batches
+from xlt_ray.data.batches import train_batches
 from xlt_ray.data.encode import template_of
 from xlt_ray.data.noise import NumberedBatches
 from xlt_ray.data.permit import Permit
 from xlt_ray.data.pretraining import alignment_batches
-from xlt_ray.data.task import Task, task_named
+from xlt_ray.data.task import task_named
 from xlt_ray.modeling.network import build_network
 from xlt_ray.modeling.objectives.perturbed import robust_network
 from xlt_ray.spec.methods import ALIGNMENTS, Alignment, AugmentRobust, method_named
@@ -24,9 +25,11 @@ from xlt_ray.spec.steps import num_steps
 from xlt_ray.spec.trial import Hybrid
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.training.evaluate import Examination, score
+from xlt_ray.training.evaluate import dev_examination, score
+from xlt_ray.training.few_shot import few_shot_lesson
 from xlt_ray.training.load import Materials, fusion_of, load_parent, robust_of, tokenizer_digest
 from xlt_ray.training.loop import Batches, Lesson
+from xlt_ray.training.mixed import mixed_lesson
 from xlt_ray.training.runtime import Runtime
 
 
@@ -35,6 +38,8 @@ def lesson_of(
 ) -> tuple[Lesson, Any]:
     """What a training stage trains, on its parent's encoder; and the tokenizer."""
     settings = stage.settings
+    if stage.kind == "few_shot":
+        return few_shot_lesson(stage, materials, store, runtime)
     encoder, tokenizer = load_parent(_origin(stage), materials, store)
     if stage.kind == "align":
         knobs = _alignment(settings)
@@ -49,6 +54,8 @@ def lesson_of(
             runtime.cache,
         )
         return Lesson(aligned, batches, settings["steps"], None), tokenizer
+    if "tasks" in settings:
+        return mixed_lesson(stage, encoder, tokenizer, materials, runtime), tokenizer
     task = task_named(settings["task"]["name"])
     source_language = settings["source_language"]
     robust = robust_of(settings)
@@ -82,8 +89,9 @@ def lesson_of(
     if stage.kind == "trunk":
         # Its rate has not decayed yet: a score would compare with nothing.
         return Lesson(network, supervised, steps, None), tokenizer
-    examination = _examination(task, stage, materials, tokenizer, runtime)
-    return Lesson(network, supervised, steps, examination), tokenizer
+    examination = dev_examination(task, stage, materials, tokenizer, runtime)
+    evaluate = partial(score, examination=examination) if examination is not None else None
+    return Lesson(network, supervised, steps, evaluate), tokenizer
 
 
 def _origin(stage: Stage) -> Stage:
@@ -103,27 +111,3 @@ def _alignment(settings: Mapping[str, Any]) -> Alignment:
     alignment = knobs.model_validate(chosen)
     assert isinstance(alignment, Alignment)
     return alignment
-
-
-def _examination(
-    task: Task, stage: Stage, materials: Materials, tokenizer: Any, runtime: Runtime
-) -> Any:
-    """Scoring of the source language's dev set; None where the task has none."""
-    language = stage.settings["source_language"]
-    if (language, "dev") not in materials.source.splits(task):
-        return None
-    batches = eval_batches(
-        materials.source,
-        task,
-        Permit("select", task.name, language),
-        language,
-        "dev",
-        "all",
-        tokenizer,
-        tokenizer_digest(tokenizer),
-        stage.settings["max_length"],
-        runtime.evaluation_batch,
-        runtime.cache,
-    )
-    examination = Examination(task, batches)
-    return lambda network: score(network, examination)

@@ -17,6 +17,7 @@ from torch import nn
 from xlt_ray.data.source import Source
 from xlt_ray.data.task import task_named
 from xlt_ray.modeling.encoder import load_encoder, load_saved, load_tokenizer, save_encoder
+from xlt_ray.modeling.multitask import MultitaskNetwork
 from xlt_ray.modeling.network import MaskedLm, Network, build_network, load_extra, save_extra
 from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
 from xlt_ray.spec.methods import (
@@ -58,7 +59,7 @@ def load_parent(stage: Stage, materials: Materials, store: StageStore) -> tuple[
 
 
 def load_network(target: Stage, materials: Materials, store: StageStore) -> tuple[Network, Any]:
-    """The finished network of a committed target stage, and its tokenizer."""
+    """The finished network of a committed target or few-shot stage, and its tokenizer."""
     folder = store.folder(target.key)
     encoder, tokenizer = load_saved(folder, trust_remote_code=materials.model.trust_remote_code)
     task = task_named(target.settings["task"]["name"])
@@ -71,7 +72,7 @@ def load_network(target: Stage, materials: Materials, store: StageStore) -> tupl
 
 def save_result(network: nn.Module, tokenizer: Any, folder: Path) -> None:
     """Write a trained network: encoder in Hugging Face layout, the rest, if any, beside it."""
-    assert isinstance(network, Network | MaskedLm | ContrastiveNetwork)
+    assert isinstance(network, Network | MultitaskNetwork | MaskedLm | ContrastiveNetwork)
     save_encoder(network.encoder, tokenizer, folder)
     if not isinstance(network, ContrastiveNetwork):
         save_extra(network, folder / EXTRA)

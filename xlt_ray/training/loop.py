@@ -21,10 +21,12 @@ from xlt_ray.errors import TrialFailure
 from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
+from xlt_ray.training.average import Average
+from xlt_ray.training.diagnose import Diagnose
 from xlt_ray.training.engine import Engine
 from xlt_ray.training.events import Evaluated, Stop, Ticked
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.schedules import learning_rate
+from xlt_ray.training.schedules import evaluation_points, learning_rate
 from xlt_ray.training.seeding import seed_step
 from xlt_ray.training.team import Team
 
@@ -66,6 +68,8 @@ class Course:
     loss_steps: int = 0
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+    profiles: list[dict[str, Any]] = field(default_factory=list)
+    """Diagnostics at the beginning and at every evaluation."""
 
 
 def train(
@@ -76,6 +80,8 @@ def train(
     team: Team,
     store: StageStore,
     lease: Lease | None,
+    diagnose: Diagnose | None = None,
+    average: Average | None = None,
 ) -> Generator[Evaluated | Ticked, None, Course]:
     """Train from the last progress, or from the trunk before this stage, to the end.
 
@@ -88,9 +94,12 @@ def train(
     """
     settings = stage.settings
     num_steps = lesson.num_steps
-    course = _restore(engine, stage, store, team)
+    average = average or Average(frozenset(), is_keeper=False)
+    course = _restore(engine, stage, store, team, average)
     for past in course.history:
         yield _evaluated(stage, past, is_replay=True)
+    if course.step == course.first_step:
+        course.profiles = _profiles(diagnose, engine, stage, course)
     points = evaluation_points(num_steps, runtime.evaluations)
     saved = ticked = time.monotonic()
     while course.step < num_steps:
@@ -106,10 +115,13 @@ def train(
         is_point = course.step in points
         if is_point:
             course.history.append(_evaluate(lesson, engine, stage, course))
+            course.profiles += _profiles(diagnose, engine, stage, course)
+        if course.step in average.points:
+            average.add(engine)
         # The leader's clock counts: all workers do the same at the same step.
         is_due, is_tick = team.share((now - saved >= runtime.progress_every, now - ticked > TICK_S))
         if course.step < num_steps and (is_point or is_due):
-            _save(engine, course, stage, store, lease, team)
+            _save(engine, course, stage, store, lease, team, average)
             saved = time.monotonic()
         if is_point:
             yield _evaluated(stage, course.history[-1])
@@ -117,21 +129,10 @@ def train(
             try:
                 yield Ticked(stage, course.step * settings["batch_size"])
             except Stop:
-                _save(engine, course, stage, store, lease, team)
+                _save(engine, course, stage, store, lease, team, average)
                 raise
             ticked = time.monotonic()
     return course
-
-
-def evaluation_points(num_steps: int, evaluations: int) -> frozenset[int]:
-    """Steps after which the dev set is scored: evenly spread, the last one among them.
-
-    >>> sorted(evaluation_points(10, 4))
-    [3, 5, 8, 10]
-    """
-    return frozenset(
-        math.ceil(num_steps * turn / evaluations) for turn in range(1, evaluations + 1)
-    )
 
 
 def _share_of(
@@ -166,8 +167,9 @@ def _share_of(
 
 
 def _finite(loss: Tensor, stage: Stage, step: int, team: Team) -> float:
-    value = float(loss)
-    if not all(team.gather(math.isfinite(value))):
+    """The loss of the whole batch, of which every worker has a part."""
+    value = sum(team.gather(float(loss))) / team.size
+    if not math.isfinite(value):
         raise TrialFailure(
             f"{stage.label}: the loss is {value} at step {step}",
             cause="nan",
@@ -191,6 +193,18 @@ def _evaluate(lesson: Lesson, engine: Engine, stage: Stage, course: Course) -> d
     }
 
 
+def _profiles(
+    diagnose: Diagnose | None, engine: Engine, stage: Stage, course: Course
+) -> list[dict[str, Any]]:
+    if diagnose is None:
+        return []
+    engine.network.eval()
+    found = diagnose(engine.network)
+    engine.network.train()
+    when = {"step": course.step, "examples": course.step * stage.settings["batch_size"]}
+    return [{**asdict(one), **when} for one in found]
+
+
 def _evaluated(stage: Stage, entry: Mapping[str, Any], *, is_replay: bool = False) -> Evaluated:
     return Evaluated(stage, entry["step"], entry["examples"], entry["metrics"], is_replay)
 
@@ -202,21 +216,27 @@ def _save(
     store: StageStore,
     lease: Lease | None,
     team: Team,
+    average: Average,
 ) -> None:
     """Gathered from all workers, written and sealed by the leader."""
     folder = store.progress_folder(stage.key, course.step, lease.token) if lease else None
     engine.save(folder)
     if lease is not None and folder is not None:
+        average.save(folder)
         files = store.put_progress(stage.key, course.step, folder)
         store.publish_progress(stage.key, course.step, files, asdict(course), lease)
     team.gather(None)
 
 
-def _restore(engine: Engine, stage: Stage, store: StageStore, team: Team) -> Course:
+def _restore(
+    engine: Engine, stage: Stage, store: StageStore, team: Team, average: Average
+) -> Course:
     """The course of the last progress, loaded into the engine; without, a fresh one."""
     progress = team.share(store.find_progress(stage.key) if team.is_leader else None)
     if progress is not None:
-        engine.load(store.fetch_progress(progress, f"{team.rank}"), progress.step)
+        folder = store.fetch_progress(progress, f"{team.rank}")
+        engine.load(folder, progress.step)
+        average.load(folder)
         return Course(**progress.state)  # type: ignore[arg-type]
     trunk = team.share(_trunk_below(stage, store) if team.is_leader else None)
     if trunk is None:

@@ -11,15 +11,18 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from xlt_ray.stages.lease import Holder, Lease
 from xlt_ray.stages.path import Path as StagePath
 from xlt_ray.stages.path import made
-from xlt_ray.stages.record import StageRecord
+from xlt_ray.stages.record import StageRecord, profiles_from_json
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
+from xlt_ray.training.average import Average, averaged_points
+from xlt_ray.training.diagnose import Diagnose, diagnose_stage, diagnose_with, diagnosis_of
 from xlt_ray.training.engine import Engine
 from xlt_ray.training.evaluate import evaluate_stage
 from xlt_ray.training.events import Committed, Evaluated, Event, Waiting
@@ -39,8 +42,10 @@ def walk(
     """Make what is missing of a path, from the deepest stage that is there.
 
     Yields a :class:`Committed` for every stage, evaluations and signs of life on the way, and
-    :class:`Waiting` while somebody else makes a stage.
+    :class:`Waiting` while somebody else makes a stage. What the evaluation at the end diagnoses is
+    diagnosed in every training on the way.
     """
+    runtime = replace(runtime, diagnosis=diagnosis_of(path[-1]))
     stages = made(path)
     there = [_found(stage, store, team) for stage in stages]
     start = max((index for index, record in enumerate(there) if record is not None), default=-1)
@@ -77,8 +82,10 @@ def make(
         else:
             began = time.monotonic()
             scores = yield from evaluate_stage(stage, materials, store, runtime, team)
+            profiles = diagnose_stage(stage, materials, store, runtime, team)
             folder = _aside(store, stage)
-            record = _record(stage, runtime, seconds=time.monotonic() - began, scores=scores)
+            took = time.monotonic() - began
+            record = _record(stage, runtime, seconds=took, scores=scores, profiles=profiles)
             yield _commit(stage, folder, record, store, lease, team)
 
 
@@ -93,7 +100,12 @@ def _train(
     lesson, tokenizer = lesson_of(stage, materials, store, runtime)
     engine = Engine(lesson.network, stage.settings, runtime)
     try:
-        course = yield from train(engine, lesson, stage, runtime, team, store, lease)
+        diagnose = _diagnose_with(runtime, materials, tokenizer)
+        points = averaged_points(lesson.num_steps, stage.settings)
+        average = Average(points, is_keeper=team.is_leader)
+        course = yield from train(
+            engine, lesson, stage, runtime, team, store, lease, diagnose, average
+        )
         folder = _aside(store, stage)
         if stage.kind == "trunk":
             engine.save(folder if team.is_leader else None)
@@ -101,16 +113,25 @@ def _train(
             with engine.whole_weights() as network:
                 if team.is_leader:
                     save_result(network, tokenizer, folder)
+            average.write(folder)
         record = _record(
             stage,
             runtime,
             num_examples=(course.step - course.first_step) * stage.settings["batch_size"],
             seconds=course.seconds,
             history=tuple(course.history),
+            profiles=profiles_from_json(course.profiles),
         )
         yield _commit(stage, folder, record, store, lease, team)
     finally:
         engine.close()
+
+
+def _diagnose_with(runtime: Runtime, materials: Materials, tokenizer: Any) -> Diagnose | None:
+    asked = runtime.diagnosis
+    if asked is None:
+        return None
+    return diagnose_with(asked, materials.source, tokenizer, runtime.evaluation_batch)
 
 
 def _found(stage: Stage, store: StageStore, team: Team) -> StageRecord | None:

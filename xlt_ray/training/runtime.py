@@ -12,8 +12,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-NUMERIC = ("workers", "zero_stage", "micro_batch", "threads", "device")
-NEUTRAL = ("cache", "progress_every", "evaluations", "evaluation_batch", "made_by")
+from xlt_ray.spec.diagnostics import Diagnosis
+
+NUMERIC = ("workers", "zero_stage", "offload", "micro_batch", "threads", "device")
+NEUTRAL = (
+    "cache",
+    "gpu_share",
+    "progress_every",
+    "evaluations",
+    "evaluation_batch",
+    "diagnosis",
+    "made_by",
+)
 
 
 @dataclass(frozen=True)
@@ -25,16 +35,22 @@ class Runtime:
     workers: int = 1
     """Data-parallel processes."""
     zero_stage: int = 0
+    offload: Literal["none", "optimizer", "all"] = "none"
+    """What DeepSpeed keeps in the node's memory: optimizer states, or weights as well."""
     micro_batch: int | None = None
     """Sequences per worker and pass; a whole share of the batch where it is left out."""
     threads: int = 1
     """CPU threads of each worker."""
     device: Literal["cpu", "cuda"] = "cpu"
+    gpu_share: float = 1.0
+    """Of a GPU's memory that this process may take: less than 1 where trials use one together."""
     progress_every: float = 60.0
     """Seconds between two saves of progress; it is saved at evaluations, too."""
     evaluations: int = 4
     """Evaluations during the training of a stage."""
     evaluation_batch: int = 64
+    diagnosis: Diagnosis | None = None
+    """What is measured of the encoder at every evaluation, if anything."""
     fits: Mapping[int, int] = field(default_factory=dict)
     """Most sequences in a pass of one worker by their length, where more did not fit into memory.
     No half of its own: :meth:`fitted` makes a micro-batch of it."""
@@ -42,9 +58,30 @@ class Runtime:
     """Sweep, trial and commit, for the record."""
 
     def numeric(self) -> dict[str, Any]:
-        """The half that the record keeps."""
+        """The half that the record keeps; offload only where there is some."""
         fields = asdict(self)
-        return {name: fields[name] for name in NUMERIC}
+        neutral = {"offload"} if self.offload == "none" else set()
+        return {name: fields[name] for name in NUMERIC if name not in neutral}
+
+    @property
+    def footing(self) -> str:
+        """What the memory of a pass depends on, beside model and length: what did not fit on one
+        footing may fit on another.
+
+        >>> from pathlib import Path
+        >>> Runtime(Path("cache"), device="cuda").footing
+        'cuda'
+        >>> Runtime(Path("cache"), device="cuda", gpu_share=0.25).footing
+        'cuda, 0.25 of it'
+        """
+        parts: list[str] = [self.device]
+        if self.gpu_share < 1:
+            parts.append(f"{self.gpu_share:g} of it")
+        if self.zero_stage:
+            parts.append(f"zero {self.zero_stage} of {self.workers}")
+        if self.offload != "none":
+            parts.append(f"offload {self.offload}")
+        return ", ".join(parts)
 
     def accumulation(self, batch_size: int) -> tuple[int, int]:
         """Micro-batch per worker and accumulation steps at this effective batch size.

@@ -103,3 +103,20 @@ def test_facts_of_the_small_real_models(real_folder: Path) -> None:
     facts = model_facts(Model(name=str(real_folder)), None)
     expected = {"bible-mini": (6, 128, 256), "bible-nano": (3, 64, 256)}[real_folder.name]
     assert (facts.num_layers, facts.hidden_size, facts.max_positions) == expected
+
+
+def test_a_well_known_model_is_assumed_where_that_is_enough(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    model = Model(name="xlm-roberta-large")
+    with pytest.raises(ModelError, match="neither a local folder nor"):
+        model_facts(model, None)
+    facts = model_facts(model, None, may_assume=True)
+    assert (facts.num_layers, facts.hidden_size, facts.max_positions) == (24, 1024, 512)
+    assert facts.weights == ""
+    with pytest.raises(ModelError, match="neither a local folder nor"):
+        model_facts(Model(name="nobody/no-such-model"), None, may_assume=True)

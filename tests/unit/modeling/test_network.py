@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tests.unit.modeling.gradients import assert_parts_add_up, gradients
 from xlt_ray.errors import ModelError, SpecError
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.modeling.network import (
@@ -43,18 +44,21 @@ def made(encoder: PreTrainedModel, kind: str, knobs: methods.Knobs = NONE) -> Ne
 def batch_of(kind: str, *, rows: int = ROWS) -> dict[str, Tensor]:
     """Rows of different length; every third piece is labelled where labels are per piece.
 
-    A choice has three options in each row, of different length.
+    A choice has three options in each row, of different length; ranking a query and two candidates.
     """
     generator = torch.Generator().manual_seed(0)
-    shape = (ROWS, NUM_LABELS, LENGTH) if kind == "choice" else (ROWS, LENGTH)
+    has_parts = kind in ("choice", "ranking")
+    shape = (ROWS, NUM_LABELS, LENGTH) if has_parts else (ROWS, LENGTH)
     ids = torch.randint(5, 15, shape, generator=generator)[:rows]
     lengths = torch.arange(3, 3 + ROWS)[:, None]
     mask = torch.arange(LENGTH) < lengths
-    if kind == "choice":
+    if has_parts:
         mask = torch.arange(LENGTH) < (lengths - torch.arange(NUM_LABELS) % 2)[..., None]
     mask = mask[:rows].long()
     if kind in ("pair", "choice"):
         labels = ids.reshape(rows, -1)[:, 0] % NUM_LABELS
+    elif kind == "ranking":
+        labels = torch.zeros(rows, dtype=torch.long)
     elif kind == "score":
         labels = ids[:, 0] / 15
     elif kind == "span":
@@ -69,14 +73,6 @@ def batch_of(kind: str, *, rows: int = ROWS) -> dict[str, Tensor]:
         "token_type_ids": torch.zeros_like(ids),
         "labels": labels,
         "denominator": (labels != -100).sum().float(),
-    }
-
-
-def gradients(network: torch.nn.Module) -> dict[str, Tensor]:
-    return {
-        name: parameter.grad.clone()
-        for name, parameter in network.named_parameters()
-        if parameter.grad is not None
     }
 
 
@@ -96,21 +92,8 @@ def test_the_loss_is_the_mean_over_labelled_places(toy_encoder: Encoders, kind: 
 @every_kind
 def test_micro_batches_add_up_to_the_full_batch(toy_encoder: Encoders, kind: str) -> None:
     network, batch = made(toy_encoder(), kind, DLFA), batch_of(kind)
-    loss = network(batch)
-    loss.backward()
-    whole = gradients(network)
-    network.zero_grad()
-    total = torch.zeros(())
-    for rows in (slice(0, 1), slice(1, 4), slice(4, 6)):
-        part = {name: one[rows] if one.dim() else one for name, one in batch.items()}
-        part_loss = network(part)
-        part_loss.backward()
-        total += part_loss.detach()
-    torch.testing.assert_close(total, loss.detach())
-    summed = gradients(network)
-    assert whole.keys() == summed.keys()
-    for name in whole:
-        torch.testing.assert_close(summed[name], whole[name], rtol=1e-4, atol=1e-6)
+    parts = (slice(0, 1), slice(1, 4), slice(4, 6))
+    assert_parts_add_up(network, batch, parts, rtol=1e-4, atol=1e-6)
 
 
 @every_kind
@@ -176,6 +159,7 @@ def test_predictions_have_the_shape_of_their_kind(toy_encoder: Encoders) -> None
         "score": (ROWS,),
         "choice": (ROWS, NUM_LABELS),
         "span": (ROWS, 2, LENGTH),
+        "ranking": (ROWS, NUM_LABELS - 1),
         "mlm": (ROWS, LENGTH, encoder.config.vocab_size),
     }
 

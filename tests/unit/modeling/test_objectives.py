@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from tests.unit.modeling.gradients import assert_parts_add_up
 from xlt_ray.errors import SpecError
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.modeling.network import MaskedLm, hidden_states
@@ -110,30 +111,13 @@ def test_a_sentence_drawn_twice_is_no_negative_of_itself(toy_encoder: Encoders) 
     torch.testing.assert_close(first, expected)
 
 
-def gradients(network: nn.Module) -> dict[str, Tensor]:
-    return {
-        name: one.grad.clone() for name, one in network.named_parameters() if one.grad is not None
-    }
-
-
 @pytest.mark.parametrize("objective", ["contrastive", "weam"])
 def test_micro_batches_add_up_to_the_full_batch(toy_encoder: Encoders, objective: str) -> None:
     if objective == "weam":
         network, batch = weam_of(toy_encoder()), swapped()
     else:
         network, batch = contrastive(toy_encoder(), knobs_of(), 0), pairs()
-    loss = network(batch)
-    loss.backward()
-    whole = gradients(network)
-    network.zero_grad()
-    total = torch.zeros(())
-    for rows in (slice(0, 3), slice(3, 6)):
-        part_loss = network({name: one[rows] if one.dim() else one for name, one in batch.items()})
-        part_loss.backward()
-        total += part_loss.detach()
-    torch.testing.assert_close(total, loss.detach())
-    for name, gradient in gradients(network).items():
-        torch.testing.assert_close(gradient, whole[name], rtol=1e-3, atol=1e-5)
+    assert_parts_add_up(network, batch, (slice(0, 3), slice(3, 6)), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("objective", ["contrastive", "weam"])

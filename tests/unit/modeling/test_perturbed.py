@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tests.unit.modeling.gradients import assert_parts_add_up, gradients
 from xlt_ray.modeling.network import Batch, Network, build_network
 from xlt_ray.modeling.objectives.adversarial import Adversarial
 from xlt_ray.modeling.objectives.perturbed import (
@@ -55,6 +56,10 @@ def batch_of(kind: str = "pair") -> dict[str, Tensor]:
     mask = (places < lengths[:, None]).long()
     ids = torch.where(mask == 1, ids, 0)
     labels = ids[:, 1] % 3 if kind == "pair" else torch.where(ids > 4, ids % 3, -100)
+    if kind in ("choice", "ranking"):
+        # Three parts a row, which are rows of their own, shifted.
+        ids, mask = (torch.stack([one.roll(by, 0) for by in range(3)], 1) for one in (ids, mask))
+        labels = torch.zeros(ROWS, dtype=torch.long)
     return {
         "input_ids": ids,
         "attention_mask": mask,
@@ -82,7 +87,7 @@ class Watched:
 
 
 def plain(encoder: PreTrainedModel, kind: str = "pair") -> Network:
-    return build_network(encoder, "tag" if kind == "tag" else "pair", methods.NoFusion(), 3, 0)
+    return build_network(encoder, kind, methods.NoFusion(), 3, 0)
 
 
 def watched(encoder: PreTrainedModel, knobs: methods.Robust) -> tuple[Network, Watched]:
@@ -188,13 +193,7 @@ def test_noise_fills_its_ball_evenly(norm: str) -> None:
     assert abs(inner.item() - 0.25) < 0.02
 
 
-def gradients(network: Network) -> dict[str, Tensor]:
-    return {
-        name: one.grad.clone() for name, one in network.named_parameters() if one.grad is not None
-    }
-
-
-@pytest.mark.parametrize("kind", ["pair", "tag"])
+@pytest.mark.parametrize("kind", ["pair", "tag", "choice", "ranking"])
 @pytest.mark.parametrize(
     "knobs", [adversarial("l2"), smoothing("l2"), smoothing("linf")], ids=lambda one: one.method
 )
@@ -202,19 +201,8 @@ def test_micro_batches_add_up_to_the_full_batch(
     toy_encoder: Encoders, knobs: methods.Robust, kind: str
 ) -> None:
     network, batch = robust_network(plain(toy_encoder(), kind), knobs, SPECIAL), batch_of(kind)
-    loss = network(batch)
-    loss.backward()
-    whole = gradients(network)
-    network.zero_grad()
-    total = torch.zeros(())
-    for rows in (slice(0, 1), slice(1, 4), slice(4, 6)):
-        part = {name: one[rows] if one.dim() else one for name, one in batch.items()}
-        part_loss = network(part)
-        part_loss.backward()
-        total += part_loss.detach()
-    torch.testing.assert_close(total, loss.detach())
-    for name, gradient in gradients(network).items():
-        torch.testing.assert_close(gradient, whole[name], rtol=1e-3, atol=1e-5)
+    parts = (slice(0, 1), slice(1, 4), slice(4, 6))
+    assert_parts_add_up(network, batch, parts, rtol=1e-3, atol=1e-5)
 
 
 @every

@@ -38,6 +38,8 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
     "align.languages": (["qaa", "qab"], "align"),
     "intermediate.task": ("nli", "intermediate"),
     "intermediate.source_language": ("qab", "intermediate"),
+    "intermediate.languages": (["qab"], "intermediate"),
+    "intermediate.mlm": ({"share": 0.25}, "intermediate"),
     "intermediate.size": (100, "intermediate"),
     "intermediate.epochs": (2, "intermediate"),
     "target.task": ("pairs", "target"),
@@ -57,11 +59,13 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
     "target.hybrid.pairs": ("by_size", "target"),
     "target.hybrid.mixing": ("in_batch", "target"),
     "target.hybrid.batch_scale": (2.0, "target"),
+    "target.average": (2, "target"),
     "evaluate.languages": (["qab"], "evaluate"),
     "evaluate.dev": ("all", "evaluate"),
     "evaluate.examples": (10, "evaluate"),
     "evaluate.pairs": ([["qaa", "qab"]], "evaluate"),
     "evaluate.also": (["pairs"], "evaluate"),
+    "evaluate.diagnostics": (["cka"], "evaluate"),
     "precision": ("bf16", "align"),
     **{
         f"{section}.{name}": (value, section)
@@ -74,22 +78,28 @@ WHOLE = {
     "align.objective": "align",
     "target.fusion.method": "target.fusion",
     "target.robust.method": "target.robust",
+    "intermediate.sampling.method": "intermediate.sampling",
+    "intermediate.sampling.cap": "intermediate.sampling",
     "data.source": "data",
 }
 """Knobs that are changed with the block that they name."""
-SHAPING = {"intermediate.schedule.method"}
-"""Change the shape of the path: see test_ladder."""
+SHAPING = {"intermediate.schedule.method", "few_shot"}
+"""Change the shape of the path: see test_ladder and test_few_shot."""
 NEUTRAL: dict[str, Any] = {
     "target.evaluations": 9,
     "evaluate.retrieval_layer": 1,
+    "evaluate.diagnostic_sentences": 10,
     "model.trust_remote_code": True,
     "align.seed": "per_trial",
     "intermediate.seed": "per_trial",
+    "intermediate.sampling.method": {"method": "temperature", "temperature": 2.0},
+    "intermediate.sampling.cap": {"method": "proportional", "cap": 10},
     "data.source": {"source": "files", "root": "elsewhere"},
     "data.seed": 5,
 }
 """Change no key by themselves: data by its digests, seeds by their value, weights by theirs, the
-layer of retrieval where there is any."""
+layer of retrieval and the size of a sample where there is any, sampling where there are several
+tasks to draw from (test_mixture)."""
 
 
 def leaves(model: BaseModel, prefix: str = "") -> set[str]:
@@ -403,6 +413,14 @@ def test_further_tasks_enter_the_key_with_their_data_whatever_their_order(
     assert stage("found", retrieval_layer=2).key != stage("found").key
     assert stage("found", retrieval_layer=1).key == stage("found").key
     assert "retrieval_layer" not in stage("pairs").settings
+    ranked = replace(retrieval_facts.tasks["found"], kind="ranking")
+    by_encoder = {**retrieval_facts.tasks, "found": ranked}
+    beside = stage("found", facts=replace(retrieval_facts, tasks=by_encoder))
+    assert beside.settings["retrieval_layer"] == 1
+    target = beside.settings["task"]["name"]
+    by_head = {**by_encoder, target: replace(by_encoder[target], kind="ranking", labels=())}
+    below = stage("found", facts=replace(retrieval_facts, tasks=by_head))
+    assert "retrieval_layer" not in below.settings
     some = stage("found", languages=["qad"])
     assert some.settings["also"]["found"]["languages"] == ("qad",)
     task = retrieval_facts.tasks["found"]

@@ -64,3 +64,24 @@ def test_evaluation_reads_no_more_at_a_time_than_fits(most: int, batch: int) -> 
 def test_the_record_keeps_the_micro_batch_that_was_used() -> None:
     fitted = runtime(fits={64: 4}).fitted({"batch_size": 16, "max_length": 64})
     assert fitted.numeric() == runtime(micro_batch=4).numeric()
+
+
+def test_the_record_tells_of_offload_only_where_there_is_some() -> None:
+    assert "offload" not in runtime().numeric()
+    assert runtime(offload="all").numeric()["offload"] == "all"
+    assert runtime(gpu_share=0.25).numeric() == runtime().numeric()
+
+
+def test_everything_that_decides_memory_beside_the_model_is_another_footing() -> None:
+    ways: list[dict[str, Any]] = [
+        {},
+        {"device": "cuda"},
+        {"device": "cuda", "gpu_share": 0.5},
+        {"device": "cuda", "gpu_share": 0.25},
+        {"device": "cuda", "zero_stage": 2},
+        {"device": "cuda", "zero_stage": 2, "workers": 8},
+        {"device": "cuda", "zero_stage": 2, "workers": 8, "offload": "optimizer"},
+    ]
+    assert len({runtime(**one).footing for one in ways}) == len(ways)
+    # Without ZeRO every worker holds everything.
+    assert runtime(workers=8).footing == runtime().footing

@@ -40,8 +40,6 @@ from xlt_ray.errors import SpecError
 from xlt_ray.spec import methods
 
 INITIAL_GAIN = 0.1
-# LayerNorm over one channel is a constant and over two a sign: neither passes a gradient.
-SMALLEST_INNER = 4
 
 
 class Branch(nn.Module):
@@ -94,11 +92,12 @@ def fitting_inner_size(num_layers: int, hidden_size: int, layer: int, reduction:
             remedy=f"0 (the embeddings) to {num_layers - 1} can be fused with the last",
         )
     inner_size = hidden_size // reduction
-    if inner_size < SMALLEST_INNER:
+    narrowest = methods.DlfaFusion.narrowest
+    if inner_size < narrowest:
         raise SpecError(
             f"reduction {reduction} of a width of {hidden_size} leaves {inner_size}",
             key="target.fusion.reduction",
-            remedy=f"at most {hidden_size // SMALLEST_INNER} for this model",
+            remedy=f"at most {hidden_size // narrowest} for this model",
         )
     return inner_size
 

@@ -1,0 +1,157 @@
+"""What diagnostics of layers cost beside the training that they look at, in one run.
+
+One training on toy data is made twice in this process, without diagnostics and with all of them
+at its beginning and at every evaluation. The share is the time of one diagnosis over the time of
+the training steps between two evaluations of the run without; time of the CPU is given besides,
+because a busy machine stretches the other. Both runs have to end in the same weights.
+
+    python benchmarks/diagnostics.py [KEY=VALUE ...]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from xlt_ray.home import Home
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.space import draw, extremes
+from xlt_ray.spec.sweep import sweep_of
+from xlt_ray.stages.path import path_of
+from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep.facts import facts_of
+from xlt_ray.sweep.order import order_for
+from xlt_ray.sweep.workers import SoloCrew
+from xlt_ray.training import make
+from xlt_ray.training.engine import Engine
+
+SWEEP = """
+name: diagnostics
+data: {source: toy}
+model: toy:4x128
+target:
+  task: toy-nli
+  source_language: qaa
+  size: 16000
+  epochs: 1
+  batch_size: 32
+  max_length: 32
+  learning_rate: 3.0e-4
+  evaluations: 2
+evaluate: {languages: [qab, qac, qad, qae, qaf], examples: 50}
+search: {trials: 1}
+"""
+ASKED = "evaluate.diagnostics=[retrieval, cka, alignment]"
+
+
+@dataclass
+class Meter:
+    """Wall and CPU seconds of each call."""
+
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def of(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*args: Any, **settings: Any) -> Any:
+            wall, cpu = time.perf_counter(), time.process_time()
+            answer = call(*args, **settings)
+            self.wall.append(time.perf_counter() - wall)
+            self.cpu.append(time.process_time() - cpu)
+            return answer
+
+        return measured
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One training: its steps, its diagnoses, the digest of its weights."""
+
+    steps: Meter
+    diagnoses: Meter
+    num_intervals: int
+    weights: str
+
+
+@contextmanager
+def measured(steps: Meter, diagnoses: Meter) -> Iterator[None]:
+    """Within the block, steps of training and diagnoses are timed."""
+    step, diagnose_with = Engine.step, make.diagnose_with
+    Engine.step = steps.of(step)  # type: ignore[method-assign]
+    make.diagnose_with = lambda *args: diagnoses.of(diagnose_with(*args))
+    try:
+        yield
+    finally:
+        Engine.step = step  # type: ignore[method-assign]
+        make.diagnose_with = diagnose_with
+
+
+def train(home: Home, *overrides: str) -> Outcome:
+    sweep = sweep_of(parse_document(SWEEP, "diagnostics.yaml", overrides))
+    facts = facts_of(sweep)
+    tree, _ = draw(
+        sweep.space,
+        lambda knob: extremes(knob.distribution)[0],
+        lambda model: facts.models[model].bounds(),
+    )
+    trial = sweep.trial(tree)
+    path = path_of(trial, facts, seed=0, shared_seed=0)
+    steps, diagnoses = Meter(), Meter()
+    crew = SoloCrew()
+    with measured(steps, diagnoses):
+        crew.begin(order_for(0, trial, path, sweep, home))
+        while crew.advance() is not None:
+            pass
+        crew.end()
+    digest = hashlib.sha256()
+    for file in sorted(StageStore(home.stages).folder(path[-2].key).glob("*.safetensors")):
+        digest.update(file.read_bytes())
+    num_intervals = sum(len(stage_points(one, trial)) for one in path if one.is_training)
+    return Outcome(steps, diagnoses, num_intervals, digest.hexdigest())
+
+
+def stage_points(stage: Any, trial: Any) -> frozenset[int]:
+    """The evaluations of one training."""
+    from xlt_ray.training.loop import evaluation_points
+
+    num_steps = stage.num_examples // stage.settings["batch_size"]
+    return evaluation_points(num_steps, trial.target.evaluations)
+
+
+def main() -> None:
+    overrides = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as name:
+        # The first training of a process pays for imports and first uses: it counts for nothing.
+        small = ("target.size=64", "target.evaluations=1")
+        train(Home(Path(name) / "warm"), *overrides, *small, ASKED)
+        plain = train(Home(Path(name) / "plain"), *overrides)
+        asked = train(Home(Path(name) / "asked"), *overrides, ASKED)
+    table = Table("", "wall, s", "CPU, s")
+
+    def row(label: str, values: tuple[float, float], form: str = "{:.3f}") -> None:
+        table.add_row(label, *(form.format(one) for one in values))
+
+    interval = tuple(sum(one) / plain.num_intervals for one in (plain.steps.wall, plain.steps.cpu))
+    once = tuple(statistics.median(one) for one in (asked.diagnoses.wall, asked.diagnoses.cpu))
+    row(f"training between evaluations, {len(plain.steps.wall)} steps in all", interval)
+    row("the same, with diagnostics", tuple(
+        sum(one) / asked.num_intervals for one in (asked.steps.wall, asked.steps.cpu)
+    ))  # fmt: skip
+    row(f"one diagnosis, median of {len(asked.diagnoses.wall)}", once)
+    row("share", (once[0] / interval[0], once[1] / interval[1]), "{:.1%}")
+    Console(width=90).print(table)
+    print(f"equal weights with and without: {plain.weights == asked.weights}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Averaged checkpoints: the mean of what was saved one by one, whole after an interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.conftest import Bench
+from xlt_ray.stages.record import StageRecord
+from xlt_ray.stages.store import StageStore
+from xlt_ray.training.average import AVERAGE
+from xlt_ray.training.events import Evaluated
+from xlt_ray.training.load import Materials, load_network
+
+ASKED = ("intermediate=null", "target.evaluations=4", "target.average=3")
+
+
+def record_of(bench: Bench, root: Path, *overrides: str) -> StageRecord:
+    record = StageStore(root).record(bench.path(*overrides)[-1].key)
+    assert record is not None
+    return record
+
+
+@pytest.fixture(scope="module")
+def checkpoints(
+    bench: Bench, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[int, dict[str, torch.Tensor]]]:
+    """A store with an averaged training, and the weights of its evaluations but the last."""
+    root = tmp_path_factory.mktemp("averaged")
+    store, key = StageStore(root), bench.path(*ASKED)[-2].key
+    found = {}
+    for event in bench.walk(root, *ASKED, evaluations=4):
+        progress = store.find_progress(key)
+        if isinstance(event, Evaluated) and progress is not None:
+            folder = store.fetch_progress(progress, "test")
+            found[progress.step] = load_file(folder / "weights.safetensors")
+    return root, found
+
+
+def test_the_average_is_the_mean_of_the_last_checkpoints(
+    bench: Bench, checkpoints: tuple[Path, dict[int, dict[str, torch.Tensor]]]
+) -> None:
+    root, saved = checkpoints
+    trial = bench.trial(*ASKED)
+    store, target = StageStore(root), bench.path(*ASKED)[-2]
+    materials = Materials(trial.model, bench.open_data(trial))
+    network, _ = load_network(target, materials, store)
+    last = dict(network.named_parameters())
+    means = load_file(store.folder(target.key) / AVERAGE)
+    assert set(means) == set(last)
+    assert {4, 6} <= set(saved), "of 8 steps; the last one is the result"
+    for name, mean in means.items():
+        parts = torch.stack([saved[4][name], saved[6][name], last[name].detach()])
+        torch.testing.assert_close(mean, parts.mean(0), rtol=1e-6, atol=1e-7)
+    assert any(not torch.equal(means[name], last[name]) for name in means)
+
+
+@pytest.mark.parametrize("zero_stage", [0, 3])
+def test_an_interrupted_training_ends_in_the_same_average(
+    bench: Bench, tmp_path: Path, zero_stage: int
+) -> None:
+    how = {"zero_stage": zero_stage, "evaluations": 4}
+    bench.make(tmp_path / "whole", *ASKED, **how)
+    broken = bench.walk(tmp_path / "broken", *ASKED, **how)
+    for event in broken:
+        if isinstance(event, Evaluated) and event.step == 6:
+            break
+    broken.close()  # type: ignore[attr-defined]
+    assert StageStore(tmp_path / "broken").find_progress(bench.path(*ASKED)[-2].key) is not None
+    bench.make(tmp_path / "broken", *ASKED, **how)
+    # All weights of the result, the average among them.
+    assert bench.bits(tmp_path / "broken", *ASKED) == bench.bits(tmp_path / "whole", *ASKED)
+
+
+def test_averaged_weights_are_scored_besides_and_change_no_other_score(
+    bench: Bench, tmp_path: Path, checkpoints: tuple[Path, dict[int, dict[str, torch.Tensor]]]
+) -> None:
+    root, _ = checkpoints
+    bench.make(tmp_path, ASKED[0], evaluations=4)
+    plain = record_of(bench, tmp_path, ASKED[0])
+    record = record_of(bench, root, *ASKED)
+    assert [one for one in record.scores if one.role == "target"] == list(plain.scores)
+    averaged = [one for one in record.scores if one.role == "average"]
+    assert {one.task for one in averaged} == {"toy-paraphrase-average"}
+    assert [(one.split, one.language, one.metric) for one in averaged] == [
+        (one.split, one.language, one.metric) for one in plain.scores
+    ]
+
+
+def test_an_average_over_one_checkpoint_is_no_part_of_a_key(bench: Bench) -> None:
+    assert bench.path("target.average=1")[-2].key == bench.path()[-2].key
+    # Which checkpoints are averaged follows from when the training is evaluated.
+    keys = {
+        bench.path("target.average=2", f"target.evaluations={one}")[-2].key for one in (2, 4, 8)
+    }
+    assert len(keys) == 3

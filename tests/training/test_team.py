@@ -1,0 +1,176 @@
+"""One trial trained by two workers, and by one: the same rows, the same curve, the same weights.
+
+Sums are taken in another order, so that weights of about 0.1 differ in their fifth digit after
+tens of steps of Adam at 1e-3; a row too many or too few moves them a hundred times as far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training.conftest import Bench
+from tests.training.pair import Course, Job, Pair, follow, pair_beside
+
+WEIGHTS_ATOL = 2e-4
+LOSS_ATOL = 1e-4
+
+PLAIN = ("intermediate=null",)
+KINDS = {
+    "plain": ("target.hybrid.ratio=0", "target.fusion={method: none}"),
+    "dlfa": ("target.fusion={method: dlfa, layer: 1}",),
+    "aif": ("target.fusion={method: aif, layer: 1}",),
+    "mix": ("target.fusion={method: mix}",),
+    "hybrid": ("target.hybrid={ratio: 0.5, batch_scale: 1.5}",),
+    "in_batch": ("target.hybrid={ratio: 0.5, mixing: in_batch}",),
+    "adversarial": (
+        "target.robust={method: adversarial, steps: 2, step_size: 0.05, epsilon: 0.08}",
+    ),
+    "random": ("target.robust={method: random, epsilon: 0.05, draws: 2}",),
+    "augment": ("target.robust={method: augment, copies: 2}",),
+}
+
+
+@pytest.fixture(scope="module")
+def pair(bench: Bench) -> Iterator[Pair]:
+    with pair_beside(bench) as two:
+        yield two
+
+
+@pytest.fixture(scope="module")
+def single(
+    bench: Bench, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, Course]]:
+    """Each kind of training by one worker without ZeRO, made when it is asked for."""
+    made: dict[str, tuple[Path, Course]] = {}
+
+    class Made(dict[str, tuple[Path, Course]]):
+        def __missing__(self, kind: str) -> tuple[Path, Course]:
+            root = tmp_path_factory.mktemp(kind)
+            return self.setdefault(kind, (root, alone(bench, root, kind)))
+
+    return Made(made)
+
+
+def alone(
+    bench: Bench, root: Path, kind: str, num_evaluations: int | None = None, **runtime: int
+) -> Course:
+    return follow(bench, Job(root, (*PLAIN, *KINDS[kind]), runtime, num_evaluations))
+
+
+def assert_same(
+    bench: Bench, kind: str, one: tuple[Path, Course], other: tuple[Path, Course]
+) -> None:
+    (root, course), (other_root, other_course) = one, other
+    assert other_course.seen == course.seen
+    assert other_course.losses == pytest.approx(course.losses, abs=LOSS_ATOL)
+    assert_weights(bench, kind, root, other_root)
+
+
+def assert_weights(bench: Bench, kind: str, root: Path, other_root: Path) -> None:
+    key = bench.path(*PLAIN, *KINDS[kind])[-2].key
+    weights, others = (
+        {
+            name: tensor
+            for file in sorted((folder / "stages" / key).glob("*.safetensors"))
+            for name, tensor in load_file(file).items()
+        }
+        for folder in (root, other_root)
+    )
+    assert weights.keys() == others.keys()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(tensor, others[name], rtol=0, atol=WEIGHTS_ATOL, msg=name)
+
+
+def two_workers(
+    bench: Bench,
+    pair: Pair,
+    single: dict[str, tuple[Path, Course]],
+    root: Path,
+    kind: str,
+    zero: int,
+) -> None:
+    course = pair.follow(root, *PLAIN, *KINDS[kind], zero_stage=zero)
+    assert_same(bench, kind, single[kind], (root, course))
+
+
+def test_two_workers_train_what_one_worker_trains(
+    bench: Bench, pair: Pair, single: dict[str, tuple[Path, Course]], tmp_path: Path
+) -> None:
+    two_workers(bench, pair, single, tmp_path, "hybrid", 3)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_method_is_the_same_under_two_workers(
+    bench: Bench,
+    pair: Pair,
+    single: dict[str, tuple[Path, Course]],
+    tmp_path: Path,
+    kind: str,
+    zero_stage: int,
+) -> None:
+    two_workers(bench, pair, single, tmp_path, kind, zero_stage)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("zero_stage", [1, 2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_method_is_the_same_under_every_zero_stage(
+    bench: Bench,
+    single: dict[str, tuple[Path, Course]],
+    tmp_path: Path,
+    kind: str,
+    zero_stage: int,
+) -> None:
+    course = alone(bench, tmp_path, kind, zero_stage=zero_stage)
+    assert_same(bench, kind, single[kind], (tmp_path, course))
+
+
+@pytest.mark.parametrize("direction", ["2 to 1", "1 to 2"])
+def test_another_number_of_workers_goes_on_under_another_zero_stage(
+    bench: Bench,
+    pair: Pair,
+    single: dict[str, tuple[Path, Course]],
+    tmp_path: Path,
+    direction: str,
+) -> None:
+    overrides = (*PLAIN, *KINDS["hybrid"])
+    if direction == "2 to 1":
+        begun = pair.follow(tmp_path, *overrides, zero_stage=3, num_evaluations=1)
+        ended = alone(bench, tmp_path, "hybrid", zero_stage=2)
+    else:
+        begun = alone(bench, tmp_path, "hybrid", num_evaluations=1, zero_stage=2)
+        ended = pair.follow(tmp_path, *overrides, zero_stage=3)
+    root, course = single["hybrid"]
+    assert 0 < len(begun.seen) < len(course.seen)
+    assert begun.seen + ended.seen == course.seen, "nothing twice, nothing left out"
+    # What was scored before the interruption is told again.
+    assert ended.losses == pytest.approx(course.losses, abs=LOSS_ATOL)
+    assert ended.losses[: len(begun.losses)] == begun.losses
+    assert_weights(bench, "hybrid", root, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("offload", "zero_stage"),
+    [("optimizer", 2), ("all", 3), pytest.param("optimizer", 3, marks=pytest.mark.long)],
+)
+def test_what_is_kept_in_the_memory_of_the_node_moves_no_weights(
+    bench: Bench,
+    single: dict[str, tuple[Path, Course]],
+    tmp_path: Path,
+    offload: str,
+    zero_stage: int,
+) -> None:
+    kept = {"offload": offload, "zero_stage": zero_stage}
+    begun = alone(bench, tmp_path, "hybrid", num_evaluations=1, **kept)
+    ended = alone(bench, tmp_path, "hybrid", **kept)
+    root, course = single["hybrid"]
+    assert begun.seen + ended.seen == course.seen
+    assert ended.losses == pytest.approx(course.losses, abs=LOSS_ATOL)
+    assert_weights(bench, "hybrid", root, tmp_path)

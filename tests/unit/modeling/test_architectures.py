@@ -1,0 +1,332 @@
+"""Every family of encoders that users come with, tiny and random, through all that is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor
+
+from tests.unit.modeling.conftest import write_tokenizer
+from xlt_ray.errors import ModelError, SpecError
+from xlt_ray.modeling.encoder import load_encoder, load_saved, load_tokenizer, save_encoder
+from xlt_ray.modeling.facts import model_facts
+from xlt_ray.modeling.network import build_masked_lm, build_network, hidden_states
+from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
+from xlt_ray.modeling.objectives.perturbed import robust_network
+from xlt_ray.spec import methods
+from xlt_ray.spec.facts import ModelFacts
+from xlt_ray.spec.kinds import KINDS
+from xlt_ray.spec.trial import Model
+
+DEPTH, WIDTH, LONGEST, NUM_LABELS = 3, 32, 40, 3
+PLAIN = {"vocab_size": 100, "hidden_size": WIDTH, "num_hidden_layers": DEPTH,
+         "num_attention_heads": 2, "intermediate_size": 64}  # fmt: skip
+BERT = {**PLAIN, "max_position_embeddings": LONGEST, "pad_token_id": 0}
+ROBERTA = {**PLAIN, "max_position_embeddings": LONGEST + 2, "pad_token_id": 1,
+           "type_vocab_size": 1}  # fmt: skip
+SPECIAL = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+DEBERTA = {**BERT, "relative_attention": True, "pos_att_type": ["p2c", "c2p"],
+           "position_buckets": 8, "position_biased_input": False, "share_att_key": True,
+           "norm_rel_ebd": "layer_norm", "type_vocab_size": 0}  # fmt: skip
+
+ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("Bert", BERT),
+    "roberta": ("Roberta", ROBERTA),
+    "xlm-roberta": ("XLMRoberta", ROBERTA),
+    "xlm-roberta-xl": ("XLMRobertaXL", ROBERTA),
+    "distilbert": (
+        "DistilBert",
+        {"vocab_size": 100, "dim": WIDTH, "n_layers": DEPTH, "n_heads": 2, "hidden_dim": 64,
+         "max_position_embeddings": LONGEST},
+    ),
+    "electra": ("Electra", {**BERT, "embedding_size": 16}),
+    "deberta-v2": ("DebertaV2", DEBERTA),
+    "modernbert": ("ModernBert", {**BERT, **SPECIAL, "local_attention": 8}),
+    "eurobert": ("EuroBert", {**BERT, **SPECIAL}),
+    "gte": ("Gte", {**ROBERTA, "max_position_embeddings": LONGEST}),
+    "nomic_bert": ("NomicBert", BERT),
+    "rembert": ("RemBert", {**BERT, "input_embedding_size": 16, "output_embedding_size": 24}),
+}  # fmt: skip
+"""Name -> class of transformers without its suffix, and a tiny configuration.
+
+ELECTRA's and RemBERT's word embeddings are narrower than the encoder; mDeBERTa has no positions;
+ModernBERT, EuroBERT, GTE and Nomic turn states by rotary ones."""
+TRAINED = [name for name, entry in KINDS.items() if entry.is_trained]
+FUSIONS = {
+    "dlfa": methods.DlfaFusion(method="dlfa", layer=1),
+    "aif": methods.AifFusion(method="aif", layer=1),
+    "mix": methods.MixFusion(method="mix"),
+    "dlfa of the embeddings": methods.DlfaFusion(method="dlfa", layer=0),
+}
+every_kind = pytest.mark.parametrize("kind", TRAINED)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One architecture as a sweep loads it."""
+
+    folder: Path
+    facts: ModelFacts
+    tokenizer: Any
+    encoder: transformers.PreTrainedModel
+
+
+@pytest.fixture(scope="module", params=list(ARCHITECTURES))
+def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+    """Tests may train it: nothing here depends on its weights."""
+    torch.set_num_threads(1)
+    name, settings = ARCHITECTURES[request.param]
+    folder = tmp_path_factory.mktemp(request.param)
+    # A tokenizer without a class of its own makes token types for every model.
+    pads_with_one = settings.get("pad_token_id") == 1
+    write_tokenizer("xlm-roberta" if pads_with_one else "bert", folder, named=False)
+    config = getattr(transformers, f"{name}Config")(**settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        getattr(transformers, f"{name}ForMaskedLM")(config).save_pretrained(folder)
+    model = Model(name=str(folder))
+    tokenizer = load_tokenizer(model, None)
+    return Loaded(folder, model_facts(model, None), tokenizer, load_encoder(model, tokenizer, 0))
+
+
+@pytest.fixture
+def encoder(loaded: Loaded) -> Iterator[transformers.PreTrainedModel]:
+    loaded.encoder.train().zero_grad()
+    yield loaded.encoder
+    loaded.encoder.zero_grad()
+
+
+def batch_of(loaded: Loaded, kind: str = "pair", *, more_padding: int = 0) -> dict[str, Tensor]:
+    """Two rows of two sentences, with token types 0 and 1 whatever the model."""
+    pairs = [("the cat sat on the mat", "dogs sat here"), ("a cat", "the mat")]
+    tokens = loaded.tokenizer(
+        [one for one, _ in pairs], [other for _, other in pairs], return_tensors="pt",
+        padding="longest", return_token_type_ids=True,
+    )  # fmt: skip
+    batch = {name: tokens[name] for name in ("input_ids", "attention_mask", "token_type_ids")}
+    fill = {"input_ids": loaded.tokenizer.pad_token_id}
+    batch = {
+        name: torch.nn.functional.pad(one, (0, more_padding), value=fill.get(name, 0))
+        for name, one in batch.items()
+    }
+    if kind == "choice":
+        batch = {name: one.unsqueeze(1).repeat(1, 2, 1) for name, one in batch.items()}
+    labels: dict[str, Tensor] = {
+        "pair": torch.tensor([0, 2]),
+        "choice": torch.tensor([0, 1]),
+        "score": torch.tensor([0.5, 1.5]),
+        "span": torch.tensor([[1, 2], [0, 0]]),
+        "tag": torch.where(batch["attention_mask"] == 1, 1, -100),
+        "mlm": torch.where(batch["attention_mask"] == 1, batch["input_ids"], -100),
+    }
+    batch["labels"] = labels[kind]
+    batch["denominator"] = (labels[kind] != -100).sum().float()
+    return batch
+
+
+def test_depth_width_and_positions_are_known_beforehand(loaded: Loaded) -> None:
+    facts, states = loaded.facts, hidden_states(loaded.encoder, batch_of(loaded))
+    assert (facts.num_layers, facts.hidden_size) == (DEPTH, WIDTH)
+    assert facts.max_positions == LONGEST
+    assert len(states) == DEPTH + 1
+    # The embeddings are of the layers' width, also where the word table is narrower.
+    assert {one.shape[-1] for one in states} == {WIDTH}
+
+
+def test_the_longest_row_that_is_allowed_can_be_read(loaded: Loaded) -> None:
+    ids = torch.full((1, loaded.facts.max_positions), 5)
+    states = hidden_states(loaded.encoder, {"input_ids": ids, "attention_mask": ids * 0 + 1})
+    assert states[-1].isfinite().all()
+
+
+@pytest.mark.parametrize("knobs", FUSIONS.values(), ids=list(FUSIONS))
+def test_a_fused_layer_is_finite_and_learns(
+    loaded: Loaded, encoder: transformers.PreTrainedModel, knobs: methods.Knobs
+) -> None:
+    network = build_network(encoder, "pair", knobs, NUM_LABELS, seed=0)
+    batch = batch_of(loaded)
+    states = hidden_states(encoder, batch)
+    for one in states:
+        one.retain_grad()
+    fused = network.fusion(states, batch["attention_mask"])
+    assert fused.shape == states[-1].shape
+    assert fused.isfinite().all()
+    network.head(fused, batch["attention_mask"]).sum().backward()
+    layer = getattr(knobs, "layer", 1)
+    for part in (states[layer], states[-1]):
+        assert part.grad is not None
+        assert part.grad.isfinite().all()
+        assert part.grad.any()
+
+
+@every_kind
+def test_every_head_is_trained_on_it(
+    loaded: Loaded, encoder: transformers.PreTrainedModel, kind: Any
+) -> None:
+    network = build_network(encoder, kind, methods.NoFusion(), NUM_LABELS, seed=0)
+    loss = network(batch_of(loaded, kind))
+    loss.backward()
+    assert loss.isfinite()
+    table = encoder.get_input_embeddings().weight
+    assert table.grad is not None
+    assert table.grad.any()
+    silent = [name for name, one in network.named_parameters() if one.grad is None]
+    assert not silent, "what no loss reaches is stepped by some optimizers and skipped by others"
+
+
+def test_a_step_makes_the_loss_smaller(loaded: Loaded) -> None:
+    # A copy: whatever else is trained here stays as it was.
+    encoder, _ = load_saved(loaded.folder)
+    network = build_network(encoder, "pair", methods.NoFusion(), NUM_LABELS, seed=0).eval()
+    batch = batch_of(loaded)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    before = network(batch)
+    before.backward()
+    optimizer.step()
+    assert network(batch).item() < before.item()
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        methods.AdversarialRobust(method="adversarial", steps=1, step_size=0.1, epsilon=0.1),
+        methods.RandomRobust(method="random", draws=1, epsilon=0.5),
+    ],
+    ids=lambda one: one.method,
+)
+def test_word_embeddings_are_perturbed(
+    loaded: Loaded, encoder: transformers.PreTrainedModel, knobs: methods.Robust
+) -> None:
+    plain = build_network(encoder, "pair", methods.NoFusion(), NUM_LABELS, seed=0)
+    network = robust_network(plain, knobs, loaded.tokenizer.all_special_ids)
+    batch = {**batch_of(loaded), "noise_seed": torch.tensor([1, 2])}
+    # Without dropout, so that nothing but the perturbation makes a difference.
+    for part in (network.encoder, network.head):
+        part.eval()
+    there = network(batch)
+    there.backward()
+    assert there.isfinite()
+    assert encoder.get_input_embeddings().weight.grad is not None
+    with torch.no_grad():
+        true, again = network.eval()(batch), plain.eval()(batch)
+    assert torch.equal(true, again)
+    assert not torch.allclose(there.detach(), true, rtol=1e-6, atol=1e-7)
+
+
+def test_masked_pieces_are_predicted_through_the_table_of_embeddings(
+    loaded: Loaded, encoder: transformers.PreTrainedModel, tmp_path: Path
+) -> None:
+    network = build_masked_lm(encoder, seed=0)
+    batch = batch_of(loaded, "mlm")
+    network(batch).backward()
+    assert network.head.tied is encoder.get_input_embeddings().weight
+    assert network.predict(batch).shape == (*batch["input_ids"].shape, encoder.config.vocab_size)
+    save_encoder(encoder, loaded.tokenizer, tmp_path)
+    again, _ = load_saved(tmp_path)
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, encoder.state_dict()[name]), name
+
+
+def test_sentences_are_contrasted(loaded: Loaded, encoder: transformers.PreTrainedModel) -> None:
+    knobs = methods.Contrastive(
+        objective="contrastive", steps=1, layer=2, batch_size=2, learning_rate=1e-3
+    )
+    batch = {
+        name: one for name, one in batch_of(loaded).items() if name not in ("labels", "denominator")
+    }
+    others = {f"other_{name}": one.flip(0) for name, one in batch.items()}
+    loss = ContrastiveNetwork(encoder, knobs)(
+        {
+            **batch,
+            **others,
+            "labels": torch.tensor([0, 1]),
+            "sentence": torch.tensor([0, 1]),
+            "denominator": torch.tensor(2.0),
+        }
+    )
+    loss.backward()
+    assert loss.isfinite()
+    assert not [name for name, one in encoder.named_parameters() if one.grad is None]
+
+
+def test_positions_begin_anew_or_are_refused(loaded: Loaded) -> None:
+    loaded.encoder.eval()
+    batch = batch_of(loaded)
+    counted = torch.arange(batch["input_ids"].shape[1]).expand_as(batch["input_ids"]).clone()
+    reset = counted.clone()
+    reset[:, 6:] -= 6
+    if not loaded.facts.reads_positions:
+        with pytest.raises(SpecError, match="reads distances of pieces"):
+            hidden_states(loaded.encoder, {**batch, "position_ids": reset})
+        return
+    with torch.no_grad():
+        plain, same, other = (
+            hidden_states(loaded.encoder, one)[-1][batch["attention_mask"] == 1]
+            for one in (
+                batch, {**batch, "position_ids": counted}, {**batch, "position_ids": reset}
+            )
+        )  # fmt: skip
+    torch.testing.assert_close(same, plain)
+    assert not torch.allclose(other, plain, atol=1e-5)
+
+
+@every_kind
+def test_padding_and_the_rest_of_the_batch_change_nothing(loaded: Loaded, kind: Any) -> None:
+    network = build_network(
+        loaded.encoder, kind, FUSIONS["dlfa"], NUM_LABELS, seed=0
+    ).eval()  # fmt: skip
+    with torch.no_grad():
+        plain = network.predict(batch_of(loaded, kind))
+        wide = network.predict(batch_of(loaded, kind, more_padding=5))
+        batch = batch_of(loaded, kind)
+        length = int(batch["attention_mask"][1:].sum(dim=-1).max())
+        alone = network.predict(
+            {
+                name: one[1:, ..., :length]
+                for name, one in batch.items()
+                if name not in ("labels", "denominator")
+            }
+        )
+    mask = batch["attention_mask"] == 1
+    if kind == "tag":
+        wide, plain, alone = wide[:, : mask.shape[1]][mask], plain[mask], alone[mask[1:, :length]]
+        torch.testing.assert_close(alone, plain[-len(alone) :], rtol=1e-4, atol=1e-5)
+    elif kind == "span":
+        keep = mask.unsqueeze(1).expand_as(plain)
+        torch.testing.assert_close(alone, plain[1:, :, :length], rtol=1e-4, atol=1e-5)
+        wide, plain = wide[..., : mask.shape[1]][keep], plain[keep]
+    else:
+        torch.testing.assert_close(alone, plain[1:], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(wide, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_saved_gives_the_same_states(loaded: Loaded, tmp_path: Path) -> None:
+    save_encoder(loaded.encoder, loaded.tokenizer, tmp_path)
+    again, _ = load_saved(tmp_path)
+    again.eval()
+    loaded.encoder.eval()
+    batch = batch_of(loaded)
+    with torch.no_grad():
+        for one, other in zip(
+            hidden_states(again, batch), hidden_states(loaded.encoder, batch), strict=True
+        ):
+            assert torch.equal(one, other)
+    saved = model_facts(Model(name=str(tmp_path)), None)
+    for name in ("num_layers", "hidden_size", "max_positions", "reads_positions"):
+        assert getattr(saved, name) == getattr(loaded.facts, name)
+
+
+def test_an_encoder_with_a_decoder_is_refused_before_it_is_loaded(tmp_path: Path) -> None:
+    config = transformers.T5Config(
+        vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2
+    )
+    config.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="an encoder with a decoder"):
+        model_facts(Model(name=str(tmp_path)), None)

@@ -1,0 +1,187 @@
+"""Diagnostics of layers: what they take no account of, and numbers known beforehand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from xlt_ray.modeling.diagnostics.alignment import alignment, error_rate, mutual
+from xlt_ray.modeling.diagnostics.cka import cka
+from xlt_ray.modeling.diagnostics.retrieval import retrieval
+from xlt_ray.modeling.diagnostics.states import States, joined, pooled
+from xlt_ray.spec.diagnostics import DIAGNOSTICS, DiagnosticName
+
+seeds = st.integers(0, 2**31 - 1)
+
+
+def random(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def words(*sentences: list[list[float]]) -> States:
+    """One layer; a sentence is a list of the states of its words."""
+    ends = [0]
+    for one in sentences:
+        ends.append(ends[-1] + len(one))
+    every = torch.tensor([word for one in sentences for word in one])
+    return States(torch.zeros(1, len(sentences), every.shape[1]), every[None], tuple(ends))
+
+
+def links(*sentences: list[tuple[int, int]]) -> list[Tensor]:
+    return [torch.tensor(one, dtype=torch.long).reshape(-1, 2) for one in sentences]
+
+
+def test_every_entry_has_an_implementation_and_the_name_that_sweeps_use() -> None:
+    assert set(DIAGNOSTICS) == set(DiagnosticName.__args__)  # type: ignore[attr-defined]
+    assert all(callable(entry.load()) for entry in DIAGNOSTICS.values())
+
+
+@given(seed=seeds, num=st.integers(4, 40), width=st.integers(1, 60))
+def test_cka_of_a_space_with_itself_is_one(seed: int, num: int, width: int) -> None:
+    own = States(random(2, num, width, seed=seed))
+    torch.testing.assert_close(cka(own, own), torch.ones(2, dtype=torch.float64))
+
+
+@given(
+    seed=seeds,
+    num=st.integers(4, 30),
+    width=st.integers(2, 40),
+    scale=st.floats(1e-3, 1e3),
+    shift=st.floats(-5, 5),
+)
+def test_cka_takes_no_account_of_rotation_scale_and_shift(
+    seed: int, num: int, width: int, scale: float, shift: float
+) -> None:
+    one, other = random(1, num, width, seed=seed), random(1, num, width, seed=seed + 1)
+    turned = torch.linalg.qr(random(width, width, seed=seed + 2).double())[0]
+    moved = scale * (one.double() @ turned) + shift
+    expected = cka(States(one), States(other))
+    torch.testing.assert_close(cka(States(moved), States(other)), expected, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(cka(States(other), States(one)), expected)
+
+
+def test_cka_of_independent_spaces_is_about_zero_also_where_they_are_wide() -> None:
+    values = torch.cat(
+        [
+            cka(States(random(1, 64, 512, seed=turn)), States(random(1, 64, 512, seed=100 + turn)))
+            for turn in range(20)
+        ]
+    )
+    assert abs(float(values.mean())) < 0.02
+    # The biased estimate is 512 / (512 + 64).
+    assert float(values.abs().max()) < 0.1
+
+
+def test_cka_of_a_space_in_which_all_is_one_is_not_defined() -> None:
+    flat = torch.ones(1, 10, 8)
+    assert math.isnan(float(cka(States(flat), States(random(1, 10, 8)))))
+    assert math.isnan(float(cka(States(random(1, 3, 8)), States(random(1, 3, 8)))))
+
+
+@given(seed=seeds, num=st.integers(2, 30))
+def test_every_sentence_of_one_language_finds_itself(seed: int, num: int) -> None:
+    own = States(random(3, num, 8, seed=seed))
+    assert retrieval(own, own).tolist() == [1.0] * 3
+
+
+def test_retrieval_is_the_mean_of_both_directions() -> None:
+    # All three find theirs; on the way back the one at 50 degrees is nearer to that at 40.
+    first, second = (
+        torch.tensor([[[math.cos(one), math.sin(one)] for one in map(math.radians, angles)]])
+        for angles in ((0, 40, 80), (10, 45, 50))
+    )
+    assert float(retrieval(States(first), States(second))) == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_sentences_that_look_alike_are_not_found() -> None:
+    same = States(torch.ones(1, 5, 4))
+    assert retrieval(same, same).tolist() == [0.0]
+    assert math.isnan(float(retrieval(States(torch.ones(1, 1, 4)), States(torch.ones(1, 1, 4)))))
+
+
+def test_the_error_rate_of_och_and_ney_by_hand() -> None:
+    # A has 4 links, 2 of them sure and 3 possible; gold has 3 sure ones: 1 - (2 + 3) / (4 + 3).
+    two, three, four = (torch.tensor([float(one)]) for one in (2, 3, 4))
+    assert float(error_rate(four, two, three, 3)) == pytest.approx(2 / 7)
+
+
+def test_words_are_aligned_where_each_is_the_nearest_of_the_other() -> None:
+    likeness = torch.tensor([[[[0.9, 0.8, 0.1], [0.7, 0.2, 0.3]]]])
+    there = torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool)
+    found = mutual(likeness, *there)
+    assert found.nonzero()[:, 2:].tolist() == [[0, 0]]
+    without_first = torch.tensor([[False, True, True]])
+    assert mutual(likeness, there[0], without_first).nonzero()[:, 2:].tolist() == [[0, 1], [1, 2]]
+
+
+X, Y, Z = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "gold", "expected"),
+    [
+        ([[X, Y]], [[Y, X]], [[(0, 1), (1, 0)]], 0.0),
+        ([[X, Y]], [[X, Y]], [[(0, 1), (1, 0)]], 1.0),
+        # Found: both words; gold: one of them.
+        ([[X, Y]], [[X, Y]], [[(0, 0)]], 1 / 3),
+        # Two sentences are counted together: 3 found, 3 gold, 2 right.
+        ([[X, Y], [X]], [[X, Y], [Z]], [[(0, 0), (1, 1)], []], 1 - 4 / 5),
+        # Gold links of words that were cut off are left out.
+        ([[X]], [[X]], [[(0, 0), (1, 0), (0, 3)]], 0.0),
+    ],
+)
+def test_alignment_errors_by_hand(
+    first: list[list[list[float]]],
+    second: list[list[list[float]]],
+    gold: list[list[tuple[int, int]]],
+    expected: float,
+) -> None:
+    found = alignment(words(*first), words(*second), links(*gold))
+    assert float(found) == pytest.approx(expected, abs=1e-9)
+
+
+def test_alignment_is_not_defined_without_gold() -> None:
+    assert math.isnan(float(alignment(words([X]), words([X]), None)))
+    assert math.isnan(float(alignment(words([X]), words([X]), links([]))))
+
+
+def test_more_sentences_than_are_looked_at_together_are_all_counted() -> None:
+    many = words(*[[X, Y]] * 150)
+    assert float(alignment(many, many, links(*[[(0, 0), (1, 1)]] * 150))) == 0.0
+    wrong = links(*[[(0, 0), (1, 1)]] * 149, [(0, 1)])
+    assert float(alignment(many, many, wrong)) == pytest.approx(1 - 2 * 298 / (300 + 299))
+
+
+def test_padding_is_in_no_mean() -> None:
+    layers = [random(2, 4, 3, seed=turn) for turn in range(2)]
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    weights = torch.zeros(2, 2, 4)
+    weights[0, 0, 1:3] = 0.5
+    weights[0, 1, 3] = weights[1, 0, 1] = 1.0
+    sentences, pooled_words = pooled(layers, mask, weights)
+    assert pooled_words is not None
+    torch.testing.assert_close(sentences[1, 1], layers[1][1, :2].mean(dim=0))
+    torch.testing.assert_close(pooled_words[0, 0, 0], layers[0][0, 1:3].mean(dim=0))
+    assert not pooled_words[:, 1, 1].any()
+
+
+@settings(max_examples=20)
+@given(order=st.permutations(range(6)), cut=st.integers(1, 5))
+def test_parts_are_put_back_into_the_order_of_the_sample(order: list[int], cut: int) -> None:
+    counts = [(number % 3) + 1 for number in range(6)]
+    rows = [[[float(number), float(place), 1.0] for place in range(counts[number])]
+            for number in range(6)]  # fmt: skip
+    whole = words(*rows)
+    whole = States(torch.arange(6.0).reshape(1, 6, 1).expand(1, 6, 3), whole.words, whole.ends)
+    parts = [whole.taken(part) for part in (order[:cut], order[cut:])]
+    back = joined(parts, order)
+    assert torch.equal(back.sentences, whole.sentences)
+    assert back.words is not None
+    assert whole.words is not None
+    assert torch.equal(back.words, whole.words)
+    assert back.ends == whole.ends

@@ -1,0 +1,151 @@
+"""Diagnose an encoder layer by layer, while it is trained and when it is finished.
+
+What is measured is no part of what is trained: it reads states on a fixed sample of parallel text
+(:mod:`xlt_ray.data.sampled`), in evaluation mode and without drawing a random number, so that
+weights are the same bits with and without it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from xlt_ray.data.sampled import ParallelSample, parallel_sample
+from xlt_ray.data.source import Source
+from xlt_ray.modeling.diagnostics.states import States, joined, pooled
+from xlt_ray.modeling.encoder import load_saved
+from xlt_ray.modeling.network import hidden_states
+from xlt_ray.spec.diagnostics import DIAGNOSTICS, Diagnosis
+from xlt_ray.stages.record import Profile
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.store import StageStore
+from xlt_ray.training.load import Materials
+from xlt_ray.training.runtime import Runtime
+from xlt_ray.training.team import Team
+
+Diagnose = Callable[[nn.Module], tuple[Profile, ...]]
+"""The profiles of a network in evaluation mode; their step is not known here."""
+
+
+def diagnosis_of(stage: Stage) -> Diagnosis | None:
+    """What an evaluation stage asks to be measured; None where nothing is, and of other stages."""
+    asked = stage.settings.get("diagnostics") if stage.kind == "evaluate" else None
+    if asked is None:
+        return None
+    return Diagnosis(
+        names=tuple(asked["names"]),
+        source_language=stage.settings["source_language"],
+        languages=tuple(asked["languages"]),
+        num_sentences=asked["sentences"],
+        max_length=stage.settings["max_length"],
+    )
+
+
+def diagnose_with(
+    diagnosis: Diagnosis, source: Source, tokenizer: Any, batch_size: int
+) -> Diagnose:
+    """What measures networks that read ``tokenizer``'s pieces; the sample is encoded once."""
+    sample = _sample(diagnosis, source, tokenizer)
+    return lambda network: profiles(network.encoder, sample, diagnosis, batch_size)
+
+
+def diagnose_stage(
+    stage: Stage, materials: Materials, store: StageStore, runtime: Runtime, team: Team
+) -> tuple[Profile, ...]:
+    """Profiles of the encoder that an evaluation stage is of, if it asks for any.
+
+    Every worker measures its share of the languages.
+    """
+    diagnosis = diagnosis_of(stage)
+    if diagnosis is None:
+        return ()
+    assert stage.parent is not None
+    encoder, tokenizer = load_saved(
+        store.folder(stage.parent.key), trust_remote_code=materials.model.trust_remote_code
+    )
+    encoder.to(torch.device(runtime.device)).eval()
+    sample = _sample(diagnosis, materials.source, tokenizer)
+    mine = diagnosis.languages[team.rank :: team.size]
+    found = profiles(encoder, sample, diagnosis, runtime.evaluation_batch, mine)
+    return tuple(
+        sorted(
+            (one for part in team.gather(found) for one in part),
+            key=lambda one: (one.diagnostic, one.language),
+        )
+    )
+
+
+def profiles(
+    encoder: Any,
+    sample: ParallelSample,
+    diagnosis: Diagnosis,
+    batch_size: int,
+    languages: Sequence[str] | None = None,
+) -> tuple[Profile, ...]:
+    """One profile for each diagnostic and language, all of them or those named.
+
+    Every sentence is encoded once; the states of all its layers come from one forward pass.
+    """
+    pairs = [one for one in sample.pairs if languages is None or one.language in languages]
+    if not pairs:
+        return ()
+    with_words = diagnosis.needs_links and any(one.links is not None for one in pairs)
+    found = []
+    with torch.inference_mode():
+        own = _states(encoder, sample, sample.source_language, batch_size, with_words)
+        for pair in pairs:
+            theirs = _states(encoder, sample, pair.language, batch_size, with_words)
+            sides = own.taken(pair.source_rows), theirs
+            links = None if pair.links is None else [torch.from_numpy(one) for one in pair.links]
+            for name in diagnosis.names:
+                if DIAGNOSTICS[name].needs_links and links is None:
+                    continue
+                values = DIAGNOSTICS[name].load()(*sides, links).tolist()
+                found.append(
+                    Profile(
+                        diagnostic=name,
+                        source_language=sample.source_language,
+                        language=pair.language,
+                        values=tuple(None if math.isnan(one) else one for one in values),
+                        num_sentences=len(pair.source_rows),
+                    )
+                )
+    return tuple(sorted(found, key=lambda one: (one.diagnostic, one.language)))
+
+
+def _sample(diagnosis: Diagnosis, source: Source, tokenizer: Any) -> ParallelSample:
+    return parallel_sample(
+        source,
+        diagnosis.source_language,
+        diagnosis.languages,
+        diagnosis.num_sentences,
+        tokenizer,
+        diagnosis.max_length,
+        with_links=diagnosis.needs_links,
+    )
+
+
+def _states(
+    encoder: Any, sample: ParallelSample, language: str, batch_size: int, with_words: bool
+) -> States:
+    """Of all sampled sentences of a language, in the sample's order."""
+    device = next(encoder.parameters()).device
+    parts, order = [], []
+    for batch in sample.batches(language, batch_size):
+        tensors = {name: torch.from_numpy(one).to(device) for name, one in batch.arrays.items()}
+        weights = torch.from_numpy(batch.word_weights).to(device) if with_words else None
+        sentences, words = pooled(
+            hidden_states(encoder, tensors), tensors["attention_mask"], weights
+        )
+        order += batch.numbers
+        if words is None:
+            parts.append(States(sentences))
+            continue
+        is_word = torch.arange(words.shape[2]) < torch.tensor(batch.num_words)[:, None]
+        ends = (0, *torch.tensor(batch.num_words).cumsum(0).tolist())
+        parts.append(States(sentences, words[:, is_word.to(device)], ends))
+    return joined(parts, order)
