@@ -96,7 +96,7 @@ class Place:
         return listed
 
     def runs(self) -> list[Any]:
-        """All MLflow runs of this home but the sweep's own."""
+        """The MLflow runs of all trials of this home."""
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}")
@@ -104,7 +104,7 @@ class Place:
         return [
             run
             for run in client.search_runs(experiments, max_results=1000)
-            if "mlflow.parentRunId" in run.data.tags
+            if run.data.tags["xlt.kind"] == "trial"
         ]
 
     def stage_keys(self) -> set[str]:

@@ -3,7 +3,9 @@ goes on from the progress of any other."""
 
 from __future__ import annotations
 
+import json
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,11 +29,20 @@ def weights_of(place: Place, name: str = "small") -> dict[str, torch.Tensor]:
 def assert_close(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
     assert left.keys() == right.keys()
     for name, weights in right.items():
-        torch.testing.assert_close(left[name], weights, rtol=0, atol=5e-4)
+        # A softmax does not see the bias of its keys: their gradient is rounding alone, of which
+        # Adam makes steps like any other.
+        if not name.endswith("attention.self.key.bias"):
+            torch.testing.assert_close(left[name], weights, rtol=0, atol=5e-4)
+
+
+def losses_of(store: Path, key: str) -> list[float]:
+    """Training loss before each evaluation of a stage."""
+    record = json.loads((store / "stages" / key / "record.json").read_text())
+    return [entry["metrics"]["loss"] for entry in record["history"]]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("zero_stage", [2, 3])
+@pytest.mark.parametrize("zero_stage", [pytest.param(2, marks=pytest.mark.long), 3])
 def test_two_workers_train_what_one_worker_trains(
     place: Place, finished: Place, zero_stage: int
 ) -> None:
@@ -61,12 +72,14 @@ def test_a_trial_goes_on_with_another_number_of_workers(
         "run", "small.yaml", *sweep, *ONE, "name=unbroken", f"places.store={place.root / 'other'}"
     )
     assert unbroken.returncode == 0, unbroken.stdout + unbroken.stderr
-    (one,), (other,) = place.trials(), place.trials("unbroken")
+    (one,), (whole,) = place.trials(), place.trials("unbroken")
     examples = [
-        {stage["key"]: stage["examples"] for stage in trial["stages"]} for trial in (one, other)
+        {stage["key"]: stage["examples"] for stage in trial["stages"]} for trial in (one, whole)
     ]
     assert examples[0] == examples[1]
-    key = next(stage["key"] for stage in other["stages"] if stage["kind"] == "target")
-    assert_close(
-        weights_of(place), load_file(place.root / "other" / "stages" / key / "model.safetensors")
-    )
+    key = next(stage["key"] for stage in whole["stages"] if stage["kind"] == "target")
+    other = place.root / "other"
+    losses = losses_of(other, key)
+    assert len(losses) == 30
+    assert losses_of(place.home, key) == pytest.approx(losses, abs=1e-4)
+    assert_close(weights_of(place), load_file(other / "stages" / key / "model.safetensors"))

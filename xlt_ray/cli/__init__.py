@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from xlt_ray.cli import confirm, disk, export, inspect, launch, remote, results, show
+from xlt_ray.cli import confirm, disk, doctor, export, inspect, launch, remote, results, show
 from xlt_ray.errors import XltError
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ app.command(rich_help_panel="Prepare")(inspect.check)
 app.command(rich_help_panel="Prepare")(inspect.plan)
 app.command(name="list", rich_help_panel="Prepare")(inspect.list_)
 app.command(rich_help_panel="Prepare")(inspect.schema)
+app.command(rich_help_panel="Prepare")(doctor.doctor)
 
 
 def main() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -68,16 +70,18 @@ class TableBoard:
         self._name = sweep.name
         self._total = sweep.settings.search.trials * sweep.settings.search.seeds
         self._metric = metric
-        self._views: dict[int, TrialView] = {}
+        self._running: dict[int, TrialView] = {}
+        self._latest: deque[TrialView] = deque(maxlen=SHOWN)
+        self._num_ended = 0
         self._doing: dict[int, str] = {}
         self._warning = ""
 
     def begun(self, view: TrialView) -> None:
-        self._views[view.number] = view
+        self._running[view.number] = view
         self._doing[view.number] = "begins"
 
     def heard(self, view: TrialView, report: Report) -> None:
-        self._views[view.number] = view
+        self._running[view.number] = view
         line = sentence(report, self._metric)
         if report.kind == "ticked":
             line = report.stage
@@ -87,18 +91,20 @@ class TableBoard:
             self._doing[view.number] = line
 
     def finished(self, view: TrialView) -> None:
-        self._views[view.number] = view
-        self._doing[view.number] = outcome(view)
+        self._running.pop(view.number, None)
+        self._doing.pop(view.number, None)
+        self._latest.append(view)
+        self._num_ended += 1
 
     def warned(self, message: str) -> None:
         self._warning = message
 
     def render(self) -> Table:
         """The table as it stands."""
-        views = sorted(self._views.values(), key=lambda one: (one.is_finished, -one.number))
-        ended = sum(one.is_finished for one in views)
+        running = heapq.nlargest(SHOWN, [*self._running])
+        ended = sorted(self._latest, key=lambda one: -one.number)[: SHOWN - len(running)]
         table = Table(
-            title=f"{self._name}: {ended} trials ended in this run, {self._total} in all",
+            title=f"{self._name}: {self._num_ended} trials ended in this run, {self._total} in all",
             title_justify="left",
             caption=self._warning or None,
             caption_style="yellow",
@@ -107,9 +113,14 @@ class TableBoard:
         table.add_column("trial", justify="right", no_wrap=True)
         table.add_column("parameters", ratio=3, overflow="ellipsis", no_wrap=True)
         table.add_column("state", ratio=2, overflow="ellipsis", no_wrap=True)
-        for view in views[:SHOWN]:
+        for number in running:
+            # The table is drawn on a thread of its own, and a trial may end meanwhile.
+            view, doing = self._running.get(number), self._doing.get(number, "")
+            if view is not None:
+                table.add_row(str(number), described(view), doing)
+        for view in ended:
             style = {"failed": "red", "pruned": "dim", "complete": "green"}.get(view.state, "")
-            table.add_row(str(view.number), described(view), self._doing[view.number], style=style)
+            table.add_row(str(view.number), described(view), outcome(view), style=style)
         return table
 
 
@@ -229,6 +240,8 @@ def shown_value(value: object) -> str:
     """A knob's value as people read it."""
     if value is None:
         return "none"
+    if isinstance(value, str) and value.startswith("["):
+        return "+".join(map(shown_value, json.loads(value)))
     if isinstance(value, str) and value.startswith("{"):
         # A block among the options of a choice: its first name tells it from the others.
         names = [part for part in json.loads(value).values() if isinstance(part, str)]

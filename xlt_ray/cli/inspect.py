@@ -16,7 +16,8 @@ def check(
 ) -> None:
     """Validate a sweep against its models, its data and this machine; starts nothing.
 
-    All problems are shown at once, each with file, line, key and what would be right.
+    All problems are shown at once, each with file, line, key and what would be right. Without a
+    network, models of `xlt list models` are taken to be as it says.
 
     [dim]xlt check sweeps/quickstart.yaml target.epochs=3[/]
     """
@@ -25,10 +26,12 @@ def check(
 
     problems: list[dict[str, Any]] = []
     found = None
+    assumed: list[str] = []
     try:
         found = find_sweep(sweep, overrides, Home.from_environment())
-        checked_facts(found)
-        refuse_too_large(found.settings.resources)
+        facts = checked_facts(found, may_assume=True)
+        assumed = sorted(name for name, model in facts.models.items() if not model.weights)
+        refuse_too_large(found.settings.resources, facts.models)
     except XltError as errors:
         if not as_json:
             raise
@@ -53,7 +56,10 @@ def check(
         typer.echo(
             f"{found.name}: ok, at most {search.trials} configurations x {search.seeds} seeds"
             + (" [oracle selection]" if found.is_oracle else "")
+            + (" [few-shot: not zero-shot]" if found.has_few_shot else "")
         )
+        if assumed:
+            typer.echo(f"not looked up, the hub cannot be reached: {', '.join(assumed)}")
 
 
 def plan(
@@ -111,7 +117,7 @@ def list_(
     [dim]xlt list tasks[/]
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from xlt_ray.cli.rows import method_rows, model_rows, task_rows
 
@@ -119,22 +125,32 @@ def list_(
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    table = Table(*rows[0])
+    names = [name for name in rows[0] if name not in _JSON_ALONE]
+    table = Table(*(Column(name, no_wrap=name not in _PROSE) for name in names))
     for row in rows:
-        table.add_row(
-            *(
-                ", ".join(value) if isinstance(value, list) else str("" if value is None else value)
-                for value in row.values()
-            )
-        )
+        table.add_row(*(_cell(row[name]) for name in names))
     console = Console()
     (console if console.is_terminal else Console(width=200)).print(table)
+
+
+_JSON_ALONE = ("for", "example")
+"""What tables have no room for."""
+_PROSE = ("note", "title", "licence", "summary", "settings", "source", "metrics", "hub")
+"""Columns whose text may go over several lines."""
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "" if value is None else str(value)
 
 
 def schema() -> None:
     """Print the JSON schema of a sweep file's fixed values, for editors.
 
-    Any value below model, align, intermediate, target and evaluate may be a distribution
+    Any value below model, align, intermediate, target, few_shot and evaluate may be a distribution
     instead: {choice: [...]}, {int: [low, high]} or {float: [low, high]}.
 
     [dim]xlt schema[/]

@@ -75,7 +75,7 @@ def stage(
         typer.Option(metavar="N", help="The assignment of this trial of the sweep's ledger."),
     ] = None,
     until: Annotated[
-        Literal["align", "intermediate", "target", "evaluate"],
+        Literal["align", "intermediate", "target", "few_shot", "evaluate"],
         typer.Option(help="The last stage to make."),
     ] = "evaluate",
 ) -> None:

@@ -30,19 +30,26 @@ def report(
             help="Languages that count as seen, by commas; those of alignment data if left out.",
         ),
     ] = None,
+    is_logged: Annotated[
+        bool, typer.Option("--log", help="Keep it as an artifact of the sweep's MLflow run, too.")
+    ] = False,
 ) -> None:
     """Write the report of a sweep: one HTML page, tables and figures beside it.
 
     [dim]xlt report quickstart[/]
+    [dim]xlt report quickstart --log[/]
     """
     from xlt_ray.data.languages import language
     from xlt_ray.ledger import load_ledger
     from xlt_ray.report.grouping import read_groupings
     from xlt_ray.report.page import write_report
     from xlt_ray.stages.store import StageStore
+    from xlt_ray.tracking import Depot
 
     home = Home.from_environment()
     ledger = load_ledger(home, named_sweep(name))
+    tracking = ledger.sweep["places"]["tracking"]
+    depot = Depot(home, ledger.name, tracking) if is_logged else None
     page = write_report(
         home,
         ledger,
@@ -52,6 +59,8 @@ def report(
         seen=[one.strip() for one in seen.split(",") if one.strip()] if seen else (),
     )
     typer.echo(f"report: {page}")
+    if depot is not None:
+        typer.echo(f"kept: {depot.keep(page.parent, 'report').place} of {depot.uri}")
 
 
 def compare(

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from xlt_ray.errors import DamagedStage
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, TrialView
-from xlt_ray.spec.methods import ALIGNMENTS, FUSIONS, ROBUST, SCHEDULES
+from xlt_ray.spec.diagnostics import DIAGNOSTICS
+from xlt_ray.spec.methods import ALIGNMENTS, FUSIONS, ROBUST, SAMPLINGS, SCHEDULES
+from xlt_ray.spec.presets import PRESETS, Preset, estimate
 from xlt_ray.stages.lease import find_holder
 from xlt_ray.stages.storage import Storage
 from xlt_ray.stages.store import StageStore
@@ -139,6 +141,7 @@ def task_rows() -> list[Row]:
             "task": task.name,
             "kind": task.kind,
             "source": task.source,
+            "hub": list(dict.fromkeys(part.id for part in task.hub)),
             "labels": len(task.labels) or None,
             "metrics": list(task.metrics),
             "title": task.title,
@@ -149,27 +152,57 @@ def task_rows() -> list[Row]:
 
 
 def model_rows() -> list[Row]:
-    """What the ``model`` key takes."""
-    return [
+    """What the ``model`` key takes; then the encoders of the table, with what they need.
+
+    ``gpus``, ``zero_stage`` and ``micro_batch`` are estimates for bf16 on GPUs of 80 GB and
+    sequences of 256 pieces.
+    """
+    kinds: list[Row] = [
         {
             "model": "toy:LAYERSxWIDTH",
             "for": "data source toy",
             "example": "toy:2x64",
-            "note": "a small encoder with random weights; give it an align stage",
+            "note": "for toy data: random weights; give it an align stage",
         },
         {
             "model": "folder",
             "for": "any data source",
             "example": "models/my-encoder",
-            "note": "a Hugging Face folder: config.json, model.safetensors, a fast tokenizer",
+            "note": "config.json, model.safetensors, a fast tokenizer",
         },
         {
             "model": "Hugging Face id",
             "for": "any data source",
             "example": "xlm-roberta-base",
-            "note": "any encoder that AutoModel loads; the commit of the weights is pinned",
+            "note": "any encoder that AutoModel loads; its commit is pinned",
         },
     ]
+    facts = ("architecture", "layers", "width", "heads", "parameters", "vocabulary")
+    needs = ("max_length", "languages", "gpus", "zero_stage", "micro_batch")
+    return [{**row, **dict.fromkeys((*facts, *needs))} for row in kinds] + [
+        _preset_row(one) for one in PRESETS
+    ]
+
+
+def _preset_row(preset: Preset) -> Row:
+    needs = estimate(preset)
+    return {
+        "model": preset.name,
+        "for": "any data source",
+        "example": preset.names[-1],
+        "note": None,
+        "architecture": preset.architecture,
+        "layers": preset.num_layers,
+        "width": preset.hidden_size,
+        "heads": preset.num_heads,
+        "parameters": preset.num_parameters,
+        "vocabulary": preset.vocabulary_size,
+        "max_length": preset.max_positions,
+        "languages": preset.languages,
+        "gpus": needs.num_gpus,
+        "zero_stage": needs.zero_stage,
+        "micro_batch": needs.micro_batch,
+    }
 
 
 def method_rows() -> list[Row]:
@@ -178,6 +211,7 @@ def method_rows() -> list[Row]:
         "target.fusion": FUSIONS,
         "target.robust": ROBUST,
         "align": ALIGNMENTS,
+        "intermediate.sampling": SAMPLINGS,
         "intermediate.schedule": SCHEDULES,
     }
     return [
@@ -192,6 +226,15 @@ def method_rows() -> list[Row]:
         }
         for key, registry in registries.items()
         for entry in registry
+    ] + [
+        {
+            "key": "evaluate.diagnostics",
+            "method": diagnostic.name,
+            "summary": diagnostic.summary,
+            "source": diagnostic.source,
+            "settings": ["diagnostic_sentences"],
+        }
+        for diagnostic in DIAGNOSTICS.values()
     ]
 
 

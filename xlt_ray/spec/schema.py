@@ -34,13 +34,16 @@ _DISTRIBUTIONS: dict[str, Any] = {
     ]
 }
 
+_FIXED = ("ToyData", "FilesData", "HubData")
+"""Data is the same for all trials of a sweep."""
+
 
 def sweep_schema() -> dict[str, Any]:
     """One schema of all sections; every searchable value may be a distribution instead."""
     trial = TrialSpec.model_json_schema()
     settings = Settings.model_json_schema()
     definitions = {
-        name: _searchable(definition) if name not in ("ToyData", "FilesData") else definition
+        name: _searchable(definition) if name not in _FIXED else definition
         for name, definition in trial.pop("$defs").items()
     }
     sections = {name: schema for name, schema in trial["properties"].items() if name != "precision"}

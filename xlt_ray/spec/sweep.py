@@ -16,9 +16,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     ValidationError,
-    ValidationInfo,
     WithJsonSchema,
-    field_validator,
 )
 
 from xlt_ray.errors import SpecError, SpecErrors
@@ -26,6 +24,7 @@ from xlt_ray.spec.complaints import complaints
 from xlt_ray.spec.distributions import Choice, distributions_in
 from xlt_ray.spec.failures import Failures
 from xlt_ray.spec.methods import Knobs
+from xlt_ray.spec.resources import Resources
 from xlt_ray.spec.sizes import bytes_of
 from xlt_ray.spec.source import Document, read_document
 from xlt_ray.spec.space import (
@@ -39,9 +38,9 @@ from xlt_ray.spec.space import (
     probes,
     split_space,
 )
-from xlt_ray.spec.trial import Precision, TrialSpec
+from xlt_ray.spec.trial import TrialSpec
 
-SEARCHABLE = ("model", "align", "intermediate", "target", "evaluate")
+SEARCHABLE = ("model", "align", "intermediate", "target", "few_shot", "evaluate")
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
@@ -105,29 +104,6 @@ class AshaStop(Knobs):
     """Examples that every trial may see before it can be stopped: the lowest rung."""
     reduction: int = Field(default=3, ge=2)
     """Of the trials that reach a rung, one in so many goes on."""
-
-
-class Resources(Knobs):
-    """What one trial occupies."""
-
-    workers: int = Field(default=1, ge=1)
-    """Data-parallel processes."""
-    cpus_per_worker: int = Field(default=1, ge=1)
-    gpus_per_worker: int = Field(default=0, ge=0, le=1)
-    zero_stage: Literal[0, 1, 2, 3] = 0
-    """DeepSpeed ZeRO stage (arXiv 1910.02054)."""
-    precision: Precision = "fp32"
-    """Of the training arithmetic; bf16 needs zero_stage 1 or more."""
-    micro_batch: int | None = Field(default=None, ge=1)
-    """Sequences per worker and pass; the rest of a batch is accumulated."""
-
-    @field_validator("precision")
-    @classmethod
-    def _bf16_has_masters(cls, precision: Precision, info: ValidationInfo) -> Precision:
-        # DeepSpeed keeps float32 master weights in its ZeRO optimizers only.
-        if precision == "bf16" and info.data.get("zero_stage") == 0:
-            raise ValueError("bf16 needs zero_stage 1, 2 or 3, which keep fp32 master weights")
-        return precision
 
 
 class Budget(Knobs):
@@ -200,6 +176,11 @@ class SweepSpec:
         return self.settings.objective.languages != "source"
 
     @property
+    def has_few_shot(self) -> bool:
+        """Whether trials may be trained on a few labels of a target language."""
+        return self.space.tree.get("few_shot") is not None
+
+    @property
     def rungs(self) -> tuple[int | str, ...]:
         """Sizes of intermediate data that trials may ask for: a ladder, where one is climbed."""
         sizes = (
@@ -269,6 +250,10 @@ def sweep_of(document: Document) -> SweepSpec:
         raise SpecErrors(problems)
     if settings is None:
         settings = Settings(name="unnamed", search=Search(trials=1))
+    problems += [
+        document.error(problem, key=f"resources.{key}", remedy=remedy)
+        for key, problem, remedy in settings.resources.faults()
+    ]
     sweep = SweepSpec(settings, space)
     for point in settings.search.first:
         fault = known_values(space, point)

@@ -1,53 +1,257 @@
-"""How large the joined Ray cluster is, and how large its autoscaler may make it."""
+"""How many trials a Ray cluster holds: what each asks of one node, and which nodes there are.
+
+Ray keeps a trial that can never be placed pending for ever, so this is asked before anything is
+started. A trial asks for equal bundles, one a worker, which makes the arithmetic exact: a node
+has so many places, whatever the order in which they are taken.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-UNBOUNDED = float(2**31 - 1)
+from xlt_ray.errors import ClusterError
+from xlt_ray.spec.resources import Resources, Strategy
+
+Node = Mapping[str, float]
+"""Resources of one node by name."""
+
+UNBOUNDED = 2**31 - 1
 """From here on, a maximum of the autoscaler's is none (KubeRay's default is this number)."""
+MANY = 1000
+"""Nodes of a kind; what more of them would hold is not counted."""
+AGAIN_S = 2.0
+"""How long an answer of the cluster about its nodes is good."""
+_GRAIN = 10_000
+"""Ray counts shares of resources in ten-thousandths; so do we, and never by rounding floats."""
 
 
-def cluster_capacity() -> dict[str, float]:
-    """Resources of the cluster that this process has joined, at its largest.
+@dataclass(frozen=True)
+class Demand:
+    """What one trial asks for: a bundle for each worker, placed by a strategy."""
 
-    A cluster with an autoscaler may have no GPU at this moment and eight a few minutes after
-    they are asked for.
-    """
+    bundle: Mapping[str, float]
+    workers: int = 1
+    strategy: Strategy = "pack"
+
+    @classmethod
+    def of(cls, resources: Resources) -> Demand:
+        """What a trial with these resources asks for.
+
+        >>> Demand.of(Resources(workers=2, gpus_per_worker=1)).bundle
+        {'CPU': 1.0, 'GPU': 1.0}
+        """
+        bundle = {"CPU": float(resources.cpus_per_worker)}
+        if resources.gpus_per_worker:
+            bundle["GPU"] = float(resources.gpus_per_worker)
+        return cls(bundle, resources.workers, resources.strategy)
+
+    @property
+    def total(self) -> dict[str, float]:
+        return {name: amount * self.workers for name, amount in self.bundle.items()}
+
+    def bundles(self) -> Any:
+        """For Tune: one bundle for a trial in one process; else an empty one for the trainable
+        first, which only waits."""
+        from ray.tune import PlacementGroupFactory
+
+        bundle = dict(self.bundle)
+        if self.workers == 1:
+            return PlacementGroupFactory([bundle])
+        return PlacementGroupFactory([{}, *[bundle] * self.workers], strategy=self.strategy.upper())
+
+    def places(self, node: Node) -> int:
+        """How many workers fit on a node; a share of a GPU is never made of two GPUs.
+
+        >>> Demand({"CPU": 1, "GPU": 0.4}).places({"CPU": 16, "GPU": 2})
+        4
+        """
+        return min(_places(name, asked, node.get(name, 0)) for name, asked in self.bundle.items())
+
+    def fits(self, nodes: Iterable[Node]) -> int:
+        """How many such trials these nodes hold at a time."""
+        places = [self.places(node) for node in nodes]
+        if self.strategy == "strict_pack":
+            return sum(one // self.workers for one in places)
+        trials = sum(places) // self.workers
+        if self.strategy == "strict_spread":
+            # Each trial takes one place on a node at most.
+            while trials and sum(min(one, trials) for one in places) < trials * self.workers:
+                trials -= 1
+        return trials
+
+
+def _places(name: str, asked: float, there: float) -> int:
+    if name == "GPU" and asked < 1:
+        return int(there) * (_GRAIN // max(round(asked * _GRAIN), 1))
+    return math.floor(there * _GRAIN) // max(round(asked * _GRAIN), 1)
+
+
+def nodes_there() -> list[Node]:
+    """The nodes of the cluster that this process has joined, as they are now."""
     import ray
+
+    return [one["Resources"] for one in ray.nodes() if one["Alive"]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Nodes of one kind that an autoscaler may start."""
+
+    node: Node
+    most: int
+    """How many; :data:`UNBOUNDED` or more where there is no limit."""
+
+
+def groups_announced() -> list[Group]:
+    """What the cluster's autoscaler may start; nothing where there is none.
+
+    A cluster with an autoscaler may have no GPU at this moment and eight a few minutes after they
+    are asked for.
+    """
     from ray._private.state import state
 
     # Ray Train and Ray Data ask in the same place; there is no public one.
-    return at_most(ray.cluster_resources(), state.get_max_resources_from_cluster_config())
+    config = state.get_cluster_config()
+    if config is None:
+        return []
+    return [
+        Group(
+            {name: _bound(amount) for name, amount in one.resources.items()}, _bound(one.max_count)
+        )
+        for one in config.node_group_configs
+    ]
 
 
-def at_most(there: Mapping[str, float], bounds: Mapping[str, float] | None) -> dict[str, float]:
-    """The larger of what is there and what the autoscaler may add, for each resource.
-
-    >>> at_most({"CPU": 4.0}, {"CPU": 64, "GPU": 8})
-    {'CPU': 64.0, 'GPU': 8.0}
-    >>> at_most({"CPU": 4.0}, None)
-    {'CPU': 4.0}
-    """
-    known = dict(bounds or {})
-    return {
-        name: max(float(there.get(name, 0)), float(known.get(name, 0)))
-        for name in dict.fromkeys([*there, *known])
-    }
+def _bound(number: float) -> int:
+    """Ray writes -1 where there is no limit."""
+    return int(number) if number >= 0 else UNBOUNDED
 
 
-def room_for(
-    asked: Mapping[str, int], there: Mapping[str, float], most: Mapping[str, float]
-) -> int:
-    """How many trials that ask for so much go on at a time; at least one.
+def can_ever_fit(demand: Demand, nodes: Sequence[Node], groups: Sequence[Group] = ()) -> bool:
+    """Whether one such trial can be placed, now or when the autoscaler has done what it may."""
+    # More nodes of a kind than a trial has workers make no difference.
+    may_come = [one.node for one in groups for _ in range(min(one.most, demand.workers))]
+    return demand.fits([*nodes, *may_come]) > 0
 
-    Where the autoscaler has no bound, as many as there is room for now.
 
-    >>> room_for({"CPU": 2, "GPU": 1}, {"CPU": 4.0}, {"CPU": 64.0, "GPU": 8.0})
+def room_for(demand: Demand, nodes: Sequence[Node], groups: Sequence[Group] = ()) -> int:
+    """How many such trials go on at a time; at least one, which may be waited for.
+
+    Where the autoscaler has a bound, as many as there may be; else as many as fit now.
+
+    >>> room_for(Demand({"CPU": 2, "GPU": 1}), [{"CPU": 4}], [Group({"CPU": 8, "GPU": 1}, 8)])
     8
     """
-    amounts = {
-        name: there.get(name, 0.0) if most.get(name, 0.0) >= UNBOUNDED else most.get(name, 0.0)
-        for name in asked
-    }
-    return max(min(int(amounts[name] // asked[name]) for name in asked), 1)
+    bounded = [one for one in groups if one.most < UNBOUNDED]
+    at_most = demand.fits(one.node for one in bounded for _ in range(min(one.most, MANY)))
+    return max(demand.fits(nodes), at_most, 1)
+
+
+class Room:
+    """How many trials may go on at a time, as the cluster is now: nodes come and go.
+
+    Trials of several models count by the smallest demand; one that asks for more waits at the
+    head of Tune's queue until its place is free, and holds back those behind it.
+    """
+
+    def __init__(
+        self,
+        demands: Iterable[Demand],
+        limit: int | None,
+        ask: Callable[[], tuple[Sequence[Node], Sequence[Group]]] | None = None,
+    ) -> None:
+        self._demands = tuple(demands)
+        self._limit = limit
+        self._ask = ask or (lambda: (nodes_there(), groups_announced()))
+        self._asked_at = -math.inf
+        self._room = 1
+
+    def __call__(self) -> int:
+        now = time.monotonic()
+        if now - self._asked_at >= AGAIN_S:
+            nodes, groups = self._ask()
+            most = max(room_for(one, nodes, groups) for one in self._demands)
+            self._room = min(most, self._limit or most)
+            self._asked_at = now
+        return self._room
+
+
+def demands_of(resources: Resources, models: Iterable[str]) -> dict[str, Demand]:
+    """What the trials of each model ask for."""
+    return {model: Demand.of(resources.of(model)) for model in models}
+
+
+def refuse_impossible(
+    resources: Resources,
+    models: Iterable[str],
+    place: str,
+    nodes: Sequence[Node],
+    groups: Sequence[Group] = (),
+) -> None:
+    """Raise ClusterError where trials of a model could never be placed.
+
+    Args:
+        place: what the nodes are called in the message.
+    """
+    for model, demand in demands_of(resources, models).items():
+        if can_ever_fit(demand, nodes, groups):
+            continue
+        whose = f"a trial of {model}" if model in resources.by_model else "a trial"
+        raise ClusterError(
+            f"{whose} asks for {_lacking(demand, place, nodes, groups)}",
+            asked=demand.total,
+            available=_sum([*nodes, *_many(groups)]),
+        )
+
+
+def _lacking(demand: Demand, place: str, nodes: Sequence[Node], groups: Sequence[Group]) -> str:
+    """What is asked and not there, and what to change."""
+    available = _sum([*nodes, *_many(groups)])
+    for name, amount in demand.total.items():
+        there = available.get(name, 0)
+        if amount > there:
+            return (
+                f"{amount:g} {name}s, {place} has {there:g}; lower resources.workers or "
+                f"resources.{name.lower()}s_per_worker"
+            )
+    worker = " and ".join(f"{amount:g} {name}s" for name, amount in demand.bundle.items())
+    largest = max(
+        (demand.places(one) for one in [*nodes, *(one.node for one in groups)]), default=0
+    )
+    if largest == 0:
+        return (
+            f"{worker} for each worker, and no node of {place} has that; lower "
+            "resources.cpus_per_worker, and use more workers"
+        )
+    wanted = f"{demand.workers} workers with {worker} each"
+    if demand.strategy == "strict_pack":
+        return (
+            f"{wanted} on one node, and no node of {place} has that; fewer workers, or "
+            "resources.strategy: pack"
+        )
+    if demand.strategy == "strict_spread":
+        return (
+            f"{wanted} on a node each, and {place} has not so many nodes; fewer workers, or "
+            "resources.strategy: spread"
+        )
+    return f"{wanted}, and the nodes of {place} have fewer places in all; fewer workers"
+
+
+def _many(groups: Sequence[Group]) -> list[Node]:
+    """All nodes of a group as one, for what is shown."""
+    return [
+        {name: amount * min(one.most, UNBOUNDED) for name, amount in one.node.items()}
+        for one in groups
+    ]
+
+
+def _sum(nodes: Iterable[Node]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for node in nodes:
+        for name, amount in node.items():
+            total[name] = total.get(name, 0.0) + float(amount)
+    return total

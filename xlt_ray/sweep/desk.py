@@ -8,8 +8,8 @@ bottom and tested without Ray.
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
@@ -20,18 +20,24 @@ from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import TrialSpec
 from xlt_ray.stages.path import Path, made, path_of
-from xlt_ray.stages.record import Score, values_by_language
+from xlt_ray.stages.record import Role, Score, values_by_language
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.disk import Keeper
 from xlt_ray.sweep.failures import alike
 from xlt_ray.sweep.order import Order, Report, order_for
+from xlt_ray.sweep.spending import Spending
+from xlt_ray.sweep.turns import Turns
 from xlt_ray.tracking import FAREWELL_S, SILENCE_S, Account, Courier, point_names
 
-LOOK_AHEAD: Mapping[str, int] = {"tpe": 8, "random": 256, "grid": 256}
+LOOK_AHEAD: Mapping[str, int] = {"tpe": 8, "random": 4096, "grid": 4096}
 """Trials asked beyond those that run, to find one whose stages nobody else is making.
 
-What tpe is asked ahead it answers without the scores of what runs, so it is asked less.
+What tpe is asked ahead it answers without the scores of what runs, so it is asked less: so many,
+or one for every :data:`RUNNING_AHEAD` that run, whose scores it lacks anyhow.
 """
+RUNNING_AHEAD = 8
+ASKED_AT_ONCE = 64
+"""Trials asked before reports are heard again: each is some writes to the ledger."""
 LASTING = ("nan", "data", "oom", "bug")
 """Causes of failure that a second try at the same stage would meet again."""
 SAME_BUG = 3
@@ -81,11 +87,12 @@ class Desk:
         self.stopped_early: set[int] = set()
         self.new_stages: dict[str, StageUse] = {}
         self._running: dict[int, Planned] = {}
-        self._held: list[Planned] = [
-            self._planned(ledger.take_up(number, sweep, self._bounds))
-            for number in ledger.running()
-        ]
+        self._held: dict[int, Planned] = {}
+        self._turns = Turns(self._next_key)
         self._broken: dict[str, tuple[int, Report]] = {}
+        self._is_newly_broken = False
+        for number in ledger.running():
+            self._hold(self._planned(ledger.take_up(number, sweep, self._bounds)))
         self._keeper = Keeper(sweep, facts, home, ledger, store)
         self._keeper.recall(
             self._path(sweep.trial_of(dict(one.assignment), self._bounds), one.seed)
@@ -95,7 +102,8 @@ class Desk:
         self._waits_for_room = False
         self.stopped_by = ""
         self._is_exhausted = False
-        self._bugs: list[str] = []
+        self._bugs: Counter[str] = Counter()
+        self._spending = Spending(sweep.settings, ledger, self._num_gpus)
 
     # -- handing out ------------------------------------------------------------------
 
@@ -107,30 +115,39 @@ class Desk:
         which another trial failed to make fails with it, untried.
         """
         self._read_mail()
-        being_made = {key for one in self._running.values() for key in self._missing(one)[:1]}
-        look_ahead = LOOK_AHEAD[self.sweep.settings.search.sampler]
-        while True:
-            self._fail_with_broken()
-            for planned in self._held:
-                if not being_made.intersection(self._missing(planned)[:1]):
-                    if not self._has_room(planned):
-                        return None
-                    self._held.remove(planned)
-                    self._running[planned.ticket.number] = planned
-                    return planned.order
+        if self._is_newly_broken:
+            self._is_newly_broken = False
+            self._fail_with_broken([*self._held])
+        search = self.sweep.settings.search
+        look_ahead = max(LOOK_AHEAD[search.sampler], self.num_running // RUNNING_AHEAD)
+        for _ in range(ASKED_AT_ONCE):
+            number = self._turns.first()
+            if number is not None:
+                planned = self._held[number]
+                if not self._has_room(planned):
+                    return None
+                self._running[number] = self._held.pop(number)
+                self._turns.begin(number)
+                return planned.order
             if len(self._held) >= look_ahead or not self._ask():
                 return None
+        return None
 
-    def _fail_with_broken(self) -> None:
-        for planned in [*self._held] if self._broken else []:
+    def _hold(self, planned: Planned) -> None:
+        self._held[planned.ticket.number] = planned
+        self._turns.join(planned.ticket.number)
+
+    def _fail_with_broken(self, numbers: Iterable[int]) -> None:
+        """Fail those of the held trials that need what another trial failed to make."""
+        for number in numbers:
+            planned = self._held[number]
             key = next((one for one in self._missing(planned) if one in self._broken), None)
             if key is None:
                 continue
             failed_in, failure = self._broken[key]
             stage = next(one for one in planned.order.path if one.key == key)
-            number = planned.ticket.number
-            self._held.remove(planned)
-            self._running[number] = planned
+            self._turns.leave(number)
+            self._running[number] = self._held.pop(number)
             self._begin(number)
             del self._running[number]
             message = f"{stage.label} failed in trial {failed_in}: {failure.message}"
@@ -139,11 +156,13 @@ class Desk:
 
     def _has_room(self, planned: Planned) -> bool:
         """Whether the disk has room for one more trial; frees what it may."""
+        if self._keeper.quota_bytes is None:
+            return True
         if self._waits_for_room:
             return False
         room = self._keeper.make_room(
             [one.order.path for one in (*self._running.values(), planned)],
-            [one.order.path for one in self._held if one is not planned],
+            [one.order.path for one in self._held.values() if one is not planned],
         )
         if not room.is_enough and self._running:
             self._waits_for_room = True
@@ -154,10 +173,11 @@ class Desk:
     def _tidy(self) -> None:
         """Something was written or has ended: what is too much goes, and there may be room."""
         self._waits_for_room = False
-        self._keeper.make_room(
-            [one.order.path for one in self._running.values()],
-            [one.order.path for one in self._held],
-        )
+        if self._keeper.quota_bytes is not None:
+            self._keeper.make_room(
+                [one.order.path for one in self._running.values()],
+                [one.order.path for one in self._held.values()],
+            )
 
     @property
     def is_done(self) -> bool:
@@ -173,43 +193,44 @@ class Desk:
         return len(self._running)
 
     def _ask(self) -> bool:
-        if self._is_exhausted or self._is_over_budget() or self.repeated_bug:
+        if self._is_exhausted or self._spending.is_over or self.repeated_bug:
             self._is_exhausted = True
             return False
         ticket = self.ledger.ask(self.sweep, self._bounds)
         if ticket is None:
             self._is_exhausted = True
             return False
-        self._held.append(self._planned(ticket))
+        self._hold(self._planned(ticket))
+        if self._broken:
+            self._fail_with_broken([ticket.number])
         return True
 
     @property
     def repeated_bug(self) -> str:
         """The bug that ended several trials alike, by place and message, or nothing."""
-        often = [one for one in set(self._bugs) if self._bugs.count(one) >= SAME_BUG]
-        return often[0] if often else ""
+        bug, times = next(iter(self._bugs.most_common(1)), ("", 0))
+        return bug if times >= SAME_BUG else ""
 
-    def _is_over_budget(self) -> bool:
-        budget = self.sweep.settings.budget
-        trials = [one for one in self.ledger.trials() if one.started]
-        if budget.hours is not None and trials:
-            first = min(one.started.timestamp() for one in trials if one.started)
-            if time.time() - first >= budget.hours * 3600:
-                return True
-        if budget.gpu_hours is None:
-            return False
+    def _num_gpus(self, view: TrialView) -> float:
         resources = self.sweep.settings.resources
-        gpus = resources.workers * resources.gpus_per_worker
-        seconds = sum(use.seconds for one in trials for use in one.stages)
-        return seconds * gpus / 3600 >= budget.gpu_hours
+        if resources.by_model:
+            trial = self.sweep.trial_of(dict(view.assignment), self._bounds)
+            resources = resources.of(trial.model.name)
+        return resources.workers * resources.gpus_per_worker
+
+    def _next_key(self, number: int) -> str | None:
+        """Key of the stage that a trial makes next."""
+        planned = self._running[number] if number in self._running else self._held[number]
+        return next(iter(self._missing(planned)), None)
 
     def _missing(self, planned: Planned) -> list[str]:
         """Keys of the stages that are still to be made, up to the last one."""
-        stages = made(planned.order.path)
-        deepest = max(
-            (index for index, stage in enumerate(stages) if stage in self.store), default=-1
-        )
-        return [stage.key for stage in stages[deepest + 1 :]]
+        missing: list[str] = []
+        for stage in reversed(made(planned.order.path)):
+            if stage in self.store:
+                break
+            missing.append(stage.key)
+        return missing[::-1]
 
     def _planned(self, ticket: Ticket) -> Planned:
         trial = self.sweep.trial_of(ticket.assignment, self._bounds)
@@ -242,6 +263,7 @@ class Desk:
         self.watcher.heard(view, report)
         if report.finished_stage is not None:
             self._note_stage(view, StageUse(**asdict(report.finished_stage)))
+            self._turns.moved(number)
             self._tidy()
         if report.kind != "evaluated" or report.metrics is None:
             return False
@@ -263,6 +285,7 @@ class Desk:
 
     def finish(self, number: int, report: Report | None) -> None:
         """A trial has ended: complete, failed, stopped early, or (None) lost for good."""
+        self._turns.end(number)
         planned = self._running.pop(number)
         scores: Sequence[Score] = ()
         if number in self.stopped_early:
@@ -273,13 +296,14 @@ class Desk:
             try:
                 self.ledger.tell_complete(number, self._objective(scores, source))
             except TrialFailure as failure:
-                self._bugs.append(failure.message)
+                self._bugs[failure.message] += 1
                 self.ledger.tell_failed(number, failure.fields["cause"], failure.message)
         elif report is not None and report.kind == "failed":
             if report.cause == "bug":
-                self._bugs.append(alike(report.message, report.log))
+                self._bugs[alike(report.message, report.log)] += 1
             if report.cause in LASTING:
                 self._broken.update(dict.fromkeys(self._missing(planned)[:1], (number, report)))
+                self._is_newly_broken = True
             self.ledger.tell_failed(number, report.cause, report.message, report.log)
         else:
             attempts = self.ledger.trial(number).attempts
@@ -317,7 +341,7 @@ class Desk:
         )
         config = planned.order.trial.model_dump(mode="json")
         assignment = dict(planned.ticket.assignment)
-        self.courier.started(view, config, assignment)
+        self.courier.started(view, config, assignment, planned.order.path)
         self.watcher.begun(self.ledger.trial(number))
 
     def _note_stage(self, view: TrialView, use: StageUse) -> None:
@@ -326,6 +350,8 @@ class Desk:
         known = before.get(use.key)
         before[use.key] = known if known is not None and use.reused else use
         self.ledger.set_stages(view.number, list(before.values()))
+        new_s = before[use.key].seconds - (0.0 if known is None else known.seconds)
+        self._spending.add(view, new_s)
         if not use.reused:
             self.new_stages[use.key] = use
 
@@ -345,7 +371,9 @@ class Desk:
             TrialFailure: a language of the objective was not scored.
         """
         objective = self.sweep.settings.objective
-        values = values_by_language(scores, objective.split, objective.metric)
+        # After few shots: how the source language is left, its dev set as of every other trial.
+        role: Role = "few_shot" if any(one.role == "few_shot" for one in scores) else "target"
+        values = values_by_language(scores, objective.split, objective.metric, role)
         if objective.languages == "source":
             chosen = [source]
         elif objective.languages == "target":

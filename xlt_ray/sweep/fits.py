@@ -1,7 +1,9 @@
 """How many sequences fit into memory at a time, learnt from attempts that did not fit.
 
-One small JSON file in the home: model, device, length -> sequences in one pass of a worker. Later
-trials of a model and length start with what fits. It may be deleted at any time.
+One small JSON file in the home: model, footing, length -> sequences in one pass of a worker. Later
+trials of a model and length start with what fits on their footing: a quarter of a GPU, or a ZeRO
+stage with so many workers, holds another number than a whole GPU does. It may be deleted at any
+time.
 """
 
 from __future__ import annotations
@@ -14,13 +16,17 @@ from xlt_ray.stages.lease import waiting_for
 from xlt_ray.stages.storage import Storage
 
 
-def read_fits(file: Path, model: str, device: str) -> dict[int, int]:
-    """Length -> most sequences in a pass of this model on this kind of device."""
-    lengths = _read(file).get(model, {}).get(device, {})
+def read_fits(file: Path, model: str, footing: str) -> dict[int, int]:
+    """Length -> most sequences in a pass of this model.
+
+    Args:
+        footing: as :attr:`xlt_ray.training.runtime.Runtime.footing`.
+    """
+    lengths = _read(file).get(model, {}).get(footing, {})
     return {int(length): number for length, number in lengths.items()}
 
 
-def remember_fit(file: Path, model: str, device: str, max_length: int, number: int) -> None:
+def remember_fit(file: Path, model: str, footing: str, max_length: int, number: int) -> None:
     """Note that more than ``number`` sequences did not fit; a smaller number that is there stays.
 
     Raises:
@@ -30,7 +36,7 @@ def remember_fit(file: Path, model: str, device: str, max_length: int, number: i
     # Trials of several processes learn at the same time.
     with waiting_for(storage, f"leases/{file.stem}.json"):
         known = _read(file)
-        lengths = known.setdefault(model, {}).setdefault(device, {})
+        lengths = known.setdefault(model, {}).setdefault(footing, {})
         lengths[str(max_length)] = min(number, lengths.get(str(max_length), number))
         content = json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False)
         storage.write(file.name, content.encode())

@@ -31,7 +31,7 @@ class Order:
     store: str
     cache: str
     resources: Mapping[str, Any]
-    """``workers``, ``cpus_per_worker``, ``gpus_per_worker``, ``zero_stage``, ``micro_batch``."""
+    """Of the model: :class:`xlt_ray.spec.resources.WorkerGroup` by its field names."""
     progress_every: float
     made_by: Mapping[str, Any]
     failures: Failures = field(default_factory=Failures)
@@ -52,7 +52,9 @@ def order_for(number: int, trial: TrialSpec, path: Path, sweep: SweepSpec, home:
         path=path,
         store=settings.places.store or home.stages,
         cache=str(home.cache),
-        resources=settings.resources.model_dump(exclude={"precision"}),
+        resources=settings.resources.of(trial.model.name).model_dump(
+            exclude={"precision", "by_model"}
+        ),
         progress_every=settings.progress.every,
         made_by={"sweep": sweep.name, "trial": number},
         failures=settings.failures,

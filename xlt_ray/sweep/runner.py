@@ -8,27 +8,33 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 
-from xlt_ray.errors import ClusterError, LedgerError, SpecError, SpecErrors, XltError
+from xlt_ray.errors import LedgerError, SpecError, SpecErrors, XltError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, Retry, TrialView, open_ledger, still_failed
 from xlt_ray.ledger.sole import sole_user
 from xlt_ray.spec.check import check
 from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.sweep import Resources, SweepSpec
+from xlt_ray.spec.resources import Resources
+from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.lease import Holder, try_acquire
 from xlt_ray.stages.storage import Storage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.capacity import cluster_capacity, room_for
+from xlt_ray.sweep.capacity import (
+    Room,
+    demands_of,
+    groups_announced,
+    nodes_there,
+    refuse_impossible,
+)
 from xlt_ray.sweep.desk import Desk, Watcher
 from xlt_ray.sweep.facts import facts_of
 from xlt_ray.sweep.failures import cause_of, is_disk_full
+from xlt_ray.sweep.joining import connect
 from xlt_ray.sweep.losses import Losses
 from xlt_ray.sweep.telling import courier_for
 
@@ -67,8 +73,8 @@ def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry: Retry | None =
         TrackingError: ``places.tracking`` is no place of MLflow's.
     """
     facts = checked_facts(sweep)
-    refuse_too_large(sweep.settings.resources)
-    store = _open_store(sweep, home)
+    refuse_too_large(sweep.settings.resources, facts.models)
+    store = open_store(sweep, home)
     with sole_driver(home, sweep), ExitStack() as stack:
         ledger = open_ledger(home, sweep)
         if ledger.set_aside is not None:
@@ -97,7 +103,7 @@ def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry: Retry | None =
         return _summary(desk, ledger, is_finished)
 
 
-def _open_store(sweep: SweepSpec, home: Home) -> StageStore:
+def open_store(sweep: SweepSpec, home: Home) -> StageStore:
     """The stage store of a sweep, tried out where it lies elsewhere.
 
     Raises:
@@ -129,50 +135,36 @@ def _open_store(sweep: SweepSpec, home: Home) -> StageStore:
     return store
 
 
-def checked_facts(sweep: SweepSpec) -> Facts:
-    """The facts of a sweep that fits them; raises SpecErrors with all problems otherwise."""
-    facts = facts_of(sweep)
+def checked_facts(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
+    """The facts of a sweep that fits them; raises SpecErrors with all problems otherwise.
+
+    ``may_assume`` is that of :func:`facts_of`.
+    """
+    facts = facts_of(sweep, may_assume=may_assume)
     problems = check(sweep, facts)
     if problems:
         raise SpecErrors(problems)
     return facts
 
 
-def refuse_too_large(resources: Resources) -> None:
-    """Raise ClusterError where one trial asks for more than the whole cluster has.
+def refuse_too_large(resources: Resources, models: Iterable[str]) -> None:
+    """Raise ClusterError where trials of one of these models could never be placed.
 
     Ray would keep such a trial pending for ever.
     """
     if os.environ.get("RAY_ADDRESS"):
-        _connect()
-        available = cluster_capacity()
-        place = "the cluster"
+        connect()
+        refuse_impossible(resources, models, "the cluster", nodes_there(), groups_announced())
     else:
-        available = local_resources(resources)
-        place = "this machine"
-    asked = trial_resources(resources)
-    for name, amount in asked.items():
-        if amount > available.get(name, 0):
-            raise ClusterError(
-                f"a trial asks for {amount} {name}s, {place} has {available.get(name, 0):g}; "
-                f"lower resources.workers or resources.{name.lower()}s_per_worker",
-                asked=asked,
-                available=dict(available),
-            )
+        demands = demands_of(resources, models).values()
+        needs_gpus = any("GPU" in one.bundle for one in demands)
+        refuse_impossible(resources, models, "this machine", [this_machine(needs_gpus)])
 
 
-def trial_resources(resources: Resources) -> dict[str, int]:
-    """CPUs and GPUs that one trial occupies."""
-    asked = {"CPU": resources.workers * resources.cpus_per_worker}
-    if resources.gpus_per_worker:
-        asked["GPU"] = resources.workers * resources.gpus_per_worker
-    return asked
-
-
-def local_resources(resources: Resources) -> dict[str, float]:
+def this_machine(needs_gpus: bool) -> dict[str, float]:
     """CPUs (and GPUs, where they are asked for) of this machine."""
     available = {"CPU": float(len(os.sched_getaffinity(0)))}
-    if resources.gpus_per_worker:
+    if needs_gpus:
         import torch
 
         available["GPU"] = float(torch.cuda.device_count())
@@ -181,26 +173,25 @@ def local_resources(resources: Resources) -> dict[str, float]:
 
 def _tune(desk: Desk, home: Home) -> None:
     """Let Ray Tune run everything the desk hands out."""
-    _connect()
-    import ray
+    connect()
     from ray import tune
 
     from xlt_ray.sweep.searcher import DeskScheduler, DeskSearcher
     from xlt_ray.sweep.silences import Silences, end_process
     from xlt_ray.sweep.trainable import TrialWalk
 
-    search = desk.sweep.settings.search
-    resources = desk.sweep.settings.resources
-    asked = trial_resources(resources)
-    room = room_for(asked, ray.cluster_resources(), cluster_capacity())
-    concurrent = min(search.concurrent or room, room)
+    demands = demands_of(desk.sweep.settings.resources, desk.facts.models)
+    room = Room(demands.values(), desk.sweep.settings.search.concurrent)
     os.environ.update(_TUNE)
     failures = desk.sweep.settings.failures
     losses = Losses(failures, home.hangs(desk.sweep.name))
     tuner = tune.Tuner(
-        tune.with_resources(TrialWalk, _bundles(resources)),
+        # A trial's own: Tune gives a warm process to a trial that asks for the same only.
+        tune.with_resources(
+            TrialWalk, lambda config: demands[config["order"].trial.model.name].bundles()
+        ),
         tune_config=tune.TuneConfig(
-            search_alg=DeskSearcher(desk, losses, concurrent),
+            search_alg=DeskSearcher(desk, losses, room),
             scheduler=DeskScheduler(desk, losses),
             num_samples=-1,
             reuse_actors=True,
@@ -281,18 +272,6 @@ def _watch_node(desk: Desk, is_over: threading.Event) -> None:
             os._exit(1)
 
 
-def _bundles(resources: Resources) -> Any:
-    """One bundle for a trial in one process; else an empty one for the trainable first."""
-    from ray.tune import PlacementGroupFactory
-
-    worker = {"CPU": float(resources.cpus_per_worker)}
-    if resources.gpus_per_worker:
-        worker["GPU"] = float(resources.gpus_per_worker)
-    if resources.workers == 1:
-        return PlacementGroupFactory([worker])
-    return PlacementGroupFactory([{}, *[worker] * resources.workers])
-
-
 NODE_S = 5.0
 NODE_MISSES = 3
 """So often, every so many seconds, this machine's Ray must be missing."""
@@ -307,64 +286,6 @@ _TUNE = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
-
-
-def _connect() -> None:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine.
-
-    Raises:
-        ClusterError: there is no cluster at RAY_ADDRESS, or it does not let us in.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-    from ray.exceptions import AuthenticationError
-
-    if ray.is_initialized():
-        return
-    local: dict[str, Any] = {}
-    if not os.environ.get("RAY_ADDRESS"):
-        local = {
-            # Otherwise Ray joins what somebody else has started on this machine.
-            "address": "local",
-            "num_cpus": len(os.sched_getaffinity(0)),
-            "include_dashboard": False,
-            # Trials exchange small reports only; weights go through the store.
-            "object_store_memory": 100 * 2**20,
-        }
-    _refuse_silent(os.environ.get("RAY_ADDRESS", ""))
-    try:
-        ray.init(log_to_driver=False, logging_level="ERROR", **local)
-    except (ConnectionError, RuntimeError, AuthenticationError) as error:
-        address = os.environ.get("RAY_ADDRESS", "this machine")
-        reason = " ".join(str(error.__cause__ or error).split())
-        refused = isinstance(error, AuthenticationError) or "AuthenticationError" in reason
-        raise ClusterError(
-            f"RAY_ADDRESS={address}: "
-            + ("the cluster asks for a token" if refused else "no Ray cluster can be reached")
-            + (
-                "; set RAY_AUTH_MODE=token and copy the head's ~/.ray/auth_token to this machine"
-                if refused
-                else "; start one with `ray start --head`, or unset RAY_ADDRESS to use this machine"
-            ),
-            asked={},
-            available={},
-        ) from error
-
-
-def _refuse_silent(address: str) -> None:
-    """Raise ClusterError at once where nothing listens: Ray itself tries for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
-        raise ClusterError(
-            f"RAY_ADDRESS={address}: nothing answers there ({error}); start a cluster with "
-            "`ray start --head`, or unset RAY_ADDRESS to use this machine",
-            asked={},
-            available={},
-        ) from error
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,15 @@ class DeskSearcher(Searcher):
     should not start yet is held back here: ``suggest`` returns None and is asked again.
     """
 
-    def __init__(self, desk: Desk, losses: Losses, concurrent: int) -> None:
+    def __init__(self, desk: Desk, losses: Losses, room: Callable[[], int]) -> None:
         super().__init__()
         self._desk = desk
         self._losses = losses
-        self._concurrent = concurrent
+        self._room = room
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self._desk.num_running < self._concurrent:
+        if self._desk.num_running < self._room():
             order = self._desk.next_order()
             if order is not None:
                 self._numbers[trial_id] = order.number

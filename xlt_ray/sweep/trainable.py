@@ -197,15 +197,15 @@ class TrialWalk(tune.Trainable):
         # Where it cannot be written, this trial knows it all the same.
         with contextlib.suppress(OSError):
             remember_fit(
-                Path(order.fits_file), order.trial.model.name, runtime.device, length, held // 2
+                Path(order.fits_file), order.trial.model.name, runtime.footing, length, held // 2
             )
         return f"with {runtime.held(settings)} instead of {held} sequences a pass"
 
     def _known_fits(self) -> dict[int, int]:
         """What this trial and others of the home learnt about its model."""
         order = self._order
-        device = runtime_of(order).device
-        known = read_fits(Path(order.fits_file), order.trial.model.name, device)
+        footing = runtime_of(order).footing
+        known = read_fits(Path(order.fits_file), order.trial.model.name, footing)
         both = known.keys() | order.fits.keys()
         return {
             length: min(one[length] for one in (known, order.fits) if length in one)

@@ -20,6 +20,8 @@ from xlt_ray.training.runtime import Runtime
 
 GRACE_S = 60.0
 """A worker that hangs ends itself; one that cannot even do that is given up so much later."""
+CONTEXT_BYTES = 9 * 2**26
+"""Of a GPU's memory, for CUDA itself and its libraries in each process: about 0.56 GiB."""
 
 
 def runtime_of(order: Order) -> Runtime:
@@ -29,14 +31,26 @@ def runtime_of(order: Order) -> Runtime:
         cache=Path(order.cache),
         workers=resources["workers"],
         zero_stage=resources["zero_stage"],
+        offload=resources["offload"],
         micro_batch=resources["micro_batch"],
         threads=resources["cpus_per_worker"],
         device="cuda" if resources["gpus_per_worker"] else "cpu",
+        gpu_share=resources["gpus_per_worker"] or 1.0,
         progress_every=order.progress_every,
         evaluations=order.trial.target.evaluations,
         fits=order.fits,
         made_by=order.made_by,
     )
+
+
+def memory_share(gpu_share: float, total_bytes: int) -> float:
+    """Part of a GPU's memory that PyTorch may take for tensors in one of the processes that
+    use it together: beyond it, this trial is out of memory, and not its neighbours.
+
+    >>> round(memory_share(0.25, 16 * 2**30), 3)
+    0.215
+    """
+    return max(gpu_share - CONTEXT_BYTES / total_bytes, gpu_share / 2)
 
 
 class Worker:
@@ -77,6 +91,9 @@ class Worker:
         runtime = runtime_of(order)
         torch.set_num_threads(runtime.threads)
         team = join_team(rank, runtime.workers, address, runtime.device)
+        if runtime.gpu_share < 1:
+            _, total = torch.cuda.mem_get_info()
+            torch.cuda.set_per_process_memory_fraction(memory_share(runtime.gpu_share, total))
         materials = Materials(order.trial.model, open_source(order.trial.data))
         self._events = walk(order.path, materials, StageStore(order.store), runtime, team)
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.unit.cli.test_cli import small, xlt
+from tests.unit.cli.test_cli import file, small
 
-__all__ = ["small", "xlt"]
+__all__ = ["file", "small"]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from xlt_ray import cli
+from tests.command import Said, Xlt
 from xlt_ray.home import Home
 from xlt_ray.ledger import Retry, StageUse, load_ledger, open_ledger, sweep_of_ledger
 from xlt_ray.spec.sweep import SweepSpec
@@ -32,38 +30,6 @@ target:
   learning_rate: {choice: [1e-4, 1e-3, 1e-2]}
 search: {trials: 3, sampler: grid}
 """
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Xlt = Callable[..., Said]
-
-
-@pytest.fixture
-def xlt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Xlt:
-    """``xlt("status", "--json")``: what the entry point prints and ends with."""
-
-    def call(*arguments: str) -> Said:
-        monkeypatch.setattr("sys.argv", ["xlt", *arguments])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
-
-    return call
 
 
 @pytest.fixture

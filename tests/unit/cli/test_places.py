@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.command import Said, Xlt
 from tests.contracts.test_bucket import register_careless
-from tests.unit.cli.test_cli import TEXT, Said
-
-Xlt = Callable[..., Said]
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> str:
-    path = tmp_path / "small.yaml"
-    path.write_text(TEXT)
-    return str(path)
 
 
 def one_line(said: Said) -> str:
@@ -26,18 +16,18 @@ def one_line(said: Said) -> str:
     return said.err
 
 
-def test_a_bucket_that_is_not_there_is_told(xlt: Xlt, file: str, bucket: str) -> None:
+def test_a_bucket_that_is_not_there_is_told(xlt: Xlt, file: Path, bucket: str) -> None:
     said = one_line(xlt("run", file, f"places.store={bucket}-not/there"))
     assert "places.store: s3://tests-not/there cannot be used as stage store" in said
     assert "look at the name of the bucket" in said
 
 
-def test_a_kind_of_store_that_is_not_known_is_told(xlt: Xlt, file: str) -> None:
+def test_a_kind_of_store_that_is_not_known_is_told(xlt: Xlt, file: Path) -> None:
     said = one_line(xlt("run", file, "places.store=s4://bucket/x"))
     assert "places.store: s4://bucket/x cannot be used as stage store" in said
 
 
-def test_a_store_that_ignores_conditions_is_refused(xlt: Xlt, file: str) -> None:
+def test_a_store_that_ignores_conditions_is_refused(xlt: Xlt, file: Path) -> None:
     register_careless()
     said = one_line(xlt("run", file, "places.store=careless://x"))
     assert "places.store: careless://x ignores that a file is to be written only if" in said
@@ -45,7 +35,7 @@ def test_a_store_that_ignores_conditions_is_refused(xlt: Xlt, file: str) -> None
 
 @pytest.mark.parametrize("verb", ["run", "check", "plan", "status", "trials", "gc"])
 def test_a_home_that_is_a_url_is_refused(
-    xlt: Xlt, file: str, verb: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    xlt: Xlt, file: Path, verb: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XLT_HOME", "s3://ada:s3cret@bucket/home")
     monkeypatch.chdir(tmp_path)
@@ -56,7 +46,7 @@ def test_a_home_that_is_a_url_is_refused(
     assert not list(tmp_path.glob("s3*"))
 
 
-def test_a_ledger_that_cannot_be_reached_is_told_without_its_password(xlt: Xlt, file: str) -> None:
+def test_a_ledger_that_cannot_be_reached_is_told_without_its_password(xlt: Xlt, file: Path) -> None:
     said = one_line(
         xlt("run", file, "places.ledger=postgresql+psycopg://ada:s3cret@127.0.0.1:9/xlt")
     )
@@ -64,13 +54,13 @@ def test_a_ledger_that_cannot_be_reached_is_told_without_its_password(xlt: Xlt, 
     assert "s3cret" not in said
 
 
-def test_where_a_ledger_lies_is_for_its_owner_alone(xlt: Xlt, file: str, tmp_path: Path) -> None:
+def test_where_a_ledger_lies_is_for_its_owner_alone(xlt: Xlt, file: Path, tmp_path: Path) -> None:
     from xlt_ray.home import Home
     from xlt_ray.ledger import open_ledger
     from xlt_ray.spec.sweep import load_sweep
 
     home = Home(tmp_path / "home")
-    open_ledger(home, load_sweep(file, [f"places.ledger=sqlite:///{tmp_path}/l.db"]))
+    open_ledger(home, load_sweep(str(file), [f"places.ledger=sqlite:///{tmp_path}/l.db"]))
     pointer = home.ledger_url("small")
     assert pointer.stat().st_mode & 0o777 == 0o600
     assert xlt("status", "small").code == 0

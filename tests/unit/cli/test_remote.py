@@ -8,33 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.test_cli import TEXT, Said
+from tests.command import Xlt
+from tests.unit.cli.test_cli import TEXT
 from xlt_ray.cli.remote import refuse_local_places
 from xlt_ray.errors import SpecError
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.sweep.jobs import checked_address
-
-Xlt = Callable[..., Said]
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> str:
-    path = tmp_path / "small.yaml"
-    path.write_text(TEXT)
-    return str(path)
 
 
 @pytest.mark.parametrize(
     "address",
     ["127.0.0.1:8265", "ray://head:10001", "http://", "", "auto", "file:///etc", "http://a:b"],
 )
-def test_what_is_no_dashboard_is_refused_at_once(xlt: Xlt, file: str, address: str) -> None:
+def test_what_is_no_dashboard_is_refused_at_once(xlt: Xlt, file: Path, address: str) -> None:
     said = xlt("submit", file, "--address", address)
     assert said.code == 2
     assert "is no address of a Ray dashboard; write http://HOST:PORT" in said.err
 
 
-def test_a_password_in_the_address_is_refused_and_not_shown(xlt: Xlt, file: str) -> None:
+def test_a_password_in_the_address_is_refused_and_not_shown(xlt: Xlt, file: Path) -> None:
     said = xlt("submit", file, "--address", "http://ada:s3cret@head:8265")
     assert said.code == 2
     assert "s3cret" not in said.out + said.err
@@ -43,7 +35,7 @@ def test_a_password_in_the_address_is_refused_and_not_shown(xlt: Xlt, file: str)
 
 
 @pytest.mark.parametrize("verb", ["submit", "status", "trials", "logs"])
-def test_a_cluster_that_is_not_there_is_told_in_one_line(xlt: Xlt, file: str, verb: str) -> None:
+def test_a_cluster_that_is_not_there_is_told_in_one_line(xlt: Xlt, file: Path, verb: str) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -55,7 +47,7 @@ def test_a_cluster_that_is_not_there_is_told_in_one_line(xlt: Xlt, file: str, ve
 
 def test_the_address_that_is_given_counts_and_no_variable(
     xlt: Xlt,
-    file: str,
+    file: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.255.255.1:6379")

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.report.conftest import SWEEP, finished
-from xlt_ray import cli
 from xlt_ray.home import Home
 
 GUIDE = Path(__file__).parents[3] / "docs" / "results.md"
@@ -25,25 +23,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     finished(home, text)
     finished(home, text.replace("name: quick", "name: fixed").replace("0.0, 1.0", "0.4, 0.6"))
     return home
-
-
-@pytest.fixture
-def xlt(
-    home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setenv("XLT_HOME", str(home.root))
-        monkeypatch.setattr("sys.argv", ["xlt", *arguments])
-        capsys.readouterr()
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 def test_compare_prints_differences_rules_and_notes(xlt: Any) -> None:

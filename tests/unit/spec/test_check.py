@@ -117,6 +117,33 @@ def test_check_intermediate_can_be_trained(problems: Problems) -> None:
     assert "no training data in 'qac'" in str(found["intermediate.task"])
 
 
+def test_check_target_labels_stay_unseen(problems: Problems, facts: Facts) -> None:
+    (error,) = problems("intermediate={task: nli, source_language: qab}").values()
+    assert error.key == "intermediate.source_language"
+    assert "labels in 'qab'" in error.problem
+    found = problems("intermediate={task: [nli, tags], languages: [qaa, qab]}")
+    assert set(found) == {"intermediate.languages"}
+    assert not problems("intermediate={task: [nli, tags], languages: [qaa, qab]}",
+                        "evaluate.languages=[qac]")  # fmt: skip
+    assert not problems("intermediate={task: tags, languages: [qaa, qab]}"), "of another task"
+    pairs = facts.tasks["pairs"]
+    lent = {**pairs.splits, ("qab", "train"): facts.tasks["nli"].splits["qab", "train"]}
+    same = replace(facts, tasks={**facts.tasks, "pairs": replace(pairs, splits=lent)})
+    (error,) = problems("intermediate={task: pairs, source_language: qab}", facts=same).values()
+    assert "nli would be trained" in error.problem, "the same examples under another name"
+
+
+def test_check_masked_text_is_there(problems: Problems, facts: Facts) -> None:
+    mlm = "intermediate={task: pairs, mlm: {share: 0.1%s}}"
+    assert not problems(mlm % "")
+    (error,) = problems(mlm % ", languages: [qaa, xx]").values()
+    assert error.key == "intermediate.mlm.languages"
+    assert "'xx'" in error.problem
+    assert "qad" in error.remedy
+    (error,) = problems(mlm % "", facts=replace(facts, parallel={})).values()
+    assert error.key == "intermediate.mlm"
+
+
 def test_check_augmentation_has_neighbours(problems: Problems, facts: Facts) -> None:
     lists = "target.robust={method: augment}"
     (error,) = problems(lists).values()
@@ -328,3 +355,54 @@ def test_check_retrieval_layer_exists(problems: Problems, wide: Facts) -> None:
     assert "at most 2" in error.remedy
     (error,) = problems("evaluate={also: [pairs], retrieval_layer: 1}", facts=wide).values()
     assert "no retrieval task" in error.problem
+
+
+def test_check_diagnostics_have_text(problems: Problems, facts: Facts) -> None:
+    asked = "evaluate.diagnostics=[retrieval, cka]"
+    assert not problems(asked)
+    none = replace(facts, parallel={})
+    assert "no parallel text in 'qaa'" in str(problems(asked, facts=none)["evaluate.diagnostics"])
+    alone = replace(facts, parallel={"qaa": "parallel qaa", "qzz": "parallel qzz"})
+    assert "no language that is scored" in str(problems(asked, facts=alone)["evaluate.diagnostics"])
+    (error,) = problems("evaluate.diagnostics=[cka, cka]").values()
+    assert "named twice" in error.problem
+    (error,) = problems("evaluate.diagnostics=[alignment]").values()
+    assert "known to be aligned" in error.problem
+    assert not problems("evaluate.diagnostics=[alignment]", facts=replace(facts, has_links=True))
+    (error,) = problems("evaluate.diagnostic_sentences=100").values()
+    assert error.key == "evaluate.diagnostic_sentences"
+
+
+SHOTS = "few_shot={language: qab, shots: %d}"
+
+
+def test_check_shots_are_there(problems: Problems) -> None:
+    assert not problems(SHOTS % 50)
+    assert "has 50 examples, not 51" in str(problems(SHOTS % 51)["few_shot.shots"])
+
+
+def test_check_shots_are_not_selected_on(problems: Problems) -> None:
+    assert set(problems(SHOTS % 5, "objective.languages=all")) == {"objective.languages"}
+
+
+def test_check_zero_shot_alone_is_examined(problems: Problems) -> None:
+    assert set(problems(SHOTS % 5, "evaluate.also=[pairs]")) == {"evaluate.also"}
+
+
+def test_check_positions_can_be_reset(problems: Problems, facts: Facts) -> None:
+    model = replace(facts.models["toy:2x64"], reads_positions=False)
+    relative = replace(facts, models={**facts.models, "toy:2x64": model})
+    tlm = "align={objective: tlm, reset_positions: %s}"
+    assert not problems(tlm % "true")
+    assert not problems(tlm % "false", facts=relative)
+    (error,) = problems(tlm % "true", facts=relative).values()
+    assert error.key == "align.reset_positions"
+    assert "distances" in error.problem
+
+
+def test_check_fusion_is_not_too_narrow(problems: Problems) -> None:
+    fusion = "target.fusion={method: dlfa, layer: 1, reduction: %d}"
+    assert not problems(fusion % 16)
+    (error,) = problems(fusion % 17).values()
+    assert error.key == "target.fusion.reduction"
+    assert "at most 16" in error.remedy

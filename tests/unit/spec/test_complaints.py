@@ -31,7 +31,7 @@ ReadSweep = Callable[..., SweepSpec]
         ("model: toy:2x64", "model: {nme: x}", 3, "model.nme", "did you mean name?"),
         ("name: t", "name: a b", 1, "name", "a name has letters"),
         ("name: t", "name: 3", 1, "name", "valid string"),
-        ("source: toy", "source: hub", 2, "data.source", "there is no source 'hub'"),
+        ("source: toy", "source: web", 2, "data.source", "there is no source 'web'"),
         ("source: toy", "root: x", 2, "data", "has no 'source'"),
         ("source: toy", "source: toy, seed: x", 2, "data.seed", "'x': input should be a valid int"),
         ("  trials: 2", "  trials: 0", 8, "search.trials", "greater than or equal to 1"),

@@ -1,41 +1,161 @@
-"""A cluster counts as large as its autoscaler may make it."""
+"""How many trials the nodes of a cluster hold, and which could never be placed."""
 
 from __future__ import annotations
 
+import itertools
 import sys
+from collections.abc import Callable
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.sweep.capacity import at_most, room_for
+from xlt_ray.errors import ClusterError
+from xlt_ray.spec.resources import Resources, Strategy
+from xlt_ray.sweep import capacity
+from xlt_ray.sweep.capacity import (
+    Demand,
+    Group,
+    Node,
+    Room,
+    can_ever_fit,
+    refuse_impossible,
+    room_for,
+)
 
-NAMES = st.sampled_from(["CPU", "GPU", "memory"])
-RESOURCES = st.dictionaries(NAMES, st.floats(0, 1e6))
+NODES = st.lists(
+    st.fixed_dictionaries({"CPU": st.integers(0, 6)}, optional={"GPU": st.integers(0, 3)}),
+    max_size=4,
+)
+STRATEGIES: tuple[Strategy, ...] = ("pack", "spread", "strict_pack", "strict_spread")
 
 
-@given(RESOURCES, st.none() | RESOURCES)
-def test_nothing_that_is_there_or_may_come_is_left_out(
-    there: dict[str, float], bounds: dict[str, float] | None
+def brute(demand: Demand, places: list[int]) -> int:
+    """Most trials, by trying every way to give one trial its places, again and again."""
+    best = 0
+    for chosen in itertools.combinations_with_replacement(range(len(places)), demand.workers):
+        if demand.strategy == "strict_pack" and len(set(chosen)) > 1:
+            continue
+        if demand.strategy == "strict_spread" and len(set(chosen)) < demand.workers:
+            continue
+        left = [one - chosen.count(index) for index, one in enumerate(places)]
+        if min(left) >= 0:
+            best = max(best, 1 + brute(demand, left))
+    return best
+
+
+@given(
+    places=st.lists(st.integers(0, 3), min_size=1, max_size=3),
+    workers=st.integers(1, 3),
+    strategy=st.sampled_from(STRATEGIES),
+)
+def test_as_many_trials_fit_as_any_way_of_placing_them_finds(
+    places: list[int], workers: int, strategy: Strategy
 ) -> None:
-    most = at_most(there, bounds)
-    assert most.keys() == there.keys() | (bounds or {}).keys()
-    assert all(most[name] >= amount for name, amount in there.items())
-    assert all(most[name] >= amount for name, amount in (bounds or {}).items())
+    demand = Demand({"CPU": 2.0}, workers, strategy)
+    # An odd CPU is of no use to a worker that asks for two.
+    assert demand.fits([{"CPU": 2 * one + 1} for one in places]) == brute(demand, places)
+
+
+@given(NODES, st.integers(1, 100), st.integers(1, 3))
+def test_a_share_of_a_gpu_is_never_made_of_two(
+    nodes: list[Node], hundredths: int, cpus: int
+) -> None:
+    share = hundredths / 100
+    demand = Demand({"CPU": float(cpus), "GPU": share})
+    for node in nodes:
+        of_one = 100 // hundredths
+        assert demand.places(node) == min(node["CPU"] // cpus, int(node.get("GPU", 0)) * of_one)
+
+
+def test_ten_tenths_use_a_gpu() -> None:
+    # 1 // 0.1 is 9 among floats.
+    assert Demand({"CPU": 1.0, "GPU": 0.1}).fits([{"CPU": 64.0, "GPU": 1.0}]) == 10
 
 
 def test_gpus_that_the_autoscaler_may_bring_make_room() -> None:
-    there = {"CPU": 0.0, "memory": 1e9}
-    most = at_most(there, {"CPU": 64, "GPU": 8, "memory": 1e12})
-    assert room_for({"CPU": 8, "GPU": 1}, there, most) == 8
+    demand = Demand({"CPU": 8.0, "GPU": 1.0})
+    groups = [Group({"CPU": 0}, 1), Group({"CPU": 8, "GPU": 1}, 8)]
+    assert can_ever_fit(demand, [{}], groups)
+    assert room_for(demand, [{}], groups) == 8
 
 
 def test_an_autoscaler_without_bound_makes_no_more_trials_than_fit_now() -> None:
-    there = {"CPU": 16.0}
-    most = at_most(there, {"CPU": sys.maxsize, "GPU": sys.maxsize})
-    assert room_for({"CPU": 4}, there, most) == 4
-    assert room_for({"CPU": 4, "GPU": 1}, there, most) == 1
+    groups = [Group({"CPU": 4, "GPU": 1}, sys.maxsize)]
+    assert room_for(Demand({"CPU": 4.0}), [{"CPU": 16.0}], groups) == 4
+    assert room_for(Demand({"CPU": 4.0, "GPU": 1.0}), [{"CPU": 16.0}], groups) == 1
+    assert can_ever_fit(Demand({"CPU": 4.0, "GPU": 1.0}, 100), [], groups)
 
 
-@given(RESOURCES)
-def test_a_trial_that_fits_nowhere_yet_is_waited_for(there: dict[str, float]) -> None:
-    assert room_for({"GPU": 10**9}, there, at_most(there, None)) == 1
+@given(NODES)
+def test_a_trial_that_fits_nowhere_yet_is_waited_for(nodes: list[Node]) -> None:
+    assert room_for(Demand({"GPU": 1000.0}), nodes) == 1
+
+
+CLUSTER = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0, "GPU": 1.0}]
+
+
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        ({"workers": 3, "gpus_per_worker": 1}, "asks for 3 GPUs, the cluster has 2; lower"),
+        ({"workers": 16}, "asks for 16 CPUs, the cluster has 8"),
+        ({"cpus_per_worker": 6}, "6 CPUs for each worker, and no node of the cluster has that"),
+        ({"workers": 8, "strategy": "strict_pack"}, "on one node"),
+        ({"workers": 3, "strategy": "strict_spread"}, "on a node each"),
+        ({"workers": 2, "cpus_per_worker": 3, "by_model": {"m": {"workers": 3}}},
+         "a trial of m asks for 9 CPUs"),
+        ({"by_model": {"m": {"workers": 2, "cpus_per_worker": 3, "strategy": "strict_pack"}}},
+         "a trial of m asks for 2 workers with 3 CPUs each on one node"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_can_never_be_placed_is_refused(resources: dict[str, object], told: str) -> None:
+    with pytest.raises(ClusterError) as refused:
+        refuse_impossible(Resources.model_validate(resources), ["m"], "the cluster", CLUSTER)
+    assert told in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        {"workers": 8},
+        {"workers": 2, "gpus_per_worker": 1, "strategy": "strict_spread"},
+        {"workers": 4, "strategy": "strict_pack"},
+        # No trial has what stands above the table.
+        {"workers": 100, "by_model": {"m": {"workers": 1}}},
+        {"gpus_per_worker": 0.25},
+    ],
+    ids=str,
+)
+def test_what_can_be_placed_is_not_refused(resources: dict[str, object]) -> None:
+    refuse_impossible(Resources.model_validate(resources), ["m"], "the cluster", CLUSTER)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """``clock(s)`` lets so many seconds pass."""
+    now = [100.0]
+    monkeypatch.setattr(capacity.time, "monotonic", lambda: now[0])
+
+    def pass_by(seconds: float) -> None:
+        now[0] += seconds
+
+    return pass_by
+
+
+def test_room_follows_nodes_that_come_and_go(clock: Callable[[float], None]) -> None:
+    nodes: list[Node] = [{"CPU": 2}]
+    room = Room([Demand({"CPU": 1.0}), Demand({"CPU": 1.0}, 2)], None, lambda: (nodes, []))
+    assert room() == 2
+    nodes.append({"CPU": 3})
+    assert room() == 2, "the cluster is not asked all the time"
+    clock(capacity.AGAIN_S)
+    assert room() == 5
+    nodes.clear()
+    clock(capacity.AGAIN_S)
+    assert room() == 1
+
+
+def test_a_sweep_may_ask_for_less_than_there_is_room_for() -> None:
+    assert Room([Demand({"CPU": 1.0})], 3, lambda: ([{"CPU": 8}], []))() == 3

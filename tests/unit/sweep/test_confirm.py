@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.report.conftest import Finished, bounds, facts, quick
+from tests.two_models import bounds
+from tests.unit.report.conftest import Finished, facts, quick
 from xlt_ray.errors import LedgerError, SpecError
 from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger, sweep_of_ledger

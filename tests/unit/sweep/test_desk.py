@@ -48,7 +48,11 @@ class RecordingCourier:
     is_slow: bool = False
 
     def started(
-        self, view: TrialView, config: Mapping[str, Any], params: Mapping[str, Any]
+        self,
+        view: TrialView,
+        config: Mapping[str, Any],
+        params: Mapping[str, Any],
+        path: Sequence[Stage],
     ) -> None:
         run_id = f"run {view.number}"
         assert config["target"]["task"] == "nli"
@@ -614,6 +618,20 @@ def test_a_budget_that_is_not_used_up_ends_nothing(world: MakeWorld) -> None:
     assert at.desk.next_order() is not None
 
 
+@pytest.mark.parametrize(("gpu_seconds", "is_over"), [(1.4, True), (1.6, False)])
+def test_gpu_hours_are_counted_by_what_each_model_occupies(
+    world: MakeWorld, gpu_seconds: float, is_over: bool
+) -> None:
+    # Three stages of two seconds on a quarter of a GPU.
+    at = world(
+        "resources={workers: 2, gpus_per_worker: 1,"
+        " by_model: {'toy:2x64': {workers: 1, gpus_per_worker: 0.25}}}",
+        f"budget.gpu_hours={gpu_seconds / 3600}",
+    )
+    at.complete(at.next())
+    assert (at.desk.next_order() is None) == is_over
+
+
 def test_a_budget_of_hours_counts_from_the_first_trial(
     world: MakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -675,3 +693,19 @@ def test_the_objective_is_of_the_target_task_in_one_language(
         found.append(at.ledger.trial(order.number).objective)
     assert found == [found[0]] * 3
     assert found[0] is not None
+
+
+def test_after_few_shots_the_objective_is_the_source_dev_set(world: MakeWorld) -> None:
+    at = world("few_shot={language: qab, shots: 5}")
+    order = at.next()
+    at.begin(order)
+    for stage in made(order.path):
+        at.make(order, stage.kind)
+    scores = tuple(
+        Score("nli-few-shot", language, split, "accuracy", value, 50, "few_shot")
+        for language, split, value in (
+            ("qaa", "dev", 0.6), ("qaa", "test", 0.1), ("qab", "test", 0.2),
+        )
+    )  # fmt: skip
+    at.desk.finish(order.number, Report("complete", scores=scores))
+    assert at.ledger.trial(order.number).objective == 0.6

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from xlt_ray.home import Home
+from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.sweep import sweep_of
+from xlt_ray.stages.path import path_of
 from xlt_ray.stages.record import StageRecord
-from xlt_ray.sweep.order import maker_of
+from xlt_ray.sweep.order import maker_of, order_for
+from xlt_ray.sweep.workers import CONTEXT_BYTES, memory_share, runtime_of
 
 
 @pytest.mark.parametrize(
@@ -20,3 +26,44 @@ from xlt_ray.sweep.order import maker_of
 )
 def test_a_maker_is_named_by_sweep_and_trial(made_by: dict[str, object], named: str) -> None:
     assert maker_of(StageRecord("k" * 64, {}, "target", {}, made_by=made_by)) == named
+
+
+@pytest.mark.parametrize(
+    ("model", "workers", "device", "share"),
+    [("toy:2x64", 4, "cuda", 1.0), ("toy:4x64", 1, "cuda", 0.25), ("real", 2, "cpu", 1.0)],
+)
+def test_a_trial_is_made_with_the_resources_of_its_model(
+    home: Home, facts: Facts, model: str, workers: int, device: str, share: float
+) -> None:
+    sweep = sweep_of(
+        parse_document(
+            f"""
+            name: t
+            data: {{source: toy}}
+            model: {model}
+            target: {{task: nli, source_language: qaa}}
+            search: {{trials: 1}}
+            resources:
+              workers: 4
+              gpus_per_worker: 1
+              by_model:
+                toy:4x64: {{workers: 1, gpus_per_worker: 0.25}}
+                real: {{workers: 2, gpus_per_worker: 0}}
+            """,
+            "t.yaml",
+        )
+    )
+    trial = sweep.trial_of({})
+    path = path_of(trial, facts, seed=0, shared_seed=0)
+    runtime = runtime_of(order_for(0, trial, path, sweep, home))
+    assert (runtime.workers, runtime.device, runtime.gpu_share) == (workers, device, share)
+
+
+@pytest.mark.parametrize("total_gib", [4, 16, 80])
+def test_trials_that_use_a_gpu_together_leave_room_for_cuda_itself(total_gib: int) -> None:
+    total = total_gib * 2**30
+    for number in (2, 4, 8):
+        part = memory_share(1 / number, total)
+        assert 0 < part < 1 / number
+        fits_beside = number * (part * total + CONTEXT_BYTES) <= total * 1.001
+        assert fits_beside or part == 1 / number / 2, "on tiny shares half of it is left to try"

@@ -1,0 +1,222 @@
+"""Sweeps on a cluster of several nodes, which come and go: Ray's own test cluster on this machine.
+
+Every worker notes each step with the node that it is on, and can be held before a step, so that
+what happens to nodes happens at a known step and no clock is asked.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.sweeps.conftest import Place
+from tests.sweeps.spoiling import write_spoilt
+from tests.sweeps.test_faults import wait_for
+
+WITNESS = """
+_steps = 0
+
+
+def meet(engine, micro_batches):
+    import time
+    from pathlib import Path
+
+    import ray
+    import torch
+
+    global _steps
+    _steps += 1
+    here = Path(__file__).parent
+    node, rank = ray.get_runtime_context().get_node_id(), torch.distributed.get_rank()
+    rows = sum(len(one["labels"]) for one in micro_batches)
+    width = next(engine.network.parameters()).shape[-1]
+    with (here / "steps").open("a") as file:
+        file.write(f"{node} {rank} {rows} {width}\\n")
+    while (here / "hold").exists() and _steps >= int((here / "hold").read_text()):
+        time.sleep(0.05)
+"""
+CPUS = 2
+_SIZE = {"object_store_memory": 80 * 2**20}
+
+SWEEP = (
+    "intermediate=null", "target.hybrid.ratio=0", "target.fusion={method: none}",
+    "evaluate.examples=10",
+)  # fmt: skip
+APART = ("resources.workers=2", "resources.zero_stage=2", "resources.strategy=strict_spread")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One worker's part of one optimizer step."""
+
+    node: str
+    rank: int
+    rows: int
+    width: int
+    """Of the model: which trial it was."""
+
+
+@dataclass
+class Grounds:
+    """A head that takes no trials, and nodes with :data:`CPUS` CPUs each."""
+
+    cluster: Any
+    spoilt: Path
+    nodes: list[Any] = field(default_factory=list)
+
+    def add(self) -> str:
+        """One more node; its id."""
+        node = self.cluster.add_node(num_cpus=CPUS, **_SIZE)
+        self.nodes.append(node)
+        return str(node.node_id)
+
+    def lose(self, node_id: str) -> None:
+        """A node dies without a word, and everything on it."""
+        node = next(one for one in self.nodes if one.node_id == node_id)
+        self.nodes.remove(node)
+        self.cluster.remove_node(node, allow_graceful=False)
+
+    def reset(self, num_nodes: int) -> list[str]:
+        """So many nodes, nothing noted, nothing held; ids of the nodes."""
+        for file in ("steps", "hold"):
+            (self.spoilt / file).unlink(missing_ok=True)
+        while len(self.nodes) > num_nodes:
+            self.lose(self.nodes[-1].node_id)
+        while len(self.nodes) < num_nodes:
+            self.add()
+        return [str(one.node_id) for one in self.nodes]
+
+    def hold(self, step: int) -> None:
+        """Every process stops before its step of this number, until :meth:`release`."""
+        file = self.spoilt / "hold.new"
+        file.write_text(str(step))
+        file.rename(self.spoilt / "hold")
+
+    def release(self) -> None:
+        (self.spoilt / "hold").unlink()
+
+    def steps(self) -> list[Step]:
+        file = self.spoilt / "steps"
+        lines = file.read_text().splitlines() if file.exists() else []
+        split = [line.split() for line in lines]
+        return [
+            Step(node, int(rank), int(rows), int(width))
+            for node, rank, rows, width in (one for one in split if len(one) == 4)
+        ]
+
+
+@pytest.fixture(scope="module")
+def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grounds]:
+    """One cluster for all tests of this file: starting it takes longer than any of them."""
+    from ray.cluster_utils import Cluster
+
+    spoilt = tmp_path_factory.mktemp("witness") / "spoilt"
+    write_spoilt(spoilt, WITNESS)
+    with pytest.MonkeyPatch.context() as patch:
+        # Ray lets its workers yield to everything else, which a busy machine would make endless.
+        patch.setenv("RAY_worker_niceness", "0")
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(spoilt))
+        head = {"num_cpus": 0, "include_dashboard": False, **_SIZE}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            yield Grounds(cluster, spoilt)
+        finally:
+            cluster.shutdown()
+
+
+@pytest.fixture
+def there(place: Place, grounds: Grounds) -> Place:
+    """A place whose sweeps run on the cluster."""
+    return replace(place, variables={"RAY_ADDRESS": str(grounds.cluster.address)})
+
+
+def until(place: Place, driver: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
+    wait_for(happened, driver, place)
+
+
+def examples(steps: list[Step]) -> int:
+    return sum(one.rows for one in steps)
+
+
+@pytest.mark.long
+def test_each_trial_has_what_its_model_has_in_the_table(there: Place, grounds: Grounds) -> None:
+    nodes = grounds.reset(2)
+    run = there.xlt(
+        "run", "small.yaml", *SWEEP, "model={choice: ['toy:2x32', 'toy:2x64']}", "search.trials=2",
+        "resources={workers: 2, zero_stage: 2, by_model: {'toy:2x64': {strategy: strict_spread},"
+        " 'toy:2x32': {workers: 1, cpus_per_worker: 2, zero_stage: 0}}}",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert [one["state"] for one in there.trials()] == ["complete"] * 2
+    small, large = ([one for one in grounds.steps() if one.width == width] for width in (32, 64))
+    assert {one.rank for one in small} == {0}
+    assert {one.rank: one.node for one in large}.keys() == {0, 1}
+    assert {one.node for one in large} == set(nodes), "a node for each worker"
+    assert len({(one.rank, one.node) for one in large}) == 2
+    assert examples(small) == examples(large) == 256
+
+
+@pytest.mark.slow
+def test_a_trial_that_lost_a_node_goes_on_when_another_one_comes(
+    there: Place, grounds: Grounds
+) -> None:
+    kept, lost = grounds.reset(2)
+    grounds.hold(9)
+    # Progress at every step, so that nothing but the step at hand is lost.
+    driver = there.start(
+        "run", "small.yaml", *SWEEP, *APART, "search.trials=1", "progress.every=0.001"
+    )
+    until(there, driver, lambda: len(grounds.steps()) == 2 * 9)
+    assert {one.node for one in grounds.steps()} == {kept, lost}
+    grounds.lose(lost)
+    grounds.release()
+    came = grounds.add()
+    assert driver.wait(400) == 0, there.log()
+    (trial,) = there.trials()
+    assert (trial["state"], trial["attempts"]) == ("complete", 2)
+    after = grounds.steps()[2 * 9 :]
+    assert {one.node for one in after} == {kept, came}
+    # 8 of 16 steps were kept; the ninth was begun twice.
+    assert examples(after) == 8 * 16, after
+    assert examples(grounds.steps()) == 17 * 16
+
+
+@pytest.mark.long
+def test_a_node_that_comes_while_a_sweep_runs_takes_a_trial(there: Place, grounds: Grounds) -> None:
+    (first,) = grounds.reset(1)
+    grounds.hold(5)
+    driver = there.start(
+        "run", "small.yaml", *SWEEP, "target.learning_rate={choice: [1e-3, 2e-3]}",
+        "search.trials=2", f"resources.cpus_per_worker={CPUS}",
+    )  # fmt: skip
+    until(there, driver, lambda: len(grounds.steps()) == 5)
+    second = grounds.add()
+    # The first trial is at its fifth step still.
+    until(there, driver, lambda: len(grounds.steps()) == 10)
+    assert {one.node for one in grounds.steps()} == {first, second}
+    grounds.release()
+    assert driver.wait(400) == 0, there.log()
+    assert [one["attempts"] for one in there.trials()] == [1, 1]
+
+
+@pytest.mark.long
+def test_trials_on_a_lost_node_go_on_elsewhere(there: Place, grounds: Grounds) -> None:
+    kept, lost = grounds.reset(2)
+    grounds.hold(9)
+    driver = there.start(
+        "run", "small.yaml", *SWEEP, "target.learning_rate={choice: [1e-3, 2e-3]}",
+        "search.trials=2", f"resources.cpus_per_worker={CPUS}", "progress.every=0.001",
+    )  # fmt: skip
+    until(there, driver, lambda: len(grounds.steps()) == 2 * 9)
+    grounds.lose(lost)
+    grounds.release()
+    assert driver.wait(400) == 0, there.log()
+    assert sorted(one["attempts"] for one in there.trials()) == [1, 2]
+    assert {one.node for one in grounds.steps()[2 * 9 :]} == {kept}
+    assert examples(grounds.steps()) == 2 * 256 + 16, "one step twice"

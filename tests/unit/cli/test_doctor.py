@@ -1,0 +1,138 @@
+"""``xlt doctor``: what is found is true, what is wrong ends with 1, and no password is shown."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from xlt_ray.cli import app
+from xlt_ray.home import Home
+from xlt_ray.sweep import environment
+from xlt_ray.sweep.environment import TESTED, Finding, findings
+
+ROOT = Path(__file__).parents[3]
+SWEEP = """
+name: small
+data: {source: toy}
+model: toy:2x64
+target: {task: toy-nli, source_language: qaa}
+search: {trials: 1}
+"""
+
+Doctor = Callable[..., tuple[int, dict[str, Finding], str]]
+
+
+@pytest.fixture(autouse=True)
+def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def doctor(tmp_path: Path) -> Doctor:
+    """``doctor("places.ledger=...")``: exit code, findings by name, all that was printed."""
+    file = tmp_path / "small.yaml"
+    file.write_text(SWEEP)
+
+    def look(*overrides: str) -> tuple[int, dict[str, Finding], str]:
+        arguments = [str(file), *overrides] if overrides else []
+        said = CliRunner().invoke(app, ["doctor", *arguments, "--json"])
+        rows = json.loads(said.stdout)
+        assert rows["ok"] == (said.exit_code == 0)
+        return (
+            said.exit_code,
+            {one["name"]: Finding(**one) for one in rows["findings"]},
+            said.stdout,
+        )
+
+    return look
+
+
+def test_versions_are_those_that_the_constraints_say() -> None:
+    exact = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M))
+    assert {name: exact[name] for name in TESTED} == TESTED
+    assert f"(Python {environment.TESTED_PYTHON})" in (ROOT / "constraints.txt").read_text()
+
+
+def test_a_fresh_home_is_sound_and_stays_empty(doctor: Doctor, home: Home) -> None:
+    code, found, _ = doctor()
+    assert code == 0
+    assert {one.state for one in found.values()} <= {"ok", "note"}
+    assert {*TESTED, "python", "accelerator", "cluster", "home", "disk", "ledger", "tracking",
+            "hub"} == found.keys()  # fmt: skip
+    assert not [one for one in home.root.rglob("*") if one.is_file()]
+
+
+def test_a_home_that_cannot_be_written_is_wrong(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XLT_HOME", str(tmp_path / "small.yaml" / "home"))
+    code, found, _ = doctor()
+    assert code == 1
+    assert found["home"].state == "wrong"
+    assert "cannot be written" in found["home"].found
+
+
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [
+        ("places.ledger=postgresql+psycopg://ada:s3cret@127.0.0.1:1/xlt", "ledger"),
+        ("places.ledger=nonsense://ada:s3cret@127.0.0.1:1/xlt", "ledger"),
+        ("places.tracking=http://ada:s3cret@127.0.0.1:1", "tracking"),
+        ("places.store=unheard://ada:s3cret@bucket", "store"),
+    ],
+)
+def test_what_does_not_answer_is_wrong_and_its_password_is_not_shown(
+    doctor: Doctor, override: str, name: str
+) -> None:
+    code, found, printed = doctor(override)
+    assert code == 1
+    assert [one for one in found if found[one].state == "wrong"] == [name]
+    assert "s3cret" not in printed
+
+
+def test_what_answers_is_found(doctor: Doctor, tmp_path: Path) -> None:
+    ledger = f"sqlite:///{tmp_path / 'ledger.db'}"
+    code, found, _ = doctor(f"places.ledger={ledger}", f"places.store={tmp_path / 'store'}")
+    assert code == 0
+    assert found["ledger"].found == f"{ledger} (sqlite)"
+    assert found["store"].found == str(tmp_path / "store")
+
+
+def test_databases_of_the_home_are_looked_at_without_a_sweep(doctor: Doctor, home: Home) -> None:
+    home.ledgers.mkdir(parents=True)
+    home.ledger_url("gone").write_text("postgresql+psycopg://ada:s3cret@127.0.0.1:1/xlt")
+    code, found, printed = doctor()
+    assert (code, found["ledger"].state) == (1, "wrong")
+    assert "s3cret" not in printed
+
+
+def test_a_cluster_that_is_not_there_is_wrong(
+    doctor: Doctor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    code, found, _ = doctor()
+    assert (code, found["cluster"].state) == (1, "wrong")
+    assert "nothing answers there" in found["cluster"].found
+
+
+def test_other_versions_are_noted_and_missing_ones_are_wrong(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "TESTED", {"ray": "1.0", "no-such-package": "1.0"})
+    found = {one.name: one for one in findings(home)}
+    assert (found["ray"].state, found["ray"].remedy) == ("note", "tested with 1.0")
+    assert found["no-such-package"].state == "wrong"
+
+
+def test_without_json_each_finding_is_a_line() -> None:
+    said = CliRunner().invoke(app, ["doctor"])
+    assert said.exit_code == 0
+    assert re.search(r"^ok +home ", said.stdout, re.M)
+    assert re.search(r"^(ok|note) +hub +", said.stdout, re.M)
