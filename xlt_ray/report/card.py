@@ -14,10 +14,11 @@ from xlt_ray.stages.stage import short
 
 def model_card(told: Exported) -> str:
     """The README of an export, as Markdown."""
+    how = "few-shot" if any(one.kind == "few_shot" for one in told.stages) else "zero-shot"
     return "\n\n".join(
         part
         for part in (
-            "---\nlibrary_name: transformers\ntags: [xlt-ray, zero-shot, cross-lingual]\n---",
+            f"---\nlibrary_name: transformers\ntags: [xlt-ray, {how}, cross-lingual]\n---",
             f"# {told.sweep}, trial {told.trial}",
             _what(told),
             "## Scores\n\n" + _scores(told),
@@ -34,10 +35,16 @@ def _what(told: Exported) -> str:
     method = str(told.fusion["method"])
     knobs = _settings({name: one for name, one in told.fusion.items() if name != "method"})
     how = "no fusion" if method == "none" else f"fusion {method}" + (knobs and f" ({knobs})")
+    shots = next((one.settings for one in told.stages if one.kind == "few_shot"), None)
+    use = (
+        "to be used in languages without labelled data (zero-shot cross-lingual transfer)"
+        if shots is None
+        else f"then on {shots.get('shots', 'a few')} labelled examples of "
+        f"{shots.get('language', 'a target language')} (few-shot, not zero-shot)"
+    )
     lines = [
         f"`{told.model}` trained on *{task['title']}* (`{told.task}`: "
-        f"{KINDS[told.kind].summary}) in {told.source_language}, to be used in languages without "
-        f"labelled data (zero-shot cross-lingual transfer); {how}.",
+        f"{KINDS[told.kind].summary}) in {told.source_language}, {use}; {how}.",
     ]
     if told.labels:
         lines.append("Labels, by their number: " + ", ".join(f"`{one}`" for one in told.labels))
@@ -46,7 +53,9 @@ def _what(told: Exported) -> str:
 
 def _scores(told: Exported) -> str:
     parts = []
-    tasks = dict.fromkeys([told.task, *(one.task for one in told.scores)])
+    is_few_shot = any(one.role == "few_shot" for one in told.scores)
+    first = () if is_few_shot else (told.task,)
+    tasks = dict.fromkeys([*first, *(one.task for one in told.scores)])
     for task in tasks:
         scores = [one for one in told.scores if one.task == task]
         found = {(one.split, one.metric, one.language): one for one in scores}
@@ -74,7 +83,9 @@ def _scores(told: Exported) -> str:
         ]
         title = f"`{task}`, in percent; – was not scored.\n\n"
         text = title + _table(head, rows)
-        parts.append(text + _means(told, found, languages, metrics) * (task == told.task))
+        if task == told.task:
+            text += _means(told, found, languages, metrics)
+        parts.append(text)
     return "\n\n".join(parts)
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from xlt_ray.ledger import TrialView
 from xlt_ray.report.snapshot import Snapshot, in_utc, target_of
-from xlt_ray.stages.record import StageRecord
+from xlt_ray.stages.record import Score, StageRecord
 
 TRIAL_COLUMNS = (
     "number",
@@ -34,11 +34,9 @@ TRIAL_COLUMNS = (
     "ended",
     "mlflow_run_id",
 )
-SCORE_COLUMNS = (
-    "number",
-    "configuration",
-    "repeat",
-    "seed",
+WHO_COLUMNS = ("number", "configuration", "repeat", "seed")
+"""Whose a score is."""
+WHAT_COLUMNS = (
     "task",
     "task_version",
     "source_language",
@@ -47,11 +45,9 @@ SCORE_COLUMNS = (
     "metric",
     "value",
     "num_examples",
-    "stage",
-    "step",
-    "examples",
-    "data",
 )
+"""What was scored."""
+SCORE_COLUMNS = (*WHO_COLUMNS, *WHAT_COLUMNS, "stage", "step", "examples", "data")
 STAGE_COLUMNS = (
     "number",
     "kind",
@@ -115,13 +111,7 @@ def scores_frame(snapshot: Snapshot) -> pd.DataFrame:
     missing for scores on the way.
     """
     rows = [
-        {
-            "number": view.number,
-            "configuration": view.configuration,
-            "repeat": view.repeat,
-            "seed": view.seed,
-            **row,
-        }
+        {**who(view), **row}
         for view in snapshot.trials
         for row in (*_final_scores(view, snapshot), *_scores_on_the_way(view, snapshot))
     ]
@@ -174,6 +164,17 @@ def costs_frame(snapshot: Snapshot) -> pd.DataFrame:
     )
 
 
+def who(view: TrialView) -> dict[str, Any]:
+    """``WHO_COLUMNS`` of a trial."""
+    return {name: getattr(view, name) for name in WHO_COLUMNS}
+
+
+def what(score: Score, task_version: int | None, source_language: str) -> dict[str, Any]:
+    """``WHAT_COLUMNS`` of a score."""
+    told = {"task_version": task_version, "source_language": source_language}
+    return {name: told[name] if name in told else getattr(score, name) for name in WHAT_COLUMNS}
+
+
 def _cost(view: TrialView, snapshot: Snapshot) -> dict[str, Any]:
     records = [snapshot.records.get(one.key) for one in view.stages]
     whole = [one for one in records if one is not None]
@@ -212,14 +213,7 @@ def _final_scores(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str, Any
             continue
         of_split = data.get(score.split, {}) if isinstance(data, Mapping) else {}
         yield {
-            "task": score.task,
-            "task_version": _version(settings),
-            "source_language": settings.get("source_language", ""),
-            "language": score.language,
-            "split": score.split,
-            "metric": score.metric,
-            "value": score.value,
-            "num_examples": score.num_examples,
+            **what(score, _version(settings), settings.get("source_language", "")),
             "stage": "evaluate",
             "step": last.get("step"),
             "examples": last.get("examples"),
@@ -232,9 +226,12 @@ def _scores_on_the_way(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str
         record = snapshot.records.get(one.key)
         for entry in record.history if record else ():
             settings = _settings(record)
-            for metric, value in entry["metrics"].items():
+            for name, value in entry["metrics"].items():
+                # A stage of several tasks is scored in TASK/METRIC.
+                of_several, _, metric = name.rpartition("/")
+                task = settings.get("task", {}).get("name", settings.get("objective", ""))
                 yield {
-                    "task": settings.get("task", {}).get("name", settings.get("objective", "")),
+                    "task": of_several or task,
                     "task_version": _version(settings),
                     "source_language": settings.get("source_language", ""),
                     "language": settings.get("source_language", ""),

@@ -1,7 +1,8 @@
 """What was evaluated besides the target task in one language: a frame and tables of its own.
 
-Pairs of languages and further tasks never stand in the frame of scores, so that no mean over
-languages, no rule of selection and no comparison can hold them by mistake.
+Pairs of languages, further tasks and averaged weights (and scores after few shots, which are in
+:mod:`xlt_ray.report.few_shot`) never stand in the frame of scores, so that
+no mean over languages and no comparison can hold them by mistake.
 """
 
 from __future__ import annotations
@@ -14,27 +15,13 @@ from typing import Any
 
 import pandas as pd
 
+from xlt_ray.report.frames import WHAT_COLUMNS, WHO_COLUMNS, what, who
 from xlt_ray.report.snapshot import Snapshot
 from xlt_ray.report.tables import Cell, TrialScores, cell_of, mean_of
+from xlt_ray.spec.kinds import AVERAGE_SUFFIX
 from xlt_ray.stages.record import Role, Score, StageRecord
 
-FURTHER_COLUMNS = (
-    "number",
-    "configuration",
-    "repeat",
-    "seed",
-    "role",
-    "task",
-    "task_version",
-    "source_language",
-    "language",
-    "split",
-    "metric",
-    "value",
-    "num_examples",
-    "num_dropped",
-    "data",
-)
+FURTHER_COLUMNS = (*WHO_COLUMNS, "role", *WHAT_COLUMNS, "num_dropped", "data")
 
 
 @dataclass(frozen=True)
@@ -50,7 +37,8 @@ class FurtherRow:
 
 @dataclass(frozen=True)
 class FurtherTable:
-    """One metric of one further task, or of the target's pairs, by configuration number."""
+    """One metric of one further task, or of the target's pairs or averaged weights, by number of
+    configuration."""
 
     role: Role
     task: str
@@ -73,32 +61,39 @@ class FurtherTable:
 def further_frame(snapshot: Snapshot) -> pd.DataFrame:
     """One row a complete trial, task, language and metric: ``FURTHER_COLUMNS``.
 
-    ``role`` is *pairs* or *further*. Of pairs ``task`` is ``TASK-pairs``, ``language``
-    ``FIRST:SECOND``, and ``data`` both fingerprints.
+    ``role`` is *pairs*, *further* or *average*. Of pairs ``task`` is ``TASK-pairs``, ``language``
+    ``FIRST:SECOND``, and ``data`` both fingerprints; of averaged weights ``task`` is
+    ``TASK-average``.
     """
     rows = []
     for view in snapshot.trials:
         record = snapshot.record(view, "evaluate")
         if record is None or view.state != "complete":
             continue
-        who = {name: getattr(view, name) for name in FURTHER_COLUMNS[:4]}
-        rows += [{**who, **row} for row in _rows(record)]
+        rows += [{**who(view), **row} for row in _rows(record)]
     frame = pd.DataFrame(rows, columns=list(FURTHER_COLUMNS))
     return frame.sort_values(
-        ["number", "role", "task", "metric", "language"], kind="stable", ignore_index=True
+        ["number", "role", "task", "split", "metric", "language"], kind="stable", ignore_index=True
     )
 
 
+def averaged_scores(further: pd.DataFrame) -> pd.DataFrame:
+    """Scores of averaged weights under the name of the task itself, to make its tables of."""
+    part = further[further["role"] == "average"]
+    return part.assign(task=part["task"].str.removesuffix(AVERAGE_SUFFIX))
+
+
 def further_tables(further: pd.DataFrame, sweep: Mapping[str, Any]) -> list[FurtherTable]:
-    """One table for each task, source language and metric; pairs first.
+    """One table of test scores for each task, source language and metric; averages, then pairs.
 
     The headline is the metric of the objective, or, of a task that is not scored by it, the first
     by name.
     """
     objective = str(sweep["objective"]["metric"])
     found = []
-    by_task = further.groupby(["role", "task", "source_language"], sort=True)
-    for (role, task, source), part in sorted(by_task, key=lambda one: one[0][0] != "pairs"):
+    by_task = further[further["split"] == "test"].groupby(["role", "task", "source_language"])
+    order = ("average", "pairs", "further")
+    for (role, task, source), part in sorted(by_task, key=lambda one: order.index(one[0][0])):
         metrics = sorted(part["metric"].unique())
         headline = objective if objective in metrics else metrics[0]
         found += [
@@ -128,6 +123,8 @@ def _table(
     part = part[part["metric"] == metric]
     languages = tuple(sorted(part["language"].unique()))
     means = {"mean": languages}
+    if role == "average":
+        means["mean_without_source"] = tuple(one for one in languages if one != source)
     if role == "pairs":
         means["mean_of_two_languages"] = tuple(
             one for one in languages if len(set(one.split(":"))) == 2
@@ -159,19 +156,12 @@ def _table(
 def _rows(record: StageRecord) -> Iterator[dict[str, Any]]:
     settings: Any = record.payload["settings"]
     for score in record.scores:
-        if score.role == "target":
+        if score.role in ("target", "few_shot"):
             continue
-        entry = settings["task"] if score.role == "pairs" else settings["also"][score.task]
+        entry = settings["also"][score.task] if score.role == "further" else settings["task"]
         yield {
             "role": score.role,
-            "task": score.task,
-            "task_version": entry["version"],
-            "source_language": settings["source_language"],
-            "language": score.language,
-            "split": score.split,
-            "metric": score.metric,
-            "value": score.value,
-            "num_examples": score.num_examples,
+            **what(score, entry["version"], settings["source_language"]),
             "num_dropped": score.num_dropped,
             "data": _data_of(score, record),
         }
@@ -179,6 +169,8 @@ def _rows(record: StageRecord) -> Iterator[dict[str, Any]]:
 
 def _data_of(score: Score, record: StageRecord) -> str:
     data: Any = record.payload["data"]
+    if score.role == "average":
+        return str(data[score.split][score.language])
     if score.role == "pairs":
         return " ".join(data[score.split][one] for one in score.language.split(":"))
     return str(data["also"][score.task][score.language])

@@ -37,15 +37,21 @@ def shown_value(value: Any) -> str:
     ('dlfa (reduction 8)', '2e-05')
     >>> shown_value('{"hybrid": {"languages": ["qab", "qac"], "ratio": 0.5}, "task": "nli"}')
     'nli (hybrid languages qab+qac, hybrid ratio 0.5)'
+    >>> shown_value('["nli", "pos"]'), shown_value('{"task": ["nli", "pos"], "size": 10}')
+    ('nli+pos', 'nli+pos (size 10)')
     """
+    if isinstance(value, list):
+        return "+".join(map(shown_value, value))
     if is_absent(value):
         return "none"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.4g}"
-    block = _block_in(value)
-    return str(value) if block is None else _block(block)
+    written = _written(value)
+    if isinstance(written, list):
+        return shown_value(written)
+    return _block(written) if isinstance(written, dict) else str(value)
 
 
 def is_absent(value: Any) -> bool:
@@ -83,15 +89,14 @@ def language_label(code: str, describe: DescribeLanguage | None) -> str:
     return code if name == code else f"{name} ({code})"
 
 
-def _block_in(value: Any) -> Mapping[str, Any] | None:
-    """The block that a ledger's text stands for; None of any other value."""
-    if not isinstance(value, str) or not value.startswith("{"):
+def _written(value: Any) -> Any:
+    """The block or list that a ledger's text stands for; None of any other value."""
+    if not isinstance(value, str) or not value.startswith(("{", "[")):
         return None
     try:
-        found = json.loads(value)
+        return json.loads(value)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
 
 
 def _block(tree: Mapping[str, Any]) -> str:
@@ -105,9 +110,7 @@ def _settings(tree: Mapping[str, Any], before: str = "") -> Iterator[str]:
     """A block's fixed values; what is searched over inside it is a knob of its own."""
     for key, value in sorted(tree.items()):
         path = f"{before}{key.replace('_', ' ')}"
-        if isinstance(value, list):
-            yield f"{path} {'+'.join(map(shown_value, value))}"
-        elif not isinstance(value, Mapping):
+        if not isinstance(value, Mapping):
             yield f"{path} {shown_value(value)}"
         elif not any(mark in value for mark in _DISTRIBUTIONS):
             yield from _settings(value, f"{path} ")

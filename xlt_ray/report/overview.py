@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
-from xlt_ray.ledger.importance import MIN_POINTS, TARGET_QUANTILE, importances
+from xlt_ray.ledger.importance import MIN_POINTS, TARGET_QUANTILE
 from xlt_ray.report.canvas import (
     BLUE,
     GREY,
@@ -17,10 +14,10 @@ from xlt_ray.report.canvas import (
     new_canvas,
     rendered,
 )
+from xlt_ray.report.effects import OTHERS, Knowledge, importances_csv
 from xlt_ray.report.figures import file_name
 from xlt_ray.report.frontier import pareto_front
-from xlt_ray.report.labels import is_absent
-from xlt_ray.report.tables import Cell, LanguageTable, Row
+from xlt_ray.report.tables import Cell, LanguageTable
 
 MAX_ROWS = 40
 """Configurations in a heat map, the best ones; the table has them all."""
@@ -77,21 +74,13 @@ def heat_map(table: LanguageTable) -> Figure | None:
     )
 
 
-def importance_figure(table: LanguageTable) -> tuple[Figure | None, list[str]]:
+def importance_figure(table: LanguageTable, known: Knowledge) -> tuple[Figure | None, list[str]]:
     """Importance of every knob for the source language and for the mean of the others.
 
     Returns the figure, None where there are too few configurations, and why that is so.
     """
-    source = table.source_language
-    series = (
-        (source, BLUE, lambda row: row.cells.get(source)),
-        ("mean of the others", VERMILION, lambda row: row.mean_without_source),
-    )
-    found = {}
-    for name, _, cell_of in series:
-        cells = [(row, cell_of(row)) for row in table.rows]
-        points = [(_assignment(row), cell.mean) for row, cell in cells if cell is not None]
-        found[name] = importances(points, maximize=table.is_higher_better)
+    series = ((table.source_language, BLUE), (OTHERS, VERMILION))
+    found = {name: known.importances.get(name, {}) for name, _ in series}
     paths = sorted({path for one in found.values() for path in one})
     if not paths:
         enough = sum(1 for row in table.rows if row.trials) >= MIN_POINTS
@@ -101,7 +90,7 @@ def importance_figure(table: LanguageTable) -> tuple[Figure | None, list[str]]:
         paths, key=lambda path: -max(one[path].share for one in found.values() if path in one)
     )
     with new_canvas(5.2, 1.0 + 0.42 * len(order)) as (figure, axes):
-        for offset, (name, color, _) in zip((-0.19, 0.19), series, strict=True):
+        for offset, (name, color) in zip((-0.19, 0.19), series, strict=True):
             for place, path in enumerate(order):
                 one = found[name].get(path)
                 if one is None:
@@ -119,17 +108,12 @@ def importance_figure(table: LanguageTable) -> tuple[Figure | None, list[str]]:
         axes.tick_params(axis="y", length=0)
         figure.legend(loc="outside upper left", ncols=2, fontsize=8)
         svg, png = rendered(figure)
-    rows = [
-        [name, path, one.share, one.low, one.high]
-        for name, knobs in found.items()
-        for path, one in sorted(knobs.items())
-    ]
     made = Figure(
         name=file_name(table, "importance"),
         title="Which knobs decide?",
         caption=f"PED-ANOVA of reaching the best {TARGET_QUANTILE:.0%} of configurations (means "
         "over seeds); lines: the middle 95 % of a bootstrap over configurations.",
-        csv=csv_text(["score", "knob", "share", "low", "high"], rows),
+        csv=importances_csv(known),
         svg=svg,
         png=png,
         section="question",
@@ -200,8 +184,3 @@ def pareto_figure(table: LanguageTable, costs: pd.DataFrame) -> Figure | None:
         png=png,
         section="question",
     )
-
-
-def _assignment(row: Row) -> Mapping[str, Any]:
-    """Knobs that a configuration has; None counts as not having it, chosen or not."""
-    return {path: value for path, value in row.knobs.items() if not is_absent(value)}

@@ -19,15 +19,19 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger
 from xlt_ray.report import shown
 from xlt_ray.report.canvas import Figure, write_figure
+from xlt_ray.report.effects import Knowledge, effects_csv, importances_csv, knowledge_of
+from xlt_ray.report.few_shot import few_shot_frame, few_shot_tables
 from xlt_ray.report.figures import knob_figure, language_figure
 from xlt_ray.report.frames import costs_frame, scores_frame, stages_frame, trials_frame
-from xlt_ray.report.further import further_csv, further_frame, further_tables
+from xlt_ray.report.further import averaged_scores, further_csv, further_frame, further_tables
 from xlt_ray.report.grouping import Groupings, known_groupings, seen_grouping
 from xlt_ray.report.labels import DescribeLanguage, is_absent, shown_value
+from xlt_ray.report.profiles import finished, profile_figure, profiles_frame
 from xlt_ray.report.questions import question_figures
 from xlt_ray.report.selection import (
     best_configuration,
     checkpoints,
+    has_few_shot,
     header,
     is_oracle,
     picks,
@@ -36,7 +40,14 @@ from xlt_ray.report.selection import (
 from xlt_ray.report.snapshot import Snapshot, read_snapshot
 from xlt_ray.report.tables import LanguageTable, language_tables
 from xlt_ray.report.timeline import timeline
-from xlt_ray.report.typeset import groups_tex, picks_csv, picks_tex, table_csv, table_tex
+from xlt_ray.report.typeset import (
+    effects_tex,
+    groups_tex,
+    picks_csv,
+    picks_tex,
+    table_csv,
+    table_tex,
+)
 from xlt_ray.stages.store import StageStore
 
 
@@ -76,9 +87,18 @@ def write_report(
     tables = language_tables(trials, scores, knobs, sweep, all_groupings)
     further_scores = further_frame(snapshot)
     further = further_tables(further_scores, sweep)
+    few_shot = few_shot_frame(snapshot)
     best = best_configuration(trials, sweep)
-    figures, notes = _figures(snapshot, tables, costs, best, describe_language)
-    rules = {table.stem: picks(table, scores, sweep) for table in tables}
+    known = {table.stem: knowledge_of(table) for table in tables}
+    figures, notes = _figures(snapshot, tables, known, costs, best, describe_language)
+    profiles = profiles_frame(snapshot)
+    layers = profile_figure(profiles, best, describe_language)
+    figures += [] if layers is None else [layers]
+    means = averaged_scores(further_scores)
+    averaged = {one.stem: one for one in language_tables(trials, means, knobs, sweep)}
+    rules = {
+        table.stem: picks(table, scores, sweep, averaged.get(table.stem), means) for table in tables
+    }
 
     folder = home.reports(snapshot.name)
     texts = {
@@ -93,36 +113,51 @@ def write_report(
         texts[f"tables/{table.stem}.tex"] = table_tex(table, sweep)
         if table.groups:
             texts[f"tables/{table.stem}-groups.tex"] = groups_tex(table, sweep)
+        if known[table.stem].levels:
+            texts[f"tables/{table.stem}-effects.csv"] = effects_csv(known[table.stem])
+            texts[f"tables/{table.stem}-effects.tex"] = effects_tex(known[table.stem], table)
+        if any(known[table.stem].importances.values()):
+            texts[f"tables/{table.stem}-importance.csv"] = importances_csv(known[table.stem])
         texts[f"tables/{table.stem}-selection.csv"] = picks_csv(rules[table.stem], table)
         texts[f"tables/{table.stem}-selection.tex"] = picks_tex(rules[table.stem], table)
     if further:
         texts["tables/further.csv"] = _csv(further_scores)
     texts |= {f"tables/{one.stem}.csv": further_csv(one) for one in further}
+    if not few_shot.empty:
+        texts["tables/few-shot.csv"] = _csv(few_shot)
+    if not finished(profiles).empty:
+        texts["tables/diagnostics.csv"] = _csv(finished(profiles))
     _clear(folder, texts, figures)
     for file, text in texts.items():
         _write(folder / file, text)
     for figure in figures:
         write_figure(figure, folder / "figures")
+    uses = shown.stages_by_trial(stages)
+    linked = {table.stem: table for table in tables}
+    linked |= {_averaged(stem): table for stem, table in averaged.items()}
     context = {
         "name": snapshot.name,
         "facts": shown.fact_list(trials, tables, sweep),
         "oracle": is_oracle(sweep),
+        "few_shot": few_shot_tables(few_shot, snapshot, sweep),
+        "has_few_shot": has_few_shot(sweep),
         "rules": sorted({selection_rule(sweep, one.source_language) for one in tables}),
-        "best": shown.best_view(best, trials, stages, tables, knobs),
+        "best": shown.best_view(best, trials, uses, tables, knobs),
         "figures": [{"figure": one, "uri": _data_uri(one)} for one in figures],
         "notes": notes,
         "tables": [
             {
-                **shown.language_table(one, best, describe_language),
+                **shown.language_table(one, known[one.stem], best, describe_language),
                 "header": header(sweep, one.source_language),
                 "picks": rules[one.stem],
+                "averaged": _averaged(one.stem),
                 "checkpoints": checkpoints(one, scores),
             }
             for one in tables
         ],
         "further": [one for one in further if one.is_headline],
         "knobs": knobs,
-        "trials": shown.trial_rows(trials, stages, knobs),
+        "trials": shown.trial_rows(trials, uses, knobs),
         "counts": {state: int((trials["state"] == state).sum()) for state in shown.STATES},
         "stages": shown.stage_rows(stages),
         "sharing": shown.sharing_of(stages),
@@ -131,7 +166,7 @@ def write_report(
         "mode": sweep["objective"]["mode"],
         "metric": sweep["objective"]["metric"],
         "configuration": json.dumps(sweep, indent=1, sort_keys=True, ensure_ascii=False),
-        "links": _script(shown.links(tables, trials, stages)),
+        "links": _script(shown.links(linked, trials, uses)),
     }
     page = folder / "index.html"
     _write(page, _template().render(context))
@@ -141,6 +176,7 @@ def write_report(
 def _figures(
     snapshot: Snapshot,
     tables: Sequence[LanguageTable],
+    known: Mapping[str, Knowledge],
     costs: pd.DataFrame,
     best: int | None,
     describe: DescribeLanguage | None,
@@ -152,7 +188,7 @@ def _figures(
     for table in tables:
         rows = [row for row in table.rows if row.configuration == best and row.trials]
         found += [language_figure(row, table, describe) for row in rows]
-        figures, refused = question_figures(table, costs)
+        figures, refused = question_figures(table, known[table.stem], costs)
         found += figures
         notes += refused
         for path in knobs:
@@ -186,6 +222,11 @@ def _is_log(space: Mapping[str, Any], path: str) -> bool:
             if isinstance(option, Mapping) and part in option
         ]
     return any(isinstance(node, Mapping) and node.get("log") is True for node in nodes)
+
+
+def _averaged(stem: str) -> str:
+    """What the page calls a table of averaged weights."""
+    return f"{stem}-average"
 
 
 # -- writing ------------------------------------------------------------------------------

@@ -42,14 +42,15 @@ def exportable(snapshot: Snapshot, view: TrialView | None) -> TrialView:
     if target.key not in snapshot.records:
         raise LedgerError(
             f"{where}: its target stage {short(target.key)} was freed from the store; make it "
-            f"again: xlt stage {snapshot.name} --trial {view.number} --until target"
+            f"again: xlt stage {snapshot.name} --trial {view.number} --until {target.kind}"
         )
     return view
 
 
 def target_use(view: TrialView) -> StageUse | None:
-    """The target stage of a trial, if it got so far."""
-    return next((one for one in view.stages if one.kind == "target"), None)
+    """The stage that left a trial's network, if it got so far: target, or few-shot after it."""
+    found = {one.kind: one for one in view.stages}
+    return found.get("few_shot", found.get("target"))
 
 
 def model_of(sweep: Mapping[str, Any], assignment: Mapping[str, Any]) -> tuple[str, bool]:
@@ -94,7 +95,12 @@ def told_of(
     settings = payload["settings"]
     stages = tuple(_stage(snapshot, one) for one in view.stages)
     names = [str(one.settings["task"]["name"]) for one in stages if "task" in one.settings]
-    names += [str(name) for one in stages for name in one.settings.get("also", ())]
+    names += [
+        str(name)
+        for one in stages
+        for several in ("tasks", "also")
+        for name in one.settings.get(several, ())
+    ]
     tasks = {name: describe_task(name) for name in dict.fromkeys(names)}
     name, trained = str(settings["task"]["name"]), settings["task"]["version"]
     task = tasks[name]
@@ -186,6 +192,9 @@ def _selection(snapshot: Snapshot, view: TrialView, source: str, *, is_named: bo
                 " A score that was chosen for being the best is too good on average: "
                 f"`xlt confirm {snapshot.name}` measures by how much."
             )
+    shots = next((one for one in view.stages if one.kind == "few_shot"), None)
+    if shots is not None:
+        text += f" FEW-SHOT ({shots.label}): labels of a target language were trained on."
     if is_oracle(snapshot.sweep):
         text += " ORACLE SELECTION: labels of target languages were read, it is not zero-shot."
     return text

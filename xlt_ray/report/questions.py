@@ -8,6 +8,7 @@ import pandas as pd
 
 from xlt_ray.report.canvas import Figure
 from xlt_ray.report.curves import layer_figure, ratio_figure, size_figure
+from xlt_ray.report.effects import Knowledge
 from xlt_ray.report.overview import heat_map, importance_figure, pareto_figure
 from xlt_ray.report.tables import LanguageTable
 
@@ -17,7 +18,9 @@ CURVES: dict[str, Callable[[LanguageTable, str], Figure | None]] = {
 }
 
 
-def question_figures(table: LanguageTable, costs: pd.DataFrame) -> tuple[list[Figure], list[str]]:
+def question_figures(
+    table: LanguageTable, known: Knowledge, costs: pd.DataFrame
+) -> tuple[list[Figure], list[str]]:
     """The figures of a table, and what is not drawn and why."""
     found: list[Figure | None] = []
     notes: list[str] = []
@@ -26,7 +29,7 @@ def question_figures(table: LanguageTable, costs: pd.DataFrame) -> tuple[list[Fi
         found.append(figure)
         notes += refused
     found += [draw(table, path) for path, draw in CURVES.items() if path in table.knobs]
-    figure, told = importance_figure(table)
+    figure, told = importance_figure(table, known)
     notes += told
     found += [heat_map(table), figure, pareto_figure(table, costs)]
     return [one for one in found if one is not None], notes

@@ -45,7 +45,7 @@ class Results:
     def refresh(self) -> Results:
         """Read ledger and store again; returns itself."""
         self._snapshot = self._read()
-        for frame in ("trials", "scores", "further", "stages", "costs"):
+        for frame in ("trials", "scores", "further", "few_shot", "diagnostics", "stages", "costs"):
             self.__dict__.pop(frame, None)
         return self
 
@@ -83,6 +83,20 @@ class Results:
         return further_frame(self._snapshot)
 
     @cached_property
+    def few_shot(self) -> pd.DataFrame:
+        """One row a few-shot trial, split, metric and language, with the score before the shots."""
+        from xlt_ray.report.few_shot import few_shot_frame
+
+        return few_shot_frame(self._snapshot)
+
+    @cached_property
+    def diagnostics(self) -> pd.DataFrame:
+        """One row a trial, stage, step, diagnostic, language and layer."""
+        from xlt_ray.report.profiles import profiles_frame
+
+        return profiles_frame(self._snapshot)
+
+    @cached_property
     def stages(self) -> pd.DataFrame:
         """One row a trial and stage: key, whether it was reused, who made it, how and when."""
         from xlt_ray.report.frames import stages_frame
@@ -95,6 +109,12 @@ class Results:
         from xlt_ray.report.frames import costs_frame
 
         return costs_frame(self._snapshot)
+
+    def xtreme(self, *others: Results) -> pd.DataFrame:
+        """XTREME's scores: one row a system and seed, from this sweep and ``others``."""
+        from xlt_ray.report.xtreme import xtreme_frame
+
+        return xtreme_frame([one.snapshot for one in (self, *others)])
 
     def _read(self) -> Snapshot:
         from xlt_ray.ledger import load_ledger

@@ -1,8 +1,9 @@
 """By which rule a configuration is chosen, and what other rules would have chosen.
 
-Test scores exist of the last checkpoint alone, whatever rule picks the configuration: dev scores
-are kept at every evaluation of a training, weights at its end. A rule that reads labels of target
-languages is called an oracle: it bounds what selection could gain, and is not zero-shot.
+Test scores are of the last checkpoint, and of the average of the last ones where a sweep asks for
+it (``target.average``): dev scores are kept at every evaluation of a training, weights at its end.
+A rule that reads labels of target languages is called an oracle: it bounds what selection could
+gain, and is not zero-shot.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from xlt_ray.report.tables import Cell, LanguageTable, Row, cell_of
 
 @dataclass(frozen=True)
 class Pick:
-    """What one rule chooses: a row of the table, by this value of what the rule looks at."""
+    """What one rule chooses: a row of a table, by this value of what the rule looks at."""
 
     rule: str
     is_oracle: bool
-    value: float
-    row: Row
+    value: float | None = None
+    row: Row | None = None
+    """None where there is nothing to choose by: ``missing`` says what."""
+    missing: str = ""
+    is_averaged: bool = False
+    """Whether the row is of averaged weights."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,16 @@ def is_oracle(sweep: Mapping[str, Any]) -> bool:
     return bool(sweep["objective"]["languages"] != "source")
 
 
+def has_few_shot(sweep: Mapping[str, Any]) -> bool:
+    """Whether trials may be trained on a few labels of a target language."""
+    return sweep["space"].get("few_shot") is not None
+
+
 def header(sweep: Mapping[str, Any], source: str) -> str:
     """What stands above every table: the rule, the checkpoint, and whether it is an oracle."""
     text = f"Configurations are {selection_rule(sweep, source)}; scores are of the last checkpoint."
+    if has_few_shot(sweep):
+        text += " Trials with few_shot are NOT ZERO-SHOT: their scores are in a table of their own."
     return text + (" ORACLE SELECTION: not zero-shot." if is_oracle(sweep) else "")
 
 
@@ -90,53 +102,117 @@ def sign_of(sweep: Mapping[str, Any]) -> float:
     return -1.0 if sweep["objective"]["mode"] == "max" else 1.0
 
 
-def picks(table: LanguageTable, scores: pd.DataFrame, sweep: Mapping[str, Any]) -> list[Pick]:
-    """What each rule picks of a table, the sweep's own first; rules without data are left out.
+def picks(
+    table: LanguageTable,
+    scores: pd.DataFrame,
+    sweep: Mapping[str, Any],
+    averaged: LanguageTable | None = None,
+    averaged_scores: pd.DataFrame | None = None,
+) -> list[Pick]:
+    """What each rule picks of a table, the sweep's own first; a rule without data has no row.
 
     Only configurations that have all seeds of the best-covered one take part, and each rule
     looks at the same languages in all of them.
+
+    Args:
+        averaged: the same table of the scores of averaged weights, made from ``averaged_scores``.
     """
-    most = max((row.num_seeds for row in table.rows), default=0)
-    full = [row for row in table.rows if row.num_seeds == most and most]
-    others = [code for code in table.languages if code != table.source_language]
-    dev = _dev_means(table, scores)
-    steps = {one.configuration: one.best.mean for one in checkpoints(table, scores)}
-    objective = {row.configuration: row.objective.mean for row in full if row.objective}
-    source_dev = {
-        row.configuration: dev[row.configuration, table.source_language]
-        for row in full
-        if (row.configuration, table.source_language) in dev
-    }
-    on_source = f"dev {table.source_language}"
-    rules: list[tuple[str, bool, dict[int, float]]] = [
-        (
-            f"the sweep's: {selection_rule(sweep, table.source_language)}",
-            is_oracle(sweep),
-            objective,
-        ),
-        # A sweep that is chosen by this says so in its own rule.
-        (f"{on_source}, last checkpoint", False, source_dev if is_oracle(sweep) else {}),
-        (f"{on_source}, best checkpoint of each training", False, steps),
+    source = table.source_language
+    rows = _full(table)
+    others = [code for code in table.languages if code != source]
+    dev = _dev_means(table, scores, "evaluate")
+    on_source = f"dev {source}"
+    rules = [
+        _pick(
+            f"the sweep's: {selection_rule(sweep, source)}",
+            {one: row.objective.mean for one, row in rows.items() if row.objective},
+            rows,
+            sweep,
+            "no configuration has a score yet",
+            is_oracle=is_oracle(sweep),
+        )
     ]
-    scored = [code for code in others if any((row.configuration, code) in dev for row in full)]
+    if is_oracle(sweep):
+        # A sweep that is chosen by this says so in its own rule.
+        values = {one: dev[one, source] for one in rows if (one, source) in dev}
+        missing = f"the dev set of {source} was not scored"
+        rules.append(_pick(f"{on_source}, last checkpoint", values, rows, sweep, missing))
+    best = {one.configuration: one.best.mean for one in checkpoints(table, scores)}
+    rules.append(
+        _pick(
+            f"{on_source}, best checkpoint of each training",
+            best,
+            rows,
+            sweep,
+            "no training kept its dev scores on the way",
+        )
+    )
+    mean_rows = _full(averaged) if averaged is not None else {}
+    mean_dev: Mapping[tuple[int, str], float] = {}
+    if averaged is not None and averaged_scores is not None:
+        mean_dev = _dev_means(averaged, averaged_scores, None)
+    rules.append(
+        _pick(
+            f"{on_source}, average of the last checkpoints",
+            {one: mean_dev[one, source] for one in mean_rows if (one, source) in mean_dev},
+            mean_rows,
+            sweep,
+            "no training averaged its checkpoints (target.average)",
+            is_averaged=True,
+        )
+    )
+    scored = [code for code in others if any((one, code) in dev for one in rows)]
     oracle_dev = {
-        row.configuration: statistics.fmean(dev[row.configuration, code] for code in scored)
-        for row in full
-        if scored and all((row.configuration, code) in dev for code in scored)
+        one: statistics.fmean(dev[one, code] for code in scored)
+        for one in rows
+        if scored and all((one, code) in dev for code in scored)
     }
     oracle_test = {
-        row.configuration: row.mean_without_source.mean for row in full if row.mean_without_source
+        one: row.mean_without_source.mean for one, row in rows.items() if row.mean_without_source
     }
-    rules.append((f"oracle: dev of {len(scored)} target languages", True, oracle_dev))
-    rules.append((f"oracle: test of {len(others)} target languages", True, oracle_test))
-    rows = {row.configuration: row for row in full}
-    found = []
-    for rule, oracle, values in rules:
-        known = {one: value for one, value in values.items() if one in rows}
-        if known:
-            best = min(known, key=lambda one: (sign_of(sweep) * known[one], one))
-            found.append(Pick(rule, oracle, known[best], rows[best]))
-    return found
+    number = len(scored) or len(others)
+    return [
+        *rules,
+        _pick(
+            f"oracle: dev of {number} target languages",
+            oracle_dev,
+            rows,
+            sweep,
+            "their dev sets were not scored (evaluate.dev)",
+            is_oracle=True,
+        ),
+        _pick(
+            f"oracle: test of {len(others)} target languages",
+            oracle_test,
+            rows,
+            sweep,
+            "no configuration has all of them",
+            is_oracle=True,
+        ),
+    ]
+
+
+def _full(table: LanguageTable) -> dict[int, Row]:
+    """Rows that have all seeds of the best-covered one, by configuration."""
+    most = max((row.num_seeds for row in table.rows), default=0)
+    return {row.configuration: row for row in table.rows if row.num_seeds == most and most}
+
+
+def _pick(
+    rule: str,
+    values: Mapping[int, float],
+    rows: Mapping[int, Row],
+    sweep: Mapping[str, Any],
+    missing: str,
+    *,
+    is_oracle: bool = False,
+    is_averaged: bool = False,
+) -> Pick:
+    known = {one: value for one, value in values.items() if one in rows}
+    if not known:
+        return Pick(rule, is_oracle, missing=missing, is_averaged=is_averaged)
+    best = min(known, key=lambda one: (sign_of(sweep) * known[one], one))
+    return Pick(rule, is_oracle, known[best], rows[best], is_averaged=is_averaged)
 
 
 def checkpoints(table: LanguageTable, scores: pd.DataFrame) -> list[Checkpoints]:
@@ -169,14 +245,20 @@ def checkpoints(table: LanguageTable, scores: pd.DataFrame) -> list[Checkpoints]
     return found
 
 
-def _dev_means(table: LanguageTable, scores: pd.DataFrame) -> dict[tuple[int, str], float]:
-    """Mean dev score by configuration and language, where every seed has it."""
-    part = scores[
-        (scores["stage"] == "evaluate")
-        & (scores["split"] == "dev")
-        & (scores["metric"] == table.metric)
-        & (scores["task"] == table.task)
-        & (scores["source_language"] == table.source_language)
+def _dev_means(
+    table: LanguageTable, scores: pd.DataFrame, stage: str | None
+) -> dict[tuple[int, str], float]:
+    """Mean dev score by configuration and language, where every seed has it.
+
+    Args:
+        stage: that the scores are of; None where the frame holds those of one alone.
+    """
+    part = scores if stage is None else scores[scores["stage"] == stage]
+    part = part[
+        (part["split"] == "dev")
+        & (part["metric"] == table.metric)
+        & (part["task"] == table.task)
+        & (part["source_language"] == table.source_language)
     ]
     seeds: Mapping[int, Sequence[int]] = {
         row.configuration: [one.number for one in row.trials] for row in table.rows

@@ -8,10 +8,18 @@ from typing import Any
 
 import pandas as pd
 
+from xlt_ray.report.cells import score_cell
+from xlt_ray.report.effects import Knowledge
 from xlt_ray.report.labels import DescribeLanguage, is_absent, language_label, shown_value
 from xlt_ray.report.statistics import summary
-from xlt_ray.report.tables import LanguageTable, Row, mean_of
+from xlt_ray.report.tables import Cell, LanguageTable, Row, mean_of
 from xlt_ray.stages.stage import short
+
+FIRST_CELLS = 3_000
+"""Of a table of scores, in the page from the start; its other rows are made when asked for."""
+
+Uses = Mapping[int, Sequence[Mapping[str, Any]]]
+"""Stages of every trial, by its number."""
 
 STATES = ("complete", "pruned", "failed", "running", "waiting")
 
@@ -36,7 +44,7 @@ def fact_list(
 def best_view(
     best: int | None,
     trials: pd.DataFrame,
-    stages: pd.DataFrame,
+    uses: Uses,
     tables: Sequence[LanguageTable],
     knobs: Sequence[str],
 ) -> dict[str, Any] | None:
@@ -61,7 +69,7 @@ def best_view(
                 "seed": int(seed),
                 "objective": float(objective),
                 "run": "" if is_absent(run) else str(run),
-                "stages": _stages_of(int(number), stages),
+                "stages": uses.get(int(number), ()),
             }
             for number, seed, objective, run in mine[
                 ["number", "seed", "objective", "mlflow_run_id"]
@@ -71,14 +79,33 @@ def best_view(
 
 
 def language_table(
-    table: LanguageTable, best: int | None, describe: DescribeLanguage | None
+    table: LanguageTable, known: Knowledge, best: int | None, describe: DescribeLanguage | None
 ) -> dict[str, Any]:
     values = [cell.mean for row in table.rows for cell in row.cells.values()]
     low, high = min(values), max(values)
     reference = table.reference
 
-    def shade(value: float) -> float:
-        return 0.0 if high == low else 0.42 * (value - low) / (high - low)
+    def shade(cell: Cell | None) -> float | None:
+        if cell is None:
+            return None
+        return 0.0 if high == low else 0.42 * (cell.mean - low) / (high - low)
+
+    def cells(row: Row) -> str:
+        means = (row.objective, row.mean, row.mean_without_source)
+        found = [score_cell(one, row.num_seeds) for one in means]
+        found.append(score_cell(row.gap, row.num_seeds, warned=row.is_gap_of_source))
+        for code in table.languages:
+            cell = row.cells.get(code)
+            found.append(score_cell(cell, row.num_seeds, shade=shade(cell)))
+        return "".join(found)
+
+    def group_cells(row: Row) -> str:
+        means = [row.mean_without_source, *(row.groups.get(one.title) for one in table.groups)]
+        return "".join(score_cell(one, row.num_seeds) for one in means)
+
+    def pick_cells(row: Row) -> str:
+        means = (row.cells.get(table.source_language), row.mean_without_source, row.gap)
+        return "".join(score_cell(one, row.num_seeds) for one in means)
 
     def hint(code: str) -> str:
         if describe is None:
@@ -101,37 +128,48 @@ def language_table(
             ]
             for row in table.rows
         },
-        "shade": shade,
+        "cells": cells,
+        "group_cells": group_cells,
+        "pick_cells": pick_cells,
+        "first": max(20, FIRST_CELLS // (len(table.languages) + len(table.knobs))),
+        "known": known,
+        "importances": [
+            (path, [known.importances[name].get(path) for name in known.series])
+            for path in known.knobs
+            if any(path in one for one in known.importances.values())
+        ],
     }
 
 
-def links(
-    tables: Sequence[LanguageTable], trials: pd.DataFrame, stages: pd.DataFrame
-) -> dict[str, Any]:
+def links(tables: Mapping[str, LanguageTable], trials: pd.DataFrame, uses: Uses) -> dict[str, Any]:
     """Which trials every number of the tables is made of, and what made those trials.
 
-    ``scores``: table -> configuration -> trials with their scores by language; ``trials``: number
-    -> seed, objective, MLflow run and stages.
+    ``scores``: table -> configuration -> trials, each its number and its scores in the order of
+    the table's languages (null where one is missing); ``groups``: table -> languages of every
+    mean; ``trials``: number -> seed, objective, MLflow run and stages.
+
+    Args:
+        tables: by what the page calls them.
     """
-    scored = {one.number for table in tables for row in table.rows for one in row.trials}
+    scored = {one.number for table in tables.values() for row in table.rows for one in row.trials}
     return {
         "scores": {
-            table.stem: {
+            stem: {
                 str(row.configuration): [
-                    {"trial": one.number, "scores": dict(sorted(one.scores.items()))}
+                    [one.number, *(one.scores.get(code) for code in table.languages)]
                     for one in row.trials
                 ]
                 for row in table.rows
             }
-            for table in tables
+            for stem, table in tables.items()
         },
         "groups": {
-            table.stem: {
+            stem: {
                 "all": table.languages,
-                "without": table.languages[1:],
+                "without": [one for one in table.languages if one != table.source_language],
                 **{group.title: group.languages for group in table.groups},
             }
-            for table in tables
+            for stem, table in tables.items()
         },
         "trials": {
             str(one["number"]): {
@@ -140,7 +178,7 @@ def links(
                 "run": "" if is_absent(one["mlflow_run_id"]) else one["mlflow_run_id"],
                 "stages": [
                     [use["kind"], use["key"], use["short"], bool(use["reused"])]
-                    for use in _stages_of(int(one["number"]), stages)
+                    for use in uses.get(int(one["number"]), ())
                 ],
             }
             for one in trials.to_dict("records")
@@ -167,17 +205,17 @@ def _intervals(row: Row, table: LanguageTable) -> dict[str, str]:
 _TRIAL_COLUMNS = ("number", "state", "configuration", "seed", "attempts")
 
 
-def trial_rows(
-    trials: pd.DataFrame, stages: pd.DataFrame, knobs: Sequence[str]
-) -> list[dict[str, Any]]:
+def trial_rows(trials: pd.DataFrame, uses: Uses, knobs: Sequence[str]) -> list[dict[str, Any]]:
     retried = {
         int(old): int(number)
         for number, old in trials[["number", "retry_of"]].to_numpy()
         if not is_absent(old)
     }
+    firsts = set(trials.drop_duplicates("configuration")["number"])
     return [
         {
             **{str(name): one[name] for name in _TRIAL_COLUMNS},
+            "is_first": one["number"] in firsts,
             "objective": None if is_absent(one["objective"]) else one["objective"],
             "cause": "" if is_absent(one["cause"]) else one["cause"],
             "message": one["message"],
@@ -185,18 +223,19 @@ def trial_rows(
             "run": "" if is_absent(one["mlflow_run_id"]) else one["mlflow_run_id"],
             "seconds": float(one["seconds"]),
             "knobs": [(_sortable(one[path]), shown_value(one[path])) for path in knobs],
-            "stages": _stages_of(int(one["number"]), stages),
+            "stages": uses.get(int(one["number"]), ()),
         }
         for one in trials.to_dict("records")
     ]
 
 
-def _stages_of(number: int, stages: pd.DataFrame) -> list[dict[str, Any]]:
-    rows = stages[stages["number"] == number].to_dict("records")
-    return [
-        {**{str(name): value for name, value in row.items()}, "short": short(row["key"])}
-        for row in rows
-    ]
+def stages_by_trial(stages: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
+    """The stages of every trial in the order of its path, with their short keys."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in stages.to_dict("records"):
+        one = {str(name): value for name, value in row.items()} | {"short": short(row["key"])}
+        found.setdefault(int(row["number"]), []).append(one)
+    return found
 
 
 def stage_rows(stages: pd.DataFrame) -> list[dict[str, Any]]:

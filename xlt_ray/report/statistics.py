@@ -6,6 +6,7 @@ give the same answer.
 
 - :func:`summary`: mean over seeds with Student's interval.
 - :func:`paired`: mean difference with its interval and p-value.
+- :func:`difference_interval`: of means of two samples that are not paired.
 - :func:`holm`: p-values of a family (the languages of one comparison) corrected.
 """
 
@@ -28,7 +29,7 @@ MAX_EXACT_PAIRS = 20
 NUM_FLIPS = 50_000
 NUM_BOOTSTRAPS = 2_000
 
-Method = Literal["student", "bca"]
+Method = Literal["student", "bca", "welch"]
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,26 @@ def paired(differences: Sequence[float], *, seed: int = 0) -> Paired:
         p=p,
         is_exact=is_exact,
     )
+
+
+def difference_interval(first: Sequence[float], second: Sequence[float]) -> Interval | None:
+    """Welch's interval of the mean of ``first`` minus that of ``second``, independent samples.
+
+    None where either has fewer than two values, or neither has any spread.
+
+    Raises:
+        ValueError: a sample is empty, or a value is not finite.
+    """
+    from scipy import stats
+
+    one, other = _finite(first), _finite(second)
+    if min(len(one), len(other)) < 2 or (_all_equal(one) and _all_equal(other)):
+        return None
+    with warnings.catch_warnings():
+        # One side without spread loses digits of a term that is next to nothing.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        found = stats.ttest_ind(one, other, equal_var=False).confidence_interval(LEVEL)
+    return Interval(float(found.low), float(found.high), "welch")
 
 
 def sign_flip_p(differences: Sequence[float], *, seed: int = 0) -> tuple[float, bool]:
@@ -190,5 +211,5 @@ def _all_equal(array: np.ndarray) -> bool:
 def _finite(values: Sequence[float]) -> np.ndarray:
     array = np.asarray(values, dtype=float)
     if array.size == 0 or not np.isfinite(array).all():
-        raise ValueError("paired differences are one finite number a seed, at least one")
+        raise ValueError("a sample is one finite number a seed or configuration, at least one")
     return array

@@ -12,6 +12,7 @@ from xlt_ray.report.canvas import (
     ORANGE,
     PURPLE,
     SKY,
+    VERMILION,
     Figure,
     csv_text,
     new_canvas,
@@ -19,7 +20,14 @@ from xlt_ray.report.canvas import (
 )
 from xlt_ray.report.snapshot import Snapshot, in_utc
 
-KINDS = {"align": PURPLE, "trunk": SKY, "intermediate": ORANGE, "target": BLUE, "evaluate": GREEN}
+KINDS = {
+    "align": PURPLE,
+    "trunk": SKY,
+    "intermediate": ORANGE,
+    "target": BLUE,
+    "few_shot": VERMILION,
+    "evaluate": GREEN,
+}
 MAX_TRIALS = 80
 
 

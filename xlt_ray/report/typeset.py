@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xlt_ray.report.effects import Effect, Knowledge
 from xlt_ray.report.labels import shown_value
 from xlt_ray.report.selection import Pick, header
 from xlt_ray.report.tables import Cell, LanguageTable
@@ -78,23 +81,26 @@ def groups_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
 def picks_csv(picks: Sequence[Pick], table: LanguageTable) -> str:
     """One line a rule: what it picks, its test scores, and whether it is an oracle."""
     rows = [
-        [one.rule, one.is_oracle, one.value, one.row.configuration]
+        [one.rule, one.is_oracle, one.is_averaged]
+        + ["" if one.value is None else one.value, one.row.configuration if one.row else ""]
         + [cell.mean if cell else "" for cell in _pick_cells(one, table)]
+        + [one.missing]
         for one in picks
     ]
-    names = ["selection", "is_oracle", "value", "configuration", "source", "mean_without_source"]
-    return _csv([*names, "gap", "worst"], rows)
+    names = ["selection", "is_oracle", "is_averaged", "value", "configuration", "source"]
+    return _csv([*names, "mean_without_source", "gap", "worst", "missing"], rows)
 
 
 def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
     """A booktabs table of the rules side by side."""
     caption = (
-        f"{table.task}: what each selection rule picks, test {table.metric} in % of the last "
-        "checkpoint, mean over seeds (± standard deviation). Oracle rules read labels of target "
-        "languages and are not zero-shot."
+        f"{table.task}: what each selection rule picks, test {table.metric} in %, mean over seeds "
+        "(± standard deviation). Weights are those of the last checkpoint but for the average. "
+        "Oracle rules read labels of target languages and are not zero-shot. A dash is a rule "
+        "without data."
     )
     rows = [
-        [tex(one.rule), str(one.row.configuration)]
+        [tex(one.rule), str(one.row.configuration) if one.row else "--"]
         + [_tex_cell(cell) for cell in _pick_cells(one, table)]
         for one in picks
     ]
@@ -102,19 +108,73 @@ def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
     return _tabular(caption, "lrrrrr", head, rows)
 
 
+def effects_tex(known: Knowledge, table: LanguageTable) -> str:
+    """A booktabs table of the effect of every value on every series, in points of percent."""
+    caption = (
+        f"{table.task}: mean test {table.metric} of the configurations with a value minus that of "
+        "all others, in points, and Welch's 95 % interval over configurations, not corrected for "
+        f"the number of intervals ({known.num_intervals})."
+    )
+    rows = [
+        [tex(level.knob), tex(level.label), str(level.num_configurations), str(level.num_seeds)]
+        + [_tex_effect(level.effects.get(name)) for name in known.series]
+        for level in known.levels
+    ]
+    head = ["knob", "value", "configurations", "seeds", *map(tex, known.series)]
+    return _tabular(caption, "llrr" + "r" * len(known.series), head, rows)
+
+
 def tex(text: str) -> str:
-    """Text with LaTeX's own characters escaped.
+    """Text with LaTeX's own characters escaped, in composed Unicode.
+
+    A line break is a space. Letters are left as they are, whatever their script:
+    :func:`needs_unicode` tells which texts pdflatex cannot set.
 
     >>> tex("a_b 50 %")
     'a\\\\_b 50 \\\\%'
     """
-    special = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}"}
-    special |= {"^": r"\textasciicircum{}"}
-    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)
+    plain = unicodedata.normalize("NFC", text)
+    spaced = "".join(" " if one.isspace() else one for one in plain)
+    found = "".join(_ESCAPED.get(one, one) for one in spaced if one.isprintable())
+    # Side by side these would be drawn as one character.
+    return re.sub(r"([-',])(?=\1)", r"\1{}", found)
+
+
+_ESCAPED = {
+    **{one: f"\\{one}" for one in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    # After a line's end a bracket or a star would be an argument of it.
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
+    "`": r"\textasciigrave{}",
+}
+_NOT_IN_T1 = frozenset("ĦħĸĿŀŉŦŧſ")
+
+
+def needs_unicode(text: str) -> bool:
+    """Whether a text has letters outside of LaTeX's T1 encoding (Latin with its accents).
+
+    >>> needs_unicode("Türkçe, Łódź"), needs_unicode("中文")
+    (False, True)
+    """
+    known = "–—‘’“”…€™×±−"
+    composed = unicodedata.normalize("NFC", text)
+    return any((ord(one) > 0x17F and one not in known) or one in _NOT_IN_T1 for one in composed)
 
 
 def _pick_cells(pick: Pick, table: LanguageTable) -> list[Cell | None]:
     row = pick.row
+    if row is None:
+        return [None] * 4
     others = [row.cells[code] for code in table.languages[1:] if code in row.cells]
     sign = 1.0 if table.is_higher_better else -1.0
     worst = min(others, key=lambda cell: sign * cell.mean, default=None)
@@ -135,8 +195,12 @@ def _caption(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
 
 
 def _tabular(caption: str, layout: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    body = [tex(caption), *(cell for row in [head, *rows] for cell in row)]
+    engine = ", and lualatex or xelatex with a font that has all letters" * any(
+        map(needs_unicode, body)
+    )
     lines = [
-        "% needs \\usepackage{booktabs}",
+        f"% needs \\usepackage{{booktabs}} and \\usepackage[T1]{{fontenc}}{engine}",
         "\\begin{table}",
         "\\centering\\small",
         f"\\caption{{{tex(caption)}}}",
@@ -162,6 +226,15 @@ def _tex_cell(cell: Cell | None) -> str:
         return "--"
     spread = "" if cell.deviation is None else f"{{\\scriptsize$\\pm${100 * cell.deviation:.1f}}}"
     return f"{100 * cell.mean:.1f}{spread}"
+
+
+def _tex_effect(effect: Effect | None) -> str:
+    if effect is None:
+        return "--"
+    text = f"${100 * effect.difference:+.1f}$"
+    if effect.low is None or effect.high is None:
+        return text
+    return f"{text} {{\\scriptsize$[{100 * effect.low:+.1f}, {100 * effect.high:+.1f}]$}}"
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

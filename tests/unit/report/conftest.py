@@ -9,13 +9,13 @@ from __future__ import annotations
 import datetime
 import math
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.two_models import bounds
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, TrialView, open_ledger
 from xlt_ray.spec.facts import Facts, ModelFacts, SplitFacts, TaskFacts
@@ -82,10 +82,6 @@ class Finished:
     sweep: SweepSpec
     ledger: Ledger
     store: StageStore
-
-
-def bounds(model: str) -> Mapping[str, int]:
-    return {"num_layers": int(model[4]), "hidden_size": 64}
 
 
 def facts() -> Facts:

@@ -21,6 +21,7 @@ from tests.unit.report.conftest import NOWHERE_SCORED, Finished, describe
 from xlt_ray.ledger.importance import MIN_POINTS, importances
 from xlt_ray.report.canvas import SERIES, Figure
 from xlt_ray.report.curves import layer_figure, ratio_figure, size_figure
+from xlt_ray.report.effects import knowledge_of
 from xlt_ray.report.frames import costs_frame, scores_frame, trials_frame
 from xlt_ray.report.frontier import pareto_front
 from xlt_ray.report.grouping import known_groupings
@@ -233,7 +234,7 @@ def test_importance_of_few_configurations_or_without_choice_is_not_told() -> Non
 
 def test_importance_figure_tells_why_it_is_not_there(table: LanguageTable) -> None:
     few = replace(table, rows=table.rows[:3])
-    figure, (note,) = importance_figure(few)
+    figure, (note,) = importance_figure(few, knowledge_of(few))
     assert figure is None
     assert f"below {MIN_POINTS}" in note
 

@@ -129,7 +129,7 @@ def test_frames_tell_of_one_moment_until_they_are_refreshed(small: Finished) -> 
 
 
 def test_a_running_sweep_can_be_read(tmp_path: Path) -> None:
-    from tests.unit.report.conftest import bounds
+    from tests.two_models import bounds
     from xlt_ray.ledger import open_ledger
     from xlt_ray.spec.source import parse_document
     from xlt_ray.spec.sweep import sweep_of

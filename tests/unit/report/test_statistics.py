@@ -107,15 +107,38 @@ def test_the_same_against_itself_wins_in_at_most_five_of_a_hundred(
     assert false_wins(num_seeds, kind, 600) <= most_by_chance(600)
 
 
-def test_over_ten_languages_any_false_win_is_as_rare_whatever_they_have_in_common() -> None:
-    random = np.random.default_rng(11)
-    wins = 0
+def over_languages(num_seeds: int, effect: float, draw: np.random.Generator) -> np.ndarray:
+    """Differences in ten languages and their mean, by seed: a bad seed is bad in all of them."""
+    one, other = draw.normal(0, 1, (2, 10, num_seeds)) + 2 * draw.normal(0, 1, (2, 1, num_seeds))
+    differences = other - one + effect
+    return np.vstack([differences, differences.mean(0)])
+
+
+@pytest.mark.parametrize("num_seeds", range(3, 11))
+def test_equal_configurations_win_in_at_most_five_of_a_hundred_comparisons(num_seeds: int) -> None:
+    draw = np.random.default_rng(num_seeds)
+    any_language = mean = 0
     for _ in range(400):
-        # A bad seed is bad in all languages.
-        noise = random.normal(0, 1, (10, 10)) + 2 * random.normal(0, 1, 10)
-        corrected = holm([sign_flip_p(one)[0] for one in noise])
-        wins += any(deserves_star(one, 10) for one in corrected)
-    assert wins <= most_by_chance(400)
+        *languages, over_all = over_languages(num_seeds, 0.0, draw)
+        corrected = holm([sign_flip_p(one)[0] for one in languages])
+        any_language += any(deserves_star(one, num_seeds) for one in corrected)
+        mean += deserves_star(sign_flip_p(over_all)[0], num_seeds)
+    assert any_language <= most_by_chance(400)
+    assert mean <= most_by_chance(400)
+    if num_seeds < MIN_SEEDS_FOR_STAR:
+        assert any_language == mean == 0
+    else:
+        assert mean > 0, "a test that never finds anything is no test"
+
+
+@pytest.mark.parametrize(("num_seeds", "effect"), [(6, 8.0), (8, 6.0), (10, 5.0)])
+def test_a_difference_between_configurations_is_found(num_seeds: int, effect: float) -> None:
+    draw = np.random.default_rng(num_seeds)
+    found = 0
+    for _ in range(100):
+        over_all = over_languages(num_seeds, effect, draw)[-1]
+        found += deserves_star(sign_flip_p(over_all)[0], num_seeds)
+    assert found > 80
 
 
 def test_a_real_difference_is_found() -> None:

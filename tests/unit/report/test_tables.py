@@ -341,14 +341,18 @@ def test_rules_stand_side_by_side_and_pick_what_they_say(quick: Finished) -> Non
     snapshot = read_snapshot(quick.ledger, quick.store)
     table, scores = table_of(quick), scores_frame(snapshot)
     found = picks(table, scores, snapshot.sweep)
-    assert [one.is_oracle for one in found] == [False, False, True]
+    assert [one.is_oracle for one in found] == [False, False, False, True, True]
+    assert [one.row is None for one in found] == [False, False, True, True, False]
+    assert "target.average" in found[2].missing
     best = best_configuration(trials_frame(snapshot), snapshot.sweep)
+    assert found[0].row is not None
     assert found[0].row.configuration == best
     means = {
         row.configuration: row.mean_without_source.mean
         for row in table.rows
         if row.mean_without_source and row.num_seeds == 3
     }
+    assert found[-1].row is not None
     assert found[-1].row.configuration == max(means, key=lambda one: means[one])
     assert found[-1].value == max(means.values())
 

@@ -1,0 +1,136 @@
+"""Effects of knobs: right numbers, levels that part all configurations, honest intervals."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xlt_ray.ledger.importance import MIN_POINTS
+from xlt_ray.report.effects import (
+    MAX_LEVELS,
+    OTHERS,
+    effects_csv,
+    importances_csv,
+    knowledge_of,
+    series_of,
+)
+from xlt_ray.report.grouping import Group
+from xlt_ray.report.statistics import difference_interval
+from xlt_ray.report.tables import LanguageTable, Row, TrialScores, cell_of
+
+
+def table_of(values: Sequence[Any], scores: Sequence[float], seeds: int = 1) -> LanguageTable:
+    """One knob; the others are half as good as the source, and one language is a group."""
+    rows = []
+    for number, (value, score) in enumerate(zip(values, scores, strict=True)):
+        trials = tuple(
+            TrialScores(number * seeds + turn, turn, {"qaa": score, "qab": score / 2})
+            for turn in range(seeds)
+        )
+        rows.append(
+            Row(
+                configuration=number,
+                knobs={"knob": value},
+                states={"complete": seeds},
+                trials=trials,
+                objective=cell_of([score] * seeds),
+                cells={"qaa": cell_of([score] * seeds), "qab": cell_of([score / 2] * seeds)},
+                mean=cell_of([0.75 * score] * seeds),
+                mean_without_source=cell_of([score / 2] * seeds),
+                groups={"script: Latn": cell_of([score / 2] * seeds)},
+            )
+        )
+    groups = (Group("script", "Latn", ("qab",)),)
+    return LanguageTable(
+        "t", "accuracy", "qaa", ("qaa", "qab"), ("knob",), seeds, tuple(rows), groups
+    )
+
+
+def test_an_effect_is_the_mean_at_a_value_minus_that_of_all_others() -> None:
+    known = knowledge_of(table_of(["a", "a", "b", "b", "c"], [0.8, 0.9, 0.5, 0.6, 0.4], seeds=3))
+    assert [one.label for one in known.levels] == ["a", "b", "c"]
+    first = known.levels[0]
+    assert (first.num_configurations, first.num_seeds) == (2, 6)
+    assert first.effects["qaa"].difference == pytest.approx(0.85 - 0.5)
+    assert first.effects[OTHERS].difference == pytest.approx((0.85 - 0.5) / 2)
+    assert first.effects["script: Latn"] == replace(first.effects[OTHERS], num_configurations=2)
+    interval = difference_interval([0.8, 0.9], [0.5, 0.6, 0.4])
+    assert interval is not None
+    effect = first.effects["qaa"]
+    assert (effect.low, effect.high) == pytest.approx((interval.low, interval.high))
+    # One configuration has no spread to judge by.
+    assert known.levels[2].effects["qaa"].low is None
+    assert not known.levels[2].effects["qaa"].is_clear
+    assert known.num_intervals == 2 * len(series_of(table_of([1], [0.5])))
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(
+        st.none() | st.booleans() | st.integers(0, 40) | st.floats(0, 1) | st.sampled_from("xyz"),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_levels_part_all_configurations(values: list[Any]) -> None:
+    draw = random.Random(len(values))
+    table = table_of(values, [draw.random() for _ in values])
+    levels = knowledge_of(replace(table, groups=())).levels
+    if levels:
+        assert sum(one.num_configurations for one in levels) == len(values)
+        assert len({one.label for one in levels}) == len(levels) > 1
+    numbers = [one for one in levels if " to " in one.label]
+    assert len(numbers) <= MAX_LEVELS
+
+
+def test_welchs_interval_holds_no_difference_as_often_as_it_says() -> None:
+    draw = random.Random(4)
+    held = 0
+    for _ in range(300):
+        interval = difference_interval(
+            [draw.gauss(0, 1) for _ in range(6)], [draw.gauss(0, 3) for _ in range(15)]
+        )
+        assert interval is not None
+        held += interval.low <= 0 <= interval.high
+    assert held >= 0.9 * 300
+
+
+def test_there_is_no_interval_without_spread() -> None:
+    assert difference_interval([0.5, 0.5], [0.5, 0.5, 0.5]) is None
+    assert difference_interval([0.5], [0.4, 0.6]) is None
+    with pytest.raises(ValueError, match="finite"):
+        difference_interval([], [0.4, 0.6])
+
+
+def test_knobs_are_in_order_of_importance_for_the_other_languages() -> None:
+    draw = random.Random(1)
+    table = table_of(list(range(3 * MIN_POINTS)), [one / 40 for one in range(3 * MIN_POINTS)])
+    rows = tuple(
+        replace(row, knobs={"idle": draw.random(), "knob": row.knobs["knob"]}) for row in table.rows
+    )
+    known = knowledge_of(replace(table, rows=rows, knobs=("idle", "knob")))
+    assert known.knobs == ("knob", "idle")
+    assert set(known.importances) == set(known.series) == {"qaa", OTHERS, "script: Latn"}
+
+
+def test_files_say_what_the_page_says() -> None:
+    values = ["a", "b"] * MIN_POINTS
+    scores = [0.5 + 0.2 * (one == "a") + 0.01 * place for place, one in enumerate(values)]
+    known = knowledge_of(table_of(values, scores))
+    effects = list(csv.DictReader(io.StringIO(effects_csv(known))))
+    assert len(effects) == 2 * len(known.series)
+    first = known.levels[0].effects["qaa"]
+    assert float(effects[0]["difference"]) == first.difference
+    assert first.is_clear
+    assert statistics.fmean([first.low or 0, first.high or 0]) == pytest.approx(first.difference)
+    shares = list(csv.DictReader(io.StringIO(importances_csv(known))))
+    assert {one["score"] for one in shares} == set(known.series)

@@ -1,0 +1,218 @@
+"""Which knob matters for which languages, and how sure that is: importances and effects.
+
+Both are told of the same series of scores: the source language, the mean of the others, and the
+mean of every group of languages. The unit is the configuration, its seeds averaged: seeds of one
+configuration say nothing of its knobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xlt_ray.ledger.importance import Importance, importances
+from xlt_ray.report.canvas import csv_text
+from xlt_ray.report.labels import is_absent, shown_value
+from xlt_ray.report.statistics import difference_interval
+from xlt_ray.report.tables import Cell, LanguageTable, Row
+
+MAX_LEVELS = 6
+"""A knob with more numbers than these is shown in as many bins of equally many configurations."""
+
+OTHERS = "mean of the others"
+
+
+@dataclass(frozen=True)
+class Series:
+    """One score of every configuration: of a language, or a mean over some."""
+
+    name: str
+    of: Callable[[Row], Cell | None]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Mean score at a level minus that of all other configurations."""
+
+    difference: float
+    low: float | None
+    """Of Welch's 95 % interval over configurations; None where a side has fewer than two."""
+    high: float | None
+    num_configurations: int
+    num_seeds: int
+    """Trials at the level, over all its configurations."""
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves zero out."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+@dataclass(frozen=True)
+class Level:
+    """One value of a knob, or a bin of its numbers."""
+
+    knob: str
+    label: str
+    effects: Mapping[str, Effect]
+    """By the name of a series; those without a score at the level or outside it are not there."""
+
+    @property
+    def num_configurations(self) -> int:
+        return max((one.num_configurations for one in self.effects.values()), default=0)
+
+    @property
+    def num_seeds(self) -> int:
+        return max((one.num_seeds for one in self.effects.values()), default=0)
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a table tells of its knobs."""
+
+    series: tuple[str, ...]
+    importances: Mapping[str, Mapping[str, Importance]]
+    """Series -> knob -> importance; a series with too few configurations has none."""
+    levels: tuple[Level, ...]
+    """Knobs by importance for the mean of the others, the levels of each in order."""
+
+    @property
+    def knobs(self) -> tuple[str, ...]:
+        """The most important ones for the mean of the others first."""
+        return tuple(dict.fromkeys(level.knob for level in self.levels))
+
+    @property
+    def num_intervals(self) -> int:
+        return sum(one.low is not None for level in self.levels for one in level.effects.values())
+
+
+def series_of(table: LanguageTable) -> tuple[Series, ...]:
+    """The source language where it was scored, the mean of the others, and every group."""
+    source = table.source_language
+    found = [Series(source, lambda row: row.cells.get(source))] if source in table.languages else []
+    found.append(Series(OTHERS, lambda row: row.mean_without_source))
+    return (*found, *(_group(one.title) for one in table.groups))
+
+
+def knowledge_of(table: LanguageTable) -> Knowledge:
+    """Importances and effects of every knob that has two values or more."""
+    series = series_of(table)
+    told = {one.name: _importances(table, one) for one in series}
+    levels = {path: _levels(path, table, series) for path in table.knobs}
+
+    def rank(path: str) -> tuple[float, str]:
+        main = told[OTHERS] or next(iter(told.values()))
+        return -main[path].share if path in main else 0.0, path
+
+    return Knowledge(
+        series=tuple(one.name for one in series),
+        importances=told,
+        levels=tuple(one for path in sorted(levels, key=rank) for one in levels[path]),
+    )
+
+
+def importances_csv(known: Knowledge) -> str:
+    """One line a series and knob, in full precision."""
+    rows = [
+        [name, path, one.share, one.low, one.high]
+        for name, knobs in known.importances.items()
+        for path, one in sorted(knobs.items())
+    ]
+    return csv_text(["score", "knob", "share", "low", "high"], rows)
+
+
+def effects_csv(known: Knowledge) -> str:
+    """One line a level and series, in full precision; what is not known is empty."""
+    names = ["knob", "level", "score", "difference", "low", "high", "configurations", "seeds"]
+    rows = [
+        [level.knob, level.label, name, one.difference, one.low, one.high,
+         one.num_configurations, one.num_seeds]
+        for level in known.levels
+        for name, one in level.effects.items()
+    ]  # fmt: skip
+    return csv_text(names, rows)
+
+
+def _group(title: str) -> Series:
+    return Series(title, lambda row: row.groups.get(title))
+
+
+def _importances(table: LanguageTable, series: Series) -> dict[str, Importance]:
+    cells = [(row, series.of(row)) for row in table.rows]
+    points = [
+        ({path: value for path, value in row.knobs.items() if not is_absent(value)}, cell.mean)
+        for row, cell in cells
+        if cell is not None
+    ]
+    return importances(points, maximize=table.is_higher_better)
+
+
+def _levels(path: str, table: LanguageTable, series: Sequence[Series]) -> list[Level]:
+    rows = [row for row in table.rows if row.trials]
+    labels = _labels([row.knobs[path] for row in rows])
+    order = list(dict.fromkeys(label for _, label in sorted(set(labels))))
+    if len(order) < 2:
+        return []
+    found = []
+    for label in order:
+        effects = {}
+        for one in series:
+            cells = [(row, mine == label, one.of(row)) for row, (_, mine) in
+                     zip(rows, labels, strict=True)]  # fmt: skip
+            inside = [(row, cell.mean) for row, is_in, cell in cells if is_in and cell]
+            outside = [cell.mean for _, is_in, cell in cells if not is_in and cell]
+            if inside and outside:
+                effects[one.name] = _effect(inside, outside)
+        found.append(Level(path, label, effects))
+    return found
+
+
+def _effect(inside: Sequence[tuple[Row, float]], outside: Sequence[float]) -> Effect:
+    values = [value for _, value in inside]
+    interval = difference_interval(values, outside)
+    return Effect(
+        difference=sum(values) / len(values) - sum(outside) / len(outside),
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        num_configurations=len(inside),
+        num_seeds=sum(row.num_seeds for row, _ in inside),
+    )
+
+
+def _labels(values: Sequence[Any]) -> list[tuple[tuple[int, float, str], str]]:
+    """Of every value its place in the order of levels, and the label of its level."""
+    numbers = sorted(
+        float(one)
+        for one in values
+        if isinstance(one, int | float) and not isinstance(one, bool) and not is_absent(one)
+    )
+    distinct = sorted(set(numbers))
+    bins = _bins(numbers) if len(distinct) > MAX_LEVELS else [(one, one) for one in distinct]
+    found = []
+    for value in values:
+        if isinstance(value, int | float) and not isinstance(value, bool) and not is_absent(value):
+            low, high = next((low, high) for low, high in bins if low <= value <= high)
+            text = (
+                shown_value(value) if low == high else f"{shown_value(low)} to {shown_value(high)}"
+            )
+            found.append(((1, low, ""), text))
+        else:
+            # Not having a knob comes first.
+            text = shown_value(value)
+            found.append(((0 if is_absent(value) else 2, 0.0, text), text))
+    return found
+
+
+def _bins(numbers: Sequence[float]) -> list[tuple[float, float]]:
+    """Least and greatest number of each bin; equal numbers are never parted."""
+    found: list[tuple[float, float]] = []
+    start = 0
+    for turn in range(1, MAX_LEVELS + 1):
+        end = max(start, round(len(numbers) * turn / MAX_LEVELS))
+        while 0 < end < len(numbers) and numbers[end] == numbers[end - 1]:
+            end += 1
+        if end > start:
+            found.append((numbers[start], numbers[end - 1]))
+        start = end
+    return found
