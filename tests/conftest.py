@@ -9,6 +9,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.command import xlt
 from tests.database import database, postgres
 from tests.objectstore import bucket
 from xlt_ray.home import Home
@@ -16,7 +17,7 @@ from xlt_ray.spec.facts import Facts, LexiconFacts, ModelFacts, SplitFacts, Task
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, sweep_of
 
-__all__ = ["bucket", "database", "postgres"]
+__all__ = ["bucket", "database", "postgres", "xlt"]
 
 FOREIGN = ("XLT_", "RAY_", "MLFLOW_")
 LANGUAGES = ("qaa", "qab", "qac", "qad")

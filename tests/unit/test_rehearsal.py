@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.two_models import GRID, SPACE, bounds
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, Ticket, find_ledger, load_ledger, open_ledger, rehearsal
 from xlt_ray.spec.sweep import SweepSpec
 
-TEXT = """
-name: t
-data: {source: toy}
-model: {choice: [toy:2x64, toy:4x64]}
-target:
-  task: nli
-  source_language: qaa
-  learning_rate: {float: [1e-5, 1e-3], log: true}
-  fusion:
-    choice:
-      - {method: none}
-      - {method: dlfa, layer: {int: [0, num_layers - 1]}}
-search: {trials: 6, sampler: random, seed: 7, seeds: 2}
-"""
-GRID = ("search={trials: 99, sampler: grid}", "target.learning_rate=1e-4")
+TEXT = SPACE + "search: {trials: 6, sampler: random, seed: 7, seeds: 2}"
 FIRST = "search.first=[{model: toy:4x64, target.learning_rate: 5e-4}]"
 SWEEPS = {"random": (), "random with first points": (FIRST,), "grid": GRID}
 ReadSweep = Callable[..., SweepSpec]
-
-
-def bounds(model: str) -> Mapping[str, int]:
-    return {"num_layers": int(model[4]), "hidden_size": 64}
 
 
 def asked(ledger: Ledger, sweep: SweepSpec) -> list[Ticket]:
