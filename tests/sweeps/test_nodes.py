@@ -162,7 +162,7 @@ def test_each_trial_has_what_its_model_has_in_the_table(there: Place, grounds: G
     assert examples(small) == examples(large) == 256
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_trial_that_lost_a_node_goes_on_when_another_one_comes(
     there: Place, grounds: Grounds
 ) -> None:

@@ -71,7 +71,7 @@ def test_an_objective_lowers_its_loss(bench: Bench, tmp_path: Path, objective: s
     assert trained < 0.93 * untrained_loss(bench, stage, tmp_path)
 
 
-@pytest.mark.parametrize("zero_stage", [0, 3])
+@pytest.mark.parametrize("zero_stage", [0, pytest.param(3, marks=pytest.mark.long)])
 @pytest.mark.parametrize("objective", ["contrastive", "weam"])
 def test_interrupted_alignment_goes_on_to_the_same_bits(
     bench: Bench, tmp_path: Path, objective: str, zero_stage: int

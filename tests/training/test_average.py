@@ -58,7 +58,7 @@ def test_the_average_is_the_mean_of_the_last_checkpoints(
     assert any(not torch.equal(means[name], last[name]) for name in means)
 
 
-@pytest.mark.parametrize("zero_stage", [0, 3])
+@pytest.mark.parametrize("zero_stage", [0, pytest.param(3, marks=pytest.mark.long)])
 def test_an_interrupted_training_ends_in_the_same_average(
     bench: Bench, tmp_path: Path, zero_stage: int
 ) -> None:

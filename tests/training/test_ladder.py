@@ -22,7 +22,7 @@ def trained(events: list[object]) -> dict[str, int]:
     }
 
 
-@pytest.mark.parametrize("zero_stage", [0, 3])
+@pytest.mark.parametrize("zero_stage", [0, pytest.param(3, marks=pytest.mark.long)])
 def test_a_size_reached_over_a_smaller_one_has_the_bits_of_the_size_alone(
     bench: Bench, tmp_path: Path, zero_stage: int
 ) -> None:

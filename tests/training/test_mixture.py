@@ -114,7 +114,9 @@ def test_heads_that_a_step_does_not_use_move_alike_under_every_runtime(
         )
 
 
-@pytest.mark.parametrize("runtime", [{}, {"zero_stage": 3}], ids=str)
+@pytest.mark.parametrize(
+    "runtime", [{}, pytest.param({"zero_stage": 3}, marks=pytest.mark.long)], ids=str
+)
 def test_an_interrupted_mixture_goes_on_to_the_same_bits(
     mixed: Bench, made: Callable[..., Path], tmp_path: Path, runtime: dict[str, int]
 ) -> None:

@@ -47,8 +47,9 @@ def loaded(task: Task) -> Loaded:
     return Loaded(network.eval(), tokenizer, told)
 
 
-def test_every_trained_kind_is_predicted_here() -> None:
-    there = {name for name, entry in KINDS.items() if entry.is_trained}
+def test_every_kind_that_is_predicted_is_predicted_here() -> None:
+    # A query is ranked in a pool, which the file of a prediction has not.
+    there = {name for name, entry in KINDS.items() if entry.is_trained} - {"ranking"}
     assert {task_named(name).kind for name in TASKS} == there
 
 

@@ -54,7 +54,7 @@ def test_a_method_changes_key_weights_and_length_as_it_says(
 
 
 @every
-@pytest.mark.parametrize("zero_stage", [0, 3])
+@pytest.mark.parametrize("zero_stage", [0, pytest.param(3, marks=pytest.mark.long)])
 def test_interrupted_training_goes_on_to_the_same_bits(
     bench: Bench, tmp_path: Path, robust: str, zero_stage: int
 ) -> None:

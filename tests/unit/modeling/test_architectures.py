@@ -115,11 +115,13 @@ def batch_of(loaded: Loaded, kind: str = "pair", *, more_padding: int = 0) -> di
         name: torch.nn.functional.pad(one, (0, more_padding), value=fill.get(name, 0))
         for name, one in batch.items()
     }
-    if kind == "choice":
-        batch = {name: one.unsqueeze(1).repeat(1, 2, 1) for name, one in batch.items()}
+    num_parts = {"choice": 2, "ranking": 3}.get(kind)
+    if num_parts is not None:
+        batch = {name: one.unsqueeze(1).repeat(1, num_parts, 1) for name, one in batch.items()}
     labels: dict[str, Tensor] = {
         "pair": torch.tensor([0, 2]),
         "choice": torch.tensor([0, 1]),
+        "ranking": torch.tensor([0, 1]),
         "score": torch.tensor([0.5, 1.5]),
         "span": torch.tensor([[1, 2], [0, 0]]),
         "tag": torch.where(batch["attention_mask"] == 1, 1, -100),
