@@ -37,7 +37,7 @@ quickstart: $(INSTALLED) ## run the quickstart sweep on generated languages and 
 
 test: check ## lint, type-check and run the tests
 	$(BIN)/python -m pytest -n 2 --ignore tests/sweeps --ignore tests/chaos
-	$(BIN)/python -m pytest -n 3 tests/chaos tests/sweeps
+	$(BIN)/python -m pytest -n 3 --dist loadgroup tests/chaos tests/sweeps
 
 test-long: $(TESTABLE) ## run the tests that take minutes each
 	$(BIN)/python -m pytest -m long

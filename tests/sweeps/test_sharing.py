@@ -24,7 +24,7 @@ def test_two_drivers_on_one_store_train_every_stage_once(place: Place) -> None:
     assert {run.info.status for run in place.runs()} == {"FINISHED"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_sizes_of_a_ladder_train_what_the_plan_said(place: Place) -> None:
     ladder = [
         "name=ladder", "target.hybrid.ratio=0", "target.fusion={method: none}",
@@ -43,7 +43,7 @@ def test_sizes_of_a_ladder_train_what_the_plan_said(place: Place) -> None:
     assert left["examples_left"] == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_store_below_its_quota_keeps_scores_and_the_best_weights(place: Place) -> None:
     run = place.xlt("run", "small.yaml", "store.quota=1900kB")
     assert run.returncode == 0, run.stdout + run.stderr
