@@ -35,6 +35,7 @@ quickstart: $(INSTALLED) ## run the quickstart sweep on generated languages and 
 	$(BIN)/xlt report quickstart
 	@echo "compare the runs in the MLflow UI: $(BIN)/xlt ui quickstart"
 
+# Sweeps wait more than they compute, and each goes to whoever is free (loadgroup, without groups).
 test: check ## lint, type-check and run the tests
 	$(BIN)/python -m pytest -n 2 --ignore tests/sweeps --ignore tests/chaos
 	$(BIN)/python -m pytest -n 3 --dist loadgroup tests/chaos tests/sweeps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 XLT = Path(sys.executable).with_name("xlt")
 
@@ -118,20 +120,18 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever needs the finished sweep is tested by one process, so that it is run once."""
-    for item in items:
-        if "finished" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("finished"))
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A place in which the small sweep has run to its end."""
-    root = tmp_path_factory.mktemp("finished")
-    (root / "small.yaml").write_text(SMALL)
-    made = Place(root)
-    run = made.xlt("run", "small.yaml")
-    assert run.returncode == 0, run.stdout + run.stderr
-    return made
+    """A place in which the small sweep has run to its end; each test process has its own copy."""
+    own = tmp_path_factory.mktemp("finished")
+    is_alone = "PYTEST_XDIST_WORKER" not in os.environ
+    first = (own.parent if is_alone else own.parent.parent) / "ran"
+    with FileLock(f"{first}.lock"):
+        if not first.exists():
+            (own / "small.yaml").write_text(SMALL)
+            run = Place(own).xlt("run", "small.yaml")
+            assert run.returncode == 0, run.stdout + run.stderr
+            shutil.copytree(own, first)
+            return Place(own)
+    shutil.copytree(first, own, dirs_exist_ok=True)
+    return Place(own)
