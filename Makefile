@@ -35,12 +35,12 @@ quickstart: $(INSTALLED) ## run the quickstart sweep on generated languages and 
 	$(BIN)/xlt report quickstart
 	@echo "compare the runs in the MLflow UI: $(BIN)/xlt ui quickstart"
 
-# Sweeps wait more than they compute, and each goes to whoever is free (loadgroup, without groups).
+# Tests of sweeps take a minute each: one at a time goes to whoever is free (loadgroup, no groups).
 test: check ## lint, type-check and run the tests
 	$(BIN)/python -m pytest -n 2 --ignore tests/sweeps --ignore tests/chaos
 	$(BIN)/python -m pytest -n 3 --dist loadgroup tests/chaos tests/sweeps
 
-test-long: $(TESTABLE) ## run the tests that take minutes each
+test-long: $(TESTABLE) ## run the slowest tests, which `make test` leaves out
 	$(BIN)/python -m pytest -m long
 
 check: $(TESTABLE) ## lint and type-check only
