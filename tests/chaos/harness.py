@@ -158,9 +158,7 @@ def verdict_on(
             and by_id[one["mlflow_run_id"]].data.metrics.get("objective") != one["objective"]
             for one in trials
         ),
-        misnamed=int(
-            is_struck and bool(blow.cause) and not re.search(rf"\b{blow.cause}: ", place.log())
-        ),
+        misnamed=int(is_struck and not _is_named(blow, place.log())),
         repeated=_examples(place) - _examples(reference or place),
     )
 

@@ -3,12 +3,14 @@
 ``accuracy``: share of labels that are right (of words, for tags). ``macro_f1``: unweighted
 mean of F1 over the labels that occur in the gold data. ``entity_f1``: micro F1 of whole
 entities, strict IOB2: an entity counts when type, begin and end agree, and begins with ``B-``
-only. ``pearson`` and ``spearman``: correlation of numbers, of their values and of their ranks.
+only. ``conll_f1``: the same by the lenient rules of conlleval, which XTREME's script follows, too.
+``pearson`` and ``spearman``: correlation of numbers, of their values and of their ranks.
 seqeval, scikit-learn and SciPy count. Lengths that differ raise ValueError.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 
@@ -38,6 +40,26 @@ def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]])
         return 0.0
     one, other = ([list(tags) for tags in side] for side in (gold, predicted))
     return float(f1_score(one, other, mode="strict", scheme=IOB2, zero_division=0))
+
+
+def conll_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
+    """Micro F1 over chunks by seqeval's default rules; 0 where there is no chunk at all.
+
+    An entity may begin with ``I-``. Tags without a scheme (parts of speech) are read as XTREME's
+    script has them read (seen): a run of equal tags is one chunk, but for tags in B, E or S; and
+    the first letter counts for nothing, so that CCONJ and SCONJ are alike. A word that nobody
+    predicted (``_``) is in no chunk.
+    """
+    from seqeval.metrics import f1_score
+
+    if not gold:
+        return 0.0
+    one, other = ([["O" if tag == "_" else tag for tag in tags] for tags in side]
+                  for side in (gold, predicted))  # fmt: skip
+    with warnings.catch_warnings():
+        # That parts of speech are no entities.
+        warnings.simplefilter("ignore", UserWarning)
+        return float(f1_score(one, other, zero_division=0))
 
 
 def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float:

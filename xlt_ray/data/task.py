@@ -21,7 +21,7 @@ from xlt_ray.spec.kinds import AVERAGE_SUFFIX, KINDS, PAIRS_SUFFIX, TaskKind
 from xlt_ray.spec.source import parse_document
 
 Metric = Literal[
-    "accuracy", "macro_f1", "f1", "em", "pearson", "spearman",
+    "accuracy", "macro_f1", "f1", "conll_f1", "em", "pearson", "spearman",
     "accuracy_into_pivot", "accuracy_from_pivot", "margin_accuracy", "map_at_20", "map_at_20_own",
 ]  # fmt: skip
 

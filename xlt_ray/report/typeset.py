@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xlt_ray.report.effects import Effect, Knowledge
-from xlt_ray.report.labels import shown_value
+from xlt_ray.report.labels import short_knob, shown_value
+from xlt_ray.report.latex import booktabs, tex
 from xlt_ray.report.selection import Pick, header
 from xlt_ray.report.tables import Cell, LanguageTable
+
+MAX_ROWS = 40
+"""Configurations in LaTeX tables; CSV has all."""
 
 
 def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
@@ -44,7 +46,7 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     """A booktabs table of percentages, its standard deviation in small print."""
     titles = ["all", f"without {table.source_language}", "gap", *table.languages]
     rows = []
-    for row in table.rows:
+    for row in table.rows[:MAX_ROWS]:
         cells = [row.objective, row.mean, row.mean_without_source, row.gap]
         cells += [row.cells.get(language) for language in table.languages]
         printed = [_tex_cell(cell) for cell in cells]
@@ -55,9 +57,9 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
             + [tex(shown_value(row.knobs[path])) for path in table.knobs]
             + [str(row.num_seeds), *printed]
         )
-    head = ["\\#", *map(tex, table.knobs), "seeds", "dev", *map(tex, titles)]
+    head = ["\\#", *map(tex, map(short_knob, table.knobs)), "seeds", "dev", *map(tex, titles)]
     layout = "r" + "l" * len(table.knobs) + "r" * (2 + len(titles))
-    return _tabular(_caption(table, sweep), layout, head, rows)
+    return booktabs(_caption(table, sweep), layout, head, rows)
 
 
 def groups_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
@@ -66,16 +68,16 @@ def groups_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     caption = (
         f"{table.task}, test {table.metric} in %, unweighted means over groups of languages, mean "
         f"over seeds (± standard deviation). {header(sweep, table.source_language)} {members}. "
-        "A dash is a group of which a language is missing."
+        f"A dash is a group of which a language is missing.{_best(table)}"
     )
     rows = [
         [str(row.configuration), str(row.num_seeds), _tex_cell(row.mean_without_source)]
         + [_tex_cell(row.groups.get(group.title)) for group in table.groups]
-        for row in table.rows
+        for row in table.rows[:MAX_ROWS]
     ]
     head = ["\\#", "seeds", f"without {tex(table.source_language)}"]
     head += [tex(group.title) for group in table.groups]
-    return _tabular(caption, "r" * len(head), head, rows)
+    return booktabs(caption, "r" * len(head), head, rows)
 
 
 def picks_csv(picks: Sequence[Pick], table: LanguageTable) -> str:
@@ -105,7 +107,7 @@ def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
         for one in picks
     ]
     head = ["rule", "\\#", tex(table.source_language), "without", "gap", "worst"]
-    return _tabular(caption, "lrrrrr", head, rows)
+    return booktabs(caption, "lrrrrr", head, rows)
 
 
 def effects_tex(known: Knowledge, table: LanguageTable) -> str:
@@ -121,54 +123,7 @@ def effects_tex(known: Knowledge, table: LanguageTable) -> str:
         for level in known.levels
     ]
     head = ["knob", "value", "configurations", "seeds", *map(tex, known.series)]
-    return _tabular(caption, "llrr" + "r" * len(known.series), head, rows)
-
-
-def tex(text: str) -> str:
-    """Text with LaTeX's own characters escaped, in composed Unicode.
-
-    A line break is a space. Letters are left as they are, whatever their script:
-    :func:`needs_unicode` tells which texts pdflatex cannot set.
-
-    >>> tex("a_b 50 %")
-    'a\\\\_b 50 \\\\%'
-    """
-    plain = unicodedata.normalize("NFC", text)
-    spaced = "".join(" " if one.isspace() else one for one in plain)
-    found = "".join(_ESCAPED.get(one, one) for one in spaced if one.isprintable())
-    # Side by side these would be drawn as one character.
-    return re.sub(r"([-',])(?=\1)", r"\1{}", found)
-
-
-_ESCAPED = {
-    **{one: f"\\{one}" for one in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    # After a line's end a bracket or a star would be an argument of it.
-    "[": "{[}",
-    "]": "{]}",
-    "*": "{*}",
-    "`": r"\textasciigrave{}",
-}
-_NOT_IN_T1 = frozenset("ĦħĸĿŀŉŦŧſ")
-
-
-def needs_unicode(text: str) -> bool:
-    """Whether a text has letters outside of LaTeX's T1 encoding (Latin with its accents).
-
-    >>> needs_unicode("Türkçe, Łódź"), needs_unicode("中文")
-    (False, True)
-    """
-    known = "–—‘’“”…€™×±−"
-    composed = unicodedata.normalize("NFC", text)
-    return any((ord(one) > 0x17F and one not in known) or one in _NOT_IN_T1 for one in composed)
+    return booktabs(caption, "llrr" + "r" * len(known.series), head, rows, num_keys=2)
 
 
 def _pick_cells(pick: Pick, table: LanguageTable) -> list[Cell | None]:
@@ -191,34 +146,13 @@ def _caption(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     )
     if any(row.is_gap_of_source for row in table.rows):
         text += " A dagger marks a gap that is smaller only because the source language is worse."
-    return text + (" A dash is a score that is missing." if table.has_missing else "")
+    text += " A dash is a score that is missing." if table.has_missing else ""
+    return text + _best(table)
 
 
-def _tabular(caption: str, layout: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    body = [tex(caption), *(cell for row in [head, *rows] for cell in row)]
-    engine = ", and lualatex or xelatex with a font that has all letters" * any(
-        map(needs_unicode, body)
-    )
-    lines = [
-        f"% needs \\usepackage{{booktabs}} and \\usepackage[T1]{{fontenc}}{engine}",
-        "\\begin{table}",
-        "\\centering\\small",
-        f"\\caption{{{tex(caption)}}}",
-        f"\\begin{{tabular}}{{{layout}}}",
-        "\\toprule",
-        _tex_line(head),
-        "\\midrule",
-        *map(_tex_line, rows),
-        "\\bottomrule",
-        "\\end{tabular}",
-        "\\end{table}",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _tex_line(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + " \\\\"
+def _best(table: LanguageTable) -> str:
+    num_rows = len(table.rows)
+    return f" The first {MAX_ROWS} of {num_rows} configurations." if num_rows > MAX_ROWS else ""
 
 
 def _tex_cell(cell: Cell | None) -> str:

@@ -72,7 +72,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             "xlt_ray.modeling.heads.tag:TagHead",
             formats=("conllu", "conll"),
             columns=("words", "labels"),
-            metrics=("accuracy", "macro_f1", "f1"),
+            metrics=("accuracy", "macro_f1", "f1", "conll_f1"),
             summary="one label per word",
             has_labels=True,
         ),

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlt_ray.data.kinds.kind import kind_of
-from xlt_ray.data.metrics import entity_f1, macro_f1
+from xlt_ray.data.metrics import conll_f1, entity_f1, macro_f1
 from xlt_ray.data.task import task_named
 
 TAGS = st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
@@ -65,6 +65,38 @@ def test_entities_are_scored_whole():
     gold = [["B-PER", "I-PER", "O"]]
     assert score(task_named("ner-uner"), gold, [["B-PER", "O", "O"]])["f1"] == 0.0
     assert score(task_named("ner-uner"), gold, gold)["f1"] == 1.0
+
+
+@settings(deadline=None)
+@given(st.lists(sentences_of(TAGS), min_size=1, max_size=6))
+def test_lenient_f1_is_that_of_seqeval_as_the_benchmark_calls_it(pairs):
+    from seqeval.metrics import f1_score
+
+    gold, predicted = [list(one) for one in zip(*pairs, strict=True)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert conll_f1(gold, predicted) == pytest.approx(f1_score(gold, predicted))
+
+
+def test_an_entity_that_begins_inside_counts_for_the_lenient_f1_alone():
+    found = score(task_named("ner-panx"), [["B-PER", "I-PER", "O"]], [["I-PER", "I-PER", "O"]])
+    assert (found["f1"], found["conll_f1"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "expected"),
+    [
+        (["NOUN", "NOUN", "VERB"], ["NOUN", "VERB", "VERB"], 0.0),
+        (["DET", "NOUN", "NOUN", "VERB"], ["DET", "NOUN", "NOUN", "NOUN"], 0.4),
+        (["DET", "CCONJ"], ["DET", "SCONJ"], 1.0),
+        (["X", "DET"], ["_", "DET"], 2 / 3),
+    ],
+)
+def test_parts_of_speech_are_chunks_of_equal_tags(gold, predicted, expected):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = score(task_named("pos"), [gold], [predicted])["conll_f1"]
+    assert found == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["pos", "ner-uner", "pawsx"])

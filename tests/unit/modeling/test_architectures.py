@@ -19,6 +19,7 @@ from xlt_ray.modeling.facts import model_facts
 from xlt_ray.modeling.network import build_masked_lm, build_network, hidden_states
 from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
 from xlt_ray.modeling.objectives.perturbed import robust_network
+from xlt_ray.modeling.objectives.weam import weam
 from xlt_ray.spec import methods
 from xlt_ray.spec.facts import ModelFacts
 from xlt_ray.spec.kinds import KINDS
@@ -233,6 +234,27 @@ def test_masked_pieces_are_predicted_through_the_table_of_embeddings(
     again, _ = load_saved(tmp_path)
     for name, tensor in again.state_dict().items():
         assert torch.equal(tensor, encoder.state_dict()[name]), name
+
+
+def test_words_are_swapped_with_their_translations(
+    loaded: Loaded, encoder: transformers.PreTrainedModel
+) -> None:
+    knobs = methods.Weam(objective="weam", steps=1, batch_size=2, learning_rate=1e-3)
+    batch = batch_of(loaded, "mlm")
+    length = batch["input_ids"].shape[1]
+    own = torch.eye(length).expand(2, length, length)
+    mirrored = own.flip(-1)
+    losses = []
+    for swap in (own, mirrored):
+        network = weam(encoder, knobs, seed=0)
+        for part in (network.encoder, network.head):
+            part.eval()
+        losses.append(network({**batch, "swap": swap}))
+    losses[1].backward()
+    assert losses[1].isfinite()
+    assert not torch.allclose(*losses, rtol=1e-6, atol=0)
+    silent = [name for name, one in network.named_parameters() if one.grad is None]
+    assert not silent
 
 
 def test_sentences_are_contrasted(loaded: Loaded, encoder: transformers.PreTrainedModel) -> None:

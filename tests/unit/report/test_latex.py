@@ -17,17 +17,11 @@ from tests.unit.report.conftest import Finished, describe
 from xlt_ray.report.effects import knowledge_of
 from xlt_ray.report.frames import scores_frame, trials_frame
 from xlt_ray.report.grouping import known_groupings
+from xlt_ray.report.latex import MAX_LINES, booktabs, needs_unicode, tex
 from xlt_ray.report.selection import picks
 from xlt_ray.report.snapshot import read_snapshot
 from xlt_ray.report.tables import LanguageTable, language_tables
-from xlt_ray.report.typeset import (
-    effects_tex,
-    groups_tex,
-    needs_unicode,
-    picks_tex,
-    table_tex,
-    tex,
-)
+from xlt_ray.report.typeset import effects_tex, groups_tex, picks_tex, table_tex
 
 ENGINES = {
     "tectonic": ("tectonic", "--only-cached", "--outdir", "."),
@@ -88,26 +82,28 @@ def nasty(table: LanguageTable) -> LanguageTable:
     return replace(table, task=NASTY, groups=groups, rows=rows)
 
 
-def document(found: Finished, table: LanguageTable) -> str:
-    snapshot = read_snapshot(found.ledger, found.store)
-    sweep, scores = snapshot.sweep, scores_frame(snapshot)
-    tables = [
-        table_tex(table, sweep),
-        groups_tex(table, sweep),
-        picks_tex(picks(table, scores, sweep), table),
-        effects_tex(knowledge_of(table), table),
-    ]
+def document(*tables: str) -> str:
     return "\n".join(
         [
             r"\documentclass{article}",
             r"\usepackage[T1]{fontenc}",
-            r"\usepackage[landscape,margin=1cm,paperwidth=60cm,paperheight=40cm]{geometry}",
             r"\usepackage{booktabs}",
             r"\begin{document}",
             *tables,
             r"\end{document}",
         ]
     )
+
+
+def tables_of(found: Finished, table: LanguageTable) -> list[str]:
+    snapshot = read_snapshot(found.ledger, found.store)
+    sweep, scores = snapshot.sweep, scores_frame(snapshot)
+    return [
+        table_tex(table, sweep),
+        groups_tex(table, sweep),
+        picks_tex(picks(table, scores, sweep), table),
+        effects_tex(knowledge_of(table), table),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -121,17 +117,61 @@ def table(quick: Finished) -> LanguageTable:
     return found
 
 
-@pytest.mark.skipif(not any(map(shutil.which, ENGINES)), reason="needs tectonic or pdflatex")
+def compiled(source: str, folder: Path) -> str:
+    """What the engine said."""
+    engine = next(command for name, command in ENGINES.items() if shutil.which(name))
+    (folder / "tables.tex").write_text(source, encoding="utf-8")
+    done = subprocess.run([*engine, "tables.tex"], cwd=folder, capture_output=True, timeout=300)
+    said = (done.stdout + done.stderr).decode(errors="replace")
+    assert done.returncode == 0, said[-2000:]
+    assert (folder / "tables.pdf").stat().st_size > 10_000
+    return said
+
+
+engine_needed = pytest.mark.skipif(
+    not any(map(shutil.which, ENGINES)), reason="needs tectonic or pdflatex"
+)
+
+
+@engine_needed
 def test_every_table_compiles_with_nasty_names_too(
     quick: Finished, table: LanguageTable, tmp_path: Path
 ) -> None:
-    engine = next(command for name, command in ENGINES.items() if shutil.which(name))
-    whole = document(quick, table).replace(r"\end{document}", "")
-    other = document(quick, nasty(table)).partition(r"\begin{document}")[2]
-    (tmp_path / "tables.tex").write_text(whole + other, encoding="utf-8")
-    done = subprocess.run([*engine, "tables.tex"], cwd=tmp_path, capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
-    assert (tmp_path / "tables.pdf").stat().st_size > 10_000
+    compiled(document(*tables_of(quick, table), *tables_of(quick, nasty(table))), tmp_path)
+
+
+def many(table: LanguageTable, num_languages: int, num_rows: int) -> LanguageTable:
+    """The table with so many languages and configurations."""
+    first = table.rows[0]
+    languages = (table.source_language, *(f"l{number:02}" for number in range(1, num_languages)))
+    cells = dict.fromkeys(languages, first.cells[table.source_language])
+    rows = tuple(replace(first, configuration=number, cells=cells) for number in range(num_rows))
+    return replace(table, languages=languages, rows=rows)
+
+
+@engine_needed
+@pytest.mark.parametrize(("num_languages", "num_rows"), [(40, 8), (12, 60)])
+def test_no_table_runs_off_the_page(
+    quick: Finished, table: LanguageTable, tmp_path: Path, num_languages: int, num_rows: int
+) -> None:
+    whole = many(table, num_languages, num_rows)
+    said = compiled(document(*tables_of(quick, whole)), tmp_path)
+    assert "Overfull" not in said
+    assert "Float too large" not in said
+
+
+def test_every_cell_of_a_long_and_wide_table_is_in_a_panel_with_its_row() -> None:
+    num_columns, num_rows = 30, 100
+    head = ["row", *(f"c{number}" for number in range(num_columns))]
+    rows = [[f"r{row}", *(f"{row}x{column}" for column in range(num_columns))]
+            for row in range(num_rows)]  # fmt: skip
+    source = booktabs("all", "l" * len(head), head, rows)
+    lines = [line.removesuffix(r" \\").split(" & ") for line in source.splitlines()
+             if line.startswith("r")]  # fmt: skip
+    found = [(line[0], cell) for line in lines if line[0] != "row" for cell in line[1:]]
+    assert sorted(found) == sorted((row[0], cell) for row in rows for cell in row[1:])
+    assert source.count(r"\caption{all}") == 1
+    assert all(one.count("\n") < MAX_LINES + 12 for one in source.split(r"\end{table}"))
 
 
 def test_a_table_says_where_pdflatex_lacks_the_letters(

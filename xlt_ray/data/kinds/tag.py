@@ -17,7 +17,7 @@ import numpy as np
 from xlt_ray.data.collate import IGNORED, Batch, collate, tag_places
 from xlt_ray.data.kinds.kind import Frame, Kind, Row
 from xlt_ray.data.lines import Names, blocks, line_error
-from xlt_ray.data.metrics import accuracy, entity_f1, macro_f1
+from xlt_ray.data.metrics import accuracy, conll_f1, entity_f1, macro_f1
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
 
@@ -107,13 +107,13 @@ class TagKind(Kind):
         predicted: Sequence[Sequence[str]],
     ) -> dict[str, float]:
         flat = [[tag for tags in side for tag in tags] for side in (gold, predicted)]
-        found: dict[str, float] = {}
-        for metric in task.metrics:
-            if metric == "f1":
-                found[metric] = entity_f1(gold, predicted)
-            else:
-                found[metric] = {"accuracy": accuracy, "macro_f1": macro_f1}[metric](*flat)
-        return found
+        measures = {
+            "accuracy": lambda: accuracy(*flat),
+            "macro_f1": lambda: macro_f1(*flat),
+            "f1": lambda: entity_f1(gold, predicted),
+            "conll_f1": lambda: conll_f1(gold, predicted),
+        }
+        return {metric: measures[metric]() for metric in task.metrics}
 
 
 KIND = TagKind()
