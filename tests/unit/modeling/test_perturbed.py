@@ -23,6 +23,7 @@ from xlt_ray.modeling.objectives.perturbed import (
 )
 from xlt_ray.modeling.objectives.smoothing import Smoothing
 from xlt_ray.spec import methods
+from xlt_ray.spec.kinds import KINDS
 
 Encoders = Callable[..., PreTrainedModel]
 ROWS, LENGTH, SPECIAL = 6, 8, (0, 1, 2, 3, 4)
@@ -55,11 +56,16 @@ def batch_of(kind: str = "pair") -> dict[str, Tensor]:
     ids[torch.arange(ROWS), lengths - 1] = 3
     mask = (places < lengths[:, None]).long()
     ids = torch.where(mask == 1, ids, 0)
-    labels = ids[:, 1] % 3 if kind == "pair" else torch.where(ids > 4, ids % 3, -100)
+    # Answers are one piece long; the first row has none.
+    labels = {
+        "pair": ids[:, 1] % 3,
+        "tag": torch.where(ids > 4, ids % 3, -100),
+        "score": (ids[:, 1] % 3).float() / 2,
+        "span": torch.stack([torch.where(lengths > 3, 1, 0)] * 2, 1) + (lengths[:, None] > 4),
+    }.get(kind, torch.zeros(ROWS, dtype=torch.long))
     if kind in ("choice", "ranking"):
         # Three parts a row, which are rows of their own, shifted.
         ids, mask = (torch.stack([one.roll(by, 0) for by in range(3)], 1) for one in (ids, mask))
-        labels = torch.zeros(ROWS, dtype=torch.long)
     return {
         "input_ids": ids,
         "attention_mask": mask,
@@ -193,7 +199,7 @@ def test_noise_fills_its_ball_evenly(norm: str) -> None:
     assert abs(inner.item() - 0.25) < 0.02
 
 
-@pytest.mark.parametrize("kind", ["pair", "tag", "choice", "ranking"])
+@pytest.mark.parametrize("kind", [name for name, entry in KINDS.items() if entry.is_trained])
 @pytest.mark.parametrize(
     "knobs", [adversarial("l2"), smoothing("l2"), smoothing("linf")], ids=lambda one: one.method
 )
