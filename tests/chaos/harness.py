@@ -5,7 +5,8 @@
 Each round runs the same small sweep in a home of its own, tracked by a real MLflow server; a
 blow falls at a moment drawn from the seed, and the same command is given again until the sweep
 is at its end. Ledger, MLflow (asked over HTTP) and scores must then be those of the unbroken
-sweep: same trials, nothing lost or doubled, nothing left RUNNING.
+sweep: same trials, nothing lost or doubled, nothing left RUNNING. A round is right only if its blow
+hit something, and if no more was trained again than a trial at work trains between two saves.
 """
 
 from __future__ import annotations
@@ -36,13 +37,16 @@ STEPS = 96
 """Of a target stage."""
 START_S, EVALUATION_S = 10.0, 1.0
 """About what a trial's process takes to start, and what lies between two evaluations."""
+MOST_REPEATED = 2 * (192 + 32)
+"""Examples that a blow may cost: of each of the two trials at work those since its last save, which
+is at every evaluation (192 examples) at the latest, and 32 of steps that were broken off."""
 TOLERANCE = 0.02
 """Of scores where passes were made smaller: a few of 300 examples."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was wrong after one round: all zero is right, but for the first and the last."""
+    """What was wrong after one round; the first and the last are counts of what belongs to it."""
 
     struck: int = 0
     """Blows that fell while there was something to hit."""
@@ -60,8 +64,14 @@ class Verdict:
     """Examples that were trained again, those of a step that was broken off included."""
 
     @property
-    def is_right(self) -> bool:
+    def is_sound(self) -> bool:
+        """Whether everything is there, once, and as in the unbroken sweep."""
         return not (self.lost or self.doubled or self.zombies or self.wrong or self.misnamed)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether besides there was something to hit, and progress was kept."""
+        return self.is_sound and self.struck > 0 and self.repeated <= MOST_REPEATED
 
 
 def run_round(
@@ -226,7 +236,7 @@ def rounds(
                 made, verdict = run_round(
                     root / f"unbroken-{len(references)}", ground, unbroken, None, None
                 )
-                assert verdict.is_right, verdict
+                assert verdict.is_sound, verdict
                 references[key] = made
             reference = references[key]
             whole = len(LINE.findall(reference.log()))

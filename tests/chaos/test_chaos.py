@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.blows import BLOWS
-from tests.chaos.harness import rounds
+from tests.chaos.harness import MOST_REPEATED, Verdict, rounds
 
+RIGHT = Verdict(struck=1, repeated=MOST_REPEATED)
 SHORT = ("one of two nodes killed",)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"struck": 0}, {"repeated": MOST_REPEATED + 1}, *[
+        {name: 1} for name in ("lost", "doubled", "zombies", "wrong", "misnamed")
+    ]],
+)  # fmt: skip
+def test_a_blow_that_hit_nothing_or_cost_too_much_makes_no_right_round(
+    change: dict[str, int],
+) -> None:
+    assert RIGHT.is_right
+    assert not replace(RIGHT, **change).is_right
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from tests.contracts.test_store_contract import (
     take_over,
     write_result,
 )
-from xlt_ray.errors import DamagedStage, LeaseLost, SpecError
+from xlt_ray.errors import DamagedStage, LeaseLost, SpecError, StoreError
 from xlt_ray.stages.lease import Holder, Lease, find_holder, try_acquire
 from xlt_ray.stages.storage import Storage
 from xlt_ray.stages.store import RECORD, StageStore
@@ -290,7 +290,7 @@ def test_a_file_that_changes_while_it_is_fetched_is_damage(
 
 
 def test_a_stage_that_is_not_there_has_no_folder(store: StageStore) -> None:
-    with pytest.raises(KeyError):
+    with pytest.raises(StoreError, match="is not in the store"):
         store.folder(OTHER.key)
 
 

@@ -76,7 +76,6 @@ def test_an_empty_store_has_nothing(store: StageStore) -> None:
     assert store.verify(STAGE.key) is None
     assert store.find_sound(STAGE) is None
     assert store.find_progress(STAGE.key) is None
-    assert store.state(STAGE.key) == "absent"
     with pytest.raises(KeyError, match="target nli 10"):
         store[STAGE]
 
@@ -90,7 +89,6 @@ def test_what_was_committed_is_there(store: StageStore, results: Results) -> Non
     assert set(made.files) == set(FILES)
     assert contents(store) == FILES
     assert (len(store), list(store)) == (1, [STAGE.key])
-    assert store.state(STAGE.key) == "committed"
     assert OTHER not in store
 
 
@@ -192,7 +190,6 @@ def test_a_damaged_result_is_set_aside_and_made_again(
         store.verify(STAGE.key)
     assert store.find_sound(STAGE) is None
     assert STAGE not in store
-    assert store.state(STAGE.key) == "absent"
     assert len(store.storage.names("damaged")) == 1
     committed(store, results())
     assert store.find_sound(STAGE) is not None
@@ -304,113 +301,61 @@ def test_who_loses_the_lease_while_committing_does_not_commit(
     assert STAGE not in store
 
 
-def test_a_leased_stage_says_so(store: StageStore) -> None:
+def test_a_leased_stage_has_one_maker(store: StageStore) -> None:
     with leased(store):
-        assert store.state(STAGE.key) == "leased"
         assert isinstance(store.lease(STAGE.key), Holder)
-    assert store.state(STAGE.key) == "absent"
+    leased(store).release()
 
 
-# -- progress ---------------------------------------------------------------------------
-
-
-def put(store: StageStore, step: int, content: bytes = b"state") -> dict[str, list[object]]:
-    folder = store.progress_folder(STAGE.key, step, "token")
-    (folder / "rank0").mkdir(exist_ok=True)
-    (folder / "rank0" / "optimizer.safetensors").write_bytes(content)
-    (folder / "network.safetensors").write_bytes(content)
-    return store.put_progress(STAGE.key, step, folder)
-
-
-def publish(store: StageStore, step: int, lease: Lease) -> None:
-    store.publish_progress(STAGE.key, step, put(store, step), {"step": step, "loss": 0.5}, lease)
-
-
-def test_published_progress_is_found_and_fetched(store: StageStore) -> None:
-    with leased(store) as lease:
-        publish(store, 20, lease)
-    assert store.state(STAGE.key) == "partial"
-    progress = store.find_progress(STAGE.key)
-    assert progress is not None
-    assert (progress.step, progress.state) == (20, {"step": 20, "loss": 0.5})
-    folder = store.fetch_progress(progress, "reader")
-    assert (folder / "rank0" / "optimizer.safetensors").read_bytes() == b"state"
-    assert store.find_progress(OTHER.key) is None
-
-
-def test_the_latest_progress_replaces_the_earlier(store: StageStore) -> None:
-    with leased(store) as lease:
-        publish(store, 9, lease)
-        publish(store, 20, lease)
-    progress = store.find_progress(STAGE.key)
-    assert progress is not None
-    assert progress.step == 20
-    assert store.storage.names(f"progress/{STAGE.key}") == ["20"]
-
-
-def test_progress_that_was_not_sealed_is_passed_over(store: StageStore) -> None:
-    with leased(store) as lease:
-        publish(store, 9, lease)
-    put(store, 100)
-    progress = store.find_progress(STAGE.key)
-    assert progress is not None
-    assert progress.step == 9
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("network.safetensors", b"statE"),
-        ("network.safetensors", b""),
-        ("progress.json", b"{"),
-        ("progress.json", b'{"step": 20, "files": {}, "state": {}, "sha256": "x"}'),
-        ("progress.json", b"[]"),
-        ("progress.json", b"\xff"),
-    ],
-)
-def test_damaged_progress_is_set_aside_and_an_older_one_found(
-    store: StageStore, name: str, content: bytes
+def test_a_commit_whose_answer_was_lost_stands(
+    store: StageStore, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The request is sent again, and the second one finds the record of the first."""
+    real = store.storage.create
+
+    def without_answer(path: str, content: bytes) -> bool:
+        return real(path, content) and not path.endswith(RECORD)
+
+    monkeypatch.setattr(store.storage, "create", without_answer)
+    folder = results()
     with leased(store) as lease:
-        publish(store, 20, lease)
-        files = put(store, 10)
-        store.publish_progress(STAGE.key, 10, files, {"step": 10}, lease)
-    store.storage.write(f"progress/{STAGE.key}/20/{name}", content)
-    progress = store.find_progress(STAGE.key)
-    assert progress is not None
-    assert progress.step == 10
+        made = store.commit(STAGE, folder, record_of(STAGE), lease)
+    assert store.verify(STAGE.key) == made
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("place", ["drop_progress", "storage.create"])
+def test_a_trunk_is_found_wherever_its_commit_was_cut_off(
+    store: StageStore, results: Results, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    small, large = (Stage("trunk", {"steps": n}, {}, 0, None, "trunk") for n in (10, 20))
+    owner, name = (store.storage, "create") if "." in place else (store, place)
+    real = getattr(owner, name)
+
+    def dying(path: str, *content: bytes) -> object:
+        if name == "create" and RECORD not in path:
+            return real(path, *content)
+        raise KeyboardInterrupt
+
+    with leased(store, small) as lease:
+        monkeypatch.setattr(owner, name, dying)
+        with pytest.raises(KeyboardInterrupt):
+            store.commit(small, results(), record_of(small), lease)
+        monkeypatch.undo()
+    assert store.find_shorter(large) == ((small.key, 10) if small in store else None)
+    if small not in store:
+        committed(store, results(), small)
+    assert store.find_shorter(large) == (small.key, 10)
+
+
+def test_a_record_is_told_without_a_look_at_its_files(store: StageStore, results: Results) -> None:
+    made = committed(store, results())
+    store.storage.remove(stored("head.safetensors"))
+    assert store.find_told(STAGE) == made
+    assert store.find_told(OTHER) is None
+    store.storage.write(stored(RECORD), b"{}")
+    assert store.find_told(STAGE) is None
     assert len(store.storage.names("damaged")) == 1
-
-
-def test_sealed_progress_that_lacks_a_file_is_passed_over(store: StageStore) -> None:
-    with leased(store) as lease:
-        publish(store, 20, lease)
-    store.storage.remove(f"progress/{STAGE.key}/20/network.safetensors")
-    assert store.find_progress(STAGE.key) is None
-
-
-def test_who_lost_the_lease_publishes_no_progress(store: StageStore) -> None:
-    with leased(store) as lease:
-        files = put(store, 20)
-        take_over(store)
-        with pytest.raises(LeaseLost):
-            store.publish_progress(STAGE.key, 20, files, {}, lease)
-    assert store.find_progress(STAGE.key) is None
-
-
-def test_a_commit_drops_progress(store: StageStore, results: Results) -> None:
-    with leased(store) as lease:
-        publish(store, 20, lease)
-    committed(store, results())
-    assert store.find_progress(STAGE.key) is None
-    assert store.storage.names("progress") == []
-
-
-def test_progress_is_never_a_result(store: StageStore) -> None:
-    with leased(store) as lease:
-        publish(store, 20, lease)
-    assert STAGE not in store
-    assert len(store) == 0
 
 
 # -- fetching -----------------------------------------------------------------------------
@@ -433,3 +378,17 @@ def test_a_fetch_that_was_broken_off_is_no_copy(
     monkeypatch.undo()
     assert contents(store) == FILES
     store.storage.remove("")
+
+
+def test_processes_that_tune_moved_fetch_into_one_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tune gives every trial a working folder of its own; copies there would be made n times."""
+    for name in ("trial-1", "before"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "trial-1")
+    assert StageStore("memory://x").scratch == tmp_path / "trial-1" / "xlt-scratch"
+    monkeypatch.setenv("TUNE_ORIG_WORKING_DIR", str(tmp_path / "before"))
+    assert StageStore("memory://x").scratch == tmp_path / "before" / "xlt-scratch"
+    monkeypatch.setenv("TUNE_ORIG_WORKING_DIR", str(tmp_path / "gone"))
+    assert StageStore("memory://x").scratch == tmp_path / "trial-1" / "xlt-scratch"

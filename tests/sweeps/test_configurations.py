@@ -243,7 +243,7 @@ def test_runs_say_which_commit_they_are_of(world: World, monkeypatch: pytest.Mon
 def test_the_view_is_a_tag_of_the_experiment(world: World) -> None:
     tracker = world.begun()
     lived(world, tracker, 0.7)
-    tags = tracker.experiment.client.get_experiment(tracker.experiment_id).tags
+    tags = tracker.experiment.client.get_experiment(tracker.experiment.id).tags
     view = json.loads(tags["mlflow.sharedViewState.xlt"])
     assert view["searchFilter"] == "tags.`xlt.kind` = 'configuration'"
     assert view["compareRunCharts"][0]["selectedParams"] == ["model", "target.hybrid.ratio"]

@@ -124,7 +124,6 @@ def test_adversarial_training_defends_against_an_attack(bench: Bench, tmp_path: 
     bench.make(tmp_path, *LEARN, DEFENCE)
     clean, hit = attacked(bench, tmp_path, *LEARN)
     defended_clean, defended_hit = attacked(bench, tmp_path, *LEARN, DEFENCE)
-    print(clean, hit, defended_clean, defended_hit)
     assert hit > clean
     assert defended_hit > defended_clean
     assert defended_hit < 0.9 * hit

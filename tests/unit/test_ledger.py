@@ -597,3 +597,79 @@ def test_runs_that_were_told_late_are_all_known_and_none_is_written_with_all_oth
     assert {name: len(runs) for name, runs in written.items()} == {
         "mlflow_run_ids:0": 2, "mlflow_run_ids:2": 2, "mlflow_run_ids:4": 1,
     }  # fmt: skip
+
+
+# -- a driver that dies at an odd moment ------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sampler", "num_before"), [("random", 3), ("tpe", 3), ("tpe", 13)])
+@pytest.mark.parametrize("num_drawn", [0, 1, 2])
+def test_a_driver_that_dies_while_it_asks_changes_no_point(
+    tmp_path: Path,
+    sweep_from: ReadSweep,
+    monkeypatch: pytest.MonkeyPatch,
+    sampler: str,
+    num_before: int,
+    num_drawn: int,
+) -> None:
+    sweep = sweep_from(TEXT, f"search.sampler={sampler}", "search.trials=20")
+
+    def begun(name: str) -> Ledger:
+        ledger = open_ledger(Home(tmp_path / name), sweep)
+        for _ in range(num_before):
+            ticket = asked(ledger, sweep)
+            ledger.tell_complete(ticket.number, objective_of(ticket))
+        return ledger
+
+    unbroken = begun("a")
+    dying = begun("b")
+    assert unbroken.trials()[-1].assignment == dying.trials()[-1].assignment
+    suggest, drawn = book.suggest, []
+
+    def suggest_until_death(*arguments: Any) -> Any:
+        if len(drawn) == num_drawn:
+            raise KeyboardInterrupt
+        drawn.append(suggest(*arguments))
+        return drawn[-1]
+
+    monkeypatch.setattr(book, "suggest", suggest_until_death)
+    with pytest.raises(KeyboardInterrupt):
+        dying.ask(sweep, bounds)
+    monkeypatch.setattr(book, "suggest", suggest)
+    again = open_ledger(Home(tmp_path / "b"), sweep)
+    assert again.running() == [num_before]
+    ticket = again.take_up(num_before, sweep, bounds)
+    assert ticket == asked(unbroken, sweep)
+    assert again.trial(num_before).assignment == ticket.assignment
+    assert again.take_up(num_before, sweep, bounds) == ticket
+
+
+def test_a_retry_has_not_begun_before_its_own_first_attempt(
+    home: Home, sweep_from: ReadSweep
+) -> None:
+    sweep = sweep_from(TEXT, "search.trials=1")
+    ledger = open_ledger(home, sweep)
+    first = asked(ledger, sweep).number
+    assert not ledger.has_begun(first)
+    ledger.begin_attempt(first)
+    assert ledger.has_begun(first)
+    ledger.tell_failed(first, "nan", "x")
+    ledger.enqueue_failed()
+    again = asked(ledger, sweep).number
+    assert not ledger.has_begun(again)
+    ledger.begin_attempt(again)
+    assert ledger.has_begun(again)
+
+
+def test_a_trial_that_went_on_after_all_has_no_cause_of_failure(
+    home: Home, sweep_from: ReadSweep
+) -> None:
+    ledger = open_ledger(home, sweep := sweep_from(TEXT))
+    number = asked(ledger, sweep).number
+    # Its driver died while it wrote the failure down.
+    for name in ("cause", "message", "log"):
+        ledger._trial(number).set_user_attr(name, "nan")
+    for end in (lambda: None, lambda: ledger.tell_complete(number, 0.5)):
+        end()
+        view = ledger.trial(number)
+        assert (view.cause, view.message, view.log) == (None, "", "")

@@ -17,7 +17,7 @@ from tests.two_models import bounds
 from tests.unit.test_ledger import TEXT, asked, run_through
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
-from xlt_ray.ledger import load_ledger, open_ledger, sweep_of_ledger
+from xlt_ray.ledger import load_ledger, open_ledger, sole, sweep_of_ledger
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.sweep.runner import sole_driver
 
@@ -130,6 +130,25 @@ def test_of_two_drivers_one_is_refused_until_the_other_is_gone(
     assert (again.assignment, again.attempt) == (dict(view.assignment), 1)
     ledger.tell_complete(view.number, 0.5)
     assert ledger.trial(0).state == "complete"
+
+
+def test_a_driver_whose_connection_was_dropped_is_told_so(
+    home: Home, sweep: SweepSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    monkeypatch.setattr(sole, "LOOK_S", 0.0)
+    url = str(sweep.settings.places.ledger).replace("+psycopg", "")
+    with sole_driver(home, sweep) as confirm:
+        confirm()
+        with psycopg.connect(url, autocommit=True) as server:
+            server.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND "
+                "database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            )
+        with pytest.raises(LedgerError, match="has dropped the connection"):
+            confirm()
+    enter(home, sweep)
 
 
 def enter(home: Home, sweep: SweepSpec) -> None:

@@ -26,7 +26,7 @@ AddressOption = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Ask the cluster of this Ray dashboard, http://HOST:8265, to which it was submitted.",
+        help="Ask the cluster of this Ray dashboard, http://HOST:8265, not this machine.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

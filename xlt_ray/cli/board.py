@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import json
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -13,13 +12,16 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
+
+from xlt_ray.report.labels import knob_names, shown_value
 
 if TYPE_CHECKING:
     from xlt_ray.ledger import TrialView
     from xlt_ray.spec.sweep import SweepSpec
-    from xlt_ray.sweep.desk import Watcher
     from xlt_ray.sweep.order import Report
     from xlt_ray.sweep.runner import Summary
+    from xlt_ray.sweep.watcher import Watcher
     from xlt_ray.training.events import Event
 
 SHOWN = 12
@@ -106,8 +108,7 @@ class TableBoard:
         table = Table(
             title=f"{self._name}: {self._num_ended} trials ended in this run, {self._total} in all",
             title_justify="left",
-            caption=self._warning or None,
-            caption_style="yellow",
+            caption=Text(self._warning, "yellow") if self._warning else None,
             expand=True,
         )
         table.add_column("trial", justify="right", no_wrap=True)
@@ -117,18 +118,19 @@ class TableBoard:
             # The table is drawn on a thread of its own, and a trial may end meanwhile.
             view, doing = self._running.get(number), self._doing.get(number, "")
             if view is not None:
-                table.add_row(str(number), described(view), doing)
+                # Text, as a bracket in a path or a message is no markup.
+                table.add_row(str(number), Text(described(view)), Text(doing))
         for view in ended:
             style = {"failed": "red", "pruned": "dim", "complete": "green"}.get(view.state, "")
-            table.add_row(str(view.number), described(view), outcome(view), style=style)
+            cells = map(Text, (str(view.number), described(view), outcome(view)))
+            table.add_row(*cells, style=style)
         return table
 
 
 def described(view: TrialView) -> str:
-    """A trial's parameters in one line; the last part of a dotted path is enough to read."""
-    parts = [
-        f"{path.rpartition('.')[2]}={shown_value(value)}" for path, value in view.assignment.items()
-    ]
+    """A trial's parameters in one line."""
+    names = knob_names(view.assignment)
+    parts = [f"{names[path]}={shown_value(value)}" for path, value in view.assignment.items()]
     return " ".join([*parts, f"seed={view.seed}"])
 
 
@@ -163,13 +165,11 @@ def outcome(view: TrialView) -> str:
 
 def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
     """What a run did, what came out, and what to do next."""
-    console = Console(highlight=False, soft_wrap=True)
+    from xlt_ray.cli.rows import STATES
+
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     states = [one.state for one in summary.trials]
-    counts = ", ".join(
-        f"{states.count(state)} {state}"
-        for state in ("complete", "pruned", "failed", "running", "waiting")
-        if states.count(state)
-    )  # fmt: skip
+    counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if states.count(state))
     console.print(f"\n{sweep.name}: {counts or 'no trials'}")
     console.print(
         f"this run made {summary.num_new_stages} new stages and trained "
@@ -183,9 +183,9 @@ def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
             f"{best.objective:.4f} ({described(best)})"
         )
     if summary.stopped_by:
-        console.print(f"ended early: {summary.stopped_by}", markup=False)
+        console.print(f"ended early: {summary.stopped_by}")
     for line in complaints(sweep.name, summary.failed):
-        console.print(line, markup=False)
+        console.print(line)
     if not summary.is_finished:
         console.print(f"not finished; go on: xlt resume {sweep.name}")
     else:
@@ -231,22 +231,11 @@ def echo_event(event: Event) -> None:
         how = "reused" if event.reused else f"made in {event.record.seconds:.1f} s"
         _echo(f"{event.stage.label}: {event.stage.key} {how}")
         for score in event.record.scores:
-            _echo(f"  {score.split} {score.language} {score.metric} {score.value:.4f}")
+            # The task tells averaged weights, pairs and few shots from the plain scores.
+            where = f"{score.task} {score.split} {score.language}"
+            _echo(f"  {where} {score.metric} {score.value:.4f}")
     elif isinstance(event, Waiting):
         _echo(f"{event.stage.label}: waits, made by {event.holder}")
-
-
-def shown_value(value: object) -> str:
-    """A knob's value as people read it."""
-    if value is None:
-        return "none"
-    if isinstance(value, str) and value.startswith("["):
-        return "+".join(map(shown_value, json.loads(value)))
-    if isinstance(value, str) and value.startswith("{"):
-        # A block among the options of a choice: its first name tells it from the others.
-        names = [part for part in json.loads(value).values() if isinstance(part, str)]
-        return names[0] if names else value
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _echo(line: str) -> None:

@@ -92,10 +92,10 @@ def _print(found: Confirmation) -> None:
             table.add_section()
         table.add_row(*_cells(one))
         last = one.configuration
-    console = Console()
+    console = Console(markup=False)
     # A log has no width of its own: cut nothing there.
     if not console.is_terminal:
-        console = Console(width=160)
+        console = Console(width=160, markup=False)
     console.print(table)
 
 

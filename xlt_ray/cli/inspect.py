@@ -129,8 +129,8 @@ def list_(
     table = Table(*(Column(name, no_wrap=name not in _PROSE) for name in names))
     for row in rows:
         table.add_row(*(_cell(row[name]) for name in names))
-    console = Console()
-    (console if console.is_terminal else Console(width=200)).print(table)
+    console = Console(markup=False)
+    (console if console.is_terminal else Console(width=200, markup=False)).print(table)
 
 
 _JSON_ALONE = ("for", "example")
@@ -148,10 +148,10 @@ def _cell(value: Any) -> str:
 
 
 def schema() -> None:
-    """Print the JSON schema of a sweep file's fixed values, for editors.
+    """Print the JSON schema of a sweep file, for editors.
 
     Any value below model, align, intermediate, target, few_shot and evaluate may be a distribution
-    instead: {choice: [...]}, {int: [low, high]} or {float: [low, high]}.
+    instead: {choice: \\[...]}, {int: \\[low, high]} or {float: \\[low, high]}.
 
     [dim]xlt schema[/]
     """

@@ -11,6 +11,7 @@ from xlt_ray.cli.arguments import (
     OverridesArgument,
     SweepArgument,
     find_sweep,
+    named_sweep,
 )
 from xlt_ray.errors import SpecError, nearest
 from xlt_ray.home import Home
@@ -57,13 +58,13 @@ def resume(
     [dim]xlt resume quickstart --trial 17[/]
     [dim]xlt resume quickstart --more 16[/]
     """
-    from xlt_ray.ledger import Retry, load_ledger
+    from xlt_ray.ledger import Retry, load_ledger, sweep_of_ledger
 
     home = Home.from_environment()
     retry = Retry(cause=_cause(where), trials=tuple(trial or ()))
-    ledger = load_ledger(home, name)
+    ledger = load_ledger(home, named_sweep(name))
     overrides = [f"search.trials={ledger.sweep['search']['trials'] + more}"] if more else []
-    sweep = find_sweep(name, overrides, home)
+    sweep = sweep_of_ledger(ledger, overrides)
     _run(sweep, home, retry=retry if failed or where or trial else None)
 
 

@@ -106,7 +106,8 @@ def answer_from(address: str, name: str | None, arguments: list[str]) -> NoRetur
     _warn_open(cluster)
     homes = [one.home for one in cluster.jobs(name)]
     answer = cluster.ask(arguments, homes[0] if homes else None)
-    typer.echo(answer.text, nl=False, err=answer.exit_code != 0)
+    # With 1 a command has answered: `xlt doctor` has found something.
+    typer.echo(answer.text, nl=False, err=answer.exit_code > 1)
     raise typer.Exit(answer.exit_code)
 
 
@@ -117,10 +118,10 @@ def refuse_local_places(sweep: SweepSpec, home: str | None) -> None:
     tree = sweep.space.tree
     model = tree.get("model")
     data = tree.get("data")
+    models = model.options if isinstance(model, Choice) else (model,)
+    names = (one.get("name") if isinstance(one, dict) else one for one in models)
     relative: list[tuple[str, object]] = [
-        ("model", one)
-        for one in (model.options if isinstance(model, Choice) else (model,))
-        if isinstance(one, str) and Path(one).is_dir()
+        ("model", one) for one in names if isinstance(one, str) and Path(one).is_dir()
     ]
     if isinstance(data, dict):
         relative.append(("data.root", data.get("root")))

@@ -20,14 +20,14 @@ def report(
     groups: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="YAML of language groups to give means of: GROUP: [de, nl]."
+            metavar="FILE", help=r"YAML of language groups to give means of: GROUP: \[de, nl]."
         ),
     ] = None,
     seen: Annotated[
         str | None,
         typer.Option(
             metavar="CODES",
-            help="Languages that count as seen, by commas; those of alignment data if left out.",
+            help="Languages that count as seen, by commas; those that trainings held if left out.",
         ),
     ] = None,
     is_logged: Annotated[
@@ -97,7 +97,7 @@ def _contender(text: str) -> Contender:
     name, slash, configuration = text.partition("/")
     if Path(text).is_file():
         name, slash = named_sweep(text), ""
-    if slash and not configuration.isdigit():
+    if slash and not configuration.isdecimal():
         raise LedgerError(
             f"{text}: {configuration!r} is no number of a configuration; write NAME/3, or NAME"
         )
@@ -132,10 +132,10 @@ def _print_versus(versus: Versus) -> None:
         table.add_column(column, justify="left" if column == "" else "right")
     for line in versus.lines:
         table.add_row(*_cells(line, shape.source_language), end_section=line.kind == "mean")
-    console = Console()
+    console = Console(markup=False)
     # A log has no width of its own: cut nothing there.
     if not console.is_terminal:
-        console = Console(width=160)
+        console = Console(width=160, markup=False)
     console.print(table)
 
 

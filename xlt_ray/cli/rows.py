@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlt_ray.errors import DamagedStage
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, StageUse, TrialView
+from xlt_ray.ledger import Ledger, StageUse, State, TrialView
 from xlt_ray.spec.diagnostics import DIAGNOSTICS
 from xlt_ray.spec.methods import ALIGNMENTS, FUSIONS, ROBUST, SAMPLINGS, SCHEDULES
 from xlt_ray.spec.presets import PRESETS, Preset, estimate
@@ -17,7 +17,7 @@ from xlt_ray.stages.store import StageStore
 if TYPE_CHECKING:
     from xlt_ray.sweep.plan import Parting, Plan
 
-STATES = ("complete", "pruned", "failed", "running", "waiting")
+STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
 
 Row = dict[str, Any]
 

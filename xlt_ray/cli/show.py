@@ -29,7 +29,7 @@ def status(
     [dim]xlt status[/]
     [dim]xlt status quickstart --address http://127.0.0.1:8265[/]
     """
-    from xlt_ray.cli.rows import status_row
+    from xlt_ray.cli.rows import STATES, status_row
     from xlt_ray.ledger import load_ledger
 
     if address is not None:
@@ -41,11 +41,11 @@ def status(
         typer.echo(json.dumps(rows, indent=1))
         return
     _print_table(
-        ["sweep", "complete", "pruned", "failed", "running", "waiting", "best", "driver"],
+        ["sweep", *STATES, "best", "driver"],
         [
             [
                 row["name"],
-                *(row["trials"][state] for state in row["trials"]),
+                *(row["trials"][state] for state in STATES),
                 _number(row["best"]["objective"]) if row["best"] else "",
                 "at work" if row["is_running"] else "",
             ]
@@ -60,9 +60,9 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
 
     [dim]xlt trials quickstart --json[/]
     """
-    from xlt_ray.cli.board import shown_value
     from xlt_ray.cli.rows import trial_row
     from xlt_ray.ledger import load_ledger
+    from xlt_ray.report.labels import knob_names, shown_value
 
     if address is not None:
         _ask(address, "trials", name, as_json=as_json)
@@ -75,8 +75,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
         return
     knobs = list(dict.fromkeys(path for row in rows for path in row["params"]))
     _print_table(
-        ["trial", "state", *(path.rpartition(".")[2] for path in knobs), "seed", "objective",
-         "stages", "cause"],
+        ["trial", "state", *knob_names(knobs).values(), "seed", "objective", "stages", "cause"],
         [
             [
                 row["number"],
@@ -94,7 +93,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
         ],
         empty="no trials yet",
         legend=LEGEND,
-    )  # fmt: skip
+    )
 
 
 def ui(
@@ -162,10 +161,11 @@ def _print_table(
     table = Table(*header, caption=legend, caption_justify="left")
     for row in rows:
         table.add_row(*map(str, row))
-    console = Console()
+    # A bracket in a value is no markup.
+    console = Console(markup=False)
     # A log has no width of its own: cut nothing there.
     if not console.is_terminal:
-        console = Console(width=240)
+        console = Console(width=240, markup=False)
     console.print(table)
 
 

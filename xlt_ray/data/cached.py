@@ -33,8 +33,12 @@ def cached(folder: Path, make: Callable[[Path], None]) -> Path:
     if not folder.exists():
         aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
         aside.mkdir(parents=True)
-        make(aside)
-        (aside / _DIGESTS).write_text(json.dumps(_digests(aside)))
+        try:
+            make(aside)
+            (aside / _DIGESTS).write_text(json.dumps(_digests(aside)))
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
         try:
             os.rename(aside, folder)
         except OSError:

@@ -12,9 +12,10 @@ of its own may take train and dev sets from the folder of another.
 Real files have rough edges, and each has one rule: CoNLL-U ranges (``3-4``) and empty
 nodes (``3.1``) are skipped, their syntactic words count; rows whose sentence is empty or
 ``NS`` (the mark of PAWS-X for "not translated") are left out; a repeated id gets ``#2``,
-``#3``, so that nothing is lost and ids stay unique; a byte-order mark and Windows line
-ends are ignored. A label that the task does not know, or a line of the wrong width,
-is an error with its file and line.
+``#3``, so that nothing is lost and ids stay unique (of parallel text, where ids join languages,
+the first one counts); a byte-order mark and Windows line ends are ignored. A label that the task
+does not know, or a line of the wrong width, is an error with its file and line, and so is a file
+that holds no example: its language would be scored with 0.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class FilesSource:
 
     def splits(self, task: Task) -> Mapping[tuple[str, Split], SplitFacts]:
         """Digests are over the files' bytes, the task and the rules of reading."""
-        return {place: self._facts_of(task, path) for place, path in self._files(task)}
+        return {
+            place: self._facts_of(task, path) for place, path in dict(self._files(task)).items()
+        }
 
     def read(self, task: Task, language: str, split: Split) -> tuple[Example, ...]:
         path = dict(self._files(task)).get((language, split))
@@ -71,12 +74,12 @@ class FilesSource:
         return self._examples[key]
 
     def _files(self, task: Task) -> Iterator[tuple[tuple[str, Split], Path]]:
-        """Every (language, split) of a task and its file, in the order of their names."""
+        """Every (language, split) of a task and its file; of a repeated one the last counts."""
         places: list[tuple[str, tuple[Split, ...]]] = []
-        if task.folder:
-            places.append((task.folder, _SPLITS))
         if task.train_folder:
             places.append((task.train_folder, ("train", "dev")))
+        if task.folder:
+            places.append((task.folder, _SPLITS))
         for folder, splits in places:
             for path in sorted((self.root / folder).glob(f"*.{task.format}")):
                 language, _, name = path.stem.partition(".")
@@ -97,6 +100,8 @@ class FilesSource:
                         raise line_error(path, number, "is not `id TAB sentence`")
                     if row[1].strip():
                         found.setdefault(f"{path.parent.name}/{row[0]}", row[1])
+            if not found:
+                raise DataError("its parallel text holds no sentence", language=language)
             self._parallel[language] = found
         return self._parallel[language]
 
@@ -135,7 +140,7 @@ class FilesSource:
 
     def _lexicon_files(self, source_language: str) -> dict[str, Path]:
         files = sorted(self.root.glob(f"lexicon/{source_language}-*.tsv"))
-        return {path.stem.partition("-")[2]: path for path in files}
+        return {path.stem.removeprefix(f"{source_language}-"): path for path in files}
 
     def _facts_of(self, task: Task, path: Path) -> SplitFacts:
         key = (task.name, path)
@@ -143,9 +148,17 @@ class FilesSource:
             data = path.read_bytes()
             meaning = {"name", "version", "labels", "columns", *KINDS[task.kind].settings}
             settings = task.model_dump_json(include=meaning)
+            num_examples = kind_of(task).count(path, task)
+            if not num_examples:
+                raise DataError(
+                    f"{path}: holds no example",
+                    task=task.name,
+                    remedy="put examples into it, or take it away",
+                )
             self._facts[key] = SplitFacts(
-                kind_of(task).count(path, data, task),
+                num_examples,
                 digest_of("files", _RULES_VERSION, settings, data),
+                content=hashlib.sha256(data).hexdigest(),
             )
         return self._facts[key]
 

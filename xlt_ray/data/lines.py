@@ -6,8 +6,10 @@ sentences may hold the other characters that Unicode calls line ends.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from xlt_ray.errors import DataError
 
@@ -19,7 +21,8 @@ def whole(path: Path) -> str:
         DataError: it is not UTF-8.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        # Reading as text would end a line at a carriage return, too.
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: is not UTF-8 ({error})") from None
 
@@ -49,6 +52,28 @@ def blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
             block = []
     if block:
         yield number - len(block) + 1, block
+
+
+def json_object(line: str, path: Path, number: int) -> dict[str, Any]:
+    """The object that a line holds.
+
+    Raises:
+        DataError: it holds none, or half of a character, which no tokenizer takes.
+    """
+    try:
+        found = json.loads(line)
+        if "\\u" in line:
+            json.dumps(found, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        raise line_error(path, number, f"is not JSON ({error.msg})") from None
+    except RecursionError:
+        raise line_error(path, number, "is nested too deeply") from None
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])[1:-1]
+        raise line_error(path, number, f"{half} is half of a character") from None
+    if not isinstance(found, dict):
+        raise line_error(path, number, "is no JSON object")
+    return found
 
 
 def line_error(path: Path, number: int, problem: str, remedy: str = "") -> DataError:

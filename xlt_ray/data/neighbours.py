@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from xlt_ray.data.lines import cells, line_error
 from xlt_ray.data.source import Source
 from xlt_ray.data.streams import digest_of
 from xlt_ray.data.toy.source import ToySource
 from xlt_ray.data.toy.tongues import TONGUES, world
-from xlt_ray.errors import DataError
 
 Neighbours = Mapping[str, tuple[str, ...]]
 """Word -> other words, at least one each."""
@@ -68,18 +68,11 @@ def _file(source: Source, language: str) -> Path | None:
 
 
 def _read(file: Path) -> Neighbours:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: is not UTF-8 ({error})") from None
     found: dict[str, tuple[str, ...]] = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        cells = [cell.strip() for cell in line.split("\t")]
-        if len(cells) != 2 or not all(cells):
-            raise DataError(f"{file}:{number}: is not `word TAB neighbour`")
-        word, neighbour = cells
+    for number, row in cells(file):
+        if len(row) != 2 or not all(cell.strip() for cell in row):
+            raise line_error(file, number, "is not `word TAB neighbour`")
+        word, neighbour = (cell.strip() for cell in row)
         if neighbour != word and neighbour not in found.get(word, ()):
             found[word] = (*found.get(word, ()), neighbour)
     return found

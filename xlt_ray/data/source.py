@@ -71,7 +71,7 @@ def open_source(data: Data) -> Source:
     if isinstance(data, FilesData):
         from xlt_ray.data.files import FilesSource
 
-        return FilesSource(Path(data.root))
+        return FilesSource(Path(data.root).expanduser())
     if isinstance(data, HubData):
         from xlt_ray.data.hub.source import HubSource
 

@@ -15,15 +15,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from xlt_ray.data.hub.entry import HubPart
-from xlt_ray.data.lines import line_error
+from xlt_ray.data.lines import line_error, lines
 from xlt_ray.errors import DataError, nearest
-from xlt_ray.spec.kinds import AVERAGE_SUFFIX, KINDS, PAIRS_SUFFIX, TaskKind
+from xlt_ray.spec.kinds import AVERAGE_SUFFIX, FEW_SHOT_SUFFIX, KINDS, PAIRS_SUFFIX, TaskKind
 from xlt_ray.spec.source import parse_document
-
-Metric = Literal[
-    "accuracy", "macro_f1", "f1", "conll_f1", "em", "pearson", "spearman",
-    "accuracy_into_pivot", "accuracy_from_pivot", "margin_accuracy", "map_at_20", "map_at_20_own",
-]  # fmt: skip
 
 
 class Columns(BaseModel):
@@ -74,16 +69,16 @@ class Task(BaseModel):
     """Every label of tags or pairs; its place in this list is its number in the model."""
     labels_file: str = ""
     """File beside the YAML file with the labels, one a line, where everybody has to make it."""
-    metrics: tuple[Metric, ...] = Field(min_length=1)
-    """The first is the headline."""
+    metrics: tuple[str, ...] = Field(min_length=1)
+    """Some of its kind's; the first is the headline."""
     source: Literal["toy", "files", "hub"]
     """Which kind of data source holds it; with a ``hub`` list, the hub holds it besides."""
     folder: str = ""
     """Its folder below the root of a ``files`` source."""
     train_folder: str = ""
-    """Folder of another task whose train and dev sets it takes, having none of its own."""
-    format: Literal["conllu", "conll", "tsv", "jsonl", "json"] = "tsv"
-    """Of its files, and their ending."""
+    """Folder of another task whose train and dev sets it takes, where it has none of its own."""
+    format: str = "tsv"
+    """Of its files, and their ending: one that its kind is read from."""
     columns: Columns = Columns()
     """Of a TSV file."""
     scheme: Literal["none", "iob2"] = "none"
@@ -129,7 +124,8 @@ class Task(BaseModel):
                     f"hub: {part.id}: columns of a {self.kind} task are "
                     + ", ".join(sorted(known_columns))
                 )
-        if self.source == "files" and self.format not in entry.formats:
+        has_files = self.source == "files" or "format" in self.model_fields_set
+        if has_files and self.format not in entry.formats:
             raise ValueError(f"{self.kind} tasks are read from {' or '.join(entry.formats)}")
         for metric in self.metrics:
             if metric not in entry.metrics:
@@ -141,6 +137,8 @@ class Task(BaseModel):
             raise ValueError(f"names in {PAIRS_SUFFIX} are those of scores of language pairs")
         if self.name.endswith(AVERAGE_SUFFIX):
             raise ValueError(f"names in {AVERAGE_SUFFIX} are those of scores of averaged weights")
+        if self.name.endswith(FEW_SHOT_SUFFIX):
+            raise ValueError(f"names in {FEW_SHOT_SUFFIX} are those of scores after few shots")
         if bool(self.pivot) != (self.kind == "retrieval"):
             raise ValueError("pivot: a language for retrieval, for nothing else")
         if self.range[0] >= self.range[1]:
@@ -181,7 +179,8 @@ def parse_task(text: str, file: str) -> Task:
 
     Raises:
         SpecError: not YAML.
-        DataError: a key is unknown, missing or wrong, or the name is not the file's.
+        DataError: a key is unknown, missing or wrong, the name is not the file's, or a file of
+            labels is not UTF-8.
     """
     tree: dict[str, Any] = parse_document(text, file).tree
     if isinstance(tree.get("labels_file"), str):
@@ -189,7 +188,8 @@ def parse_task(text: str, file: str) -> Task:
             raise DataError(f"{file}: labels and labels_file: one of the two")
         found = labels_file(tree["labels_file"])
         if found.is_file():
-            tree = {**tree, "labels": found.read_text(encoding="utf-8").split()}
+            labels = [line.strip() for _, line in lines(found)]
+            tree = {**tree, "labels": [label for label in labels if label]}
     try:
         task = Task.model_validate(tree)
     except ValidationError as error:

@@ -137,8 +137,35 @@ class Ledger:
 
     def take_up(self, number: int, sweep: SweepSpec, model_bounds: ModelBounds) -> Ticket:
         """The ticket of a RUNNING trial whose process is gone: the same assignment again."""
+        params = self._frozen(number).params
+        try:
+            draw(sweep.space, lambda knob: params[knob.parameter], model_bounds)
+        except KeyError:
+            self._draw_rest(number, sweep, model_bounds)
+            self._live.pop(number, None)
         self.study.sampler = sampler_for(sweep, number)
         return self._ticket(self._trial(number), sweep, model_bounds)
+
+    def _draw_rest(self, number: int, sweep: SweepSpec, model_bounds: ModelBounds) -> None:
+        """Give a trial whose driver died while it was asked what it would have been given.
+
+        It is asked once more, from the beginning, in a copy of the study that lies in memory.
+        """
+        copy = optuna.create_study(direction=self.study.direction)
+        trials = self.study.get_trials()[: number + 1]
+        half = trials[number]
+        asked = optuna.trial.create_trial(
+            state=TrialState.WAITING, user_attrs=half.user_attrs, system_attrs=half.system_attrs
+        )
+        copy.add_trials([*trials[:number], asked])
+        Ledger(copy, self.name).ask(sweep, model_bounds)
+        storage = self.study._storage
+        trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+        whole = copy.get_trials(deepcopy=False)[number]
+        for name, value in whole.params.items():
+            if name not in half.params:
+                kind = whole.distributions[name]
+                storage.set_trial_param(trial_id, name, kind.to_internal_repr(value), kind)
 
     def running(self) -> list[int]:
         """Numbers of trials that are RUNNING, by this or by a dead driver."""
@@ -212,6 +239,16 @@ class Ledger:
         attempt = self.trial(number).attempts + 1
         self._trial(number).set_user_attr("attempts", attempt)
         return attempt
+
+    def has_begun(self, number: int) -> bool:
+        """Whether an attempt at this trial was begun; a retry counts on from the failed one."""
+        view = self.trial(number)
+        before = 0 if view.retry_of is None else self.trial(view.retry_of).attempts
+        return view.attempts > before
+
+    def set_unfinished(self, number: int, seconds: float) -> None:
+        """Note :attr:`~xlt_ray.ledger.views.TrialView.unfinished_s`."""
+        self._trial(number).set_user_attr("unfinished_s", seconds)
 
     def report(self, number: int, examples: int, value: float) -> bool:
         """Note the objective metric at a point of the target stage; False where it was known."""

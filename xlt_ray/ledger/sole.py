@@ -7,21 +7,29 @@ behind. A home's own lease keeps drivers of one home apart, whatever the ledger 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from xlt_ray.errors import LedgerError
 
+LOOK_S = 30.0
+"""So often the connection that holds the lock is looked at; what stands in between drops idle ones
+much later."""
+
 
 @contextmanager
-def sole_user(url: str | None, name: str) -> Iterator[None]:
+def sole_user(url: str | None, name: str) -> Iterator[Callable[[], None]]:
     """Hold the ledger of a sweep in a PostgreSQL database; nothing happens for other places.
+
+    Gives a function, to be called again and again, that raises LedgerError where the lock is gone
+    with its connection.
 
     Raises:
         LedgerError: somebody else holds it, or the database cannot be reached.
     """
     if url is None or not url.startswith("postgres"):
-        yield
+        yield lambda: None
         return
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import SQLAlchemyError
@@ -42,4 +50,20 @@ def sole_user(url: str | None, name: str) -> Iterator[None]:
                 f"{name}: is being run already, from another home with the same places.ledger; "
                 "wait for it or stop it"
             )
-        yield
+        looked = time.monotonic()
+
+        def confirm() -> None:
+            nonlocal looked
+            if time.monotonic() - looked < LOOK_S:
+                return
+            looked = time.monotonic()
+            try:
+                connection.execute(text("SELECT 1"))
+                connection.commit()
+            except SQLAlchemyError as error:
+                raise LedgerError(
+                    f"{name}: the ledger's database has dropped the connection that keeps other "
+                    "drivers out, so this one ends; run the same command again"
+                ) from error
+
+        yield confirm

@@ -60,6 +60,9 @@ class TrialView:
     retry_of: int | None
     started: datetime.datetime | None
     ended: datetime.datetime | None
+    unfinished_s: float = 0.0
+    """Seconds of attempts that ended without the stage that they were at, while this trial has not
+    made that stage."""
 
     @property
     def is_finished(self) -> bool:
@@ -94,6 +97,8 @@ class Ticket:
 def view_of(trial: FrozenTrial) -> TrialView:
     attributes = trial.user_attrs
     value = trial.value if trial.state == TrialState.COMPLETE else None
+    # A driver may have died between the cause and the end; the trial went on, then.
+    has_failed = trial.state == TrialState.FAIL
     return TrialView(
         number=trial.number,
         state=_STATES[trial.state],
@@ -104,14 +109,15 @@ def view_of(trial: FrozenTrial) -> TrialView:
         objective=value,
         curve=tuple(sorted(trial.intermediate_values.items())),
         attempts=int(attributes.get("attempts", 0)),
-        cause=attributes.get("cause"),
-        message=attributes.get("message", ""),
-        log=attributes.get("log", ""),
+        cause=attributes.get("cause") if has_failed else None,
+        message=attributes.get("message", "") if has_failed else "",
+        log=attributes.get("log", "") if has_failed else "",
         stages=tuple(StageUse(**one) for one in attributes.get("stages", ())),
         mlflow_run_id=attributes.get("mlflow_run_id"),
         retry_of=attributes.get("retry_of"),
         started=trial.datetime_start,
         ended=trial.datetime_complete,
+        unfinished_s=float(attributes.get("unfinished_s", 0.0)),
     )
 
 

@@ -30,20 +30,10 @@ from transformers import (
 
 from xlt_ray.errors import ModelError, SpecError
 from xlt_ray.modeling import toy
-from xlt_ray.modeling.facts import model_facts, reads_positions, toy_vocabulary
+from xlt_ray.modeling.facts import reads_positions, toy_vocabulary
 from xlt_ray.modeling.seeding import seeded
 from xlt_ray.modeling.toy import is_toy, toy_shape
 from xlt_ray.spec.trial import Model
-
-__all__ = [
-    "is_toy",
-    "load_encoder",
-    "load_saved",
-    "load_tokenizer",
-    "model_facts",
-    "save_encoder",
-    "toy_shape",
-]
 
 
 def load_tokenizer(

@@ -22,7 +22,19 @@ from xlt_ray.spec.trial import Model
 # Position ids of the RoBERTa family start behind the padding id, so that the first
 # pad_token_id + 1 rows of the position table are never a piece's.
 _OFFSET_POSITIONS = frozenset(
-    {"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "roberta-prelayernorm", "xmod"}
+    {
+        "camembert",
+        "data2vec-text",
+        "ibert",
+        "luke",
+        "markuplm",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
 )
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _MODEL_FILES = (

@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from xlt_ray.errors import LedgerError
 from xlt_ray.report.frames import scores_frame, stages_frame, trials_frame
@@ -20,6 +20,9 @@ from xlt_ray.report.selection import best_configuration, header, is_oracle
 from xlt_ray.report.snapshot import Snapshot
 from xlt_ray.report.statistics import ALPHA, MIN_SEEDS_FOR_STAR, Paired, deserves_star, holm, paired
 from xlt_ray.report.tables import LanguageTable, Row, language_tables
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Contender:
     """How it was chosen."""
     is_oracle: bool
     data: Mapping[str, str]
-    """Language -> what was scored: fingerprint of the data, number of examples, task version."""
+    """Language -> what was scored: fingerprint of the data, number of examples, task version; of
+    seeds that were scored on different data all of them."""
     runtimes: frozenset[str]
     shared_stages: tuple[str, ...]
     """Training stages that all its seeds have in common."""
@@ -79,7 +83,8 @@ def contender_of(snapshot: Snapshot, configuration: int | None = None) -> Conten
     """A sweep's selected configuration, or the one that is named.
 
     Raises:
-        LedgerError: no trial is complete, or the configuration has none or does not exist.
+        LedgerError: no trial is complete, or the configuration has none, does not exist, or was
+            trained on few shots of a target language.
     """
     sweep, name = snapshot.sweep, snapshot.name
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
@@ -98,9 +103,16 @@ def contender_of(snapshot: Snapshot, configuration: int | None = None) -> Conten
     )
     if found is None:
         there = sorted({int(one) for one in scores[scores["stage"] == "evaluate"]["configuration"]})
+        shots = shots_of(snapshot, chosen)
+        problem = (
+            f"was trained on labels of a target language ({shots}) and is not zero-shot; its "
+            "scores stand in the report's table of few shots, beside those without shots"
+            if shots
+            else f"has no test scores of {sweep['objective']['metric']}"
+        )
+        listed = ", ".join(map(str, there)) or "none"
         raise LedgerError(
-            f"{name}/{chosen}: has no test scores of {sweep['objective']['metric']}; "
-            f"with scores: {', '.join(map(str, there)) or 'none'}"
+            f"{name}/{chosen}: {problem}; with {'zero-shot ' if shots else ''}scores: {listed}"
         )
     table, row = found
     rule = header(sweep, table.source_language)
@@ -116,18 +128,26 @@ def contender_of(snapshot: Snapshot, configuration: int | None = None) -> Conten
         row=row,
         rule=rule if chosen == best else f"Configuration {chosen} was named by hand.",
         is_oracle=is_oracle(sweep) and chosen == best,
-        data={
-            str(language): f"{data} {examples} {version}"
-            for language, data, examples, version in zip(
-                part["language"], part["data"], part["num_examples"], part["task_version"],
-                strict=True,
-            )
-        },
+        data=_data_of(part),
         runtimes=frozenset(one for one in mine["runtime"] if one),
         shared_stages=tuple(
             str(label) for label, keys in uses if len(numbers) > 1 and keys.nunique() == 1
         ),
     )  # fmt: skip
+
+
+def shots_of(snapshot: Snapshot, configuration: int) -> str:
+    """The few-shot stage of a configuration by its label; empty where it has none."""
+    return next(
+        (
+            stage.label
+            for view in snapshot.trials
+            if view.configuration == configuration
+            for stage in view.stages
+            if stage.kind == "few_shot"
+        ),
+        "",
+    )
 
 
 def compare(contenders: Sequence[Contender]) -> list[Versus]:
@@ -199,6 +219,14 @@ def _line_json(line: Line) -> dict[str, Any]:
         "p_holm": line.p_holm,
         "is_significant": line.is_significant,
     }
+
+
+def _data_of(scores: pd.DataFrame) -> dict[str, str]:
+    found: dict[str, set[str]] = {}
+    columns = ("language", "data", "num_examples", "task_version")
+    for language, *data in zip(*(scores[name] for name in columns), strict=True):
+        found.setdefault(str(language), set()).add(" ".join(map(str, data)))
+    return {language: ", ".join(sorted(data)) for language, data in found.items()}
 
 
 def _refuse_unlike(contenders: Sequence[Contender]) -> None:

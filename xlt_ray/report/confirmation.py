@@ -18,7 +18,7 @@ import pandas as pd
 
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import TrialView
-from xlt_ray.report.comparison import Contender, contender_of
+from xlt_ray.report.comparison import Contender, contender_of, shots_of
 from xlt_ray.report.frames import trials_frame
 from xlt_ray.report.selection import ranked_configurations
 from xlt_ray.report.snapshot import Snapshot
@@ -116,26 +116,35 @@ def confirmation_of(
     rows: list[Confirmed] = []
     notes: dict[str, None] = {}
     for number, configuration in enumerate(configurations):
-        one = contender_of(snapshot, configuration)
-        other = _contender(fresh, number)
-        languages, missing = _common(one, other)
-        if missing:
-            notes[f"means of configuration {configuration} are without {', '.join(missing)}: "
-                  "not scored, or on other data, in one of the sweeps"] = None  # fmt: skip
-        for measure, part in _measures(languages, one.table.source_language):
-            before = _values(one, trials, part)
-            after = [] if other is None else _values(other, again, part)
-            rows.append(
-                Confirmed(
-                    configuration=configuration,
-                    rank=ranked.index(configuration) + 1,
-                    measure=measure,
-                    languages=part,
-                    selected=statistics.fmean(before),
-                    num_selecting_seeds=len(before),
-                    fresh=summary(after) if after else None,
-                )
+        measured: list[_Measured] = [
+            ("objective", (), _objectives(trials, configuration), _objectives(again, number))
+        ]
+        shots = shots_of(snapshot, configuration)
+        if shots:
+            notes[f"configuration {configuration} was trained on {shots}, not zero-shot: its test "
+                  "scores are in the report's table of few shots"] = None  # fmt: skip
+        else:
+            one, other = contender_of(snapshot, configuration), _contender(fresh, number)
+            languages, missing = _common(one, other)
+            if missing:
+                notes[f"means of configuration {configuration} are without {', '.join(missing)}: "
+                      "not scored, or on other data, in one of the sweeps"] = None  # fmt: skip
+            measured += [
+                (measure, part, _means(one, part), _means(other, part))
+                for measure, part in _measures(languages, one.table.source_language)
+            ]
+        rows += [
+            Confirmed(
+                configuration=configuration,
+                rank=ranked.index(configuration) + 1,
+                measure=measure,
+                languages=part,
+                selected=statistics.fmean(before),
+                num_selecting_seeds=len(before),
+                fresh=summary(after) if after else None,
             )
+            for measure, part, before, after in measured
+        ]
     for view in fresh.trials:
         if view.state != "complete":
             notes[f"trial {view.number} of {fresh.name} (seed {view.seed}) is {view.state}: "
@@ -193,9 +202,8 @@ def _common(one: Contender, other: Contender | None) -> tuple[tuple[str, ...], l
 
 
 def _measures(languages: tuple[str, ...], source: str) -> Iterator[tuple[Measure, tuple[str, ...]]]:
-    """What is compared, and over which languages it is a mean."""
+    """The test scores that are compared, and over which languages each is a mean."""
     others = tuple(one for one in languages if one != source)
-    yield "objective", ()
     if source in languages:
         yield "source", (source,)
     if others:
@@ -204,10 +212,17 @@ def _measures(languages: tuple[str, ...], source: str) -> Iterator[tuple[Measure
         yield "mean", languages
 
 
-def _values(contender: Contender, trials: pd.DataFrame, languages: tuple[str, ...]) -> list[float]:
-    """One number a complete seed: the mean over ``languages``, the objective without any."""
-    scores = {one.number: one.scores for one in contender.row.trials}
-    if languages:
-        return [statistics.fmean(one[code] for code in languages) for one in scores.values()]
-    mine = trials[trials["number"].isin(scores)]
+_Measured = tuple[Measure, tuple[str, ...], list[float], list[float]]
+"""A measure, its languages, and its values by seed in the sweep and on fresh seeds."""
+
+
+def _objectives(trials: pd.DataFrame, configuration: int) -> list[float]:
+    """One number a complete seed."""
+    mine = trials[(trials["configuration"] == configuration) & (trials["state"] == "complete")]
     return [float(one) for one in mine["objective"]]
+
+
+def _means(contender: Contender | None, languages: tuple[str, ...]) -> list[float]:
+    """The mean over ``languages`` of each seed that was scored."""
+    trials = contender.row.trials if contender is not None else ()
+    return [statistics.fmean(one.scores[code] for code in languages) for one in trials]

@@ -52,9 +52,9 @@ def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[st
         return None, []
     models = _models(marks)
     fits: dict[str, PowerLaw | str] = {}
+    sign = 1.0 if table.is_higher_better else -1.0
     for model in models:
         mine = [one for one in marks if one.model == model and one.place is not None]
-        sign = 1.0 if table.is_higher_better else -1.0
         fits[model] = fit_power_law(
             [float(one.place or 0) for one in mine],
             [sign * one.values["others"] / 100 for one in mine],
@@ -92,7 +92,7 @@ def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[st
         if isinstance(fit, str)
     ]
     told = [
-        f"{model}: ceiling {100 * abs(fit.ceiling):.1f} ± {100 * fit.ceiling_error:.1f}, "
+        f"{model}: ceiling {100 * sign * fit.ceiling:.1f} ± {100 * fit.ceiling_error:.1f}, "
         f"exponent {fit.exponent:.2f}"
         for model, fit in fits.items()
         if isinstance(fit, PowerLaw)

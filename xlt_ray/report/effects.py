@@ -98,7 +98,7 @@ def series_of(table: LanguageTable) -> tuple[Series, ...]:
 def knowledge_of(table: LanguageTable) -> Knowledge:
     """Importances and effects of every knob that has two values or more."""
     series = series_of(table)
-    told = {one.name: _importances(table, one) for one in series}
+    told = _told(table, series)
     levels = {path: _levels(path, table, series) for path in table.knobs}
 
     def rank(path: str) -> tuple[float, str]:
@@ -138,14 +138,24 @@ def _group(title: str) -> Series:
     return Series(title, lambda row: row.groups.get(title))
 
 
-def _importances(table: LanguageTable, series: Series) -> dict[str, Importance]:
-    cells = [(row, series.of(row)) for row in table.rows]
-    points = [
-        ({path: value for path, value in row.knobs.items() if not is_absent(value)}, cell.mean)
-        for row, cell in cells
-        if cell is not None
+def _told(table: LanguageTable, series: Sequence[Series]) -> dict[str, Mapping[str, Importance]]:
+    """Importances by series. Groups of the same languages, as a family with a script of its own,
+    have the same scores and are counted once: a bootstrap is what a report takes longest for."""
+    knobs = [
+        {path: value for path, value in row.knobs.items() if not is_absent(value)}
+        for row in table.rows
     ]
-    return importances(points, maximize=table.is_higher_better)
+    known: dict[tuple[float | None, ...], Mapping[str, Importance]] = {}
+    found = {}
+    for one in series:
+        cells = [one.of(row) for row in table.rows]
+        scores = tuple(None if cell is None else cell.mean for cell in cells)
+        if scores not in known:
+            points = [(mine, score) for mine, score in zip(knobs, scores, strict=True)
+                      if score is not None]  # fmt: skip
+            known[scores] = importances(points, maximize=table.is_higher_better)
+        found[one.name] = known[scores]
+    return found
 
 
 def _levels(path: str, table: LanguageTable, series: Sequence[Series]) -> list[Level]:

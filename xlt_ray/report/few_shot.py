@@ -8,7 +8,7 @@ from. Samples of the same size are shown as one row with the spread over them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -136,14 +136,19 @@ def _row(part: pd.DataFrame, language: str, shots: int, source: str) -> FewShotR
         score=cell_of(values),
         lowest=min(values),
         highest=max(values),
-        zero_shot=_cell(own["zero_shot"]),
-        source=_cell(left["value"]),
-        source_before=_cell(left["zero_shot"]),
+        zero_shot=_before(own),
+        source=None if left.empty else cell_of([float(one) for one in left["value"]]),
+        source_before=_before(left),
     )
 
 
-def _cell(values: pd.Series[float]) -> Cell | None:
-    return None if values.empty or values.isna().any() else cell_of([float(one) for one in values])
+def _before(part: pd.DataFrame) -> Cell | None:
+    """The mean of the trials' scores without shots; a seed's samples share one, so that the
+    deviation is over seeds."""
+    if part.empty or part["zero_shot"].isna().any():
+        return None
+    by_seed = cell_of([float(one) for one in part.drop_duplicates("seed")["zero_shot"]])
+    return replace(by_seed, mean=cell_of([float(one) for one in part["zero_shot"]]).mean)
 
 
 def _way(view: TrialView) -> str:

@@ -137,7 +137,12 @@ def language_figure(
             )
         axes.set_yticks(range(len(languages)), [language_label(one, describe) for one in languages])
         axes.set_ylim(len(languages) - 0.4, -0.6)
-        axes.set_xlim(0, max([100.0 if _top(row) > 0.85 else 100 * _top(row) * 1.15, 1.0]))
+        lowest = 100 * min(cell.mean - (cell.deviation or 0) for cell in row.cells.values())
+        axes.set_xlim(
+            # A correlation may be negative.
+            min(1.15 * lowest, 0.0),
+            max(100.0 if _top(row) > 0.85 else 100 * _top(row) * 1.15, 1.0),
+        )
         axes.set_xlabel(f"test {table.metric} (%)")
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
@@ -215,6 +220,7 @@ def _categorical(axes: Any, points: Sequence[Point]) -> str:
     """A strip of marks for each option, with a bar at its mean."""
     options = sorted({shown_value(point.value) for point in points}, key=natural)
     for offset, (name, color, marker) in zip((-0.16, 0.16), _SERIES, strict=True):
+        label: str | None = name
         for place, option in enumerate(options):
             scores = [
                 score
@@ -233,8 +239,9 @@ def _categorical(axes: Any, points: Sequence[Point]) -> str:
                 color=color,
                 lw=2.4,
                 solid_capstyle="round",
-                label=name if place == 0 else None,
+                label=label,
             )
+            label = None
     room = max(44 // len(options), 9)
     names = short_names(options)
     labels = [textwrap.fill(names[option], room, break_long_words=False) for option in options]

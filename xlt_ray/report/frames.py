@@ -110,11 +110,11 @@ def scores_frame(snapshot: Snapshot) -> pd.DataFrame:
     ``data`` is the fingerprint of the scored data, ``num_examples`` how many were scored; both are
     missing for scores on the way.
     """
-    rows = [
-        {**who(view), **row}
-        for view in snapshot.trials
-        for row in (*_final_scores(view, snapshot), *_scores_on_the_way(view, snapshot))
-    ]
+    rows = []
+    for view in snapshot.trials:
+        mine = who(view)
+        rows += [{**mine, **row} for row in _final_scores(view, snapshot)]
+        rows += [{**mine, **row} for row in _scores_on_the_way(view, snapshot)]
     frame = pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
     for name in ("num_examples", "step", "examples", "task_version"):
         frame[name] = frame[name].astype("Int64")
@@ -181,7 +181,9 @@ def _cost(view: TrialView, snapshot: Snapshot) -> dict[str, Any]:
     is_whole = bool(view.stages) and len(whole) == len(records) and view.state == "complete"
     workers = [int(one.runtime.get("workers", 1)) if one else 1 for one in records]
     devices = sorted({str(one.runtime["device"]) for one in whole if "device" in one.runtime})
-    wall = (view.ended - view.started).total_seconds() if view.started and view.ended else None
+    # The ledger's times are of the reader's zone, where a clock may have been put forward.
+    asked, ended = in_utc(view.started), in_utc(view.ended)
+    wall = (ended - asked).total_seconds() if asked and ended else None
     return {
         "number": view.number,
         "configuration": view.configuration,

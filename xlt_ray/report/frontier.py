@@ -14,9 +14,11 @@ def pareto_front(points: Sequence[Sequence[float]]) -> list[bool]:
     >>> pareto_front([(1, 5), (2, 4), (1, 4), (2, 4)])
     [True, True, False, True]
     """
-    return [not any(_beats(other, one) for other in points) for one in points]
+    known = [tuple(one) for one in points]
+    # What beats many is asked first: few points are compared with all others.
+    strong = sorted(set(known), key=sum, reverse=True)
+    return [not any(_beats(other, one) for other in strong) for one in known]
 
 
 def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
-    pairs = list(zip(one, other, strict=True))
-    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))

@@ -7,14 +7,13 @@ no mean over languages and no comparison can hold them by mistake.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from xlt_ray.report.canvas import csv_text
 from xlt_ray.report.frames import WHAT_COLUMNS, WHO_COLUMNS, what, who
 from xlt_ray.report.snapshot import Snapshot
 from xlt_ray.report.tables import Cell, TrialScores, cell_of, mean_of
@@ -107,14 +106,12 @@ def further_csv(table: FurtherTable) -> str:
     """Mean, deviation and seeds of every cell in full precision; a missing cell is empty."""
     names = [*table.means, *table.languages]
     header = [f"{name}{suffix}" for name in names for suffix in ("", "_deviation", "_seeds")]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["configuration", "num_seeds", *header])
+    lines = []
     for row in table.rows:
         cells = [row.means[name] for name in table.means]
         cells += [row.cells.get(language) for language in table.languages]
-        writer.writerow([row.configuration, row.num_seeds, *_flat(cells)])
-    return stream.getvalue()
+        lines.append([row.configuration, row.num_seeds, *_flat(cells)])
+    return csv_text(["configuration", "num_seeds", *header], lines)
 
 
 def _table(
@@ -176,13 +173,6 @@ def _data_of(score: Score, record: StageRecord) -> str:
     return str(data["also"][score.task][score.language])
 
 
-def _flat(cells: Sequence[Cell | None]) -> Iterator[float | int | str]:
+def _flat(cells: Sequence[Cell | None]) -> Iterator[float | int | None]:
     for cell in cells:
-        if cell is None:
-            yield from ("", "", 0)
-        else:
-            yield from (
-                cell.mean,
-                "" if cell.deviation is None else cell.deviation,
-                cell.num_seeds,
-            )
+        yield from (None, None, 0) if cell is None else (cell.mean, cell.deviation, cell.num_seeds)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from xlt_ray.errors import SpecError
+from xlt_ray.ledger import TrialView
 from xlt_ray.report.labels import DescribeLanguage
 from xlt_ray.report.snapshot import Snapshot, target_of
 from xlt_ray.spec.source import parse_document
@@ -77,7 +78,8 @@ def known_groupings(
 def seen_grouping(
     snapshot: Snapshot, languages: Iterable[str], seen: Sequence[str] = ()
 ) -> dict[str, dict[str, list[str]]]:
-    """Languages that alignment data or cross-lingual batches held, and those that they did not.
+    """Languages that trainings had text in, and those that they had not: alignment, intermediate
+    tasks and cross-lingual batches.
 
     A language that some trials saw and others did not is in a group of its own, because a mean
     must be over the same languages in every row. Trials that saw no other language at all (the
@@ -90,7 +92,7 @@ def seen_grouping(
     if seen:
         sets = [frozenset(seen)]
     else:
-        sets = [one for view in snapshot.trials if (one := _seen_by(snapshot, view.number))]
+        sets = [one for view in snapshot.trials if (one := _seen_by(snapshot, view))]
     if not sets:
         return {}
     always, ever = frozenset.intersection(*sets), frozenset.union(*sets)
@@ -117,16 +119,22 @@ def groups_of(groupings: Groupings, languages: Sequence[str], source: str) -> tu
     return tuple(found)
 
 
-def _seen_by(snapshot: Snapshot, number: int) -> frozenset[str]:
-    """Languages other than the source in which a trial's training stages had text."""
-    view = snapshot.trials[number]
+def _seen_by(snapshot: Snapshot, view: TrialView) -> frozenset[str]:
+    """Languages other than the source that a trial was trained in, few shots left out."""
     _, source = target_of(snapshot.sweep, view.assignment)
     seen: set[str] = set()
     for one in view.stages:
         record = snapshot.records.get(one.key)
-        data: Any = record.payload.get("data") if record else {}
-        settings: Any = record.payload.get("settings") if record else {}
-        if one.kind == "align":
-            seen |= set(data.get("parallel", {}))
-        seen |= set((settings.get("hybrid") or {}).get("languages", ()))
+        if record is None or one.kind in ("few_shot", "evaluate"):
+            continue
+        data: Any = record.payload["data"]
+        settings: Any = record.payload["settings"]
+        # Of alignment, and of masked words beside an intermediate task.
+        seen |= set(data.get("parallel", ()))
+        seen |= set(settings.get("hybrid", {}).get("languages", ()))
+        if isinstance(data.get("train"), Mapping):
+            # An intermediate stage of several tasks or languages: by task and language.
+            seen |= {code for by_language in data["train"].values() for code in by_language}
+        elif "source_language" in settings:
+            seen.add(settings["source_language"])
     return frozenset(seen - {source})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, Protocol
@@ -66,6 +67,19 @@ def short_knob(path: str) -> str:
     ('fusion layer', 'model')
     """
     return " ".join(part.replace("_", " ") for part in path.split(".")[-2:] if part != "target")
+
+
+def knob_names(paths: Iterable[str]) -> dict[str, str]:
+    """What each knob is called beside the others: the end of its path, where that is of one alone.
+
+    >>> knob_names(["model", "target.hybrid.ratio", "target.learning_rate"])
+    {'model': 'model', 'target.hybrid.ratio': 'ratio', 'target.learning_rate': 'learning_rate'}
+    >>> knob_names(["intermediate.size", "target.size"])
+    {'intermediate.size': 'intermediate.size', 'target.size': 'target.size'}
+    """
+    ends = {path: path.rpartition(".")[2] for path in paths}
+    times = Counter(ends.values())
+    return {path: path if times[end] > 1 else end for path, end in ends.items()}
 
 
 def short_names(options: Iterable[str]) -> dict[str, str]:

@@ -1,11 +1,13 @@
 """LaTeX source: text with its characters escaped, and booktabs tables that fit on a page.
 
 A table that is wider than a column of text is cut into panels below each other, each with the
-columns that name its rows; one that is longer than a page is continued in another float.
+columns that name its rows; one that is longer than a page is continued in another float. A text
+that is longer than ``MAX_TEXT`` goes over several lines of its cell.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -15,7 +17,12 @@ MAX_WIDTH = 76.0
 GAP = 2.6
 """Letters between two columns."""
 MAX_LINES = 40
-"""Of a float, rules and heads included."""
+"""Of a float, rules and heads included, below a caption of ``CAPTION_LINES``."""
+CAPTION_LINES = 5
+MAX_FLOATS = 12
+"""In a row before a page is ended: LaTeX holds back so many and no more (18 before 2015)."""
+MAX_TEXT = 32
+"""Letters in a line of a cell of text."""
 
 
 def tex(text: str) -> str:
@@ -77,7 +84,7 @@ def booktabs(
 
     Args:
         caption: as text.
-        layout: one letter a column.
+        layout: one letter a column; ``l`` is one of text, whose long cells are broken.
         head: cells in LaTeX, as ``rows``.
         num_keys: first columns, which name the rows and stand in every panel.
     """
@@ -86,7 +93,12 @@ def booktabs(
         map(needs_unicode, body)
     )
     lines = [f"% needs \\usepackage{{booktabs}} and \\usepackage[T1]{{fontenc}}{engine}"]
-    for number, panels in enumerate(_floats(layout, head, rows, num_keys)):
+    longer = max(math.ceil(len(caption) / MAX_WIDTH) - CAPTION_LINES, 0)
+    # A caption that fills a page is no reason to give every row a float of its own.
+    room = max(MAX_LINES - longer, MAX_LINES // 4)
+    for number, panels in enumerate(_floats(layout, head, rows, num_keys, room)):
+        if number and number % MAX_FLOATS == 0:
+            lines.append("\\clearpage")
         lines += ["\\begin{table}", "\\centering\\small"]
         if number:
             lines.append("\\addtocounter{table}{-1}")
@@ -97,28 +109,45 @@ def booktabs(
 
 
 def _floats(
-    layout: str, head: Sequence[str], rows: Sequence[Sequence[str]], num_keys: int
+    layout: str, head: Sequence[str], rows: Sequence[Sequence[str]], num_keys: int, room: int
 ) -> Iterator[list[str]]:
-    """The panels of each float."""
-    step = MAX_LINES - 4
+    """The panels of each float, which has so many lines."""
     panels: list[str] = []
     num_lines = 0
-    for first in range(0, max(len(rows), 1), step):
-        part = rows[first : first + step]
-        for columns in _columns(head, part, num_keys):
-            if panels and num_lines + len(part) + 4 > MAX_LINES:
+    for part in _parts(layout, rows, room - 4):
+        for columns in _columns(layout, head, part, num_keys):
+            height = sum(_height(layout, row, columns) for row in part) + 4
+            if panels and num_lines + height > room:
                 yield panels
                 panels, num_lines = [], 0
             panels.append(_panel(layout, head, part, columns))
-            num_lines += len(part) + 4
+            num_lines += height
     yield panels
 
 
+def _parts(
+    layout: str, rows: Sequence[Sequence[str]], room: int
+) -> Iterator[Sequence[Sequence[str]]]:
+    """Rows that a panel has room for; at least one of them, and none where there is none."""
+    first = num_lines = 0
+    for place, row in enumerate(rows):
+        height = _height(layout, row, range(len(row)))
+        if place > first and num_lines + height > room:
+            yield rows[first:place]
+            first, num_lines = place, 0
+        num_lines += height
+    yield rows[first:]
+
+
 def _columns(
-    head: Sequence[str], rows: Sequence[Sequence[str]], num_keys: int
+    layout: str, head: Sequence[str], rows: Sequence[Sequence[str]], num_keys: int
 ) -> Iterator[list[int]]:
     """The columns of each panel: as many as fit, and at least one beside the keys."""
-    widths = [max(_width(row[place]) for row in [head, *rows]) + GAP for place in range(len(head))]
+    widths = [
+        GAP + max(min(_width(row[place]), MAX_TEXT if letter == "l" else math.inf)
+                  for row in [head, *rows])
+        for place, letter in enumerate(layout)
+    ]  # fmt: skip
     keys = list(range(num_keys))
     chosen: list[int] = []
     for place in range(num_keys, len(head)):
@@ -133,7 +162,8 @@ def _panel(
     layout: str, head: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[int]
 ) -> str:
     def line(cells: Sequence[str]) -> str:
-        return " & ".join(cells[one] for one in columns) + " \\\\"
+        shown = (_broken(cells[one]) if layout[one] == "l" else cells[one] for one in columns)
+        return " & ".join(shown) + " \\\\"
 
     return "\n".join(
         [
@@ -146,6 +176,22 @@ def _panel(
             "\\end{tabular}",
         ]
     )
+
+
+def _broken(cell: str) -> str:
+    """A cell of text, over several lines where it is longer than one."""
+    if _width(cell) <= MAX_TEXT:
+        return cell
+    # Paths and lists of languages have no spaces to break at.
+    loose = re.sub(r"([.+/:-]|\\_)(?=[A-Za-z])", r"\1\\allowbreak{}", cell)
+    # A letter is about half as wide as an M.
+    return f"\\parbox[t]{{{MAX_TEXT / 2:g}em}}{{\\raggedright {loose}\\strut}}"
+
+
+def _height(layout: str, row: Sequence[str], columns: Sequence[int]) -> int:
+    """Lines of a row; those of a broken text are not full."""
+    widths = [_width(row[one]) for one in columns if layout[one] == "l"]
+    return max((math.ceil(one / (0.75 * MAX_TEXT)) for one in widths if one > MAX_TEXT), default=1)
 
 
 def _width(cell: str) -> float:

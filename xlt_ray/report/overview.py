@@ -91,14 +91,13 @@ def importance_figure(table: LanguageTable, known: Knowledge) -> tuple[Figure | 
     )
     with new_canvas(5.2, 1.0 + 0.42 * len(order)) as (figure, axes):
         for offset, (name, color) in zip((-0.19, 0.19), series, strict=True):
+            label: str | None = name
             for place, path in enumerate(order):
                 one = found[name].get(path)
                 if one is None:
                     continue
-                axes.barh(
-                    place + offset, one.share, 0.34, color=color,
-                    label=name if place == 0 else None,
-                )  # fmt: skip
+                axes.barh(place + offset, one.share, 0.34, color=color, label=label)
+                label = None
                 axes.plot([one.low, one.high], [place + offset] * 2, color="#222222", lw=1.1)
         axes.set_yticks(range(len(order)), order, size=8)
         axes.set_ylim(len(order) - 0.4, -0.6)

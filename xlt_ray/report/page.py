@@ -9,12 +9,14 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from xlt_ray.errors import SpecError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger
 from xlt_ray.report import shown
@@ -25,7 +27,7 @@ from xlt_ray.report.figures import knob_figure, language_figure
 from xlt_ray.report.frames import costs_frame, scores_frame, stages_frame, trials_frame
 from xlt_ray.report.further import averaged_scores, further_csv, further_frame, further_tables
 from xlt_ray.report.grouping import Groupings, known_groupings, seen_grouping
-from xlt_ray.report.labels import DescribeLanguage, is_absent, shown_value
+from xlt_ray.report.labels import DescribeLanguage, is_absent, knob_names, shown_value
 from xlt_ray.report.profiles import finished, profile_figure, profiles_frame
 from xlt_ray.report.questions import question_figures
 from xlt_ray.report.selection import (
@@ -67,10 +69,11 @@ def write_report(
         describe_language: name, family, script and resources of a language by its code;
             languages are shown by code alone where it is left out.
         groupings: further groups of languages that tables give means of.
-        seen: languages that count as seen, in place of those of alignment data.
+        seen: languages that count as seen, in place of those that trainings held.
 
     Raises:
         DamagedStage: a record of the store cannot be read.
+        SpecError: the home cannot be written to.
     """
     snapshot = read_snapshot(ledger, store)
     sweep, knobs = snapshot.sweep, snapshot.knobs
@@ -127,11 +130,12 @@ def write_report(
         texts["tables/few-shot.csv"] = _csv(few_shot)
     if not finished(profiles).empty:
         texts["tables/diagnostics.csv"] = _csv(finished(profiles))
-    _clear(folder, texts, figures)
-    for file, text in texts.items():
-        _write(folder / file, text)
-    for figure in figures:
-        write_figure(figure, folder / "figures")
+    with _told_where(folder):
+        _clear(folder, texts, figures)
+        for file, text in texts.items():
+            _write(folder / file, text)
+        for figure in figures:
+            write_figure(figure, folder / "figures")
     uses = shown.stages_by_trial(stages)
     linked = {table.stem: table for table in tables}
     linked |= {_averaged(stem): table for stem, table in averaged.items()}
@@ -156,20 +160,24 @@ def write_report(
             for one in tables
         ],
         "further": [one for one in further if one.is_headline],
-        "knobs": knobs,
+        "knobs": knob_names(knobs),
         "trials": shown.trial_rows(trials, uses, knobs),
         "counts": {state: int((trials["state"] == state).sum()) for state in shown.STATES},
         "stages": shown.stage_rows(stages),
-        "sharing": shown.sharing_of(stages),
+        "sharing": shown.sharing_of(
+            stages, {key: record.num_examples for key, record in snapshot.records.items()}
+        ),
         "runtimes": shown.distinct(stages["runtime"]),
         "versions": shown.distinct(stages["versions"]),
         "mode": sweep["objective"]["mode"],
         "metric": sweep["objective"]["metric"],
-        "configuration": json.dumps(sweep, indent=1, sort_keys=True, ensure_ascii=False),
+        "configuration": _resolved(sweep),
         "links": _script(shown.links(linked, trials, uses)),
     }
     page = folder / "index.html"
-    _write(page, _template().render(context))
+    text = _template().render(context)
+    with _told_where(folder):
+        _write(page, text)
     return page
 
 
@@ -251,12 +259,27 @@ def _script(value: Any) -> str:
     return text.replace("<", "\\u003c")
 
 
+def _resolved(sweep: Mapping[str, Any]) -> str:
+    """The sweep as people read it; where it is kept is no result, and a URL may hold a password."""
+    tree = {name: one for name, one in sweep.items() if name != "places"}
+    return json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False)
+
+
 def _data_uri(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(figure.svg).decode()
 
 
 def _csv(frame: pd.DataFrame) -> str:
     return str(frame.to_csv(index=False, lineterminator="\n"))
+
+
+@contextmanager
+def _told_where(folder: Path) -> Iterator[None]:
+    """A folder that somebody else may write, or a full disk, is told as such."""
+    try:
+        yield
+    except OSError as error:
+        raise SpecError(f"cannot be written ({error.strerror})", file=str(folder)) from None
 
 
 def _clear(folder: Path, texts: Iterable[str], figures: Sequence[Figure]) -> None:

@@ -9,7 +9,7 @@ gain, and is not zero-shot.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -260,11 +260,13 @@ def _dev_means(
         & (part["task"] == table.task)
         & (part["source_language"] == table.source_language)
     ]
-    seeds: Mapping[int, Sequence[int]] = {
-        row.configuration: [one.number for one in row.trials] for row in table.rows
-    }
+    found: dict[tuple[int, str], dict[int, float]] = {}
+    columns = (part[name] for name in ("configuration", "language", "number", "value"))
+    for configuration, language, number, value in zip(*columns, strict=True):
+        found.setdefault((int(configuration), str(language)), {})[int(number)] = float(value)
+    seeds = {row.configuration: {one.number for one in row.trials} for row in table.rows}
     return {
-        (int(configuration), str(language)): float(one["value"].mean())
-        for (configuration, language), one in part.groupby(["configuration", "language"])
-        if set(seeds.get(int(configuration), ())) == set(one["number"])
+        (configuration, language): statistics.fmean(values.values())
+        for (configuration, language), values in found.items()
+        if seeds.get(configuration) == values.keys()
     }

@@ -12,7 +12,7 @@ from xlt_ray.report.cells import score_cell
 from xlt_ray.report.effects import Knowledge
 from xlt_ray.report.labels import DescribeLanguage, is_absent, language_label, shown_value
 from xlt_ray.report.statistics import summary
-from xlt_ray.report.tables import Cell, LanguageTable, Row, mean_of
+from xlt_ray.report.tables import Cell, LanguageTable, Row, cell_of, mean_of
 from xlt_ray.stages.stage import short
 
 FIRST_CELLS = 3_000
@@ -56,9 +56,12 @@ def best_view(
         (None, None),
     )
     first = mine.iloc[0]
+    stages = uses.get(int(first["number"]), ())
     return {
         "configuration": best,
         "seeds": len(mine),
+        "objective": cell_of([float(one) for one in mine["objective"]]),
+        "shots": next((str(one["label"]) for one in stages if one["kind"] == "few_shot"), ""),
         "table": table,
         "row": row,
         "intervals": _intervals(row, table) if row and table else {},
@@ -240,34 +243,37 @@ def stages_by_trial(stages: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
 
 def stage_rows(stages: pd.DataFrame) -> list[dict[str, Any]]:
     """One row a stage: the trial that made it and how many used it."""
-    shown = []
-    for key, part in stages.groupby("key", sort=False):
-        made = part[~part["reused"].astype(bool)]
-        first = (part if made.empty else made).iloc[0]
-        shown.append(
-            {
-                "key": key,
-                "short": short(str(key)),
-                "kind": first["kind"],
-                "label": first["label"],
-                "made_by": None if made.empty else int(first["number"]),
-                "examples": int(first["examples"]),
-                "seconds": float(first["seconds"]),
-                "uses": len(part),
+    found: dict[str, dict[str, Any]] = {}
+    for one in stages.to_dict("records"):
+        key = str(one["key"])
+        row = found.setdefault(
+            key,
+            {"key": key, "short": short(key), "kind": one["kind"], "label": one["label"],
+             "made_by": None, "examples": 0, "seconds": 0.0, "uses": 0},
+        )  # fmt: skip
+        row["uses"] += 1
+        if row["made_by"] is None and not one["reused"]:
+            row |= {
+                "made_by": int(one["number"]),
+                "examples": int(one["examples"]),
+                "seconds": float(one["seconds"]),
             }
-        )
-    return shown
+    return list(found.values())
 
 
-def sharing_of(stages: pd.DataFrame) -> dict[str, Any]:
-    """How much training the sharing of stages has saved."""
-    reused = stages["reused"].astype(bool)
-    cost = stages[~reused].groupby("key")["examples"].max()
+def sharing_of(stages: pd.DataFrame, costs: Mapping[str, int]) -> dict[str, Any]:
+    """How much training the sharing of stages has saved, those of other sweeps included.
+
+    Args:
+        costs: key of a stage -> examples that making it takes; one that is not there counts for
+            nothing.
+    """
     trained = int(stages["examples"].sum())
-    saved = sum(int(cost.get(key, 0)) for key in stages[reused]["key"])
+    reused = stages["key"][stages["reused"].astype(bool)]
+    saved = sum(costs.get(str(key), 0) for key in reused)
     return {
         "unique": int(stages["key"].nunique()),
-        "reused": int(reused.sum()),
+        "uses": len(stages),
         "trained": trained,
         "saved": saved,
         "share": saved / (saved + trained) if saved + trained else 0.0,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -83,7 +83,9 @@ class LanguageTable:
 
     @property
     def has_missing(self) -> bool:
-        return any(language not in row.cells for row in self.rows for language in self.languages)
+        """Whether some row lacks a mean: a seed of it lacks a language, or the table the source or
+        any other."""
+        return any(row.mean is None or row.mean_without_source is None for row in self.rows)
 
     @property
     def reference(self) -> Row | None:
@@ -147,16 +149,15 @@ def _table(
         sorted(test["language"].unique(), key=lambda language: (language != source, language))
     )
     groups = groups_of(groupings(languages), languages, source)
-    scored = {
-        int(number): {
-            str(code): float(value)
-            for code, value in zip(part["language"], part["value"], strict=True)
-        }
-        for number, part in test.groupby("number", sort=True)
-    }
+    scored: dict[int, dict[str, float]] = {}
+    for number, code, value in zip(test["number"], test["language"], test["value"], strict=True):
+        scored.setdefault(int(number), {})[str(code)] = float(value)
+    by_configuration: dict[int, list[_Trial]] = {}
+    for one in trials.sort_values(["configuration", "number"]).to_dict("records"):
+        by_configuration.setdefault(int(one["configuration"]), []).append(one)
     rows = [
-        _row(int(configuration), part, scored, languages, source, knobs, groups)
-        for configuration, part in trials.groupby("configuration", sort=True)
+        _row(configuration, part, scored, languages, source, knobs, groups)
+        for configuration, part in by_configuration.items()
         if _is_of(part, knobs, scored, sweep, (task, source))
     ]
     seeds = int(sweep["search"]["seeds"])
@@ -183,36 +184,38 @@ def _table(
     return _with_gap_warnings(table)
 
 
+_Trial = Mapping[Hashable, Any]
+"""A row of the frame of trials."""
+
+
 def _is_of(
-    part: pd.DataFrame,
+    part: Sequence[_Trial],
     knobs: Sequence[str],
     scored: Mapping[int, Any],
     sweep: Mapping[str, Any],
     target: tuple[str, str],
 ) -> bool:
     """Whether a configuration belongs to the table of this task and source language."""
-    if any(int(number) in scored for number in part["number"]):
+    if any(int(one["number"]) in scored for one in part):
         return True
-    first = part.iloc[0]
+    first = part[0]
     assignment = {path: first[path] for path in knobs if isinstance(first[path], str)}
     return target_of(sweep, assignment) == target
 
 
 def _row(
     configuration: int,
-    part: pd.DataFrame,
+    part: Sequence[_Trial],
     scored: Mapping[int, Mapping[str, float]],
     languages: Sequence[str],
     source: str,
     knobs: Sequence[str],
     groups: Sequence[Group],
 ) -> Row:
-    part = part.sort_values("number")
-    mine = part[[int(number) in scored for number in part["number"]]]
-    seeds = mine["seed"] if "seed" in mine else mine["repeat"]
+    mine = [one for one in part if int(one["number"]) in scored]
     trials = tuple(
-        TrialScores(int(number), int(seed), scored[int(number)])
-        for number, seed in zip(mine["number"], seeds, strict=True)
+        TrialScores(int(one["number"]), int(one["seed"]), scored[int(one["number"])])
+        for one in mine
     )
     others = [language for language in languages if language != source]
     cells = {
@@ -220,15 +223,15 @@ def _row(
         for language in languages
         if any(language in one.scores for one in trials)
     }
-    first = (part if mine.empty else mine).iloc[0]
+    first = (mine or part)[0]
     means = {group.title: mean_of(trials, group.languages) for group in groups}
     has_source = source in languages
     return Row(
         configuration=configuration,
         knobs={path: first[path] for path in knobs},
-        states=dict(sorted(Counter(part["state"]).items())),
+        states=dict(sorted(Counter(str(one["state"]) for one in part).items())),
         trials=trials,
-        objective=cell_of([float(one) for one in mine["objective"]]) if trials else None,
+        objective=cell_of([float(one["objective"]) for one in mine]) if trials else None,
         cells=cells,
         mean=mean_of(trials, languages),
         mean_without_source=mean_of(trials, others) if has_source else None,

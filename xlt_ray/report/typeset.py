@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xlt_ray.report.canvas import csv_text
 from xlt_ray.report.effects import Effect, Knowledge
 from xlt_ray.report.labels import short_knob, shown_value
 from xlt_ray.report.latex import booktabs, tex
@@ -39,7 +38,7 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         for cell in cells:
             line += [*_two(cell), cell.num_seeds if cell else 0]
         lines.append([*line, row.is_gap_of_source, rule])
-    return _csv([*names, "gap_smaller_by_source_alone", "selection"], lines)
+    return csv_text([*names, "gap_smaller_by_source_alone", "selection"], lines)
 
 
 def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
@@ -49,7 +48,7 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     for row in table.rows[:MAX_ROWS]:
         cells = [row.objective, row.mean, row.mean_without_source, row.gap]
         cells += [row.cells.get(language) for language in table.languages]
-        printed = [_tex_cell(cell) for cell in cells]
+        printed = [_tex_cell(cell, row.num_seeds) for cell in cells]
         if row.is_gap_of_source:
             printed[3] += "$^{\\dagger}$"
         rows.append(
@@ -71,8 +70,14 @@ def groups_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         f"A dash is a group of which a language is missing.{_best(table)}"
     )
     rows = [
-        [str(row.configuration), str(row.num_seeds), _tex_cell(row.mean_without_source)]
-        + [_tex_cell(row.groups.get(group.title)) for group in table.groups]
+        [str(row.configuration), str(row.num_seeds)]
+        + [
+            _tex_cell(cell, row.num_seeds)
+            for cell in (
+                row.mean_without_source,
+                *(row.groups.get(group.title) for group in table.groups),
+            )
+        ]
         for row in table.rows[:MAX_ROWS]
     ]
     head = ["\\#", "seeds", f"without {tex(table.source_language)}"]
@@ -84,13 +89,13 @@ def picks_csv(picks: Sequence[Pick], table: LanguageTable) -> str:
     """One line a rule: what it picks, its test scores, and whether it is an oracle."""
     rows = [
         [one.rule, one.is_oracle, one.is_averaged]
-        + ["" if one.value is None else one.value, one.row.configuration if one.row else ""]
-        + [cell.mean if cell else "" for cell in _pick_cells(one, table)]
+        + [one.value, one.row.configuration if one.row else None]
+        + [cell.mean if cell else None for cell in _pick_cells(one, table)]
         + [one.missing]
         for one in picks
     ]
     names = ["selection", "is_oracle", "is_averaged", "value", "configuration", "source"]
-    return _csv([*names, "mean_without_source", "gap", "worst", "missing"], rows)
+    return csv_text([*names, "mean_without_source", "gap", "worst", "missing"], rows)
 
 
 def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
@@ -103,10 +108,11 @@ def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
     )
     rows = [
         [tex(one.rule), str(one.row.configuration) if one.row else "--"]
-        + [_tex_cell(cell) for cell in _pick_cells(one, table)]
+        + [_tex_cell(cell, one.row.num_seeds if one.row else 0) for cell in _pick_cells(one, table)]
         for one in picks
     ]
-    head = ["rule", "\\#", tex(table.source_language), "without", "gap", "worst"]
+    source = tex(table.source_language)
+    head = ["rule", "\\#", source, f"without {source}", "gap", "worst"]
     return booktabs(caption, "lrrrrr", head, rows)
 
 
@@ -130,12 +136,12 @@ def _pick_cells(pick: Pick, table: LanguageTable) -> list[Cell | None]:
     row = pick.row
     if row is None:
         return [None] * 4
-    others = [row.cells[code] for code in table.languages[1:] if code in row.cells]
+    source = table.source_language
+    others = [row.cells[code] for code in table.languages if code != source and code in row.cells]
     sign = 1.0 if table.is_higher_better else -1.0
     worst = min(others, key=lambda cell: sign * cell.mean, default=None)
     is_whole = row.mean_without_source is not None
-    source = row.cells.get(table.source_language)
-    return [source, row.mean_without_source, row.gap, worst if is_whole else None]
+    return [row.cells.get(source), row.mean_without_source, row.gap, worst if is_whole else None]
 
 
 def _caption(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
@@ -147,6 +153,8 @@ def _caption(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     if any(row.is_gap_of_source for row in table.rows):
         text += " A dagger marks a gap that is smaller only because the source language is worse."
     text += " A dash is a score that is missing." if table.has_missing else ""
+    if any(cell.num_seeds < row.num_seeds for row in table.rows for cell in row.cells.values()):
+        text += " n is the number of seeds that have a score, where it is not that of the row."
     return text + _best(table)
 
 
@@ -155,11 +163,14 @@ def _best(table: LanguageTable) -> str:
     return f" The first {MAX_ROWS} of {num_rows} configurations." if num_rows > MAX_ROWS else ""
 
 
-def _tex_cell(cell: Cell | None) -> str:
+def _tex_cell(cell: Cell | None, num_seeds: int) -> str:
+    """A score in percent, in small print its deviation, and its seeds where the row has others."""
     if cell is None:
         return "--"
-    spread = "" if cell.deviation is None else f"{{\\scriptsize$\\pm${100 * cell.deviation:.1f}}}"
-    return f"{100 * cell.mean:.1f}{spread}"
+    small = "" if cell.deviation is None else f"$\\pm${100 * cell.deviation:.1f}"
+    if cell.num_seeds != num_seeds:
+        small += f" n={cell.num_seeds}"
+    return f"{100 * cell.mean:.1f}" + (f"{{\\scriptsize{small}}}" if small else "")
 
 
 def _tex_effect(effect: Effect | None) -> str:
@@ -171,15 +182,5 @@ def _tex_effect(effect: Effect | None) -> str:
     return f"{text} {{\\scriptsize$[{100 * effect.low:+.1f}, {100 * effect.high:+.1f}]$}}"
 
 
-def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return stream.getvalue()
-
-
-def _two(cell: Cell | None) -> tuple[float | str, float | str]:
-    if cell is None:
-        return "", ""
-    return cell.mean, "" if cell.deviation is None else cell.deviation
+def _two(cell: Cell | None) -> tuple[float | None, float | None]:
+    return (None, None) if cell is None else (cell.mean, cell.deviation)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from xlt_ray.report.selection import sign_of
 from xlt_ray.report.snapshot import Snapshot, target_of
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def _selected(
     snapshot: Snapshot, knobs: Sequence[str]
 ) -> Iterator[tuple[tuple[tuple[object, ...], str], TrialView]]:
     """System, task and trial of every complete trial of a selected configuration."""
-    sign = 1 if snapshot.sweep["objective"].get("mode", "max") == "max" else -1
+    sign, seeds = sign_of(snapshot.sweep), int(snapshot.sweep["search"]["seeds"])
     found: dict[tuple[tuple[object, ...], str], dict[int, list[TrialView]]] = {}
     for view in snapshot.trials:
         task, _ = target_of(snapshot.sweep, view.assignment)
@@ -172,9 +173,14 @@ def _selected(
             by_number = found.setdefault((system, task), {})
             by_number.setdefault(view.configuration, []).append(view)
     for place, configurations in found.items():
-        best = max(
+        # As the sweep ranks them: one that lacks a seed comes after those that are whole.
+        best = min(
             configurations.values(),
-            key=lambda views: sign * sum(one.objective or 0.0 for one in views) / len(views),
+            key=lambda views: (
+                len(views) < seeds,
+                sign * sum(one.objective or 0.0 for one in views) / len(views),
+                views[0].configuration,
+            ),
         )
         for view in best:
             yield place, view

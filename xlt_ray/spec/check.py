@@ -138,6 +138,12 @@ def objective_is_measured(trial: TrialSpec, facts: Facts, sweep: SweepSpec) -> I
                     f"the dev set in {language!r} is not scored in this sweep",
                     "name the language in evaluate.languages, and write evaluate.dev: all",
                 )
+    elif objective.languages == "all" and trial.evaluate.dev == "source":
+        yield (
+            "objective.languages",
+            f"of all dev sets that in {source!r} alone is scored in this sweep",
+            "objective.languages: source, or evaluate.dev: all",
+        )
     elif objective.languages == "target" and not scored - {source}:
         yield (
             "objective.languages",
@@ -152,6 +158,16 @@ def hybrid_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Pr
         return
     task, source = facts.tasks[trial.target.task], trial.target.source_language
     there = set(task.languages("train")) - {source} if KINDS[task.kind].is_crossed else set()
+    if there and not task.is_parallel:
+        yield (
+            "target.hybrid.ratio",
+            f"rows of {task.name} in several languages are no translations of each other, and "
+            "their sentences cannot be mixed",
+            "ratio: 0, or is_parallel: true in the task's file where rows of one id are",
+        )
+        return
+    if hybrid.languages == ():
+        yield "target.hybrid.languages", "the list is empty", "name one at least, or ratio: 0"
     if not there and source in facts.lexicon:
         there = set(facts.lexicon[source].languages)
     if not there:
@@ -204,7 +220,7 @@ def alignment_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator
         return
     there = tuple(facts.parallel)
     asked = there if align.languages == "all" else align.languages
-    if len(asked) < 2:
+    if len(set(asked)) < 2:
         yield "align.languages", "an alignment needs two languages", f"there is: {listed(there)}"
     for language in asked:
         if language not in there:
@@ -214,11 +230,14 @@ def alignment_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator
                 f"there is: {listed(there)}",
             )
     if getattr(align, "objective", "") == "code_switch_mlm" and not any(
-        language in facts.lexicon for language in asked
+        set(facts.lexicon[language].languages) & set(asked) - {language}
+        for language in asked
+        if language in facts.lexicon
     ):
         yield (
             "align.objective",
-            "code_switch_mlm needs a lexicon, and the data has none",
+            f"code_switch_mlm needs a lexicon between the languages {listed(asked)}, and the data "
+            "has none",
             "use objective: tlm, or put word lists into lexicon/{source}-{target}.tsv",
         )
 

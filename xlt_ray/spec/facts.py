@@ -38,10 +38,22 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """``digest`` covers texts and labels of one split in one language."""
+    """``digest`` covers texts and labels of one split in one language, as one task reads them."""
 
     num_examples: int
     digest: str
+    content: str = ""
+    """Digest of the same whatever task reads it; empty where the source cannot tell."""
+
+    def is_same(self, other: SplitFacts) -> bool:
+        """Whether both are the same examples, under one name or two.
+
+        >>> SplitFacts(9, "stsb de", "f").is_same(SplitFacts(9, "stsb-score de", "f"))
+        True
+        """
+        if self.content and self.content == other.content:
+            return True
+        return self.digest == other.digest
 
 
 @dataclass(frozen=True)

@@ -69,18 +69,21 @@ def target_labels_stay_unseen(trial: TrialSpec, facts: Facts, _: SweepSpec) -> I
         scored = facts.tasks[name]
         if not KINDS[scored.kind].is_trained:
             continue
-        tested = languages_tested(scored, trial.evaluate, source)
+        tested = dict.fromkeys(languages_tested(scored, trial.evaluate, source), "as zero-shot")
+        if trial.few_shot is not None and name == trial.target.task:
+            tested[trial.few_shot.language] = "after few shots"
         for one in mixture_of(settings, source, facts.tasks).datasets:
-            digest = facts.tasks[one.task].splits[one.language, "train"].digest
+            if one.language == source or one.language not in tested:
+                continue
+            trained = facts.tasks[one.task].splits[one.language, "train"]
             own = scored.splits.get((one.language, "train"))
-            is_same = one.task == name or (own is not None and own.digest == digest)
-            if is_same and one.language != source and one.language in tested:
+            if one.task == name or (own is not None and own.is_same(trained)):
                 key = "source_language" if settings.languages is None else "languages"
                 yield (
                     f"intermediate.{key}",
                     f"{name} would be trained with labels in {one.language!r}, in which it is "
-                    "scored as zero-shot",
-                    "another task or language, or evaluate.languages without that one",
+                    f"scored {tested[one.language]}",
+                    "another task or language, or one that is not scored",
                 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xlt_ray.spec.methods import SAMPLINGS, SCHEDULES, Method
 from xlt_ray.spec.sweep import SEARCHABLE, Settings
 from xlt_ray.spec.trial import TrialSpec
 
@@ -37,6 +38,9 @@ _DISTRIBUTIONS: dict[str, Any] = {
 _FIXED = ("ToyData", "FilesData", "HubData")
 """Data is the same for all trials of a sweep."""
 
+_BARE: dict[str, tuple[Method, ...]] = {"schedule": SCHEDULES, "sampling": SAMPLINGS}
+"""Settings of an intermediate stage of which a bare name is short for a block."""
+
 
 def sweep_schema() -> dict[str, Any]:
     """One schema of all sections; every searchable value may be a distribution instead."""
@@ -46,6 +50,8 @@ def sweep_schema() -> dict[str, Any]:
         name: _searchable(definition) if name not in _FIXED else definition
         for name, definition in trial.pop("$defs").items()
     }
+    for name, registry in _BARE.items():
+        definitions["Intermediate"]["properties"][name]["anyOf"].append(_bare_names(registry))
     sections = {name: schema for name, schema in trial["properties"].items() if name != "precision"}
     sections["model"] = {"anyOf": [{"type": "string"}, sections["model"]]}
     return {
@@ -75,6 +81,21 @@ def _searchable(definition: dict[str, Any]) -> dict[str, Any]:
         for name, schema in definition.get("properties", {}).items()
     }
     return {**definition, "properties": properties}
+
+
+def _bare_names(registry: tuple[Method, ...]) -> dict[str, Any]:
+    """The methods that need no other setting."""
+    return {
+        "enum": [
+            entry.name
+            for entry in registry
+            if not any(
+                field.is_required()
+                for name, field in entry.knobs.model_fields.items()
+                if name != "method"
+            )
+        ]
+    }
 
 
 def _or_distribution(schema: dict[str, Any]) -> dict[str, Any]:

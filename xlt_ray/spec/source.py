@@ -35,6 +35,8 @@ _TAGS = {
 MAX_BYTES = 10**6
 MAX_NODES = 100_000
 MAX_DEPTH = 50
+MAX_INTEGER = 2**63 - 1
+"""Larger ones have no meaning anywhere, and neither floats nor samplers can hold them."""
 _NOT_FINITE = re.compile(r"^([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
 
 
@@ -130,23 +132,27 @@ def _parse(text: str, file: str, places: dict[str, Place]) -> Any:
 
 def _refuse_many(root: yaml.Node, file: str) -> None:
     """Refuse a file whose aliases stand for more values than any sweep has (an alias bomb)."""
-    num_nodes: dict[yaml.Node, int] = {}
+    measured: dict[yaml.Node, tuple[int, int]] = {}
 
-    def count(node: yaml.Node, above: tuple[yaml.Node, ...]) -> int:
+    def measure(node: yaml.Node, above: tuple[yaml.Node, ...]) -> tuple[int, int]:
+        """Values in a node, and levels below it: an alias is as deep as what it stands for."""
         if len(above) > MAX_DEPTH:
             raise _too_deep(file, node.start_mark.line + 1, "")
         if isinstance(node, yaml.ScalarNode) or node in above:
-            return 1
-        if node not in num_nodes:
-            inner = (
-                part
+            return 1, 0
+        if node not in measured:
+            inner = [
+                measure(part, (*above, node))
                 for item in node.value
                 for part in (item if isinstance(item, tuple) else (item,))
-            )
-            num_nodes[node] = 1 + sum(count(part, (*above, node)) for part in inner)
-        return num_nodes[node]
+            ]
+            num_levels = max((1 + levels for _, levels in inner), default=0)
+            measured[node] = 1 + sum(values for values, _ in inner), num_levels
+        if len(above) + measured[node][1] > MAX_DEPTH:
+            raise _too_deep(file, node.start_mark.line + 1, "")
+        return measured[node]
 
-    if count(root, ()) > MAX_NODES:
+    if measure(root, ())[0] > MAX_NODES:
         raise SpecError(
             f"has more than {MAX_NODES:,} values, those behind aliases counted",
             file=file,
@@ -207,14 +213,19 @@ def _scalar(node: yaml.ScalarNode, path: str, file: str) -> Any:
     if node.style is not None:
         return text
     try:
-        return plain_value(text)
+        value = plain_value(text)
+        is_too_large = isinstance(value, int) and abs(value) > MAX_INTEGER
     except ValueError:
+        is_too_large = True
+    if is_too_large:
         raise SpecError(
-            f"a number with {len(text):,} digits",
+            f"a number with {len(text.lstrip('+-')):,} digits",
             file=file,
             line=node.start_mark.line + 1,
             key=path,
-        ) from None
+            remedy=f"at most {MAX_INTEGER}",
+        )
+    return value
 
 
 def plain_value(text: str) -> Any:

@@ -17,12 +17,14 @@ from pydantic import (
     Field,
     ValidationError,
     WithJsonSchema,
+    field_validator,
 )
 
 from xlt_ray.errors import SpecError, SpecErrors
 from xlt_ray.spec.complaints import complaints
 from xlt_ray.spec.distributions import Choice, distributions_in
 from xlt_ray.spec.failures import Failures
+from xlt_ray.spec.lists import each_once
 from xlt_ray.spec.methods import Knobs
 from xlt_ray.spec.resources import Resources
 from xlt_ray.spec.sizes import bytes_of
@@ -80,6 +82,11 @@ class Objective(Knobs):
     """Languages it is averaged over; anything but ``source`` is *oracle selection*."""
     mode: Literal["max", "min"] = "max"
 
+    @field_validator("languages")
+    @classmethod
+    def _each_once(cls, languages: Any) -> Any:
+        return each_once(languages)
+
 
 class Search(Knobs):
     sampler: Literal["tpe", "random", "grid"] = "tpe"
@@ -108,7 +115,8 @@ class AshaStop(Knobs):
 
 class Budget(Knobs):
     gpu_hours: float | None = Field(default=None, gt=0)
-    """No further trial starts once the trials so far took this many GPU-hours."""
+    """No further trial starts once the trials so far took this many GPU-hours: the stages that
+    they made, and attempts that ended without one."""
     hours: float | None = Field(default=None, gt=0)
     """No further trial starts this many hours after the first one started."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from xlt_ray.spec.diagnostics import DiagnosticName
+from xlt_ray.spec.lists import each_once
 from xlt_ray.spec.methods import (
     ALIGNMENTS,
     FUSIONS,
@@ -85,7 +86,8 @@ class HubData(Knobs):
     root: str | None = None
     """A folder with ``OWNER/NAME`` for each data set, instead of the hub (no network)."""
     revisions: dict[str, str] = Field(default_factory=dict)
-    """Data set -> branch, tag or commit; the default branch of those that are not named."""
+    """Data set -> branch, tag or commit of the hub, the default branch of those that are not named;
+    a root is taken as it lies there."""
     cache: str | None = None
     """Where the library keeps downloads and Arrow files; HF_DATASETS_CACHE where left out."""
     texts: str | None = None
@@ -146,13 +148,7 @@ class Intermediate(Training):
     @field_validator("task", "languages")
     @classmethod
     def _each_once(cls, value: Any) -> Any:
-        if isinstance(value, tuple):
-            if not value:
-                raise ValueError("the list is empty")
-            twice = [one for one in value if value.count(one) > 1]
-            if twice:
-                raise ValueError(f"{twice[0]} is named twice; name each once")
-        return value
+        return each_once(value)
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -38,6 +38,8 @@ class Claims:
     """Sweeps with trials that may have progress under keys that nobody knows."""
     ended: frozenset[str] = frozenset()
     """Stages of trials that ended: their progress is nobody's."""
+    unread: tuple[str, ...] = ()
+    """Why ledgers could not be read: what their sweeps need, nobody knows."""
     home_sweeps: frozenset[str] | None = None
     """The only sweeps whose stages may be freed, where other homes use this store, too."""
 
@@ -168,6 +170,8 @@ def _protected(thing: Stored, claims: Claims) -> str:
         return ""
     if thing.kind == "evaluate":
         return "scores"
+    if claims.unread:
+        return f"a sweep may need it whose ledger cannot be read: {'; '.join(claims.unread)}"
     if thing.key in claims.needed:
         return "an unfinished trial needs it"
     named = claims.used | claims.returning | claims.shared | claims.best

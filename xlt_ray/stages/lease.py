@@ -25,6 +25,7 @@ import psutil
 from xlt_ray.errors import LeaseLost
 from xlt_ray.stages.storage import Storage
 
+_PROC = Path("/proc")
 TTL = 60.0
 """Seconds after which a silent holder on another machine counts as dead."""
 
@@ -59,6 +60,7 @@ class Lease:
         self._path = path
         self._holder = holder
         self._ttl = ttl
+        self._expires = holder.expires
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True, name=f"lease {path}")
         self._thread.start()
@@ -71,6 +73,12 @@ class Lease:
         """Raises LeaseLost unless this lease is still the one in the storage."""
         if not self._is_mine():
             raise LeaseLost("its lease passed to somebody else", key=_key(self._path))
+
+    def confirm(self) -> None:
+        """As :meth:`check`, but the storage is asked only where somebody may have taken it: after
+        it expired, because this process was stopped or the storage was away."""
+        if time.time() >= self._expires:
+            self.check()
 
     def release(self) -> None:
         if self._ended.is_set():
@@ -97,14 +105,17 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._ended.wait(self._ttl / 4):
-            # A full or absent disk must not end the thread: the next beat tries again.
-            with contextlib.suppress(OSError):
+            # Whatever a storage raises (a full disk, a network that is away) must not end the
+            # thread: the next beat tries again.
+            with contextlib.suppress(Exception):
                 version = self._version()
                 if not self._is_mine():
+                    self._expires = 0.0
                     return
                 renewed = {**asdict(self._holder), "expires": time.time() + self._ttl}
                 # A lease that was taken over meanwhile is its new holder's, however late this is.
-                self._storage.replace(self._path, version, json.dumps(renewed).encode())
+                if self._storage.replace(self._path, version, json.dumps(renewed).encode()):
+                    self._expires = float(renewed["expires"])
 
     def _version(self) -> str | None:
         with contextlib.suppress(FileNotFoundError):
@@ -152,6 +163,9 @@ def try_acquire(
         found = find_holder(storage, path)
         if found is None:
             continue
+        if found.token == mine.token:
+            # It was written after all: the answer was lost, and the request came twice.
+            return Lease(storage, path, mine, ttl)
         if found.is_alive:
             return found
         if version is None:
@@ -198,14 +212,22 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> float:
-    return float(psutil.Process(pid).create_time())
+    """When a process began, in seconds since this machine did: no clock that is set moves it."""
+    if not (_PROC / "self").exists():
+        # Elsewhere than on Linux a start is told by the clock. Without it, a process that got the
+        # number of a dead one passes for it, but only until the lease expires.
+        return 0.0
+    try:
+        # The second field, a name in brackets, may hold anything.
+        fields = (_PROC / f"{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        raise psutil.NoSuchProcess(pid) from None
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def _is_running(pid: int, started: float) -> bool:
     try:
         process = psutil.Process(pid)
-        return (
-            abs(process.create_time() - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-        )
+        return abs(_started(pid) - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

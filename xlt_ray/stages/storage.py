@@ -4,25 +4,50 @@ Two promises that everything in the store rests on: :meth:`Storage.write` replac
 as a whole or not at all, and :meth:`Storage.create` gives a name to exactly one of several
 writers. On a local disk both are durable (fsync before the name appears); on an object store
 they are one conditional write each, and :meth:`Storage.replace` is, too, where the store can.
+
+Whatever a kind of storage raises of its own (botocore's exceptions, aiohttp's) is a
+ConnectionError here, raised from it: whoever asks needs to know OSError alone.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import fsspec
 
-from xlt_ray.errors import SpecError, StoreError
+from xlt_ray.errors import SpecError, StoreError, XltError
 from xlt_ray.stages.names import leads_out
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def _reaching(method: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """A method whose every failure to reach the storage is an OSError."""
+
+    @functools.wraps(method)
+    def reach(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        try:
+            return method(*arguments, **named)
+        except (OSError, XltError):
+            raise
+        except Exception as error:
+            if type(error).__module__ == "builtins":
+                # A mistake in the code, here or there: no storage is to blame.
+                raise
+            raise ConnectionError(f"{type(error).__name__}: {error}") from error
+
+    return reach
 
 
 @dataclass(frozen=True)
@@ -69,6 +94,7 @@ class Storage:
         self.full(path)
         return root / path
 
+    @_reaching
     def read(self, path: str) -> bytes:
         """Content of a file; FileNotFoundError where there is none."""
         if self.local_root is not None:
@@ -77,6 +103,7 @@ class Storage:
         content: bytes = self.fs.cat_file(self.full(path))
         return content
 
+    @_reaching
     def write(self, path: str, content: bytes) -> None:
         """Replace a file as a whole."""
         if self.local_root is None:
@@ -87,6 +114,7 @@ class Storage:
         os.replace(aside, target)
         _sync_folder(target.parent)
 
+    @_reaching
     def create(self, path: str, content: bytes) -> bool:
         """Write a file that nobody has written yet; False where there is one already."""
         if self.local_root is None:
@@ -116,6 +144,7 @@ class Storage:
         finally:
             self.remove(path)
 
+    @_reaching
     def version(self, path: str) -> str | None:
         """What :meth:`replace` knows the present content of a file by; None where it knows none.
 
@@ -127,6 +156,7 @@ class Storage:
         self.fs.invalidate_cache()
         return str(self.fs.info(self.full(path))["ETag"])
 
+    @_reaching
     def replace(self, path: str, version: str | None, content: bytes) -> bool:
         """As :meth:`write`, unless the file is another version by now; then it stays: False.
 
@@ -148,12 +178,14 @@ class Storage:
         """Whether a write can be bound to the version that it replaces."""
         return "s3" in _protocols(self.fs)
 
+    @_reaching
     def exists(self, path: str) -> bool:
         if self.local_root is not None:
             return self._on_disk(self.local_root, path).exists()
         self.fs.invalidate_cache()
         return bool(self.fs.exists(self.full(path)))
 
+    @_reaching
     def names(self, path: str) -> list[str]:
         """Names in a folder, sorted; none where there is no such folder."""
         if self.local_root is not None:
@@ -166,6 +198,7 @@ class Storage:
             return []
         return sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
 
+    @_reaching
     def files(self, path: str) -> dict[str, Extent]:
         """Every file below a folder, by its path from there; none where there is no folder."""
         found: dict[str, Extent] = {}
@@ -188,6 +221,7 @@ class Storage:
             found[inner] = Extent(int(entry["size"] or 0), _written(entry))
         return found
 
+    @_reaching
     def move(self, path: str, to: str) -> None:
         """Rename a file or folder below the root; FileNotFoundError where there is none."""
         if self.local_root is not None:
@@ -205,6 +239,7 @@ class Storage:
             self.fs.cp_file(name, target_name + name.lstrip("/")[len(source.lstrip("/")) :])
         self.fs.rm(found)
 
+    @_reaching
     def remove(self, path: str) -> None:
         """Delete a file or folder; nothing happens where there is none."""
         if self.local_root is not None:
@@ -217,6 +252,7 @@ class Storage:
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm(self.full(path), recursive=True)
 
+    @_reaching
     def take(self, local_file: Path, path: str) -> None:
         """Move a file of this machine into the storage, durable before it has its name."""
         if self.local_root is not None:
@@ -228,6 +264,7 @@ class Storage:
         self.fs.put_file(str(local_file), self.full(path))
         local_file.unlink()
 
+    @_reaching
     def fetch(self, path: str, names: Iterable[str], folder: Path) -> None:
         """Copy these files of a stored folder into a local one; nothing else that lies there."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -235,6 +272,7 @@ class Storage:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             self.fs.get_file(self.full(f"{path}/{name}"), str(folder / name))
 
+    @_reaching
     def file_digest(self, path: str) -> tuple[int, str]:
         """Size in bytes and SHA-256 of a stored file."""
         with self.fs.open(self.full(path), "rb") as stream:

@@ -5,10 +5,10 @@ Layout below the root::
     stages/<key>/...            files of the result, then record.json, which alone means committed
     progress/<key>/<step>/...   progress of an unfinished stage, then progress.json
     leases/<key>.json           who is making it now
-    ladders/<ladder>/<steps>    key of a committed trunk; a hint, verified when it is followed
+    ladders/<ladder>/<steps>    key of a trunk; a hint, verified when it is followed
+    homes/<home>                a home elsewhere whose sweeps keep their stages here
 
-State is derived: *committed* if the record is there, *leased* if a lease is alive, *partial* if
-progress is there, else *absent*. Reading verifies the key against the record's payload and every
+Reading verifies the key against the record's payload and every
 file against its size and digest; a result that does not match is set aside under
 ``damaged/`` and made again, never repaired.
 """
@@ -17,17 +17,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from xlt_ray.errors import DamagedStage, LeaseLost, StageConflict
+from xlt_ray.errors import DamagedStage, LeaseLost, StageConflict, StoreError
 from xlt_ray.stages.canonical import digest
-from xlt_ray.stages.lease import TTL, Holder, Lease, find_holder, try_acquire
+from xlt_ray.stages.fetched import Copies
+from xlt_ray.stages.lease import TTL, Holder, Lease, try_acquire
 from xlt_ray.stages.names import fault_of_file, is_key
 from xlt_ray.stages.record import FileEntry, StageRecord
 from xlt_ray.stages.stage import Stage, short
@@ -55,7 +57,10 @@ class StageStore:
         if self.storage.local_root is not None:
             self.scratch = self.storage.local_root / "scratch"
         else:
-            self.scratch = Path(scratch or Path.cwd() / "xlt-scratch")
+            self.scratch = Path(scratch or _working_folder() / "xlt-scratch")
+        self._copies = Copies(
+            self.scratch / "fetched", [self.scratch / "results", self.scratch / "progress"]
+        )
 
     # -- committed results ------------------------------------------------------------
 
@@ -123,8 +128,15 @@ class StageStore:
 
     def find_sound(self, stage: Stage) -> StageRecord | None:
         """The verified record, or None; a damaged result is set aside first."""
+        return self._sound(self.verify, stage)
+
+    def find_told(self, stage: Stage) -> StageRecord | None:
+        """As :meth:`find_sound` by the record alone: no file is read."""
+        return self._sound(self.record, stage)
+
+    def _sound(self, look: Callable[[str], StageRecord | None], stage: Stage) -> StageRecord | None:
         try:
-            return self.verify(stage.key)
+            return look(stage.key)
         except DamagedStage:
             # Somebody else may have met the damage at the same moment.
             with contextlib.suppress(FileNotFoundError):
@@ -141,7 +153,7 @@ class StageStore:
         """A local folder with the files of a committed result (fetched from a remote store).
 
         Raises:
-            KeyError: not committed.
+            StoreError: not committed, or not any more; of a local store, whoever reads learns it.
             DamagedStage: what was fetched is not what its record says.
         """
         local = self.storage.local(f"stages/{key}")
@@ -149,23 +161,17 @@ class StageStore:
             return local
         record = self.record(key)
         if record is None:
-            raise KeyError(key)
+            raise StoreError("is not in the store", key=key)
         # Another result under the same key, made again under another runtime, is another copy.
         bits = digest({name: entry.sha256 for name, entry in record.files.items()})
-        copy = self.scratch / "fetched" / f"{key}-{short(bits)}"
-        if not copy.exists():
-            # Whole or not at all: another process may fetch it, too, and any may be killed.
-            aside = copy.with_name(f"{copy.name}.{uuid.uuid4().hex[:8]}")
-            self.storage.fetch(f"stages/{key}", record.files, aside)
+
+        def fetch(folder: Path) -> None:
+            self.storage.fetch(f"stages/{key}", record.files, folder)
             for name, entry in record.files.items():
-                if file_digest(aside / name) != (entry.num_bytes, entry.sha256):
-                    shutil.rmtree(aside)
+                if file_digest(folder / name) != (entry.num_bytes, entry.sha256):
                     raise DamagedStage("a file changed while it was fetched", key=key, place=name)
-            try:
-                aside.rename(copy)
-            except OSError:
-                shutil.rmtree(aside)
-        return copy
+
+        return self._copies.get(f"{key}-{short(bits)}", fetch)
 
     def commit(self, stage: Stage, folder: Path, record: StageRecord, lease: Lease) -> StageRecord:
         """Publish the files of ``folder`` (they are moved) and, last, the record.
@@ -191,18 +197,28 @@ class StageStore:
         self.storage.remove(f"stages/{stage.key}")
         for name in files:
             self.storage.take(folder / name, f"stages/{stage.key}/{name}")
+        if stage.kind == "trunk":
+            # Before the record: a hint to what is not committed is passed over, one that a crash
+            # left out would never be written.
+            self.storage.write(f"{_ladder_path(stage)}/{_steps(stage)}", stage.key.encode())
         lease.check()
         tree = record.to_json()
         sealed = {**tree, "sha256": digest(tree)}
         content = json.dumps(sealed, indent=1, ensure_ascii=False).encode()
-        if not self.storage.create(_record_path(stage.key), content):
+        if not self.storage.create(_record_path(stage.key), content) and not self._is_written(
+            _record_path(stage.key), content
+        ):
             # Whoever has the lease by now was faster, between the look at it and this line.
             raise LeaseLost("somebody else committed it", key=stage.key)
-        if stage.kind == "trunk":
-            self.storage.write(f"{_ladder_path(stage)}/{_steps(stage)}", stage.key.encode())
         shutil.rmtree(folder, ignore_errors=True)
         self.drop_progress(stage.key)
         return record
+
+    def _is_written(self, path: str, content: bytes) -> bool:
+        """Whether a creation that was refused had come through before, its answer lost."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.storage.read(path) == content
+        return False
 
     def find_shorter(self, trunk: Stage) -> tuple[str, int] | None:
         """Key and steps of the longest sound trunk that is a beginning of ``trunk``."""
@@ -228,16 +244,22 @@ class StageStore:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def put_progress(self, key: str, step: int, folder: Path) -> dict[str, list[object]]:
+    def put_progress(
+        self, key: str, step: int, folder: Path, lease: Lease
+    ) -> dict[str, list[object]]:
         """Move the files of ``folder`` to where progress is kept; returns their digests.
 
         Not yet readable as progress: :meth:`publish_progress` makes it so.
+
+        Raises:
+            LeaseLost: somebody else makes this stage by now, and may have such progress himself.
         """
         entries: dict[str, list[object]] = {}
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 name = str(path.relative_to(folder))
                 entries[name] = list(file_digest(path))
+                lease.check()
                 self.storage.take(path, f"progress/{key}/{step}/{name}")
         shutil.rmtree(folder, ignore_errors=True)
         return entries
@@ -313,9 +335,11 @@ class StageStore:
         local = self.storage.local(progress.path)
         if local is not None:
             return local
-        copy = self.scratch / "fetched" / f"{progress.path.replace('/', '-')}-{token}"
-        self.storage.fetch(progress.path, progress.files, copy)
-        return copy
+        # Always anew: progress of the same step, made under another runtime, is another one.
+        name = f"{progress.path.replace('/', '-')}-{token}-{uuid.uuid4().hex[:8]}"
+        return self._copies.get(
+            name, lambda folder: self.storage.fetch(progress.path, progress.files, folder)
+        )
 
     def drop_progress(self, key: str) -> None:
         self.storage.remove(f"progress/{key}")
@@ -326,14 +350,14 @@ class StageStore:
         """The lease on a stage, or its living holder."""
         return try_acquire(self.storage, _lease_path(key), purpose=purpose, ttl=ttl)
 
-    def state(self, key: str) -> str:
-        """``committed``, ``leased``, ``partial`` or ``absent``."""
-        if self.storage.exists(_record_path(key)):
-            return "committed"
-        holder = find_holder(self.storage, _lease_path(key))
-        if holder is not None and holder.is_alive:
-            return "leased"
-        return "partial" if self.storage.names(f"progress/{key}") else "absent"
+
+def _working_folder() -> Path:
+    """Of this process; where Tune moved it into a folder of its trial's own, the one before.
+
+    Processes of one node share what they fetch.
+    """
+    before = Path(os.environ.get("TUNE_ORIG_WORKING_DIR") or Path.cwd())
+    return before if os.access(before, os.W_OK) else Path.cwd()
 
 
 def _record_path(key: str) -> str:

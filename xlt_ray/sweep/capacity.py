@@ -151,7 +151,7 @@ def room_for(demand: Demand, nodes: Sequence[Node], groups: Sequence[Group] = ()
     return max(demand.fits(nodes), at_most, 1)
 
 
-class Room:
+class Concurrency:
     """How many trials may go on at a time, as the cluster is now: nodes come and go.
 
     Trials of several models count by the smallest demand; one that asks for more waits at the

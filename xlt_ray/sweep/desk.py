@@ -7,26 +7,28 @@ bottom and tested without Ray.
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
 
 from xlt_ray.errors import TrialFailure
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, StageUse, Ticket, TrialView
+from xlt_ray.ledger import Ledger, StageUse, TrialView
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.spec.trial import TrialSpec
-from xlt_ray.stages.path import Path, made, path_of
-from xlt_ray.stages.record import Role, Score, values_by_language
+from xlt_ray.stages.path import made
+from xlt_ray.stages.patience import patient
+from xlt_ray.stages.record import Score
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.disk import Keeper
 from xlt_ray.sweep.failures import alike
-from xlt_ray.sweep.order import Order, Report, order_for
+from xlt_ray.sweep.objective import objective_of
+from xlt_ray.sweep.order import Order, Report
+from xlt_ray.sweep.planning import Planned, Planner
 from xlt_ray.sweep.spending import Spending
 from xlt_ray.sweep.turns import Turns
+from xlt_ray.sweep.watcher import Watcher
 from xlt_ray.tracking import FAREWELL_S, SILENCE_S, Account, Courier, point_names
 
 LOOK_AHEAD: Mapping[str, int] = {"tpe": 8, "random": 4096, "grid": 4096}
@@ -41,27 +43,8 @@ ASKED_AT_ONCE = 64
 LASTING = ("nan", "data", "oom", "bug")
 """Causes of failure that a second try at the same stage would meet again."""
 SAME_BUG = 3
-"""So many trials that fail alike end the sweep: the next one would fail, too."""
-
-
-class Watcher(Protocol):
-    """Whoever shows a running sweep to its user."""
-
-    def begun(self, view: TrialView) -> None: ...
-
-    def heard(self, view: TrialView, report: Report) -> None: ...
-
-    def finished(self, view: TrialView) -> None: ...
-
-    def warned(self, message: str) -> None: ...
-
-
-@dataclass
-class Planned:
-    """A trial that was asked, with its path."""
-
-    ticket: Ticket
-    order: Order
+"""So many trials that fail alike end the sweep: the next one would fail, too. Those that had begun
+go on."""
 
 
 class Desk:
@@ -76,7 +59,10 @@ class Desk:
         store: StageStore,
         courier: Courier,
         watcher: Watcher,
+        confirm: Callable[[], object] = lambda: None,
     ) -> None:
+        """``confirm`` raises where another driver has this sweep by now; it is asked before
+        anything is written."""
         self.sweep = sweep
         self.facts = facts
         self.home = home
@@ -84,6 +70,9 @@ class Desk:
         self.store = store
         self.courier = courier
         self.watcher = watcher
+        self._is_stored = patient(store.__contains__, watcher.warned)
+        self._confirm = confirm
+        self._planner = Planner(sweep, facts, home)
         self.stopped_early: set[int] = set()
         self.new_stages: dict[str, StageUse] = {}
         self._running: dict[int, Planned] = {}
@@ -92,18 +81,18 @@ class Desk:
         self._broken: dict[str, tuple[int, Report]] = {}
         self._is_newly_broken = False
         for number in ledger.running():
-            self._hold(self._planned(ledger.take_up(number, sweep, self._bounds)))
-        self._keeper = Keeper(sweep, facts, home, ledger, store)
+            self._hold(self._planner.planned(ledger.take_up(number, sweep, self._planner.bounds)))
+        self._keeper = Keeper(sweep, facts, home, ledger, store, watcher.warned)
         self._keeper.recall(
-            self._path(sweep.trial_of(dict(one.assignment), self._bounds), one.seed)
-            for one in ledger.trials()
-            if one.is_finished
+            self._planner.path_of_view(one) for one in ledger.trials() if one.is_finished
         )
         self._waits_for_room = False
         self.stopped_by = ""
+        self.num_put_off = 0
+        """Trials that were asked ahead, and are not to begin any more."""
         self._is_exhausted = False
         self._bugs: Counter[str] = Counter()
-        self._spending = Spending(sweep.settings, ledger, self._num_gpus)
+        self._spending = Spending(sweep.settings, ledger, self._planner.num_gpus)
 
     # -- handing out ------------------------------------------------------------------
 
@@ -114,10 +103,12 @@ class Desk:
         asked meanwhile; it is handed out as soon as that stage is there. One that needs a stage
         which another trial failed to make fails with it, untried.
         """
+        self._confirm()
         self._read_mail()
         if self._is_newly_broken:
             self._is_newly_broken = False
             self._fail_with_broken([*self._held])
+        self._put_off()
         search = self.sweep.settings.search
         look_ahead = max(LOOK_AHEAD[search.sampler], self.num_running // RUNNING_AHEAD)
         for _ in range(ASKED_AT_ONCE):
@@ -137,10 +128,21 @@ class Desk:
         self._held[planned.ticket.number] = planned
         self._turns.join(planned.ticket.number)
 
+    def _put_off(self) -> None:
+        """Let go of what was asked ahead and is not to begin any more: it stays RUNNING in the
+        ledger, for a start with more budget, or without the bug."""
+        if self._is_over:
+            for number in [one for one in self._held if not self.ledger.has_begun(one)]:
+                self._turns.leave(number)
+                del self._held[number]
+                self.num_put_off += 1
+
     def _fail_with_broken(self, numbers: Iterable[int]) -> None:
         """Fail those of the held trials that need what another trial failed to make."""
         for number in numbers:
             planned = self._held[number]
+            if self._broken.keys().isdisjoint(one.key for one in planned.order.path):
+                continue
             key = next((one for one in self._missing(planned) if one in self._broken), None)
             if key is None:
                 continue
@@ -184,23 +186,36 @@ class Desk:
         """Whether no trial is left to be handed out, now or later."""
         if self.stopped_by:
             return True
+        self._put_off()
         if not self._held and not self._is_exhausted:
             self._ask()
         return not self._held and self._is_exhausted
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every trial has its fate; nothing is asked while some are at work."""
+        if self.num_running or self.num_put_off or self.stopped_by:
+            return False
+        return self.is_done
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether no further trial is to begin; those that had begun go on to their end."""
+        return self._spending.is_over or bool(self.repeated_bug)
 
     @property
     def num_running(self) -> int:
         return len(self._running)
 
     def _ask(self) -> bool:
-        if self._is_exhausted or self._spending.is_over or self.repeated_bug:
+        if self._is_exhausted or self._is_over:
             self._is_exhausted = True
             return False
-        ticket = self.ledger.ask(self.sweep, self._bounds)
+        ticket = self.ledger.ask(self.sweep, self._planner.bounds)
         if ticket is None:
             self._is_exhausted = True
             return False
-        self._hold(self._planned(ticket))
+        self._hold(self._planner.planned(ticket))
         if self._broken:
             self._fail_with_broken([ticket.number])
         return True
@@ -211,13 +226,6 @@ class Desk:
         bug, times = next(iter(self._bugs.most_common(1)), ("", 0))
         return bug if times >= SAME_BUG else ""
 
-    def _num_gpus(self, view: TrialView) -> float:
-        resources = self.sweep.settings.resources
-        if resources.by_model:
-            trial = self.sweep.trial_of(dict(view.assignment), self._bounds)
-            resources = resources.of(trial.model.name)
-        return resources.workers * resources.gpus_per_worker
-
     def _next_key(self, number: int) -> str | None:
         """Key of the stage that a trial makes next."""
         planned = self._running[number] if number in self._running else self._held[number]
@@ -227,33 +235,21 @@ class Desk:
         """Keys of the stages that are still to be made, up to the last one."""
         missing: list[str] = []
         for stage in reversed(made(planned.order.path)):
-            if stage in self.store:
+            if self._is_stored(stage):
                 break
             missing.append(stage.key)
         return missing[::-1]
-
-    def _planned(self, ticket: Ticket) -> Planned:
-        trial = self.sweep.trial_of(ticket.assignment, self._bounds)
-        path = self._path(trial, ticket.seed)
-        return Planned(ticket, order_for(ticket.number, trial, path, self.sweep, self.home))
-
-    def _path(self, trial: TrialSpec, seed: int) -> Path:
-        return path_of(
-            trial,
-            self.facts,
-            seed=seed,
-            shared_seed=self.sweep.settings.search.seed,
-            rungs=self.sweep.rungs,
-        )
-
-    def _bounds(self, model: str) -> Mapping[str, int]:
-        return self.facts.models[model].bounds()
 
     # -- hearing ----------------------------------------------------------------------
 
     def hear(self, number: int, report: Report) -> bool:
         """Note what happened in a trial; True where it is to be stopped early."""
+        self._confirm()
         self._read_mail()
+        if report.kind in ("retrying", "lost"):
+            self._spending.break_off(number)
+        if report.kind in ("begun", "retrying"):
+            self._spending.begin(number)
         if report.kind == "begun":
             self._begin(number)
             return False
@@ -285,16 +281,22 @@ class Desk:
 
     def finish(self, number: int, report: Report | None) -> None:
         """A trial has ended: complete, failed, stopped early, or (None) lost for good."""
+        self._confirm()
         self._turns.end(number)
         planned = self._running.pop(number)
         scores: Sequence[Score] = ()
+        if report is not None and report.kind == "complete":
+            self._spending.complete(number)
+        else:
+            self._spending.break_off(number)
         if number in self.stopped_early:
             self.ledger.tell_pruned(number)
         elif report is not None and report.kind == "complete":
             scores = report.scores
             source = planned.order.trial.target.source_language
             try:
-                self.ledger.tell_complete(number, self._objective(scores, source))
+                objective = objective_of(scores, self.sweep.settings.objective, source)
+                self.ledger.tell_complete(number, objective)
             except TrialFailure as failure:
                 self._bugs[failure.message] += 1
                 self.ledger.tell_failed(number, failure.fields["cause"], failure.message)
@@ -325,7 +327,9 @@ class Desk:
 
         Waits for what MLflow has not answered yet, but not for long.
         """
+        self._confirm()
         for number in self.ledger.running():
+            self._spending.break_off(number)
             self.courier.stopped(number)
         self.courier.end(Account.of(self.ledger), "FINISHED" if is_finished else "KILLED")
         self._read_mail()
@@ -346,13 +350,19 @@ class Desk:
 
     def _note_stage(self, view: TrialView, use: StageUse) -> None:
         before = {one.key: one for one in view.stages}
-        # An earlier attempt of this trial trained it: it stays this trial's own work.
         known = before.get(use.key)
-        before[use.key] = known if known is not None and use.reused else use
+        if use.reused:
+            # An attempt of this trial that died may have trained it, before it said so or after.
+            maker = f"{self.sweep.name}/{view.number}"
+            is_own = view.attempts > 1 and use.made_by == maker
+            found = replace(use, examples=0, seconds=0.0)
+            use = known or (replace(use, reused=False) if is_own else found)
+        before[use.key] = use
         self.ledger.set_stages(view.number, list(before.values()))
-        new_s = before[use.key].seconds - (0.0 if known is None else known.seconds)
-        self._spending.add(view, new_s)
-        if not use.reused:
+        new_s = use.seconds - (0.0 if known is None else known.seconds)
+        is_new = not use.reused and use is not known
+        self._spending.make(view, new_s, is_own=is_new)
+        if is_new:
             self.new_stages[use.key] = use
 
     def _read_mail(self) -> None:
@@ -363,31 +373,6 @@ class Desk:
                 self.ledger.set_run_id(number, run_id)
         for message in mail.news:
             self.watcher.warned(message)
-
-    def _objective(self, scores: Sequence[Score], source: str) -> float:
-        """Mean of the objective metric over its languages, in the dev split.
-
-        Raises:
-            TrialFailure: a language of the objective was not scored.
-        """
-        objective = self.sweep.settings.objective
-        # After few shots: how the source language is left, its dev set as of every other trial.
-        role: Role = "few_shot" if any(one.role == "few_shot" for one in scores) else "target"
-        values = values_by_language(scores, objective.split, objective.metric, role)
-        if objective.languages == "source":
-            chosen = [source]
-        elif objective.languages == "target":
-            chosen = [one for one in values if one != source]
-        elif objective.languages == "all":
-            chosen = list(values)
-        else:
-            chosen = list(objective.languages)
-        missing = [one for one in chosen if one not in values]
-        if missing or not chosen:
-            raise TrialFailure(
-                f"no dev score in {', '.join(missing) or 'any language'}", cause="bug"
-            )
-        return statistics.fmean(values[one] for one in chosen)
 
 
 def _planned_use(stage: Any) -> StageUse:

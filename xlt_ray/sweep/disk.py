@@ -8,7 +8,7 @@ stored, the weights of its layers alone are known, and its first trial may overs
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from xlt_ray.errors import LedgerError
@@ -17,15 +17,18 @@ from xlt_ray.ledger import Ledger, load_ledger
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sizes import shown_bytes
 from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.stages.canonical import digest
 from xlt_ray.stages.disk import Inventory, Stored, remove
-from xlt_ray.stages.freeing import Claims, Plan, Removal, plan
+from xlt_ray.stages.freeing import Claims, Plan, plan
 from xlt_ray.stages.path import Path, made
-from xlt_ray.stages.storage import Storage
+from xlt_ray.stages.patience import patient
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.claims import SweepUse, claims_of, is_at_work, still_needed, use_of
 
 SCORES_BYTES = 2**16
 """Of an evaluation record, before one was seen."""
+GUESTS = "homes"
+"""Folder of a store in which homes that lie elsewhere leave word that they use it."""
 MOMENTS = 2
 """Floats that Adam keeps beside each weight."""
 
@@ -98,19 +101,27 @@ def growth_of(paths: Sequence[Path], things: Sequence[Stored], sizes: Sizes) -> 
 
 
 @dataclass(frozen=True)
-class Room:
-    """Whether there is room, what was freed for it, and what to say where there is none."""
+class DiskRoom:
+    """Whether there is room, and what to say where there is none."""
 
     is_enough: bool
-    freed: tuple[Removal, ...] = ()
     message: str = ""
 
 
 class Keeper:
-    """Keeps the store of one sweep, which this process drives, below its quota."""
+    """Keeps the store of one sweep, which this process drives, below its quota.
+
+    It waits for a store that cannot be reached, and ``say`` is told so.
+    """
 
     def __init__(
-        self, sweep: SweepSpec, facts: Facts, home: Home, ledger: Ledger, store: StageStore
+        self,
+        sweep: SweepSpec,
+        facts: Facts,
+        home: Home,
+        ledger: Ledger,
+        store: StageStore,
+        say: Callable[[str], object],
     ) -> None:
         self.quota_bytes = sweep.settings.store.quota
         self._facts = facts
@@ -121,6 +132,8 @@ class Keeper:
         self._sizes = Sizes(weights={})
         self._seen: set[str] = set()
         self._uses: dict[str, tuple[object, SweepUse]] = {}
+        self._make_room = patient(self._freed_for, say)
+        patient(mark_use, say)(home, store)
 
     def recall(self, paths: Iterable[Path]) -> None:
         """Get to know the paths of trials that ended in earlier runs: their progress is nobody's.
@@ -130,7 +143,7 @@ class Keeper:
         if self.quota_bytes is not None:
             self._seen.update(stage.key for path in paths for stage in path)
 
-    def make_room(self, working: Sequence[Path], waiting: Sequence[Path] = ()) -> Room:
+    def make_room(self, working: Sequence[Path], waiting: Sequence[Path] = ()) -> DiskRoom:
         """Free what has to be freed so that these trials can be run to their end.
 
         Where even that is not enough, what the store holds is brought below the quota, as far
@@ -141,23 +154,27 @@ class Keeper:
             waiting: of those that were asked and are held back.
         """
         if self.quota_bytes is None:
-            return Room(is_enough=True)
+            return DiskRoom(is_enough=True)
+        return self._make_room(self.quota_bytes, working, waiting)
+
+    def _freed_for(
+        self, quota_bytes: int, working: Sequence[Path], waiting: Sequence[Path]
+    ) -> DiskRoom:
         things = self._inventory.look()
         self._learn(things, [*working, *waiting])
         growth = growth_of(working, things, self._sizes)
         used = sum(one.num_bytes for one in things)
-        if used + growth <= self.quota_bytes:
-            return Room(is_enough=True)
+        if used + growth <= quota_bytes:
+            return DiskRoom(is_enough=True)
         claims = self._claims(things, working, waiting)
-        found = plan(things, claims, quota_bytes=self.quota_bytes, needed_bytes=growth)
+        found = plan(things, claims, quota_bytes=quota_bytes, needed_bytes=growth)
         chosen = found
         if found.missing_bytes:
-            chosen = plan(things, claims, quota_bytes=self.quota_bytes)
-        freed = tuple(one for one in chosen.removals if remove(self._store, one.thing))
-        left = used - sum(one.num_bytes for one in freed)
-        if left + growth <= self.quota_bytes:
-            return Room(is_enough=True, freed=freed)
-        return Room(False, freed, _no_room(found, left, growth, str(self._store.storage.root)))
+            chosen = plan(things, claims, quota_bytes=quota_bytes)
+        left = used - sum(remove(self._store, one.thing) for one in chosen.removals)
+        if left + growth <= quota_bytes:
+            return DiskRoom(is_enough=True)
+        return DiskRoom(False, _no_room(found, left, growth, str(self._store.storage.root)))
 
     def _learn(self, things: Sequence[Stored], paths: Sequence[Path]) -> None:
         for path in paths:
@@ -173,11 +190,16 @@ class Keeper:
         paths = [*working, *waiting]
         current = {stage.key for path in paths for stage in path}
         self._seen |= current
-        try:
-            uses = [self._use(name) for name in self._home.sweeps()]
-        except LedgerError:
-            # What that sweep still needs is not known.
-            return Claims(needed=frozenset(one.key for one in things))
+        uses: list[SweepUse] = []
+        unread: list[str] = []
+        for name in self._home.sweeps():
+            try:
+                uses.append(self._use(name))
+            except LedgerError as error:
+                unread.append(str(error))
+        if unread:
+            # What those sweeps still need is not known.
+            return Claims(unread=tuple(unread))
         return claims_of(
             uses,
             own=self._ledger.name,
@@ -204,9 +226,24 @@ class Keeper:
         return known[1]
 
 
+def mark_use(home: Home, store: StageStore) -> None:
+    """Leave word in a store outside of the home that its sweeps keep their stages there.
+
+    It may lie in another home, which would take everything in it for its own.
+    """
+    if not _is_own(home, store):
+        path = str(home.root.resolve())
+        store.storage.write(f"{GUESTS}/{digest(path)}", path.encode())
+
+
 def is_shared(home: Home, store: StageStore) -> bool:
     """Whether other homes may keep their stages in this store, too."""
-    return bool(store.storage.root != Storage(home.stages).root)
+    return not _is_own(home, store) or bool(store.storage.names(GUESTS))
+
+
+def _is_own(home: Home, store: StageStore) -> bool:
+    root = store.storage.local_root
+    return root is not None and root.resolve() == home.root.resolve()
 
 
 def stores_of(home: Home) -> list[tuple[StageStore, Claims]]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from xlt_ray.errors import TrialFailure
+from xlt_ray.errors import LedgerError, TrialFailure
 from xlt_ray.redact import redacted
 from xlt_ray.spec.failures import CAUSES, OF_PROCESSES, Cause
 
@@ -164,6 +164,11 @@ def cause_of(error: BaseException) -> Cause:
 def is_disk_full(error: BaseException) -> bool:
     """Whether an exception, or one that it arose from, says that a disk is full."""
     return any(DISK.fits(one) for one in _links(error))
+
+
+def refusal_in(error: BaseException) -> LedgerError | None:
+    """The ledger's no among an exception and those that it arose from, if there is one."""
+    return next((one for one in _links(error) if isinstance(one, LedgerError)), None)
 
 
 def alike(message: str, log: str) -> str:

@@ -24,6 +24,8 @@ class Losses:
         self._counts: Counter[tuple[int, str]] = Counter()
         self._last: dict[int, Failure] = {}
         self._silent_s: dict[int, float] = {}
+        self.unwritten: Exception | None = None
+        """Why the end of a trial could not be written down: the run ends with it."""
 
     def expect_silent(self, number: int, seconds: float) -> None:
         """The process of this trial is being ended, because it was silent for so long."""

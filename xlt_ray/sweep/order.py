@@ -71,7 +71,9 @@ class StageReport:
     key: str
     label: str
     reused: bool
+    """Whether this process found it there."""
     examples: int
+    """That were trained to make it, by whoever made it."""
     seconds: float
     made_by: str = ""
     """As :attr:`xlt_ray.ledger.StageUse.made_by`."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from xlt_ray.errors import LedgerError, SpecError, SpecErrors, XltError
+from xlt_ray.errors import LeaseLost, LedgerError, SpecError, SpecErrors, XltError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, Retry, TrialView, open_ledger, still_failed
 from xlt_ray.ledger.sole import sole_user
@@ -25,18 +25,19 @@ from xlt_ray.stages.lease import Holder, try_acquire
 from xlt_ray.stages.storage import Storage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.capacity import (
-    Room,
+    Concurrency,
     demands_of,
     groups_announced,
     nodes_there,
     refuse_impossible,
 )
-from xlt_ray.sweep.desk import Desk, Watcher
+from xlt_ray.sweep.desk import Desk
 from xlt_ray.sweep.facts import facts_of
-from xlt_ray.sweep.failures import cause_of, is_disk_full
+from xlt_ray.sweep.failures import cause_of, is_disk_full, refusal_in
 from xlt_ray.sweep.joining import connect
 from xlt_ray.sweep.losses import Losses
 from xlt_ray.sweep.telling import courier_for
+from xlt_ray.sweep.watcher import Watcher
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Summary:
     is_finished: bool
     """Whether every trial of the sweep has its fate."""
     stopped_by: str = ""
-    """Why no further trial was begun, where some were left: a bug, or no room on the disk."""
+    """Why no further trial was begun, where some were left: a bug, the budget, or no room on the
+    disk."""
 
     @property
     def failed(self) -> list[TrialView]:
@@ -68,14 +70,14 @@ def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry: Retry | None =
     Raises:
         SpecErrors: the sweep does not fit its models or data; nothing was started.
         ClusterError: it asks for more than the cluster has; nothing was started.
-        LedgerError: another driver runs it, its ledger belongs to another sweep, or a trial that
-            was to be tried again has not failed.
+        LedgerError: another driver runs it, or has taken it over from this one; its ledger belongs
+            to another sweep, or a trial that was to be tried again has not failed.
         TrackingError: ``places.tracking`` is no place of MLflow's.
     """
     facts = checked_facts(sweep)
     refuse_too_large(sweep.settings.resources, facts.models)
     store = open_store(sweep, home)
-    with sole_driver(home, sweep), ExitStack() as stack:
+    with sole_driver(home, sweep) as confirm, ExitStack() as stack:
         ledger = open_ledger(home, sweep)
         if ledger.set_aside is not None:
             watcher.warned(
@@ -85,15 +87,17 @@ def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry: Retry | None =
         if retry is not None:
             ledger.enqueue_failed(retry)
         courier = stack.enter_context(courier_for(sweep, facts, home, ledger, store))
-        desk = Desk(sweep, facts, home, ledger, store, courier, watcher)
+        desk = Desk(sweep, facts, home, ledger, store, courier, watcher, confirm)
         try:
             if not desk.is_done:
                 with suppress(KeyboardInterrupt):
                     _tune(desk, home)
-            is_finished = desk.is_done and not desk.num_running and not desk.stopped_by
+            is_finished = desk.is_finished
             desk.leave(is_finished=is_finished)
         except Exception as error:
             # Tune wraps what its searcher and scheduler raise.
+            if (refusal := refusal_in(error)) is not None:
+                raise refusal from refusal.__cause__
             if not is_disk_full(error):
                 raise
             raise XltError(
@@ -181,7 +185,7 @@ def _tune(desk: Desk, home: Home) -> None:
     from xlt_ray.sweep.trainable import TrialWalk
 
     demands = demands_of(desk.sweep.settings.resources, desk.facts.models)
-    room = Room(demands.values(), desk.sweep.settings.search.concurrent)
+    room = Concurrency(demands.values(), desk.sweep.settings.search.concurrent)
     os.environ.update(_TUNE)
     failures = desk.sweep.settings.failures
     losses = Losses(failures, home.hangs(desk.sweep.name))
@@ -289,14 +293,30 @@ _TUNE = {
 
 
 @contextmanager
-def sole_driver(home: Home, sweep: SweepSpec) -> Iterator[None]:
-    """Refuse a second driver of the same sweep while the first is alive."""
+def sole_driver(home: Home, sweep: SweepSpec) -> Iterator[Callable[[], None]]:
+    """Refuse a second driver of the same sweep while the first is alive.
+
+    Gives a function that raises LedgerError where this driver has lost the sweep: it was stopped,
+    or its home was away, for so long that it counted as dead, and another one took over. It costs
+    nothing as long as the lease was renewed in time.
+    """
     name = sweep.name
     lease = try_acquire(Storage(home.root), home.driver_lease(name), purpose=f"sweep {name}")
     if isinstance(lease, Holder):
         raise LedgerError(f"{name}: is being run already, by {lease}; wait for it or stop it")
-    with lease, sole_user(sweep.settings.places.ledger, name):
-        yield
+    with lease, sole_user(sweep.settings.places.ledger, name) as confirm_user:
+
+        def confirm() -> None:
+            try:
+                lease.confirm()
+            except LeaseLost as error:
+                raise LedgerError(
+                    f"{name}: this driver was stopped, or its home was away, for so long that "
+                    "another one has taken the sweep over; it goes on there"
+                ) from error
+            confirm_user()
+
+        yield confirm
 
 
 def _summary(desk: Desk, ledger: Ledger, is_finished: bool) -> Summary:
@@ -306,6 +326,15 @@ def _summary(desk: Desk, ledger: Ledger, is_finished: bool) -> Summary:
         num_new_stages=len(desk.new_stages),
         num_examples=sum(one.examples for one in desk.new_stages.values()),
         is_finished=is_finished,
-        stopped_by=desk.stopped_by
-        or (desk.repeated_bug and f"several trials failed alike: {desk.repeated_bug}"),
+        stopped_by=_reason(desk),
     )
+
+
+def _reason(desk: Desk) -> str:
+    if desk.stopped_by:
+        return desk.stopped_by
+    if desk.repeated_bug:
+        return f"several trials failed alike: {desk.repeated_bug}"
+    if desk.num_put_off:
+        return f"the budget is used up; trials that wait for more of it: {desk.num_put_off}"
+    return ""

@@ -49,7 +49,12 @@ class DeskSearcher(Searcher):
         report: Report | None = (
             self._losses.fate(number) if error or result is None else result.get(REPORT)
         )
-        self._desk.finish(number, report)
+        try:
+            self._desk.finish(number, report)
+        except Exception as error:
+            # Tune takes it for the trial's own, and would run what has ended once more.
+            self._losses.unwritten = error
+            raise
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the truth."""
@@ -81,6 +86,8 @@ class DeskScheduler(FIFOScheduler):
         return FIFOScheduler.STOP if is_to_stop else FIFOScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        if self._losses.unwritten is not None:
+            raise self._losses.unwritten
         number = trial.config["order"].number
         report = self._losses.note(number, _heard_of(trial))
         if report is None:

@@ -60,6 +60,10 @@ class Silences(Callback):
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self._signs.pop(trial.config["order"].number, None)
 
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        # Its process is gone, and the next one may wait for a node for hours.
+        self._signs.pop(trial.config["order"].number, None)
+
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
         now, looked_s = self._now(), self._looked_s
         self._looked_s = now

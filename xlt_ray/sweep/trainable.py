@@ -152,8 +152,8 @@ class TrialWalk(tune.Trainable):
                 key=event.stage.key,
                 label=event.stage.label,
                 reused=event.reused,
-                examples=0 if event.reused else record.num_examples,
-                seconds=0.0 if event.reused else record.seconds,
+                examples=record.num_examples,
+                seconds=record.seconds,
                 made_by=maker_of(record),
             ),
         )

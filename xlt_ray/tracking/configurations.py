@@ -182,12 +182,16 @@ class Configurations:
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
         self._ids: dict[int, str] = {}
+        self._is_listed = False
 
     def find(self, number: int) -> Run | None:
         """The run of a configuration, as it is."""
         if number not in self._ids:
-            found = self._experiment.search(KIND)
+            # All of them once; then that one alone, which this process has not made.
+            which = {"xlt.configuration": str(number)} if self._is_listed else None
+            found = self._experiment.search(KIND, which)
             self._ids |= {_number(run): run.info.run_id for run in reversed(found)}
+            self._is_listed = True
         return self._experiment.run(self._ids.get(number))
 
     def id_of(self, number: int) -> str | None:

@@ -12,7 +12,8 @@ The queue is in memory, and nothing is lost with it:
   progress while it is not finished). :func:`~xlt_ray.tracking.projection.project` brings all of
   it to MLflow at the next start.
 - What they do not hold is what only the driver hears: memory and examples per second. Points wait
-  in the home's :mod:`spool <xlt_ray.tracking.spool>` besides, until the queue is empty.
+  in the home's :mod:`spool <xlt_ray.tracking.spool>` besides, until the queue is empty; if
+  MLflow refuses to make the run that they belong to, until a later driver gets it made.
 
 Sending twice shows a thing once. A run is looked for by its tags before it is made, steps that
 are there are not logged again, and a point carries the moment at which it was measured, so that
@@ -34,7 +35,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
-from xlt_ray.errors import TrackingOutage
+from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.ledger import TrialView
 from xlt_ray.spec.space import Value
 from xlt_ray.stages.record import Score
@@ -119,6 +120,7 @@ class Courier:
         self._is_out = False
         self._has_refused = False
         self._has_dropped = False
+        self._keeps_spool = False
         self._pause_s = FIRST_PAUSE_S
         self._answered = time.monotonic()
         # A request that hangs does not keep the process from ending.
@@ -150,12 +152,27 @@ class Courier:
         """
 
         def send() -> None:
-            found = project(self._beat)
+            refusals: list[TrackingError] = []
+            try:
+                found = project(self._beat)
+            except TrackingOutage:
+                raise
+            except TrackingError as error:
+                # All that was not refused is there, most runs too; what has none yet stays in the
+                # spool.
+                refusals.append(error)
+                found = dict(self._tracker.run_ids)
+                self._keeps_spool = any(one.number not in found for one in self._leftover)
             for point in self._leftover:
                 if point.number in found:
-                    self._tracker.log(
-                        found[point.number], point.examples, point.metrics, point.moment
-                    )
+                    try:
+                        self._tracker.log(
+                            found[point.number], point.examples, point.metrics, point.moment
+                        )
+                    except TrackingOutage:
+                        raise
+                    except TrackingError as error:
+                        refusals.append(error)
                     self._beat()
             with self._changed:
                 self._mail.runs |= {
@@ -163,6 +180,8 @@ class Courier:
                     for number in known
                     if number in found and found[number] != known[number]
                 }
+            if refusals:
+                raise refusals[0]
 
         self._post(send)
 
@@ -217,8 +236,8 @@ class Courier:
         """Letters that MLflow has not answered."""
         return len(self._letters)
 
-    def settle(self, say: Callable[[str], None], limit_s: float) -> bool:
-        """Wait until every letter is answered, then close; whether all of them were.
+    def settle(self, say: Callable[[str], None], limit_s: float) -> None:
+        """Wait until every letter is answered, then close.
 
         Waits no longer than ``limit_s``, nor than :data:`SILENCE_S` without any answer. SIGINT
         ends the wait.
@@ -247,7 +266,6 @@ class Courier:
                 f"{self._tracker.uri}: {self.num_waiting} messages were not sent; nothing is lost: "
                 "run the same command again when it is back, and it shows the rest"
             )
-        return not self._letters
 
     def close(self) -> None:
         """Send nothing more; a request that is under way is not waited for."""
@@ -282,7 +300,7 @@ class Courier:
             with self._changed:
                 if is_answered:
                     self._letters.popleft()
-                    if not self._letters and not self._has_dropped:
+                    if not (self._letters or self._has_dropped or self._keeps_spool):
                         self._spool.clear()
                     self._changed.notify_all()
                 else:

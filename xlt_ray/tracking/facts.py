@@ -53,8 +53,11 @@ def trial_name(view: TrialView) -> str:
 def trial_tags(view: TrialView) -> dict[str, str]:
     """Tags that follow from the ledger; empty ones stand for tags that are to be taken away."""
     failed = view.state == "failed"
-    stages = {f"xlt.stage.{one.kind}": one.key for one in view.stages}
-    makers = {f"xlt.made_by.{one.kind}": one.made_by if one.reused else "" for one in view.stages}
+    names = {stage_name(one.kind, one.label): one for one in view.stages}
+    stages = {f"xlt.stage.{name}": one.key for name, one in names.items()}
+    makers = {
+        f"xlt.made_by.{name}": one.made_by if one.reused else "" for name, one in names.items()
+    }
     notes = [
         f"{one.label} `{short(one.key)}` " + ("reused" if one.reused else f"{one.seconds:.0f} s")
         for one in view.stages
@@ -73,11 +76,21 @@ def trial_tags(view: TrialView) -> dict[str, str]:
         "xlt.message": _tag(view.message) if failed else "",
         # Until all the rest is there.
         "xlt.told": "",
-        "xlt.reused": " ".join(one.kind for one in view.stages if one.reused),
+        "xlt.reused": " ".join(dict.fromkeys(one.kind for one in view.stages if one.reused)),
         **stages,
         **makers,
         "mlflow.note.content": _tag("  \n".join(notes)),
     }
+
+
+def stage_name(kind: str, label: str) -> str:
+    """What tags call a stage of a path: its kind, and a trunk, which may not be the only one, by
+    its examples, too.
+
+    >>> stage_name("target", "target nli 1000"), stage_name("trunk", "trunk nli 2400")
+    ('target', 'trunk.2400')
+    """
+    return f"{kind}.{label.split()[-1]}" if kind == "trunk" else kind
 
 
 def point_names(
@@ -120,7 +133,6 @@ def final_metrics(
     scores: Sequence[Score],
     metric: str,
     source: str,
-    extra: Mapping[str, float],
 ) -> Metrics:
     """The headline metrics of a finished trial, by name.
 
@@ -129,7 +141,7 @@ def final_metrics(
     in one language at a time: what is evaluated besides has means of its own,
     ``test/<task>/<metric>/mean``. Numbers that are not finite are left out.
     """
-    found: Metrics = dict(extra)
+    found: Metrics = {}
     if view.objective is not None:
         found["objective"] = view.objective
     elif view.state == "pruned" and view.curve:

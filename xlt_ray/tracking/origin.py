@@ -20,12 +20,20 @@ def origin() -> dict[str, str]:
     The commit is there where xlt-ray runs from a git checkout of its own.
     """
     return {
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": _user(),
         "mlflow.source.name": "xlt run",
         "mlflow.source.type": "LOCAL",
         "xlt.host": socket.gethostname(),
         **commit_of(PACKAGE),
     }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under a number that has no name.
+        return str(os.getuid())
 
 
 @functools.cache

@@ -21,12 +21,17 @@ class Points:
 
     def __init__(self, client: MlflowClient) -> None:
         self._client = client
-        self._steps: dict[tuple[str, str], set[int]] = {}
+        self._steps: dict[str, dict[str, set[int]]] = {}
         self._fresh: set[str] = set()
 
     def expect_none(self, run_id: str) -> None:
         """A run was made just now: nobody has to be asked for its points."""
         self._fresh.add(run_id)
+
+    def forget(self, run_id: str) -> None:
+        """Nothing more is expected of a run; whoever logs to it all the same has MLflow asked."""
+        self._steps.pop(run_id, None)
+        self._fresh.discard(run_id)
 
     def log(self, run_id: str, points: Sequence[Point], moment: int | None = None) -> None:
         """Log what is missing.
@@ -51,13 +56,14 @@ class Points:
         except BaseException:
             # What did not arrive is asked for again.
             for point in missing:
-                self._steps.pop((run_id, point.key), None)
+                self._steps[run_id].pop(point.key, None)
             self._fresh.discard(run_id)
             raise
 
     def _known_steps(self, run_id: str, name: str) -> set[int]:
-        if (run_id, name) not in self._steps:
+        of_run = self._steps.setdefault(run_id, {})
+        if name not in of_run:
             is_fresh = run_id in self._fresh
             history = [] if is_fresh else self._client.get_metric_history(run_id, name)
-            self._steps[run_id, name] = {point.step for point in history}
-        return self._steps[run_id, name]
+            of_run[name] = {point.step for point in history}
+        return of_run[name]

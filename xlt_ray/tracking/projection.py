@@ -114,7 +114,7 @@ def _bring_up(
         tracker.describe(run, view, config, view.assignment, path)
         tracker.points.log(run_id, curves_of(view, store, path, tracker.name))
         if view.is_finished:
-            tracker.close(run, view, _scores(view, store), {})
+            tracker.close(run, view, _scores(view, store))
             tracker.put_config(run, config)
             tracker.mark_told(run, view)
             return

@@ -32,6 +32,7 @@ from xlt_ray.tracking.facts import (
     score_table,
     source_language,
     spelled,
+    stage_name,
     sweep_note,
     told,
     trial_name,
@@ -71,11 +72,6 @@ class Tracker:
         self._begun: dict[int, datetime.datetime] = {}
         self.configurations = Configurations(self.experiment)
         self.points = Points(self.experiment.client)
-
-    @property
-    def experiment_id(self) -> str:
-        """Id of the sweep's experiment, made where there is none."""
-        return self.experiment.id
 
     # -- the sweep ----------------------------------------------------------------------
 
@@ -205,14 +201,13 @@ class Tracker:
         self,
         view: TrialView,
         scores: Sequence[Score],
-        extra: Mapping[str, float] | None = None,
         *,
         is_whole: bool = True,
     ) -> None:
         """Write a finished trial's headline metrics, score table and final status.
 
         Complete and pruned trials end as FINISHED (the tag ``xlt.state`` tells them apart),
-        failed ones as FAILED with ``xlt.cause``. ``extra`` are further metrics by name.
+        failed ones as FAILED with ``xlt.cause``.
 
         Args:
             is_whole: whether MLflow was told all that happened before; else the next
@@ -221,7 +216,7 @@ class Tracker:
         assert view.is_finished, f"trial {view.number} is {view.state}"
         with complaints(self.uri):
             run = self.find(view) or self.make(view)
-            self.close(run, view, scores, extra or {})
+            self.close(run, view, scores)
             configuration = self._configuration(view)
             if configuration is not None:
                 members = self.configurations.members(view.configuration)
@@ -321,7 +316,9 @@ class Tracker:
         Args:
             path: its stages; those that it has made are in ``view``.
         """
-        planned = {f"xlt.stage.{one.kind}": one.key for one in made(tuple(path))}
+        planned = {
+            f"xlt.stage.{stage_name(one.kind, one.label)}": one.key for one in made(tuple(path))
+        }
         tags = {
             **planned,
             **trial_tags(view),
@@ -349,15 +346,13 @@ class Tracker:
         """Say that a run shows all that is known of its finished trial; any change unsays it."""
         self.experiment.write(run, {"xlt.told": told(view)}, {}, {}, _now())
 
-    def close(
-        self, run: Run, view: TrialView, scores: Sequence[Score], extra: Mapping[str, float]
-    ) -> None:
+    def close(self, run: Run, view: TrialView, scores: Sequence[Score]) -> None:
         """Bring curve, metrics, table and status of a run to what its finished trial has."""
         run_id = run.info.run_id
         source = run.data.tags.get("xlt.source_language") or source_language({}, scores)
         self.log_curve(run_id, view)
         ended = _milliseconds(view.ended)
-        metrics = final_metrics(view, scores, self._metric, source, extra)
+        metrics = final_metrics(view, scores, self._metric, source)
         languages = sorted(
             {one.language for one in scores if one.split == "test" and one.role == "target"}
         )
@@ -370,6 +365,7 @@ class Tracker:
         if scores:
             self.experiment.put(run_id, "scores.json", score_table(scores))
             self.experiment.write(run, {"mlflow.loggedArtifacts": _TABLES}, {}, {}, ended)
+        self.points.forget(run_id)
 
     def log_curve(self, run_id: str, view: TrialView) -> None:
         """Log the objective metric of a trial on its way, as the ledger has it."""

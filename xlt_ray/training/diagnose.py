@@ -16,14 +16,13 @@ from torch import nn
 
 from xlt_ray.data.sampled import ParallelSample, parallel_sample
 from xlt_ray.data.source import Source
-from xlt_ray.modeling.diagnostics.states import States, joined, pooled
-from xlt_ray.modeling.encoder import load_saved
+from xlt_ray.modeling.diagnostics.states import States, joined, pooled, words_of
 from xlt_ray.modeling.network import hidden_states
 from xlt_ray.spec.diagnostics import DIAGNOSTICS, Diagnosis
 from xlt_ray.stages.record import Profile
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.training.load import Materials
+from xlt_ray.training.load import Materials, load_committed
 from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.team import Team
 
@@ -64,9 +63,7 @@ def diagnose_stage(
     if diagnosis is None:
         return ()
     assert stage.parent is not None
-    encoder, tokenizer = load_saved(
-        store.folder(stage.parent.key), trust_remote_code=materials.model.trust_remote_code
-    )
+    encoder, tokenizer = load_committed(stage.parent, materials, store)
     encoder.to(torch.device(runtime.device)).eval()
     sample = _sample(diagnosis, materials.source, tokenizer)
     mine = diagnosis.languages[team.rank :: team.size]
@@ -95,7 +92,8 @@ def profiles(
         return ()
     with_words = diagnosis.needs_links and any(one.links is not None for one in pairs)
     found = []
-    with torch.inference_mode():
+    # Not in inference mode: what ZeRO 3 gathers there could not be trained afterwards.
+    with torch.no_grad():
         own = _states(encoder, sample, sample.source_language, batch_size, with_words)
         for pair in pairs:
             theirs = _states(encoder, sample, pair.language, batch_size, with_words)
@@ -142,10 +140,5 @@ def _states(
             hidden_states(encoder, tensors), tensors["attention_mask"], weights
         )
         order += batch.numbers
-        if words is None:
-            parts.append(States(sentences))
-            continue
-        is_word = torch.arange(words.shape[2]) < torch.tensor(batch.num_words)[:, None]
-        ends = (0, *torch.tensor(batch.num_words).cumsum(0).tolist())
-        parts.append(States(sentences, words[:, is_word.to(device)], ends))
+        parts.append(States(sentences, None if words is None else words_of(words, batch.num_words)))
     return joined(parts, order)

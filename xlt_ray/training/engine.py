@@ -112,42 +112,59 @@ class Engine:
                     self._put(parameter, moments.get_tensor(f"{moment}/{name}"), moment)
 
     @contextmanager
-    def whole_weights(self) -> Iterator[nn.Module]:
-        """The network with complete float32 weights, for saving by the leader.
+    def whole_weights(self, *, is_keeper: bool = True) -> Iterator[nn.Module]:
+        """The network with complete float32 weights, to be saved; on the CPU where there is ZeRO.
 
         With ZeRO the truth is in the optimizer's float32 masters; the network's own weights
         are rounded (bf16) or one worker's part of them (stage 3).
 
+        Args:
+            is_keeper: whether this worker saves. One that does not lends its part, and its
+                network stays as it is: whole float32 weights need not fit beside a training.
+
         Raises:
             TrialFailure: a weight is not a number (``nan``).
         """
-        from deepspeed.utils import safe_get_full_fp32_param
-
         module = self._engine.module
         if self.zero_stage == 0:
             for one in module.parameters():
                 _refuse_divergence(one)
             yield module
             return
-        parameters = list(module.parameters())
-        masters = [safe_get_full_fp32_param(one) for one in parameters]
-        for master in masters:
+        masters: list[tuple[nn.Parameter, Tensor]] = []
+        for parameter in module.parameters():
+            master = self._whole(parameter)
             _refuse_divergence(master)
-        kept = [one.data for one in parameters]
-        for parameter, master in zip(parameters, masters, strict=True):
-            assert master is not None, "every parameter is trained"
+            if is_keeper:
+                masters.append((parameter, master))
+        kept = [parameter.data for parameter, _ in masters]
+        for parameter, master in masters:
             parameter.data = master
         try:
             yield module
         finally:
-            for parameter, data in zip(parameters, kept, strict=True):
+            for (parameter, _), data in zip(masters, kept, strict=True):
                 parameter.data = data
 
     def close(self) -> None:
-        """Give the memory back; the network must not be used any more."""
+        """Give the memory back at once; the network is empty then, whoever still refers to it.
+
+        DeepSpeed's objects refer to each other in circles. Python breaks them late, those of ZeRO 3
+        never, and meanwhile the next stage needs the room.
+        """
+        parameters, optimizer, adam = list(self.network.parameters()), self._optimizer, self._adam
         self._engine.destroy()
         # ZeRO 3 leaves another one there, with other roundings, for whatever trains here next.
         nn.functional.linear = _LINEAR
+        self._engine.optimizer = self._engine.basic_optimizer = None
+        adam.state.clear()
+        adam.param_groups.clear()
+        vars(optimizer).clear()
+        for parameter in parameters:
+            # Its part under ZeRO, and its links to float32 weights, gradients and moments.
+            vars(parameter).clear()
+            parameter.grad = None
+            parameter.data = parameter.data.new_empty(0)
 
     def _whole(self, parameter: nn.Parameter, moment: str | None = None) -> Tensor:
         """Float32 weights of a parameter, or one of its moments, on the CPU."""

@@ -57,7 +57,8 @@ def score(network: nn.Module, examination: Examination) -> dict[str, float]:
     batches, layer = examination.batches, examination.layer
     device = next(network.parameters()).device
     decoded: list[Any] = [None] * batches.num_items
-    with torch.inference_mode():
+    # Not in inference mode: what ZeRO 3 gathers there could not be trained afterwards.
+    with torch.no_grad():
         for numbers, batch in batches:
             tensors = {
                 name: torch.from_numpy(array).to(device)

@@ -40,7 +40,7 @@ def lesson_of(
     settings = stage.settings
     if stage.kind == "few_shot":
         return few_shot_lesson(stage, materials, store, runtime)
-    encoder, tokenizer = load_parent(_origin(stage), materials, store)
+    encoder, tokenizer = load_parent(stage, materials, store)
     if stage.kind == "align":
         knobs = _alignment(settings)
         objective = method_named(ALIGNMENTS, settings["objective"])
@@ -92,13 +92,6 @@ def lesson_of(
     examination = dev_examination(task, stage, materials, tokenizer, runtime)
     evaluate = partial(score, examination=examination) if examination is not None else None
     return Lesson(network, supervised, steps, evaluate), tokenizer
-
-
-def _origin(stage: Stage) -> Stage:
-    """The stage whose parent an encoder is loaded from: a trunk lends its state, no encoder."""
-    while stage.parent is not None and stage.parent.kind == "trunk":
-        stage = stage.parent
-    return stage
 
 
 def _hybrid(settings: Mapping[str, Any]) -> Hybrid:

@@ -6,8 +6,9 @@ it) with the weights of fusion and head beside.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import nn
 
 from xlt_ray.data.source import Source
 from xlt_ray.data.task import task_named
+from xlt_ray.errors import StoreError
 from xlt_ray.modeling.encoder import load_encoder, load_saved, load_tokenizer, save_encoder
 from xlt_ray.modeling.multitask import MultitaskNetwork
 from xlt_ray.modeling.network import MaskedLm, Network, build_network, load_extra, save_extra
@@ -45,14 +47,20 @@ class Materials:
     source: Source
 
 
+def encoder_of(stage: Stage) -> Stage:
+    """The stage whose encoder ``stage`` is built on: a trunk lends its state, no encoder."""
+    lender = stage.parent
+    while lender is not None and lender.kind == "trunk":
+        lender = lender.parent
+    assert lender is not None, "a stage that is made has a parent"
+    return lender
+
+
 def load_parent(stage: Stage, materials: Materials, store: StageStore) -> tuple[Any, Any]:
     """Encoder and tokenizer that a stage starts from."""
-    parent = stage.parent
-    assert parent is not None, "a stage that is made has a parent"
+    parent = encoder_of(stage)
     if not parent.is_given:
-        return load_saved(
-            store.folder(parent.key), trust_remote_code=materials.model.trust_remote_code
-        )
+        return load_committed(parent, materials, store)
     vocabulary, revision = materials.source.vocabulary(), parent.settings["weights"]
     tokenizer = load_tokenizer(materials.model, vocabulary, revision=revision)
     return load_encoder(materials.model, tokenizer, parent.seed, revision=revision), tokenizer
@@ -60,14 +68,38 @@ def load_parent(stage: Stage, materials: Materials, store: StageStore) -> tuple[
 
 def load_network(target: Stage, materials: Materials, store: StageStore) -> tuple[Network, Any]:
     """The finished network of a committed target or few-shot stage, and its tokenizer."""
-    folder = store.folder(target.key)
-    encoder, tokenizer = load_saved(folder, trust_remote_code=materials.model.trust_remote_code)
+    encoder, tokenizer = load_committed(target, materials, store)
     task = task_named(target.settings["task"]["name"])
     network = build_network(
         encoder, task.kind, fusion_of(target.settings), len(task.labels), target.seed
     )
-    load_extra(network, folder / EXTRA)
+    with _kept(target, store):
+        load_extra(network, store.folder(target.key) / EXTRA)
     return network, tokenizer
+
+
+def load_committed(stage: Stage, materials: Materials, store: StageStore) -> tuple[Any, Any]:
+    """Encoder and tokenizer of a committed stage.
+
+    Raises:
+        StoreError: it was freed meanwhile: whoever walks its path again makes it again.
+    """
+    with _kept(stage, store):
+        return load_saved(
+            store.folder(stage.key), trust_remote_code=materials.model.trust_remote_code
+        )
+
+
+@contextlib.contextmanager
+def _kept(stage: Stage, store: StageStore) -> Iterator[None]:
+    """Where what is read inside cannot be, because it is no result any more, say so."""
+    try:
+        yield
+    except Exception:
+        if store.find_told(stage) is not None:
+            raise
+        # Not from the error, which looks like one of the data.
+        raise StoreError("was freed while it was read", key=stage.key) from None
 
 
 def save_result(network: nn.Module, tokenizer: Any, folder: Path) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from xlt_ray.errors import TrialFailure
+from xlt_ray.modeling.losses import IGNORED
 from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
@@ -31,8 +32,6 @@ from xlt_ray.training.seeding import seed_step
 from xlt_ray.training.team import Team
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
-
-IGNORED = -100
 
 TICK_S = 1.0
 """Seconds between two signs of life."""
@@ -223,7 +222,7 @@ def _save(
     engine.save(folder)
     if lease is not None and folder is not None:
         average.save(folder)
-        files = store.put_progress(stage.key, course.step, folder)
+        files = store.put_progress(stage.key, course.step, folder, lease)
         store.publish_progress(stage.key, course.step, files, asdict(course), lease)
     team.gather(None)
 

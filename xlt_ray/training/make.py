@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ from xlt_ray.training.engine import Engine
 from xlt_ray.training.evaluate import evaluate_stage
 from xlt_ray.training.events import Committed, Evaluated, Event, Waiting
 from xlt_ray.training.lesson import lesson_of
-from xlt_ray.training.load import Materials, save_result
+from xlt_ray.training.load import Materials, encoder_of, save_result
 from xlt_ray.training.loop import train
 from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.team import Team
@@ -47,16 +47,27 @@ def walk(
     """
     runtime = replace(runtime, diagnosis=diagnosis_of(path[-1]))
     stages = made(path)
-    there = [_found(stage, store, team) for stage in stages]
-    start = max((index for index, record in enumerate(there) if record is not None), default=-1)
-    for index, stage in enumerate(stages):
-        record = there[index]
-        if index <= start:
-            # What a finished stage was made from is needed no more, there or not.
-            if record is not None:
-                yield from _replayed(stage, record)
-        else:
-            yield from make(stage, materials, store, runtime, team)
+    start = next((n for n in range(len(stages), 0, -1) if _can_start(stages, n, store, team)), 0)
+    for stage in stages[:start]:
+        # What a finished stage was made from is needed no more, there or not.
+        record = _told(stage, store, team)
+        if record is not None:
+            yield from _replayed(stage, record)
+    for stage in stages[start:]:
+        yield from make(stage, materials, store, runtime, team)
+
+
+def _can_start(stages: Sequence[Stage], index: int, store: StageStore, team: Team) -> bool:
+    """Whether all is there, and sound, that the stage at ``index`` is made from."""
+    if _found(stages[index - 1], store, team) is None:
+        return False
+    lender = encoder_of(stages[index]) if index < len(stages) else None
+    return (
+        lender is None
+        or lender.is_given
+        or lender.key == stages[index - 1].key
+        or _found(lender, store, team) is not None
+    )
 
 
 def make(
@@ -83,7 +94,7 @@ def make(
             began = time.monotonic()
             scores = yield from evaluate_stage(stage, materials, store, runtime, team)
             profiles = diagnose_stage(stage, materials, store, runtime, team)
-            folder = _aside(store, stage)
+            folder = _aside(store, stage, team)
             took = time.monotonic() - began
             record = _record(stage, runtime, seconds=took, scores=scores, profiles=profiles)
             yield _commit(stage, folder, record, store, lease, team)
@@ -106,14 +117,15 @@ def _train(
         course = yield from train(
             engine, lesson, stage, runtime, team, store, lease, diagnose, average
         )
-        folder = _aside(store, stage)
+        folder = _aside(store, stage, team)
         if stage.kind == "trunk":
-            engine.save(folder if team.is_leader else None)
+            engine.save(folder)
         else:
-            with engine.whole_weights() as network:
-                if team.is_leader:
+            with engine.whole_weights(is_keeper=team.is_leader) as network:
+                if folder is not None:
                     save_result(network, tokenizer, folder)
-            average.write(folder)
+            if folder is not None:
+                average.write(folder)
         record = _record(
             stage,
             runtime,
@@ -138,6 +150,10 @@ def _found(stage: Stage, store: StageStore, team: Team) -> StageRecord | None:
     return team.share(store.find_sound(stage) if team.is_leader else None)
 
 
+def _told(stage: Stage, store: StageStore, team: Team) -> StageRecord | None:
+    return team.share(store.find_told(stage) if team.is_leader else None)
+
+
 def _replayed(stage: Stage, record: StageRecord) -> Iterator[Event]:
     """A stage that was found, with the evaluations of its training as if it were trained now."""
     for entry in record.history:
@@ -145,7 +161,10 @@ def _replayed(stage: Stage, record: StageRecord) -> Iterator[Event]:
     yield Committed(stage, record, reused=True)
 
 
-def _aside(store: StageStore, stage: Stage) -> Path:
+def _aside(store: StageStore, stage: Stage, team: Team) -> Path | None:
+    """An empty folder for a result, which the leader alone writes; None for the others."""
+    if not team.is_leader:
+        return None
     folder = store.scratch / "results" / f"{stage.key}-{time.time_ns()}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -153,7 +172,7 @@ def _aside(store: StageStore, stage: Stage) -> Path:
 
 def _commit(
     stage: Stage,
-    folder: Path,
+    folder: Path | None,
     record: StageRecord,
     store: StageStore,
     lease: Lease | None,
@@ -161,6 +180,7 @@ def _commit(
 ) -> Committed:
     if team.is_leader:
         assert lease is not None
+        assert folder is not None
         record = store.commit(stage, folder, record, lease)
     return Committed(stage, team.share(record), reused=False)
 

@@ -1,8 +1,9 @@
 """How a stage is made, as opposed to what it is (:class:`xlt_ray.stages.stage.Stage`).
 
 A runtime has two halves. *Numeric* fields may move the last bits of a result by the order of
-summation; the record of a stage keeps them. *Neutral* fields leave every bit as it is. Neither
-is part of a key.
+summation, and in a model with dropout the pieces that are dropped: they are drawn for each worker
+and pass, so that another split of a batch is another draw. The record of a stage keeps these
+fields. *Neutral* fields leave every bit as it is. Neither is part of a key.
 """
 
 from __future__ import annotations

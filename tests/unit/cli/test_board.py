@@ -8,10 +8,22 @@ from typing import Any
 
 import pytest
 
-from xlt_ray.cli.board import SHOWN, LineBoard, TableBoard, complaints, sentence
+from xlt_ray.cli.board import (
+    SHOWN,
+    LineBoard,
+    TableBoard,
+    complaints,
+    described,
+    echo_event,
+    sentence,
+)
+from xlt_ray.cli.show import _print_table
 from xlt_ray.ledger import TrialView
 from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.stages.record import Score, StageRecord
+from xlt_ray.stages.stage import Stage
 from xlt_ray.sweep.order import Report
+from xlt_ray.training.events import Committed
 
 VIEW = TrialView(
     number=0, state="failed", assignment={}, configuration=0, repeat=0, seed=0, objective=None,
@@ -101,3 +113,54 @@ def test_the_table_shows_those_that_run_then_the_latest_that_ended(
     assert "199 trials ended in this run, 500 in all" in lines[0]
     numbers = [int(line.split()[1]) for line in lines if "seed=" in line]
     assert numbers == [3, *range(199, 200 - SHOWN, -1)]
+
+
+def test_brackets_in_a_message_or_a_value_are_shown_as_they_are(
+    sweep_from: Callable[..., SweepSpec],
+) -> None:
+    from rich.console import Console
+
+    text = "{name: t, data: {source: toy}, model: toy:2x64, target: {task: nli}, "
+    text += "search: {trials: 2, sampler: random}}"
+    board = TableBoard(sweep_from(text), "accuracy")
+    board.begun(replace(VIEW, number=1, assignment={"model": "[/here]/[bold]m"}))
+    board.finished(failed(2, "bug", message="no file [/tmp/x]"))
+    board.warned("MLflow is away [/now]")
+    console = Console(width=160)
+    with console.capture() as shown:
+        console.print(board.render())
+    for part in ("model=[/here]/[bold]m", "no file [/tmp/x]", "MLflow is away [/now]"):
+        assert part in shown.get()
+
+
+def test_knobs_whose_paths_end_alike_are_told_apart() -> None:
+    rates = {"intermediate.learning_rate": 1e-4, "target.learning_rate": 1e-5, "target.epochs": 3}
+    assert described(replace(VIEW, assignment=rates)) == (
+        "intermediate.learning_rate=0.0001 target.learning_rate=1e-05 epochs=3 seed=0"
+    )
+
+
+def test_scores_of_pairs_and_averaged_weights_are_told_by_their_task(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stage = Stage("evaluate", {}, {}, 0, None, "evaluate toy-nli")
+    scores = (
+        Score("toy-nli", "qab", "test", "accuracy", 0.5, 10),
+        Score("toy-nli-average", "qab", "test", "accuracy", 0.25, 10, "average"),
+        Score("toy-nli-pairs", "qaa:qab", "test", "accuracy", 0.75, 10, "pairs"),
+    )
+    record = StageRecord(stage.key, stage.payload, stage.label, {}, scores=scores)
+    echo_event(Committed(stage, record, reused=True))
+    lines = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert lines == [
+        "toy-nli test qab accuracy 0.5000",
+        "toy-nli-average test qab accuracy 0.2500",
+        "toy-nli-pairs test qaa:qab accuracy 0.7500",
+    ]
+
+
+def test_brackets_in_a_table_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_table(["model"], [["[/x]"], ["models/[bold]m"]], empty="none")
+    said = capsys.readouterr().out
+    assert "[/x]" in said
+    assert "models/[bold]m" in said

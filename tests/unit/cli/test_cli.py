@@ -205,7 +205,7 @@ def test_a_folder_called_like_a_sweep_is_not_taken_for_its_file(
 
 @pytest.mark.usefixtures("small")
 def test_resume_asks_for_retries_and_for_more_configurations(
-    xlt: Xlt, monkeypatch: pytest.MonkeyPatch
+    xlt: Xlt, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, int, Retry | None]] = []
 
@@ -218,12 +218,15 @@ def test_resume_asks_for_retries_and_for_more_configurations(
     assert xlt("resume", "small", "--where", "oom").code == 0
     assert xlt("resume", "small", "--failed", "--where", "cause=nan").code == 0
     assert xlt("resume", "small", "--trial", "1", "--trial", "7").code == 0
+    # A sweep file stands for its name here, too.
+    assert xlt("resume", file, "--more", "1").code == 0
     assert asked == [
         ("small", 5, Retry()),
         ("small", 3, None),
         ("small", 3, Retry(cause="oom")),
         ("small", 3, Retry(cause="nan")),
         ("small", 3, Retry(trials=(1, 7))),
+        ("small", 4, None),
     ]
 
 
@@ -479,3 +482,30 @@ def test_help_names_every_command(xlt: Xlt) -> None:
     for name in ("run", "resume", "stage", "status", "trials", "report", "ui", "check", "plan",
                  "list"):  # fmt: skip
         assert name in said.out
+
+
+@pytest.mark.usefixtures("small")
+def test_every_key_of_a_listing_is_in_the_guide(xlt: Xlt, file: Path) -> None:
+    guide = (Path(__file__).parents[3] / "docs" / "results.md").read_text()
+    table = guide.partition("## Listings as JSON")[2].partition("\n## ")[0]
+
+    def told(verb: str) -> set[str]:
+        (line,) = [one for one in table.splitlines() if one.startswith(f"| `xlt {verb}")]
+        return set(re.findall(r"`(\w+)`", line.split("|", 3)[3]))
+
+    for verb, parts in {
+        "status": (lambda row: [row, row["trials"], row["best"]]),
+        "trials": (lambda row: [row, row["stages"][0], row["stages"][0]["made_by"]]),
+    }.items():
+        first = xlt(verb, "small", "--json").json[0]
+        assert set().union(*parts(first)) == told(verb)
+    plan = xlt("plan", file, "--json").json
+    parted = xlt("plan", file, "--explain", "0", "1", "--json").json
+    assert set().union(plan, plan["stages"][0], parted, parted["differences"][0]) == told("plan")
+    check = xlt("check", file, "search.trials=0", "--json").json
+    assert set().union(check, check["problems"][0]) == told("check")
+    listed = [xlt("list", what, "--json").json[0] for what in ("tasks", "models", "methods")]
+    assert set().union(*listed) == told("list")
+    (store,) = xlt("gc", "--json").json
+    frees = store["frees"] or [{}]
+    assert set().union(store, *frees, *store["stays"]) <= told("gc")

@@ -69,6 +69,7 @@ def test_a_faulty_sweep_is_not_sent(xlt: Xlt, tmp_path: Path) -> None:
     [
         ("data={source: files, root: data}", "data.root"),
         ("model=here", "model"),
+        ("model={name: here}", "model"),
         ("model={choice: [toy:2x64, here]}", "model"),
         ("places.store=stages", "places.store"),
     ],

@@ -54,6 +54,7 @@ def test_compare_json_has_the_keys_that_the_guide_names(xlt: Any) -> None:
         (["quick"], "name another one"),
         (["quick", "nowhere"], "there is: fixed, quick"),
         (["quick", "fixed/x"], "'x' is no number of a configuration"),
+        (["quick", "fixed/²"], "'²' is no number of a configuration"),
         (["quick", "fixed/77"], "fixed/77: has no test scores"),
         (["quick/0", "quick/0"], "named twice"),
     ],
@@ -76,6 +77,17 @@ def test_report_takes_groups_and_seen_languages(xlt: Any, home: Home, tmp_path: 
     for column in ("distance: near,", "seen: seen,", "seen: unseen,", "family: Toy Eastern,"):
         assert column in header.splitlines()[0]
     assert str(home.reports("quick") / "index.html") in out
+
+
+def test_a_home_that_cannot_be_written_is_told_in_a_line(xlt: Any, home: Home) -> None:
+    folder = home.reports("fixed")
+    folder.parent.mkdir(exist_ok=True)
+    folder.write_text("a file")
+    code, out, err = xlt("report", "fixed")
+    folder.unlink()
+    assert (code, out) == (2, "")
+    assert f"{folder}: cannot be written" in err
+    assert "Traceback" not in err
 
 
 def test_report_refuses_a_wrong_file_of_groups(xlt: Any, tmp_path: Path) -> None:

@@ -86,3 +86,14 @@ def test_whoever_makes_the_same_meanwhile_is_no_trouble(tmp_path: Path, maker: M
     assert [one.name for one in tmp_path.iterdir()] == ["key"]
     cached(folder, maker)
     assert maker.times == 4
+
+
+def test_what_could_not_be_made_leaves_nothing_behind(tmp_path: Path, maker: Maker) -> None:
+    def fail(aside: Path) -> None:
+        maker(aside)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached(tmp_path / "key", fail)
+    assert list(tmp_path.iterdir()) == []
+    assert cached(tmp_path / "key", maker).is_dir()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from xlt_ray.data.batches import eval_batches, train_batches
 from xlt_ray.data.files import FilesSource
+from xlt_ray.data.kinds.choice import KIND
 from xlt_ray.data.permit import Permit
 from xlt_ray.data.task import parse_task, task_named
 from xlt_ray.errors import DataError
@@ -71,6 +73,8 @@ def test_what_is_missing_leaves_its_place_to_the_rest(files, change, first, seco
         ({**LINE, "label": True}, "label True is no place"),
         ({**LINE, "context": "", "question": " "}, "neither context nor question"),
         ({**LINE, "context": ["c"]}, "context is no text"),
+        ({**LINE, "question": "\ud83d"}, r"\\ud83d is half of a character"),
+        ("[" * 100_000, "is nested too deeply"),
     ],
 )
 def test_a_broken_line_is_named(files, line, complaint):
@@ -140,3 +144,15 @@ def test_a_choice_task_says_how_many_options_there_are(options):
     assert parse_task(CHOICE + "options: 4\n", "x.yaml").options == 4
     with pytest.raises(DataError, match="options: 2 or more for a choice"):
         parse_task(CHOICE + options, "x.yaml")
+
+
+def test_a_whole_character_may_be_written_as_two_halves(files):
+    (one,) = files({**LINE, "question": "\U0001f600"}).read(SOCIAL, "en", "train")
+    assert one.question == "\U0001f600"
+
+
+@pytest.mark.parametrize("label", ["²", "x", "-1", "3"])
+def test_a_label_of_a_row_is_a_place_or_is_refused(label):
+    row = {"context": "c", "options": ["x", "y", "z"], "label": label}
+    with pytest.raises(DataError, match=r"a:7: label .* is no place from 0 to 2"):
+        KIND.of_row(SOCIAL, row, "r", Path("a"), 7)

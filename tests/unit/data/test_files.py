@@ -181,3 +181,103 @@ def test_a_relative_root_counts_from_the_working_directory(write, tmp_path, monk
     monkeypatch.chdir(tmp_path.parent)
     source = open_source(FilesData(source="files", root=tmp_path.name))
     assert len(source.read(NER, "de", "test")) == 1
+
+
+WORD = token("1", "a", "X")
+TSV = "id\tsentence1\tsentence2\tlabel\n"
+
+
+def test_only_a_line_feed_ends_a_line(write):
+    source = write("parallel/bible/en.tsv", "v1\tone\rline\r\r\nv2\tanother\n")
+    assert source.parallel("en") == {"bible/v1": "one\rline", "bible/v2": "another"}
+    with pytest.raises(DataError, match=r"fr\.tsv:2: is not `id TAB sentence`"):
+        write("parallel/bible/fr.tsv", "v1\ta\rb\nv2\n").parallel("fr")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ner-uner/de.test.conll", "\ufeff\n\na\tO\n\u3000\nb\tO\n\u00a0\t\u2003\n\n"),
+        ("ner-uner/de.test.conll", "\ufeffa\tO\r\n \r\nb\tO"),
+        ("pos/de.test.conllu", f"\ufeff# alone\n\n{WORD}\n\x1f\n{WORD}"),
+        ("pos/de.test.conllu", f"# a\n{token('1-2', 'a', '_')}\n\n{WORD}\n\n{WORD}"),
+        (
+            "pairs/pawsx/de.test.tsv",
+            "\ufeffid\t sentence1 \tsentence2\tlabel \n1\ta\tb\t0\n2\ta\tb\t1",
+        ),
+        (
+            "choice/socialiqa/de.test.jsonl",
+            '\ufeff\n{"context": "c", "choices": ["a", "b", "c"], "label": 0}\n\u3000\n'
+            '{"context": "c", "choices": ["a", "b", "c"], "label": 0}\n',
+        ),
+        (
+            "retrieval/lareqa/de.test.jsonl",
+            '\ufeff\n{"id": 1, "query": "a"}\n\u3000\n{"id": 2, "candidate": "b"}\n',
+        ),
+    ],
+)  # fmt: skip
+def test_as_many_examples_are_counted_as_are_read(write, name, text):
+    source = write(name, text)
+    (task,) = [
+        task_named(one)
+        for one in ("ner-uner", "pos", "pawsx", "socialiqa", "lareqa")
+        if name.startswith(f"{task_named(one).folder}/")
+    ]
+    assert len(source.read(task, "de", "test")) == 2
+    assert source.splits(task)["de", "test"].num_examples == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "text"),
+    [
+        (NER, "ner-uner/fr.test.conll", "\ufeff\n \n"),
+        (POS, "pos/fr.test.conllu", "# a comment alone\n"),
+        (PAWS, "pairs/pawsx/fr.test.tsv", TSV),
+        (PAWS, "pairs/pawsx/fr.test.tsv", f"{TSV}1\tNS\tb\t0\n"),
+        (task_named("socialiqa"), "choice/socialiqa/fr.test.jsonl", ""),
+        (task_named("xquad"), "qa/xquad/fr.test.json", '{"data": []}'),
+        (task_named("lareqa"), "retrieval/lareqa/fr.test.jsonl", "\n"),
+        (task_named("tatoeba"), "retrieval/tatoeba/fr.test.tsv", "source\ttarget\n"),
+    ],
+)
+def test_a_file_without_examples_is_refused_and_not_scored_as_zero(write, task, name, text):
+    with pytest.raises(DataError, match=rf"{name}: holds no example; .*take it away"):
+        write(name, text).splits(task)
+
+
+def test_sets_of_its_own_go_before_those_of_another_folder(write):
+    write("ner-uner/en.train.conll", "lent\tO\n")
+    write("ner-uner/en.dev.conll", "lent\tO\n")
+    source = write("ner-masakha/en.dev.conll", "own\tO\n\nown\tO\n")
+    task = task_named("ner-masakha")
+    assert source.read(task, "en", "dev")[0].words == ("own",)
+    assert source.splits(task)["en", "dev"].num_examples == 2
+    assert source.read(task, "en", "train")[0].words == ("lent",)
+
+
+def test_tasks_that_read_one_file_have_the_same_content_and_digests_of_their_own(write):
+    row = "id\tsentence1\tsentence2\tlabel\tscore\n1\ta\tb\t0\t1.5\n"
+    source = write("pairs/stsb/de.train.tsv", row)
+    one, other = (source.splits(task_named(name)) for name in ("stsb", "stsb-score"))
+    assert one["de", "train"].is_same(other["de", "train"])
+    assert one["de", "train"].digest != other["de", "train"].digest
+    changed = write("pairs/stsb/de.train.tsv", row.replace("1.5", "1.6")).splits(task_named("stsb"))
+    assert not one["de", "train"].is_same(changed["de", "train"])
+
+
+def test_codes_of_languages_may_have_a_hyphen(write):
+    source = write("lexicon/zh-Hant-pt-BR.tsv", "a\tb\n")
+    assert source.lexicon_languages("zh-Hant") == ("pt-BR",)
+    assert source.lexicon("zh-Hant") == {"a": {"pt-BR": ("b",)}}
+
+
+def test_parallel_text_without_a_sentence_is_refused(write):
+    with pytest.raises(DataError, match="sw: its parallel text holds no sentence"):
+        write("parallel/bible/sw.tsv", "\nv1\t \n").parallel("sw")
+
+
+def test_a_root_may_begin_with_the_home_folder(write, tmp_path, monkeypatch):
+    write("data/ner-uner/de.test.conll", "a\tO\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    source = open_source(FilesData(source="files", root="~/data"))
+    assert len(source.read(NER, "de", "test")) == 1

@@ -379,6 +379,7 @@ def test_splits_of_an_expression():
         ((", label: label", ""), "columns lack label"),
         (("label: label", "label: label, third: x"), "columns of a pair task are"),
         (("id: a/b", "id: b"), "hub"),
+        (("{language}", "{name.first}"), "can be filled in"),
     ],
 )
 def test_a_wrong_hub_entry_is_refused(change, complaint):
@@ -400,3 +401,47 @@ hub:
     assert parse_task(text, "x.yaml").sources == ("hub",)
     with pytest.raises(DataError, match=complaint):
         parse_task(text.replace(*change), "x.yaml")
+
+
+def test_a_row_whose_block_is_missing_is_left_out(tmp_path):
+    from datasets import Value
+
+    text = Value("string")
+    rows = [{"a": "x", "b": "y", "gold": gold} for gold in ({"label": "0"}, None, {"label": "1"})]
+    write_data_set(
+        tmp_path / "a/b", {"en": {"train": rows}}, {"a": text, "b": text, "gold": {"label": text}}
+    )
+    part = HubPart(
+        id="a/b", config="en", languages=("en",), splits={"train": "train"},
+        columns={"first": "a", "second": "b", "label": "gold.label"},
+    )  # fmt: skip
+    task = task_named("pawsx").model_copy(update={"hub": (part,)})
+    found = HubSource(tmp_path).read(task, "en", "train")
+    assert [(one.id, one.label) for one in found] == [("train0", "0"), ("train2", "1")]
+
+
+def test_the_same_rows_under_two_names_are_the_same_examples(source):
+    one, other = (source.splits(task_named(name)) for name in ("mlqa", "xquad"))
+    assert one["en", "train"].is_same(other["en", "train"])
+    assert one["en", "train"].digest != other["en", "train"].digest
+    assert not one["en", "train"].is_same(other["en", "dev"])
+
+
+def test_a_row_without_an_id_is_numbered(tmp_path):
+    from datasets import Value
+
+    rows = [{"id": name, "a": "x", "b": "y", "label": "0"} for name in ("7", None, " ", None)]
+    types = dict.fromkeys(rows[0], Value("string"))
+    write_data_set(tmp_path / "a/b", {"en": {"train": rows}}, types)
+    part = HubPart(
+        id="a/b", config="en", languages=("en",), splits={"train": "train"},
+        columns={"id": "id", "first": "a", "second": "b", "label": "label"},
+    )  # fmt: skip
+    task = task_named("pawsx").model_copy(update={"hub": (part,)})
+    found = HubSource(tmp_path).read(task, "en", "train")
+    assert [one.id for one in found] == ["7", "train1", "train2", "train3"]
+
+
+def test_a_revision_of_a_data_set_that_nobody_reads_is_refused(folder):
+    with pytest.raises(DataError, match=r"google/xtrem'.*did you mean google/xtreme\?"):
+        HubSource(folder, revisions={"google/xtrem": "main"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -326,3 +327,24 @@ def test_the_best_span_is_the_best_of_all_that_are_short_enough(length, longest,
     assert found.score == pytest.approx(begins[first] + ends[last])
     assert KIND.joined(task, one, [found]) == " ".join(words[first : last + 1])
     assert found.none == pytest.approx(scores[0, :, 0].sum())
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"answers": [{"text": "she"}]}, "data:3: its answers are not a text and an answer_start"),
+        ({"answers": {"text": ["she"], "answer_start": [None]}}, "data:3: its answers are not"),
+        ({"answers": {"text": ["she"], "answer_start": []}}, "data:3: its answers are not"),
+        ({"answers": ["she"]}, "data:3: its answers are not"),
+        ({"question": None}, "question q: its text or its passage is empty"),
+        ({"passage": None}, "question q: its text or its passage is empty"),
+    ],
+)
+def test_a_row_of_another_form_is_named(change, complaint):
+    row = {"question": "who ?", "passage": "she did", "answers": {"text": ["she"],
+           "answer_start": [0]}}  # fmt: skip
+    assert KIND.of_row(TASK, row, "q", Path("data"), 3).gold == ("she",)
+    if change.get("passage", "") is None:
+        change = {**change, "answers": None}
+    with pytest.raises(DataError, match=complaint):
+        KIND.of_row(TASK, {**row, **change}, "q", Path("data"), 3)

@@ -57,11 +57,16 @@ def test_an_unknown_task_is_answered_with_the_nearest_name():
         (("folder: x", "scheme: none"), "needs its folder"),
         (("metrics: [accuracy]", "metrics: [f1]"), "f1 does not score pair tasks"),
         (("kind: pair", "kind: tag"), "tag tasks are read from conllu or conll"),
+        (("folder: x", "format: xml\nfolder: x"), "pair tasks are read from tsv"),
+        (("source: files", "format: json\nsource: toy"), "pair tasks are read from tsv"),
         (('labels: ["0", "1"]', "labels: [yes]"), "two labels or more"),
         (("name: x", "name: y"), "must agree"),
         (("version: 1", "version: 0"), "version"),
         (("folder: x", "pivot: en\nfolder: x"), "pivot: a language for retrieval"),
         (("name: x", "name: x-pairs"), "scores of language pairs"),
+        (("name: x", "name: x-average"), "scores of averaged weights"),
+        (("name: x", "name: x-few-shot"), "scores after few shots"),
+        (("metrics: [accuracy]", "metrics: [bleu]"), "bleu does not score .*accuracy, macro_f1"),
     ],
 )
 def test_a_wrong_task_file_is_refused_with_its_name(change, complaint):
@@ -105,6 +110,12 @@ def test_labels_of_a_file_of_their_own_are_the_labels_of_the_task(tmp_path, monk
     assert parse_task(CCG, "ccg.yaml").labels == ()
     (tmp_path / "ccg.labels").write_text("(S[dcl]\\NP)/NP\nN/N\nother\n")
     assert parse_task(CCG, "ccg.yaml").labels == ("(S[dcl]\\NP)/NP", "N/N", "other")
+    windows = "\ufeffNP\r\n\r\n two words \r\n"
+    (tmp_path / "ccg.labels").write_bytes(windows.encode())
+    assert parse_task(CCG, "ccg.yaml").labels == ("NP", "two words")
+    (tmp_path / "ccg.labels").write_bytes("é\nN\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"ccg\.labels: is not UTF-8"):
+        parse_task(CCG, "ccg.yaml")
     (tmp_path / "ccg.labels").write_text("N\nN\n")
     with pytest.raises(DataError, match="listed twice"):
         parse_task(CCG, "ccg.yaml")

@@ -13,7 +13,7 @@ from torch import Tensor
 from xlt_ray.modeling.diagnostics.alignment import alignment, error_rate, mutual
 from xlt_ray.modeling.diagnostics.cka import cka
 from xlt_ray.modeling.diagnostics.retrieval import retrieval
-from xlt_ray.modeling.diagnostics.states import States, joined, pooled
+from xlt_ray.modeling.diagnostics.states import States, Words, joined, pooled, words_of
 from xlt_ray.spec.diagnostics import DIAGNOSTICS, DiagnosticName
 
 seeds = st.integers(0, 2**31 - 1)
@@ -25,11 +25,10 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 def words(*sentences: list[list[float]]) -> States:
     """One layer; a sentence is a list of the states of its words."""
-    ends = [0]
-    for one in sentences:
-        ends.append(ends[-1] + len(one))
+    counts = torch.tensor([len(one) for one in sentences])
     every = torch.tensor([word for one in sentences for word in one])
-    return States(torch.zeros(1, len(sentences), every.shape[1]), every[None], tuple(ends))
+    own = Words(every[None], counts.cumsum(0) - counts, counts)
+    return States(torch.zeros(1, len(sentences), every.shape[1]), own)
 
 
 def links(*sentences: list[tuple[int, int]]) -> list[Tensor]:
@@ -113,10 +112,12 @@ def test_the_error_rate_of_och_and_ney_by_hand() -> None:
 def test_words_are_aligned_where_each_is_the_nearest_of_the_other() -> None:
     likeness = torch.tensor([[[[0.9, 0.8, 0.1], [0.7, 0.2, 0.3]]]])
     there = torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 3, dtype=torch.bool)
-    found = mutual(likeness, *there)
-    assert found.nonzero()[:, 2:].tolist() == [[0, 0]]
+    assert mutual(likeness, *there).tolist() == [[[0, -1]]]
     without_first = torch.tensor([[False, True, True]])
-    assert mutual(likeness, there[0], without_first).nonzero()[:, 2:].tolist() == [[0, 1], [1, 2]]
+    assert mutual(likeness, there[0], without_first).tolist() == [[[1, 2]]]
+    none = torch.zeros(1, 3, dtype=torch.bool)
+    assert mutual(likeness, there[0], none).tolist() == [[[-1, -1]]]
+    assert mutual(likeness, none[:, :2], there[1]).tolist() == [[[-1, -1]]]
 
 
 X, Y, Z = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
@@ -131,8 +132,11 @@ X, Y, Z = [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
         ([[X, Y]], [[X, Y]], [[(0, 0)]], 1 / 3),
         # Two sentences are counted together: 3 found, 3 gold, 2 right.
         ([[X, Y], [X]], [[X, Y], [Z]], [[(0, 0), (1, 1)], []], 1 - 4 / 5),
-        # Gold links of words that were cut off are left out.
+        # Gold links of words that were cut off are left out, and a link said twice is one.
         ([[X]], [[X]], [[(0, 0), (1, 0), (0, 3)]], 0.0),
+        ([[X, Y]], [[X, Y]], [[(0, 0), (0, 0)]], 1 / 3),
+        # A sentence of which no word was kept.
+        ([[X], []], [[X], [Y]], [[(0, 0)], [(0, 0)]], 0.0),
     ],
 )
 def test_alignment_errors_by_hand(
@@ -176,12 +180,37 @@ def test_parts_are_put_back_into_the_order_of_the_sample(order: list[int], cut: 
     counts = [(number % 3) + 1 for number in range(6)]
     rows = [[[float(number), float(place), 1.0] for place in range(counts[number])]
             for number in range(6)]  # fmt: skip
-    whole = words(*rows)
-    whole = States(torch.arange(6.0).reshape(1, 6, 1).expand(1, 6, 3), whole.words, whole.ends)
-    parts = [whole.taken(part) for part in (order[:cut], order[cut:])]
+    sentences = torch.arange(6.0).reshape(1, 6, 1).expand(1, 6, 3)
+    parts = [
+        States(sentences[:, part], words(*[rows[number] for number in part]).words)
+        for part in (order[:cut], order[cut:])
+    ]
     back = joined(parts, order)
-    assert torch.equal(back.sentences, whole.sentences)
-    assert back.words is not None
+    assert torch.equal(back.sentences, sentences)
+    assert [by_sentence(back)[number] for number in range(6)] == rows
+    assert by_sentence(back.taken([4, 1])) == [rows[4], rows[1]]
+
+
+def by_sentence(states: States) -> list[list[list[float]]]:
+    """The words of each sentence in the only layer."""
+    own = states.words
+    assert own is not None
+    return [
+        own.directions[0, begin : begin + count].tolist()
+        for begin, count in zip(own.begins.tolist(), own.counts.tolist(), strict=True)
+    ]
+
+
+def test_words_that_only_fill_up_rows_are_let_go() -> None:
+    padded = torch.tensor([[[X, [0.0, 2.0, 0.0]], [[3.0, 0.0, 4.0], Y]]])
+    own = words_of(padded, [2, 1])
+    assert own.directions.tolist()[0] == [X, Y, pytest.approx([0.6, 0.0, 0.8])]
+    assert (own.begins.tolist(), own.counts.tolist()) == ([0, 2], [2, 1])
+
+
+def test_samples_of_the_same_sentences_share_their_words() -> None:
+    whole = words([X, Y], [Z])
     assert whole.words is not None
-    assert torch.equal(back.words, whole.words)
-    assert back.ends == whole.ends
+    taken = whole.taken([1]).words
+    assert taken is not None
+    assert taken.directions is whole.words.directions

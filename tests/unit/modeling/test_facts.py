@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from xlt_ray.errors import ModelError
+from xlt_ray.modeling import facts
 from xlt_ray.modeling.facts import model_facts
 from xlt_ray.spec.trial import Model
 
@@ -21,6 +22,41 @@ def test_facts_of_every_family_are_read_from_its_folder(folder: Path) -> None:
 def test_facts_of_a_preset() -> None:
     facts = model_facts(Model(name="toy:4x128"), ("a", "b"))
     assert (facts.num_layers, facts.hidden_size, facts.max_positions) == (4, 128, 64)
+
+
+OWN_SETTINGS = {
+    "luke": {"entity_vocab_size": 4, "entity_emb_size": 16},
+    "xmod": {"languages": ("en_XX",), "default_language": "en_XX"},
+}
+
+
+@pytest.mark.parametrize("family", sorted(facts._OFFSET_POSITIONS))
+def test_a_row_may_be_as_long_as_the_positions_behind_that_of_padding(
+    family: str, tmp_path: Path
+) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    from xlt_ray.modeling.network import hidden_states
+
+    settings = {
+        "vocab_size": 20, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+        "intermediate_size": 16, "max_position_embeddings": 12, "pad_token_id": 1,
+    }  # fmt: skip
+    config = AutoConfig.for_model(family, **settings, **OWN_SETTINGS.get(family, {}))
+    config.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    longest = model_facts(Model(name=str(tmp_path)), None).max_positions
+    with torch.random.fork_rng(devices=[]):
+        encoder = AutoModel.from_config(config).eval()
+
+    def read(length: int) -> None:
+        ids = torch.full((1, length), 5)
+        hidden_states(encoder, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+
+    read(longest)
+    with pytest.raises((IndexError, RuntimeError)):
+        read(longest + 1)
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json"])

@@ -6,6 +6,7 @@ import random
 import statistics
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -190,6 +191,22 @@ def test_scores_of_fewer_examples_are_no_scores_of_the_same_data(tmp_path: Path)
     assert all(line.paired is not None and line.paired.difference == 0 for line in found.lines)
     assert all(line.paired is not None and line.paired.p == 1 for line in found.lines)
     assert first.data["qab"] != first.data["qab"].replace(" 400 ", " 200 ")
+
+
+def test_a_seed_that_was_scored_on_other_data_makes_its_language_incomparable(
+    quick: Finished,
+) -> None:
+    snapshot = read_snapshot(quick.ledger, quick.store)
+    first = next(one for one in snapshot.trials if one.configuration == 0)
+    record = snapshot.record(first, "evaluate")
+    assert record is not None
+    data: Any = record.payload["data"]
+    moved = {**data, "test": {**data["test"], "qab": "changed since"}}
+    changed = replace(record, payload={**record.payload, "data": moved})
+    other = replace(snapshot, records={**snapshot.records, record.key: changed})
+    (found,) = compare([contender_of(snapshot, 1), contender_of(other, 0)])
+    assert "qab" not in by_language(found)
+    assert "scored on other data, not compared: qab" in found.notes
 
 
 def test_json_has_a_number_or_null_everywhere(quick: Finished) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt_ray.ledger.importance import MIN_POINTS
+from xlt_ray.ledger.importance import MIN_POINTS, importances
 from xlt_ray.report.effects import (
     MAX_LEVELS,
     OTHERS,
@@ -134,3 +134,20 @@ def test_files_say_what_the_page_says() -> None:
     assert statistics.fmean([first.low or 0, first.high or 0]) == pytest.approx(first.difference)
     shares = list(csv.DictReader(io.StringIO(importances_csv(known))))
     assert {one["score"] for one in shares} == set(known.series)
+
+
+def test_scores_of_the_same_languages_are_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = random.Random(2)
+    table = table_of([draw.random() for _ in range(20)], [draw.random() for _ in range(20)])
+    asked = []
+
+    def counted(points: Any, **how: Any) -> Any:
+        asked.append(points)
+        return importances(points, **how)
+
+    monkeypatch.setattr("xlt_ray.report.effects.importances", counted)
+    known = knowledge_of(table)
+    assert len(known.series) == 3
+    assert len(asked) == 2, "the group is all of the others"
+    for name, points in (("qaa", asked[0]), (OTHERS, asked[1]), ("script: Latn", asked[1])):
+        assert known.importances[name] == importances(points, maximize=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -9,9 +10,12 @@ import pytest
 
 import tests.unit.report.conftest as world
 from tests.unit.report.conftest import LANGUAGES, Finished, finished
+from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
 from xlt_ray.report.card import model_card
+from xlt_ray.report.comparison import contender_of
+from xlt_ray.report.confirmation import confirmation_of, winners
 from xlt_ray.report.few_shot import few_shot_frame, few_shot_tables
 from xlt_ray.report.frames import scores_frame, trials_frame
 from xlt_ray.report.further import further_frame
@@ -174,3 +178,40 @@ def test_an_export_is_of_the_network_after_the_shots_and_says_so(few: Finished) 
     card = model_card(told)
     assert "5 labelled examples of qab (few-shot, not zero-shot)" in card
     assert "tags: [xlt-ray, few-shot" in card
+
+
+def test_samples_of_one_seed_give_no_deviation_of_what_was_before(few: Finished) -> None:
+    snapshot = snapshot_of(few)
+    (table,) = few_shot_tables(few_shot_frame(snapshot), snapshot, snapshot.sweep)
+    for row in table.rows:
+        for cell in (row.zero_shot, row.source_before):
+            assert cell is not None
+            assert (cell.deviation, cell.num_seeds) == (None, 1)
+        assert row.score.num_seeds == 3
+
+
+def test_a_trial_after_shots_is_not_compared_and_told_as_what_it_is(few: Finished) -> None:
+    snapshot = snapshot_of(few)
+    with pytest.raises(
+        LedgerError, match=r"labels of a target language \(few-shot .*not zero-shot"
+    ):
+        contender_of(snapshot)
+    with pytest.raises(LedgerError, match="with zero-shot scores: 0"):
+        contender_of(snapshot, 3)
+    assert contender_of(snapshot, 0).row.cells
+
+
+def test_of_a_winner_after_shots_the_objective_alone_is_confirmed(few: Finished) -> None:
+    snapshot = snapshot_of(few)
+    (winner,) = winners(snapshot, 1)
+    assert winner.assignment["few_shot"] is not None
+    found = confirmation_of(snapshot, snapshot, [winner.configuration])
+    assert [(one.measure, one.selected) for one in found.rows] == [("objective", winner.objective)]
+    assert any("not zero-shot" in note for note in found.notes)
+
+
+def test_the_page_says_that_its_best_is_not_zero_shot(few: Finished) -> None:
+    text = write_report(few.home, few.ledger, few.store).read_text()
+    (best,) = re.findall(r'<h2 id="best">.*?</section>', text, re.S)
+    assert "not zero-shot</span>: few-shot toy-nli 10 qab" in best
+    assert "<b>90.0<i> </i></b><span>dev (objective)" in best

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.report.conftest import Finished, describe
+from tests.unit.report.conftest import ONCE_NOT_SCORED, Finished, describe
 from xlt_ray.report.effects import knowledge_of
 from xlt_ray.report.frames import scores_frame, trials_frame
 from xlt_ray.report.grouping import known_groupings
@@ -89,7 +89,7 @@ def document(*tables: str) -> str:
             r"\usepackage[T1]{fontenc}",
             r"\usepackage{booktabs}",
             r"\begin{document}",
-            *tables,
+            "\\clearpage\n".join(tables),
             r"\end{document}",
         ]
     )
@@ -183,3 +183,48 @@ def test_a_table_says_where_pdflatex_lacks_the_letters(
     for name in ("中文", "Ελληνικά", "हिन्दी", "ħ"):
         assert "lualatex" in table_tex(replace(table, task=name), sweep), name
         assert tex(name) == name
+
+
+BLOCK = '{"languages": [' + ", ".join(f'"q{number:02}"' for number in range(30)) + \
+        '], "objective": "weam", "steps": 2000}'  # fmt: skip
+
+
+@engine_needed
+def test_long_values_and_long_captions_stay_on_the_page(
+    quick: Finished, table: LanguageTable, tmp_path: Path
+) -> None:
+    path = table.knobs[0]
+    groups = tuple(replace(table.groups[0], name=f"family {one}", languages=("qab",) * 6)
+                   for one in range(40))  # fmt: skip
+    whole = many(table, 6, 60)
+    rows = tuple(replace(row, knobs={**row.knobs, path: BLOCK}) for row in whole.rows)
+    said = compiled(document(*tables_of(quick, replace(whole, groups=groups, rows=rows))), tmp_path)
+    assert "Overfull" not in said
+    assert "Float too large" not in said
+
+
+def test_a_long_text_is_broken_and_counts_as_its_lines() -> None:
+    text = "toy-paraphrase (hybrid languages " + "+".join(["qab"] * 40) + ")"
+    source = booktabs("c", "rl", ["row", "value"], [[str(row), text] for row in range(20)])
+    assert source.count(r"\parbox") == 20
+    assert r"qab+\allowbreak{}qab" in source
+    assert r"\parbox" not in booktabs("c", "rl", ["row", "value"], [["1", "short"]])
+    for one in source.split(r"\end{table}"):
+        assert one.count(r"\parbox") <= MAX_LINES / 5
+    assert booktabs("c " * 1000, "r", ["row"], [["1"]] * 40).count(r"\begin{table}") > 2
+
+
+def test_latex_says_of_how_many_seeds_a_score_is_and_what_a_dash_is(
+    quick: Finished, table: LanguageTable
+) -> None:
+    (row,) = [one for one in table.rows if one.configuration == ONCE_NOT_SCORED]
+    text = table_tex(replace(table, rows=(row,)), quick.ledger.sweep)
+    assert text.count(" n=2}") == 1
+    assert "n is the number of seeds" in text
+    # Every language has a score in some seed, and still there is no mean.
+    assert "--" in text
+    assert "A dash is a score that is missing" in text
+    (whole,) = [one for one in table.rows if one.configuration == 0]
+    text = table_tex(replace(table, rows=(whole,)), quick.ledger.sweep)
+    assert "n=" not in text
+    assert "A dash" not in text

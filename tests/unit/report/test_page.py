@@ -13,12 +13,14 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from tests.unit.report.conftest import SWEEP, Finished, describe, other_home
 from xlt_ray.home import Home
 from xlt_ray.ledger import load_ledger, open_ledger
 from xlt_ray.report.page import write_report
+from xlt_ray.report.shown import sharing_of, stage_rows
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import sweep_of
 from xlt_ray.stages.store import StageStore
@@ -276,3 +278,45 @@ def test_blocks_are_shown_by_what_they_are(tmp_path: Path) -> None:
     for method in ("none", "dlfa"):
         assert re.search(rf"<td[^>]*>{method}</td>", page)
     assert '>{"method' not in page.partition("The resolved sweep")[0]
+
+
+def test_no_password_of_a_place_is_in_any_file(tmp_path: Path) -> None:
+    from tests.unit.report.conftest import finished
+
+    text = SWEEP.replace("trials: 16, seeds: 3", "trials: 1, seeds: 1")
+    text += "places: {tracking: 'http://ada:s3cret@mlflow:5000'}\n"
+    page = written(finished(Home(tmp_path), text), tmp_path / "out")
+    assert "toy-nli" in page.read_text()
+    files = [one for one in page.parent.rglob("*") if one.is_file()]
+    assert not [one for one in files if b"s3cret" in one.read_bytes()]
+
+
+def test_knobs_whose_paths_end_alike_have_their_whole_paths_as_heads(tmp_path: Path) -> None:
+    from tests.unit.report.conftest import finished
+
+    text = SWEEP.replace("trials: 16, seeds: 3", "trials: 2, seeds: 1")
+    text = text.replace("  size: 8000\n", "  size: {choice: [4000, 8000]}\n").replace("null, ", "")
+    page = written(finished(Home(tmp_path), text), tmp_path / "out").read_text()
+    for head in ("intermediate.size", "target.size", "ratio"):
+        assert f">{head}</button>" in page
+
+
+def test_stages_are_counted_once_a_use_and_what_others_made_is_saved() -> None:
+    stages = pd.DataFrame(
+        [
+            {"number": 0, "key": "a", "kind": "align", "label": "a", "reused": True,
+             "examples": 0, "seconds": 0.0},
+            {"number": 0, "key": "b", "kind": "target", "label": "b", "reused": False,
+             "examples": 30, "seconds": 3.0},
+            {"number": 1, "key": "a", "kind": "align", "label": "a", "reused": True,
+             "examples": 0, "seconds": 0.0},
+            {"number": 1, "key": "b", "kind": "target", "label": "b", "reused": True,
+             "examples": 0, "seconds": 0.0},
+        ]
+    )  # fmt: skip
+    assert sharing_of(stages, {"a": 10, "b": 30}) == {
+        "unique": 2, "uses": 4, "trained": 30, "saved": 50, "share": 50 / 80,
+    }  # fmt: skip
+    first, second = stage_rows(stages)
+    assert (first["made_by"], first["uses"], first["examples"]) == (None, 2, 0)
+    assert (second["made_by"], second["uses"], second["examples"]) == (0, 2, 30)

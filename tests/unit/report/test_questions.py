@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.report.conftest import NOWHERE_SCORED, Finished, describe
-from xlt_ray.ledger.importance import MIN_POINTS, importances
+from xlt_ray.ledger.importance import MIN_POINTS, Importance, importances
 from xlt_ray.report.canvas import SERIES, Figure
 from xlt_ray.report.curves import layer_figure, ratio_figure, size_figure
-from xlt_ray.report.effects import knowledge_of
+from xlt_ray.report.effects import OTHERS, Knowledge, knowledge_of
+from xlt_ray.report.figures import knob_figure, language_figure
 from xlt_ray.report.frames import costs_frame, scores_frame, trials_frame
 from xlt_ray.report.frontier import pareto_front
 from xlt_ray.report.grouping import known_groupings
@@ -325,3 +326,44 @@ def test_figures_of_the_same_rows_are_the_same_bytes(
     costs: pd.DataFrame = costs_frame(snapshot)
     for draw in (heat_map, lambda one: pareto_figure(one, costs), lambda _: timeline(snapshot)):
         assert draw(table) == draw(table)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What figures of knobs and languages draw, in place of files."""
+    found: list[Any] = []
+
+    def kept(figure: Any) -> tuple[bytes, bytes]:
+        found.append(figure)
+        return b"<svg", b""
+
+    for room in ("figures", "overview"):
+        monkeypatch.setattr(f"xlt_ray.report.{room}.rendered", kept)
+    return found
+
+
+def test_a_negative_score_is_inside_its_figure(drawn: list[Any]) -> None:
+    table = table_over("k", [(1, 0.5, -0.2)])
+    language_figure(table.rows[0], table)
+    low, high = drawn[0].axes[0].get_xlim()
+    assert low < -20
+    assert high > 50
+
+
+def test_a_legend_names_both_series_where_the_first_option_has_no_scores(drawn: list[Any]) -> None:
+    table = table_over("k", [("a", 0.5, 0.4), ("b", 0.5, 0.4), ("c", 0.6, 0.4)])
+    first = replace(table.rows[0], cells={}, mean=None, mean_without_source=None)
+    knob_figure("k", replace(table, rows=(first, *table.rows[1:])))
+    (legend,) = drawn[0].legends
+    assert [one.get_text() for one in legend.get_texts()] == [
+        "source language", "mean of the others",
+    ]  # fmt: skip
+
+
+def test_a_legend_names_both_series_where_one_lacks_the_first_knob(drawn: list[Any]) -> None:
+    table = table_over("k", [("a", 0.5, 0.4), ("b", 0.6, 0.4)])
+    big, small = Importance(0.9, 0.8, 1.0), Importance(0.1, 0.0, 0.2)
+    known = Knowledge(("qaa", OTHERS), {"qaa": {"k": big, "m": small}, OTHERS: {"m": small}}, ())
+    importance_figure(table, known)
+    (legend,) = drawn[0].legends
+    assert [one.get_text() for one in legend.get_texts()] == ["qaa", OTHERS]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -174,3 +177,19 @@ def test_example_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert isinstance(table, pd.DataFrame)
     assert list(table.columns) == sorted(LANGUAGES)
     assert names["difference"] is not None
+
+
+def test_a_clock_that_is_put_forward_makes_no_trial_longer(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = next(one for one in results.snapshot.trials if one.state == "complete")
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        night = datetime.datetime(2026, 3, 29, 1, 30)
+        moved = replace(view, started=night, ended=night + datetime.timedelta(hours=2))
+        costs = frames.costs_frame(replace(results.snapshot, trials=(moved,)))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert costs["wall_s"].iloc[0] == 3600

@@ -97,7 +97,7 @@ def test_a_mean_is_over_all_languages_or_there_is_none(holes: list[set[str]], se
             number = len(trials)
             trials.append(
                 {"number": number, "state": "complete", "configuration": configuration,
-                 "repeat": repeat, "objective": 0.5, "model": "m"}
+                 "repeat": repeat, "seed": repeat, "objective": 0.5, "model": "m"}
             )  # fmt: skip
             rows += [
                 {"number": number, "task": "t", "language": one, "split": "test",
@@ -258,6 +258,17 @@ def test_every_mean_of_a_column_is_over_the_same_languages(
             assert mean(table.languages) is None or not targets or not has_source
 
 
+def test_a_table_with_a_dash_says_that_something_is_missing() -> None:
+    whole = {(0, repeat, code): 0.5 for repeat in (0, 1) for code in ("qaa", "qab")}
+    assert not made_up(whole).has_missing
+    once = {place: value for place, value in whole.items() if place != (0, 1, "qab")}
+    assert set(made_up(once).rows[0].cells) == {"qaa", "qab"}
+    assert made_up(once).has_missing
+    for code in ("qaa", "qab"):
+        alone = {place: value for place, value in whole.items() if place[2] == code}
+        assert made_up(alone).has_missing
+
+
 def scores_in(source: float, others: float) -> dict[str, float]:
     return {"qaa": source, "qab": others, "qac": others}
 
@@ -306,6 +317,15 @@ def test_seen_languages_come_from_alignment_data(tmp_path: Path) -> None:
     assert seen_grouping(snapshot, ("qab", "qac", "qad")) == {
         "seen": {"seen": ["qab"], "seen by some": ["qac"], "unseen": ["qad"]}
     }
+
+
+def test_seen_languages_come_from_intermediate_training(tmp_path: Path) -> None:
+    block = "{task: toy-paraphrase, languages: [qaa, qab], size: 500}"
+    text = re.sub(r"intermediate: .*", f"intermediate: {block}", SWEEP)
+    text = text.replace("ratio: {float: [0.0, 1.0]}", "ratio: 0.0")
+    found = finished(Home(tmp_path), text.replace("trials: 16, seeds: 3", "trials: 1, seeds: 1"))
+    snapshot = read_snapshot(found.ledger, found.store)
+    assert seen_grouping(snapshot, ("qab", "qac")) == {"seen": {"seen": ["qab"], "unseen": ["qac"]}}
 
 
 def test_a_file_of_groups_is_read_as_sweep_files_are(tmp_path: Path) -> None:
@@ -387,7 +407,9 @@ def test_the_rule_stands_in_every_table(quick: Finished, oracle: Finished) -> No
 
 
 def test_latex_columns_add_up(quick: Finished) -> None:
-    for text in (table_tex(table_of(quick), quick.ledger.sweep),):
-        (layout,) = re.findall(r"\\begin\{tabular\}\{(\w+)\}", text)
-        lines = [line for line in text.splitlines() if line.endswith("\\\\")]
+    text = table_tex(table_of(quick), quick.ledger.sweep)
+    panels = re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", text, re.DOTALL)
+    assert panels
+    for layout, panel in panels:
+        lines = [line for line in panel.splitlines() if line.endswith("\\\\")]
         assert {line.count(" & ") + 1 for line in lines} == {len(layout)}

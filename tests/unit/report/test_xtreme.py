@@ -116,3 +116,16 @@ def test_the_objective_selects_and_test_scores_do_not(as_benchmark):
     upside_down = replace(snapshot, sweep={**snapshot.sweep, "objective": {"mode": "min"}})
     first, second = xtreme_frame([snapshot]), xtreme_frame([upside_down])
     assert first["toy-nli"].mean() != second["toy-nli"].mean()
+
+
+def test_a_configuration_that_lacks_a_seed_comes_after_those_that_are_whole(as_benchmark):
+    snapshot: Snapshot = as_benchmark.snapshot
+    whole = [view for view in snapshot.trials if view.configuration == 0]
+    assert [view.state for view in whole] == ["complete"] * 3
+    lucky = replace(whole[0], configuration=99, number=99, objective=0.999)
+    both = replace(snapshot, trials=(*whole, lucky))
+    found = [view for _, view in xtreme._selected(both, ("model",))]
+    assert [view.configuration for view in found] == [0, 0, 0]
+    one_seed = {**snapshot.sweep, "search": {**snapshot.sweep["search"], "seeds": 1}}
+    found = [view for _, view in xtreme._selected(replace(both, sweep=one_seed), ("model",))]
+    assert [view.configuration for view in found] == [99]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from xlt_ray.data.files import FilesSource
+from xlt_ray.data.task import task_named
 from xlt_ray.errors import SpecError
 from xlt_ray.spec.check import CHECKS, check
-from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.facts import Facts, ModelFacts, TaskFacts
 from xlt_ray.spec.sweep import SweepSpec
 
 SOUND = """
@@ -68,7 +71,6 @@ def without(facts: Facts, task: str, *splits: tuple[str, str]) -> Facts:
         ("target.fusion={method: dlfa, layer: {int: [0, num_layers - 1]}}",
          "model={choice: [toy:2x64, toy:4x64]}", "target.max_length=100"),
         ("target.size=1000", "intermediate={task: pairs, size: 500}"),
-        ("target.hybrid.ratio=0.5",),
         ("target.task=tags", "target.hybrid={ratio: 0.5, languages: [qab]}"),
         ("align={objective: code_switch_mlm}",),
         ("align={objective: tlm, languages: [qab, qac]}",),
@@ -133,6 +135,33 @@ def test_check_target_labels_stay_unseen(problems: Problems, facts: Facts) -> No
     assert "nli would be trained" in error.problem, "the same examples under another name"
 
 
+def test_one_file_that_two_tasks_read_is_known_as_the_same_examples(
+    problems: Problems, tmp_path: Path
+) -> None:
+    header = "id\tsentence1\tsentence2\tlabel\tscore"
+    (tmp_path / "pairs/stsb").mkdir(parents=True)
+    for language in ("en", "de"):
+        for split in ("train", "dev", "test"):
+            file = tmp_path / f"pairs/stsb/{language}.{split}.tsv"
+            file.write_text(f"{header}\n1\t{language}\t{split}\t0\t1.5\n", encoding="utf-8")
+    source = FilesSource(tmp_path)
+    tasks = {
+        one.name: TaskFacts(one.name, one.kind, 1, one.labels, one.metrics, source.splits(one))
+        for one in (task_named("stsb"), task_named("stsb-score"))
+    }
+    overrides = (
+        "target={task: stsb-score, source_language: en}", "objective.metric=pearson",
+        "intermediate={task: stsb, languages: [%s]}",
+    )  # fmt: skip
+    models = {"toy:2x64": ModelFacts("toy:2x64", 2, 64, 256, "weights")}
+    (error,) = problems(*(one.replace("%s", "en, de") for one in overrides),
+                        facts=Facts(models, tasks)).values()  # fmt: skip
+    assert error.key == "intermediate.languages"
+    assert "stsb-score would be trained with labels in 'de'" in error.problem
+    assert not problems(*(one.replace("%s", "en") for one in overrides),
+                        facts=Facts(models, tasks))  # fmt: skip
+
+
 def test_check_masked_text_is_there(problems: Problems, facts: Facts) -> None:
     mlm = "intermediate={task: pairs, mlm: {share: 0.1%s}}"
     assert not problems(mlm % "")
@@ -157,10 +186,11 @@ def test_check_augmentation_has_neighbours(problems: Problems, facts: Facts) -> 
 
 
 def test_check_scaled_batches_are_whole(problems: Problems) -> None:
-    hybrid = "target.hybrid={ratio: 0.5, mixing: %s, batch_scale: %s}"
-    assert not problems(hybrid % ("per_batch", 0.5))
-    assert not problems(hybrid % ("in_batch", 1.0))
-    (error,) = problems(hybrid % ("in_batch", 2.0)).values()
+    hybrid = "target={task: tags, hybrid: {ratio: 0.5, mixing: %s, batch_scale: %s}}"
+    source = "target.source_language=qaa"
+    assert not problems(hybrid % ("per_batch", 0.5), source)
+    assert not problems(hybrid % ("in_batch", 1.0), source)
+    (error,) = problems(hybrid % ("in_batch", 2.0), source).values()
     assert error.key == "target.hybrid.batch_scale"
 
 
@@ -204,6 +234,7 @@ def test_check_objective_is_measured(problems: Problems, facts: Facts) -> None:
     [
         ("objective.languages=[qab]", "evaluate.dev=source"),
         ("objective.languages=target", "evaluate.dev=source"),
+        ("objective.languages=all", "evaluate.dev=source"),
         ("objective.languages=[qab]", "evaluate.languages=[qac]"),
         ("objective.languages=target", "evaluate.languages=[]"),
     ],
@@ -222,11 +253,27 @@ def test_check_hybrid_has_text(problems: Problems, facts: Facts) -> None:
     assert problems("target.task=tags", facts=no_words) == {}
     error = problems(*tags, "target.hybrid.languages=[qad]")["target.hybrid.languages"]
     assert "there is: qab, qac" in error.remedy
+    (error,) = problems(*tags, "target.hybrid.languages=[]").values()
+    assert (error.key, error.problem) == ("target.hybrid.languages", "the list is empty")
+
+
+def test_sentences_of_rows_that_are_no_translations_are_not_mixed(
+    problems: Problems, facts: Facts, wide: Facts
+) -> None:
+    half = "target.hybrid.ratio=0.5"
+    (error,) = problems(half).values()
+    assert error.key == "target.hybrid.ratio"
+    assert "nli" in error.problem
+    assert "is_parallel: true" in error.remedy
+    assert not problems(half, facts=wide)
+    others = ((one, "train") for one in ("qab", "qac", "qad"))
+    assert not problems(half, facts=without(facts, "nli", *others)), "a lexicon switches words"
 
 
 def test_check_alignment_has_text(problems: Problems, facts: Facts) -> None:
     tlm = "align={objective: tlm}"
-    assert "two languages" in str(problems(tlm, "align.languages=[qaa]")["align.languages"])
+    for one in ("[qaa]", "[qaa, qaa]"):
+        assert "two languages" in str(problems(tlm, f"align.languages={one}")["align.languages"])
     assert "no parallel text in 'qzz'" in str(
         problems(tlm, "align.languages=[qaa, qzz]")["align.languages"]
     )
@@ -234,6 +281,9 @@ def test_check_alignment_has_text(problems: Problems, facts: Facts) -> None:
     assert "needs a lexicon" in str(
         problems(switch, facts=replace(facts, lexicon={}))["align.objective"]
     )
+    others = "align.languages=[qaa, qad]"
+    assert "between the languages qaa, qad" in str(problems(switch, others)["align.objective"])
+    assert not problems(switch, "align.languages=[qaa, qac]")
     assert problems(tlm, facts=replace(facts, lexicon={})) == {}
 
 

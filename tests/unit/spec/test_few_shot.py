@@ -92,3 +92,14 @@ def test_a_grid_has_one_trial_for_each_language_number_and_sample(sweep_from: Re
     assert len(list(grid(sweep.space))) == 1 + 2 * 3 * 2
     assert sweep.has_few_shot
     assert not sweep_from(SWEEP, "few_shot=null").has_few_shot
+
+
+def test_the_language_of_the_shots_is_trained_on_nothing_but_the_shots(
+    sweep_from: ReadSweep, facts: Facts
+) -> None:
+    before = "intermediate={task: nli, languages: [qaa, %s]}"
+    alone = "evaluate.languages=[qac]"
+    (error,) = check(sweep_from(SWEEP, alone, before % "qab"), facts)
+    assert error.key == "intermediate.languages"
+    assert "labels in 'qab', in which it is scored after few shots" in error.problem
+    assert check(sweep_from(SWEEP, alone, before % "qad"), facts) == []

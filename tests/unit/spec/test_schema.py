@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from xlt_ray.spec.schema import sweep_schema
 from xlt_ray.spec.source import read_document
+from xlt_ray.spec.trial import TrialSpec
 
 jsonschema = pytest.importorskip("jsonschema")
 
@@ -40,6 +43,30 @@ def validator() -> object:
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda one: one.name)
 def test_every_sweep_of_the_project_fits_the_schema(validator: object, file: Path) -> None:
     validator.validate(read_document(file).tree)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fits"),
+    [
+        ("schedule", "linear", True),
+        ("schedule", "wsd", True),
+        ("schedule", {"method": "wsd", "decay": 0.1}, True),
+        ("schedule", {"choice": ["linear", "wsd"]}, True),
+        ("schedule", "cosine", False),
+        ("sampling", "proportional", True),
+        ("sampling", "temperature", False),
+    ],
+)
+def test_a_bare_name_fits_where_the_reader_takes_it(
+    validator: object, key: str, value: object, fits: bool
+) -> None:
+    changed = {**SOUND, "intermediate": {"task": "nli", key: value}}
+    assert validator.is_valid(changed) is fits  # type: ignore[attr-defined]
+    plain = {"data": {"source": "toy"}, "model": "m", "target": {"task": "nli"}}
+    if "choice" not in value:  # type: ignore[operator]
+        said = {**plain, "intermediate": changed["intermediate"]}
+        with nullcontext() if fits else pytest.raises(ValidationError):
+            TrialSpec.model_validate(said)
 
 
 def test_a_sweep_with_distributions_fits(validator: object) -> None:

@@ -185,3 +185,25 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_bytes(b"a: \xff\xfe")
     with pytest.raises(SpecError, match="cannot be read"):
         read_document(tmp_path / "x.yaml")
+
+
+def test_an_alias_is_as_deep_as_what_it_stands_for() -> None:
+    chain = "".join(f"k{n}: &k{n} {'[' * 9}*k{n - 1}{']' * 9}\n" for n in range(1, 9))
+    error = refused(f"k0: &k0 [1]\n{chain}")
+    assert "nested too deeply" in error.problem
+    assert error.line == 6, "the anchor that is too deep where it is used again"
+    assert parsed(f"k0: &k0 [1]\n{chain.partition('k6:')[0]}")
+
+
+@pytest.mark.parametrize("text", [str(2**63), f"-{2**63}", "1" + "0" * 400])
+def test_a_whole_number_that_nothing_can_hold_is_refused(text: str) -> None:
+    error = refused(f"a: 1\nb: [{text}]")
+    assert (error.key, error.line) == ("b.0", 2)
+    assert f"a number with {len(text.lstrip('-'))} digits" in error.problem
+    assert parsed(f"a: {2**63 - 1}").tree == {"a": 2**63 - 1}
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_ignored() -> None:
+    document = parsed("\ufeffa: 1\r\nb: x\r\n")
+    assert document.tree == {"a": 1, "b": "x"}
+    assert document.place("b").line == 2

@@ -114,3 +114,14 @@ def test_bounds_that_follow_the_model_are_accepted_before_the_model_is_known(
 def test_data_cannot_be_searched(sweep_from: ReadSweep) -> None:
     with pytest.raises(SpecErrors, match=r"data\.seed: cannot be searched over"):
         sweep_from(TEXT, "data.seed={choice: [1, 2]}")
+
+
+@pytest.mark.parametrize(
+    ("languages", "problem"),
+    [("[]", "the list is empty"), ("[qab, qab]", "qab is named twice")],
+)
+def test_an_objective_counts_every_language_once(
+    sweep_from: ReadSweep, languages: str, problem: str
+) -> None:
+    with pytest.raises(SpecErrors, match=rf"objective\.languages: .*{problem}"):
+        sweep_from(TEXT, f"objective.languages={languages}")

@@ -7,7 +7,15 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from xlt_ray.spec.methods import ALIGNMENTS, FUSIONS, Method, method_named
+from xlt_ray.spec.methods import (
+    ALIGNMENTS,
+    FUSIONS,
+    ROBUST,
+    SAMPLINGS,
+    SCHEDULES,
+    Method,
+    method_named,
+)
 from xlt_ray.spec.sweep import Settings
 from xlt_ray.spec.trial import TrialSpec
 
@@ -69,11 +77,15 @@ def test_a_trial_survives_json() -> None:
     assert TrialSpec.model_validate_json(trial.model_dump_json()) == trial
 
 
-@pytest.mark.parametrize("entry", [*FUSIONS, *ALIGNMENTS], ids=lambda one: one.name)
-def test_a_method_is_chosen_by_its_own_name(entry: Method) -> None:
-    tag = "method" if entry in FUSIONS else "objective"
-    assert get_args(entry.knobs.model_fields[tag].annotation) == (entry.name,)
-    assert method_named(FUSIONS if entry in FUSIONS else ALIGNMENTS, entry.name) is entry
+REGISTRIES = (FUSIONS, ROBUST, SCHEDULES, SAMPLINGS, ALIGNMENTS)
+
+
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda one: one[0].knobs.__name__)
+def test_a_method_is_chosen_by_its_own_name(registry: tuple[Method, ...]) -> None:
+    tag = "objective" if registry is ALIGNMENTS else "method"
+    for entry in registry:
+        assert get_args(entry.knobs.model_fields[tag].annotation) == (entry.name,)
+        assert method_named(registry, entry.name) is entry
 
 
 def test_a_fusion_fills_in_its_own_defaults() -> None:

@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
+import xlt_ray.stages.lease as lease_room
 from xlt_ray.errors import LeaseLost
 from xlt_ray.stages.lease import Holder, Lease, find_holder, try_acquire, waiting_for
 from xlt_ray.stages.storage import Storage
@@ -174,6 +176,55 @@ def test_a_process_number_used_again_is_no_holder(storage: Storage) -> None:
     acquired(storage).release()
 
 
+def test_a_clock_that_is_set_makes_no_holder_dead(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time at which a process began is told by the clock, and moves with it."""
+    real = psutil.Process.create_time
+    with acquired(storage):
+        monkeypatch.setattr(psutil.Process, "create_time", lambda one: real(one) + 3600)
+        assert isinstance(try_acquire(storage, PATH), Holder)
+
+
+def test_where_no_start_is_known_the_living_are_respected_and_the_dead_are_not(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_room, "_PROC", tmp_path / "no such folder")
+    with acquired(storage) as lease:
+        holder = try_acquire(storage, PATH)
+        assert isinstance(holder, Holder)
+        lease.check()
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    put(storage, replace(holder, pid=process.pid, expires=time.time() + 60))
+    acquired(storage).release()
+
+
+def test_whose_answer_was_lost_has_the_lease_all_the_same(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request is sent again, and the second one finds the file of the first."""
+    real = storage.create
+    monkeypatch.setattr(storage, "create", lambda *asked: real(*asked) and False)
+    with acquired(storage) as lease:
+        lease.check()
+
+
+def test_who_stood_still_beyond_the_expiry_learns_whether_the_lease_is_still_his(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with acquired(storage, ttl=3600) as lease:
+        with monkeypatch.context() as away:
+            away.setattr(storage, "read", lambda _: pytest.fail("nobody can have taken it yet"))
+            lease.confirm()
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 7200)
+        lease.confirm()
+        put(storage, foreign(now + 9000))
+        with pytest.raises(LeaseLost):
+            lease.confirm()
+
+
 @pytest.mark.parametrize("content", [b"", b'{"machine": "x"', b"[]", b"null", b"\xff", b"{}"])
 def test_a_torn_lease_is_nobodys(storage: Storage, content: bytes) -> None:
     storage.write(PATH, content)
@@ -210,15 +261,20 @@ def test_a_beat_keeps_a_lease_beyond_its_time(storage: Storage) -> None:
         assert later.token == first.token
 
 
+class EndpointConnectionError(Exception):
+    """As botocore has it: no OSError."""
+
+
+@pytest.mark.parametrize("error", [OSError, EndpointConnectionError])
 def test_a_beat_outlives_a_moment_without_storage(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
     with acquired(storage, ttl=0.4) as lease:
         failed = threading.Event()
 
         def unreadable(_: str) -> bytes:
             failed.set()
-            raise OSError("the network is gone")
+            raise error("the network is gone")
 
         monkeypatch.setattr(storage, "read", unreadable)
         assert failed.wait(5)
@@ -230,10 +286,21 @@ def test_a_beat_outlives_a_moment_without_storage(
         lease.check()
 
 
-def test_a_lost_lease_is_not_beaten_back(storage: Storage) -> None:
+def test_a_lost_lease_is_not_beaten_back(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, real = threading.Semaphore(0), storage.read
+
+    def read(path: str) -> bytes:
+        content = real(path)
+        if threading.current_thread().name == f"lease {PATH}" and b"foreign token" in content:
+            looked.release()
+        return content
+
+    monkeypatch.setattr(storage, "read", read)
     lease = acquired(storage, ttl=0.2)
     put(storage, foreign(time.time() + 60))
-    time.sleep(0.3)
+    assert looked.acquire(timeout=5), "the beat is alive, and has seen whose it is"
+    time.sleep(0.2)
+    assert not looked.acquire(blocking=False), "it looks no more"
     found = find_holder(storage, PATH)
     assert found is not None
     assert found.token == "foreign token"

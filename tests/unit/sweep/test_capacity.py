@@ -14,10 +14,10 @@ from xlt_ray.errors import ClusterError
 from xlt_ray.spec.resources import Resources, Strategy
 from xlt_ray.sweep import capacity
 from xlt_ray.sweep.capacity import (
+    Concurrency,
     Demand,
     Group,
     Node,
-    Room,
     can_ever_fit,
     refuse_impossible,
     room_for,
@@ -146,7 +146,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 def test_room_follows_nodes_that_come_and_go(clock: Callable[[float], None]) -> None:
     nodes: list[Node] = [{"CPU": 2}]
-    room = Room([Demand({"CPU": 1.0}), Demand({"CPU": 1.0}, 2)], None, lambda: (nodes, []))
+    room = Concurrency([Demand({"CPU": 1.0}), Demand({"CPU": 1.0}, 2)], None, lambda: (nodes, []))
     assert room() == 2
     nodes.append({"CPU": 3})
     assert room() == 2, "the cluster is not asked all the time"
@@ -158,4 +158,4 @@ def test_room_follows_nodes_that_come_and_go(clock: Callable[[float], None]) -> 
 
 
 def test_a_sweep_may_ask_for_less_than_there_is_room_for() -> None:
-    assert Room([Demand({"CPU": 1.0})], 3, lambda: ([{"CPU": 8}], []))() == 3
+    assert Concurrency([Demand({"CPU": 1.0})], 3, lambda: ([{"CPU": 8}], []))() == 3

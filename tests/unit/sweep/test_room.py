@@ -6,13 +6,16 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.unit.sweep import test_desk
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, Ticket, open_ledger
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.stages import patience
 from xlt_ray.stages.disk import Inventory, Stored
 from xlt_ray.stages.lease import Lease, try_acquire
 from xlt_ray.stages.path import Path as StagePath
@@ -21,7 +24,16 @@ from xlt_ray.stages.record import StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.storage import Storage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.disk import SCORES_BYTES, Keeper, Sizes, growth_of, stores_of
+from xlt_ray.sweep.disk import (
+    GUESTS,
+    SCORES_BYTES,
+    Keeper,
+    Sizes,
+    growth_of,
+    is_shared,
+    stores_of,
+)
+from xlt_ray.sweep.order import Report, StageReport
 
 TEXT = """
 name: t
@@ -47,8 +59,13 @@ class World:
     def __post_init__(self) -> None:
         self.ledger: Ledger = open_ledger(self.home, self.sweep)
         self.store = StageStore(self.sweep.settings.places.store or self.home.stages)
-        self.keeper = Keeper(self.sweep, self.facts, self.home, self.ledger, self.store)
+        self.said: list[str] = []
+        self.keeper = self.keep()
         self._count = itertools.count()
+
+    def keep(self) -> Keeper:
+        """A keeper as the next driver has one."""
+        return Keeper(self.sweep, self.facts, self.home, self.ledger, self.store, self.said.append)
 
     def ask(self) -> tuple[Ticket, StagePath]:
         ticket = self.ledger.ask(self.sweep, lambda _: {})
@@ -108,7 +125,7 @@ def test_what_fits_is_let_be(world: Callable[..., World]) -> None:
     before = one.there()
     _, further = one.ask()
     room = one.keeper.make_room([further])
-    assert (room.is_enough, room.freed, room.message) == (True, (), "")
+    assert (room.is_enough, room.message) == (True, "")
     assert one.there() == before
 
 
@@ -146,7 +163,6 @@ def test_where_no_room_can_be_made_it_says_what_holds_it_and_frees_no_more_than_
     _, last = one.ask()
     room = one.keeper.make_room([last])
     assert not room.is_enough
-    assert room.freed == ()
     assert one.there() == before
     for said in ("store.quota: 5 MB is too little", str(one.home.root), "target stage of a best",
                  "an unfinished", "raise store.quota", "xlt gc --all-but-best"):  # fmt: skip
@@ -185,8 +201,14 @@ def test_another_ledger_that_cannot_be_read_protects_everything(
     _, path = one.ask()
     one.commit(path[1])
     home.ledger_journal("broken").write_text("")
-    assert not one.keeper.make_room([]).is_enough
+    one.ledger.tell_failed(0, "bug", "x")
+    room = one.keeper.make_room([])
+    assert not room.is_enough
     assert path[1] in one.store
+    assert "a sweep may need it whose ledger cannot be read: broken: " in room.message
+    assert "an unfinished trial needs it" not in room.message
+    home.ledger_journal("broken").unlink()
+    assert one.keeper.make_room([]).is_enough
 
 
 def test_another_sweep_keeps_what_it_needs(world: Callable[..., World]) -> None:
@@ -212,7 +234,7 @@ def test_progress_of_ended_trials_goes_although_another_sweep_is_unfinished(
     place = f"progress/{path[1].key}"
     one.store.storage.write(f"{place}/1/weights.safetensors", b"w" * WEIGHTS)
     one.ledger.tell_failed(0, "bug", "x")
-    again = Keeper(one.sweep, one.facts, one.home, one.ledger, one.store)
+    again = one.keep()
     assert not again.make_room([]).is_enough
     again.recall([path])
     assert again.make_room([]).is_enough
@@ -249,6 +271,88 @@ def test_every_store_of_a_home_is_listed_with_its_claims(
     assert second.home_sweeps == {"t", "other"}
     assert first.unfinished == ("other",)
     assert path
+
+
+@dataclass
+class Outage:
+    """What cannot be reached so many times."""
+
+    real: Callable[[str], Any]
+    left: int
+
+    def __call__(self, path: str) -> Any:
+        self.left -= 1
+        if self.left >= 0:
+            raise ConnectionError("nobody listens")
+        return self.real(path)
+
+
+def test_a_keeper_waits_for_a_store_that_cannot_be_reached(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "PAUSES_S", (0.0,) * 5)
+    one = world("store.quota=20MB")
+    _, path = one.ask()
+    monkeypatch.setattr(one.store.storage, "files", Outage(one.store.storage.files, 3))
+    assert one.keeper.make_room([path]).is_enough
+    (said,) = one.said
+    assert "cannot be reached (nobody listens)" in said
+
+
+def test_a_driver_waits_for_a_store_that_cannot_be_reached(
+    sweep_from: ReadSweep, facts: Facts, home: Home, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(patience, "PAUSES_S", (0.0,) * 5)
+    at = test_desk.World(sweep_from(TEXT), facts, home, tmp_path / "results")
+    monkeypatch.setattr(at.store.storage, "exists", Outage(at.store.storage.exists, 3))
+    order = at.next()
+    at.begin(order)
+    stage = order.path[1]
+    at.commit(stage)
+    monkeypatch.setattr(at.store.storage, "exists", Outage(at.store.storage.exists, 3))
+    done = StageReport(stage.kind, stage.key, stage.label, False, stage.num_examples, 2.0)
+    assert not at.desk.hear(order.number, Report("stage", stage.kind, finished_stage=done))
+    monkeypatch.undo()
+    at.make(order, "target")
+    at.make(order, "evaluate")
+    assert [line[0] for line in at.diary.lines].count("warned") == 2, "once in each outage"
+
+
+def test_what_another_home_keeps_in_this_one_is_not_freed(
+    world: Callable[..., World], sweep_from: ReadSweep, facts: Facts, home: Home, tmp_path: Path
+) -> None:
+    """Its ``places.store`` names this home's folder."""
+    guest = World(
+        sweep_from(TEXT, "name=guest", f"places.store={home.root}"),
+        facts, Home(tmp_path / "guest"), tmp_path / "results of the guest",
+    )  # fmt: skip
+    _, path = guest.ask()
+    guest.commit(path[1])
+    guest.store.storage.write(f"progress/{path[2].key}/1/weights.safetensors", b"w" * WEIGHTS)
+    one = world("store.quota=1kB")
+    room = one.keeper.make_room([])
+    assert not room.is_enough
+    assert path[1] in one.store
+    for said in ("was made for another home", "may belong to another home"):
+        assert said in room.message
+    ((_, claims),) = stores_of(home)
+    assert claims.home_sweeps == {"t"}
+    (_, (shared, _)) = stores_of(guest.home)
+    assert is_shared(guest.home, shared)
+
+
+def test_a_home_alone_in_its_store_frees_whatever_its_ledgers_do_not_name(
+    world: Callable[..., World], home: Home
+) -> None:
+    gone = world("name=gone")
+    _, path = gone.ask()
+    gone.commit(path[1])
+    home.ledger_journal("gone").unlink()
+    one = world("store.quota=1kB", f"places.store={home.root}/../{home.root.name}")
+    assert one.store.storage.names(GUESTS) == [], "the same folder, in other words"
+    assert one.keeper.make_room([]).is_enough
+    assert path[1] not in one.store
 
 
 def test_growth_counts_what_is_missing_once_and_what_is_written_not_again() -> None:

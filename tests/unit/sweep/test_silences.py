@@ -71,7 +71,7 @@ def test_a_process_that_speaks_is_left_alone(driver: Driver) -> None:
     assert driver.ended == []
 
 
-@pytest.mark.parametrize("end", ["on_trial_complete", "on_trial_error"])
+@pytest.mark.parametrize("end", ["on_trial_complete", "on_trial_error", "on_trial_recover"])
 def test_a_trial_that_ended_is_not_waited_for(driver: Driver, end: str) -> None:
     driver.hear(3)
     getattr(driver.silences, end)(0, [], driver.trial(3))

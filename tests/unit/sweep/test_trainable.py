@@ -272,3 +272,18 @@ def test_an_order_says_where_hangs_and_fits_are_written(
     assert Path(asked.hangs) == home.hangs("t")
     assert Path(asked.fits_file) == home.fits
     assert asked.failures.hang_after == 5
+
+
+def test_what_a_stage_took_is_told_whoever_made_it(order: Callable[..., Order]) -> None:
+    """An earlier process of the trial may have made it: the desk knows, this process does not."""
+    asked = order()
+    trainable = TrialWalk({"order": asked})
+    stage = made(asked.path)[0]
+    trainable._left = list(made(asked.path))
+    record = StageRecord(
+        stage.key, stage.payload, stage.label, {}, num_examples=96, seconds=3600.0,
+        made_by={"sweep": "t", "trial": 0},
+    )  # fmt: skip
+    told = trainable._report(Committed(stage, record, reused=True)).finished_stage
+    assert told is not None
+    assert (told.reused, told.examples, told.seconds, told.made_by) == (True, 96, 3600.0, "t/0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from xlt_ray.ledger import TrialView
 from xlt_ray.report.selection import ranked_configurations
 from xlt_ray.tracking.configurations import (
+    Configurations,
     Member,
     best_of,
     metrics_of,
@@ -135,3 +137,40 @@ def test_the_best_trial_of_the_best_configuration_is_named() -> None:
     assert best is not None
     assert (best.configuration, best.trial.number, best.num_seeds, best.runner_up) == (1, 3, 2, 0)
     assert best_of([], 2, "max", {}) is None
+
+
+class Listed:
+    """As much of an experiment as configurations ask for; counts the runs that were read."""
+
+    name = "t"
+
+    def __init__(self) -> None:
+        self.runs: list[Any] = []
+        self.num_read = 0
+
+    def search(self, kind: str, tags: Mapping[str, str] | None = None) -> list[Any]:
+        wanted = (tags or {}).items()
+        found = [one for one in self.runs if wanted <= one.data.tags.items()]
+        self.num_read += len(found)
+        return found
+
+    def run(self, run_id: str | None) -> Any:
+        return next((one for one in self.runs if one.info.run_id == run_id), None)
+
+    def create(self, name: str, tags: Mapping[str, str], start: int) -> Any:
+        self.runs.append(
+            SimpleNamespace(info=SimpleNamespace(run_id=name), data=SimpleNamespace(tags={**tags}))
+        )
+        return self.runs[-1]
+
+
+def test_a_new_configuration_costs_no_look_at_all_the_others() -> None:
+    there = Listed()
+    Configurations(there).make(0, "parent", {}, 0)  # type: ignore[arg-type]
+    configurations = Configurations(there)  # type: ignore[arg-type]
+    for number in range(1, 30):
+        assert configurations.find(number) is None
+        configurations.make(number, "parent", {}, 0)
+        assert configurations.find(number) is not None
+    assert there.num_read == 1
+    assert configurations.find(0) is there.runs[0], "that of an earlier driver"

@@ -17,6 +17,7 @@ from xlt_ray.ledger import TrialView
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
 from xlt_ray.tracking import Account, Courier, Spool, courier
+from xlt_ray.tracking.spool import SpooledPoint
 
 LONG_S = 60.0
 """Longer than any test waits unless something is wrong."""
@@ -109,7 +110,8 @@ NOTHING = Account({}, (), None)
 def settled(sender: Courier) -> list[str]:
     """Wait until all is sent; what the user was told at that."""
     said: list[str] = []
-    assert sender.settle(said.append, LONG_S)
+    sender.settle(said.append, LONG_S)
+    assert not sender.num_waiting
     return said
 
 
@@ -163,7 +165,8 @@ def test_the_end_of_a_sweep_waits_for_a_silent_server_only_so_long(
     said: list[str] = []
     with Courier(there, spool) as sender:
         tell_all(sender)
-        assert not sender.settle(said.append, LONG_S)
+        sender.settle(said.append, LONG_S)
+        assert sender.num_waiting
     assert "7 messages are still to be sent" in said[0]
     assert "7 messages were not sent" in said[1]
     assert "run the same command again" in said[1]
@@ -176,7 +179,8 @@ def test_a_stopped_sweep_waits_for_a_slow_server_only_so_long(
     there.gate.clear()
     with Courier(there, spool) as sender:
         tell_all(sender)
-        assert not sender.settle(lambda _: None, 0.05)
+        sender.settle(lambda _: None, 0.05)
+        assert sender.num_waiting
 
 
 def test_sigint_ends_the_wait(
@@ -191,7 +195,8 @@ def test_sigint_ends_the_wait(
 
     with Courier(there, spool) as sender:
         tell_all(sender)
-        assert not sender.settle(interrupt, LONG_S)
+        sender.settle(interrupt, LONG_S)
+        assert sender.num_waiting
 
 
 def test_nothing_is_sent_after_the_sweep_was_left(there: Transport, spool: Spool) -> None:
@@ -307,3 +312,39 @@ def test_points_stay_in_the_spool_until_the_next_driver_has_sent_them(
         sender.catch_up(lambda _: {3: "run 3"}, {3: "run 3"})
         settled(sender)
     assert there.arrived == [("run 3", 10), ("run 3", 20)]
+
+
+def test_points_of_an_earlier_driver_are_sent_though_the_projection_is_refused_once(
+    there: Transport, spool: Spool
+) -> None:
+    spool.add(SpooledPoint(3, 10, {"system/memory_gib": 1.0}, 1))
+    spool.add(SpooledPoint(4, 10, {"system/memory_gib": 1.0}, 1))
+    spool.add(SpooledPoint(3, 20, {"system/memory_gib": 1.0}, 1))
+    there.run_ids = {3: "run 3", 4: "run 4"}
+    there.refused = {("run 4", 10)}
+
+    def project(_: Callable[[], object]) -> Mapping[int, str]:
+        raise TrackingError("no place for artifacts", uri=there.uri)
+
+    with Courier(there, spool) as sender:
+        sender.catch_up(project, {3: None, 4: "run 4"})
+        settled(sender)
+        mail = sender.mail()
+    assert there.arrived == [("run 3", 10), ("run 3", 20)]
+    assert mail.runs == {3: "run 3"}
+    assert "no place for artifacts" in mail.news[0]
+    assert spool.read() == []
+
+
+def test_points_whose_run_could_not_be_made_stay_for_the_next_driver(
+    there: Transport, spool: Spool
+) -> None:
+    spool.add(SpooledPoint(3, 10, {"system/memory_gib": 1.0}, 1))
+
+    def project(_: Callable[[], object]) -> Mapping[int, str]:
+        raise TrackingError("no", uri=there.uri)
+
+    with Courier(there, spool) as sender:
+        sender.catch_up(project, {3: None})
+        settled(sender)
+    assert [one.number for one in spool.read()] == [3]

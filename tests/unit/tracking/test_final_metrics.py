@@ -30,7 +30,12 @@ def view(home: Home, sweep_from: Callable[..., SweepSpec]) -> TrialView:
 
 
 def metrics_of(view: TrialView, scores: tuple[Score, ...]) -> Metrics:
-    return final_metrics(view, scores, "accuracy", "qaa", {})
+    return final_metrics(view, scores, "accuracy", "qaa")
+
+
+def test_a_number_that_is_not_finite_is_left_out(view: TrialView) -> None:
+    broken = Score("nli", "qad", "test", "accuracy", float("nan"), 50)
+    assert "test/accuracy/qad" not in metrics_of(view, (*TARGET, broken))
 
 
 def besides(*languages: str, task: str = "found") -> tuple[Score, ...]:

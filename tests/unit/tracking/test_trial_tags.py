@@ -35,3 +35,22 @@ def test_tags_name_the_makers_of_reused_stages(
     assert tags["xlt.made_by.align"] == "other/3"
     # Empty stands for a tag that is to be taken away.
     assert tags["xlt.made_by.intermediate"] == tags["xlt.made_by.target"] == ""
+
+
+def test_every_trunk_of_a_path_has_a_tag_of_its_own(
+    home: Home, sweep_from: Callable[..., SweepSpec]
+) -> None:
+    sweep = sweep_from(TEXT)
+    ledger = open_ledger(home, sweep)
+    ledger.ask(sweep, lambda _: {})
+    uses = [
+        StageUse("trunk", "a" * 64, "trunk nli 2400", True, made_by="other/3"),
+        StageUse("trunk", "b" * 64, "trunk nli 4800", True),
+        StageUse("intermediate", "i" * 64, "intermediate nli 6000", False),
+    ]
+    ledger.set_stages(0, uses)
+    tags = trial_tags(ledger.trial(0))
+    assert tags["xlt.stage.trunk.2400"] == "a" * 64
+    assert tags["xlt.stage.trunk.4800"] == "b" * 64
+    assert tags["xlt.made_by.trunk.2400"] == "other/3"
+    assert tags["xlt.reused"] == "trunk"

@@ -46,7 +46,7 @@ class HubPart(BaseModel):
         for text in (self.config, *self.where.values(), *self.where_begins.values()):
             try:
                 text.format(language="", name="")
-            except (KeyError, IndexError, ValueError):
+            except (KeyError, IndexError, ValueError, AttributeError):
                 raise ValueError(f"{text!r}: {{language}} and {{name}} can be filled in") from None
         return self
 

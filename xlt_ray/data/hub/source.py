@@ -27,7 +27,7 @@ from xlt_ray.data.kinds.kind import Example, kind_of
 from xlt_ray.data.lines import Names
 from xlt_ray.data.source import no_such_split
 from xlt_ray.data.streams import digest_of
-from xlt_ray.data.task import Task
+from xlt_ray.data.task import Task, load_tasks
 from xlt_ray.errors import DataError, nearest
 from xlt_ray.spec.facts import Split, SplitFacts
 from xlt_ray.spec.kinds import KINDS
@@ -97,6 +97,13 @@ class HubSource:
             raise DataError(
                 f"data.texts {str(texts)!r} is not a folder",
                 remedy="it holds parallel/, lexicon/ and neighbours/",
+            )
+        known = {part.id for task in load_tasks() for part in task.hub}
+        unknown = next((one for one in revisions or {} if one not in known), None)
+        if unknown is not None:
+            raise DataError(
+                f"data.revisions names {unknown!r}, which no task reads",
+                remedy=nearest(unknown, known),
             )
         self.root = texts
         """Where neighbours of words lie, for :mod:`xlt_ray.data.neighbours`."""
@@ -173,7 +180,8 @@ class HubSource:
                 number += 1
                 if _lacks_label(row):
                     continue
-                name = str(row.get("id", "")).strip() or f"{split}{number - 1}"
+                own = row.get("id")
+                name = ("" if own is None else str(own).strip()) or f"{split}{number - 1}"
                 example = kind.of_row(task, row, names.unique(name), at, number)
                 if example is not None:
                     count += 1
@@ -187,7 +195,7 @@ class HubSource:
                 f"{where}: no row of {first.splits[split]} gives an example in this language",
                 remedy="look at its labels, and at where and where_begins in the task's file",
             )
-        return SplitFacts(count, state.hexdigest())
+        return SplitFacts(count, state.hexdigest(), content=_content(parts, place))
 
     def _rows(
         self, task: Task, part: HubPart, language: str, split: Split
@@ -249,6 +257,17 @@ class HubSource:
         return self._texts
 
 
+def _content(parts: Sequence[HubPart], place: HubPlace) -> str:
+    """Digest of the rows that are read, by where they stand and not by what is read of them."""
+    language, split = place
+    names: list[str] = []
+    for part in parts:
+        conditions = [*part.where.items(), *part.where_begins.items()]
+        names += [part.id, part.filled(part.config, language), part.splits[split]]
+        names += [f"{column} {part.filled(text, language)}" for column, text in conditions]
+    return digest_of("hub", *names)
+
+
 def _reader(
     found: Dataset, columns: str | Sequence[str], place: str
 ) -> Callable[[Mapping[str, Any]], Any]:
@@ -276,6 +295,8 @@ def _reader(
     def read(row: Mapping[str, Any]) -> Any:
         value: Any = row
         for step in steps:
+            if value is None:
+                return None
             value = value[step] if isinstance(value, Mapping) else [one[step] for one in value]
         return value if names is None else _named(value, names)
 

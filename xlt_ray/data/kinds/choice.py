@@ -11,7 +11,6 @@ question takes its place.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 
 from xlt_ray.data.collate import Batch, collate
 from xlt_ray.data.kinds.kind import Frame, Kind, Row
-from xlt_ray.data.lines import Names, line_error, lines
+from xlt_ray.data.lines import Names, json_object, line_error, lines
 from xlt_ray.data.metrics import accuracy
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
@@ -74,13 +73,13 @@ class ChoiceKind(Kind):
         cells = {
             **row,
             "choices": row["options"],
-            "label": int(label) if label.isdigit() else label,
+            "label": int(label) if label.isdecimal() else label,
         }
         return replace(_of_cells(cells, task, path, number), id=name)
 
-    def count(self, path: Path, data: bytes, task: Task) -> int:
+    def count(self, path: Path, task: Task) -> int:
         """Lines that are not empty; none of them is read."""
-        return sum(1 for line in data.split(b"\n") if line.strip())
+        return sum(1 for _, line in lines(path) if line.strip())
 
     def numbers(self, task: Task, example: ChoiceExample) -> np.ndarray:
         """()."""
@@ -114,13 +113,7 @@ KIND = ChoiceKind()
 
 def _example(line: str, task: Task, path: Path, number: int) -> ChoiceExample:
     """One line; its id is empty where the line has none."""
-    try:
-        cells = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise line_error(path, number, f"is not JSON ({error.msg})") from None
-    if not isinstance(cells, dict):
-        raise line_error(path, number, "is no JSON object")
-    return _of_cells(cells, task, path, number)
+    return _of_cells(json_object(line, path, number), task, path, number)
 
 
 def _of_cells(cells: Mapping[str, Any], task: Task, path: Path, number: int) -> ChoiceExample:

@@ -137,8 +137,8 @@ class Kind(ABC):
             DataError: the row does not hold what the task says.
         """
 
-    def count(self, path: Path, data: bytes, task: Task) -> int:
-        """Number of examples of a file whose content is ``data``."""
+    def count(self, path: Path, task: Task) -> int:
+        """Number of examples that :meth:`read` finds in a file."""
         return sum(1 for _ in self.read(path, task, "train"))
 
     @abstractmethod

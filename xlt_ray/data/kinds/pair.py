@@ -51,7 +51,7 @@ class SentencePairs(Kind):
     def width(self, task: Task) -> int:
         return 2
 
-    def count(self, path: Path, data: bytes, task: Task) -> int:
+    def count(self, path: Path, task: Task) -> int:
         """Rows that have both sentences; no label is looked at."""
         return sum(1 for _ in pair_rows(path, task))
 
@@ -116,7 +116,8 @@ def pair_rows(path: Path, task: Task) -> Iterator[tuple[int, tuple[str, str, str
         DataError: the header lacks a column of the task, or a row is of another width.
     """
     rows = cells(path)
-    _, header = next(rows, (1, []))
+    _, row = next(rows, (1, []))
+    header = [cell.strip() for cell in row]
     wanted = (task.columns.id, task.columns.first, task.columns.second, task.columns.label)
     missing = [column for column in wanted if column not in header]
     if missing:

@@ -27,7 +27,6 @@ depends on neither micro-batches nor workers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,7 +37,7 @@ import numpy as np
 from xlt_ray.data.collate import Batch, collate
 from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows, Views
 from xlt_ray.data.kinds.retrieval import of_length_one
-from xlt_ray.data.lines import line_error, lines
+from xlt_ray.data.lines import json_object, line_error, lines
 from xlt_ray.data.streams import generator
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
@@ -133,9 +132,9 @@ class RankingKind(Kind):
         example = _of_cells(cells, path, number)
         return example if example.query or example.candidate else None
 
-    def count(self, path: Path, data: bytes, task: Task) -> int:
+    def count(self, path: Path, task: Task) -> int:
         """Lines that are not empty; none of them is read."""
-        return sum(1 for line in data.split(b"\n") if line.strip())
+        return sum(1 for _, line in lines(path) if line.strip())
 
     def numbers(self, task: Task, example: RankingExample) -> np.ndarray:
         """(): the right candidate stands first."""
@@ -269,13 +268,7 @@ def _ranks(nearness: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _example(line: str, path: Path, number: int) -> RankingExample:
-    try:
-        cells = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise line_error(path, number, f"is not JSON ({error.msg})") from None
-    if not isinstance(cells, dict):
-        raise line_error(path, number, "is no JSON object")
-    example = _of_cells(cells, path, number)
+    example = _of_cells(json_object(line, path, number), path, number)
     if not example.id:
         raise line_error(path, number, "has no id")
     if not example.query and not example.candidate:

@@ -75,7 +75,8 @@ class RetrievalKind(Kind):
     def read(self, path: Path, task: Task, split: Split) -> Iterator[RetrievalExample]:
         """Rows of which a side is empty are left out; ids are numbers of lines."""
         rows = cells(path)
-        _, header = next(rows, (1, []))
+        _, first = next(rows, (1, []))
+        header = [cell.strip() for cell in first]
         wanted = (task.columns.first, task.columns.second)
         missing = [column for column in wanted if column not in header]
         if missing:

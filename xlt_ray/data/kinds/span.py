@@ -30,7 +30,7 @@ from xlt_ray.data.answers import exact_match, normalised, token_f1
 from xlt_ray.data.collate import Batch, collate
 from xlt_ray.data.encode import Sentence
 from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows
-from xlt_ray.data.lines import Names, whole
+from xlt_ray.data.lines import Names, line_error, whole
 from xlt_ray.data.streams import generator
 from xlt_ray.data.task import Task
 from xlt_ray.errors import DataError
@@ -147,15 +147,19 @@ class SpanKind(Kind):
     ) -> SpanExample | None:
         """An answer that does not stand where the row says is looked for nearby: some data sets
         have cut whitespace off their passages and left the places as they were."""
-        passage, asked = str(row["passage"]), str(row["question"])
-        answers = tuple(
-            _Answer(text=text, answer_start=_standing(passage, text, begin))
-            for text, begin in _answers(row["answers"])
-        )
+        passage, asked = (str(row[column] or "") for column in ("passage", "question"))
+        try:
+            answers = tuple(
+                _Answer(text=text, answer_start=_standing(passage, text, begin))
+                for text, begin in _answers(row["answers"])
+            )
+        except (KeyError, TypeError, ValueError):
+            problem = "its answers are not a text and an answer_start each"
+            raise line_error(path, number, problem) from None
         question = _Question(id=name, question=asked, answers=answers)
         return _example(path, task, name, passage, question)
 
-    def count(self, path: Path, data: bytes, task: Task) -> int:
+    def count(self, path: Path, task: Task) -> int:
         """Questions; no answer is looked at."""
         return sum(len(paragraph.qas) for paragraph in _paragraphs(path))
 

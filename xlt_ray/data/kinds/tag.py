@@ -54,21 +54,20 @@ class TagKind(Kind):
     def of_row(
         self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
     ) -> TagExample | None:
-        words, tags = row["words"], row["labels"]
+        words, tags = row["words"] or (), row["labels"]
         if len(words) != len(tags):
             raise line_error(path, number, f"has {len(words)} words and {len(tags)} tags")
         known = tuple(task.known(str(tag), path, number) for tag in tags)
         return TagExample(name, tuple(_word(str(word)) for word in words), known) if words else None
 
-    def count(self, path: Path, data: bytes, task: Task) -> int:
-        """Blocks between empty lines that hold more than comments; no label is looked at."""
-        count, is_inside = 0, False
-        for line in data.splitlines():
-            is_comment = task.format == "conllu" and line.startswith(b"#")
-            is_word = bool(line.strip()) and not is_comment
-            count += is_word and not is_inside
-            is_inside = is_word or (is_inside and bool(line.strip()))
-        return count
+    def count(self, path: Path, task: Task) -> int:
+        """Blocks between empty lines that hold a word; no label is looked at."""
+        is_conllu = task.format == "conllu"
+        return sum(
+            1
+            for _, block in blocks(path)
+            if not is_conllu or any(_is_word(line.partition("\t")[0]) for line in block)
+        )
 
     def numbers(self, task: Task, example: TagExample) -> np.ndarray:
         """(num_words,)."""
@@ -132,7 +131,7 @@ def _read_conllu(path: Path, task: Task, split: Split) -> Iterator[TagExample]:
             cells = line.split("\t")
             if len(cells) != 10:
                 raise line_error(path, begin + offset, f"has {len(cells)} columns, not 10")
-            if "-" in cells[0] or "." in cells[0]:
+            if not _is_word(cells[0]):
                 continue
             words.append(_word(cells[1]))
             tags.append(task.known(cells[3], path, begin + offset))
@@ -150,6 +149,11 @@ def _read_conll(path: Path, task: Task, split: Split) -> Iterator[TagExample]:
             words.append(_word(cells[0]))
             tags.append(task.known(cells[1].strip(), path, begin + offset))
         yield TagExample(f"{split}{number}", tuple(words), tuple(tags))
+
+
+def _is_word(number: str) -> bool:
+    """Of the first cell of a CoNLL-U line: neither a comment, a range nor an empty node."""
+    return not (number.startswith("#") or "-" in number or "." in number)
 
 
 def _word(text: str) -> str:

@@ -13,13 +13,10 @@ or of words; here it is of words, without its corrections for distortion and nul
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from xlt_ray.modeling.diagnostics.states import Links, States
+from xlt_ray.modeling.diagnostics.states import Links, States, Words
 
 CHUNK = 64
 """Sentences whose likenesses are in memory together."""
@@ -31,22 +28,21 @@ def alignment(first: States, second: States, links: Links | None) -> Tensor:
     Of words that were cut off nothing is asked: gold links of theirs are left out.
     """
     num_layers = len(first.sentences)
+    assert first.words is not None, "states of words are asked for"
+    assert second.words is not None, "states of words are asked for"
+    gold = _gold(links or (), first.words, second.words)
+    if not len(gold):
+        return torch.full((num_layers,), torch.nan, dtype=torch.float64)
     found = torch.zeros(num_layers, dtype=torch.float64)
     right = torch.zeros(num_layers, dtype=torch.float64)
-    sure = 0
-    for begin in range(0, len(links or ()), CHUNK):
-        assert links is not None
-        numbers = range(begin, min(begin + CHUNK, len(links)))
-        one, one_is = _padded(first, numbers)
-        other, other_is = _padded(second, numbers)
-        aligned = mutual(one @ other.transpose(-1, -2), one_is, other_is).cpu()
-        gold = _gold(links, numbers, one_is, other_is)
-        found += aligned.sum(dim=(1, 2, 3)).double()
-        right += (aligned & gold).sum(dim=(1, 2, 3)).double()
-        sure += int(gold.sum())
-    if not sure:
-        return torch.full((num_layers,), torch.nan, dtype=torch.float64)
-    return error_rate(found, right, right, sure)
+    for numbers in torch.arange(len(first.words.counts)).split(CHUNK):
+        one, one_is = _padded(first.words.taken(numbers))
+        other, other_is = _padded(second.words.taken(numbers))
+        partners = mutual(one @ other.transpose(-1, -2), one_is, other_is).cpu()
+        rows, words, others = gold[torch.isin(gold[:, 0], numbers)].unbind(dim=1)
+        found += (partners >= 0).sum(dim=(1, 2))
+        right += (partners[:, rows - numbers[0], words] == others).sum(dim=1)
+    return error_rate(found, right, right, len(gold))
 
 
 def error_rate(found: Tensor, in_sure: Tensor, in_possible: Tensor, sure: int) -> Tensor:
@@ -55,40 +51,37 @@ def error_rate(found: Tensor, in_sure: Tensor, in_possible: Tensor, sure: int) -
 
 
 def mutual(likeness: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Where row and column are each other's likeliest, ``(layers, n, words, words)`` bool.
+    """Of each row the column where either is the other's likeliest, ``(layers, n, rows)``; else -1.
 
-    ``likeness`` is of that shape, ``rows`` and ``columns`` ``(n, words)`` say which words there
-    are. Among equal ones the first is taken.
+    ``likeness`` is ``(layers, n, rows, columns)``, ``rows`` and ``columns`` say of each sentence
+    which words there are. Among equal ones the first is taken.
     """
     there = rows[:, :, None] & columns[:, None, :]
     likeness = likeness.masked_fill(~there, -torch.inf)
-    shape = likeness.shape
-    by_row = functional.one_hot(likeness.argmax(dim=-1), shape[-1]).bool()
-    by_column = functional.one_hot(likeness.argmax(dim=-2), shape[-2]).bool().transpose(-1, -2)
-    return by_row & by_column & there
+    partner = likeness.argmax(dim=-1)
+    back = likeness.argmax(dim=-2).gather(-1, partner)
+    is_mutual = back == torch.arange(likeness.shape[-2], device=likeness.device)
+    return partner.masked_fill(~(is_mutual & there.any(dim=-1)), -1)
 
 
-def _padded(states: States, numbers: range) -> tuple[Tensor, Tensor]:
-    """Words of length 1, ``(layers, n, words, hidden)``, and which there are, ``(n, words)``."""
-    assert states.words is not None, "states of words are asked for"
-    ends = states.ends[numbers.start : numbers.stop + 1]
-    counts = [end - begin for begin, end in pairwise(ends)]
-    device = states.words.device
-    width = torch.arange(max([1, *counts]), device=device)
-    is_there = width < torch.tensor(counts, device=device)[:, None]
-    places = torch.tensor(ends[:-1], device=device)[:, None] + width
-    words = states.words[:, ends[0] : ends[-1]]
-    if not words.shape[1]:
-        return words.new_zeros(len(words), *is_there.shape, words.shape[-1]), is_there
-    taken = words[:, torch.where(is_there, places - ends[0], 0)]
-    return functional.normalize(taken, dim=-1), is_there
+def _padded(words: Words) -> tuple[Tensor, Tensor]:
+    """Directions as ``(layers, n, words, hidden)``, and which there are, ``(n, words)``."""
+    directions = words.directions
+    width = torch.arange(max(1, int(words.counts.max())))
+    is_there = width < words.counts[:, None]
+    places = torch.where(is_there, words.begins[:, None] + width, 0)
+    if not directions.shape[1]:
+        padded = directions.new_zeros(len(directions), *places.shape, directions.shape[-1])
+    else:
+        padded = directions[:, places.to(directions.device)]
+    return padded, is_there.to(directions.device)
 
 
-def _gold(links: Links, numbers: range, rows: Tensor, columns: Tensor) -> Tensor:
-    """``(n, words, words)`` bool, on the CPU."""
-    gold = torch.zeros(len(numbers), rows.shape[1], columns.shape[1], dtype=torch.bool)
-    for place, number in enumerate(numbers):
-        own = links[number]
-        kept = own[(own[:, 0] < int(rows[place].sum())) & (own[:, 1] < int(columns[place].sum()))]
-        gold[place, kept[:, 0], kept[:, 1]] = True
-    return gold
+def _gold(links: Links, first: Words, second: Words) -> Tensor:
+    """Sentence and both words of every gold link, ``(num_links, 3)``, in the sentences' order."""
+    if not links:
+        return torch.zeros(0, 3, dtype=torch.long)
+    numbers = torch.arange(len(links)).repeat_interleave(torch.tensor([len(one) for one in links]))
+    every = torch.cat([numbers[:, None], torch.cat(list(links))], dim=1)
+    kept = (every[:, 1] < first.counts[numbers]) & (every[:, 2] < second.counts[numbers])
+    return every[kept].unique(dim=0)

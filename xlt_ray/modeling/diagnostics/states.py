@@ -3,7 +3,7 @@
 Of a batch's states of all layers, ``(num_layers + 1) x (batch, length, hidden)``, the means over
 sentences and over words are kept and the rest is let go, so that memory is that of one batch and
 of the means: ``4 (num_layers + 1) hidden`` bytes for every sentence, and for every word where
-words are asked for.
+words are asked for. Words are kept once, however many samples of their sentences are taken.
 """
 
 from __future__ import annotations
@@ -13,11 +13,25 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from xlt_ray.modeling.fusion.dlfa import masked_mean
+from torch.nn import functional
 
 Links = Sequence[Tensor]
 """Of each sentence pair ``(num_links, 2)`` int64: places of aligned words in either."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Of n sentences; which words are whose stands on the CPU, whatever the encoder runs on."""
+
+    directions: Tensor
+    """``(num_layers + 1, num_words, hidden)``, each of length 1."""
+    begins: Tensor
+    """``(n,)``: where the words of each sentence begin, one after another from there."""
+    counts: Tensor
+    """``(n,)``: how many each has."""
+
+    def taken(self, places: Tensor) -> Words:
+        return Words(self.directions, self.begins[places], self.counts[places])
 
 
 @dataclass(frozen=True)
@@ -25,23 +39,13 @@ class States:
     """Of n sentences of one language; ``sentences`` is ``(num_layers + 1, n, hidden)``."""
 
     sentences: Tensor
-    words: Tensor | None = None
-    """``(num_layers + 1, num_words, hidden)``: the words of all sentences, one after another."""
-    ends: tuple[int, ...] = (0,)
-    """Where the words of sentence i begin; one more than there are sentences."""
+    words: Words | None = None
 
     def taken(self, numbers: Sequence[int]) -> States:
         """The states of some sentences, in that order."""
-        places = torch.as_tensor(numbers, dtype=torch.long, device=self.sentences.device)
-        sentences = self.sentences[:, places]
-        if self.words is None:
-            return States(sentences)
-        spans = [range(self.ends[one], self.ends[one + 1]) for one in numbers]
-        words = torch.tensor([word for span in spans for word in span], device=places.device)
-        ends = [0]
-        for span in spans:
-            ends.append(ends[-1] + len(span))
-        return States(sentences, self.words[:, words.long()], tuple(ends))
+        places = torch.as_tensor(numbers, dtype=torch.long)
+        sentences = self.sentences[:, places.to(self.sentences.device)]
+        return States(sentences, None if self.words is None else self.words.taken(places))
 
 
 def pooled(
@@ -57,21 +61,40 @@ def pooled(
     Returns:
         ``(num_layers + 1, batch, hidden)`` and ``(num_layers + 1, batch, words, hidden)``.
     """
-    wide = [one.float() for one in layers]
-    sentences = torch.stack([masked_mean(one, attention_mask).squeeze(1) for one in wide])
-    if word_weights is None:
-        return sentences, None
-    return sentences, torch.stack([word_weights.float() @ one for one in wide])
+    mask = attention_mask.unsqueeze(1).float()
+    weights = mask / mask.sum(dim=-1, keepdim=True).clamp(min=1.0)
+    if word_weights is not None:
+        weights = torch.cat([weights, word_weights.float()], dim=1)
+    means = torch.stack([weights @ one.float() for one in layers])
+    # A copy: a view would keep the states of words that only fill up rows.
+    return means[:, :, 0].contiguous(), None if word_weights is None else means[:, :, 1:]
+
+
+def words_of(states: Tensor, num_words: Sequence[int]) -> Words:
+    """The words of a batch without those that only fill up its rows.
+
+    Args:
+        states: ``(num_layers + 1, batch, words, hidden)``.
+        num_words: of each row.
+    """
+    counts = torch.as_tensor(num_words, dtype=torch.long)
+    is_word = torch.arange(states.shape[2]) < counts[:, None]
+    places = is_word.flatten().nonzero().squeeze(1).to(states.device)
+    directions = functional.normalize(states.flatten(1, 2)[:, places], dim=-1)
+    return Words(directions, counts.cumsum(0) - counts, counts)
 
 
 def joined(parts: Sequence[States], order: Sequence[int]) -> States:
     """Parts one after another, then put back: ``order[i]`` is the sentence that row i is of."""
     sentences = torch.cat([one.sentences for one in parts], dim=1)
-    words, ends = None, [0]
-    if all(one.words is not None for one in parts):
-        words = torch.cat([one.words for one in parts if one.words is not None], dim=1)
-        for one in parts:
-            before = ends[-1]
-            ends += [before + end for end in one.ends[1:]]
     place_of = sorted(range(len(order)), key=order.__getitem__)
-    return States(sentences, words, tuple(ends)).taken(place_of)
+    those = [one.words for one in parts if one.words is not None]
+    if not those:
+        return States(sentences).taken(place_of)
+    ends = torch.tensor([one.directions.shape[1] for one in those]).cumsum(0)
+    words = Words(
+        torch.cat([one.directions for one in those], dim=1),
+        torch.cat([one.begins + end for one, end in zip(those, [0, *ends[:-1]], strict=True)]),
+        torch.cat([one.counts for one in those]),
+    )
+    return States(sentences, words).taken(place_of)

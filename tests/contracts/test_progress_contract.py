@@ -1,0 +1,144 @@
+"""What every stage store promises of progress: sealed, undamaged, its holder's alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contracts.test_store_contract import (
+    OTHER,
+    STAGE,
+    Results,
+    committed,
+    leased,
+    results,
+    take_over,
+)
+from xlt_ray.errors import LeaseLost
+from xlt_ray.stages.lease import Lease
+from xlt_ray.stages.store import StageStore
+
+__all__ = ["results"]
+
+
+def put(
+    store: StageStore, step: int, lease: Lease, content: bytes = b"state"
+) -> dict[str, list[object]]:
+    folder = store.progress_folder(STAGE.key, step, lease.token)
+    (folder / "rank0").mkdir(exist_ok=True)
+    (folder / "rank0" / "optimizer.safetensors").write_bytes(content)
+    (folder / "network.safetensors").write_bytes(content)
+    return store.put_progress(STAGE.key, step, folder, lease)
+
+
+def publish(store: StageStore, step: int, lease: Lease) -> None:
+    files = put(store, step, lease)
+    store.publish_progress(STAGE.key, step, files, {"step": step, "loss": 0.5}, lease)
+
+
+def test_published_progress_is_found_and_fetched(store: StageStore) -> None:
+    with leased(store) as lease:
+        publish(store, 20, lease)
+    progress = store.find_progress(STAGE.key)
+    assert progress is not None
+    assert (progress.step, progress.state) == (20, {"step": 20, "loss": 0.5})
+    folder = store.fetch_progress(progress, "reader")
+    assert (folder / "rank0" / "optimizer.safetensors").read_bytes() == b"state"
+    assert store.find_progress(OTHER.key) is None
+
+
+def test_the_latest_progress_replaces_the_earlier(store: StageStore) -> None:
+    with leased(store) as lease:
+        publish(store, 9, lease)
+        publish(store, 20, lease)
+    progress = store.find_progress(STAGE.key)
+    assert progress is not None
+    assert progress.step == 20
+    assert store.storage.names(f"progress/{STAGE.key}") == ["20"]
+
+
+def test_progress_that_was_not_sealed_is_passed_over(store: StageStore) -> None:
+    with leased(store) as lease:
+        publish(store, 9, lease)
+        put(store, 100, lease)
+    progress = store.find_progress(STAGE.key)
+    assert progress is not None
+    assert progress.step == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("network.safetensors", b"statE"),
+        ("network.safetensors", b""),
+        ("progress.json", b"{"),
+        ("progress.json", b'{"step": 20, "files": {}, "state": {}, "sha256": "x"}'),
+        ("progress.json", b"[]"),
+        ("progress.json", b"\xff"),
+    ],
+)
+def test_damaged_progress_is_set_aside_and_an_older_one_found(
+    store: StageStore, name: str, content: bytes
+) -> None:
+    with leased(store) as lease:
+        publish(store, 20, lease)
+        files = put(store, 10, lease)
+        store.publish_progress(STAGE.key, 10, files, {"step": 10}, lease)
+    store.storage.write(f"progress/{STAGE.key}/20/{name}", content)
+    progress = store.find_progress(STAGE.key)
+    assert progress is not None
+    assert progress.step == 10
+    assert len(store.storage.names("damaged")) == 1
+
+
+def test_sealed_progress_that_lacks_a_file_is_passed_over(store: StageStore) -> None:
+    with leased(store) as lease:
+        publish(store, 20, lease)
+    store.storage.remove(f"progress/{STAGE.key}/20/network.safetensors")
+    assert store.find_progress(STAGE.key) is None
+
+
+def test_who_lost_the_lease_publishes_no_progress(store: StageStore) -> None:
+    with leased(store) as lease:
+        files = put(store, 20, lease)
+        take_over(store)
+        with pytest.raises(LeaseLost):
+            store.publish_progress(STAGE.key, 20, files, {}, lease)
+    assert store.find_progress(STAGE.key) is None
+
+
+def test_a_commit_drops_progress(store: StageStore, results: Results) -> None:
+    with leased(store) as lease:
+        publish(store, 20, lease)
+    committed(store, results())
+    assert store.find_progress(STAGE.key) is None
+    assert store.storage.names("progress") == []
+
+
+def test_progress_is_never_a_result(store: StageStore) -> None:
+    with leased(store) as lease:
+        publish(store, 20, lease)
+    assert STAGE not in store
+    assert len(store) == 0
+
+
+def test_who_lost_the_lease_leaves_the_progress_of_its_new_holder_alone(store: StageStore) -> None:
+    late = leased(store)
+    store.storage.remove(f"leases/{STAGE.key}.json")
+    with leased(store) as lease:
+        publish(store, 20, lease)
+        with pytest.raises(LeaseLost):
+            put(store, 20, late, b"other bits")
+    late.release()
+    progress = store.find_progress(STAGE.key)
+    assert progress is not None
+    assert progress.step == 20
+
+
+def test_progress_is_fetched_anew_by_everybody(store: StageStore) -> None:
+    with leased(store) as lease:
+        publish(store, 20, lease)
+    progress = store.find_progress(STAGE.key)
+    assert progress is not None
+    folders = {store.fetch_progress(progress, "0") for _ in range(2)}
+    assert len(folders) == (1 if store.storage.local_root else 2)
+    assert all((one / "network.safetensors").read_bytes() == b"state" for one in folders)

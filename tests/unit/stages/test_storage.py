@@ -1,0 +1,87 @@
+"""What a kind of storage raises of its own reaches nobody: all of it is an OSError here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xlt_ray.errors import StoreError
+from xlt_ray.stages.storage import Storage
+from xlt_ray.sweep.failures import cause_of
+
+
+class EndpointConnectionError(Exception):
+    """As botocore has it: no OSError."""
+
+
+CALLS: dict[str, Callable[[Storage, Path], object]] = {
+    "read": lambda one, _: one.read("a"),
+    "write": lambda one, _: one.write("a", b""),
+    "create": lambda one, _: one.create("a", b""),
+    "version": lambda one, _: one.version("a"),
+    "replace": lambda one, _: one.replace("a", "1", b""),
+    "exists": lambda one, _: one.exists("a"),
+    "names": lambda one, _: one.names("a"),
+    "files": lambda one, _: one.files("a"),
+    "move": lambda one, _: one.move("a", "b"),
+    "remove": lambda one, _: one.remove("a"),
+    "take": lambda one, folder: one.take(folder / "file", "a"),
+    "fetch": lambda one, folder: one.fetch("a", ["b"], folder),
+    "file_digest": lambda one, _: one.file_digest("a"),
+    "is_exclusive": lambda one, _: one.is_exclusive(),
+}
+
+
+class Dead:
+    """A file system of which every call fails."""
+
+    protocol = "s3"
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def invalidate_cache(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        def fail(*_: Any, **__: Any) -> Any:
+            raise self.error
+
+        return fail
+
+
+def dead(error: Exception) -> Storage:
+    storage = Storage("memory://x")
+    storage.fs = Dead(error)
+    return storage
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_storage_that_cannot_be_reached_is_an_os_error(name: str, tmp_path: Path) -> None:
+    error = EndpointConnectionError("Could not connect to the endpoint URL")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConnectionError, match="EndpointConnectionError: Could not") as caught:
+        CALLS[name](dead(error), tmp_path)
+    assert caught.value.__cause__ is error
+    assert cause_of(caught.value) == "storage"
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError("no"), KeyError("ETag"), StoreError("x", key="")]
+)
+def test_what_is_known_by_its_own_name_keeps_it(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        dead(error).read("a")
+    assert caught.value is error
+
+
+def test_every_method_that_asks_the_storage_is_tried() -> None:
+    asking = {
+        name
+        for name, one in vars(Storage).items()
+        if callable(one) and not name.startswith("_") and name not in ("full", "local")
+    }
+    assert asking == set(CALLS)

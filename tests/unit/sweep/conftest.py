@@ -1,0 +1,7 @@
+"""The desk with everything around it, for all that happens at it."""
+
+from __future__ import annotations
+
+from tests.unit.sweep.test_desk import world
+
+__all__ = ["world"]

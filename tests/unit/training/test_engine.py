@@ -1,0 +1,90 @@
+"""What a training holds in memory, who holds whole weights, and what is left when it is over."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from xlt_ray.errors import TrialFailure
+from xlt_ray.training.engine import Engine
+from xlt_ray.training.runtime import Runtime
+from xlt_ray.training.team import free_address, join_team
+
+SETTINGS = {"batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.0, "clip": 1.0,
+            "precision": "fp32"}  # fmt: skip
+
+
+class Squared(nn.Linear):
+    """A network whose loss wants no labels."""
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return super().forward(batch["rows"]).square().mean()
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_a_training_that_is_over_holds_nothing_whoever_refers_to_it(zero_stage: int) -> None:
+    join_team(0, 1, free_address(), "cpu")
+    network = Squared(3, 2)
+    engine = Engine(network, SETTINGS, Runtime(cache=Path("cache"), zero_stage=zero_stage))
+    engine.step([{"rows": torch.ones(4, 3)}], 0.1)
+    states = [one for state in engine._adam.state.values() for one in state.values()]
+    held = [weakref.ref(one) for one in states]
+    assert len(held) >= 3, "a step and two moments"
+    if zero_stage:
+        held += [weakref.ref(one) for one in engine._masters]
+    del states
+    engine.close()
+    # No collector of garbage was waited for.
+    assert [one() for one in held] == [None] * len(held)
+    for parameter in network.parameters():
+        assert parameter.grad is None
+        assert parameter.numel() == 0
+        assert not hasattr(parameter, "ds_tensor")
+
+
+class Rounded(Engine):
+    """An engine whose network computes in bf16, and whose masters are what it is given."""
+
+    def __init__(self, masters: dict[str, Tensor]) -> None:
+        network = nn.Linear(3, 2).to(torch.bfloat16)
+        self._engine = SimpleNamespace(module=network)
+        self.zero_stage = 2
+        self._masters_of = {one: masters[name] for name, one in network.named_parameters()}
+
+    def _whole(self, parameter: nn.Parameter, moment: str | None = None) -> Tensor:
+        return self._masters_of[parameter].clone()
+
+
+def masters() -> dict[str, Tensor]:
+    return {"weight": torch.full((2, 3), 1 / 3), "bias": torch.full((2,), 1 / 7)}
+
+
+def test_who_saves_sees_the_masters_and_the_training_goes_on_with_its_own_weights() -> None:
+    engine = Rounded(masters())
+    before = {name: one.data for name, one in engine.network.named_parameters()}
+    with engine.whole_weights() as network:
+        assert network is engine.network
+        for name, one in masters().items():
+            assert torch.equal(network.state_dict()[name], one)
+    for name, one in engine.network.named_parameters():
+        assert one.dtype == torch.bfloat16
+        assert one.data.data_ptr() == before[name].data_ptr()
+
+
+def test_who_does_not_save_holds_nothing_whole() -> None:
+    engine = Rounded(masters())
+    with engine.whole_weights(is_keeper=False) as network:
+        assert {one.dtype for one in network.parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("is_keeper", [True, False])
+def test_a_weight_that_is_no_number_is_refused_by_every_worker(is_keeper: bool) -> None:
+    engine = Rounded({**masters(), "bias": torch.tensor([0.0, float("nan")])})
+    with pytest.raises(TrialFailure), engine.whole_weights(is_keeper=is_keeper):
+        pass
+    assert {one.dtype for one in engine.network.parameters()} == {torch.bfloat16}

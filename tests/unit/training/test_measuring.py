@@ -1,0 +1,120 @@
+"""What is scored and diagnosed in the middle of a training leaves it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from xlt_ray.data.encode import encode_words
+from xlt_ray.data.sampled import ParallelSample, SampledPair
+from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
+from xlt_ray.modeling.network import Network, build_network
+from xlt_ray.spec.diagnostics import Diagnosis
+from xlt_ray.spec.methods import NoFusion
+from xlt_ray.spec.trial import Model
+from xlt_ray.training.diagnose import profiles
+from xlt_ray.training.evaluate import Examination, score
+
+MODEL, WORDS = Model(name="toy:1x32"), ("a", "b", "c", "d")
+OWN = [["a", "b"], ["c"], ["b", "d", "a"], ["d", "c"]]
+THEIRS = [["b", "a"], ["d"], ["a", "c", "b"], ["c", "a"]]
+
+
+class Batches:
+    """Rows to be scored, two at a time."""
+
+    num_items = 4
+
+    def __iter__(self) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+        for numbers in ([0, 3], [2, 1]):
+            ids = np.array(numbers)[:, None] + np.full((2, 5), 5)
+            yield numbers, {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+    def decode(self, numbers: list[int], answers: np.ndarray) -> list[int]:
+        assert answers.shape == (len(numbers),)
+        return list(numbers)
+
+    def score(self, decoded: list[int]) -> dict[str, float]:
+        return {"in order": float(decoded == [0, 1, 2, 3])}
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return load_tokenizer(MODEL, WORDS)
+
+
+@pytest.fixture
+def network(tokenizer: Any) -> Network:
+    return build_network(load_encoder(MODEL, tokenizer, 0), "pair", NoFusion(), 3, 0).eval()
+
+
+def measure(network: Network, tokenizer: Any, rows: tuple[int, ...] = (0, 1, 2, 3)) -> Any:
+    links = tuple(np.array([[0, 0]]) for _ in rows)
+    sample = ParallelSample(
+        "x",
+        (SampledPair("y", rows, links),),
+        {
+            "x": encode_words(OWN, tokenizer),
+            "y": encode_words([THEIRS[row] for row in rows], tokenizer),
+        },
+        tokenizer,
+        16,
+    )
+    asked = Diagnosis(("retrieval", "cka", "alignment"), "x", ("y",), 4, 16)
+    return profiles(network.encoder, sample, asked, 3)
+
+
+def examine(network: Network) -> dict[str, float]:
+    examination = SimpleNamespace(batches=Batches(), layer=None)
+    return score(network, cast(Examination, examination))
+
+
+@pytest.mark.parametrize("is_diagnosis", [True, False])
+def test_what_is_made_while_measuring_can_be_trained_afterwards(
+    network: Network, tokenizer: Any, is_diagnosis: bool
+) -> None:
+    made: list[torch.Tensor] = []
+
+    def gathered(layer: nn.Module, _: object) -> None:
+        # As ZeRO 3 does: weights are put together when a layer is called, and may stay.
+        layer.weight.data = layer.weight.data.clone()  # type: ignore[operator, union-attr]
+        made.append(layer.weight)  # type: ignore[arg-type]
+
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear):
+            layer.register_forward_pre_hook(gathered)
+    if is_diagnosis:
+        measure(network, tokenizer)
+    else:
+        assert examine(network) == {"in order": 1.0}
+    assert made
+    assert not any(one.is_inference() for one in made)
+    ids = torch.full((2, 5), 5)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    network.predict(batch).sum().backward()
+
+
+def test_a_diagnosis_keeps_no_graph_and_leaves_no_gradient(
+    network: Network, tokenizer: Any
+) -> None:
+    seen: list[bool] = []
+    network.encoder.register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
+    measure(network, tokenizer)
+    assert set(seen) == {False}
+    assert all(one.grad is None for one in network.parameters())
+
+
+def test_translations_are_found_whatever_the_order_of_the_sample(
+    network: Network, tokenizer: Any
+) -> None:
+    plain = {one.diagnostic: one.values for one in measure(network, tokenizer)}
+    turned = {one.diagnostic: one.values for one in measure(network, tokenizer, (3, 1, 0, 2))}
+    assert plain.keys() == turned.keys() == {"retrieval", "cka", "alignment"}
+    for name, values in plain.items():
+        assert turned[name] == pytest.approx(values, abs=1e-6)

@@ -1,0 +1,60 @@
+"""What a trial that was asked comes to: its path of stages, its order, what it occupies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from xlt_ray.home import Home
+from xlt_ray.ledger import Ticket, TrialView
+from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.spec.trial import TrialSpec
+from xlt_ray.stages.path import Path, path_of
+from xlt_ray.sweep.order import Order, order_for
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A trial that was asked, with its path."""
+
+    ticket: Ticket
+    order: Order
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans the trials of one sweep."""
+
+    sweep: SweepSpec
+    facts: Facts
+    home: Home
+
+    def planned(self, ticket: Ticket) -> Planned:
+        trial = self.sweep.trial_of(ticket.assignment, self.bounds)
+        path = self.path(trial, ticket.seed)
+        return Planned(ticket, order_for(ticket.number, trial, path, self.sweep, self.home))
+
+    def path(self, trial: TrialSpec, seed: int) -> Path:
+        return path_of(
+            trial,
+            self.facts,
+            seed=seed,
+            shared_seed=self.sweep.settings.search.seed,
+            rungs=self.sweep.rungs,
+        )
+
+    def path_of_view(self, view: TrialView) -> Path:
+        """The path of a trial as the ledger has it."""
+        return self.path(self.sweep.trial_of(dict(view.assignment), self.bounds), view.seed)
+
+    def bounds(self, model: str) -> Mapping[str, int]:
+        return self.facts.models[model].bounds()
+
+    def num_gpus(self, view: TrialView) -> float:
+        """What a trial occupies, by its model."""
+        resources = self.sweep.settings.resources
+        if resources.by_model:
+            trial = self.sweep.trial_of(dict(view.assignment), self.bounds)
+            resources = resources.of(trial.model.name)
+        return resources.workers * resources.gpus_per_worker
