@@ -124,7 +124,7 @@ class Task(BaseModel):
                     f"hub: {part.id}: columns of a {self.kind} task are "
                     + ", ".join(sorted(known_columns))
                 )
-        has_files = self.source == "files" or "format" in self.model_fields_set
+        has_files = self.source == "files" or self.folder
         if has_files and self.format not in entry.formats:
             raise ValueError(f"{self.kind} tasks are read from {' or '.join(entry.formats)}")
         for metric in self.metrics:
