@@ -89,6 +89,15 @@ def made(path: Path) -> Path:
     return tuple(stage for stage in path if not stage.is_given)
 
 
+def encoder_of(stage: Stage) -> Stage:
+    """The stage whose encoder ``stage`` is built on: a trunk lends its state, no encoder."""
+    lender = stage.parent
+    while lender is not None and lender.kind == "trunk":
+        lender = lender.parent
+    assert lender is not None, "a stage that is made has a parent"
+    return lender
+
+
 def hybrid_languages(hybrid: Hybrid, task: TaskFacts, facts: Facts, source: str) -> tuple[str, ...]:
     """Languages of cross-lingual batches: those with translated training text, else a lexicon."""
     there = _translated(task, source)

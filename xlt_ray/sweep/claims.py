@@ -23,7 +23,7 @@ from xlt_ray.spec.space import Space, grid, split_space
 from xlt_ray.spec.sweep import SEARCHABLE
 from xlt_ray.stages.freeing import Claims
 from xlt_ray.stages.lease import find_holder
-from xlt_ray.stages.path import Path, made
+from xlt_ray.stages.path import Path, encoder_of, made
 from xlt_ray.stages.storage import Storage
 
 _BEFORE_TARGET = ("model", "align", "intermediate")
@@ -138,11 +138,15 @@ def claims_of(
 def still_needed(path: Path, present: Container[str]) -> tuple[str, ...]:
     """Keys of a path that its trial still needs: the deepest stage that is there, and the rest.
 
-    What that one was made from is needed no more.
+    What that one was made from is needed no more, but for the encoder below a trunk.
     """
-    keys = [stage.key for stage in made(path)]
-    deepest = max((index for index, key in enumerate(keys) if key in present), default=0)
-    return tuple(keys[deepest:])
+    stages = made(path)
+    deepest = max((index for index, one in enumerate(stages) if one.key in present), default=0)
+    needed = [one.key for one in stages[deepest:]]
+    for lender in map(encoder_of, stages[deepest + 1 : deepest + 2]):
+        if not lender.is_given and lender.key not in needed:
+            needed.insert(0, lender.key)
+    return tuple(needed)
 
 
 def _needed(use: SweepUse) -> Iterable[str]:

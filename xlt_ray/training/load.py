@@ -32,6 +32,7 @@ from xlt_ray.spec.methods import (
     method_named,
 )
 from xlt_ray.spec.trial import Model
+from xlt_ray.stages.path import encoder_of
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 
@@ -45,15 +46,6 @@ class Materials:
 
     model: Model
     source: Source
-
-
-def encoder_of(stage: Stage) -> Stage:
-    """The stage whose encoder ``stage`` is built on: a trunk lends its state, no encoder."""
-    lender = stage.parent
-    while lender is not None and lender.kind == "trunk":
-        lender = lender.parent
-    assert lender is not None, "a stage that is made has a parent"
-    return lender
 
 
 def load_parent(stage: Stage, materials: Materials, store: StageStore) -> tuple[Any, Any]:

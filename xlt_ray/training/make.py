@@ -17,7 +17,7 @@ from typing import Any
 
 from xlt_ray.stages.lease import Holder, Lease
 from xlt_ray.stages.path import Path as StagePath
-from xlt_ray.stages.path import made
+from xlt_ray.stages.path import encoder_of, made
 from xlt_ray.stages.record import StageRecord, profiles_from_json
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
@@ -27,7 +27,7 @@ from xlt_ray.training.engine import Engine
 from xlt_ray.training.evaluate import evaluate_stage
 from xlt_ray.training.events import Committed, Evaluated, Event, Waiting
 from xlt_ray.training.lesson import lesson_of
-from xlt_ray.training.load import Materials, encoder_of, save_result
+from xlt_ray.training.load import Materials, save_result
 from xlt_ray.training.loop import train
 from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.team import Team

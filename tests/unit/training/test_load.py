@@ -12,13 +12,14 @@ import pytest
 from xlt_ray.errors import ModelError, StoreError
 from xlt_ray.spec.trial import Model
 from xlt_ray.stages.lease import Lease
+from xlt_ray.stages.path import encoder_of
 from xlt_ray.stages.record import StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import RECORD, StageStore
 from xlt_ray.sweep.failures import cause_of
 from xlt_ray.training import make
 from xlt_ray.training.events import Committed
-from xlt_ray.training.load import Materials, encoder_of, load_committed, load_network, load_parent
+from xlt_ray.training.load import Materials, load_committed, load_network, load_parent
 from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.team import Team
 
