@@ -6,12 +6,14 @@ what happens to nodes happens at a known step and no clock is asked.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.sweeps.conftest import Place
@@ -79,7 +81,14 @@ class Grounds:
         """A node dies without a word, and everything on it."""
         node = next(one for one in self.nodes if one.node_id == node_id)
         self.nodes.remove(node)
+        (raylet,) = node.all_processes["raylet"]
+        below = psutil.Process(raylet.process.pid).children(recursive=True)
         self.cluster.remove_node(node, allow_graceful=False)
+        # Its workers would go on until they miss it.
+        for one in below:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(below, 30)
 
     def reset(self, num_nodes: int) -> list[str]:
         """So many nodes, nothing noted, nothing held; ids of the nodes."""

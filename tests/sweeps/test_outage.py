@@ -160,7 +160,8 @@ def unbroken(finished: Place) -> dict[str, Any]:
 def projected(place: Place, root: Path) -> dict[str, Any]:
     """What ledger and store of a place give in a new database."""
     home, there = Home(place.home), Home(root / "projected")
-    project(load_ledger(home, "small"), StageStore(home.stages), Tracker(there, "small"), {})
+    ledger, store = load_ledger(home, "small"), StageStore(home.stages)
+    project(ledger, store, Tracker(there, "small"), {}, is_alive=False)
     return shown(there.tracking_uri)
 
 
