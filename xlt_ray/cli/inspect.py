@@ -16,8 +16,9 @@ def check(
 ) -> None:
     """Validate a sweep against its models, its data and this machine; starts nothing.
 
-    All problems are shown at once, each with file, line, key and what would be right. Without a
-    network, models of `xlt list models` are taken to be as it says.
+    Problems of the file itself are shown together, then those with its data and models, each with
+    file, line, key and what would be right. Without a network, models of `xlt list models` are
+    taken to be as it says.
 
     [dim]xlt check sweeps/quickstart.yaml target.epochs=3[/]
     """

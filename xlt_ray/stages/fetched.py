@@ -98,6 +98,8 @@ def _extent(folder: Path) -> tuple[float, int]:
     used, num_bytes = folder.stat().st_mtime, 0
     for top, _, names in os.walk(folder):
         for name in names:
-            status = Path(top, name).stat()
-            used, num_bytes = max(used, status.st_mtime), num_bytes + status.st_size
+            # Another process may be fetching into it at this moment.
+            with contextlib.suppress(FileNotFoundError):
+                status = Path(top, name).stat()
+                used, num_bytes = max(used, status.st_mtime), num_bytes + status.st_size
     return used, num_bytes

@@ -8,9 +8,8 @@ Layout below the root::
     ladders/<ladder>/<steps>    key of a trunk; a hint, verified when it is followed
     homes/<home>                a home elsewhere whose sweeps keep their stages here
 
-Reading verifies the key against the record's payload and every
-file against its size and digest; a result that does not match is set aside under
-``damaged/`` and made again, never repaired.
+Reading verifies the key against the record's payload and every file against its size and digest; a
+result that does not match is set aside under ``damaged/`` and made again, never repaired.
 """
 
 from __future__ import annotations

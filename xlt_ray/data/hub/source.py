@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,13 +98,8 @@ class HubSource:
                 f"data.texts {str(texts)!r} is not a folder",
                 remedy="it holds parallel/, lexicon/ and neighbours/",
             )
-        known = {part.id for task in load_tasks() for part in task.hub}
-        unknown = next((one for one in revisions or {} if one not in known), None)
-        if unknown is not None:
-            raise DataError(
-                f"data.revisions names {unknown!r}, which no task reads",
-                remedy=nearest(unknown, known),
-            )
+        if revisions:
+            _refuse_unread(revisions)
         self.root = texts
         """Where neighbours of words lie, for :mod:`xlt_ray.data.neighbours`."""
         self._texts = None if texts is None else FilesSource(texts)
@@ -255,6 +250,15 @@ class HubSource:
                 remedy="data.texts: a folder with parallel/CORPUS/LANGUAGE.tsv",
             )
         return self._texts
+
+
+def _refuse_unread(revisions: Iterable[str]) -> None:
+    known = {part.id for task in load_tasks() for part in task.hub}
+    for name in revisions:
+        if name not in known:
+            raise DataError(
+                f"data.revisions names {name!r}, which no task reads", remedy=nearest(name, known)
+            )
 
 
 def _content(parts: Sequence[HubPart], place: HubPlace) -> str:
