@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,8 @@ SHOWN = 12
 """Rows of the live table: trials that run, then the latest ones."""
 LOG_SHOWN = 12
 """Lines of a failed trial's log in the summary."""
+AGAIN_S = 120.0
+"""How long a log hears nothing of a trial that trains or waits, at most."""
 
 
 @contextmanager
@@ -44,22 +46,32 @@ def board_for(sweep: SweepSpec) -> Iterator[Watcher]:
 
 
 class LineBoard:
-    """One line for everything that a log should keep."""
+    """One line for everything that a log should keep, and now and then how far a trial is."""
 
-    def __init__(self, metric: str) -> None:
+    def __init__(self, metric: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._metric = metric
+        self._clock = clock
+        self._said: dict[int, tuple[str, float]] = {}
+        """What was said last of a running trial, and when."""
 
     def begun(self, view: TrialView) -> None:
         again = f" (attempt {view.attempts})" if view.attempts > 1 else ""
-        _echo(f"trial {view.number} begins{again}: {described(view)}")
+        self._say(view.number, f"begins{again}: {described(view)}")
 
     def heard(self, view: TrialView, report: Report) -> None:
         line = sentence(report, self._metric)
-        if line:
-            _echo(f"trial {view.number} {line}")
+        said, when = self._said.get(view.number, ("", -AGAIN_S))
+        is_repeated = report.kind == "ticked" or line == said
+        if line and not (is_repeated and self._clock() - when < AGAIN_S):
+            self._say(view.number, line)
 
     def finished(self, view: TrialView) -> None:
-        _echo(f"trial {view.number} {outcome(view)}")
+        self._say(view.number, outcome(view))
+        del self._said[view.number]
+
+    def _say(self, number: int, line: str) -> None:
+        _echo(f"trial {number} {line}")
+        self._said[number] = line, self._clock()
 
     def warned(self, message: str) -> None:
         _echo(f"warning: {message}")
@@ -85,10 +97,6 @@ class TableBoard:
     def heard(self, view: TrialView, report: Report) -> None:
         self._running[view.number] = view
         line = sentence(report, self._metric)
-        if report.kind == "ticked":
-            line = report.stage
-            if report.total_examples:
-                line += f" {report.examples}/{report.total_examples}"
         if line:
             self._doing[view.number] = line
 
@@ -146,6 +154,9 @@ def sentence(report: Report, metric: str) -> str:
         return f"{stage.label} {stage.key[:10]} {how}"
     if report.kind in ("retrying", "lost"):
         return f"{report.cause}: {report.message}; tried again {report.remedy}"
+    if report.kind == "ticked":
+        so_far = f" {report.examples}/{report.total_examples}" if report.total_examples else ""
+        return f"{report.stage}{so_far}"
     if report.kind != "evaluated" or report.is_replay or report.metrics is None:
         return ""
     values = {name: report.metrics[name] for name in (metric, "loss") if name in report.metrics}
@@ -186,7 +197,7 @@ def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
         console.print(f"ended early: {summary.stopped_by}")
     for line in complaints(sweep.name, summary.failed):
         console.print(line)
-    if not summary.is_finished:
+    if not (summary.is_finished or summary.is_out_of_budget):
         console.print(f"not finished; go on: xlt resume {sweep.name}")
     else:
         commands = (f"xlt {verb} {sweep.name}" for verb in ("report", "trials", "ui"))

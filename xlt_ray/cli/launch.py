@@ -115,5 +115,5 @@ def _run(sweep: SweepSpec, home: Home, *, retry: Retry | None = None) -> None:
     with board_for(sweep) as board:
         summary = run_sweep(sweep, home, board, retry=retry)
     echo_summary(sweep, summary)
-    if summary.failed or not summary.is_finished:
+    if summary.failed or not (summary.is_finished or summary.is_out_of_budget):
         raise typer.Exit(1)

@@ -199,6 +199,12 @@ class Desk:
         return self.is_done
 
     @property
+    def is_out_of_budget(self) -> bool:
+        """Whether trials wait, all that began have ended, and nothing but the budget ended it."""
+        ended_otherwise = bool(self.num_running or self.stopped_by or self.repeated_bug)
+        return self.num_put_off > 0 and not ended_otherwise
+
+    @property
     def _is_over(self) -> bool:
         """Whether no further trial is to begin; those that had begun go on to their end."""
         return self._spending.is_over or bool(self.repeated_bug)

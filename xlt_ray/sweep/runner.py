@@ -51,6 +51,8 @@ class Summary:
     """Trained by this call."""
     is_finished: bool
     """Whether every trial of the sweep has its fate."""
+    is_out_of_budget: bool
+    """Whether nothing but a used-up budget kept the other trials from beginning."""
     stopped_by: str = ""
     """Why no further trial was begun, where some were left: a bug, the budget, or no room on the
     disk."""
@@ -326,6 +328,7 @@ def _summary(desk: Desk, ledger: Ledger, is_finished: bool) -> Summary:
         num_new_stages=len(desk.new_stages),
         num_examples=sum(one.examples for one in desk.new_stages.values()),
         is_finished=is_finished,
+        is_out_of_budget=desk.is_out_of_budget,
         stopped_by=_reason(desk),
     )
 
@@ -335,6 +338,6 @@ def _reason(desk: Desk) -> str:
         return desk.stopped_by
     if desk.repeated_bug:
         return f"several trials failed alike: {desk.repeated_bug}"
-    if desk.num_put_off:
+    if desk.is_out_of_budget:
         return f"the budget is used up; trials that wait for more of it: {desk.num_put_off}"
     return ""

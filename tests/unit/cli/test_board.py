@@ -95,6 +95,27 @@ def test_one_line_tells_why_a_trial_is_tried_again(
     assert capsys.readouterr().out.count("\n") == bool(says)
 
 
+def test_a_log_hears_of_a_long_stage_every_two_minutes(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = iter(range(1, 1000))
+    board = LineBoard("accuracy", clock=lambda: float(next(seconds)))
+    board.begun(VIEW)
+    capsys.readouterr()
+    for examples in range(300):
+        board.heard(VIEW, Report("ticked", stage="align", examples=examples, total_examples=900))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" ")[2] for line in lines] == [
+        "trial 0 align 119/900", "trial 0 align 239/900",
+    ]  # fmt: skip
+
+
+def test_a_log_hears_once_what_a_trial_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    board = LineBoard("accuracy", clock=lambda: 0.0)
+    for holder in ("trial 3 of a", "trial 3 of a", "trial 4 of a", "trial 4 of a"):
+        board.heard(VIEW, Report("waiting", stage="target", holder=holder))
+    board.finished(VIEW)
+    assert capsys.readouterr().out.count("waits for") == 2
+
+
 def test_the_table_shows_those_that_run_then_the_latest_that_ended(
     sweep_from: Callable[..., SweepSpec],
 ) -> None:

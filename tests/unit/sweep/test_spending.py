@@ -53,6 +53,7 @@ def test_what_was_asked_ahead_does_not_begin_when_the_budget_is_used_up(world: M
     at.make(first, "intermediate")
     assert at.desk.next_order() is None
     assert not at.desk.is_finished
+    assert not at.desk.is_out_of_budget, "the first is still at work"
     for kind in ("target", "evaluate"):
         at.make(first, kind)
     at.desk.finish(first.number, Report("complete", scores=scores_of(0.5)))
@@ -60,6 +61,7 @@ def test_what_was_asked_ahead_does_not_begin_when_the_budget_is_used_up(world: M
     assert at.desk.is_done
     assert at.desk.num_put_off == 1
     assert not at.desk.is_finished
+    assert at.desk.is_out_of_budget
     assert [one.state for one in at.ledger.trials()] == ["complete", "running"]
 
 
@@ -74,6 +76,7 @@ def test_what_the_budget_put_off_begins_at_a_start_with_more(world: MakeWorld) -
     assert at.complete(at.next()).number == second.number
     assert at.desk.next_order() is None
     assert at.desk.is_finished
+    assert not at.desk.is_out_of_budget
 
 
 def test_what_has_begun_goes_on_behind_what_has_not(world: MakeWorld) -> None:
