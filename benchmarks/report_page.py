@@ -1,6 +1,6 @@
 """How long the report of a large sweep takes to write, and its page to be seen.
 
-    python benchmarks/report_page.py [--trials 1000] [--languages 90] [--folder DIR]
+    python -m benchmarks.report_page [--trials 1000] [--languages 90] [--folder DIR]
 
 makes a ledger and a store of made-up results with the classes that a sweep uses (1,000 trials, each
 with 90 languages x 2 metrics x 2 splits = 360 scores), writes its report, and opens the page in
@@ -19,23 +19,20 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+from tests.made_up import METRICS, Told, commit, facts_of
+from tests.two_models import bounds
 from xlt_ray.home import Home
 from xlt_ray.ledger import StageUse, load_ledger, open_ledger
 from xlt_ray.report.page import write_report
 from xlt_ray.report.results import Results
-from xlt_ray.spec.facts import Facts, ModelFacts, SplitFacts, TaskFacts
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.path import path_of
-from xlt_ray.stages.record import Score, StageRecord
-from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.record import Score
 from xlt_ray.stages.store import StageStore
 
 SWEEP = """
@@ -54,7 +51,6 @@ objective: {metric: accuracy}
 evaluate: {dev: all}
 search: {sampler: random, trials: CONFIGURATIONS, seeds: SEEDS, seed: 5}
 """
-METRICS = ("accuracy", "macro_f1")
 PROBE = """<script>
 addEventListener("load", () => setTimeout(() => {
   const paints = Object.fromEntries(
@@ -66,16 +62,6 @@ addEventListener("load", () => setTimeout(() => {
 </script></head>"""
 
 
-@dataclass(frozen=True)
-class Told:
-    """A language as the report groups it."""
-
-    name: str
-    family: str
-    script: str
-    resources: str
-
-
 def describe(code: str) -> Told:
     number = int(code[1:])
     return Told(
@@ -83,26 +69,6 @@ def describe(code: str) -> Told:
         f"Family {number % 9}",
         ("Latn", "Cyrl", "Arab", "Deva")[number % 4],
         ("high", "medium", "low")[number % 3],
-    )
-
-
-def bounds(model: str) -> Mapping[str, int]:
-    return {"num_layers": int(model[4]), "hidden_size": 64}
-
-
-def facts_of(languages: list[str]) -> Facts:
-    def task(name: str, labels: tuple[str, ...]) -> TaskFacts:
-        splits: Any = {
-            (language, split): SplitFacts(8000 if split == "train" else 400, f"{name}{language}")
-            for language in languages
-            for split in ("train", "dev", "test")
-        }
-        return TaskFacts(name, "pair", 1, labels, METRICS, splits)
-
-    models = {one: ModelFacts(one, int(one[4]), 64, 64, one) for one in ("toy:2x64", "toy:4x64")}
-    tasks = (task("toy-nli", ("no", "maybe", "yes")), task("toy-paraphrase", ("no", "yes")))
-    return Facts(
-        models, {one.name: one for one in tasks}, parallel={one: f"text {one}" for one in languages}
     )
 
 
@@ -120,25 +86,6 @@ def scores_of(languages: list[str], good: float, draw: random.Random) -> tuple[S
         for place, language in enumerate(languages)
         for metric in METRICS
     )
-
-
-def commit(store: StageStore, stage: Stage, scores: tuple[Score, ...]) -> None:
-    folder = store.scratch / stage.key
-    folder.mkdir(parents=True)
-    lease = store.lease(stage.key)
-    assert isinstance(lease, Lease)
-    with lease:
-        record = StageRecord(
-            stage.key,
-            stage.payload,
-            stage.label,
-            files={},
-            scores=scores,
-            num_examples=stage.num_examples,
-            seconds=1.0 + stage.num_examples / 1000,
-            runtime={"workers": 1, "zero_stage": 0, "device": "cpu"},
-        )
-        store.commit(stage, folder, record, lease)
 
 
 def make(home: Home, num_trials: int, languages: list[str], seeds: int) -> None:

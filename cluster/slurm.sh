@@ -26,8 +26,13 @@ export RAY_AUTH_TOKEN_PATH="$XLT_HOME/.ray-token-$SLURM_JOB_ID"
 (umask 077 && python -c 'import secrets; print(secrets.token_hex(32), end="")' \
   > "$RAY_AUTH_TOKEN_PATH")
 
-head=$(hostname)
+# Slurm's name of this node, which need not be its host name.
+head=${SLURMD_NODENAME:-$(hostname)}
 address=$(hostname --ip-address | cut --delimiter=' ' --fields=1)
+if [[ $address == 127.* ]]; then
+  # A hosts file that gives the machine's own name a loopback address: nobody else reaches that.
+  address=$(hostname --all-ip-addresses | cut --delimiter=' ' --fields=1)
+fi
 others=$((SLURM_JOB_NUM_NODES - 1))
 
 srun --nodes=1 --ntasks=1 --nodelist="$head" --overlap \

@@ -281,6 +281,12 @@ def write_mirror(root: Path) -> Path:
              "answerKey": "A"},
             {"choices": {"label": List(text), "text": List(text)}},
         ),
+        (
+            "openlifescienceai/medmcqa",
+            {"id": "m1", "question": "Which bone?", "opa": "Ulna", "opb": "Tibia", "opc": "Ilium",
+             "opd": "Rib", "cop": 2, "choice_type": "single", "exp": "", "subject_name": "Anatomy"},
+            {"cop": ClassLabel(names=list("abcd"))},
+        ),
     ):  # fmt: skip
         splits = {
             split: [
@@ -289,6 +295,18 @@ def write_mirror(root: Path) -> Path:
             for split in ("train", "validation")
         }
         write_data_set(root / folder, {"default": splits}, {**dict.fromkeys(row, text), **types})
+    inferring = {"premise": "Water boils.", "hypothesis": "It is hot.", "label": "entails"}
+    write_data_set(
+        root / "allenai/scitail",
+        {"tsv_format": {split: [inferring] for split in three}},
+        dict.fromkeys(inferring, text),
+    )
+    held = {"context": "See Roe (<HOLDING>).", "endings": [*"vwxyz"], "label": 3}
+    write_data_set(
+        root / "coastalcph/lex_glue",
+        {"case_hold": {split: [held] for split in three}},
+        {"context": text, "endings": List(text), "label": ClassLabel(names=list("01234"))},
+    )
     return root
 
 

@@ -19,7 +19,9 @@ _QUERY = re.compile(
     re.IGNORECASE,
 )
 _SETTING = re.compile(
-    r"(?P<name>\b(?:[a-z]+_)*(?:pg)?(?:password|passwd|secret_access_key|auth_token)"
+    r"(?P<name>\b(?:[a-z]+_)*(?:pg)?(?:password|passwd|secret_access_key|secret_key|api_?key"
+    # Tokens by whose they are: those of texts (pad_token, sep_token) are none.
+    r"|(?:auth|access|session|tracking|hub|hf)_token)"
     r"[\"']?\s*[=:]\s*[\"']?)(?!\*\*\*)[^\s\"'&;,]+",
     re.IGNORECASE,
 )

@@ -70,17 +70,23 @@ TABLES: Mapping[str, tuple[Asked, ...]] = {
 
 
 def run(name: str, data: Path, models: Path, home: Path) -> float:
-    """Run one sweep to its end; returns the seconds that it took."""
+    """Run one sweep to its end; returns the seconds that it took.
+
+    Raises:
+        SystemExit: it did not end as it should; it has said why.
+    """
     began = time.monotonic()
     file = HERE / f"{name}.yaml"
     model = yaml.safe_load(file.read_text())["model"]
     local = [f"{models / one}" for one in (model["choice"] if isinstance(model, dict) else [model])]
     program = shutil.which("xlt", path=str(Path(sys.executable).parent)) or "xlt"
-    subprocess.run(
+    ended = subprocess.run(
         [program, "run", str(file), f"data.root={data}",
          f"model={local[0]}" if len(local) == 1 else f"model={{choice: [{', '.join(local)}]}}"],
-        check=True, env=os.environ | {"XLT_HOME": str(home)},
+        check=False, env=os.environ | {"XLT_HOME": str(home)},
     )  # fmt: skip
+    if ended.returncode:
+        raise SystemExit(ended.returncode)
     return time.monotonic() - began
 
 

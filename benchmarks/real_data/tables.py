@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from xlt_ray.report.labels import is_absent, short_knob, short_names, shown_value
+from xlt_ray.report.labels import is_absent, knob_names, short_names, shown_value
 from xlt_ray.report.statistics import summary
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def table(results: Results, asked: Asked) -> str:
         f"mean of {len(others)}": others,
     }
     knobs, rows = _rows(results, asked.where)
-    lines = [[short_knob(name) for name in knobs] + list(columns)]
+    lines = [[*knob_names(knobs).values(), *columns]]
     lines.append(["---"] * len(lines[0]))
     for configuration, labels in rows:
         if configuration in seeds.index:

@@ -87,8 +87,20 @@ def test_every_node_of_a_cloud_cluster_asks_for_a_token(name: str) -> None:
         assert "RAY_AUTH_MODE=token" in starts[0]
         assert ". ~/secrets.env" in starts[0]
         assert "0.0.0.0" not in starts[0]
-    assert "/home/ubuntu/secrets.env" in config["file_mounts"]
-    assert "secrets.env" in config["rsync_exclude"]
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_secrets_reach_a_cloud_cluster_once(name: str) -> None:
+    config = read(name)
+    mounts = config["file_mounts"]
+    assert mounts["/home/ubuntu/secrets.env"] == "cluster/secrets.env"
+    assert mounts["/home/ubuntu/xlt-ray"] == "."
+    # rsync looks at a file that it is given by its name alone, and leaves it out where that is
+    # excluded; a pattern with a slash in front is one of the folder that is sent.
+    assert "/cluster/secrets.env" in config["rsync_exclude"]
+    sent = [Path(one).name for one in mounts.values()]
+    assert not set(sent) & {one.removeprefix("**/") for one in config["rsync_exclude"]}
+    assert any("chmod 600 /home/ubuntu/secrets.env" in one for one in config["setup_commands"])
 
 
 @pytest.mark.parametrize("name", CLOUDS)
@@ -214,7 +226,7 @@ RAY_JOB = fields(
     suspend=FLAG,
 )
 """The fields of KubeRay's v1 kinds and their types as its published API has them (read in
-ray-operator/apis/ray/v1); `authOptions`, of 1.5, is remembered."""
+ray-operator/apis/ray/v1); `authOptions`, of 1.5.1, as Ray's documentation has it."""
 
 
 @pytest.mark.parametrize("name", ["raycluster.yaml", "rayjob.yaml"])
@@ -406,6 +418,33 @@ def test_no_url_of_a_recipe_carries_a_password() -> None:
     for file in CLUSTER.rglob("*"):
         if file.is_file():
             assert not re.findall(r"\w+://[^\s/@:\"]+:[^\s/@\"]+@", file.read_text()), file.name
+
+
+def ray_commands() -> Iterator[list[str]]:
+    """Every command line of Ray's own that a recipe shows or runs."""
+    texts = [README, (CLUSTER / "slurm.sh").read_text(encoding="utf-8").replace('"', "")]
+    texts += [" ".join(json.dumps(one) for one in read(name).values()) for name in CLOUDS]
+    texts += [" ".join(one.get("command", ())) for one in read("compose.yaml")["services"].values()]
+    verbs = "start|stop|up|down|job|monitor|rsync-down|get-head-ip|get-auth-token|health-check"
+    for text in texts:
+        joined = text.replace("\\\n", " ")
+        for line in re.findall(rf"(?<![\w./-])ray ((?:{verbs})\b[^\n`\";|&>)]*)", joined):
+            yield line.split()
+
+
+def test_what_recipes_ask_of_ray_is_what_ray_takes() -> None:
+    import click
+    from ray.scripts.scripts import cli
+
+    found = list(ray_commands())
+    assert {one[0] for one in found} >= {"start", "up", "down", "job", "health-check"}
+    assert any("--include-dashboard=false" in one for one in found), "continued lines are joined"
+    for words in found:
+        command, rest = cli.commands[words[0]], words[1:]
+        while isinstance(command, click.Group) and rest:
+            command, rest = command.commands[rest[0]], rest[1:]
+        # NoSuchOption, where it is none.
+        command.make_context(words[0], list(rest), resilient_parsing=True)
 
 
 def test_placeholders_are_explained() -> None:

@@ -15,9 +15,15 @@ from tests.cluster.test_recipes import CLUSTER, tool
 SCRIPT = CLUSTER / "slurm.sh"
 STAND_INS = {
     # As srun does: drop its own options, start the rest.
-    "srun": 'while [[ $1 == --* ]]; do shift; done; echo "srun $*" >> "$LOG"; exec "$@"',
+    "srun": 'echo "srun $*" >> "$LOG"; while [[ $1 == --* ]]; do shift; done; exec "$@"',
     "scontrol": 'echo "scontrol $*" >> "$LOG"',
-    "hostname": 'if [[ ${1-} == --ip-address ]]; then echo "10.0.0.1 fe80::1"; else echo n1; fi',
+    "hostname": """
+case ${1-} in
+  --ip-address) echo "${OWN_ADDRESS:-10.0.0.1 fe80::1}" ;;
+  --all-ip-addresses) echo "10.0.0.7 172.17.0.1" ;;
+  *) echo n1.cluster ;;
+esac
+""",
     "ray": """
 case $1 in
   health-check) exit 0 ;;
@@ -51,6 +57,7 @@ def prepare(tmp_path: Path, xlt: str) -> tuple[dict[str, str], Path]:
         "XLT_VENV": str(tmp_path / "venv"),
         "SLURM_JOB_ID": "7",
         "SLURM_JOB_NUM_NODES": "3",
+        "SLURMD_NODENAME": "n1",
     }
     return environment, log
 
@@ -85,6 +92,23 @@ def test_a_job_ends_as_its_sweep_does(tmp_path: Path, code: int) -> None:
     assert not list((tmp_path / "shared" / "home").glob(".ray-token*"))
     assert told.count("ray ended") == 2
     assert not [line for line in told if line.startswith("scontrol")]
+
+
+def test_the_head_is_the_node_that_the_script_is_on(tmp_path: Path) -> None:
+    environment, log = prepare(tmp_path, "exit 0")
+    subprocess.run([str(SCRIPT), "s.yaml"], env=environment, timeout=60, check=True)
+    first, others = (one for one in log.read_text().splitlines() if one.startswith("srun "))
+    assert "--nodelist=n1 " in first
+    assert "ray start --head --block --node-ip-address=10.0.0.1 --port=6379" in first
+    assert "--nodes=2 --ntasks=2 --exclude=n1 " in others
+    assert "ray start --block --address=10.0.0.1:6379" in others
+
+
+def test_a_name_that_leads_to_loopback_is_not_what_other_nodes_are_told(tmp_path: Path) -> None:
+    environment, log = prepare(tmp_path, 'echo "at $RAY_ADDRESS" >> "$LOG"')
+    environment["OWN_ADDRESS"] = "127.0.1.1"
+    subprocess.run([str(SCRIPT), "s.yaml"], env=environment, timeout=60, check=True)
+    assert "at 10.0.0.7:6379" in log.read_text().splitlines()
 
 
 SAVE = """

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from xlt_ray.modeling.seeding import seeded
-from xlt_ray.spec.methods import FUSIONS, Method
+from xlt_ray.spec.methods import FUSIONS, AifFusion, DlfaFusion, Knobs, Method
 
 NUM_LAYERS, HIDDEN, LENGTH = 3, 32, 7
 
@@ -180,3 +180,62 @@ def test_a_new_fusion_starts_where_its_docstring_says(entry: Method) -> None:
         "mix": (torch.stack(hidden).mean(dim=0), 1e-5),
     }[entry.name]
     assert ((fused - expected).abs() <= tolerance).all()
+
+
+def by_hand(fusion: nn.Module, last: Tensor, lower: Tensor) -> Tensor:
+    """The same fusion of rows of one piece."""
+    return fusion((lower, lower, last, last), torch.ones(last.shape[:2]).long())
+
+
+@pytest.mark.parametrize("placement", ["first", "mean"])
+@pytest.mark.parametrize("knobs", [DlfaFusion, AifFusion], ids=["dlfa", "aif"])
+@settings(max_examples=15)
+@given(
+    lengths=st.lists(st.integers(1, LENGTH), min_size=1, max_size=4),
+    padding=st.integers(0, 5),
+    seed=st.integers(0, 99),
+)
+def test_pooled_a_sentence_has_the_fusion_of_its_pooled_states(
+    knobs: type[Knobs], placement: str, lengths: list[int], padding: int, seed: int
+) -> None:
+    fields = {"method": "dlfa" if knobs is DlfaFusion else "aif", "layer": 1}
+    entry = next(one for one in FUSIONS if one.knobs is knobs)
+    with seeded(seed, "fusion"):
+        fusion, plain = (
+            trained(entry.load()(NUM_LAYERS, HIDDEN, knobs.model_validate({**fields, **more})))
+            for more in ({"placement": placement}, {})
+        )
+    plain.load_state_dict(fusion.state_dict())
+    width = max(lengths) + padding
+    hidden = states(len(lengths), width, seed)
+    mask = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
+    fused = fusion(tuple(one + 100.0 * (1 - mask).unsqueeze(-1) for one in hidden), mask)
+    assert fused.shape == hidden[-1].shape
+    for number, length in enumerate(lengths):
+        last, lower = (
+            one[number, :length].mean(0) if placement == "mean" else one[number, 0]
+            for one in (hidden[-1], hidden[1])
+        )
+        expected = by_hand(plain, last[None, None], lower[None, None])
+        torch.testing.assert_close(
+            fused[number], expected[0].expand(width, -1), rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("placement", ["first", "mean"])
+def test_pooled_gradients_are_those_of_finite_differences(placement: str) -> None:
+    knobs = AifFusion.model_validate({"method": "aif", "layer": 1, "placement": placement})
+    entry = next(one for one in FUSIONS if one.name == "aif")
+    with seeded(0, "fusion"):
+        fusion = trained(entry.load()(NUM_LAYERS, HIDDEN, knobs)).double()
+    hidden = tuple(one[:, :3, :].double().requires_grad_() for one in states(rows=2))
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
+    assert torch.autograd.gradcheck(
+        lambda *given_states: fusion(given_states, mask), hidden, fast_mode=True, atol=1e-6
+    )
+
+
+def test_pooling_is_no_part_of_a_key_where_there_is_none() -> None:
+    plain = DlfaFusion(method="dlfa", layer=1)
+    assert plain.hashed() == {"method": "dlfa", "layer": 1, "reduction": 4}
+    assert plain.model_copy(update={"placement": "mean"}).hashed()["placement"] == "mean"

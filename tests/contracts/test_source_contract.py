@@ -17,7 +17,7 @@ from xlt_ray.errors import DataError, ForbiddenLabels
 from xlt_ray.spec.kinds import KINDS
 from xlt_ray.spec.trial import FilesData, HubData, ToyData
 
-OF_EACH_KIND = ("ner-panx", "pawsx", "xcopa", "squad2", "tatoeba")
+OF_EACH_KIND = ("ner-panx", "pawsx", "xcopa", "squad2", "tatoeba", "bucc-mining")
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
@@ -58,6 +58,11 @@ def write_folder(root):
         "parallel/bible/en.tsv": "GEN.1.1\tIn the beginning\nGEN.1.3\tAnd God said\n",
         "parallel/bible/de.tsv": "GEN.1.1\tAm Anfang\nGEN.1.2\tUnd die Erde\n",
         "lexicon/en-de.tsv": "beginning\tAnfang\nGod\tGott\n",
+        "retrieval/bucc/de.dev.jsonl": (
+            '{"id": "d1", "language": "de", "sentence": "Ja", "gold": ["e1"]}\n'
+            '{"id": "e1", "language": "en", "sentence": "Yes"}\n'
+            '{"id": "e2", "language": "en", "sentence": "No"}\n'
+        ),
     }
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -134,7 +139,20 @@ def test_digests_tell_splits_languages_and_resources_apart(data):
 
 def test_a_source_has_only_its_own_tasks(data):
     source = open_source(data)
-    assert all(source.name in task.sources for task, _, _ in held(source))
+    for task, _, _ in held(source):
+        # What is not on the hub lies beside its texts.
+        assert source.name in task.sources or (source.name == "hub" and not task.hub)
+
+
+def test_a_task_that_is_not_on_the_hub_is_the_same_beside_it(mirror):
+    task, files = task_named("bucc-mining"), FilesData(source="files", root=mirror.texts)
+    beside, alone = open_source(mirror), open_source(files)
+    assert beside.splits(task) == alone.splits(task) != {}
+    assert beside.read(task, "de", "dev") == alone.read(task, "de", "dev")
+    bare = open_source(mirror.model_copy(update={"texts": None}))
+    assert not bare.splits(task)
+    with pytest.raises(DataError, match="bucc-mining/de/dev"):
+        bare.read(task, "de", "dev")
 
 
 def test_a_missing_split_is_refused_with_its_place(data):
@@ -205,7 +223,7 @@ def shared():
     return open_source(FilesData(source="files", root=str(SHARED)))
 
 
-CONVERTED = ("ccg", "lareqa", "mewsli-x")
+CONVERTED = ("bucc-mining", "ccg", "lareqa", "mewsli-x")
 """Tasks whose files everybody has to make."""
 REAL = [task.name for task in load_tasks() if task.source == "files" and task.name not in CONVERTED]
 

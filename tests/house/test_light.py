@@ -49,7 +49,9 @@ def test_the_ledger_needs_optuna_alone() -> None:
     assert loaded_by("import xlt_ray.ledger\n") == ["optuna"]
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["run", "--help"], ["list", "methods"], ["schema"]])
+@pytest.mark.parametrize(
+    "argv", [["--help"], ["--version"], ["run", "--help"], ["list", "methods"], ["schema"]]
+)
 def test_commands_that_only_tell_are_light(argv: list[str]) -> None:
     code = f"""
 import sys

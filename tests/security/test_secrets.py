@@ -33,6 +33,11 @@ SHOWN = [
     f'{{"password": "{SECRET}"}}',
     f"MLFLOW_TRACKING_PASSWORD={SECRET}",
     f"RAY_AUTH_TOKEN={SECRET}",
+    f"AWS_SESSION_TOKEN={SECRET}",
+    f"MLFLOW_TRACKING_TOKEN={SECRET}",
+    f"MLFLOW_FLASK_SERVER_SECRET_KEY={SECRET}",
+    f"HF_TOKEN={SECRET} xlt run s.yaml",
+    f"{{'HF_HUB_TOKEN': '{SECRET}', 'api_key': '{SECRET}'}}",
     f"{{'Authorization': 'Bearer {SECRET}'}}",
 ]
 
@@ -51,6 +56,7 @@ def test_a_secret_is_shown_nowhere(text: str) -> None:
         "postgresql+psycopg://xlt@db/xlt", "http://127.0.0.1:5000", "s3://bucket/key",
         "loss = self.head(tokens)[0]", "a: b@c", "x@y.org", "12:30 at 5@6",
         "sqlite:////home/ada/mlflow.db", "pad_token=tokenizer.pad_token",
+        "sep_token: [SEP]", "{'bos_token': '<s>'}", "unk_token=unk",
     ],
 )  # fmt: skip
 def test_what_is_no_secret_stays_as_it_is(text: str) -> None:

@@ -121,7 +121,7 @@ def test_pickled_weights_beside_a_configuration_are_not_read(tmp_path: Path) -> 
         load_saved(folder)
     # Under the name that is expected, too.
     (folder / "model.safetensors").write_bytes(pickle.dumps(Trap(mark)))
-    with pytest.raises(Exception, match=r"(?i)safetensors|header|cannot be loaded"):
+    with pytest.raises(ModelError, match="cannot be loaded"):
         load_saved(folder)
     assert not mark.exists()
 

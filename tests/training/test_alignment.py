@@ -72,6 +72,24 @@ def test_an_objective_lowers_its_loss(bench: Bench, tmp_path: Path, objective: s
 
 
 @pytest.mark.parametrize("zero_stage", [0, pytest.param(3, marks=pytest.mark.long)])
+def test_masked_lm_is_scored_language_by_language_on_text_that_it_never_saw(
+    bench: Bench, tmp_path: Path, zero_stage: int
+) -> None:
+    knobs = override("mlm").replace("steps:", "held_out: 100, steps:")
+    stage = bench.path(knobs)[1]
+    assert stage.key != bench.path(override("mlm"))[1].key
+    aligned(bench.walk(tmp_path, knobs, evaluations=6, zero_stage=zero_stage))
+    record = StageStore(tmp_path).record(stage.key)
+    assert record is not None
+    first, *_, last = (entry["metrics"] for entry in record.history)
+    languages = {"masked_accuracy/qaa", "masked_accuracy/qaf"}
+    assert last.keys() == {"loss", "masked_accuracy/mean", "masked_loss/mean"} | languages
+    assert last["masked_accuracy/mean"] == pytest.approx(sum(last[one] for one in languages) / 2)
+    assert last["masked_loss/mean"] < first["masked_loss/mean"]
+    assert all(last[one] > first[one] for one in languages)
+
+
+@pytest.mark.parametrize("zero_stage", [0, pytest.param(3, marks=pytest.mark.long)])
 @pytest.mark.parametrize("objective", ["contrastive", "weam"])
 def test_interrupted_alignment_goes_on_to_the_same_bits(
     bench: Bench, tmp_path: Path, objective: str, zero_stage: int

@@ -9,6 +9,7 @@ import pytest
 
 from tests.training.conftest import TINY, Bench
 from xlt_ray.data.source import open_source
+from xlt_ray.data.task import task_named
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer, save_encoder
 from xlt_ray.spec.check import check
 from xlt_ray.spec.source import parse_document
@@ -33,7 +34,7 @@ PLAIN = (
 ASKED = (
     *PLAIN[:-1],
     "evaluate={languages: [qab, qac], examples: 60, pairs: all,"
-    " also: [toy-retrieval, toy-ranking],"
+    " also: [toy-retrieval, toy-ranking, toy-mining],"
     " retrieval_layer: 2}",
 )
 
@@ -98,6 +99,31 @@ def test_an_aligned_encoder_finds_translations_far_above_chance(
         )
 
 
+def test_the_encoder_before_the_target_training_is_scored_where_that_is_asked(
+    bench: Bench, tmp_path: Path
+) -> None:
+    own = replace(bench, facts=facts_of(sweep_of(parse_document(TINY, "tiny.yaml", ASKED))))
+    found = {}
+    for name, change in {
+        "trained": "target.learning_rate=1e-2",
+        "before": "target.learning_rate=1e-2",
+        "untrained": "target.learning_rate=1e-30",
+    }.items():
+        asked = "target" if name == "trained" else "before"
+        overrides = (*ASKED, change, f"evaluate.retrieval_encoder={asked}")
+        *_, evaluation = own.path(*overrides)
+        assert ("retrieval_encoder" in evaluation.settings) == (asked == "before")
+        own.make(tmp_path, *overrides)
+        record = StageStore(tmp_path).record(evaluation.key)
+        assert record is not None
+        found[name] = {
+            (one.language, one.metric): one.value
+            for one in record.scores
+            if one.task == "toy-retrieval"
+        }
+    assert found["before"] == found["untrained"] != found["trained"]
+
+
 def test_candidates_are_ranked_by_the_encoder_beside_another_kind(
     scored: dict[str, tuple[Score, ...]],
 ) -> None:
@@ -106,6 +132,31 @@ def test_candidates_are_ranked_by_the_encoder_beside_another_kind(
     assert {one.language for one in found} == {"qaa", "qab", "qac"}
     # Of 60 candidates in six languages the six that mean the same.
     assert all(one.value > 0.15 for one in found if one.metric == "map_at_20")
+
+
+def test_an_aligned_encoder_mines_translations_far_above_chance_and_better_than_before(
+    bench: Bench, scored: dict[str, tuple[Score, ...]], tmp_path: Path
+) -> None:
+    found = [one for one in scored["asked"] if one.task == "toy-mining"]
+    assert {(one.role, one.language, one.split, one.num_examples) for one in found} == {
+        ("further", one, "test", 60) for one in ("qab", "qac")
+    }
+    assert {one.metric for one in found} == set(task_named("toy-mining").metrics)
+    # Of 30 sentences a side 15 have a translation; who pairs them by chance finds one at most.
+    values = {one.language: one.value for one in found if one.metric == "f1"}
+    assert min(values.values()) > 0.4
+    own = replace(bench, facts=facts_of(sweep_of(parse_document(TINY, "tiny.yaml", ASKED))))
+    bare = (
+        *ASKED,
+        "align=null",
+        "evaluate={languages: [qab, qac], examples: 60, also: [toy-mining], retrieval_layer: 2}",
+    )
+    own.make(tmp_path, *bare)
+    record = StageStore(tmp_path).record(own.path(*bare)[-1].key)
+    assert record is not None
+    mined = [one for one in record.scores if one.task == "toy-mining" and one.metric == "f1"]
+    assert len(mined) == len(values) == 2
+    assert all(one.value < values[one.language] for one in mined)
 
 
 def test_no_two_scores_have_the_same_names(scored: dict[str, tuple[Score, ...]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -11,13 +12,29 @@ from safetensors.torch import load_file
 
 from tests.training.conftest import TINY, Bench
 from xlt_ray.data.batches import eval_batches, train_batches
+from xlt_ray.data.encode import template_of
+from xlt_ray.data.noise import NumberedBatches
 from xlt_ray.data.permit import Permit
 from xlt_ray.data.task import task_named
 from xlt_ray.data.toy.source import ToySource
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.modeling.network import Network, build_network
+from xlt_ray.modeling.objectives.perturbed import robust_network
 from xlt_ray.spec.kinds import KINDS
-from xlt_ray.spec.methods import NoFusion
+from xlt_ray.spec.methods import (
+    FUSIONS,
+    ROBUST,
+    AdversarialRobust,
+    AifFusion,
+    AugmentRobust,
+    DlfaFusion,
+    Knobs,
+    MixFusion,
+    NoFusion,
+    NoRobust,
+    RandomRobust,
+    Robust,
+)
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import sweep_of
 from xlt_ray.spec.trial import Hybrid, Model
@@ -46,17 +63,72 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+class How(NamedTuple):
+    """A method of training as a target stage puts it together."""
+
+    fusion: Knobs = NoFusion()
+    robust: Robust = NoRobust()
+    hybrid: Hybrid = Hybrid()
+
+
+METHODS = {
+    "dlfa": How(fusion=DlfaFusion(method="dlfa", layer=1)),
+    "aif": How(fusion=AifFusion(method="aif", layer=1)),
+    "mix": How(fusion=MixFusion(method="mix")),
+    "first piece": How(fusion=DlfaFusion(method="dlfa", layer=1, placement="first")),
+    "mean": How(fusion=AifFusion(method="aif", layer=1, placement="mean")),
+    "adversarial": How(
+        robust=AdversarialRobust(method="adversarial", steps=1, step_size=0.05, epsilon=0.05)
+    ),
+    "random": How(robust=RandomRobust(method="random", draws=2, epsilon=0.05)),
+    "augment": How(robust=AugmentRobust(method="augment", copies=2)),
+    "per batch": How(hybrid=Hybrid(ratio=0.5)),
+    "in batch": How(hybrid=Hybrid(ratio=0.5, mixing="in_batch", text="switched")),
+}
+PAIRS = [
+    (kind, method)
+    for kind in LEARNED
+    for method, how in METHODS.items()
+    if getattr(how.fusion, "placement", "pieces") == "pieces"
+    or not KINDS[task_named(kind).kind].is_by_piece
+]
+
+
+def test_every_method_of_the_registries_is_paired_with_every_kind_here() -> None:
+    assert {type(how.fusion) for how in METHODS.values()} == {one.knobs for one in FUSIONS}
+    assert {type(how.robust) for how in METHODS.values()} == {one.knobs for one in ROBUST}
+
+
 @pytest.mark.parametrize("name", LEARNED)
 def test_a_kind_learns_its_toy_task_and_carries_it_over(name: str, cache: Path) -> None:
+    before, after = _learned(name, How(), cache)
+    assert after["qaa"] > before["qaa"] + LEARNED[name][1]
+    assert after["qab"] > before["qab"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "method"), PAIRS)
+def test_every_kind_learns_under_every_method(name: str, method: str, cache: Path) -> None:
+    before, after = _learned(name, METHODS[method], cache)
+    assert after["qaa"] > before["qaa"] + LEARNED[name][1] / 2
+
+
+def _learned(name: str, how: How, cache: Path) -> tuple[dict[str, float], dict[str, float]]:
+    """Headlines on dev sets in two languages, untrained and trained."""
     torch.set_num_threads(1)
     source, task, model = ToySource(0), task_named(name), Model(name="toy:2x32")
     tokenizer = load_tokenizer(model, source.vocabulary())
     encoder = load_encoder(model, tokenizer, 0)
-    network = build_network(encoder, task.kind, NoFusion(), len(task.labels), 0)
-    steps, gain = LEARNED[name]
-    batches = train_batches(
-        source, task, Permit("train", name, "qaa"), "all", "qaa", Hybrid(), tokenizer, "toy",
-        32, 32, 0, cache,
+    plain = build_network(encoder, task.kind, how.fusion, len(task.labels), 0)
+    network = robust_network(plain, how.robust, template_of(tokenizer).special_ids)
+    steps, _ = LEARNED[name]
+    augment = how.robust if isinstance(how.robust, AugmentRobust) else None
+    batches = NumberedBatches(
+        train_batches(
+            source, task, Permit("train", name, "qaa"), "all", "qaa", how.hybrid, tokenizer, "toy",
+            32, 32, 0, cache, augment=augment,
+        ),
+        seed=0,
     )  # fmt: skip
     examinations = {
         language: Examination(
@@ -78,9 +150,7 @@ def test_a_kind_learns_its_toy_task_and_carries_it_over(name: str, cache: Path) 
         network(batch).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-    after = _headlines(network, examinations)
-    assert after["qaa"] > before["qaa"] + gain
-    assert after["qab"] > before["qab"]
+    return before, _headlines(network, examinations)
 
 
 def _headlines(network: Network, examinations: dict[str, Examination]) -> dict[str, float]:

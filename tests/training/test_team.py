@@ -25,6 +25,7 @@ KINDS = {
     "dlfa": ("target.fusion={method: dlfa, layer: 1}",),
     "aif": ("target.fusion={method: aif, layer: 1}",),
     "mix": ("target.fusion={method: mix}",),
+    "pooled": ("target.fusion={method: aif, layer: 1, placement: first}",),
     "hybrid": ("target.hybrid={ratio: 0.5, batch_scale: 1.5}",),
     "in_batch": ("target.hybrid={ratio: 0.5, mixing: in_batch}",),
     "adversarial": (

@@ -392,7 +392,7 @@ def test_the_best_trial_is_the_best_complete_one(
     ledger.tell_pruned(3)
     found = ledger.best()
     assert found is not None
-    assert found.number == best
+    assert found.trial.number == best
 
 
 def test_a_trial_that_is_not_there_is_refused(home: Home, sweep_from: ReadSweep) -> None:

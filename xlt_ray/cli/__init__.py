@@ -7,6 +7,7 @@ codes: 0 done, 1 something failed, 2 bad input.
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -42,6 +43,26 @@ app.command(rich_help_panel="Prepare")(inspect.plan)
 app.command(name="list", rich_help_panel="Prepare")(inspect.list_)
 app.command(rich_help_panel="Prepare")(inspect.schema)
 app.command(rich_help_panel="Prepare")(doctor.doctor)
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        typer.echo(f"xlt-ray {version('xlt-ray')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _before_any_command(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+        ),
+    ] = False,
+) -> None:
+    """What ``xlt`` takes before the name of a command."""
 
 
 def main() -> None:

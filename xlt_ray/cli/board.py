@@ -137,9 +137,15 @@ class TableBoard:
 
 def described(view: TrialView) -> str:
     """A trial's parameters in one line."""
+    return " ".join(filter(None, (settings_of(view), f"seed={view.seed}")))
+
+
+def settings_of(view: TrialView) -> str:
+    """What a trial and the other seeds of its configuration have in common, in one line."""
     names = knob_names(view.assignment)
-    parts = [f"{names[path]}={shown_value(value)}" for path, value in view.assignment.items()]
-    return " ".join([*parts, f"seed={view.seed}"])
+    return " ".join(
+        f"{names[path]}={shown_value(value)}" for path, value in view.assignment.items()
+    )
 
 
 def sentence(report: Report, metric: str) -> str:
@@ -189,9 +195,10 @@ def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
     )
     if summary.best is not None:
         best = summary.best
+        over = f", mean of {best.num_seeds} seeds" if best.num_seeds > 1 else ""
         console.print(
-            f"best: trial {best.number}, {sweep.settings.objective.metric} "
-            f"{best.objective:.4f} ({described(best)})"
+            f"best: configuration {best.configuration}, {sweep.settings.objective.metric} "
+            f"{best.objective:.4f}{over} ({settings_of(best.trial)})"
         )
     if summary.stopped_by:
         console.print(f"ended early: {summary.stopped_by}")

@@ -76,6 +76,7 @@ def _print(found: Confirmation) -> None:
         title_justify="left",
         caption="\n".join(
             [
+                found.rule,
                 "selected: mean over the seeds that took part in the selection; fresh: mean over "
                 "fresh seeds, with Student's 95 % interval; bias: selected - fresh",
                 *(f"note: {one}" for one in found.notes),

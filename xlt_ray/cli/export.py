@@ -25,7 +25,10 @@ def export(
     ],
     trial: Annotated[
         int | None,
-        typer.Option(metavar="N", help="This trial's model; the best trial's if left out."),
+        typer.Option(
+            metavar="N",
+            help="This trial's model; if left out, the best seed's of the best configuration.",
+        ),
     ] = None,
     is_logged: Annotated[
         bool, typer.Option("--log", help="Keep it as an artifact of the sweep's MLflow run, too.")
@@ -60,7 +63,9 @@ def export(
     ledger = load_ledger(home, named_sweep(name))
     store = StageStore(ledger.sweep["places"]["store"] or home.stages)
     snapshot = read_snapshot(ledger, store)
-    view = exportable(snapshot, ledger.best() if trial is None else ledger.trial(trial))
+    best = ledger.best()
+    selected = best.trial if best is not None else None
+    view = exportable(snapshot, selected if trial is None else ledger.trial(trial))
     told = told_of(
         snapshot,
         view,

@@ -134,7 +134,7 @@ def list_(
     (console if console.is_terminal else Console(width=200, markup=False)).print(table)
 
 
-_JSON_ALONE = ("for", "example")
+_JSON_ALONE = ("for", "example", "recipes")
 """What tables have no room for."""
 _PROSE = ("note", "title", "licence", "summary", "settings", "source", "metrics", "hub")
 """Columns whose text may go over several lines."""

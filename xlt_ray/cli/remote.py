@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -48,15 +50,8 @@ def submit(
     cluster = Cluster(address)
     _warn_open(cluster)
     job = cluster.submit(Path(sweep), found.name, overrides or (), home)
-    there = f"--address {cluster.address}"
     typer.echo(f"{found.name}: sent to {cluster.address} as {job.id}")
-    for what, command in (
-        ("follow", f"xlt logs {found.name} {there} --follow"),
-        ("look", f"xlt status {found.name} {there}"),
-        ("scores", f"xlt trials {found.name} --json {there}"),
-        ("stop", f"ray job stop {job.id} {there}"),
-        ("go on", "the same xlt submit, when this job has ended"),
-    ):
+    for what, command in what_next(found.name, job.id, cluster.address, home):
         typer.echo(f"  {what:<8}{command}")
 
 
@@ -109,6 +104,22 @@ def answer_from(address: str, name: str | None, arguments: list[str]) -> NoRetur
     # With 1 a command has answered: `xlt doctor` has found something.
     typer.echo(answer.text, nl=False, err=answer.exit_code > 1)
     raise typer.Exit(answer.exit_code)
+
+
+def what_next(name: str, job: str, address: str, home: str | None) -> list[tuple[str, str]]:
+    """Commands for a sweep that was sent: how to follow it, fetch results, stop it and go on."""
+    there = f"--address {address}"
+    # A job that `ray` sends has the home of the head's environment, unless it is told another.
+    place = json.dumps({"env_vars": {"XLT_HOME": home}}) if home else ""
+    own = f" --runtime-env-json {shlex.quote(place)}" if place else ""
+    return [
+        ("follow", f"xlt logs {name} {there} --follow"),
+        ("look", f"xlt status {name} {there}"),
+        ("scores", f"xlt trials {name} --json {there}"),
+        ("report", f"ray job submit {there}{own} -- xlt report {name} --log"),
+        ("stop", f"ray job stop {job} {there}"),
+        ("go on", "the same xlt submit, when this job has ended"),
+    ]
 
 
 def refuse_local_places(sweep: SweepSpec, home: str | None) -> None:

@@ -32,7 +32,13 @@ def status_row(home: Home, ledger: Ledger) -> Row:
         "trials": {state: sum(one.state == state for one in views) for state in STATES},
         "best": None
         if best is None
-        else {"trial": best.number, "objective": best.objective, "params": dict(best.assignment)},
+        else {
+            "configuration": best.configuration,
+            "objective": best.objective,
+            "seeds": best.num_seeds,
+            "trial": best.trial.number,
+            "params": dict(best.trial.assignment),
+        },
         "is_running": holder is not None and holder.is_alive,
     }
 
@@ -146,6 +152,7 @@ def task_rows() -> list[Row]:
             "metrics": list(task.metrics),
             "title": task.title,
             "licence": task.licence,
+            "recipes": [one.model_dump() for one in task.recipes],
         }
         for task in load_tasks()
     ]

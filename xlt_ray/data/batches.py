@@ -237,7 +237,7 @@ def train_batches(
     crossing: Crossing | None = None
     if hybrid.ratio > 0:
         others = _other_languages(source, task, source_language, hybrid)
-        if KINDS[task.kind].is_crossed and others:
+        if others:
             tables, ids = {source_language: own}, {source_language: [one.id for one in examples]}
             for language in others:
                 rows = texts(source, permit, task, language, "train")
@@ -246,11 +246,8 @@ def train_batches(
                 source_language, tables, ids, is_by_size=hybrid.pairs == "by_size"
             )
         else:
-            targets = (
-                source.lexicon_languages(source_language)
-                if hybrid.languages == "all"
-                else hybrid.languages
-            )
+            asked = hybrid.languages
+            targets = source.lexicon_languages(source_language) if asked == "all" else asked
             switching = Switching(
                 source,
                 source_language,
@@ -373,7 +370,9 @@ def pair_batches(
 def _other_languages(
     source: Source, task: Task, source_language: str, hybrid: Hybrid
 ) -> tuple[str, ...]:
-    """Languages with training text that cross-lingual batches may use, sorted."""
+    """Languages with translated training text that cross-lingual batches may use, sorted."""
+    if not KINDS[task.kind].is_crossed or hybrid.text == "switched":
+        return ()
     there = {language for language, split in source.splits(task) if split == "train"}
     wanted = there if hybrid.languages == "all" else there & set(hybrid.languages)
     return tuple(sorted(wanted - {source_language}))

@@ -4,6 +4,7 @@
 
     ROOT/TASK-FOLDER/{language}.{split}.{format}    labelled examples
     ROOT/parallel/CORPUS/{language}.tsv             id TAB sentence      (optional)
+    ROOT/alignments/CORPUS/{first}-{second}.tsv     id TAB 0-0 1-2 ...   (optional)
     ROOT/lexicon/{source}-{target}.tsv              word TAB translation (optional)
 
 The kind of the task reads its format (:mod:`xlt_ray.data.kinds`); a task without training data
@@ -21,6 +22,7 @@ that holds no example: its language would be scored with 0.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -34,6 +36,7 @@ from xlt_ray.spec.facts import Split, SplitFacts
 from xlt_ray.spec.kinds import KINDS
 
 _SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+_LINK = re.compile(r"\d+-\d+")
 _RULES_VERSION = 1
 """Raised when the same bytes are read as other examples; it is part of every digest."""
 
@@ -54,6 +57,7 @@ class FilesSource:
         self._facts: dict[tuple[str, Path], SplitFacts] = {}
         self._parallel: dict[str, dict[str, str]] = {}
         self._lexicons: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {}
+        self._aligned: dict[str, list[Path]] | None = None
 
     def vocabulary(self) -> None:
         """Real text has no closed list of words."""
@@ -108,6 +112,32 @@ class FilesSource:
     def parallel_digest(self, language: str) -> str:
         return _digest_of_files(self._parallel_files(language))
 
+    def alignment_digest(self, first: str, second: str) -> str:
+        files = [path for path, _ in self._alignment_files(first, second)]
+        return _digest_of_files(files) if files else ""
+
+    def alignments(self, first: str, second: str) -> Mapping[str, tuple[tuple[int, int], ...]]:
+        """Links of words as aligners write them; a file of the two languages the other way round
+        is turned."""
+        found: dict[str, tuple[tuple[int, int], ...]] = {}
+        for path, is_turned in self._alignment_files(first, second):
+            order = (second, first) if is_turned else (first, second)
+            sides = [self.parallel(one) for one in order]
+            for number, row in cells(path):
+                name = f"{path.parent.name}/{row[0]}"
+                if len(row) != 2 or not all(_LINK.fullmatch(one) for one in row[1].split()):
+                    raise line_error(path, number, "is not `id TAB 0-0 1-2 ...`")
+                pairs = (one.split("-") for one in row[1].split())
+                links = [(int(one), int(other)) for one, other in pairs]
+                if not all(name in side for side in sides):
+                    continue
+                words = [len(side[name].split()) for side in sides]
+                if not all(one < words[0] and other < words[1] for one, other in links):
+                    raise line_error(path, number, f"the sentences have {words} words")
+                turned = ((b, a) if is_turned else (a, b) for a, b in links)
+                found.setdefault(name, tuple(turned))
+        return found
+
     def lexicon_languages(self, source_language: str) -> tuple[str, ...]:
         return tuple(self._lexicon_files(source_language))
 
@@ -137,6 +167,15 @@ class FilesSource:
                 remedy=nearest(language, self.parallel_languages()),
             )
         return files
+
+    def _alignment_files(self, first: str, second: str) -> list[tuple[Path, bool]]:
+        """Every file of two languages, and whether it has them the other way round."""
+        if self._aligned is None:
+            self._aligned = {}
+            for path in sorted(self.root.glob("alignments/*/*.tsv")):
+                self._aligned.setdefault(path.stem, []).append(path)
+        names = ((f"{first}-{second}", False), (f"{second}-{first}", True))
+        return [(path, turned) for name, turned in names for path in self._aligned.get(name, ())]
 
     def _lexicon_files(self, source_language: str) -> dict[str, Path]:
         files = sorted(self.root.glob(f"lexicon/{source_language}-*.tsv"))

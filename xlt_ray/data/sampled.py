@@ -90,7 +90,8 @@ def parallel_sample(
     """At most ``num_sentences`` pairs of ``source_language`` with each of ``languages``.
 
     Args:
-        with_links: read the data's gold alignment of words, where it has any.
+        with_links: read the data's gold alignment of words; of a pair of languages that has any
+            the sentences that it is told of are taken alone.
 
     Raises:
         DataError: a language has no parallel text, or shares no sentence with the source's.
@@ -98,9 +99,14 @@ def parallel_sample(
     own = _by_digest(source.parallel(source_language))
     texts = {source_language: source.parallel(source_language)}
     names: dict[str, list[str]] = {}
+    links: dict[str, Mapping[str, Any]] = {}
     for language in languages:
         texts[language] = source.parallel(language)
-        names[language] = _shared(own, texts[source_language], texts[language], num_sentences)
+        order = own
+        if with_links and source.alignment_digest(source_language, language):
+            links[language] = source.alignments(source_language, language)
+            order = [name for name in own if name in links[language]]
+        names[language] = _shared(order, texts[source_language], texts[language], num_sentences)
         if not names[language]:
             raise DataError(
                 f"shares no parallel sentence with {source_language}",
@@ -114,7 +120,7 @@ def parallel_sample(
         SampledPair(
             code,
             tuple(row_of[name] for name in found),
-            _links(source, source_language, code, found) if with_links else None,
+            _links(links[code], found) if code in links else None,
         )
         for code, found in names.items()
     )
@@ -145,13 +151,8 @@ def _shared(
     return found
 
 
-def _links(
-    source: Source, first: str, second: str, names: list[str]
-) -> tuple[np.ndarray, ...] | None:
-    if not hasattr(source, "alignments"):
-        return None
-    given: Mapping[str, Any] = source.alignments(first, second)
-    return tuple(np.array(given.get(name, ()), np.int64).reshape(-1, 2) for name in names)
+def _links(given: Mapping[str, Any], names: list[str]) -> tuple[np.ndarray, ...]:
+    return tuple(np.array(given[name], np.int64).reshape(-1, 2) for name in names)
 
 
 def _word_weights(

@@ -52,6 +52,13 @@ class Source(Protocol):
     def parallel_digest(self, language: str) -> str:
         """Digest of ``parallel(language)``."""
 
+    def alignment_digest(self, first: str, second: str) -> str:
+        """Digest of ``alignments(first, second)``; empty where the data has none."""
+
+    def alignments(self, first: str, second: str) -> Mapping[str, tuple[tuple[int, int], ...]]:
+        """Aligned words of parallel sentences, by join id: places in the first language and in the
+        second, counted from 0 over what whitespace separates."""
+
     def lexicon_languages(self, source_language: str) -> tuple[str, ...]:
         """Languages that words of ``source_language`` can be translated into, sorted."""
 

@@ -53,6 +53,21 @@ class Spans(BaseModel):
     """Language of all passages, where questions alone are in the file's language."""
 
 
+class Recipe(BaseModel):
+    """How somebody trained the task: for people and sweep files, no default of anything."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    source: str
+    """Whose numbers they are, and whether they were seen or are remembered."""
+    role: Literal["target", "intermediate"] = "target"
+    learning_rate: float = Field(gt=0.0)
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    max_length: int = Field(ge=8)
+    note: str = ""
+
+
 class Task(BaseModel):
     """One task, as its YAML file says."""
 
@@ -93,9 +108,11 @@ class Task(BaseModel):
     is_parallel: bool = False
     """Whether rows of one id are translations of each other in all languages."""
     pivot: str = ""
-    """Of retrieval: the language in which translations are looked for."""
+    """Of retrieval and mining: the language in which translations are looked for."""
     hub: tuple[HubPart, ...] = ()
     """Where it is on the Hugging Face Hub."""
+    recipes: tuple[Recipe, ...] = ()
+    """Published hyperparameters; part of no key."""
     average: Literal["languages"] = "languages"
     """Score over languages: their unweighted mean (XTREME)."""
     citation: str = ""
@@ -139,8 +156,8 @@ class Task(BaseModel):
             raise ValueError(f"names in {AVERAGE_SUFFIX} are those of scores of averaged weights")
         if self.name.endswith(FEW_SHOT_SUFFIX):
             raise ValueError(f"names in {FEW_SHOT_SUFFIX} are those of scores after few shots")
-        if bool(self.pivot) != (self.kind == "retrieval"):
-            raise ValueError("pivot: a language for retrieval, for nothing else")
+        if bool(self.pivot) != ("pivot" in entry.settings):
+            raise ValueError("pivot: a language for retrieval and mining, for nothing else")
         if self.range[0] >= self.range[1]:
             raise ValueError("range: the lowest score is not below the highest")
         if self.scheme == "iob2" and (self.kind != "tag" or "O" not in self.labels):

@@ -20,7 +20,7 @@ before. Alignments are made once for a pair of languages and kept beside the enc
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -62,21 +62,21 @@ def word_alignments(
 ) -> WordAlignments:
     """Alignments of the sentences that both languages have, in the order of the first's text.
 
-    ``aligner`` ``auto`` takes those of the data, where the source has a method ``alignments``,
-    and learns them else; ``ibm1`` learns them. From the cache where they are there.
+    ``aligner`` ``auto`` takes those of the data, where it has any for the two languages, and
+    learns them else; ``ibm1`` learns them. From the cache where they are there.
     """
-    is_given = aligner == "auto" and hasattr(source, "alignments")
+    given = source.alignment_digest(first, second) if aligner == "auto" else ""
     digests = [source.parallel_digest(one) for one in (first, second)]
-    how = "given" if is_given else f"ibm1:{ITERATIONS}:{symmetrise}"
+    how = f"given:{given}" if given else f"ibm1:{ITERATIONS}:{symmetrise}"
     key = digest_of("word-alignments", _VERSION, first, second, *digests, how)
     folder = Path(cache_dir) / "alignments" / key
 
     def make(aside: Path) -> None:
         text, other = source.parallel(first), source.parallel(second)
         names = [name for name in text if name in other]
-        if is_given:
-            given: Mapping[str, Sequence[tuple[int, int]]] = source.alignments(first, second)  # type: ignore[attr-defined]
-            found: list[Links] = [set(given.get(name, ())) for name in names]
+        if given:
+            told = source.alignments(first, second)
+            found: list[Links] = [set(told.get(name, ())) for name in names]
         else:
             found = aligned(
                 [text[name].lower().split() for name in names],

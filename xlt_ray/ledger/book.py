@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger.asked import Asked
 from xlt_ray.ledger.proposing import identity, parameters_of, sampler_for, suggest
+from xlt_ray.ledger.ranking import Winner, winner
 from xlt_ray.ledger.views import (
     Retry,
     StageUse,
@@ -73,11 +74,10 @@ class Ledger:
                 + (f"the last one is {last}" if last >= 0 else "there are none yet")
             ) from None
 
-    def best(self) -> TrialView | None:
-        """The complete trial with the best objective, or None."""
-        complete = [one for one in self.trials() if one.state == "complete"]
-        sign = 1.0 if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else -1.0
-        return max(complete, key=lambda one: sign * (one.objective or 0.0), default=None)
+    def best(self) -> Winner | None:
+        """What the sweep selects; None before any trial is complete."""
+        seeds, mode = self.sweep["search"]["seeds"], self.sweep["objective"]["mode"]
+        return winner(self.trials(), seeds, mode)
 
     # -- asking -----------------------------------------------------------------------
 

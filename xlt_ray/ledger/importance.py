@@ -98,17 +98,27 @@ def _columns(assignments: Sequence[Mapping[str, Value]]) -> dict[str, _Column]:
         if len(numbers) == len(values):
             low, high = min(numbers), max(numbers)
             log = low > 0 and high / low > 15
-            found[path] = (
-                optuna.distributions.FloatDistribution(float(low), float(high), log=log),
-                [float(value) for value in numbers],
-            )
+            found[path] = _Range(float(low), float(high), log=log), [float(one) for one in numbers]
             continue
         bins: dict[Any, int] = _bins(numbers)
         options = [str(bins.get(value, value)) if _is_number(value) else json.dumps(value)
                    for value in values]  # fmt: skip
         choices = sorted(set(options))
-        found[path] = optuna.distributions.CategoricalDistribution(choices), options
+        found[path] = _Options(choices), options
     return found
+
+
+class _Range(optuna.distributions.FloatDistribution):
+    """Known by identity: Optuna sorts trials by their distribution, of which each knob has one
+    object here, and hashes its fields for every trial otherwise. The same holds of options."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+class _Options(optuna.distributions.CategoricalDistribution):
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
 
 _ABSENT = "(none)"

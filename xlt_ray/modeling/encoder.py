@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     MODEL_MAPPING,
@@ -188,7 +189,7 @@ def _encoder(place: str, trust_remote_code: bool, revision: str | None) -> PreTr
                 output_loading_info=True,
                 **settings,
             )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"cannot be loaded ({error})", model=place) from error
     missing = sorted(loading["missing_keys"])
     if missing:

@@ -33,13 +33,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from xlt_ray.errors import ModelError
 from xlt_ray.modeling.encoder import load_saved
 from xlt_ray.modeling.fusion.none import NoFusion
 from xlt_ray.modeling.network import Network, build_network, load_extra
 from xlt_ray.modeling.seeding import seeded
 from xlt_ray.spec.exported import FILE, Exported, read_exported
 from xlt_ray.spec.kinds import TaskKind
-from xlt_ray.spec.methods import FUSIONS, method_named
+from xlt_ray.spec.methods import FUSIONS, Knobs, method_named
 
 HEAD = "network.safetensors"
 """Weights of fusion and head, called as a target stage calls them."""
@@ -168,11 +169,23 @@ def _agree(network: Network, twin: PreTrainedModel) -> bool:
 
 def _load(folder: Path, told: Exported, *, trust_remote_code: bool) -> Loaded:
     encoder, tokenizer = load_saved(folder, trust_remote_code=trust_remote_code)
-    knobs = method_named(FUSIONS, told.fusion["method"]).knobs.model_validate(dict(told.fusion))
+    knobs = _fusion_of(told, folder)
     network = build_network(encoder, told.kind, knobs, len(told.labels), seed=0)
     load_extra(network, folder / HEAD)
     network.eval()
     return Loaded(network, tokenizer, told)
+
+
+def _fusion_of(told: Exported, folder: Path) -> Knobs:
+    try:
+        method = method_named(FUSIONS, told.fusion["method"])
+        return method.knobs.model_validate(dict(told.fusion))
+    except (KeyError, TypeError, ValueError):
+        raise ModelError(
+            "fusion: is none that xlt-ray has",
+            model=str(folder / FILE),
+            remedy="export the model again",
+        ) from None
 
 
 def show_no_bars() -> None:

@@ -96,7 +96,8 @@ class MaskedLmHead(nn.Module):
 class MaskedLm(nn.Module):
     """Encoder and masked-LM head; logits ``(batch, length, vocabulary)``.
 
-    The loss computes logits only where a label asks for them, about one piece in six.
+    The loss computes logits only where a label asks for them, about one piece in six; without
+    labels so does ``asked`` ``(batch, length)``, where it is there: ``(num_asked, vocabulary)``.
     """
 
     def __init__(self, encoder: PreTrainedModel, head: MaskedLmHead) -> None:
@@ -107,7 +108,7 @@ class MaskedLm(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         states = hidden_states(self.encoder, batch)[-1]
         if "labels" not in batch:
-            logits: Tensor = self.head(states)
+            logits: Tensor = self.head(states[batch["asked"]] if "asked" in batch else states)
             return logits
         asked = batch["labels"] != IGNORED
         return summed_loss(self.head(states[asked]), batch["labels"][asked], batch["denominator"])

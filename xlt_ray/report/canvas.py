@@ -62,10 +62,12 @@ _SVG_METADATA = ("Date", "Creator", "Format", "Type")
 
 
 @contextmanager
-def new_canvas(width: float, height: float, columns: int = 1) -> Iterator[tuple[Any, Any]]:
+def new_canvas(
+    width: float, height: float, columns: int = 1, rows: int = 1
+) -> Iterator[tuple[Any, Any]]:
     """A figure of its own: the reader's matplotlib settings and windows play no part.
 
-    Its axes are one, or an array of ``columns`` side by side.
+    Its axes are one, or an array of ``columns`` side by side, in ``rows`` below each other.
     """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -76,7 +78,7 @@ def new_canvas(width: float, height: float, columns: int = 1) -> Iterator[tuple[
         mpl.rcParams.update(_STYLE)
         figure = Canvas(figsize=(width, height))
         FigureCanvasAgg(figure)
-        yield figure, figure.subplots(1, columns)
+        yield figure, figure.subplots(rows, columns)
 
 
 def rendered(figure: Any) -> tuple[bytes, bytes]:

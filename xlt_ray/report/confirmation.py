@@ -20,8 +20,8 @@ from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import TrialView
 from xlt_ray.report.comparison import Contender, contender_of, shots_of
 from xlt_ray.report.frames import trials_frame
-from xlt_ray.report.selection import ranked_configurations
-from xlt_ray.report.snapshot import Snapshot
+from xlt_ray.report.selection import header, ranked_configurations
+from xlt_ray.report.snapshot import Snapshot, target_of
 from xlt_ray.report.statistics import Interval, Summary, summary
 
 Measure = Literal["objective", "source", "mean_without_source", "mean"]
@@ -72,6 +72,8 @@ class Confirmation:
     confirmed_by: str
     num_candidates: int
     """Configurations that the winner was chosen among."""
+    rule: str
+    """By which they were chosen."""
     rows: tuple[Confirmed, ...]
     notes: tuple[str, ...]
 
@@ -145,11 +147,14 @@ def confirmation_of(
             )
             for measure, part, before, after in measured
         ]
+    retried = {view.retry_of for view in fresh.trials}
     for view in fresh.trials:
-        if view.state != "complete":
+        if view.state != "complete" and view.number not in retried:
             notes[f"trial {view.number} of {fresh.name} (seed {view.seed}) is {view.state}: "
                   "it counts for nothing here"] = None  # fmt: skip
-    return Confirmation(snapshot.name, fresh.name, len(ranked), tuple(rows), tuple(notes))
+    return Confirmation(
+        snapshot.name, fresh.name, len(ranked), _rule(snapshot), tuple(rows), tuple(notes)
+    )
 
 
 def confirmation_frame(found: Confirmation) -> pd.DataFrame:
@@ -176,6 +181,11 @@ def confirmation_frame(found: Confirmation) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _rule(snapshot: Snapshot) -> str:
+    sources = {target_of(snapshot.sweep, one.assignment)[1] for one in snapshot.trials}
+    return " ".join(header(snapshot.sweep, source) for source in sorted(sources))
 
 
 def _contender(fresh: Snapshot, configuration: int) -> Contender | None:

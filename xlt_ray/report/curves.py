@@ -6,6 +6,8 @@ percent.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +24,7 @@ from xlt_ray.report.canvas import (
     new_canvas,
     rendered,
 )
+from xlt_ray.report.effects import drawn_series
 from xlt_ray.report.figures import file_name
 from xlt_ray.report.labels import is_absent, short_names, shown_value
 from xlt_ray.report.powerlaw import PowerLaw, fit_power_law
@@ -43,79 +46,114 @@ class _Mark:
 
 
 def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[str]]:
-    """Mean of the target languages by intermediate size, a power law through it for each model.
+    """Score by intermediate size: a panel for the mean of the target languages and for each group
+    of them, and in it a power law for each model.
 
     Returns the figure (None with fewer than two sizes) and why fits are refused.
     """
-    marks = _marks(table, path, {"others": lambda row: row.mean_without_source})
+    series = [one for one in drawn_series(table) if one.name != table.source_language]
+    names = [one.name for one in series]
+    marks = _marks(table, path, {one.name: one.of for one in series})
     if len({one.place for one in marks if one.place is not None}) < 2:
         return None, []
     models = _models(marks)
-    fits: dict[str, PowerLaw | str] = {}
     sign = 1.0 if table.is_higher_better else -1.0
-    for model in models:
+    fits: dict[tuple[str, str], PowerLaw | str] = {}
+    for model, name in itertools.product(models, names):
         mine = [one for one in marks if one.model == model and one.place is not None]
-        fits[model] = fit_power_law(
-            [float(one.place or 0) for one in mine],
-            [sign * one.values["others"] / 100 for one in mine],
+        fits[model, name] = fit_power_law(
+            [float(one.place or 0) for one in mine], [sign * one.values[name] / 100 for one in mine]
         )
-    with new_canvas(4.6, 3.3) as (figure, axes):
-        axes.set_xscale("log")
-        for turn, model in enumerate(models):
-            color, mark = SERIES[turn], MARKS[turn]
-            mine = [one for one in marks if one.model == model]
-            pairs = [(one.place, one.values["others"]) for one in mine if one.place is not None]
-            axes.plot(*_two(pairs), mark, color=color, ms=5, alpha=0.45, mew=0)
-            fit = fits[model]
-            if isinstance(fit, PowerLaw):
-                axes.fill_between(
-                    fit.grid, _percents(fit.low, table), _percents(fit.high, table),
-                    color=color, alpha=0.15, lw=0,
-                )  # fmt: skip
-                axes.plot(fit.grid, _percents(fit.curve, table), color=color, lw=1.8, label=model)
-            else:
-                line = means(sorted(pairs), is_log=True)
-                axes.plot(*_two(line), ":", marker=mark, color=color, lw=1.4, ms=6, label=model)
-            without = [one.values["others"] for one in mine if one.place is None]
-            if without:
-                axes.axhline(sum(without) / len(without), color=color, lw=1, ls="--", zorder=0)
-        sizes = sorted({one.place for one in marks if one.place is not None})
-        number_ticks(axes, sizes, None, is_log=True)
-        axes.set_xlabel(path)
-        axes.set_ylabel(f"test {table.metric} (%), w/o {table.source_language}")
-        _legend(figure, axes, len(models))
+    columns = min(len(names), 2)
+    rows = math.ceil(len(names) / columns)
+    with new_canvas(1.4 + 3.2 * columns, 0.5 + 2.8 * rows, columns, rows) as (figure, _):
+        for axes, name in itertools.zip_longest(figure.axes, names):
+            if name is None:
+                axes.set_axis_off()
+                continue
+            _size_panel(axes, marks, name, {model: fits[model, name] for model in models}, table)
+            axes.set_xlabel(path)
+            axes.set_ylabel(f"test {table.metric} (%)")
+            if len(names) > 1:
+                axes.set_title(name, fontsize=9, color=GREY)
+        _legend(figure, figure.axes[0], len(models))
         svg, png = rendered(figure)
-    refused = [
-        f"{table.task}, size curve{'' if len(models) == 1 else f' of {model}'}: no power law is "
-        f"fitted: {fit}."
-        for model, fit in fits.items()
-        if isinstance(fit, str)
-    ]
+    laws = {key: fit for key, fit in fits.items() if isinstance(fit, PowerLaw)}
     told = [
-        f"{model}: ceiling {100 * sign * fit.ceiling:.1f} ± {100 * fit.ceiling_error:.1f}, "
+        f"{model}, {name}: ceiling {100 * sign * fit.ceiling:.1f} ± {100 * fit.ceiling_error:.1f}, "
         f"exponent {fit.exponent:.2f}"
-        for model, fit in fits.items()
-        if isinstance(fit, PowerLaw)
+        for (model, name), fit in laws.items()
     ]
-    caption = "Mean of the target languages; dashed: configurations without that stage. " + (
-        f"Solid: a - b n^-c with its 95 % band ({'; '.join(told)}). " if told else ""
-    ) + ("Dotted: means by size, where no fit is drawn." if refused else "")  # fmt: skip
-    rows = [["configuration", one.model, one.place, one.values["others"], None, None]
-            for one in marks]  # fmt: skip
-    for model, fit in fits.items():
-        if isinstance(fit, PowerLaw):
-            bands = (_percents(part, table) for part in (fit.curve, fit.low, fit.high))
-            rows += [["fit", model, *line] for line in zip(fit.grid, *bands, strict=True)]
+    caption = (
+        f"Without {table.source_language}; dashed: configurations without that stage. "
+        + (f"Solid: a - b n^-c with its 95 % band ({'; '.join(told)}). " if told else "")
+        + ("Dotted: means by size, where no fit is drawn." if len(laws) < len(fits) else "")
+    )
+    lines = [["configuration", one.model, name, one.place, one.values[name], None, None]
+             for name in names for one in marks]  # fmt: skip
+    for (model, name), fit in laws.items():
+        bands = (_percents(part, table) for part in (fit.curve, fit.low, fit.high))
+        lines += [["fit", model, name, *line] for line in zip(fit.grid, *bands, strict=True)]
     made = Figure(
         name=file_name(table, "size-curve"),
         title="How much intermediate data?",
         caption=caption.strip(),
-        csv=csv_text(["row", "model", path, "others_percent", "low", "high"], rows),
+        csv=csv_text(["row", "model", "languages", path, "percent", "low", "high"], lines),
         svg=svg,
         png=png,
         section="question",
     )
-    return made, refused
+    return made, _refusals(table, models, names, fits)
+
+
+def _size_panel(
+    axes: Any,
+    marks: Sequence[_Mark],
+    name: str,
+    fits: Mapping[str, PowerLaw | str],
+    table: LanguageTable,
+) -> None:
+    """Configurations of every model by size, and the law through them or their means."""
+    axes.set_xscale("log")
+    for turn, (model, fit) in enumerate(fits.items()):
+        color, mark = SERIES[turn], MARKS[turn]
+        mine = [one for one in marks if one.model == model]
+        pairs = [(one.place, one.values[name]) for one in mine if one.place is not None]
+        axes.plot(*_two(pairs), mark, color=color, ms=5, alpha=0.45, mew=0)
+        if isinstance(fit, PowerLaw):
+            low, high = _percents(fit.low, table), _percents(fit.high, table)
+            axes.fill_between(fit.grid, low, high, color=color, alpha=0.15, lw=0)
+            axes.plot(fit.grid, _percents(fit.curve, table), color=color, lw=1.8, label=model)
+        else:
+            line = means(sorted(pairs), is_log=True)
+            axes.plot(*_two(line), ":", marker=mark, color=color, lw=1.4, ms=6, label=model)
+        without = [one.values[name] for one in mine if one.place is None]
+        if without:
+            axes.axhline(sum(without) / len(without), color=color, lw=1, ls="--", zorder=0)
+    sizes = sorted({one.place for one in marks if one.place is not None})
+    number_ticks(axes, sizes, None, is_log=True)
+
+
+def _refusals(
+    table: LanguageTable,
+    models: Sequence[str],
+    names: Sequence[str],
+    fits: Mapping[tuple[str, str], PowerLaw | str],
+) -> list[str]:
+    """A note for each model and reason why it has no power law."""
+    found = []
+    for model in models:
+        reasons: dict[str, list[str]] = {}
+        for name in names:
+            fit = fits[model, name]
+            if isinstance(fit, str):
+                reasons.setdefault(fit, []).append(name)
+        of = "" if len(models) == 1 else f" of {model}"
+        found += [
+            f"{table.task}, size curve{of} ({', '.join(told)}): no power law is fitted: {reason}."
+            for reason, told in reasons.items()
+        ]
+    return found
 
 
 def ratio_figure(table: LanguageTable, path: str) -> Figure | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from xlt_ray.ledger.importance import Importance, importances
 from xlt_ray.report.canvas import csv_text
+from xlt_ray.report.grouping import drawn_groups
 from xlt_ray.report.labels import is_absent, shown_value
 from xlt_ray.report.statistics import difference_interval
 from xlt_ray.report.tables import Cell, LanguageTable, Row
@@ -57,6 +58,8 @@ class Level:
     label: str
     effects: Mapping[str, Effect]
     """By the name of a series; those without a score at the level or outside it are not there."""
+    configurations: tuple[int, ...] = ()
+    """That have the value, and scores."""
 
     @property
     def num_configurations(self) -> int:
@@ -93,6 +96,14 @@ def series_of(table: LanguageTable) -> tuple[Series, ...]:
     found = [Series(source, lambda row: row.cells.get(source))] if source in table.languages else []
     found.append(Series(OTHERS, lambda row: row.mean_without_source))
     return (*found, *(_group(one.title) for one in table.groups))
+
+
+def drawn_series(table: LanguageTable) -> tuple[Series, ...]:
+    """Of these the ones that a figure shows: with the groups of one grouping alone."""
+    left_out = {one.title for one in table.groups} - {
+        one.title for one in drawn_groups(table.groups)
+    }
+    return tuple(one for one in series_of(table) if one.name not in left_out)
 
 
 def knowledge_of(table: LanguageTable) -> Knowledge:
@@ -174,7 +185,9 @@ def _levels(path: str, table: LanguageTable, series: Sequence[Series]) -> list[L
             outside = [cell.mean for _, is_in, cell in cells if not is_in and cell]
             if inside and outside:
                 effects[one.name] = _effect(inside, outside)
-        found.append(Level(path, label, effects))
+        mine = sorted(row.configuration for row, (_, one) in zip(rows, labels, strict=True)
+                      if one == label)  # fmt: skip
+        found.append(Level(path, label, effects, tuple(mine)))
     return found
 
 

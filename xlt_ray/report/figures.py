@@ -28,8 +28,8 @@ from xlt_ray.report.canvas import (
 from xlt_ray.report.labels import (
     DescribeLanguage,
     is_absent,
+    knob_names,
     language_label,
-    short_knob,
     short_names,
     shown_value,
 )
@@ -85,7 +85,7 @@ def knob_figure(path: str, table: LanguageTable, *, log: bool = False) -> Figure
     header = ["configuration", path, f"{table.source_language}_percent", "others_percent"]
     return Figure(
         name=file_name(table, path),
-        title=short_knob(path),
+        title=knob_names(table.knobs)[path],
         caption=caption,
         csv=csv_text(header, rows),
         svg=svg,

@@ -71,6 +71,7 @@ COST_COLUMNS = (
     "seconds",
     "seconds_alone",
     "worker_hours",
+    "worker_hours_alone",
     "device",
     "wall_s",
 )
@@ -156,7 +157,8 @@ def costs_frame(snapshot: Snapshot) -> pd.DataFrame:
 
     ``examples`` and ``seconds`` are what it trained itself, ``examples_alone`` and
     ``seconds_alone`` what its whole path takes where nothing is shared (missing where the store
-    has not all of it). ``worker_hours`` are its own seconds times workers, on ``device``;
+    has not all of it). ``worker_hours`` are its own seconds times workers, on ``device``,
+    ``worker_hours_alone`` those of its whole path;
     ``wall_s`` is the time from when it was asked to its end, waiting included.
     """
     return pd.DataFrame(
@@ -197,6 +199,12 @@ def _cost(view: TrialView, snapshot: Snapshot) -> dict[str, Any]:
             one.seconds * number for one, number in zip(view.stages, workers, strict=True)
         )
         / 3600,
+        "worker_hours_alone": sum(
+            one.seconds * number for one, number in zip(whole, workers, strict=True)
+        )
+        / 3600
+        if is_whole
+        else None,
         "device": "+".join(devices),
         "wall_s": wall,
     }

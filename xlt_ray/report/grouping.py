@@ -31,6 +31,9 @@ class Group:
         return f"{self.grouping}: {self.name}"
 
 
+MAX_DRAWN = 4
+"""Groups of languages in a figure, beside the source language and the mean of the others."""
+
 Groupings = Mapping[str, Mapping[str, Sequence[str]]]
 """Grouping -> group -> languages."""
 
@@ -117,6 +120,20 @@ def groups_of(groupings: Groupings, languages: Sequence[str], source: str) -> tu
             if members and len(members) < len(others):
                 found.append(Group(grouping, name, members))
     return tuple(found)
+
+
+def drawn_groups(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """The groups that a figure has room for: those of one grouping, as groupings overlap.
+
+    A file's comes before classes of resources, families, scripts and what was seen; the first one
+    is taken that has no more than ``MAX_DRAWN`` groups, and none where all have more.
+    """
+    found: dict[str, list[Group]] = {}
+    for one in groups:
+        found.setdefault(one.grouping, []).append(one)
+    known = ("resources", "family", "script", "seen")
+    order = [*(one for one in found if one not in known), *(one for one in known if one in found)]
+    return next((tuple(found[one]) for one in order if len(found[one]) <= MAX_DRAWN), ())
 
 
 def _seen_by(snapshot: Snapshot, view: TrialView) -> frozenset[str]:

@@ -60,15 +60,6 @@ def is_absent(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def short_knob(path: str) -> str:
-    """The last part of a dotted path, with the part before it where it says nothing alone.
-
-    >>> short_knob("target.fusion.layer"), short_knob("model")
-    ('fusion layer', 'model')
-    """
-    return " ".join(part.replace("_", " ") for part in path.split(".")[-2:] if part != "target")
-
-
 def knob_names(paths: Iterable[str]) -> dict[str, str]:
     """What each knob is called beside the others: the end of its path, where that is of one alone.
 

@@ -6,15 +6,15 @@ import pandas as pd
 
 from xlt_ray.ledger.importance import MIN_POINTS, TARGET_QUANTILE
 from xlt_ray.report.canvas import (
-    BLUE,
     GREY,
+    SERIES,
     VERMILION,
     Figure,
     csv_text,
     new_canvas,
     rendered,
 )
-from xlt_ray.report.effects import OTHERS, Knowledge, importances_csv
+from xlt_ray.report.effects import Knowledge, drawn_series, importances_csv
 from xlt_ray.report.figures import file_name
 from xlt_ray.report.frontier import pareto_front
 from xlt_ray.report.tables import Cell, LanguageTable
@@ -75,12 +75,12 @@ def heat_map(table: LanguageTable) -> Figure | None:
 
 
 def importance_figure(table: LanguageTable, known: Knowledge) -> tuple[Figure | None, list[str]]:
-    """Importance of every knob for the source language and for the mean of the others.
+    """Importance of every knob for the source language, the mean of the others, and the groups of
+    one grouping.
 
     Returns the figure, None where there are too few configurations, and why that is so.
     """
-    series = ((table.source_language, BLUE), (OTHERS, VERMILION))
-    found = {name: known.importances.get(name, {}) for name, _ in series}
+    found = {one.name: known.importances.get(one.name, {}) for one in drawn_series(table)}
     paths = sorted({path for one in found.values() for path in one})
     if not paths:
         enough = sum(1 for row in table.rows if row.trials) >= MIN_POINTS
@@ -89,16 +89,18 @@ def importance_figure(table: LanguageTable, known: Knowledge) -> tuple[Figure | 
     order = sorted(
         paths, key=lambda path: -max(one[path].share for one in found.values() if path in one)
     )
-    with new_canvas(5.2, 1.0 + 0.42 * len(order)) as (figure, axes):
-        for offset, (name, color) in zip((-0.19, 0.19), series, strict=True):
+    height = 0.78 / len(found)
+    with new_canvas(5.2, 1.1 + (0.1 + 0.16 * len(found)) * len(order)) as (figure, axes):
+        for turn, (name, shares) in enumerate(found.items()):
             label: str | None = name
             for place, path in enumerate(order):
-                one = found[name].get(path)
+                one = shares.get(path)
                 if one is None:
                     continue
-                axes.barh(place + offset, one.share, 0.34, color=color, label=label)
+                at = place + (turn - (len(found) - 1) / 2) * height
+                axes.barh(at, one.share, 0.9 * height, color=SERIES[turn], label=label)
                 label = None
-                axes.plot([one.low, one.high], [place + offset] * 2, color="#222222", lw=1.1)
+                axes.plot([one.low, one.high], [at] * 2, color="#222222", lw=1.1)
         axes.set_yticks(range(len(order)), order, size=8)
         axes.set_ylim(len(order) - 0.4, -0.6)
         axes.set_xlim(0, 1)
@@ -121,18 +123,25 @@ def importance_figure(table: LanguageTable, known: Knowledge) -> tuple[Figure | 
 
 
 def pareto_figure(table: LanguageTable, costs: pd.DataFrame) -> Figure | None:
-    """Source score, low-resource mean and seconds; the configurations that nothing beats."""
+    """Source score, low-resource mean and GPU-hours; the configurations that nothing beats.
+
+    Hours are those of a trial that shares nothing, times its workers; of workers without a GPU
+    where any stage was made by one.
+    """
     source, low_title = table.source_language, "resources: low"
     has_low = any(group.title == low_title for group in table.groups)
     name = "low-resource languages" if has_low else "target languages"
-    seconds = costs.dropna(subset="seconds_alone").groupby("configuration")["seconds_alone"].mean()
+    costs = costs.dropna(subset="worker_hours_alone")
+    hours = costs.groupby("configuration")["worker_hours_alone"].mean()
+    is_gpu = set(costs["device"]) == {"cuda"}
+    unit = "GPU-hours" if is_gpu else "worker-hours"
     rows = []
     for row in sorted(table.rows, key=lambda row: row.configuration):
         low = row.groups.get(low_title) if has_low else row.mean_without_source
         at_source: Cell | None = row.cells.get(source)
-        if low and at_source and row.configuration in seconds.index:
+        if low and at_source and row.configuration in hours.index:
             rows.append((row.configuration, 100 * at_source.mean, 100 * low.mean,
-                         float(seconds.loc[row.configuration])))  # fmt: skip
+                         float(hours.loc[row.configuration])))  # fmt: skip
     if len(rows) < 3:
         return None
     sign = 1.0 if table.is_higher_better else -1.0
@@ -167,16 +176,16 @@ def pareto_figure(table: LanguageTable, costs: pd.DataFrame) -> Figure | None:
             )
         axes.set_xlabel(f"{source}, test {table.metric} (%)")
         axes.set_ylabel(f"mean of {name} (%)")
-        figure.colorbar(drawn, ax=axes, label="seconds, whole path alone")
+        figure.colorbar(drawn, ax=axes, label=f"{unit}, whole path alone")
         figure.legend(loc="outside upper left", ncols=2, fontsize=8)
         svg, png = rendered(figure)
     return Figure(
         name=file_name(table, "pareto"),
         title="What is worth its price?",
         caption=f"Configurations (numbers) that no other beats in {source}, the mean of {name}, "
-        "and the seconds of a trial that shares nothing.",
+        f"and the {unit} of a trial that shares nothing.",
         csv=csv_text(
-            ["configuration", "source_percent", "low_percent", "seconds_alone", "on_front"],
+            ["configuration", "source_percent", "low_percent", "worker_hours_alone", "on_front"],
             [[*one, on] for one, on in zip(rows, front, strict=True)],
         ),
         svg=svg,

@@ -123,6 +123,14 @@ function valueOf([number, ...scores], stem, what) {
   if (what === "gap") return of(groups.all[0]) - mean(groups.without);
   return what in groups ? mean(groups[what]) : of(what);
 }
+function meanOf(values) {
+  const number = values.length, mean = values.reduce((sum, one) => sum + one, 0) / number;
+  const half = links.quantiles[number]
+    * Math.sqrt(values.reduce((sum, one) => sum + (one - mean) ** 2, 0) / (number - 1) / number);
+  const percent = one => (100 * one).toFixed(2);
+  return `mean of ${number} seed${number === 1 ? "" : "s"}: ${percent(mean)}` + (half > 0
+    ? `, 95 % interval ${percent(mean - half)} to ${percent(mean + half)} (Student's)` : "");
+}
 document.addEventListener("click", event => {
   const link = event.target.closest(".scores td > a:not([href])");
   if (!link) return;
@@ -141,10 +149,24 @@ document.addEventListener("click", event => {
       make("a", `${kind} ${short}${reused ? " ↺" : ""}`, {href: `#stage-${key}`})));
     list.append(item);
   }
+  const values = links.scores[stem][configuration].map(one => valueOf(one, stem, what))
+    .filter(one => typeof one === "number" && !isNaN(one));
   const names = {all: "mean over all languages", without: "mean without the source language",
     dev: "objective", gap: "transfer gap"};
   behind.querySelector("div").replaceChildren(
-    make("h3", `Configuration ${configuration}: ${names[what] ?? what}`), list);
+    make("h3", `Configuration ${configuration}: ${names[what] ?? what}`),
+    make("p", meanOf(values)), list);
+  behind.showModal();
+});
+// The configurations that an effect is the mean of.
+document.addEventListener("click", event => {
+  const link = event.target.closest("a[data-l]");
+  if (!link) return;
+  const [knob, value] = link.closest("tr").cells, list = make("p", "");
+  link.dataset.l.split(",").forEach((one, place) => list.append(place ? ", " : "",
+    make("a", one, {href: `#configuration-${one}`})));
+  behind.querySelector("div").replaceChildren(
+    make("h3", `${knob.textContent}: ${value.textContent}`), list);
   behind.showModal();
 });
 behind.addEventListener("click", event => {

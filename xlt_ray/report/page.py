@@ -7,6 +7,7 @@ bytes: every date in it is the ledger's.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ from xlt_ray.report.questions import question_figures
 from xlt_ray.report.selection import (
     best_configuration,
     checkpoints,
+    counted,
     has_few_shot,
     header,
     is_oracle,
@@ -118,7 +120,7 @@ def write_report(
             texts[f"tables/{table.stem}-groups.tex"] = groups_tex(table, sweep)
         if known[table.stem].levels:
             texts[f"tables/{table.stem}-effects.csv"] = effects_csv(known[table.stem])
-            texts[f"tables/{table.stem}-effects.tex"] = effects_tex(known[table.stem], table)
+            texts[f"tables/{table.stem}-effects.tex"] = effects_tex(known[table.stem], table, sweep)
         if any(known[table.stem].importances.values()):
             texts[f"tables/{table.stem}-importance.csv"] = importances_csv(known[table.stem])
         texts[f"tables/{table.stem}-selection.csv"] = picks_csv(rules[table.stem], table)
@@ -159,6 +161,7 @@ def write_report(
             }
             for one in tables
         ],
+        "counted": functools.partial(counted, sweep),
         "further": [one for one in further if one.is_headline],
         "knobs": knob_names(knobs),
         "trials": shown.trial_rows(trials, uses, knobs),

@@ -102,18 +102,25 @@ def monotony_p(sizes: Sequence[float], scores: Sequence[float], *, seed: int = 0
 
     Chance is sizes shuffled among the scores, the null hypothesis least in favour of rejecting.
     """
-    x, y = np.asarray(sizes, dtype=float), np.asarray(scores, dtype=float)
+    y = np.asarray(scores, dtype=float)
+    _, index, counts = np.unique(
+        np.asarray(sizes, dtype=float), return_inverse=True, return_counts=True
+    )
     random = np.random.default_rng(seed)
-    seen = _misfit(x, y)
-    drawn = [_misfit(random.permutation(x), y) for _ in range(NUM_SHUFFLES)]
+    seen = _misfit(index, counts, y)
+    drawn = [_misfit(random.permutation(index), counts, y) for _ in range(NUM_SHUFFLES)]
     return (1 + sum(one >= seen - 1e-12 for one in drawn)) / (NUM_SHUFFLES + 1)
 
 
-def _misfit(x: np.ndarray, y: np.ndarray) -> float:
-    """Sum of squares between the means of the sizes and the best rising curve through them."""
+def _misfit(index: np.ndarray, counts: np.ndarray, y: np.ndarray) -> float:
+    """Sum of squares between the means of the sizes and the best rising curve through them.
+
+    Args:
+        index: place of each score's size among the sizes in order.
+        counts: scores of each size.
+    """
     from scipy import optimize
 
-    places, index, counts = np.unique(x, return_inverse=True, return_counts=True)
-    means = np.bincount(index, weights=y, minlength=len(places)) / counts
+    means = np.bincount(index, weights=y) / counts
     fitted = optimize.isotonic_regression(means, weights=counts).x
     return float((counts * (means - fitted) ** 2).sum())

@@ -58,6 +58,10 @@ def profile_figure(
     """Each diagnostic over the layers of the best configuration, a line for each class of
     resources, means over its languages and seeds; None where nothing was measured.
 
+    All points of a line, and of the lines that it is compared with, are over the same languages:
+    those that were measured at every moment. A layer at which one of them has no number has no
+    point.
+
     Beside the finished encoder stands the one that the first recorded training began with, and
     the one that the target training began with, where that is another.
     """
@@ -74,11 +78,13 @@ def profile_figure(
     lines: list[list[Any]] = []
     with new_canvas(max(3.8, 2.9 * len(names)), 3.2, columns=len(names)) as (figure, _):
         for axes, name in zip(figure.axes, names, strict=True):
+            everywhere = _languages_everywhere(name, [part for _, part in moments.values()])
             for group in groups:
-                members = [code for code, one in classes.items() if one == group]
+                members = [code for code in everywhere if classes[code] == group]
                 for moment, (style, part) in moments.items():
                     mine = part[(part["diagnostic"] == name) & part["language"].isin(members)]
-                    means = mine.groupby("layer")["value"].mean().dropna()
+                    means = mine.groupby("layer")["value"].agg(lambda one: one.mean(skipna=False))
+                    means = means.dropna()
                     if means.empty:
                         continue
                     layers, values = [int(one) for one in means.index], list(means)
@@ -111,6 +117,12 @@ def profile_figure(
         png=png,
         section="question",
     )
+
+
+def _languages_everywhere(name: str, parts: Sequence[pd.DataFrame]) -> list[str]:
+    """Languages of a diagnostic, in order, that every moment has where it was measured at all."""
+    found = [set(part.loc[part["diagnostic"] == name, "language"]) for part in parts]
+    return sorted(set.intersection(*(one for one in found if one)))
 
 
 def _moments(own: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:

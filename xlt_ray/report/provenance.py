@@ -183,9 +183,11 @@ def _selection(snapshot: Snapshot, view: TrialView, source: str, *, is_named: bo
     if is_named:
         text = f"Trial {view.number} was named by hand; the sweep's own rule: {rule}."
     else:
+        own = [one for one in complete if one.configuration == view.configuration]
         text = (
-            f"Trial {view.number} is the best of {len(complete)} complete trials (of "
-            f"{len(configurations)} configurations), {rule}: {view.objective:.4f}."
+            f"Configuration {view.configuration} is the best of {len(configurations)}, {rule}; "
+            f"trial {view.number} is the best of its {len(own)} complete seeds: "
+            f"{view.objective:.4f}."
         )
         if len(complete) > 1:
             text += (

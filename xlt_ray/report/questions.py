@@ -10,6 +10,7 @@ from xlt_ray.report.canvas import Figure
 from xlt_ray.report.curves import layer_figure, ratio_figure, size_figure
 from xlt_ray.report.effects import Knowledge
 from xlt_ray.report.overview import heat_map, importance_figure, pareto_figure
+from xlt_ray.report.parallel import parallel_figure
 from xlt_ray.report.tables import LanguageTable
 
 CURVES: dict[str, Callable[[LanguageTable, str], Figure | None]] = {
@@ -31,5 +32,5 @@ def question_figures(
     found += [draw(table, path) for path, draw in CURVES.items() if path in table.knobs]
     figure, told = importance_figure(table, known)
     notes += told
-    found += [heat_map(table), figure, pareto_figure(table, costs)]
+    found += [heat_map(table), figure, parallel_figure(table, known), pareto_figure(table, costs)]
     return [one for one in found if one is not None], notes

@@ -17,6 +17,8 @@ import pandas as pd
 
 from xlt_ray.report.tables import Cell, LanguageTable, Row, cell_of
 
+ORACLE = " ORACLE SELECTION: not zero-shot."
+
 
 @dataclass(frozen=True)
 class Pick:
@@ -71,7 +73,14 @@ def header(sweep: Mapping[str, Any], source: str) -> str:
     text = f"Configurations are {selection_rule(sweep, source)}; scores are of the last checkpoint."
     if has_few_shot(sweep):
         text += " Trials with few_shot are NOT ZERO-SHOT: their scores are in a table of their own."
-    return text + (" ORACLE SELECTION: not zero-shot." if is_oracle(sweep) else "")
+    return text + (ORACLE if is_oracle(sweep) else "")
+
+
+def counted(sweep: Mapping[str, Any], source: str) -> str:
+    """What stands above a table in which configurations are not ranked."""
+    text = "All configurations with scores count here, selected or not. "
+    text += f"Configurations are {selection_rule(sweep, source)}."
+    return text + (ORACLE if is_oracle(sweep) else "")
 
 
 def best_configuration(trials: pd.DataFrame, sweep: Mapping[str, Any]) -> int | None:

@@ -11,7 +11,7 @@ import pandas as pd
 from xlt_ray.report.cells import score_cell
 from xlt_ray.report.effects import Knowledge
 from xlt_ray.report.labels import DescribeLanguage, is_absent, language_label, shown_value
-from xlt_ray.report.statistics import summary
+from xlt_ray.report.statistics import student_quantile, summary
 from xlt_ray.report.tables import Cell, LanguageTable, Row, cell_of, mean_of
 from xlt_ray.stages.stage import short
 
@@ -149,13 +149,16 @@ def links(tables: Mapping[str, LanguageTable], trials: pd.DataFrame, uses: Uses)
 
     ``scores``: table -> configuration -> trials, each its number and its scores in the order of
     the table's languages (null where one is missing); ``groups``: table -> languages of every
-    mean; ``trials``: number -> seed, objective, MLflow run and stages.
+    mean; ``trials``: number -> seed, objective, MLflow run and stages; ``quantiles``: number of
+    seeds -> Student's quantile, for intervals of means.
 
     Args:
         tables: by what the page calls them.
     """
     scored = {one.number for table in tables.values() for row in table.rows for one in row.trials}
+    most = max((row.num_seeds for table in tables.values() for row in table.rows), default=0)
     return {
+        "quantiles": {str(number): student_quantile(number) for number in range(2, most + 1)},
         "scores": {
             stem: {
                 str(row.configuration): [

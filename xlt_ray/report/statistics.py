@@ -5,6 +5,7 @@ languages is taken within a seed before anything else. Resampling is seeded, so 
 give the same answer.
 
 - :func:`summary`: mean over seeds with Student's interval.
+- :func:`student_quantile`: the same of a mean and a deviation that are known.
 - :func:`paired`: mean difference with its interval and p-value.
 - :func:`difference_interval`: of means of two samples that are not paired.
 - :func:`holm`: p-values of a family (the languages of one comparison) corrected.
@@ -12,6 +13,7 @@ give the same answer.
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Sequence
@@ -102,6 +104,14 @@ def paired(differences: Sequence[float], *, seed: int = 0) -> Paired:
     )
 
 
+@functools.cache
+def student_quantile(num_values: int) -> float:
+    """What a mean's standard error is multiplied by for half of Student's interval."""
+    from scipy import stats
+
+    return float(stats.t.ppf((1 + LEVEL) / 2, num_values - 1))
+
+
 def difference_interval(first: Sequence[float], second: Sequence[float]) -> Interval | None:
     """Welch's interval of the mean of ``first`` minus that of ``second``, independent samples.
 
@@ -178,7 +188,7 @@ def _student(array: np.ndarray) -> Interval | None:
 
     if len(array) < 2 or _all_equal(array):
         return None
-    half = stats.t.ppf((1 + LEVEL) / 2, len(array) - 1) * stats.sem(array)
+    half = student_quantile(len(array)) * stats.sem(array)
     return Interval(float(array.mean() - half), float(array.mean() + half), "student")
 
 

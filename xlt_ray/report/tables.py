@@ -9,6 +9,7 @@ deviation over seeds; with one seed there is none.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -19,6 +20,7 @@ import pandas as pd
 
 from xlt_ray.report.grouping import Group, Groupings, groups_of
 from xlt_ray.report.snapshot import target_of
+from xlt_ray.report.statistics import student_quantile
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,14 @@ class Cell:
     mean: float
     deviation: float | None
     num_seeds: int
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Student's 95 % interval of the mean over seeds; None of one seed or of equal values."""
+        if not self.deviation:
+            return None
+        half = student_quantile(self.num_seeds) * self.deviation / math.sqrt(self.num_seeds)
+        return self.mean - half, self.mean + half
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xlt_ray.ledger import TrialView
 from xlt_ray.report.canvas import (
     BLUE,
     GREEN,
@@ -19,6 +22,7 @@ from xlt_ray.report.canvas import (
     rendered,
 )
 from xlt_ray.report.snapshot import Snapshot, in_utc
+from xlt_ray.stages.record import StageRecord
 
 KINDS = {
     "align": PURPLE,
@@ -39,6 +43,20 @@ class Bar:
     kind: str
     start: float
     end: float
+    host: str = ""
+    """That made the stage, where its record says so."""
+    num_workers: int = 1
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """A stage that a trial found in the store, from when it had it: asked, and it committed."""
+
+    trial: int
+    kind: str
+    at: float
+    made_by: str
+    """``SWEEP/TRIAL``; empty where that is not known."""
 
 
 def bars_of(snapshot: Snapshot) -> list[Bar]:
@@ -47,33 +65,66 @@ def bars_of(snapshot: Snapshot) -> list[Bar]:
     Records say when a stage was committed and how long it took: where a trial was interrupted
     inside a stage, the stage's bar is shorter than that. No bar leaves its trial's.
     """
+    found = []
+    for view, start, end, origin in _spans(snapshot):
+        found.append(Bar(view.number, "trial", start, end))
+        for use in view.stages:
+            record = snapshot.records.get(use.key)
+            at = _committed(record, origin)
+            if use.reused or record is None or at is None:
+                continue
+            bar = Bar(
+                view.number,
+                use.kind,
+                max(at - use.seconds, start),
+                min(at, end),
+                str(record.made_by.get("host", "")),
+                int(record.runtime.get("workers", 1)),
+            )
+            if bar.end > bar.start:
+                found.append(bar)
+    return found
+
+
+def reuses_of(snapshot: Snapshot) -> list[Reuse]:
+    """The stages that ended trials found ready, in order."""
+    found = []
+    for view, start, end, origin in _spans(snapshot):
+        for use in view.stages:
+            if use.reused:
+                at = _committed(snapshot.records.get(use.key), origin)
+                moment = min(max(start, start if at is None else at), end)
+                found.append(Reuse(view.number, use.kind, moment, use.made_by))
+    return found
+
+
+def _spans(
+    snapshot: Snapshot,
+) -> Iterator[tuple[TrialView, float, float, datetime.datetime]]:
+    """Every ended trial, when it was asked and when it ended in seconds, and since when."""
     spans = [
         (view, asked, ended)
         for view in snapshot.trials
         if (asked := in_utc(view.started)) and (ended := in_utc(view.ended))
     ]
     if not spans:
-        return []
+        return
     origin = min(asked for _, asked, _ in spans)
-    found = []
     for view, asked, ended in spans:
-        start, end = (asked - origin).total_seconds(), (ended - origin).total_seconds()
-        found.append(Bar(view.number, "trial", start, end))
-        for use in view.stages:
-            record = snapshot.records.get(use.key)
-            time = record.made_by.get("time") if record else None
-            if use.reused or not time:
-                continue
-            at = (datetime.datetime.fromisoformat(str(time)) - origin).total_seconds()
-            bar = Bar(view.number, use.kind, max(at - use.seconds, start), min(at, end))
-            if bar.end > bar.start:
-                found.append(bar)
-    return found
+        yield view, (asked - origin).total_seconds(), (ended - origin).total_seconds(), origin
+
+
+def _committed(record: StageRecord | None, origin: datetime.datetime) -> float | None:
+    time = record.made_by.get("time") if record else None
+    if not time:
+        return None
+    return (datetime.datetime.fromisoformat(str(time)) - origin).total_seconds()
 
 
 def timeline(snapshot: Snapshot) -> Figure | None:
     """Trials as bars over time, their stages in colour; None before two trials have ended."""
-    bars = bars_of(snapshot)
+    bars, reuses = bars_of(snapshot), reuses_of(snapshot)
+    hosts = _hosts(bars)
     numbers = sorted({one.trial for one in bars})
     shown = numbers[:MAX_TRIALS]
     if len(numbers) < 2:
@@ -87,8 +138,13 @@ def timeline(snapshot: Snapshot) -> Figure | None:
         for one in bars:
             if one.trial in shown:
                 _draw(axes, one, shown.index(one.trial), unit)
-        step = max(1, len(shown) // 12)
-        axes.set_yticks(range(0, len(shown), step), [str(one) for one in shown[::step]], size=7.5)
+        _draw_reuses(axes, [one for one in reuses if one.trial in shown], shown, unit)
+        # Which machine made the stages of a trial is worth a line each where there are several.
+        several = len(set(hosts.values())) > 1
+        step = 1 if several else max(1, len(shown) // 12)
+        labels = [f"{one} {hosts.get(one, '')}".strip() if several else str(one) for one in shown]
+        size = 5.5 if several else 7.5
+        axes.set_yticks(range(0, len(shown), step), labels[::step], size=size)
         axes.set_ylim(len(shown) - 0.3, -0.7)
         axes.set_xlim(0, span / unit * 1.01 or 1)
         axes.set_xlabel(f"{name} since the first trial was asked")
@@ -96,7 +152,7 @@ def timeline(snapshot: Snapshot) -> Figure | None:
         axes.grid(visible=False, axis="y")
         handles, labels = axes.get_legend_handles_labels()
         first = dict(zip(labels, handles, strict=True))
-        order = [one for one in ("trial", *KINDS) if one in first]
+        order = [one for one in ("trial", *KINDS, "reused") if one in first]
         figure.legend(
             [first[one] for one in order],
             order,
@@ -111,11 +167,35 @@ def timeline(snapshot: Snapshot) -> Figure | None:
         name="timeline",
         title="When did what run?",
         caption="Grey: from when a trial was asked to its end, waiting included; in colour the "
-        "stages that it made itself, up to their commit and as long as they took."
+        "stages that it made itself, up to their commit and as long as they took; rings: stages of "
+        "that colour that it found ready, made by another trial."
         + (f" {more} later trials are in the CSV alone." if more else ""),
         csv=csv_text(
-            ["trial", "kind", "start_s", "end_s"],
-            [[one.trial, one.kind, round(one.start, 3), round(one.end, 3)] for one in bars],
+            ["trial", "kind", "start_s", "end_s", "host", "workers", "reused_from"],
+            [
+                [
+                    one.trial,
+                    one.kind,
+                    round(one.start, 3),
+                    round(one.end, 3),
+                    one.host,
+                    None if one.kind == "trial" else one.num_workers,
+                    None,
+                ]
+                for one in bars
+            ]
+            + [
+                [
+                    one.trial,
+                    one.kind,
+                    round(one.at, 3),
+                    round(one.at, 3),
+                    None,
+                    None,
+                    one.made_by or "not known",
+                ]
+                for one in reuses
+            ],
         ),
         svg=svg,
         png=png,
@@ -134,3 +214,32 @@ def _draw(axes: Any, bar: Bar, place: int, unit: float) -> None:
         label=bar.kind,
         linewidth=0,
     )
+
+
+def _draw_reuses(axes: Any, reuses: Sequence[Reuse], shown: Sequence[int], unit: float) -> None:
+    """Rings at the moment from which a trial had a stage, side by side where that is one."""
+    from matplotlib.transforms import ScaledTranslation
+
+    label: str | None = "reused"
+    beside: Counter[tuple[int, float]] = Counter()
+    for one in reuses:
+        place = one.trial, one.at
+        aside = ScaledTranslation(
+            (2.5 + 4.5 * beside[place]) / 72, 0.0, axes.figure.dpi_scale_trans
+        )
+        beside[place] += 1
+        axes.plot(
+            [one.at / unit], [shown.index(one.trial)], "o", ms=3.5, mfc="white", mew=1.0,
+            mec=KINDS.get(one.kind, "#999999"), transform=axes.transData + aside, zorder=4,
+            ls="none", label=label,
+        )  # fmt: skip
+        label = None
+
+
+def _hosts(bars: Sequence[Bar]) -> dict[int, str]:
+    """By trial the machines that made its stages."""
+    found: dict[int, dict[str, None]] = {}
+    for one in bars:
+        if one.host:
+            found.setdefault(one.trial, {})[one.host] = None
+    return {trial: "+".join(hosts) for trial, hosts in found.items()}

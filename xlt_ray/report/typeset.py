@@ -7,9 +7,9 @@ from typing import Any
 
 from xlt_ray.report.canvas import csv_text
 from xlt_ray.report.effects import Effect, Knowledge
-from xlt_ray.report.labels import short_knob, shown_value
+from xlt_ray.report.labels import knob_names, shown_value
 from xlt_ray.report.latex import booktabs, tex
-from xlt_ray.report.selection import Pick, header
+from xlt_ray.report.selection import Pick, counted, header
 from xlt_ray.report.tables import Cell, LanguageTable
 
 MAX_ROWS = 40
@@ -17,7 +17,8 @@ MAX_ROWS = 40
 
 
 def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
-    """Mean, deviation and seeds of every cell in full precision; a missing cell is empty.
+    """Mean, deviation, 95 % interval and seeds of every cell in full precision; a missing cell is
+    empty. Intervals are Student's, over seeds.
 
     The column ``selection`` says in every line by which rule the lines are ordered.
     """
@@ -26,7 +27,8 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     columns += table.languages
     rule = header(sweep, table.source_language)
     names = ["configuration", *table.knobs, "num_seeds", "objective", "objective_deviation"]
-    names += [f"{column}{suffix}" for column in columns for suffix in ("", "_deviation", "_seeds")]
+    suffixes = ("", "_deviation", "_low", "_high", "_seeds")
+    names += [f"{column}{suffix}" for column in columns for suffix in suffixes]
     lines = []
     for row in table.rows:
         cells = [row.mean, row.mean_without_source, row.gap]
@@ -36,7 +38,8 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         line += [shown_value(row.knobs[path]) for path in table.knobs]
         line += [row.num_seeds, *_two(row.objective)]
         for cell in cells:
-            line += [*_two(cell), cell.num_seeds if cell else 0]
+            low, high = (cell and cell.interval) or (None, None)
+            line += [*_two(cell), low, high, cell.num_seeds if cell else 0]
         lines.append([*line, row.is_gap_of_source, rule])
     return csv_text([*names, "gap_smaller_by_source_alone", "selection"], lines)
 
@@ -56,7 +59,7 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
             + [tex(shown_value(row.knobs[path])) for path in table.knobs]
             + [str(row.num_seeds), *printed]
         )
-    head = ["\\#", *map(tex, map(short_knob, table.knobs)), "seeds", "dev", *map(tex, titles)]
+    head = ["\\#", *map(tex, knob_names(table.knobs).values()), "seeds", "dev", *map(tex, titles)]
     layout = "r" + "l" * len(table.knobs) + "r" * (2 + len(titles))
     return booktabs(_caption(table, sweep), layout, head, rows)
 
@@ -116,12 +119,13 @@ def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
     return booktabs(caption, "lrrrrr", head, rows)
 
 
-def effects_tex(known: Knowledge, table: LanguageTable) -> str:
+def effects_tex(known: Knowledge, table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     """A booktabs table of the effect of every value on every series, in points of percent."""
     caption = (
         f"{table.task}: mean test {table.metric} of the configurations with a value minus that of "
         "all others, in points, and Welch's 95 % interval over configurations, not corrected for "
-        f"the number of intervals ({known.num_intervals})."
+        f"the number of intervals ({known.num_intervals}). "
+        f"{counted(sweep, table.source_language)}"
     )
     rows = [
         [tex(level.knob), tex(level.label), str(level.num_configurations), str(level.num_seeds)]

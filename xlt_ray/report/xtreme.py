@@ -5,9 +5,10 @@ unweighted mean over its languages, the source language included; that of a ques
 task is the mean of its mean exact match and its mean F1; that of a group, and of the whole, the
 mean over tasks, and only where all of them are there. Fractions throughout.
 
-One of our scores is not the benchmark's own measure: BUCC by the accuracy of retrieval among its
-translations (there: F1 of mining them). Nothing here is ever averaged over a part of a task's
-languages.
+BUCC is scored there by F1 of mining, which is the task ``bucc-mining`` here. Where it was not
+evaluated the accuracy of retrieval among its translations, ``bucc``, stands for it, which is not
+the benchmark's own measure; every row says which of the two it has. Nothing here is ever averaged
+over a part of a task's languages.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ TASKS: dict[str, BenchmarkTask] = {
     )
 }
 GROUPS = (_PAIRS, _TAGS, _SPANS, _RETRIEVAL)
+MINING = _task("bucc-mining", _RETRIEVAL, "f1", "de fr ru zh")
+"""What BUCC is scored by where it was evaluated."""
 
 
 def averages(scores: Mapping[str, float]) -> dict[str, float | None]:
@@ -124,11 +127,15 @@ def averages(scores: Mapping[str, float]) -> dict[str, float | None]:
 def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
     """One row a system and seed: its knobs, the score of every task, and :func:`averages`.
 
+    ``bucc`` is the F1 of ``bucc-mining`` where that was evaluated, else the accuracy of ``bucc``;
+    ``bucc_by`` says which: the name of the task, or None without either.
+
     A system is all that was searched over outside ``target``: model, alignment, intermediate
     training. Its trials may stand in several sweeps, for tasks that are not scored by one metric.
     Of several configurations of one system for one task that counts which the sweep's own objective
-    selects, by its mean over seeds. Tasks are those of the targets alone: retrieval was not scored
-    by the encoder that the benchmark asks for, the one before the target training.
+    selects, by its mean over seeds. Retrieval counts where it was scored by the encoder that the
+    benchmark asks for, the one before the target training (``retrieval_encoder: before``); all
+    targets of a system have that one, and the first that tells is taken.
     """
     import pandas as pd
 
@@ -138,26 +145,31 @@ def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
     rows: dict[tuple[tuple[object, ...], int], dict[str, float]] = {}
     for snapshot in snapshots:
         for (system, task), view in _selected(snapshot, tuple(knobs)):
-            score = TASKS[task].score(_test_scores(snapshot, view))
-            if score is not None:
-                rows.setdefault((system, view.seed), {})[task] = score
-    trained = [name for name, task in TASKS.items() if task.is_trained]
+            found = {task: _test_scores(snapshot, view), **_retrieved(snapshot, view)}
+            for name, scores in found.items():
+                score = (MINING if name == MINING.name else TASKS[name]).score(scores)
+                if score is not None:
+                    rows.setdefault((system, view.seed), {}).setdefault(name, score)
     return pd.DataFrame(
         [
             {
                 **dict(zip(knobs, system, strict=True)),
                 "seed": seed,
-                **{name: found.get(name) for name in trained},
-                **{
-                    name: mean
-                    for name, mean in averages(found).items()
-                    if name not in (_RETRIEVAL, "average")
-                },
+                **{name: scores.get(name) for name in TASKS},
+                "bucc_by": by,
+                **averages(scores),
             }
             for (system, seed), found in rows.items()
+            for by, scores in (_with_bucc(found),)
         ],
-        columns=[*knobs, "seed", *trained, *GROUPS[:3], "average_trained", "average_of_groups"],
+        columns=[*knobs, "seed", *TASKS, "bucc_by", *averages({})],
     )
+
+
+def _with_bucc(found: Mapping[str, float]) -> tuple[str | None, dict[str, float]]:
+    """Which task BUCC is scored by, and the scores with that one's under ``bucc``."""
+    by = next((name for name in (MINING.name, "bucc") if name in found), None)
+    return by, dict(found) if by is None else {**found, "bucc": found[by]}
 
 
 def _selected(
@@ -192,6 +204,22 @@ def _test_scores(snapshot: Snapshot, view: TrialView) -> dict[str, dict[str, flo
     for score in record.scores if record else ():
         if score.role == "target" and score.split == "test":
             found.setdefault(score.metric, {})[score.language] = score.value
+    return found
+
+
+def _retrieved(snapshot: Snapshot, view: TrialView) -> dict[str, dict[str, dict[str, float]]]:
+    """Retrieval task -> metric -> language -> score, by the encoder before the target training."""
+    record = snapshot.record(view, "evaluate")
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    settings = record.payload["settings"] if record else None
+    if not isinstance(settings, dict) or settings.get("retrieval_encoder") != "before":
+        return found
+    assert record is not None
+    for score in record.scores:
+        is_one = score.task in TASKS and not TASKS[score.task].is_trained
+        if score.role == "further" and (is_one or score.task == MINING.name):
+            by_language = found.setdefault(score.task, {}).setdefault(score.metric, {})
+            by_language[score.language] = score.value
     return found
 
 

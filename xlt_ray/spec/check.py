@@ -82,6 +82,17 @@ def fusion_layer_exists(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterato
         )
 
 
+def fused_states_are_read(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    placement = getattr(trial.target.fusion, "placement", "pieces")
+    task = facts.tasks[trial.target.task]
+    if placement != "pieces" and KINDS[task.kind].is_by_piece:
+        yield (
+            "target.fusion.placement",
+            f"{placement} leaves one state a sentence, and {task.name} needs one for every piece",
+            "placement: pieces, or a task that is about whole sentences",
+        )
+
+
 def target_can_be_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
     task = facts.tasks[trial.target.task]
     yield from trainable(task, trial.target.source_language, trial.target.size, "target")
@@ -157,13 +168,17 @@ def hybrid_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Pr
     if hybrid.ratio == 0:
         return
     task, source = facts.tasks[trial.target.task], trial.target.source_language
-    there = set(task.languages("train")) - {source} if KINDS[task.kind].is_crossed else set()
+    may_cross = KINDS[task.kind].is_crossed and hybrid.text != "switched"
+    there = set(task.languages("train")) - {source} if may_cross else set()
+    if hybrid.text == "translated" and not there:
+        yield "target.hybrid.text", f"{task.name} has no translated training text", "text: switched"
+        return
     if there and not task.is_parallel:
         yield (
             "target.hybrid.ratio",
             f"rows of {task.name} in several languages are no translations of each other, and "
             "their sentences cannot be mixed",
-            "ratio: 0, or is_parallel: true in the task's file where rows of one id are",
+            "text: switched, or is_parallel: true in the task's file where rows of one id are",
         )
         return
     if hybrid.languages == ():
@@ -320,6 +335,7 @@ def batches_split_evenly(trial: TrialSpec, _: Facts, sweep: SweepSpec) -> Iterat
 CHECKS: tuple[Callable[[TrialSpec, Facts, SweepSpec], Iterator[Problem]], ...] = (
     fusion_layer_exists,
     fusion_is_not_too_narrow,
+    fused_states_are_read,
     target_can_be_trained,
     intermediate_can_be_trained,
     target_labels_stay_unseen,

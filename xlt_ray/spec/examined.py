@@ -2,18 +2,21 @@
 
 Three things beside the target task in every language, all of them on test sets and without any
 training: *pairs* (the target task with its two sentences in two languages), *further tasks* of the
-target's kind and labels, under its head, and *retrieval* and *ranking*, by the encoder alone.
+target's kind and labels, under its head, and *retrieval*, *ranking* and *mining*, by the encoder
+alone. The threshold of mining is chosen on dev sets of the languages that are scored; they are read
+in the evaluation stage and no selection reads what comes of them.
 *Diagnostics* are of all layers, on parallel text that no task has labels for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from itertools import product
+from typing import Any
 
 from xlt_ray.errors import nearest
 from xlt_ray.spec.diagnostics import DIAGNOSTICS
-from xlt_ray.spec.facts import Facts, TaskFacts
+from xlt_ray.spec.facts import Facts, Split, TaskFacts
 from xlt_ray.spec.kinds import KINDS, is_by_encoder
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import Evaluate, TrialSpec
@@ -51,6 +54,25 @@ def retrieval_layer(settings: Evaluate, num_layers: int) -> int:
     """
     asked = settings.retrieval_layer
     return round(2 * num_layers / 3) if asked is None else asked
+
+
+def further_content(
+    tasks: Sequence[TaskFacts], settings: Evaluate, source: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Further tasks as a stage names them, and its fingerprints: of test sets, and of those dev
+    sets that a threshold is chosen on."""
+    scored = {task.name: languages_tested(task, settings, source) for task in tasks}
+
+    def digests(task: TaskFacts, split: Split) -> dict[str, str]:
+        return {one: task.splits[one, split].digest for one in scored[task.name]}
+
+    data = {"also": {task.name: digests(task, "test") for task in tasks}}
+    tuned = [task for task in tasks if KINDS[task.kind].is_tuned]
+    if tuned:
+        data["also_dev"] = {task.name: digests(task, "dev") for task in tuned}
+    return {
+        task.name: {"version": task.version, "languages": scored[task.name]} for task in tasks
+    }, data
 
 
 def diagnosed_languages(
@@ -111,7 +133,7 @@ def further_tasks_fit(
                 "evaluate.also",
                 f"{name} is a task of kind {task.kind}, the head of {target.name} is for kind "
                 f"{target.kind}",
-                f"a {target.kind} task with the same labels, or one of retrieval or ranking",
+                f"a {target.kind} task with the same labels, or retrieval, ranking or mining",
             )
         elif task.kind == target.kind and task.labels != target.labels:
             yield (
@@ -120,13 +142,28 @@ def further_tasks_fit(
                 f"learned {', '.join(target.labels)}",
                 "a task with the same labels in the same order",
             )
-        elif not languages_tested(task, settings, trial.target.source_language):
-            there = ", ".join(task.languages("test")) or "none"
-            yield (
-                "evaluate.also",
-                f"{name} has no test set in a language of evaluate.languages",
-                f"name one of its languages there: {there}",
-            )
+        else:
+            yield from _further_data_is_there(task, settings, trial.target.source_language)
+
+
+def _further_data_is_there(
+    task: TaskFacts, settings: Evaluate, source: str
+) -> Iterator[tuple[str, str, str]]:
+    scored = languages_tested(task, settings, source)
+    if not scored:
+        there = ", ".join(task.languages("test")) or "none"
+        yield (
+            "evaluate.also",
+            f"{task.name} has no test set in a language of evaluate.languages",
+            f"name one of its languages there: {there}",
+        )
+    lacking = sorted(set(scored) - set(task.languages("dev")))
+    if KINDS[task.kind].is_tuned and lacking:
+        yield (
+            "evaluate.also",
+            f"{task.name} has no dev set in {', '.join(lacking)} to choose its threshold on",
+            "add the dev sets to the data, or name other languages in evaluate.languages",
+        )
 
 
 def retrieval_layer_exists(
@@ -140,15 +177,18 @@ def retrieval_layer_exists(
             f"{layer} is above the last layer of {trial.model.name}, which has {depth}",
             f"at most {depth}, or write the bound num_layers",
         )
-    if layer is not None and not any(
+    if any(
         is_by_encoder(facts.tasks[name].kind, facts.tasks[trial.target.task].kind)
         for name in trial.evaluate.also
     ):
-        yield (
-            "evaluate.retrieval_layer",
-            "no retrieval task is evaluated, nor ranking by the encoder alone",
-            "name one in evaluate.also, or leave the layer out",
-        )
+        return
+    for key in ("retrieval_layer", "retrieval_encoder"):
+        if getattr(trial.evaluate, key) not in (None, "target"):
+            yield (
+                f"evaluate.{key}",
+                "no retrieval task is evaluated, nor ranking or mining by the encoder alone",
+                f"name one in evaluate.also, or leave {key} out",
+            )
 
 
 def diagnostics_have_text(
@@ -186,5 +226,5 @@ def diagnostics_have_text(
                 "evaluate.diagnostics",
                 f"{name} is measured against words that are known to be aligned, and the data "
                 "has none",
-                f"leave {name} out, or use data.source: toy",
+                f"leave {name} out, or put alignments/CORPUS/FIRST-SECOND.tsv into the data",
             )

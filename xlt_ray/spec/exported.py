@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from xlt_ray.errors import ModelError
-from xlt_ray.spec.kinds import TaskKind
+from xlt_ray.spec.kinds import KINDS, TaskKind
 
 FILE = "xlt.json"
 
@@ -88,6 +88,13 @@ class Exported(_Part):
     """Of the libraries that wrote the folder."""
     transformers_class: str = ""
     """The class of transformers that holds the whole network, where there is one."""
+
+    @field_validator("kind")
+    @classmethod
+    def _has_a_head(cls, kind: TaskKind) -> TaskKind:
+        if not KINDS[kind].is_trained:
+            raise ValueError(f"nothing is trained for {kind}")
+        return kind
 
 
 def read_exported(folder: Path) -> Exported:

@@ -6,8 +6,9 @@ Model depth and weights, and the size and fingerprint of every piece of data. Va
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Literal
 
 from xlt_ray.spec.kinds import TaskKind
@@ -93,3 +94,17 @@ class Facts:
     neighbours: Mapping[str, str] = field(default_factory=dict)
     has_links: bool = False
     """Whether the data knows which words of parallel text are aligned."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """``FIRST-SECOND``, sorted, to the digest of the links that the data tells of them, where they
+    do not follow from the texts."""
+
+    def links_among(self, languages: Iterable[str]) -> dict[str, dict[str, str]]:
+        """``{"alignments": links}`` of any two of the languages; nothing where there are none.
+
+        >>> facts = Facts({}, {}, links={"de-en": "d", "de-sw": "e"})
+        >>> facts.links_among(["en", "de"]), facts.links_among(["en", "sw"])
+        ({'alignments': {'de-en': 'd'}}, {})
+        """
+        pairs = (f"{one}-{other}" for one, other in combinations(sorted(set(languages)), 2))
+        found = {pair: self.links[pair] for pair in pairs if pair in self.links}
+        return {"alignments": found} if found else {}

@@ -12,7 +12,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
-TaskKind = Literal["tag", "pair", "score", "choice", "span", "retrieval", "ranking"]
+TaskKind = Literal["tag", "pair", "score", "choice", "span", "retrieval", "ranking", "mining"]
 
 PAIRS_SUFFIX = "-pairs"
 """What the name of a task ends in where its two sentences were of two languages."""
@@ -40,12 +40,16 @@ class KindEntry:
     summary: str
     has_labels: bool = False
     """Whether its tasks list their labels."""
+    is_by_piece: bool = False
+    """Whether its head says something of every piece, and not of a sentence as a whole."""
     is_crossed: bool = False
     """Whether the two sentences of an example may come from different languages."""
     optional_columns: tuple[str, ...] = ()
     """What such a row may have besides."""
     is_embedded: bool = False
     """Whether vectors of sentences are all that is scored, which an encoder alone can give."""
+    is_tuned: bool = False
+    """Whether scoring a test set takes something from the dev set of the same language."""
     settings: tuple[str, ...] = ()
     """Fields of a task that change what its files mean: they enter the digest of its data."""
 
@@ -75,6 +79,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             metrics=("accuracy", "macro_f1", "f1", "conll_f1"),
             summary="one label per word",
             has_labels=True,
+            is_by_piece=True,
         ),
         KindEntry(
             "pair",
@@ -117,6 +122,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             columns=("question", "passage", "answers"),
             metrics=("f1", "em"),
             summary="the part of a passage that answers a question",
+            is_by_piece=True,
             settings=("spans",),
         ),
         KindEntry(
@@ -145,6 +151,26 @@ KINDS: dict[TaskKind, KindEntry] = {
             metrics=("map_at_20", "map_at_20_own", "accuracy"),
             summary="candidates in many languages, the right ones first",
             is_embedded=True,
+        ),
+        KindEntry(
+            "mining",
+            "xlt_ray.data.kinds.mining:KIND",
+            "",
+            formats=("jsonl",),
+            columns=("sentence", "language"),
+            optional_columns=("gold",),
+            metrics=(
+                "f1",
+                "precision",
+                "recall",
+                "f1_cosine",
+                "precision_cosine",
+                "recall_cosine",
+            ),
+            summary="the translations among two collections of sentences; nothing is trained",
+            is_embedded=True,
+            is_tuned=True,
+            settings=("pivot",),
         ),
     )
 }

@@ -57,21 +57,26 @@ class NoFusion(Knobs):
     method: Literal["none"] = "none"
 
 
-class DlfaFusion(Knobs):
+class LayerFusion(Knobs):
+    """What fusions of the last layer with one lower layer have in common."""
+
+    added = frozenset({"placement"})
     narrowest: ClassVar[int] = 4  # inner width: a norm over 1 is a constant, over 2 a sign
+
+    layer: int = Field(ge=0)
+    """Lower layer to fuse with the last one: 0 is the embeddings, at most num_layers - 1."""
+    reduction: int = Field(default=4, ge=1)
+    """Bottleneck ratio r of the attention branches (inner width = hidden / r)."""
+    placement: Literal["pieces", "first", "mean"] = "pieces"
+    """Fuse every piece, or one state a sentence: that of the first piece or the mean of all."""
+
+
+class DlfaFusion(LayerFusion):
     method: Literal["dlfa"]
-    layer: int = Field(ge=0)
-    """Lower layer to fuse with the last one: 0 is the embeddings, at most num_layers - 1."""
-    reduction: int = Field(default=4, ge=1)
-    """Bottleneck ratio r of both attention branches (inner width = hidden / r)."""
 
 
-class AifFusion(Knobs):
+class AifFusion(LayerFusion):
     method: Literal["aif"]
-    layer: int = Field(ge=0)
-    """Lower layer to fuse with the last one: 0 is the embeddings, at most num_layers - 1."""
-    reduction: int = Field(default=4, ge=1)
-    """Bottleneck ratio r of all four attention branches (inner width = hidden / r)."""
 
 
 class MixFusion(Knobs):
@@ -79,12 +84,7 @@ class MixFusion(Knobs):
 
 
 FUSIONS: tuple[Method, ...] = (
-    Method(
-        "none",
-        NoFusion,
-        "xlt_ray.modeling.fusion.none:NoFusion",
-        "the last layer alone",
-    ),
+    Method("none", NoFusion, "xlt_ray.modeling.fusion.none:NoFusion", "the last layer alone"),
     Method(
         "dlfa",
         DlfaFusion,
@@ -113,21 +113,21 @@ class Robust(Knobs):
     """What every method of robust training can tell."""
 
     perturbs: ClassVar[Literal["nothing", "embeddings", "text"]] = "nothing"
+    repeated_by: ClassVar[str] = ""
+    """The knob that tells it, where training is longer than plain training."""
 
     @property
     def repeats(self) -> int:
         """How many times the steps of plain training are made."""
-        return 1
+        return int(getattr(self, self.repeated_by)) if self.repeated_by else 1
 
 
 class NoRobust(Robust):
+    repeated_by = "matched_steps"
+
     method: Literal["none"] = "none"
     matched_steps: int = Field(default=1, ge=1)
     """Times the steps, as a baseline for a robust method that costs so many passes a step."""
-
-    @property
-    def repeats(self) -> int:
-        return self.matched_steps
 
 
 class AdversarialRobust(Robust):
@@ -158,16 +158,13 @@ class RandomRobust(Robust):
 
 class AugmentRobust(Robust):
     perturbs = "text"
+    repeated_by = "copies"
 
     method: Literal["augment"]
     copies: int = Field(default=3, ge=1)
     """Copies of every example, which are what is trained on instead of the example itself."""
     neighbours: Literal["lists", "lexicon"] = "lists"
     """What a word is replaced by: neighbours in its own language, or its translations."""
-
-    @property
-    def repeats(self) -> int:
-        return self.copies
 
 
 ROBUST: tuple[Method, ...] = (
@@ -297,7 +294,18 @@ class Alignment(Training):
     """Whether repeats of a configuration share this stage or train their own."""
 
 
-class CodeSwitchMlm(Alignment):
+class MaskedAlignment(Alignment):
+    """What objectives that predict hidden pieces set."""
+
+    added = frozenset({"held_out"})
+
+    mask: float = Field(default=0.15, gt=0.0, lt=1.0)
+    """Probability that a piece is to be predicted (80 % masked, 10 % random, 10 % kept)."""
+    held_out: int = Field(default=0, ge=0)
+    """Parallel sentences that are not trained on, and on which each language is scored instead."""
+
+
+class CodeSwitchMlm(MaskedAlignment):
     objective: Literal["code_switch_mlm"]
     switch: float = Field(default=0.4, ge=0.0, le=1.0)
     """Probability that a word is replaced by its translation into another language."""
@@ -305,18 +313,14 @@ class CodeSwitchMlm(Alignment):
     """Probability that a piece is to be predicted (80 % masked, 10 % random, 10 % kept)."""
 
 
-class MonolingualLm(Alignment):
+class MonolingualLm(MaskedAlignment):
     objective: Literal["mlm"]
-    mask: float = Field(default=0.15, gt=0.0, lt=1.0)
-    """Probability that a piece is to be predicted (80 % masked, 10 % random, 10 % kept)."""
 
 
-class TranslationLm(Alignment):
-    added = frozenset({"reset_positions"})
+class TranslationLm(MaskedAlignment):
+    added = frozenset({"held_out", "reset_positions"})
 
     objective: Literal["tlm"]
-    mask: float = Field(default=0.15, gt=0.0, lt=1.0)
-    """Probability that a piece is to be predicted (80 % masked, 10 % random, 10 % kept)."""
     reset_positions: bool = False
     """Whether positions begin anew at the second sentence."""
 
@@ -335,10 +339,8 @@ class Contrastive(Alignment):
         return self.batch_size if self.group == "batch" else self.group
 
 
-class Weam(Alignment):
+class Weam(MaskedAlignment):
     objective: Literal["weam"]
-    mask: float = Field(default=0.15, gt=0.0, lt=1.0)
-    """Probability that a piece is to be predicted (80 % masked, 10 % random, 10 % kept)."""
     weight: float = Field(default=1.0, ge=0.0)
     """Lambda: weight of the prediction from swapped states beside that from a piece's own."""
     aligner: Literal["auto", "ibm1"] = "auto"

@@ -91,7 +91,8 @@ class HubData(Knobs):
     cache: str | None = None
     """Where the library keeps downloads and Arrow files; HF_DATASETS_CACHE where left out."""
     texts: str | None = None
-    """A folder with ``parallel/``, ``lexicon/`` and ``neighbours/`` as the files source has."""
+    """A folder with ``parallel/``, ``alignments/``, ``lexicon/`` and ``neighbours/`` as the files
+    source has, and with the folders of tasks that are not on the hub."""
 
 
 Data = Annotated[ToyData | FilesData | HubData, Field(discriminator="source")]
@@ -159,12 +160,15 @@ class Intermediate(Training):
 class Hybrid(Knobs):
     """Cross-lingual batches mixed into training (after arXiv 2408.10536, section 3)."""
 
-    added = frozenset({"pairs", "mixing", "batch_scale"})
+    added = frozenset({"text", "pairs", "mixing", "batch_scale"})
 
     ratio: float = Field(default=0.0, ge=0.0, le=1.0)
     """Probability that a batch is cross-lingual instead of in the source language alone."""
     languages: Literal["all"] | tuple[str, ...] = "all"
     """Languages that cross-lingual batches draw from, besides the source language."""
+    text: Literal["auto", "translated", "switched"] = "auto"
+    """What other languages are taken from: translated training text or words switched by a
+    lexicon; ``auto`` is translated where the task has it."""
     pairs: Literal["uniform", "by_size"] = "uniform"
     """How languages are drawn: alike, or in proportion to their training text or word lists."""
     mixing: Literal["per_batch", "in_batch"] = "per_batch"
@@ -204,11 +208,14 @@ class Evaluate(Knobs):
     """Test rows with the first sentence in one language and the second in another: ``all`` ordered
     pairs of the languages that are scored, or ``[[en, de], ...]``; never averaged with those."""
     also: tuple[str, ...] = ()
-    """Further tasks whose test sets are scored without training: retrieval, or tasks of the
+    """Further tasks whose test sets are scored without training: retrieval, mining, or tasks of the
     target's kind and labels."""
     retrieval_layer: int | None = Field(default=None, ge=0)
     """Layer that retrieval takes sentences from, 0 being the embeddings; two thirds of the way up
     where it is left out (8 of 12)."""
+    retrieval_encoder: Literal["target", "before"] = "target"
+    """Whose sentences retrieval takes: those of the finished encoder, or of the one that the
+    target training began with, as XTREME scores retrieval."""
     diagnostics: tuple[DiagnosticName, ...] = ()
     """What the encoder is looked at for in every layer, on parallel text of the source language
     and each language that is scored, while it is trained and when it is finished."""

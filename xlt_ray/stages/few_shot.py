@@ -39,7 +39,7 @@ def few_shot_stage(
             "shots": settings.shots,
             "sample": sample,
             "steps": settings.steps,
-            "fusion": trial.target.fusion.model_dump(),
+            "fusion": trial.target.fusion.hashed(),
         },
         data={split: {language: task.splits[language, split].digest}},
         seed=seed,

@@ -11,6 +11,7 @@ from typing import Any
 from xlt_ray.spec.diagnostics import VERSION as DIAGNOSTICS_VERSION
 from xlt_ray.spec.examined import (
     diagnosed_languages,
+    further_content,
     language_pairs,
     languages_tested,
     retrieval_layer,
@@ -98,17 +99,25 @@ def encoder_of(stage: Stage) -> Stage:
     return lender
 
 
+def lenders(stage: Stage) -> tuple[Stage, ...]:
+    """The stages, the given model left out, whose encoders the making of ``stage`` reads."""
+    found = [encoder_of(stage)]
+    if stage.settings.get("retrieval_encoder") == "before":
+        found.append(encoder_of(found[0]))
+    return tuple(one for one in found if not one.is_given)
+
+
 def hybrid_languages(hybrid: Hybrid, task: TaskFacts, facts: Facts, source: str) -> tuple[str, ...]:
     """Languages of cross-lingual batches: those with translated training text, else a lexicon."""
-    there = _translated(task, source)
+    there = _translated(hybrid, task, source)
     if not there and source in facts.lexicon:
         there = facts.lexicon[source].languages
     return tuple(sorted(there if hybrid.languages == "all" else hybrid.languages))
 
 
-def _translated(task: TaskFacts, source: str) -> tuple[str, ...]:
+def _translated(hybrid: Hybrid, task: TaskFacts, source: str) -> tuple[str, ...]:
     """Languages whose training text is row-aligned with the source's (kinds that cross)."""
-    if not KINDS[task.kind].is_crossed:
+    if not KINDS[task.kind].is_crossed or hybrid.text == "switched":
         return ()
     return tuple(language for language in task.languages("train") if language != source)
 
@@ -150,6 +159,8 @@ def _align(trial: TrialSpec, settings: Alignment, facts: Facts, seed: int, paren
     knobs = settings.hashed(exclude={*_TRAINING, "seed", "languages"})
     method = str(knobs["objective"])
     data: dict[str, Any] = {"parallel": {one: facts.parallel[one] for one in languages}}
+    if getattr(settings, "aligner", "") == "auto":
+        data |= facts.links_among(languages)
     if method == "code_switch_mlm":
         data["lexicon"] = {
             one: facts.lexicon[one].digest for one in languages if one in facts.lexicon
@@ -278,7 +289,7 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
         hybrid |= settings.hybrid.hashed(exclude={"ratio", "languages"})
         data["hybrid"] = (
             {one: task.splits[one, "train"].digest for one in languages}
-            if _translated(task, source)
+            if _translated(settings.hybrid, task, source)
             else {source: facts.lexicon[source].digest}
         )
     robust = settings.robust
@@ -300,7 +311,7 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
             "source_language": source,
             "size": size,
             "epochs": settings.epochs,
-            "fusion": settings.fusion.model_dump(),
+            "fusion": settings.fusion.hashed(),
             "hybrid": hybrid,
             **knobs,
         },
@@ -347,7 +358,7 @@ def _besides(
     trial: TrialSpec, facts: Facts, languages: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings and data of what is evaluated beside the target task; nothing where it is not."""
-    asked = trial.evaluate
+    asked, source = trial.evaluate, trial.target.source_language
     settings: dict[str, Any] = {}
     data: dict[str, Any] = {}
     pairs = language_pairs(asked, languages)
@@ -355,22 +366,14 @@ def _besides(
         settings["pairs"] = pairs
     tasks = [facts.tasks[name] for name in sorted(asked.also)]
     if tasks:
-        scored = {
-            task.name: languages_tested(task, asked, trial.target.source_language) for task in tasks
-        }
-        settings["also"] = {
-            task.name: {"version": task.version, "languages": scored[task.name]} for task in tasks
-        }
-        data["also"] = {
-            task.name: {one: task.splits[one, "test"].digest for one in scored[task.name]}
-            for task in tasks
-        }
+        settings["also"], data = further_content(tasks, asked, source)
     target = facts.tasks[trial.target.task]
     if any(is_by_encoder(task.kind, target.kind) for task in tasks):
         depth = facts.models[trial.model.name].num_layers
         settings["retrieval_layer"] = retrieval_layer(asked, depth)
+        if asked.retrieval_encoder != "target":
+            settings["retrieval_encoder"] = asked.retrieval_encoder
     if asked.diagnostics:
-        source = trial.target.source_language
         others = diagnosed_languages(languages, source, facts.parallel)
         settings["diagnostics"] = {
             "version": DIAGNOSTICS_VERSION,
@@ -379,6 +382,8 @@ def _besides(
             "sentences": asked.diagnostic_sentences,
         }
         data["parallel"] = {one: facts.parallel[one] for one in (source, *others)}
+        if "alignment" in asked.diagnostics:
+            data |= facts.links_among((source, *others))
     return settings, data
 
 

@@ -23,7 +23,7 @@ from xlt_ray.spec.space import Space, grid, split_space
 from xlt_ray.spec.sweep import SEARCHABLE
 from xlt_ray.stages.freeing import Claims
 from xlt_ray.stages.lease import find_holder
-from xlt_ray.stages.path import Path, encoder_of, made
+from xlt_ray.stages.path import Path, lenders, made
 from xlt_ray.stages.storage import Storage
 
 _BEFORE_TARGET = ("model", "align", "intermediate")
@@ -41,7 +41,7 @@ class SweepUse:
     """How many it asks in all."""
     seeds: int = 1
     best: int | None = None
-    """Number of the best trial."""
+    """Number of the best trial of the best configuration."""
     real_knobs: frozenset[str] = frozenset()
     """Dotted paths of its real-valued ranges."""
     is_at_work: bool = False
@@ -72,7 +72,7 @@ def use_of(ledger: Ledger, *, is_at_work: bool) -> SweepUse:
         trials=tuple(ledger.trials()),
         num_configurations=_num_configurations(search, space),
         seeds=search["seeds"],
-        best=None if best is None else best.number,
+        best=None if best is None else best.trial.number,
         real_knobs=frozenset(
             path for path, node in distributions_in(space.tree) if isinstance(node, FloatRange)
         ),
@@ -138,14 +138,14 @@ def claims_of(
 def still_needed(path: Path, present: Container[str]) -> tuple[str, ...]:
     """Keys of a path that its trial still needs: the deepest stage that is there, and the rest.
 
-    What that one was made from is needed no more, but for the encoder below a trunk.
+    What that one was made from is needed no more, but for the encoder below a trunk, and for the
+    one before the target training where retrieval asks for it.
     """
     stages = made(path)
     deepest = max((index for index, one in enumerate(stages) if one.key in present), default=0)
     needed = [one.key for one in stages[deepest:]]
-    for lender in map(encoder_of, stages[deepest + 1 : deepest + 2]):
-        if not lender.is_given and lender.key not in needed:
-            needed.insert(0, lender.key)
+    for stage in stages[deepest + 1 : deepest + 2]:
+        needed[:0] = [one.key for one in lenders(stage) if one.key not in needed]
     return tuple(needed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import combinations
 
 from xlt_ray.data.neighbours import neighbours_digest
 from xlt_ray.data.source import Source, open_source
@@ -13,7 +14,7 @@ from xlt_ray.spec.facts import Facts, LexiconFacts, ModelFacts, TaskFacts
 from xlt_ray.spec.methods import AugmentRobust
 from xlt_ray.spec.space import probes
 from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.spec.trial import TrialSpec
+from xlt_ray.spec.trial import ToyData, TrialSpec
 
 
 def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
@@ -57,7 +58,13 @@ def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
     if problems:
         raise SpecErrors(problems.values())
     texts = _texts(trials, source)
-    return Facts(models, tasks, *texts, has_links=hasattr(source, "alignments"))
+    links = {
+        f"{one}-{other}": digest
+        for one, other in combinations(sorted(texts[0]), 2)
+        if (digest := source.alignment_digest(one, other))
+    }
+    told = {} if isinstance(trials[0].data, ToyData) else links
+    return Facts(models, tasks, *texts, has_links=bool(links), links=told)
 
 
 _ANY_DEPTH = {"num_layers": 10**6, "hidden_size": 10**6}

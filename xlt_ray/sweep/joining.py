@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from xlt_ray.errors import ClusterError
+
+_SPANS_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 def connect() -> None:
@@ -16,6 +20,27 @@ def connect() -> None:
         ClusterError: there is no cluster at RAY_ADDRESS, or it does not let us in.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with nullcontext() if os.environ.get("RAY_ADDRESS") else _on_loopback():
+        _join()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Ray that is first imported in here listens on loopback alone, its processes do, too.
+
+    The switch is Ray's own for systems on which its clusters do not span machines. It is put back,
+    because ``ray start`` refuses to work below it.
+    """
+    was_set = _SPANS_MACHINES in os.environ
+    os.environ.setdefault(_SPANS_MACHINES, "0")
+    try:
+        yield
+    finally:
+        if not was_set:
+            del os.environ[_SPANS_MACHINES]
+
+
+def _join() -> None:
     import ray
     from ray.exceptions import AuthenticationError
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from xlt_ray.errors import LeaseLost, LedgerError, SpecError, SpecErrors, XltError
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, Retry, TrialView, open_ledger, still_failed
+from xlt_ray.ledger import Ledger, Retry, TrialView, Winner, open_ledger, still_failed
 from xlt_ray.ledger.sole import sole_user
 from xlt_ray.spec.check import check
 from xlt_ray.spec.facts import Facts
@@ -45,7 +45,7 @@ class Summary:
     """What one call of :func:`run` did."""
 
     trials: tuple[TrialView, ...]
-    best: TrialView | None
+    best: Winner | None
     num_new_stages: int
     num_examples: int
     """Trained by this call."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from xlt_ray.ledger import TrialView
+from xlt_ray.ledger import TrialView, Winner
 
 
 class Books(Protocol):
@@ -17,7 +17,7 @@ class Books(Protocol):
 
     def trials(self) -> list[TrialView]: ...
 
-    def best(self) -> TrialView | None: ...
+    def best(self) -> Winner | None: ...
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Account:
 
     sweep: Mapping[str, Any]
     views: tuple[TrialView, ...]
-    leader: TrialView | None
+    winner: Winner | None
 
     @classmethod
     def of(cls, books: Books) -> Account:
@@ -37,6 +37,6 @@ class Account:
         """All trials, by number."""
         return list(self.views)
 
-    def best(self) -> TrialView | None:
-        """The complete trial with the best objective, or None."""
-        return self.leader
+    def best(self) -> Winner | None:
+        """What the sweep selects; None before any trial is complete."""
+        return self.winner

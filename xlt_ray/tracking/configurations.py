@@ -17,9 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from xlt_ray.ledger import TrialView
 from xlt_ray.tracking.experiment import Experiment
-from xlt_ray.tracking.facts import Best, Metrics
+from xlt_ray.tracking.facts import Metrics
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -135,45 +134,6 @@ def tags_of(members: Sequence[Member]) -> dict[str, str]:
 
 def shown(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
-
-
-def ranked(trials: Sequence[TrialView], seeds: int, mode: str) -> list[int]:
-    """Configurations with a complete trial by their mean objective, the best first.
-
-    Those of which every seed is complete go before those that lack one; of equals the first that
-    was tried: the order of the report and of ``xlt compare``.
-    """
-    values: dict[int, list[float]] = defaultdict(list)
-    for one in trials:
-        if one.state == "complete" and one.objective is not None:
-            values[one.configuration].append(one.objective)
-    sign = -1.0 if mode == "max" else 1.0
-    return sorted(
-        values,
-        key=lambda one: (len(values[one]) < seeds, sign * statistics.fmean(values[one]), one),
-    )
-
-
-def best_of(
-    trials: Sequence[TrialView], seeds: int, mode: str, runs: Mapping[int, Run]
-) -> Best | None:
-    """The configuration that a sweep selects; None before any trial is complete.
-
-    Args:
-        runs: what shows each configuration: the means are read there.
-    """
-    order = ranked(trials, seeds, mode)
-    if not order or order[0] not in runs:
-        return None
-    own = [one for one in trials if (one.configuration, one.state) == (order[0], "complete")]
-    sign = 1.0 if mode == "max" else -1.0
-    return Best(
-        configuration=order[0],
-        trial=max(own, key=lambda one: sign * (one.objective or 0.0)),
-        num_seeds=len(own),
-        metrics=runs[order[0]].data.metrics,
-        runner_up=order[1] if len(order) > 1 else None,
-    )
 
 
 class Configurations:

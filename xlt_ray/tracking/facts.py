@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from xlt_ray.ledger import TrialView
+from xlt_ray.ledger import TrialView, Winner
 from xlt_ray.redact import redacted
 from xlt_ray.spec.space import Value
 from xlt_ray.stages.record import Score, values_by_language
@@ -174,24 +173,18 @@ def score_table(scores: Sequence[Score]) -> str:
     return json.dumps({"columns": columns, "data": sorted(rows, key=lambda row: row[:4])})
 
 
-@dataclass(frozen=True)
-class Best:
-    """The configuration that a sweep selects."""
-
-    configuration: int
-    trial: TrialView
-    """The best of its complete trials."""
-    num_seeds: int
-    metrics: Mapping[str, float]
-    """Means over these seeds."""
-    runner_up: int | None
-    """The configuration that comes next."""
-
-
 def sweep_note(
-    name: str, trials: Sequence[TrialView], objective: Mapping[str, Any], best: Best | None
+    name: str,
+    trials: Sequence[TrialView],
+    objective: Mapping[str, Any],
+    best: Winner | None,
+    means: Metrics,
 ) -> str:
-    """Markdown that stands on the sweep's run: how far it is, how it selects, what is best."""
+    """Markdown that stands on the sweep's run: how far it is, how it selects, what is best.
+
+    Args:
+        means: metrics of the best configuration, over its seeds.
+    """
     counts = ", ".join(
         f"{sum(one.state == state for one in trials)} {state}"
         for state in ("complete", "pruned", "failed", "running", "waiting")
@@ -200,20 +193,20 @@ def sweep_note(
     lines = [f"Sweep **{name}**: {len(trials)} trials" + (f" ({counts})" if counts else "") + "."]
     lines += ["", selection_rule(objective) + "."]
     if best is not None:
-        lines += ["", *_best_lines(name, str(objective["metric"]), best)]
+        lines += ["", *_best_lines(name, str(objective["metric"]), best, means)]
     return _tag("\n".join(lines))
 
 
-def _best_lines(name: str, metric: str, best: Best) -> list[str]:
+def _best_lines(name: str, metric: str, best: Winner, means: Metrics) -> list[str]:
     seeds = f"mean over {best.num_seeds} seeds" if best.num_seeds > 1 else "one seed"
     rows = [
-        (title, best.metrics[key], best.metrics.get(f"sd/{key}"))
+        (title, means[key], means.get(f"sd/{key}"))
         for title, key in (
             ("objective", "objective"),
             (f"test {metric}, all languages", f"test/{metric}/mean"),
             (f"test {metric}, without the source", f"test/{metric}/mean_without_source"),
         )
-        if key in best.metrics
+        if key in means
     ]
     lines = [f"Best: **configuration {best.configuration}**, {seeds}.", ""]
     lines += ["| score | value | sd |", "|---|---|---|"]

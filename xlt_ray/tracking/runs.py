@@ -23,7 +23,7 @@ from xlt_ray.stages.path import made
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
 from xlt_ray.tracking.account import Books
-from xlt_ray.tracking.configurations import Configurations, Going, best_of
+from xlt_ray.tracking.configurations import Configurations, Going
 from xlt_ray.tracking.connection import complaints
 from xlt_ray.tracking.experiment import Experiment
 from xlt_ray.tracking.facts import (
@@ -115,17 +115,18 @@ class Tracker:
             by_configuration = self.show_configurations(
                 books, "KILLED" if status == "KILLED" else "FINISHED"
             )
-            selected = best_of(trials, self._seeds, self._mode, by_configuration)
+            shown = None if best is None else by_configuration.get(best.configuration)
+            means = {} if shown is None else shown.data.metrics
             tags = {
-                "mlflow.note.content": sweep_note(self.name, trials, objective, selected),
+                "mlflow.note.content": sweep_note(self.name, trials, objective, best, means),
                 "xlt.selection": self._selection,
-                "xlt.best_trial": "" if best is None else str(best.number),
-                "xlt.best_configuration": "" if selected is None else str(selected.configuration),
+                "xlt.best_trial": "" if best is None else str(best.trial.number),
+                "xlt.best_configuration": "" if best is None else str(best.configuration),
             }
             run = self.experiment.client.get_run(parent)
             metrics = {f"trials/{state}": float(sum(one.state == state for one in trials))
                        for state in ("complete", "pruned", "failed")}  # fmt: skip
-            if best is not None and best.objective is not None:
+            if best is not None:
                 metrics["best_objective"] = best.objective
             self.experiment.write(run, tags, {}, metrics, _now())
             # A sweep that was run again and had nothing to do did not last until now.

@@ -1,7 +1,8 @@
 """Score a network: the source dev set during training, every language at the end.
 
 At the end also what :mod:`xlt_ray.spec.examined` adds: pairs of languages and further tasks under
-the same head, and retrieval and ranking by the encoder alone.
+the same head, and retrieval, ranking and mining by the encoder alone. Mining reads the dev set of
+each language that it scores, for its threshold and for nothing else.
 """
 
 from __future__ import annotations
@@ -14,19 +15,26 @@ import torch
 from torch import nn
 
 from xlt_ray.data.batches import EvalBatches, eval_batches, pair_batches
+from xlt_ray.data.kinds.kind import kind_of
 from xlt_ray.data.permit import Permit
 from xlt_ray.data.task import Task, task_named
 from xlt_ray.modeling.fusion.dlfa import masked_mean
 from xlt_ray.modeling.multitask import OneTask
 from xlt_ray.modeling.network import Batch, Network, hidden_states
 from xlt_ray.spec.facts import Split
-from xlt_ray.spec.kinds import AVERAGE_SUFFIX, FEW_SHOT_SUFFIX, PAIRS_SUFFIX, is_by_encoder
+from xlt_ray.spec.kinds import (
+    AVERAGE_SUFFIX,
+    FEW_SHOT_SUFFIX,
+    KINDS,
+    PAIRS_SUFFIX,
+    is_by_encoder,
+)
 from xlt_ray.stages.record import Role, Score
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.training.average import put_average
 from xlt_ray.training.events import Ticked
-from xlt_ray.training.load import Materials, load_network, tokenizer_digest
+from xlt_ray.training.load import Materials, load_network, load_parent, tokenizer_digest
 from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.team import Team
 
@@ -39,6 +47,10 @@ class Examination:
     batches: EvalBatches
     layer: int | None = None
     """That sentences are taken from, where the encoder alone is asked; None is the head."""
+    encoder: Any = None
+    """Which is asked then; None is the network's own."""
+    dev: EvalBatches | None = None
+    """What scoring takes something from, where the kind of the task is tuned."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +65,18 @@ class Asked:
 
 def score(network: nn.Module, examination: Examination) -> dict[str, float]:
     """Metrics of the task over all examples; the network is in evaluation mode."""
+    task, batches, dev = examination.task, examination.batches, examination.dev
+    decoded = _decoded(network, examination, batches)
+    if dev is None:
+        return batches.score(decoded)
+    tuned_on = (dev.gold, dev.predictions(_decoded(network, examination, dev)))
+    said = batches.predictions(decoded)
+    return kind_of(task).score_tuned(task, batches.language, batches.gold, said, tuned_on)
+
+
+def _decoded(network: nn.Module, examination: Examination, batches: EvalBatches) -> list[Any]:
     assert isinstance(network, Network | OneTask), "what is scored was trained on a task"
-    batches, layer = examination.batches, examination.layer
+    layer = examination.layer
     device = next(network.parameters()).device
     decoded: list[Any] = [None] * batches.num_items
     # Not in inference mode: what ZeRO 3 gathers there could not be trained afterwards.
@@ -68,12 +90,12 @@ def score(network: nn.Module, examination: Examination) -> dict[str, float]:
             answers = (
                 network.head.answers(network(tensors))
                 if layer is None
-                else sentence_vectors(network, tensors, layer)
+                else sentence_vectors(examination.encoder or network.encoder, tensors, layer)
             )
             said_of_items = batches.decode(numbers, answers.cpu().numpy())
             for number, said in zip(numbers, said_of_items, strict=True):
                 decoded[number] = said
-    return batches.score(decoded)
+    return decoded
 
 
 def dev_examination(
@@ -99,10 +121,10 @@ def dev_examination(
     return Examination(task, batches)
 
 
-def sentence_vectors(network: Network | OneTask, batch: Batch, layer: int) -> torch.Tensor:
+def sentence_vectors(encoder: Any, batch: Batch, layer: int) -> torch.Tensor:
     """Mean over the pieces of each row at one layer of the encoder, ``(batch, hidden)`` float32;
     special pieces count, as in XTREME."""
-    states = hidden_states(network.encoder, batch)[layer]
+    states = hidden_states(encoder, batch)[layer]
     return masked_mean(states, batch["attention_mask"]).squeeze(1).float()
 
 
@@ -134,7 +156,12 @@ def evaluate_stage(
     """
     assert stage.parent is not None
     network, tokenizer = load_network(stage.parent, materials, store)
-    network.to(torch.device(runtime.device)).eval()
+    device = torch.device(runtime.device)
+    network.to(device).eval()
+    before: Any = None
+    if stage.settings.get("retrieval_encoder") == "before":
+        before, _ = load_parent(stage.parent, materials, store)
+        before.to(device).eval()
     asked = asked_of(stage)
     found: list[Score] = []
     is_averaged = False
@@ -146,7 +173,7 @@ def evaluate_stage(
             if one.role == "average" and not is_averaged:
                 put_average(network, store.folder(stage.parent.key))
                 is_averaged = True
-            examination = _examination(one, stage, materials, tokenizer, runtime)
+            examination = _examination(one, stage, materials, tokenizer, runtime, before)
             found += _scores(one, examination, score(network, examination))
     scores = [one for part in team.gather(found) for one in part]
     return tuple(
@@ -155,7 +182,12 @@ def evaluate_stage(
 
 
 def _examination(
-    asked: Asked, stage: Stage, materials: Materials, tokenizer: Any, runtime: Runtime
+    asked: Asked,
+    stage: Stage,
+    materials: Materials,
+    tokenizer: Any,
+    runtime: Runtime,
+    before: Any,
 ) -> Examination:
     settings, task = stage.settings, task_named(asked.task)
     trained_on = settings["few_shot"]["language"] if asked.role == "few_shot" else ""
@@ -177,7 +209,11 @@ def _examination(
     is_alone = asked.role == "further" and is_by_encoder(
         task.kind, task_named(settings["task"]["name"]).kind
     )
-    return Examination(task, batches, settings["retrieval_layer"] if is_alone else None)
+    if not is_alone:
+        return Examination(task, batches)
+    is_tuned = KINDS[task.kind].is_tuned
+    dev = eval_batches(*begin, asked.languages[0], "dev", *end) if is_tuned else None
+    return Examination(task, batches, settings["retrieval_layer"], before, dev)
 
 
 def _scores(asked: Asked, examination: Examination, values: Mapping[str, float]) -> list[Score]:

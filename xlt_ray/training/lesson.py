@@ -14,13 +14,20 @@ from torch import nn
 
 from xlt_ray.data.batches import train_batches
 from xlt_ray.data.encode import template_of
+from xlt_ray.data.held_out import held_out_batches, rest_of
 from xlt_ray.data.noise import NumberedBatches
 from xlt_ray.data.permit import Permit
 from xlt_ray.data.pretraining import alignment_batches
 from xlt_ray.data.task import task_named
 from xlt_ray.modeling.network import build_network
 from xlt_ray.modeling.objectives.perturbed import robust_network
-from xlt_ray.spec.methods import ALIGNMENTS, Alignment, AugmentRobust, method_named
+from xlt_ray.spec.methods import (
+    ALIGNMENTS,
+    Alignment,
+    AugmentRobust,
+    MaskedAlignment,
+    method_named,
+)
 from xlt_ray.spec.steps import num_steps
 from xlt_ray.spec.trial import Hybrid
 from xlt_ray.stages.stage import Stage
@@ -29,6 +36,7 @@ from xlt_ray.training.evaluate import dev_examination, score
 from xlt_ray.training.few_shot import few_shot_lesson
 from xlt_ray.training.load import Materials, fusion_of, load_parent, robust_of, tokenizer_digest
 from xlt_ray.training.loop import Batches, Lesson
+from xlt_ray.training.masked import masked_scores
 from xlt_ray.training.mixed import mixed_lesson
 from xlt_ray.training.runtime import Runtime
 
@@ -45,15 +53,19 @@ def lesson_of(
         knobs = _alignment(settings)
         objective = method_named(ALIGNMENTS, settings["objective"])
         aligned: nn.Module = objective.load_network()(encoder, knobs, stage.seed)
+        source, evaluate = materials.source, None
+        if isinstance(knobs, MaskedAlignment) and knobs.held_out:
+            parts = held_out_batches(source, knobs, tokenizer, runtime.evaluation_batch)
+            source, evaluate = rest_of(source, knobs), partial(masked_scores, batches=parts)
         batches = alignment_batches(
-            materials.source,
+            source,
             knobs,
             tokenizer,
             tokenizer_digest(tokenizer),
             stage.seed,
             runtime.cache,
         )
-        return Lesson(aligned, batches, settings["steps"], None), tokenizer
+        return Lesson(aligned, batches, settings["steps"], evaluate), tokenizer
     if "tasks" in settings:
         return mixed_lesson(stage, encoder, tokenizer, materials, runtime), tokenizer
     task = task_named(settings["task"]["name"])
@@ -90,8 +102,8 @@ def lesson_of(
         # Its rate has not decayed yet: a score would compare with nothing.
         return Lesson(network, supervised, steps, None), tokenizer
     examination = dev_examination(task, stage, materials, tokenizer, runtime)
-    evaluate = partial(score, examination=examination) if examination is not None else None
-    return Lesson(network, supervised, steps, evaluate), tokenizer
+    scoring = partial(score, examination=examination) if examination is not None else None
+    return Lesson(network, supervised, steps, scoring), tokenizer
 
 
 def _hybrid(settings: Mapping[str, Any]) -> Hybrid:

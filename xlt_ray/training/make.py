@@ -17,7 +17,7 @@ from typing import Any
 
 from xlt_ray.stages.lease import Holder, Lease
 from xlt_ray.stages.path import Path as StagePath
-from xlt_ray.stages.path import encoder_of, made
+from xlt_ray.stages.path import lenders, made
 from xlt_ray.stages.record import StageRecord, profiles_from_json
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
@@ -61,12 +61,10 @@ def _can_start(stages: Sequence[Stage], index: int, store: StageStore, team: Tea
     """Whether all is there, and sound, that the stage at ``index`` is made from."""
     if _found(stages[index - 1], store, team) is None:
         return False
-    lender = encoder_of(stages[index]) if index < len(stages) else None
-    return (
-        lender is None
-        or lender.is_given
-        or lender.key == stages[index - 1].key
-        or _found(lender, store, team) is not None
+    read = lenders(stages[index]) if index < len(stages) else ()
+    return all(
+        lender.key == stages[index - 1].key or _found(lender, store, team) is not None
+        for lender in read
     )
 
 

@@ -28,8 +28,9 @@ from xlt_ray.data.encode import encode_words, template_of
 from xlt_ray.data.kinds.kind import Example, kind_of
 from xlt_ray.data.task import Task
 from xlt_ray.data.unlabelled import read_inputs
+from xlt_ray.errors import ModelError
 from xlt_ray.modeling.export import Loaded, load_exported, show_no_bars
-from xlt_ray.spec.exported import read_exported
+from xlt_ray.spec.exported import FILE, Exported, read_exported
 from xlt_ray.spec.kinds import TaskKind
 
 BATCH_SIZE = 64
@@ -60,7 +61,7 @@ def predict_file(folder: Path, file: Path) -> tuple[Task, list[Prediction]]:
     """
     show_no_bars()
     told = read_exported(folder)
-    task = Task.model_validate(told.tasks[told.task])
+    task = _task_of(told)
     # Of two mistakes the one in the text is found without reading weights.
     examples = read_inputs(file, task)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -73,10 +74,11 @@ def predict(
     """Predictions for ``examples``, in their order; labels that they have are not looked at.
 
     Raises:
+        ModelError: the task that the folder tells of is none, or not the network's.
         DataError: the model's ``max_length`` leaves no room for text.
     """
     told = loaded.told
-    task = Task.model_validate(told.tasks[told.task])
+    task = _task_of(told)
     kind = kind_of(task)
     words = [sentence for example in examples for sentence in example.sentences()]
     batches = EvalBatches(
@@ -115,6 +117,20 @@ def predict(
             strict=True,
         )
     ]
+
+
+def _task_of(told: Exported) -> Task:
+    try:
+        task = Task.model_validate(told.tasks[told.task])
+    except (KeyError, ValueError):
+        task = None
+    if task is None or (task.kind, task.labels) != (told.kind, told.labels):
+        raise ModelError(
+            f"tasks: what it says of {told.task} is no task, or not that of the network",
+            model=FILE,
+            remedy="export the model again",
+        )
+    return task
 
 
 def _prediction(

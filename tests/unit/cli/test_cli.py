@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import xlt_ray
 from tests.command import Said, Xlt
 from xlt_ray.home import Home
 from xlt_ray.ledger import Retry, StageUse, load_ledger, open_ledger, sweep_of_ledger
@@ -109,9 +112,10 @@ def test_status_counts_trials_by_state(xlt: Xlt) -> None:
     assert row == {
         "name": "small",
         "trials": {"complete": 1, "pruned": 0, "failed": 1, "running": 1, "waiting": 0},
-        "best": {"trial": 0, "objective": 0.75, "params": {"target.learning_rate": 1e-4}},
+        "best": {"configuration": 0, "objective": 0.75, "seeds": 1, "trial": 0,
+                 "params": {"target.learning_rate": 1e-4}},
         "is_running": False,
-    }
+    }  # fmt: skip
     assert xlt("status", "small", "--json").json == [row]
     table = xlt("status").out
     assert "small" in table
@@ -509,3 +513,15 @@ def test_every_key_of_a_listing_is_in_the_guide(xlt: Xlt, file: Path) -> None:
     (store,) = xlt("gc", "--json").json
     frees = store["frees"] or [{}]
     assert set().union(store, *frees, *store["stays"]) <= told("gc")
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("--version", "run"), ("--version", "x")])
+def test_the_version_is_that_of_the_installed_package(xlt: Xlt, arguments: tuple[str, ...]) -> None:
+    said = xlt(*arguments)
+    assert (said.code, said.out, said.err) == (0, f"xlt-ray {version('xlt-ray')}\n", "")
+
+
+def test_the_package_and_its_metadata_name_one_version() -> None:
+    root = Path(__file__).parents[3]
+    declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    assert declared == xlt_ray.__version__

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 from tests.command import Xlt
 from tests.unit.cli.test_cli import TEXT
-from xlt_ray.cli.remote import refuse_local_places
+from xlt_ray.cli import app
+from xlt_ray.cli.remote import refuse_local_places, what_next
 from xlt_ray.errors import SpecError
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.sweep.jobs import checked_address
@@ -102,6 +106,27 @@ def test_places_that_a_cluster_sees_are_let_through(
 def test_a_home_that_depends_on_the_folder_is_refused(sweep_from: Callable[..., SweepSpec]) -> None:
     with pytest.raises(SpecError, match="--home xlt-home: is no absolute path"):
         refuse_local_places(sweep_from(TEXT), "xlt-home")
+
+
+@pytest.mark.parametrize("home", [None, "/shared/my home"])
+def test_what_is_told_after_sending_can_be_typed(home: str | None) -> None:
+    from ray.dashboard.modules.job.cli import job_cli_group
+
+    told = dict(what_next("small", "xlt-small-1", "http://127.0.0.1:8265", home))
+    assert list(told) == ["follow", "look", "scores", "report", "stop", "go on"]
+    verbs = get_command(app).commands  # type: ignore[attr-defined]
+    for line in told.values():
+        words = shlex.split(line)
+        if words[0] == "xlt":
+            verbs[words[1]].make_context(words[1], words[2:])
+        elif words[0] == "ray":
+            assert words[1] == "job"
+            parsed = job_cli_group.commands[words[2]].make_context(words[2], words[3:]).params
+            assert parsed["address"] == "http://127.0.0.1:8265"
+            if words[2] == "submit":
+                assert list(parsed["entrypoint"]) == ["xlt", "report", "small", "--log"]
+                own = json.loads(parsed["runtime_env_json"] or "null")
+                assert own == ({"env_vars": {"XLT_HOME": home}} if home else None)
 
 
 @pytest.mark.usefixtures("small")

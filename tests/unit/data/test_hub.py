@@ -72,6 +72,13 @@ EXPECTED = {
         *(pair(f"train{5 + turn}", f"train {turn}", INFERENCE[turn - 1]) for turn in (1, 2, 3)),
     ],
     "anli-plus en test": [pair(f"test{n}", f"test {n + 1}", INFERENCE[n]) for n in range(3)],
+    "casehold en test": [
+        ChoiceExample("test0", "See Roe (<HOLDING>).", "", ("v", "w", "x", "y", "z"), 3)
+    ],
+    "medmcqa en dev": [
+        ChoiceExample("m1", "", "Which bone?", ("Ulna", "Tibia", "Ilium", "Rib"), 2)
+    ],
+    "scitail en train": [pair("train0", "Water boils.", "entails", "It is hot.")],
     "bucc de test": [RetrievalExample("test0", "Gute Nacht", "Good night")],
     "commonsenseqa en train": [
         ChoiceExample("7", "", "Where is a fish?", ("sea", "sky", "tree", "car", "sun"), 0)

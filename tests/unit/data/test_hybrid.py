@@ -79,6 +79,18 @@ def rows_of(batch):
     return [tuple(row[row > 0].tolist()) for row in batch["input_ids"]]
 
 
+def test_pairs_are_switched_by_a_lexicon_where_that_is_asked(train):
+    plain, switched = train(Hybrid()), train(Hybrid(ratio=1.0, text="switched"))
+    translated, either = (train(Hybrid(ratio=1.0, text=one)) for one in ("translated", "auto"))
+    for step in range(4):
+        assert same(translated.batch(step), either.batch(step))
+        one, other = plain.batch(step), switched.batch(step)
+        assert (one["labels"] == other["labels"]).all()
+        kept = one["input_ids"] == other["input_ids"][:, : one["input_ids"].shape[1]]
+        share = kept[one["input_ids"] > 4].mean()
+        assert 0.2 < share < 0.9, "some words are switched, the others stay in their places"
+
+
 def test_in_a_mixed_batch_the_rest_is_in_the_source_language(train):
     mixed, never = train(Hybrid(ratio=0.5, mixing="in_batch")), train(Hybrid())
     num_changed = 0

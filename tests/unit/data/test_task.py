@@ -10,6 +10,7 @@ from xlt_ray.data.files import FilesSource
 from xlt_ray.data.task import load_tasks, parse_task, task_named
 from xlt_ray.errors import DataError
 from xlt_ray.spec.kinds import KINDS
+from xlt_ray.spec.source import parse_document
 from xlt_ray.sweep import facts as facts_module
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -34,8 +35,43 @@ def test_every_promised_task_is_there():
         *("toy-tagging", "toy-nli", "toy-paraphrase"),
         *("toy-similarity", "toy-choice", "toy-qa", "toy-retrieval", "tatoeba"),
         *("toy-ranking", "lareqa", "mewsli-x", "ccg"),
+        *("toy-mining", "bucc", "bucc-mining"),
     }
     assert {task.name for task in load_tasks()} >= promised
+
+
+def test_published_numbers_stand_in_the_document_with_their_source():
+    text = (DOCS / "tasks.md").read_text()
+    told = {
+        (one.source, task.name, one.role, one.learning_rate, one.epochs, one.batch_size,
+         one.max_length, one.note)
+        for task in load_tasks()
+        for one in task.recipes
+    }  # fmt: skip
+    table = text.partition("### Published hyperparameters")[2].partition("\n### ")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in table.splitlines()
+        if "`" in line and line.startswith("|")
+    ]
+    shown = {
+        (whose, name.strip("`"), role, float(rate), int(epochs), int(batch), int(pieces), note)
+        for whose, name, role, rate, epochs, batch, pieces, note in rows
+    }
+    assert shown == told
+    assert all("seen" in one[0] or "remembered" in one[0] for one in told)
+
+
+def test_the_sweeps_over_xtreme_have_the_published_numbers():
+    for name in ("xtreme", "xtreme-f1"):
+        file = DOCS.parent / "sweeps" / f"{name}.yaml"
+        for option in parse_document(file.read_text(), file.name).tree["target"]["choice"]:
+            asked = option["task"]
+            for task in asked["choice"] if isinstance(asked, dict) else [asked]:
+                (recipe,) = [one for one in task_named(task).recipes if "2005.13013" in one.source]
+                assert {
+                    one: getattr(recipe, one) for one in recipe.model_fields_set - {"source"}
+                } == {one: option[one] for one in recipe.model_fields_set - {"source"}}
 
 
 def test_a_label_is_numbered_by_its_place():

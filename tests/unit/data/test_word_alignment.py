@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from xlt_ray.data import word_alignment
 from xlt_ray.data.files import FilesSource
+from xlt_ray.data.sampled import parallel_sample
 from xlt_ray.data.word_alignment import (
     aligned,
     grow_diag_final_and,
@@ -16,6 +17,9 @@ from xlt_ray.data.word_alignment import (
     model_one,
     word_alignments,
 )
+from xlt_ray.errors import DataError
+from xlt_ray.modeling.encoder import load_tokenizer
+from xlt_ray.spec.trial import Model
 
 LINKS = st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12)
 
@@ -110,6 +114,57 @@ def test_given_alignments_come_from_the_data_and_are_kept(toy, cache_dir, monkey
     monkeypatch.setattr(type(toy), "alignments", refuse)
     again = word_alignments(toy, "qaa", "qaf", **rest)
     assert all(np.array_equal(made[number], again[number]) for number in range(1500))
+
+
+def folder_with_links(root, links):
+    files = {
+        "parallel/c/en.tsv": "v1\tA small house\nv2\ta\nv3\tno translation\n",
+        "parallel/c/de.tsv": "v2\tein\nv1\tEin Haus\n",
+        "alignments/c/en-de.tsv": links,
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return FilesSource(root)
+
+
+def test_alignments_of_a_file_are_those_of_both_directions(tmp_path):
+    source = folder_with_links(tmp_path, "v1\t0-0 2-1\nv3\t0-0\nv9\t7-7\n")
+    assert source.alignments("en", "de") == {"c/v1": ((0, 0), (2, 1))}
+    assert source.alignments("de", "en") == {"c/v1": ((0, 0), (1, 2))}
+    assert source.alignment_digest("de", "en")
+    assert source.alignment_digest("de", "fr") == ""
+    rest = {"symmetrise": "intersection", "cache_dir": tmp_path / "k"}
+    found = word_alignments(source, "de", "en", aligner="auto", **rest)
+    assert [one.tolist() for one in (found[0], found[1])] == [[], [[0, 0], [1, 2]]]
+    learned = word_alignments(source, "de", "en", aligner="ibm1", **rest)
+    assert learned[0].tolist() == [[0, 0]], "told or not"
+    other = folder_with_links(tmp_path, "v1\t0-1\n")
+    assert word_alignments(other, "de", "en", aligner="auto", **rest)[1].tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("links", "complaint"),
+    [
+        ("v1\t0:0\n", "is not `id TAB"),
+        ("v1\t0-2\n", r"have \[3, 2\] words"),
+        ("v1\n", "is not `id"),
+    ],
+)
+def test_a_line_that_is_no_alignment_is_named(tmp_path, links, complaint):
+    with pytest.raises(DataError, match=rf"en-de\.tsv:1: .*{complaint}"):
+        folder_with_links(tmp_path, links).alignments("en", "de")
+
+
+def test_diagnostics_take_the_sentences_whose_words_are_known_to_be_aligned(tmp_path):
+    source = folder_with_links(tmp_path, "v1\t0-0 2-1\n")
+    tokenizer = load_tokenizer(Model(name="toy:2x32"), ("A", "small", "house", "a", "Ein", "Haus"))
+    rest = (source, "en", ("de",), 9, tokenizer, 16)
+    (told,) = parallel_sample(*rest, with_links=True).pairs
+    (plain,) = parallel_sample(*rest).pairs
+    assert (len(told.source_rows), len(plain.source_rows)) == (1, 2)
+    assert plain.links is None
+    assert [one.tolist() for one in told.links] == [[[0, 0], [2, 1]]]
 
 
 def test_alignments_are_learned_where_the_data_has_none(tmp_path):

@@ -15,16 +15,17 @@ from typing import Any
 
 import pytest
 
+from tests import made_up
+from tests.made_up import Told, facts_of, seconds_of
 from tests.two_models import bounds
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, TrialView, open_ledger
-from xlt_ray.spec.facts import Facts, ModelFacts, SplitFacts, TaskFacts
+from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, sweep_of
 from xlt_ray.spec.trial import TrialSpec
-from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.path import path_of
-from xlt_ray.stages.record import Score, StageRecord
+from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 
@@ -48,16 +49,6 @@ NOWHERE_SCORED = 6
 """The configuration that has no scores in qaf."""
 ONCE_NOT_SCORED = 3
 """The configuration of which one seed has no scores in qae."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """A language as the data room describes it."""
-
-    name: str
-    family: str
-    script: str
-    resources: str
 
 
 DESCRIBED = {
@@ -85,22 +76,7 @@ class Finished:
 
 
 def facts() -> Facts:
-    def task(name: str, labels: tuple[str, ...]) -> TaskFacts:
-        splits = {
-            (language, split): SplitFacts(8000 if split == "train" else 400, f"{name}{language}")
-            for language in LANGUAGES
-            for split in ("train", "dev", "test")
-        }
-        return TaskFacts(name, "pair", 1, labels, ("accuracy", "macro_f1"), splits)  # type: ignore[arg-type]
-
-    models = {
-        name: ModelFacts(name, int(name[4]), 64, 64, name) for name in ("toy:2x64", "toy:4x64")
-    }
-    tasks = {
-        "toy-nli": task("toy-nli", ("no", "maybe", "yes")),
-        "toy-paraphrase": task("toy-paraphrase", ("no", "yes")),
-    }
-    return Facts(models, tasks, parallel={one: f"parallel {one}" for one in LANGUAGES})
+    return facts_of(LANGUAGES)
 
 
 def scores_of(trial: TrialSpec, view: TrialView) -> tuple[Score, ...]:
@@ -126,10 +102,6 @@ def scores_of(trial: TrialSpec, view: TrialView) -> tuple[Score, ...]:
     return tuple(rows)
 
 
-def seconds_of(stage: Stage) -> float:
-    return 1.0 + stage.num_examples / 1000
-
-
 def history_of(stage: Stage, dev: float) -> tuple[dict[str, Any], ...]:
     """Four evaluations of a target stage; the last but one is the best of every third seed."""
     if stage.kind != "target":
@@ -149,31 +121,9 @@ def history_of(stage: Stage, dev: float) -> tuple[dict[str, Any], ...]:
 def commit(
     store: StageStore, stage: Stage, scores: tuple[Score, ...] = (), dev: float = 0.0
 ) -> None:
-    if stage in store:
-        return
-    folder = store.scratch / stage.key
-    folder.mkdir(parents=True)
-    (folder / "weights.txt").write_text(stage.key)
-    lease = store.lease(stage.key)
-    assert isinstance(lease, Lease)
-    with lease:
-        record = StageRecord(
-            stage.key,
-            stage.payload,
-            stage.label,
-            files={},
-            scores=scores,
-            history=history_of(stage, dev),
-            num_examples=stage.num_examples,
-            seconds=seconds_of(stage),
-            runtime={"workers": 1, "zero_stage": 0, "device": "cpu"},
-            made_by={
-                "commit": "0123abc",
-                "host": "here",
-                "time": datetime.datetime.now(datetime.UTC).isoformat(),
-            },
-        )
-        store.commit(stage, folder, record, lease)
+    time = datetime.datetime.now(datetime.UTC).isoformat()
+    made_by = {"commit": "0123abc", "host": "here", "time": time}
+    made_up.commit(store, stage, scores, history_of(stage, dev), made_by)
 
 
 def walk(found: Finished, view: TrialView, *, until: str = "evaluate") -> None:

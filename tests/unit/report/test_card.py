@@ -72,15 +72,16 @@ def test_a_mean_is_given_where_no_language_is_missing(snapshot: Snapshot) -> Non
 def test_the_rule_of_selection_is_told(snapshot: Snapshot, quick: Finished) -> None:
     best = quick.ledger.best()
     assert best is not None
-    found = told(snapshot, best)
-    number = sum(one.state == "complete" for one in snapshot.trials)
-    assert f"Trial {best.number} is the best of {number} complete trials" in found.selection
+    found = told(snapshot, best.trial)
+    number = len({one.configuration for one in snapshot.trials if one.state == "complete"})
+    assert f"Configuration {best.configuration} is the best of {number}" in found.selection
+    assert f"trial {best.trial.number} is the best of its {best.num_seeds}" in found.selection
     assert "chosen by accuracy on the dev set of qaa" in found.selection
-    assert "named by hand" in told(snapshot, best, is_named=True).selection
+    assert "named by hand" in told(snapshot, best.trial, is_named=True).selection
     assert "ORACLE" not in found.selection
     objective = {**snapshot.sweep["objective"], "languages": "target"}
     oracle = replace(snapshot, sweep={**snapshot.sweep, "objective": objective})
-    assert "ORACLE SELECTION" in told(oracle, best).selection
+    assert "ORACLE SELECTION" in told(oracle, best.trial).selection
 
 
 def test_stages_that_were_freed_are_named_as_such(snapshot: Snapshot) -> None:

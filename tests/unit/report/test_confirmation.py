@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,24 @@ def test_a_seed_that_failed_is_named_and_counts_for_nothing(
     assert f"trial {failed.number} of quick-confirm (seed {failed.seed}) is failed" in told
 
 
+def test_a_seed_that_failed_and_was_run_again_is_not_told_of(
+    both: tuple[Snapshot, Snapshot, list[int]],
+) -> None:
+    snapshot, fresh, configurations = both
+    failed = next(one for one in fresh.trials if one.state == "failed")
+    whole = next(one for one in fresh.trials if one.configuration == failed.configuration
+                 and one.state == "complete")  # fmt: skip
+    again = replace(
+        whole, number=len(fresh.trials), repeat=failed.repeat, seed=failed.seed,
+        retry_of=failed.number,
+    )  # fmt: skip
+    found = confirmation_of(snapshot, replace(fresh, trials=(*fresh.trials, again)), configurations)
+    assert not [one for one in found.notes if "is failed" in one]
+    one = row(found, configurations[1], "objective")
+    assert one.fresh is not None
+    assert one.fresh.num_seeds == 4
+
+
 def test_means_are_over_the_languages_that_all_seeds_of_both_sweeps_have(
     both: tuple[Snapshot, Snapshot, list[int]],
 ) -> None:
@@ -157,6 +176,7 @@ def test_the_table_of_a_finished_confirmation_is_shown_without_a_cluster(
     assert not stop.value.code
     out = capsys.readouterr().out
     for part in (
+        "Configurations are chosen by accuracy on the dev set of qaa",
         "quick-confirm: 3 complete", "trained 0 examples", "chosen among 3 configurations",
         "test, mean of 5 without the source", "test, qaa", "95 % interval", "bias",
     ):  # fmt: skip

@@ -60,6 +60,7 @@ def test_an_effect_is_the_mean_at_a_value_minus_that_of_all_others() -> None:
     assert [one.label for one in known.levels] == ["a", "b", "c"]
     first = known.levels[0]
     assert (first.num_configurations, first.num_seeds) == (2, 6)
+    assert [one.configurations for one in known.levels] == [(0, 1), (2, 3), (4,)]
     assert first.effects["qaa"].difference == pytest.approx(0.85 - 0.5)
     assert first.effects[OTHERS].difference == pytest.approx((0.85 - 0.5) / 2)
     assert first.effects["script: Latn"] == replace(first.effects[OTHERS], num_configurations=2)
@@ -87,6 +88,8 @@ def test_levels_part_all_configurations(values: list[Any]) -> None:
     levels = knowledge_of(replace(table, groups=())).levels
     if levels:
         assert sum(one.num_configurations for one in levels) == len(values)
+        members = [one for level in levels for one in level.configurations]
+        assert sorted(members) == list(range(len(values)))
         assert len({one.label for one in levels}) == len(levels) > 1
     numbers = [one for one in levels if " to " in one.label]
     assert len(numbers) <= MAX_LEVELS

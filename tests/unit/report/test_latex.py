@@ -102,7 +102,7 @@ def tables_of(found: Finished, table: LanguageTable) -> list[str]:
         table_tex(table, sweep),
         groups_tex(table, sweep),
         picks_tex(picks(table, scores, sweep), table),
-        effects_tex(knowledge_of(table), table),
+        effects_tex(knowledge_of(table), table, sweep),
     ]
 
 

@@ -155,8 +155,12 @@ def test_every_table_of_the_page_has_its_rule_above_it(
     ):
         captions = re.findall(r"<caption>.*?</caption>", text, re.S)
         of_scores = [one for one in captions if "Configurations are" in one]
-        assert len(of_scores) == 2, "languages and groups"
         assert all(rule in one for one in of_scores)
+        of_what = re.findall(r'<table class="[^"]*(?:scores|effects)[^"]*".*?</table>', text, re.S)
+        # The rules side by side name a rule in every row.
+        others = [one for one in of_what if "<th>rule</th>" not in one]
+        assert len(others) == len(of_what) - 1 >= 3, "languages, groups, effects, importance"
+        assert all("<caption><span>" in one and "Configurations are" in one for one in others)
 
 
 def test_tables_are_there_as_latex_and_csv(page: Path) -> None:
@@ -184,6 +188,7 @@ def test_every_figure_is_there_three_times_and_linked(page: Path) -> None:
         "fusion-profile",
         "heat-map",
         "importance",
+        "parallel",
         "pareto",
     ):
         assert f"toy-nli-qaa-{about}" in names
@@ -229,13 +234,21 @@ const open = document.getElementById("behind");
 document.title = JSON.stringify({
   down: down.every((v, i) => !i || down[i - 1] >= v), up: up.every((v, i) => !i || up[i - 1] <= v),
   left: left.length, all: rows().length, match: left.every(row => row.textContent.includes("4x64")),
-  open: open.open, trials: open.querySelectorAll("a[href^='#trial-']").length,
+  open: open.open, mean: open.querySelector("p").textContent,
+  trials: open.querySelectorAll("a[href^='#trial-']").length,
   stages: open.querySelectorAll("a[href^='#stage-']").length,
+  fits: document.documentElement.scrollWidth <= innerWidth,
+  effect: (() => {
+    const link = document.querySelector("a[data-l]");
+    link.click();
+    return [Number(link.textContent), open.querySelectorAll("a[href^='#configuration-']").length];
+  })(),
 });
 </script></body>"""
     probe = tmp_path / "probe.html"
     probe.write_text(page.read_text().replace("</body>", check))
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+               "--window-size=390,844",
                f"--user-data-dir={tmp_path / 'profile'}", f"file://{probe}"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # type: ignore[arg-type]
     (title,) = re.findall(r"<title>(.*?)</title>", done.stdout)
@@ -245,7 +258,13 @@ document.title = JSON.stringify({
     assert 0 < told["left"] < told["all"] == 16
     assert told["match"]
     assert (told["open"], told["trials"]) == (True, 3)
+    assert re.fullmatch(
+        r"mean of 3 seeds: [\d.]+, 95 % interval [\d.]+ to [\d.]+ \(Student's\)", told["mean"]
+    )
     assert told["stages"] >= 6
+    assert told["fits"], "a page that is wider than a phone; tables scroll inside it"
+    number, listed = told["effect"]
+    assert number == listed > 0
 
 
 def test_oracle_selection_is_marked(oracle: Finished, tmp_path: Path) -> None:
@@ -296,9 +315,12 @@ def test_knobs_whose_paths_end_alike_have_their_whole_paths_as_heads(tmp_path: P
 
     text = SWEEP.replace("trials: 16, seeds: 3", "trials: 2, seeds: 1")
     text = text.replace("  size: 8000\n", "  size: {choice: [4000, 8000]}\n").replace("null, ", "")
-    page = written(finished(Home(tmp_path), text), tmp_path / "out").read_text()
+    page = written(finished(Home(tmp_path), text), tmp_path / "out")
+    (table,) = (page.parent / "tables").glob("*-languages.tex")
+    cells = re.split(r" & | \\\\\n", table.read_text())
     for head in ("intermediate.size", "target.size", "ratio"):
-        assert f">{head}</button>" in page
+        assert f">{head}</button>" in page.read_text()
+        assert head in cells
 
 
 def test_stages_are_counted_once_a_use_and_what_others_made_is_saved() -> None:

@@ -95,8 +95,25 @@ def test_languages_of_unknown_resources_are_one_group(diagnosed: Snapshot) -> No
     assert figure is not None
     rows = list(csv.DictReader(io.StringIO(figure.csv)))
     assert {row["languages"] for row in rows} == {"qab+qac+qaf"}
-    values = [float(row["value"]) for row in rows if row["moment"] == "after training"]
-    assert values[:2] == pytest.approx([0.5 / 3 + 0.1, 0.6])
+    values = {
+        int(row["layer"]): float(row["value"])
+        for row in rows
+        if (row["moment"], row["diagnostic"]) == ("after training", "cka")
+    }
+    # No mean where a language is missing: it would be over others than at the layers beside it.
+    assert values == pytest.approx({0: 0.5 / 3 + 0.1, 2: 1.7 / 3 + 0.1})
+
+
+def test_moments_are_compared_over_the_languages_that_all_of_them_have(
+    diagnosed: Snapshot,
+) -> None:
+    frame = profiles_frame(diagnosed)
+    best = int(finished(frame)["configuration"].iloc[0])
+    fewer = frame[(frame["stage"] == "evaluate") | (frame["language"] != "qab")]
+    figure = profile_figure(fewer, best, describe)
+    assert figure is not None
+    rows = list(csv.DictReader(io.StringIO(figure.csv)))
+    assert {row["languages"] for row in rows} == {"qac", "qaf"}
 
 
 def test_sweeps_without_diagnostics_show_none(small: Finished) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -14,8 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from tests.unit.report.conftest import NOWHERE_SCORED, Finished, describe
 from xlt_ray.ledger.importance import MIN_POINTS, Importance, importances
@@ -25,12 +27,14 @@ from xlt_ray.report.effects import OTHERS, Knowledge, knowledge_of
 from xlt_ray.report.figures import knob_figure, language_figure
 from xlt_ray.report.frames import costs_frame, scores_frame, trials_frame
 from xlt_ray.report.frontier import pareto_front
-from xlt_ray.report.grouping import known_groupings
+from xlt_ray.report.grouping import MAX_DRAWN, Group, drawn_groups, known_groupings
+from xlt_ray.report.labels import shown_value
 from xlt_ray.report.overview import heat_map, importance_figure, pareto_figure
+from xlt_ray.report.parallel import _knob_axis, parallel_figure
 from xlt_ray.report.powerlaw import PowerLaw, fit_power_law, monotony_p
 from xlt_ray.report.snapshot import Snapshot, read_snapshot
 from xlt_ray.report.tables import LanguageTable, Row, TrialScores, cell_of, language_tables
-from xlt_ray.report.timeline import bars_of, timeline
+from xlt_ray.report.timeline import bars_of, reuses_of, timeline
 
 SIZES = np.repeat([1000, 4000, 16000, 64000, 256000], 3)
 
@@ -151,10 +155,55 @@ def test_size_curve_says_why_there_is_no_law() -> None:
     assert not any(one["row"] == "fit" for one in rows_of(figure))
 
 
-def test_size_curve_has_a_line_for_each_model(table: LanguageTable) -> None:
+def test_size_curve_has_a_line_for_each_model_and_group_of_languages(table: LanguageTable) -> None:
     figure, notes = size_figure(table, "intermediate.size")
-    assert {one["model"] for one in rows_of(figure)} == {"toy:2x64", "toy:4x64"}
-    assert len(notes) == 2
+    rows = rows_of(figure)
+    classes = {f"resources: {one}" for one in ("high", "medium", "low")}
+    assert {(one["model"], one["languages"]) for one in rows} == set(
+        itertools.product(("toy:2x64", "toy:4x64"), (OTHERS, *classes))
+    )
+    means = {row.configuration: row for row in table.rows}
+    low = next(group for group in table.groups if group.title == "resources: low")
+    by_place = [one for one in rows if one["languages"] == low.title and one["model"] == "toy:4x64"]
+    shown = sorted(float(one["percent"]) for one in by_place)
+    assert shown == pytest.approx(
+        sorted(
+            100 * row.groups[low.title].mean
+            for row in means.values()
+            if row.knobs["model"] == "toy:4x64" and row.mean_without_source
+        )
+    )
+    assert len(notes) == 2, "one a model, as the reason is the same in all languages"
+    assert all("resources: low" in one for one in notes)
+
+
+def test_each_group_of_languages_has_its_own_law() -> None:
+    points = [(int(n), 0.8, float(y)) for n, y in zip(SIZES, saturating(0.005), strict=True)]
+    table = table_over("intermediate.size", points)
+    group = Group("resources", "low", ("qab",))
+    falling = [
+        replace(row, groups={group.title: cell_of([1 - row.cells["qab"].mean])})
+        for row in table.rows
+    ]
+    figure, (note,) = size_figure(
+        replace(table, rows=tuple(falling), groups=(group,)), "intermediate.size"
+    )
+    fits = {one["languages"] for one in rows_of(figure) if one["row"] == "fit"}
+    assert fits == {OTHERS}
+    assert "(resources: low)" in note
+    assert "monotone fit is rejected" in note
+
+
+def test_figures_show_the_groups_of_one_grouping() -> None:
+    def groups(grouping: str, num: int) -> list[Group]:
+        return [Group(grouping, str(turn), (f"q{turn}",)) for turn in range(num)]
+
+    family, script = groups("family", MAX_DRAWN + 1), groups("script", 2)
+    mine, classes = groups("mine", 1), groups("resources", 3)
+    assert drawn_groups([*classes, *script, *family]) == tuple(classes)
+    assert drawn_groups([*family, *script]) == tuple(script)
+    assert drawn_groups([*classes, *mine]) == tuple(mine)
+    assert drawn_groups(family) == ()
 
 
 # -- other curves -------------------------------------------------------------------------
@@ -228,6 +277,13 @@ def test_importance_looks_at_the_end_that_is_better() -> None:
     assert importances(falling, maximize=False) == importances(rising, maximize=True)
 
 
+def test_importance_is_that_of_optunas_own_distributions(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = importances(points_of(20), maximize=True)
+    monkeypatch.setattr("xlt_ray.ledger.importance._Range", FloatDistribution)
+    monkeypatch.setattr("xlt_ray.ledger.importance._Options", CategoricalDistribution)
+    assert importances(points_of(20), maximize=True) == quick
+
+
 def test_importance_of_few_configurations_or_without_choice_is_not_told() -> None:
     assert importances(points_of(MIN_POINTS - 1), maximize=True) == {}
     assert importances([({"layer": 1}, 0.1 * one) for one in range(20)], maximize=True) == {}
@@ -263,14 +319,74 @@ def test_pareto_figure_is_of_low_resource_languages_and_whole_paths(
     assert NOWHERE_SCORED not in {int(one["configuration"]) for one in rows}
     first = next(one for one in rows if one["configuration"] == "0")
     alone = costs[(costs["configuration"] == 0)]["seconds_alone"].astype(float).mean()
-    assert float(first["seconds_alone"]) == pytest.approx(alone)
+    assert float(first["worker_hours_alone"]) == pytest.approx(alone / 3600)
     row = next(row for row in table.rows if row.configuration == 0)
     assert float(first["low_percent"]) == pytest.approx(100 * row.cells["qaf"].mean)
     assert {one["on_front"] for one in rows} == {"True", "False"}
 
 
 def test_pareto_figure_needs_costs(table: LanguageTable, snapshot: Snapshot) -> None:
-    assert pareto_figure(table, costs_frame(snapshot).assign(seconds_alone=None)) is None
+    assert pareto_figure(table, costs_frame(snapshot).assign(worker_hours_alone=None)) is None
+
+
+def test_hours_count_every_worker_and_are_named_after_what_worked(
+    table: LanguageTable, snapshot: Snapshot
+) -> None:
+    def on(**runtime: Any) -> Snapshot:
+        records = {
+            key: replace(record, runtime={**record.runtime, **runtime})
+            for key, record in snapshot.records.items()
+        }
+        return replace(snapshot, records=records)
+
+    before, after = costs_frame(snapshot), costs_frame(on(workers=4, device="cuda"))
+    for name in ("worker_hours", "worker_hours_alone"):
+        found = after[name].dropna().to_list()
+        assert found == pytest.approx([4 * one for one in before[name].dropna()])
+    for costs, unit in ((before, "worker-hours"), (after, "GPU-hours")):
+        figure = pareto_figure(table, costs)
+        assert figure is not None
+        assert unit in figure.caption
+
+
+def test_parallel_coordinates_have_a_line_for_each_configuration(table: LanguageTable) -> None:
+    figure = parallel_figure(table, knowledge_of(table))
+    rows = {int(one["configuration"]): one for one in rows_of(figure)}
+    whole = [row for row in table.rows if row.mean_without_source]
+    assert set(rows) == {row.configuration for row in whole}
+    for row in whole:
+        assert row.mean_without_source is not None
+        line = rows[row.configuration]
+        assert float(line["others_percent"]) == 100 * row.mean_without_source.mean
+        assert line["model"] == row.knobs["model"]
+        assert line["intermediate.size"] == shown_value(row.knobs["intermediate.size"])
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(
+        st.none() | st.integers(0, 40) | st.floats(0, 1) | st.sampled_from("xyz") | st.booleans(),
+        min_size=2, max_size=30,
+    )
+)  # fmt: skip
+def test_every_value_has_its_place_on_its_axis(values: list[Any]) -> None:
+    axis = _knob_axis("knob", values)
+    texts = [shown_value(one) for one in values]
+    if axis is None:
+        assert len(set(texts)) == 1
+        return
+    assert all(0 <= one <= 1 for one in axis.heights)
+    places = dict(zip(texts, axis.heights, strict=True))
+    assert [places[one] for one in texts] == list(axis.heights)
+    assert max(axis.heights) == pytest.approx(1)
+    assert all(0 <= one <= 1 for one, _ in axis.ticks)
+
+
+def test_parallel_coordinates_need_three_lines_and_a_knob() -> None:
+    two = table_over("k", [(1, 0.5, 0.4), (2, 0.6, 0.4)])
+    alike = table_over("k", [(1, 0.5, 0.4)] * 5)
+    for table in (two, alike):
+        assert parallel_figure(table, knowledge_of(table)) is None
 
 
 # -- the timeline -------------------------------------------------------------------------
@@ -301,6 +417,45 @@ def test_a_stage_ends_where_it_was_committed(snapshot: Snapshot) -> None:
     assert [(one.kind, one.start, one.end) for one in bars] == [
         ("trial", 0, 600), ("evaluate", 570 - last.seconds, 570),
     ]  # fmt: skip
+
+
+def test_what_was_reused_is_told_from_when_it_was_there(snapshot: Snapshot) -> None:
+    reuses = reuses_of(snapshot)
+    used = [
+        (view.number, use.kind)
+        for view in snapshot.trials
+        for use in view.stages
+        if use.reused and view.ended
+    ]
+    assert [(one.trial, one.kind) for one in reuses] == used != []
+    trials = {one.trial: one for one in bars_of(snapshot) if one.kind == "trial"}
+    for one in reuses:
+        assert trials[one.trial].start <= one.at <= trials[one.trial].end
+    rows = rows_of(timeline(snapshot))
+    assert sum(one["reused_from"] != "" for one in rows) == len(used)
+
+
+def test_the_timeline_tells_which_machine_made_a_stage(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = {key: f"node-{turn % 2}" for turn, key in enumerate(snapshot.records)}
+    records = {
+        key: replace(record, made_by={**record.made_by, "host": hosts[key]})
+        for key, record in snapshot.records.items()
+    }
+    drawn: list[Any] = []
+
+    def kept(figure: Any) -> tuple[bytes, bytes]:
+        drawn.append([one.get_text() for one in figure.axes[0].get_yticklabels()])
+        return b"<svg", b"\x89PNG"
+
+    monkeypatch.setattr("xlt_ray.report.timeline.rendered", kept)
+    rows = rows_of(timeline(replace(snapshot, records=records)))
+    made = {one["host"] for one in rows if one["kind"] not in ("trial",) and not one["reused_from"]}
+    assert made == {"node-0", "node-1"}
+    assert any("node-0" in label for label in drawn[0])
+    timeline(snapshot)
+    assert not any("here" in label for label in drawn[1]), "one machine alone needs no name"
 
 
 def test_a_timeline_needs_two_trials(snapshot: Snapshot) -> None:

@@ -168,7 +168,9 @@ def test_without_a_home_it_is_the_environments(
 
 
 def test_example_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    finished(Home(tmp_path / "xlt-home"), SWEEP.replace("name: quick", "name: quickstart"))
+    text = SWEEP.replace("name: quick", "name: quickstart")
+    finished(Home(tmp_path / "xlt-home"), text)
+    (tmp_path / "quickstart.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", GUIDE.read_text(), re.S | re.M))
     names: dict[str, object] = {}
@@ -177,6 +179,7 @@ def test_example_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert isinstance(table, pd.DataFrame)
     assert list(table.columns) == sorted(LANGUAGES)
     assert names["difference"] is not None
+    assert names["budget"] == 4 * 3
 
 
 def test_a_clock_that_is_put_forward_makes_no_trial_longer(

@@ -34,6 +34,7 @@ from xlt_ray.report.selection import (
     selection_rule,
 )
 from xlt_ray.report.snapshot import read_snapshot
+from xlt_ray.report.statistics import summary
 from xlt_ray.report.tables import LanguageTable, language_tables
 from xlt_ray.report.typeset import picks_csv, picks_tex, table_csv, table_tex
 
@@ -139,6 +140,23 @@ def test_csv_leaves_missing_cells_empty(quick: Finished) -> None:
     row = next(line.split(",") for line in lines[1:] if line.startswith(f"{NOWHERE_SCORED},"))
     assert row[header.index("qaf")] == ""
     assert row[header.index("qab")] != ""
+
+
+def test_csv_has_the_interval_over_seeds_of_every_score(quick: Finished) -> None:
+    table = table_of(quick)
+    lines = list(csv.DictReader(io.StringIO(table_csv(table, quick.ledger.sweep))))
+    held = 0
+    for line, row in zip(lines, table.rows, strict=True):
+        for code in table.languages:
+            values = [one.scores[code] for one in row.trials if code in one.scores]
+            interval = summary(values).interval if values else None
+            if interval is None:
+                assert (line[f"{code}_low"], line[f"{code}_high"]) == ("", "")
+                continue
+            held += 1
+            told = float(line[f"{code}_low"]), float(line[f"{code}_high"])
+            assert told == pytest.approx((interval.low, interval.high))
+    assert held > 50
 
 
 # -- completeness -------------------------------------------------------------------------

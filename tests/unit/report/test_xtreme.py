@@ -11,6 +11,7 @@ from xlt_ray import Results
 from xlt_ray.report import xtreme
 from xlt_ray.report.snapshot import Snapshot
 from xlt_ray.report.xtreme import TASKS, BenchmarkTask, averages, xtreme_frame
+from xlt_ray.stages.record import Score
 
 # Per language: the benchmark's mBERT and XLM-R Large (PAWS-X), mBERT and XLM-R Base (XNLI).
 PAWS_X = ("en", "de", "es", "fr", "ja", "ko", "zh")
@@ -109,6 +110,61 @@ def test_a_system_has_a_row_for_every_seed(as_benchmark):
         for view in views
     ]
     assert any(row["toy-nli"] == pytest.approx(mean) for mean in means)
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+def test_retrieval_counts_where_it_was_scored_before_the_target_training(as_benchmark, is_before):
+    snapshot: Snapshot = as_benchmark.snapshot
+    asked = {"retrieval_encoder": "before"} if is_before else {}
+
+    def with_retrieval(record):
+        if record.kind != "evaluate":
+            return record
+        more = tuple(
+            Score(name, language, "test", metric, value, 100, role="further")
+            for name, value in (("bucc", 0.25), ("tatoeba", 0.75))
+            for metric in TASKS[name].metrics
+            for language in TASKS[name].languages
+        )
+        settings = {**record.payload["settings"], **asked}
+        payload = {**record.payload, "settings": settings}
+        return replace(record, payload=payload, scores=(*record.scores, *more))
+
+    records = {key: with_retrieval(one) for key, one in snapshot.records.items()}
+    frame = xtreme_frame([replace(snapshot, records=records)])
+    expected = {"bucc": 0.25, "tatoeba": 0.75, "retrieval": 0.5} if is_before else {}
+    for name in ("bucc", "tatoeba", "retrieval"):
+        assert (frame[name] == expected[name]).all() if is_before else frame[name].isna().all()
+    assert frame["average"].isna().all(), "six of the nine tasks are missing"
+
+
+@pytest.mark.parametrize("names", [(), ("bucc",), ("bucc-mining",), ("bucc", "bucc-mining")])
+def test_bucc_is_scored_by_mining_where_that_is_there_and_every_row_says_so(as_benchmark, names):
+    snapshot: Snapshot = as_benchmark.snapshot
+    metric_and_value = {"bucc": ("accuracy", 0.25), "bucc-mining": ("f1", 0.5)}
+
+    def scored(record):
+        if record.kind != "evaluate":
+            return record
+        more = tuple(
+            Score(name, language, "test", metric, value, 100, role="further")
+            for name in names
+            for metric, value in (metric_and_value[name], ("precision", 1.0))
+            for language in ("de", "fr", "ru", "zh")
+        )
+        settings = {**record.payload["settings"], "retrieval_encoder": "before"}
+        payload = {**record.payload, "settings": settings}
+        return replace(record, payload=payload, scores=(*record.scores, *more))
+
+    records = {key: scored(one) for key, one in snapshot.records.items()}
+    frame = xtreme_frame([replace(snapshot, records=records)])
+    assert "bucc-mining" not in frame.columns
+    if not names:
+        assert frame["bucc"].isna().all()
+        assert frame["bucc_by"].isna().all()
+    else:
+        assert set(frame["bucc_by"]) == {names[-1]}
+        assert set(frame["bucc"]) == {metric_and_value[names[-1]][1]}
 
 
 def test_the_objective_selects_and_test_scores_do_not(as_benchmark):

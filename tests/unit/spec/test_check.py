@@ -266,8 +266,13 @@ def test_sentences_of_rows_that_are_no_translations_are_not_mixed(
     assert "nli" in error.problem
     assert "is_parallel: true" in error.remedy
     assert not problems(half, facts=wide)
-    others = ((one, "train") for one in ("qab", "qac", "qad"))
+    others = [(one, "train") for one in ("qab", "qac", "qad")]
     assert not problems(half, facts=without(facts, "nli", *others)), "a lexicon switches words"
+    assert not problems(half, "target.hybrid.text=switched")
+    translated = (half, "target.hybrid.text=translated")
+    assert not problems(*translated, facts=wide)
+    (error,) = problems(*translated, facts=without(facts, "nli", *others)).values()
+    assert (error.key, error.remedy) == ("target.hybrid.text", "text: switched")
 
 
 def test_check_alignment_has_text(problems: Problems, facts: Facts) -> None:
@@ -392,6 +397,25 @@ def test_a_further_task_needs_a_language_that_is_evaluated(problems: Problems, w
     assert "qab" in error.remedy
 
 
+def test_a_mining_task_needs_dev_sets_to_choose_its_threshold_on(
+    problems: Problems, wide: Facts
+) -> None:
+    found = wide.tasks["found"]
+    split = found.splits["qab", "test"]
+
+    def mined(*places: tuple[str, str]) -> Facts:
+        splits = dict.fromkeys((("qab", "test"), ("qac", "test"), *places), split)
+        task = replace(found, kind="mining", splits=splits)  # type: ignore[arg-type]
+        return replace(wide, tasks={**wide.tasks, "found": task})
+
+    (error,) = problems("evaluate.also=[found]", facts=mined(("qab", "dev"))).values()
+    assert error.key == "evaluate.also"
+    assert "no dev set in qac to choose its threshold on" in error.problem
+    assert not problems("evaluate.also=[found]", facts=mined(("qab", "dev"), ("qac", "dev")))
+    asked = "evaluate={languages: [qab], also: [found]}"
+    assert not problems(asked, facts=mined(("qab", "dev")))
+
+
 def test_a_retrieval_task_cannot_be_trained(problems: Problems, wide: Facts) -> None:
     assert "has no training data" in str(problems("target.task=found", facts=wide)["target.task"])
 
@@ -405,6 +429,10 @@ def test_check_retrieval_layer_exists(problems: Problems, wide: Facts) -> None:
     assert "at most 2" in error.remedy
     (error,) = problems("evaluate={also: [pairs], retrieval_layer: 1}", facts=wide).values()
     assert "no retrieval task" in error.problem
+    before = "evaluate={also: [%s], retrieval_encoder: before}"
+    assert not problems(before % "found", facts=wide)
+    (error,) = problems(before % "pairs", facts=wide).values()
+    assert error.key == "evaluate.retrieval_encoder"
 
 
 def test_check_diagnostics_have_text(problems: Problems, facts: Facts) -> None:
@@ -448,6 +476,14 @@ def test_check_positions_can_be_reset(problems: Problems, facts: Facts) -> None:
     (error,) = problems(tlm % "true", facts=relative).values()
     assert error.key == "align.reset_positions"
     assert "distances" in error.problem
+
+
+@pytest.mark.parametrize("placement", ["pieces", "first", "mean"])
+def test_check_fused_states_are_read(problems: Problems, placement: str) -> None:
+    fusion = f"target.fusion={{method: aif, layer: 1, placement: {placement}}}"
+    assert not problems(fusion)
+    found = problems(fusion, "target.task=tags")
+    assert set(found) == (set() if placement == "pieces" else {"target.fusion.placement"})
 
 
 def test_check_fusion_is_not_too_narrow(problems: Problems) -> None:

@@ -92,4 +92,6 @@ def test_a_fusion_fills_in_its_own_defaults() -> None:
     trial = TrialSpec.model_validate(
         {**SMALLEST, "target": {"task": "nli", "fusion": {"method": "dlfa", "layer": 1}}}
     )
-    assert trial.target.fusion.model_dump() == {"method": "dlfa", "layer": 1, "reduction": 4}
+    assert trial.target.fusion.model_dump() == {
+        "method": "dlfa", "layer": 1, "reduction": 4, "placement": "pieces",
+    }  # fmt: skip

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from xlt_ray.report.xtreme import TASKS as XTREME
+from xlt_ray.spec.examined import language_pairs
 from xlt_ray.spec.facts import Facts, SplitFacts, TaskFacts
 from xlt_ray.spec.steps import num_steps
-from xlt_ray.spec.trial import TrialSpec
+from xlt_ray.spec.trial import Evaluate, TrialSpec
 from xlt_ray.stages.path import Path, made
 from xlt_ray.stages.stage import VERSIONS, Stage
 
@@ -35,6 +37,7 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
     "align.switch": (0.1, "align"),
     "align.mask": (0.3, "align"),
     "align.steps": (10, "align"),
+    "align.held_out": (10, "align"),
     "align.languages": (["qaa", "qab"], "align"),
     "intermediate.task": ("nli", "intermediate"),
     "intermediate.source_language": ("qab", "intermediate"),
@@ -49,6 +52,7 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
     "target.fusion.method": ({"method": "none"}, "target"),
     "target.fusion.layer": (0, "target"),
     "target.fusion.reduction": (2, "target"),
+    "target.fusion.placement": ("first", "target"),
     "target.robust.method": (
         {"method": "adversarial", "epsilon": 0.1, "step_size": 0.1},
         "target",
@@ -56,6 +60,7 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
     "target.robust.matched_steps": (2, "target"),
     "target.hybrid.ratio": (0.5, "target"),
     "target.hybrid.languages": (["qab"], "target"),
+    "target.hybrid.text": ("switched", "target"),
     "target.hybrid.pairs": ("by_size", "target"),
     "target.hybrid.mixing": ("in_batch", "target"),
     "target.hybrid.batch_scale": (2.0, "target"),
@@ -88,6 +93,7 @@ SHAPING = {"intermediate.schedule.method", "few_shot"}
 NEUTRAL: dict[str, Any] = {
     "target.evaluations": 9,
     "evaluate.retrieval_layer": 1,
+    "evaluate.retrieval_encoder": "before",
     "evaluate.diagnostic_sentences": 10,
     "model.trust_remote_code": True,
     "align.seed": "per_trial",
@@ -232,7 +238,7 @@ def test_stages_that_a_trial_does_not_have_are_left_out(path_with: PathWith) -> 
 
 
 def test_neutral_knobs_of_hybrid_batches_are_no_part_of_a_key(path_with: PathWith) -> None:
-    neutral = {"pairs": "uniform", "mixing": "per_batch", "batch_scale": 1.0}
+    neutral = {"text": "auto", "pairs": "uniform", "mixing": "per_batch", "batch_scale": 1.0}
     values = {f"target.hybrid.{name}": value for name, value in neutral.items()}
     target = path_with(values)[-2]
     assert target.settings["hybrid"].keys() == {"ratio", "languages"}
@@ -427,3 +433,48 @@ def test_further_tasks_enter_the_key_with_their_data_whatever_their_order(
     splits = {**task.splits, ("qad", "test"): SplitFacts(9, "other text")}
     other = {**retrieval_facts.tasks, "found": replace(task, splits=splits)}
     assert stage("found", facts=replace(retrieval_facts, tasks=other)).key != stage("found").key
+
+
+def test_the_dev_sets_of_a_tuned_task_enter_the_key_and_those_of_others_do_not(
+    path_with: PathWith, retrieval_facts: Facts
+) -> None:
+    found = retrieval_facts.tasks["found"]
+    dev = {(one, "dev"): SplitFacts(9, f"dev {one}") for one in ("qab", "qac", "qad")}
+
+    def stage(kind: str, **changed: str) -> Stage:
+        more = {(one, "dev"): SplitFacts(9, text) for one, text in changed.items()}
+        task = replace(found, kind=kind, splits={**found.splits, **dev, **more})  # type: ignore[arg-type]
+        facts = replace(retrieval_facts, tasks={**retrieval_facts.tasks, "found": task})
+        return path_with({"evaluate": {"also": ["found"], "languages": ["qad"]}}, facts=facts)[-1]
+
+    assert stage("retrieval").key == stage("retrieval", qad="other").key
+    assert "also_dev" not in stage("retrieval").data
+    assert stage("mining").data["also_dev"] == {"found": {"qad": "dev qad"}}
+    assert stage("mining").key != stage("mining", qad="other").key
+    assert stage("mining").key == stage("mining", qab="other").key, "qab is not scored"
+
+
+@pytest.mark.parametrize(("task", "num"), [("pawsx", 49), ("xnli", 225)])
+def test_all_pairs_are_those_of_the_published_scripts(task: str, num: int) -> None:
+    found = language_pairs(Evaluate(pairs="all"), XTREME[task].languages)
+    assert len(set(found)) == len(found) == num
+
+
+def test_what_is_told_of_aligned_words_is_in_the_stages_that_read_it(
+    path_with: PathWith, facts: Facts
+) -> None:
+    told = [replace(facts, links={"qaa-qab": digest}) for digest in ("one", "other")]
+    diagnosed = {"evaluate.diagnostics": ["alignment"]}
+    weam = {"align": {"objective": "weam", "languages": ["qaa", "qab"]}}
+    learned = {"align": {**weam["align"], "aligner": "ibm1"}}
+    elsewhere = {"align": {**weam["align"], "languages": ["qaa", "qac"]}}
+    for values, is_read, place in (
+        (weam, True, 1),
+        (learned, False, 1),
+        (elsewhere, False, 1),
+        ({}, False, -1),
+        (diagnosed, True, -1),
+        ({"evaluate.diagnostics": ["cka"]}, False, -1),
+    ):
+        keys = {path_with(values, facts=one)[place].key for one in (facts, *told)}
+        assert len(keys) == (3 if is_read else 1), values

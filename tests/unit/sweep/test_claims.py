@@ -171,6 +171,11 @@ def test_a_path_needs_its_deepest_stage_and_what_follows() -> None:
     bare = Stage("trunk", {}, {}, 0, model, "trunk")
     last = Stage("intermediate", {}, {}, 0, bare, "decay")
     assert still_needed((model, bare, last), {bare.key}) == (bare.key, last.key)
+    asks = {"retrieval_encoder": "before"}
+    before = Stage("evaluate", asks, {}, 0, target, "evaluate")
+    asking = (model, align, target, before)
+    assert still_needed(asking, {align.key, target.key}) == (align.key, target.key, before.key)
+    assert still_needed(asking, {one.key for one in asking[1:]}) == (before.key,)
     found = claims_of([], paths=[path], present={target.key}, ended=frozenset(keys))
     assert found.needed == set(keys[1:])
     assert found.ended == {align.key}

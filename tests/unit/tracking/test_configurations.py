@@ -7,19 +7,12 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from xlt_ray.ledger import TrialView
-from xlt_ray.report.selection import ranked_configurations
 from xlt_ray.tracking.configurations import (
     Configurations,
     Member,
-    best_of,
     metrics_of,
-    ranked,
     status_of,
     tags_of,
 )
@@ -33,14 +26,6 @@ def member(
 ) -> Member:
     stages = {"xlt.stage.align": "shared", "xlt.stage.target": f"own {repeat}"}
     return Member(10 + repeat, repeat, repeat, state, cause, metrics or {}, stages)
-
-
-def view_of(number: int, configuration: int, state: Any, objective: float | None) -> TrialView:
-    return TrialView(
-        number=number, state=state, assignment={"model": configuration}, repeat=number,
-        configuration=configuration, seed=0, objective=objective, curve=(), attempts=1, cause=None,
-        message="", log="", stages=(), mlflow_run_id=None, retry_of=None, started=None, ended=None,
-    )  # fmt: skip
 
 
 def test_scores_are_means_over_complete_seeds_and_costs_are_sums_over_all() -> None:
@@ -100,43 +85,6 @@ def test_tags_name_causes_seeds_and_the_stages_that_seeds_share() -> None:
     # Empty stands for a tag that is to be taken away.
     assert tags["xlt.stage.target"] == ""
     assert "| 11 | 1 | failed | – |" in tags["mlflow.note.content"]
-
-
-OUTCOMES = st.lists(
-    st.tuples(
-        st.integers(0, 4), st.sampled_from(["complete", "failed", "pruned"]), st.integers(0, 3)
-    ),
-    max_size=12,
-)
-
-
-@given(outcomes=OUTCOMES, mode=st.sampled_from(["min", "max"]), seeds=st.integers(1, 3))
-def test_configurations_are_ranked_as_in_the_report(
-    outcomes: list[tuple[int, str, int]], mode: str, seeds: int
-) -> None:
-    views = [
-        view_of(number, configuration, state, value / 4 if state == "complete" else None)
-        for number, (configuration, state, value) in enumerate(outcomes)
-    ]
-    columns = ["state", "configuration", "objective"]
-    frame = pd.DataFrame([[getattr(one, name) for name in columns] for one in views],
-                         columns=columns)  # fmt: skip
-    sweep = {"search": {"seeds": seeds}, "objective": {"mode": mode}}
-    assert ranked(views, seeds, mode) == ranked_configurations(frame, sweep)
-
-
-def test_the_best_trial_of_the_best_configuration_is_named() -> None:
-    class Shown:
-        """As much of a run as is looked at."""
-
-        data = type("Data", (), {"metrics": {"objective": 0.6}})
-
-    views = [view_of(0, 0, "complete", 0.9), view_of(1, 0, "complete", 0.1),
-             view_of(2, 1, "complete", 0.5), view_of(3, 1, "complete", 0.7)]  # fmt: skip
-    best = best_of(views, 2, "max", {1: Shown(), 0: Shown()})  # type: ignore[dict-item]
-    assert best is not None
-    assert (best.configuration, best.trial.number, best.num_seeds, best.runner_up) == (1, 3, 2, 0)
-    assert best_of([], 2, "max", {}) is None
 
 
 class Listed:

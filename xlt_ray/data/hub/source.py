@@ -70,7 +70,7 @@ class HubSource:
     Args:
         mirror: a folder with ``OWNER/NAME`` in the hub's form; None for the hub itself.
         texts: a folder with ``parallel/``, ``lexicon/`` and ``neighbours/`` as the ``files``
-            source has them; None for none.
+            source has them, and with the folders of tasks that are not on the hub; None for none.
         cache: see :class:`Library`.
         revisions: see :class:`Library`.
 
@@ -111,7 +111,12 @@ class HubSource:
         """Real text has no closed list of words."""
 
     def splits(self, task: Task) -> Mapping[HubPlace, SplitFacts]:
-        """What the task says there is; of a mirror, what it holds of that."""
+        """What the task says there is; of a mirror, what it holds of that.
+
+        Of a task that is not on the hub, what ``texts`` has.
+        """
+        if not task.hub and self._texts is not None:
+            return self._texts.splits(task)
         places = [
             (language, split)
             for part in task.hub
@@ -121,6 +126,8 @@ class HubSource:
         return Survey(places, lambda place: self._facts_of(task, place))
 
     def read(self, task: Task, language: str, split: Split) -> tuple[Example, ...]:
+        if not task.hub and self._texts is not None:
+            return self._texts.read(task, language, split)
         key = (task.name, (language, split))
         if key not in self._examples:
             examples: list[Example] = []
@@ -230,6 +237,12 @@ class HubSource:
 
     def parallel_digest(self, language: str) -> str:
         return self._with_texts(language).parallel_digest(language)
+
+    def alignment_digest(self, first: str, second: str) -> str:
+        return "" if self._texts is None else self._texts.alignment_digest(first, second)
+
+    def alignments(self, first: str, second: str) -> Mapping[str, tuple[tuple[int, int], ...]]:
+        return {} if self._texts is None else self._texts.alignments(first, second)
 
     def lexicon_languages(self, source_language: str) -> tuple[str, ...]:
         return () if self._texts is None else self._texts.lexicon_languages(source_language)

@@ -186,6 +186,20 @@ class Kind(ABC):
         Lengths that differ are our own mistake (ValueError).
         """
 
+    def score_tuned(
+        self,
+        task: Task,
+        language: str,
+        gold: Sequence[Any],
+        predicted: Sequence[Any],
+        dev: tuple[Sequence[Any], Sequence[Any]],
+    ) -> dict[str, float]:
+        """As :meth:`score`, with what is chosen by gold and predictions of the dev set.
+
+        Asked of kinds whose entry says ``is_tuned``; of the others nothing is chosen.
+        """
+        return self.score(task, language, gold, predicted)
+
 
 def kind_of(task: Task) -> Kind:
     """The kind of a task."""

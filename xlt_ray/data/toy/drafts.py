@@ -48,7 +48,8 @@ CONNECTIVE_OF = {"entailment": "so", "neutral": "and", "contradiction": "but"}
 
 def drafts(resource: str, split: str, seed: int) -> Iterator[Any]:
     """The stream of a toy task or of ``parallel``: quizzes for ``toy-choice``, what is asked
-    for ``toy-qa``, else drafts. Those of ``toy-retrieval`` are like parallel text, but others."""
+    for ``toy-qa``, else drafts. Those of ``toy-retrieval`` and ``toy-mining`` are like parallel
+    text, but others."""
     dice = Dice("toy-drafts", GENERATOR_VERSION, seed, resource, split)
     make = _MAKERS[resource]
     while True:
@@ -139,5 +140,6 @@ _MAKERS = {
     "toy-qa": _qa,
     "toy-retrieval": _parallel,
     "toy-ranking": _ranking,
+    "toy-mining": _parallel,
     "parallel": _parallel,
 }

@@ -9,6 +9,7 @@ from typing import Any
 
 from xlt_ray.data.kinds.choice import ChoiceExample
 from xlt_ray.data.kinds.kind import Example
+from xlt_ray.data.kinds.mining import MiningExample
 from xlt_ray.data.kinds.pair import PairExample
 from xlt_ray.data.kinds.ranking import RankingExample
 from xlt_ray.data.kinds.retrieval import RetrievalExample
@@ -32,10 +33,12 @@ SIZES: dict[str, dict[Split, int]] = {
     "toy-qa": {"train": 4000, "dev": 300, "test": 400},
     "toy-retrieval": {"test": 400},
     "toy-ranking": {"train": 2000, "dev": 300, "test": 402},
+    "toy-mining": {"dev": 240, "test": 400},
 }
 """Examples of every split, the same in each language: rows are translations of each other.
 
-Of ranking, dev and test have a row for each candidate, six to a query.
+Of ranking, dev and test have a row for each candidate, six to a query; of mining every split has a
+row for each sentence, and half of the sentences have a translation.
 """
 
 _NUM_FINGERPRINTED = 32
@@ -44,7 +47,7 @@ _NUM_FINGERPRINTED = 32
 class ToySource:
     """Every language has every split of every toy task; ids join them across languages.
 
-    Of retrieval the pivot has none: its sentences stand beside those of the others.
+    Of retrieval and mining the pivot has none: its sentences stand beside those of the others.
     """
 
     name = "toy"
@@ -94,6 +97,10 @@ class ToySource:
             *self.parallel(language).values(),
         )
 
+    def alignment_digest(self, first: str, second: str) -> str:
+        """It follows from both texts."""
+        return digest_of("toy-alignments", *map(self.parallel_digest, (first, second)))
+
     def alignments(self, first: str, second: str) -> Mapping[str, tuple[tuple[int, int], ...]]:
         """Gold word alignment of the sentences both languages have: places of aligned words."""
         one, other = _parallel(self.seed, first), _parallel(self.seed, second)
@@ -138,8 +145,8 @@ def _examples(
     seed: int, task: str, language: str, split: Split, num_examples: int
 ) -> tuple[Example, ...]:
     places, told = world(seed), _TELLERS.get(task, _pair)
-    if task == "toy-ranking":
-        return tuple(islice(_ranked(places, language, split, seed), num_examples))
+    if task in _ROWS:
+        return tuple(islice(_ROWS[task](places, language, split, seed), num_examples))
     return tuple(
         told(places, language, f"{split}{number}", draft)
         for number, draft in enumerate(islice(drafts(task, split, seed), num_examples))
@@ -206,6 +213,23 @@ def _ranked(places: World, language: str, split: Split, seed: int) -> Iterator[E
             yield RankingExample(name, query, said[one][1], one, relevant)
 
 
+def _mined(places: World, language: str, split: Split, seed: int) -> Iterator[Example]:
+    """Of three drafts the first is said in both languages, each of the others in one of them."""
+    for number, draft in enumerate(drafts("toy-mining", split, seed)):
+        both = (language, PIVOT)
+        said = both if number % 3 == 0 else (both[number % 3 - 1],)
+        for one in said:
+            others = tuple(f"{split}{number}-{other}" for other in said if other != one)
+            gold = others if one == language else ()
+            text = text_of(_speak(places, one, draft))
+            yield MiningExample(f"{split}{number}-{one}", one, text, gold)
+
+
+_ROWS: dict[str, Callable[[World, str, Split, int], Iterator[Example]]] = {
+    "toy-ranking": _ranked,
+    "toy-mining": _mined,
+}
+"""Tasks of which a draft gives several rows."""
 _TELLERS: dict[str, Callable[[World, str, str, Any], Example]] = {
     "toy-tagging": _tagged,
     "toy-similarity": _scored,

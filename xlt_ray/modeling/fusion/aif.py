@@ -10,7 +10,7 @@ G_s the local and the global branch of stage s as in :mod:`xlt_ray.modeling.fusi
 
 The first stage decides what the second one looks at instead of the plain sum. All four branches
 have weights of their own; every gain and bias starts as in DLFA, so that M1 and M2 start near
-0.5 and Z near (X + Y) / 2.
+0.5 and Z near (X + Y) / 2. Pooled (``placement``), X and Y are one state a sentence as in DLFA.
 
 Source. iAFF of arXiv 2009.14082 (*Attentional Feature Fusion*), which has no factor 2, unlike
 AFF. Its authors' first code gives the second stage a global branch of its own, which is
@@ -26,7 +26,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from xlt_ray.modeling.fusion.dlfa import Branch, fitting_inner_size, masked_mean
+from xlt_ray.modeling.fusion.dlfa import Branch, fitting_inner_size, masked_mean, placed
 from xlt_ray.spec import methods
 
 
@@ -53,13 +53,14 @@ class AifFusion(nn.Module):
     def __init__(self, num_layers: int, hidden_size: int, knobs: methods.AifFusion) -> None:
         super().__init__()
         inner_size = fitting_inner_size(num_layers, hidden_size, knobs.layer, knobs.reduction)
-        self.layer = knobs.layer
+        self.layer, self.placement = knobs.layer, knobs.placement
         self.first = Attention(hidden_size, inner_size)
         self.second = Attention(hidden_size, inner_size)
 
     def forward(self, hidden_states: tuple[Tensor, ...], attention_mask: Tensor) -> Tensor:
-        last, lower = hidden_states[-1], hidden_states[self.layer]
-        attention = self.first(last + lower, attention_mask)
+        last, lower, mask = placed(hidden_states, self.layer, attention_mask, self.placement)
+        attention = self.first(last + lower, mask)
         fused = attention * last + (1 - attention) * lower
-        attention = self.second(fused, attention_mask)
-        return attention * last + (1 - attention) * lower
+        attention = self.second(fused, mask)
+        fused = attention * last + (1 - attention) * lower
+        return fused.expand_as(hidden_states[-1])

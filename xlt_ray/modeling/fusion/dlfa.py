@@ -11,12 +11,16 @@ With X the last layer's states, Y those of layer k, both ``(batch, length, hidde
 W1 is ``hidden -> hidden / r`` and W2 back; mean and G are one vector a sentence, spread over
 its pieces.
 
+That is ``placement: pieces``. Pooled, X and Y are one state a sentence each, that of the first
+piece (``first``) or the mean over pieces (``mean``), L and G look at the same, and Z is what every
+piece of the sentence has then: for heads that read one state a sentence.
+
 Source. arXiv 2205.08497 (DLFA: feature aggregation with mBERT) says in its abstract that the
 last layer is fused with a lower one by an attention-based module. The module's equations were
 not available and no code is public, so **every equation above is a reconstruction**: it is
 AFF of arXiv 2009.14082 (*Attentional Feature Fusion*) as in its authors' code, from which the
-factor 2 comes. The choice of k, of r = 4
-and of fusing the whole sequence of pieces (rather than the first piece alone) is ours too.
+factor 2 comes. The choice of k and of r = 4 is ours too, and whether pieces or pooled states are
+fused was not told.
 
 Different from AFF, both on purpose:
 
@@ -68,15 +72,31 @@ class DlfaFusion(nn.Module):
     def __init__(self, num_layers: int, hidden_size: int, knobs: methods.DlfaFusion) -> None:
         super().__init__()
         inner_size = fitting_inner_size(num_layers, hidden_size, knobs.layer, knobs.reduction)
-        self.layer = knobs.layer
+        self.layer, self.placement = knobs.layer, knobs.placement
         self.local = Branch(hidden_size, inner_size)
         self.whole = Branch(hidden_size, inner_size)
 
     def forward(self, hidden_states: tuple[Tensor, ...], attention_mask: Tensor) -> Tensor:
-        last, lower = hidden_states[-1], hidden_states[self.layer]
+        last, lower, mask = placed(hidden_states, self.layer, attention_mask, self.placement)
         both = last + lower
-        attention = torch.sigmoid(self.local(both) + self.whole(masked_mean(both, attention_mask)))
-        return 2 * attention * last + 2 * (1 - attention) * lower
+        attention = torch.sigmoid(self.local(both) + self.whole(masked_mean(both, mask)))
+        fused = 2 * attention * last + 2 * (1 - attention) * lower
+        return fused.expand_as(hidden_states[-1])
+
+
+def placed(
+    hidden_states: tuple[Tensor, ...], layer: int, attention_mask: Tensor, placement: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """States of the last layer and of ``layer`` that are fused, ``(batch, length or 1, hidden)``,
+    and which of them there are, ``(batch, length or 1)``."""
+    both = hidden_states[-1], hidden_states[layer]
+    if placement == "pieces":
+        return *both, attention_mask
+    if placement == "mean":
+        last, lower = (masked_mean(one, attention_mask) for one in both)
+    else:
+        last, lower = (one[:, :1] for one in both)
+    return last, lower, attention_mask[:, :1]
 
 
 def fitting_inner_size(num_layers: int, hidden_size: int, layer: int, reduction: int) -> int:

@@ -1,0 +1,80 @@
+"""What a report is made from without any training: languages, facts, and stages made up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xlt_ray.spec.facts import Facts, ModelFacts, SplitFacts, TaskFacts
+from xlt_ray.stages.lease import Lease
+from xlt_ray.stages.record import Score, StageRecord
+from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.store import StageStore
+
+METRICS = ("accuracy", "macro_f1")
+
+
+@dataclass(frozen=True)
+class Told:
+    """A language as the data room describes it."""
+
+    name: str
+    family: str
+    script: str
+    resources: str
+
+
+def facts_of(languages: Sequence[str]) -> Facts:
+    """Two toy models, and two tasks of pairs in these languages."""
+
+    def task(name: str, labels: tuple[str, ...]) -> TaskFacts:
+        splits: Any = {
+            (language, split): SplitFacts(8000 if split == "train" else 400, f"{name}{language}")
+            for language in languages
+            for split in ("train", "dev", "test")
+        }
+        return TaskFacts(name, "pair", 1, labels, METRICS, splits)
+
+    models = {one: ModelFacts(one, int(one[4]), 64, 64, one) for one in ("toy:2x64", "toy:4x64")}
+    tasks = (task("toy-nli", ("no", "maybe", "yes")), task("toy-paraphrase", ("no", "yes")))
+    return Facts(
+        models,
+        {one.name: one for one in tasks},
+        parallel={one: f"parallel {one}" for one in languages},
+    )
+
+
+def seconds_of(stage: Stage) -> float:
+    return 1.0 + stage.num_examples / 1000
+
+
+def commit(
+    store: StageStore,
+    stage: Stage,
+    scores: tuple[Score, ...] = (),
+    history: tuple[dict[str, Any], ...] = (),
+    made_by: Mapping[str, Any] | None = None,
+) -> None:
+    """Bring a stage into the store that nobody has trained; nothing where it is there."""
+    if stage in store:
+        return
+    folder = store.scratch / stage.key
+    folder.mkdir(parents=True)
+    (folder / "weights.txt").write_text(stage.key)
+    lease = store.lease(stage.key)
+    assert isinstance(lease, Lease)
+    with lease:
+        record = StageRecord(
+            stage.key,
+            stage.payload,
+            stage.label,
+            files={},
+            scores=scores,
+            history=history,
+            num_examples=stage.num_examples,
+            seconds=seconds_of(stage),
+            runtime={"workers": 1, "zero_stage": 0, "device": "cpu"},
+            made_by=made_by or {},
+        )
+        store.commit(stage, folder, record, lease)
