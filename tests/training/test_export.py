@@ -100,7 +100,8 @@ def test_the_card_says_what_it_is_where_it_comes_from_and_how_it_is_loaded(
     assert xlt("export", "tiny", place)[0] == 0
     card = (place / "README.md").read_text()
     for part in (
-        "best of 2 complete trials", "accuracy on the dev set of qaa", "xlt confirm tiny",
+        "trial 0 is the best of its 2 complete seeds", "accuracy on the dev set of qaa",
+        "xlt confirm tiny",
         "intermediate toy-nli 48", "target toy-paraphrase 64", "fusion dlfa (layer 1",
         "`toy-nli`: no licence is noted", "AutoModel.from_pretrained", "load_exported",
     ):  # fmt: skip

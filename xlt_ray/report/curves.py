@@ -66,7 +66,7 @@ def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[st
         )
     columns = min(len(names), 2)
     rows = math.ceil(len(names) / columns)
-    with new_canvas(1.4 + 3.2 * columns, 0.5 + 2.8 * rows, columns, rows) as (figure, _):
+    with new_canvas(1.2 + 2.5 * columns, 0.5 + 2.3 * rows, columns, rows) as (figure, _):
         for axes, name in itertools.zip_longest(figure.axes, names):
             if name is None:
                 axes.set_axis_off()

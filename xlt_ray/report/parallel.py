@@ -21,6 +21,8 @@ MAX_KNOBS = 8
 MAX_PLACES = 6
 """Values that have a place each; more numbers lie on a scale."""
 
+PALEST = 0.25
+"""Where the colours of lines begin: the first ones are hard to see on white."""
 MAX_MARKED = 60
 """Configurations whose lines have marks; more of them are a page's weight and no help."""
 
@@ -55,7 +57,7 @@ def parallel_figure(table: LanguageTable, known: Knowledge) -> Figure | None:
     at_source = [row.cells[source].mean if source in row.cells else math.nan for row in rows]
     others = [value for value, _ in scored]
     shown = [*knobs, _score_axis(source, at_source), _score_axis("mean of the others", others)]
-    with new_canvas(1.25 * len(shown) + 0.6, 3.8) as (figure, axes):
+    with new_canvas(0.9 * len(shown) + 0.6, 3.6) as (figure, axes):
         shades = colormaps["cividis_r"]
         # The best are drawn last, over the others.
         for turn in reversed(range(len(rows))):
@@ -67,14 +69,14 @@ def parallel_figure(table: LanguageTable, known: Knowledge) -> Figure | None:
                 marker="o" if turn == 0 or len(rows) <= MAX_MARKED else None,
                 ms=2.5 if turn else 4,
                 lw=1.0 if turn else 2.2,
-                color=shades(shade) if turn else VERMILION,
+                color=shades(PALEST + (1 - PALEST) * shade) if turn else VERMILION,
                 alpha=0.6 if turn else 1.0,
             )
         for place, one in enumerate(shown):
             axes.axvline(place, color=GREY, lw=0.9, zorder=0)
             for height, text in one.ticks:
                 axes.annotate(
-                    text, (place, height), xytext=(4, 2), textcoords="offset points", size=6.5,
+                    text, (place, height), xytext=(4, 2), textcoords="offset points", size=7,
                     color="#111111", zorder=4,
                     bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7},
                 )  # fmt: skip

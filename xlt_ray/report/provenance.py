@@ -186,8 +186,8 @@ def _selection(snapshot: Snapshot, view: TrialView, source: str, *, is_named: bo
         own = [one for one in complete if one.configuration == view.configuration]
         text = (
             f"Configuration {view.configuration} is the best of {len(configurations)}, {rule}; "
-            f"trial {view.number} is the best of its {len(own)} complete seeds: "
-            f"{view.objective:.4f}."
+            f"trial {view.number} is the best of its {len(own)} complete "
+            f"{'seeds' if len(own) > 1 else 'seed'}: {view.objective:.4f}."
         )
         if len(complete) > 1:
             text += (

@@ -26,6 +26,8 @@ CONTEXTS = {
 """What the data of a stage is called in MLflow, by kind of stage."""
 ORDER = ("training", "few-shot", "evaluation", "intermediate", "alignment")
 """The column shows the first data sets of a run, and how many more there are."""
+FURTHER = {"also": "test", "also_dev": "dev"}
+"""Splits of the further tasks of an evaluation, by what its fingerprints stand under."""
 NAMES = {"hybrid": "cross-lingual batches", "parallel": "parallel text"}
 MAX_NAME = 200
 
@@ -80,9 +82,9 @@ def _data_of(stage: Stage) -> Iterator[tuple[str, dict[str, str]]]:
     task = stage.settings.get("task")
     name = str(task["name"]) if isinstance(task, Mapping) else ""
     for part, value in stage.data.items():
-        if part == "also":
+        if part in FURTHER:
             for other, languages in value.items():
-                yield f"{other} test", _flat(languages)
+                yield f"{other} {FURTHER[part]}", _flat(languages)
         elif part in ("train", "dev", "test", "hybrid"):
             yield f"{name} {NAMES.get(part, part)}".strip(), _flat(value)
         else:

@@ -65,12 +65,12 @@ class Asked:
 
 def score(network: nn.Module, examination: Examination) -> dict[str, float]:
     """Metrics of the task over all examples; the network is in evaluation mode."""
-    task, batches, dev = examination.task, examination.batches, examination.dev
+    batches, dev = examination.batches, examination.dev
     decoded = _decoded(network, examination, batches)
     if dev is None:
         return batches.score(decoded)
     tuned_on = (dev.gold, dev.predictions(_decoded(network, examination, dev)))
-    said = batches.predictions(decoded)
+    task, said = examination.task, batches.predictions(decoded)
     return kind_of(task).score_tuned(task, batches.language, batches.gold, said, tuned_on)
 
 

@@ -12,7 +12,10 @@ ONE, TWO, OTHER = ("1" * 64, "2" * 64, "3" * 64)
 
 
 def evaluation(**test: str) -> Stage:
-    data = {"dev": {"en": OTHER}, "test": test, "also": {"pos": {"en": ONE, "de": TWO}}}
+    data = {
+        "dev": {"en": OTHER}, "test": test, "also": {"pos": {"en": ONE, "de": TWO}},
+        "also_dev": {"bucc-mining": {"de": OTHER}},
+    }  # fmt: skip
     return Stage("evaluate", NLI, data, 0, None, "evaluate")
 
 
@@ -31,6 +34,7 @@ def test_every_split_is_named_with_what_it_is_read_for() -> None:
         "nli dev": "evaluation",
         "nli test": "evaluation",
         "pos test": "evaluation",
+        "bucc-mining dev": "evaluation",
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -71,8 +70,7 @@ def measure(network: Network, tokenizer: Any, rows: tuple[int, ...] = (0, 1, 2, 
 
 
 def examine(network: Network) -> dict[str, float]:
-    examination = SimpleNamespace(batches=Batches(), layer=None)
-    return score(network, cast(Examination, examination))
+    return score(network, Examination(cast(Any, None), cast(Any, Batches())))
 
 
 @pytest.mark.parametrize("is_diagnosis", [True, False])
