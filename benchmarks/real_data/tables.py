@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Asked:
     """What one table shows."""
 
-    metric: str
+    metrics: tuple[str, ...]
+    """A row each for every configuration, where there are several."""
     languages: tuple[str, ...] = ()
     """That have a column of their own, besides the source language."""
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -35,10 +36,12 @@ def table(results: Results, asked: Asked) -> str:
 
     Means over languages are taken within a seed first, over languages that every row has.
     """
+    knobs, rows = _rows(results, asked.where)
     frame = _scores(results, asked)
+    frame = frame[frame["configuration"].isin([number for number, _ in rows])]
     source = str(frame["source_language"].iloc[0])
     seeds = frame.pivot_table(
-        index=["configuration", "seed"], columns="language", values="value", aggfunc="mean"
+        index=["configuration", "metric", "seed"], columns="language", values="value"
     )
     shared = list(seeds.columns[seeds.notna().all()])
     others = [one for one in shared if one != source]
@@ -47,19 +50,21 @@ def table(results: Results, asked: Asked) -> str:
         **asked.groups,
         f"mean of {len(others)}": others,
     }
-    knobs, rows = _rows(results, asked.where)
-    lines = [[*knob_names(knobs).values(), *columns]]
+    has_metrics = len(asked.metrics) > 1
+    lines = [[*knob_names(knobs).values(), *["metric"] * has_metrics, *columns]]
     lines.append(["---"] * len(lines[0]))
     for configuration, labels in rows:
-        if configuration in seeds.index:
-            found = seeds.loc[configuration]
-            lines.append([*labels, *(_cell(found[list(names)]) for names in columns.values())])
+        for metric in asked.metrics:
+            if (configuration, metric) in seeds.index.droplevel("seed"):
+                found = seeds.loc[configuration, metric]
+                cells = [_cell(found[list(names)]) for names in columns.values()]
+                lines.append([*labels, *[metric] * has_metrics, *cells])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _scores(results: Results, asked: Asked) -> pd.DataFrame:
     frame = results.further if asked.further else results.scores
-    frame = frame[frame["metric"] == asked.metric]
+    frame = frame[frame["metric"].isin(asked.metrics)]
     if asked.further:
         return frame[frame["task"] == asked.further]
     return frame[(frame["stage"] == "evaluate") & (frame["split"] == "test")]

@@ -40,6 +40,8 @@ def shown_value(value: Any) -> str:
     'nli (hybrid languages qab+qac, hybrid ratio 0.5)'
     >>> shown_value('["nli", "pos"]'), shown_value('{"task": ["nli", "pos"], "size": 10}')
     ('nli+pos', 'nli+pos (size 10)')
+    >>> shown_value('{"task": {"choice": ["nli", "pos"]}, "size": 10}')
+    'nli or pos (size 10)'
     """
     if isinstance(value, list):
         return "+".join(map(shown_value, value))
@@ -106,7 +108,7 @@ def _written(value: Any) -> Any:
 
 def _block(tree: Mapping[str, Any]) -> str:
     key = next((one for one in _NAMES if one in tree), None)
-    name = "" if key is None else shown_value(tree[key])
+    name = "" if key is None else _name(tree[key])
     rest = ", ".join(_settings({one: tree[one] for one in tree if one != key}))
     return f"{name} ({rest})" if name and rest else name or rest or "{}"
 
@@ -117,5 +119,16 @@ def _settings(tree: Mapping[str, Any], before: str = "") -> Iterator[str]:
         path = f"{before}{key.replace('_', ' ')}"
         if not isinstance(value, Mapping):
             yield f"{path} {shown_value(value)}"
-        elif not any(mark in value for mark in _DISTRIBUTIONS):
+        elif not _is_searched(value):
             yield from _settings(value, f"{path} ")
+
+
+def _name(value: Any) -> str:
+    """What a block is called by; of one that is searched over all that it may be."""
+    if not _is_searched(value):
+        return shown_value(value)
+    return " or ".join(map(shown_value, value["choice"]))
+
+
+def _is_searched(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(mark in value for mark in _DISTRIBUTIONS)
