@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks import control_plane
 from benchmarks.control_plane.asking import run_ask
+from benchmarks.control_plane.controller import run_controller
 from benchmarks.control_plane.desk import run_desk
 from benchmarks.control_plane.dispatch import run_dispatch
 from benchmarks.control_plane.tune import run_tune
@@ -19,7 +20,7 @@ def main() -> None:
         description=control_plane.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("part", choices=["desk", "ask", "dispatch", "tune"])
+    parser.add_argument("part", choices=["desk", "ask", "dispatch", "tune", "controller"])
     parser.add_argument("--trials", type=int)
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--sampler", default="random")
@@ -41,6 +42,8 @@ def main() -> None:
         run_dispatch(asked.trials or 100_000, asked.workers, asked.prefixes)
     elif asked.part == "tune":
         run_tune(asked.trials or 150)
+    elif asked.part == "controller":
+        run_controller(asked.trials or 10_000, asked.workers, asked.mlflow, asked.letters)
     if profile is not None:
         profile.dump_stats(asked.profile)
 

@@ -70,9 +70,10 @@ class Moment:
     ledger_mib: float
 
 
-def _courier(
+def courier_of(
     mlflow: str, sweep: SweepSpec, facts: Facts, home: Home, ledger: Ledger, store: StageStore
 ) -> Courier:
+    """To MLflow with its SQLite database, or with ``none`` to one who takes everything."""
     if mlflow == "sqlite":
         return courier_for(sweep, facts, home, ledger, store)
     return Courier(Taker(), Spool(home.spool(sweep.name)))
@@ -97,7 +98,7 @@ def run_desk(
         moments: list[Moment] = []
         waited_s = 0.0
         began = time.monotonic()
-        with _courier(mlflow, sweep, facts, home, ledger, store) as courier:
+        with courier_of(mlflow, sweep, facts, home, ledger, store) as courier:
             desk = Desk(sweep, facts, home, ledger, store, courier, watcher)
             clocks.watch(desk, "_ask")
             world = Workers(desk, store, clocks)

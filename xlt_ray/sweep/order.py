@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -41,6 +42,28 @@ class Order:
     """As :attr:`xlt_ray.training.runtime.Runtime.fits`; whoever runs the order reads it."""
     hangs: str = ""
     """Folder for tracebacks of processes that hang; nobody looks for hangs where it is empty."""
+
+
+@dataclass(frozen=True)
+class SealedOrder:
+    """An order as Tune carries it.
+
+    Tune prints and copies the configuration of a trial, gets it back with every result, and keeps
+    all that for as long as the sweep runs; of an order that is some bytes.
+    """
+
+    number: int
+    model: str
+    letter: bytes = field(repr=False)
+
+    def open(self) -> Order:
+        order: Order = pickle.loads(self.letter)
+        return order
+
+
+def sealed(order: Order) -> SealedOrder:
+    """An order for Tune's hands."""
+    return SealedOrder(order.number, order.trial.model.name, pickle.dumps(order))
 
 
 def order_for(number: int, trial: TrialSpec, path: Path, sweep: SweepSpec, home: Home) -> Order:

@@ -193,9 +193,7 @@ def _tune(desk: Desk, home: Home) -> None:
     losses = Losses(failures, home.hangs(desk.sweep.name))
     tuner = tune.Tuner(
         # A trial's own: Tune gives a warm process to a trial that asks for the same only.
-        tune.with_resources(
-            TrialWalk, lambda config: demands[config["order"].trial.model.name].bundles()
-        ),
+        tune.with_resources(TrialWalk, lambda config: demands[config["order"].model].bundles()),
         tune_config=tune.TuneConfig(
             search_alg=DeskSearcher(desk, losses, room),
             scheduler=DeskScheduler(desk, losses),

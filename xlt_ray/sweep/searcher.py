@@ -14,7 +14,7 @@ from ray.tune.search import Searcher
 
 from xlt_ray.sweep.desk import Desk
 from xlt_ray.sweep.losses import Losses
-from xlt_ray.sweep.order import Report
+from xlt_ray.sweep.order import Report, sealed
 from xlt_ray.sweep.trainable import REPORT
 
 
@@ -37,7 +37,7 @@ class DeskSearcher(Searcher):
             order = self._desk.next_order()
             if order is not None:
                 self._numbers[trial_id] = order.number
-                return {"order": order}
+                return {"order": sealed(order)}
             if self._desk.is_done:
                 return Searcher.FINISHED
         return None

@@ -34,15 +34,15 @@ QUIET_S = 2.0
 
 
 class TrialWalk(tune.Trainable):
-    """``config["order"]`` is the :class:`~xlt_ray.sweep.order.Order`; results hold a Report."""
+    """``config["order"]`` is a :class:`~xlt_ray.sweep.order.SealedOrder`; results hold a Report."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._crew: Crew | None = None
-        self._take(config["order"])
+        self._take(config["order"].open())
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in this warm process."""
-        order: Order = new_config["order"]
+        order: Order = new_config["order"].open()
         self._leave()
         if self._order.resources != order.resources:
             self._crew = None

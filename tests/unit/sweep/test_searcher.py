@@ -2,16 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from xlt_ray.home import Home
+from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.failures import Failures
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.sweep import sweep_of
+from xlt_ray.stages.path import path_of
 from xlt_ray.sweep.losses import Losses
-from xlt_ray.sweep.order import Report
+from xlt_ray.sweep.order import Order, Report, order_for, sealed
 from xlt_ray.sweep.searcher import DeskScheduler, DeskSearcher
+
+TEXT = """
+name: t
+data: {source: toy}
+model: toy:2x64
+target: {task: nli, source_language: qaa}
+search: {trials: 1}
+"""
+
+
+@pytest.fixture
+def order(home: Home, facts: Facts) -> Order:
+    """Of trial 3."""
+    sweep = sweep_of(parse_document(TEXT, "t.yaml"))
+    trial = sweep.trial_of({})
+    return order_for(3, trial, path_of(trial, facts, seed=0, shared_seed=0), sweep, home)
 
 
 class FullDesk:
@@ -20,8 +42,11 @@ class FullDesk:
     num_running = 0
     is_done = False
 
-    def next_order(self) -> Any:
-        return SimpleNamespace(number=3)
+    def __init__(self, order: Order) -> None:
+        self._order = order
+
+    def next_order(self) -> Order:
+        return self._order
 
     def finish(self, number: int, report: Report | None) -> None:
         raise OSError(28, "No space left on device")
@@ -31,17 +56,28 @@ class FullDesk:
 
 
 def test_an_end_that_cannot_be_written_ends_the_run_and_not_the_trial_alone(
-    tmp_path: Path,
+    tmp_path: Path, order: Order
 ) -> None:
-    desk: Any = FullDesk()
+    desk: Any = FullDesk(order)
     losses = Losses(Failures(), tmp_path)
     searcher = DeskSearcher(desk, losses, lambda: 1)
     searcher.suggest("a")
     with pytest.raises(OSError, match="No space"):
         searcher.on_trial_complete("a", {"report": None})
     # Tune takes that for a failure of the trial, and asks the scheduler what is to be done.
-    trial = SimpleNamespace(
-        config={"order": SimpleNamespace(number=3)}, pickled_error_file=None, trial_id="a"
-    )
+    trial = SimpleNamespace(config={"order": sealed(order)}, pickled_error_file=None, trial_id="a")
     with pytest.raises(OSError, match="No space"):
         DeskScheduler(desk, losses).on_trial_error(None, trial)
+
+
+def test_tune_carries_an_order_of_few_words_and_a_process_opens_it(
+    tmp_path: Path, order: Order
+) -> None:
+    """Tune prints, copies and keeps what it carries of every trial."""
+    desk: Any = FullDesk(order)
+    found = DeskSearcher(desk, Losses(Failures(), tmp_path), lambda: 1).suggest("a")
+    assert isinstance(found, dict)
+    carried = found["order"]
+    assert repr(carried) == "SealedOrder(number=3, model='toy:2x64')"
+    assert copy.deepcopy(carried).letter is carried.letter
+    assert carried.open() == order

@@ -18,7 +18,7 @@ from xlt_ray.stages.path import made, path_of
 from xlt_ray.stages.record import StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.sweep.fits import read_fits, remember_fit
-from xlt_ray.sweep.order import Order, Report, order_for
+from xlt_ray.sweep.order import Order, Report, order_for, sealed
 from xlt_ray.sweep.trainable import REPORT, TrialWalk
 from xlt_ray.sweep.workers import runtime_of
 from xlt_ray.training.events import Committed, Event
@@ -100,7 +100,7 @@ def walk(
     def run(attempts: list[list[Exception | str]], *overrides: str) -> tuple[list[Report], Script]:
         script = Script(attempts)
         monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", script.crew)
-        trainable = TrialWalk({"order": order(*overrides)})
+        trainable = TrialWalk({"order": sealed(order(*overrides))})
         reports: list[Report] = []
         while True:
             result = trainable.step()
@@ -245,7 +245,7 @@ def test_a_lost_worker_is_left_to_tune(
 ) -> None:
     script = Script([[error]])
     monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", script.crew)
-    trainable = TrialWalk({"order": order()})
+    trainable = TrialWalk({"order": sealed(order())})
     trainable.step()
     with pytest.raises(type(error)):
         trainable.step()
@@ -259,9 +259,9 @@ def test_the_next_trial_in_a_process_has_all_its_attempts(
     script = Script([[nan], [nan], [nan]])
     monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", script.crew)
     asked = order("failures={nan: {action: retry, times: 1}}")
-    trainable = TrialWalk({"order": asked})
+    trainable = TrialWalk({"order": sealed(asked)})
     assert kinds([trainable.step()[REPORT] for _ in range(3)]) == ["begun", "retrying", "failed"]
-    assert trainable.reset_config({"order": asked})
+    assert trainable.reset_config({"order": sealed(asked)})
     assert kinds([trainable.step()[REPORT] for _ in range(2)]) == ["begun", "retrying"]
 
 
@@ -277,7 +277,7 @@ def test_an_order_says_where_hangs_and_fits_are_written(
 def test_what_a_stage_took_is_told_whoever_made_it(order: Callable[..., Order]) -> None:
     """An earlier process of the trial may have made it: the desk knows, this process does not."""
     asked = order()
-    trainable = TrialWalk({"order": asked})
+    trainable = TrialWalk({"order": sealed(asked)})
     stage = made(asked.path)[0]
     trainable._left = list(made(asked.path))
     record = StageRecord(

@@ -28,9 +28,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from xlt_ray.data.collate import Batch, collate
-from xlt_ray.data.kinds.kind import Frame, Kind, Row
-from xlt_ray.data.kinds.retrieval import NUM_NEIGHBOURS, of_length_one
+from xlt_ray.data.kinds.vectors import NUM_NEIGHBOURS, VectorsKind, of_length_one
 from xlt_ray.data.lines import json_object, line_error, lines
 from xlt_ray.data.task import Task
 from xlt_ray.errors import DataError
@@ -102,7 +100,7 @@ class MiningExample:
         return (tuple(self.sentence.split()),)
 
 
-class MiningKind(Kind):
+class MiningKind(VectorsKind):
     """Predictions are vectors of sentences."""
 
     def width(self, task: Task) -> int:
@@ -149,23 +147,6 @@ class MiningKind(Kind):
         cells = {**row, "id": name, "gold": row.get("gold") or []}
         example = _of_cells(cells, path, number)
         return example if example.sentence else None
-
-    def numbers(self, task: Task, example: MiningExample) -> np.ndarray:
-        """(): there is nothing to be learned."""
-        return np.array(0, np.int64)
-
-    def batch(
-        self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
-    ) -> Batch:
-        """Single sentences, without labels."""
-        batch, _ = collate(items, frame.template, frame.max_length)
-        return batch
-
-    def decode(
-        self, task: Task, items: Sequence[Row], predicted: np.ndarray, frame: Frame
-    ) -> list[np.ndarray]:
-        """``predicted`` (batch, hidden): vectors of sentences."""
-        return list(np.asarray(predicted))
 
     def score(
         self, task: Task, language: str, gold: Sequence[Wanted], predicted: Sequence[np.ndarray]

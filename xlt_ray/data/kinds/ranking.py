@@ -36,7 +36,7 @@ import numpy as np
 
 from xlt_ray.data.collate import Batch, collate
 from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows, Views
-from xlt_ray.data.kinds.retrieval import of_length_one
+from xlt_ray.data.kinds.vectors import of_length_one
 from xlt_ray.data.lines import json_object, line_error, lines
 from xlt_ray.data.streams import generator
 from xlt_ray.data.task import Task

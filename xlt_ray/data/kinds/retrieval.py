@@ -22,13 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from xlt_ray.data.collate import Batch, collate
-from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows, Views
+from xlt_ray.data.kinds.kind import Frame, Row, Rows, Views
+from xlt_ray.data.kinds.vectors import NUM_NEIGHBOURS, VectorsKind, of_length_one
 from xlt_ray.data.lines import cells, line_error
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
-
-NUM_NEIGHBOURS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ class Sides:
         return (self._rows[example][side],)
 
 
-class RetrievalKind(Kind):
+class RetrievalKind(VectorsKind):
     """Predictions are two vectors for each example: of the sentence and of its translation."""
 
     def width(self, task: Task) -> int:
@@ -94,25 +92,8 @@ class RetrievalKind(Kind):
         sentence, translation = (str(row[side] or "").strip() for side in ("first", "second"))
         return RetrievalExample(name, sentence, translation) if sentence and translation else None
 
-    def numbers(self, task: Task, example: RetrievalExample) -> np.ndarray:
-        """(): there is nothing to be learned."""
-        return np.array(0, np.int64)
-
     def views(self, task: Task, rows: Rows, frame: Frame) -> Views:
         return Sides(rows)
-
-    def batch(
-        self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
-    ) -> Batch:
-        """Single sentences, without labels."""
-        batch, _ = collate(items, frame.template, frame.max_length)
-        return batch
-
-    def decode(
-        self, task: Task, items: Sequence[Row], predicted: np.ndarray, frame: Frame
-    ) -> list[np.ndarray]:
-        """``predicted`` (batch, hidden): vectors of sentences."""
-        return list(np.asarray(predicted))
 
     def joined(
         self, task: Task, example: RetrievalExample, parts: Sequence[np.ndarray]
@@ -173,9 +154,3 @@ def found(nearness: np.ndarray) -> float:
     own = np.diagonal(nearness)
     others = np.where(np.eye(len(nearness), dtype=bool), -np.inf, nearness)
     return float((own > others.max(axis=1)).mean())
-
-
-def of_length_one(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (n, width) made 1 long; one of zeros stays as it is."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(lengths == 0, 1.0, lengths)

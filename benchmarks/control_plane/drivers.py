@@ -1,0 +1,205 @@
+"""Trials that only report, through Ray Tune: this project's driver, and ``OptunaSearch``."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.control_plane.clocks import Spent
+from benchmarks.control_plane.desk import courier_of
+from benchmarks.control_plane.scenario import (
+    NUM_EVALUATIONS,
+    Silent,
+    scores_of,
+    the_facts,
+    the_sweep,
+)
+from xlt_ray.home import Home
+from xlt_ray.ledger import TrialView, open_ledger
+from xlt_ray.stages.path import made
+from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep.desk import Desk
+from xlt_ray.sweep.order import Order, Report, StageReport
+from xlt_ray.sweep.runner import _TUNE
+
+
+@dataclass(frozen=True)
+class Load:
+    """What both drivers are given."""
+
+    trials: int
+    slots: int
+    """Trials at a time."""
+    cpus: float
+    """Of a trial."""
+    mlflow: str
+    """``none``, or ``sqlite`` for a database of its own beside each driver."""
+    folder: Path
+    most_letters: int = 10**9
+    """No trial ends while more letters than these wait for MLflow."""
+
+
+@dataclass
+class Marks(Silent):
+    """When trials ended: by the clock, and in the seconds of all threads of this process."""
+
+    elsewhere: Callable[[], float] = lambda: 0.0
+    """Seconds of this process that count for none of the driver's."""
+    ended: Callable[[int], None] = lambda _: None
+    """Told how many trials have ended."""
+    ends: list[Spent] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def finished(self, view: TrialView) -> None:
+        self.end()
+
+    def end(self) -> None:
+        self.ends.append(Spent(time.perf_counter(), time.process_time() - self.elsewhere()))
+        self.ended(len(self.ends))
+
+    def per_trial(self, first: int, last: int) -> Spent:
+        """Of the trials between two, in the mean."""
+        begin, end = self.ends[first], self.ends[last - 1]
+        number = last - 1 - first
+        return Spent((end.wall - begin.wall) / number, (end.cpu - begin.cpu) / number)
+
+
+Driver = Callable[[Load, Marks], None]
+
+
+def by_desk(load: Load, marks: Marks) -> None:
+    """This project's driver, with trials that report and do nothing else."""
+    from ray import tune
+
+    from xlt_ray.spec.failures import Failures
+    from xlt_ray.sweep.losses import Losses
+    from xlt_ray.sweep.searcher import DeskScheduler, DeskSearcher
+    from xlt_ray.sweep.trainable import REPORT
+
+    class Reporter(tune.Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            self._reports = self._all(config["order"].open())
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.setup(new_config)
+            return True
+
+        def _all(self, order: Order) -> Iterator[dict[str, Any]]:
+            yield {REPORT: Report("begun")}
+            for stage in made(order.path):
+                if stage.kind == "target":
+                    for index in range(NUM_EVALUATIONS):
+                        yield {REPORT: Report(
+                            "evaluated", stage="target", examples=index + 1, total_examples=9,
+                            metrics={"accuracy": random.random(), "loss": 1.0},
+                        )}  # fmt: skip
+                folder = Path(order.store) / "stages" / stage.key
+                is_reused = (folder / "record.json").exists()
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "record.json").write_text("{}")
+                told = StageReport(stage.kind, stage.key, stage.label, is_reused, 1, 1.0)
+                yield {REPORT: Report("stage", stage=stage.kind, finished_stage=told)}
+            yield {REPORT: Report("complete", scores=scores_of(random.random())), "done": True}
+
+        def step(self) -> dict[str, Any]:
+            return next(self._reports)
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None: ...
+
+        def load_checkpoint(self, checkpoint: Any) -> None: ...
+
+    os.environ.update(_TUNE)
+    search = f"search={{trials: {load.trials}, sampler: tpe, concurrent: {load.slots}}}"
+    sweep, facts, home = the_sweep([search]), the_facts(), Home(load.folder / "home")
+    ledger, store = open_ledger(home, sweep), StageStore(home.stages)
+    with courier_of(load.mlflow, sweep, facts, home, ledger, store) as courier:
+
+        class Waiting(Marks):
+            def end(self) -> None:
+                while courier.num_waiting > load.most_letters:
+                    time.sleep(0.01)
+                marks.end()
+
+        desk = Desk(sweep, facts, home, ledger, store, courier, Waiting())
+        losses = Losses(Failures(), home.hangs(sweep.name))
+        tune.Tuner(
+            tune.with_resources(Reporter, {"cpu": load.cpus}),
+            tune_config=tune.TuneConfig(
+                search_alg=DeskSearcher(desk, losses, lambda: load.slots),
+                scheduler=DeskScheduler(desk, losses),
+                num_samples=-1,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(storage_path=str(home.tune), verbose=0),
+        ).fit()
+        print(f"{courier.num_waiting} letters wait for MLflow at the end", flush=True)
+        desk.leave(is_finished=True)
+    assert [one.state for one in ledger.trials()] == ["complete"] * load.trials
+
+
+def by_optuna_search(load: Load, marks: Marks) -> None:
+    """Ray Tune as its users have it: a study in memory, and MLflow's callback.
+
+    Its own files (CSV, JSON and TensorBoard of each trial, and snapshots of the experiment) are
+    switched off, as they are for the other driver.
+    """
+    from ray import tune
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+    from ray.tune.search.optuna import OptunaSearch
+
+    class Reporter(tune.Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            self._left = NUM_EVALUATIONS + 5
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.setup(new_config)
+            return True
+
+        def step(self) -> dict[str, Any]:
+            self._left -= 1
+            return {"accuracy": random.random(), "loss": 1.0, "done": not self._left}
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None: ...
+
+        def load_checkpoint(self, checkpoint: Any) -> None: ...
+
+    class Ends(tune.Callback):
+        def on_trial_complete(self, *_: Any, **__: Any) -> None:
+            marks.end()
+
+    os.environ.update(_TUNE)
+    space = {
+        "model": tune.choice(["toy:2x64", "toy:4x64"]),
+        "size": tune.choice(list(range(50, 501, 50))),
+        "rate": tune.choice([1e-5, 2e-5, 3e-5, 5e-5, 1e-4]),
+        "target_rate": tune.loguniform(1e-5, 1e-3),
+        "ratio": tune.uniform(0.0, 1.0),
+        "layer": tune.choice([None, 0, 1, 2, 3]),
+    }
+    callbacks: list[tune.Callback] = [Ends()]
+    if load.mlflow == "sqlite":
+        database = f"sqlite:///{load.folder}/peer.db"
+        callbacks.insert(0, MLflowLoggerCallback(database, experiment_name="scale"))
+    tune.Tuner(
+        tune.with_resources(Reporter, {"cpu": load.cpus}),
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            search_alg=OptunaSearch(metric="accuracy", mode="max"),
+            num_samples=load.trials,
+            max_concurrent_trials=load.slots,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=str(load.folder / "peer"), verbose=0, callbacks=callbacks
+        ),
+    ).fit()
+
+
+DRIVERS: dict[str, Driver] = {"xlt-ray": by_desk, "OptunaSearch": by_optuna_search}
