@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import random
-from unittest.mock import patch
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.control_plane.clocks import Clocks, median_and_p95
 from benchmarks.control_plane.scenario import the_facts, the_sweep
-from xlt_ray.ledger import Ledger, proposing, rehearsal
-from xlt_ray.ledger.bounded import BoundedTPE
+from xlt_ray.ledger import Ledger, rehearsal
+from xlt_ray.ledger.bounded import HISTORY, History
 from xlt_ray.spec.facts import Facts
 
 
@@ -20,16 +18,17 @@ def run_ask(trials: int, workers: int) -> None:
     """Time of an ask in memory, when so many trials have ended and ``workers`` run."""
     facts = the_facts()
     table = Table("trials", "random, ms", "p95", "tpe, ms", "p95", "tpe, no bound, ms", "p95")
-    unbounded = functools.partial(BoundedTPE, history=10**9)
     for size in [one for one in (100, 1000, 2000, 5000, 10_000, 20_000) if one <= trials]:
         row = [f"{size:,}"]
-        for sampler, kind in (("random", BoundedTPE), ("tpe", BoundedTPE), ("tpe", unbounded)):
+        for sampler, length in (("random", HISTORY), ("tpe", HISTORY), ("tpe", 10**9)):
             sweep = the_sweep([f"search={{trials: {10 * trials}, sampler: {sampler}}}"])
             clocks, ledger = Clocks(), _filled(size, workers, facts)
             clocks.watch(ledger, "ask")
-            with patch.object(proposing, "BoundedTPE", kind):
-                for _ in range(10):
-                    ledger.ask(sweep, lambda model: facts.models[model].bounds())
+            ledger.history = History(length)
+            # A driver has looked at them before.
+            ledger.history.seen(ledger.study.get_trials(deepcopy=False), ledger.study.direction)
+            for _ in range(10):
+                ledger.ask(sweep, lambda model: facts.models[model].bounds())
             row += median_and_p95([one.cpu for one in clocks.calls["ask"]])
         table.add_row(*row)
     Console(width=90).print(table)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from xlt_ray.ledger.bounded import NUM_BEST, BoundedTPE, seen_of
+from xlt_ray.ledger.bounded import NUM_BEST, BoundedTPE, History
 
 RATE = optuna.distributions.FloatDistribution(0.0, 1.0)
 STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING)
@@ -55,11 +55,11 @@ def test_below_the_bound_it_asks_what_optuna_asks(num_trials: int) -> None:
                 seed=seed, multivariate=True, group=True, constant_liar=True
             )
         expected = asked(study_of(num_trials), own)
-        assert asked(study_of(num_trials), BoundedTPE(seed)) == expected
+        assert asked(study_of(num_trials), BoundedTPE(seed, History())) == expected
 
 
 def test_above_the_bound_it_asks_from_what_it_sees() -> None:
-    rates = [asked(study_of(200), BoundedTPE(seed, history=30))["rate"] for seed in range(20)]
+    rates = [asked(study_of(200), BoundedTPE(seed, History(30)))["rate"] for seed in range(20)]
     assert len(set(rates)) > 1
     assert sum(rates) / len(rates) > 0.8, "the best of all trials lie there"
 
@@ -74,7 +74,7 @@ def test_the_best_the_latest_and_those_that_run_are_seen(
     outcomes: list[tuple[TrialState, float]], history: int, direction: StudyDirection
 ) -> None:
     trials = [trial(number, *outcome) for number, outcome in enumerate(outcomes)]
-    seen = seen_of(trials, direction, history)
+    seen = History(history).seen(trials, direction)
     numbers = [one.number for one in seen]
     assert numbers == sorted(set(numbers))
     ended = [one for one in trials if one.state in (TrialState.COMPLETE, TrialState.PRUNED)]
@@ -86,3 +86,28 @@ def test_the_best_the_latest_and_those_that_run_are_seen(
     assert best[:NUM_BEST] == values[:NUM_BEST]
     running = sum(one.state == TrialState.RUNNING for one in trials)
     assert len(ended) <= history or len(seen) <= history + NUM_BEST + running
+
+
+@settings(max_examples=40)
+@given(
+    outcomes=st.lists(
+        st.tuples(st.sampled_from(STATES), st.floats(0, 1), st.integers(0, 20)), max_size=60
+    ),
+    looks=st.lists(st.integers(1, 80), max_size=6),
+)
+def test_what_is_kept_up_from_ask_to_ask_is_what_one_look_finds(
+    outcomes: list[tuple[TrialState, float, int]], looks: list[int]
+) -> None:
+    """Trials are asked one after another, and end some moments later."""
+    kept_up = History(5)
+    for now in [*sorted(looks), 100]:
+        trials = [
+            trial(number, state if number + moments < now else TrialState.RUNNING, value)
+            for number, (state, value, moments) in enumerate(outcomes)
+            if number < now
+        ]
+        found, once = (
+            [one.number for one in history.seen(trials, StudyDirection.MAXIMIZE)]
+            for history in (kept_up, History(5))
+        )
+        assert found == once

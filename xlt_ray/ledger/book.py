@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger.asked import Asked
+from xlt_ray.ledger.bounded import History
 from xlt_ray.ledger.proposing import identity, parameters_of, sampler_for, suggest
 from xlt_ray.ledger.ranking import Winner, winner
 from xlt_ray.ledger.views import (
@@ -42,6 +43,8 @@ class Ledger:
         self.name = name
         self.set_aside = set_aside
         """The file as it was, where a part of it was damaged: what it said is asked again."""
+        self.history = History()
+        """What ``tpe`` looks at."""
         self._live: dict[int, Trial] = {}
         self._ended: dict[int, TrialView] = {}
         self._asked: Asked | None = None
@@ -99,7 +102,7 @@ class Ledger:
             self._enqueue(asked, fixed, configuration, 0, sweep)
         number = asked.first_waiting
         assert number is not None
-        self.study.sampler = sampler_for(sweep, number)
+        self.study.sampler = sampler_for(sweep, number, self.history)
         trial = self._begun(number)
         if trial is None:
             # Another tool has changed the study: what waits is looked up again.
@@ -143,7 +146,7 @@ class Ledger:
         except KeyError:
             self._draw_rest(number, sweep, model_bounds)
             self._live.pop(number, None)
-        self.study.sampler = sampler_for(sweep, number)
+        self.study.sampler = sampler_for(sweep, number, self.history)
         return self._ticket(self._trial(number), sweep, model_bounds)
 
     def _draw_rest(self, number: int, sweep: SweepSpec, model_bounds: ModelBounds) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
+from bisect import insort
+from itertools import islice
 from typing import Any, cast
 
 import optuna
@@ -18,20 +19,62 @@ NUM_BEST = 25
 """The best of the earlier ones are looked at besides: as many as TPE ever calls good."""
 
 
+class History:
+    """What is looked at of the trials of one study, kept up from ask to ask.
+
+    A trial that has ended changes no more, so only those that had not are looked at again.
+
+    Args:
+        length: as :data:`HISTORY`.
+    """
+
+    def __init__(self, length: int = HISTORY) -> None:
+        self._length = length
+        self._num_known = 0
+        self._open: list[int] = []
+        self._ended: list[int] = []
+        self._ranking: list[tuple[float, int]] = []
+
+    def seen(self, trials: list[FrozenTrial], direction: StudyDirection) -> list[FrozenTrial]:
+        """What is looked at of all trials of the study, by number; all where few have ended."""
+        self._keep_up(trials, -1.0 if direction == StudyDirection.MAXIMIZE else 1.0)
+        if len(self._ended) <= self._length:
+            return trials
+        latest = self._ended[-self._length :]
+        earlier = (number for _, number in self._ranking if number < latest[0])
+        running = (one for one in self._open if trials[one].state == TrialState.RUNNING)
+        return [trials[one] for one in sorted([*islice(earlier, NUM_BEST), *latest, *running])]
+
+    def _keep_up(self, trials: list[FrozenTrial], sign: float) -> None:
+        self._open += range(self._num_known, len(trials))
+        self._num_known = len(trials)
+        still_open = []
+        for number in self._open:
+            state = trials[number].state
+            if not state.is_finished():
+                still_open.append(number)
+            elif state != TrialState.FAIL:
+                insort(self._ended, number)
+                if state == TrialState.COMPLETE:
+                    insort(self._ranking, (sign * cast(float, trials[number].value), number))
+        self._open = still_open
+
+
 class BoundedTPE(optuna.samplers.TPESampler):
     """Multivariate, grouped TPE with constant liar (Watanabe 2023, arXiv 2304.11127).
 
-    An ask of Optuna's costs 45 ms for every thousand trials that ended. Of more than ``history``
-    this one sees those that run, the latest ``history`` that ended, and the best
+    An ask of Optuna's costs 45 ms for every thousand trials that ended. Of more than
+    :data:`HISTORY` this one sees those that run, the latest of them that ended, and the best
     :data:`NUM_BEST` of all before them. Optuna never counts more than 25 trials as good, so the
     density of the good ones is what it would be without a bound; that of the others, in which
     Optuna gives the older ones less and less weight, is of the latest alone.
 
     Args:
         seed: of this ask; a sampler serves one.
+        history: of the study that is asked.
     """
 
-    def __init__(self, seed: int, history: int = HISTORY) -> None:
+    def __init__(self, seed: int, history: History) -> None:
         with quiet():
             super().__init__(seed=seed, multivariate=True, group=True, constant_liar=True)
         self._history = history
@@ -59,24 +102,10 @@ class BoundedTPE(optuna.samplers.TPESampler):
     def _seen(self, study: Study) -> Study:
         if self._part is None:
             trials = study.get_trials(deepcopy=False)
-            seen = seen_of(trials, study.direction, self._history)
+            seen = self._history.seen(trials, study.direction)
             is_all = len(seen) == len(trials)
             self._part = study if is_all else cast(Study, _Part(study, seen))
         return self._part
-
-
-def seen_of(
-    trials: list[FrozenTrial], direction: StudyDirection, history: int
-) -> list[FrozenTrial]:
-    """What is looked at of all trials, by number; all of them where few have ended."""
-    ended = [one for one in trials if one.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    if len(ended) <= history:
-        return trials
-    sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
-    earlier = [one for one in ended[:-history] if one.state == TrialState.COMPLETE]
-    best = heapq.nsmallest(NUM_BEST, earlier, key=lambda one: sign * cast(float, one.value))
-    running = [one for one in trials if one.state == TrialState.RUNNING]
-    return sorted([*best, *ended[-history:], *running], key=lambda one: one.number)
 
 
 class _Part:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import optuna
 from optuna.trial import Trial
 
-from xlt_ray.ledger.bounded import BoundedTPE
+from xlt_ray.ledger.bounded import BoundedTPE, History
 from xlt_ray.spec.space import (
     Choice,
     FloatRange,
@@ -22,13 +22,14 @@ from xlt_ray.spec.space import (
 from xlt_ray.spec.sweep import SweepSpec
 
 
-def sampler_for(sweep: SweepSpec, number: int) -> optuna.samplers.BaseSampler:
+def sampler_for(sweep: SweepSpec, number: int, history: History) -> optuna.samplers.BaseSampler:
+    """The sampler of one ask; ``history`` is that of the study."""
     search = sweep.settings.search
     # Seeded by trial, not by process: a continued sweep draws what an unbroken one would.
     seed = (search.seed * 1_000_003 + number) % 2**31
     if search.sampler != "tpe":
         return optuna.samplers.RandomSampler(seed=seed)
-    return BoundedTPE(seed)
+    return BoundedTPE(seed, history)
 
 
 def suggest(trial: Trial, knob: Knob) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -57,13 +58,13 @@ class SealedOrder:
     letter: bytes = field(repr=False)
 
     def open(self) -> Order:
-        order: Order = pickle.loads(self.letter)
+        order: Order = pickle.loads(zlib.decompress(self.letter))
         return order
 
 
 def sealed(order: Order) -> SealedOrder:
     """An order for Tune's hands."""
-    return SealedOrder(order.number, order.trial.model.name, pickle.dumps(order))
+    return SealedOrder(order.number, order.trial.model.name, zlib.compress(pickle.dumps(order)))
 
 
 def order_for(number: int, trial: TrialSpec, path: Path, sweep: SweepSpec, home: Home) -> Order:
