@@ -121,8 +121,8 @@ def _bring_up(
         tracker.log_curve(run_id, view)
         if not is_alive and run.info.status == STATUS["running"]:
             tracker.stop_trial(run_id)
-        elif is_alive and run.info.status != STATUS["running"]:
-            tracker.mark_running(run_id)
+        elif is_alive:
+            tracker.experiment.set_status(run, STATUS["running"])
         tracker.put_config(run, config)
 
 

@@ -179,7 +179,7 @@ class Tracker:
         with complaints(self.uri):
             self._lay_out(params)
             run = self.find(view) or self.make(view)
-            self.mark_running(run.info.run_id)
+            self.experiment.set_status(run, "RUNNING")
             self.describe(run, view, config, params, path)
             configuration = self._configuration(view)
             if configuration is not None:
