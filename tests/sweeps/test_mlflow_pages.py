@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.sweeps.browser import PATIENCE_S, Page, browser, find_chromium
@@ -67,6 +68,8 @@ def served(home: Home) -> Iterator[str]:
             assert time.monotonic() < deadline
             time.sleep(0.2)
         yield uri
+        beside = [one.cmdline() for one in psutil.Process(server.pid).children(recursive=True)]
+        assert not [one for one in beside if "huey" in " ".join(one)], "2 GB for nobody's jobs"
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, signal.SIGKILL)

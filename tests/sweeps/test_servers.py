@@ -54,17 +54,22 @@ class Servers:
 
 def recipe_command(port: int, artifacts: Path) -> list[str]:
     """What the MLflow image of the recipes runs, on this machine's loopback."""
-    text = (CLUSTER / "Dockerfile").read_text(encoding="utf-8").partition(" AS mlflow\n")[2]
-    found = re.search(r"^CMD (\[.+?\])$", text.partition("\nFROM ")[0], re.M | re.S)
+    found = re.search(r"^CMD (\[.+?\])$", image(), re.M)
     assert found is not None
     own = {"0.0.0.0": "127.0.0.1", "5000": str(port), "/mlflow/artifacts": str(artifacts)}
-    words = [own.get(one, one) for one in json.loads(found[1].replace("\\\n", ""))]
+    words = [own.get(one, one) for one in json.loads(found[1])]
     assert set(own.values()) <= set(words)
     return [sys.executable, "-m", *words]
 
 
+def image() -> str:
+    """The part of the Dockerfile that makes the MLflow image."""
+    text = (CLUSTER / "Dockerfile").read_text(encoding="utf-8").partition(" AS mlflow\n")[2]
+    return text.partition("\nFROM ")[0].replace("\\\n", "")
+
+
 def recipe_environment(database: str, root: Path) -> dict[str, str]:
-    """The environment that the compose file gives to MLflow, with these secrets and files."""
+    """The environment that image and compose file give to MLflow, with these secrets and files."""
     users = root / "mlflow-auth.ini"
     text = (CLUSTER / "mlflow-auth.ini").read_text(encoding="utf-8")
     users.write_text(text.replace("/mlflow/users.db", str(root / "users.db")))
@@ -78,7 +83,9 @@ def recipe_environment(database: str, root: Path) -> dict[str, str]:
         for name, value in service["mlflow"]["environment"].items()
     }
     assert set(own.values()) <= set(given.values())
-    return given
+    variables = re.search(r"^ENV (.+)$", image(), re.M)
+    assert variables is not None
+    return {**dict(one.split("=") for one in variables[1].split()), **given}
 
 
 @pytest.fixture
@@ -102,7 +109,6 @@ def servers(postgres: str, tmp_path: Path) -> Iterator[Servers]:
             env={
                 **os.environ,
                 **recipe_environment(f"{postgres}/mlflow{number}", tmp_path),
-                "MLFLOW_DISABLE_TELEMETRY": "true",
                 # One reader needs no four of them.
                 "MLFLOW_WORKERS": "1",
             },

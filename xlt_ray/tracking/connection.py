@@ -33,6 +33,9 @@ _ENVIRONMENT = {
     # although no answer came is asked first (see the courier).
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    # A server's eight processes for jobs of language-model applications, 2 GB that nobody asked
+    # for; they outlive the server.
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
 
 MAX_PROBLEM = 300
