@@ -11,6 +11,7 @@ from benchmarks.control_plane.asking import run_ask
 from benchmarks.control_plane.controller import run_controller
 from benchmarks.control_plane.desk import run_desk
 from benchmarks.control_plane.dispatch import run_dispatch
+from benchmarks.control_plane.drivers import Load
 from benchmarks.control_plane.tune import run_tune
 
 
@@ -23,7 +24,7 @@ def main() -> None:
     parser.add_argument("part", choices=["desk", "ask", "dispatch", "tune", "controller"])
     parser.add_argument("--trials", type=int)
     parser.add_argument("--workers", type=int, default=1000)
-    parser.add_argument("--sampler", default="random")
+    parser.add_argument("--sampler", choices=["random", "tpe"])
     parser.add_argument("--letters", type=int, default=1000, help="the workers wait beyond so many")
     parser.add_argument("--mlflow", choices=["none", "sqlite"], default="none")
     parser.add_argument("--prefixes", type=int, default=300)
@@ -35,7 +36,8 @@ def main() -> None:
         profile.enable()
     if asked.part == "desk":
         trials = asked.trials or 10_000
-        run_desk(trials, asked.workers, asked.sampler, asked.letters, asked.mlflow, asked.overrides)
+        sampler = asked.sampler or "random"
+        run_desk(trials, asked.workers, sampler, asked.letters, asked.mlflow, asked.overrides)
     elif asked.part == "ask":
         run_ask(asked.trials or 10_000, asked.workers)
     elif asked.part == "dispatch":
@@ -43,7 +45,13 @@ def main() -> None:
     elif asked.part == "tune":
         run_tune(asked.trials or 150)
     elif asked.part == "controller":
-        run_controller(asked.trials or 10_000, asked.workers, asked.mlflow, asked.letters)
+        trials, sampler = asked.trials or 10_000, asked.sampler or "tpe"
+        run_controller(
+            Load(
+                trials, asked.workers, 1.0,
+                sampler=sampler, mlflow=asked.mlflow, most_letters=asked.letters,
+            )
+        )  # fmt: skip
     if profile is not None:
         profile.dump_stats(asked.profile)
 

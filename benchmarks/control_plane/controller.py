@@ -9,7 +9,7 @@ import multiprocessing
 import resource
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -30,13 +30,10 @@ class Tenth:
     memory_mib: float
 
 
-def run_controller(trials: int, workers: int, mlflow: str, most_letters: int) -> None:
+def run_controller(load: Load) -> None:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(DRIVERS), mp_context=context) as pool:
-        asked = {
-            driver: pool.submit(_tenths, driver, trials, workers, mlflow, most_letters)
-            for driver in DRIVERS
-        }
+        asked = {driver: pool.submit(_tenths, driver, load) for driver in DRIVERS}
         found = {driver: one.result() for driver, one in asked.items()}
     table = Table("trials", *(f"{driver}, {what}" for driver in found for what in
                               ("cpu ms", "memory MiB")), "cpu ratio")  # fmt: skip
@@ -50,7 +47,7 @@ def run_controller(trials: int, workers: int, mlflow: str, most_letters: int) ->
     Console(width=110).print(table)
 
 
-def _tenths(driver: str, trials: int, workers: int, mlflow: str, most_letters: int) -> list[Tenth]:
+def _tenths(driver: str, load: Load) -> list[Tenth]:
     """Run one driver here."""
     import ray
 
@@ -59,18 +56,17 @@ def _tenths(driver: str, trials: int, workers: int, mlflow: str, most_letters: i
     found: list[Tenth] = []
     start_ray()
     try:
-        with tempfile.TemporaryDirectory() as name, played(workers) as world:
+        with tempfile.TemporaryDirectory() as name, played(load.slots) as world:
 
             def ended(number: int) -> None:
-                if number % (trials // 10) == 0:
-                    cpu_s = marks.per_trial(number - trials // 10, number).cpu
+                if number % (load.trials // 10) == 0:
+                    cpu_s = marks.per_trial(number - load.trials // 10, number).cpu
                     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
                     found.append(Tenth(number, cpu_s, memory))
                     print(driver, found[-1], flush=True)
 
             marks = Marks(lambda: world.elsewhere.seconds, ended)
-            load = Load(trials, workers, 1.0, mlflow, Path(name), most_letters)
-            DRIVERS[driver](load, marks)
+            DRIVERS[driver](replace(load, folder=Path(name)), marks)
     finally:
         ray.shutdown()
     return found

@@ -37,15 +37,17 @@ class Load:
     """Trials at a time."""
     cpus: float
     """Of a trial."""
-    mlflow: str
+    folder: Path = Path()
+    sampler: str = "tpe"
+    """``tpe`` or ``random``."""
+    mlflow: str = "none"
     """``none``, or ``sqlite`` for a database of its own beside each driver."""
-    folder: Path
     most_letters: int = 10**9
     """No trial ends while more letters than these wait for MLflow."""
 
 
 @dataclass
-class Marks(Silent):
+class Marks:
     """When trials ended: by the clock, and in the seconds of all threads of this process."""
 
     elsewhere: Callable[[], float] = lambda: 0.0
@@ -53,12 +55,6 @@ class Marks(Silent):
     ended: Callable[[int], None] = lambda _: None
     """Told how many trials have ended."""
     ends: list[Spent] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def finished(self, view: TrialView) -> None:
-        self.end()
 
     def end(self) -> None:
         self.ends.append(Spent(time.perf_counter(), time.process_time() - self.elsewhere()))
@@ -116,18 +112,18 @@ def by_desk(load: Load, marks: Marks) -> None:
         def load_checkpoint(self, checkpoint: Any) -> None: ...
 
     os.environ.update(_TUNE)
-    search = f"search={{trials: {load.trials}, sampler: tpe, concurrent: {load.slots}}}"
+    search = f"search={{trials: {load.trials}, sampler: {load.sampler}, concurrent: {load.slots}}}"
     sweep, facts, home = the_sweep([search]), the_facts(), Home(load.folder / "home")
     ledger, store = open_ledger(home, sweep), StageStore(home.stages)
     with courier_of(load.mlflow, sweep, facts, home, ledger, store) as courier:
 
-        class Waiting(Marks):
-            def end(self) -> None:
+        class Ends(Silent):
+            def finished(self, view: TrialView) -> None:
                 while courier.num_waiting > load.most_letters:
                     time.sleep(0.01)
                 marks.end()
 
-        desk = Desk(sweep, facts, home, ledger, store, courier, Waiting())
+        desk = Desk(sweep, facts, home, ledger, store, courier, Ends())
         losses = Losses(Failures(), home.hangs(sweep.name))
         tune.Tuner(
             tune.with_resources(Reporter, {"cpu": load.cpus}),
@@ -150,6 +146,7 @@ def by_optuna_search(load: Load, marks: Marks) -> None:
     Its own files (CSV, JSON and TensorBoard of each trial, and snapshots of the experiment) are
     switched off, as they are for the other driver.
     """
+    from optuna.samplers import RandomSampler
     from ray import tune
     from ray.air.integrations.mlflow import MLflowLoggerCallback
     from ray.tune.search.optuna import OptunaSearch
@@ -191,7 +188,12 @@ def by_optuna_search(load: Load, marks: Marks) -> None:
         tune.with_resources(Reporter, {"cpu": load.cpus}),
         param_space=space,
         tune_config=tune.TuneConfig(
-            search_alg=OptunaSearch(metric="accuracy", mode="max"),
+            search_alg=OptunaSearch(
+                metric="accuracy",
+                mode="max",
+                # By default it is Optuna's TPE.
+                sampler=RandomSampler() if load.sampler == "random" else None,
+            ),
             num_samples=load.trials,
             max_concurrent_trials=load.slots,
             reuse_actors=True,

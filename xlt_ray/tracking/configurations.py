@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from xlt_ray.tracking.experiment import Experiment
+from xlt_ray.tracking.experiment import Beat, Experiment
 from xlt_ray.tracking.facts import Metrics
 
 if TYPE_CHECKING:
@@ -186,7 +186,12 @@ class Configurations:
         return members_of(self._experiment.search("trial", {"xlt.configuration": str(number)}))
 
     def update_all(
-        self, runs: Iterable[Run], seeds: int, going: Going, ended: Mapping[int, int]
+        self,
+        runs: Iterable[Run],
+        seeds: int,
+        going: Going,
+        ended: Mapping[int, int],
+        beat: Beat = lambda: None,
     ) -> dict[int, Run]:
         """:meth:`update` every configuration; their runs by number.
 
@@ -195,18 +200,20 @@ class Configurations:
         Args:
             runs: those of all trials.
             ended: when the last trial of each configuration ended.
+            beat: called after each.
         """
         members: dict[int, list[Run]] = defaultdict(list)
         for run in runs:
             members[int(run.data.tags.get("xlt.configuration", "-1"))].append(run)
         found: dict[int, Run] = {}
-        for run in self._experiment.search(KIND):
+        for run in self._experiment.search(KIND, beat=beat):
             number = _number(run)
             if self._ids.setdefault(number, run.info.run_id) != run.info.run_id:
                 self._experiment.client.delete_run(run.info.run_id)
                 continue
             found[number] = run
             self.update(run, members_of(members[number]), seeds, going, ended.get(number, 0))
+            beat()
         return found
 
 

@@ -63,7 +63,12 @@ class Runs(Protocol):
 
     def begin(self, books: Account, config: Mapping[str, Any]) -> object: ...
 
-    def end(self, books: Account, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None: ...
+    def end(
+        self,
+        books: Account,
+        status: Literal["FINISHED", "FAILED", "KILLED"],
+        beat: Callable[[], object],
+    ) -> None: ...
 
     def start_trial(
         self,
@@ -221,7 +226,7 @@ class Courier:
 
     def end(self, account: Account, status: Literal["FINISHED", "KILLED"]) -> None:
         """The sweep has ended, or (KILLED) goes on at its next start."""
-        self._post(lambda: self._tracker.end(account, status))
+        self._post(lambda: self._tracker.end(account, status, self._beat))
 
     # -- what came of it ----------------------------------------------------------------
 

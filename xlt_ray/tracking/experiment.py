@@ -7,7 +7,7 @@ sending twice shows a thing once.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,9 @@ from xlt_ray.tracking.layout import VIEW_TAG
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+Beat = Callable[[], object]
+"""Called whenever MLflow has answered, where a task is many requests."""
 
 _PAGE = 1000
 _CONTEXT = "mlflow.data.context"
@@ -68,7 +71,9 @@ class Experiment:
         """A new run, RUNNING since ``start`` (ms since 1970)."""
         return self.client.create_run(self.id, start_time=start, tags=dict(tags), run_name=name)
 
-    def search(self, kind: str, tags: Mapping[str, str] | None = None) -> list[Run]:
+    def search(
+        self, kind: str, tags: Mapping[str, str] | None = None, beat: Beat = lambda: None
+    ) -> list[Run]:
         """All runs of this kind with these tags, the oldest first."""
         wanted = {"xlt.sweep": self.name, "xlt.kind": kind, **(tags or {})}
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
@@ -83,6 +88,7 @@ class Experiment:
                 page_token=token,
             )
             runs += page
+            beat()
             token = page.token
             if not token:
                 return runs

@@ -38,7 +38,7 @@ def project(
             that a trial began and did not finish are not known.
         is_alive: whether a driver is at work on this sweep. If not, trials that the ledger
             has as running are shown as KILLED: stopped, to go on later.
-        beat: called after every trial.
+        beat: called after every trial, and whatever else takes a while.
 
     Returns:
         The run of every trial, by number; after a rebuild these are not the ledger's.
@@ -49,7 +49,7 @@ def project(
     """
     with complaints(tracker.uri):
         tracker.open(books)
-        runs = tracker.runs()
+        runs = tracker.runs(beat)
         # A trial that was asked for and never begun has nothing to show.
         trials = [view for view in books.trials() if view.is_finished or view.attempts]
         retried = {view.retry_of: view for view in trials if view.retry_of is not None}
@@ -86,10 +86,10 @@ def project(
                 tracker.delete(run)
         if is_alive:
             tracker.mark_running(tracker.open(books))
-            tracker.show_configurations(books, "RUNNING")
+            tracker.show_configurations(books, "RUNNING", beat)
         else:
             unfinished = any(not view.is_finished for view in books.trials())
-            tracker.end(books, "KILLED" if unfinished else "FINISHED")
+            tracker.end(books, "KILLED" if unfinished else "FINISHED", beat)
         if refusal is not None:
             raise refusal
         return dict(sorted(found.items()))

@@ -25,7 +25,7 @@ from xlt_ray.stages.stage import Stage
 from xlt_ray.tracking.account import Books
 from xlt_ray.tracking.configurations import Configurations, Going
 from xlt_ray.tracking.connection import complaints
-from xlt_ray.tracking.experiment import Experiment
+from xlt_ray.tracking.experiment import Beat, Experiment
 from xlt_ray.tracking.facts import (
     STATUS,
     final_metrics,
@@ -46,6 +46,7 @@ from xlt_ray.tracking.points import Points
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+Ending = Literal["FINISHED", "FAILED", "KILLED"]
 _TABLES = json.dumps([{"path": "scores.json", "type": "table"}])
 
 
@@ -105,17 +106,19 @@ class Tracker:
             self._lay_out(path for one in books.trials() for path in one.assignment)
             return self._parent
 
-    def end(self, books: Books, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
+    def end(self, books: Books, status: Ending, beat: Beat = lambda: None) -> None:
         """Close the runs of sweep and configurations and note what is best; KILLED is a sweep
         that goes on later."""
         with complaints(self.uri):
             parent = self.open(books)
             trials, best = books.trials(), books.best()
             objective = books.sweep["objective"]
-            by_configuration = self.show_configurations(
-                books, "KILLED" if status == "KILLED" else "FINISHED"
+            runs = self.show_configurations(
+                books, "KILLED" if status == "KILLED" else "FINISHED", beat
             )
-            shown = None if best is None else by_configuration.get(best.configuration)
+            shown = None
+            if best is not None:
+                shown = runs.get(best.configuration) if self._seeds > 1 else self.find(best.trial)
             means = {} if shown is None else shown.data.metrics
             tags = {
                 "mlflow.note.content": sweep_note(self.name, trials, objective, best, means),
@@ -134,23 +137,23 @@ class Tracker:
             moment = _milliseconds(max(ended)) if ended and status == "FINISHED" else _now()
             self.experiment.client.set_terminated(parent, status, moment)
 
-    def show_configurations(self, books: Books, going: Going) -> dict[int, Run]:
-        """Bring the runs of configurations to what their trials are.
+    def show_configurations(
+        self, books: Books, going: Going, beat: Beat = lambda: None
+    ) -> dict[int, Run]:
+        """Bring the runs of configurations to what their trials are; these runs, by number.
 
-        Returns:
-            What shows a configuration, by its number: its run, or, with one seed, its trial's.
+        With one seed there are none: a configuration is its trial.
         """
+        if self._seeds == 1:
+            return {}
         with complaints(self.uri):
-            runs = self.experiment.search("trial")
-            if self._seeds == 1:
-                numbered = ((run.data.tags.get("xlt.configuration"), run) for run in runs)
-                return {int(number): run for number, run in numbered if number is not None}
+            runs = self.experiment.search("trial", beat=beat)
             ended: dict[int, int] = {}
             for one in books.trials():
                 if one.ended is not None:
                     moment = _milliseconds(one.ended)
                     ended[one.configuration] = max(moment, ended.get(one.configuration, 0))
-            return self.configurations.update_all(runs, self._seeds, going, ended)
+            return self.configurations.update_all(runs, self._seeds, going, ended, beat)
 
     def _lay_out(self, knobs: Iterable[str]) -> None:
         """Have the view that ``xlt ui`` opens show these knobs, too."""
@@ -234,10 +237,10 @@ class Tracker:
 
     # -- parts that the projection shares -------------------------------------------------
 
-    def runs(self) -> list[Run]:
+    def runs(self, beat: Beat = lambda: None) -> list[Run]:
         """All trial runs of this sweep, the oldest first."""
         with complaints(self.uri):
-            return self.experiment.search("trial")
+            return self.experiment.search("trial", beat=beat)
 
     def find(self, view: TrialView, among: Sequence[Run] | None = None) -> Run | None:
         """The run of a trial: by id, by its tag, or, of a retry, that of the failed trial."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,3 +82,20 @@ def test_tune_carries_an_order_of_few_words_and_a_process_opens_it(
     assert repr(carried) == "SealedOrder(number=3, model='toy:2x64')"
     assert copy.deepcopy(carried).letter is carried.letter
     assert carried.open() == order
+
+
+def test_the_first_that_waits_is_chosen_among_those_that_have_not_ended(
+    tmp_path: Path, order: Order
+) -> None:
+    def trial(number: int, status: str) -> SimpleNamespace:
+        return SimpleNamespace(
+            config={"order": sealed(replace(order, number=number))}, status=status
+        )
+
+    scheduler = DeskScheduler(FullDesk(order), Losses(Failures(), tmp_path))  # type: ignore[arg-type]
+    live = [trial(4, "PENDING"), trial(2, "PENDING"), trial(1, "RUNNING"), trial(0, "ERROR")]
+    # Nothing else is asked: it would be of all trials that ever were.
+    controller = SimpleNamespace(get_live_trials=lambda: live)
+    assert scheduler.choose_trial_to_run(controller) is live[1]
+    del live[:2]
+    assert scheduler.choose_trial_to_run(controller) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,8 @@ class Transport:
     """While it is not set, a call does not come back."""
     reached: threading.Event = field(default_factory=threading.Event)
     num_calls: int = 0
+    num_pages: int = 0
+    """Answers on the way to the end of a sweep."""
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -54,7 +57,10 @@ class Transport:
     def begin(self, books: Account, config: Mapping[str, Any]) -> None:
         self._take("begin")
 
-    def end(self, books: Account, status: str) -> None:
+    def end(self, books: Account, status: str, beat: Callable[[], object]) -> None:
+        for _ in range(self.num_pages):
+            time.sleep(0.03)
+            beat()
         self._take(status)
 
     def start_trial(
@@ -170,6 +176,19 @@ def test_the_end_of_a_sweep_waits_for_a_silent_server_only_so_long(
     assert "7 messages are still to be sent" in said[0]
     assert "7 messages were not sent" in said[1]
     assert "run the same command again" in said[1]
+
+
+def test_the_end_of_a_sweep_of_thousands_of_runs_is_waited_for_while_answers_come(
+    there: Transport, monkeypatch: pytest.MonkeyPatch, spool: Spool
+) -> None:
+    monkeypatch.setattr(courier, "QUIET_S", 0.01)
+    monkeypatch.setattr(courier, "SILENCE_S", 0.5)
+    there.num_pages = 25
+    with Courier(there, spool) as sender:
+        expected = tell_all(sender)
+        sender.settle(lambda _: None, LONG_S)
+        assert not sender.num_waiting
+    assert there.arrived == expected
 
 
 def test_a_stopped_sweep_waits_for_a_slow_server_only_so_long(
