@@ -63,7 +63,7 @@ class History:
 class BoundedTPE(optuna.samplers.TPESampler):
     """Multivariate, grouped TPE with constant liar (Watanabe 2023, arXiv 2304.11127).
 
-    An ask of Optuna's costs 45 ms for every thousand trials that ended. Of more than
+    An ask of Optuna's costs 25 ms for every thousand trials that ended. Of more than
     :data:`HISTORY` this one sees those that run, the latest of them that ended, and the best
     :data:`NUM_BEST` of all before them. Optuna never counts more than 25 trials as good, so the
     density of the good ones is what it would be without a bound; that of the others, in which
