@@ -19,12 +19,12 @@ Kind = Literal["model", "align", "trunk", "intermediate", "target", "few_shot", 
 
 VERSIONS: Mapping[Kind, int] = {
     "model": 1,
-    "align": 1,
-    "trunk": 1,
-    "intermediate": 1,
-    "target": 1,
-    "few_shot": 1,
-    "evaluate": 1,
+    "align": 2,
+    "trunk": 2,
+    "intermediate": 2,
+    "target": 2,
+    "few_shot": 2,
+    "evaluate": 2,
 }
 
 
