@@ -42,7 +42,8 @@ from xlt_ray.modeling.network import build_network
 from xlt_ray.spec.methods import NoFusion
 
 TAGS = (
-    "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split()
+    "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN",
+    "PUNCT", "SCONJ", "SYM", "VERB", "X",
 )  # fmt: skip
 LONGEST_WORDS = 60
 MAX_LENGTH = 256
