@@ -12,6 +12,8 @@ from xlt_ray.modeling.seeding import seeded
 from xlt_ray.spec.methods import FUSIONS, AifFusion, DlfaFusion, Knobs, Method
 
 NUM_LAYERS, HIDDEN, LENGTH = 3, 32, 7
+LEAST_GRADIENT = 1e-4
+"""Rounding alone gives a parameter without any effect some 1e-6 here, every other one 1e-2."""
 
 every_fusion = pytest.mark.parametrize("entry", FUSIONS, ids=lambda entry: entry.name)
 
@@ -118,7 +120,7 @@ def test_gradients_reach_every_parameter_in_the_first_step(entry: Method) -> Non
     silent = [
         name
         for name, parameter in fusion.named_parameters()
-        if parameter.grad is None or not parameter.grad.abs().max() > 0
+        if parameter.grad is None or not parameter.grad.abs().max() > LEAST_GRADIENT
     ]
     assert silent == []
 
