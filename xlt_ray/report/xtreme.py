@@ -5,10 +5,15 @@ unweighted mean over its languages, the source language included; that of a ques
 task is the mean of its mean exact match and its mean F1; that of a group, and of the whole, the
 mean over tasks, and only where all of them are there. Fractions throughout.
 
+Tatoeba is scored there with English queries: ``similarity_search(x, y)`` of
+``third_party/utils_retrieve.py`` indexes the sentences x of the other language and searches it for
+the English ones y, so ``accuracy_from_pivot`` is its score. (Where two sentences of the pool are
+equally near the script takes one of them, and here both are a miss.)
+
 BUCC is scored there by F1 of mining, which is the task ``bucc-mining`` here. Where it was not
-evaluated the accuracy of retrieval among its translations, ``bucc``, stands for it, which is not
-the benchmark's own measure; every row says which of the two it has. Nothing here is ever averaged
-over a part of a task's languages.
+evaluated the accuracy of retrieval among its translations, ``bucc``, is shown in its place; that is
+another measure, so it enters no mean, and every row says which of the two it has. Nothing here is
+ever averaged over a part of a task's languages.
 """
 
 from __future__ import annotations
@@ -92,7 +97,7 @@ TASKS: dict[str, BenchmarkTask] = {
         _task(
             "tatoeba",
             _RETRIEVAL,
-            "accuracy_into_pivot",
+            "accuracy_from_pivot",
             "af ar bg bn de el es et eu fa fi fr he hi hu id it ja jv ka kk ko ml mr nl pt ru sw "
             "ta te th tl tr ur vi zh",
         ),
@@ -103,7 +108,7 @@ MINING = _task("bucc-mining", _RETRIEVAL, "f1", "de fr ru zh")
 """What BUCC is scored by where it was evaluated."""
 
 
-def averages(scores: Mapping[str, float]) -> dict[str, float | None]:
+def averages(scores: Mapping[str, float | None]) -> dict[str, float | None]:
     """Means over tasks, by their scores: of every group, and of the whole.
 
     ``average`` is the benchmark's own over all nine tasks; ``average_trained`` that over the seven
@@ -127,8 +132,8 @@ def averages(scores: Mapping[str, float]) -> dict[str, float | None]:
 def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
     """One row a system and seed: its knobs, the score of every task, and :func:`averages`.
 
-    ``bucc`` is the F1 of ``bucc-mining`` where that was evaluated, else the accuracy of ``bucc``;
-    ``bucc_by`` says which: the name of the task, or None without either.
+    ``bucc`` is the F1 of ``bucc-mining`` where that was evaluated, else the accuracy of ``bucc``,
+    which is in no mean; ``bucc_by`` says which: the name of the task, or None without either.
 
     A system is all that was searched over outside ``target``: model, alignment, intermediate
     training. Its trials may stand in several sweeps, for tasks that are not scored by one metric.
@@ -155,21 +160,21 @@ def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
             {
                 **dict(zip(knobs, system, strict=True)),
                 "seed": seed,
-                **{name: scores.get(name) for name in TASKS},
+                **{name: found.get(name) for name in TASKS},
+                "bucc": found.get(by) if by else None,
                 "bucc_by": by,
-                **averages(scores),
+                **averages({**found, "bucc": found.get(MINING.name)}),
             }
             for (system, seed), found in rows.items()
-            for by, scores in (_with_bucc(found),)
+            for by in (_bucc_by(found),)
         ],
         columns=[*knobs, "seed", *TASKS, "bucc_by", *averages({})],
     )
 
 
-def _with_bucc(found: Mapping[str, float]) -> tuple[str | None, dict[str, float]]:
-    """Which task BUCC is scored by, and the scores with that one's under ``bucc``."""
-    by = next((name for name in (MINING.name, "bucc") if name in found), None)
-    return by, dict(found) if by is None else {**found, "bucc": found[by]}
+def _bucc_by(found: Mapping[str, float]) -> str | None:
+    """Which task BUCC is shown by."""
+    return next((name for name in (MINING.name, "bucc") if name in found), None)
 
 
 def _selected(

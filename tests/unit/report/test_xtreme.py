@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from tests.unit.report.conftest import Finished
 from xlt_ray import Results
+from xlt_ray.data.kinds.kind import kind_of
+from xlt_ray.data.task import task_named
 from xlt_ray.report import xtreme
 from xlt_ray.report.snapshot import Snapshot
 from xlt_ray.report.xtreme import TASKS, BenchmarkTask, averages, xtreme_frame
@@ -132,10 +135,58 @@ def test_retrieval_counts_where_it_was_scored_before_the_target_training(as_benc
 
     records = {key: with_retrieval(one) for key, one in snapshot.records.items()}
     frame = xtreme_frame([replace(snapshot, records=records)])
-    expected = {"bucc": 0.25, "tatoeba": 0.75, "retrieval": 0.5} if is_before else {}
-    for name in ("bucc", "tatoeba", "retrieval"):
+    expected = {"bucc": 0.25, "tatoeba": 0.75} if is_before else {}
+    for name in ("bucc", "tatoeba"):
         assert (frame[name] == expected[name]).all() if is_before else frame[name].isna().all()
-    assert frame["average"].isna().all(), "six of the nine tasks are missing"
+    assert frame["retrieval"].isna().all(), "retrieval among gold pairs is not BUCC"
+
+
+@pytest.mark.parametrize("name", ["bucc", "bucc-mining"])
+def test_a_mean_over_all_tasks_needs_bucc_by_mining(as_benchmark, name):
+    snapshot: Snapshot = as_benchmark.snapshot
+    metric_of = {"tatoeba": "accuracy_from_pivot", "bucc": "accuracy", "bucc-mining": "f1"}
+
+    def with_all_tasks(record):
+        if record.kind != "evaluate":
+            return record
+        more = tuple(
+            Score(one, language, "test", metric_of[one], 0.5, 100, role="further")
+            for one in ("tatoeba", name)
+            for language in TASKS[one if one in TASKS else "bucc"].languages
+        )
+        payload = {**record.payload,
+                   "settings": {**record.payload["settings"], "retrieval_encoder": "before"}}
+        return replace(record, payload=payload, scores=(*record.scores, *more))  # fmt: skip
+
+    records = {key: with_all_tasks(one) for key, one in snapshot.records.items()}
+    frame = xtreme_frame([replace(snapshot, records=records)])
+    assert (frame["bucc"] == 0.5).all(), "the number is shown in either case"
+    assert (frame["bucc_by"] == name).all()
+    is_missing = frame["retrieval"].isna()
+    assert is_missing.all() if name == "bucc" else not is_missing.any()
+
+
+def search_of_english(other, english):
+    """XTREME's search, written anew: for each English vector its nearest one of the other
+    language, by squared distance of vectors of length one (an L2 index of the other language)."""
+    one, query = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in (other, english))
+    return [min(range(len(one)), key=lambda place: ((one[place] - row) ** 2).sum())
+            for row in query]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tatoeba_is_scored_in_the_direction_of_the_benchmark(seed):
+    random = np.random.default_rng(seed)
+    num = int(random.integers(20, 60))
+    other = random.normal(size=(num, 6)) + random.normal(size=6)
+    english = other + random.uniform(0.2, 1.0) * random.normal(size=(num, 6)) + 0.5
+    found = search_of_english(other, english)
+    published = float(np.mean([place == row for row, place in enumerate(found)]))
+    task = task_named("tatoeba")
+    said = kind_of(task).score(task, "de", [None] * num, list(zip(other, english, strict=True)))
+    (metric,) = TASKS["tatoeba"].metrics
+    assert said[metric] == pytest.approx(published)
+    assert next(iter(said)) == metric, "the headline of the task is what is published"
 
 
 @pytest.mark.parametrize("names", [(), ("bucc",), ("bucc-mining",), ("bucc", "bucc-mining")])

@@ -4,8 +4,9 @@ Read from TSV files of translations with a header. Nothing is trained and there 
 sentence is the mean of its pieces at one layer, and its translation is looked for among all of
 the file. Both directions are scored: from the language into the pivot, and back.
 
-Two measures of nearness: the cosine (XTREME, arXiv 2003.11080), and the ratio margin of Artetxe
-and Schwenk (ACL 2019, arXiv 1811.01136, remembered), for vectors x and y
+Two measures of nearness: the cosine (XTREME, arXiv 2003.11080, which scores the direction from the
+pivot alone), and the ratio margin of Artetxe and Schwenk (arXiv 1811.01136; ``score`` in LASER's
+``mine_bitexts.py``, seen), for vectors x and y
 
     cos(x, y) / (mean of cos(x, z) over the k nearest z of x  +  the same of y) * 2
 
