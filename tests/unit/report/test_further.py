@@ -155,3 +155,14 @@ def test_the_page_shows_it_apart(asked: Finished) -> None:
     files = {one.name for one in (page.parent / "tables").iterdir()}
     assert {"further.csv", "toy-paraphrase-qaa-macro_f1-further.csv"} <= files
     assert "toy-paraphrase-qaa-languages.csv" not in files
+
+
+def test_the_page_shows_of_tatoeba_the_direction_that_is_published(asked: Finished) -> None:
+    frame = further_frame(snapshot_of(asked))
+    further = frame[frame["role"] == "further"]
+    as_tatoeba = pd.concat(
+        further[further["metric"] == "accuracy"].assign(task="tatoeba", metric=metric)
+        for metric in ("accuracy", "accuracy_into_pivot", "accuracy_from_pivot")
+    )
+    tables = further_tables(as_tatoeba, asked.ledger.sweep)
+    assert [one.metric for one in tables if one.is_headline] == ["accuracy_from_pivot"]

@@ -154,8 +154,10 @@ def test_a_mean_over_all_tasks_needs_bucc_by_mining(as_benchmark, name):
             for one in ("tatoeba", name)
             for language in TASKS[one if one in TASKS else "bucc"].languages
         )
-        payload = {**record.payload,
-                   "settings": {**record.payload["settings"], "retrieval_encoder": "before"}}
+        payload = {
+            **record.payload,
+            "settings": {**record.payload["settings"], "retrieval_encoder": "before"},
+        }
         return replace(record, payload=payload, scores=(*record.scores, *more))  # fmt: skip
 
     records = {key: with_all_tasks(one) for key, one in snapshot.records.items()}
