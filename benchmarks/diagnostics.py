@@ -6,7 +6,7 @@ random weights. A step costs the same however far apart evaluations lie, so the 
 diagnosis is its time over that of the examples between two of them. Time of the CPU is given
 besides, because a busy machine stretches the other. Both runs have to end in the same weights.
 
-    python benchmarks/diagnostics.py [KEY=VALUE ...]
+    python -m benchmarks.diagnostics [KEY=VALUE ...]
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Six doubling sizes of intermediate data are trained twice: each by itself with l
 as a ladder (``schedule: wsd``), where a larger size goes on from the trunk of a smaller one. The
 score is accuracy on the source language's dev set of the intermediate task.
 
-    python benchmarks/ladder.py
+    python -m benchmarks.ladder
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The peer is what a user writes with Ray Tune alone: a grid of fixed points and a
 trainable that trains intermediate and target stage of its trial with the same training code,
 keeping nothing for the next one. Both use the same two cores, one after the other.
 
-    python benchmarks/sharing.py [KEY=VALUE ...]
+    python -m benchmarks.sharing [KEY=VALUE ...]
 """
 
 from __future__ import annotations

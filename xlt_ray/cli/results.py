@@ -120,9 +120,9 @@ def _print_versus(versus: Versus) -> None:
             [
                 f"{first.label}: {first.rule}",
                 f"{other.label}: {other.rule}",
-                "difference: mean over seeds of the paired differences; interval: Student's with "
-                "fewer than 6 pairs, else the BCa bootstrap's; p: sign-flip test; Holm: over the "
-                "languages (means: over the sweeps); * below 0.05 with 6 seeds or more",
+                "difference: mean over seeds of the paired differences; interval: Student's; "
+                "p: sign-flip test; Holm: over the languages (means: over the sweeps); "
+                "* below 0.05 with 6 seeds or more",
                 *(f"note: {one}" for one in versus.notes),
             ]
         ),
