@@ -49,7 +49,7 @@ target:
   learning_rate: {float: [1.0e-5, 1.0e-4], log: true}
 objective: {metric: accuracy}
 evaluate: {dev: all}
-search: {sampler: random, trials: CONFIGURATIONS, seeds: SEEDS, seed: 5}
+search: {sampler: random, trials: CONFIGURATIONS, seeds: SEEDS, seed: 5, training_seed: 5}
 """
 PROBE = """<script>
 addEventListener("load", () => setTimeout(() => {

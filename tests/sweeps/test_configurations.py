@@ -234,8 +234,8 @@ def test_the_sweeps_note_names_the_best_configuration_and_what_to_do_with_it(wor
 
 
 def test_runs_say_which_commit_they_are_of(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    commit = {"mlflow.source.git.commit": "c" * 40, "mlflow.source.git.dirty": "false"}
-    monkeypatch.setattr("xlt_ray.tracking.origin.commit_of", lambda _: commit)
+    monkeypatch.setattr("xlt_ray.tracking.origin.commit_of", lambda: "c" * 40 + "+")
+    commit = {"mlflow.source.git.commit": "c" * 40, "mlflow.source.git.dirty": "true"}
     lived(world, world.begun(), 0.7)
     assert all(commit.items() <= run.data.tags.items() for run in all_runs(world))
 

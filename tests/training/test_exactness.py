@@ -182,6 +182,7 @@ def test_numeric_runtime_moves_weights_by_rounding_alone(
     record = StageStore(tmp_path).record(key)
     assert record is not None
     assert {name: record.runtime[name] for name in change} == change
+    assert record.made_by["versions"]["torch"] == torch.__version__
 
 
 @pytest.mark.parametrize(

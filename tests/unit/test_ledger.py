@@ -21,6 +21,7 @@ from xlt_ray.ledger import (
     StageUse,
     Ticket,
     book,
+    continued,
     load_ledger,
     open_ledger,
     sweep_of_ledger,
@@ -81,7 +82,8 @@ def test_as_many_configurations_are_asked_as_the_sweep_says(
 
 
 def test_a_configuration_is_repeated_with_other_seeds(home: Home, sweep_from: ReadSweep) -> None:
-    trials = run_through(home, sweep_from(TEXT, "search.seeds=3", "search.trials=2"), reopen=False)
+    overrides = ("search.seeds=3", "search.trials=2", "search.training_seed=7")
+    trials = run_through(home, sweep_from(TEXT, *overrides), reopen=False)
     assert [(one[2], one[3], one[4]) for one in trials] == [
         (0, 0, 7), (0, 1, 8), (0, 2, 9), (1, 0, 7), (1, 1, 8), (1, 2, 9),
     ]  # fmt: skip
@@ -262,6 +264,7 @@ def test_what_decides_no_result_may_change(home: Home, sweep_from: ReadSweep, ch
     [
         ("search.seed=8", "search.seed: 7 -> 8"),
         ("search.seeds=2", "search.seeds: 1 -> 2"),
+        ("search.training_seed=7", "search.training_seed: 0 -> 7"),
         ("search.sampler=tpe", 'search.sampler: "random" -> "tpe"'),
         ("objective.metric=macro_f1", "objective.metric"),
         ("target.epochs=9", "space.target.epochs: null -> 9"),
@@ -279,6 +282,37 @@ def test_what_makes_another_sweep_is_refused_by_name(
     assert says in str(caught.value)
     assert "another name" in str(caught.value)
     assert open_ledger(home, sweep_from(TEXT)).sweep["search"]["seed"] == 7
+
+
+def written_before(home: Home, sweep: SweepSpec, *keys: str) -> Ledger:
+    """The ledger of a sweep as an xlt-ray wrote it that did not have these keys of ``search``."""
+    ledger = open_ledger(home, sweep)
+    resolved = ledger.sweep
+    ledger.note("sweep", {**resolved, "search": {name: value for name, value
+                          in resolved["search"].items() if name not in keys}})  # fmt: skip
+    return ledger
+
+
+def test_a_ledger_from_before_there_were_two_seeds_trains_on_with_its_one(
+    home: Home, sweep_from: ReadSweep
+) -> None:
+    sweep = sweep_from(TEXT, "search.seeds=2")
+    written_before(home, sweep, "training_seed")
+    for again in (sweep, sweep_from(TEXT, "search.seeds=2", "search.training_seed=7")):
+        ledger = open_ledger(home, again)
+        assert continued(again, ledger).settings.search.training_seed == 7
+    assert sweep_of_ledger(load_ledger(home, "t")).settings.search.training_seed == 7
+    assert [asked(ledger, continued(sweep, ledger)).seed for _ in range(2)] == [7, 8]
+    with pytest.raises(LedgerError, match=r"search\.training_seed: 7 -> 0"):
+        open_ledger(home, sweep_from(TEXT, "search.seeds=2", "search.training_seed=0"))
+
+
+def test_a_ledger_from_before_a_key_goes_on_with_its_default(
+    home: Home, sweep_from: ReadSweep
+) -> None:
+    sweep = sweep_from(TEXT)
+    written_before(home, sweep, "concurrent", "first", "seeds")
+    assert open_ledger(home, sweep).sweep == json.loads(json.dumps(sweep.resolved()))
 
 
 def test_a_ledger_does_not_move_by_accident(home: Home, sweep_from: ReadSweep) -> None:

@@ -84,7 +84,7 @@ def plan(
 
     from xlt_ray.cli.rows import parting_row, plan_row
     from xlt_ray.cli.tree import cost_lines, parting_lines, stage_tree
-    from xlt_ray.ledger import find_ledger
+    from xlt_ray.ledger import continued, find_ledger
     from xlt_ray.stages.store import StageStore
     from xlt_ray.sweep.plan import parting, plan_of
     from xlt_ray.sweep.runner import checked_facts
@@ -93,7 +93,10 @@ def plan(
     found = find_sweep(sweep, overrides, home)
     facts = checked_facts(found)
     store = StageStore(found.settings.places.store or home.stages)
-    planned = plan_of(found, facts, store, find_ledger(home, found))
+    ledger = find_ledger(home, found)
+    if ledger is not None:
+        found = continued(found, ledger)
+    planned = plan_of(found, facts, store, ledger)
     if explain is not None:
         parted = parting(*map(planned.trial, explain))
         if as_json:

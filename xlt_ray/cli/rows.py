@@ -48,7 +48,8 @@ def trial_row(view: TrialView, store: StageStore, sweep: str) -> Row:
 
     ``stages`` has for each stage ``kind``, ``key``, ``label``, ``reused``, ``examples`` (0 where
     it was reused) and ``made_by``: ``{"sweep", "trial"}``, the trial null where ``xlt stage``
-    made it; null where nobody knows.
+    made it; null where nobody knows. ``commit`` and ``versions`` are of the process that scored
+    it; those of every stage are in the report's ``stages.csv``.
     """
     scores: dict[str, dict[str, dict[str, dict[str, float]]]] = {"test": {}, "dev": {}}
     try:
@@ -85,6 +86,8 @@ def trial_row(view: TrialView, store: StageStore, sweep: str) -> Row:
         ],
         "mlflow_run_id": view.mlflow_run_id,
         "retry_of": view.retry_of,
+        "commit": record.made_by.get("commit", "") if record else "",
+        "versions": record.made_by.get("versions", {}) if record else {},
     }
 
 

@@ -8,7 +8,13 @@ and started again asks the same trials as one that ran through.
 """
 
 from xlt_ray.ledger.book import Ledger
-from xlt_ray.ledger.opening import find_ledger, load_ledger, open_ledger, sweep_of_ledger
+from xlt_ray.ledger.opening import (
+    continued,
+    find_ledger,
+    load_ledger,
+    open_ledger,
+    sweep_of_ledger,
+)
 from xlt_ray.ledger.ranking import Winner
 from xlt_ray.ledger.rehearsing import rehearsal
 from xlt_ray.ledger.views import Retry, StageUse, State, Ticket, TrialView, still_failed
@@ -21,6 +27,7 @@ __all__ = [
     "Ticket",
     "TrialView",
     "Winner",
+    "continued",
     "find_ledger",
     "load_ledger",
     "open_ledger",

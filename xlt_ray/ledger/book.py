@@ -27,7 +27,7 @@ from xlt_ray.ledger.views import (
     view_of,
 )
 from xlt_ray.spec.space import Assignment, ModelBounds, Value, draw, grid
-from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.spec.sweep import SweepSpec, completed
 
 LATE_RUNS = "mlflow_run_ids"
 """Attributes of the study: MLflow runs of trials that had ended when MLflow named them, so many in
@@ -55,9 +55,8 @@ class Ledger:
 
     @property
     def sweep(self) -> dict[str, Any]:
-        """The resolved sweep that this ledger belongs to."""
-        found: dict[str, Any] = self.study.user_attrs["sweep"]
-        return found
+        """The resolved sweep that this ledger belongs to, with all keys that there are today."""
+        return completed(self.study.user_attrs["sweep"])
 
     def note(self, key: str, value: Any) -> None:
         self.study.set_user_attr(key, value)

@@ -51,11 +51,19 @@ def open_ledger(home: Home, sweep: SweepSpec) -> Ledger:
     if url is not None:
         _keep_url(home.ledger_url(name), url)
     ledger = Ledger(study, name, set_aside)
-    resolved = json.loads(json.dumps(sweep.resolved()))
     if "sweep" in study.user_attrs:
-        _refuse_other(ledger, resolved)
-    ledger.note("sweep", resolved)
+        sweep = continued(sweep, ledger)
+        _refuse_other(ledger, sweep)
+    ledger.note("sweep", _plain(sweep))
     return ledger
+
+
+def continued(sweep: SweepSpec, ledger: Ledger) -> SweepSpec:
+    """``sweep`` as its ledger has begun it: where it does not say with which seed it trains, that
+    is the ledger's, which may be older than the key ``search.training_seed``."""
+    if "training_seed" in sweep.settings.search.model_fields_set:
+        return sweep
+    return sweep.with_training_seed(ledger.sweep["search"]["training_seed"])
 
 
 def load_ledger(home: Home, name: str) -> Ledger:
@@ -95,7 +103,7 @@ def find_ledger(home: Home, sweep: SweepSpec) -> Ledger | None:
     if sweep.name not in home.sweeps():
         return None
     ledger = load_ledger(home, sweep.name)
-    _refuse_other(ledger, json.loads(json.dumps(sweep.resolved())))
+    _refuse_other(ledger, continued(sweep, ledger))
     return ledger
 
 
@@ -154,10 +162,15 @@ def _refuse_other_place(home: Home, name: str, url: str | None) -> None:
         )
 
 
-def _refuse_other(ledger: Ledger, resolved: dict[str, Any]) -> None:
+def _plain(sweep: SweepSpec) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(sweep.resolved()))
+    return found
+
+
+def _refuse_other(ledger: Ledger, sweep: SweepSpec) -> None:
     changed = [
         f"{path}: {_short(before)} -> {_short(after)}"
-        for path, before, after in differences(ledger.sweep, resolved)
+        for path, before, after in differences(ledger.sweep, _plain(sweep))
         if path == "resources.precision" or not path.startswith(MAY_CHANGE)
     ]
     if changed:

@@ -78,5 +78,5 @@ def identity(configuration: int, repeat: int, sweep: SweepSpec) -> dict[str, Any
     return {
         "configuration": configuration,
         "repeat": repeat,
-        "seed": sweep.settings.search.seed + repeat,
+        "seed": sweep.settings.search.training_seed + repeat,
     }

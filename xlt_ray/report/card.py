@@ -140,7 +140,17 @@ def _made(told: Exported) -> str:
     if knobs:
         text += f" Searched over: {knobs}."
     versions = ", ".join(f"{name} {number}" for name, number in told.versions.items())
-    return text + f" Written by {versions}."
+    return f"{text}{_makers(told)} Written by {versions}."
+
+
+def _makers(told: Exported) -> str:
+    """With what the stages were made; empty of stages that do not say so."""
+    found = dict.fromkeys(
+        ", ".join([*(f"{name} {number}" for name, number in one.versions.items()),
+                   *([f"commit `{one.commit}`"] if one.commit else [])])
+        for one in told.stages
+    )  # fmt: skip
+    return "".join(f" Made by {one}." for one in found if one)
 
 
 def _loading(told: Exported) -> str:

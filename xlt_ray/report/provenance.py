@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from xlt_ray.report.selection import is_oracle, selection_rule
 from xlt_ray.report.snapshot import Snapshot
 from xlt_ray.spec.exported import Exported, ExportedScore, ExportedStage
 from xlt_ray.stages.stage import short
+from xlt_ray.versions import version_of
 
 VERSIONS = ("xlt-ray", "torch", "transformers", "safetensors", "tokenizers")
 """Libraries whose versions an export tells."""
@@ -143,7 +143,7 @@ def told_of(
             if stage.key in snapshot.records
             for one in snapshot.records[stage.key].scores
         ),
-        versions={one: found for one in VERSIONS if (found := _version(one))},
+        versions={one: found for one in VERSIONS if (found := version_of(one))},
     )
 
 
@@ -161,6 +161,8 @@ def _stage(snapshot: Snapshot, use: StageUse) -> ExportedStage:
         data=payload["data"],
         runtime=record.runtime,
         time=str(record.made_by.get("time", "")),
+        commit=str(record.made_by.get("commit", "")),
+        versions=record.made_by.get("versions", {}),
     )
 
 
@@ -200,10 +202,3 @@ def _selection(snapshot: Snapshot, view: TrialView, source: str, *, is_named: bo
     if is_oracle(snapshot.sweep):
         text += " ORACLE SELECTION: labels of target languages were read, it is not zero-shot."
     return text
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

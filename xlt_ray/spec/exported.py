@@ -39,6 +39,10 @@ class ExportedStage(_Part):
     """What may have moved the last bits."""
     time: str = ""
     """When it was made."""
+    commit: str = ""
+    """Of xlt-ray that made it, with ``+`` where files differed; empty where nobody knows."""
+    versions: Mapping[str, str] = {}
+    """Of the libraries that made it."""
 
 
 class ExportedScore(_Part):

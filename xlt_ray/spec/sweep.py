@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -96,7 +96,9 @@ class Search(Knobs):
     seeds: int = Field(default=1, ge=1)
     """Trials of each configuration, alike but for their seed."""
     seed: int = 0
-    """Of the sampler and of the first repeat; repeat r trains with seed + r."""
+    """Of the sampler: which configurations are tried. No training depends on it."""
+    training_seed: int = 0
+    """Of stages that repeats share; repeat r trains the others with training_seed + r."""
     concurrent: int | None = Field(default=None, ge=1)
     """Trials at a time; as many as the cluster has room for where it is left out."""
     first: tuple[dict[str, Any], ...] = ()
@@ -178,6 +180,11 @@ class SweepSpec:
     def document(self) -> Document:
         return self.space.document
 
+    def with_training_seed(self, seed: int) -> SweepSpec:
+        """The same sweep with another ``search.training_seed``."""
+        search = self.settings.search.model_copy(update={"training_seed": seed})
+        return replace(self, settings=self.settings.model_copy(update={"search": search}))
+
     @property
     def is_oracle(self) -> bool:
         """Whether the objective reads target-language labels."""
@@ -223,6 +230,29 @@ class SweepSpec:
     def resolved(self) -> dict[str, Any]:
         """The whole sweep as plain JSON: what is kept beside the ledger."""
         return {**self.settings.model_dump(mode="json"), "space": plain_tree(self.space)}
+
+
+def completed(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved sweep that an earlier xlt-ray wrote, with the keys that have come since.
+
+    Before there was a ``search.training_seed``, ``search.seed`` was both.
+    """
+    search = {"training_seed": resolved["search"]["seed"], **resolved["search"]}
+    defaults = Settings(name=resolved["name"], search=Search(trials=search["trials"]))
+    return _filled({**resolved, "search": search}, defaults.model_dump(mode="json"))
+
+
+def _filled(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """``tree`` with the defaults of what it lacks, at every depth."""
+    return {
+        **defaults,
+        **{
+            key: _filled(value, defaults[key])
+            if isinstance(value, Mapping) and isinstance(defaults.get(key), Mapping)
+            else value
+            for key, value in tree.items()
+        },
+    }
 
 
 def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> SweepSpec:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xlt_ray.home import Home
-from xlt_ray.ledger import load_ledger
+from xlt_ray.ledger import continued, load_ledger
 from xlt_ray.spec.space import draw, extremes
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.path import path_of
@@ -33,18 +33,21 @@ def make_alone(
         LedgerError: there is no such trial.
     """
     facts = checked_facts(sweep)
-    seed = sweep.settings.search.seed
+    ledger = None if trial is None else load_ledger(home, sweep.name)
+    if ledger is not None:
+        sweep = continued(sweep, ledger)
+    seed = sweep.settings.search.training_seed
 
     def bounds(model: str) -> dict[str, int]:
         return facts.models[model].bounds()
 
-    if trial is None:
+    if ledger is None or trial is None:
         tree, _ = draw(sweep.space, lambda knob: extremes(knob.distribution)[0], bounds)
         concrete = sweep.trial(tree)
     else:
-        view = load_ledger(home, sweep.name).trial(trial)
+        view = ledger.trial(trial)
         concrete, seed = sweep.trial_of(dict(view.assignment), bounds), view.seed
-    path = path_of(concrete, facts, seed=seed, shared_seed=sweep.settings.search.seed)
+    path = path_of(concrete, facts, seed=seed, shared_seed=sweep.settings.search.training_seed)
     kinds = [stage.kind for stage in path]
     if until in kinds:
         path = path[: kinds.index(until) + 1]

@@ -69,12 +69,15 @@ def confirming(
             point.pop(f"{key}.seed", None)
             if key in point:
                 point[key] = labels[point[key]]
+    first_seed = fresh_seed(sweep, used_seeds)
     tree["search"] = {
         **search.model_dump(mode="json"),
         "sampler": "random",
         "trials": len(points),
         "seeds": seeds,
-        "seed": fresh_seed(sweep, used_seeds),
+        # The sampler is never asked; ledgers of older confirmations know this one number alone.
+        "seed": first_seed,
+        "training_seed": first_seed,
         "first": points,
     }
     text = json.dumps(tree, ensure_ascii=False)
@@ -92,7 +95,7 @@ def confirming(
 def fresh_seed(sweep: SweepSpec, used_seeds: Iterable[int]) -> int:
     """The first of the seeds that follow all that the sweep has used or was going to use."""
     search = sweep.settings.search
-    return max([search.seed + search.seeds - 1, *used_seeds]) + 1
+    return max([search.training_seed + search.seeds - 1, *used_seeds]) + 1
 
 
 def _with_own_seed(block: Any) -> Any:

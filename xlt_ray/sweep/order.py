@@ -14,6 +14,7 @@ from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import TrialSpec
 from xlt_ray.stages.path import Path
 from xlt_ray.stages.record import Score, StageRecord
+from xlt_ray.versions import commit_of
 
 Kind = Literal[
     "begun", "evaluated", "stage", "waiting", "ticked", "complete", "failed",
@@ -80,11 +81,16 @@ def order_for(number: int, trial: TrialSpec, path: Path, sweep: SweepSpec, home:
             exclude={"precision", "by_model"}
         ),
         progress_every=settings.progress.every,
-        made_by={"sweep": sweep.name, "trial": number},
+        made_by={"sweep": sweep.name, "trial": number, **_commit()},
         failures=settings.failures,
         fits_file=str(home.fits),
         hangs=str(home.hangs(sweep.name)),
     )
+
+
+def _commit() -> dict[str, str]:
+    found = commit_of()
+    return {"commit": found} if found else {}
 
 
 @dataclass(frozen=True)

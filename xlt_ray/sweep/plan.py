@@ -151,7 +151,7 @@ def plan_of(sweep: SweepSpec, facts: Facts, store: StageStore, ledger: Ledger | 
                 sweep.trial_of(ticket.assignment, lambda model: facts.models[model].bounds()),
                 facts,
                 seed=ticket.seed,
-                shared_seed=sweep.settings.search.seed,
+                shared_seed=sweep.settings.search.training_seed,
                 rungs=sweep.rungs,
             ),
             ticket.number in finished,

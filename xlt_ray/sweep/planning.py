@@ -40,7 +40,7 @@ class Planner:
             trial,
             self.facts,
             seed=seed,
-            shared_seed=self.sweep.settings.search.seed,
+            shared_seed=self.sweep.settings.search.training_seed,
             rungs=self.sweep.rungs,
         )
 

@@ -15,7 +15,15 @@ from dataclasses import dataclass
 
 from xlt_ray.errors import LeaseLost, LedgerError, SpecError, SpecErrors, XltError
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, Retry, TrialView, Winner, open_ledger, still_failed
+from xlt_ray.ledger import (
+    Ledger,
+    Retry,
+    TrialView,
+    Winner,
+    continued,
+    open_ledger,
+    still_failed,
+)
 from xlt_ray.ledger.sole import sole_user
 from xlt_ray.spec.check import check
 from xlt_ray.spec.facts import Facts
@@ -81,6 +89,7 @@ def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry: Retry | None =
     store = open_store(sweep, home)
     with sole_driver(home, sweep) as confirm, ExitStack() as stack:
         ledger = open_ledger(home, sweep)
+        sweep = continued(sweep, ledger)
         if ledger.set_aside is not None:
             watcher.warned(
                 f"{ledger.set_aside}: the ledger as it was; a line of it was not as it had been "

@@ -39,7 +39,7 @@ def courier_for(
                 trials[one.number],
                 facts,
                 seed=one.seed,
-                shared_seed=sweep.settings.search.seed,
+                shared_seed=sweep.settings.search.training_seed,
                 rungs=sweep.rungs,
             )
             for one in begun

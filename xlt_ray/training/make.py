@@ -31,6 +31,7 @@ from xlt_ray.training.load import Materials, save_result
 from xlt_ray.training.loop import train
 from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.team import Team
+from xlt_ray.versions import library_versions
 
 POLL = 0.25
 """Seconds between two looks at a stage that somebody else makes."""
@@ -193,6 +194,7 @@ def _record(stage: Stage, runtime: Runtime, **content: Any) -> StageRecord:
         made_by={
             **runtime.made_by,
             "host": socket.gethostname(),
+            "versions": library_versions(),
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         },
         **content,

@@ -41,7 +41,7 @@ target:
   fusion: {method: dlfa, layer: {int: [0, num_layers - 1]}}
   hybrid: {ratio: {float: [0.0, 1.0]}}
 objective: {metric: accuracy}
-search: {sampler: random, trials: 16, seeds: 3, seed: 5}
+search: {sampler: random, trials: 16, seeds: 3, seed: 5, training_seed: 5}
 """
 LANGUAGES = ("qaa", "qab", "qac", "qad", "qae", "qaf")
 DISTANCE = {"qaa": 0.0, "qab": 0.06, "qac": 0.10, "qad": 0.17, "qae": 0.27, "qaf": 0.33}

@@ -100,6 +100,8 @@ def test_stages_that_were_freed_are_named_as_such(snapshot: Snapshot) -> None:
     whole = told(snapshot, view)
     assert not any(one.is_freed for one in whole.stages)
     assert "licence of toy-paraphrase" in model_card(whole)
+    assert whole.stages[-1].commit == "0123abc"
+    assert "Made by commit `0123abc`." in model_card(whole)
 
 
 def test_trials_without_a_target_stage_in_the_store_are_refused(snapshot: Snapshot) -> None:

@@ -36,7 +36,7 @@ target:
   fusion: {method: dlfa, layer: {int: [0, num_layers - 1]}}
   learning_rate: {float: [1e-5, 1e-3], log: true}
 objective: {metric: accuracy}
-search: {sampler: tpe, trials: 12, seeds: 2, seed: 5}
+search: {sampler: tpe, trials: 12, seeds: 2, training_seed: 5}
 early_stop: {method: asha, grace_examples: 100}
 budget: {gpu_hours: 1}
 """
@@ -81,7 +81,7 @@ def test_what_is_trained_is_the_winner_but_for_its_seeds(home: Home) -> None:
         before, after = sweep.trial_of(winner, bounds), confirmed.trial_of(point, bounds)
         apart = {"align": {"seed"}, "intermediate": {"seed"}}
         assert before.model_dump(exclude=apart) == after.model_dump(exclude=apart)
-        seed = confirmed.settings.search.seed
+        seed = confirmed.settings.search.training_seed
         paths = [path_of(after, world, seed=one, shared_seed=seed) for one in (seed, seed + 1)]
         for one, other in zip(*(path[1:] for path in paths), strict=True):
             assert one.key != other.key, one.label
@@ -97,7 +97,11 @@ def test_nothing_is_stopped_early_and_no_budget_ends_it() -> None:
     assert settings.name == "base-confirm"
     assert settings.early_stop is None
     assert settings.budget.gpu_hours is None
-    assert (settings.search.trials, settings.search.seeds, settings.search.seed) == (1, 3, 7)
+    assert (settings.search.trials, settings.search.seeds, settings.search.training_seed) == (
+        1,
+        3,
+        7,
+    )
     assert settings.objective == sweep.settings.objective
     assert settings.resources == sweep.settings.resources
 
@@ -119,7 +123,7 @@ def test_a_scope_of_seeds_that_was_searched_over_is_no_knob_any_more() -> None:
 def test_fresh_seeds_are_above_all_that_were_or_will_be_used(
     first: int, repeats: int, used: list[int]
 ) -> None:
-    text = TEXT.replace("seeds: 2, seed: 5", f"seeds: {repeats}, seed: {first}")
+    text = TEXT.replace("seeds: 2, training_seed: 5", f"seeds: {repeats}, training_seed: {first}")
     fresh = fresh_seed(sweep_of(parse_document(text, "base.yaml")), used)
     assert fresh not in {*used, *range(first, first + repeats)}
     assert all(fresh > one for one in (*used, first + repeats - 1))
@@ -144,8 +148,9 @@ def test_how_it_is_run_may_be_given_anew() -> None:
 
 @pytest.mark.parametrize(
     "override",
-    ["target.learning_rate=1", "search.seeds=9", "search.seed=0", "objective.metric=macro_f1",
-     "resources.precision=bf16", "resources={zero_stage: 1, precision: bf16}", "early_stop=null"],
+    ["target.learning_rate=1", "search.seeds=9", "search.training_seed=0",
+     "objective.metric=macro_f1", "resources.precision=bf16", "early_stop=null",
+     "resources={zero_stage: 1, precision: bf16}"],
 )  # fmt: skip
 def test_what_is_run_may_not(override: str) -> None:
     sweep = sweep_of(parse_document(TEXT + "resources: {zero_stage: 1}\n", "base.yaml"))

@@ -59,6 +59,20 @@ def test_a_trial_is_made_with_the_resources_of_its_model(
     assert (runtime.workers, runtime.device, runtime.gpu_share) == (workers, device, share)
 
 
+def test_an_order_says_of_which_commit_it_is(
+    facts: Facts, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = "target: {task: nli, source_language: qaa}"
+    text = f"name: t\ndata: {{source: toy}}\nmodel: toy:2x64\n{target}\nsearch: {{trials: 1}}"
+    sweep = sweep_of(parse_document(text, "t.yaml"))
+    trial = sweep.trial_of({})
+    path = path_of(trial, facts, seed=0, shared_seed=0)
+    for commit, told in (("c" * 40 + "+", {"commit": "c" * 40 + "+"}), ("", {})):
+        monkeypatch.setattr("xlt_ray.sweep.order.commit_of", lambda commit=commit: commit)
+        made_by = runtime_of(order_for(3, trial, path, sweep, home)).made_by
+        assert made_by == {"sweep": "t", "trial": 3, **told}
+
+
 @pytest.mark.parametrize("total_gib", [4, 16, 80])
 def test_trials_that_use_a_gpu_together_leave_room_for_cuda_itself(total_gib: int) -> None:
     total = total_gib * 2**30

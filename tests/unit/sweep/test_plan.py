@@ -89,6 +89,22 @@ def test_seeds_share_all_but_their_target_stages(planned: Planned) -> None:
     assert [one.trials for one in of_kind(apart, "align")] == [(0, 1, 2)]
 
 
+def test_two_searches_share_what_both_of_them_train(planned: Planned) -> None:
+    """The sampler's seed is no seed of a training: other configurations, the same stages."""
+    random = ("search.sampler=random", "search.trials=4")
+    plans = [planned(*random, f"search.seed={seed}") for seed in (0, 1)]
+    assert [one.assignment for one in plans[0].trials] != [
+        one.assignment for one in plans[1].trials
+    ]
+    keys = [{one.stage.key for one in of_kind(plan, "align")} for plan in plans]
+    assert keys[0] == keys[1] != set()
+    seeds = {one.stage.seed for plan in plans for one in plan.stages if one.stage.is_training}
+    assert seeds == {0, 1, 2}
+    other = planned(*random, "search.training_seed=9")
+    assert keys[0].isdisjoint(one.stage.key for one in other.stages)
+    assert [one.seed for one in other.trials][:3] == [9, 10, 11]
+
+
 def test_a_stage_names_its_parent_and_the_trials_that_share_it(planned: Planned) -> None:
     plan = planned("search.seeds=1", "model=toy:2x64")
     (align,), (small, large) = of_kind(plan, "align"), of_kind(plan, "intermediate")
