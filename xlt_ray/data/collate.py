@@ -15,7 +15,7 @@ from xlt_ray.data.encode import Sentence, Template
 from xlt_ray.errors import DataError
 
 Batch = dict[str, np.ndarray]
-"""``input_ids``, ``attention_mask``, ``token_type_ids`` (where the model has them), each
+"""``input_ids``, ``attention_mask``, ``token_type_ids`` (where the template has them), each
 (batch, length) int64; ``labels`` (batch,) or (batch, length) int64, -100 where ignored."""
 
 IGNORED = -100

@@ -56,11 +56,19 @@ class Template:
 
     single: tuple[Part, ...]
     pair: tuple[Part, ...]
-    has_token_types: bool
     pad_id: int
     mask_id: int | None
     special_ids: frozenset[int]
     num_pieces: int
+
+    @property
+    def has_token_types(self) -> bool:
+        """Whether it tells sentences apart by token types, as its post-processor says.
+
+        The input names that a tokenizer's class lists are not asked: many leave token types out
+        (RemBERT, ALBERT, every folder with ``PreTrainedTokenizerFast``) whose models read them.
+        """
+        return any(part.token_type for part in (*self.single, *self.pair))
 
     def parts(self, num_sentences: int) -> tuple[Part, ...]:
         return self.single if num_sentences == 1 else self.pair
@@ -76,7 +84,6 @@ def template_of(tokenizer: Any) -> Template:
     return Template(
         single=_parts(tokenizer, ["a"]),
         pair=_parts(tokenizer, ["a"], ["a"]),
-        has_token_types="token_type_ids" in tokenizer.model_input_names,
         pad_id=int(tokenizer.pad_token_id),
         mask_id=None if tokenizer.mask_token_id is None else int(tokenizer.mask_token_id),
         special_ids=special,

@@ -36,6 +36,9 @@ from xlt_ray.modeling.seeding import seeded
 from xlt_ray.modeling.toy import is_toy, toy_shape
 from xlt_ray.spec.trial import Model
 
+TYPES = "token_type_ids"
+"""Name of an input: 0 for pieces of the first sentence, 1 for those of the second."""
+
 
 def load_tokenizer(
     model: Model, vocabulary: tuple[str, ...] | None, *, revision: str | None = None
@@ -80,7 +83,17 @@ def load_encoder(
 def save_encoder(
     encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path
 ) -> None:
-    """Write ``config.json``, ``model.safetensors`` and the tokenizer's files into ``folder``."""
+    """Write ``config.json``, ``model.safetensors`` and the tokenizer's files into ``folder``.
+
+    A tokenizer that makes token types for an encoder that reads them lists them from then on,
+    so that whoever calls it gets them unasked.
+    """
+    framed = tokenizer("a", "a", return_token_type_ids=True)
+    names = tokenizer.model_input_names
+    if reads_token_types(encoder) and any(framed[TYPES]) and TYPES not in names:
+        tokenizer.model_input_names = [*names, TYPES]
+        # What was not given when it was made is not written.
+        tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names
     encoder.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -97,7 +110,7 @@ def inputs_of(encoder: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[st
     """Those of ``inputs`` that the encoder reads, its own first position counted in.
 
     Architectures differ in what they read beside pieces and mask. Token types are left out where
-    there are none (DistilBERT, ModernBERT) or but one (XLM-R), whatever the tokenizer makes.
+    the encoder has none (DistilBERT, ModernBERT) or but one (XLM-R), whatever the tokenizer makes.
 
     Raises:
         SpecError: positions are given, and the encoder goes by distances alone (DeBERTa).
@@ -105,9 +118,8 @@ def inputs_of(encoder: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[st
     kind: Any = type(encoder)
     reads = _forward_names(kind)
     found = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-    num_types = getattr(encoder.config, "type_vocab_size", 2)
-    if "token_type_ids" in inputs and "token_type_ids" in reads and num_types > 1:
-        found["token_type_ids"] = inputs["token_type_ids"]
+    if TYPES in inputs and reads_token_types(encoder):
+        found[TYPES] = inputs[TYPES]
     if "position_ids" in inputs:
         if "position_ids" not in reads or not reads_positions(vars(encoder.config)):
             raise SpecError(
@@ -117,6 +129,19 @@ def inputs_of(encoder: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[st
             )
         found["position_ids"] = inputs["position_ids"] + first_position(encoder)
     return found
+
+
+def reads_token_types(encoder: PreTrainedModel) -> bool:
+    """Whether the encoder tells token types apart.
+
+    Most configurations count them. XLNet and Funnel compare types instead of looking them up, and
+    count none; the others that count none (XLM, FlauBERT) would look them up among the words.
+    """
+    config: Any = encoder.config
+    kind: Any = type(encoder)
+    default = 2 if config.model_type in ("xlnet", "funnel") else 1
+    num_types = getattr(config, "type_vocab_size", None) or default
+    return TYPES in _forward_names(kind) and num_types > 1
 
 
 def first_position(encoder: PreTrainedModel) -> int:

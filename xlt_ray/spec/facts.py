@@ -73,6 +73,18 @@ class TaskFacts:
     def languages(self, split: Split) -> tuple[str, ...]:
         return tuple(sorted(language for language, name in self.splits if name == split))
 
+    def dev_content(self, language: str) -> dict[str, str]:
+        """``{"dev": digest}`` of the dev set that a training in ``language`` is scored on while it
+        runs; nothing where there is none.
+
+        >>> task = TaskFacts("nli", "pair", 1, ("no", "yes"), ("accuracy",),
+        ...                  {("en", "dev"): SplitFacts(9, "d")})
+        >>> task.dev_content("en"), task.dev_content("de")
+        ({'dev': 'd'}, {})
+        """
+        split = self.splits.get((language, "dev"))
+        return {"dev": split.digest} if split else {}
+
 
 @dataclass(frozen=True)
 class LexiconFacts:

@@ -26,15 +26,11 @@ from xlt_ray.spec.methods import (
     Training,
     WsdSchedule,
 )
-from xlt_ray.spec.mixture import (
-    Mixture,
-    mixture_of,
-    own_language,
-    text_languages,
-)
+from xlt_ray.spec.mixture import mixture_of
 from xlt_ray.spec.steps import num_steps, train_size, trunk_steps
 from xlt_ray.spec.trial import Hybrid, Intermediate, Target, TrialSpec
 from xlt_ray.stages.few_shot import few_shot_stage, told_of
+from xlt_ray.stages.mixture import content_of, dev_content_of, label_of
 from xlt_ray.stages.stage import Stage
 
 Path = tuple[Stage, ...]
@@ -188,8 +184,8 @@ def _intermediate(
     mixture = mixture_of(settings, trial.target.source_language, facts.tasks)
     size = mixture.size(settings.size)
     batch_size, schedule = settings.batch_size, settings.schedule
-    name = _shown(mixture)
-    content, data = _content(trial, settings, mixture, facts)
+    name = label_of(mixture)
+    content, data = content_of(trial, settings, mixture, facts)
     shared = {**_training(settings, trial.precision), **content}
     trunks: list[Stage] = []
     if isinstance(schedule, WsdSchedule):
@@ -218,7 +214,7 @@ def _intermediate(
     last = Stage(
         kind="intermediate",
         settings={**shared, "size": size, "epochs": settings.epochs},
-        data=data,
+        data={**data, **dev_content_of(settings, mixture, trial.target.source_language, facts)},
         seed=seed,
         parent=trunks[-1] if trunks else parent,
         label=f"intermediate {name} {size}",
@@ -228,60 +224,15 @@ def _intermediate(
     return [*trunks, last]
 
 
-def _content(
-    trial: TrialSpec, settings: Intermediate, mixture: Mixture, facts: Facts
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What an intermediate stage trains on: settings and fingerprints, of one task or several."""
-    source = own_language(settings, trial.target.source_language)
-    if mixture.is_plain:
-        (only,) = mixture.datasets
-        task = facts.tasks[only.task]
-        return (
-            {
-                "task": {"name": task.name, "version": task.version},
-                "source_language": only.language,
-            },
-            {"train": task.splits[only.language, "train"].digest},
-        )
-    content: dict[str, Any] = {
-        "tasks": {
-            name: {"version": facts.tasks[name].version, "languages": mixture.of(name)}
-            for name in mixture.tasks
-        },
-        "source_language": source,
-    }
-    data: dict[str, Any] = {
-        "train": {
-            name: {one: facts.tasks[name].splits[one, "train"].digest for one in mixture.of(name)}
-            for name in mixture.tasks
-        }
-    }
-    if len(mixture.datasets) > 1:
-        content["sampling"] = settings.sampling.hashed()
-    if settings.mlm is not None:
-        languages = text_languages(settings, trial.target.source_language, facts.parallel)
-        content["mlm"] = {**settings.mlm.hashed(exclude={"languages"}), "languages": languages}
-        data["parallel"] = {one: facts.parallel[one] for one in languages}
-    return content, data
-
-
-def _shown(mixture: Mixture) -> str:
-    """A mixture as labels say it.
-
-    >>> from xlt_ray.spec.mixture import Dataset
-    >>> _shown(Mixture((Dataset("nli", "de", 9), Dataset("nli", "en", 9)), mlm_share=0.25))
-    'nli in 2 languages and 25 % MLM'
-    """
-    languages = f" in {len(mixture.languages)} languages" if len(mixture.languages) > 1 else ""
-    mlm = f" and {100 * mixture.mlm_share:.3g} % MLM" if mixture.mlm_share else ""
-    return f"{'+'.join(mixture.tasks)}{languages}{mlm}"
-
-
 def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent: Stage) -> Stage:
     task = facts.tasks[settings.task]
     source = settings.source_language
     size = train_size(settings.size, task, source)
-    data: dict[str, Any] = {"train": task.splits[source, "train"].digest}
+    data: dict[str, Any] = {
+        "train": task.splits[source, "train"].digest,
+        # Scored on the way: curves and rungs follow from it.
+        **task.dev_content(source),
+    }
     hybrid: dict[str, Any] = {"ratio": settings.hybrid.ratio}
     if settings.hybrid.ratio > 0:
         languages = hybrid_languages(settings.hybrid, task, facts, source)

@@ -11,7 +11,8 @@ from xlt_ray.data.toy.source import ToySource
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def word_tokenizer(words, template="bert"):
+def word_tokenizer(words, template="bert", *, is_told=True):
+    """``is_told``: the tokenizer lists token types among its input names."""
     numbers = {word: number for number, word in enumerate([*SPECIAL, *words])}
     tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -31,7 +32,7 @@ def word_tokenizer(words, template="bert"):
         cls_token="[CLS]",
         sep_token="[SEP]",
         mask_token="[MASK]",
-        model_input_names=[*names, "token_type_ids"] if template == "bert" else names,
+        model_input_names=[*names, "token_type_ids"] if is_told else names,
     )
 
 

@@ -15,7 +15,6 @@ TEMPLATE = Template(
         Part(None, (2,), 0), Part(0, (), 0), Part(None, (3,), 0),
         Part(1, (), 1), Part(None, (3,), 1),
     ),
-    has_token_types=True,
     pad_id=0,
     mask_id=4,
     special_ids=frozenset({0, 1, 2, 3, 4}),

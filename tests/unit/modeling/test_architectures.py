@@ -13,8 +13,16 @@ import transformers
 from torch import Tensor
 
 from tests.unit.modeling.conftest import write_tokenizer
+from xlt_ray.data.collate import collate
+from xlt_ray.data.encode import encode_words, template_of
 from xlt_ray.errors import ModelError, SpecError
-from xlt_ray.modeling.encoder import load_encoder, load_saved, load_tokenizer, save_encoder
+from xlt_ray.modeling.encoder import (
+    TYPES,
+    load_encoder,
+    load_saved,
+    load_tokenizer,
+    save_encoder,
+)
 from xlt_ray.modeling.facts import model_facts
 from xlt_ray.modeling.network import build_masked_lm, build_network, hidden_states
 from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
@@ -344,6 +352,32 @@ def test_what_was_saved_gives_the_same_states(loaded: Loaded, tmp_path: Path) ->
     saved = model_facts(Model(name=str(tmp_path)), None)
     for name in ("num_layers", "hidden_size", "max_positions", "reads_positions"):
         assert getattr(saved, name) == getattr(loaded.facts, name)
+
+
+def test_sentences_of_a_pair_are_told_apart_as_by_the_original(
+    loaded: Loaded, tmp_path: Path
+) -> None:
+    """Tokenizers here list no token types, as those without a class of their own never do."""
+    texts = ("the cat sat on the mat", "dogs sat here")
+    original = transformers.AutoModel.from_pretrained(loaded.folder).eval()
+    makes_types = loaded.tokenizer(*texts, return_token_type_ids=True)["token_type_ids"]
+    has_types = getattr(original.config, "type_vocab_size", 0) > 1
+    asked = loaded.tokenizer(
+        *texts, return_tensors="pt", return_token_type_ids=has_types and any(makes_types)
+    )
+    save_encoder(loaded.encoder, loaded.tokenizer, tmp_path)
+    unasked = transformers.AutoTokenizer.from_pretrained(tmp_path)(*texts, return_tensors="pt")
+    sentences = encode_words([text.split() for text in texts], loaded.tokenizer)
+    batch, _ = collate([tuple(sentences)], template_of(loaded.tokenizer), LONGEST)
+    loaded.encoder.eval()
+    with torch.no_grad():
+        ours = hidden_states(
+            loaded.encoder, {name: torch.from_numpy(one) for name, one in batch.items()}
+        )[-1]
+        for inputs in (asked, unasked):
+            theirs = original(**inputs)[0]
+            torch.testing.assert_close(ours[:, : theirs.shape[1]], theirs, rtol=1e-4, atol=1e-5)
+    assert (TYPES in unasked) == (has_types and any(makes_types))
 
 
 def test_an_encoder_with_a_decoder_is_refused_before_it_is_loaded(tmp_path: Path) -> None:

@@ -85,3 +85,12 @@ def test_repeats_draw_samples_of_their_own_unless_one_is_named(path_with: PathWi
         found = [with_shots(path_with, sample=given, seed=seed)[-2] for seed in (3, 4)]
         assert [one.settings["sample"] for one in found] == expected
         assert [one.seed for one in found] == [3, 4]
+
+
+def test_the_source_dev_set_that_it_is_scored_on_is_part_of_the_key(
+    path_with: PathWith, facts: Facts
+) -> None:
+    nli = facts.tasks["nli"]
+    splits = {**nli.splits, ("qaa", "dev"): SplitFacts(50, "other labels")}
+    changed = replace(facts, tasks={**facts.tasks, "nli": replace(nli, splits=splits)})
+    assert with_shots(path_with)[-2].key != with_shots(path_with, facts=changed)[-2].key

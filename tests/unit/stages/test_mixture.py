@@ -121,3 +121,13 @@ def test_trunks_of_a_mixture_are_shared_between_sizes(path_with: PathWith) -> No
     assert len(trunks[1]) == 2
     trained = [one for one in large if one.kind in ("trunk", "intermediate")]
     assert sum(one.num_examples for one in trained) == 32 * 32, "25 steps, 20 % on top"
+
+
+def test_the_dev_set_of_every_task_is_part_of_the_key(
+    stage: Callable[..., Stage], facts: Facts
+) -> None:
+    for name in ("pairs", "tags"):
+        task = facts.tasks[name]
+        splits = {**task.splits, ("qaa", "dev"): SplitFacts(50, "other labels")}
+        other = replace(facts, tasks={**facts.tasks, name: replace(task, splits=splits)})
+        assert stage(BOTH, facts=other).key != stage(BOTH).key

@@ -324,6 +324,9 @@ def test_new_data_is_another_stage_exactly_where_it_is_used(
     assert first(with_digest("nli", "qad", "train")) == "target"
     assert first(with_digest("nli", "qad", "test")) == "evaluate"
     assert first(with_digest("nli", "qad", "dev")) is None
+    # What a training is scored on while it runs: its curve is that of one dev set.
+    assert first(with_digest("nli", "qaa", "dev")) == "target"
+    assert first(with_digest("pairs", "qaa", "dev")) == "intermediate"
     assert first(with_digest("pairs", "qaa", "train")) == "intermediate"
     assert first(with_digest("tags", "qaa", "train")) is None
     assert first(replace(facts, parallel={**facts.parallel, "qab": "another"})) == "align"
