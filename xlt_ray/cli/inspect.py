@@ -32,7 +32,7 @@ def check(
         found = find_sweep(sweep, overrides, Home.from_environment())
         facts = checked_facts(found, may_assume=True)
         assumed = sorted(name for name, model in facts.models.items() if not model.weights)
-        refuse_too_large(found.settings.resources, facts.models)
+        refuse_too_large(found.settings.resources, facts.model_names)
     except XltError as errors:
         if not as_json:
             raise

@@ -39,16 +39,31 @@ _OFFSET_POSITIONS = frozenset(
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _MODEL_FILES = (
     "config.json",
+    "adapter_config.json",
     *_WEIGHTS,
     "tokenizer.json",
+    "tokenizer.*.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
     "vocab.*",
+    "*vocab*.json",
     "merges.txt",
+    "dict.txt",
+    "bpe.codes",
     "*.model",
+    "*.spm",
+    "*.tokenizer",
+    "*.tiktoken",
+    "tekken.json",
+    "normalizer.json",
+    "byte_maps.json",
+    "emoji.json",
+    "word_*.json",
     "*.py",
 )
+"""All that the weights, the tokenizer and their code are read from; notes, logs of a training and
+settings of a generation are no part of an encoder."""
 
 
 def model_facts(
@@ -57,14 +72,20 @@ def model_facts(
     """Facts of ``model``; ``vocabulary`` is that of the toy data, None for other data.
 
     ``weights`` is a SHA-256 over configuration, weights and tokenizer, or for a Hub model the
-    commit that its default branch points at. With ``may_assume`` a Hub model that cannot be
-    reached has the shape that the table of presets gives, and no ``weights``. Raises ModelError
-    for a malformed preset, a preset without toy data, a folder that holds no model, and a name
-    that is neither a folder nor on a Hub that can be reached.
+    commit that its revision, or its default branch, points at. With ``may_assume`` a Hub model
+    that cannot be reached has the shape that the table of presets gives, and no ``weights``. Raises ModelError
+    for a malformed preset, a preset without toy data, a folder that holds no model, a name that is
+    neither a folder nor on a Hub that can be reached, and a revision of anything but a Hub model.
     """
+    folder = Path(model.name).expanduser()
+    if model.revision is not None and (toy.is_toy(model.name) or folder.is_dir()):
+        raise ModelError(
+            "has no revisions: only models of the Hugging Face Hub have",
+            model=model.name,
+            remedy=f"leave out model.revision: {model.revision}",
+        )
     if toy.is_toy(model.name):
         return _preset_facts(model.name, vocabulary)
-    folder = Path(model.name).expanduser()
     if folder.is_dir():
         return _facts(model.name, _read_config(model.name, folder), _folder_digest(folder, model))
     if _is_path(model.name):
@@ -72,7 +93,7 @@ def model_facts(
             "no such folder", model=model.name, remedy=_beside(folder) or "a model folder is asked"
         )
     try:
-        commit, config_file = _from_hub(model.name)
+        commit, config_file = _from_hub(model)
     except ModelError:
         preset = find_preset(model.name)
         if preset is None or not may_assume:
@@ -186,8 +207,9 @@ def _beside(folder: Path) -> str:
     return f"in {folder.parent} {nearest(folder.name, known)}" if known else ""
 
 
-def _from_hub(name: str) -> tuple[str, Path]:
-    """Commit of the default branch and the local copy of its ``config.json``."""
+def _from_hub(model: Model) -> tuple[str, Path]:
+    """Commit of the revision, or of the default branch, and the local copy of its
+    ``config.json``."""
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -198,8 +220,8 @@ def _from_hub(name: str) -> tuple[str, Path]:
     )
 
     try:
-        revision = HfApi().resolve_revision(name)
-        config = hf_hub_download(name, "config.json", revision=revision)
+        revision = HfApi().resolve_revision(model.name, revision=model.revision)
+        config = hf_hub_download(model.name, "config.json", revision=revision)
     except (
         EntryNotFoundError,
         HfHubHTTPError,
@@ -210,7 +232,8 @@ def _from_hub(name: str) -> tuple[str, Path]:
         raise ModelError(
             f"neither a local folder nor a model that can be reached on the Hugging Face Hub "
             f"({type(error).__name__})",
-            model=name,
-            remedy="check the name and the network, or give the path of a model folder",
+            model=model.label,
+            remedy="check the name, the revision and the network, or give the path of a model "
+            "folder",
         ) from error
     return str(revision.resolved), Path(config)

@@ -58,11 +58,11 @@ def check(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
         error = document.error(problem, key=key, remedy=remedy)
         found.setdefault(str(error), error)
     for model in sweep.settings.resources.by_model:
-        if model not in facts.models:
+        if model not in facts.model_names:
             error = document.error(
                 "no trial of this sweep has this model",
                 key=f"resources.by_model.{model}",
-                remedy=nearest(model, facts.models),
+                remedy=nearest(model, facts.model_names),
             )
             found.setdefault(str(error), error)
     for point in sweep.settings.search.first:
@@ -73,7 +73,7 @@ def check(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
 
 def fusion_layer_exists(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
     layer = getattr(trial.target.fusion, "layer", None)
-    depth = facts.models[trial.model.name].num_layers
+    depth = facts.models[trial.model.label].num_layers
     if layer is not None and layer >= depth:
         yield (
             "target.fusion.layer",
@@ -259,7 +259,7 @@ def alignment_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator
 
 def alignment_layer_exists(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
     layer = getattr(trial.align, "layer", None)
-    depth = facts.models[trial.model.name].num_layers
+    depth = facts.models[trial.model.label].num_layers
     if layer is not None and layer > depth:
         yield (
             "align.layer",
@@ -269,7 +269,7 @@ def alignment_layer_exists(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iter
 
 
 def positions_can_be_reset(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
-    model = facts.models[trial.model.name]
+    model = facts.models[trial.model.label]
     if getattr(trial.align, "reset_positions", False) and not model.reads_positions:
         yield (
             "align.reset_positions",
@@ -280,7 +280,7 @@ def positions_can_be_reset(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iter
 
 def fusion_is_not_too_narrow(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
     reduction = getattr(trial.target.fusion, "reduction", None)
-    width = facts.models[trial.model.name].hidden_size
+    width = facts.models[trial.model.label].hidden_size
     narrowest = DlfaFusion.narrowest
     if reduction is not None and width // reduction < narrowest:
         yield (
@@ -305,7 +305,7 @@ def negatives_are_in_one_pass(trial: TrialSpec, _: Facts, sweep: SweepSpec) -> I
 
 
 def lengths_fit(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
-    longest = facts.models[trial.model.name].max_positions
+    longest = facts.models[trial.model.label].max_positions
     sections = {name: getattr(trial, name) for name in _TRAINED}
     for name, section in sections.items():
         if section is not None and section.max_length > longest:

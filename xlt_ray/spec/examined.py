@@ -170,7 +170,7 @@ def retrieval_layer_exists(
     trial: TrialSpec, facts: Facts, _: SweepSpec
 ) -> Iterator[tuple[str, str, str]]:
     layer = trial.evaluate.retrieval_layer
-    depth = facts.models[trial.model.name].num_layers
+    depth = facts.models[trial.model.label].num_layers
     if layer is not None and layer > depth:
         yield (
             "evaluate.retrieval_layer",

@@ -96,7 +96,9 @@ class LexiconFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """``parallel`` maps a language to the digest of its text, ``lexicon`` to its word lists,
+    """``models`` are by :attr:`xlt_ray.spec.trial.Model.label`.
+
+    ``parallel`` maps a language to the digest of its text, ``lexicon`` to its word lists,
     ``neighbours`` to the digest of its lists of similar words."""
 
     models: Mapping[str, ModelFacts]
@@ -109,6 +111,11 @@ class Facts:
     links: Mapping[str, str] = field(default_factory=dict)
     """``FIRST-SECOND``, sorted, to the digest of the links that the data tells of them, where they
     do not follow from the texts."""
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Names of the models, each once, whatever the number of its revisions."""
+        return tuple(dict.fromkeys(one.name for one in self.models.values()))
 
     def links_among(self, languages: Iterable[str]) -> dict[str, dict[str, str]]:
         """``{"alignments": links}`` of any two of the languages; nothing where there are none.

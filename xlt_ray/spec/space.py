@@ -140,13 +140,17 @@ def draw(
     for key in sorted(space.tree, key=lambda name: name != "model"):
         concrete[key] = walk(space.tree[key], key)
         if key == "model" and model_bounds is not None:
-            bounds = model_bounds(model_name(concrete[key]))
+            bounds = model_bounds(model_label(concrete[key]))
     return concrete, picked
 
 
-def model_name(model: Any) -> str:
-    """Name of a model given bare or as a block; text of anything else (refused later)."""
-    return str(model.get("name", "")) if isinstance(model, Mapping) else str(model)
+def model_label(model: Any) -> str:
+    """:attr:`xlt_ray.spec.trial.Model.label` of a model given bare or as a block; text of anything
+    else (refused later)."""
+    if not isinstance(model, Mapping):
+        return str(model)
+    name, revision = model.get("name", ""), model.get("revision")
+    return f"{name}@{revision}" if revision else str(name)
 
 
 def extremes(distribution: Distribution) -> tuple[Value, ...]:

@@ -103,8 +103,20 @@ class Model(Knobs):
 
     name: str
     """Hugging Face id, local folder, or toy preset (``toy:LAYERSxWIDTH``)."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hugging Face id; its default branch where it is left out. Results
+    follow the commit that it stands for, however it is named."""
     trust_remote_code: bool = False
     """Run code that comes with the model; only for models you trust."""
+
+    @property
+    def label(self) -> str:
+        """What tells it from all others of a sweep: its name, and its revision where it has one.
+
+        >>> Model(name="a/b").label, Model(name="a/b", revision="v2").label
+        ('a/b', 'a/b@v2')
+        """
+        return f"{self.name}@{self.revision}" if self.revision else self.name
 
 
 class Mlm(Knobs):

@@ -56,7 +56,7 @@ def path_of(
 
     The facts must cover the trial, which :mod:`xlt_ray.spec.check` has made sure of.
     """
-    model = facts.models[trial.model.name]
+    model = facts.models[trial.model.label]
     stage = Stage(
         kind="model",
         settings={"weights": model.weights},
@@ -64,7 +64,7 @@ def path_of(
         # A toy preset is random weights: its seed makes it another model.
         seed=shared_seed if trial.model.name.startswith("toy:") else 0,
         parent=None,
-        label=trial.model.name,
+        label=trial.model.label,
     )
     stages = [stage]
     scoped = {"shared": shared_seed, "per_trial": seed}
@@ -320,7 +320,7 @@ def _besides(
         settings["also"], data = further_content(tasks, asked, source)
     target = facts.tasks[trial.target.task]
     if any(is_by_encoder(task.kind, target.kind) for task in tasks):
-        depth = facts.models[trial.model.name].num_layers
+        depth = facts.models[trial.model.label].num_layers
         settings["retrieval_layer"] = retrieval_layer(asked, depth)
         if asked.retrieval_encoder != "target":
             settings["retrieval_encoder"] = asked.retrieval_encoder

@@ -42,9 +42,9 @@ def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
     models: dict[str, ModelFacts] = {}
     tasks: dict[str, TaskFacts] = {}
     for trial in trials:
-        if trial.model.name not in models:
+        if trial.model.label not in models:
             try:
-                models[trial.model.name] = model_facts(
+                models[trial.model.label] = model_facts(
                     trial.model, source.vocabulary(), may_assume=may_assume
                 )
             except ModelError as error:

@@ -85,7 +85,7 @@ def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry: Retry | None =
         TrackingError: ``places.tracking`` is no place of MLflow's.
     """
     facts = checked_facts(sweep)
-    refuse_too_large(sweep.settings.resources, facts.models)
+    refuse_too_large(sweep.settings.resources, facts.model_names)
     store = open_store(sweep, home)
     with sole_driver(home, sweep) as confirm, ExitStack() as stack:
         ledger = open_ledger(home, sweep)
@@ -195,7 +195,7 @@ def _tune(desk: Desk, home: Home) -> None:
     from xlt_ray.sweep.silences import Silences, end_process
     from xlt_ray.sweep.trainable import TrialWalk
 
-    demands = demands_of(desk.sweep.settings.resources, desk.facts.models)
+    demands = demands_of(desk.sweep.settings.resources, desk.facts.model_names)
     room = Concurrency(demands.values(), desk.sweep.settings.search.concurrent)
     os.environ.update(_TUNE)
     failures = desk.sweep.settings.failures

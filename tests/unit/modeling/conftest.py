@@ -90,7 +90,7 @@ def write_tokenizer(family: str, folder: Path, *, named: bool = True) -> None:
         file.write_text(json.dumps(settings))
 
 
-def write_model(family: str, folder: Path, *, vocab_size: int = 400) -> None:
+def write_model(family: str, folder: Path, *, vocab_size: int = 400, depth: int = 3) -> None:
     """A masked-LM checkpoint, as pre-trained encoders come: with a head and no pooler."""
     shape = {"vocab_size": vocab_size, "intermediate_size": 64, "max_position_embeddings": 42}
     if family == "distilbert":
@@ -104,7 +104,9 @@ def write_model(family: str, folder: Path, *, vocab_size: int = 400) -> None:
         )
         kind = transformers.DistilBertForMaskedLM
     elif family == "bert":
-        config = transformers.BertConfig(**SHAPE, **{**shape, "max_position_embeddings": 40})
+        config = transformers.BertConfig(
+            **{**SHAPE, **shape, "max_position_embeddings": 40, "num_hidden_layers": depth}
+        )
         kind = transformers.BertForMaskedLM
     elif family == "roberta":
         config = transformers.RobertaConfig(**SHAPE, **shape, pad_token_id=1, type_vocab_size=1)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
+from tests.unit.modeling.conftest import write_model
 from xlt_ray.errors import ModelError
 from xlt_ray.modeling import facts
 from xlt_ray.modeling.facts import model_facts
@@ -67,6 +71,73 @@ def test_every_file_that_matters_is_in_the_digest(folder: Path, file: str) -> No
     assert model_facts(Model(name=str(folder)), None).weights != before
     (folder / file).write_bytes(content)
     assert model_facts(Model(name=str(folder)), None).weights == before
+
+
+def test_every_file_that_a_tokenizer_of_transformers_reads_is_in_the_digest() -> None:
+    import transformers
+
+    sources = (Path(transformers.__file__).parent / "models").glob("*/tokenization_*.py")
+    named = {
+        name
+        for source in sources
+        for table in re.findall(r"VOCAB_FILES_NAMES = {(.*?)}", source.read_text(), re.DOTALL)
+        for name in re.findall(r': "([^"]+)"', table)
+    }
+    assert {"vocab.txt", "spiece.model", "bpe.codes"} <= named
+    patterns = facts._MODEL_FILES
+    assert not [one for one in named if not any(fnmatch(one, glob) for glob in patterns)]
+
+
+COMMITS = {"main": "a" * 40, "v2": "b" * 40}
+
+
+@pytest.fixture
+def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model of the hub with two revisions that differ in their depth, as the cache holds it."""
+    from huggingface_hub import constants
+
+    cache = tmp_path / "cache"
+    for revision, commit in COMMITS.items():
+        place = cache / "models--org--encoder" / "snapshots" / commit
+        shutil.copytree(folder, place)
+        (place.parents[1] / "refs").mkdir(exist_ok=True)
+        (place.parents[1] / "refs" / revision).write_text(commit)
+    config = json.loads((place / "config.json").read_text())
+    write_model("bert", place, vocab_size=config["vocab_size"], depth=2)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    return "org/encoder"
+
+
+@pytest.mark.parametrize("family", ["bert"], indirect=True)
+@pytest.mark.parametrize(
+    ("revision", "commit", "depth"),
+    [(None, "a" * 40, 3), ("main", "a" * 40, 3), ("v2", "b" * 40, 2), ("b" * 40, "b" * 40, 2)],
+)
+def test_a_model_of_the_hub_is_that_of_its_revision(
+    hub: str, revision: str | None, commit: str, depth: int
+) -> None:
+    from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
+
+    model = Model(name=hub, revision=revision)
+    found = model_facts(model, None)
+    assert (found.name, found.weights, found.num_layers) == (hub, commit, depth)
+    tokenizer = load_tokenizer(model, None, revision=found.weights)
+    encoder = load_encoder(model, tokenizer, 0, revision=found.weights)
+    assert encoder.config.num_hidden_layers == depth
+
+
+@pytest.mark.parametrize("family", ["bert"], indirect=True)
+def test_a_revision_that_is_not_there_is_refused(hub: str) -> None:
+    with pytest.raises(ModelError, match=r"org/encoder@v3: neither .* check the name, the rev"):
+        model_facts(Model(name=hub, revision="v3"), None)
+
+
+@pytest.mark.parametrize("family", ["bert"], indirect=True)
+def test_only_models_of_the_hub_have_revisions(folder: Path) -> None:
+    for name in (str(folder), "toy:2x32"):
+        with pytest.raises(ModelError, match=r"has no revisions.*model\.revision: v2"):
+            model_facts(Model(name=name, revision="v2"), ("a",))
 
 
 @pytest.mark.parametrize("family", ["bert"], indirect=True)

@@ -88,8 +88,8 @@ WHOLE = {
     "data.source": "data",
 }
 """Knobs that are changed with the block that they name."""
-SHAPING = {"intermediate.schedule.method", "few_shot"}
-"""Change the shape of the path: see test_ladder and test_few_shot."""
+SHAPING = {"intermediate.schedule.method", "few_shot", "model.revision"}
+"""Change the shape of the path, or are another model: see test_ladder, test_few_shot, test_plan."""
 NEUTRAL: dict[str, Any] = {
     "target.evaluations": 9,
     "evaluate.retrieval_layer": 1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ ReadSweep = Callable[..., SweepSpec]
 def planned(sweep_from: ReadSweep, facts: Facts, home: Home) -> Callable[..., Plan]:
     """``planned("search.seeds=1", ledger=...)``: the plan of the sweep, changed."""
 
-    def plan(*overrides: str, ledger: Ledger | None = None) -> Plan:
+    def plan(*overrides: str, ledger: Ledger | None = None, facts: Facts = facts) -> Plan:
         return plan_of(sweep_from(TEXT, *overrides), facts, StageStore(home.stages), ledger)
 
     return plan
@@ -103,6 +104,28 @@ def test_two_searches_share_what_both_of_them_train(planned: Planned) -> None:
     other = planned(*random, "search.training_seed=9")
     assert keys[0].isdisjoint(one.stage.key for one in other.stages)
     assert [one.seed for one in other.trials][:3] == [9, 10, 11]
+
+
+def test_revisions_of_a_model_are_models_of_their_own(planned: Planned, facts: Facts) -> None:
+    shallow, deep = facts.models["toy:2x64"], facts.models["toy:4x64"]
+    revisions = {
+        "org/e@v1": replace(shallow, name="org/e", weights="1" * 40),
+        "org/e@v2": replace(deep, name="org/e", weights="2" * 40),
+        "org/e": replace(deep, name="org/e", weights="2" * 40),
+    }
+    plan = planned(
+        "model={choice: [{name: org/e, revision: v1}, {name: org/e, revision: v2}, org/e]}",
+        "target.fusion={method: dlfa, layer: {int: [num_layers - 1, num_layers - 1]}}",
+        "search.seeds=1",
+        facts=replace(facts, models=revisions),
+    )
+    layers = {
+        one.path[0].label: one.path[-2].settings["fusion"]["layer"] for one in plan.trials
+    }  # fmt: skip
+    assert layers == {"org/e@v1": 1, "org/e@v2": 3, "org/e": 3}
+    keys = {one.path[0].label: {stage.key for stage in one.path} for one in plan.trials}
+    assert keys["org/e@v2"] == keys["org/e"], "the same commit by two names is one model"
+    assert keys["org/e@v1"].isdisjoint(keys["org/e"])
 
 
 def test_a_stage_names_its_parent_and_the_trials_that_share_it(planned: Planned) -> None:
