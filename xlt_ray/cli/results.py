@@ -12,7 +12,8 @@ from xlt_ray.cli.arguments import JsonOption, NameArgument, named_sweep
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
-    from xlt_ray.report.comparison import Contender, Line, Versus
+    from xlt_ray.report.comparison import Line, Versus
+    from xlt_ray.report.contender import Contender
 
 
 def report(
@@ -91,7 +92,7 @@ def compare(
 
 def _contender(text: str) -> Contender:
     from xlt_ray.errors import LedgerError
-    from xlt_ray.report.comparison import contender_of
+    from xlt_ray.report.contender import contender_of
     from xlt_ray.report.results import Results
 
     name, slash, configuration = text.partition("/")
@@ -102,7 +103,9 @@ def _contender(text: str) -> Contender:
             f"{text}: {configuration!r} is no number of a configuration; write NAME/3, or NAME"
         )
     results = Results(None, name)
-    return contender_of(results.snapshot, int(configuration) if slash else None)
+    return contender_of(
+        results.snapshot, int(configuration) if slash else None, results.confirmations()
+    )
 
 
 def _print_versus(versus: Versus) -> None:
@@ -118,9 +121,9 @@ def _print_versus(versus: Versus) -> None:
         title_justify="left",
         caption="\n".join(
             [
-                f"{first.label}: {first.rule}",
-                f"{other.label}: {other.rule}",
-                "difference: mean over seeds of the paired differences; interval: Student's; "
+                *(f"{one.label}: {_chosen(one)}" for one in (first, other)),
+                "difference: mean over seeds of the paired differences; interval: Student's"
+                f"{', † given the stages of the note' if versus.given else ''}; "
                 "p: sign-flip test; Holm: over the languages (means: over the sweeps); "
                 "* below 0.05 with 6 seeds or more",
                 *(f"note: {one}" for one in versus.notes),
@@ -139,6 +142,11 @@ def _print_versus(versus: Versus) -> None:
     console.print(table)
 
 
+def _chosen(contender: Contender) -> str:
+    among = f" The best of {contender.num_candidates} configurations."
+    return contender.rule + (among if contender.is_best and contender.num_candidates > 1 else "")
+
+
 def _cells(line: Line, source: str) -> list[str]:
     names = {
         "mean": f"mean of {len(line.languages)}",
@@ -149,13 +157,14 @@ def _cells(line: Line, source: str) -> list[str]:
     if result is None or line.baseline is None or line.other is None:
         return [name, "–", "–", "–", "–", "–", "–", ""]
     interval = result.interval
+    given = " †" if interval and interval.method == "student_given_stages" else ""
     return [
         name,
         f"{100 * line.baseline:.1f}",
         f"{100 * line.other:.1f}",
         f"{100 * result.difference:+.2f}",
-        f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}" if interval else "–",
-        f"{result.p:.3f}",
+        f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}{given}" if interval else "–",
+        "–" if result.p is None else f"{result.p:.3f}",
         "–" if line.p_holm is None else f"{line.p_holm:.3f}",
         "*" if line.is_significant else "",
     ]

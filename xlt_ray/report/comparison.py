@@ -4,52 +4,24 @@ Each sweep sends the configuration that its own rule selects, unless one is name
 scored on the same data is compared: a language whose test data differ, or that one side lacks, is
 named and left out. Means are over the languages that all sides have in all their seeds, so every
 mean of a comparison is over the same ones.
+
+A difference is tested where its pairs are independent and neither side was chosen for its scores on
+these seeds: see :mod:`xlt_ray.report.replication` and :mod:`xlt_ray.report.fresh`.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from xlt_ray.errors import LedgerError
-from xlt_ray.report.frames import scores_frame, stages_frame, trials_frame
+from xlt_ray.report.contender import Contender
+from xlt_ray.report.fresh import on_fresh_seeds, selection_notes, was_chosen_here
 from xlt_ray.report.labels import shown_value
-from xlt_ray.report.selection import best_configuration, header, is_oracle
-from xlt_ray.report.snapshot import Snapshot
+from xlt_ray.report.replication import Trained, named, shared_by, shared_on_one_side
 from xlt_ray.report.statistics import ALPHA, MIN_SEEDS_FOR_STAR, Paired, deserves_star, holm, paired
-from xlt_ray.report.tables import LanguageTable, Row, language_tables
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One configuration of one sweep, with all that a comparison needs."""
-
-    sweep: str
-    table: LanguageTable
-    row: Row
-    rule: str
-    """How it was chosen."""
-    is_oracle: bool
-    data: Mapping[str, str]
-    """Language -> what was scored: fingerprint of the data, number of examples, task version; of
-    seeds that were scored on different data all of them."""
-    runtimes: frozenset[str]
-    shared_stages: tuple[str, ...]
-    """Training stages that all its seeds have in common."""
-
-    @property
-    def label(self) -> str:
-        return f"{self.sweep}/{self.row.configuration}"
-
-    @property
-    def scores(self) -> dict[int, Mapping[str, float]]:
-        """Scores by seed and language."""
-        return {one.seed: one.scores for one in self.row.trials}
 
 
 @dataclass(frozen=True)
@@ -75,96 +47,31 @@ class Versus:
     other: Contender
     seeds: tuple[int, ...]
     """That both have."""
+    given: Trained
+    """Stages that several of these seeds share on one side alone: differences are told given them,
+    and none is tested."""
+    is_chosen_here: bool
+    """Whether a side was chosen by its scores on these very seeds: nothing is significant then."""
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
 
 
-def contender_of(snapshot: Snapshot, configuration: int | None = None) -> Contender:
-    """A sweep's selected configuration, or the one that is named.
-
-    Raises:
-        LedgerError: no trial is complete, or the configuration has none, does not exist, or was
-            trained on few shots of a target language.
-    """
-    sweep, name = snapshot.sweep, snapshot.name
-    trials, scores = trials_frame(snapshot), scores_frame(snapshot)
-    best = best_configuration(trials, sweep)
-    chosen = best if configuration is None else configuration
-    if chosen is None:
-        raise LedgerError(f"{name}: no trial is complete yet; compare it when one is")
-    found = next(
-        (
-            (table, row)
-            for table in language_tables(trials, scores, snapshot.knobs, sweep)
-            for row in table.rows
-            if row.configuration == chosen and row.trials
-        ),
-        None,
-    )
-    if found is None:
-        there = sorted({int(one) for one in scores[scores["stage"] == "evaluate"]["configuration"]})
-        shots = shots_of(snapshot, chosen)
-        problem = (
-            f"was trained on labels of a target language ({shots}) and is not zero-shot; its "
-            "scores stand in the report's table of few shots, beside those without shots"
-            if shots
-            else f"has no test scores of {sweep['objective']['metric']}"
-        )
-        listed = ", ".join(map(str, there)) or "none"
-        raise LedgerError(
-            f"{name}/{chosen}: {problem}; with {'zero-shot ' if shots else ''}scores: {listed}"
-        )
-    table, row = found
-    rule = header(sweep, table.source_language)
-    numbers = {one.number for one in row.trials}
-    part = scores[scores["number"].isin(numbers) & (scores["stage"] == "evaluate")]
-    part = part[(part["split"] == "test") & (part["metric"] == table.metric)]
-    stages = stages_frame(snapshot)
-    mine = stages[stages["number"].isin(numbers)]
-    uses = mine[mine["kind"].isin(["align", "intermediate"])].groupby("label")["key"]
-    return Contender(
-        sweep=name,
-        table=table,
-        row=row,
-        rule=rule if chosen == best else f"Configuration {chosen} was named by hand.",
-        is_oracle=is_oracle(sweep) and chosen == best,
-        data=_data_of(part),
-        runtimes=frozenset(one for one in mine["runtime"] if one),
-        shared_stages=tuple(
-            str(label) for label, keys in uses if len(numbers) > 1 and keys.nunique() == 1
-        ),
-    )  # fmt: skip
-
-
-def shots_of(snapshot: Snapshot, configuration: int) -> str:
-    """The few-shot stage of a configuration by its label; empty where it has none."""
-    return next(
-        (
-            stage.label
-            for view in snapshot.trials
-            if view.configuration == configuration
-            for stage in view.stages
-            if stage.kind == "few_shot"
-        ),
-        "",
-    )
-
-
 def compare(contenders: Sequence[Contender]) -> list[Versus]:
-    """Every contender against the first.
+    """Every contender against the first, on fresh seeds where one was chosen among many.
 
     Raises:
         LedgerError: fewer than two, one twice, or they differ in task, metric or source language.
     """
     _refuse_unlike(contenders)
+    contenders = on_fresh_seeds(contenders)
     first, *others = contenders
     common = [
         code
         for code in first.table.languages
         if all(code in one.data and one.data[code] == first.data.get(code) for one in contenders)
-        and all(code in scores for one in contenders for scores in one.scores.values())
+        and all(code in trial.scores for one in contenders for trial in one.row.trials)
     ]
-    found = [_versus(first, other, common) for other in others]
+    found = [_versus(first, other, contenders, common) for other in others]
     return _with_corrected_means(found)
 
 
@@ -182,6 +89,9 @@ def comparison_json(found: Sequence[Versus]) -> dict[str, Any]:
                 "configuration": one.row.configuration,
                 "selection": one.rule,
                 "is_oracle": one.is_oracle,
+                "candidates": one.num_candidates,
+                "is_fresh": one.is_fresh,
+                "trials_of": one.run_by or one.sweep,
                 "seeds": [trial.seed for trial in one.row.trials],
                 "trials": [trial.number for trial in one.row.trials],
                 "params": {path: shown_value(value) for path, value in one.row.knobs.items()},
@@ -193,6 +103,7 @@ def comparison_json(found: Sequence[Versus]) -> dict[str, Any]:
                 "baseline": one.baseline.label,
                 "other": one.other.label,
                 "seeds": list(one.seeds),
+                "given": [stage.label for stage in one.given],
                 "notes": list(one.notes),
                 "rows": [_line_json(line) for line in one.lines],
             }
@@ -221,14 +132,6 @@ def _line_json(line: Line) -> dict[str, Any]:
     }
 
 
-def _data_of(scores: pd.DataFrame) -> dict[str, str]:
-    found: dict[str, set[str]] = {}
-    columns = ("language", "data", "num_examples", "task_version")
-    for language, *data in zip(*(scores[name] for name in columns), strict=True):
-        found.setdefault(str(language), set()).add(" ".join(map(str, data)))
-    return {language: ", ".join(sorted(data)) for language, data in found.items()}
-
-
 def _refuse_unlike(contenders: Sequence[Contender]) -> None:
     labels = [one.label for one in contenders]
     if len(labels) < 2:
@@ -247,22 +150,33 @@ def _refuse_unlike(contenders: Sequence[Contender]) -> None:
                 )
 
 
-def _versus(first: Contender, other: Contender, common: Sequence[str]) -> Versus:
-    seeds = tuple(sorted(first.scores.keys() & other.scores.keys()))
+def _versus(
+    first: Contender, other: Contender, contenders: Sequence[Contender], common: Sequence[str]
+) -> Versus:
+    seeds = tuple(sorted(first.trials.keys() & other.trials.keys()))
     languages = [*first.table.languages]
     languages += [code for code in other.table.languages if code not in languages]
     same = [code for code in languages if first.data.get(code, 0) == other.data.get(code, 1)]
     source = first.table.source_language
     lines = [_line("language", (code,), first, other, seeds) for code in same]
-    corrected = holm([line.paired.p if line.paired else None for line in lines])
-    lines = [_corrected(line, p) for line, p in zip(lines, corrected, strict=True)]
     without = tuple(code for code in common if code != source)
     if source in common:
         lines.insert(0, _line("mean", tuple(common), first, other, seeds))
     if without:
         lines.insert(0, _line("mean_without_source", without, first, other, seeds))
-    return Versus(first, other, seeds, tuple(lines), _notes(first, other, seeds, languages, same,
-                                                            common))  # fmt: skip
+    notes = _notes(first, other, seeds, languages, same, common)
+    found = Versus(
+        baseline=first,
+        other=other,
+        seeds=seeds,
+        given=_given(first, other, seeds),
+        is_chosen_here=any(was_chosen_here(one, contenders) for one in (first, other)),
+        lines=tuple(lines),
+        notes=(*notes, *selection_notes(first, other, contenders)),
+    )
+    return _corrected(
+        [found], [(0, place) for place, line in enumerate(lines) if line.kind == "language"]
+    )[0]
 
 
 def _line(
@@ -272,44 +186,61 @@ def _line(
     other: Contender,
     seeds: Sequence[int],
 ) -> Line:
+    pairs = {seed: (first.trials[seed].scores, other.trials[seed].scores) for seed in seeds}
     there = [
-        seed
-        for seed in seeds
-        if all(code in one.scores[seed] for one in (first, other) for code in languages)
+        seed for seed in seeds if all(code in one for one in pairs[seed] for code in languages)
     ]
     if not there:
         return Line(kind, languages, None, None, None, None, False)
-    mine = [statistics.fmean(first.scores[seed][code] for code in languages) for seed in there]
-    theirs = [statistics.fmean(other.scores[seed][code] for code in languages) for seed in there]
+    mine, theirs = (
+        [statistics.fmean(pairs[seed][side][code] for code in languages) for seed in there]
+        for side in (0, 1)
+    )
     return Line(
         kind=kind,
         languages=languages,
         baseline=statistics.fmean(mine),
         other=statistics.fmean(theirs),
-        paired=paired([b - a for a, b in zip(mine, theirs, strict=True)]),
+        paired=paired(
+            [b - a for a, b in zip(mine, theirs, strict=True)],
+            are_independent=not _given(first, other, there),
+        ),
         p_holm=None,
         is_significant=False,
     )
 
 
-def _corrected(line: Line, p: float | None) -> Line:
-    num_pairs = line.paired.num_pairs if line.paired else 0
-    return replace(line, p_holm=p, is_significant=deserves_star(p, num_pairs))
+def _given(first: Contender, other: Contender, seeds: Sequence[int]) -> Trained:
+    return shared_on_one_side(
+        (first.trials[seed].trained, other.trials[seed].trained) for seed in seeds
+    )
 
 
-def _with_corrected_means(found: Sequence[Versus]) -> list[Versus]:
-    lines = [list(one.lines) for one in found]
+def _with_corrected_means(found: list[Versus]) -> list[Versus]:
     for kind in ("mean", "mean_without_source"):
-        places = [
-            (turn, index)
-            for turn, part in enumerate(lines)
-            for index, line in enumerate(part)
+        family = [
+            (turn, place)
+            for turn, one in enumerate(found)
+            for place, line in enumerate(one.lines)
             if line.kind == kind
         ]
-        family = [lines[turn][index].paired for turn, index in places]
-        corrected = holm([one.p if one else None for one in family])
-        for (turn, index), p in zip(places, corrected, strict=True):
-            lines[turn][index] = _corrected(lines[turn][index], p)
+        found = _corrected(found, family)
+    return found
+
+
+def _corrected(found: Sequence[Versus], family: Sequence[tuple[int, int]]) -> list[Versus]:
+    """The comparisons with the p-values of a family (comparison, line) corrected, and their
+    stars."""
+    lines = [list(one.lines) for one in found]
+    results = [lines[turn][place].paired for turn, place in family]
+    corrected = holm([one.p if one else None for one in results])
+    for (turn, place), result, p in zip(family, results, corrected, strict=True):
+        is_won = result is not None and deserves_star(p, result.num_pairs)
+        lines[turn][place] = replace(
+            lines[turn][place],
+            p_holm=p,
+            is_significant=is_won and not found[turn].is_chosen_here,
+        )
     return [replace(one, lines=tuple(part)) for one, part in zip(found, lines, strict=True)]
 
 
@@ -347,11 +278,17 @@ def _notes(
         notes.append(f"not in the means, as some seed or sweep lacks them: {', '.join(outside)}")
     if first.runtimes != other.runtimes:
         notes.append("made under different numeric runtimes: last bits may differ")
-    shared = sorted({*first.shared_stages, *other.shared_stages})
-    if shared:
+    given = _given(first, other, seeds)
+    if given:
         notes.append(
-            f"all seeds share {', '.join(shared)}: the spread is that of the training after it"
+            f"seeds share one training of {named(given)}, which the other side has not: there is "
+            "no test, and the interval is of what was trained after it and leaves out its luck; "
+            "seed: per_trial there, or xlt confirm, trains one for each seed"
         )
+    both = shared_by(first.trials[seed].trained for seed in seeds)
+    both = tuple(one for one in both if one.key not in {each.key for each in given})
+    if both:
+        notes.append(f"all is told given one training of {named(both)}, which both sides share")
     for one in (first, other):
         if one.is_oracle:
             notes.append(f"{one.label} was chosen by an oracle: not zero-shot")

@@ -18,9 +18,9 @@ import pandas as pd
 
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import TrialView
-from xlt_ray.report.comparison import Contender, contender_of, shots_of
+from xlt_ray.report.contender import Contender, contender_of, shots_of
 from xlt_ray.report.frames import trials_frame
-from xlt_ray.report.selection import header, ranked_configurations
+from xlt_ray.report.selection import header, num_candidates, ranked_configurations
 from xlt_ray.report.snapshot import Snapshot, target_of
 from xlt_ray.report.statistics import Interval, Summary, summary
 
@@ -71,7 +71,7 @@ class Confirmation:
     sweep: str
     confirmed_by: str
     num_candidates: int
-    """Configurations that the winner was chosen among."""
+    """Configurations that the winner was chosen among, those that were stopped early included."""
     rule: str
     """By which they were chosen."""
     rows: tuple[Confirmed, ...]
@@ -153,7 +153,12 @@ def confirmation_of(
             notes[f"trial {view.number} of {fresh.name} (seed {view.seed}) is {view.state}: "
                   "it counts for nothing here"] = None  # fmt: skip
     return Confirmation(
-        snapshot.name, fresh.name, len(ranked), _rule(snapshot), tuple(rows), tuple(notes)
+        snapshot.name,
+        fresh.name,
+        num_candidates(trials),
+        _rule(snapshot),
+        tuple(rows),
+        tuple(notes),
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
@@ -109,6 +111,16 @@ class Results:
         from xlt_ray.report.frames import costs_frame
 
         return costs_frame(self._snapshot)
+
+    def confirmations(self) -> list[Snapshot]:
+        """The sweeps of the home that run configurations of this one again (``xlt confirm``)."""
+        found = []
+        for name in self.home.sweeps():
+            if name.startswith(f"{self.name}-confirm"):
+                # One that has just been started holds nothing yet.
+                with suppress(LedgerError):
+                    found.append(Results(self.home, name).snapshot)
+        return found
 
     def xtreme(self, *others: Results) -> pd.DataFrame:
         """XTREME's scores: one row a system and seed, from this sweep and ``others``."""

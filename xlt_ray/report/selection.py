@@ -106,6 +106,12 @@ def ranked_configurations(trials: pd.DataFrame, sweep: Mapping[str, Any]) -> lis
     return [configuration for *_, configuration in ranked]
 
 
+def num_candidates(trials: pd.DataFrame) -> int:
+    """Configurations that had a chance to be chosen: complete, or stopped early as worse."""
+    competed = trials[trials["state"].isin(["complete", "pruned"])]
+    return int(competed["configuration"].nunique())
+
+
 def sign_of(sweep: Mapping[str, Any]) -> float:
     """-1 where higher is better: what a sort with the best first multiplies by."""
     return -1.0 if sweep["objective"]["mode"] == "max" else 1.0

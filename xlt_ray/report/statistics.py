@@ -14,9 +14,10 @@ give the same answer.
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -29,7 +30,8 @@ MAX_EXACT_PAIRS = 20
 """Up to here all 2**(n-1) sign patterns are counted; above, so many are drawn:"""
 NUM_FLIPS = 50_000
 
-Method = Literal["student", "welch"]
+Method = Literal["student", "student_given_stages", "welch"]
+"""``student_given_stages``: of what was trained after stages that samples have in common."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ class Paired:
     num_pairs: int
     interval: Interval | None
     """None with one pair, or where all differences are equal: there is no spread to judge by."""
-    p: float
-    """Two-sided, of the sign-flip test; not corrected for other comparisons."""
+    p: float | None
+    """Two-sided, of the sign-flip test; not corrected for other comparisons. None where pairs are
+    not independent: one sample cannot be tested."""
     is_exact: bool
     """Whether all sign patterns were counted, or some drawn."""
 
@@ -75,7 +78,7 @@ def summary(values: Sequence[float]) -> Summary:
     return Summary(float(array.mean()), len(array), _student(array))
 
 
-def paired(differences: Sequence[float], *, seed: int = 0) -> Paired:
+def paired(differences: Sequence[float], *, are_independent: bool = True, seed: int = 0) -> Paired:
     """The mean of paired differences, Student's interval, and the p-value of no difference.
 
     Student's interval holds the truth in 95 % of normal samples of any size; a bootstrap's (BCa)
@@ -84,6 +87,8 @@ def paired(differences: Sequence[float], *, seed: int = 0) -> Paired:
 
     Args:
         differences: one a seed.
+        are_independent: whether no luck is common to several of them. Where it is, there is no
+            test, and the interval holds the truth *given* that luck.
         seed: of the sign patterns where not all are counted.
 
     Raises:
@@ -91,11 +96,14 @@ def paired(differences: Sequence[float], *, seed: int = 0) -> Paired:
     """
     array = _finite(differences)
     p, is_exact = sign_flip_p(differences, seed=seed)
+    interval = _student(array)
+    if interval is not None and not are_independent:
+        interval = replace(interval, method="student_given_stages")
     return Paired(
         difference=float(array.mean()),
         num_pairs=len(array),
-        interval=_student(array),
-        p=p,
+        interval=interval,
+        p=p if are_independent else None,
         is_exact=is_exact,
     )
 
@@ -180,11 +188,9 @@ def deserves_star(corrected_p: float | None, num_pairs: int) -> bool:
 
 
 def _student(array: np.ndarray) -> Interval | None:
-    from scipy import stats
-
     if len(array) < 2 or _all_equal(array):
         return None
-    half = student_quantile(len(array)) * stats.sem(array)
+    half = student_quantile(len(array)) * array.std(ddof=1) / math.sqrt(len(array))
     return Interval(float(array.mean() - half), float(array.mean() + half), "student")
 
 

@@ -14,11 +14,13 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
 from xlt_ray.report.grouping import Group, Groupings, groups_of
+from xlt_ray.report.replication import Trained, shared_by, spread_note
 from xlt_ray.report.snapshot import target_of
 from xlt_ray.report.statistics import student_quantile
 
@@ -47,6 +49,7 @@ class TrialScores:
     number: int
     seed: int
     scores: Mapping[str, float]
+    trained: Trained = ()
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,11 @@ class Row:
     def num_seeds(self) -> int:
         return len(self.trials)
 
+    @property
+    def shared(self) -> Trained:
+        """The trained stages that several of its seeds go on from: spreads leave out their luck."""
+        return shared_by(one.trained for one in self.trials)
+
 
 @dataclass(frozen=True)
 class LanguageTable:
@@ -98,6 +106,12 @@ class LanguageTable:
         return any(row.mean is None or row.mean_without_source is None for row in self.rows)
 
     @property
+    def spread_note(self) -> str:
+        """What has to stand where its deviations and intervals are; empty where seeds share no
+        training."""
+        return spread_note([one.trained for one in row.trials] for row in self.rows)
+
+    @property
     def reference(self) -> Row | None:
         """The row that gaps are compared with: the first one that has a gap."""
         return next((row for row in self.rows if row.gap is not None), None)
@@ -114,16 +128,19 @@ def language_tables(
     knobs: Sequence[str],
     sweep: Mapping[str, Any],
     groupings: Callable[[Sequence[str]], Groupings] = lambda _: {},
+    trained: Mapping[int, Trained] = MappingProxyType({}),
 ) -> list[LanguageTable]:
     """One table for each task and source language that complete trials were scored in.
 
     Args:
         groupings: groups of a table's languages that rows give means of.
+        trained: trained stages of every trial by its number
+            (:func:`xlt_ray.report.replication.trained_stages`).
     """
     metric = str(sweep["objective"]["metric"])
     test = scores[(scores["split"] == "test") & (scores["metric"] == metric)]
     return [
-        _table(str(task), str(source), trials, part, knobs, sweep, groupings)
+        _table(str(task), str(source), trials, part, knobs, sweep, groupings, trained)
         for (task, source), part in test.groupby(["task", "source_language"], sort=True)
     ]
 
@@ -154,6 +171,7 @@ def _table(
     knobs: Sequence[str],
     sweep: Mapping[str, Any],
     groupings: Callable[[Sequence[str]], Groupings],
+    trained: Mapping[int, Trained],
 ) -> LanguageTable:
     languages = tuple(
         sorted(test["language"].unique(), key=lambda language: (language != source, language))
@@ -166,7 +184,7 @@ def _table(
     for one in trials.sort_values(["configuration", "number"]).to_dict("records"):
         by_configuration.setdefault(int(one["configuration"]), []).append(one)
     rows = [
-        _row(configuration, part, scored, languages, source, knobs, groups)
+        _row(configuration, part, scored, languages, source, knobs, groups, trained)
         for configuration, part in by_configuration.items()
         if _is_of(part, knobs, scored, sweep, (task, source))
     ]
@@ -221,11 +239,13 @@ def _row(
     source: str,
     knobs: Sequence[str],
     groups: Sequence[Group],
+    trained: Mapping[int, Trained],
 ) -> Row:
     mine = [one for one in part if int(one["number"]) in scored]
     trials = tuple(
-        TrialScores(int(one["number"]), int(one["seed"]), scored[int(one["number"])])
+        TrialScores(number, int(one["seed"]), scored[number], trained.get(number, ()))
         for one in mine
+        for number in (int(one["number"]),)
     )
     others = [language for language in languages if language != source]
     cells = {

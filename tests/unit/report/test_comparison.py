@@ -12,30 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.equal_systems import contender, stage
 from tests.unit.report.conftest import NOWHERE_SCORED, SWEEP, Finished, finished
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger
-from xlt_ray.report.comparison import Contender, Versus, compare, comparison_json, contender_of
+from xlt_ray.report.comparison import Versus, compare, comparison_json
+from xlt_ray.report.contender import contender_of
 from xlt_ray.report.snapshot import read_snapshot
-from xlt_ray.report.tables import LanguageTable, Row, TrialScores, cell_of
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import sweep_of
 from xlt_ray.stages.store import StageStore
 
 CODES = ("qaa", "qab", "qac")
-
-
-def contender(
-    name: str, seeds: dict[int, dict[str, float]], data: dict[str, str] | None = None
-) -> Contender:
-    """A configuration with these scores by seed and language."""
-    trials = tuple(TrialScores(seed, seed, scores) for seed, scores in seeds.items())
-    row = Row(0, {}, {}, trials, cell_of([0.5]), {}, None, None)
-    languages = tuple(sorted({code for scores in seeds.values() for code in scores}))
-    table = LanguageTable("t", "accuracy", "qaa", languages, (), len(seeds), (row,))
-    there = dict.fromkeys(languages, "the same") if data is None else data
-    return Contender(name, table, row, "by rule", False, there, frozenset({"r"}), ())
 
 
 def noisy(mean: float, num_seeds: int, seed: int, codes: tuple[str, ...] = CODES) -> dict:
@@ -91,7 +80,9 @@ def test_only_common_seeds_are_paired() -> None:
 
 def test_languages_scored_on_other_data_are_left_out_and_named() -> None:
     one = contender("a", noisy(0.5, 6, 1))
-    other = contender("b", noisy(0.5, 6, 2), {"qaa": "the same", "qab": "other", "qac": "the same"})
+    other = contender(
+        "b", noisy(0.5, 6, 2), data={"qaa": "the same", "qab": "other", "qac": "the same"}
+    )
     (found,) = compare([one, other])
     assert set(by_language(found)) == {"qaa", "qac"}
     assert any("other data" in note and "qab" in note for note in found.notes)
@@ -158,18 +149,48 @@ def test_a_sweep_sends_what_its_rule_selects_or_what_is_named(quick: Finished) -
         contender_of(snapshot, 5)
 
 
-def test_stages_that_all_seeds_share_are_named(quick: Finished) -> None:
+def test_a_stage_that_one_sides_seeds_share_is_named_and_leaves_no_test(quick: Finished) -> None:
     snapshot = read_snapshot(quick.ledger, quick.store)
-    with_stage = next(
-        one.configuration for one in snapshot.trials
-        if one.state == "complete" and one.assignment["intermediate"] is not None
-    )  # fmt: skip
-    without = next(
-        one.configuration for one in snapshot.trials
-        if one.state == "complete" and one.assignment["intermediate"] is None
+    with_stage, without = (
+        next(
+            one.configuration for one in snapshot.trials
+            if one.state == "complete" and (one.assignment["intermediate"] is None) == is_none
+        )
+        for is_none in (False, True)
     )  # fmt: skip
     (found,) = compare([contender_of(snapshot, one) for one in (without, with_stage)])
-    assert any("all seeds share intermediate toy-paraphrase" in note for note in found.notes)
+    assert any("seeds share one training of intermediate toy-para" in one for one in found.notes)
+    assert {one.kind for one in found.given} == {"intermediate"}
+    for line in found.lines:
+        assert line.paired is not None
+        assert (line.paired.p, line.p_holm, line.is_significant) == (None, None, False)
+        assert line.paired.interval is not None
+        assert line.paired.interval.method == "student_given_stages"
+    rows = comparison_json([found])["comparisons"][0]["rows"]
+    assert {one["interval"] for one in rows} == {"student_given_stages"}
+    assert {one["p"] for one in rows} == {None}
+
+
+def test_a_stage_that_both_sides_go_on_from_favours_neither() -> None:
+    one, other = (
+        contender(name, noisy(mean, 6, 1), dict.fromkeys(range(6), (stage("common"),)))
+        for name, mean in (("a", 0.5), ("b", 0.7))
+    )
+    (found,) = compare([one, other])
+    assert found.given == ()
+    assert found.lines[0].is_significant
+    assert any("given one training of intermediate common" in note for note in found.notes)
+
+
+def test_two_pairs_of_six_that_share_a_stage_leave_no_test() -> None:
+    own = {seed: (stage(f"b{seed % 5}"),) for seed in range(6)}
+    sides = [contender("a", noisy(0.5, 6, 1)), contender("b", noisy(0.7, 6, 1), own)]
+    (found,) = compare(sides)
+    assert [one.key for one in found.given] == ["b0"]
+    assert not any(line.is_significant for line in found.lines)
+    # Of five seeds of them nothing is shared, and nothing is said of it.
+    (fewer,) = compare([contender("a", noisy(0.5, 5, 1)), sides[1]])
+    assert fewer.given == ()
 
 
 def test_a_sweep_without_a_complete_trial_is_refused(tmp_path: Path) -> None:
@@ -218,7 +239,10 @@ def test_json_has_a_number_or_null_everywhere(quick: Finished) -> None:
     for row in comparison["rows"]:
         assert row["difference"] == pytest.approx(row["other"] - row["baseline"])
     rows = {row["languages"][0]: row for row in comparison["rows"] if row["kind"] == "language"}
-    scores = {one: contender_of(snapshot, one).scores for one in (0, NOWHERE_SCORED)}
+    scores = {
+        one: {seed: trial.scores for seed, trial in contender_of(snapshot, one).trials.items()}
+        for one in (0, NOWHERE_SCORED)
+    }
     assert rows["qab"]["difference"] == pytest.approx(
         statistics.fmean(
             scores[NOWHERE_SCORED][seed]["qab"] - scores[0][seed]["qab"] for seed in scores[0]

@@ -20,6 +20,7 @@ from tests.unit.report.conftest import (
 from xlt_ray import cli
 from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger
+from xlt_ray.report.comparison import compare, comparison_json
 from xlt_ray.report.confirmation import (
     Confirmation,
     Confirmed,
@@ -27,6 +28,7 @@ from xlt_ray.report.confirmation import (
     confirmation_of,
     winners,
 )
+from xlt_ray.report.contender import contender_of
 from xlt_ray.report.snapshot import Snapshot, read_snapshot
 from xlt_ray.report.statistics import summary
 from xlt_ray.sweep.confirm import confirming
@@ -115,6 +117,65 @@ def test_a_seed_that_failed_and_was_run_again_is_not_told_of(
     one = row(found, configurations[1], "objective")
     assert one.fresh is not None
     assert one.fresh.num_seeds == 4
+
+
+def test_a_winner_that_was_confirmed_is_compared_on_its_fresh_seeds(
+    both: tuple[Snapshot, Snapshot, list[int]],
+) -> None:
+    snapshot, fresh, (winner, second) = both
+    sides = [contender_of(snapshot, one, [fresh]) for one in (None, second)]
+    assert [one.row.configuration for one in sides] == [winner, second]
+    assert [one.num_candidates for one in sides] == [16, 16]
+    assert [one.rank for one in sides] == [1, 2]
+    for place, one in enumerate(sides):
+        assert one.fresh is not None
+        assert one.trials.keys() == {5, 6, 7}
+        assert {view.seed: view.number for view in fresh.trials
+                if view.configuration == place and view.state == "complete"
+                } == {seed: trial.number for seed, trial in one.fresh.trials.items()}  # fmt: skip
+    (found,) = compare(sides)
+    # Of the second, one fresh seed failed.
+    assert found.seeds == (8, 9, 10)
+    assert not found.is_chosen_here
+    assert any("compared on the fresh seeds of quick-confirm" in note for note in found.notes)
+    (told, _) = comparison_json([found])["contenders"]
+    assert (told["is_fresh"], told["trials_of"], told["candidates"]) == (True, "quick-confirm", 16)
+    # Every fresh seed has stages of its own, those of the sweep have one.
+    assert found.given == ()
+    (before,) = compare([replace(one, fresh=None) for one in sides])
+    assert before.seeds == (5, 6, 7)
+    assert before.given
+
+
+def test_seeds_of_a_configuration_that_nobody_confirmed_are_not_fresh(
+    both: tuple[Snapshot, Snapshot, list[int]],
+) -> None:
+    snapshot, fresh, (winner, second) = both
+    other = next(
+        one.configuration for one in snapshot.trials
+        if one.state == "complete" and one.configuration not in (winner, second)
+    )  # fmt: skip
+    assert contender_of(snapshot, other, [fresh]).fresh is None
+    # A sweep that ran it on the very seeds that chose it confirms nothing.
+    assert contender_of(snapshot, winner, [replace(snapshot, name="quick-confirm")]).fresh is None
+    # Without a fresh seed of the other, both stay on the seeds that chose the winner.
+    sides = [contender_of(snapshot, one, [fresh]) for one in (winner, other)]
+    (found,) = compare(sides)
+    assert found.is_chosen_here
+    rank = sides[1].rank
+    assert any(f"xlt confirm quick --seeds 6 --top {rank}" in note for note in found.notes)
+
+
+def test_where_all_candidates_of_a_sweep_are_compared_none_was_chosen_unseen(
+    both: tuple[Snapshot, Snapshot, list[int]],
+) -> None:
+    snapshot, _, chosen = both
+    two = replace(
+        snapshot, trials=tuple(one for one in snapshot.trials if one.configuration in chosen)
+    )
+    (found,) = compare([contender_of(two, one) for one in chosen])
+    assert not found.is_chosen_here
+    assert not any("configurations" in note for note in found.notes)
 
 
 def test_means_are_over_the_languages_that_all_seeds_of_both_sweeps_have(

@@ -1,0 +1,116 @@
+"""What repeats have in common: trained stages that more than one of them goes on from.
+
+Repeats that share a trained stage (``seed: shared``) share its luck. Their spread is that of what
+was trained after it, and however many they are, they are one sample of that stage: taking them for
+so many is pseudo-replication (Hurlbert 1984). Where both sides of a comparison go on from the very
+same stage, it favours neither, and what is said holds *given* that stage. The model that a path
+starts from is given in the same sense.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from xlt_ray.ledger import StageUse, TrialView
+
+TRAINED = ("align", "trunk", "intermediate", "target", "few_shot")
+"""Kinds of stages whose seed is luck; an evaluation has none."""
+
+Trained = tuple[StageUse, ...]
+"""The trained stages of one trial in the order of its path."""
+
+
+def trained_stages(views: Iterable[TrialView]) -> dict[int, Trained]:
+    """Number of a trial -> its trained stages."""
+    return {view.number: tuple(one for one in view.stages if one.kind in TRAINED) for view in views}
+
+
+def shared_by(repeats: Iterable[Trained]) -> Trained:
+    """The stages that more than one of these repeats goes on from, each once."""
+    return _more_than_once(repeats)
+
+
+def shared_on_one_side(pairs: Iterable[tuple[Trained, Trained]]) -> Trained:
+    """The stages that more than one pair has on one side alone: what makes pairs dependent.
+
+    A stage that both sides of a pair go on from drops out of their difference.
+    """
+    return _more_than_once(
+        tuple(one for one in (*first, *second) if one.key in keys)
+        for first, second in pairs
+        for keys in ({one.key for one in first} ^ {one.key for one in second},)
+    )
+
+
+def units(members: Sequence[Collection[str]]) -> Iterator[list[int]]:
+    """The members by place, those together that share a key with each other, directly or through
+    others.
+
+    >>> list(units([{"a"}, {"b"}, {"a", "c"}, {"c"}]))
+    [[0, 2, 3], [1]]
+    """
+    left = dict(enumerate(members))
+    while left:
+        first = next(iter(left))
+        group, keys = [first], set(left.pop(first))
+        while joining := [place for place, own in left.items() if not keys.isdisjoint(own)]:
+            for place in joining:
+                keys |= set(left.pop(place))
+            group += joining
+        yield sorted(group)
+
+
+def named(stages: Trained) -> str:
+    """Stages by their labels, those of a ladder by its end.
+
+    >>> named((StageUse("align", "1", "align tlm 9 steps", False),
+    ...        StageUse("trunk", "2", "trunk nli 80", False),
+    ...        StageUse("intermediate", "3", "intermediate nli 100", False)))
+    'align tlm 9 steps, intermediate nli 100'
+    """
+    has_end = any(one.kind == "intermediate" for one in stages)
+    labels = [one.label for one in stages if not (has_end and one.kind == "trunk")]
+    return ", ".join(dict.fromkeys(labels))
+
+
+def spread_note(configurations: Iterable[Sequence[Trained]]) -> str:
+    """What a table has to say of its deviations and intervals; empty where repeats share nothing.
+
+    Args:
+        configurations: the repeats of each.
+    """
+    shared = [shared_by(repeats) for repeats in configurations if len(repeats) > 1]
+    stages = {one.key: one for part in shared for one in part}
+    if not stages:
+        return ""
+    if len({frozenset(one.key for one in part) for part in shared}) == 1:
+        return (
+            f"All repeats share one training of {named(tuple(stages.values()))}: deviations and "
+            "intervals are of what was trained after it, given that one."
+        )
+    kinds = {one.kind for one in stages.values()}
+    listed = " and ".join(dict.fromkeys(_KINDS[kind] for kind in TRAINED if kind in kinds))
+    return (
+        f"Repeats of a configuration share one {listed} training: deviations and intervals are of "
+        "what was trained after it. They leave out the luck of that training and do not tell "
+        "whether configurations with different ones differ (seed: per_trial would)."
+    )
+
+
+_KINDS: Mapping[str, str] = {
+    "align": "alignment",
+    "trunk": "intermediate",
+    "intermediate": "intermediate",
+    "target": "target",
+    "few_shot": "few-shot",
+}
+
+
+def _more_than_once(paths: Iterable[Trained]) -> Trained:
+    found: dict[str, StageUse] = {}
+    number: Counter[str] = Counter()
+    for path in paths:
+        found |= {one.key: one for one in path}
+        number.update({one.key for one in path})
+    return tuple(one for key, one in found.items() if number[key] > 1)
