@@ -53,7 +53,7 @@ HEAVY = {
     "torch": {"modeling", "training", "sweep"},
     "transformers": {"modeling", "sweep"},
     "tokenizers": {"modeling"},
-    "safetensors": {"modeling", "training"},
+    "safetensors": {"stages", "modeling", "training"},
     "datasets": {"data"},
     "scipy": {"data", "report"},
     "sklearn": {"data"},

@@ -15,8 +15,9 @@ from xlt_ray.spec.check import check
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import sweep_of
 from xlt_ray.spec.trial import Model
+from xlt_ray.stages.items import ITEMS, read_items
 from xlt_ray.stages.path import path_of
-from xlt_ray.stages.record import Score, values_by_language
+from xlt_ray.stages.record import Score, StageRecord, values_by_language
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.facts import facts_of
 from xlt_ray.training.load import Materials
@@ -40,18 +41,28 @@ ASKED = (
 
 
 @pytest.fixture(scope="module")
-def scored(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Score, ...]]:
-    """Scores of one small trial, evaluated plainly and with all that there is."""
+def kept(
+    bench: Bench, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[StageStore, dict[str, StageRecord]]:
+    """One small trial, evaluated plainly and with all that there is."""
     root = tmp_path_factory.mktemp("examined")
+    store = StageStore(root)
     facts = facts_of(sweep_of(parse_document(TINY, "tiny.yaml", ASKED)))
     own = replace(bench, facts=facts)
     found = {}
     for name, overrides in {"plain": PLAIN, "asked": ASKED}.items():
         own.make(root, *overrides)
-        record = StageStore(root).record(own.path(*overrides)[-1].key)
+        record = store.verify(own.path(*overrides)[-1].key)
         assert record is not None
-        found[name] = record.scores
-    return found
+        found[name] = record
+    return store, found
+
+
+@pytest.fixture(scope="module")
+def scored(
+    kept: tuple[StageStore, dict[str, StageRecord]],
+) -> dict[str, tuple[Score, ...]]:
+    return {name: record.scores for name, record in kept[1].items()}
 
 
 def test_what_is_added_leaves_the_scores_of_the_target_task_alone(
@@ -157,6 +168,34 @@ def test_an_aligned_encoder_mines_translations_far_above_chance_and_better_than_
     mined = [one for one in record.scores if one.task == "toy-mining" and one.metric == "f1"]
     assert len(mined) == len(values) == 2
     assert all(one.value < values[one.language] for one in mined)
+
+
+def test_the_items_that_are_kept_sum_up_to_every_score(
+    kept: tuple[StageStore, dict[str, StageRecord]],
+) -> None:
+    store, records = kept
+    record = records["asked"]
+    found = {
+        (one.role, one.task, one.language, one.split, metric): (one, *parts)
+        for one in read_items(store, record)
+        for metric, parts in one.parts.items()
+    }
+    assert len(found) == len(record.scores)
+    for score in record.scores:
+        place = (score.role, score.task, score.language, score.split, score.metric)
+        items, points, out_of = found[place]
+        assert points.sum() / out_of.sum() == pytest.approx(score.value, abs=1e-5)
+        assert score.num_items == len(points) == len(set(items.ids.tolist()))
+        assert score.chance is not None
+        assert score.chance < 1
+        assert 0 < (score.top_share or 0) < 1
+    # Rows of one number are translations of each other.
+    one, other = (
+        found["target", "toy-similarity", code, "test", "pearson"][0] for code in ("qab", "qac")
+    )
+    assert (one.ids == other.ids).all()
+    # A few bytes each: 60 items in 4 + 9 + 7 evaluations.
+    assert record.files[ITEMS].num_bytes < 60_000
 
 
 def test_no_two_scores_have_the_same_names(scored: dict[str, tuple[Score, ...]]) -> None:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
+import numpy as np
+
 
 def accuracy(gold: Sequence[str | int], predicted: Sequence[str | int]) -> float:
     from sklearn.metrics import accuracy_score
@@ -60,6 +62,31 @@ def conll_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) 
         # That parts of speech are no entities.
         warnings.simplefilter("ignore", UserWarning)
         return float(f1_score(one, other, zero_division=0))
+
+
+def chunk_counts(
+    gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]], *, is_strict: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(num_sentences,) right, predicted and gold ones of what :func:`entity_f1` (strict) or
+    :func:`conll_f1` counts, sentence by sentence."""
+    found = [[set(_chunks(tags, is_strict)) for tags in side] for side in (gold, predicted)]
+    right = [len(one & other) for one, other in zip(*found, strict=True)]
+    counts = [right, *([len(one) for one in side] for side in reversed(found))]
+    one, two, three = (np.array(each, np.int64) for each in counts)
+    return one, two, three
+
+
+def _chunks(tags: Sequence[str], is_strict: bool) -> list[tuple[str, int, int]]:
+    """Type, begin and end of every chunk of a sentence."""
+    if is_strict:
+        from seqeval.scheme import IOB2, Tokens
+
+        return [(one.tag, one.start, one.end) for one in Tokens(list(tags), IOB2).entities]
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return list(get_entities(["O" if tag == "_" else tag for tag in tags]))
 
 
 def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float:

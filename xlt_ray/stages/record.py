@@ -36,6 +36,35 @@ class Score:
     role: Role = "target"
     num_dropped: int = 0
     """Of a pair: rows of either language that the other one lacks."""
+    num_items: int | None = None
+    """What the score is resampled by: examples, sentences of tags, queries that were scored. None
+    of a score that was made before this was kept, as the next three."""
+    top_share: float | None = None
+    """Share of the most frequent prediction, of words for tags; where vectors are compared, of
+    queries that are nearest to one and the same candidate. No metric: nothing is chosen by it."""
+    gold_top_share: float | None = None
+    """The same of the right answers."""
+    chance: float | None = None
+    """What the metric gives without looking at the text: the most frequent right answer for
+    everything, or a random order of the candidates; 0 of correlations."""
+
+    @property
+    def is_near_constant(self) -> bool:
+        """Whether the network says next to one thing to everything.
+
+        Answers other than its most frequent one are less than a tenth as frequent as among the
+        right ones: of two labels that are equally frequent one is predicted for more than 95 %.
+
+        >>> from dataclasses import replace
+        >>> score = Score("xnli", "sw", "test", "accuracy", 0.34, 90, num_items=90)
+        >>> replace(score, top_share=0.95, gold_top_share=1 / 3).is_near_constant
+        True
+        >>> replace(score, top_share=0.9, gold_top_share=0.85).is_near_constant
+        False
+        """
+        if self.top_share is None or self.gold_top_share is None or not self.num_items:
+            return False
+        return 1 - self.top_share < (1 - self.gold_top_share) / 10
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ each language that it scores, for its threshold and for nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from xlt_ray.data.batches import EvalBatches, eval_batches, pair_batches
+from xlt_ray.data.item_scores import ItemScores
 from xlt_ray.data.kinds.kind import kind_of
 from xlt_ray.data.permit import Permit
 from xlt_ray.data.task import Task, task_named
@@ -29,6 +30,7 @@ from xlt_ray.spec.kinds import (
     PAIRS_SUFFIX,
     is_by_encoder,
 )
+from xlt_ray.stages.items import Items, item_ids
 from xlt_ray.stages.record import Role, Score
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
@@ -72,6 +74,17 @@ def score(network: nn.Module, examination: Examination) -> dict[str, float]:
     tuned_on = (dev.gold, dev.predictions(_decoded(network, examination, dev)))
     task, said = examination.task, batches.predictions(decoded)
     return kind_of(task).score_tuned(task, batches.language, batches.gold, said, tuned_on)
+
+
+def item_scores(network: nn.Module, examination: Examination) -> ItemScores:
+    """As :func:`score`, item by item."""
+    batches, dev = examination.batches, examination.dev
+    task, language = examination.task, batches.language
+    said = batches.predictions(_decoded(network, examination, batches))
+    if dev is None:
+        return kind_of(task).item_scores(task, language, batches.gold, said)
+    tuned_on = (dev.gold, dev.predictions(_decoded(network, examination, dev)))
+    return kind_of(task).item_scores_tuned(task, language, batches.gold, said, tuned_on)
 
 
 def _decoded(network: nn.Module, examination: Examination, batches: EvalBatches) -> list[Any]:
@@ -149,8 +162,8 @@ def asked_of(stage: Stage) -> list[Asked]:
 
 def evaluate_stage(
     stage: Stage, materials: Materials, store: StageStore, runtime: Runtime, team: Team
-) -> Generator[Ticked, None, tuple[Score, ...]]:
-    """Scores of the parent stage's network in all that the stage names.
+) -> Generator[Ticked, None, tuple[tuple[Score, ...], tuple[Items, ...]]]:
+    """Scores of the parent stage's network in all that the stage names, and their items.
 
     Workers take what is asked in turn; each turn ends with a sign of life.
     """
@@ -163,7 +176,7 @@ def evaluate_stage(
         before, _ = load_parent(stage.parent, materials, store)
         before.to(device).eval()
     asked = asked_of(stage)
-    found: list[Score] = []
+    found: list[tuple[list[Score], Items]] = []
     is_averaged = False
     for turn in range(0, len(asked), team.size):
         if turn:
@@ -174,11 +187,17 @@ def evaluate_stage(
                 put_average(network, store.folder(stage.parent.key))
                 is_averaged = True
             examination = _examination(one, stage, materials, tokenizer, runtime, before)
-            found += _scores(one, examination, score(network, examination))
-    scores = [one for part in team.gather(found) for one in part]
-    return tuple(
-        sorted(scores, key=lambda one: (one.split, one.role, one.task, one.language, one.metric))
+            found.append(_told(one, examination, item_scores(network, examination)))
+    told = [one for part in team.gather(found) for one in part]
+    scores = [one for part, _ in told for one in part]
+    return (
+        tuple(sorted(scores, key=lambda one: (*_place(one), one.metric))),
+        tuple(sorted((items for _, items in told), key=_place)),
     )
+
+
+def _place(one: Score | Items) -> tuple[str, str, str, str]:
+    return one.split, one.role, one.task, one.language
 
 
 def _examination(
@@ -216,16 +235,18 @@ def _examination(
     return Examination(task, batches, settings["retrieval_layer"], before, dev)
 
 
-def _scores(asked: Asked, examination: Examination, values: Mapping[str, float]) -> list[Score]:
+def _told(asked: Asked, examination: Examination, found: ItemScores) -> tuple[list[Score], Items]:
     batches = examination.batches
     suffixes = {
         "pairs": PAIRS_SUFFIX,
         "average": AVERAGE_SUFFIX,
         "few_shot": FEW_SHOT_SUFFIX,
     }
+    task = f"{asked.task}{suffixes.get(asked.role, '')}"
+    ids = item_ids(batches.examples[owner].id for owner in found.owners.tolist())
     return [
         Score(
-            task=f"{asked.task}{suffixes.get(asked.role, '')}",
+            task=task,
             language=batches.language,
             split=asked.split,
             metric=metric,
@@ -233,6 +254,10 @@ def _scores(asked: Asked, examination: Examination, values: Mapping[str, float])
             num_examples=len(batches.examples),
             role=asked.role,
             num_dropped=batches.num_dropped,
+            num_items=len(ids),
+            top_share=found.top_share,
+            gold_top_share=found.gold_top_share,
+            chance=found.chance[metric],
         )
-        for metric, value in values.items()
-    ]
+        for metric, value in found.values.items()
+    ], Items(asked.role, task, batches.language, asked.split, ids, found.parts)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from xlt_ray.stages.items import write_items
 from xlt_ray.stages.lease import Holder, Lease
 from xlt_ray.stages.path import Path as StagePath
 from xlt_ray.stages.path import lenders, made
@@ -91,9 +92,11 @@ def make(
             yield from _train(stage, materials, store, runtime, team, lease)
         else:
             began = time.monotonic()
-            scores = yield from evaluate_stage(stage, materials, store, runtime, team)
+            scores, items = yield from evaluate_stage(stage, materials, store, runtime, team)
             profiles = diagnose_stage(stage, materials, store, runtime, team)
             folder = _aside(store, stage, team)
+            if folder is not None:
+                write_items(items, folder)
             took = time.monotonic() - began
             record = _record(stage, runtime, seconds=took, scores=scores, profiles=profiles)
             yield _commit(stage, folder, record, store, lease, team)

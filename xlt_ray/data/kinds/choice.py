@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from xlt_ray.data.collate import Batch, collate
+from xlt_ray.data.item_scores import ItemScores, each, most_frequent, top_share
 from xlt_ray.data.kinds.kind import Frame, Kind, Row
 from xlt_ray.data.lines import Names, json_object, line_error, lines
 from xlt_ray.data.metrics import accuracy
@@ -106,6 +107,20 @@ class ChoiceKind(Kind):
         self, task: Task, language: str, gold: Sequence[int], predicted: Sequence[int]
     ) -> dict[str, float]:
         return {"accuracy": accuracy(gold, predicted)}
+
+    def item_scores(
+        self, task: Task, language: str, gold: Sequence[int], predicted: Sequence[int]
+    ) -> ItemScores:
+        return ItemScores(
+            owners=np.arange(len(gold)),
+            parts={
+                "accuracy": each([one == two for one, two in zip(gold, predicted, strict=True)])
+            },
+            values=self.score(task, language, gold, predicted),
+            top_share=top_share(predicted),
+            gold_top_share=top_share(gold),
+            chance=self.score(task, language, gold, [most_frequent(gold) or 0] * len(gold)),
+        )
 
 
 KIND = ChoiceKind()

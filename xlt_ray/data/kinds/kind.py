@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 import numpy as np
 
 from xlt_ray.data.encode import Sentence, Template
+from xlt_ray.data.item_scores import ItemScores
 from xlt_ray.spec.facts import Split
 from xlt_ray.spec.kinds import KINDS
 
@@ -199,6 +200,23 @@ class Kind(ABC):
         Asked of kinds whose entry says ``is_tuned``; of the others nothing is chosen.
         """
         return self.score(task, language, gold, predicted)
+
+    @abstractmethod
+    def item_scores(
+        self, task: Task, language: str, gold: Sequence[Any], predicted: Sequence[Any]
+    ) -> ItemScores:
+        """As :meth:`score`, item by item, with what the same answer to everything would score."""
+
+    def item_scores_tuned(
+        self,
+        task: Task,
+        language: str,
+        gold: Sequence[Any],
+        predicted: Sequence[Any],
+        dev: tuple[Sequence[Any], Sequence[Any]],
+    ) -> ItemScores:
+        """As :meth:`item_scores`, for :meth:`score_tuned`."""
+        return self.item_scores(task, language, gold, predicted)
 
 
 def kind_of(task: Task) -> Kind:

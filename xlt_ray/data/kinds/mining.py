@@ -28,6 +28,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from xlt_ray.data.item_scores import ItemScores, of_counts, ratio, top_share
 from xlt_ray.data.kinds.vectors import NUM_NEIGHBOURS, VectorsKind, of_length_one
 from xlt_ray.data.lines import json_object, line_error, lines
 from xlt_ray.data.task import Task
@@ -76,6 +77,12 @@ class Judged(NamedTuple):
     is_right: np.ndarray
     """(n,) bool."""
     num_gold: int
+    owners: np.ndarray = np.zeros(0, np.int64)
+    """(n,) int64: the example that the first sentence of each candidate is."""
+    gold_owners: np.ndarray = np.zeros(0, np.int64)
+    """(num_gold,) int64: the same of the gold list."""
+    hub: float = 0.0
+    """Share of the first side's sentences that are nearest to one and the same of the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,23 +155,26 @@ class MiningKind(VectorsKind):
         example = _of_cells(cells, path, number)
         return example if example.sentence else None
 
-    def score(
+    def item_scores(
         self, task: Task, language: str, gold: Sequence[Wanted], predicted: Sequence[np.ndarray]
-    ) -> dict[str, float]:
-        """At the thresholds that are best for these very sentences: what a dev set reaches."""
-        found = judged(task, gold, predicted)
-        return _measured(task, found, found)
+    ) -> ItemScores:
+        """At the thresholds that are best for these very sentences: what a dev set reaches.
 
-    def score_tuned(
+        Items are the sentences of the language; thresholds stay what they are.
+        """
+        found = judged(task, gold, predicted)
+        return _item_scores(task, gold, found, found)
+
+    def item_scores_tuned(
         self,
         task: Task,
         language: str,
         gold: Sequence[Wanted],
         predicted: Sequence[np.ndarray],
         dev: tuple[Sequence[Wanted], Sequence[np.ndarray]],
-    ) -> dict[str, float]:
+    ) -> ItemScores:
         """At the thresholds that are best for the dev set."""
-        return _measured(task, judged(task, gold, predicted), judged(task, *dev))
+        return _item_scores(task, gold, judged(task, gold, predicted), judged(task, *dev))
 
 
 KIND = MiningKind()
@@ -197,11 +207,17 @@ def judged(
             vectors[side].append(vector)
     names = [list(side.values()) for side in texts]
     found: dict[Scoring, Judged] = {}
-    for scoring, mined in _mined_by_score(vectors).items():
+    place_of = {one.name: place for place, one in enumerate(gold)}
+    gold_owners = np.array([place_of[one] for one, _ in wanted], np.int64)
+    mined_by_score, hub = _mined_by_score(vectors)
+    for scoring, mined in mined_by_score.items():
         told = [(names[0][one], names[1][other]) for one, other in mined.pairs.tolist()]
         counts = np.array([None not in pair for pair in told], bool)
         is_right = np.array([pair in wanted for pair in told], bool)
-        found[scoring] = Judged(mined.scores[counts], is_right[counts], len(wanted))
+        owners = np.array([place_of[one] for one, other in told if one and other], np.int64)
+        found[scoring] = Judged(
+            mined.scores[counts], is_right[counts], len(wanted), owners, gold_owners, hub
+        )
     return found
 
 
@@ -302,25 +318,56 @@ def measures(found: Judged, threshold: float) -> dict[str, float]:
     }
 
 
-def _measured(
-    task: Task, found: Mapping[Scoring, Judged], dev: Mapping[Scoring, Judged]
-) -> dict[str, float]:
-    values = {
-        f"{metric}{suffix}": value
-        for scoring, suffix in _SUFFIXES.items()
-        for metric, value in measures(found[scoring], best_threshold(dev[scoring])).items()
-    }
-    return {metric: values[metric] for metric in task.metrics}
+def _item_scores(
+    task: Task,
+    gold: Sequence[Wanted],
+    found: Mapping[Scoring, Judged],
+    dev: Mapping[Scoring, Judged],
+) -> ItemScores:
+    """Chance is a random one-to-one pairing of all sentences."""
+    owners = np.array([n for n, one in enumerate(gold) if one.language != task.pivot], np.int64)
+    sides = (len(owners), len(gold) - len(owners))
+    num_gold, num_pairs = found["margin"].num_gold, min(sides)
+    expected = num_pairs * num_gold / (sides[0] * sides[1]) if num_pairs else 0.0
+    values, parts, chance = {}, {}, {}
+    for scoring, suffix in _SUFFIXES.items():
+        threshold = best_threshold(dev[scoring])
+        is_taken = found[scoring].scores >= threshold
+        counts = [
+            np.bincount(places, minlength=len(gold))[owners]
+            for places in (
+                found[scoring].owners[is_taken & found[scoring].is_right],
+                found[scoring].owners[is_taken],
+                found[scoring].gold_owners,
+            )
+        ]
+        by_chance = [np.array([one]) for one in (expected, num_pairs, num_gold)]
+        for metric, value in measures(found[scoring], threshold).items():
+            values[f"{metric}{suffix}"] = value
+            parts[f"{metric}{suffix}"] = of_counts(metric, *counts)
+            chance[f"{metric}{suffix}"] = ratio(*of_counts(metric, *by_chance))
+    return ItemScores(
+        owners=owners,
+        parts={metric: parts[metric] for metric in task.metrics},
+        values={metric: values[metric] for metric in task.metrics},
+        top_share=found["margin"].hub,
+        gold_top_share=1 / sides[1] if sides[1] else 0.0,
+        chance={metric: chance[metric] for metric in task.metrics},
+    )
 
 
-def _mined_by_score(vectors: Sequence[Sequence[np.ndarray]]) -> dict[Scoring, Mined]:
+def _mined_by_score(
+    vectors: Sequence[Sequence[np.ndarray]],
+) -> tuple[dict[Scoring, Mined], float]:
+    """Candidates by either score, and the share of :attr:`Judged.hub`."""
     if not all(vectors):
         nothing = Mined(np.zeros((0, 2), np.int64), np.zeros(0))
-        return dict.fromkeys(_SUFFIXES, nothing)
+        return dict.fromkeys(_SUFFIXES, nothing), 0.0
     first, second = (np.stack(side) for side in vectors)
     forward = nearest(first, second, NUM_NEIGHBOURS)
     backward = nearest(second, first, NUM_NEIGHBOURS)
-    return {scoring: candidates(forward, backward, scoring) for scoring in _SUFFIXES}
+    mined = {scoring: candidates(forward, backward, scoring) for scoring in _SUFFIXES}
+    return mined, top_share(forward.numbers[:, 0].tolist())
 
 
 def _sound(vectors: np.ndarray) -> np.ndarray:

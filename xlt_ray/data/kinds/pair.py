@@ -10,6 +10,15 @@ from typing import Any
 import numpy as np
 
 from xlt_ray.data.collate import Batch, collate
+from xlt_ray.data.item_scores import (
+    ItemScores,
+    each,
+    label_counts,
+    macro_f1_without,
+    most_frequent,
+    of_jackknife,
+    top_share,
+)
 from xlt_ray.data.kinds.kind import Frame, Kind, Row
 from xlt_ray.data.lines import Names, cells, line_error
 from xlt_ray.data.metrics import accuracy, macro_f1
@@ -96,6 +105,23 @@ class PairKind(SentencePairs):
     ) -> dict[str, float]:
         measures = {"accuracy": accuracy, "macro_f1": macro_f1}
         return {metric: measures[metric](gold, predicted) for metric in task.metrics}
+
+    def item_scores(
+        self, task: Task, language: str, gold: Sequence[str], predicted: Sequence[str]
+    ) -> ItemScores:
+        values = self.score(task, language, gold, predicted)
+        parts = {"accuracy": each([one == two for one, two in zip(gold, predicted, strict=True)])}
+        if "macro_f1" in task.metrics:
+            counts = label_counts([[one] for one in gold], [[one] for one in predicted])
+            parts["macro_f1"] = of_jackknife(values["macro_f1"], macro_f1_without(*counts))
+        return ItemScores(
+            owners=np.arange(len(gold)),
+            parts={metric: parts[metric] for metric in task.metrics},
+            values=values,
+            top_share=top_share(predicted),
+            gold_top_share=top_share(gold),
+            chance=self.score(task, language, gold, [most_frequent(gold) or ""] * len(gold)),
+        )
 
 
 KIND = PairKind()

@@ -35,6 +35,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xlt_ray.data.collate import Batch, collate
+from xlt_ray.data.item_scores import ItemScores, Parts, each, ratio, top_share
 from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows, Views
 from xlt_ray.data.kinds.vectors import of_length_one
 from xlt_ray.data.lines import json_object, line_error, lines
@@ -201,8 +202,19 @@ class RankingKind(Kind):
         gold: Sequence[Wanted],
         predicted: Sequence[tuple[np.ndarray | None, np.ndarray | None]],
     ) -> dict[str, float]:
+        return dict(self.item_scores(task, language, gold, predicted).values)
+
+    def item_scores(
+        self,
+        task: Task,
+        language: str,
+        gold: Sequence[Wanted],
+        predicted: Sequence[tuple[np.ndarray | None, np.ndarray | None]],
+    ) -> ItemScores:
+        """Items are the queries that have something right in the pool, which stays what it is."""
         if len(gold) != len(predicted):
             raise ValueError(f"{len(gold)} examples, {len(predicted)} pairs of vectors")
+        owners = [number for number, (query, _) in enumerate(predicted) if query is not None]
         asked = [
             (one, query)
             for one, (query, _) in zip(gold, predicted, strict=True)
@@ -214,7 +226,9 @@ class RankingKind(Kind):
             if other is not None
         ]
         if not pool or not asked:
-            return dict.fromkeys(task.metrics, 0.0)
+            nothing: dict[str, Parts] = dict.fromkeys(task.metrics, each([]))
+            zero = dict.fromkeys(task.metrics, 0.0)
+            return ItemScores(np.zeros(0, np.int64), nothing, zero, 0.0, 0.0, zero)
         place_of = {one.name: place for place, (one, _) in enumerate(pool)}
         right = [
             sorted({place_of[name] for name in (one.name, *one.relevant) if name in place_of})
@@ -223,31 +237,65 @@ class RankingKind(Kind):
         queries, candidates = (
             of_length_one(np.stack([vector for _, vector in side])) for side in (asked, pool)
         )
-        values: dict[str, float] = {}
-        values["map_at_20"], values["accuracy"] = ranked(queries, candidates, right, CUTOFF)
+        found = ranked(queries, candidates, right, CUTOFF)
+        parts = {"map_at_20": each(found.precisions), "accuracy": each(found.firsts)}
+        num_right = np.array([len(right[number]) for number in found.numbers], np.int64)
+        chance = {
+            "map_at_20": _mean(chance_precision(num_right, len(pool), CUTOFF)),
+            "accuracy": _mean(num_right / len(pool)),
+        }
         if "map_at_20_own" in task.metrics:
             own = [place for place, (one, _) in enumerate(pool) if one.language == language]
             place_in_own = {number: place for place, number in enumerate(own)}
             right = [[place_in_own[one] for one in row if one in place_in_own] for row in right]
-            values["map_at_20_own"], _ = ranked(queries, candidates[own], right, CUTOFF)
-        return {metric: values[metric] for metric in task.metrics}
+            among = ranked(queries, candidates[own], right, CUTOFF)
+            points, out_of = np.zeros((2, len(found.numbers)))
+            # Whoever has something right among the own has something right at all.
+            places = np.searchsorted(found.numbers, among.numbers)
+            points[places], out_of[places] = among.precisions, 1
+            parts["map_at_20_own"] = (points, out_of)
+            num_right = np.array([len(right[number]) for number in among.numbers], np.int64)
+            chance["map_at_20_own"] = _mean(chance_precision(num_right, len(own), CUTOFF))
+        parts = {metric: parts[metric] for metric in task.metrics}
+        targets = [one for number in found.numbers for one in right[number]]
+        return ItemScores(
+            owners=np.array(owners, np.int64)[found.numbers],
+            parts=parts,
+            values={metric: ratio(*both) for metric, both in parts.items()},
+            top_share=top_share(found.tops.tolist()),
+            gold_top_share=top_share(targets),
+            chance={metric: chance[metric] for metric in task.metrics},
+        )
 
 
 KIND = RankingKind()
 
 
+class Ranked(NamedTuple):
+    """Of each query that has something right in the pool, ``n`` of them."""
+
+    numbers: np.ndarray
+    """(n,) int64, ascending: which query."""
+    precisions: np.ndarray
+    """(n,): average precision at the cutoff."""
+    firsts: np.ndarray
+    """(n,): 1.0 where its first candidate is right."""
+    tops: np.ndarray
+    """(n,) int64: the nearest candidate, the earliest of those that are equally near."""
+
+
 def ranked(
     queries: np.ndarray, candidates: np.ndarray, right: Sequence[Sequence[int]], cutoff: int
-) -> tuple[float, float]:
-    """Mean average precision at ``cutoff``, and the share of queries whose first one is right.
+) -> Ranked:
+    """Average precision of every query at ``cutoff``, and whether its first candidate is right.
 
     Vectors (n, width) and (m, width), compared by their product; ``right``: of each query the
-    numbers of its right candidates. Queries that have none are left out; 0.0 where all have none.
+    numbers of its right candidates. Queries that have none are left out.
     Wrong ones come first at a tie, and what is not a number ranks last. Memory beside the vectors
     does not grow with n * m.
     """
     asked = [number for number, row in enumerate(right) if len(row)]
-    precisions, firsts = [], []
+    precisions, firsts, tops = [], [], []
     step = max(1, _NUMBERS_AT_ONCE // max(len(candidates), 1))
     for begin in range(0, len(asked), step):
         numbers = asked[begin : begin + step]
@@ -256,7 +304,34 @@ def ranked(
             hits = np.arange(1, len(ranks) + 1) / ranks
             precisions.append(hits[ranks <= cutoff].sum() / min(len(ranks), cutoff))
             firsts.append(ranks[0] == 1)
-    return (float(np.mean(precisions)), float(np.mean(firsts))) if asked else (0.0, 0.0)
+            tops.append(nearness.argmax())
+    return Ranked(
+        np.array(asked, np.int64),
+        np.array(precisions, np.float64),
+        np.array(firsts, np.float64),
+        np.array(tops, np.int64),
+    )
+
+
+def chance_precision(num_right: np.ndarray, num_candidates: int, cutoff: int) -> np.ndarray:
+    """(n,): expected average precision at ``cutoff`` of a random order.
+
+    The candidate at a rank is right with probability R/m, and each of the r - 1 before it is then
+    with (R - 1)/(m - 1).
+
+    >>> chance_precision(np.array([1]), 4, 20).round(4).tolist()
+    [0.5208]
+    """
+    ranks = np.arange(1, min(cutoff, num_candidates) + 1)
+    others = (num_right[:, None] - 1) / max(num_candidates - 1, 1)
+    at_ranks = ((1 + (ranks - 1) * others) / ranks).sum(axis=1)
+    return np.asarray(
+        num_right / num_candidates * at_ranks / np.minimum(num_right, cutoff), np.float64
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else 0.0
 
 
 def _ranks(nearness: np.ndarray, right: np.ndarray) -> np.ndarray:

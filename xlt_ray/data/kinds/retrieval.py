@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from xlt_ray.data.item_scores import ItemScores, Parts, each, ratio, top_share
 from xlt_ray.data.kinds.kind import Frame, Row, Rows, Views
 from xlt_ray.data.kinds.vectors import NUM_NEIGHBOURS, VectorsKind, of_length_one
 from xlt_ray.data.lines import cells, line_error
@@ -102,29 +103,41 @@ class RetrievalKind(VectorsKind):
         sentence, translation = parts
         return sentence, translation
 
-    def score(
+    def item_scores(
         self,
         task: Task,
         language: str,
         gold: Sequence[None],
         predicted: Sequence[tuple[np.ndarray, np.ndarray]],
-    ) -> dict[str, float]:
-        if len(gold) != len(predicted):
-            raise ValueError(f"{len(gold)} examples, {len(predicted)} pairs of vectors")
-        if not predicted:
-            return dict.fromkeys(task.metrics, 0.0)
-        nearness = cosines(
-            np.stack([one for one, _ in predicted]), np.stack([other for _, other in predicted])
+    ) -> ItemScores:
+        """The pool of candidates stays what it is: it is part of the task."""
+        num_items = len(predicted)
+        if len(gold) != num_items:
+            raise ValueError(f"{len(gold)} examples, {num_items} pairs of vectors")
+        parts: dict[str, Parts] = dict.fromkeys(task.metrics, each([]))
+        hub = 0.0
+        if predicted:
+            nearness = cosines(
+                np.stack([one for one, _ in predicted]), np.stack([other for _, other in predicted])
+            )
+            into, out_of = found(nearness), found(nearness.T)
+            margin = ratio_margin(nearness, NUM_NEIGHBOURS)
+            by_metric = {
+                "accuracy": (into + out_of) / 2,
+                "accuracy_into_pivot": into,
+                "accuracy_from_pivot": out_of,
+                "margin_accuracy": (found(margin) + found(margin.T)) / 2,
+            }
+            parts = {metric: each(by_metric[metric]) for metric in task.metrics}
+            hub = max(top_share(nearness.argmax(axis=one).tolist()) for one in (0, 1))
+        return ItemScores(
+            owners=np.arange(num_items),
+            parts=parts,
+            values={metric: ratio(*both) for metric, both in parts.items()},
+            top_share=hub,
+            gold_top_share=1 / num_items if num_items else 0.0,
+            chance=dict.fromkeys(task.metrics, 1 / num_items if num_items else 0.0),
         )
-        into, out_of = found(nearness), found(nearness.T)
-        margin = ratio_margin(nearness, NUM_NEIGHBOURS)
-        values = {
-            "accuracy": (into + out_of) / 2,
-            "accuracy_into_pivot": into,
-            "accuracy_from_pivot": out_of,
-            "margin_accuracy": (found(margin) + found(margin.T)) / 2,
-        }
-        return {metric: values[metric] for metric in task.metrics}
 
 
 KIND = RetrievalKind()
@@ -150,8 +163,8 @@ def ratio_margin(nearness: np.ndarray, num_neighbours: int) -> np.ndarray:
     return np.divide(nearness, mean, out=np.zeros_like(nearness), where=mean > 0)
 
 
-def found(nearness: np.ndarray) -> float:
-    """Share of rows whose nearest column is their own; a tie with another column is a miss."""
+def found(nearness: np.ndarray) -> np.ndarray:
+    """(n,) 1.0 of rows whose nearest column is their own; a tie with another column is a miss."""
     own = np.diagonal(nearness)
     others = np.where(np.eye(len(nearness), dtype=bool), -np.inf, nearness)
-    return float((own > others.max(axis=1)).mean())
+    return np.asarray(own > others.max(axis=1), np.float64)

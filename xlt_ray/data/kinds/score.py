@@ -14,6 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from xlt_ray.data.item_scores import (
+    ItemScores,
+    of_jackknife,
+    pearson_without,
+    spearman_without,
+    top_share,
+)
 from xlt_ray.data.kinds.kind import Frame, Row
 from xlt_ray.data.kinds.pair import SentencePairs, TwoSentences, both_sentences, pair_rows
 from xlt_ray.data.lines import Names, line_error
@@ -71,6 +78,29 @@ class ScoreKind(SentencePairs):
     ) -> dict[str, float]:
         measures = {"pearson": pearson, "spearman": spearman}
         return {metric: measures[metric](gold, predicted) for metric in task.metrics}
+
+    def item_scores(
+        self, task: Task, language: str, gold: Sequence[float], predicted: Sequence[float]
+    ) -> ItemScores:
+        """Of predictions those count as the same that are in the same hundredth of the range."""
+        values = self.score(task, language, gold, predicted)
+        without = {"pearson": pearson_without, "spearman": spearman_without}
+        low, high = task.range
+        rough = [
+            np.round(100 * (np.asarray(side, np.float64) - low) / (high - low)).tolist()
+            for side in (predicted, gold)
+        ]
+        return ItemScores(
+            owners=np.arange(len(gold)),
+            parts={
+                metric: of_jackknife(value, without[metric](gold, predicted))
+                for metric, value in values.items()
+            },
+            values=values,
+            top_share=top_share(rough[0]),
+            gold_top_share=top_share(rough[1]),
+            chance=dict.fromkeys(values, 0.0),
+        )
 
 
 KIND = ScoreKind()

@@ -29,6 +29,7 @@ from pydantic import BaseModel, ValidationError
 from xlt_ray.data.answers import exact_match, normalised, token_f1
 from xlt_ray.data.collate import Batch, collate
 from xlt_ray.data.encode import Sentence
+from xlt_ray.data.item_scores import ItemScores, each, most_frequent, top_share
 from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows
 from xlt_ray.data.lines import Names, line_error, whole
 from xlt_ray.data.streams import generator
@@ -235,6 +236,28 @@ class SpanKind(Kind):
         predicted: Sequence[str],
     ) -> dict[str, float]:
         """Of each prediction the best over the gold answers, then the mean over examples."""
+        return {
+            metric: float(np.mean(values)) if values else 0.0
+            for metric, values in self._by_item(task, language, gold, predicted).items()
+        }
+
+    def item_scores(
+        self, task: Task, language: str, gold: Sequence[Sequence[str]], predicted: Sequence[str]
+    ) -> ItemScores:
+        found = self._by_item(task, language, gold, predicted)
+        firsts = [right[0] for right in gold]
+        return ItemScores(
+            owners=np.arange(len(gold)),
+            parts={metric: each(values) for metric, values in found.items()},
+            values=self.score(task, language, gold, predicted),
+            top_share=top_share(predicted),
+            gold_top_share=top_share(firsts),
+            chance=self.score(task, language, gold, [most_frequent(firsts) or ""] * len(gold)),
+        )
+
+    def _by_item(
+        self, task: Task, language: str, gold: Sequence[Sequence[str]], predicted: Sequence[str]
+    ) -> dict[str, list[float]]:
         if len(gold) != len(predicted):
             raise ValueError(f"{len(gold)} questions, {len(predicted)} answers")
         language, rule = task.spans.passage_language or language, task.spans.normalisation
@@ -242,15 +265,14 @@ class SpanKind(Kind):
         def tokens(text: str) -> tuple[str, ...]:
             return normalised(text, rule, language)
 
-        found: dict[str, float] = {}
+        found: dict[str, list[float]] = {}
         for metric in task.metrics:
-            values = []
+            values = found[metric] = []
             for right, said in zip(gold, predicted, strict=True):
                 # SQuAD v2: whether nothing is said is right or wrong, and never in between.
                 is_none = right == ("",)
                 measure = token_f1 if metric == "f1" and not is_none else exact_match
                 values.append(max(measure(tokens(one), tokens(said)) for one in right))
-            found[metric] = float(np.mean(values)) if values else 0.0
         return found
 
 

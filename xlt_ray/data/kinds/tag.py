@@ -15,9 +15,18 @@ from typing import Any
 import numpy as np
 
 from xlt_ray.data.collate import IGNORED, Batch, collate, tag_places
+from xlt_ray.data.item_scores import (
+    ItemScores,
+    label_counts,
+    macro_f1_without,
+    most_frequent,
+    of_counts,
+    of_jackknife,
+    top_share,
+)
 from xlt_ray.data.kinds.kind import Frame, Kind, Row
 from xlt_ray.data.lines import Names, blocks, line_error
-from xlt_ray.data.metrics import accuracy, conll_f1, entity_f1, macro_f1
+from xlt_ray.data.metrics import accuracy, chunk_counts, conll_f1, entity_f1, macro_f1
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
 
@@ -113,6 +122,35 @@ class TagKind(Kind):
             "conll_f1": lambda: conll_f1(gold, predicted),
         }
         return {metric: measures[metric]() for metric in task.metrics}
+
+    def item_scores(
+        self,
+        task: Task,
+        language: str,
+        gold: Sequence[Sequence[str]],
+        predicted: Sequence[Sequence[str]],
+    ) -> ItemScores:
+        """Items are sentences; the most frequent prediction is that of a word."""
+        values = self.score(task, language, gold, predicted)
+        words, said = ([tag for tags in side for tag in tags] for side in (gold, predicted))
+        right, others, wanted = label_counts(gold, predicted)
+        measures = {
+            "accuracy": lambda: of_counts("recall", right.sum(1), others.sum(1), wanted.sum(1)),
+            "macro_f1": lambda: of_jackknife(
+                values["macro_f1"], macro_f1_without(right, others, wanted)
+            ),
+            "f1": lambda: of_counts("f1", *chunk_counts(gold, predicted, is_strict=True)),
+            "conll_f1": lambda: of_counts("f1", *chunk_counts(gold, predicted, is_strict=False)),
+        }
+        blind = most_frequent(words) or "O"
+        return ItemScores(
+            owners=np.arange(len(gold)),
+            parts={metric: measures[metric]() for metric in task.metrics},
+            values=values,
+            top_share=top_share(said),
+            gold_top_share=top_share(words),
+            chance=self.score(task, language, gold, [(blind,) * len(tags) for tags in gold]),
+        )
 
 
 KIND = TagKind()

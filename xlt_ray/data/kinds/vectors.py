@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,21 @@ class VectorsKind(Kind):
     ) -> list[np.ndarray]:
         """``predicted`` (batch, hidden): vectors of sentences."""
         return list(np.asarray(predicted))
+
+    def score(
+        self, task: Task, language: str, gold: Sequence[Any], predicted: Sequence[Any]
+    ) -> dict[str, float]:
+        return dict(self.item_scores(task, language, gold, predicted).values)
+
+    def score_tuned(
+        self,
+        task: Task,
+        language: str,
+        gold: Sequence[Any],
+        predicted: Sequence[Any],
+        dev: tuple[Sequence[Any], Sequence[Any]],
+    ) -> dict[str, float]:
+        return dict(self.item_scores_tuned(task, language, gold, predicted, dev).values)
 
 
 def of_length_one(vectors: np.ndarray) -> np.ndarray:
