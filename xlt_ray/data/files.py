@@ -37,7 +37,7 @@ from xlt_ray.spec.kinds import KINDS
 
 _SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 _LINK = re.compile(r"\d+-\d+")
-_RULES_VERSION = 1
+_RULES_VERSION = 2
 """Raised when the same bytes are read as other examples; it is part of every digest."""
 
 

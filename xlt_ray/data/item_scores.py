@@ -55,7 +55,8 @@ class ItemScores:
     parts: Mapping[str, Parts]
     """Metric -> points and what they are out of."""
     values: Mapping[str, float]
-    """Metric -> score, headline first: the sums' ratio, but for rounding; 0.0 of no items."""
+    """Metric -> score, headline first: the sums' ratio, but for rounding. A metric that gold
+    leaves undefined is missing here, in ``parts`` and in ``chance``."""
     top_share: float
     """Share of the most frequent prediction, of words for tags; 0.0 of no items. Of vectors it is
     the share of queries that are nearest to one and the same candidate."""

@@ -82,11 +82,22 @@ def line_error(path: Path, number: int, problem: str, remedy: str = "") -> DataE
 
 
 class Names:
-    """Makes ids unique: the second ``a`` becomes ``a#2``."""
+    """Makes ids unique: the second ``a`` becomes ``a#2``, or the next number that is free.
+
+    >>> names = Names()
+    >>> [names.unique(name) for name in ("a", "a", "a#2", "a")]
+    ['a', 'a#2', 'a#2#2', 'a#3']
+    """
 
     def __init__(self) -> None:
-        self._seen: dict[str, int] = {}
+        self._times: dict[str, int] = {}
+        self._given: set[str] = set()
 
     def unique(self, name: str) -> str:
-        self._seen[name] = self._seen.get(name, 0) + 1
-        return name if self._seen[name] == 1 else f"{name}#{self._seen[name]}"
+        found, times = name, self._times.get(name, 1)
+        while found in self._given:
+            times += 1
+            found = f"{name}#{times}"
+        self._times[name] = times
+        self._given.add(found)
+        return found

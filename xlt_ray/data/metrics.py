@@ -1,4 +1,4 @@
-"""Measures of predictions against gold labels: fractions, 0.0 where there is nothing to score.
+"""Measures of predictions against gold labels: fractions, None where gold leaves them undefined.
 
 ``accuracy``: share of labels that are right (of words, for tags). ``macro_f1``: unweighted
 mean of F1 over the labels that occur in the gold data. ``entity_f1``: micro F1 of whole
@@ -6,46 +6,57 @@ entities, strict IOB2: an entity counts when type, begin and end agree, and begi
 only. ``conll_f1``: the same by the lenient rules of conlleval, which XTREME's script follows, too.
 ``pearson`` and ``spearman``: correlation of numbers, of their values and of their ranks.
 seqeval, scikit-learn and SciPy count. Lengths that differ raise ValueError.
+
+Whether a measure is defined follows from gold alone, so that it is so for all systems alike and
+means over languages are over the same ones. Entities are an example: where gold has none, recall
+is 0 of 0, and any F1 would say nothing of finding them. The scripts of the field print 0 there
+(seqeval, conlleval, whatever is predicted), which pulls every mean over languages down.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 
-def accuracy(gold: Sequence[str | int], predicted: Sequence[str | int]) -> float:
+def defined(values: Mapping[str, float | None]) -> dict[str, float]:
+    """The metrics that gold does not leave undefined."""
+    return {metric: value for metric, value in values.items() if value is not None}
+
+
+def accuracy(gold: Sequence[str | int], predicted: Sequence[str | int]) -> float | None:
+    """None where there is nothing."""
     from sklearn.metrics import accuracy_score
 
-    return float(accuracy_score(list(gold), list(predicted))) if gold else 0.0
+    return float(accuracy_score(list(gold), list(predicted))) if gold else None
 
 
-def macro_f1(gold: Sequence[str], predicted: Sequence[str]) -> float:
-    """Mean F1 over the labels that occur in ``gold``."""
+def macro_f1(gold: Sequence[str], predicted: Sequence[str]) -> float | None:
+    """Mean F1 over the labels that occur in ``gold``; None where there is nothing."""
     from sklearn.metrics import f1_score
 
     if not gold:
-        return 0.0
+        return None
     labels = sorted(set(gold))
     scores = f1_score(list(gold), list(predicted), labels=labels, average="macro", zero_division=0)
     return float(scores)
 
 
-def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
-    """Micro F1 over whole entities by seqeval, strict IOB2; 0 where there is no entity at all."""
+def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float | None:
+    """Micro F1 over whole entities by seqeval, strict IOB2; None where gold has no entity."""
     from seqeval.metrics import f1_score
     from seqeval.scheme import IOB2
 
-    if not gold:
-        return 0.0
+    if not any(tag.startswith("B-") for tags in gold for tag in tags):
+        return None
     one, other = ([list(tags) for tags in side] for side in (gold, predicted))
     return float(f1_score(one, other, mode="strict", scheme=IOB2, zero_division=0))
 
 
-def conll_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float:
-    """Micro F1 over chunks by seqeval's default rules; 0 where there is no chunk at all.
+def conll_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float | None:
+    """Micro F1 over chunks by seqeval's default rules; None where gold has no chunk.
 
     An entity may begin with ``I-``. Tags without a scheme (parts of speech) are read as XTREME's
     script has them read (seen): a run of equal tags is one chunk, but for tags in B, E or S; and
@@ -54,8 +65,8 @@ def conll_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) 
     """
     from seqeval.metrics import f1_score
 
-    if not gold:
-        return 0.0
+    if all(tag == "O" for tags in gold for tag in tags):
+        return None
     one, other = ([["O" if tag == "_" else tag for tag in tags] for tags in side]
                   for side in (gold, predicted))  # fmt: skip
     with warnings.catch_warnings():
@@ -89,21 +100,23 @@ def _chunks(tags: Sequence[str], is_strict: bool) -> list[tuple[str, int, int]]:
         return list(get_entities(["O" if tag == "_" else tag for tag in tags]))
 
 
-def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float:
-    """Correlation of values, -1 to 1; 0 where one side is constant or there is one value."""
+def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float | None:
+    """Correlation of values, -1 to 1; 0 where all predictions are equal, None where all of gold."""
     return _correlation("pearsonr", gold, predicted)
 
 
-def spearman(gold: Sequence[float], predicted: Sequence[float]) -> float:
+def spearman(gold: Sequence[float], predicted: Sequence[float]) -> float | None:
     """Correlation of ranks, ties at their mean rank; else as :func:`pearson`."""
     return _correlation("spearmanr", gold, predicted)
 
 
-def _correlation(name: str, gold: Sequence[float], predicted: Sequence[float]) -> float:
+def _correlation(name: str, gold: Sequence[float], predicted: Sequence[float]) -> float | None:
     from scipy import stats
 
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} gold scores, {len(predicted)} predicted ones")
-    if any(len(set(side)) < 2 for side in (gold, predicted)):
+    if len(set(gold)) < 2:
+        return None
+    if len(set(predicted)) < 2:
         return 0.0
     return float(getattr(stats, name)(list(gold), list(predicted)).statistic)

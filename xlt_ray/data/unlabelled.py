@@ -5,9 +5,9 @@
 | tag | one sentence a line, words between whitespace |
 | pair, score | two columns, or columns with a header that names the task's two sentences |
 
-What a file says of labels is never looked at. The own formats of the other kinds hold it all the
-same, and are read as training reads them: a choice has a label in every line, a question may be
-without answers.
+All kinds have their task's own format besides (:meth:`xlt_ray.data.kinds.kind.Kind.read`). What a
+file says of labels is never looked at, and may be missing or anything. Every row is predicted, so
+that answers and rows go together: one without text is an error.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from xlt_ray.data.kinds.kind import Example, kind_of
-from xlt_ray.data.kinds.pair import PairExample, pair_rows
+from xlt_ray.data.kinds.pair import PairExample
 from xlt_ray.data.kinds.score import ScoreExample
 from xlt_ray.data.kinds.tag import TagExample
 from xlt_ray.data.lines import Names, cells, line_error, lines
@@ -51,7 +51,7 @@ def _reader(path: Path, task: Task) -> Callable[[Path, Task], Iterator[Example]]
         return _pairs
     if task.kind == "tag" and path.suffix != f".{task.format}":
         return _sentences
-    return _own_format
+    return kind_of(task).read_unlabelled
 
 
 def _sentences(path: Path, task: Task) -> Iterator[TagExample]:
@@ -77,10 +77,6 @@ def _pair_cells(path: Path, task: Task) -> Iterator[tuple[int, str, str, str]]:
     rows = cells(path)
     _, row = next(rows, (1, []))
     header = [cell.strip() for cell in row]
-    if {columns.id, columns.first, columns.second, columns.label} <= set(header):
-        for number, (name, first, second, _) in pair_rows(path, task):
-            yield number, name, first, second
-        return
     places, width = (0, 1), 2
     remedy = f"two sentences, or a header with {columns.first} and {columns.second}"
     if {columns.first, columns.second} <= set(header):
@@ -96,9 +92,3 @@ def _pair_cells(path: Path, task: Task) -> Iterator[tuple[int, str, str, str]]:
             raise line_error(path, number, "a sentence is empty")
         name = row[header.index(columns.id)].strip() if columns.id in header else ""
         yield number, name, first, second
-
-
-def _own_format(path: Path, task: Task) -> Iterator[Example]:
-    # A question without an answer is the usual one here; decoding goes by the task as it is.
-    spans = task.spans.model_copy(update={"has_unanswerable": True})
-    yield from kind_of(task).read(path, task.model_copy(update={"spans": spans}), "test")

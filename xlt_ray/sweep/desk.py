@@ -274,10 +274,13 @@ class Desk:
             if not report.is_replay:
                 self.courier.evaluated(number, report.examples, metrics)
             return False
-        value = report.metrics[self.sweep.settings.objective.metric]
-        if not self.ledger.report(number, report.examples, value):
+        value = report.metrics.get(self.sweep.settings.objective.metric)
+        # Gold may leave it undefined; the trial fails for that in the end, and says so.
+        if value is not None and not self.ledger.report(number, report.examples, value):
             return False
         self.courier.evaluated(number, report.examples, metrics)
+        if value is None:
+            return False
         if report.examples < report.total_examples and self.ledger.should_stop_early(
             number, self.sweep
         ):

@@ -17,7 +17,8 @@ def objective_of(scores: Sequence[Score], objective: Objective, source: str) -> 
         source: the language that the trial was trained in.
 
     Raises:
-        TrialFailure: a language of the objective was not scored.
+        TrialFailure: a language of the objective has no such score: its gold labels leave the
+            metric undefined (entities where there are none).
     """
     # After few shots: how the source language is left, its dev set as of every other trial.
     role: Role = "few_shot" if any(one.role == "few_shot" for one in scores) else "target"
@@ -32,5 +33,10 @@ def objective_of(scores: Sequence[Score], objective: Objective, source: str) -> 
         chosen = list(objective.languages)
     missing = [one for one in chosen if one not in values]
     if missing or not chosen:
-        raise TrialFailure(f"no dev score in {', '.join(missing) or 'any language'}", cause="bug")
+        raise TrialFailure(
+            f"{objective.metric} has no dev score in {', '.join(missing) or 'any language'}",
+            cause="data",
+            advice="its gold labels leave it undefined (no entity, or all scores equal): another"
+            " objective.metric or other objective.languages",
+        )
     return statistics.fmean(values[one] for one in chosen)

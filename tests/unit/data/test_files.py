@@ -65,6 +65,26 @@ def test_conll_blocks_are_sentences(write):
     assert source.splits(NER)["de", "test"].num_examples == 2
 
 
+def test_the_prefix_of_pan_x_is_taken_off_its_words(write):
+    source = write("ner-panx/de.test.conll", "de:Berlin\tB-LOC\nde:ist\tO\n\nde:10:30\tO\nde:\tO\n")
+    one, two = source.read(task_named("ner-panx"), "de", "test")
+    assert (one.words, two.words) == (("Berlin", "ist"), ("10:30", "_"))
+
+
+@pytest.mark.parametrize("words", [["de:", "Haus"], ["http://a", "http://b"], ["Note:", "x"]])
+def test_words_with_a_colon_stay_as_they_are(write, words):
+    source = write("ner-panx/de.test.conll", "".join(f"{word}\tO\n" for word in words))
+    (found,) = source.read(task_named("ner-panx"), "de", "test")
+    assert found.words == tuple(words)
+
+
+def test_marks_of_documents_are_no_words(write):
+    source = write("ner-uner/de.test.conll", "-DOCSTART-\tO\n\nA\tO\n\n-DOCSTART-\tO\nB\tO\n")
+    found = source.read(NER, "de", "test")
+    assert [one.words for one in found] == [("A",), ("B",)]
+    assert source.splits(NER)["de", "test"].num_examples == 2
+
+
 def test_incomplete_rows_are_left_out_and_repeated_ids_told_apart(write):
     rows = [
         "id\tsentence1\tsentence2\tlabel",
@@ -90,6 +110,9 @@ def test_incomplete_rows_are_left_out_and_repeated_ids_told_apart(write):
         (POS, "pos/fr.test.conllu", "1\ta\tNOUN\n", r":1: has 3 columns, not 10"),
         (NER, "ner-uner/fr.test.conll", "a\tO\nb\n", r":2: is not `word TAB tag`"),
         (NER, "ner-uner/fr.test.conll", "a\tI-FOO\n", r":1: unknown label 'I-FOO'"),
+        (NER, "ner-uner/fr.test.conll", "O\tist\n", r":1: is `tag TAB word`"),
+        (NER, "ner-uner/fr.test.conll", "a\tNN\tB-NP\tO\n", r":1: .*no other columns"),
+        (NER, "ner-uner/fr.test.conll", "de:A\tO\nde:B\tO\nC\tO\n", r":3: 'C' lacks the 'de:'"),
         (PAWS, "pairs/pawsx/fr.test.tsv", "id\tsentence1\tlabel\n", r":1: .*lacks sentence2"),
         (
             PAWS,

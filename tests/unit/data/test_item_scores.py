@@ -95,7 +95,8 @@ def test_the_metric_is_the_ratio_of_the_sums_over_items(task: Task, num: int, se
     kind = kind_of(task)
     found = kind.item_scores(task, "en", gold, said)
     assert found.values == pytest.approx(kind.score(task, "en", gold, said))
-    assert list(found.values) == list(found.parts) == list(found.chance) == list(task.metrics)
+    assert list(found.values) == list(found.parts) == list(found.chance)
+    assert list(found.values) == [one for one in task.metrics if one in found.values]
     for metric, (points, out_of) in found.parts.items():
         assert ratio(points, out_of) == pytest.approx(found.values[metric], abs=1e-9)
         assert len(points) == len(out_of) == len(found.owners)
@@ -115,7 +116,7 @@ def test_resampled_items_give_the_metric_of_resampled_examples(name, num, seed, 
     exact = [metric for metric in found.parts if metric != "macro_f1" and task.kind != "retrieval"]
     if exact:
         again = kind.score(task, "en", [gold[n] for n in drawn], [said[n] for n in drawn])
-    for metric in exact:
+    for metric in (one for one in exact if one in again):
         points, out_of = found.parts[metric]
         assert ratio(points[drawn], out_of[drawn]) == pytest.approx(again[metric])
 
@@ -170,8 +171,8 @@ def test_chunks_counted_by_sentence_are_those_of_seqeval(pairs) -> None:
     )
     for is_strict, whole in ((True, entity_f1), (False, conll_f1)):
         right, predicted, wanted = chunk_counts(gold, said, is_strict=is_strict)
-        total = predicted.sum() + wanted.sum()
-        assert whole(gold, said) == pytest.approx(2 * right.sum() / total if total else 0.0)
+        expected = 2 * right.sum() / (predicted.sum() + wanted.sum()) if wanted.sum() else None
+        assert whole(gold, said) == (pytest.approx(expected) if wanted.sum() else None)
 
 
 @pytest.mark.parametrize(

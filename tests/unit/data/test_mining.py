@@ -143,15 +143,19 @@ def found_of(rows, more=0):
 
 @given(GRID, st.integers(0, 4))
 def test_no_threshold_is_better_than_the_one_that_is_chosen(rows, more):
-    found = found_of(rows, more)
+    found = found_of([*rows, (9, True)], more)
     chosen = measures(found, best_threshold(found))["f1"]
     every = [0.0, *(found.scores - 1e-9), *(found.scores + 1e-9)]
     assert chosen == max(measures(found, one)["f1"] for one in every)
 
 
+def test_without_a_pair_to_be_found_nothing_is_defined():
+    assert measures(found_of([(3, False)]), 0.0) == {}
+
+
 @given(GRID, st.integers(0, 4))
 def test_measures_are_those_of_sets(rows, more):
-    found = found_of(rows, more)
+    found = found_of([*rows, (9, True)], more)
     for threshold in (0.0, 0.3, 0.5, 2.0):
         taken = {place for place, one in enumerate(found.scores) if one >= threshold}
         right = taken & set(np.flatnonzero(found.is_right).tolist())
@@ -225,7 +229,7 @@ def test_a_pair_of_which_a_sentence_is_cut_off_is_not_asked_for():
 def test_nothing_to_mine_scores_nothing():
     alone = side("de", ("d1", "a", "", 0))
     for rows in (([], []), alone):
-        assert KIND.score(BUCC, "de", *rows) == dict.fromkeys(BUCC.metrics, 0.0)
+        assert KIND.score(BUCC, "de", *rows) == {}
     with pytest.raises(ValueError, match="1 sentences"):
         KIND.score(BUCC, "de", alone[0], [])
 

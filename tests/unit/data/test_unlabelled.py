@@ -39,7 +39,7 @@ def test_a_file_of_the_tasks_own_format_is_read_as_training_reads_it(tmp_path: P
         ("a b\tc\nd\te f\n", ["line1", "line2"]),
         ("sentence2\tsentence1\nc\ta b\ne f\td\n", ["line2", "line3"]),
         (
-            "id\tsentence1\tsentence2\tlabel\n7\ta b\tc\twhatever\n8\tNS\tx\t1\n7\td\te f\t\n",
+            "id\tsentence1\tsentence2\tlabel\n7\ta b\tc\twhatever\n7\td\te f\t\n",
             ["7", "7#2"],
         ),
     ],
@@ -58,8 +58,37 @@ def test_pairs_are_two_columns_or_named_ones_with_or_without_labels(
     assert [one.sentences() for one in found] == [(("a", "b"), ("c",)), (("d",), ("e", "f"))]
 
 
-def test_questions_need_no_answers(tmp_path: Path) -> None:
-    asked = {"id": "q", "question": "who ?"}
+def test_no_row_of_a_table_is_lost(tmp_path: Path) -> None:
+    text = "id\tsentence1\tsentence2\tlabel\n8\tNS\tx\t1\n9\ta\tb\t\n"
+    found = read_inputs(written(tmp_path, "x.tsv", text), task_named("pawsx"))
+    assert [(one.id, one.first) for one in found] == [("8", "NS"), ("9", "a")]
+
+
+@pytest.mark.parametrize("tag", ["_", "", "B-PER", "NOUNN"])
+def test_tags_of_a_file_are_not_looked_at(tag: str, tmp_path: Path) -> None:
+    lines = [f"{place}\t{word}\t_\t{tag}" + "\t_" * 6 for place, word in ((1, "In"), (2, "dem"))]
+    lines.insert(0, "1-2\tIm" + "\t_" * 8)
+    (found,) = read_inputs(written(tmp_path, "a.conllu", "\n".join(lines)), task_named("pos"))
+    assert found.words == ("In", "dem")
+
+
+@pytest.mark.parametrize("line", ["Ada", "Ada\tS-PER", "Ada\t_", "Ada\tNNP\tB-PER"])
+def test_a_word_is_what_stands_first_in_a_line(line: str, tmp_path: Path) -> None:
+    (found,) = read_inputs(written(tmp_path, "a.conll", line + "\n"), task_named("ner-uner"))
+    assert found.words == ("Ada",)
+
+
+@pytest.mark.parametrize("label", [{}, {"label": None}, {"label": 7}])
+def test_options_need_no_label(label: dict[str, int], tmp_path: Path) -> None:
+    row = {"premise": "p", "question": "cause", "choice1": "a", "choice2": "b", **label}
+    (found,) = read_inputs(written(tmp_path, "a.jsonl", json.dumps(row)), task_named("xcopa"))
+    assert found.options == ("a", "b")
+
+
+@pytest.mark.parametrize("answers", [{}, {"answers": [{"text": "nowhere", "answer_start": 3}]},
+                                     {"answers": "?"}])  # fmt: skip
+def test_questions_need_no_answers(answers: dict[str, object], tmp_path: Path) -> None:
+    asked = {"id": "q", "question": "who ?", **answers}
     tree = {"data": [{"paragraphs": [{"context": "she did", "qas": [asked]}]}]}
     (found,) = read_inputs(written(tmp_path, "q.json", json.dumps(tree)), task_named("xquad"))
     assert found.sentences() == (("who", "?"), ("she", "did"))

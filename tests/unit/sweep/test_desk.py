@@ -453,7 +453,7 @@ def test_the_source_language_may_be_searched(world: MakeWorld, change: str) -> N
 def test_an_objective_that_was_not_measured_fails_the_trial_alone(world: MakeWorld) -> None:
     at = world("objective.languages=[qzz]")
     view = at.complete(at.next())
-    assert (view.state, view.cause) == ("failed", "bug")
+    assert (view.state, view.cause) == ("failed", "data")
     assert "qzz" in view.message
     assert at.desk.next_order() is not None
 

@@ -35,7 +35,7 @@ from xlt_ray.spec.kinds import KINDS
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_RULES_VERSION = 1
+_RULES_VERSION = 2
 """Raised when the same rows are read as other examples; it is part of every digest."""
 _NO_LABEL = frozenset({"", "-", "-1", "None"})
 _ROWS_AT_ONCE = 1000

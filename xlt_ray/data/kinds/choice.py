@@ -22,7 +22,7 @@ from xlt_ray.data.collate import Batch, collate
 from xlt_ray.data.item_scores import ItemScores, each, most_frequent, top_share
 from xlt_ray.data.kinds.kind import Frame, Kind, Row
 from xlt_ray.data.lines import Names, json_object, line_error, lines
-from xlt_ray.data.metrics import accuracy
+from xlt_ray.data.metrics import accuracy, defined
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
 
@@ -67,6 +67,14 @@ class ChoiceKind(Kind):
                 place, example = f"{split}{number - 1}", _example(line, task, path, number)
                 yield replace(example, id=names.unique(example.id or place))
 
+    def read_unlabelled(self, path: Path, task: Task) -> Iterator[ChoiceExample]:
+        names = Names()
+        for number, line in lines(path):
+            if line.strip():
+                cells = {**json_object(line, path, number), "label": 0}
+                example = _of_cells(cells, task, path, number)
+                yield replace(example, id=names.unique(example.id or f"test{number - 1}"))
+
     def of_row(
         self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
     ) -> ChoiceExample | None:
@@ -106,17 +114,19 @@ class ChoiceKind(Kind):
     def score(
         self, task: Task, language: str, gold: Sequence[int], predicted: Sequence[int]
     ) -> dict[str, float]:
-        return {"accuracy": accuracy(gold, predicted)}
+        return defined({"accuracy": accuracy(gold, predicted)})
 
     def item_scores(
         self, task: Task, language: str, gold: Sequence[int], predicted: Sequence[int]
     ) -> ItemScores:
+        values = self.score(task, language, gold, predicted)
         return ItemScores(
             owners=np.arange(len(gold)),
             parts={
-                "accuracy": each([one == two for one, two in zip(gold, predicted, strict=True)])
+                metric: each([one == two for one, two in zip(gold, predicted, strict=True)])
+                for metric in values
             },
-            values=self.score(task, language, gold, predicted),
+            values=values,
             top_share=top_share(predicted),
             gold_top_share=top_share(gold),
             chance=self.score(task, language, gold, [most_frequent(gold) or 0] * len(gold)),

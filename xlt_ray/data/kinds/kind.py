@@ -125,6 +125,13 @@ class Kind(ABC):
             DataError: the file does not hold what the task says.
         """
 
+    def read_unlabelled(self, path: Path, task: Task) -> Iterator[Example]:
+        """The same, whatever the file says of labels or leaves out: they are placeholders.
+
+        For kinds that predict something of a single example.
+        """
+        return self.read(path, task, "test")
+
     @abstractmethod
     def of_row(
         self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
@@ -182,7 +189,7 @@ class Kind(ABC):
     def score(
         self, task: Task, language: str, gold: Sequence[Any], predicted: Sequence[Any]
     ) -> dict[str, float]:
-        """The task's metrics as fractions, headline first; all 0.0 where there is nothing.
+        """The task's metrics as fractions, headline first, as far as gold leaves them defined.
 
         Lengths that differ are our own mistake (ValueError).
         """

@@ -301,12 +301,15 @@ def best_threshold(found: Judged) -> float:
 
 
 def measures(found: Judged, threshold: float) -> dict[str, float]:
-    """F1, precision and recall of the candidates that reach a threshold; 0.0 where none is right.
+    """F1, precision and recall of the candidates that reach a threshold; 0.0 where none is right,
+    nothing where there is no pair to be found.
 
     >>> found = Judged(np.array([0.9, 0.8, 0.2]), np.array([True, False, True]), num_gold=2)
     >>> measures(found, 0.5)
     {'f1': 0.5, 'precision': 0.5, 'recall': 0.5}
     """
+    if not found.num_gold:
+        return {}
     is_taken = found.scores >= threshold
     num_taken, num_right = int(is_taken.sum()), int((is_taken & found.is_right).sum())
     if not num_right:
@@ -348,11 +351,11 @@ def _item_scores(
             chance[f"{metric}{suffix}"] = ratio(*of_counts(metric, *by_chance))
     return ItemScores(
         owners=owners,
-        parts={metric: parts[metric] for metric in task.metrics},
-        values={metric: values[metric] for metric in task.metrics},
+        parts={metric: parts[metric] for metric in task.metrics if metric in parts},
+        values={metric: values[metric] for metric in task.metrics if metric in values},
         top_share=found["margin"].hub,
         gold_top_share=1 / sides[1] if sides[1] else 0.0,
-        chance={metric: chance[metric] for metric in task.metrics},
+        chance={metric: chance[metric] for metric in task.metrics if metric in chance},
     )
 
 

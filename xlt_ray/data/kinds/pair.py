@@ -21,7 +21,7 @@ from xlt_ray.data.item_scores import (
 )
 from xlt_ray.data.kinds.kind import Frame, Kind, Row
 from xlt_ray.data.lines import Names, cells, line_error
-from xlt_ray.data.metrics import accuracy, macro_f1
+from xlt_ray.data.metrics import accuracy, defined, macro_f1
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
 
@@ -104,19 +104,19 @@ class PairKind(SentencePairs):
         self, task: Task, language: str, gold: Sequence[str], predicted: Sequence[str]
     ) -> dict[str, float]:
         measures = {"accuracy": accuracy, "macro_f1": macro_f1}
-        return {metric: measures[metric](gold, predicted) for metric in task.metrics}
+        return defined({metric: measures[metric](gold, predicted) for metric in task.metrics})
 
     def item_scores(
         self, task: Task, language: str, gold: Sequence[str], predicted: Sequence[str]
     ) -> ItemScores:
         values = self.score(task, language, gold, predicted)
         parts = {"accuracy": each([one == two for one, two in zip(gold, predicted, strict=True)])}
-        if "macro_f1" in task.metrics:
+        if "macro_f1" in values:
             counts = label_counts([[one] for one in gold], [[one] for one in predicted])
             parts["macro_f1"] = of_jackknife(values["macro_f1"], macro_f1_without(*counts))
         return ItemScores(
             owners=np.arange(len(gold)),
-            parts={metric: parts[metric] for metric in task.metrics},
+            parts={metric: parts[metric] for metric in values},
             values=values,
             top_share=top_share(predicted),
             gold_top_share=top_share(gold),

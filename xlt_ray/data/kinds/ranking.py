@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xlt_ray.data.collate import Batch, collate
-from xlt_ray.data.item_scores import ItemScores, Parts, each, ratio, top_share
+from xlt_ray.data.item_scores import ItemScores, each, ratio, top_share
 from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows, Views
 from xlt_ray.data.kinds.vectors import of_length_one
 from xlt_ray.data.lines import json_object, line_error, lines
@@ -226,9 +226,7 @@ class RankingKind(Kind):
             if other is not None
         ]
         if not pool or not asked:
-            nothing: dict[str, Parts] = dict.fromkeys(task.metrics, each([]))
-            zero = dict.fromkeys(task.metrics, 0.0)
-            return ItemScores(np.zeros(0, np.int64), nothing, zero, 0.0, 0.0, zero)
+            return ItemScores(np.zeros(0, np.int64), {}, {}, 0.0, 0.0, {})
         place_of = {one.name: place for place, (one, _) in enumerate(pool)}
         right = [
             sorted({place_of[name] for name in (one.name, *one.relevant) if name in place_of})
@@ -256,7 +254,8 @@ class RankingKind(Kind):
             parts["map_at_20_own"] = (points, out_of)
             num_right = np.array([len(right[number]) for number in among.numbers], np.int64)
             chance["map_at_20_own"] = _mean(chance_precision(num_right, len(own), CUTOFF))
-        parts = {metric: parts[metric] for metric in task.metrics}
+        # Where no query has anything right there is nothing to be found.
+        parts = {metric: parts[metric] for metric in task.metrics if parts[metric][1].sum()}
         targets = [one for number in found.numbers for one in right[number]]
         return ItemScores(
             owners=np.array(owners, np.int64)[found.numbers],
@@ -264,7 +263,7 @@ class RankingKind(Kind):
             values={metric: ratio(*both) for metric, both in parts.items()},
             top_share=top_share(found.tops.tolist()),
             gold_top_share=top_share(targets),
-            chance={metric: chance[metric] for metric in task.metrics},
+            chance={metric: chance[metric] for metric in parts},
         )
 
 

@@ -114,7 +114,7 @@ class RetrievalKind(VectorsKind):
         num_items = len(predicted)
         if len(gold) != num_items:
             raise ValueError(f"{len(gold)} examples, {num_items} pairs of vectors")
-        parts: dict[str, Parts] = dict.fromkeys(task.metrics, each([]))
+        parts: dict[str, Parts] = {}
         hub = 0.0
         if predicted:
             nearness = cosines(
@@ -136,7 +136,7 @@ class RetrievalKind(VectorsKind):
             values={metric: ratio(*both) for metric, both in parts.items()},
             top_share=hub,
             gold_top_share=1 / num_items if num_items else 0.0,
-            chance=dict.fromkeys(task.metrics, 1 / num_items if num_items else 0.0),
+            chance=dict.fromkeys(parts, 1 / num_items if num_items else 0.0),
         )
 
 

@@ -24,7 +24,7 @@ from xlt_ray.data.item_scores import (
 from xlt_ray.data.kinds.kind import Frame, Row
 from xlt_ray.data.kinds.pair import SentencePairs, TwoSentences, both_sentences, pair_rows
 from xlt_ray.data.lines import Names, line_error
-from xlt_ray.data.metrics import pearson, spearman
+from xlt_ray.data.metrics import defined, pearson, spearman
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
 
@@ -77,7 +77,7 @@ class ScoreKind(SentencePairs):
         self, task: Task, language: str, gold: Sequence[float], predicted: Sequence[float]
     ) -> dict[str, float]:
         measures = {"pearson": pearson, "spearman": spearman}
-        return {metric: measures[metric](gold, predicted) for metric in task.metrics}
+        return defined({metric: measures[metric](gold, predicted) for metric in task.metrics})
 
     def item_scores(
         self, task: Task, language: str, gold: Sequence[float], predicted: Sequence[float]

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
@@ -139,9 +139,17 @@ class SpanKind(Kind):
 
     def read(self, path: Path, task: Task, split: Split) -> Iterator[SpanExample]:
         names = Names()
-        for paragraph in _paragraphs(path):
+        for paragraph in _paragraphs(path, _Question):
             for one in paragraph.qas:
                 yield _example(path, task, names.unique(str(one.id)), paragraph.context, one)
+
+    def read_unlabelled(self, path: Path, task: Task) -> Iterator[SpanExample]:
+        names = Names()
+        for paragraph in _paragraphs(path, _Asked):
+            for one in paragraph.qas:
+                name = names.unique(str(one.id))
+                _refuse_empty(path, name, paragraph.context, one)
+                yield SpanExample(name, one.question, paragraph.context, ())
 
     def of_row(
         self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
@@ -162,7 +170,7 @@ class SpanKind(Kind):
 
     def count(self, path: Path, task: Task) -> int:
         """Questions; no answer is looked at."""
-        return sum(len(paragraph.qas) for paragraph in _paragraphs(path))
+        return sum(len(paragraph.qas) for paragraph in _paragraphs(path, _Asked))
 
     def numbers(self, task: Task, example: SpanExample) -> np.ndarray:
         """(2,): begin and end of the first answer without whitespace; -1 where there is none."""
@@ -235,9 +243,14 @@ class SpanKind(Kind):
         gold: Sequence[Sequence[str]],
         predicted: Sequence[str],
     ) -> dict[str, float]:
-        """Of each prediction the best over the gold answers, then the mean over examples."""
+        """Of each prediction the best over the gold answers, then the mean over examples.
+
+        Where questions may have no answer, gold answers that normalisation leaves nothing of
+        count for nothing, and are "none" where there is no other; and an answer of no token is
+        right or wrong, never in between (SQuAD v2's script; v1.1's has F1 0 there).
+        """
         return {
-            metric: float(np.mean(values)) if values else 0.0
+            metric: float(np.mean(values))
             for metric, values in self._by_item(task, language, gold, predicted).items()
         }
 
@@ -265,15 +278,23 @@ class SpanKind(Kind):
         def tokens(text: str) -> tuple[str, ...]:
             return normalised(text, rule, language)
 
-        found: dict[str, list[float]] = {}
-        for metric in task.metrics:
-            values = found[metric] = []
-            for right, said in zip(gold, predicted, strict=True):
-                # SQuAD v2: whether nothing is said is right or wrong, and never in between.
-                is_none = right == ("",)
-                measure = token_f1 if metric == "f1" and not is_none else exact_match
-                values.append(max(measure(tokens(one), tokens(said)) for one in right))
-        return found
+        measures = {"f1": token_f1, "em": exact_match}
+        has_none = task.spans.has_unanswerable
+        values: dict[str, list[float]] = {metric: [] for metric in task.metrics if gold}
+        for answers, text in zip(gold, predicted, strict=True):
+            right, said = [tokens(answer) for answer in answers], tokens(text)
+            if has_none:
+                right = [answer for answer in right if answer] or [()]
+            for metric, own in values.items():
+                own.append(
+                    max(
+                        exact_match(answer, said)
+                        if has_none and not (answer and said)
+                        else measures[metric](answer, said)
+                        for answer in right
+                    )
+                )
+        return values
 
 
 KIND = SpanKind()
@@ -322,29 +343,36 @@ class _Answer(BaseModel):
     answer_start: int
 
 
-class _Question(BaseModel):
+class _Asked(BaseModel):
     id: str | int
     question: str
+
+
+class _Question(_Asked):
     answers: tuple[_Answer, ...] = ()
     is_impossible: bool = False
 
 
-class _Paragraph(BaseModel):
+_Q = TypeVar("_Q", bound=_Asked)
+
+
+class _Paragraph(BaseModel, Generic[_Q]):
     context: str
-    qas: tuple[_Question, ...]
+    qas: tuple[_Q, ...]
 
 
-class _Article(BaseModel):
-    paragraphs: tuple[_Paragraph, ...]
+class _Article(BaseModel, Generic[_Q]):
+    paragraphs: tuple[_Paragraph[_Q], ...]
 
 
-class _Squad(BaseModel):
-    data: tuple[_Article, ...]
+class _Squad(BaseModel, Generic[_Q]):
+    data: tuple[_Article[_Q], ...]
 
 
-def _paragraphs(path: Path) -> Iterator[_Paragraph]:
+def _paragraphs(path: Path, question: type[_Q]) -> Iterator[_Paragraph[_Q]]:
+    """Paragraphs with what is asked of them; an ``_Asked`` leaves answers unread."""
     try:
-        squad = _Squad.model_validate_json(whole(path))
+        squad = _Squad[question].model_validate_json(whole(path))  # type: ignore[valid-type]
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(step) for step in first["loc"])
@@ -368,10 +396,14 @@ def _standing(passage: str, text: str, begin: int) -> int:
     return min((one for one in places if one >= 0), key=lambda one: abs(one - begin), default=begin)
 
 
-def _example(path: Path, task: Task, name: str, passage: str, one: _Question) -> SpanExample:
-    answers = () if one.is_impossible else one.answers
+def _refuse_empty(path: Path, name: str, passage: str, one: _Asked) -> None:
     if not passage.strip() or not one.question.strip():
         raise DataError(f"{path}: question {name}: its text or its passage is empty")
+
+
+def _example(path: Path, task: Task, name: str, passage: str, one: _Question) -> SpanExample:
+    answers = () if one.is_impossible else one.answers
+    _refuse_empty(path, name, passage, one)
     if not answers and not task.spans.has_unanswerable:
         raise DataError(
             f"{path}: question {name}: has no answer",

@@ -7,10 +7,11 @@ always wrong.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,7 +27,15 @@ from xlt_ray.data.item_scores import (
 )
 from xlt_ray.data.kinds.kind import Frame, Kind, Row
 from xlt_ray.data.lines import Names, blocks, line_error
-from xlt_ray.data.metrics import accuracy, chunk_counts, conll_f1, entity_f1, macro_f1
+from xlt_ray.data.metrics import (
+    accuracy,
+    chunk_counts,
+    conll_f1,
+    defined,
+    entity_f1,
+    macro_f1,
+)
+from xlt_ray.data.schemes import as_iob2
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
 
@@ -57,8 +66,18 @@ class TagKind(Kind):
         return 1
 
     def read(self, path: Path, task: Task, split: Split) -> Iterator[TagExample]:
-        reader = _read_conllu if task.format == "conllu" else _read_conll
-        return reader(path, task, split)
+        names = Names()
+        for place, (name, words) in enumerate(_sentences(path, task, is_labelled=True)):
+            tags = _known(task, [word.tag for word in words], path, [word.number for word in words])
+            own = names.unique(name or f"{split}{place}")
+            yield TagExample(own, tuple(word.text for word in words), tags)
+
+    def read_unlabelled(self, path: Path, task: Task) -> Iterator[TagExample]:
+        """What stands in the place of a tag may be missing, too (``conll``)."""
+        names = Names()
+        for place, (name, words) in enumerate(_sentences(path, task, is_labelled=False)):
+            own, text = names.unique(name or f"test{place}"), tuple(word.text for word in words)
+            yield TagExample(own, text, (task.labels[0],) * len(text))
 
     def of_row(
         self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
@@ -66,16 +85,18 @@ class TagKind(Kind):
         words, tags = row["words"] or (), row["labels"]
         if len(words) != len(tags):
             raise line_error(path, number, f"has {len(words)} words and {len(tags)} tags")
-        known = tuple(task.known(str(tag), path, number) for tag in tags)
+        known = _known(task, [str(tag) for tag in tags], path, [number] * len(tags))
         return TagExample(name, tuple(_word(str(word)) for word in words), known) if words else None
 
     def count(self, path: Path, task: Task) -> int:
         """Blocks between empty lines that hold a word; no label is looked at."""
         is_conllu = task.format == "conllu"
         return sum(
-            1
+            any(
+                _is_word(line.partition("\t")[0]) if is_conllu else not line.startswith(_DOCUMENT)
+                for line in block
+            )
             for _, block in blocks(path)
-            if not is_conllu or any(_is_word(line.partition("\t")[0]) for line in block)
         )
 
     def numbers(self, task: Task, example: TagExample) -> np.ndarray:
@@ -121,7 +142,7 @@ class TagKind(Kind):
             "f1": lambda: entity_f1(gold, predicted),
             "conll_f1": lambda: conll_f1(gold, predicted),
         }
-        return {metric: measures[metric]() for metric in task.metrics}
+        return defined({metric: measures[metric]() for metric in task.metrics})
 
     def item_scores(
         self,
@@ -145,7 +166,7 @@ class TagKind(Kind):
         blind = most_frequent(words) or "O"
         return ItemScores(
             owners=np.arange(len(gold)),
-            parts={metric: measures[metric]() for metric in task.metrics},
+            parts={metric: measures[metric]() for metric in values},
             values=values,
             top_share=top_share(said),
             gold_top_share=top_share(words),
@@ -156,11 +177,25 @@ class TagKind(Kind):
 KIND = TagKind()
 
 
-def _read_conllu(path: Path, task: Task, split: Split) -> Iterator[TagExample]:
-    names = Names()
-    for number, (begin, lines) in enumerate(blocks(path)):
-        name, words, tags = f"{split}{number}", [], []
-        for offset, line in enumerate(lines):
+class _Word(NamedTuple):
+    """One line of a file."""
+
+    number: int
+    text: str
+    tag: str
+
+
+def _sentences(path: Path, task: Task, *, is_labelled: bool) -> Iterator[tuple[str, list[_Word]]]:
+    """Names, empty where a file has none, and words of the sentences of a file."""
+    if task.format == "conllu":
+        return _conllu(path)
+    return iter(_without_language(path, list(_conll(path, task, is_labelled=is_labelled))))
+
+
+def _conllu(path: Path) -> Iterator[tuple[str, list[_Word]]]:
+    for begin, lines in blocks(path):
+        name, words = "", []
+        for number, line in enumerate(lines, begin):
             if line.startswith("#"):
                 key, _, value = line[1:].partition("=")
                 if key.strip() == "sent_id" and value.strip():
@@ -168,25 +203,66 @@ def _read_conllu(path: Path, task: Task, split: Split) -> Iterator[TagExample]:
                 continue
             cells = line.split("\t")
             if len(cells) != 10:
-                raise line_error(path, begin + offset, f"has {len(cells)} columns, not 10")
-            if not _is_word(cells[0]):
-                continue
-            words.append(_word(cells[1]))
-            tags.append(task.known(cells[3], path, begin + offset))
+                raise line_error(path, number, f"has {len(cells)} columns, not 10")
+            if _is_word(cells[0]):
+                words.append(_Word(number, _word(cells[1]), cells[3]))
         if words:
-            yield TagExample(names.unique(name), tuple(words), tuple(tags))
+            yield name, words
 
 
-def _read_conll(path: Path, task: Task, split: Split) -> Iterator[TagExample]:
-    for number, (begin, lines) in enumerate(blocks(path)):
-        words, tags = [], []
-        for offset, line in enumerate(lines):
+def _conll(path: Path, task: Task, *, is_labelled: bool) -> Iterator[tuple[str, list[_Word]]]:
+    for begin, lines in blocks(path):
+        words = []
+        for number, line in enumerate(lines, begin):
+            if line.startswith(_DOCUMENT):
+                continue
             cells = line.split("\t")
-            if len(cells) != 2:
-                raise line_error(path, begin + offset, "is not `word TAB tag`")
-            words.append(_word(cells[0]))
-            tags.append(task.known(cells[1].strip(), path, begin + offset))
-        yield TagExample(f"{split}{number}", tuple(words), tuple(tags))
+            if is_labelled and len(cells) != 2:
+                remedy = "one tab, and no other columns"
+                raise line_error(path, number, "is not `word TAB tag`", remedy)
+            tag = cells[-1].strip()
+            if is_labelled and cells[0].strip() in task.labels and tag not in task.labels:
+                raise line_error(path, number, "is `tag TAB word`", "the word comes first")
+            words.append(_Word(number, _word(cells[0]), tag))
+        if words:
+            yield "", words
+
+
+_DOCUMENT = "-DOCSTART-"
+"""What begins a document in files of CoNLL-2003, in the place of a word."""
+_LANGUAGE = re.compile(r"([a-z]{2,3}(?:-[a-z-]+)?:).")
+
+
+def _without_language(
+    path: Path, sentences: list[tuple[str, list[_Word]]]
+) -> list[tuple[str, list[_Word]]]:
+    """The words of PAN-X as it is downloaded, ``de:Berlin``, without the language's code.
+
+    Raises:
+        DataError: most words of the file have it, but not all.
+    """
+    words = [word for _, sentence in sentences for word in sentence]
+    found = _LANGUAGE.match(words[0].text) if words else None
+    prefix = found[1] if found else ""
+    lacking = [word for word in words if not word.text.startswith(prefix)]
+    if not prefix or len(lacking) > len(words) // 2:
+        return sentences
+    if lacking:
+        problem = f"{lacking[0].text!r} lacks the {prefix!r} that other words begin with"
+        raise line_error(path, lacking[0].number, problem, "take it off everywhere")
+    return [
+        (name, [word._replace(text=_word(word.text[len(prefix) :])) for word in sentence])
+        for name, sentence in sentences
+    ]
+
+
+def _known(task: Task, tags: Sequence[str], path: Path, numbers: Sequence[int]) -> tuple[str, ...]:
+    """The labels of one sentence; those that mark entities are read by any scheme."""
+    turned = as_iob2(tags) if task.scheme == "iob2" else tags
+    return tuple(
+        task.known(tag if tag in task.labels else raw, path, number)
+        for tag, raw, number in zip(turned, tags, numbers, strict=True)
+    )
 
 
 def _is_word(number: str) -> bool:
