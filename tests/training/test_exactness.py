@@ -209,6 +209,7 @@ KNOBS = [
     "target.fusion={method: mix}",
     "target.hybrid.ratio=0.25",
     "target.hybrid={ratio: 0.5, languages: [qab]}",
+    "target.hybrid={mono: uniform}",
     "intermediate=null",
     "intermediate.learning_rate=9e-4",
     "align={objective: code_switch_mlm, steps: 2, max_length: 32, learning_rate: 1e-3}",

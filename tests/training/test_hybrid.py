@@ -40,7 +40,9 @@ def test_micro_batches_move_weights_by_rounding_alone(
 
 
 def test_every_knob_of_hybrid_batches_changes_the_weights(bench: Bench, tmp_path: Path) -> None:
-    knobs = ("pairs: uniform", "pairs: by_size", "mixing: in_batch", "batch_scale: 0.5")
+    knobs = (
+        "pairs: uniform", "pairs: by_size", "mixing: in_batch", "batch_scale: 0.5", "mono: uniform",
+    )  # fmt: skip
     bits = {}
     for knob in knobs:
         overrides = (PLAIN, f"target.hybrid={{ratio: 0.5, {knob}}}", "target.epochs=1")

@@ -27,6 +27,7 @@ KINDS = {
     "mix": ("target.fusion={method: mix}",),
     "pooled": ("target.fusion={method: aif, layer: 1, placement: first}",),
     "hybrid": ("target.hybrid={ratio: 0.5, batch_scale: 1.5}",),
+    "mono": ("target.hybrid={ratio: 0.5, mono: uniform}",),
     "in_batch": ("target.hybrid={ratio: 0.5, mixing: in_batch}",),
     "adversarial": (
         "target.robust={method: adversarial, steps: 2, step_size: 0.05, epsilon: 0.08}",

@@ -5,9 +5,10 @@ the number of its next step. Examples are walked through in one shuffle per epoc
 batch has exactly ``batch_size`` rows, the last one of an epoch goes on into the next
 epoch's order. With a hybrid ratio a batch, or each row of it, is cross-lingual with that
 probability (after arXiv 2408.10536): pairs take their two sentences from different languages
-where row-aligned training text exists, all else is code-switched by a lexicon. A batch that is
-cross-lingual as a whole may be scaled: it begins where it would, and shows fewer examples, or
-some of the next batch besides.
+where row-aligned training text exists, all else is code-switched by a lexicon. The others are in
+the source language, or in one that is drawn for the batch. A batch that is cross-lingual as a whole
+may be scaled: it begins where it would, and shows fewer examples, or some of the next batch
+besides.
 """
 
 from __future__ import annotations
@@ -21,21 +22,19 @@ import numpy as np
 
 from xlt_ray.data.augment import Sentences, augmented_table
 from xlt_ray.data.collate import Batch
-from xlt_ray.data.crossing import Crossing, OfCopies, Switched, Translated, Unswitched
+from xlt_ray.data.crossing import Crossing, OfCopies, Unswitched, crossing_of
 from xlt_ray.data.encode import Encoded, Template, encoded, template_of
 from xlt_ray.data.joining import JoinedTable, joined
-from xlt_ray.data.kinds.kind import Example, Frame, Rows, Table, kind_of
-from xlt_ray.data.permit import Permit, labelled, texts
+from xlt_ray.data.kinds.kind import Example, Frame, Row, Rows, Table, kind_of
+from xlt_ray.data.permit import Permit, labelled
 from xlt_ray.data.source import Source
 from xlt_ray.data.streams import digest_of, generator
 from xlt_ray.data.subset import first_of
-from xlt_ray.data.switching import SwitchableTable, Switching
 from xlt_ray.data.task import Task
 from xlt_ray.errors import DataError
 from xlt_ray.spec.facts import Split
-from xlt_ray.spec.kinds import KINDS
 from xlt_ray.spec.methods import AugmentRobust
-from xlt_ray.spec.trial import Hybrid, Size
+from xlt_ray.spec.trial import Hybrid, Ranking, Size
 
 MONOLINGUAL = Hybrid()
 """No cross-lingual batches."""
@@ -58,11 +57,17 @@ class TrainBatches:
         hybrid: Hybrid = MONOLINGUAL,
         crossing: Crossing | None = None,
         is_nested: bool = False,
+        num_negatives: int = Ranking().negatives,
+        plain: Sentences | None = None,
     ) -> None:
+        """``plain``: the sentences as they are read, where ``table`` holds copies with other words;
+        copies follow each other."""
         self.task = task
         self.batch_size = batch_size
-        self._kind, self._frame = kind_of(task), Frame(template, max_length)
-        self._rows = Rows(table, self._kind.width(task), len(examples))
+        self._kind, self._frame = kind_of(task), Frame(template, max_length, num_negatives)
+        width = self._kind.width(task)
+        self._rows = Rows(table, width, len(examples))
+        self._plain = self._rows if plain is None else Rows(plain, width, len(plain) // width)
         self._places, self._seed = places, seed
         self._labels = [self._kind.numbers(task, example) for example in examples]
         self._hybrid, self._crossing = hybrid, crossing
@@ -85,17 +90,31 @@ class TrainBatches:
         """Batch ``step`` = 0, 1, ...: the same arrays whenever and however often it is asked."""
         random = generator("hybrid", self._seed, step)
         crossed = self._crossed(random).tolist()
+        language = self._language(random)
         places = [self._place(step * self.batch_size + row) for row in range(len(crossed))]
         rows = [
             self._crossing.row(place, random)
             if is_crossed and self._crossing is not None
-            else self._rows[place]
+            else self._row_in(language, place)
             for place, is_crossed in zip(places, crossed, strict=True)
         ]
         labels = [self._labels[place] for place in places]
+        plain = [self._plain[place % len(self._plain)] for place in places]
         stream = ("items", self._seed, step)
-        items = self._kind.train_items(self.task, rows, labels, self._frame, stream)
+        items = self._kind.train_items(self.task, rows, plain, labels, self._frame, stream)
         return self._kind.batch(self.task, items, labels, self._frame)
+
+    def _language(self, random: np.random.Generator) -> int:
+        """Number of the language of what is not cross-lingual in a batch, 0 being the source."""
+        if self._hybrid.mono == "source" or self._crossing is None:
+            return 0
+        return int(random.integers(self._crossing.num_languages))
+
+    def _row_in(self, language: int, place: int) -> Row:
+        """An example in one language, or in the source language where it is there alone."""
+        if language == 0 or self._crossing is None:
+            return self._rows[place]
+        return self._crossing.row_in(language, place) or self._rows[place]
 
     def _crossed(self, random: np.random.Generator) -> np.ndarray:
         hybrid = self._hybrid
@@ -210,18 +229,21 @@ def train_batches(
     *,
     is_nested: bool = False,
     augment: AugmentRobust | None = None,
+    num_negatives: int = Ranking().negatives,
 ) -> TrainBatches:
     """The first ``size`` training examples of ``source_language`` in the fixed shuffle.
 
     Args:
         is_nested: whether they are walked through in that very order, so that the batches of a
             smaller size are the first ones of a larger; else in a shuffle of their own.
-        augment: copies with other words to train on instead; cross-lingual batches keep the words.
+        augment: copies with other words to train on instead; cross-lingual batches, and those of
+            another language, keep the words.
+        num_negatives: wrong candidates of every row of a ranking task.
 
     Raises:
         ForbiddenLabels: the permit is not one to train this task in this language.
-        DataError: no such data, fewer examples than ``size``, or cross-lingual batches
-            without translations and without a lexicon.
+        DataError: no such data, fewer examples than ``size``, cross-lingual batches without
+            translations and without a lexicon, or batches in other languages without translations.
     """
     examples = labelled(source, permit, task, source_language, "train")
     places = first_of(len(examples), size, task=task.name, language=source_language)
@@ -235,44 +257,18 @@ def train_batches(
 
     own = table(source_language, examples)
     crossing: Crossing | None = None
-    if hybrid.ratio > 0:
-        others = _other_languages(source, task, source_language, hybrid)
-        if others:
-            tables, ids = {source_language: own}, {source_language: [one.id for one in examples]}
-            for language in others:
-                rows = texts(source, permit, task, language, "train")
-                tables[language], ids[language] = table(language, rows), [one.id for one in rows]
-            crossing = Translated(
-                source_language, tables, ids, is_by_size=hybrid.pairs == "by_size"
-            )
-        else:
-            asked = hybrid.languages
-            targets = source.lexicon_languages(source_language) if asked == "all" else asked
-            switching = Switching(
-                source,
-                source_language,
-                targets,
-                tokenizer,
-                tokenizer_digest,
-                cache_dir,
-                is_by_size=hybrid.pairs == "by_size",
-            )
-            if not len(switching):
-                raise DataError(
-                    "cross-lingual batches need training text in other languages or a lexicon",
-                    task=task.name,
-                    language=source_language,
-                    remedy=f"add lexicon/{source_language}-LANGUAGE.tsv (word TAB word) below the"
-                    " data root, or set hybrid.ratio to 0",
-                )
-            words = (one for example in examples for one in example.sentences())
-            rows_of = Rows(own, kind_of(task).width(task), len(examples))
-            crossing = Switched(task, rows_of, SwitchableTable(own, words, switching))
+    if hybrid.is_used:
+        rest = (tokenizer, tokenizer_digest, cache_dir)
+        crossing = crossing_of(
+            source, task, permit, source_language, hybrid, examples, table, *rest
+        )
     said: Sentences = own
     if augment is not None:
         words = (one for example in examples for one in example.sentences())
-        rest = (tokenizer, tokenizer_digest, seed, cache_dir)
-        copies = augmented_table(source, source_language, augment, own, words, *rest)
+        copies = augmented_table(
+            source, source_language, augment, own, words, tokenizer, tokenizer_digest, seed,
+            cache_dir,
+        )  # fmt: skip
         said = Unswitched(task, own, copies)
         if crossing is not None:
             crossing = OfCopies(crossing, len(examples))
@@ -290,6 +286,8 @@ def train_batches(
         hybrid=hybrid,
         crossing=crossing,
         is_nested=is_nested,
+        num_negatives=num_negatives,
+        plain=own,
     )
 
 
@@ -365,17 +363,6 @@ def pair_batches(
         batch_size=batch_size,
         num_dropped=both.num_dropped,
     )
-
-
-def _other_languages(
-    source: Source, task: Task, source_language: str, hybrid: Hybrid
-) -> tuple[str, ...]:
-    """Languages with translated training text that cross-lingual batches may use, sorted."""
-    if not KINDS[task.kind].is_crossed or hybrid.text == "switched":
-        return ()
-    there = {language for language, split in source.splits(task) if split == "train"}
-    wanted = there if hybrid.languages == "all" else there & set(hybrid.languages)
-    return tuple(sorted(wanted - {source_language}))
 
 
 def encoded_split(

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from xlt_ray.data.augment import Sentences
 from xlt_ray.data.encode import Encoded, Sentence
-from xlt_ray.data.kinds.kind import Row, Rows, kind_of
-from xlt_ray.data.switching import SwitchableTable, weighted
+from xlt_ray.data.kinds.kind import Example, Row, Rows, kind_of
+from xlt_ray.data.permit import Permit, texts
+from xlt_ray.data.source import Source
+from xlt_ray.data.switching import SwitchableTable, Switching, weighted
 from xlt_ray.data.task import Task
+from xlt_ray.errors import DataError
+from xlt_ray.spec.kinds import KINDS
+from xlt_ray.spec.trial import Hybrid
 
 SWITCH_PROBABILITY = 0.5
 """Of a word of a code-switched batch."""
@@ -22,6 +29,14 @@ class Crossing(Protocol):
     def row(self, place: int, random: np.random.Generator) -> Row:
         """Example ``place`` of the source language's train split, with other words."""
 
+    def row_in(self, language: int, place: int) -> Row | None:
+        """The same example as a whole in language number ``language``, 0 being the source; None
+        where it is not there."""
+
+    @property
+    def num_languages(self) -> int:
+        """Languages that examples are there in as a whole, the source included."""
+
 
 class Translated:
     """Sentence 1 in one language and sentence 2 in another, joined by the example's id.
@@ -29,6 +44,9 @@ class Translated:
     The ordered pair of different languages is uniform over those that have the example, or,
     by size, either language in proportion to the examples there are in it, the second one among
     the others. An example that exists in the source language alone stays as it is.
+
+    Args:
+        tables: sentences by language, the source language first.
     """
 
     def __init__(
@@ -50,6 +68,17 @@ class Translated:
             for place, name in enumerate(ids[language]):
                 if name in own:
                     self._places[row, own[name]] = place
+
+    @property
+    def num_languages(self) -> int:
+        return len(self._tables)
+
+    def row_in(self, language: int, place: int) -> Row | None:
+        there = int(self._places[language, place])
+        if there < 0:
+            return None
+        table = self._tables[language]
+        return table[2 * there], table[2 * there + 1]
 
     def row(self, place: int, random: np.random.Generator) -> Row:
         there = np.flatnonzero(self._places[:, place] >= 0)
@@ -80,6 +109,13 @@ class Switched:
         self._width, self._slots = kind.width(task), frozenset(kind.switched(task))
         self._rows, self._table = rows, table
 
+    @property
+    def num_languages(self) -> int:
+        return 1
+
+    def row_in(self, language: int, place: int) -> Row | None:
+        return None
+
     def row(self, place: int, random: np.random.Generator) -> Row:
         return tuple(
             self._table.switched(self._width * place + slot, SWITCH_PROBABILITY, random)
@@ -94,6 +130,13 @@ class OfCopies:
 
     def __init__(self, crossing: Crossing, num_examples: int) -> None:
         self._crossing, self._num_examples = crossing, num_examples
+
+    @property
+    def num_languages(self) -> int:
+        return self._crossing.num_languages
+
+    def row_in(self, language: int, place: int) -> Row | None:
+        return self._crossing.row_in(language, place % self._num_examples)
 
     def row(self, place: int, random: np.random.Generator) -> Row:
         return self._crossing.row(place % self._num_examples, random)
@@ -114,3 +157,66 @@ class Unswitched:
         if number % self._width in self._slots:
             return self._copies[number]
         return self._table[number % len(self._table)]
+
+
+def crossing_of(
+    source: Source,
+    task: Task,
+    permit: Permit,
+    source_language: str,
+    hybrid: Hybrid,
+    examples: Sequence[Example],
+    table: Callable[[str, Sequence[Example]], Encoded],
+    tokenizer: Any,
+    tokenizer_digest: str,
+    cache_dir: Path,
+) -> Crossing:
+    """How hybrid batches say the ``examples`` of the source language's train split.
+
+    Args:
+        table: the sentences of examples of a language as pieces.
+
+    Raises:
+        DataError: neither translations nor a lexicon, or ``mono: uniform`` without translations.
+    """
+    own, is_by_size = table(source_language, examples), hybrid.pairs == "by_size"
+    others = _other_languages(source, task, source_language, hybrid)
+    if others:
+        tables, ids = {source_language: own}, {source_language: [one.id for one in examples]}
+        for language in others:
+            rows = texts(source, permit, task, language, "train")
+            tables[language], ids[language] = table(language, rows), [one.id for one in rows]
+        return Translated(source_language, tables, ids, is_by_size=is_by_size)
+    if hybrid.mono == "uniform":
+        raise DataError(
+            "batches in other languages need training text that is translated row by row",
+            task=task.name,
+            language=source_language,
+            remedy="set hybrid.mono to source",
+        )
+    asked = hybrid.languages
+    targets = source.lexicon_languages(source_language) if asked == "all" else asked
+    rest = (tokenizer, tokenizer_digest, cache_dir)
+    switching = Switching(source, source_language, targets, *rest, is_by_size=is_by_size)
+    if not len(switching):
+        raise DataError(
+            "cross-lingual batches need training text in other languages or a lexicon",
+            task=task.name,
+            language=source_language,
+            remedy=f"add lexicon/{source_language}-LANGUAGE.tsv (word TAB word) below the data "
+            "root, or set hybrid.ratio to 0",
+        )
+    words = (one for example in examples for one in example.sentences())
+    rows_of = Rows(own, kind_of(task).width(task), len(examples))
+    return Switched(task, rows_of, SwitchableTable(own, words, switching))
+
+
+def _other_languages(
+    source: Source, task: Task, source_language: str, hybrid: Hybrid
+) -> tuple[str, ...]:
+    """Languages with translated training text that hybrid batches may use, sorted."""
+    if not KINDS[task.kind].is_crossed or hybrid.text == "switched":
+        return ()
+    there = {language for language, split in source.splits(task) if split == "train"}
+    wanted = there if hybrid.languages == "all" else there & set(hybrid.languages)
+    return tuple(sorted(wanted - {source_language}))

@@ -33,6 +33,7 @@ from xlt_ray.spec.methods import (
     method_named,
 )
 from xlt_ray.spec.mixture import Mixture
+from xlt_ray.spec.trial import Ranking
 
 PART = "part"
 """Array of a batch: ``(batch,)``, which head it is for, the same number in every row."""
@@ -145,6 +146,7 @@ def mixed_batches(
     cache_dir: Path,
     *,
     is_nested: bool = False,
+    num_negatives: int = Ranking().negatives,
 ) -> MixedBatches:
     """Training on the datasets of ``mixture``; the number of a head is that of its task.
 
@@ -178,6 +180,7 @@ def mixed_batches(
             own_seed(seed, one.task, one.language),
             cache_dir,
             is_nested=is_nested,
+            num_negatives=num_negatives,
         )
         parts.append(Part(batches, mixture.tasks.index(one.task), labelled * probability))
     if masked is not None:

@@ -20,6 +20,7 @@ from xlt_ray.data.streams import generator
 from xlt_ray.data.task import Task
 from xlt_ray.errors import DataError
 from xlt_ray.spec.facts import Split
+from xlt_ray.spec.trial import Ranking
 
 
 def places_of(num_examples: int, shots: int, sample: int) -> np.ndarray:
@@ -44,6 +45,8 @@ def shot_batches(
     batch_size: int,
     seed: int,
     cache_dir: Path,
+    *,
+    num_negatives: int = Ranking().negatives,
 ) -> TrainBatches:
     """Batches of the shots of the permit's language; ``seed`` shuffles them.
 
@@ -72,4 +75,5 @@ def shot_batches(
         max_length=max_length,
         batch_size=batch_size,
         seed=seed,
+        num_negatives=num_negatives,
     )

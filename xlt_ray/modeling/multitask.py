@@ -21,12 +21,13 @@ from xlt_ray.modeling.network import (
     INPUTS,
     Batch,
     MaskedLmHead,
-    head_dropout,
+    build_head,
     hidden_states,
     masked_lm_head,
 )
 from xlt_ray.modeling.seeding import seeded
-from xlt_ray.spec.kinds import KINDS, TaskKind
+from xlt_ray.spec.kinds import TaskKind
+from xlt_ray.spec.trial import Ranking
 
 PART = "part"
 """Tensor of a batch: ``(batch,)``, the number of its head in every row."""
@@ -104,6 +105,7 @@ def build_multitask(
     *,
     has_masked_lm: bool,
     seed: int,
+    ranking: Ranking | None = None,
 ) -> MultitaskNetwork:
     """New heads on ``encoder``, in training mode; each follows from the seed and its task's name.
 
@@ -113,7 +115,6 @@ def build_multitask(
     heads = nn.ModuleDict()
     for name, kind, num_labels in tasks:
         with seeded(seed, f"head {name}"):
-            made = KINDS[kind].load_head()
-            heads[name] = made(encoder.config.hidden_size, num_labels, head_dropout(encoder))
+            heads[name] = build_head(kind, encoder, num_labels, ranking)
     masked = masked_lm_head(encoder, seed) if has_masked_lm else None
     return MultitaskNetwork(encoder, heads, masked).train()

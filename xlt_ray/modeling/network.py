@@ -33,6 +33,7 @@ from xlt_ray.modeling.losses import IGNORED, summed_loss
 from xlt_ray.modeling.seeding import seeded
 from xlt_ray.spec.kinds import KINDS, TaskKind
 from xlt_ray.spec.methods import FUSIONS, Knobs
+from xlt_ray.spec.trial import Ranking
 
 Batch = Mapping[str, Tensor]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -125,8 +126,11 @@ def build_network(
     fusion_knobs: Knobs,
     num_labels: int,
     seed: int,
+    ranking: Ranking | None = None,
 ) -> Network:
     """A new fusion and head on ``encoder``, in training mode.
+
+    ``ranking`` is how a head of that kind begins: by default where it is left out.
 
     The head is the same for every fusion at equal seed. SpecError where the fusion does not
     fit the encoder (:mod:`xlt_ray.modeling.fusion`).
@@ -136,8 +140,19 @@ def build_network(
     with seeded(seed, "fusion"):
         fusion = entry.load()(config.num_hidden_layers, config.hidden_size, fusion_knobs)
     with seeded(seed, "head"):
-        head = KINDS[kind].load_head()(config.hidden_size, num_labels, head_dropout(encoder))
+        head = build_head(kind, encoder, num_labels, ranking)
     return Network(encoder, fusion, head).train()
+
+
+def build_head(
+    kind: TaskKind, encoder: PreTrainedModel, num_labels: int, ranking: Ranking | None
+) -> Head:
+    """A new head of a kind of task on ``encoder``; its parameters come from torch's state."""
+    options = {"temperature": ranking.temperature} if ranking and kind == "ranking" else {}
+    made: Head = KINDS[kind].load_head()(
+        encoder.config.hidden_size, num_labels, head_dropout(encoder), **options
+    )
+    return made
 
 
 def build_masked_lm(encoder: PreTrainedModel, seed: int) -> MaskedLm:

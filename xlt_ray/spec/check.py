@@ -21,6 +21,7 @@ from xlt_ray.spec.few_shot import (
     shots_are_there,
     zero_shot_alone_is_examined,
 )
+from xlt_ray.spec.hybrid import hybrid_has_text, scaled_batches_are_whole
 from xlt_ray.spec.intermediate import (
     intermediate_can_be_trained,
     ladder_can_be_climbed,
@@ -33,7 +34,7 @@ from xlt_ray.spec.methods import AugmentRobust, Contrastive, DlfaFusion
 from xlt_ray.spec.space import Choice, IntRange, Knob, Value, draw, probes
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trainable import Problem, listed, trainable
-from xlt_ray.spec.trial import TrialSpec
+from xlt_ray.spec.trial import Intermediate, Target, TrialSpec
 
 _TRAINED = ("align", "intermediate", "target", "few_shot")
 
@@ -163,51 +164,33 @@ def objective_is_measured(trial: TrialSpec, facts: Facts, sweep: SweepSpec) -> I
         )
 
 
-def hybrid_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
-    hybrid = trial.target.hybrid
-    if hybrid.ratio == 0:
-        return
-    task, source = facts.tasks[trial.target.task], trial.target.source_language
-    may_cross = KINDS[task.kind].is_crossed and hybrid.text != "switched"
-    there = set(task.languages("train")) - {source} if may_cross else set()
-    if hybrid.text == "translated" and not there:
-        yield "target.hybrid.text", f"{task.name} has no translated training text", "text: switched"
-        return
-    if there and not task.is_parallel:
-        yield (
-            "target.hybrid.ratio",
-            f"rows of {task.name} in several languages are no translations of each other, and "
-            "their sentences cannot be mixed",
-            "text: switched, or is_parallel: true in the task's file where rows of one id are",
-        )
-        return
-    if hybrid.languages == ():
-        yield "target.hybrid.languages", "the list is empty", "name one at least, or ratio: 0"
-    if not there and source in facts.lexicon:
-        there = set(facts.lexicon[source].languages)
-    if not there:
-        yield (
-            "target.hybrid.ratio",
-            f"{task.name} has neither translated training text nor a lexicon from {source!r}",
-            "ratio: 0, or put word lists into lexicon/{source}-{target}.tsv of the data",
-        )
-    for language in hybrid.languages if isinstance(hybrid.languages, tuple) else ():
-        if there and language not in there:
+def rankings_are_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    """Settings of rankings have a task of that kind, and batches have as many wrong candidates."""
+    sections: dict[str, tuple[Target | Intermediate, tuple[str, ...]]] = {
+        "target": (trial.target, (trial.target.task,))
+    }
+    if trial.intermediate is not None:
+        sections["intermediate"] = (trial.intermediate, trial.intermediate.tasks)
+    for name, (section, tasks) in sections.items():
+        if "ranking" not in section.model_fields_set:
+            continue
+        if all(facts.tasks[one].kind != "ranking" for one in tasks):
             yield (
-                "target.hybrid.languages",
-                f"there is no training text to mix in for {language!r}",
-                f"there is: {listed(there)}",
+                f"{name}.ranking",
+                f"{' and '.join(tasks)} {'is' if len(tasks) == 1 else 'are'} not of the kind "
+                "ranking, and nothing else has these settings",
+                "leave it out, or choose a task of that kind",
             )
-
-
-def scaled_batches_are_whole(trial: TrialSpec, _: Facts, __: SweepSpec) -> Iterator[Problem]:
-    hybrid = trial.target.hybrid
-    if hybrid.mixing == "in_batch" and hybrid.batch_scale != 1.0:
-        yield (
-            "target.hybrid.batch_scale",
-            "with mixing: in_batch there are no cross-lingual batches to be scaled",
-            "batch_scale: 1.0, or mixing: per_batch",
-        )
+            continue
+        rows = section.batch_size
+        if name == "target" and trial.target.hybrid.ratio > 0:
+            rows = min(rows, max(round(rows * trial.target.hybrid.batch_scale), 1))
+        if section.ranking.negatives >= rows:
+            yield (
+                f"{name}.ranking.negatives",
+                f"a batch of {rows} rows has at most {rows - 1} wrong candidates for each",
+                f"at most {rows - 1}, or a larger batch",
+            )
 
 
 def augmentation_has_neighbours(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
@@ -352,6 +335,7 @@ CHECKS: tuple[Callable[[TrialSpec, Facts, SweepSpec], Iterator[Problem]], ...] =
     objective_is_measured,
     hybrid_has_text,
     scaled_batches_are_whole,
+    rankings_are_trained,
     augmentation_has_neighbours,
     alignment_has_text,
     alignment_layer_exists,

@@ -92,7 +92,9 @@ def pairs_are_parallel(
     task, settings = facts.tasks[trial.target.task], trial.evaluate
     if settings.pairs == "none":
         return
-    if not (KINDS[task.kind].is_crossed and task.is_parallel):
+    entry = KINDS[task.kind]
+    # Queries and candidates are no pairs: a ranking task has candidates of all languages anyway.
+    if not (entry.is_crossed and not entry.is_embedded and task.is_parallel):
         yield (
             "evaluate.pairs",
             f"the rows of {task.name} are no sentence pairs that are parallel across languages",

@@ -43,7 +43,7 @@ class KindEntry:
     is_by_piece: bool = False
     """Whether its head says something of every piece, and not of a sentence as a whole."""
     is_crossed: bool = False
-    """Whether the two sentences of an example may come from different languages."""
+    """Whether the two sentences of a training example may come from different languages."""
     optional_columns: tuple[str, ...] = ()
     """What such a row may have besides."""
     is_embedded: bool = False
@@ -150,6 +150,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             optional_columns=("language", "relevant"),
             metrics=("map_at_20", "map_at_20_own", "accuracy"),
             summary="candidates in many languages, the right ones first",
+            is_crossed=True,
             is_embedded=True,
         ),
         KindEntry(

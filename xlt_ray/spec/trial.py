@@ -130,6 +130,15 @@ class Mlm(Knobs):
     """Probability that a piece is to be predicted (80 % masked, 10 % random, 10 % kept)."""
 
 
+class Ranking(Knobs):
+    """How a task of the kind ranking is trained; nothing of any other."""
+
+    temperature: float = Field(default=0.05, gt=0.0)
+    """Cosines are divided by it; 0.01 is that of XTREME-R."""
+    negatives: int = Field(default=7, ge=1)
+    """Wrong candidates of every query, from other rows of its batch: each costs a sequence."""
+
+
 class Intermediate(Training):
     """Supervised training on other tasks before the target task; the encoder is carried over."""
 
@@ -144,6 +153,7 @@ class Intermediate(Training):
     """How tasks and languages are drawn; a bare name is short for ``{method: ...}``."""
     mlm: Mlm | None = None
     """Masked LM mixed in."""
+    ranking: Ranking = Ranking()
     size: Size = "all"
     """Training examples over all tasks and languages, each giving its share: the first ones of one
     fixed shuffle, so that sizes are nested."""
@@ -170,23 +180,32 @@ class Intermediate(Training):
 
 
 class Hybrid(Knobs):
-    """Cross-lingual batches mixed into training (after arXiv 2408.10536, section 3)."""
+    """Batches in several languages mixed into training (after arXiv 2408.10536, section 3)."""
 
-    added = frozenset({"text", "pairs", "mixing", "batch_scale"})
+    added = frozenset({"text", "pairs", "mixing", "batch_scale", "mono"})
 
     ratio: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Probability that a batch is cross-lingual instead of in the source language alone."""
+    """Probability that a batch is cross-lingual instead of in one language."""
+    mono: Literal["source", "uniform"] = "source"
+    """Language of a batch that is not cross-lingual: the source language, or one drawn for the
+    batch, uniformly over the source and ``languages`` (translated training text)."""
     languages: Literal["all"] | tuple[str, ...] = "all"
-    """Languages that cross-lingual batches draw from, besides the source language."""
+    """Languages that hybrid batches draw from, besides the source language."""
     text: Literal["auto", "translated", "switched"] = "auto"
     """What other languages are taken from: translated training text or words switched by a
     lexicon; ``auto`` is translated where the task has it."""
     pairs: Literal["uniform", "by_size"] = "uniform"
-    """How languages are drawn: alike, or in proportion to their training text or word lists."""
+    """How languages of cross-lingual batches are drawn: alike, or in proportion to their training
+    text or word lists."""
     mixing: Literal["per_batch", "in_batch"] = "per_batch"
     """Whether ``ratio`` is of whole batches, or of the examples within every batch."""
     batch_scale: float = Field(default=1.0, gt=0.0)
     """Examples of a cross-lingual batch, as a multiple of ``batch_size``."""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any batch has text that is not the source language's own."""
+        return self.ratio > 0 or self.mono == "uniform"
 
 
 class Target(Training):
@@ -200,6 +219,7 @@ class Target(Training):
     fusion: Fusion = NoFusion()
     robust: Robust = NoRobust()
     hybrid: Hybrid = Hybrid()
+    ranking: Ranking = Ranking()
     evaluations: int = Field(default=4, ge=1)
     """How often the source-language dev set is scored, evenly over the training."""
     average: int = Field(default=1, ge=1)

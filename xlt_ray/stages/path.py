@@ -16,8 +16,8 @@ from xlt_ray.spec.examined import (
     languages_tested,
     retrieval_layer,
 )
-from xlt_ray.spec.facts import Facts, Split, TaskFacts
-from xlt_ray.spec.kinds import KINDS, is_by_encoder
+from xlt_ray.spec.facts import Facts, Split
+from xlt_ray.spec.kinds import is_by_encoder
 from xlt_ray.spec.methods import (
     Alignment,
     AugmentRobust,
@@ -28,7 +28,9 @@ from xlt_ray.spec.methods import (
 )
 from xlt_ray.spec.mixture import mixture_of
 from xlt_ray.spec.steps import num_steps, train_size, trunk_steps
-from xlt_ray.spec.trial import Hybrid, Intermediate, Target, TrialSpec
+from xlt_ray.spec.supervision import supervision_of
+from xlt_ray.spec.trial import Intermediate, Target, TrialSpec
+from xlt_ray.stages.batches import hybrid_settings, ranking_settings
 from xlt_ray.stages.few_shot import few_shot_stage, told_of
 from xlt_ray.stages.mixture import content_of, dev_content_of, label_of
 from xlt_ray.stages.stage import Stage
@@ -76,6 +78,7 @@ def path_of(
     stages.append(_target(trial, trial.target, facts, seed, stages[-1]))
     if trial.few_shot is not None:
         shared = _training(trial.few_shot, trial.precision)
+        shared |= ranking_settings(trial.target.ranking, facts.tasks[trial.target.task])
         stages.append(few_shot_stage(trial, trial.few_shot, facts, shared, seed, stages[-1]))
     stages.append(_evaluate(trial, facts, stages[-1], seed))
     return tuple(stages)
@@ -101,21 +104,6 @@ def lenders(stage: Stage) -> tuple[Stage, ...]:
     if stage.settings.get("retrieval_encoder") == "before":
         found.append(encoder_of(found[0]))
     return tuple(one for one in found if not one.is_given)
-
-
-def hybrid_languages(hybrid: Hybrid, task: TaskFacts, facts: Facts, source: str) -> tuple[str, ...]:
-    """Languages of cross-lingual batches: those with translated training text, else a lexicon."""
-    there = _translated(hybrid, task, source)
-    if not there and source in facts.lexicon:
-        there = facts.lexicon[source].languages
-    return tuple(sorted(there if hybrid.languages == "all" else hybrid.languages))
-
-
-def _translated(hybrid: Hybrid, task: TaskFacts, source: str) -> tuple[str, ...]:
-    """Languages whose training text is row-aligned with the source's (kinds that cross)."""
-    if not KINDS[task.kind].is_crossed or hybrid.text == "switched":
-        return ()
-    return tuple(language for language in task.languages("train") if language != source)
 
 
 def evaluated(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:
@@ -186,7 +174,8 @@ def _intermediate(
     batch_size, schedule = settings.batch_size, settings.schedule
     name = label_of(mixture)
     content, data = content_of(trial, settings, mixture, facts)
-    shared = {**_training(settings, trial.precision), **content}
+    ranking = ranking_settings(settings.ranking, *(facts.tasks[one] for one in mixture.tasks))
+    shared = {**_training(settings, trial.precision), **content, **ranking}
     trunks: list[Stage] = []
     if isinstance(schedule, WsdSchedule):
         del shared["warmup"]
@@ -233,16 +222,8 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
         # Scored on the way: curves and rungs follow from it.
         **task.dev_content(source),
     }
-    hybrid: dict[str, Any] = {"ratio": settings.hybrid.ratio}
-    if settings.hybrid.ratio > 0:
-        languages = hybrid_languages(settings.hybrid, task, facts, source)
-        hybrid["languages"] = languages
-        hybrid |= settings.hybrid.hashed(exclude={"ratio", "languages"})
-        data["hybrid"] = (
-            {one: task.splits[one, "train"].digest for one in languages}
-            if _translated(settings.hybrid, task, source)
-            else {source: facts.lexicon[source].digest}
-        )
+    hybrid, texts = hybrid_settings(settings.hybrid, task, facts, source)
+    data |= {"hybrid": texts} if texts else {}
     robust = settings.robust
     knobs: dict[str, Any] = {} if robust == NoRobust() else {"robust": robust.model_dump()}
     if settings.average > 1:
@@ -264,6 +245,7 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
             "epochs": settings.epochs,
             "fusion": settings.fusion.hashed(),
             "hybrid": hybrid,
+            **ranking_settings(settings.ranking, task),
             **knobs,
         },
         data=data,
@@ -281,6 +263,9 @@ def _evaluate(trial: TrialSpec, facts: Facts, parent: Stage, seed: int) -> Stage
     splits: tuple[Split, ...] = ("dev", "test")
     if trial.few_shot is not None:
         besides["few_shot"] = told_of(trial.few_shot, seed)
+    supervision = supervision_of(trial, facts)
+    if supervision:
+        besides["supervision"] = supervision
     return Stage(
         kind="evaluate",
         settings={

@@ -11,7 +11,7 @@ from xlt_ray.data.task import task_named
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.training.evaluate import dev_examination, score
-from xlt_ray.training.load import Materials, load_network, tokenizer_digest
+from xlt_ray.training.load import Materials, load_network, ranking_of, tokenizer_digest
 from xlt_ray.training.loop import Lesson
 from xlt_ray.training.runtime import Runtime
 
@@ -41,6 +41,7 @@ def few_shot_lesson(
         settings["batch_size"],
         stage.seed,
         runtime.cache,
+        num_negatives=ranking_of(settings).negatives,
     )
     examination = dev_examination(task, stage, materials, tokenizer, runtime)
     evaluate = partial(score, examination=examination) if examination is not None else None

@@ -34,7 +34,14 @@ from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.training.evaluate import dev_examination, score
 from xlt_ray.training.few_shot import few_shot_lesson
-from xlt_ray.training.load import Materials, fusion_of, load_parent, robust_of, tokenizer_digest
+from xlt_ray.training.load import (
+    Materials,
+    fusion_of,
+    load_parent,
+    ranking_of,
+    robust_of,
+    tokenizer_digest,
+)
 from xlt_ray.training.loop import Batches, Lesson
 from xlt_ray.training.masked import masked_scores
 from xlt_ray.training.mixed import mixed_lesson
@@ -71,7 +78,10 @@ def lesson_of(
     task = task_named(settings["task"]["name"])
     source_language = settings["source_language"]
     robust = robust_of(settings)
-    plain = build_network(encoder, task.kind, fusion_of(settings), len(task.labels), stage.seed)
+    ranking = ranking_of(settings)
+    plain = build_network(
+        encoder, task.kind, fusion_of(settings), len(task.labels), stage.seed, ranking
+    )
     network = robust_network(plain, robust, template_of(tokenizer).special_ids)
     is_nested = stage.kind == "trunk" or bool(stage.starts_at)
     if stage.kind == "trunk":
@@ -95,6 +105,7 @@ def lesson_of(
         runtime.cache,
         is_nested=is_nested,
         augment=robust if isinstance(robust, AugmentRobust) else None,
+        num_negatives=ranking.negatives,
     )
     if robust.perturbs == "embeddings":
         supervised = NumberedBatches(supervised, stage.seed)

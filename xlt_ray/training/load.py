@@ -31,7 +31,7 @@ from xlt_ray.spec.methods import (
     Robust,
     method_named,
 )
-from xlt_ray.spec.trial import Model
+from xlt_ray.spec.trial import Model, Ranking
 from xlt_ray.stages.path import encoder_of
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
@@ -113,6 +113,11 @@ def fusion_of(settings: Mapping[str, Any]) -> Knobs:
     if chosen is None:
         return NoFusion()
     return method_named(FUSIONS, chosen["method"]).knobs.model_validate(chosen)
+
+
+def ranking_of(settings: Mapping[str, Any]) -> Ranking:
+    """How a stage trains a task of the kind ranking; other stages do not say."""
+    return Ranking.model_validate(settings.get("ranking", {}))
 
 
 def robust_of(settings: Mapping[str, Any]) -> Robust:

@@ -19,7 +19,7 @@ from xlt_ray.spec.methods import SAMPLINGS, MonolingualLm, Sampling, method_name
 from xlt_ray.spec.mixture import Dataset, Mixture
 from xlt_ray.stages.stage import Stage
 from xlt_ray.training.evaluate import dev_examination, score
-from xlt_ray.training.load import Materials, tokenizer_digest
+from xlt_ray.training.load import Materials, ranking_of, tokenizer_digest
 from xlt_ray.training.loop import Lesson
 from xlt_ray.training.runtime import Runtime
 
@@ -37,6 +37,7 @@ def mixed_lesson(
         [(task.name, task.kind, len(task.labels)) for task in tasks],
         has_masked_lm="mlm" in settings,
         seed=stage.seed,
+        ranking=ranking_of(settings),
     )
     batch_size, is_trunk = settings["batch_size"], stage.kind == "trunk"
     size = 0 if is_trunk else settings["size"]
@@ -53,6 +54,7 @@ def mixed_lesson(
         stage.seed,
         runtime.cache,
         is_nested=is_trunk or bool(stage.starts_at),
+        num_negatives=ranking_of(settings).negatives,
     )
     if is_trunk:
         return Lesson(network, batches, settings["steps"], None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, chisquare
 
 from xlt_ray.data.batches import train_batches
 from xlt_ray.data.crossing import Translated
@@ -18,6 +19,7 @@ from xlt_ray.data.permit import Permit
 from xlt_ray.data.switching import Switching, weighted
 from xlt_ray.data.task import task_named
 from xlt_ray.data.toy.tongues import world
+from xlt_ray.errors import DataError
 from xlt_ray.spec.trial import Hybrid
 
 PARAPHRASE, TAGGING = "toy-paraphrase", "toy-tagging"
@@ -120,6 +122,76 @@ def test_a_cross_lingual_batch_is_scaled_and_others_are_not(train, scale, rows):
             assert (one["labels"][BATCH:] == following[: rows - BATCH]).all()
 
 
+def languages_in(batch, texts, tokenizer):
+    """By row: the languages that its words can be of."""
+    return [
+        {language for language, words in texts.items()
+         if set(tokenizer.convert_ids_to_tokens([one for one in row if one > 4])) <= words}
+        for row in rows_of(batch)
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def words_of():
+    """Words of the toy languages."""
+    return {language: {form for forms in tongue.values() for form in forms}
+            for language, tongue in world(0).words.items()}  # fmt: skip
+
+
+@pytest.mark.parametrize("languages", [None, ("qab", "qad")])
+def test_uniform_batches_are_each_in_one_language_and_all_alike(
+    train, toy_tokenizer, words_of, languages
+):
+    """X-X-mono of arXiv 2408.10536."""
+    hybrid = Hybrid(mono="uniform", languages=languages or "all")
+    uniform, source = train(hybrid), train(Hybrid())
+    drawn = Counter()
+    for step in range(240):
+        one, other = uniform.batch(step), source.batch(step)
+        assert (one["labels"] == other["labels"]).all(), "the same examples in the same order"
+        of_rows = languages_in(one, words_of, toy_tokenizer)
+        common = set.intersection(*of_rows)
+        assert common, "a batch is in one language"
+        assert same(one, other) == ("qaa" in common)
+        drawn[min(common)] += 1
+    assert set(drawn) == {"qaa", *(languages or set(words_of))}
+    assert chisquare(list(drawn.values())).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("ratio", [0.4, 0.5])
+def test_hybrid_batches_of_the_paper_are_of_two_kinds(train, toy_tokenizer, words_of, ratio):
+    """With 1 - ratio in one language, any of them; else every pair in two."""
+    batches = train(Hybrid(ratio=ratio, mono="uniform"), seed=11)
+    drawn = set()
+    for step in range(120):
+        of_rows = languages_in(batches.batch(step), words_of, toy_tokenizer)
+        if batches.crossed(step).all():
+            assert not all(of_rows), "words of two languages stand in a row"
+        else:
+            assert set.intersection(*of_rows)
+            drawn |= set.intersection(*of_rows)
+    assert drawn == set(words_of)
+
+
+@pytest.mark.parametrize("mixing", ["per_batch", "in_batch"])
+def test_a_uniform_batch_follows_from_seed_and_step_alone(train, mixing):
+    hybrid = Hybrid(ratio=0.3, mono="uniform", mixing=mixing)
+    first = train(hybrid)
+    forwards = [first.batch(step) for step in range(8)]
+    train.cache_clear()
+    again = train(hybrid)
+    for step in reversed(range(8)):
+        assert same(again.batch(step), forwards[step])
+    other = train(hybrid, seed=4)
+    assert not all(same(other.batch(step), forwards[step]) for step in range(8))
+
+
+def test_words_are_not_switched_for_a_uniform_batch(train):
+    for hybrid in (Hybrid(mono="uniform", text="switched"), Hybrid(mono="uniform", ratio=0.5)):
+        with pytest.raises(DataError, match="translated row by row"):
+            train(hybrid, task=TAGGING if hybrid.ratio else PARAPHRASE)
+
+
 def test_neutral_knobs_leave_every_batch_as_it_is(train):
     named = Hybrid(ratio=0.5, languages="all", pairs="uniform", mixing="per_batch", batch_scale=1.0)
     for task in (PARAPHRASE, TAGGING):
@@ -173,6 +245,14 @@ def test_languages_of_a_pair_are_drawn_alike_or_by_their_examples(
         # The second language has its share of what the first one leaves.
         left = sum(first * share / (1 - first) for name, first in expected.items() if name != code)
         assert abs(np.mean([other == code for _, other in drawn]) - left) < 0.03
+    assert crossing.num_languages == 3
+    for place, there in ((0, ("aa", "bb", "cc")), (3, ("aa", "bb")), (7, ("aa",))):
+        for number, code in enumerate(expected):
+            row = crossing.row_in(number, place)
+            assert (row is not None) == (code in there)
+            if row is not None:
+                said = [tokenizer.convert_ids_to_tokens(int(one.pieces[0])) for one in row]
+                assert said == [f"{code}x", f"{code}y"]
     lone = crossing.row(7, random)
     assert {tokenizer.convert_ids_to_tokens(int(one.pieces[0])) for one in lone} == {"aax", "aay"}
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from collections import Counter
 from dataclasses import replace
+from itertools import permutations
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 from sklearn.metrics import average_precision_score
 
 from xlt_ray.data.batches import eval_batches, train_batches
@@ -17,15 +20,16 @@ from xlt_ray.data.encode import Sentence
 from xlt_ray.data.files import FilesSource
 from xlt_ray.data.kinds import ranking
 from xlt_ray.data.kinds.kind import Frame
-from xlt_ray.data.kinds.ranking import KIND, NUM_NEGATIVES, RankingExample, Wanted, ranked
+from xlt_ray.data.kinds.ranking import KIND, RankingExample, Wanted, ranked
 from xlt_ray.data.permit import Permit
 from xlt_ray.data.task import task_named
 from xlt_ray.data.toy.tongues import TONGUES
 from xlt_ray.data.unlabelled import read_inputs
 from xlt_ray.errors import DataError
-from xlt_ray.spec.trial import Hybrid
+from xlt_ray.spec.trial import Hybrid, Ranking
 
 LAREQA, TOY = task_named("lareqa"), task_named("toy-ranking")
+NUM_NEGATIVES = Ranking().negatives
 
 
 def precision_of(*nearness, right, cutoff=20):
@@ -213,9 +217,13 @@ def sentence(*pieces):
     return Sentence(np.array(pieces, np.int32), np.arange(1, len(pieces) + 1, dtype=np.int32))
 
 
-def trained(*candidates):
-    rows = [(sentence(90 + place), sentence(one)) for place, one in enumerate(candidates)]
-    items = KIND.train_items(TOY, rows, [], Frame(None, 16), ("x", 0))
+def trained(*candidates, plain=None, negatives=NUM_NEGATIVES):
+    """First pieces of a batch's rows; ``plain``: the candidates in the source language."""
+    rows, own = (
+        [(sentence(90 + place), sentence(one)) for place, one in enumerate(side)]
+        for side in (candidates, plain or candidates)
+    )
+    items = KIND.train_items(TOY, rows, own, [], Frame(None, 16, negatives), ("x", 0))
     return [[int(one.pieces[0]) for one in item] for item in items]
 
 
@@ -228,6 +236,20 @@ def test_wrong_candidates_are_others_of_the_batch_that_read_differently():
     many = trained(*range(30))
     assert all(len(set(row[1:])) == 1 + NUM_NEGATIVES for row in many)
     assert trained(*range(30)) == many
+
+
+@pytest.mark.parametrize("negatives", [1, 3, 15])
+def test_a_row_has_as_many_wrong_candidates_as_are_asked(negatives):
+    for row in trained(*range(16), negatives=negatives):
+        assert len(row) == 2 + negatives
+        assert len(set(row[1:])) == 1 + negatives
+
+
+def test_a_candidate_that_is_the_same_in_another_language_is_no_wrong_one():
+    # Rows 0 and 3 have one answer, in two languages.
+    found = trained(1, 2, 3, 41, plain=(1, 2, 3, 1))
+    for row, others in zip(found, ({2, 3}, {1, 3, 41}, {1, 2, 41}, {2, 3}), strict=True):
+        assert set(row[2:]) == others
 
 
 def test_without_other_candidates_the_own_one_stands_for_them():
@@ -265,6 +287,69 @@ def test_sentences_that_are_there_are_items(toy, toy_tokenizer, cache_dir):
         words = toy_tokenizer.convert_tokens_to_ids(example.candidate.split())
         assert all(candidate[word] for word in words)
     assert set(batches.score(decoded)) == set(TOY.metrics)
+
+
+@pytest.fixture(scope="module")
+def languages_of(toy):
+    """Query, or candidate, of training -> languages that it may be in, and its examples."""
+    texts = ({}, {})
+    for language in TONGUES:
+        for row in toy.read(TOY, language, "train"):
+            for side, text in zip(texts, (row.query, row.candidate), strict=True):
+                codes, names = side.setdefault(text, (set(), set()))
+                codes.add(language)
+                names.add(row.id)
+    return texts
+
+
+def told(batch, tokenizer, languages_of):
+    """By row: languages and examples of its query, and of each of its candidates."""
+    queries, candidates = languages_of
+    rows = []
+    for row in batch["input_ids"]:
+        texts = [" ".join(tokenizer.convert_ids_to_tokens(one[one > 4].tolist())) for one in row]
+        rows.append([queries[texts[0]], *(candidates[text] for text in texts[1:])])
+    return rows
+
+
+def ranking_batches(toy, tokenizer, cache_dir, hybrid, seed=0):
+    return train_batches(
+        toy, TOY, Permit("train", "toy-ranking", "qaa"), 40, "qaa", hybrid, tokenizer, "toy", 24,
+        16, seed, cache_dir,
+    )  # fmt: skip
+
+
+def test_crossed_rows_have_query_and_candidate_in_two_languages(
+    toy, toy_tokenizer, cache_dir, languages_of
+):
+    crossed, plain = (
+        ranking_batches(toy, toy_tokenizer, cache_dir, Hybrid(ratio=ratio)) for ratio in (1.0, 0.0)
+    )
+    pairs = Counter()
+    for step in range(150):
+        rows, own = (told(one.batch(step), toy_tokenizer, languages_of) for one in (crossed, plain))
+        for (query, right, *wrong), (same, *_) in zip(rows, own, strict=True):
+            assert query[1] & right[1] & same[1], "the same examples, in their order"
+            assert not any(one[1] & right[1] for one in wrong)
+            if len(query[0]) == len(right[0]) == 1:
+                pairs[min(query[0]), min(right[0])] += 1
+        assert not set.intersection(*(one[0] for row in rows for one in row)), "languages are mixed"
+    assert all(one != other for one, other in pairs)
+    assert set(pairs) == set(permutations(TONGUES, 2))
+    assert chisquare(list(pairs.values())).pvalue > 1e-4, "uniform over ordered pairs"
+
+
+def test_without_crossed_rows_a_batch_is_in_one_language(
+    toy, toy_tokenizer, cache_dir, languages_of
+):
+    batches = ranking_batches(toy, toy_tokenizer, cache_dir, Hybrid(mono="uniform"))
+    drawn = Counter()
+    for step in range(300):
+        rows = told(batches.batch(step), toy_tokenizer, languages_of)
+        (language,) = set.intersection(*(one[0] for row in rows for one in row))
+        drawn[language] += 1
+    assert set(drawn) == set(TONGUES)
+    assert chisquare(list(drawn.values())).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0])

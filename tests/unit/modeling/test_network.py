@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,12 +20,13 @@ from xlt_ray.modeling.network import (
     build_masked_lm,
     build_network,
     extra_state,
+    hidden_states,
     load_extra,
     save_extra,
 )
 from xlt_ray.spec import methods
 from xlt_ray.spec.kinds import KINDS
-from xlt_ray.spec.trial import Model
+from xlt_ray.spec.trial import Model, Ranking
 
 Encoders = Callable[..., PreTrainedModel]
 NONE = methods.NoFusion()
@@ -333,3 +336,21 @@ def test_a_span_never_begins_or_ends_in_padding(toy_encoder: Encoders) -> None:
     network, batch = made(toy_encoder(), "span", MIX).eval(), batch_of("span")
     likeliest = network.predict(batch).argmax(-1)
     assert (likeliest < batch["attention_mask"].sum(1, keepdim=True)).all()
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.01, 1.0])
+def test_the_loss_of_a_ranking_is_a_softmax_over_cosines_by_the_temperature(
+    toy_encoder: Encoders, temperature: float
+) -> None:
+    network = build_network(toy_encoder(), "ranking", NONE, 0, 0, Ranking(temperature=temperature))
+    network.eval()
+    batch = batch_of("ranking")
+    loss = network({**batch, "denominator": torch.tensor(float(ROWS))})
+    losses = []
+    for pieces, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True):
+        states = hidden_states(network.encoder, {"input_ids": pieces, "attention_mask": mask})[-1]
+        means = (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        query, *candidates = means / means.norm(dim=1, keepdim=True)
+        odds = [math.exp(float(query @ one) / temperature) for one in candidates]
+        losses.append(-math.log(odds[0] / sum(odds)))
+    assert float(loss) == pytest.approx(statistics.fmean(losses), rel=1e-4)

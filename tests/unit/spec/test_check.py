@@ -194,6 +194,37 @@ def test_check_scaled_batches_are_whole(problems: Problems) -> None:
     assert error.key == "target.hybrid.batch_scale"
 
 
+def test_check_rankings_are_trained(problems: Problems, facts: Facts) -> None:
+    nli = replace(facts.tasks["nli"], kind="ranking", labels=())
+    ranked = replace(facts, tasks={**facts.tasks, "nli": nli})
+    (error,) = problems("target.ranking.negatives=3").values()
+    assert error.key == "target.ranking"
+    assert "nli is not of the kind ranking" in error.problem
+    many = ("target.ranking.negatives=8", "target.batch_size=8")
+    (error,) = problems(*many, facts=ranked).values()
+    assert (error.key, error.remedy) == (
+        "target.ranking.negatives", "at most 7, or a larger batch",
+    )  # fmt: skip
+    assert not problems("target.ranking={negatives: 7, temperature: 0.01}", facts=ranked)
+    (error,) = problems("intermediate={task: pairs, ranking: {negatives: 2}}").values()
+    assert error.key == "intermediate.ranking"
+
+
+def test_batches_in_other_languages_need_translations(problems: Problems, wide: Facts) -> None:
+    uniform = "target.hybrid.mono=uniform"
+    assert not problems(uniform, facts=wide)
+    assert not problems(uniform, "target.hybrid.languages=[qab]", facts=wide)
+    (error,) = problems(uniform).values()
+    assert error.key == "target.hybrid.mono"
+    assert "no translations of each other" in error.problem
+    others = [(one, "train") for one in ("qab", "qac", "qad")]
+    for overrides in ((uniform,), (uniform, "target.hybrid.ratio=0.5")):
+        (error,) = problems(*overrides, facts=without(wide, "nli", *others)).values()
+        assert (error.key, error.remedy) == ("target.hybrid.mono", "mono: source")
+    (error,) = problems(uniform, "target.hybrid.text=switched", facts=wide).values()
+    assert "text: switched asks for none" in error.problem
+
+
 def test_check_alignment_layer_exists(problems: Problems) -> None:
     (error,) = problems("align={objective: contrastive, layer: 3}").values()
     assert error.key == "align.layer"

@@ -64,6 +64,7 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
     "target.hybrid.pairs": ("by_size", "target"),
     "target.hybrid.mixing": ("in_batch", "target"),
     "target.hybrid.batch_scale": (2.0, "target"),
+    "target.hybrid.mono": ("uniform", "target"),
     "target.average": (2, "target"),
     "evaluate.languages": (["qab"], "evaluate"),
     "evaluate.dev": ("all", "evaluate"),
@@ -92,6 +93,10 @@ SHAPING = {"intermediate.schedule.method", "few_shot", "model.revision"}
 """Change the shape of the path, or are another model: see test_ladder, test_few_shot, test_plan."""
 NEUTRAL: dict[str, Any] = {
     "target.evaluations": 9,
+    "target.ranking.temperature": 0.01,
+    "target.ranking.negatives": 3,
+    "intermediate.ranking.temperature": 0.01,
+    "intermediate.ranking.negatives": 3,
     "evaluate.retrieval_layer": 1,
     "evaluate.retrieval_encoder": "before",
     "evaluate.diagnostic_sentences": 10,
@@ -104,8 +109,8 @@ NEUTRAL: dict[str, Any] = {
     "data.seed": 5,
 }
 """Change no key by themselves: data by its digests, seeds by their value, weights by theirs, the
-layer of retrieval and the size of a sample where there is any, sampling where there are several
-tasks to draw from (test_mixture)."""
+settings of rankings, the layer of retrieval and the size of a sample where there is any, sampling
+where there are several tasks to draw from (test_mixture)."""
 
 
 def leaves(model: BaseModel, prefix: str = "") -> set[str]:
@@ -241,11 +246,39 @@ def test_neutral_knobs_of_hybrid_batches_are_no_part_of_a_key(path_with: PathWit
     neutral = {"text": "auto", "pairs": "uniform", "mixing": "per_batch", "batch_scale": 1.0}
     values = {f"target.hybrid.{name}": value for name, value in neutral.items()}
     target = path_with(values)[-2]
-    assert target.settings["hybrid"].keys() == {"ratio", "languages"}
+    assert target.settings["hybrid"].keys() == {"ratio", "languages", "text"}
     assert target.key == path_with()[-2].key
     never = {"target.hybrid": {"ratio": 0.0}}
     other = {"target.hybrid": {"ratio": 0.0, "pairs": "by_size", "mixing": "in_batch"}}
     assert path_with(never)[-2].key == path_with(other)[-2].key
+
+
+def test_what_hybrid_batches_never_draw_is_no_part_of_a_key(path_with: PathWith) -> None:
+    def key(**hybrid: Any) -> str:
+        return path_with({"target.hybrid": hybrid})[-2].key
+
+    assert key(ratio=0, mono="uniform") != key(ratio=0)
+    assert key(ratio=0, mono="uniform") == key(ratio=0, mono="uniform", pairs="by_size")
+    assert key(ratio=0, mono="uniform") != key(ratio=0, mono="uniform", languages=["qab"])
+    assert key(ratio=1, mono="uniform") == key(ratio=1), "no batch is in one language"
+    assert key(ratio=0.5, text="translated") == key(ratio=0.5, text="auto")
+
+
+def test_how_rankings_are_trained_is_part_of_their_keys_alone(
+    path_with: PathWith, facts: Facts
+) -> None:
+    pairs = facts.tasks["pairs"]
+    ranked = replace(facts, tasks={**facts.tasks, "pairs": replace(pairs, kind="ranking")})
+
+    def differs(facts: Facts, section: str, **ranking: Any) -> list[str]:
+        tasks = {"target.task": "pairs"}
+        other = {f"{section}.ranking": ranking}
+        return changed(path_with(tasks, facts=facts), path_with({**tasks, **other}, facts=facts))
+
+    for knob in ({"temperature": 0.01}, {"negatives": 3}):
+        assert differs(facts, "target", **knob) == []
+        assert differs(ranked, "target", **knob) == ["target", "evaluate"]
+        assert differs(ranked, "intermediate", **knob)[0] == "intermediate"
 
 
 def test_without_cross_lingual_batches_their_languages_do_not_matter(path_with: PathWith) -> None:

@@ -55,6 +55,8 @@ class Frame(NamedTuple):
 
     template: Template
     max_length: int
+    num_negatives: int = 0
+    """Wrong candidates of a row of a ranking task in training."""
 
 
 class Views(Protocol):
@@ -157,11 +159,18 @@ class Kind(ABC):
         self,
         task: Task,
         rows: Sequence[Row],
+        plain: Sequence[Row],
         labels: Sequence[np.ndarray],
         frame: Frame,
         stream: tuple[str | int, ...],
     ) -> Sequence[Any]:
-        """One item for every row of a training batch; ``stream`` names its random numbers."""
+        """One item for every row of a training batch.
+
+        Args:
+            plain: the same rows in the source language's own words, which tell what is the same
+                text whatever language or words a row has now.
+            stream: names the random numbers.
+        """
         return rows
 
     def views(self, task: Task, rows: Rows, frame: Frame) -> Views:

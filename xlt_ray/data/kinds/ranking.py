@@ -22,7 +22,8 @@ whose first candidate is right. A wrong candidate that is as near as a right one
 
 A training row is a query, its candidate, and candidates of other rows of the batch as wrong ones
 (:class:`xlt_ray.modeling.heads.ranking.RankingHead`). They belong to the row itself, so a loss
-depends on neither micro-batches nor workers.
+depends on neither micro-batches nor workers. In a cross-lingual batch the query of a row is in one
+language and its candidate in another, so candidates of several languages compete.
 """
 
 from __future__ import annotations
@@ -45,8 +46,6 @@ from xlt_ray.spec.facts import Split
 
 CUTOFF = 20
 """Ranks that mean average precision looks at."""
-NUM_NEGATIVES = 7
-"""Wrong candidates of a training row."""
 _NUMBERS_AT_ONCE = 2**22
 """Cosines that are computed at once, 16 MiB of them; a query's own are always all there."""
 
@@ -145,22 +144,23 @@ class RankingKind(Kind):
         self,
         task: Task,
         rows: Sequence[Row],
+        plain: Sequence[Row],
         labels: Sequence[np.ndarray],
         frame: Frame,
         stream: tuple[str | int, ...],
     ) -> Sequence[Row]:
-        """A query, its candidate and ``NUM_NEGATIVES`` of other rows, (2 + negatives) sentences.
+        """A query, its candidate and those of ``num_negatives`` other rows as wrong ones.
 
-        A candidate of the same pieces is no wrong one. Where the batch has fewer others they
-        are there several times; where it has none the row's own stands for them, and nothing
-        is learned.
+        A candidate that is the same text in the source language is no wrong one, whatever language
+        or words it has in this batch. Where the batch has fewer others they are there several
+        times; where it has none the row's own stands for them, and nothing is learned.
         """
         items = []
-        texts = [candidate.pieces.tobytes() for _, candidate in rows]
+        texts = [candidate.pieces.tobytes() for _, candidate in plain]
         for place, (query, candidate) in enumerate(rows):
             others = [one for one, text in enumerate(texts) if text != texts[place]]
             drawn = generator(*stream, place).permutation(others or [place])
-            negatives = [rows[one][1] for one in np.resize(drawn, NUM_NEGATIVES).tolist()]
+            negatives = [rows[one][1] for one in np.resize(drawn, frame.num_negatives).tolist()]
             items.append((query, candidate, *negatives))
         return items
 

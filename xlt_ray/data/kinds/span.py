@@ -185,6 +185,7 @@ class SpanKind(Kind):
         self,
         task: Task,
         rows: Sequence[Row],
+        plain: Sequence[Row],
         labels: Sequence[np.ndarray],
         frame: Frame,
         stream: tuple[str | int, ...],

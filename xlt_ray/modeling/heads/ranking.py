@@ -5,7 +5,9 @@ the mean over pieces of the fused states made 1 long, the logits are s * q . c_j
 their cross entropy: a softmax over candidates in one direction, with a learned scale s. That is the
 loss of XTREME-R's dual encoder (arXiv 2104.07412, its code seen) but for three things: there the
 vector is BERT's pooled output, all candidates of a batch are the wrong ones, and s begins at 100;
-here they are as many as the data gives to a row, and s begins at 20.
+here they are as many as ``ranking.negatives`` gives to a row, and s begins at 1 /
+``ranking.temperature``, 20 by default. Adam moves s by about the learning rate a step (0.02 in
+1,000 steps at 2e-5), so that the temperature stays what it was.
 """
 
 from __future__ import annotations
@@ -16,17 +18,22 @@ from torch.nn import functional
 
 from xlt_ray.modeling.fusion.dlfa import masked_mean
 from xlt_ray.modeling.heads.head import Head
-
-FIRST_SCALE = 20.0
+from xlt_ray.spec.trial import Ranking
 
 
 class RankingHead(Head):
     """Logits ``(batch, candidates)`` of rows ``(batch, 1 + candidates, length)``; of single
     sentences ``(batch, length)`` their vectors, all s long, ``(batch, hidden)``."""
 
-    def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        num_labels: int,
+        dropout: float,
+        temperature: float = Ranking().temperature,
+    ) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.tensor([FIRST_SCALE]))
+        self.scale = nn.Parameter(torch.tensor([1.0 / temperature]))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
