@@ -9,6 +9,7 @@
       ModelError         a model folder or name is wrong                 exit 2
       LedgerError        the ledger cannot be opened or continued so     exit 2
       ClusterError       more was asked than the cluster has             exit 2
+        ClusterOutage    Ray does not start now; later it may            exit 1
       TrackingError      the MLflow server or database cannot be used    exit 2
         TrackingOutage   it does not answer now; later it may            exit 1
       StoreError         a stage in the store cannot be used
@@ -137,6 +138,12 @@ class ClusterError(XltError):
     """``asked`` resources that the cluster (``available``) can never give."""
 
     exit_code = 2
+
+
+class ClusterOutage(ClusterError):
+    """Ray does not start on this machine now; the same command may work later."""
+
+    exit_code = 1
 
 
 class TrackingError(XltError):

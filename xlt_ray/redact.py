@@ -1,4 +1,4 @@
-"""Nothing that is shown, kept or sent carries a password: text loses its secrets on the way.
+"""Removes passwords and tokens from everything that is shown, kept or sent.
 
 Every message of our own errors passes here, and whatever goes to MLflow, into the ledger's logs of
 failed trials, or onto the screen from there.
@@ -10,40 +10,96 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-# A password ends at the last @ before a space or quote: some contain a slash or an @ themselves.
-_LOGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^\s:/@\"']*):[^\s\"']*@")
-# Access tokens of web services stand where the name of a user does.
-_BARE = re.compile(r"(?P<scheme>\bhttps?://)[^\s:/@\"'*]+@")
-_QUERY = re.compile(
-    r"(?P<name>[?&;](?:[a-z_-]*(?:password|passwd|token|secret|signature|api_?key)|sig)=)[^&;\s\"']+",
-    re.IGNORECASE,
+_OWNERS = (
+    "access|api|app|auth|bearer|bot|gh|github|gitlab|hf|hub|id|identity|oauth|personal|private"
+    "|refresh|security|session|slack|tracking|user|wandb"
 )
-_SETTING = re.compile(
-    r"(?P<name>\b(?:[a-z]+_)*(?:pg)?(?:password|passwd|secret_access_key|secret_key|api_?key"
-    # Tokens by whose they are: those of texts (pad_token, sep_token) are none.
-    r"|(?:auth|access|session|tracking|hub|hf)_token)"
-    r"[\"']?\s*[=:]\s*[\"']?)(?!\*\*\*)[^\s\"'&;,]+",
-    re.IGNORECASE,
+"""Whose token is a secret: those of texts (pad_token, sep_token) are not."""
+_NAMES = (
+    r"(?:[a-z0-9]+[_-])*(?:"
+    r"(?:pg|db|my|user|ssh)?(?:password|passwd|passphrase|passcode|pwd)"
+    r"|(?<=[_-])(?:pass|pw)"
+    r"|(?:client|shared|app|web|consumer|signing|jwt)?[_-]?secret(?:[_-]?(?:access[_-]?)?key)?"
+    r"|api[_-]?key|apikey|(?:account|access|encryption|private|signing|shared[_-]?access|storage)"
+    r"[_-]?key"
+    r"|shared[_-]?access[_-]?signature|(?:amz|goog)-(?:signature|credential)|signature"
+    rf"|(?:{_OWNERS})[_-]?token"
+    r")"
 )
-_BEARER = re.compile(r"(?P<name>\b(?:Bearer|Basic)\s+)[A-Za-z0-9+/=._~-]{8,}")
+"""Names of settings whose value is a secret."""
+_PATTERNS = (
+    # The key itself; a log may have been cut before its last line.
+    re.compile(
+        r"(?P<before>-----BEGIN [A-Z ]*PRIVATE KEY-----)"
+        r"(?!\*\*\*).*?(?P<after>-----END [A-Z ]*PRIVATE KEY-----|\Z)",
+        re.DOTALL,
+    ),
+    # A password ends at the last @ before a space or quote: some contain a slash or an @.
+    re.compile(r"(?P<before>[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@\"']*:)[^\s\"']*(?P<after>@)"),
+    # Access tokens of web services stand where the name of a user does.
+    re.compile(r"(?P<before>\bhttps?://)[^\s:/@\"'*]+(?P<after>@)"),
+    re.compile(
+        r"(?P<before>[?&;](?:[a-z0-9_-]*(?:password|passwd|pwd|token|secret|signature|credential"
+        r"|api_?key)|sig|key|auth)=)[^&;\s\"']+(?P<after>)",
+        re.IGNORECASE,
+    ),
+    re.compile(r"(?P<before>\bsig=)(?!\*\*\*)[A-Za-z0-9%+/=_-]{16,}(?P<after>)"),
+    re.compile(
+        r"(?P<before>\b(?:proxy-)?authorization[\"']?\s*[=:]\s*[\"']?(?:[a-z][a-z0-9-]*\s+)?+)"
+        r"(?!\*\*\*)[^\s\"',]+(?P<after>)",
+        re.IGNORECASE,
+    ),
+    # A bearer of news is not one of tokens: those have digits or signs among their letters.
+    re.compile(
+        r"(?P<before>\b(?:bearer|basic)\s+)(?=[a-z]*[0-9+/=._~-])[a-z0-9+/=._~-]{8,}(?P<after>)",
+        re.IGNORECASE,
+    ),
+    # A quoted value goes on to its closing quote, any other to a space or separator.
+    re.compile(
+        rf"(?P<before>(?<![a-z0-9])(?:-{{1,2}})?{_NAMES}[\"']?\s*[=:]\s*(?P<quote>[\"']))"
+        r"(?!\*\*\*)[^\"'\n]+(?P<after>(?P=quote)?)",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        rf"(?P<before>(?<![a-z0-9])(?:-{{1,2}})?{_NAMES}[\"']?\s*[=:]\s*)"
+        r"(?!\*\*\*)[^\s\"'&;,]+(?P<after>)",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        rf"(?P<before>(?<!\S)--(?:{_NAMES}|token)\s+[\"']?)(?!\*\*\*|-)[^\s\"']+(?P<after>)",
+        re.IGNORECASE,
+    ),
+    # Tokens that say by their first letters what they are.
+    re.compile(
+        r"(?P<before>\b(?:hf_|gh[pousr]_|github_pat_|glpat-|xox[abeoprs]-|sk-(?:ant-|proj-)?"
+        r"|AIza|ya29\.|npm_|pypi-|dapi|wandb_v1_))[A-Za-z0-9_.-]{12,}(?P<after>)"
+    ),
+    re.compile(r"(?P<before>\beyJ)[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]*(?P<after>)"),
+)
+_SECRET_NAME = re.compile(rf"{_NAMES}|authorization|token", re.IGNORECASE)
 
 
 def redacted(value: Any) -> Any:
-    """The same value, with ``***`` for every password and token in it that can be told.
+    """The same value, with ``***`` for every password and token in it that is known as one.
 
     >>> redacted({"ledger": "postgresql://ada:s3cret@db/xlt"})
     {'ledger': 'postgresql://ada:***@db/xlt'}
     >>> redacted("could not connect with password=s3cret host=db")
     'could not connect with password=*** host=db'
+    >>> redacted({"user": "ada", "password": "s3cret"})
+    {'user': 'ada', 'password': '***'}
     """
     if isinstance(value, str):
-        text = _LOGIN.sub(r"\g<scheme>\g<user>:***@", value)
-        text = _BARE.sub(r"\g<scheme>***@", text)
-        for pattern in (_QUERY, _SETTING, _BEARER):
-            text = pattern.sub(r"\g<name>***", text)
-        return text
+        for pattern in _PATTERNS:
+            value = pattern.sub(r"\g<before>***\g<after>", value)
+        return value
     if isinstance(value, Mapping):
-        return {key: redacted(item) for key, item in value.items()}
+        return {key: _redacted_item(key, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [redacted(item) for item in value]
     return value
+
+
+def _redacted_item(key: Any, item: Any) -> Any:
+    is_secret = isinstance(item, str) and isinstance(key, str) and _SECRET_NAME.fullmatch(key)
+    return "***" if is_secret and item else redacted(item)

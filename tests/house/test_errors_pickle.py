@@ -19,6 +19,7 @@ EXAMPLES = [
     errors.ModelError("no folder", model="models/x", remedy="see xlt list models"),
     errors.LedgerError("another sweep"),
     errors.ClusterError("too much", asked={"GPU": 8}, available={"GPU": 1.0}),
+    errors.ClusterOutage("Ray did not start", asked={}, available={}),
     errors.TrackingError("is no URL", uri="http//localhost:5000"),
     errors.TrackingOutage("no answer", uri="http://localhost:5000"),
     errors.StoreError("gone", key="ab" * 32, place="stages/ab"),

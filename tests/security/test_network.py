@@ -5,8 +5,14 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from xlt_ray.training.team import listen
 
 LISTENING = """
 import json, os, psutil
@@ -46,3 +52,70 @@ def test_ray_that_a_sweep_starts_listens_on_loopback_alone() -> None:
         address = ipaddress.ip_address(text.removeprefix("::ffff:"))
         assert address.is_loopback, seen
     assert seen["left behind"] == [], "`ray start` of this environment would refuse to work"
+
+
+WORKERS = """
+import json, multiprocessing, sys
+import psutil
+
+def work(rank, size, listener, results):
+    import torch
+    from xlt_ray.training.team import address_of, join_team
+
+    address = address_of(listener) if listener is not None else ""
+    team = join_team(
+        rank, size, "cpu", address=address, listener=listener if rank == 0 else None
+    )
+    total = torch.ones(1)
+    torch.distributed.all_reduce(total)
+    listening = [
+        one.laddr.ip
+        for one in psutil.Process().net_connections()
+        if one.status == psutil.CONN_LISTEN
+    ]
+    results.put((team.gather(rank), float(total), listening))
+    team.gather(None)
+
+if __name__ == "__main__":
+    from xlt_ray.training.team import listen
+
+    size = int(sys.argv[1])
+    spawn = multiprocessing.get_context("spawn")
+    results = spawn.Queue()
+    listener = listen("127.0.0.1") if size > 1 else None
+    workers = [
+        spawn.Process(target=work, args=(rank, size, listener, results)) for rank in range(size)
+    ]
+    for one in workers:
+        one.start()
+    print(json.dumps([results.get(timeout=200) for _ in workers]))
+    for one in workers:
+        one.join()
+"""
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_workers_of_one_node_listen_on_loopback_alone(size: int, tmp_path: Path) -> None:
+    program = tmp_path / "workers.py"
+    program.write_text(WORKERS)
+    done = subprocess.run(
+        [sys.executable, program, str(size)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert len(seen) == size
+    for ranks, total, listening in seen:
+        assert ranks == list(range(size))
+        assert total == size
+        for text in listening:
+            assert ipaddress.ip_address(text.removeprefix("::ffff:")).is_loopback, seen
+    if size == 1:
+        ((_, _, listening),) = seen
+        assert len(listening) <= 1, "gloo alone, which a group of one never connects"
+
+
+def test_nobody_else_gets_the_port_of_a_leader() -> None:
+    with listen("127.0.0.1") as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(OSError, match="in use"), socket.socket() as other:
+            other.bind(("127.0.0.1", port))

@@ -14,6 +14,7 @@ from xlt_ray.redact import redacted
 from xlt_ray.sweep.failures import classify
 
 SECRET = "s3cr3t-Xy"
+TOKEN = f"{SECRET}Za9Qb8Rc7Sd6"
 SHOWN = [
     f"postgresql://ada:{SECRET}@db:5432/xlt",
     f"postgresql+psycopg://ada:{SECRET}@db/xlt?sslmode=require",
@@ -39,6 +40,42 @@ SHOWN = [
     f"HF_TOKEN={SECRET} xlt run s.yaml",
     f"{{'HF_HUB_TOKEN': '{SECRET}', 'api_key': '{SECRET}'}}",
     f"{{'Authorization': 'Bearer {SECRET}'}}",
+    f"authorization: bearer {SECRET}",
+    f"Authorization: token {SECRET}",
+    f"Proxy-Authorization: Basic {SECRET}",
+    f"curl -H 'authorization: {SECRET}'",
+    f"hf_{TOKEN}",
+    f"error for token hf_{TOKEN}, try again",
+    f"ghp_{TOKEN} gho_{TOKEN}",
+    f"github_pat_{TOKEN}",
+    f"glpat-{TOKEN}",
+    f"xoxb-{TOKEN}",
+    f"sk-{TOKEN}",
+    f"eyJhbGciOiJIUzI1NiJ9.{TOKEN}.{TOKEN}",
+    f"pwd={SECRET}",
+    f"Server=db;Uid=ada;Pwd={SECRET};",
+    f"DB_PASS={SECRET}",
+    f"passphrase: {SECRET}",
+    f"api-key: {SECRET}",
+    f"X-Api-Key: {SECRET}",
+    f"apiKey={SECRET}",
+    f"AccountName=a;AccountKey={SECRET}==;EndpointSuffix=x",
+    f"SharedAccessKey={SECRET}",
+    f"client_secret={SECRET}",
+    f"clientSecret: '{SECRET}'",
+    f"GITHUB_TOKEN={SECRET}",
+    f"refresh_token={SECRET}",
+    f"X-Amz-Signature={SECRET}",
+    f"X-Amz-Security-Token={SECRET}",
+    f"X-Goog-Signature={SECRET}&x=1",
+    f"sig={TOKEN}%3D",
+    f"https://host/path?key={SECRET}",
+    f"xlt run s.yaml --password {SECRET}",
+    f"--api-key={SECRET}",
+    f"password='two words {SECRET}'",
+    f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n-----END RSA PRIVATE KEY-----",
+    f"-----BEGIN PRIVATE KEY-----\n{SECRET}",
+    f"private_key={SECRET}",
 ]
 
 
@@ -56,7 +93,10 @@ def test_a_secret_is_shown_nowhere(text: str) -> None:
         "postgresql+psycopg://xlt@db/xlt", "http://127.0.0.1:5000", "s3://bucket/key",
         "loss = self.head(tokens)[0]", "a: b@c", "x@y.org", "12:30 at 5@6",
         "sqlite:////home/ada/mlflow.db", "pad_token=tokenizer.pad_token",
-        "sep_token: [SEP]", "{'bos_token': '<s>'}", "unk_token=unk",
+        "sep_token: [SEP]", "{'bos_token': '<s>'}", "unk_token=unk", "ZeRO stage=3",
+        "passes=2", "pass: 3 of 4", "basic questions", "a bearer of news", "key=target.size",
+        "KeyError: 'preemption_policy'", "stage c61edeef0c7a", "--tokens 512", "tokenizer=xlm-r",
+        "the signature of load() changed", "seed=7", "signal=15", "config=a", "task-a sk-1",
     ],
 )  # fmt: skip
 def test_what_is_no_secret_stays_as_it_is(text: str) -> None:
@@ -78,6 +118,16 @@ def test_whatever_a_password_is_made_of_it_is_left_out(
 ) -> None:
     text = f"{before}{scheme}://{user}:{password}@host/x"
     assert redacted(text) == f"{before}{scheme}://{user}:***@host/x"
+
+
+@pytest.mark.parametrize(
+    "name", ["password", "PGPASSWORD", "api_key", "client_secret", "token", "hf_token"]
+)
+def test_the_value_of_a_key_that_names_a_secret_is_left_out(name: str) -> None:
+    assert redacted({"places": {name: SECRET, "user": "ada"}}) == {
+        "places": {name: "***", "user": "ada"}
+    }
+    assert redacted({name: ""}) == {name: ""}
 
 
 @pytest.mark.parametrize("text", SHOWN)

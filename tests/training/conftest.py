@@ -23,7 +23,7 @@ from xlt_ray.training.events import Event
 from xlt_ray.training.load import Materials
 from xlt_ray.training.make import walk
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.team import Team, free_address, join_team
+from xlt_ray.training.team import Team, join_team
 
 TINY = """
 name: tiny
@@ -114,7 +114,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
              "align={choice: [null, {objective: code_switch_mlm, max_length: 32}]}"],
         )
     )  # fmt: skip
-    team = join_team(0, 1, free_address(), "cpu")
+    team = join_team(0, 1, "cpu")
     return Bench(facts_of(sweep), tmp_path_factory.mktemp("cache"), team, open_data)
 
 

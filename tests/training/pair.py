@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import multiprocessing
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -113,14 +114,14 @@ class Pair:
 @contextmanager
 def pair_beside(bench: Bench) -> Iterator[Pair]:
     """Two processes with the facts and the tokenised data of a bench; ended with the block."""
-    from xlt_ray.training.team import free_address
+    from xlt_ray.training.team import listen
 
     spawn = multiprocessing.get_context("spawn")
-    address = free_address()
+    listener = listen("127.0.0.1")
     ends = [spawn.Pipe() for _ in range(2)]
     workers = [
         spawn.Process(
-            target=_serve, args=(rank, address, bench.facts, bench.cache, there), daemon=True
+            target=_serve, args=(rank, listener, bench.facts, bench.cache, there), daemon=True
         )
         for rank, (_, there) in enumerate(ends)
     ]
@@ -134,16 +135,17 @@ def pair_beside(bench: Bench) -> Iterator[Pair]:
             one.join()
 
 
-def _serve(rank: int, address: str, facts: Any, cache: Path, connection: Any) -> None:
+def _serve(rank: int, listener: socket.socket, facts: Any, cache: Path, connection: Any) -> None:
     import torch
     import transformers
 
     from xlt_ray.data.source import open_source
-    from xlt_ray.training.team import join_team
+    from xlt_ray.training.team import address_of, join_team
 
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)
-    team = join_team(rank, 2, address, "cpu")
+    address = address_of(listener)
+    team = join_team(rank, 2, "cpu", address=address, listener=None if rank else listener)
     opened = functools.cache(open_source)
     bench = Bench(facts, cache, team, lambda trial: opened(trial.data))
     while True:

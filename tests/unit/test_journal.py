@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, TrialView, load_ledger, open_ledger
-from xlt_ray.ledger.journal import mend
+from xlt_ray.ledger.journal import Journal, mend
 from xlt_ray.spec.sweep import SweepSpec
 
 TEXT = """
@@ -127,3 +130,38 @@ def test_other_tools_read_it_and_write_to_it(
     ledger = open_ledger(home, sweep_from(TEXT))
     assert ledger.set_aside is None
     assert ledger.study.user_attrs["note"] == "by somebody else"
+
+
+def test_a_journal_is_its_owners_alone(
+    tmp_path: Path, sweep_from: Callable[..., SweepSpec]
+) -> None:
+    home = Home(tmp_path / "private")
+    open_ledger(home, sweep_from(TEXT))
+    assert home.ledger_journal("t").stat().st_mode & 0o777 == 0o600
+
+
+@given(st.integers(0, 200))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_append_that_the_disk_cuts_short_leaves_the_journal_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    file = tmp_path / f"{room}.journal"
+    file.unlink(missing_ok=True)
+    journal = Journal(file)
+    journal.append_logs([{"op": 0}, {"op": 1}])
+    before = file.read_bytes()
+
+    def fill(stream: io.FileIO, content: bytes) -> None:
+        if len(content) > room:
+            stream.write(content[:room])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        stream.write(content)
+
+    with monkeypatch.context() as patched, contextlib.suppress(OSError):
+        patched.setattr("xlt_ray.ledger.journal._write_all", fill)
+        journal.append_logs([{"op": 2}, {"op": 3}])
+        before = file.read_bytes()
+    assert file.read_bytes() == before
+    journal.append_logs([{"op": 4}])
+    assert [log["op"] for log in Journal(file).read_logs(0)][-1] == 4
+    assert mend(file) is None, "nothing is torn"

@@ -14,6 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from xlt_ray.redact import redacted
 from xlt_ray.report.labels import knob_names, shown_value
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class LineBoard:
         self._said[number] = line, self._clock()
 
     def warned(self, message: str) -> None:
-        _echo(f"warning: {message}")
+        _echo(f"warning: {redacted(message)}")
 
 
 class TableBoard:
@@ -107,7 +108,7 @@ class TableBoard:
         self._num_ended += 1
 
     def warned(self, message: str) -> None:
-        self._warning = message
+        self._warning = str(redacted(message))
 
     def render(self) -> Table:
         """The table as it stands."""

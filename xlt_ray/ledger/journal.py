@@ -8,6 +8,7 @@ checksum was written by such a tool, and is taken as it is.
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
+from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 
 from xlt_ray.stages.sealed import is_whole, sealed
 
@@ -26,10 +27,27 @@ class Journal(JournalFileBackend):
     """Optuna's journal file, sealed line by line, under a lock that no death leaves behind."""
 
     def __init__(self, file: Path) -> None:
+        # Places of a sweep may hold a login: the file is its owner's alone.
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
         super().__init__(str(file), lock_obj=_FileLock(file))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        super().append_logs([sealed(log) for log in logs])
+        """Write operations, all of them or, where the disk is full, none.
+
+        Raises:
+            OSError: they could not be written; the file is as it was.
+        """
+        lines = [json.dumps(sealed(log), separators=(",", ":")) + "\n" for log in logs]
+        with get_lock_file(self._lock), open(self._file_path, "ab", buffering=0) as stream:
+            end = stream.seek(0, os.SEEK_END)
+            try:
+                _write_all(stream, "".join(lines).encode())
+                os.fsync(stream.fileno())
+            except OSError:
+                # The next operation would be glued to a half one.
+                stream.truncate(end)
+                os.fsync(stream.fileno())
+                raise
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         """Raises ValueError where a line is not as it was written."""
@@ -37,6 +55,11 @@ class Journal(JournalFileBackend):
             if not is_whole(log):
                 raise ValueError(f"line {number + 1} of {self._file_path} was altered")
             yield log
+
+
+def _write_all(stream: io.FileIO, content: bytes) -> None:
+    while content:
+        content = content[stream.write(content) :]
 
 
 def mend(file: Path) -> Path | None:

@@ -273,7 +273,18 @@ def _data_uri(figure: Figure) -> str:
 
 
 def _csv(frame: pd.DataFrame) -> str:
-    return str(frame.to_csv(index=False, lineterminator="\n"))
+    safe = frame.rename(columns=_as_text).map(_as_text)
+    return str(safe.to_csv(index=False, lineterminator="\n"))
+
+
+def _as_text(value: Any) -> Any:
+    """A name or cell that a spreadsheet would take for a formula, with an apostrophe before it.
+
+    >>> _as_text("=1+1"), _as_text("de"), _as_text(-0.5)
+    ("'=1+1", 'de', -0.5)
+    """
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula else value
 
 
 @contextmanager

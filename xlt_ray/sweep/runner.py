@@ -188,7 +188,7 @@ def this_machine(needs_gpus: bool) -> dict[str, float]:
 
 def _tune(desk: Desk, home: Home) -> None:
     """Let Ray Tune run everything the desk hands out."""
-    connect()
+    connect(desk.watcher.warned)
     from ray import tune
 
     from xlt_ray.sweep.searcher import DeskScheduler, DeskSearcher

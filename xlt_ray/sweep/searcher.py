@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -116,13 +117,17 @@ class DeskScheduler(FIFOScheduler):
 
 
 def _heard_of(trial: Any) -> BaseException | None:
-    """What Tune heard last of a trial's process, or None where that cannot be read."""
+    """What Tune heard last of a trial's process, or None where that cannot be read safely."""
     # Tune's own `get_pickled_error` looks where the file is copied to later.
     file = trial.pickled_error_file
     if file is None:
         return None
     unreadable = (OSError, pickle.UnpicklingError, AttributeError, ImportError, TypeError)
-    with contextlib.suppress(*unreadable):
-        error: BaseException = cloudpickle.loads(Path(file).read_bytes())
-        return error
+    with contextlib.suppress(*unreadable), Path(file).open("rb") as stream:
+        status = os.fstat(stream.fileno())
+        # On a cluster the folders above it may be open to other users of the machine, whose pickle
+        # would run as this process.
+        if status.st_uid == os.geteuid() and not status.st_mode & 0o022:
+            error: BaseException = cloudpickle.loads(stream.read())
+            return error
     return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -59,14 +60,20 @@ class Worker:
     def __init__(self) -> None:
         self._events: Iterator[Event] | None = None
         self._watch: Watch | None = None
+        self._listener: socket.socket | None = None
 
-    def address(self) -> str:
-        """Where the others can reach this worker, should it lead."""
+    def node_address(self) -> str:
+        """IP address of this worker's node, as the other nodes know it."""
         import ray
 
-        from xlt_ray.training.team import free_address
+        return str(ray.util.get_node_ip_address())
 
-        return free_address(ray.util.get_node_ip_address())
+    def listen(self, host: str) -> str:
+        """As the leader: ``host:port`` where the others reach this worker from now on."""
+        from xlt_ray.training.team import address_of, listen
+
+        self._listener = listen(host)
+        return address_of(self._listener)
 
     def begin(self, order: Order, rank: int, address: str) -> None:
         """Get ready to run an order; :meth:`advance` does the work."""
@@ -90,7 +97,9 @@ class Worker:
         transformers.utils.logging.set_verbosity_error()
         runtime = runtime_of(order)
         torch.set_num_threads(runtime.threads)
-        team = join_team(rank, runtime.workers, address, runtime.device)
+        team = join_team(
+            rank, runtime.workers, runtime.device, address=address, listener=self._listener
+        )
         if runtime.gpu_share < 1:
             _, total = torch.cuda.mem_get_info()
             torch.cuda.set_per_process_memory_fraction(memory_share(runtime.gpu_share, total))
@@ -143,9 +152,7 @@ class SoloCrew:
         self._worker = Worker()
 
     def begin(self, order: Order) -> None:
-        from xlt_ray.training.team import free_address
-
-        self._worker.begin(order, 0, free_address())
+        self._worker.begin(order, 0, address="")
 
     def advance(self) -> Event | None:
         return self._worker.advance()
@@ -186,7 +193,9 @@ class ActorCrew:
             ).remote()
             for rank in range(resources["workers"])
         ]
-        self._address = ray.get(self._actors[0].address.remote())
+        nodes = ray.get([actor.node_address.remote() for actor in self._actors])
+        host = "127.0.0.1" if len(set(nodes)) == 1 else nodes[0]
+        self._address = ray.get(self._actors[0].listen.remote(host))
         self._patience = GRACE_S
 
     def begin(self, order: Order) -> None:

@@ -37,6 +37,7 @@ from typing import Any, Literal, Protocol
 
 from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.ledger import TrialView
+from xlt_ray.redact import redacted
 from xlt_ray.spec.space import Value
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
@@ -114,6 +115,7 @@ class Courier:
 
     def __init__(self, tracker: Runs, spool: Spool) -> None:
         self._tracker = tracker
+        self._uri = str(redacted(tracker.uri))
         self._spool = spool
         self._leftover = spool.read()
         self._letters: deque[Letter] = deque()
@@ -210,7 +212,7 @@ class Courier:
                 if not self._has_dropped:
                     self._has_dropped = True
                     self._mail.news.append(
-                        f"{self._tracker.uri}: {MAX_LETTERS} messages wait for it; points are "
+                        f"{self._uri}: {MAX_LETTERS} messages wait for it; points are "
                         "shown there after the next start of this sweep"
                     )
                 return
@@ -257,7 +259,7 @@ class Courier:
         try:
             if not self._wait(lambda: time.monotonic() < began + QUIET_S):
                 say(
-                    f"{self._tracker.uri}: {self.num_waiting} messages are still to be sent; "
+                    f"{self._uri}: {self.num_waiting} messages are still to be sent; "
                     f"waiting for {min(limit_s, SILENCE_S):.0f} s at most if it does not answer"
                 )
                 self._wait(
@@ -268,7 +270,7 @@ class Courier:
         self.close()
         if self._letters:
             say(
-                f"{self._tracker.uri}: {self.num_waiting} messages were not sent; nothing is lost: "
+                f"{self._uri}: {self.num_waiting} messages were not sent; nothing is lost: "
                 "run the same command again when it is back, and it shows the rest"
             )
 
@@ -338,7 +340,7 @@ class Courier:
             if self._is_out:
                 self._is_out = False
                 self._mail.news.append(
-                    f"{self._tracker.uri}: answers again; {self.num_waiting - 1} messages follow"
+                    f"{self._uri}: answers again; {self.num_waiting - 1} messages follow"
                 )
             self._pause_s = FIRST_PAUSE_S
         self._beat()

@@ -6,6 +6,7 @@ One worker needs no communication. Several run the same code in lockstep; what o
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from dataclasses import dataclass
@@ -44,10 +45,22 @@ class Team:
         return boxes
 
 
-def join_team(rank: int, size: int, address: str, device: str) -> Team:
-    """Connect this process with the others at ``address`` (host:port of the leader).
+def join_team(
+    rank: int,
+    size: int,
+    device: str,
+    *,
+    address: str = "",
+    listener: socket.socket | None = None,
+) -> Team:
+    """Connect this process with the others; the group lives as long as the process.
 
-    DeepSpeed wants a process group even for one worker. The group lives as long as the process.
+    DeepSpeed wants a process group even for one worker: that one opens no port.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        address: of several workers, ``host:port`` of the leader.
+        listener: of several workers, the leader's socket at that address (:func:`listen`).
     """
     # DeepSpeed picks its accelerator once per process, when it is imported.
     os.environ.setdefault("DS_ACCELERATOR", device)
@@ -57,23 +70,54 @@ def join_team(rank: int, size: int, address: str, device: str) -> Team:
         return Team(torch.distributed.get_rank(), torch.distributed.get_world_size())
     _without_compiling(deepspeed)
     host, _, port = address.rpartition(":")
-    os.environ.update(
-        RANK=str(rank),
-        WORLD_SIZE=str(size),
-        LOCAL_RANK="0",
-        LOCAL_SIZE="1",
-        MASTER_ADDR=host,
-        MASTER_PORT=port,
-    )
-    deepspeed.init_distributed(
-        dist_backend="nccl" if device == "cuda" else "gloo",
-        init_method=f"tcp://{address}",
+    is_on_one_node = size == 1 or ipaddress.ip_address(host).is_loopback
+    if is_on_one_node:
+        loopback = _loopback_interface()
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", loopback)
+    os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK="0", LOCAL_SIZE="1")
+    store: torch.distributed.Store
+    if size == 1:
+        store = torch.distributed.HashStore()
+    else:
+        store = torch.distributed.TCPStore(
+            host,
+            int(port),
+            size,
+            is_master=rank == 0,
+            master_listen_fd=listener.detach() if listener is not None else None,
+        )
+    torch.distributed.init_process_group(
+        "nccl" if device == "cuda" else "gloo",
+        store=store,
         rank=rank,
         world_size=size,
-        auto_mpi_discovery=False,
-        verbose=False,
+        # As DeepSpeed does for its own groups.
+        device_id=torch.device("cuda", 0) if device == "cuda" and size > 1 else None,
     )
+    deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
     return Team(rank, size)
+
+
+def listen(host: str) -> socket.socket:
+    """The leader's socket for :func:`join_team`, open from now on: nobody else gets its port.
+
+    It listens at ``host`` alone; PyTorch's own would listen on every interface, and whoever
+    connects there could change what the workers read.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, 0), family=family, backlog=128)
+
+
+def address_of(listener: socket.socket) -> str:
+    """``host:port`` of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"{host}:{port}"
+
+
+def _loopback_interface() -> str:
+    """``lo`` on Linux, ``lo0`` elsewhere."""
+    return next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
 
 
 def _without_compiling(deepspeed: Any) -> None:
@@ -82,10 +126,3 @@ def _without_compiling(deepspeed: Any) -> None:
     It needs a compiler on every node and takes seconds; gloo does the same work.
     """
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-
-
-def free_address(host: str | None = None) -> str:
-    """A free port of this machine as ``host:port``, for :func:`join_team`."""
-    with socket.socket() as probe:
-        probe.bind((host or "127.0.0.1", 0))
-        return f"{host or '127.0.0.1'}:{probe.getsockname()[1]}"

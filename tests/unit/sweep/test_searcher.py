@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -99,3 +101,35 @@ def test_the_first_that_waits_is_chosen_among_those_that_have_not_ended(
     assert scheduler.choose_trial_to_run(controller) is live[1]
     del live[:2]
     assert scheduler.choose_trial_to_run(controller) is None
+
+
+class Planted:
+    """Unpickling it writes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.file,))
+
+
+@pytest.mark.parametrize("theft", ["another owner", "a file that others can write"])
+def test_an_error_that_another_user_can_have_written_is_not_unpickled(
+    tmp_path: Path, order: Order, monkeypatch: pytest.MonkeyPatch, theft: str
+) -> None:
+    file, trace = tmp_path / "error.pkl", tmp_path / "ran"
+    file.write_bytes(pickle.dumps(Planted(trace)))
+    if theft == "another owner":
+        owner = file.stat().st_uid
+        monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    else:
+        file.chmod(0o666)
+    losses = Losses(Failures(), tmp_path)
+    heard: list[Report] = []
+    desk: Any = SimpleNamespace(hear=lambda _, report: heard.append(report))
+    trial = SimpleNamespace(
+        config={"order": sealed(order)}, pickled_error_file=str(file), trial_id="a"
+    )
+    DeskScheduler(desk, losses).on_trial_error(None, trial)
+    assert not trace.exists()
+    assert [report.cause for report in heard] == ["lost"]
