@@ -31,7 +31,7 @@ ROOMS = {
         "tracking", "versions",
     },
     "cli": {
-        "errors", "home", "spec", "stages", "ledger", "data", "training", "tracking", "report",
+        "redact", "errors", "home", "spec", "stages", "ledger", "data", "training", "tracking", "report",
         "sweep",
     },
 }  # fmt: skip
