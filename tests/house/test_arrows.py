@@ -31,8 +31,8 @@ ROOMS = {
         "tracking", "versions",
     },
     "cli": {
-        "redact", "errors", "home", "spec", "stages", "ledger", "data", "training", "tracking", "report",
-        "sweep",
+        "redact", "errors", "home", "spec", "stages", "ledger", "data", "training", "tracking",
+        "report", "sweep",
     },
 }  # fmt: skip
 """Room -> rooms that it may import."""

@@ -10,12 +10,22 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from xlt_ray.spec.methods import Knobs
 
 Cause = Literal[
-    "oom", "lost", "preempted", "timeout", "storage", "disk", "nan", "data", "tracking", "bug"
+    "oom",
+    "lost",
+    "preempted",
+    "timeout",
+    "device",
+    "storage",
+    "disk",
+    "nan",
+    "data",
+    "tracking",
+    "bug",
 ]
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
-OF_PROCESSES = ("lost", "preempted", "timeout")
-"""Causes after which the trial's process is gone: another one starts, or none."""
+OF_PROCESSES = ("lost", "preempted", "timeout", "device")
+"""Causes after which the trial's process is gone or useless: another one starts, or none."""
 
 LONGEST_PAUSE_S = 600.0
 
@@ -63,6 +73,8 @@ class Failures(Knobs):
     """A node was taken away with notice, or a process was asked to end."""
     timeout: Policy = Policy(action="retry", times=1)
     """A trial hung (see hang_after)."""
+    device: Policy = Policy(action="retry", times=2)
+    """A GPU failed, or is not to be had; the process that met it is of no further use."""
     storage: Policy = Policy(action="wait", times=6)
     """Files, the stage store or the network could not be reached."""
     disk: Policy = Policy(action="fail")

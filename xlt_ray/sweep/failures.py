@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from xlt_ray.errors import LedgerError, TrialFailure
+from xlt_ray.errors import LedgerError, TrialFailure, XltError
 from xlt_ray.redact import redacted
 from xlt_ray.spec.failures import CAUSES, OF_PROCESSES, Cause
 
@@ -37,27 +37,61 @@ class Failure:
 
 @dataclass(frozen=True)
 class Rule:
-    """An exception of one of these types, numbers or texts means this cause."""
+    """An exception of one of these types, numbers, HTTP statuses or texts means this cause."""
 
     cause: Cause
     types: tuple[str, ...] = ()
     """Names of classes, of the exception or above it: naming imports no library."""
     texts: tuple[str, ...] = ()
-    """Regular expressions, searched in the message in lower case."""
+    """Regular expressions, searched in :func:`_words` of the exception."""
+    texts_of: str = ""
+    """Name of the class whose texts are searched, or of one above it; any that has texts."""
     numbers: tuple[int, ...] = ()
     """Of an OSError."""
+    statuses: tuple[int, ...] = ()
+    """Of the answer of a web service."""
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         return re.compile("|".join(self.texts) or r"(?!)", re.DOTALL)
 
     def fits(self, error: BaseException) -> bool:
-        names = {one.__name__ for one in type(error).__mro__}
+        names = {base.__name__ for base in type(error).__mro__}
         if not names.isdisjoint(self.types):
             return True
         if isinstance(error, OSError) and error.errno in self.numbers:
             return True
-        return self._pattern.search(str(error).lower()) is not None
+        if self.statuses and _status(error) in self.statuses:
+            return True
+        if self.texts_of and self.texts_of not in names:
+            return False
+        return self._pattern.search(_words(error)) is not None
+
+
+_TEXTS_OF_NOTHING = (XltError, LookupError, NameError, AttributeError, ImportError)
+"""Exceptions whose message names what their raiser had in hand: a label, a key, a folder."""
+
+
+def _words(error: BaseException) -> str:
+    """What an exception says of its cause, in lower case; nothing where its type says it all.
+
+    The file of an OSError is no part of it: a folder may be called /mnt/preemptible.
+    """
+    if isinstance(error, _TEXTS_OF_NOTHING):
+        return ""
+    if isinstance(getattr(error, "cause", None), BaseException):
+        # Ray's wrapping repeats the traceback of what is looked at by itself.
+        return ""
+    if isinstance(error, OSError) and error.filename is not None:
+        return (error.strerror or "").lower()
+    return str(error).lower()
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of an answer that an exception carries, if there is one."""
+    answer = getattr(error, "response", None)
+    status = getattr(answer, "status_code", None) or getattr(error, "status", None)
+    return status if isinstance(status, int) else None
 
 
 DISK = Rule(
@@ -78,19 +112,18 @@ RULES = (
         numbers=(errno.ENOMEM,),
     ),
     DISK,
+    Rule("bug", texts=(r"raised in its creation task",), texts_of="RayError"),
     Rule(
         "preempted",
         types=("NodePreemptedError",),
         # Of any node that is gone Ray says that "this can happen if the node was preempted".
-        texts=(r"(?<!if the node was )preempt", r"\bsigterm\b", r"exit code 143\b",
-               r"\bsignal 15\b", r"spot \w*\s?(interruption|termination)",
+        texts=(r"(?<!if the node was )preempt", r"\bsigterm\b", r"\bsignal 15\b",
+               r"spot \w*\s?(interruption|termination)",
                r"(interruption|termination) notice"),
+        texts_of="RayError",
     ),
-    Rule(
-        "bug",
-        types=("StageConflict", "RuntimeEnvSetupError"),
-        texts=(r"raised in its creation task",),
-    ),
+    Rule("preempted", texts=(r"\b(exit code 143|exitcode: -15|signal: terminated)\b",)),
+    Rule("bug", types=("StageConflict", "RuntimeEnvSetupError")),
     Rule(
         "timeout",
         types=("GetTimeoutError",),
@@ -98,22 +131,57 @@ RULES = (
                r"wait timeout after \d+ms, keys"),
     ),
     Rule(
+        "device",
+        texts=(r"uncorrectable (ecc|nvlink)", r"unspecified launch failure", r"launch timed out",
+               r"illegal memory access", r"busy or unavailable",
+               r"no cuda gpus are available", r"system not yet initialized",
+               r"hardware stack error", r"fallen off the bus", r"\bxid\b",
+               r"cuda (driver )?(initialization|init) error", r"cuda driver error",
+               r"cuda error: (unknown|initialization) error", r"driver shutting down",
+               r"cuda unknown error", r"(cublas|cudnn|cusparse)_status_(execution_failed"
+               r"|not_initialized|internal_error|mapping_error)", r"gpu is lost", r"nvml"),
+    ),
+    Rule(
         "lost",
         types=("LeaseLost", "RayActorError", "WorkerCrashedError", "NodeDiedError",
                "ObjectLostError", "LocalRayletDiedError", "TaskPlacementGroupRemoved",
-               "ActorPlacementGroupRemoved", "RpcError"),
+               "ActorPlacementGroupRemoved", "RpcError", "DistNetworkError",
+               "DistStoreError", "DistBackendError", "BrokenProcessPool", "BrokenPipeError"),
         texts=(r"gloo/transport", r"connection closed by (remote )?peer", r"remote process exited",
-               r"nccl.*(system|remote) ?error", r"dataloader worker .*(killed|exited)"),
+               r"\bnccl", r"timed out after \d+ seconds waiting for clients",
+               r"client socket has (timed out|failed to connect)",
+               r"server socket has failed to (listen|bind)", r"address already in use",
+               r"eaddrinuse", r"failed to connect to gcs",
+               r"gcs (server )?(is )?(unavailable|dead)", r"rendezvous", r"dataloader worker .*(killed|exited)"),
+        numbers=(errno.EADDRINUSE, errno.EPIPE),
     ),
     Rule(
         "tracking",
         types=("TrackingError", "MlflowException"),
     ),
     Rule(
+        "storage",
+        # Before `data`, which is what a loader says of a hub that does not answer.
+        types=("LocalEntryNotFoundError", "ConnectionError", "ConnectError", "ConnectTimeout",
+               "ReadTimeout", "TimeoutException", "NetworkError", "TimeoutError",
+               "NewConnectionError", "ProtocolError", "IncompleteRead", "FSTimeoutError",
+               "EndpointConnectionError", "ServiceRequestError"),
+        texts=(r"service unavailable", r"too many requests", r"bad gateway", r"gateway time-?out",
+               r"internal server error", r"slow ?down", r"name resolution",
+               r"name or service not known", r"getaddrinfo failed", r"stale file handle",
+               r"connection (refused|reset|aborted|timed out|broken|error)",
+               r"max retries exceeded", r"couldn't connect to", r"network is unreachable",
+               r"no route to host", r"temporarily unavailable", r"transport endpoint"),
+        numbers=(errno.ESTALE, errno.EIO, errno.EREMOTEIO, errno.ETIMEDOUT, errno.ENETUNREACH,
+                 errno.ENETDOWN, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENOTCONN,
+                 errno.EAGAIN, errno.EBUSY),
+        statuses=(408, 425, 429, 500, 502, 503, 504),
+    ),
+    Rule(
         "data",
-        types=("DataError", "ModelError", "RepositoryNotFoundError", "RevisionNotFoundError",
-               "EntryNotFoundError", "DatasetNotFoundError", "SafetensorError",
-               "UnicodeDecodeError"),
+        types=("DataError", "ModelError", "HfHubHTTPError", "RepositoryNotFoundError",
+               "RevisionNotFoundError", "EntryNotFoundError", "DatasetNotFoundError", "SafetensorError",
+               "UnicodeDecodeError", "JSONDecodeError", "ParserError"),
         texts=(r"can't load (the )?(tokenizer|model|configuration)",
                r"not a valid model identifier", r"does not appear to have a file named"),
     ),
@@ -127,13 +195,12 @@ RULES = (
     Rule(
         "storage",
         types=("OSError", "StoreError", "BotoCoreError", "ClientError", "ClientConnectionError",
-               "AzureError", "GoogleAPIError", "HttpError", "HTTPError", "TransportError",
-               "FSTimeoutError"),
-        texts=(r"service unavailable", r"slow ?down", r"name resolution", r"stale file handle",
-               r"connection (refused|reset|aborted|timed out)"),
+               "AzureError", "GoogleAPIError", "HttpError", "HTTPError", "TransportError"),
     ),
 )  # fmt: skip
-"""The first rule that fits decides: what a message says weighs more than a general type."""
+"""The first rule that fits decides. Our own exceptions are known by their type alone, and so a
+message that quotes a path, a label or a key decides nothing; what they arose from is looked at,
+too, which is how a hub that does not answer differs from a model that is not there."""
 
 
 def classify(error: BaseException) -> Failure:

@@ -14,8 +14,8 @@ from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
 from xlt_ray.report.card import model_card
-from xlt_ray.report.contender import contender_of
 from xlt_ray.report.confirmation import confirmation_of, winners
+from xlt_ray.report.contender import contender_of
 from xlt_ray.report.few_shot import few_shot_frame, few_shot_tables
 from xlt_ray.report.frames import scores_frame, trials_frame
 from xlt_ray.report.further import further_frame

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import sqlite3
 from collections.abc import Callable
 
+import httpx2
 import numpy as np
 import pytest
 import ray.exceptions as rayed
 import torch
 from fsspec.exceptions import FSTimeoutError
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+)
 from mlflow.exceptions import MlflowException, RestException
 from safetensors import SafetensorError
 from urllib3.exceptions import NewConnectionError
 
 from xlt_ray import errors
 from xlt_ray.errors import DataError, TrialFailure
-from xlt_ray.spec.failures import CAUSES
+from xlt_ray.spec.failures import CAUSES, OF_PROCESSES
 from xlt_ray.sweep.failures import LOG_LINES, RULES, alike, cause_of, classify, is_disk_full
 
 
@@ -61,6 +67,14 @@ KILLED = (
     "or other unexpected errors."
 )
 GLOO = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547]"
+
+
+def answer(status: int, reason: str) -> Exception:
+    """What huggingface_hub raises for an answer of the hub."""
+    request = httpx2.Request("GET", "https://huggingface.co/org/m/resolve/main/config.json")
+    response = httpx2.Response(status, request=request)
+    return HfHubHTTPError(f"{status} Client Error: {reason}", response=response)
+
 
 CASES: dict[str, list[BaseException]] = {
     "oom": [
@@ -129,6 +143,52 @@ CASES: dict[str, list[BaseException]] = {
         RuntimeError("DataLoader worker (pid 4242) is killed by signal: Killed."),
         errors.LeaseLost("its lease passed to somebody else", key="ab" * 32),
         wrapped(errors.LeaseLost("its lease passed to somebody else", key="ab" * 32)),
+        RuntimeError("NCCL communicator was aborted on rank 3."),
+        RuntimeError("NCCL Error 3: internal error - please report this issue"),
+        RuntimeError("ncclInternalError: Internal check failed."),
+        RuntimeError("NCCL error in: ProcessGroupNCCL.cpp:1970, unhandled cuda error"),
+        named("DistNetworkError", RuntimeError)(
+            "The client socket has timed out after 600s while trying to connect to (10.0.0.2, "
+            "29500)."),
+        named("DistNetworkError", RuntimeError)(
+            "The server socket has failed to listen on any local network address. The server "
+            "socket has failed to bind to [::]:29500 (errno: 98 - Address already in use)."),
+        named("DistStoreError", RuntimeError)(
+            "Timed out after 301 seconds waiting for clients. 1/2 clients joined."),
+        RuntimeError("client socket has failed to connect to [10.0.0.2]:29500"),
+        of_disk(errno.EADDRINUSE),
+        OSError(errno.EADDRINUSE, "Address already in use"),
+        named("RendezvousTimeoutError")("rendezvous timed out"),
+        rayed.RaySystemError("System error: Failed to connect to GCS within 60 seconds."),
+        rayed.RaySystemError("GCS server is unavailable"),
+        rayed.ObjectLostError("ff" * 28, b"", ""),
+        BrokenPipeError(errno.EPIPE, "Broken pipe"),
+        rayed.TaskPlacementGroupRemoved(),
+    ],
+    "device": [
+        RuntimeError("CUDA error: uncorrectable ECC error encountered"),
+        named("AcceleratorError", RuntimeError)("CUDA error: uncorrectable ECC error encountered"),
+        RuntimeError("CUDA error: uncorrectable NVLink error detected during the execution"),
+        RuntimeError("CUDA error: unspecified launch failure"),
+        RuntimeError("CUDA error: the launch timed out and was terminated"),
+        RuntimeError("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable"),
+        RuntimeError("CUDA error: hardware stack error"),
+        RuntimeError("CUDA error: unknown error"),
+        RuntimeError("CUDA unknown error - this may be due to an incorrectly set up environment"),
+        RuntimeError("No CUDA GPUs are available"),
+        RuntimeError("Unexpected error from cudaGetDeviceCount(). Error 802: system not yet "
+                     "initialized"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling cublasSgemm("),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling cublasCreate(handle)"),
+        RuntimeError("GPU 3: GPU has fallen off the bus"),
+        RuntimeError("NVML: GPU is lost"),
+        named("DistBackendError", RuntimeError)(
+            "NCCL error: Failed to CUDA calloc, CUDA error: uncorrectable ECC error encountered"),
+        wrapped(RuntimeError("CUDA error: uncorrectable ECC error encountered")),
+        while_handling(RuntimeError("CUDA error: unspecified launch failure"), KeyError("x")),
     ],
     "timeout": [
         TrialFailure("2 workers did not answer for 1860 s", cause="timeout"),
@@ -156,6 +216,18 @@ CASES: dict[str, list[BaseException]] = {
         OSError("Can't load tokenizer for 'bert'. If you were trying to load it from a local"),
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
         wrapped(DataError("line 7 has 2 columns, not 3", task="nli")),
+        DataError("/scratch/preempt/pos/en.train.conllu:7: unknown label 'X'", task="pos"),
+        DataError("unknown label 'out of memory'", task="nli"),
+        DataError("token 'SIGTERM' has no tag", task="pos"),
+        wrapped(DataError("/mnt/preemptible/x:3: no space left on device", task="pos")),
+        errors.ModelError("its weights lack 3 tensors; connection refused", model="./m"),
+        caused(errors.ModelError("cannot be loaded", model="org/m"), answer(404, "Not Found")),
+        caused(errors.ModelError("cannot be loaded", model="org/m"), answer(401, "Unauthorized")),
+        caused(errors.ModelError("cannot be loaded", model="./m"),
+               FileNotFoundError(2, "No such file or directory", "/models/m/config.json")),
+        caused(DataError("cannot be read", task="pos"), PermissionError(13, "Permission denied")),
+        json.JSONDecodeError("Expecting value", "", 0),
+        OSError("org/m does not appear to have a file named pytorch_model.bin"),
     ],
     "nan": [
         TrialFailure("target nli 100: the loss is nan at step 3", cause="nan"),
@@ -189,6 +261,29 @@ CASES: dict[str, list[BaseException]] = {
         RuntimeError("503 Service Unavailable"),
         wrapped(ConnectionAbortedError("aborted")),
         while_handling(of_disk(errno.ESTALE), AttributeError("'NoneType' has no attribute 'x'")),
+        LocalEntryNotFoundError("cannot find the requested files in the local cache"),
+        answer(429, "Too Many Requests"),
+        answer(500, "Internal Server Error"),
+        answer(503, "Service Unavailable"),
+        named("HTTPError")("429 Client Error: Too Many Requests for url: https://huggingface.co"),
+        caused(errors.ModelError("cannot be loaded", model="org/m"), answer(503, "")),
+        caused(errors.ModelError("cannot be loaded", model="org/m"), answer(429, "")),
+        caused(errors.ModelError("cannot be loaded", model="org/m"),
+               ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")),
+        caused(errors.ModelError("cannot be loaded", model="/nfs/m"), of_disk(errno.ESTALE)),
+        caused(errors.ModelError("its tokenizer cannot be loaded", model="org/m"),
+               caused(OSError("We couldn't connect to 'https://huggingface.co' to load the files, "
+                              "and couldn't find them in the cached files."),
+                      LocalEntryNotFoundError("not in the cache"))),
+        caused(DataError("cannot be read", task="xnli"),
+               named("ConnectError")("[Errno -3] Temporary failure in name resolution")),
+        caused(DataError("cannot be read", task="xnli"), named("ReadTimeout")("timed out")),
+        named("ProtocolError")("IncompleteRead(1024 bytes read, 4096 more expected)"),
+        OSError(errno.ENETUNREACH, "Network is unreachable"),
+        OSError(errno.EHOSTUNREACH, "No route to host"),
+        RuntimeError("HTTPSConnectionPool(host='huggingface.co', port=443): Max retries exceeded"),
+        FileNotFoundError(2, "No such file or directory", "/mnt/preemptible/stages/x"),
+        PermissionError(errno.EACCES, "Permission denied", "/scratch/out of memory/x"),
     ],
     "bug": [
         KeyError("labels"),
@@ -208,6 +303,17 @@ CASES: dict[str, list[BaseException]] = {
         TrialFailure("no dev score in sw", cause="bug"),
         wrapped(ValueError("too many values to unpack")),
         caused(RuntimeError("the stage cannot be made"), KeyError("labels")),
+        KeyError("preemption_policy"),
+        KeyError("SIGTERM"),
+        KeyError("out of memory"),
+        AttributeError("'Trial' object has no attribute 'preempted'"),
+        ModuleNotFoundError("No module named 'preempt'"),
+        RuntimeError("expected scalar type Float but found BFloat16"),
+        RuntimeError("cannot open /mnt/preemptible/checkpoints: format is unknown"),
+        rayed.RayActorError(error_msg="The actor died because of an error raised in its creation "
+                            "task, File /mnt/preemptible/x.py, ImportError: libtorch.so"),
+        errors.XltError("unknown schedule 'no space left on device'"),
+        RecursionError("maximum recursion depth exceeded"),
     ],
 }  # fmt: skip
 TOLD = [(cause, error) for cause, found in CASES.items() for error in found]
@@ -220,14 +326,13 @@ def test_the_cause_of_an_exception_is_told(cause: str, error: BaseException) -> 
     assert cause_of(error) == cause
     failure = classify(error)
     assert failure.cause == cause
-    assert failure.is_of_process == (cause in ("lost", "preempted", "timeout"))
+    assert failure.is_of_process == (cause in OF_PROCESSES)
     assert len(failure.message.splitlines()) == 1
 
 
 def test_there_are_many_examples_of_every_cause() -> None:
     assert set(CASES) == set(CAUSES)
-    assert len(TOLD) >= 80
-    assert len({repr(error) for _, error in TOLD}) >= 80
+    assert len({(repr(error), repr(error.__cause__)) for _, error in TOLD}) >= 160
     assert {rule.cause for rule in RULES} == set(CAUSES)
 
 
