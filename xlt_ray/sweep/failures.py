@@ -152,7 +152,8 @@ RULES = (
                r"client socket has (timed out|failed to connect)",
                r"server socket has failed to (listen|bind)", r"address already in use",
                r"eaddrinuse", r"failed to connect to gcs",
-               r"gcs (server )?(is )?(unavailable|dead)", r"rendezvous", r"dataloader worker .*(killed|exited)"),
+               r"gcs (server )?(is )?(unavailable|dead)", r"rendezvous",
+               r"dataloader worker .*(killed|exited)"),
         numbers=(errno.EADDRINUSE, errno.EPIPE),
     ),
     Rule(
@@ -180,8 +181,8 @@ RULES = (
     Rule(
         "data",
         types=("DataError", "ModelError", "HfHubHTTPError", "RepositoryNotFoundError",
-               "RevisionNotFoundError", "EntryNotFoundError", "DatasetNotFoundError", "SafetensorError",
-               "UnicodeDecodeError", "JSONDecodeError", "ParserError"),
+               "RevisionNotFoundError", "EntryNotFoundError", "DatasetNotFoundError",
+               "SafetensorError", "UnicodeDecodeError", "JSONDecodeError", "ParserError"),
         texts=(r"can't load (the )?(tokenizer|model|configuration)",
                r"not a valid model identifier", r"does not appear to have a file named"),
     ),
