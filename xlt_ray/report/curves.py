@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -28,8 +29,9 @@ from xlt_ray.report.effects import drawn_series
 from xlt_ray.report.figures import file_name
 from xlt_ray.report.labels import is_absent, short_names, shown_value
 from xlt_ray.report.powerlaw import PowerLaw, fit_power_law
+from xlt_ray.report.replication import units
 from xlt_ray.report.scales import means, number_ticks
-from xlt_ray.report.tables import Cell, LanguageTable, Row
+from xlt_ray.report.tables import Cell, LanguageTable, Row, TrialScores
 
 MAX_MODELS = len(SERIES)
 
@@ -47,7 +49,7 @@ class _Mark:
 
 def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[str]]:
     """Score by intermediate size: a panel for the mean of the target languages and for each group
-    of them, and in it a power law for each model.
+    of them, and in it a power law for each model, through the sizes' independent repeats.
 
     Returns the figure (None with fewer than two sizes) and why fits are refused.
     """
@@ -58,12 +60,14 @@ def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[st
         return None, []
     models = _models(marks)
     sign = 1.0 if table.is_higher_better else -1.0
-    fits: dict[tuple[str, str], PowerLaw | str] = {}
-    for model, name in itertools.product(models, names):
-        mine = [one for one in marks if one.model == model and one.place is not None]
-        fits[model, name] = fit_power_law(
-            [float(one.place or 0) for one in mine], [sign * one.values[name] / 100 for one in mine]
+    repeats = {model: _repeats(table, path, marks, model) for model in models}
+    fits: dict[tuple[str, str], PowerLaw | str] = {
+        (model, one.name): fit_power_law(
+            [size for size, _ in repeats[model]],
+            [sign * _mean_score(trials, one.languages) for _, trials in repeats[model]],
         )
+        for model, one in itertools.product(models, series)
+    }
     columns = min(len(names), 2)
     rows = math.ceil(len(names) / columns)
     with new_canvas(1.2 + 2.5 * columns, 0.5 + 2.3 * rows, columns, rows) as (figure, _):
@@ -103,7 +107,52 @@ def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[st
         png=png,
         section="question",
     )
-    return made, _refusals(table, models, names, fits)
+    return made, _refusals(table, repeats, names, fits)
+
+
+_Repeats = list[tuple[float, list[TrialScores]]]
+"""Sizes, each as often as it was independently repeated, and the trials of that repeat."""
+
+
+def _repeats(table: LanguageTable, path: str, marks: Sequence[_Mark], model: str) -> _Repeats:
+    """What the power law of a model goes through: at every size what shares no luck.
+
+    Trials that go on from the same trained stage are one repeat, unless trials of every size do:
+    such a stage is the same luck for all. Where the sizes differ in other knobs as well, these are
+    chance too, and all trials of a configuration are one repeat.
+    """
+    place = {one.configuration: one.place for one in marks if one.model == model}
+    at: dict[float, list[Row]] = {}
+    for row in table.rows:
+        size = place.get(row.configuration)
+        if size is not None:
+            at.setdefault(size, []).append(row)
+    designs = {tuple(sorted(_other_knobs(row, path) for row in rows)) for rows in at.values()}
+    keys = [
+        {stage.key for row in rows for trial in row.trials for stage in trial.trained}
+        for rows in at.values()
+    ]
+    common = set.intersection(*keys)
+    found: _Repeats = []
+    for size, rows in sorted(at.items()):
+        trials = [trial for row in rows for trial in row.trials]
+        members = [
+            {stage.key for stage in trial.trained} - common | {f"trial {trial.number}"}
+            | ({f"configuration {row.configuration}"} if len(designs) > 1 else set())
+            for row in rows
+            for trial in row.trials
+        ]  # fmt: skip
+        found += [(size, [trials[one] for one in unit]) for unit in units(members)]
+    return found
+
+
+def _other_knobs(row: Row, path: str) -> str:
+    return repr(sorted((name, shown_value(value)) for name, value in row.knobs.items()
+                       if name != path))  # fmt: skip
+
+
+def _mean_score(trials: Sequence[TrialScores], languages: Sequence[str]) -> float:
+    return statistics.fmean(one.scores[code] for one in trials for code in languages)
 
 
 def _size_panel(
@@ -136,21 +185,22 @@ def _size_panel(
 
 def _refusals(
     table: LanguageTable,
-    models: Sequence[str],
+    repeats: Mapping[str, _Repeats],
     names: Sequence[str],
     fits: Mapping[tuple[str, str], PowerLaw | str],
 ) -> list[str]:
     """A note for each model and reason why it has no power law."""
     found = []
-    for model in models:
+    for model in repeats:
         reasons: dict[str, list[str]] = {}
         for name in names:
             fit = fits[model, name]
             if isinstance(fit, str):
                 reasons.setdefault(fit, []).append(name)
-        of = "" if len(models) == 1 else f" of {model}"
+        of = "" if len(repeats) == 1 else f" of {model}"
         found += [
-            f"{table.task}, size curve{of} ({', '.join(told)}): no power law is fitted: {reason}."
+            f"{table.task}, size curve{of} ({', '.join(told)}): no power law is fitted to "
+            f"{len(repeats[model])} independent repeats: {reason}."
             for reason, told in reasons.items()
         ]
     return found

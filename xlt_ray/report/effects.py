@@ -13,7 +13,7 @@ from typing import Any
 
 from xlt_ray.ledger.importance import Importance, importances
 from xlt_ray.report.canvas import csv_text
-from xlt_ray.report.grouping import drawn_groups
+from xlt_ray.report.grouping import Group, drawn_groups
 from xlt_ray.report.labels import is_absent, shown_value
 from xlt_ray.report.statistics import difference_interval
 from xlt_ray.report.tables import Cell, LanguageTable, Row
@@ -29,6 +29,7 @@ class Series:
     """One score of every configuration: of a language, or a mean over some."""
 
     name: str
+    languages: tuple[str, ...]
     of: Callable[[Row], Cell | None]
 
 
@@ -78,11 +79,13 @@ class Knowledge:
     importances: Mapping[str, Mapping[str, Importance]]
     """Series -> knob -> importance; a series with too few configurations has none."""
     levels: tuple[Level, ...]
-    """Knobs by importance for the mean of the others, the levels of each in order."""
+    """Knobs that matter more than chance by importance for the mean of the others, then the other
+    ones by name; the levels of each in order."""
 
     @property
     def knobs(self) -> tuple[str, ...]:
-        """The most important ones for the mean of the others first."""
+        """Those that matter for the mean of the others first, the most important one at the head;
+        the others, of which no order is known, by name."""
         return tuple(dict.fromkeys(level.knob for level in self.levels))
 
     @property
@@ -93,9 +96,12 @@ class Knowledge:
 def series_of(table: LanguageTable) -> tuple[Series, ...]:
     """The source language where it was scored, the mean of the others, and every group."""
     source = table.source_language
-    found = [Series(source, lambda row: row.cells.get(source))] if source in table.languages else []
-    found.append(Series(OTHERS, lambda row: row.mean_without_source))
-    return (*found, *(_group(one.title) for one in table.groups))
+    found = []
+    if source in table.languages:
+        found.append(Series(source, (source,), lambda row: row.cells.get(source)))
+    others = tuple(code for code in table.languages if code != source)
+    found.append(Series(OTHERS, others, lambda row: row.mean_without_source))
+    return (*found, *(_of_group(group) for group in table.groups))
 
 
 def drawn_series(table: LanguageTable) -> tuple[Series, ...]:
@@ -113,8 +119,8 @@ def knowledge_of(table: LanguageTable) -> Knowledge:
     levels = {path: _levels(path, table, series) for path in table.knobs}
 
     def rank(path: str) -> tuple[float, str]:
-        main = told[OTHERS] or next(iter(told.values()))
-        return -main[path].share if path in main else 0.0, path
+        one = (told[OTHERS] or next(iter(told.values()))).get(path)
+        return -one.share if one is not None and one.is_above_chance else 0.0, path
 
     return Knowledge(
         series=tuple(one.name for one in series),
@@ -126,11 +132,12 @@ def knowledge_of(table: LanguageTable) -> Knowledge:
 def importances_csv(known: Knowledge) -> str:
     """One line a series and knob, in full precision."""
     rows = [
-        [name, path, one.share, one.low, one.high]
+        [name, path, one.share, one.low, one.high, one.chance, one.is_above_chance]
         for name, knobs in known.importances.items()
         for path, one in sorted(knobs.items())
     ]
-    return csv_text(["score", "knob", "share", "low", "high"], rows)
+    names = ["score", "knob", "share", "low", "high", "chance", "is_above_chance"]
+    return csv_text(names, rows)
 
 
 def effects_csv(known: Knowledge) -> str:
@@ -145,8 +152,8 @@ def effects_csv(known: Knowledge) -> str:
     return csv_text(names, rows)
 
 
-def _group(title: str) -> Series:
-    return Series(title, lambda row: row.groups.get(title))
+def _of_group(group: Group) -> Series:
+    return Series(group.title, group.languages, lambda row: row.groups.get(group.title))
 
 
 def _told(table: LanguageTable, series: Sequence[Series]) -> dict[str, Mapping[str, Importance]]:

@@ -86,34 +86,46 @@ def importance_figure(table: LanguageTable, known: Knowledge) -> tuple[Figure | 
         enough = sum(1 for row in table.rows if row.trials) >= MIN_POINTS
         note = f"{table.task}: importance of knobs is not told below {MIN_POINTS} configurations."
         return None, [] if enough or not table.knobs else [note]
-    order = sorted(
-        paths, key=lambda path: -max(one[path].share for one in found.values() if path in one)
-    )
+
+    def rank(path: str) -> tuple[float, str]:
+        mine = [one[path] for one in found.values() if path in one]
+        return -max((one.share for one in mine if one.is_above_chance), default=0.0), path
+
+    order = sorted(paths, key=rank)
+    from matplotlib.patches import Patch
+
     height = 0.78 / len(found)
     with new_canvas(5.2, 1.1 + (0.1 + 0.16 * len(found)) * len(order)) as (figure, axes):
-        for turn, (name, shares) in enumerate(found.items()):
-            label: str | None = name
+        for turn, shares in enumerate(found.values()):
             for place, path in enumerate(order):
                 one = shares.get(path)
                 if one is None:
                     continue
                 at = place + (turn - (len(found) - 1) / 2) * height
-                axes.barh(at, one.share, 0.9 * height, color=SERIES[turn], label=label)
-                label = None
+                inside = (
+                    {"color": SERIES[turn]}
+                    if one.is_above_chance
+                    else {"facecolor": "none", "edgecolor": SERIES[turn], "hatch": "////"}
+                )
+                axes.barh(at, one.share, 0.9 * height, **inside)
                 axes.plot([one.low, one.high], [at] * 2, color="#222222", lw=1.1)
+                axes.vlines(one.chance, at - height / 2, at + height / 2, color=VERMILION, lw=1.6)
         axes.set_yticks(range(len(order)), order, size=8)
         axes.set_ylim(len(order) - 0.4, -0.6)
         axes.set_xlim(0, 1)
         axes.set_xlabel("share of importance")
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        figure.legend(loc="outside upper left", ncols=2, fontsize=8)
+        handles = [Patch(color=SERIES[turn], label=name) for turn, name in enumerate(found)]
+        figure.legend(handles=handles, loc="outside upper left", ncols=2, fontsize=8)
         svg, png = rendered(figure)
     made = Figure(
         name=file_name(table, "importance"),
         title="Which knobs decide?",
         caption=f"PED-ANOVA of reaching the best {TARGET_QUANTILE:.0%} of configurations (means "
-        "over seeds); lines: the middle 95 % of a bootstrap over configurations.",
+        "over seeds); lines: the middle 95 % of a bootstrap over configurations; red marks: what "
+        "noise reaches, 95 % of the null of permuted scores, beyond the edge where there is none. "
+        "Hatched: not above chance, which is no importance, and in no order.",
         csv=importances_csv(known),
         svg=svg,
         png=png,

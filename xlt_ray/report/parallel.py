@@ -17,7 +17,7 @@ from xlt_ray.report.tables import LanguageTable
 
 MIN_ROWS = 3
 MAX_KNOBS = 8
-"""The most important ones for the mean of the others; the CSV has all."""
+"""The first ones of ``Knowledge.knobs``; the CSV has all."""
 MAX_PLACES = 6
 """Values that have a place each; more numbers lie on a scale."""
 
@@ -94,7 +94,7 @@ def parallel_figure(table: LanguageTable, known: Knowledge) -> Figure | None:
         title="Which combinations are good?",
         caption=f"A line for each configuration (means over seeds, test {table.metric} in %), the "
         "darker the better its mean of the other languages; red: the best by it, which is no "
-        "selection rule. Knobs by importance."
+        "selection rule. Knobs by importance, those that are not above chance by name."
         + (f" {left_out} more are in the CSV." if left_out else ""),
         csv=csv_text(
             ["configuration", *table.knobs, "source_percent", "others_percent"],

@@ -85,7 +85,9 @@ def test_an_effect_is_the_mean_at_a_value_minus_that_of_all_others() -> None:
 def test_levels_part_all_configurations(values: list[Any]) -> None:
     draw = random.Random(len(values))
     table = table_of(values, [draw.random() for _ in values])
-    levels = knowledge_of(replace(table, groups=())).levels
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xlt_ray.report.effects.importances", lambda *_, **__: {})
+        levels = knowledge_of(replace(table, groups=())).levels
     if levels:
         assert sum(one.num_configurations for one in levels) == len(values)
         members = [one for level in levels for one in level.configurations]
@@ -122,11 +124,20 @@ def test_knobs_are_in_order_of_importance_for_the_other_languages() -> None:
     )
     known = knowledge_of(replace(table, rows=rows, knobs=("idle", "knob")))
     assert known.knobs == ("knob", "idle")
+    shuffled = [row.knobs["knob"] for row in rows]
+    draw.shuffle(shuffled)
+    noise = tuple(
+        replace(row, knobs={"idle": row.knobs["idle"], "a": value, "knob": 1})
+        for row, value in zip(rows, shuffled, strict=True)
+    )
+    known_of_noise = knowledge_of(replace(table, rows=noise, knobs=("idle", "knob", "a")))
+    assert not any(one.is_above_chance for one in known_of_noise.importances[OTHERS].values())
+    assert known_of_noise.knobs == ("a", "idle"), "by name, whichever share is larger"
     assert set(known.importances) == set(known.series) == {"qaa", OTHERS, "script: Latn"}
 
 
 def test_files_say_what_the_page_says() -> None:
-    values = ["a", "b"] * MIN_POINTS
+    values = ["a", "b"] * 2 * MIN_POINTS
     scores = [0.5 + 0.2 * (one == "a") + 0.01 * place for place, one in enumerate(values)]
     known = knowledge_of(table_of(values, scores))
     effects = list(csv.DictReader(io.StringIO(effects_csv(known))))
@@ -137,6 +148,8 @@ def test_files_say_what_the_page_says() -> None:
     assert statistics.fmean([first.low or 0, first.high or 0]) == pytest.approx(first.difference)
     shares = list(csv.DictReader(io.StringIO(importances_csv(known))))
     assert {one["score"] for one in shares} == set(known.series)
+    assert {one["is_above_chance"] for one in shares} == {"True"}
+    assert all(float(one["chance"]) < float(one["share"]) for one in shares)
 
 
 def test_scores_of_the_same_languages_are_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,9 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
+from scipy import stats
 
 from tests.unit.report.conftest import NOWHERE_SCORED, Finished, describe
-from xlt_ray.ledger.importance import MIN_POINTS, Importance, importances
+from xlt_ray.ledger import StageUse
+from xlt_ray.ledger.importance import MIN_POINTS, Importance, _thresholds, importances
 from xlt_ray.report.canvas import SERIES, Figure
 from xlt_ray.report.curves import layer_figure, ratio_figure, size_figure
 from xlt_ray.report.effects import OTHERS, Knowledge, knowledge_of
@@ -117,11 +119,12 @@ def test_intervals_of_the_ceiling_hold_it_nearly_as_often_as_they_say() -> None:
 @pytest.mark.parametrize(
     ("sizes", "scores", "why"),
     [
-        (SIZES, -saturating(0.005), "monotone fit is rejected"),
-        (SIZES, 0.5 - np.abs(np.log(SIZES) - np.log(16000)) / 20, "monotone fit is rejected"),
+        (SIZES, -saturating(0.005), "repeats reject every rising curve"),
         (SIZES, 0.5 + np.linspace(0, 0.2, 15) * 0, "all scores are equal"),
         ([1000, 2000, 4000], [0.1, 0.2, 0.25], "3 sizes do not determine"),
         (SIZES, (np.log(SIZES) / 20) ** 3, "bounds"),
+        ([1000, 2000, 4000, 8000, 16000], [0.5, 0.6, 0.59, 0.7, 0.8], "rise from 2000 to 4000"),
+        ([1000, 2000, 4000, 8000, 16000], [0.5, 0.51, 0.515, 0.53, 0.7], "no better than a const"),
     ],
 )
 def test_a_fit_that_data_do_not_ask_for_is_refused(
@@ -132,10 +135,75 @@ def test_a_fit_that_data_do_not_ask_for_is_refused(
     assert why in fit
 
 
-def test_noise_is_not_called_falling_more_often_than_five_in_a_hundred() -> None:
+FIVE, SEVEN = [1000, 4000, 16000, 64000, 256000], [1000 * 2**turn for turn in range(7)]
+DIP = FIVE, [0.50, 0.55, 0.60, 0.65, 0.50]
+ARCH = SEVEN, [0.50, 0.58, 0.66, 0.70, 0.66, 0.58, 0.52]
+FLAT = SEVEN, [0.5] * 7
+FALL = FIVE, [0.65, 0.60, 0.55, 0.52, 0.50]
+LAW = FIVE, [0.8 - 0.3 * (size / 1000) ** -0.4 for size in FIVE]
+
+
+def share_drawn(shape: tuple[list[int], list[float]], repeats: int, num_draws: int) -> float:
+    """Of simulated sweeps with noise of half a point, those whose law is drawn."""
+    sizes, means = (np.repeat(part, repeats) for part in shape)
+    draw = np.random.default_rng(repeats)
+    fits = [
+        fit_power_law(sizes, means + draw.normal(0, 0.005, len(sizes))) for _ in range(num_draws)
+    ]
+    return sum(isinstance(fit, PowerLaw) for fit in fits) / num_draws
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 3])
+@pytest.mark.parametrize("shape", [DIP, ARCH, FALL], ids=["dip", "arch", "fall"])
+def test_what_does_not_rise_is_not_drawn_as_a_law(
+    shape: tuple[list[int], list[float]], repeats: int
+) -> None:
+    assert share_drawn(shape, repeats, 40) == 0
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_noise_is_drawn_as_a_law_in_five_of_a_hundred_at_most(repeats: int) -> None:
+    assert share_drawn(FLAT, repeats, 100) <= 0.05
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_a_law_is_drawn_where_there_is_one(repeats: int) -> None:
+    assert share_drawn(LAW, repeats, 40) >= 0.9
+
+
+def test_flat_noise_is_called_not_rising_in_five_of_a_hundred_at_most() -> None:
     draw = np.random.default_rng(1)
-    found = [monotony_p(SIZES, draw.normal(0, 1, SIZES.size), seed=one) for one in range(80)]
-    assert sum(one <= 0.05 for one in found) <= 11  # binomial: 0.999 of 80 at 5 %
+    found = [monotony_p(SIZES, draw.normal(0, 1, SIZES.size)) for _ in range(400)]
+    assert sum(p <= 0.05 for p in found) <= 33  # binomial: 0.999 of 400 at 5 %
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=3), min_size=2, max_size=5).filter(
+        lambda groups: any(len(set(group)) > 1 for group in groups)
+    )
+)
+def test_the_lack_of_fit_is_that_of_the_best_rising_curve_of_all(groups: list[list[int]]) -> None:
+    """Every way to pool neighbouring sizes is tried; of those that rise the best one counts."""
+    sizes = [size for size, group in enumerate(groups, start=1) for _ in group]
+    error = sum(float(np.var(group)) * len(group) for group in groups)
+    degrees = len(sizes) - len(groups)
+    places = range(1, len(groups))
+    candidates = []
+    for cuts in itertools.chain.from_iterable(
+        itertools.combinations(places, number) for number in range(len(groups))
+    ):
+        levels = [groups[a:b] for a, b in itertools.pairwise((0, *cuts, len(groups)))]
+        means = [float(np.mean(list(itertools.chain(*level)))) for level in levels]
+        if all(low < high for low, high in itertools.pairwise(means)):
+            misfit = sum(
+                len(group) * (float(np.mean(group)) - mean) ** 2
+                for level, mean in zip(levels, means, strict=True)
+                for group in level
+            )
+            candidates.append((misfit, len(groups) - len(levels)))
+    misfit, pooled = min(candidates)
+    expected = stats.f.sf(misfit / pooled / (error / degrees), pooled, degrees) if pooled else 1.0
+    assert monotony_p(sizes, list(itertools.chain(*groups))) == pytest.approx(expected, abs=1e-9)
 
 
 def test_size_curve_draws_the_law_and_its_rows() -> None:
@@ -151,7 +219,7 @@ def test_size_curve_draws_the_law_and_its_rows() -> None:
 def test_size_curve_says_why_there_is_no_law() -> None:
     points = [(int(n), 0.8, -float(y)) for n, y in zip(SIZES, saturating(0.005), strict=True)]
     figure, (note,) = size_figure(table_over("intermediate.size", points), "intermediate.size")
-    assert "monotone fit is rejected" in note
+    assert "no power law is fitted to 15 independent repeats: scores do not rise" in note
     assert not any(one["row"] == "fit" for one in rows_of(figure))
 
 
@@ -175,23 +243,103 @@ def test_size_curve_has_a_line_for_each_model_and_group_of_languages(table: Lang
     )
     assert len(notes) == 2, "one a model, as the reason is the same in all languages"
     assert all("resources: low" in one for one in notes)
+    assert all("sizes do not determine" in one for one in notes)
 
 
 def test_each_group_of_languages_has_its_own_law() -> None:
     points = [(int(n), 0.8, float(y)) for n, y in zip(SIZES, saturating(0.005), strict=True)]
     table = table_over("intermediate.size", points)
     group = Group("resources", "low", ("qab",))
-    falling = [
-        replace(row, groups={group.title: cell_of([1 - row.cells["qab"].mean])})
-        for row in table.rows
-    ]
+    rows = []
+    for row in table.rows:
+        (trial,) = row.trials
+        # What the law of the others has too much in one language, it has too little in another.
+        score = trial.scores["qab"]
+        scores = {**trial.scores, "qab": 1 - score, "qac": 3 * score - 1}
+        rows.append(
+            replace(
+                row,
+                trials=(replace(trial, scores=scores),),
+                groups={group.title: cell_of([1 - score])},
+            )
+        )
     figure, (note,) = size_figure(
-        replace(table, rows=tuple(falling), groups=(group,)), "intermediate.size"
+        replace(table, rows=tuple(rows), groups=(group,)), "intermediate.size"
     )
     fits = {one["languages"] for one in rows_of(figure) if one["row"] == "fit"}
     assert fits == {OTHERS}
     assert "(resources: low)" in note
-    assert "monotone fit is rejected" in note
+    assert "reject every rising curve" in note
+
+
+def seeded_table(
+    means: Sequence[float], *, scope: str, other: Sequence[str] = ("x",), num_seeds: int = 3
+) -> LanguageTable:
+    """A configuration for each size and each value of another knob; noise of half a point.
+
+    Args:
+        scope: of the intermediate stage: ``shared``, or ``per_trial``.
+    """
+    draw, rows = random.Random(1), []
+    for number, (size, value) in enumerate(itertools.product(range(len(means)), other)):
+        trials = []
+        for seed in range(num_seeds):
+            score = means[size] + draw.gauss(0, 0.005)
+            key = f"{size}" if scope == "shared" else f"{size} {seed}"
+            trained = (
+                StageUse("align", "common", "align", True),
+                StageUse("intermediate", key, "intermediate", True),
+                StageUse("target", f"{number} {seed}", "target", False),
+            )
+            scores = {"qaa": 0.8, "qab": score, "qac": score}
+            trials.append(TrialScores(num_seeds * number + seed, seed, scores, trained))
+        others = cell_of([trial.scores["qab"] for trial in trials])
+        rows.append(
+            Row(
+                configuration=number,
+                knobs={"intermediate.size": FIVE[size], "knob": value},
+                states={"complete": num_seeds},
+                trials=tuple(trials),
+                objective=others,
+                cells={"qaa": cell_of([0.8] * num_seeds), "qab": others, "qac": others},
+                mean=others,
+                mean_without_source=others,
+            )
+        )
+    knobs = ("intermediate.size", "knob")
+    return LanguageTable(
+        "t", "accuracy", "qaa", ("qaa", "qab", "qac"), knobs, num_seeds, tuple(rows)
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "repeats"),
+    [
+        (seeded_table(DIP[1], scope="per_trial"), 15),
+        (seeded_table(DIP[1], scope="shared"), 5),
+        # What another knob does is the same at every size, and is no luck of a size.
+        (seeded_table(DIP[1], scope="per_trial", other="xy"), 15),
+        (seeded_table(DIP[1], scope="shared", other="xy"), 5),
+    ],
+)
+def test_repeats_of_a_size_are_trainings_of_its_own(table: LanguageTable, repeats: int) -> None:
+    figure, (note,) = size_figure(table, "intermediate.size")
+    assert f"to {repeats} independent repeats: scores do not rise" in note
+    assert not any(one["row"] == "fit" for one in rows_of(figure))
+
+
+def test_where_sizes_differ_in_other_knobs_a_configuration_is_one_repeat() -> None:
+    table = seeded_table(DIP[1], scope="per_trial")
+    rows = [replace(row, knobs={**row.knobs, "knob": str(row.configuration)}) for row in table.rows]
+    _, (note,) = size_figure(replace(table, rows=tuple(rows)), "intermediate.size")
+    assert "to 5 independent repeats: scores do not rise from 64000 to 256000" in note
+
+
+def test_seeds_that_rise_together_have_a_law() -> None:
+    for scope in ("per_trial", "shared"):
+        figure, notes = size_figure(seeded_table(LAW[1], scope=scope), "intermediate.size")
+        assert notes == []
+        assert any(one["row"] == "fit" for one in rows_of(figure))
 
 
 def test_figures_show_the_groups_of_one_grouping() -> None:
@@ -269,6 +417,48 @@ def test_importance_is_that_of_the_knob_that_decides() -> None:
     assert all(0 <= one.low <= one.high <= 1 for one in found.values())
     assert found["layer"].low > found["rate"].share
     assert importances(points_of(40), maximize=True) == found
+
+
+@pytest.mark.parametrize("num", [16, 40])
+def test_noise_is_above_chance_in_five_of_a_hundred_at_most(
+    num: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xlt_ray.ledger.importance.NUM_BOOTSTRAPS", 1)
+    draw = random.Random(7)
+    assignments = [knobs for knobs, _ in points_of(num)]
+    above, tops = 0, []
+    for _ in range(100):
+        found = importances([(knobs, draw.gauss(0, 1)) for knobs in assignments], maximize=True)
+        above += any(one.is_above_chance for one in found.values())
+        tops.append(max(one.share for one in found.values()))
+    assert above <= 12  # binomial: 0.998 of 100 at 5 %
+    assert min(tops) > 0.25, "shares of noise look like importances"
+
+
+def test_a_knob_that_decides_is_above_chance_beside_others_that_do_not() -> None:
+    for seed in range(2):
+        found = importances(points_of(40, seed), maximize=True)
+        assert found["layer"].is_above_chance
+        assert not found["rate"].is_above_chance
+        assert found["layer"].chance < 0.5
+
+
+def test_what_noise_reaches_is_what_permuted_scores_reach() -> None:
+    """Of knobs with few levels and many, none is above its threshold in more than its part."""
+    draw = np.random.default_rng(0)
+    null = np.column_stack(
+        [draw.chisquare(1, 999), 5 * draw.chisquare(8, 999), draw.integers(0, 3, 999)]
+    )
+    above = null > _thresholds(null)
+    assert 0.03 <= above.any(axis=1).mean() <= 0.05
+    assert abs(above[:, 0].mean() - above[:, 1].mean()) < 0.005
+
+
+@pytest.mark.filterwarnings("ignore:Target and region quantiles")
+def test_equal_scores_have_no_importance() -> None:
+    found = importances([(knobs, 0.5) for knobs, _ in points_of(20)], maximize=True)
+    assert {one.share for one in found.values()} == {0.0}
+    assert not any(one.is_above_chance for one in found.values())
 
 
 def test_importance_looks_at_the_end_that_is_better() -> None:
@@ -517,7 +707,7 @@ def test_a_legend_names_both_series_where_the_first_option_has_no_scores(drawn: 
 
 def test_a_legend_names_both_series_where_one_lacks_the_first_knob(drawn: list[Any]) -> None:
     table = table_over("k", [("a", 0.5, 0.4), ("b", 0.6, 0.4)])
-    big, small = Importance(0.9, 0.8, 1.0), Importance(0.1, 0.0, 0.2)
+    big, small = Importance(0.9, 0.8, 1.0, 0.4), Importance(0.1, 0.0, 0.2, 0.4)
     known = Knowledge(("qaa", OTHERS), {"qaa": {"k": big, "m": small}, OTHERS: {"m": small}}, ())
     importance_figure(table, known)
     (legend,) = drawn[0].legends
