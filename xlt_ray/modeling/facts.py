@@ -75,7 +75,8 @@ def model_facts(
     commit that its revision, or its default branch, points at. With ``may_assume`` a Hub model
     that cannot be reached has the shape that the table of presets gives, and no ``weights``.
     Raises ModelError for a malformed preset, a preset without toy data, a folder that holds no
-    model, a name that is neither a folder nor on a Hub that can be reached, and a revision of anything but a Hub model.
+    model, a name that is neither a folder nor on a Hub that can be reached, and a revision of
+    anything but a Hub model.
     """
     folder = Path(model.name).expanduser()
     if model.revision is not None and (toy.is_toy(model.name) or folder.is_dir()):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import functools
 import hashlib
 import os
@@ -226,7 +227,7 @@ class Storage:
         """Rename a file or folder below the root; FileNotFoundError where there is none."""
         if self.local_root is not None:
             target = self._on_disk(self.local_root, to)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             os.rename(self._on_disk(self.local_root, path), target)
             _sync_folder(target.parent)
             return
@@ -257,9 +258,17 @@ class Storage:
         """Move a file of this machine into the storage, durable before it has its name."""
         if self.local_root is not None:
             target = self._on_disk(self.local_root, path)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             _sync_file(local_file)
-            shutil.move(local_file, target)
+            try:
+                os.rename(local_file, target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                # From another file system: a copy has its name once it is whole.
+                _copy_aside(local_file, target)
+                local_file.unlink()
+            _sync_folder(target.parent)
             return
         self.fs.put_file(str(local_file), self.full(path))
         local_file.unlink()
@@ -293,9 +302,32 @@ def _digest_of(stream: Any) -> tuple[int, str]:
     return size, state.hexdigest()
 
 
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it, so that they are there after a loss of power, too."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _copy_aside(file: Path, target: Path) -> None:
+    aside = _name_aside(target)
+    try:
+        shutil.copyfile(file, aside)
+        _sync_file(aside)
+        os.replace(aside, target)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def _name_aside(target: Path) -> Path:
+    return target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
+
+
 def _write_aside(target: Path, content: bytes) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
+    _make_folder(target.parent)
+    aside = _name_aside(target)
     try:
         with aside.open("wb") as stream:
             stream.write(content)

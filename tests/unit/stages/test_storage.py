@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,11 @@ from typing import Any
 import pytest
 
 from xlt_ray.errors import StoreError
+from xlt_ray.stages.lease import Lease
+from xlt_ray.stages.record import StageRecord
+from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.storage import Storage
+from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.failures import cause_of
 
 
@@ -85,3 +91,64 @@ def test_every_method_that_asks_the_storage_is_tried() -> None:
         if callable(one) and not name.startswith("_") and name not in ("full", "local")
     }
     assert asking == set(CALLS)
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What is synced to disk, in order."""
+    paths: list[Path] = []
+    sync = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        paths.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    return paths
+
+
+def test_of_a_committed_stage_every_file_and_every_folder_entry_is_synced(
+    tmp_path: Path, synced: list[Path]
+) -> None:
+    """A folder that is not synced may lose the names in it with the power."""
+    root = (tmp_path / "store").resolve()
+    result = tmp_path / "result"
+    (result / "encoder").mkdir(parents=True)
+    for name in ("encoder/model.safetensors", "head.safetensors"):
+        (result / name).write_bytes(b"x")
+    store = StageStore(root)
+    stage = Stage("target", {"epochs": 1}, {"train": "digest"}, 0, None, "target nli 10", 10)
+    lease = store.lease(stage.key)
+    assert isinstance(lease, Lease)
+    with lease:
+        record = StageRecord(
+            stage.key, stage.payload, stage.label, files={}, runtime={}, num_examples=10
+        )
+        store.commit(stage, result, record, lease)
+    folder = root / "stages" / stage.key
+    entries = {folder / "encoder", folder, root / "stages", root, tmp_path.resolve()}
+    assert entries <= set(synced), "a folder is made durable by syncing the one that it lies in"
+    files = [result / "encoder/model.safetensors", result / "head.safetensors"]
+    for file in (*files, folder / "record.json"):
+        assert any(path == file or path.name.startswith(f".{file.name}.") for path in synced)
+
+
+def test_a_result_from_another_file_system_has_its_name_once_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: list[Path]
+) -> None:
+    file, target = tmp_path / "file", tmp_path / "store" / "a" / "file"
+    file.write_bytes(b"weights")
+    rename = os.rename
+
+    def refuse(source: Path, to: Path) -> None:
+        if Path(source) == file:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, to)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    Storage(tmp_path / "store").take(file, "a/file")
+    assert target.read_bytes() == b"weights"
+    assert not file.exists()
+    assert [path.name for path in target.parent.iterdir()] == ["file"]
+    assert any(path.name.startswith(".file.") for path in synced)
+    assert synced[-1] == target.parent.resolve()
