@@ -29,6 +29,14 @@ AddressOption = Annotated[
         help="Ask the cluster of this Ray dashboard, http://HOST:8265, not this machine.",
     ),
 ]
+AcceptOption = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changes",
+        help="Go on although data, weights or code have changed since trials were made; trials "
+        "before and after are marked.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlt_ray.cli.arguments import NameArgument, OverridesArgument, named_sweep
+from xlt_ray.cli.arguments import AcceptOption, NameArgument, OverridesArgument, named_sweep
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def confirm(
     top: Annotated[
         int, typer.Option("--top", min=1, metavar="K", help="The K best configurations.")
     ] = 1,
+    accept_changes: AcceptOption = False,
 ) -> None:
     """Run a sweep's winner again on fresh seeds, as the sweep NAME-confirm of its own.
 
@@ -58,7 +59,7 @@ def confirm(
             err=True,
         )
     with board_for(sweep) as board:
-        summary = run(sweep, home, board)
+        summary = run(sweep, home, board, accept_changes=accept_changes)
     echo_summary(sweep, summary)
     fresh = Results(home, sweep.name).snapshot
     _print(confirmation_of(snapshot, fresh, [one.configuration for one in chosen]))

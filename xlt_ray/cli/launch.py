@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from xlt_ray.cli.arguments import (
+    AcceptOption,
     NameArgument,
     OverridesArgument,
     SweepArgument,
@@ -21,16 +22,21 @@ if TYPE_CHECKING:
     from xlt_ray.spec.sweep import SweepSpec
 
 
-def run(sweep: SweepArgument, overrides: OverridesArgument = None) -> None:
+def run(
+    sweep: SweepArgument,
+    overrides: OverridesArgument = None,
+    accept_changes: AcceptOption = False,
+) -> None:
     """Start a sweep, or continue it where it stopped.
 
     Running a sweep twice never repeats finished work. Ctrl-C stops it; the same command goes on.
+    Where the data or the weights that earlier trials were made with have changed, nothing starts.
 
     [dim]xlt run sweeps/quickstart.yaml[/]
     [dim]xlt run sweeps/pos-fusion-layer.yaml data.root=data model=xlm-roberta-base[/]
     """
     home = Home.from_environment()
-    _run(find_sweep(sweep, overrides, home), home)
+    _run(find_sweep(sweep, overrides, home), home, accept_changes=accept_changes)
 
 
 def resume(
@@ -49,6 +55,7 @@ def resume(
     more: Annotated[
         int, typer.Option("--more", min=0, metavar="N", help="Ask N further configurations.")
     ] = 0,
+    accept_changes: AcceptOption = False,
 ) -> None:
     """Continue a sweep of this home by its name.
 
@@ -61,11 +68,13 @@ def resume(
     from xlt_ray.ledger import Retry, load_ledger, sweep_of_ledger
 
     home = Home.from_environment()
-    retry = Retry(cause=_cause(where), trials=tuple(trial or ()))
+    retry = None
+    if failed or where or trial:
+        retry = Retry(cause=_cause(where), trials=tuple(trial or ()))
     ledger = load_ledger(home, named_sweep(name))
     overrides = [f"search.trials={ledger.sweep['search']['trials'] + more}"] if more else []
     sweep = sweep_of_ledger(ledger, overrides)
-    _run(sweep, home, retry=retry if failed or where or trial else None)
+    _run(sweep, home, retry=retry, accept_changes=accept_changes)
 
 
 def stage(
@@ -108,12 +117,12 @@ def _cause(where: str | None) -> str:
     return cause
 
 
-def _run(sweep: SweepSpec, home: Home, *, retry: Retry | None = None) -> None:
+def _run(sweep: SweepSpec, home: Home, *, retry: Retry | None = None, accept_changes: bool) -> None:
     from xlt_ray.cli.board import board_for, echo_summary
     from xlt_ray.sweep.runner import run as run_sweep
 
     with board_for(sweep) as board:
-        summary = run_sweep(sweep, home, board, retry=retry)
+        summary = run_sweep(sweep, home, board, retry=retry, accept_changes=accept_changes)
     echo_summary(sweep, summary)
     if summary.failed or not (summary.is_finished or summary.is_out_of_budget):
         raise typer.Exit(1)

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from xlt_ray.cli.arguments import AddressOption, NameArgument, OverridesArgument, named_sweep
+from xlt_ray.cli.arguments import (
+    AcceptOption,
+    AddressOption,
+    NameArgument,
+    OverridesArgument,
+    named_sweep,
+)
 from xlt_ray.errors import LedgerError, SpecError
 from xlt_ray.home import Home
 
@@ -33,6 +39,7 @@ def submit(
             help="XLT_HOME on the cluster; that of the head's environment if left out.",
         ),
     ] = None,
+    accept_changes: AcceptOption = False,
 ) -> None:
     """Run a sweep on a Ray cluster elsewhere, as a job; this machine may go away.
 
@@ -49,7 +56,8 @@ def submit(
     refuse_local_places(found, home)
     cluster = Cluster(address)
     _warn_open(cluster)
-    job = cluster.submit(Path(sweep), found.name, overrides or (), home)
+    arguments = [*(overrides or ()), *(["--accept-changes"] * accept_changes)]
+    job = cluster.submit(Path(sweep), found.name, arguments, home)
     typer.echo(f"{found.name}: sent to {cluster.address} as {job.id}")
     for what, command in what_next(found.name, job.id, cluster.address, home):
         typer.echo(f"  {what:<8}{command}")

@@ -8,6 +8,15 @@ and started again asks the same trials as one that ran through.
 """
 
 from xlt_ray.ledger.book import Ledger
+from xlt_ray.ledger.made_with import (
+    Change,
+    MadeWith,
+    Start,
+    changes,
+    fact_sets_of,
+    mixed_facts,
+    starts_of,
+)
 from xlt_ray.ledger.opening import (
     continued,
     find_ledger,
@@ -20,18 +29,25 @@ from xlt_ray.ledger.rehearsing import rehearsal
 from xlt_ray.ledger.views import Retry, StageUse, State, Ticket, TrialView, still_failed
 
 __all__ = [
+    "Change",
     "Ledger",
+    "MadeWith",
     "Retry",
     "StageUse",
+    "Start",
     "State",
     "Ticket",
     "TrialView",
     "Winner",
+    "changes",
     "continued",
+    "fact_sets_of",
     "find_ledger",
     "load_ledger",
+    "mixed_facts",
     "open_ledger",
     "rehearsal",
+    "starts_of",
     "still_failed",
     "sweep_of_ledger",
 ]

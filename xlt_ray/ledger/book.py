@@ -50,6 +50,10 @@ class Ledger:
         self._asked: Asked | None = None
         self._points: list[Assignment] = []
         self._late_runs: dict[int, str] | None = None
+        self.news: tuple[str, ...] = ()
+        """What is to be said of this start."""
+        self.facts = 0
+        """Number of the set that trials are made with from now on; 0 of none."""
 
     # -- reading ----------------------------------------------------------------------
 
@@ -134,7 +138,8 @@ class Ledger:
         repeat: int,
         sweep: SweepSpec,
     ) -> None:
-        self.study.enqueue_trial(parameters, user_attrs=identity(configuration, repeat, sweep))
+        own = identity(configuration, repeat, sweep)
+        self.study.enqueue_trial(parameters, user_attrs={**own, "facts": self.facts})
         asked.add(configuration, repeat)
 
     def take_up(self, number: int, sweep: SweepSpec, model_bounds: ModelBounds) -> Ticket:
@@ -229,6 +234,7 @@ class Ledger:
                 "repeat": view.repeat,
                 "seed": view.seed,
                 "retry_of": number,
+                "facts": view.facts,
                 "attempts": view.attempts,
                 "mlflow_run_id": view.mlflow_run_id,
             },
@@ -238,7 +244,11 @@ class Ledger:
 
     def begin_attempt(self, number: int) -> int:
         """Count one more attempt; returns its number, from 1."""
-        attempt = self.trial(number).attempts + 1
+        view = self.trial(number)
+        attempt = view.attempts + 1
+        if view.facts != self.facts:
+            # What it was asked or begun with is not what it will be made with.
+            self._trial(number).set_user_attr("facts", self.facts)
         self._trial(number).set_user_attr("attempts", attempt)
         return attempt
 

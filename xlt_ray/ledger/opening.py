@@ -15,22 +15,35 @@ from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger.book import Ledger
 from xlt_ray.ledger.journal import Journal, mend
+from xlt_ray.ledger.made_with import MadeWith, begin
 from xlt_ray.ledger.quiet import quiet
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, is_name, sweep_of
 from xlt_ray.stages.canonical import differences
 
 MAY_CHANGE = ("search.trials", "search.concurrent", "early_stop", "resources", "budget",
-              "progress", "failures", "store", "places")  # fmt: skip
-"""What may differ when a sweep is continued; ``resources.precision`` may not."""
+              "progress", "failures", "store", "places",
+              "space.data.root", "space.data.texts", "space.data.cache",
+              "space.data.revisions")  # fmt: skip
+"""What may differ when a sweep is continued; ``resources.precision`` may not.
+
+Where data lie, and by which name weights are fetched, is no identity: what they are is kept as
+facts (:mod:`xlt_ray.ledger.made_with`), and may not differ."""
 
 
-def open_ledger(home: Home, sweep: SweepSpec) -> Ledger:
+def open_ledger(
+    home: Home, sweep: SweepSpec, made_with: MadeWith | None = None, *, accept_changes: bool = False
+) -> Ledger:
     """The ledger of a sweep, made where there is none.
+
+    Args:
+        made_with: what this start makes trials with; without it nothing is asked or noted of that.
+        accept_changes: go on although that is not what earlier trials were made with.
 
     Raises:
         LedgerError: the storage cannot be reached, or the ledger belongs to another sweep of
-            this name; the message names the fields that differ.
+            this name; the message names the fields that differ, or what of its data, weights
+            or code does.
     """
     name = sweep.name
     url = sweep.settings.places.ledger
@@ -54,6 +67,8 @@ def open_ledger(home: Home, sweep: SweepSpec) -> Ledger:
     if "sweep" in study.user_attrs:
         sweep = continued(sweep, ledger)
         _refuse_other(ledger, sweep)
+    if made_with is not None:
+        ledger.news = begin(ledger, made_with, accept_changes=accept_changes)
     ledger.note("sweep", _plain(sweep))
     return ledger
 
@@ -167,10 +182,21 @@ def _plain(sweep: SweepSpec) -> dict[str, Any]:
     return found
 
 
+def _named(resolved: dict[str, Any]) -> dict[str, Any]:
+    """A resolved sweep with a model as a block, however it was given, and without its revision,
+    unless these are searched over."""
+    model = resolved["space"].get("model")
+    if isinstance(model, str):
+        model = {"name": model}
+    elif isinstance(model, dict) and not isinstance(model.get("revision"), dict):
+        model = {key: value for key, value in model.items() if key != "revision"}
+    return {**resolved, "space": {**resolved["space"], "model": model}}
+
+
 def _refuse_other(ledger: Ledger, sweep: SweepSpec) -> None:
     changed = [
         f"{path}: {_short(before)} -> {_short(after)}"
-        for path, before, after in differences(ledger.sweep, _plain(sweep))
+        for path, before, after in differences(_named(ledger.sweep), _named(_plain(sweep)))
         if path == "resources.precision" or not path.startswith(MAY_CHANGE)
     ]
     if changed:

@@ -63,6 +63,9 @@ class TrialView:
     unfinished_s: float = 0.0
     """Seconds of attempts that ended without the stage that they were at, while this trial has not
     made that stage."""
+    facts: int = 0
+    """Number of the set of facts that it is made with (:mod:`xlt_ray.ledger.made_with`); 0 where
+    its ledger kept none then."""
 
     @property
     def is_finished(self) -> bool:
@@ -118,6 +121,7 @@ def view_of(trial: FrozenTrial) -> TrialView:
         started=trial.datetime_start,
         ended=trial.datetime_complete,
         unfinished_s=float(attributes.get("unfinished_s", 0.0)),
+        facts=int(attributes.get("facts", 0)),
     )
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import combinations
+from typing import TypeVar
 
 from xlt_ray.data.neighbours import neighbours_digest
 from xlt_ray.data.source import Source, open_source
@@ -14,7 +17,8 @@ from xlt_ray.spec.facts import Facts, LexiconFacts, ModelFacts, TaskFacts
 from xlt_ray.spec.methods import AugmentRobust
 from xlt_ray.spec.space import probes
 from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.spec.trial import ToyData, TrialSpec
+from xlt_ray.spec.trial import Model, ToyData, TrialSpec
+from xlt_ray.stages.path import path_of
 
 
 def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
@@ -65,6 +69,84 @@ def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
     }
     told = {} if isinstance(trials[0].data, ToyData) else links
     return Facts(models, tasks, *texts, has_links=bool(links), links=told)
+
+
+def used_facts(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
+    """What the results of a sweep's trials follow from, by name: weights, splits and other texts by
+    their digests, tasks and kinds of stages by their versions.
+
+    It is what the paths of the probes read, so that neither data that no trial reads nor the place
+    where any lie is a fact of the sweep. The sweep fits its facts
+    (:func:`xlt_ray.spec.check.check`).
+    """
+    splits = {name: _Watched(task.splits) for name, task in facts.tasks.items()}
+    parallel, lexicon = _Watched(facts.parallel), _Watched(facts.lexicon)
+    neighbours, links = _Watched(facts.neighbours), _Watched(facts.links)
+    watched = replace(
+        facts,
+        tasks={name: replace(one, splits=splits[name]) for name, one in facts.tasks.items()},
+        parallel=parallel,
+        lexicon=lexicon,
+        neighbours=neighbours,
+        links=links,
+    )
+    models: dict[Model, str] = {}
+    stages: dict[str, int] = {}
+    for tree, _ in probes(sweep.space, lambda model: facts.models[model].bounds()):
+        trial = sweep.trial(tree)
+        path = path_of(trial, watched, seed=0, shared_seed=0, rungs=sweep.rungs)
+        models[trial.model] = facts.models[trial.model.label].weights
+        stages |= {stage.kind: stage.version for stage in path}
+    revisions = Counter(one.name for one in models)
+    weights = {
+        f"model {one.name if revisions[one.name] == 1 else one.label}": found
+        for one, found in models.items()
+    }
+    return {
+        **dict(sorted(weights.items())),
+        **{f"{kind} stages": f"version {version}" for kind, version in sorted(stages.items())},
+        **{
+            f"task {name}": f"version {facts.tasks[name].version}"
+            for name in sorted(splits)
+            if splits[name].read
+        },
+        **{
+            f"{name} {language} {split}": one.digest[:DIGITS]
+            for name in sorted(splits)
+            for (language, split), one in sorted(splits[name].read.items())
+        },
+        **{f"parallel text {one}": text[:DIGITS] for one, text in sorted(parallel.read.items())},
+        **{f"lexicon {one}": had.digest[:DIGITS] for one, had in sorted(lexicon.read.items())},
+        **{f"neighbours {one}": text[:DIGITS] for one, text in sorted(neighbours.read.items())},
+        **{f"word links {one}": text[:DIGITS] for one, text in sorted(links.read.items())},
+    }
+
+
+DIGITS = 20
+"""Of a digest of data, as a ledger keeps it."""
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class _Watched(Mapping[K, V]):
+    """A mapping that remembers what was taken out of it."""
+
+    def __init__(self, inner: Mapping[K, V]) -> None:
+        self._inner = inner
+        self.read: dict[K, V] = {}
+
+    def __getitem__(self, key: K) -> V:
+        self.read[key] = self._inner[key]
+        return self.read[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._inner
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._inner)
+
+    def __len__(self) -> int:
+        return len(self._inner)
 
 
 _ANY_DEPTH = {"num_layers": 10**6, "hidden_size": 10**6}

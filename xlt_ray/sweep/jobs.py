@@ -86,8 +86,11 @@ class Cluster:
         mine = (one for one in found if one.sweep and sweep in (None, one.sweep))
         return sorted(mine, key=lambda one: one.started_ms, reverse=True)
 
-    def submit(self, file: Path, sweep: str, overrides: Sequence[str], home: str | None) -> Job:
+    def submit(self, file: Path, sweep: str, arguments: Sequence[str], home: str | None) -> Job:
         """Send a sweep file and this package; returns at once with the job.
+
+        Args:
+            arguments: overrides and options of ``xlt run``.
 
         Raises:
             ClusterError: a driver of this sweep is at work there already.
@@ -101,7 +104,7 @@ class Cluster:
                     available={},
                 )
         job = f"xlt-{sweep}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
-        self._send(job, ["run", file.name, *overrides], home, {"xlt_sweep": sweep}, files=(file,))
+        self._send(job, ["run", file.name, *arguments], home, {"xlt_sweep": sweep}, files=(file,))
         return next(one for one in self.jobs(sweep) if one.id == job)
 
     def ask(self, arguments: Sequence[str], home: str | None) -> Answer:

@@ -17,6 +17,7 @@ from xlt_ray.errors import LeaseLost, LedgerError, SpecError, SpecErrors, XltErr
 from xlt_ray.home import Home
 from xlt_ray.ledger import (
     Ledger,
+    MadeWith,
     Retry,
     TrialView,
     Winner,
@@ -40,12 +41,13 @@ from xlt_ray.sweep.capacity import (
     refuse_impossible,
 )
 from xlt_ray.sweep.desk import Desk
-from xlt_ray.sweep.facts import facts_of
+from xlt_ray.sweep.facts import facts_of, used_facts
 from xlt_ray.sweep.failures import cause_of, is_disk_full, refusal_in
 from xlt_ray.sweep.joining import connect
 from xlt_ray.sweep.losses import Losses
 from xlt_ray.sweep.telling import courier_for
 from xlt_ray.sweep.watcher import Watcher
+from xlt_ray.versions import commit_of, library_versions
 
 
 @dataclass(frozen=True)
@@ -71,25 +73,38 @@ class Summary:
         return still_failed(self.trials)
 
 
-def run(sweep: SweepSpec, home: Home, watcher: Watcher, *, retry: Retry | None = None) -> Summary:
+def run(
+    sweep: SweepSpec,
+    home: Home,
+    watcher: Watcher,
+    *,
+    retry: Retry | None = None,
+    accept_changes: bool = False,
+) -> Summary:
     """Start a sweep, or continue it where it stopped.
 
     Args:
         retry: queue these failed trials again first, with their parameters.
+        accept_changes: go on although data, weights or code are not those that earlier trials
+            were made with; trials before and after are marked.
 
     Raises:
         SpecErrors: the sweep does not fit its models or data; nothing was started.
         ClusterError: it asks for more than the cluster has; nothing was started.
         LedgerError: another driver runs it, or has taken it over from this one; its ledger belongs
-            to another sweep, or a trial that was to be tried again has not failed.
+            to another sweep, what its trials are made with has changed, or a trial that was to
+            be tried again has not failed.
         TrackingError: ``places.tracking`` is no place of MLflow's.
     """
     facts = checked_facts(sweep)
     refuse_too_large(sweep.settings.resources, facts.model_names)
     store = open_store(sweep, home)
     with sole_driver(home, sweep) as confirm, ExitStack() as stack:
-        ledger = open_ledger(home, sweep)
+        made_with = MadeWith(used_facts(sweep, facts), library_versions(), commit_of())
+        ledger = open_ledger(home, sweep, made_with, accept_changes=accept_changes)
         sweep = continued(sweep, ledger)
+        for line in ledger.news:
+            watcher.warned(line)
         if ledger.set_aside is not None:
             watcher.warned(
                 f"{ledger.set_aside}: the ledger as it was; a line of it was not as it had been "

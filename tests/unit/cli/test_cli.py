@@ -213,8 +213,10 @@ def test_resume_asks_for_retries_and_for_more_configurations(
     xlt: Xlt, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, int, Retry | None]] = []
+    accepted: list[bool] = []
 
-    def run(sweep: SweepSpec, _: Home, *, retry: Retry | None) -> None:
+    def run(sweep: SweepSpec, _: Home, *, retry: Retry | None = None, accept_changes: bool) -> None:
+        accepted.append(accept_changes)
         asked.append((sweep.name, sweep.settings.search.trials, retry))
 
     monkeypatch.setattr("xlt_ray.cli.launch._run", run)
@@ -233,6 +235,10 @@ def test_resume_asks_for_retries_and_for_more_configurations(
         ("small", 3, Retry(trials=(1, 7))),
         ("small", 4, None),
     ]
+    assert xlt("resume", "small", "--accept-changes").code == 0
+    assert xlt("run", file, "--accept-changes").code == 0
+    assert xlt("run", file).code == 0
+    assert accepted[-4:] == [False, True, True, False]
 
 
 @pytest.mark.usefixtures("small")

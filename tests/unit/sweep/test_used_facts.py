@@ -1,0 +1,320 @@
+"""The facts of a sweep: what its results follow from, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from xlt_ray.errors import LedgerError
+from xlt_ray.home import Home
+from xlt_ray.ledger import (
+    Ledger,
+    MadeWith,
+    fact_sets_of,
+    load_ledger,
+    mixed_facts,
+    open_ledger,
+    starts_of,
+)
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.sweep import SweepSpec, sweep_of
+from xlt_ray.stages.stage import VERSIONS
+from xlt_ray.sweep.facts import facts_of, used_facts
+from xlt_ray.sweep.runner import checked_facts
+
+CONFIG = {
+    "model_type": "bert", "num_hidden_layers": 2, "hidden_size": 16, "max_position_embeddings": 256,
+}  # fmt: skip
+LABELS = ("entailment", "neutral", "contradiction")
+
+
+def rows(number: int, words: str = "one two") -> str:
+    lines = [f"{row}\t{words} {row}\t{words}\t{LABELS[row % 3]}" for row in range(number)]
+    return "id\tsentence1\tsentence2\tlabel\n" + "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with everything that the files source reads, and a model beside it."""
+    data = tmp_path / "data"
+    files = {
+        "pairs/xnli/en.train.tsv": rows(64), "pairs/xnli/en.dev.tsv": rows(9),
+        "pairs/xnli/en.test.tsv": rows(9), "pairs/xnli/de.test.tsv": rows(9, "eins zwei"),
+        "pairs/xnli/de.dev.tsv": rows(9, "eins zwei"),
+        "pairs/pawsx/en.train.tsv": rows(9), "parallel/p/en.tsv": "1\tone two\n",
+        "parallel/p/de.tsv": "1\teins zwei\n", "alignments/p/de-en.tsv": "1\t0-0 1-1\n",
+        "lexicon/en-de.tsv": "one\teins\n", "neighbours/en.tsv": "one\ttwo\n",
+    }  # fmt: skip
+    for name, text in files.items():
+        file = data / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps(CONFIG))
+    (model / "model.safetensors").write_bytes(b"weights")
+    (model / "tokenizer.json").write_text("{}")
+    return data
+
+
+PLAIN = "hybrid: {ratio: 0}"
+ALL = "hybrid: {ratio: 0.5, text: switched}, robust: {method: augment, neighbours: lists}"
+ALIGN = "align: {objective: weam, aligner: auto, steps: 2, batch_size: 2}"
+
+
+def sweep_on(root: Path, *overrides: str, target: str = PLAIN, align: str = "") -> SweepSpec:
+    text = f"""
+name: t
+data: {{source: files, root: {root}}}
+model: {root.parent / "model"}
+{align}
+target: {{task: xnli, learning_rate: {{float: [1e-5, 1e-3]}}, max_length: 16, {target}}}
+search: {{trials: 4, sampler: random}}
+"""
+    return sweep_of(parse_document(text, "f.yaml", overrides))
+
+
+def used(sweep: SweepSpec) -> dict[str, str]:
+    return used_facts(sweep, checked_facts(sweep))
+
+
+def names(root: Path) -> set[str]:
+    kinds = {f"{kind} stages" for kind in ("model", "target", "evaluate")}
+    splits = {"xnli en train", "xnli en dev", "xnli en test", "xnli de test"}
+    return {f"model {root.parent / 'model'}", "task xnli", *kinds, *splits}
+
+
+def test_facts_are_of_what_the_trials_read(root: Path) -> None:
+    assert set(used(sweep_on(root))) == names(root)
+    alone = used(sweep_on(root, "evaluate.languages=[en]"))
+    assert set(alone) == names(root) - {"xnli de test"}
+    both = used(sweep_on(root, "evaluate.dev=all"))
+    assert set(both) == names(root) | {"xnli de dev"}
+
+
+def test_texts_beside_the_tasks_are_facts_where_they_are_used(root: Path) -> None:
+    found = used(sweep_on(root, target=ALL, align=ALIGN))
+    texts = {"parallel text en", "parallel text de", "lexicon en", "neighbours en",
+             "word links de-en"}  # fmt: skip
+    assert set(found) == names(root) | texts | {"align stages"}
+
+
+CHANGES = {
+    "pairs/xnli/en.train.tsv": "xnli en train",
+    "pairs/xnli/en.dev.tsv": "xnli en dev",
+    "pairs/xnli/de.test.tsv": "xnli de test",
+    "parallel/p/de.tsv": "parallel text de",
+    "alignments/p/de-en.tsv": "word links de-en",
+    "lexicon/en-de.tsv": "lexicon en",
+    "neighbours/en.tsv": "neighbours en",
+    "../model/model.safetensors": "model {model}",
+    "../model/tokenizer.json": "model {model}",
+    "../model/config.json": "model {model}",
+}
+
+
+@pytest.mark.parametrize("file", CHANGES)
+def test_a_change_is_told_by_what_has_changed(root: Path, home: Home, file: str) -> None:
+    sweep = sweep_on(root, target=ALL, align=ALIGN)
+    begun(home, sweep)
+    content = (root / file).read_bytes()
+    last = content.splitlines(keepends=True)[-1]
+    more = b" " if file.startswith("..") else last.replace(b"1\t", b"2\t").replace(b"one", b"three")
+    (root / file).write_bytes(content + more)
+    with pytest.raises(LedgerError) as caught:
+        started(home, sweep)
+    assert caught.value.exit_code == 2
+    name = CHANGES[file].format(model=root.parent / "model")
+    said = str(caught.value).partition(": trials before")[0].partition("; trials before")[0]
+    assert f": {name}: " in said
+    assert said.count(" -> ") == 1, "nothing else has changed"
+    (root / file).write_bytes(content)
+    assert not started(home, sweep).news
+
+
+def test_a_file_that_came_or_went_is_a_change(root: Path, home: Home) -> None:
+    sweep = sweep_on(root)
+    begun(home, sweep)
+    shutil.copy(root / "pairs/xnli/de.test.tsv", root / "pairs/xnli/fr.test.tsv")
+    with pytest.raises(LedgerError, match=r": xnli fr test is new; trials before and after"):
+        started(home, sweep)
+    (root / "pairs/xnli/de.test.tsv").unlink()
+    with pytest.raises(LedgerError, match=r"xnli de test is gone; xnli fr test is new"):
+        started(home, sweep)
+
+
+def test_what_no_trial_reads_may_change(root: Path, home: Home) -> None:
+    sweep = sweep_on(root)
+    begun(home, sweep)
+    (root / "pairs/xnli/de.dev.tsv").write_text(rows(5))
+    (root / "pairs/pawsx/en.train.tsv").unlink()
+    (root / "lexicon/en-de.tsv").write_text("one\tein\n")
+    assert not started(home, sweep).news
+
+
+def test_where_data_lie_is_no_change(root: Path, home: Home, tmp_path: Path) -> None:
+    begun(home, sweep_on(root))
+    root.rename(tmp_path / "moved")
+    moved = sweep_on(root, f"data.root={tmp_path / 'moved'}")
+    assert not started(home, moved).news
+    assert load_ledger(home, "t").sweep["space"]["data"]["root"] == str(tmp_path / "moved")
+
+
+def test_another_way_of_making_a_stage_is_a_change(
+    root: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = sweep_on(root)
+    begun(home, sweep)
+    newer = {**VERSIONS, "target": VERSIONS["target"] + 1}
+    monkeypatch.setattr("xlt_ray.stages.stage.VERSIONS", newer)
+    with pytest.raises(LedgerError, match=r"target stages: version \d -> version \d; trials"):
+        started(home, sweep)
+
+
+def test_a_model_of_the_hub_that_moved_on_may_be_pinned(root: Path, home: Home) -> None:
+    sweep = sweep_on(root)
+    facts = facts_of(sweep)
+    (model,) = facts.models.values()
+
+    def at(commit: str, sweep: SweepSpec, label: str) -> MadeWith:
+        there = replace(model, weights=commit)
+        return MadeWith(used_facts(sweep, replace(facts, models={label: there})))
+
+    complete(open_ledger(home, sweep, at("a" * 40, sweep, model.name)), sweep)
+    with pytest.raises(LedgerError, match=rf"model\.revision: {'a' * 40} goes on with the old"):
+        open_ledger(home, sweep, at("b" * 40, sweep, model.name))
+    pinned = sweep_on(root, f"model={{name: {model.name}, revision: old}}")
+    again = open_ledger(home, pinned, at("a" * 40, pinned, f"{model.name}@old"))
+    assert not again.news
+    with pytest.raises(LedgerError, match=r"space\.model\.name"):
+        open_ledger(home, sweep_on(root, "model={name: other, revision: old}"))
+
+
+# -- what the ledger makes of them ------------------------------------------------------------
+
+
+def started(home: Home, sweep: SweepSpec, *, accept_changes: bool = False) -> Ledger:
+    return open_ledger(home, sweep, MadeWith(used(sweep)), accept_changes=accept_changes)
+
+
+def begun(home: Home, sweep: SweepSpec) -> Ledger:
+    """A ledger with one complete trial."""
+    ledger = started(home, sweep)
+    complete(ledger, sweep)
+    return ledger
+
+
+def complete(ledger: Ledger, sweep: SweepSpec) -> int:
+    ticket = ledger.ask(sweep, lambda _: {"num_layers": 2})
+    assert ticket is not None
+    ledger.begin_attempt(ticket.number)
+    ledger.tell_complete(ticket.number, 0.5)
+    return ticket.number
+
+
+def shorten(root: Path) -> None:
+    """Forty sentences less to train on."""
+    (root / "pairs/xnli/en.train.tsv").write_text(rows(24))
+
+
+def test_a_refused_start_leaves_the_ledger_as_it_was(root: Path, home: Home) -> None:
+    begun(home, sweep_on(root))
+    before = home.ledger_journal("t").read_bytes()
+    shorten(root)
+    root.rename(root.parent / "moved")
+    with pytest.raises(LedgerError, match=r"xnli en train: \w{10} -> \w{10}; .* --accept-changes"):
+        started(home, sweep_on(root.parent / "moved", f"model={root.parent / 'model'}"))
+    after = home.ledger_journal("t").read_bytes()
+    assert not [line for line in after[len(before) :].splitlines() if b"facts" in line]
+    assert load_ledger(home, "t").sweep["space"]["data"]["root"] == str(root)
+    assert len(starts_of(load_ledger(home, "t"))) == 1
+
+
+def test_accepted_changes_mark_the_trials_before_and_after(root: Path, home: Home) -> None:
+    sweep = sweep_on(root)
+    assert not mixed_facts(begun(home, sweep).trials())
+    whole = (root / "pairs/xnli/en.train.tsv").read_text()
+    shorten(root)
+    ledger = started(home, sweep, accept_changes=True)
+    assert [one for one in ledger.news if "accepted" in one and "xnli en train: " in one]
+    complete(ledger, sweep)
+    assert [one.facts for one in load_ledger(home, "t").trials()] == [1, 2]
+    assert "1 with facts 1, 1 with facts 2" in mixed_facts(ledger.trials())
+    assert not started(home, sweep).news, "what was accepted is not asked again"
+    (root / "pairs/xnli/en.train.tsv").write_text(whole)
+    with pytest.raises(LedgerError, match="xnli en train"):
+        started(home, sweep)
+    complete(started(home, sweep, accept_changes=True), sweep)
+    ledger = load_ledger(home, "t")
+    assert [one.facts for one in ledger.trials()] == [1, 2, 1], "the first facts again"
+    assert [one.facts for one in starts_of(ledger)] == [1, 2, 2, 1]
+    assert set(fact_sets_of(ledger)) == {1, 2}
+
+
+def test_a_trial_has_the_facts_of_the_start_that_made_it(root: Path, home: Home) -> None:
+    sweep = sweep_on(root)
+    ledger = begun(home, sweep)
+    ticket = ledger.ask(sweep, lambda _: {"num_layers": 2})
+    assert ticket is not None
+    ledger.begin_attempt(ticket.number)
+    shorten(root)
+    ledger = started(home, sweep, accept_changes=True)
+    assert ledger.trial(ticket.number).facts == 1
+    ledger.take_up(ticket.number, sweep, lambda _: {"num_layers": 2})
+    ledger.begin_attempt(ticket.number)
+    ledger.tell_failed(ticket.number, "lost", "gone")
+    assert load_ledger(home, "t").trial(ticket.number).facts == 2
+    ledger.enqueue_failed()
+    assert load_ledger(home, "t").trials()[-1].facts == 2
+
+
+def test_data_that_let_every_trial_fail_may_be_mended(root: Path, home: Home) -> None:
+    sweep = sweep_on(root)
+    ledger = started(home, sweep)
+    ticket = ledger.ask(sweep, lambda _: {"num_layers": 2})
+    assert ticket is not None
+    ledger.begin_attempt(ticket.number)
+    ledger.tell_failed(ticket.number, "data", "unknown label")
+    shorten(root)
+    ledger = started(home, sweep)
+    complete(ledger, sweep)
+    assert not mixed_facts(ledger.trials())
+
+
+def test_other_versions_are_told_and_kept(root: Path, home: Home) -> None:
+    sweep = sweep_on(root)
+    facts = used(sweep)
+    before = MadeWith(facts, {"torch": "2.12", "ray": "2.60"}, "a" * 40)
+    assert not open_ledger(home, sweep, before).news
+    after = MadeWith(facts, {"torch": "2.13", "ray": "2.60"}, "b" * 40 + "+")
+    (line,) = open_ledger(home, sweep, after).news
+    assert line.endswith(f": torch 2.12 -> 2.13, commit {'a' * 10} -> {'b' * 10}")
+    starts = starts_of(load_ledger(home, "t"))
+    assert [one.versions["torch"] for one in starts] == ["2.12", "2.13"]
+    assert [one.commit for one in starts] == ["a" * 40, "b" * 40 + "+"]
+
+
+def test_a_ledger_from_before_facts_were_kept_goes_on_and_gains_them(
+    root: Path, home: Home
+) -> None:
+    sweep = sweep_on(root)
+    complete(open_ledger(home, sweep), sweep)
+    ledger = started(home, sweep)
+    assert ["before this ledger kept" in one for one in ledger.news] == [True]
+    complete(ledger, sweep)
+    assert [one.facts for one in ledger.trials()] == [0, 1]
+    assert "1 with facts that were not kept, 1 with facts 1" in mixed_facts(ledger.trials())
+    assert not started(home, sweep).news
+    shorten(root)
+    with pytest.raises(LedgerError, match="xnli en train"):
+        started(home, sweep)
+
+
+def test_resources_and_places_are_no_change(root: Path, home: Home) -> None:
+    begun(home, sweep_on(root))
+    other = sweep_on(root, "resources.workers=2", f"places.store={root.parent / 'store'}")
+    assert not started(home, other).news

@@ -1,0 +1,195 @@
+"""What the trials of a sweep are made with, start by start: data, weights and code.
+
+A sweep file names data and models by where they are; what lies there may change between two
+starts. The ledger keeps the *facts* that results follow from, as
+:func:`xlt_ray.sweep.facts.used_facts` names them, in numbered sets, and every trial the number of
+its set. Trials of two sets are mixed only where somebody has said so.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from xlt_ray.errors import LedgerError
+
+if TYPE_CHECKING:
+    from xlt_ray.ledger.book import Ledger
+    from xlt_ray.ledger.views import TrialView
+
+SHOWN = 8
+"""Changes that a message names, at most."""
+COMMIT_DIGITS = 40
+"""Of a commit of the hub; digests are longer."""
+
+
+@dataclass(frozen=True)
+class MadeWith:
+    """What one start of a sweep makes its trials with."""
+
+    facts: Mapping[str, str]
+    """Name -> digest or version of everything that results follow from."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Library -> version; results may move with them, and need not."""
+    commit: str = ""
+    """Of xlt-ray's own checkout, where it has one."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a sweep, as the ledger keeps it."""
+
+    time: str
+    """ISO, UTC."""
+    facts: int
+    """Number of its set of facts, from 1."""
+    versions: Mapping[str, str]
+    commit: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """A fact that two sets do not have in common; None in the one that lacks it."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+    def __str__(self) -> str:
+        if self.before is None:
+            return f"{self.name} is new"
+        if self.after is None:
+            return f"{self.name} is gone"
+        return f"{self.name}: {self.before[:10]} -> {self.after[:10]}"
+
+
+def changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
+    """What differs between two sets of facts, in their order.
+
+    >>> [str(one) for one in changes({"nli en train": "a", "nli de test": "b"},
+    ...                              {"nli en train": "c", "nli fr test": "d"})]
+    ['nli en train: a -> c', 'nli de test is gone', 'nli fr test is new']
+    """
+    return tuple(
+        Change(name, before.get(name), after.get(name))
+        for name in dict.fromkeys([*before, *after])
+        if before.get(name) != after.get(name)
+    )
+
+
+def listed(found: Iterable[Change]) -> str:
+    """Changes in one line, the first of many and how many more there are."""
+    texts = [str(one) for one in found]
+    more = len(texts) - SHOWN
+    return "; ".join(texts[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def mixed_facts(trials: Iterable[TrialView]) -> str:
+    """What is to be said beside a ranking of these trials; empty where all that take part in it
+    were made with one set of facts."""
+    found = Counter(one.facts for one in trials if one.state in ("complete", "pruned"))
+    if len(found) < 2:
+        return ""
+    told = ", ".join(
+        f"{number} with {'facts that were not kept' if not which else f'facts {which}'}"
+        for which, number in sorted(found.items())
+    )
+    return (
+        "data, weights or code have changed between trials, which are ranked together all the "
+        f"same: {told}"
+    )
+
+
+def starts_of(ledger: Ledger) -> list[Start]:
+    """Every start of a sweep, as far as its ledger has kept them."""
+    return [Start(**one) for one in _numbered(ledger, START).values()]
+
+
+def fact_sets_of(ledger: Ledger) -> dict[int, Mapping[str, str]]:
+    """Every set of facts that trials were made with, by its number."""
+    return _numbered(ledger, FACTS)
+
+
+def begin(ledger: Ledger, made_with: MadeWith, *, accept_changes: bool = False) -> tuple[str, ...]:
+    """Note one more start, whose trials are made so; what is to be said of it, in lines.
+
+    Raises:
+        LedgerError: a fact has changed since trials were made, and nobody has accepted that;
+            nothing is noted.
+    """
+    sets, starts = fact_sets_of(ledger), starts_of(ledger)
+    # What has not been scored yet is made with whatever is there when it goes on.
+    scored = {one.facts for one in ledger.trials() if one.curve or one.state == "complete"}
+    last = next((one for one in reversed(starts) if one.facts in scored), None)
+    news: list[str] = []
+    if last is not None and (found := changes(sets[last.facts], made_with.facts)):
+        if not accept_changes:
+            raise LedgerError(_refusal(ledger, last, found))
+        news.append(f"changes accepted since the start of {last.time}: {listed(found)}")
+    elif last is None and scored:
+        news.append(
+            "earlier trials are from before this ledger kept what they are made with (data, "
+            "weights, code); they are marked as such"
+        )
+    if starts and (told := _other_versions(starts[-1], made_with)):
+        news.append(f"versions differ from those of the last start: {told}")
+    known = (number for number, facts in sets.items() if facts == made_with.facts)
+    number = next(known, len(sets) + 1)
+    if number not in sets:
+        ledger.note(f"{FACTS}:{number}", dict(made_with.facts))
+    start = {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "facts": number,
+        "versions": dict(made_with.versions),
+        "commit": made_with.commit,
+    }
+    ledger.note(f"{START}:{len(starts)}", start)
+    ledger.facts = number
+    return tuple(news)
+
+
+FACTS, START = "facts", "start"
+"""Attributes of the study, each with a number behind a colon."""
+
+
+def _numbered(ledger: Ledger, name: str) -> dict[int, Any]:
+    attributes = ledger.study.user_attrs
+    found = (key.partition(":") for key in attributes)
+    numbers = sorted(int(number) for key, _, number in found if key == name)
+    return {number: attributes[f"{name}:{number}"] for number in numbers}
+
+
+def _refusal(ledger: Ledger, last: Start, found: tuple[Change, ...]) -> str:
+    pinned = ""
+    model = ledger.sweep["space"].get("model")
+    moved = [
+        one
+        for one in found
+        if one.name.startswith("model ")
+        and one.before is not None
+        and len(one.before) == COMMIT_DIGITS
+    ]
+    if moved and not (isinstance(model, Mapping) and "choice" in model):
+        pinned = f"model.revision: {moved[0].before} goes on with the old weights, "
+    return (
+        f"{ledger.name}: what its trials are made with has changed since the start of "
+        f"{last.time}: {listed(found)}; trials before and after would not compare: undo the "
+        f"change, {pinned}or give the sweep another name (stages that did not change are shared "
+        "all the same), or go on with --accept-changes, which marks the trials wherever they are "
+        "shown"
+    )
+
+
+def _other_versions(last: Start, made_with: MadeWith) -> str:
+    """Libraries and the commit that differ, in one line; empty where none does."""
+    told = [
+        f"{name} {last.versions.get(name, 'none')} -> {made_with.versions.get(name, 'none')}"
+        for name in dict.fromkeys([*last.versions, *made_with.versions])
+        if last.versions.get(name) != made_with.versions.get(name)
+    ]
+    if last.commit != made_with.commit:
+        told.append(f"commit {last.commit[:10] or 'none'} -> {made_with.commit[:10] or 'none'}")
+    return ", ".join(told)
