@@ -40,6 +40,7 @@ target:
   source_language: qaa
   size: 64
   epochs: 2
+  evaluations: 2
   batch_size: 16
   max_length: 32
   learning_rate: 1e-3

@@ -15,7 +15,8 @@ from xlt_ray.training.average import AVERAGE
 from xlt_ray.training.events import Evaluated
 from xlt_ray.training.load import Materials, load_network
 
-ASKED = ("intermediate=null", "target.evaluations=4", "target.average=3")
+PLAIN = ("intermediate=null", "target.evaluations=4", "target.select=last")
+ASKED = (*PLAIN, "target.average=3")
 
 
 def record_of(bench: Bench, root: Path, *overrides: str) -> StageRecord:
@@ -32,7 +33,7 @@ def checkpoints(
     root = tmp_path_factory.mktemp("averaged")
     store, key = StageStore(root), bench.path(*ASKED)[-2].key
     found = {}
-    for event in bench.walk(root, *ASKED, evaluations=4):
+    for event in bench.walk(root, *ASKED):
         progress = store.find_progress(key)
         if isinstance(event, Evaluated) and progress is not None:
             folder = store.fetch_progress(progress, "test")
@@ -62,15 +63,14 @@ def test_the_average_is_the_mean_of_the_last_checkpoints(
 def test_an_interrupted_training_ends_in_the_same_average(
     bench: Bench, tmp_path: Path, zero_stage: int
 ) -> None:
-    how = {"zero_stage": zero_stage, "evaluations": 4}
-    bench.make(tmp_path / "whole", *ASKED, **how)
-    broken = bench.walk(tmp_path / "broken", *ASKED, **how)
+    bench.make(tmp_path / "whole", *ASKED, zero_stage=zero_stage)
+    broken = bench.walk(tmp_path / "broken", *ASKED, zero_stage=zero_stage)
     for event in broken:
         if isinstance(event, Evaluated) and event.step == 6:
             break
     broken.close()  # type: ignore[attr-defined]
     assert StageStore(tmp_path / "broken").find_progress(bench.path(*ASKED)[-2].key) is not None
-    bench.make(tmp_path / "broken", *ASKED, **how)
+    bench.make(tmp_path / "broken", *ASKED, zero_stage=zero_stage)
     # All weights of the result, the average among them.
     assert bench.bits(tmp_path / "broken", *ASKED) == bench.bits(tmp_path / "whole", *ASKED)
 
@@ -79,8 +79,8 @@ def test_averaged_weights_are_scored_besides_and_change_no_other_score(
     bench: Bench, tmp_path: Path, checkpoints: tuple[Path, dict[int, dict[str, torch.Tensor]]]
 ) -> None:
     root, _ = checkpoints
-    bench.make(tmp_path, ASKED[0], evaluations=4)
-    plain = record_of(bench, tmp_path, ASKED[0])
+    bench.make(tmp_path, *PLAIN)
+    plain = record_of(bench, tmp_path, *PLAIN)
     record = record_of(bench, root, *ASKED)
     assert [one for one in record.scores if one.role == "target"] == list(plain.scores)
     averaged = [one for one in record.scores if one.role == "average"]
@@ -97,3 +97,16 @@ def test_an_average_over_one_checkpoint_is_no_part_of_a_key(bench: Bench) -> Non
         bench.path("target.average=2", f"target.evaluations={one}")[-2].key for one in (2, 4, 8)
     }
     assert len(keys) == 3
+
+
+def test_the_average_is_of_the_last_checkpoints_whichever_is_selected(
+    bench: Bench, tmp_path: Path, checkpoints: tuple[Path, dict[int, dict[str, torch.Tensor]]]
+) -> None:
+    root, _ = checkpoints
+    best = (*ASKED, "target.select=best")
+    bench.make(tmp_path, *best)
+    one, other = (
+        (StageStore(place).folder(bench.path(*asked)[-2].key) / AVERAGE).read_bytes()
+        for place, asked in ((root, ASKED), (tmp_path, best))
+    )
+    assert one == other

@@ -65,7 +65,7 @@ def test_stopped_training_repeats_no_step(
     bench: Bench, tmp_path: Path, alone: Path, zero_stage: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loop, "TICK_S", 0.0)
-    stopped = bench.walk(tmp_path, zero_stage=zero_stage, evaluations=1)
+    stopped = bench.walk(tmp_path, zero_stage=zero_stage)
     ticks = (one for one in stopped if isinstance(one, Ticked) and one.stage.kind == "target")
     assert [next(ticks).examples for _ in range(3)] == [16, 32, 48]
     with pytest.raises(Stop):
@@ -77,7 +77,7 @@ def test_stopped_training_repeats_no_step(
     assert store.record(key) is None
     assert store.storage.names("leases") == [], "its lease was given back"
     monkeypatch.undo()
-    bench.make(tmp_path, zero_stage=zero_stage, evaluations=1)
+    bench.make(tmp_path, zero_stage=zero_stage)
     if zero_stage == 0:
         assert bench.bits(tmp_path) == bench.bits(alone)
 

@@ -19,7 +19,8 @@ from tests.training.pair import Course, Job, Pair, follow, pair_beside
 WEIGHTS_ATOL = 2e-4
 LOSS_ATOL = 1e-4
 
-PLAIN = ("intermediate=null",)
+# The last weights: which evaluation is the best may hang on one example, and that on rounding.
+PLAIN = ("intermediate=null", "target.select=last")
 KINDS = {
     "plain": ("target.hybrid.ratio=0", "target.fusion={method: none}"),
     "dlfa": ("target.fusion={method: dlfa, layer: 1}",),

@@ -125,6 +125,8 @@ def _made(told: Exported) -> str:
             for name, value in stage.settings.items()
             if name not in ("task", "languages") and value is not None
         }
+        if stage.selected_step is not None:
+            training["selected_step"] = stage.selected_step
         rows.append(
             [
                 stage.label,

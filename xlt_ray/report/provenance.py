@@ -159,6 +159,7 @@ def _stage(snapshot: Snapshot, use: StageUse) -> ExportedStage:
         seed=payload["seed"],
         settings=payload["settings"],
         data=payload["data"],
+        selected_step=record.selected_step,
         runtime=record.runtime,
         time=str(record.made_by.get("time", "")),
         commit=str(record.made_by.get("commit", "")),

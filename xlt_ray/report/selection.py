@@ -1,7 +1,8 @@
 """By which rule a configuration is chosen, and what other rules would have chosen.
 
-Test scores are of the last checkpoint, and of the average of the last ones where a sweep asks for
-it (``target.average``): dev scores are kept at every evaluation of a training, weights at its end.
+Test scores are of each training's best or last checkpoint, as ``target.select`` says, and of the
+average of the last ones where a sweep asks for it (``target.average``): dev scores are kept at
+every evaluation of a training, the weights of one.
 A rule that reads labels of target languages is called an oracle: it bounds what selection could
 gain, and is not zero-shot.
 """
@@ -16,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from xlt_ray.report.tables import Cell, LanguageTable, Row, cell_of
+from xlt_ray.spec.trial import Target
 
 ORACLE = " ORACLE SELECTION: not zero-shot."
 
@@ -40,11 +42,12 @@ class Checkpoints:
 
     configuration: int
     last: Cell
-    """At the last checkpoint: what is scored on the test sets."""
+    """At the last checkpoint."""
     best: Cell
     """At each training's best evaluation."""
     num_last_is_best: int
-    """Trainings whose last evaluation is their best: their test scores are those of both picks."""
+    """Trainings whose last evaluation is their best: whichever is selected, the scores are the
+    same."""
 
 
 def selection_rule(sweep: Mapping[str, Any], source: str) -> str:
@@ -70,10 +73,32 @@ def has_few_shot(sweep: Mapping[str, Any]) -> bool:
 
 def header(sweep: Mapping[str, Any], source: str) -> str:
     """What stands above every table: the rule, the checkpoint, and whether it is an oracle."""
-    text = f"Configurations are {selection_rule(sweep, source)}; scores are of the last checkpoint."
+    text = f"Configurations are {selection_rule(sweep, source)}; "
+    text += f"scores are of the {checkpoint_rule(sweep, source)}."
     if has_few_shot(sweep):
         text += " Trials with few_shot are NOT ZERO-SHOT: their scores are in a table of their own."
     return text + (ORACLE if is_oracle(sweep) else "")
+
+
+def checkpoint_rule(sweep: Mapping[str, Any], source: str) -> str:
+    """Which checkpoint of a training is scored, to follow "the"."""
+    found = selected_checkpoints(sweep)
+    if found == {"last"}:
+        return "last checkpoint"
+    best = f"checkpoint of each training that is best on the dev set of {source}"
+    return best if found == {"best"} else f"last checkpoint, or the {best} (target.select)"
+
+
+def selected_checkpoints(sweep: Mapping[str, Any]) -> set[str]:
+    """Values of ``target.select`` that trials of a sweep may have."""
+
+    def options(node: Any) -> list[Any]:
+        is_choice = isinstance(node, Mapping) and set(node) == {"choice"}
+        return [leaf for one in node["choice"] for leaf in options(one)] if is_choice else [node]
+
+    default = Target.model_fields["select"].default
+    targets = options(sweep["space"].get("target") or {})
+    return {str(one) for target in targets for one in options(target.get("select", default))}
 
 
 def counted(sweep: Mapping[str, Any], source: str) -> str:
@@ -151,7 +176,7 @@ def picks(
         # A sweep that is chosen by this says so in its own rule.
         values = {one: dev[one, source] for one in rows if (one, source) in dev}
         missing = f"the dev set of {source} was not scored"
-        rules.append(_pick(f"{on_source}, last checkpoint", values, rows, sweep, missing))
+        rules.append(_pick(f"{on_source}, checkpoint that is scored", values, rows, sweep, missing))
     best = {one.configuration: one.best.mean for one in checkpoints(table, scores)}
     rules.append(
         _pick(

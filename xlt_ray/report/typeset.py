@@ -105,7 +105,7 @@ def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
     """A booktabs table of the rules side by side."""
     caption = (
         f"{table.task}: what each selection rule picks, test {table.metric} in %, mean over seeds "
-        "(± standard deviation). Weights are those of the last checkpoint but for the average. "
+        "(± standard deviation). Weights are those that target.select names but for the average. "
         "Oracle rules read labels of target languages and are not zero-shot. A dash is a rule "
         "without data."
     )

@@ -35,6 +35,8 @@ class ExportedStage(_Part):
     settings: Mapping[str, Any] = {}
     data: Mapping[str, Any] = {}
     """Fingerprints of what it was trained or scored on."""
+    selected_step: int | None = None
+    """The step whose weights the training left, where it selected one (``target.select: best``)."""
     runtime: Mapping[str, Any] = {}
     """What may have moved the last bits."""
     time: str = ""

@@ -222,8 +222,11 @@ class Target(Training):
     ranking: Ranking = Ranking()
     evaluations: int = Field(default=4, ge=1)
     """How often the source-language dev set is scored, evenly over the training."""
+    select: Literal["best", "last"] = "best"
+    """Which weights are kept and scored: those of the evaluation with the highest score on the
+    source-language dev set, by the task's first metric (of equals the first), or the last."""
     average: int = Field(default=1, ge=1)
-    """Weights averaged over so many last evaluations are scored besides the last ones (all
+    """Weights averaged over so many last evaluations are scored besides those selected (all
     evaluations where there are fewer); 1 averages nothing."""
 
 

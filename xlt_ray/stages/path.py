@@ -219,7 +219,7 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
     size = train_size(settings.size, task, source)
     data: dict[str, Any] = {
         "train": task.splits[source, "train"].digest,
-        # Scored on the way: curves and rungs follow from it.
+        # Scored on the way: curves, rungs and the choice of a checkpoint follow from it.
         **task.dev_content(source),
     }
     hybrid, texts = hybrid_settings(settings.hybrid, task, facts, source)
@@ -227,8 +227,9 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
     robust = settings.robust
     knobs: dict[str, Any] = {} if robust == NoRobust() else {"robust": robust.model_dump()}
     if settings.average > 1:
-        # Which checkpoints are averaged depends on when the training is evaluated.
-        knobs["average"] = {"last": settings.average, "evaluations": settings.evaluations}
+        knobs["average"] = settings.average
+    if settings.select == "best":
+        knobs["select"] = {"checkpoint": "best", "metric": task.metrics[0]}
     if isinstance(robust, AugmentRobust):
         data["neighbours"] = (
             facts.lexicon[source].digest
@@ -243,6 +244,7 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
             "source_language": source,
             "size": size,
             "epochs": settings.epochs,
+            "evaluations": settings.evaluations,
             "fusion": settings.fusion.hashed(),
             "hybrid": hybrid,
             **ranking_settings(settings.ranking, task),

@@ -116,6 +116,8 @@ class StageRecord:
     scores: tuple[Score, ...] = ()
     history: tuple[Mapping[str, Any], ...] = ()
     """Evaluations during training: step, examples, and the source-language dev metrics."""
+    selected_step: int | None = None
+    """The step whose weights a training left, where it selected one; None is the last."""
     profiles: tuple[Profile, ...] = ()
     """Diagnostics: of a training at its beginning and its evaluations, of an evaluation stage
     those of the finished encoder."""

@@ -66,8 +66,8 @@ class Sizes:
         return self.stages.get((model, kind), SCORES_BYTES if kind == "evaluate" else whole)
 
     def of_progress(self, model: str) -> int:
-        """Bytes of the progress of a stage: weights and both moments."""
-        return max(self.progress.get(model, 0), self.weights.get(model, 0) * (1 + MOMENTS))
+        """Bytes of the progress of a stage: weights, both moments, and the best weights so far."""
+        return max(self.progress.get(model, 0), self.weights.get(model, 0) * (2 + MOMENTS))
 
     def _model_of(self, key: str, parents: Mapping[str, str]) -> str:
         while key not in self.models and key in parents:

@@ -6,7 +6,7 @@ the same average, bit by bit. The training itself knows nothing of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,10 @@ class Average:
         self.is_keeper = is_keeper
         self._sums: dict[str, Tensor] = {}
 
-    def add(self, engine: Engine) -> None:
-        """Take the weights as they are now."""
+    def after_step(self, engine: Engine, step: int, history: Sequence[Mapping[str, Any]]) -> None:
+        """Add the weights as they are, where this step is one of the points."""
+        if step not in self.points:
+            return
         for name, weights in engine.weights():
             if self.is_keeper:
                 known = self._sums.get(name)
@@ -61,15 +63,15 @@ class Average:
 def averaged_points(num_steps: int, settings: Mapping[str, Any]) -> frozenset[int]:
     """Steps whose weights a stage averages: its last evaluations; none where it does not.
 
-    >>> sorted(averaged_points(10, {"average": {"last": 2, "evaluations": 4}}))
+    >>> sorted(averaged_points(10, {"average": 2, "evaluations": 4}))
     [8, 10]
     >>> averaged_points(10, {})
     frozenset()
     """
-    asked = settings.get("average")
-    if asked is None:
+    last = settings.get("average")
+    if last is None:
         return frozenset()
-    return frozenset(sorted(evaluation_points(num_steps, asked["evaluations"]))[-asked["last"] :])
+    return frozenset(sorted(evaluation_points(num_steps, settings["evaluations"]))[-last:])
 
 
 def put_average(network: nn.Module, folder: Path) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +23,6 @@ from xlt_ray.modeling.losses import IGNORED
 from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.training.average import Average
 from xlt_ray.training.diagnose import Diagnose
 from xlt_ray.training.engine import Engine
 from xlt_ray.training.events import Evaluated, Stop, Ticked
@@ -42,6 +42,19 @@ class Batches(Protocol):
 
     def batch(self, step: int) -> Arrays:
         """Arrays of as many rows; ``labels`` are -100 where nothing is asked."""
+
+
+class Kept(Protocol):
+    """Weights that are kept beside a training, a part of its progress; collective."""
+
+    def after_step(self, engine: Engine, step: int, history: Sequence[Mapping[str, Any]]) -> None:
+        """Take the weights as they are, where this step is one to keep."""
+
+    def save(self, folder: Path) -> None:
+        """Write what is kept so far beside the rest of the progress; the leader alone."""
+
+    def load(self, folder: Path) -> None:
+        """Go on from what :meth:`save` wrote."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +93,7 @@ def train(
     store: StageStore,
     lease: Lease | None,
     diagnose: Diagnose | None = None,
-    average: Average | None = None,
+    kept: Sequence[Kept] = (),
 ) -> Generator[Evaluated | Ticked, None, Course]:
     """Train from the last progress, or from the trunk before this stage, to the end.
 
@@ -93,13 +106,12 @@ def train(
     """
     settings = stage.settings
     num_steps = lesson.num_steps
-    average = average or Average(frozenset(), is_keeper=False)
-    course = _restore(engine, stage, store, team, average)
+    course = _restore(engine, stage, store, team, kept)
     for past in course.history:
         yield _evaluated(stage, past, is_replay=True)
     if course.step == course.first_step:
         course.profiles = _profiles(diagnose, engine, stage, course)
-    points = evaluation_points(num_steps, runtime.evaluations)
+    points = evaluation_points(num_steps, settings.get("evaluations", runtime.evaluations))
     saved = ticked = time.monotonic()
     while course.step < num_steps:
         began = time.monotonic()
@@ -113,14 +125,15 @@ def train(
         course.seconds += now - began
         is_point = course.step in points
         if is_point:
-            course.history.append(_evaluate(lesson, engine, stage, course))
+            # The leader's scores count: what follows from them has to be the same everywhere.
+            course.history.append(team.share(_evaluate(lesson, engine, stage, course)))
             course.profiles += _profiles(diagnose, engine, stage, course)
-        if course.step in average.points:
-            average.add(engine)
+        for one in kept:
+            one.after_step(engine, course.step, course.history)
         # The leader's clock counts: all workers do the same at the same step.
         is_due, is_tick = team.share((now - saved >= runtime.progress_every, now - ticked > TICK_S))
         if course.step < num_steps and (is_point or is_due):
-            _save(engine, course, stage, store, lease, team, average)
+            _save(engine, course, stage, store, lease, team, kept)
             saved = time.monotonic()
         if is_point:
             yield _evaluated(stage, course.history[-1])
@@ -128,7 +141,7 @@ def train(
             try:
                 yield Ticked(stage, course.step * settings["batch_size"])
             except Stop:
-                _save(engine, course, stage, store, lease, team, average)
+                _save(engine, course, stage, store, lease, team, kept)
                 raise
             ticked = time.monotonic()
     return course
@@ -215,27 +228,29 @@ def _save(
     store: StageStore,
     lease: Lease | None,
     team: Team,
-    average: Average,
+    kept: Sequence[Kept],
 ) -> None:
     """Gathered from all workers, written and sealed by the leader."""
     folder = store.progress_folder(stage.key, course.step, lease.token) if lease else None
     engine.save(folder)
     if lease is not None and folder is not None:
-        average.save(folder)
+        for one in kept:
+            one.save(folder)
         files = store.put_progress(stage.key, course.step, folder, lease)
         store.publish_progress(stage.key, course.step, files, asdict(course), lease)
     team.gather(None)
 
 
 def _restore(
-    engine: Engine, stage: Stage, store: StageStore, team: Team, average: Average
+    engine: Engine, stage: Stage, store: StageStore, team: Team, kept: Sequence[Kept]
 ) -> Course:
     """The course of the last progress, loaded into the engine; without, a fresh one."""
     progress = team.share(store.find_progress(stage.key) if team.is_leader else None)
     if progress is not None:
         folder = store.fetch_progress(progress, f"{team.rank}")
         engine.load(folder, progress.step)
-        average.load(folder)
+        for one in kept:
+            one.load(folder)
         return Course(**progress.state)  # type: ignore[arg-type]
     trunk = team.share(_trunk_below(stage, store) if team.is_leader else None)
     if trunk is None:

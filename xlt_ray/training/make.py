@@ -23,6 +23,7 @@ from xlt_ray.stages.record import StageRecord, profiles_from_json
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.training.average import Average, averaged_points
+from xlt_ray.training.best import Best
 from xlt_ray.training.diagnose import Diagnose, diagnose_stage, diagnose_with, diagnosis_of
 from xlt_ray.training.engine import Engine
 from xlt_ray.training.evaluate import evaluate_stage
@@ -116,8 +117,9 @@ def _train(
         diagnose = _diagnose_with(runtime, materials, tokenizer)
         points = averaged_points(lesson.num_steps, stage.settings)
         average = Average(points, is_keeper=team.is_leader)
+        best = Best(stage.settings.get("select", {}).get("metric"), is_keeper=team.is_leader)
         course = yield from train(
-            engine, lesson, stage, runtime, team, store, lease, diagnose, average
+            engine, lesson, stage, runtime, team, store, lease, diagnose, (average, best)
         )
         folder = _aside(store, stage, team)
         if stage.kind == "trunk":
@@ -125,6 +127,7 @@ def _train(
         else:
             with engine.whole_weights(is_keeper=team.is_leader) as network:
                 if folder is not None:
+                    best.put(network)
                     save_result(network, tokenizer, folder)
             if folder is not None:
                 average.write(folder)
@@ -134,6 +137,7 @@ def _train(
             num_examples=(course.step - course.first_step) * stage.settings["batch_size"],
             seconds=course.seconds,
             history=tuple(course.history),
+            selected_step=best.step(course.history),
             profiles=profiles_from_json(course.profiles),
         )
         yield _commit(stage, folder, record, store, lease, team)

@@ -8,6 +8,7 @@ import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -29,6 +30,7 @@ from xlt_ray.report.grouping import groups_of, known_groupings, read_groupings, 
 from xlt_ray.report.selection import (
     best_configuration,
     checkpoints,
+    header,
     is_oracle,
     picks,
     selection_rule,
@@ -401,7 +403,7 @@ def test_an_oracle_sweep_shows_what_the_source_language_would_have_picked(
     snapshot = read_snapshot(oracle.ledger, oracle.store)
     found = picks(table_of(oracle), scores_frame(snapshot), snapshot.sweep)
     assert found[0].is_oracle
-    assert any("dev qaa, last" in one.rule and not one.is_oracle for one in found)
+    assert any("dev qaa, checkpoint that" in one.rule and not one.is_oracle for one in found)
 
 
 def test_last_and_best_checkpoint_are_told_apart(quick: Finished) -> None:
@@ -422,6 +424,24 @@ def test_the_rule_stands_in_every_table(quick: Finished, oracle: Finished) -> No
         rules = picks(table, scores_frame(read_snapshot(found.ledger, found.store)), sweep)
         assert "oracle" in picks_csv(rules, table)
         assert "not zero-shot" in picks_tex(rules, table)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ({}, "best on the dev set of qaa."),
+        ({"select": "last"}, "of the last checkpoint."),
+        ({"select": {"choice": ["last", "best"]}}, "(target.select)."),
+        ({"choice": [{"select": "last"}, {"choice": [{"select": "last"}]}]}, "last checkpoint."),
+        ({"choice": [{"select": "last"}, {}]}, "(target.select)."),
+    ],
+)
+def test_every_table_says_which_checkpoint_is_scored(
+    quick: Finished, target: dict[str, Any], expected: str
+) -> None:
+    sweep = quick.ledger.sweep
+    changed = {**sweep, "space": {**sweep["space"], "target": target}}
+    assert expected in header(changed, "qaa")
 
 
 def test_latex_columns_add_up(quick: Finished) -> None:

@@ -65,6 +65,8 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
     "target.hybrid.mixing": ("in_batch", "target"),
     "target.hybrid.batch_scale": (2.0, "target"),
     "target.hybrid.mono": ("uniform", "target"),
+    "target.evaluations": (9, "target"),
+    "target.select": ("last", "target"),
     "target.average": (2, "target"),
     "evaluate.languages": (["qab"], "evaluate"),
     "evaluate.dev": ("all", "evaluate"),
@@ -92,7 +94,6 @@ WHOLE = {
 SHAPING = {"intermediate.schedule.method", "few_shot", "model.revision"}
 """Change the shape of the path, or are another model: see test_ladder, test_few_shot, test_plan."""
 NEUTRAL: dict[str, Any] = {
-    "target.evaluations": 9,
     "target.ranking.temperature": 0.01,
     "target.ranking.negatives": 3,
     "intermediate.ranking.temperature": 0.01,

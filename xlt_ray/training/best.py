@@ -1,0 +1,80 @@
+"""The weights of a training's best evaluation (``target.select: best``).
+
+Kept in float32 beside the training, part of its progress: an interrupted training ends with the
+same ones, bit by bit. The training itself knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from xlt_ray.training.engine import Engine
+
+BEST = "best.safetensors"
+"""Of progress: every parameter as it was at the best evaluation so far."""
+
+
+class Best:
+    """Collective: every worker takes part; those that are no keeper lend theirs and hold nothing.
+
+    Args:
+        metric: of the dev set, by which an evaluation is better than another; None keeps nothing.
+        is_keeper: whether this worker holds the weights.
+    """
+
+    def __init__(self, metric: str | None, *, is_keeper: bool) -> None:
+        self.metric = metric
+        self.is_keeper = is_keeper
+        self._weights: dict[str, Tensor] = {}
+
+    def after_step(self, engine: Engine, step: int, history: Sequence[Mapping[str, Any]]) -> None:
+        """Take the weights as they are, where this step was evaluated and is the best so far."""
+        if self.metric is None or self.step(history) != step:
+            return
+        for name, weights in engine.weights():
+            if self.is_keeper:
+                self._weights[name] = weights
+
+    def step(self, history: Sequence[Mapping[str, Any]]) -> int | None:
+        """The step of the best evaluation; None where nothing is selected or evaluated."""
+        return None if self.metric is None else best_step(history, self.metric)
+
+    def save(self, folder: Path) -> None:
+        """Write the best weights so far, if there are any, beside the rest of the progress."""
+        if self._weights:
+            save_file(self._weights, folder / BEST)
+
+    def load(self, folder: Path) -> None:
+        """Go on from what :meth:`save` wrote."""
+        if self.is_keeper and (folder / BEST).exists():
+            self._weights = load_file(folder / BEST)
+
+    def put(self, network: nn.Module) -> None:
+        """Give a finished network the best weights in the place of its last ones."""
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                if name in self._weights:
+                    parameter.data = self._weights[name].to(parameter.device)
+
+
+def best_step(history: Sequence[Mapping[str, Any]], metric: str) -> int | None:
+    """The step of the evaluation with the highest metric: of equals the first, as in XTREME's
+    scripts (seen); what is not a number is lower than any.
+
+    >>> scores = [(10, 0.5), (20, float("nan")), (30, 0.7), (40, 0.7)]
+    >>> best_step([{"step": step, "metrics": {"f1": f1}} for step, f1 in scores], "f1")
+    30
+    """
+
+    def score(entry: Mapping[str, Any]) -> float:
+        value = float(entry["metrics"][metric])
+        return -math.inf if math.isnan(value) else value
+
+    return max(history, key=score)["step"] if history else None
