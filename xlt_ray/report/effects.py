@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from xlt_ray.ledger.importance import Importance, importances
 from xlt_ray.report.canvas import csv_text
 from xlt_ray.report.grouping import Group, drawn_groups
 from xlt_ray.report.labels import is_absent, shown_value
+from xlt_ray.report.replication import units
 from xlt_ray.report.statistics import difference_interval
 from xlt_ray.report.tables import Cell, LanguageTable, Row
 
@@ -35,13 +37,19 @@ class Series:
 
 @dataclass(frozen=True)
 class Effect:
-    """Mean score at a level minus that of all other configurations."""
+    """Mean score at a level minus that of all other configurations.
+
+    Configurations on one side that share a trained stage which the other side does not have count
+    as one, with their mean: they are one sample of that stage.
+    """
 
     difference: float
     low: float | None
-    """Of Welch's 95 % interval over configurations; None where a side has fewer than two."""
+    """Of Welch's 95 % interval over units; None where a side has fewer than two."""
     high: float | None
     num_configurations: int
+    num_units: int
+    """Of these configurations, those that share such a stage counted as one."""
     num_seeds: int
     """Trials at the level, over all its configurations."""
 
@@ -142,10 +150,11 @@ def importances_csv(known: Knowledge) -> str:
 
 def effects_csv(known: Knowledge) -> str:
     """One line a level and series, in full precision; what is not known is empty."""
-    names = ["knob", "level", "score", "difference", "low", "high", "configurations", "seeds"]
+    names = ["knob", "level", "score", "difference", "low", "high", "configurations"]
+    names += ["trained_apart", "seeds"]
     rows = [
         [level.knob, level.label, name, one.difference, one.low, one.high,
-         one.num_configurations, one.num_seeds]
+         one.num_configurations, one.num_units, one.num_seeds]
         for level in known.levels
         for name, one in level.effects.items()
     ]  # fmt: skip
@@ -189,7 +198,7 @@ def _levels(path: str, table: LanguageTable, series: Sequence[Series]) -> list[L
             cells = [(row, mine == label, one.of(row)) for row, (_, mine) in
                      zip(rows, labels, strict=True)]  # fmt: skip
             inside = [(row, cell.mean) for row, is_in, cell in cells if is_in and cell]
-            outside = [cell.mean for _, is_in, cell in cells if not is_in and cell]
+            outside = [(row, cell.mean) for row, is_in, cell in cells if not is_in and cell]
             if inside and outside:
                 effects[one.name] = _effect(inside, outside)
         mine = sorted(row.configuration for row, (_, one) in zip(rows, labels, strict=True)
@@ -198,16 +207,28 @@ def _levels(path: str, table: LanguageTable, series: Sequence[Series]) -> list[L
     return found
 
 
-def _effect(inside: Sequence[tuple[Row, float]], outside: Sequence[float]) -> Effect:
-    values = [value for _, value in inside]
-    interval = difference_interval(values, outside)
+def _effect(inside: Sequence[tuple[Row, float]], outside: Sequence[tuple[Row, float]]) -> Effect:
+    values, others = _units(inside, outside), _units(outside, inside)
+    interval = difference_interval(values, others)
     return Effect(
-        difference=sum(values) / len(values) - sum(outside) / len(outside),
+        difference=fmean(values) - fmean(others),
         low=interval.low if interval else None,
         high=interval.high if interval else None,
         num_configurations=len(inside),
+        num_units=len(values),
         num_seeds=sum(row.num_seeds for row, _ in inside),
     )
+
+
+def _units(mine: Sequence[tuple[Row, float]], others: Sequence[tuple[Row, float]]) -> list[float]:
+    """One value for each group of configurations that share a stage which no other one has."""
+
+    def keys(row: Row) -> set[str]:
+        return {stage.key for trial in row.trials for stage in trial.trained}
+
+    elsewhere = {key for row, _ in others for key in keys(row)}
+    groups = units([keys(row) - elsewhere for row, _ in mine])
+    return [fmean(mine[place][1] for place in group) for group in groups]
 
 
 def _labels(values: Sequence[Any]) -> list[tuple[tuple[int, float, str], str]]:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from xlt_ray.ledger import TrialView
 from xlt_ray.report.frames import WHAT_COLUMNS, WHO_COLUMNS, what, who
+from xlt_ray.report.replication import spread_note, trained_stages
 from xlt_ray.report.snapshot import Snapshot
 from xlt_ray.report.tables import Cell, cell_of
 from xlt_ray.spec.kinds import FEW_SHOT_SUFFIX
@@ -53,6 +54,8 @@ class FewShotTable:
     metric: str
     source_language: str
     rows: tuple[FewShotRow, ...]
+    spread_note: str
+    """What has to stand where its deviations are: samples of one seed share its target training."""
 
 
 def few_shot_frame(snapshot: Snapshot) -> pd.DataFrame:
@@ -103,25 +106,20 @@ def few_shot_tables(
     test = frame[(frame["split"] == "test") & (frame["metric"] == metric)]
     ways = {view.number: _way(view) for view in snapshot.trials}
     test = test.assign(way=[ways[number] for number in test["number"]])
-    return [
-        FewShotTable(
-            str(task),
-            metric,
-            str(source),
-            tuple(
-                sorted(
-                    (
-                        _row(part, str(language), int(shots), str(source))
-                        for (language, shots, _), part in of_task.groupby(
-                            ["shot_language", "shots", "way"], sort=True
-                        )
-                    ),
-                    key=lambda row: (row.language, row.shots, row.configurations),
-                )
-            ),
+    trained = trained_stages(snapshot.trials)
+    found = []
+    for (task, source), of_task in test.groupby(["task", "source_language"], sort=True):
+        groups = of_task.groupby(["shot_language", "shots", "way"], sort=True)
+        rows = [
+            _row(part, str(language), int(shots), str(source))
+            for (language, shots, _), part in groups
+        ]
+        note = spread_note(
+            [trained[int(number)] for number in part["number"].unique()] for _, part in groups
         )
-        for (task, source), of_task in test.groupby(["task", "source_language"], sort=True)
-    ]
+        rows.sort(key=lambda row: (row.language, row.shots, row.configurations))
+        found.append(FewShotTable(str(task), metric, str(source), tuple(rows), note))
+    return found
 
 
 def _row(part: pd.DataFrame, language: str, shots: int, source: str) -> FewShotRow:

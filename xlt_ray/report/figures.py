@@ -33,6 +33,7 @@ from xlt_ray.report.labels import (
     short_names,
     shown_value,
 )
+from xlt_ray.report.replication import spread_note
 from xlt_ray.report.scales import MAX_EXACT, NUM_BINS, jitter, means, natural, number_ticks
 from xlt_ray.report.tables import Cell, LanguageTable, Row
 
@@ -165,6 +166,7 @@ def language_figure(
         svg, png = rendered(figure)
     over = f"Mean over {row.num_seeds} seeds; " if row.num_seeds > 1 else ""
     whisker = "whiskers: standard deviation over seeds" if row.num_seeds > 1 else "One seed"
+    note = spread_note([[one.trained for one in row.trials]])
     line = "; dashed: mean without the source language" if row.mean_without_source else ""
     rows = [
         [code, cell.mean * 100, None if cell.deviation is None else cell.deviation * 100]
@@ -175,7 +177,7 @@ def language_figure(
     return Figure(
         name=file_name(table, "languages"),
         title=f"Configuration {row.configuration} by language",
-        caption=f"{over}{whisker}{line}.",
+        caption=f"{over}{whisker}{line}. {note}".strip(),
         csv=csv_text(["language", "percent", "deviation"], rows),
         svg=svg,
         png=png,

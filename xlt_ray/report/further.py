@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
 from xlt_ray.report.canvas import csv_text
 from xlt_ray.report.frames import WHAT_COLUMNS, WHO_COLUMNS, what, who
+from xlt_ray.report.replication import Trained, named, shared_by, spread_note
 from xlt_ray.report.snapshot import Snapshot
 from xlt_ray.report.tables import Cell, TrialScores, cell_of, mean_of
 from xlt_ray.report.xtreme import TASKS as BENCHMARK
@@ -33,6 +35,8 @@ class FurtherRow:
     means: Mapping[str, Cell | None]
     """None unless every seed has all languages of the mean."""
     cells: Mapping[str, Cell]
+    shared: Trained = ()
+    """The trained stages that several of its seeds go on from."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class FurtherTable:
     rows: tuple[FurtherRow, ...]
     is_headline: bool
     """Whether the page shows it; the others are files only."""
+    spread_note: str = ""
+    """What has to stand where its deviations are; empty where seeds share no training."""
 
     @property
     def stem(self) -> str:
@@ -83,11 +89,18 @@ def averaged_scores(further: pd.DataFrame) -> pd.DataFrame:
     return part.assign(task=part["task"].str.removesuffix(AVERAGE_SUFFIX))
 
 
-def further_tables(further: pd.DataFrame, sweep: Mapping[str, Any]) -> list[FurtherTable]:
+def further_tables(
+    further: pd.DataFrame,
+    sweep: Mapping[str, Any],
+    trained: Mapping[int, Trained] = MappingProxyType({}),
+) -> list[FurtherTable]:
     """One table of test scores for each task, source language and metric; averages, then pairs.
 
     The headline is what a benchmark publishes of its retrieval task, else the metric of the
     objective, or, of a task that is not scored by it, the first by name.
+
+    Args:
+        trained: trained stages of every trial by its number.
     """
     objective = str(sweep["objective"]["metric"])
     found = []
@@ -97,26 +110,36 @@ def further_tables(further: pd.DataFrame, sweep: Mapping[str, Any]) -> list[Furt
         metrics = sorted(part["metric"].unique())
         headline = _published(str(task)) or (objective if objective in metrics else metrics[0])
         found += [
-            _table(role, str(task), str(source), metric, part, metric == headline)
+            _table(role, str(task), str(source), metric, part, metric == headline, trained)
             for metric in metrics
         ]
     return found
 
 
 def further_csv(table: FurtherTable) -> str:
-    """Mean, deviation and seeds of every cell in full precision; a missing cell is empty."""
+    """Mean, deviation and seeds of every cell in full precision; a missing cell is empty.
+
+    ``shared_by_seeds`` names the trained stages that several seeds of a line go on from: its
+    deviations are of what was trained after them.
+    """
     names = [*table.means, *table.languages]
     header = [f"{name}{suffix}" for name in names for suffix in ("", "_deviation", "_seeds")]
     lines = []
     for row in table.rows:
         cells = [row.means[name] for name in table.means]
         cells += [row.cells.get(language) for language in table.languages]
-        lines.append([row.configuration, row.num_seeds, *_flat(cells)])
-    return csv_text(["configuration", "num_seeds", *header], lines)
+        lines.append([row.configuration, row.num_seeds, *_flat(cells), named(row.shared)])
+    return csv_text(["configuration", "num_seeds", *header, "shared_by_seeds"], lines)
 
 
 def _table(
-    role: Role, task: str, source: str, metric: str, part: pd.DataFrame, is_headline: bool
+    role: Role,
+    task: str,
+    source: str,
+    metric: str,
+    part: pd.DataFrame,
+    is_headline: bool,
+    trained: Mapping[int, Trained],
 ) -> FurtherTable:
     part = part[part["metric"] == metric]
     languages = tuple(sorted(part["language"].unique()))
@@ -128,12 +151,14 @@ def _table(
             one for one in languages if len(set(one.split(":"))) == 2
         )
     rows = []
+    repeats = []
     for configuration, mine in part.groupby("configuration", sort=True):
         trials = [
             TrialScores(
                 int(number),
                 int(one["seed"].iloc[0]),
                 dict(zip(one["language"], one["value"], strict=True)),
+                trained.get(int(number), ()),
             )
             for number, one in mine.groupby("number", sort=True)
         ]
@@ -146,9 +171,14 @@ def _table(
                     language: cell_of([float(value) for value in one["value"]])
                     for language, one in mine.groupby("language", sort=True)
                 },
+                shared_by(one.trained for one in trials),
             )
         )
-    return FurtherTable(role, task, metric, source, languages, means, tuple(rows), is_headline)
+        repeats.append([one.trained for one in trials])
+    note = spread_note(repeats)
+    return FurtherTable(
+        role, task, metric, source, languages, means, tuple(rows), is_headline, note
+    )
 
 
 def _published(task: str) -> str:

@@ -123,13 +123,14 @@ function valueOf([number, ...scores], stem, what) {
   if (what === "gap") return of(groups.all[0]) - mean(groups.without);
   return what in groups ? mean(groups[what]) : of(what);
 }
-function meanOf(values) {
+function meanOf(values, given) {
   const number = values.length, mean = values.reduce((sum, one) => sum + one, 0) / number;
   const half = links.quantiles[number]
     * Math.sqrt(values.reduce((sum, one) => sum + (one - mean) ** 2, 0) / (number - 1) / number);
   const percent = one => (100 * one).toFixed(2);
   return `mean of ${number} seed${number === 1 ? "" : "s"}: ${percent(mean)}` + (half > 0
-    ? `, 95 % interval ${percent(mean - half)} to ${percent(mean + half)} (Student's)` : "");
+    ? `, 95 % interval ${percent(mean - half)} to ${percent(mean + half)} (Student's`
+      + (given ? `, given ${given}, which these seeds share)` : ")") : "");
 }
 document.addEventListener("click", event => {
   const link = event.target.closest(".scores td > a:not([href])");
@@ -155,7 +156,7 @@ document.addEventListener("click", event => {
     dev: "objective", gap: "transfer gap"};
   behind.querySelector("div").replaceChildren(
     make("h3", `Configuration ${configuration}: ${names[what] ?? what}`),
-    make("p", meanOf(values)), list);
+    make("p", meanOf(values, links.given[stem][configuration])), list);
   behind.showModal();
 });
 // The configurations that an effect is the mean of.

@@ -31,6 +31,7 @@ from xlt_ray.report.grouping import Groupings, known_groupings, seen_grouping
 from xlt_ray.report.labels import DescribeLanguage, is_absent, knob_names, shown_value
 from xlt_ray.report.profiles import finished, profile_figure, profiles_frame
 from xlt_ray.report.questions import question_figures
+from xlt_ray.report.replication import trained_stages
 from xlt_ray.report.selection import (
     best_configuration,
     checkpoints,
@@ -89,9 +90,10 @@ def write_report(
             **(groupings or {}),
         }
 
-    tables = language_tables(trials, scores, knobs, sweep, all_groupings)
+    trained = trained_stages(snapshot.trials)
+    tables = language_tables(trials, scores, knobs, sweep, all_groupings, trained)
     further_scores = further_frame(snapshot)
-    further = further_tables(further_scores, sweep)
+    further = further_tables(further_scores, sweep, trained)
     few_shot = few_shot_frame(snapshot)
     best = best_configuration(trials, sweep)
     known = {table.stem: knowledge_of(table) for table in tables}
@@ -100,7 +102,9 @@ def write_report(
     layers = profile_figure(profiles, best, describe_language)
     figures += [] if layers is None else [layers]
     means = averaged_scores(further_scores)
-    averaged = {one.stem: one for one in language_tables(trials, means, knobs, sweep)}
+    averaged = {
+        one.stem: one for one in language_tables(trials, means, knobs, sweep, trained=trained)
+    }
     rules = {
         table.stem: picks(table, scores, sweep, averaged.get(table.stem), means) for table in tables
     }
@@ -154,7 +158,9 @@ def write_report(
         "tables": [
             {
                 **shown.language_table(one, known[one.stem], best, describe_language),
-                "header": header(sweep, one.source_language),
+                "header": " ".join(
+                    filter(None, [header(sweep, one.source_language), one.spread_note])
+                ),
                 "picks": rules[one.stem],
                 "averaged": _averaged(one.stem),
                 "checkpoints": checkpoints(one, scores),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 from xlt_ray.ledger import StageUse, TrialView
 
@@ -80,14 +81,17 @@ def spread_note(configurations: Iterable[Sequence[Trained]]) -> str:
     Args:
         configurations: the repeats of each.
     """
-    shared = [shared_by(repeats) for repeats in configurations if len(repeats) > 1]
+    several = [repeats for repeats in configurations if len(repeats) > 1]
+    shared = [shared_by(repeats) for repeats in several]
     stages = {one.key: one for part in shared for one in part}
     if not stages:
         return ""
     if len({frozenset(one.key for one in part) for part in shared}) == 1:
+        is_all = all(stages.keys() <= {one.key for one in path} for path in chain(*several))
         return (
-            f"All repeats share one training of {named(tuple(stages.values()))}: deviations and "
-            "intervals are of what was trained after it, given that one."
+            f"{'All' if is_all else 'Several'} repeats share one training of "
+            f"{named(tuple(stages.values()))}: deviations and intervals are of what was trained "
+            "after it, given that one."
         )
     kinds = {one.kind for one in stages.values()}
     listed = " and ".join(dict.fromkeys(_KINDS[kind] for kind in TRAINED if kind in kinds))

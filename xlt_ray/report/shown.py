@@ -11,6 +11,8 @@ import pandas as pd
 from xlt_ray.report.cells import score_cell
 from xlt_ray.report.effects import Knowledge
 from xlt_ray.report.labels import DescribeLanguage, is_absent, language_label, shown_value
+from xlt_ray.report.replication import named, spread_note
+from xlt_ray.report.selection import num_candidates
 from xlt_ray.report.statistics import student_quantile, summary
 from xlt_ray.report.tables import Cell, LanguageTable, Row, cell_of, mean_of
 from xlt_ray.stages.stage import short
@@ -65,6 +67,8 @@ def best_view(
         "table": table,
         "row": row,
         "intervals": _intervals(row, table) if row and table else {},
+        "spread_note": spread_note([[one.trained for one in row.trials]]) if row else "",
+        "num_candidates": num_candidates(trials),
         "knobs": [(path, shown_value(first[path])) for path in knobs],
         "trials": [
             {
@@ -149,8 +153,9 @@ def links(tables: Mapping[str, LanguageTable], trials: pd.DataFrame, uses: Uses)
 
     ``scores``: table -> configuration -> trials, each its number and its scores in the order of
     the table's languages (null where one is missing); ``groups``: table -> languages of every
-    mean; ``trials``: number -> seed, objective, MLflow run and stages; ``quantiles``: number of
-    seeds -> Student's quantile, for intervals of means.
+    mean; ``given``: table -> configuration -> the trained stages that its seeds share, where they
+    share any; ``trials``: number -> seed, objective, MLflow run and stages; ``quantiles``: number
+    of seeds -> Student's quantile, for intervals of means.
 
     Args:
         tables: by what the page calls them.
@@ -167,6 +172,10 @@ def links(tables: Mapping[str, LanguageTable], trials: pd.DataFrame, uses: Uses)
                 ]
                 for row in table.rows
             }
+            for stem, table in tables.items()
+        },
+        "given": {
+            stem: {str(row.configuration): named(row.shared) for row in table.rows if row.shared}
             for stem, table in tables.items()
         },
         "groups": {

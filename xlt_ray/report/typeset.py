@@ -9,6 +9,7 @@ from xlt_ray.report.canvas import csv_text
 from xlt_ray.report.effects import Effect, Knowledge
 from xlt_ray.report.labels import knob_names, shown_value
 from xlt_ray.report.latex import booktabs, tex
+from xlt_ray.report.replication import named
 from xlt_ray.report.selection import Pick, counted, header
 from xlt_ray.report.tables import Cell, LanguageTable
 
@@ -20,7 +21,9 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     """Mean, deviation, 95 % interval and seeds of every cell in full precision; a missing cell is
     empty. Intervals are Student's, over seeds.
 
-    The column ``selection`` says in every line by which rule the lines are ordered.
+    The column ``shared_by_seeds`` names the trained stages that several seeds of a line go on from:
+    its deviations and intervals are of what was trained after them. ``selection`` says in every
+    line by which rule the lines are ordered.
     """
     columns = ["mean", "mean_without_source", "gap"]
     columns += [group.title for group in table.groups]
@@ -40,8 +43,8 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         for cell in cells:
             low, high = (cell and cell.interval) or (None, None)
             line += [*_two(cell), low, high, cell.num_seeds if cell else 0]
-        lines.append([*line, row.is_gap_of_source, rule])
-    return csv_text([*names, "gap_smaller_by_source_alone", "selection"], lines)
+        lines.append([*line, row.is_gap_of_source, named(row.shared), rule])
+    return csv_text([*names, "gap_smaller_by_source_alone", "shared_by_seeds", "selection"], lines)
 
 
 def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
@@ -70,7 +73,7 @@ def groups_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     caption = (
         f"{table.task}, test {table.metric} in %, unweighted means over groups of languages, mean "
         f"over seeds (± standard deviation). {header(sweep, table.source_language)} {members}. "
-        f"A dash is a group of which a language is missing.{_best(table)}"
+        f"A dash is a group of which a language is missing.{_spread(table)}{_best(table)}"
     )
     rows = [
         [str(row.configuration), str(row.num_seeds)]
@@ -107,7 +110,7 @@ def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
         f"{table.task}: what each selection rule picks, test {table.metric} in %, mean over seeds "
         "(± standard deviation). Weights are those that target.select names but for the average. "
         "Oracle rules read labels of target languages and are not zero-shot. A dash is a rule "
-        "without data."
+        f"without data.{_spread(table)}"
     )
     rows = [
         [tex(one.rule), str(one.row.configuration) if one.row else "--"]
@@ -123,8 +126,9 @@ def effects_tex(known: Knowledge, table: LanguageTable, sweep: Mapping[str, Any]
     """A booktabs table of the effect of every value on every series, in points of percent."""
     caption = (
         f"{table.task}: mean test {table.metric} of the configurations with a value minus that of "
-        "all others, in points, and Welch's 95 % interval over configurations, not corrected for "
-        f"the number of intervals ({known.num_intervals}). "
+        "all others, in points, and Welch's 95 % interval over configurations (those that share a "
+        "trained stage which the others have not count as one), not corrected for the number of "
+        f"intervals ({known.num_intervals}). "
         f"{counted(sweep, table.source_language)}"
     )
     rows = [
@@ -159,7 +163,11 @@ def _caption(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     text += " A dash is a score that is missing." if table.has_missing else ""
     if any(cell.num_seeds < row.num_seeds for row in table.rows for cell in row.cells.values()):
         text += " n is the number of seeds that have a score, where it is not that of the row."
-    return text + _best(table)
+    return text + _spread(table) + _best(table)
+
+
+def _spread(table: LanguageTable) -> str:
+    return f" {table.spread_note}" if table.spread_note else ""
 
 
 def _best(table: LanguageTable) -> str:

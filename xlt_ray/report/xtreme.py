@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from xlt_ray.report.replication import Trained, named, shared_by, trained_stages
 from xlt_ray.report.selection import sign_of
 from xlt_ray.report.snapshot import Snapshot, target_of
 
@@ -135,6 +136,10 @@ def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
     ``bucc`` is the F1 of ``bucc-mining`` where that was evaluated, else the accuracy of ``bucc``,
     which is in no mean; ``bucc_by`` says which: the name of the task, or None without either.
 
+    ``shared_by_seeds`` names the trained stages that several rows of a system go on from: the
+    spread over these rows leaves out their luck, and scores of the encoder before the target
+    training (retrieval) have none. None where seeds share nothing.
+
     A system is all that was searched over outside ``target``: model, alignment, intermediate
     training. Its trials may stand in several sweeps, for tasks that are not scored by one metric.
     Of several configurations of one system for one task that counts which the sweep's own objective
@@ -148,13 +153,19 @@ def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
         path for one in snapshots for path in one.knobs if path.partition(".")[0] != "target"
     )
     rows: dict[tuple[tuple[object, ...], int], dict[str, float]] = {}
+    trained: dict[tuple[object, ...], dict[int, Trained]] = {}
     for snapshot in snapshots:
         for (system, task), view in _selected(snapshot, tuple(knobs)):
+            by_seed = trained.setdefault(system, {})
+            by_seed[view.seed] = by_seed.get(view.seed, ()) + trained_stages([view])[view.number]
             found = {task: _test_scores(snapshot, view), **_retrieved(snapshot, view)}
             for name, scores in found.items():
                 score = (MINING if name == MINING.name else TASKS[name]).score(scores)
                 if score is not None:
                     rows.setdefault((system, view.seed), {}).setdefault(name, score)
+    shared = {
+        system: named(shared_by(by_seed.values())) or None for system, by_seed in trained.items()
+    }
     return pd.DataFrame(
         [
             {
@@ -163,12 +174,13 @@ def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
                 **{name: found.get(name) for name in TASKS},
                 "bucc": found.get(by) if by else None,
                 "bucc_by": by,
+                "shared_by_seeds": shared[system],
                 **averages({**found, "bucc": found.get(MINING.name)}),
             }
             for (system, seed), found in rows.items()
             for by in (_bucc_by(found),)
         ],
-        columns=[*knobs, "seed", *TASKS, "bucc_by", *averages({})],
+        columns=[*knobs, "seed", *TASKS, "bucc_by", "shared_by_seeds", *averages({})],
     )
 
 

@@ -123,6 +123,14 @@ def tags_of(members: Sequence[Member]) -> dict[str, str]:
     # A stage that the seeds share is the configuration's; one that they do not is the trials'.
     names = dict.fromkeys(name for one in members for name in one.stages)
     keys = {name: {one.stages.get(name, "") for one in members} for name in names}
+    shared = [
+        name.removeprefix("xlt.stage.")
+        for name, found in keys.items()
+        if len(found) == 1 and len(members) > 1 and name != "xlt.stage.evaluate"
+    ]
+    if shared:
+        what = f"Its seeds share one training of {', '.join(shared)}"
+        note += ["", f"{what}: sd/... is of what was trained after it, and leaves out its luck."]
     return {
         "xlt.seeds": " ".join(str(one.seed) for one in members if one.state == "complete"),
         "xlt.trials": " ".join(str(one.trial) for one in members),

@@ -113,6 +113,10 @@ def test_a_system_has_a_row_for_every_seed(as_benchmark):
         for view in views
     ]
     assert any(row["toy-nli"] == pytest.approx(mean) for mean in means)
+    # Seeds share the intermediate stage of a system that has one.
+    with_stage = frame["intermediate"] != "null"
+    assert frame["shared_by_seeds"].notna().equals(frame["intermediate"].notna())
+    assert with_stage.any()
 
 
 @pytest.mark.parametrize("is_before", [True, False])

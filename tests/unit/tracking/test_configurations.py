@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -85,6 +86,10 @@ def test_tags_name_causes_seeds_and_the_stages_that_seeds_share() -> None:
     # Empty stands for a tag that is to be taken away.
     assert tags["xlt.stage.target"] == ""
     assert "| 11 | 1 | failed | – |" in tags["mlflow.note.content"]
+    assert "Its seeds share one training of align: sd/" in tags["mlflow.note.content"]
+    apart = [replace(one, stages={"xlt.stage.align": str(one.seed)}) for one in members]
+    assert "share" not in tags_of(apart)["mlflow.note.content"]
+    assert "share" not in tags_of(members[:1])["mlflow.note.content"]
 
 
 class Listed:
