@@ -76,9 +76,7 @@ def check_probabilities(task: Task, found: list[Prediction]) -> None:
             assert one.probability is None
         elif task.kind == "tag":
             assert len(one.probability) == len(one.answer)
-            for tag, value in zip(one.answer, one.probability, strict=True):
-                assert (value is None) == (tag == "_")
-                assert value is None or 1 / len(task.labels) <= value <= 1
+            assert all(1 / len(task.labels) <= value <= 1 for value in one.probability)
         else:
             assert 0 < one.probability <= 1
         if one.by_label is not None:
@@ -86,15 +84,15 @@ def check_probabilities(task: Task, found: list[Prediction]) -> None:
             assert np.isclose(sum(one.by_label.values()), 1)
 
 
-def test_a_tag_that_was_cut_off_has_no_probability() -> None:
+def test_every_word_of_a_long_sentence_has_a_tag() -> None:
     task = task_named("toy-tagging")
     example = ToySource(0).read(task, "qaa", "test")[0]
     long = type(example)("long", example.words * 20, example.tags * 20)  # type: ignore
     (found,) = predict(loaded(task), [long])
-    num_kept = MAX_LENGTH - 2
-    assert set(found.answer[num_kept:]) == {"_"}
-    assert set(found.probability[num_kept:]) == {None}
-    assert None not in found.probability[:num_kept]
+    assert len(long.words) > MAX_LENGTH
+    assert len(found.answer) == len(found.probability) == len(long.words)
+    assert set(found.answer) <= set(task.labels)
+    check_probabilities(task, [found])
 
 
 def test_a_span_is_as_sure_as_its_begin_and_end_are() -> None:

@@ -2,8 +2,9 @@
 
 Training batch ``step`` is a pure function of (seed, step): a run that died goes on from
 the number of its next step. Examples are walked through in one shuffle per epoch; a
-batch has exactly ``batch_size`` rows, the last one of an epoch goes on into the next
-epoch's order. With a hybrid ratio a batch, or each row of it, is cross-lingual with that
+batch has exactly ``batch_size`` of them, the last one of an epoch goes on into the next
+epoch's order. An example is one row, but for sentences of tags that are split: they have a row for
+each part. With a hybrid ratio a batch, or each row of it, is cross-lingual with that
 probability (after arXiv 2408.10536): pairs take their two sentences from different languages
 where row-aligned training text exists, all else is code-switched by a lexicon. The others are in
 the source language, or in one that is drawn for the batch. A batch that is cross-lingual as a whole
@@ -102,7 +103,9 @@ class TrainBatches:
         plain = [self._plain[place % len(self._plain)] for place in places]
         stream = ("items", self._seed, step)
         items = self._kind.train_items(self.task, rows, plain, labels, self._frame, stream)
-        return self._kind.batch(self.task, items, labels, self._frame)
+        return self._kind.batch(
+            self.task, [item for _, item in items], [labels[row] for row, _ in items], self._frame
+        )
 
     def _language(self, random: np.random.Generator) -> int:
         """Number of the language of what is not cross-lingual in a batch, 0 being the source."""
@@ -159,8 +162,8 @@ class EvalBatches:
         self.examples = examples
         self.num_dropped = num_dropped
         self._kind, self._frame = kind_of(task), Frame(template, max_length)
-        rows = Rows(table, self._kind.width(task), len(examples))
-        self._views = self._kind.views(task, rows, self._frame)
+        self._rows = Rows(table, self._kind.width(task), len(examples))
+        self._views = self._kind.views(task, self._rows, self._frame)
         self._batch_size = batch_size
 
     @property
@@ -175,6 +178,11 @@ class EvalBatches:
     def gold(self) -> tuple[Any, ...]:
         """By example: what a prediction is compared with."""
         return tuple(example.gold for example in self.examples)
+
+    @property
+    def cut(self) -> float:
+        """Share of the examples (of the words, for tags) that ``max_length`` takes a part of."""
+        return self._kind.cut(self.task, self._rows, self.examples, self._frame)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Batch]]:
         order = np.argsort(-self._views.lengths, kind="stable")

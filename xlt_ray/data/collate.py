@@ -60,12 +60,6 @@ def collate(
     return batch, places
 
 
-def tag_places(sentence: Sentence, place: slice) -> np.ndarray:
-    """(num_words_kept,): where the first piece of every word that was not cut off stands."""
-    starts = sentence.starts
-    return starts[starts < place.stop - place.start] + place.start
-
-
 def _kept(lengths: list[int], room: int) -> list[int]:
     """How many pieces of each sentence stay when ``room`` is all there is."""
     if sum(lengths) <= room:

@@ -60,15 +60,13 @@ def conll_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) 
 
     An entity may begin with ``I-``. Tags without a scheme (parts of speech) are read as XTREME's
     script has them read (seen): a run of equal tags is one chunk, but for tags in B, E or S; and
-    the first letter counts for nothing, so that CCONJ and SCONJ are alike. A word that nobody
-    predicted (``_``) is in no chunk.
+    the first letter counts for nothing, so that CCONJ and SCONJ are alike.
     """
     from seqeval.metrics import f1_score
 
     if all(tag == "O" for tags in gold for tag in tags):
         return None
-    one, other = ([["O" if tag == "_" else tag for tag in tags] for tags in side]
-                  for side in (gold, predicted))  # fmt: skip
+    one, other = ([list(tags) for tags in side] for side in (gold, predicted))
     with warnings.catch_warnings():
         # That parts of speech are no entities.
         warnings.simplefilter("ignore", UserWarning)
@@ -97,7 +95,7 @@ def _chunks(tags: Sequence[str], is_strict: bool) -> list[tuple[str, int, int]]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return list(get_entities(["O" if tag == "_" else tag for tag in tags]))
+        return list(get_entities(list(tags)))
 
 
 def pearson(gold: Sequence[float], predicted: Sequence[float]) -> float | None:

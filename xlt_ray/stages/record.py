@@ -36,9 +36,12 @@ class Score:
     role: Role = "target"
     num_dropped: int = 0
     """Of a pair: rows of either language that the other one lacks."""
+    cut: float | None = None
+    """Share of the examples that ``max_length`` took a part of: of words for tags (a word longer
+    than a row), of questions for spans (none of whose answers can be given); None of a score that
+    was made before this was kept, as the next four."""
     num_items: int | None = None
-    """What the score is resampled by: examples, sentences of tags, queries that were scored. None
-    of a score that was made before this was kept, as the next three."""
+    """What the score is resampled by: examples, sentences of tags, queries that were scored."""
     top_share: float | None = None
     """Share of the most frequent prediction, of words for tags; where vectors are compared, of
     queries that are nearest to one and the same candidate. No metric: nothing is chosen by it."""

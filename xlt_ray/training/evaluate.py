@@ -243,6 +243,7 @@ def _told(asked: Asked, examination: Examination, found: ItemScores) -> tuple[li
         "few_shot": FEW_SHOT_SUFFIX,
     }
     task = f"{asked.task}{suffixes.get(asked.role, '')}"
+    cut = batches.cut
     ids = item_ids(batches.examples[owner].id for owner in found.owners.tolist())
     return [
         Score(
@@ -254,6 +255,7 @@ def _told(asked: Asked, examination: Examination, found: ItemScores) -> tuple[li
             num_examples=len(batches.examples),
             role=asked.role,
             num_dropped=batches.num_dropped,
+            cut=cut,
             num_items=len(ids),
             top_share=found.top_share,
             gold_top_share=found.gold_top_share,

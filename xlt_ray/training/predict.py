@@ -5,7 +5,7 @@ predictions for a test set are those that were scored. Probabilities are softmax
 which a network trained in one language need not be calibrated for in another:
 
 - of a pair: by label; of a choice: by the place of the option;
-- of a tag: that of the word's own tag, None of a word that was cut off;
+- of a tag: that of the word's own tag;
 - of a span: the product of the probabilities of its begin and its end among all pieces of the
   window that it was found in; of no answer, those of the first piece in the window that is least
   sure of none;
@@ -139,6 +139,8 @@ def _prediction(
     """One example of ``said``, what its items say, and ``known``, how sure each is."""
     if task.kind == "span":
         return Prediction(example, answer, _sure_of_span(answer, said, known))
+    if task.kind == "tag":
+        return Prediction(example, answer, [value for part in known for value in part.tolist()])
     (own,) = known
     if task.kind == "pair":
         by_label = dict(zip(task.labels, own.tolist(), strict=True))
@@ -146,9 +148,6 @@ def _prediction(
     if task.kind == "choice":
         by_place = {str(place): value for place, value in enumerate(own.tolist())}
         return Prediction(example, answer, by_place[str(answer)], by_place)
-    if task.kind == "tag":
-        values = [*own.tolist(), *[None] * (len(answer) - len(own))]
-        return Prediction(example, answer, values)
     return Prediction(example, answer, None)
 
 

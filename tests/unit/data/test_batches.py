@@ -226,28 +226,6 @@ def test_a_limit_takes_the_first_examples_or_all_there_are(evaluate, toy):
     assert len(evaluate(limit=9999).examples) == 400
 
 
-def test_words_cut_off_count_as_wrong(evaluate):
-    batches = evaluate(TAGGING, max_length=8)
-    for indices, batch in batches:
-        assert batch["input_ids"].shape[1] <= 8
-        answers = batches.decode(indices, np.maximum(batch["labels"], 0))
-        for index, answer in zip(indices, answers, strict=True):
-            gold = batches.gold[index]
-            assert answer == (*gold[:6], *["_"] * (len(gold) - 6))
-
-
-def test_words_cut_off_are_outside_of_entities(tmp_path, make_tokenizer):
-    folder = tmp_path / "ner-uner"
-    folder.mkdir()
-    (folder / "en.test.conll").write_text("".join(f"w{n}\tB-PER\n" for n in range(9)) + "\n")
-    batches = eval_batches(
-        FilesSource(tmp_path), task_named("ner-uner"), Permit("evaluate", "ner-uner", "en"), "en",
-        "test", "all", make_tokenizer([f"w{n}" for n in range(9)]), "t", 8, 4, tmp_path / "cache",
-    )  # fmt: skip
-    ((indices, batch),) = batches
-    assert batches.decode(indices, np.maximum(batch["labels"], 0)) == [("B-PER",) * 6 + ("O",) * 3]
-
-
 def test_selection_scores_the_dev_set_of_the_source_language_alone(evaluate):
     assert len(evaluate(language="qaa", split="dev", purpose="select").examples) == 300
     with pytest.raises(ForbiddenLabels):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt_ray.data.collate import collate, tag_places
+from xlt_ray.data.collate import collate
 from xlt_ray.data.encode import Part, Sentence, Template
 from xlt_ray.errors import DataError
 
@@ -53,14 +53,6 @@ def test_padding_is_masked_and_types_mark_the_second_sentence():
     assert batch["attention_mask"].sum(1).tolist() == [6, 12]
     assert batch["input_ids"][0, 6:].tolist() == [0] * 10
     assert batch["token_type_ids"][0].tolist() == [0, 0, 0, 1, 1, 1] + [0] * 10
-
-
-def test_a_tag_stands_at_the_first_piece_of_words_that_were_not_cut():
-    words = Sentence(np.arange(10, 16, dtype=np.int32), np.array([2, 3, 6]))
-    _, [(place,)] = collate([(words,)], TEMPLATE, 32)
-    assert tag_places(words, place).tolist() == [1, 3, 4]
-    _, [(place,)] = collate([(words,)], TEMPLATE, 5)
-    assert tag_places(words, place).tolist() == [1, 3]
 
 
 def test_a_limit_without_room_for_words_is_refused():

@@ -224,7 +224,7 @@ def trained(*candidates, plain=None, negatives=NUM_NEGATIVES):
         for side in (candidates, plain or candidates)
     )
     items = KIND.train_items(TOY, rows, own, [], Frame(None, 16, negatives), ("x", 0))
-    return [[int(one.pieces[0]) for one in item] for item in items]
+    return [[int(one.pieces[0]) for one in item] for _, item in items]
 
 
 def test_wrong_candidates_are_others_of_the_batch_that_read_differently():

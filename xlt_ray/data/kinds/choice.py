@@ -95,11 +95,15 @@ class ChoiceKind(Kind):
         assert example.label is not None, "text without labels cannot be trained or scored"
         return np.array(example.label, np.int64)
 
+    def shown(self, task: Task, row: Row) -> Sequence[Row]:
+        context, *options = row
+        return [(context, option) for option in options]
+
     def batch(
         self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
     ) -> Batch:
         """Pieces (batch, options, length); ``labels`` (batch,)."""
-        pairs = [(context, option) for context, *options in items for option in options]
+        pairs = [pair for item in items for pair in self.shown(task, item)]
         flat, _ = collate(pairs, frame.template, frame.max_length)
         batch = {name: array.reshape(len(items), task.options, -1) for name, array in flat.items()}
         batch["labels"] = np.stack(labels)

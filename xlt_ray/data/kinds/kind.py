@@ -58,6 +58,10 @@ class Frame(NamedTuple):
     num_negatives: int = 0
     """Wrong candidates of a row of a ranking task in training."""
 
+    def room(self, num_sentences: int) -> int:
+        """Pieces of text in a row of one or two sentences."""
+        return self.max_length - self.template.num_special(num_sentences)
+
 
 class Views(Protocol):
     """The items that evaluation predicts, several for an example where it has several parts."""
@@ -163,19 +167,34 @@ class Kind(ABC):
         labels: Sequence[np.ndarray],
         frame: Frame,
         stream: tuple[str | int, ...],
-    ) -> Sequence[Any]:
-        """One item for every row of a training batch.
+    ) -> Sequence[tuple[int, Any]]:
+        """The items of a training batch, each with the place of its row among ``rows``.
+
+        Every row has one item or more, in their order.
 
         Args:
             plain: the same rows in the source language's own words, which tell what is the same
                 text whatever language or words a row has now.
             stream: names the random numbers.
         """
-        return rows
+        return list(enumerate(rows))
 
     def views(self, task: Task, rows: Rows, frame: Frame) -> Views:
         """All items that evaluation has to predict."""
         return rows
+
+    def shown(self, task: Task, row: Row) -> Sequence[Row]:
+        """The sentences of an example that a network sees together, one or two each time."""
+        return [row]
+
+    def cut(self, task: Task, rows: Rows, examples: Sequence[Any], frame: Frame) -> float:
+        """Share of the examples of which a row has no room for everything; 0.0 of none."""
+        lengths = [
+            [(len(part), sum(len(one.pieces) for one in part)) for part in self.shown(task, row)]
+            for row in (rows[number] for number in range(len(examples)))
+        ]
+        too_long = [any(length > frame.room(width) for width, length in parts) for parts in lengths]
+        return sum(too_long) / len(too_long) if too_long else 0.0
 
     @abstractmethod
     def batch(

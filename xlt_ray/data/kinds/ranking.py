@@ -148,7 +148,7 @@ class RankingKind(Kind):
         labels: Sequence[np.ndarray],
         frame: Frame,
         stream: tuple[str | int, ...],
-    ) -> Sequence[Row]:
+    ) -> Sequence[tuple[int, Row]]:
         """A query, its candidate and those of ``num_negatives`` other rows as wrong ones.
 
         A candidate that is the same text in the source language is no wrong one, whatever language
@@ -162,7 +162,10 @@ class RankingKind(Kind):
             drawn = generator(*stream, place).permutation(others or [place])
             negatives = [rows[one][1] for one in np.resize(drawn, frame.num_negatives).tolist()]
             items.append((query, candidate, *negatives))
-        return items
+        return list(enumerate(items))
+
+    def shown(self, task: Task, row: Row) -> Sequence[Row]:
+        return [(sentence,) for sentence in row]
 
     def views(self, task: Task, rows: Rows, frame: Frame) -> Views:
         return Sides(rows)

@@ -21,17 +21,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ValidationError
 
 from xlt_ray.data.answers import exact_match, normalised, token_f1
 from xlt_ray.data.collate import Batch, collate
 from xlt_ray.data.encode import Sentence
 from xlt_ray.data.item_scores import ItemScores, each, most_frequent, top_share
 from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows
-from xlt_ray.data.lines import Names, line_error, whole
+from xlt_ray.data.lines import Names, line_error
+from xlt_ray.data.squad import Asked, Question, StandingAnswer, paragraphs
 from xlt_ray.data.streams import generator
 from xlt_ray.data.task import Task
 from xlt_ray.errors import DataError
@@ -139,13 +139,13 @@ class SpanKind(Kind):
 
     def read(self, path: Path, task: Task, split: Split) -> Iterator[SpanExample]:
         names = Names()
-        for paragraph in _paragraphs(path, _Question):
+        for paragraph in paragraphs(path, Question):
             for one in paragraph.qas:
                 yield _example(path, task, names.unique(str(one.id)), paragraph.context, one)
 
     def read_unlabelled(self, path: Path, task: Task) -> Iterator[SpanExample]:
         names = Names()
-        for paragraph in _paragraphs(path, _Asked):
+        for paragraph in paragraphs(path, Asked):
             for one in paragraph.qas:
                 name = names.unique(str(one.id))
                 _refuse_empty(path, name, paragraph.context, one)
@@ -159,27 +159,25 @@ class SpanKind(Kind):
         passage, asked = (str(row[column] or "") for column in ("passage", "question"))
         try:
             answers = tuple(
-                _Answer(text=text, answer_start=_standing(passage, text, begin))
+                StandingAnswer(text=text, answer_start=_standing(passage, text, begin))
                 for text, begin in _answers(row["answers"])
             )
         except (KeyError, TypeError, ValueError):
             problem = "its answers are not a text and an answer_start each"
             raise line_error(path, number, problem) from None
-        question = _Question(id=name, question=asked, answers=answers)
+        question = Question(id=name, question=asked, answers=answers)
         return _example(path, task, name, passage, question)
 
     def count(self, path: Path, task: Task) -> int:
         """Questions; no answer is looked at."""
-        return sum(len(paragraph.qas) for paragraph in _paragraphs(path, _Asked))
+        return sum(len(paragraph.qas) for paragraph in paragraphs(path, Asked))
 
     def numbers(self, task: Task, example: SpanExample) -> np.ndarray:
         """(2,): begin and end of the first answer without whitespace; -1 where there is none."""
         assert example.answers is not None, "text without labels cannot be trained or scored"
         if not example.answers:
             return np.array([-1, -1], np.int64)
-        text, begin = example.answers[0]
-        first = _num_solid(example.passage[:begin])
-        return np.array([first, first + _num_solid(text)], np.int64)
+        return _place(example, example.answers[0])
 
     def train_items(
         self,
@@ -189,7 +187,8 @@ class SpanKind(Kind):
         labels: Sequence[np.ndarray],
         frame: Frame,
         stream: tuple[str | int, ...],
-    ) -> Sequence[Window]:
+    ) -> Sequence[tuple[int, Window]]:
+        """One window a row."""
         draws = generator(*stream).random((len(rows), 2))
         found = []
         for row, label, (turn, draw) in zip(rows, labels, draws.tolist(), strict=True):
@@ -197,10 +196,30 @@ class SpanKind(Kind):
             holders = [one for one in there if one.span(label) is not None]
             chosen = holders if holders and turn < 0.5 else there
             found.append(chosen[int(draw * len(chosen))])
-        return found
+        return list(enumerate(found))
 
     def views(self, task: Task, rows: Rows, frame: Frame) -> Windows:
         return Windows(task, rows, frame)
+
+    def cut(self, task: Task, rows: Rows, examples: Sequence[SpanExample], frame: Frame) -> float:
+        """Share of the questions that are cut, or have answers of which none can be given: no
+        window holds one, or all are longer than ``spans.max_answer``."""
+
+        def is_cut(example: SpanExample, row: Row) -> bool:
+            parts = windows(task, row, frame)
+            if len(parts[0].question.pieces) < len(row[0].pieces):
+                return True
+            spans = [
+                window.span(_place(example, answer))
+                for answer in example.answers or ()
+                for window in parts
+            ]
+            return bool(spans) and not any(
+                span is not None and span[1] - span[0] < task.spans.max_answer for span in spans
+            )
+
+        found = [is_cut(example, rows[number]) for number, example in enumerate(examples)]
+        return sum(found) / len(found) if found else 0.0
 
     def batch(
         self, task: Task, items: Sequence[Window], labels: Sequence[np.ndarray], frame: Frame
@@ -309,7 +328,7 @@ def windows(task: Task, row: Row, frame: Frame) -> list[Window]:
     """
     question, passage = row
     assert passage.places is not None, "spans need the places of pieces"
-    room = max(frame.max_length - frame.template.num_special(2), 2)
+    room = max(frame.room(2), 2)
     kept = min(len(question.pieces), task.spans.max_question, room // 2)
     asked = Sentence(question.pieces[:kept], _NOTHING)
     size = room - kept
@@ -335,51 +354,14 @@ def _best(window: Window, scores: np.ndarray, none: float, longest: int) -> Foun
     return Found(best, int(begin), int(end), none)
 
 
+def _place(example: SpanExample, answer: Answer) -> np.ndarray:
+    """(2,): where an answer begins and ends in the passage without whitespace."""
+    first = _num_solid(example.passage[: answer.begin])
+    return np.array([first, first + _num_solid(answer.text)], np.int64)
+
+
 def _num_solid(text: str) -> int:
     return sum(len(word) for word in text.split())
-
-
-class _Answer(BaseModel):
-    text: str
-    answer_start: int
-
-
-class _Asked(BaseModel):
-    id: str | int
-    question: str
-
-
-class _Question(_Asked):
-    answers: tuple[_Answer, ...] = ()
-    is_impossible: bool = False
-
-
-_Q = TypeVar("_Q", bound=_Asked)
-
-
-class _Paragraph(BaseModel, Generic[_Q]):
-    context: str
-    qas: tuple[_Q, ...]
-
-
-class _Article(BaseModel, Generic[_Q]):
-    paragraphs: tuple[_Paragraph[_Q], ...]
-
-
-class _Squad(BaseModel, Generic[_Q]):
-    data: tuple[_Article[_Q], ...]
-
-
-def _paragraphs(path: Path, question: type[_Q]) -> Iterator[_Paragraph[_Q]]:
-    """Paragraphs with what is asked of them; an ``_Asked`` leaves answers unread."""
-    try:
-        squad = _Squad[question].model_validate_json(whole(path))  # type: ignore[valid-type]
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(step) for step in first["loc"])
-        raise DataError(f"{path}: {key or 'file'}: {first['msg']}") from None
-    for article in squad.data:
-        yield from article.paragraphs
 
 
 def _answers(column: Any) -> list[tuple[str, int]]:
@@ -397,12 +379,12 @@ def _standing(passage: str, text: str, begin: int) -> int:
     return min((one for one in places if one >= 0), key=lambda one: abs(one - begin), default=begin)
 
 
-def _refuse_empty(path: Path, name: str, passage: str, one: _Asked) -> None:
+def _refuse_empty(path: Path, name: str, passage: str, one: Asked) -> None:
     if not passage.strip() or not one.question.strip():
         raise DataError(f"{path}: question {name}: its text or its passage is empty")
 
 
-def _example(path: Path, task: Task, name: str, passage: str, one: _Question) -> SpanExample:
+def _example(path: Path, task: Task, name: str, passage: str, one: Question) -> SpanExample:
     answers = () if one.is_impossible else one.answers
     _refuse_empty(path, name, passage, one)
     if not answers and not task.spans.has_unanswerable:

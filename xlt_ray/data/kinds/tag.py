@@ -1,13 +1,18 @@
 """Tagging: one label per word, read from CoNLL-U or from ``word TAB tag`` lines.
 
-A word's label stands at its first piece. A word that ``max_length`` cut off was predicted by
-nobody: it gets ``O`` where tags mark entities, else ``_``, which is no label and therefore
-always wrong.
+A word's label stands at its first piece. A sentence that is longer than a row is split before the
+word that has no room any more, as XTREME's ``utils_preprocess.py`` does (seen), in training and in
+evaluation: every word is trained on and predicted. In training the parts of a sentence are rows of
+the same batch, so that sizes and steps are counted in sentences and do not depend on the tokenizer
+(in XTREME a part is an example of its own). Scores are over whole sentences: their parts are put
+together first, as XTREME's ``run_tag.py`` does where it writes what its ``evaluate.py`` reads.
+
+A word that is longer than a row has one to itself, and its first pieces are what it is told by; in
+XTREME the unknown piece stands for it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xlt_ray.data.collate import IGNORED, Batch, collate, tag_places
+from xlt_ray.data.collate import IGNORED, Batch, collate
+from xlt_ray.data.conll import num_sentences, tagged_sentences, word_of
+from xlt_ray.data.encode import Sentence
 from xlt_ray.data.item_scores import (
     ItemScores,
     label_counts,
@@ -25,8 +32,8 @@ from xlt_ray.data.item_scores import (
     of_jackknife,
     top_share,
 )
-from xlt_ray.data.kinds.kind import Frame, Kind, Row
-from xlt_ray.data.lines import Names, blocks, line_error
+from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows
+from xlt_ray.data.lines import Names, line_error
 from xlt_ray.data.metrics import (
     accuracy,
     chunk_counts,
@@ -59,6 +66,38 @@ class TagExample:
         return (self.words,)
 
 
+class Stretch(NamedTuple):
+    """Words of a sentence that stand in one row."""
+
+    sentence: Sentence
+    begin: int
+    """Of its first word in the whole sentence."""
+
+    @property
+    def words(self) -> slice:
+        return slice(self.begin, self.begin + len(self.sentence.ends))
+
+
+class Stretches:
+    """All stretches of all sentences, in their order."""
+
+    def __init__(self, rows: Rows, frame: Frame) -> None:
+        self._rows, self._frame = rows, frame
+        places: list[tuple[int, int]] = []
+        lengths: list[int] = []
+        for owner in range(len(rows)):
+            for number, stretch in enumerate(stretches(rows[owner], frame)):
+                places.append((owner, number))
+                lengths.append(len(stretch.sentence.pieces))
+        self.owners = np.array([owner for owner, _ in places], np.int64)
+        self.lengths = np.array(lengths, np.int64)
+        self._places = places
+
+    def __getitem__(self, number: int) -> Stretch:
+        owner, place = self._places[number]
+        return stretches(self._rows[owner], self._frame)[place]
+
+
 class TagKind(Kind):
     """Gold and predictions are one tuple of tags per sentence."""
 
@@ -67,7 +106,7 @@ class TagKind(Kind):
 
     def read(self, path: Path, task: Task, split: Split) -> Iterator[TagExample]:
         names = Names()
-        for place, (name, words) in enumerate(_sentences(path, task, is_labelled=True)):
+        for place, (name, words) in enumerate(tagged_sentences(path, task, is_labelled=True)):
             tags = _known(task, [word.tag for word in words], path, [word.number for word in words])
             own = names.unique(name or f"{split}{place}")
             yield TagExample(own, tuple(word.text for word in words), tags)
@@ -75,7 +114,7 @@ class TagKind(Kind):
     def read_unlabelled(self, path: Path, task: Task) -> Iterator[TagExample]:
         """What stands in the place of a tag may be missing, too (``conll``)."""
         names = Names()
-        for place, (name, words) in enumerate(_sentences(path, task, is_labelled=False)):
+        for place, (name, words) in enumerate(tagged_sentences(path, task, is_labelled=False)):
             own, text = names.unique(name or f"test{place}"), tuple(word.text for word in words)
             yield TagExample(own, text, (task.labels[0],) * len(text))
 
@@ -86,47 +125,69 @@ class TagKind(Kind):
         if len(words) != len(tags):
             raise line_error(path, number, f"has {len(words)} words and {len(tags)} tags")
         known = _known(task, [str(tag) for tag in tags], path, [number] * len(tags))
-        return TagExample(name, tuple(_word(str(word)) for word in words), known) if words else None
+        return (
+            TagExample(name, tuple(word_of(str(word)) for word in words), known) if words else None
+        )
 
     def count(self, path: Path, task: Task) -> int:
         """Blocks between empty lines that hold a word; no label is looked at."""
-        is_conllu = task.format == "conllu"
-        return sum(
-            any(
-                _is_word(line.partition("\t")[0]) if is_conllu else not line.startswith(_DOCUMENT)
-                for line in block
-            )
-            for _, block in blocks(path)
-        )
+        return num_sentences(path, task)
 
     def numbers(self, task: Task, example: TagExample) -> np.ndarray:
         """(num_words,)."""
         assert example.tags is not None, "text without labels cannot be trained or scored"
         return np.array([task.number_of(tag) for tag in example.tags], np.int64)
 
+    def train_items(
+        self,
+        task: Task,
+        rows: Sequence[Row],
+        plain: Sequence[Row],
+        labels: Sequence[np.ndarray],
+        frame: Frame,
+        stream: tuple[str | int, ...],
+    ) -> Sequence[tuple[int, Stretch]]:
+        """All stretches of every sentence."""
+        return [(place, part) for place, row in enumerate(rows) for part in stretches(row, frame)]
+
+    def views(self, task: Task, rows: Rows, frame: Frame) -> Stretches:
+        return Stretches(rows, frame)
+
+    def cut(self, task: Task, rows: Rows, examples: Sequence[TagExample], frame: Frame) -> float:
+        """Share of the words that are longer than a row."""
+        lengths = [np.diff(rows[number][0].ends, prepend=0) for number in range(len(examples))]
+        words = np.concatenate(lengths) if lengths else np.zeros(0)
+        return float((words > frame.room(1)).mean()) if len(words) else 0.0
+
     def batch(
-        self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
+        self, task: Task, items: Sequence[Stretch], labels: Sequence[np.ndarray], frame: Frame
     ) -> Batch:
         """``labels`` (batch, length), -100 but at the first pieces of words."""
-        batch, places = collate(items, frame.template, frame.max_length)
+        rows = [(stretch.sentence,) for stretch in items]
+        batch, places = collate(rows, frame.template, frame.max_length)
         tags = np.full(batch["input_ids"].shape, IGNORED, np.int64)
-        for number, (row, (place,), numbers) in enumerate(zip(items, places, labels, strict=True)):
-            at = tag_places(row[0], place)
-            tags[number, at] = numbers[: len(at)]
+        for number, (stretch, (place,), numbers) in enumerate(
+            zip(items, places, labels, strict=True)
+        ):
+            tags[number, place.start + stretch.sentence.starts] = numbers[stretch.words]
         batch["labels"] = tags
         return batch
 
     def decode(
-        self, task: Task, items: Sequence[Row], predicted: np.ndarray, frame: Frame
+        self, task: Task, items: Sequence[Stretch], predicted: np.ndarray, frame: Frame
     ) -> list[tuple[str, ...]]:
         """``predicted`` (batch, length): numbers of labels."""
-        missing = "O" if task.scheme == "iob2" else "_"
-        _, places = collate(items, frame.template, frame.max_length)
-        found: list[tuple[str, ...]] = []
-        for row, (place,), numbers in zip(items, places, np.asarray(predicted), strict=True):
-            tags = [task.labels[one] for one in numbers[tag_places(row[0], place)].tolist()]
-            found.append((*tags, *[missing] * (len(row[0].ends) - len(tags))))
-        return found
+        rows = [(stretch.sentence,) for stretch in items]
+        _, places = collate(rows, frame.template, frame.max_length)
+        return [
+            tuple(task.labels[one] for one in numbers[place.start + row.starts].tolist())
+            for (row,), (place,), numbers in zip(rows, places, np.asarray(predicted), strict=True)
+        ]
+
+    def joined(
+        self, task: Task, example: TagExample, parts: Sequence[tuple[str, ...]]
+    ) -> tuple[str, ...]:
+        return tuple(tag for part in parts for tag in part)
 
     def score(
         self,
@@ -177,83 +238,23 @@ class TagKind(Kind):
 KIND = TagKind()
 
 
-class _Word(NamedTuple):
-    """One line of a file."""
+def stretches(row: Row, frame: Frame) -> list[Stretch]:
+    """A sentence split before every word that has no room in a row any more.
 
-    number: int
-    text: str
-    tag: str
-
-
-def _sentences(path: Path, task: Task, *, is_labelled: bool) -> Iterator[tuple[str, list[_Word]]]:
-    """Names, empty where a file has none, and words of the sentences of a file."""
-    if task.format == "conllu":
-        return _conllu(path)
-    return iter(_without_language(path, list(_conll(path, task, is_labelled=is_labelled))))
-
-
-def _conllu(path: Path) -> Iterator[tuple[str, list[_Word]]]:
-    for begin, lines in blocks(path):
-        name, words = "", []
-        for number, line in enumerate(lines, begin):
-            if line.startswith("#"):
-                key, _, value = line[1:].partition("=")
-                if key.strip() == "sent_id" and value.strip():
-                    name = value.strip()
-                continue
-            cells = line.split("\t")
-            if len(cells) != 10:
-                raise line_error(path, number, f"has {len(cells)} columns, not 10")
-            if _is_word(cells[0]):
-                words.append(_Word(number, _word(cells[1]), cells[3]))
-        if words:
-            yield name, words
-
-
-def _conll(path: Path, task: Task, *, is_labelled: bool) -> Iterator[tuple[str, list[_Word]]]:
-    for begin, lines in blocks(path):
-        words = []
-        for number, line in enumerate(lines, begin):
-            if line.startswith(_DOCUMENT):
-                continue
-            cells = line.split("\t")
-            if is_labelled and len(cells) != 2:
-                remedy = "one tab, and no other columns"
-                raise line_error(path, number, "is not `word TAB tag`", remedy)
-            tag = cells[-1].strip()
-            if is_labelled and cells[0].strip() in task.labels and tag not in task.labels:
-                raise line_error(path, number, "is `tag TAB word`", "the word comes first")
-            words.append(_Word(number, _word(cells[0]), tag))
-        if words:
-            yield "", words
-
-
-_DOCUMENT = "-DOCSTART-"
-"""What begins a document in files of CoNLL-2003, in the place of a word."""
-_LANGUAGE = re.compile(r"([a-z]{2,3}(?:-[a-z-]+)?:).")
-
-
-def _without_language(
-    path: Path, sentences: list[tuple[str, list[_Word]]]
-) -> list[tuple[str, list[_Word]]]:
-    """The words of PAN-X as it is downloaded, ``de:Berlin``, without the language's code.
-
-    Raises:
-        DataError: most words of the file have it, but not all.
+    Each has as many words as there is room for, and one at least, however long.
     """
-    words = [word for _, sentence in sentences for word in sentence]
-    found = _LANGUAGE.match(words[0].text) if words else None
-    prefix = found[1] if found else ""
-    lacking = [word for word in words if not word.text.startswith(prefix)]
-    if not prefix or len(lacking) > len(words) // 2:
-        return sentences
-    if lacking:
-        problem = f"{lacking[0].text!r} lacks the {prefix!r} that other words begin with"
-        raise line_error(path, lacking[0].number, problem, "take it off everywhere")
-    return [
-        (name, [word._replace(text=_word(word.text[len(prefix) :])) for word in sentence])
-        for name, sentence in sentences
-    ]
+    (sentence,) = row
+    room = max(frame.room(1), 1)
+    if len(sentence.pieces) <= room:
+        return [Stretch(sentence, 0)]
+    found: list[Stretch] = []
+    word = begin = 0
+    while word < len(sentence.ends):
+        end = max(int(np.searchsorted(sentence.ends, begin + room, side="right")), word + 1)
+        pieces = sentence.pieces[begin : sentence.ends[end - 1]]
+        found.append(Stretch(Sentence(pieces, sentence.ends[word:end] - begin), word))
+        word, begin = end, int(sentence.ends[end - 1])
+    return found
 
 
 def _known(task: Task, tags: Sequence[str], path: Path, numbers: Sequence[int]) -> tuple[str, ...]:
@@ -263,13 +264,3 @@ def _known(task: Task, tags: Sequence[str], path: Path, numbers: Sequence[int]) 
         task.known(tag if tag in task.labels else raw, path, number)
         for tag, raw, number in zip(turned, tags, numbers, strict=True)
     )
-
-
-def _is_word(number: str) -> bool:
-    """Of the first cell of a CoNLL-U line: neither a comment, a range nor an empty node."""
-    return not (number.startswith("#") or "-" in number or "." in number)
-
-
-def _word(text: str) -> str:
-    """Words with spaces inside (Vietnamese) stay one word."""
-    return text.strip() or "_"

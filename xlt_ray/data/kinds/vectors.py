@@ -22,6 +22,9 @@ class VectorsKind(Kind):
         """(): there is nothing to be learned."""
         return np.array(0, np.int64)
 
+    def shown(self, task: Task, row: Row) -> Sequence[Row]:
+        return [(sentence,) for sentence in row]
+
     def batch(
         self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
     ) -> Batch:

@@ -1,0 +1,100 @@
+"""What ``max_length`` takes away is told beside the score, for every kind of task."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xlt_ray.data.batches import EvalBatches
+from xlt_ray.data.encode import encode_words, template_of
+from xlt_ray.data.kinds.choice import ChoiceExample
+from xlt_ray.data.kinds.pair import PairExample
+from xlt_ray.data.kinds.retrieval import RetrievalExample
+from xlt_ray.data.kinds.span import Answer, SpanExample
+from xlt_ray.data.task import task_named
+
+WORDS = [f"w{number}" for number in range(40)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(make_tokenizer):
+    """One piece a word."""
+    return make_tokenizer(WORDS)
+
+
+def batches_of(tokenizer, task, examples, max_length):
+    words = [sentence for example in examples for sentence in example.sentences()]
+    table = encode_words(words, tokenizer, with_places=task.kind == "span")
+    return EvalBatches(
+        task, "de", template_of(tokenizer), table, tuple(examples),
+        max_length=max_length, batch_size=4,
+    )  # fmt: skip
+
+
+def text(length: int) -> str:
+    return " ".join(WORDS[:length])
+
+
+@pytest.mark.parametrize(
+    ("task", "example", "length"),
+    [
+        # The longest row of two numbers of words, with its special pieces.
+        ("pawsx", lambda m, n: PairExample("a", text(m), text(n), "0"), lambda m, n: m + n + 3),
+        (
+            "xcopa",
+            lambda m, n: ChoiceExample("a", text(m), text(2), (text(1), text(n)), 0),
+            lambda m, n: m + 2 + n + 3,
+        ),
+        (
+            "tatoeba",
+            lambda m, n: RetrievalExample("a", text(m), text(n)),
+            lambda m, n: max(m, n) + 2,
+        ),
+    ],
+)
+def test_an_example_is_cut_where_a_row_has_no_room_for_it(tokenizer, task, example, length):
+    lengths = [(3, 7), (9, 4), (1, 1)]
+    examples = [example(*one) for one in lengths]
+    for max_length in range(9, 20):
+        batches = batches_of(tokenizer, task_named(task), examples, max_length)
+        assert batches.cut == np.mean([length(*one) > max_length for one in lengths])
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 30), st.integers(0, 29), st.integers(1, 6)), min_size=1, max_size=6
+    ),
+    st.integers(6, 16),
+    st.integers(1, 5),
+)
+def test_questions_that_are_cut_are_those_that_perfect_logits_cannot_answer(
+    tokenizer, drawn, max_length, max_answer
+):
+    task = task_named("xquad")
+    task = task.model_copy(
+        update={"spans": task.spans.model_copy(update={"max_answer": max_answer})}
+    )
+    examples = []
+    for number, (length, begin, width) in enumerate(drawn):
+        begin = min(begin, length - 1)
+        passage = WORDS[:length]
+        answer = " ".join(passage[begin : begin + width])
+        place = len(" ".join([*passage[:begin], ""]))
+        examples.append(SpanExample(str(number), "w0", " ".join(passage), (Answer(answer, place),)))
+    batches = batches_of(tokenizer, task, examples, max_length)
+    decoded = [None] * batches.num_items
+    for numbers, batch in batches:
+        logits = np.zeros((len(numbers), 2, batch["input_ids"].shape[1]))
+        for row, (first, last) in enumerate(batch["labels"].tolist()):
+            if first:
+                logits[row, 0, first] = logits[row, 1, last] = 1.0
+        for number, said in zip(numbers, batches.decode(numbers, logits), strict=True):
+            decoded[number] = said
+    given = [
+        said in right
+        for said, right in zip(batches.predictions(decoded), batches.gold, strict=True)
+    ]
+    assert batches.cut == pytest.approx(1 - np.mean(given))
