@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from xlt_ray.errors import DamagedStage, LeaseLost, StageConflict
+from xlt_ray.stages.canonical import digest
+from xlt_ray.stages.disk import Inventory
 from xlt_ray.stages.lease import Holder, Lease
 from xlt_ray.stages.record import Score, StageRecord
 from xlt_ray.stages.stage import Stage
@@ -392,3 +394,25 @@ def test_processes_that_tune_moved_fetch_into_one_folder(
     assert StageStore("memory://x").scratch == tmp_path / "before" / "xlt-scratch"
     monkeypatch.setenv("TUNE_ORIG_WORKING_DIR", str(tmp_path / "gone"))
     assert StageStore("memory://x").scratch == tmp_path / "trial-1" / "xlt-scratch"
+
+
+def test_a_result_of_a_newer_version_is_found_and_not_set_aside(
+    store: StageStore, results: Callable[..., Path]
+) -> None:
+    record = committed(store, results())
+    tree = {**record.to_json(), "format": 3}
+    sealed = {**tree, "sha256": digest(tree)}
+    store.storage.write(f"stages/{STAGE.key}/{RECORD}", json.dumps(sealed).encode())
+    assert store.find_sound(STAGE) == record
+    assert store.storage.names("damaged") == []
+    assert not any(thing.sort == "damaged" for thing in Inventory(store).look())
+
+
+def test_a_living_lease_of_a_newer_version_is_respected(store: StageStore) -> None:
+    with leased(store):
+        (path,) = (f"leases/{name}" for name in store.storage.names("leases"))
+        holder = json.loads(store.storage.read(path))
+        store.storage.write(path, json.dumps({**holder, "node": "a"}).encode())
+        other = store.lease(STAGE.key)
+        assert isinstance(other, Holder)
+        assert other.is_alive

@@ -10,6 +10,7 @@ from typing import Literal
 from optuna.trial import FrozenTrial, TrialState
 
 from xlt_ray.spec.space import Assignment, Value
+from xlt_ray.stages.canonical import from_fields
 
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
 
@@ -115,7 +116,7 @@ def view_of(trial: FrozenTrial) -> TrialView:
         cause=attributes.get("cause") if has_failed else None,
         message=attributes.get("message", "") if has_failed else "",
         log=attributes.get("log", "") if has_failed else "",
-        stages=tuple(StageUse(**one) for one in attributes.get("stages", ())),
+        stages=tuple(from_fields(StageUse, one) for one in attributes.get("stages", ())),
         mlflow_run_id=attributes.get("mlflow_run_id"),
         retry_of=attributes.get("retry_of"),
         started=trial.datetime_start,

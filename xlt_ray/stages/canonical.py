@@ -12,8 +12,10 @@ import json
 import math
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
@@ -72,3 +74,16 @@ def differences(one: Any, other: Any, path: str = "") -> list[tuple[str, Json, J
             for found in differences(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))
         ]
     return [] if one == other else [(path, one, other)]
+
+
+def from_fields(kind: type[T], tree: Mapping[str, Any]) -> T:
+    """The dataclass ``kind`` from the fields of it that ``tree`` has.
+
+    A newer version may have written further ones, on another node or before a rollback. What it
+    wrote is no damage, so they are passed over.
+
+    Raises:
+        TypeError: a field without a default is missing.
+    """
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in tree.items() if name in names})

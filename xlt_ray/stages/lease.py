@@ -23,6 +23,7 @@ from pathlib import Path
 import psutil
 
 from xlt_ray.errors import LeaseLost
+from xlt_ray.stages.canonical import from_fields
 from xlt_ray.stages.storage import Storage
 
 _PROC = Path("/proc")
@@ -126,10 +127,10 @@ class Lease:
 def find_holder(storage: Storage, path: str) -> Holder | None:
     """Who holds the lease at ``path``, alive or not; None where nobody does."""
     try:
-        return Holder(**json.loads(storage.read(path)))
+        return from_fields(Holder, json.loads(storage.read(path)))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):
         # A torn file: nobody can prove that it is his.
         return Holder(machine="", pid=0, started=0.0, token="", expires=0.0)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from xlt_ray.stages.canonical import Json
+from xlt_ray.stages.canonical import Json, from_fields
 
 Role = Literal["target", "pairs", "further", "average", "few_shot"]
 """Of a score: of the target task in one language; of its sentence pairs in two languages; of a
@@ -142,17 +142,20 @@ class StageRecord:
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> StageRecord:
         """Raises KeyError or TypeError where ``tree`` is not a record."""
-        return cls(
-            **{
+        return from_fields(
+            cls,
+            {
                 **tree,
-                "files": {name: FileEntry(**entry) for name, entry in tree["files"].items()},
-                "scores": tuple(Score(**row) for row in tree["scores"]),
+                "files": {
+                    name: from_fields(FileEntry, entry) for name, entry in tree["files"].items()
+                },
+                "scores": tuple(from_fields(Score, row) for row in tree["scores"]),
                 "history": tuple(tree["history"]),
                 "profiles": profiles_from_json(tree.get("profiles", ())),
-            }
+            },
         )
 
 
 def profiles_from_json(rows: Iterable[Mapping[str, Any]]) -> tuple[Profile, ...]:
     """Profiles as :func:`dataclasses.asdict` wrote them."""
-    return tuple(Profile(**{**row, "values": tuple(row["values"])}) for row in rows)
+    return tuple(from_fields(Profile, {**row, "values": tuple(row["values"])}) for row in rows)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from xlt_ray.errors import TrialFailure
 from xlt_ray.modeling.losses import IGNORED
+from xlt_ray.stages.canonical import from_fields
 from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
@@ -251,7 +252,7 @@ def _restore(
         engine.load(folder, progress.step)
         for one in kept:
             one.load(folder)
-        return Course(**progress.state)  # type: ignore[arg-type]
+        return from_fields(Course, progress.state)
     trunk = team.share(_trunk_below(stage, store) if team.is_leader else None)
     if trunk is None:
         return Course()
