@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from xlt_ray.cli.arguments import JsonOption, OverridesArgument, SweepArgument, find_sweep
 from xlt_ray.home import Home
+
+if TYPE_CHECKING:
+    from xlt_ray.errors import SpecError, XltError
 
 
 def check(
@@ -17,15 +20,17 @@ def check(
     """Validate a sweep against its models, its data and this machine; starts nothing.
 
     Problems of the file itself are shown together, then those with its data and models, each with
-    file, line, key and what would be right. Without a network, models of `xlt list models` are
-    taken to be as it says.
+    file, line, key and what would be right. A warning is of what can be run and may mislead.
+    Without a network, models of `xlt list models` are taken to be as it says.
 
     [dim]xlt check sweeps/quickstart.yaml target.epochs=3[/]
     """
-    from xlt_ray.errors import ClusterError, SpecErrors, XltError
+    from xlt_ray.errors import SpecErrors, XltError
+    from xlt_ray.spec.repeats import shared_trainings
     from xlt_ray.sweep.runner import checked_facts, refuse_too_large
 
     problems: list[dict[str, Any]] = []
+    warnings: list[SpecError] = []
     found = None
     assumed: list[str] = []
     try:
@@ -33,23 +38,17 @@ def check(
         facts = checked_facts(found, may_assume=True)
         assumed = sorted(name for name, model in facts.models.items() if not model.weights)
         refuse_too_large(found.settings.resources, facts.model_names)
+        warnings = shared_trainings(found, facts)
     except XltError as errors:
         if not as_json:
             raise
         each = errors.problems if isinstance(errors, SpecErrors) else (errors,)
-        for one in each:
-            fields = one.fields
-            problems.append(
-                {
-                    "file": fields.get("file", ""),
-                    "line": fields.get("line"),
-                    "key": "resources" if isinstance(one, ClusterError) else fields.get("key", ""),
-                    "problem": fields.get("problem", str(one)),
-                    "remedy": fields.get("remedy", ""),
-                }
-            )
+        problems = [_problem_row(one) for one in each]
     if as_json:
-        typer.echo(json.dumps({"ok": not problems, "problems": problems}, indent=1))
+        rows = [_problem_row(one) for one in warnings]
+        typer.echo(
+            json.dumps({"ok": not problems, "problems": problems, "warnings": rows}, indent=1)
+        )
         if problems:
             raise typer.Exit(2)
     elif found is not None:
@@ -61,6 +60,21 @@ def check(
         )
         if assumed:
             typer.echo(f"not looked up, the hub cannot be reached: {', '.join(assumed)}")
+        for warning in warnings:
+            typer.echo(f"warning: {warning}")
+
+
+def _problem_row(error: XltError) -> dict[str, Any]:
+    from xlt_ray.errors import ClusterError
+
+    fields = error.fields
+    return {
+        "file": fields.get("file", ""),
+        "line": fields.get("line"),
+        "key": "resources" if isinstance(error, ClusterError) else fields.get("key", ""),
+        "problem": fields.get("problem", str(error)),
+        "remedy": fields.get("remedy", ""),
+    }
 
 
 def plan(

@@ -262,7 +262,7 @@ def test_failed_trials_are_queued_again_after_a_torn_line_too(small: Home) -> No
 def test_a_sound_sweep_is_ok(xlt: Xlt, home: Home, file: Path) -> None:
     said = xlt("check", str(file))
     assert (said.code, said.out) == (0, "small: ok, at most 3 configurations x 1 seeds\n")
-    assert xlt("check", str(file), "--json").json == {"ok": True, "problems": []}
+    assert xlt("check", str(file), "--json").json == {"ok": True, "problems": [], "warnings": []}
     assert not home.root.exists()
 
 

@@ -30,6 +30,8 @@ def test_what_a_sweep_shows_in_small_passes(xlt: Xlt, name: str, command: str) -
     said = xlt(verb, str(SWEEPS / name), *overrides)
     assert (said.code, said.err) == (0, "")
     assert f"{name.removesuffix('.yaml')}: ok" in said.out
+    # A sweep whose question is a stage trains it for every seed.
+    assert "warning: " not in said.out
 
 
 @pytest.fixture
