@@ -234,6 +234,41 @@ def test_trial_is_a_nested_run_with_its_knobs_and_scores(world: World) -> None:
     assert artifact(world, parent.info.run_id, "sweep.json")["name"] == "tracked"
 
 
+def test_a_run_is_complete_whatever_signs_its_languages_have(world: World) -> None:
+    """MLflow refuses + and @ in names, and with one of them the whole batch."""
+    languages = ("qaa", "sr@latin", "sr+Latn", "zh-Hans", "pt_BR")
+    tracker = world.begun()
+    view = world.ask()
+    run_id = tracker.start_trial(view, world.config(view), view.assignment)
+    tracker.log(run_id, 50, {"dev/masked_accuracy/sr@latin": 0.5})
+    world.walk(view.number, scores_of(0.9, languages))
+    world.ledger.tell_complete(view.number, 0.9)
+    tracker.finish(world.ledger.trial(view.number), scores_of(0.9, languages))
+    (run,) = runs(world)
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["objective"] == 0.9
+    assert run.data.metrics["test/accuracy/sr_latin"] == pytest.approx(0.8)
+    assert run.data.metrics["test/accuracy/zh-Hans"] == pytest.approx(0.6)
+    assert points(world, run_id, "dev/masked_accuracy/sr_latin") == [(50, 0.5)]
+    table = artifact(world, run_id, "scores.json")
+    assert {row[1] for row in table["data"]} >= {"sr@latin", "sr+Latn"}
+
+
+def test_a_run_is_closed_even_where_mlflow_refuses_a_metric_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = world.begun()
+    view = world.ask()
+    tracker.start_trial(view, world.config(view), view.assignment)
+    world.walk(view.number, scores_of(0.8))
+    world.ledger.tell_complete(view.number, 0.8)
+    monkeypatch.setattr("xlt_ray.tracking.experiment.legal_name", lambda name: f"{name}+")
+    with contextlib.suppress(TrackingError):
+        tracker.finish(world.ledger.trial(view.number), scores_of(0.8))
+    (run,) = runs(world)
+    assert run.info.status == "FINISHED"
+
+
 def test_score_table_opens_as_an_mlflow_table(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

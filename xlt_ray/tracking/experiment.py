@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.home import Home
@@ -19,6 +19,7 @@ from xlt_ray.tracking.connection import (
     find_or_make_experiment,
     is_server,
 )
+from xlt_ray.tracking.facts import legal_name
 from xlt_ray.tracking.inputs import Input
 from xlt_ray.tracking.layout import VIEW_TAG
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+T = TypeVar("T")
 Beat = Callable[[], object]
 """Called whenever MLflow has answered, where a task is many requests."""
 
@@ -124,9 +126,13 @@ class Experiment:
         metrics: Mapping[str, float],
         timestamp: int,
     ) -> None:
-        """One batch of what the run does not have; an empty tag is one to be taken away."""
+        """One batch of what the run does not have; an empty tag is one to be taken away.
+
+        Names are written as :func:`legal_name` spells them.
+        """
         from mlflow.entities import Metric, Param, RunTag
 
+        tags, params, metrics = map(_with_legal_names, (tags, params, metrics))
         data, run_id = run.data, run.info.run_id
         new_tags = [RunTag(k, v) for k, v in tags.items() if v and data.tags.get(k) != v]
         new_params = [Param(k, v) for k, v in params.items() if k not in data.params]
@@ -184,3 +190,7 @@ class Experiment:
         if view != self._view:
             self.client.set_experiment_tag(self.id, VIEW_TAG + key, view)
             self._view = view
+
+
+def _with_legal_names(values: Mapping[str, T]) -> dict[str, T]:
+    return {legal_name(name): value for name, value in values.items()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ STATUS = {
 }
 
 Metrics = dict[str, float]
+_ILLEGAL = re.compile(r"[^\w.\-/ :]")
 
 
 def spelled(value: Value) -> str:
@@ -42,6 +44,15 @@ def spelled(value: Value) -> str:
     """
     text = value if isinstance(value, str) else json.dumps(value)
     return str(redacted(text))[:MAX_VALUE]
+
+
+def legal_name(name: str) -> str:
+    """A name of a tag, parameter or metric as MLflow takes it: it refuses most signs.
+
+    >>> legal_name("test/accuracy/sr@latin"), legal_name("dev/f1/zh-Hans")
+    ('test/accuracy/sr_latin', 'dev/f1/zh-Hans')
+    """
+    return _ILLEGAL.sub("_", name)
 
 
 def trial_name(view: TrialView) -> str:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from xlt_ray.tracking.facts import legal_name
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -45,7 +47,8 @@ class Points:
 
         timestamp = int(time.time() * 1000) if moment is None else moment
         missing: list[Metric] = []
-        for name, step, value in points:
+        for unspelled, step, value in points:
+            name = legal_name(unspelled)
             there = self._known_steps(run_id, name)
             if step not in there:
                 missing.append(Metric(name, float(value), timestamp, step))

@@ -354,16 +354,17 @@ class Tracker:
         """Bring curve, metrics, table and status of a run to what its finished trial has."""
         run_id = run.info.run_id
         source = run.data.tags.get("xlt.source_language") or source_language({}, scores)
-        self.log_curve(run_id, view)
         ended = _milliseconds(view.ended)
+        # First: a run has ended even where MLflow refuses something that follows.
+        if run.info.status != STATUS[view.state] or run.info.end_time is None:
+            self.experiment.client.set_terminated(run_id, STATUS[view.state], ended)
+        self.log_curve(run_id, view)
         metrics = final_metrics(view, scores, self._metric, source)
         languages = sorted(
             {one.language for one in scores if one.split == "test" and one.role == "target"}
         )
         tags = {**trial_tags(view), "xlt.languages": " ".join(languages)}
         self.experiment.write(run, tags, {}, metrics, ended)
-        if run.info.status != STATUS[view.state] or run.info.end_time is None:
-            self.experiment.client.set_terminated(run_id, STATUS[view.state], ended)
         if view.state == "failed" and view.log:
             self.experiment.put(run_id, "log.txt", str(redacted(view.log)))
         if scores:
