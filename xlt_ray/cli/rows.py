@@ -11,6 +11,7 @@ from xlt_ray.spec.diagnostics import DIAGNOSTICS
 from xlt_ray.spec.methods import ALIGNMENTS, FUSIONS, ROBUST, SAMPLINGS, SCHEDULES
 from xlt_ray.spec.presets import PRESETS, Preset, estimate
 from xlt_ray.stages.lease import find_holder
+from xlt_ray.stages.record import Score
 from xlt_ray.stages.storage import Storage
 from xlt_ray.stages.store import StageStore
 
@@ -48,10 +49,13 @@ def trial_row(view: TrialView, store: StageStore, sweep: str) -> Row:
 
     ``stages`` has for each stage ``kind``, ``key``, ``label``, ``reused``, ``examples`` (0 where
     it was reused) and ``made_by``: ``{"sweep", "trial"}``, the trial null where ``xlt stage``
-    made it; null where nobody knows. ``commit`` and ``versions`` are of the process that scored
+    made it; null where nobody knows. ``evidence`` says of the test scores by task and language
+    ``num_items``, ``top_share`` (of the most frequent prediction), ``is_near_constant`` and
+    ``chance`` (metric -> value). ``commit`` and ``versions`` are of the process that scored
     it; those of every stage are in the report's ``stages.csv``.
     """
     scores: dict[str, dict[str, dict[str, dict[str, float]]]] = {"test": {}, "dev": {}}
+    beside: dict[str, dict[str, Row]] = {}
     try:
         record = store.record(view.evaluation_key) if view.evaluation_key else None
     except DamagedStage:
@@ -60,6 +64,9 @@ def trial_row(view: TrialView, store: StageStore, sweep: str) -> Row:
     for one in record.scores if record else ():
         by_language = scores[one.split].setdefault(one.task, {}).setdefault(one.language, {})
         by_language[one.metric] = one.value
+        if one.split == "test":
+            told = beside.setdefault(one.task, {}).setdefault(one.language, _evidence(one))
+            told["chance"][one.metric] = one.chance
     return {
         "number": view.number,
         "state": view.state,
@@ -70,6 +77,7 @@ def trial_row(view: TrialView, store: StageStore, sweep: str) -> Row:
         "objective": view.objective,
         "scores": scores["test"],
         "dev_scores": scores["dev"],
+        "evidence": beside,
         "attempts": view.attempts,
         "cause": view.cause,
         "message": view.message,
@@ -246,6 +254,15 @@ def method_rows() -> list[Row]:
         }
         for diagnostic in DIAGNOSTICS.values()
     ]
+
+
+def _evidence(score: Score) -> Row:
+    return {
+        "num_items": score.num_items or score.num_examples,
+        "top_share": score.top_share,
+        "is_near_constant": score.is_near_constant,
+        "chance": {},
+    }
 
 
 def _made_by(use: StageUse, view: TrialView, sweep: str) -> Row | None:

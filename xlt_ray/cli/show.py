@@ -75,7 +75,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
         return
     knobs = list(dict.fromkeys(path for row in rows for path in row["params"]))
     _print_table(
-        ["trial", "state", *knob_names(knobs).values(), "seed", "objective", "stages", "cause"],
+        ["trial", "state", *knob_names(knobs).values(), "seed", "objective", "stages", "notes"],
         [
             [
                 row["number"],
@@ -87,13 +87,24 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
                 row["seed"],
                 _number(row["objective"]),
                 " · ".join(_made(one, row["number"], ledger.name) for one in row["stages"]),
-                row["cause"] or "",
+                row["cause"] or _constant(row["evidence"]),
             ]
             for row in rows
         ],
         empty="no trials yet",
         legend=LEGEND,
     )
+
+
+def _constant(evidence: dict[str, dict[str, Any]]) -> str:
+    """Where a network says next to one thing to everything; empty where it does so nowhere."""
+    found = [
+        f"{language} {100 * one['top_share']:.0f} %"
+        for by_language in evidence.values()
+        for language, one in by_language.items()
+        if one["is_near_constant"]
+    ]
+    return f"≡ one prediction for all: {', '.join(found)}" if found else ""
 
 
 def ui(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from xlt_ray.report.evidence import Constant
 from xlt_ray.report.tables import Cell
 
 MISSING = '<td data-v><span class="soft" title="missing">–</span></td>'
 
 
 def score_cell(
-    cell: Cell | None, num_seeds: int, *, shade: float | None = None, warned: bool = False
+    cell: Cell | None,
+    num_seeds: int,
+    *,
+    shade: float | None = None,
+    warned: bool = False,
+    constant: Constant | None = None,
 ) -> str:
     """HTML of one score: percent, deviation over seeds, and its number of seeds where it differs.
 
@@ -18,6 +24,7 @@ def score_cell(
         num_seeds: of its row.
         shade: strength of its background, 0 to 1.
         warned: whether a gap is smaller by the source language alone.
+        constant: what is known of a network that says next to one thing to everything.
     """
     if cell is None:
         return MISSING
@@ -30,5 +37,7 @@ def score_cell(
         if warned
         else ""
     )
+    if constant is not None:
+        warning += f'<span class="warn" title="{constant}">≡ </span>'
     under = f"<small>{small}</small>" if small else ""
     return f"<td data-v={cell.mean:.6g}{style}>{warning}<a>{100 * cell.mean:.1f}</a>{under}</td>"

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from xlt_ray.errors import LedgerError
 from xlt_ray.report.contender import Contender
+from xlt_ray.report.evidence import evidence_notes
 from xlt_ray.report.fresh import on_fresh_seeds, selection_notes, was_chosen_here
 from xlt_ray.report.labels import shown_value
 from xlt_ray.report.replication import Trained, named, shared_by, shared_on_one_side
@@ -289,7 +290,10 @@ def _notes(
     both = tuple(one for one in both if one.key not in {each.key for each in given})
     if both:
         notes.append(f"all is told given one training of {named(both)}, which both sides share")
+    if small := first.table.evidence.small_note():
+        notes.append(small)
     for one in (first, other):
+        notes += evidence_notes(one.label, one.row.near_constant)
         if one.is_oracle:
             notes.append(f"{one.label} was chosen by an oracle: not zero-shot")
     return tuple(notes)

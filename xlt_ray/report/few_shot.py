@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from xlt_ray.ledger import TrialView
-from xlt_ray.report.frames import WHAT_COLUMNS, WHO_COLUMNS, what, who
+from xlt_ray.report.frames import WHAT_COLUMNS, WHO_COLUMNS, typed, what, who
 from xlt_ray.report.replication import spread_note, trained_stages
 from xlt_ray.report.snapshot import Snapshot
 from xlt_ray.report.tables import Cell, cell_of
@@ -92,7 +92,7 @@ def few_shot_frame(snapshot: Snapshot) -> pd.DataFrame:
                     "data": data[score.split][score.language],
                 }
             )
-    frame = pd.DataFrame(rows, columns=list(FEW_SHOT_COLUMNS))
+    frame = typed(pd.DataFrame(rows, columns=list(FEW_SHOT_COLUMNS)))
     return frame.astype({"zero_shot": float, "gain": float}).sort_values(
         ["number", "task", "split", "metric", "language"], kind="stable", ignore_index=True
     )

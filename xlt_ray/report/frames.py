@@ -45,6 +45,11 @@ WHAT_COLUMNS = (
     "metric",
     "value",
     "num_examples",
+    "num_items",
+    "top_share",
+    "gold_top_share",
+    "chance",
+    "is_near_constant",
 )
 """What was scored."""
 SCORE_COLUMNS = (*WHO_COLUMNS, *WHAT_COLUMNS, "stage", "step", "examples", "data")
@@ -108,7 +113,8 @@ def scores_frame(snapshot: Snapshot) -> pd.DataFrame:
     step where it is known. Rows of a training stage are its evaluations on the way: the dev set of
     its source language, and the training ``loss`` (split *train*). Of a target stage that was not
     finished there is what the ledger has: the objective metric by examples, without a step.
-    ``data`` is the fingerprint of the scored data, ``num_examples`` how many were scored; both are
+    ``data`` is the fingerprint of the scored data, ``num_examples`` how many were scored, and
+    ``num_items`` to ``is_near_constant`` are as in :class:`xlt_ray.stages.record.Score`; all are
     missing for scores on the way.
     """
     rows = []
@@ -117,13 +123,22 @@ def scores_frame(snapshot: Snapshot) -> pd.DataFrame:
         rows += [{**mine, **row} for row in _final_scores(view, snapshot)]
         rows += [{**mine, **row} for row in _scores_on_the_way(view, snapshot)]
     frame = pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
-    for name in ("num_examples", "step", "examples", "task_version"):
-        frame[name] = frame[name].astype("Int64")
-    return frame.sort_values(
+    return typed(frame, "step", "examples").sort_values(
         ["number", "stage", "task", "split", "metric", "language", "examples"],
         kind="stable",
         ignore_index=True,
     )
+
+
+def typed(frame: pd.DataFrame, *numbers: str) -> pd.DataFrame:
+    """A frame with ``WHAT_COLUMNS`` whose columns have one type each, whatever is missing.
+
+    Args:
+        numbers: further columns of whole numbers.
+    """
+    kinds = dict.fromkeys(("num_examples", "num_items", "task_version", *numbers), "Int64")
+    kinds |= dict.fromkeys(("top_share", "gold_top_share", "chance"), "float64")
+    return frame.astype(kinds | {"is_near_constant": "boolean"})
 
 
 def stages_frame(snapshot: Snapshot) -> pd.DataFrame:

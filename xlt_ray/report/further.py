@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from xlt_ray.report.canvas import csv_text
-from xlt_ray.report.frames import WHAT_COLUMNS, WHO_COLUMNS, what, who
+from xlt_ray.report.frames import WHAT_COLUMNS, WHO_COLUMNS, typed, what, who
 from xlt_ray.report.replication import Trained, named, shared_by, spread_note
 from xlt_ray.report.snapshot import Snapshot
 from xlt_ray.report.tables import Cell, TrialScores, cell_of, mean_of
@@ -77,7 +77,7 @@ def further_frame(snapshot: Snapshot) -> pd.DataFrame:
         if record is None or view.state != "complete":
             continue
         rows += [{**who(view), **row} for row in _rows(record)]
-    frame = pd.DataFrame(rows, columns=list(FURTHER_COLUMNS))
+    frame = typed(pd.DataFrame(rows, columns=list(FURTHER_COLUMNS)))
     return frame.sort_values(
         ["number", "role", "task", "split", "metric", "language"], kind="stable", ignore_index=True
     )

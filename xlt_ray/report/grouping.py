@@ -106,17 +106,23 @@ def seen_grouping(
     return {"seen": found}
 
 
-def groups_of(groupings: Groupings, languages: Sequence[str], source: str) -> tuple[Group, ...]:
+def groups_of(
+    groupings: Groupings, languages: Sequence[str], source: str, left_out: Sequence[str] = ()
+) -> tuple[Group, ...]:
     """The groups of a table: those of its languages that are in each, the source left out.
 
     Groups without a language of the table, and those that are all of its target languages (their
     mean stands in the table already), are left out.
+
+    Args:
+        left_out: languages that no mean over a group may rest on.
     """
     others = [code for code in languages if code != source]
     found = []
     for grouping, groups in groupings.items():
         for name in sorted(groups):
-            members = tuple(code for code in others if code in set(groups[name]))
+            inside = set(groups[name]).difference(left_out)
+            members = tuple(code for code in others if code in inside)
             if members and len(members) < len(others):
                 found.append(Group(grouping, name, members))
     return tuple(found)

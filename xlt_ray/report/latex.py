@@ -45,6 +45,7 @@ _ESCAPED = {
     **{one: f"\\{one}" for one in "&%$#_{}"},
     "\\": r"\textbackslash{}",
     "±": r"$\pm$",
+    "≡": r"$\equiv$",
     "−": "$-$",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -67,7 +68,7 @@ def needs_unicode(text: str) -> bool:
     >>> needs_unicode("Türkçe, Łódź"), needs_unicode("中文")
     (False, True)
     """
-    known = "–—‘’“”…€™×±−"
+    known = "–—‘’“”…€™×±−≡"
     composed = unicodedata.normalize("NFC", text)
     return any((ord(one) > 0x17F and one not in known) or one in _NOT_IN_T1 for one in composed)
 

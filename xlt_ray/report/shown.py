@@ -101,9 +101,11 @@ def language_table(
         means = (row.objective, row.mean, row.mean_without_source)
         found = [score_cell(one, row.num_seeds) for one in means]
         found.append(score_cell(row.gap, row.num_seeds, warned=row.is_gap_of_source))
+        constants = row.near_constant
         for code in table.languages:
             cell = row.cells.get(code)
-            found.append(score_cell(cell, row.num_seeds, shade=shade(cell)))
+            constant = constants.get(code)
+            found.append(score_cell(cell, row.num_seeds, shade=shade(cell), constant=constant))
         return "".join(found)
 
     def group_cells(row: Row) -> str:

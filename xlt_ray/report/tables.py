@@ -19,6 +19,13 @@ from typing import Any
 
 import pandas as pd
 
+from xlt_ray.report.evidence import (
+    Constant,
+    Evidence,
+    constants_of,
+    evidence_of,
+    near_constant_by_trial,
+)
 from xlt_ray.report.grouping import Group, Groupings, groups_of
 from xlt_ray.report.replication import Trained, shared_by, spread_note
 from xlt_ray.report.snapshot import target_of
@@ -50,6 +57,8 @@ class TrialScores:
     seed: int
     scores: Mapping[str, float]
     trained: Trained = ()
+    near_constant: Mapping[str, float] = field(default_factory=dict)
+    """Language -> share of the most frequent prediction, where that is next to all of them."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,11 @@ class Row:
         return len(self.trials)
 
     @property
+    def near_constant(self) -> dict[str, Constant]:
+        """Languages in which the network of a seed says next to one thing to everything."""
+        return constants_of(one.near_constant for one in self.trials)
+
+    @property
     def shared(self) -> Trained:
         """The trained stages that several of its seeds go on from: spreads leave out their luck."""
         return shared_by(one.trained for one in self.trials)
@@ -97,6 +111,7 @@ class LanguageTable:
     """Seeds that the sweep gives every configuration."""
     rows: tuple[Row, ...]
     groups: tuple[Group, ...] = ()
+    evidence: Evidence = field(default_factory=Evidence)
     is_higher_better: bool = True
 
     @property
@@ -176,15 +191,24 @@ def _table(
     languages = tuple(
         sorted(test["language"].unique(), key=lambda language: (language != source, language))
     )
-    groups = groups_of(groupings(languages), languages, source)
-    scored: dict[int, dict[str, float]] = {}
+    evidence = evidence_of(test)
+    groups = groups_of(groupings(languages), languages, source, evidence.without_groups)
+    constant = near_constant_by_trial(test)
+    values: dict[int, dict[str, float]] = {}
     for number, code, value in zip(test["number"], test["language"], test["value"], strict=True):
-        scored.setdefault(int(number), {})[str(code)] = float(value)
+        values.setdefault(int(number), {})[str(code)] = float(value)
+    seeds_of = dict(zip(trials["number"], trials["seed"], strict=True))
+    scored = {
+        number: TrialScores(
+            number, int(seeds_of[number]), own, trained.get(number, ()), constant.get(number, {})
+        )
+        for number, own in values.items()
+    }
     by_configuration: dict[int, list[_Trial]] = {}
     for one in trials.sort_values(["configuration", "number"]).to_dict("records"):
         by_configuration.setdefault(int(one["configuration"]), []).append(one)
     rows = [
-        _row(configuration, part, scored, languages, source, knobs, groups, trained)
+        _row(configuration, part, scored, languages, source, knobs, groups)
         for configuration, part in by_configuration.items()
         if _is_of(part, knobs, scored, sweep, (task, source))
     ]
@@ -207,6 +231,7 @@ def _table(
         num_seeds=seeds,
         rows=tuple(rows),
         groups=groups,
+        evidence=evidence,
         is_higher_better=sweep["objective"]["mode"] == "max",
     )
     return _with_gap_warnings(table)
@@ -234,19 +259,14 @@ def _is_of(
 def _row(
     configuration: int,
     part: Sequence[_Trial],
-    scored: Mapping[int, Mapping[str, float]],
+    scored: Mapping[int, TrialScores],
     languages: Sequence[str],
     source: str,
     knobs: Sequence[str],
     groups: Sequence[Group],
-    trained: Mapping[int, Trained],
 ) -> Row:
     mine = [one for one in part if int(one["number"]) in scored]
-    trials = tuple(
-        TrialScores(number, int(one["seed"]), scored[number], trained.get(number, ()))
-        for one in mine
-        for number in (int(one["number"]),)
-    )
+    trials = tuple(scored[int(one["number"])] for one in mine)
     others = [language for language in languages if language != source]
     cells = {
         language: cell_of([one.scores[language] for one in trials if language in one.scores])

@@ -12,7 +12,9 @@ from xlt_ray.report.latex import booktabs, tex
 from xlt_ray.report.replication import named
 from xlt_ray.report.selection import Pick, counted, header
 from xlt_ray.report.tables import Cell, LanguageTable
+from xlt_ray.spec.kinds import TOO_FEW_ITEMS
 
+_BESIDE = ("items", "chance", "near_constant")
 MAX_ROWS = 40
 """Configurations in LaTeX tables; CSV has all."""
 
@@ -21,14 +23,16 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     """Mean, deviation, 95 % interval and seeds of every cell in full precision; a missing cell is
     empty. Intervals are Student's, over seeds.
 
-    The column ``shared_by_seeds`` names the trained stages that several seeds of a line go on from:
+    Of every language follow its number of test items, its level of chance, and the share of the
+    most frequent prediction where that is next to all of them (the highest of the seeds), else
+    nothing. ``shared_by_seeds`` names the trained stages that several seeds of a line go on from:
     its deviations and intervals are of what was trained after them. ``selection`` says in every
     line by which rule the lines are ordered.
     """
     columns = ["mean", "mean_without_source", "gap"]
     columns += [group.title for group in table.groups]
     columns += table.languages
-    rule = header(sweep, table.source_language)
+    rule, evidence = header(sweep, table.source_language), table.evidence
     names = ["configuration", *table.knobs, "num_seeds", "objective", "objective_deviation"]
     suffixes = ("", "_deviation", "_low", "_high", "_seeds")
     names += [f"{column}{suffix}" for column in columns for suffix in suffixes]
@@ -43,12 +47,20 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         for cell in cells:
             low, high = (cell and cell.interval) or (None, None)
             line += [*_two(cell), low, high, cell.num_seeds if cell else 0]
+        constants = row.near_constant
+        for code in table.languages:
+            known = constants.get(code)
+            share = known.share if known else None
+            line += [evidence.sizes.get(code), evidence.chance.get(code), share]
         lines.append([*line, row.is_gap_of_source, named(row.shared), rule])
-    return csv_text([*names, "gap_smaller_by_source_alone", "shared_by_seeds", "selection"], lines)
+    beside = [f"{one}_{name}" for one in table.languages for name in _BESIDE]
+    last = ("gap_smaller_by_source_alone", "shared_by_seeds", "selection")
+    return csv_text([*names, *beside, *last], lines)
 
 
 def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
-    """A booktabs table of percentages, its standard deviation in small print."""
+    """A booktabs table of percentages, its standard deviation in small print; below them the
+    number of test items and the level of chance of every language."""
     titles = ["all", f"without {table.source_language}", "gap", *table.languages]
     rows = []
     for row in table.rows[:MAX_ROWS]:
@@ -57,11 +69,21 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         printed = [_tex_cell(cell, row.num_seeds) for cell in cells]
         if row.is_gap_of_source:
             printed[3] += "$^{\\dagger}$"
+        constants = row.near_constant
+        for place, language in enumerate(table.languages, start=4):
+            printed[place] += "$^{\\equiv}$" * (language in constants)
         rows.append(
             [str(row.configuration)]
             + [tex(shown_value(row.knobs[path])) for path in table.knobs]
             + [str(row.num_seeds), *printed]
         )
+    sizes, chance = table.evidence.sizes, table.evidence.chance
+    small = table.evidence.small
+    empty = [""] * (len(table.knobs) + 5)
+    told = [f"{sizes.get(one, '--')}{'$^{*}$' * (one in small)}" for one in table.languages]
+    rows.append(["$n$", *empty, *told])
+    told = [f"{100 * chance[one]:.1f}" if one in chance else "--" for one in table.languages]
+    rows.append(["chance", *empty, *told])
     head = ["\\#", *map(tex, knob_names(table.knobs).values()), "seeds", "dev", *map(tex, titles)]
     layout = "r" + "l" * len(table.knobs) + "r" * (2 + len(titles))
     return booktabs(_caption(table, sweep), layout, head, rows)
@@ -73,7 +95,8 @@ def groups_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     caption = (
         f"{table.task}, test {table.metric} in %, unweighted means over groups of languages, mean "
         f"over seeds (± standard deviation). {header(sweep, table.source_language)} {members}. "
-        f"A dash is a group of which a language is missing.{_spread(table)}{_best(table)}"
+        f"A dash is a group of which a language is missing. {table.evidence.groups_note()}"
+        f"{_spread(table)}{_best(table)}"
     )
     rows = [
         [str(row.configuration), str(row.num_seeds)]
@@ -160,9 +183,14 @@ def _caption(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     )
     if any(row.is_gap_of_source for row in table.rows):
         text += " A dagger marks a gap that is smaller only because the source language is worse."
+    text += " n below the scores: test items. Chance: the score without looking at the text."
+    if table.evidence.small:
+        text += f" *: fewer than {TOO_FEW_ITEMS} test items, which the means hold like all others."
+    if any(row.near_constant for row in table.rows):
+        text += " ≡: the network of a seed says next to one thing to everything."
     text += " A dash is a score that is missing." if table.has_missing else ""
     if any(cell.num_seeds < row.num_seeds for row in table.rows for cell in row.cells.values()):
-        text += " n is the number of seeds that have a score, where it is not that of the row."
+        text += " n beside a score: its seeds, where they are not all of the row."
     return text + _spread(table) + _best(table)
 
 

@@ -21,6 +21,9 @@ AVERAGE_SUFFIX = "-average"
 FEW_SHOT_SUFFIX = "-few-shot"
 """What the name of a task ends in where a network was scored that few shots were trained on."""
 
+TOO_FEW_ITEMS = 100
+"""A score of fewer test items is marked wherever it is shown."""
+
 
 @dataclass(frozen=True)
 class KindEntry:

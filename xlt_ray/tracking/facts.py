@@ -149,7 +149,8 @@ def final_metrics(
     ``test/<metric>/mean`` is the unweighted mean over the test languages of this trial,
     ``.../mean_without_source`` the same without the source language. Both are of the target task
     in one language at a time: what is evaluated besides has means of its own,
-    ``test/<task>/<metric>/mean``. Numbers that are not finite are left out.
+    ``test/<task>/<metric>/mean``. ``test/<metric>/chance_mean`` is the mean that is scored without
+    looking at the text. Numbers that are not finite are left out.
     """
     found: Metrics = {}
     if view.objective is not None:
@@ -163,6 +164,14 @@ def final_metrics(
     further = _further_means(scores)
     if test:
         found[f"test/{metric}/mean"] = _mean(list(test.values()))
+        chance = [
+            one.chance
+            for one in scores
+            if (one.role, one.split, one.metric) == ("target", "test", metric)
+            and one.chance is not None
+        ]
+        if len(chance) == len(test):
+            found[f"test/{metric}/chance_mean"] = _mean(chance)
         others = [value for language, value in test.items() if language != source]
         if source in test and others:
             found[f"test/{metric}/mean_without_source"] = _mean(others)
@@ -180,8 +189,20 @@ def final_metrics(
 def score_table(scores: Sequence[Score]) -> str:
     """JSON of one row per task, language, split and metric, as MLflow's tables are stored."""
     columns = ["task", "language", "split", "metric", "value", "num_examples"]
+    columns += ["num_items", "chance", "top_share", "is_near_constant"]
     rows = [[getattr(one, column) for column in columns] for one in scores]
     return json.dumps({"columns": columns, "data": sorted(rows, key=lambda row: row[:4])})
+
+
+def score_tags(scores: Sequence[Score], metric: str) -> dict[str, str]:
+    """Languages of the test scores, and those in which the network says next to one thing to
+    everything."""
+    test = [one for one in scores if (one.role, one.split) == ("target", "test")]
+    constant = [one for one in test if one.metric == metric and one.is_near_constant]
+    return {
+        "xlt.languages": " ".join(sorted({one.language for one in test})),
+        "xlt.near_constant": " ".join(sorted(one.language for one in constant)),
+    }
 
 
 def sweep_note(

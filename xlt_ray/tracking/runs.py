@@ -30,6 +30,7 @@ from xlt_ray.tracking.facts import (
     STATUS,
     final_metrics,
     score_table,
+    score_tags,
     source_language,
     spelled,
     stage_name,
@@ -360,10 +361,7 @@ class Tracker:
             self.experiment.client.set_terminated(run_id, STATUS[view.state], ended)
         self.log_curve(run_id, view)
         metrics = final_metrics(view, scores, self._metric, source)
-        languages = sorted(
-            {one.language for one in scores if one.split == "test" and one.role == "target"}
-        )
-        tags = {**trial_tags(view), "xlt.languages": " ".join(languages)}
+        tags = {**trial_tags(view), **score_tags(scores, self._metric)}
         self.experiment.write(run, tags, {}, metrics, ended)
         if view.state == "failed" and view.log:
             self.experiment.put(run_id, "log.txt", str(redacted(view.log)))

@@ -138,7 +138,7 @@ def test_trials_are_listed_with_documented_keys(xlt: Xlt) -> None:
     assert set(rows[0]) == {
         "number", "state", "configuration", "repeat", "seed", "params", "objective", "scores",
         "dev_scores", "attempts", "cause", "message", "stages", "mlflow_run_id", "retry_of",
-        "commit", "versions",
+        "commit", "versions", "evidence",
     }  # fmt: skip
     assert rows[0]["scores"] == {"toy-nli": {"qaa": {"accuracy": 0.5}, "qab": {"accuracy": 0.25}}}
     assert rows[0]["dev_scores"] == {"toy-nli": {"qaa": {"accuracy": 0.75}}}
@@ -506,7 +506,14 @@ def test_every_key_of_a_listing_is_in_the_guide(xlt: Xlt, file: Path) -> None:
 
     for verb, parts in {
         "status": (lambda row: [row, row["trials"], row["best"]]),
-        "trials": (lambda row: [row, row["stages"][0], row["stages"][0]["made_by"]]),
+        "trials": (
+            lambda row: [
+                row,
+                row["stages"][0],
+                row["stages"][0]["made_by"],
+                row["evidence"]["toy-nli"]["qaa"],
+            ]
+        ),
     }.items():
         first = xlt(verb, "small", "--json").json[0]
         assert set().union(*parts(first)) == told(verb)

@@ -220,7 +220,7 @@ def test_latex_says_of_how_many_seeds_a_score_is_and_what_a_dash_is(
     (row,) = [one for one in table.rows if one.configuration == ONCE_NOT_SCORED]
     text = table_tex(replace(table, rows=(row,)), quick.ledger.sweep)
     assert text.count(" n=2}") == 1
-    assert "n is the number of seeds" in text
+    assert "n beside a score: its seeds" in text
     # Every language has a score in some seed, and still there is no mean.
     assert "--" in text
     assert "A dash is a score that is missing" in text

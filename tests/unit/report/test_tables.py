@@ -25,7 +25,7 @@ from tests.unit.report.conftest import (
 )
 from xlt_ray.errors import SpecError
 from xlt_ray.home import Home
-from xlt_ray.report.frames import scores_frame, trials_frame
+from xlt_ray.report.frames import SCORE_COLUMNS, scores_frame, trials_frame, typed
 from xlt_ray.report.grouping import groups_of, known_groupings, read_groupings, seen_grouping
 from xlt_ray.report.selection import (
     best_configuration,
@@ -41,6 +41,11 @@ from xlt_ray.report.tables import LanguageTable, language_tables
 from xlt_ray.report.typeset import picks_csv, picks_tex, table_csv, table_tex
 
 CODES = ("qaa", "qab", "qac", "qad")
+
+
+def scores_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """A frame of scores of which only these columns are known."""
+    return typed(pd.DataFrame(rows).reindex(columns=SCORE_COLUMNS))
 
 
 def table_of(found: Finished) -> LanguageTable:
@@ -114,7 +119,7 @@ def test_a_mean_is_over_all_languages_or_there_is_none(holes: list[set[str]], se
         "search": {"seeds": seeds + 1},
         "space": {},
     }
-    for table in language_tables(pd.DataFrame(trials), pd.DataFrame(rows), ["model"], sweep):
+    for table in language_tables(pd.DataFrame(trials), scores_of(rows), ["model"], sweep):
         assert set(table.languages) == everywhere
         for row in table.rows:
             there = holes[row.configuration]
@@ -186,7 +191,7 @@ def test_a_sweep_over_tasks_has_a_table_for_each_and_no_row_twice() -> None:
              "objective": None, "target.task": "b"},
         ]
     )  # fmt: skip
-    scores = pd.DataFrame(
+    scores = scores_of(
         [
             {"number": number, "task": task, "language": "qaa", "split": "test",
              "metric": "accuracy", "value": 0.5, "source_language": "qaa",
@@ -222,7 +227,7 @@ def made_up(values: Mapping[tuple[int, int, str], float]) -> LanguageTable:
             for (configuration, repeat), number in numbers.items()
         ]
     )  # fmt: skip
-    scores = pd.DataFrame(
+    scores = scores_of(
         [
             {"number": numbers[configuration, repeat], "task": "t", "language": language,
              "split": "test", "metric": "accuracy", "value": value, "source_language": "qaa",

@@ -1,0 +1,131 @@
+"""Number of items, chance and networks that say one thing stand beside scores, everywhere."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from tests.unit.report.conftest import NEAR_CONSTANT, Finished, describe, other_home, tree_of
+from xlt_ray.cli.rows import trial_row
+from xlt_ray.report.evidence import MIN_GROUP_ITEMS, Constant, Evidence, evidence_of
+from xlt_ray.report.frames import scores_frame, trials_frame
+from xlt_ray.report.grouping import groups_of
+from xlt_ray.report.page import write_report
+from xlt_ray.report.snapshot import read_snapshot
+from xlt_ray.report.tables import LanguageTable, language_tables
+from xlt_ray.report.typeset import groups_tex, table_csv, table_tex
+from xlt_ray.stages.record import Score, StageRecord
+from xlt_ray.tracking.facts import final_metrics, score_table, score_tags
+
+CONFIGURATION, REPEAT = NEAR_CONSTANT
+
+
+@pytest.fixture(scope="module")
+def table(quick: Finished) -> LanguageTable:
+    snapshot = read_snapshot(quick.ledger, quick.store)
+    frames = trials_frame(snapshot), scores_frame(snapshot)
+    (found,) = language_tables(*frames, snapshot.knobs, snapshot.sweep)
+    return found
+
+
+def test_a_table_knows_items_chance_and_constant_networks(table: LanguageTable) -> None:
+    assert table.evidence.sizes == {"qaf": 40} | dict.fromkeys(table.languages[:-1], 400)
+    assert set(table.evidence.chance.values()) == {0.36}
+    assert table.evidence.small == ("qaf",)
+    assert {one.configuration: one.near_constant for one in table.rows if one.near_constant} == {
+        CONFIGURATION: {"qab": Constant(0.985, 1)}
+    }
+
+
+def test_a_network_is_near_constant_by_what_is_right_not_by_a_fixed_share() -> None:
+    score = Score("ner", "de", "test", "f1", 0.8, 90, num_items=90)
+
+    def is_flagged(share: float, gold: float) -> bool:
+        found = dataclasses.replace(score, top_share=share, gold_top_share=gold)
+        return found.is_near_constant
+
+    # Most words of a right network are O where most are O in the gold data.
+    assert not is_flagged(0.95, 0.93)
+    assert is_flagged(0.998, 0.93)
+    assert is_flagged(0.96, 0.5)
+    assert not is_flagged(0.94, 0.5)
+    assert is_flagged(1.0, 0.1)
+    assert not is_flagged(1.0, 1.0)
+    assert not score.is_near_constant
+
+
+def test_a_group_rests_on_no_language_with_a_handful_of_items() -> None:
+    groupings = {"family": {"one": ["de", "yo"], "other": ["fr"], "few": ["yo"]}}
+    evidence = Evidence({"en": 900, "de": 900, "fr": 900, "yo": MIN_GROUP_ITEMS - 1})
+    found = groups_of(groupings, ["en", "de", "fr", "yo"], "en", evidence.without_groups)
+    assert {one.name: one.languages for one in found} == {"one": ("de",), "other": ("fr",)}
+    assert "No group holds yo" in evidence.groups_note()
+    assert "yo (29)" in evidence.small_note()
+
+
+def test_scores_of_older_stages_know_their_examples_alone() -> None:
+    frame = pd.DataFrame(
+        {"language": ["de", "de"], "num_items": [pd.NA, pd.NA], "num_examples": [90, 90]}
+    ).assign(chance=float("nan"))
+    assert evidence_of(frame) == Evidence({"de": 90}, {})
+    record = StageRecord("k", {"kind": "evaluate"}, "", {}, (Score("a", "b", "c", "d", 0.5, 9),))
+    tree = json.loads(json.dumps(record.to_json()))
+    for name in ("num_items", "top_share", "gold_top_share", "chance"):
+        del tree["scores"][0][name]
+    assert StageRecord.from_json(tree) == record
+    assert not record.scores[0].is_near_constant
+
+
+def test_files_say_it(quick: Finished, table: LanguageTable) -> None:
+    sweep = tree_of(quick)
+    lines = list(csv.DictReader(io.StringIO(table_csv(table, sweep))))
+    assert {line["qaf_items"] for line in lines} == {"40"}
+    assert {line["qab_chance"] for line in lines} == {"0.36"}
+    shares = {int(one["configuration"]): one["qab_near_constant"] for one in lines}
+    assert shares.pop(CONFIGURATION) == "0.985"
+    assert set(shares.values()) == {""}
+    text = table_tex(table, sweep)
+    assert text.count("40$^{*}$") == 1
+    assert text.count("chance & ") >= 1
+    assert text.count(r"$^{\equiv}$") == 1
+    assert "fewer than 100 test items" in text
+    few = dataclasses.replace(table, evidence=Evidence({"qae": 3}))
+    assert "No group holds qae: fewer than 30 test items." in groups_tex(few, sweep)
+
+
+def test_the_page_says_it(quick: Finished, tmp_path) -> None:
+    own = other_home(quick, tmp_path)
+    page = write_report(own.home, own.ledger, own.store, describe).read_text(encoding="utf-8")
+    assert page.count("98 % of the predictions are the same") == 1
+    assert re.search(r"<td[^>]*>chance</td>(<td class=\"n\">36.0</td>){6}", page)
+    assert "40 ⚠" in page
+    assert "Fewer than 100 test items: qaf (40)." in page
+
+
+def test_listings_and_runs_say_it(quick: Finished) -> None:
+    view = next(
+        one
+        for one in quick.ledger.trials()
+        if (one.configuration, one.repeat) == (CONFIGURATION, REPEAT)
+    )
+    row = trial_row(view, quick.store, "quick")
+    assert row["evidence"]["toy-nli"]["qab"] == {
+        "num_items": 400,
+        "top_share": 0.985,
+        "is_near_constant": True,
+        "chance": {"accuracy": 0.36, "macro_f1": 0.176},
+    }
+    record = quick.store.record(view.evaluation_key or "")
+    assert record is not None
+    assert score_tags(record.scores, "accuracy")["xlt.near_constant"] == "qab"
+    metrics = final_metrics(view, record.scores, "accuracy", "qaa")
+    assert metrics["test/accuracy/chance_mean"] == pytest.approx(0.36)
+    told = json.loads(score_table(record.scores))
+    assert told["columns"][-4:] == ["num_items", "chance", "top_share", "is_near_constant"]
+    assert sum(line[-1] for line in told["data"]) == 2

@@ -1,0 +1,116 @@
+"""What stands beside a score: how many items it rests on, what chance scores, who answers blindly.
+
+A mean over languages weighs a test set of forty sentences as one of ten thousand, and a network
+that says one label to everything has scores like any other; both are told wherever scores are.
+What a score's evaluation knew of this is in its record (:class:`xlt_ray.stages.record.Score`).
+Scores of older stages know their number of examples alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import pandas as pd
+
+from xlt_ray.spec.kinds import TOO_FEW_ITEMS
+
+MIN_GROUP_ITEMS = 30
+"""A language with fewer test items is in no mean over a group of languages."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of one metric of a task, by language."""
+
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Number of test items: examples, sentences of tags, queries; the least that a trial had."""
+    chance: Mapping[str, float] = field(default_factory=dict)
+    """What is scored without looking at the text; languages where nobody knows are not there."""
+
+    @property
+    def small(self) -> tuple[str, ...]:
+        """Languages with fewer than ``TOO_FEW_ITEMS``."""
+        return tuple(code for code, size in self.sizes.items() if size < TOO_FEW_ITEMS)
+
+    @property
+    def without_groups(self) -> tuple[str, ...]:
+        """Languages that no group holds, because they have fewer than ``MIN_GROUP_ITEMS``."""
+        return tuple(code for code, size in self.sizes.items() if size < MIN_GROUP_ITEMS)
+
+    def small_note(self) -> str:
+        """Which languages of a mean have few items; empty where none has."""
+        if not self.small:
+            return ""
+        told = ", ".join(f"{code} ({self.sizes[code]})" for code in self.small)
+        return f"Fewer than {TOO_FEW_ITEMS} test items: {told}."
+
+    def groups_note(self) -> str:
+        """Which languages are in no group's mean; empty where all may be."""
+        if not self.without_groups:
+            return ""
+        return (
+            f"No group holds {', '.join(self.without_groups)}: fewer than {MIN_GROUP_ITEMS} "
+            "test items."
+        )
+
+
+class Constant(NamedTuple):
+    """That a network says next to one thing to everything, in one language."""
+
+    share: float
+    """Of the most frequent prediction, the highest of the seeds."""
+    num_seeds: int
+    """Whose network does so."""
+
+    def __str__(self) -> str:
+        seeds = f" (in {self.num_seeds} seeds)" if self.num_seeds > 1 else ""
+        return f"{100 * self.share:.0f} % of the predictions are the same{seeds}"
+
+
+def evidence_of(test: pd.DataFrame) -> Evidence:
+    """Of test scores of one task and metric, as rows of the frame of scores."""
+    items = test["num_items"].fillna(test["num_examples"]).dropna()
+    known = test[test["chance"].notna()]
+    sizes = items.astype(int).groupby(test["language"]).min()
+    chance = known["chance"].astype(float).groupby(known["language"]).mean()
+    return Evidence(
+        {str(code): int(size) for code, size in sizes.items()},
+        {str(code): float(value) for code, value in chance.items()},
+    )
+
+
+def near_constant_by_trial(test: pd.DataFrame) -> dict[int, dict[str, float]]:
+    """Trial -> language -> share of the most frequent prediction, where that is nearly all."""
+    found: dict[int, dict[str, float]] = {}
+    flagged = test[test["is_near_constant"].fillna(value=False).astype(bool)]
+    for number, code, share in zip(
+        flagged["number"], flagged["language"], flagged["top_share"], strict=True
+    ):
+        found.setdefault(int(number), {})[str(code)] = float(share)
+    return found
+
+
+def evidence_notes(label: str, constants: Mapping[str, Constant]) -> list[str]:
+    """What a comparison says of one side's networks that say next to one thing to everything."""
+    if not constants:
+        return []
+    told = "; ".join(f"{code}: {one}" for code, one in constants.items())
+    return [f"{label} says next to one thing to everything: {told}"]
+
+
+def constants_of(shares: Iterable[Mapping[str, float]]) -> dict[str, Constant]:
+    """What several seeds have in common, by language.
+
+    >>> constants_of([{"de": 0.97}, {}, {"de": 1.0, "sw": 0.99}])["de"]
+    Constant(share=1.0, num_seeds=2)
+    """
+    each = list(shares)
+    languages = dict.fromkeys(code for one in each for code in one)
+    return {
+        code: Constant(
+            max(one.get(code, 0.0) for one in each), sum(1 for one in each if code in one)
+        )
+        for code in languages
+    }
