@@ -8,6 +8,8 @@ prints one Markdown table for each section; all of them where none is named. The
 prints the same tables. Small versions run in the tests (``tests/unit/report``).
 
 - ``intervals``: share of 95 % intervals that hold the truth.
+- ``sharing``: share of comparisons of equal systems with a star, by what their seeds share.
+- ``selection``: the same of a single system and the best of many that are equal to it.
 """
 
 from __future__ import annotations
@@ -16,10 +18,14 @@ import argparse
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from statistics import fmean
 
 import numpy as np
 from scipy import stats
 
+from tests.equal_systems import Scope, best_of, equal_pair, gains, is_won_by_seeds, wins
+from xlt_ray.report.comparison import compare
 from xlt_ray.report.statistics import LEVEL, Interval, difference_interval, paired
 
 SEEDS = range(3, 11)
@@ -99,7 +105,64 @@ def _bca_holds(sample: np.ndarray) -> bool:
     return bool(found.low <= 0.0 <= found.high)
 
 
-SECTIONS: dict[str, Callable[[int], str]] = {"intervals": intervals}
+# -- false wins ---------------------------------------------------------------------------
+
+SCOPES: tuple[tuple[Scope, tuple[float, ...]], ...] = (
+    ("per_trial", (1.0, 2.0)),
+    ("common", (1.0,)),
+    ("shared", (0.5, 1.0, 2.0)),
+    ("mixed", (1.0, 2.0)),
+)
+
+
+def sharing(draws: int) -> str:
+    """Two systems that differ in nothing, each with stages of its own before the target."""
+    rows = []
+    for scope, ratios in SCOPES:
+        for ratio in ratios:
+            for num_seeds in (3, 6, 10):
+                random = np.random.default_rng(num_seeds)
+                found = [
+                    compare(equal_pair(random, num_seeds, scope, ratio))[0]
+                    for _ in range(draws // 10)
+                ]
+                of_languages, of_mean = zip(*map(wins, found), strict=True)
+                told = share(map(is_won_by_seeds, found)), share(of_mean), share(of_languages)
+                rows.append([scope, f"{ratio:g}", str(num_seeds), *told])
+    head = ["stage", "its sd / a seed's", "seeds", "every seed counted, mean"]
+    return table([*head, "xlt compare, mean", "xlt compare, any of 4 languages"], rows)
+
+
+def selection(draws: int) -> str:
+    """A single system against the best of many that are equal to it."""
+    rows = []
+    for candidates in (20, 50):
+        for correlation in (0.6, 0.9):
+            for num_seeds in (6, 10):
+                random = np.random.default_rng(candidates)
+                sides = [
+                    best_of(random, candidates, num_seeds, correlation) for _ in range(draws // 10)
+                ]
+                fresh = [compare(one)[0] for one in sides]
+                same = [compare([replace(one, fresh=None) for one in each])[0] for each in sides]
+                told = [share(map(is_won_by_seeds, same))]
+                told += [share(wins(one)[1] for one in part) for part in (same, fresh)]
+                # A seed's standard deviation is a hundredth.
+                told += [
+                    f"{100 * fmean(fmean(gains(one)) for one in part):+.2f}"
+                    for part in (same, fresh)
+                ]
+                rows.append([str(candidates), f"{correlation:g}", str(num_seeds), *told])
+    head = ["candidates", "correlation of dev and test", "seeds", "same seeds, tested all the same"]
+    head += ["xlt compare, same seeds", "xlt compare, fresh seeds"]
+    return table([*head, "gain on the same seeds, sd of a seed", "on fresh seeds"], rows)
+
+
+SECTIONS: dict[str, Callable[[int], str]] = {
+    "intervals": intervals,
+    "sharing": sharing,
+    "selection": selection,
+}
 
 
 def main() -> None:

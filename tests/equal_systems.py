@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
 
 from xlt_ray.ledger import StageUse
+from xlt_ray.report.comparison import Versus
 from xlt_ray.report.contender import Contender
 from xlt_ray.report.replication import Trained
+from xlt_ray.report.statistics import deserves_star, sign_flip_p
 from xlt_ray.report.tables import LanguageTable, Row, TrialScores, cell_of
 
 LANGUAGES = ("qaa", "qab", "qac", "qad")
@@ -109,3 +112,24 @@ def best_of(
         return replace(one, fresh=own)
 
     return [again(single), again(searched)]
+
+
+def wins(found: Versus) -> tuple[bool, bool]:
+    """Whether any language has a star, and whether the mean over languages has one."""
+    of_languages = [one.is_significant for one in found.lines if one.kind == "language"]
+    of_mean = [one.is_significant for one in found.lines if one.kind == "mean"]
+    return any(of_languages), any(of_mean)
+
+
+def gains(found: Versus) -> list[float]:
+    """What the second has over the first, mean over languages, of every seed."""
+    sides = found.baseline.trials, found.other.trials
+    first, second = (
+        [fmean(trials[seed].scores.values()) for seed in found.seeds] for trials in sides
+    )
+    return [b - a for a, b in zip(first, second, strict=True)]
+
+
+def is_won_by_seeds(found: Versus) -> bool:
+    """Whether the mean would have a star if every seed counted, whatever it shares or chose."""
+    return deserves_star(sign_flip_p(gains(found))[0], len(found.seeds))

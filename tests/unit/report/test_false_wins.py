@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.equal_systems import Scope, best_of, equal_pair
-from xlt_ray.report.comparison import Versus, compare
-from xlt_ray.report.statistics import ALPHA, MIN_SEEDS_FOR_STAR, deserves_star, sign_flip_p
+from tests.equal_systems import Scope, best_of, equal_pair, is_won_by_seeds, wins
+from xlt_ray.report.comparison import compare
+from xlt_ray.report.statistics import ALPHA, MIN_SEEDS_FOR_STAR
 
 DRAWS = 200
 
@@ -18,23 +18,6 @@ DRAWS = 200
 def most_by_chance(draws: int) -> int:
     """What 5 % false wins stay below in all but one of a thousand series of simulations."""
     return int(stats.binom.ppf(0.999, draws, ALPHA))
-
-
-def wins(found: Versus) -> tuple[bool, bool]:
-    """Whether any language has a star, and whether a mean has one."""
-    of_languages = [one.is_significant for one in found.lines if one.kind == "language"]
-    of_mean = [one.is_significant for one in found.lines if one.kind == "mean"]
-    return any(of_languages), any(of_mean)
-
-
-def is_won_by_seeds(found: Versus) -> bool:
-    """Whether the mean would have a star if every seed counted, whatever it shares or chose."""
-    first, other = found.baseline.trials, found.other.trials
-    means = [
-        np.mean(list(other[seed].scores.values())) - np.mean(list(first[seed].scores.values()))
-        for seed in found.seeds
-    ]
-    return deserves_star(sign_flip_p([float(one) for one in means])[0], len(means))
 
 
 @pytest.mark.parametrize("num_seeds", [3, 6, 10])
