@@ -291,7 +291,7 @@ def lengths_fit(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Proble
     longest = facts.models[trial.model.label].max_positions
     sections = {name: getattr(trial, name) for name in _TRAINED}
     for name, section in sections.items():
-        if section is not None and section.max_length > longest:
+        if section is not None and (section.max_length or 0) > longest:
             yield (
                 f"{name}.max_length",
                 f"{trial.model.name} reads at most {longest} pieces, not {section.max_length}",

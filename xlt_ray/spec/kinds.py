@@ -43,6 +43,8 @@ class KindEntry:
     summary: str
     has_labels: bool = False
     """Whether its tasks list their labels."""
+    max_length: int = 128
+    """Most pieces of a row where a sweep does not say: as XTREME's scripts have it."""
     is_by_piece: bool = False
     """Whether its head says something of every piece, and not of a sentence as a whole."""
     is_crossed: bool = False
@@ -125,6 +127,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             columns=("question", "passage", "answers"),
             metrics=("f1", "em"),
             summary="the part of a passage that answers a question",
+            max_length=384,
             is_by_piece=True,
             settings=("spans",),
         ),

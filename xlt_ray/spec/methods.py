@@ -1,9 +1,8 @@
 """The methods a sweep may choose from: each is one entry here and one file of ``modeling/``.
 
-An entry holds the method's knobs (a frozen pydantic model, whose field docstrings
-are its help) and names the object that implements it as ``module:object``, so that
-this room stays light. Adding a method means adding its knobs and its entry; nothing
-else is edited.
+An entry holds the method's knobs (a frozen pydantic model, whose field docstrings are its help)
+and names the object that implements it as ``module:object``, so that this room stays light. Adding
+a method means adding its knobs and its entry; nothing else is edited.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+SeedScope = Literal["shared", "per_trial"]
 
 
 class Knobs(BaseModel):
@@ -200,8 +201,8 @@ class Training(Knobs):
     """Peak learning rate of AdamW."""
     batch_size: int = Field(default=32, ge=1)
     """Sequences per optimizer step, over all workers and accumulation steps."""
-    max_length: int = Field(default=128, ge=8)
-    """Longest sequence in pieces, special tokens included; longer ones are cut."""
+    max_length: int | None = Field(default=None, ge=8)
+    """Most pieces of a row. Left out: 384 for passages, else 128, or as many as the model reads."""
     weight_decay: float = Field(default=0.0, ge=0.0)
     """AdamW weight decay (none on biases and LayerNorm)."""
     warmup: float = Field(default=0.1, ge=0.0, lt=1.0)
@@ -280,12 +281,11 @@ SAMPLINGS: tuple[Method, ...] = (
 )
 
 
-SeedScope = Literal["shared", "per_trial"]
-
-
 class Alignment(Training):
     """What every alignment objective sets."""
 
+    max_length: int = Field(default=128, ge=8)
+    """Most pieces of a row, special ones included; longer ones are cut."""
     steps: int = Field(default=1000, ge=1)
     """Optimizer steps."""
     languages: Literal["all"] | tuple[str, ...] = "all"

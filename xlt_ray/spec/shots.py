@@ -12,6 +12,8 @@ from xlt_ray.spec.methods import Training
 class FewShot(Training):
     """Training on a few labelled examples of one target language, after the target stage."""
 
+    max_length: int | None = Field(default=None, ge=8)
+    """Most pieces of a row, special ones included; those of the target where it is left out."""
     language: str
     """The language of the examples; the trial is evaluated in it and in the source language."""
     shots: int = Field(ge=1)

@@ -18,6 +18,7 @@ from xlt_ray.spec.examined import (
 )
 from xlt_ray.spec.facts import Facts, Split
 from xlt_ray.spec.kinds import is_by_encoder
+from xlt_ray.spec.lengths import with_lengths
 from xlt_ray.spec.methods import (
     Alignment,
     AugmentRobust,
@@ -58,6 +59,7 @@ def path_of(
 
     The facts must cover the trial, which :mod:`xlt_ray.spec.check` has made sure of.
     """
+    trial = with_lengths(trial, facts)
     model = facts.models[trial.model.label]
     stage = Stage(
         kind="model",

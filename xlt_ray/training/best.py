@@ -66,7 +66,7 @@ class Best:
 
 def best_step(history: Sequence[Mapping[str, Any]], metric: str) -> int | None:
     """The step of the evaluation with the highest metric: of equals the first, as in XTREME's
-    scripts (seen); what is not a number is lower than any.
+    scripts (seen); what is not a number, or is undefined for the dev set, is lower than any.
 
     >>> scores = [(10, 0.5), (20, float("nan")), (30, 0.7), (40, 0.7)]
     >>> best_step([{"step": step, "metrics": {"f1": f1}} for step, f1 in scores], "f1")
@@ -74,7 +74,7 @@ def best_step(history: Sequence[Mapping[str, Any]], metric: str) -> int | None:
     """
 
     def score(entry: Mapping[str, Any]) -> float:
-        value = float(entry["metrics"][metric])
+        value = float(entry["metrics"].get(metric, math.nan))
         return -math.inf if math.isnan(value) else value
 
     return max(history, key=score)["step"] if history else None
