@@ -40,16 +40,14 @@ def gc(
     [dim]xlt gc[/]
     [dim]xlt gc --quota 200GB --yes[/]
     """
-    from xlt_ray.stages.disk import Inventory, remove
+    from xlt_ray.stages.disk import remove
     from xlt_ray.stages.freeing import plan
     from xlt_ray.sweep.disk import stores_of
 
     quota_bytes = None if quota is None else _asked(quota)
     rows, is_met = [], True
-    for store, claims in stores_of(Home.from_environment()):
-        found = plan(
-            Inventory(store).look(), claims, quota_bytes=quota_bytes, all_but_best=all_but_best
-        )
+    for store, things, claims in stores_of(Home.from_environment()):
+        found = plan(things, claims, quota_bytes=quota_bytes, all_but_best=all_but_best)
         done = tuple(one for one in found.removals if yes and remove(store, one.thing))
         left = found.used_bytes - sum(one.num_bytes for one in (done if yes else found.removals))
         is_met = is_met and (quota_bytes is None or left <= quota_bytes)

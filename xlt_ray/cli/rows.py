@@ -23,8 +23,13 @@ STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting
 Row = dict[str, Any]
 
 
+def unreadable_row(name: str, problem: str) -> Row:
+    """As :func:`status_row`, of a sweep whose ledger cannot be read."""
+    return {"name": name, "trials": {}, "best": None, "is_running": False, "problem": problem}
+
+
 def status_row(home: Home, ledger: Ledger) -> Row:
-    """``name``, ``trials`` (state -> number), ``best``, ``is_running``."""
+    """``name``, ``trials`` (state -> number), ``best``, ``is_running``, ``problem`` (null)."""
     views = ledger.trials()
     best = ledger.best()
     holder = find_holder(Storage(home.root), home.driver_lease(ledger.name))
@@ -41,6 +46,7 @@ def status_row(home: Home, ledger: Ledger) -> Row:
             "params": dict(best.trial.assignment),
         },
         "is_running": holder is not None and holder.is_alive,
+        "problem": None,
     }
 
 

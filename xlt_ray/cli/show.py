@@ -29,14 +29,12 @@ def status(
     [dim]xlt status[/]
     [dim]xlt status quickstart --address http://127.0.0.1:8265[/]
     """
-    from xlt_ray.cli.rows import STATES, status_row
-    from xlt_ray.ledger import load_ledger
+    from xlt_ray.cli.rows import STATES
 
     if address is not None:
         _ask(address, "status", name, as_json=as_json)
     home = Home.from_environment()
-    names = [named_sweep(name)] if name else home.sweeps()
-    rows = [status_row(home, load_ledger(home, one)) for one in names]
+    rows = _status_rows(home, None if name is None else named_sweep(name))
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
@@ -45,14 +43,31 @@ def status(
         [
             [
                 row["name"],
-                *(row["trials"][state] for state in STATES),
+                *(row["trials"].get(state, "") for state in STATES),
                 _number(row["best"]["objective"]) if row["best"] else "",
-                "at work" if row["is_running"] else "",
+                row["problem"] or ("at work" if row["is_running"] else ""),
             ]
             for row in rows
         ],
         empty=f"no sweeps in {home.root}",
     )
+
+
+def _status_rows(home: Home, name: str | None) -> list[dict[str, Any]]:
+    """A row for each sweep, or for the one of that name, whose ledger must be readable."""
+    from xlt_ray.cli.rows import status_row, unreadable_row
+    from xlt_ray.errors import LedgerError
+    from xlt_ray.ledger import load_ledger
+
+    if name is not None:
+        return [status_row(home, load_ledger(home, name))]
+    rows = []
+    for known in home.sweeps():
+        try:
+            rows.append(status_row(home, load_ledger(home, known)))
+        except LedgerError as error:
+            rows.append(unreadable_row(known, str(error)))
+    return rows
 
 
 def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOption = None) -> None:

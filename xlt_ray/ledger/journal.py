@@ -27,8 +27,9 @@ class Journal(JournalFileBackend):
     """Optuna's journal file, sealed line by line, under a lock that no death leaves behind."""
 
     def __init__(self, file: Path) -> None:
-        # Places of a sweep may hold a login: the file is its owner's alone.
-        os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
+        if not file.exists():
+            # Places of a sweep may hold a login: the file is its owner's alone.
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
         super().__init__(str(file), lock_obj=_FileLock(file))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:

@@ -36,6 +36,9 @@ class Claims:
     """Some trial used them."""
     unfinished: tuple[str, ...] = ()
     """Sweeps with trials that may have progress under keys that nobody knows."""
+    unfinished_trials: frozenset[tuple[str, int]] = frozenset()
+    """Sweep and number of trials that are not finished. What one of them has committed may not be
+    noted in its ledger yet: its driver was busy, or has died since."""
     ended: frozenset[str] = frozenset()
     """Stages of trials that ended: their progress is nobody's."""
     unread: tuple[str, ...] = ()
@@ -174,6 +177,8 @@ def _protected(thing: Stored, claims: Claims) -> str:
         return f"a sweep may need it whose ledger cannot be read: {'; '.join(claims.unread)}"
     if thing.key in claims.needed:
         return "an unfinished trial needs it"
+    if thing.trial is not None and (thing.sweep, thing.trial) in claims.unfinished_trials:
+        return f"was made by trial {thing.trial} of {thing.sweep}, which is not finished"
     named = claims.used | claims.returning | claims.shared | claims.best
     if thing.sort == "progress" and thing.key not in claims.ended:
         if claims.unfinished:

@@ -110,12 +110,17 @@ def claims_of(
     users: dict[str, set[tuple[str, int]]] = {}
     unfinished: list[str] = []
     names: set[str] = set()
+    unfinished_trials: set[tuple[str, int]] = set()
     for use in uses:
         names.add(use.name)
         coming_back = set(_coming_back(use))
         # A second driver asks whenever it likes: what it may come back to is needed now.
         (needed if use.is_at_work and use.name != own else returning).update(coming_back)
         needed.update(_needed(use))
+        if use.name != own:
+            unfinished_trials |= {
+                (use.name, view.number) for view in use.trials if not view.is_finished
+            }
         for view in use.trials:
             for one in view.stages:
                 users.setdefault(one.key, set()).add((use.name, view.configuration))
@@ -130,6 +135,7 @@ def claims_of(
         shared=frozenset(key for key, found in users.items() if len(found) > 1),
         used=frozenset(users),
         unfinished=tuple(unfinished),
+        unfinished_trials=frozenset(unfinished_trials),
         ended=ended - needed,
         home_sweeps=frozenset(names) if is_store_shared else None,
     )

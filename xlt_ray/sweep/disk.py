@@ -9,6 +9,7 @@ stored, the weights of its layers alone are known, and its first trial may overs
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from xlt_ray.errors import LedgerError
@@ -246,17 +247,35 @@ def _is_own(home: Home, store: StageStore) -> bool:
     return root is not None and root.resolve() == home.root.resolve()
 
 
-def stores_of(home: Home) -> list[tuple[StageStore, Claims]]:
-    """Every store that the sweeps of a home use, the home's own first, with all their claims.
+def stores_of(home: Home) -> list[tuple[StageStore, tuple[Stored, ...], Claims]]:
+    """Every store that the sweeps of a home use, the home's own first: what is there, and claims.
 
-    Raises:
-        LedgerError: a ledger cannot be read, so that nobody knows what its sweep needs.
+    Where a ledger cannot be read, all stages are claimed: what its sweep needs is not known.
     """
-    ledgers = [load_ledger(home, name) for name in home.sweeps()]
-    uses = [use_of(one, is_at_work=is_at_work(home, one.name)) for one in ledgers]
-    places = dict.fromkeys([home.stages, *(_place(one, home) for one in ledgers)])
-    stores = [StageStore(place) for place in places]
-    return [(one, claims_of(uses, is_store_shared=is_shared(home, one))) for one in stores]
+    names, unread = home.sweeps(), []
+    places = {home.stages: StageStore(home.stages)}
+    for name in names:
+        with suppress(LedgerError):
+            place = _place(load_ledger(home, name), home)
+            places.setdefault(place, StageStore(place))
+    # Before the ledgers: what a trial commits meanwhile is then not listed.
+    things = {place: Inventory(store).look() for place, store in places.items()}
+    uses = []
+    for name in names:
+        try:
+            uses.append(use_of(load_ledger(home, name), is_at_work=is_at_work(home, name)))
+        except LedgerError as error:
+            unread.append(str(error))
+    return [
+        (
+            store,
+            things[place],
+            Claims(unread=tuple(unread))
+            if unread
+            else claims_of(uses, is_store_shared=is_shared(home, store)),
+        )
+        for place, store in places.items()
+    ]
 
 
 def _place(ledger: Ledger, home: Home) -> str:

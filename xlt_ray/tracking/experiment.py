@@ -132,7 +132,8 @@ class Experiment:
         """
         from mlflow.entities import Metric, Param, RunTag
 
-        tags, params, metrics = map(_with_legal_names, (tags, params, metrics))
+        tags, params = _with_legal_names(tags), _with_legal_names(params)
+        metrics = _with_legal_names(metrics)
         data, run_id = run.data, run.info.run_id
         new_tags = [RunTag(k, v) for k, v in tags.items() if v and data.tags.get(k) != v]
         new_params = [Param(k, v) for k, v in params.items() if k not in data.params]

@@ -115,11 +115,33 @@ def test_status_counts_trials_by_state(xlt: Xlt) -> None:
         "best": {"configuration": 0, "objective": 0.75, "seeds": 1, "trial": 0,
                  "params": {"target.learning_rate": 1e-4}},
         "is_running": False,
+        "problem": None,
     }  # fmt: skip
     assert xlt("status", "small", "--json").json == [row]
     table = xlt("status").out
     assert "small" in table
     assert "0.75" in table
+
+
+@pytest.mark.parametrize("damage", ["empty", "foreign", "a folder", "an empty URL"])
+def test_a_ledger_that_cannot_be_read_is_one_row_of_the_status(
+    xlt: Xlt, small: Home, damage: str
+) -> None:
+    journal = small.ledger_journal("broken")
+    if damage == "a folder":
+        journal.mkdir()
+    elif damage == "an empty URL":
+        small.ledger_url("broken").write_text("")
+    else:
+        journal.write_text("" if damage == "empty" else "once upon a time\n")
+    rows = {row["name"]: row for row in xlt("status", "--json").json}
+    assert rows["small"]["trials"]["complete"] == 1
+    assert "broken" in rows["broken"]["problem"]
+    listed = xlt("status")
+    assert listed.code == 0
+    assert "0.75" in listed.out
+    assert "broken" in listed.out
+    assert xlt("status", "broken").code == 2
 
 
 def test_status_tells_whether_a_driver_is_at_work(xlt: Xlt, small: Home) -> None:

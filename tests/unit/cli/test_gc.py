@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from xlt_ray.cli import app
-from xlt_ray.errors import LedgerError, SpecError
+from xlt_ray.errors import SpecError
 from xlt_ray.home import Home
 from xlt_ray.ledger import StageUse, open_ledger
 from xlt_ray.spec.sweep import SweepSpec
@@ -159,9 +159,34 @@ def test_a_wrong_size_is_bad_input() -> None:
     assert str(error).startswith("--quota: 'much' is no size; write a number of bytes")
 
 
-def test_a_ledger_that_cannot_be_read_is_told_and_nothing_is_freed(
+def test_a_ledger_that_cannot_be_read_is_named_and_no_stage_is_freed(
     store: StageStore, home: Home
 ) -> None:
     home.ledger_journal("broken").write_text("")
-    assert isinstance(xlt("--yes", code=1).exception, LedgerError)
+    found = row("--yes")
+    assert any("broken" in kept["why"] for kept in found["stays"])
     assert len(there(store)) == len(STAGES)
+
+
+def test_what_an_unfinished_trial_has_just_committed_stays(
+    store: StageStore, home: Home, sweep_from: Callable[..., SweepSpec], tmp_path: Path
+) -> None:
+    """Between the commit and the driver's note in the ledger; the driver may have died there."""
+    sweep = sweep_from(TEXT.replace("name: small", "name: other"))
+    ledger = open_ledger(home, sweep)
+    assert ledger.ask(sweep, lambda _: {}) is not None
+    stage = Stage("target", {"name": "new"}, {}, 0, None, "target new")
+    folder = tmp_path / "new"
+    folder.mkdir()
+    lease = store.lease(stage.key)
+    assert isinstance(lease, Lease)
+    with lease:
+        made_by = {"sweep": "other", "trial": 0}
+        record = StageRecord(stage.key, stage.payload, stage.label, {}, made_by=made_by)
+        store.commit(stage, folder, record, lease)
+    found = row("--all-but-best", "--yes")
+    assert stage in store
+    assert any("trial 0 of other, which is not finished" in kept["why"] for kept in found["stays"])
+    ledger.tell_failed(0, "bug", "at once")
+    row("--all-but-best", "--yes")
+    assert stage not in store

@@ -264,7 +264,7 @@ def test_every_store_of_a_home_is_listed_with_its_claims(
     lease = try_acquire(Storage(home.root), home.driver_lease("other"))
     assert isinstance(lease, Lease)
     with lease:
-        (own, first), (shared, second) = stores_of(home)
+        (own, _, first), (shared, _, second) = stores_of(home)
     assert own.storage.local_root == home.root
     assert shared.storage.local_root == tmp_path / "elsewhere"
     assert first.home_sweeps is None
@@ -336,9 +336,9 @@ def test_what_another_home_keeps_in_this_one_is_not_freed(
     assert path[1] in one.store
     for said in ("was made for another home", "may belong to another home"):
         assert said in room.message
-    ((_, claims),) = stores_of(home)
+    ((_, _, claims),) = stores_of(home)
     assert claims.home_sweeps == {"t"}
-    (_, (shared, _)) = stores_of(guest.home)
+    (_, (shared, _, _)) = stores_of(guest.home)
     assert is_shared(guest.home, shared)
 
 
