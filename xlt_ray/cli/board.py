@@ -184,6 +184,7 @@ def outcome(view: TrialView) -> str:
 def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
     """What a run did, what came out, and what to do next."""
     from xlt_ray.cli.rows import STATES
+    from xlt_ray.ledger import mixed_facts
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     states = [one.state for one in summary.trials]
@@ -201,6 +202,8 @@ def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
             f"best: configuration {best.configuration}, {sweep.settings.objective.metric} "
             f"{best.objective:.4f}{over} ({settings_of(best.trial)})"
         )
+        if mixed := mixed_facts(summary.trials):
+            console.print(f"warning: {mixed}")
     if summary.stopped_by:
         console.print(f"ended early: {summary.stopped_by}")
     for line in complaints(sweep.name, summary.failed):

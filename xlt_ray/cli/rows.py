@@ -100,6 +100,7 @@ def trial_row(view: TrialView, store: StageStore, sweep: str) -> Row:
         ],
         "mlflow_run_id": view.mlflow_run_id,
         "retry_of": view.retry_of,
+        "facts": view.facts,
         "commit": record.made_by.get("commit", "") if record else "",
         "versions": record.made_by.get("versions", {}) if record else {},
     }

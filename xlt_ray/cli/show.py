@@ -76,7 +76,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     [dim]xlt trials quickstart --json[/]
     """
     from xlt_ray.cli.rows import trial_row
-    from xlt_ray.ledger import load_ledger
+    from xlt_ray.ledger import load_ledger, mixed_facts
     from xlt_ray.report.labels import knob_names, shown_value
 
     if address is not None:
@@ -84,13 +84,17 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     home = Home.from_environment()
     ledger = load_ledger(home, named_sweep(name))
     store = _store(home, ledger.sweep)
-    rows = [trial_row(view, store, ledger.name) for view in ledger.trials()]
+    views = ledger.trials()
+    rows = [trial_row(view, store, ledger.name) for view in views]
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     knobs = list(dict.fromkeys(path for row in rows for path in row["params"]))
+    mixed = mixed_facts(views)
+    facts = ["facts"] * bool(mixed)
+    names = knob_names(knobs).values()
     _print_table(
-        ["trial", "state", *knob_names(knobs).values(), "seed", "objective", "stages", "notes"],
+        ["trial", "state", *names, "seed", *facts, "objective", "stages", "notes"],
         [
             [
                 row["number"],
@@ -100,6 +104,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
                     for path in knobs
                 ),
                 row["seed"],
+                *(row[name] for name in facts),
                 _number(row["objective"]),
                 " · ".join(_made(one, row["number"], ledger.name) for one in row["stages"]),
                 row["cause"] or _constant(row["evidence"]),
@@ -107,7 +112,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
             for row in rows
         ],
         empty="no trials yet",
-        legend=LEGEND,
+        legend="\n".join(filter(None, (LEGEND, mixed))),
     )
 
 

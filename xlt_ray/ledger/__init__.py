@@ -14,6 +14,7 @@ from xlt_ray.ledger.made_with import (
     Start,
     changes,
     fact_sets_of,
+    facts_label,
     mixed_facts,
     starts_of,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "changes",
     "continued",
     "fact_sets_of",
+    "facts_label",
     "find_ledger",
     "load_ledger",
     "mixed_facts",

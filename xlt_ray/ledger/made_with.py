@@ -66,6 +66,15 @@ class Change:
         return f"{self.name}: {self.before[:10]} -> {self.after[:10]}"
 
 
+def facts_label(numbers: Iterable[int]) -> str:
+    """Numbers of sets of facts, as tables have them.
+
+    >>> facts_label([2, 1, 2])
+    '1+2'
+    """
+    return "+".join(map(str, sorted(set(numbers))))
+
+
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
     """What differs between two sets of facts, in their order.
 

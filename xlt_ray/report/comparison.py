@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from xlt_ray.errors import LedgerError
+from xlt_ray.ledger import facts_label
 from xlt_ray.report.contender import Contender
 from xlt_ray.report.evidence import evidence_notes
 from xlt_ray.report.fresh import on_fresh_seeds, selection_notes, was_chosen_here
@@ -245,6 +246,11 @@ def _corrected(found: Sequence[Versus], family: Sequence[tuple[int, int]]) -> li
     return [replace(one, lines=tuple(part)) for one, part in zip(found, lines, strict=True)]
 
 
+def _made_by(contender: Contender) -> str:
+    """Versions and commits of the code that trained and scored a contender."""
+    return " and ".join(sorted(contender.versions)) or "versions that nobody has kept"
+
+
 def _notes(
     first: Contender,
     other: Contender,
@@ -279,6 +285,15 @@ def _notes(
         notes.append(f"not in the means, as some seed or sweep lacks them: {', '.join(outside)}")
     if first.runtimes != other.runtimes:
         notes.append("made under different numeric runtimes: last bits may differ")
+    if first.versions != other.versions:
+        makers = (f"{one.label} by {_made_by(one)}" for one in (first, other))
+        notes.append(f"made by different versions: {', '.join(makers)}")
+    for one in (first, other):
+        if len(one.facts) > 1:
+            notes.append(
+                f"seeds of {one.label} were made with different facts (data, weights or code): "
+                f"the sets {facts_label(one.facts)} of its sweep"
+            )
     given = _given(first, other, seeds)
     if given:
         notes.append(

@@ -17,7 +17,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from xlt_ray.errors import LedgerError
-from xlt_ray.ledger import TrialView
+from xlt_ray.ledger import TrialView, changes
+from xlt_ray.ledger.made_with import listed
 from xlt_ray.report.contender import Contender, contender_of, shots_of
 from xlt_ray.report.frames import trials_frame
 from xlt_ray.report.selection import header, num_candidates, ranked_configurations
@@ -147,6 +148,10 @@ def confirmation_of(
             )
             for measure, part, before, after in measured
         ]
+        changed = _changed(snapshot, configuration, fresh)
+        if changed:
+            notes[f"configuration {configuration} was selected with other data, weights or code "
+                  f"than it was run again with: {changed}"] = None  # fmt: skip
     retried = {view.retry_of for view in fresh.trials}
     for view in fresh.trials:
         if view.state != "complete" and view.number not in retried:
@@ -160,6 +165,20 @@ def confirmation_of(
         tuple(rows),
         tuple(notes),
     )
+
+
+def _changed(snapshot: Snapshot, configuration: int, fresh: Snapshot) -> str:
+    """What has changed between a configuration's trials and those that ran it again; empty where
+    nothing has, or nobody has kept it."""
+    before = {view.facts for view in snapshot.trials if view.configuration == configuration}
+    after = {view.facts for view in fresh.trials}
+    found = {
+        change
+        for one in sorted(before & snapshot.fact_sets.keys())
+        for other in sorted(after & fresh.fact_sets.keys())
+        for change in changes(snapshot.fact_sets[one], fresh.fact_sets[other])
+    }
+    return listed(sorted(found, key=str))
 
 
 def confirmation_frame(found: Confirmation) -> pd.DataFrame:

@@ -38,6 +38,10 @@ class Contender:
     """Language -> what was scored: fingerprint of the data, number of examples, task version; of
     seeds that were scored on different data all of them."""
     runtimes: frozenset[str]
+    versions: frozenset[str] = frozenset()
+    """Commits and library versions that made its stages, as canonical JSON."""
+    facts: frozenset[int] = frozenset()
+    """Numbers of the sets of facts that its trials were made with; those of its sweep."""
     num_candidates: int = 1
     """Configurations of its sweep for this task that had a chance to be chosen in its place."""
     is_best: bool = True
@@ -129,6 +133,8 @@ def contender_of(
         is_oracle=is_oracle(sweep) and chosen == best,
         data=_data_of(part),
         runtimes=frozenset(one for one in mine["runtime"] if one),
+        versions=frozenset(one for one in mine["versions"] if one),
+        facts=frozenset(view.facts for view in snapshot.trials if view.number in numbers),
         num_candidates=candidates,
         is_best=row is table.rows[0],
         rank=ranked.index(chosen) + 1,
@@ -176,6 +182,8 @@ def _fresh(own: Contender, snapshot: Snapshot, among: Iterable[Snapshot]) -> Con
         row=replace(most.row, configuration=own.row.configuration, knobs=own.row.knobs),
         data=most.data,
         runtimes=most.runtimes,
+        versions=most.versions,
+        facts=most.facts,
         run_by=most.sweep,
     )
 

@@ -32,10 +32,11 @@ TRIAL_COLUMNS = (
     "seconds",
     "started",
     "ended",
+    "facts",
     "mlflow_run_id",
 )
-WHO_COLUMNS = ("number", "configuration", "repeat", "seed")
-"""Whose a score is."""
+WHO_COLUMNS = ("number", "configuration", "repeat", "seed", "facts")
+"""Whose a score is, and the number of the set of facts that it was made with."""
 WHAT_COLUMNS = (
     "task",
     "task_version",
@@ -87,7 +88,8 @@ def trials_frame(snapshot: Snapshot) -> pd.DataFrame:
 
     A knob that a trial does not have (of a block that was not chosen) is None. ``examples`` and
     ``seconds`` are what this trial itself trained and took; reused stages count for nothing.
-    ``started`` (when it was asked) and ``ended`` are UTC.
+    ``started`` (when it was asked) and ``ended`` are UTC. ``facts`` is the number of the set of
+    facts that it was made with (:mod:`xlt_ray.ledger.made_with`), 0 where none was kept.
     """
     knobs = snapshot.knobs
     rows = [

@@ -19,7 +19,7 @@ import pandas as pd
 
 from xlt_ray.errors import SpecError
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger
+from xlt_ray.ledger import Ledger, mixed_facts
 from xlt_ray.report import shown
 from xlt_ray.report.canvas import Figure, write_figure
 from xlt_ray.report.effects import Knowledge, effects_csv, importances_csv, knowledge_of
@@ -159,7 +159,9 @@ def write_report(
             {
                 **shown.language_table(one, known[one.stem], best, describe_language),
                 "header": " ".join(
-                    filter(None, [header(sweep, one.source_language), one.spread_note])
+                    filter(
+                        None, [header(sweep, one.source_language), one.spread_note, one.facts_note]
+                    )
                 ),
                 "picks": rules[one.stem],
                 "averaged": _averaged(one.stem),
@@ -176,6 +178,8 @@ def write_report(
         "sharing": shown.sharing_of(
             stages, {key: record.num_examples for key, record in snapshot.records.items()}
         ),
+        "mixed_facts": mixed_facts(snapshot.trials),
+        "made_with": shown.made_with(snapshot.fact_sets, snapshot.starts),
         "runtimes": shown.distinct(stages["runtime"]),
         "versions": shown.distinct(stages["versions"]),
         "mode": sweep["objective"]["mode"],

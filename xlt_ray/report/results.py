@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from xlt_ray.report.snapshot import Snapshot
 
-_WHOLE = ("number", "configuration", "repeat", "seed", "attempts", "retry_of", "examples")
+_WHOLE = ("number", "configuration", "repeat", "seed", "attempts", "retry_of", "examples", "facts")
 _REAL = ("objective", "seconds")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from xlt_ray.ledger import Start, changes, facts_label
 from xlt_ray.report.cells import score_cell
 from xlt_ray.report.effects import Knowledge
 from xlt_ray.report.labels import DescribeLanguage, is_absent, language_label, shown_value
@@ -62,6 +63,7 @@ def best_view(
     return {
         "configuration": best,
         "seeds": len(mine),
+        "facts": facts_label(mine["facts"]),
         "objective": cell_of([float(one) for one in mine["objective"]]),
         "shots": next((str(one["label"]) for one in stages if one["kind"] == "few_shot"), ""),
         "table": table,
@@ -219,7 +221,7 @@ def _intervals(row: Row, table: LanguageTable) -> dict[str, str]:
     return found
 
 
-_TRIAL_COLUMNS = ("number", "state", "configuration", "seed", "attempts")
+_TRIAL_COLUMNS = ("number", "state", "configuration", "seed", "attempts", "facts")
 
 
 def trial_rows(trials: pd.DataFrame, uses: Uses, knobs: Sequence[str]) -> list[dict[str, Any]]:
@@ -244,6 +246,29 @@ def trial_rows(trials: pd.DataFrame, uses: Uses, knobs: Sequence[str]) -> list[d
         }
         for one in trials.to_dict("records")
     ]
+
+
+def made_with(
+    fact_sets: Mapping[int, Mapping[str, str]], starts: Sequence[Start]
+) -> dict[str, Any]:
+    """``sets``: number of every set of facts, how many there are in it and how it differs from the
+    first one; ``starts``: every start with its set, commit and versions."""
+    first = next(iter(fact_sets.values()), {})
+    return {
+        "sets": [
+            {"number": number, "size": len(one), "changes": list(map(str, changes(first, one)))}
+            for number, one in fact_sets.items()
+        ],
+        "starts": [
+            {
+                "time": one.time,
+                "facts": one.facts,
+                "commit": one.commit or "–",
+                "versions": ", ".join(f"{name} {found}" for name, found in one.versions.items()),
+            }
+            for one in starts
+        ],
+    }
 
 
 def stages_by_trial(stages: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:

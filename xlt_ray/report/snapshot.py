@@ -5,10 +5,10 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from xlt_ray.ledger import Ledger, TrialView
+from xlt_ray.ledger import Ledger, Start, TrialView, fact_sets_of, starts_of
 from xlt_ray.spec.trial import Target
 from xlt_ray.stages.record import StageRecord
 from xlt_ray.stages.store import StageStore
@@ -27,6 +27,9 @@ class Snapshot:
     """By number."""
     records: Mapping[str, StageRecord]
     """By key; a stage that the store has no more is not there."""
+    fact_sets: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    """What trials were made with, by number (:mod:`xlt_ray.ledger.made_with`)."""
+    starts: tuple[Start, ...] = ()
 
     @property
     def knobs(self) -> list[str]:
@@ -54,6 +57,8 @@ def read_snapshot(ledger: Ledger, store: StageStore) -> Snapshot:
         sweep=ledger.sweep,
         trials=trials,
         records={key: record for key, record in found.items() if record is not None},
+        fact_sets=fact_sets_of(ledger),
+        starts=tuple(starts_of(ledger)),
     )
 
 

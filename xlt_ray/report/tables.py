@@ -19,6 +19,7 @@ from typing import Any
 
 import pandas as pd
 
+from xlt_ray.ledger import facts_label
 from xlt_ray.report.evidence import (
     Constant,
     Evidence,
@@ -30,6 +31,9 @@ from xlt_ray.report.grouping import Group, Groupings, groups_of
 from xlt_ray.report.replication import Trained, shared_by, spread_note
 from xlt_ray.report.snapshot import target_of
 from xlt_ray.report.statistics import student_quantile
+
+MAX_LISTED = 40
+"""Configurations of one kind that a note names."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class Row:
     """Means by the title of a group; those that lack a language are not there."""
     gap: Cell | None = None
     """Transfer gap: the source language's score minus the mean of the others, of each seed."""
+    facts: str = ""
+    """The sets of facts that its scored trials were made with: ``1``, or ``1+2``."""
     is_gap_of_source: bool = False
     """Whether the gap is smaller than the reference's only because the source language is worse:
     the mean of the others is no better."""
@@ -125,6 +131,25 @@ class LanguageTable:
         """What has to stand where its deviations and intervals are; empty where seeds share no
         training."""
         return spread_note([one.trained for one in row.trials] for row in self.rows)
+
+    @property
+    def facts_note(self) -> str:
+        """Which rows were made with which facts; empty where all were with the same."""
+        members: dict[str, list[str]] = {}
+        for row in sorted(self.rows, key=lambda row: row.configuration):
+            if row.trials:
+                members.setdefault(row.facts, []).append(str(row.configuration))
+        if len(members) < 2 and not any("+" in facts for facts in members):
+            return ""
+        listed = "; ".join(
+            f"{facts}: {', '.join(numbers[:MAX_LISTED])}"
+            + (f" and {len(numbers) - MAX_LISTED} more" if len(numbers) > MAX_LISTED else "")
+            for facts, numbers in sorted(members.items())
+        )
+        return (
+            "MIXED FACTS: data, weights or code have changed between configurations, which are "
+            f"ranked together all the same (facts: configurations): {listed}."
+        )
 
     @property
     def reference(self) -> Row | None:
@@ -287,6 +312,7 @@ def _row(
         mean_without_source=mean_of(trials, others) if has_source else None,
         groups={title: cell for title, cell in means.items() if cell is not None},
         gap=_gap(trials, source, others) if has_source else None,
+        facts=facts_label(int(one.get("facts", 0)) for one in mine),
     )
 
 

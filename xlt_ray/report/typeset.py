@@ -26,8 +26,9 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     Of every language follow its number of test items, its level of chance, and the share of the
     most frequent prediction where that is next to all of them (the highest of the seeds), else
     nothing. ``shared_by_seeds`` names the trained stages that several seeds of a line go on from:
-    its deviations and intervals are of what was trained after them. ``selection`` says in every
-    line by which rule the lines are ordered.
+    its deviations and intervals are of what was trained after them. ``facts`` are the sets of
+    facts that its trials were made with, ``selection`` says in every line by which rule the lines
+    are ordered.
     """
     columns = ["mean", "mean_without_source", "gap"]
     columns += [group.title for group in table.groups]
@@ -52,9 +53,9 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
             known = constants.get(code)
             share = known.share if known else None
             line += [evidence.sizes.get(code), evidence.chance.get(code), share]
-        lines.append([*line, row.is_gap_of_source, named(row.shared), rule])
+        lines.append([*line, row.is_gap_of_source, named(row.shared), row.facts, rule])
     beside = [f"{one}_{name}" for one in table.languages for name in _BESIDE]
-    last = ("gap_smaller_by_source_alone", "shared_by_seeds", "selection")
+    last = ("gap_smaller_by_source_alone", "shared_by_seeds", "facts", "selection")
     return csv_text([*names, *beside, *last], lines)
 
 
@@ -96,7 +97,7 @@ def groups_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         f"{table.task}, test {table.metric} in %, unweighted means over groups of languages, mean "
         f"over seeds (± standard deviation). {header(sweep, table.source_language)} {members}. "
         f"A dash is a group of which a language is missing. {table.evidence.groups_note()}"
-        f"{_spread(table)}{_best(table)}"
+        f"{_notes(table)}{_best(table)}"
     )
     rows = [
         [str(row.configuration), str(row.num_seeds)]
@@ -133,7 +134,7 @@ def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
         f"{table.task}: what each selection rule picks, test {table.metric} in %, mean over seeds "
         "(± standard deviation). Weights are those that target.select names but for the average. "
         "Oracle rules read labels of target languages and are not zero-shot. A dash is a rule "
-        f"without data.{_spread(table)}"
+        f"without data.{_notes(table)}"
     )
     rows = [
         [tex(one.rule), str(one.row.configuration) if one.row else "--"]
@@ -191,11 +192,11 @@ def _caption(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     text += " A dash is a score that is missing." if table.has_missing else ""
     if any(cell.num_seeds < row.num_seeds for row in table.rows for cell in row.cells.values()):
         text += " n beside a score: its seeds, where they are not all of the row."
-    return text + _spread(table) + _best(table)
+    return text + _notes(table) + _best(table)
 
 
-def _spread(table: LanguageTable) -> str:
-    return f" {table.spread_note}" if table.spread_note else ""
+def _notes(table: LanguageTable) -> str:
+    return "".join(f" {note}" for note in (table.spread_note, table.facts_note) if note)
 
 
 def _best(table: LanguageTable) -> str:

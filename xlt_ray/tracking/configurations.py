@@ -45,6 +45,8 @@ class Member:
     metrics: Mapping[str, float]
     stages: Mapping[str, str]
     """Keys by tag, of the stages of its path."""
+    facts: str = ""
+    """Number of the set of facts that it was made with; empty where none was kept."""
 
     @classmethod
     def of(cls, run: Run) -> Member:
@@ -58,6 +60,7 @@ class Member:
             cause=tags.get("xlt.cause", ""),
             metrics=dict(run.data.metrics),
             stages={name: key for name, key in tags.items() if name.startswith("xlt.stage.")},
+            facts=tags.get("xlt.facts", ""),
         )
 
     @property
@@ -135,6 +138,7 @@ def tags_of(members: Sequence[Member]) -> dict[str, str]:
         "xlt.seeds": " ".join(str(one.seed) for one in members if one.state == "complete"),
         "xlt.trials": " ".join(str(one.trial) for one in members),
         "xlt.cause": " ".join(causes),
+        "xlt.facts": " ".join(sorted({one.facts for one in members if one.facts})),
         **{name: found.pop() if len(found) == 1 else "" for name, found in keys.items()},
         "mlflow.note.content": "\n".join(note),
     }

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xlt_ray.ledger import TrialView, Winner
+from xlt_ray.ledger import TrialView, Winner, mixed_facts
 from xlt_ray.redact import redacted
 from xlt_ray.spec.space import Value
 from xlt_ray.stages.record import Score, values_by_language
@@ -81,6 +81,7 @@ def trial_tags(view: TrialView) -> dict[str, str]:
         "xlt.repeat": str(view.repeat),
         "xlt.seed": str(view.seed),
         "xlt.attempt": str(view.attempts),
+        "xlt.facts": str(view.facts) if view.facts else "",
         "xlt.retry_of": "" if view.retry_of is None else str(view.retry_of),
         "xlt.cause": (view.cause or "") if failed else "",
         "xlt.message": _tag(view.message) if failed else "",
@@ -224,6 +225,8 @@ def sweep_note(
     )
     lines = [f"Sweep **{name}**: {len(trials)} trials" + (f" ({counts})" if counts else "") + "."]
     lines += ["", selection_rule(objective) + "."]
+    if mixed := mixed_facts(trials):
+        lines += ["", f"**Mixed facts**: {mixed}."]
     if best is not None:
         lines += ["", *_best_lines(name, str(objective["metric"]), best, means)]
     return _tag("\n".join(lines))

@@ -1,0 +1,122 @@
+"""Trials that were made with other data, weights or code than others are marked wherever shown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.report.conftest import SWEEP, Finished, bounds, end
+from xlt_ray.home import Home
+from xlt_ray.ledger import Ledger, MadeWith, mixed_facts, open_ledger
+from xlt_ray.report.comparison import compare
+from xlt_ray.report.confirmation import confirmation_of
+from xlt_ray.report.contender import contender_of
+from xlt_ray.report.page import write_report
+from xlt_ray.report.results import Results
+from xlt_ray.report.snapshot import Snapshot, read_snapshot
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.sweep import sweep_of
+from xlt_ray.stages.store import StageStore
+from xlt_ray.tracking.facts import sweep_note, trial_tags
+
+BEFORE = MadeWith(
+    {"nli qaa train": "1" * 20, "nli qab test": "2" * 20}, {"torch": "2.12"}, "a" * 40
+)
+AFTER = MadeWith({"nli qaa train": "3" * 20, "nli qab test": "2" * 20}, {"torch": "2.13"}, "b" * 40)
+
+
+def made_with(home: Home, *starts: MadeWith) -> Finished:
+    """A sweep of one trial for each start, the last start making the rest."""
+    text = SWEEP.replace("trials: 16, seeds: 3", "trials: 4, seeds: 1")
+    sweep = sweep_of(parse_document(text, "quick.yaml"))
+    found = Finished(home, sweep, Ledger.__new__(Ledger), StageStore(home.stages))
+    for start in starts:
+        ledger = open_ledger(home, sweep, start, accept_changes=True)
+        found = replace(found, ledger=ledger)
+        while (ticket := ledger.ask(sweep, bounds)) is not None:
+            end(found, ledger.trial(ticket.number))
+            if start is not starts[-1]:
+                break
+    return found
+
+
+@pytest.fixture
+def mixed(home: Home) -> Finished:
+    return made_with(home, BEFORE, BEFORE, AFTER)
+
+
+def snapshot_of(found: Finished) -> Snapshot:
+    return read_snapshot(found.ledger, found.store)
+
+
+def test_every_table_and_the_page_say_so(mixed: Finished) -> None:
+    page = write_report(mixed.home, mixed.ledger, mixed.store)
+    text = page.read_text()
+    assert "Mixed facts" in text
+    assert "Chosen among mixed facts" in text
+    assert "nli qaa train: 1111111111 -&gt; 3333333333" in text
+    assert "torch 2.12" in text
+    assert "b" * 40 in text
+    assert "<small>facts 1</small>" in text
+    assert "<small>facts 2</small>" in text
+    rows = list(csv.DictReader(io.StringIO((page.parent / "tables/trials.csv").read_text())))
+    assert [row["facts"] for row in rows] == ["1", "1", "2", "2"]
+    (table,) = (page.parent / "tables").glob("*-languages.csv")
+    rows = list(csv.DictReader(io.StringIO(table.read_text())))
+    assert {row["configuration"]: row["facts"] for row in rows} == {
+        "0": "1", "1": "1", "2": "2", "3": "2",
+    }  # fmt: skip
+    scores = list(csv.DictReader(io.StringIO((page.parent / "tables/scores.csv").read_text())))
+    assert {(row["number"], row["facts"]) for row in scores} == set(
+        zip("0123", "1122", strict=True)
+    )
+    note = "(facts: configurations): 1: 0, 1; 2: 2, 3."
+    assert note in " ".join(table.with_suffix(".tex").read_text().split())
+
+
+def test_nothing_is_said_where_nothing_changed(home: Home) -> None:
+    found = made_with(home, BEFORE, replace(BEFORE, versions={"torch": "2.14"}))
+    page = write_report(found.home, found.ledger, found.store)
+    text = page.read_text()
+    assert "ixed facts" not in text
+    assert "<small>facts" not in text
+    assert "torch 2.14" in text, "every start stands on the page, with its versions"
+    (table,) = (page.parent / "tables").glob("*-languages.tex")
+    assert "MIXED" not in table.read_text()
+
+
+def test_mlflow_shows_the_facts_of_every_trial_and_says_where_they_are_mixed(
+    mixed: Finished,
+) -> None:
+    views = mixed.ledger.trials()
+    assert [trial_tags(view)["xlt.facts"] for view in views] == ["1", "1", "2", "2"]
+    assert trial_tags(replace(views[0], facts=0))["xlt.facts"] == ""
+    objective = snapshot_of(mixed).sweep["objective"]
+    note = sweep_note("quick", views, objective, mixed.ledger.best(), {})
+    assert f"**Mixed facts**: {mixed_facts(views)}." in note
+    assert "Mixed" not in sweep_note("quick", views[:2], objective, None, {})
+
+
+def test_a_comparison_tells_versions_and_seeds_of_different_facts(mixed: Finished) -> None:
+    snapshot = snapshot_of(mixed)
+    one, other = contender_of(snapshot, 0), contender_of(snapshot, 2)
+    assert (one.facts, other.facts) == ({1}, {2})
+    newer = replace(other, versions=frozenset({'{"commit": "new"}'}), facts=frozenset({1, 2}))
+    (versus,) = compare([one, newer])
+    assert any("different versions" in note and "new" in note for note in versus.notes)
+    assert any("sets 1+2" in note and "quick/2" in note for note in versus.notes)
+    (plain,) = compare([one, other])
+    assert not any("versions" in note or "facts" in note for note in plain.notes)
+
+
+def test_a_confirmation_on_other_data_says_so(mixed: Finished) -> None:
+    snapshot = snapshot_of(mixed)
+    fresh = replace(snapshot, trials=tuple(replace(one, facts=2) for one in snapshot.trials))
+    (note,) = [one for one in confirmation_of(snapshot, fresh, [0]).notes if "selected with" in one]
+    assert note.endswith(": nli qaa train: 1111111111 -> 3333333333")
+    same = replace(snapshot, trials=tuple(replace(one, facts=1) for one in snapshot.trials))
+    assert not [one for one in confirmation_of(snapshot, same, [0]).notes if "selected with" in one]
+    assert Results(mixed.home, "quick").trials["facts"].tolist() == [1, 1, 2, 2]
