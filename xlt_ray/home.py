@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +76,21 @@ class Home:
     @property
     def artifacts(self) -> Path:
         return self.root / "mlflow" / "artifacts"
+
+    @property
+    def identity(self) -> str:
+        """32 hex digits by which what this home wrote elsewhere is known; made at first need."""
+        file = self.root / "identity"
+        with contextlib.suppress(FileNotFoundError):
+            return file.read_text(encoding="ascii").strip()
+        self.root.mkdir(parents=True, exist_ok=True)
+        aside = file.with_name(f".identity.{uuid.uuid4().hex}")
+        aside.write_text(f"{uuid.uuid4().hex}\n", encoding="ascii")
+        # Another process may have been faster: the first one counts.
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, file)
+        aside.unlink()
+        return file.read_text(encoding="ascii").strip()
 
     def driver_lease(self, name: str) -> str:
         """Path below the root of the lease that says who runs a sweep."""

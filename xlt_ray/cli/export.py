@@ -76,7 +76,7 @@ def export(
     assert target is not None
     depot = None
     if is_logged or model is not None:
-        depot = Depot(home, ledger.name, ledger.sweep["places"]["tracking"])
+        depot = Depot(home, ledger.name, ledger.sweep["places"]["tracking"], ledger.identity)
     # Whatever can be refused has been: torch is loaded from here on.
     from xlt_ray.training.export import whole_or_nothing, write_network
 

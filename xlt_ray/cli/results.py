@@ -50,7 +50,7 @@ def report(
     home = Home.from_environment()
     ledger = load_ledger(home, named_sweep(name))
     tracking = ledger.sweep["places"]["tracking"]
-    depot = Depot(home, ledger.name, tracking) if is_logged else None
+    depot = Depot(home, ledger.name, tracking, ledger.identity) if is_logged else None
     page = write_report(
         home,
         ledger,

@@ -147,11 +147,14 @@ def ui(
     from xlt_ray.tracking import ui_command, ui_page
 
     home = Home.from_environment()
-    uri = None
+    uri, identity = None, ""
     if name is not None:
-        uri = load_ledger(home, named_sweep(name)).sweep["places"]["tracking"]
+        ledger = load_ledger(home, named_sweep(name))
+        uri, identity = ledger.sweep["places"]["tracking"], ledger.identity
     command = ui_command(home, uri, host, port)
-    typer.echo(f"MLflow UI: http://{host}:{port}{ui_page(home, uri, name)}  (Ctrl-C ends it)")
+    typer.echo(
+        f"MLflow UI: http://{host}:{port}{ui_page(home, uri, name, identity)}  (Ctrl-C ends it)"
+    )
     os.execvp(command[0], command)
 
 

@@ -62,6 +62,12 @@ class Ledger:
         """The resolved sweep that this ledger belongs to, with all keys that there are today."""
         return completed(self.study.user_attrs["sweep"])
 
+    @property
+    def identity(self) -> str:
+        """By which its runs are known among those of other ledgers with a sweep of this name;
+        empty of a ledger that no driver has opened since there are identities."""
+        return str(self.study.user_attrs.get("identity", ""))
+
     def note(self, key: str, value: Any) -> None:
         self.study.set_user_attr(key, value)
 

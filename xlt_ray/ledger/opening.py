@@ -64,6 +64,9 @@ def open_ledger(
     if url is not None:
         _keep_url(home.ledger_url(name), url)
     ledger = Ledger(study, name, set_aside)
+    if not ledger.identity:
+        # The home's, so that a journal that was lost is known again by what is made anew.
+        ledger.note("identity", home.identity)
     if "sweep" in study.user_attrs:
         sweep = continued(sweep, ledger)
         _refuse_other(ledger, sweep)

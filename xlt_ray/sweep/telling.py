@@ -23,7 +23,7 @@ def courier_for(
     Raises:
         TrackingError: ``places.tracking`` is no place of MLflow's, or its database cannot be used.
     """
-    tracker = Tracker(home, sweep.name, sweep.settings.places.tracking)
+    tracker = Tracker(home, sweep.name, sweep.settings.places.tracking, ledger.identity)
     account = Account.of(ledger)
 
     def catch_up(beat: Callable[[], object]) -> Mapping[int, str]:

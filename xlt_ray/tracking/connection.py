@@ -25,6 +25,10 @@ from xlt_ray.tracking.layout import KEY, VIEW_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+
+LEDGER_TAG = "xlt.ledger"
+"""Tag of runs and experiments: the identity of the ledger that made them."""
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -72,19 +76,59 @@ def connect(home: Home, uri: str | None) -> MlflowClient:
         return MlflowClient(tracking_uri=uri or home.tracking_uri)
 
 
-def find_or_make_experiment(client: MlflowClient, home: Home, name: str, *, local: bool) -> str:
+def default_uri() -> str | None:
+    """Where MLflow is, if no sweep says so: MLFLOW_TRACKING_URI, or None for the home's own."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+def find_or_make_experiment(
+    client: MlflowClient, home: Home, name: str, identity: str = "", *, local: bool
+) -> str:
     """Id of the experiment of a sweep; one that was deleted in the UI is taken back.
 
+    MLFLOW_EXPERIMENT_NAME, where it is set, names one experiment for all sweeps.
+
     Args:
+        identity: of the ledger. Where another ledger has an experiment of this name, as on a
+            server that several homes use, this one's is called ``NAME-IDENTITY``.
         local: whether artifacts go into the home; a server decides for itself.
     """
+    given = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    if given or not identity:
+        return _experiment(client, home, given or name, "", local=local).experiment_id
+    found = _experiment(client, home, name, identity, local=local)
+    owner = found.tags.get(LEDGER_TAG)
+    if owner is None:
+        # Of a sweep from before there were identities: its ledger is the first to come back.
+        client.set_experiment_tag(found.experiment_id, LEDGER_TAG, identity)
+    elif owner != identity:
+        own_name = f"{name}-{identity[:8]}"
+        found = _experiment(client, home, own_name, identity, local=local)
+    return str(found.experiment_id)
+
+
+def find_experiment(client: MlflowClient, name: str, identity: str) -> Experiment | None:
+    """As :func:`find_or_make_experiment` finds it; None where it is not there."""
+    given = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    found = client.get_experiment_by_name(given or name)
+    owner = None if found is None else found.tags.get(LEDGER_TAG)
+    if given or not identity or owner in (None, identity):
+        return found
+    return client.get_experiment_by_name(f"{name}-{identity[:8]}")
+
+
+def _experiment(
+    client: MlflowClient, home: Home, name: str, identity: str, *, local: bool
+) -> Experiment:
     from mlflow.exceptions import MlflowException
 
     location = str(home.artifacts / name) if local else None
+    tags = {LEDGER_TAG: identity} if identity else {}
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return str(client.create_experiment(name, artifact_location=location))
+            made = client.create_experiment(name, artifact_location=location, tags=tags)
+            return client.get_experiment(made)
         except MlflowException as error:
             # Another process may have made it in between.
             found = client.get_experiment_by_name(name)
@@ -92,7 +136,7 @@ def find_or_make_experiment(client: MlflowClient, home: Home, name: str, *, loca
                 raise error
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
-    return str(found.experiment_id)
+    return found
 
 
 def is_server(uri: str | None) -> bool:
@@ -174,6 +218,7 @@ def ui_command(
         TrackingError: the database cannot be made, or ``uri`` is a server, which has its own UI.
     """
     settle_environment()
+    uri = uri or default_uri()
     if is_server(uri):
         raise TrackingError("is a server; open it in a browser", uri=redacted(uri))
     if uri is None:
@@ -186,7 +231,7 @@ def ui_command(
     return [*command, "--workers", "1"]
 
 
-def ui_page(home: Home, uri: str | None = None, name: str | None = None) -> str:
+def ui_page(home: Home, uri: str | None = None, name: str | None = None, identity: str = "") -> str:
     """The UI's page of a sweep's runs, or of all experiments, to follow the server's address.
 
     Without the workflow type, MLflow 3 opens on the traces of language-model applications. Runs
@@ -196,9 +241,10 @@ def ui_page(home: Home, uri: str | None = None, name: str | None = None) -> str:
         TrackingError: the database cannot be read.
     """
     page, view = "experiments", ""
+    uri = uri or default_uri()
     if name is not None:
         with complaints(uri or home.tracking_uri):
-            found = connect(home, uri).get_experiment_by_name(name)
+            found = find_experiment(connect(home, uri), name, identity)
         if found is not None:
             page = f"experiments/{found.experiment_id}/runs"
             # MLflow complains of a view that is not there.

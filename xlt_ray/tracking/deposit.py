@@ -48,9 +48,9 @@ class Depot:
         TrackingError: ``uri`` is none, or it has no run of this sweep.
     """
 
-    def __init__(self, home: Home, name: str, uri: str | None) -> None:
+    def __init__(self, home: Home, name: str, uri: str | None, identity: str = "") -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(UPLOAD_S))
-        self._experiment = Experiment(home, name, uri)
+        self._experiment = Experiment(home, name, uri, identity)
         self.uri = str(redacted(self._experiment.uri))
         with complaints(self._experiment.uri):
             found = self._experiment.search("sweep")

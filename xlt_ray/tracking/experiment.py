@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, TypeVar
 from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.home import Home
 from xlt_ray.tracking.connection import (
+    LEDGER_TAG,
     complaints,
     connect,
+    default_uri,
     find_or_make_experiment,
     is_server,
 )
@@ -36,16 +38,23 @@ _CONTEXT = "mlflow.data.context"
 
 
 class Experiment:
-    """The experiment of the sweep ``name`` in the MLflow at ``uri``.
+    """The experiment of the sweep ``name`` in the MLflow at ``uri``, or where that is None in the
+    place that :func:`~xlt_ray.tracking.connection.default_uri` names.
 
     A server is not asked for anything yet: it may be away.
+
+    Args:
+        identity: of the ledger. An experiment of this name that belongs to another ledger is left
+            alone, and so are another ledger's runs.
 
     Raises:
         TrackingError: ``uri`` is none, or its database cannot be used.
     """
 
-    def __init__(self, home: Home, name: str, uri: str | None) -> None:
+    def __init__(self, home: Home, name: str, uri: str | None, identity: str = "") -> None:
+        uri = uri or default_uri()
         self.name = name
+        self.identity = identity
         self.uri = uri or home.tracking_uri
         self._home = home
         self._id: str | None = None
@@ -65,18 +74,21 @@ class Experiment:
             is_local = not self.uri.startswith(("http", "databricks"))
             with complaints(self.uri):
                 self._id = find_or_make_experiment(
-                    self.client, self._home, self.name, local=is_local
+                    self.client, self._home, self.name, self.identity, local=is_local
                 )
         return self._id
 
     def create(self, name: str, tags: Mapping[str, str], start: int) -> Run:
         """A new run, RUNNING since ``start`` (ms since 1970)."""
-        return self.client.create_run(self.id, start_time=start, tags=dict(tags), run_name=name)
+        owner = {LEDGER_TAG: self.identity} if self.identity else {}
+        return self.client.create_run(
+            self.id, start_time=start, tags={**tags, **owner}, run_name=name
+        )
 
     def search(
         self, kind: str, tags: Mapping[str, str] | None = None, beat: Beat = lambda: None
     ) -> list[Run]:
-        """All runs of this kind with these tags, the oldest first."""
+        """All runs of this ledger, of this kind and with these tags, the oldest first."""
         wanted = {"xlt.sweep": self.name, "xlt.kind": kind, **(tags or {})}
         query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in wanted.items())
         runs: list[Run] = []
@@ -89,11 +101,15 @@ class Experiment:
                 order_by=["attributes.start_time ASC"],
                 page_token=token,
             )
-            runs += page
+            runs += [run for run in page if self._is_own(run)]
             beat()
             token = page.token
             if not token:
                 return runs
+
+    def _is_own(self, run: Run) -> bool:
+        """Whether this ledger made a run; one from before there were identities counts as own."""
+        return not self.identity or run.data.tags.get(LEDGER_TAG) in (None, self.identity)
 
     def run(self, run_id: str | None) -> Run | None:
         """The run of this id; None where there is none, or it was deleted."""

@@ -60,9 +60,9 @@ class Tracker:
         TrackingError: ``uri`` is none, or its database cannot be used.
     """
 
-    def __init__(self, home: Home, name: str, uri: str | None = None) -> None:
+    def __init__(self, home: Home, name: str, uri: str | None = None, identity: str = "") -> None:
         self.name = name
-        self.experiment = Experiment(home, name, uri)
+        self.experiment = Experiment(home, name, uri, identity)
         self.uri = self.experiment.uri
         self.run_ids: dict[int, str] = {}
         """Runs of trials, as far as they were met."""
