@@ -83,7 +83,7 @@ class TableBoard:
 
     def __init__(self, sweep: SweepSpec, metric: str) -> None:
         self._name = sweep.name
-        self._total = sweep.settings.search.trials * sweep.settings.search.seeds
+        self._most = sweep.settings.search.trials * sweep.settings.search.seeds
         self._metric = metric
         self._running: dict[int, TrialView] = {}
         self._latest: deque[TrialView] = deque(maxlen=SHOWN)
@@ -115,7 +115,8 @@ class TableBoard:
         running = heapq.nlargest(SHOWN, [*self._running])
         ended = sorted(self._latest, key=lambda one: -one.number)[: SHOWN - len(running)]
         table = Table(
-            title=f"{self._name}: {self._num_ended} trials ended in this run, {self._total} in all",
+            title=f"{self._name}: {self._num_ended} trials ended in this run, "
+            f"at most {self._most} in all",
             title_justify="left",
             caption=Text(self._warning, "yellow") if self._warning else None,
             expand=True,
@@ -204,6 +205,12 @@ def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
         )
         if mixed := mixed_facts(summary.trials):
             console.print(f"warning: {mixed}")
+    if summary.is_whole_space:
+        num_tried = len({one.configuration for one in summary.trials})
+        console.print(
+            f"all {num_tried} configurations of the space were tried; search.trials asks for "
+            f"{sweep.settings.search.trials}"
+        )
     if summary.stopped_by:
         console.print(f"ended early: {summary.stopped_by}")
     for line in complaints(sweep.name, summary.failed):

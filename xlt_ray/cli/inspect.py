@@ -26,6 +26,7 @@ def check(
     [dim]xlt check sweeps/quickstart.yaml target.epochs=3[/]
     """
     from xlt_ray.errors import SpecErrors, XltError
+    from xlt_ray.spec.check import most_configurations
     from xlt_ray.spec.repeats import shared_trainings
     from xlt_ray.sweep.runner import checked_facts, refuse_too_large
 
@@ -52,9 +53,9 @@ def check(
         if problems:
             raise typer.Exit(2)
     elif found is not None:
-        search = found.settings.search
         typer.echo(
-            f"{found.name}: ok, at most {search.trials} configurations x {search.seeds} seeds"
+            f"{found.name}: ok, at most {most_configurations(found, facts)} configurations x "
+            f"{found.settings.search.seeds} seeds"
             + (" [oracle selection]" if found.is_oracle else "")
             + (" [few-shot: not zero-shot]" if found.has_few_shot else "")
         )

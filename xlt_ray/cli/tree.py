@@ -50,6 +50,13 @@ def cost_lines(plan: Plan) -> Iterator[str]:
         f"{_count(len(plan.trials), 'trial')}, {_count(len(plan.stages), 'unique stage')} "
         f"of {plan.stages_naive}; {fewer}; {left} left to train"
     )
+    if plan.is_whole_space:
+        yield "the space has no further configuration, though search.trials asks for more"
+    if plan.is_stopped_early:
+        yield (
+            "at most: early_stop ends some first repeats, and the other repeats of their "
+            "configurations are not trained"
+        )
     if len(plan.unshared_sizes) > 1:
         listed = ", ".join(f"{size:,}" for size in plan.unshared_sizes)
         yield (

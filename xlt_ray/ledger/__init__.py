@@ -3,11 +3,12 @@
 Parameters, state, attempts, causes of failure, scores on the way, keys of stages and the MLflow
 run of every trial are in it; MLflow and reports are projections that can be rebuilt. Only the
 driver of a sweep writes it. What the next trial is follows from the ledger alone (the sampler is
-seeded by sweep seed and trial number), so a sweep that was killed, be it in the middle of an ask,
-and started again asks the same trials as one that ran through.
+seeded by sweep seed and number of the configuration), so a sweep that was killed, be it in the
+middle of an ask, and started again asks the same trials as one that ran through.
 """
 
 from xlt_ray.ledger.book import Ledger
+from xlt_ray.ledger.halving import Halving
 from xlt_ray.ledger.made_with import (
     Change,
     MadeWith,
@@ -31,6 +32,7 @@ from xlt_ray.ledger.views import Retry, StageUse, State, Ticket, TrialView, stil
 
 __all__ = [
     "Change",
+    "Halving",
     "Ledger",
     "MadeWith",
     "Retry",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
 from dataclasses import asdict, replace
@@ -10,23 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger.asked import Asked
 from xlt_ray.ledger.bounded import History
-from xlt_ray.ledger.proposing import identity, parameters_of, sampler_for, suggest
+from xlt_ray.ledger.halving import JUDGED, LENGTH, Halving, falls_behind
+from xlt_ray.ledger.proposing import Proposer, identity, parameters_of, suggest
 from xlt_ray.ledger.ranking import Winner, winner
 from xlt_ray.ledger.views import (
     Retry,
     StageUse,
     Ticket,
     TrialView,
+    by_path,
     configuration_of,
+    repeat_of,
     still_failed,
     view_of,
 )
-from xlt_ray.spec.space import Assignment, ModelBounds, Value, draw, grid
+from xlt_ray.spec.space import ModelBounds, Value, draw
 from xlt_ray.spec.sweep import SweepSpec, completed
 
 LATE_RUNS = "mlflow_run_ids"
@@ -45,10 +48,12 @@ class Ledger:
         """The file as it was, where a part of it was damaged: what it said is asked again."""
         self.history = History()
         """What ``tpe`` looks at."""
+        self.is_exhausted = False
+        """Whether an ask has found no configuration that was not asked already."""
         self._live: dict[int, Trial] = {}
         self._ended: dict[int, TrialView] = {}
         self._asked: Asked | None = None
-        self._points: list[Assignment] = []
+        self._proposer = Proposer(study)
         self._late_runs: dict[int, str] | None = None
         self.news: tuple[str, ...] = ()
         """What is to be said of this start."""
@@ -94,24 +99,28 @@ class Ledger:
     # -- asking -----------------------------------------------------------------------
 
     def ask(self, sweep: SweepSpec, model_bounds: ModelBounds) -> Ticket | None:
-        """The next trial of the sweep, RUNNING from now on; None when all have been asked."""
-        if self._asked is None or self._asked.seeds != sweep.settings.search.seeds:
-            trials = self.study.get_trials(deepcopy=False)
-            self._asked = Asked(trials, sweep.settings.search.seeds)
-        asked = self._asked
-        for one, repeat in asked.missing_repeats():
-            self._enqueue(asked, dict(one.params), configuration_of(one), repeat, sweep)
+        """The next trial of the sweep, RUNNING from now on; None when there is none now.
+
+        Repeats come with their configuration; with early stopping those after the first one come
+        when that one is complete (:attr:`awaits_first_repeats`).
+        """
+        asked = self._asked_by(sweep)
+        for repeated, repeat in asked.missing_repeats():
+            self._enqueue(dict(repeated.params), configuration_of(repeated), repeat, sweep)
         if asked.first_waiting is None:
             configuration = asked.last_configuration + 1
-            if configuration >= sweep.settings.search.trials:
+            if configuration >= sweep.settings.search.trials or self.is_exhausted:
                 return None
-            fixed = self._prescribed(configuration, sweep, model_bounds)
-            if fixed is None:
+            assignment = self._proposer.configuration(
+                configuration, sweep, self.history, asked.configurations, model_bounds
+            )
+            if assignment is None:
+                self.is_exhausted = True
                 return None
-            self._enqueue(asked, fixed, configuration, 0, sweep)
+            parameters = parameters_of(sweep, assignment, model_bounds)
+            self._enqueue(parameters, configuration, 0, sweep)
         number = asked.first_waiting
         assert number is not None
-        self.study.sampler = sampler_for(sweep, number, self.history)
         trial = self._begun(number)
         if trial is None:
             # Another tool has changed the study: what waits is looked up again.
@@ -121,6 +130,20 @@ class Ledger:
         ticket = self._ticket(trial, sweep, model_bounds)
         asked.hand_out(self._frozen(number))
         return ticket
+
+    @property
+    def awaits_first_repeats(self) -> bool:
+        """Whether trials at work decide if there is more to be asked."""
+        return self._asked is not None and self._asked.awaits_first_repeats
+
+    def _asked_by(self, sweep: SweepSpec) -> Asked:
+        seeds, is_first_alone = sweep.settings.search.seeds, sweep.settings.early_stop is not None
+        if self._asked is None or (self._asked.seeds, self._asked.is_first_alone) != (
+            seeds, is_first_alone,
+        ):  # fmt: skip
+            trials = self.study.get_trials(deepcopy=False)
+            self._asked = Asked(trials, seeds, is_first_alone=is_first_alone)
+        return self._asked
 
     def _begun(self, number: int) -> Trial | None:
         """A trial that waits, RUNNING from now on; None where it waits no more.
@@ -137,48 +160,16 @@ class Ledger:
         return Trial(study, trial_id) if is_begun else None
 
     def _enqueue(
-        self,
-        asked: Asked,
-        parameters: dict[str, Value],
-        configuration: int,
-        repeat: int,
-        sweep: SweepSpec,
+        self, parameters: dict[str, Value], configuration: int, repeat: int, sweep: SweepSpec
     ) -> None:
         own = identity(configuration, repeat, sweep)
         self.study.enqueue_trial(parameters, user_attrs={**own, "facts": self.facts})
-        asked.add(configuration, repeat)
+        assert self._asked is not None
+        self._asked.add(configuration, repeat, by_path(parameters))
 
     def take_up(self, number: int, sweep: SweepSpec, model_bounds: ModelBounds) -> Ticket:
         """The ticket of a RUNNING trial whose process is gone: the same assignment again."""
-        params = self._frozen(number).params
-        try:
-            draw(sweep.space, lambda knob: params[knob.parameter], model_bounds)
-        except KeyError:
-            self._draw_rest(number, sweep, model_bounds)
-            self._live.pop(number, None)
-        self.study.sampler = sampler_for(sweep, number, self.history)
         return self._ticket(self._trial(number), sweep, model_bounds)
-
-    def _draw_rest(self, number: int, sweep: SweepSpec, model_bounds: ModelBounds) -> None:
-        """Give a trial whose driver died while it was asked what it would have been given.
-
-        It is asked once more, from the beginning, in a copy of the study that lies in memory.
-        """
-        copy = optuna.create_study(direction=self.study.direction)
-        trials = self.study.get_trials()[: number + 1]
-        half = trials[number]
-        asked = optuna.trial.create_trial(
-            state=TrialState.WAITING, user_attrs=half.user_attrs, system_attrs=half.system_attrs
-        )
-        copy.add_trials([*trials[:number], asked])
-        Ledger(copy, self.name).ask(sweep, model_bounds)
-        storage = self.study._storage
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
-        whole = copy.get_trials(deepcopy=False)[number]
-        for name, value in whole.params.items():
-            if name not in half.params:
-                kind = whole.distributions[name]
-                storage.set_trial_param(trial_id, name, kind.to_internal_repr(value), kind)
 
     def running(self) -> list[int]:
         """Numbers of trials that are RUNNING, by this or by a dead driver."""
@@ -276,16 +267,32 @@ class Ledger:
         trial.report(value, examples)
         return True
 
-    def should_stop_early(self, number: int, sweep: SweepSpec) -> bool:
-        """Whether asynchronous successive halving ends this trial at its last report."""
-        stop = sweep.settings.early_stop
-        if stop is None:
+    def should_stop_early(
+        self, number: int, examples: int, total_examples: int, halving: Halving
+    ) -> bool:
+        """Whether successive halving ends a trial at an evaluation that was reported.
+
+        Only first repeats compete. Whoever was judged at an evaluation is not judged there again.
+
+        Args:
+            examples: after which it was, of ``total_examples`` in the target stage.
+        """
+        before = self._frozen(number)
+        if repeat_of(before) or examples <= before.user_attrs.get(JUDGED, 0):
             return False
-        # Rungs are kept in the study itself, so they survive the driver.
-        self.study.pruner = optuna.pruners.SuccessiveHalvingPruner(
-            min_resource=stop.grace_examples, reduction_factor=stop.reduction
+        trial = self._trial(number)
+        if LENGTH not in before.user_attrs:
+            trial.set_user_attr(LENGTH, total_examples)
+        is_behind = falls_behind(
+            self._frozen(number),
+            examples,
+            self.study.get_trials(deepcopy=False),
+            halving,
+            maximize=self.study.direction == StudyDirection.MAXIMIZE,
         )
-        return self._trial(number).should_prune()
+        if not is_behind:
+            trial.set_user_attr(JUDGED, examples)
+        return is_behind
 
     def set_stages(self, number: int, stages: list[StageUse]) -> None:
         self._trial(number).set_user_attr("stages", [asdict(one) for one in stages])
@@ -359,6 +366,8 @@ class Ledger:
     def _tell(self, number: int, state: TrialState, value: float | None = None) -> None:
         self.study.tell(number, value, state=state, skip_if_finished=True)
         self._live.pop(number, None)
+        if self._asked is not None:
+            self._asked.note(self._frozen(number))
 
     def _trial(self, number: int) -> Trial:
         if number not in self._live:
@@ -375,19 +384,3 @@ class Ledger:
         return Ticket(
             trial.number, assignment, int(attributes["seed"]), int(attributes.get("attempts", 0))
         )
-
-    def _prescribed(
-        self, configuration: int, sweep: SweepSpec, model_bounds: ModelBounds
-    ) -> dict[str, Value] | None:
-        """Parameters that are fixed beforehand; None where a grid is exhausted."""
-        search = sweep.settings.search
-        if configuration < len(search.first):
-            return parameters_of(sweep, search.first[configuration], model_bounds)
-        if search.sampler != "grid":
-            return {}
-        place = configuration - len(search.first)
-        if place >= len(self._points):
-            self._points = list(itertools.islice(grid(sweep.space, model_bounds), search.trials))
-        if place >= len(self._points):
-            return None
-        return parameters_of(sweep, self._points[place], model_bounds)

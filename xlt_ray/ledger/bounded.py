@@ -77,6 +77,7 @@ class BoundedTPE(optuna.samplers.TPESampler):
     def __init__(self, seed: int, history: History) -> None:
         with quiet():
             super().__init__(seed=seed, multivariate=True, group=True, constant_liar=True)
+        self.random = optuna.samplers.RandomSampler(seed=seed)
         self._history = history
         self._part: Study | None = None
 
@@ -102,18 +103,17 @@ class BoundedTPE(optuna.samplers.TPESampler):
     def _seen(self, study: Study) -> Study:
         if self._part is None:
             trials = study.get_trials(deepcopy=False)
-            seen = self._history.seen(trials, study.direction)
-            is_all = len(seen) == len(trials)
-            self._part = study if is_all else cast(Study, _Part(study, seen))
+            self._part = cast(Study, _Part(study, self._history.seen(trials, study.direction)))
         return self._part
 
 
 class _Part:
-    """A study of which a sampler sees a part of the trials."""
+    """A study of which a sampler sees a part of the trials, and into which it writes nothing."""
 
     def __init__(self, study: Study, trials: list[FrozenTrial]) -> None:
         self._study = study
         self._trials = trials
+        self._storage = _Unwritten()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -127,3 +127,9 @@ class _Part:
         """As Optuna's samplers ask; none of them changes a trial, so that nothing is copied."""
         del deepcopy, use_cache
         return [one for one in self._trials if states is None or one.state in states]
+
+
+class _Unwritten:
+    """Where TPE would note what it draws, for other processes that ask at the same time."""
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None: ...

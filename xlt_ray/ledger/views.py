@@ -106,7 +106,7 @@ def view_of(trial: FrozenTrial) -> TrialView:
     return TrialView(
         number=trial.number,
         state=_STATES[trial.state],
-        assignment={name.partition(" in ")[0]: value for name, value in trial.params.items()},
+        assignment=by_path(trial.params),
         configuration=configuration_of(trial),
         repeat=repeat_of(trial),
         seed=int(attributes.get("seed", 0)),
@@ -130,6 +130,16 @@ def still_failed(views: Sequence[TrialView]) -> list[TrialView]:
     """The failed trials that have not been queued again, by number."""
     retried = {one.retry_of for one in views}
     return [one for one in views if one.state == "failed" and one.number not in retried]
+
+
+def assignment_of(trial: FrozenTrial) -> Assignment:
+    """What a trial is to be run with, be it drawn already or still to be."""
+    return by_path({**trial.system_attrs.get("fixed_params", {}), **trial.params})
+
+
+def by_path(parameters: Mapping[str, Value]) -> Assignment:
+    """Values of a sampler's parameters by the paths of their knobs."""
+    return {name.partition(" in ")[0]: value for name, value in parameters.items()}
 
 
 def configuration_of(trial: FrozenTrial) -> int:

@@ -6,9 +6,10 @@ every probe of the space and gathers all problems. Nothing is trained or written
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from xlt_ray.errors import SpecError, SpecErrors, nearest
+from xlt_ray.spec.early_stop import early_stop_acts
 from xlt_ray.spec.examined import (
     diagnostics_have_text,
     further_tasks_fit,
@@ -31,8 +32,8 @@ from xlt_ray.spec.intermediate import (
 )
 from xlt_ray.spec.kinds import KINDS
 from xlt_ray.spec.methods import AugmentRobust, Contrastive, DlfaFusion
-from xlt_ray.spec.space import Choice, IntRange, Knob, Value, draw, probes
-from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.spec.space import num_configurations, probes
+from xlt_ray.spec.sweep import SweepSpec, point_problems
 from xlt_ray.spec.trainable import Problem, listed, trainable
 from xlt_ray.spec.trial import Intermediate, Target, TrialSpec
 
@@ -55,7 +56,8 @@ def check(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
             for key, problem, remedy in one(trial, facts, sweep):
                 error = document.error(problem, key=key, remedy=remedy)
                 found.setdefault(str(error), error)
-    for key, problem, remedy in sampling_has_several(trials, facts):
+    of_all = (*sampling_has_several(trials, facts), *early_stop_acts(sweep, facts, trials))
+    for key, problem, remedy in of_all:
         error = document.error(problem, key=key, remedy=remedy)
         found.setdefault(str(error), error)
     for model in sweep.settings.resources.by_model:
@@ -66,10 +68,15 @@ def check(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
                 remedy=nearest(model, facts.model_names),
             )
             found.setdefault(str(error), error)
-    for point in sweep.settings.search.first:
-        for error in _outside(point, sweep, facts):
-            found.setdefault(str(error), error)
+    for error in point_problems(sweep, lambda name: facts.models[name].bounds()):
+        found.setdefault(str(error), error)
     return list(found.values())
+
+
+def most_configurations(sweep: SweepSpec, facts: Facts) -> int:
+    """Configurations that a sweep tries at most: as asked for, or as many as its space has."""
+    there = num_configurations(sweep.space, lambda name: facts.models[name].bounds())
+    return int(min(sweep.settings.search.trials, there))
 
 
 def fusion_layer_exists(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
@@ -344,38 +351,3 @@ CHECKS: tuple[Callable[[TrialSpec, Facts, SweepSpec], Iterator[Problem]], ...] =
     lengths_fit,
     batches_split_evenly,
 )
-
-
-def _outside(point: Mapping[str, Value], sweep: SweepSpec, facts: Facts) -> Iterator[SpecError]:
-    """Values of a point to try first that its distribution does not have."""
-    faults: list[SpecError] = []
-
-    def pick(knob: Knob) -> Value:
-        found = knob.distribution
-        if isinstance(found, Choice):
-            inside = knob.path not in point or point[knob.path] in found.labels()
-            remedy = f"there is: {listed(map(repr, found.labels()))}"
-            fallback: Value = found.labels()[0]
-        else:
-            value = point.get(knob.path, found.low)
-            inside = (
-                isinstance(value, int | float)
-                and not isinstance(value, bool)
-                and float(found.low) <= value <= float(found.high)
-                and (not isinstance(found, IntRange) or value in found.values())
-            )
-            remedy = f"from {found.low} to {found.high}"
-            fallback = found.low
-        if not inside:
-            faults.append(
-                sweep.document.error(
-                    f"{point[knob.path]!r} is not in the space of {knob.path}",
-                    key="search.first",
-                    remedy=remedy,
-                )
-            )
-            return fallback
-        return point.get(knob.path, fallback)
-
-    draw(sweep.space, pick, lambda name: facts.models[name].bounds())
-    yield from faults

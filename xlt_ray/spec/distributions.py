@@ -45,11 +45,11 @@ class IntRange:
     log: bool = False
     step: int = 1
 
-    def values(self) -> tuple[int, ...]:
+    def values(self) -> range:
         """Every value; the bounds must be numbers."""
         assert isinstance(self.low, int)
         assert isinstance(self.high, int)
-        return tuple(range(self.low, self.high + 1, self.step))
+        return range(self.low, self.high + 1, self.step)
 
 
 @dataclass(frozen=True)

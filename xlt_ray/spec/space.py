@@ -15,7 +15,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -221,7 +222,7 @@ def grid(space: Space, model_bounds: ModelBounds | None = None) -> Iterator[Assi
     """
     for fault in not_listable(space):
         raise fault
-    yield from _product(space, model_bounds)
+    yield from assignments(space, _all_values, model_bounds)
 
 
 def not_listable(space: Space) -> list[SpecError]:
@@ -237,12 +238,20 @@ def not_listable(space: Space) -> list[SpecError]:
     ]
 
 
-def _product(space: Space, model_bounds: ModelBounds | None) -> Iterator[Assignment]:
-    """Depth-first walk over all values, re-drawing for each as later knobs may depend on it."""
+def assignments(
+    space: Space,
+    values: Callable[[Knob], Iterable[Value]],
+    model_bounds: ModelBounds | None = None,
+    within: Assignment | None = None,
+) -> Iterator[Assignment]:
+    """Every assignment of the given values, the last knob turning fastest.
 
-    def values(knob: Knob) -> tuple[Value, ...]:
-        found = knob.distribution
-        return found.labels() if isinstance(found, Choice) else found.values()  # type: ignore[union-attr]
+    Depth-first, and drawn anew for each value, as later knobs may depend on it.
+
+    Args:
+        values: of a knob, those that are tried.
+        within: values of some knobs, which are kept.
+    """
 
     def below(fixed: Assignment) -> Iterator[Assignment]:
         first_free: list[Knob] = []
@@ -251,7 +260,7 @@ def _product(space: Space, model_bounds: ModelBounds | None) -> Iterator[Assignm
             if knob.path in fixed:
                 return fixed[knob.path]
             first_free.append(knob)
-            return values(knob)[0]
+            return extremes(knob.distribution)[0]
 
         _, assignment = draw(space, pick, model_bounds)
         if not first_free:
@@ -260,7 +269,41 @@ def _product(space: Space, model_bounds: ModelBounds | None) -> Iterator[Assignm
         for value in values(first_free[0]):
             yield from below({**fixed, first_free[0].path: value})
 
-    yield from below({})
+    yield from below(within or {})
+
+
+def _all_values(knob: Knob) -> Sequence[Value]:
+    found = knob.distribution
+    assert not isinstance(found, FloatRange), "a real range has no list of values"
+    return found.labels() if isinstance(found, Choice) else found.values()
+
+
+def num_configurations(space: Space, model_bounds: ModelBounds) -> float:
+    """How many assignments a space has; infinite where one of its ranges is of real numbers."""
+
+    def count(node: Any, path: str, bounds: Mapping[str, int]) -> float:
+        if isinstance(node, Mapping):
+            return math.prod(count(one, f"{path}.{key}", bounds) for key, one in node.items())
+        if isinstance(node, list):
+            return math.prod(count(one, f"{path}.{at}", bounds) for at, one in enumerate(node))
+        if isinstance(node, Choice):
+            return sum(count(option, path, bounds) for option in node.options)
+        if isinstance(node, FloatRange):
+            return 1 if node.low == node.high else math.inf
+        if isinstance(node, IntRange):
+            found = _with_bounds(path, node, bounds, space).distribution
+            assert isinstance(found, IntRange)
+            return len(found.values())
+        return 1
+
+    models = replace(space, tree={key: space.tree[key] for key in ("model",) if key in space.tree})
+    rest = {key: node for key, node in space.tree.items() if key != "model"}
+    total = 0.0
+    for assignment in assignments(models, _all_values):
+        tree, _ = draw(models, lambda knob, picked=assignment: picked[knob.path])  # type: ignore[misc]
+        bounds = model_bounds(model_label(tree["model"])) if tree else {}
+        total += math.prod(count(node, key, bounds) for key, node in rest.items())
+    return total
 
 
 def plain_tree(space: Space) -> dict[str, Any]:
@@ -293,16 +336,3 @@ def _number(bound: Bound, bounds: Mapping[str, int], path: str, document: Docume
             remedy="there is: " + ", ".join(sorted(bounds)),
         )
     return bounds[name] + (int(offset) if offset else 0) * (-1 if sign == "-" else 1)
-
-
-def known_values(space: Space, assignment: Mapping[str, Any]) -> SpecError | None:
-    """The first fault of a point that a user asks to try first, or None."""
-    paths = {path for path, _ in distributions_in(space.tree)}
-    for path in assignment:
-        if path not in paths:
-            return space.document.error(
-                f"{path!r} is not searched over in this sweep",
-                key="search.first",
-                remedy="there is: " + ", ".join(sorted(paths)),
-            )
-    return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,12 +19,14 @@ from pydantic import (
     ValidationError,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 
 from xlt_ray.errors import SpecError, SpecErrors
 from xlt_ray.spec.complaints import complaints
 from xlt_ray.spec.distributions import Choice, distributions_in
 from xlt_ray.spec.failures import Failures
+from xlt_ray.spec.first import misplaced, read_point
 from xlt_ray.spec.lists import each_once
 from xlt_ray.spec.methods import Knobs
 from xlt_ray.spec.resources import Resources
@@ -34,7 +37,6 @@ from xlt_ray.spec.space import (
     ModelBounds,
     Space,
     draw,
-    known_values,
     not_listable,
     plain_tree,
     probes,
@@ -44,6 +46,8 @@ from xlt_ray.spec.trial import TrialSpec
 
 SEARCHABLE = ("model", "align", "intermediate", "target", "few_shot", "evaluate")
 
+_DEEP = {"num_layers": 10**6, "hidden_size": 10**6}
+"""Facts of a model that any range fits, where the models are not known."""
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 
@@ -102,17 +106,31 @@ class Search(Knobs):
     concurrent: int | None = Field(default=None, ge=1)
     """Trials at a time; as many as the cluster has room for where it is left out."""
     first: tuple[dict[str, Any], ...] = ()
-    """Points to try before the sampler: dotted paths with their values."""
+    """Points to try before the sampler: dotted keys with their values, a block as it stands in the
+    file, for example ``{target.fusion: {method: dlfa, layer: 2}}``."""
 
 
 class AshaStop(Knobs):
-    """Asynchronous successive halving (arXiv 1810.05934) on examples seen in the target stage."""
+    """Asynchronous successive halving (arXiv 1810.05934) in the target stage.
+
+    The first repeats of configurations compete, each at the same share of its training; the other
+    repeats of those that come through run to their end.
+    """
 
     method: Literal["asha"]
-    grace_examples: int = Field(ge=1)
-    """Examples that every trial may see before it can be stopped: the lowest rung."""
+    grace: float | None = Field(default=None, gt=0.0, lt=1.0)
+    """Share of its training that every trial gets before it can be stopped: the lowest rung."""
+    grace_examples: int | None = Field(default=None, ge=1)
+    """The same as examples seen in the shortest target training of the sweep; longer ones get the
+    same share."""
     reduction: int = Field(default=3, ge=2)
     """Of the trials that reach a rung, one in so many goes on."""
+
+    @model_validator(mode="after")
+    def _one_grace(self) -> AshaStop:
+        if (self.grace is None) == (self.grace_examples is None):
+            raise ValueError("needs either grace or grace_examples")
+        return self
 
 
 class Budget(Knobs):
@@ -194,6 +212,11 @@ class SweepSpec:
     def has_few_shot(self) -> bool:
         """Whether trials may be trained on a few labels of a target language."""
         return self.space.tree.get("few_shot") is not None
+
+    @cached_property
+    def first_points(self) -> tuple[Assignment, ...]:
+        """The knobs that each point of ``search.first`` names, with their values."""
+        return tuple(read_point(one, self.space).values for one in self.settings.search.first)
 
     @property
     def rungs(self) -> tuple[int | str, ...]:
@@ -293,13 +316,10 @@ def sweep_of(document: Document) -> SweepSpec:
         for key, problem, remedy in settings.resources.faults()
     ]
     sweep = SweepSpec(settings, space)
-    for point in settings.search.first:
-        fault = known_values(space, point)
-        if fault is not None:
-            problems.append(fault)
     if settings.search.sampler == "grid":
         problems += not_listable(space)
     problems += form_problems(sweep)
+    problems += point_problems(sweep, None if problems else lambda _: _DEEP, is_deep=True)
     if problems:
         raise SpecErrors(problems)
     return sweep
@@ -308,9 +328,8 @@ def sweep_of(document: Document) -> SweepSpec:
 def form_problems(sweep: SweepSpec) -> list[SpecError]:
     """Validate every probe of the space; bounds that name model facts take a deep model."""
     found: dict[str, SpecError] = {}
-    deep = {"num_layers": 10**6, "hidden_size": 10**6}
     try:
-        for tree, _ in probes(sweep.space, lambda _: deep):
+        for tree, _ in probes(sweep.space, lambda _: _DEEP):
             try:
                 sweep.trial(tree)
             except SpecErrors as errors:
@@ -318,3 +337,25 @@ def form_problems(sweep: SweepSpec) -> list[SpecError]:
     except SpecError as error:
         found[str(error)] = error
     return list(found.values())
+
+
+def point_problems(
+    sweep: SweepSpec, model_bounds: ModelBounds | None, *, is_deep: bool = False
+) -> list[SpecError]:
+    """What is wrong with the points of ``search.first``.
+
+    Args:
+        model_bounds: None where the space has faults of its own, which a point cannot be placed in.
+        is_deep: as :func:`xlt_ray.spec.first.misplaced`.
+    """
+    found = []
+    for number, entry in enumerate(sweep.settings.search.first):
+        point = read_point(entry, sweep.space)
+        faults = list(point.faults)
+        if not faults and model_bounds is not None:
+            faults += misplaced(point, sweep.space, model_bounds, is_deep=is_deep)
+        found += [
+            sweep.document.error(problem, key=f"search.first.{number}.{key}", remedy=remedy)
+            for key, problem, remedy in faults
+        ]
+    return found

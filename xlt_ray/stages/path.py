@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xlt_ray.spec.diagnostics import VERSION as DIAGNOSTICS_VERSION
+from xlt_ray.spec.early_stop import target_examples
 from xlt_ray.spec.examined import (
     diagnosed_languages,
     further_content,
@@ -28,7 +29,7 @@ from xlt_ray.spec.methods import (
     WsdSchedule,
 )
 from xlt_ray.spec.mixture import mixture_of
-from xlt_ray.spec.steps import num_steps, train_size, trunk_steps
+from xlt_ray.spec.steps import train_size, trunk_steps
 from xlt_ray.spec.supervision import supervision_of
 from xlt_ray.spec.trial import Intermediate, Target, TrialSpec
 from xlt_ray.stages.batches import hybrid_settings, ranking_settings
@@ -256,7 +257,7 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
         seed=seed,
         parent=parent,
         label=f"target {task.name} {size}",
-        num_examples=_num_seen(size, settings.epochs * robust.repeats, settings.batch_size),
+        num_examples=target_examples(trial, facts),
     )
 
 
@@ -325,7 +326,3 @@ def _besides(
         if "alignment" in asked.diagnostics:
             data |= facts.links_among((source, *others))
     return settings, data
-
-
-def _num_seen(size: int, epochs: int, batch_size: int) -> int:
-    return num_steps(size, epochs, batch_size) * batch_size

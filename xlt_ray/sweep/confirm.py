@@ -45,7 +45,8 @@ def confirming(
         overrides: ``KEY=VALUE`` of :data:`MAY_DIFFER`.
 
     Raises:
-        SpecError: an override of what would make it another experiment.
+        SpecError: an override of what would make it another experiment; or two of the
+            configurations differ in nothing but whether repeats share a stage.
         SpecErrors: an override is wrong.
     """
     _refuse_other_science(overrides)
@@ -69,6 +70,13 @@ def confirming(
             point.pop(f"{key}.seed", None)
             if key in point:
                 point[key] = labels[point[key]]
+    if any(one in points[:index] for index, one in enumerate(points)):
+        raise SpecError(
+            "two of the configurations that would be confirmed are one, as repeats share nothing "
+            "in a confirmation",
+            file=sweep.name,
+            remedy="confirm fewer of them",
+        )
     first_seed = fresh_seed(sweep, used_seeds)
     tree["search"] = {
         **search.model_dump(mode="json"),

@@ -25,7 +25,7 @@ from xlt_ray.sweep.disk import Keeper
 from xlt_ray.sweep.failures import alike
 from xlt_ray.sweep.objective import objective_of
 from xlt_ray.sweep.order import Order, Report
-from xlt_ray.sweep.planning import Planned, Planner
+from xlt_ray.sweep.planning import Planned, Planner, halving_of
 from xlt_ray.sweep.spending import Spending
 from xlt_ray.sweep.turns import Turns
 from xlt_ray.sweep.watcher import Watcher
@@ -91,6 +91,7 @@ class Desk:
         self.num_put_off = 0
         """Trials that were asked ahead, and are not to begin any more."""
         self._is_exhausted = False
+        self._halving = halving_of(sweep, facts)
         self._bugs: Counter[str] = Counter()
         self._spending = Spending(sweep.settings, ledger, self._planner.num_gpus)
 
@@ -219,7 +220,7 @@ class Desk:
             return False
         ticket = self.ledger.ask(self.sweep, self._planner.bounds)
         if ticket is None:
-            self._is_exhausted = True
+            self._is_exhausted = not self.ledger.awaits_first_repeats
             return False
         self._hold(self._planner.planned(ticket))
         if self._broken:
@@ -276,13 +277,13 @@ class Desk:
             return False
         value = report.metrics.get(self.sweep.settings.objective.metric)
         # Gold may leave it undefined; the trial fails for that in the end, and says so.
-        if value is not None and not self.ledger.report(number, report.examples, value):
+        if value is None or self.ledger.report(number, report.examples, value):
+            self.courier.evaluated(number, report.examples, metrics)
+        if value is None or self._halving is None or report.examples >= report.total_examples:
             return False
-        self.courier.evaluated(number, report.examples, metrics)
-        if value is None:
-            return False
-        if report.examples < report.total_examples and self.ledger.should_stop_early(
-            number, self.sweep
+        # Of an evaluation that was known already, too: the last driver may have died over it.
+        if self.ledger.should_stop_early(
+            number, report.examples, report.total_examples, self._halving
         ):
             self.stopped_early.add(number)
             return True

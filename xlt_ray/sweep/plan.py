@@ -2,7 +2,7 @@
 
 Trials that the ledger has are taken from it, the rest is asked from a rehearsal of it; their
 paths are laid over each other, and every stage counts once. Early stopping, budgets and failures
-are not foreseen, so examples are an upper bound. Reads ledger and store, writes nothing.
+are not foreseen, so trials and examples are an upper bound. Reads ledger and store, writes nothing.
 """
 
 from __future__ import annotations
@@ -73,6 +73,10 @@ class Plan:
     stages: tuple[PlannedStage, ...]
     is_estimate: bool
     """Whether the sampler chooses some of the trials by scores that are not there yet."""
+    is_whole_space: bool = False
+    """Whether the trials are all that there are, and fewer than ``search.trials`` asks for."""
+    is_stopped_early: bool = False
+    """Whether the sweep stops trials early: those it stops are not repeated."""
 
     @cached_property
     def stages_naive(self) -> int:
@@ -165,6 +169,8 @@ def plan_of(sweep: SweepSpec, facts: Facts, store: StageStore, ledger: Ledger | 
         is_estimate=any(
             _may_turn_out_otherwise(view, sweep) for view in rehearsed.trials()[len(known) :]
         ),
+        is_whole_space=rehearsed.is_exhausted,
+        is_stopped_early=sweep.settings.early_stop is not None,
     )
 
 
@@ -201,6 +207,11 @@ def _tickets(rehearsed: Ledger, sweep: SweepSpec, facts: Facts) -> Iterator[Tick
             yield rehearsed.take_up(view.number, sweep, bounds)
     while (ticket := rehearsed.ask(sweep, bounds)) is not None:
         yield ticket
+    # As if early stopping ended none of them: every configuration gets all of its repeats.
+    for number in rehearsed.running() if rehearsed.awaits_first_repeats else ():
+        rehearsed.tell_complete(number, 0.0)
+    while (ticket := rehearsed.ask(sweep, bounds)) is not None:
+        yield ticket
 
 
 def _may_turn_out_otherwise(view: TrialView, sweep: SweepSpec) -> bool:
@@ -208,8 +219,8 @@ def _may_turn_out_otherwise(view: TrialView, sweep: SweepSpec) -> bool:
     search = sweep.settings.search
     if search.sampler != "tpe" or view.repeat:
         return False
-    is_first = view.configuration < len(search.first)
-    point = search.first[view.configuration] if is_first else {}
+    is_first = view.configuration < len(sweep.first_points)
+    point = sweep.first_points[view.configuration] if is_first else {}
     return any(point.get(path, _NOTHING) != value for path, value in view.assignment.items())
 
 

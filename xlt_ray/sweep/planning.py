@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ticket, TrialView
+from xlt_ray.ledger import Halving, Ticket, TrialView
+from xlt_ray.spec.early_stop import grace_of
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import TrialSpec
@@ -58,3 +59,9 @@ class Planner:
             trial = self.sweep.trial_of(dict(view.assignment), self.bounds)
             resources = resources.of(trial.model.name)
         return resources.workers * resources.gpus_per_worker
+
+
+def halving_of(sweep: SweepSpec, facts: Facts) -> Halving | None:
+    """The early stopping of a sweep, if it has any."""
+    stop, grace = sweep.settings.early_stop, grace_of(sweep, facts)
+    return None if stop is None or grace is None else Halving(grace, stop.reduction)

@@ -66,6 +66,8 @@ class Summary:
     stopped_by: str = ""
     """Why no further trial was begun, where some were left: a bug, the budget, or no room on the
     disk."""
+    is_whole_space: bool = False
+    """Whether every configuration of the space was asked, and ``search.trials`` asks for more."""
 
     @property
     def failed(self) -> list[TrialView]:
@@ -352,6 +354,7 @@ def _summary(desk: Desk, ledger: Ledger, is_finished: bool) -> Summary:
         is_finished=is_finished,
         is_out_of_budget=desk.is_out_of_budget,
         stopped_by=_reason(desk),
+        is_whole_space=ledger.is_exhausted,
     )
 
 

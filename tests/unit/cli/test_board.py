@@ -131,7 +131,7 @@ def test_the_table_shows_those_that_run_then_the_latest_that_ended(
     with console.capture() as shown:
         console.print(board.render())
     lines = shown.get().splitlines()
-    assert "199 trials ended in this run, 500 in all" in lines[0]
+    assert "199 trials ended in this run, at most 500 in all" in lines[0]
     numbers = [int(line.split()[1]) for line in lines if "seed=" in line]
     assert numbers == [3, *range(199, 200 - SHOWN, -1)]
 

@@ -351,14 +351,6 @@ def test_a_fault_of_one_model_and_one_block_alone_is_found(problems: Problems) -
     assert "toy:2x64" in found["target.fusion.layer"].problem
 
 
-def test_points_to_try_first_lie_in_the_space(problems: Problems) -> None:
-    space = ("target.epochs={int: [1, 9], step: 2}", "target.warmup={float: [0, 0.5]}")
-    assert problems(*space, "search.first=[{target.epochs: 3, target.warmup: 0.1}, {}]") == {}
-    assert "4 is not in" in str(problems(*space, "search.first=[{target.epochs: 4}]"))
-    assert "from 0.0 to 0.5" in str(problems(*space, "search.first=[{target.warmup: 0.9}]"))
-    assert "'x' is not in" in str(problems(*space, "search.first=[{target.warmup: x}]"))
-
-
 def test_all_problems_of_all_probes_are_told_once(sweep_from: ReadSweep, facts: Facts) -> None:
     sweep = sweep_from(
         SOUND,

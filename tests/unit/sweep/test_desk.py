@@ -331,8 +331,9 @@ def test_trials_without_common_stages_all_run_at_once(world: MakeWorld) -> None:
 
 
 def test_a_trial_like_a_running_one_waits_and_then_needs_nothing(world: MakeWorld) -> None:
-    at = world("intermediate=null", "target={task: nli, source_language: qaa}",
-               "search={trials: 2, sampler: random}")  # fmt: skip
+    # All training examples are a thousand.
+    at = world("intermediate=null", "search={trials: 2, sampler: random}",
+               "target={task: nli, source_language: qaa, size: {choice: [1000, all]}}")  # fmt: skip
     first = at.next()
     assert at.desk.next_order() is None
     at.complete(first)
@@ -512,6 +513,48 @@ def test_a_trial_is_not_stopped_at_its_very_end(world: MakeWorld) -> None:
     for order, value in ((at.next(), 0.9), (at.next(), 0.1)):
         at.begin(order)
         assert not at.evaluated(order.number, 100, value)
+
+
+def test_other_repeats_wait_for_the_first_one_and_are_never_stopped(world: MakeWorld) -> None:
+    at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}",
+               "search.seeds=2")  # fmt: skip
+    good, bad = at.next(), at.next()
+    for order in (good, bad):
+        at.begin(order)
+    assert [at.ledger.trial(one.number).configuration for one in (good, bad)] == [0, 1]
+    assert not at.evaluated(good.number, 20, 0.9)
+    assert at.evaluated(bad.number, 20, 0.1)
+    at.desk.finish(bad.number, None)
+    assert at.desk.next_order() is None
+    assert not at.desk.is_done, "the first repeat may be followed by another"
+    at.sit_down()
+    assert not at.desk.is_done, "a driver that comes later knows it, too"
+    at.complete(at.next(), 0.9)
+    again = at.next()
+    view = at.ledger.trial(again.number)
+    assert (view.configuration, view.repeat) == (0, 1)
+    at.begin(again)
+    assert not at.evaluated(again.number, 20, 0.0)
+    assert at.desk.next_order() is None
+    assert at.desk.is_done
+    at.complete(again, 0.1)
+    assert at.desk.is_finished
+
+
+def test_an_evaluation_over_which_the_last_driver_died_is_judged_by_the_next(
+    world: MakeWorld,
+) -> None:
+    at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}")
+    good, bad = at.next(), at.next()
+    for order in (good, bad):
+        at.begin(order)
+    assert not at.evaluated(good.number, 20, 0.5)
+    at.ledger.report(bad.number, 20, 0.1)
+    at.sit_down()
+    for _ in range(2):
+        at.begin(at.next())
+    assert at.evaluated(bad.number, 20, 0.1, is_replay=True)
+    assert not at.evaluated(good.number, 20, 0.5, is_replay=True)
 
 
 def test_a_failed_trial_keeps_its_cause_and_log(world: MakeWorld) -> None:

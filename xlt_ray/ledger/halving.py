@@ -1,0 +1,101 @@
+"""Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934) at shares of a training.
+
+A rung lies at a share of the training, not at a number of examples: configurations of other sizes
+are evaluated elsewhere, and at the same share they are equally far in their schedules. Of the
+trials that have reached a rung, one in ``reduction`` goes on (one at least); a trial is judged when
+it gets there, and never again. What a trial is worth at a rung is its value at the first evaluation
+at or after it, so rungs between the same two evaluations are one.
+
+First repeats alone compete. If every repeat did, the seeds of one good configuration would push
+each other out, and the winner would stand on those that were lucky.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from optuna.trial import FrozenTrial, TrialState
+
+from xlt_ray.ledger.views import repeat_of
+
+LENGTH, JUDGED = "target_examples", "judged_at"
+"""Attributes of a trial: examples of its target stage, and those after which it was judged last."""
+
+
+@dataclass(frozen=True)
+class Halving:
+    """When a trial is judged, and how many go on."""
+
+    grace: Fraction
+    """Share of its training that every trial gets: the lowest rung."""
+    reduction: int
+    """Rungs lie at ``grace`` times its powers."""
+
+    def rung(self, after: Fraction, until: Fraction) -> Fraction | None:
+        """The highest rung above one share of a training and not above another, if there is one.
+
+        >>> halving = Halving(Fraction(1, 10), 3)
+        >>> [halving.rung(Fraction(one, 4), Fraction(one + 1, 4)) for one in range(4)]
+        [Fraction(1, 10), Fraction(3, 10), None, Fraction(9, 10)]
+        """
+        rung = self.grace
+        while rung * self.reduction <= until:
+            rung *= self.reduction
+        return rung if after < rung <= until else None
+
+
+def value_at(trial: FrozenTrial, rung: Fraction) -> float | None:
+    """Value of a trial at its first evaluation at or after a rung; None where it has none yet."""
+    length = trial.user_attrs[LENGTH]
+    reached = (one for one in sorted(trial.intermediate_values) if Fraction(one, length) >= rung)
+    return next((trial.intermediate_values[one] for one in reached), None)
+
+
+def falls_behind(
+    trial: FrozenTrial,
+    examples: int,
+    trials: Iterable[FrozenTrial],
+    halving: Halving,
+    *,
+    maximize: bool,
+) -> bool:
+    """Whether a trial is to be stopped at an evaluation after so many examples.
+
+    Args:
+        trials: of the study, this one among them; those count that compete and are there.
+    """
+    length, sign = trial.user_attrs[LENGTH], 1.0 if maximize else -1.0
+    before = max((one for one in trial.intermediate_values if one < examples), default=0)
+    rung = halving.rung(Fraction(before, length), Fraction(examples, length))
+    if rung is None:
+        return False
+    own = sign * trial.intermediate_values[examples]
+    values = sorted(
+        (
+            sign * value
+            for other in competing(trials)
+            if other.number != trial.number
+            and (value := value_at(other, rung)) is not None
+            and not math.isnan(value)
+        ),
+        reverse=True,
+    )
+    num_going_on = max((len(values) + 1) // halving.reduction, 1)
+    # Of equal ones all go on.
+    return math.isnan(own) or sum(value > own for value in values) >= num_going_on
+
+
+def competing(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """The first repeats that were judged; of one that was run again, the last attempt."""
+    trials = list(trials)
+    again = {trial.user_attrs.get("retry_of") for trial in trials}
+    return [
+        trial
+        for trial in trials
+        if LENGTH in trial.user_attrs
+        and not repeat_of(trial)
+        and not (trial.state == TrialState.FAIL and trial.number in again)
+    ]

@@ -1,0 +1,96 @@
+"""Early stopping against the facts: where its rungs lie, and whether it can stop anything."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+
+from xlt_ray.errors import SpecErrors
+from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.space import Knob, Value, assignments, extremes
+from xlt_ray.spec.steps import num_steps, train_size
+from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.spec.trainable import Problem
+from xlt_ray.spec.trial import TrialSpec
+
+_LENGTH = ("task", "source_language", "size", "epochs", "batch_size", "robust")
+"""Keys of ``target`` that its number of examples depends on."""
+
+
+def target_examples(trial: TrialSpec, facts: Facts) -> int:
+    """Examples that the target stage of a trial sees; the last batch is full."""
+    target = trial.target
+    size = train_size(target.size, facts.tasks[target.task], target.source_language)
+    steps = num_steps(size, target.epochs * target.robust.repeats, target.batch_size)
+    return steps * target.batch_size
+
+
+def grace_of(sweep: SweepSpec, facts: Facts) -> Fraction | None:
+    """The share of its training that no trial is stopped before; None without early stopping.
+
+    ``grace_examples`` is that of the shortest training: every other one gets more.
+    """
+    stop = sweep.settings.early_stop
+    if stop is None:
+        return None
+    if stop.grace is not None:
+        return Fraction(stop.grace).limit_denominator(10**6)
+    assert stop.grace_examples is not None
+    return Fraction(stop.grace_examples, shortest_training(sweep, facts))
+
+
+def shortest_training(sweep: SweepSpec, facts: Facts) -> int:
+    """Fewest examples that the target stage of any configuration sees."""
+
+    def tried(knob: Knob) -> tuple[Value, ...]:
+        section, _, key = knob.path.partition(".")
+        values = extremes(knob.distribution)
+        is_relevant = section == "target" and (not key or key.partition(".")[0] in _LENGTH)
+        return values if is_relevant else values[:1]
+
+    def bounds(model: str) -> Mapping[str, int]:
+        return facts.models[model].bounds()
+
+    lengths = []
+    for assignment in assignments(sweep.space, tried, bounds):
+        # Options that exclude each other are complained about elsewhere.
+        with contextlib.suppress(SpecErrors, KeyError):
+            lengths.append(target_examples(sweep.trial_of(assignment, bounds), facts))
+    return min(lengths, default=1)
+
+
+def early_stop_acts(
+    sweep: SweepSpec, facts: Facts, trials: Sequence[TrialSpec]
+) -> Iterator[Problem]:
+    """Problems of early stopping in a sweep whose trials these are probes of."""
+    grace = grace_of(sweep, facts)
+    if grace is None or not trials:
+        return
+    evaluations = {trial.target.evaluations for trial in trials}
+    if len(evaluations) > 1:
+        yield (
+            "target.evaluations",
+            "with early_stop trials are compared at their evaluations, and here these lie at "
+            "different shares of the training",
+            "give one value",
+        )
+        return
+    (number,) = evaluations
+    last = Fraction(number - 1, number)
+    if grace <= last:
+        return
+    share = f"{100 * float(grace):.3g} % of the shortest training"
+    if number == 1:
+        remedy = "target.evaluations: 2 or more"
+    elif sweep.settings.early_stop is not None and sweep.settings.early_stop.grace is not None:
+        remedy = f"grace: at most {float(last):.3g}, or more target.evaluations"
+    else:
+        most = int(last * shortest_training(sweep, facts))
+        remedy = f"grace_examples: at most {most}, or more target.evaluations"
+    yield (
+        "early_stop",
+        f"it could stop no trial: {share} may pass first, and no evaluation lies between that and "
+        "the end",
+        remedy,
+    )
