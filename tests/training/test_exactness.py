@@ -217,13 +217,24 @@ KNOBS = [
 ]
 
 
+LAST = "target.select=last"
+"""Two trainings may differ in their last steps alone, and both be at their best before."""
+
+
+@pytest.fixture(scope="module")
+def at_the_end(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("last")
+    bench.make(root, LAST)
+    return root
+
+
 @pytest.mark.parametrize("override", KNOBS)
 def test_every_knob_changes_key_and_weights(
-    bench: Bench, tmp_path: Path, alone: Path, override: str
+    bench: Bench, tmp_path: Path, at_the_end: Path, override: str
 ) -> None:
-    bench.make(tmp_path, override)
-    assert bench.path()[-2].key != bench.path(override)[-2].key
-    assert bench.bits(tmp_path, override) != bench.bits(alone)
+    bench.make(tmp_path, LAST, override)
+    assert bench.path(LAST)[-2].key != bench.path(LAST, override)[-2].key
+    assert bench.bits(tmp_path, LAST, override) != bench.bits(at_the_end, LAST)
 
 
 def test_seed_of_a_repeat_changes_target_and_keeps_shared_intermediate(

@@ -1,7 +1,7 @@
 """Load and save encoders and their tokenizers.
 
-Promises: an encoder comes in float32, without a pooling layer, from safetensors files only;
-what :func:`save_encoder` writes is a Hugging Face folder from which :func:`load_saved` and
+Promises: an encoder comes in float32, its pooling layer set aside (:mod:`xlt_ray.modeling.pooler`),
+from safetensors files only; what :func:`save_encoder` writes is a Hugging Face folder from which :func:`load_saved` and
 ``AutoModel.from_pretrained`` give bit-identical hidden states. Attention is PyTorch's fused
 kernel where the model has it, which on one CPU core and at 16 and 32 pieces a row was about
 as fast as the plain one.
@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from xlt_ray.errors import ModelError, SpecError
-from xlt_ray.modeling import toy
+from xlt_ray.modeling import pooler, toy
 from xlt_ray.modeling.facts import reads_positions, toy_vocabulary
 from xlt_ray.modeling.seeding import seeded
 from xlt_ray.modeling.toy import is_toy, toy_shape
@@ -94,7 +94,8 @@ def save_encoder(
         tokenizer.model_input_names = [*names, TYPES]
         # What was not given when it was made is not written.
         tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names
-    encoder.save_pretrained(folder)
+    with pooler.with_pooler(encoder):
+        encoder.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -202,7 +203,8 @@ def _encoder(place: str, trust_remote_code: bool, revision: str | None) -> PreTr
     settings: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
     try:
         config = AutoConfig.from_pretrained(place, **settings)
-        if _has_pooler(config):
+        is_pooled = config.model_type in pooler.FAMILIES
+        if _has_pooler(config) and not is_pooled:
             settings["add_pooling_layer"] = False
         # Weights that a file lacks are drawn at random before they are refused below.
         with seeded(0, "missing"):
@@ -216,7 +218,8 @@ def _encoder(place: str, trust_remote_code: bool, revision: str | None) -> PreTr
             )
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"cannot be loaded ({error})", model=place) from error
-    missing = sorted(loading["missing_keys"])
+    lacking = loading["missing_keys"]
+    missing = sorted(one for one in lacking if not (is_pooled and one.startswith(pooler.PREFIX)))
     if missing:
         raise ModelError(
             f"its weights lack {len(missing)} tensors of {type(encoder).__name__}, "
@@ -224,6 +227,8 @@ def _encoder(place: str, trust_remote_code: bool, revision: str | None) -> PreTr
             model=place,
         )
     loaded: PreTrainedModel = encoder
+    if is_pooled:
+        pooler.set_pooler_aside(loaded, is_trained=len(missing) == len(lacking))
     return loaded.train()
 
 

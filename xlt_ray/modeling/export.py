@@ -53,6 +53,7 @@ _TWINS: dict[TaskKind, tuple[Any, tuple[dict[str, str], ...]]] = {
         (
             {"dense": "classifier.dense", "output": "classifier.out_proj"},
             {"dense": "{base}.pooler.dense", "output": "classifier"},
+            {"dense": "{base}.pooler", "output": "classifier"},
         ),
     ),
 }
@@ -116,8 +117,7 @@ def write_exported(
 def twin_of(network: Network, kind: TaskKind, labels: tuple[str, ...]) -> PreTrainedModel | None:
     """A model of transformers with the same weights and, to the bit, the same logits, or None.
 
-    Equal in evaluation: BERT's classifiers drop out once where a pair's head does twice. Logits
-    of spans are equal at pieces; at padding ours are the lowest there are.
+    Logits of spans are equal at pieces; at padding ours are the lowest there are.
     """
     encoder = network.encoder
     if kind not in _TWINS or not isinstance(network.fusion, NoFusion):

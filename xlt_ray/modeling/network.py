@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -27,8 +28,10 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from xlt_ray.errors import ModelError
+from xlt_ray.modeling import pooler
 from xlt_ray.modeling.encoder import inputs_of
 from xlt_ray.modeling.heads.head import Head
+from xlt_ray.modeling.heads.pair import PairHead
 from xlt_ray.modeling.losses import IGNORED, summed_loss
 from xlt_ray.modeling.seeding import seeded
 from xlt_ray.spec.kinds import KINDS, TaskKind
@@ -147,12 +150,32 @@ def build_network(
 def build_head(
     kind: TaskKind, encoder: PreTrainedModel, num_labels: int, ranking: Ranking | None
 ) -> Head:
-    """A new head of a kind of task on ``encoder``; its parameters come from torch's state."""
-    options = {"temperature": ranking.temperature} if ranking and kind == "ranking" else {}
-    made: Head = KINDS[kind].load_head()(
+    """A new head of a kind of task on ``encoder``; its parameters come from torch's state.
+
+    As in the classes of transformers: weights are normal with the encoder's ``initializer_range``,
+    biases zero, and what stands for BERT's pooler begins with it.
+    """
+    head_class = KINDS[kind].load_head()
+    options: dict[str, Any] = {}
+    if ranking and kind == "ranking":
+        options["temperature"] = ranking.temperature
+    if issubclass(head_class, PairHead):
+        options["drops_states"] = encoder.config.model_type not in pooler.FAMILIES
+    head: Head = head_class(
         encoder.config.hidden_size, num_labels, head_dropout(encoder), **options
     )
-    return made
+    begin_linear_layers(head, encoder)
+    pooler.begin_with_pooler(head, encoder)
+    return head
+
+
+def begin_linear_layers(module: nn.Module, encoder: PreTrainedModel) -> None:
+    """Draw the weights of all linear layers as the encoder's own were (0.02 in BERT and XLM-R)."""
+    spread = getattr(encoder.config, "initializer_range", 0.02)
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=spread)
+            nn.init.zeros_(layer.bias)
 
 
 def build_masked_lm(encoder: PreTrainedModel, seed: int) -> MaskedLm:
@@ -165,12 +188,20 @@ def masked_lm_head(encoder: PreTrainedModel, seed: int) -> MaskedLmHead:
     embeddings = encoder.get_input_embeddings()
     assert isinstance(embeddings, nn.Embedding), "an encoder reads pieces through one table"
     with seeded(seed, "masked-lm"):
-        return MaskedLmHead(encoder.config.hidden_size, embeddings)
+        head = MaskedLmHead(encoder.config.hidden_size, embeddings)
+        begin_linear_layers(head, encoder)
+    return head
 
 
 def head_dropout(encoder: PreTrainedModel) -> float:
     """Dropout of a head: the one configured for classifiers, else that of hidden states."""
-    for name in ("classifier_dropout", "seq_classif_dropout", "hidden_dropout_prob", "dropout"):
+    for name in (
+        "classifier_dropout",
+        "classifier_dropout_prob",
+        "seq_classif_dropout",
+        "hidden_dropout_prob",
+        "dropout",
+    ):
         configured = getattr(encoder.config, name, None)
         if configured is not None:
             return float(configured)

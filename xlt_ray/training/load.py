@@ -22,6 +22,7 @@ from xlt_ray.modeling.encoder import load_encoder, load_saved, load_tokenizer, s
 from xlt_ray.modeling.multitask import MultitaskNetwork
 from xlt_ray.modeling.network import MaskedLm, Network, build_network, load_extra, save_extra
 from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
+from xlt_ray.modeling.pooler import leave_pooler
 from xlt_ray.spec.methods import (
     FUSIONS,
     ROBUST,
@@ -97,6 +98,8 @@ def _kept(stage: Stage, store: StageStore) -> Iterator[None]:
 def save_result(network: nn.Module, tokenizer: Any, folder: Path) -> None:
     """Write a trained network: encoder in Hugging Face layout, the rest, if any, beside it."""
     assert isinstance(network, Network | MultitaskNetwork | MaskedLm | ContrastiveNetwork)
+    if isinstance(network, Network):
+        leave_pooler(network.head, network.encoder)
     save_encoder(network.encoder, tokenizer, folder)
     if not isinstance(network, ContrastiveNetwork):
         save_extra(network, folder / EXTRA)

@@ -17,15 +17,24 @@ from xlt_ray.modeling.heads.head import Head
 
 
 class PairHead(Head):
-    """Dropout, dense, tanh, dropout, linear on the first piece: logits ``(..., num_labels)``."""
+    """Dropout, dense, tanh, dropout, linear on the first piece: logits ``(..., num_labels)``.
 
-    def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
+    Args:
+        drops_states: whether there is the first dropout, as in RoBERTa's and XLM-R's classes for
+            sequences. Those of BERT have none, their dense layer being the encoder's pooler.
+    """
+
+    def __init__(
+        self, hidden_size: int, num_labels: int, dropout: float, *, drops_states: bool = True
+    ) -> None:
         super().__init__()
+        self.drops_states = drops_states
         self.dense = nn.Linear(hidden_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(hidden_size, num_labels)
 
     def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        pooled = torch.tanh(self.dense(self.dropout(hidden[..., 0, :])))
+        first = hidden[..., 0, :]
+        pooled = torch.tanh(self.dense(self.dropout(first) if self.drops_states else first))
         logits: Tensor = self.output(self.dropout(pooled))
         return logits

@@ -11,8 +11,10 @@ from xlt_ray.modeling.losses import squared_loss
 class ScoreHead(PairHead):
     """As for pairs, with one output: logits ``(batch,)``, which are the numbers themselves."""
 
-    def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
-        super().__init__(hidden_size, 1, dropout)
+    def __init__(
+        self, hidden_size: int, num_labels: int, dropout: float, *, drops_states: bool = True
+    ) -> None:
+        super().__init__(hidden_size, 1, dropout, drops_states=drops_states)
 
     def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
         return super().forward(hidden, attention_mask).squeeze(-1)
