@@ -1,10 +1,10 @@
 """Load and save encoders and their tokenizers.
 
-Promises: an encoder comes in float32, its pooling layer set aside (:mod:`xlt_ray.modeling.pooler`),
-from safetensors files only; what :func:`save_encoder` writes is a Hugging Face folder from which :func:`load_saved` and
-``AutoModel.from_pretrained`` give bit-identical hidden states. Attention is PyTorch's fused
-kernel where the model has it, which on one CPU core and at 16 and 32 pieces a row was about
-as fast as the plain one.
+Promises: an encoder comes in float32, from safetensors files only, its pooling layer set aside
+(:mod:`xlt_ray.modeling.pooler`); what :func:`save_encoder` writes is a Hugging Face folder from
+which :func:`load_saved` and ``AutoModel.from_pretrained`` give bit-identical hidden states.
+Attention is PyTorch's fused kernel where the model has it, which on one CPU core and at 16 and 32
+pieces a row was about as fast as the plain one.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from transformers import (
 
 from xlt_ray.errors import ModelError, SpecError
 from xlt_ray.modeling import pooler, toy
+from xlt_ray.modeling.causal import refuse_causal
 from xlt_ray.modeling.facts import reads_positions, toy_vocabulary
 from xlt_ray.modeling.seeding import seeded
 from xlt_ray.modeling.toy import is_toy, toy_shape
@@ -60,8 +61,8 @@ def load_encoder(
     """The encoder in float32 on the CPU, in training mode.
 
     A toy preset is initialised from ``seed``; a folder or Hub model does not depend on it.
-    ``revision`` is as in :func:`load_tokenizer`. Raises ModelError where weights are missing
-    or the tokenizer has more pieces than the encoder.
+    ``revision`` is as in :func:`load_tokenizer`. Raises ModelError where weights are missing,
+    the tokenizer has more pieces than the encoder, or the model is causal.
     """
     if is_toy(model.name):
         words = tuple(sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__))
@@ -77,6 +78,7 @@ def load_encoder(
             model=model.name,
             remedy="the two do not belong together",
         )
+    refuse_causal(encoder, model.name)
     return encoder
 
 

@@ -36,6 +36,26 @@ _OFFSET_POSITIONS = frozenset(
         "xmod",
     }
 )
+_READ_BOTH_WAYS = frozenset(
+    {
+        "albert",
+        "bert",
+        "camembert",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "ernie",
+        "megatron-bert",
+        "modernbert",
+        "mpnet",
+        "rembert",
+        "roberta",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+    }
+)
+"""Families that are not tried, unless they say that they are decoders: trying takes torch."""
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _MODEL_FILES = (
     "config.json",
@@ -75,8 +95,8 @@ def model_facts(
     commit that its revision, or its default branch, points at. With ``may_assume`` a Hub model
     that cannot be reached has the shape that the table of presets gives, and no ``weights``.
     Raises ModelError for a malformed preset, a preset without toy data, a folder that holds no
-    model, a name that is neither a folder nor on a Hub that can be reached, and a revision of
-    anything but a Hub model.
+    model, a name that is neither a folder nor on a Hub that can be reached, a revision of
+    anything but a Hub model, and a causal (decoder-only) model.
     """
     folder = Path(model.name).expanduser()
     if model.revision is not None and (toy.is_toy(model.name) or folder.is_dir()):
@@ -88,7 +108,10 @@ def model_facts(
     if toy.is_toy(model.name):
         return _preset_facts(model.name, vocabulary)
     if folder.is_dir():
-        return _facts(model.name, _read_config(model.name, folder), _folder_digest(folder, model))
+        config = _read_config(model.name, folder)
+        facts = _facts(model.name, config, _folder_digest(folder, model))
+        _refuse_causal(config, str(folder), model)
+        return facts
     if _is_path(model.name):
         raise ModelError(
             "no such folder", model=model.name, remedy=_beside(folder) or "a model folder is asked"
@@ -101,7 +124,10 @@ def model_facts(
             raise
         shape = (preset.num_layers, preset.hidden_size, preset.max_positions)
         return ModelFacts(model.name, *shape, weights="")
-    return _facts(model.name, _read_config(model.name, config_file.parent), commit)
+    config = _read_config(model.name, config_file.parent)
+    facts = _facts(model.name, config, commit)
+    _refuse_causal(config, model.name, model, commit)
+    return facts
 
 
 def toy_vocabulary(name: str, vocabulary: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -139,6 +165,18 @@ def _facts(name: str, config: dict[str, Any], weights: str) -> ModelFacts:
         max_positions=positions,
         weights=weights,
         reads_positions=reads_positions(config),
+    )
+
+
+def _refuse_causal(
+    config: Mapping[str, Any], place: str, model: Model, revision: str | None = None
+) -> None:
+    if config.get("model_type") in _READ_BOTH_WAYS and not config.get("is_decoder"):
+        return
+    from xlt_ray.modeling.causal import refuse_causal_config
+
+    refuse_causal_config(
+        place, model.name, trust_remote_code=model.trust_remote_code, revision=revision
     )
 
 

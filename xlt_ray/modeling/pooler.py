@@ -1,4 +1,4 @@
-"""The pooler that BERT and its nearest kin were pre-trained with: dense and tanh on the first piece.
+"""The pooler that BERT and its nearest kin were pre-trained with: dense, tanh, on the first piece.
 
 Their classes for sequences in transformers go on from it, so heads for whole sequences begin with
 its weights where a checkpoint has them. It is no part of the encoder that is trained (there it
@@ -40,7 +40,7 @@ def begin_with_pooler(head: nn.Module, encoder: PreTrainedModel) -> None:
 
 
 def leave_pooler(head: nn.Module, encoder: PreTrainedModel) -> None:
-    """The reverse, after a training: whoever goes on from the encoder begins with what it learned."""
+    """The reverse, after a training: what goes on from the encoder begins with what was learned."""
     dense = _dense_of(encoder)
     if dense is not None and isinstance(head, PairHead):
         dense.load_state_dict(head.dense.state_dict())

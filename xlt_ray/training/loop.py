@@ -129,8 +129,8 @@ def train(
             # The leader's scores count: what follows from them has to be the same everywhere.
             course.history.append(team.share(_evaluate(lesson, engine, stage, course)))
             course.profiles += _profiles(diagnose, engine, stage, course)
-        for one in kept:
-            one.after_step(engine, course.step, course.history)
+        for weights in kept:
+            weights.after_step(engine, course.step, course.history)
         # The leader's clock counts: all workers do the same at the same step.
         is_due, is_tick = team.share((now - saved >= runtime.progress_every, now - ticked > TICK_S))
         if course.step < num_steps and (is_point or is_due):
@@ -235,8 +235,8 @@ def _save(
     folder = store.progress_folder(stage.key, course.step, lease.token) if lease else None
     engine.save(folder)
     if lease is not None and folder is not None:
-        for one in kept:
-            one.save(folder)
+        for weights in kept:
+            weights.save(folder)
         files = store.put_progress(stage.key, course.step, folder, lease)
         store.publish_progress(stage.key, course.step, files, asdict(course), lease)
     team.gather(None)
@@ -250,8 +250,8 @@ def _restore(
     if progress is not None:
         folder = store.fetch_progress(progress, f"{team.rank}")
         engine.load(folder, progress.step)
-        for one in kept:
-            one.load(folder)
+        for weights in kept:
+            weights.load(folder)
         return from_fields(Course, progress.state)
     trunk = team.share(_trunk_below(stage, store) if team.is_leader else None)
     if trunk is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import transformers
 
 import xlt_ray
 from tests.command import Said, Xlt
@@ -307,6 +308,21 @@ def test_problems_of_facts_are_told_as_json(xlt: Xlt, file: Path) -> None:
     for one in said.json["problems"]:
         assert set(one) == {"file", "line", "key", "problem", "remedy"}
         assert one["file"] == "command line"
+
+
+@pytest.mark.parametrize("command", ["check", "plan", "run"])
+def test_a_decoder_only_model_is_refused_before_anything_starts(
+    xlt: Xlt, home: Home, file: Path, tmp_path: Path, command: str
+) -> None:
+    config = transformers.LlamaConfig(
+        vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=64, max_position_embeddings=64,
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
+    said = xlt(command, str(file), f"model={tmp_path / 'llama'}")
+    assert "model: " in refusal(said)
+    assert "decoder-only models are not supported" in said.err
+    assert not home.root.exists()
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def pooler_in(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
 def test_linear_layers_begin_as_those_of_transformers(
     kind: TaskKind, spread: float | None, tmp_path: Path
 ) -> None:
-    encoder, tokenizer = load_saved(folder_of("bert", tmp_path, with_pooler=False))
+    encoder, _ = load_saved(folder_of("bert", tmp_path, with_pooler=False))
     if spread is not None:
         encoder.config.initializer_range = spread
     modules = [
@@ -137,7 +137,7 @@ def test_the_next_stage_begins_with_the_pooler_that_the_last_one_left(
     save_result(network, tokenizer, tmp_path / "pair")
     assert torch.equal(pooler_in(tmp_path / "pair")[0], network.head.dense.weight)
     theirs = transformers.AutoModel.from_pretrained(tmp_path / "pair")
-    dense = [one for one in theirs.pooler.modules() if isinstance(one, nn.Linear)][0]
+    dense = next(layer for layer in theirs.pooler.modules() if isinstance(layer, nn.Linear))
     assert torch.equal(dense.weight, network.head.dense.weight)
     # Tags do not read it: it goes through their training unchanged.
     encoder, tokenizer = load_saved(tmp_path / "pair")
