@@ -99,8 +99,10 @@ def plan(
 
     from xlt_ray.cli.rows import parting_row, plan_row
     from xlt_ray.cli.tree import cost_lines, parting_lines, stage_tree
-    from xlt_ray.ledger import continued, find_ledger
+    from xlt_ray.ledger import changed_since, continued, find_ledger
+    from xlt_ray.ledger.made_with import listed
     from xlt_ray.stages.store import StageStore
+    from xlt_ray.sweep.facts import used_facts
     from xlt_ray.sweep.plan import parting, plan_of
     from xlt_ray.sweep.runner import checked_facts
 
@@ -111,6 +113,13 @@ def plan(
     ledger = find_ledger(home, found)
     if ledger is not None:
         found = continued(found, ledger)
+        _, changed = changed_since(ledger, used_facts(found, facts))
+        if changed:
+            typer.echo(
+                f"warning: what its trials are made with has changed: {listed(changed)}; "
+                "`xlt run` asks for --accept-changes",
+                err=True,
+            )
     planned = plan_of(found, facts, store, ledger)
     if explain is not None:
         parted = parting(*map(planned.trial, explain))

@@ -103,7 +103,8 @@ def mixed_facts(trials: Iterable[TrialView]) -> str:
     if len(found) < 2:
         return ""
     told = ", ".join(
-        f"{number} with {'facts that were not kept' if not which else f'facts {which}'}"
+        f"{number} trial{'' if number == 1 else 's'} with "
+        + (f"facts {which}" if which else "facts that were not kept")
         for which, number in sorted(found.items())
     )
     return (
@@ -122,6 +123,20 @@ def fact_sets_of(ledger: Ledger) -> dict[int, Mapping[str, str]]:
     return _numbered(ledger, FACTS)
 
 
+def changed_since(
+    ledger: Ledger, facts: Mapping[str, str]
+) -> tuple[Start | None, tuple[Change, ...]]:
+    """The last start by which trials were scored, and what has changed since."""
+    scored = {one.facts for one in _scored(ledger)}
+    last = next((one for one in reversed(starts_of(ledger)) if one.facts in scored), None)
+    return last, () if last is None else changes(fact_sets_of(ledger)[last.facts], facts)
+
+
+def _scored(ledger: Ledger) -> list[TrialView]:
+    """Trials that scores are known of; others are made with whatever is there when they go on."""
+    return [one for one in ledger.trials() if one.curve or one.state == "complete"]
+
+
 def begin(ledger: Ledger, made_with: MadeWith, *, accept_changes: bool = False) -> tuple[str, ...]:
     """Note one more start, whose trials are made so; what is to be said of it, in lines.
 
@@ -130,15 +145,13 @@ def begin(ledger: Ledger, made_with: MadeWith, *, accept_changes: bool = False) 
             nothing is noted.
     """
     sets, starts = fact_sets_of(ledger), starts_of(ledger)
-    # What has not been scored yet is made with whatever is there when it goes on.
-    scored = {one.facts for one in ledger.trials() if one.curve or one.state == "complete"}
-    last = next((one for one in reversed(starts) if one.facts in scored), None)
+    last, found = changed_since(ledger, made_with.facts)
     news: list[str] = []
-    if last is not None and (found := changes(sets[last.facts], made_with.facts)):
+    if last is not None and found:
         if not accept_changes:
-            raise LedgerError(_refusal(ledger, last, found))
+            raise LedgerError(_refusal(ledger, last, found, made_with))
         news.append(f"changes accepted since the start of {last.time}: {listed(found)}")
-    elif last is None and scored:
+    elif last is None and _scored(ledger):
         news.append(
             "earlier trials are from before this ledger kept what they are made with (data, "
             "weights, code); they are marked as such"
@@ -171,8 +184,10 @@ def _numbered(ledger: Ledger, name: str) -> dict[int, Any]:
     return {number: attributes[f"{name}:{number}"] for number in numbers}
 
 
-def _refusal(ledger: Ledger, last: Start, found: tuple[Change, ...]) -> str:
-    pinned = ""
+def _refusal(ledger: Ledger, last: Start, found: tuple[Change, ...], made_with: MadeWith) -> str:
+    told, pinned = _other_versions(last, made_with), ""
+    # Another xlt-ray may read the same files as other examples.
+    code = f" (versions differ, too: {told})" if told else ""
     model = ledger.sweep["space"].get("model")
     moved = [
         one
@@ -185,7 +200,7 @@ def _refusal(ledger: Ledger, last: Start, found: tuple[Change, ...]) -> str:
         pinned = f"model.revision: {moved[0].before} goes on with the old weights, "
     return (
         f"{ledger.name}: what its trials are made with has changed since the start of "
-        f"{last.time}: {listed(found)}; trials before and after would not compare: undo the "
+        f"{last.time}: {listed(found)}{code}; trials before and after would not compare: undo the "
         f"change, {pinned}or give the sweep another name (stages that did not change are shared "
         "all the same), or go on with --accept-changes, which marks the trials wherever they are "
         "shown"
@@ -200,5 +215,10 @@ def _other_versions(last: Start, made_with: MadeWith) -> str:
         if last.versions.get(name) != made_with.versions.get(name)
     ]
     if last.commit != made_with.commit:
-        told.append(f"commit {last.commit[:10] or 'none'} -> {made_with.commit[:10] or 'none'}")
+        told.append(f"commit {_short(last.commit)} -> {_short(made_with.commit)}")
     return ", ".join(told)
+
+
+def _short(commit: str) -> str:
+    """Ten digits of a commit, with ``+`` where files differed from it."""
+    return f"{commit[:10]}{'+' * commit.endswith('+')}" or "none"

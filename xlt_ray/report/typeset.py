@@ -154,6 +154,7 @@ def effects_tex(known: Knowledge, table: LanguageTable, sweep: Mapping[str, Any]
         "trained stage which the others have not count as one), not corrected for the number of "
         f"intervals ({known.num_intervals}). "
         f"{counted(sweep, table.source_language)}"
+        + (f" {table.facts_note}" if table.facts_note else "")
     )
     rows = [
         [tex(level.knob), tex(level.label), str(level.num_configurations), str(level.num_seeds)]

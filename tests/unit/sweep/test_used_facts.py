@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from xlt_ray.cli.inspect import plan
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import (
@@ -23,8 +24,10 @@ from xlt_ray.ledger import (
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, sweep_of
 from xlt_ray.stages.stage import VERSIONS
+from xlt_ray.sweep import runner
 from xlt_ray.sweep.facts import facts_of, used_facts
 from xlt_ray.sweep.runner import checked_facts
+from xlt_ray.versions import commit_of, library_versions
 
 CONFIG = {
     "model_type": "bert", "num_hidden_layers": 2, "hidden_size": 16, "max_position_embeddings": 256,
@@ -234,6 +237,59 @@ def test_a_refused_start_leaves_the_ledger_as_it_was(root: Path, home: Home) -> 
     assert len(starts_of(load_ledger(home, "t"))) == 1
 
 
+class Warned:
+    """A watcher that keeps what it is warned of."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def begun(self, view: object) -> None: ...
+    def heard(self, view: object, report: object) -> None: ...
+    def finished(self, view: object) -> None: ...
+    def warned(self, message: str) -> None:
+        self.lines.append(message)
+
+
+class Going(Exception):
+    """The run has come to what begins after all checks."""
+
+
+def test_a_run_is_refused_before_anything_starts(
+    root: Path, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def going(*_: object) -> None:
+        raise Going
+
+    monkeypatch.setattr(runner, "courier_for", going)
+    sweep, watcher = sweep_on(root), Warned()
+    with pytest.raises(Going):
+        runner.run(sweep, home, watcher)
+    (start,) = starts_of(load_ledger(home, "t"))
+    assert start.versions == library_versions()
+    assert start.commit == commit_of()
+    begun(home, sweep)
+    shorten(root)
+    with pytest.raises(LedgerError, match="xnli en train"):
+        runner.run(sweep, home, watcher)
+    assert not [one for one in watcher.lines if "xnli" in one]
+    with pytest.raises(Going):
+        runner.run(sweep, home, watcher, accept_changes=True)
+    assert [one for one in watcher.lines if "accepted" in one and "xnli en train" in one]
+
+
+def test_a_plan_warns_of_what_a_run_would_refuse(
+    root: Path, home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun(home, sweep_on(root))
+    for is_changed in (False, True):
+        plan("t", as_json=True)
+        told = capsys.readouterr()
+        assert ("warning: what its trials" in told.err) == is_changed
+        assert ("xnli en train: " in told.err) == is_changed
+        assert json.loads(told.out)["name"] == "t"
+        shorten(root)
+
+
 def test_accepted_changes_mark_the_trials_before_and_after(root: Path, home: Home) -> None:
     sweep = sweep_on(root)
     assert not mixed_facts(begun(home, sweep).trials())
@@ -243,7 +299,7 @@ def test_accepted_changes_mark_the_trials_before_and_after(root: Path, home: Hom
     assert [one for one in ledger.news if "accepted" in one and "xnli en train: " in one]
     complete(ledger, sweep)
     assert [one.facts for one in load_ledger(home, "t").trials()] == [1, 2]
-    assert "1 with facts 1, 1 with facts 2" in mixed_facts(ledger.trials())
+    assert "1 trial with facts 1, 1 trial with facts 2" in mixed_facts(ledger.trials())
     assert not started(home, sweep).news, "what was accepted is not asked again"
     (root / "pairs/xnli/en.train.tsv").write_text(whole)
     with pytest.raises(LedgerError, match="xnli en train"):
@@ -292,10 +348,14 @@ def test_other_versions_are_told_and_kept(root: Path, home: Home) -> None:
     assert not open_ledger(home, sweep, before).news
     after = MadeWith(facts, {"torch": "2.13", "ray": "2.60"}, "b" * 40 + "+")
     (line,) = open_ledger(home, sweep, after).news
-    assert line.endswith(f": torch 2.12 -> 2.13, commit {'a' * 10} -> {'b' * 10}")
+    assert line.endswith(f": torch 2.12 -> 2.13, commit {'a' * 10} -> {'b' * 10}+")
+    complete(open_ledger(home, sweep, after), sweep)
+    read_otherwise = replace(before, facts={**facts, "xnli en train": "0" * 20})
+    with pytest.raises(LedgerError, match=r"\(versions differ, too: torch 2.13 -> 2.12, commit"):
+        open_ledger(home, sweep, read_otherwise)
     starts = starts_of(load_ledger(home, "t"))
-    assert [one.versions["torch"] for one in starts] == ["2.12", "2.13"]
-    assert [one.commit for one in starts] == ["a" * 40, "b" * 40 + "+"]
+    assert [one.versions["torch"] for one in starts] == ["2.12", "2.13", "2.13"]
+    assert [one.commit for one in starts] == ["a" * 40, "b" * 40 + "+", "b" * 40 + "+"]
 
 
 def test_a_ledger_from_before_facts_were_kept_goes_on_and_gains_them(
@@ -307,7 +367,9 @@ def test_a_ledger_from_before_facts_were_kept_goes_on_and_gains_them(
     assert ["before this ledger kept" in one for one in ledger.news] == [True]
     complete(ledger, sweep)
     assert [one.facts for one in ledger.trials()] == [0, 1]
-    assert "1 with facts that were not kept, 1 with facts 1" in mixed_facts(ledger.trials())
+    assert "1 trial with facts that were not kept, 1 trial with facts 1" in mixed_facts(
+        ledger.trials()
+    )
     assert not started(home, sweep).news
     shorten(root)
     with pytest.raises(LedgerError, match="xnli en train"):
