@@ -228,7 +228,7 @@ def test_the_sweeps_note_names_the_best_configuration_and_what_to_do_with_it(wor
     assert "| objective | 0.6500 | 0.3536 |" in note
     assert "| test accuracy, without the source | 0.5000 | 0.3536 |" in note
     assert f"| model | {views[2].assignment['model']} |" in note
-    assert "xlt compare tracked/0 tracked/1\n" in note
+    assert "xlt compare tracked/0 tracked/1\nxlt confirm tracked --seeds 6\n" in note
     # Its best seed: the best trial of the sweep is another one's luck where means differ.
     assert "xlt export tracked DIR --trial 2 --register MODEL\n" in note
 

@@ -33,7 +33,7 @@ from xlt_ray.report.labels import (
     short_names,
     shown_value,
 )
-from xlt_ray.report.replication import spread_note
+from xlt_ray.report.replication import named, spread_note
 from xlt_ray.report.scales import MAX_EXACT, NUM_BINS, jitter, means, natural, number_ticks
 from xlt_ray.report.tables import Cell, LanguageTable, Row
 
@@ -178,7 +178,10 @@ def language_figure(
         name=file_name(table, "languages"),
         title=f"Configuration {row.configuration} by language",
         caption=f"{over}{whisker}{line}. {note}".strip(),
-        csv=csv_text(["language", "percent", "deviation"], rows),
+        csv=csv_text(
+            ["language", "percent", "deviation", "shared_by_seeds"],
+            [[*one, named(row.shared)] for one in rows],
+        ),
         svg=svg,
         png=png,
         section="best",

@@ -9,7 +9,7 @@ from typing import Any
 
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import StageUse, TrialView
-from xlt_ray.report.selection import is_oracle, selection_rule
+from xlt_ray.report.selection import COMPETED, is_oracle, selection_rule
 from xlt_ray.report.snapshot import Snapshot
 from xlt_ray.spec.exported import Exported, ExportedScore, ExportedStage
 from xlt_ray.stages.stage import short
@@ -181,14 +181,14 @@ def _languages(snapshot: Snapshot, task: str, source: str) -> tuple[str, ...]:
 
 def _selection(snapshot: Snapshot, view: TrialView, source: str, *, is_named: bool) -> str:
     complete = [one for one in snapshot.trials if one.state == "complete"]
-    configurations = {one.configuration for one in complete}
+    candidates = {one.configuration for one in snapshot.trials if one.state in COMPETED}
     rule = selection_rule(snapshot.sweep, source)
     if is_named:
         text = f"Trial {view.number} was named by hand; the sweep's own rule: {rule}."
     else:
         own = [one for one in complete if one.configuration == view.configuration]
         text = (
-            f"Configuration {view.configuration} is the best of {len(configurations)}, {rule}; "
+            f"Configuration {view.configuration} is the best of {len(candidates)}, {rule}; "
             f"trial {view.number} is the best of its {len(own)} complete "
             f"{'seeds' if len(own) > 1 else 'seed'}: {view.objective:.4f}."
         )

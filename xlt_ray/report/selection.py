@@ -19,6 +19,8 @@ import pandas as pd
 from xlt_ray.report.tables import Cell, LanguageTable, Row, cell_of
 from xlt_ray.spec.trial import Target
 
+COMPETED = ("complete", "pruned")
+"""States of trials by which a configuration had a chance to be chosen."""
 ORACLE = " ORACLE SELECTION: not zero-shot."
 
 
@@ -133,7 +135,7 @@ def ranked_configurations(trials: pd.DataFrame, sweep: Mapping[str, Any]) -> lis
 
 def num_candidates(trials: pd.DataFrame) -> int:
     """Configurations that had a chance to be chosen: complete, or stopped early as worse."""
-    competed = trials[trials["state"].isin(["complete", "pruned"])]
+    competed = trials[trials["state"].isin(COMPETED)]
     return int(competed["configuration"].nunique())
 
 

@@ -255,7 +255,10 @@ def _best_lines(name: str, metric: str, best: Winner, means: Metrics) -> list[st
     commands = [
         f"xlt report {name} --log",
         *(
-            [f"xlt compare {name}/{best.runner_up} {name}/{best.configuration}"]
+            [
+                f"xlt compare {name}/{best.runner_up} {name}/{best.configuration}",
+                f"xlt confirm {name} --seeds 6",
+            ]
             if best.runner_up is not None
             else []
         ),

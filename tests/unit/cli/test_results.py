@@ -29,8 +29,20 @@ def test_compare_prints_differences_rules_and_notes(xlt: Any) -> None:
     code, out, _ = xlt("compare", "quick", "fixed")
     assert code == 0
     for part in ("fixed/", "against quick/", "qaf", "without qaa", "sign-flip", "dev set of qaa",
-                 "nothing can be"):  # fmt: skip
-        assert part in out, part
+                 "nothing can be", "The best of 3 configurations.",
+                 "to compare on fresh seeds: xlt confirm quick --seeds 6; "
+                 "xlt confirm fixed --seeds 6"):  # fmt: skip
+        assert part in re.sub(r"\s+", " ", out), part
+
+
+def test_an_interval_of_what_was_trained_after_a_shared_stage_is_marked(xlt: Any) -> None:
+    code, out, _ = xlt("compare", "quick/0", "quick/1", "quick/2")
+    assert code == 0
+    shown = re.sub(r"\s+", " ", out)
+    assert "seeds share one training of intermediate toy-paraphrase" in shown
+    assert "there is no test" in shown
+    assert "interval: Student's, † given the stages of the note" in shown
+    assert re.search(r"to [+-][\d.]+ † │ – │ – │", shown)
 
 
 def test_compare_json_has_the_keys_that_the_guide_names(xlt: Any) -> None:

@@ -73,7 +73,8 @@ def test_the_rule_of_selection_is_told(snapshot: Snapshot, quick: Finished) -> N
     best = quick.ledger.best()
     assert best is not None
     found = told(snapshot, best.trial)
-    number = len({one.configuration for one in snapshot.trials if one.state == "complete"})
+    number = len({one.configuration for one in snapshot.trials
+                  if one.state in ("complete", "pruned")})  # fmt: skip
     assert f"Configuration {best.configuration} is the best of {number}" in found.selection
     assert f"trial {best.trial.number} is the best of its {best.num_seeds}" in found.selection
     assert "chosen by accuracy on the dev set of qaa" in found.selection
