@@ -7,9 +7,9 @@ import signal
 from collections.abc import Callable
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
+from tests.rounding import assert_trained_alike
 from tests.sweeps.conftest import Place
 from tests.sweeps.spoiling import write_spoilt
 from tests.sweeps.test_faults import logged, trial_processes, wait_for
@@ -69,8 +69,7 @@ def test_out_of_memory_is_met_with_smaller_passes_and_the_same_batch(
     small, whole = (
         load_file(where.home / "stages" / key / "model.safetensors") for where in (place, finished)
     )
-    for name, weights in whole.items():
-        torch.testing.assert_close(small[name], weights, rtol=0, atol=5e-4)
+    assert_trained_alike(small, whole, atol=5e-4)
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.rounding import assert_trained_alike
 from tests.training.conftest import Bench
 from xlt_ray.data.batches import eval_batches
 from xlt_ray.data.permit import Permit
@@ -88,8 +89,7 @@ def test_accumulation_and_sharding_move_weights_by_rounding_alone(
         load_file(tmp_path / name / "stages" / key / "model.safetensors")
         for name in ("one", "other")
     )
-    for name, weights in one.items():
-        torch.testing.assert_close(weights, other[name], rtol=0, atol=2e-4)
+    assert_trained_alike(one, other, atol=2e-4)
 
 
 ATTACK = AdversarialRobust(method="adversarial", steps=5, step_size=0.03, epsilon=0.08, norm="l2")

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
+from tests.rounding import assert_trained_alike
 from tests.training.conftest import Bench
 from tests.training.pair import Course, Job, Pair, follow, pair_beside
 
@@ -84,9 +84,7 @@ def assert_weights(bench: Bench, kind: str, root: Path, other_root: Path) -> Non
         }
         for folder in (root, other_root)
     )
-    assert weights.keys() == others.keys()
-    for name, tensor in weights.items():
-        torch.testing.assert_close(tensor, others[name], rtol=0, atol=WEIGHTS_ATOL, msg=name)
+    assert_trained_alike(weights, others, atol=WEIGHTS_ATOL)
 
 
 def two_workers(

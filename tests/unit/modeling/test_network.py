@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tests.rounding import cannot_learn
 from tests.unit.modeling.gradients import assert_parts_add_up, gradients
 from xlt_ray.errors import ModelError, SpecError
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
@@ -102,23 +102,6 @@ def test_micro_batches_add_up_to_the_full_batch(toy_encoder: Encoders, kind: str
 
 LEAST_GRADIENT = 1e-6
 """Rounding alone gives up to this; the largest component of what learns is 5e-5 or more."""
-OF_EVERY_KEY = r"attention\.self\.key\.bias"
-CANNOT_LEARN = {
-    "choice": r"head\.output\.bias",
-    "span": r"head\.output\.bias|layer\.1\.output\.LayerNorm\.bias",
-    "ranking": r"fusion\.gamma",
-}
-"""Parameters of no effect on the loss, so that their gradient is zero in exact arithmetic.
-
-A softmax does not see what is added to all its logits alike: a query meets the bias of the keys
-at every place; the bias of the head is added to every option of a choice, to every place of a
-span, and so is what the last layer adds to all of its states before a linear head over places.
-Vectors that are made one long do not see a factor.
-"""
-
-
-def cannot_learn(kind: str, name: str) -> bool:
-    return re.search(f"{OF_EVERY_KEY}|{CANNOT_LEARN.get(kind, OF_EVERY_KEY)}", name) is not None
 
 
 @every_kind
@@ -128,7 +111,7 @@ def test_every_parameter_that_the_loss_depends_on_learns(toy_encoder: Encoders, 
     silent = [
         name
         for name, parameter in network.named_parameters()
-        if not cannot_learn(kind, name)
+        if not cannot_learn(name, kind)
         and (parameter.grad is None or not parameter.grad.abs().max() > LEAST_GRADIENT)
     ]
     assert silent == []
@@ -139,7 +122,7 @@ def test_the_loss_does_not_depend_on_what_cannot_learn(toy_encoder: Encoders, ki
     network, batch = made(toy_encoder(), kind, MIX).eval(), batch_of(kind)
     before = network(batch).item()
     generator = torch.Generator().manual_seed(0)
-    named = [one for one in network.named_parameters() if cannot_learn(kind, one[0])]
+    named = [one for one in network.named_parameters() if cannot_learn(one[0], kind)]
     assert len(named) >= 2, "the keys of two layers"
     for name, parameter in named:
         with torch.no_grad():
