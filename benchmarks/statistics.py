@@ -10,6 +10,8 @@ prints the same tables. Small versions run in the tests (``tests/unit/report``).
 - ``intervals``: share of 95 % intervals that hold the truth.
 - ``sharing``: share of comparisons of equal systems with a star, by what their seeds share.
 - ``selection``: the same of a single system and the best of many that are equal to it.
+- ``curves``: share of sweeps over sizes whose power law is drawn, by the true curve.
+- ``importance``: share of sweeps in which a knob is above chance, without any effect and with one.
 """
 
 from __future__ import annotations
@@ -20,12 +22,17 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from statistics import fmean
+from unittest import mock
 
 import numpy as np
+import optuna
 from scipy import stats
 
 from tests.equal_systems import Scope, best_of, equal_pair, gains, is_won_by_seeds, wins
+from xlt_ray.ledger import importance as importance_of_knobs
+from xlt_ray.ledger.importance import Importance
 from xlt_ray.report.comparison import compare
+from xlt_ray.report.powerlaw import PowerLaw, fit_power_law
 from xlt_ray.report.statistics import LEVEL, Interval, difference_interval, paired
 
 SEEDS = range(3, 11)
@@ -158,10 +165,142 @@ def selection(draws: int) -> str:
     return table([*head, "gain on the same seeds, sd of a seed", "on fresh seeds"], rows)
 
 
+# -- curves -------------------------------------------------------------------------------
+
+FIVE = [1000 * 4**turn for turn in range(5)]
+SEVEN = [1000 * 2**turn for turn in range(7)]
+
+
+def law(sizes: Sequence[int]) -> list[float]:
+    return [0.8 - 0.3 * (size / 1000) ** -0.4 for size in sizes]
+
+
+CURVES: dict[str, tuple[list[int], list[float]]] = {
+    "0.8 - 0.3 n^-0.4, 4 sizes": (FIVE[:4], law(FIVE[:4])),
+    "0.8 - 0.3 n^-0.4, 5 sizes": (FIVE, law(FIVE)),
+    "0.8 - 0.3 n^-0.4, 7 sizes": (SEVEN, law(SEVEN)),
+    ".50 .55 .60 .65 .50": (FIVE, [0.50, 0.55, 0.60, 0.65, 0.50]),
+    "an arch: .50 .58 .66 .70 .66 .58 .52": (SEVEN, [0.50, 0.58, 0.66, 0.70, 0.66, 0.58, 0.52]),
+    "falling: .65 .60 .55 .52 .50": (FIVE, [0.65, 0.60, 0.55, 0.52, 0.50]),
+    "flat, 4 sizes": (FIVE[:4], [0.5] * 4),
+    "flat, 5 sizes": (FIVE, [0.5] * 5),
+    "flat, 7 sizes": (SEVEN, [0.5] * 7),
+    "a step: .50 .50 .70 .70 .70": (FIVE, [0.50, 0.50, 0.70, 0.70, 0.70]),
+}
+"""Sizes, and mean scores; n of a law is in thousands, and its ceiling 0.8."""
+REPEATS = (1, 2, 3, 6)
+
+
+def curves(draws: int) -> str:
+    """Laws that are drawn, and of a true law the ceilings that lie in their interval; of each cell
+    a twentieth of the draws."""
+    rows = []
+    for deviation in (0.005, 0.02):
+        for name, shape in CURVES.items():
+            row = [f"{deviation:g}".replace("0.", "."), name]
+            for repeats in REPEATS:
+                fits = _fits(shape, repeats, deviation, draws // 20)
+                drawn = [fit for fit in fits if isinstance(fit, PowerLaw)]
+                cell = share(isinstance(fit, PowerLaw) for fit in fits)
+                if "n^" in name and drawn:
+                    held = share(abs(fit.ceiling - 0.8) <= fit.ceiling_error for fit in drawn)
+                    cell += f"; ceiling {held}"
+                row.append(cell)
+            rows.append(row)
+    return table(["sd", "true curve", *(f"repeats: {repeats}" for repeats in REPEATS)], rows)
+
+
+def _fits(
+    shape: tuple[list[int], list[float]], repeats: int, deviation: float, draws: int
+) -> list[PowerLaw | str]:
+    sizes, means = (np.repeat(part, repeats) for part in shape)
+    random = np.random.default_rng(repeats)
+    return [
+        fit_power_law(sizes.tolist(), (means + random.normal(0, deviation, len(sizes))).tolist())
+        for _ in range(draws)
+    ]
+
+
+# -- importance ---------------------------------------------------------------------------
+
+Assignment = dict[str, str | float]
+NUM_DESIGNS = 10
+CONFIGURATIONS = (8, 16, 24, 48, 100)
+
+
+def importance(draws: int) -> str:
+    """Of random searches over four knobs, and of TPE, which asks where noise was good: a twentieth
+    of the draws, over ten searches, and of TPE a two-hundredth, each a search of its own."""
+    rows = []
+    for number in CONFIGURATIONS:
+        random = np.random.default_rng(number)
+        designs = [[_assignment(random) for _ in range(number)] for _ in range(NUM_DESIGNS)]
+        turns = range(draws // 20 // NUM_DESIGNS)
+        noise = [_found(design, random.normal(size=number)) for design in designs for _ in turns]
+        effects = []
+        for effect in (0.5, 1.0, 2.0):
+            found = [
+                _found(design, [effect * float(one["layer"]) / 4 for one in design]
+                       + random.normal(size=number))
+                for design in designs
+                for _ in turns
+            ]  # fmt: skip
+            effects.append(share(one["layer"].is_above_chance for one in found))
+        rows.append([str(number), *_of_noise(noise), *effects])
+    by_tpe = [_asked_by_tpe(48, seed) for seed in range(max(draws // 200, 2))]
+    rows.append(["48, asked by TPE", *_of_noise(by_tpe), "", "", ""])
+    head = ["configurations", "noise: top share (5 %, 50 %, 95 %)", "noise: any above chance",
+            "layer, effect 0.5", "layer, effect 1", "layer, effect 2"]  # fmt: skip
+    return table(head, rows)
+
+
+def _assignment(random: np.random.Generator) -> Assignment:
+    return {
+        "layer": int(random.integers(12)),
+        "model": str(random.choice(["base", "large"])),
+        "rate": float(10 ** random.uniform(-5, -3)),
+        "ratio": float(random.random()),
+    }
+
+
+def _found(design: Sequence[Assignment], scores: Sequence[float]) -> dict[str, Importance]:
+    with mock.patch.object(importance_of_knobs, "NUM_BOOTSTRAPS", 1):
+        points = list(zip(design, map(float, scores), strict=True))
+        return importance_of_knobs.importances(points, maximize=True)
+
+
+def _asked_by_tpe(number: int, seed: int) -> dict[str, Importance]:
+    random, design, scores = np.random.default_rng(seed), [], []
+    study = optuna.create_study(
+        direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True)
+    )
+    for _ in range(number):
+        trial = study.ask()
+        design.append(
+            {
+                "layer": trial.suggest_int("layer", 0, 11),
+                "model": trial.suggest_categorical("model", ["base", "large"]),
+                "rate": trial.suggest_float("rate", 1e-5, 1e-3, log=True),
+                "ratio": trial.suggest_float("ratio", 0, 1),
+            }
+        )
+        scores.append(random.normal())
+        study.tell(trial, scores[-1])
+    return _found(design, scores)
+
+
+def _of_noise(found: Sequence[dict[str, Importance]]) -> list[str]:
+    tops = [max(one.share for one in knobs.values()) for knobs in found]
+    quantiles = ", ".join(f"{one:.2f}" for one in np.quantile(tops, [0.05, 0.5, 0.95]))
+    return [quantiles, share(any(one.is_above_chance for one in knobs.values()) for knobs in found)]
+
+
 SECTIONS: dict[str, Callable[[int], str]] = {
     "intervals": intervals,
     "sharing": sharing,
     "selection": selection,
+    "curves": curves,
+    "importance": importance,
 }
 
 

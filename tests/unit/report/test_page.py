@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -71,6 +72,19 @@ def test_page_says_rule_states_and_causes(page: Path) -> None:
     text = page.read_text()
     for part in ("dev set of", "pruned", "failed", "running", "memory", "Aranic", "Fozhi"):
         assert part in text, part
+
+
+def test_importances_stand_beside_what_chance_reaches(page: Path) -> None:
+    text = page.read_text()
+    assert "the 95 % of the null" in text
+    assert "its knobs are judged given that one training" in text
+    shares = list(
+        csv.DictReader((page.parent / "tables/toy-nli-qaa-languages-importance.csv").open())
+    )
+    below = [one for one in shares if one["is_above_chance"] == "False"]
+    assert 0 < len(below) < len(shares), "the knobs of this sweep matter, but not all of them"
+    assert text.count("; not above chance, ") == len(below)
+    assert text.count("; chance ") == len(shares) - len(below)
 
 
 def test_what_comes_from_trials_is_escaped(page: Path) -> None:
