@@ -56,8 +56,9 @@ def trial_row(view: TrialView, store: StageStore, sweep: str) -> Row:
     ``stages`` has for each stage ``kind``, ``key``, ``label``, ``reused``, ``examples`` (0 where
     it was reused) and ``made_by``: ``{"sweep", "trial"}``, the trial null where ``xlt stage``
     made it; null where nobody knows. ``evidence`` says of the test scores by task and language
-    ``num_items``, ``top_share`` (of the most frequent prediction), ``is_near_constant`` and
-    ``chance`` (metric -> value). ``commit`` and ``versions`` are of the process that scored
+    ``num_items``, ``top_share`` (of the most frequent prediction), ``is_near_constant``,
+    ``cut`` (share of the examples that ``max_length`` took a part of) and ``chance`` (metric ->
+    value). ``commit`` and ``versions`` are of the process that scored
     it; those of every stage are in the report's ``stages.csv``.
     """
     scores: dict[str, dict[str, dict[str, dict[str, float]]]] = {"test": {}, "dev": {}}
@@ -268,6 +269,7 @@ def _evidence(score: Score) -> Row:
         "num_items": score.num_items or score.num_examples,
         "top_share": score.top_share,
         "is_near_constant": score.is_near_constant,
+        "cut": score.cut,
         "chance": {},
     }
 

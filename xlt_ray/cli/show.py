@@ -107,7 +107,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
                 *(row[name] for name in facts),
                 _number(row["objective"]),
                 " · ".join(_made(one, row["number"], ledger.name) for one in row["stages"]),
-                row["cause"] or _constant(row["evidence"]),
+                row["cause"] or _notes(row["evidence"]),
             ]
             for row in rows
         ],
@@ -116,15 +116,20 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     )
 
 
-def _constant(evidence: dict[str, dict[str, Any]]) -> str:
-    """Where a network says next to one thing to everything; empty where it does so nowhere."""
-    found = [
+def _notes(evidence: dict[str, dict[str, Any]]) -> str:
+    """Where a network says next to one thing to everything, and where ``max_length`` takes one
+    example in a hundred or more; empty where neither is so."""
+    each = [pair for by_language in evidence.values() for pair in by_language.items()]
+    constant = [
         f"{language} {100 * one['top_share']:.0f} %"
-        for by_language in evidence.values()
-        for language, one in by_language.items()
+        for language, one in each
         if one["is_near_constant"]
     ]
-    return f"≡ one prediction for all: {', '.join(found)}" if found else ""
+    cut = [
+        f"{language} {100 * one['cut']:.0f} %" for language, one in each if (one["cut"] or 0) > 0.01
+    ]
+    notes = {"≡ one prediction for all": constant, "cut by max_length": cut}
+    return "; ".join(f"{name}: {', '.join(told)}" for name, told in notes.items() if told)
 
 
 def ui(

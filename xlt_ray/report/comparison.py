@@ -307,6 +307,8 @@ def _notes(
         notes.append(f"all is told given one training of {named(both)}, which both sides share")
     if small := first.table.evidence.small_note():
         notes.append(small)
+    if cut := first.table.evidence.cut_note():
+        notes.append(cut)
     for one in (first, other):
         notes += evidence_notes(one.label, one.row.near_constant)
         if one.is_oracle:

@@ -1,4 +1,4 @@
-"""What stands beside a score: how many items it rests on, what chance scores, who answers blindly.
+"""What stands beside a score: its items, what chance scores, what was cut, who answers blindly.
 
 A mean over languages weighs a test set of forty sentences as one of ten thousand, and a network
 that says one label to everything has scores like any other; both are told wherever scores are.
@@ -28,6 +28,9 @@ class Evidence:
     """Number of test items: examples, sentences of tags, queries; the least that a trial had."""
     chance: Mapping[str, float] = field(default_factory=dict)
     """What is scored without looking at the text; languages where nobody knows are not there."""
+    cut: Mapping[str, float] = field(default_factory=dict)
+    """Share of the examples that ``max_length`` takes a part of, the highest of the trials; only
+    languages where it takes something."""
 
     @property
     def small(self) -> tuple[str, ...]:
@@ -45,6 +48,17 @@ class Evidence:
             return ""
         told = ", ".join(f"{code} ({self.sizes[code]})" for code in self.small)
         return f"Fewer than {TOO_FEW_ITEMS} test items: {told}."
+
+    def cut_note(self) -> str:
+        """What rows had no room for; empty where they had room for everything.
+
+        >>> Evidence(cut={"hy": 0.048, "ru": 0.0003}).cut_note()
+        'max_length cuts examples (of tags words, of questions all answers): hy 4.8 %, ru 0.03 %.'
+        """
+        if not self.cut:
+            return ""
+        told = ", ".join(f"{code} {100 * share:.3g} %" for code, share in self.cut.items())
+        return f"max_length cuts examples (of tags words, of questions all answers): {told}."
 
     def groups_note(self) -> str:
         """Which languages are in no group's mean; empty where all may be."""
@@ -75,9 +89,11 @@ def evidence_of(test: pd.DataFrame) -> Evidence:
     known = test[test["chance"].notna()]
     sizes = items.astype(int).groupby(test["language"]).min()
     chance = known["chance"].astype(float).groupby(known["language"]).mean()
+    cut = test["cut"].astype(float).groupby(test["language"]).max()
     return Evidence(
         {str(code): int(size) for code, size in sizes.items()},
         {str(code): float(value) for code, value in chance.items()},
+        {str(code): float(share) for code, share in cut.items() if share > 0},
     )
 
 

@@ -50,6 +50,7 @@ WHAT_COLUMNS = (
     "top_share",
     "gold_top_share",
     "chance",
+    "cut",
     "is_near_constant",
 )
 """What was scored."""
@@ -139,7 +140,7 @@ def typed(frame: pd.DataFrame, *numbers: str) -> pd.DataFrame:
         numbers: further columns of whole numbers.
     """
     kinds = dict.fromkeys(("num_examples", "num_items", "task_version", *numbers), "Int64")
-    kinds |= dict.fromkeys(("top_share", "gold_top_share", "chance"), "float64")
+    kinds |= dict.fromkeys(("top_share", "gold_top_share", "chance", "cut"), "float64")
     return frame.astype(kinds | {"is_near_constant": "boolean"})
 
 

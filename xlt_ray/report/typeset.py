@@ -14,7 +14,7 @@ from xlt_ray.report.selection import Pick, counted, header
 from xlt_ray.report.tables import Cell, LanguageTable
 from xlt_ray.spec.kinds import TOO_FEW_ITEMS
 
-_BESIDE = ("items", "chance", "near_constant")
+_BESIDE = ("items", "chance", "cut", "near_constant")
 MAX_ROWS = 40
 """Configurations in LaTeX tables; CSV has all."""
 
@@ -23,7 +23,8 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     """Mean, deviation, 95 % interval and seeds of every cell in full precision; a missing cell is
     empty. Intervals are Student's, over seeds.
 
-    Of every language follow its number of test items, its level of chance, and the share of the
+    Of every language follow its number of test items, its level of chance, the share of its
+    examples that ``max_length`` took a part of, where it took any, and the share of the
     most frequent prediction where that is next to all of them (the highest of the seeds), else
     nothing. ``shared_by_seeds`` names the trained stages that several seeds of a line go on from:
     its deviations and intervals are of what was trained after them. ``facts`` are the sets of
@@ -52,7 +53,8 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         for code in table.languages:
             known = constants.get(code)
             share = known.share if known else None
-            line += [evidence.sizes.get(code), evidence.chance.get(code), share]
+            told = (evidence.sizes, evidence.chance, evidence.cut)
+            line += [*(one.get(code) for one in told), share]
         lines.append([*line, row.is_gap_of_source, named(row.shared), row.facts, rule])
     beside = [f"{one}_{name}" for one in table.languages for name in _BESIDE]
     last = ("gap_smaller_by_source_alone", "shared_by_seeds", "facts", "selection")
@@ -188,6 +190,8 @@ def _caption(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     text += " n below the scores: test items. Chance: the score without looking at the text."
     if table.evidence.small:
         text += f" *: fewer than {TOO_FEW_ITEMS} test items, which the means hold like all others."
+    if cut := table.evidence.cut_note():
+        text += f" {cut}"
     if any(row.near_constant for row in table.rows):
         text += " ≡: the network of a seed says next to one thing to everything."
     text += " A dash is a score that is missing." if table.has_missing else ""

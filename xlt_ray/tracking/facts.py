@@ -190,7 +190,7 @@ def final_metrics(
 def score_table(scores: Sequence[Score]) -> str:
     """JSON of one row per task, language, split and metric, as MLflow's tables are stored."""
     columns = ["task", "language", "split", "metric", "value", "num_examples"]
-    columns += ["num_items", "chance", "top_share", "is_near_constant"]
+    columns += ["num_items", "chance", "cut", "top_share", "is_near_constant"]
     rows = [[getattr(one, column) for column in columns] for one in scores]
     return json.dumps({"columns": columns, "data": sorted(rows, key=lambda row: row[:4])})
 

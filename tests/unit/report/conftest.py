@@ -48,6 +48,8 @@ DISTANCE = {"qaa": 0.0, "qab": 0.06, "qac": 0.10, "qad": 0.17, "qae": 0.27, "qaf
 NOWHERE_SCORED = 6
 """The configuration that has no scores in qaf."""
 FEW_ITEMS = {"qaf": 40}
+CUT = {"qac": 0.25}
+"""Share of the examples that no row has room for."""
 NEAR_CONSTANT = (4, 1)
 """The configuration and repeat whose network says one label to nearly everything in qab."""
 ONCE_NOT_SCORED = 3
@@ -108,6 +110,7 @@ def scores_of(trial: TrialSpec, view: TrialView) -> tuple[Score, ...]:
                 "num_items": num_items,
                 "top_share": 0.985 if is_constant else 0.41,
                 "gold_top_share": 0.36,
+                "cut": CUT.get(language, 0.0),
             }
             for metric, score, chance in (
                 ("accuracy", value, 0.36),

@@ -38,6 +38,7 @@ def test_a_table_knows_items_chance_and_constant_networks(table: LanguageTable) 
     assert table.evidence.sizes == {"qaf": 40} | dict.fromkeys(table.languages[:-1], 400)
     assert set(table.evidence.chance.values()) == {0.36}
     assert table.evidence.small == ("qaf",)
+    assert table.evidence.cut == {"qac": 0.25}
     assert {one.configuration: one.near_constant for one in table.rows if one.near_constant} == {
         CONFIGURATION: {"qab": Constant(0.985, 1)}
     }
@@ -72,11 +73,11 @@ def test_a_group_rests_on_no_language_with_a_handful_of_items() -> None:
 def test_scores_of_older_stages_know_their_examples_alone() -> None:
     frame = pd.DataFrame(
         {"language": ["de", "de"], "num_items": [pd.NA, pd.NA], "num_examples": [90, 90]}
-    ).assign(chance=float("nan"))
+    ).assign(chance=float("nan"), cut=float("nan"))
     assert evidence_of(frame) == Evidence({"de": 90}, {})
     record = StageRecord("k", {"kind": "evaluate"}, "", {}, (Score("a", "b", "c", "d", 0.5, 9),))
     tree = json.loads(json.dumps(record.to_json()))
-    for name in ("num_items", "top_share", "gold_top_share", "chance"):
+    for name in ("num_items", "top_share", "gold_top_share", "chance", "cut"):
         del tree["scores"][0][name]
     assert StageRecord.from_json(tree) == record
     assert not record.scores[0].is_near_constant
@@ -87,6 +88,7 @@ def test_files_say_it(quick: Finished, table: LanguageTable) -> None:
     lines = list(csv.DictReader(io.StringIO(table_csv(table, sweep))))
     assert {line["qaf_items"] for line in lines} == {"40"}
     assert {line["qab_chance"] for line in lines} == {"0.36"}
+    assert {(line["qab_cut"], line["qac_cut"]) for line in lines} == {("", "0.25")}
     shares = {int(one["configuration"]): one["qab_near_constant"] for one in lines}
     assert shares.pop(CONFIGURATION) == "0.985"
     assert set(shares.values()) == {""}
@@ -95,6 +97,8 @@ def test_files_say_it(quick: Finished, table: LanguageTable) -> None:
     assert text.count("chance & ") >= 1
     assert text.count(r"$^{\equiv}$") == 1
     assert "fewer than 100 test items" in text
+    assert r"max\_length cuts examples" in text
+    assert r"qac 25 \%" in text
     few = dataclasses.replace(table, evidence=Evidence({"qae": 3}))
     assert "No group holds qae: fewer than 30 test items." in groups_tex(few, sweep)
 
@@ -119,6 +123,7 @@ def test_listings_and_runs_say_it(quick: Finished) -> None:
         "num_items": 400,
         "top_share": 0.985,
         "is_near_constant": True,
+        "cut": 0.0,
         "chance": {"accuracy": 0.36, "macro_f1": 0.176},
     }
     record = quick.store.record(view.evaluation_key or "")
@@ -127,5 +132,5 @@ def test_listings_and_runs_say_it(quick: Finished) -> None:
     metrics = final_metrics(view, record.scores, "accuracy", "qaa")
     assert metrics["test/accuracy/chance_mean"] == pytest.approx(0.36)
     told = json.loads(score_table(record.scores))
-    assert told["columns"][-4:] == ["num_items", "chance", "top_share", "is_near_constant"]
+    assert told["columns"][-5:] == ["num_items", "chance", "cut", "top_share", "is_near_constant"]
     assert sum(line[-1] for line in told["data"]) == 2
