@@ -80,7 +80,7 @@ def early_stop_acts(
     last = Fraction(number - 1, number)
     if grace <= last:
         return
-    share = f"{100 * float(grace):.3g} % of the shortest training"
+    share = f"{100 * float(grace):,.0f} % of the shortest training"
     if number == 1:
         remedy = "target.evaluations: 2 or more"
     elif sweep.settings.early_stop is not None and sweep.settings.early_stop.grace is not None:

@@ -166,9 +166,9 @@ def plan_of(sweep: SweepSpec, facts: Facts, store: StageStore, ledger: Ledger | 
         sweep.name,
         trials,
         _stages(trials, store),
-        is_estimate=any(
-            _may_turn_out_otherwise(view, sweep) for view in rehearsed.trials()[len(known) :]
-        ),
+        # Of the whole space nothing is chosen but its order.
+        is_estimate=not rehearsed.is_exhausted
+        and any(_may_turn_out_otherwise(view, sweep) for view in rehearsed.trials()[len(known) :]),
         is_whole_space=rehearsed.is_exhausted,
         is_stopped_early=sweep.settings.early_stop is not None,
     )

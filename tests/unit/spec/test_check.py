@@ -351,6 +351,38 @@ def test_a_fault_of_one_model_and_one_block_alone_is_found(problems: Problems) -
     assert "toy:2x64" in found["target.fusion.layer"].problem
 
 
+def test_early_stopping_that_could_stop_nothing_is_refused(problems: Problems) -> None:
+    # 1000 examples three times in batches of 32 are 3008, evaluated at 25, 50, 75 and 100 %.
+    stop = "early_stop={method: asha, grace_examples: %d}"
+    assert problems(stop % 2256) == {}
+    found = problems(stop % 2257)
+    assert set(found) == {"early_stop"}
+    assert "at most 2256" in found["early_stop"].remedy
+    # The shortest training counts, wherever it is in the space.
+    shorter = ("target.size={choice: [all, 320]}", "target.epochs={int: [1, 3]}")
+    assert "at most 240" in problems(stop % 241, *shorter)["early_stop"].remedy
+    assert problems(stop % 240, *shorter) == {}
+    assert problems("early_stop={method: asha, grace: 0.75}", *shorter) == {}
+    assert "at most 0.75" in problems("early_stop={method: asha, grace: 0.8}")["early_stop"].remedy
+    one = problems("target.evaluations=1", stop % 1)["early_stop"]
+    assert "2 or more" in one.remedy
+
+
+def test_early_stopping_compares_at_the_same_evaluations(problems: Problems) -> None:
+    stop = "early_stop={method: asha, grace: 0.25}"
+    found = problems(stop, "target.evaluations={choice: [4, 5]}")
+    assert set(found) == {"target.evaluations"}
+    assert problems("target.evaluations={choice: [4, 5]}") == {}
+
+
+@pytest.mark.parametrize(
+    "stop", ["{method: asha}", "{method: asha, grace: 0.2, grace_examples: 100}"]
+)
+def test_early_stopping_has_one_grace(sweep_from: ReadSweep, stop: str) -> None:
+    with pytest.raises(SpecError, match=r"early_stop: .*needs either grace or grace_examples"):
+        sweep_from(SOUND, f"early_stop={stop}")
+
+
 def test_all_problems_of_all_probes_are_told_once(sweep_from: ReadSweep, facts: Facts) -> None:
     sweep = sweep_from(
         SOUND,

@@ -223,6 +223,30 @@ def test_only_what_tpe_has_yet_to_choose_is_an_estimate(
     assert planned(*TPE, "search.trials=5", ledger=ledger).is_estimate
 
 
+def test_early_stopping_leaves_the_plan_every_repeat_and_says_that_these_are_the_most(
+    planned: Planned, sweep_from: ReadSweep, facts: Facts, home: Home
+) -> None:
+    stop = (
+        "early_stop={method: asha, grace: 0.3}",
+        "search={sampler: random, trials: 4, seeds: 3}",
+    )
+    plan = planned(*stop)
+    assert (len(plan.trials), plan.is_stopped_early, plan.is_estimate) == (12, True, False)
+    assert not planned(stop[1]).is_stopped_early
+    seeds = [one.seed for one in plan.trials]
+    assert seeds == [0] * 4 + [1, 2] * 4, "first repeats, and then the others"
+    # As a sweep asks them whose first repeats are all at work before one of them ends.
+    sweep = sweep_from(TEXT, *stop)
+    ledger = open_ledger(home, sweep)
+    asked = [ledger.ask(sweep, lambda name: facts.models[name].bounds()) for _ in range(4)]
+    assert [one.assignment for one in asked if one] == [one.assignment for one in plan.trials[:4]]
+    # What was stopped is not repeated; what runs may be.
+    ledger.report(0, 10, 0.5)
+    ledger.tell_pruned(0)
+    ledger.tell_complete(1, 0.5)
+    assert len(planned(*stop, ledger=ledger).trials) == 4 + 3 * 2
+
+
 def test_a_plan_writes_nothing(planned: Planned, home: Home) -> None:
     planned()
     assert not home.root.exists()
