@@ -238,6 +238,13 @@ def test_runs_say_which_commit_they_are_of(world: World, monkeypatch: pytest.Mon
     commit = {"mlflow.source.git.commit": "c" * 40, "mlflow.source.git.dirty": "true"}
     lived(world, world.begun(), 0.7)
     assert all(commit.items() <= run.data.tags.items() for run in all_runs(world))
+    tracker, view = world.begun(), world.ask()
+    world.ledger.set_run_id(view.number, tracker.start_trial(view, {}, {}))
+    monkeypatch.setattr("xlt_ray.tracking.origin.commit_of", lambda: "d" * 40)
+    tracker.start_trial(world.ledger.trial(view.number), {}, {})
+    run = next(one for one in of_kind(world, "trial") if one.data.tags["xlt.trial"] == "1")
+    assert run.data.tags["mlflow.source.git.commit"] == "d" * 40
+    assert run.data.tags["mlflow.source.git.dirty"] == "false"
 
 
 def test_the_view_is_a_tag_of_the_experiment(world: World) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import TrialView
 from xlt_ray.report.frames import scores_frame, stages_frame, trials_frame
-from xlt_ray.report.provenance import model_of
+from xlt_ray.report.provenance import model_of, weights_of
 from xlt_ray.report.replication import trained_stages
 from xlt_ray.report.selection import header, is_oracle, num_candidates, ranked_configurations
 from xlt_ray.report.snapshot import Snapshot
@@ -205,7 +205,7 @@ def _science(snapshot: Snapshot, view: TrialView) -> Any:
         for one in records
         if one is not None
     ]
-    return [model, *parts] if len(parts) == len(records) else None
+    return [model, weights_of(snapshot, view), *parts] if len(parts) == len(records) else None
 
 
 def _data_of(scores: pd.DataFrame) -> dict[str, str]:

@@ -61,16 +61,32 @@ def model_of(sweep: Mapping[str, Any], assignment: Mapping[str, Any]) -> tuple[s
     >>> model_of({"space": {"model": {"choice": ["a/b", "toy:2x64"]}}}, {"model": "toy:2x64"})
     ('toy:2x64', False)
     """
+    block = _model_block(sweep, assignment)
+    name = str(block.get("name", ""))
+    folder = Path(name).expanduser()
+    is_folder = folder.is_absolute() or folder.is_dir()
+    return folder.name if is_folder else name, bool(block.get("trust_remote_code"))
+
+
+def weights_of(snapshot: Snapshot, view: TrialView) -> str:
+    """Commit on the hub, or digest of the folder, of the model that a trial starts from; empty
+    where its ledger has not kept it."""
+    facts = snapshot.fact_sets.get(view.facts, {})
+    block = _model_block(snapshot.sweep, view.assignment)
+    name, revision = block.get("name", ""), block.get("revision")
+    return facts.get(f"model {name}@{revision}") or facts.get(f"model {name}", "")
+
+
+def _model_block(sweep: Mapping[str, Any], assignment: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The model of a trial as a block, however it was given."""
     block = assignment.get("model", sweep["space"]["model"])
     if isinstance(block, str) and block.startswith("{"):
         block = json.loads(block)
-    trusted = False
-    if isinstance(block, Mapping):
-        trusted = bool(assignment.get("model.trust_remote_code", block.get("trust_remote_code")))
-        block = assignment.get("model.name", block.get("name", ""))
-    name = str(block)
-    folder = Path(name).expanduser()
-    return folder.name if folder.is_absolute() or folder.is_dir() else name, trusted
+    if not isinstance(block, Mapping):
+        return {"name": str(block)}
+    own = {path.partition(".")[2]: value for path, value in assignment.items()
+           if path.startswith("model.")}  # fmt: skip
+    return {**block, **own}
 
 
 def told_of(
@@ -120,6 +136,7 @@ def told_of(
         objective=view.objective,
         selection=_selection(snapshot, view, source, is_named=is_named),
         model=model_of(snapshot.sweep, view.assignment)[0],
+        weights=weights_of(snapshot, view),
         task=name,
         kind=task["kind"],
         labels=tuple(task["labels"]),

@@ -76,6 +76,9 @@ class Exported(_Part):
     """By which rule the trial was taken."""
     model: str
     """That the path starts with."""
+    weights: str = ""
+    """Of the model: its commit on the hub, or the digest of its folder; empty where nobody kept
+    it."""
     task: str
     kind: TaskKind
     labels: tuple[str, ...]

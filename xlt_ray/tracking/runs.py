@@ -184,6 +184,8 @@ class Tracker:
             self._lay_out(params)
             run = self.find(view) or self.make(view)
             self.experiment.set_status(run, "RUNNING")
+            # A trial that goes on may be made by other code than the one that began it.
+            self.experiment.write(run, origin(), {}, {}, _now())
             self.describe(run, view, config, params, path)
             configuration = self._configuration(view)
             if configuration is not None:

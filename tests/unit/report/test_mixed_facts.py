@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from dataclasses import replace
 
 import pytest
@@ -13,8 +14,9 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, MadeWith, mixed_facts, open_ledger
 from xlt_ray.report.comparison import compare
 from xlt_ray.report.confirmation import confirmation_of
-from xlt_ray.report.contender import contender_of
+from xlt_ray.report.contender import _science, contender_of
 from xlt_ray.report.page import write_report
+from xlt_ray.report.provenance import weights_of
 from xlt_ray.report.results import Results
 from xlt_ray.report.snapshot import Snapshot, read_snapshot
 from xlt_ray.spec.source import parse_document
@@ -110,6 +112,29 @@ def test_a_comparison_tells_versions_and_seeds_of_different_facts(mixed: Finishe
     assert any("sets 1+2" in note and "quick/2" in note for note in versus.notes)
     (plain,) = compare([one, other])
     assert not any("versions" in note or "facts" in note for note in plain.notes)
+
+
+def test_models_are_told_apart_by_their_weights(mixed: Finished) -> None:
+    snapshot = snapshot_of(mixed)
+    view = next(one for one in snapshot.trials if one.facts == 1)
+    name = str(view.assignment["model"])
+    kept = replace(snapshot, fact_sets={1: {f"model {name}": "w" * 64}})
+    assert weights_of(kept, view) == "w" * 64
+    assert weights_of(snapshot, view) == "", "nobody kept it"
+    # Two revisions of one model are two configurations, whatever else they have in common.
+    searched = {**snapshot.sweep, "space": {**snapshot.sweep["space"], "model": {"choice": [
+        {"name": "org/e", "revision": "v1"}, {"name": "org/e", "revision": "v2"}]}}}  # fmt: skip
+    both = replace(
+        snapshot,
+        sweep=searched,
+        fact_sets={1: {"model org/e@v1": "1" * 40, "model org/e@v2": "2" * 40}},
+    )
+    views = [
+        replace(view, assignment={**view.assignment, "model": json.dumps(option)})
+        for option in searched["space"]["model"]["choice"]
+    ]
+    assert [weights_of(both, one) for one in views] == ["1" * 40, "2" * 40]
+    assert _science(both, views[0]) != _science(both, views[1])
 
 
 def test_a_confirmation_on_other_data_says_so(mixed: Finished) -> None:
