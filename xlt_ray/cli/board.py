@@ -16,6 +16,7 @@ from rich.text import Text
 
 from xlt_ray.redact import redacted
 from xlt_ray.report.labels import knob_names, shown_value
+from xlt_ray.spec.supervision import ZERO_SHOT
 
 if TYPE_CHECKING:
     from xlt_ray.ledger import TrialView
@@ -202,6 +203,7 @@ def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
         console.print(
             f"best: configuration {best.configuration}, {sweep.settings.objective.metric} "
             f"{best.objective:.4f}{over} ({settings_of(best.trial)})"
+            + (f" [{summary.supervision}]" if summary.supervision not in ("", ZERO_SHOT) else "")
         )
         if mixed := mixed_facts(summary.trials):
             console.print(f"warning: {mixed}")

@@ -28,16 +28,22 @@ def check(
     from xlt_ray.errors import SpecErrors, XltError
     from xlt_ray.spec.check import most_configurations
     from xlt_ray.spec.repeats import shared_trainings
+    from xlt_ray.spec.supervision import TRANSLATE_TRAIN, supervisions
     from xlt_ray.sweep.runner import checked_facts, refuse_too_large
 
     problems: list[dict[str, Any]] = []
     warnings: list[SpecError] = []
     found = None
     assumed: list[str] = []
+    marked: list[str] = []
     try:
         found = find_sweep(sweep, overrides, Home.from_environment())
         facts = checked_facts(found, may_assume=True)
         assumed = sorted(name for name, model in facts.models.items() if not model.weights)
+        marked += [
+            f"{kind}: not zero-shot" if TRANSLATE_TRAIN in kind else kind
+            for kind in supervisions(found, facts)
+        ]
         refuse_too_large(found.settings.resources, facts.model_names)
         warnings = shared_trainings(found, facts)
     except XltError as errors:
@@ -58,6 +64,7 @@ def check(
             f"{found.settings.search.seeds} seeds"
             + (" [oracle selection]" if found.is_oracle else "")
             + (" [few-shot: not zero-shot]" if found.has_few_shot else "")
+            + "".join(f" [{one}]" for one in marked)
         )
         if assumed:
             typer.echo(f"not looked up, the hub cannot be reached: {', '.join(assumed)}")

@@ -85,6 +85,7 @@ def trial_row(view: TrialView, store: StageStore, sweep: str) -> Row:
         "scores": scores["test"],
         "dev_scores": scores["dev"],
         "evidence": beside,
+        "supervision": None if record is None else record.supervision,
         "attempts": view.attempts,
         "cause": view.cause,
         "message": view.message,

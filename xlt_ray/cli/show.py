@@ -78,6 +78,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     from xlt_ray.cli.rows import trial_row
     from xlt_ray.ledger import load_ledger, mixed_facts
     from xlt_ray.report.labels import knob_names, shown_value
+    from xlt_ray.spec.supervision import ZERO_SHOT
 
     if address is not None:
         _ask(address, "trials", name, as_json=as_json)
@@ -91,10 +92,13 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
         return
     knobs = list(dict.fromkeys(path for row in rows for path in row["params"]))
     mixed = mixed_facts(views)
+    # Where all were made alike, or all are zero-shot, nothing has to be told apart.
     facts = ["facts"] * bool(mixed)
+    is_told = any(row["supervision"] not in (None, ZERO_SHOT) for row in rows)
+    told = ["supervision"] * is_told
     names = knob_names(knobs).values()
     _print_table(
-        ["trial", "state", *names, "seed", *facts, "objective", "stages", "notes"],
+        ["trial", "state", *names, "seed", *facts, "objective", *told, "stages", "notes"],
         [
             [
                 row["number"],
@@ -106,6 +110,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
                 row["seed"],
                 *(row[name] for name in facts),
                 _number(row["objective"]),
+                *(row[name] or "" for name in told),
                 " · ".join(_made(one, row["number"], ledger.name) for one in row["stages"]),
                 row["cause"] or _notes(row["evidence"]),
             ]

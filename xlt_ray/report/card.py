@@ -9,12 +9,13 @@ from typing import Any
 from xlt_ray.report.labels import shown_value
 from xlt_ray.spec.exported import Exported, ExportedScore
 from xlt_ray.spec.kinds import KINDS
+from xlt_ray.spec.supervision import FEW_SHOT, INTERMEDIATE, TRANSLATE_TRAIN, ZERO_SHOT
 from xlt_ray.stages.stage import short
 
 
 def model_card(told: Exported) -> str:
     """The README of an export, as Markdown."""
-    how = "few-shot" if any(one.kind == "few_shot" for one in told.stages) else "zero-shot"
+    how = _setting(told)
     return "\n\n".join(
         part
         for part in (
@@ -30,18 +31,29 @@ def model_card(told: Exported) -> str:
     ) + "\n"  # fmt: skip
 
 
+def _setting(told: Exported) -> str:
+    """Few-shot, translate-train or zero-shot: what knows most of target languages."""
+    if any(one.kind == "few_shot" for one in told.stages):
+        return FEW_SHOT
+    return TRANSLATE_TRAIN if TRANSLATE_TRAIN in told.supervision else ZERO_SHOT
+
+
 def _what(told: Exported) -> str:
     task = told.tasks[told.task]
     method = str(told.fusion["method"])
     knobs = _settings({name: one for name, one in told.fusion.items() if name != "method"})
     how = "no fusion" if method == "none" else f"fusion {method}" + (knobs and f" ({knobs})")
     shots = next((one.settings for one in told.stages if one.kind == "few_shot"), None)
-    use = (
-        "to be used in languages without labelled data (zero-shot cross-lingual transfer)"
-        if shots is None
-        else f"then on {shots.get('shots', 'a few')} labelled examples of "
-        f"{shots.get('language', 'a target language')} (few-shot, not zero-shot)"
-    )
+    use = "to be used in languages without labelled data (zero-shot cross-lingual transfer)"
+    if TRANSLATE_TRAIN in told.supervision:
+        use = f"its labels learned on text in other languages, too ({told.supervision}, not "
+        use += "zero-shot)"
+    elif INTERMEDIATE in told.supervision:
+        use += f", after an intermediate task in languages that are scored ({told.supervision})"
+    if shots is not None:
+        use = f"then on {shots.get('shots', 'a few')} labelled examples of "
+        use += f"{shots.get('language', 'a target language')} (few-shot, not zero-shot)"
+        use += f"; {told.supervision}" if TRANSLATE_TRAIN in told.supervision else ""
     lines = [
         f"`{told.model}` trained on *{task['title']}* (`{told.task}`: "
         f"{KINDS[told.kind].summary}) in {told.source_language}, {use}; {how}.",

@@ -24,6 +24,7 @@ from xlt_ray.report.fresh import on_fresh_seeds, selection_notes, was_chosen_her
 from xlt_ray.report.labels import shown_value
 from xlt_ray.report.replication import Trained, named, shared_by, shared_on_one_side
 from xlt_ray.report.statistics import ALPHA, MIN_SEEDS_FOR_STAR, Paired, deserves_star, holm, paired
+from xlt_ray.report.supervision import is_translate_train, note
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def comparison_json(found: Sequence[Versus]) -> dict[str, Any]:
                 "configuration": one.row.configuration,
                 "selection": one.rule,
                 "is_oracle": one.is_oracle,
+                "supervision": one.row.supervision,
                 "candidates": one.num_candidates,
                 "is_fresh": one.is_fresh,
                 "trials_of": one.run_by or one.sweep,
@@ -313,4 +315,12 @@ def _notes(
         notes += evidence_notes(one.label, one.row.near_constant)
         if one.is_oracle:
             notes.append(f"{one.label} was chosen by an oracle: not zero-shot")
+        marked = note([(one.row.configuration, one.row.supervision)])
+        if marked:
+            notes.append(f"{one.sweep}: {marked.rstrip('.')}")
+    if is_translate_train(first.row.supervision) != is_translate_train(other.row.supervision):
+        notes.append(
+            "one side is zero-shot and the other translate-train: what sets them apart may be the "
+            "text in the scored languages alone"
+        )
     return tuple(notes)

@@ -24,6 +24,7 @@ from xlt_ray.report.frames import trials_frame
 from xlt_ray.report.selection import header, num_candidates, ranked_configurations
 from xlt_ray.report.snapshot import Snapshot, target_of
 from xlt_ray.report.statistics import Interval, Summary, summary
+from xlt_ray.report.supervision import note
 
 Measure = Literal["objective", "source", "mean_without_source", "mean"]
 
@@ -128,6 +129,9 @@ def confirmation_of(
                   "scores are in the report's table of few shots"] = None  # fmt: skip
         else:
             one, other = contender_of(snapshot, configuration), _contender(fresh, number)
+            marked = note([(configuration, one.row.supervision)])
+            if marked:
+                notes[marked.rstrip(".")] = None
             languages, missing = _common(one, other)
             if missing:
                 notes[f"means of configuration {configuration} are without {', '.join(missing)}: "

@@ -31,7 +31,9 @@ from xlt_ray.report.labels import is_absent, short_names, shown_value
 from xlt_ray.report.powerlaw import PowerLaw, fit_power_law
 from xlt_ray.report.replication import units
 from xlt_ray.report.scales import means, number_ticks
+from xlt_ray.report.supervision import is_translate_train
 from xlt_ray.report.tables import Cell, LanguageTable, Row, TrialScores
+from xlt_ray.spec.supervision import ZERO_SHOT
 
 MAX_MODELS = len(SERIES)
 
@@ -45,6 +47,7 @@ class _Mark:
     model: str
     values: Mapping[str, float]
     """In percent, by the name of the series."""
+    supervision: str = ZERO_SHOT
 
 
 def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[str]]:
@@ -224,22 +227,40 @@ def ratio_figure(table: LanguageTable, path: str) -> Figure | None:
               ("worst", GREEN, "s", "worst language"))  # fmt: skip
     with new_canvas(4.6, 3.3) as (figure, axes):
         for name, color, mark, label in series:
-            pairs = sorted((one.place, one.values[name]) for one in marks if one.place is not None)
-            axes.plot(*_two(pairs), mark, color=color, ms=5, alpha=0.35, mew=0)
-            line = means(pairs, is_log=False)
-            axes.plot(*_two(line), "-", marker=mark, color=color, ms=6, lw=1.8, label=label)
+            for is_translated, style, face in ((False, "-", color), (True, ":", "white")):
+                # What was learned on text in scored languages is no point of a zero-shot curve.
+                pairs = sorted(
+                    (one.place, one.values[name])
+                    for one in marks
+                    if one.place is not None
+                    and is_translate_train(one.supervision) == is_translated
+                )
+                if not pairs:
+                    continue
+                axes.plot(*_two(pairs), mark, color=color, ms=5, alpha=0.35, mew=0)
+                axes.plot(
+                    *_two(means(pairs, is_log=False)), style, marker=mark, color=color, mfc=face,
+                    ms=6, lw=1.8, label=f"{label}, translate-train" if is_translated else label,
+                )  # fmt: skip
         axes.set_xlabel(path)
         axes.set_ylabel(f"test {table.metric} (%)")
         _legend(figure, axes, 3)
         svg, png = rendered(figure)
     names = [name for name, *_ in series]
-    rows = [[one.configuration, one.place, *(one.values[name] for name in names)] for one in marks]
+    rows = [
+        [one.configuration, one.place, one.supervision, *(one.values[name] for name in names)]
+        for one in marks
+    ]
+    is_mixed = any(is_translate_train(one.supervision) for one in marks)
     return Figure(
         name=file_name(table, "hybrid-curve"),
         title="What do cross-lingual batches trade?",
         caption="Lines: means per value, or of five bins where there are many. Worst: the lowest "
-        "of the target languages of each configuration.",
-        csv=csv_text(["configuration", path, *(f"{name}_percent" for name in names)], rows),
+        "of the target languages of each configuration."
+        + (" Hollow and dotted: translate-train, not zero-shot." if is_mixed else ""),
+        csv=csv_text(
+            ["configuration", path, "supervision", *(f"{name}_percent" for name in names)], rows
+        ),
         svg=svg,
         png=png,
         section="question",
@@ -311,7 +332,7 @@ def _marks(
         if len(values) == len(series) and (is_absent(place) or _is_number(place)):
             model = shown_value(row.knobs["model"]) if "model" in row.knobs else "all"
             at = None if is_absent(place) else float(place)
-            found.append(_Mark(row.configuration, at, model, values))
+            found.append(_Mark(row.configuration, at, model, values, row.supervision))
     names = short_names(sorted({one.model for one in found})[:MAX_MODELS])
     return [replace(one, model=names[one.model]) for one in found if one.model in names]
 

@@ -24,6 +24,7 @@ TRIAL_COLUMNS = (
     "repeat",
     "seed",
     "objective",
+    "supervision",
     "attempts",
     "cause",
     "message",
@@ -89,13 +90,15 @@ def trials_frame(snapshot: Snapshot) -> pd.DataFrame:
 
     A knob that a trial does not have (of a block that was not chosen) is None. ``examples`` and
     ``seconds`` are what this trial itself trained and took; reused stages count for nothing.
-    ``started`` (when it was asked) and ``ended`` are UTC. ``facts`` is the number of the set of
-    facts that it was made with (:mod:`xlt_ray.ledger.made_with`), 0 where none was kept.
+    ``started`` (when it was asked) and ``ended`` are UTC. ``supervision`` says which labels it
+    learned from (:meth:`Snapshot.supervision`). ``facts`` is the number of the set of facts that it
+    was made with (:mod:`xlt_ray.ledger.made_with`), 0 where none was kept.
     """
     knobs = snapshot.knobs
     rows = [
         {
             **{name: getattr(view, name, None) for name in TRIAL_COLUMNS},
+            "supervision": snapshot.supervision(view),
             "examples": sum(one.examples for one in view.stages),
             "seconds": sum(one.seconds for one in view.stages),
             "started": in_utc(view.started),

@@ -18,12 +18,13 @@ from xlt_ray.report.canvas import csv_text
 from xlt_ray.report.frames import WHAT_COLUMNS, WHO_COLUMNS, typed, what, who
 from xlt_ray.report.replication import Trained, named, shared_by, spread_note
 from xlt_ray.report.snapshot import Snapshot
+from xlt_ray.report.supervision import note
 from xlt_ray.report.tables import Cell, TrialScores, cell_of, mean_of
 from xlt_ray.report.xtreme import TASKS as BENCHMARK
 from xlt_ray.spec.kinds import AVERAGE_SUFFIX
 from xlt_ray.stages.record import Role, Score, StageRecord
 
-FURTHER_COLUMNS = (*WHO_COLUMNS, "role", *WHAT_COLUMNS, "num_dropped", "data")
+FURTHER_COLUMNS = (*WHO_COLUMNS, "supervision", "role", *WHAT_COLUMNS, "num_dropped", "data")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class FurtherRow:
 
     configuration: int
     num_seeds: int
+    supervision: str
+    """Which labels it learned from (:mod:`xlt_ray.spec.supervision`)."""
     means: Mapping[str, Cell | None]
     """None unless every seed has all languages of the mean."""
     cells: Mapping[str, Cell]
@@ -59,6 +62,11 @@ class FurtherTable:
     """What has to stand where its deviations are; empty where seeds share no training."""
 
     @property
+    def supervision_note(self) -> str:
+        """Which rows are not zero-shot; empty where all are."""
+        return note((row.configuration, row.supervision) for row in self.rows)
+
+    @property
     def stem(self) -> str:
         """What the table's file is called after."""
         return f"{self.task}-{self.source_language}-{self.metric}-further"
@@ -76,7 +84,8 @@ def further_frame(snapshot: Snapshot) -> pd.DataFrame:
         record = snapshot.record(view, "evaluate")
         if record is None or view.state != "complete":
             continue
-        rows += [{**who(view), **row} for row in _rows(record)]
+        mine = {**who(view), "supervision": snapshot.supervision(view)}
+        rows += [{**mine, **row} for row in _rows(record)]
     frame = typed(pd.DataFrame(rows, columns=list(FURTHER_COLUMNS)))
     return frame.sort_values(
         ["number", "role", "task", "split", "metric", "language"], kind="stable", ignore_index=True
@@ -128,8 +137,10 @@ def further_csv(table: FurtherTable) -> str:
     for row in table.rows:
         cells = [row.means[name] for name in table.means]
         cells += [row.cells.get(language) for language in table.languages]
-        lines.append([row.configuration, row.num_seeds, *_flat(cells), named(row.shared)])
-    return csv_text(["configuration", "num_seeds", *header, "shared_by_seeds"], lines)
+        told = [row.configuration, row.supervision, row.num_seeds]
+        lines.append([*told, *_flat(cells), named(row.shared)])
+    names = ["configuration", "supervision", "num_seeds", *header, "shared_by_seeds"]
+    return csv_text(names, lines)
 
 
 def _table(
@@ -166,6 +177,7 @@ def _table(
             FurtherRow(
                 int(configuration),
                 len(trials),
+                str(mine["supervision"].iloc[0]),
                 {name: mean_of(trials, members) for name, members in means.items()},
                 {
                     language: cell_of([float(value) for value in one["value"]])

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,13 @@ from xlt_ray.report.selection import (
     checkpoints,
     counted,
     has_few_shot,
-    header,
     is_oracle,
     picks,
     selection_rule,
+    table_header,
 )
 from xlt_ray.report.snapshot import Snapshot, read_snapshot
+from xlt_ray.report.supervision import marks
 from xlt_ray.report.tables import LanguageTable, language_tables
 from xlt_ray.report.timeline import timeline
 from xlt_ray.report.typeset import (
@@ -149,6 +151,7 @@ def write_report(
         "name": snapshot.name,
         "facts": shown.fact_list(trials, tables, sweep),
         "oracle": is_oracle(sweep),
+        "marks": marks,
         "few_shot": few_shot_tables(few_shot, snapshot, sweep),
         "has_few_shot": has_few_shot(sweep),
         "rules": sorted({selection_rule(sweep, one.source_language) for one in tables}),
@@ -159,9 +162,7 @@ def write_report(
             {
                 **shown.language_table(one, known[one.stem], best, describe_language),
                 "header": " ".join(
-                    filter(
-                        None, [header(sweep, one.source_language), one.spread_note, one.facts_note]
-                    )
+                    filter(None, [table_header(one, sweep), one.spread_note, one.facts_note])
                 ),
                 "picks": rules[one.stem],
                 "averaged": _averaged(one.stem),
@@ -208,9 +209,8 @@ def _figures(
     knobs = snapshot.knobs
     for table in tables:
         rows = [row for row in table.rows if row.configuration == best and row.trials]
-        found += [language_figure(row, table, describe) for row in rows]
         figures, refused = question_figures(table, known[table.stem], costs)
-        found += figures
+        figures = [*(language_figure(row, table, describe) for row in rows), *figures]
         notes += refused
         for path in knobs:
             # The size of a block that may be absent shows whether there is one, too.
@@ -219,7 +219,9 @@ def _figures(
                 continue
             figure = knob_figure(path, table, log=_is_log(snapshot.sweep["space"], path))
             if figure is not None:
-                found.append(figure)
+                figures.append(figure)
+        note = table.supervision_note
+        found += [replace(one, caption=f"{one.caption} {note}".strip()) for one in figures]
     when = timeline(snapshot) if tables else None
     return [*found, *([when] if when else [])], notes
 

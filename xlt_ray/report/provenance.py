@@ -11,7 +11,9 @@ from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import StageUse, TrialView
 from xlt_ray.report.selection import COMPETED, is_oracle, selection_rule
 from xlt_ray.report.snapshot import Snapshot
+from xlt_ray.report.supervision import is_translate_train
 from xlt_ray.spec.exported import Exported, ExportedScore, ExportedStage
+from xlt_ray.spec.supervision import INTERMEDIATE
 from xlt_ray.stages.stage import short
 from xlt_ray.versions import version_of
 
@@ -134,6 +136,7 @@ def told_of(
         seed=view.seed,
         params=dict(view.assignment),
         objective=view.objective,
+        supervision=snapshot.supervision(view),
         selection=_selection(snapshot, view, source, is_named=is_named),
         model=model_of(snapshot.sweep, view.assignment)[0],
         weights=weights_of(snapshot, view),
@@ -217,6 +220,14 @@ def _selection(snapshot: Snapshot, view: TrialView, source: str, *, is_named: bo
     shots = next((one for one in view.stages if one.kind == "few_shot"), None)
     if shots is not None:
         text += f" FEW-SHOT ({shots.label}): labels of a target language were trained on."
+    supervision = snapshot.supervision(view)
+    if is_translate_train(supervision):
+        text += (
+            f" TRANSLATE-TRAIN: {supervision}; labels were learned on training text in scored "
+            "languages, it is not zero-shot."
+        )
+    elif INTERMEDIATE in supervision:
+        text += f" INTERMEDIATE LABELS: {supervision}."
     if is_oracle(snapshot.sweep):
         text += " ORACLE SELECTION: labels of target languages were read, it is not zero-shot."
     return text

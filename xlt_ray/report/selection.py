@@ -103,6 +103,13 @@ def selected_checkpoints(sweep: Mapping[str, Any]) -> set[str]:
     return {str(one) for target in targets for one in options(target.get("select", default))}
 
 
+def table_header(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
+    """The same of one table, with those of its configurations that are not zero-shot."""
+    return " ".join(
+        part for part in (header(sweep, table.source_language), table.supervision_note) if part
+    )
+
+
 def counted(sweep: Mapping[str, Any], source: str) -> str:
     """What stands above a table in which configurations are not ranked."""
     text = "All configurations with scores count here, selected or not. "

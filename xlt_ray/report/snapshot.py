@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xlt_ray.ledger import Ledger, Start, TrialView, fact_sets_of, starts_of
+from xlt_ray.spec.supervision import TRANSLATE_TRAIN, supervision_told
 from xlt_ray.spec.trial import Target
 from xlt_ray.stages.record import StageRecord
 from xlt_ray.stages.store import StageStore
@@ -41,6 +42,21 @@ class Snapshot:
         """The record of a trial's stage of this kind, or None."""
         key = next((one.key for one in view.stages if one.kind == kind), None)
         return None if key is None else self.records.get(key)
+
+    def supervision(self, view: TrialView) -> str:
+        """Which labels a trial learned from, as :mod:`xlt_ray.spec.supervision` calls it.
+
+        Of a trial that was not evaluated it names all languages of translated text, and is empty
+        where there is none.
+        """
+        record, target = self.record(view, "evaluate"), self.record(view, "target")
+        if record is not None:
+            return record.supervision
+        told: Any = {} if target is None else target.payload["settings"]
+        hybrid = told.get("hybrid", {})
+        if hybrid.get("text") != "translated":
+            return ""
+        return supervision_told({"supervision": {TRANSLATE_TRAIN: hybrid["languages"]}})
 
 
 def read_snapshot(ledger: Ledger, store: StageStore) -> Snapshot:

@@ -31,6 +31,8 @@ from xlt_ray.report.grouping import Group, Groupings, groups_of
 from xlt_ray.report.replication import Trained, shared_by, spread_note
 from xlt_ray.report.snapshot import target_of
 from xlt_ray.report.statistics import student_quantile
+from xlt_ray.report.supervision import note
+from xlt_ray.spec.supervision import ZERO_SHOT
 
 MAX_LISTED = 40
 """Configurations of one kind that a note names."""
@@ -84,6 +86,8 @@ class Row:
     """Transfer gap: the source language's score minus the mean of the others, of each seed."""
     facts: str = ""
     """The sets of facts that its scored trials were made with: ``1``, or ``1+2``."""
+    supervision: str = ZERO_SHOT
+    """Which labels it learned from (:mod:`xlt_ray.spec.supervision`)."""
     is_gap_of_source: bool = False
     """Whether the gap is smaller than the reference's only because the source language is worse:
     the mean of the others is no better."""
@@ -150,6 +154,11 @@ class LanguageTable:
             "MIXED FACTS: data, weights or code have changed between configurations, which are "
             f"ranked together all the same (facts: configurations): {listed}."
         )
+
+    @property
+    def supervision_note(self) -> str:
+        """Which rows are not zero-shot; empty where all are."""
+        return note((row.configuration, row.supervision) for row in self.rows)
 
     @property
     def reference(self) -> Row | None:
@@ -313,6 +322,7 @@ def _row(
         groups={title: cell for title, cell in means.items() if cell is not None},
         gap=_gap(trials, source, others) if has_source else None,
         facts=facts_label(int(one.get("facts", 0)) for one in mine),
+        supervision=str(first.get("supervision", ZERO_SHOT)) if trials else ZERO_SHOT,
     )
 
 

@@ -10,8 +10,9 @@ from xlt_ray.report.effects import Effect, Knowledge
 from xlt_ray.report.labels import knob_names, shown_value
 from xlt_ray.report.latex import booktabs, tex
 from xlt_ray.report.replication import named
-from xlt_ray.report.selection import Pick, counted, header
-from xlt_ray.report.tables import Cell, LanguageTable
+from xlt_ray.report.selection import Pick, counted, table_header
+from xlt_ray.report.supervision import TEX_MARKS, marks
+from xlt_ray.report.tables import Cell, LanguageTable, Row
 from xlt_ray.spec.kinds import TOO_FEW_ITEMS
 
 _BESIDE = ("items", "chance", "cut", "near_constant")
@@ -34,8 +35,9 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     columns = ["mean", "mean_without_source", "gap"]
     columns += [group.title for group in table.groups]
     columns += table.languages
-    rule, evidence = header(sweep, table.source_language), table.evidence
-    names = ["configuration", *table.knobs, "num_seeds", "objective", "objective_deviation"]
+    rule, evidence = table_header(table, sweep), table.evidence
+    names = ["configuration", *table.knobs, "supervision", "num_seeds"]
+    names += ["objective", "objective_deviation"]
     suffixes = ("", "_deviation", "_low", "_high", "_seeds")
     names += [f"{column}{suffix}" for column in columns for suffix in suffixes]
     lines = []
@@ -45,7 +47,7 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         cells += [row.cells.get(language) for language in table.languages]
         line: list[Any] = [row.configuration]
         line += [shown_value(row.knobs[path]) for path in table.knobs]
-        line += [row.num_seeds, *_two(row.objective)]
+        line += [row.supervision, row.num_seeds, *_two(row.objective)]
         for cell in cells:
             low, high = (cell and cell.interval) or (None, None)
             line += [*_two(cell), low, high, cell.num_seeds if cell else 0]
@@ -76,7 +78,7 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         for place, language in enumerate(table.languages, start=4):
             printed[place] += "$^{\\equiv}$" * (language in constants)
         rows.append(
-            [str(row.configuration)]
+            [_number(row)]
             + [tex(shown_value(row.knobs[path])) for path in table.knobs]
             + [str(row.num_seeds), *printed]
         )
@@ -97,12 +99,12 @@ def groups_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     members = "; ".join(f"{one.title}: {', '.join(one.languages)}" for one in table.groups)
     caption = (
         f"{table.task}, test {table.metric} in %, unweighted means over groups of languages, mean "
-        f"over seeds (± standard deviation). {header(sweep, table.source_language)} {members}. "
+        f"over seeds (± standard deviation). {table_header(table, sweep)} {members}. "
         f"A dash is a group of which a language is missing. {table.evidence.groups_note()}"
         f"{_notes(table)}{_best(table)}"
     )
     rows = [
-        [str(row.configuration), str(row.num_seeds)]
+        [_number(row), str(row.num_seeds)]
         + [
             _tex_cell(cell, row.num_seeds)
             for cell in (
@@ -123,11 +125,11 @@ def picks_csv(picks: Sequence[Pick], table: LanguageTable) -> str:
         [one.rule, one.is_oracle, one.is_averaged]
         + [one.value, one.row.configuration if one.row else None]
         + [cell.mean if cell else None for cell in _pick_cells(one, table)]
-        + [one.missing]
+        + [one.row.supervision if one.row else "", one.missing]
         for one in picks
     ]
     names = ["selection", "is_oracle", "is_averaged", "value", "configuration", "source"]
-    return csv_text([*names, "mean_without_source", "gap", "worst", "missing"], rows)
+    return csv_text([*names, "mean_without_source", "gap", "worst", "supervision", "missing"], rows)
 
 
 def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
@@ -136,10 +138,10 @@ def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
         f"{table.task}: what each selection rule picks, test {table.metric} in %, mean over seeds "
         "(± standard deviation). Weights are those that target.select names but for the average. "
         "Oracle rules read labels of target languages and are not zero-shot. A dash is a rule "
-        f"without data.{_notes(table)}"
+        f"without data.{_spaced(table.supervision_note)}{_notes(table)}"
     )
     rows = [
-        [tex(one.rule), str(one.row.configuration) if one.row else "--"]
+        [tex(one.rule), _number(one.row) if one.row else "--"]
         + [_tex_cell(cell, one.row.num_seeds if one.row else 0) for cell in _pick_cells(one, table)]
         for one in picks
     ]
@@ -155,7 +157,7 @@ def effects_tex(known: Knowledge, table: LanguageTable, sweep: Mapping[str, Any]
         "all others, in points, and Welch's 95 % interval over configurations (those that share a "
         "trained stage which the others have not count as one), not corrected for the number of "
         f"intervals ({known.num_intervals}). "
-        f"{counted(sweep, table.source_language)}"
+        f"{counted(sweep, table.source_language)}{_spaced(table.supervision_note)}"
         + (f" {table.facts_note}" if table.facts_note else "")
     )
     rows = [
@@ -165,6 +167,15 @@ def effects_tex(known: Knowledge, table: LanguageTable, sweep: Mapping[str, Any]
     ]
     head = ["knob", "value", "configurations", "seeds", *map(tex, known.series)]
     return booktabs(caption, "llrr" + "r" * len(known.series), head, rows, num_keys=2)
+
+
+def _number(row: Row) -> str:
+    """Number of a configuration with its marks."""
+    return f"{row.configuration}{marks(row.supervision, TEX_MARKS)}"
+
+
+def _spaced(note: str) -> str:
+    return note and f" {note}"
 
 
 def _pick_cells(pick: Pick, table: LanguageTable) -> list[Cell | None]:
@@ -182,7 +193,7 @@ def _pick_cells(pick: Pick, table: LanguageTable) -> list[Cell | None]:
 def _caption(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     text = (
         f"{table.task}, test {table.metric} in %, mean over seeds (± standard deviation). "
-        f"{header(sweep, table.source_language)} "
+        f"{table_header(table, sweep)} "
         f"Gap: {table.source_language} minus the mean of the others."
     )
     if any(row.is_gap_of_source for row in table.rows):

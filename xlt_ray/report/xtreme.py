@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 from xlt_ray.report.replication import Trained, named, shared_by, trained_stages
 from xlt_ray.report.selection import sign_of
 from xlt_ray.report.snapshot import Snapshot, target_of
+from xlt_ray.report.supervision import is_translate_train
+from xlt_ray.spec.supervision import TRANSLATE_TRAIN, ZERO_SHOT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +133,11 @@ def averages(scores: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
-    """One row a system and seed: its knobs, the score of every task, and :func:`averages`.
+    """One row a system, its supervision and seed: its knobs, the score of every task, and
+    :func:`averages`.
+
+    ``supervision`` is *zero-shot* or *translate-train*: the benchmark keeps the two in tables of
+    their own, so a system has a row for either.
 
     ``bucc`` is the F1 of ``bucc-mining`` where that was evaluated, else the accuracy of ``bucc``,
     which is in no mean; ``bucc_by`` says which: the name of the task, or None without either.
@@ -152,35 +158,43 @@ def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
     knobs = dict.fromkeys(
         path for one in snapshots for path in one.knobs if path.partition(".")[0] != "target"
     )
-    rows: dict[tuple[tuple[object, ...], int], dict[str, float]] = {}
-    trained: dict[tuple[object, ...], dict[int, Trained]] = {}
+    rows: dict[tuple[tuple[object, ...], str, int], dict[str, float]] = {}
+    trained: dict[tuple[tuple[object, ...], str], dict[int, Trained]] = {}
     for snapshot in snapshots:
-        for (system, task), view in _selected(snapshot, tuple(knobs)):
-            by_seed = trained.setdefault(system, {})
+        for (system, supervision, task), view in _selected(snapshot, tuple(knobs)):
+            by_seed = trained.setdefault((system, supervision), {})
             by_seed[view.seed] = by_seed.get(view.seed, ()) + trained_stages([view])[view.number]
             found = {task: _test_scores(snapshot, view), **_retrieved(snapshot, view)}
             for name, scores in found.items():
                 score = (MINING if name == MINING.name else TASKS[name]).score(scores)
                 if score is not None:
-                    rows.setdefault((system, view.seed), {}).setdefault(name, score)
-    shared = {
-        system: named(shared_by(by_seed.values())) or None for system, by_seed in trained.items()
-    }
+                    row = rows.setdefault((system, supervision, view.seed), {})
+                    row.setdefault(name, score)
+    shared = {who: named(shared_by(by_seed.values())) or None for who, by_seed in trained.items()}
     return pd.DataFrame(
         [
             {
                 **dict(zip(knobs, system, strict=True)),
+                "supervision": supervision,
                 "seed": seed,
                 **{name: found.get(name) for name in TASKS},
                 "bucc": found.get(by) if by else None,
                 "bucc_by": by,
-                "shared_by_seeds": shared[system],
+                "shared_by_seeds": shared[system, supervision],
                 **averages({**found, "bucc": found.get(MINING.name)}),
             }
-            for (system, seed), found in rows.items()
+            for (system, supervision, seed), found in rows.items()
             for by in (_bucc_by(found),)
         ],
-        columns=[*knobs, "seed", *TASKS, "bucc_by", "shared_by_seeds", *averages({})],
+        columns=[
+            *knobs,
+            "supervision",
+            "seed",
+            *TASKS,
+            "bucc_by",
+            "shared_by_seeds",
+            *averages({}),
+        ],
     )
 
 
@@ -191,15 +205,17 @@ def _bucc_by(found: Mapping[str, float]) -> str | None:
 
 def _selected(
     snapshot: Snapshot, knobs: Sequence[str]
-) -> Iterator[tuple[tuple[tuple[object, ...], str], TrialView]]:
-    """System, task and trial of every complete trial of a selected configuration."""
+) -> Iterator[tuple[tuple[tuple[object, ...], str, str], TrialView]]:
+    """System, supervision, task and trial of every complete trial of a selected configuration."""
     sign, seeds = sign_of(snapshot.sweep), int(snapshot.sweep["search"]["seeds"])
-    found: dict[tuple[tuple[object, ...], str], dict[int, list[TrialView]]] = {}
+    found: dict[tuple[tuple[object, ...], str, str], dict[int, list[TrialView]]] = {}
     for view in snapshot.trials:
         task, _ = target_of(snapshot.sweep, view.assignment)
         if view.state == "complete" and task in TASKS and view.objective is not None:
             system = tuple(view.assignment.get(path) for path in knobs)
-            by_number = found.setdefault((system, task), {})
+            is_translated = is_translate_train(snapshot.supervision(view))
+            supervision = TRANSLATE_TRAIN if is_translated else ZERO_SHOT
+            by_number = found.setdefault((system, supervision, task), {})
             by_number.setdefault(view.configuration, []).append(view)
     for place, configurations in found.items():
         # As the sweep ranks them: one that lacks a seed comes after those that are whole.

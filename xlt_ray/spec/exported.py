@@ -74,6 +74,9 @@ class Exported(_Part):
     """What the sweep ranked this trial by; None where it did not end."""
     selection: str
     """By which rule the trial was taken."""
+    supervision: str = ""
+    """Which labels it learned from, as :mod:`xlt_ray.spec.supervision` calls it; empty where that
+    is not known."""
     model: str
     """That the path starts with."""
     weights: str = ""

@@ -1,9 +1,10 @@
 """Encoders that are often swept over: their shapes, and what a training of them takes.
 
-The shapes are remembered from the models' ``config.json``, not looked up; parameters follow from
-them (a test computes those of plain transformers). A sweep needs none of this: any encoder can be
-named, and what the hub or a folder says of it counts. The table is what ``xlt list models`` shows,
-and what ``xlt check`` falls back on where the hub cannot be reached.
+The shapes are those of the models' ``config.json``, seen for XLM-R (base, large, XL, XXL) and
+remembered for the others; parameters follow from them (a test computes those of plain
+transformers). A sweep needs none of this: any encoder can be named, and what the hub or a folder
+says of it counts. The table is what ``xlt list models`` shows, and what ``xlt check`` falls back on
+where the hub cannot be reached.
 
 Memory is an estimate, by two formulas written down here:
 

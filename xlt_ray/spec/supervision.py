@@ -18,12 +18,15 @@ from xlt_ray.spec.examined import languages_tested
 from xlt_ray.spec.facts import Facts, TaskFacts
 from xlt_ray.spec.hybrid import translated_languages
 from xlt_ray.spec.mixture import mixture_of
+from xlt_ray.spec.space import probes
+from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import TrialSpec
 
 ZERO_SHOT = "zero-shot"
 TRANSLATE_TRAIN = "translate-train"
 INTERMEDIATE = "intermediate labels"
 FEW_SHOT = "few-shot"
+KINDS = (TRANSLATE_TRAIN, INTERMEDIATE)
 
 
 def supervision_of(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:
@@ -49,6 +52,15 @@ def supervision_of(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]
         for kind, languages in found.items()
         if (languages & scored) - {source}
     }
+
+
+def supervisions(sweep: SweepSpec, facts: Facts) -> list[str]:
+    """What a sweep's trials are called other than zero-shot, few shots aside; of a sound sweep."""
+    found: dict[str, set[str]] = {}
+    for tree, _ in probes(sweep.space, lambda name: facts.models[name].bounds()):
+        for kind, languages in supervision_of(sweep.trial(tree), facts).items():
+            found.setdefault(kind, set()).update(languages)
+    return [f"{kind} ({', '.join(sorted(found[kind]))})" for kind in KINDS if kind in found]
 
 
 def supervision_told(settings: Mapping[str, Any]) -> str:

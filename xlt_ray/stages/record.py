@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from xlt_ray.spec.supervision import supervision_told
 from xlt_ray.stages.canonical import Json, from_fields
 
 Role = Literal["target", "pairs", "further", "average", "few_shot"]
@@ -135,6 +136,12 @@ class StageRecord:
     @property
     def kind(self) -> str:
         return str(self.payload["kind"])
+
+    @property
+    def supervision(self) -> str:
+        """Of an evaluation: which labels its network learned from."""
+        settings: Any = self.payload["settings"]
+        return supervision_told(settings)
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

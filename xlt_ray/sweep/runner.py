@@ -29,6 +29,7 @@ from xlt_ray.ledger.sole import sole_user
 from xlt_ray.spec.check import check
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.resources import Resources
+from xlt_ray.spec.supervision import supervision_told
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.lease import Holder, try_acquire
 from xlt_ray.stages.storage import Storage
@@ -45,6 +46,7 @@ from xlt_ray.sweep.facts import facts_of, used_facts
 from xlt_ray.sweep.failures import cause_of, is_disk_full, refusal_in
 from xlt_ray.sweep.joining import connect
 from xlt_ray.sweep.losses import Losses
+from xlt_ray.sweep.planning import Planner
 from xlt_ray.sweep.telling import courier_for
 from xlt_ray.sweep.watcher import Watcher
 from xlt_ray.versions import commit_of, library_versions
@@ -63,6 +65,8 @@ class Summary:
     """Whether every trial of the sweep has its fate."""
     is_out_of_budget: bool
     """Whether nothing but a used-up budget kept the other trials from beginning."""
+    supervision: str = ""
+    """Which labels the best trial learned from (:mod:`xlt_ray.spec.supervision`)."""
     stopped_by: str = ""
     """Why no further trial was begun, where some were left: a bug, the budget, or no room on the
     disk."""
@@ -132,7 +136,8 @@ def run(
                 f"{home.root}: the disk is full, and the ledger could not be written; free some "
                 f"space and run the same command: {sweep.name} goes on where it stopped"
             ) from error
-        return _summary(desk, ledger, is_finished)
+        planner = Planner(sweep, facts, home)
+        return _summary(desk, ledger, planner, is_finished)
 
 
 def open_store(sweep: SweepSpec, home: Home) -> StageStore:
@@ -345,10 +350,13 @@ def sole_driver(home: Home, sweep: SweepSpec) -> Iterator[Callable[[], None]]:
         yield confirm
 
 
-def _summary(desk: Desk, ledger: Ledger, is_finished: bool) -> Summary:
+def _summary(desk: Desk, ledger: Ledger, planner: Planner, is_finished: bool) -> Summary:
+    best = ledger.best()
+    path = () if best is None else planner.path_of_view(best.trial)
     return Summary(
         trials=tuple(ledger.trials()),
-        best=ledger.best(),
+        best=best,
+        supervision=supervision_told(path[-1].settings) if path else "",
         num_new_stages=len(desk.new_stages),
         num_examples=sum(one.examples for one in desk.new_stages.values()),
         is_finished=is_finished,

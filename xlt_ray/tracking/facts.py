@@ -15,6 +15,7 @@ from typing import Any
 from xlt_ray.ledger import TrialView, Winner, mixed_facts
 from xlt_ray.redact import redacted
 from xlt_ray.spec.space import Value
+from xlt_ray.spec.supervision import ZERO_SHOT
 from xlt_ray.stages.record import Score, values_by_language
 from xlt_ray.stages.stage import short
 
@@ -212,11 +213,13 @@ def sweep_note(
     objective: Mapping[str, Any],
     best: Winner | None,
     means: Metrics,
+    supervision: str = "",
 ) -> str:
     """Markdown that stands on the sweep's run: how far it is, how it selects, what is best.
 
     Args:
         means: metrics of the best configuration, over its seeds.
+        supervision: which labels it learned from.
     """
     counts = ", ".join(
         f"{sum(one.state == state for one in trials)} {state}"
@@ -228,6 +231,8 @@ def sweep_note(
     if mixed := mixed_facts(trials):
         lines += ["", f"**Mixed facts**: {mixed}."]
     if best is not None:
+        if supervision not in ("", ZERO_SHOT):
+            lines += ["", f"The best configuration is **{supervision}**."]
         lines += ["", *_best_lines(name, str(objective["metric"]), best, means)]
     return _tag("\n".join(lines))
 

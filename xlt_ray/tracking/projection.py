@@ -8,7 +8,7 @@ from typing import Any
 
 from xlt_ray.errors import DamagedStage, TrackingError, TrackingOutage
 from xlt_ray.ledger import TrialView
-from xlt_ray.stages.record import Score
+from xlt_ray.stages.record import Score, StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.tracking.account import Books
@@ -111,7 +111,8 @@ def _bring_up(
         return
     run_id = run.info.run_id
     with complaints(tracker.uri):
-        tracker.describe(run, view, config, view.assignment, path)
+        supervision = _supervision(view, store)
+        tracker.describe(run, view, config, view.assignment, path, supervision)
         tracker.points.log(run_id, curves_of(view, store, path, tracker.name))
         if view.is_finished:
             tracker.close(run, view, _scores(view, store))
@@ -124,6 +125,12 @@ def _bring_up(
         elif is_alive:
             tracker.experiment.set_status(run, STATUS["running"])
         tracker.put_config(run, config)
+
+
+def _supervision(view: TrialView, store: StageStore) -> str:
+    """Which labels a trial learned from by its evaluation; empty where there is none."""
+    record = _evaluation(view, store)
+    return "" if record is None else record.supervision
 
 
 def curves_of(
@@ -170,8 +177,12 @@ def _retried_by(view: TrialView, trials: list[TrialView]) -> list[TrialView]:
 
 
 def _scores(view: TrialView, store: StageStore) -> tuple[Score, ...]:
+    record = _evaluation(view, store)
+    return () if record is None else record.scores
+
+
+def _evaluation(view: TrialView, store: StageStore) -> StageRecord | None:
     # A damaged record is made again by whoever needs it next.
     with contextlib.suppress(DamagedStage):
-        record = store.record(view.evaluation_key) if view.evaluation_key else None
-        return () if record is None else record.scores
-    return ()
+        return store.record(view.evaluation_key) if view.evaluation_key else None
+    return None

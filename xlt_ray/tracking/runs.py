@@ -19,6 +19,7 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
 from xlt_ray.redact import redacted
 from xlt_ray.spec.space import Value
+from xlt_ray.spec.supervision import supervision_told
 from xlt_ray.stages.path import made
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
@@ -121,8 +122,10 @@ class Tracker:
             if best is not None:
                 shown = runs.get(best.configuration) if self._seeds > 1 else self.find(best.trial)
             means = {} if shown is None else shown.data.metrics
+            learned = "" if shown is None else shown.data.tags.get("xlt.supervision", "")
+            note = sweep_note(self.name, trials, objective, best, means, learned)
             tags = {
-                "mlflow.note.content": sweep_note(self.name, trials, objective, best, means),
+                "mlflow.note.content": note,
                 "xlt.selection": self._selection,
                 "xlt.best_trial": "" if best is None else str(best.trial.number),
                 "xlt.best_configuration": "" if best is None else str(best.configuration),
@@ -316,29 +319,27 @@ class Tracker:
         config: Mapping[str, Any],
         params: Mapping[str, Value],
         path: Sequence[Stage] = (),
+        supervision: str = "",
     ) -> None:
         """Bring tags, parameters and inputs of a run, and of its configuration's, to what is
         known of its trial.
 
         Args:
             path: its stages; those that it has made are in ``view``.
+            supervision: which labels it learned from, where its path does not say it.
         """
         planned = {
             f"xlt.stage.{stage_name(one.kind, one.label)}": one.key for one in made(tuple(path))
         }
-        tags = {
-            **planned,
-            **trial_tags(view),
-            "xlt.selection": self._selection,
-        }
-        if config:
-            tags["xlt.source_language"] = source_language(config)
+        learned = supervision_told(path[-1].settings) if path else supervision
+        shared = {"xlt.selection": self._selection, "xlt.supervision": learned}
+        tags = {**planned, **trial_tags(view), **shared}
+        tags |= {"xlt.source_language": source_language(config)} if config else {}
         known = {name: spelled(value) for name, value in params.items()}
         inputs = inputs_of(path)
         configuration = self._configuration(view)
         if configuration is not None:
-            own = {"xlt.selection": self._selection}
-            self.experiment.write(configuration, own, known, {}, _now())
+            self.experiment.write(configuration, shared, known, {}, _now())
             self.experiment.put_inputs(configuration, inputs, self._source)
             tags["mlflow.parentRunId"] = configuration.info.run_id
         self.experiment.write(run, tags, known, {}, _now())

@@ -161,7 +161,7 @@ def test_trials_are_listed_with_documented_keys(xlt: Xlt) -> None:
     assert set(rows[0]) == {
         "number", "state", "configuration", "repeat", "seed", "params", "objective", "scores",
         "dev_scores", "attempts", "cause", "message", "stages", "mlflow_run_id", "retry_of",
-        "facts", "commit", "versions", "evidence",
+        "facts", "commit", "versions", "evidence", "supervision",
     }  # fmt: skip
     assert rows[0]["scores"] == {"toy-nli": {"qaa": {"accuracy": 0.5}, "qab": {"accuracy": 0.25}}}
     assert rows[0]["dev_scores"] == {"toy-nli": {"qaa": {"accuracy": 0.75}}}

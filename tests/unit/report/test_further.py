@@ -107,7 +107,9 @@ def test_means_are_over_one_task_or_over_pairs_alone(asked: Finished) -> None:
         assert means["mean_of_two_languages"] == pytest.approx(0.15)
     for row in further.rows:
         assert [cell.mean for cell in row.means.values() if cell] == [pytest.approx(0.02)]
-    assert further_csv(pairs).splitlines()[0].startswith("configuration,num_seeds,mean,")
+    assert (
+        further_csv(pairs).splitlines()[0].startswith("configuration,supervision,num_seeds,mean,")
+    )
 
 
 def test_a_mean_that_lacks_a_language_in_a_seed_is_missing(asked: Finished) -> None:

@@ -17,7 +17,7 @@ mean over queries of
 
 for R right candidates and k = 20, as XTREME-R's script has it (arXiv 2104.07412, seen).
 ``map_at_20_own`` is the same among the candidates in the query's own language alone, the
-monolingual pool of LAReQA (arXiv 2004.05484, remembered). ``accuracy`` is the share of queries
+monolingual pool of LAReQA (arXiv 2004.05484). ``accuracy`` is the share of queries
 whose first candidate is right. A wrong candidate that is as near as a right one stands before it.
 
 A training row is a query, its candidate, and candidates of other rows of the batch as wrong ones

@@ -15,10 +15,10 @@ the scale of the loss nor the size of a batch or micro-batch changes d. Weights 
 from the last pass alone; dropout is drawn anew in every pass.
 
 Source. arXiv 2104.08645 (*ADV*). Its abstract says adversarial training against noise in the
-embedding space; the min-max form with projected ascent on the embeddings is **remembered, not
-seen**, and the number of steps, their size, epsilon and the norm were not available: all are
-knobs without a recommendation. That a piece has a ball of its own, the start at zero and the
-loss without a term at d = 0 are ours.
+embedding space (seen); the authors' code has data augmentation alone (seen). The min-max form with
+projected ascent on the embeddings is a **reconstruction**, and the number of steps, their size,
+epsilon and the norm were not available: all are knobs without a recommendation. That a piece has a
+ball of its own, the start at zero and the loss without a term at d = 0 are ours.
 """
 
 from __future__ import annotations
