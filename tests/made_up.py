@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xlt_ray.spec.facts import Facts, ModelFacts, SplitFacts, TaskFacts
+from xlt_ray.stages.items import Items, write_items
 from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.record import Score, StageRecord
 from xlt_ray.stages.stage import Stage
@@ -55,6 +56,7 @@ def commit(
     scores: tuple[Score, ...] = (),
     history: tuple[dict[str, Any], ...] = (),
     made_by: Mapping[str, Any] | None = None,
+    items: Sequence[Items] = (),
 ) -> None:
     """Bring a stage into the store that nobody has trained; nothing where it is there."""
     if stage in store:
@@ -62,6 +64,8 @@ def commit(
     folder = store.scratch / stage.key
     folder.mkdir(parents=True)
     (folder / "weights.txt").write_text(stage.key)
+    if items:
+        write_items(items, folder)
     lease = store.lease(stage.key)
     assert isinstance(lease, Lease)
     with lease:

@@ -14,6 +14,8 @@ from xlt_ray.home import Home
 if TYPE_CHECKING:
     from xlt_ray.report.comparison import Line, Versus
     from xlt_ray.report.contender import Contender
+    from xlt_ray.report.items import OverItems
+    from xlt_ray.report.statistics import Interval
 
 
 def report(
@@ -126,20 +128,30 @@ def _print_versus(versus: Versus) -> None:
                 f"{', † given the stages of the note' if versus.given else ''}; "
                 "p: sign-flip test; Holm: over the languages (means: over the sweeps); "
                 "* below 0.05 with 6 seeds or more",
+                *([_ITEMS_LEGEND] if any(line.items for line in versus.lines) else []),
                 *(f"note: {one}" for one in versus.notes),
             ]
         ),
         caption_justify="left",
     )
-    for column in ("", first.label, other.label, "difference", "95 % interval", "p", "Holm", ""):
+    columns = ["", first.label, other.label, "difference", "95 % interval", "p", "Holm", ""]
+    columns += ["items", "over seeds and items", "over items", "p", "Holm"]
+    for column in columns:
         table.add_column(column, justify="left" if column == "" else "right")
     for line in versus.lines:
         table.add_row(*_cells(line, shape.source_language), end_section=line.kind == "mean")
     console = Console(markup=False)
     # A log has no width of its own: cut nothing there.
     if not console.is_terminal:
-        console = Console(width=160, markup=False)
+        console = Console(width=200, markup=False)
     console.print(table)
+
+
+_ITEMS_LEGEND = (
+    "items: of the test set; over seeds and items: the interval for other trainings and other test "
+    "sets of this kind; over items: the paired bootstrap of these very networks, with its p and "
+    "that corrected over the languages"
+)
 
 
 def _chosen(contender: Contender) -> str:
@@ -155,7 +167,7 @@ def _cells(line: Line, source: str) -> list[str]:
     name = names.get(line.kind, line.languages[0])
     result = line.paired
     if result is None or line.baseline is None or line.other is None:
-        return [name, "–", "–", "–", "–", "–", "–", ""]
+        return [name, "–", "–", "–", "–", "–", "–", "", *_item_cells(None)]
     interval = result.interval
     given = " †" if interval and interval.method == "student_given_stages" else ""
     return [
@@ -163,8 +175,28 @@ def _cells(line: Line, source: str) -> list[str]:
         f"{100 * line.baseline:.1f}",
         f"{100 * line.other:.1f}",
         f"{100 * result.difference:+.2f}",
-        f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}{given}" if interval else "–",
+        _span(interval) + given,
         "–" if result.p is None else f"{result.p:.3f}",
         "–" if line.p_holm is None else f"{line.p_holm:.3f}",
         "*" if line.is_significant else "",
+        *_item_cells(line.items),
     ]
+
+
+def _item_cells(items: OverItems | None) -> list[str]:
+    from xlt_ray.spec.kinds import TOO_FEW_ITEMS
+
+    if items is None:
+        return ["–", "–", "–", "–", "–"]
+    drawn, few = items.drawn, any(size < TOO_FEW_ITEMS for size in items.sizes.values())
+    return [
+        f"{items.num_items:,}" + (" ⚠" if few else ""),
+        _span(items.interval),
+        _span(drawn.interval if drawn else None),
+        f"{drawn.p:.3f}" if drawn else "–",
+        "–" if items.p_holm is None else f"{items.p_holm:.3f}",
+    ]
+
+
+def _span(interval: Interval | None) -> str:
+    return f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}" if interval else "–"

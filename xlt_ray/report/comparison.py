@@ -21,6 +21,7 @@ from xlt_ray.ledger import facts_label
 from xlt_ray.report.contender import Contender
 from xlt_ray.report.evidence import evidence_notes
 from xlt_ray.report.fresh import on_fresh_seeds, selection_notes, was_chosen_here
+from xlt_ray.report.items import OverItems, over_items
 from xlt_ray.report.labels import shown_value
 from xlt_ray.report.replication import Trained, named, shared_by, shared_on_one_side
 from xlt_ray.report.statistics import ALPHA, MIN_SEEDS_FOR_STAR, Paired, deserves_star, holm, paired
@@ -40,6 +41,9 @@ class Line:
     p_holm: float | None
     """Languages: corrected over the languages of this comparison. Means: over its contenders."""
     is_significant: bool
+    """By the test over seeds alone."""
+    items: OverItems | None = None
+    """What the test items say; None where some network has none."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def compare(contenders: Sequence[Contender]) -> list[Versus]:
         and all(code in trial.scores for one in contenders for trial in one.row.trials)
     ]
     found = [_versus(first, other, contenders, common) for other in others]
-    return _with_corrected_means(found)
+    return [_with_items(one) for one in _with_corrected_means(found)]
 
 
 def comparison_json(found: Sequence[Versus]) -> dict[str, Any]:
@@ -133,6 +137,23 @@ def _line_json(line: Line) -> dict[str, Any]:
         "is_exact": result.is_exact if result else None,
         "p_holm": line.p_holm,
         "is_significant": line.is_significant,
+        **_items_json(line.items),
+    }
+
+
+def _items_json(items: OverItems | None) -> dict[str, Any]:
+    over_both = items.interval if items else None
+    drawn = items.drawn if items else None
+    return {
+        "items": dict(items.sizes) if items else None,
+        "num_items": items.num_items if items else None,
+        "two_level_low": over_both.low if over_both else None,
+        "two_level_high": over_both.high if over_both else None,
+        "two_level_interval": over_both.method if over_both else None,
+        "items_low": drawn.interval.low if drawn else None,
+        "items_high": drawn.interval.high if drawn else None,
+        "items_p": drawn.p if drawn else None,
+        "items_p_holm": items.p_holm if items else None,
     }
 
 
@@ -230,6 +251,20 @@ def _with_corrected_means(found: list[Versus]) -> list[Versus]:
         ]
         found = _corrected(found, family)
     return found
+
+
+def _with_items(versus: Versus) -> Versus:
+    """The comparison with what the items of the paired seeds say of every line."""
+    sides = (versus.baseline, versus.other)
+    if any(one.read is None for one in sides) or not versus.seeds:
+        return versus
+    baseline, other = (
+        [one.read(one.trials[seed].number) for seed in versus.seeds] if one.read else []
+        for one in sides
+    )
+    found = over_items([line.languages for line in versus.lines], other, baseline)
+    lines = (replace(line, items=items) for line, items in zip(versus.lines, found, strict=True))
+    return replace(versus, lines=tuple(lines))
 
 
 def _corrected(found: Sequence[Versus], family: Sequence[tuple[int, int]]) -> list[Versus]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import TrialView
 from xlt_ray.report.frames import scores_frame, stages_frame, trials_frame
+from xlt_ray.report.items import ReadItems, kept_of
 from xlt_ray.report.provenance import model_of, weights_of
 from xlt_ray.report.replication import trained_stages
 from xlt_ray.report.selection import header, is_oracle, num_candidates, ranked_configurations
@@ -52,6 +53,8 @@ class Contender:
     """The first seed that its sweep has not used."""
     run_by: str = ""
     """The sweep whose trials these are; empty for its own."""
+    read: ReadItems | None = None
+    """The items of its trials; None where nobody can read any."""
     fresh: Contender | None = None
     """The same configuration on seeds that took no part in choosing it."""
 
@@ -139,6 +142,7 @@ def contender_of(
         is_best=row is table.rows[0],
         rank=ranked.index(chosen) + 1,
         next_seed=max(view.seed for view in snapshot.trials) + 1,
+        read=kept_of(snapshot, table.task, table.metric),
     )
     return replace(own, fresh=_fresh(own, snapshot, confirmations))
 
@@ -184,6 +188,7 @@ def _fresh(own: Contender, snapshot: Snapshot, among: Iterable[Snapshot]) -> Con
         runtimes=most.runtimes,
         versions=most.versions,
         facts=most.facts,
+        read=most.read,
         run_by=most.sweep,
     )
 

@@ -29,6 +29,7 @@ from xlt_ray.report.figures import knob_figure, language_figure
 from xlt_ray.report.frames import costs_frame, scores_frame, stages_frame, trials_frame
 from xlt_ray.report.further import averaged_scores, further_csv, further_frame, further_tables
 from xlt_ray.report.grouping import Groupings, known_groupings, seen_grouping
+from xlt_ray.report.items import configuration_intervals
 from xlt_ray.report.labels import DescribeLanguage, is_absent, knob_names, shown_value
 from xlt_ray.report.profiles import finished, profile_figure, profiles_frame
 from xlt_ray.report.questions import question_figures
@@ -111,6 +112,8 @@ def write_report(
         table.stem: picks(table, scores, sweep, averaged.get(table.stem), means) for table in tables
     }
 
+    intervals = configuration_intervals(snapshot, tables, [] if best is None else [best])
+
     folder = home.reports(snapshot.name)
     texts = {
         # Which MLflow runs show the trials is no result: they may be made anew.
@@ -131,6 +134,8 @@ def write_report(
             texts[f"tables/{table.stem}-importance.csv"] = importances_csv(known[table.stem])
         texts[f"tables/{table.stem}-selection.csv"] = picks_csv(rules[table.stem], table)
         texts[f"tables/{table.stem}-selection.tex"] = picks_tex(rules[table.stem], table)
+    if intervals["num_items"].notna().any():
+        texts["tables/intervals.csv"] = _csv(intervals)
     if further:
         texts["tables/further.csv"] = _csv(further_scores)
     texts |= {f"tables/{one.stem}.csv": further_csv(one) for one in further}
@@ -155,7 +160,7 @@ def write_report(
         "few_shot": few_shot_tables(few_shot, snapshot, sweep),
         "has_few_shot": has_few_shot(sweep),
         "rules": sorted({selection_rule(sweep, one.source_language) for one in tables}),
-        "best": shown.best_view(best, trials, uses, tables, knobs),
+        "best": shown.best_view(best, trials, uses, tables, knobs, intervals),
         "figures": [{"figure": one, "uri": _data_uri(one)} for one in figures],
         "notes": notes,
         "tables": [

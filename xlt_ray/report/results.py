@@ -112,6 +112,26 @@ class Results:
 
         return costs_frame(self._snapshot)
 
+    def intervals(self, *configurations: int) -> pd.DataFrame:
+        """One row a configuration, mean or language of test scores of the objective's metric, with
+        its interval over seeds and test items; of the selected configuration if none is named.
+
+        The items of these configurations alone are read from the store.
+
+        Raises:
+            DamagedStage: a file of items is not what its record says.
+        """
+        from xlt_ray.report.frames import scores_frame, trials_frame
+        from xlt_ray.report.items import configuration_intervals
+        from xlt_ray.report.selection import best_configuration
+        from xlt_ray.report.tables import language_tables
+
+        trials, scores = trials_frame(self._snapshot), scores_frame(self._snapshot)
+        best = best_configuration(trials, self.sweep)
+        chosen = configurations if configurations or best is None else (best,)
+        tables = language_tables(trials, scores, self._snapshot.knobs, self.sweep)
+        return configuration_intervals(self._snapshot, tables, chosen)
+
     def confirmations(self) -> list[Snapshot]:
         """The sweeps of the home that run configurations of this one again (``xlt confirm``)."""
         found = []

@@ -50,7 +50,10 @@ def best_view(
     uses: Uses,
     tables: Sequence[LanguageTable],
     knobs: Sequence[str],
+    intervals: pd.DataFrame,
 ) -> dict[str, Any] | None:
+    """What the page says of the best configuration; ``intervals`` are those over seeds and items
+    (:func:`xlt_ray.report.items.intervals_frame`)."""
     if best is None:
         return None
     mine = trials[(trials["configuration"] == best) & (trials["state"] == "complete")]
@@ -69,6 +72,7 @@ def best_view(
         "table": table,
         "row": row,
         "intervals": _intervals(row, table) if row and table else {},
+        "over_items": _over_items(table, intervals) if table else {},
         "spread_note": spread_note([[one.trained for one in row.trials]]) if row else "",
         "num_candidates": num_candidates(trials),
         "knobs": [(path, shown_value(first[path])) for path in knobs],
@@ -219,6 +223,21 @@ def _intervals(row: Row, table: LanguageTable) -> dict[str, str]:
         if interval is not None:
             found[name] = f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
     return found
+
+
+def _over_items(table: LanguageTable, intervals: pd.DataFrame) -> dict[str, str]:
+    """The same over seeds and test items, or over the items of one seed."""
+    mine = intervals[(intervals["task"] == table.task) & (intervals["interval"] != "")]
+    mine = mine[mine["source_language"] == table.source_language]
+    names = {table.source_language: "source", "mean_without_source": "others"}
+    return {
+        names[str(one["languages"])]: (
+            f"{100 * one['low']:.1f} to {100 * one['high']:.1f} over "
+            f"{'seeds and ' if one['interval'] == 'two_level' else ''}{one['num_items']:,} items"
+        )
+        for one in mine.to_dict("records")
+        if one["languages"] in names
+    }
 
 
 _TRIAL_COLUMNS = ("number", "state", "configuration", "seed", "attempts", "facts")

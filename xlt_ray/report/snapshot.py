@@ -31,6 +31,8 @@ class Snapshot:
     fact_sets: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     """What trials were made with, by number (:mod:`xlt_ray.ledger.made_with`)."""
     starts: tuple[Start, ...] = ()
+    store: StageStore | None = None
+    """Where files of stages are read from, when they are asked for."""
 
     @property
     def knobs(self) -> list[str]:
@@ -75,6 +77,7 @@ def read_snapshot(ledger: Ledger, store: StageStore) -> Snapshot:
         records={key: record for key, record in found.items() if record is not None},
         fact_sets=fact_sets_of(ledger),
         starts=tuple(starts_of(ledger)),
+        store=store,
     )
 
 

@@ -30,7 +30,7 @@ MAX_EXACT_PAIRS = 20
 """Up to here all 2**(n-1) sign patterns are counted; above, so many are drawn:"""
 NUM_FLIPS = 50_000
 
-Method = Literal["student", "student_given_stages", "welch"]
+Method = Literal["student", "student_given_stages", "welch", "two_level", "items"]
 """``student_given_stages``: of what was trained after stages that samples have in common."""
 
 

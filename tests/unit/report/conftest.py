@@ -9,10 +9,12 @@ from __future__ import annotations
 import datetime
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests import made_up
@@ -24,6 +26,7 @@ from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, sweep_of
 from xlt_ray.spec.trial import TrialSpec
+from xlt_ray.stages.items import Items, item_ids
 from xlt_ray.stages.path import path_of
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
@@ -124,6 +127,22 @@ def scores_of(trial: TrialSpec, view: TrialView) -> tuple[Score, ...]:
     return tuple(rows)
 
 
+def items_of(scores: tuple[Score, ...], view: TrialView) -> list[Items]:
+    """Items whose mean every test score is; those of one number are translations."""
+    found = []
+    for one in scores:
+        if (one.split, one.metric) == ("test", "accuracy"):
+            difficulty = np.random.default_rng(LANGUAGES.index(one.language))
+            luck = np.random.default_rng(100 * view.configuration + view.repeat)
+            noise = difficulty.normal(0, 0.4, one.num_examples)
+            noise += luck.normal(0, 0.2, one.num_examples)
+            points = one.value + noise - noise.mean()
+            ids = item_ids(map(str, range(one.num_examples)))
+            parts = {"accuracy": (points, np.ones(len(points)))}
+            found.append(Items("target", "toy-nli", one.language, "test", ids, parts))
+    return found
+
+
 def history_of(stage: Stage, dev: float) -> tuple[dict[str, Any], ...]:
     """Four evaluations of a target stage; the last but one is the best of every third seed."""
     if stage.kind != "target":
@@ -141,11 +160,15 @@ def history_of(stage: Stage, dev: float) -> tuple[dict[str, Any], ...]:
 
 
 def commit(
-    store: StageStore, stage: Stage, scores: tuple[Score, ...] = (), dev: float = 0.0
+    store: StageStore,
+    stage: Stage,
+    scores: tuple[Score, ...] = (),
+    dev: float = 0.0,
+    items: Sequence[Items] = (),
 ) -> None:
     time = datetime.datetime.now(datetime.UTC).isoformat()
     made_by = {"commit": "0123abc", "host": "here", "time": time}
-    made_up.commit(store, stage, scores, history_of(stage, dev), made_by)
+    made_up.commit(store, stage, scores, history_of(stage, dev), made_by, items)
 
 
 def walk(found: Finished, view: TrialView, *, until: str = "evaluate") -> None:
@@ -156,7 +179,9 @@ def walk(found: Finished, view: TrialView, *, until: str = "evaluate") -> None:
         reused = stage in found.store
         scores = scores_of(trial, view)
         dev = next(one.value for one in scores if one.split == "dev")
-        commit(found.store, stage, scores if stage.kind == "evaluate" else (), dev)
+        is_last = stage.kind == "evaluate"
+        items = items_of(scores, view) if is_last else ()
+        commit(found.store, stage, scores if is_last else (), dev, items)
         examples = 0 if reused else stage.num_examples
         seconds = 0.0 if reused else seconds_of(stage)
         uses.append(StageUse(stage.kind, stage.key, stage.label, reused, examples, seconds))
