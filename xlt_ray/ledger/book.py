@@ -19,12 +19,14 @@ from xlt_ray.ledger.halving import JUDGED, LENGTH, Halving, falls_behind
 from xlt_ray.ledger.proposing import Proposer, identity, parameters_of, suggest
 from xlt_ray.ledger.ranking import Winner, winner
 from xlt_ray.ledger.views import (
+    OUTDATED,
     Retry,
     StageUse,
     Ticket,
     TrialView,
     by_path,
     configuration_of,
+    points_of,
     repeat_of,
     still_failed,
     view_of,
@@ -246,6 +248,10 @@ class Ledger:
         if view.facts != self.facts:
             # What it was asked or begun with is not what it will be made with.
             self._trial(number).set_user_attr("facts", self.facts)
+            if view.curve:
+                steps = [*self._frozen(number).intermediate_values]
+                self._trial(number).set_user_attr(OUTDATED, steps)
+                self._trial(number).set_user_attr(JUDGED, 0)
         self._trial(number).set_user_attr("attempts", attempt)
         return attempt
 
@@ -261,10 +267,15 @@ class Ledger:
 
     def report(self, number: int, examples: int, value: float) -> bool:
         """Note the objective metric at a point of the target stage; False where it was known."""
-        trial = self._trial(number)
-        if examples in self._frozen(number).intermediate_values:
+        before, trial = self._frozen(number), self._trial(number)
+        if examples in points_of(before):
             return False
-        trial.report(value, examples)
+        if examples in before.intermediate_values:
+            self.study._storage.set_trial_intermediate_value(trial._trial_id, examples, value)
+            rest = [one for one in before.user_attrs[OUTDATED] if one != examples]
+            trial.set_user_attr(OUTDATED, rest)
+        else:
+            trial.report(value, examples)
         return True
 
     def should_stop_early(

@@ -19,7 +19,7 @@ from fractions import Fraction
 
 from optuna.trial import FrozenTrial, TrialState
 
-from xlt_ray.ledger.views import repeat_of
+from xlt_ray.ledger.views import points_of, repeat_of
 
 LENGTH, JUDGED = "target_examples", "judged_at"
 """Attributes of a trial: examples of its target stage, and those after which it was judged last."""
@@ -50,8 +50,9 @@ class Halving:
 def value_at(trial: FrozenTrial, rung: Fraction) -> float | None:
     """Value of a trial at its first evaluation at or after a rung; None where it has none yet."""
     length = trial.user_attrs[LENGTH]
-    reached = (one for one in sorted(trial.intermediate_values) if Fraction(one, length) >= rung)
-    return next((trial.intermediate_values[one] for one in reached), None)
+    points = points_of(trial)
+    reached = (one for one in sorted(points) if Fraction(one, length) >= rung)
+    return next((points[one] for one in reached), None)
 
 
 def falls_behind(
@@ -68,7 +69,7 @@ def falls_behind(
         trials: of the study, this one among them; those count that compete and are there.
     """
     length, sign = trial.user_attrs[LENGTH], 1.0 if maximize else -1.0
-    before = max((one for one in trial.intermediate_values if one < examples), default=0)
+    before = max((one for one in points_of(trial) if one < examples), default=0)
     rung = halving.rung(Fraction(before, length), Fraction(examples, length))
     if rung is None:
         return False

@@ -98,6 +98,19 @@ class Ticket:
     attempt: int
 
 
+OUTDATED = "outdated"
+"""Attribute of a trial: steps of its curve that were measured with facts which it is not made with
+any more. Optuna forgets none."""
+
+
+def points_of(trial: FrozenTrial) -> dict[int, float]:
+    """Examples seen in the target stage -> objective metric, as far as it counts."""
+    outdated = trial.user_attrs.get(OUTDATED, ())
+    return {
+        step: value for step, value in trial.intermediate_values.items() if step not in outdated
+    }
+
+
 def view_of(trial: FrozenTrial) -> TrialView:
     attributes = trial.user_attrs
     value = trial.value if trial.state == TrialState.COMPLETE else None
@@ -111,7 +124,7 @@ def view_of(trial: FrozenTrial) -> TrialView:
         repeat=repeat_of(trial),
         seed=int(attributes.get("seed", 0)),
         objective=value,
-        curve=tuple(sorted(trial.intermediate_values.items())),
+        curve=tuple(sorted(points_of(trial).items())),
         attempts=int(attributes.get("attempts", 0)),
         cause=attributes.get("cause") if has_failed else None,
         message=attributes.get("message", "") if has_failed else "",

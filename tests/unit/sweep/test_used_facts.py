@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from xlt_ray.cli.inspect import plan
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import (
+    Halving,
     Ledger,
     MadeWith,
     fact_sets_of,
@@ -326,6 +328,30 @@ def test_a_trial_has_the_facts_of_the_start_that_made_it(root: Path, home: Home)
     assert load_ledger(home, "t").trial(ticket.number).facts == 2
     ledger.enqueue_failed()
     assert load_ledger(home, "t").trials()[-1].facts == 2
+
+
+def test_a_curve_of_other_data_is_begun_anew(root: Path, home: Home) -> None:
+    sweep = sweep_on(root)
+    ledger = started(home, sweep)
+    ticket = ledger.ask(sweep, lambda _: {"num_layers": 2})
+    assert ticket is not None
+    number = ticket.number
+    ledger.begin_attempt(number)
+    for step in (10, 20, 30):
+        assert ledger.report(number, step, 0.9)
+    shorten(root)
+    with pytest.raises(LedgerError, match="xnli en train"):
+        started(home, sweep)
+    ledger = started(home, sweep, accept_changes=True)
+    ledger.begin_attempt(number)
+    assert ledger.trial(number).curve == ()
+    halving = Halving(Fraction(1, 10), 2)
+    for step, value in ((10, 0.1), (15, 0.2)):
+        assert ledger.report(number, step, value)
+        assert not ledger.report(number, step, 0.7), "known by now"
+        assert not ledger.should_stop_early(number, step, 20, halving)
+    again = load_ledger(home, "t").trial(number)
+    assert again.curve == ((10, 0.1), (15, 0.2))
 
 
 def test_data_that_let_every_trial_fail_may_be_mended(root: Path, home: Home) -> None:
