@@ -23,7 +23,7 @@ from xlt_ray.stages.record import Score
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.disk import Keeper
 from xlt_ray.sweep.failures import alike
-from xlt_ray.sweep.objective import objective_of
+from xlt_ray.sweep.objective import objective_of, value_on_the_way
 from xlt_ray.sweep.order import Order, Report
 from xlt_ray.sweep.planning import Planned, Planner, halving_of
 from xlt_ray.sweep.spending import Spending
@@ -275,7 +275,12 @@ class Desk:
             if not report.is_replay:
                 self.courier.evaluated(number, report.examples, metrics)
             return False
-        value = report.metrics.get(self.sweep.settings.objective.metric)
+        value = value_on_the_way(
+            report.metrics,
+            report.by_language,
+            self._running[number].order.watched,
+            self.sweep.settings.objective.metric,
+        )
         # Gold may leave it undefined; the trial fails for that in the end, and says so.
         if value is None or self.ledger.report(number, report.examples, value):
             self.courier.evaluated(number, report.examples, metrics)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from xlt_ray.errors import TrialFailure
 from xlt_ray.spec.sweep import Objective
@@ -23,14 +23,7 @@ def objective_of(scores: Sequence[Score], objective: Objective, source: str) -> 
     # After few shots: how the source language is left, its dev set as of every other trial.
     role: Role = "few_shot" if any(one.role == "few_shot" for one in scores) else "target"
     values = values_by_language(scores, objective.split, objective.metric, role)
-    if objective.languages == "source":
-        chosen = [source]
-    elif objective.languages == "target":
-        chosen = [one for one in values if one != source]
-    elif objective.languages == "all":
-        chosen = list(values)
-    else:
-        chosen = list(objective.languages)
+    chosen = languages_of(objective, source, values)
     missing = [one for one in chosen if one not in values]
     if missing or not chosen:
         raise TrialFailure(
@@ -40,3 +33,32 @@ def objective_of(scores: Sequence[Score], objective: Objective, source: str) -> 
             " objective.metric or other objective.languages",
         )
     return statistics.fmean(values[one] for one in chosen)
+
+
+def languages_of(objective: Objective, source: str, scored: Iterable[str]) -> list[str]:
+    """The languages that an objective averages over, of those whose dev sets are scored."""
+    if objective.languages == "source":
+        return [source]
+    if objective.languages == "target":
+        return [one for one in scored if one != source]
+    return list(scored) if objective.languages == "all" else list(objective.languages)
+
+
+def value_on_the_way(
+    metrics: Mapping[str, float],
+    by_language: Mapping[str, Mapping[str, float]],
+    watched: Sequence[str],
+    metric: str,
+) -> float | None:
+    """What an evaluation in mid-training says of the objective; None where it was not measured.
+
+    Args:
+        metrics: of the source language's dev set.
+        by_language: of the dev sets of other languages.
+        watched: the languages of the objective where it is an oracle; empty where it is not.
+    """
+    if not watched:
+        return metrics.get(metric)
+    values = [by_language.get(language, {}).get(metric) for language in watched]
+    found = [value for value in values if value is not None]
+    return statistics.fmean(found) if len(found) == len(values) else None

@@ -14,6 +14,7 @@ from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import TrialSpec
 from xlt_ray.stages.path import Path
 from xlt_ray.stages.record import Score, StageRecord
+from xlt_ray.sweep.objective import languages_of
 from xlt_ray.versions import commit_of
 
 Kind = Literal[
@@ -42,6 +43,8 @@ class Order:
     """See :mod:`xlt_ray.sweep.fits`."""
     fits: Mapping[int, int] = field(default_factory=dict)
     """As :attr:`xlt_ray.training.runtime.Runtime.fits`; whoever runs the order reads it."""
+    watched: tuple[str, ...] = ()
+    """As :attr:`xlt_ray.training.runtime.Runtime.watched`."""
     hangs: str = ""
     """Folder for tracebacks of processes that hang; nobody looks for hangs where it is empty."""
 
@@ -84,8 +87,17 @@ def order_for(number: int, trial: TrialSpec, path: Path, sweep: SweepSpec, home:
         made_by={"sweep": sweep.name, "trial": number, **_commit()},
         failures=settings.failures,
         fits_file=str(home.fits),
+        watched=_watched(trial, path, sweep),
         hangs=str(home.hangs(sweep.name)),
     )
+
+
+def _watched(trial: TrialSpec, path: Path, sweep: SweepSpec) -> tuple[str, ...]:
+    """What early stopping looks at beside the source language, to judge by what it selects by."""
+    if sweep.settings.early_stop is None or not sweep.is_oracle:
+        return ()
+    scored = path[-1].settings["languages"]["dev"]
+    return tuple(languages_of(sweep.settings.objective, trial.target.source_language, scored))
 
 
 def _commit() -> dict[str, str]:
@@ -128,6 +140,8 @@ class Report:
     examples: int = 0
     total_examples: int = 0
     metrics: Mapping[str, float] | None = None
+    by_language: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Metrics of the dev sets that are watched."""
     is_replay: bool = False
     system: Mapping[str, float] | None = None
     """Memory of the trial's process and examples per second since the last evaluation."""

@@ -135,6 +135,7 @@ class TrialWalk(tune.Trainable):
                 examples=event.examples,
                 total_examples=event.stage.ends_at,
                 metrics=dict(event.metrics),
+                by_language=dict(event.by_language),
                 is_replay=event.is_replay,
                 system=self._system(event),
             )

@@ -39,6 +39,8 @@ def runtime_of(order: Order) -> Runtime:
         gpu_share=resources["gpus_per_worker"] or 1.0,
         progress_every=order.progress_every,
         evaluations=order.trial.target.evaluations,
+        watched=order.watched,
+        watched_examples=order.trial.evaluate.examples,
         fits=order.fits,
         made_by=order.made_by,
     )

@@ -7,9 +7,9 @@ each language that it scores, for its threshold and for nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -118,13 +118,48 @@ def dev_examination(
     language = stage.settings["source_language"]
     if (language, "dev") not in materials.source.splits(task):
         return None
+    permit = Permit("select", task.name, language)
+    return _dev(task, permit, language, "all", stage, materials, tokenizer, runtime)
+
+
+def watched_scores(
+    task: Task, stage: Stage, materials: Materials, tokenizer: Any, runtime: Runtime
+) -> Callable[[nn.Module], dict[str, dict[str, float]]] | None:
+    """Metrics of a network on the dev set of each language that is watched; None without any.
+
+    They are what the objective is at the end, and shape nothing in the stage.
+    """
+    if stage.kind != "target" or not runtime.watched:
+        return None
+    permit = Permit("evaluate", task.name, stage.settings["source_language"])
+    number = runtime.watched_examples
+    examinations = {
+        language: _dev(task, permit, language, number, stage, materials, tokenizer, runtime)
+        for language in runtime.watched
+    }
+    return lambda network: {
+        language: score(network, examination) for language, examination in examinations.items()
+    }
+
+
+def _dev(
+    task: Task,
+    permit: Permit,
+    language: str,
+    number: int | Literal["all"],
+    stage: Stage,
+    materials: Materials,
+    tokenizer: Any,
+    runtime: Runtime,
+) -> Examination:
+    """The first examples, so many, of a dev set."""
     batches = eval_batches(
         materials.source,
         task,
-        Permit("select", task.name, language),
+        permit,
         language,
         "dev",
-        "all",
+        number,
         tokenizer,
         tokenizer_digest(tokenizer),
         stage.settings["max_length"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from xlt_ray.stages.record import StageRecord
 from xlt_ray.stages.stage import Stage
@@ -22,6 +22,8 @@ class Evaluated:
 
     is_replay: bool = False
     """Whether it happened before an interruption, or when a stage that was found was made."""
+    by_language: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Metrics of the dev sets of the languages that are watched."""
 
 
 @dataclass(frozen=True)

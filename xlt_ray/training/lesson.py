@@ -32,7 +32,7 @@ from xlt_ray.spec.steps import num_steps
 from xlt_ray.spec.trial import Hybrid
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.training.evaluate import dev_examination, score
+from xlt_ray.training.evaluate import dev_examination, score, watched_scores
 from xlt_ray.training.few_shot import few_shot_lesson
 from xlt_ray.training.load import (
     Materials,
@@ -114,7 +114,8 @@ def lesson_of(
         return Lesson(network, supervised, steps, None), tokenizer
     examination = dev_examination(task, stage, materials, tokenizer, runtime)
     scoring = partial(score, examination=examination) if examination is not None else None
-    return Lesson(network, supervised, steps, scoring), tokenizer
+    watching = watched_scores(task, stage, materials, tokenizer, runtime)
+    return Lesson(network, supervised, steps, scoring, watching), tokenizer
 
 
 def _hybrid(settings: Mapping[str, Any]) -> Hybrid:

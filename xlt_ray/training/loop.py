@@ -67,6 +67,8 @@ class Lesson:
     num_steps: int
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None
     """Dev metrics of the network; None where a stage has no dev set."""
+    watch: Callable[[nn.Module], Mapping[str, Mapping[str, float]]] | None = None
+    """The same of each language that is watched, if any is."""
 
 
 @dataclass
@@ -109,7 +111,7 @@ def train(
     num_steps = lesson.num_steps
     course = _restore(engine, stage, store, team, kept)
     for past in course.history:
-        yield _evaluated(stage, past, is_replay=True)
+        yield evaluated(stage, past, is_replay=True)
     if course.step == course.first_step:
         course.profiles = _profiles(diagnose, engine, stage, course)
     points = evaluation_points(num_steps, settings.get("evaluations", runtime.evaluations))
@@ -137,7 +139,7 @@ def train(
             _save(engine, course, stage, store, lease, team, kept)
             saved = time.monotonic()
         if is_point:
-            yield _evaluated(stage, course.history[-1])
+            yield evaluated(stage, course.history[-1])
         if is_tick and course.step < num_steps:
             try:
                 yield Ticked(stage, course.step * settings["batch_size"])
@@ -194,16 +196,19 @@ def _finite(loss: Tensor, stage: Stage, step: int, team: Team) -> float:
 def _evaluate(lesson: Lesson, engine: Engine, stage: Stage, course: Course) -> dict[str, Any]:
     metrics = {"loss": course.loss / course.loss_steps}
     course.loss, course.loss_steps = 0.0, 0
-    if lesson.evaluate is not None:
-        engine.network.eval()
-        with torch.no_grad():
-            metrics.update(lesson.evaluate(engine.network))
-        engine.network.train()
-    return {
+    entry: dict[str, Any] = {
         "step": course.step,
         "examples": course.step * stage.settings["batch_size"],
         "metrics": metrics,
     }
+    engine.network.eval()
+    with torch.no_grad():
+        if lesson.evaluate is not None:
+            metrics.update(lesson.evaluate(engine.network))
+        if lesson.watch is not None:
+            entry["by_language"] = lesson.watch(engine.network)
+    engine.network.train()
+    return entry
 
 
 def _profiles(
@@ -218,8 +223,16 @@ def _profiles(
     return [{**asdict(one), **when} for one in found]
 
 
-def _evaluated(stage: Stage, entry: Mapping[str, Any], *, is_replay: bool = False) -> Evaluated:
-    return Evaluated(stage, entry["step"], entry["examples"], entry["metrics"], is_replay)
+def evaluated(stage: Stage, entry: Mapping[str, Any], *, is_replay: bool = False) -> Evaluated:
+    """What an entry of a training's history says."""
+    return Evaluated(
+        stage,
+        entry["step"],
+        entry["examples"],
+        entry["metrics"],
+        is_replay,
+        entry.get("by_language", {}),
+    )
 
 
 def _save(

@@ -27,10 +27,10 @@ from xlt_ray.training.best import Best
 from xlt_ray.training.diagnose import Diagnose, diagnose_stage, diagnose_with, diagnosis_of
 from xlt_ray.training.engine import Engine
 from xlt_ray.training.evaluate import evaluate_stage
-from xlt_ray.training.events import Committed, Evaluated, Event, Waiting
+from xlt_ray.training.events import Committed, Event, Waiting
 from xlt_ray.training.lesson import lesson_of
 from xlt_ray.training.load import Materials, save_result
-from xlt_ray.training.loop import train
+from xlt_ray.training.loop import evaluated, train
 from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.team import Team
 from xlt_ray.versions import library_versions
@@ -163,7 +163,7 @@ def _told(stage: Stage, store: StageStore, team: Team) -> StageRecord | None:
 def _replayed(stage: Stage, record: StageRecord) -> Iterator[Event]:
     """A stage that was found, with the evaluations of its training as if it were trained now."""
     for entry in record.history:
-        yield Evaluated(stage, entry["step"], entry["examples"], entry["metrics"], is_replay=True)
+        yield evaluated(stage, entry, is_replay=True)
     yield Committed(stage, record, reused=True)
 
 

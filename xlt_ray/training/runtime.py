@@ -21,6 +21,8 @@ NEUTRAL = (
     "gpu_share",
     "progress_every",
     "evaluations",
+    "watched",
+    "watched_examples",
     "evaluation_batch",
     "diagnosis",
     "made_by",
@@ -49,6 +51,11 @@ class Runtime:
     """Seconds between two saves of progress; it is saved at evaluations, too."""
     evaluations: int = 4
     """Evaluations during the training of a stage."""
+    watched: tuple[str, ...] = ()
+    """Languages whose dev sets are scored at the evaluations of a target stage, besides its own:
+    those of an oracle objective by which trainings are stopped early."""
+    watched_examples: int | Literal["all"] = "all"
+    """Most examples of each of them, as at the end."""
     evaluation_batch: int = 64
     diagnosis: Diagnosis | None = None
     """What is measured of the encoder at every evaluation, if anything."""

@@ -403,8 +403,9 @@ def test_a_sweep_without_room_on_the_disk_ends_with_the_reason(world: MakeWorld)
 
 
 def test_a_trial_waits_while_a_running_one_fills_the_disk(world: MakeWorld) -> None:
-    # One trial at a time fits: two layers of 64 take 400 kB, its progress three times that.
-    at = world("store.quota=3MB")
+    # One trial at a time fits: two layers of 64 take 400 kB, its progress three times that, with
+    # the weights of its best evaluation once more.
+    at = world("store.quota=4MB")
     first = at.next()
     assert at.desk.next_order() is None
     assert not at.desk.stopped_by
@@ -539,6 +540,36 @@ def test_other_repeats_wait_for_the_first_one_and_are_never_stopped(world: MakeW
     assert at.desk.is_done
     at.complete(again, 0.1)
     assert at.desk.is_finished
+
+
+def test_an_oracle_objective_is_judged_by_what_its_value_is(world: MakeWorld) -> None:
+    at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}",
+               "objective.languages=[qab, qac]")  # fmt: skip
+    first, second = at.next(), at.next()
+    for order in (first, second):
+        at.begin(order)
+
+    def evaluated(number: int, source: float, **values: float) -> bool:
+        by_language = {language: {"accuracy": value} for language, value in values.items()}
+        return at.evaluated(number, 20, source, by_language=by_language)
+
+    assert not evaluated(first.number, 0.1, qab=0.5, qac=0.75)
+    # Better in the source language, which the objective does not read.
+    assert evaluated(second.number, 0.9, qab=0.5, qac=0.5)
+    assert at.ledger.trial(first.number).curve == ((20, 0.625),)
+    assert at.ledger.trial(second.number).curve == ((20, 0.5),)
+    assert at.courier.points[0][2]["dev/accuracy"] == 0.1
+
+
+def test_a_training_that_was_made_without_what_the_objective_reads_is_not_judged(
+    world: MakeWorld,
+) -> None:
+    at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}",
+               "objective.languages=[qab]")  # fmt: skip
+    order = at.next()
+    at.begin(order)
+    assert not at.evaluated(order.number, 20, 0.0, is_replay=True)
+    assert at.ledger.trial(order.number).curve == ()
 
 
 def test_an_evaluation_over_which_the_last_driver_died_is_judged_by_the_next(

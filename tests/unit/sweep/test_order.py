@@ -81,3 +81,28 @@ def test_trials_that_use_a_gpu_together_leave_room_for_cuda_itself(total_gib: in
         assert 0 < part < 1 / number
         fits_beside = number * (part * total + CONTEXT_BYTES) <= total * 1.001
         assert fits_beside or part == 1 / number / 2, "on tiny shares half of it is left to try"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "watched"),
+    [
+        (("early_stop={method: asha, grace: 0.2}", "objective.languages=target"), ("qab", "qac")),
+        (("early_stop={method: asha, grace: 0.2}", "objective.languages=all"),
+         ("qaa", "qab", "qac")),
+        (("early_stop={method: asha, grace: 0.2}", "objective.languages=[qac]"), ("qac",)),
+        (("early_stop={method: asha, grace: 0.2}",), ()),
+        (("objective.languages=all",), ()),
+    ],
+)  # fmt: skip
+def test_early_stopping_by_an_oracle_objective_watches_its_languages(
+    home: Home, facts: Facts, overrides: tuple[str, ...], watched: tuple[str, ...]
+) -> None:
+    text = "{name: t, data: {source: toy}, model: real, search: {trials: 1}, target: {task: nli, "
+    text += "source_language: qaa}, evaluate: {languages: [qab, qac], examples: 20}}"
+    sweep = sweep_of(parse_document(text, "t.yaml", overrides))
+    trial = sweep.trial_of({})
+    path = path_of(trial, facts, seed=0, shared_seed=0)
+    order = order_for(0, trial, path, sweep, home)
+    assert order.watched == watched
+    runtime = runtime_of(order)
+    assert (runtime.watched, runtime.watched_examples) == (watched, 20)

@@ -1,0 +1,51 @@
+"""What an oracle objective is judged by on the way is what its value is at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.training.conftest import TINY, Bench
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.sweep import sweep_of
+from xlt_ray.sweep.objective import objective_of, value_on_the_way
+from xlt_ray.training.events import Committed, Evaluated
+
+WATCHED = ("qaa", "qab")
+ORACLE = ("evaluate.dev=all", "evaluate.languages=[qaa, qab]", "target.select=last")
+
+
+def test_the_last_evaluation_is_what_the_trial_is_selected_by(bench: Bench, tmp_path: Path) -> None:
+    def walked(root: Path, **runtime: object) -> tuple[list[Evaluated], list[Committed]]:
+        events = list(bench.walk(root, *ORACLE, **runtime))
+        return (
+            [one for one in events if isinstance(one, Evaluated) and one.stage.kind == "target"],
+            [one for one in events if isinstance(one, Committed)],
+        )
+
+    watching = {"watched": WATCHED, "watched_examples": 20}
+    seen, made = walked(tmp_path / "a", **watching)
+    scores = made[-1].record.scores
+    for languages in (["qab"], ["qaa", "qab"]):
+        overrides = [f"objective={{metric: accuracy, languages: [{', '.join(languages)}]}}"]
+        objective = sweep_of(parse_document(TINY, "tiny.yaml", overrides)).settings.objective
+        on_the_way = [
+            value_on_the_way(one.metrics, one.by_language, languages, "accuracy") for one in seen
+        ]
+        assert len(on_the_way) == 2
+        assert on_the_way[-1] == objective_of(scores, objective, "qaa")
+    # What is watched shapes nothing, and is there when the stage is found again.
+    plain, unwatched = walked(tmp_path / "b")
+    assert [one.by_language for one in plain] == [{}, {}]
+    assert [one.record.files for one in unwatched] == [one.record.files for one in made]
+    again, _ = walked(tmp_path / "a", **watching)
+    assert [one.is_replay for one in again] == [True, True]
+    assert [one.by_language for one in again] == [one.by_language for one in seen]
+
+
+def test_nothing_is_judged_by_what_was_not_measured() -> None:
+    by_language = {"qaa": {"accuracy": 0.5}, "qab": {"accuracy": 0.3, "f1": 0.1}}
+    assert value_on_the_way({"accuracy": 0.9}, by_language, (), "accuracy") == 0.9
+    assert value_on_the_way({"accuracy": 0.9}, by_language, ("qaa", "qab"), "accuracy") == 0.4
+    assert value_on_the_way({"f1": 0.9}, by_language, ("qaa", "qab"), "f1") is None
+    assert value_on_the_way({"accuracy": 0.9}, {}, ("qab",), "accuracy") is None
+    assert value_on_the_way({"accuracy": 0.9}, {}, (), "f1") is None
