@@ -83,6 +83,13 @@ def test_what_is_not_a_number_is_never_better() -> None:
     assert best_step(history, "pearson") == 2
 
 
+def test_where_nothing_can_be_selected_by_the_last_weights_stay() -> None:
+    """Gold labels that leave a metric undefined: it is missing in every evaluation."""
+    assert best_step([], "f1") is None
+    history = [{"step": step, "metrics": {"accuracy": 0.5 - step / 10}} for step in (1, 2, 3)]
+    assert [best_step(history[:many], "f1") for many in (1, 2, 3)] == [1, 2, 3]
+
+
 def test_the_result_is_the_network_of_the_best_evaluation(
     bench: Bench, evaluated: tuple[Path, dict[int, dict[str, torch.Tensor]]]
 ) -> None:

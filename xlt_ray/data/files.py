@@ -65,7 +65,8 @@ class FilesSource:
     def splits(self, task: Task) -> Mapping[tuple[str, Split], SplitFacts]:
         """Digests are over the files' bytes, the task and the rules of reading."""
         return {
-            place: self._facts_of(task, path) for place, path in dict(self._files(task)).items()
+            place: self._facts_of(task, path, place[1])
+            for place, path in dict(self._files(task)).items()
         }
 
     def read(self, task: Task, language: str, split: Split) -> tuple[Example, ...]:
@@ -181,13 +182,13 @@ class FilesSource:
         files = sorted(self.root.glob(f"lexicon/{source_language}-*.tsv"))
         return {path.stem.removeprefix(f"{source_language}-"): path for path in files}
 
-    def _facts_of(self, task: Task, path: Path) -> SplitFacts:
+    def _facts_of(self, task: Task, path: Path, split: Split) -> SplitFacts:
         key = (task.name, path)
         if key not in self._facts:
             data = path.read_bytes()
             meaning = {"name", "version", "labels", "columns", *KINDS[task.kind].settings}
             settings = task.model_dump_json(include=meaning)
-            num_examples = kind_of(task).count(path, task)
+            num_examples = kind_of(task).count(path, task, split)
             if not num_examples:
                 raise DataError(
                     f"{path}: holds no example",

@@ -2,7 +2,7 @@
 
 Generalized cross-lingual evaluation (arXiv 2104.08645): rows are joined by id, and a row that one
 of the languages lacks is dropped and counted. A row whose sentence is empty or marked as not
-translated counts as lacking: no source reads it (:mod:`xlt_ray.data.kinds.pair`).
+translated counts as lacking.
 """
 
 from __future__ import annotations
@@ -49,10 +49,13 @@ def joined(
         DataError: the languages share no row, or a row's labels differ, so that its id does not
             mean the same example.
     """
-    numbers = {row.id: number for number, row in enumerate(second)}
+    own, numbers = (
+        {row.id: number for number, row in enumerate(rows) if row.is_whole}
+        for rows in (first, second)
+    )
     examples, places = [], []
-    for number, row in enumerate(first):
-        other = numbers.get(row.id)
+    for name, number in own.items():
+        row, other = first[number], numbers.get(name)
         if other is None:
             continue
         if row.gold != second[other].gold:
@@ -74,5 +77,5 @@ def joined(
             split="test",
             remedy="leave the pair out of evaluate.pairs",
         )
-    num_dropped = len(first) + len(second) - 2 * len(examples)
+    num_dropped = len(own) + len(numbers) - 2 * len(examples)
     return Joined(tuple(examples), tuple(places), num_dropped)

@@ -14,6 +14,7 @@ import numpy as np
 
 from xlt_ray.data.batches import TrainBatches, encoded_split
 from xlt_ray.data.encode import template_of
+from xlt_ray.data.kinds.kind import kind_of
 from xlt_ray.data.permit import Permit, labelled
 from xlt_ray.data.source import Source
 from xlt_ray.data.streams import generator
@@ -56,13 +57,16 @@ def shot_batches(
     """
     language = permit.few_shot_language
     examples = labelled(source, permit, task, language, split)
-    if shots > len(examples):
+    order, kind = places_of(len(examples), len(examples), sample), kind_of(task)
+    # What is not translated is passed over, so that the rest is the same in all languages.
+    whole = [place for place in order.tolist() if kind.is_whole(examples[place])]
+    if shots > len(whole):
         raise DataError(
-            f"{shots} shots are asked, there are {len(examples)} examples",
+            f"{shots} shots are asked, there are {len(whole)} whole examples",
             task=task.name,
             language=language,
             split=split,
-            remedy=f"set few_shot.shots to at most {len(examples)}",
+            remedy=f"set few_shot.shots to at most {len(whole)}",
         )
     return TrainBatches(
         task,
@@ -71,7 +75,7 @@ def shot_batches(
             source, task, language, split, examples, tokenizer, tokenizer_digest, cache_dir
         ),
         examples,
-        places_of(len(examples), shots, sample),
+        np.array(whole[:shots], np.int64),
         max_length=max_length,
         batch_size=batch_size,
         seed=seed,

@@ -66,15 +66,14 @@ class Best:
 
 def best_step(history: Sequence[Mapping[str, Any]], metric: str) -> int | None:
     """The step of the evaluation with the highest metric: of equals the first, as in XTREME's
-    scripts (seen); what is not a number, or is undefined for the dev set, is lower than any.
+    scripts (seen). The last where the dev set leaves it undefined, or it is no number in any.
 
     >>> scores = [(10, 0.5), (20, float("nan")), (30, 0.7), (40, 0.7)]
     >>> best_step([{"step": step, "metrics": {"f1": f1}} for step, f1 in scores], "f1")
     30
     """
-
-    def score(entry: Mapping[str, Any]) -> float:
-        value = float(entry["metrics"].get(metric, math.nan))
-        return -math.inf if math.isnan(value) else value
-
-    return max(history, key=score)["step"] if history else None
+    scored = [entry for entry in history if not math.isnan(entry["metrics"].get(metric, math.nan))]
+    if scored:
+        found: int = max(scored, key=lambda entry: entry["metrics"][metric])["step"]
+        return found
+    return history[-1]["step"] if history else None

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from xlt_ray.data.files import FilesSource
 from xlt_ray.data.source import open_source
@@ -85,7 +90,36 @@ def test_marks_of_documents_are_no_words(write):
     assert source.splits(NER)["de", "test"].num_examples == 2
 
 
-def test_incomplete_rows_are_left_out_and_repeated_ids_told_apart(write):
+def read_by_xtreme(text):
+    """As ``pawsx_preprocess`` of XTREME does it: every line after the header is an example."""
+    rows = [line.strip().split("\t") for line in text.split("\n")[1:] if line]
+    return [(first.strip(), second.strip(), label) for _, first, second, label in rows]
+
+
+WORDS = st.sampled_from(["NS", "a b", "so NS so", "ns", "x"])
+
+
+@given(st.lists(st.tuples(WORDS, WORDS, st.sampled_from("01")), max_size=12))
+def test_every_row_that_the_benchmark_scores_is_scored_and_only_whole_ones_are_trained(rows):
+    rows = [("first", "row", "0"), *rows]
+    lines = [f"{number}\t{first}\t{second}\t{label}" for number, (first, second, label)
+             in enumerate(rows, 1)]  # fmt: skip
+    text = "\n".join([TSV.strip(), *lines, ""])
+    scored = read_by_xtreme(text)
+    whole = [one for one in scored if "NS" not in one]
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root) / "pairs" / "pawsx"
+        folder.mkdir(parents=True)
+        for split in ("train", "dev", "test"):
+            (folder / f"de.{split}.tsv").write_text(text)
+        source = FilesSource(Path(root))
+        for split, expected in (("train", whole), ("dev", scored), ("test", scored)):
+            found = source.read(PAWS, "de", split)
+            assert [(one.first, one.second, one.label) for one in found] == expected
+            assert source.splits(PAWS)["de", split].num_examples == len(expected)
+
+
+def test_incomplete_rows_are_not_trained_on_and_repeated_ids_told_apart(write):
     rows = [
         "id\tsentence1\tsentence2\tlabel",
         'd1\t"Quoted at the start\tb\t1',
@@ -256,7 +290,7 @@ def test_as_many_examples_are_counted_as_are_read(write, name, text):
         (NER, "ner-uner/fr.test.conll", "\ufeff\n \n"),
         (POS, "pos/fr.test.conllu", "# a comment alone\n"),
         (PAWS, "pairs/pawsx/fr.test.tsv", TSV),
-        (PAWS, "pairs/pawsx/fr.test.tsv", f"{TSV}1\tNS\tb\t0\n"),
+        (PAWS, "pairs/pawsx/fr.train.tsv", f"{TSV}1\tNS\tb\t0\n"),
         (task_named("socialiqa"), "choice/socialiqa/fr.test.jsonl", ""),
         (task_named("xquad"), "qa/xquad/fr.test.json", '{"data": []}'),
         (task_named("lareqa"), "retrieval/lareqa/fr.test.jsonl", "\n"),

@@ -196,6 +196,12 @@ def test_digests_follow_the_rows_and_not_the_files(small):
     assert small("another").splits(PAWS)["en", "train"].digest != digest
 
 
+def test_a_row_that_is_not_translated_is_scored_and_not_trained_on(small):
+    assert small("NS", ("validation",)).read(PAWS, "en", "dev")[0].first == "NS"
+    with pytest.raises(DataError, match="no row of"):
+        small("NS").read(PAWS, "en", "train")
+
+
 def test_a_file_that_changed_is_read_again(small):
     assert small("before").read(PAWS, "en", "train")[0].first == "before"
     assert small("after").read(PAWS, "en", "train")[0].first == "after"

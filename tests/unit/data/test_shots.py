@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xlt_ray.data.files import FilesSource
 from xlt_ray.data.permit import Permit, labelled, texts
 from xlt_ray.data.shots import places_of, shot_batches
 from xlt_ray.data.task import task_named
@@ -68,3 +69,28 @@ def test_more_shots_than_there_are_examples_are_refused(toy, toy_tokenizer, tmp_
         shot_batches(
             toy, TASK, FEW, "dev", 10**6, 0, toy_tokenizer, "toy", 32, 10, 0, tmp_path
         )  # fmt: skip
+
+
+def test_shots_are_whole_and_else_those_of_the_other_languages(make_tokenizer, tmp_path):
+    """Of translated dev sets; that of de has rows that are not translated."""
+    task, folder = task_named("pawsx"), tmp_path / "pairs" / "pawsx"
+    folder.mkdir(parents=True)
+    tokenizer = make_tokenizer([*(f"w{number}" for number in range(30)), "b"])
+    first_word = tokenizer.convert_tokens_to_ids("w0")
+    shown = {}
+    for language in ("de", "es"):
+        rows = [
+            f"{n}\t{'NS' if language == 'de' and n % 3 == 0 else f'w{n}'}\tb\t{n % 2}\n"
+            for n in range(30)
+        ]
+        text = "id\tsentence1\tsentence2\tlabel\n" + "".join(rows)
+        (folder / f"{language}.dev.tsv").write_text(text)
+        permit = Permit("few_shot", task.name, "en", language)
+        batches = shot_batches(
+            FilesSource(tmp_path), task, permit, "dev", 8, 0, tokenizer, "words", 32, 8, 0,
+            tmp_path / "cache",
+        )  # fmt: skip
+        shown[language] = set((batches.batch(0)["input_ids"][:, 1] - first_word).tolist())
+    assert len(shown["de"]) == len(shown["es"]) == 8
+    assert all(number % 3 for number in shown["de"])
+    assert {number for number in shown["es"] if number % 3} <= shown["de"]

@@ -185,7 +185,7 @@ class HubSource:
                 own = row.get("id")
                 name = ("" if own is None else str(own).strip()) or f"{split}{number - 1}"
                 example = kind.of_row(task, row, names.unique(name), at, number)
-                if example is not None:
+                if example is not None and (split != "train" or kind.is_whole(example)):
                     count += 1
                     keep(example)
                     content = [name, row]

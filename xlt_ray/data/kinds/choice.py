@@ -86,7 +86,7 @@ class ChoiceKind(Kind):
         }
         return replace(_of_cells(cells, task, path, number), id=name)
 
-    def count(self, path: Path, task: Task) -> int:
+    def count(self, path: Path, task: Task, split: Split) -> int:
         """Lines that are not empty; none of them is read."""
         return sum(1 for _, line in lines(path) if line.strip())
 

@@ -151,9 +151,14 @@ class Kind(ABC):
             DataError: the row does not hold what the task says.
         """
 
-    def count(self, path: Path, task: Task) -> int:
+    def count(self, path: Path, task: Task, split: Split) -> int:
         """Number of examples that :meth:`read` finds in a file."""
-        return sum(1 for _ in self.read(path, task, "train"))
+        return sum(1 for _ in self.read(path, task, split))
+
+    def is_whole(self, example: Any) -> bool:
+        """Whether all text of an example is there. What is not is scored, as benchmarks do, but it
+        is neither trained on nor set beside another language."""
+        return True
 
     @abstractmethod
     def numbers(self, task: Task, example: Any) -> np.ndarray:

@@ -36,6 +36,11 @@ class TwoSentences:
     first: str
     second: str
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether both sentences are there: neither is empty or marked as not translated."""
+        return all(one and one != _NOT_TRANSLATED for one in (self.first, self.second))
+
     def sentences(self) -> tuple[tuple[str, ...], ...]:
         return (tuple(self.first.split()), tuple(self.second.split()))
 
@@ -60,9 +65,12 @@ class SentencePairs(Kind):
     def width(self, task: Task) -> int:
         return 2
 
-    def count(self, path: Path, task: Task) -> int:
-        """Rows that have both sentences; no label is looked at."""
-        return sum(1 for _ in pair_rows(path, task))
+    def count(self, path: Path, task: Task, split: Split) -> int:
+        """Rows that :meth:`read` gives; no label is looked at."""
+        return sum(1 for _ in pair_rows(path, task, split))
+
+    def is_whole(self, example: TwoSentences) -> bool:
+        return example.is_whole
 
     def batch(
         self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
@@ -78,16 +86,15 @@ class PairKind(SentencePairs):
 
     def read(self, path: Path, task: Task, split: Split) -> Iterator[PairExample]:
         names = Names()
-        for number, (name, first, second, label) in pair_rows(path, task):
+        for number, (name, first, second, label) in pair_rows(path, task, split):
             yield PairExample(names.unique(name), first, second, task.known(label, path, number))
 
     def of_row(
         self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
     ) -> PairExample | None:
-        both = both_sentences(row)
-        if both is None:
-            return None
-        return PairExample(name, *both, task.known(str(row["label"]).strip(), path, number))
+        return PairExample(
+            name, *both_sentences(row), task.known(str(row["label"]).strip(), path, number)
+        )
 
     def numbers(self, task: Task, example: PairExample) -> np.ndarray:
         """()."""
@@ -127,16 +134,16 @@ class PairKind(SentencePairs):
 KIND = PairKind()
 
 
-def both_sentences(row: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The two sentences of a row, or None where one is empty or not translated."""
+def both_sentences(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The two sentences of a row."""
     first, second = (str(row[side] or "").strip() for side in ("first", "second"))
-    if all(one and one != _NOT_TRANSLATED for one in (first, second)):
-        return first, second
-    return None
+    return first, second
 
 
-def pair_rows(path: Path, task: Task) -> Iterator[tuple[int, tuple[str, str, str, str]]]:
-    """Line number, and id, sentences and label of every row that has both sentences.
+def pair_rows(
+    path: Path, task: Task, split: Split
+) -> Iterator[tuple[int, tuple[str, str, str, str]]]:
+    """Line number, and id, sentences and label of every row, in training of every whole one.
 
     Raises:
         DataError: the header lacks a column of the task, or a row is of another width.
@@ -153,5 +160,5 @@ def pair_rows(path: Path, task: Task) -> Iterator[tuple[int, tuple[str, str, str
         if len(row) != len(header):
             raise line_error(path, number, f"has {len(row)} columns, the header {len(header)}")
         name, first, second, label = (row[place].strip() for place in places)
-        if all(one and one != _NOT_TRANSLATED for one in (first, second)):
+        if split != "train" or TwoSentences(name, first, second).is_whole:
             yield number, (name, first, second, label)

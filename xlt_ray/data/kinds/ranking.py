@@ -132,7 +132,7 @@ class RankingKind(Kind):
         example = _of_cells(cells, path, number)
         return example if example.query or example.candidate else None
 
-    def count(self, path: Path, task: Task) -> int:
+    def count(self, path: Path, task: Task, split: Split) -> int:
         """Lines that are not empty; none of them is read."""
         return sum(1 for _, line in lines(path) if line.strip())
 

@@ -48,17 +48,16 @@ class ScoreKind(SentencePairs):
 
     def read(self, path: Path, task: Task, split: Split) -> Iterator[ScoreExample]:
         names = Names()
-        for number, (name, first, second, text) in pair_rows(path, task):
+        for number, (name, first, second, text) in pair_rows(path, task, split):
             score = _number(text, task, path, number)
             yield ScoreExample(names.unique(name), first, second, score)
 
     def of_row(
         self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
     ) -> ScoreExample | None:
-        both = both_sentences(row)
-        if both is None:
-            return None
-        return ScoreExample(name, *both, _number(str(row["label"]), task, path, number))
+        return ScoreExample(
+            name, *both_sentences(row), _number(str(row["label"]), task, path, number)
+        )
 
     def numbers(self, task: Task, example: ScoreExample) -> np.ndarray:
         """() float32: 0 at the low end of the range, 1 at the high end."""

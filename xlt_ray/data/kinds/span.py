@@ -168,7 +168,7 @@ class SpanKind(Kind):
         question = Question(id=name, question=asked, answers=answers)
         return _example(path, task, name, passage, question)
 
-    def count(self, path: Path, task: Task) -> int:
+    def count(self, path: Path, task: Task, split: Split) -> int:
         """Questions; no answer is looked at."""
         return sum(len(paragraph.qas) for paragraph in paragraphs(path, Asked))
 

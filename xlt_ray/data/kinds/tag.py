@@ -129,7 +129,7 @@ class TagKind(Kind):
             TagExample(name, tuple(word_of(str(word)) for word in words), known) if words else None
         )
 
-    def count(self, path: Path, task: Task) -> int:
+    def count(self, path: Path, task: Task, split: Split) -> int:
         """Blocks between empty lines that hold a word; no label is looked at."""
         return num_sentences(path, task)
 
