@@ -49,10 +49,12 @@ def submit(
     [dim]xlt submit sweeps/quickstart.yaml --address http://127.0.0.1:8265[/]
     [dim]xlt submit sweeps/quickstart.yaml search.trials=64 --home /shared/xlt-home[/]
     """
-    from xlt_ray.spec.sweep import load_sweep
+    from xlt_ray.spec.source import read_document
+    from xlt_ray.spec.sweep import sweep_of
     from xlt_ray.sweep.jobs import Cluster
 
-    found = load_sweep(sweep, overrides or ())
+    # As it is written: a path of this machine is none of the cluster.
+    found = sweep_of(read_document(sweep, overrides or ()))
     refuse_local_places(found, home)
     cluster = Cluster(address)
     _warn_open(cluster)
@@ -143,7 +145,7 @@ def refuse_local_places(sweep: SweepSpec, home: str | None) -> None:
         ("model", one) for one in names if isinstance(one, str) and Path(one).is_dir()
     ]
     if isinstance(data, dict):
-        relative.append(("data.root", data.get("root")))
+        relative += [(f"data.{name}", data.get(name)) for name in ("root", "texts", "cache")]
     places = sweep.settings.places
     relative.append(("places.store", None if "://" in str(places.store) else places.store))
     for key, value in relative:

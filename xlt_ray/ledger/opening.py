@@ -17,6 +17,7 @@ from xlt_ray.ledger.book import Ledger
 from xlt_ray.ledger.journal import Journal, mend
 from xlt_ray.ledger.made_with import MadeWith, begin
 from xlt_ray.ledger.quiet import quiet
+from xlt_ray.spec.local_paths import with_absolute_paths
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, is_name, sweep_of
 from xlt_ray.stages.canonical import differences
@@ -131,7 +132,8 @@ def sweep_of_ledger(ledger: Ledger, overrides: Iterable[str] = ()) -> SweepSpec:
     tree = {**{key: value for key, value in resolved.items() if key != "space"}}
     tree |= resolved["space"]
     text = json.dumps(tree, ensure_ascii=False)
-    return sweep_of(parse_document(text, f"ledger of {ledger.name}", overrides))
+    document = parse_document(text, f"ledger of {ledger.name}", overrides)
+    return sweep_of(with_absolute_paths(document))
 
 
 def _keep_url(pointer: Path, url: str) -> None:

@@ -28,6 +28,7 @@ from xlt_ray.spec.distributions import Choice, distributions_in
 from xlt_ray.spec.failures import Failures
 from xlt_ray.spec.first import misplaced, read_point
 from xlt_ray.spec.lists import each_once
+from xlt_ray.spec.local_paths import with_absolute_paths
 from xlt_ray.spec.methods import Knobs
 from xlt_ray.spec.resources import Resources
 from xlt_ray.spec.sizes import bytes_of
@@ -281,13 +282,15 @@ def _filled(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
 def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> SweepSpec:
     """Read a sweep file, apply ``KEY=VALUE`` overrides, and check its form.
 
+    Relative paths are those of the folder that this process stands in.
+
     Every value of every distribution, and every pair of them, is tried in a concrete trial
     as far as that is possible without knowing the models.
 
     Raises:
         SpecErrors: with all problems found.
     """
-    return sweep_of(read_document(path, overrides))
+    return sweep_of(with_absolute_paths(read_document(path, overrides)))
 
 
 def sweep_of(document: Document) -> SweepSpec:

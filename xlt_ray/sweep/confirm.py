@@ -15,6 +15,7 @@ from typing import Any
 
 from xlt_ray.errors import SpecError
 from xlt_ray.spec.distributions import Choice, Value, plain
+from xlt_ray.spec.local_paths import with_absolute_paths
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.space import plain_tree
 from xlt_ray.spec.sweep import SweepSpec, sweep_of
@@ -89,7 +90,8 @@ def confirming(
         "first": points,
     }
     text = json.dumps(tree, ensure_ascii=False)
-    found = sweep_of(parse_document(text, f"confirmation of {sweep.name}", overrides))
+    document = parse_document(text, f"confirmation of {sweep.name}", overrides)
+    found = sweep_of(with_absolute_paths(document))
     if found.settings.resources.precision != sweep.settings.resources.precision:
         raise SpecError(
             f"{sweep.name} was trained with {sweep.settings.resources.precision}",

@@ -72,6 +72,7 @@ def test_a_faulty_sweep_is_not_sent(xlt: Xlt, tmp_path: Path) -> None:
     ("override", "key"),
     [
         ("data={source: files, root: data}", "data.root"),
+        ("data={source: hub, texts: texts}", "data.texts"),
         ("model=here", "model"),
         ("model={name: here}", "model"),
         ("model={choice: [toy:2x64, here]}", "model"),
