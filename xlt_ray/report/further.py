@@ -8,13 +8,20 @@ no mean over languages and no comparison can hold them by mistake.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
 from xlt_ray.report.canvas import csv_text
+from xlt_ray.report.evidence import (
+    Constant,
+    Evidence,
+    constants_of,
+    evidence_of,
+    near_constant_by_trial,
+)
 from xlt_ray.report.frames import WHAT_COLUMNS, WHO_COLUMNS, typed, what, who
 from xlt_ray.report.replication import Trained, named, shared_by, spread_note
 from xlt_ray.report.snapshot import Snapshot
@@ -40,6 +47,8 @@ class FurtherRow:
     cells: Mapping[str, Cell]
     shared: Trained = ()
     """The trained stages that several of its seeds go on from."""
+    near_constant: Mapping[str, Constant] = field(default_factory=dict)
+    """Languages in which the network of a seed says next to one thing to everything."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,17 @@ class FurtherTable:
     """Whether the page shows it; the others are files only."""
     spread_note: str = ""
     """What has to stand where its deviations are; empty where seeds share no training."""
+    evidence: Evidence = field(default_factory=Evidence)
+
+    @property
+    def constant_note(self) -> str:
+        """Which networks say next to one thing to everything; empty where none does."""
+        told = [
+            f"configuration {row.configuration} in {', '.join(row.near_constant)}"
+            for row in self.rows
+            if row.near_constant
+        ]
+        return f"≡, next to one thing is said to everything: {'; '.join(told)}." if told else ""
 
     @property
     def supervision_note(self) -> str:
@@ -128,7 +148,8 @@ def further_tables(
 def further_csv(table: FurtherTable) -> str:
     """Mean, deviation and seeds of every cell in full precision; a missing cell is empty.
 
-    ``shared_by_seeds`` names the trained stages that several seeds of a line go on from: its
+    Items, chance and near-constant networks of every language follow as in the table of the target
+    task. ``shared_by_seeds`` names the trained stages that several seeds of a line go on from: its
     deviations are of what was trained after them.
     """
     names = [*table.means, *table.languages]
@@ -138,7 +159,17 @@ def further_csv(table: FurtherTable) -> str:
         cells = [row.means[name] for name in table.means]
         cells += [row.cells.get(language) for language in table.languages]
         told = [row.configuration, row.supervision, row.num_seeds]
-        lines.append([*told, *_flat(cells), named(row.shared)])
+        beside: list[Any] = []
+        for code in table.languages:
+            constant = row.near_constant.get(code)
+            beside += [table.evidence.sizes.get(code), table.evidence.chance.get(code)]
+            beside.append(constant.share if constant else None)
+        lines.append([*told, *_flat(cells), *beside, named(row.shared)])
+    header += [
+        f"{code}_{name}"
+        for code in table.languages
+        for name in ("items", "chance", "near_constant")
+    ]
     names = ["configuration", "supervision", "num_seeds", *header, "shared_by_seeds"]
     return csv_text(names, lines)
 
@@ -161,6 +192,7 @@ def _table(
         means["mean_of_two_languages"] = tuple(
             one for one in languages if len(set(one.split(":"))) == 2
         )
+    constant = near_constant_by_trial(part)
     rows = []
     repeats = []
     for configuration, mine in part.groupby("configuration", sort=True):
@@ -170,6 +202,7 @@ def _table(
                 int(one["seed"].iloc[0]),
                 dict(zip(one["language"], one["value"], strict=True)),
                 trained.get(int(number), ()),
+                constant.get(int(number), {}),
             )
             for number, one in mine.groupby("number", sort=True)
         ]
@@ -184,12 +217,22 @@ def _table(
                     for language, one in mine.groupby("language", sort=True)
                 },
                 shared_by(one.trained for one in trials),
+                constants_of(one.near_constant for one in trials),
             )
         )
         repeats.append([one.trained for one in trials])
     note = spread_note(repeats)
     return FurtherTable(
-        role, task, metric, source, languages, means, tuple(rows), is_headline, note
+        role,
+        task,
+        metric,
+        source,
+        languages,
+        means,
+        tuple(rows),
+        is_headline,
+        note,
+        evidence_of(part),
     )
 
 

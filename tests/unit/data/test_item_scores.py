@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,6 +24,7 @@ from xlt_ray.data.kinds.kind import kind_of
 from xlt_ray.data.kinds.ranking import chance_precision
 from xlt_ray.data.metrics import chunk_counts, conll_f1, entity_f1
 from xlt_ray.data.task import Task, load_tasks, task_named
+from xlt_ray.stages.record import Score
 
 SEEDS = st.integers(0, 10**6)
 NUMS = st.integers(0, 25)
@@ -179,7 +182,43 @@ def test_the_same_prediction_for_everything_has_a_share_of_one(name: str) -> Non
     varied = scored(task, 200, 3)
     assert varied.top_share < 0.8
     assert same.gold_top_share == varied.gold_top_share < 0.8
+    for found in (same, varied):
+        score = Score(name, "de", "test", task.metrics[0], 0.5, 200, num_items=200)
+        shares = {"top_share": found.top_share, "gold_top_share": found.gold_top_share}
+        assert replace(score, **shares).is_near_constant == (found is same)
     assert all(0 <= value < 1 for value in same.chance.values())
+
+
+@pytest.mark.parametrize("name", ["xnli", "pawsx", "pos", "ner-panx", "xcopa", "stsb-score"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_items_are_the_same_whatever_the_labels_are_called(name: str, seed: int) -> None:
+    """So that no label can be told from them: every other naming gives the same numbers."""
+    task = task_named(name)
+    gold, said = made_up(task, 60, seed)
+
+    def renamed(answers):
+        turn = dict(zip(task.labels, (*task.labels[1:], *task.labels[:1]), strict=True))
+        if task.kind == "score":
+            return [sum(task.range) - one for one in answers]
+        if task.kind == "choice":
+            return [task.options - 1 - one for one in answers]
+        if name == "ner-panx":
+            types = {"PER": "LOC", "LOC": "ORG", "ORG": "PER"}
+            swap = {tag: tag[:2] + types.get(tag[2:], "") for tag in task.labels}
+            return [tuple(swap[tag] for tag in tags) for tags in answers]
+        if task.kind == "tag":
+            return [tuple(turn.get(tag, tag) for tag in tags) for tags in answers]
+        return [turn[one] for one in answers]
+
+    kind = kind_of(task)
+    one = kind.item_scores(task, "de", gold, said)
+    other = kind.item_scores(task, "de", renamed(gold), renamed(said))
+    metrics = set(task.metrics)
+    # Runs of parts of speech are told apart by their letters behind the first.
+    metrics -= {"conll_f1"} if name == "pos" else set()
+    for metric in metrics:
+        for left, right in zip(one.parts[metric], other.parts[metric], strict=True):
+            assert left == pytest.approx(right, abs=1e-9)
 
 
 def test_chance_is_what_the_most_frequent_right_answer_scores() -> None:

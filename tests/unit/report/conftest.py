@@ -131,7 +131,7 @@ def items_of(scores: tuple[Score, ...], view: TrialView) -> list[Items]:
     """Items whose mean every test score is; those of one number are translations."""
     found = []
     for one in scores:
-        if (one.split, one.metric) == ("test", "accuracy"):
+        if (one.role, one.split, one.metric) == ("target", "test", "accuracy"):
             difficulty = np.random.default_rng(LANGUAGES.index(one.language))
             luck = np.random.default_rng(100 * view.configuration + view.repeat)
             noise = difficulty.normal(0, 0.4, one.num_examples)

@@ -14,7 +14,8 @@ import pytest
 from tests.unit.report.conftest import NEAR_CONSTANT, Finished, describe, other_home, tree_of
 from xlt_ray.cli.rows import trial_row
 from xlt_ray.report.evidence import MIN_GROUP_ITEMS, Constant, Evidence, evidence_of
-from xlt_ray.report.frames import scores_frame, trials_frame
+from xlt_ray.report.frames import scores_frame, trials_frame, typed
+from xlt_ray.report.further import FURTHER_COLUMNS, further_csv, further_tables
 from xlt_ray.report.grouping import groups_of
 from xlt_ray.report.page import write_report
 from xlt_ray.report.snapshot import read_snapshot
@@ -110,6 +111,26 @@ def test_the_page_says_it(quick: Finished, tmp_path) -> None:
     assert re.search(r"<td[^>]*>chance</td>(<td class=\"n\">36.0</td>){6}", page)
     assert "40 ⚠" in page
     assert "Fewer than 100 test items: qaf (40)." in page
+
+
+def test_tables_of_further_tasks_say_it() -> None:
+    rows = [
+        {"number": number, "configuration": number, "seed": 0, "supervision": "zero_shot",
+         "role": "further", "task": "tatoeba", "source_language": "en", "language": code,
+         "split": "test", "metric": "accuracy", "value": 0.1, "num_examples": size,
+         "num_items": size, "chance": 1 / size, "top_share": share,
+         "is_near_constant": share > 0.9}
+        for number in (0, 1)
+        for code, size, share in (("de", 1000, 0.01), ("yo", 60, 0.95 * number))
+    ]  # fmt: skip
+    frame = typed(pd.DataFrame(rows).reindex(columns=FURTHER_COLUMNS))
+    (table,) = further_tables(frame, {"objective": {"metric": "accuracy"}})
+    assert table.evidence.sizes == {"de": 1000, "yo": 60}
+    assert [set(row.near_constant) for row in table.rows] == [set(), {"yo"}]
+    assert "configuration 1 in yo" in table.constant_note
+    first, second = csv.DictReader(io.StringIO(further_csv(table)))
+    assert (first["yo_items"], first["yo_near_constant"]) == ("60", "")
+    assert (second["de_chance"], second["yo_near_constant"]) == ("0.001", "0.95")
 
 
 def test_listings_and_runs_say_it(quick: Finished) -> None:
