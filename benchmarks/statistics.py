@@ -226,6 +226,7 @@ def _fits(
 Assignment = dict[str, str | float]
 NUM_DESIGNS = 10
 CONFIGURATIONS = (8, 16, 24, 48, 100)
+EFFECTS = (0.15, 0.4, 0.75)
 
 
 def importance(draws: int) -> str:
@@ -238,9 +239,11 @@ def importance(draws: int) -> str:
         turns = range(draws // 20 // NUM_DESIGNS)
         noise = [_found(design, random.normal(size=number)) for design in designs for _ in turns]
         effects = []
-        for effect in (0.5, 1.0, 2.0):
+        for part in EFFECTS:
+            # Beside noise of variance 1; that of 12 layers is 143 / 12.
+            slope = math.sqrt(part / (1 - part) * 12 / 143)
             found = [
-                _found(design, [effect * float(one["layer"]) / 4 for one in design]
+                _found(design, [slope * float(one["layer"]) for one in design]
                        + random.normal(size=number))
                 for design in designs
                 for _ in turns
@@ -250,7 +253,7 @@ def importance(draws: int) -> str:
     by_tpe = [_asked_by_tpe(48, seed) for seed in range(max(draws // 200, 2))]
     rows.append(["48, asked by TPE", *_of_noise(by_tpe), "", "", ""])
     head = ["configurations", "noise: top share (5 %, 50 %, 95 %)", "noise: any above chance",
-            "layer, effect 0.5", "layer, effect 1", "layer, effect 2"]  # fmt: skip
+            *(f"a knob of {part:.0%} of the variance" for part in EFFECTS)]  # fmt: skip
     return table(head, rows)
 
 

@@ -102,11 +102,12 @@ def importances(
 
 @functools.lru_cache(maxsize=32)
 def _reached_by_chance(assignments: tuple[str, ...], seed: int) -> Mapping[str, float]:
-    """Knob -> importance (no share) that it is above in one of 20 permutations or fewer, or any
-    other knob is above its own.
+    """Knob -> the importance (not the share) that noise gives it: with the scores permuted, no
+    knob is above its own in 95 of 100 cases.
 
     Scores enter PED-ANOVA by which configurations are the best, so that all scores of the same
-    configurations have the same null; equal scores make the best ones more and the null smaller.
+    configurations have the same null; with equal ones among them more are the best, and it is
+    smaller.
 
     Args:
         assignments: of the configurations, as JSON.

@@ -109,7 +109,7 @@ def importance_figure(table: LanguageTable, known: Knowledge) -> tuple[Figure | 
                 )
                 axes.barh(at, one.share, 0.9 * height, **inside)
                 axes.plot([one.low, one.high], [at] * 2, color="#222222", lw=1.1)
-                axes.vlines(one.chance, at - height / 2, at + height / 2, color=VERMILION, lw=1.6)
+                axes.vlines(one.chance, at - height / 2, at + height / 2, color="#111111", lw=2)
         axes.set_yticks(range(len(order)), order, size=8)
         axes.set_ylim(len(order) - 0.4, -0.6)
         axes.set_xlim(0, 1)
@@ -123,9 +123,9 @@ def importance_figure(table: LanguageTable, known: Knowledge) -> tuple[Figure | 
         name=file_name(table, "importance"),
         title="Which knobs decide?",
         caption=f"PED-ANOVA of reaching the best {TARGET_QUANTILE:.0%} of configurations (means "
-        "over seeds); lines: the middle 95 % of a bootstrap over configurations; red marks: what "
-        "noise reaches, 95 % of the null of permuted scores, beyond the edge where there is none. "
-        "Hatched: not above chance, which is no importance, and in no order.",
+        "over seeds); lines: the middle 95 % of a bootstrap over configurations; upright marks: "
+        "what noise reaches, 95 % of the null of permuted scores (beyond the edge where there is "
+        "none). Hatched: not above chance, which is no importance, and in no order.",
         csv=importances_csv(known),
         svg=svg,
         png=png,

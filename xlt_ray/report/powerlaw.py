@@ -2,7 +2,7 @@
 
 ``score(n) = a - b * n**-c``: a ceiling ``a`` that is approached from below at the rate ``c``.
 A fit is refused rather than drawn where the data do not ask for a rising curve: where no rising
-curve fits them, and where a constant fits them as well.
+curve fits them, and where a constant does as well.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def monotony_p(sizes: Sequence[float], scores: Sequence[float]) -> float:
     chapter 2); where they rise, it is smaller. So a rising curve is rejected in at most ``ALPHA``
     of all cases.
 
-    One where the means rise at every step, and where no size has a repeat.
+    It is 1 where the means rise at every step, and where no size has a repeat.
     """
     from scipy import optimize, stats
 
