@@ -139,11 +139,14 @@ def test_failing_trials_show_their_cause_and_the_others_complete(place: Place) -
 
 
 @pytest.mark.slow
-def test_early_stopping_prunes_and_tells_the_last_value(place: Place) -> None:
+def test_early_stopping_prunes_first_repeats_and_the_others_follow_the_complete_ones(
+    place: Place,
+) -> None:
     run = place.xlt(
-        "run", "small.yaml", "search.sampler=random", "search.trials=6", "search.concurrent=1",
-        "early_stop={method: asha, grace_examples: 64, reduction: 2}",
+        "run", "small.yaml", "search.sampler=random", "search.trials=6", "search.seeds=2",
+        "early_stop={method: asha, grace_examples: 64, reduction: 2}", "search.concurrent=2",
         "target.learning_rate={float: [1e-7, 1e-2], log: true}", "target.task=toy-tagging",
+        "objective.languages=all",
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     trials = place.trials()
@@ -152,6 +155,17 @@ def test_early_stopping_prunes_and_tells_the_last_value(place: Place) -> None:
     for one in trials:
         kinds = [stage["kind"] for stage in one["stages"]]
         assert ("evaluate" in kinds) == (one["state"] == "complete")
+    seeds = {
+        state: sorted(
+            sorted(one["seed"] for one in trials if one["params"] == params)
+            for params in {str(one["params"]): one["params"] for one in trials
+                           if one["state"] == state}.values()
+        )
+        for state in ("complete", "pruned")
+    }  # fmt: skip
+    first = min(one["seed"] for one in trials)
+    assert all(own == [first, first + 1] for own in seeds["complete"])
+    assert all(own == [first] for own in seeds["pruned"])
 
 
 def test_second_driver_of_a_running_sweep_is_refused(place: Place) -> None:

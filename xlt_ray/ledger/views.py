@@ -51,7 +51,8 @@ class TrialView:
     seed: int
     objective: float | None
     curve: tuple[tuple[int, float], ...]
-    """(examples seen in the target stage, objective metric on the source dev set)."""
+    """(examples seen in the target stage, objective metric on the source dev set). Where an oracle
+    objective stops trials early, it is the mean over the dev sets of the objective's languages."""
     attempts: int
     cause: str | None
     message: str

@@ -15,6 +15,7 @@ import pandas as pd
 
 from xlt_ray.ledger import TrialView
 from xlt_ray.report.snapshot import Snapshot, in_utc, target_of
+from xlt_ray.spec.sweep import is_judged_by_oracle
 from xlt_ray.stages.record import Score, StageRecord
 
 TRIAL_COLUMNS = (
@@ -274,7 +275,8 @@ def _scores_on_the_way(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str
                     "examples": entry["examples"],
                     "data": "",
                 }
-    if snapshot.record(view, "target") is None:
+    # Means over languages are no score of one.
+    if snapshot.record(view, "target") is None and not is_judged_by_oracle(snapshot.sweep):
         task, source = target_of(snapshot.sweep, view.assignment)
         for examples, value in view.curve:
             yield {

@@ -52,6 +52,12 @@ _DEEP = {"num_layers": 10**6, "hidden_size": 10**6}
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 
+def is_judged_by_oracle(resolved: Mapping[str, Any]) -> bool:
+    """As :attr:`SweepSpec.is_judged_by_oracle`, of a sweep as a ledger keeps it."""
+    is_stopping = resolved.get("early_stop") is not None
+    return is_stopping and resolved["objective"]["languages"] != "source"
+
+
 def is_name(text: str) -> bool:
     """Whether a sweep may be called so: names become files, jobs and parts of URLs.
 
@@ -208,6 +214,11 @@ class SweepSpec:
     def is_oracle(self) -> bool:
         """Whether the objective reads target-language labels."""
         return self.settings.objective.languages != "source"
+
+    @property
+    def is_judged_by_oracle(self) -> bool:
+        """Whether early stopping reads them, too."""
+        return self.settings.early_stop is not None and self.is_oracle
 
     @property
     def has_few_shot(self) -> bool:

@@ -281,6 +281,8 @@ class Desk:
             self._running[number].order.watched,
             self.sweep.settings.objective.metric,
         )
+        if self.sweep.is_judged_by_oracle and value is not None:
+            metrics |= point_names(report.stage, {"objective": value})
         # Gold may leave it undefined; the trial fails for that in the end, and says so.
         if value is None or self.ledger.report(number, report.examples, value):
             self.courier.evaluated(number, report.examples, metrics)

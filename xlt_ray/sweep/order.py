@@ -94,7 +94,7 @@ def order_for(number: int, trial: TrialSpec, path: Path, sweep: SweepSpec, home:
 
 def _watched(trial: TrialSpec, path: Path, sweep: SweepSpec) -> tuple[str, ...]:
     """What early stopping looks at beside the source language, to judge by what it selects by."""
-    if sweep.settings.early_stop is None or not sweep.is_oracle:
+    if not sweep.is_judged_by_oracle:
         return ()
     scored = path[-1].settings["languages"]["dev"]
     return tuple(languages_of(sweep.settings.objective, trial.target.source_language, scored))

@@ -20,6 +20,7 @@ from xlt_ray.ledger import TrialView
 from xlt_ray.redact import redacted
 from xlt_ray.spec.space import Value
 from xlt_ray.spec.supervision import supervision_told
+from xlt_ray.spec.sweep import is_judged_by_oracle
 from xlt_ray.stages.path import made
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
@@ -68,7 +69,7 @@ class Tracker:
         self.run_ids: dict[int, str] = {}
         """Runs of trials, as far as they were met."""
         self._parent: str | None = None
-        self._metric, self._mode, self._selection = "", "", ""
+        self._metric, self._mode, self._selection, self._curve = "", "", "", ""
         self._seeds = 1
         self._source: Mapping[str, str] = {}
         self._knobs: dict[str, None] = {}
@@ -91,6 +92,7 @@ class Tracker:
         objective = books.sweep["objective"]
         self._metric, self._mode = str(objective["metric"]), str(objective["mode"])
         self._selection = "source" if objective["languages"] == "source" else "oracle"
+        self._curve = f"dev/{'objective' if is_judged_by_oracle(books.sweep) else self._metric}"
         self._seeds = int(books.sweep["search"]["seeds"])
         self._source = source_of(books.sweep)
         with complaints(self.uri):
@@ -267,10 +269,9 @@ class Tracker:
     def _runs_of(self, view: TrialView) -> list[Run]:
         """Runs with the tag of a trial, or of the one that it retries; not those of all trials,
         which a sweep of thousands would ask for thousands of times."""
-        numbers = (view.number, view.retry_of)
         return [
             run
-            for number in numbers
+            for number in (view.number, view.retry_of)
             if number is not None
             for run in self.experiment.search("trial", {"xlt.trial": str(number)})
         ]
@@ -375,8 +376,7 @@ class Tracker:
 
     def log_curve(self, run_id: str, view: TrialView) -> None:
         """Log the objective metric of a trial on its way, as the ledger has it."""
-        name = f"dev/{self._metric}"
-        self.points.log(run_id, [(name, step, value) for step, value in view.curve])
+        self.points.log(run_id, [(self._curve, step, value) for step, value in view.curve])
 
     def delete(self, run: Run) -> None:
         """Move a run to MLflow's trash."""
