@@ -39,26 +39,26 @@ def selection_notes(
 ) -> list[str]:
     """What is to be said of how two of the contenders were chosen."""
     notes = []
-    chosen = [one for one in (first, other) if was_chosen_here(one, contenders)]
     for one in (first, other):
         among = f"{one.num_candidates} configurations"
-        if one in chosen:
+        if was_chosen_here(one, contenders):
             notes.append(
                 f"{one.label} is the best of {among} on the very seeds that are compared: its "
                 "score is too good on average, and nothing can be significant"
             )
         elif one.is_fresh:
-            best = "the best of" if one.is_best else "named by hand among"
+            how = "the best of" if one.is_best else "named by hand among"
             notes.append(
-                f"{one.label} is {best} {among}; compared on the fresh seeds of {one.run_by}, "
-                "which took no part in choosing it"
+                f"{one.label}, {how} {among}, is compared on the fresh seeds of {one.run_by}"
+                if one.num_candidates > 1
+                else f"{one.label} is compared on the fresh seeds of {one.run_by}"
             )
         elif one.num_candidates > sum(each.sweep == one.sweep for each in contenders):
             notes.append(
                 f"{one.label} was named by hand among {among}: p holds where it was not named for "
                 "its scores"
             )
-    if chosen:
+    if any(was_chosen_here(one, contenders) for one in (first, other)):
         notes.append(f"to compare on fresh seeds: {'; '.join(_commands(contenders))}")
     return notes
 
@@ -67,7 +67,8 @@ def _commands(contenders: Sequence[Contender]) -> list[str]:
     """What gives all contenders enough fresh seeds in common."""
     chosen = [one for one in contenders if was_chosen_here(one, contenders)]
     start = max(one.next_seed for one in chosen)
-    lacking = [one for one in contenders if one in chosen or not _has(one, start)]
+    # Those that were chosen have used no seed from there on.
+    lacking = [one for one in contenders if not _has(one, start)]
     start = max(one.next_seed for one in lacking)
     found = []
     for sweep in dict.fromkeys(one.sweep for one in lacking):

@@ -29,7 +29,12 @@ def trained_stages(views: Iterable[TrialView]) -> dict[int, Trained]:
 
 def shared_by(repeats: Iterable[Trained]) -> Trained:
     """The stages that more than one of these repeats goes on from, each once."""
-    return _more_than_once(repeats)
+    found: dict[str, StageUse] = {}
+    number: Counter[str] = Counter()
+    for path in repeats:
+        found |= {one.key: one for one in path}
+        number.update({one.key for one in path})
+    return tuple(one for key, one in found.items() if number[key] > 1)
 
 
 def shared_on_one_side(pairs: Iterable[tuple[Trained, Trained]]) -> Trained:
@@ -37,7 +42,7 @@ def shared_on_one_side(pairs: Iterable[tuple[Trained, Trained]]) -> Trained:
 
     A stage that both sides of a pair go on from drops out of their difference.
     """
-    return _more_than_once(
+    return shared_by(
         tuple(one for one in (*first, *second) if one.key in keys)
         for first, second in pairs
         for keys in ({one.key for one in first} ^ {one.key for one in second},)
@@ -109,12 +114,3 @@ _KINDS: Mapping[str, str] = {
     "target": "target",
     "few_shot": "few-shot",
 }
-
-
-def _more_than_once(paths: Iterable[Trained]) -> Trained:
-    found: dict[str, StageUse] = {}
-    number: Counter[str] = Counter()
-    for path in paths:
-        found |= {one.key: one for one in path}
-        number.update({one.key for one in path})
-    return tuple(one for key, one in found.items() if number[key] > 1)

@@ -137,7 +137,10 @@ def test_a_winner_that_was_confirmed_is_compared_on_its_fresh_seeds(
     # Of the second, one fresh seed failed.
     assert found.seeds == (8, 9, 10)
     assert not found.is_chosen_here
-    assert any("compared on the fresh seeds of quick-confirm" in note for note in found.notes)
+    assert any(
+        "best of 16 configurations, is compared on the fresh seeds of quick-confirm" in note
+        for note in found.notes
+    )
     (told, _) = comparison_json([found])["contenders"]
     assert (told["is_fresh"], told["trials_of"], told["candidates"]) == (True, "quick-confirm", 16)
     # Every fresh seed has stages of its own, those of the sweep have one.
