@@ -146,9 +146,9 @@ def selection(draws: int) -> str:
     for candidates in (20, 50):
         for correlation in (0.6, 0.9):
             for num_seeds in (6, 10):
-                random = np.random.default_rng(candidates)
+                random = np.random.default_rng([candidates, int(10 * correlation), num_seeds])
                 sides = [
-                    best_of(random, candidates, num_seeds, correlation) for _ in range(draws // 10)
+                    best_of(random, candidates, num_seeds, correlation) for _ in range(draws // 4)
                 ]
                 fresh = [compare(one)[0] for one in sides]
                 same = [compare([replace(one, fresh=None) for one in each])[0] for each in sides]

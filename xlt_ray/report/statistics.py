@@ -82,7 +82,7 @@ def paired(differences: Sequence[float], *, are_independent: bool = True, seed: 
     """The mean of paired differences, Student's interval, and the p-value of no difference.
 
     Student's interval holds the truth in 95 % of normal samples of any size; a bootstrap's (BCa)
-    of nominally 95 % holds it in 83 % with 6 pairs and 90 % with 10, because so few values do not
+    of nominally 95 % holds it in 86 % with 6 pairs and 91 % with 10, because so few values do not
     show how far they spread (``benchmarks/statistics.py``).
 
     Args:
