@@ -169,13 +169,12 @@ def _cells(line: Line, source: str) -> list[str]:
     if result is None or line.baseline is None or line.other is None:
         return [name, "–", "–", "–", "–", "–", "–", "", *_item_cells(None)]
     interval = result.interval
-    given = " †" if interval and interval.method == "student_given_stages" else ""
     return [
         name,
         f"{100 * line.baseline:.1f}",
         f"{100 * line.other:.1f}",
         f"{100 * result.difference:+.2f}",
-        _span(interval) + given,
+        _span(interval),
         "–" if result.p is None else f"{result.p:.3f}",
         "–" if line.p_holm is None else f"{line.p_holm:.3f}",
         "*" if line.is_significant else "",
@@ -199,4 +198,7 @@ def _item_cells(items: OverItems | None) -> list[str]:
 
 
 def _span(interval: Interval | None) -> str:
-    return f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}" if interval else "–"
+    if interval is None:
+        return "–"
+    mark = " †" if interval.method.endswith("_given_stages") else ""
+    return f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}{mark}"

@@ -24,7 +24,15 @@ from xlt_ray.report.fresh import on_fresh_seeds, selection_notes, was_chosen_her
 from xlt_ray.report.items import OverItems, over_items
 from xlt_ray.report.labels import shown_value
 from xlt_ray.report.replication import Trained, named, shared_by, shared_on_one_side
-from xlt_ray.report.statistics import ALPHA, MIN_SEEDS_FOR_STAR, Paired, deserves_star, holm, paired
+from xlt_ray.report.statistics import (
+    ALPHA,
+    MIN_SEEDS_FOR_STAR,
+    Paired,
+    deserves_star,
+    given_stages,
+    holm,
+    paired,
+)
 from xlt_ray.report.supervision import is_translate_train, note
 
 
@@ -263,6 +271,8 @@ def _with_items(versus: Versus) -> Versus:
         for one in sides
     )
     found = over_items([line.languages for line in versus.lines], other, baseline)
+    if versus.given:
+        found = [one and replace(one, interval=given_stages(one.interval)) for one in found]
     lines = (replace(line, items=items) for line, items in zip(versus.lines, found, strict=True))
     return replace(versus, lines=tuple(lines))
 

@@ -182,13 +182,15 @@ def _fresh(own: Contender, snapshot: Snapshot, among: Iterable[Snapshot]) -> Con
         return None
     most = max(found, key=lambda one: one.row.num_seeds)
     return replace(
-        own,
+        most,
+        sweep=own.sweep,
         row=replace(most.row, configuration=own.row.configuration, knobs=own.row.knobs),
-        data=most.data,
-        runtimes=most.runtimes,
-        versions=most.versions,
-        facts=most.facts,
-        read=most.read,
+        rule=own.rule,
+        is_oracle=own.is_oracle,
+        num_candidates=own.num_candidates,
+        is_best=own.is_best,
+        rank=own.rank,
+        next_seed=own.next_seed,
         run_by=most.sweep,
     )
 

@@ -22,6 +22,7 @@ from xlt_ray.report.item_uncertainty import (
     sample_of,
     two_level,
 )
+from xlt_ray.report.replication import named, shared_by
 from xlt_ray.report.snapshot import Snapshot
 from xlt_ray.report.statistics import Interval, holm
 from xlt_ray.report.tables import LanguageTable, Row
@@ -45,6 +46,7 @@ INTERVAL_COLUMNS = (
     "low",
     "high",
     "interval",
+    "shared_by_seeds",
 )
 
 
@@ -158,7 +160,8 @@ def intervals_frame(table: LanguageTable, row: Row, read: ReadItems) -> pd.DataF
     ``languages`` is a language's code, or ``mean``, ``mean_without_source`` or the title of a
     group; ``num_items`` counts different examples; ``interval`` says over what ``low`` and
     ``high`` are (``two_level``: seeds and items, ``items``: items of one seed), empty where there
-    is none.
+    is none. ``shared_by_seeds`` names the trained stages that seeds have in common: what stands in
+    the line is given those.
     """
     source = table.source_language
     others = tuple(code for code in table.languages if code != source)
@@ -188,6 +191,7 @@ def intervals_frame(table: LanguageTable, row: Row, read: ReadItems) -> pd.DataF
                 "low": interval.low if interval else None,
                 "high": interval.high if interval else None,
                 "interval": interval.method if interval else "",
+                "shared_by_seeds": named(shared_by(one.trained for one in trials)),
             }
         )
     return _frame(rows)

@@ -30,8 +30,10 @@ MAX_EXACT_PAIRS = 20
 """Up to here all 2**(n-1) sign patterns are counted; above, so many are drawn:"""
 NUM_FLIPS = 50_000
 
-Method = Literal["student", "student_given_stages", "welch", "two_level", "items"]
-"""``student_given_stages``: of what was trained after stages that samples have in common."""
+Method = Literal[
+    "student", "student_given_stages", "welch", "two_level", "two_level_given_stages", "items"
+]
+"""``..._given_stages``: of what was trained after stages that samples have in common."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,8 @@ def paired(differences: Sequence[float], *, are_independent: bool = True, seed: 
     array = _finite(differences)
     p, is_exact = sign_flip_p(differences, seed=seed)
     interval = _student(array)
-    if interval is not None and not are_independent:
-        interval = replace(interval, method="student_given_stages")
+    if not are_independent:
+        interval = given_stages(interval)
     return Paired(
         difference=float(array.mean()),
         num_pairs=len(array),
@@ -106,6 +108,18 @@ def paired(differences: Sequence[float], *, are_independent: bool = True, seed: 
         p=p if are_independent else None,
         is_exact=is_exact,
     )
+
+
+def given_stages(interval: Interval | None) -> Interval | None:
+    """The same interval, said to hold given the stages that seeds share; of one seed's items, which
+    are given its networks anyway, as it is."""
+    if interval is None or interval.method not in ("student", "two_level"):
+        return interval
+    methods: dict[str, Method] = {
+        "student": "student_given_stages",
+        "two_level": "two_level_given_stages",
+    }
+    return replace(interval, method=methods[interval.method])
 
 
 @functools.cache

@@ -169,6 +169,7 @@ def test_a_stage_that_one_sides_seeds_share_is_named_and_leaves_no_test(quick: F
     rows = comparison_json([found])["comparisons"][0]["rows"]
     assert {one["interval"] for one in rows} == {"student_given_stages"}
     assert {one["p"] for one in rows} == {None}
+    assert {one["two_level_interval"] for one in rows} <= {"two_level_given_stages", None}
 
 
 def test_a_stage_that_both_sides_go_on_from_favours_neither() -> None:
