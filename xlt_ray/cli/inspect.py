@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -12,6 +14,7 @@ from xlt_ray.home import Home
 
 if TYPE_CHECKING:
     from xlt_ray.errors import SpecError, XltError
+    from xlt_ray.spec.facts import Coverage
 
 
 def check(
@@ -36,6 +39,7 @@ def check(
     found = None
     assumed: list[str] = []
     marked: list[str] = []
+    coverage: tuple[Coverage, ...] = ()
     try:
         found = find_sweep(sweep, overrides, Home.from_environment())
         facts = checked_facts(found, may_assume=True)
@@ -45,7 +49,7 @@ def check(
             for kind in supervisions(found, facts)
         ]
         refuse_too_large(found.settings.resources, facts.model_names)
-        warnings = shared_trainings(found, facts)
+        warnings, coverage = shared_trainings(found, facts), facts.coverage
     except XltError as errors:
         if not as_json:
             raise
@@ -53,9 +57,8 @@ def check(
         problems = [_problem_row(one) for one in each]
     if as_json:
         rows = [_problem_row(one) for one in warnings]
-        typer.echo(
-            json.dumps({"ok": not problems, "problems": problems, "warnings": rows}, indent=1)
-        )
+        told = {"ok": not problems, "problems": problems, "warnings": rows}
+        typer.echo(json.dumps({**told, "coverage": _coverage_rows(coverage)}, indent=1))
         if problems:
             raise typer.Exit(2)
     elif found is not None:
@@ -68,8 +71,14 @@ def check(
         )
         if assumed:
             typer.echo(f"not looked up, the hub cannot be reached: {', '.join(assumed)}")
+        for one in coverage:
+            typer.echo(str(one))
         for warning in warnings:
             typer.echo(f"warning: {warning}")
+
+
+def _coverage_rows(coverage: Iterable[Coverage]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(one) for one in coverage]
 
 
 def _problem_row(error: XltError) -> dict[str, Any]:
@@ -136,11 +145,12 @@ def plan(
             typer.echo("\n".join(parting_lines(*explain, parted)))
         return
     if as_json:
-        typer.echo(json.dumps(plan_row(planned), indent=1, ensure_ascii=False))
+        row = {**plan_row(planned), "coverage": _coverage_rows(facts.coverage)}
+        typer.echo(json.dumps(row, indent=1, ensure_ascii=False))
         return
     console = Console()
     (console if console.is_terminal else Console(width=240)).print(stage_tree(planned))
-    typer.echo("\n".join(cost_lines(planned)))
+    typer.echo("\n".join([*cost_lines(planned), *map(str, facts.coverage)]))
 
 
 def list_(

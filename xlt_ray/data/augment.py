@@ -7,9 +7,11 @@ neighbours, each sentence of a pair by itself::
     x'_i ~ Uniform({x_i} + N(x_i)),   i = 1 .. number of words
 
 The copies are trained on in the place of the sentence, which is not added by itself; the loss
-is the plain one. A word is looked up as it is written, nothing else decides. Neighbours and
-their number are the data's (:mod:`xlt_ray.data.neighbours`); the authors used 10 copies for
-PAWS-X and 3 for XNLI, with counter-fitted synonyms.
+is the plain one. A word is looked up as it is written, capitals included, as in their code; ours
+are the comparison after NFC and without the punctuation that hangs on a word, which stays there
+(:mod:`xlt_ray.data.lookup`). Neighbours and their number are the data's
+(:mod:`xlt_ray.data.neighbours`); the authors used 10 copies for PAWS-X and 3 for XNLI, with
+counter-fitted synonyms.
 
 Copy c of sentence s follows from (seed, c, s) alone: the same in every epoch and after a resume,
 and nothing is stored.
@@ -23,8 +25,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from xlt_ray.data.encode import Encoded, Sentence, encoded
-from xlt_ray.data.neighbours import lexicon_neighbours, neighbour_lists, neighbours_digest
+from xlt_ray.data.encode import Encoded, Sentence, Spellings
+from xlt_ray.data.lookup import Lookup, normal
+from xlt_ray.data.neighbours import (
+    Neighbours,
+    lexicon_neighbours,
+    neighbour_lists,
+    neighbours_digest,
+)
 from xlt_ray.data.source import Source
 from xlt_ray.data.streams import digest_of, generator
 from xlt_ray.data.switching import respelt
@@ -50,21 +58,41 @@ class AugmentedTable:
         self,
         table: Encoded,
         sentences: Iterable[Sequence[str]],
-        neighbours: Sequence[Sequence[list[int]]],
-        numbers: dict[str, int],
+        neighbours: Neighbours,
+        pieces: Spellings,
         *,
         copies: int,
         seed: int,
     ) -> None:
-        self._table, self._neighbours = table, neighbours
+        self._table, self._pieces = table, pieces
         self._copies, self._seed = copies, seed
+        lookup, numbers = Lookup(neighbours, ignores_case=False), dict[str, int]()
+        self._others: list[tuple[str, ...]] = []
+
+        def entry(word: str) -> int:
+            if word not in numbers:
+                found = lookup.find(word)
+                others: dict[str, None] = {}
+                for key in found.keys if found else ():
+                    others |= dict.fromkeys(map(normal, neighbours[key]))
+                numbers[word] = len(self._others) if found else -1
+                if found:
+                    spelt = (f"{found.prefix}{one}{found.suffix}" for one in others)
+                    self._others.append(tuple(spelt))
+            return numbers[word]
+
         self._entries = np.fromiter(
-            (numbers.get(word, -1) for words in sentences for word in words), np.int32
+            (entry(word) for words in sentences for word in words), np.int32
         )
-        self._choices = np.array([1 + len(others) for others in neighbours] + [1], np.int64)
+        self._choices = np.array([1 + len(others) for others in self._others] + [1], np.int64)
 
     def __len__(self) -> int:
         return self._copies * len(self._table)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the words that have neighbours; 0.0 of none."""
+        return float((self._entries >= 0).mean()) if len(self._entries) else 0.0
 
     def __getitem__(self, number: int) -> Sentence:
         copy, place = divmod(int(number), len(self._table))
@@ -76,7 +104,7 @@ class AugmentedTable:
         if not chosen.any():
             return sentence
         words = [
-            self._neighbours[entry][choice - 1] if choice else None
+            self._pieces[self._others[entry][choice - 1]] if choice else None
             for entry, choice in zip(entries.tolist(), chosen.tolist(), strict=True)
         ]
         return respelt(sentence, words)
@@ -96,7 +124,7 @@ def augmented_table(
     """The copies of ``table``, whose words are ``sentences``.
 
     Raises:
-        DataError: the source has no neighbours for words of the language.
+        DataError: the source has no neighbours for words of the language, or for none of these.
     """
     if knobs.neighbours == "lists":
         found, digest = neighbour_lists(source, language), neighbours_digest(source, language)
@@ -110,20 +138,18 @@ def augmented_table(
             remedy=f"add neighbours/{language}.tsv (word TAB neighbour) or "
             f"lexicon/{language}-TARGET.tsv below the data root",
         )
-    spellings = sorted({one for others in found.values() for one in others})
-    pieces = encoded(
-        (spelling.split() for spelling in spellings),
+    pieces = Spellings(
+        sorted({normal(one) for others in found.values() for one in others}),
         tokenizer,
         tokenizer_digest=tokenizer_digest,
         content_digest=digest_of("neighbour-spellings", knobs.neighbours, digest),
         cache_dir=cache_dir,
     )
-    number_of = {spelling: number for number, spelling in enumerate(spellings)}
-    return AugmentedTable(
-        table,
-        sentences,
-        [[pieces[number_of[one]].pieces.tolist() for one in others] for others in found.values()],
-        {word: number for number, word in enumerate(found)},
-        copies=knobs.copies,
-        seed=seed,
-    )
+    made = AugmentedTable(table, sentences, found, pieces, copies=knobs.copies, seed=seed)
+    if not made.coverage:
+        raise DataError(
+            "no word of the training text has a neighbour, so its copies would be the text itself",
+            language=language,
+            remedy="neighbours of words as the text writes them, or robust: {method: none}",
+        )
+    return made

@@ -14,9 +14,10 @@ besides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -60,11 +61,11 @@ class TrainBatches:
         is_nested: bool = False,
         num_negatives: int = Ranking().negatives,
         plain: Sentences | None = None,
+        coverage: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """``plain``: the sentences as they are read, where ``table`` holds copies with other words;
-        copies follow each other."""
-        self.task = task
-        self.batch_size = batch_size
+        copies follow each other. ``coverage``: share of the words that lists have, by list."""
+        self.task, self.batch_size, self.coverage = task, batch_size, dict(coverage)
         self._kind, self._frame = kind_of(task), Frame(template, max_length, num_negatives)
         width = self._kind.width(task)
         self._rows = Rows(table, width, len(examples))
@@ -271,6 +272,7 @@ def train_batches(
             source, task, permit, source_language, hybrid, examples, table, *rest
         )
     said: Sentences = own
+    coverage = {} if crossing is None else crossing.coverage
     if augment is not None:
         words = (one for example in examples for one in example.sentences())
         copies = augmented_table(
@@ -278,6 +280,7 @@ def train_batches(
             cache_dir,
         )  # fmt: skip
         said = Unswitched(task, own, copies)
+        coverage = {**coverage, "neighbours": copies.coverage}
         if crossing is not None:
             crossing = OfCopies(crossing, len(examples))
         places = np.concatenate([places + copy * len(examples) for copy in range(augment.copies)])
@@ -296,6 +299,7 @@ def train_batches(
         is_nested=is_nested,
         num_negatives=num_negatives,
         plain=own,
+        coverage=coverage,
     )
 
 

@@ -37,6 +37,10 @@ class Crossing(Protocol):
     def num_languages(self) -> int:
         """Languages that examples are there in as a whole, the source included."""
 
+    @property
+    def coverage(self) -> dict[str, float]:
+        """``lexicon``: share of the words of the text that it has; empty where none is used."""
+
 
 class Translated:
     """Sentence 1 in one language and sentence 2 in another, joined by the example's id.
@@ -72,6 +76,10 @@ class Translated:
     @property
     def num_languages(self) -> int:
         return len(self._tables)
+
+    @property
+    def coverage(self) -> dict[str, float]:
+        return {}
 
     def row_in(self, language: int, place: int) -> Row | None:
         there = int(self._places[language, place])
@@ -113,6 +121,10 @@ class Switched:
     def num_languages(self) -> int:
         return 1
 
+    @property
+    def coverage(self) -> dict[str, float]:
+        return {"lexicon": self._table.coverage}
+
     def row_in(self, language: int, place: int) -> Row | None:
         return None
 
@@ -134,6 +146,10 @@ class OfCopies:
     @property
     def num_languages(self) -> int:
         return self._crossing.num_languages
+
+    @property
+    def coverage(self) -> dict[str, float]:
+        return self._crossing.coverage
 
     def row_in(self, language: int, place: int) -> Row | None:
         return self._crossing.row_in(language, place % self._num_examples)
@@ -208,7 +224,17 @@ def crossing_of(
         )
     words = (one for example in examples for one in example.sentences())
     rows_of = Rows(own, kind_of(task).width(task), len(examples))
-    return Switched(task, rows_of, SwitchableTable(own, words, switching))
+    switchable = SwitchableTable(own, words, switching)
+    if not switchable.coverage:
+        raise DataError(
+            "the lexicon has no word of the training text, so cross-lingual batches would be those "
+            "of the source language",
+            task=task.name,
+            language=source_language,
+            remedy="a lexicon of words as the text writes them (separated by blanks), or "
+            "hybrid.ratio: 0",
+        )
+    return Switched(task, rows_of, switchable)
 
 
 def _other_languages(

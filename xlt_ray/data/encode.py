@@ -147,6 +147,38 @@ class Encoded:
         return self._word_ends
 
 
+class Spellings:
+    """Pieces of single words and phrases by how they are spelt.
+
+    Those that are named are tokenised at once and kept in a table, others when they are asked.
+    """
+
+    def __init__(
+        self,
+        named: Iterable[str],
+        tokenizer: Any,
+        *,
+        tokenizer_digest: str,
+        content_digest: str,
+        cache_dir: Path,
+    ) -> None:
+        spellings, self._tokenizer = list(named), tokenizer
+        table = encoded(
+            (spelling.split() for spelling in spellings),
+            tokenizer,
+            tokenizer_digest=tokenizer_digest,
+            content_digest=content_digest,
+            cache_dir=cache_dir,
+        )
+        self._pieces = {one: table[place].pieces.tolist() for place, one in enumerate(spellings)}
+
+    def __getitem__(self, spelling: str) -> list[int]:
+        if spelling not in self._pieces:
+            (made,) = encode_words([spelling.split()], self._tokenizer)
+            self._pieces[spelling] = made.pieces.tolist()
+        return self._pieces[spelling]
+
+
 def encode_words(
     sentences: Sequence[Sequence[str]], tokenizer: Any, *, with_places: bool = False
 ) -> list[Sentence]:

@@ -124,6 +124,7 @@ class FilesSource:
         for path, is_turned in self._alignment_files(first, second):
             order = (second, first) if is_turned else (first, second)
             sides = [self.parallel(one) for one in order]
+            num_joined = 0
             for number, row in cells(path):
                 name = f"{path.parent.name}/{row[0]}"
                 if len(row) != 2 or not all(_LINK.fullmatch(one) for one in row[1].split()):
@@ -132,11 +133,17 @@ class FilesSource:
                 links = [(int(one), int(other)) for one, other in pairs]
                 if not all(name in side for side in sides):
                     continue
+                num_joined += 1
                 words = [len(side[name].split()) for side in sides]
                 if not all(one < words[0] and other < words[1] for one, other in links):
                     raise line_error(path, number, f"the sentences have {words} words")
                 turned = ((b, a) if is_turned else (a, b) for a, b in links)
                 found.setdefault(name, tuple(turned))
+            if not num_joined:
+                raise DataError(
+                    f"{path}: none of its ids is one of a sentence that {first} and {second} share",
+                    remedy=f"ids as in parallel/{path.parent.name}/{first}.tsv",
+                )
         return found
 
     def lexicon_languages(self, source_language: str) -> tuple[str, ...]:

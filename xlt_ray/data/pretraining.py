@@ -91,8 +91,11 @@ class MaskedBatches:
         batch_size: int,
         seed: int,
         reset_positions: bool = False,
+        coverage: float | None = None,
     ) -> None:
+        """``coverage``: share of the words that a lexicon has, where words are switched by one."""
         self.batch_size = batch_size
+        self.coverage = {} if coverage is None else {"lexicon": coverage}
         self._rows, self._template, self._masking = rows, template, Masking(template, mask)
         self._max_length, self._seed = max_length, seed
         self._reset_positions = reset_positions
@@ -137,20 +140,21 @@ def code_switched_batches(
 ) -> MaskedBatches:
     """Single sentences with words switched into the other languages of the stage."""
     languages = languages_of(source, knobs)
-    tables, num_switchable = [], 0
+    tables = []
     for language in languages:
         text = source.parallel(language)
         table = encoded_parallel(source, language, text, tokenizer, tokenizer_digest, cache_dir)
         switching = Switching(source, language, languages, tokenizer, tokenizer_digest, cache_dir)
-        num_switchable += len(switching)
         tables.append(SwitchableTable(table, (one.split() for one in text.values()), switching))
-    if knobs.switch > 0 and not num_switchable:
+    if knobs.switch > 0 and not any(table.coverage for table in tables):
         raise DataError(
-            f"code_switch_mlm needs a lexicon between the languages {', '.join(languages)}",
+            f"code_switch_mlm needs a lexicon between the languages {', '.join(languages)} that has"
+            " words of their parallel text",
             remedy="add lexicon/SOURCE-TARGET.tsv (word TAB word) below the data root, or choose"
             " align.objective tlm",
         )
-    return _masked(_SwitchedRows(tables, knobs.switch), tokenizer, knobs, knobs.mask, seed)
+    rows, coverage = _SwitchedRows(tables, knobs.switch), [table.coverage for table in tables]
+    return _masked(rows, tokenizer, knobs, knobs.mask, seed, coverage=float(np.mean(coverage)))
 
 
 def monolingual_batches(
@@ -196,6 +200,7 @@ def _masked(
     mask: float,
     seed: int,
     reset_positions: bool = False,
+    coverage: float | None = None,
 ) -> MaskedBatches:
     return MaskedBatches(
         rows,
@@ -205,6 +210,7 @@ def _masked(
         batch_size=knobs.batch_size,
         seed=seed,
         reset_positions=reset_positions,
+        coverage=coverage,
     )
 
 

@@ -1,9 +1,9 @@
 """Code-switching: words of a sentence replaced by their translations into other languages.
 
-After CoSDA-ML (arXiv 2006.06402). A lexicon is looked up by the exact word, then in lower
-case; a word that no lexicon knows stays. The language of every replaced word is drawn
-anew over those that have a translation for it, uniformly or in proportion to the sizes of
-their word lists.
+After CoSDA-ML (arXiv 2006.06402). Words are looked up as :mod:`xlt_ray.data.lookup` says, and
+punctuation that hangs on one hangs on its translation, too; a word that no lexicon knows stays.
+The language of every replaced word is drawn anew over those that have a translation for it,
+uniformly or in proportion to the sizes of their word lists.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from xlt_ray.data.encode import Encoded, Sentence, encoded
+from xlt_ray.data.encode import Encoded, Sentence, Spellings
+from xlt_ray.data.lookup import Lookup, normal
 from xlt_ray.data.source import Source
 from xlt_ray.data.streams import digest_of
 
-_Choices = tuple[tuple[list[int], ...], ...]
-"""Of one word: for every language with a translation, the pieces of its translations."""
+_Choices = tuple[tuple[str, ...], ...]
+"""Of one word: for every language with a translation, its translations."""
 
 
 class Switching:
@@ -39,54 +40,61 @@ class Switching:
     ) -> None:
         wanted = set(targets) - {language}
         lexicon = source.lexicon(language) if source.lexicon_languages(language) else {}
-        entries = {
-            word: tuple(words for target, words in by_target.items() if target in wanted)
+        self._lexicon = {
+            word: {target: words for target, words in by_target.items() if target in wanted}
             for word, by_target in lexicon.items()
+            if wanted.intersection(by_target)
         }
-        entries = {word: choices for word, choices in entries.items() if choices}
         spellings = sorted(
-            {one for choices in entries.values() for into in choices for one in into}
+            {
+                normal(one)
+                for by_target in self._lexicon.values()
+                for words in by_target.values()
+                for one in words
+            }
         )
-        table = encoded(
-            (spelling.split() for spelling in spellings),
+        self._pieces = Spellings(
+            spellings,
             tokenizer,
             tokenizer_digest=tokenizer_digest,
             content_digest=digest_of("lexicon", source.lexicon_digest(language), *sorted(wanted)),
             cache_dir=cache_dir,
         )
-        pieces = {one: table[place].pieces.tolist() for place, one in enumerate(spellings)}
-        self._numbers = {word: place for place, word in enumerate(entries)}
-        self._choices: list[_Choices] = [
-            tuple(tuple(pieces[one] for one in into) for into in choices)
-            for choices in entries.values()
-        ]
-        sizes = Counter(
-            target for by_target in lexicon.values() for target in by_target if target in wanted
-        )
+        self._lookup = Lookup(self._lexicon)
+        self._numbers: dict[str, int] = {}
+        self._forms: list[tuple[str, _Choices, str]] = []
+        self._languages: list[tuple[str, ...]] = []
         self._sizes = (
-            [
-                np.array([sizes[one] for one in lexicon[word] if one in wanted], float)
-                for word in entries
-            ]
+            Counter(target for by_target in self._lexicon.values() for target in by_target)
             if is_by_size
             else None
         )
 
     def __len__(self) -> int:
-        """How many words can be replaced."""
-        return len(self._choices)
+        """How many words of the lexicon can be replaced."""
+        return len(self._lexicon)
 
     def entries(self, sentences: Iterable[Sequence[str]]) -> np.ndarray:
         """(num_words over all sentences,) int32: each word's entry here, -1 for none."""
-        numbers = self._numbers
         return np.fromiter(
-            (
-                numbers.get(word, numbers.get(word.lower(), -1))
-                for words in sentences
-                for word in words
-            ),
+            (self._entry(word) for words in sentences for word in words),
             np.int32,
         )
+
+    def _entry(self, word: str) -> int:
+        if word not in self._numbers:
+            found, number = self._lookup.find(word), -1
+            if found is not None:
+                into: dict[str, dict[str, None]] = {}
+                for key in found.keys:
+                    for target, words in self._lexicon[key].items():
+                        into.setdefault(target, {}).update(dict.fromkeys(map(normal, words)))
+                number = len(self._forms)
+                choices = tuple(tuple(words) for words in into.values())
+                self._forms.append((found.prefix, choices, found.suffix))
+                self._languages.append(tuple(into))
+            self._numbers[word] = number
+        return self._numbers[word]
 
     def switched(
         self,
@@ -102,17 +110,18 @@ class Switching:
             return sentence
         words: list[list[int] | None] = [None] * len(replaced)
         for place in (place for place, is_replaced in enumerate(replaced) if is_replaced):
-            choices = self._choices[entries[place]]
+            prefix, choices, suffix = self._forms[entries[place]]
             into = choices[self._drawn(entries[place], draws[1, place])]
-            words[place] = into[int(draws[2, place] * len(into))]
+            words[place] = self._pieces[prefix + into[int(draws[2, place] * len(into))] + suffix]
         return respelt(sentence, words)
 
     def _drawn(self, entry: int, draw: float) -> int:
         """Which of an entry's languages."""
-        num_languages = len(self._choices[entry])
+        languages = self._languages[entry]
         if self._sizes is None:
-            return int(draw * num_languages)
-        return int(weighted(np.arange(num_languages), self._sizes[entry], draw))
+            return int(draw * len(languages))
+        sizes = np.array([self._sizes[one] for one in languages], float)
+        return int(weighted(np.arange(len(languages)), sizes, draw))
 
 
 def weighted(items: np.ndarray, weights: np.ndarray, draw: float) -> Any:
@@ -147,6 +156,11 @@ class SwitchableTable:
 
     def __len__(self) -> int:
         return len(self._table)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the words that can be replaced; 0.0 of none."""
+        return float((self._entries >= 0).mean()) if len(self._entries) else 0.0
 
     def switched(self, number: int, probability: float, random: np.random.Generator) -> Sentence:
         offsets = self._table.word_offsets()

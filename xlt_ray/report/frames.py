@@ -67,6 +67,7 @@ STAGE_COLUMNS = (
     "seconds",
     "made_by",
     "ended",
+    "coverage",
     "runtime",
     "versions",
 )
@@ -151,9 +152,11 @@ def typed(frame: pd.DataFrame, *numbers: str) -> pd.DataFrame:
 def stages_frame(snapshot: Snapshot) -> pd.DataFrame:
     """One row a trial and stage: ``STAGE_COLUMNS``.
 
-    ``runtime`` (the numeric half, which may move last bits) and ``versions`` (of the code that
-    made it) are canonical JSON of the record, empty where the store has it no more. ``ended`` is
-    when it was committed (ISO, UTC), ``made_by`` who made it (``sweep/trial``).
+    ``coverage`` says what share of the words of its text a lexicon or lists of neighbours have,
+    where a training looks words up. ``runtime`` (the numeric half, which may move last bits) and
+    ``versions`` (of the code that made it) are canonical JSON of the record, empty where the store
+    has it no more. ``ended`` is when it was committed (ISO, UTC), ``made_by`` who made it
+    (``sweep/trial``).
     """
     rows: list[dict[str, Any]] = []
     for view in snapshot.trials:
@@ -167,11 +170,21 @@ def stages_frame(snapshot: Snapshot) -> pd.DataFrame:
                     **{name: getattr(one, name) for name in STAGE_COLUMNS[1:7]},
                     "made_by": one.made_by or ("" if one.reused else _name(snapshot, view)),
                     "ended": made_by.get("time", ""),
+                    "coverage": _told(record.coverage) if record else "",
                     "runtime": _json(record.runtime) if record and record.runtime else "",
                     "versions": _json(versions) if versions else "",
                 }
             )
     return pd.DataFrame(rows, columns=list(STAGE_COLUMNS))
+
+
+def _told(coverage: Mapping[str, float]) -> str:
+    """Coverage as people read it.
+
+    >>> _told({"lexicon": 0.6131})
+    'lexicon 61.3 %'
+    """
+    return ", ".join(f"{name} {100 * share:.1f} %" for name, share in coverage.items())
 
 
 def costs_frame(snapshot: Snapshot) -> pd.DataFrame:

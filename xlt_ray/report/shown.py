@@ -307,6 +307,7 @@ def stage_rows(stages: pd.DataFrame) -> list[dict[str, Any]]:
         row = found.setdefault(
             key,
             {"key": key, "short": short(key), "kind": one["kind"], "label": one["label"],
+             "coverage": one["coverage"],
              "made_by": None, "examples": 0, "seconds": 0.0, "uses": 0},
         )  # fmt: skip
         row["uses"] += 1

@@ -219,6 +219,16 @@ def augmentation_has_neighbours(trial: TrialSpec, facts: Facts, _: SweepSpec) ->
         )
 
 
+def words_are_covered(_: TrialSpec, facts: Facts, __: SweepSpec) -> Iterator[Problem]:
+    for one in facts.coverage:
+        if not one.share:
+            yield (
+                one.key,
+                f"{one.words} has no word of {one.text}, so nothing would be replaced",
+                "words as the text writes them, separated by blanks",
+            )
+
+
 def alignment_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
     align = trial.align
     if align is None:
@@ -344,6 +354,7 @@ CHECKS: tuple[Callable[[TrialSpec, Facts, SweepSpec], Iterator[Problem]], ...] =
     scaled_batches_are_whole,
     rankings_are_trained,
     augmentation_has_neighbours,
+    words_are_covered,
     alignment_has_text,
     alignment_layer_exists,
     positions_can_be_reset,

@@ -95,6 +95,22 @@ class LexiconFacts:
 
 
 @dataclass(frozen=True)
+class Coverage:
+    """How much of a text a list of words knows; what it does not know stays as it is."""
+
+    key: str
+    """Of the sweep file: what asks for the list."""
+    words: str
+    """The list, as messages say it."""
+    text: str
+    share: float
+    """Of the words of the text, each as often as it stands."""
+
+    def __str__(self) -> str:
+        return f"{self.words} has {100 * self.share:.1f} % of the words of {self.text}"
+
+
+@dataclass(frozen=True)
 class Facts:
     """``models`` are by :attr:`xlt_ray.spec.trial.Model.label`.
 
@@ -111,6 +127,9 @@ class Facts:
     links: Mapping[str, str] = field(default_factory=dict)
     """``FIRST-SECOND``, sorted, to the digest of the links that the data tells of them, where they
     do not follow from the texts."""
+
+    coverage: tuple[Coverage, ...] = ()
+    """Of the lists of words that trials look words of real text up in; part of no key."""
 
     @property
     def model_names(self) -> tuple[str, ...]:

@@ -125,6 +125,9 @@ class StageRecord:
     profiles: tuple[Profile, ...] = ()
     """Diagnostics: of a training at its beginning and its evaluations, of an evaluation stage
     those of the finished encoder."""
+    coverage: Mapping[str, float] = field(default_factory=dict)
+    """Of a training that looks words up: share of the words of its text that the ``lexicon`` or
+    the lists of ``neighbours`` have."""
     num_examples: int = 0
     """Examples that were trained to make it."""
     seconds: float = 0.0

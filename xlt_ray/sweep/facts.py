@@ -8,12 +8,13 @@ from dataclasses import replace
 from itertools import combinations
 from typing import TypeVar
 
+from xlt_ray.data.coverage import coverage_of
 from xlt_ray.data.neighbours import neighbours_digest
 from xlt_ray.data.source import Source, open_source
 from xlt_ray.data.task import labels_file, task_named
 from xlt_ray.errors import DataError, ModelError, SpecError, SpecErrors
 from xlt_ray.modeling.facts import model_facts
-from xlt_ray.spec.facts import Facts, LexiconFacts, ModelFacts, TaskFacts
+from xlt_ray.spec.facts import Coverage, Facts, LexiconFacts, ModelFacts, TaskFacts
 from xlt_ray.spec.methods import AugmentRobust
 from xlt_ray.spec.space import probes
 from xlt_ray.spec.sweep import SweepSpec
@@ -67,8 +68,16 @@ def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
         for one, other in combinations(sorted(texts[0]), 2)
         if (digest := source.alignment_digest(one, other))
     }
-    told = {} if isinstance(trials[0].data, ToyData) else links
-    return Facts(models, tasks, *texts, has_links=bool(links), links=told)
+    is_toy = isinstance(trials[0].data, ToyData)
+    return Facts(
+        models,
+        tasks,
+        *texts,
+        has_links=bool(links),
+        links={} if is_toy else links,
+        # The toy world's lists are of its own words.
+        coverage=() if is_toy else _coverage(trials, tasks, source),
+    )
 
 
 def used_facts(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
@@ -147,6 +156,19 @@ class _Watched(Mapping[K, V]):
 
     def __len__(self) -> int:
         return len(self._inner)
+
+
+def _coverage(
+    trials: Iterable[TrialSpec], tasks: Mapping[str, TaskFacts], source: Source
+) -> tuple[Coverage, ...]:
+    """Of each list and text once, whatever else trials differ in."""
+    found: dict[str, tuple[Coverage, ...]] = {}
+    for trial in trials:
+        target = trial.target
+        asked = (target.task, target.source_language, target.hybrid, target.robust, trial.align)
+        if repr(asked) not in found:
+            found[repr(asked)] = tuple(coverage_of(trial, tasks[target.task], source))
+    return tuple(dict.fromkeys(one for each in found.values() for one in each))
 
 
 _ANY_DEPTH = {"num_layers": 10**6, "hidden_size": 10**6}

@@ -17,7 +17,7 @@ from xlt_ray.data.encode import template_of
 from xlt_ray.data.held_out import held_out_batches, rest_of
 from xlt_ray.data.noise import NumberedBatches
 from xlt_ray.data.permit import Permit
-from xlt_ray.data.pretraining import alignment_batches
+from xlt_ray.data.pretraining import MaskedBatches, alignment_batches
 from xlt_ray.data.task import task_named
 from xlt_ray.modeling.network import build_network
 from xlt_ray.modeling.objectives.perturbed import robust_network
@@ -72,7 +72,8 @@ def lesson_of(
             stage.seed,
             runtime.cache,
         )
-        return Lesson(aligned, batches, settings["steps"], evaluate), tokenizer
+        coverage = batches.coverage if isinstance(batches, MaskedBatches) else {}
+        return Lesson(aligned, batches, settings["steps"], evaluate, coverage=coverage), tokenizer
     if "tasks" in settings:
         return mixed_lesson(stage, encoder, tokenizer, materials, runtime), tokenizer
     task = task_named(settings["task"]["name"])
@@ -90,7 +91,7 @@ def lesson_of(
     else:
         size = settings["size"]
         steps = num_steps(size, settings["epochs"] * robust.repeats, settings["batch_size"])
-    supervised: Batches = train_batches(
+    made = train_batches(
         materials.source,
         task,
         Permit("train", task.name, source_language),
@@ -107,6 +108,7 @@ def lesson_of(
         augment=robust if isinstance(robust, AugmentRobust) else None,
         num_negatives=ranking.negatives,
     )
+    supervised: Batches = made
     if robust.perturbs == "embeddings":
         supervised = NumberedBatches(supervised, stage.seed)
     if stage.kind == "trunk":
@@ -115,7 +117,7 @@ def lesson_of(
     examination = dev_examination(task, stage, materials, tokenizer, runtime)
     scoring = partial(score, examination=examination) if examination is not None else None
     watching = watched_scores(task, stage, materials, tokenizer, runtime)
-    return Lesson(network, supervised, steps, scoring, watching), tokenizer
+    return Lesson(network, supervised, steps, scoring, watching, made.coverage), tokenizer
 
 
 def _hybrid(settings: Mapping[str, Any]) -> Hybrid:

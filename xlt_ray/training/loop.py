@@ -69,6 +69,9 @@ class Lesson:
     """Dev metrics of the network; None where a stage has no dev set."""
     watch: Callable[[nn.Module], Mapping[str, Mapping[str, float]]] | None = None
     """The same of each language that is watched, if any is."""
+    coverage: Mapping[str, float] = field(default_factory=dict)
+    """Share of the words of the text that a ``lexicon`` or lists of ``neighbours`` have, where
+    words are looked up in them."""
 
 
 @dataclass

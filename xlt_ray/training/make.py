@@ -139,6 +139,7 @@ def _train(
             history=tuple(course.history),
             selected_step=best.step(course.history),
             profiles=profiles_from_json(course.profiles),
+            coverage=dict(lesson.coverage),
         )
         yield _commit(stage, folder, record, store, lease, team)
     finally:

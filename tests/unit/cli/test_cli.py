@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import xlt_ray
 from tests.command import Said, Xlt
 from xlt_ray.home import Home
 from xlt_ray.ledger import Retry, StageUse, load_ledger, open_ledger, sweep_of_ledger
+from xlt_ray.spec.facts import Coverage
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.lease import Lease, try_acquire
 from xlt_ray.stages.record import Score, StageRecord
@@ -285,7 +287,9 @@ def test_failed_trials_are_queued_again_after_a_torn_line_too(small: Home) -> No
 def test_a_sound_sweep_is_ok(xlt: Xlt, home: Home, file: Path) -> None:
     said = xlt("check", str(file))
     assert (said.code, said.out) == (0, "small: ok, at most 3 configurations x 1 seeds\n")
-    assert xlt("check", str(file), "--json").json == {"ok": True, "problems": [], "warnings": []}
+    assert xlt("check", str(file), "--json").json == {
+        "ok": True, "problems": [], "warnings": [], "coverage": [],
+    }  # fmt: skip
     assert not home.root.exists()
 
 
@@ -377,7 +381,7 @@ def test_a_plan_has_documented_keys(xlt: Xlt, home: Home, file: Path) -> None:
         "name": "small", "trials": 3, "unique_stages": 7, "stages_naive": 9,
         "examples_naive": 3 * (96 + 80), "examples_shared": 96 + 3 * 80,
         "examples_left": 96 + 3 * 80, "ratio": 3 * (96 + 80) / (96 + 3 * 80),
-        "is_estimate": False,
+        "is_estimate": False, "coverage": [],
     }  # fmt: skip
     first, second = stages[:2]
     assert {key: first[key] for key in first if key != "key"} == {
@@ -559,7 +563,8 @@ def test_every_key_of_a_listing_is_in_the_guide(xlt: Xlt, file: Path) -> None:
     parted = xlt("plan", file, "--explain", "0", "1", "--json").json
     assert set().union(plan, plan["stages"][0], parted, parted["differences"][0]) == told("plan")
     check = xlt("check", file, "search.trials=0", "--json").json
-    assert set().union(check, check["problems"][0]) == told("check")
+    covered = {field.name for field in dataclasses.fields(Coverage)}
+    assert set().union(check, check["problems"][0], covered) == told("check")
     listed = [xlt("list", what, "--json").json[0] for what in ("tasks", "models", "methods")]
     assert set().union(*listed) == told("list")
     (store,) = xlt("gc", "--json").json

@@ -156,6 +156,11 @@ def test_a_line_that_is_no_alignment_is_named(tmp_path, links, complaint):
         folder_with_links(tmp_path, links).alignments("en", "de")
 
 
+def test_links_of_other_sentences_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"en-de\.tsv: none of its ids is one of a sentence"):
+        folder_with_links(tmp_path, "1\t0-0\n2\t0-0\n").alignments("en", "de")
+
+
 def test_diagnostics_take_the_sentences_whose_words_are_known_to_be_aligned(tmp_path):
     source = folder_with_links(tmp_path, "v1\t0-0 2-1\n")
     tokenizer = load_tokenizer(Model(name="toy:2x32"), ("A", "small", "house", "a", "Ein", "Haus"))

@@ -12,7 +12,7 @@ from xlt_ray.data.files import FilesSource
 from xlt_ray.data.task import task_named
 from xlt_ray.errors import SpecError
 from xlt_ray.spec.check import CHECKS, check
-from xlt_ray.spec.facts import Facts, ModelFacts, TaskFacts
+from xlt_ray.spec.facts import Coverage, Facts, ModelFacts, TaskFacts
 from xlt_ray.spec.sweep import SweepSpec
 
 SOUND = """
@@ -183,6 +183,16 @@ def test_check_augmentation_has_neighbours(problems: Problems, facts: Facts) -> 
     assert not problems(lexicon)
     (error,) = problems(lexicon, facts=replace(facts, lexicon={})).values()
     assert "no lexicon from 'qaa'" in error.problem
+
+
+def test_check_words_are_covered(problems: Problems, facts: Facts) -> None:
+    known = Coverage("target.hybrid.ratio", "the lexicon from qaa", "the training text", 0.25)
+    assert not problems(facts=replace(facts, coverage=(known,)))
+    assert str(known) == "the lexicon from qaa has 25.0 % of the words of the training text"
+    nothing = replace(known, share=0.0)
+    found = problems(facts=replace(facts, coverage=(known, nothing)))
+    assert set(found) == {"target.hybrid.ratio"}
+    assert "no word of the training text" in str(found["target.hybrid.ratio"])
 
 
 def test_check_scaled_batches_are_whole(problems: Problems) -> None:
