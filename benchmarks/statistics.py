@@ -8,6 +8,8 @@ prints one Markdown table for each section; all of them where none is named. The
 prints the same tables. Small versions run in the tests (``tests/unit/report``).
 
 - ``intervals``: share of 95 % intervals that hold the truth.
+- ``items``: the same where the test set is drawn, too; and how often drawn items tell equal
+  networks apart.
 - ``sharing``: share of comparisons of equal systems with a star, by what their seeds share.
 - ``selection``: the same of a single system and the best of many that are equal to it.
 - ``curves``: share of sweeps over sizes whose power law is drawn, by the true curve.
@@ -29,11 +31,20 @@ import optuna
 from scipy import stats
 
 from tests.equal_systems import Scope, best_of, equal_pair, gains, is_won_by_seeds, wins
+from tests.made_up_items import TRUE_ACCURACY, TRUE_F1, counted, right_or_wrong
 from xlt_ray.ledger import importance as importance_of_knobs
 from xlt_ray.ledger.importance import Importance
 from xlt_ray.report.comparison import compare
+from xlt_ray.report.item_uncertainty import bootstrapped, two_level
 from xlt_ray.report.powerlaw import PowerLaw, fit_power_law
-from xlt_ray.report.statistics import LEVEL, Interval, difference_interval, paired
+from xlt_ray.report.statistics import (
+    ALPHA,
+    LEVEL,
+    Interval,
+    difference_interval,
+    paired,
+    summary,
+)
 
 SEEDS = range(3, 11)
 DRAWS = 20_000
@@ -58,6 +69,56 @@ def share(found: Iterable[bool]) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+# -- items ---------------------------------------------------------------------------------
+
+ITEM_CASES = (
+    ("accuracy", 1, 1, 100, 0.0),
+    ("accuracy", 3, 1, 100, 0.0),
+    ("accuracy", 3, 1, 100, 0.05),
+    ("accuracy", 3, 1, 1000, 0.05),
+    ("accuracy", 10, 1, 100, 0.0),
+    ("accuracy", 10, 1, 1000, 0.02),
+    ("accuracy", 6, 4, 300, 0.02),
+    ("F1 of entities", 3, 1, 100, 0.02),
+    ("F1 of entities", 6, 1, 1000, 0.02),
+    ("F1 of entities", 6, 4, 300, 0.02),
+)
+"""Metric, seeds, languages (translations of the same items), items, and sd of a seed's score."""
+
+
+def items(draws: int) -> str:
+    """Intervals of a score over seeds and over both, and the bootstrap of two equal systems."""
+    rows = []
+    for number, (metric, num_seeds, num_languages, size, spread) in enumerate(ITEM_CASES):
+        random = np.random.default_rng(number)
+        make, truth = {
+            "accuracy": (right_or_wrong, TRUE_ACCURACY),
+            "F1 of entities": (counted, TRUE_F1),
+        }[metric]
+        languages = [str(one) for one in range(num_languages)]
+        found: dict[str, list[bool]] = {"seeds": [], "both": [], "false": []}
+        for turn in range(draws // 10):
+            difficulty = random.uniform(-0.28, 0.28, size)
+            systems = [
+                {code: make(random, difficulty, skill) for code in languages}
+                for skill in random.normal(0, spread, (2, num_seeds))
+            ]
+            means = np.mean([one.scores for one in systems[0].values()], axis=0)
+            by_seeds = summary(means.tolist()).interval
+            found["seeds"].append(by_seeds is not None and holds(by_seeds, truth))
+            found["both"].append(holds(two_level(languages, systems[0]), truth))
+            if turn < draws // 50 and spread == 0:
+                (drawn,) = bootstrapped([languages], *systems, num_draws=500)
+                found["false"].append(drawn is not None and drawn.p <= ALPHA)
+        told = [metric, str(num_seeds), str(num_languages), f"{size:,}", f"{100 * spread:g}"]
+        told.append(share(found["seeds"]) if num_seeds > 1 else "–")
+        told.append(share(found["both"]))
+        rows.append([*told, share(found["false"]) if found["false"] else "–"])
+    head = ["metric", "seeds", "languages", "items", "sd of a seed (points)"]
+    held = ["Student's over seeds holds", "over seeds and items holds"]
+    return table([*head, *held, "bootstrap of equal networks: p at most .05"], rows)
 
 
 # -- intervals ----------------------------------------------------------------------------
@@ -300,6 +361,7 @@ def _of_noise(found: Sequence[dict[str, Importance]]) -> list[str]:
 
 SECTIONS: dict[str, Callable[[int], str]] = {
     "intervals": intervals,
+    "items": items,
     "sharing": sharing,
     "selection": selection,
     "curves": curves,
