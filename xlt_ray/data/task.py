@@ -65,6 +65,10 @@ class Recipe(BaseModel):
     epochs: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     max_length: int = Field(ge=8)
+    warmup: float | None = Field(default=None, ge=0.0, lt=1.0)
+    """Share of the steps; None where nobody saw it, or where it is a number of steps (``note``)."""
+    weight_decay: float | None = Field(default=None, ge=0.0)
+    """None where nobody saw it."""
     note: str = ""
 
 
