@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.facts import Facts, ModelFacts
 from xlt_ray.spec.repeats import shared_trainings
-from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.spec.sweep import SweepSpec, load_sweep
+
+SWEEPS = Path(__file__).parents[3] / "sweeps"
 
 SOUND = """
 name: t
@@ -70,3 +74,13 @@ def test_an_alignment_of_every_seed_leads_to_an_intermediate_stage_of_every_seed
     align = "align={objective: mlm, steps: 10, learning_rate: {choice: [1.0e-4, 2.0e-4]}%s}"
     assert set(warned(align % "")) == {"align.seed", "intermediate.seed"}
     assert not warned(align % ", seed: per_trial")
+
+
+@pytest.mark.parametrize("file", sorted(SWEEPS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_sweeps_train_a_stage_that_they_ask_about_for_every_seed(file: Path) -> None:
+    model = ModelFacts("any", 12, 768, 512, "")
+    facts = Facts(defaultdict(lambda: model), {})
+    found = {one.key for one in shared_trainings(load_sweep(file), facts)}
+    # The quickstart is fast because it shares, and says at its head what that means.
+    shown = {"align.seed", "intermediate.seed"} if file.stem == "quickstart" else set()
+    assert found == shown
