@@ -111,3 +111,22 @@ def test_what_is_kept_up_from_ask_to_ask_is_what_one_look_finds(
             for history in (kept_up, History(5))
         )
         assert found == once
+
+
+def test_of_trials_that_were_stopped_alike_the_better_are_good_whatever_their_lengths() -> None:
+    """Of two sizes of training the larger one is worse, and was stopped after more examples."""
+    study = optuna.create_study(direction="maximize")
+    for number in range(40):
+        rate, is_long = number / 40, number % 2
+        value = (0.9 if rate > 0.7 else 0.1) - 0.05 * is_long
+        examples = 1000 if is_long and rate < 0.7 else 100
+        study.add_trial(
+            create_trial(
+                state=TrialState.PRUNED,
+                params={"rate": rate},
+                distributions={"rate": RATE},
+                intermediate_values={examples: value},
+            )
+        )
+    rates = [asked(study, BoundedTPE(seed, History()))["rate"] for seed in range(20)]
+    assert sum(rates) / len(rates) > 0.6

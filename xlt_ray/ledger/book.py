@@ -292,7 +292,7 @@ class Ledger:
         if repeat_of(before) or examples <= before.user_attrs.get(JUDGED, 0):
             return False
         trial = self._trial(number)
-        if LENGTH not in before.user_attrs:
+        if before.user_attrs.get(LENGTH) != total_examples:
             trial.set_user_attr(LENGTH, total_examples)
         is_behind = falls_behind(
             self._frozen(number),

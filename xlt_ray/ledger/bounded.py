@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from copy import copy
 from itertools import islice
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from xlt_ray.ledger.quiet import quiet
+from xlt_ray.ledger.views import points_of
 
 HISTORY = 1000
 """Trials that ended, as many of the latest ones as are looked at."""
@@ -112,7 +114,7 @@ class _Part:
 
     def __init__(self, study: Study, trials: list[FrozenTrial]) -> None:
         self._study = study
-        self._trials = trials
+        self._trials = [_counted(trial) for trial in trials]
         self._storage = _Unwritten()
 
     def __getattr__(self, name: str) -> Any:
@@ -127,6 +129,20 @@ class _Part:
         """As Optuna's samplers ask; none of them changes a trial, so that nothing is copied."""
         del deepcopy, use_cache
         return [one for one in self._trials if states is None or one.state in states]
+
+
+def _counted(trial: FrozenTrial) -> FrozenTrial:
+    """A trial that was stopped early, with its evaluations counted.
+
+    TPE takes those that came further for better, and values count among equals only. In examples
+    the larger training would be the one that came further.
+    """
+    if trial.state != TrialState.PRUNED:
+        return trial
+    counted = copy(trial)
+    values = sorted(points_of(trial).items())
+    counted.intermediate_values = {number: value for number, (_, value) in enumerate(values, 1)}
+    return counted
 
 
 class _Unwritten:

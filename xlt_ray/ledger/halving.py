@@ -51,8 +51,8 @@ def value_at(trial: FrozenTrial, rung: Fraction) -> float | None:
     """Value of a trial at its first evaluation at or after a rung; None where it has none yet."""
     length = trial.user_attrs[LENGTH]
     points = points_of(trial)
-    reached = (one for one in sorted(points) if Fraction(one, length) >= rung)
-    return next((points[one] for one in reached), None)
+    reached = (step for step in sorted(points) if Fraction(step, length) >= rung)
+    return next((points[step] for step in reached), None)
 
 
 def falls_behind(
@@ -69,11 +69,11 @@ def falls_behind(
         trials: of the study, this one among them; those count that compete and are there.
     """
     length, sign = trial.user_attrs[LENGTH], 1.0 if maximize else -1.0
-    before = max((one for one in points_of(trial) if one < examples), default=0)
+    before = max((step for step in points_of(trial) if step < examples), default=0)
     rung = halving.rung(Fraction(before, length), Fraction(examples, length))
     if rung is None:
         return False
-    own = sign * trial.intermediate_values[examples]
+    own = sign * points_of(trial)[examples]
     values = sorted(
         (
             sign * value

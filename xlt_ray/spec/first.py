@@ -52,11 +52,11 @@ def read_point(entry: Mapping[str, Any], space: Space) -> Point:
         except _Misnamed as misnamed:
             faults.append(misnamed.fault)
             continue
-        for path, one in named.items():
-            if path in values and values[path] != one:
-                problem = f"{path} is given two values, {values[path]!r} and {one!r}"
+        for path, chosen in named.items():
+            if path in values and values[path] != chosen:
+                problem = f"{path} is given two values, {values[path]!r} and {chosen!r}"
                 faults.append((key, problem, "keep one of them"))
-            values[path] = one
+            values[path] = chosen
     return Point(values, tuple(faults))
 
 
@@ -203,12 +203,12 @@ def _has_keys(option: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
 
 def _absent(path: str, value: Value, assignment: Assignment, space: Space) -> Fault:
     """Some option of a choice does not have what is named."""
-    choice = max((one for one in assignment if path.startswith(f"{one}.")), key=len)
+    choice = max((above for above in assignment if path.startswith(f"{above}.")), key=len)
     inside = path.removeprefix(f"{choice}.")
     blocks = [
         {
-            **{name: one for name, one in option.items() if not isinstance(one, Mapping | list)
-               and not isinstance(one, Choice | IntRange | FloatRange)},
+            **{name: fixed for name, fixed in option.items()
+               if not isinstance(fixed, Mapping | list | Choice | IntRange | FloatRange)},
             inside: value,
         }
         for node in _nodes(space.tree, choice.split("."))

@@ -146,6 +146,14 @@ def test_how_it_is_run_may_be_given_anew() -> None:
     assert (settings.name, settings.resources.workers) == ("again", 2)
 
 
+def test_one_configuration_is_not_confirmed_twice() -> None:
+    sweep = sweep_of(parse_document(TEXT, "base.yaml"))
+    other = {**WINNER, "target.fusion.layer": 0}
+    assert confirming(sweep, [WINNER, other], [], seeds=2).settings.search.trials == 2
+    with pytest.raises(SpecError, match=r"two of the configurations .* are one"):
+        confirming(sweep, [WINNER, other, WINNER], [], seeds=2)
+
+
 @pytest.mark.parametrize(
     "override",
     ["target.learning_rate=1", "search.seeds=9", "search.training_seed=0",
