@@ -94,6 +94,25 @@ def test_trials_are_nested_below_their_configuration_which_shows_their_means(wor
     assert second.data.tags["xlt.selection"] == "source"
 
 
+def test_runs_say_that_their_trials_are_translate_train(world: World) -> None:
+    told = {"supervision": {"translate-train": ("qab", "qac")}}
+    path = (Stage("evaluate", told, data={}, seed=0, parent=None, label="evaluate t"),)
+    tracker = world.begun()
+    for value in VALUES[:2]:
+        lived(world, tracker, value, path)
+    for value in VALUES[2:]:
+        lived(world, tracker, value, (replace(path[0], settings={}),))
+    tracker.end(world.ledger, "FINISHED")
+    expected = {"0": "translate-train (qab, qac)", "1": "zero-shot"}
+    for kind in ("trial", "configuration"):
+        tags = [run.data.tags for run in of_kind(world, kind)]
+        assert {one["xlt.configuration"]: one["xlt.supervision"] for one in tags} == expected
+    (whole,) = of_kind(world, "sweep")
+    best = str(whole.data.tags["xlt.best_configuration"])
+    is_told = "translate-train (qab, qac)" in whole.data.tags["mlflow.note.content"]
+    assert is_told == (best == "0")
+
+
 def test_a_configuration_runs_until_its_last_seed_has_ended(world: World) -> None:
     tracker = world.begun()
     lived(world, tracker, 0.7)

@@ -114,6 +114,16 @@ def test_every_kind_learns_under_every_method(name: str, method: str, cache: Pat
     assert after["qaa"] > before["qaa"] + LEARNED[name][1] / 2
 
 
+@pytest.mark.long
+def test_crossed_rankings_find_more_in_a_pool_of_all_languages(cache: Path) -> None:
+    """The order of arXiv 2408.10536 (table of its multilingual pools): X-Y above X-X-mono."""
+    english, mono, crossed = (
+        _learned("toy-ranking", How(hybrid=hybrid), cache)[1]
+        for hybrid in (Hybrid(), Hybrid(mono="uniform"), Hybrid(ratio=1.0))
+    )
+    assert english["qab"] < mono["qab"] < crossed["qab"]
+
+
 def _learned(name: str, how: How, cache: Path) -> tuple[dict[str, float], dict[str, float]]:
     """Headlines on dev sets in two languages, untrained and trained."""
     torch.set_num_threads(1)

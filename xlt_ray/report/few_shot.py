@@ -21,7 +21,15 @@ from xlt_ray.report.tables import Cell, cell_of
 from xlt_ray.spec.kinds import FEW_SHOT_SUFFIX
 
 SHOT_COLUMNS = ("shot_language", "shot_split", "shots", "sample")
-FEW_SHOT_COLUMNS = (*WHO_COLUMNS, *SHOT_COLUMNS, *WHAT_COLUMNS, "zero_shot", "gain", "data")
+FEW_SHOT_COLUMNS = (
+    *WHO_COLUMNS,
+    "supervision",
+    *SHOT_COLUMNS,
+    *WHAT_COLUMNS,
+    "zero_shot",
+    "gain",
+    "data",
+)
 SAMPLE = "few_shot.sample"
 """The knob that tells samples apart and configurations not."""
 
@@ -35,6 +43,8 @@ class FewShotRow:
     shots: int
     num_samples: int
     num_seeds: int
+    supervision: str
+    """Which labels it learned from, shots and all (:mod:`xlt_ray.spec.supervision`)."""
     score: Cell
     """Test score in the language, one number a trial."""
     lowest: float
@@ -63,7 +73,7 @@ def few_shot_frame(snapshot: Snapshot) -> pd.DataFrame:
 
     ``language`` is that of the shots or the source language; ``zero_shot`` the same score of the
     target stage without shots, missing where no complete trial has it, ``gain`` what the shots
-    added to it.
+    added to it. Under translated hybrid batches neither is zero-shot: ``supervision`` says so.
     """
     before = _zero_shot(snapshot)
     rows = []
@@ -82,6 +92,7 @@ def few_shot_frame(snapshot: Snapshot) -> pd.DataFrame:
             rows.append(
                 {
                     **who(view),
+                    "supervision": record.supervision,
                     "shot_language": shots["language"],
                     "shot_split": shots["split"],
                     "shots": shots["shots"],
@@ -131,6 +142,7 @@ def _row(part: pd.DataFrame, language: str, shots: int, source: str) -> FewShotR
         shots=shots,
         num_samples=int(own["sample"].nunique()),
         num_seeds=int(own["seed"].nunique()),
+        supervision=str(own["supervision"].iloc[0]),
         score=cell_of(values),
         lowest=min(values),
         highest=max(values),

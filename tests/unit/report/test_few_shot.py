@@ -97,6 +97,8 @@ def test_every_sample_is_told_with_what_it_added_to_its_own_target_stage(few: Fi
         own["gain"], expected.astype(float), check_names=False, check_exact=False
     )
     assert set(frame["task"]) == {"toy-nli"}
+    told = [f"few-shot ({language})" for language in frame["shot_language"]]
+    assert list(frame["supervision"]) == told
     assert frame["data"].str.len().min() > 0
 
 
