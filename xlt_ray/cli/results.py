@@ -134,12 +134,12 @@ def _print_versus(versus: Versus) -> None:
         ),
         caption_justify="left",
     )
-    columns = ["", first.label, other.label, "difference", "95 % interval", "p", "Holm", ""]
-    columns += ["items", "over seeds and items", "over items", "p", "Holm"]
+    columns = ["", "chance", first.label, other.label, "difference", "95 % interval", "p", "Holm"]
+    columns += ["", "items", "over seeds and items", "over items", "p", "Holm"]
     for column in columns:
         table.add_column(column, justify="left" if column == "" else "right")
     for line in versus.lines:
-        table.add_row(*_cells(line, shape.source_language), end_section=line.kind == "mean")
+        table.add_row(*_cells(line, versus), end_section=line.kind == "mean")
     console = Console(markup=False)
     # A log has no width of its own: cut nothing there.
     if not console.is_terminal:
@@ -159,20 +159,27 @@ def _chosen(contender: Contender) -> str:
     return contender.rule + (among if contender.is_best and contender.num_candidates > 1 else "")
 
 
-def _cells(line: Line, source: str) -> list[str]:
+def _cells(line: Line, versus: Versus) -> list[str]:
+    table = versus.baseline.table
+    source, chance = table.source_language, table.evidence.mean_chance(line.languages)
     names = {
         "mean": f"mean of {len(line.languages)}",
         "mean_without_source": f"mean of {len(line.languages)} without {source}",
     }
     name = names.get(line.kind, line.languages[0])
+    marks = [
+        "≡ " * (line.kind == "language" and line.languages[0] in one.row.near_constant)
+        for one in (versus.baseline, versus.other)
+    ]
     result = line.paired
     if result is None or line.baseline is None or line.other is None:
-        return [name, "–", "–", "–", "–", "–", "–", "", *_item_cells(None)]
+        return [name, *["–"] * 7, "", *_item_cells(None)]
     interval = result.interval
     return [
         name,
-        f"{100 * line.baseline:.1f}",
-        f"{100 * line.other:.1f}",
+        "–" if chance is None else f"{100 * chance:.1f}",
+        f"{marks[0]}{100 * line.baseline:.1f}",
+        f"{marks[1]}{100 * line.other:.1f}",
         f"{100 * result.difference:+.2f}",
         _span(interval),
         "–" if result.p is None else f"{result.p:.3f}",

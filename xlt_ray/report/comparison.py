@@ -121,7 +121,10 @@ def comparison_json(found: Sequence[Versus]) -> dict[str, Any]:
                 "seeds": list(one.seeds),
                 "given": [stage.label for stage in one.given],
                 "notes": list(one.notes),
-                "rows": [_line_json(line) for line in one.lines],
+                "rows": [
+                    _line_json(line) | {"chance": first.table.evidence.mean_chance(line.languages)}
+                    for line in one.lines
+                ],
             }
             for one in found
         ],

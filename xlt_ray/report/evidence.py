@@ -8,7 +8,7 @@ Scores of older stages know their number of examples alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -41,6 +41,12 @@ class Evidence:
     def without_groups(self) -> tuple[str, ...]:
         """Languages that no group holds, because they have fewer than ``MIN_GROUP_ITEMS``."""
         return tuple(code for code, size in self.sizes.items() if size < MIN_GROUP_ITEMS)
+
+    def mean_chance(self, languages: Sequence[str]) -> float | None:
+        """What is scored by chance in a mean over languages; None where one is not known."""
+        if not languages or any(code not in self.chance for code in languages):
+            return None
+        return sum(self.chance[code] for code in languages) / len(languages)
 
     def small_note(self) -> str:
         """Which languages of a mean have few items; empty where none has."""
