@@ -14,6 +14,7 @@ PACKAGE = Path(xlt_ray.__file__).parent
 
 PRIVATE = {
     "optuna.study.study": ("_storage", "_study_id", "_thread_local", "cached_all_trials"),
+    "optuna.trial._frozen": ("_trial_id",),
     "optuna.storages.journal._file": (
         "BaseJournalFileLock", "get_lock_file", "_file_path", "_lock",
     ),
