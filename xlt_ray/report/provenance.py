@@ -13,7 +13,7 @@ from xlt_ray.report.selection import COMPETED, is_oracle, selection_rule
 from xlt_ray.report.snapshot import Snapshot
 from xlt_ray.report.supervision import is_translate_train
 from xlt_ray.spec.exported import Exported, ExportedScore, ExportedStage
-from xlt_ray.spec.supervision import INTERMEDIATE
+from xlt_ray.spec.supervision import INTERMEDIATE, TRANSLATE_TRAIN
 from xlt_ray.stages.stage import short
 from xlt_ray.versions import version_of
 
@@ -222,12 +222,10 @@ def _selection(snapshot: Snapshot, view: TrialView, source: str, *, is_named: bo
         text += f" FEW-SHOT ({shots.label}): labels of a target language were trained on."
     supervision = snapshot.supervision(view)
     if is_translate_train(supervision):
-        text += (
-            f" TRANSLATE-TRAIN: {supervision}; labels were learned on training text in scored "
-            "languages, it is not zero-shot."
-        )
+        told = supervision.replace(TRANSLATE_TRAIN, TRANSLATE_TRAIN.upper())
+        text += f" {told}: labels were learned on text in scored languages, it is not zero-shot."
     elif INTERMEDIATE in supervision:
-        text += f" INTERMEDIATE LABELS: {supervision}."
+        text += f" {supervision.capitalize()}: an intermediate task had labels in these languages."
     if is_oracle(snapshot.sweep):
         text += " ORACLE SELECTION: labels of target languages were read, it is not zero-shot."
     return text
