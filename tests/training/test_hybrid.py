@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from tests.rounding import assert_trained_alike
 from tests.training.conftest import Bench
+from xlt_ray.stages.store import StageStore
 
 PLAIN = "intermediate=null"
 
@@ -48,3 +49,23 @@ def test_every_knob_of_hybrid_batches_changes_the_weights(bench: Bench, tmp_path
         bench.make(tmp_path, *overrides)
         bits[knob] = bench.bits(tmp_path, *overrides)
     assert len(set(bits.values())) == len(knobs), bits
+
+
+@pytest.mark.parametrize(
+    ("settings", "lists"),
+    [
+        ("target.hybrid={ratio: 0.5, text: switched}", ["lexicon"]),
+        ("target.robust={method: augment, neighbours: lexicon}", ["neighbours"]),
+        ("target.hybrid={ratio: 0.5}", []),
+    ],
+)
+def test_what_lists_of_words_cover_is_in_the_record(
+    bench: Bench, tmp_path: Path, settings: str, lists: list[str]
+) -> None:
+    overrides = (PLAIN, settings, "target.epochs=1")
+    bench.make(tmp_path, *overrides)
+    record = StageStore(tmp_path).record(bench.path(*overrides)[-2].key)
+    assert record is not None
+    assert list(record.coverage) == lists
+    # Most words of the toy world are in its lexicon, not all.
+    assert all(0.3 < share <= 1 for share in record.coverage.values())

@@ -12,6 +12,12 @@ from xlt_ray.spec.kinds import KINDS
 from xlt_ray.spec.supervision import FEW_SHOT, INTERMEDIATE, TRANSLATE_TRAIN, ZERO_SHOT
 from xlt_ray.stages.stage import short
 
+_LONG = {
+    "tag": "longer sentences were split between words",
+    "span": "longer passages were seen through overlapping windows",
+}
+"""What was done with text that has no room in a row, by kind of task; all else was cut."""
+
 
 def model_card(told: Exported) -> str:
     """The README of an export, as Markdown."""
@@ -187,7 +193,7 @@ def _loading(told: Exported) -> str:
         "logits = loaded.network.predict(batch)  # input_ids, attention_mask\n```",
         "```\nxlt predict DIR FILE\n```",
         "Text is split at whitespace before it is tokenised (`is_split_into_words=True`); rows "
-        f"were cut to {told.max_length} pieces.",
+        f"have at most {told.max_length} pieces: {_LONG.get(told.kind, 'longer ones were cut')}.",
     ]
     return "\n\n".join(lines)
 
