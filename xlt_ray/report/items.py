@@ -33,6 +33,17 @@ Kept = Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
 ReadItems = Callable[[int], Kept]
 """The items of a trial, by its number."""
 
+ITEM_COLUMNS = (
+    "number",
+    "configuration",
+    "seed",
+    "task",
+    "metric",
+    "language",
+    "item",
+    "points",
+    "out_of",
+)
 INTERVAL_COLUMNS = (
     "task",
     "source_language",
@@ -152,6 +163,44 @@ def configuration_intervals(
         if row.configuration in configurations and row.trials
     ]
     return pd.concat(frames, ignore_index=True) if frames else _frame([])
+
+
+def items_frame(
+    snapshot: Snapshot, tables: Sequence[LanguageTable], configurations: Collection[int]
+) -> pd.DataFrame:
+    """One row a trial, language and test item of these configurations: ``ITEM_COLUMNS``.
+
+    ``item`` is the digest of the example's id, 16 hex digits: the same in trials, sweeps and
+    languages that have the example in common. A score is the sum of ``points`` over the sum of
+    ``out_of``.
+    """
+    frames = [pd.DataFrame(columns=list(ITEM_COLUMNS))]
+    for table in tables:
+        read = kept_of(snapshot, table.task, table.metric)
+        trials = [
+            (row.configuration, one)
+            for row in table.rows
+            if row.configuration in configurations
+            for one in row.trials
+        ]
+        frames += [
+            pd.DataFrame(
+                {
+                    "number": one.number,
+                    "configuration": configuration,
+                    "seed": one.seed,
+                    "task": table.task,
+                    "metric": table.metric,
+                    "language": code,
+                    "item": [f"{item:016x}" for item in ids.tolist()],
+                    "points": points,
+                    "out_of": out_of,
+                }
+            )
+            for configuration, one in trials
+            for code, (ids, points, out_of) in read(one.number).items()
+        ]
+    return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
 def intervals_frame(table: LanguageTable, row: Row, read: ReadItems) -> pd.DataFrame:

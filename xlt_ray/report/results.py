@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from xlt_ray.report.snapshot import Snapshot
+    from xlt_ray.report.tables import LanguageTable
 
 _WHOLE = ("number", "configuration", "repeat", "seed", "attempts", "retry_of", "examples", "facts")
 _REAL = ("objective", "seconds")
@@ -121,16 +122,36 @@ class Results:
         Raises:
             DamagedStage: a file of items is not what its record says.
         """
-        from xlt_ray.report.frames import scores_frame, trials_frame
         from xlt_ray.report.items import configuration_intervals
+
+        return configuration_intervals(self._snapshot, *self._tables_of(configurations))
+
+    def items(self, *configurations: int) -> pd.DataFrame:
+        """One row a trial, language and test item of the objective's metric: what each earned, and
+        out of what; of the selected configuration if none is named.
+
+        Raises:
+            DamagedStage: a file of items is not what its record says.
+        """
+        from xlt_ray.report.items import items_frame
+
+        return items_frame(self._snapshot, *self._tables_of(configurations))
+
+    def _tables_of(
+        self, configurations: Sequence[int]
+    ) -> tuple[Sequence[LanguageTable], Sequence[int]]:
+        """All tables, and the configurations that were named, or the selected one."""
+        from xlt_ray.report.frames import scores_frame, trials_frame
+        from xlt_ray.report.replication import trained_stages
         from xlt_ray.report.selection import best_configuration
         from xlt_ray.report.tables import language_tables
 
-        trials, scores = trials_frame(self._snapshot), scores_frame(self._snapshot)
+        snapshot = self._snapshot
+        trials, scores = trials_frame(snapshot), scores_frame(snapshot)
         best = best_configuration(trials, self.sweep)
-        chosen = configurations if configurations or best is None else (best,)
-        tables = language_tables(trials, scores, self._snapshot.knobs, self.sweep)
-        return configuration_intervals(self._snapshot, tables, chosen)
+        trained = trained_stages(snapshot.trials)
+        tables = language_tables(trials, scores, snapshot.knobs, self.sweep, trained=trained)
+        return tables, configurations if configurations or best is None else (best,)
 
     def confirmations(self) -> list[Snapshot]:
         """The sweeps of the home that run configurations of this one again (``xlt confirm``)."""

@@ -97,6 +97,24 @@ def test_a_notebook_asks_for_the_intervals_of_some_configurations(
     assert len(set(results.intervals()["configuration"])) == 1
 
 
+def test_a_notebook_asks_for_the_items_themselves(quick: Finished) -> None:
+    results = Results(quick.home, "quick")
+    frame = results.items(0, 2)
+    sums = frame.groupby(["number", "language"])[["points", "out_of"]].sum()
+    scores = results.scores[
+        (results.scores.stage == "evaluate")
+        & (results.scores.split == "test")
+        & (results.scores.metric == "accuracy")
+        & results.scores.configuration.isin([0, 2])
+    ].set_index(["number", "language"])
+    assert len(sums) == len(scores) == 36
+    found = (sums["points"] / sums["out_of"]).sort_index()
+    assert found.tolist() == pytest.approx(scores["value"].sort_index().tolist(), abs=1e-5)
+    by_item = frame[frame["number"] == frame["number"].min()].groupby("item")["language"].nunique()
+    assert (len(by_item), sorted(set(by_item))) == (400, [5, 6])
+    assert set(results.items()["configuration"]) == set(results.intervals()["configuration"])
+
+
 def test_the_page_reads_the_items_of_its_best_configuration_alone(
     quick: Finished, reads: list[str], tmp_path: Path
 ) -> None:
