@@ -23,6 +23,7 @@ from xlt_ray.stages.disk import Inventory, Stored, remove
 from xlt_ray.stages.freeing import Claims, Plan, plan
 from xlt_ray.stages.path import Path, made
 from xlt_ray.stages.patience import patient
+from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.claims import SweepUse, claims_of, is_at_work, still_needed, use_of
 
@@ -32,6 +33,8 @@ GUESTS = "homes"
 """Folder of a store in which homes that lie elsewhere leave word that they use it."""
 MOMENTS = 2
 """Floats that Adam keeps beside each weight."""
+KEPT = ("select", "average")
+"""Settings of a stage under which a training keeps weights besides its last ones."""
 
 
 @dataclass
@@ -66,9 +69,11 @@ class Sizes:
         whole = self.weights.get(model, 0) * (1 + MOMENTS if kind == "trunk" else 1)
         return self.stages.get((model, kind), SCORES_BYTES if kind == "evaluate" else whole)
 
-    def of_progress(self, model: str) -> int:
-        """Bytes of the progress of a stage: weights, both moments, and the best weights so far."""
-        return max(self.progress.get(model, 0), self.weights.get(model, 0) * (2 + MOMENTS))
+    def of_progress(self, model: str, training: Iterable[Stage]) -> int:
+        """Bytes of the largest progress of these stages: weights, both moments, and the weights
+        that are kept beside them."""
+        kept = max(sum(name in stage.settings for name in KEPT) for stage in training)
+        return max(self.progress.get(model, 0), self.weights.get(model, 0) * (1 + MOMENTS + kept))
 
     def _model_of(self, key: str, parents: Mapping[str, str]) -> str:
         while key not in self.models and key in parents:
@@ -95,7 +100,7 @@ def growth_of(paths: Sequence[Path], things: Sequence[Stored], sizes: Sizes) -> 
         results.update({one.key: sizes.of_stage(model, one.kind) for one in missing})
         training = [one for one in missing if one.is_training]
         if training:
-            progress, last = sizes.of_progress(model), results[training[-1].key]
+            progress, last = sizes.of_progress(model, training), results[training[-1].key]
             there = max(written.get(one.key, 0) for one in training)
             growth += max(max(2 * progress - last, progress) - there, 0)
     return growth + sum(results.values())

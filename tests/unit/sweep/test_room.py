@@ -132,8 +132,9 @@ def test_what_fits_is_let_be(world: Callable[..., World]) -> None:
 def test_targets_of_ended_trials_make_room_and_the_best_stays(
     world: Callable[..., World],
 ) -> None:
-    # Two intermediate stages, the best target, and a training: 2 x progress and the result.
-    one = world("store.quota=10.2MB")
+    # Two intermediate stages, the best target, and a training: 2 x progress (the best weights so
+    # far among it) and the result.
+    one = world("store.quota=12.2MB")
     paths = []
     for objective in (0.5, 0.9, 0.7):
         ticket, path = one.ask()
@@ -377,6 +378,17 @@ def test_growth_counts_what_is_missing_once_and_what_is_written_not_again() -> N
     larger = replace(there, other_bytes=20)
     sizes.learn([larger, replace(begun, state_bytes=70)], [])
     assert growth_of(paths[:1], [larger], sizes) == 2 * 70 + SCORES_BYTES
+
+
+def test_growth_counts_the_weights_that_a_training_keeps_beside_its_last_ones() -> None:
+    model = Stage("model", {}, {}, 0, None, "model")
+    settings = {"select": {"checkpoint": "best", "metric": "f1"}, "average": 3}
+    for kept in ((), ("select",), ("select", "average")):
+        own = {name: settings[name] for name in kept}
+        path = (model, Stage("target", own, {}, 0, model, "t"))
+        sizes = Sizes(weights={model.key: 10})
+        sizes.learn([], [path])
+        assert growth_of([path], [], sizes) == 2 * 10 * (3 + len(kept))
 
 
 def test_a_trunk_is_expected_with_its_optimizer_state() -> None:
