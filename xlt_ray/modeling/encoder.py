@@ -205,9 +205,9 @@ def _encoder(place: str, trust_remote_code: bool, revision: str | None) -> PreTr
     settings: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
     try:
         config = AutoConfig.from_pretrained(place, **settings)
-        is_pooled = config.model_type in pooler.FAMILIES
-        if _has_pooler(config) and not is_pooled:
-            settings["add_pooling_layer"] = False
+        is_pooled = _has_pooler(config) and config.model_type in pooler.FAMILIES
+        if _has_pooler(config):
+            settings["add_pooling_layer"] = is_pooled
         # Weights that a file lacks are drawn at random before they are refused below.
         with seeded(0, "missing"):
             encoder, loading = AutoModel.from_pretrained(
