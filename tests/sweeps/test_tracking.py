@@ -77,8 +77,7 @@ class World:
 
     def walk(self, number: int, scores: tuple[Score, ...]) -> None:
         """Commit the stages of a trial, with its scores, and note them in the ledger."""
-        target = target_of(number)
-        evaluate = Stage("evaluate", {"languages": LANGUAGES}, {}, 0, target, "evaluate toy-nli")
+        target, evaluate = path_of(number)
         commit(self.store, target, (), HISTORY)
         commit(self.store, evaluate, scores)
         self.ledger.set_stages(
@@ -108,6 +107,11 @@ HISTORY = tuple(
 
 def target_of(number: int) -> Stage:
     return Stage("target", {"of": number}, {}, 0, None, "target toy-nli 100", 100)
+
+
+def path_of(number: int) -> tuple[Stage, Stage]:
+    target = target_of(number)
+    return target, Stage("evaluate", {"languages": LANGUAGES}, {}, 0, target, "evaluate toy-nli")
 
 
 def commit(
@@ -385,7 +389,7 @@ def test_projection_shows_what_an_unbroken_run_shows(world: World) -> None:
     before = replace(world, home=Home(world.home.root / "unbroken"))
     tracker = before.begun()
     planned = replace(view, stages=(StageUse("target", target_of(0).key, "target", False),))
-    run_id = tracker.start_trial(planned, world.config(view), view.assignment)
+    run_id = tracker.start_trial(planned, world.config(view), view.assignment, path_of(0))
     for entry in HISTORY:
         tracker.log(run_id, entry["examples"], point_names("target", entry["metrics"]))
         world.ledger.report(view.number, entry["examples"], entry["metrics"]["accuracy"])
