@@ -88,11 +88,14 @@ def test_every_layer_of_every_language_is_measured_when_it_is_evaluated(
     assert target.profiles[0].values != target.profiles[-6].values
 
 
-def test_the_finished_encoder_is_that_of_the_last_evaluation(own: Bench, diagnosed: Path) -> None:
+def test_the_finished_encoder_is_that_of_the_selected_evaluation(
+    own: Bench, diagnosed: Path
+) -> None:
     target, evaluation = records(own, diagnosed)
     assert {one.step for one in evaluation.profiles} == {None}
-    last = [one for one in target.profiles if one.step == target.history[-1]["step"]]
-    assert [replace(one, step=None, examples=None) for one in last] == list(evaluation.profiles)
+    selected = [one for one in target.profiles if one.step == target.selected_step]
+    assert selected
+    assert [replace(one, step=None, examples=None) for one in selected] == list(evaluation.profiles)
 
 
 def test_a_target_that_was_trained_without_is_diagnosed_at_the_end(

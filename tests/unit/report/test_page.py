@@ -343,13 +343,13 @@ def test_stages_are_counted_once_a_use_and_what_others_made_is_saved() -> None:
     stages = pd.DataFrame(
         [
             {"number": 0, "key": "a", "kind": "align", "label": "a", "reused": True,
-             "examples": 0, "seconds": 0.0},
+             "examples": 0, "seconds": 0.0, "coverage": ""},
             {"number": 0, "key": "b", "kind": "target", "label": "b", "reused": False,
-             "examples": 30, "seconds": 3.0},
+             "examples": 30, "seconds": 3.0, "coverage": ""},
             {"number": 1, "key": "a", "kind": "align", "label": "a", "reused": True,
-             "examples": 0, "seconds": 0.0},
+             "examples": 0, "seconds": 0.0, "coverage": ""},
             {"number": 1, "key": "b", "kind": "target", "label": "b", "reused": True,
-             "examples": 0, "seconds": 0.0},
+             "examples": 0, "seconds": 0.0, "coverage": ""},
         ]
     )  # fmt: skip
     assert sharing_of(stages, {"a": 10, "b": 30}) == {
