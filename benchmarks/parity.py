@@ -239,7 +239,7 @@ def main() -> None:
             f"{second.mean():.2f} ± {second.std(ddof=1):.2f}",
             f"{(first - second).mean():+.2f}",
             f"{low:+.2f} to {high:+.2f}",
-            f"{tested.pvalue:.2f}",
+            "" if np.isnan(tested.pvalue) else f"{tested.pvalue:.2f}",
         )
     Console(width=100).print(table)
 
