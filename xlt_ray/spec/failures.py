@@ -37,7 +37,8 @@ class Policy(Knobs):
     """fail: at once; retry: again from the last progress; wait: again after a pause; shrink (oom
     only): again with half the sequences in a pass, at the same effective batch."""
     times: int = Field(default=2, ge=0)
-    """Further attempts of a trial for this cause; no cause uses up those of another."""
+    """Further attempts of a trial for this cause, in all its processes together; no cause uses up
+    those of another."""
     seconds: float = Field(default=10.0, gt=0)
     """First pause of ``wait``; each further one is twice as long, up to ten minutes."""
 
@@ -57,6 +58,23 @@ class Policy(Knobs):
         return min(self.seconds * 2.0 ** min(tries, 32), LONGEST_PAUSE_S)
 
 
+class RepeatedBug(Knobs):
+    """When a bug that comes again and again ends the asking for trials."""
+
+    times: int = Field(default=3, ge=1)
+    """So many trials of one run have failed alike ..."""
+    share: float = Field(default=0.1, ge=0, le=1)
+    """... and they are at least this share of the trials that have ended in it."""
+
+    def is_met(self, alike: int, ended: int) -> bool:
+        """Whether ``alike`` failures by one bug among ``ended`` trials are enough.
+
+        >>> [RepeatedBug().is_met(3, ended) for ended in (3, 30, 31)]
+        [True, True, False]
+        """
+        return alike >= self.times and alike >= self.share * ended
+
+
 class Failures(Knobs):
     """How often a trial is tried again, for which cause and in which way.
 
@@ -65,6 +83,8 @@ class Failures(Knobs):
 
     hang_after: float = Field(default=1800.0, gt=0)
     """A trial in which nothing happens for so many seconds hangs: its process is ended."""
+    repeated_bug: RepeatedBug = RepeatedBug()
+    """When trials that fail alike end the sweep: the next one would fail, too."""
     oom: Policy = Policy(action="shrink", times=4)
     """Memory of the GPU or of the machine was not enough."""
     lost: Policy = Policy(action="retry", times=2)

@@ -7,7 +7,6 @@ bottom and tested without Ray.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -26,6 +25,7 @@ from xlt_ray.sweep.failures import alike
 from xlt_ray.sweep.objective import objective_of, value_on_the_way
 from xlt_ray.sweep.order import Order, Report
 from xlt_ray.sweep.planning import Planned, Planner, halving_of
+from xlt_ray.sweep.repeated import LASTING, Repeated
 from xlt_ray.sweep.spending import Spending
 from xlt_ray.sweep.turns import Turns
 from xlt_ray.sweep.watcher import Watcher
@@ -40,11 +40,6 @@ or one for every :data:`RUNNING_AHEAD` that run, whose scores it lacks anyhow.
 RUNNING_AHEAD = 8
 ASKED_AT_ONCE = 64
 """Trials asked before reports are heard again: each is some writes to the ledger."""
-LASTING = ("nan", "data", "oom", "bug")
-"""Causes of failure that a second try at the same stage would meet again."""
-SAME_BUG = 3
-"""So many trials that fail alike end the sweep: the next one would fail, too. Those that had begun
-go on."""
 
 
 class Desk:
@@ -78,7 +73,7 @@ class Desk:
         self._running: dict[int, Planned] = {}
         self._held: dict[int, Planned] = {}
         self._turns = Turns(self._next_key)
-        self._broken: dict[str, tuple[int, Report]] = {}
+        self._repeated = Repeated(sweep.settings.failures.repeated_bug)
         self._is_newly_broken = False
         for number in ledger.running():
             self._hold(self._planner.planned(ledger.take_up(number, sweep, self._planner.bounds)))
@@ -92,7 +87,6 @@ class Desk:
         """Trials that were asked ahead, and are not to begin any more."""
         self._is_exhausted = False
         self._halving = halving_of(sweep, facts)
-        self._bugs: Counter[str] = Counter()
         self._spending = Spending(sweep.settings, ledger, self._planner.num_gpus)
 
     # -- handing out ------------------------------------------------------------------
@@ -102,10 +96,12 @@ class Desk:
 
         A trial whose next stage is being made by a running one is held back, and others are
         asked meanwhile; it is handed out as soon as that stage is there. One that needs a stage
-        which another trial failed to make fails with it, untried.
+        which two other trials failed to make fails with it, untried.
         """
         self._confirm()
         self._read_mail()
+        if self.stopped_by:
+            return None
         if self._is_newly_broken:
             self._is_newly_broken = False
             self._fail_with_broken([*self._held])
@@ -139,21 +135,21 @@ class Desk:
                 self.num_put_off += 1
 
     def _fail_with_broken(self, numbers: Iterable[int]) -> None:
-        """Fail those of the held trials that need what another trial failed to make."""
+        """Fail those of the held trials that need what two other trials failed to make."""
+        broken = self._repeated.broken
         for number in numbers:
             planned = self._held[number]
-            if self._broken.keys().isdisjoint(one.key for one in planned.order.path):
+            if broken.keys().isdisjoint(one.key for one in planned.order.path):
                 continue
-            key = next((one for one in self._missing(planned) if one in self._broken), None)
+            key = next((one for one in self._missing(planned) if one in broken), None)
             if key is None:
                 continue
-            failed_in, failure = self._broken[key]
             stage = next(one for one in planned.order.path if one.key == key)
             self._turns.leave(number)
             self._running[number] = self._held.pop(number)
             self._begin(number)
             del self._running[number]
-            message = f"{stage.label} failed in trial {failed_in}: {failure.message}"
+            failure, message = broken[key].failure, broken[key].message(stage.label)
             self.ledger.tell_failed(number, failure.cause, message, failure.log)
             self._close(number)
 
@@ -223,15 +219,14 @@ class Desk:
             self._is_exhausted = not self.ledger.awaits_first_repeats
             return False
         self._hold(self._planner.planned(ticket))
-        if self._broken:
+        if self._repeated.broken:
             self._fail_with_broken([ticket.number])
         return True
 
     @property
     def repeated_bug(self) -> str:
         """The bug that ended several trials alike, by place and message, or nothing."""
-        bug, times = next(iter(self._bugs.most_common(1)), ("", 0))
-        return bug if times >= SAME_BUG else ""
+        return self._repeated.bug
 
     def _next_key(self, number: int) -> str | None:
         """Key of the stage that a trial makes next."""
@@ -301,6 +296,7 @@ class Desk:
         self._confirm()
         self._turns.end(number)
         planned = self._running.pop(number)
+        bug = ""
         scores: Sequence[Score] = ()
         if report is not None and report.kind == "complete":
             self._spending.complete(number)
@@ -315,20 +311,27 @@ class Desk:
                 objective = objective_of(scores, self.sweep.settings.objective, source)
                 self.ledger.tell_complete(number, objective)
             except TrialFailure as failure:
-                self._bugs[failure.message] += 1
+                bug = failure.message
                 self.ledger.tell_failed(number, failure.fields["cause"], failure.message)
         elif report is not None and report.kind == "failed":
             if report.cause == "bug":
-                self._bugs[alike(report.message, report.log)] += 1
+                bug = alike(report.message, report.log)
+            elif report.cause == "disk":
+                # What began now would meet the same disk.
+                self.stopped_by = self.stopped_by or (
+                    f"a disk is full (trial {number}: {report.message}); free some space, and the "
+                    "same command goes on"
+                )
             if report.cause in LASTING:
-                self._broken.update(dict.fromkeys(self._missing(planned)[:1], (number, report)))
-                self._is_newly_broken = True
+                for key in self._missing(planned)[:1]:
+                    self._is_newly_broken |= self._repeated.fail(key, number, report)
             self.ledger.tell_failed(number, report.cause, report.message, report.log)
         else:
             attempts = self.ledger.trial(number).attempts
             self.ledger.tell_failed(
                 number, "lost", f"its process was lost, {attempts} attempts were made"
             )
+        self._repeated.end(bug)
         self._close(number, scores)
         self._tidy()
 

@@ -13,14 +13,16 @@ import pytest
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView, open_ledger
 from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.failures import RepeatedBug
 from xlt_ray.spec.sweep import Store, SweepSpec
 from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.path import made
 from xlt_ray.stages.record import Score, StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.desk import LOOK_AHEAD, SAME_BUG, Desk
+from xlt_ray.sweep.desk import LOOK_AHEAD, Desk
 from xlt_ray.sweep.order import Order, Report, StageReport
+from xlt_ray.sweep.repeated import LASTING
 from xlt_ray.tracking import FAREWELL_S, SILENCE_S, Account
 from xlt_ray.tracking.courier import Mail
 
@@ -32,6 +34,7 @@ intermediate: {task: pairs, size: {choice: [100, 200]}}
 target: {task: nli, source_language: qaa, learning_rate: {choice: [1e-4, 1e-3]}}
 search: {trials: 4, sampler: grid}
 """
+SAME_BUG = RepeatedBug().times
 ReadSweep = Callable[..., SweepSpec]
 
 
@@ -281,18 +284,40 @@ def test_every_stage_is_made_once_with_any_number_of_workers(
     assert {one.state for one in at.ledger.trials()} == {"complete"}
 
 
-def test_what_needs_a_stage_that_failed_fails_with_it_untried(world: MakeWorld) -> None:
-    at = world()
+RATES = "target.learning_rate={choice: [1e-4, 1e-3, 1e-2]}"
+
+
+@pytest.mark.parametrize("cause", LASTING)
+def test_what_needs_a_stage_that_failed_in_two_trials_fails_with_it_untried(
+    world: MakeWorld, cause: str
+) -> None:
+    at = world(RATES, "search.trials=6")
     first, other = at.next(), at.next()
     assert (size_of(first), size_of(other)) == (100, 200)
-    at.fail(first, "TrialFailure: the loss is nan", cause="nan")
+    at.fail(first, "TrialFailure: the loss is nan", cause=cause)
+    second = at.next()
+    assert (second.number, size_of(second)) == (1, 100), "its node may have been at fault"
+    at.fail(second, "TrialFailure: the loss is nan", cause=cause)
     assert at.desk.next_order() is None
-    dependant = at.ledger.trial(1)
-    assert (dependant.state, dependant.cause) == ("failed", "nan")
-    assert "intermediate pairs 100 failed in trial 0" in dependant.message
-    assert at.courier.status["run 1"] == "failed"
+    dependant = at.ledger.trial(2)
+    assert (dependant.state, dependant.cause) == ("failed", cause)
+    assert "intermediate pairs 100 failed in trials 0 and 1" in dependant.message
+    assert at.courier.status["run 2"] == "failed"
     assert at.complete(other).state == "complete"
     assert size_of(at.next()) == 200, "another intermediate stage is tried"
+
+
+@pytest.mark.parametrize("cause", ["device", "storage", "lost", "timeout", "preempted"])
+def test_a_cause_that_lies_elsewhere_fails_no_other_trial_untried(
+    world: MakeWorld, cause: str
+) -> None:
+    at = world("intermediate.size=100", "target.learning_rate={float: [1e-5, 1e-3]}",
+               "search={trials: 6, sampler: random}")  # fmt: skip
+    for number in range(6):
+        order = at.next()
+        assert order.number == number
+        at.fail(order, "AcceleratorError: unspecified launch failure", cause=cause)
+    assert not at.desk.repeated_bug
 
 
 def test_what_needs_a_stage_that_was_lost_tries_it_again(world: MakeWorld) -> None:
@@ -668,6 +693,43 @@ def test_one_message_from_different_places_is_not_one_bug(world: MakeWorld) -> N
         report = Report("failed", cause="bug", message="KeyError: 'x'", log=log)
         at.desk.finish(order.number, report)
     assert at.desk.repeated_bug == "loop.py:0 in train: KeyError: 'x'"
+
+
+def test_a_bug_ends_the_asking_only_where_it_met_a_share_of_the_trials(world: MakeWorld) -> None:
+    at = world("search={trials: 99, sampler: random}", "intermediate=null",
+               "target.learning_rate={float: [1e-5, 1e-3]}",
+               "failures.repeated_bug={times: 2, share: 0.5}")  # fmt: skip
+    for _ in range(3):
+        at.complete(at.next())
+    for _ in range(2):
+        at.fail(at.next(), "KeyError: 'x'")
+        assert not at.desk.repeated_bug, "1 of 4, 2 of 5"
+    running = at.next()
+    at.fail(at.next(), "KeyError: 'x'")
+    assert at.desk.repeated_bug == "KeyError: 'x'"
+    at.complete(running)
+    assert at.desk.repeated_bug, "3 of 7, but it had been enough before"
+    assert at.desk.next_order() is None
+
+
+def test_a_full_disk_lets_no_further_trial_begin_until_the_next_start(world: MakeWorld) -> None:
+    at = world()
+    first, other = at.next(), at.next()
+    at.begin(other)
+    at.fail(first, "OSError: [Errno 28] No space left on device", cause="disk")
+    assert at.desk.next_order() is None
+    assert at.desk.is_done
+    assert "a disk is full (trial 0: OSError: [Errno 28]" in at.desk.stopped_by
+    assert "\n" not in at.desk.stopped_by
+    for stage in made(other.path):
+        at.make(other, stage.kind)
+    at.desk.finish(other.number, Report("complete", scores=scores_of(0.5)))
+    assert at.ledger.trial(other.number).state == "complete"
+    assert not at.desk.is_finished
+    assert not at.desk.is_out_of_budget
+    at.desk.leave(is_finished=False)
+    at.sit_down()
+    assert at.next().number == 1, "there is room again"
 
 
 def test_different_failures_do_not_end_the_asking(world: MakeWorld) -> None:

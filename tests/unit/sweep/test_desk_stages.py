@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.sweep.test_desk import MakeWorld, World
+from xlt_ray.stages.path import made
 from xlt_ray.sweep.order import Order, Report, StageReport
 
 
@@ -80,6 +81,8 @@ def test_a_failure_that_no_held_trial_shares_asks_the_store_for_none_of_them(
         return exists(path)
 
     monkeypatch.setattr(at.store.storage, "exists", counted)
+    # An earlier trial failed at the same stage.
+    at.desk._repeated.fail(made(first.path)[-2].key, -1, Report("failed"))
     at.desk.finish(first.number, Report("failed", cause="nan", message="nan"))
     assert at.desk.next_order() is not None
     assert len(looks) < 20, "three for each of 59 held trials would be 177"

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from tests.unit.sweep.test_desk import MakeWorld, World, scores_of
+from xlt_ray.spec.failures import RepeatedBug
 from xlt_ray.spec.sweep import Budget
-from xlt_ray.sweep.desk import SAME_BUG
 from xlt_ray.sweep.order import Order, Report
 
+SAME_BUG = RepeatedBug().times
 ONE_GPU = "resources={workers: 1, gpus_per_worker: 1}"
 ALONE = ("intermediate=null", ONE_GPU)
 """No trial shares a stage with another."""
