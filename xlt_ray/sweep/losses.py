@@ -1,18 +1,20 @@
-"""Trials whose process is gone: why, how often in this run, and whether another one may try.
+"""How often each trial was tried again in this run, and whether another process may try it.
 
-Tune is told to start such trials for ever; it knows one limit for all causes, and this knows one
-for each.
+Tune is told to start trials whose process is gone for ever; it knows one limit for all causes, and
+this knows one for each. An attempt within a process counts here, too, and the next process is told
+what was used up.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 from xlt_ray.spec.failures import Failures
 from xlt_ray.sweep.failures import Failure, classify
 from xlt_ray.sweep.hangs import take_hang
-from xlt_ray.sweep.order import Report
+from xlt_ray.sweep.order import Order, Report
 
 
 class Losses:
@@ -21,11 +23,21 @@ class Losses:
     def __init__(self, failures: Failures, hangs: Path) -> None:
         self._failures = failures
         self._hangs = hangs
-        self._counts: Counter[tuple[int, str]] = Counter()
+        self._tries: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        self._lost: Counter[int] = Counter()
         self._last: dict[int, Failure] = {}
         self._silent_s: dict[int, float] = {}
         self.unwritten: Exception | None = None
         """Why the end of a trial could not be written down: the run ends with it."""
+
+    def hear(self, number: int, report: Report) -> None:
+        """Count an attempt that the trial's process makes by itself."""
+        if report.kind == "retrying":
+            self._tries[number][report.cause] += 1
+
+    def counted(self, order: Order) -> Order:
+        """An order for the next process of its trial, which counts on from the earlier ones."""
+        return replace(order, tries=dict(self._tries[order.number]))
 
     def expect_silent(self, number: int, seconds: float) -> None:
         """The process of this trial is being ended, because it was silent for so long."""
@@ -47,8 +59,9 @@ class Losses:
             failure = classify(error)
         failure = failure or Failure("lost", "its process was lost", "")
         self._last[number] = failure
-        tries = self._counts[number, failure.cause]
-        self._counts[number, failure.cause] += 1
+        self._lost[number] += 1
+        tries = self._tries[number][failure.cause]
+        self._tries[number][failure.cause] += 1
         if not self._failures.policy(failure.cause).allows(tries):
             return None
         return Report("lost", cause=failure.cause, message=failure.message, log=failure.log,
@@ -59,6 +72,6 @@ class Losses:
         failure = self._last.get(number)
         if failure is None:
             return None
-        lost = sum(count for (one, _), count in self._counts.items() if one == number)
+        lost = self._lost[number]
         message = failure.message + (f" (attempts in this run: {lost})" if lost > 1 else "")
         return Report("failed", cause=failure.cause, message=message, log=failure.log)

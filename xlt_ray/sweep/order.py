@@ -39,6 +39,8 @@ class Order:
     progress_every: float
     made_by: Mapping[str, Any]
     failures: Failures = field(default_factory=Failures)
+    tries: Mapping[str, int] = field(default_factory=dict)
+    """Further attempts that earlier processes of the trial used up, by cause."""
     fits_file: str = ""
     """See :mod:`xlt_ray.sweep.fits`."""
     fits: Mapping[int, int] = field(default_factory=dict)

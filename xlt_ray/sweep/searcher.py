@@ -93,6 +93,7 @@ class DeskScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         number = trial.config["order"].number
+        self._losses.hear(number, result[REPORT])
         is_to_stop = self._desk.hear(number, result[REPORT])
         return FIFOScheduler.STOP if is_to_stop else FIFOScheduler.CONTINUE
 
@@ -104,6 +105,8 @@ class DeskScheduler(FIFOScheduler):
         if report is None:
             self._given_up.add(trial.trial_id)
         else:
+            order = self._losses.counted(trial.config["order"].open())
+            trial.set_config({**trial.config, "order": sealed(order)})
             self._desk.hear(number, report)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:

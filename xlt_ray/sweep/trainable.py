@@ -18,7 +18,6 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.tune.result import DONE
 
-from xlt_ray.spec.failures import Cause
 from xlt_ray.stages.path import made
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
@@ -56,7 +55,7 @@ class TrialWalk(tune.Trainable):
         self._scores: tuple[Score, ...] = ()
         self._last_seen = ("", 0, 0.0)
         self._left: list[Stage] = []
-        self._tries: Counter[Cause] = Counter()
+        self._tries: Counter[str] = Counter(order.tries)
         self._resumes = 0.0
 
     def step(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from xlt_ray.errors import LeaseLost
 from xlt_ray.spec.failures import Failures, Policy
 from xlt_ray.sweep.hangs import hang_file
 from xlt_ray.sweep.losses import Losses
+from xlt_ray.sweep.order import Report
 
 DIED = rayed.ActorDiedError()
 TAKEN = rayed.RayActorError(error_msg="its node is gone", preempted=True)
@@ -42,6 +43,18 @@ def test_no_cause_uses_up_the_attempts_of_another(tmp_path: Path) -> None:
     hang(tmp_path, 3)
     assert losses.note(3, DIED) is not None
     assert losses.note(3, DIED) is None
+
+
+def test_an_attempt_within_a_process_counts_for_all_that_follow(tmp_path: Path) -> None:
+    losses = Losses(Failures(oom=Policy(action="shrink", times=3)), tmp_path)
+    for _ in range(2):
+        losses.hear(3, Report("retrying", cause="oom", remedy="with 8 sequences"))
+    losses.hear(3, Report("retrying", cause="storage"))
+    losses.hear(3, Report("ticked"))
+    losses.hear(4, Report("retrying", cause="oom"))
+    # Ray ends a process for the memory of its machine.
+    assert losses.note(3, rayed.OutOfMemoryError("x")) is not None
+    assert losses.note(3, rayed.OutOfMemoryError("x")) is None
 
 
 def test_no_trial_uses_up_the_attempts_of_another(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import pickle
 from dataclasses import replace
@@ -12,15 +13,17 @@ from typing import Any
 
 import pytest
 
+from xlt_ray.errors import LeaseLost
 from xlt_ray.home import Home
 from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.failures import Failures
+from xlt_ray.spec.failures import Failures, Policy
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import sweep_of
 from xlt_ray.stages.path import path_of
 from xlt_ray.sweep.losses import Losses
 from xlt_ray.sweep.order import Order, Report, order_for, sealed
 from xlt_ray.sweep.searcher import DeskScheduler, DeskSearcher
+from xlt_ray.sweep.trainable import REPORT, TrialWalk
 
 TEXT = """
 name: t
@@ -37,6 +40,17 @@ def order(home: Home, facts: Facts) -> Order:
     sweep = sweep_of(parse_document(TEXT, "t.yaml"))
     trial = sweep.trial_of({})
     return order_for(3, trial, path_of(trial, facts, seed=0, shared_seed=0), sweep, home)
+
+
+class HearingDesk:
+    """A desk that notes what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[Report] = []
+
+    def hear(self, number: int, report: Report) -> bool:
+        self.heard.append(report)
+        return False
 
 
 class FullDesk:
@@ -128,8 +142,70 @@ def test_an_error_that_another_user_can_have_written_is_not_unpickled(
     heard: list[Report] = []
     desk: Any = SimpleNamespace(hear=lambda _, report: heard.append(report))
     trial = SimpleNamespace(
-        config={"order": sealed(order)}, pickled_error_file=str(file), trial_id="a"
-    )
+        config={"order": sealed(order)}, pickled_error_file=str(file), trial_id="a",
+        set_config=lambda _: None,
+    )  # fmt: skip
     DeskScheduler(desk, losses).on_trial_error(None, trial)
     assert not trace.exists()
     assert [report.cause for report in heard] == ["lost"]
+
+
+GONE = OSError(errno.ESTALE, "Stale file handle")
+
+
+class LostCrew:
+    """A crew that meets one storage failure after another, then the loss of a process."""
+
+    def __init__(self, failures: list[Exception]) -> None:
+        self._failures = failures
+
+    def begin(self, order: Order) -> None: ...
+
+    def abandon(self) -> None: ...
+
+    def end(self) -> None: ...
+
+    def advance(self) -> None:
+        raise self._failures.pop(0)
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        [GONE, GONE, GONE, LeaseLost("x", key="k"), GONE],
+        [GONE, GONE, LeaseLost("x", key="k"), GONE, LeaseLost("x", key="k"), GONE],
+        [LeaseLost("x", key="k"), GONE, LeaseLost("x", key="k"), GONE, GONE, GONE],
+        [GONE, GONE, GONE, GONE],
+    ],
+)
+def test_attempts_are_counted_over_all_processes_of_a_trial(
+    tmp_path: Path, order: Order, monkeypatch: pytest.MonkeyPatch, failures: list[Exception]
+) -> None:
+    """Three of storage and two of losses are never more than three of storage."""
+    waits = Policy(action="wait", times=3, seconds=1e-6)
+    rules = Failures(storage=waits, lost=Policy(action="retry", times=2))
+    order = replace(order, failures=rules)
+    desk: Any = HearingDesk()
+    scheduler = DeskScheduler(desk, Losses(rules, tmp_path))
+    left = list(failures)
+    monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", lambda _: LostCrew(left))
+    error = tmp_path / "error.pkl"
+    trial = SimpleNamespace(config={"order": sealed(order)}, trial_id="a",
+                            pickled_error_file=str(error))  # fmt: skip
+    trial.set_config = lambda config: setattr(trial, "config", config)
+    process = TrialWalk(trial.config)
+    last = Report("begun")
+    while last.kind != "failed":
+        try:
+            last = process.step()[REPORT]
+        except LeaseLost as lost:
+            error.write_bytes(pickle.dumps(lost))
+            error.chmod(0o600)
+            scheduler.on_trial_error(None, trial)
+            process = TrialWalk(trial.config)
+        else:
+            scheduler.on_trial_result(None, trial, {REPORT: last})
+    assert not left, "the fourth failure of storage is final"
+    told = [(one.kind, one.cause) for one in desk.heard if one.cause]
+    assert told.count(("retrying", "storage")) == 3
+    assert told[-1] == ("failed", "storage")
