@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.sweeps.test_tracking import SWEEP, World, all_runs, scores_of, snapshot
+from tests.sweeps.test_tracking import SWEEP, World, all_runs, path_of, scores_of, snapshot
 from xlt_ray.errors import TrackingError
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView, open_ledger
@@ -56,7 +56,8 @@ def parents(world: World) -> list[tuple[str, str]]:
 def lived(world: World, tracker: Tracker, value: float, path: Sequence[Stage] = ()) -> TrialView:
     """A trial that ran to its end, with MLflow listening."""
     view = world.ask()
-    run_id = tracker.start_trial(view, world.config(view), view.assignment, path)
+    config = world.config(view)
+    run_id = tracker.start_trial(view, config, view.assignment, path or path_of(view.number))
     world.ledger.set_run_id(view.number, run_id)
     world.walk(view.number, scores_of(value))
     world.ledger.tell_complete(view.number, value)
