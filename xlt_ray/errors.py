@@ -5,6 +5,7 @@
     XltError
       SpecError          a sweep file (or an override) is wrong          exit 2
       DataError          a task, language, split or folder is wrong      exit 2
+        DataErrors       several faults of one file
         ForbiddenLabels  the zero-shot gate: labels that may not be read
       ModelError         a model folder or name is wrong                 exit 2
       LedgerError        the ledger cannot be opened or continued so     exit 2
@@ -92,7 +93,10 @@ class SpecErrors(SpecError):
 
 
 class DataError(XltError):
-    """``problem`` with ``task``, ``language``, ``split`` as far as they are known."""
+    """``problem`` with ``task``, ``language``, ``split`` as far as they are known.
+
+    ``file`` and ``line`` are those of a faulty file, which ``problem`` begins with.
+    """
 
     exit_code = 2
 
@@ -104,14 +108,34 @@ class DataError(XltError):
         language: str = "",
         split: str = "",
         remedy: str = "",
+        file: str = "",
+        line: int | None = None,
     ) -> None:
         where = "/".join(part for part in (task, language, split) if part)
         message = f"{where}: {problem}" if where else problem
         if remedy:
             message += f"; {remedy}"
         super().__init__(
-            message, problem=problem, task=task, language=language, split=split, remedy=remedy
+            message,
+            problem=problem,
+            task=task,
+            language=language,
+            split=split,
+            remedy=remedy,
+            file=file,
+            line=line,
         )
+
+
+class DataErrors(DataError):
+    """Faults of one file: ``problems`` is a tuple of :class:`DataError`."""
+
+    problems: tuple[DataError, ...]
+
+    def __init__(self, problems: Iterable[DataError]) -> None:
+        found = tuple(problems)
+        message = "\n".join(str(problem) for problem in found)
+        XltError.__init__(self, message, **found[0].fields | {"problems": found})
 
 
 class ForbiddenLabels(DataError):

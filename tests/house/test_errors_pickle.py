@@ -15,6 +15,7 @@ EXAMPLES = [
     PROBLEM,
     errors.SpecErrors([PROBLEM, errors.SpecError("another")]),
     errors.DataError("no file", task="pos", language="en", split="dev", remedy="add it"),
+    errors.DataErrors([errors.DataError("x.tsv:3: is short", file="x.tsv", line=3)]),
     errors.ForbiddenLabels("not yours", task="pos", language="fi", split="test"),
     errors.ModelError("no folder", model="models/x", remedy="see xlt list models"),
     errors.LedgerError("another sweep"),
@@ -62,8 +63,8 @@ def test_the_tree_is_drawn_in_the_docstring(kind: type[errors.XltError]) -> None
 def test_bad_input_ends_with_two_and_failures_with_one() -> None:
     codes = {kind.__name__: kind.exit_code for kind in KINDS}
     assert {name for name, code in codes.items() if code == 2} == {
-        "SpecError", "SpecErrors", "DataError", "ForbiddenLabels", "ModelError", "LedgerError",
-        "ClusterError", "TrackingError",
+        "SpecError", "SpecErrors", "DataError", "DataErrors", "ForbiddenLabels", "ModelError",
+        "LedgerError", "ClusterError", "TrackingError",
     }  # fmt: skip
     assert set(codes.values()) == {1, 2}
 

@@ -32,17 +32,21 @@ def check(
     from xlt_ray.spec.check import most_configurations
     from xlt_ray.spec.repeats import shared_trainings
     from xlt_ray.spec.supervision import TRANSLATE_TRAIN, supervisions
+    from xlt_ray.sweep.facts import refuse_faulty
     from xlt_ray.sweep.runner import checked_facts, refuse_too_large
 
     problems: list[dict[str, Any]] = []
     warnings: list[SpecError] = []
+    mislead: list[str] = []
     found = None
     assumed: list[str] = []
     marked: list[str] = []
     coverage: tuple[Coverage, ...] = ()
     try:
-        found = find_sweep(sweep, overrides, Home.from_environment())
+        home = Home.from_environment()
+        found = find_sweep(sweep, overrides, home)
         facts = checked_facts(found, may_assume=True)
+        mislead += refuse_faulty(found, facts, home.cache)
         assumed = sorted(name for name, model in facts.models.items() if not model.weights)
         marked += [
             f"{kind}: not zero-shot" if TRANSLATE_TRAIN in kind else kind
@@ -57,6 +61,7 @@ def check(
         problems = [_problem_row(one) for one in each]
     if as_json:
         rows = [_problem_row(one) for one in warnings]
+        rows += [_problem_row(XltError(one)) for one in mislead]
         told = {"ok": not problems, "problems": problems, "warnings": rows}
         typer.echo(json.dumps({**told, "coverage": _coverage_rows(coverage)}, indent=1))
         if problems:
@@ -73,7 +78,7 @@ def check(
             typer.echo(f"not looked up, the hub cannot be reached: {', '.join(assumed)}")
         for one in coverage:
             typer.echo(str(one))
-        for warning in warnings:
+        for warning in (*warnings, *mislead):
             typer.echo(f"warning: {warning}")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from xlt_ray.data.lines import blocks, line_error
+from xlt_ray.data.lines import RAISED, Faults, blocks, line_error
 from xlt_ray.data.task import Task
 
 _DOCUMENT = "-DOCSTART-"
@@ -28,7 +28,7 @@ class Word(NamedTuple):
 
 
 def tagged_sentences(
-    path: Path, task: Task, *, is_labelled: bool
+    path: Path, task: Task, *, is_labelled: bool, faults: Faults = RAISED
 ) -> Iterator[tuple[str, list[Word]]]:
     """Names, empty where a file has none, and words of the sentences of a file.
 
@@ -39,8 +39,9 @@ def tagged_sentences(
         DataError: a line does not hold what its format says.
     """
     if task.format == "conllu":
-        return _conllu(path)
-    return iter(_without_language(path, list(_conll(path, task, is_labelled=is_labelled))))
+        return _conllu(path, faults)
+    sentences = list(_conll(path, task, faults, is_labelled=is_labelled))
+    return iter(_without_language(path, sentences))
 
 
 def num_sentences(path: Path, task: Task) -> int:
@@ -55,7 +56,7 @@ def num_sentences(path: Path, task: Task) -> int:
     )
 
 
-def _conllu(path: Path) -> Iterator[tuple[str, list[Word]]]:
+def _conllu(path: Path, faults: Faults) -> Iterator[tuple[str, list[Word]]]:
     for begin, lines in blocks(path):
         name, words = "", []
         for number, line in enumerate(lines, begin):
@@ -64,29 +65,33 @@ def _conllu(path: Path) -> Iterator[tuple[str, list[Word]]]:
                 if key.strip() == "sent_id" and value.strip():
                     name = value.strip()
                 continue
-            cells = line.split("\t")
-            if len(cells) != 10:
-                raise line_error(path, number, f"has {len(cells)} columns, not 10")
-            if _is_word(cells[0]):
-                words.append(Word(number, word_of(cells[1]), cells[3]))
+            with faults:
+                cells = line.split("\t")
+                if len(cells) != 10:
+                    raise line_error(path, number, f"has {len(cells)} columns, not 10")
+                if _is_word(cells[0]):
+                    words.append(Word(number, word_of(cells[1]), cells[3]))
         if words:
             yield name, words
 
 
-def _conll(path: Path, task: Task, *, is_labelled: bool) -> Iterator[tuple[str, list[Word]]]:
+def _conll(
+    path: Path, task: Task, faults: Faults, *, is_labelled: bool
+) -> Iterator[tuple[str, list[Word]]]:
     for begin, lines in blocks(path):
         words = []
         for number, line in enumerate(lines, begin):
             if line.startswith(_DOCUMENT):
                 continue
-            cells = line.split("\t")
-            if is_labelled and len(cells) != 2:
-                remedy = "one tab, and no other columns"
-                raise line_error(path, number, "is not `word TAB tag`", remedy)
-            tag = cells[-1].strip()
-            if is_labelled and cells[0].strip() in task.labels and tag not in task.labels:
-                raise line_error(path, number, "is `tag TAB word`", "the word comes first")
-            words.append(Word(number, word_of(cells[0]), tag))
+            with faults:
+                cells = line.split("\t")
+                if is_labelled and len(cells) != 2:
+                    remedy = "one tab, and no other columns"
+                    raise line_error(path, number, "is not `word TAB tag`", remedy)
+                tag = cells[-1].strip()
+                if is_labelled and cells[0].strip() in task.labels and tag not in task.labels:
+                    raise line_error(path, number, "is `tag TAB word`", "the word comes first")
+                words.append(Word(number, word_of(cells[0]), tag))
         if words:
             yield "", words
 

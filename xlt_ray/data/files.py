@@ -27,10 +27,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from xlt_ray.data.kinds.kind import Example, kind_of
-from xlt_ray.data.lines import cells, line_error
+from xlt_ray.data.lines import RAISED, Faults, Gathered, cells, line_error
 from xlt_ray.data.source import no_such_split
 from xlt_ray.data.streams import digest_of
-from xlt_ray.data.task import Task
+from xlt_ray.data.task import Task, load_tasks
 from xlt_ray.errors import DataError, nearest
 from xlt_ray.spec.facts import Split, SplitFacts
 from xlt_ray.spec.kinds import KINDS
@@ -78,6 +78,33 @@ class FilesSource:
             self._examples[key] = tuple(kind_of(task).read(path, task, split))
         return self._examples[key]
 
+    def examine(self, task: Task, language: str, split: Split) -> tuple[str, ...]:
+        """Read every line of a split and keep nothing; ids that are there several times.
+
+        Raises:
+            DataErrors: its first faults, and how many there are.
+        """
+        path = dict(self._files(task)).get((language, split))
+        if path is None:
+            raise no_such_split(task, language, split, self)
+        return _examined(path, task, split)
+
+    def unread(self, task: Task) -> list[Path]:
+        """Files in the folders of a task that look like data and that no task reads."""
+        folders = [one for one in (task.folder, task.train_folder) if one]
+        read = {
+            path
+            for other in load_tasks()
+            if {other.folder, other.train_folder}.intersection(folders)
+            for _, path in self._files(other)
+        }
+        return [
+            path
+            for folder in dict.fromkeys(folders)
+            for path in sorted((self.root / folder).glob("*"))
+            if path.is_file() and path not in read and _is_like_data(path.name)
+        ]
+
     def _files(self, task: Task) -> Iterator[tuple[tuple[str, Split], Path]]:
         """Every (language, split) of a task and its file; of a repeated one the last counts."""
         places: list[tuple[str, tuple[Split, ...]]] = []
@@ -89,22 +116,23 @@ class FilesSource:
             for path in sorted((self.root / folder).glob(f"*.{task.format}")):
                 language, _, name = path.stem.partition(".")
                 for split in splits:
-                    if name == split:
+                    if name == split and language:
                         yield (language, split), path
 
     def parallel_languages(self) -> tuple[str, ...]:
         return tuple(sorted({path.stem for path in self.root.glob("parallel/*/*.tsv")}))
 
-    def parallel(self, language: str) -> Mapping[str, str]:
+    def parallel(self, language: str, faults: Faults = RAISED) -> Mapping[str, str]:
         """Ids are ``CORPUS/ID``; a sentence of several corpora is there several times."""
         if language not in self._parallel:
             found: dict[str, str] = {}
             for path in self._parallel_files(language):
                 for number, row in cells(path):
-                    if len(row) != 2:
-                        raise line_error(path, number, "is not `id TAB sentence`")
-                    if row[1].strip():
-                        found.setdefault(f"{path.parent.name}/{row[0]}", row[1])
+                    with faults:
+                        if len(row) != 2:
+                            raise line_error(path, number, "is not `id TAB sentence`")
+                        if row[1].strip():
+                            found.setdefault(f"{path.parent.name}/{row[0]}", row[1])
             if not found:
                 raise DataError("its parallel text holds no sentence", language=language)
             self._parallel[language] = found
@@ -149,17 +177,20 @@ class FilesSource:
     def lexicon_languages(self, source_language: str) -> tuple[str, ...]:
         return tuple(self._lexicon_files(source_language))
 
-    def lexicon(self, source_language: str) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+    def lexicon(
+        self, source_language: str, faults: Faults = RAISED
+    ) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
         if source_language not in self._lexicons:
             found: dict[str, dict[str, tuple[str, ...]]] = {}
             for target, path in self._lexicon_files(source_language).items():
                 for number, row in cells(path):
-                    if len(row) != 2 or not all(cell.strip() for cell in row):
-                        raise line_error(path, number, "is not `word TAB translation`")
-                    word, translation = (cell.strip() for cell in row)
-                    known = found.setdefault(word, {})
-                    if translation not in known.get(target, ()):
-                        known[target] = (*known.get(target, ()), translation)
+                    with faults:
+                        if len(row) != 2 or not all(cell.strip() for cell in row):
+                            raise line_error(path, number, "is not `word TAB translation`")
+                        word, translation = (cell.strip() for cell in row)
+                        known = found.setdefault(word, {})
+                        if translation not in known.get(target, ()):
+                            known[target] = (*known.get(target, ()), translation)
             self._lexicons[source_language] = found
         return self._lexicons[source_language]
 
@@ -195,7 +226,12 @@ class FilesSource:
             data = path.read_bytes()
             meaning = {"name", "version", "labels", "columns", *KINDS[task.kind].settings}
             settings = task.model_dump_json(include=meaning)
-            num_examples = kind_of(task).count(path, task, split)
+            try:
+                num_examples = kind_of(task).count(path, task, split)
+            except DataError:
+                # One fault was enough to stop the count: all of them are told.
+                _examined(path, task, split)
+                raise
             if not num_examples:
                 raise DataError(
                     f"{path}: holds no example",
@@ -208,6 +244,36 @@ class FilesSource:
                 content=hashlib.sha256(data).hexdigest(),
             )
         return self._facts[key]
+
+
+def _examined(path: Path, task: Task, split: Split) -> tuple[str, ...]:
+    gathered, known, repeated = Gathered(), set[str](), list[str]()
+    with gathered:
+        for example in kind_of(task).read(path, task, split, gathered):
+            own, mark, number = example.id.rpartition("#")
+            if mark and number.isdigit() and own in known:
+                repeated.append(own)
+            known.add(example.id)
+    gathered.refuse(path)
+    return tuple(repeated)
+
+
+_DATA_ENDINGS = frozenset(
+    {
+        "csv",
+        "txt",
+        "gz",
+        "zip",
+        "parquet",
+        *(name for kind in KINDS.values() for name in kind.formats),
+    }
+)
+_NOTES = ("readme", "licen", "copying", "notice", "citation", "authors", "changes", "sources")
+
+
+def _is_like_data(name: str) -> bool:
+    """By the ending of a file; notes beside the data are none."""
+    return name.rpartition(".")[2].lower() in _DATA_ENDINGS and not name.lower().startswith(_NOTES)
 
 
 def _digest_of_files(paths: list[Path]) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from xlt_ray.errors import DataError
+from xlt_ray.errors import DataError, DataErrors
 
 
 def whole(path: Path) -> str:
@@ -20,11 +21,13 @@ def whole(path: Path) -> str:
     Raises:
         DataError: it is not UTF-8.
     """
+    # Reading as text would end a line at a carriage return, too.
+    content = path.read_bytes()
     try:
-        # Reading as text would end a line at a carriage return, too.
-        return path.read_bytes().decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: is not UTF-8 ({error})") from None
+        number = error.object[: error.start].count(b"\n") + 1
+        raise line_error(path, number, f"is not UTF-8 ({error.reason})", "save as UTF-8") from None
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -78,7 +81,46 @@ def json_object(line: str, path: Path, number: int) -> dict[str, Any]:
 
 def line_error(path: Path, number: int, problem: str, remedy: str = "") -> DataError:
     """The complaint about one line."""
-    return DataError(f"{path}:{number}: {problem}", remedy=remedy)
+    return DataError(f"{path}:{number}: {problem}", remedy=remedy, file=str(path), line=number)
+
+
+Faults = AbstractContextManager[Any]
+"""What a reader does with the fault of a line: every line is read within ``with faults:``."""
+
+RAISED: Faults = nullcontext()
+"""The first fault ends the reading of its file."""
+
+
+class Gathered(AbstractContextManager["Gathered"]):
+    """Keeps faults, so that reading goes on with the next line.
+
+    >>> with (gathered := Gathered()):
+    ...     raise line_error(Path("de.test.tsv"), 3, "has 2 columns, the header 4")
+    >>> [str(fault) for fault in gathered.faults]
+    ['de.test.tsv:3: has 2 columns, the header 4']
+    """
+
+    def __init__(self) -> None:
+        self.faults: list[DataError] = []
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        if isinstance(error, DataError):
+            self.faults.append(error)
+        return isinstance(error, DataError)
+
+    def refuse(self, path: Path, *, shown: int = 5) -> None:
+        """Raise the first faults of a file, and how many there are, where there are any.
+
+        Raises:
+            DataErrors: as it says.
+        """
+        num_faults = len(self.faults)
+        told = sorted(self.faults, key=lambda fault: fault.fields["line"] or 0)[:shown]
+        if num_faults > shown:
+            problem = f"{path}: has {num_faults:,} faults, of which the first {shown} are shown"
+            told.append(DataError(problem, remedy="mend them all", file=str(path)))
+        if told:
+            raise DataErrors(told)
 
 
 class Names:

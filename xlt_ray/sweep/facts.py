@@ -6,15 +6,27 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
-from typing import TypeVar
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from xlt_ray.data.coverage import coverage_of
+from xlt_ray.data.file_check import FileCheck
+from xlt_ray.data.files import FilesSource
 from xlt_ray.data.neighbours import neighbours_digest
 from xlt_ray.data.source import Source, open_source
 from xlt_ray.data.task import labels_file, task_named
-from xlt_ray.errors import DataError, ModelError, SpecError, SpecErrors
+from xlt_ray.errors import DataError, DataErrors, ModelError, SpecError, SpecErrors
 from xlt_ray.modeling.facts import model_facts
-from xlt_ray.spec.facts import Coverage, Facts, LexiconFacts, ModelFacts, TaskFacts
+from xlt_ray.modeling.model_files import folder_faults
+from xlt_ray.spec.facts import (
+    Coverage,
+    Facts,
+    LexiconFacts,
+    ModelFacts,
+    Split,
+    SplitFacts,
+    TaskFacts,
+)
 from xlt_ray.spec.methods import AugmentRobust
 from xlt_ray.spec.space import probes
 from xlt_ray.spec.sweep import SweepSpec
@@ -37,8 +49,10 @@ def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
     problems: dict[str, SpecError] = {}
 
     def note(error: DataError | ModelError, key: str) -> None:
-        complaint = document.error(str(error), key=key)
-        problems.setdefault(str(complaint), complaint)
+        for one in error.problems if isinstance(error, DataErrors) else (error,):
+            is_in_file = isinstance(one, DataError) and one.fields["file"]
+            complaint = _of_file(one) if is_in_file else document.error(str(one), key=key)
+            problems.setdefault(str(complaint), complaint)
 
     try:
         source = open_source(trials[0].data)
@@ -88,24 +102,8 @@ def used_facts(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
     where any lie is a fact of the sweep. The sweep fits its facts
     (:func:`xlt_ray.spec.check.check`).
     """
-    splits = {name: _Watched(task.splits) for name, task in facts.tasks.items()}
-    parallel, lexicon = _Watched(facts.parallel), _Watched(facts.lexicon)
-    neighbours, links = _Watched(facts.neighbours), _Watched(facts.links)
-    watched = replace(
-        facts,
-        tasks={name: replace(one, splits=splits[name]) for name, one in facts.tasks.items()},
-        parallel=parallel,
-        lexicon=lexicon,
-        neighbours=neighbours,
-        links=links,
-    )
-    models: dict[Model, str] = {}
-    stages: dict[str, int] = {}
-    for tree, _ in probes(sweep.space, lambda model: facts.models[model].bounds()):
-        trial = sweep.trial(tree)
-        path = path_of(trial, watched, seed=0, shared_seed=0, rungs=sweep.rungs)
-        models[trial.model] = facts.models[trial.model.label].weights
-        stages |= {stage.kind: stage.version for stage in path}
+    read = _read_by(sweep, facts)
+    splits, models = read.splits, read.models
     revisions = Counter(one.name for one in models)
     weights = {
         f"model {one.name if revisions[one.name] == 1 else one.label}": found
@@ -113,7 +111,7 @@ def used_facts(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
     }
     return {
         **dict(sorted(weights.items())),
-        **{f"{kind} stages": f"version {version}" for kind, version in sorted(stages.items())},
+        **{f"{kind} stages": f"version {version}" for kind, version in sorted(read.stages.items())},
         **{
             f"task {name}": f"version {facts.tasks[name].version}"
             for name in sorted(splits)
@@ -124,11 +122,63 @@ def used_facts(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
             for name in sorted(splits)
             for (language, split), one in sorted(splits[name].read.items())
         },
-        **{f"parallel text {one}": text[:DIGITS] for one, text in sorted(parallel.read.items())},
-        **{f"lexicon {one}": had.digest[:DIGITS] for one, had in sorted(lexicon.read.items())},
-        **{f"neighbours {one}": text[:DIGITS] for one, text in sorted(neighbours.read.items())},
-        **{f"word links {one}": text[:DIGITS] for one, text in sorted(links.read.items())},
+        **{
+            f"parallel text {one}": text[:DIGITS]
+            for one, text in sorted(read.parallel.read.items())
+        },
+        **{f"lexicon {one}": had.digest[:DIGITS] for one, had in sorted(read.lexicon.read.items())},
+        **{
+            f"neighbours {one}": text[:DIGITS] for one, text in sorted(read.neighbours.read.items())
+        },
+        **{f"word links {one}": text[:DIGITS] for one, text in sorted(read.links.read.items())},
     }
+
+
+def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> list[str]:
+    """Read every line of every file that a sweep reads, and the heads of its model's files.
+
+    Of the hub nothing: its rows are read one by one where facts are asked for.
+
+    Args:
+        cache: where splits without a fault are remembered.
+
+    Returns:
+        Warnings of what can be run and may mislead.
+
+    Raises:
+        SpecErrors: all faults, with file and line; of a file the first five.
+    """
+    trials = [sweep.trial(tree) for tree, _ in probes(sweep.space, lambda _: _ANY_DEPTH)]
+    problems = [
+        SpecError(problem, file=str(file), remedy=remedy)
+        for name in dict.fromkeys(trial.model.name for trial in trials)
+        if (folder := Path(name).expanduser()).is_dir()
+        for file, problem, remedy in folder_faults(folder)
+    ]
+    source = open_source(trials[0].data)
+    warnings: list[str] = []
+    if isinstance(source, FilesSource):
+        read, files = _read_by(sweep, facts), FileCheck(source, cache)
+        for name, splits in read.splits.items():
+            files.task(name, splits.read)
+        files.parallel(read.parallel.read)
+        files.lexicons(read.lexicon.read)
+        files.neighbours(read.neighbours.read)
+        files.links(read.links.read)
+        problems += [_of_file(error) for error in files.errors]
+        warnings = files.warnings
+    if problems:
+        raise SpecErrors(problems)
+    return warnings
+
+
+def _of_file(error: DataError | ModelError) -> SpecError:
+    """The same complaint with file and line as fields, where it is about a file."""
+    file, line = error.fields.get("file"), error.fields.get("line")
+    if not file:
+        return SpecError(str(error))
+    problem = error.fields["problem"].removeprefix(f"{file}:{line}: " if line else f"{file}: ")
+    return SpecError(problem, file=file, line=line, remedy=error.fields["remedy"])
 
 
 DIGITS = 20
@@ -156,6 +206,42 @@ class _Watched(Mapping[K, V]):
 
     def __len__(self) -> int:
         return len(self._inner)
+
+
+class _Read(NamedTuple):
+    """What the paths of a sweep's probes take from its facts."""
+
+    models: Mapping[Model, str]
+    stages: Mapping[str, int]
+    splits: Mapping[str, _Watched[tuple[str, Split], SplitFacts]]
+    parallel: _Watched[str, str]
+    lexicon: _Watched[str, LexiconFacts]
+    neighbours: _Watched[str, str]
+    links: _Watched[str, str]
+
+
+def _read_by(sweep: SweepSpec, facts: Facts) -> _Read:
+    splits = {name: _Watched(task.splits) for name, task in facts.tasks.items()}
+    read = _Read(
+        {}, {}, splits, _Watched(facts.parallel), _Watched(facts.lexicon),
+        _Watched(facts.neighbours), _Watched(facts.links),
+    )  # fmt: skip
+    watched = replace(
+        facts,
+        tasks={name: replace(one, splits=splits[name]) for name, one in facts.tasks.items()},
+        parallel=read.parallel,
+        lexicon=read.lexicon,
+        neighbours=read.neighbours,
+        links=read.links,
+    )
+    models: dict[Model, str] = {}
+    stages: dict[str, int] = {}
+    for tree, _ in probes(sweep.space, lambda model: facts.models[model].bounds()):
+        trial = sweep.trial(tree)
+        path = path_of(trial, watched, seed=0, shared_seed=0, rungs=sweep.rungs)
+        models[trial.model] = facts.models[trial.model.label].weights
+        stages |= {stage.kind: stage.version for stage in path}
+    return read._replace(models=models, stages=stages)
 
 
 def _coverage(

@@ -42,7 +42,7 @@ from xlt_ray.sweep.capacity import (
     refuse_impossible,
 )
 from xlt_ray.sweep.desk import Desk
-from xlt_ray.sweep.facts import facts_of, used_facts
+from xlt_ray.sweep.facts import facts_of, refuse_faulty, used_facts
 from xlt_ray.sweep.failures import cause_of, is_disk_full, refusal_in
 from xlt_ray.sweep.joining import connect
 from xlt_ray.sweep.losses import Losses
@@ -103,6 +103,7 @@ def run(
         TrackingError: ``places.tracking`` is no place of MLflow's.
     """
     facts = checked_facts(sweep)
+    refuse_faulty(sweep, facts, home.cache)
     refuse_too_large(sweep.settings.resources, facts.model_names)
     store = open_store(sweep, home)
     with sole_driver(home, sweep) as confirm, ExitStack() as stack:

@@ -34,6 +34,8 @@ from xlt_ray.versions import commit_of, library_versions
 CONFIG = {
     "model_type": "bert", "num_hidden_layers": 2, "hidden_size": 16, "max_position_embeddings": 256,
 }  # fmt: skip
+WEIGHTS = (2).to_bytes(8, "little") + b"{}"
+"""A safetensors file without a tensor."""
 LABELS = ("entailment", "neutral", "contradiction")
 
 
@@ -61,8 +63,8 @@ def root(tmp_path: Path) -> Path:
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps(CONFIG))
-    (model / "model.safetensors").write_bytes(b"weights")
-    (model / "tokenizer.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(WEIGHTS)
+    (model / "tokenizer.json").write_text('{"model": {"vocab": {}}}')
     return data
 
 

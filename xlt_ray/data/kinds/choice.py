@@ -21,7 +21,7 @@ import numpy as np
 from xlt_ray.data.collate import Batch, collate
 from xlt_ray.data.item_scores import ItemScores, each, most_frequent, top_share
 from xlt_ray.data.kinds.kind import Frame, Kind, Row
-from xlt_ray.data.lines import Names, json_object, line_error, lines
+from xlt_ray.data.lines import RAISED, Faults, Names, json_object, line_error, lines
 from xlt_ray.data.metrics import accuracy, defined
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
@@ -60,12 +60,15 @@ class ChoiceKind(Kind):
     def width(self, task: Task) -> int:
         return 1 + task.options
 
-    def read(self, path: Path, task: Task, split: Split) -> Iterator[ChoiceExample]:
+    def read(
+        self, path: Path, task: Task, split: Split, faults: Faults = RAISED
+    ) -> Iterator[ChoiceExample]:
         names = Names()
         for number, line in lines(path):
             if line.strip():
-                place, example = f"{split}{number - 1}", _example(line, task, path, number)
-                yield replace(example, id=names.unique(example.id or place))
+                with faults:
+                    place, example = f"{split}{number - 1}", _example(line, task, path, number)
+                    yield replace(example, id=names.unique(example.id or place))
 
     def read_unlabelled(self, path: Path, task: Task) -> Iterator[ChoiceExample]:
         names = Names()

@@ -18,6 +18,7 @@ import numpy as np
 
 from xlt_ray.data.encode import Sentence, Template
 from xlt_ray.data.item_scores import ItemScores
+from xlt_ray.data.lines import RAISED, Faults
 from xlt_ray.spec.facts import Split
 from xlt_ray.spec.kinds import KINDS
 
@@ -124,8 +125,13 @@ class Kind(ABC):
         return range(self.width(task))
 
     @abstractmethod
-    def read(self, path: Path, task: Task, split: Split) -> Iterator[Example]:
+    def read(
+        self, path: Path, task: Task, split: Split, faults: Faults = RAISED
+    ) -> Iterator[Example]:
         """Examples of one file, in their order.
+
+        Args:
+            faults: what is done with the fault of a line, which gives no example then.
 
         Raises:
             DataError: the file does not hold what the task says.

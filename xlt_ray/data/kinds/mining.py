@@ -30,7 +30,7 @@ import numpy as np
 
 from xlt_ray.data.item_scores import ItemScores, of_counts, ratio, top_share
 from xlt_ray.data.kinds.vectors import NUM_NEIGHBOURS, VectorsKind, of_length_one
-from xlt_ray.data.lines import json_object, line_error, lines
+from xlt_ray.data.lines import RAISED, Faults, json_object, line_error, lines
 from xlt_ray.data.task import Task
 from xlt_ray.errors import DataError
 from xlt_ray.spec.facts import Split
@@ -113,29 +113,33 @@ class MiningKind(VectorsKind):
     def width(self, task: Task) -> int:
         return 1
 
-    def read(self, path: Path, task: Task, split: Split) -> Iterator[MiningExample]:
+    def read(
+        self, path: Path, task: Task, split: Split, faults: Faults = RAISED
+    ) -> Iterator[MiningExample]:
         """Sentences of both sides by turns, each side in the order of the file."""
         own = path.name.partition(".")[0]
         found: dict[str, tuple[int, MiningExample]] = {}
         for number, line in lines(path):
             if line.strip():
-                cells = json_object(line, path, number)
-                example = _of_cells(cells, path, number)
-                if not example.id:
-                    raise line_error(path, number, "has no id")
-                if not example.sentence:
-                    raise line_error(path, number, "has no sentence")
-                if example.id in found:
-                    raise line_error(path, number, f"id {example.id!r} is there already")
-                if example.language not in (own, task.pivot):
-                    problem = f"language {example.language!r} is neither {own} nor {task.pivot}"
-                    raise line_error(path, number, problem)
-                found[example.id] = (number, example)
+                with faults:
+                    cells = json_object(line, path, number)
+                    example = _of_cells(cells, path, number)
+                    if not example.id:
+                        raise line_error(path, number, "has no id")
+                    if not example.sentence:
+                        raise line_error(path, number, "has no sentence")
+                    if example.id in found:
+                        raise line_error(path, number, f"id {example.id!r} is there already")
+                    if example.language not in (own, task.pivot):
+                        problem = f"language {example.language!r} is neither {own} nor {task.pivot}"
+                        raise line_error(path, number, problem)
+                    found[example.id] = (number, example)
         for number, example in found.values():
-            for name in example.translations or ():
-                if name not in found or found[name][1].language == example.language:
-                    problem = f"gold: no line {name!r} has a sentence of the other language"
-                    raise line_error(path, number, problem)
+            with faults:
+                for name in example.translations or ():
+                    if name not in found or found[name][1].language == example.language:
+                        problem = f"gold: no line {name!r} has a sentence of the other language"
+                        raise line_error(path, number, problem)
         if found and not any(example.translations for _, example in found.values()):
             raise DataError(
                 f"{path}: no line has gold, and nothing can be scored",

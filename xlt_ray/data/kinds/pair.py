@@ -20,7 +20,7 @@ from xlt_ray.data.item_scores import (
     top_share,
 )
 from xlt_ray.data.kinds.kind import Frame, Kind, Row
-from xlt_ray.data.lines import Names, cells, line_error
+from xlt_ray.data.lines import RAISED, Faults, Names, cells, line_error
 from xlt_ray.data.metrics import accuracy, defined, macro_f1
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
@@ -84,10 +84,14 @@ class SentencePairs(Kind):
 class PairKind(SentencePairs):
     """Gold and predictions are one label per pair."""
 
-    def read(self, path: Path, task: Task, split: Split) -> Iterator[PairExample]:
+    def read(
+        self, path: Path, task: Task, split: Split, faults: Faults = RAISED
+    ) -> Iterator[PairExample]:
         names = Names()
-        for number, (name, first, second, label) in pair_rows(path, task, split):
-            yield PairExample(names.unique(name), first, second, task.known(label, path, number))
+        for number, (name, first, second, label) in pair_rows(path, task, split, faults):
+            with faults:
+                known = task.known(label, path, number)
+                yield PairExample(names.unique(name), first, second, known)
 
     def of_row(
         self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
@@ -141,7 +145,7 @@ def both_sentences(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def pair_rows(
-    path: Path, task: Task, split: Split
+    path: Path, task: Task, split: Split, faults: Faults = RAISED
 ) -> Iterator[tuple[int, tuple[str, str, str, str]]]:
     """Line number, and id, sentences and label of every row, in training of every whole one.
 
@@ -157,8 +161,9 @@ def pair_rows(
         raise line_error(path, 1, f"the header lacks {', '.join(missing)}")
     places = [header.index(column) for column in wanted]
     for number, row in rows:
-        if len(row) != len(header):
-            raise line_error(path, number, f"has {len(row)} columns, the header {len(header)}")
-        name, first, second, label = (row[place].strip() for place in places)
-        if split != "train" or TwoSentences(name, first, second).is_whole:
-            yield number, (name, first, second, label)
+        with faults:
+            if len(row) != len(header):
+                raise line_error(path, number, f"has {len(row)} columns, the header {len(header)}")
+            name, first, second, label = (row[place].strip() for place in places)
+            if split != "train" or TwoSentences(name, first, second).is_whole:
+                yield number, (name, first, second, label)

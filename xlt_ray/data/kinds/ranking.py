@@ -39,7 +39,7 @@ from xlt_ray.data.collate import Batch, collate
 from xlt_ray.data.item_scores import ItemScores, each, ratio, top_share
 from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows, Views
 from xlt_ray.data.kinds.vectors import of_length_one
-from xlt_ray.data.lines import json_object, line_error, lines
+from xlt_ray.data.lines import RAISED, Faults, json_object, line_error, lines
 from xlt_ray.data.streams import generator
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
@@ -105,24 +105,29 @@ class RankingKind(Kind):
     def width(self, task: Task) -> int:
         return 2
 
-    def read(self, path: Path, task: Task, split: Split) -> Iterator[RankingExample]:
+    def read(
+        self, path: Path, task: Task, split: Split, faults: Faults = RAISED
+    ) -> Iterator[RankingExample]:
         """Ids are those of the lines, which name each other by them."""
         found: dict[str, tuple[int, RankingExample]] = {}
         for number, line in lines(path):
             if line.strip():
-                example = _example(line, path, number)
-                if example.id in found:
-                    raise line_error(path, number, f"id {example.id!r} is there already")
-                if split == "train" and not (example.query and example.candidate):
-                    missing = "candidate" if example.query else "query"
-                    remedy = "a line to train on is a query and a candidate that is right for it"
-                    raise line_error(path, number, f"has no {missing}", remedy)
-                found[example.id] = (number, example)
+                with faults:
+                    example = _example(line, path, number)
+                    if example.id in found:
+                        raise line_error(path, number, f"id {example.id!r} is there already")
+                    if split == "train" and not (example.query and example.candidate):
+                        missing = "candidate" if example.query else "query"
+                        remedy = "a line to train on is a query and a candidate right for it"
+                        raise line_error(path, number, f"has no {missing}", remedy)
+                    found[example.id] = (number, example)
         for number, example in found.values():
-            for name in example.relevant or ():
-                if name not in found or not found[name][1].candidate:
-                    raise line_error(path, number, f"relevant: no line {name!r} has a candidate")
-            yield example
+            with faults:
+                for name in example.relevant or ():
+                    if name not in found or not found[name][1].candidate:
+                        problem = f"relevant: no line {name!r} has a candidate"
+                        raise line_error(path, number, problem)
+                yield example
 
     def of_row(
         self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int

@@ -26,7 +26,7 @@ import numpy as np
 from xlt_ray.data.item_scores import ItemScores, Parts, each, ratio, top_share
 from xlt_ray.data.kinds.kind import Frame, Row, Rows, Views
 from xlt_ray.data.kinds.vectors import NUM_NEIGHBOURS, VectorsKind, of_length_one
-from xlt_ray.data.lines import cells, line_error
+from xlt_ray.data.lines import RAISED, Faults, cells, line_error
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
 
@@ -72,7 +72,9 @@ class RetrievalKind(VectorsKind):
     def width(self, task: Task) -> int:
         return 2
 
-    def read(self, path: Path, task: Task, split: Split) -> Iterator[RetrievalExample]:
+    def read(
+        self, path: Path, task: Task, split: Split, faults: Faults = RAISED
+    ) -> Iterator[RetrievalExample]:
         """Rows of which a side is empty are left out; ids are numbers of lines."""
         rows = cells(path)
         _, first = next(rows, (1, []))
@@ -82,11 +84,13 @@ class RetrievalKind(VectorsKind):
         if missing:
             raise line_error(path, 1, f"the header lacks {', '.join(missing)}")
         for number, row in rows:
-            if len(row) != len(header):
-                raise line_error(path, number, f"has {len(row)} columns, the header {len(header)}")
-            sentence, translation = (row[header.index(column)].strip() for column in wanted)
-            if sentence and translation:
-                yield RetrievalExample(str(number), sentence, translation)
+            with faults:
+                if len(row) != len(header):
+                    problem = f"has {len(row)} columns, the header {len(header)}"
+                    raise line_error(path, number, problem)
+                sentence, translation = (row[header.index(column)].strip() for column in wanted)
+                if sentence and translation:
+                    yield RetrievalExample(str(number), sentence, translation)
 
     def of_row(
         self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int

@@ -23,7 +23,7 @@ from xlt_ray.data.item_scores import (
 )
 from xlt_ray.data.kinds.kind import Frame, Row
 from xlt_ray.data.kinds.pair import SentencePairs, TwoSentences, both_sentences, pair_rows
-from xlt_ray.data.lines import Names, line_error
+from xlt_ray.data.lines import RAISED, Faults, Names, line_error
 from xlt_ray.data.metrics import defined, pearson, spearman
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
@@ -46,11 +46,14 @@ class ScoreExample(TwoSentences):
 class ScoreKind(SentencePairs):
     """Gold and predictions are one number per pair, on the task's scale."""
 
-    def read(self, path: Path, task: Task, split: Split) -> Iterator[ScoreExample]:
+    def read(
+        self, path: Path, task: Task, split: Split, faults: Faults = RAISED
+    ) -> Iterator[ScoreExample]:
         names = Names()
-        for number, (name, first, second, text) in pair_rows(path, task, split):
-            score = _number(text, task, path, number)
-            yield ScoreExample(names.unique(name), first, second, score)
+        for number, (name, first, second, text) in pair_rows(path, task, split, faults):
+            with faults:
+                score = _number(text, task, path, number)
+                yield ScoreExample(names.unique(name), first, second, score)
 
     def of_row(
         self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int

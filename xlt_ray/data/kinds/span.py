@@ -30,11 +30,10 @@ from xlt_ray.data.collate import Batch, collate
 from xlt_ray.data.encode import Sentence
 from xlt_ray.data.item_scores import ItemScores, each, most_frequent, top_share
 from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows
-from xlt_ray.data.lines import Names, line_error
-from xlt_ray.data.squad import Asked, Question, StandingAnswer, paragraphs
+from xlt_ray.data.lines import RAISED, Faults, Names, line_error
+from xlt_ray.data.squad import Asked, Question, StandingAnswer, paragraphs, question_error
 from xlt_ray.data.streams import generator
 from xlt_ray.data.task import Task
-from xlt_ray.errors import DataError
 from xlt_ray.spec.facts import Split
 
 _NOTHING = np.zeros(0, np.int32)
@@ -137,11 +136,15 @@ class SpanKind(Kind):
         """The question alone: an answer has to stand in its passage as it is."""
         return (0,)
 
-    def read(self, path: Path, task: Task, split: Split) -> Iterator[SpanExample]:
+    def read(
+        self, path: Path, task: Task, split: Split, faults: Faults = RAISED
+    ) -> Iterator[SpanExample]:
         names = Names()
-        for paragraph in paragraphs(path, Question):
+        for paragraph in paragraphs(path, Question, faults):
             for one in paragraph.qas:
-                yield _example(path, task, names.unique(str(one.id)), paragraph.context, one)
+                with faults:
+                    name = names.unique(str(one.id))
+                    yield _example(path, task, name, paragraph.context, one)
 
     def read_unlabelled(self, path: Path, task: Task) -> Iterator[SpanExample]:
         names = Names()
@@ -381,19 +384,17 @@ def _standing(passage: str, text: str, begin: int) -> int:
 
 def _refuse_empty(path: Path, name: str, passage: str, one: Asked) -> None:
     if not passage.strip() or not one.question.strip():
-        raise DataError(f"{path}: question {name}: its text or its passage is empty")
+        raise question_error(path, name, "its text or its passage is empty")
 
 
 def _example(path: Path, task: Task, name: str, passage: str, one: Question) -> SpanExample:
     answers = () if one.is_impossible else one.answers
     _refuse_empty(path, name, passage, one)
     if not answers and not task.spans.has_unanswerable:
-        raise DataError(
-            f"{path}: question {name}: has no answer",
-            remedy=f"spans.has_unanswerable: true in the task file of {task.name}",
-        )
+        remedy = f"spans.has_unanswerable: true in the task file of {task.name}"
+        raise question_error(path, name, "has no answer", remedy)
     for text, begin in ((answer.text, answer.answer_start) for answer in answers):
         if not text.strip() or begin < 0 or passage[begin : begin + len(text)] != text:
-            raise DataError(f"{path}: question {name}: {text!r} does not stand at {begin}")
+            raise question_error(path, name, f"{text!r} does not stand at {begin}")
     kept = tuple(Answer(answer.text, answer.answer_start) for answer in answers)
     return SpanExample(name, one.question, passage, kept)

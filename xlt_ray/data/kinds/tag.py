@@ -33,7 +33,7 @@ from xlt_ray.data.item_scores import (
     top_share,
 )
 from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows
-from xlt_ray.data.lines import Names, line_error
+from xlt_ray.data.lines import RAISED, Faults, Names, line_error
 from xlt_ray.data.metrics import (
     accuracy,
     chunk_counts,
@@ -104,10 +104,15 @@ class TagKind(Kind):
     def width(self, task: Task) -> int:
         return 1
 
-    def read(self, path: Path, task: Task, split: Split) -> Iterator[TagExample]:
+    def read(
+        self, path: Path, task: Task, split: Split, faults: Faults = RAISED
+    ) -> Iterator[TagExample]:
         names = Names()
-        for place, (name, words) in enumerate(tagged_sentences(path, task, is_labelled=True)):
-            tags = _known(task, [word.tag for word in words], path, [word.number for word in words])
+        sentences = tagged_sentences(path, task, is_labelled=True, faults=faults)
+        for place, (name, words) in enumerate(sentences):
+            tags = _known(
+                task, [word.tag for word in words], path, [word.number for word in words], faults
+            )
             own = names.unique(name or f"{split}{place}")
             yield TagExample(own, tuple(word.text for word in words), tags)
 
@@ -257,10 +262,17 @@ def stretches(row: Row, frame: Frame) -> list[Stretch]:
     return found
 
 
-def _known(task: Task, tags: Sequence[str], path: Path, numbers: Sequence[int]) -> tuple[str, ...]:
+def _known(
+    task: Task,
+    tags: Sequence[str],
+    path: Path,
+    numbers: Sequence[int],
+    faults: Faults = RAISED,
+) -> tuple[str, ...]:
     """The labels of one sentence; those that mark entities are read by any scheme."""
     turned = as_iob2(tags) if task.scheme == "iob2" else tags
-    return tuple(
-        task.known(tag if tag in task.labels else raw, path, number)
-        for tag, raw, number in zip(turned, tags, numbers, strict=True)
-    )
+    found: list[str] = []
+    for tag, raw, number in zip(turned, tags, numbers, strict=True):
+        with faults:
+            found.append(task.known(tag if tag in task.labels else raw, path, number))
+    return tuple(found)

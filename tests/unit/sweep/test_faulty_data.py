@@ -1,0 +1,381 @@
+"""What a sweep will read is read before it starts: every fault with its file and line."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from xlt_ray.errors import SpecError, SpecErrors
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.sweep import SweepSpec, sweep_of
+from xlt_ray.sweep.facts import refuse_faulty
+from xlt_ray.sweep.runner import checked_facts
+
+CONFIG = {
+    "model_type": "bert", "num_hidden_layers": 2, "hidden_size": 4, "max_position_embeddings": 64,
+    "vocab_size": 8,
+}  # fmt: skip
+TABLE = "bert.embeddings.word_embeddings.weight"
+
+
+def weights(rows: int = 8, *, cut: int = 0) -> bytes:
+    size = rows * 4 * 4
+    tensor = {"dtype": "F32", "shape": [rows, 4], "data_offsets": [0, size]}
+    header = json.dumps({TABLE: tensor, "__metadata__": {"format": "pt"}}).encode()
+    content = len(header).to_bytes(8, "little") + header + bytes(size)
+    return content[: len(content) - cut]
+
+
+def tokenizer(pieces: int = 8) -> str:
+    return json.dumps(
+        {"model": {"type": "WordPiece", "vocab": {f"w{one}": one for one in range(pieces)}}}
+    )
+
+
+def conllu(number: int, seed: str) -> str:
+    rows = [("the", "DET"), (f"{seed}dog", "NOUN"), ("barks", "VERB")]
+    cells = [f"{place}\t{word}\t_\t{tag}" + "\t_" * 6 for place, (word, tag) in enumerate(rows, 1)]
+    sentences = ["\n".join([f"# sent_id = {seed}{one}", *cells, ""]) for one in range(number)]
+    return "\n".join(sentences) + "\n"
+
+
+def conll(number: int, seed: str) -> str:
+    return f"{seed}\tB-PER\nHill\tI-PER\nsees\tO\n\n" * number
+
+
+def pairs(number: int, seed: str) -> str:
+    labels = ("entailment", "neutral", "contradiction")
+    lines = [f"{one}\t{seed} one {one}\t{seed} two\t{labels[one % 3]}" for one in range(number)]
+    return "\n".join(["id\tsentence1\tsentence2\tlabel", *lines, ""])
+
+
+def scores(number: int, seed: str) -> str:
+    lines = [f"{one}\t{seed} one {one}\t{seed} two\t{one % 6}" for one in range(number)]
+    return "\n".join(["id\tsentence1\tsentence2\tscore", *lines, ""])
+
+
+def choices(number: int, seed: str) -> str:
+    return "".join(
+        json.dumps(
+            {"idx": one, "premise": f"{seed} one", "question": "cause", "choice1": "a",
+             "choice2": "b", "label": one % 2}
+        ) + "\n"
+        for one in range(number)
+    )  # fmt: skip
+
+
+def squad(number: int, seed: str) -> str:
+    asked = [
+        {"id": f"q{one}", "question": "who ?",
+         "answers": [{"text": "dog", "answer_start": len(seed) + 1}]}
+        for one in range(number)
+    ]  # fmt: skip
+    paragraph = {"context": f"{seed} dog barks", "qas": asked}
+    return json.dumps({"data": [{"title": "t", "paragraphs": [paragraph]}]}, indent=1)
+
+
+FORMATS: dict[str, tuple[str, str, Callable[[int, str], str]]] = {
+    "pos": ("pos", "conllu", conllu),
+    "ner-panx": ("ner-panx", "conll", conll),
+    "xnli": ("pairs/xnli", "tsv", pairs),
+    "stsb-score": ("pairs/stsb", "tsv", scores),
+    "xcopa": ("choice/xcopa", "jsonl", choices),
+    "xquad": ("qa/xquad", "json", squad),
+}
+"""Folder, ending and content of the files of a task of every format."""
+METRICS = {"stsb-score": "pearson", "xquad": "f1"}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    (folder / "model.safetensors").write_bytes(weights())
+    (folder / "tokenizer.json").write_text(tokenizer())
+    return folder
+
+
+@pytest.fixture
+def sweep_on(tmp_path: Path, model: Path) -> Callable[..., SweepSpec]:
+    """A sweep on a task, whose files are written unless they are there."""
+
+    def sweep(task: str, *overrides: str) -> SweepSpec:
+        folder, ending, content = FORMATS[task]
+        for name, number in (("en.train", 6), ("en.dev", 4), ("en.test", 5), ("de.test", 5)):
+            file = tmp_path / "data" / folder / f"{name}.{ending}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if not file.exists():
+                file.write_text(content(number, name[:2]), encoding="utf-8")
+        text = f"""
+name: t
+data: {{source: files, root: {tmp_path / "data"}}}
+model: {model}
+target: {{task: {task}, learning_rate: 1e-4, batch_size: 2, max_length: 16}}
+search: {{trials: 1}}
+objective: {{metric: {METRICS.get(task, "accuracy")}}}
+"""
+        return sweep_of(parse_document(text, "f.yaml", overrides))
+
+    return sweep
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Callable[[SweepSpec], list[str]]:
+    """The warnings of a sweep that passes."""
+    return lambda sweep: refuse_faulty(sweep, checked_facts(sweep), tmp_path / "cache")
+
+
+def faults(check: Callable[[SweepSpec], list[str]], sweep: SweepSpec) -> tuple[SpecError, ...]:
+    with pytest.raises(SpecErrors) as caught:
+        check(sweep)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("task", FORMATS)
+def test_files_of_every_format_pass_without_a_warning(task, sweep_on, check):
+    assert check(sweep_on(task)) == []
+
+
+FAULTY = [
+    # task, what is replaced in the test file, by what, line, complaint
+    ("pos", "en0\n1\tthe\t_\tDET", "en0\n1\tthe\t_\tDETT", 2, "unknown label 'DETT'"),
+    ("pos", "1\tthe\t_\tDET", "1\tthe\t_\t", 2, "unknown label ''"),
+    ("pos", "1\tthe\t_\tDET", "1\tthe\t_\t_", 2, "unknown label '_'"),
+    ("pos", "1\tthe\t_\tDET", "1\tthe\t_\tdet", 2, "unknown label 'det'"),
+    ("pos", "1\tthe\t_\tDET" + "\t_" * 6, "1\tthe", 2, "has 2 columns"),
+    ("pos", "1\tthe\t_\tDET", "1 the _ DET", 2, "has 7 columns"),
+    ("pos", "1\tthe\t_\tDET", "1\tthe\t_\tDET\t_", 2, "has 11 columns"),
+    ("pos", "# sent_id = en0", "sent_id = en0", 1, "has 1 columns"),
+    ("pos", "1\tthe", "1\tth\udce9", 2, "not UTF-8"),
+    ("pos", "3\tbarks\t_\tVERB", "3\tbarks\t_\tVB", 4, "unknown label 'VB'"),
+    ("ner-panx", "Hill\tI-PER", "Hill\tI-PERS", 2, "unknown label 'I-PERS'"),
+    ("ner-panx", "Hill\tI-PER", "Hill I-PER", 2, "is not `word TAB tag`"),
+    ("ner-panx", "Hill\tI-PER", "Hill", 2, "is not `word TAB tag`"),
+    ("ner-panx", "Hill\tI-PER", "Hill\tNN\tI-PER", 2, "is not `word TAB tag`"),
+    ("ner-panx", "Hill\tI-PER", "Hill\t", 2, "unknown label ''"),
+    ("ner-panx", "sees\tO", "O\tsees", 3, "is `tag TAB word`"),
+    ("ner-panx", "sees\tO", "sees\to", 3, "unknown label 'o'"),
+    ("ner-panx", "sees\tO", "sees\t0", 3, "unknown label '0'"),
+    ("ner-panx", "Hill", "H\udcff", 2, "not UTF-8"),
+    ("xnli", "neutral", "neutrl", 3, "unknown label 'neutrl'"),
+    ("xnli", "neutral", "", 3, "unknown label ''"),
+    ("xnli", "neutral", "1", 3, "unknown label '1'"),
+    ("xnli", "\tneutral", "", 3, "has 3 columns"),
+    ("xnli", "neutral", "neutral\tx", 3, "has 5 columns"),
+    ("xnli", "id\tsentence1", "id\tpremise", 1, "the header lacks sentence1"),
+    ("xnli", "\tlabel", "\tgold", 1, "the header lacks label"),
+    ("xnli", "id\tsentence1\tsentence2\tlabel\n", "", 1, "the header lacks"),
+    ("xnli", "two", "tw\udce9", 2, "not UTF-8"),
+    ("stsb-score", "\t1\n", "\t6\n", 3, "'6' is no score"),
+    ("stsb-score", "\t1\n", "\t-1\n", 3, "'-1' is no score"),
+    ("stsb-score", "\t1\n", "\tnan\n", 3, "'nan' is no score"),
+    ("stsb-score", "\t1\n", "\t1,5\n", 3, "'1,5' is no score"),
+    ("stsb-score", "\t1\n", "\t\n", 3, "'' is no score"),
+    ("stsb-score", "\t1\n", "\n", 3, "has 3 columns"),
+    ("stsb-score", "\tscore", "\tlabel", 1, "the header lacks score"),
+    ("xcopa", '"label": 1}', '"label": 2}', 2, "label 2 is no place"),
+    ("xcopa", '"label": 1}', '"label": "1"}', 2, "label '1' is no place"),
+    ("xcopa", '"label": 1}', '"label": true}', 2, "label True is no place"),
+    ("xcopa", '"label": 1}', '"label": null}', 2, "label None is no place"),
+    ("xcopa", '"label": 1}', '"label": 1', 2, "is not JSON"),
+    ("xcopa", '"choice2": "b", "label": 1', '"label": 1', 2, "has 1 options"),
+    ("xcopa", '"choice2": "b", "label": 1', '"choice2": "", "label": 1', 2, "an option"),
+    ("xcopa", '"label": 1}', '"label": 1, "choice3": "c"}', 2, "has 3 options"),
+    ("xcopa", "\n", "\n[]\n", 2, "is no JSON object"),
+    ("xcopa", '"premise": "en one"', '"premise": 1.5', 1, "is no text"),
+    ("xquad", '"answer_start": 3', '"answer_start": 2', 10, "question q0: 'dog' does not stand"),
+    ("xquad", '"answer_start": 3', '"answer_start": -1', 10, "question q0: 'dog' does not"),
+    ("xquad", '"text": "dog"', '"text": ""', 10, "question q0: '' does not stand"),
+    ("xquad", '"question": "who ?"', '"question": " "', 10, "question q0: its text"),
+    ("xquad", '"question": "who ?",', "", 10, "question q0: data.0.paragraphs.0.qas.0.question"),
+    ("xquad", '"answer_start": 3', '"answer_start": "x"', 10, "question q0: .*answer_start"),
+    ("xquad", '"answer_start": 3', '"answer_start": 3,', 16, "Invalid JSON"),
+    ("xquad", '"data": [', '"data": ', 63, "Invalid JSON"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "right", "wrong", "line", "complaint"), FAULTY)
+def test_a_faulty_file_is_refused_with_its_line(
+    tmp_path, sweep_on, check, task, right, wrong, line, complaint
+):
+    sweep = sweep_on(task)
+    folder, ending, content = FORMATS[task]
+    text = content(5, "en")
+    assert right in text
+    file = tmp_path / "data" / folder / f"de.test.{ending}"
+    file.write_bytes(text.replace(right, wrong, 1).encode("utf-8", "surrogateescape"))
+    first, *_ = faults(check, sweep)
+    assert (first.fields["file"], first.fields["line"]) == (str(file), line)
+    with pytest.raises(SpecError, match=complaint):
+        raise first
+    assert str(first).startswith(f"{file}:{line}: ")
+
+
+def test_all_faults_of_a_file_are_told_at_once_and_the_first_five_shown(tmp_path, sweep_on, check):
+    sweep = sweep_on("pos")
+    file = tmp_path / "data/pos/de.test.conllu"
+    text = conllu(8, "de")
+    file.write_text(text.replace("NOUN", "NOON").replace("\tVERB\t_", "\tVERB", 2))
+    *shown, last = faults(check, sweep)
+    assert [one.fields["line"] for one in shown] == [3, 4, 8, 9, 13]
+    assert "has 10 faults, of which the first 5 are shown" in str(last)
+
+
+def test_faults_of_several_files_are_told_together(tmp_path, sweep_on, check):
+    sweep = sweep_on("xnli")
+    for name in ("en.train", "de.test"):
+        file = tmp_path / f"data/pairs/xnli/{name}.tsv"
+        file.write_text(file.read_text().replace("neutral", "nix", 1))
+    found = {Path(one.fields["file"]).name for one in faults(check, sweep)}
+    assert found == {"en.train.tsv", "de.test.tsv"}
+
+
+def test_what_the_sweep_does_not_read_may_be_faulty(tmp_path, sweep_on, check):
+    sweep = sweep_on("xnli", "evaluate.languages=[en]")
+    file = tmp_path / "data/pairs/xnli/de.test.tsv"
+    file.write_text(file.read_text().replace("neutral", "nix"))
+    assert check(sweep) == []
+
+
+def test_a_second_check_reads_no_line(sweep_on, check, monkeypatch):
+    sweep = sweep_on("pos")
+    check(sweep)
+    monkeypatch.setattr("xlt_ray.data.files.FilesSource.examine", None)
+    assert check(sweep) == []
+
+
+def test_a_changed_file_is_read_again(tmp_path, sweep_on, check):
+    sweep = sweep_on("pos")
+    check(sweep)
+    file = tmp_path / "data/pos/de.test.conllu"
+    file.write_text(file.read_text().replace("VERB", "VREB", 1))
+    assert [one.fields["line"] for one in faults(check, sweep)] == [4]
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, sweep_on, check):
+    (tmp_path / "cache").write_text("a file")
+    assert check(sweep_on("pos")) == []
+
+
+@pytest.mark.parametrize("name", ["en.test", "en.dev"])
+def test_a_copy_of_the_training_data_is_refused(tmp_path, sweep_on, check, name):
+    sweep = sweep_on("xnli")
+    folder = tmp_path / "data/pairs/xnli"
+    (folder / f"{name}.tsv").write_text((folder / "en.train.tsv").read_text())
+    (fault,) = faults(check, sweep)
+    assert f"train and {name[3:]} are the same file" in str(fault)
+
+
+def test_dev_and_test_that_are_one_file_are_warned_of(tmp_path, sweep_on, check):
+    sweep = sweep_on("xnli")
+    folder = tmp_path / "data/pairs/xnli"
+    (folder / "en.test.tsv").write_text((folder / "en.dev.tsv").read_text())
+    (warning,) = check(sweep)
+    assert "xnli/en: dev and test are the same file" in warning
+
+
+def test_repeated_ids_are_warned_of(tmp_path, sweep_on, check):
+    sweep = sweep_on("xnli")
+    file = tmp_path / "data/pairs/xnli/de.test.tsv"
+    file.write_text(file.read_text().replace("\n3\t", "\n2\t").replace("\n4\t", "\n2\t"))
+    for _ in range(2):
+        (warning,) = check(sweep)
+        assert "xnli/de/test: 2 ids" in warning
+        assert "'2'" in warning
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["da.tset.conllu", "de.validation.conllu", "de.Test.conllu", "de.test.conllu.gz",
+     ".test.conllu", "de_gsd-ud-test.conllu", "de.test.tsv", "de.conllu"],
+)  # fmt: skip
+def test_files_that_no_task_reads_are_named(tmp_path, sweep_on, check, name):
+    sweep = sweep_on("pos")
+    (tmp_path / "data/pos" / name).write_text(conllu(3, "x"))
+    (tmp_path / "data/pos/README.txt").write_text("notes")
+    (warning,) = check(sweep)
+    assert f"{tmp_path / 'data/pos' / name}: no task reads this file" in warning
+
+
+@pytest.mark.parametrize("code", ["zh-Hant", "sr+Latn", "sr@latin", "sme", "pcm", "qaa", "de_gsd"])
+def test_codes_of_languages_pass(tmp_path, sweep_on, check, code):
+    sweep = sweep_on("pos")
+    (tmp_path / f"data/pos/{code}.test.conllu").write_text(conllu(3, "x"))
+    assert check(sweep) == []
+
+
+@pytest.mark.parametrize("code", ["DE", "german language", "1"])
+def test_what_is_no_code_of_a_language_is_warned_of(tmp_path, sweep_on, check, code):
+    sweep = sweep_on("pos")
+    (tmp_path / f"data/pos/{code}.test.conllu").write_text(conllu(3, "x"))
+    (warning,) = check(sweep)
+    assert repr(code) in warning
+
+
+ALIGN = "align={objective: weam, aligner: auto, steps: 2, batch_size: 2, max_length: 16}"
+
+
+def texts(root: Path, **files: str) -> None:
+    for name, text in files.items():
+        file = root / "data/parallel/p" / f"{name}.tsv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+def test_translations_that_never_meet_are_warned_of(tmp_path, sweep_on, check):
+    texts(tmp_path, en="1\tone\n", de="1\teins\n", fr="2\tdeux\n")
+    (warning,) = check(sweep_on("pos", ALIGN))
+    assert "no id of fr is one of another language" in warning
+
+
+def test_every_faulty_line_of_parallel_text_is_told(tmp_path, sweep_on, check):
+    texts(tmp_path, en="1\tone\n2 two\n3\n", de="1\teins\nx\n")
+    found = [
+        (Path(one.fields["file"]).name, one.fields["line"])
+        for one in faults(check, sweep_on("pos", ALIGN))
+    ]
+    assert sorted(found) == [("de.tsv", 2), ("en.tsv", 2), ("en.tsv", 3)]
+
+
+def pointer(folder: Path) -> None:
+    text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    (folder / "model.safetensors").write_text(text)
+
+
+def index(folder: Path) -> None:
+    names = json.dumps({"weight_map": {TABLE: "model-2.safetensors"}})
+    (folder / "model.safetensors.index.json").write_text(names)
+
+
+MODELS: list[tuple[Callable[[Path], object], str]] = [
+    (lambda folder: (folder / "model.safetensors").write_bytes(weights(cut=3)), "is cut off"),
+    (lambda folder: (folder / "model.safetensors").write_bytes(weights()[:40]), "cut off"),
+    (lambda folder: (folder / "model.safetensors").write_bytes(b""), "not a safetensors file"),
+    (lambda folder: (folder / "model.safetensors").write_bytes(b"<html>no</html>"), "not a safe"),
+    (lambda folder: (folder / "model.safetensors").write_bytes(weights(7)), "has 7 rows"),
+    (lambda folder: (folder / "tokenizer.json").write_text(tokenizer(9)), "has 9 pieces"),
+    (lambda folder: (folder / "tokenizer.json").write_text("{"), "not the JSON of a tokenizer"),
+    (lambda folder: (folder / "tokenizer.json").unlink(), "has no tokenizer"),
+    (pointer, "pointer of git-lfs"),
+    (index, "model-2.safetensors: is not there"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "complaint"), MODELS)
+def test_files_of_a_model_that_do_not_fit_are_refused(sweep_on, check, model, spoil, complaint):
+    sweep = sweep_on("pos")
+    spoil(model)
+    assert complaint in " ".join(map(str, faults(check, sweep)))
+
+
+def test_a_large_file_is_read_within_seconds(tmp_path, sweep_on, check):
+    sweep = sweep_on("pos")
+    (tmp_path / "data/pos/en.train.conllu").write_text(conllu(12_500, "en"))
+    begin = time.process_time()
+    check(sweep)
+    assert time.process_time() - begin < 10

@@ -1,0 +1,171 @@
+"""Every line of the files that a sweep reads, looked at before anything starts.
+
+The readers do it themselves: they go on behind a faulty line and keep the fault
+(:class:`xlt_ray.data.lines.Gathered`). That a split has no fault is remembered by its digest, so
+that a second check takes no time. Nothing of a label leaves this module but a faulty one, within
+its message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import combinations
+from pathlib import Path
+
+from xlt_ray.data.files import FilesSource
+from xlt_ray.data.lines import Gathered
+from xlt_ray.data.neighbours import neighbour_lists
+from xlt_ray.data.streams import digest_of
+from xlt_ray.data.task import Task, task_named
+from xlt_ray.errors import DataError, DataErrors
+from xlt_ray.spec.facts import Split, SplitFacts
+
+_VERSION = 1
+"""Raised when readers find faults that they did not find before."""
+_CODE = re.compile(r"[a-z]{2,8}([-_@+][A-Za-z0-9]+)*")
+
+Splits = Mapping[tuple[str, Split], SplitFacts]
+
+
+class FileCheck:
+    """Gathers ``errors`` and ``warnings`` of the files that are given to it."""
+
+    def __init__(self, source: FilesSource, cache: Path) -> None:
+        self._source, self._cache = source, cache / "checks"
+        self.errors: list[DataError] = []
+        self.warnings: list[str] = []
+
+    def task(self, name: str, splits: Splits) -> None:
+        """The splits of a task that a sweep reads, and what lies beside them."""
+        task = task_named(name)
+        for (language, split), facts in splits.items():
+            with self._noted():
+                self._warn_of_ids(
+                    task, language, split, self._repeated(task, language, split, facts)
+                )
+        self.errors += equal_to_train(name, splits)
+        for language in sorted({language for language, _ in splits}):
+            if not _CODE.fullmatch(language):
+                self.warnings.append(
+                    f"{name}: {language!r} does not look like the code of a language; files are "
+                    f"named as {language.lower()}.test.{task.format}"
+                )
+            dev, test = (splits.get((language, split)) for split in ("dev", "test"))
+            if dev and test and dev.content and dev.content == test.content:
+                self.warnings.append(
+                    f"{name}/{language}: dev and test are the same file; what is selected on the "
+                    "one is scored on the other"
+                )
+        self.warnings += [
+            f"{path}: no task reads this file; names are LANGUAGE.SPLIT.{task.format} with train, "
+            "dev or test"
+            for path in self._source.unread(task)
+        ]
+
+    def parallel(self, languages: Iterable[str]) -> None:
+        """Parallel text, and whether every language has a sentence of another one."""
+        texts: dict[str, Mapping[str, str]] = {}
+        for language in languages:
+            gathered = Gathered()
+            with self._noted():
+                with gathered:
+                    texts[language] = self._source.parallel(language, gathered)
+                self._refuse(gathered)
+        for language, sentences in texts.items():
+            others = [text for other, text in texts.items() if other != language]
+            if others and not any(sentences.keys() & text.keys() for text in others):
+                self.warnings.append(
+                    f"{self._source.root / 'parallel'}: no id of {language} is one of another "
+                    "language that is read, so none of its sentences has a translation"
+                )
+
+    def lexicons(self, languages: Iterable[str]) -> None:
+        for language in languages:
+            gathered = Gathered()
+            with self._noted():
+                with gathered:
+                    self._source.lexicon(language, gathered)
+                self._refuse(gathered)
+
+    def neighbours(self, languages: Iterable[str]) -> None:
+        for language in languages:
+            gathered = Gathered()
+            with self._noted():
+                with gathered:
+                    neighbour_lists(self._source, language, gathered)
+                self._refuse(gathered)
+
+    def links(self, pairs: Iterable[str]) -> None:
+        """Alignments of words, by ``FIRST-SECOND`` of languages that have parallel text."""
+        there = self._source.parallel_languages()
+        asked = set(pairs)
+        for first, second in combinations(there, 2):
+            if f"{first}-{second}" in asked:
+                with self._noted():
+                    self._source.alignments(first, second)
+
+    def _refuse(self, gathered: Gathered) -> None:
+        """Faults of several files, each file's by themselves."""
+        files = dict.fromkeys(fault.fields["file"] for fault in gathered.faults)
+        for file in files:
+            own = Gathered()
+            own.faults = [one for one in gathered.faults if one.fields["file"] == file]
+            with self._noted():
+                own.refuse(Path(file))
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except DataErrors as errors:
+            self.errors += errors.problems
+        except DataError as error:
+            self.errors.append(error)
+
+    def _warn_of_ids(
+        self, task: Task, language: str, split: Split, repeated: tuple[str, ...]
+    ) -> None:
+        if repeated:
+            first = repeated[0]
+            self.warnings.append(
+                f"{task.name}/{language}/{split}: {len(repeated):,} ids are there already, the "
+                f"first is {first!r}; the later one is called {first}#2"
+            )
+
+    def _repeated(
+        self, task: Task, language: str, split: Split, facts: SplitFacts
+    ) -> tuple[str, ...]:
+        """As :meth:`FilesSource.examine`; taken from the cache where the split had no fault."""
+        key = digest_of("check", _VERSION, facts.digest, task.format, language, split)
+        file = self._cache / f"{key}.json"
+        with contextlib.suppress(OSError, ValueError):
+            return tuple(json.loads(file.read_text(encoding="utf-8"))["repeated"])
+        found = self._source.examine(task, language, split)
+        # A home that cannot be written costs time alone.
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            aside = file.with_name(f".{key}.{uuid.uuid4().hex}")
+            aside.write_text(json.dumps({"repeated": found}), encoding="utf-8")
+            os.replace(aside, file)
+        return found
+
+
+def equal_to_train(name: str, splits: Splits) -> Iterator[DataError]:
+    """Splits of one language that hold the same bytes, one of which is trained on."""
+    for (one, first), (other, second) in combinations(sorted(splits.items()), 2):
+        (language, split), (also, another) = one, other
+        if language != also or "train" not in (split, another):
+            continue
+        if first.content and first.content == second.content:
+            scored = split if another == "train" else another
+            yield DataError(
+                f"train and {scored} are the same file, so {scored} would say nothing",
+                task=name,
+                language=language,
+                remedy=f"put examples into {scored} that are not trained on",
+            )

@@ -1,0 +1,105 @@
+"""Whether the files of a model folder fit together, told by their heads: no weight is loaded.
+
+A safetensors file begins with the length of its header, 8 bytes, and the header, JSON with the
+place of every tensor (https://github.com/huggingface/safetensors, README).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_LENGTH = 8
+_LONGEST_HEADER = 10**8
+_POINTER = b"version https://git-lfs"
+_TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.spm", "tokenizer*")
+_TABLES = (
+    "word_embeddings.weight", "wte.weight", "embed_tokens.weight", "tok_embeddings.weight",
+)  # fmt: skip
+"""How the tables of pieces are named by families of encoders."""
+
+
+def folder_faults(folder: Path) -> Iterator[tuple[Path, str, str]]:
+    """File, fault and remedy of everything in a model folder that cannot be loaded.
+
+    Of the tokenizer a ``tokenizer.json`` alone is read; others are asked to be there.
+    """
+    again = "copy it again"
+    tensors: dict[str, Any] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        header, fault = _header(file)
+        if fault:
+            yield file, fault, again
+        tensors |= header
+    for file in sorted(folder.glob("*.safetensors.index.json")):
+        index = _json(file)
+        if index is None:
+            yield file, "is not a JSON object", again
+            continue
+        for name in sorted(set((index.get("weight_map") or {}).values())):
+            if not (folder / name).is_file():
+                yield folder / name, f"is not there, and {file.name} names it", again
+    config = _json(folder / "config.json") or {}
+    size = config.get("vocab_size")
+    for name, tensor in tensors.items():
+        rows = tensor["shape"][0] if tensor.get("shape") else None
+        if name.endswith(_TABLES) and isinstance(size, int) and rows != size:
+            problem = f"vocab_size is {size:,}, and {name} has {rows:,} rows"
+            yield folder / "config.json", problem, "weights and configuration of one model"
+            break
+    if not any(True for pattern in _TOKENIZERS for _ in folder.glob(pattern)):
+        yield folder, "has no tokenizer", "save it beside the weights with save_pretrained"
+    file = folder / "tokenizer.json"
+    if file.is_file():
+        pieces = _num_pieces(file)
+        if pieces is None:
+            yield file, "is not the JSON of a tokenizer", again
+        elif isinstance(size, int) and pieces > size:
+            problem = f"has {pieces:,} pieces, and the encoder {size:,} (vocab_size)"
+            yield file, problem, "tokenizer and weights of one model"
+
+
+def _header(file: Path) -> tuple[dict[str, Any], str]:
+    """Tensors of a safetensors file by name, and what is wrong with it."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        begin = stream.read(len(_POINTER))
+        if begin == _POINTER:
+            return {}, "is the pointer of git-lfs, not the weights (git lfs pull)"
+        length = int.from_bytes(begin[:_LENGTH], "little")
+        if size < _LENGTH or length > _LONGEST_HEADER:
+            return {}, "is not a safetensors file"
+        stream.seek(_LENGTH)
+        content = stream.read(length)
+    try:
+        header = json.loads(content)
+        header.pop("__metadata__", None)
+        end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return {}, "is not a safetensors file, or it is cut off in its header"
+    wanted = _LENGTH + length + end
+    if wanted != size:
+        return header, f"has {size:,} bytes, and its header tells of {wanted:,}: it is cut off"
+    return header, ""
+
+
+def _num_pieces(file: Path) -> int | None:
+    """Pieces of a ``tokenizer.json`` with those that were added; None where it is none."""
+    tokenizer = _json(file)
+    model = tokenizer.get("model") if tokenizer else None
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    if tokenizer is None or not isinstance(vocabulary, dict | list):
+        return None
+    known = {one[0] for one in vocabulary} if isinstance(vocabulary, list) else set(vocabulary)
+    added = tokenizer.get("added_tokens") or []
+    return len(known | {one["content"] for one in added})
+
+
+def _json(file: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
