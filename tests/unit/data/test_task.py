@@ -165,7 +165,7 @@ def test_labels_of_a_file_of_their_own_are_the_labels_of_the_task(tmp_path, monk
     (tmp_path / "ccg.labels").write_bytes(windows.encode())
     assert parse_task(CCG, "ccg.yaml").labels == ("NP", "two words")
     (tmp_path / "ccg.labels").write_bytes("é\nN\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"ccg\.labels: is not UTF-8"):
+    with pytest.raises(DataError, match=r"ccg\.labels:1: is not UTF-8"):
         parse_task(CCG, "ccg.yaml")
     (tmp_path / "ccg.labels").write_text("N\nN\n")
     with pytest.raises(DataError, match="listed twice"):
