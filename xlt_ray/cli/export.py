@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlt_ray.cli.arguments import NameArgument, named_sweep
+from xlt_ray.errors import DamagedStage, LedgerError
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def export(
     from xlt_ray.data.task import task_named
     from xlt_ray.ledger import load_ledger
     from xlt_ray.report.card import model_card
-    from xlt_ray.report.provenance import exportable, model_of, target_use, told_of
+    from xlt_ray.report.provenance import exportable, made_again, model_of, target_use, told_of
     from xlt_ray.report.snapshot import read_snapshot
     from xlt_ray.stages.store import StageStore
     from xlt_ray.tracking import Depot
@@ -82,7 +83,10 @@ def export(
 
     _, trusted = model_of(ledger.sweep, view.assignment)
     with whole_or_nothing(folder) as aside:
-        told = write_network(target.key, store, told, aside, trust_remote_code=trusted)
+        try:
+            told = write_network(target.key, store, told, aside, trust_remote_code=trusted)
+        except DamagedStage as error:
+            raise LedgerError(f"{error}; {made_again(snapshot, view, target)}") from error
         (aside / "README.md").write_text(model_card(told), encoding="utf-8")
     whole = f"AutoModel: the encoder; {told.transformers_class or 'xlt-ray'}: the whole network"
     typer.echo(f"trial {view.number} of {ledger.name}: {folder} ({whole})")

@@ -60,6 +60,7 @@ def report(
         describe_language=language,
         groupings=read_groupings(groups) if groups else None,
         seen=[one.strip() for one in seen.split(",") if one.strip()] if seen else (),
+        warn=lambda line: typer.echo(f"warning: {line}"),
     )
     typer.echo(f"report: {page}")
     if depot is not None:

@@ -10,7 +10,7 @@ import base64
 import functools
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -66,6 +66,7 @@ def write_report(
     describe_language: DescribeLanguage | None = None,
     groupings: Groupings | None = None,
     seen: Sequence[str] = (),
+    warn: Callable[[str], object] = lambda _: None,
 ) -> Path:
     """Write ``reports/<name>/``: the page, ``tables/*.csv|tex``, ``figures/*.svg|png|csv``.
 
@@ -77,11 +78,15 @@ def write_report(
         groupings: further groups of languages that tables give means of.
         seen: languages that count as seen, in place of those that trainings held.
 
+        warn: hears of evaluations that are gone or damaged, and how they are made again.
+
     Raises:
-        DamagedStage: a record of the store cannot be read.
         SpecError: the home cannot be written to.
     """
     snapshot = read_snapshot(ledger, store)
+    lost = _lost_told(snapshot)
+    for line in lost:
+        warn(line)
     sweep, knobs = snapshot.sweep, snapshot.knobs
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
     stages, costs = stages_frame(snapshot), costs_frame(snapshot)
@@ -101,6 +106,7 @@ def write_report(
     best = best_configuration(trials, sweep)
     known = {table.stem: knowledge_of(table) for table in tables}
     figures, notes = _figures(snapshot, tables, known, costs, best, describe_language)
+    notes = [*lost, *notes]
     profiles = profiles_frame(snapshot)
     layers = profile_figure(profiles, best, describe_language)
     figures += [] if layers is None else [layers]
@@ -198,6 +204,17 @@ def write_report(
     with _told_where(folder):
         _write(page, text)
     return page
+
+
+def _lost_told(snapshot: Snapshot) -> list[str]:
+    """Which trials have no scores although they are complete, and how they get them back."""
+    if not (numbers := snapshot.unscored):
+        return []
+    trials = "trial" if len(numbers) == 1 else "trials"
+    return [
+        f"the evaluation of {trials} {', '.join(map(str, numbers))} is gone or damaged: its scores "
+        f"are missing here; xlt resume {snapshot.name} makes it again"
+    ]
 
 
 def _figures(

@@ -43,10 +43,15 @@ def exportable(snapshot: Snapshot, view: TrialView | None) -> TrialView:
         )
     if target.key not in snapshot.records:
         raise LedgerError(
-            f"{where}: its target stage {short(target.key)} was freed from the store; make it "
-            f"again: xlt stage {snapshot.name} --trial {view.number} --until {target.kind}"
+            f"{where}: its target stage {short(target.key)} was freed from the store, or its "
+            f"record is damaged; {made_again(snapshot, view, target)}"
         )
     return view
+
+
+def made_again(snapshot: Snapshot, view: TrialView, use: StageUse) -> str:
+    """What to do where a stage of a trial is gone or damaged."""
+    return f"make it again: xlt stage {snapshot.name} --trial {view.number} --until {use.kind}"
 
 
 def target_use(view: TrialView) -> StageUse | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from xlt_ray.errors import DamagedStage
 from xlt_ray.ledger import Ledger, Start, TrialView, fact_sets_of, starts_of
 from xlt_ray.spec.supervision import TRANSLATE_TRAIN, supervision_told
 from xlt_ray.spec.trial import Target
@@ -27,7 +28,7 @@ class Snapshot:
     trials: tuple[TrialView, ...]
     """By number."""
     records: Mapping[str, StageRecord]
-    """By key; a stage that the store has no more is not there."""
+    """By key; a stage that the store has no more, or whose record is damaged, is not there."""
     fact_sets: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     """What trials were made with, by number (:mod:`xlt_ray.ledger.made_with`)."""
     starts: tuple[Start, ...] = ()
@@ -44,6 +45,17 @@ class Snapshot:
         """The record of a trial's stage of this kind, or None."""
         key = next((one.key for one in view.stages if one.kind == kind), None)
         return None if key is None else self.records.get(key)
+
+    @property
+    def unscored(self) -> list[int]:
+        """Numbers of complete trials whose evaluation is gone or damaged."""
+        return [
+            one.number
+            for one in self.trials
+            if one.state == "complete"
+            and one.evaluation_key is not None
+            and one.evaluation_key not in self.records
+        ]
 
     def supervision(self, view: TrialView) -> str:
         """Which labels a trial learned from, as :mod:`xlt_ray.spec.supervision` calls it.
@@ -64,12 +76,11 @@ class Snapshot:
 def read_snapshot(ledger: Ledger, store: StageStore) -> Snapshot:
     """Read every trial once and every record once; nothing is written.
 
-    Raises:
-        DamagedStage: a record of the store cannot be read.
+    A damaged record counts as missing: one stage does not end the report of a whole sweep.
     """
     trials = tuple(ledger.trials())
     keys = dict.fromkeys(one.key for view in trials for one in view.stages)
-    found = {key: store.record(key) for key in keys}
+    found = {key: _readable(store, key) for key in keys}
     return Snapshot(
         name=ledger.name,
         sweep=ledger.sweep,
@@ -79,6 +90,13 @@ def read_snapshot(ledger: Ledger, store: StageStore) -> Snapshot:
         starts=tuple(starts_of(ledger)),
         store=store,
     )
+
+
+def _readable(store: StageStore, key: str) -> StageRecord | None:
+    try:
+        return store.record(key)
+    except DamagedStage:
+        return None
 
 
 def in_utc(time: datetime.datetime | None) -> datetime.datetime | None:

@@ -47,6 +47,7 @@ from xlt_ray.sweep.failures import cause_of, is_disk_full, refusal_in
 from xlt_ray.sweep.joining import connect
 from xlt_ray.sweep.losses import Losses
 from xlt_ray.sweep.planning import Planner
+from xlt_ray.sweep.remaking import Remaking
 from xlt_ray.sweep.telling import courier_for
 from xlt_ray.sweep.watcher import Watcher
 from xlt_ray.versions import commit_of, library_versions
@@ -119,13 +120,17 @@ def run(
             )
         if retry is not None:
             ledger.enqueue_failed(retry)
+        planner = Planner(sweep, facts, home)
+        remaking = Remaking(sweep, facts, planner, ledger, store, watcher)
         courier = stack.enter_context(courier_for(sweep, facts, home, ledger, store))
         desk = Desk(sweep, facts, home, ledger, store, courier, watcher, confirm)
         try:
-            if not desk.is_done:
-                with suppress(KeyboardInterrupt):
+            with suppress(KeyboardInterrupt):
+                if not remaking.is_done:
+                    _tune(remaking, home)
+                if not remaking.is_interrupted and not desk.is_done:
                     _tune(desk, home)
-            is_finished = desk.is_finished
+            is_finished = desk.is_finished and not remaking.complaint
             desk.leave(is_finished=is_finished)
         except Exception as error:
             # Tune wraps what its searcher and scheduler raise.
@@ -137,8 +142,7 @@ def run(
                 f"{home.root}: the disk is full, and the ledger could not be written; free some "
                 f"space and run the same command: {sweep.name} goes on where it stopped"
             ) from error
-        planner = Planner(sweep, facts, home)
-        return _summary(desk, ledger, planner, is_finished)
+        return _summary(desk, remaking, ledger, planner, is_finished)
 
 
 def open_store(sweep: SweepSpec, home: Home) -> StageStore:
@@ -209,7 +213,7 @@ def this_machine(needs_gpus: bool) -> dict[str, float]:
     return available
 
 
-def _tune(desk: Desk, home: Home) -> None:
+def _tune(desk: Desk | Remaking, home: Home) -> None:
     """Let Ray Tune run everything the desk hands out."""
     connect(desk.watcher.warned)
     from ray import tune
@@ -248,7 +252,7 @@ def _tune(desk: Desk, home: Home) -> None:
 
 
 @contextmanager
-def _stoppable(desk: Desk) -> Iterator[None]:
+def _stoppable(desk: Desk | Remaking) -> Iterator[None]:
     """SIGINT or SIGTERM ends Tune's loop after its trials saved their progress; a second one
     ends this process at once, and Ray's with it.
 
@@ -283,7 +287,7 @@ def _stoppable(desk: Desk) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _watch_node(desk: Desk, is_over: threading.Event) -> None:
+def _watch_node(desk: Desk | Remaking, is_over: threading.Event) -> None:
     """End the sweep when this machine's part of Ray has died: Tune would wait for ever.
 
     The trials that ran there go on at the next start.
@@ -351,18 +355,21 @@ def sole_driver(home: Home, sweep: SweepSpec) -> Iterator[Callable[[], None]]:
         yield confirm
 
 
-def _summary(desk: Desk, ledger: Ledger, planner: Planner, is_finished: bool) -> Summary:
+def _summary(
+    desk: Desk, remaking: Remaking, ledger: Ledger, planner: Planner, is_finished: bool
+) -> Summary:
+    new_stages = {**remaking.new_stages, **desk.new_stages}
     best = ledger.best()
     path = () if best is None else planner.path_of_view(best.trial)
     return Summary(
         trials=tuple(ledger.trials()),
         best=best,
         supervision=supervision_told(path[-1].settings) if path else "",
-        num_new_stages=len(desk.new_stages),
-        num_examples=sum(one.examples for one in desk.new_stages.values()),
+        num_new_stages=len(new_stages),
+        num_examples=sum(one.examples for one in new_stages.values()),
         is_finished=is_finished,
         is_out_of_budget=desk.is_out_of_budget,
-        stopped_by=_reason(desk),
+        stopped_by=remaking.complaint or _reason(desk),
         is_whole_space=ledger.is_exhausted,
     )
 

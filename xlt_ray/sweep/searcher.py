@@ -17,6 +17,7 @@ from ray.tune.search import Searcher
 from xlt_ray.sweep.desk import Desk
 from xlt_ray.sweep.losses import Losses
 from xlt_ray.sweep.order import Report, sealed
+from xlt_ray.sweep.remaking import Remaking
 from xlt_ray.sweep.trainable import REPORT
 
 
@@ -27,7 +28,7 @@ class DeskSearcher(Searcher):
     should not start yet is held back here: ``suggest`` returns None and is asked again.
     """
 
-    def __init__(self, desk: Desk, losses: Losses, room: Callable[[], int]) -> None:
+    def __init__(self, desk: Desk | Remaking, losses: Losses, room: Callable[[], int]) -> None:
         super().__init__()
         self._desk = desk
         self._losses = losses
@@ -76,7 +77,7 @@ class DeskScheduler(FIFOScheduler):
     Tune starts a trial whose process was lost for ever again; here that has an end.
     """
 
-    def __init__(self, desk: Desk, losses: Losses) -> None:
+    def __init__(self, desk: Desk | Remaking, losses: Losses) -> None:
         super().__init__()
         self._desk = desk
         self._losses = losses

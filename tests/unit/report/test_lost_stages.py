@@ -1,0 +1,72 @@
+"""A damaged stage is missing in the report of its sweep, and its command is named."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.unit.report.conftest import Finished
+from xlt_ray.errors import LedgerError
+from xlt_ray.home import Home
+from xlt_ray.report.page import write_report
+from xlt_ray.report.provenance import exportable, target_use
+from xlt_ray.report.snapshot import read_snapshot
+from xlt_ray.stages.store import StageStore
+
+
+@pytest.fixture(scope="module")
+def damaged(
+    quick: Finished, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Finished, list[int]]:
+    """``quick`` with an evaluation that is gone and one whose record is cut short."""
+    root = tmp_path_factory.mktemp("damaged") / "stages"
+    assert quick.store.storage.local_root is not None
+    shutil.copytree(quick.store.storage.local_root, root)
+    store = StageStore(root)
+    views = [one for one in quick.ledger.trials() if one.state == "complete"][:2]
+    first, second = (one.evaluation_key for one in views)
+    assert first is not None
+    assert second is not None
+    shutil.rmtree(store.folder(first))
+    cut_short(store, second)
+    return replace(quick, store=store), [one.number for one in views]
+
+
+def cut_short(store: StageStore, key: str) -> None:
+    record = store.folder(key) / "record.json"
+    record.write_bytes(record.read_bytes()[:60])
+
+
+def test_a_report_names_what_is_lost_and_its_command(
+    damaged: tuple[Finished, list[int]], tmp_path: Path
+) -> None:
+    found, numbers = damaged
+    said: list[str] = []
+    page = write_report(Home(tmp_path), found.ledger, found.store, warn=said.append)
+    (line,) = said
+    assert f"trials {numbers[0]}, {numbers[1]} is gone or damaged" in line
+    assert "xlt resume quick" in line
+    assert line in page.read_text(encoding="utf-8")
+    scores = (page.parent / "tables" / "scores.csv").read_text(encoding="utf-8")
+    scored = {row.split(",")[0] for row in scores.splitlines()[1:] if ",evaluate," in row}
+    assert not scored & {str(one) for one in numbers}
+    assert scored
+
+
+def test_a_whole_report_warns_of_nothing(quick: Finished) -> None:
+    assert read_snapshot(quick.ledger, quick.store).unscored == []
+
+
+def test_a_target_stage_that_is_damaged_names_the_command_that_makes_it(
+    damaged: tuple[Finished, list[int]],
+) -> None:
+    found, numbers = damaged
+    view = found.ledger.trial(numbers[0])
+    target = target_use(view)
+    assert target is not None
+    cut_short(found.store, target.key)
+    with pytest.raises(LedgerError, match=f"xlt stage quick --trial {view.number} --until target"):
+        exportable(read_snapshot(found.ledger, found.store), view)
