@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xlt_ray.cli.arguments import NameArgument, named_sweep
-from xlt_ray.errors import DamagedStage, LedgerError
+from xlt_ray.errors import DamagedStage
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
@@ -86,7 +86,9 @@ def export(
         try:
             told = write_network(target.key, store, told, aside, trust_remote_code=trusted)
         except DamagedStage as error:
-            raise LedgerError(f"{error}; {made_again(snapshot, view, target)}") from error
+            remedy = made_again(snapshot, view, target)
+            told_so = {**error.fields, "problem": f"{error.fields['problem']}; {remedy}"}
+            raise DamagedStage(**told_so) from error
         (aside / "README.md").write_text(model_card(told), encoding="utf-8")
     whole = f"AutoModel: the encoder; {told.transformers_class or 'xlt-ray'}: the whole network"
     typer.echo(f"trial {view.number} of {ledger.name}: {folder} ({whole})")
