@@ -13,6 +13,7 @@ from xlt_ray.cli.arguments import JsonOption, OverridesArgument, SweepArgument, 
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
+    from xlt_ray.data.file_check import Sizes
     from xlt_ray.errors import SpecError, XltError
     from xlt_ray.spec.facts import Coverage
 
@@ -32,12 +33,12 @@ def check(
     from xlt_ray.spec.check import most_configurations
     from xlt_ray.spec.repeats import shared_trainings
     from xlt_ray.spec.supervision import TRANSLATE_TRAIN, supervisions
-    from xlt_ray.sweep.facts import refuse_faulty
+    from xlt_ray.sweep.facts import ReadFiles, refuse_faulty
     from xlt_ray.sweep.runner import checked_facts, refuse_too_large
 
     problems: list[dict[str, Any]] = []
     warnings: list[SpecError] = []
-    mislead: list[str] = []
+    files = ReadFiles()
     found = None
     assumed: list[str] = []
     marked: list[str] = []
@@ -46,7 +47,7 @@ def check(
         home = Home.from_environment()
         found = find_sweep(sweep, overrides, home)
         facts = checked_facts(found, may_assume=True)
-        mislead += refuse_faulty(found, facts, home.cache)
+        files = refuse_faulty(found, facts, home.cache)
         assumed = sorted(name for name, model in facts.models.items() if not model.weights)
         marked += [
             f"{kind}: not zero-shot" if TRANSLATE_TRAIN in kind else kind
@@ -61,9 +62,10 @@ def check(
         problems = [_problem_row(one) for one in each]
     if as_json:
         rows = [_problem_row(one) for one in warnings]
-        rows += [_problem_row(XltError(one)) for one in mislead]
+        rows += [_problem_row(XltError(one)) for one in files.warnings]
         told = {"ok": not problems, "problems": problems, "warnings": rows}
-        typer.echo(json.dumps({**told, "coverage": _coverage_rows(coverage)}, indent=1))
+        told |= {"coverage": _rows(coverage), "reads": _rows(files.sizes)}
+        typer.echo(json.dumps(told, indent=1))
         if problems:
             raise typer.Exit(2)
     elif found is not None:
@@ -76,14 +78,14 @@ def check(
         )
         if assumed:
             typer.echo(f"not looked up, the hub cannot be reached: {', '.join(assumed)}")
-        for one in coverage:
+        for one in (*(f"reads {sizes}" for sizes in files.sizes), *coverage):
             typer.echo(str(one))
-        for warning in (*warnings, *mislead):
+        for warning in (*warnings, *files.warnings):
             typer.echo(f"warning: {warning}")
 
 
-def _coverage_rows(coverage: Iterable[Coverage]) -> list[dict[str, Any]]:
-    return [dataclasses.asdict(one) for one in coverage]
+def _rows(found: Iterable[Coverage | Sizes]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(one) for one in found]
 
 
 def _problem_row(error: XltError) -> dict[str, Any]:
@@ -150,7 +152,7 @@ def plan(
             typer.echo("\n".join(parting_lines(*explain, parted)))
         return
     if as_json:
-        row = {**plan_row(planned), "coverage": _coverage_rows(facts.coverage)}
+        row = {**plan_row(planned), "coverage": _rows(facts.coverage)}
         typer.echo(json.dumps(row, indent=1, ensure_ascii=False))
         return
     console = Console()

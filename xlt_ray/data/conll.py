@@ -58,7 +58,8 @@ def num_sentences(path: Path, task: Task) -> int:
 
 def _conllu(path: Path, faults: Faults) -> Iterator[tuple[str, list[Word]]]:
     for begin, lines in blocks(path):
-        name, words = "", []
+        name = ""
+        words: list[Word] = []
         for number, line in enumerate(lines, begin):
             if line.startswith("#"):
                 key, _, value = line[1:].partition("=")
@@ -69,6 +70,9 @@ def _conllu(path: Path, faults: Faults) -> Iterator[tuple[str, list[Word]]]:
                 cells = line.split("\t")
                 if len(cells) != 10:
                     raise line_error(path, number, f"has {len(cells)} columns, not 10")
+                if cells[0] == "1" and words:
+                    problem = "is the first word of a sentence, with no empty line before it"
+                    raise line_error(path, number, problem)
                 if _is_word(cells[0]):
                     words.append(Word(number, word_of(cells[1]), cells[3]))
         if words:

@@ -14,6 +14,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -32,11 +33,38 @@ _CODE = re.compile(r"[a-z]{2,8}([-_@+][A-Za-z0-9]+)*")
 Splits = Mapping[tuple[str, Split], SplitFacts]
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """Examples by language of the splits of one task that a sweep reads."""
+
+    task: str
+    split: Split
+    languages: Mapping[str, int]
+
+    def __str__(self) -> str:
+        """Language by language, of many their number and the range of their sizes.
+
+        >>> str(Sizes("pos", "test", {"de": 1000, "en": 2077}))
+        'pos test: de 1,000, en 2,077'
+        """
+        if len(self.languages) <= _LISTED:
+            each = (f"{one} {size:,}" for one, size in self.languages.items())
+            return f"{self.task} {self.split}: {', '.join(each)}"
+        low, high = min(self.languages.values()), max(self.languages.values())
+        extent = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+        return f"{self.task} {self.split}: {len(self.languages)} languages, {extent} examples each"
+
+
+_LISTED = 8
+"""Most languages that are told one by one."""
+
+
 class FileCheck:
-    """Gathers ``errors`` and ``warnings`` of the files that are given to it."""
+    """Gathers ``errors`` and ``warnings`` of the files that are given to it, and their sizes."""
 
     def __init__(self, source: FilesSource, cache: Path) -> None:
         self._source, self._cache = source, cache / "checks"
+        self.sizes: list[Sizes] = []
         self.errors: list[DataError] = []
         self.warnings: list[str] = []
 
@@ -48,6 +76,14 @@ class FileCheck:
                 self._warn_of_ids(
                     task, language, split, self._repeated(task, language, split, facts)
                 )
+        for split in ("train", "dev", "test"):
+            found = {
+                one: facts.num_examples
+                for (one, of), facts in sorted(splits.items())
+                if of == split
+            }
+            if found:
+                self.sizes.append(Sizes(name, split, found))
         self.errors += equal_to_train(name, splits)
         for language in sorted({language for language, _ in splits}):
             if not _CODE.fullmatch(language):

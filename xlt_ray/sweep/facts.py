@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from xlt_ray.data.coverage import coverage_of
-from xlt_ray.data.file_check import FileCheck
+from xlt_ray.data.file_check import FileCheck, Sizes
 from xlt_ray.data.files import FilesSource
 from xlt_ray.data.neighbours import neighbours_digest
 from xlt_ray.data.source import Source, open_source
@@ -134,16 +134,21 @@ def used_facts(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
     }
 
 
-def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> list[str]:
+class ReadFiles(NamedTuple):
+    """What :func:`refuse_faulty` found in files without a fault; nothing of other sources."""
+
+    sizes: Sequence[Sizes] = ()
+    warnings: Sequence[str] = ()
+    """Of what can be run and may mislead."""
+
+
+def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> ReadFiles:
     """Read every line of every file that a sweep reads, and the heads of its model's files.
 
     Of the hub nothing: its rows are read one by one where facts are asked for.
 
     Args:
         cache: where splits without a fault are remembered.
-
-    Returns:
-        Warnings of what can be run and may mislead.
 
     Raises:
         SpecErrors: all faults, with file and line; of a file the first five.
@@ -156,7 +161,7 @@ def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> list[str]:
         for file, problem, remedy in folder_faults(folder)
     ]
     source = open_source(trials[0].data)
-    warnings: list[str] = []
+    found = ReadFiles()
     if isinstance(source, FilesSource):
         read, files = _read_by(sweep, facts), FileCheck(source, cache)
         for name, splits in read.splits.items():
@@ -166,10 +171,10 @@ def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> list[str]:
         files.neighbours(read.neighbours.read)
         files.links(read.links.read)
         problems += [_of_file(error) for error in files.errors]
-        warnings = files.warnings
+        found = ReadFiles(files.sizes, files.warnings)
     if problems:
         raise SpecErrors(problems)
-    return warnings
+    return found
 
 
 def _of_file(error: DataError | ModelError) -> SpecError:

@@ -15,6 +15,7 @@ import transformers
 
 import xlt_ray
 from tests.command import Said, Xlt
+from xlt_ray.data.file_check import Sizes
 from xlt_ray.home import Home
 from xlt_ray.ledger import Retry, StageUse, load_ledger, open_ledger, sweep_of_ledger
 from xlt_ray.spec.facts import Coverage
@@ -288,7 +289,7 @@ def test_a_sound_sweep_is_ok(xlt: Xlt, home: Home, file: Path) -> None:
     said = xlt("check", str(file))
     assert (said.code, said.out) == (0, "small: ok, at most 3 configurations x 1 seeds\n")
     assert xlt("check", str(file), "--json").json == {
-        "ok": True, "problems": [], "warnings": [], "coverage": [],
+        "ok": True, "problems": [], "warnings": [], "coverage": [], "reads": [],
     }  # fmt: skip
     assert not home.root.exists()
 
@@ -564,7 +565,8 @@ def test_every_key_of_a_listing_is_in_the_guide(xlt: Xlt, file: Path) -> None:
     assert set().union(plan, plan["stages"][0], parted, parted["differences"][0]) == told("plan")
     check = xlt("check", file, "search.trials=0", "--json").json
     covered = {field.name for field in dataclasses.fields(Coverage)}
-    assert set().union(check, check["problems"][0], covered) == told("check")
+    read = {field.name for field in dataclasses.fields(Sizes)}
+    assert set().union(check, check["problems"][0], covered, read) == told("check")
     listed = [xlt("list", what, "--json").json[0] for what in ("tasks", "models", "methods")]
     assert set().union(*listed) == told("list")
     (store,) = xlt("gc", "--json").json

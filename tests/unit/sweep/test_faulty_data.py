@@ -127,7 +127,9 @@ objective: {{metric: {METRICS.get(task, "accuracy")}}}
 @pytest.fixture
 def check(tmp_path: Path) -> Callable[[SweepSpec], list[str]]:
     """The warnings of a sweep that passes."""
-    return lambda sweep: refuse_faulty(sweep, checked_facts(sweep), tmp_path / "cache")
+    return lambda sweep: list(
+        refuse_faulty(sweep, checked_facts(sweep), tmp_path / "cache").warnings
+    )
 
 
 def faults(check: Callable[[SweepSpec], list[str]], sweep: SweepSpec) -> tuple[SpecError, ...]:
@@ -152,6 +154,7 @@ FAULTY = [
     ("pos", "1\tthe\t_\tDET", "1\tthe\t_\tDET\t_", 2, "has 11 columns"),
     ("pos", "# sent_id = en0", "sent_id = en0", 1, "has 1 columns"),
     ("pos", "1\tthe", "1\tth\udce9", 2, "not UTF-8"),
+    ("pos", "\n\n# sent_id = en1\n", "\n", 5, "no empty line before it"),
     ("pos", "3\tbarks\t_\tVERB", "3\tbarks\t_\tVB", 4, "unknown label 'VB'"),
     ("ner-panx", "Hill\tI-PER", "Hill\tI-PERS", 2, "unknown label 'I-PERS'"),
     ("ner-panx", "Hill\tI-PER", "Hill I-PER", 2, "is not `word TAB tag`"),
@@ -168,6 +171,7 @@ FAULTY = [
     ("xnli", "\tneutral", "", 3, "has 3 columns"),
     ("xnli", "neutral", "neutral\tx", 3, "has 5 columns"),
     ("xnli", "id\tsentence1", "id\tpremise", 1, "the header lacks sentence1"),
+    ("xnli", "sentence2\tlabel", "sentence1\tlabel", 1, "the header lacks sentence2"),
     ("xnli", "\tlabel", "\tgold", 1, "the header lacks label"),
     ("xnli", "id\tsentence1\tsentence2\tlabel\n", "", 1, "the header lacks"),
     ("xnli", "two", "tw\udce9", 2, "not UTF-8"),
@@ -379,3 +383,25 @@ def test_a_large_file_is_read_within_seconds(tmp_path, sweep_on, check):
     begin = time.process_time()
     check(sweep)
     assert time.process_time() - begin < 10
+
+
+def test_what_is_read_is_told_with_its_sizes(tmp_path, sweep_on):
+    sweep = sweep_on("pos")
+    found = refuse_faulty(sweep, checked_facts(sweep), tmp_path / "cache").sizes
+    assert list(map(str, found)) == ["pos train: en 6", "pos dev: en 4", "pos test: de 5, en 5"]
+    for code in ("fr", "it", "es", "pt", "ro", "ca", "gl"):
+        (tmp_path / f"data/pos/{code}.test.conllu").write_text(conllu(7, code))
+    sweep = sweep_on("pos")
+    *_, last = refuse_faulty(sweep, checked_facts(sweep), tmp_path / "cache").sizes
+    assert str(last) == "pos test: 9 languages, 5 to 7 examples each"
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path, sweep_on, check):
+    sweep = sweep_on("xnli")
+    file = tmp_path / "data/pairs/xnli/de.test.tsv"
+    header, *rows = file.read_text().splitlines()
+    lines = [f"{header}\tlabel", *(f"{row}\tneutral" for row in rows)]
+    file.write_text("\n".join(lines))
+    (fault,) = faults(check, sweep)
+    assert fault.fields["line"] == 1
+    assert "the header has label 2 times" in str(fault)

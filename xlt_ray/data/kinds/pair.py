@@ -159,6 +159,9 @@ def pair_rows(
     missing = [column for column in wanted if column not in header]
     if missing:
         raise line_error(path, 1, f"the header lacks {', '.join(missing)}")
+    for column in wanted:
+        if header.count(column) > 1:
+            raise line_error(path, 1, f"the header has {column} {header.count(column)} times")
     places = [header.index(column) for column in wanted]
     for number, row in rows:
         with faults:
