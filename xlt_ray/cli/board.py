@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -30,6 +30,8 @@ SHOWN = 12
 """Rows of the live table: trials that run, then the latest ones."""
 LOG_SHOWN = 12
 """Lines of a failed trial's log in the summary."""
+NUMBERS_SHOWN = 20
+"""Trials that the summary names of those that failed for one cause."""
 AGAIN_S = 120.0
 """How long a log hears nothing of a trial that trains or waits, at most."""
 
@@ -186,16 +188,17 @@ def outcome(view: TrialView) -> str:
 def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
     """What a run did, what came out, and what to do next."""
     from xlt_ray.cli.rows import STATES
-    from xlt_ray.ledger import mixed_facts
+    from xlt_ray.ledger import mixed_facts, standings
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    states = [one.state for one in summary.trials]
+    states = [*standings(summary.trials, is_driven=False).values()]
+    was_all_there = summary.is_finished and not (summary.num_new_stages or summary.failed)
     counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if states.count(state))
     console.print(f"\n{sweep.name}: {counts or 'no trials'}")
     console.print(
         f"this run made {summary.num_new_stages} new stages and trained "
         f"{summary.num_examples} examples"
-        + ("" if summary.num_new_stages else ": everything was there already")
+        + (": everything was there already" if was_all_there else "")
     )
     if summary.best is not None:
         best = summary.best
@@ -225,30 +228,31 @@ def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
 
 
 def complaints(name: str, failed: Sequence[TrialView]) -> Iterator[str]:
-    """Every failed trial with its cause and how to run it again, in lines.
-
-    Of each cause, the trial whose failure is the most frequent one shows the end of its log.
-    """
+    """The failed trials by cause, the most frequent one first, in lines: which they are, message
+    and end of the log of the most frequent failure, and the command that runs them again."""
     if not failed:
         return
     yield f"{len(failed)} failed:"
-    shown = {_typical([one for one in failed if one.cause == cause])
-             for cause in {one.cause for one in failed}}  # fmt: skip
-    for view in failed:
-        yield f"  trial {view.number}: {view.cause}: {view.message}"
-        yield f"    again: xlt resume {name} --trial {view.number}"
-        if view.number in shown:
-            yield from (f"      {line}" for line in view.log.splitlines()[-LOG_SHOWN:])
+    causes = Counter(one.cause for one in failed)
+    for cause, num in causes.most_common():
+        alike = [one for one in failed if one.cause == cause]
+        view = _typical(alike)
+        numbers = ", ".join(str(one.number) for one in alike[:NUMBERS_SHOWN])
+        more = f" and {num - NUMBERS_SHOWN} more" if num > NUMBERS_SHOWN else ""
+        yield f"  {cause}: trial{'s' * (num > 1)} {numbers}{more}: {view.message}"
+        yield from (f"      {line}" for line in view.log.splitlines()[-LOG_SHOWN:])
+        if len(causes) > 1:
+            yield f"    these again: xlt resume {name} --where {cause}"
     yield f"run them again: xlt resume {name} --failed"
 
 
-def _typical(views: Sequence[TrialView]) -> int:
+def _typical(views: Sequence[TrialView]) -> TrialView:
     """The first trial that failed as most of these did."""
     from xlt_ray.sweep.failures import alike
 
     ways = [alike(one.message, one.log) for one in views]
     most = max(ways, key=ways.count)
-    return views[ways.index(most)].number
+    return views[ways.index(most)]
 
 
 def echo_event(event: Event) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from xlt_ray.errors import DamagedStage
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, StageUse, State, TrialView
+from xlt_ray.ledger import Ledger, StageUse, Standing, TrialView, standings
 from xlt_ray.spec.diagnostics import DIAGNOSTICS
 from xlt_ray.spec.methods import ALIGNMENTS, FUSIONS, ROBUST, SAMPLINGS, SCHEDULES
 from xlt_ray.spec.presets import PRESETS, Preset, estimate
@@ -18,7 +18,9 @@ from xlt_ray.stages.store import StageStore
 if TYPE_CHECKING:
     from xlt_ray.sweep.plan import Parting, Plan
 
-STATES: tuple[State, ...] = ("complete", "pruned", "failed", "running", "waiting")
+STATES: tuple[Standing, ...] = (
+    "complete", "pruned", "failed", "running", "interrupted", "queued"
+)  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -29,13 +31,18 @@ def unreadable_row(name: str, problem: str) -> Row:
 
 
 def status_row(home: Home, ledger: Ledger) -> Row:
-    """``name``, ``trials`` (state -> number), ``best``, ``is_running``, ``problem`` (null)."""
+    """``name``, ``trials`` (state -> number), ``best``, ``is_running``, ``problem`` (null).
+
+    ``waiting`` among the states is an older name of ``queued``.
+    """
     views = ledger.trials()
     best = ledger.best()
-    holder = find_holder(Storage(home.root), home.driver_lease(ledger.name))
+    is_running = is_driven(home, ledger.name)
+    states = [*standings(views, is_driven=is_running).values()]
+    counts: dict[str, int] = {state: states.count(state) for state in STATES}
     return {
         "name": ledger.name,
-        "trials": {state: sum(one.state == state for one in views) for state in STATES},
+        "trials": {**counts, "waiting": counts["queued"]},
         "best": None
         if best is None
         else {
@@ -45,12 +52,18 @@ def status_row(home: Home, ledger: Ledger) -> Row:
             "trial": best.trial.number,
             "params": dict(best.trial.assignment),
         },
-        "is_running": holder is not None and holder.is_alive,
+        "is_running": is_running,
         "problem": None,
     }
 
 
-def trial_row(view: TrialView, store: StageStore, sweep: str) -> Row:
+def is_driven(home: Home, name: str) -> bool:
+    """Whether a living driver has a sweep of this home."""
+    holder = find_holder(Storage(home.root), home.driver_lease(name))
+    return holder is not None and holder.is_alive
+
+
+def trial_row(view: TrialView, store: StageStore, sweep: str, standing: Standing) -> Row:
     """One trial of a sweep, its test scores as task -> language -> metric -> value.
 
     ``stages`` has for each stage ``kind``, ``key``, ``label``, ``reused``, ``examples`` (0 where
@@ -76,7 +89,7 @@ def trial_row(view: TrialView, store: StageStore, sweep: str) -> Row:
             told["chance"][one.metric] = one.chance
     return {
         "number": view.number,
-        "state": view.state,
+        "state": standing,
         "configuration": view.configuration,
         "repeat": view.repeat,
         "seed": view.seed,

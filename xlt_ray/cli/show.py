@@ -75,8 +75,8 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
 
     [dim]xlt trials quickstart --json[/]
     """
-    from xlt_ray.cli.rows import trial_row
-    from xlt_ray.ledger import load_ledger, mixed_facts
+    from xlt_ray.cli.rows import is_driven, trial_row
+    from xlt_ray.ledger import load_ledger, mixed_facts, standings
     from xlt_ray.report.labels import knob_names, shown_value
     from xlt_ray.spec.supervision import ZERO_SHOT
 
@@ -86,7 +86,8 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     ledger = load_ledger(home, named_sweep(name))
     store = _store(home, ledger.sweep)
     views = ledger.trials()
-    rows = [trial_row(view, store, ledger.name) for view in views]
+    states = standings(views, is_driven=is_driven(home, ledger.name))
+    rows = [trial_row(view, store, ledger.name, states[view.number]) for view in views]
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return

@@ -29,7 +29,16 @@ from xlt_ray.ledger.opening import (
 )
 from xlt_ray.ledger.ranking import Winner
 from xlt_ray.ledger.rehearsing import rehearsal
-from xlt_ray.ledger.views import Retry, StageUse, State, Ticket, TrialView, still_failed
+from xlt_ray.ledger.views import (
+    Retry,
+    StageUse,
+    Standing,
+    State,
+    Ticket,
+    TrialView,
+    standings,
+    still_failed,
+)
 
 __all__ = [
     "Change",
@@ -38,6 +47,7 @@ __all__ = [
     "MadeWith",
     "Retry",
     "StageUse",
+    "Standing",
     "Start",
     "State",
     "Ticket",
@@ -53,6 +63,7 @@ __all__ = [
     "mixed_facts",
     "open_ledger",
     "rehearsal",
+    "standings",
     "starts_of",
     "still_failed",
     "sweep_of_ledger",

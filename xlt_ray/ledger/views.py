@@ -14,6 +14,9 @@ from xlt_ray.stages.canonical import from_fields
 
 State = Literal["waiting", "running", "complete", "pruned", "failed"]
 
+Standing = Literal["complete", "pruned", "failed", "running", "interrupted", "queued"]
+"""A state as it is shown: the ledger's "running" says only that a trial was asked."""
+
 _STATES: Mapping[TrialState, State] = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
@@ -144,6 +147,25 @@ def still_failed(views: Sequence[TrialView]) -> list[TrialView]:
     """The failed trials that have not been queued again, by number."""
     retried = {one.retry_of for one in views}
     return [one for one in views if one.state == "failed" and one.number not in retried]
+
+
+def standings(views: Sequence[TrialView], *, is_driven: bool) -> dict[int, Standing]:
+    """How every trial of a sweep stands, by number.
+
+    A trial that was asked and has not begun is queued; one that has begun is running where a
+    living driver has the sweep (``is_driven``), and interrupted where none has. An attempt at a
+    retry counts beyond those of the trial that it repeats.
+    """
+    attempts = {one.number: one.attempts for one in views}
+    found: dict[int, Standing] = {}
+    for one in views:
+        if one.state == "complete" or one.state == "pruned" or one.state == "failed":
+            found[one.number] = one.state
+        elif one.attempts > attempts.get(-1 if one.retry_of is None else one.retry_of, 0):
+            found[one.number] = "running" if is_driven else "interrupted"
+        else:
+            found[one.number] = "queued"
+    return found
 
 
 def assignment_of(trial: FrozenTrial) -> Assignment:

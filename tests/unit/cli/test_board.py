@@ -15,6 +15,7 @@ from xlt_ray.cli.board import (
     complaints,
     described,
     echo_event,
+    echo_summary,
     sentence,
 )
 from xlt_ray.cli.show import _print_table
@@ -23,6 +24,7 @@ from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.record import Score, StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.sweep.order import Report
+from xlt_ray.sweep.runner import Summary
 from xlt_ray.training.events import Committed
 
 VIEW = TrialView(
@@ -40,13 +42,37 @@ def test_without_failures_nothing_is_said() -> None:
     assert list(complaints("small", [])) == []
 
 
-def test_every_failed_trial_is_listed_with_cause_message_and_command() -> None:
-    lines = list(complaints("small", [failed(3, "oom", message="no room"), failed(17, "nan")]))
-    assert lines[0] == "2 failed:"
-    assert "  trial 3: oom: no room" in lines
-    assert "    again: xlt resume small --trial 3" in lines
-    assert "    again: xlt resume small --trial 17" in lines
+def test_failed_trials_are_listed_by_cause_with_one_command() -> None:
+    views = [failed(3, "oom", message="no room"), failed(17, "nan", message="loss"),
+             failed(18, "nan", message="loss")]  # fmt: skip
+    lines = list(complaints("small", views))
+    assert lines[0] == "3 failed:"
+    assert lines.index("  nan: trials 17, 18: loss") < lines.index("  oom: trial 3: no room")
+    assert "    these again: xlt resume small --where oom" in lines
     assert lines[-1] == "run them again: xlt resume small --failed"
+
+
+def test_forty_trials_that_failed_alike_are_one_line_and_one_command() -> None:
+    lines = list(complaints("small", [failed(number, "disk") for number in range(40)]))
+    assert len(lines) == 3
+    assert "18, 19 and 20 more: KeyError" in lines[1]
+    assert lines[2] == "run them again: xlt resume small --failed"
+
+
+@pytest.mark.parametrize(
+    ("is_finished", "failed_ones", "is_told"),
+    [(True, [], True), (False, [], False), (True, [failed(0, "nan")], False)],
+)
+def test_everything_was_there_only_where_that_is_so(
+    sweep_from: Callable[..., SweepSpec], capsys: pytest.CaptureFixture[str],
+    is_finished: bool, failed_ones: list[TrialView], is_told: bool,
+) -> None:  # fmt: skip
+    sweep = sweep_from(
+        "name: t\ndata: {source: toy}\nmodel: toy:2x64\n"
+        "target: {task: nli, source_language: qaa}\nsearch: {trials: 1}\n"
+    )
+    echo_summary(sweep, Summary(tuple(failed_ones), None, 0, 0, is_finished, False))
+    assert ("everything was there" in capsys.readouterr().out) == is_told
 
 
 def test_the_first_of_each_cause_shows_the_end_of_its_log() -> None:

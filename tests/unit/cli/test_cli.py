@@ -6,6 +6,7 @@ import dataclasses
 import re
 import tomllib
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,8 @@ def test_status_counts_trials_by_state(xlt: Xlt) -> None:
     (row,) = xlt("status", "--json").json
     assert row == {
         "name": "small",
-        "trials": {"complete": 1, "pruned": 0, "failed": 1, "running": 1, "waiting": 0},
+        "trials": {"complete": 1, "pruned": 0, "failed": 1, "running": 0,
+                   "interrupted": 0, "queued": 1, "waiting": 1},
         "best": {"configuration": 0, "objective": 0.75, "seeds": 1, "trial": 0,
                  "params": {"target.learning_rate": 1e-4}},
         "is_running": False,
@@ -125,6 +127,28 @@ def test_status_counts_trials_by_state(xlt: Xlt) -> None:
     table = xlt("status").out
     assert "small" in table
     assert "0.75" in table
+
+
+@pytest.mark.parametrize(
+    ("has_begun", "is_driven", "state"),
+    [(False, False, "queued"), (False, True, "queued"), (True, False, "interrupted"),
+     (True, True, "running")],
+)  # fmt: skip
+def test_only_what_a_living_driver_has_begun_is_running(
+    xlt: Xlt, small: Home, has_begun: bool, is_driven: bool, state: str
+) -> None:
+    if has_begun:
+        load_ledger(small, "small").begin_attempt(2)
+    with ExitStack() as stack:
+        if is_driven:
+            lease = try_acquire(Storage(small.root), small.driver_lease("small"))
+            assert isinstance(lease, Lease)
+            stack.enter_context(lease)
+        (row,) = xlt("status", "small", "--json").json
+        assert {name for name, num in row["trials"].items() if num} - {"waiting"} == {
+            "complete", "failed", state,
+        }  # fmt: skip
+        assert xlt("trials", "small", "--json").json[2]["state"] == state
 
 
 @pytest.mark.parametrize("damage", ["empty", "foreign", "a folder", "an empty URL"])
@@ -160,7 +184,7 @@ def test_status_tells_whether_a_driver_is_at_work(xlt: Xlt, small: Home) -> None
 @pytest.mark.usefixtures("small")
 def test_trials_are_listed_with_documented_keys(xlt: Xlt) -> None:
     rows = xlt("trials", "small", "--json").json
-    assert [row["state"] for row in rows] == ["complete", "failed", "running"]
+    assert [row["state"] for row in rows] == ["complete", "failed", "queued"]
     assert set(rows[0]) == {
         "number", "state", "configuration", "repeat", "seed", "params", "objective", "scores",
         "dev_scores", "attempts", "cause", "message", "stages", "mlflow_run_id", "retry_of",
@@ -187,7 +211,7 @@ def test_stages_of_a_trial_name_the_trial_that_made_them(xlt: Xlt) -> None:
 def test_the_table_of_trials_has_the_same_rows(xlt: Xlt) -> None:
     said = xlt("trials", "small")
     assert said.code == 0
-    for shown in ("learning_rate", "0.0001", "0.75", "oom", "running"):
+    for shown in ("learning_rate", "0.0001", "0.75", "oom", "queued"):
         assert shown in said.out
     assert "align ↺other/7 · intermediate ↺2 · target ✓ · evaluate ↺ " in said.out
     assert "✓ made by this trial, ↺3 reused from trial 3" in said.out

@@ -139,7 +139,7 @@ def test_listings_and_runs_say_it(quick: Finished) -> None:
         for one in quick.ledger.trials()
         if (one.configuration, one.repeat) == (CONFIGURATION, REPEAT)
     )
-    row = trial_row(view, quick.store, "quick")
+    row = trial_row(view, quick.store, "quick", "complete")
     assert row["evidence"]["toy-nli"]["qab"] == {
         "num_items": 400,
         "top_share": 0.985,
