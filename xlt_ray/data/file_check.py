@@ -84,18 +84,21 @@ class FileCheck:
             }
             if found:
                 self.sizes.append(Sizes(name, split, found))
-        self.errors += equal_to_train(name, splits)
+        for places in copies(splits):
+            trained = {language for language, split in places if split == "train"}
+            scored = [(one, split) for one, split in places if one in trained and split != "train"]
+            self.errors += [_copy_of_train(name, *place) for place in scored]
+            if not scored:
+                told = ", ".join("/".join(place) for place in places)
+                self.warnings.append(
+                    f"{name}: {told} are the same file; what is trained or selected on one of them "
+                    "is scored on another"
+                )
         for language in sorted({language for language, _ in splits}):
             if not _CODE.fullmatch(language):
                 self.warnings.append(
                     f"{name}: {language!r} does not look like the code of a language; files are "
                     f"named as {language.lower()}.test.{task.format}"
-                )
-            dev, test = (splits.get((language, split)) for split in ("dev", "test"))
-            if dev and test and dev.content and dev.content == test.content:
-                self.warnings.append(
-                    f"{name}/{language}: dev and test are the same file; what is selected on the "
-                    "one is scored on the other"
                 )
         self.warnings += [
             f"{path}: no task reads this file; names are LANGUAGE.SPLIT.{task.format} with train, "
@@ -191,17 +194,19 @@ class FileCheck:
         return found
 
 
-def equal_to_train(name: str, splits: Splits) -> Iterator[DataError]:
-    """Splits of one language that hold the same bytes, one of which is trained on."""
-    for (one, first), (other, second) in combinations(sorted(splits.items()), 2):
-        (language, split), (also, another) = one, other
-        if language != also or "train" not in (split, another):
-            continue
-        if first.content and first.content == second.content:
-            scored = split if another == "train" else another
-            yield DataError(
-                f"train and {scored} are the same file, so {scored} would say nothing",
-                task=name,
-                language=language,
-                remedy=f"put examples into {scored} that are not trained on",
-            )
+def copies(splits: Splits) -> list[list[tuple[str, Split]]]:
+    """Splits that hold the same bytes, as groups of two or more."""
+    groups: dict[str, list[tuple[str, Split]]] = {}
+    for place, facts in sorted(splits.items()):
+        if facts.content:
+            groups.setdefault(facts.content, []).append(place)
+    return [places for places in groups.values() if len(places) > 1]
+
+
+def _copy_of_train(name: str, language: str, scored: str) -> DataError:
+    return DataError(
+        f"{scored} and train are the same file, so a score would say nothing",
+        task=name,
+        language=language,
+        remedy=f"put examples into {scored} that are not trained on",
+    )

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from xlt_ray.errors import SpecError, SpecErrors
+from xlt_ray.home import Home
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, sweep_of
+from xlt_ray.sweep import runner
+from xlt_ray.sweep.alone import make_alone
 from xlt_ray.sweep.facts import refuse_faulty
 from xlt_ray.sweep.runner import checked_facts
 
@@ -272,7 +275,7 @@ def test_a_copy_of_the_training_data_is_refused(tmp_path, sweep_on, check, name)
     folder = tmp_path / "data/pairs/xnli"
     (folder / f"{name}.tsv").write_text((folder / "en.train.tsv").read_text())
     (fault,) = faults(check, sweep)
-    assert f"train and {name[3:]} are the same file" in str(fault)
+    assert f"xnli/en: {name[3:]} and train are the same file" in str(fault)
 
 
 def test_dev_and_test_that_are_one_file_are_warned_of(tmp_path, sweep_on, check):
@@ -280,7 +283,29 @@ def test_dev_and_test_that_are_one_file_are_warned_of(tmp_path, sweep_on, check)
     folder = tmp_path / "data/pairs/xnli"
     (folder / "en.test.tsv").write_text((folder / "en.dev.tsv").read_text())
     (warning,) = check(sweep)
-    assert "xnli/en: dev and test are the same file" in warning
+    assert "xnli: en/dev, en/test are the same file" in warning
+
+
+def test_a_language_that_is_a_copy_of_another_one_is_warned_of(tmp_path, sweep_on, check):
+    sweep = sweep_on("xnli")
+    folder = tmp_path / "data/pairs/xnli"
+    (folder / "de.test.tsv").write_text((folder / "en.test.tsv").read_text())
+    (warning,) = check(sweep)
+    assert "xnli: de/test, en/test are the same file" in warning
+
+
+def test_a_run_reads_everything_before_it_begins(tmp_path, sweep_on, monkeypatch):
+    def begun(*_: object) -> None:
+        pytest.fail("the run has begun")
+
+    monkeypatch.setattr(runner, "open_store", begun)
+    sweep, home = sweep_on("pos"), Home(tmp_path / "home")
+    file = tmp_path / "data/pos/de.test.conllu"
+    file.write_text(file.read_text().replace("VERB", "VREB", 1))
+    with pytest.raises(SpecErrors, match=r"de\.test\.conllu:4: unknown label 'VREB'"):
+        runner.run(sweep, home, None)
+    with pytest.raises(SpecErrors, match=r"de\.test\.conllu:4: unknown label 'VREB'"):
+        next(make_alone(sweep, home))
 
 
 def test_repeated_ids_are_warned_of(tmp_path, sweep_on, check):
