@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xlt_ray.ledger import TrialView, Winner, mixed_facts
+from xlt_ray.ledger import TrialView, Winner, mixed_facts, standings
 from xlt_ray.redact import redacted
 from xlt_ray.spec.space import Value
 from xlt_ray.spec.supervision import ZERO_SHOT
@@ -215,16 +215,18 @@ def sweep_note(
     means: Metrics,
     supervision: str = "",
 ) -> str:
-    """Markdown that stands on the sweep's run: how far it is, how it selects, what is best.
+    """Markdown that stands on the sweep's run as its driver leaves it: how far it is, how it
+    selects, what is best.
 
     Args:
         means: metrics of the best configuration, over its seeds.
         supervision: which labels it learned from.
     """
+    states = [*standings(trials, is_driven=False).values()]
     counts = ", ".join(
-        f"{sum(one.state == state for one in trials)} {state}"
-        for state in ("complete", "pruned", "failed", "running", "waiting")
-        if any(one.state == state for one in trials)
+        f"{states.count(state)} {state}"
+        for state in ("complete", "pruned", "failed", "interrupted", "queued")
+        if state in states
     )
     lines = [f"Sweep **{name}**: {len(trials)} trials" + (f" ({counts})" if counts else "") + "."]
     lines += ["", selection_rule(objective) + "."]

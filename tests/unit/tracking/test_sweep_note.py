@@ -1,0 +1,44 @@
+"""What stands on a sweep's run: how its trials stand once their driver has left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xlt_ray.ledger import TrialView, standings
+from xlt_ray.tracking.facts import sweep_note
+
+
+def trial(number: int, state: Any, attempts: int, retry_of: int | None = None) -> TrialView:
+    return TrialView(
+        number=number, state=state, assignment={}, configuration=number, repeat=0, seed=0,
+        objective=None, curve=(), attempts=attempts, cause=None, message="", log="", stages=(),
+        mlflow_run_id=None, retry_of=retry_of, started=None, ended=None,
+    )  # fmt: skip
+
+
+TRIALS = [
+    trial(0, "complete", 1),
+    trial(1, "failed", 2),
+    trial(2, "running", 1),
+    trial(3, "running", 0),
+    # A retry counts on from the failed trial.
+    trial(4, "running", 2, retry_of=1),
+    trial(5, "waiting", 2, retry_of=1),
+    trial(6, "running", 3, retry_of=1),
+]
+
+
+def test_only_what_has_begun_beyond_the_trial_that_it_repeats_is_at_work() -> None:
+    assert [*standings(TRIALS, is_driven=True).values()] == [
+        "complete", "failed", "running", "queued", "queued", "queued", "running",
+    ]  # fmt: skip
+    assert [*standings(TRIALS, is_driven=False).values()] == [
+        "complete", "failed", "interrupted", "queued", "queued", "queued", "interrupted",
+    ]  # fmt: skip
+
+
+def test_a_sweep_that_its_driver_has_left_has_no_running_trial() -> None:
+    objective = {"metric": "accuracy", "split": "dev", "languages": "source"}
+    note = sweep_note("t", TRIALS, objective, None, {})
+    assert "(1 complete, 1 failed, 2 interrupted, 3 queued)" in note
+    assert "running" not in note
