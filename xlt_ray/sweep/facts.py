@@ -171,7 +171,8 @@ def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> ReadFiles:
         files.neighbours(read.neighbours.read)
         files.links(read.links.read)
         problems += [_of_file(error) for error in files.errors]
-        found = ReadFiles(files.sizes, files.warnings)
+        # Tasks that share a folder have the same files beside theirs.
+        found = ReadFiles(files.sizes, tuple(dict.fromkeys(files.warnings)))
     if problems:
         raise SpecErrors(problems)
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from xlt_ray.data.task import task_named
 from xlt_ray.errors import SpecError, SpecErrors
 from xlt_ray.home import Home
 from xlt_ray.spec.source import parse_document
@@ -329,6 +330,18 @@ def test_files_that_no_task_reads_are_named(tmp_path, sweep_on, check, name):
     (tmp_path / "data/pos/README.txt").write_text("notes")
     (warning,) = check(sweep)
     assert f"{tmp_path / 'data/pos' / name}: no task reads this file" in warning
+
+
+def test_a_file_beside_two_tasks_is_named_once(tmp_path, sweep_on, check):
+    asked = "{task: stsb, size: 4, batch_size: 2, learning_rate: 1e-4, max_length: 16}"
+    sweep = sweep_on("stsb-score", f"intermediate={asked}")
+    folder, label = tmp_path / "data/pairs/stsb", task_named("stsb").labels[0]
+    for file in folder.glob("*.tsv"):
+        header, *rows = file.read_text().splitlines()
+        file.write_text("\n".join([f"{header}\tlabel", *(f"{row}\t{label}" for row in rows)]))
+    (folder / "da.tset.tsv").write_text("")
+    (warning,) = check(sweep)
+    assert "da.tset.tsv: no task reads this file" in warning
 
 
 @pytest.mark.parametrize("code", ["zh-Hant", "sr+Latn", "sr@latin", "sme", "pcm", "qaa", "de_gsd"])
