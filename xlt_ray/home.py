@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,19 @@ class Home:
                 remedy="keep stages in a bucket by places.store, and give XLT_HOME a folder",
             )
         return cls(Path(given).absolute())
+
+    def refuse_unwritable(self) -> None:
+        """Make the folder where it is missing; SpecError where nothing can be written in it."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root) as probe:
+                probe.write(b"x" * 2**16)
+        except OSError as error:
+            raise SpecError(
+                f"nothing can be written there ({error.strerror})",
+                key=f"XLT_HOME={self.root}",
+                remedy="set XLT_HOME to a folder with room; on a cluster, one that all nodes share",
+            ) from error
 
     @property
     def ledgers(self) -> Path:

@@ -6,8 +6,9 @@ codes: 0 done, 1 something failed, 2 bad input.
 
 from __future__ import annotations
 
+import errno
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -65,11 +66,29 @@ def _before_any_command(
     """What ``xlt`` takes before the name of a command."""
 
 
+_PATHS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
+          errno.ELOOP, errno.ENAMETOOLONG)  # fmt: skip
+"""What is wrong with a path, and not with the program that was given it."""
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
 def main() -> None:
-    """Entry point: errors of ours end with their message and exit code, no traceback."""
+    """Entry point: errors of ours, and paths that cannot be read or written, end with one line
+    and their exit code, no traceback."""
     try:
         app()
     except XltError as error:
-        for line in str(error).splitlines():
-            print(f"xlt: {line}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
+        _end(str(error), error.exit_code)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        if error.errno in _FULL:
+            _end(f"{place}{error.strerror}; free some space and run the same command", 1)
+        if not place or error.errno not in _PATHS:
+            raise
+        _end(f"{place}{error.strerror}", 2)
+
+
+def _end(message: str, code: int) -> NoReturn:
+    for line in message.splitlines():
+        print(f"xlt: {line}", file=sys.stderr)
+    raise SystemExit(code) from None

@@ -97,6 +97,7 @@ def run(
 
     Raises:
         SpecErrors: the sweep does not fit its models or data; nothing was started.
+        SpecError: nothing can be written in the home.
         ClusterError: it asks for more than the cluster has; nothing was started.
         LedgerError: another driver runs it, or has taken it over from this one; its ledger belongs
             to another sweep, what its trials are made with has changed, or a trial that was to
@@ -106,6 +107,7 @@ def run(
     facts = checked_facts(sweep)
     refuse_faulty(sweep, facts, home.cache)
     refuse_too_large(sweep.settings.resources, facts.model_names)
+    home.refuse_unwritable()
     store = open_store(sweep, home)
     with sole_driver(home, sweep) as confirm, ExitStack() as stack:
         made_with = MadeWith(used_facts(sweep, facts), library_versions(), commit_of())

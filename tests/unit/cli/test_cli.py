@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import re
 import tomllib
 from collections.abc import Callable
@@ -608,3 +609,62 @@ def test_the_package_and_its_metadata_name_one_version() -> None:
     root = Path(__file__).parents[3]
     declared = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
     assert declared == xlt_ray.__version__
+
+
+@pytest.mark.parametrize("place", ["a file", "below a file", "where nothing can be made"])
+def test_a_home_that_cannot_be_written_is_refused_in_one_line(
+    xlt: Xlt, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    home = {"a file": taken, "below a file": taken / "home"}.get(place, Path("/proc/xlt-home"))
+    monkeypatch.setattr(Home, "from_environment", lambda: Home(home))
+    said = xlt("run", file, "target.task=toy-nli")
+    assert said.code == 2
+    assert len(said.err.splitlines()) == 1
+    assert f"XLT_HOME={home}: nothing can be written there" in said.err
+    assert taken.read_text() == ""
+
+
+@pytest.mark.parametrize("fault", ["a folder", "a link to nothing"])
+def test_a_data_file_that_cannot_be_read_is_named_without_a_traceback(
+    xlt: Xlt, tmp_path: Path, fault: str
+) -> None:
+    folder = tmp_path / "data" / "pos"
+    folder.mkdir(parents=True)
+    for name in ("en.train", "en.dev"):
+        (folder / f"{name}.conllu").write_text("1\tdog\t_\tNOUN\t_\t_\t_\t_\t_\t_\n\n")
+    bad = folder / "de.test.conllu"
+    if fault == "a folder":
+        bad.mkdir()
+    else:
+        bad.symlink_to(tmp_path / "nowhere")
+    sweep = tmp_path / "bad.yaml"
+    sweep.write_text(
+        f"name: bad\ndata: {{source: files, root: {tmp_path / 'data'}}}\nmodel: org/model\n"
+        "target: {task: pos, source_language: en}\nsearch: {trials: 1}\n"
+    )
+    said = xlt("check", sweep)
+    assert said.code == 2
+    assert "de.test.conllu" in said.err
+
+
+def test_an_error_that_is_not_of_a_path_keeps_its_traceback(
+    xlt: Xlt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Home) -> list[str]:
+        raise OSError(errno.EIO, "Input/output error", "/dev/x")
+
+    monkeypatch.setattr(Home, "sweeps", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        xlt("status")
+
+
+def test_a_full_disk_is_told_in_one_line(xlt: Xlt, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Home) -> list[str]:
+        raise OSError(errno.ENOSPC, "No space left on device", "/home/x")
+
+    monkeypatch.setattr(Home, "sweeps", fail)
+    said = xlt("status")
+    line = "xlt: /home/x: No space left on device; free some space and run the same command"
+    assert (said.code, said.err.splitlines()) == (1, [line])
