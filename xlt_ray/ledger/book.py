@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,15 @@ from xlt_ray.ledger.views import (
     still_failed,
     view_of,
 )
-from xlt_ray.spec.space import ModelBounds, Value, draw
+from xlt_ray.spec.space import Assignment, ModelBounds, Value, draw
 from xlt_ray.spec.sweep import SweepSpec, completed
 
 LATE_RUNS = "mlflow_run_ids"
 """Attributes of the study: MLflow runs of trials that had ended when MLflow named them, so many in
 each, since an attribute is written as a whole."""
 RUNS_IN_ONE = 100
+REPEATED = ("configuration", "repeat", "seed", "facts", "path", "attempts", "mlflow_run_id")
+"""What a retry takes over from the failed trial."""
 
 
 class Ledger:
@@ -61,6 +64,8 @@ class Ledger:
         """What is to be said of this start."""
         self.facts = 0
         """Number of the set that trials are made with from now on; 0 of none."""
+        self.keys_of: Callable[[Assignment, int], list[str]] = lambda *_: []
+        """From an assignment and a seed to the path that a trial is added with."""
 
     # -- reading ----------------------------------------------------------------------
 
@@ -164,10 +169,11 @@ class Ledger:
     def _enqueue(
         self, parameters: dict[str, Value], configuration: int, repeat: int, sweep: SweepSpec
     ) -> None:
-        own = identity(configuration, repeat, sweep)
-        self.study.enqueue_trial(parameters, user_attrs={**own, "facts": self.facts})
+        own, assignment = identity(configuration, repeat, sweep), by_path(parameters)
+        path = self.keys_of(assignment, own["seed"])
+        self.study.enqueue_trial(parameters, user_attrs={**own, "facts": self.facts, "path": path})
         assert self._asked is not None
-        self._asked.add(configuration, repeat, by_path(parameters))
+        self._asked.add(configuration, repeat, assignment)
 
     def take_up(self, number: int, sweep: SweepSpec, model_bounds: ModelBounds) -> Ticket:
         """The ticket of a RUNNING trial whose process is gone: the same assignment again."""
@@ -228,15 +234,7 @@ class Ledger:
         self._asked = None
         self.study.enqueue_trial(
             dict(self._frozen(number).params),
-            user_attrs={
-                "configuration": view.configuration,
-                "repeat": view.repeat,
-                "seed": view.seed,
-                "retry_of": number,
-                "facts": view.facts,
-                "attempts": view.attempts,
-                "mlflow_run_id": view.mlflow_run_id,
-            },
+            user_attrs={**{name: getattr(view, name) for name in REPEATED}, "retry_of": number},
         )
 
     # -- telling ----------------------------------------------------------------------
@@ -305,6 +303,11 @@ class Ledger:
             trial.set_user_attr(JUDGED, examples)
         return is_behind
 
+    def set_path(self, number: int, path: list[str]) -> None:
+        """Note the keys of a trial's path where they are not those that it was added with."""
+        if [*self.trial(number).path] != path:
+            self._trial(number).set_user_attr("path", path)
+
     def set_stages(self, number: int, stages: list[StageUse]) -> None:
         self._trial(number).set_user_attr("stages", [asdict(one) for one in stages])
 
@@ -336,10 +339,8 @@ class Ledger:
 
     def tell_failed(self, number: int, cause: str, message: str, log: str = "") -> None:
         """Final, with the cause in one word, one line that explains it, and its last log lines."""
-        trial = self._trial(number)
-        trial.set_user_attr("cause", cause)
-        trial.set_user_attr("message", message)
-        trial.set_user_attr("log", log)
+        for name, text in (("cause", cause), ("message", message), ("log", log)):
+            self._trial(number).set_user_attr(name, text)
         self._tell(number, TrialState.FAIL)
 
     # -- inside -----------------------------------------------------------------------

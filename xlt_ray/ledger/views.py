@@ -71,6 +71,8 @@ class TrialView:
     facts: int = 0
     """Number of the set of facts that it is made with (:mod:`xlt_ray.ledger.made_with`); 0 where
     its ledger kept none then."""
+    path: tuple[str, ...] = ()
+    """Keys of all stages on its path, made or not; none where its ledger did not keep them then."""
 
     @property
     def is_finished(self) -> bool:
@@ -140,6 +142,7 @@ def view_of(trial: FrozenTrial) -> TrialView:
         ended=trial.datetime_complete,
         unfinished_s=float(attributes.get("unfinished_s", 0.0)),
         facts=int(attributes.get("facts", 0)),
+        path=tuple(attributes.get("path", ())),
     )
 
 

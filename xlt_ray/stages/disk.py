@@ -49,8 +49,6 @@ class Stored:
     """Key of the stage that a committed one was made from."""
     sweep: str = ""
     """The sweep that made a committed stage, by its record."""
-    trial: int | None = None
-    """The trial of that sweep that made it."""
     state_bytes: int = 0
     """State of an optimizer; all of a progress."""
     other_bytes: int = 0
@@ -73,7 +71,6 @@ class _Told:
     label: str = ""
     parent: str | None = None
     sweep: str = ""
-    trial: int | None = None
     made: float | None = None
 
 
@@ -130,7 +127,6 @@ class Inventory:
             label=told.label,
             parent=told.parent,
             sweep=told.sweep,
-            trial=told.trial,
             state_bytes=state,
             other_bytes=total - state,
             used=thing.used if told.made is None else told.made,
@@ -156,7 +152,6 @@ class Inventory:
             label=record.label,
             parent=None if parent is None else str(parent),
             sweep=str(record.made_by.get("sweep", "")),
-            trial=record.made_by.get("trial"),
             made=_made(record),
         )
 

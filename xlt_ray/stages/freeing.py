@@ -25,7 +25,7 @@ class Claims:
     """Keys of stages, by why somebody wants them."""
 
     needed: frozenset[str] = frozenset()
-    """An unfinished trial goes on from them, or a running sweep may come back to them."""
+    """On the path of an unfinished trial, or a running sweep may come back to them."""
     best: frozenset[str] = frozenset()
     """Target stages of the best trials."""
     returning: frozenset[str] = frozenset()
@@ -33,14 +33,9 @@ class Claims:
     shared: frozenset[str] = frozenset()
     """Trials of several configurations used them."""
     used: frozenset[str] = frozenset()
-    """Some trial used them."""
-    unfinished: tuple[str, ...] = ()
-    """Sweeps with trials that may have progress under keys that nobody knows."""
-    unfinished_trials: frozenset[tuple[str, int]] = frozenset()
-    """Sweep and number of trials that are not finished. What one of them has committed may not be
-    noted in its ledger yet: its driver was busy, or has died since."""
-    ended: frozenset[str] = frozenset()
-    """Stages of trials that ended: their progress is nobody's."""
+    """On the path of some trial."""
+    unknown: tuple[str, ...] = ()
+    """Sweeps with unfinished trials whose paths are not in their ledgers, which are older."""
     unread: tuple[str, ...] = ()
     """Why ledgers could not be read: what their sweeps need, nobody knows."""
     home_sweeps: frozenset[str] | None = None
@@ -148,7 +143,7 @@ def _rank(thing: Stored, claims: Claims) -> int | None:
         return None
     if key in claims.returning:
         return SHARED_STATE if is_state else SHARED
-    if key not in claims.used:
+    if key not in claims.used or thing.sort == "progress":
         return STATE if is_state else WHOLE
     if is_state:
         return ENDED_STATE
@@ -177,21 +172,13 @@ def _protected(thing: Stored, claims: Claims) -> str:
         return f"a sweep may need it whose ledger cannot be read: {'; '.join(claims.unread)}"
     if thing.key in claims.needed:
         return "an unfinished trial needs it"
-    if thing.trial is not None and (thing.sweep, thing.trial) in claims.unfinished_trials:
-        return f"was made by trial {thing.trial} of {thing.sweep}, which is not finished"
-    named = claims.used | claims.returning | claims.shared | claims.best
-    if thing.sort == "progress" and thing.key not in claims.ended:
-        if claims.unfinished:
-            return f"may be progress of an unfinished trial of {', '.join(claims.unfinished)}"
-        if claims.home_sweeps is not None:
-            return "may belong to another home that uses this store"
-    elif (
-        thing.sort == "stage"
-        and claims.home_sweeps is not None
-        and thing.key not in named
-        and thing.sweep not in claims.home_sweeps
-    ):
-        return "was made for another home that uses this store"
+    if thing.key in claims.used:
+        return ""
+    if claims.unknown:
+        return f"may be needed by an unfinished trial of {', '.join(claims.unknown)}"
+    if claims.home_sweeps is not None and thing.sweep not in claims.home_sweeps:
+        is_progress = thing.sort == "progress"
+        return f"{'may be' if is_progress else 'was'} made for another home that uses this store"
     return ""
 
 

@@ -1,22 +1,23 @@
 """Which stages of a store the sweeps of a home still want: what may not be freed, and why.
 
-What a trial noted in its ledger is known; what a waiting trial will use is not, without the
-facts of its sweep. So the stages of a configuration are kept while repeats or retries of it are
-to come, and the stages before the target while a sweep may ask for further configurations that
-share them; only where a real-valued range decides them is it clear that none will.
+The roots are all stages on the paths of all trials that are not finished. A ledger holds the path
+of a trial from the moment when the trial is added to it, so what its trials will make, will reuse
+from other sweeps, or have committed unnoticed is known without the facts of the sweep. Besides,
+stages before the target are kept while a sweep may ask for further configurations that share them;
+only where a real-valued range decides them is it clear that none will.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from xlt_ray.errors import SpecError
+from xlt_ray.errors import LedgerError, SpecError
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, TrialView
+from xlt_ray.ledger import Ledger, TrialView, load_ledger
 from xlt_ray.spec.distributions import FloatRange, distributions_in
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.space import Space, grid, split_space
@@ -45,6 +46,8 @@ class SweepUse:
     real_knobs: frozenset[str] = frozenset()
     """Dotted paths of its real-valued ranges."""
     is_at_work: bool = False
+    store: str = ""
+    """Where it keeps its stages; empty where that is the home."""
 
     @property
     def open_configurations(self) -> frozenset[int]:
@@ -77,7 +80,54 @@ def use_of(ledger: Ledger, *, is_at_work: bool) -> SweepUse:
             path for path, node in distributions_in(space.tree) if isinstance(node, FloatRange)
         ),
         is_at_work=is_at_work,
+        store=ledger.sweep["places"]["store"] or "",
     )
+
+
+class Uses:
+    """What all sweeps of a home use; a ledger is read again only where its journal has changed.
+
+    Args:
+        own: the ledger of the sweep that the caller drives.
+    """
+
+    def __init__(self, home: Home, own: Ledger | None = None) -> None:
+        self._home = home
+        self._own = own
+        self._known: dict[str, tuple[object, SweepUse]] = {}
+
+    def read(self) -> tuple[list[SweepUse], list[str]]:
+        """Of every sweep whose ledger can be read, and why others cannot."""
+        uses, unread = [], []
+        for name in self._home.sweeps():
+            try:
+                uses.append(self._use(name))
+            except LedgerError as error:
+                unread.append(str(error))
+        return uses, unread
+
+    def claims(self, *, is_store_shared: bool) -> Claims:
+        """Of one store, as :func:`claims_of`; where a ledger cannot be read, on everything."""
+        uses, unread = self.read()
+        if unread:
+            return Claims(unread=tuple(unread))
+        own = "" if self._own is None else self._own.name
+        return claims_of(uses, own=own, is_store_shared=is_store_shared)
+
+    def _use(self, name: str) -> SweepUse:
+        at_work = is_at_work(self._home, name)
+        if self._own is not None and name == self._own.name:
+            return use_of(self._own, is_at_work=at_work)
+        journal = self._home.ledger_journal(name)
+        stamp: object = object()
+        if journal.exists():
+            status = journal.stat()
+            stamp = (status.st_mtime_ns, status.st_size, at_work)
+        known = self._known.get(name)
+        if known is None or known[0] != stamp:
+            use = use_of(load_ledger(self._home, name), is_at_work=at_work)
+            known = self._known[name] = (stamp, use)
+        return known[1]
 
 
 def is_at_work(home: Home, name: str) -> bool:
@@ -90,53 +140,42 @@ def claims_of(
     uses: Iterable[SweepUse],
     *,
     own: str = "",
-    paths: Sequence[Path] = (),
-    present: Container[str] = (),
-    ended: frozenset[str] = frozenset(),
     is_store_shared: bool = False,
 ) -> Claims:
     """What all sweeps of a home claim of one store.
 
     Args:
-        own: the sweep of the caller, who knows the paths of all its running trials.
-        paths: of trials that the caller runs, holds back or is about to hand out.
-        present: keys of committed stages.
-        ended: keys on paths of the caller's trials that have ended.
+        own: the sweep of the caller, who asks for nothing while he frees.
         is_store_shared: whether other homes may keep their stages in the same store.
     """
-    needed = {key for path in paths for key in still_needed(path, present)}
+    needed: set[str] = set()
     best: set[str] = set()
     returning: set[str] = set()
     users: dict[str, set[tuple[str, int]]] = {}
-    unfinished: list[str] = []
+    unknown: list[str] = []
     names: set[str] = set()
-    unfinished_trials: set[tuple[str, int]] = set()
     for use in uses:
         names.add(use.name)
         coming_back = set(_coming_back(use))
         # A second driver asks whenever it likes: what it may come back to is needed now.
         (needed if use.is_at_work and use.name != own else returning).update(coming_back)
-        needed.update(_needed(use))
-        if use.name != own:
-            unfinished_trials |= {
-                (use.name, view.number) for view in use.trials if not view.is_finished
-            }
+        if any(not view.path for view in use.trials if not view.is_finished):
+            unknown.append(use.name)
         for view in use.trials:
-            for one in view.stages:
-                users.setdefault(one.key, set()).add((use.name, view.configuration))
-                if view.number == use.best and one.kind in ("target", "few_shot"):
-                    best.add(one.key)
-        if any(_has_unknown_path(one, is_own=use.name == own) for one in use.trials):
-            unfinished.append(use.name)
+            keys = {*view.path, *(one.key for one in view.stages)}
+            for key in keys:
+                users.setdefault(key, set()).add((use.name, view.configuration))
+            if not view.is_finished or use.name in unknown:
+                needed |= keys
+            if view.number == use.best:
+                best |= {one.key for one in view.stages if one.kind in ("target", "few_shot")}
     return Claims(
         needed=frozenset(needed),
         best=frozenset(best),
         returning=frozenset(returning),
         shared=frozenset(key for key, found in users.items() if len(found) > 1),
         used=frozenset(users),
-        unfinished=tuple(unfinished),
-        unfinished_trials=frozenset(unfinished_trials),
-        ended=ended - needed,
+        unknown=tuple(unknown),
         home_sweeps=frozenset(names) if is_store_shared else None,
     )
 
@@ -153,19 +192,6 @@ def still_needed(path: Path, present: Container[str]) -> tuple[str, ...]:
     for stage in stages[deepest + 1 : deepest + 2]:
         needed[:0] = [one.key for one in lenders(stage) if one.key not in needed]
     return tuple(needed)
-
-
-def _needed(use: SweepUse) -> Iterable[str]:
-    """Keys that trials which are not finished need, as far as the ledger knows them."""
-    retried = {one.retry_of for one in use.trials if not one.is_finished}
-    in_work = {one.configuration for one in use.trials if not one.is_finished}
-    for view in use.trials:
-        is_own_work = view.state == "running" or view.number in retried
-        for one in view.stages:
-            if is_own_work or (
-                view.configuration in in_work and one.kind not in ("target", "few_shot")
-            ):
-                yield one.key
 
 
 def _coming_back(use: SweepUse) -> Iterable[str]:
@@ -189,13 +215,6 @@ def _coming_back(use: SweepUse) -> Iterable[str]:
             )
             if not is_unique or view.configuration in still_open:
                 yield one.key
-
-
-def _has_unknown_path(view: TrialView, *, is_own: bool) -> bool:
-    """Whether a trial may have progress under a key that is noted nowhere."""
-    return (view.state == "running" and not is_own) or (
-        view.state == "waiting" and view.retry_of is not None
-    )
 
 
 def _space_of(sweep: Mapping[str, Any], name: str) -> Space:

@@ -68,6 +68,7 @@ class Desk:
         self._is_stored = patient(store.__contains__, watcher.warned)
         self._confirm = confirm
         self._planner = Planner(sweep, facts, home)
+        ledger.keys_of = self._planner.keys
         self.stopped_early: set[int] = set()
         self.new_stages: dict[str, StageUse] = {}
         self._running: dict[int, Planned] = {}
@@ -78,9 +79,6 @@ class Desk:
         for number in ledger.running():
             self._hold(self._planner.planned(ledger.take_up(number, sweep, self._planner.bounds)))
         self._keeper = Keeper(sweep, facts, home, ledger, store, watcher.warned)
-        self._keeper.recall(
-            self._planner.path_of_view(one) for one in ledger.trials() if one.is_finished
-        )
         self._waits_for_room = False
         self.stopped_by = ""
         self.num_put_off = 0
@@ -122,8 +120,11 @@ class Desk:
         return None
 
     def _hold(self, planned: Planned) -> None:
-        self._held[planned.ticket.number] = planned
-        self._turns.join(planned.ticket.number)
+        number = planned.ticket.number
+        # Data or code may have changed since it was asked.
+        self.ledger.set_path(number, [stage.key for stage in made(planned.order.path)])
+        self._held[number] = planned
+        self._turns.join(number)
 
     def _put_off(self) -> None:
         """Let go of what was asked ahead and is not to begin any more: it stays RUNNING in the
@@ -160,8 +161,7 @@ class Desk:
         if self._waits_for_room:
             return False
         room = self._keeper.make_room(
-            [one.order.path for one in (*self._running.values(), planned)],
-            [one.order.path for one in self._held.values() if one is not planned],
+            [one.order.path for one in (*self._running.values(), planned)]
         )
         if not room.is_enough and self._running:
             self._waits_for_room = True
@@ -173,10 +173,7 @@ class Desk:
         """Something was written or has ended: what is too much goes, and there may be room."""
         self._waits_for_room = False
         if self._keeper.quota_bytes is not None:
-            self._keeper.make_room(
-                [one.order.path for one in self._running.values()],
-                [one.order.path for one in self._held.values()],
-            )
+            self._keeper.make_room([one.order.path for one in self._running.values()])
 
     @property
     def is_done(self) -> bool:

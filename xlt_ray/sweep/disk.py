@@ -9,12 +9,10 @@ stored, the weights of its layers alone are known, and its first trial may overs
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
-from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, load_ledger
+from xlt_ray.ledger import Ledger
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sizes import shown_bytes
 from xlt_ray.spec.sweep import SweepSpec
@@ -25,7 +23,7 @@ from xlt_ray.stages.path import Path, made
 from xlt_ray.stages.patience import patient
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.claims import SweepUse, claims_of, is_at_work, still_needed, use_of
+from xlt_ray.sweep.claims import Uses, still_needed
 
 SCORES_BYTES = 2**16
 """Of an evaluation record, before one was seen."""
@@ -132,24 +130,14 @@ class Keeper:
         self.quota_bytes = sweep.settings.store.quota
         self._facts = facts
         self._home = home
-        self._ledger = ledger
         self._store = store
         self._inventory = Inventory(store)
         self._sizes = Sizes(weights={})
-        self._seen: set[str] = set()
-        self._uses: dict[str, tuple[object, SweepUse]] = {}
+        self._uses = Uses(home, ledger)
         self._make_room = patient(self._freed_for, say)
         patient(mark_use, say)(home, store)
 
-    def recall(self, paths: Iterable[Path]) -> None:
-        """Get to know the paths of trials that ended in earlier runs: their progress is nobody's.
-
-        Without it, such progress stays while another sweep of the home is unfinished.
-        """
-        if self.quota_bytes is not None:
-            self._seen.update(stage.key for path in paths for stage in path)
-
-    def make_room(self, working: Sequence[Path], waiting: Sequence[Path] = ()) -> DiskRoom:
+    def make_room(self, working: Sequence[Path]) -> DiskRoom:
         """Free what has to be freed so that these trials can be run to their end.
 
         Where even that is not enough, what the store holds is brought below the quota, as far
@@ -157,22 +145,19 @@ class Keeper:
 
         Args:
             working: paths of the trials that run, and of one that is to be handed out.
-            waiting: of those that were asked and are held back.
         """
         if self.quota_bytes is None:
             return DiskRoom(is_enough=True)
-        return self._make_room(self.quota_bytes, working, waiting)
+        return self._make_room(self.quota_bytes, working)
 
-    def _freed_for(
-        self, quota_bytes: int, working: Sequence[Path], waiting: Sequence[Path]
-    ) -> DiskRoom:
+    def _freed_for(self, quota_bytes: int, working: Sequence[Path]) -> DiskRoom:
         things = self._inventory.look()
-        self._learn(things, [*working, *waiting])
+        self._learn(things, working)
         growth = growth_of(working, things, self._sizes)
         used = sum(one.num_bytes for one in things)
         if used + growth <= quota_bytes:
             return DiskRoom(is_enough=True)
-        claims = self._claims(things, working, waiting)
+        claims = self._uses.claims(is_store_shared=is_shared(self._home, self._store))
         found = plan(things, claims, quota_bytes=quota_bytes, needed_bytes=growth)
         chosen = found
         if found.missing_bytes:
@@ -189,47 +174,6 @@ class Keeper:
             layers = 4 * 12 * facts.num_layers * facts.hidden_size**2
             self._sizes.weights.setdefault(path[0].key, layers)
         self._sizes.learn(things, paths)
-
-    def _claims(
-        self, things: Sequence[Stored], working: Sequence[Path], waiting: Sequence[Path]
-    ) -> Claims:
-        paths = [*working, *waiting]
-        current = {stage.key for path in paths for stage in path}
-        self._seen |= current
-        uses: list[SweepUse] = []
-        unread: list[str] = []
-        for name in self._home.sweeps():
-            try:
-                uses.append(self._use(name))
-            except LedgerError as error:
-                unread.append(str(error))
-        if unread:
-            # What those sweeps still need is not known.
-            return Claims(unread=tuple(unread))
-        return claims_of(
-            uses,
-            own=self._ledger.name,
-            paths=paths,
-            present={one.key for one in things if one.sort == "stage"},
-            ended=frozenset(self._seen - current),
-            is_store_shared=is_shared(self._home, self._store),
-        )
-
-    def _use(self, name: str) -> SweepUse:
-        """What a ledger says; read again only where its journal has changed."""
-        at_work = is_at_work(self._home, name)
-        if name == self._ledger.name:
-            return use_of(self._ledger, is_at_work=at_work)
-        journal = self._home.ledger_journal(name)
-        stamp: object = object()
-        if journal.exists():
-            status = journal.stat()
-            stamp = (status.st_mtime_ns, status.st_size, at_work)
-        known = self._uses.get(name)
-        if known is None or known[0] != stamp:
-            use = use_of(load_ledger(self._home, name), is_at_work=at_work)
-            known = self._uses[name] = (stamp, use)
-        return known[1]
 
 
 def mark_use(home: Home, store: StageStore) -> None:
@@ -257,34 +201,14 @@ def stores_of(home: Home) -> list[tuple[StageStore, tuple[Stored, ...], Claims]]
 
     Where a ledger cannot be read, all stages are claimed: what its sweep needs is not known.
     """
-    names, unread = home.sweeps(), []
-    places = {home.stages: StageStore(home.stages)}
-    for name in names:
-        with suppress(LedgerError):
-            place = _place(load_ledger(home, name), home)
-            places.setdefault(place, StageStore(place))
-    # Before the ledgers: what a trial commits meanwhile is then not listed.
-    things = {place: Inventory(store).look() for place, store in places.items()}
-    uses = []
-    for name in names:
-        try:
-            uses.append(use_of(load_ledger(home, name), is_at_work=is_at_work(home, name)))
-        except LedgerError as error:
-            unread.append(str(error))
-    return [
-        (
-            store,
-            things[place],
-            Claims(unread=tuple(unread))
-            if unread
-            else claims_of(uses, is_store_shared=is_shared(home, store)),
-        )
-        for place, store in places.items()
-    ]
-
-
-def _place(ledger: Ledger, home: Home) -> str:
-    return str(ledger.sweep["places"]["store"] or home.stages)
+    known = Uses(home)
+    uses, _ = known.read()
+    places = dict.fromkeys([home.stages, *(one.store or home.stages for one in uses)])
+    stores = [StageStore(place) for place in places]
+    # Before what ledgers say by now: what a trial commits meanwhile is then not listed.
+    things = [Inventory(store).look() for store in stores]
+    claims = [known.claims(is_store_shared=is_shared(home, store)) for store in stores]
+    return list(zip(stores, things, claims, strict=True))
 
 
 def _no_room(found: Plan, left: int, growth: int, root: str) -> str:

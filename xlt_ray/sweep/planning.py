@@ -9,9 +9,10 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import Halving, Ticket, TrialView
 from xlt_ray.spec.early_stop import grace_of
 from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.space import Assignment
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import TrialSpec
-from xlt_ray.stages.path import Path, path_of
+from xlt_ray.stages.path import Path, made, path_of
 from xlt_ray.sweep.order import Order, order_for
 
 
@@ -44,6 +45,11 @@ class Planner:
             shared_seed=self.sweep.settings.search.training_seed,
             rungs=self.sweep.rungs,
         )
+
+    def keys(self, assignment: Assignment, seed: int) -> list[str]:
+        """Keys of all stages that a trial makes or finds made."""
+        path = self.path(self.sweep.trial_of(assignment, self.bounds), seed)
+        return [stage.key for stage in made(path)]
 
     def path_of_view(self, view: TrialView) -> Path:
         """The path of a trial as the ledger has it."""

@@ -13,12 +13,13 @@ from typer.testing import CliRunner, Result
 from xlt_ray.cli import app
 from xlt_ray.errors import SpecError
 from xlt_ray.home import Home
-from xlt_ray.ledger import StageUse, open_ledger
+from xlt_ray.ledger import Ledger, StageUse, load_ledger, open_ledger
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.record import StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep import claims
 
 TEXT = """
 name: small
@@ -168,25 +169,53 @@ def test_a_ledger_that_cannot_be_read_is_named_and_no_stage_is_freed(
     assert len(there(store)) == len(STAGES)
 
 
-def test_what_an_unfinished_trial_has_just_committed_stays(
-    store: StageStore, home: Home, sweep_from: Callable[..., SweepSpec], tmp_path: Path
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_every_stage_on_the_path_of_an_unfinished_trial_stays(
+    store: StageStore, home: Home, sweep_from: Callable[..., SweepSpec], is_asked: bool
 ) -> None:
-    """Between the commit and the driver's note in the ledger; the driver may have died there."""
+    """Another sweep made it, or the driver died between its commit and the note in the ledger."""
+    sweep = sweep_from(TEXT.replace("name: small", "name: other"), "search.seeds=3")
+    ledger = open_ledger(home, sweep)
+    ledger.keys_of = lambda *_: [STAGES["nobody"].key]
+    for _ in range(2):
+        assert ledger.ask(sweep, lambda _: {}) is not None
+    if not is_asked:
+        # The third repeat waits in the ledger.
+        for number in ledger.running():
+            ledger.tell_failed(number, "bug", "at once")
+    found = row("--all-but-best", "--yes")
+    assert STAGES["nobody"] in store
+    assert any("an unfinished trial needs it" in kept["why"] for kept in found["stays"])
+    ledger.keys_of = lambda *_: ["other"]
+    while ledger.ask(sweep, lambda _: {}) is not None:
+        pass
+    for number in ledger.running():
+        ledger.tell_failed(number, "bug", "at once")
+    row("--all-but-best", "--yes")
+    assert STAGES["nobody"] not in store
+
+
+def test_a_retry_keeps_the_path_of_the_trial_that_failed(
+    store: StageStore, home: Home, sweep_from: Callable[..., SweepSpec]
+) -> None:
     sweep = sweep_from(TEXT.replace("name: small", "name: other"))
     ledger = open_ledger(home, sweep)
+    ledger.keys_of = lambda *_: [STAGES["nobody"].key]
     assert ledger.ask(sweep, lambda _: {}) is not None
-    stage = Stage("target", {"name": "new"}, {}, 0, None, "target new")
-    folder = tmp_path / "new"
-    folder.mkdir()
-    lease = store.lease(stage.key)
-    assert isinstance(lease, Lease)
-    with lease:
-        made_by = {"sweep": "other", "trial": 0}
-        record = StageRecord(stage.key, stage.payload, stage.label, {}, made_by=made_by)
-        store.commit(stage, folder, record, lease)
-    found = row("--all-but-best", "--yes")
-    assert stage in store
-    assert any("trial 0 of other, which is not finished" in kept["why"] for kept in found["stays"])
     ledger.tell_failed(0, "bug", "at once")
+    ledger.enqueue_failed()
     row("--all-but-best", "--yes")
-    assert stage not in store
+    assert STAGES["nobody"] in store
+
+
+@pytest.mark.usefixtures("store")
+def test_every_ledger_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    def load(home: Home, name: str) -> Ledger:
+        opened.append(name)
+        return load_ledger(home, name)
+
+    monkeypatch.setattr(claims, "load_ledger", load)
+    row()
+    assert opened == ["small"]

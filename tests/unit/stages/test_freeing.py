@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from xlt_ray.stages.disk import Stored
@@ -105,10 +107,12 @@ def test_what_is_freed_and_what_stays_add_up() -> None:
 
 def test_progress_stays_while_an_unfinished_trial_may_own_it() -> None:
     mine, ended, unknown = (progress(key) for key in ("mine", "ended", "unknown"))
-    claims = Claims(needed=frozenset({"mine"}), ended=frozenset({"ended"}), unfinished=("other",))
-    found = plan([mine, ended, unknown], claims, all_but_best=True)
+    claims = Claims(needed=frozenset({"mine"}), used=frozenset({"mine", "ended"}))
+    assert freed(plan([mine, ended, unknown], claims)) == ["progress/ended", "progress/unknown"]
+    older = replace(claims, unknown=("other",))
+    found = plan([mine, ended, unknown, stage("unknown")], older, all_but_best=True)
     assert freed(found) == ["progress/ended"]
-    assert "may be progress of an unfinished trial of other" in found.kept_by_reason
+    assert "may be needed by an unfinished trial of other" in found.kept_by_reason
 
 
 @pytest.mark.parametrize(("sweep", "goes"), [("mine", True), ("theirs", False), ("", False)])

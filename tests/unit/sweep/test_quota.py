@@ -90,7 +90,6 @@ class World:
     views: list[TrialView] = field(default_factory=list)
     running: list[Running] = field(default_factory=list)
     held: list[Running] = field(default_factory=list)
-    seen: set[str] = field(default_factory=set)
     made: Counter[str] = field(default_factory=Counter)
     is_stopped: bool = False
     clock: int = 0
@@ -142,24 +141,21 @@ class World:
         configuration, repeat = self.order.pop(0)
         number = len(self.views)
         knobs = {"intermediate.learning_rate": 0.1} if self.setting.is_real else {}
-        self.views.append(view(number, "running", configuration, repeat, knobs=knobs))
-        self.held.append(Running(number, self.setting.path(configuration, repeat)))
+        path = self.setting.path(configuration, repeat)
+        keys = tuple(stage.key for stage in made(path))
+        self.views.append(view(number, "running", configuration, repeat, knobs=knobs, path=keys))
+        self.held.append(Running(number, path))
 
     def make_room(self, working: list[Running]) -> bool:
         """As the keeper does it, from the same pure parts."""
         waiting = [one for one in self.held if one not in working]
         paths = [one.path for one in working]
-        current = {stage.key for one in [*working, *waiting] for stage in one.path}
-        self.seen |= current
         there = tuple(self.things.values())
         self.sizes.learn(there, paths)
         growth = growth_of(paths, there, self.sizes)
         claims = claims_of(
             [self.use(), self.other],
             own="own",
-            paths=[one.path for one in [*working, *waiting]],
-            present=self.present,
-            ended=frozenset(self.seen - current),
         )
         found = plan(there, claims, quota_bytes=self.quota, needed_bytes=growth)
         chosen = plan(there, claims, quota_bytes=self.quota) if found.missing_bytes else found
@@ -294,13 +290,13 @@ class World:
 def view(
     number: int, state: State, configuration: int = 0, repeat: int = 0, *,
     stages: tuple[StageUse, ...] = (), knobs: dict[str, float] | None = None,
-    objective: float | None = None, retry_of: int | None = None,
+    objective: float | None = None, path: tuple[str, ...] = (),
 ) -> TrialView:  # fmt: skip
     return TrialView(
         number=number, state=state, assignment=knobs or {}, configuration=configuration,
         repeat=repeat, seed=repeat, objective=objective, curve=(), attempts=1, cause=None,
-        message="", log="", stages=stages, mlflow_run_id=None, retry_of=retry_of, started=None,
-        ended=None,
+        message="", log="", stages=stages, mlflow_run_id=None, retry_of=None, started=None,
+        ended=None, path=path,
     )  # fmt: skip
 
 
@@ -315,7 +311,9 @@ def _other_sweep() -> SweepUse:
         (
             view(0, "complete", 0, objective=1.0,
                  stages=(uses["intermediate"], uses["target best"])),
-            view(1, "running", 1, stages=(uses["intermediate"], uses["target running"])),
+            view(1, "running", 1, stages=(uses["intermediate"],),
+                 path=tuple(f"other {name}" for name in ("intermediate", "target running",
+                                                         "progress"))),
         ),
         num_configurations=4,
         best=0,
