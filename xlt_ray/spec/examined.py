@@ -70,9 +70,7 @@ def further_content(
     tuned = [task for task in tasks if KINDS[task.kind].is_tuned]
     if tuned:
         data["also_dev"] = {task.name: digests(task, "dev") for task in tuned}
-    return {
-        task.name: {"version": task.version, "languages": scored[task.name]} for task in tasks
-    }, data
+    return {task.name: {**task.scoring, "languages": scored[task.name]} for task in tasks}, data
 
 
 def diagnosed_languages(

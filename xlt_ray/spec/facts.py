@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
-from xlt_ray.spec.kinds import TaskKind
+from xlt_ray.spec.kinds import UNNAMED_METRICS, TaskKind
 
 Split = Literal["train", "dev", "test"]
 
@@ -72,6 +72,20 @@ class TaskFacts:
 
     def languages(self, split: Split) -> tuple[str, ...]:
         return tuple(sorted(language for language, name in self.splits if name == split))
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """What an evaluation names of the task: its version, and by which metrics it is scored
+        where they are not those of :data:`xlt_ray.spec.kinds.UNNAMED_METRICS`.
+
+        >>> TaskFacts("nli", "pair", 1, ("no", "yes"), ("macro_f1", "accuracy"), {}).scoring
+        {'version': 1}
+        >>> TaskFacts("nli", "pair", 1, ("no", "yes"), ("accuracy", "mcc"), {}).scoring
+        {'version': 1, 'metrics': ['accuracy', 'mcc']}
+        """
+        unnamed = UNNAMED_METRICS.get(self.name, UNNAMED_METRICS.get(self.kind))
+        named = {} if unnamed == set(self.metrics) else {"metrics": sorted(self.metrics)}
+        return {"version": self.version, **named}
 
     def dev_content(self, language: str) -> dict[str, str]:
         """``{"dev": digest}`` of the dev set that a training in ``language`` is scored on while it

@@ -24,6 +24,31 @@ FEW_SHOT_SUFFIX = "-few-shot"
 TOO_FEW_ITEMS = 100
 """A score of fewer test items is marked wherever it is shown."""
 
+UNNAMED_METRICS: dict[str, frozenset[str]] = {
+    name: frozenset(metrics.split())
+    for name, metrics in {
+        "pair": "accuracy macro_f1",
+        "score": "pearson spearman",
+        "choice": "accuracy",
+        "span": "f1 em",
+        "retrieval": "accuracy accuracy_into_pivot accuracy_from_pivot margin_accuracy",
+        "ranking": "map_at_20 map_at_20_own accuracy",
+        "mewsli-x": "map_at_20 accuracy",
+        "mining": "f1 precision recall f1_cosine precision_cosine recall_cosine",
+        "ccg": "accuracy",
+        "tag": "accuracy macro_f1",
+        "pos": "accuracy macro_f1 conll_f1",
+        "pos-masakha": "accuracy macro_f1 conll_f1",
+        "ner-panx": "conll_f1 f1 accuracy",
+        "ner-uner": "conll_f1 f1 accuracy",
+        "ner-masakha": "conll_f1 f1 accuracy",
+    }.items()
+}
+"""What tasks were scored by before evaluations named their metrics, by task, or else by kind.
+
+An evaluation that is scored by just these names none, so that the ones made then are found. Never
+changed: a metric that a task gets later is named."""
+
 
 @dataclass(frozen=True)
 class KindEntry:

@@ -274,7 +274,7 @@ def _evaluate(trial: TrialSpec, facts: Facts, parent: Stage, seed: int) -> Stage
     return Stage(
         kind="evaluate",
         settings={
-            "task": {"name": task.name, "version": task.version},
+            "task": {"name": task.name, **task.scoring},
             "source_language": trial.target.source_language,
             "languages": languages,
             "examples": trial.evaluate.examples,

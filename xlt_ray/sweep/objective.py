@@ -18,13 +18,24 @@ def objective_of(scores: Sequence[Score], objective: Objective, source: str) -> 
 
     Raises:
         TrialFailure: a language of the objective has no such score: its gold labels leave the
-            metric undefined (entities where there are none).
+            metric undefined (entities where there are none), or the evaluation was made by an
+            xlt-ray that did not score it.
     """
     # After few shots: how the source language is left, its dev set as of every other trial.
     role: Role = "few_shot" if any(one.role == "few_shot" for one in scores) else "target"
     values = values_by_language(scores, objective.split, objective.metric, role)
     chosen = languages_of(objective, source, values)
     missing = [one for one in chosen if one not in values]
+    measured = sorted({one.metric for one in scores})
+    if measured and objective.metric not in measured:
+        raise TrialFailure(
+            f"its evaluation has no score of {objective.metric}, only of {', '.join(measured)}",
+            cause="data",
+            advice="its gold labels leave the metric undefined everywhere: another"
+            " objective.metric; or another version of xlt-ray made the evaluation: remove its"
+            " folder from the stage store, and `xlt resume NAME --failed` makes it again without"
+            " training anything",
+        )
     if missing or not chosen:
         raise TrialFailure(
             f"{objective.metric} has no dev score in {', '.join(missing) or 'any language'}",

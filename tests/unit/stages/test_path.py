@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from xlt_ray.data.task import load_tasks
 from xlt_ray.report.xtreme import TASKS as XTREME
 from xlt_ray.spec.examined import language_pairs
 from xlt_ray.spec.facts import Facts, SplitFacts, TaskFacts
@@ -420,7 +421,7 @@ def test_the_changes_of_this_test_are_changes() -> None:
 @pytest.fixture
 def retrieval_facts(facts: Facts) -> Facts:
     """With a retrieval task in three languages."""
-    metrics = ("accuracy",)
+    metrics = ("accuracy", "accuracy_into_pivot", "accuracy_from_pivot", "margin_accuracy")
     splits = {(one, "test"): SplitFacts(9, f"found {one}") for one in ("qab", "qac", "qad")}
     task = TaskFacts("found", "retrieval", 2, (), metrics, splits)  # type: ignore[arg-type]
     return replace(facts, tasks={**facts.tasks, "found": task})
@@ -515,3 +516,29 @@ def test_what_is_told_of_aligned_words_is_in_the_stages_that_read_it(
     ):
         keys = {path_with(values, facts=one)[place].key for one in (facts, *told)}
         assert len(keys) == (3 if is_read else 1), values
+
+
+def scored_by(facts: Facts, task: str, *metrics: str) -> Facts:
+    scored = replace(facts.tasks[task], metrics=metrics)
+    return replace(facts, tasks={**facts.tasks, task: scored})
+
+
+@pytest.mark.parametrize("task", ["nli", "pairs"])
+def test_a_metric_that_a_task_gets_later_is_scored_anew_and_trains_nothing(
+    path_with: PathWith, facts: Facts, task: str
+) -> None:
+    values = {"evaluate.also": ["pairs"]}
+    before = path_with(values)
+    again = path_with(values, facts=scored_by(facts, task, "accuracy", "macro_f1"))
+    later = path_with(values, facts=scored_by(facts, task, "accuracy", "macro_f1", "mcc"))
+    assert changed(before, again) == []
+    assert changed(before, later) == ["evaluate"]
+    settings = later[-1].settings
+    entry = settings["task"] if task == "nli" else settings["also"][task]
+    assert entry["metrics"] == ["accuracy", "macro_f1", "mcc"]
+
+
+def test_every_task_there_is_has_the_evaluations_that_it_had() -> None:
+    for task in load_tasks():
+        facts = TaskFacts(task.name, task.kind, task.version, task.labels, task.metrics, {})
+        assert facts.scoring == {"version": task.version}, task.name

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from xlt_ray.home import Home
-from xlt_ray.ledger import TrialView, open_ledger
+from xlt_ray.ledger import Retry, TrialView, open_ledger
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.failures import RepeatedBug
 from xlt_ray.spec.sweep import Store, SweepSpec
@@ -710,6 +710,64 @@ def test_a_bug_ends_the_asking_only_where_it_met_a_share_of_the_trials(world: Ma
     at.complete(running)
     assert at.desk.repeated_bug, "3 of 7, but it had been enough before"
     assert at.desk.next_order() is None
+
+
+def test_an_evaluation_without_the_objective_fails_with_how_to_make_it_again(
+    world: MakeWorld,
+) -> None:
+    at = world("objective.metric=macro_f1")
+    order = at.next()
+    at.begin(order)
+    scores = tuple(one for one in scores_of(0.5) if one.metric == "accuracy")
+    at.desk.finish(order.number, Report("complete", scores=scores))
+    view = at.ledger.trial(order.number)
+    assert (view.state, view.cause) == ("failed", "data")
+    assert "its evaluation has no score of macro_f1, only of accuracy" in (view.message or "")
+    assert "resume NAME --failed" in (view.message or "")
+
+
+def test_data_that_cannot_be_scored_let_no_further_trial_begin_and_cost_no_training(
+    world: MakeWorld,
+) -> None:
+    at = world()
+    first, other = at.next(), at.next()
+    at.begin(other)
+    at.begin(first)
+    at.make(first, "intermediate")
+    at.evaluated(first.number, 50, 0.4)
+    at.make(first, "target")
+    message = "DataError: xnli/de.test.tsv:7: unknown label 'maybe'"
+    failure = Report("failed", stage="evaluate", cause="data", message=message, log="traceback")
+    at.desk.finish(first.number, failure)
+    assert at.desk.next_order() is None
+    assert at.desk.is_done
+    assert message in at.desk.stopped_by
+    assert "`xlt resume t --failed`" in at.desk.stopped_by
+    view = at.ledger.trial(first.number)
+    assert (view.state, view.curve) == ("failed", ((50, 0.4),))
+    assert at.courier.points[0][2]["dev/accuracy"] == 0.4
+    for stage in made(other.path):
+        at.make(other, stage.kind)
+    at.desk.finish(other.number, Report("complete", scores=scores_of(0.5)))
+    assert at.ledger.trial(other.number).state == "complete", "what runs goes on to its end"
+    at.desk.leave(is_finished=False)
+    at.sit_down()
+    at.ledger.enqueue_failed(Retry())
+    at.sit_down()
+    again = next(
+        order
+        for order in iter(at.desk.next_order, None)
+        if at.ledger.trial(order.number).retry_of == first.number
+    )
+    assert [one.kind for one in made(again.path) if one not in at.store] == ["evaluate"]
+
+
+def test_data_that_a_training_cannot_read_fail_that_trial_alone(world: MakeWorld) -> None:
+    at = world()
+    at.begin(order := at.next())
+    at.desk.finish(order.number, Report("failed", stage="target", cause="data", message="no"))
+    assert not at.desk.stopped_by
+    assert at.desk.next_order() is not None
 
 
 def test_a_full_disk_lets_no_further_trial_begin_until_the_next_start(world: MakeWorld) -> None:

@@ -1,0 +1,48 @@
+"""A metric that a task is scored by later costs an evaluation, and no training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.training.conftest import Bench
+from xlt_ray.data import task as tasks
+from xlt_ray.data.task import task_named
+from xlt_ray.spec.sweep import Objective
+from xlt_ray.sweep.objective import objective_of
+from xlt_ray.training.events import Committed
+
+CHEAP = ("intermediate=null", "target.size=32", "target.epochs=1")
+
+
+def scored_by(bench: Bench, monkeypatch: pytest.MonkeyPatch, *metrics: str) -> Bench:
+    """The bench in a registry that scores the tiny trial's task by these."""
+    task = task_named("toy-paraphrase").model_copy(update={"metrics": metrics})
+    others = tuple(one for one in tasks.load_tasks() if one.name != task.name)
+    monkeypatch.setattr(tasks, "load_tasks", lambda: (*others, task))
+    told = replace(bench.facts.tasks[task.name], metrics=metrics)
+    facts = replace(bench.facts, tasks={**bench.facts.tasks, task.name: told})
+    return replace(bench, facts=facts)
+
+
+def test_the_objective_is_scored_where_it_is_new_and_nothing_is_trained(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(*metrics: str) -> dict[str, Committed]:
+        with monkeypatch.context() as patch:
+            events = scored_by(bench, patch, *metrics).make(tmp_path, *CHEAP)
+        return {one.stage.kind: one for one in events if isinstance(one, Committed)}
+
+    first = made("accuracy")
+    assert not any(one.reused for one in first.values())
+    then = made("accuracy", "macro_f1")
+    assert {kind: one.reused for kind, one in then.items()} == {"target": True, "evaluate": False}
+    scores = then["evaluate"].record.scores
+    assert objective_of(scores, Objective(metric="macro_f1"), "qaa") == pytest.approx(
+        next(one.value for one in scores if (one.split, one.metric) == ("dev", "macro_f1"))
+    )
+    accuracy = [one for one in scores if one.metric == "accuracy"]
+    assert accuracy == [one for one in first["evaluate"].record.scores if one.metric == "accuracy"]
+    assert all(one.reused for one in made("accuracy", "macro_f1").values())

@@ -1,0 +1,69 @@
+"""A metric that stored evaluations lack is missing in what is written of them, and breaks none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.command import Xlt
+from tests.unit.report import conftest as world
+from tests.unit.report.conftest import SWEEP, Finished, finished
+from tests.unit.report.test_card import told
+from xlt_ray.home import Home
+from xlt_ray.ledger import TrialView
+from xlt_ray.report.card import model_card
+from xlt_ray.report.few_shot import few_shot_frame
+from xlt_ray.report.page import write_report
+from xlt_ray.report.snapshot import read_snapshot
+from xlt_ray.report.xtreme import xtreme_frame
+from xlt_ray.spec.trial import TrialSpec
+from xlt_ray.stages.record import Score
+
+TEXT = SWEEP.replace("trials: 16, seeds: 3", "trials: 3, seeds: 1").replace(
+    "metric: accuracy", "metric: macro_f1"
+)
+
+
+@pytest.fixture(params=[True, False], ids=["of all trials", "of one trial"])
+def lacking(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, home: Home
+) -> Finished:
+    """A sweep by ``macro_f1`` whose evaluations, all or the first, were scored without it."""
+    scores_of: Callable[[TrialSpec, TrialView], tuple[Score, ...]] = world.scores_of
+
+    def without(trial: TrialSpec, view: TrialView) -> tuple[Score, ...]:
+        scores = scores_of(trial, view)
+        if request.param or view.number == 0:
+            return tuple(one for one in scores if one.metric != "macro_f1")
+        return scores
+
+    monkeypatch.setattr(world, "scores_of", without)
+    return finished(home, TEXT)
+
+
+def test_reports_tables_and_cards_are_written(lacking: Finished, tmp_path: Path) -> None:
+    snapshot = read_snapshot(lacking.ledger, lacking.store)
+    page = write_report(Home(tmp_path / "report"), lacking.ledger, lacking.store)
+    assert page.is_file()
+    assert few_shot_frame(snapshot).empty
+    assert len(xtreme_frame([snapshot])) == 0
+    view = next(one for one in snapshot.trials if one.state == "complete")
+    card = model_card(told(snapshot, view))
+    assert "test accuracy" in card
+    assert "test macro_f1" in card
+
+
+@pytest.mark.usefixtures("lacking")
+@pytest.mark.parametrize(
+    "command",
+    [("report", "quick"), ("trials", "quick"), ("trials", "quick", "--json"),
+     ("compare", "quick/0", "quick/1"), ("status",)],
+)  # fmt: skip
+def test_a_command_ends_well_or_says_what_is_missing(xlt: Xlt, command: tuple[str, ...]) -> None:
+    said = xlt(*command)
+    if said.code:
+        assert command[0] == "compare"
+        assert "has no test scores of macro_f1" in said.err
+    assert "Traceback" not in said.err
