@@ -25,7 +25,7 @@ from xlt_ray.sweep.failures import alike
 from xlt_ray.sweep.objective import objective_of, value_on_the_way
 from xlt_ray.sweep.order import Order, Report
 from xlt_ray.sweep.planning import Planned, Planner, halving_of
-from xlt_ray.sweep.repeated import LASTING, Repeated
+from xlt_ray.sweep.repeated import LASTING, Repeated, reason_to_stop
 from xlt_ray.sweep.spending import Spending
 from xlt_ray.sweep.turns import Turns
 from xlt_ray.sweep.watcher import Watcher
@@ -313,12 +313,7 @@ class Desk:
         elif report is not None and report.kind == "failed":
             if report.cause == "bug":
                 bug = alike(report.message, report.log)
-            elif report.cause == "disk":
-                # What began now would meet the same disk.
-                self.stopped_by = self.stopped_by or (
-                    f"a disk is full (trial {number}: {report.message}); free some space, and the "
-                    "same command goes on"
-                )
+            self.stopped_by = self.stopped_by or reason_to_stop(number, report, self.sweep.name)
             if report.cause in LASTING:
                 for key in self._missing(planned)[:1]:
                     self._is_newly_broken |= self._repeated.fail(key, number, report)

@@ -1,4 +1,5 @@
-"""What failed more than once in this run: a bug in several trials, or a stage in two of them."""
+"""Failures that other trials would meet, too: a bug in several trials, a stage in two of them, a
+full disk, data that cannot be scored."""
 
 from __future__ import annotations
 
@@ -57,3 +58,21 @@ class Repeated:
             return False
         self.broken[key] = BrokenStage(first, number, failure)
         return True
+
+
+def reason_to_stop(number: int, failure: Report, sweep: str) -> str:
+    """Why no further trial is to begin after this failure of trial ``number``, and what to do;
+    nothing where others may fare better."""
+    if failure.cause == "disk":
+        return (
+            f"a disk is full (trial {number}: {failure.message}); free some space, and the same "
+            "command goes on"
+        )
+    if failure.cause == "data" and failure.stage == "evaluate":
+        # The next trial would be trained before it meets them.
+        return (
+            f"trial {number} was trained and cannot be scored ({failure.message}); mend the data, "
+            f"and `xlt resume {sweep} --failed` scores it without training it again and goes on "
+            "with the other trials"
+        )
+    return ""

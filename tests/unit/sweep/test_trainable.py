@@ -10,7 +10,7 @@ import pytest
 import ray.exceptions as rayed
 from ray.tune.result import DONE
 
-from xlt_ray.errors import TrialFailure
+from xlt_ray.errors import DataError, TrialFailure
 from xlt_ray.home import Home
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
@@ -131,6 +131,15 @@ def test_a_trial_without_failures_is_walked_once(walk: Walk) -> None:
     assert kinds(reports) == ["begun", "stage", "stage", "stage", "complete"]
     assert len(script.orders) == 1
     assert "abandoned" not in script.ended
+
+
+def test_data_that_cannot_be_scored_fail_in_the_evaluation(walk: Walk) -> None:
+    reports, _ = walk([["intermediate", "target", DataError("f.tsv:7: unknown label")]])
+    assert (reports[-1].kind, reports[-1].cause, reports[-1].stage) == (
+        "failed",
+        "data",
+        "evaluate",
+    )
 
 
 def test_out_of_memory_halves_the_pass_and_keeps_the_batch(walk: Walk, home: Home) -> None:
