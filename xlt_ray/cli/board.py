@@ -44,7 +44,7 @@ def board_for(sweep: SweepSpec) -> Iterator[Watcher]:
     if not console.is_terminal:
         yield LineBoard(metric)
         return
-    table = TableBoard(sweep, metric)
+    table = TableBoard(sweep, metric, console)
     with Live(get_renderable=table.render, console=console, refresh_per_second=2):
         yield table
 
@@ -84,7 +84,8 @@ class LineBoard:
 class TableBoard:
     """A table of the running and the latest trials, rewritten in place."""
 
-    def __init__(self, sweep: SweepSpec, metric: str) -> None:
+    def __init__(self, sweep: SweepSpec, metric: str, console: Console) -> None:
+        self._console = console
         self._name = sweep.name
         self._most = sweep.settings.search.trials * sweep.settings.search.seeds
         self._metric = metric
@@ -92,7 +93,6 @@ class TableBoard:
         self._latest: deque[TrialView] = deque(maxlen=SHOWN)
         self._num_ended = 0
         self._doing: dict[int, str] = {}
-        self._warning = ""
 
     def begun(self, view: TrialView) -> None:
         self._running[view.number] = view
@@ -111,7 +111,8 @@ class TableBoard:
         self._num_ended += 1
 
     def warned(self, message: str) -> None:
-        self._warning = str(redacted(message))
+        # Above the table, and it stays there.
+        self._console.print(Text(f"warning: {redacted(message)}", "yellow"))
 
     def render(self) -> Table:
         """The table as it stands."""
@@ -121,7 +122,6 @@ class TableBoard:
             title=f"{self._name}: {self._num_ended} trials ended in this run, "
             f"at most {self._most} in all",
             title_justify="left",
-            caption=Text(self._warning, "yellow") if self._warning else None,
             expand=True,
         )
         table.add_column("trial", justify="right", no_wrap=True)

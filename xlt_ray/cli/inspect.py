@@ -14,8 +14,9 @@ from xlt_ray.home import Home
 
 if TYPE_CHECKING:
     from xlt_ray.data.file_check import Sizes
-    from xlt_ray.errors import SpecError, XltError
+    from xlt_ray.errors import XltError
     from xlt_ray.spec.facts import Coverage
+    from xlt_ray.spec.stage_sizes import StageSize
 
 
 def check(
@@ -31,14 +32,12 @@ def check(
     """
     from xlt_ray.errors import SpecErrors, XltError
     from xlt_ray.spec.check import most_configurations
-    from xlt_ray.spec.repeats import shared_trainings
     from xlt_ray.spec.supervision import TRANSLATE_TRAIN, supervisions
-    from xlt_ray.sweep.facts import ReadFiles, refuse_faulty
+    from xlt_ray.sweep.facts import Findings, refuse_faulty
     from xlt_ray.sweep.runner import checked_facts, refuse_too_large
 
     problems: list[dict[str, Any]] = []
-    warnings: list[SpecError] = []
-    files = ReadFiles()
+    findings = Findings()
     found = None
     assumed: list[str] = []
     marked: list[str] = []
@@ -47,24 +46,24 @@ def check(
         home = Home.from_environment()
         found = find_sweep(sweep, overrides, home)
         facts = checked_facts(found, may_assume=True)
-        files = refuse_faulty(found, facts, home.cache)
+        findings = refuse_faulty(found, facts, home.cache)
         assumed = sorted(name for name, model in facts.models.items() if not model.weights)
         marked += [
             f"{kind}: not zero-shot" if TRANSLATE_TRAIN in kind else kind
             for kind in supervisions(found, facts)
         ]
         refuse_too_large(found.settings.resources, facts.model_names)
-        warnings, coverage = shared_trainings(found, facts), facts.coverage
+        coverage = facts.coverage
     except XltError as errors:
         if not as_json:
             raise
         each = errors.problems if isinstance(errors, SpecErrors) else (errors,)
         problems = [_problem_row(one) for one in each]
     if as_json:
-        rows = [_problem_row(one) for one in warnings]
-        rows += [_problem_row(XltError(one)) for one in files.warnings]
+        rows = [_problem_row(one) for one in findings.warnings]
         told = {"ok": not problems, "problems": problems, "warnings": rows}
-        told |= {"coverage": _rows(coverage), "reads": _rows(files.sizes)}
+        told |= {"coverage": _rows(coverage), "reads": _rows(findings.sizes)}
+        told |= {"trains": _rows(findings.trainings)}
         typer.echo(json.dumps(told, indent=1))
         if problems:
             raise typer.Exit(2)
@@ -78,13 +77,15 @@ def check(
         )
         if assumed:
             typer.echo(f"not looked up, the hub cannot be reached: {', '.join(assumed)}")
-        for one in (*(f"reads {sizes}" for sizes in files.sizes), *coverage):
+        for sizes in findings.sizes:
+            typer.echo(f"reads {sizes}")
+        for one in (*findings.trainings, *coverage):
             typer.echo(str(one))
-        for warning in (*warnings, *files.warnings):
+        for warning in findings.warnings:
             typer.echo(f"warning: {warning}")
 
 
-def _rows(found: Iterable[Coverage | Sizes]) -> list[dict[str, Any]]:
+def _rows(found: Iterable[Coverage | Sizes | StageSize]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(one) for one in found]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from xlt_ray.errors import SpecError, SpecErrors, nearest
-from xlt_ray.spec.early_stop import early_stop_acts
+from xlt_ray.spec.early_stop import early_stop_acts, early_stop_acts_on_all
 from xlt_ray.spec.examined import (
     diagnostics_have_text,
     further_tasks_fit,
@@ -23,6 +23,7 @@ from xlt_ray.spec.few_shot import (
     zero_shot_alone_is_examined,
 )
 from xlt_ray.spec.hybrid import hybrid_has_text, scaled_batches_are_whole
+from xlt_ray.spec.ineffective import averages_act, short_trainings
 from xlt_ray.spec.intermediate import (
     intermediate_can_be_trained,
     ladder_can_be_climbed,
@@ -32,6 +33,7 @@ from xlt_ray.spec.intermediate import (
 )
 from xlt_ray.spec.kinds import KINDS
 from xlt_ray.spec.methods import AugmentRobust, Contrastive, DlfaFusion
+from xlt_ray.spec.repeats import shared_trainings
 from xlt_ray.spec.space import num_configurations, probes
 from xlt_ray.spec.sweep import SweepSpec, point_problems
 from xlt_ray.spec.trainable import Problem, listed, trainable
@@ -56,7 +58,11 @@ def check(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
             for key, problem, remedy in one(trial, facts, sweep):
                 error = document.error(problem, key=key, remedy=remedy)
                 found.setdefault(str(error), error)
-    of_all = (*sampling_has_several(trials, facts), *early_stop_acts(sweep, facts, trials))
+    of_all = (
+        *sampling_has_several(trials, facts),
+        *early_stop_acts(sweep, facts, trials),
+        *averages_act(trials, facts),
+    )
     for key, problem, remedy in of_all:
         error = document.error(problem, key=key, remedy=remedy)
         found.setdefault(str(error), error)
@@ -71,6 +77,22 @@ def check(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
     for error in point_problems(sweep, lambda name: facts.models[name].bounds()):
         found.setdefault(str(error), error)
     return list(found.values())
+
+
+def warnings_of(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
+    """What a sweep without problems (:func:`check`) can be run with, and what may mislead."""
+    trees = probes(sweep.space, lambda name: facts.models[name].bounds())
+    trials = [sweep.trial(tree) for tree, _ in trees]
+    told: dict[str, tuple[str, str]] = {}
+    for key, problem, remedy in (
+        *early_stop_acts_on_all(sweep, facts, trials),
+        *short_trainings(sweep, trials, facts),
+    ):
+        told.setdefault(key, (problem, remedy))
+    return shared_trainings(sweep, facts) + [
+        sweep.document.error(problem, key=key, remedy=remedy)
+        for key, (problem, remedy) in told.items()
+    ]
 
 
 def most_configurations(sweep: SweepSpec, facts: Facts) -> int:

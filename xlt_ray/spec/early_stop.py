@@ -8,8 +8,8 @@ from fractions import Fraction
 
 from xlt_ray.errors import SpecErrors
 from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.space import Knob, Value, assignments, extremes
-from xlt_ray.spec.steps import num_steps, train_size
+from xlt_ray.spec.space import Knob, Value, assignments, extremes, num_configurations
+from xlt_ray.spec.steps import evaluation_points, num_steps, train_size
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trainable import Problem
 from xlt_ray.spec.trial import TrialSpec
@@ -63,7 +63,7 @@ def shortest_training(sweep: SweepSpec, facts: Facts) -> int:
 def early_stop_acts(
     sweep: SweepSpec, facts: Facts, trials: Sequence[TrialSpec]
 ) -> Iterator[Problem]:
-    """Problems of early stopping in a sweep whose trials these are probes of."""
+    """Why early stopping could stop no trial of a sweep whose trials these are probes of."""
     grace = grace_of(sweep, facts)
     if grace is None or not trials:
         return
@@ -76,13 +76,19 @@ def early_stop_acts(
             "give one value",
         )
         return
-    (number,) = evaluations
-    last = Fraction(number - 1, number)
+    if num_configurations(sweep.space, lambda name: facts.models[name].bounds()) == 1:
+        yield (
+            "early_stop",
+            "it could stop no trial: configurations compete, and this sweep has one",
+            "leave it out, or search over something",
+        )
+        return
+    last = max(_last_evaluations(trials, facts), default=Fraction(1))
     if grace <= last:
         return
     share = f"{100 * float(grace):,.0f} % of the shortest training"
-    if number == 1:
-        remedy = "target.evaluations: 2 or more"
+    if not last:
+        remedy = "target.evaluations: 2 or more" if evaluations == {1} else "a longer training"
     elif sweep.settings.early_stop is not None and sweep.settings.early_stop.grace is not None:
         remedy = f"grace: at most {float(last):.3g}, or more target.evaluations"
     else:
@@ -94,3 +100,37 @@ def early_stop_acts(
         "the end",
         remedy,
     )
+
+
+def early_stop_acts_on_all(
+    sweep: SweepSpec, facts: Facts, trials: Sequence[TrialSpec]
+) -> Iterator[Problem]:
+    """Why it stops nothing in some configurations, or as long as the sweep has one of many."""
+    grace = grace_of(sweep, facts)
+    if grace is None:
+        return
+    if sweep.settings.search.trials == 1:
+        yield (
+            "early_stop",
+            "it stops nothing as long as search.trials is 1: configurations compete",
+            "search.trials: 2 or more",
+        )
+    last = min(_last_evaluations(trials, facts), default=grace)
+    if last < grace:
+        yield (
+            "early_stop",
+            f"it stops no trial whose training has its last evaluation before the end at "
+            f"{100 * float(last):,.0f} %: {100 * float(grace):,.0f} % may pass first",
+            "a smaller grace, or longer trainings",
+        )
+
+
+def _last_evaluations(trials: Sequence[TrialSpec], facts: Facts) -> Iterator[Fraction]:
+    """Of each trial the share of its training at the last evaluation before its end; 0 where there
+    is none."""
+    for trial in trials:
+        # A task without training data is complained about elsewhere.
+        with contextlib.suppress(KeyError):
+            steps = target_examples(trial, facts) // trial.target.batch_size
+            points = evaluation_points(steps, trial.target.evaluations)
+            yield Fraction(max((point for point in points if point < steps), default=0), steps)

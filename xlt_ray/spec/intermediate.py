@@ -131,21 +131,21 @@ def ladder_can_be_climbed(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Itera
             "a share of all steps differs from size to size, so wsd does not take it",
             "intermediate.schedule: {method: wsd, warmup_examples: N}",
         )
-    if settings.epochs > 1:
-        if settings.schedule.several_epochs == "refuse":
-            yield (
-                "intermediate.epochs",
-                f"{settings.epochs} passes over n examples are no beginning of a training on "
-                "more, so sizes would share nothing under wsd",
-                "epochs: 1, or schedule: linear, or schedule: {method: wsd, several_epochs: "
-                "separate} to train every size by itself",
-            )
+    if settings.epochs > 1 and settings.schedule.several_epochs == "refuse":
+        yield (
+            "intermediate.epochs",
+            f"{settings.epochs} passes over n examples are no beginning of a training on "
+            "more, so sizes would share nothing under wsd",
+            "epochs: 1, or schedule: linear, or schedule: {method: wsd, several_epochs: "
+            "separate} to train every size by itself",
+        )
         return
     mixture = mixture_of(settings, trial.target.source_language, facts.tasks)
     if not mixture.datasets:
         return
     size, batch_size = mixture.size(settings.size), settings.batch_size
-    steps = trunk_steps(mixture.num_steps(size, 1, batch_size), settings.schedule.decay)
+    num_steps = mixture.num_steps(size, settings.epochs, batch_size)
+    steps = trunk_steps(num_steps, settings.schedule.decay)
     if settings.schedule.warmup_examples > steps * batch_size:
         yield (
             "intermediate.schedule.warmup_examples",

@@ -25,3 +25,14 @@ def trunk_steps(num_steps: int, decay: float) -> int:
     (80, 0)
     """
     return num_steps - max(round(num_steps * decay), 1)
+
+
+def evaluation_points(num_steps: int, evaluations: int) -> frozenset[int]:
+    """Steps after which the dev set is scored: evenly spread, the last one among them.
+
+    >>> sorted(evaluation_points(10, 4))
+    [3, 5, 8, 10]
+    """
+    return frozenset(
+        math.ceil(num_steps * turn / evaluations) for turn in range(1, evaluations + 1)
+    )

@@ -18,6 +18,7 @@ from xlt_ray.data.task import labels_file, task_named
 from xlt_ray.errors import DataError, DataErrors, ModelError, SpecError, SpecErrors
 from xlt_ray.modeling.facts import model_facts
 from xlt_ray.modeling.model_files import folder_faults
+from xlt_ray.spec.check import warnings_of
 from xlt_ray.spec.facts import (
     Coverage,
     Facts,
@@ -29,6 +30,7 @@ from xlt_ray.spec.facts import (
 )
 from xlt_ray.spec.methods import AugmentRobust
 from xlt_ray.spec.space import probes
+from xlt_ray.spec.stage_sizes import StageSize, stage_sizes
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import Model, ToyData, TrialSpec
 from xlt_ray.stages.path import path_of
@@ -134,16 +136,18 @@ def used_facts(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
     }
 
 
-class ReadFiles(NamedTuple):
-    """What :func:`refuse_faulty` found in files without a fault; nothing of other sources."""
+class Findings(NamedTuple):
+    """What :func:`refuse_faulty` tells of a sweep without a fault; sizes of files alone."""
 
     sizes: Sequence[Sizes] = ()
-    warnings: Sequence[str] = ()
+    trainings: Sequence[StageSize] = ()
+    warnings: Sequence[SpecError] = ()
     """Of what can be run and may mislead."""
 
 
-def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> ReadFiles:
-    """Read every line of every file that a sweep reads, and the heads of its model's files.
+def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> Findings:
+    """Read every line of every file that a sweep reads, and the heads of its model's files; the
+    sweep fits its facts (:func:`xlt_ray.spec.check.check`).
 
     Of the hub nothing: its rows are read one by one where facts are asked for.
 
@@ -161,7 +165,8 @@ def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> ReadFiles:
         for file, problem, remedy in folder_faults(folder)
     ]
     source = open_source(trials[0].data)
-    found = ReadFiles()
+    sizes: Sequence[Sizes] = ()
+    of_files: list[str] = []
     if isinstance(source, FilesSource):
         read, files = _read_by(sweep, facts), FileCheck(source, cache)
         for name, splits in read.splits.items():
@@ -171,11 +176,12 @@ def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> ReadFiles:
         files.neighbours(read.neighbours.read)
         files.links(read.links.read)
         problems += [_of_file(error) for error in files.errors]
-        # Tasks that share a folder have the same files beside theirs.
-        found = ReadFiles(files.sizes, tuple(dict.fromkeys(files.warnings)))
+        sizes, of_files = files.sizes, files.warnings
     if problems:
         raise SpecErrors(problems)
-    return found
+    # Tasks that share a folder have the same files beside theirs.
+    warnings = [*warnings_of(sweep, facts), *map(SpecError, dict.fromkeys(of_files))]
+    return Findings(sizes, stage_sizes(trials, facts), warnings)
 
 
 def _of_file(error: DataError | ModelError) -> SpecError:

@@ -105,10 +105,12 @@ def run(
         TrackingError: ``places.tracking`` is no place of MLflow's.
     """
     facts = checked_facts(sweep)
-    refuse_faulty(sweep, facts, home.cache)
+    findings = refuse_faulty(sweep, facts, home.cache)
     refuse_too_large(sweep.settings.resources, facts.model_names)
     home.refuse_unwritable()
     store = open_store(sweep, home)
+    for warning in findings.warnings:
+        watcher.warned(str(warning))
     with sole_driver(home, sweep) as confirm, ExitStack() as stack:
         made_with = MadeWith(used_facts(sweep, facts), library_versions(), commit_of())
         ledger = open_ledger(home, sweep, made_with, accept_changes=accept_changes)

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from xlt_ray.spec.steps import evaluation_points
 from xlt_ray.training.engine import Engine
-from xlt_ray.training.schedules import evaluation_points
 
 AVERAGE = "average.safetensors"
 """Of a result: the mean of every parameter. Of progress: the sum so far."""

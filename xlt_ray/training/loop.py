@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from xlt_ray.errors import TrialFailure
 from xlt_ray.modeling.losses import IGNORED
+from xlt_ray.spec.steps import evaluation_points
 from xlt_ray.stages.canonical import from_fields
 from xlt_ray.stages.lease import Lease
 from xlt_ray.stages.stage import Stage
@@ -28,7 +29,7 @@ from xlt_ray.training.diagnose import Diagnose
 from xlt_ray.training.engine import Engine
 from xlt_ray.training.events import Evaluated, Stop, Ticked
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.schedules import evaluation_points, learning_rate
+from xlt_ray.training.schedules import learning_rate
 from xlt_ray.training.seeding import seed_step
 from xlt_ray.training.team import Team
 

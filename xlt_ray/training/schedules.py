@@ -1,4 +1,4 @@
-"""Schedules of learning rates and evaluations: pure functions of the step, nothing has to be saved.
+"""Schedules of learning rates: pure functions of the step, nothing has to be saved.
 
 A learning rate takes the step that is about to be made (from 0), the number of all steps and the
 stage's settings.
@@ -53,14 +53,3 @@ def warmup_stable_decay(step: int, num_steps: int, settings: Mapping[str, Any]) 
         constant = trunk_steps(num_steps, schedule["decay"])
         height *= 1.0 - math.sqrt(max(step - constant, 0) / (num_steps - constant))
     return float(peak * height)
-
-
-def evaluation_points(num_steps: int, evaluations: int) -> frozenset[int]:
-    """Steps after which the dev set is scored: evenly spread, the last one among them.
-
-    >>> sorted(evaluation_points(10, 4))
-    [3, 5, 8, 10]
-    """
-    return frozenset(
-        math.ceil(num_steps * turn / evaluations) for turn in range(1, evaluations + 1)
-    )

@@ -148,7 +148,8 @@ def test_the_table_shows_those_that_run_then_the_latest_that_ended(
     from rich.console import Console
 
     text = "{name: t, data: {source: toy}, model: toy:2x64, target: {task: nli}, "
-    board = TableBoard(sweep_from(text + "search: {trials: 500, sampler: random}}"), "accuracy")
+    sweep = sweep_from(text + "search: {trials: 500, sampler: random}}")
+    board = TableBoard(sweep, "accuracy", Console())
     for number in range(200):
         board.begun(replace(VIEW, number=number, state="running"))
         if number != 3:
@@ -169,12 +170,12 @@ def test_brackets_in_a_message_or_a_value_are_shown_as_they_are(
 
     text = "{name: t, data: {source: toy}, model: toy:2x64, target: {task: nli}, "
     text += "search: {trials: 2, sampler: random}}"
-    board = TableBoard(sweep_from(text), "accuracy")
+    console = Console(width=160)
+    board = TableBoard(sweep_from(text), "accuracy", console)
     board.begun(replace(VIEW, number=1, assignment={"model": "[/here]/[bold]m"}))
     board.finished(failed(2, "bug", message="no file [/tmp/x]"))
-    board.warned("MLflow is away [/now]")
-    console = Console(width=160)
     with console.capture() as shown:
+        board.warned("MLflow is away [/now]")
         console.print(board.render())
     for part in ("model=[/here]/[bold]m", "no file [/tmp/x]", "MLflow is away [/now]"):
         assert part in shown.get()

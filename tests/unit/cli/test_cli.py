@@ -21,6 +21,7 @@ from xlt_ray.data.file_check import Sizes
 from xlt_ray.home import Home
 from xlt_ray.ledger import Retry, StageUse, load_ledger, open_ledger, sweep_of_ledger
 from xlt_ray.spec.facts import Coverage
+from xlt_ray.spec.stage_sizes import StageSize
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.lease import Lease, try_acquire
 from xlt_ray.stages.record import Score, StageRecord
@@ -312,9 +313,17 @@ def test_failed_trials_are_queued_again_after_a_torn_line_too(small: Home) -> No
 
 def test_a_sound_sweep_is_ok(xlt: Xlt, home: Home, file: Path) -> None:
     said = xlt("check", str(file))
-    assert (said.code, said.out) == (0, "small: ok, at most 3 configurations x 1 seeds\n")
+    assert said.code == 0
+    assert said.out.splitlines() == [
+        "small: ok, at most 3 configurations x 1 seeds",
+        "target toy-nli: 1,500 steps of 32 rows, each of at most 32 pieces",
+    ]
     assert xlt("check", str(file), "--json").json == {
         "ok": True, "problems": [], "warnings": [], "coverage": [], "reads": [],
+        "trains": [{
+            "kind": "target", "content": "toy-nli", "steps": [1500, 1500],
+            "batch_size": [32, 32], "max_length": [32, 32],
+        }],
     }  # fmt: skip
     assert not home.root.exists()
 
@@ -590,7 +599,7 @@ def test_every_key_of_a_listing_is_in_the_guide(xlt: Xlt, file: Path) -> None:
     assert set().union(plan, plan["stages"][0], parted, parted["differences"][0]) == told("plan")
     check = xlt("check", file, "search.trials=0", "--json").json
     covered = {field.name for field in dataclasses.fields(Coverage)}
-    read = {field.name for field in dataclasses.fields(Sizes)}
+    read = {field.name for one in (Sizes, StageSize) for field in dataclasses.fields(one)}
     assert set().union(check, check["problems"][0], covered, read) == told("check")
     listed = [xlt("list", what, "--json").json[0] for what in ("tasks", "models", "methods")]
     assert set().union(*listed) == told("list")

@@ -11,7 +11,7 @@ import pytest
 from xlt_ray.data.files import FilesSource
 from xlt_ray.data.task import task_named
 from xlt_ray.errors import SpecError
-from xlt_ray.spec.check import CHECKS, check
+from xlt_ray.spec.check import CHECKS, check, warnings_of
 from xlt_ray.spec.facts import Coverage, Facts, ModelFacts, TaskFacts
 from xlt_ray.spec.sweep import SweepSpec
 
@@ -48,6 +48,8 @@ def test_check_ladder_can_be_climbed(problems: Problems) -> None:
     assert "separate" in found["intermediate.epochs"].remedy
     separate = "schedule: {method: wsd, several_epochs: separate}"
     assert not problems(f"intermediate={{task: pairs, epochs: 3, {separate}}}")
+    short = problems(f"intermediate={{task: pairs, size: 96, epochs: 3, {separate}}}")
+    assert set(short) == {"intermediate.schedule.warmup_examples"}
 
 
 def test_a_ladder_warms_up_over_examples(problems: Problems) -> None:
@@ -361,21 +363,74 @@ def test_a_fault_of_one_model_and_one_block_alone_is_found(problems: Problems) -
     assert "toy:2x64" in found["target.fusion.layer"].problem
 
 
+SEVERAL = "target.weight_decay={choice: [0.0, 0.1]}"
+
+
 def test_early_stopping_that_could_stop_nothing_is_refused(problems: Problems) -> None:
     # 1000 examples three times in batches of 32 are 3008, evaluated at 25, 50, 75 and 100 %.
     stop = "early_stop={method: asha, grace_examples: %d}"
-    assert problems(stop % 2256) == {}
-    found = problems(stop % 2257)
+    assert problems(SEVERAL, stop % 2272) == {}
+    found = problems(SEVERAL, stop % 2273)
     assert set(found) == {"early_stop"}
-    assert "at most 2256" in found["early_stop"].remedy
+    assert "at most 2272" in found["early_stop"].remedy
     # The shortest training counts, wherever it is in the space.
     shorter = ("target.size={choice: [all, 320]}", "target.epochs={int: [1, 3]}")
-    assert "at most 240" in problems(stop % 241, *shorter)["early_stop"].remedy
+    assert "at most 256" in problems(stop % 257, *shorter)["early_stop"].remedy
     assert problems(stop % 240, *shorter) == {}
     assert problems("early_stop={method: asha, grace: 0.75}", *shorter) == {}
-    assert "at most 0.75" in problems("early_stop={method: asha, grace: 0.8}")["early_stop"].remedy
-    one = problems("target.evaluations=1", stop % 1)["early_stop"]
+    found = problems(SEVERAL, "early_stop={method: asha, grace: 0.8}")
+    assert "at most 0.755" in found["early_stop"].remedy
+    one = problems(SEVERAL, "target.evaluations=1", stop % 1)["early_stop"]
     assert "2 or more" in one.remedy
+    short = problems(SEVERAL, "target.size=32", "target.epochs=1", stop % 1)["early_stop"]
+    assert "no evaluation lies between" in short.problem
+
+
+def test_a_single_configuration_competes_with_none(problems: Problems) -> None:
+    found = problems("early_stop={method: asha, grace: 0.2}", "search.seeds=3")
+    assert "this sweep has one" in found["early_stop"].problem
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "problem"),
+    [
+        (("early_stop={method: asha, grace: 0.2}", SEVERAL, "search.trials=1"),
+         "early_stop", "as long as search.trials is 1"),
+        # 64 examples are two steps of 32: the only evaluation before the end is at one half.
+        (("early_stop={method: asha, grace: 0.6}", "target.epochs=1",
+          "target.size={choice: [64, all]}"), "early_stop", "before the end at 50 %"),
+        (("target.size=64", "target.epochs=1", "target.warmup=0.4"),
+         "target.warmup", "of 2 steps a share of 0.4 is less than one"),
+        (("align={objective: tlm, steps: 4, warmup: 0.2}",),
+         "align.warmup", "of 4 steps a share of 0.2 is less than one"),
+        (("target.size=64", "target.epochs=1", "target.evaluations=4"),
+         "target.evaluations", "a training of 2 steps is evaluated 2 times, not 4"),
+        (("target.average=6",), "target.average", "weights of 4 evaluations are averaged"),
+        ((SEVERAL, "search.first=[{target.weight_decay: 0.1}, {target.weight_decay: 0.0}]",
+          "search.trials=1"), "search.first", "it has 2 points and search.trials is 1"),
+    ],
+)  # fmt: skip
+def test_what_has_no_effect_in_some_configurations_is_warned_of(
+    sweep_from: ReadSweep, facts: Facts, overrides: tuple[str, ...], key: str, problem: str
+) -> None:
+    sweep = sweep_from(SOUND, *overrides)
+    assert check(sweep, facts) == []
+    (warning,) = warnings_of(sweep, facts)
+    assert warning.key == key
+    assert problem in warning.problem
+
+
+def test_what_has_an_effect_is_not_warned_of(sweep_from: ReadSweep, facts: Facts) -> None:
+    overrides = (
+        SEVERAL, "early_stop={method: asha, grace: 0.2}", "target.warmup=0.1",
+        "target.evaluations=6", "target.average=6", "search.first=[{target.weight_decay: 0.1}]",
+    )  # fmt: skip
+    assert warnings_of(sweep_from(SOUND, *overrides), facts) == []
+
+
+def test_an_average_of_one_evaluation_is_refused(problems: Problems) -> None:
+    found = problems("target.evaluations=1", "target.average=3")
+    assert set(found) == {"target.average"}
 
 
 def test_early_stopping_compares_at_the_same_evaluations(problems: Problems) -> None:

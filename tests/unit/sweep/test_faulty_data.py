@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -131,9 +132,10 @@ objective: {{metric: {METRICS.get(task, "accuracy")}}}
 @pytest.fixture
 def check(tmp_path: Path) -> Callable[[SweepSpec], list[str]]:
     """The warnings of a sweep that passes."""
-    return lambda sweep: list(
-        refuse_faulty(sweep, checked_facts(sweep), tmp_path / "cache").warnings
-    )
+    return lambda sweep: [
+        str(warning)
+        for warning in refuse_faulty(sweep, checked_facts(sweep), tmp_path / "cache").warnings
+    ]
 
 
 def faults(check: Callable[[SweepSpec], list[str]], sweep: SweepSpec) -> tuple[SpecError, ...]:
@@ -307,6 +309,26 @@ def test_a_run_reads_everything_before_it_begins(tmp_path, sweep_on, monkeypatch
         runner.run(sweep, home, None)
     with pytest.raises(SpecErrors, match=r"de\.test\.conllu:4: unknown label 'VREB'"):
         next(make_alone(sweep, home))
+
+
+def test_a_run_tells_every_warning_once_before_it_begins(tmp_path, sweep_on, check, monkeypatch):
+    class Begun(Exception):
+        pass
+
+    def begin(*_: object) -> None:
+        raise Begun
+
+    told: list[str] = []
+    watcher = SimpleNamespace(warned=told.append)
+    monkeypatch.setattr(runner, "sole_driver", begin)
+    sweep = sweep_on("pos", "target.warmup=0.1", "target.size=2")
+    (tmp_path / "data/pos/da.tset.conllu").write_text("")
+    with pytest.raises(Begun):
+        runner.run(sweep, Home(tmp_path / "home"), watcher)
+    assert told == check(sweep)
+    assert len(told) == 2
+    assert any("target.warmup" in one for one in told)
+    assert any("da.tset.conllu" in one for one in told)
 
 
 def test_repeated_ids_are_warned_of(tmp_path, sweep_on, check):

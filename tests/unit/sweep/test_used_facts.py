@@ -275,7 +275,7 @@ def test_a_run_is_refused_before_anything_starts(
     shorten(root)
     with pytest.raises(LedgerError, match="xnli en train"):
         runner.run(sweep, home, watcher)
-    assert not [one for one in watcher.lines if "xnli" in one]
+    assert not [one for one in watcher.lines if "xnli en train" in one]
     with pytest.raises(Going):
         runner.run(sweep, home, watcher, accept_changes=True)
     assert [one for one in watcher.lines if "accepted" in one and "xnli en train" in one]
