@@ -13,20 +13,21 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from xlt_ray.data.files import FilesSource
-from xlt_ray.data.lines import Gathered
 from xlt_ray.data.neighbours import neighbour_lists
 from xlt_ray.data.streams import digest_of
 from xlt_ray.data.task import Task, task_named
 from xlt_ray.errors import DataError, DataErrors
-from xlt_ray.spec.facts import Split, SplitFacts
+from xlt_ray.spec.facts import LexiconFacts, Split, SplitFacts
 
-_VERSION = 1
+_VERSION = 2
 """Raised when readers find faults that they did not find before."""
 _CODE = re.compile(r"[a-z]{2,8}([-_@+][A-Za-z0-9]+)*")
 
@@ -62,8 +63,8 @@ _LISTED = 8
 class FileCheck:
     """Gathers ``errors`` and ``warnings`` of the files that are given to it, and their sizes."""
 
-    def __init__(self, source: FilesSource, cache: Path) -> None:
-        self._source, self._cache = source, cache / "checks"
+    def __init__(self, source: FilesSource, verdicts: Verdicts) -> None:
+        self._source, self._verdicts = source, verdicts
         self.sizes: list[Sizes] = []
         self.errors: list[DataError] = []
         self.warnings: list[str] = []
@@ -106,56 +107,36 @@ class FileCheck:
             for path in self._source.unread(task)
         ]
 
-    def parallel(self, languages: Iterable[str]) -> None:
-        """Parallel text, and whether every language has a sentence of another one."""
-        texts: dict[str, Mapping[str, str]] = {}
-        for language in languages:
-            gathered = Gathered()
-            with self._noted():
-                with gathered:
-                    texts[language] = self._source.parallel(language, gathered)
-                self._refuse(gathered)
-        for language, sentences in texts.items():
-            others = [text for other, text in texts.items() if other != language]
-            if others and not any(sentences.keys() & text.keys() for text in others):
-                self.warnings.append(
-                    f"{self._source.root / 'parallel'}: no id of {language} is one of another "
-                    "language that is read, so none of its sentences has a translation"
-                )
+    def parallel(self, digests: Mapping[str, str]) -> None:
+        """Parallel text by language."""
+        for language, digest in digests.items():
+            self._read("parallel", digest, partial(self._source.parallel, language))
 
-    def lexicons(self, languages: Iterable[str]) -> None:
-        for language in languages:
-            gathered = Gathered()
-            with self._noted():
-                with gathered:
-                    self._source.lexicon(language, gathered)
-                self._refuse(gathered)
+    def lexicons(self, lexicons: Mapping[str, LexiconFacts]) -> None:
+        for language, facts in lexicons.items():
+            self._read("lexicon", facts.digest, partial(self._source.lexicon, language))
 
     def neighbours(self, languages: Iterable[str]) -> None:
         for language in languages:
-            gathered = Gathered()
             with self._noted():
-                with gathered:
-                    neighbour_lists(self._source, language, gathered)
-                self._refuse(gathered)
+                neighbour_lists(self._source, language)
 
-    def links(self, pairs: Iterable[str]) -> None:
+    def links(self, digests: Mapping[str, str]) -> None:
         """Alignments of words, by ``FIRST-SECOND`` of languages that have parallel text."""
-        there = self._source.parallel_languages()
-        asked = set(pairs)
-        for first, second in combinations(there, 2):
-            if f"{first}-{second}" in asked:
-                with self._noted():
-                    self._source.alignments(first, second)
+        for first, second in combinations(self._source.parallel_languages(), 2):
+            digest = digests.get(f"{first}-{second}")
+            if digest is not None:
+                texts = [self._source.parallel_digest(one) for one in (first, second)]
+                self._read(
+                    "alignments",
+                    digest_of(digest, *texts),
+                    partial(self._source.alignments, first, second),
+                )
 
-    def _refuse(self, gathered: Gathered) -> None:
-        """Faults of several files, each file's by themselves."""
-        files = dict.fromkeys(fault.fields["file"] for fault in gathered.faults)
-        for file in files:
-            own = Gathered()
-            own.faults = [one for one in gathered.faults if one.fields["file"] == file]
-            with self._noted():
-                own.refuse(Path(file))
+    def _read(self, folder: str, digest: str, read: Callable[[], object]) -> None:
+        """Read files once; that they had no fault is remembered."""
+        with self._noted():
+            self._verdicts.of(lambda: bool(read()) or True, folder, digest)
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[None]:
@@ -180,16 +161,30 @@ class FileCheck:
         self, task: Task, language: str, split: Split, facts: SplitFacts
     ) -> tuple[str, ...]:
         """As :meth:`FilesSource.examine`; taken from the cache where the split had no fault."""
-        key = digest_of("check", _VERSION, facts.digest, task.format, language, split)
-        file = self._cache / f"{key}.json"
+        found: list[str] = self._verdicts.of(
+            lambda: self._source.examine(task, language, split),
+            *(facts.digest, task.format, language, split),
+        )
+        return tuple(found)
+
+
+class Verdicts:
+    """What was found out about files without a fault, by digests, so that it is found out once."""
+
+    def __init__(self, cache: Path) -> None:
+        self._folder = cache / "checks"
+
+    def of(self, find: Callable[[], Any], *parts: str | int) -> Any:
+        """``find()``, as JSON holds it, or what it gave for the same ``parts`` before."""
+        file = self._folder / f"{digest_of('check', _VERSION, *parts)}.json"
         with contextlib.suppress(OSError, ValueError):
-            return tuple(json.loads(file.read_text(encoding="utf-8"))["repeated"])
-        found = self._source.examine(task, language, split)
+            return json.loads(file.read_text(encoding="utf-8"))
+        found = find()
         # A home that cannot be written costs time alone.
         with contextlib.suppress(OSError):
             file.parent.mkdir(parents=True, exist_ok=True)
-            aside = file.with_name(f".{key}.{uuid.uuid4().hex}")
-            aside.write_text(json.dumps({"repeated": found}), encoding="utf-8")
+            aside = file.with_name(f".{uuid.uuid4().hex}")
+            aside.write_text(json.dumps(found), encoding="utf-8")
             os.replace(aside, file)
         return found
 

@@ -27,7 +27,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from xlt_ray.data.kinds.kind import Example, kind_of
-from xlt_ray.data.lines import RAISED, Faults, Gathered, cells, line_error
+from xlt_ray.data.lines import Gathered, cells, line_error
 from xlt_ray.data.source import no_such_split
 from xlt_ray.data.streams import digest_of
 from xlt_ray.data.task import Task, load_tasks
@@ -122,17 +122,19 @@ class FilesSource:
     def parallel_languages(self) -> tuple[str, ...]:
         return tuple(sorted({path.stem for path in self.root.glob("parallel/*/*.tsv")}))
 
-    def parallel(self, language: str, faults: Faults = RAISED) -> Mapping[str, str]:
+    def parallel(self, language: str) -> Mapping[str, str]:
         """Ids are ``CORPUS/ID``; a sentence of several corpora is there several times."""
         if language not in self._parallel:
             found: dict[str, str] = {}
+            gathered = Gathered()
             for path in self._parallel_files(language):
                 for number, row in cells(path):
-                    with faults:
+                    with gathered:
                         if len(row) != 2:
                             raise line_error(path, number, "is not `id TAB sentence`")
                         if row[1].strip():
                             found.setdefault(f"{path.parent.name}/{row[0]}", row[1])
+            gathered.refuse()
             if not found:
                 raise DataError("its parallel text holds no sentence", language=language)
             self._parallel[language] = found
@@ -149,48 +151,54 @@ class FilesSource:
         """Links of words as aligners write them; a file of the two languages the other way round
         is turned."""
         found: dict[str, tuple[tuple[int, int], ...]] = {}
+        gathered = Gathered()
         for path, is_turned in self._alignment_files(first, second):
             order = (second, first) if is_turned else (first, second)
             sides = [self.parallel(one) for one in order]
             num_joined = 0
             for number, row in cells(path):
                 name = f"{path.parent.name}/{row[0]}"
-                if len(row) != 2 or not all(_LINK.fullmatch(one) for one in row[1].split()):
-                    raise line_error(path, number, "is not `id TAB 0-0 1-2 ...`")
-                pairs = (one.split("-") for one in row[1].split())
-                links = [(int(one), int(other)) for one, other in pairs]
-                if not all(name in side for side in sides):
-                    continue
-                num_joined += 1
-                words = [len(side[name].split()) for side in sides]
-                if not all(one < words[0] and other < words[1] for one, other in links):
-                    raise line_error(path, number, f"the sentences have {words} words")
-                turned = ((b, a) if is_turned else (a, b) for a, b in links)
-                found.setdefault(name, tuple(turned))
-            if not num_joined:
-                raise DataError(
-                    f"{path}: none of its ids is one of a sentence that {first} and {second} share",
-                    remedy=f"ids as in parallel/{path.parent.name}/{first}.tsv",
-                )
+                with gathered:
+                    if len(row) != 2 or not all(_LINK.fullmatch(one) for one in row[1].split()):
+                        raise line_error(path, number, "is not `id TAB 0-0 1-2 ...`")
+                    pairs = (one.split("-") for one in row[1].split())
+                    links = [(int(one), int(other)) for one, other in pairs]
+                    if not all(name in side for side in sides):
+                        continue
+                    num_joined += 1
+                    words = [len(side[name].split()) for side in sides]
+                    if not all(one < words[0] and other < words[1] for one, other in links):
+                        raise line_error(path, number, f"the sentences have {words} words")
+                    turned = ((b, a) if is_turned else (a, b) for a, b in links)
+                    found.setdefault(name, tuple(turned))
+            if not num_joined and not gathered.faults:
+                with gathered:
+                    raise DataError(
+                        f"{path}: none of its ids is one of a sentence that {first} and {second} "
+                        "share",
+                        remedy=f"ids as in parallel/{path.parent.name}/{first}.tsv",
+                        file=str(path),
+                    )
+        gathered.refuse()
         return found
 
     def lexicon_languages(self, source_language: str) -> tuple[str, ...]:
         return tuple(self._lexicon_files(source_language))
 
-    def lexicon(
-        self, source_language: str, faults: Faults = RAISED
-    ) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+    def lexicon(self, source_language: str) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
         if source_language not in self._lexicons:
             found: dict[str, dict[str, tuple[str, ...]]] = {}
+            gathered = Gathered()
             for target, path in self._lexicon_files(source_language).items():
                 for number, row in cells(path):
-                    with faults:
+                    with gathered:
                         if len(row) != 2 or not all(cell.strip() for cell in row):
                             raise line_error(path, number, "is not `word TAB translation`")
                         word, translation = (cell.strip() for cell in row)
                         known = found.setdefault(word, {})
                         if translation not in known.get(target, ()):
                             known[target] = (*known.get(target, ()), translation)
+            gathered.refuse()
             self._lexicons[source_language] = found
         return self._lexicons[source_language]
 
@@ -254,7 +262,7 @@ def _examined(path: Path, task: Task, split: Split) -> tuple[str, ...]:
             if mark and number.isdigit() and own in known:
                 repeated.append(own)
             known.add(example.id)
-    gathered.refuse(path)
+    gathered.refuse()
     return tuple(repeated)
 
 

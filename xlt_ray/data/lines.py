@@ -108,17 +108,21 @@ class Gathered(AbstractContextManager["Gathered"]):
             self.faults.append(error)
         return isinstance(error, DataError)
 
-    def refuse(self, path: Path, *, shown: int = 5) -> None:
-        """Raise the first faults of a file, and how many there are, where there are any.
+    def refuse(self, *, shown: int = 5) -> None:
+        """Raise the first faults of every file, and how many it has, where there are any.
 
         Raises:
             DataErrors: as it says.
         """
-        num_faults = len(self.faults)
-        told = sorted(self.faults, key=lambda fault: fault.fields["line"] or 0)[:shown]
-        if num_faults > shown:
-            problem = f"{path}: has {num_faults:,} faults, of which the first {shown} are shown"
-            told.append(DataError(problem, remedy="mend them all", file=str(path)))
+        told: list[DataError] = []
+        for file in dict.fromkeys(fault.fields["file"] for fault in self.faults):
+            faults = [fault for fault in self.faults if fault.fields["file"] == file]
+            told += sorted(faults, key=lambda fault: fault.fields["line"] or 0)[:shown]
+            if len(faults) > shown:
+                problem = (
+                    f"{file}: has {len(faults):,} faults, of which the first {shown} are shown"
+                )
+                told.append(DataError(problem, remedy="mend them all", file=file))
         if told:
             raise DataErrors(told)
 

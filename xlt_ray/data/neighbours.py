@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from xlt_ray.data.lines import RAISED, Faults, cells, line_error
+from xlt_ray.data.lines import Gathered, cells, line_error
 from xlt_ray.data.source import Source
 from xlt_ray.data.streams import digest_of
 from xlt_ray.data.toy.source import ToySource
@@ -22,11 +22,11 @@ Neighbours = Mapping[str, tuple[str, ...]]
 """Word -> other words, at least one each."""
 
 
-def neighbour_lists(source: Source, language: str, faults: Faults = RAISED) -> Neighbours:
+def neighbour_lists(source: Source, language: str) -> Neighbours:
     """Neighbours within the language; nothing where the source has no lists for it.
 
     Raises:
-        DataError: a line that is not a word and its neighbour.
+        DataErrors: lines that are not a word and its neighbour.
     """
     if isinstance(source, ToySource):
         words = world(source.seed).words[language] if language in TONGUES else {}
@@ -37,7 +37,7 @@ def neighbour_lists(source: Source, language: str, faults: Faults = RAISED) -> N
             if len(forms) > 1
         }
     file = _file(source, language)
-    return _read(file, faults) if file is not None and file.is_file() else {}
+    return _read(file) if file is not None and file.is_file() else {}
 
 
 def lexicon_neighbours(source: Source, language: str) -> Neighbours:
@@ -67,13 +67,15 @@ def _file(source: Source, language: str) -> Path | None:
     return Path(root) / "neighbours" / f"{language}.tsv" if root is not None else None
 
 
-def _read(file: Path, faults: Faults) -> Neighbours:
+def _read(file: Path) -> Neighbours:
     found: dict[str, tuple[str, ...]] = {}
+    gathered = Gathered()
     for number, row in cells(file):
-        with faults:
+        with gathered:
             if len(row) != 2 or not all(cell.strip() for cell in row):
                 raise line_error(file, number, "is not `word TAB neighbour`")
             word, neighbour = (cell.strip() for cell in row)
             if neighbour != word and neighbour not in found.get(word, ()):
                 found[word] = (*found.get(word, ()), neighbour)
+    gathered.refuse()
     return found

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from xlt_ray.data.coverage import coverage_of
-from xlt_ray.data.file_check import FileCheck, Sizes
+from xlt_ray.data.file_check import FileCheck, Sizes, Verdicts
 from xlt_ray.data.files import FilesSource
+from xlt_ray.data.join_check import JoinCheck
 from xlt_ray.data.neighbours import neighbours_digest
 from xlt_ray.data.source import Source, open_source
 from xlt_ray.data.task import labels_file, task_named
@@ -78,21 +79,26 @@ def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
                     note(error, key)
     if problems:
         raise SpecErrors(problems.values())
-    texts = _texts(trials, source)
+    is_toy = isinstance(trials[0].data, ToyData)
+    try:
+        texts = _texts(trials, source)
+        # The toy world's lists are of its own words.
+        coverage = () if is_toy else _coverage(trials, tasks, source)
+    except DataError as error:
+        note(error, "data")
+        raise SpecErrors(problems.values()) from None
     links = {
         f"{one}-{other}": digest
         for one, other in combinations(sorted(texts[0]), 2)
         if (digest := source.alignment_digest(one, other))
     }
-    is_toy = isinstance(trials[0].data, ToyData)
     return Facts(
         models,
         tasks,
         *texts,
         has_links=bool(links),
         links={} if is_toy else links,
-        # The toy world's lists are of its own words.
-        coverage=() if is_toy else _coverage(trials, tasks, source),
+        coverage=coverage,
     )
 
 
@@ -164,11 +170,11 @@ def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> Findings:
         if (folder := Path(name).expanduser()).is_dir()
         for file, problem, remedy in folder_faults(folder)
     ]
-    source = open_source(trials[0].data)
+    source, verdicts = open_source(trials[0].data), Verdicts(cache)
     sizes: Sequence[Sizes] = ()
-    of_files: list[str] = []
+    warnings: list[str] = []
     if isinstance(source, FilesSource):
-        read, files = _read_by(sweep, facts), FileCheck(source, cache)
+        read, files = _read_by(sweep, facts), FileCheck(source, verdicts)
         for name, splits in read.splits.items():
             files.task(name, splits.read)
         files.parallel(read.parallel.read)
@@ -176,12 +182,19 @@ def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> Findings:
         files.neighbours(read.neighbours.read)
         files.links(read.links.read)
         problems += [_of_file(error) for error in files.errors]
-        sizes, of_files = files.sizes, files.warnings
+        sizes = files.sizes
+        warnings += files.warnings
+    if not problems:
+        joins = JoinCheck(source, facts, verdicts)
+        for trial in trials:
+            joins.trial(trial)
+        problems += [_of_file(error) for error in joins.errors.values()]
+        warnings += joins.warnings
     if problems:
         raise SpecErrors(problems)
     # Tasks that share a folder have the same files beside theirs.
-    warnings = [*warnings_of(sweep, facts), *map(SpecError, dict.fromkeys(of_files))]
-    return Findings(sizes, stage_sizes(trials, facts), warnings)
+    told = [*warnings_of(sweep, facts), *map(SpecError, dict.fromkeys(warnings))]
+    return Findings(sizes, stage_sizes(trials, facts), told)
 
 
 def _of_file(error: DataError | ModelError) -> SpecError:

@@ -406,6 +406,101 @@ def test_every_faulty_line_of_parallel_text_is_told(tmp_path, sweep_on, check):
     assert sorted(found) == [("de.tsv", 2), ("en.tsv", 2), ("en.tsv", 3)]
 
 
+@pytest.mark.parametrize(
+    ("name", "good", "bad", "asked"),
+    [
+        ("lexicon/en-de.tsv", "the\tder\n", "the der\n", ["target.hybrid.ratio=0.5"]),
+        ("neighbours/en.tsv", "the\ta\n", "the a\n", ["target.robust={method: augment}"]),
+        ("parallel/p/en.tsv", "1\tone\n", "1 one\n", [ALIGN]),
+        ("alignments/p/de-en.tsv", "1\t0-0\n", "1\t0-7\n", [ALIGN]),
+    ],
+)
+def test_all_faults_of_word_lists_and_alignments_are_told_at_once(
+    tmp_path, sweep_on, check, name, good, bad, asked
+):
+    texts(tmp_path, en="1\tone\n", de="1\teins\n")
+    file = tmp_path / "data" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(good + 7 * bad)
+    *shown, last = faults(check, sweep_on("pos", *asked))
+    assert [(one.fields["file"], one.fields["line"]) for one in shown] == [
+        (str(file), line) for line in range(2, 7)
+    ]
+    assert "has 7 faults, of which the first 5 are shown" in str(last)
+
+
+def test_faults_of_all_lexicons_of_a_language_are_told_together(tmp_path, sweep_on, check):
+    sweep = sweep_on("pos", "target.hybrid.ratio=0.5")
+    for target in ("de", "fr"):
+        file = tmp_path / f"data/lexicon/en-{target}.tsv"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("the\n")
+    assert len(faults(check, sweep)) == 2
+
+
+def test_an_alignment_of_sentences_that_never_meet_is_refused(tmp_path, sweep_on, check):
+    texts(tmp_path, en="1\tone\n", de="2\teins\n")
+    (fault,) = faults(check, sweep_on("pos", ALIGN))
+    assert "de, en share no parallel sentence" in str(fault)
+    assert check(sweep_on("pos", "align={objective: mlm, steps: 20, max_length: 16}")) == []
+
+
+def test_few_translations_are_counted(tmp_path, sweep_on, check):
+    many = "".join(f"{one}\tone\n" for one in range(9))
+    texts(tmp_path, en=many, de=many.replace("\tone", "x\teins") + "1\teins\n")
+    for _ in range(2):
+        found = check(sweep_on("pos", ALIGN))
+        assert [one for one in found if "at most 1 sentences of de have a translation" in one]
+
+
+def test_diagnostics_of_sentences_that_never_meet_are_refused(tmp_path, sweep_on, check):
+    texts(tmp_path, en="1\tone\n", de="2\teins\n")
+    (fault,) = faults(check, sweep_on("pos", "evaluate.diagnostics=[cka]"))
+    assert "de: shares no parallel sentence with en" in str(fault)
+
+
+def test_an_alignment_is_left_something_to_train_on(tmp_path, sweep_on, check):
+    texts(tmp_path, en="1\tone\n2\ttwo\n", de="1\teins\n2\tzwei\n")
+    align = "align={objective: tlm, steps: 20, max_length: 16, held_out: %d}"
+    assert check(sweep_on("pos", align % 1)) == []
+    (fault,) = faults(check, sweep_on("pos", align % 2))
+    assert "all 2 parallel sentences are held out" in str(fault)
+
+
+def renamed(file: Path, old: str, new: str) -> None:
+    file.write_text(file.read_text().replace(f"\n{old}\t", f"\n{new}\t"))
+
+
+PAIRS, HYBRID = "evaluate.pairs=all", "target.hybrid.ratio=0.5"
+
+
+@pytest.mark.parametrize(("asked", "split"), [(PAIRS, "test"), (HYBRID, "train")])
+def test_rows_that_are_joined_have_to_meet(tmp_path, sweep_on, check, asked, split):
+    folder = tmp_path / "data/pairs/xnli"
+    sweep = sweep_on("xnli", asked)
+    (folder / "de.train.tsv").write_text(pairs(6, "de"))
+    assert check(sweep) == []
+    file = folder / f"de.{split}.tsv"
+    for number in range(4):
+        renamed(file, str(number), f"d{number}")
+    num_rows = len(file.read_text().splitlines()) - 1
+    (warning,) = check(sweep)
+    assert f"xnli/{split}: {num_rows - 4} of {num_rows} ids" in warning
+    for number in range(4, num_rows):
+        renamed(file, str(number), f"d{number}")
+    (fault,) = faults(check, sweep)
+    assert "the languages have no row in common" in str(fault) or "no id of the" in str(fault)
+    assert check(sweep_on("xnli")) == []
+
+
+def test_one_id_has_one_label_in_all_languages(tmp_path, sweep_on, check):
+    sweep = sweep_on("xnli", PAIRS)
+    file = tmp_path / "data/pairs/xnli/de.test.tsv"
+    file.write_text(file.read_text().replace("neutral", "entailment"))
+    (fault,) = faults(check, sweep)
+    assert "2 ids have another label in en than in de, the first is '1'" in str(fault)
+
+
 def pointer(folder: Path) -> None:
     text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
     (folder / "model.safetensors").write_text(text)
