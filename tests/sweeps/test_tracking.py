@@ -473,18 +473,23 @@ def test_a_run_that_was_made_twice_is_one_after_the_next_start(world: World) -> 
     assert found[view.number] in made
 
 
-def test_nothing_is_running_without_a_driver(world: World) -> None:
+def test_what_no_driver_has_at_work_is_not_shown_as_running(world: World) -> None:
     tracker = world.begun()
     for _ in range(2):
         view = world.ask()
         world.ledger.set_run_id(view.number, tracker.start_trial(view, {}, {}))
     world.ledger.tell_failed(0, "lost", "the node is gone")
+    # A driver that has begun nothing yet.
     project(world.ledger, world.store, world.tracker(), {})
-    assert [run.info.status for run in all_runs(world)] == ["RUNNING", "FAILED", "RUNNING"]
+    assert [run.info.status for run in all_runs(world)] == ["RUNNING", "FAILED", "KILLED"]
+    assert [run.data.tags["xlt.state"] for run in all_runs(world)[1:]] == ["failed", "interrupted"]
     project(world.ledger, world.store, world.tracker(), {}, is_alive=False)
     assert [run.info.status for run in all_runs(world)] == ["KILLED", "FAILED", "KILLED"]
-    project(world.ledger, world.store, world.tracker(), {})
-    assert [run.info.status for run in all_runs(world)] == ["RUNNING", "FAILED", "RUNNING"]
+    world.begun().start_trial(world.ledger.trial(1), {}, {})
+    last = all_runs(world)[2]
+    assert (last.info.status, last.data.tags["xlt.state"]) == ("RUNNING", "running")
+    world.begun().stop_trial(last.info.run_id)
+    assert all_runs(world)[2].data.tags["xlt.state"] == "interrupted"
 
 
 def test_trial_that_was_never_begun_has_no_run(world: World) -> None:

@@ -493,7 +493,7 @@ def test_failed_trials_are_chosen_by_cause_and_number(
     ("retry", "says"),
     [
         (Retry(trials=(0,)), "trial 0 is complete, not failed; failed: 1, 2, 3"),
-        (Retry(trials=(1, 4)), "trial 4 is running, not failed"),
+        (Retry(trials=(1, 4)), "trial 4 is queued, not failed"),
         (Retry(trials=(9,)), "there is no trial 9; the last one is 4"),
         (Retry(cause="disk"), "no failed trial has the cause disk; there is: nan (2), oom (1)"),
         (Retry(cause="oom", trials=(1,)), "trial 1 failed for another cause, nan"),

@@ -187,13 +187,12 @@ def outcome(view: TrialView) -> str:
 
 def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
     """What a run did, what came out, and what to do next."""
-    from xlt_ray.cli.rows import STATES
-    from xlt_ray.ledger import mixed_facts, standings
+    from xlt_ray.ledger import STANDINGS, mixed_facts, standings
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
-    states = [*standings(summary.trials, is_driven=False).values()]
+    states = [*standings(summary.trials).values()]
     was_all_there = summary.is_finished and not (summary.num_new_stages or summary.failed)
-    counts = ", ".join(f"{states.count(state)} {state}" for state in STATES if states.count(state))
+    counts = ", ".join(f"{states.count(state)} {state}" for state in STANDINGS if state in states)
     console.print(f"\n{sweep.name}: {counts or 'no trials'}")
     console.print(
         f"this run made {summary.num_new_stages} new stages and trained "

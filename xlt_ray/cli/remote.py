@@ -21,7 +21,7 @@ from xlt_ray.errors import LedgerError, SpecError
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
-    from xlt_ray.ledger import TrialView
+    from xlt_ray.ledger import Standing, TrialView
     from xlt_ray.spec.sweep import SweepSpec
     from xlt_ray.sweep.jobs import Cluster, Job
 
@@ -100,7 +100,7 @@ def logs(
     if not chosen:
         typer.echo("no failed trials")
     for view in chosen:
-        typer.echo(_told(view))
+        typer.echo(_told(view, ledger.standings()[view.number]))
 
 
 def answer_from(address: str, name: str | None, arguments: list[str]) -> NoReturn:
@@ -192,8 +192,8 @@ def _warn_open(cluster: Cluster) -> None:
         )
 
 
-def _told(view: TrialView) -> str:
-    head = f"trial {view.number}: {view.state}"
-    if view.state != "failed":
+def _told(view: TrialView, standing: Standing) -> str:
+    head = f"trial {view.number}: {standing}"
+    if standing != "failed":
         return f"{head}; the ledger keeps logs of failed trials only"
     return f"{head}, {view.cause}, attempt {view.attempts}: {view.message}\n{view.log}".rstrip()

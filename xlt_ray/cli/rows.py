@@ -2,47 +2,48 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from xlt_ray.errors import DamagedStage
-from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, StageUse, Standing, TrialView, standings
+from xlt_ray.ledger import STANDINGS, Ledger, StageUse, Standing, TrialView
 from xlt_ray.spec.diagnostics import DIAGNOSTICS
 from xlt_ray.spec.methods import ALIGNMENTS, FUSIONS, ROBUST, SAMPLINGS, SCHEDULES
 from xlt_ray.spec.presets import PRESETS, Preset, estimate
-from xlt_ray.stages.lease import find_holder
 from xlt_ray.stages.record import Score
-from xlt_ray.stages.storage import Storage
 from xlt_ray.stages.store import StageStore
 
 if TYPE_CHECKING:
     from xlt_ray.sweep.plan import Parting, Plan
-
-STATES: tuple[Standing, ...] = (
-    "complete", "pruned", "failed", "running", "interrupted", "queued"
-)  # fmt: skip
 
 Row = dict[str, Any]
 
 
 def unreadable_row(name: str, problem: str) -> Row:
     """As :func:`status_row`, of a sweep whose ledger cannot be read."""
-    return {"name": name, "trials": {}, "best": None, "is_running": False, "problem": problem}
+    return {
+        "name": name,
+        "trials": {},
+        "gpu_hours": None,
+        "best": None,
+        "is_running": False,
+        "problem": problem,
+    }
 
 
-def status_row(home: Home, ledger: Ledger) -> Row:
-    """``name``, ``trials`` (state -> number), ``best``, ``is_running``, ``problem`` (null).
+def status_row(ledger: Ledger) -> Row:
+    """``name``, ``trials`` (state -> number), ``gpu_hours`` (as ``budget.gpu_hours`` counts them),
+    ``best``, ``is_running``, ``problem`` (null).
 
     ``waiting`` among the states is an older name of ``queued``.
     """
-    views = ledger.trials()
     best = ledger.best()
-    is_running = is_driven(home, ledger.name)
-    states = [*standings(views, is_driven=is_running).values()]
-    counts: dict[str, int] = {state: states.count(state) for state in STATES}
+    states = [*ledger.standings().values()]
+    counts: dict[str, int] = {state: states.count(state) for state in STANDINGS}
     return {
         "name": ledger.name,
         "trials": {**counts, "waiting": counts["queued"]},
+        "gpu_hours": math.fsum(one.occupied.gpu_seconds for one in ledger.trials()) / 3600,
         "best": None
         if best is None
         else {
@@ -52,15 +53,9 @@ def status_row(home: Home, ledger: Ledger) -> Row:
             "trial": best.trial.number,
             "params": dict(best.trial.assignment),
         },
-        "is_running": is_running,
+        "is_running": bool(ledger.driver),
         "problem": None,
     }
-
-
-def is_driven(home: Home, name: str) -> bool:
-    """Whether a living driver has a sweep of this home."""
-    holder = find_holder(Storage(home.root), home.driver_lease(name))
-    return holder is not None and holder.is_alive
 
 
 def trial_row(view: TrialView, store: StageStore, sweep: str, standing: Standing) -> Row:

@@ -29,7 +29,7 @@ def status(
     [dim]xlt status[/]
     [dim]xlt status quickstart --address http://127.0.0.1:8265[/]
     """
-    from xlt_ray.cli.rows import STATES
+    from xlt_ray.ledger import STANDINGS
 
     if address is not None:
         _ask(address, "status", name, as_json=as_json)
@@ -38,12 +38,15 @@ def status(
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return
+    # A sweep without GPUs spends none.
+    gpu_hours = ["GPU-hours"] * any(row["gpu_hours"] for row in rows)
     _print_table(
-        ["sweep", *STATES, "best", "driver"],
+        ["sweep", *STANDINGS, *gpu_hours, "best", "driver"],
         [
             [
                 row["name"],
-                *(row["trials"].get(state, "") for state in STATES),
+                *(row["trials"].get(state, "") for state in STANDINGS),
+                *(_number(row["gpu_hours"]) for _ in gpu_hours),
                 _number(row["best"]["objective"]) if row["best"] else "",
                 row["problem"] or ("at work" if row["is_running"] else ""),
             ]
@@ -60,11 +63,11 @@ def _status_rows(home: Home, name: str | None) -> list[dict[str, Any]]:
     from xlt_ray.ledger import load_ledger
 
     if name is not None:
-        return [status_row(home, load_ledger(home, name))]
+        return [status_row(load_ledger(home, name))]
     rows = []
     for known in home.sweeps():
         try:
-            rows.append(status_row(home, load_ledger(home, known)))
+            rows.append(status_row(load_ledger(home, known)))
         except LedgerError as error:
             rows.append(unreadable_row(known, str(error)))
     return rows
@@ -75,8 +78,8 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
 
     [dim]xlt trials quickstart --json[/]
     """
-    from xlt_ray.cli.rows import is_driven, trial_row
-    from xlt_ray.ledger import load_ledger, mixed_facts, standings
+    from xlt_ray.cli.rows import trial_row
+    from xlt_ray.ledger import load_ledger, mixed_facts
     from xlt_ray.report.labels import knob_names, shown_value
     from xlt_ray.spec.supervision import ZERO_SHOT
 
@@ -86,7 +89,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     ledger = load_ledger(home, named_sweep(name))
     store = _store(home, ledger.sweep)
     views = ledger.trials()
-    states = standings(views, is_driven=is_driven(home, ledger.name))
+    states = ledger.standings()
     rows = [trial_row(view, store, ledger.name, states[view.number]) for view in views]
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))

@@ -22,6 +22,7 @@ from xlt_ray.ledger.made_with import (
 )
 from xlt_ray.ledger.opening import (
     continued,
+    driver_of,
     find_ledger,
     load_ledger,
     open_ledger,
@@ -29,22 +30,25 @@ from xlt_ray.ledger.opening import (
 )
 from xlt_ray.ledger.ranking import Winner
 from xlt_ray.ledger.rehearsing import rehearsal
+from xlt_ray.ledger.retrying import Retry, still_failed
 from xlt_ray.ledger.views import (
-    Retry,
+    STANDINGS,
+    Occupation,
     StageUse,
     Standing,
     State,
     Ticket,
     TrialView,
     standings,
-    still_failed,
 )
 
 __all__ = [
+    "STANDINGS",
     "Change",
     "Halving",
     "Ledger",
     "MadeWith",
+    "Occupation",
     "Retry",
     "StageUse",
     "Standing",
@@ -56,6 +60,7 @@ __all__ = [
     "changed_since",
     "changes",
     "continued",
+    "driver_of",
     "fact_sets_of",
     "facts_label",
     "find_ledger",

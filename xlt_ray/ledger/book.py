@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,21 +18,26 @@ from xlt_ray.ledger.bounded import History
 from xlt_ray.ledger.halving import JUDGED, LENGTH, Halving, falls_behind
 from xlt_ray.ledger.proposing import Proposer, identity, parameters_of, suggest
 from xlt_ray.ledger.ranking import Winner, winner
+from xlt_ray.ledger.retrying import Retry, retried
 from xlt_ray.ledger.views import (
+    OCCUPIED,
     OUTDATED,
-    Retry,
+    Occupation,
+    SignOfLife,
     StageUse,
+    Standing,
     Ticket,
     TrialView,
     by_path,
     configuration_of,
     points_of,
     repeat_of,
-    still_failed,
+    standings,
     view_of,
 )
 from xlt_ray.spec.space import Assignment, ModelBounds, Value, draw
 from xlt_ray.spec.sweep import SweepSpec, completed
+from xlt_ray.stages.canonical import from_fields
 
 LATE_RUNS = "mlflow_run_ids"
 """Attributes of the study: MLflow runs of trials that had ended when MLflow named them, so many in
@@ -41,14 +45,20 @@ each, since an attribute is written as a whole."""
 RUNS_IN_ONE = 100
 REPEATED = ("configuration", "repeat", "seed", "facts", "path", "attempts", "mlflow_run_id")
 """What a retry takes over from the failed trial."""
+SIGN = "sign_of_life"
+"""Attribute of the study: the fields of the last :class:`SignOfLife`."""
 
 
 class Ledger:
     """One sweep's study. Open it with :func:`open_ledger` or :func:`load_ledger`."""
 
-    def __init__(self, study: optuna.Study, name: str, set_aside: Path | None = None) -> None:
+    def __init__(
+        self, study: optuna.Study, name: str, set_aside: Path | None = None, driver: str = ""
+    ) -> None:
         self.study = study
         self.name = name
+        self.driver = driver
+        """Token of the lease by which a living driver has this sweep; empty where none does."""
         self.set_aside = set_aside
         """The file as it was, where a part of it was damaged: what it said is asked again."""
         self.history = History()
@@ -84,8 +94,14 @@ class Ledger:
         self.study.set_user_attr(key, value)
 
     def trials(self) -> list[TrialView]:
-        """All trials, by number."""
-        return [self._view(one) for one in self.study.get_trials(deepcopy=False)]
+        """All trials, by number; those at work are counted up to their driver's last sign."""
+        noted = self.study.user_attrs.get(SIGN)
+        sign = None if noted is None else from_fields(SignOfLife, noted)
+        return [self._view(one, sign) for one in self.study.get_trials(deepcopy=False)]
+
+    def standings(self) -> dict[int, Standing]:
+        """How every trial stands now, by number."""
+        return standings(self.trials(), driver=self.driver)
 
     def trial(self, number: int) -> TrialView:
         """One trial; raises LedgerError where there is none of this number."""
@@ -185,45 +201,12 @@ class Ledger:
         return [one.number for one in self.study.get_trials(deepcopy=False, states=running)]
 
     def enqueue_failed(self, retry: Retry | None = None) -> list[int]:
-        """Queue failed trials that have not been queued again yet; their numbers.
-
-        Raises:
-            LedgerError: a trial that was named has not failed, not for the cause that was given,
-                or is queued again already; or no trial has failed for that cause. Nothing is
-                queued then.
-        """
-        retry = retry or Retry()
-        failed = still_failed(self.trials())
-        if retry.trials:
-            self._refuse_unfailed(retry, failed)
-            failed = [one for one in failed if one.number in retry.trials]
-        elif retry.cause:
-            causes = Counter(one.cause for one in failed)
-            if retry.cause not in causes:
-                there = ", ".join(f"{cause} ({number})" for cause, number in causes.most_common())
-                raise LedgerError(
-                    f"{self.name}: no failed trial has the cause {retry.cause}; "
-                    f"there is: {there or 'no failed trial'}"
-                )
-            failed = [one for one in failed if one.cause == retry.cause]
-        for one in failed:
+        """Queue failed trials again, as :func:`~xlt_ray.ledger.retrying.retried` chooses them;
+        their numbers."""
+        chosen = retried(self.name, self.trials(), retry or Retry(), self.driver)
+        for one in chosen:
             self._enqueue_retry(one.number)
-        return [one.number for one in failed]
-
-    def _refuse_unfailed(self, retry: Retry, failed: list[TrialView]) -> None:
-        for number in retry.trials:
-            view = self.trial(number)
-            later = next((one.number for one in self.trials() if one.retry_of == number), None)
-            if view.state != "failed":
-                numbers = ", ".join(str(one.number) for one in failed) or "none"
-                problem = f"is {view.state}, not failed; failed: {numbers}"
-            elif later is not None:
-                problem = f"is run again as trial {later} already"
-            elif retry.cause and view.cause != retry.cause:
-                problem = f"failed for another cause, {view.cause}"
-            else:
-                continue
-            raise LedgerError(f"{self.name}: trial {number} {problem}")
+        return [one.number for one in chosen]
 
     def _enqueue_retry(self, number: int) -> None:
         """Queue a failed trial's parameters again, as a new trial that names the old one.
@@ -259,9 +242,13 @@ class Ledger:
         before = 0 if view.retry_of is None else self.trial(view.retry_of).attempts
         return view.attempts > before
 
-    def set_unfinished(self, number: int, seconds: float) -> None:
-        """Note :attr:`~xlt_ray.ledger.views.TrialView.unfinished_s`."""
-        self._trial(number).set_user_attr("unfinished_s", seconds)
+    def set_occupied(self, number: int, occupied: Occupation) -> None:
+        """Note :attr:`~xlt_ray.ledger.views.TrialView.occupied`."""
+        self._trial(number).set_user_attr(OCCUPIED, asdict(occupied))
+
+    def sign(self, time: float) -> None:
+        """Note that this driver's trials are at work at ``time`` (seconds since 1970)."""
+        self.note(SIGN, asdict(SignOfLife(self.driver, time)))
 
     def report(self, number: int, examples: int, value: float) -> bool:
         """Note the objective metric at a point of the target stage; False where it was known."""
@@ -353,10 +340,10 @@ class Ledger:
         trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
         return storage.get_trial(trial_id)
 
-    def _view(self, trial: FrozenTrial) -> TrialView:
+    def _view(self, trial: FrozenTrial, sign: SignOfLife | None = None) -> TrialView:
         if trial.number in self._ended:
             return self._ended[trial.number]
-        view = view_of(trial)
+        view = view_of(trial, sign)
         if not view.is_finished:
             return view
         # Nothing but the run of a finished trial changes.

@@ -21,6 +21,8 @@ from xlt_ray.spec.local_paths import with_absolute_paths
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, is_name, sweep_of
 from xlt_ray.stages.canonical import differences
+from xlt_ray.stages.lease import find_holder
+from xlt_ray.stages.storage import Storage
 
 MAY_CHANGE = ("search.trials", "search.concurrent", "early_stop", "resources", "budget",
               "progress", "failures", "store", "places",
@@ -64,7 +66,7 @@ def open_ledger(
             raise _unopened(name, url, error) from error
     if url is not None:
         _keep_url(home.ledger_url(name), url)
-    ledger = Ledger(study, name, set_aside)
+    ledger = Ledger(study, name, set_aside, driver_of(home, name))
     if not ledger.identity:
         # The home's, so that a journal that was lost is known again by what is made anew.
         ledger.note("identity", home.identity)
@@ -105,7 +107,13 @@ def load_ledger(home: Home, name: str) -> Ledger:
             raise _unopened(name, url, error) from error
     if "sweep" not in study.user_attrs:
         raise LedgerError(f"{name}: its ledger holds no sweep; run its sweep file again")
-    return Ledger(study, name)
+    return Ledger(study, name, driver=driver_of(home, name))
+
+
+def driver_of(home: Home, name: str) -> str:
+    """Token of the lease by which a living driver has a sweep of this home; empty without one."""
+    holder = find_holder(Storage(home.root), home.driver_lease(name))
+    return holder.token if holder is not None and holder.is_alive else ""
 
 
 def _there(home: Home) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from optuna.trial import FrozenTrial, TrialState
@@ -16,6 +16,10 @@ State = Literal["waiting", "running", "complete", "pruned", "failed"]
 
 Standing = Literal["complete", "pruned", "failed", "running", "interrupted", "queued"]
 """A state as it is shown: the ledger's "running" says only that a trial was asked."""
+
+STANDINGS: tuple[Standing, ...] = (
+    "complete", "pruned", "failed", "running", "interrupted", "queued"
+)  # fmt: skip
 
 _STATES: Mapping[TrialState, State] = {
     TrialState.WAITING: "waiting",
@@ -43,6 +47,49 @@ class StageUse:
 
 
 @dataclass(frozen=True)
+class Occupation:
+    """For how long a trial has had its resources, in all its attempts.
+
+    Of an attempt at work it says since when, by the clock of the driver that began it.
+    """
+
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    gpus: float = 0.0
+    """That the attempt at work has; a share where it has no whole one."""
+    since: float | None = None
+    """Seconds since 1970 up to which :attr:`seconds` are counted; None where no attempt is at
+    work, as far as the ledger knows."""
+    driver: str = ""
+    """Token of the driver's lease that began it."""
+
+    def at(self, now: float) -> Occupation:
+        """Counted up to ``now``; a moment before :attr:`since` adds nothing."""
+        if self.since is None or now <= self.since:
+            return self
+        more = now - self.since
+        return replace(
+            self,
+            seconds=self.seconds + more,
+            gpu_seconds=self.gpu_seconds + more * self.gpus,
+            since=now,
+        )
+
+    def released(self) -> Occupation:
+        """As it is counted, with no attempt at work."""
+        return Occupation(self.seconds, self.gpu_seconds)
+
+
+@dataclass(frozen=True)
+class SignOfLife:
+    """When a driver last wrote down that its trials are at work."""
+
+    driver: str
+    time: float
+    """Seconds since 1970, by the clock of that driver."""
+
+
+@dataclass(frozen=True)
 class TrialView:
     """A trial as the ledger has it."""
 
@@ -65,9 +112,7 @@ class TrialView:
     retry_of: int | None
     started: datetime.datetime | None
     ended: datetime.datetime | None
-    unfinished_s: float = 0.0
-    """Seconds of attempts that ended without the stage that they were at, while this trial has not
-    made that stage."""
+    occupied: Occupation = Occupation()
     facts: int = 0
     """Number of the set of facts that it is made with (:mod:`xlt_ray.ledger.made_with`); 0 where
     its ledger kept none then."""
@@ -85,16 +130,6 @@ class TrialView:
 
 
 @dataclass(frozen=True)
-class Retry:
-    """Which failed trials are to be run again: all of them, unless told otherwise."""
-
-    cause: str = ""
-    """Those that failed for this cause."""
-    trials: tuple[int, ...] = ()
-    """Those of these numbers."""
-
-
-@dataclass(frozen=True)
 class Ticket:
     """What a trial is to be run with."""
 
@@ -109,6 +144,10 @@ OUTDATED = "outdated"
 any more. Optuna forgets none."""
 
 
+OCCUPIED = "occupied"
+"""Attribute of a trial: the fields of its :class:`Occupation`."""
+
+
 def points_of(trial: FrozenTrial) -> dict[int, float]:
     """Examples seen in the target stage -> objective metric, as far as it counts."""
     outdated = trial.user_attrs.get(OUTDATED, ())
@@ -117,8 +156,12 @@ def points_of(trial: FrozenTrial) -> dict[int, float]:
     }
 
 
-def view_of(trial: FrozenTrial) -> TrialView:
+def view_of(trial: FrozenTrial, sign: SignOfLife | None = None) -> TrialView:
+    """A trial as a view, an attempt at work counted up to its driver's ``sign``."""
     attributes = trial.user_attrs
+    occupied = from_fields(Occupation, attributes.get(OCCUPIED, {}))
+    if sign is not None and sign.driver == occupied.driver:
+        occupied = occupied.at(sign.time)
     value = trial.value if trial.state == TrialState.COMPLETE else None
     # A driver may have died between the cause and the end; the trial went on, then.
     has_failed = trial.state == TrialState.FAIL
@@ -140,32 +183,33 @@ def view_of(trial: FrozenTrial) -> TrialView:
         retry_of=attributes.get("retry_of"),
         started=trial.datetime_start,
         ended=trial.datetime_complete,
-        unfinished_s=float(attributes.get("unfinished_s", 0.0)),
+        occupied=occupied,
         facts=int(attributes.get("facts", 0)),
         path=tuple(attributes.get("path", ())),
     )
 
 
-def still_failed(views: Sequence[TrialView]) -> list[TrialView]:
-    """The failed trials that have not been queued again, by number."""
-    retried = {one.retry_of for one in views}
-    return [one for one in views if one.state == "failed" and one.number not in retried]
-
-
-def standings(views: Sequence[TrialView], *, is_driven: bool) -> dict[int, Standing]:
+def standings(views: Sequence[TrialView], *, driver: str = "") -> dict[int, Standing]:
     """How every trial of a sweep stands, by number.
 
-    A trial that was asked and has not begun is queued; one that has begun is running where a
-    living driver has the sweep (``is_driven``), and interrupted where none has. An attempt at a
-    retry counts beyond those of the trial that it repeats.
+    A trial that was asked and has not begun is queued. One that has begun is running where the
+    living driver of the sweep has it at work, and interrupted otherwise: its process was lost, or
+    its driver died, and nobody has begun it again. An attempt at a retry counts beyond those of
+    the trial that it repeats.
+
+    Args:
+        driver: token of the living driver's lease (:func:`xlt_ray.ledger.driver_of`); empty where
+            none lives.
     """
     attempts = {one.number: one.attempts for one in views}
     found: dict[int, Standing] = {}
     for one in views:
         if one.state == "complete" or one.state == "pruned" or one.state == "failed":
             found[one.number] = one.state
+        elif driver and one.occupied.since is not None and one.occupied.driver == driver:
+            found[one.number] = "running"
         elif one.attempts > attempts.get(-1 if one.retry_of is None else one.retry_of, 0):
-            found[one.number] = "running" if is_driven else "interrupted"
+            found[one.number] = "interrupted"
         else:
             found[one.number] = "queued"
     return found

@@ -158,8 +158,9 @@ def confirmation_of(
                   f"than it was run again with: {changed}"] = None  # fmt: skip
     retried = {view.retry_of for view in fresh.trials}
     for view in fresh.trials:
-        if view.state != "complete" and view.number not in retried:
-            notes[f"trial {view.number} of {fresh.name} (seed {view.seed}) is {view.state}: "
+        state = fresh.standings[view.number]
+        if state != "complete" and view.number not in retried:
+            notes[f"trial {view.number} of {fresh.name} (seed {view.seed}) is {state}: "
                   "it counts for nothing here"] = None  # fmt: skip
     return Confirmation(
         snapshot.name,

@@ -83,6 +83,8 @@ COST_COLUMNS = (
     "worker_hours",
     "worker_hours_alone",
     "device",
+    "occupied_s",
+    "gpu_hours",
     "wall_s",
 )
 
@@ -100,6 +102,7 @@ def trials_frame(snapshot: Snapshot) -> pd.DataFrame:
     rows = [
         {
             **{name: getattr(view, name, None) for name in TRIAL_COLUMNS},
+            "state": snapshot.standings[view.number],
             "supervision": snapshot.supervision(view),
             "examples": sum(one.examples for one in view.stages),
             "seconds": sum(one.seconds for one in view.stages),
@@ -193,7 +196,8 @@ def costs_frame(snapshot: Snapshot) -> pd.DataFrame:
     ``examples`` and ``seconds`` are what it trained itself, ``examples_alone`` and
     ``seconds_alone`` what its whole path takes where nothing is shared (missing where the store
     has not all of it). ``worker_hours`` are its own seconds times workers, on ``device``,
-    ``worker_hours_alone`` those of its whole path;
+    ``worker_hours_alone`` those of its whole path; ``occupied_s`` and ``gpu_hours`` are for how
+    long it had its resources and GPUs, as ``budget.gpu_hours`` counts;
     ``wall_s`` is the time from when it was asked to its end, waiting included.
     """
     return pd.DataFrame(
@@ -224,7 +228,7 @@ def _cost(view: TrialView, snapshot: Snapshot) -> dict[str, Any]:
     return {
         "number": view.number,
         "configuration": view.configuration,
-        "state": view.state,
+        "state": snapshot.standings[view.number],
         "attempts": view.attempts,
         "examples": sum(one.examples for one in view.stages),
         "examples_alone": sum(one.num_examples for one in whole) if is_whole else None,
@@ -241,6 +245,8 @@ def _cost(view: TrialView, snapshot: Snapshot) -> dict[str, Any]:
         if is_whole
         else None,
         "device": "+".join(devices),
+        "occupied_s": view.occupied.seconds,
+        "gpu_hours": view.occupied.gpu_seconds / 3600,
         "wall_s": wall,
     }
 

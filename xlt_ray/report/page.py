@@ -20,7 +20,7 @@ import pandas as pd
 
 from xlt_ray.errors import SpecError
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, mixed_facts
+from xlt_ray.ledger import STANDINGS, Ledger, mixed_facts
 from xlt_ray.report import shown
 from xlt_ray.report.canvas import Figure, write_figure
 from xlt_ray.report.effects import Knowledge, effects_csv, importances_csv, knowledge_of
@@ -160,7 +160,7 @@ def write_report(
     linked |= {_averaged(stem): table for stem, table in averaged.items()}
     context = {
         "name": snapshot.name,
-        "facts": shown.fact_list(trials, tables, sweep),
+        "facts": shown.fact_list(trials, tables, sweep, float(costs["gpu_hours"].sum())),
         "oracle": is_oracle(sweep),
         "marks": marks,
         "few_shot": few_shot_tables(few_shot, snapshot, sweep),
@@ -185,7 +185,7 @@ def write_report(
         "further": [one for one in further if one.is_headline],
         "knobs": knob_names(knobs),
         "trials": shown.trial_rows(trials, uses, knobs),
-        "counts": {state: int((trials["state"] == state).sum()) for state in shown.STATES},
+        "counts": {state: int((trials["state"] == state).sum()) for state in STANDINGS},
         "stages": shown.stage_rows(stages),
         "sharing": shown.sharing_of(
             stages, {key: record.num_examples for key, record in snapshot.records.items()}

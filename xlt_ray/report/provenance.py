@@ -38,8 +38,8 @@ def exportable(snapshot: Snapshot, view: TrialView | None) -> TrialView:
     if target is None:
         there = [str(one.number) for one in snapshot.trials if target_use(one) is not None]
         raise LedgerError(
-            f"{where} is {view.state} and has no target stage; those that have: "
-            + (", ".join(there) or "none")
+            f"{where} is {snapshot.standings[view.number]} and has no target stage; "
+            "those that have: " + (", ".join(there) or "none")
         )
     if target.key not in snapshot.records:
         raise LedgerError(

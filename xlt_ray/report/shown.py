@@ -24,11 +24,12 @@ FIRST_CELLS = 3_000
 Uses = Mapping[int, Sequence[Mapping[str, Any]]]
 """Stages of every trial, by its number."""
 
-STATES = ("complete", "pruned", "failed", "running", "waiting")
-
 
 def fact_list(
-    trials: pd.DataFrame, tables: Sequence[LanguageTable], sweep: Mapping[str, Any]
+    trials: pd.DataFrame,
+    tables: Sequence[LanguageTable],
+    sweep: Mapping[str, Any],
+    gpu_hours: float = 0.0,
 ) -> list[tuple[str, str]]:
     facts = [
         ("trials", str(len(trials))),
@@ -41,7 +42,8 @@ def fact_list(
             ("source", ", ".join(dict.fromkeys(one.source_language for one in tables))),
             ("languages", str(len({code for one in tables for code in one.languages}))),
         ]
-    return [*facts, ("metric", str(sweep["objective"]["metric"]))]
+    facts.append(("metric", str(sweep["objective"]["metric"])))
+    return [*facts, *([("GPU-hours", f"{gpu_hours:.3g}")] if gpu_hours else [])]
 
 
 def best_view(

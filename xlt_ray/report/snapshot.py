@@ -6,10 +6,19 @@ import datetime
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from xlt_ray.errors import DamagedStage
-from xlt_ray.ledger import Ledger, Start, TrialView, fact_sets_of, starts_of
+from xlt_ray.ledger import (
+    Ledger,
+    Standing,
+    Start,
+    TrialView,
+    fact_sets_of,
+    standings,
+    starts_of,
+)
 from xlt_ray.spec.supervision import TRANSLATE_TRAIN, supervision_told
 from xlt_ray.spec.trial import Target
 from xlt_ray.stages.record import StageRecord
@@ -34,6 +43,13 @@ class Snapshot:
     starts: tuple[Start, ...] = ()
     store: StageStore | None = None
     """Where files of stages are read from, when they are asked for."""
+    driver: str = ""
+    """As :attr:`xlt_ray.ledger.Ledger.driver`."""
+
+    @cached_property
+    def standings(self) -> Mapping[int, Standing]:
+        """How every trial stood, by number."""
+        return standings(self.trials, driver=self.driver)
 
     @property
     def knobs(self) -> list[str]:
@@ -89,6 +105,7 @@ def read_snapshot(ledger: Ledger, store: StageStore) -> Snapshot:
         fact_sets=fact_sets_of(ledger),
         starts=tuple(starts_of(ledger)),
         store=store,
+        driver=ledger.driver,
     )
 
 

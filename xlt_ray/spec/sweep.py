@@ -142,8 +142,9 @@ class AshaStop(Knobs):
 
 class Budget(Knobs):
     gpu_hours: float | None = Field(default=None, gt=0)
-    """No further trial starts once the trials so far took this many GPU-hours: the stages that
-    they made, and attempts that ended without one."""
+    """No further trial starts once trials have had GPUs for this many GPU-hours, from the start of
+    their processes to the end: start-up, evaluation, saving and waiting count, failed attempts,
+    too. A trial without GPUs counts nothing; limit such a sweep by hours."""
     hours: float | None = Field(default=None, gt=0)
     """No further trial starts this many hours after the first one started."""
 

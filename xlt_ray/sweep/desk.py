@@ -245,11 +245,11 @@ class Desk:
         """Note what happened in a trial; True where it is to be stopped early."""
         self._confirm()
         self._read_mail()
-        if report.kind in ("retrying", "lost"):
-            self._spending.break_off(number)
-        if report.kind in ("begun", "retrying"):
-            self._spending.begin(number)
+        self._spending.sign()
+        if report.kind == "lost":
+            self._spending.release(number)
         if report.kind == "begun":
+            self._spending.begin(number, since_s=report.occupied_s)
             self._begin(number)
             return False
         if report.kind == "retrying":
@@ -295,10 +295,7 @@ class Desk:
         planned = self._running.pop(number)
         bug = ""
         scores: Sequence[Score] = ()
-        if report is not None and report.kind == "complete":
-            self._spending.complete(number)
-        else:
-            self._spending.break_off(number)
+        self._spending.release(number)
         if number in self.stopped_early:
             self.ledger.tell_pruned(number)
         elif report is not None and report.kind == "complete":
@@ -341,8 +338,9 @@ class Desk:
         """
         self._confirm()
         for number in self.ledger.running():
-            self._spending.break_off(number)
-            self.courier.stopped(number)
+            self._spending.release(number)
+            if self.ledger.has_begun(number):
+                self.courier.stopped(number)
         self.courier.end(Account.of(self.ledger), "FINISHED" if is_finished else "KILLED")
         self._read_mail()
         self.courier.settle(self.watcher.warned, FAREWELL_S if is_finished else SILENCE_S)
@@ -371,10 +369,7 @@ class Desk:
             use = known or (replace(use, reused=False) if is_own else found)
         before[use.key] = use
         self.ledger.set_stages(view.number, list(before.values()))
-        new_s = use.seconds - (0.0 if known is None else known.seconds)
-        is_new = not use.reused and use is not known
-        self._spending.make(view, new_s, is_own=is_new)
-        if is_new:
+        if not use.reused and use is not known:
             self.new_stages[use.key] = use
 
     def _read_mail(self) -> None:

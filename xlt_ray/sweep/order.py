@@ -147,6 +147,8 @@ class Report:
     is_replay: bool = False
     system: Mapping[str, float] | None = None
     """Memory of the trial's process and examples per second since the last evaluation."""
+    occupied_s: float = 0.0
+    """So long the process has had its resources when an attempt begins."""
     finished_stage: StageReport | None = None
     scores: tuple[Score, ...] = ()
     holder: str = ""

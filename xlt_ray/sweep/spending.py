@@ -1,10 +1,10 @@
 """What a sweep has spent of its budget: hours since its first trial, GPU-hours of its trials.
 
-A stage that a trial made counts with the seconds in its record, which hold those of earlier
-attempts that left progress. An attempt that ends without a stage (stopped early, failed, lost)
-counts with the seconds since it began or made its last one, until this trial makes the stage after
-all. A failed trial and the one that retries it count both. What a driver that was killed did
-not write down is not known.
+A trial spends for as long as it has its GPUs, in every attempt: from the start of its process to
+its end, the loading of libraries, evaluations, saving and the wait for a stage that another trial
+makes included. A failed trial and the one that retries it count both. The ledger keeps what ended
+attempts took and since when the others are at work; once in a while the driver writes down a sign
+of life, up to which the attempts of one that was killed count.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from xlt_ray.ledger import Ledger, TrialView
+from xlt_ray.ledger import Ledger, Occupation, TrialView
 from xlt_ray.spec.sweep import Settings
+
+SIGN_S = 60.0
+"""So often a sign of life is written: what a killed driver leaves uncounted of each trial."""
 
 
 class Spending:
@@ -28,51 +32,44 @@ class Spending:
         self._num_gpus = num_gpus
         self._ledger = ledger
         self._began: float | None = None
-        self._since: dict[int, float] = {}
-        """Trials at work -> when their attempt began, or made its last stage."""
-        self._gpu_seconds = 0.0
-        if self._budget.gpu_hours is not None:
-            self._gpu_seconds = math.fsum(
-                num_gpus(one) * seconds
-                for one in ledger.trials()
-                for seconds in (one.unfinished_s, *(use.seconds for use in one.stages))
-            )
+        self._at_work: dict[int, Occupation] = {}
+        # A clock that is set while the sweep runs moves nothing.
+        self._epoch = time.time() - time.monotonic()
+        self._signed = 0.0
+        self._released = math.fsum(map(self._gpu_seconds, ledger.trials()))
+        """GPU-seconds of the trials that are not at work."""
+        for view in ledger.trials():
+            if view.occupied.since is not None and not view.is_finished:
+                ledger.set_occupied(view.number, view.occupied.released())
 
-    def begin(self, number: int) -> None:
-        """An attempt at a trial begins, and occupies its GPUs from now on."""
-        self._since[number] = time.monotonic()
-
-    def make(self, view: TrialView, seconds: float, *, is_own: bool) -> None:
-        """A trial at work has a stage now.
-
-        Args:
-            seconds: that its making took beyond what was told of it before.
-            is_own: whether this trial made it: then the seconds hold its earlier attempts.
-        """
-        if view.number in self._since:
-            self.begin(view.number)
-        self._add(view, seconds)
-        if is_own and view.unfinished_s:
-            self._add(view, -view.unfinished_s)
-            self._ledger.set_unfinished(view.number, 0.0)
-
-    def complete(self, number: int) -> None:
-        """A trial has ended with its last stage."""
-        self._since.pop(number, None)
-
-    def break_off(self, number: int) -> None:
-        """An attempt ends without the stage that it was at; its trial has not ended yet."""
-        began = self._since.pop(number, None)
-        if began is None:
-            return
-        seconds = time.monotonic() - began
+    def begin(self, number: int, *, since_s: float = 0.0) -> None:
+        """An attempt at a trial begins, and has had its GPUs for ``since_s`` seconds."""
+        self.release(number)
         view = self._ledger.trial(number)
-        self._ledger.set_unfinished(number, view.unfinished_s + seconds)
-        self._add(view, seconds)
+        self._released -= view.occupied.gpu_seconds
+        occupied = replace(
+            view.occupied,
+            gpus=self._num_gpus(view),
+            since=self._now() - since_s,
+            driver=self._ledger.driver,
+        )
+        self._at_work[number] = occupied
+        self._ledger.set_occupied(number, occupied)
 
-    def _add(self, view: TrialView, seconds: float) -> None:
-        if self._budget.gpu_hours is not None:
-            self._gpu_seconds += self._num_gpus(view) * seconds
+    def release(self, number: int) -> None:
+        """An attempt ends, and others may have its GPUs; nothing happens where none is at work."""
+        occupied = self._at_work.pop(number, None)
+        if occupied is not None:
+            occupied = occupied.at(self._now()).released()
+            self._released += occupied.gpu_seconds
+            self._ledger.set_occupied(number, occupied)
+
+    def sign(self) -> None:
+        """Write down that trials are at work, if that was not done lately."""
+        now = self._now()
+        if self._at_work and now - self._signed >= SIGN_S:
+            self._signed = now
+            self._ledger.sign(now)
 
     @property
     def is_over(self) -> bool:
@@ -82,7 +79,20 @@ class Spending:
             began = self._first_start()
             if began is not None and time.time() - began >= hours * 3600:
                 return True
-        return gpu_hours is not None and self._gpu_seconds / 3600 >= gpu_hours
+        if gpu_hours is None:
+            return False
+        now = self._now()
+        at_work = math.fsum(one.at(now).gpu_seconds for one in self._at_work.values())
+        return (self._released + at_work) / 3600 >= gpu_hours
+
+    def _gpu_seconds(self, view: TrialView) -> float:
+        if view.occupied == Occupation():
+            # Of a ledger that kept no more than what stages took.
+            return self._num_gpus(view) * math.fsum(one.seconds for one in view.stages)
+        return view.occupied.gpu_seconds
+
+    def _now(self) -> float:
+        return self._epoch + time.monotonic()
 
     def _first_start(self) -> float | None:
         """When the first trial was asked (seconds since 1970)."""

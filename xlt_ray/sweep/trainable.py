@@ -21,6 +21,7 @@ from ray.tune.result import DONE
 from xlt_ray.stages.path import made
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
+from xlt_ray.sweep import LOADED_S
 from xlt_ray.sweep.failures import Failure, classify
 from xlt_ray.sweep.fits import read_fits, remember_fit
 from xlt_ray.sweep.order import Order, Report, StageReport, maker_of
@@ -37,11 +38,13 @@ class TrialWalk(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self._crew: Crew | None = None
+        self._since = LOADED_S
         self._take(config["order"].open())
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in this warm process."""
         order: Order = new_config["order"].open()
+        self._since = time.monotonic()
         self._leave()
         if self._order.resources != order.resources:
             self._crew = None
@@ -96,7 +99,7 @@ class TrialWalk(tune.Trainable):
     def _step(self) -> dict[str, Any]:
         if not self._has_begun:
             self._has_begun = True
-            return {REPORT: Report("begun")}
+            return {REPORT: Report("begun", occupied_s=time.monotonic() - self._since)}
         pause = self._resumes - time.monotonic()
         if pause > 0:
             time.sleep(min(pause, QUIET_S))

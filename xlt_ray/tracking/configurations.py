@@ -27,7 +27,7 @@ Going = Literal["RUNNING", "KILLED", "FINISHED"]
 """What the sweep does: it is at work, stopped to go on later, or at its end."""
 
 KIND = "configuration"
-SUMMED = ("seconds", "examples_trained")
+SUMMED = ("seconds", "examples_trained", "gpu_hours")
 """Metrics of trials that are costs, and added up over all of them."""
 SPREAD = ("objective", "/mean", "/mean_without_source")
 """Endings of metrics whose standard deviation over seeds is shown, as ``sd/<metric>``."""

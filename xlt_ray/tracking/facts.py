@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xlt_ray.ledger import TrialView, Winner, mixed_facts, standings
+from xlt_ray.ledger import STANDINGS, Standing, TrialView, Winner, mixed_facts, standings
 from xlt_ray.redact import redacted
 from xlt_ray.spec.space import Value
 from xlt_ray.spec.supervision import ZERO_SHOT
@@ -31,6 +31,8 @@ STATUS = {
     "complete": "FINISHED",
     "pruned": "FINISHED",
     "failed": "FAILED",
+    "interrupted": "KILLED",
+    "queued": "KILLED",
 }
 
 Metrics = dict[str, float]
@@ -61,7 +63,7 @@ def trial_name(view: TrialView) -> str:
     return f"trial {view.number:03d}"
 
 
-def trial_tags(view: TrialView) -> dict[str, str]:
+def trial_tags(view: TrialView, standing: Standing) -> dict[str, str]:
     """Tags that follow from the ledger; empty ones stand for tags that are to be taken away."""
     failed = view.state == "failed"
     names = {stage_name(one.kind, one.label): one for one in view.stages}
@@ -77,7 +79,7 @@ def trial_tags(view: TrialView) -> dict[str, str]:
         notes.insert(0, f"**{view.cause}**: {view.message}")
     return {
         "xlt.trial": str(view.number),
-        "xlt.state": view.state,
+        "xlt.state": standing,
         "xlt.configuration": str(view.configuration),
         "xlt.repeat": str(view.repeat),
         "xlt.seed": str(view.seed),
@@ -162,6 +164,8 @@ def final_metrics(
     if view.stages:
         found["seconds"] = math.fsum(one.seconds for one in view.stages)
         found["examples_trained"] = sum(one.examples for one in view.stages)
+    if view.occupied.gpu_seconds:
+        found["gpu_hours"] = view.occupied.gpu_seconds / 3600
     test = values_by_language(scores, "test", metric)
     further = _further_means(scores)
     if test:
@@ -186,6 +190,19 @@ def final_metrics(
         )
     found.update(further)
     return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+
+
+def sweep_metrics(trials: Sequence[TrialView], best: Winner | None) -> Metrics:
+    """The metrics of a sweep's run: trials by how they ended, what is best, what they cost."""
+    found = {
+        f"trials/{state}": float(sum(one.state == state for one in trials))
+        for state in ("complete", "pruned", "failed")
+    }
+    if best is not None:
+        found["best_objective"] = best.objective
+    if gpu_seconds := math.fsum(one.occupied.gpu_seconds for one in trials):
+        found["gpu_hours"] = gpu_seconds / 3600
+    return found
 
 
 def score_table(scores: Sequence[Score]) -> str:
@@ -222,12 +239,8 @@ def sweep_note(
         means: metrics of the best configuration, over its seeds.
         supervision: which labels it learned from.
     """
-    states = [*standings(trials, is_driven=False).values()]
-    counts = ", ".join(
-        f"{states.count(state)} {state}"
-        for state in ("complete", "pruned", "failed", "interrupted", "queued")
-        if state in states
-    )
+    states = [*standings(trials).values()]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in STANDINGS if state in states)
     lines = [f"Sweep **{name}**: {len(trials)} trials" + (f" ({counts})" if counts else "") + "."]
     lines += ["", selection_rule(objective) + "."]
     if mixed := mixed_facts(trials):

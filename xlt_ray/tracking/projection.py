@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xlt_ray.errors import DamagedStage, TrackingError, TrackingOutage
-from xlt_ray.ledger import TrialView
+from xlt_ray.ledger import Standing, TrialView, standings
 from xlt_ray.stages.record import Score, StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
@@ -36,8 +36,8 @@ def project(
         configs: resolved trials by number; a trial that is not in it gets no ``config.json``.
         paths: stages that trials have to make, by number. Without them the curves of stages
             that a trial began and did not finish are not known.
-        is_alive: whether a driver is at work on this sweep. If not, trials that the ledger
-            has as running are shown as KILLED: stopped, to go on later.
+        is_alive: whether a driver is at work on this sweep. Trials that have not ended are shown
+            as KILLED in either case: a driver that begins or goes on with one says so then.
         beat: called after every trial, and whatever else takes a while.
 
     Returns:
@@ -51,6 +51,7 @@ def project(
         tracker.open(books)
         runs = tracker.runs(beat)
         # A trial that was asked for and never begun has nothing to show.
+        states = standings(books.trials())
         trials = [view for view in books.trials() if view.is_finished or view.attempts]
         retried = {view.retry_of: view for view in trials if view.retry_of is not None}
         found: dict[int, str] = {}
@@ -70,8 +71,8 @@ def project(
             found[view.number] = run.info.run_id
             try:
                 _bring_up(
-                    tracker, run, view, store, configs.get(view.number, {}),
-                    (paths or {}).get(view.number, ()), is_alive,
+                    tracker, run, view, states[view.number], store,
+                    configs.get(view.number, {}), (paths or {}).get(view.number, ()),
                 )  # fmt: skip
             except TrackingOutage:
                 raise
@@ -99,20 +100,20 @@ def _bring_up(
     tracker: Tracker,
     run: Any,
     view: TrialView,
+    standing: Standing,
     store: StageStore,
     config: Mapping[str, Any],
     path: Sequence[Stage],
-    is_alive: bool,
 ) -> None:
     """Bring one run to what is known of its trial."""
     is_there = run.data.tags.get("xlt.told") == told(view)
     is_below = run.data.tags.get("mlflow.parentRunId") == tracker.parent_of(view)
-    if is_there and is_below and run.info.status == STATUS[view.state]:
+    if is_there and is_below and run.info.status == STATUS[standing]:
         return
     run_id = run.info.run_id
     with complaints(tracker.uri):
         supervision = _supervision(view, store)
-        tracker.describe(run, view, config, view.assignment, path, supervision)
+        tracker.describe(run, view, standing, config, view.assignment, path, supervision)
         tracker.points.log(run_id, curves_of(view, store, path, tracker.name))
         if view.is_finished:
             tracker.close(run, view, _scores(view, store))
@@ -120,10 +121,7 @@ def _bring_up(
             tracker.mark_told(run, view)
             return
         tracker.log_curve(run_id, view)
-        if not is_alive and run.info.status == STATUS["running"]:
-            tracker.stop_trial(run_id)
-        elif is_alive:
-            tracker.experiment.set_status(run, STATUS["running"])
+        tracker.experiment.set_status(run, STATUS[standing])
         tracker.put_config(run, config)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from xlt_ray.home import Home
-from xlt_ray.ledger import TrialView
+from xlt_ray.ledger import Standing, TrialView
 from xlt_ray.redact import redacted
 from xlt_ray.spec.space import Value
 from xlt_ray.spec.supervision import supervision_told
@@ -36,6 +36,7 @@ from xlt_ray.tracking.facts import (
     source_language,
     spelled,
     stage_name,
+    sweep_metrics,
     sweep_note,
     told,
     trial_name,
@@ -133,11 +134,7 @@ class Tracker:
                 "xlt.best_configuration": "" if best is None else str(best.configuration),
             }
             run = self.experiment.client.get_run(parent)
-            metrics = {f"trials/{state}": float(sum(one.state == state for one in trials))
-                       for state in ("complete", "pruned", "failed")}  # fmt: skip
-            if best is not None:
-                metrics["best_objective"] = best.objective
-            self.experiment.write(run, tags, {}, metrics, _now())
+            self.experiment.write(run, tags, {}, sweep_metrics(trials, best), _now())
             # A sweep that was run again and had nothing to do did not last until now.
             ended = [one.ended for one in trials if one.ended is not None]
             moment = _milliseconds(max(ended)) if ended and status == "FINISHED" else _now()
@@ -191,7 +188,7 @@ class Tracker:
             self.experiment.set_status(run, "RUNNING")
             # A trial that goes on may be made by other code than the one that began it.
             self.experiment.write(run, origin(), {}, {}, _now())
-            self.describe(run, view, config, params, path)
+            self.describe(run, view, "running", config, params, path)
             configuration = self._configuration(view)
             if configuration is not None:
                 self.experiment.set_status(configuration, "RUNNING")
@@ -225,7 +222,6 @@ class Tracker:
             is_whole: whether MLflow was told all that happened before; else the next
                 projection goes through this trial again.
         """
-        assert view.is_finished, f"trial {view.number} is {view.state}"
         with complaints(self.uri):
             run = self.find(view) or self.make(view)
             self.close(run, view, scores)
@@ -242,6 +238,7 @@ class Tracker:
         """Mark a trial KILLED whose sweep was stopped; it goes on when the sweep does."""
         with complaints(self.uri):
             self.experiment.client.set_terminated(run_id, "KILLED")
+            self.experiment.client.set_tag(run_id, "xlt.state", "interrupted")
 
     # -- parts that the projection shares -------------------------------------------------
 
@@ -317,6 +314,7 @@ class Tracker:
         self,
         run: Run,
         view: TrialView,
+        standing: Standing,
         config: Mapping[str, Any],
         params: Mapping[str, Value],
         path: Sequence[Stage] = (),
@@ -334,7 +332,7 @@ class Tracker:
         }
         learned = supervision_told(path[-1].settings) if path else supervision
         shared = {"xlt.selection": self._selection, "xlt.supervision": learned}
-        tags = {**planned, **trial_tags(view), **shared}
+        tags = {**planned, **trial_tags(view, standing), **shared}
         tags |= {"xlt.source_language": source_language(config)} if config else {}
         known = {name: spelled(value) for name, value in params.items()}
         inputs = inputs_of(path)
@@ -357,6 +355,7 @@ class Tracker:
 
     def close(self, run: Run, view: TrialView, scores: Sequence[Score]) -> None:
         """Bring curve, metrics, table and status of a run to what its finished trial has."""
+        assert view.state in ("complete", "pruned", "failed"), f"trial {view.number} goes on"
         run_id = run.info.run_id
         source = run.data.tags.get("xlt.source_language") or source_language({}, scores)
         ended = _milliseconds(view.ended)
@@ -365,7 +364,7 @@ class Tracker:
             self.experiment.client.set_terminated(run_id, STATUS[view.state], ended)
         self.log_curve(run_id, view)
         metrics = final_metrics(view, scores, self._metric, source)
-        tags = {**trial_tags(view), **score_tags(scores, self._metric)}
+        tags = {**trial_tags(view, view.state), **score_tags(scores, self._metric)}
         self.experiment.write(run, tags, {}, metrics, ended)
         if view.state == "failed" and view.log:
             self.experiment.put(run_id, "log.txt", str(redacted(view.log)))

@@ -19,7 +19,7 @@ import xlt_ray
 from tests.command import Said, Xlt
 from xlt_ray.data.file_check import Sizes
 from xlt_ray.home import Home
-from xlt_ray.ledger import Retry, StageUse, load_ledger, open_ledger, sweep_of_ledger
+from xlt_ray.ledger import Occupation, Retry, StageUse, load_ledger, open_ledger, sweep_of_ledger
 from xlt_ray.spec.facts import Coverage
 from xlt_ray.spec.stage_sizes import StageSize
 from xlt_ray.spec.sweep import SweepSpec
@@ -120,6 +120,7 @@ def test_status_counts_trials_by_state(xlt: Xlt) -> None:
         "name": "small",
         "trials": {"complete": 1, "pruned": 0, "failed": 1, "running": 0,
                    "interrupted": 0, "queued": 1, "waiting": 1},
+        "gpu_hours": 0.0,
         "best": {"configuration": 0, "objective": 0.75, "seeds": 1, "trial": 0,
                  "params": {"target.learning_rate": 1e-4}},
         "is_running": False,
@@ -132,20 +133,25 @@ def test_status_counts_trials_by_state(xlt: Xlt) -> None:
 
 
 @pytest.mark.parametrize(
-    ("has_begun", "is_driven", "state"),
-    [(False, False, "queued"), (False, True, "queued"), (True, False, "interrupted"),
-     (True, True, "running")],
+    ("begun_by", "is_driven", "state"),
+    [("", False, "queued"), ("", True, "queued"), ("this", True, "running"),
+     # A new driver has not taken it up yet.
+     ("another", True, "interrupted"), ("another", False, "interrupted")],
 )  # fmt: skip
-def test_only_what_a_living_driver_has_begun_is_running(
-    xlt: Xlt, small: Home, has_begun: bool, is_driven: bool, state: str
+def test_only_what_the_living_driver_has_begun_is_running(
+    xlt: Xlt, small: Home, begun_by: str, is_driven: bool, state: str
 ) -> None:
-    if has_begun:
-        load_ledger(small, "small").begin_attempt(2)
     with ExitStack() as stack:
+        token = ""
         if is_driven:
             lease = try_acquire(Storage(small.root), small.driver_lease("small"))
             assert isinstance(lease, Lease)
-            stack.enter_context(lease)
+            token = stack.enter_context(lease).token
+        if begun_by:
+            ledger = load_ledger(small, "small")
+            ledger.begin_attempt(2)
+            driver = token if begun_by == "this" else "dead"
+            ledger.set_occupied(2, Occupation(since=1.0, driver=driver))
         (row,) = xlt("status", "small", "--json").json
         assert {name for name, num in row["trials"].items() if num} - {"waiting"} == {
             "complete", "failed", state,

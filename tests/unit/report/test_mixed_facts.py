@@ -94,8 +94,8 @@ def test_mlflow_shows_the_facts_of_every_trial_and_says_where_they_are_mixed(
     mixed: Finished,
 ) -> None:
     views = mixed.ledger.trials()
-    assert [trial_tags(view)["xlt.facts"] for view in views] == ["1", "1", "2", "2"]
-    assert trial_tags(replace(views[0], facts=0))["xlt.facts"] == ""
+    assert [trial_tags(view, "complete")["xlt.facts"] for view in views] == ["1", "1", "2", "2"]
+    assert trial_tags(replace(views[0], facts=0), "complete")["xlt.facts"] == ""
     objective = snapshot_of(mixed).sweep["objective"]
     note = sweep_note("quick", views, objective, mixed.ledger.best(), {})
     assert f"**Mixed facts**: {mixed_facts(views)}." in note

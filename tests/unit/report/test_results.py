@@ -151,7 +151,7 @@ def test_a_running_sweep_can_be_read(tmp_path: Path) -> None:
     with home.ledger_journal("quick").open("a") as journal:
         journal.write('{"op_code": 5, "worker')
     results.refresh()
-    assert list(results.trials["state"]) == ["complete", "running", "waiting"]
+    assert list(results.trials["state"]) == ["complete", "queued", "queued"]
     assert set(results.scores["number"]) == {0}
 
 

@@ -159,8 +159,12 @@ class World:
         self.desk.hear(order.number, Report("stage", stage=kind, finished_stage=report))
 
     def complete(self, order: Order, value: float = 0.5) -> TrialView:
-        """Do all that is left of an order."""
+        """Do all of an order."""
         self.begin(order)
+        return self.finish(order, value)
+
+    def finish(self, order: Order, value: float = 0.5) -> TrialView:
+        """Do all that is left of an order that has begun."""
         for stage in made(order.path):
             self.make(order, stage.kind, value)
         self.desk.finish(order.number, Report("complete", scores=scores_of(value)))
@@ -798,34 +802,6 @@ def test_different_failures_do_not_end_the_asking(world: MakeWorld) -> None:
         at.fail(at.next(), "out of memory", cause="oom")
     assert not at.desk.repeated_bug
     assert at.desk.next_order() is not None
-
-
-def test_a_budget_of_gpu_hours_ends_the_asking(world: MakeWorld) -> None:
-    # Each made stage takes two seconds on two GPUs.
-    at = world("resources={workers: 2, gpus_per_worker: 1}", f"budget.gpu_hours={11.5 / 3600}")
-    at.complete(at.next())
-    assert at.desk.next_order() is None
-    assert at.desk.is_done
-
-
-def test_a_budget_that_is_not_used_up_ends_nothing(world: MakeWorld) -> None:
-    at = world("resources={workers: 2, gpus_per_worker: 1}", f"budget.gpu_hours={12.5 / 3600}")
-    at.complete(at.next())
-    assert at.desk.next_order() is not None
-
-
-@pytest.mark.parametrize(("gpu_seconds", "is_over"), [(1.4, True), (1.6, False)])
-def test_gpu_hours_are_counted_by_what_each_model_occupies(
-    world: MakeWorld, gpu_seconds: float, is_over: bool
-) -> None:
-    # Three stages of two seconds on a quarter of a GPU.
-    at = world(
-        "resources={workers: 2, gpus_per_worker: 1,"
-        " by_model: {'toy:2x64': {workers: 1, gpus_per_worker: 0.25}}}",
-        f"budget.gpu_hours={gpu_seconds / 3600}",
-    )
-    at.complete(at.next())
-    assert (at.desk.next_order() is None) == is_over
 
 
 def test_a_budget_of_hours_counts_from_the_first_trial(

@@ -4,41 +4,50 @@ from __future__ import annotations
 
 from typing import Any
 
-from xlt_ray.ledger import TrialView, standings
+from xlt_ray.ledger import Occupation, TrialView, standings
 from xlt_ray.tracking.facts import sweep_note
 
 
-def trial(number: int, state: Any, attempts: int, retry_of: int | None = None) -> TrialView:
+def trial(
+    number: int, state: Any, attempts: int, retry_of: int | None = None, driver: str = ""
+) -> TrialView:
     return TrialView(
         number=number, state=state, assignment={}, configuration=number, repeat=0, seed=0,
         objective=None, curve=(), attempts=attempts, cause=None, message="", log="", stages=(),
         mlflow_run_id=None, retry_of=retry_of, started=None, ended=None,
+        occupied=Occupation(since=1.0 if driver else None, driver=driver),
     )  # fmt: skip
 
 
 TRIALS = [
     trial(0, "complete", 1),
     trial(1, "failed", 2),
-    trial(2, "running", 1),
+    trial(2, "running", 1, driver="this"),
     trial(3, "running", 0),
     # A retry counts on from the failed trial.
     trial(4, "running", 2, retry_of=1),
     trial(5, "waiting", 2, retry_of=1),
-    trial(6, "running", 3, retry_of=1),
+    trial(6, "running", 3, retry_of=1, driver="this"),
+    # Left by a driver that died.
+    trial(7, "running", 1, driver="dead"),
+    # Its process was lost, and it waits for another one.
+    trial(8, "running", 1),
 ]
 
 
 def test_only_what_has_begun_beyond_the_trial_that_it_repeats_is_at_work() -> None:
-    assert [*standings(TRIALS, is_driven=True).values()] == [
-        "complete", "failed", "running", "queued", "queued", "queued", "running",
+    assert [*standings(TRIALS, driver="this").values()] == [
+        "complete", "failed", "running", "queued", "queued", "queued", "running", "interrupted",
+        "interrupted",
     ]  # fmt: skip
-    assert [*standings(TRIALS, is_driven=False).values()] == [
+    assert [*standings(TRIALS).values()] == [
         "complete", "failed", "interrupted", "queued", "queued", "queued", "interrupted",
+        "interrupted", "interrupted",
     ]  # fmt: skip
 
 
 def test_a_sweep_that_its_driver_has_left_has_no_running_trial() -> None:
     objective = {"metric": "accuracy", "split": "dev", "languages": "source"}
     note = sweep_note("t", TRIALS, objective, None, {})
-    assert "(1 complete, 1 failed, 2 interrupted, 3 queued)" in note
+    assert "(1 complete, 1 failed, 4 interrupted, 3 queued)" in note
     assert "running" not in note

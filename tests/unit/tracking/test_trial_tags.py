@@ -32,7 +32,7 @@ def tags_with(home: Home, sweep_from: Callable[..., SweepSpec]) -> TagsWith:
 
     def tags(uses: list[StageUse]) -> Mapping[str, str]:
         ledger.set_stages(0, uses)
-        return trial_tags(ledger.trial(0))
+        return trial_tags(ledger.trial(0), "running")
 
     return tags
 
