@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
+from collections.abc import Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,6 +20,8 @@ LIBRARIES = (
     "datasets",
     "tokenizers",
 )
+NUMERIC = ("xlt-ray", "torch", "transformers", "deepspeed")
+"""Those of them whose other versions may make other bits of one stage."""
 GIT_S = 10.0
 """So long git may take to answer."""
 
@@ -27,6 +30,28 @@ GIT_S = 10.0
 def library_versions() -> dict[str, str]:
     """Library -> version, of those that are installed here."""
     return {name: found for name in LIBRARIES if (found := version_of(name))}
+
+
+def made_by_others(made: Collection[Mapping[str, str]]) -> str:
+    """What is to be said of stages that were made by these versions; empty where the libraries
+    that results depend on most have the same versions here.
+
+    >>> made_by_others([{"torch": "0.4"}, {"torch": version_of("torch")}])
+    '1 of 2 reused stages was made by other versions than those here: torch 0.4'
+    """
+    here = library_versions()
+    others = [
+        [f"{name} {one[name]}" for name in NUMERIC if name in one and one[name] != here.get(name)]
+        for one in made
+    ]
+    num = sum(map(bool, others))
+    if not num:
+        return ""
+    which = ", ".join(sorted({name for one in others for name in one}))
+    were = "was" if num == 1 else "were"
+    return (
+        f"{num} of {len(made)} reused stages {were} made by other versions than those here: {which}"
+    )
 
 
 def version_of(package: str) -> str:

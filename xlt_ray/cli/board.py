@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -191,14 +191,19 @@ def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     states = [*standings(summary.trials).values()]
-    was_all_there = summary.is_finished and not (summary.num_new_stages or summary.failed)
+    has_trained = summary.num_new_stages or summary.num_stopped_early
+    was_all_there = summary.is_finished and not (has_trained or summary.failed)
+    early = summary.num_stopped_early
     counts = ", ".join(f"{states.count(state)} {state}" for state in STANDINGS if state in states)
     console.print(f"\n{sweep.name}: {counts or 'no trials'}")
     console.print(
-        f"this run made {summary.num_new_stages} new stages and trained "
+        f"this run made {summary.num_new_stages} new stages, trained on "
         f"{summary.num_examples} examples"
+        + (f", and stopped {early} trial{'s' * (early > 1)} early" if early else "")
         + (": everything was there already" if was_all_there else "")
     )
+    if summary.made_by_others:
+        console.print(f"note: {summary.made_by_others}")
     if summary.best is not None:
         best = summary.best
         over = f", mean of {best.num_seeds} seeds" if best.num_seeds > 1 else ""
@@ -209,7 +214,7 @@ def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
         )
         if mixed := mixed_facts(summary.trials):
             console.print(f"warning: {mixed}")
-    if summary.is_whole_space:
+    if summary.is_whole_space and summary.is_finished:
         num_tried = len({one.configuration for one in summary.trials})
         console.print(
             f"all {num_tried} configurations of the space were tried; search.trials asks for "
@@ -229,19 +234,20 @@ def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
 def complaints(name: str, failed: Sequence[TrialView]) -> Iterator[str]:
     """The failed trials by cause, the most frequent one first, in lines: which they are, message
     and end of the log of the most frequent failure, and the command that runs them again."""
+    from xlt_ray.ledger import again, by_cause
+
     if not failed:
         return
     yield f"{len(failed)} failed:"
-    causes = Counter(one.cause for one in failed)
-    for cause, num in causes.most_common():
-        alike = [one for one in failed if one.cause == cause]
-        view = _typical(alike)
+    causes = by_cause(failed)
+    for cause, alike in causes.items():
+        view, num = _typical(alike), len(alike)
         numbers = ", ".join(str(one.number) for one in alike[:NUMBERS_SHOWN])
         more = f" and {num - NUMBERS_SHOWN} more" if num > NUMBERS_SHOWN else ""
         yield f"  {cause}: trial{'s' * (num > 1)} {numbers}{more}: {view.message}"
         yield from (f"      {line}" for line in view.log.splitlines()[-LOG_SHOWN:])
         if len(causes) > 1:
-            yield f"    these again: xlt resume {name} --where {cause}"
+            yield f"    these again: {again(name, cause)}"
     yield f"run them again: xlt resume {name} --failed"
 
 

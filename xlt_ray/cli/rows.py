@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from xlt_ray.errors import DamagedStage
-from xlt_ray.ledger import STANDINGS, Ledger, StageUse, Standing, TrialView
+from xlt_ray.ledger import STANDINGS, Ledger, StageUse, Standing, TrialView, failures_told
 from xlt_ray.spec.diagnostics import DIAGNOSTICS
 from xlt_ray.spec.methods import ALIGNMENTS, FUSIONS, ROBUST, SAMPLINGS, SCHEDULES
 from xlt_ray.spec.presets import PRESETS, Preset, estimate
@@ -24,6 +24,7 @@ def unreadable_row(name: str, problem: str) -> Row:
     return {
         "name": name,
         "trials": {},
+        "failures": [],
         "gpu_hours": None,
         "best": None,
         "is_running": False,
@@ -32,18 +33,19 @@ def unreadable_row(name: str, problem: str) -> Row:
 
 
 def status_row(ledger: Ledger) -> Row:
-    """``name``, ``trials`` (state -> number), ``gpu_hours`` (as ``budget.gpu_hours`` counts them),
-    ``best``, ``is_running``, ``problem`` (null).
+    """``name``, ``trials`` (state -> number), ``failures`` (a line for each cause), ``gpu_hours``
+    (as ``budget.gpu_hours`` counts them), ``best``, ``is_running``, ``problem`` (null).
 
     ``waiting`` among the states is an older name of ``queued``.
     """
-    best = ledger.best()
+    views, best = ledger.trials(), ledger.best()
     states = [*ledger.standings().values()]
     counts: dict[str, int] = {state: states.count(state) for state in STANDINGS}
     return {
         "name": ledger.name,
         "trials": {**counts, "waiting": counts["queued"]},
-        "gpu_hours": math.fsum(one.occupied.gpu_seconds for one in ledger.trials()) / 3600,
+        "failures": failures_told(views, ledger.name),
+        "gpu_hours": math.fsum(one.occupied.gpu_seconds for one in views) / 3600,
         "best": None
         if best is None
         else {

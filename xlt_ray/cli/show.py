@@ -54,6 +54,9 @@ def status(
         ],
         empty=f"no sweeps in {home.root}",
     )
+    for row in rows:
+        for line in row["failures"]:
+            typer.echo(f"{row['name']}: {line}")
 
 
 def _status_rows(home: Home, name: str | None) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ from xlt_ray.ledger.opening import (
 )
 from xlt_ray.ledger.ranking import Winner
 from xlt_ray.ledger.rehearsing import rehearsal
-from xlt_ray.ledger.retrying import Retry, still_failed
+from xlt_ray.ledger.retrying import Retry, again, by_cause, failures_told, still_failed
 from xlt_ray.ledger.views import (
     STANDINGS,
     Occupation,
@@ -57,12 +57,15 @@ __all__ = [
     "Ticket",
     "TrialView",
     "Winner",
+    "again",
+    "by_cause",
     "changed_since",
     "changes",
     "continued",
     "driver_of",
     "fact_sets_of",
     "facts_label",
+    "failures_told",
     "find_ledger",
     "load_ledger",
     "mixed_facts",

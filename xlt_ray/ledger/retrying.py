@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger.views import TrialView, standings
 
+SHOWN = 20
+"""Trials that a line names."""
+
 
 @dataclass(frozen=True)
 class Retry:
@@ -24,6 +27,28 @@ def still_failed(views: Sequence[TrialView]) -> list[TrialView]:
     """The failed trials that have not been queued again, by number."""
     retried = {one.retry_of for one in views}
     return [one for one in views if one.state == "failed" and one.number not in retried]
+
+
+def by_cause(failed: Sequence[TrialView]) -> dict[str, list[TrialView]]:
+    """Failed trials by their cause, the most frequent one first."""
+    causes = Counter(one.cause or "bug" for one in failed).most_common()
+    return {cause: [one for one in failed if (one.cause or "bug") == cause] for cause, _ in causes}
+
+
+def again(name: str, cause: str) -> str:
+    """The command that runs the trials of a sweep again that failed for a cause."""
+    return f"xlt resume {name} --where {cause}"
+
+
+def failures_told(views: Sequence[TrialView], name: str) -> list[str]:
+    """One line for every cause for which trials have failed and were not run again: which they
+    are, and the command that runs them again."""
+    return [
+        f"{len(alike)} trial{'s' * (len(alike) > 1)} failed for {cause} "
+        f"({', '.join(str(one.number) for one in alike[:SHOWN])}"
+        f"{', ...' * (len(alike) > SHOWN)}); again: {again(name, cause)}"
+        for cause, alike in by_cause(still_failed(views)).items()
+    ]
 
 
 def retried(

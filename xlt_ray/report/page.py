@@ -20,7 +20,7 @@ import pandas as pd
 
 from xlt_ray.errors import SpecError
 from xlt_ray.home import Home
-from xlt_ray.ledger import STANDINGS, Ledger, mixed_facts
+from xlt_ray.ledger import STANDINGS, Ledger, failures_told, mixed_facts
 from xlt_ray.report import shown
 from xlt_ray.report.canvas import Figure, write_figure
 from xlt_ray.report.effects import Knowledge, effects_csv, importances_csv, knowledge_of
@@ -106,7 +106,7 @@ def write_report(
     best = best_configuration(trials, sweep)
     known = {table.stem: knowledge_of(table) for table in tables}
     figures, notes = _figures(snapshot, tables, known, costs, best, describe_language)
-    notes = [*lost, *notes]
+    notes = [*lost, *failures_told(snapshot.trials, snapshot.name), *notes]
     profiles = profiles_frame(snapshot)
     layers = profile_figure(profiles, best, describe_language)
     figures += [] if layers is None else [layers]

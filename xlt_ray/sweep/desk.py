@@ -71,6 +71,8 @@ class Desk:
         ledger.keys_of = self._planner.keys
         self.stopped_early: set[int] = set()
         self.new_stages: dict[str, StageUse] = {}
+        self.reused_from: dict[str, Mapping[str, str]] = {}
+        """Versions of the libraries that made what this run reused, by key."""
         self._running: dict[int, Planned] = {}
         self._held: dict[int, Planned] = {}
         self._turns = Turns(self._next_key)
@@ -258,6 +260,8 @@ class Desk:
         self.watcher.heard(view, report)
         if report.finished_stage is not None:
             self._note_stage(view, StageUse(**asdict(report.finished_stage)))
+            if report.versions:
+                self.reused_from[report.finished_stage.key] = report.versions
             self._turns.moved(number)
             self._tidy()
         if report.kind != "evaluated" or report.metrics is None:

@@ -147,6 +147,8 @@ class Report:
     is_replay: bool = False
     system: Mapping[str, float] | None = None
     """Memory of the trial's process and examples per second since the last evaluation."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of the libraries that made a stage which was reused, as far as its record has them."""
     occupied_s: float = 0.0
     """So long the process has had its resources when an attempt begins."""
     finished_stage: StageReport | None = None

@@ -50,7 +50,7 @@ from xlt_ray.sweep.planning import Planner
 from xlt_ray.sweep.remaking import Remaking
 from xlt_ray.sweep.telling import courier_for
 from xlt_ray.sweep.watcher import Watcher
-from xlt_ray.versions import commit_of, library_versions
+from xlt_ray.versions import commit_of, library_versions, made_by_others
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ class Summary:
     stopped_by: str = ""
     """Why no further trial was begun, where some were left: a bug, the budget, or no room on the
     disk."""
+    num_stopped_early: int = 0
+    """Trials that this call trained and stopped early."""
+    made_by_others: str = ""
+    """Which of the stages that this call reused were made by other versions of the libraries."""
     is_whole_space: bool = False
     """Whether every configuration of the space was asked, and ``search.trials`` asks for more."""
 
@@ -374,6 +378,8 @@ def _summary(
         is_finished=is_finished,
         is_out_of_budget=desk.is_out_of_budget,
         stopped_by=remaking.complaint or _reason(desk),
+        num_stopped_early=len(desk.stopped_early),
+        made_by_others=made_by_others(desk.reused_from.values()),
         is_whole_space=ledger.is_exhausted,
     )
 

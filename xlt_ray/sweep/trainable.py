@@ -150,6 +150,7 @@ class TrialWalk(tune.Trainable):
         return Report(
             "stage",
             stage=event.stage.kind,
+            versions=record.made_by.get("versions", {}) if event.reused else {},
             finished_stage=StageReport(
                 kind=event.stage.kind,
                 key=event.stage.key,

@@ -75,6 +75,32 @@ def test_everything_was_there_only_where_that_is_so(
     assert ("everything was there" in capsys.readouterr().out) == is_told
 
 
+def test_what_was_stopped_early_has_trained_and_was_not_there_already(
+    sweep_from: Callable[..., SweepSpec], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = sweep_from(
+        "name: t\ndata: {source: toy}\nmodel: toy:2x64\n"
+        "target: {task: nli, source_language: qaa}\nsearch: {trials: 1}\n"
+    )
+    pruned = replace(VIEW, state="pruned", cause=None, message="")
+    echo_summary(sweep, Summary((pruned,), None, 0, 0, True, False, num_stopped_early=1))
+    out = capsys.readouterr().out
+    assert "and stopped 1 trial early" in out
+    assert "everything was there" not in out
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_the_whole_space_was_tried_only_where_every_trial_has_ended(
+    sweep_from: Callable[..., SweepSpec], capsys: pytest.CaptureFixture[str], is_finished: bool
+) -> None:
+    sweep = sweep_from(
+        "name: t\ndata: {source: toy}\nmodel: toy:2x64\n"
+        "target: {task: nli, source_language: qaa}\nsearch: {trials: 9}\n"
+    )
+    echo_summary(sweep, Summary((VIEW,), None, 0, 0, is_finished, False, is_whole_space=True))
+    assert ("configurations of the space were tried" in capsys.readouterr().out) == is_finished
+
+
 def test_the_first_of_each_cause_shows_the_end_of_its_log() -> None:
     log = "\n".join(f"{{}} line {number}" for number in range(40))
     views = [

@@ -120,6 +120,7 @@ def test_status_counts_trials_by_state(xlt: Xlt) -> None:
         "name": "small",
         "trials": {"complete": 1, "pruned": 0, "failed": 1, "running": 0,
                    "interrupted": 0, "queued": 1, "waiting": 1},
+        "failures": ["1 trial failed for oom (1); again: xlt resume small --where oom"],
         "gpu_hours": 0.0,
         "best": {"configuration": 0, "objective": 0.75, "seeds": 1, "trial": 0,
                  "params": {"target.learning_rate": 1e-4}},
@@ -130,6 +131,7 @@ def test_status_counts_trials_by_state(xlt: Xlt) -> None:
     table = xlt("status").out
     assert "small" in table
     assert "0.75" in table
+    assert "small: 1 trial failed for oom (1); again: xlt resume small --where oom" in table
 
 
 @pytest.mark.parametrize(

@@ -819,6 +819,19 @@ def test_a_budget_of_hours_counts_from_the_first_trial(
     assert at.desk.is_done
 
 
+def test_a_desk_keeps_which_versions_made_what_it_reuses(world: MakeWorld) -> None:
+    at = world("intermediate=null")
+    order = at.next()
+    at.begin(order)
+    for kind, versions in (("target", {"torch": "0.4"}), ("evaluate", {})):
+        stage = next(one for one in order.path if one.kind == kind)
+        found = StageReport(kind, stage.key, stage.label, bool(versions), 0, 2.0)
+        at.desk.hear(
+            order.number, Report("stage", stage=kind, finished_stage=found, versions=versions)
+        )
+    assert [*at.desk.reused_from.values()] == [{"torch": "0.4"}]
+
+
 def test_leaving_marks_running_trials_as_stopped_and_they_go_on(world: MakeWorld) -> None:
     at = world()
     first, second = at.next(), at.next()
