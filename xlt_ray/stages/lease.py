@@ -124,6 +124,19 @@ class Lease:
         return None
 
 
+def this_process(ttl: float, purpose: str = "") -> Holder:
+    """This process as a holder, for so many seconds as far as other machines know."""
+    pid = os.getpid()
+    return Holder(
+        machine=_machine(),
+        pid=pid,
+        started=_started(pid),
+        token=uuid.uuid4().hex,
+        expires=time.time() + ttl,
+        purpose=purpose,
+    )
+
+
 def find_holder(storage: Storage, path: str) -> Holder | None:
     """Who holds the lease at ``path``, alive or not; None where nobody does."""
     try:
@@ -139,15 +152,7 @@ def try_acquire(
     storage: Storage, path: str, *, purpose: str = "", ttl: float = TTL
 ) -> Lease | Holder:
     """The lease, or the living holder who has it."""
-    pid = os.getpid()
-    mine = Holder(
-        machine=_machine(),
-        pid=pid,
-        started=_started(pid),
-        token=uuid.uuid4().hex,
-        expires=time.time() + ttl,
-        purpose=purpose,
-    )
+    mine = this_process(ttl, purpose)
     content = json.dumps(asdict(mine)).encode()
     while True:
         if storage.create(path, content):
