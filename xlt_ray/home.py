@@ -81,7 +81,12 @@ class Home:
 
     @property
     def tracking_uri(self) -> str:
-        return f"sqlite:///{self.root / 'mlflow' / 'mlflow.db'}"
+        return f"sqlite:///{self.tracking_file}"
+
+    @property
+    def tracking_file(self) -> Path:
+        """MLflow's database."""
+        return self.root / "mlflow" / "mlflow.db"
 
     def spool(self, name: str) -> Path:
         """Points that MLflow has not taken yet."""
@@ -112,6 +117,21 @@ class Home:
 
     def reports(self, name: str) -> Path:
         return self.root / "reports" / name
+
+    def files_of(self, name: str) -> list[Path]:
+        """What there is of one sweep beside its ledger, its stages and its MLflow runs."""
+        spool = self.spool(name)
+        found = [
+            *self.ledgers.glob(f"{name}.journal.damaged-*T??????"),
+            self.ledgers / f"{name}.lock",
+            spool,
+            spool.with_suffix(".new"),
+            *spool.parent.glob(f"{spool.name}.damaged-*T??????"),
+            self.hangs(name),
+            self.reports(name),
+            self.tune / name,
+        ]
+        return [path for path in found if path.exists()]
 
     def sweeps(self) -> list[str]:
         """Names of the sweeps that have a ledger here, sorted."""

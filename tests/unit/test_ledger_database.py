@@ -18,8 +18,8 @@ from tests.unit.test_ledger import TEXT, asked, run_through
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import load_ledger, open_ledger, sole, sweep_of_ledger
+from xlt_ray.ledger.sole import sole_driver
 from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.sweep.runner import sole_driver
 
 ReadSweep = Callable[..., SweepSpec]
 
@@ -91,10 +91,10 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.sweep.runner import sole_driver
+from xlt_ray.ledger.sole import sole_driver
 sweep = sweep_of(parse_document(TEXT, "f.yaml", ["places.ledger=" + sys.argv[1]]))
 home = Home(Path(sys.argv[2]))
-with sole_driver(home, sweep):
+with sole_driver(home, sweep.name, sweep.settings.places.ledger):
     ledger = open_ledger(home, sweep)
     ledger.begin_attempt(ledger.ask(sweep, bounds).number)
     print("asked", flush=True)
@@ -139,7 +139,7 @@ def test_a_driver_whose_connection_was_dropped_is_told_so(
 
     monkeypatch.setattr(sole, "LOOK_S", 0.0)
     url = str(sweep.settings.places.ledger).replace("+psycopg", "")
-    with sole_driver(home, sweep) as confirm:
+    with sole_driver(home, sweep.name, sweep.settings.places.ledger) as confirm:
         confirm()
         with psycopg.connect(url, autocommit=True) as server:
             server.execute(
@@ -152,7 +152,7 @@ def test_a_driver_whose_connection_was_dropped_is_told_so(
 
 
 def enter(home: Home, sweep: SweepSpec) -> None:
-    with sole_driver(home, sweep):
+    with sole_driver(home, sweep.name, sweep.settings.places.ledger):
         pass
 
 
@@ -169,7 +169,7 @@ def test_sweeps_of_other_names_and_databases_do_not_wait_for_each_other(
     tmp_path: Path, sweep: SweepSpec, sweep_from: ReadSweep
 ) -> None:
     named = sweep_from(TEXT, f"places.ledger={sweep.settings.places.ledger}", "name=another")
-    with sole_driver(Home(tmp_path / "a"), sweep):
+    with sole_driver(Home(tmp_path / "a"), sweep.name, sweep.settings.places.ledger):
         enter(Home(tmp_path / "b"), named)
         enter(Home(tmp_path / "c"), sweep_from(TEXT))
 

@@ -1,4 +1,4 @@
-"""``xlt gc``: what the store holds that nobody needs, and how to free it."""
+"""``xlt gc``, ``xlt rm``: what the store holds that nobody needs, and a sweep that is removed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xlt_ray.cli.arguments import JsonOption
+from xlt_ray.cli.arguments import JsonOption, NameArgument, named_sweep
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
     from xlt_ray.stages.freeing import Plan, Removal
     from xlt_ray.stages.store import StageStore
+    from xlt_ray.sweep.removal import SweepRemoval
 
 
 def gc(
@@ -58,6 +59,53 @@ def gc(
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     if not is_met:
         raise typer.Exit(1)
+
+
+def rm(
+    name: NameArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+) -> None:
+    """Remove a sweep: its ledger, MLflow runs and report, and what in the store only it needs.
+
+    Stages that other sweeps of this home use stay, and so do exported models. It shows what would
+    go, and asks. If it is broken off, the same command goes on.
+
+    [dim]xlt rm quickstart[/]
+    [dim]xlt rm quickstart --yes[/]
+    """
+    from xlt_ray.ledger import ledger_url
+    from xlt_ray.ledger.sole import sole_driver
+    from xlt_ray.sweep.removal import find_removal, remove_sweep
+
+    home, sweep = Home.from_environment(), named_sweep(name)
+    with sole_driver(home, sweep, ledger_url(home, sweep)):
+        found = find_removal(home, sweep)
+        _print_removal(found)
+        if not yes:
+            typer.confirm(f"remove {sweep}?", abort=True)
+        left = remove_sweep(home, found)
+    typer.echo(f"removed {sweep}")
+    for thing in left:
+        typer.echo(f"  {thing.place}: in use by now, stays")
+
+
+def _print_removal(found: SweepRemoval) -> None:
+    from xlt_ray.spec.sizes import shown_bytes
+
+    trials = "" if found.ledger is None else f", {len(found.ledger.trials())} trials"
+    lines = [f"ledger and other files: {shown_bytes(found.num_file_bytes)}{trials}"]
+    if found.problem:
+        lines.append(f"stages: not known, they stay until `xlt gc` ({found.problem})")
+    else:
+        size = shown_bytes(sum(thing.num_bytes for thing in found.things))
+        lines.append(f"store {found.store.storage.root}: {len(found.things)} stages, {size}")
+    lines += [
+        f"  {shown_bytes(size)} stay for other sweeps: {why}" for why, size in found.kept_by_reason
+    ]
+    if found.tracked.runs:
+        later = "" if found.tracked.is_permanent else ", until `mlflow gc` there in its trash"
+        lines.append(f"MLflow {found.tracked.uri}: {len(found.tracked.runs)} runs{later}")
+    typer.echo("\n".join([f"{found.name}:", *(f"  {line}" for line in lines)]))
 
 
 def _asked(quota: str) -> int:

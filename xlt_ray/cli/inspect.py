@@ -128,13 +128,14 @@ def plan(
     from xlt_ray.stages.store import StageStore
     from xlt_ray.sweep.facts import used_facts
     from xlt_ray.sweep.plan import parting, plan_of
+    from xlt_ray.sweep.removal import begins_anew
     from xlt_ray.sweep.runner import checked_facts
 
     home = Home.from_environment()
     found = find_sweep(sweep, overrides, home)
     facts = checked_facts(found)
     store = StageStore(found.settings.places.store or home.stages)
-    ledger = find_ledger(home, found)
+    ledger = None if begins_anew(home, found) else find_ledger(home, found)
     if ledger is not None:
         found = continued(found, ledger)
         _, changed = changed_since(ledger, used_facts(found, facts))

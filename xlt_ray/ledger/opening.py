@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
 
-from xlt_ray.errors import LedgerError
+from xlt_ray.errors import LedgerError, nearest
 from xlt_ray.home import Home
 from xlt_ray.ledger.book import Ledger
 from xlt_ray.ledger.journal import Journal, mend
@@ -94,12 +95,7 @@ def load_ledger(home: Home, name: str) -> Ledger:
         LedgerError: there is none of this name; the message says which there are. Or it cannot
             be read, or its driver died before it held anything.
     """
-    if not is_name(name):
-        raise LedgerError(f"{name!r} is no name of a sweep; there is: {_there(home)}")
-    pointer = home.ledger_url(name)
-    url = pointer.read_text(encoding="utf-8").strip() if pointer.exists() else None
-    if url is None and not home.ledger_journal(name).exists():
-        raise LedgerError(f"{home.root}: there is no sweep {name!r}; there is: {_there(home)}")
+    url = ledger_url(home, name)
     with quiet():
         try:
             study = optuna.load_study(study_name=name, storage=_storage(home, name, url))
@@ -116,8 +112,43 @@ def driver_of(home: Home, name: str) -> str:
     return holder.token if holder is not None and holder.is_alive else ""
 
 
-def _there(home: Home) -> str:
-    return ", ".join(home.sweeps()) or "none yet"
+def ledger_url(home: Home, name: str) -> str | None:
+    """The database that a ledger lies in; None where it is a journal of the home.
+
+    Raises:
+        LedgerError: there is no sweep of this name; the message says which there are.
+    """
+    if not is_name(name):
+        known = ", ".join(home.sweeps()) or "none yet"
+        raise LedgerError(f"{name!r} is no name of a sweep; there is: {known}")
+    pointer = home.ledger_url(name)
+    url = pointer.read_text(encoding="utf-8").strip() if pointer.exists() else None
+    if url is None and not home.ledger_journal(name).exists():
+        sweeps = home.sweeps()
+        hint = nearest(name, sweeps) if sweeps else "there is: none yet"
+        raise LedgerError(f"{home.root}: there is no sweep {name!r}; {hint}")
+    return url
+
+
+def delete_ledger(home: Home, name: str, ledger: Ledger | None) -> None:
+    """Forget a sweep: nobody finds it by its name any more.
+
+    A study in a database goes only where this home made it (:attr:`Ledger.identity`): other homes
+    go on with theirs.
+
+    Args:
+        ledger: None where it cannot be read, or its study is gone already.
+    """
+    pointer = home.ledger_url(name)
+    url = ledger_url(home, name)
+    if url is not None and ledger is not None and ledger.identity in ("", home.identity):
+        with quiet():
+            try:
+                optuna.delete_study(study_name=name, storage=url)
+            except _failures(url) as error:
+                raise _unopened(name, url, error) from error
+    for file in (pointer, home.ledger_journal(name)):
+        file.unlink(missing_ok=True)
 
 
 def find_ledger(home: Home, sweep: SweepSpec) -> Ledger | None:
@@ -207,18 +238,40 @@ def _named(resolved: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_other(ledger: Ledger, sweep: SweepSpec) -> None:
-    changed = [
-        f"{path}: {_short(before)} -> {_short(after)}"
-        for path, before, after in differences(_named(ledger.sweep), _named(_plain(sweep)))
-        if path == "resources.precision" or not path.startswith(MAY_CHANGE)
-    ]
+    changed = [change for change in changes_of(ledger, sweep) if not may_change(change)]
     if changed:
         raise LedgerError(
             f"{ledger.name}: there is a sweep of this name already, and it differs in "
-            + "; ".join(changed[:10])
+            + "; ".join(map(str, changed[:10]))
             + "; give this one another name (finished stages are shared all the same), "
-            "or undo the change"
+            f"undo the change, or remove that sweep (xlt rm {ledger.name})"
         )
+
+
+def changes_of(ledger: Ledger, sweep: SweepSpec) -> list[KeyChange]:
+    """The keys in which a sweep differs from what its ledger has begun."""
+    sweep = continued(sweep, ledger)
+    return [
+        KeyChange(path, before, after)
+        for path, before, after in differences(_named(ledger.sweep), _named(_plain(sweep)))
+    ]
+
+
+def may_change(change: KeyChange) -> bool:
+    """Whether a ledger goes on in spite of it."""
+    return change.path != "resources.precision" and change.path.startswith(MAY_CHANGE)
+
+
+@dataclass(frozen=True)
+class KeyChange:
+    """A key of a sweep whose value is not what it was."""
+
+    path: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.path}: {_short(self.before)} -> {_short(self.after)}"
 
 
 def _short(value: Any) -> str:

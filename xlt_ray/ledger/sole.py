@@ -1,7 +1,8 @@
-"""One driver a ledger, where several homes use one database: the database's own lock says who.
+"""One driver a ledger: a lease of the home says who, and where several homes use one database,
+the database's own lock.
 
 PostgreSQL drops the lock with the connection that holds it, so a killed driver leaves nothing
-behind. A home's own lease keeps drivers of one home apart, whatever the ledger lies in.
+behind.
 """
 
 from __future__ import annotations
@@ -11,11 +12,40 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from xlt_ray.errors import LedgerError
+from xlt_ray.errors import LeaseLost, LedgerError
+from xlt_ray.home import Home
+from xlt_ray.stages.lease import Holder, try_acquire
+from xlt_ray.stages.storage import Storage
 
 LOOK_S = 30.0
 """So often the connection that holds the lock is looked at; what stands in between drops idle ones
 much later."""
+
+
+@contextmanager
+def sole_driver(home: Home, name: str, ledger_url: str | None) -> Iterator[Callable[[], None]]:
+    """Refuse a second driver of the same sweep while the first is alive.
+
+    Gives a function that raises LedgerError where this driver has lost the sweep: it was stopped,
+    or its home was away, for so long that it counted as dead, and another one took over. It costs
+    nothing as long as the lease was renewed in time.
+    """
+    lease = try_acquire(Storage(home.root), home.driver_lease(name), purpose=f"sweep {name}")
+    if isinstance(lease, Holder):
+        raise LedgerError(f"{name}: is being run already, by {lease}; wait for it or stop it")
+    with lease, sole_user(ledger_url, name) as confirm_user:
+
+        def confirm() -> None:
+            try:
+                lease.confirm()
+            except LeaseLost as error:
+                raise LedgerError(
+                    f"{name}: this driver was stopped, or its home was away, for so long that "
+                    "another one has taken the sweep over; it goes on there"
+                ) from error
+            confirm_user()
+
+        yield confirm
 
 
 @contextmanager

@@ -38,6 +38,9 @@ class Claims:
     """Sweeps with unfinished trials whose paths are not in their ledgers, which are older."""
     unread: tuple[str, ...] = ()
     """Why ledgers could not be read: what their sweeps need, nobody knows."""
+    removed: frozenset[str] = frozenset()
+    """Stages of a sweep that is being removed: its scores may go, too, where nobody else names
+    them."""
     home_sweeps: frozenset[str] | None = None
     """The only sweeps whose stages may be freed, where other homes use this store, too."""
 
@@ -166,7 +169,7 @@ def _protected(thing: Stored, claims: Claims) -> str:
         return f"being made by {thing.holder}"
     if thing.sort in ("damaged", "leftover"):
         return ""
-    if thing.kind == "evaluate":
+    if thing.kind == "evaluate" and thing.key not in claims.removed - claims.used:
         return "scores"
     if claims.unread:
         return f"a sweep may need it whose ledger cannot be read: {'; '.join(claims.unread)}"

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from xlt_ray.errors import LeaseLost, LedgerError, SpecError, SpecErrors, XltError
+from xlt_ray.errors import SpecError, SpecErrors, XltError
 from xlt_ray.home import Home
 from xlt_ray.ledger import (
     Ledger,
@@ -25,14 +25,12 @@ from xlt_ray.ledger import (
     open_ledger,
     still_failed,
 )
-from xlt_ray.ledger.sole import sole_user
+from xlt_ray.ledger.sole import sole_driver
 from xlt_ray.spec.check import check
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.resources import Resources
 from xlt_ray.spec.supervision import supervision_told
 from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.lease import Holder, try_acquire
-from xlt_ray.stages.storage import Storage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.capacity import (
     Concurrency,
@@ -48,6 +46,7 @@ from xlt_ray.sweep.joining import connect
 from xlt_ray.sweep.losses import Losses
 from xlt_ray.sweep.planning import Planner
 from xlt_ray.sweep.remaking import Remaking
+from xlt_ray.sweep.removal import begins_anew, find_removal, remove_sweep
 from xlt_ray.sweep.telling import courier_for
 from xlt_ray.sweep.watcher import Watcher
 from xlt_ray.versions import commit_of, library_versions, made_by_others
@@ -115,7 +114,13 @@ def run(
     store = open_store(sweep, home)
     for warning in findings.warnings:
         watcher.warned(str(warning))
-    with sole_driver(home, sweep) as confirm, ExitStack() as stack:
+    with (
+        sole_driver(home, sweep.name, sweep.settings.places.ledger) as confirm,
+        ExitStack() as stack,
+    ):
+        if retry is None and (said := begins_anew(home, sweep)):
+            remove_sweep(home, replace(find_removal(home, sweep.name), things=()))
+            watcher.warned(said)
         made_with = MadeWith(used_facts(sweep, facts), library_versions(), commit_of())
         ledger = open_ledger(home, sweep, made_with, accept_changes=accept_changes)
         sweep = continued(sweep, ledger)
@@ -334,33 +339,6 @@ _TUNE = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
-
-
-@contextmanager
-def sole_driver(home: Home, sweep: SweepSpec) -> Iterator[Callable[[], None]]:
-    """Refuse a second driver of the same sweep while the first is alive.
-
-    Gives a function that raises LedgerError where this driver has lost the sweep: it was stopped,
-    or its home was away, for so long that it counted as dead, and another one took over. It costs
-    nothing as long as the lease was renewed in time.
-    """
-    name = sweep.name
-    lease = try_acquire(Storage(home.root), home.driver_lease(name), purpose=f"sweep {name}")
-    if isinstance(lease, Holder):
-        raise LedgerError(f"{name}: is being run already, by {lease}; wait for it or stop it")
-    with lease, sole_user(sweep.settings.places.ledger, name) as confirm_user:
-
-        def confirm() -> None:
-            try:
-                lease.confirm()
-            except LeaseLost as error:
-                raise LedgerError(
-                    f"{name}: this driver was stopped, or its home was away, for so long that "
-                    "another one has taken the sweep over; it goes on there"
-                ) from error
-            confirm_user()
-
-        yield confirm
 
 
 def _summary(

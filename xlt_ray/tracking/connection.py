@@ -96,13 +96,14 @@ def find_or_make_experiment(
     given = os.environ.get("MLFLOW_EXPERIMENT_NAME")
     if given or not identity:
         return _experiment(client, home, given or name, "", local=local).experiment_id
-    found = _experiment(client, home, name, identity, local=local)
+    own_name = name_of_second(name, identity)
+    is_second = client.get_experiment_by_name(own_name) is not None
+    found = _experiment(client, home, own_name if is_second else name, identity, local=local)
     owner = found.tags.get(LEDGER_TAG)
     if owner is None:
         # Of a sweep from before there were identities: its ledger is the first to come back.
         client.set_experiment_tag(found.experiment_id, LEDGER_TAG, identity)
     elif owner != identity:
-        own_name = f"{name}-{identity[:8]}"
         found = _experiment(client, home, own_name, identity, local=local)
     return str(found.experiment_id)
 
@@ -110,11 +111,19 @@ def find_or_make_experiment(
 def find_experiment(client: MlflowClient, name: str, identity: str) -> Experiment | None:
     """As :func:`find_or_make_experiment` finds it; None where it is not there."""
     given = os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    found = client.get_experiment_by_name(given or name)
-    owner = None if found is None else found.tags.get(LEDGER_TAG)
-    if given or not identity or owner in (None, identity):
-        return found
-    return client.get_experiment_by_name(f"{name}-{identity[:8]}")
+    if given or not identity:
+        return client.get_experiment_by_name(given or name)
+    second = client.get_experiment_by_name(name_of_second(name, identity))
+    if second is not None:
+        return second
+    found = client.get_experiment_by_name(name)
+    is_ours = found is not None and found.tags.get(LEDGER_TAG) in (None, identity)
+    return found if is_ours else None
+
+
+def name_of_second(name: str, identity: str) -> str:
+    """What the experiment of a sweep is called where another ledger has one of its name."""
+    return f"{name}-{identity[:8]}"
 
 
 def _experiment(
@@ -264,9 +273,8 @@ def _make_database(home: Home) -> None:
     memory, and the file gets its name when it is complete.
     """
     with _MIGRATING:
-        path = Path(home.tracking_uri.removeprefix("sqlite:///"))
-        if not path.exists():
-            _put_database(path, home.artifacts)
+        if not home.tracking_file.exists():
+            _put_database(home.tracking_file, home.artifacts)
 
 
 def _put_database(path: Path, artifacts: Path) -> None:

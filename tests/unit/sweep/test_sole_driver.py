@@ -12,10 +12,10 @@ import pytest
 from tests.unit.sweep.test_desk import TEXT, MakeWorld, ReadSweep
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
+from xlt_ray.ledger.sole import sole_driver
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.sweep.failures import refusal_in
 from xlt_ray.sweep.order import Report
-from xlt_ray.sweep.runner import sole_driver
 
 
 def take_over(home: Home, name: str) -> None:
@@ -33,7 +33,7 @@ def sweep(sweep_from: ReadSweep) -> SweepSpec:
 def test_a_driver_that_slept_and_was_replaced_is_told_so(
     home: Home, sweep: SweepSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with sole_driver(home, sweep) as confirm:
+    with sole_driver(home, sweep.name, sweep.settings.places.ledger) as confirm:
         confirm()
         later = time.time() + 7200
         monkeypatch.setattr(time, "time", lambda: later)
@@ -44,7 +44,7 @@ def test_a_driver_that_slept_and_was_replaced_is_told_so(
 
 
 def test_while_its_lease_is_fresh_a_driver_asks_nobody(home: Home, sweep: SweepSpec) -> None:
-    with sole_driver(home, sweep) as confirm:
+    with sole_driver(home, sweep.name, sweep.settings.places.ledger) as confirm:
         take_over(home, "t")
         confirm()
 
