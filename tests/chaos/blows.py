@@ -47,6 +47,8 @@ class Blow:
     """Or met inside a trial, before some step: statements that know ``engine``."""
     cause: str = ""
     """What the sweep must call a fault."""
+    last_words: str = ""
+    """How the line must end with which the driver ends by itself."""
     is_final: bool = False
     """Whether the fault fails its trial, so that ``resume --failed`` has to run it again."""
     is_exact: bool = True
@@ -102,12 +104,22 @@ def _kill_node(scene: Scene) -> bool:
     return True
 
 
-def _kill_raylet(scene: Scene) -> bool:
-    raylets = [one for one in psutil.Process(scene.driver.pid).children(recursive=True)
-               if one.name() == "raylet"]  # fmt: skip
-    for one in raylets:
-        one.kill()
-    return bool(raylets)
+def _kill_below(name: str) -> Strike:
+    """Kill a process of the Ray that the driver has started."""
+
+    def kill(scene: Scene) -> bool:
+        below = psutil.Process(scene.driver.pid).children(recursive=True)
+        victims = [process for process in below if process.name() == name]
+        for process in victims:
+            process.kill()
+        return bool(victims)
+
+    return kill
+
+
+def _fill_disk(scene: Scene) -> bool:
+    scene.grounds.fill_disk()
+    return True
 
 
 def _kill_server(scene: Scene) -> bool:
@@ -125,7 +137,11 @@ BLOWS = (
     Blow("one of two workers killed", _send(signal.SIGKILL, "ray::Worker", _TRIAL),
          overrides=TWO_WORKERS),
     Blow("one of two nodes killed", _kill_node),
-    Blow("the driver's raylet killed", _kill_raylet, own_ray=True),
+    Blow("the driver's raylet killed", _kill_below("raylet"), own_ray=True),
+    Blow("the driver's GCS server killed", _kill_below("gcs_server"), own_ray=True,
+         last_words="the same command goes on"),
+    Blow("disk full in the middle of an append", _fill_disk,
+         last_words="goes on where it stopped"),
     Blow("MLflow server killed", _kill_server),
     Blow("SIGTERM to the driver", _end_driver),
     Blow("trial process frozen", _send(signal.SIGSTOP, _TRIAL), overrides=FREEZING),

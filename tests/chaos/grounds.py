@@ -34,6 +34,40 @@ def meet(engine, micro_batches):
             exec(code, {"engine": engine})
 """
 """Every worker notes what it is about to train; one of them meets the fault, where there is one."""
+FULL = """
+import builtins
+import errno
+import io
+import os
+from pathlib import Path
+
+_open = builtins.open
+_full = Path(__file__).parent / "full"
+_is_full = False
+
+
+class FullDisk(io.FileIO):
+    def write(self, content):
+        global _is_full
+        if _is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        _is_full = _full.exists()
+        if _is_full:
+            _full.unlink()
+            content = content[: len(content) // 2]
+        return super().write(content)
+
+
+def open_on_full_disk(file, mode="r", buffering=-1, *rest, **more):
+    if mode == "ab" and buffering == 0 and str(file).endswith(".journal"):
+        return FullDisk(file, mode)
+    return _open(file, mode, buffering, *rest, **more)
+
+
+builtins.open = open_on_full_disk
+"""
+"""A process that appends to a journal after the disk was filled gets half of it written, and then
+nothing any more; the next process has room."""
 _NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
@@ -72,6 +106,10 @@ class Grounds:
             file.unlink(missing_ok=True)
         return is_met
 
+    def fill_disk(self) -> None:
+        """The driver has no space left, from the middle of its next write to the ledger."""
+        (self.spoilt / "full").touch()
+
     def num_examples(self) -> int:
         """Trained so far by all workers; a step that was broken off counts as a whole."""
         file = self.spoilt / "examples"
@@ -84,9 +122,9 @@ def grounds(root: Path) -> Iterator[Grounds]:
     from ray.cluster_utils import Cluster
 
     # Ray lets its workers yield to everything else, which a busy machine would make endless.
-    write_spoilt(root / "spoilt", COUNTED)
+    path = write_spoilt(root / "spoilt", COUNTED + FULL)
     own = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0",
-           "PYTHONPATH": str(root / "spoilt")}  # fmt: skip
+           "PYTHONPATH": path}  # fmt: skip
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
     with socket.socket() as free:

@@ -59,7 +59,7 @@ class Verdict:
     wrong: int = 0
     """Trials whose parameters or scores are not those of the unbroken sweep."""
     misnamed: int = 0
-    """Faults that were not given their cause."""
+    """Faults that were not given their cause, and drivers that ended without the right line."""
     repeated: int = 0
     """Examples that were trained again, those of a step that was broken off included."""
 
@@ -189,6 +189,8 @@ def _num_doubled(runs: Sequence[Any], num_trials: int) -> int:
 
 
 def _is_named(blow: Blow, log: str) -> bool:
+    if blow.last_words:
+        return re.search(rf"{blow.last_words}$", log, re.MULTILINE) is not None
     return not blow.cause or re.search(rf"\b{blow.cause}: ", log) is not None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 SPOILT = """
@@ -38,8 +39,9 @@ def spoil(module):
 """
 
 
-def write_spoilt(folder: Path, code: str) -> None:
-    """A folder for ``PYTHONPATH``; ``code`` has a function ``meet(engine, micro_batches)``, which
-    is called before every step of every trial."""
+def write_spoilt(folder: Path, code: str) -> str:
+    """Make a folder and return a ``PYTHONPATH`` that begins with it; ``code`` has a function
+    ``meet(engine, micro_batches)``, which is called before every step of every trial."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(SPOILT + code)
+    return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))

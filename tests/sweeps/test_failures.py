@@ -35,6 +35,20 @@ def meet(engine, micro_batches):
         ctypes.PyDLL(None).pause()
 """
 
+BROKEN = """
+def meet(engine, micro_batches):
+    import os
+    from pathlib import Path
+
+    from xlt_ray.errors import DataError
+
+    broken = Path(__file__).with_name("broken")
+    if not broken.exists():
+        broken.write_text(str(os.getpid()))
+    if broken.read_text() == str(os.getpid()):
+        raise DataError("what this process has in memory was altered")
+"""
+
 Spoil = Callable[[str], None]
 
 
@@ -43,8 +57,7 @@ def spoil(place: Place, monkeypatch: pytest.MonkeyPatch) -> Spoil:
     """``spoil(code)``: see :func:`~tests.sweeps.spoiling.write_spoilt`."""
 
     def write(code: str) -> None:
-        write_spoilt(place.root / "spoilt", code)
-        monkeypatch.setenv("PYTHONPATH", str(place.root / "spoilt"))
+        monkeypatch.setenv("PYTHONPATH", write_spoilt(place.root / "spoilt", code))
 
     return write
 
@@ -70,6 +83,18 @@ def test_out_of_memory_is_met_with_smaller_passes_and_the_same_batch(
         load_file(where.home / "stages" / key / "model.safetensors") for where in (place, finished)
     )
     assert_trained_alike(small, whole, atol=5e-4)
+
+
+@pytest.mark.slow
+def test_a_stage_that_one_process_fails_to_make_is_tried_in_another(
+    place: Place, spoil: Spoil
+) -> None:
+    spoil(BROKEN)
+    run = place.xlt("run", "small.yaml", "search.trials=2", "search.concurrent=1")
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert [(trial["state"], trial["cause"]) for trial in place.trials()] == [
+        ("failed", "data"), ("complete", ""),
+    ]  # fmt: skip
 
 
 @pytest.mark.long

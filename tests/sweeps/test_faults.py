@@ -119,6 +119,28 @@ def test_interrupted_sweep_stops_cleanly_and_is_continued(
 
 
 @pytest.mark.slow
+def test_a_sweep_whose_ray_server_is_killed_ends_soon_with_one_line_and_goes_on(
+    place: Place,
+) -> None:
+    process = place.start("run", "small.yaml", *LONG)
+    wait_for(logged(place, EVALUATION), process, place)
+    (server,) = [
+        one for one in psutil.Process(process.pid).children() if one.name() == "gcs_server"
+    ]
+    others = psutil.Process(process.pid).children(recursive=True)
+    server.kill()
+    assert process.wait(50) == 1, place.log()
+    *_, last = place.log().splitlines()
+    assert re.search(r"Ray has died: .*; the same command goes on$", last)
+    assert "Traceback" not in place.log()
+    _, alive = psutil.wait_procs(others, 20)
+    assert not alive, "the next command meets no process of this one"
+    again = place.xlt("run", "small.yaml", *LONG)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert_exactly_once(place, 2)
+
+
+@pytest.mark.slow
 def test_failing_trials_show_their_cause_and_the_others_complete(place: Place) -> None:
     run = place.xlt(
         "run", "small.yaml", "target.learning_rate={choice: [1e-3, 1e30]}", "target.clip=0",

@@ -7,6 +7,7 @@ what happens to nodes happens at a known step and no clock is asked.
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -39,6 +40,9 @@ def meet(engine, micro_batches):
     width = next(engine.network.parameters()).shape[-1]
     with (here / "steps").open("a") as file:
         file.write(f"{node} {rank} {rows} {width}\\n")
+    broken = here / "broken"
+    if broken.exists() and node in broken.read_text():
+        raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
     while (here / "hold").exists() and _steps >= int((here / "hold").read_text()):
         time.sleep(0.05)
 """
@@ -91,8 +95,8 @@ class Grounds:
         psutil.wait_procs(below, 30)
 
     def reset(self, num_nodes: int) -> list[str]:
-        """So many nodes, nothing noted, nothing held; ids of the nodes."""
-        for file in ("steps", "hold"):
+        """So many nodes, nothing noted, held or broken; ids of the nodes."""
+        for file in ("steps", "hold", "broken"):
             (self.spoilt / file).unlink(missing_ok=True)
         while len(self.nodes) > num_nodes:
             self.lose(self.nodes[-1].node_id)
@@ -105,6 +109,10 @@ class Grounds:
         file = self.spoilt / "hold.new"
         file.write_text(str(step))
         file.rename(self.spoilt / "hold")
+
+    def break_devices(self, *nodes: str) -> None:
+        """Every step on these nodes fails from now on; none where none is named."""
+        (self.spoilt / "broken").write_text(" ".join(nodes))
 
     def release(self) -> None:
         (self.spoilt / "hold").unlink()
@@ -125,12 +133,12 @@ def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grounds]:
     from ray.cluster_utils import Cluster
 
     spoilt = tmp_path_factory.mktemp("witness") / "spoilt"
-    write_spoilt(spoilt, WITNESS)
+    path = write_spoilt(spoilt, WITNESS)
     with pytest.MonkeyPatch.context() as patch:
         # Ray lets its workers yield to everything else, which a busy machine would make endless.
         patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", str(spoilt))
+        patch.setenv("PYTHONPATH", path)
         head = {"num_cpus": 0, "include_dashboard": False, **_SIZE}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
@@ -229,3 +237,46 @@ def test_trials_on_a_lost_node_go_on_elsewhere(there: Place, grounds: Grounds) -
     assert sorted(one["attempts"] for one in there.trials()) == [1, 2]
     assert {one.node for one in grounds.steps()[2 * 9 :]} == {kept}
     assert examples(grounds.steps()) == 2 * 256 + 16, "one step twice"
+
+
+THREE = ("target.learning_rate={choice: [1e-3, 2e-3, 3e-3]}", "search.trials=3")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_node_whose_devices_fail_is_left_and_its_trials_go_on_elsewhere(
+    there: Place, grounds: Grounds, workers: int
+) -> None:
+    good, bad = grounds.reset(2)
+    grounds.break_devices(bad)
+    run = there.xlt(
+        "run", "small.yaml", *SWEEP, *THREE, "failures.leave_node_after=2",
+        f"resources={{workers: {workers}, cpus_per_worker: {CPUS // workers}, zero_stage: 0}}",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert f"({bad[:8]}) gets no further trial: its devices failed 2 times" in run.stdout
+    trials = there.trials()
+    assert [trial["state"] for trial in trials] == ["complete"] * 3
+    assert sum(trial["attempts"] for trial in trials) == 5
+    assert sum(step.node == bad and step.rank == 0 for step in grounds.steps()) <= 2
+    assert examples([step for step in grounds.steps() if step.node == good]) == 3 * 256
+    (row,) = json.loads(there.xlt("status", "--json").stdout)
+    assert [name.split()[-1] for name in row["left_nodes"]] == [f"({bad[:8]})"]
+
+
+@pytest.mark.long
+def test_a_sweep_whose_nodes_were_all_left_ends_and_goes_on_when_they_are_mended(
+    there: Place, grounds: Grounds
+) -> None:
+    grounds.break_devices(*grounds.reset(2))
+    command = ("run", "small.yaml", *SWEEP, *THREE, "failures.leave_node_after=1",
+               f"resources.cpus_per_worker={CPUS}")  # fmt: skip
+    run = there.xlt(*command)
+    assert run.returncode == 1, run.stdout + run.stderr
+    assert "no node is left that can hold a trial" in run.stdout
+    assert "Traceback" not in run.stdout + run.stderr
+    assert "failed" not in [trial["state"] for trial in there.trials()]
+    grounds.break_devices()
+    again = there.xlt(*command)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert [trial["state"] for trial in there.trials()] == ["complete"] * 3

@@ -6,7 +6,15 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from xlt_ray.errors import DamagedStage
-from xlt_ray.ledger import STANDINGS, Ledger, StageUse, Standing, TrialView, failures_told
+from xlt_ray.ledger import (
+    LEFT_NODES,
+    STANDINGS,
+    Ledger,
+    StageUse,
+    Standing,
+    TrialView,
+    failures_told,
+)
 from xlt_ray.spec.diagnostics import DIAGNOSTICS
 from xlt_ray.spec.methods import ALIGNMENTS, FUSIONS, ROBUST, SAMPLINGS, SCHEDULES
 from xlt_ray.spec.presets import PRESETS, Preset, estimate
@@ -28,13 +36,15 @@ def unreadable_row(name: str, problem: str) -> Row:
         "gpu_hours": None,
         "best": None,
         "is_running": False,
+        "left_nodes": [],
         "problem": problem,
     }
 
 
 def status_row(ledger: Ledger) -> Row:
     """``name``, ``trials`` (state -> number), ``failures`` (a line for each cause), ``gpu_hours``
-    (as ``budget.gpu_hours`` counts them), ``best``, ``is_running``, ``problem`` (null).
+    (as ``budget.gpu_hours`` counts them), ``best``, ``is_running``, ``left_nodes`` (of
+    the last run), ``problem`` (null).
 
     ``waiting`` among the states is an older name of ``queued``.
     """
@@ -56,6 +66,7 @@ def status_row(ledger: Ledger) -> Row:
             "params": dict(best.trial.assignment),
         },
         "is_running": bool(ledger.driver),
+        "left_nodes": ledger.study.user_attrs.get(LEFT_NODES, []),
         "problem": None,
     }
 

@@ -48,7 +48,7 @@ def status(
                 *(row["trials"].get(state, "") for state in STANDINGS),
                 *(_number(row["gpu_hours"]) for _ in gpu_hours),
                 _number(row["best"]["objective"]) if row["best"] else "",
-                row["problem"] or ("at work" if row["is_running"] else ""),
+                row["problem"] or _driver(row),
             ]
             for row in rows
         ],
@@ -57,6 +57,13 @@ def status(
     for row in rows:
         for line in row["failures"]:
             typer.echo(f"{row['name']}: {line}")
+
+
+def _driver(row: dict[str, Any]) -> str:
+    if not row["is_running"]:
+        return ""
+    without = ", ".join(row["left_nodes"])
+    return f"at work without node {without}" if without else "at work"
 
 
 def _status_rows(home: Home, name: str | None) -> list[dict[str, Any]]:

@@ -36,6 +36,7 @@ from xlt_ray.ledger.ranking import Winner
 from xlt_ray.ledger.rehearsing import rehearsal
 from xlt_ray.ledger.retrying import Retry, again, by_cause, failures_told, still_failed
 from xlt_ray.ledger.views import (
+    LEFT_NODES,
     STANDINGS,
     Occupation,
     StageUse,
@@ -47,6 +48,7 @@ from xlt_ray.ledger.views import (
 )
 
 __all__ = [
+    "LEFT_NODES",
     "STANDINGS",
     "Change",
     "Halving",

@@ -139,6 +139,8 @@ class Ticket:
     attempt: int
 
 
+LEFT_NODES = "left_nodes"
+"""Of a study: nodes that get no further trial in this run, because their devices failed."""
 OUTDATED = "outdated"
 """Attribute of a trial: steps of its curve that were measured with facts which it is not made with
 any more. Optuna forgets none."""

@@ -85,6 +85,9 @@ class Failures(Knobs):
     """A trial in which nothing happens for so many seconds hangs: its process is ended."""
     repeated_bug: RepeatedBug = RepeatedBug()
     """When trials that fail alike end the sweep: the next one would fail, too."""
+    leave_node_after: int = Field(default=3, ge=1)
+    """A node on which so many attempts failed for ``device``, with no stage made between them,
+    gets no further trial in this run; a sweep that has no other node ends."""
     oom: Policy = Policy(action="shrink", times=4)
     """Memory of the GPU or of the machine was not enough."""
     lost: Policy = Policy(action="retry", times=2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,15 +53,23 @@ class Demand:
     def total(self) -> dict[str, float]:
         return {name: amount * self.workers for name, amount in self.bundle.items()}
 
-    def bundles(self) -> Any:
+    def bundles(self, left_nodes: Iterable[str] = ()) -> Any:
         """For Tune: one bundle for a trial in one process; else an empty one for the trainable
-        first, which only waits."""
+        first, which only waits.
+
+        Args:
+            left_nodes: ids of nodes that it is not placed on.
+        """
         from ray.tune import PlacementGroupFactory
 
-        bundle = dict(self.bundle)
+        bundles = [dict(self.bundle)] * self.workers
+        ids = ",".join(left_nodes)
+        elsewhere = [{"ray.io/node-id": f"!in({ids})"}] * self.workers if ids else None
         if self.workers == 1:
-            return PlacementGroupFactory([bundle])
-        return PlacementGroupFactory([{}, *[bundle] * self.workers], strategy=self.strategy.upper())
+            return PlacementGroupFactory(bundles, bundle_label_selector=elsewhere)
+        return PlacementGroupFactory(
+            [{}, *bundles], strategy=self.strategy.upper(), bundle_label_selector=elsewhere
+        )
 
     def places(self, node: Node) -> int:
         """How many workers fit on a node; a share of a GPU is never made of two GPUs.
@@ -90,11 +98,21 @@ def _places(name: str, asked: float, there: float) -> int:
     return math.floor(there * _GRAIN) // max(round(asked * _GRAIN), 1)
 
 
-def nodes_there() -> list[Node]:
-    """The nodes of the cluster that this process has joined, as they are now."""
+def nodes_there(left_nodes: Collection[str] = ()) -> list[Node]:
+    """The nodes of the cluster that this process has joined, as they are now, but for those with
+    these ids."""
     import ray
 
-    return [one["Resources"] for one in ray.nodes() if one["Alive"]]
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return [node["Resources"] for node in alive if node["NodeID"] not in left_nodes]
+
+
+def node_names(ids: Iterable[str]) -> list[str]:
+    """For users: the address of each node and the first letters of its id."""
+    import ray
+
+    addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
+    return [f"{addresses.get(one, 'unknown')} ({one[:8]})" for one in ids]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -28,6 +29,8 @@ class Failure:
     cause: Cause
     message: str
     log: str
+    node: str = ""
+    """Id of the node whose device failed, as far as it is known."""
 
     @property
     def is_of_process(self) -> bool:
@@ -213,7 +216,27 @@ def classify(error: BaseException) -> Failure:
         cause=cause_of(error),
         message=redacted(f"{type(inner).__name__}: {message[0] if message else 'no message'}"),
         log=redacted("\n".join(lines[-LOG_LINES:])),
+        node=_node_of(error),
     )
+
+
+@contextmanager
+def naming(node: Callable[[], str]) -> Iterator[None]:
+    """An exception that leaves this block names the node, for :attr:`Failure.node`."""
+    try:
+        yield
+    except Exception as error:
+        if own := node():
+            error.add_note(_ON_NODE + own)
+        raise
+
+
+_ON_NODE = "on node "
+
+
+def _node_of(error: BaseException) -> str:
+    notes = (note for link in _links(error) for note in getattr(link, "__notes__", ()))
+    return next((note.removeprefix(_ON_NODE) for note in notes if note.startswith(_ON_NODE)), "")
 
 
 def cause_of(error: BaseException) -> Cause:

@@ -134,6 +134,7 @@ def _private_folder() -> Path:
     """
     parent = os.environ.get("RAY_TMPDIR") or "/tmp"
     folder = Path(tempfile.mkdtemp(prefix="xlt-ray-", dir=parent))
+    _own_folders.append(folder)
 
     def remove() -> None:
         import ray
@@ -143,6 +144,21 @@ def _private_folder() -> Path:
 
     atexit.register(remove)
     return folder
+
+
+_own_folders: list[Path] = []
+
+
+def end_own_ray() -> None:
+    """End the Ray that this process has started, without asking it: it does not answer.
+
+    For a process that ends, too: all that it has started is ended.
+    """
+    for folder in _own_folders:
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _end_processes_below(folder: Path) -> None:
@@ -161,14 +177,27 @@ def _close_token_file() -> None:
             file.chmod(0o600)
 
 
+def is_listening(address: str) -> bool:
+    """Whether something accepts connections at ``host:port``."""
+    return _why_silent(address) is None
+
+
+def _why_silent(address: str) -> OSError | None:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError as error:
+        return error
+    return None
+
+
 def _refuse_silent(address: str) -> None:
     """Raise ClusterError at once where nothing listens: Ray itself tries for minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         return
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
+    error = _why_silent(address)
+    if error is not None:
         raise ClusterError(
             f"RAY_ADDRESS={address}: nothing answers there ({error}); start a cluster with "
             "`ray start --head`, or unset RAY_ADDRESS to use this machine",

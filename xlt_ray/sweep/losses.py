@@ -27,13 +27,19 @@ class Losses:
         self._lost: Counter[int] = Counter()
         self._last: dict[int, Failure] = {}
         self._silent_s: dict[int, float] = {}
+        self._device_failures: Counter[str] = Counter()
+        """By node, since a stage was made there."""
+        self.left_nodes: tuple[str, ...] = ()
+        """Ids of nodes that get no further trial, in the order in which they were left."""
         self.unwritten: Exception | None = None
         """Why the end of a trial could not be written down: the run ends with it."""
 
     def hear(self, number: int, report: Report) -> None:
-        """Count an attempt that the trial's process makes by itself."""
+        """Count an attempt that the trial's process makes by itself, or a stage that it made."""
         if report.kind == "retrying":
             self._tries[number][report.cause] += 1
+        for node in report.nodes:
+            self._device_failures.pop(node, None)
 
     def counted(self, order: Order) -> Order:
         """An order for the next process of its trial, which counts on from the earlier ones."""
@@ -59,6 +65,8 @@ class Losses:
             failure = classify(error)
         failure = failure or Failure("lost", "its process was lost", "")
         self._last[number] = failure
+        if failure.cause == "device" and failure.node:
+            self._count_device(failure.node)
         self._lost[number] += 1
         tries = self._tries[number][failure.cause]
         self._tries[number][failure.cause] += 1
@@ -66,6 +74,12 @@ class Losses:
             return None
         return Report("lost", cause=failure.cause, message=failure.message, log=failure.log,
                       remedy="in another process")  # fmt: skip
+
+    def _count_device(self, node: str) -> None:
+        self._device_failures[node] += 1
+        limit = self._failures.leave_node_after
+        if self._device_failures[node] >= limit and node not in self.left_nodes:
+            self.left_nodes = (*self.left_nodes, node)
 
     def fate(self, number: int) -> Report | None:
         """How a trial failed that no process tries any more; None where nothing is known."""

@@ -62,15 +62,18 @@ class SealedOrder:
     number: int
     model: str
     letter: bytes = field(repr=False)
+    left_nodes: tuple[str, ...] = field(default=(), repr=False)
+    """Ids of nodes that the trial is not placed on."""
 
     def open(self) -> Order:
         order: Order = pickle.loads(zlib.decompress(self.letter))
         return order
 
 
-def sealed(order: Order) -> SealedOrder:
+def sealed(order: Order, left_nodes: tuple[str, ...] = ()) -> SealedOrder:
     """An order for Tune's hands."""
-    return SealedOrder(order.number, order.trial.model.name, zlib.compress(pickle.dumps(order)))
+    letter = zlib.compress(pickle.dumps(order))
+    return SealedOrder(order.number, order.trial.model.name, letter, left_nodes)
 
 
 def order_for(number: int, trial: TrialSpec, path: Path, sweep: SweepSpec, home: Home) -> Order:
@@ -159,3 +162,5 @@ class Report:
     log: str = ""
     remedy: str = ""
     """How it is tried again."""
+    nodes: tuple[str, ...] = ()
+    """Ids of the nodes on which a stage was made."""

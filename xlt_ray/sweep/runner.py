@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 from xlt_ray.errors import SpecError, SpecErrors, XltError
 from xlt_ray.home import Home
 from xlt_ray.ledger import (
+    LEFT_NODES,
     Ledger,
     MadeWith,
     Retry,
@@ -34,8 +35,10 @@ from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.capacity import (
     Concurrency,
+    can_ever_fit,
     demands_of,
     groups_announced,
+    node_names,
     nodes_there,
     refuse_impossible,
 )
@@ -47,6 +50,7 @@ from xlt_ray.sweep.losses import Losses
 from xlt_ray.sweep.planning import Planner
 from xlt_ray.sweep.remaking import Remaking
 from xlt_ray.sweep.removal import begins_anew, find_removal, remove_sweep
+from xlt_ray.sweep.stopping import stoppable
 from xlt_ray.sweep.telling import courier_for
 from xlt_ray.sweep.watcher import Watcher
 from xlt_ray.versions import commit_of, library_versions, made_by_others
@@ -137,12 +141,15 @@ def run(
         remaking = Remaking(sweep, facts, planner, ledger, store, watcher)
         courier = stack.enter_context(courier_for(sweep, facts, home, ledger, store))
         desk = Desk(sweep, facts, home, ledger, store, courier, watcher, confirm)
+        losses = Losses(sweep.settings.failures, home.hangs(sweep.name))
+        if ledger.study.user_attrs.get(LEFT_NODES):
+            ledger.note(LEFT_NODES, [])
         try:
             with suppress(KeyboardInterrupt):
                 if not remaking.is_done:
-                    _tune(remaking, home)
+                    _tune(remaking, home, losses, ledger)
                 if not remaking.is_interrupted and not desk.is_done:
-                    _tune(desk, home)
+                    _tune(desk, home, losses, ledger)
             is_finished = desk.is_finished and not remaking.complaint
             desk.leave(is_finished=is_finished)
         except Exception as error:
@@ -226,7 +233,7 @@ def this_machine(needs_gpus: bool) -> dict[str, float]:
     return available
 
 
-def _tune(desk: Desk | Remaking, home: Home) -> None:
+def _tune(desk: Desk | Remaking, home: Home, losses: Losses, ledger: Ledger) -> None:
     """Let Ray Tune run everything the desk hands out."""
     connect(desk.watcher.warned)
     from ray import tune
@@ -236,16 +243,39 @@ def _tune(desk: Desk | Remaking, home: Home) -> None:
     from xlt_ray.sweep.trainable import TrialWalk
 
     demands = demands_of(desk.sweep.settings.resources, desk.facts.model_names)
-    room = Concurrency(demands.values(), desk.sweep.settings.search.concurrent)
+    room = Concurrency(
+        demands.values(),
+        desk.sweep.settings.search.concurrent,
+        lambda: (nodes_there(losses.left_nodes), groups_announced()),
+    )
     os.environ.update(_TUNE)
     failures = desk.sweep.settings.failures
-    losses = Losses(failures, home.hangs(desk.sweep.name))
+
+    def request(config: dict[str, Any]) -> Any:
+        return demands[config["order"].model].bundles(config["order"].left_nodes)
+
+    def node_left() -> None:
+        names = node_names(losses.left_nodes)
+        ledger.note(LEFT_NODES, names)
+        desk.watcher.warned(
+            f"node {names[-1]} gets no further trial: its devices failed "
+            f"{failures.leave_node_after} times, and no stage was made there in between"
+        )
+        healthy = nodes_there(losses.left_nodes)
+        if not all(can_ever_fit(one, healthy, groups_announced()) for one in demands.values()):
+            desk.stopped_by = (
+                f"no node is left that can hold a trial, because devices failed on "
+                f"{', '.join(names)}; mend them, and the same command goes on"
+            )
+            # As for SIGTERM: Tune ends after the trials that still run have saved their progress.
+            signal.raise_signal(signal.SIGUSR1)
+
     tuner = tune.Tuner(
         # A trial's own: Tune gives a warm process to a trial that asks for the same only.
-        tune.with_resources(TrialWalk, lambda config: demands[config["order"].model].bundles()),
+        tune.with_resources(TrialWalk, request),
         tune_config=tune.TuneConfig(
             search_alg=DeskSearcher(desk, losses, room),
-            scheduler=DeskScheduler(desk, losses),
+            scheduler=DeskScheduler(desk, losses, node_left),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=lambda trial: f"trial-{trial.config['order'].number}",
@@ -260,74 +290,9 @@ def _tune(desk: Desk | Remaking, home: Home) -> None:
             callbacks=[Silences(failures.hang_after, losses, end_process)],
         ),
     )
-    with _stoppable(desk):
+    with stoppable(desk):
         tuner.fit()
 
-
-@contextmanager
-def _stoppable(desk: Desk | Remaking) -> Iterator[None]:
-    """SIGINT or SIGTERM ends Tune's loop after its trials saved their progress; a second one
-    ends this process at once, and Ray's with it.
-
-    Ray's own handler of SIGTERM would end the driver alone, so this comes after it.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    received: list[int] = []
-
-    def stop(number: int, _: object) -> None:
-        received.append(number)
-        if len(received) > 1:
-            os._exit(128 + number)
-        desk.watcher.warned("stopping: progress is being saved; once more stops at once")
-        # Tune listens to this one, as soon as its loop begins.
-        signal.raise_signal(signal.SIGUSR1)
-
-    handlers = {
-        signal.SIGINT: stop,
-        signal.SIGTERM: stop,
-        signal.SIGUSR1: signal.default_int_handler,
-    }
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    is_over = threading.Event()
-    threading.Thread(target=_watch_node, args=(desk, is_over), daemon=True).start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _watch_node(desk: Desk | Remaking, is_over: threading.Event) -> None:
-    """End the sweep when this machine's part of Ray has died: Tune would wait for ever.
-
-    The trials that ran there go on at the next start.
-    """
-    import ray
-    from ray.exceptions import RayError
-
-    own = ray.get_runtime_context().get_node_id()
-    misses = 0
-    while not is_over.wait(NODE_S):
-        try:
-            alive = any(one["Alive"] for one in ray.nodes() if one["NodeID"] == own)
-        except (RayError, RuntimeError, ConnectionError):
-            alive = False
-        misses = 0 if alive else misses + 1
-        if misses == NODE_MISSES:
-            desk.stopped_by = "Ray on this machine has died"
-            os.kill(os.getpid(), signal.SIGUSR1)
-        elif misses > 2 * NODE_MISSES:
-            # Tune's own end may wait for actors that nobody can reach.
-            desk.watcher.warned(f"{desk.stopped_by}; the same command goes on")
-            os._exit(1)
-
-
-NODE_S = 5.0
-NODE_MISSES = 3
-"""So often, every so many seconds, this machine's Ray must be missing."""
 
 _TUNE = {
     # Reports carry no metric: the desk reads them, not Tune.

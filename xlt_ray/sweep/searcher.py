@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle
+from ray.tune import PlacementGroupFactory
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
@@ -40,7 +41,7 @@ class DeskSearcher(Searcher):
             order = self._desk.next_order()
             if order is not None:
                 self._numbers[trial_id] = order.number
-                return {"order": sealed(order)}
+                return {"order": sealed(order, self._losses.left_nodes)}
             if self._desk.is_done:
                 return Searcher.FINISHED
         return None
@@ -77,10 +78,17 @@ class DeskScheduler(FIFOScheduler):
     Tune starts a trial whose process was lost for ever again; here that has an end.
     """
 
-    def __init__(self, desk: Desk | Remaking, losses: Losses) -> None:
+    def __init__(
+        self,
+        desk: Desk | Remaking,
+        losses: Losses,
+        node_left: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``node_left`` is called after a node was left."""
         super().__init__()
         self._desk = desk
         self._losses = losses
+        self._node_left = node_left
         self._given_up: set[str] = set()
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
@@ -102,13 +110,28 @@ class DeskScheduler(FIFOScheduler):
         if self._losses.unwritten is not None:
             raise self._losses.unwritten
         number = trial.config["order"].number
+        before = self._losses.left_nodes
         report = self._losses.note(number, _heard_of(trial))
+        left_nodes = self._losses.left_nodes
         if report is None:
             self._given_up.add(trial.trial_id)
         else:
             order = self._losses.counted(trial.config["order"].open())
-            trial.set_config({**trial.config, "order": sealed(order)})
+            trial.set_config({**trial.config, "order": sealed(order, left_nodes)})
+            if left_nodes:
+                # What it asks for follows from its configuration.
+                trial.create_placement_group_factory()
             self._desk.hear(number, report)
+        if left_nodes != before:
+            self._node_left()
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        if result[REPORT].kind == "failed":
+            # Its process may be at fault. Tune keeps one for trials that ask for the same, and
+            # none asks for this.
+            trial.placement_group_factory = PlacementGroupFactory(
+                [{"CPU": 1}], name=f"of {trial.trial_id} alone"
+            )
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         # Tune queues what it starts anew, as it does what is new.

@@ -151,6 +151,7 @@ class TrialWalk(tune.Trainable):
             "stage",
             stage=event.stage.kind,
             versions=record.made_by.get("versions", {}) if event.reused else {},
+            nodes=() if event.reused or self._crew is None else self._crew.nodes(),
             finished_stage=StageReport(
                 kind=event.stage.kind,
                 key=event.stage.key,

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 from xlt_ray.errors import TrialFailure
 from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep.failures import naming
 from xlt_ray.sweep.hangs import Watch, hang_file
 from xlt_ray.sweep.order import Order
 from xlt_ray.training.events import Event
@@ -64,11 +65,11 @@ class Worker:
         self._watch: Watch | None = None
         self._listener: socket.socket | None = None
 
-    def node_address(self) -> str:
-        """IP address of this worker's node, as the other nodes know it."""
+    def node(self) -> tuple[str, str]:
+        """Id of this worker's node, and its IP address as the other nodes know it."""
         import ray
 
-        return str(ray.util.get_node_ip_address())
+        return _own_node(), str(ray.util.get_node_ip_address())
 
     def listen(self, host: str) -> str:
         """As the leader: ``host:port`` where the others reach this worker from now on."""
@@ -83,7 +84,7 @@ class Worker:
         if order.hangs:
             file = hang_file(Path(order.hangs), order.number, rank)
             self._watch = Watch(file, order.failures.hang_after)
-        with self._watch or contextlib.nullcontext():
+        with self._watch or contextlib.nullcontext(), naming(_own_node):
             self._begin(order, rank, address)
 
     def _begin(self, order: Order, rank: int, address: str) -> None:
@@ -111,7 +112,7 @@ class Worker:
     def advance(self) -> Event | None:
         """Work until something happens; None at the end of the path."""
         assert self._events is not None, "advance before begin"
-        with self._watch or contextlib.nullcontext():
+        with self._watch or contextlib.nullcontext(), naming(_own_node):
             return next(self._events, None)
 
     def keep(self) -> None:
@@ -132,8 +133,18 @@ class Worker:
             self._watch = None
 
 
+def _own_node() -> str:
+    """Id of this process's node; nothing without Ray, as for ``xlt stage``."""
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""
+
+
 class Crew(Protocol):
     """All workers of one trial."""
+
+    def nodes(self) -> tuple[str, ...]:
+        """Ids of the nodes that they are on."""
 
     def begin(self, order: Order) -> None: ...
 
@@ -152,6 +163,9 @@ class SoloCrew:
 
     def __init__(self) -> None:
         self._worker = Worker()
+
+    def nodes(self) -> tuple[str, ...]:
+        return (_own_node(),)
 
     def begin(self, order: Order) -> None:
         self._worker.begin(order, 0, address="")
@@ -195,10 +209,15 @@ class ActorCrew:
             ).remote()
             for rank in range(resources["workers"])
         ]
-        nodes = ray.get([actor.node_address.remote() for actor in self._actors])
-        host = "127.0.0.1" if len(set(nodes)) == 1 else nodes[0]
+        nodes = ray.get([actor.node.remote() for actor in self._actors])
+        addresses = [address for _, address in nodes]
+        self._nodes = tuple(node for node, _ in nodes)
+        host = "127.0.0.1" if len(set(addresses)) == 1 else addresses[0]
         self._address = ray.get(self._actors[0].listen.remote(host))
         self._patience = GRACE_S
+
+    def nodes(self) -> tuple[str, ...]:
+        return self._nodes
 
     def begin(self, order: Order) -> None:
         self._patience = order.failures.hang_after + GRACE_S

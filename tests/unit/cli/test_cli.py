@@ -125,6 +125,7 @@ def test_status_counts_trials_by_state(xlt: Xlt) -> None:
         "best": {"configuration": 0, "objective": 0.75, "seeds": 1, "trial": 0,
                  "params": {"target.learning_rate": 1e-4}},
         "is_running": False,
+        "left_nodes": [],
         "problem": None,
     }  # fmt: skip
     assert xlt("status", "small", "--json").json == [row]
@@ -188,6 +189,8 @@ def test_status_tells_whether_a_driver_is_at_work(xlt: Xlt, small: Home) -> None
     with lease:
         assert xlt("status", "--json").json[0]["is_running"]
         assert "at work" in xlt("status").out
+        load_ledger(small, "small").note("left_nodes", ["10.0.0.3 (1a2b3c4d)"])
+        assert "at work without node 10.0.0.3 (1a2b3c4d)" in xlt("status").out
     assert not xlt("status", "--json").json[0]["is_running"]
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import ray.exceptions as rayed
 
 from xlt_ray.errors import LeaseLost
 from xlt_ray.spec.failures import Failures, Policy
+from xlt_ray.sweep.failures import naming
 from xlt_ray.sweep.hangs import hang_file
 from xlt_ray.sweep.losses import Losses
 from xlt_ray.sweep.order import Report
 
 DIED = rayed.ActorDiedError()
 TAKEN = rayed.RayActorError(error_msg="its node is gone", preempted=True)
+STAGE = Report("stage", nodes=("a",))
 HANG = 'Timeout (0:30:00)!\nThread 0x1 (most recent call first):\n  File "a.py", line 3 in wait\n'
 
 
@@ -87,3 +91,45 @@ def test_a_process_of_which_nothing_is_known_was_lost(tmp_path: Path) -> None:
     fate = losses.fate(1)
     assert fate is not None
     assert fate.cause == "lost"
+
+
+def broken(node: str) -> RuntimeError:
+    error = RuntimeError("CUDA error: unspecified launch failure")
+    with contextlib.suppress(RuntimeError), naming(lambda: node):
+        raise error
+    return error
+
+
+def test_a_node_whose_devices_fail_again_and_again_is_left(tmp_path: Path) -> None:
+    losses = Losses(Failures(), tmp_path)
+    for number in range(2):
+        losses.note(number, broken("a"))
+        losses.note(number, broken("b"))
+    assert losses.left_nodes == ()
+    losses.note(2, broken("a"))
+    assert losses.left_nodes == ("a",)
+    losses.note(2, broken("a"))
+    losses.note(3, broken("b"))
+    assert losses.left_nodes == ("a", "b")
+
+
+def test_a_stage_that_a_node_has_made_clears_it(tmp_path: Path) -> None:
+    losses = Losses(Failures(leave_node_after=2), tmp_path)
+    for number in range(4):
+        losses.note(number, broken("a"))
+        losses.hear(9, STAGE)
+    losses.note(5, broken("a"))
+    losses.hear(9, replace(STAGE, nodes=("b",)))
+    losses.note(6, broken("a"))
+    assert losses.left_nodes == ("a",)
+
+
+def test_only_failures_of_a_device_count_against_their_node(tmp_path: Path) -> None:
+    losses = Losses(Failures(leave_node_after=1), tmp_path)
+    lost = LeaseLost("gone", key="k")
+    with contextlib.suppress(LeaseLost), naming(lambda: "a"):
+        raise lost
+    losses.note(0, lost)
+    losses.note(1, RuntimeError("CUDA error: unspecified launch failure"))
+    losses.note(2, DIED)
+    assert losses.left_nodes == ()

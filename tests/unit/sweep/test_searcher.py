@@ -20,6 +20,7 @@ from xlt_ray.spec.failures import Failures, Policy
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import sweep_of
 from xlt_ray.stages.path import path_of
+from xlt_ray.sweep.capacity import Demand
 from xlt_ray.sweep.losses import Losses
 from xlt_ray.sweep.order import Order, Report, order_for, sealed
 from xlt_ray.sweep.searcher import DeskScheduler, DeskSearcher
@@ -209,3 +210,38 @@ def test_attempts_are_counted_over_all_processes_of_a_trial(
     told = [(one.kind, one.cause) for one in desk.heard if one.cause]
     assert told.count(("retrying", "storage")) == 3
     assert told[-1] == ("failed", "storage")
+
+
+def test_a_process_in_which_a_trial_has_failed_takes_no_other_one(tmp_path: Path) -> None:
+    """Tune keeps a process for trials that ask for the same."""
+    scheduler = DeskScheduler(HearingDesk(), Losses(Failures(), tmp_path))  # type: ignore[arg-type]
+    asked = Demand({"CPU": 1.0}).bundles()
+    trials = [SimpleNamespace(trial_id=name, placement_group_factory=asked) for name in "abc"]
+    for trial, kind in zip(trials, ("complete", "failed", "failed"), strict=True):
+        scheduler.on_trial_complete(None, trial, {REPORT: Report(kind)})
+    complete, *failed = (trial.placement_group_factory for trial in trials)
+    assert complete == asked
+    assert len({asked, *failed}) == 3
+
+
+def test_a_trial_is_placed_on_no_node_that_was_left(tmp_path: Path, order: Order) -> None:
+    error = RuntimeError("CUDA error: unspecified launch failure")
+    error.add_note("on node bad")
+    file = tmp_path / "error.pkl"
+    file.write_bytes(pickle.dumps(error))
+    file.chmod(0o600)
+    losses = Losses(Failures(leave_node_after=2), tmp_path)
+    left: list[tuple[str, ...]] = []
+    desk: Any = HearingDesk()
+    scheduler = DeskScheduler(desk, losses, lambda: left.append(losses.left_nodes))
+    renewed: list[tuple[str, ...]] = []
+    trial = SimpleNamespace(config={"order": sealed(order)}, pickled_error_file=str(file))
+    trial.set_config = lambda config: setattr(trial, "config", config)
+    trial.create_placement_group_factory = lambda: renewed.append(trial.config["order"].left_nodes)
+    scheduler.on_trial_error(None, trial)
+    assert (renewed, left) == ([], [])
+    scheduler.on_trial_error(None, trial)
+    assert (renewed, left) == ([("bad",)], [("bad",)])
+    asked = DeskSearcher(FullDesk(order), losses, lambda: 1).suggest("b")  # type: ignore[arg-type]
+    assert isinstance(asked, dict)
+    assert asked["order"].left_nodes == ("bad",)

@@ -71,6 +71,9 @@ class ScriptedCrew:
     def end(self) -> None:
         self._script.ended.append("ended")
 
+    def nodes(self) -> tuple[str, ...]:
+        return ("a",)
+
     def abandon(self) -> None:
         self._script.ended.append("abandoned")
 
