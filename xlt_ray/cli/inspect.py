@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -14,6 +15,7 @@ from xlt_ray.home import Home
 
 if TYPE_CHECKING:
     from xlt_ray.data.file_check import Sizes
+    from xlt_ray.data.piece_check import TextShares
     from xlt_ray.errors import XltError
     from xlt_ray.spec.facts import Coverage
     from xlt_ray.spec.stage_sizes import StageSize
@@ -33,7 +35,7 @@ def check(
     from xlt_ray.errors import SpecErrors, XltError
     from xlt_ray.spec.check import most_configurations
     from xlt_ray.spec.supervision import TRANSLATE_TRAIN, supervisions
-    from xlt_ray.sweep.facts import Findings, refuse_faulty
+    from xlt_ray.sweep.facts import Findings, refuse_faulty, text_shares
     from xlt_ray.sweep.runner import checked_facts, refuse_too_large
 
     problems: list[dict[str, Any]] = []
@@ -42,6 +44,7 @@ def check(
     assumed: list[str] = []
     marked: list[str] = []
     coverage: tuple[Coverage, ...] = ()
+    shares: Sequence[TextShares] = ()
     try:
         home = Home.from_environment()
         found = find_sweep(sweep, overrides, home)
@@ -53,7 +56,7 @@ def check(
             for kind in supervisions(found, facts)
         ]
         refuse_too_large(found.settings.resources, facts.model_names)
-        coverage = facts.coverage
+        coverage, shares = facts.coverage, text_shares(found, facts, home.cache)
     except XltError as errors:
         if not as_json:
             raise
@@ -63,7 +66,7 @@ def check(
         rows = [_problem_row(one) for one in findings.warnings]
         told = {"ok": not problems, "problems": problems, "warnings": rows}
         told |= {"coverage": _rows(coverage), "reads": _rows(findings.sizes)}
-        told |= {"trains": _rows(findings.trainings)}
+        told |= {"trains": _rows(findings.trainings), "pieces": _rows(shares)}
         typer.echo(json.dumps(told, indent=1))
         if problems:
             raise typer.Exit(2)
@@ -77,15 +80,18 @@ def check(
         )
         if assumed:
             typer.echo(f"not looked up, the hub cannot be reached: {', '.join(assumed)}")
-        for sizes in findings.sizes:
-            typer.echo(f"reads {sizes}")
-        for one in (*findings.trainings, *coverage):
+        for line in (
+            *(f"reads {sizes}" for sizes in findings.sizes),
+            *map(str, (*findings.trainings, *shares)),
+        ):
+            typer.echo(textwrap.fill(line, 80, subsequent_indent="  ", break_on_hyphens=False))
+        for one in coverage:
             typer.echo(str(one))
         for warning in findings.warnings:
             typer.echo(f"warning: {warning}")
 
 
-def _rows(found: Iterable[Coverage | Sizes | StageSize]) -> list[dict[str, Any]]:
+def _rows(found: Iterable[Coverage | Sizes | StageSize | TextShares]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(one) for one in found]
 
 

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from xlt_ray.data.files import FilesSource
+from xlt_ray.data.kinds.kind import Example
 from xlt_ray.data.neighbours import neighbour_lists
+from xlt_ray.data.source import Source
 from xlt_ray.data.streams import digest_of
 from xlt_ray.data.task import Task, task_named
 from xlt_ray.errors import DataError, DataErrors
@@ -166,6 +168,13 @@ class FileCheck:
             *(facts.digest, task.format, language, split),
         )
         return tuple(found)
+
+
+def examples_of(source: Source, task: Task, language: str, split: Split) -> Iterable[Example]:
+    """The examples of a split, which files do not keep."""
+    if isinstance(source, FilesSource):
+        return source.rows(task, language, split)
+    return source.read(task, language, split)
 
 
 class Verdicts:

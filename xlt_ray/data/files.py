@@ -70,13 +70,15 @@ class FilesSource:
         }
 
     def read(self, task: Task, language: str, split: Split) -> tuple[Example, ...]:
-        path = dict(self._files(task)).get((language, split))
-        if path is None:
-            raise no_such_split(task, language, split, self)
+        path = self._file(task, language, split)
         key = (task.name, path)
         if key not in self._examples:
             self._examples[key] = tuple(kind_of(task).read(path, task, split))
         return self._examples[key]
+
+    def rows(self, task: Task, language: str, split: Split) -> Iterator[Example]:
+        """As :meth:`read`, one by one; nothing is kept."""
+        return kind_of(task).read(self._file(task, language, split), task, split)
 
     def examine(self, task: Task, language: str, split: Split) -> tuple[str, ...]:
         """Read every line of a split and keep nothing; ids that are there several times.
@@ -84,10 +86,13 @@ class FilesSource:
         Raises:
             DataErrors: its first faults, and how many there are.
         """
+        return _examined(self._file(task, language, split), task, split)
+
+    def _file(self, task: Task, language: str, split: Split) -> Path:
         path = dict(self._files(task)).get((language, split))
         if path is None:
             raise no_such_split(task, language, split, self)
-        return _examined(path, task, split)
+        return path
 
     def unread(self, task: Task) -> list[Path]:
         """Files in the folders of a task that look like data and that no task reads."""

@@ -12,7 +12,7 @@ from functools import cache, partial
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from xlt_ray.data.file_check import Verdicts
+from xlt_ray.data.file_check import Verdicts, examples_of
 from xlt_ray.data.held_out import rest_of
 from xlt_ray.data.source import Source
 from xlt_ray.data.task import task_named
@@ -193,7 +193,7 @@ class JoinCheck:
         return _read(self._verdicts.of(find, "rows", *digests))
 
     def _golds_of(self, name: str, split: Split, language: str) -> Mapping[str, Any]:
-        rows: Iterable[Any] = self._source.read(task_named(name), language, split)
+        rows: Iterable[Any] = examples_of(self._source, task_named(name), language, split)
         return {row.id: row.gold for row in rows if getattr(row, "is_whole", True)}
 
 

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from xlt_ray.modeling.toy import is_toy
+from xlt_ray.spec.trial import Model
+
 _LENGTH = 8
 _LONGEST_HEADER = 10**8
 _POINTER = b"version https://git-lfs"
@@ -103,3 +106,22 @@ def _json(file: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def tokenizer_file(model: Model) -> Path | None:
+    """The ``tokenizer.json`` of a model where it lies on this machine: in its folder, or in the
+    cache of the hub."""
+    folder = Path(model.name).expanduser()
+    if folder.is_dir():
+        file = folder / "tokenizer.json"
+        return file if file.is_file() else None
+    if is_toy(model.name):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(model.name, "tokenizer.json", revision=model.revision)
+    except HFValidationError:
+        return None
+    return Path(found) if isinstance(found, str) else None

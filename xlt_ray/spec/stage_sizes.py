@@ -69,8 +69,11 @@ def stage_sizes(trials: Iterable[TrialSpec], facts: Facts) -> list[StageSize]:
             grouped.setdefault((kind, _content(trial, kind)), []).append(row)
     return [
         StageSize(*names, *((min(column), max(column)) for column in zip(*rows, strict=True)))
-        for names, rows in grouped.items()
+        for names, rows in sorted(grouped.items(), key=lambda item: _ORDER.index(item[0][0]))
     ]
+
+
+_ORDER = ("align", "intermediate", "target", "few_shot")
 
 
 def _content(trial: TrialSpec, kind: str) -> str:

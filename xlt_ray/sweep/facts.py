@@ -7,19 +7,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from xlt_ray.data.coverage import coverage_of
 from xlt_ray.data.file_check import FileCheck, Sizes, Verdicts
 from xlt_ray.data.files import FilesSource
 from xlt_ray.data.join_check import JoinCheck
 from xlt_ray.data.neighbours import neighbours_digest
+from xlt_ray.data.piece_check import PieceCheck, TextShares
 from xlt_ray.data.source import Source, open_source
 from xlt_ray.data.task import labels_file, task_named
 from xlt_ray.errors import DataError, DataErrors, ModelError, SpecError, SpecErrors
 from xlt_ray.modeling.facts import model_facts
-from xlt_ray.modeling.model_files import folder_faults
+from xlt_ray.modeling.model_files import folder_faults, tokenizer_file
 from xlt_ray.spec.check import warnings_of
+from xlt_ray.spec.examined import languages_tested
 from xlt_ray.spec.facts import (
     Coverage,
     Facts,
@@ -29,8 +31,10 @@ from xlt_ray.spec.facts import (
     SplitFacts,
     TaskFacts,
 )
+from xlt_ray.spec.lengths import with_lengths
 from xlt_ray.spec.methods import AugmentRobust
-from xlt_ray.spec.space import probes
+from xlt_ray.spec.mixture import mixture_of
+from xlt_ray.spec.space import Assignment, probes
 from xlt_ray.spec.stage_sizes import StageSize, stage_sizes
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import Model, ToyData, TrialSpec
@@ -197,6 +201,58 @@ def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> Findings:
     return Findings(sizes, stage_sizes(trials, facts), told)
 
 
+def text_shares(sweep: SweepSpec, facts: Facts, cache: Path) -> list[TextShares]:
+    """How models whose tokenizer lies on this machine read what trials train and test on.
+
+    Of several ``max_length`` for a split the smallest is asked. The sweep has no fault
+    (:func:`refuse_faulty`).
+    """
+    trials = [sweep.trial(tree) for tree, _ in _probes(sweep, facts)]
+    asked: dict[tuple[Model, str, Split], tuple[int, set[str]]] = {}
+    for trial in trials:
+        for key, length, languages in _texts_read(with_lengths(trial, facts), facts):
+            known_length, known = asked.get(key, (length, set()))
+            asked[key] = min(length, known_length), {*known, *languages}
+    source, verdicts = open_source(trials[0].data), Verdicts(cache)
+    found = []
+    for model in dict.fromkeys(model for model, *_ in asked):
+        file = tokenizer_file(model)
+        if file is None:
+            continue
+        try:
+            reader = PieceCheck(file, Path(model.label).name, source, verdicts)
+        except Exception:  # noqa: BLE001
+            # The library's own, of a file that loading the model complains about.
+            continue
+        for (of, name, split), (length, read) in asked.items():
+            if of == model and read:
+                splits = facts.tasks[name].splits
+                digests = {one: splits[one, split].digest for one in sorted(read)}
+                found.append(reader.shares(task_named(name), split, digests, length))
+    return found
+
+
+def _texts_read(
+    trial: TrialSpec, facts: Facts
+) -> Iterator[tuple[tuple[Model, str, Split], int, Sequence[str]]]:
+    """Model, task and split, length and languages of what a trial trains and tests on."""
+    target, source = trial.target, trial.target.source_language
+    length = target.max_length or 0
+    if trial.intermediate is not None:
+        mixture = mixture_of(trial.intermediate, source, facts.tasks)
+        for name in mixture.tasks:
+            key: tuple[Model, str, Split] = (trial.model, name, "train")
+            yield key, trial.intermediate.max_length or 0, mixture.of(name)
+    yield (trial.model, target.task, "train"), length, (source,)
+    for name in (target.task, *trial.evaluate.also):
+        tested = languages_tested(facts.tasks[name], trial.evaluate, source)
+        yield (trial.model, name, "test"), length, tested
+
+
+def _probes(sweep: SweepSpec, facts: Facts) -> Iterator[tuple[dict[str, Any], Assignment]]:
+    return probes(sweep.space, lambda name: facts.models[name].bounds())
+
+
 def _of_file(error: DataError | ModelError) -> SpecError:
     """The same complaint with file and line as fields, where it is about a file."""
     file, line = error.fields.get("file"), error.fields.get("line")
@@ -261,7 +317,7 @@ def _read_by(sweep: SweepSpec, facts: Facts) -> _Read:
     )
     models: dict[Model, str] = {}
     stages: dict[str, int] = {}
-    for tree, _ in probes(sweep.space, lambda model: facts.models[model].bounds()):
+    for tree, _ in _probes(sweep, facts):
         trial = sweep.trial(tree)
         path = path_of(trial, watched, seed=0, shared_seed=0, rungs=sweep.rungs)
         models[trial.model] = facts.models[trial.model.label].weights

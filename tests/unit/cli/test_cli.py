@@ -18,6 +18,7 @@ import transformers
 import xlt_ray
 from tests.command import Said, Xlt
 from xlt_ray.data.file_check import Sizes
+from xlt_ray.data.piece_check import TextShares
 from xlt_ray.home import Home
 from xlt_ray.ledger import Occupation, Retry, StageUse, load_ledger, open_ledger, sweep_of_ledger
 from xlt_ray.spec.facts import Coverage
@@ -331,7 +332,7 @@ def test_a_sound_sweep_is_ok(xlt: Xlt, home: Home, file: Path) -> None:
     ]
     assert xlt("check", str(file), "--json").json == {
         "ok": True, "problems": [], "warnings": [], "coverage": [], "reads": [],
-        "trains": [{
+        "pieces": [], "trains": [{
             "kind": "target", "content": "toy-nli", "steps": [1500, 1500],
             "batch_size": [32, 32], "max_length": [32, 32],
         }],
@@ -610,7 +611,9 @@ def test_every_key_of_a_listing_is_in_the_guide(xlt: Xlt, file: Path) -> None:
     assert set().union(plan, plan["stages"][0], parted, parted["differences"][0]) == told("plan")
     check = xlt("check", file, "search.trials=0", "--json").json
     covered = {field.name for field in dataclasses.fields(Coverage)}
-    read = {field.name for one in (Sizes, StageSize) for field in dataclasses.fields(one)}
+    read = {
+        field.name for one in (Sizes, StageSize, TextShares) for field in dataclasses.fields(one)
+    }
     assert set().union(check, check["problems"][0], covered, read) == told("check")
     listed = [xlt("list", what, "--json").json[0] for what in ("tasks", "models", "methods")]
     assert set().union(*listed) == told("list")

@@ -17,7 +17,7 @@ from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, sweep_of
 from xlt_ray.sweep import runner
 from xlt_ray.sweep.alone import make_alone
-from xlt_ray.sweep.facts import refuse_faulty
+from xlt_ray.sweep.facts import refuse_faulty, text_shares
 from xlt_ray.sweep.runner import checked_facts
 
 CONFIG = {
@@ -549,6 +549,57 @@ def test_what_is_read_is_told_with_its_sizes(tmp_path, sweep_on):
     sweep = sweep_on("pos")
     *_, last = refuse_faulty(sweep, checked_facts(sweep), tmp_path / "cache").sizes
     assert str(last) == "pos test: 9 languages, 5 to 7 examples each"
+
+
+def word_tokenizer(file: Path, *words: str) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+
+    vocabulary = {word: number for number, word in enumerate(("[UNK]", *words))}
+    made = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    made.pre_tokenizer = WhitespaceSplit()
+    made.save(str(file))
+
+
+def test_what_a_model_cuts_off_and_does_not_know_is_told(tmp_path, sweep_on, model, monkeypatch):
+    word_tokenizer(model / "tokenizer.json", "en", "one", "two", *map(str, range(6)))
+    sweep = sweep_on("xnli", "target.max_length={choice: [16, 8]}")
+    file = tmp_path / "data/pairs/xnli/de.test.tsv"
+    file.write_text(file.read_text().replace("de one 0", "one one one one one one"))
+    facts, cache = checked_facts(sweep), tmp_path / "cache"
+    trained, tested = text_shares(sweep, facts, cache)
+    assert (trained.split, trained.cut, trained.unknown) == ("train", {"en": 0}, {"en": 0})
+    assert (tested.split, tested.max_length) == ("test", 8)
+    # Of five pairs one has six words and two, the others three and two; "de" begins nine sentences.
+    assert tested.cut == {"de": 0, "en": 0}
+    assert tested.unknown == {"de": 9 / 28, "en": 0}
+    file.write_text(file.read_text().replace("one one", "one one one", 1))
+    facts = checked_facts(sweep)
+    trained, tested = text_shares(sweep, facts, cache)
+    assert tested.cut == {"de": 1 / 5, "en": 0}
+    assert str(tested) == (
+        "model reads xnli test: de 20.0 %, 1 other 0 % cut off at 8 pieces; unknown pieces "
+        "de 31.0 %, 1 other 0 %"
+    )
+    # A second check tokenises nothing.
+    monkeypatch.setattr("xlt_ray.data.piece_check.encode_words", None)
+    assert text_shares(sweep, facts, cache) == [trained, tested]
+
+
+@pytest.mark.parametrize("task", ["xnli", "xcopa", "xquad", "ner-panx", "stsb-score"])
+def test_texts_of_every_kind_are_read_in_pieces(tmp_path, sweep_on, model, task):
+    word_tokenizer(model / "tokenizer.json", "one", "barks")
+    sweep = sweep_on(task)
+    trained, tested = text_shares(sweep, checked_facts(sweep), tmp_path / "cache")
+    assert set(tested.unknown) == {"de", "en"}
+    assert 0 < trained.unknown["en"] <= 1
+
+
+def test_a_tokenizer_that_cannot_be_read_is_no_error_of_its_own(tmp_path, sweep_on, model):
+    sweep = sweep_on("pos")
+    (model / "tokenizer.json").write_text("{}")
+    assert text_shares(sweep, checked_facts(sweep), tmp_path / "cache") == []
 
 
 def test_a_column_that_is_there_twice_is_refused(tmp_path, sweep_on, check):

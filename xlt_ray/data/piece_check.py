@@ -1,0 +1,174 @@
+"""How a model's tokenizer reads the texts of a sweep: rows that are cut off, unknown pieces.
+
+Looked up in ``tokenizer.json`` with the ``tokenizers`` library alone, over the first
+``NUM_EXAMPLES`` of every split; labels are not told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xlt_ray.data.encode import Part, Sentence, Template, encode_words
+from xlt_ray.data.file_check import Verdicts, examples_of
+from xlt_ray.data.kinds.kind import Frame, Rows, kind_of
+from xlt_ray.data.source import Source
+from xlt_ray.data.streams import digest_of
+from xlt_ray.data.task import Task
+from xlt_ray.spec.facts import Split
+
+NUM_EXAMPLES = 500
+_SHOWN = 8
+"""Most languages that are told one by one."""
+
+
+@dataclass(frozen=True)
+class TextShares:
+    """Shares by language of one split of a task, as one model reads it."""
+
+    model: str
+    task: str
+    split: Split
+    max_length: int
+    cut: Mapping[str, float]
+    """Of the examples, those that lose text at ``max_length``."""
+    unknown: Mapping[str, float]
+    """Of the pieces, those that stand for anything that the tokenizer does not know."""
+
+    def __str__(self) -> str:
+        """One line.
+
+        >>> str(TextShares("nano", "pos", "test", 64, {"de": 0, "th": 0}, {"de": 0, "th": .4}))
+        'nano reads pos test: 0 % cut off at 64 pieces; unknown pieces th 40.0 %, 1 other 0 %'
+        """
+        return (
+            f"{self.model} reads {self.task} {self.split}: {_told(self.cut)} cut off at "
+            f"{self.max_length} pieces; unknown pieces {_told(self.unknown)}"
+        )
+
+
+class PieceCheck:
+    """One tokenizer, and what it makes of splits.
+
+    Args:
+        file: a ``tokenizer.json``.
+        model: what the tokenizer is called.
+
+    Raises:
+        Exception: of the library's own, where it cannot read the file.
+    """
+
+    def __init__(self, file: Path, model: str, source: Source, verdicts: Verdicts) -> None:
+        self._tokenizer = _Tokenizer(file)
+        self._digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        self._model, self._source, self._verdicts = model, source, verdicts
+
+    def shares(
+        self, task: Task, split: Split, digests: Mapping[str, str], max_length: int
+    ) -> TextShares:
+        """Of a split in the languages of ``digests``, which are those of its data."""
+        cut: dict[str, float] = {}
+        unknown: dict[str, float] = {}
+        for language, digest in digests.items():
+            cut[language], unknown[language] = self._verdicts.of(
+                partial(self._shares_of, task, language, split, max_length),
+                *("pieces", self._digest, digest_of(task.model_dump_json()), digest, language),
+                *(split, max_length, NUM_EXAMPLES),
+            )
+        return TextShares(self._model, task.name, split, max_length, cut, unknown)
+
+    def _shares_of(
+        self, task: Task, language: str, split: Split, max_length: int
+    ) -> tuple[float, float]:
+        examples = list(islice(examples_of(self._source, task, language, split), NUM_EXAMPLES))
+        kind = kind_of(task)
+        words = [sentence for example in examples for sentence in example.sentences()]
+        table: Sequence[Sentence] = encode_words(
+            words, self._tokenizer, with_places=kind.has_places
+        )
+        rows = Rows(table, kind.width(task), len(examples))
+        share = kind.cut(task, rows, examples, Frame(self._tokenizer.template, max_length))
+        pieces = np.concatenate([np.zeros(0, np.int32), *(one.pieces for one in table)])
+        num_unknown = np.count_nonzero(pieces == self._tokenizer.unk_token_id)
+        return share, float(num_unknown / max(len(pieces), 1))
+
+
+class _Tokenizer:
+    """As much of a fast tokenizer as :func:`xlt_ray.data.encode.encode_words` asks, without
+    transformers, which takes seconds to import."""
+
+    def __init__(self, file: Path) -> None:
+        from tokenizers import Tokenizer
+
+        self._inner: Any = Tokenizer.from_file(str(file))
+        self._inner.no_truncation()
+        self._inner.no_padding()
+        before = self._inner.pre_tokenizer
+        if getattr(before, "add_prefix_space", None) is False:
+            # Every word of a list begins as after a space.
+            before.add_prefix_space = True
+            self._inner.pre_tokenizer = before
+        model = json.loads(file.read_text(encoding="utf-8"))["model"]
+        token = model.get("unk_token")
+        self.unk_token_id: int | None = (
+            model.get("unk_id") if token is None else self._inner.token_to_id(token)
+        )
+        single, pair = (
+            (Part(None, (0,) * self._inner.num_special_tokens_to_add(is_pair), 0),)
+            for is_pair in (False, True)
+        )
+        self.template = Template(single, pair, 0, None, frozenset(), 0)
+
+    def __call__(self, sentences: list[list[str]], **_: Any) -> _Encodings:
+        return _Encodings(
+            self._inner.encode_batch(sentences, is_pretokenized=True, add_special_tokens=False)
+        )
+
+
+class _Encodings:
+    def __init__(self, rows: Sequence[Any]) -> None:
+        self._rows = rows
+        self._columns: dict[str, list[Any]] = {}
+
+    def __getitem__(self, name: str) -> list[Any]:
+        if name not in self._columns:
+            kept = "ids" if name == "input_ids" else "offsets"
+            self._columns[name] = [getattr(row, kept) for row in self._rows]
+        return self._columns[name]
+
+    def word_ids(self, row: int) -> list[int]:
+        found: list[int] = self._rows[row].word_ids
+        return found
+
+
+def _told(shares: Mapping[str, float]) -> str:
+    """The highest ones by language, then the highest of the others."""
+    highest = max(shares.values(), default=0.0)
+    if len(shares) == 1 or not highest:
+        return _percent(highest)
+    order = sorted(shares, key=lambda language: -shares[language])
+    shown = [language for language in order[:_SHOWN] if shares[language] >= _LEAST]
+    told = [f"{language} {_percent(shares[language])}" for language in shown]
+    rest = order[len(shown) :]
+    if rest:
+        most = shares[rest[0]]
+        told.append(
+            f"{len(rest)} other{'s' if len(rest) > 1 else ''} "
+            f"{'at most ' if most and len(rest) > 1 else ''}{_percent(most)}"
+        )
+    return ", ".join(told)
+
+
+_LEAST = 0.001
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share else "0 %"
