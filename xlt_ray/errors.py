@@ -127,6 +127,10 @@ class DataError(XltError):
         )
 
 
+CHANGED = "not as when the sweep was started"
+"""What a DataError of files that have changed since then says."""
+
+
 class DataErrors(DataError):
     """Faults of one file: ``problems`` is a tuple of :class:`DataError`."""
 

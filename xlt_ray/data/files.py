@@ -31,7 +31,7 @@ from xlt_ray.data.lines import Gathered, cells, line_error
 from xlt_ray.data.source import no_such_split
 from xlt_ray.data.streams import digest_of
 from xlt_ray.data.task import Task, load_tasks
-from xlt_ray.errors import DataError, nearest
+from xlt_ray.errors import CHANGED, DataError, nearest
 from xlt_ray.spec.facts import Split, SplitFacts
 from xlt_ray.spec.kinds import KINDS
 
@@ -42,7 +42,7 @@ _RULES_VERSION = 2
 
 
 class FilesSource:
-    """Reads on demand and remembers what it read; files must not change while it is open."""
+    """Reads on demand and remembers what it read; a file that changes meanwhile is refused."""
 
     name = "files"
 
@@ -74,6 +74,13 @@ class FilesSource:
         key = (task.name, path)
         if key not in self._examples:
             self._examples[key] = tuple(kind_of(task).read(path, task, split))
+            facts = self._facts.get(key)
+            if facts is not None and _content(path.read_bytes()) != facts.content:
+                raise DataError(
+                    f"{path}: {CHANGED}: it is another one",
+                    file=str(path),
+                    remedy="put it back as it was",
+                )
         return self._examples[key]
 
     def rows(self, task: Task, language: str, split: Split) -> Iterator[Example]:
@@ -254,9 +261,13 @@ class FilesSource:
             self._facts[key] = SplitFacts(
                 num_examples,
                 digest_of("files", _RULES_VERSION, settings, data),
-                content=hashlib.sha256(data).hexdigest(),
+                content=_content(data),
             )
         return self._facts[key]
+
+
+def _content(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _examined(path: Path, task: Task, split: Split) -> tuple[str, ...]:

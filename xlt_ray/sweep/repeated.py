@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from xlt_ray.errors import CHANGED
 from xlt_ray.spec.failures import RepeatedBug
 from xlt_ray.sweep.order import Report
 
@@ -68,11 +69,11 @@ def reason_to_stop(number: int, failure: Report, sweep: str) -> str:
             f"a disk is full (trial {number}: {failure.message}); free some space, and the same "
             "command goes on"
         )
-    if failure.cause == "data" and failure.stage == "evaluate":
-        # The next trial would be trained before it meets them.
+    if failure.cause == "data" and (failure.stage == "evaluate" or CHANGED in failure.message):
+        # The next trial would meet them, too, and might be trained before.
         return (
-            f"trial {number} was trained and cannot be scored ({failure.message}); mend the data, "
-            f"and `xlt resume {sweep} --failed` scores it without training it again and goes on "
-            "with the other trials"
+            f"trial {number} cannot be made with the data as they are now ({failure.message}); "
+            f"mend them, and `xlt resume {sweep} --failed` goes on with it, without training again "
+            "what was trained, and with the other trials"
         )
     return ""

@@ -24,6 +24,7 @@ from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.training.average import Average, averaged_points
 from xlt_ray.training.best import Best
+from xlt_ray.training.changed import refuse_changed
 from xlt_ray.training.diagnose import Diagnose, diagnose_stage, diagnose_with, diagnosis_of
 from xlt_ray.training.engine import Engine
 from xlt_ray.training.evaluate import evaluate_stage
@@ -56,6 +57,9 @@ def walk(
         record = _told(stage, store, team)
         if record is not None:
             yield from _replayed(stage, record)
+    if start < len(stages):
+        # What a trial is scored on in the end, before anything is trained.
+        refuse_changed(stages[-1], materials.source)
     for stage in stages[start:]:
         yield from make(stage, materials, store, runtime, team)
 
@@ -89,7 +93,9 @@ def make(
         record = _found(stage, store, team)
         if record is not None:
             yield from _replayed(stage, record)
-        elif stage.is_training:
+            return
+        refuse_changed(stage, materials.source)
+        if stage.is_training:
             yield from _train(stage, materials, store, runtime, team, lease)
         else:
             began = time.monotonic()

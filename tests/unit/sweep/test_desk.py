@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from xlt_ray.errors import CHANGED
 from xlt_ray.home import Home
 from xlt_ray.ledger import Retry, TrialView, open_ledger
 from xlt_ray.spec.facts import Facts
@@ -764,6 +765,17 @@ def test_data_that_cannot_be_scored_let_no_further_trial_begin_and_cost_no_train
         if at.ledger.trial(order.number).retry_of == first.number
     )
     assert [one.kind for one in made(again.path) if one not in at.store] == ["evaluate"]
+
+
+def test_data_that_have_changed_since_the_start_let_no_further_trial_begin(
+    world: MakeWorld,
+) -> None:
+    at = world()
+    at.begin(order := at.next())
+    message = f"DataError: nli/qab/test: {CHANGED}: it is gone"
+    at.desk.finish(order.number, Report("failed", stage="target", cause="data", message=message))
+    assert message in at.desk.stopped_by
+    assert at.desk.next_order() is None
 
 
 def test_data_that_a_training_cannot_read_fail_that_trial_alone(world: MakeWorld) -> None:
