@@ -151,6 +151,8 @@ BLOWS = (
          fault="import torch; raise torch.OutOfMemoryError('CUDA out of memory')"),
     Blow("process lost", cause="lost", own_ray=True,
          fault="import os; os.kill(os.getpid(), 9)"),
+    Blow("GPU broken", cause="device", own_ray=True,
+         fault="raise RuntimeError('CUDA error: uncorrectable ECC error encountered')"),
     Blow("preempted", cause="preempted", own_ray=True,
          fault="import os; os.kill(os.getpid(), 15)"),
     Blow("loss not a number", cause="nan", is_final=True, own_ray=True,

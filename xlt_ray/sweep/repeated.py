@@ -52,7 +52,8 @@ class Repeated:
     def fail(self, key: str, number: int, failure: Report) -> bool:
         """A trial failed at a stage for a lasting cause; True where it is not the first one.
 
-        The first one's node or process may have been at fault, so another trial tries the stage.
+        The first one's node or process may have been at fault, so another trial tries the stage, in
+        another process, as one in which a trial has failed takes no other.
         """
         first = self._failed_once.setdefault(key, number)
         if first == number or key in self.broken:
