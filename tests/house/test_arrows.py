@@ -52,7 +52,7 @@ HEAVY = {
     "sqlalchemy": {"ledger"},
     "torch": {"modeling", "training", "sweep"},
     "transformers": {"modeling", "sweep"},
-    "tokenizers": {"modeling"},
+    "tokenizers": {"data", "modeling"},
     "safetensors": {"stages", "modeling", "training"},
     "datasets": {"data"},
     "scipy": {"data", "report"},
