@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 import uuid
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from pathlib import Path
 from xlt_ray.errors import SpecError
 
 DEFAULT = "xlt-home"
+FOLDERS = ("ledger", "stages", "progress", "leases", "cache", "mlflow", "spool", "tune")
+"""What a run writes below the home."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,13 @@ class Home:
     root: Path
 
     @classmethod
-    def from_environment(cls) -> Home:
-        """The home that ``XLT_HOME`` names; SpecError where it names a URL."""
+    def from_environment(cls, *, may_be_bad: bool = False) -> Home:
+        """The home that ``XLT_HOME`` names, be it there or not yet.
+
+        Raises:
+            SpecError: it names a URL, or (unless it ``may_be_bad``) a place where no folder is or
+                can be: a file, below a file, a link that leads nowhere.
+        """
         given = os.environ.get("XLT_HOME") or DEFAULT
         if "://" in given:
             raise SpecError(
@@ -30,17 +38,33 @@ class Home:
                 key=f"XLT_HOME={given}",
                 remedy="keep stages in a bucket by places.store, and give XLT_HOME a folder",
             )
-        return cls(Path(given).absolute())
+        home = cls(Path(given).absolute())
+        if not may_be_bad:
+            home._refuse_no_folder()
+        return home
+
+    def _refuse_no_folder(self) -> None:
+        try:
+            is_folder = stat.S_ISDIR(self.root.stat().st_mode)
+            problem = "" if is_folder else "is there and no folder"
+        except FileNotFoundError:
+            problem = "is a link that leads nowhere" if self.root.is_symlink() else ""
+        except OSError as error:
+            problem = f"cannot be looked into ({error.strerror})"
+        if problem:
+            raise SpecError(problem, key=f"XLT_HOME={self.root}", remedy="set XLT_HOME to a folder")
 
     def refuse_unwritable(self) -> None:
-        """Make the folder where it is missing; SpecError where nothing can be written in it."""
+        """Make it and its folders where they are missing; SpecError where that cannot be done."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root) as probe:
                 probe.write(b"x" * 2**16)
+            for name in FOLDERS:
+                (self.root / name).mkdir(exist_ok=True)
         except OSError as error:
             raise SpecError(
-                f"nothing can be written there ({error.strerror})",
+                f"nothing can be written there ({error.strerror}: {error.filename or 'a file'})",
                 key=f"XLT_HOME={self.root}",
                 remedy="set XLT_HOME to a folder with room; on a cluster, one that all nodes share",
             ) from error

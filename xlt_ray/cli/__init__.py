@@ -68,7 +68,7 @@ def _before_any_command(
 
 
 _PATHS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
-          errno.ELOOP, errno.ENAMETOOLONG)  # fmt: skip
+          errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTEMPTY, errno.ENXIO)  # fmt: skip
 """What is wrong with a path, and not with the program that was given it."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 

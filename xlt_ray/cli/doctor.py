@@ -46,7 +46,7 @@ def doctor(
         answer_from(address, name, ["doctor", *asked])
     from xlt_ray.sweep.environment import findings
 
-    home = Home.from_environment()
+    home = Home.from_environment(may_be_bad=True)
     found = []
     for one in findings(home, find_sweep(sweep, overrides, home) if sweep else None):
         found.append(one)

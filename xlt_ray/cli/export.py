@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -132,13 +134,15 @@ def predict(
     """
     from xlt_ray.training.predict import predict_file
 
+    if output is not None:
+        _refuse_unwritable(output)
     task, found = predict_file(folder, file)
     lines = map(_as_json, found) if as_json else _as_text(task, found)
-    if output is None:
-        for line in lines:
-            typer.echo(line)
+    if output is not None:
+        _write(output, lines)
         return
-    _write(output, lines)
+    for line in lines:
+        typer.echo(line)
 
 
 def _as_json(one: Prediction) -> str:
@@ -172,17 +176,44 @@ def _line(*cells: Any) -> str:
     return "\t".join(map(shown, cells))
 
 
+def _refuse_unwritable(file: Path) -> None:
+    """SpecError where :func:`_write` could not write: told before the work, not after it."""
+    with _told_where(file):
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not _is_special(file):
+            aside = _aside(file)
+            aside.touch()
+            aside.unlink()
+
+
 def _write(file: Path, lines: Iterator[str]) -> None:
     """Write all lines, or leave what is there as it is."""
-    from xlt_ray.errors import SpecError
-
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    with _told_where(file):
+        # A pipe or a device is written into; a file takes the place of the one before.
+        aside = file if _is_special(file) else _aside(file)
         try:
             with aside.open("w", encoding="utf-8") as stream:
                 stream.writelines(f"{line}\n" for line in lines)
             aside.replace(file)
         finally:
-            aside.unlink(missing_ok=True)
+            if aside != file:
+                aside.unlink(missing_ok=True)
+
+
+def _aside(file: Path) -> Path:
+    return file.with_name(f".{file.name}.{os.getpid()}")
+
+
+def _is_special(file: Path) -> bool:
+    return file.exists() and not file.is_file()
+
+
+@contextmanager
+def _told_where(file: Path) -> Iterator[None]:
+    from xlt_ray.errors import SpecError
+
+    try:
+        yield
     except OSError as error:
         raise SpecError(f"cannot be written ({error.strerror})", file=str(file)) from None

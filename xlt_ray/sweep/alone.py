@@ -31,10 +31,12 @@ def make_alone(
 
     Raises:
         SpecErrors: the sweep does not fit its models or data.
+        SpecError: nothing can be written in the home.
         LedgerError: there is no such trial.
     """
     facts = checked_facts(sweep)
     refuse_faulty(sweep, facts, home.cache)
+    home.refuse_unwritable()
     ledger = None if trial is None else load_ledger(home, sweep.name)
     if ledger is not None:
         sweep = continued(sweep, ledger)

@@ -181,7 +181,7 @@ def _store(sweep: SweepSpec, home: Home) -> Finding:
 
 def _ledgers(home: Home, url: str | None) -> Iterator[Finding]:
     """The database of the sweep at hand, or of every sweep in the home that has one."""
-    kept = home.ledgers.glob("*.url") if home.ledgers.is_dir() else ()
+    kept = home.ledgers.glob("*.url") if os.path.isdir(home.ledgers) else ()
     urls = [url] if url is not None else sorted({one.read_text("utf-8").strip() for one in kept})
     if not urls:
         yield Finding("ledger", "ok", f"files in {home.ledgers}")
@@ -196,7 +196,7 @@ def _ledgers(home: Home, url: str | None) -> Iterator[Finding]:
 def _mlflow(home: Home, uri: str | None) -> Finding:
     try:
         return Finding("tracking", "ok", ask_mlflow(home, uri))
-    except TrackingError as error:
+    except (TrackingError, OSError) as error:
         remedy = "look at places.tracking and at MLFLOW_TRACKING_USERNAME and _PASSWORD"
         return Finding("tracking", "wrong", str(error), remedy)
 
