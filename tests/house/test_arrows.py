@@ -38,8 +38,8 @@ ROOMS = {
 """Room -> rooms that it may import."""
 
 ONLY_IN = {
-    "data": {"facts", "workers"},
-    "modeling": {"facts"},
+    "data": {"facts", "findings", "workers"},
+    "modeling": {"facts", "findings"},
     "training": {"alone", "trainable", "workers"},
 }
 """Rooms that ``sweep`` touches in these modules alone."""

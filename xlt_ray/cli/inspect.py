@@ -35,7 +35,7 @@ def check(
     from xlt_ray.errors import SpecErrors, XltError
     from xlt_ray.spec.check import most_configurations
     from xlt_ray.spec.supervision import TRANSLATE_TRAIN, supervisions
-    from xlt_ray.sweep.facts import Findings, refuse_faulty, text_shares
+    from xlt_ray.sweep.findings import Findings, refuse_faulty, text_shares
     from xlt_ray.sweep.runner import checked_facts, refuse_too_large
 
     problems: list[dict[str, Any]] = []

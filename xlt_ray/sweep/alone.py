@@ -11,7 +11,7 @@ from xlt_ray.ledger import continued, load_ledger
 from xlt_ray.spec.space import draw, extremes
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.path import path_of
-from xlt_ray.sweep.facts import refuse_faulty
+from xlt_ray.sweep.findings import refuse_faulty
 from xlt_ray.sweep.order import order_for
 from xlt_ray.sweep.runner import checked_facts
 from xlt_ray.sweep.workers import SoloCrew

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from xlt_ray.data.coverage import coverage_of
-from xlt_ray.data.file_check import FileCheck, Sizes, Verdicts
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.join_check import JoinCheck
 from xlt_ray.data.neighbours import neighbours_digest
-from xlt_ray.data.piece_check import PieceCheck, TextShares
 from xlt_ray.data.source import Source, open_source
 from xlt_ray.data.task import labels_file, task_named
 from xlt_ray.errors import DataError, DataErrors, ModelError, SpecError, SpecErrors
 from xlt_ray.modeling.facts import model_facts
-from xlt_ray.modeling.model_files import folder_faults, tokenizer_file
-from xlt_ray.spec.check import warnings_of
-from xlt_ray.spec.examined import languages_tested
 from xlt_ray.spec.facts import (
     Coverage,
     Facts,
@@ -31,11 +23,8 @@ from xlt_ray.spec.facts import (
     SplitFacts,
     TaskFacts,
 )
-from xlt_ray.spec.lengths import with_lengths
 from xlt_ray.spec.methods import AugmentRobust
-from xlt_ray.spec.mixture import mixture_of
 from xlt_ray.spec.space import Assignment, probes
-from xlt_ray.spec.stage_sizes import StageSize, stage_sizes
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import Model, ToyData, TrialSpec
 from xlt_ray.stages.path import path_of
@@ -58,7 +47,7 @@ def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
     def note(error: DataError | ModelError, key: str) -> None:
         for one in error.problems if isinstance(error, DataErrors) else (error,):
             is_in_file = isinstance(one, DataError) and one.fields["file"]
-            complaint = _of_file(one) if is_in_file else document.error(str(one), key=key)
+            complaint = of_file(one) if is_in_file else document.error(str(one), key=key)
             problems.setdefault(str(complaint), complaint)
 
     try:
@@ -114,7 +103,7 @@ def used_facts(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
     where any lie is a fact of the sweep. The sweep fits its facts
     (:func:`xlt_ray.spec.check.check`).
     """
-    read = _read_by(sweep, facts)
+    read = read_by(sweep, facts)
     splits, models = read.splits, read.models
     revisions = Counter(one.name for one in models)
     weights = {
@@ -146,114 +135,12 @@ def used_facts(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
     }
 
 
-class Findings(NamedTuple):
-    """What :func:`refuse_faulty` tells of a sweep without a fault; sizes of files alone."""
-
-    sizes: Sequence[Sizes] = ()
-    trainings: Sequence[StageSize] = ()
-    warnings: Sequence[SpecError] = ()
-    """Of what can be run and may mislead."""
-
-
-def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> Findings:
-    """Read every line of every file that a sweep reads, and the heads of its model's files; the
-    sweep fits its facts (:func:`xlt_ray.spec.check.check`).
-
-    Of the hub nothing: its rows are read one by one where facts are asked for.
-
-    Args:
-        cache: where splits without a fault are remembered.
-
-    Raises:
-        SpecErrors: all faults, with file and line; of a file the first five.
-    """
-    trials = [sweep.trial(tree) for tree, _ in probes(sweep.space, lambda _: _ANY_DEPTH)]
-    problems = [
-        SpecError(problem, file=str(file), remedy=remedy)
-        for name in dict.fromkeys(trial.model.name for trial in trials)
-        if (folder := Path(name).expanduser()).is_dir()
-        for file, problem, remedy in folder_faults(folder)
-    ]
-    source, verdicts = open_source(trials[0].data), Verdicts(cache)
-    sizes: Sequence[Sizes] = ()
-    warnings: list[str] = []
-    if isinstance(source, FilesSource):
-        read, files = _read_by(sweep, facts), FileCheck(source, verdicts)
-        for name, splits in read.splits.items():
-            files.task(name, splits.read)
-        files.parallel(read.parallel.read)
-        files.lexicons(read.lexicon.read)
-        files.neighbours(read.neighbours.read)
-        files.links(read.links.read)
-        problems += [_of_file(error) for error in files.errors]
-        sizes = files.sizes
-        warnings += files.warnings
-    if not problems:
-        joins = JoinCheck(source, facts, verdicts)
-        for trial in trials:
-            joins.trial(trial)
-        problems += [_of_file(error) for error in joins.errors.values()]
-        warnings += joins.warnings
-    if problems:
-        raise SpecErrors(problems)
-    # Tasks that share a folder have the same files beside theirs.
-    told = [*warnings_of(sweep, facts), *map(SpecError, dict.fromkeys(warnings))]
-    return Findings(sizes, stage_sizes(trials, facts), told)
-
-
-def text_shares(sweep: SweepSpec, facts: Facts, cache: Path) -> list[TextShares]:
-    """How models whose tokenizer lies on this machine read what trials train and test on.
-
-    Of several ``max_length`` for a split the smallest is asked. The sweep has no fault
-    (:func:`refuse_faulty`).
-    """
-    trials = [sweep.trial(tree) for tree, _ in _probes(sweep, facts)]
-    asked: dict[tuple[Model, str, Split], tuple[int, set[str]]] = {}
-    for trial in trials:
-        for key, length, languages in _texts_read(with_lengths(trial, facts), facts):
-            known_length, known = asked.get(key, (length, set()))
-            asked[key] = min(length, known_length), {*known, *languages}
-    source, verdicts = open_source(trials[0].data), Verdicts(cache)
-    found = []
-    for model in dict.fromkeys(model for model, *_ in asked):
-        file = tokenizer_file(model)
-        if file is None:
-            continue
-        try:
-            reader = PieceCheck(file, Path(model.label).name, source, verdicts)
-        except Exception:  # noqa: BLE001
-            # The library's own, of a file that loading the model complains about.
-            continue
-        for (of, name, split), (length, read) in asked.items():
-            if of == model and read:
-                splits = facts.tasks[name].splits
-                digests = {one: splits[one, split].digest for one in sorted(read)}
-                found.append(reader.shares(task_named(name), split, digests, length))
-    return found
-
-
-def _texts_read(
-    trial: TrialSpec, facts: Facts
-) -> Iterator[tuple[tuple[Model, str, Split], int, Sequence[str]]]:
-    """Model, task and split, length and languages of what a trial trains and tests on."""
-    target, source = trial.target, trial.target.source_language
-    length = target.max_length or 0
-    if trial.intermediate is not None:
-        mixture = mixture_of(trial.intermediate, source, facts.tasks)
-        for name in mixture.tasks:
-            key: tuple[Model, str, Split] = (trial.model, name, "train")
-            yield key, trial.intermediate.max_length or 0, mixture.of(name)
-    yield (trial.model, target.task, "train"), length, (source,)
-    for name in (target.task, *trial.evaluate.also):
-        tested = languages_tested(facts.tasks[name], trial.evaluate, source)
-        yield (trial.model, name, "test"), length, tested
-
-
-def _probes(sweep: SweepSpec, facts: Facts) -> Iterator[tuple[dict[str, Any], Assignment]]:
+def probes_of(sweep: SweepSpec, facts: Facts) -> Iterator[tuple[dict[str, Any], Assignment]]:
+    """Concrete trees that cover a space (:func:`xlt_ray.spec.space.probes`), by its models."""
     return probes(sweep.space, lambda name: facts.models[name].bounds())
 
 
-def _of_file(error: DataError | ModelError) -> SpecError:
+def of_file(error: DataError | ModelError) -> SpecError:
     """The same complaint with file and line as fields, where it is about a file."""
     file, line = error.fields.get("file"), error.fields.get("line")
     if not file:
@@ -301,7 +188,8 @@ class _Read(NamedTuple):
     links: _Watched[str, str]
 
 
-def _read_by(sweep: SweepSpec, facts: Facts) -> _Read:
+def read_by(sweep: SweepSpec, facts: Facts) -> _Read:
+    """What the paths of a sweep's probes take from its facts."""
     splits = {name: _Watched(task.splits) for name, task in facts.tasks.items()}
     read = _Read(
         {}, {}, splits, _Watched(facts.parallel), _Watched(facts.lexicon),
@@ -317,7 +205,7 @@ def _read_by(sweep: SweepSpec, facts: Facts) -> _Read:
     )
     models: dict[Model, str] = {}
     stages: dict[str, int] = {}
-    for tree, _ in _probes(sweep, facts):
+    for tree, _ in probes_of(sweep, facts):
         trial = sweep.trial(tree)
         path = path_of(trial, watched, seed=0, shared_seed=0, rungs=sweep.rungs)
         models[trial.model] = facts.models[trial.model.label].weights

@@ -43,8 +43,9 @@ from xlt_ray.sweep.capacity import (
     refuse_impossible,
 )
 from xlt_ray.sweep.desk import Desk
-from xlt_ray.sweep.facts import facts_of, refuse_faulty, used_facts
+from xlt_ray.sweep.facts import facts_of, used_facts
 from xlt_ray.sweep.failures import cause_of, is_disk_full, refusal_in
+from xlt_ray.sweep.findings import refuse_faulty
 from xlt_ray.sweep.joining import connect
 from xlt_ray.sweep.losses import Losses
 from xlt_ray.sweep.planning import Planner

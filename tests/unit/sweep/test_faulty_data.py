@@ -17,7 +17,7 @@ from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, sweep_of
 from xlt_ray.sweep import runner
 from xlt_ray.sweep.alone import make_alone
-from xlt_ray.sweep.facts import refuse_faulty, text_shares
+from xlt_ray.sweep.findings import refuse_faulty, text_shares
 from xlt_ray.sweep.runner import checked_facts
 
 CONFIG = {
