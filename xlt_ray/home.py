@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
@@ -55,13 +56,20 @@ class Home:
             raise SpecError(problem, key=f"XLT_HOME={self.root}", remedy="set XLT_HOME to a folder")
 
     def refuse_unwritable(self) -> None:
-        """Make it and its folders where they are missing; SpecError where that cannot be done."""
+        """Make the folder where it is missing; SpecError where nothing can be written in it."""
         try:
+            missing = [one for one in (self.root, *self.root.parents) if not one.exists()]
             self.root.mkdir(parents=True, exist_ok=True)
+            for folder in missing:
+                # That it is there lasts as what is in it does.
+                descriptor = os.open(folder.parent, os.O_RDONLY)
+                os.fsync(descriptor)
+                os.close(descriptor)
             with tempfile.TemporaryFile(dir=self.root) as probe:
                 probe.write(b"x" * 2**16)
-            for name in FOLDERS:
-                (self.root / name).mkdir(exist_ok=True)
+            for part in (self.root / name for name in FOLDERS):
+                if part.exists() and not part.is_dir():
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(part))
         except OSError as error:
             raise SpecError(
                 f"nothing can be written there ({error.strerror}: {error.filename or 'a file'})",

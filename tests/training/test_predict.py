@@ -21,7 +21,7 @@ from xlt_ray.spec.kinds import KINDS
 from xlt_ray.spec.methods import NoFusion
 from xlt_ray.spec.trial import Model
 from xlt_ray.training.evaluate import Examination, score
-from xlt_ray.training.predict import Prediction, predict
+from xlt_ray.training.predict import Prediction, _task_of, predict
 
 TASKS = ("toy-tagging", "toy-paraphrase", "toy-similarity", "toy-choice", "toy-qa")
 MAX_LENGTH = 24
@@ -45,6 +45,13 @@ def loaded(task: Task) -> Loaded:
         versions={},
     )  # fmt: skip
     return Loaded(network.eval(), tokenizer, told)
+
+
+def test_a_task_with_fields_of_a_newer_version_is_read() -> None:
+    task = task_named(TASKS[0])
+    told = loaded(task).told
+    newer = {task.name: {**told.tasks[task.name], "reviewed": True}}
+    assert _task_of(told.model_copy(update={"tasks": newer})) == task
 
 
 def test_every_kind_that_is_predicted_is_predicted_here() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -165,3 +166,40 @@ def test_an_append_that_the_disk_cuts_short_leaves_the_journal_as_it_was(
     journal.append_logs([{"op": 4}])
     assert [log["op"] for log in Journal(file).read_logs(0)][-1] == 4
     assert mend(file) is None, "nothing is torn"
+
+
+def test_an_append_that_ctrl_c_cuts_short_leaves_the_journal_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver goes on after the first one: it notes how its trials were left."""
+    journal = Journal(tmp_path / "t.journal")
+    journal.append_logs([{"op": 0}])
+
+    def interrupt(stream: io.FileIO, content: bytes) -> None:
+        stream.write(content[:10])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("xlt_ray.ledger.journal._write_all", interrupt)
+        journal.append_logs([{"op": 1}])
+    journal.append_logs([{"op": 2}])
+    assert [log["op"] for log in Journal(tmp_path / "t.journal").read_logs(0)] == [0, 2]
+
+
+def test_that_a_journal_is_there_is_synced_as_what_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    sync = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    home = Home(tmp_path.resolve() / "some" / "home")
+    home.refuse_unwritable()
+    home.ledgers.mkdir()
+    Journal(home.ledger_journal("t"))
+    entries = {tmp_path.resolve(), home.root.parent, home.root, home.ledgers}
+    assert entries <= set(map(Path, synced)), "a folder lasts by syncing the one that it lies in"

@@ -21,6 +21,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 
 from xlt_ray.stages.sealed import is_whole, sealed
+from xlt_ray.stages.storage import sync_folder
 
 
 class Journal(JournalFileBackend):
@@ -30,10 +31,13 @@ class Journal(JournalFileBackend):
         if not file.exists():
             # Places of a sweep may hold a login: the file is its owner's alone.
             os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
+            # That it is there lasts as what is in it does.
+            for folder in (file.parent, file.parent.parent):
+                sync_folder(folder)
         super().__init__(str(file), lock_obj=_FileLock(file))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write operations, all of them or, where the disk is full, none.
+        """Write operations, all of them or, where the disk is full or Ctrl-C comes, none.
 
         Raises:
             OSError: they could not be written; the file is as it was.
@@ -44,7 +48,7 @@ class Journal(JournalFileBackend):
             try:
                 _write_all(stream, "".join(lines).encode())
                 os.fsync(stream.fileno())
-            except OSError:
+            except BaseException:
                 # The next operation would be glued to a half one.
                 stream.truncate(end)
                 os.fsync(stream.fileno())

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from xlt_ray.errors import LedgerError
+from xlt_ray.stages.canonical import from_fields
 
 if TYPE_CHECKING:
     from xlt_ray.ledger.book import Ledger
@@ -115,7 +116,7 @@ def mixed_facts(trials: Iterable[TrialView]) -> str:
 
 def starts_of(ledger: Ledger) -> list[Start]:
     """Every start of a sweep, as far as its ledger has kept them."""
-    return [Start(**one) for one in _numbered(ledger, START).values()]
+    return [from_fields(Start, one) for one in _numbered(ledger, START).values()]
 
 
 def fact_sets_of(ledger: Ledger) -> dict[int, Mapping[str, str]]:

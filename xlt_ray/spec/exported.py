@@ -20,7 +20,8 @@ FILE = "xlt.json"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # A newer version may have written further fields; what they mean does not change the others.
+    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
 
 
 class ExportedStage(_Part):

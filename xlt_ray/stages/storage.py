@@ -113,7 +113,7 @@ class Storage:
         target = self._on_disk(self.local_root, path)
         aside = _write_aside(target, content)
         os.replace(aside, target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
 
     @_reaching
     def create(self, path: str, content: bytes) -> bool:
@@ -134,7 +134,7 @@ class Storage:
             return False
         finally:
             aside.unlink()
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
         return True
 
     def is_exclusive(self) -> bool:
@@ -229,7 +229,7 @@ class Storage:
             target = self._on_disk(self.local_root, to)
             _make_folder(target.parent)
             os.rename(self._on_disk(self.local_root, path), target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
             return
         source, target_name = self.full(path), self.full(to)
         # An object store has no folders and no renaming: every file is copied, then deleted.
@@ -268,7 +268,7 @@ class Storage:
                 # From another file system: a copy has its name once it is whole.
                 _copy_aside(local_file, target)
                 local_file.unlink()
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
             return
         self.fs.put_file(str(local_file), self.full(path))
         local_file.unlink()
@@ -307,7 +307,7 @@ def _make_folder(path: Path) -> None:
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
 
 def _copy_aside(file: Path, target: Path) -> None:
@@ -347,7 +347,8 @@ def _sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_folder(path: Path) -> None:
+def sync_folder(path: Path) -> None:
+    """Have the entries of a folder last beyond a loss of power."""
     _sync_file(path)
 
 

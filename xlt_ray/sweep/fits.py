@@ -43,9 +43,9 @@ def remember_fit(file: Path, model: str, footing: str, max_length: int, number: 
 
 
 def _read(file: Path) -> dict[str, dict[str, dict[str, int]]]:
-    """The file's content; nothing where it is not there or was damaged by hand."""
+    """The file's content; nothing where it cannot be read or was damaged by hand."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, Mapping) else {}  # type: ignore[return-value]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import stat
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle
@@ -150,11 +150,16 @@ def _heard_of(trial: Any) -> BaseException | None:
     if file is None:
         return None
     unreadable = (OSError, pickle.UnpicklingError, AttributeError, ImportError, TypeError)
-    with contextlib.suppress(*unreadable), Path(file).open("rb") as stream:
+    # On a cluster the folders above it may be open to other users of the machine: a pickle of
+    # theirs would run as this process, a link leads elsewhere, and a pipe waits for ever.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    with (
+        contextlib.suppress(*unreadable),
+        os.fdopen(os.open(file, flags), "rb") as stream,
+    ):
         status = os.fstat(stream.fileno())
-        # On a cluster the folders above it may be open to other users of the machine, whose pickle
-        # would run as this process.
-        if status.st_uid == os.geteuid() and not status.st_mode & 0o022:
+        is_ours = status.st_uid == os.geteuid() and not status.st_mode & 0o022
+        if is_ours and stat.S_ISREG(status.st_mode):
             error: BaseException = cloudpickle.loads(stream.read())
             return error
     return None

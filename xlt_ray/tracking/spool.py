@@ -36,10 +36,21 @@ class Spool:
         self._file = file
 
     def add(self, point: SpooledPoint) -> None:
-        """Write a point; it is there when this process dies, if the machine goes on."""
+        """Write a point; it is there when this process dies, if the machine goes on.
+
+        Raises:
+            OSError: it could not be written; the file is as it was.
+        """
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with self._file.open("a", encoding="utf-8") as stream:
-            stream.write(_line(point))
+        with self._file.open("ab", buffering=0) as stream:
+            end, line = stream.seek(0, os.SEEK_END), _line(point).encode()
+            try:
+                while line:
+                    line = line[stream.write(line) :]
+            except OSError:
+                # The next point would be glued to a half one.
+                stream.truncate(end)
+                raise
 
     def read(self) -> list[SpooledPoint]:
         """What was not sent. Lines that are not as they were written are left out, and the file

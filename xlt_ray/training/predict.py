@@ -121,7 +121,10 @@ def predict(
 
 def _task_of(told: Exported) -> Task:
     try:
-        task = Task.model_validate(told.tasks[told.task])
+        fields = told.tasks[told.task]
+        # A newer version may have written further ones.
+        known = {name: fields[name] for name in Task.model_fields if name in fields}
+        task = Task.model_validate(known)
     except (KeyError, ValueError):
         task = None
     if task is None or (task.kind, task.labels) != (told.kind, told.labels):

@@ -80,7 +80,7 @@ def test_a_file_where_a_run_needs_a_folder_of_the_home_is_refused(
     home.root.mkdir()
     (home.root / part).write_text("x")
     line = one_line(xlt("run", file, "target.task=toy-nli"))
-    assert f"nothing can be written there (File exists: {home.root / part})" in line
+    assert f"nothing can be written there (Not a directory: {home.root / part})" in line
     assert (home.root / part).read_text() == "x"
 
 

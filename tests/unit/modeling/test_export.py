@@ -16,7 +16,7 @@ from xlt_ray.errors import ModelError
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer, save_encoder
 from xlt_ray.modeling.export import HEAD, load_exported, write_exported
 from xlt_ray.modeling.network import Network, build_network, save_extra
-from xlt_ray.spec.exported import FILE, Exported
+from xlt_ray.spec.exported import FILE, Exported, read_exported
 from xlt_ray.spec.kinds import KINDS, TaskKind
 from xlt_ray.spec.methods import FUSIONS, method_named
 from xlt_ray.spec.trial import Model
@@ -134,6 +134,13 @@ def test_no_class_is_named_where_none_is_equal(
     kind: TaskKind, fusion: dict[str, Any], tmp_path: Path
 ) -> None:
     assert exported(Model(name="toy:2x32"), kind, fusion, tmp_path)[2].transformers_class == ""
+
+
+def test_fields_of_a_newer_version_of_the_same_format_are_passed_over(tmp_path: Path) -> None:
+    _, folder, says = exported(Model(name="toy:2x32"), "tag", {"method": "none"}, tmp_path)
+    tree = json.loads((folder / FILE).read_text())
+    (folder / FILE).write_text(json.dumps({**tree, "licence": "MIT"}))
+    assert read_exported(folder) == says
 
 
 def test_a_folder_that_is_no_export_is_refused_in_a_line(tmp_path: Path) -> None:

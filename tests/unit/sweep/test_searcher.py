@@ -128,13 +128,22 @@ class Planted:
         return (Path.touch, (self.file,))
 
 
-@pytest.mark.parametrize("theft", ["another owner", "a file that others can write"])
+@pytest.mark.parametrize(
+    "theft", ["another owner", "a file that others can write", "a link", "a pipe"]
+)
 def test_an_error_that_another_user_can_have_written_is_not_unpickled(
     tmp_path: Path, order: Order, monkeypatch: pytest.MonkeyPatch, theft: str
 ) -> None:
     file, trace = tmp_path / "error.pkl", tmp_path / "ran"
     file.write_bytes(pickle.dumps(Planted(trace)))
-    if theft == "another owner":
+    if theft == "a link":
+        file = tmp_path / "link"
+        file.symlink_to(tmp_path / "error.pkl")
+    elif theft == "a pipe":
+        # The driver would wait for ever for somebody to write into it.
+        file = tmp_path / "pipe"
+        os.mkfifo(file, 0o600)
+    elif theft == "another owner":
         owner = file.stat().st_uid
         monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     else:

@@ -386,6 +386,15 @@ def test_other_versions_are_told_and_kept(root: Path, home: Home) -> None:
     assert [one.commit for one in starts] == ["a" * 40, "b" * 40 + "+", "b" * 40 + "+"]
 
 
+def test_a_start_that_a_newer_version_has_noted_is_read(root: Path, home: Home) -> None:
+    sweep = sweep_on(root)
+    made_with = MadeWith(used(sweep), {"torch": "2.12"}, "a" * 40)
+    ledger = open_ledger(home, sweep, made_with)
+    ledger.note("start:0", {**ledger.study.user_attrs["start:0"], "node": "n1"})
+    open_ledger(home, sweep, made_with)
+    assert [one.commit for one in starts_of(load_ledger(home, "t"))] == ["a" * 40] * 2
+
+
 def test_a_ledger_from_before_facts_were_kept_goes_on_and_gains_them(
     root: Path, home: Home
 ) -> None:

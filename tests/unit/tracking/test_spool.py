@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,19 @@ def test_a_line_that_its_driver_did_not_end_is_left_out(file: Path, spool: Spool
     assert spool.read() == POINTS[:-1]
     spool.add(POINTS[-1])
     assert spool.read() == POINTS
+    assert [one.name for one in file.parent.iterdir()] == ["t.jsonl"]
+
+
+def test_a_point_that_the_disk_cuts_short_takes_no_other_with_it(file: Path, spool: Spool) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 30, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            spool.add(POINTS[0])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    spool.add(POINTS[0])
+    assert spool.read() == [*POINTS, POINTS[0]]
     assert [one.name for one in file.parent.iterdir()] == ["t.jsonl"]
 
 
