@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from xlt_ray.data.file_check import FileCheck, Sizes, Verdicts
 from xlt_ray.data.files import FilesSource
+from xlt_ray.data.hub.source import HubSource
 from xlt_ray.data.join_check import JoinCheck
 from xlt_ray.data.piece_check import PieceCheck, TextShares
 from xlt_ray.data.source import open_source
@@ -35,16 +36,15 @@ class Findings(NamedTuple):
 
 
 def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> Findings:
-    """Read every line of every file that a sweep reads, and the heads of its model's files; the
-    sweep fits its facts (:func:`xlt_ray.spec.check.check`).
-
-    Of the hub nothing: its rows are read one by one where facts are asked for.
+    """Read every line of every file and every row of the hub that a sweep reads, and the heads of
+    its model's files; the sweep fits its facts (:func:`xlt_ray.spec.check.check`).
 
     Args:
         cache: where splits without a fault are remembered.
 
     Raises:
         SpecErrors: all faults, with file and line; of a file the first five.
+        DataError: the first fault of a row of the hub.
     """
     trials = [sweep.trial(tree) for tree, _ in probes_of(sweep, facts)]
     problems = [
@@ -56,10 +56,14 @@ def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> Findings:
     source, verdicts = open_source(trials[0].data), Verdicts(cache)
     sizes: Sequence[Sizes] = ()
     warnings: list[str] = []
-    if isinstance(source, FilesSource):
-        read, files = read_by(sweep, facts), FileCheck(source, verdicts)
+    # Digests of the hub's splits are over their rows, so that naming the stages reads every row.
+    read = read_by(sweep, facts)
+    texts = source.texts if isinstance(source, HubSource) else source
+    if isinstance(texts, FilesSource):
+        files = FileCheck(texts, verdicts)
         for name, splits in read.splits.items():
-            files.task(name, splits.read)
+            if texts is source or not task_named(name).hub:
+                files.task(name, splits.read)
         files.parallel(read.parallel.read)
         files.lexicons(read.lexicon.read)
         files.neighbours(read.neighbours.read)

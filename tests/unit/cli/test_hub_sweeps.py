@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,65 @@ def test_a_hub_that_does_not_answer_is_bad_input_and_no_traceback(xlt: Xlt, tmp_
     assert "rajpurkar/squad plain_text: the Hugging Face Hub cannot be reached" in said.err
     assert "Traceback" not in said.err
     assert len(said.err.splitlines()) == 1
+
+
+@pytest.fixture
+def paws(tmp_path: Path) -> Callable[..., str]:
+    """A sweep on a mirror of PAWS-X, one test label of which may be another, and on texts."""
+
+    def sweep(label: str = "1", **texts: str) -> str:
+        from datasets import Value
+
+        features = {
+            "id": Value("int32"),
+            **dict.fromkeys(("sentence1", "sentence2", "label"), Value("string")),
+        }
+        rows = [
+            {"id": one, "sentence1": f"a{one} b", "sentence2": f"b a{one}", "label": str(one % 2)}
+            for one in range(4)
+        ]
+        splits = dict.fromkeys(("train", "validation", "test"), rows)
+        tested = {"test": [*rows[:3], {**rows[3], "label": label}]}
+        place = tmp_path / "mirror/google-research-datasets/paws-x"
+        write_data_set(place, {"en": splits, "de": tested}, features)
+        for language, text in texts.items():
+            file = tmp_path / f"texts/parallel/c/{language}.tsv"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        root, arrow = f"root: {tmp_path / 'mirror'}", f"cache: {tmp_path / 'arrow'}"
+        besides = f", texts: {tmp_path / 'texts'}" if texts else ""
+        file = tmp_path / "paws.yaml"
+        file.write_text(
+            f"""
+name: paws
+data: {{source: hub, {root}, {arrow}{besides}}}
+model: xlm-roberta-base
+target: {{task: pawsx, size: 4, batch_size: 2, evaluations: 1}}
+evaluate: {{diagnostics: [{"cka" if texts else ""}]}}
+search: {{trials: 1}}
+"""
+        )
+        return str(file)
+
+    return sweep
+
+
+@pytest.mark.usefixtures("offline")
+def test_rows_of_the_hub_that_trials_are_scored_on_are_read_before_a_sweep_starts(
+    xlt: Xlt, paws: Callable[..., str]
+) -> None:
+    assert xlt("check", paws()).code == 0
+    said = xlt("check", paws("maybe"))
+    assert said.code == 2
+    assert "pawsx/de/test: " in said.err
+    assert "unknown label 'maybe'" in said.err
+
+
+@pytest.mark.usefixtures("offline")
+def test_files_beside_the_hub_are_read_before_a_sweep_starts(
+    xlt: Xlt, paws: Callable[..., str]
+) -> None:
+    assert xlt("check", paws(en="1\tthe dog\n", de="1\tder Hund\n")).code == 0
+    said = xlt("check", paws(en="1\tthe dog\n", de="1\tder Hund\n2 die Katze\n"))
+    assert said.code == 2
+    assert "de.tsv:2: is not `id TAB sentence`" in said.err

@@ -102,7 +102,8 @@ class HubSource:
             _refuse_unread(revisions)
         self.root = texts
         """Where neighbours of words lie, for :mod:`xlt_ray.data.neighbours`."""
-        self._texts = None if texts is None else FilesSource(texts)
+        self.texts = None if texts is None else FilesSource(texts)
+        """Files besides: parallel text, lexicons, and tasks that are not on the hub."""
         self._library = Library(mirror, cache, revisions or {})
         self._facts: dict[tuple[str, HubPlace], SplitFacts] = {}
         self._examples: dict[tuple[str, HubPlace], tuple[Example, ...]] = {}
@@ -115,8 +116,8 @@ class HubSource:
 
         Of a task that is not on the hub, what ``texts`` has.
         """
-        if not task.hub and self._texts is not None:
-            return self._texts.splits(task)
+        if not task.hub and self.texts is not None:
+            return self.texts.splits(task)
         places = [
             (language, split)
             for part in task.hub
@@ -126,8 +127,8 @@ class HubSource:
         return Survey(places, lambda place: self._facts_of(task, place))
 
     def read(self, task: Task, language: str, split: Split) -> tuple[Example, ...]:
-        if not task.hub and self._texts is not None:
-            return self._texts.read(task, language, split)
+        if not task.hub and self.texts is not None:
+            return self.texts.read(task, language, split)
         key = (task.name, (language, split))
         if key not in self._examples:
             examples: list[Example] = []
@@ -230,7 +231,7 @@ class HubSource:
                     yield cells
 
     def parallel_languages(self) -> tuple[str, ...]:
-        return () if self._texts is None else self._texts.parallel_languages()
+        return () if self.texts is None else self.texts.parallel_languages()
 
     def parallel(self, language: str) -> Mapping[str, str]:
         return self._with_texts(language).parallel(language)
@@ -239,30 +240,30 @@ class HubSource:
         return self._with_texts(language).parallel_digest(language)
 
     def alignment_digest(self, first: str, second: str) -> str:
-        return "" if self._texts is None else self._texts.alignment_digest(first, second)
+        return "" if self.texts is None else self.texts.alignment_digest(first, second)
 
     def alignments(self, first: str, second: str) -> Mapping[str, tuple[tuple[int, int], ...]]:
-        return {} if self._texts is None else self._texts.alignments(first, second)
+        return {} if self.texts is None else self.texts.alignments(first, second)
 
     def lexicon_languages(self, source_language: str) -> tuple[str, ...]:
-        return () if self._texts is None else self._texts.lexicon_languages(source_language)
+        return () if self.texts is None else self.texts.lexicon_languages(source_language)
 
     def lexicon(self, source_language: str) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
-        return {} if self._texts is None else self._texts.lexicon(source_language)
+        return {} if self.texts is None else self.texts.lexicon(source_language)
 
     def lexicon_digest(self, source_language: str) -> str:
-        if self._texts is None:
+        if self.texts is None:
             return digest_of("no lexicon")
-        return self._texts.lexicon_digest(source_language)
+        return self.texts.lexicon_digest(source_language)
 
     def _with_texts(self, language: str) -> FilesSource:
-        if self._texts is None:
+        if self.texts is None:
             raise DataError(
                 "the hub source has no parallel text of its own",
                 language=language,
                 remedy="data.texts: a folder with parallel/CORPUS/LANGUAGE.tsv",
             )
-        return self._texts
+        return self.texts
 
 
 def _refuse_unread(revisions: Iterable[str]) -> None:
