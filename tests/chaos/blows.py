@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psutil
 
 if TYPE_CHECKING:
     from tests.chaos.grounds import Grounds
+    from tests.sweeps.conftest import Place
 
 FREEZING = ("failures.hang_after=40",)
 TWO_WORKERS = (
@@ -30,6 +32,9 @@ class Scene:
 
     driver: subprocess.Popen[str]
     grounds: Grounds
+    place: Place
+    freed: list[str] = field(default_factory=list)
+    """What `xlt gc` freed of stages and of progress."""
 
 
 Strike = Callable[[Scene], bool]
@@ -49,6 +54,10 @@ class Blow:
     """What the sweep must call a fault."""
     last_words: str = ""
     """How the line must end with which the driver ends by itself."""
+    is_at_note: bool = False
+    """Or the driver dies between the commit of a stage and its note in the ledger."""
+    is_freed_after: bool = False
+    """Whether `xlt gc --yes` is given before the sweep goes on."""
     is_final: bool = False
     """Whether the fault fails its trial, so that ``resume --failed`` has to run it again."""
     is_exact: bool = True
@@ -129,6 +138,24 @@ def _kill_server(scene: Scene) -> bool:
     return True
 
 
+def free(scene: Scene) -> None:
+    """`xlt gc --yes`: every stage and all progress of a small sweep is one that it needs."""
+    done = scene.place.xlt("gc", "--yes", "--json")
+    assert done.returncode == 0, done.stderr
+    scene.freed.extend(
+        one["place"]
+        for store in json.loads(done.stdout)
+        for one in store["frees"]
+        if one["is_freed"] and one["what"] in ("stage", "progress")
+    )
+
+
+def _free_meanwhile(scene: Scene) -> bool:
+    for _ in range(4):
+        free(scene)
+    return True
+
+
 _TRIAL = "ray::ResourceTrainable"
 
 BLOWS = (
@@ -147,6 +174,8 @@ BLOWS = (
     Blow("trial process frozen", _send(signal.SIGSTOP, _TRIAL), overrides=FREEZING),
     Blow("one of two workers frozen", _send(signal.SIGSTOP, "ray::Worker", _TRIAL),
          overrides=(*TWO_WORKERS, *FREEZING)),
+    Blow("gc beside a running sweep", _free_meanwhile),
+    Blow("killed between commit and note", is_at_note=True, is_freed_after=True),
     Blow("GPU memory full", cause="oom", is_exact=False, own_ray=True,
          fault="import torch; raise torch.OutOfMemoryError('CUDA out of memory')"),
     Blow("process lost", cause="lost", own_ray=True,

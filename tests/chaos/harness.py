@@ -18,12 +18,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.chaos.blows import BLOWS, Blow, Scene
+from tests.chaos.blows import BLOWS, Blow, Scene, free
 from tests.chaos.grounds import Grounds, grounds
 from tests.sweeps.conftest import SMALL, Place
 
@@ -35,6 +35,8 @@ LINE = re.compile(r"trial (\d+) (\w+) (\d+)/\d+ .*loss")
 SWEEP = ("target.epochs=12", "target.evaluations=8", "progress.every=1")
 STEPS = 96
 """Of a target stage."""
+STAGES = 9
+"""That the trials of a sweep make, evaluations among them."""
 START_S, EVALUATION_S = 10.0, 1.0
 """About what a trial's process takes to start, and what lies between two evaluations."""
 MOST_REPEATED = 2 * (192 + 32)
@@ -42,6 +44,9 @@ MOST_REPEATED = 2 * (192 + 32)
 is at every evaluation (192 examples) at the latest, and 32 of steps that were broken off."""
 TOLERANCE = 0.02
 """Of scores where passes were made smaller: a few of 300 examples."""
+
+FAULTS = ("lost", "doubled", "zombies", "wrong", "misnamed", "freed")
+"""Counts of a verdict that must be 0."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +65,15 @@ class Verdict:
     """Trials whose parameters or scores are not those of the unbroken sweep."""
     misnamed: int = 0
     """Faults that were not given their cause, and drivers that ended without the right line."""
+    freed: int = 0
+    """Stages and progress that `xlt gc` freed beside the sweep."""
     repeated: int = 0
     """Examples that were trained again, those of a step that was broken off included."""
 
     @property
     def is_sound(self) -> bool:
         """Whether everything is there, once, and as in the unbroken sweep."""
-        return not (self.lost or self.doubled or self.zombies or self.wrong or self.misnamed)
+        return not any(getattr(self, name) for name in FAULTS)
 
     @property
     def is_right(self) -> bool:
@@ -78,12 +85,14 @@ def run_round(
     root: Path, ground: Grounds, blow: Blow, moment: float | None, reference: Place | None
 ) -> tuple[Place, Verdict]:
     """One sweep; the blow falls when ``moment`` evaluations were reached, or before the step of
-    that number (None: not at all)."""
+    that number, or before the driver's note of that number (None: not at all)."""
     root.mkdir(parents=True)
     variables = {} if blow.own_ray else {"RAY_ADDRESS": ground.address}
     before = ground.num_examples()
     if blow.fault and moment is not None:
         ground.arm(round(moment), blow.fault)
+    if blow.is_at_note and moment is not None:
+        ground.arm_note(round(moment))
     place = Place(root, variables)
     name = root.name
     place.sweep.write_text(SMALL.replace("name: small", f"name: {name}"))
@@ -91,19 +100,23 @@ def run_round(
     command = ("run", "small.yaml", tracking, *SWEEP, *blow.overrides)
     driver = place.start(*command)
     is_struck = False
+    scene = Scene(driver, ground, place)
     if blow.strike is not None and moment is not None:
         _wait_for(moment, driver, place)
-        is_struck = driver.poll() is None and blow.strike(Scene(driver, ground))
+        is_struck = driver.poll() is None and blow.strike(scene)
     starts, told = 1, 0
     # A sweep may end while its MLflow server is away; it says so, and asks for another run.
     while _end(driver, place) != 0 or "were not sent" in place.log()[told:]:
         assert starts < MAX_STARTS, place.log()
         starts, told = starts + 1, len(place.log())
+        if blow.is_freed_after:
+            free(scene)
         driver = place.start(*(("resume", name, "--failed") if blow.is_final else command))
     ground.mend()
     is_struck |= ground.disarm()
     (root / "examples").write_text(str(ground.num_examples() - before))
-    return place, verdict_on(place, name, ground, blow, reference, is_struck)
+    verdict = verdict_on(place, name, ground, blow, reference, is_struck)
+    return place, replace(verdict, freed=len(scene.freed))
 
 
 def _examples(place: Place) -> int:
@@ -242,7 +255,8 @@ def rounds(
                 references[key] = made
             reference = references[key]
             whole = len(LINE.findall(reference.log()))
-            moment = random.uniform(0, whole) if blow.strike else random.randint(1, STEPS)
+            last = STAGES if blow.is_at_note else STEPS
+            moment = random.uniform(0, whole) if blow.strike else random.randint(1, last)
             _, verdict = run_round(root / f"round-{number}", ground, blow, moment, reference)
             yield blow, moment, verdict
 
@@ -253,7 +267,8 @@ def table(played: Iterator[tuple[Blow, float, Verdict]]) -> None:
     began = time.monotonic()
     for blow, moment, verdict in played:
         found.setdefault(blow.name, []).append(verdict)
-        where = f"at {moment:.1f}" if blow.strike else f"before step {moment:.0f}"
+        which = "note" if blow.is_at_note else "step"
+        where = f"at {moment:.1f}" if blow.strike else f"before {which} {moment:.0f}"
         minutes = (time.monotonic() - began) / 60
         print(f"[{minutes:.1f} min] {blow.name} {where}: {verdict}", flush=True)
     names = [field.name for field in fields(Verdict)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.blows import BLOWS
-from tests.chaos.harness import MOST_REPEATED, Verdict, rounds
+from tests.chaos.harness import FAULTS, MOST_REPEATED, Verdict, rounds
 
 RIGHT = Verdict(struck=1, repeated=MOST_REPEATED)
 SHORT = ("one of two nodes killed",)
@@ -17,7 +17,7 @@ SHORT = ("one of two nodes killed",)
 @pytest.mark.parametrize(
     "change",
     [{"struck": 0}, {"repeated": MOST_REPEATED + 1}, *[
-        {name: 1} for name in ("lost", "doubled", "zombies", "wrong", "misnamed")
+        {name: 1} for name in FAULTS
     ]],
 )  # fmt: skip
 def test_a_blow_that_hit_nothing_or_cost_too_much_makes_no_right_round(

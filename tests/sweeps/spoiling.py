@@ -1,4 +1,4 @@
-"""Code that every Python process of a sweep reads: the engine's step meets something first."""
+"""Code that every Python process of a sweep reads: steps and notes meet something first."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Spoiler(importlib.machinery.PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
         spec = super().find_spec(name, path, target)
-        if name == "xlt_ray.training.engine" and spec is not None:
+        if name in SPOILED and spec is not None:
             make = spec.loader.exec_module
 
             def make_and_spoil(module):
                 make(module)
-                spoil(module)
+                spoil(getattr(module, SPOILED[name][0]), *SPOILED[name][1:])
 
             spec.loader.exec_module = make_and_spoil
         return spec
@@ -28,20 +28,32 @@ class Spoiler(importlib.machinery.PathFinder):
 sys.meta_path.insert(0, Spoiler)
 
 
-def spoil(module):
-    step = module.Engine.step
+def spoil(owner, name, meet_first):
+    method = getattr(owner, name)
 
-    def spoilt(self, micro_batches, learning_rate):
-        meet(self, micro_batches)
-        return step(self, micro_batches, learning_rate)
+    def spoilt(self, *arguments):
+        meet_first(self, *arguments)
+        return method(self, *arguments)
 
-    module.Engine.step = spoilt
+    setattr(owner, name, spoilt)
+
+
+def note(stages):
+    pass
+
+
+SPOILED = {
+    "xlt_ray.training.engine": ("Engine", "step", lambda engine, batches, _: meet(engine, batches)),
+    "xlt_ray.ledger.book": ("Ledger", "set_stages", lambda ledger, number, stages: note(stages)),
+}
 """
 
 
 def write_spoilt(folder: Path, code: str) -> str:
     """Make a folder and return a ``PYTHONPATH`` that begins with it; ``code`` has a function
-    ``meet(engine, micro_batches)``, which is called before every step of every trial."""
+    ``meet(engine, micro_batches)``, which is called before every step of every trial, and may have
+    ``note(stages)``, which is called before a driver notes that the last of these stages of a trial
+    is there."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(SPOILT + code)
     return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
