@@ -91,6 +91,12 @@ class Inventory:
             for place, files in _by_place(top, extents)
         )
 
+    def stage(self, key: str) -> list[Stored]:
+        """What is there of one stage that was committed; nothing where it was freed since."""
+        place = f"stages/{key}"
+        files = self.store.storage.files(place)
+        return [self._thing("stages", place, files, {}, {})] if files else []
+
     def _thing(
         self,
         top: str,

@@ -263,6 +263,7 @@ class Desk:
             if report.versions:
                 self.reused_from[report.finished_stage.key] = report.versions
             self._turns.moved(number)
+            self._keeper.hear(report.finished_stage.key)
             self._tidy()
         if report.kind != "evaluated" or report.metrics is None:
             return False
@@ -300,6 +301,8 @@ class Desk:
         bug = ""
         scores: Sequence[Score] = ()
         self._spending.release(number)
+        if report is None or report.kind != "complete":
+            self._keeper.look_again()
         if number in self.stopped_early:
             self.ledger.tell_pruned(number)
         elif report is not None and report.kind == "complete":

@@ -8,6 +8,7 @@ stored, the weights of its layers alone are known, and its first trial may overs
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -31,6 +32,8 @@ GUESTS = "homes"
 """Folder of a store in which homes that lie elsewhere leave word that they use it."""
 MOMENTS = 2
 """Floats that Adam keeps beside each weight."""
+LOOK_S = 60.0
+"""The store is listed again after so long, however much room there is: others may write to it."""
 KEPT = ("select", "average")
 """Settings of a stage under which a training keeps weights besides its last ones."""
 
@@ -115,7 +118,8 @@ class DiskRoom:
 class Keeper:
     """Keeps the store of one sweep, which this process drives, below its quota.
 
-    It waits for a store that cannot be reached, and ``say`` is told so.
+    The store is listed where what was listed last, and was committed since, nears the quota. It
+    waits for a store that cannot be reached, and ``say`` is told so.
     """
 
     def __init__(
@@ -134,8 +138,20 @@ class Keeper:
         self._inventory = Inventory(store)
         self._sizes = Sizes(weights={})
         self._uses = Uses(home, ledger)
+        self._things: list[Stored] = []
+        self._looked: float | None = None
         self._make_room = patient(self._freed_for, say)
+        self._count = patient(self._counted, say)
         patient(mark_use, say)(home, store)
+
+    def hear(self, key: str) -> None:
+        """A stage was committed: it counts from now on, and its progress does no more."""
+        if self.quota_bytes is not None:
+            self._count(key)
+
+    def look_again(self) -> None:
+        """A trial has ended on its way, and left progress of unknown size."""
+        self._looked = None
 
     def make_room(self, working: Sequence[Path]) -> DiskRoom:
         """Free what has to be freed so that these trials can be run to their end.
@@ -150,19 +166,32 @@ class Keeper:
             return DiskRoom(is_enough=True)
         return self._make_room(self.quota_bytes, working)
 
+    def _counted(self, key: str) -> None:
+        others = [one for one in self._things if one.key != key]
+        there = self._inventory.stage(key)
+        self._things = [*others, *there]
+        self._sizes.learn(there, [])
+
     def _freed_for(self, quota_bytes: int, working: Sequence[Path]) -> DiskRoom:
-        things = self._inventory.look()
+        is_known = self._looked is not None and time.monotonic() - self._looked < LOOK_S
+        self._learn([], working)
+        growth = growth_of(working, self._things, self._sizes)
+        if is_known and _used(self._things) + growth <= quota_bytes:
+            return DiskRoom(is_enough=True)
+        things = self._things = [*self._inventory.look()]
+        self._looked = time.monotonic()
         self._learn(things, working)
         growth = growth_of(working, things, self._sizes)
-        used = sum(one.num_bytes for one in things)
-        if used + growth <= quota_bytes:
+        if _used(things) + growth <= quota_bytes:
             return DiskRoom(is_enough=True)
         claims = self._uses.claims(is_store_shared=is_shared(self._home, self._store))
         found = plan(things, claims, quota_bytes=quota_bytes, needed_bytes=growth)
         chosen = found
         if found.missing_bytes:
             chosen = plan(things, claims, quota_bytes=quota_bytes)
-        left = used - sum(remove(self._store, one.thing) for one in chosen.removals)
+        gone = {one.thing.place for one in chosen.removals if remove(self._store, one.thing)}
+        self._things = [one for one in things if one.place not in gone]
+        left = _used(self._things)
         if left + growth <= quota_bytes:
             return DiskRoom(is_enough=True)
         return DiskRoom(False, _no_room(found, left, growth, str(self._store.storage.root)))
@@ -174,6 +203,10 @@ class Keeper:
             layers = 4 * 12 * facts.num_layers * facts.hidden_size**2
             self._sizes.weights.setdefault(path[0].key, layers)
         self._sizes.learn(things, paths)
+
+
+def _used(things: Iterable[Stored]) -> int:
+    return sum(one.num_bytes for one in things)
 
 
 def mark_use(home: Home, store: StageStore) -> None:

@@ -24,6 +24,7 @@ from xlt_ray.stages.record import StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.storage import Storage
 from xlt_ray.stages.store import StageStore
+from xlt_ray.sweep import disk
 from xlt_ray.sweep.disk import (
     GUESTS,
     SCORES_BYTES,
@@ -94,6 +95,7 @@ class World:
         for stage in made(path):
             if stage not in self.store:
                 self.commit(stage)
+            self.keeper.hear(stage.key)
         uses = [StageUse(one.kind, one.key, one.label, False) for one in made(path)]
         self.ledger.set_stages(ticket.number, uses)
         self.ledger.tell_complete(ticket.number, objective)
@@ -239,6 +241,43 @@ def test_progress_of_ended_trials_goes_although_another_sweep_is_unfinished(
     one.ledger.tell_failed(0, "bug", "x")
     assert one.keep().make_room([]).is_enough
     assert not one.store.storage.exists(place)
+
+
+def test_the_store_is_listed_only_where_what_was_heard_of_nears_the_quota(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = world("store.quota=40MB")
+    looks: list[float] = []
+    look = Inventory.look
+
+    def counted(self: Inventory) -> tuple[Stored, ...]:
+        looks.append(0.0)
+        return look(self)
+
+    monkeypatch.setattr(Inventory, "look", counted)
+    for _ in range(2):
+        ticket, path = one.ask()
+        for stage in made(path):
+            assert one.keeper.make_room([path]).is_enough
+            if stage not in one.store:
+                one.commit(stage)
+            one.keeper.hear(stage.key)
+        one.walk(ticket, path, 0.5)
+        assert one.keeper.make_room([]).is_enough
+    assert len(looks) == 1
+    written = sum(thing.num_bytes for thing in look(Inventory(one.store)))
+    one.keeper.quota_bytes = written
+    assert one.keeper.make_room([]).is_enough
+    assert len(looks) == 1, "what was heard of is what is there"
+    one.keeper.quota_bytes = written - 1
+    assert one.keeper.make_room([]).is_enough
+    assert len(looks) == 2
+    one.keeper.look_again()
+    assert one.keeper.make_room([]).is_enough
+    assert len(looks) == 3
+    monkeypatch.setattr(disk, "LOOK_S", 0.0)
+    assert one.keeper.make_room([]).is_enough
+    assert len(looks) == 4
 
 
 def test_what_somebody_begins_to_make_is_let_be(world: Callable[..., World]) -> None:
