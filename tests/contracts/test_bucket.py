@@ -284,9 +284,31 @@ def test_a_file_that_changes_while_it_is_fetched_is_damage(
     with leased(store) as lease:
         store.commit(STAGE, result("r"), record_of(STAGE), lease)
     store.storage.write(f"stages/{STAGE.key}/head.safetensors", b"something else")
-    with pytest.raises(DamagedStage, match="changed while it was fetched"):
+    with pytest.raises(DamagedStage, match="altered or cut short"):
         store.folder(STAGE.key)
     assert not any((store.scratch / "fetched").iterdir())
+
+
+def test_a_parent_is_read_once_for_all_trials_of_a_node(
+    place: str, tmp_path: Path, result: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = [StageStore(place, scratch=tmp_path / "node") for _ in range(3)]
+    with leased(trials[0]) as lease:
+        made = trials[0].commit(STAGE, result("r"), record_of(STAGE), lease)
+    read: list[str] = []
+    for store in trials:
+        storage = store.storage
+        monkeypatch.setattr(storage, "file_digest", read.append)
+        fetch = storage.fetch
+
+        def counted(path: str, *rest: Any, fetch: Callable[..., None] = fetch) -> None:
+            read.append(path)
+            fetch(path, *rest)
+
+        monkeypatch.setattr(storage, "fetch", counted)
+        assert store.find_sound(STAGE) == made
+        assert contents(store) == FILES
+    assert read == [f"stages/{STAGE.key}"]
 
 
 def test_a_stage_that_is_not_there_has_no_folder(store: StageStore) -> None:

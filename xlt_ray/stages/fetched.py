@@ -93,6 +93,15 @@ class Copies:
             yield
 
 
+def working_folder() -> Path:
+    """Of this process; where Tune moved it into a folder of its trial's own, the one before.
+
+    Processes of one node share what they fetch.
+    """
+    before = Path(os.environ.get("TUNE_ORIG_WORKING_DIR") or Path.cwd())
+    return before if os.access(before, os.W_OK) else Path.cwd()
+
+
 def _extent(folder: Path) -> tuple[float, int]:
     """When a copy was last asked for or written (seconds since 1970), and its bytes."""
     used, num_bytes = folder.stat().st_mtime, 0

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from xlt_ray.errors import StageConflict
 from xlt_ray.spec.supervision import supervision_told
 from xlt_ray.stages.canonical import Json, from_fields
 
@@ -169,3 +170,24 @@ class StageRecord:
 def profiles_from_json(rows: Iterable[Mapping[str, Any]]) -> tuple[Profile, ...]:
     """Profiles as :func:`dataclasses.asdict` wrote them."""
     return tuple(from_fields(Profile, {**row, "values": tuple(row["values"])}) for row in rows)
+
+
+def agreed(there: StageRecord, made: StageRecord) -> StageRecord:
+    """Of two commits of a stage the first one stands.
+
+    Raises:
+        StageConflict: both were made under the same numeric runtime, and their bits differ.
+    """
+    same_runtime = dict(there.runtime) == dict(made.runtime)
+    if same_runtime and _bits(there) != _bits(made):
+        raise StageConflict(
+            "was made twice under the same runtime, with different bits", key=there.key
+        )
+    return there
+
+
+def _bits(record: StageRecord) -> object:
+    weights = {
+        name: entry.sha256 for name, entry in record.files.items() if name.endswith(".safetensors")
+    }
+    return weights, record.scores

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import time
 import uuid
@@ -25,12 +24,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from xlt_ray.errors import DamagedStage, LeaseLost, StageConflict, StoreError
+from xlt_ray.errors import DamagedStage, LeaseLost, StoreError
 from xlt_ray.stages.canonical import digest
-from xlt_ray.stages.fetched import Copies
+from xlt_ray.stages.fetched import Copies, working_folder
 from xlt_ray.stages.lease import TTL, Holder, Lease, try_acquire
 from xlt_ray.stages.names import fault_of_file, is_key
-from xlt_ray.stages.record import FileEntry, StageRecord
+from xlt_ray.stages.record import FileEntry, StageRecord, agreed
 from xlt_ray.stages.stage import Stage, short
 from xlt_ray.stages.storage import Storage, file_digest
 
@@ -56,7 +55,7 @@ class StageStore:
         if self.storage.local_root is not None:
             self.scratch = self.storage.local_root / "scratch"
         else:
-            self.scratch = Path(scratch or _working_folder() / "xlt-scratch")
+            self.scratch = Path(scratch or working_folder() / "xlt-scratch")
         self._copies = Copies(
             self.scratch / "fetched", [self.scratch / "results", self.scratch / "progress"]
         )
@@ -110,24 +109,41 @@ class StageStore:
                 raise DamagedStage(f"its file {name!r} {fault}", key=key, place=place)
         return record
 
-    def verify(self, key: str) -> StageRecord | None:
-        """As :meth:`record`, every file compared with its size and digest as well."""
+    def verify(self, key: str, *, by_size: bool = False) -> StageRecord | None:
+        """As :meth:`record`, every file compared with its size and digest as well, or with its
+        size alone: then no file is read."""
         record = self.record(key)
         if record is None:
             return None
+        sizes = self.storage.files(f"stages/{key}") if by_size else {}
         for name, entry in record.files.items():
             path = f"stages/{key}/{name}"
             try:
-                found = self.storage.file_digest(path)
-            except FileNotFoundError:
+                found = (
+                    FileEntry(sizes[name].num_bytes, entry.sha256)
+                    if by_size
+                    else FileEntry(*self.storage.file_digest(path))
+                )
+            except (FileNotFoundError, KeyError):
                 raise DamagedStage("a file is missing", key=key, place=path) from None
-            if found != (entry.num_bytes, entry.sha256):
+            if found != entry:
                 raise DamagedStage("a file was altered or cut short", key=key, place=path)
         return record
 
     def find_sound(self, stage: Stage) -> StageRecord | None:
-        """The verified record, or None; a damaged result is set aside first."""
-        return self._sound(self.verify, stage)
+        """The verified record, or None; a damaged result is set aside first.
+
+        Of a store elsewhere a result is fetched, and verified once, for all processes of this node.
+        """
+        return self._sound(self._usable, stage)
+
+    def _usable(self, key: str) -> StageRecord | None:
+        if self.storage.local_root is not None:
+            return self.verify(key)
+        record = self.record(key)
+        if record is not None:
+            self._copy(record)
+        return record
 
     def find_told(self, stage: Stage) -> StageRecord | None:
         """As :meth:`find_sound` by the record alone: no file is read."""
@@ -161,16 +177,26 @@ class StageStore:
         record = self.record(key)
         if record is None:
             raise StoreError("is not in the store", key=key)
+        return self._copy(record)
+
+    def _copy(self, record: StageRecord) -> Path:
+        """The node's own copy of a result; whoever fetches it compares it with its record."""
+        place = f"stages/{record.key}"
         # Another result under the same key, made again under another runtime, is another copy.
         bits = digest({name: entry.sha256 for name, entry in record.files.items()})
 
         def fetch(folder: Path) -> None:
-            self.storage.fetch(f"stages/{key}", record.files, folder)
+            try:
+                self.storage.fetch(place, record.files, folder)
+            except FileNotFoundError:
+                raise DamagedStage("a file is missing", key=record.key, place=place) from None
             for name, entry in record.files.items():
-                if file_digest(folder / name) != (entry.num_bytes, entry.sha256):
-                    raise DamagedStage("a file changed while it was fetched", key=key, place=name)
+                if FileEntry(*file_digest(folder / name)) != entry:
+                    raise DamagedStage(
+                        "a file was altered or cut short", key=record.key, place=f"{place}/{name}"
+                    )
 
-        return self._copies.get(f"{key}-{short(bits)}", fetch)
+        return self._copies.get(f"{record.key}-{short(bits)}", fetch)
 
     def commit(self, stage: Stage, folder: Path, record: StageRecord, lease: Lease) -> StageRecord:
         """Publish the files of ``folder`` (they are moved) and, last, the record.
@@ -191,7 +217,7 @@ class StageStore:
         if there is not None:
             shutil.rmtree(folder)
             self.drop_progress(stage.key)
-            return _agreed(there, record)
+            return agreed(there, record)
         # Files of an earlier commit that died before its record: nobody has read them.
         self.storage.remove(f"stages/{stage.key}")
         for name in files:
@@ -228,7 +254,7 @@ class StageStore:
             if key != _key_of_steps(trunk, steps):
                 continue
             try:
-                if self.verify(key) is not None:
+                if self._usable(key) is not None:
                     return key, steps
             except DamagedStage:
                 with contextlib.suppress(FileNotFoundError):
@@ -350,15 +376,6 @@ class StageStore:
         return try_acquire(self.storage, _lease_path(key), purpose=purpose, ttl=ttl)
 
 
-def _working_folder() -> Path:
-    """Of this process; where Tune moved it into a folder of its trial's own, the one before.
-
-    Processes of one node share what they fetch.
-    """
-    before = Path(os.environ.get("TUNE_ORIG_WORKING_DIR") or Path.cwd())
-    return before if os.access(before, os.W_OK) else Path.cwd()
-
-
 def _record_path(key: str) -> str:
     return f"stages/{key}/{RECORD}"
 
@@ -378,20 +395,3 @@ def _key_of_steps(trunk: Stage, steps: int) -> str:
 
 def _lease_path(key: str) -> str:
     return f"leases/{key}.json"
-
-
-def _agreed(there: StageRecord, made: StageRecord) -> StageRecord:
-    """The first commit stands; under equal numeric runtime the second must have equal bits."""
-    same_runtime = dict(there.runtime) == dict(made.runtime)
-    if same_runtime and _bits(there) != _bits(made):
-        raise StageConflict(
-            "was made twice under the same runtime, with different bits", key=there.key
-        )
-    return there
-
-
-def _bits(record: StageRecord) -> object:
-    weights = {
-        name: entry.sha256 for name, entry in record.files.items() if name.endswith(".safetensors")
-    }
-    return weights, record.scores
