@@ -72,12 +72,14 @@ class Bench:
     def path(self, *overrides: str, seed: int = 0) -> tuple[Stage, ...]:
         return path_of(self.trial(*overrides), self.facts, seed=seed, shared_seed=0)
 
-    def walk(self, root: Path, *overrides: str, seed: int = 0, **runtime: Any) -> Iterator[Event]:
+    def walk(
+        self, root: Path, *overrides: str, seed: int = 0, until: str = "", **runtime: Any
+    ) -> Iterator[Event]:
         trial = self.trial(*overrides)
         path = path_of(trial, self.facts, seed=seed, shared_seed=0)
         made = replace(Runtime(cache=self.cache, evaluations=2), **runtime)
         materials = Materials(trial.model, self.open_data(trial))
-        return walk(path, materials, StageStore(root), made, self.team)
+        return walk(path, materials, StageStore(root), made, self.team, until=until)
 
     def make(self, root: Path, *overrides: str, seed: int = 0, **runtime: Any) -> list[Event]:
         return list(self.walk(root, *overrides, seed=seed, **runtime))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from xlt_ray.stages.record import Profile, StageRecord
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.facts import facts_of
 from xlt_ray.training.diagnose import profiles
+from xlt_ray.training.events import Committed
 
 PLAIN = (
     "target={task: toy-paraphrase, source_language: qaa, size: 32, epochs: 2, batch_size: 16,"
@@ -106,6 +108,27 @@ def test_a_target_that_was_trained_without_is_diagnosed_at_the_end(
     target, evaluation = records(own, tmp_path)
     assert target.profiles == ()
     assert evaluation.profiles == records(own, diagnosed)[1].profiles
+
+
+def test_a_target_that_is_made_again_beside_its_evaluation_is_diagnosed_as_before(
+    own: Bench, diagnosed: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(diagnosed, tmp_path / "copy")
+    target, evaluation = own.path(*ASKED)[-2:]
+    before = StageStore(diagnosed).verify(target.key)
+    store = StageStore(tmp_path / "copy")
+    shutil.rmtree(store.folder(target.key))
+    made = [
+        event.stage.kind
+        for event in own.make(tmp_path / "copy", *ASKED, until="target")
+        if isinstance(event, Committed) and not event.reused
+    ]
+    again = store.verify(target.key)
+    assert made == ["target"]
+    assert before is not None
+    assert again is not None
+    assert (again.files, again.profiles) == (before.files, before.profiles)
+    assert evaluation in store
 
 
 def test_an_interrupted_training_ends_with_the_same_profiles(

@@ -172,7 +172,7 @@ def test_a_damaged_stage_is_not_exported(
         file.write_bytes(content)
     assert code == 1
     assert "a file was altered or cut short" in err
-    assert "make it again: xlt stage tiny --trial 0 --until target" in err
+    assert "make it again: xlt resume tiny --verify" in err
     assert not (tmp_path / "x").exists()
 
 

@@ -11,6 +11,7 @@ from xlt_ray.cli.arguments import (
     NameArgument,
     OverridesArgument,
     SweepArgument,
+    VerifyOption,
     find_sweep,
     named_sweep,
 )
@@ -26,6 +27,7 @@ def run(
     sweep: SweepArgument,
     overrides: OverridesArgument = None,
     accept_changes: AcceptOption = False,
+    verify: VerifyOption = False,
 ) -> None:
     """Start a sweep, or continue it where it stopped.
 
@@ -36,7 +38,7 @@ def run(
     [dim]xlt run sweeps/pos-fusion-layer.yaml data.root=data model=xlm-roberta-base[/]
     """
     home = Home.from_environment()
-    _run(find_sweep(sweep, overrides, home), home, accept_changes=accept_changes)
+    _run(find_sweep(sweep, overrides, home), home, accept_changes=accept_changes, verify=verify)
 
 
 def resume(
@@ -56,6 +58,7 @@ def resume(
         int, typer.Option("--more", min=0, metavar="N", help="Ask N further configurations.")
     ] = 0,
     accept_changes: AcceptOption = False,
+    verify: VerifyOption = False,
 ) -> None:
     """Continue a sweep of this home by its name.
 
@@ -74,7 +77,7 @@ def resume(
     ledger = load_ledger(home, named_sweep(name))
     overrides = [f"search.trials={ledger.sweep['search']['trials'] + more}"] if more else []
     sweep = sweep_of_ledger(ledger, overrides)
-    _run(sweep, home, retry=retry, accept_changes=accept_changes)
+    _run(sweep, home, retry=retry, accept_changes=accept_changes, verify=verify)
 
 
 def stage(
@@ -117,12 +120,21 @@ def _cause(where: str | None) -> str:
     return cause
 
 
-def _run(sweep: SweepSpec, home: Home, *, retry: Retry | None = None, accept_changes: bool) -> None:
+def _run(
+    sweep: SweepSpec,
+    home: Home,
+    *,
+    retry: Retry | None = None,
+    accept_changes: bool,
+    verify: bool,
+) -> None:
     from xlt_ray.cli.board import board_for, echo_summary
     from xlt_ray.sweep.runner import run as run_sweep
 
     with board_for(sweep) as board:
-        summary = run_sweep(sweep, home, board, retry=retry, accept_changes=accept_changes)
+        summary = run_sweep(
+            sweep, home, board, retry=retry, accept_changes=accept_changes, is_verified=verify
+        )
     echo_summary(sweep, summary)
     if summary.failed or not (summary.is_finished or summary.is_out_of_budget):
         raise typer.Exit(1)

@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 
-from xlt_ray.errors import SpecError
+from xlt_ray.errors import DamagedStage, SpecError
 from xlt_ray.home import Home
 from xlt_ray.ledger import STANDINGS, Ledger, failures_told, mixed_facts
 from xlt_ray.report import shown
@@ -32,6 +32,7 @@ from xlt_ray.report.grouping import Groupings, known_groupings, seen_grouping
 from xlt_ray.report.items import configuration_intervals
 from xlt_ray.report.labels import DescribeLanguage, is_absent, knob_names, shown_value
 from xlt_ray.report.profiles import finished, profile_figure, profiles_frame
+from xlt_ray.report.provenance import lost_weights
 from xlt_ray.report.questions import question_figures
 from xlt_ray.report.replication import trained_stages
 from xlt_ray.report.selection import (
@@ -78,15 +79,14 @@ def write_report(
         groupings: further groups of languages that tables give means of.
         seen: languages that count as seen, in place of those that trainings held.
 
-        warn: hears of evaluations that are gone or damaged, and how they are made again.
+        warn: hears of evaluations and best weights that are gone or damaged, and how they are made
+            again.
 
     Raises:
         SpecError: the home cannot be written to.
     """
     snapshot = read_snapshot(ledger, store)
     lost = _lost_told(snapshot)
-    for line in lost:
-        warn(line)
     sweep, knobs = snapshot.sweep, snapshot.knobs
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
     stages, costs = stages_frame(snapshot), costs_frame(snapshot)
@@ -105,6 +105,16 @@ def write_report(
     few_shot = few_shot_frame(snapshot)
     best = best_configuration(trials, sweep)
     known = {table.stem: knowledge_of(table) for table in tables}
+    try:
+        intervals = configuration_intervals(snapshot, tables, [] if best is None else [best])
+    except DamagedStage as error:
+        intervals = configuration_intervals(snapshot, tables, [])
+        lost.append(
+            f"{error}: intervals over test items are missing here; "
+            f"xlt resume {snapshot.name} --verify makes it again"
+        )
+    for line in lost:
+        warn(line)
     figures, notes = _figures(snapshot, tables, known, costs, best, describe_language)
     notes = [*lost, *failures_told(snapshot.trials, snapshot.name), *notes]
     profiles = profiles_frame(snapshot)
@@ -117,8 +127,6 @@ def write_report(
     rules = {
         table.stem: picks(table, scores, sweep, averaged.get(table.stem), means) for table in tables
     }
-
-    intervals = configuration_intervals(snapshot, tables, [] if best is None else [best])
 
     folder = home.reports(snapshot.name)
     texts = {
@@ -207,14 +215,16 @@ def write_report(
 
 
 def _lost_told(snapshot: Snapshot) -> list[str]:
-    """Which trials have no scores although they are complete, and how they get them back."""
-    if not (numbers := snapshot.unscored):
-        return []
-    trials = "trial" if len(numbers) == 1 else "trials"
-    return [
-        f"the evaluation of {trials} {', '.join(map(str, numbers))} is gone or damaged: its scores "
-        f"are missing here; xlt resume {snapshot.name} makes it again"
-    ]
+    """Which evaluations of complete trials, and which of the best weights, are gone or damaged, and
+    how they are made again."""
+    told = [lost] if (lost := lost_weights(snapshot)) else []
+    if numbers := snapshot.unscored:
+        trials = "trial" if len(numbers) == 1 else "trials"
+        told.append(
+            f"the evaluation of {trials} {', '.join(map(str, numbers))} is gone or damaged: its "
+            f"scores are missing here; xlt resume {snapshot.name} makes it again"
+        )
+    return told
 
 
 def _figures(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from xlt_ray.errors import LedgerError
+from xlt_ray.errors import DamagedStage, LedgerError
 from xlt_ray.ledger import StageUse, TrialView
+from xlt_ray.ledger.ranking import winner
 from xlt_ray.report.selection import COMPETED, is_oracle, selection_rule
 from xlt_ray.report.snapshot import Snapshot
 from xlt_ray.report.supervision import is_translate_train
@@ -51,7 +53,32 @@ def exportable(snapshot: Snapshot, view: TrialView | None) -> TrialView:
 
 def made_again(snapshot: Snapshot, view: TrialView, use: StageUse) -> str:
     """What to do where a stage of a trial is gone or damaged."""
+    if view == best_trial(snapshot):
+        return f"make it again: xlt resume {snapshot.name} --verify"
     return f"make it again: xlt stage {snapshot.name} --trial {view.number} --until {use.kind}"
+
+
+def best_trial(snapshot: Snapshot) -> TrialView | None:
+    """The best trial of the best configuration, whose weights a sweep keeps."""
+    sweep = snapshot.sweep
+    best = winner(snapshot.trials, sweep["search"]["seeds"], sweep["objective"]["mode"])
+    return None if best is None else best.trial
+
+
+def lost_weights(snapshot: Snapshot) -> str:
+    """Which weights of the best trial are gone or damaged, told by the sizes of their files, and
+    what to do; empty where they are there."""
+    view = best_trial(snapshot)
+    target = None if view is None else target_use(view)
+    if view is None or target is None or snapshot.store is None:
+        return ""
+    with contextlib.suppress(DamagedStage):
+        if snapshot.store.verify(target.key, by_size=True) is not None:
+            return ""
+    return (
+        f"the weights of trial {view.number}, the best one, are gone or damaged ({target.kind} "
+        f"stage {short(target.key)}); {made_again(snapshot, view, target)}"
+    )
 
 
 def target_use(view: TrialView) -> StageUse | None:

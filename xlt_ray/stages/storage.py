@@ -287,6 +287,19 @@ class Storage:
         with self.fs.open(self.full(path), "rb") as stream:
             return _digest_of(stream)
 
+    def has_whole_header(self, path: str) -> bool:
+        """Whether a safetensors file on this disk is as long as its header says; True of others."""
+        file = self.local(path)
+        if file is None or file.suffix != ".safetensors":
+            return True
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(file, framework="numpy"):
+                return True
+        except SafetensorError:
+            return False
+
 
 def file_digest(path: Path) -> tuple[int, str]:
     """Size in bytes and SHA-256 of a local file."""

@@ -52,12 +52,9 @@ def make_alone(
         view = ledger.trial(trial)
         concrete, seed = sweep.trial_of(dict(view.assignment), bounds), view.seed
     path = path_of(concrete, facts, seed=seed, shared_seed=sweep.settings.search.training_seed)
-    kinds = [stage.kind for stage in path]
-    if until in kinds:
-        path = path[: kinds.index(until) + 1]
     order = order_for(-1 if trial is None else trial, concrete, path, sweep, home)
     # Somebody may be looking at it in a debugger: nothing ends it for being slow.
-    order = replace(order, resources={**order.resources, "workers": 1}, hangs="")
+    order = replace(order, until=until, resources={**order.resources, "workers": 1}, hangs="")
     crew = SoloCrew()
     try:
         crew.begin(order)

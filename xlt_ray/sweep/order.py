@@ -47,6 +47,8 @@ class Order:
     """As :attr:`xlt_ray.training.runtime.Runtime.fits`; whoever runs the order reads it."""
     watched: tuple[str, ...] = ()
     """As :attr:`xlt_ray.training.runtime.Runtime.watched`."""
+    until: str = ""
+    """As of :func:`xlt_ray.training.make.walk`."""
     hangs: str = ""
     """Folder for tracebacks of processes that hang; nobody looks for hangs where it is empty."""
 

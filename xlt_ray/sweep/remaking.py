@@ -1,4 +1,4 @@
-"""Evaluations of finished trials that the store has lost, made again.
+"""What the store has lost of finished trials, made again: evaluations, and the best weights.
 
 Tune's searcher and scheduler put the same questions to :class:`Remaking` as to the desk. The ledger
 is only read: these trials have ended, and their objectives stay as they are.
@@ -7,10 +7,11 @@ is only read: these trials have ended, and their objectives stay as they are.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 
 from xlt_ray.errors import DamagedStage
-from xlt_ray.ledger import Ledger, StageUse, Ticket, TrialView
+from xlt_ray.ledger import Ledger, StageUse, Ticket
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.store import StageStore
@@ -20,7 +21,14 @@ from xlt_ray.sweep.watcher import Watcher
 
 
 class Remaking:
-    """Hands out finished trials whose evaluation is gone or damaged."""
+    """Hands out finished trials whose evaluation is gone or damaged, and the best trial where its
+    weights are.
+
+    Files are compared with their sizes, weights with their headers as well.
+
+    Args:
+        is_verified: compare all files of these stages with their digests, too, and so read them.
+    """
 
     def __init__(
         self,
@@ -30,19 +38,21 @@ class Remaking:
         ledger: Ledger,
         store: StageStore,
         watcher: Watcher,
+        *,
+        is_verified: bool = False,
     ) -> None:
         self.sweep = sweep
         self.facts = facts
         self.watcher = watcher
         self._ledger = ledger
-        self._left = list(_lost(ledger, store, planner))
+        self._left = list(_lost(ledger, store, planner, is_verified=is_verified))
         self._running: set[int] = set()
         self.new_stages: dict[str, StageUse] = {}
         self.stopped_by = ""
         self._failed: list[str] = []
         if self._left:
-            numbers = ", ".join(str(one.number) for one in self._left)
-            watcher.warned(f"evaluations that the store has lost are made again: trials {numbers}")
+            told = ", ".join(f"{one.until} of trial {one.number}" for one in self._left)
+            watcher.warned(f"gone from the store or damaged, and made again: {told}")
 
     @property
     def num_running(self) -> int:
@@ -60,13 +70,13 @@ class Remaking:
 
     @property
     def complaint(self) -> str:
-        """What is still lost, and why; nothing where every evaluation is there again."""
+        """What is still lost, and why; nothing where everything is there again."""
         if self.stopped_by:
             return self.stopped_by
         if self._failed:
-            return "evaluations could not be made again: " + "; ".join(self._failed)
+            return "stages could not be made again: " + "; ".join(self._failed)
         if self.is_interrupted:
-            return "evaluations that the store has lost were not all made again"
+            return "stages that the store has lost were not all made again"
         return ""
 
     def next_order(self) -> Order | None:
@@ -91,22 +101,36 @@ class Remaking:
             self._failed.append(f"trial {number} ({why})")
 
 
-def _lost(ledger: Ledger, store: StageStore, planner: Planner) -> Iterator[Order]:
-    """Complete trials without a readable evaluation, as far as the same one can be made again."""
+def _lost(
+    ledger: Ledger, store: StageStore, planner: Planner, *, is_verified: bool
+) -> Iterator[Order]:
+    """Orders for what is lost, as far as the same can be made again; what is damaged is set aside.
+
+    With other data, or another version of a stage, it would be another evaluation.
+    """
+    best = ledger.best()
     for view in ledger.trials():
-        if view.state != "complete" or not _is_lost(view, store):
+        if view.state != "complete" or view.evaluation_key is None:
+            continue
+        is_best = best is not None and view.number == best.trial.number
+        if not is_best and _is_sound(view.evaluation_key, store, is_verified=is_verified):
             continue
         ticket = Ticket(view.number, dict(view.assignment), view.seed, view.attempts)
         order = planner.planned(ticket).order
-        # With other data, or another version of a stage, it would be another evaluation.
-        if order.path[-1].key == view.evaluation_key:
-            yield order
+        if order.path[-1].key != view.evaluation_key:
+            continue
+        asked = order.path[-2:] if is_best else order.path[-1:]
+        lost = [one for one in asked if not _is_sound(one.key, store, is_verified=is_verified)]
+        for stage in lost:
+            # A node's copy may be sound, and would be found in its place.
+            with suppress(FileNotFoundError):
+                store.set_aside(stage.key)
+        if lost:
+            yield replace(order, until=lost[-1].kind)
 
 
-def _is_lost(view: TrialView, store: StageStore) -> bool:
-    if view.evaluation_key is None:
-        return False
+def _is_sound(key: str, store: StageStore, *, is_verified: bool) -> bool:
     try:
-        return store.record(view.evaluation_key) is None
+        return store.verify(key, by_size=not is_verified) is not None
     except DamagedStage:
-        return True
+        return False

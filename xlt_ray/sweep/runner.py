@@ -95,6 +95,7 @@ def run(
     *,
     retry: Retry | None = None,
     accept_changes: bool = False,
+    is_verified: bool = False,
 ) -> Summary:
     """Start a sweep, or continue it where it stopped.
 
@@ -102,6 +103,8 @@ def run(
         retry: queue these failed trials again first, with their parameters.
         accept_changes: go on although data, weights or code are not those that earlier trials
             were made with; trials before and after are marked.
+        is_verified: read evaluations and the best weights, if there are any, and compare them with
+            their digests; else sizes and headers are looked at.
 
     Raises:
         SpecErrors: the sweep does not fit its models or data; nothing was started.
@@ -139,7 +142,7 @@ def run(
         if retry is not None:
             ledger.enqueue_failed(retry)
         planner = Planner(sweep, facts, home)
-        remaking = Remaking(sweep, facts, planner, ledger, store, watcher)
+        remaking = Remaking(sweep, facts, planner, ledger, store, watcher, is_verified=is_verified)
         courier = stack.enter_context(courier_for(sweep, facts, home, ledger, store))
         desk = Desk(sweep, facts, home, ledger, store, courier, watcher, confirm)
         losses = Losses(sweep.settings.failures, home.hangs(sweep.name))

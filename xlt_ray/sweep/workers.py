@@ -107,7 +107,8 @@ class Worker:
             _, total = torch.cuda.mem_get_info()
             torch.cuda.set_per_process_memory_fraction(memory_share(runtime.gpu_share, total))
         materials = Materials(order.trial.model, open_source(order.trial.data))
-        self._events = walk(order.path, materials, StageStore(order.store), runtime, team)
+        store = StageStore(order.store)
+        self._events = walk(order.path, materials, store, runtime, team, until=order.until)
 
     def advance(self) -> Event | None:
         """Work until something happens; None at the end of the path."""

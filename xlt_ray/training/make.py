@@ -41,16 +41,28 @@ POLL = 0.25
 
 
 def walk(
-    path: StagePath, materials: Materials, store: StageStore, runtime: Runtime, team: Team
+    path: StagePath,
+    materials: Materials,
+    store: StageStore,
+    runtime: Runtime,
+    team: Team,
+    *,
+    until: str = "",
 ) -> Iterator[Event]:
     """Make what is missing of a path, from the deepest stage that is there.
 
     Yields a :class:`Committed` for every stage, evaluations and signs of life on the way, and
     :class:`Waiting` while somebody else makes a stage. What the evaluation at the end diagnoses is
     diagnosed in every training on the way.
+
+    Args:
+        until: kind of the last stage to make; the last one of the path where it has none of that.
     """
     runtime = replace(runtime, diagnosis=diagnosis_of(path[-1]))
     stages = made(path)
+    kinds = [stage.kind for stage in stages]
+    if until in kinds:
+        stages = stages[: kinds.index(until) + 1]
     start = next((n for n in range(len(stages), 0, -1) if _can_start(stages, n, store, team)), 0)
     for stage in stages[:start]:
         # What a finished stage was made from is needed no more, there or not.

@@ -278,9 +278,18 @@ def test_resume_asks_for_retries_and_for_more_configurations(
 ) -> None:
     asked: list[tuple[str, int, Retry | None]] = []
     accepted: list[bool] = []
+    verified: list[bool] = []
 
-    def run(sweep: SweepSpec, _: Home, *, retry: Retry | None = None, accept_changes: bool) -> None:
+    def run(
+        sweep: SweepSpec,
+        _: Home,
+        *,
+        retry: Retry | None = None,
+        accept_changes: bool,
+        verify: bool,
+    ) -> None:
         accepted.append(accept_changes)
+        verified.append(verify)
         asked.append((sweep.name, sweep.settings.search.trials, retry))
 
     monkeypatch.setattr("xlt_ray.cli.launch._run", run)
@@ -303,6 +312,9 @@ def test_resume_asks_for_retries_and_for_more_configurations(
     assert xlt("run", file, "--accept-changes").code == 0
     assert xlt("run", file).code == 0
     assert accepted[-4:] == [False, True, True, False]
+    assert xlt("resume", "small", "--verify").code == 0
+    assert xlt("run", file, "--verify").code == 0
+    assert verified[-3:] == [False, True, True]
 
 
 @pytest.mark.usefixtures("small")

@@ -12,8 +12,10 @@ from tests.unit.report.conftest import Finished
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.report.page import write_report
-from xlt_ray.report.provenance import exportable, target_use
+from xlt_ray.report.provenance import exportable, lost_weights, target_use
 from xlt_ray.report.snapshot import read_snapshot
+from xlt_ray.stages.items import ITEMS
+from xlt_ray.stages.stage import short
 from xlt_ray.stages.store import StageStore
 
 
@@ -57,7 +59,34 @@ def test_a_report_names_what_is_lost_and_its_command(
 
 
 def test_a_whole_report_warns_of_nothing(quick: Finished) -> None:
-    assert read_snapshot(quick.ledger, quick.store).unscored == []
+    snapshot = read_snapshot(quick.ledger, quick.store)
+    assert snapshot.unscored == []
+    assert lost_weights(snapshot) == ""
+
+
+def test_best_weights_and_items_that_are_damaged_are_named_with_their_command(
+    quick: Finished, tmp_path: Path
+) -> None:
+    assert quick.store.storage.local_root is not None
+    shutil.copytree(quick.store.storage.local_root, tmp_path / "stages")
+    store = StageStore(tmp_path / "stages")
+    best = quick.ledger.best()
+    assert best is not None
+    target = target_use(best.trial)
+    assert target is not None
+    cut_short(store, target.key)
+    key = best.trial.evaluation_key
+    assert key is not None
+    items = store.folder(key) / ITEMS
+    items.write_bytes(items.read_bytes()[:-1] + b"x")
+    said: list[str] = []
+    write_report(Home(tmp_path), quick.ledger, store, warn=said.append)
+    weights, scores = said
+    assert f"the weights of trial {best.trial.number}, the best one, are gone or damaged" in weights
+    assert short(key) in scores
+    assert ITEMS in scores
+    for line in said:
+        assert "xlt resume quick --verify" in line
 
 
 def test_a_target_stage_that_is_damaged_names_the_command_that_makes_it(

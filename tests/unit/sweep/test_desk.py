@@ -137,11 +137,15 @@ class World:
         assert order is not None
         return order
 
-    def commit(self, stage: Stage, scores: tuple[Score, ...] = ()) -> None:
+    def commit(
+        self, stage: Stage, scores: tuple[Score, ...] = (), content: bytes | None = None
+    ) -> None:
         lease = self.store.lease(stage.key)
         assert isinstance(lease, Lease)
         folder = self.scratch / stage.key
         folder.mkdir(parents=True)
+        if content is not None:
+            (folder / "model.safetensors").write_bytes(content)
         record = StageRecord(stage.key, stage.payload, stage.label, {}, scores=scores)
         with lease:
             self.store.commit(stage, folder, record, lease)
