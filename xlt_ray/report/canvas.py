@@ -5,6 +5,7 @@ Files are the same bytes for the same rows: no dates, fixed SVG ids.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -100,9 +101,27 @@ def write_figure(figure: Figure, folder: Path) -> None:
 
 
 def csv_text(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Rows as CSV; a missing value is an empty cell."""
+    """Rows as CSV; a missing value is an empty cell, and what would be a formula is text."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(["" if value is None else value for value in row] for row in rows)
+    writer.writerow(map(as_text, header))
+    writer.writerows(["" if cell is None else as_text(cell) for cell in row] for row in rows)
     return stream.getvalue()
+
+
+def as_text(value: Any) -> Any:
+    """A name or cell that a spreadsheet would take for a formula, with an apostrophe before it.
+
+    >>> as_text("=1+1"), as_text("de"), as_text(-0.5), as_text("-0.5")
+    ("'=1+1", 'de', -0.5, '-0.5')
+    """
+    if not isinstance(value, str):
+        return value
+    # A carriage return would begin a row, whose first cell may be a formula again.
+    value = value.replace("\r", " ")
+    if not value.startswith(("=", "+", "-", "@", "\t", "\n")):
+        return value
+    with contextlib.suppress(ValueError):
+        float(value)
+        return value
+    return f"'{value}"

@@ -22,7 +22,7 @@ from xlt_ray.errors import DamagedStage, SpecError
 from xlt_ray.home import Home
 from xlt_ray.ledger import STANDINGS, Ledger, failures_told, mixed_facts
 from xlt_ray.report import shown
-from xlt_ray.report.canvas import Figure, write_figure
+from xlt_ray.report.canvas import Figure, as_text, write_figure
 from xlt_ray.report.effects import Knowledge, effects_csv, importances_csv, knowledge_of
 from xlt_ray.report.few_shot import few_shot_frame, few_shot_tables
 from xlt_ray.report.figures import knob_figure, language_figure
@@ -317,18 +317,8 @@ def _data_uri(figure: Figure) -> str:
 
 
 def _csv(frame: pd.DataFrame) -> str:
-    safe = frame.rename(columns=_as_text).map(_as_text)
+    safe = frame.rename(columns=as_text).map(as_text)
     return str(safe.to_csv(index=False, lineterminator="\n"))
-
-
-def _as_text(value: Any) -> Any:
-    """A name or cell that a spreadsheet would take for a formula, with an apostrophe before it.
-
-    >>> _as_text("=1+1"), _as_text("de"), _as_text(-0.5)
-    ("'=1+1", 'de', -0.5)
-    """
-    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if is_formula else value
 
 
 @contextmanager

@@ -23,6 +23,8 @@ MAX_LANGUAGES = 30
 """Languages with a metric of their own and further means, of at most 50 metrics a run."""
 MAX_FURTHER = 8
 """Means of language pairs and of further tasks, among those."""
+MAX_NAME = 250
+"""Characters of the name of a metric."""
 MAX_VALUE = 5000
 """Characters of a tag or parameter; MLflow refuses longer ones at 6000 and 8000."""
 
@@ -50,12 +52,15 @@ def spelled(value: Value) -> str:
 
 
 def legal_name(name: str) -> str:
-    """A name of a tag, parameter or metric as MLflow takes it: it refuses most signs.
+    """A name of a tag, parameter or metric as MLflow takes it: it refuses most signs, what is no
+    path of a file, and more than 250 characters.
 
-    >>> legal_name("test/accuracy/sr@latin"), legal_name("dev/f1/zh-Hans")
-    ('test/accuracy/sr_latin', 'dev/f1/zh-Hans')
+    >>> legal_name("test/accuracy/sr@latin"), legal_name("dev/f1/zh-Hans"), legal_name("dev/..")
+    ('test/accuracy/sr_latin', 'dev/f1/zh-Hans', 'dev/_')
     """
-    return _ILLEGAL.sub("_", name)
+    parts = (_ILLEGAL.sub("_", part) for part in name.split("/"))
+    legal = "/".join("_" if part in ("", ".", "..") else part for part in parts)
+    return legal[:MAX_NAME].rstrip("/")
 
 
 def trial_name(view: TrialView) -> str:
