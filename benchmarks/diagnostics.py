@@ -33,7 +33,7 @@ from xlt_ray.stages.path import path_of
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.facts import facts_of
 from xlt_ray.sweep.order import order_for
-from xlt_ray.sweep.workers import SoloCrew
+from xlt_ray.sweep.workers import open_walk
 from xlt_ray.training import make
 from xlt_ray.training.engine import Engine
 
@@ -111,12 +111,10 @@ def train(home: Home, *overrides: str) -> Outcome:
     trial = sweep.trial(tree)
     path = path_of(trial, facts, seed=0, shared_seed=0)
     steps, diagnoses = Meter(), Meter()
-    crew = SoloCrew()
     with measured(steps, diagnoses):
-        crew.begin(order_for(0, trial, path, sweep, home))
-        while crew.advance() is not None:
+        events, _ = open_walk(order_for(0, trial, path, sweep, home))
+        for _ in events:
             pass
-        crew.end()
     digest = hashlib.sha256()
     for file in sorted(StageStore(home.stages).folder(path[-2].key).glob("*.safetensors")):
         digest.update(file.read_bytes())

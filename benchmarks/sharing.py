@@ -60,13 +60,13 @@ class Silent:
 
 def train_alone(config: dict[str, Any]) -> dict[str, Any]:
     """The peer's trainable: one trial from its first stage to its scores."""
-    from xlt_ray.sweep.workers import SoloCrew
+    from xlt_ray.sweep.workers import open_walk
     from xlt_ray.training.events import Committed
 
     order: Order = config["order"]
-    crew, examples, scores = SoloCrew(), 0, ()
-    crew.begin(order)
-    while (event := crew.advance()) is not None:
+    examples, scores = 0, ()
+    events, _ = open_walk(order)
+    for event in events:
         if isinstance(event, Committed):
             examples += event.record.num_examples
             scores = event.record.scores

@@ -4,11 +4,13 @@
     python -m benchmarks.control_plane ask [--trials N] [--workers N]
     python -m benchmarks.control_plane dispatch [--trials N] [--workers N]
     python -m benchmarks.control_plane controller [--trials N] [--workers N] [--sampler S]
+    python -m benchmarks.control_plane signs [--trials N]
     python -m benchmarks.control_plane tune [--trials N]
 
 ``desk`` is the driver with simulated workers (``desk.py``); ``ask`` is the sampler alone on ledgers
 of growing length (``asking.py``); ``dispatch`` is the rule of who is handed out next alone
-(``dispatch.py``). The last two run trials that only report through Ray Tune, with this project's
-driver and with ``OptunaSearch`` (``drivers.py``): ``controller`` has Tune's controller and actors
-that are played (``controller.py``, ``actors.py``), ``tune`` real Ray and MLflow (``tune.py``).
+(``dispatch.py``). The others run trials that only report through Ray Tune (``drivers.py``), with
+this project's driver and, but for ``signs``, with ``OptunaSearch``: ``controller`` has Tune's
+controller and actors that are played (``controller.py``, ``actors.py``), ``signs`` too, of trials
+that train on and say no more than that (``signs.py``), ``tune`` real Ray and MLflow (``tune.py``).
 """

@@ -12,6 +12,7 @@ from benchmarks.control_plane.controller import run_controller
 from benchmarks.control_plane.desk import run_desk
 from benchmarks.control_plane.dispatch import run_dispatch
 from benchmarks.control_plane.drivers import Load
+from benchmarks.control_plane.signs import run_signs
 from benchmarks.control_plane.tune import run_tune
 
 
@@ -21,7 +22,7 @@ def main() -> None:
         description=control_plane.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("part", choices=["desk", "ask", "dispatch", "tune", "controller"])
+    parser.add_argument("part", choices=["desk", "ask", "dispatch", "tune", "controller", "signs"])
     parser.add_argument("--trials", type=int)
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--sampler", choices=["random", "tpe"])
@@ -42,6 +43,8 @@ def main() -> None:
         run_ask(asked.trials or 10_000, asked.workers)
     elif asked.part == "dispatch":
         run_dispatch(asked.trials or 100_000, asked.workers, asked.prefixes)
+    elif asked.part == "signs":
+        run_signs((asked.trials,) if asked.trials else (100, 450))
     elif asked.part == "tune":
         run_tune(asked.trials or 150)
     elif asked.part == "controller":

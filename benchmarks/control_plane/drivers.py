@@ -44,6 +44,10 @@ class Load:
     """``none``, or ``sqlite`` for a database of its own beside each driver."""
     most_letters: int = 10**9
     """No trial ends while more letters than these wait for MLflow."""
+    seconds: float = 0.0
+    """How long a trial gives signs of life, in the time of actors that are played."""
+    is_told: bool = True
+    """Whether it gives them as rarely as the driver asks for."""
 
 
 @dataclass
@@ -54,6 +58,8 @@ class Marks:
     """Seconds of this process that count for none of the driver's."""
     ended: Callable[[int], None] = lambda _: None
     """Told how many trials have ended."""
+    heard: Callable[[], None] = lambda: None
+    """Told of every report."""
     ends: list[Spent] = field(default_factory=list)
 
     def end(self) -> None:
@@ -77,35 +83,50 @@ def by_desk(load: Load, marks: Marks) -> None:
     from xlt_ray.spec.failures import Failures
     from xlt_ray.sweep.losses import Losses
     from xlt_ray.sweep.searcher import DeskScheduler, DeskSearcher
-    from xlt_ray.sweep.trainable import REPORT
+    from xlt_ray.sweep.trainable import QUIET, QUIET_S, REPORT, quiet_for
 
     class Reporter(tune.Trainable):
+        step_s: float | None = None
+        """How long the next step takes where actors are played."""
+
         def setup(self, config: dict[str, Any]) -> None:
+            self._quiet_s = QUIET_S
             self._reports = self._all(config["order"].open())
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self.setup(new_config)
             return True
 
-        def _all(self, order: Order) -> Iterator[dict[str, Any]]:
-            yield {REPORT: Report("begun")}
+        def be_quiet(self, seconds: float) -> None:
+            self._quiet_s = seconds if load.is_told else QUIET_S
+
+        def _all(self, order: Order) -> Iterator[Report]:
+            yield Report("begun")
             for stage in made(order.path):
                 if stage.kind == "target":
+                    passed_s = random.uniform(0, QUIET_S)
+                    while passed_s < load.seconds:
+                        self.step_s = self._quiet_s
+                        passed_s += self._quiet_s
+                        yield Report("ticked", stage="target", examples=1, total_examples=9)
+                    self.step_s = None
                     for index in range(NUM_EVALUATIONS):
-                        yield {REPORT: Report(
+                        yield Report(
                             "evaluated", stage="target", examples=index + 1, total_examples=9,
                             metrics={"accuracy": random.random(), "loss": 1.0},
-                        )}  # fmt: skip
+                        )  # fmt: skip
                 folder = Path(order.store) / "stages" / stage.key
                 is_reused = (folder / "record.json").exists()
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "record.json").write_text("{}")
                 told = StageReport(stage.kind, stage.key, stage.label, is_reused, 1, 1.0)
-                yield {REPORT: Report("stage", stage=stage.kind, finished_stage=told)}
-            yield {REPORT: Report("complete", scores=scores_of(random.random())), "done": True}
+                yield Report("stage", stage=stage.kind, finished_stage=told)
+            yield Report("complete", scores=scores_of(random.random()))
 
         def step(self) -> dict[str, Any]:
-            return next(self._reports)
+            report = next(self._reports)
+            quiet_s = quiet_for(load.slots) if not load.is_told else self._quiet_s
+            return {REPORT: report, QUIET: quiet_s, "done": report.kind == "complete"}
 
         def save_checkpoint(self, checkpoint_dir: str) -> None: ...
 
@@ -118,6 +139,9 @@ def by_desk(load: Load, marks: Marks) -> None:
     with courier_of(load.mlflow, sweep, facts, home, ledger, store) as courier:
 
         class Ends(Silent):
+            def heard(self, view: TrialView, report: Report) -> None:
+                marks.heard()
+
             def finished(self, view: TrialView) -> None:
                 while courier.num_waiting > load.most_letters:
                     time.sleep(0.01)

@@ -40,7 +40,7 @@ ROOMS = {
 ONLY_IN = {
     "data": {"facts", "findings", "workers"},
     "modeling": {"facts", "findings"},
-    "training": {"alone", "trainable", "workers"},
+    "training": {"alone", "trainable", "walk_thread", "workers"},
 }
 """Rooms that ``sweep`` touches in these modules alone."""
 

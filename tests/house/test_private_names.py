@@ -20,8 +20,10 @@ PRIVATE = {
     ),
     "ray._private.state": ("state",),
     "ray._private.node": ("_temp_dir",),
-    "ray.tune.execution.tune_controller": ("get_live_trials", "stop_trial"),
-    "ray.tune.experiment.trial": ("pickled_error_file",),
+    "ray.tune.execution.tune_controller": (
+        "get_live_trials", "stop_trial", "_tune_controller", "_actor_force_cleanup_timeout",
+    ),
+    "ray.tune.experiment.trial": ("pickled_error_file", "temporary_state", "ray_actor"),
     "deepspeed.runtime.zero.stage_1_and_2": (
         "single_partition_of_fp32_groups", "_lazy_init_hp_params_optimizer_state",
     ),

@@ -79,6 +79,31 @@ def test_killed_driver_loses_nothing(place: Place, finished: Place) -> None:
             assert filecmp.cmp(weights, place.home / "stages" / key / weights.name, shallow=False)
 
 
+@pytest.mark.slow
+def test_trials_train_on_while_the_driver_is_stopped(place: Place) -> None:
+    process = place.start(
+        "run", "small.yaml", "search.trials=1", *LONG[:1], "target.evaluations=30"
+    )
+    wait_for(logged(place, EVALUATION), process, place)
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        reached = int(re.findall(EVALUATION, place.log())[-1])
+        store = StageStore(place.home)
+
+        def went_on() -> bool:
+            found = [store.find_progress(one.name) for one in (place.home / "progress").iterdir()]
+            # Three evaluations further, of which the driver has not heard.
+            return any(one is not None and one.step * 16 >= reached + 3 * 256 for one in found)
+
+        wait_for(went_on, process, place)
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    assert process.wait(500) == 0, place.log()
+    assert_exactly_once(place, 1)
+    told = [int(one) for one in re.findall(EVALUATION, place.log())]
+    assert told == [256 * number for number in range(1, 31)], "every score is heard, in order"
+
+
 @pytest.mark.long
 def test_killed_trial_process_goes_on_from_its_progress(place: Place) -> None:
     process = place.start("run", "small.yaml", "search.concurrent=1", *LONG)

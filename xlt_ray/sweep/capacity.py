@@ -156,17 +156,22 @@ def can_ever_fit(demand: Demand, nodes: Sequence[Node], groups: Sequence[Group] 
     return demand.fits([*nodes, *may_come]) > 0
 
 
-def room_for(demand: Demand, nodes: Sequence[Node], groups: Sequence[Group] = ()) -> int:
-    """How many such trials go on at a time; at least one, which may be waited for.
+def room_for(
+    demand: Demand, nodes: Sequence[Node], groups: Sequence[Group] = (), limit: int | None = None
+) -> int:
+    """How many such trials go on at a time; at least one, which may be waited for, and ``limit`` at
+    most.
 
-    Where the autoscaler has a bound, as many as there may be; else as many as fit now.
+    Where the autoscaler has a bound, or ``limit`` is one, as many as there may be; else as many as
+    fit now.
 
     >>> room_for(Demand({"CPU": 2, "GPU": 1}), [{"CPU": 4}], [Group({"CPU": 8, "GPU": 1}, 8)])
     8
     """
-    bounded = [one for one in groups if one.most < UNBOUNDED]
+    bounded = [one for one in groups if limit is not None or one.most < UNBOUNDED]
     at_most = demand.fits(one.node for one in bounded for _ in range(min(one.most, MANY)))
-    return max(demand.fits(nodes), at_most, 1)
+    most = max(demand.fits(nodes), at_most, 1)
+    return most if limit is None else min(most, limit)
 
 
 class Concurrency:
@@ -188,12 +193,21 @@ class Concurrency:
         self._asked_at = -math.inf
         self._room = 1
 
+    @property
+    def most_pending(self) -> int:
+        """How many trials may wait for their places at a time, so that an autoscaler hears of all.
+
+        One where some ask for more than others: Ray would go on giving them places that are too
+        small for the one that waits longest.
+        """
+        are_alike = all(one == self._demands[0] for one in self._demands)
+        return (self._limit or MANY) if are_alike else 1
+
     def __call__(self) -> int:
         now = time.monotonic()
         if now - self._asked_at >= AGAIN_S:
             nodes, groups = self._ask()
-            most = max(room_for(one, nodes, groups) for one in self._demands)
-            self._room = min(most, self._limit or most)
+            self._room = max(room_for(one, nodes, groups, self._limit) for one in self._demands)
             self._asked_at = now
         return self._room
 

@@ -9,15 +9,19 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import re
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 from xlt_ray.sweep.failures import LOG_LINES, Failure
 
+_WATCHED = "watched thread: "
+
 
 class Watch:
     """``with watch:`` what is inside must be done within ``timeout`` seconds, or this process
-    writes where every thread of it is and ends. One watch at a time in a process."""
+    writes where every thread of it is and ends. One watch at a time in a process, and always in the
+    same thread."""
 
     def __init__(self, file: Path, timeout: float) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -26,6 +30,9 @@ class Watch:
         self._stream = file.open("w", encoding="utf-8")
 
     def __enter__(self) -> Watch:
+        if not self._stream.tell():
+            self._stream.write(f"{_WATCHED}{threading.get_ident():#x}\n")
+            self._stream.flush()
         faulthandler.dump_traceback_later(self._timeout, exit=True, file=self._stream)
         return self
 
@@ -55,7 +62,7 @@ def take_hang(folder: Path, number: int) -> Failure | None:
         with contextlib.suppress(OSError):
             logs[file.stem] = file.read_text(encoding="utf-8", errors="replace")
             file.unlink()
-    threads = {name: _working_thread(text) for name, text in logs.items() if text.strip()}
+    threads = {name: _working_thread(text) for name, text in logs.items() if "Timeout" in text}
     if not threads:
         return None
     room = LOG_LINES // len(threads)
@@ -72,9 +79,11 @@ def take_hang(folder: Path, number: int) -> Failure | None:
 
 
 def _working_thread(text: str) -> list[str]:
-    """Where the thread is that was begun first, which the others serve; innermost call last."""
-    last = text.split("(most recent call first)")[-1]
-    return [line for line in last.splitlines() if "File " in line][::-1] or ["nowhere"]
+    """Where the thread is that was watched; innermost call last."""
+    watched = re.search(rf"{_WATCHED}0x(\w+)", text)
+    threads = dict(re.findall(r"hread 0x0*(\w+)[^\n]*\n((?: +File[^\n]*\n?)*)", text))
+    lines = threads.get(watched[1] if watched else "", "").splitlines()
+    return lines[::-1] or ["nowhere"]
 
 
 def _duration(logs: Mapping[str, str]) -> str:

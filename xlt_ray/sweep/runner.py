@@ -252,7 +252,7 @@ def _tune(desk: Desk | Remaking, home: Home, losses: Losses, ledger: Ledger) -> 
         desk.sweep.settings.search.concurrent,
         lambda: (nodes_there(losses.left_nodes), groups_announced()),
     )
-    os.environ.update(_TUNE)
+    os.environ.update(_TUNE, TUNE_MAX_PENDING_TRIALS_PG=str(room.most_pending))
     failures = desk.sweep.settings.failures
 
     def request(config: dict[str, Any]) -> Any:

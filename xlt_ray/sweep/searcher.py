@@ -19,7 +19,11 @@ from xlt_ray.sweep.desk import Desk
 from xlt_ray.sweep.losses import Losses
 from xlt_ray.sweep.order import Report, sealed
 from xlt_ray.sweep.remaking import Remaking
-from xlt_ray.sweep.trainable import REPORT
+from xlt_ray.sweep.trainable import LONGEST_QUIET_S, QUIET, REPORT, quiet_for
+from xlt_ray.sweep.workers import GRACE_S
+
+STOP_S = LONGEST_QUIET_S + GRACE_S
+"""How long a trial that is to stop may take."""
 
 
 class DeskSearcher(Searcher):
@@ -103,8 +107,15 @@ class DeskScheduler(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         number = trial.config["order"].number
         self._losses.hear(number, result[REPORT])
-        is_to_stop = self._desk.hear(number, result[REPORT])
-        return FIFOScheduler.STOP if is_to_stop else FIFOScheduler.CONTINUE
+        process = trial.temporary_state.ray_actor
+        if self._desk.hear(number, result[REPORT]):
+            # Tune may keep the process for a later trial, and says nothing to it until then.
+            process.leave.remote()
+            return FIFOScheduler.STOP
+        quiet_s = quiet_for(self._desk.num_running)
+        if not 0.8 < quiet_s / result[QUIET] < 1.25:
+            process.be_quiet.remote(quiet_s)
+        return FIFOScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         if self._losses.unwritten is not None:
@@ -134,6 +145,9 @@ class DeskScheduler(FIFOScheduler):
             )
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        # At the end Tune kills what has not stopped after ten seconds. A trial stops between two
+        # signs of life, and saves its progress then.
+        tune_controller._tune_controller._actor_force_cleanup_timeout = STOP_S
         # Tune queues what it starts anew, as it does what is new.
         if trial.trial_id in self._given_up:
             tune_controller.stop_trial(trial)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.result import DONE
 
+from xlt_ray.errors import TrialFailure
 from xlt_ray.stages.path import made
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
@@ -28,13 +29,30 @@ from xlt_ray.sweep.order import Order, Report, StageReport, maker_of
 from xlt_ray.sweep.workers import Crew, crew_for, runtime_of
 from xlt_ray.training.events import Committed, Evaluated, Event, Ticked, Waiting
 
-REPORT = "report"
+REPORT, QUIET = "report", "quiet_s"
+"""Keys of a result: a Report, and the seconds between two signs of life of this trial."""
 QUIET_S = 2.0
-"""A trial to which nothing worth a line happens says so this often, and can be stopped then."""
+"""A trial to which nothing worth a line happens says so this often, where few run."""
+LONGEST_QUIET_S = 30.0
+SIGNS_PER_S = 20
+"""Of all trials that run; each takes the driver some milliseconds."""
+
+
+def quiet_for(num_running: int) -> float:
+    """Seconds between two signs of life of a trial, where so many run.
+
+    >>> [quiet_for(number) for number in (8, 100, 450, 1000)]
+    [2.0, 5.0, 22.5, 30.0]
+    """
+    return min(max(QUIET_S, num_running / SIGNS_PER_S), LONGEST_QUIET_S)
 
 
 class TrialWalk(tune.Trainable):
-    """``config["order"]`` is a :class:`~xlt_ray.sweep.order.SealedOrder`; results hold a Report."""
+    """``config["order"]`` is a :class:`~xlt_ray.sweep.order.SealedOrder`.
+
+    The trial trains in threads of its workers. A step only fetches what has happened since the last
+    one, so a driver that is busy, or stopped, does not hold up the training.
+    """
 
     def setup(self, config: dict[str, Any]) -> None:
         self._crew: Crew | None = None
@@ -53,15 +71,20 @@ class TrialWalk(tune.Trainable):
 
     def _take(self, order: Order) -> None:
         self._order = order
+        self._quiet_s = QUIET_S
         self._has_begun = False
         self._is_walking = False
+        self._num_fetched = 0
         self._scores: tuple[Score, ...] = ()
-        self._last_seen = ("", 0, 0.0)
         self._left: list[Stage] = []
         self._tries: Counter[str] = Counter(order.tries)
         self._resumes = 0.0
 
     def step(self) -> dict[str, Any]:
+        report = self._next_report()
+        return {REPORT: report, QUIET: self._quiet_s, DONE: report.kind in ("complete", "failed")}
+
+    def _next_report(self) -> Report:
         try:
             return self._step()
         except Exception as error:
@@ -73,15 +96,14 @@ class TrialWalk(tune.Trainable):
         # The exception is gone by now, and with it the frames that hold tensors.
         self._abandon()
         remedy = self._remedy(failure)
-        report = Report(
+        return Report(
             "retrying" if remedy else "failed",
-            stage=self._left[0].kind if self._left else "",
+            stage=self._at_work,
             cause=failure.cause,
             message=failure.message,
             log=failure.log,
             remedy=remedy,
         )
-        return {REPORT: report, DONE: not remedy}
 
     def cleanup(self) -> None:
         """The sweep is stopped, or this process is not needed any more."""
@@ -90,37 +112,51 @@ class TrialWalk(tune.Trainable):
                 self._crew.keep()
         self._leave()
 
+    def be_quiet(self, seconds: float) -> None:
+        """The driver asks for signs of life so often."""
+        self._quiet_s = seconds
+
+    def leave(self) -> None:
+        """The driver has stopped this trial early: nothing that it does from now on counts."""
+        self._leave()
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: progress is in the stage store, under the stage's key."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing: see :meth:`save_checkpoint`."""
 
-    def _step(self) -> dict[str, Any]:
+    @property
+    def _at_work(self) -> str:
+        """Kind of the stage that is made now."""
+        return self._left[0].kind if self._left else ""
+
+    def _step(self) -> Report:
         if not self._has_begun:
             self._has_begun = True
-            return {REPORT: Report("begun", occupied_s=time.monotonic() - self._since)}
+            return Report("begun", occupied_s=time.monotonic() - self._since)
         pause = self._resumes - time.monotonic()
         if pause > 0:
-            time.sleep(min(pause, QUIET_S))
-            return {REPORT: Report("pausing")}
+            time.sleep(min(pause, self._quiet_s))
+            return Report("pausing")
         self._crew = self._crew or crew_for(self._order)
         if not self._is_walking:
             self._left = list(made(self._order.path))
             self._order = replace(self._order, fits=self._known_fits())
             self._crew.begin(self._order)
+            self._num_fetched = 0
             self._is_walking = True
-        began = time.monotonic()
-        while True:
-            event = self._crew.advance()
-            if event is None:
-                self._leave()
-                return {REPORT: Report("complete", scores=self._scores), DONE: True}
-            is_quiet = isinstance(event, Waiting | Ticked)
-            if not is_quiet or time.monotonic() - began > QUIET_S:
-                return {REPORT: self._report(event)}
+        news = self._crew.fetch(self._num_fetched, self._quiet_s)
+        if news is None:
+            # Nothing yet, in a stage that is being prepared or evaluated.
+            return Report("ticked", stage=self._at_work)
+        self._num_fetched += not news.is_sign
+        if news.event is None:
+            self._leave()
+            return Report("complete", scores=self._scores)
+        return self._report(news.event, news.system)
 
-    def _report(self, event: Event) -> Report:
+    def _report(self, event: Event, system: Mapping[str, float]) -> Report:
         if isinstance(event, Waiting):
             return Report("waiting", stage=event.stage.kind, holder=event.holder)
         if isinstance(event, Ticked):
@@ -139,7 +175,7 @@ class TrialWalk(tune.Trainable):
                 metrics=dict(event.metrics),
                 by_language=dict(event.by_language),
                 is_replay=event.is_replay,
-                system=self._system(event),
+                system=system,
             )
         assert isinstance(event, Committed)
         keys = [stage.key for stage in self._left]
@@ -162,17 +198,6 @@ class TrialWalk(tune.Trainable):
                 made_by=maker_of(record),
             ),
         )
-
-    def _system(self, event: Evaluated) -> dict[str, float]:
-        """What is cheap to know about this process; nothing for what happened before it."""
-        if event.is_replay:
-            return {}
-        now = time.monotonic()
-        stage, examples, then = self._last_seen
-        rate = (event.examples - examples) / (now - then) if stage == event.stage.key else None
-        self._last_seen = (event.stage.key, event.examples, now)
-        memory = psutil.Process().memory_info().rss / 2**30
-        return {"memory_gib": memory, **({"examples_per_s": rate} if rate else {})}
 
     def _remedy(self, failure: Failure) -> str:
         """Get ready to try again in this process; how, in a few words. Nothing: it is final."""
@@ -226,10 +251,10 @@ class TrialWalk(tune.Trainable):
                 crew.abandon()
 
     def _leave(self) -> None:
-        """Release leases and memory; a crew that has died has neither."""
-        self._is_walking = False
+        """Release leases and memory; a crew that has died, or does not answer, is given up."""
         if self._crew is not None:
             try:
                 self._crew.end()
-            except RayError:
-                self._crew = None
+            except (RayError, TrialFailure):
+                self._abandon()
+        self._is_walking = False

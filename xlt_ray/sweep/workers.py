@@ -5,20 +5,24 @@ Both run the same :class:`Worker`; several do so in lockstep, and what the leade
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import socket
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from xlt_ray.errors import TrialFailure
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.failures import naming
 from xlt_ray.sweep.hangs import Watch, hang_file
 from xlt_ray.sweep.order import Order
+from xlt_ray.sweep.walk_thread import News, WalkThread
 from xlt_ray.training.events import Event
 from xlt_ray.training.runtime import Runtime
+
+if TYPE_CHECKING:
+    from xlt_ray.training.team import Team
 
 GRACE_S = 60.0
 """A worker that hangs ends itself; one that cannot even do that is given up so much later."""
@@ -57,12 +61,36 @@ def memory_share(gpu_share: float, total_bytes: int) -> float:
     return max(gpu_share - CONTEXT_BYTES / total_bytes, gpu_share / 2)
 
 
+def open_walk(
+    order: Order, rank: int = 0, address: str = "", listener: socket.socket | None = None
+) -> tuple[Iterator[Event], Team]:
+    """Get ready to run an order in this process and thread; iterating does the work."""
+    import torch
+    import transformers
+
+    from xlt_ray.data.source import open_source
+    from xlt_ray.training.load import Materials
+    from xlt_ray.training.make import walk
+    from xlt_ray.training.team import join_team
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    runtime = runtime_of(order)
+    torch.set_num_threads(runtime.threads)
+    team = join_team(rank, runtime.workers, runtime.device, address=address, listener=listener)
+    if runtime.gpu_share < 1:
+        _, total = torch.cuda.mem_get_info()
+        torch.cuda.set_per_process_memory_fraction(memory_share(runtime.gpu_share, total))
+    materials = Materials(order.trial.model, open_source(order.trial.data))
+    store = StageStore(order.store)
+    return walk(order.path, materials, store, runtime, team, until=order.until), team
+
+
 class Worker:
     """One process's part of a trial. Kept warm: it may be given one order after another."""
 
     def __init__(self) -> None:
-        self._events: Iterator[Event] | None = None
-        self._watch: Watch | None = None
+        self._walk: WalkThread | None = None
         self._listener: socket.socket | None = None
 
     def node(self) -> tuple[str, str]:
@@ -79,59 +107,30 @@ class Worker:
         return address_of(self._listener)
 
     def begin(self, order: Order, rank: int, address: str) -> None:
-        """Get ready to run an order; :meth:`advance` does the work."""
+        """Begin to run an order, in a thread."""
         self.end()
+        watch = None
         if order.hangs:
             file = hang_file(Path(order.hangs), order.number, rank)
-            self._watch = Watch(file, order.failures.hang_after)
-        with self._watch or contextlib.nullcontext(), naming(_own_node):
-            self._begin(order, rank, address)
+            watch = Watch(file, order.failures.hang_after)
+        self._walk = WalkThread(partial(open_walk, order, rank, address, self._listener), watch)
 
-    def _begin(self, order: Order, rank: int, address: str) -> None:
-        import torch
-        import transformers
-
-        from xlt_ray.data.source import open_source
-        from xlt_ray.training.load import Materials
-        from xlt_ray.training.make import walk
-        from xlt_ray.training.team import join_team
-
-        transformers.utils.logging.disable_progress_bar()
-        transformers.utils.logging.set_verbosity_error()
-        runtime = runtime_of(order)
-        torch.set_num_threads(runtime.threads)
-        team = join_team(
-            rank, runtime.workers, runtime.device, address=address, listener=self._listener
-        )
-        if runtime.gpu_share < 1:
-            _, total = torch.cuda.mem_get_info()
-            torch.cuda.set_per_process_memory_fraction(memory_share(runtime.gpu_share, total))
-        materials = Materials(order.trial.model, open_source(order.trial.data))
-        store = StageStore(order.store)
-        self._events = walk(order.path, materials, store, runtime, team, until=order.until)
-
-    def advance(self) -> Event | None:
-        """Work until something happens; None at the end of the path."""
-        assert self._events is not None, "advance before begin"
-        with self._watch or contextlib.nullcontext(), naming(_own_node):
-            return next(self._events, None)
+    def fetch(self, number: int, seconds: float) -> News | None:
+        """See :meth:`~xlt_ray.sweep.walk_thread.WalkThread.fetch`."""
+        assert self._walk is not None, "fetch before begin"
+        with naming(_own_node):
+            return self._walk.fetch(number, seconds)
 
     def keep(self) -> None:
         """Save what was trained since the last progress, and end the walk."""
-        from xlt_ray.training.events import Stop
-
-        if self._events is not None:
-            with contextlib.suppress(Stop, StopIteration):
-                self._events.throw(Stop())  # type: ignore[attr-defined]
+        if self._walk is not None:
+            self._walk.stop("keep")
 
     def end(self) -> None:
         """Leave the trial: leases are released, memory is given back."""
-        if self._events is not None:
-            self._events.close()  # type: ignore[attr-defined]
-            self._events = None
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
+        if self._walk is not None:
+            self._walk.stop("end")
+            self._walk = None
 
 
 def _own_node() -> str:
@@ -149,7 +148,8 @@ class Crew(Protocol):
 
     def begin(self, order: Order) -> None: ...
 
-    def advance(self) -> Event | None: ...
+    def fetch(self, number: int, seconds: float) -> News | None:
+        """See :meth:`~xlt_ray.sweep.walk_thread.WalkThread.fetch`."""
 
     def keep(self) -> None: ...
 
@@ -171,8 +171,8 @@ class SoloCrew:
     def begin(self, order: Order) -> None:
         self._worker.begin(order, 0, address="")
 
-    def advance(self) -> Event | None:
-        return self._worker.advance()
+    def fetch(self, number: int, seconds: float) -> News | None:
+        return self._worker.fetch(number, seconds)
 
     def keep(self) -> None:
         self._worker.keep()
@@ -224,8 +224,9 @@ class ActorCrew:
         self._patience = order.failures.hang_after + GRACE_S
         self._all("begin", lambda rank: (order, rank, self._address))
 
-    def advance(self) -> Event | None:
-        return cast("Event | None", self._all("advance", lambda _: ())[0])
+    def fetch(self, number: int, seconds: float) -> News | None:
+        # All have the same news; where one is early, the next call asks for the same number.
+        return cast("News | None", self._all("fetch", lambda _: (number, seconds))[0])
 
     def keep(self) -> None:
         self._all("keep", lambda _: ())

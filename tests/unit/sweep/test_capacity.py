@@ -5,14 +5,22 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xlt_ray.errors import ClusterError
+from xlt_ray.home import Home
+from xlt_ray.ledger import Ledger
+from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.resources import Resources, Strategy
-from xlt_ray.sweep import capacity
+from xlt_ray.spec.source import parse_document
+from xlt_ray.spec.sweep import sweep_of
+from xlt_ray.sweep import capacity, runner
 from xlt_ray.sweep.capacity import (
     Concurrency,
     Demand,
@@ -22,11 +30,18 @@ from xlt_ray.sweep.capacity import (
     refuse_impossible,
     room_for,
 )
+from xlt_ray.sweep.losses import Losses
 
 NODES = st.lists(
     st.fixed_dictionaries({"CPU": st.integers(0, 6)}, optional={"GPU": st.integers(0, 3)}),
     max_size=4,
 )
+TWO_MODELS = """
+name: t
+data: {source: toy}
+model: {choice: [toy:2x64, toy:4x64]}
+target: {task: nli, source_language: qaa}
+"""
 STRATEGIES: tuple[Strategy, ...] = ("pack", "spread", "strict_pack", "strict_spread")
 
 
@@ -85,6 +100,11 @@ def test_an_autoscaler_without_bound_makes_no_more_trials_than_fit_now() -> None
     assert room_for(Demand({"CPU": 4.0}), [{"CPU": 16.0}], groups) == 4
     assert room_for(Demand({"CPU": 4.0, "GPU": 1.0}), [{"CPU": 16.0}], groups) == 1
     assert can_ever_fit(Demand({"CPU": 4.0, "GPU": 1.0}, 100), [], groups)
+
+
+def test_an_autoscaler_without_bound_is_asked_for_as_many_as_the_sweep_wants() -> None:
+    groups = [Group({"CPU": 4, "GPU": 1}, sys.maxsize)]
+    assert room_for(Demand({"CPU": 4.0, "GPU": 1.0}), [{"CPU": 16.0}], groups, 32) == 32
 
 
 @given(NODES)
@@ -159,3 +179,39 @@ def test_room_follows_nodes_that_come_and_go(clock: Callable[[float], None]) -> 
 
 def test_a_sweep_may_ask_for_less_than_there_is_room_for() -> None:
     assert Concurrency([Demand({"CPU": 1.0})], 3, lambda: ([{"CPU": 8}], []))() == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("search: {trials: 40}", capacity.MANY),
+        ("search: {trials: 40, concurrent: 32}", 32),
+        # Ray would give small places to others for ever, while this one waits for a large one.
+        ("search: {trials: 40}\nresources: {by_model: {toy:4x64: {workers: 2}}}", 1),
+    ],
+)
+def test_tune_asks_for_the_places_of_all_trials_that_may_run(
+    text: str, most: int, facts: Facts, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As its controller reads it: one after another, an autoscaler would bring nodes."""
+    from ray.tune.execution.tune_controller import _get_max_pending_trials
+    from ray.tune.search import SearchGenerator
+
+    monkeypatch.delenv("TUNE_MAX_PENDING_TRIALS_PG", raising=False)
+    sweep = sweep_of(parse_document(f"{TWO_MODELS}{text}", "t.yaml"))
+    found: list[int] = []
+
+    class Tuner:
+        def __init__(self, _: object, tune_config: Any, **__: object) -> None:
+            self._generator = SearchGenerator(tune_config.search_alg)
+
+        def fit(self) -> None:
+            found.append(_get_max_pending_trials(self._generator))
+
+    monkeypatch.setattr("ray.tune.Tuner", Tuner)
+    monkeypatch.setattr(runner, "connect", lambda _: None)
+    monkeypatch.setattr(runner, "stoppable", nullcontext)
+    desk: Any = SimpleNamespace(sweep=sweep, facts=facts, watcher=SimpleNamespace(warned=None))
+    losses = Losses(sweep.settings.failures, home.hangs("t"))
+    runner._tune(desk, home, losses, cast("Ledger", None))
+    assert found == [most]

@@ -22,9 +22,13 @@ def serve():
 def wait_with_the_lock():
     ctypes.PyDLL(None).pause()
 
-threading.Thread(target=serve, daemon=True).start()
-with Watch(hang_file(Path(sys.argv[1]), 7, 0), 0.2):
-    wait_with_the_lock()
+def work():
+    threading.Thread(target=serve, daemon=True).start()
+    with Watch(hang_file(Path(sys.argv[1]), 7, 0), 0.2):
+        wait_with_the_lock()
+
+threading.Thread(target=work, daemon=True).start()
+serve()
 """
 
 
@@ -71,8 +75,9 @@ def test_the_log_shows_every_worker_that_hung(tmp_path: Path, num_workers: int) 
         lines = range(rank, rank + 50)
         frames = "".join(f'  File "/x/loop.py", line {line} in train\n' for line in lines)
         hang_file(tmp_path, 5, rank).write_text(
-            "Timeout (0:30:00)!\nThread 0x1 (most recent call first):\n  File \"/x/beat.py\", "
-            f"line 1 in beat\n\nThread 0x2 (most recent call first):\n{frames}"
+            "watched thread: 0x2\nTimeout (0:30:00)!\nThread 0x01 (most recent call first):\n"
+            '  File "/x/beat.py", line 1 in beat\n\n'
+            f"Thread 0x02 (most recent call first):\n{frames}"
         )  # fmt: skip
     failure = take_hang(tmp_path, 5)
     assert failure is not None

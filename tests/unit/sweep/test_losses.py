@@ -18,7 +18,11 @@ from xlt_ray.sweep.order import Report
 DIED = rayed.ActorDiedError()
 TAKEN = rayed.RayActorError(error_msg="its node is gone", preempted=True)
 STAGE = Report("stage", nodes=("a",))
-HANG = 'Timeout (0:30:00)!\nThread 0x1 (most recent call first):\n  File "a.py", line 3 in wait\n'
+HANG = """watched thread: 0x1
+Timeout (0:30:00)!
+Thread 0x1 (most recent call first):
+  File "a.py", line 3 in wait
+"""
 
 
 def hang(folder: Path, number: int) -> None:

@@ -24,7 +24,7 @@ from xlt_ray.sweep.capacity import Demand
 from xlt_ray.sweep.losses import Losses
 from xlt_ray.sweep.order import Order, Report, order_for, sealed
 from xlt_ray.sweep.searcher import DeskScheduler, DeskSearcher
-from xlt_ray.sweep.trainable import REPORT, TrialWalk
+from xlt_ray.sweep.trainable import QUIET, REPORT, TrialWalk
 
 TEXT = """
 name: t
@@ -46,12 +46,24 @@ def order(home: Home, facts: Facts) -> Order:
 class HearingDesk:
     """A desk that notes what it hears."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_running: int = 1, *, is_to_stop: bool = False) -> None:
         self.heard: list[Report] = []
+        self.num_running = num_running
+        self._is_to_stop = is_to_stop
 
     def hear(self, number: int, report: Report) -> bool:
         self.heard.append(report)
-        return False
+        return self._is_to_stop
+
+
+class CalledProcess:
+    """A trial's process that notes what is called."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=lambda *given: self.calls.append((name, *given)))
 
 
 class FullDesk:
@@ -175,7 +187,7 @@ class LostCrew:
 
     def end(self) -> None: ...
 
-    def advance(self) -> None:
+    def fetch(self, number: int, seconds: float) -> None:
         raise self._failures.pop(0)
 
 
@@ -201,20 +213,22 @@ def test_attempts_are_counted_over_all_processes_of_a_trial(
     monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", lambda _: LostCrew(left))
     error = tmp_path / "error.pkl"
     trial = SimpleNamespace(config={"order": sealed(order)}, trial_id="a",
-                            pickled_error_file=str(error))  # fmt: skip
+                            pickled_error_file=str(error),
+                            temporary_state=SimpleNamespace(ray_actor=CalledProcess()))  # fmt: skip
     trial.set_config = lambda config: setattr(trial, "config", config)
     process = TrialWalk(trial.config)
     last = Report("begun")
     while last.kind != "failed":
         try:
-            last = process.step()[REPORT]
+            result = process.step()
         except LeaseLost as lost:
             error.write_bytes(pickle.dumps(lost))
             error.chmod(0o600)
             scheduler.on_trial_error(None, trial)
             process = TrialWalk(trial.config)
         else:
-            scheduler.on_trial_result(None, trial, {REPORT: last})
+            scheduler.on_trial_result(None, trial, result)
+            last = result[REPORT]
     assert not left, "the fourth failure of storage is final"
     told = [(one.kind, one.cause) for one in desk.heard if one.cause]
     assert told.count(("retrying", "storage")) == 3
@@ -254,3 +268,37 @@ def test_a_trial_is_placed_on_no_node_that_was_left(tmp_path: Path, order: Order
     asked = DeskSearcher(FullDesk(order), losses, lambda: 1).suggest("b")  # type: ignore[arg-type]
     assert isinstance(asked, dict)
     assert asked["order"].left_nodes == ("bad",)
+
+
+def told_by(desk: Any, order: Order, folder: Path, quiet_s: float) -> tuple[str, list[Any]]:
+    """What the scheduler decides on a result, and what it tells the process."""
+    process = CalledProcess()
+    trial = SimpleNamespace(
+        config={"order": sealed(order)}, temporary_state=SimpleNamespace(ray_actor=process)
+    )
+    scheduler = DeskScheduler(desk, Losses(Failures(), folder))
+    result = {REPORT: Report("evaluated"), QUIET: quiet_s}
+    return scheduler.on_trial_result(None, trial, result), process.calls
+
+
+@pytest.mark.parametrize(
+    ("num_running", "quiet_s", "told"),
+    [
+        (8, 2.0, []),
+        (100, 2.0, [("be_quiet", 5.0)]),
+        (450, 5.0, [("be_quiet", 22.5)]),
+        (440, 22.5, []),
+        (8, 22.5, [("be_quiet", 2.0)]),
+    ],
+)
+def test_the_more_trials_run_the_rarer_are_their_signs_of_life(
+    tmp_path: Path, order: Order, num_running: int, quiet_s: float, told: list[Any]
+) -> None:
+    desk = HearingDesk(num_running)
+    assert told_by(desk, order, tmp_path, quiet_s) == ("CONTINUE", told)
+
+
+def test_a_trial_that_is_stopped_early_is_left_at_once(tmp_path: Path, order: Order) -> None:
+    """It trains on its own, and Tune may keep its process for a later trial without a word."""
+    desk = HearingDesk(is_to_stop=True)
+    assert told_by(desk, order, tmp_path, 2.0) == ("STOP", [("leave",)])

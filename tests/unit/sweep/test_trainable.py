@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from xlt_ray.stages.stage import Stage
 from xlt_ray.sweep.fits import read_fits, remember_fit
 from xlt_ray.sweep.order import Order, Report, order_for, sealed
 from xlt_ray.sweep.trainable import REPORT, TrialWalk
+from xlt_ray.sweep.walk_thread import News
 from xlt_ray.sweep.workers import runtime_of
 from xlt_ray.training.events import Committed, Event
 
@@ -49,21 +50,21 @@ class Script:
 class ScriptedCrew:
     def __init__(self, script: Script) -> None:
         self._script = script
-        self._events: Iterator[Exception | Event] = iter(())
+        self._events: list[Exception | Event] = []
 
     def begin(self, order: Order) -> None:
         stages = {stage.kind: stage for stage in made(order.path)}
-        self._events = iter([
+        self._events = [
             one if isinstance(one, Exception) else committed(stages[one])
             for one in self._script.attempts[len(self._script.orders)]
-        ])  # fmt: skip
+        ]
         self._script.orders.append(order)
 
-    def advance(self) -> Event | None:
-        event = next(self._events, None)
+    def fetch(self, number: int, seconds: float) -> News:
+        event = self._events[number] if number < len(self._events) else None
         if isinstance(event, Exception):
             raise event
-        return event
+        return News(event)
 
     def keep(self) -> None:
         self._script.ended.append("kept")
@@ -296,6 +297,6 @@ def test_what_a_stage_took_is_told_whoever_made_it(order: Callable[..., Order]) 
         stage.key, stage.payload, stage.label, {}, num_examples=96, seconds=3600.0,
         made_by={"sweep": "t", "trial": 0},
     )  # fmt: skip
-    told = trainable._report(Committed(stage, record, reused=True)).finished_stage
+    told = trainable._report(Committed(stage, record, reused=True), {}).finished_stage
     assert told is not None
     assert (told.reused, told.examples, told.seconds, told.made_by) == (True, 96, 3600.0, "t/0")
