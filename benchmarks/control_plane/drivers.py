@@ -45,9 +45,11 @@ class Load:
     most_letters: int = 10**9
     """No trial ends while more letters than these wait for MLflow."""
     seconds: float = 0.0
-    """How long a trial gives signs of life, in the time of actors that are played."""
-    is_told: bool = True
-    """Whether it gives them as rarely as the driver asks for."""
+    """How long a trial gives signs of life."""
+    quiet_s: float = 0.0
+    """Seconds between two of them; 0 is as the driver asks for."""
+    is_played: bool = True
+    """Whether actors are played, and seconds are those of their own time."""
 
 
 @dataclass
@@ -90,7 +92,7 @@ def by_desk(load: Load, marks: Marks) -> None:
         """How long the next step takes where actors are played."""
 
         def setup(self, config: dict[str, Any]) -> None:
-            self._quiet_s = QUIET_S
+            self._quiet_s = load.quiet_s or QUIET_S
             self._reports = self._all(config["order"].open())
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -98,13 +100,13 @@ def by_desk(load: Load, marks: Marks) -> None:
             return True
 
         def be_quiet(self, seconds: float) -> None:
-            self._quiet_s = seconds if load.is_told else QUIET_S
+            self._quiet_s = load.quiet_s or seconds
 
         def _all(self, order: Order) -> Iterator[Report]:
             yield Report("begun")
             for stage in made(order.path):
                 if stage.kind == "target":
-                    passed_s = random.uniform(0, QUIET_S)
+                    passed_s = random.uniform(0, self._quiet_s)
                     while passed_s < load.seconds:
                         self.step_s = self._quiet_s
                         passed_s += self._quiet_s
@@ -125,7 +127,10 @@ def by_desk(load: Load, marks: Marks) -> None:
 
         def step(self) -> dict[str, Any]:
             report = next(self._reports)
-            quiet_s = quiet_for(load.slots) if not load.is_told else self._quiet_s
+            if not load.is_played:
+                time.sleep(self.step_s or 0.0)
+            # Who is not to be told says what would be asked for.
+            quiet_s = quiet_for(load.slots) if load.quiet_s else self._quiet_s
             return {REPORT: report, QUIET: quiet_s, "done": report.kind == "complete"}
 
         def save_checkpoint(self, checkpoint_dir: str) -> None: ...

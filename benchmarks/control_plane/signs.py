@@ -1,5 +1,5 @@
 """Signs of life of trials that train: what they cost the driver, at one a trial every two seconds
-and as rare as the driver asks for."""
+and as rare as the driver asks for; and what one costs through real Ray."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import multiprocessing
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,18 +15,23 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.control_plane.drivers import Load, Marks, by_desk
-from benchmarks.control_plane.tune import start_ray
+from benchmarks.control_plane.tune import SLOTS, start_ray
+from xlt_ray.sweep.trainable import QUIET_S
 
 SECONDS = 900.0
 """Of training, in the actors' own time."""
 FROM_S, TO_S = 300.0, 800.0
 """What is measured of it: all trials train."""
+REAL_S, REAL_SHARE = 0.1, 0.1
+"""With real Ray: seconds between two signs of life of a trial, and of the time above so much."""
 
 
 @dataclass
 class Window:
     """Driver's seconds and reports within a stretch of the actors' time."""
 
+    from_s: float
+    to_s: float
     begin_s: float = 0.0
     end_s: float = 0.0
     begin_cpu_s: float = 0.0
@@ -33,7 +39,7 @@ class Window:
     num_reports: int = 0
 
     def hear(self, now_s: float, cpu_s: float) -> None:
-        if now_s < FROM_S or now_s > TO_S:
+        if not self.from_s <= now_s <= self.to_s:
             return
         if not self.num_reports:
             self.begin_s, self.begin_cpu_s = now_s, cpu_s
@@ -54,36 +60,49 @@ def run_signs(numbers: tuple[int, ...]) -> None:
     """One process for each line, one after the other."""
     context = multiprocessing.get_context("spawn")
     table = Table("trials", "signs of life", "a second", "CPU each, ms", "share of a core")
-    for number in numbers:
-        for is_told in (False, True):
-            with ProcessPoolExecutor(1, mp_context=context) as pool:
-                found = pool.submit(_measured, number, is_told).result()
-            table.add_row(
-                str(number),
-                "as the driver asks" if is_told else "every 2 s",
-                f"{found.per_s:.0f}",
-                f"{found.share / found.per_s * 1e3:.1f}",
-                f"{found.share:.0%}",
-            )
-            print(number, is_told, found, flush=True)
+    lines = [(number, quiet_s, True) for number in numbers for quiet_s in (QUIET_S, 0.0)]
+    for number, quiet_s, is_played in [*lines, (SLOTS, REAL_S, False)]:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            found = pool.submit(_measured, number, quiet_s, is_played).result()
+        table.add_row(
+            f"{number}{'' if is_played else ', real Ray'}",
+            f"every {quiet_s:g} s" if quiet_s else "as the driver asks",
+            f"{found.per_s:.0f}",
+            f"{found.share / found.per_s * 1e3:.2f}",
+            f"{found.share:.1%}",
+        )
+        print(number, quiet_s, found, flush=True)
     Console(width=90).print(table)
 
 
-def _measured(number: int, is_told: bool) -> Window:
+def _measured(number: int, quiet_s: float, is_played: bool) -> Window:
     import ray
 
     from benchmarks.control_plane.actors import played
 
-    found = Window()
+    scale = 1.0 if is_played else REAL_SHARE
+    found = Window(scale * FROM_S, scale * TO_S)
     start_ray()
     try:
-        with tempfile.TemporaryDirectory() as name, played(number) as world:
-
-            def heard() -> None:
-                found.hear(world.now, time.process_time() - world.elsewhere.seconds)
-
-            load = Load(number, number, 1.0, Path(name), "random", seconds=SECONDS, is_told=is_told)
-            by_desk(load, Marks(lambda: world.elsewhere.seconds, heard=heard))
+        with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+            load = Load(
+                number, number, 1.0 if is_played else 2 / number, Path(name), "random",
+                seconds=scale * SECONDS, quiet_s=quiet_s, is_played=is_played,
+            )  # fmt: skip
+            if is_played:
+                world = stack.enter_context(played(number))
+                marks = Marks(
+                    lambda: world.elsewhere.seconds,
+                    heard=lambda: found.hear(
+                        world.now, time.process_time() - world.elsewhere.seconds
+                    ),
+                )
+            else:
+                began = time.monotonic()
+                marks = Marks(
+                    heard=lambda: found.hear(time.monotonic() - began, time.process_time())
+                )
+            by_desk(load, marks)
     finally:
         ray.shutdown()
     return found

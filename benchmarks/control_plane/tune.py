@@ -35,7 +35,10 @@ def run_tune(trials: int) -> None:
         try:
             for driver, run in DRIVERS.items():
                 found[driver] = Marks()
-                run(Load(trials, SLOTS, 2 / SLOTS, Path(name), mlflow="sqlite"), found[driver])
+                run(
+                    Load(trials, SLOTS, 2 / SLOTS, Path(name), mlflow="sqlite", is_played=False),
+                    found[driver],
+                )
         finally:
             ray.shutdown()
     table = Table("trials", "driver", "cpu per trial, ms", "wall per trial, ms")
