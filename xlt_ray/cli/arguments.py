@@ -70,3 +70,8 @@ def named_sweep(sweep: str) -> str:
 
         return load_sweep(sweep).name
     return sweep
+
+
+def warn(line: str) -> None:
+    """Print a warning beside what the command prints."""
+    typer.echo(f"warning: {line}", err=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xlt_ray.cli.arguments import JsonOption, NameArgument, named_sweep
+from xlt_ray.cli.arguments import JsonOption, NameArgument, named_sweep, warn
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def rm(
 
     home, sweep = Home.from_environment(), named_sweep(name)
     with sole_driver(home, sweep, ledger_url(home, sweep)):
-        found = find_removal(home, sweep)
+        found = find_removal(home, sweep, warn)
         _print_removal(found)
         if not yes:
             typer.confirm(f"remove {sweep}?", abort=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xlt_ray.cli.arguments import NameArgument, named_sweep
+from xlt_ray.cli.arguments import NameArgument, named_sweep, warn
 from xlt_ray.errors import DamagedStage
 from xlt_ray.home import Home
 
@@ -60,7 +60,7 @@ def export(
     from xlt_ray.report.provenance import exportable, made_again, model_of, target_use, told_of
     from xlt_ray.report.snapshot import read_snapshot
     from xlt_ray.stages.store import StageStore
-    from xlt_ray.tracking import Depot
+    from xlt_ray.tracking import Depot, mend_database
 
     home = Home.from_environment()
     ledger = load_ledger(home, named_sweep(name))
@@ -79,7 +79,9 @@ def export(
     assert target is not None
     depot = None
     if is_logged or model is not None:
-        depot = Depot(home, ledger.name, ledger.sweep["places"]["tracking"], ledger.identity)
+        tracking = ledger.sweep["places"]["tracking"]
+        mend_database(home, tracking, warn)
+        depot = Depot(home, ledger.name, tracking, ledger.identity)
     # Whatever can be refused has been: torch is loaded from here on.
     from xlt_ray.training.export import whole_or_nothing, write_network
 

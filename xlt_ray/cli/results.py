@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from xlt_ray.cli.arguments import JsonOption, NameArgument, named_sweep
+from xlt_ray.cli.arguments import JsonOption, NameArgument, named_sweep, warn
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
@@ -47,12 +47,15 @@ def report(
     from xlt_ray.report.grouping import read_groupings
     from xlt_ray.report.page import write_report
     from xlt_ray.stages.store import StageStore
-    from xlt_ray.tracking import Depot
+    from xlt_ray.tracking import Depot, mend_database
 
     home = Home.from_environment()
     ledger = load_ledger(home, named_sweep(name))
     tracking = ledger.sweep["places"]["tracking"]
-    depot = Depot(home, ledger.name, tracking, ledger.identity) if is_logged else None
+    depot = None
+    if is_logged:
+        mend_database(home, tracking, warn)
+        depot = Depot(home, ledger.name, tracking, ledger.identity)
     page = write_report(
         home,
         ledger,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from xlt_ray.cli.arguments import AddressOption, JsonOption, NameArgument, named_sweep
+from xlt_ray.cli.arguments import AddressOption, JsonOption, NameArgument, named_sweep, warn
 from xlt_ray.cli.remote import answer_from
 from xlt_ray.home import Home
 
@@ -168,13 +168,14 @@ def ui(
     import os
 
     from xlt_ray.ledger import load_ledger
-    from xlt_ray.tracking import ui_command, ui_page
+    from xlt_ray.tracking import mend_database, ui_command, ui_page
 
     home = Home.from_environment()
     uri, identity = None, ""
     if name is not None:
         ledger = load_ledger(home, named_sweep(name))
         uri, identity = ledger.sweep["places"]["tracking"], ledger.identity
+    mend_database(home, uri, warn)
     command = ui_command(home, uri, host, port)
     typer.echo(
         f"MLflow UI: http://{host}:{port}{ui_page(home, uri, name, identity)}  (Ctrl-C ends it)"

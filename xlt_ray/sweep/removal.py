@@ -7,6 +7,7 @@ already is passed over.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from xlt_ray.stages.freeing import Claims, plan
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.claims import Uses, claims_of
 from xlt_ray.sweep.disk import is_shared
+from xlt_ray.tracking import mend_database
 from xlt_ray.tracking.removal import TrackedSweep, find_tracked, remove_tracked
 
 
@@ -44,8 +46,11 @@ class SweepRemoval:
     """Of these files and of the ledger's journal, where it has one."""
 
 
-def find_removal(home: Home, name: str) -> SweepRemoval:
+def find_removal(home: Home, name: str, say: Callable[[str], object]) -> SweepRemoval:
     """What removing a sweep would remove.
+
+    Args:
+        say: told in a line where MLflow's database was damaged, and is made anew.
 
     Raises:
         LedgerError: there is none of this name, or its database cannot be reached.
@@ -73,6 +78,7 @@ def find_removal(home: Home, name: str) -> SweepRemoval:
     identity = home.identity if ledger is None else ledger.identity or home.identity
     runs = [] if ledger is None else [view.mlflow_run_id for view in ledger.trials()]
     run_id = next(filter(None, runs), None)
+    mend_database(home, uri, say)
     found = replace(found, tracked=find_tracked(home, name, uri, identity, run_id))
     return found if ledger is None else _with_things(found, home)
 

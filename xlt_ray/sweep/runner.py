@@ -54,6 +54,7 @@ from xlt_ray.sweep.removal import begins_anew, find_removal, remove_sweep
 from xlt_ray.sweep.stopping import stoppable
 from xlt_ray.sweep.telling import courier_for
 from xlt_ray.sweep.watcher import Watcher
+from xlt_ray.tracking import mend_database
 from xlt_ray.versions import commit_of, library_versions, made_by_others
 
 
@@ -126,8 +127,9 @@ def run(
         sole_driver(home, sweep.name, sweep.settings.places.ledger) as confirm,
         ExitStack() as stack,
     ):
+        mend_database(home, sweep.settings.places.tracking, watcher.warned)
         if retry is None and (said := begins_anew(home, sweep)):
-            remove_sweep(home, replace(find_removal(home, sweep.name), things=()))
+            remove_sweep(home, replace(find_removal(home, sweep.name, watcher.warned), things=()))
             watcher.warned(said)
         made_with = MadeWith(used_facts(sweep, facts), library_versions(), commit_of())
         ledger = open_ledger(home, sweep, made_with, accept_changes=accept_changes)

@@ -12,7 +12,7 @@ from xlt_ray.tracking.connection import ui_command, ui_page
 from xlt_ray.tracking.courier import FAREWELL_S, SILENCE_S, Courier
 from xlt_ray.tracking.deposit import Depot
 from xlt_ray.tracking.facts import point_names
-from xlt_ray.tracking.projection import project
+from xlt_ray.tracking.projection import mend_database, project
 from xlt_ray.tracking.runs import Tracker
 from xlt_ray.tracking.spool import Spool
 
@@ -24,6 +24,7 @@ __all__ = [
     "Depot",
     "Spool",
     "Tracker",
+    "mend_database",
     "point_names",
     "project",
     "ui_command",

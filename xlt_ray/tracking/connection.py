@@ -265,6 +265,25 @@ _MIGRATING = threading.Lock()
 """MLflow's migrations keep their state in module globals."""
 
 
+def is_damaged(file: Path) -> bool:
+    """Whether there is a file, and it is no whole database of MLflow's.
+
+    One that another process has locked, that may not be read, or that is of another version of
+    MLflow is not damaged.
+    """
+    if not file.exists():
+        return False
+    try:
+        with contextlib.closing(sqlite3.connect(file, timeout=1)) as database:
+            (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            versioned = "SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'"
+            return verdict != "ok" or database.execute(versioned).fetchone() is None
+    except sqlite3.DatabaseError as error:
+        # Its low byte is the class of an error.
+        number = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return number in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def _make_database(home: Home) -> None:
     """Make the home's database, whole or not at all.
 
@@ -274,10 +293,11 @@ def _make_database(home: Home) -> None:
     """
     with _MIGRATING:
         if not home.tracking_file.exists():
-            _put_database(home.tracking_file, home.artifacts)
+            put_database(home.tracking_file, home.artifacts)
 
 
-def _put_database(path: Path, artifacts: Path) -> None:
+def put_database(path: Path, artifacts: Path) -> None:
+    """Make an empty database, unless there is a file of this name."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     path.parent.mkdir(parents=True, exist_ok=True)

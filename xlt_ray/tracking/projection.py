@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from xlt_ray.errors import DamagedStage, TrackingError, TrackingOutage
-from xlt_ray.ledger import Standing, TrialView, standings
+from xlt_ray.errors import DamagedStage, LedgerError, SpecError, TrackingError, TrackingOutage
+from xlt_ray.home import Home
+from xlt_ray.ledger import Standing, TrialView, load_ledger, standings, sweep_of_ledger
+from xlt_ray.stages.lease import waiting_for
 from xlt_ray.stages.record import Score, StageRecord
 from xlt_ray.stages.stage import Stage
+from xlt_ray.stages.storage import Storage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.tracking.account import Books
-from xlt_ray.tracking.connection import complaints
+from xlt_ray.tracking.connection import complaints, default_uri, is_damaged, put_database
 from xlt_ray.tracking.facts import STATUS, point_names, told
 from xlt_ray.tracking.runs import Tracker
 
@@ -94,6 +100,60 @@ def project(
         if refusal is not None:
             raise refusal
         return dict(sorted(found.items()))
+
+
+def mend_database(home: Home, uri: str | None, say: Callable[[str], object]) -> None:
+    """Where the home's own database is damaged, set it aside and make it anew from all ledgers.
+
+    It takes its name when it is complete: where this is broken off, it is begun again. Ledgers
+    that cannot be read, and sweeps that are tracked elsewhere, are passed over.
+
+    Args:
+        uri: of the MLflow that is to be used; nothing happens where it is another one.
+        say: told so in one line.
+    """
+    file = home.tracking_file
+    if uri or default_uri() or not is_damaged(file):
+        return
+    with waiting_for(Storage(home.root), "leases/mlflow.json"):
+        if not is_damaged(file):
+            # Another process has made it anew meanwhile.
+            return
+        aside = f"{file.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
+        say(
+            f"{file}: MLflow's database is damaged; it is kept as {aside} and made anew from "
+            "ledgers and stages"
+        )
+        for left in file.parent.glob(f".{file.name}.*.anew"):
+            left.unlink()
+        anew = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.anew")
+        put_database(anew, home.artifacts)
+        for name in home.sweeps():
+            with contextlib.suppress(LedgerError, TrackingError, OSError):
+                _project_from_home(home, name, f"sqlite:///{anew}")
+        # A rollback journal that stayed would be played back into the new file.
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{file}{suffix}", file.with_name(f"{aside}{suffix}"))
+        os.rename(anew, file)
+
+
+def _project_from_home(home: Home, name: str, uri: str) -> None:
+    """Project a sweep as the home has it, without its data and models."""
+    ledger = load_ledger(home, name)
+    if ledger.sweep["places"]["tracking"]:
+        return
+    sweep = sweep_of_ledger(ledger)
+    configs = {}
+    for view in ledger.trials():
+        # Some need the facts of their model; the next run of the sweep has them.
+        with contextlib.suppress(SpecError):
+            configs[view.number] = sweep.trial_of(dict(view.assignment)).model_dump(mode="json")
+    tracker = Tracker(home, name, uri, ledger.identity)
+    store = StageStore(ledger.sweep["places"]["store"] or home.stages)
+    with complaints(uri):
+        tracker.begin(ledger, sweep.resolved())
+    project(ledger, store, tracker, configs, is_alive=bool(ledger.driver))
 
 
 def _bring_up(
