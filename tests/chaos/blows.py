@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import time
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from tests.sweeps.conftest import Place
+
 if TYPE_CHECKING:
     from tests.chaos.grounds import Grounds
-    from tests.sweeps.conftest import Place
 
 FREEZING = ("failures.hang_after=40",)
 TWO_WORKERS = (
@@ -33,8 +35,12 @@ class Scene:
     driver: subprocess.Popen[str]
     grounds: Grounds
     place: Place
+    command: tuple[str, ...]
+    """By which it was started."""
     freed: list[str] = field(default_factory=list)
     """What `xlt gc` freed of stages and of progress."""
+    beside: list[tuple[Place, subprocess.Popen[str]]] = field(default_factory=list)
+    """Other homes with a sweep of this name, and their drivers."""
 
 
 Strike = Callable[[Scene], bool]
@@ -53,7 +59,7 @@ class Blow:
     cause: str = ""
     """What the sweep must call a fault."""
     last_words: str = ""
-    """How the line must end with which the driver ends by itself."""
+    """How a line must end that a driver prints, in most cases its last one."""
     is_at_note: bool = False
     """Or the driver dies between the commit of a stage and its note in the ledger."""
     is_freed_after: bool = False
@@ -64,6 +70,8 @@ class Blow:
     """Whether scores come out to the last bit: not after smaller passes were summed."""
     own_ray: bool = False
     """On a Ray that the driver starts itself; else on two nodes of a running cluster."""
+    own_mlflow: bool = False
+    """In the home's own database; else on a server."""
     overrides: tuple[str, ...] = ()
 
 
@@ -156,6 +164,24 @@ def _free_meanwhile(scene: Scene) -> bool:
     return True
 
 
+def _damage_database(scene: Scene) -> bool:
+    scene.driver.kill()
+    scene.driver.wait()
+    database = scene.place.home / "mlflow" / "mlflow.db"
+    was_there = database.exists()
+    database.write_bytes(os.urandom(2**16))
+    return was_there
+
+
+def _start_beside(scene: Scene) -> bool:
+    """The same sweep from another home, tracked by the same server."""
+    other = Place(scene.place.root / "beside", scene.place.variables)
+    other.root.mkdir()
+    other.sweep.write_text(scene.place.sweep.read_text())
+    scene.beside.append((other, other.start(*scene.command)))
+    return True
+
+
 _TRIAL = "ray::ResourceTrainable"
 
 BLOWS = (
@@ -170,6 +196,9 @@ BLOWS = (
     Blow("disk full in the middle of an append", _fill_disk,
          last_words="goes on where it stopped"),
     Blow("MLflow server killed", _kill_server),
+    Blow("damaged MLflow database", _damage_database, own_mlflow=True,
+         last_words="made anew from ledgers and stages"),
+    Blow("two homes on one server", _start_beside),
     Blow("SIGTERM to the driver", _end_driver),
     Blow("trial process frozen", _send(signal.SIGSTOP, _TRIAL), overrides=FREEZING),
     Blow("one of two workers frozen", _send(signal.SIGSTOP, "ray::Worker", _TRIAL),

@@ -96,11 +96,11 @@ def run_round(
     place = Place(root, variables)
     name = root.name
     place.sweep.write_text(SMALL.replace("name: small", f"name: {name}"))
-    tracking = f"places.tracking={ground.server.uri}"
-    command = ("run", "small.yaml", tracking, *SWEEP, *blow.overrides)
+    tracking = () if blow.own_mlflow else (f"places.tracking={ground.server.uri}",)
+    command = ("run", "small.yaml", *tracking, *SWEEP, *blow.overrides)
     driver = place.start(*command)
+    scene = Scene(driver, ground, place, command)
     is_struck = False
-    scene = Scene(driver, ground, place)
     if blow.strike is not None and moment is not None:
         _wait_for(moment, driver, place)
         is_struck = driver.poll() is None and blow.strike(scene)
@@ -112,10 +112,21 @@ def run_round(
         if blow.is_freed_after:
             free(scene)
         driver = place.start(*(("resume", name, "--failed") if blow.is_final else command))
+    for other, its_driver in scene.beside:
+        assert _end(its_driver, other) == 0, other.log()
+        # It trains what the unbroken sweep does, in a store of its own.
+        (other.root / "examples").write_text(str(_examples(reference or place)))
     ground.mend()
     is_struck |= ground.disarm()
-    (root / "examples").write_text(str(ground.num_examples() - before))
+    others = sum(_examples(other) for other, _ in scene.beside)
+    (root / "examples").write_text(str(ground.num_examples() - before - others))
     verdict = verdict_on(place, name, ground, blow, reference, is_struck)
+    for other, _ in scene.beside:
+        beside = verdict_on(other, name, ground, blow, reference, is_struck=False)
+        verdict = Verdict(
+            **{one.name: getattr(verdict, one.name) + getattr(beside, one.name)
+               for one in fields(Verdict)}
+        )  # fmt: skip
     return place, replace(verdict, freed=len(scene.freed))
 
 
@@ -155,7 +166,10 @@ def verdict_on(
     retried = {one["retry_of"] for one in everything}
     trials = [one for one in everything if one["number"] not in retried]
     expected = trials if reference is None else reference.trials(reference.root.name)
-    runs = runs_of(ground, name)
+    uri = (
+        f"sqlite:///{place.home / 'mlflow' / 'mlflow.db'}" if blow.own_mlflow else ground.server.uri
+    )
+    runs = runs_of(place, uri)
     by_id = {run.info.run_id: run for run in runs}
     own = Counter(one["mlflow_run_id"] for one in trials)
     trained = Counter(
@@ -227,13 +241,14 @@ def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, flo
             yield above + key, value
 
 
-def runs_of(ground: Grounds, name: str) -> list[Any]:
-    """All runs of a sweep, over the server's HTTP API."""
+def runs_of(place: Place, uri: str) -> list[Any]:
+    """All runs in the experiment of the one sweep of a home, over the server's HTTP API."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=ground.server.uri)
-    experiment = client.get_experiment_by_name(name)
-    return [] if experiment is None else list(client.search_runs([experiment.experiment_id]))
+    client = MlflowClient(tracking_uri=uri)
+    identity = (place.home / "identity").read_text().strip()
+    own = client.search_experiments(filter_string=f"tags.`xlt.ledger` = '{identity}'")
+    return list(client.search_runs([one.experiment_id for one in own])) if own else []
 
 
 def rounds(
