@@ -15,16 +15,27 @@ from typing import TYPE_CHECKING
 import psutil
 
 from tests.sweeps.conftest import Place
+from xlt_ray.home import Home
+from xlt_ray.ledger import load_ledger
 
 if TYPE_CHECKING:
     from tests.chaos.grounds import Grounds
 
+PATIENCE_S = 400
 FREEZING = ("failures.hang_after=40",)
 TWO_WORKERS = (
     "resources.workers=2",
     "resources.zero_stage=2",
     "search.concurrent=1",
     "search.trials=2",
+)
+ON_FILES = (
+    "data={source: files, root: data}",
+    "model=./model",
+    "intermediate.task=xnli",
+    "target.task=pawsx",
+    "target.hybrid.ratio=0.0",
+    "target.learning_rate={choice: [1.0e-3, 2.0e-3]}",
 )
 
 
@@ -111,6 +122,35 @@ def _kill_driver(scene: Scene) -> bool:
     return True
 
 
+def _change_data(scene: Scene) -> bool:
+    """Between two starts a sentence becomes another one, and comes back after a refusal."""
+    place = scene.place
+    deadline = time.monotonic() + PATIENCE_S
+    # Before a trial has scores, changed data are no matter: it is made with what is there.
+    while scene.driver.poll() is None and not _has_scores(place):
+        assert time.monotonic() < deadline, place.log()
+        time.sleep(0.2)
+    if scene.driver.poll() is not None:
+        return False
+    scene.driver.kill()
+    scene.driver.wait()
+    file = place.root / "data" / "pairs" / "pawsx" / "qaa.dev.tsv"
+    kept, told = file.read_text(encoding="utf-8"), len(place.log())
+    lines = kept.splitlines(keepends=True)
+    name, first, second, label = lines[1].split("\t")
+    lines[1] = "\t".join((name, second, first, label))
+    file.write_text("".join(lines), encoding="utf-8")
+    code = place.start(*scene.command).wait(PATIENCE_S)
+    file.write_text(kept, encoding="utf-8")
+    said = place.log()[told:]
+    return code == 2 and "pawsx qaa dev: " in said and "--accept-changes" in said
+
+
+def _has_scores(place: Place) -> bool:
+    ledger = load_ledger(Home(place.home), place.root.name)
+    return any(one.curve for one in ledger.trials())
+
+
 def _end_driver(scene: Scene) -> bool:
     scene.driver.terminate()
     return True
@@ -186,6 +226,7 @@ _TRIAL = "ray::ResourceTrainable"
 
 BLOWS = (
     Blow("driver killed", _kill_driver),
+    Blow("data changed between two starts", _change_data, overrides=ON_FILES),
     Blow("trial process killed", _send(signal.SIGKILL, _TRIAL)),
     Blow("one of two workers killed", _send(signal.SIGKILL, "ray::Worker", _TRIAL),
          overrides=TWO_WORKERS),

@@ -12,8 +12,14 @@ from typing import Any
 
 from tests.sweeps.spoiling import write_spoilt
 from tests.sweeps.test_outage import Server
+from xlt_ray.data.task import task_named
+from xlt_ray.data.toy.source import ToySource
+from xlt_ray.modeling.encoder import load_encoder, load_tokenizer, save_encoder
+from xlt_ray.spec.facts import Split
+from xlt_ray.spec.trial import Model
 
 NODES = 2
+IN_FILES = {"toy-nli": "xnli", "toy-paraphrase": "pawsx"}
 COUNTED = """
 _steps = 0
 
@@ -161,3 +167,27 @@ def grounds(root: Path) -> Iterator[Grounds]:
         server.kill()
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def write_files(root: Path) -> None:
+    """The toy tasks that the rounds use as files below ``data/``, and the toy model in ``model/``,
+    so that a round can change what it reads."""
+    words: set[str] = set()
+    source = ToySource(0)
+    for toy, name in IN_FILES.items():
+        folder = root / "data" / "pairs" / name
+        folder.mkdir(parents=True)
+        for language in ("qaa", "qab"):
+            for split, number in _SIZES.items():
+                examples = source.read(task_named(toy), language, split)[:number]
+                rows = [(one.id, one.first, one.second, one.label) for one in examples]
+                words.update(word for row in rows for text in row[1:3] for word in text.split())
+                lines = ["id\tsentence1\tsentence2\tlabel", *("\t".join(row) for row in rows)]
+                file = folder / f"{language}.{split}.tsv"
+                file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    model = Model(name="toy:2x32")
+    tokenizer = load_tokenizer(model, tuple(sorted(words)))
+    save_encoder(load_encoder(model, tokenizer, 0), tokenizer, root / "model")
+
+
+_SIZES: dict[Split, int] = {"train": 400, "dev": 100, "test": 100}

@@ -23,11 +23,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.chaos.blows import BLOWS, Blow, Scene, free
-from tests.chaos.grounds import Grounds, grounds
+from tests.chaos.blows import BLOWS, ON_FILES, PATIENCE_S, Blow, Scene, free
+from tests.chaos.grounds import Grounds, grounds, write_files
 from tests.sweeps.conftest import SMALL, Place
 
-PATIENCE_S = 400
 MAX_STARTS = 4
 LINE = re.compile(r"trial (\d+) (\w+) (\d+)/\d+ .*loss")
 """An evaluation that was reached; one that is only replayed prints no line."""
@@ -95,6 +94,8 @@ def run_round(
         ground.arm_note(round(moment))
     place = Place(root, variables)
     name = root.name
+    if set(ON_FILES) <= set(blow.overrides):
+        write_files(root)
     place.sweep.write_text(SMALL.replace("name: small", f"name: {name}"))
     tracking = () if blow.own_mlflow else (f"places.tracking={ground.server.uri}",)
     command = ("run", "small.yaml", *tracking, *SWEEP, *blow.overrides)
