@@ -6,7 +6,7 @@ every probe of the space and gathers all problems. Nothing is trained or written
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from xlt_ray.errors import SpecError, SpecErrors, nearest
 from xlt_ray.spec.early_stop import early_stop_acts, early_stop_acts_on_all
@@ -87,12 +87,24 @@ def warnings_of(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
     for key, problem, remedy in (
         *early_stop_acts_on_all(sweep, facts, trials),
         *short_trainings(sweep, trials, facts),
+        *budget_of_gpus_is_spent(sweep, trials),
     ):
         told.setdefault(key, (problem, remedy))
     return shared_trainings(sweep, facts) + [
         sweep.document.error(problem, key=key, remedy=remedy)
         for key, (problem, remedy) in told.items()
     ]
+
+
+def budget_of_gpus_is_spent(sweep: SweepSpec, trials: Sequence[TrialSpec]) -> Iterator[Problem]:
+    resources = sweep.settings.resources
+    has_gpus = any(resources.of(one.model.name).gpus_per_worker for one in trials)
+    if sweep.settings.budget.gpu_hours is not None and not has_gpus:
+        yield (
+            "budget.gpu_hours",
+            "ends nothing, because no trial has a GPU",
+            "give budget.hours, or resources.gpus_per_worker",
+        )
 
 
 def most_configurations(sweep: SweepSpec, facts: Facts) -> int:

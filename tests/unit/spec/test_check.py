@@ -408,6 +408,7 @@ def test_a_single_configuration_competes_with_none(problems: Problems) -> None:
         (("target.average=6",), "target.average", "weights of 4 evaluations are averaged"),
         ((SEVERAL, "search.first=[{target.weight_decay: 0.1}, {target.weight_decay: 0.0}]",
           "search.trials=1"), "search.first", "it has 2 points and search.trials is 1"),
+        (("budget={gpu_hours: 8}",), "budget.gpu_hours", "no trial has a GPU"),
     ],
 )  # fmt: skip
 def test_what_has_no_effect_in_some_configurations_is_warned_of(
@@ -424,6 +425,7 @@ def test_what_has_an_effect_is_not_warned_of(sweep_from: ReadSweep, facts: Facts
     overrides = (
         SEVERAL, "early_stop={method: asha, grace: 0.2}", "target.warmup=0.1",
         "target.evaluations=6", "target.average=6", "search.first=[{target.weight_decay: 0.1}]",
+        "budget={gpu_hours: 8}", "resources={gpus_per_worker: 1}",
     )  # fmt: skip
     assert warnings_of(sweep_from(SOUND, *overrides), facts) == []
 
