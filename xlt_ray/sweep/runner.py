@@ -304,6 +304,8 @@ _TUNE = {
     # Reports carry no metric: the desk reads them, not Tune.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Why an attempt failed is told by the watcher.
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     # Tune's own snapshots are not relied on.
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
