@@ -154,11 +154,11 @@ def test_a_sweep_whose_ray_server_is_killed_ends_soon_with_one_line_and_goes_on(
     ]
     others = psutil.Process(process.pid).children(recursive=True)
     server.kill()
-    assert process.wait(50) == 1, place.log()
+    assert process.wait(100) == 1, place.log()
     *_, last = place.log().splitlines()
     assert re.search(r"Ray has died: .*; the same command goes on$", last)
     assert "Traceback" not in place.log()
-    _, alive = psutil.wait_procs(others, 20)
+    _, alive = psutil.wait_procs(others, 60)
     assert not alive, "the next command meets no process of this one"
     again = place.xlt("run", "small.yaml", *LONG)
     assert again.returncode == 0, again.stdout + again.stderr
