@@ -35,7 +35,12 @@ def check(
     from xlt_ray.errors import SpecErrors, XltError
     from xlt_ray.spec.check import most_configurations
     from xlt_ray.spec.supervision import TRANSLATE_TRAIN, supervisions
-    from xlt_ray.sweep.findings import Findings, refuse_faulty, text_shares
+    from xlt_ray.sweep.findings import (
+        Findings,
+        asks_the_hub,
+        refuse_faulty,
+        text_shares,
+    )
     from xlt_ray.sweep.runner import checked_facts, refuse_too_large
 
     problems: list[dict[str, Any]] = []
@@ -48,8 +53,14 @@ def check(
     try:
         home = Home.from_environment()
         found = find_sweep(sweep, overrides, home)
+        if not as_json and asks_the_hub(found):
+            typer.echo(
+                "asks the Hugging Face Hub about models and data sets (HF_HUB_OFFLINE=1 looks into "
+                "its cache alone)",
+                err=True,
+            )
         facts = checked_facts(found, may_assume=True)
-        findings = refuse_faulty(found, facts, home.cache)
+        findings = refuse_faulty(found, facts, home.cache, may_fetch=False)
         assumed = sorted(name for name, model in facts.models.items() if not model.weights)
         marked += [
             f"{kind}: not zero-shot" if TRANSLATE_TRAIN in kind else kind

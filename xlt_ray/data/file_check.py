@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from xlt_ray.data.files import FilesSource
+from xlt_ray.data.hub.source import HubSource
 from xlt_ray.data.kinds.kind import Example
 from xlt_ray.data.neighbours import neighbour_lists
 from xlt_ray.data.source import Source
@@ -65,20 +66,24 @@ _LISTED = 8
 class FileCheck:
     """Gathers ``errors`` and ``warnings`` of the files that are given to it, and their sizes."""
 
-    def __init__(self, source: FilesSource, verdicts: Verdicts) -> None:
+    def __init__(self, source: Source, verdicts: Verdicts) -> None:
         self._source, self._verdicts = source, verdicts
         self.sizes: list[Sizes] = []
         self.errors: list[DataError] = []
         self.warnings: list[str] = []
 
     def task(self, name: str, splits: Splits) -> None:
-        """The splits of a task that a sweep reads, and what lies beside them."""
+        """The splits of a task that a sweep reads, and what lies beside them in a folder; rows of
+        the hub were looked at where their facts were asked for."""
         task = task_named(name)
+        files = self._files_of(task)
         for (language, split), facts in splits.items():
+            if files is None:
+                self._warn_of_ids(task, language, split, facts.repeated)
+                continue
             with self._noted():
-                self._warn_of_ids(
-                    task, language, split, self._repeated(task, language, split, facts)
-                )
+                repeated = self._repeated(files, task, language, split, facts)
+                self._warn_of_ids(task, language, split, repeated)
         for split in ("train", "dev", "test"):
             found = {
                 one: facts.num_examples
@@ -97,6 +102,8 @@ class FileCheck:
                     f"{name}: {told} are the same file; what is trained or selected on one of them "
                     "is scored on another"
                 )
+        if files is None:
+            return
         for language in sorted({language for language, _ in splits}):
             if not _CODE.fullmatch(language):
                 self.warnings.append(
@@ -106,7 +113,7 @@ class FileCheck:
         self.warnings += [
             f"{path}: no task reads this file; names are LANGUAGE.SPLIT.{task.format} with train, "
             "dev or test"
-            for path in self._source.unread(task)
+            for path in files.unread(task)
         ]
 
     def parallel(self, digests: Mapping[str, str]) -> None:
@@ -159,12 +166,18 @@ class FileCheck:
                 f"first is {first!r}; the later one is called {first}#2"
             )
 
+    def _files_of(self, task: Task) -> FilesSource | None:
+        """The folder that a task is read from; None where that is the hub."""
+        if isinstance(self._source, HubSource):
+            return None if task.hub else self._source.texts
+        return self._source if isinstance(self._source, FilesSource) else None
+
     def _repeated(
-        self, task: Task, language: str, split: Split, facts: SplitFacts
+        self, files: FilesSource, task: Task, language: str, split: Split, facts: SplitFacts
     ) -> tuple[str, ...]:
         """As :meth:`FilesSource.examine`; taken from the cache where the split had no fault."""
         found: list[str] = self._verdicts.of(
-            lambda: self._source.examine(task, language, split),
+            lambda: files.examine(task, language, split),
             *(facts.digest, task.format, language, split),
         )
         return tuple(found)

@@ -45,6 +45,8 @@ class SplitFacts:
     digest: str
     content: str = ""
     """Digest of the same whatever task reads it; empty where the source cannot tell."""
+    repeated: tuple[str, ...] = ()
+    """Ids that are there several times, where the source has met them."""
 
     def is_same(self, other: SplitFacts) -> bool:
         """Whether both are the same examples, under one name or two.

@@ -40,7 +40,7 @@ def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
         SpecErrors: a model, a task or the data's root that is not there, with the keys that
             name them.
     """
-    trials = [sweep.trial(tree) for tree, _ in probes(sweep.space, lambda _: _ANY_DEPTH)]
+    trials = [sweep.trial(tree) for tree, _ in probes(sweep.space, lambda _: ANY_DEPTH)]
     document = sweep.document
     problems: dict[str, SpecError] = {}
 
@@ -176,6 +176,25 @@ class _Watched(Mapping[K, V]):
         return len(self._inner)
 
 
+class _WatchedSplits(_Watched[tuple[str, Split], SplitFacts]):
+    """Splits, whose rows may be read when they are taken out: faults are kept."""
+
+    def __init__(
+        self, inner: Mapping[tuple[str, Split], SplitFacts], faults: list[DataError] | None
+    ) -> None:
+        super().__init__(inner)
+        self._faults = faults
+
+    def __getitem__(self, key: tuple[str, Split]) -> SplitFacts:
+        try:
+            return super().__getitem__(key)
+        except DataError as error:
+            if self._faults is None:
+                raise
+            self._faults += error.problems if isinstance(error, DataErrors) else [error]
+            return SplitFacts(1, "")
+
+
 class _Read(NamedTuple):
     """What the paths of a sweep's probes take from its facts."""
 
@@ -188,9 +207,13 @@ class _Read(NamedTuple):
     links: _Watched[str, str]
 
 
-def read_by(sweep: SweepSpec, facts: Facts) -> _Read:
-    """What the paths of a sweep's probes take from its facts."""
-    splits = {name: _Watched(task.splits) for name, task in facts.tasks.items()}
+def read_by(sweep: SweepSpec, facts: Facts, faults: list[DataError] | None = None) -> _Read:
+    """What the paths of a sweep's probes take from its facts.
+
+    Args:
+        faults: where those of the splits are gathered; the first one is raised otherwise.
+    """
+    splits = {name: _WatchedSplits(task.splits, faults) for name, task in facts.tasks.items()}
     read = _Read(
         {}, {}, splits, _Watched(facts.parallel), _Watched(facts.lexicon),
         _Watched(facts.neighbours), _Watched(facts.links),
@@ -226,7 +249,7 @@ def _coverage(
     return tuple(dict.fromkeys(one for each in found.values() for one in each))
 
 
-_ANY_DEPTH = {"num_layers": 10**6, "hidden_size": 10**6}
+ANY_DEPTH = {"num_layers": 10**6, "hidden_size": 10**6}
 
 
 def _task_names(trial: TrialSpec) -> Iterable[tuple[str, str]]:

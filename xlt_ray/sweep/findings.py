@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from xlt_ray.data.file_check import FileCheck, Sizes, Verdicts
-from xlt_ray.data.files import FilesSource
+from xlt_ray.data.hub.library import NOT_CACHED, cached_only
 from xlt_ray.data.hub.source import HubSource
 from xlt_ray.data.join_check import JoinCheck
 from xlt_ray.data.piece_check import PieceCheck, TextShares
 from xlt_ray.data.source import open_source
 from xlt_ray.data.task import task_named
-from xlt_ray.errors import SpecError, SpecErrors
+from xlt_ray.data.toy.source import ToySource
+from xlt_ray.errors import DataError, SpecError, SpecErrors
 from xlt_ray.modeling.model_files import folder_faults, tokenizer_file
+from xlt_ray.modeling.toy import is_toy
 from xlt_ray.spec.check import warnings_of
 from xlt_ray.spec.examined import languages_tested
 from xlt_ray.spec.facts import Facts, Split
 from xlt_ray.spec.lengths import with_lengths
 from xlt_ray.spec.mixture import mixture_of
+from xlt_ray.spec.space import probes
 from xlt_ray.spec.stage_sizes import StageSize, stage_sizes
 from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.spec.trial import Model, TrialSpec
-from xlt_ray.sweep.facts import of_file, probes_of, read_by
+from xlt_ray.spec.trial import HubData, Model, TrialSpec
+from xlt_ray.sweep.facts import ANY_DEPTH, of_file, probes_of, read_by
 
 
 class Findings(NamedTuple):
@@ -35,16 +39,19 @@ class Findings(NamedTuple):
     """Of what can be run and may mislead."""
 
 
-def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> Findings:
+def refuse_faulty(
+    sweep: SweepSpec, facts: Facts, cache: Path, *, may_fetch: bool = True
+) -> Findings:
     """Read every line of every file and every row of the hub that a sweep reads, and the heads of
     its model's files; the sweep fits its facts (:func:`xlt_ray.spec.check.check`).
 
     Args:
         cache: where splits without a fault are remembered.
+        may_fetch: whether rows may be fetched from the hub; else what its cache lacks is not looked
+            at, and a warning says so.
 
     Raises:
         SpecErrors: all faults, with file and line; of a file the first five.
-        DataError: the first fault of a row of the hub.
     """
     trials = [sweep.trial(tree) for tree, _ in probes_of(sweep, facts)]
     problems = [
@@ -56,22 +63,26 @@ def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> Findings:
     source, verdicts = open_source(trials[0].data), Verdicts(cache)
     sizes: Sequence[Sizes] = ()
     warnings: list[str] = []
-    # Digests of the hub's splits are over their rows, so that naming the stages reads every row.
-    read = read_by(sweep, facts)
-    texts = source.texts if isinstance(source, HubSource) else source
-    if isinstance(texts, FilesSource):
-        files = FileCheck(texts, verdicts)
+    absent: dict[str, None] = {}
+    if not isinstance(source, ToySource):
+        faults: list[DataError] = []
+        is_asked = may_fetch or not isinstance(source, HubSource)
+        with nullcontext() if is_asked else cached_only():
+            read, files = read_by(sweep, facts, faults), FileCheck(source, verdicts)
         for name, splits in read.splits.items():
-            if texts is source or not task_named(name).hub:
-                files.task(name, splits.read)
+            files.task(name, splits.read)
         files.parallel(read.parallel.read)
         files.lexicons(read.lexicon.read)
         files.neighbours(read.neighbours.read)
         files.links(read.links.read)
-        problems += [of_file(error) for error in files.errors]
+        if not may_fetch:
+            absent = {str(one): None for one in faults if NOT_CACHED in str(one)}
+        found = {str(error): error for error in (*faults, *files.errors)}
+        problems += [of_file(error) for text, error in found.items() if text not in absent]
         sizes = files.sizes
+        warnings += [f"not looked at: {text.partition(';')[0]}" for text in absent]
         warnings += files.warnings
-    if not problems:
+    if not problems and not absent:
         joins = JoinCheck(source, facts, verdicts)
         for trial in trials:
             joins.trial(trial)
@@ -82,6 +93,20 @@ def refuse_faulty(sweep: SweepSpec, facts: Facts, cache: Path) -> Findings:
     # Tasks that share a folder have the same files beside theirs.
     told = [*warnings_of(sweep, facts), *map(SpecError, dict.fromkeys(warnings))]
     return Findings(sizes, stage_sizes(trials, facts), told)
+
+
+def asks_the_hub(sweep: SweepSpec) -> bool:
+    """Whether the facts of a sweep are asked from the Hugging Face Hub: those of its data, or of a
+    model that is neither a folder nor a preset; not where the environment says not to."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    trials = [sweep.trial(tree) for tree, _ in probes(sweep.space, lambda _: ANY_DEPTH)]
+    names = {trial.model.name for trial in trials}
+    return (isinstance(data := trials[0].data, HubData) and data.root is None) or any(
+        not is_toy(name) and not Path(name).expanduser().is_dir() for name in names
+    )
 
 
 def text_shares(sweep: SweepSpec, facts: Facts, cache: Path) -> list[TextShares]:
@@ -97,7 +122,7 @@ def text_shares(sweep: SweepSpec, facts: Facts, cache: Path) -> list[TextShares]
             known_length, known = asked.get(key, (length, set()))
             asked[key] = min(length, known_length), {*known, *languages}
     source, verdicts = open_source(trials[0].data), Verdicts(cache)
-    found = []
+    is_hub, found = isinstance(source, HubSource), []
     for model in dict.fromkeys(model for model, *_ in asked):
         file = tokenizer_file(model)
         if file is None:
@@ -110,8 +135,10 @@ def text_shares(sweep: SweepSpec, facts: Facts, cache: Path) -> list[TextShares]
         for (of, name, split), (length, read) in asked.items():
             if of == model and read:
                 splits = facts.tasks[name].splits
-                digests = {one: splits[one, split].digest for one in sorted(read)}
-                found.append(reader.shares(task_named(name), split, digests, length))
+                # Rows that are not in the cache of the hub were told of before.
+                with cached_only() if is_hub else nullcontext(), suppress(DataError):
+                    digests = {one: splits[one, split].digest for one in sorted(read)}
+                    found.append(reader.shares(task_named(name), split, digests, length))
     return found
 
 

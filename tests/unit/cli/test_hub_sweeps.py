@@ -6,11 +6,19 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.command import Xlt
 from tests.hubmirror import question, write_data_set
+from xlt_ray.data.hub.library import NOT_CACHED
+from xlt_ray.errors import DataError, SpecError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from xlt_ray.data.hub.entry import HubPart
 
 SWEEPS = Path(__file__).parents[3] / "sweeps"
 IN_SMALL = [
@@ -155,3 +163,108 @@ def test_files_beside_the_hub_are_read_before_a_sweep_starts(
     said = xlt("check", paws(en="1\tthe dog\n", de="1\tder Hund\n2 die Katze\n"))
     assert said.code == 2
     assert "de.tsv:2: is not `id TAB sentence`" in said.err
+
+
+def paraphrases(mirror: Path, **labels: list[int]) -> None:
+    """PAWS-X with these labels of the test sets, by language; an id is there twice in German."""
+    from datasets import Value
+
+    columns = dict.fromkeys(("sentence1", "sentence2"), Value("string"))
+    configs = {
+        code: {
+            split: [
+                {"id": min(number, 2 if code == "de" else 9), "label": label,
+                 "sentence1": f"{code} {split} {number}", "sentence2": "b"}
+                for number, label in enumerate(found if split == "test" else [0, 1, 0, 1])
+            ]
+            for split in ("train", "validation", "test")
+        }
+        for code, found in labels.items()
+    }  # fmt: skip
+    features = {"id": Value("int64"), "label": Value("int64"), **columns}
+    write_data_set(mirror / "google-research-datasets/paws-x", configs, features)
+
+
+@pytest.fixture
+def paws_file(tmp_path: Path) -> str:
+    file = tmp_path / "paws.yaml"
+    file.write_text(
+        f"""
+name: paws
+data: {{source: hub, root: {tmp_path / "mirror"}, cache: {tmp_path / "arrow"}}}
+model: xlm-roberta-base
+target: {{task: pawsx}}
+search: {{trials: 1}}
+"""
+    )
+    return str(file)
+
+
+@pytest.mark.usefixtures("offline")
+def test_all_faulty_rows_of_all_splits_are_told_at_once(
+    xlt: Xlt, tmp_path: Path, paws_file: str
+) -> None:
+    paraphrases(tmp_path / "mirror", en=[0, 1, 7, 8], de=[0, 1, 7, 7, 7, 7, 7, 7])
+    said = xlt("check", paws_file)
+    assert said.code == 2
+    assert [f"unknown label '{label}'" in said.err for label in (7, 8)] == [True, True]
+    assert "pawsx/en/test" in said.err
+    assert "has 6 faults, of which the first 5 are shown" in said.err
+
+
+@pytest.mark.usefixtures("offline")
+def test_rows_of_the_hub_are_counted_and_repeated_ids_warned_of(
+    xlt: Xlt, tmp_path: Path, paws_file: str
+) -> None:
+    paraphrases(tmp_path / "mirror", en=[0, 1, 0, 1], de=[0, 1, 0, 1])
+    said = xlt("check", paws_file)
+    assert (said.code, said.err) == (0, "")
+    assert "reads pawsx test: de 4, en 4" in said.out
+    assert "warning: pawsx/de/test: 1 ids are there already, the first is '2'" in said.out
+
+
+@pytest.mark.usefixtures("offline")
+def test_texts_beside_the_hub_are_read_as_files_are(
+    xlt: Xlt, tmp_path: Path, paws_file: str
+) -> None:
+    paraphrases(tmp_path / "mirror", en=[0, 1, 0, 1], de=[0, 1, 0, 1])
+    lexicon = tmp_path / "texts/lexicon/en-de.tsv"
+    lexicon.parent.mkdir(parents=True)
+    lexicon.write_text("en\tde\nen de\nb\n")
+    asked = ("target.hybrid={ratio: 0.5, text: switched}", f"data.texts={tmp_path / 'texts'}")
+    said = xlt("check", paws_file, *asked)
+    assert said.code == 2
+    assert all(f"{lexicon}:{line}: " in said.err for line in (2, 3))
+
+
+def test_what_is_asked_over_the_network_is_said(
+    xlt: Xlt, tmp_path: Path, paws_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def facts(*_: object, **__: object) -> None:
+        raise SpecError("no network in this test")
+
+    monkeypatch.setattr("xlt_ray.sweep.runner.checked_facts", facts)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    (tmp_path / "mirror").mkdir()
+    assert "asks the Hugging Face Hub" in xlt("check", paws_file).err
+    assert "asks" not in xlt("check", paws_file, "data={source: toy}", "model=toy:2x32").err
+
+
+@pytest.mark.usefixtures("offline")
+def test_data_sets_that_the_cache_lacks_are_not_asked_for_by_a_check(
+    xlt: Xlt, tmp_path: Path, paws_file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from xlt_ray.data.hub.library import Library
+
+    paraphrases(tmp_path / "mirror", en=[0, 1, 0, 1], de=[0, 1, 0, 1])
+    rows = Library.rows
+
+    def cached(self: Library, part: HubPart, language: str, expression: str) -> Dataset:
+        if expression == "test":
+            raise DataError(f"{part.id} {language}: {NOT_CACHED}", remedy="check the network")
+        return rows(self, part, language, expression)
+
+    monkeypatch.setattr(Library, "rows", cached)
+    said = xlt("check", paws_file)
+    assert (said.code, said.err) == (0, "")
+    assert "warning: not looked at: pawsx/de/test" in said.out

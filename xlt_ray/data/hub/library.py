@@ -23,6 +23,7 @@ _FORMS = frozenset({"parquet", "json", "csv", "arrow", "text", "conll", "cache"}
 """Of data files: plain text and columns; others are not asked to be safe to read."""
 PATIENCE_S = 10.0
 """How long the hub may take to answer at all."""
+NOT_CACHED = "the Hugging Face Hub cannot be reached, and the cache lacks it"
 CONVERTED = "refs/convert/parquet"
 """The branch to which the hub converts data sets that came as scripts."""
 
@@ -155,7 +156,7 @@ class Library:
             yield
             return
         if self._is_online is None:
-            self._is_online = _answers(name)
+            self._is_online = not datasets.config.HF_HUB_OFFLINE and _answers(name)
         was_offline = datasets.config.HF_HUB_OFFLINE
         datasets.config.HF_HUB_OFFLINE = was_offline or not self._is_online
         try:
@@ -190,7 +191,7 @@ class Library:
         place, said = self.place(part, config), _first_line(error)
         if self._is_online is False or _is_outage(error):
             return DataError(
-                f"{place}: the Hugging Face Hub cannot be reached, and the cache lacks it",
+                f"{place}: {NOT_CACHED}",
                 remedy="check the network, or give data.root a folder that holds "
                 f"{part.id} as on the hub",
             )
@@ -209,6 +210,19 @@ class Library:
         if "BuilderConfig" in said:
             return DataError(f"{place}: there is no such configuration", remedy=said)
         return DataError(f"{place}: cannot be read ({type(error).__name__}: {said})")
+
+
+@contextmanager
+def cached_only() -> Iterator[None]:
+    """Without a question to the hub: what the cache lacks is not there (:data:`NOT_CACHED`)."""
+    import datasets
+
+    was_offline = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = was_offline
 
 
 @contextmanager

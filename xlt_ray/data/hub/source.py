@@ -24,11 +24,11 @@ from xlt_ray.data.files import FilesSource
 from xlt_ray.data.hub.entry import HubPart, HubPlace
 from xlt_ray.data.hub.library import Library
 from xlt_ray.data.kinds.kind import Example, kind_of
-from xlt_ray.data.lines import Names
+from xlt_ray.data.lines import Gathered, Names
 from xlt_ray.data.source import no_such_split
 from xlt_ray.data.streams import digest_of
 from xlt_ray.data.task import Task, load_tasks
-from xlt_ray.errors import DataError, nearest
+from xlt_ray.errors import DataError, DataErrors, nearest
 from xlt_ray.spec.facts import Split, SplitFacts
 from xlt_ray.spec.kinds import KINDS
 
@@ -153,13 +153,18 @@ class HubSource:
         except DataError as error:
             if error.fields["task"]:
                 raise
-            raise DataError(
-                error.fields["problem"],
-                task=task.name,
-                language=language,
-                split=split,
-                remedy=error.fields["remedy"],
-            ) from error
+            faults = error.problems if isinstance(error, DataErrors) else (error,)
+            placed = [
+                DataError(
+                    fault.fields["problem"],
+                    task=task.name,
+                    language=language,
+                    split=split,
+                    remedy=fault.fields["remedy"],
+                )
+                for fault in faults
+            ]
+            raise (DataErrors(placed) if len(placed) > 1 else placed[0]) from error
 
     def _read_parts(
         self,
@@ -175,7 +180,8 @@ class HubSource:
                 "hub", _RULES_VERSION, task.model_dump_json(include=meaning), language, split
             ).encode()
         )
-        kind, names = kind_of(task), Names()
+        kind, names, gathered = kind_of(task), Names(), Gathered()
+        repeated: list[str] = []
         number = count = 0
         for part in parts:
             at = Path(self._library.place(part, part.filled(part.config, language)), split)
@@ -185,12 +191,17 @@ class HubSource:
                     continue
                 own = row.get("id")
                 name = ("" if own is None else str(own).strip()) or f"{split}{number - 1}"
-                example = kind.of_row(task, row, names.unique(name), at, number)
+                unique, example = names.unique(name), None
+                if unique != name:
+                    repeated.append(name)
+                with gathered:
+                    example = kind.of_row(task, row, unique, at, number)
                 if example is not None and (split != "train" or kind.is_whole(example)):
                     count += 1
                     keep(example)
                     content = [name, row]
                     state.update(json.dumps(content, sort_keys=True, ensure_ascii=False).encode())
+        gathered.refuse()
         if not count:
             first = parts[0]
             where = self._library.place(first, first.filled(first.config, language))
@@ -198,7 +209,9 @@ class HubSource:
                 f"{where}: no row of {first.splits[split]} gives an example in this language",
                 remedy="look at its labels, and at where and where_begins in the task's file",
             )
-        return SplitFacts(count, state.hexdigest(), content=_content(parts, place))
+        return SplitFacts(
+            count, state.hexdigest(), content=_content(parts, place), repeated=tuple(repeated)
+        )
 
     def _rows(
         self, task: Task, part: HubPart, language: str, split: Split
