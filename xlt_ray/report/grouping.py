@@ -6,12 +6,12 @@ in none, so that a group's mean is of transfer alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xlt_ray.errors import SpecError
+from xlt_ray.errors import SpecError, nearest
 from xlt_ray.ledger import TrialView
 from xlt_ray.report.labels import DescribeLanguage
 from xlt_ray.report.snapshot import Snapshot, target_of
@@ -126,6 +126,19 @@ def groups_of(
             if members and len(members) < len(others):
                 found.append(Group(grouping, name, members))
     return tuple(found)
+
+
+def without_members(groupings: Groupings, languages: Iterable[str]) -> Iterator[str]:
+    """Complaints about groups that hold none of the languages that are scored, the source left
+    out: no table has them."""
+    scored = sorted(set(languages))
+    for grouping, groups in groupings.items():
+        for name, codes in groups.items():
+            if scored and not set(codes).intersection(scored):
+                yield (
+                    f"{grouping}: {name}: no target language that is scored is one of "
+                    f"{', '.join(codes)}, so no table has this group; {nearest(codes[0], scored)}"
+                )
 
 
 def drawn_groups(groups: Sequence[Group]) -> tuple[Group, ...]:

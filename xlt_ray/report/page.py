@@ -28,7 +28,12 @@ from xlt_ray.report.few_shot import few_shot_frame, few_shot_tables
 from xlt_ray.report.figures import knob_figure, language_figure
 from xlt_ray.report.frames import costs_frame, scores_frame, stages_frame, trials_frame
 from xlt_ray.report.further import averaged_scores, further_csv, further_frame, further_tables
-from xlt_ray.report.grouping import Groupings, known_groupings, seen_grouping
+from xlt_ray.report.grouping import (
+    Groupings,
+    known_groupings,
+    seen_grouping,
+    without_members,
+)
 from xlt_ray.report.items import configuration_intervals
 from xlt_ray.report.labels import DescribeLanguage, is_absent, knob_names, shown_value
 from xlt_ray.report.profiles import finished, profile_figure, profiles_frame
@@ -80,7 +85,7 @@ def write_report(
         seen: languages that count as seen, in place of those that trainings held.
 
         warn: hears of evaluations and best weights that are gone or damaged, and how they are made
-            again.
+            again; and of groups that hold no language that is scored.
 
     Raises:
         SpecError: the home cannot be written to.
@@ -100,6 +105,10 @@ def write_report(
 
     trained = trained_stages(snapshot.trials)
     tables = language_tables(trials, scores, knobs, sweep, all_groupings, trained)
+    asked = {**(groupings or {}), **({"seen": {"seen": seen}} if seen else {})}
+    scored = {code for one in tables for code in one.languages if code != one.source_language}
+    for line in without_members(asked, scored):
+        warn(line)
     further_scores = further_frame(snapshot)
     further = further_tables(further_scores, sweep, trained)
     few_shot = few_shot_frame(snapshot)

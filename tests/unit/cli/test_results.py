@@ -82,9 +82,12 @@ def test_what_cannot_be_compared_is_refused_in_a_line(
 
 def test_report_takes_groups_and_seen_languages(xlt: Any, home: Home, tmp_path: Path) -> None:
     groups = tmp_path / "distance.yaml"
-    groups.write_text("near: [qab, qac]\n")
+    groups.write_text("near: [qab, qac]\nfar: [qacc, yy]\n")
     code, out, _ = xlt("report", "quick", "--groups", str(groups), "--seen", "qab, qad")
     assert code == 0
+    (warning,) = [line for line in out.splitlines() if line.startswith("warning: ")]
+    assert "distance: far: no target language that is scored is one of qacc, yy" in warning
+    assert warning.endswith("did you mean qac?")
     header = (home.reports("quick") / "tables" / "toy-nli-qaa-languages.csv").read_text()
     for column in ("distance: near,", "seen: seen,", "seen: unseen,", "family: Toy Eastern,"):
         assert column in header.splitlines()[0]
