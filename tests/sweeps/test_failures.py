@@ -93,7 +93,7 @@ def test_a_stage_that_one_process_fails_to_make_is_tried_in_another(
     run = place.xlt("run", "small.yaml", "search.trials=2", "search.concurrent=1")
     assert run.returncode == 1, run.stdout + run.stderr
     assert [(trial["state"], trial["cause"]) for trial in place.trials()] == [
-        ("failed", "data"), ("complete", ""),
+        ("failed", "data"), ("complete", None),
     ]  # fmt: skip
 
 
