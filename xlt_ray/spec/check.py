@@ -143,7 +143,7 @@ def target_can_be_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Itera
         yield (
             "target.source_language",
             f"{task.name} has no dev set in {trial.target.source_language!r} to select on",
-            f"dev sets: {listed(dev)}",
+            nearest(trial.target.source_language, dev, limit=40),
         )
 
 
@@ -183,7 +183,7 @@ def objective_is_measured(trial: TrialSpec, facts: Facts, sweep: SweepSpec) -> I
                 yield (
                     "objective.languages",
                     f"{task.name} has no dev set in {language!r}",
-                    f"dev sets: {listed(dev)}",
+                    nearest(language, dev, limit=40),
                 )
             elif language not in scored:
                 yield (
@@ -276,7 +276,7 @@ def alignment_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator
             yield (
                 "align.languages",
                 f"there is no parallel text in {language!r}",
-                f"there is: {listed(there)}",
+                nearest(language, there, limit=40),
             )
     if getattr(align, "objective", "") == "code_switch_mlm" and not any(
         set(facts.lexicon[language].languages) & set(asked) - {language}

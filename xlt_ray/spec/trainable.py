@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from xlt_ray.errors import nearest
 from xlt_ray.spec.facts import TaskFacts
 
 Problem = tuple[str, str, str]
@@ -20,7 +21,7 @@ def trainable(task: TaskFacts, source: str, size: int | str, section: str) -> It
         yield (
             f"{section}.source_language" if section == "target" else f"{section}.task",
             f"{task.name} has no training data in {source!r}",
-            f"training data: {listed(there)}",
+            nearest(source, there, limit=40),
         )
     elif isinstance(size, int) and size > split.num_examples:
         yield (

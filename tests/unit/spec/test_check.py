@@ -614,3 +614,12 @@ def test_check_fusion_is_not_too_narrow(problems: Problems) -> None:
     (error,) = problems(fusion % 17).values()
     assert error.key == "target.fusion.reduction"
     assert "at most 16" in error.remedy
+
+
+def test_a_language_that_is_lacking_is_told_with_the_nearest(
+    sweep_from: ReadSweep, facts: Facts
+) -> None:
+    asked = ("target.source_language=qaaa", "align={objective: tlm, languages: [qabb, qac]}")
+    remedies = {(one.key, one.remedy) for one in check(sweep_from(SOUND, *asked), facts)}
+    assert ("target.source_language", "did you mean qaa?") in remedies
+    assert ("align.languages", "did you mean qab?") in remedies
