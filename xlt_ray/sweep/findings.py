@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -100,7 +101,8 @@ def asks_the_hub(sweep: SweepSpec) -> bool:
     model that is neither a folder nor a preset; not where the environment says not to."""
     from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE:
+    # The library looks at its environment once, when it is imported.
+    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
         return False
     trials = [sweep.trial(tree) for tree, _ in probes(sweep.space, lambda _: ANY_DEPTH)]
     names = {trial.model.name for trial in trials}
