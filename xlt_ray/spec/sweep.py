@@ -111,7 +111,8 @@ class Search(Knobs):
     training_seed: int = 0
     """Of stages that repeats share; repeat r trains the others with training_seed + r."""
     concurrent: int | None = Field(default=None, ge=1)
-    """Trials at a time; as many as the cluster has room for where it is left out."""
+    """Trials at a time; an autoscaler is asked for the places of all of them. As many as the
+    cluster has room for where it is left out."""
     first: tuple[dict[str, Any], ...] = ()
     """Points to try before the sampler: dotted keys with their values, a block as it stands in the
     file, for example ``{target.fusion: {method: dlfa, layer: 2}}``."""
