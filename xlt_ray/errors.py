@@ -224,9 +224,14 @@ def nearest(name: str, known: Iterable[str], *, limit: int = 20) -> str:
     'did you mean learning_rate?'
     >>> nearest("zzz", ["b", "a"])
     'there is: a, b'
+    >>> nearest("XNLI", ["mnli", "xnli"])
+    'did you mean xnli?'
     """
     choices = sorted(known)
-    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6)
+    lower = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6) or [
+        lower[one] for one in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+    ]
     if close:
         return f"did you mean {close[0]}?"
     shown = ", ".join(choices[:limit]) + (", ..." if len(choices) > limit else "")

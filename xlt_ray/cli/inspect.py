@@ -35,6 +35,7 @@ def check(
     from xlt_ray.errors import SpecErrors, XltError
     from xlt_ray.spec.check import most_configurations
     from xlt_ray.spec.supervision import TRANSLATE_TRAIN, supervisions
+    from xlt_ray.stages.storage import Storage
     from xlt_ray.sweep.findings import (
         Findings,
         asks_the_hub,
@@ -67,6 +68,9 @@ def check(
             for kind in supervisions(found, facts)
         ]
         refuse_too_large(found.settings.resources, facts.model_names)
+        if found.settings.places.store is not None:
+            # A kind of storage that there is not; nothing is asked of it.
+            Storage(found.settings.places.store)
         coverage, shares = facts.coverage, text_shares(found, facts, home.cache)
     except XltError as errors:
         if not as_json:

@@ -49,8 +49,9 @@ class FilesSource:
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
             raise DataError(
-                f"data.root {str(root)!r} is not a folder",
-                remedy="it holds one folder a task, with files {language}.{split}.{format}",
+                f"{str(root)!r} is not a folder",
+                remedy=f"{_folders_beside(root)}it holds one folder a task, with files "
+                "{language}.{split}.{format}",
             )
         self.root = root
         self._examples: dict[tuple[str, Path], tuple[Example, ...]] = {}
@@ -68,6 +69,10 @@ class FilesSource:
             place: self._facts_of(task, path, place[1])
             for place, path in dict(self._files(task)).items()
         }
+
+    def place(self, task: Task) -> str:
+        """Where the files of a task lie."""
+        return str(self.root / (task.folder or task.train_folder) / f"LANGUAGE.SPLIT.{task.format}")
 
     def read(self, task: Task, language: str, split: Split) -> tuple[Example, ...]:
         path = self._file(task, language, split)
@@ -247,7 +252,7 @@ class FilesSource:
             meaning = {"name", "version", "labels", "columns", *KINDS[task.kind].settings}
             settings = task.model_dump_json(include=meaning)
             try:
-                num_examples = kind_of(task).count(path, task, split)
+                num_examples = kind_of(task).count(path, task, split) if data.strip() else 0
             except DataError:
                 # One fault was enough to stop the count: all of them are told.
                 _examined(path, task, split)
@@ -268,6 +273,13 @@ class FilesSource:
 
 def _content(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _folders_beside(root: Path) -> str:
+    """A folder beside the one that is not there, and called much the same."""
+    there = root.parent.iterdir() if root.parent.is_dir() else ()
+    said = nearest(root.name, [path.name for path in there if path.is_dir()])
+    return f"{said} " if said.startswith("did you mean") else ""
 
 
 def _examined(path: Path, task: Task, split: Split) -> tuple[str, ...]:

@@ -14,15 +14,19 @@ from typing import Any
 
 from xlt_ray.errors import DataError, DataErrors
 
+GIT_LFS_POINTER = b"version https://git-lfs"
+
 
 def whole(path: Path) -> str:
     """The text of a file.
 
     Raises:
-        DataError: it is not UTF-8.
+        DataError: it is not UTF-8, or what git-lfs has left in place of the file.
     """
     # Reading as text would end a line at a carriage return, too.
     content = path.read_bytes()
+    if content.startswith(GIT_LFS_POINTER):
+        raise line_error(path, 1, "is the pointer of git-lfs, not the data", "git lfs pull")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

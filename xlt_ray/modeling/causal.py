@@ -8,12 +8,13 @@ follows. So causal models are refused until they are supported.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedModel
 
-from xlt_ray.errors import ModelError
+from xlt_ray.errors import ModelError, nearest
 from xlt_ray.modeling.seeding import seeded
 
 _SMALL = {
@@ -49,6 +50,20 @@ def refuse_causal(encoder: PreTrainedModel, name: str) -> None:
     """Raises ModelError where a loaded encoder does not read both ways."""
     if not reads_both_ways(encoder):
         raise _refusal(type(encoder).__name__, name)
+
+
+def refuse_unknown(config: Mapping[str, Any], name: str) -> None:
+    """Raises ModelError where transformers has no code of its own for a configuration."""
+    family = config.get("model_type")
+    # Old configurations without it are told by their name.
+    if isinstance(family, str) and family not in CONFIG_MAPPING:
+        raise ModelError(
+            f"transformers knows no model_type {family!r}",
+            model=name,
+            remedy="model.trust_remote_code: true runs the code that comes with it, if you trust it"
+            if "auto_map" in config
+            else nearest(family, CONFIG_MAPPING, limit=0),
+        )
 
 
 def refuse_causal_config(

@@ -16,7 +16,7 @@ from typing import Any
 from xlt_ray.errors import ModelError, nearest
 from xlt_ray.modeling import toy
 from xlt_ray.spec.facts import ModelFacts
-from xlt_ray.spec.presets import find_preset
+from xlt_ray.spec.presets import PRESETS, find_preset
 from xlt_ray.spec.trial import Model
 
 # Position ids of the RoBERTa family start behind the padding id, so that the first
@@ -173,8 +173,10 @@ def _refuse_causal(
 ) -> None:
     if config.get("model_type") in _READ_BOTH_WAYS and not config.get("is_decoder"):
         return
-    from xlt_ray.modeling.causal import refuse_causal_config
+    from xlt_ray.modeling.causal import refuse_causal_config, refuse_unknown
 
+    if not model.trust_remote_code:
+        refuse_unknown(config, model.name)
     refuse_causal_config(
         place, model.name, trust_remote_code=model.trust_remote_code, revision=revision
     )
@@ -246,6 +248,13 @@ def _beside(folder: Path) -> str:
     return f"in {folder.parent} {nearest(folder.name, known)}" if known else ""
 
 
+def _misspelt(name: str) -> str:
+    """The folder or well-known model that a name is much like; else empty."""
+    presets = nearest(name, [preset.name for preset in PRESETS])
+    told = (_beside(Path(name)) if "/" in name else "", presets)
+    return next((text for text in told if "did you mean" in text), "")
+
+
 def _from_hub(model: Model) -> tuple[str, Path]:
     """Commit of the revision, or of the default branch, and the local copy of its
     ``config.json``."""
@@ -272,7 +281,7 @@ def _from_hub(model: Model) -> tuple[str, Path]:
             f"neither a local folder nor a model that can be reached on the Hugging Face Hub "
             f"({type(error).__name__})",
             model=model.label,
-            remedy="check the name, the revision and the network, or give the path of a model "
-            "folder",
+            remedy=_misspelt(model.name)
+            or "check the name, the revision and the network, or give the path of a model folder",
         ) from error
     return str(revision.resolved), Path(config)

@@ -7,6 +7,7 @@ place of every tensor (https://github.com/huggingface/safetensors, README).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ _TABLES = (
     "word_embeddings.weight", "wte.weight", "embed_tokens.weight", "tok_embeddings.weight",
 )  # fmt: skip
 """How the tables of pieces are named by families of encoders."""
+_LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h)\.(\d+)\.")
 
 
 def folder_faults(folder: Path) -> Iterator[tuple[Path, str, str]]:
@@ -52,6 +54,19 @@ def folder_faults(folder: Path) -> Iterator[tuple[Path, str, str]]:
             problem = f"vocab_size is {size:,}, and {name} has {rows:,} rows"
             yield folder / "config.json", problem, "weights and configuration of one model"
             break
+    width = config.get("hidden_size")
+    narrow = any("embedding_size" in key for key in config)
+    for name, tensor in tensors.items():
+        shape = tensor.get("shape") or [0]
+        if name.endswith(_TABLES) and not narrow and isinstance(width, int) and shape[-1] != width:
+            problem = f"hidden_size is {width:,}, and {name} is {shape[-1]:,} wide"
+            yield folder / "config.json", problem, "weights and configuration of one model"
+            break
+    depth = config.get("num_hidden_layers")
+    layers = {int(found[1]) for name in tensors if (found := _LAYER.search(name))}
+    if layers and isinstance(depth, int) and max(layers) + 1 < depth:
+        problem = f"num_hidden_layers is {depth}, and there are weights of {max(layers) + 1}"
+        yield folder / "config.json", problem, "weights and configuration of one model"
     if not any(True for pattern in _TOKENIZERS for _ in folder.glob(pattern)):
         yield folder, "has no tokenizer", "save it beside the weights with save_pretrained"
     file = folder / "tokenizer.json"

@@ -6,7 +6,7 @@ every probe of the space and gathers all problems. Nothing is trained or written
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from xlt_ray.errors import SpecError, SpecErrors, nearest
 from xlt_ray.spec.early_stop import early_stop_acts, early_stop_acts_on_all
@@ -33,6 +33,7 @@ from xlt_ray.spec.intermediate import (
 )
 from xlt_ray.spec.kinds import KINDS
 from xlt_ray.spec.methods import AugmentRobust, Contrastive, DlfaFusion
+from xlt_ray.spec.misleading import budget_of_gpus_is_spent, misleading
 from xlt_ray.spec.repeats import shared_trainings
 from xlt_ray.spec.space import num_configurations, probes
 from xlt_ray.spec.sweep import SweepSpec, point_problems
@@ -88,23 +89,13 @@ def warnings_of(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
         *early_stop_acts_on_all(sweep, facts, trials),
         *short_trainings(sweep, trials, facts),
         *budget_of_gpus_is_spent(sweep, trials),
+        *misleading(trials, facts),
     ):
         told.setdefault(key, (problem, remedy))
     return shared_trainings(sweep, facts) + [
         sweep.document.error(problem, key=key, remedy=remedy)
         for key, (problem, remedy) in told.items()
     ]
-
-
-def budget_of_gpus_is_spent(sweep: SweepSpec, trials: Sequence[TrialSpec]) -> Iterator[Problem]:
-    resources = sweep.settings.resources
-    has_gpus = any(resources.of(one.model.name).gpus_per_worker for one in trials)
-    if sweep.settings.budget.gpu_hours is not None and not has_gpus:
-        yield (
-            "budget.gpu_hours",
-            "ends nothing, because no trial has a GPU",
-            "give budget.hours, or resources.gpus_per_worker",
-        )
 
 
 def most_configurations(sweep: SweepSpec, facts: Facts) -> int:
@@ -143,7 +134,8 @@ def target_can_be_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Itera
         yield (
             "target.source_language",
             f"{task.name} has no dev set in {trial.target.source_language!r} to select on",
-            nearest(trial.target.source_language, dev, limit=40),
+            nearest(trial.target.source_language, dev, limit=40)
+            + task.file_of(trial.target.source_language, "dev"),
         )
 
 
@@ -159,7 +151,11 @@ def languages_are_there(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterato
                 nearest(language, there, limit=60),
             )
     if asked == "all" and not there:
-        yield "target.task", f"{task.name} has no test set in any language", "choose another task"
+        yield (
+            "target.task",
+            f"{task.name} has no test set in any language",
+            "choose another task" + task.file_of("LANGUAGE", "test"),
+        )
 
 
 def objective_is_measured(trial: TrialSpec, facts: Facts, sweep: SweepSpec) -> Iterator[Problem]:
@@ -269,6 +265,10 @@ def alignment_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator
         return
     there = tuple(facts.parallel)
     asked = there if align.languages == "all" else align.languages
+    if not there:
+        problem = "the data has no parallel text"
+        yield "align.languages", problem, "put parallel/CORPUS/LANGUAGE.tsv into the data"
+        return
     if len(set(asked)) < 2:
         yield "align.languages", "an alignment needs two languages", f"there is: {listed(there)}"
     for language in asked:

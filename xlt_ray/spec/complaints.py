@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 import types
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -10,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from xlt_ray.errors import SpecError, nearest
 from xlt_ray.spec.source import Document
+from xlt_ray.spec.trial import TrialSpec
 
 
 def complaints(
@@ -27,7 +31,9 @@ def complaints(
         kind = one["type"]
         if kind == "extra_forbidden":
             known = [*owner.model_fields, *(also if len(steps) == 1 else ())]
-            complaint = document.error("unknown key", key=key, remedy=nearest(steps[-1], known))
+            is_close = difflib.get_close_matches(steps[-1], known, cutoff=_CLOSE)
+            remedy = ("" if is_close else _elsewhere(steps[-1])) or nearest(steps[-1], known)
+            complaint = document.error("unknown key", key=key, remedy=remedy)
         elif kind == "missing":
             complaint = document.error("is missing", key=key, remedy=_described(owner, steps[-1]))
         elif kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -48,7 +54,7 @@ def complaints(
         else:
             message = one["msg"].removeprefix("Value error, ")
             message = message[:1].lower() + message[1:]
-            if kind in ("model_type", "model_attributes_type", "dict_type"):
+            if kind in _OF_BLOCKS:
                 message = "is no block of keys"
             said = found.get(key)
             if said is not None and message in said.fields["problem"]:
@@ -59,11 +65,86 @@ def complaints(
                 if said is None
                 else f"{said.fields['problem']}, or {message}",
                 key=key,
-                remedy=_described(owner, steps[-1]) if steps else "",
+                remedy=_remedy(
+                    one, owner, steps, can_be_searched=not also and steps[:1] != ["data"]
+                ),
             )
             found[key] = complaint
         found.setdefault(key, complaint)
     return list(found.values())
+
+
+_CLOSE = 0.65
+"""Likeness to a key of the same section from which on a key is misspelt and not misplaced."""
+
+
+def _elsewhere(key: str) -> str:
+    """Where a key belongs that other sections have: the first two such places."""
+    from xlt_ray.spec.sweep import Settings
+
+    def places(model: type[BaseModel], path: str) -> Iterator[str]:
+        for name, field in model.model_fields.items():
+            if name == key:
+                yield f"{path}{name}"
+            for member in _members(field.annotation):
+                if _is_model(member):
+                    yield from places(member, f"{path}{name}.")
+
+    # A section of its own comes before a place that is nested deeper.
+    there = sorted(
+        {*places(TrialSpec, ""), *places(Settings, "")},
+        key=lambda path: (path.count("."), not path.startswith(("target.", "search.")), path),
+    )
+    return f"did you mean {' or '.join(there[:2])}?" if there else ""
+
+
+def _remedy(error: Any, owner: type[BaseModel], steps: list[str], *, can_be_searched: bool) -> str:
+    """What the user may have meant by a value of a wrong type, or what the key is."""
+    value, kind = error.get("input"), error["type"]
+    if kind in ("tuple_type", "literal_error") and isinstance(value, str):
+        field = owner.model_fields.get(steps[-1])
+        if field and any(get_origin(one) is tuple for one in _members(field.annotation)):
+            return f"write a list: [{', '.join(re.findall(_WORD, value))}]"
+    if kind == "string_type" and isinstance(value, int | float):
+        return f"write it in quotes: '{value}'"
+    if can_be_searched and isinstance(value, list):
+        return f"to search over these values write {{choice: [{', '.join(map(str, value))}]}}"
+    if can_be_searched and isinstance(value, dict) and kind not in _OF_BLOCKS:
+        return (
+            "to search over it write {choice: [...]}, {int: [low, high]} or "
+            "{float: [low, high], log: true}"
+        )
+    if kind in _OF_BLOCKS and (example := _example(owner, steps, value)):
+        return example
+    return _described(owner, steps[-1]) if steps else ""
+
+
+_OF_BLOCKS = ("model_type", "model_attributes_type", "dict_type")
+
+
+def _example(owner: type[BaseModel], steps: list[str], value: Any) -> str:
+    """How the block is begun that a value was given instead of."""
+    field = owner.model_fields.get(steps[-1]) if steps else None
+    if field is None:
+        return ""
+    members = _members(field.annotation)
+    if str(value).lower() in _NOTHING and type(None) in members:
+        return "null leaves it out"
+    tags = {
+        tag: name
+        for member in members
+        if _is_model(member)
+        for name in _TAGS
+        if name in member.model_fields
+        for tag in get_args(member.model_fields[name].annotation)
+    }
+    chosen = value if isinstance(value, str) and value in tags else next(iter(tags), None)
+    return f"write {{{tags[chosen]}: {chosen}, ...}}" if chosen else ""
+
+
+_NOTHING = ("none", "no", "off", "false", "nothing")
+_WORD = re.compile(r"[^,;\s]+")
+_TAGS = ("method", "objective", "source")
 
 
 def _shown(value: Any) -> str:
@@ -140,5 +221,5 @@ def _has_tag(member: Any, step: int | str) -> bool:
     return any(
         get_origin(field.annotation) is Literal and step in get_args(field.annotation)
         for name, field in fields.items()
-        if name in ("method", "objective", "source")
+        if name in _TAGS
     )

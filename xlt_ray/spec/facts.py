@@ -71,6 +71,13 @@ class TaskFacts:
     splits: Mapping[tuple[str, Split], SplitFacts]
     is_parallel: bool = False
     """Whether rows of one id are translations of each other in all languages."""
+    place: str = ""
+    """Where its files lie, as ``FOLDER/LANGUAGE.SPLIT.tsv``; empty on the hub."""
+
+    def file_of(self, language: str, split: Split) -> str:
+        """What to say of a split that is not there: the file that would hold it."""
+        file = self.place.replace("LANGUAGE", language).replace("SPLIT", split)
+        return f"; it would be {file}" if file else ""
 
     def languages(self, split: Split) -> tuple[str, ...]:
         return tuple(sorted(language for language, name in self.splits if name == split))

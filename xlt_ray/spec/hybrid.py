@@ -34,6 +34,13 @@ def hybrid_languages(hybrid: Hybrid, task: TaskFacts, facts: Facts, source: str)
 def hybrid_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
     hybrid = trial.target.hybrid
     if not hybrid.is_used:
+        idle = sorted(hybrid.model_fields_set - {"mono"})
+        if idle and "ratio" not in idle:
+            yield (
+                f"target.hybrid.{idle[0]}",
+                "ratio is left out, so no batch is cross-lingual",
+                "ratio: the share of batches that are, for example 0.5",
+            )
         return
     key = "ratio" if hybrid.ratio > 0 else "mono"
     remedy = "ratio: 0" if hybrid.ratio > 0 else "mono: source"

@@ -20,12 +20,13 @@ from typing import Any
 
 import yaml
 
-from xlt_ray.errors import SpecError
+from xlt_ray.errors import SpecError, nearest
 
 _NULL = re.compile(r"^(~|null|Null|NULL|)$")
 _BOOL = re.compile(r"^(true|True|TRUE|false|False|FALSE)$")
 _INT = re.compile(r"^[-+]?[0-9]+$")
 _FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
+_MERGE = "tag:yaml.org,2002:merge"
 _TAGS = {
     yaml.ScalarNode: ("null", "bool", "int", "float", "timestamp", "merge", "value", "str"),
     yaml.SequenceNode: ("seq",),
@@ -38,6 +39,18 @@ MAX_DEPTH = 50
 MAX_INTEGER = 2**63 - 1
 """Larger ones have no meaning anywhere, and neither floats nor samplers can hold them."""
 _NOT_FINITE = re.compile(r"^([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
+
+
+_WAYS = {
+    "'\\t'": "indent with blanks, not with tabs",
+    "could not find expected ':'": "write `key: value`, with a blank behind the colon",
+    "mapping values are not allowed": "put text with a colon into quotes, and indent the keys of "
+    "one section alike",
+    "expected <block end>": "indent the keys of one section alike",
+    "found undefined alias": "an anchor (&name) has to stand before it",
+    "expected ',' or": "close the bracket",
+}
+"""What helps against common complaints of the parser."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +98,13 @@ def read_document(path: str | Path, overrides: Iterable[str] = ()) -> Document:
         text = content.decode("utf-8")
     except FileNotFoundError:
         raise SpecError("no such sweep file", file=file, remedy=_sweeps_near(path)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"cannot be read ({error})", file=file) from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise SpecError("is not UTF-8", file=file, line=line, remedy="save it as UTF-8") from None
+    except OSError as error:
+        raise SpecError(
+            f"cannot be read ({error.strerror})", file=file, remedy="give a sweep file"
+        ) from None
     if len(content) > MAX_BYTES:
         raise SpecError("is larger than a megabyte", file=file, remedy="give a sweep file")
     return parse_document(text, file, overrides)
@@ -117,9 +135,14 @@ def _parse(text: str, file: str, places: dict[str, Place]) -> Any:
     except RecursionError:
         raise _too_deep(file, None, "") from None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
+        # A key without its colon is noticed on the line after it.
+        is_key = error.context == "while scanning a simple key"
+        mark = error.context_mark if is_key else error.problem_mark
         raise SpecError(
-            f"is not valid YAML ({error.problem})", file=file, line=mark.line + 1 if mark else None
+            f"is not valid YAML ({error.problem})",
+            file=file,
+            line=mark.line + 1 if mark else None,
+            remedy=next((way for text, way in _WAYS.items() if text in str(error.problem)), ""),
         ) from None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
@@ -188,7 +211,11 @@ def _build(
             for index, item in enumerate(node.value)
         ]
     built: dict[str, Any] = {}
+    merges = [one for one in node.value if one[0].tag == _MERGE]
+    inherited = _merged(merges, path, file, places, (*above, node))
     for key_node, value_node in node.value:
+        if key_node.tag == _MERGE:
+            continue
         key_line = key_node.start_mark.line + 1
         if not isinstance(key_node, yaml.ScalarNode):
             raise SpecError("a key must be plain text", file=file, line=key_line, key=path)
@@ -205,7 +232,31 @@ def _build(
             )
         places[below] = Place(file, key_line)
         built[key] = _build(value_node, below, file, places, (*above, node))
-    return built
+    return {**inherited, **built}
+
+
+def _merged(
+    merges: list[tuple[yaml.Node, yaml.Node]],
+    path: str,
+    file: str,
+    places: dict[str, Place],
+    above: tuple[yaml.Node, ...],
+) -> dict[str, Any]:
+    """Keys of the mappings behind ``<<`` (https://yaml.org/type/merge.html): earlier ones count."""
+    merged: dict[str, Any] = {}
+    for key_node, value_node in merges:
+        is_list = isinstance(value_node, yaml.SequenceNode)
+        for part in value_node.value if is_list else [value_node]:
+            if not isinstance(part, yaml.MappingNode):
+                raise SpecError(
+                    "<< takes over the keys of a mapping, and this is none",
+                    file=file,
+                    line=key_node.start_mark.line + 1,
+                    key=path,
+                    remedy="<<: *NAME, where a mapping is marked &NAME",
+                )
+            merged = {**_build(part, path, file, places, above), **merged}
+    return merged
 
 
 def _scalar(node: yaml.ScalarNode, path: str, file: str) -> Any:
@@ -284,4 +335,4 @@ def _apply(override: str, tree: dict[str, Any], places: dict[str, Place]) -> Non
 def _sweeps_near(path: str | Path) -> str:
     folder = Path(path).parent
     found = sorted(str(file) for file in folder.glob("*.yaml")) if folder.is_dir() else []
-    return "there is: " + ", ".join(found[:20]) if found else "check the path"
+    return nearest(str(path), found) if found else "check the path"

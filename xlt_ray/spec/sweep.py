@@ -30,6 +30,7 @@ from xlt_ray.spec.first import misplaced, read_point
 from xlt_ray.spec.lists import each_once
 from xlt_ray.spec.local_paths import with_absolute_paths
 from xlt_ray.spec.methods import Knobs
+from xlt_ray.spec.places import place_faults
 from xlt_ray.spec.resources import Resources
 from xlt_ray.spec.sizes import bytes_of
 from xlt_ray.spec.source import Document, read_document
@@ -331,6 +332,10 @@ def sweep_of(document: Document) -> SweepSpec:
         document.error(problem, key=f"resources.{key}", remedy=remedy)
         for key, problem, remedy in settings.resources.faults()
     ]
+    problems += [
+        document.error(problem, key=f"places.{key}", remedy=remedy)
+        for key, problem, remedy in place_faults(settings.places)
+    ]
     sweep = SweepSpec(settings, space)
     if settings.search.sampler == "grid":
         problems += not_listable(space)
@@ -351,7 +356,11 @@ def form_problems(sweep: SweepSpec) -> list[SpecError]:
             except SpecErrors as errors:
                 found.update({str(one): one for one in errors.problems})
     except SpecError as error:
-        found[str(error)] = error
+        fault = error
+        if "model" not in sweep.space.tree:
+            # Bounds may name facts of it.
+            fault = sweep.document.error("is missing", key="model", remedy="a name or a folder")
+        found[str(fault)] = fault
     return list(found.values())
 
 

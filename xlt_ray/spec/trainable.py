@@ -16,12 +16,16 @@ def trainable(task: TaskFacts, source: str, size: int | str, section: str) -> It
     there = task.languages("train")
     split = task.splits.get((source, "train"))
     if not there:
-        yield f"{section}.task", f"{task.name} has no training data", "choose a task that has"
+        yield (
+            f"{section}.task",
+            f"{task.name} has no training data",
+            "choose a task that has" + task.file_of(source or "LANGUAGE", "train"),
+        )
     elif split is None:
         yield (
             f"{section}.source_language" if section == "target" else f"{section}.task",
             f"{task.name} has no training data in {source!r}",
-            nearest(source, there, limit=40),
+            nearest(source, there, limit=40) + task.file_of(source, "train"),
         )
     elif isinstance(size, int) and size > split.num_examples:
         yield (

@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Any, NamedTuple, TypeVar
 
 from xlt_ray.data.coverage import coverage_of
+from xlt_ray.data.files import FilesSource
 from xlt_ray.data.neighbours import neighbours_digest
 from xlt_ray.data.source import Source, open_source
 from xlt_ray.data.task import labels_file, task_named
@@ -263,9 +264,14 @@ def _task_names(trial: TrialSpec) -> Iterable[tuple[str, str]]:
 
 def _task_facts(name: str, source: Source) -> TaskFacts:
     task = task_named(name)
+    place = source.place(task) if isinstance(source, FilesSource) else ""
     splits = source.splits(task)
     if not splits:
-        raise DataError(f"the {source.name} data source has no data of this task", task=name)
+        raise DataError(
+            f"the {source.name} data source has no data of this task",
+            task=name,
+            remedy=f"there is no {place}" if place else "",
+        )
     if task.labels_file and not task.labels:
         raise DataError(
             "the labels of this task are not there",
@@ -280,6 +286,7 @@ def _task_facts(name: str, source: Source) -> TaskFacts:
         metrics=task.metrics,
         splits=splits,
         is_parallel=task.is_parallel,
+        place=place,
     )
 
 

@@ -63,6 +63,13 @@ def _join(address: str) -> None:
 
     if ray.is_initialized():
         return
+    if address.startswith(("http://", "https://")):
+        raise ClusterError(
+            f"RAY_ADDRESS={address}: is the address of a dashboard; xlt submit --address takes it, "
+            "RAY_ADDRESS is auto or HOST:6379",
+            asked={},
+            available={},
+        )
     _refuse_silent(address)
     try:
         ray.init(log_to_driver=False, logging_level="ERROR")

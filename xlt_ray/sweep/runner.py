@@ -29,6 +29,7 @@ from xlt_ray.ledger import (
 from xlt_ray.ledger.sole import sole_driver
 from xlt_ray.spec.check import check
 from xlt_ray.spec.facts import Facts
+from xlt_ray.spec.places import tracking_fault
 from xlt_ray.spec.resources import Resources
 from xlt_ray.spec.supervision import supervision_told
 from xlt_ray.spec.sweep import SweepSpec
@@ -55,6 +56,7 @@ from xlt_ray.sweep.stopping import stoppable
 from xlt_ray.sweep.telling import courier_for
 from xlt_ray.sweep.watcher import Watcher
 from xlt_ray.tracking import mend_database
+from xlt_ray.tracking.connection import default_uri
 from xlt_ray.versions import commit_of, library_versions, made_by_others
 
 
@@ -210,6 +212,9 @@ def checked_facts(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
     """
     facts = facts_of(sweep, may_assume=may_assume)
     problems = check(sweep, facts)
+    uri = default_uri() if sweep.settings.places.tracking is None else None
+    if uri is not None and (fault := tracking_fault(uri)) is not None:
+        problems.append(SpecError(fault[0], key="MLFLOW_TRACKING_URI", remedy=fault[1]))
     if problems:
         raise SpecErrors(problems)
     return facts

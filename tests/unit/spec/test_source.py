@@ -183,8 +183,29 @@ def test_a_folder_is_no_sweep_file(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_bytes(b"a: \xff\xfe")
-    with pytest.raises(SpecError, match="cannot be read"):
+    with pytest.raises(SpecError, match=r"x\.yaml:1: is not UTF-8; save"):
         read_document(tmp_path / "x.yaml")
+
+
+def test_merged_keys_are_those_of_a_mapping_and_give_way_to_its_own() -> None:
+    document = parsed("a: &a {x: 1, y: 2}\nb: &b {y: 3}\nc: {y: 4, <<: *a}\nd: {<<: [*b, *a]}")
+    assert document.tree["c"] == {"x": 1, "y": 4}
+    assert document.tree["d"] == {"x": 1, "y": 3}
+    assert document.place("c.y").line == 3
+    assert document.place("c.x").line == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: &a [1]\nb: {<<: *a}", "takes over the keys of a mapping"),
+        ("a: {<<: 3}", "takes over the keys of a mapping"),
+        ("a: &a\n  <<: *a", "an anchor contains itself"),
+        ("a: &a {x: 1}\nb: {<<: *a, x: 1, x: 2}", "this key stands here and on line"),
+    ],
+)
+def test_what_cannot_be_merged_is_refused(text: str, says: str) -> None:
+    assert says in refused(text).problem
 
 
 def test_an_alias_is_as_deep_as_what_it_stands_for() -> None:

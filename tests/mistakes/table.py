@@ -1,0 +1,721 @@
+"""Mistakes of researchers: what they did, and what the message has to say.
+
+Each is a change of :mod:`tests.mistakes.workplace`. They were chosen for how often they are made,
+not for being caught; one that is not caught is ``missed`` and says why.
+"""
+
+# A mistake reads best on one line.
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tests.mistakes.workplace import METRICS, PLAIN, Change, Workplace, write_model
+
+
+class Mistake(NamedTuple):
+    """What the user did, and the texts that the message contains, whatever their case."""
+
+    name: str
+    change: Change
+    wants: tuple[str, ...]
+    missed: str = ""
+    """Why it is not caught, where it is not."""
+    warned: bool = False
+    """Whether it can be run, and is told as a warning."""
+
+
+def _all(*changes: Change) -> Change:
+    def change(place: Workplace) -> None:
+        for one in changes:
+            one(place)
+
+    return change
+
+
+def _typed(*arguments: str) -> Change:
+    """The command line, without ``xlt``."""
+
+    def change(place: Workplace) -> None:
+        place.command = list(arguments)
+
+    return change
+
+
+def _with(*overrides: str) -> Change:
+    """Overrides behind what is typed anyway."""
+
+    def change(place: Workplace) -> None:
+        place.command = [*place.command, *overrides]
+
+    return change
+
+
+def _wrote(right: str, wrong: str, name: str = "sweep.yaml", times: int = 1) -> Change:
+    """Something else in a file than what is right."""
+    return lambda place: place.replace(name, right, wrong, times)
+
+
+def _has(line: str) -> Change:
+    """A line more at the end of the sweep file."""
+
+    def change(place: Workplace) -> None:
+        file = place.file("sweep.yaml")
+        file.write_bytes(file.read_bytes() + f"{line}\n".encode())
+
+    return change
+
+
+def _sweep(content: str | bytes) -> Change:
+    return lambda place: place.write("sweep.yaml", content)
+
+
+def _on(task: str, *changes: Change) -> Change:
+    """A plain sweep on another task, and mistakes in it or in its data."""
+    text = PLAIN.format(task=task, metric=METRICS.get(task, "accuracy"))
+    return _all(_sweep(text), *changes)
+
+
+def _put(name: str, content: str | bytes) -> Change:
+    return lambda place: place.write(name, content)
+
+
+def _copied(source: str, target: str) -> Change:
+    def change(place: Workplace) -> None:
+        place.write(target, place.file(source).read_bytes())
+
+    return change
+
+
+def _moved(source: str, target: str) -> Change:
+    def change(place: Workplace) -> None:
+        place.file(target).parent.mkdir(parents=True, exist_ok=True)
+        place.file(source).rename(place.file(target))
+
+    return change
+
+
+def _removed(name: str) -> Change:
+    def change(place: Workplace) -> None:
+        file = place.file(name)
+        if file.is_dir():
+            shutil.rmtree(file)
+        else:
+            file.unlink()
+
+    return change
+
+
+def _edited(name: str, edit: Callable[[bytes], bytes]) -> Change:
+    def change(place: Workplace) -> None:
+        place.write(name, edit(place.file(name).read_bytes()))
+
+    return change
+
+
+def _set(name: str, value: str) -> Change:
+    return lambda place: place.environment.setenv(name, value)
+
+
+def _model(folder: str = "models/own", **config: object) -> Change:
+    """Another model folder, and a sweep on it."""
+
+    def change(place: Workplace) -> None:
+        write_model(place.file(folder), **{"layers": 2, "width": 16, **config})  # type: ignore[arg-type]
+        _on("xnli", _with(f"model={folder}"))(place)
+
+    return change
+
+
+KEYS = [
+    Mistake("section misspelt", _wrote("target:", "traget:"), ("traget", "did you mean target?")),
+    Mistake("key misspelt", _wrote("learning_rate", "learning_rte"),
+            ("target.learning_rte", "did you mean learning_rate?")),
+    Mistake("key in camel case", _wrote("batch_size: 4\n  max_length: 32\n  epochs", "batchSize: 4\n  max_length: 32\n  epochs"),
+            ("target.batchSize", "batch_size")),
+    Mistake("lr for learning_rate", _with("target.lr=2e-5"), ("target.lr", "learning_rate")),
+    Mistake("key of a method misspelt", _wrote("layer: {", "leyer: {"),
+            ("target.fusion.leyer", "did you mean layer?")),
+    Mistake("hybrid key misspelt", _wrote("{ratio: 0.5", "{ration: 0.5"),
+            ("target.hybrid.ration", "did you mean ratio?")),
+    Mistake("search key misspelt", _wrote("trials: 8", "trails: 8"),
+            ("search.trails", "did you mean trials?")),
+    Mistake("metrics for metric", _wrote("{metric:", "{metrics:"),
+            ("objective.metrics", "did you mean metric?")),
+    Mistake("resource key misspelt", _wrote("gpus_per_worker", "gpu_per_worker"),
+            ("resources.gpu_per_worker", "did you mean gpus_per_worker?")),
+    Mistake("early stopping misspelt", _wrote("grace: 0.3", "grace_exmaples: 100"),
+            ("early_stop.grace_exmaples", "did you mean grace_examples?")),
+    Mistake("path for data.root", _wrote("root: data", "path: data"), ("data.path", "root")),
+    Mistake("languages misspelt", _has("evaluate: {langauges: [en, de]}"),
+            ("evaluate.langauges", "did you mean languages?")),
+    Mistake("few-shot key misspelt", _has("few_shot: {language: de, shot: 4}"),
+            ("few_shot.shot", "did you mean shots?")),
+    Mistake("hyphen for underscore", _has("few-shot: {language: de, shots: 4}"),
+            ("few-shot", "did you mean few_shot?")),
+    Mistake("policy of failures misspelt", _has("failures: {hang_afer: 60}"),
+            ("failures.hang_afer", "did you mean hang_after?")),
+    Mistake("mlflow for tracking", _has("places: {mlflow: http://localhost:5000}"),
+            ("places.mlflow", "tracking")),
+    Mistake("budget key misspelt", _has("budget: {gpu_hour: 3}"),
+            ("budget.gpu_hour", "did you mean gpu_hours?")),
+    Mistake("a stage's key at the top", _has("epochs: 3"), ("epochs", "target.epochs")),
+    Mistake("a search key at the top", _has("seeds: 3"), ("seeds", "search.seeds")),
+    Mistake("a resource key in a stage", _with("target.gpus_per_worker=1"),
+            ("target.gpus_per_worker", "resources.gpus_per_worker")),
+    Mistake("seed in target", _with("target.seed=3"), ("target.seed", "search.seed")),
+    Mistake("model_name_or_path", _wrote("model: {choice", "model_name_or_path: {choice"),
+            ("model_name_or_path", "model")),
+    Mistake("task of the intermediate stage left out", _wrote("  task: nli\n", ""),
+            ("intermediate.task", "is missing")),
+    Mistake("no target at all", _sweep("name: a\ndata: {source: toy}\nmodel: toy:2x64\nsearch: {trials: 1}\n"),
+            ("target", "is missing")),
+    Mistake("no number of trials", _wrote("trials: 8, ", ""), ("search.trials", "is missing")),
+    Mistake("no name", _wrote("name: mine\n", ""), ("name", "is missing")),
+    Mistake("no model", _wrote("model: {choice: [models/small, models/large]}\n", ""),
+            ("model", "is missing")),
+    Mistake("resources of a model of another sweep",
+            _wrote("gpus_per_worker: 0}", "by_model: {models/smal: {workers: 1}}}"),
+            ("resources.by_model.models/smal", "models/small")),
+]  # fmt: skip
+
+TYPES = [
+    Mistake("a list for a choice", _wrote("epochs: 3", "epochs: [1, 3, 5]"),
+            ("target.epochs", "{choice: [1, 3, 5]}")),
+    Mistake("a list of sizes for a choice", _wrote("size: {choice: [10, 20]}", "size: [10, 20]"),
+            ("intermediate.size", "{choice: [10, 20]}")),
+    Mistake("a list of models for a choice",
+            _wrote("{choice: [models/small, models/large]}", "[models/small, models/large]"),
+            ("model", "to search over these values write {choice: ["), ),
+    Mistake("a list of seeds for their number", _wrote("seeds: 3", "seeds: [1, 2, 3]"),
+            ("search.seeds", "integer")),
+    Mistake("two numbers by a comma", _with("target.learning_rate=2e-5, 3e-5"),
+            ("target.learning_rate", "number")),
+    Mistake("a decimal comma", _wrote("ratio: 0.5", "ratio: '0,5'"),
+            ("target.hybrid.ratio", "number")),
+    Mistake("a number with its unit", _with("target.max_length=128 tokens"),
+            ("target.max_length", "integer")),
+    Mistake("per cent", _with("target.warmup=10%"), ("target.warmup", "number")),
+    Mistake("half a batch", _with("target.batch_size=3.5"), ("target.batch_size", "integer")),
+    Mistake("languages as one text", _wrote("languages: [de]", "languages: de"),
+            ("target.hybrid.languages", "[de]")),
+    Mistake("languages by commas", _has("evaluate: {languages: 'en,de'}"),
+            ("evaluate.languages", "[en, de]")),
+    Mistake("a section as a list", _wrote("objective: {metric: accuracy, languages: source}",
+            "objective: [accuracy]"), ("objective", "block of keys")),
+    Mistake("early stopping as true", _wrote("early_stop: {method: asha, grace: 0.3}", "early_stop: true"),
+            ("early_stop", "method: asha")),
+    Mistake("a fusion without its settings", _with("target.fusion=dlfa"),
+            ("target.fusion", "method: dlfa")),
+    Mistake("a section without content", _sweep("name: a\ndata: {source: toy}\nmodel: toy:2x64\ntarget:\nsearch: {trials: 1}\n"),
+            ("target",)),
+    Mistake("Python's None", _with("intermediate=None"), ("intermediate", "null")),
+    Mistake("true in quotes", _has("align: {objective: tlm, reset_positions: 'ja'}"),
+            ("align.reset_positions", "boolean")),
+    Mistake("a number for a name", _wrote("name: mine", "name: 2024"), ("name", "in quotes: '2024'")),
+    Mistake("source data alone", _wrote("data: {source: files, root: data}", "data: data"),
+            ("data", "source")),
+]  # fmt: skip
+
+VALUES = [
+    Mistake("a negative learning rate", _with("target.learning_rate=-1e-5"),
+            ("target.learning_rate", "greater than 0")),
+    Mistake("the sign of the exponent forgotten", _with("target.learning_rate=2e5"),
+            ("target.learning_rate", "moves every weight by about 200000"), warned=True),
+    Mistake("warm-up as per cent", _with("target.warmup=10"), ("target.warmup", "less than 1")),
+    Mistake("warm-up in steps", _with("target.warmup=500"), ("target.warmup", "less than 1")),
+    Mistake("masking as per cent", _has("align: {objective: mlm, mask: 15}"),
+            ("align.mask", "less than 1")),
+    Mistake("ratio as per cent", _wrote("ratio: 0.5", "ratio: 50"),
+            ("target.hybrid.ratio", "less than or equal to 1")),
+    Mistake("no epochs", _with("target.epochs=0"), ("target.epochs", "greater than or equal to 1")),
+    Mistake("size 0 for no intermediate training", _with("intermediate.size=0"),
+            ("intermediate.size", "greater than or equal to 1")),
+    Mistake("size -1 for all", _with("intermediate.size=-1"), ("intermediate.size", "all")),
+    Mistake("longer than the model reads", _with("target.max_length=1024"),
+            ("target.max_length", "at most 512")),
+    Mistake("grace of all", _wrote("grace: 0.3", "grace: 1.0"), ("early_stop.grace", "less than 1")),
+    Mistake("ZeRO stage 4", _with("resources.zero_stage=4"), ("resources.zero_stage", "0, 1, 2 or 3")),
+    Mistake("no workers", _with("resources.workers=0"), ("resources.workers", "greater than or equal to 1")),
+    Mistake("all GPUs for a worker", _with("resources.gpus_per_worker=2"),
+            ("resources.gpus_per_worker", "less than or equal to 1")),
+    Mistake("a negative budget", _has("budget: {hours: -1}"), ("budget.hours", "greater than 0")),
+    Mistake("a quota in words", _has("store: {quota: 200 gigs}"), ("store.quota", "200GB")),
+    Mistake("layer counted from the end", _wrote("layer: {int: [1, num_layers - 1]}", "layer: -1"),
+            ("target.fusion.layer", "greater than or equal to 0")),
+    Mistake("the layer fused with itself", _wrote("layer: {int: [1, num_layers - 1]}", "layer: 2"),
+            ("target.fusion.layer", "at most 1")),
+    Mistake("more examples than there are", _with("intermediate.size=1000"),
+            ("intermediate.size", "at most 24")),
+    Mistake("temperature below 1", _with("intermediate.sampling={method: temperature, temperature: 0.3}"),
+            ("intermediate.sampling.temperature", "greater than or equal to 1")),
+    Mistake("no trials", _wrote("trials: 8", "trials: 0"), ("search.trials", "greater than or equal to 1")),
+    Mistake("more shots than examples", _has("few_shot: {language: de, shots: 100}"),
+            ("few_shot.shots", "at most 12")),
+    Mistake("an infinite learning rate", _with("target.learning_rate=.inf"),
+            ("target.learning_rate", "finite")),
+]  # fmt: skip
+
+NAMES = [
+    Mistake("a task misspelt", _wrote("task: xnli", "task: xlni"), ("target.task", "did you mean xnli?")),
+    Mistake("a task in capitals", _wrote("task: xnli", "task: XNLI"), ("target.task", "did you mean xnli?")),
+    Mistake("an intermediate task misspelt", _wrote("task: nli", "task: nil"),
+            ("intermediate.task", "did you mean nli?")),
+    Mistake("a language's English name", _wrote("source_language: en", "source_language: english"),
+            ("target.source_language", "english", "en")),
+    Mistake("a language with three letters", _has("evaluate: {languages: [en, deu]}"),
+            ("evaluate.languages", "deu", "did you mean de?")),
+    Mistake("a language that has no test set", _has("evaluate: {languages: [en, fr]}"),
+            ("evaluate.languages", "fr", "de, en, sw")),
+    Mistake("a metric's short name", _wrote("metric: accuracy", "metric: acc"),
+            ("objective.metric", "accuracy")),
+    Mistake("a metric of another task", _wrote("metric: accuracy", "metric: f1"),
+            ("objective.metric", "macro_f1")),
+    Mistake("a sampler of another library", _wrote("sampler: tpe", "sampler: bayes"),
+            ("search.sampler", "tpe")),
+    Mistake("a sampler misspelt", _wrote("sampler: tpe", "sampler: gird"), ("search.sampler", "grid")),
+    Mistake("a fusion misspelt", _wrote("method: dlfa", "method: dfla"),
+            ("target.fusion.method", "did you mean dlfa?")),
+    Mistake("robust training misspelt", _with("target.robust={method: adverserial, step_size: 0.1, epsilon: 1.0}"),
+            ("target.robust.method", "did you mean adversarial?")),
+    Mistake("an alignment misspelt", _has("align: {objective: tml}"),
+            ("align.objective", "did you mean tlm?")),
+    Mistake("a schedule of another library", _with("intermediate.schedule=cosine"),
+            ("intermediate.schedule.method", "linear, wsd")),
+    Mistake("another early stopping", _wrote("method: asha, grace", "method: hyperband, grace"),
+            ("early_stop.method", "asha")),
+    Mistake("half precision", _with("resources.precision=fp16"), ("resources.precision", "bf16")),
+    Mistake("a diagnostic misspelt", _has("evaluate: {diagnostics: [ckaa]}"),
+            ("evaluate.diagnostics", "cka")),
+    Mistake("a cause of failure in words", _has("failures: {out_of_memory: {times: 2}}"),
+            ("failures.out_of_memory", "oom")),
+    Mistake("an action of failures misspelt", _has("failures: {oom: {action: retri}}"),
+            ("failures.oom.action", "retry")),
+    Mistake("min for max", _wrote("languages: source}", "mode: maximize}"),
+            ("objective.mode", "max")),
+    Mistake("the languages of the objective misspelt", _wrote("languages: source}", "languages: targets}"),
+            ("objective.languages", "target")),
+    Mistake("a source misspelt", _wrote("source: files", "source: file"),
+            ("data.source", "did you mean files?")),
+    Mistake("a model of the hub misspelt", _with("model=xlm-roberta-bse"),
+            ("xlm-roberta-bse", "did you mean FacebookAI/xlm-roberta-base?")),
+    Mistake("a model folder misspelt", _with("model=./models/smal"),
+            ("models/smal", "did you mean small?")),
+    Mistake("a model folder misspelt without ./", _with("model=models/smal"),
+            ("models/smal", "did you mean small?")),
+    Mistake("a toy model spelt wrong", _all(_typed("check", "sizes.yaml"), _with("model=toy:2-64")),
+            ("model", "toy:LAYERSxWIDTH")),
+    Mistake("a name with a slash", _wrote("name: mine", "name: xnli/small"), ("name", "letters, digits")),
+    Mistake("a name with blanks", _wrote("name: mine", "name: my first sweep"), ("name", "letters, digits")),
+    Mistake("a further task misspelt", _has("evaluate: {also: [tatoba]}"),
+            ("evaluate.also", "did you mean tatoeba?")),
+]  # fmt: skip
+
+TOGETHER = [
+    Mistake("a fusion without its layer", _with("target.fusion={method: dlfa}"),
+            ("target.fusion.layer", "is missing", "at most num_layers - 1")),
+    Mistake("cross-lingual batches without any text",
+            _all(_removed("data/lexicon"), _wrote("text: switched", "text: auto")),
+            ("target.hybrid", "lexicon/")),
+    Mistake("translated batches without translations", _wrote("text: switched", "text: translated"),
+            ("target.hybrid.text", "no translated training text", "switched")),
+    Mistake("batches in a language without a lexicon", _wrote("languages: [de]", "languages: [de, fr]"),
+            ("target.hybrid.languages", "'fr'", "de, sw")),
+    Mistake("few shots of the source language", _has("few_shot: {language: en, shots: 4}"),
+            ("few_shot.language", "source language")),
+    Mistake("few shots of a language without dev set",
+            _all(_removed("data/pairs/xnli/de.dev.tsv"), _has("few_shot: {language: de, shots: 4}")),
+            ("few_shot.language", "no dev set", "sw")),
+    Mistake("few shots and oracle selection", _all(_has("few_shot: {language: de, shots: 4}"),
+            _wrote("languages: source}", "languages: target}")), ("objective.languages", "source")),
+    Mistake("few shots and further tasks",
+            _has("few_shot: {language: de, shots: 4}\nevaluate: {also: [tatoeba]}"),
+            ("evaluate.also", "few_shot")),
+    Mistake("the target's own test languages trained before",
+            _all(_copied("data/pairs/xnli/en.train.tsv", "data/pairs/xnli/de.train.tsv"),
+                 _edited("data/pairs/xnli/de.train.tsv", lambda text: text.replace(b"sees", b"sieht")),
+                 _with("intermediate.task=xnli", "intermediate.languages=[en, de]", "intermediate.size=all",
+                       "target.hybrid.ratio=0", "target.hybrid.languages=all")),
+            ("intermediate.languages", "labels in 'de'")),
+    Mistake("selection on the test set", _wrote("languages: source}", "split: test}"),
+            ("objective.split", "dev")),
+    Mistake("objective over a language that is not scored",
+            _all(_wrote("languages: source}", "languages: [en, de]}"), _has("evaluate: {languages: [en, sw]}")),
+            ("objective.languages", "'de'", "evaluate.languages")),
+    Mistake("alignment without parallel text",
+            _all(_removed("data/parallel"), _has("align: {objective: tlm}")),
+            ("align.languages", "parallel")),
+    Mistake("alignment of one language", _has("align: {objective: tlm, languages: [en]}"),
+            ("align.languages", "two languages")),
+    Mistake("code switching without a lexicon",
+            _all(_removed("data/lexicon"), _wrote("text: switched", "text: auto"), _with("target.hybrid.ratio=0", "target.hybrid.languages=all"),
+                 _has("align: {objective: code_switch_mlm}")), ("align.objective", "lexicon/")),
+    Mistake("adversarial training without its size", _with("target.robust={method: adversarial}"),
+            ("target.robust", "epsilon", "is missing")),
+    Mistake("neighbours that are not there",
+            _all(_removed("data/neighbours"), _with("target.robust={method: augment}")),
+            ("target.robust.neighbours", "neighbours/en.tsv")),
+    Mistake("several epochs under wsd", _with("intermediate.schedule=wsd", "intermediate.epochs=3"),
+            ("intermediate.epochs", "epochs: 1")),
+    Mistake("both graces", _wrote("grace: 0.3", "grace: 0.3, grace_examples: 20"),
+            ("early_stop", "either grace or grace_examples")),
+    Mistake("no grace", _wrote(", grace: 0.3", ""), ("early_stop", "either grace or grace_examples")),
+    Mistake("bf16 without masters", _with("resources.precision=bf16"),
+            ("resources.precision", "zero_stage 1, 2 or 3")),
+    Mistake("offloading without a GPU", _with("resources.zero_stage=2", "resources.offload=optimizer"),
+            ("resources.offload", "gpus_per_worker: 1")),
+    Mistake("offloading under ZeRO 1", _with("resources.zero_stage=1", "resources.gpus_per_worker=1", "resources.offload=optimizer"),
+            ("resources.offload", "zero_stage: 2 or 3")),
+    Mistake("a shared GPU for two workers", _with("resources.workers=2", "resources.gpus_per_worker=0.5"),
+            ("resources.gpus_per_worker", "workers: 1")),
+    Mistake("a batch for three workers", _with("resources.workers=3"),
+            ("target.batch_size", "multiple of workers x micro_batch")),
+    Mistake("a micro-batch that does not divide", _with("resources.micro_batch=3"),
+            ("target.batch_size", "micro-batches of 3")),
+    Mistake("a toy model on real text", _with("model=toy:2x64"), ("toy", "toy data only")),
+    Mistake("a toy task on real text", _with("target.task=toy-nli"), ("target.task", "toy-nli", "no data of this task")),
+    Mistake("a real task in the toy world", _all(_typed("check", "sizes.yaml"), _with("target.task=xnli")),
+            ("target.task", "xnli", "no data of this task")),
+    Mistake("English in the toy world", _all(_typed("check", "sizes.yaml"), _with("target.source_language=en")),
+            ("target.source_language", "qaa")),
+    Mistake("a root for toy data", _all(_typed("check", "sizes.yaml"), _with("data.root=data")),
+            ("data.root", "unknown key")),
+    Mistake("retrieval as target", _on("tatoeba"), ("target.task", "tatoeba", "no training data")),
+    Mistake("a further task of another kind", _has("evaluate: {also: [pos]}"), ("evaluate.also", "pos")),
+    Mistake("pairs of languages of tags", _on("pos", _has("evaluate: {pairs: all}")), ("evaluate.pairs", "pos")),
+    Mistake("a sentence's fusion for tags",
+            _on("pos", _with("target.fusion={method: dlfa, layer: 1, placement: first}")),
+            ("target.fusion.placement", "pieces")),
+    Mistake("ranking settings for pairs", _with("target.ranking={negatives: 3}"),
+            ("target.ranking", "leave it out")),
+    Mistake("a revision of a folder", _with("model={name: models/small, revision: main}"),
+            ("models/small", "no revisions")),
+    Mistake("a source language without dev set", _removed("data/pairs/xnli/en.dev.tsv"),
+            ("target.source_language", "no dev set in 'en'", "en.dev.tsv")),
+    Mistake("a source language without training data", _wrote("source_language: en", "source_language: sw"),
+            ("target.source_language", "no training data in 'sw'", "en")),
+    Mistake("an intermediate language without training data", _with("intermediate.source_language=de"),
+            ("intermediate", "no training data in 'de'", "en")),
+    Mistake("more negatives than a batch has", _on("lareqa", _with("target.ranking.negatives=8")),
+            ("target.ranking.negatives", "at most 3")),
+]  # fmt: skip
+
+SEARCHED = [
+    Mistake("searching over the number of trials", _wrote("trials: 8", "trials: {choice: [8, 16]}"),
+            ("search.trials", "cannot be searched over")),
+    Mistake("searching over workers", _with("resources.workers={choice: [1, 2]}"),
+            ("resources.workers", "cannot be searched over")),
+    Mistake("searching over the metric", _wrote("metric: accuracy", "metric: {choice: [accuracy, macro_f1]}"),
+            ("objective.metric", "cannot be searched over")),
+    Mistake("searching over data", _wrote("root: data", "root: {choice: [data, other]}"),
+            ("data.root", "cannot be searched over")),
+    Mistake("a range the wrong way round", _wrote("[5e-6, 5e-5]", "[5e-5, 5e-6]"),
+            ("target.learning_rate", "is empty")),
+    Mistake("a logarithm from 0", _wrote("[5e-6, 5e-5]", "[0, 5e-5]"),
+            ("target.learning_rate", "above 0")),
+    Mistake("three bounds", _wrote("[5e-6, 5e-5]", "[5e-6, 1e-5, 5e-5]"),
+            ("target.learning_rate", "[low, high]")),
+    Mistake("one bound", _with("target.learning_rate={float: 5e-5}"), ("target.learning_rate", "[low, high]")),
+    Mistake("a step of real numbers", _with("target.warmup={float: [0.0, 0.2], step: 0.1}"),
+            ("target.warmup.step", "'float' takes log")),
+    Mistake("logs for log", _wrote("log: true", "logs: true"), ("target.learning_rate.logs", "log")),
+    Mistake("log in words", _wrote("log: true", "log: yes"), ("target.learning_rate.log", "true or false")),
+    Mistake("half a bound of an integer", _with("target.epochs={int: [1, 2.5]}"),
+            ("target.epochs", "whole number")),
+    Mistake("a fact of the model misspelt", _wrote("num_layers - 1", "num_layer - 1"),
+            ("target.fusion.layer", "num_layer", "num_layers")),
+    Mistake("up to the last layer itself", _wrote("num_layers - 1", "num_layers"),
+            ("target.fusion.layer", "num_layers - 1")),
+    Mistake("from the fourth layer of a model with two", _wrote("[1, num_layers - 1]", "[3, num_layers - 1]"),
+            ("target.fusion.layer", "from 3 to 1 is empty")),
+    Mistake("an empty choice", _with("target.epochs={choice: []}"), ("target.epochs", "list of options")),
+    Mistake("a choice without a list", _with("target.epochs={choice: 3}"), ("target.epochs", "list of options")),
+    Mistake("an option twice", _with("target.epochs={choice: [3, 5, 3]}"), ("target.epochs", "stands twice")),
+    Mistake("a distribution in a choice", _with("target.learning_rate={choice: [1e-5, {float: [1e-6, 1e-4]}]}"),
+            ("target.learning_rate", "an option cannot be a distribution")),
+    Mistake("one wrong option of many", _with("target.batch_size={choice: [4, 8, 0]}"),
+            ("target.batch_size", "greater than or equal to 1")),
+    Mistake("a wrong block among options",
+            _with("target.fusion={choice: [{method: none}, {method: mix, layer: 1}]}"),
+            ("target.fusion.layer", "unknown key")),
+    Mistake("choices for choice", _with("target.epochs={choices: [1, 3]}"), ("target.epochs", "choice")),
+    Mistake("Ray's loguniform", _with("target.learning_rate={loguniform: [1e-6, 1e-4]}"),
+            ("target.learning_rate", "{float: [low, high], log: true}")),
+    Mistake("min and max", _with("target.learning_rate={min: 1e-6, max: 1e-4}"),
+            ("target.learning_rate", "{float: [low, high]")),
+    Mistake("values of a sweep of W&B", _with("target.epochs={values: [1, 3]}"),
+            ("target.epochs", "{choice: [")),
+    Mistake("a grid over real numbers", _wrote("sampler: tpe", "sampler: grid"),
+            ("target.learning_rate", "choice")),
+    Mistake("a first point at a fixed key", _with("search.first=[{target.epochs: 5}]"),
+            ("search.first.0.target.epochs", "is fixed at 3")),
+    Mistake("a first point outside of its range", _with("search.first=[{target.learning_rate: 1e-3}]"),
+            ("search.first.0.target.learning_rate", "5e-06", "5e-05")),
+    Mistake("a first point misspelt", _with("search.first=[{target.learning_rte: 1e-5}]"),
+            ("search.first.0.target.learning_rte", "did you mean target.learning_rate?")),
+    Mistake("target trials of a search over evaluations with early stopping",
+            _with("target.evaluations={choice: [2, 4]}"), ("target.evaluations", "give one value")),
+]  # fmt: skip
+
+YAML = [
+    Mistake("tabs", _wrote("  task: xnli", "\ttask: xnli"), ("sweep.yaml:12", "YAML", "not with tabs")),
+    Mistake("a key twice", _wrote("epochs: 3", "epochs: 3\n  max_length: 16"),
+            ("target.max_length", "stands here and on line")),
+    Mistake("a section twice", _has("target: {task: pos}"), ("target", "stands here and on line 11")),
+    Mistake("a blank forgotten", _wrote("epochs: 3", "epochs:3"), ("sweep.yaml:17", "YAML", "blank behind the colon")),
+    Mistake("a colon in a value", _wrote("name: mine", "name: sizes: second try"), ("sweep.yaml:1", "YAML")),
+    Mistake("a bracket open", _wrote("languages: [de]", "languages: [de"), ("sweep.yaml", "YAML")),
+    Mistake("an anchor that is not there", _wrote("size: {choice: [10, 20]}", "size: *sizes"),
+            ("sweep.yaml", "sizes")),
+    Mistake("indented by one too much", _wrote("  epochs: 3", "   epochs: 3"), ("sweep.yaml:17", "YAML")),
+    Mistake("not indented", _wrote("  epochs: 3", "epochs: 3"), ("sweep.yaml:18", "YAML", "indent")),
+    Mistake("two documents", _has("---\nname: second"), ("sweep.yaml", "document")),
+    Mistake("a sweep file that is empty", _sweep(""), ("sweep.yaml", "name:")),
+    Mistake("a list of sweeps", _sweep("- name: a\n- name: b\n"), ("sweep.yaml:1", "mapping of keys")),
+    Mistake("Latin-1", _edited("sweep.yaml", lambda text: "# Größe\n".encode("latin-1") + text),
+            ("sweep.yaml", "UTF-8")),
+    Mistake("a Python tag", _wrote("epochs: 3", "epochs: !!python/object:int 3"), ("target.epochs", "tag")),
+    Mistake("the comma at the end of a line", _wrote("  task: xnli", "  task: xnli,"),
+            ("target.task", "did you mean xnli?")),
+    Mistake("an expression", _with("target.batch_size=2*4"), ("target.batch_size", "integer")),
+    Mistake("an environment variable", _wrote("root: data", "root: $DATA"), ("data.root", "$DATA")),
+]  # fmt: skip
+
+COMMANDS = [
+    Mistake("an override misspelt", _with("serach.trials=3"), ("command line", "serach", "search")),
+    Mistake("an override without its section", _with("learning_rate=1e-5"),
+            ("command line", "target.learning_rate")),
+    Mistake("an override without =", _with("search.trials", "3"), ("search.trials", "KEY=VALUE")),
+    Mistake("an override as an option", _with("--trials", "3"), ("--trials",)),
+    Mistake("an override of nothing", _with("search.trials="), ("search.trials", "integer")),
+    Mistake("an override below a value", _with("target.task.name=xnli"), ("target.task", "no key")),
+    Mistake("a sweep file that is not there", _typed("check", "sweeps.yaml"), ("sweeps.yaml", "did you mean sweep.yaml?")),
+    Mistake("a folder for a sweep file", _typed("check", "data"), ("data", "sweep file")),
+    Mistake("a name for a sweep file", _typed("run", "size"), ("size", "sizes")),
+    Mistake("a data file for a sweep file", _typed("check", "data/pairs/xnli/en.train.tsv"),
+            ("en.train.tsv", "YAML")),
+    Mistake("status of an unknown name", _typed("status", "size"), ("size", "sizes")),
+    Mistake("report of an unknown name", _typed("report", "sizs"), ("sizs", "sizes")),
+    Mistake("trials of an unknown name", _typed("trials", "Sizes"), ("Sizes", "sizes")),
+    Mistake("resume of an unknown name", _typed("resume", "size2"), ("size2", "sizes")),
+    Mistake("export of an unknown name", _typed("export", "size", "out"), ("size", "sizes")),
+    Mistake("compare with an unknown name", _typed("compare", "sizes", "size"), ("size", "sizes")),
+    Mistake("logs of an unknown name", _typed("logs", "size"), ("size", "sizes")),
+    Mistake("ui of an unknown name", _typed("ui", "size"), ("size", "sizes")),
+    Mistake("confirm of an unknown name", _typed("confirm", "size", "--seeds", "6"), ("size", "sizes")),
+    Mistake("resume of a file that was never run", _typed("resume", "sweep.yaml"), ("mine", "sizes")),
+    Mistake("trials of a file that was never run", _typed("trials", "sweep.yaml"), ("mine", "sizes")),
+    Mistake("a ledger for a name", _typed("trials", "home/ledger/sizes.journal"), ("sizes.journal", "sizes")),
+    Mistake("resume of a trial that is not there", _typed("resume", "sizes", "--trial", "99"), ("99",)),
+    Mistake("resume for a cause that there is not", _typed("resume", "sizes", "--where", "oomm"),
+            ("oomm", "did you mean oom?")),
+    Mistake("stage of a trial that is not there", _typed("stage", "sizes.yaml", "--trial", "7"), ("7",)),
+    Mistake("a stage misspelt", _typed("stage", "sizes.yaml", "--until", "few-shot"), ("few_shot",)),
+    Mistake("export of weights that are no longer there", _typed("export", "sizes", "out"), ("sizes", "no")),
+    Mistake("export without a folder", _typed("export", "sizes"), ("missing argument",)),
+    Mistake("predict from a folder that is not there", _typed("predict", "out", "data/pos/de.test.conllu"),
+            ("out",)),
+    Mistake("predict with a model that was never trained", _typed("predict", "models/small", "data/pos/de.test.conllu"),
+            ("models/small", "export")),
+    Mistake("list of what there is not", _typed("list", "datasets"), ("datasets", "tasks")),
+    Mistake("a command misspelt", _typed("chek", "sweep.yaml"), ("chek", "check")),
+    Mistake("the same name and another sweep", _typed("run", "sizes.yaml", "target.epochs=1"),
+            ("sizes", "space.target.epochs", "another name")),
+    Mistake("plan of trials that are not there", _typed("plan", "sweep.yaml", "--explain", "0", "999"), ("999",)),
+]  # fmt: skip
+
+PLACES = [
+    Mistake("a root that is not there", _wrote("root: data", "root: dat"), ("data.root", "dat", "did you mean data?")),
+    Mistake("the root one level too deep", _wrote("root: data", "root: data/pairs"), ("target.task", "data/pairs/pairs/xnli")),
+    Mistake("the root one level too high", _wrote("root: data", "root: ."), ("target.task", "pairs/xnli")),
+    Mistake("a file for the root", _wrote("root: data", "root: sweep.yaml"), ("data.root", "folder")),
+    Mistake("the sweep started in another folder", _all(_moved("sweep.yaml", "sweeps/mine.yaml"),
+            _moved("data", "corpora"), _typed("check", "sweeps/mine.yaml")), ("data.root", "folder")),
+    Mistake("an MLflow server without http", _has("places: {tracking: 'localhost:5000'}"),
+            ("places.tracking", "http://localhost:5000")),
+    Mistake("one slash of http", _has("places: {tracking: 'http:/localhost:5000'}"),
+            ("places.tracking", "http://")),
+    Mistake("MLFLOW_TRACKING_URI without http", _set("MLFLOW_TRACKING_URI", "localhost:5000"),
+            ("MLFLOW_TRACKING_URI", "http://localhost:5000")),
+    Mistake("a ledger in postgres", _has("places: {ledger: 'postgres://me@db/optuna'}"),
+            ("places.ledger", "did you mean postgresql?")),
+    Mistake("a ledger as a folder", _has("places: {ledger: ledger}"), ("places.ledger", "sqlite:///")),
+    Mistake("SQLite with two slashes", _has("places: {ledger: 'sqlite://ledger.db'}"), ("places.ledger", "sqlite:///ledger.db")),
+    Mistake("a store with one slash", _has("places: {store: 's3:/bucket/stages'}"), ("places.store", "s3://bucket/stages")),
+    Mistake("a store on an unknown system", _has("places: {store: 's4://bucket/stages'}"), ("s4", "s3://")),
+    Mistake("a file for the store", _has("places: {store: sweep.yaml}"), ("places.store", "folder")),
+    Mistake("RAY_ADDRESS that is no address", _all(_set("RAY_ADDRESS", "http://head:8265"),),
+            ("RAY_ADDRESS", "xlt submit")),
+]  # fmt: skip
+
+XNLI = "data/pairs/xnli/"
+TEST = f"{XNLI}de.test.tsv"
+
+FILES = [
+    Mistake("a column too few", _wrote("\tneutral\n", "\n", TEST), (f"{TEST}:3", "has 3 columns")),
+    Mistake("a tab within a sentence", _wrote("test1\t", "test1\tund\t", TEST), (f"{TEST}:3", "has 5 columns")),
+    Mistake("commas for tabs", _edited(TEST, lambda text: text.replace(b"\t", b",")), (f"{TEST}:1", "header")),
+    Mistake("no header", _edited(f"{XNLI}en.train.tsv", lambda text: text.partition(b"\n")[2]),
+            ("en.train.tsv:1", "the header lacks")),
+    Mistake("columns as the hub names them", _edited(TEST, lambda text: text.replace(b"sentence1\tsentence2", b"premise\thypothesis")),
+            (f"{TEST}:1", "the header lacks sentence1")),
+    Mistake("labels as numbers", _edited(TEST, lambda text: text.replace(b"neutral", b"1")),
+            (f"{TEST}:3", "unknown label '1'", "neutral")),
+    Mistake("a label misspelt", _wrote("neutral", "netural", TEST), (f"{TEST}:3", "did you mean neutral?")),
+    Mistake("a label in capitals", _wrote("contradiction", "Contradiction", TEST), (f"{TEST}:4", "did you mean contradiction?")),
+    Mistake("no label", _wrote("\tneutral\n", "\t\n", TEST), (f"{TEST}:3", "unknown label ''")),
+    Mistake("a test set without labels", _edited(TEST, lambda text: text.replace(b"\tlabel", b"").replace(b"\tneutral", b"").replace(b"\tentailment", b"").replace(b"\tcontradiction", b"")),
+            (f"{TEST}:1", "the header lacks label")),
+    Mistake("an empty file", _put(TEST, ""), (TEST, "holds no example")),
+    Mistake("a header alone", _put(TEST, "id\tsentence1\tsentence2\tlabel\n"), (TEST, "holds no example")),
+    Mistake("Latin-1 text", _edited(TEST, lambda text: text.decode().encode("latin-1")), (TEST, "UTF-8")),
+    Mistake("UTF-16 of a spreadsheet", _edited(TEST, lambda text: text.decode().encode("utf-16")), (TEST, "UTF-8")),
+    Mistake("a score out of range", _on("stsb-score", _wrote("\t5\n", "\t50\n", "data/pairs/stsb/de.test.tsv")),
+            ("stsb/de.test.tsv", "50", "0 to 5")),
+    Mistake("a score with a decimal comma", _on("stsb-score", _wrote("\t5\n", "\t4,5\n", "data/pairs/stsb/de.test.tsv")),
+            ("stsb/de.test.tsv", "4,5")),
+    Mistake("a tag misspelt", _on("pos", _wrote("NOUN", "NOON", "data/pos/de.test.conllu")),
+            ("de.test.conllu:5", "did you mean NOUN?")),
+    Mistake("tags of the Penn treebank", _on("pos", _edited("data/pos/en.train.conllu", lambda text: text.replace(b"NOUN", b"NN"))),
+            ("en.train.conllu:5", "unknown label 'NN'")),
+    Mistake("tags in another column", _on("pos", _edited("data/pos/de.test.conllu", lambda text: text.replace(b"\t_\tNOUN", b"\tNOUN\t_"))),
+            ("de.test.conllu:5", "unknown label '_'")),
+    Mistake("blanks for tabs in CoNLL-U", _on("pos", _edited("data/pos/de.test.conllu", lambda text: text.replace(b"\t", b" "))),
+            ("de.test.conllu:2", "columns")),
+    Mistake("two columns of CoNLL-U", _on("pos", _edited("data/pos/de.test.conllu", lambda text: text.replace(b"\t_" * 6, b""))),
+            ("de.test.conllu:2", "columns")),
+    Mistake("tags before words", _on("ner-panx", _edited("data/ner-panx/de.test.conll", lambda text: b"\n".join(b"\t".join(reversed(line.split(b"\t"))) for line in text.split(b"\n")))),
+            ("de.test.conll:1", "tag TAB word")),
+    Mistake("words without a tag", _on("ner-panx", _wrote("\tO\n", "\n", "data/ner-panx/de.test.conll")),
+            ("de.test.conll", "word TAB tag")),
+    Mistake("entities of another scheme", _on("ner-panx", _edited("data/ner-panx/de.test.conll", lambda text: text.replace(b"B-LOC", b"B-MISC"))),
+            ("de.test.conll:4", "unknown label 'B-MISC'")),
+    Mistake("an answer that is not in its passage", _on("xquad", _wrote('"answer_start": ', '"answer_start": 1', "data/qa/xquad/de.test.json")),
+            ("de.test.json", "does not stand")),
+    Mistake("a JSON that is cut off", _on("xquad", _edited("data/qa/xquad/de.test.json", lambda text: text[:-40])),
+            ("de.test.json", "JSON")),
+    Mistake("a choice with one option", _on("xcopa", _edited("data/choice/xcopa/de.test.jsonl", lambda text: text.replace(b', "choice2": "Ada"', b""))),
+            ("de.test.jsonl", "has 1 options")),
+    Mistake("labels counted from 1", _on("xcopa", _edited("data/choice/xcopa/de.test.jsonl", lambda text: text.replace(b'"label": 1', b'"label": 2'))),
+            ("de.test.jsonl:2", "label 2")),
+    Mistake("a JSON array for JSON lines", _on("xcopa", _edited("data/choice/xcopa/de.test.jsonl", lambda text: json.dumps([json.loads(line) for line in text.splitlines()]).encode())),
+            ("de.test.jsonl:1", "JSON object")),
+    Mistake("ids of a ranking twice", _on("lareqa", _wrote('"id": "q1"', '"id": "q0"', "data/retrieval/lareqa/de.test.jsonl")),
+            ("de.test.jsonl:2", "is there already")),
+    Mistake("the test set as dev set", _copied(f"{XNLI}en.test.tsv", f"{XNLI}en.dev.tsv"), ("en/dev", "en/test", "same file"), warned=True),
+    Mistake("the training set as test set", _copied(f"{XNLI}en.train.tsv", f"{XNLI}en.test.tsv"), ("xnli/en", "same file")),
+    Mistake("the English test set as German one", _copied(f"{XNLI}en.test.tsv", TEST), ("de/test", "en/test", "same file"), warned=True),
+    Mistake("a split misspelt", _copied(TEST, f"{XNLI}da.tset.tsv"), ("da.tset.tsv", "no task reads this file"), warned=True),
+    Mistake("validation for dev", _moved(f"{XNLI}en.dev.tsv", f"{XNLI}en.validation.tsv"), ("no dev set in 'en'", "it would be", "en.dev.tsv")),
+    Mistake("valid for dev in a target language", _moved(f"{XNLI}de.dev.tsv", f"{XNLI}de.valid.tsv"), ("de.valid.tsv", "no task reads this file"), warned=True),
+    Mistake("codes in capitals", _moved(TEST, f"{XNLI}DE.test.tsv"), ("'DE'", "de.test.tsv"), warned=True),
+    Mistake("a packed file", _all(_edited(TEST, gzip.compress), _moved(TEST, f"{TEST}.gz")), ("de.test.tsv.gz", "no task reads this file"), warned=True),
+    Mistake("a packed file under the old name", _edited(TEST, gzip.compress), (TEST, "UTF-8")),
+    Mistake("another format of the split", _copied(TEST, f"{XNLI}fr.test.csv"), ("fr.test.csv", "no task reads this file"), warned=True),
+    Mistake("split before language", _copied(TEST, f"{XNLI}test.fr.tsv"), ("test.fr.tsv", "no task reads this file"), warned=True),
+    Mistake("a hyphen for the dot", _copied(TEST, f"{XNLI}fr-test.tsv"), ("fr-test.tsv", "no task reads this file"), warned=True),
+    Mistake("a folder for a file", _all(_removed(TEST), lambda place: place.file(TEST).mkdir()), (TEST, "directory")),
+    Mistake("a link to nowhere", _all(_removed(TEST), lambda place: place.file(TEST).symlink_to("gone.tsv")), (TEST, "no such file")),
+    Mistake("no training file", _removed(f"{XNLI}en.train.tsv"), ("target", "xnli has no training data", "en.train.tsv")),
+    Mistake("no test set in any other language", _all(_removed(f"{XNLI}de.test.tsv"), _removed(f"{XNLI}sw.test.tsv")),
+            ("evaluate.languages", "test set in 'en' alone"), warned=True),
+    Mistake("ids twice", _wrote("test2\t", "test1\t", TEST), ("xnli/de/test", "ids", "'test1'"), warned=True),
+    Mistake("translations under other ids", _all(_has("align: {objective: tlm}"), _edited("data/parallel/news/de.tsv", lambda text: text.replace(b"p", b"d"))),
+            ("parallel", "no id of de"), warned=True),
+    Mistake("parallel text with three columns", _all(_has("align: {objective: tlm}"), _edited("data/parallel/news/de.tsv", lambda text: text.replace(b"\n", b"\tx\n"))),
+            ("news/de.tsv:1", "id TAB sentence")),
+    Mistake("a lexicon with one column", _edited("data/lexicon/en-de.tsv", lambda text: text.replace(b"\t", b" ")),
+            ("en-de.tsv:1", "word TAB translation")),
+    Mistake("a lexicon the wrong way round", _edited("data/lexicon/en-de.tsv", lambda text: b"\n".join(b"\t".join(reversed(line.split(b"\t"))) for line in text.split(b"\n"))),
+            ("target.hybrid", "lexicon", "no word")),
+    Mistake("word alignments counted from 1", _all(_has("align: {objective: weam}"), _edited("data/alignments/news/de-en.tsv", lambda text: text.replace(b"4-4", b"5-5"))),
+            ("de-en.tsv:1", "words")),
+    Mistake("word alignments as text", _all(_has("align: {objective: weam}"), _edited("data/alignments/news/de-en.tsv", lambda text: text.replace(b"0-0", b"0:0"))),
+            ("de-en.tsv:1", "id TAB 0-0 1-2")),
+    Mistake("neighbours with one column", _all(_with("target.robust={method: augment}"), _edited("data/neighbours/en.tsv", lambda text: text.replace(b"\t", b","))),
+            ("neighbours/en.tsv:1",)),
+    Mistake("a test set of a language that was cut to an empty one", _edited(f"{XNLI}sw.test.tsv", lambda text: text[:20]),
+            ("sw.test.tsv",)),
+    Mistake("a Git LFS pointer for a file", _put(TEST, "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n"),
+            (TEST, "git-lfs")),
+    Mistake("a page of the web for a file", _put(TEST, "<!DOCTYPE html>\n<html><body>404</body></html>\n"), (f"{TEST}:1", "header")),
+    Mistake("the folder of a task misspelt", _moved("data/pairs/xnli", "data/pairs/xlni"), ("target.task", "data/pairs/xnli")),
+    Mistake("all test sets in one file", _all(*(_removed(f"{XNLI}{one}.test.tsv") for one in ("en", "de", "sw")), _put(f"{XNLI}test.tsv", "id\tsentence1\tsentence2\tlabel\tlanguage\n")),
+            ("xnli", "no test set", "LANGUAGE.test.tsv")),
+]  # fmt: skip
+
+MODELS = [
+    Mistake("no tokenizer", _all(_model(), _removed("models/own/tokenizer.json")), ("models/own", "has no tokenizer")),
+    Mistake("weights cut off", _all(_model(), _edited("models/own/model.safetensors", lambda content: content[:-100])),
+            ("model.safetensors", "cut off")),
+    Mistake("a Git LFS pointer for weights", _all(_model(), _put("models/own/model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n")),
+            ("model.safetensors", "git lfs pull")),
+    Mistake("weights in a pickle", _all(_model(), _moved("models/own/model.safetensors", "models/own/pytorch_model.bin")),
+            ("models/own", "pickled weights")),
+    Mistake("no config", _all(_model(), _removed("models/own/config.json")), ("models/own", "config.json")),
+    Mistake("a config that is cut off", _all(_model(), _edited("models/own/config.json", lambda content: content[:40])),
+            ("models/own", "config.json is not JSON")),
+    Mistake("no weights", _all(_model(), _removed("models/own/model.safetensors")), ("models/own", "model.safetensors")),
+    Mistake("a tokenizer of another model", _all(_model(), _model("models/other", vocabulary=80), _copied("models/other/tokenizer.json", "models/own/tokenizer.json"), _with("model=models/own")),
+            ("tokenizer.json", "80 pieces", "40")),
+    Mistake("a config of another model", _all(_model(), _wrote('"vocab_size": 40', '"vocab_size": 90', "models/own/config.json")),
+            ("config.json", "vocab_size is 90")),
+    Mistake("a tokenizer that is cut off", _all(_model(), _edited("models/own/tokenizer.json", lambda content: content[:60])),
+            ("tokenizer.json", "not the JSON of a tokenizer")),
+    Mistake("a language model that reads one way",
+            _model(model_type="llama", num_attention_heads=2, intermediate_size=16, num_key_value_heads=2),
+            ("models/own", "causal")),
+    Mistake("an encoder with a decoder", _model(model_type="t5", is_encoder_decoder=True),
+            ("models/own", "an encoder such as BERT or XLM-R")),
+    Mistake("the folder above the model", _with("model=./models"), ("models", "small")),
+    Mistake("the weights for their folder", _with("model=./models/small/model.safetensors"), ("model.safetensors", "folder")),
+    Mistake("a model of an unknown family", _model(model_type="brt"), ("models/own", "brt")),
+    Mistake("a shard that was not copied", _all(_model(), _put("models/own/model.safetensors.index.json", json.dumps({"weight_map": {"a": "model-00002-of-00002.safetensors"}}))),
+            ("model-00002-of-00002.safetensors", "is not there")),
+    Mistake("an adapter without its model", _all(_model(), _moved("models/own/model.safetensors", "models/own/adapter_model.safetensors"), _moved("models/own/config.json", "models/own/adapter_config.json")),
+            ("models/own", "config.json")),
+    Mistake("the depth of another model", _all(_model(), _wrote('"hidden_size": 16', '"hidden_size": 32', "models/own/config.json")),
+            ("config.json", "hidden_size")),
+]  # fmt: skip
+
+RESOURCES = [
+    Mistake("more GPUs than there are", _with("resources.gpus_per_worker=1", "resources.workers=2"),
+            ("2 GPUs", "resources.workers")),
+    Mistake("more processors than there are", _with("resources.cpus_per_worker=4096"), ("4096 CPUs", "resources")),
+    Mistake("more workers than processors", _with("resources.workers=4096", "early_stop=null", "target.batch_size=4096", "intermediate.batch_size=4096"),
+            ("4096 CPUs", "resources.workers")),
+]  # fmt: skip
+
+IDLE = [
+    Mistake("cross-lingual settings without a ratio", _wrote("{ratio: 0.5, languages", "{languages"),
+            ("target.hybrid", "ratio")),
+    Mistake("a lexicon asked for and no batch", _with("target.hybrid={text: switched}"), ("target.hybrid", "ratio")),
+    Mistake("sampling of one task", _with("intermediate.sampling={method: temperature, temperature: 2}"),
+            ("intermediate.sampling", "nothing is drawn")),
+    Mistake("sentences of diagnostics without any", _has("evaluate: {diagnostic_sentences: 100}"),
+            ("evaluate.diagnostic_sentences", "no diagnostics")),
+    Mistake("the layer of retrieval without retrieval", _has("evaluate: {retrieval_layer: 1}"),
+            ("evaluate.retrieval_layer", "evaluate.also")),
+    Mistake("early stopping that acts never", _with("target.evaluations=1"), ("early_stop", "evaluations")),
+    Mistake("early stopping of one trial", _with("search.trials=1"), ("early_stop", "search.trials: 2 or more"), warned=True),
+    Mistake("early stopping of one configuration", _on("xnli", _has("early_stop: {method: asha, grace: 0.3}")), ("early_stop", "configurations compete")),
+    Mistake("the average of one evaluation", _with("target.average=3", "target.evaluations=1", "early_stop=null"), ("target.average", "target.evaluations")),
+    Mistake("a warm-up of a ladder as a share", _with("intermediate.schedule=wsd", "intermediate.epochs=1", "intermediate.warmup=0.2"),
+            ("intermediate.warmup", "warmup_examples")),
+    Mistake("a warm-up longer than the training", _with("intermediate.schedule={method: wsd, warmup_examples: 10000}", "intermediate.epochs=1"),
+            ("intermediate.schedule.warmup_examples", "at most")),
+    Mistake("masked LM in a language without text", _with("intermediate.mlm={share: 0.2, languages: [fr]}"),
+            ("intermediate.mlm.languages", "'fr'")),
+    Mistake("an alignment's seed for a stage without one", _with("align.seed=per_trial"), ("align", "objective")),
+    Mistake("GPU hours without GPUs", _has("budget: {gpu_hours: 10}"), ("budget.gpu_hours", "budget.hours"), warned=True),
+]  # fmt: skip
+
+MISTAKES: tuple[Mistake, ...] = (
+    *KEYS, *TYPES, *VALUES, *NAMES, *TOGETHER, *SEARCHED, *YAML, *COMMANDS, *PLACES, *FILES,
+    *MODELS, *RESOURCES, *IDLE,
+)  # fmt: skip
