@@ -32,7 +32,7 @@ from xlt_ray.spec.sweep import sweep_of
 from xlt_ray.stages.path import path_of
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.facts import facts_of
-from xlt_ray.sweep.order import order_for
+from xlt_ray.sweep.order import task_for
 from xlt_ray.sweep.workers import open_walk
 from xlt_ray.training import make
 from xlt_ray.training.engine import Engine
@@ -112,7 +112,7 @@ def train(home: Home, *overrides: str) -> Outcome:
     path = path_of(trial, facts, seed=0, shared_seed=0)
     steps, diagnoses = Meter(), Meter()
     with measured(steps, diagnoses):
-        events, _ = open_walk(order_for(0, trial, path, sweep, home))
+        events, _ = open_walk(task_for(0, trial, path, sweep, home))
         for _ in events:
             pass
     digest = hashlib.sha256()

@@ -24,7 +24,7 @@ from xlt_ray.spec.space import draw
 from xlt_ray.spec.sweep import sweep_of
 from xlt_ray.stages.path import path_of
 from xlt_ray.sweep.facts import facts_of
-from xlt_ray.sweep.order import order_for
+from xlt_ray.sweep.order import task_for
 from xlt_ray.sweep.workers import open_walk
 from xlt_ray.training.events import Committed
 
@@ -63,7 +63,7 @@ def train(schedule: str, size: int, seed: int, home: Home) -> tuple[int, float]:
     path = path_of(trial, facts_of(sweep), seed=seed, shared_seed=0, rungs=SIZES)
     path = tuple(stage for stage in path if stage.kind not in ("target", "evaluate"))
     examples, accuracy = 0, 0.0
-    events, _ = open_walk(order_for(0, trial, path, sweep, home))
+    events, _ = open_walk(task_for(0, trial, path, sweep, home))
     for event in events:
         if isinstance(event, Committed) and event.stage.kind in ("trunk", "intermediate"):
             examples += 0 if event.reused else event.record.num_examples

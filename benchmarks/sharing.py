@@ -25,10 +25,10 @@ from rich.table import Table
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
 from xlt_ray.spec.sweep import SweepSpec, load_sweep
-from xlt_ray.stages.path import made
+from xlt_ray.stages.path import stages_to_run
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.facts import facts_of
-from xlt_ray.sweep.order import Order, Report, order_for
+from xlt_ray.sweep.order import Report, TrialTask, task_for
 from xlt_ray.sweep.plan import Plan, plan_of
 
 Scores = Mapping[tuple[str, str, str], float]
@@ -63,7 +63,7 @@ def train_alone(config: dict[str, Any]) -> dict[str, Any]:
     from xlt_ray.sweep.workers import open_walk
     from xlt_ray.training.events import Committed
 
-    order: Order = config["order"]
+    order: TrialTask = config["order"]
     examples, scores = 0, ()
     events, _ = open_walk(order)
     for event in events:
@@ -83,8 +83,8 @@ def by_ray_tune(sweep: SweepSpec, plan: Plan, folder: Path) -> Outcome:
     for planned in plan.trials:
         trial = sweep.trial_of(dict(planned.assignment), lambda model: facts.models[model].bounds())
         home = Home(folder / f"trial-{planned.number}")
-        order = order_for(planned.number, trial, planned.path, sweep, home)
-        orders.append(Order(**{**vars(order), "cache": str(folder / "cache")}))
+        order = task_for(planned.number, trial, planned.path, sweep, home)
+        orders.append(TrialTask(**{**vars(order), "cache": str(folder / "cache")}))
     began = time.monotonic()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     tuner = tune.Tuner(
@@ -132,7 +132,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         plan = plan_of(sweep, facts_of(sweep), StageStore(folder / "none"), None)
-        stages = [stage for stage in made(plan.trials[0].path) if stage.is_training]
+        stages = [stage for stage in stages_to_run(plan.trials[0].path) if stage.is_training]
         costs = " + ".join(f"{stage.kind} {stage.num_examples}" for stage in stages)
         print(f"{len(plan.trials)} trials, each {costs} examples", flush=True)
         ours = by_xlt_ray(sweep, folder / "xlt-ray")

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 
 from xlt_ray.ledger import StageUse
-from xlt_ray.report.comparison import Versus
-from xlt_ray.report.contender import Contender
+from xlt_ray.report.comparison import Comparison
+from xlt_ray.report.contender import Candidate
 from xlt_ray.report.replication import Trained
 from xlt_ray.report.statistics import deserves_star, sign_flip_p
 from xlt_ray.report.tables import LanguageTable, Row, TrialScores, cell_of
@@ -37,7 +37,7 @@ def contender(
     scores: Mapping[int, Mapping[str, float]],
     trained: Mapping[int, Trained] | None = None,
     data: Mapping[str, str] | None = None,
-) -> Contender:
+) -> Candidate:
     """A configuration with these scores by seed and language."""
     trials = tuple(
         TrialScores(seed, seed, own, (trained or {}).get(seed, ())) for seed, own in scores.items()
@@ -46,7 +46,7 @@ def contender(
     languages = tuple(sorted({code for own in scores.values() for code in own}))
     table = LanguageTable("t", "accuracy", "qaa", languages, (), len(scores), (row,))
     there = dict.fromkeys(languages, "the same") if data is None else data
-    return Contender(
+    return Candidate(
         name, table, row, "by rule", False, there, frozenset({"r"}),
         next_seed=max(scores, default=-1) + 1,
     )  # fmt: skip
@@ -59,7 +59,7 @@ def luck(random: np.random.Generator, size: float) -> np.ndarray:
 
 def equal_pair(
     random: np.random.Generator, num_seeds: int, scope: Scope, ratio: float
-) -> list[Contender]:
+) -> list[Candidate]:
     """Two systems that are one and the same, compared over so many seeds.
 
     Args:
@@ -85,7 +85,7 @@ def equal_pair(
 
 def best_of(
     random: np.random.Generator, candidates: int, num_seeds: int, correlation: float
-) -> list[Contender]:
+) -> list[Candidate]:
     """A single system, and the best of so many that are equal to it, with fresh seeds of both.
 
     Args:
@@ -105,7 +105,7 @@ def best_of(
     single = contender("single", tested(random.normal(0, 1, num_seeds)))
     searched = replace(contender("searched", tested(winner)), num_candidates=candidates)
 
-    def again(one: Contender) -> Contender:
+    def again(one: Candidate) -> Candidate:
         scores = tested(random.normal(0, 1, num_seeds))
         fresh = contender(one.sweep, {num_seeds + seed: own for seed, own in scores.items()})
         own = replace(one, row=fresh.row, run_by=f"{one.sweep}-confirm")
@@ -114,14 +114,14 @@ def best_of(
     return [again(single), again(searched)]
 
 
-def wins(found: Versus) -> tuple[bool, bool]:
+def wins(found: Comparison) -> tuple[bool, bool]:
     """Whether any language has a star, and whether the mean over languages has one."""
     of_languages = [one.is_significant for one in found.lines if one.kind == "language"]
     of_mean = [one.is_significant for one in found.lines if one.kind == "mean"]
     return any(of_languages), any(of_mean)
 
 
-def gains(found: Versus) -> list[float]:
+def gains(found: Comparison) -> list[float]:
     """What the second has over the first, mean over languages, of every seed."""
     sides = found.baseline.trials, found.other.trials
     first, second = (
@@ -130,6 +130,6 @@ def gains(found: Versus) -> list[float]:
     return [b - a for a, b in zip(first, second, strict=True)]
 
 
-def is_won_by_seeds(found: Versus) -> bool:
+def is_won_by_seeds(found: Comparison) -> bool:
     """Whether the mean would have a star if every seed counted, whatever it shares or chose."""
     return deserves_star(sign_flip_p(gains(found))[0], len(found.seeds))

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xlt_ray.sweep.desk import Desk
-from xlt_ray.sweep.order import Order
+from xlt_ray.sweep.desk import TrialScheduler
+from xlt_ray.sweep.order import TrialTask
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class Clocks:
         self.by_trial[number] = self.by_trial.get(number, Spent()) + spent
         return found
 
-    def next_order(self, desk: Desk, last: int) -> Order | None:
+    def next_task(self, desk: TrialScheduler, last: int) -> TrialTask | None:
         """Ask for an order, on account of the trial that gets it, else of the last one heard.
 
         What it takes to ask a trial is on account of that one, whoever waited for it.
         """
         asks = self.calls["_ask"]
         before = len(asks)
-        order: Order | None
-        order, spent = timed(desk.next_order)
+        order: TrialTask | None
+        order, spent = timed(desk.next_task)
         for number in range(before, len(asks)):
             spent += -asks[number]
             self.by_trial[number] = self.by_trial.get(number, Spent()) + asks[number]

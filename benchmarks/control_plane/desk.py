@@ -27,9 +27,9 @@ from xlt_ray.ledger import Ledger, TrialView, load_ledger, open_ledger
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.desk import Desk
-from xlt_ray.sweep.telling import courier_for
-from xlt_ray.tracking import Courier, Spool
+from xlt_ray.sweep.desk import TrialScheduler
+from xlt_ray.sweep.telling import writer_for
+from xlt_ray.tracking import MlflowWriter, Outbox
 
 WINDOW = 200
 """Trials over which the median is taken."""
@@ -72,11 +72,11 @@ class Moment:
 
 def courier_of(
     mlflow: str, sweep: SweepSpec, facts: Facts, home: Home, ledger: Ledger, store: StageStore
-) -> Courier:
+) -> MlflowWriter:
     """To MLflow with its SQLite database, or with ``none`` to one who takes everything."""
     if mlflow == "sqlite":
-        return courier_for(sweep, facts, home, ledger, store)
-    return Courier(Taker(), Spool(home.spool(sweep.name)))
+        return writer_for(sweep, facts, home, ledger, store)
+    return MlflowWriter(Taker(), Outbox(home.spool(sweep.name)))
 
 
 def run_desk(
@@ -99,13 +99,13 @@ def run_desk(
         waited_s = 0.0
         began = time.monotonic()
         with courier_of(mlflow, sweep, facts, home, ledger, store) as courier:
-            desk = Desk(sweep, facts, home, ledger, store, courier, watcher)
+            desk = TrialScheduler(sweep, facts, home, ledger, store, courier, watcher)
             clocks.watch(desk, "_ask")
             world = Workers(desk, store, clocks)
             due, last = trials // 10, 0
             while True:
                 while desk.num_running < workers:
-                    order = clocks.next_order(desk, last)
+                    order = clocks.next_task(desk, last)
                     if order is None:
                         break
                     world.take(order)

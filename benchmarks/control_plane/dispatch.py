@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from xlt_ray.sweep.desk import LOOK_AHEAD
-from xlt_ray.sweep.turns import Turns
+from xlt_ray.sweep.turns import StageQueue
 
 
 def run_dispatch(trials: int, workers: int, prefixes: int) -> None:
@@ -26,7 +26,7 @@ def run_dispatch(trials: int, workers: int, prefixes: int) -> None:
         keys = (f"prefix {prefix_of[number]}", f"own {number}")
         return next((key for key in keys if key not in there), None)
 
-    turns = Turns(next_key)
+    turns = StageQueue(next_key)
     unasked = Counter(prefix_of)
     events: list[tuple[float, int]] = []
     making: dict[int, str] = {}

@@ -21,10 +21,10 @@ from benchmarks.control_plane.scenario import (
 )
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView, open_ledger
-from xlt_ray.stages.path import made
+from xlt_ray.stages.path import stages_to_run
 from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.desk import Desk
-from xlt_ray.sweep.order import Order, Report, StageReport
+from xlt_ray.sweep.desk import TrialScheduler
+from xlt_ray.sweep.order import Report, StageReport, TrialTask
 from xlt_ray.sweep.runner import _TUNE
 
 
@@ -83,8 +83,8 @@ def by_desk(load: Load, marks: Marks) -> None:
     from ray import tune
 
     from xlt_ray.spec.failures import Failures
-    from xlt_ray.sweep.losses import Losses
-    from xlt_ray.sweep.searcher import DeskScheduler, DeskSearcher
+    from xlt_ray.sweep.losses import ProcessFailures
+    from xlt_ray.sweep.searcher import LiveTrialScheduler, SchedulerSearcher
     from xlt_ray.sweep.trainable import QUIET, QUIET_S, REPORT, quiet_for
 
     class Reporter(tune.Trainable):
@@ -102,9 +102,9 @@ def by_desk(load: Load, marks: Marks) -> None:
         def be_quiet(self, seconds: float) -> None:
             self._quiet_s = load.quiet_s or seconds
 
-        def _all(self, order: Order) -> Iterator[Report]:
+        def _all(self, order: TrialTask) -> Iterator[Report]:
             yield Report("begun")
-            for stage in made(order.path):
+            for stage in stages_to_run(order.path):
                 if stage.kind == "target":
                     passed_s = random.uniform(0, self._quiet_s)
                     while passed_s < load.seconds:
@@ -152,13 +152,13 @@ def by_desk(load: Load, marks: Marks) -> None:
                     time.sleep(0.01)
                 marks.end()
 
-        desk = Desk(sweep, facts, home, ledger, store, courier, Ends())
-        losses = Losses(Failures(), home.hangs(sweep.name))
+        desk = TrialScheduler(sweep, facts, home, ledger, store, courier, Ends())
+        losses = ProcessFailures(Failures(), home.hangs(sweep.name))
         tune.Tuner(
             tune.with_resources(Reporter, {"cpu": load.cpus}),
             tune_config=tune.TuneConfig(
-                search_alg=DeskSearcher(desk, losses, lambda: load.slots),
-                scheduler=DeskScheduler(desk, losses),
+                search_alg=SchedulerSearcher(desk, losses, lambda: load.slots),
+                scheduler=LiveTrialScheduler(desk, losses),
                 num_samples=-1,
                 reuse_actors=True,
             ),

@@ -38,7 +38,7 @@ class Window:
     end_cpu_s: float = 0.0
     num_reports: int = 0
 
-    def hear(self, now_s: float, cpu_s: float) -> None:
+    def on_report(self, now_s: float, cpu_s: float) -> None:
         if not self.from_s <= now_s <= self.to_s:
             return
         if not self.num_reports:
@@ -93,14 +93,14 @@ def _measured(number: int, quiet_s: float, is_played: bool) -> Window:
                 world = stack.enter_context(played(number))
                 marks = Marks(
                     lambda: world.elsewhere.seconds,
-                    heard=lambda: found.hear(
+                    heard=lambda: found.on_report(
                         world.now, time.process_time() - world.elsewhere.seconds
                     ),
                 )
             else:
                 began = time.monotonic()
                 marks = Marks(
-                    heard=lambda: found.hear(time.monotonic() - began, time.process_time())
+                    heard=lambda: found.on_report(time.monotonic() - began, time.process_time())
                 )
             by_desk(load, marks)
     finally:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from benchmarks.control_plane.clocks import Clocks
 from benchmarks.control_plane.scenario import NUM_EVALUATIONS, scores_of
-from xlt_ray.stages.path import made
+from xlt_ray.stages.path import stages_to_run
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.desk import Desk
-from xlt_ray.sweep.order import Order, Report, StageReport
+from xlt_ray.sweep.desk import TrialScheduler
+from xlt_ray.sweep.order import Report, StageReport, TrialTask
 
 SECONDS = {"intermediate": 600.0, "target": 600.0, "evaluate": 60.0}
 """What stages take in the workers' time, in the mean."""
@@ -24,7 +24,7 @@ SECONDS = {"intermediate": 600.0, "target": 600.0, "evaluate": 60.0}
 class Workers:
     """Simulated trial processes: a heap of what happens next, in their own time."""
 
-    def __init__(self, desk: Desk, store: StageStore, clocks: Clocks) -> None:
+    def __init__(self, desk: TrialScheduler, store: StageStore, clocks: Clocks) -> None:
         self._desk = desk
         self._store = store
         self._clocks = clocks
@@ -38,7 +38,7 @@ class Workers:
     def __len__(self) -> int:
         return len(self._events)
 
-    def take(self, order: Order) -> None:
+    def take(self, order: TrialTask) -> None:
         self._later(0.0, order.number, lambda: self._begin(order))
 
     def step(self) -> int:
@@ -50,16 +50,16 @@ class Workers:
     def _later(self, seconds: float, number: int, happen: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.now + seconds, next(self._count), number, happen))
 
-    def _tell(self, order: Order, report: Report) -> None:
+    def _tell(self, order: TrialTask, report: Report) -> None:
         assert not self._clocks.trial(
-            order.number, lambda: self._desk.hear(order.number, report)
+            order.number, lambda: self._desk.on_report(order.number, report)
         ), "no trial is to be stopped early"
 
-    def _begin(self, order: Order) -> None:
+    def _begin(self, order: TrialTask) -> None:
         self._tell(order, Report("begun"))
-        self._go_on(order, list(made(order.path)))
+        self._go_on(order, list(stages_to_run(order.path)))
 
-    def _go_on(self, order: Order, left: list[Stage]) -> None:
+    def _go_on(self, order: TrialTask, left: list[Stage]) -> None:
         if not left:
             report = Report("complete", scores=scores_of(self._random.random()))
             self._clocks.trial(order.number, lambda: self._desk.finish(order.number, report))
@@ -78,14 +78,14 @@ class Workers:
                 self._later(seconds * index / (NUM_EVALUATIONS + 1), order.number, happen)
         self._later(seconds, order.number, lambda: self._commit(order, left))
 
-    def _evaluated(self, order: Order, stage: Stage, index: int) -> None:
+    def _evaluated(self, order: TrialTask, stage: Stage, index: int) -> None:
         examples = stage.num_examples * index // (NUM_EVALUATIONS + 1)
         metrics = {"accuracy": self._random.random(), "loss": self._random.random()}
         system = {"memory_gib": 1.0, "examples_per_s": 100.0}
         self._tell(order, Report("evaluated", stage="target", examples=examples, metrics=metrics,
                                  total_examples=stage.num_examples, system=system))  # fmt: skip
 
-    def _commit(self, order: Order, left: list[Stage]) -> None:
+    def _commit(self, order: TrialTask, left: list[Stage]) -> None:
         stage = left[0]
         # What a worker writes is no part of the driver's time: without waiting for the disk.
         folder = Path(self._store.storage.root) / "stages" / stage.key
@@ -94,7 +94,7 @@ class Workers:
         self._making.remove(stage.key)
         self._told_of(order, left, reused=False)
 
-    def _told_of(self, order: Order, left: list[Stage], *, reused: bool) -> None:
+    def _told_of(self, order: TrialTask, left: list[Stage], *, reused: bool) -> None:
         stage = left[0]
         examples, seconds = (0, 0.0) if reused else (stage.num_examples, 60.0)
         report = StageReport(stage.kind, stage.key, stage.label, reused, examples, seconds)

@@ -306,7 +306,7 @@ def test_a_parent_is_read_once_for_all_trials_of_a_node(
             fetch(path, *rest)
 
         monkeypatch.setattr(storage, "fetch", counted)
-        assert store.find_sound(STAGE) == made
+        assert store.find_undamaged(STAGE) == made
         assert contents(store) == FILES
     assert read == [f"stages/{STAGE.key}"]
 

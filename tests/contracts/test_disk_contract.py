@@ -11,7 +11,7 @@ import pytest
 
 from tests.contracts.test_store_contract import leased
 from xlt_ray.errors import DamagedStage
-from xlt_ray.stages.disk import OPTIMIZER, Inventory, Stored, remove
+from xlt_ray.stages.disk import OPTIMIZER, Inventory, StoreEntry, remove
 from xlt_ray.stages.record import StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import RECORD, StageStore
@@ -56,7 +56,7 @@ def save(store: StageStore, stage: Stage, step: int = 1) -> None:
         store.publish_progress(stage.key, step, files, {"step": step}, lease)
 
 
-def held(store: StageStore) -> dict[str, Stored]:
+def held(store: StageStore) -> dict[str, StoreEntry]:
     return {one.place: one for one in Inventory(store).look()}
 
 
@@ -196,7 +196,7 @@ def test_a_crash_in_the_middle_of_a_removal_leaves_no_half_result(
         remove(store, found)
     monkeypatch.undo()
     assert PARENT not in store
-    assert store.find_sound(PARENT) is None
+    assert store.find_undamaged(PARENT) is None
     (rest,) = Inventory(store).look()
     assert rest.sort == "leftover"
     assert remove(store, rest) == rest.num_bytes

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from xlt_ray.modeling.seeding import seeded
-from xlt_ray.spec.methods import FUSIONS, AifFusion, DlfaFusion, Knobs, Method
+from xlt_ray.spec.methods import FUSIONS, AifFusion, ConfigModel, DlfaFusion, Method
 
 NUM_LAYERS, HIDDEN, LENGTH = 3, 32, 7
 LEAST_GRADIENT = 1e-4
@@ -198,7 +198,7 @@ def by_hand(fusion: nn.Module, last: Tensor, lower: Tensor) -> Tensor:
     seed=st.integers(0, 99),
 )
 def test_pooled_a_sentence_has_the_fusion_of_its_pooled_states(
-    knobs: type[Knobs], placement: str, lengths: list[int], padding: int, seed: int
+    knobs: type[ConfigModel], placement: str, lengths: list[int], padding: int, seed: int
 ) -> None:
     fields = {"method": "dlfa" if knobs is DlfaFusion else "aif", "layer": 1}
     entry = next(one for one in FUSIONS if one.knobs is knobs)

@@ -10,7 +10,7 @@ import pytest
 from tests.hubmirror import write_mirror
 from xlt_ray.data.joining import joined
 from xlt_ray.data.kinds.kind import kind_of
-from xlt_ray.data.permit import Permit, labelled, texts
+from xlt_ray.data.permit import LabelAccess, labelled, texts
 from xlt_ray.data.source import open_source
 from xlt_ray.data.task import load_tasks, task_named
 from xlt_ray.errors import DataError, ForbiddenLabels
@@ -207,7 +207,7 @@ def test_a_closed_vocabulary_holds_every_word(data):
 def test_the_gate_stands_before_every_source(data):
     source = open_source(data)
     for task, language, split in held(source):
-        permit = Permit("train", task.name, "none-of-these")
+        permit = LabelAccess("train", task.name, "none-of-these")
         with pytest.raises(ForbiddenLabels):
             labelled(source, permit, task, language, split)
         if split == "train":

@@ -76,7 +76,7 @@ def test_an_empty_store_has_nothing(store: StageStore) -> None:
     assert (len(store), list(store)) == (0, [])
     assert store.record(STAGE.key) is None
     assert store.verify(STAGE.key) is None
-    assert store.find_sound(STAGE) is None
+    assert store.find_undamaged(STAGE) is None
     assert store.find_progress(STAGE.key) is None
     with pytest.raises(KeyError, match="target nli 10"):
         store[STAGE]
@@ -86,7 +86,7 @@ def test_what_was_committed_is_there(store: StageStore, results: Results) -> Non
     scores = (Score("nli", "no", "test", "accuracy", 1 / 3, 7),)
     made = committed(store, results(), scores=scores, history=({"step": 1},))
     assert STAGE in store
-    assert store[STAGE] == store.verify(STAGE.key) == store.find_sound(STAGE) == made
+    assert store[STAGE] == store.verify(STAGE.key) == store.find_undamaged(STAGE) == made
     assert made.scores == scores
     assert set(made.files) == set(FILES)
     assert contents(store) == FILES
@@ -142,7 +142,7 @@ def test_a_crash_in_the_middle_of_a_commit_commits_nothing(
         monkeypatch.setattr(store.storage, method, real)
     assert STAGE not in store
     assert len(store) == 0
-    assert store.find_sound(STAGE) is None
+    assert store.find_undamaged(STAGE) is None
     # What the first attempt left behind is no part of the next one's result.
     folder = results(**{"config.json": b"another"})
     (folder / "head.safetensors").unlink()
@@ -190,11 +190,11 @@ def test_a_damaged_result_is_set_aside_and_made_again(
     damage(store)
     with pytest.raises(DamagedStage):
         store.verify(STAGE.key)
-    assert store.find_sound(STAGE) is None
+    assert store.find_undamaged(STAGE) is None
     assert STAGE not in store
     assert len(store.storage.names("damaged")) == 1
     committed(store, results())
-    assert store.find_sound(STAGE) is not None
+    assert store.find_undamaged(STAGE) is not None
 
 
 def altered(store: StageStore, change: Callable[[dict[str, Any]], None]) -> None:
@@ -235,7 +235,7 @@ def test_damage_that_somebody_else_set_aside_first_is_gone_all_the_same(
             raise
 
     monkeypatch.setattr(store, "verify", met_by_two)
-    assert store.find_sound(STAGE) is None
+    assert store.find_undamaged(STAGE) is None
 
 
 def test_an_equal_second_commit_is_dropped(store: StageStore, results: Results) -> None:
@@ -353,10 +353,10 @@ def test_a_trunk_is_found_wherever_its_commit_was_cut_off(
 def test_a_record_is_told_without_a_look_at_its_files(store: StageStore, results: Results) -> None:
     made = committed(store, results())
     store.storage.remove(stored("head.safetensors"))
-    assert store.find_told(STAGE) == made
-    assert store.find_told(OTHER) is None
+    assert store.find_recorded(STAGE) == made
+    assert store.find_recorded(OTHER) is None
     store.storage.write(stored(RECORD), b"{}")
-    assert store.find_told(STAGE) is None
+    assert store.find_recorded(STAGE) is None
     assert len(store.storage.names("damaged")) == 1
 
 
@@ -403,7 +403,7 @@ def test_a_result_of_a_newer_version_is_found_and_not_set_aside(
     tree = {**record.to_json(), "format": 3}
     sealed = {**tree, "sha256": digest(tree)}
     store.storage.write(f"stages/{STAGE.key}/{RECORD}", json.dumps(sealed).encode())
-    assert store.find_sound(STAGE) == record
+    assert store.find_undamaged(STAGE) == record
     assert store.storage.names("damaged") == []
     assert not any(thing.sort == "damaged" for thing in Inventory(store).look())
 

@@ -90,7 +90,7 @@ def test_a_file_name_that_leads_out_of_its_stage_is_damage(
     forge(store, lambda tree: tree["files"].update({name: vars(entry)}))
     with pytest.raises(DamagedStage, match="leads out of its folder"):
         store.verify(STAGE.key)
-    assert store.find_sound(STAGE) is None
+    assert store.find_undamaged(STAGE) is None
     assert outside.read_text() == "mine"
 
 

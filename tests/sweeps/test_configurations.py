@@ -19,7 +19,7 @@ from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import sweep_of
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.tracking import Depot, Tracker, project
+from xlt_ray.tracking import ModelRegistry, Tracker, project
 
 VALUES = (0.7, 0.5, 0.9, 0.4)
 """Of four trials: both seeds of two configurations."""
@@ -282,12 +282,12 @@ def test_a_folder_is_kept_beside_the_runs_and_registered_once(
     import mlflow
 
     with pytest.raises(TrackingError, match="no run of the sweep tracked") as refused:
-        Depot(world.home, "tracked", None)
+        ModelRegistry(world.home, "tracked", None)
     assert refused.value.exit_code == 2
     tracker = world.begun()
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "xlt.json").write_text("{}")
-    depot = Depot(world.home, "tracked", None)
+    depot = ModelRegistry(world.home, "tracked", None)
     deposit = depot.keep(tmp_path / "model", "model/trial-000")
     assert deposit.place == f"runs:/{tracker.open(world.ledger)}/model/trial-000"
     versions = [

@@ -20,10 +20,10 @@ from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.facts import facts_of
 from xlt_ray.training.events import Event
-from xlt_ray.training.load import Materials
+from xlt_ray.training.load import TrainingInputs
 from xlt_ray.training.make import walk
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.team import Team, join_team
+from xlt_ray.training.team import ProcessGroup, join_process_group
 
 TINY = """
 name: tiny
@@ -57,7 +57,7 @@ class Bench:
 
     facts: Facts
     cache: Path
-    team: Team
+    team: ProcessGroup
     open_data: Callable[[TrialSpec], Any]
 
     def trial(self, *overrides: str) -> TrialSpec:
@@ -78,7 +78,7 @@ class Bench:
         trial = self.trial(*overrides)
         path = path_of(trial, self.facts, seed=seed, shared_seed=0)
         made = replace(Runtime(cache=self.cache, evaluations=2), **runtime)
-        materials = Materials(trial.model, self.open_data(trial))
+        materials = TrainingInputs(trial.model, self.open_data(trial))
         return walk(path, materials, StageStore(root), made, self.team, until=until)
 
     def make(self, root: Path, *overrides: str, seed: int = 0, **runtime: Any) -> list[Event]:
@@ -117,7 +117,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
              "align={choice: [null, {objective: code_switch_mlm, max_length: 32}]}"],
         )
     )  # fmt: skip
-    team = join_team(0, 1, "cpu")
+    team = join_process_group(0, 1, "cpu")
     return Bench(facts_of(sweep), tmp_path_factory.mktemp("cache"), team, open_data)
 
 

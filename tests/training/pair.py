@@ -19,7 +19,7 @@ PATIENCE_S = 300
 
 
 @dataclass
-class Course:
+class TrainState:
     """What happened in one training of a path: of one process, or of several put together."""
 
     losses: list[float] = field(default_factory=list)
@@ -39,11 +39,11 @@ class Job:
     """After so many evaluations of the target stage the training is broken off."""
 
 
-def follow(bench: Bench, job: Job) -> Course:
+def follow(bench: Bench, job: Job) -> TrainState:
     """Train in this process as a job says."""
     from xlt_ray.training.events import Evaluated
 
-    course = Course()
+    course = TrainState()
     with _witness(course.seen):
         events = bench.walk(job.root, *job.overrides, **job.runtime)
         for event in events:
@@ -96,7 +96,7 @@ class Pair:
         *overrides: str,
         num_evaluations: int | None = None,
         **runtime: Any,
-    ) -> Course:
+    ) -> TrainState:
         """Both train one path as two workers; EOFError where one fails."""
         job = Job(root, overrides, {"workers": 2, **runtime}, num_evaluations)
         for one in self.connections:
@@ -140,12 +140,12 @@ def _serve(rank: int, listener: socket.socket, facts: Any, cache: Path, connecti
     import transformers
 
     from xlt_ray.data.source import open_source
-    from xlt_ray.training.team import address_of, join_team
+    from xlt_ray.training.team import address_of, join_process_group
 
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)
     address = address_of(listener)
-    team = join_team(rank, 2, "cpu", address=address, listener=None if rank else listener)
+    team = join_process_group(rank, 2, "cpu", address=address, listener=None if rank else listener)
     opened = functools.cache(open_source)
     bench = Bench(facts, cache, team, lambda trial: opened(trial.data))
     while True:

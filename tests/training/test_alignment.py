@@ -13,8 +13,8 @@ from xlt_ray.spec.methods import ALIGNMENTS
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.training.events import Evaluated, Event
-from xlt_ray.training.lesson import lesson_of
-from xlt_ray.training.load import Materials
+from xlt_ray.training.lesson import training_setup
+from xlt_ray.training.load import TrainingInputs
 from xlt_ray.training.runtime import Runtime
 
 STEPS = 60
@@ -37,8 +37,8 @@ def override(objective: str, steps: int = STEPS) -> str:
 def untrained_loss(bench: Bench, stage: Stage, root: Path) -> float:
     """Mean loss of the stage's network, as it is at the first step, over the last ten batches."""
     trial = bench.trial(override(str(stage.settings["objective"])))
-    materials = Materials(trial.model, bench.open_data(trial))
-    lesson, _ = lesson_of(stage, materials, StageStore(root), Runtime(cache=bench.cache))
+    materials = TrainingInputs(trial.model, bench.open_data(trial))
+    lesson, _ = training_setup(stage, materials, StageStore(root), Runtime(cache=bench.cache))
     losses = []
     with torch.no_grad():
         for step in range(STEPS - 10, STEPS):

@@ -13,7 +13,7 @@ from xlt_ray.stages.record import StageRecord
 from xlt_ray.stages.store import StageStore
 from xlt_ray.training.average import AVERAGE
 from xlt_ray.training.events import Evaluated
-from xlt_ray.training.load import Materials, load_network
+from xlt_ray.training.load import TrainingInputs, load_network
 
 PLAIN = ("intermediate=null", "target.evaluations=4", "target.select=last")
 ASKED = (*PLAIN, "target.average=3")
@@ -47,7 +47,7 @@ def test_the_average_is_the_mean_of_the_last_checkpoints(
     root, saved = checkpoints
     trial = bench.trial(*ASKED)
     store, target = StageStore(root), bench.path(*ASKED)[-2]
-    materials = Materials(trial.model, bench.open_data(trial))
+    materials = TrainingInputs(trial.model, bench.open_data(trial))
     network, _ = load_network(target, materials, store)
     last = dict(network.named_parameters())
     means = load_file(store.folder(target.key) / AVERAGE)

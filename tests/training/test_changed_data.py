@@ -20,10 +20,10 @@ from xlt_ray.stages.path import path_of
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.facts import facts_of
 from xlt_ray.training.events import Committed, Event
-from xlt_ray.training.load import Materials
+from xlt_ray.training.load import TrainingInputs
 from xlt_ray.training.make import walk
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.team import join_team
+from xlt_ray.training.team import join_process_group
 
 SWEEP = """
 name: changed
@@ -50,9 +50,11 @@ def start(tmp_path: Path) -> Walk:
     path = path_of(trial, facts, seed=0, shared_seed=0)
 
     def process() -> Iterator[Event]:
-        materials = Materials(trial.model, open_source(trial.data))
+        materials = TrainingInputs(trial.model, open_source(trial.data))
         runtime = Runtime(cache=tmp_path / "cache", evaluations=1)
-        return walk(path, materials, StageStore(tmp_path / "home"), runtime, join_team(0, 1, "cpu"))
+        return walk(
+            path, materials, StageStore(tmp_path / "home"), runtime, join_process_group(0, 1, "cpu")
+        )
 
     return process
 

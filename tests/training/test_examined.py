@@ -20,7 +20,7 @@ from xlt_ray.stages.path import path_of
 from xlt_ray.stages.record import Score, StageRecord, values_by_language
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.facts import facts_of
-from xlt_ray.training.load import Materials
+from xlt_ray.training.load import TrainingInputs
 from xlt_ray.training.make import walk
 from xlt_ray.training.runtime import Runtime
 
@@ -235,7 +235,7 @@ def test_a_further_task_is_scored_under_the_head_of_the_target(
     trial = sweep.trial_of({})
     path = path_of(trial, facts, seed=0, shared_seed=0)
     store = StageStore(tmp_path / "store")
-    materials = Materials(trial.model, open_source(trial.data))
+    materials = TrainingInputs(trial.model, open_source(trial.data))
     for _ in walk(path, materials, store, Runtime(cache=tmp_path / "cache"), bench.team):
         pass
     record = store.record(path[-1].key)

@@ -15,7 +15,7 @@ from tests.training.conftest import TINY, Bench
 from xlt_ray.data.batches import eval_batches, train_batches
 from xlt_ray.data.encode import template_of
 from xlt_ray.data.noise import NumberedBatches
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.task import task_named
 from xlt_ray.data.toy.source import ToySource
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
@@ -28,8 +28,8 @@ from xlt_ray.spec.methods import (
     AdversarialRobust,
     AifFusion,
     AugmentRobust,
+    ConfigModel,
     DlfaFusion,
-    Knobs,
     MixFusion,
     NoFusion,
     NoRobust,
@@ -41,7 +41,7 @@ from xlt_ray.spec.sweep import sweep_of
 from xlt_ray.spec.trial import Hybrid, Model
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.facts import facts_of
-from xlt_ray.training.evaluate import Examination, score
+from xlt_ray.training.evaluate import EvalSet, score
 
 LEARNED = {
     "toy-tagging": (60, 0.3),
@@ -67,7 +67,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class How(NamedTuple):
     """A method of training as a target stage puts it together."""
 
-    fusion: Knobs = NoFusion()
+    fusion: ConfigModel = NoFusion()
     robust: Robust = NoRobust()
     hybrid: Hybrid = Hybrid()
 
@@ -136,21 +136,41 @@ def _learned(name: str, how: How, cache: Path) -> tuple[dict[str, float], dict[s
     augment = how.robust if isinstance(how.robust, AugmentRobust) else None
     batches = NumberedBatches(
         train_batches(
-            source, task, Permit("train", name, "qaa"), "all", "qaa", how.hybrid, tokenizer, "toy",
-            32, 32, 0, cache, augment=augment,
+            source,
+            task,
+            LabelAccess("train", name, "qaa"),
+            "all",
+            "qaa",
+            how.hybrid,
+            tokenizer,
+            "toy",
+            32,
+            32,
+            0,
+            cache,
+            augment=augment,
         ),
         seed=0,
-    )  # fmt: skip
+    )
     examinations = {
-        language: Examination(
+        language: EvalSet(
             task,
             eval_batches(
-                source, task, Permit("evaluate", name, "qaa"), language, "dev", "all", tokenizer,
-                "toy", 32, 64, cache,
+                source,
+                task,
+                LabelAccess("evaluate", name, "qaa"),
+                language,
+                "dev",
+                "all",
+                tokenizer,
+                "toy",
+                32,
+                64,
+                cache,
             ),
         )
         for language in ("qaa", "qab")
-    }  # fmt: skip
+    }
     before = _headlines(network, examinations)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     for step in range(steps):
@@ -164,7 +184,7 @@ def _learned(name: str, how: How, cache: Path) -> tuple[dict[str, float], dict[s
     return before, _headlines(network, examinations)
 
 
-def _headlines(network: Network, examinations: dict[str, Examination]) -> dict[str, float]:
+def _headlines(network: Network, examinations: dict[str, EvalSet]) -> dict[str, float]:
     network.eval()
     found = {
         language: score(network, one)[one.task.metrics[0]] for language, one in examinations.items()

@@ -21,9 +21,9 @@ from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.facts import facts_of
 from xlt_ray.training.events import Committed, Evaluated
-from xlt_ray.training.load import Materials
-from xlt_ray.training.loop import Lesson
-from xlt_ray.training.mixed import mixed_lesson
+from xlt_ray.training.load import TrainingInputs
+from xlt_ray.training.loop import TrainingSetup
+from xlt_ray.training.mixed import mixed_setup
 from xlt_ray.training.runtime import Runtime
 
 MIXED = [
@@ -177,11 +177,11 @@ def test_every_task_of_a_mixture_is_learned(mixed: Bench) -> None:
     source = mixed.open_data(trial)
     tokenizer = load_tokenizer(trial.model, source.vocabulary())
     encoder = load_encoder(trial.model, tokenizer, 0)
-    lesson = mixed_lesson(
+    lesson = mixed_setup(
         intermediate(mixed, *overrides),
         encoder,
         tokenizer,
-        Materials(trial.model, source),
+        TrainingInputs(trial.model, source),
         Runtime(cache=mixed.cache),
     )
     assert lesson.num_steps == 223, "200 of tasks"
@@ -202,7 +202,7 @@ def test_every_task_of_a_mixture_is_learned(mixed: Bench) -> None:
         assert after[name] > before[name] + gain, (name, before[name], after[name])
 
 
-def _scores(lesson: Lesson) -> Mapping[str, float]:
+def _scores(lesson: TrainingSetup) -> Mapping[str, float]:
     assert lesson.evaluate is not None
     lesson.network.eval()
     found = lesson.evaluate(lesson.network)

@@ -10,7 +10,7 @@ import torch
 
 from xlt_ray.data.batches import eval_batches
 from xlt_ray.data.kinds.kind import kind_of
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.task import Task, task_named
 from xlt_ray.data.toy.source import ToySource
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
@@ -20,7 +20,7 @@ from xlt_ray.spec.exported import Exported
 from xlt_ray.spec.kinds import KINDS
 from xlt_ray.spec.methods import NoFusion
 from xlt_ray.spec.trial import Model
-from xlt_ray.training.evaluate import Examination, score
+from xlt_ray.training.evaluate import EvalSet, score
 from xlt_ray.training.predict import Prediction, _task_of, predict
 
 TASKS = ("toy-tagging", "toy-paraphrase", "toy-similarity", "toy-choice", "toy-qa")
@@ -65,14 +65,14 @@ def test_predictions_are_those_that_evaluation_scores(name: str, tmp_path: Path)
     task, source = task_named(name), ToySource(0)
     model = loaded(task)
     batches = eval_batches(
-        source, task, Permit("evaluate", name, "qaa"), "qab", "test", NUM_EXAMPLES,
+        source, task, LabelAccess("evaluate", name, "qaa"), "qab", "test", NUM_EXAMPLES,
         model.tokenizer, "toy", MAX_LENGTH, 64, tmp_path,
     )  # fmt: skip
     found = predict(model, batches.examples)
     assert [one.example for one in found] == list(batches.examples)
     answers = [one.answer for one in found]
     assert kind_of(task).score(task, "qab", batches.gold, answers) == score(
-        model.network, Examination(task, batches)
+        model.network, EvalSet(task, batches)
     )
     check_probabilities(task, found)
 

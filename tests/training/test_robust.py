@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 from tests.rounding import assert_trained_alike
 from tests.training.conftest import Bench
 from xlt_ray.data.batches import eval_batches
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.task import task_named
 from xlt_ray.modeling.objectives.perturbed import robust_network
 from xlt_ray.spec.methods import AdversarialRobust
 from xlt_ray.stages.record import StageRecord
 from xlt_ray.stages.store import StageStore
 from xlt_ray.training.events import Evaluated
-from xlt_ray.training.load import Materials, load_network, tokenizer_digest
+from xlt_ray.training.load import TrainingInputs, load_network, tokenizer_digest
 
 PLAIN = "intermediate=null"
 METHODS = {
@@ -101,11 +101,11 @@ DEFENCE = "target.robust={method: adversarial, steps: 2, step_size: 0.05, epsilo
 def attacked(bench: Bench, root: Path, *overrides: str) -> tuple[float, float]:
     """Loss on the dev set, and the loss there at the worst perturbation that is found."""
     trial, target = bench.trial(*overrides), bench.path(*overrides)[-2]
-    materials = Materials(trial.model, bench.open_data(trial))
+    materials = TrainingInputs(trial.model, bench.open_data(trial))
     network, tokenizer = load_network(target, materials, StageStore(root))
     task = task_named(trial.target.task)
     batches = eval_batches(
-        materials.source, task, Permit("select", task.name, "qaa"), "qaa", "dev", 200,
+        materials.source, task, LabelAccess("select", task.name, "qaa"), "qaa", "dev", 200,
         tokenizer, tokenizer_digest(tokenizer), 32, 100, bench.cache,
     )  # fmt: skip
     losses = []

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from tests.rounding import assert_trained_alike
 from tests.training.conftest import Bench
-from tests.training.pair import Course, Job, Pair, follow, pair_beside
+from tests.training.pair import Job, Pair, TrainState, follow, pair_beside
 
 WEIGHTS_ATOL = 2e-4
 LOSS_ATOL = 1e-4
@@ -47,12 +47,12 @@ def pair(bench: Bench) -> Iterator[Pair]:
 @pytest.fixture(scope="module")
 def single(
     bench: Bench, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[Path, Course]]:
+) -> dict[str, tuple[Path, TrainState]]:
     """Each kind of training by one worker without ZeRO, made when it is asked for."""
-    made: dict[str, tuple[Path, Course]] = {}
+    made: dict[str, tuple[Path, TrainState]] = {}
 
-    class Made(dict[str, tuple[Path, Course]]):
-        def __missing__(self, kind: str) -> tuple[Path, Course]:
+    class Made(dict[str, tuple[Path, TrainState]]):
+        def __missing__(self, kind: str) -> tuple[Path, TrainState]:
             root = tmp_path_factory.mktemp(kind)
             return self.setdefault(kind, (root, alone(bench, root, kind)))
 
@@ -61,12 +61,12 @@ def single(
 
 def alone(
     bench: Bench, root: Path, kind: str, num_evaluations: int | None = None, **runtime: int
-) -> Course:
+) -> TrainState:
     return follow(bench, Job(root, (*PLAIN, *KINDS[kind]), runtime, num_evaluations))
 
 
 def assert_same(
-    bench: Bench, kind: str, one: tuple[Path, Course], other: tuple[Path, Course]
+    bench: Bench, kind: str, one: tuple[Path, TrainState], other: tuple[Path, TrainState]
 ) -> None:
     (root, course), (other_root, other_course) = one, other
     assert other_course.seen == course.seen
@@ -90,7 +90,7 @@ def assert_weights(bench: Bench, kind: str, root: Path, other_root: Path) -> Non
 def two_workers(
     bench: Bench,
     pair: Pair,
-    single: dict[str, tuple[Path, Course]],
+    single: dict[str, tuple[Path, TrainState]],
     root: Path,
     kind: str,
     zero: int,
@@ -100,7 +100,7 @@ def two_workers(
 
 
 def test_two_workers_train_what_one_worker_trains(
-    bench: Bench, pair: Pair, single: dict[str, tuple[Path, Course]], tmp_path: Path
+    bench: Bench, pair: Pair, single: dict[str, tuple[Path, TrainState]], tmp_path: Path
 ) -> None:
     two_workers(bench, pair, single, tmp_path, "hybrid", 3)
 
@@ -111,7 +111,7 @@ def test_two_workers_train_what_one_worker_trains(
 def test_every_method_is_the_same_under_two_workers(
     bench: Bench,
     pair: Pair,
-    single: dict[str, tuple[Path, Course]],
+    single: dict[str, tuple[Path, TrainState]],
     tmp_path: Path,
     kind: str,
     zero_stage: int,
@@ -124,7 +124,7 @@ def test_every_method_is_the_same_under_two_workers(
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_method_is_the_same_under_every_zero_stage(
     bench: Bench,
-    single: dict[str, tuple[Path, Course]],
+    single: dict[str, tuple[Path, TrainState]],
     tmp_path: Path,
     kind: str,
     zero_stage: int,
@@ -137,7 +137,7 @@ def test_every_method_is_the_same_under_every_zero_stage(
 def test_another_number_of_workers_goes_on_under_another_zero_stage(
     bench: Bench,
     pair: Pair,
-    single: dict[str, tuple[Path, Course]],
+    single: dict[str, tuple[Path, TrainState]],
     tmp_path: Path,
     direction: str,
 ) -> None:
@@ -163,7 +163,7 @@ def test_another_number_of_workers_goes_on_under_another_zero_stage(
 )
 def test_what_is_kept_in_the_memory_of_the_node_moves_no_weights(
     bench: Bench,
-    single: dict[str, tuple[Path, Course]],
+    single: dict[str, tuple[Path, TrainState]],
     tmp_path: Path,
     offload: str,
     zero_stage: int,

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tests.two_models import SPACE, bounds
 from xlt_ray.home import Home
-from xlt_ray.ledger import Halving, Ledger, Retry, Ticket, TrialView, open_ledger, rehearsal
+from xlt_ray.ledger import AskedTrial, Halving, Ledger, Retry, TrialView, open_ledger, rehearsal
 from xlt_ray.ledger.halving import LENGTH, falls_behind
 from xlt_ray.spec.sweep import SweepSpec
 
@@ -79,7 +79,7 @@ class Simulation:
                 if pace.random() < 0.5 or next(trial, StopIteration) is not StopIteration
             ]
 
-    def walk(self, ticket: Ticket) -> Iterator[None]:
+    def walk(self, ticket: AskedTrial) -> Iterator[None]:
         number = ticket.number
         view = self.ledger.trial(number)
         length = 100 * (1 + view.configuration % 5)

@@ -40,7 +40,7 @@ def bounds(_: str) -> Mapping[str, int]:
 
 def run_to_its_end(ledger: Ledger, sweep: SweepSpec) -> list[TrialView]:
     """What a driver does: take up what is RUNNING, ask the rest, tell every objective."""
-    tickets = [ledger.take_up(number, sweep, bounds) for number in ledger.running()]
+    tickets = [ledger.resume_trial(number, sweep, bounds) for number in ledger.running()]
     while tickets or (ticket := ledger.ask(sweep, bounds)) is not None:
         ticket = tickets.pop() if tickets else ticket
         ledger.tell_complete(ticket.number, float(ticket.assignment["target.learning_rate"]))

@@ -17,11 +17,11 @@ from tests.two_models import GRID, SPACE, bounds
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import (
+    AskedTrial,
     Halving,
     Ledger,
     Retry,
     StageUse,
-    Ticket,
     book,
     continued,
     load_ledger,
@@ -34,13 +34,13 @@ TEXT = SPACE + "search: {trials: 5, sampler: random, seed: 7}"
 ReadSweep = Callable[..., SweepSpec]
 
 
-def objective_of(ticket: Ticket) -> float:
+def objective_of(ticket: AskedTrial) -> float:
     rate = ticket.assignment.get("target.learning_rate", 0.0)
     assert isinstance(rate, float)
     return rate * 100 + (0.1 if ticket.assignment["model"] == "toy:4x64" else 0.0)
 
 
-def asked(ledger: Ledger, sweep: SweepSpec) -> Ticket:
+def asked(ledger: Ledger, sweep: SweepSpec) -> AskedTrial:
     ticket = ledger.ask(sweep, bounds)
     assert ticket is not None
     return ticket
@@ -49,7 +49,7 @@ def asked(ledger: Ledger, sweep: SweepSpec) -> Ticket:
 def run_through(home: Home, sweep: SweepSpec, *, reopen: bool, lag: int = 1) -> list[Any]:
     """Ask and tell all trials, ``lag`` of them at a time; the ledger's trials at the end."""
     ledger = open_ledger(home, sweep)
-    running: list[Ticket] = []
+    running: list[AskedTrial] = []
     while True:
         ticket = ledger.ask(sweep, bounds)
         if reopen:
@@ -191,8 +191,8 @@ def test_a_running_trial_is_taken_up_with_the_same_assignment(
     ledger.tell_complete(0, 0.5)
     again = open_ledger(home, sweep)
     assert again.running() == [1, 2]
-    assert again.take_up(2, sweep, bounds) == tickets[2]
-    taken = again.take_up(1, sweep, bounds)
+    assert again.resume_trial(2, sweep, bounds) == tickets[2]
+    taken = again.resume_trial(1, sweep, bounds)
     assert (taken.assignment, taken.seed) == (tickets[1].assignment, tickets[1].seed)
     assert taken.attempt == 1
     assert again.begin_attempt(1) == 2
@@ -652,10 +652,10 @@ def test_a_driver_that_dies_while_it_asks_changes_no_point(
     monkeypatch.setattr(book, "suggest", suggest)
     again = open_ledger(Home(tmp_path / "b"), sweep)
     assert again.running() == [num_before]
-    ticket = again.take_up(num_before, sweep, bounds)
+    ticket = again.resume_trial(num_before, sweep, bounds)
     assert ticket == asked(unbroken, sweep)
     assert again.trial(num_before).assignment == ticket.assignment
-    assert again.take_up(num_before, sweep, bounds) == ticket
+    assert again.resume_trial(num_before, sweep, bounds) == ticket
 
 
 def test_a_retry_has_not_begun_before_its_own_first_attempt(

@@ -126,7 +126,7 @@ def test_of_two_drivers_one_is_refused_until_the_other_is_gone(
     ledger = open_ledger(other, sweep)
     (view,) = ledger.trials()
     assert (view.state, view.attempts) == ("running", 1)
-    again = ledger.take_up(view.number, sweep, bounds)
+    again = ledger.resume_trial(view.number, sweep, bounds)
     assert (again.assignment, again.attempt) == (dict(view.assignment), 1)
     ledger.tell_complete(view.number, 0.5)
     assert ledger.trial(0).state == "complete"

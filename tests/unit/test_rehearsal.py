@@ -10,7 +10,7 @@ import pytest
 from tests.two_models import GRID, SPACE, bounds
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, Ticket, find_ledger, load_ledger, open_ledger, rehearsal
+from xlt_ray.ledger import AskedTrial, Ledger, find_ledger, load_ledger, open_ledger, rehearsal
 from xlt_ray.spec.sweep import SweepSpec
 
 TEXT = SPACE + "search: {trials: 6, sampler: random, seed: 7, seeds: 2}"
@@ -19,7 +19,7 @@ SWEEPS = {"random": (), "random with first points": (FIRST,), "grid": GRID}
 ReadSweep = Callable[..., SweepSpec]
 
 
-def asked(ledger: Ledger, sweep: SweepSpec) -> list[Ticket]:
+def asked(ledger: Ledger, sweep: SweepSpec) -> list[AskedTrial]:
     """All that is left to be asked."""
     found = []
     while (ticket := ledger.ask(sweep, bounds)) is not None:
@@ -27,9 +27,9 @@ def asked(ledger: Ledger, sweep: SweepSpec) -> list[Ticket]:
     return found
 
 
-def run_through(ledger: Ledger, sweep: SweepSpec) -> list[Ticket]:
+def run_through(ledger: Ledger, sweep: SweepSpec) -> list[AskedTrial]:
     """Ask and tell, two trials at a time, some of which fail."""
-    found: list[Ticket] = []
+    found: list[AskedTrial] = []
     while (ticket := ledger.ask(sweep, bounds)) is not None:
         found.append(ticket)
         if ticket.number % 2:

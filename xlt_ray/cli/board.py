@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from xlt_ray.ledger import TrialView
     from xlt_ray.spec.sweep import SweepSpec
     from xlt_ray.sweep.order import Report
-    from xlt_ray.sweep.runner import Summary
-    from xlt_ray.sweep.watcher import Watcher
+    from xlt_ray.sweep.runner import SweepSummary
+    from xlt_ray.sweep.watcher import ProgressReporter
     from xlt_ray.training.events import Event
 
 SHOWN = 12
@@ -37,19 +37,19 @@ AGAIN_S = 120.0
 
 
 @contextmanager
-def board_for(sweep: SweepSpec) -> Iterator[Watcher]:
+def reporter_for(sweep: SweepSpec) -> Iterator[ProgressReporter]:
     """The board that fits where the output goes."""
     console = Console()
     metric = sweep.settings.objective.metric
     if not console.is_terminal:
-        yield LineBoard(metric)
+        yield LineReporter(metric)
         return
-    table = TableBoard(sweep, metric, console)
+    table = TableReporter(sweep, metric, console)
     with Live(get_renderable=table.render, console=console, refresh_per_second=2):
         yield table
 
 
-class LineBoard:
+class LineReporter:
     """One line for everything that a log should keep, and now and then how far a trial is."""
 
     def __init__(self, metric: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,7 +81,7 @@ class LineBoard:
         _echo(f"warning: {redacted(message)}")
 
 
-class TableBoard:
+class TableReporter:
     """A table of the running and the latest trials, rewritten in place."""
 
     def __init__(self, sweep: SweepSpec, metric: str, console: Console) -> None:
@@ -185,7 +185,7 @@ def outcome(view: TrialView) -> str:
     return f"failed: {view.cause}: {view.message}"
 
 
-def echo_summary(sweep: SweepSpec, summary: Summary) -> None:
+def echo_summary(sweep: SweepSpec, summary: SweepSummary) -> None:
     """What a run did, what came out, and what to do next."""
     from xlt_ray.ledger import STANDINGS, mixed_facts, standings
 

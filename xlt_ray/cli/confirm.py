@@ -33,7 +33,7 @@ def confirm(
     [dim]xlt confirm quickstart --seeds 6[/]
     [dim]xlt confirm quickstart --seeds 6 --top 3 resources.workers=2[/]
     """
-    from xlt_ray.cli.board import board_for, echo_summary
+    from xlt_ray.cli.board import echo_summary, reporter_for
     from xlt_ray.ledger import load_ledger, sweep_of_ledger
     from xlt_ray.report.confirmation import confirmation_of, winners
     from xlt_ray.report.results import Results
@@ -58,7 +58,7 @@ def confirm(
             "what wins among the others is confirmed",
             err=True,
         )
-    with board_for(sweep) as board:
+    with reporter_for(sweep) as board:
         summary = run(sweep, home, board, accept_changes=accept_changes)
     echo_summary(sweep, summary)
     fresh = Results(home, sweep.name).snapshot

@@ -12,7 +12,7 @@ from xlt_ray.cli.arguments import JsonOption, NameArgument, named_sweep, warn
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
-    from xlt_ray.stages.freeing import Plan, Removal
+    from xlt_ray.stages.freeing import Removal, RemovalPlan
     from xlt_ray.stages.store import StageStore
     from xlt_ray.sweep.removal import SweepRemoval
 
@@ -119,7 +119,7 @@ def _asked(quota: str) -> int:
 
 
 def _row(
-    store: StageStore, found: Plan, done: tuple[Removal, ...], *, is_done: bool
+    store: StageStore, found: RemovalPlan, done: tuple[Removal, ...], *, is_done: bool
 ) -> dict[str, Any]:
     """One store as JSON: the keys here are stable."""
     now = time.time()
@@ -151,7 +151,7 @@ def _row(
 
 
 def _print_plan(
-    store: StageStore, found: Plan, done: tuple[Removal, ...], *, is_done: bool
+    store: StageStore, found: RemovalPlan, done: tuple[Removal, ...], *, is_done: bool
 ) -> None:
     from rich.console import Console
     from rich.table import Table

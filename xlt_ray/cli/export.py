@@ -57,10 +57,16 @@ def export(
     from xlt_ray.data.task import task_named
     from xlt_ray.ledger import load_ledger
     from xlt_ray.report.card import model_card
-    from xlt_ray.report.provenance import exportable, made_again, model_of, target_use, told_of
+    from xlt_ray.report.provenance import (
+        export_metadata,
+        exportable,
+        made_again,
+        model_of,
+        target_use,
+    )
     from xlt_ray.report.snapshot import read_snapshot
     from xlt_ray.stages.store import StageStore
-    from xlt_ray.tracking import Depot, mend_database
+    from xlt_ray.tracking import ModelRegistry, mend_database
 
     home = Home.from_environment()
     ledger = load_ledger(home, named_sweep(name))
@@ -69,7 +75,7 @@ def export(
     best = ledger.best()
     selected = best.trial if best is not None else None
     view = exportable(snapshot, selected if trial is None else ledger.trial(trial))
-    told = told_of(
+    told = export_metadata(
         snapshot,
         view,
         is_named=trial is not None,
@@ -81,7 +87,7 @@ def export(
     if is_logged or model is not None:
         tracking = ledger.sweep["places"]["tracking"]
         mend_database(home, tracking, warn)
-        depot = Depot(home, ledger.name, tracking, ledger.identity)
+        depot = ModelRegistry(home, ledger.name, tracking, ledger.identity)
     # Whatever can be refused has been: torch is loaded from here on.
     from xlt_ray.training.export import whole_or_nothing, write_network
 

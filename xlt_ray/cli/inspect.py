@@ -148,7 +148,7 @@ def plan(
     from xlt_ray.ledger.made_with import listed
     from xlt_ray.stages.store import StageStore
     from xlt_ray.sweep.facts import used_facts
-    from xlt_ray.sweep.plan import parting, plan_of
+    from xlt_ray.sweep.plan import divergence, plan_of
     from xlt_ray.sweep.removal import begins_anew
     from xlt_ray.sweep.runner import checked_facts
 
@@ -168,7 +168,7 @@ def plan(
             )
     planned = plan_of(found, facts, store, ledger)
     if explain is not None:
-        parted = parting(*map(planned.trial, explain))
+        parted = divergence(*map(planned.trial, explain))
         if as_json:
             typer.echo(json.dumps(parting_row(*explain, parted), indent=1, ensure_ascii=False))
         else:

@@ -128,10 +128,10 @@ def _run(
     accept_changes: bool,
     verify: bool,
 ) -> None:
-    from xlt_ray.cli.board import board_for, echo_summary
+    from xlt_ray.cli.board import echo_summary, reporter_for
     from xlt_ray.sweep.runner import run as run_sweep
 
-    with board_for(sweep) as board:
+    with reporter_for(sweep) as board:
         summary = run_sweep(
             sweep, home, board, retry=retry, accept_changes=accept_changes, is_verified=verify
         )

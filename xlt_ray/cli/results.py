@@ -12,8 +12,8 @@ from xlt_ray.cli.arguments import JsonOption, NameArgument, named_sweep, warn
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
-    from xlt_ray.report.comparison import Line, Versus
-    from xlt_ray.report.contender import Contender
+    from xlt_ray.report.comparison import Comparison, ComparisonRow
+    from xlt_ray.report.contender import Candidate
     from xlt_ray.report.items import OverItems
     from xlt_ray.report.statistics import Interval
 
@@ -47,7 +47,7 @@ def report(
     from xlt_ray.report.grouping import read_groupings
     from xlt_ray.report.page import write_report
     from xlt_ray.stages.store import StageStore
-    from xlt_ray.tracking import Depot, mend_database
+    from xlt_ray.tracking import ModelRegistry, mend_database
 
     home = Home.from_environment()
     ledger = load_ledger(home, named_sweep(name))
@@ -55,7 +55,7 @@ def report(
     depot = None
     if is_logged:
         mend_database(home, tracking, warn)
-        depot = Depot(home, ledger.name, tracking, ledger.identity)
+        depot = ModelRegistry(home, ledger.name, tracking, ledger.identity)
     page = write_report(
         home,
         ledger,
@@ -96,9 +96,9 @@ def compare(
         _print_versus(one)
 
 
-def _contender(text: str) -> Contender:
+def _contender(text: str) -> Candidate:
     from xlt_ray.errors import LedgerError
-    from xlt_ray.report.contender import contender_of
+    from xlt_ray.report.contender import candidate_of
     from xlt_ray.report.results import Results
 
     name, slash, configuration = text.partition("/")
@@ -109,12 +109,12 @@ def _contender(text: str) -> Contender:
             f"{text}: {configuration!r} is no number of a configuration; write NAME/3, or NAME"
         )
     results = Results(None, name)
-    return contender_of(
+    return candidate_of(
         results.snapshot, int(configuration) if slash else None, results.confirmations()
     )
 
 
-def _print_versus(versus: Versus) -> None:
+def _print_versus(versus: Comparison) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -158,12 +158,12 @@ _ITEMS_LEGEND = (
 )
 
 
-def _chosen(contender: Contender) -> str:
+def _chosen(contender: Candidate) -> str:
     among = f" The best of {contender.num_candidates} configurations."
     return contender.rule + (among if contender.is_best and contender.num_candidates > 1 else "")
 
 
-def _cells(line: Line, versus: Versus) -> list[str]:
+def _cells(line: ComparisonRow, versus: Comparison) -> list[str]:
     table = versus.baseline.table
     source, chance = table.source_language, table.evidence.mean_chance(line.languages)
     names = {

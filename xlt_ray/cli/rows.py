@@ -22,7 +22,7 @@ from xlt_ray.stages.record import Score
 from xlt_ray.stages.store import StageStore
 
 if TYPE_CHECKING:
-    from xlt_ray.sweep.plan import Parting, Plan
+    from xlt_ray.sweep.plan import Divergence, Plan
 
 Row = dict[str, Any]
 
@@ -166,15 +166,15 @@ def plan_row(plan: Plan) -> Row:
     }
 
 
-def parting_row(one: int, other: int, parting: Parting | None) -> Row:
+def parting_row(one: int, other: int, divergence: Divergence | None) -> Row:
     """``trials``, ``kind`` of the first stage that two trials do not share, or null, and
     ``differences``: each ``field`` and its ``values`` in the one and the other trial."""
     return {
         "trials": [one, other],
-        "kind": parting.kind if parting else None,
+        "kind": divergence.kind if divergence else None,
         "differences": [
             {"field": field, "values": values}
-            for field, *values in (parting.differences if parting else ())
+            for field, *values in (divergence.differences if divergence else ())
         ],
     }
 

@@ -14,7 +14,7 @@ from xlt_ray.stages.canonical import Json
 from xlt_ray.stages.stage import short
 
 if TYPE_CHECKING:
-    from xlt_ray.sweep.plan import Parting, Plan, PlannedStage
+    from xlt_ray.sweep.plan import Divergence, Plan, PlannedStage
 
 SHOWN = 12
 """Lines that stages of one kind below one parent take at most."""
@@ -68,13 +68,13 @@ def cost_lines(plan: Plan) -> Iterator[str]:
         yield "an estimate: the tpe sampler chooses trials by the scores of those before them"
 
 
-def parting_lines(one: int, other: int, parting: Parting | None) -> Iterator[str]:
+def parting_lines(one: int, other: int, divergence: Divergence | None) -> Iterator[str]:
     """Why two trials do not share, field by field."""
-    if parting is None:
+    if divergence is None:
         yield f"trials {one} and {other} share every stage"
         return
-    yield f"trials {one} and {other} part at their {parting.kind} stages:"
-    for path, ours, theirs in parting.differences:
+    yield f"trials {one} and {other} part at their {divergence.kind} stages:"
+    for path, ours, theirs in divergence.differences:
         yield f"  {path}: {_shown(ours)} -> {_shown(theirs)}"
 
 

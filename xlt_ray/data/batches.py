@@ -28,7 +28,7 @@ from xlt_ray.data.crossing import Crossing, OfCopies, Unswitched, crossing_of
 from xlt_ray.data.encode import Encoded, Template, encoded, template_of
 from xlt_ray.data.joining import JoinedTable, joined
 from xlt_ray.data.kinds.kind import Example, Frame, Row, Rows, Table, kind_of
-from xlt_ray.data.permit import Permit, labelled
+from xlt_ray.data.permit import LabelAccess, labelled
 from xlt_ray.data.source import Source
 from xlt_ray.data.streams import digest_of, generator
 from xlt_ray.data.subset import first_of
@@ -225,7 +225,7 @@ class EvalBatches:
 def train_batches(
     source: Source,
     task: Task,
-    permit: Permit,
+    permit: LabelAccess,
     size: Size,
     source_language: str,
     hybrid: Hybrid,
@@ -306,7 +306,7 @@ def train_batches(
 def eval_batches(
     source: Source,
     task: Task,
-    permit: Permit,
+    permit: LabelAccess,
     language: str,
     split: Split,
     limit: Size,
@@ -340,7 +340,7 @@ def eval_batches(
 def pair_batches(
     source: Source,
     task: Task,
-    permit: Permit,
+    permit: LabelAccess,
     languages: tuple[str, str],
     limit: Size,
     tokenizer: Any,

@@ -11,7 +11,7 @@ from itertools import islice
 from xlt_ray.data.kinds.kind import Example, kind_of
 from xlt_ray.data.lookup import Lookup
 from xlt_ray.data.neighbours import lexicon_neighbours, neighbour_lists
-from xlt_ray.data.permit import Permit, texts
+from xlt_ray.data.permit import LabelAccess, texts
 from xlt_ray.data.source import Source
 from xlt_ray.data.task import Task, task_named
 from xlt_ray.spec.facts import Coverage, TaskFacts
@@ -96,7 +96,7 @@ def _into(source: Source, language: str, targets: Sequence[str]) -> list[str]:
 def _training_text(source: Source, task: Task, language: str) -> Iterator[Sequence[str]]:
     """The sentences whose words may be replaced."""
     slots = kind_of(task).switched(task)
-    permit = Permit("train", task.name, language)
+    permit = LabelAccess("train", task.name, language)
     examples: Sequence[Example] = texts(source, permit, task, language, "train")[:NUM_EXAMPLES]
     for example in examples:
         sentences = example.sentences()

@@ -11,7 +11,7 @@ import numpy as np
 from xlt_ray.data.augment import Sentences
 from xlt_ray.data.encode import Encoded, Sentence
 from xlt_ray.data.kinds.kind import Example, Row, Rows, kind_of
-from xlt_ray.data.permit import Permit, texts
+from xlt_ray.data.permit import LabelAccess, texts
 from xlt_ray.data.source import Source
 from xlt_ray.data.switching import SwitchableTable, Switching, weighted
 from xlt_ray.data.task import Task
@@ -178,7 +178,7 @@ class Unswitched:
 def crossing_of(
     source: Source,
     task: Task,
-    permit: Permit,
+    permit: LabelAccess,
     source_language: str,
     hybrid: Hybrid,
     examples: Sequence[Example],

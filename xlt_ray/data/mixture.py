@@ -21,7 +21,7 @@ import numpy as np
 
 from xlt_ray.data.batches import MONOLINGUAL, train_batches
 from xlt_ray.data.collate import Batch
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.source import Source
 from xlt_ray.data.streams import digest_of, generator
 from xlt_ray.data.task import task_named
@@ -169,7 +169,7 @@ def mixed_batches(
             source,
             task_named(one.task),
             # One permit a dataset: what a sweep does not declare stays closed.
-            Permit("train", one.task, one.language),
+            LabelAccess("train", one.task, one.language),
             share,
             one.language,
             MONOLINGUAL,

@@ -1,6 +1,6 @@
 """The zero-shot gate: which labels and texts a stage may open.
 
-Every stage reads through a :class:`Permit`, which says what the reading is for. Training
+Every stage reads through a :class:`LabelAccess`, which says what the reading is for. Training
 opens labels of the source language's train split alone, selection labels of its dev split
 alone; labels of target languages open to evaluation only. An intermediate stage of several tasks
 or languages has a permit for each dataset that the sweep names. Text without labels opens to
@@ -25,7 +25,7 @@ Purpose = Literal["train", "select", "evaluate", "few_shot"]
 
 
 @dataclass(frozen=True)
-class Permit:
+class LabelAccess:
     """What is read, for which task, and in which language labels may be seen."""
 
     purpose: Purpose
@@ -36,7 +36,7 @@ class Permit:
 
 
 def labelled(
-    source: Source, permit: Permit, task: Task, language: str, split: Split
+    source: Source, permit: LabelAccess, task: Task, language: str, split: Split
 ) -> tuple[Example, ...]:
     """Examples with labels.
 
@@ -60,7 +60,7 @@ def labelled(
 
 
 def texts(
-    source: Source, permit: Permit, task: Task, language: str, split: Split
+    source: Source, permit: LabelAccess, task: Task, language: str, split: Split
 ) -> tuple[Example, ...]:
     """The same examples with their labels None: train text of any language, to training.
 
@@ -75,7 +75,7 @@ def texts(
 
 
 def _refusal(
-    permit: Permit, what: str, task: Task, language: str, split: str, remedy: str
+    permit: LabelAccess, what: str, task: Task, language: str, split: str, remedy: str
 ) -> ForbiddenLabels:
     return ForbiddenLabels(
         f"this {what} may not be opened to {permit.purpose} {permit.task}",

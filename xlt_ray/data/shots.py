@@ -15,7 +15,7 @@ import numpy as np
 from xlt_ray.data.batches import TrainBatches, encoded_split
 from xlt_ray.data.encode import template_of
 from xlt_ray.data.kinds.kind import kind_of
-from xlt_ray.data.permit import Permit, labelled
+from xlt_ray.data.permit import LabelAccess, labelled
 from xlt_ray.data.source import Source
 from xlt_ray.data.streams import generator
 from xlt_ray.data.task import Task
@@ -36,7 +36,7 @@ def places_of(num_examples: int, shots: int, sample: int) -> np.ndarray:
 def shot_batches(
     source: Source,
     task: Task,
-    permit: Permit,
+    permit: LabelAccess,
     split: Split,
     shots: int,
     sample: int,

@@ -23,21 +23,21 @@ class StandingAnswer(BaseModel):
     answer_start: int
 
 
-class Asked(BaseModel):
+class UnansweredQuestion(BaseModel):
     """A question, its answers unread."""
 
     id: str | int
     question: str
 
 
-class Question(Asked):
+class Question(UnansweredQuestion):
     """A question and its answers; none of them counts where it is impossible to answer."""
 
     answers: tuple[StandingAnswer, ...] = ()
     is_impossible: bool = False
 
 
-_Q = TypeVar("_Q", bound=Asked)
+_Q = TypeVar("_Q", bound=UnansweredQuestion)
 
 
 class Paragraph(BaseModel, Generic[_Q]):

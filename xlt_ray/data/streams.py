@@ -31,7 +31,7 @@ def generator(*names: str | int | float) -> np.random.Generator:
     return np.random.default_rng(int(digest_of(*names)[:32], 16))
 
 
-class Dice:
+class Rng:
     """Single draws in plain Python, fast enough for some hundred thousand of them.
 
     One call of a numpy generator costs about 3 us, one of these 0.1 us: uniform numbers

@@ -5,8 +5,8 @@
 | tag | one sentence a line, words between whitespace |
 | pair, score | two columns, or columns with a header that names the task's two sentences |
 
-All kinds have their task's own format besides (:meth:`xlt_ray.data.kinds.kind.Kind.read`). What a
-file says of labels is never looked at, and may be missing or anything. Every row is predicted, so
+All kinds have their task's own format besides (:meth:`xlt_ray.data.kinds.kind.TaskType.read`). What
+a file says of labels is never looked at, and may be missing or anything. Every row is predicted, so
 that answers and rows go together: one without text is an error.
 """
 

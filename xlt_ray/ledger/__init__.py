@@ -38,11 +38,11 @@ from xlt_ray.ledger.retrying import Retry, again, by_cause, failures_told, still
 from xlt_ray.ledger.views import (
     LEFT_NODES,
     STANDINGS,
+    AskedTrial,
     Occupation,
     StageUse,
     Standing,
     State,
-    Ticket,
     TrialView,
     standings,
 )
@@ -50,6 +50,7 @@ from xlt_ray.ledger.views import (
 __all__ = [
     "LEFT_NODES",
     "STANDINGS",
+    "AskedTrial",
     "Change",
     "Halving",
     "Ledger",
@@ -60,7 +61,6 @@ __all__ = [
     "Standing",
     "Start",
     "State",
-    "Ticket",
     "TrialView",
     "Winner",
     "again",

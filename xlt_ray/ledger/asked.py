@@ -16,7 +16,7 @@ from xlt_ray.ledger.views import assignment_of, configuration_of, is_retry, repe
 from xlt_ray.spec.space import Value
 
 
-class Asked:
+class PendingTrials:
     """The trials of a study, as far as what is asked next depends on them.
 
     Args:
@@ -64,7 +64,7 @@ class Asked:
         """Whether the end of a trial at work may be followed by repeats of its configuration."""
         return self.is_first_alone and self.seeds > 1 and bool(self._open)
 
-    def hand_out(self, trial: FrozenTrial) -> None:
+    def mark_asked(self, trial: FrozenTrial) -> None:
         """The first that waits is handed out."""
         self._waiting.popleft()
         self.note(trial)

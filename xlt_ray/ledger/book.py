@@ -13,7 +13,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from xlt_ray.errors import LedgerError
-from xlt_ray.ledger.asked import Asked
+from xlt_ray.ledger.asked import PendingTrials
 from xlt_ray.ledger.bounded import History
 from xlt_ray.ledger.halving import JUDGED, LENGTH, Halving, falls_behind
 from xlt_ray.ledger.proposing import Proposer, identity, parameters_of, suggest
@@ -22,11 +22,11 @@ from xlt_ray.ledger.retrying import Retry, retried
 from xlt_ray.ledger.views import (
     OCCUPIED,
     OUTDATED,
+    AskedTrial,
     Occupation,
     SignOfLife,
     StageUse,
     Standing,
-    Ticket,
     TrialView,
     by_path,
     configuration_of,
@@ -67,7 +67,7 @@ class Ledger:
         """Whether an ask has found no configuration that was not asked already."""
         self._live: dict[int, Trial] = {}
         self._ended: dict[int, TrialView] = {}
-        self._asked: Asked | None = None
+        self._asked: PendingTrials | None = None
         self._proposer = Proposer(study)
         self._late_runs: dict[int, str] | None = None
         self.news: tuple[str, ...] = ()
@@ -121,7 +121,7 @@ class Ledger:
 
     # -- asking -----------------------------------------------------------------------
 
-    def ask(self, sweep: SweepSpec, model_bounds: ModelBounds) -> Ticket | None:
+    def ask(self, sweep: SweepSpec, model_bounds: ModelBounds) -> AskedTrial | None:
         """The next trial of the sweep, RUNNING from now on; None when there is none now.
 
         Repeats come with their configuration; with early stopping those after the first one come
@@ -151,7 +151,7 @@ class Ledger:
             return self.ask(sweep, model_bounds)
         self._live[number] = trial
         ticket = self._ticket(trial, sweep, model_bounds)
-        asked.hand_out(self._frozen(number))
+        asked.mark_asked(self._frozen(number))
         return ticket
 
     @property
@@ -159,13 +159,13 @@ class Ledger:
         """Whether trials at work decide if there is more to be asked."""
         return self._asked is not None and self._asked.awaits_first_repeats
 
-    def _asked_by(self, sweep: SweepSpec) -> Asked:
+    def _asked_by(self, sweep: SweepSpec) -> PendingTrials:
         seeds, is_first_alone = sweep.settings.search.seeds, sweep.settings.early_stop is not None
         if self._asked is None or (self._asked.seeds, self._asked.is_first_alone) != (
             seeds, is_first_alone,
         ):  # fmt: skip
             trials = self.study.get_trials(deepcopy=False)
-            self._asked = Asked(trials, seeds, is_first_alone=is_first_alone)
+            self._asked = PendingTrials(trials, seeds, is_first_alone=is_first_alone)
         return self._asked
 
     def _begun(self, number: int) -> Trial | None:
@@ -191,7 +191,7 @@ class Ledger:
         assert self._asked is not None
         self._asked.add(configuration, repeat, assignment)
 
-    def take_up(self, number: int, sweep: SweepSpec, model_bounds: ModelBounds) -> Ticket:
+    def resume_trial(self, number: int, sweep: SweepSpec, model_bounds: ModelBounds) -> AskedTrial:
         """The ticket of a RUNNING trial whose process is gone: the same assignment again."""
         return self._ticket(self._trial(number), sweep, model_bounds)
 
@@ -377,9 +377,9 @@ class Ledger:
             self.study.sampler = sampler
         return self._live[number]
 
-    def _ticket(self, trial: Trial, sweep: SweepSpec, model_bounds: ModelBounds) -> Ticket:
+    def _ticket(self, trial: Trial, sweep: SweepSpec, model_bounds: ModelBounds) -> AskedTrial:
         _, assignment = draw(sweep.space, lambda knob: suggest(trial, knob), model_bounds)
         attributes = trial.user_attrs
-        return Ticket(
+        return AskedTrial(
             trial.number, assignment, int(attributes["seed"]), int(attributes.get("attempts", 0))
         )

@@ -20,7 +20,7 @@ from typing import Any
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 
-from xlt_ray.stages.sealed import is_whole, sealed
+from xlt_ray.stages.sealed import is_whole, with_checksum
 from xlt_ray.stages.storage import sync_folder
 
 
@@ -42,7 +42,7 @@ class Journal(JournalFileBackend):
         Raises:
             OSError: they could not be written; the file is as it was.
         """
-        lines = [json.dumps(sealed(log), separators=(",", ":")) + "\n" for log in logs]
+        lines = [json.dumps(with_checksum(log), separators=(",", ":")) + "\n" for log in logs]
         with get_lock_file(self._lock), open(self._file_path, "ab", buffering=0) as stream:
             end = stream.seek(0, os.SEEK_END)
             try:

@@ -25,8 +25,8 @@ from xlt_ray.spec.space import (
     Choice,
     FloatRange,
     IntRange,
-    Knob,
     ModelBounds,
+    SearchParameter,
     Value,
     assignments,
     draw,
@@ -102,7 +102,7 @@ def _drawn(
     def drawn() -> Assignment:
         draft = _Draft(study, sampler)
 
-        def pick(knob: Knob) -> Value:
+        def pick(knob: SearchParameter) -> Value:
             return within[knob.path] if knob.path in within else draft.suggest(knob)
 
         return draw(sweep.space, pick, model_bounds)[1]
@@ -115,7 +115,7 @@ def _drawn(
         yield drawn()
     draft = _Draft(study, sampler)
 
-    def values(knob: Knob) -> Sequence[Value]:
+    def values(knob: SearchParameter) -> Sequence[Value]:
         found = knob.distribution
         if isinstance(found, Choice):
             return found.labels()
@@ -147,7 +147,7 @@ class _Draft:
         relative = sampler.infer_relative_search_space(study, self._trial)
         self._relative = sampler.sample_relative(study, self._trial, relative)
 
-    def suggest(self, knob: Knob) -> Value:
+    def suggest(self, knob: SearchParameter) -> Value:
         name, distribution = knob.parameter, distribution_of(knob)
         if distribution.single():
             return extremes(knob.distribution)[0]
@@ -170,7 +170,7 @@ def sampler_for(
     return BoundedTPE(seed, history)
 
 
-def suggest(trial: Trial, knob: Knob) -> Value:
+def suggest(trial: Trial, knob: SearchParameter) -> Value:
     """The value of a knob in a trial whose parameters were enqueued."""
     name, found = knob.parameter, distribution_of(knob)
     if isinstance(found, CategoricalDistribution):
@@ -181,7 +181,7 @@ def suggest(trial: Trial, knob: Knob) -> Value:
 
 
 def distribution_of(
-    knob: Knob,
+    knob: SearchParameter,
 ) -> CategoricalDistribution | FloatDistribution | IntDistribution:
     """The values of a knob in Optuna's terms."""
     found = knob.distribution
@@ -199,7 +199,7 @@ def parameters_of(
     """An assignment by names of parameters."""
     found: dict[str, Value] = {}
 
-    def pick(knob: Knob) -> Value:
+    def pick(knob: SearchParameter) -> Value:
         found[knob.parameter] = assignment[knob.path]
         return assignment[knob.path]
 

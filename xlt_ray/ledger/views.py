@@ -130,7 +130,7 @@ class TrialView:
 
 
 @dataclass(frozen=True)
-class Ticket:
+class AskedTrial:
     """What a trial is to be run with."""
 
     number: int

@@ -40,7 +40,7 @@ from xlt_ray.modeling.network import Network, build_network, load_extra
 from xlt_ray.modeling.seeding import seeded
 from xlt_ray.spec.exported import FILE, Exported, read_exported
 from xlt_ray.spec.kinds import TaskKind
-from xlt_ray.spec.methods import FUSIONS, Knobs, method_named
+from xlt_ray.spec.methods import FUSIONS, ConfigModel, method_named
 
 HEAD = "network.safetensors"
 """Weights of fusion and head, called as a target stage calls them."""
@@ -176,7 +176,7 @@ def _load(folder: Path, told: Exported, *, trust_remote_code: bool) -> Loaded:
     return Loaded(network, tokenizer, told)
 
 
-def _fusion_of(told: Exported, folder: Path) -> Knobs:
+def _fusion_of(told: Exported, folder: Path) -> ConfigModel:
     try:
         method = method_named(FUSIONS, told.fusion["method"])
         return method.knobs.model_validate(dict(told.fusion))

@@ -35,7 +35,7 @@ from xlt_ray.modeling.heads.pair import PairHead
 from xlt_ray.modeling.losses import IGNORED, summed_loss
 from xlt_ray.modeling.seeding import seeded
 from xlt_ray.spec.kinds import KINDS, TaskKind
-from xlt_ray.spec.methods import FUSIONS, Knobs
+from xlt_ray.spec.methods import FUSIONS, ConfigModel
 from xlt_ray.spec.trial import Ranking
 
 Batch = Mapping[str, Tensor]
@@ -126,7 +126,7 @@ class MaskedLm(nn.Module):
 def build_network(
     encoder: PreTrainedModel,
     kind: TaskKind,
-    fusion_knobs: Knobs,
+    fusion_knobs: ConfigModel,
     num_labels: int,
     seed: int,
     ranking: Ranking | None = None,

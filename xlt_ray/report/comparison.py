@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import facts_label
-from xlt_ray.report.contender import Contender
+from xlt_ray.report.contender import Candidate
 from xlt_ray.report.evidence import evidence_notes
 from xlt_ray.report.fresh import on_fresh_seeds, selection_notes, was_chosen_here
 from xlt_ray.report.items import OverItems, over_items
@@ -37,7 +37,7 @@ from xlt_ray.report.supervision import is_translate_train, note
 
 
 @dataclass(frozen=True)
-class Line:
+class ComparisonRow:
     """One language, or one mean over languages, of two contenders."""
 
     kind: Literal["language", "mean", "mean_without_source"]
@@ -55,11 +55,11 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Versus:
+class Comparison:
     """One contender against the first."""
 
-    baseline: Contender
-    other: Contender
+    baseline: Candidate
+    other: Candidate
     seeds: tuple[int, ...]
     """That both have."""
     given: Trained
@@ -67,11 +67,11 @@ class Versus:
     and none is tested."""
     is_chosen_here: bool
     """Whether a side was chosen by its scores on these very seeds: nothing is significant then."""
-    lines: tuple[Line, ...]
+    lines: tuple[ComparisonRow, ...]
     notes: tuple[str, ...]
 
 
-def compare(contenders: Sequence[Contender]) -> list[Versus]:
+def compare(contenders: Sequence[Candidate]) -> list[Comparison]:
     """Every contender against the first, on fresh seeds where one was chosen among many.
 
     Raises:
@@ -90,7 +90,7 @@ def compare(contenders: Sequence[Contender]) -> list[Versus]:
     return [_with_items(one) for one in _with_corrected_means(found)]
 
 
-def comparison_json(found: Sequence[Versus]) -> dict[str, Any]:
+def comparison_json(found: Sequence[Comparison]) -> dict[str, Any]:
     """A comparison as ``xlt compare --json`` prints it; the keys are documented and stable."""
     first = found[0].baseline
     contenders = [first, *(one.other for one in found)]
@@ -131,7 +131,7 @@ def comparison_json(found: Sequence[Versus]) -> dict[str, Any]:
     }
 
 
-def _line_json(line: Line) -> dict[str, Any]:
+def _line_json(line: ComparisonRow) -> dict[str, Any]:
     result = line.paired
     interval = result.interval if result else None
     return {
@@ -168,7 +168,7 @@ def _items_json(items: OverItems | None) -> dict[str, Any]:
     }
 
 
-def _refuse_unlike(contenders: Sequence[Contender]) -> None:
+def _refuse_unlike(contenders: Sequence[Candidate]) -> None:
     labels = [one.label for one in contenders]
     if len(labels) < 2:
         raise LedgerError(f"{labels[0] if labels else 'compare'}: name another one to compare with")
@@ -187,8 +187,8 @@ def _refuse_unlike(contenders: Sequence[Contender]) -> None:
 
 
 def _versus(
-    first: Contender, other: Contender, contenders: Sequence[Contender], common: Sequence[str]
-) -> Versus:
+    first: Candidate, other: Candidate, contenders: Sequence[Candidate], common: Sequence[str]
+) -> Comparison:
     seeds = tuple(sorted(first.trials.keys() & other.trials.keys()))
     languages = [*first.table.languages]
     languages += [code for code in other.table.languages if code not in languages]
@@ -201,7 +201,7 @@ def _versus(
     if without:
         lines.insert(0, _line("mean_without_source", without, first, other, seeds))
     notes = _notes(first, other, seeds, languages, same, common)
-    found = Versus(
+    found = Comparison(
         baseline=first,
         other=other,
         seeds=seeds,
@@ -218,21 +218,21 @@ def _versus(
 def _line(
     kind: Literal["language", "mean", "mean_without_source"],
     languages: tuple[str, ...],
-    first: Contender,
-    other: Contender,
+    first: Candidate,
+    other: Candidate,
     seeds: Sequence[int],
-) -> Line:
+) -> ComparisonRow:
     pairs = {seed: (first.trials[seed].scores, other.trials[seed].scores) for seed in seeds}
     there = [
         seed for seed in seeds if all(code in one for one in pairs[seed] for code in languages)
     ]
     if not there:
-        return Line(kind, languages, None, None, None, None, False)
+        return ComparisonRow(kind, languages, None, None, None, None, False)
     mine, theirs = (
         [statistics.fmean(pairs[seed][side][code] for code in languages) for seed in there]
         for side in (0, 1)
     )
-    return Line(
+    return ComparisonRow(
         kind=kind,
         languages=languages,
         baseline=statistics.fmean(mine),
@@ -246,13 +246,13 @@ def _line(
     )
 
 
-def _given(first: Contender, other: Contender, seeds: Sequence[int]) -> Trained:
+def _given(first: Candidate, other: Candidate, seeds: Sequence[int]) -> Trained:
     return shared_on_one_side(
         (first.trials[seed].trained, other.trials[seed].trained) for seed in seeds
     )
 
 
-def _with_corrected_means(found: list[Versus]) -> list[Versus]:
+def _with_corrected_means(found: list[Comparison]) -> list[Comparison]:
     for kind in ("mean", "mean_without_source"):
         family = [
             (turn, place)
@@ -264,7 +264,7 @@ def _with_corrected_means(found: list[Versus]) -> list[Versus]:
     return found
 
 
-def _with_items(versus: Versus) -> Versus:
+def _with_items(versus: Comparison) -> Comparison:
     """The comparison with what the items of the paired seeds say of every line."""
     sides = (versus.baseline, versus.other)
     if any(one.read is None for one in sides) or not versus.seeds:
@@ -280,7 +280,7 @@ def _with_items(versus: Versus) -> Versus:
     return replace(versus, lines=tuple(lines))
 
 
-def _corrected(found: Sequence[Versus], family: Sequence[tuple[int, int]]) -> list[Versus]:
+def _corrected(found: Sequence[Comparison], family: Sequence[tuple[int, int]]) -> list[Comparison]:
     """The comparisons with the p-values of a family (comparison, line) corrected, and their
     stars."""
     lines = [list(one.lines) for one in found]
@@ -296,14 +296,14 @@ def _corrected(found: Sequence[Versus], family: Sequence[tuple[int, int]]) -> li
     return [replace(one, lines=tuple(part)) for one, part in zip(found, lines, strict=True)]
 
 
-def _made_by(contender: Contender) -> str:
+def _made_by(contender: Candidate) -> str:
     """Versions and commits of the code that trained and scored a contender."""
     return " and ".join(sorted(contender.versions)) or "versions that nobody has kept"
 
 
 def _notes(
-    first: Contender,
-    other: Contender,
+    first: Candidate,
+    other: Candidate,
     seeds: Sequence[int],
     languages: Sequence[str],
     same: Sequence[str],

@@ -19,7 +19,7 @@ import pandas as pd
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import TrialView, changes
 from xlt_ray.ledger.made_with import listed
-from xlt_ray.report.contender import Contender, contender_of, shots_of
+from xlt_ray.report.contender import Candidate, candidate_of, shots_of
 from xlt_ray.report.frames import trials_frame
 from xlt_ray.report.selection import header, num_candidates, ranked_configurations
 from xlt_ray.report.snapshot import Snapshot, target_of
@@ -128,7 +128,7 @@ def confirmation_of(
             notes[f"configuration {configuration} was trained on {shots}, not zero-shot: its test "
                   "scores are in the report's table of few shots"] = None  # fmt: skip
         else:
-            one, other = contender_of(snapshot, configuration), _contender(fresh, number)
+            one, other = candidate_of(snapshot, configuration), _contender(fresh, number)
             marked = note([(configuration, one.row.supervision)])
             if marked:
                 notes[marked.rstrip(".")] = None
@@ -217,15 +217,15 @@ def _rule(snapshot: Snapshot) -> str:
     return " ".join(header(snapshot.sweep, source) for source in sorted(sources))
 
 
-def _contender(fresh: Snapshot, configuration: int) -> Contender | None:
+def _contender(fresh: Snapshot, configuration: int) -> Candidate | None:
     """None while no fresh seed of the configuration is complete."""
     there = any(
         one.configuration == configuration and one.state == "complete" for one in fresh.trials
     )
-    return contender_of(fresh, configuration) if there else None
+    return candidate_of(fresh, configuration) if there else None
 
 
-def _common(one: Contender, other: Contender | None) -> tuple[tuple[str, ...], list[str]]:
+def _common(one: Candidate, other: Candidate | None) -> tuple[tuple[str, ...], list[str]]:
     """Languages that every seed of both sides was scored in, on the same data; and the rest."""
     sides = [one] if other is None else [one, other]
 
@@ -261,7 +261,7 @@ def _objectives(trials: pd.DataFrame, configuration: int) -> list[float]:
     return [float(one) for one in mine["objective"]]
 
 
-def _means(contender: Contender | None, languages: tuple[str, ...]) -> list[float]:
+def _means(contender: Candidate | None, languages: tuple[str, ...]) -> list[float]:
     """The mean over ``languages`` of each seed that was scored."""
     trials = contender.row.trials if contender is not None else ()
     return [statistics.fmean(one.scores[code] for code in languages) for one in trials]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """One configuration of one sweep, with all that a comparison needs."""
 
     sweep: str
@@ -55,7 +55,7 @@ class Contender:
     """The sweep whose trials these are; empty for its own."""
     read: ReadItems | None = None
     """The items of its trials; None where nobody can read any."""
-    fresh: Contender | None = None
+    fresh: Candidate | None = None
     """The same configuration on seeds that took no part in choosing it."""
 
     @property
@@ -73,11 +73,11 @@ class Contender:
         return bool(self.run_by)
 
 
-def contender_of(
+def candidate_of(
     snapshot: Snapshot,
     configuration: int | None = None,
     confirmations: Sequence[Snapshot] = (),
-) -> Contender:
+) -> Candidate:
     """A sweep's selected configuration, or the one that is named.
 
     Args:
@@ -126,7 +126,7 @@ def contender_of(
     part = part[(part["split"] == "test") & (part["metric"] == table.metric)]
     stages = stages_frame(snapshot)
     mine = stages[stages["number"].isin(numbers)]
-    own = Contender(
+    own = Candidate(
         sweep=name,
         table=table,
         row=row,
@@ -161,7 +161,7 @@ def shots_of(snapshot: Snapshot, configuration: int) -> str:
     )
 
 
-def _fresh(own: Contender, snapshot: Snapshot, among: Iterable[Snapshot]) -> Contender | None:
+def _fresh(own: Candidate, snapshot: Snapshot, among: Iterable[Snapshot]) -> Candidate | None:
     """The configuration's run on most fresh seeds; None where nobody has run it again."""
     used = {view.seed for view in snapshot.trials}
     mine = _science(snapshot, next(v for v in snapshot.trials if v.number in _numbers(own)))
@@ -175,7 +175,7 @@ def _fresh(own: Contender, snapshot: Snapshot, among: Iterable[Snapshot]) -> Con
             and _science(confirmation, view) == mine
         }
         for configuration in sorted(alike):
-            fresh = contender_of(confirmation, configuration)
+            fresh = candidate_of(confirmation, configuration)
             if used.isdisjoint(fresh.trials):
                 found.append(fresh)
     if not found:
@@ -195,7 +195,7 @@ def _fresh(own: Contender, snapshot: Snapshot, among: Iterable[Snapshot]) -> Con
     )
 
 
-def _numbers(contender: Contender) -> set[int]:
+def _numbers(contender: Candidate) -> set[int]:
     return {one.number for one in contender.row.trials}
 
 

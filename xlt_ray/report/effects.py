@@ -80,7 +80,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class Effects:
     """What a table tells of its knobs."""
 
     series: tuple[str, ...]
@@ -120,7 +120,7 @@ def drawn_series(table: LanguageTable) -> tuple[Series, ...]:
     return tuple(one for one in series_of(table) if one.name not in left_out)
 
 
-def knowledge_of(table: LanguageTable) -> Knowledge:
+def effects_of(table: LanguageTable) -> Effects:
     """Importances and effects of every knob that has two values or more."""
     series = series_of(table)
     told = _told(table, series)
@@ -130,14 +130,14 @@ def knowledge_of(table: LanguageTable) -> Knowledge:
         one = (told[OTHERS] or next(iter(told.values()))).get(path)
         return -one.share if one is not None and one.is_above_chance else 0.0, path
 
-    return Knowledge(
+    return Effects(
         series=tuple(one.name for one in series),
         importances=told,
         levels=tuple(one for path in sorted(levels, key=rank) for one in levels[path]),
     )
 
 
-def importances_csv(known: Knowledge) -> str:
+def importances_csv(known: Effects) -> str:
     """One line a series and knob, in full precision."""
     rows = [
         [name, path, one.share, one.low, one.high, one.chance, one.is_above_chance]
@@ -148,7 +148,7 @@ def importances_csv(known: Knowledge) -> str:
     return csv_text(names, rows)
 
 
-def effects_csv(known: Knowledge) -> str:
+def effects_csv(known: Effects) -> str:
     """One line a level and series, in full precision; what is not known is empty."""
     names = ["knob", "level", "score", "difference", "low", "high", "configurations"]
     names += ["trained_apart", "seeds"]

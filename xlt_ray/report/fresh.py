@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xlt_ray.report.contender import Contender
+from xlt_ray.report.contender import Candidate
 from xlt_ray.report.statistics import MIN_SEEDS_FOR_STAR
 
 
-def was_chosen_here(contender: Contender, among: Sequence[Contender]) -> bool:
+def was_chosen_here(contender: Candidate, among: Sequence[Candidate]) -> bool:
     """Whether a contender is the best of more candidates than are compared, on these very seeds.
 
     Where all candidates of a sweep take part, none of them won unseen.
@@ -22,7 +22,7 @@ def was_chosen_here(contender: Contender, among: Sequence[Contender]) -> bool:
     return contender.is_best and not contender.is_fresh and contender.num_candidates > present
 
 
-def on_fresh_seeds(contenders: Sequence[Contender]) -> list[Contender]:
+def on_fresh_seeds(contenders: Sequence[Candidate]) -> list[Candidate]:
     """The same contenders on seeds that chose none of them, where the first has such seeds in
     common with every other; as they are where that is not so, or where none was chosen."""
     if not any(was_chosen_here(one, contenders) for one in contenders):
@@ -35,7 +35,7 @@ def on_fresh_seeds(contenders: Sequence[Contender]) -> list[Contender]:
 
 
 def selection_notes(
-    first: Contender, other: Contender, contenders: Sequence[Contender]
+    first: Candidate, other: Candidate, contenders: Sequence[Candidate]
 ) -> list[str]:
     """What is to be said of how two of the contenders were chosen."""
     notes = []
@@ -63,7 +63,7 @@ def selection_notes(
     return notes
 
 
-def _commands(contenders: Sequence[Contender]) -> list[str]:
+def _commands(contenders: Sequence[Candidate]) -> list[str]:
     """What gives all contenders enough fresh seeds in common."""
     chosen = [one for one in contenders if was_chosen_here(one, contenders)]
     start = max(one.next_seed for one in chosen)
@@ -86,6 +86,6 @@ def _commands(contenders: Sequence[Contender]) -> list[str]:
     return found
 
 
-def _has(contender: Contender, start: int) -> bool:
+def _has(contender: Candidate, start: int) -> bool:
     """Whether it was run with enough seeds from ``start`` on."""
     return contender.trials.keys() >= set(range(start, start + MIN_SEEDS_FOR_STAR))

@@ -14,7 +14,7 @@ from xlt_ray.report.canvas import (
     new_canvas,
     rendered,
 )
-from xlt_ray.report.effects import Knowledge, drawn_series, importances_csv
+from xlt_ray.report.effects import Effects, drawn_series, importances_csv
 from xlt_ray.report.figures import file_name
 from xlt_ray.report.frontier import pareto_front
 from xlt_ray.report.tables import Cell, LanguageTable
@@ -74,7 +74,7 @@ def heat_map(table: LanguageTable) -> Figure | None:
     )
 
 
-def importance_figure(table: LanguageTable, known: Knowledge) -> tuple[Figure | None, list[str]]:
+def importance_figure(table: LanguageTable, known: Effects) -> tuple[Figure | None, list[str]]:
     """Importance of every knob for the source language, the mean of the others, and the groups of
     one grouping.
 

@@ -23,7 +23,7 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import STANDINGS, Ledger, failures_told, mixed_facts
 from xlt_ray.report import shown
 from xlt_ray.report.canvas import Figure, as_text, write_figure
-from xlt_ray.report.effects import Knowledge, effects_csv, importances_csv, knowledge_of
+from xlt_ray.report.effects import Effects, effects_csv, effects_of, importances_csv
 from xlt_ray.report.few_shot import few_shot_frame, few_shot_tables
 from xlt_ray.report.figures import knob_figure, language_figure
 from xlt_ray.report.frames import costs_frame, scores_frame, stages_frame, trials_frame
@@ -113,7 +113,7 @@ def write_report(
     further = further_tables(further_scores, sweep, trained)
     few_shot = few_shot_frame(snapshot)
     best = best_configuration(trials, sweep)
-    known = {table.stem: knowledge_of(table) for table in tables}
+    known = {table.stem: effects_of(table) for table in tables}
     try:
         intervals = configuration_intervals(snapshot, tables, [] if best is None else [best])
     except DamagedStage as error:
@@ -239,7 +239,7 @@ def _lost_told(snapshot: Snapshot) -> list[str]:
 def _figures(
     snapshot: Snapshot,
     tables: Sequence[LanguageTable],
-    known: Mapping[str, Knowledge],
+    known: Mapping[str, Effects],
     costs: pd.DataFrame,
     best: int | None,
     describe: DescribeLanguage | None,

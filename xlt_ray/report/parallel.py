@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xlt_ray.report.canvas import GREY, VERMILION, Figure, csv_text, new_canvas, rendered
-from xlt_ray.report.effects import Knowledge
+from xlt_ray.report.effects import Effects
 from xlt_ray.report.figures import file_name
 from xlt_ray.report.labels import is_absent, knob_names, short_names, shown_value
 from xlt_ray.report.scales import natural, short_number
@@ -17,7 +17,7 @@ from xlt_ray.report.tables import LanguageTable
 
 MIN_ROWS = 3
 MAX_KNOBS = 8
-"""The first ones of ``Knowledge.knobs``; the CSV has all."""
+"""The first ones of ``Effects.knobs``; the CSV has all."""
 MAX_PLACES = 6
 """Values that have a place each; more numbers lie on a scale."""
 
@@ -37,7 +37,7 @@ class _Axis:
     ticks: tuple[tuple[float, str], ...]
 
 
-def parallel_figure(table: LanguageTable, known: Knowledge) -> Figure | None:
+def parallel_figure(table: LanguageTable, known: Effects) -> Figure | None:
     """A line for each configuration with a mean of the others, the darker the better that is.
 
     None with fewer than three of them, or without a knob that varies.

@@ -123,7 +123,7 @@ def _model_block(sweep: Mapping[str, Any], assignment: Mapping[str, Any]) -> Map
     return {**block, **own}
 
 
-def told_of(
+def export_metadata(
     snapshot: Snapshot,
     view: TrialView,
     *,

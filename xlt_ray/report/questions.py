@@ -8,7 +8,7 @@ import pandas as pd
 
 from xlt_ray.report.canvas import Figure
 from xlt_ray.report.curves import layer_figure, ratio_figure, size_figure
-from xlt_ray.report.effects import Knowledge
+from xlt_ray.report.effects import Effects
 from xlt_ray.report.overview import heat_map, importance_figure, pareto_figure
 from xlt_ray.report.parallel import parallel_figure
 from xlt_ray.report.tables import LanguageTable
@@ -20,7 +20,7 @@ CURVES: dict[str, Callable[[LanguageTable, str], Figure | None]] = {
 
 
 def question_figures(
-    table: LanguageTable, known: Knowledge, costs: pd.DataFrame
+    table: LanguageTable, known: Effects, costs: pd.DataFrame
 ) -> tuple[list[Figure], list[str]]:
     """The figures of a table, and what is not drawn and why."""
     found: list[Figure | None] = []

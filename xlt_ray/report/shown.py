@@ -10,7 +10,7 @@ import pandas as pd
 
 from xlt_ray.ledger import Start, changes, facts_label
 from xlt_ray.report.cells import score_cell
-from xlt_ray.report.effects import Knowledge
+from xlt_ray.report.effects import Effects
 from xlt_ray.report.labels import DescribeLanguage, is_absent, language_label, shown_value
 from xlt_ray.report.replication import named, spread_note
 from xlt_ray.report.selection import num_candidates
@@ -94,7 +94,7 @@ def best_view(
 
 
 def language_table(
-    table: LanguageTable, known: Knowledge, best: int | None, describe: DescribeLanguage | None
+    table: LanguageTable, known: Effects, best: int | None, describe: DescribeLanguage | None
 ) -> dict[str, Any]:
     values = [cell.mean for row in table.rows for cell in row.cells.values()]
     low, high = min(values), max(values)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xlt_ray.report.canvas import csv_text
-from xlt_ray.report.effects import Effect, Knowledge
+from xlt_ray.report.effects import Effect, Effects
 from xlt_ray.report.labels import knob_names, shown_value
 from xlt_ray.report.latex import booktabs, tex
 from xlt_ray.report.replication import named
@@ -150,7 +150,7 @@ def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
     return booktabs(caption, "lrrrrr", head, rows)
 
 
-def effects_tex(known: Knowledge, table: LanguageTable, sweep: Mapping[str, Any]) -> str:
+def effects_tex(known: Effects, table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     """A booktabs table of the effect of every value on every series, in points of percent."""
     caption = (
         f"{table.task}: mean test {table.metric} of the configurations with a value minus that of "

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from xlt_ray.errors import SpecErrors
 from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.space import Knob, Value, assignments, extremes, num_configurations
+from xlt_ray.spec.space import SearchParameter, Value, assignments, extremes, num_configurations
 from xlt_ray.spec.steps import evaluation_points, num_steps, train_size
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trainable import Problem
@@ -43,7 +43,7 @@ def grace_of(sweep: SweepSpec, facts: Facts) -> Fraction | None:
 def shortest_training(sweep: SweepSpec, facts: Facts) -> int:
     """Fewest examples that the target stage of any configuration sees."""
 
-    def tried(knob: Knob) -> tuple[Value, ...]:
+    def tried(knob: SearchParameter) -> tuple[Value, ...]:
         section, _, key = knob.path.partition(".")
         values = extremes(knob.distribution)
         is_relevant = section == "target" and (not key or key.partition(".")[0] in _LENGTH)

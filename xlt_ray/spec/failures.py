@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from xlt_ray.spec.methods import Knobs
+from xlt_ray.spec.methods import ConfigModel
 
 Cause = Literal[
     "oom",
@@ -30,7 +30,7 @@ OF_PROCESSES = ("lost", "preempted", "timeout", "device")
 LONGEST_PAUSE_S = 600.0
 
 
-class Policy(Knobs):
+class Policy(ConfigModel):
     """What is done when an attempt failed for one cause."""
 
     action: Literal["fail", "retry", "wait", "shrink"]
@@ -58,7 +58,7 @@ class Policy(Knobs):
         return min(self.seconds * 2.0 ** min(tries, 32), LONGEST_PAUSE_S)
 
 
-class RepeatedBug(Knobs):
+class RepeatedBug(ConfigModel):
     """When a bug that comes again and again ends the asking for trials."""
 
     times: int = Field(default=3, ge=1)
@@ -75,7 +75,7 @@ class RepeatedBug(Knobs):
         return alike >= self.times and alike >= self.share * ended
 
 
-class Failures(Knobs):
+class Failures(ConfigModel):
     """How often a trial is tried again, for which cause and in which way.
 
     A policy that is given in part is filled up with the default one of its cause.

@@ -22,7 +22,14 @@ from xlt_ray.spec.distributions import (
     distributions_in,
     plain,
 )
-from xlt_ray.spec.space import Assignment, Knob, ModelBounds, Space, assignments, extremes
+from xlt_ray.spec.space import (
+    Assignment,
+    ModelBounds,
+    SearchParameter,
+    Space,
+    assignments,
+    extremes,
+)
 
 Fault = tuple[str, str, str]
 """Key below the point, what is wrong, what would be right."""
@@ -35,14 +42,14 @@ class _Misnamed(Exception):
 
 
 @dataclass(frozen=True)
-class Point:
+class FirstPoint:
     """What one entry of ``search.first`` asks for; or, where it cannot be read, why."""
 
     values: Assignment
     faults: tuple[Fault, ...]
 
 
-def read_point(entry: Mapping[str, Any], space: Space) -> Point:
+def read_point(entry: Mapping[str, Any], space: Space) -> FirstPoint:
     """The knobs that an entry names, with their values; ranges are not looked at."""
     values: Assignment = {}
     faults: list[Fault] = []
@@ -57,11 +64,11 @@ def read_point(entry: Mapping[str, Any], space: Space) -> Point:
                 problem = f"{path} is given two values, {values[path]!r} and {chosen!r}"
                 faults.append((key, problem, "keep one of them"))
             values[path] = chosen
-    return Point(values, tuple(faults))
+    return FirstPoint(values, tuple(faults))
 
 
 def misplaced(
-    point: Point, space: Space, model_bounds: ModelBounds, *, is_deep: bool = False
+    point: FirstPoint, space: Space, model_bounds: ModelBounds, *, is_deep: bool = False
 ) -> Iterator[Fault]:
     """Why a point cannot be tried: what it names is not there, or out of range, for some of what
     it leaves to the sampler.
@@ -70,10 +77,10 @@ def misplaced(
         is_deep: the bounds are not those of the models, so that ranges which follow them are not
             looked at.
     """
-    met: dict[str, Knob] = {}
+    met: dict[str, SearchParameter] = {}
     values = point.values
 
-    def tried(knob: Knob) -> Sequence[Value]:
+    def tried(knob: SearchParameter) -> Sequence[Value]:
         met[knob.path] = knob
         if knob.path in values:
             fits = has(knob.distribution, values[knob.path]) or (is_deep and knob.conditional)
@@ -223,7 +230,9 @@ def _absent(path: str, value: Value, assignment: Assignment, space: Space) -> Fa
     )
 
 
-def _outside(knob: Knob, value: Value, assignment: Assignment, values: Assignment) -> Fault:
+def _outside(
+    knob: SearchParameter, value: Value, assignment: Assignment, values: Assignment
+) -> Fault:
     found = knob.distribution
     problem = f"{value!r} is not in the space of {knob.path}"
     if isinstance(found, Choice):

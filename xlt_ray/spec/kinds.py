@@ -1,7 +1,7 @@
 """The kinds of task: each is one entry here, one file of ``data/kinds/`` and one head.
 
 An entry names the two objects that implement it as ``module:object``, so that this room stays
-light: a :class:`xlt_ray.data.kinds.kind.Kind` (examples, batches, decoding, scores) and a
+light: a :class:`xlt_ray.data.kinds.kind.TaskType` (examples, batches, decoding, scores) and a
 :class:`xlt_ray.modeling.heads.head.Head` (logits and loss; none where nothing is
 trained). Adding a kind means adding its name, its entry and those two files.
 """
@@ -51,7 +51,7 @@ changed: a metric that a task gets later is named."""
 
 
 @dataclass(frozen=True)
-class KindEntry:
+class TaskTypeEntry:
     """One entry of the registry."""
 
     name: TaskKind
@@ -97,10 +97,10 @@ class KindEntry:
         return _load(self.head)
 
 
-KINDS: dict[TaskKind, KindEntry] = {
+KINDS: dict[TaskKind, TaskTypeEntry] = {
     entry.name: entry
     for entry in (
-        KindEntry(
+        TaskTypeEntry(
             "tag",
             "xlt_ray.data.kinds.tag:KIND",
             "xlt_ray.modeling.heads.tag:TagHead",
@@ -111,7 +111,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             has_labels=True,
             is_by_piece=True,
         ),
-        KindEntry(
+        TaskTypeEntry(
             "pair",
             "xlt_ray.data.kinds.pair:KIND",
             "xlt_ray.modeling.heads.pair:PairHead",
@@ -122,7 +122,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             has_labels=True,
             is_crossed=True,
         ),
-        KindEntry(
+        TaskTypeEntry(
             "score",
             "xlt_ray.data.kinds.score:KIND",
             "xlt_ray.modeling.heads.score:ScoreHead",
@@ -133,7 +133,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             is_crossed=True,
             settings=("range",),
         ),
-        KindEntry(
+        TaskTypeEntry(
             "choice",
             "xlt_ray.data.kinds.choice:KIND",
             "xlt_ray.modeling.heads.choice:ChoiceHead",
@@ -144,7 +144,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             summary="the right one of several options",
             settings=("options", "questions"),
         ),
-        KindEntry(
+        TaskTypeEntry(
             "span",
             "xlt_ray.data.kinds.span:KIND",
             "xlt_ray.modeling.heads.span:SpanHead",
@@ -156,7 +156,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             is_by_piece=True,
             settings=("spans",),
         ),
-        KindEntry(
+        TaskTypeEntry(
             "retrieval",
             "xlt_ray.data.kinds.retrieval:KIND",
             "",
@@ -172,7 +172,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             is_embedded=True,
             settings=("pivot",),
         ),
-        KindEntry(
+        TaskTypeEntry(
             "ranking",
             "xlt_ray.data.kinds.ranking:KIND",
             "xlt_ray.modeling.heads.ranking:RankingHead",
@@ -184,7 +184,7 @@ KINDS: dict[TaskKind, KindEntry] = {
             is_crossed=True,
             is_embedded=True,
         ),
-        KindEntry(
+        TaskTypeEntry(
             "mining",
             "xlt_ray.data.kinds.mining:KIND",
             "",

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 SeedScope = Literal["shared", "per_trial"]
 
 
-class Knobs(BaseModel):
+class ConfigModel(BaseModel):
     """Settings of one method or section: closed, frozen, documented in place."""
 
     model_config = ConfigDict(
@@ -38,7 +38,7 @@ class Method:
     """One entry of a registry."""
 
     name: str
-    knobs: type[Knobs]
+    knobs: type[ConfigModel]
     implementation: str
     summary: str
     source: str = ""
@@ -54,11 +54,11 @@ class Method:
         return _load(self.network or "xlt_ray.modeling.objectives.masked:masked_lm")
 
 
-class NoFusion(Knobs):
+class NoFusion(ConfigModel):
     method: Literal["none"] = "none"
 
 
-class LayerFusion(Knobs):
+class LayerFusion(ConfigModel):
     """What fusions of the last layer with one lower layer have in common."""
 
     added = frozenset({"placement"})
@@ -80,7 +80,7 @@ class AifFusion(LayerFusion):
     method: Literal["aif"]
 
 
-class MixFusion(Knobs):
+class MixFusion(ConfigModel):
     method: Literal["mix"]
 
 
@@ -110,7 +110,7 @@ FUSIONS: tuple[Method, ...] = (
 )
 
 
-class Robust(Knobs):
+class Robust(ConfigModel):
     """What every method of robust training can tell."""
 
     perturbs: ClassVar[Literal["nothing", "embeddings", "text"]] = "nothing"
@@ -194,7 +194,7 @@ ROBUST: tuple[Method, ...] = (
 )
 
 
-class Training(Knobs):
+class Training(ConfigModel):
     """What every training stage sets."""
 
     learning_rate: float = Field(default=2e-5, gt=0.0)
@@ -211,13 +211,13 @@ class Training(Knobs):
     """Largest gradient norm; 0 leaves gradients as they are."""
 
 
-class LinearSchedule(Knobs):
+class LinearSchedule(ConfigModel):
     """The learning rate rises over the share ``warmup`` of all steps, then falls to zero."""
 
     method: Literal["linear"] = "linear"
 
 
-class WsdSchedule(Knobs):
+class WsdSchedule(ConfigModel):
     """Warm-up, constant rate, short decay: what is constant is shared between dataset sizes."""
 
     method: Literal["wsd"]
@@ -246,7 +246,7 @@ SCHEDULES: tuple[Method, ...] = (
 )
 
 
-class Sampling(Knobs):
+class Sampling(ConfigModel):
     """How the task of a step is drawn, where an intermediate stage trains several."""
 
     cap: int | None = Field(default=None, ge=1)

@@ -17,7 +17,7 @@ from pydantic import (
     model_serializer,
 )
 
-from xlt_ray.spec.methods import Knobs
+from xlt_ray.spec.methods import ConfigModel
 from xlt_ray.spec.trial import Precision
 
 SMALLEST_SHARE = 0.01
@@ -27,7 +27,7 @@ Strategy = Literal["pack", "spread", "strict_pack", "strict_spread"]
 Offload = Literal["none", "optimizer", "all"]
 
 
-class WorkerGroup(Knobs):
+class WorkerResources(ConfigModel):
     """The workers of one trial."""
 
     workers: int = Field(default=1, ge=1)
@@ -49,7 +49,7 @@ class WorkerGroup(Knobs):
     alone, or to a node each, and waiting until that can be."""
 
 
-class ModelResources(WorkerGroup):
+class ModelResources(WorkerResources):
     """What differs for the trials of one model."""
 
     @model_serializer(mode="wrap")
@@ -58,7 +58,7 @@ class ModelResources(WorkerGroup):
         return {name: value for name, value in whole(self).items() if name in self.model_fields_set}
 
 
-class Resources(WorkerGroup):
+class Resources(WorkerResources):
     """What one trial occupies."""
 
     precision: Precision = "fp32"

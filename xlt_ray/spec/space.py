@@ -44,7 +44,7 @@ _NOTHING = object()
 
 
 @dataclass(frozen=True)
-class Knob:
+class SearchParameter:
     """A distribution met while drawing; the bounds are numbers by now."""
 
     path: str
@@ -69,7 +69,7 @@ class Knob:
         return f"{self.path} in {found.low}..{found.high}{' log' if found.log else ''}"
 
 
-Pick = Callable[[Knob], Value]
+Pick = Callable[[SearchParameter], Value]
 ModelBounds = Callable[[str], Mapping[str, int]]
 
 
@@ -117,7 +117,8 @@ def draw(
     """Walk the tree, picking a value for every distribution met.
 
     Args:
-        pick: gets a :class:`Knob` with numeric bounds and returns a value of it; for a choice
+        pick: gets a :class:`SearchParameter` with numeric bounds and returns a value of it; for a
+        choice
             the label of an option.
         model_bounds: facts of a model by its name, for bounds that name them.
     """
@@ -180,9 +181,13 @@ def probes(
     while queue and given < limit:
         *_, fixed = heapq.heappop(queue)
         chosen = dict(fixed)
-        met: list[Knob] = []
+        met: list[SearchParameter] = []
 
-        def pick(knob: Knob, chosen: Mapping[str, Value] = chosen, met: list[Knob] = met) -> Value:
+        def pick(
+            knob: SearchParameter,
+            chosen: Mapping[str, Value] = chosen,
+            met: list[SearchParameter] = met,
+        ) -> Value:
             met.append(knob)
             values = extremes(knob.distribution)
             return chosen[knob.path] if chosen.get(knob.path, _NOTHING) in values else values[0]
@@ -240,7 +245,7 @@ def not_listable(space: Space) -> list[SpecError]:
 
 def assignments(
     space: Space,
-    values: Callable[[Knob], Iterable[Value]],
+    values: Callable[[SearchParameter], Iterable[Value]],
     model_bounds: ModelBounds | None = None,
     within: Assignment | None = None,
 ) -> Iterator[Assignment]:
@@ -254,9 +259,9 @@ def assignments(
     """
 
     def below(fixed: Assignment) -> Iterator[Assignment]:
-        first_free: list[Knob] = []
+        first_free: list[SearchParameter] = []
 
-        def pick(knob: Knob) -> Value:
+        def pick(knob: SearchParameter) -> Value:
             if knob.path in fixed:
                 return fixed[knob.path]
             first_free.append(knob)
@@ -272,7 +277,7 @@ def assignments(
     yield from below(within or {})
 
 
-def _all_values(knob: Knob) -> Sequence[Value]:
+def _all_values(knob: SearchParameter) -> Sequence[Value]:
     found = knob.distribution
     assert not isinstance(found, FloatRange), "a real range has no list of values"
     return found.labels() if isinstance(found, Choice) else found.values()
@@ -312,15 +317,19 @@ def plain_tree(space: Space) -> dict[str, Any]:
     return written
 
 
-def _with_bounds(path: str, node: Distribution, bounds: Mapping[str, int], space: Space) -> Knob:
+def _with_bounds(
+    path: str, node: Distribution, bounds: Mapping[str, int], space: Space
+) -> SearchParameter:
     several = path in space.several
     if not isinstance(node, IntRange):
-        return Knob(path, node, is_one_of_several=several)
+        return SearchParameter(path, node, is_one_of_several=several)
     low, high = (_number(bound, bounds, path, space.document) for bound in (node.low, node.high))
     refuse_empty(low, high, node.log, path, space.document)
     # The highest value that steps from the lowest one reach.
     reached = replace(node, low=low, high=high - (high - low) % node.step)
-    return Knob(path, reached, isinstance(node.low, str) or isinstance(node.high, str), several)
+    return SearchParameter(
+        path, reached, isinstance(node.low, str) or isinstance(node.high, str), several
+    )
 
 
 def _number(bound: Bound, bounds: Mapping[str, int], path: str, document: Document) -> int:

@@ -29,7 +29,7 @@ from xlt_ray.spec.failures import Failures
 from xlt_ray.spec.first import misplaced, read_point
 from xlt_ray.spec.lists import each_once
 from xlt_ray.spec.local_paths import with_absolute_paths
-from xlt_ray.spec.methods import Knobs
+from xlt_ray.spec.methods import ConfigModel
 from xlt_ray.spec.places import place_faults
 from xlt_ray.spec.resources import Resources
 from xlt_ray.spec.sizes import bytes_of
@@ -84,7 +84,7 @@ def _size(value: Any) -> Any:
     return None if value is None else bytes_of(value)
 
 
-class Objective(Knobs):
+class Objective(ConfigModel):
     """The number that the search maximises (or minimises)."""
 
     metric: str = "accuracy"
@@ -100,7 +100,7 @@ class Objective(Knobs):
         return each_once(languages)
 
 
-class Search(Knobs):
+class Search(ConfigModel):
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """tpe: multivariate, grouped, with constant liar (arXiv 2304.11127)."""
     trials: int = Field(ge=1)
@@ -119,7 +119,7 @@ class Search(Knobs):
     file, for example ``{target.fusion: {method: dlfa, layer: 2}}``."""
 
 
-class AshaStop(Knobs):
+class AshaStop(ConfigModel):
     """Asynchronous successive halving (arXiv 1810.05934) in the target stage.
 
     The first repeats of configurations compete, each at the same share of its training; the other
@@ -142,7 +142,7 @@ class AshaStop(Knobs):
         return self
 
 
-class Budget(Knobs):
+class Budget(ConfigModel):
     gpu_hours: float | None = Field(default=None, gt=0)
     """No further trial starts once trials have had GPUs for this many GPU-hours, from the start of
     their processes to the end: start-up, evaluation, saving and waiting count, failed attempts,
@@ -151,12 +151,12 @@ class Budget(Knobs):
     """No further trial starts this many hours after the first one started."""
 
 
-class Progress(Knobs):
+class ProgressSettings(ConfigModel):
     every: float = Field(default=60.0, gt=0)
     """Seconds of training that a killed trial loses at most (it also saves at evaluations)."""
 
 
-class Store(Knobs):
+class Store(ConfigModel):
     """How much the stage store may hold."""
 
     quota: Annotated[
@@ -167,7 +167,7 @@ class Store(Knobs):
     """Most bytes in the store, for example 200GB or 1.5TiB; no limit where it is left out."""
 
 
-class Places(Knobs):
+class Places(ConfigModel):
     """Where things are kept, when not in the home."""
 
     ledger: str | None = None
@@ -178,7 +178,7 @@ class Places(Knobs):
     """MLflow tracking URI; SQLite in the home if left out."""
 
 
-class Settings(Knobs):
+class Settings(ConfigModel):
     """The part of a sweep file that is not searched over."""
 
     name: Annotated[str, BeforeValidator(_safe_name)]
@@ -187,7 +187,7 @@ class Settings(Knobs):
     early_stop: AshaStop | None = None
     resources: Resources = Resources()
     budget: Budget = Budget()
-    progress: Progress = Progress()
+    progress: ProgressSettings = ProgressSettings()
     failures: Failures = Failures()
     store: Store = Store()
     places: Places = Places()

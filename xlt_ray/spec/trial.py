@@ -23,7 +23,7 @@ from xlt_ray.spec.methods import (
     SAMPLINGS,
     SCHEDULES,
     Alignment,
-    Knobs,
+    ConfigModel,
     LinearSchedule,
     NoFusion,
     NoRobust,
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     Align = Alignment
     Robust = RobustKnobs
     Sampling = SamplingKnobs
-    Fusion = Knobs
-    Schedule = Knobs
+    Fusion = ConfigModel
+    Schedule = ConfigModel
 else:
     Align = Annotated[
         reduce(or_, [entry.knobs for entry in ALIGNMENTS]), Field(discriminator="objective")
@@ -63,7 +63,7 @@ Precision = Literal["fp32", "bf16"]
 Size = Literal["all"] | Annotated[int, Field(ge=1)]
 
 
-class ToyData(Knobs):
+class ToyData(ConfigModel):
     """A generated language family: no download, the same on every machine."""
 
     source: Literal["toy"]
@@ -71,7 +71,7 @@ class ToyData(Knobs):
     """Which world is generated."""
 
 
-class FilesData(Knobs):
+class FilesData(ConfigModel):
     """A folder with one folder a task and files ``{language}.{split}.{format}``."""
 
     source: Literal["files"]
@@ -79,7 +79,7 @@ class FilesData(Knobs):
     """The folder that holds the task folders."""
 
 
-class HubData(Knobs):
+class HubData(ConfigModel):
     """Data sets of the Hugging Face Hub, or of a folder that holds them as the hub does."""
 
     source: Literal["hub"]
@@ -98,7 +98,7 @@ class HubData(Knobs):
 Data = Annotated[ToyData | FilesData | HubData, Field(discriminator="source")]
 
 
-class Model(Knobs):
+class Model(ConfigModel):
     """The encoder that a trial starts from; a bare name is short for ``{name: ...}``."""
 
     name: str
@@ -119,7 +119,7 @@ class Model(Knobs):
         return f"{self.name}@{self.revision}" if self.revision else self.name
 
 
-class Mlm(Knobs):
+class Mlm(ConfigModel):
     """Masked LM between the batches of an intermediate stage (after arXiv 2005.13013)."""
 
     share: float = Field(gt=0.0, lt=1.0)
@@ -130,7 +130,7 @@ class Mlm(Knobs):
     """Probability that a piece is to be predicted (80 % masked, 10 % random, 10 % kept)."""
 
 
-class Ranking(Knobs):
+class Ranking(ConfigModel):
     """How a task of the kind ranking is trained; nothing of any other."""
 
     temperature: float = Field(default=0.05, gt=0.0)
@@ -179,7 +179,7 @@ class Intermediate(Training):
         return tuple(sorted({self.task} if isinstance(self.task, str) else self.task))
 
 
-class Hybrid(Knobs):
+class Hybrid(ConfigModel):
     """Batches in several languages mixed into training (after arXiv 2408.10536, section 3)."""
 
     added = frozenset({"text", "pairs", "mixing", "batch_scale", "mono"})
@@ -230,7 +230,7 @@ class Target(Training):
     evaluations where there are fewer); 1 averages nothing."""
 
 
-class Evaluate(Knobs):
+class Evaluate(ConfigModel):
     """Zero-shot evaluation of the final weights."""
 
     languages: Literal["all"] | tuple[str, ...] = "all"
@@ -258,7 +258,7 @@ class Evaluate(Knobs):
     """Most sentences of each language that diagnostics are measured on."""
 
 
-class TrialSpec(Knobs):
+class TrialSpec(ConfigModel):
     """Everything that decides what one trial computes, but its seed."""
 
     data: Data

@@ -34,7 +34,7 @@ _KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoreEntry:
     """One thing in the store, as large as its files are."""
 
     sort: Sort
@@ -81,7 +81,7 @@ class Inventory:
         self.store = store
         self._told: dict[str, _Told] = {}
 
-    def look(self) -> tuple[Stored, ...]:
+    def look(self) -> tuple[StoreEntry, ...]:
         """What is there now, by place. Leases, ledgers and caches are not counted."""
         found = {top: self.store.storage.files(top) for top in _DEPTH}
         held = _holders(self.store)
@@ -91,7 +91,7 @@ class Inventory:
             for place, files in _by_place(top, extents)
         )
 
-    def stage(self, key: str) -> list[Stored]:
+    def stage(self, key: str) -> list[StoreEntry]:
         """What is there of one stage that was committed; nothing where it was freed since."""
         place = f"stages/{key}"
         files = self.store.storage.files(place)
@@ -104,11 +104,11 @@ class Inventory:
         files: Mapping[str, Extent],
         stages: Mapping[str, Extent],
         held: Mapping[str, str],
-    ) -> Stored:
+    ) -> StoreEntry:
         match = _KEY.match(place.rpartition("/")[2])
         key = match[0] if match else ""
         total = sum(one.num_bytes for one in files.values())
-        thing = Stored(
+        thing = StoreEntry(
             sort="leftover",
             place=place,
             key=key,
@@ -162,7 +162,7 @@ class Inventory:
         )
 
 
-def remove(store: StageStore, thing: Stored) -> int:
+def remove(store: StageStore, thing: StoreEntry) -> int:
     """Take a thing off the disk; returns the bytes that it took.
 
     0 where somebody is making its stage, or has changed what is there since it was listed.

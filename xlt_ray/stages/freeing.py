@@ -1,12 +1,12 @@
 """Which things of the store are freed, in which order, so that the rest fits below a quota.
 
-Pure: what the store holds and who lays claim to it go in, a :class:`Plan` comes out. First goes
-what is of use to nobody: damaged results and what dead processes left. Then what no ledger
+Pure: what the store holds and who lays claim to it go in, a :class:`RemovalPlan` comes out. First
+goes what is of use to nobody: damaged results and what dead processes left. Then what no ledger
 names, then what only ended trials name; of each, states of optimizers before weights, and the
-oldest first. A trunk goes whole with its state: nothing can go on from its weights alone. What
-is being made, what an unfinished trial goes on from, scores, and the target stage of a best
-trial are never freed; what several configurations share, or a sweep may come back to, only
-where that was asked for.
+oldest first. A trunk goes whole with its state: nothing can go on from its weights alone. What is
+being made, what an unfinished trial goes on from, scores, and the target stage of a best trial are
+never freed; what several configurations share, or a sweep may come back to, only where that was
+asked for.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from xlt_ray.stages.disk import Stored
+from xlt_ray.stages.disk import StoreEntry
 
 BROKEN, STATE, WHOLE, ENDED_STATE, ENDED_TARGET, ENDED_OTHER, SHARED_STATE, SHARED = range(8)
 """The order of freeing."""
 
 
 @dataclass(frozen=True)
-class Claims:
+class GcRoots:
     """Keys of stages, by why somebody wants them."""
 
     needed: frozenset[str] = frozenset()
@@ -49,7 +49,7 @@ class Claims:
 class Removal:
     """One thing to be freed."""
 
-    thing: Stored
+    thing: StoreEntry
     why: str
 
     @property
@@ -61,12 +61,12 @@ class Removal:
 class Kept:
     """One thing that stays."""
 
-    thing: Stored
+    thing: StoreEntry
     why: str
 
 
 @dataclass(frozen=True)
-class Plan:
+class RemovalPlan:
     """What is to be freed, in this order, and what stays."""
 
     removals: tuple[Removal, ...]
@@ -91,13 +91,13 @@ class Plan:
 
 
 def plan(
-    things: Iterable[Stored],
-    claims: Claims,
+    things: Iterable[StoreEntry],
+    claims: GcRoots,
     *,
     quota_bytes: int | None = None,
     needed_bytes: int = 0,
     all_but_best: bool = False,
-) -> Plan:
+) -> RemovalPlan:
     """What to free so that ``needed_bytes`` more fit below the quota.
 
     Args:
@@ -122,7 +122,7 @@ def plan(
             excess -= one.num_bytes
         removals.append(Removal(one, _named(one, claims)))
     freed = {one.thing.place for one in removals}
-    return Plan(
+    return RemovalPlan(
         removals=tuple(removals),
         kept=tuple(
             Kept(one, _protected(one, claims) or _named(one, claims))
@@ -135,7 +135,7 @@ def plan(
     )
 
 
-def _rank(thing: Stored, claims: Claims) -> int | None:
+def _rank(thing: StoreEntry, claims: GcRoots) -> int | None:
     """Place of a thing in the order of freeing; None where it is never freed."""
     if _protected(thing, claims):
         return None
@@ -163,7 +163,7 @@ _NOBODYS = {
 }
 
 
-def _protected(thing: Stored, claims: Claims) -> str:
+def _protected(thing: StoreEntry, claims: GcRoots) -> str:
     """Why a thing is never freed; empty where it may be."""
     if thing.holder:
         return f"being made by {thing.holder}"
@@ -185,7 +185,7 @@ def _protected(thing: Stored, claims: Claims) -> str:
     return ""
 
 
-def _named(thing: Stored, claims: Claims) -> str:
+def _named(thing: StoreEntry, claims: GcRoots) -> str:
     """Who names a thing that may be freed."""
     if thing.sort == "stage":
         for keys, why in (

@@ -37,7 +37,7 @@ from xlt_ray.stages.few_shot import few_shot_stage, told_of
 from xlt_ray.stages.mixture import content_of, dev_content_of, label_of
 from xlt_ray.stages.stage import Stage
 
-Path = tuple[Stage, ...]
+StagePath = tuple[Stage, ...]
 
 _TRAINING = tuple(Training.model_fields)
 
@@ -49,7 +49,7 @@ def path_of(
     seed: int,
     shared_seed: int,
     rungs: Sequence[int | str] = (),
-) -> Path:
+) -> StagePath:
     """The stages of a trial, the given model first, evaluation last.
 
     Args:
@@ -87,9 +87,9 @@ def path_of(
     return tuple(stages)
 
 
-def made(path: Path) -> Path:
+def stages_to_run(path: StagePath) -> StagePath:
     """The stages of a path that have to be made: all but the given model."""
-    return tuple(stage for stage in path if not stage.is_given)
+    return tuple(stage for stage in path if not stage.is_pretrained)
 
 
 def encoder_of(stage: Stage) -> Stage:
@@ -101,12 +101,12 @@ def encoder_of(stage: Stage) -> Stage:
     return lender
 
 
-def lenders(stage: Stage) -> tuple[Stage, ...]:
+def dependencies(stage: Stage) -> tuple[Stage, ...]:
     """The stages, the given model left out, whose encoders the making of ``stage`` reads."""
     found = [encoder_of(stage)]
     if stage.settings.get("retrieval_encoder") == "before":
         found.append(encoder_of(found[0]))
-    return tuple(one for one in found if not one.is_given)
+    return tuple(one for one in found if not one.is_pretrained)
 
 
 def evaluated(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:

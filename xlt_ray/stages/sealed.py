@@ -10,7 +10,7 @@ from typing import Any
 SEAL = "crc32"
 
 
-def sealed(line: Mapping[str, Any]) -> dict[str, Any]:
+def with_checksum(line: Mapping[str, Any]) -> dict[str, Any]:
     """The line with its checksum beside its own keys."""
     # In JSON all keys are text, and stand in another order than numbers do.
     plain = line if _has_names_only(line) else json.loads(json.dumps(line))

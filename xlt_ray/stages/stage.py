@@ -67,7 +67,7 @@ class Stage:
         return digest(self.payload)
 
     @property
-    def is_given(self) -> bool:
+    def is_pretrained(self) -> bool:
         """Whether it exists without being made (the model that a path starts from)."""
         return self.kind == "model"
 

@@ -38,7 +38,7 @@ PROGRESS = "progress.json"
 
 
 @dataclass(frozen=True)
-class Progress:
+class StageProgress:
     """Where an unfinished stage can go on: ``state`` is what the training loop put there."""
 
     step: int
@@ -130,7 +130,7 @@ class StageStore:
                 raise DamagedStage("a file was altered or cut short", key=key, place=path)
         return record
 
-    def find_sound(self, stage: Stage) -> StageRecord | None:
+    def find_undamaged(self, stage: Stage) -> StageRecord | None:
         """The verified record, or None; a damaged result is set aside first.
 
         Of a store elsewhere a result is fetched, and verified once, for all processes of this node.
@@ -145,8 +145,8 @@ class StageStore:
             self._copy(record)
         return record
 
-    def find_told(self, stage: Stage) -> StageRecord | None:
-        """As :meth:`find_sound` by the record alone: no file is read."""
+    def find_recorded(self, stage: Stage) -> StageRecord | None:
+        """As :meth:`find_undamaged` by the record alone: no file is read."""
         return self._sound(self.record, stage)
 
     def _sound(self, look: Callable[[str], StageRecord | None], stage: Stage) -> StageRecord | None:
@@ -308,7 +308,7 @@ class StageStore:
             if name.isdigit() and int(name) < step:
                 self.storage.remove(f"progress/{key}/{name}")
 
-    def find_progress(self, key: str) -> Progress | None:
+    def find_progress(self, key: str) -> StageProgress | None:
         """The latest sealed and undamaged progress of a stage."""
         steps = (int(name) for name in self.storage.names(f"progress/{key}") if name.isdigit())
         for step in sorted(steps, reverse=True):
@@ -323,7 +323,7 @@ class StageStore:
                     list(self.storage.file_digest(f"{path}/{name}")) == entry
                     for name, entry in files.items()
                 ):
-                    return Progress(step, path, tuple(files), marker["state"])
+                    return StageProgress(step, path, tuple(files), marker["state"])
             except FileNotFoundError:
                 # Died before it was sealed; an older one may do.
                 continue
@@ -355,7 +355,7 @@ class StageStore:
             return [name for name in self.storage.names(f"progress/{key}") if name.isdigit()]
         return []
 
-    def fetch_progress(self, progress: Progress, token: str) -> Path:
+    def fetch_progress(self, progress: StageProgress, token: str) -> Path:
         """A local folder with the files of ``progress``."""
         local = self.storage.local(progress.path)
         if local is not None:

@@ -12,7 +12,7 @@ from xlt_ray.spec.space import draw, extremes
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.path import path_of
 from xlt_ray.sweep.findings import refuse_faulty
-from xlt_ray.sweep.order import order_for
+from xlt_ray.sweep.order import task_for
 from xlt_ray.sweep.runner import checked_facts
 from xlt_ray.sweep.workers import open_walk
 
@@ -52,7 +52,7 @@ def make_alone(
         view = ledger.trial(trial)
         concrete, seed = sweep.trial_of(dict(view.assignment), bounds), view.seed
     path = path_of(concrete, facts, seed=seed, shared_seed=sweep.settings.search.training_seed)
-    order = order_for(-1 if trial is None else trial, concrete, path, sweep, home)
+    order = task_for(-1 if trial is None else trial, concrete, path, sweep, home)
     # Somebody may be looking at it in a debugger: no thread, and nothing ends it for being slow.
     order = replace(order, until=until, resources={**order.resources, "workers": 1})
     events, _ = open_walk(order)

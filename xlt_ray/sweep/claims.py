@@ -22,9 +22,9 @@ from xlt_ray.spec.distributions import FloatRange, distributions_in
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.space import Space, grid, split_space
 from xlt_ray.spec.sweep import SEARCHABLE
-from xlt_ray.stages.freeing import Claims
+from xlt_ray.stages.freeing import GcRoots
 from xlt_ray.stages.lease import find_holder
-from xlt_ray.stages.path import Path, lenders, made
+from xlt_ray.stages.path import StagePath, dependencies, stages_to_run
 from xlt_ray.stages.storage import Storage
 
 _BEFORE_TARGET = ("model", "align", "intermediate")
@@ -106,13 +106,13 @@ class Uses:
                 unread.append(str(error))
         return uses, unread
 
-    def claims(self, *, is_store_shared: bool) -> Claims:
-        """Of one store, as :func:`claims_of`; where a ledger cannot be read, on everything."""
+    def claims(self, *, is_store_shared: bool) -> GcRoots:
+        """Of one store, as :func:`gc_roots`; where a ledger cannot be read, on everything."""
         uses, unread = self.read()
         if unread:
-            return Claims(unread=tuple(unread))
+            return GcRoots(unread=tuple(unread))
         own = "" if self._own is None else self._own.name
-        return claims_of(uses, own=own, is_store_shared=is_store_shared)
+        return gc_roots(uses, own=own, is_store_shared=is_store_shared)
 
     def _use(self, name: str) -> SweepUse:
         at_work = is_at_work(self._home, name)
@@ -136,12 +136,12 @@ def is_at_work(home: Home, name: str) -> bool:
     return holder is not None and holder.is_alive
 
 
-def claims_of(
+def gc_roots(
     uses: Iterable[SweepUse],
     *,
     own: str = "",
     is_store_shared: bool = False,
-) -> Claims:
+) -> GcRoots:
     """What all sweeps of a home claim of one store.
 
     Args:
@@ -169,7 +169,7 @@ def claims_of(
                 needed |= keys
             if view.number == use.best:
                 best |= {one.key for one in view.stages if one.kind in ("target", "few_shot")}
-    return Claims(
+    return GcRoots(
         needed=frozenset(needed),
         best=frozenset(best),
         returning=frozenset(returning),
@@ -180,17 +180,17 @@ def claims_of(
     )
 
 
-def still_needed(path: Path, present: Container[str]) -> tuple[str, ...]:
+def still_needed(path: StagePath, present: Container[str]) -> tuple[str, ...]:
     """Keys of a path that its trial still needs: the deepest stage that is there, and the rest.
 
     What that one was made from is needed no more, but for the encoder below a trunk, and for the
     one before the target training where retrieval asks for it.
     """
-    stages = made(path)
+    stages = stages_to_run(path)
     deepest = max((index for index, one in enumerate(stages) if one.key in present), default=0)
     needed = [one.key for one in stages[deepest:]]
     for stage in stages[deepest + 1 : deepest + 2]:
-        needed[:0] = [one.key for one in lenders(stage) if one.key not in needed]
+        needed[:0] = [one.key for one in dependencies(stage) if one.key not in needed]
     return tuple(needed)
 
 

@@ -16,20 +16,26 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, TrialView
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.path import made
+from xlt_ray.stages.path import stages_to_run
 from xlt_ray.stages.patience import patient
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.disk import Keeper
+from xlt_ray.sweep.disk import QuotaManager
 from xlt_ray.sweep.failures import alike
 from xlt_ray.sweep.objective import objective_of, value_on_the_way
-from xlt_ray.sweep.order import Order, Report
+from xlt_ray.sweep.order import Report, TrialTask
 from xlt_ray.sweep.planning import Planned, Planner, halving_of
 from xlt_ray.sweep.repeated import LASTING, Repeated, reason_to_stop
-from xlt_ray.sweep.spending import Spending
-from xlt_ray.sweep.turns import Turns
-from xlt_ray.sweep.watcher import Watcher
-from xlt_ray.tracking import FAREWELL_S, SILENCE_S, Account, Courier, point_names
+from xlt_ray.sweep.spending import BudgetTracker
+from xlt_ray.sweep.turns import StageQueue
+from xlt_ray.sweep.watcher import ProgressReporter
+from xlt_ray.tracking import (
+    FLUSH_TIMEOUT_S,
+    NO_REPLY_TIMEOUT_S,
+    LedgerSnapshot,
+    MlflowWriter,
+    point_names,
+)
 
 LOOK_AHEAD: Mapping[str, int] = {"tpe": 8, "random": 4096, "grid": 4096}
 """Trials asked beyond those that run, to find one whose stages nobody else is making.
@@ -42,7 +48,7 @@ ASKED_AT_ONCE = 64
 """Trials asked before reports are heard again: each is some writes to the ledger."""
 
 
-class Desk:
+class TrialScheduler:
     """One sweep being run by this process."""
 
     def __init__(
@@ -52,8 +58,8 @@ class Desk:
         home: Home,
         ledger: Ledger,
         store: StageStore,
-        courier: Courier,
-        watcher: Watcher,
+        courier: MlflowWriter,
+        watcher: ProgressReporter,
         confirm: Callable[[], object] = lambda: None,
     ) -> None:
         """``confirm`` raises where another driver has this sweep by now; it is asked before
@@ -75,23 +81,25 @@ class Desk:
         """Versions of the libraries that made what this run reused, by key."""
         self._running: dict[int, Planned] = {}
         self._held: dict[int, Planned] = {}
-        self._turns = Turns(self._next_key)
+        self._turns = StageQueue(self._next_key)
         self._repeated = Repeated(sweep.settings.failures.repeated_bug)
         self._is_newly_broken = False
         for number in ledger.running():
-            self._hold(self._planner.planned(ledger.take_up(number, sweep, self._planner.bounds)))
-        self._keeper = Keeper(sweep, facts, home, ledger, store, watcher.warned)
+            self._hold(
+                self._planner.planned(ledger.resume_trial(number, sweep, self._planner.bounds))
+            )
+        self._keeper = QuotaManager(sweep, facts, home, ledger, store, watcher.warned)
         self._waits_for_room = False
         self.stopped_by = ""
         self.num_put_off = 0
         """Trials that were asked ahead, and are not to begin any more."""
         self._is_exhausted = False
         self._halving = halving_of(sweep, facts)
-        self._spending = Spending(sweep.settings, ledger, self._planner.num_gpus)
+        self._spending = BudgetTracker(sweep.settings, ledger, self._planner.num_gpus)
 
     # -- handing out ------------------------------------------------------------------
 
-    def next_order(self) -> Order | None:
+    def next_task(self) -> TrialTask | None:
         """A trial that can work at once, or None: nothing now, or nothing any more.
 
         A trial whose next stage is being made by a running one is held back, and others are
@@ -124,7 +132,7 @@ class Desk:
     def _hold(self, planned: Planned) -> None:
         number = planned.ticket.number
         # Data or code may have changed since it was asked.
-        self.ledger.set_path(number, [stage.key for stage in made(planned.order.path)])
+        self.ledger.set_path(number, [stage.key for stage in stages_to_run(planned.order.path)])
         self._held[number] = planned
         self._turns.join(number)
 
@@ -162,7 +170,7 @@ class Desk:
             return True
         if self._waits_for_room:
             return False
-        room = self._keeper.make_room(
+        room = self._keeper.free_space(
             [one.order.path for one in (*self._running.values(), planned)]
         )
         if not room.is_enough and self._running:
@@ -175,7 +183,7 @@ class Desk:
         """Something was written or has ended: what is too much goes, and there may be room."""
         self._waits_for_room = False
         if self._keeper.quota_bytes is not None:
-            self._keeper.make_room([one.order.path for one in self._running.values()])
+            self._keeper.free_space([one.order.path for one in self._running.values()])
 
     @property
     def is_done(self) -> bool:
@@ -235,7 +243,7 @@ class Desk:
     def _missing(self, planned: Planned) -> list[str]:
         """Keys of the stages that are still to be made, up to the last one."""
         missing: list[str] = []
-        for stage in reversed(made(planned.order.path)):
+        for stage in reversed(stages_to_run(planned.order.path)):
             if self._is_stored(stage):
                 break
             missing.append(stage.key)
@@ -243,7 +251,7 @@ class Desk:
 
     # -- hearing ----------------------------------------------------------------------
 
-    def hear(self, number: int, report: Report) -> bool:
+    def on_report(self, number: int, report: Report) -> bool:
         """Note what happened in a trial; True where it is to be stopped early."""
         self._confirm()
         self._read_mail()
@@ -263,7 +271,7 @@ class Desk:
             if report.versions:
                 self.reused_from[report.finished_stage.key] = report.versions
             self._turns.moved(number)
-            self._keeper.hear(report.finished_stage.key)
+            self._keeper.on_report(report.finished_stage.key)
             self._tidy()
         if report.kind != "evaluated" or report.metrics is None:
             return False
@@ -348,9 +356,11 @@ class Desk:
             self._spending.release(number)
             if self.ledger.has_begun(number):
                 self.courier.stopped(number)
-        self.courier.end(Account.of(self.ledger), "FINISHED" if is_finished else "KILLED")
+        self.courier.end(LedgerSnapshot.of(self.ledger), "FINISHED" if is_finished else "KILLED")
         self._read_mail()
-        self.courier.settle(self.watcher.warned, FAREWELL_S if is_finished else SILENCE_S)
+        self.courier.settle(
+            self.watcher.warned, FLUSH_TIMEOUT_S if is_finished else NO_REPLY_TIMEOUT_S
+        )
         self._read_mail()
 
     def _begin(self, number: int) -> None:
@@ -358,7 +368,7 @@ class Desk:
         planned = self._running[number]
         view = self.ledger.trial(number)
         view = replace(
-            view, stages=tuple(_planned_use(stage) for stage in made(planned.order.path))
+            view, stages=tuple(_planned_use(stage) for stage in stages_to_run(planned.order.path))
         )
         config = planned.order.trial.model_dump(mode="json")
         assignment = dict(planned.ticket.assignment)

@@ -18,9 +18,9 @@ from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sizes import shown_bytes
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.canonical import digest
-from xlt_ray.stages.disk import Inventory, Stored, remove
-from xlt_ray.stages.freeing import Claims, Plan, plan
-from xlt_ray.stages.path import Path, made
+from xlt_ray.stages.disk import Inventory, StoreEntry, remove
+from xlt_ray.stages.freeing import GcRoots, RemovalPlan, plan
+from xlt_ray.stages.path import StagePath, stages_to_run
 from xlt_ray.stages.patience import patient
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
@@ -39,7 +39,7 @@ KEPT = ("select", "average")
 
 
 @dataclass
-class Sizes:
+class StoreSizes:
     """How many bytes stages take, by model and kind: the most that was seen of each."""
 
     weights: dict[str, int]
@@ -49,7 +49,7 @@ class Sizes:
     models: dict[str, str] = field(default_factory=dict)
     """Key of a stage -> key of the model that its path starts from."""
 
-    def learn(self, things: Iterable[Stored], paths: Iterable[Path]) -> None:
+    def learn(self, things: Iterable[StoreEntry], paths: Iterable[StagePath]) -> None:
         """Take over what is stored now, and which stages belong to which model."""
         for path in paths:
             self.models.update({stage.key: path[0].key for stage in path})
@@ -82,7 +82,7 @@ class Sizes:
         return self.models.get(key, key)
 
 
-def growth_of(paths: Sequence[Path], things: Sequence[Stored], sizes: Sizes) -> int:
+def growth_of(paths: Sequence[StagePath], things: Sequence[StoreEntry], sizes: StoreSizes) -> int:
     """Bytes that trials on these paths will still write, at the moment when that is most.
 
     Progress is written anew before the old one is dropped, and a result while its progress is
@@ -97,7 +97,7 @@ def growth_of(paths: Sequence[Path], things: Sequence[Stored], sizes: Sizes) -> 
     growth = 0
     for path in paths:
         model, wanted = path[0].key, set(still_needed(path, present)) - present
-        missing = [stage for stage in made(path) if stage.key in wanted]
+        missing = [stage for stage in stages_to_run(path) if stage.key in wanted]
         results.update({one.key: sizes.of_stage(model, one.kind) for one in missing})
         training = [one for one in missing if one.is_training]
         if training:
@@ -108,14 +108,14 @@ def growth_of(paths: Sequence[Path], things: Sequence[Stored], sizes: Sizes) -> 
 
 
 @dataclass(frozen=True)
-class DiskRoom:
+class DiskQuota:
     """Whether there is room, and what to say where there is none."""
 
     is_enough: bool
     message: str = ""
 
 
-class Keeper:
+class QuotaManager:
     """Keeps the store of one sweep, which this process drives, below its quota.
 
     The store is listed where what was listed last, and was committed since, nears the quota. It
@@ -136,15 +136,15 @@ class Keeper:
         self._home = home
         self._store = store
         self._inventory = Inventory(store)
-        self._sizes = Sizes(weights={})
+        self._sizes = StoreSizes(weights={})
         self._uses = Uses(home, ledger)
-        self._things: list[Stored] = []
+        self._things: list[StoreEntry] = []
         self._looked: float | None = None
         self._make_room = patient(self._freed_for, say)
         self._count = patient(self._counted, say)
         patient(mark_use, say)(home, store)
 
-    def hear(self, key: str) -> None:
+    def on_report(self, key: str) -> None:
         """A stage was committed: it counts from now on, and its progress does no more."""
         if self.quota_bytes is not None:
             self._count(key)
@@ -153,7 +153,7 @@ class Keeper:
         """A trial has ended on its way, and left progress of unknown size."""
         self._looked = None
 
-    def make_room(self, working: Sequence[Path]) -> DiskRoom:
+    def free_space(self, working: Sequence[StagePath]) -> DiskQuota:
         """Free what has to be freed so that these trials can be run to their end.
 
         Where even that is not enough, what the store holds is brought below the quota, as far
@@ -163,7 +163,7 @@ class Keeper:
             working: paths of the trials that run, and of one that is to be handed out.
         """
         if self.quota_bytes is None:
-            return DiskRoom(is_enough=True)
+            return DiskQuota(is_enough=True)
         return self._make_room(self.quota_bytes, working)
 
     def _counted(self, key: str) -> None:
@@ -172,18 +172,18 @@ class Keeper:
         self._things = [*others, *there]
         self._sizes.learn(there, [])
 
-    def _freed_for(self, quota_bytes: int, working: Sequence[Path]) -> DiskRoom:
+    def _freed_for(self, quota_bytes: int, working: Sequence[StagePath]) -> DiskQuota:
         is_known = self._looked is not None and time.monotonic() - self._looked < LOOK_S
         self._learn([], working)
         growth = growth_of(working, self._things, self._sizes)
         if is_known and _used(self._things) + growth <= quota_bytes:
-            return DiskRoom(is_enough=True)
+            return DiskQuota(is_enough=True)
         things = self._things = [*self._inventory.look()]
         self._looked = time.monotonic()
         self._learn(things, working)
         growth = growth_of(working, things, self._sizes)
         if _used(things) + growth <= quota_bytes:
-            return DiskRoom(is_enough=True)
+            return DiskQuota(is_enough=True)
         claims = self._uses.claims(is_store_shared=is_shared(self._home, self._store))
         found = plan(things, claims, quota_bytes=quota_bytes, needed_bytes=growth)
         chosen = found
@@ -193,10 +193,10 @@ class Keeper:
         self._things = [one for one in things if one.place not in gone]
         left = _used(self._things)
         if left + growth <= quota_bytes:
-            return DiskRoom(is_enough=True)
-        return DiskRoom(False, _no_room(found, left, growth, str(self._store.storage.root)))
+            return DiskQuota(is_enough=True)
+        return DiskQuota(False, _no_room(found, left, growth, str(self._store.storage.root)))
 
-    def _learn(self, things: Sequence[Stored], paths: Sequence[Path]) -> None:
+    def _learn(self, things: Sequence[StoreEntry], paths: Sequence[StagePath]) -> None:
         for path in paths:
             facts = self._facts.models[path[0].label]
             # Attention and feed-forward of a layer: 12 hidden^2 float32 weights.
@@ -205,7 +205,7 @@ class Keeper:
         self._sizes.learn(things, paths)
 
 
-def _used(things: Iterable[Stored]) -> int:
+def _used(things: Iterable[StoreEntry]) -> int:
     return sum(one.num_bytes for one in things)
 
 
@@ -229,7 +229,7 @@ def _is_own(home: Home, store: StageStore) -> bool:
     return root is not None and root.resolve() == home.root.resolve()
 
 
-def stores_of(home: Home) -> list[tuple[StageStore, tuple[Stored, ...], Claims]]:
+def stores_of(home: Home) -> list[tuple[StageStore, tuple[StoreEntry, ...], GcRoots]]:
     """Every store that the sweeps of a home use, the home's own first: what is there, and claims.
 
     Where a ledger cannot be read, all stages are claimed: what its sweep needs is not known.
@@ -244,7 +244,7 @@ def stores_of(home: Home) -> list[tuple[StageStore, tuple[Stored, ...], Claims]]
     return list(zip(stores, things, claims, strict=True))
 
 
-def _no_room(found: Plan, left: int, growth: int, root: str) -> str:
+def _no_room(found: RemovalPlan, left: int, growth: int, root: str) -> str:
     held = ", ".join(
         f"{shown_bytes(num_bytes)} ({why})"
         for why, num_bytes in list(found.kept_by_reason.items())[:4]

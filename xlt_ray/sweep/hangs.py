@@ -18,7 +18,7 @@ from xlt_ray.sweep.failures import LOG_LINES, Failure
 _WATCHED = "watched thread: "
 
 
-class Watch:
+class Watchdog:
     """``with watch:`` what is inside must be done within ``timeout`` seconds, or this process
     writes where every thread of it is and ends. One watch at a time in a process, and always in the
     same thread."""
@@ -29,7 +29,7 @@ class Watch:
         self._timeout = timeout
         self._stream = file.open("w", encoding="utf-8")
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Watchdog:
         if not self._stream.tell():
             self._stream.write(f"{_WATCHED}{threading.get_ident():#x}\n")
             self._stream.flush()
@@ -51,7 +51,7 @@ def hang_file(folder: Path, number: int, rank: int) -> Path:
     return folder / f"trial-{number}.worker-{rank}.txt"
 
 
-def take_hang(folder: Path, number: int) -> Failure | None:
+def read_hang_report(folder: Path, number: int) -> Failure | None:
     """What a trial's workers wrote when they hung, or None; their files go.
 
     A worker that waits for another one hangs with it: the log shows all of them.

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from xlt_ray.spec.failures import Failures
 from xlt_ray.sweep.failures import Failure, classify
-from xlt_ray.sweep.hangs import take_hang
-from xlt_ray.sweep.order import Order, Report
+from xlt_ray.sweep.hangs import read_hang_report
+from xlt_ray.sweep.order import Report, TrialTask
 
 
-class Losses:
+class ProcessFailures:
     """What became of processes in one run of a sweep."""
 
     def __init__(self, failures: Failures, hangs: Path) -> None:
@@ -34,14 +34,14 @@ class Losses:
         self.unwritten: Exception | None = None
         """Why the end of a trial could not be written down: the run ends with it."""
 
-    def hear(self, number: int, report: Report) -> None:
+    def on_report(self, number: int, report: Report) -> None:
         """Count an attempt that the trial's process makes by itself, or a stage that it made."""
         if report.kind == "retrying":
             self._tries[number][report.cause] += 1
         for node in report.nodes:
             self._device_failures.pop(node, None)
 
-    def counted(self, order: Order) -> Order:
+    def counted(self, order: TrialTask) -> TrialTask:
         """An order for the next process of its trial, which counts on from the earlier ones."""
         return replace(order, tries=dict(self._tries[order.number]))
 
@@ -55,7 +55,7 @@ class Losses:
         Args:
             error: what Tune heard of the process, if that could be read.
         """
-        failure = take_hang(self._hangs, number)
+        failure = read_hang_report(self._hangs, number)
         silent_s = self._silent_s.pop(number, None)
         if failure is None and silent_s is not None:
             failure = Failure(

@@ -12,7 +12,7 @@ from xlt_ray.home import Home
 from xlt_ray.spec.failures import Failures
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import TrialSpec
-from xlt_ray.stages.path import Path
+from xlt_ray.stages.path import StagePath
 from xlt_ray.stages.record import Score, StageRecord
 from xlt_ray.sweep.objective import languages_of
 from xlt_ray.versions import commit_of
@@ -26,16 +26,16 @@ Kind = Literal[
 
 
 @dataclass(frozen=True)
-class Order:
+class TrialTask:
     """One trial, ready to be run anywhere the home can be reached."""
 
     number: int
     trial: TrialSpec
-    path: Path
+    path: StagePath
     store: str
     cache: str
     resources: Mapping[str, Any]
-    """Of the model: :class:`xlt_ray.spec.resources.WorkerGroup` by its field names."""
+    """Of the model: :class:`xlt_ray.spec.resources.WorkerResources` by its field names."""
     progress_every: float
     made_by: Mapping[str, Any]
     failures: Failures = field(default_factory=Failures)
@@ -54,7 +54,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class SealedOrder:
+class PackedTask:
     """An order as Tune carries it.
 
     Tune prints and copies the configuration of a trial, gets it back with every result, and keeps
@@ -67,21 +67,23 @@ class SealedOrder:
     left_nodes: tuple[str, ...] = field(default=(), repr=False)
     """Ids of nodes that the trial is not placed on."""
 
-    def open(self) -> Order:
-        order: Order = pickle.loads(zlib.decompress(self.letter))
+    def open(self) -> TrialTask:
+        order: TrialTask = pickle.loads(zlib.decompress(self.letter))
         return order
 
 
-def sealed(order: Order, left_nodes: tuple[str, ...] = ()) -> SealedOrder:
+def pack(order: TrialTask, left_nodes: tuple[str, ...] = ()) -> PackedTask:
     """An order for Tune's hands."""
     letter = zlib.compress(pickle.dumps(order))
-    return SealedOrder(order.number, order.trial.model.name, letter, left_nodes)
+    return PackedTask(order.number, order.trial.model.name, letter, left_nodes)
 
 
-def order_for(number: int, trial: TrialSpec, path: Path, sweep: SweepSpec, home: Home) -> Order:
+def task_for(
+    number: int, trial: TrialSpec, path: StagePath, sweep: SweepSpec, home: Home
+) -> TrialTask:
     """The order of one concrete trial of a sweep."""
     settings = sweep.settings
-    return Order(
+    return TrialTask(
         number=number,
         trial=trial,
         path=path,
@@ -99,7 +101,7 @@ def order_for(number: int, trial: TrialSpec, path: Path, sweep: SweepSpec, home:
     )
 
 
-def _watched(trial: TrialSpec, path: Path, sweep: SweepSpec) -> tuple[str, ...]:
+def _watched(trial: TrialSpec, path: StagePath, sweep: SweepSpec) -> tuple[str, ...]:
     """What early stopping looks at beside the source language, to judge by what it selects by."""
     if not sweep.is_judged_by_oracle:
         return ()

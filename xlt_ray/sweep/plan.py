@@ -13,12 +13,12 @@ from functools import cached_property
 from typing import get_args
 
 from xlt_ray.errors import LedgerError
-from xlt_ray.ledger import Ledger, Ticket, TrialView, rehearsal
+from xlt_ray.ledger import AskedTrial, Ledger, TrialView, rehearsal
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.space import Value
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.canonical import Json, differences
-from xlt_ray.stages.path import Path, made, path_of
+from xlt_ray.stages.path import StagePath, path_of, stages_to_run
 from xlt_ray.stages.stage import Kind, Stage
 from xlt_ray.stages.store import StageStore
 
@@ -32,7 +32,7 @@ class PlannedTrial:
     number: int
     seed: int
     assignment: Mapping[str, Value]
-    path: Path
+    path: StagePath
     is_finished: bool
     """Whether the ledger has its fate: complete, stopped early, or failed."""
 
@@ -53,7 +53,7 @@ class PlannedStage:
     def parent(self) -> Stage | None:
         """The stage that it is made from; None where that is the given model."""
         parent = self.stage.parent
-        return None if parent is None or parent.is_given else parent
+        return None if parent is None or parent.is_pretrained else parent
 
     @property
     def model(self) -> Stage:
@@ -81,12 +81,12 @@ class Plan:
     @cached_property
     def stages_naive(self) -> int:
         """Stages to be made if every trial made its whole path alone."""
-        return sum(len(made(one.path)) for one in self.trials)
+        return sum(len(stages_to_run(one.path)) for one in self.trials)
 
     @cached_property
     def examples_naive(self) -> int:
         """Examples to be trained if every trial trained its whole path alone."""
-        return sum(stage.num_examples for one in self.trials for stage in made(one.path))
+        return sum(stage.num_examples for one in self.trials for stage in stages_to_run(one.path))
 
     @cached_property
     def examples_shared(self) -> int:
@@ -125,7 +125,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Parting:
+class Divergence:
     """Where the paths of two trials part; nothing after it can be shared."""
 
     kind: Kind
@@ -174,7 +174,7 @@ def plan_of(sweep: SweepSpec, facts: Facts, store: StageStore, ledger: Ledger | 
     )
 
 
-def parting(one: PlannedTrial, other: PlannedTrial) -> Parting | None:
+def divergence(one: PlannedTrial, other: PlannedTrial) -> Divergence | None:
     """The first stage at which two trials differ, and in what; None where they share all."""
     first = {stage.kind: stage for stage in one.path}
     second = {stage.kind: stage for stage in other.path}
@@ -187,13 +187,13 @@ def parting(one: PlannedTrial, other: PlannedTrial) -> Parting | None:
         if ours is None or theirs is None:
             if ours is not theirs:
                 absent = (kind, ours.label if ours else None, theirs.label if theirs else None)
-                return Parting(kind, ours, theirs, (absent,))
+                return Divergence(kind, ours, theirs, (absent,))
         elif ours.key != theirs.key:
-            return Parting(kind, ours, theirs, tuple(_differences(ours, theirs)))
+            return Divergence(kind, ours, theirs, tuple(_differences(ours, theirs)))
     return None
 
 
-def _tickets(rehearsed: Ledger, sweep: SweepSpec, facts: Facts) -> Iterator[Ticket]:
+def _tickets(rehearsed: Ledger, sweep: SweepSpec, facts: Facts) -> Iterator[AskedTrial]:
     """Every trial of the sweep: those that were asked before, then the rest."""
 
     def bounds(model: str) -> Mapping[str, int]:
@@ -201,10 +201,10 @@ def _tickets(rehearsed: Ledger, sweep: SweepSpec, facts: Facts) -> Iterator[Tick
 
     for view in rehearsed.trials():
         if view.is_finished:
-            yield Ticket(view.number, dict(view.assignment), view.seed, view.attempts)
+            yield AskedTrial(view.number, dict(view.assignment), view.seed, view.attempts)
         elif view.state == "running":
             # A driver that died while asking has left a part of the parameters.
-            yield rehearsed.take_up(view.number, sweep, bounds)
+            yield rehearsed.resume_trial(view.number, sweep, bounds)
     while (ticket := rehearsed.ask(sweep, bounds)) is not None:
         yield ticket
     # As if early stopping ended none of them: every configuration gets all of its repeats.
@@ -225,12 +225,12 @@ def _may_turn_out_otherwise(view: TrialView, sweep: SweepSpec) -> bool:
 
 
 def _stages(trials: tuple[PlannedTrial, ...], store: StageStore) -> tuple[PlannedStage, ...]:
-    unique = {stage.key: stage for one in trials for stage in made(one.path)}
+    unique = {stage.key: stage for one in trials for stage in stages_to_run(one.path)}
     users: dict[str, list[int]] = {key: [] for key in unique}
     in_store = {key for key, stage in unique.items() if stage in store}
     needed: set[str] = set()
     for one in trials:
-        keys = [stage.key for stage in made(one.path)]
+        keys = [stage.key for stage in stages_to_run(one.path)]
         for key in keys:
             users[key].append(one.number)
         if one.is_finished:
@@ -244,7 +244,7 @@ def _stages(trials: tuple[PlannedTrial, ...], store: StageStore) -> tuple[Planne
 
 
 def _differences(one: Stage, other: Stage) -> Iterator[tuple[str, Json, Json]]:
-    if one.is_given:
+    if one.is_pretrained:
         # Digests of weights say nothing that the names do not.
         yield one.kind, one.label, other.label
         return

@@ -6,22 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xlt_ray.home import Home
-from xlt_ray.ledger import Halving, Ticket, TrialView
+from xlt_ray.ledger import AskedTrial, Halving, TrialView
 from xlt_ray.spec.early_stop import grace_of
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.space import Assignment
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.spec.trial import TrialSpec
-from xlt_ray.stages.path import Path, made, path_of
-from xlt_ray.sweep.order import Order, order_for
+from xlt_ray.stages.path import StagePath, path_of, stages_to_run
+from xlt_ray.sweep.order import TrialTask, task_for
 
 
 @dataclass(frozen=True)
 class Planned:
     """A trial that was asked, with its path."""
 
-    ticket: Ticket
-    order: Order
+    ticket: AskedTrial
+    order: TrialTask
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Planner:
     facts: Facts
     home: Home
 
-    def planned(self, ticket: Ticket) -> Planned:
+    def planned(self, ticket: AskedTrial) -> Planned:
         trial = self.sweep.trial_of(ticket.assignment, self.bounds)
         path = self.path(trial, ticket.seed)
-        return Planned(ticket, order_for(ticket.number, trial, path, self.sweep, self.home))
+        return Planned(ticket, task_for(ticket.number, trial, path, self.sweep, self.home))
 
-    def path(self, trial: TrialSpec, seed: int) -> Path:
+    def path(self, trial: TrialSpec, seed: int) -> StagePath:
         return path_of(
             trial,
             self.facts,
@@ -49,9 +49,9 @@ class Planner:
     def keys(self, assignment: Assignment, seed: int) -> list[str]:
         """Keys of all stages that a trial makes or finds made."""
         path = self.path(self.sweep.trial_of(assignment, self.bounds), seed)
-        return [stage.key for stage in made(path)]
+        return [stage.key for stage in stages_to_run(path)]
 
-    def path_of_view(self, view: TrialView) -> Path:
+    def path_of_view(self, view: TrialView) -> StagePath:
         """The path of a trial as the ledger has it."""
         return self.path(self.sweep.trial_of(dict(view.assignment), self.bounds), view.seed)
 

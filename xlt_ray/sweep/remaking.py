@@ -1,7 +1,7 @@
 """What the store has lost of finished trials, made again: evaluations, and the best weights.
 
-Tune's searcher and scheduler put the same questions to :class:`Remaking` as to the desk. The ledger
-is only read: these trials have ended, and their objectives stay as they are.
+Tune's searcher and scheduler put the same questions to :class:`MissingEvaluations` as to the desk.
+The ledger is only read: these trials have ended, and their objectives stay as they are.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 
 from xlt_ray.errors import DamagedStage
-from xlt_ray.ledger import Ledger, StageUse, Ticket
+from xlt_ray.ledger import AskedTrial, Ledger, StageUse
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.order import Order, Report
+from xlt_ray.sweep.order import Report, TrialTask
 from xlt_ray.sweep.planning import Planner
-from xlt_ray.sweep.watcher import Watcher
+from xlt_ray.sweep.watcher import ProgressReporter
 
 
-class Remaking:
+class MissingEvaluations:
     """Hands out finished trials whose evaluation is gone or damaged, and the best trial where its
     weights are.
 
@@ -37,7 +37,7 @@ class Remaking:
         planner: Planner,
         ledger: Ledger,
         store: StageStore,
-        watcher: Watcher,
+        watcher: ProgressReporter,
         *,
         is_verified: bool = False,
     ) -> None:
@@ -79,14 +79,14 @@ class Remaking:
             return "stages that the store has lost were not all made again"
         return ""
 
-    def next_order(self) -> Order | None:
+    def next_task(self) -> TrialTask | None:
         if self.is_done:
             return None
         order = self._left.pop(0)
         self._running.add(order.number)
         return order
 
-    def hear(self, number: int, report: Report) -> bool:
+    def on_report(self, number: int, report: Report) -> bool:
         """Show what happens; never True, as the trial has ended already."""
         self.watcher.heard(self._ledger.trial(number), report)
         stage = report.finished_stage
@@ -103,7 +103,7 @@ class Remaking:
 
 def _lost(
     ledger: Ledger, store: StageStore, planner: Planner, *, is_verified: bool
-) -> Iterator[Order]:
+) -> Iterator[TrialTask]:
     """Orders for what is lost, as far as the same can be made again; what is damaged is set aside.
 
     With other data, or another version of a stage, it would be another evaluation.
@@ -115,7 +115,7 @@ def _lost(
         is_best = best is not None and view.number == best.trial.number
         if not is_best and _is_sound(view.evaluation_key, store, is_verified=is_verified):
             continue
-        ticket = Ticket(view.number, dict(view.assignment), view.seed, view.attempts)
+        ticket = AskedTrial(view.number, dict(view.assignment), view.seed, view.attempts)
         order = planner.planned(ticket).order
         if order.path[-1].key != view.evaluation_key:
             continue

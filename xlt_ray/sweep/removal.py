@@ -15,10 +15,10 @@ from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, changes_of, delete_ledger, load_ledger, may_change
 from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.disk import Inventory, Stored, remove
-from xlt_ray.stages.freeing import Claims, plan
+from xlt_ray.stages.disk import Inventory, StoreEntry, remove
+from xlt_ray.stages.freeing import GcRoots, plan
 from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.claims import Uses, claims_of
+from xlt_ray.sweep.claims import Uses, gc_roots
 from xlt_ray.sweep.disk import is_shared
 from xlt_ray.tracking import mend_database
 from xlt_ray.tracking.removal import TrackedSweep, find_tracked, remove_tracked
@@ -34,7 +34,7 @@ class SweepRemoval:
     problem: str
     """Why it cannot be read; empty where it can."""
     store: StageStore
-    things: tuple[Stored, ...]
+    things: tuple[StoreEntry, ...]
     """What is in the store for this sweep alone."""
     kept_by_reason: tuple[tuple[str, int], ...]
     """Why others of its stages stay, and their bytes."""
@@ -83,7 +83,7 @@ def find_removal(home: Home, name: str, say: Callable[[str], object]) -> SweepRe
     return found if ledger is None else _with_things(found, home)
 
 
-def remove_sweep(home: Home, found: SweepRemoval) -> tuple[Stored, ...]:
+def remove_sweep(home: Home, found: SweepRemoval) -> tuple[StoreEntry, ...]:
     """Remove it; whoever calls this is the sweep's sole driver.
 
     Returns:
@@ -179,11 +179,11 @@ def _with_things(found: SweepRemoval, home: Home) -> SweepRemoval:
     }
     shared = is_shared(home, found.store)
     claims = replace(
-        claims_of(others, is_store_shared=shared),
+        gc_roots(others, is_store_shared=shared),
         removed=frozenset(used),
         home_sweeps=frozenset(use.name for use in uses) if shared else None,
     )
-    planned = plan(things, Claims(unread=tuple(unread)) if unread else claims)
+    planned = plan(things, GcRoots(unread=tuple(unread)) if unread else claims)
     kept = tuple(one for one in planned.kept if one.thing.key in used)
     return replace(
         found,

@@ -43,25 +43,25 @@ from xlt_ray.sweep.capacity import (
     nodes_there,
     refuse_impossible,
 )
-from xlt_ray.sweep.desk import Desk
+from xlt_ray.sweep.desk import TrialScheduler
 from xlt_ray.sweep.facts import facts_of, used_facts
 from xlt_ray.sweep.failures import cause_of, is_disk_full, refusal_in
 from xlt_ray.sweep.findings import refuse_faulty
 from xlt_ray.sweep.joining import connect
-from xlt_ray.sweep.losses import Losses
+from xlt_ray.sweep.losses import ProcessFailures
 from xlt_ray.sweep.planning import Planner
-from xlt_ray.sweep.remaking import Remaking
+from xlt_ray.sweep.remaking import MissingEvaluations
 from xlt_ray.sweep.removal import begins_anew, find_removal, remove_sweep
 from xlt_ray.sweep.stopping import stoppable
-from xlt_ray.sweep.telling import courier_for
-from xlt_ray.sweep.watcher import Watcher
+from xlt_ray.sweep.telling import writer_for
+from xlt_ray.sweep.watcher import ProgressReporter
 from xlt_ray.tracking import mend_database
 from xlt_ray.tracking.connection import default_uri
 from xlt_ray.versions import commit_of, library_versions, made_by_others
 
 
 @dataclass(frozen=True)
-class Summary:
+class SweepSummary:
     """What one call of :func:`run` did."""
 
     trials: tuple[TrialView, ...]
@@ -94,12 +94,12 @@ class Summary:
 def run(
     sweep: SweepSpec,
     home: Home,
-    watcher: Watcher,
+    watcher: ProgressReporter,
     *,
     retry: Retry | None = None,
     accept_changes: bool = False,
     is_verified: bool = False,
-) -> Summary:
+) -> SweepSummary:
     """Start a sweep, or continue it where it stopped.
 
     Args:
@@ -146,10 +146,12 @@ def run(
         if retry is not None:
             ledger.enqueue_failed(retry)
         planner = Planner(sweep, facts, home)
-        remaking = Remaking(sweep, facts, planner, ledger, store, watcher, is_verified=is_verified)
-        courier = stack.enter_context(courier_for(sweep, facts, home, ledger, store))
-        desk = Desk(sweep, facts, home, ledger, store, courier, watcher, confirm)
-        losses = Losses(sweep.settings.failures, home.hangs(sweep.name))
+        remaking = MissingEvaluations(
+            sweep, facts, planner, ledger, store, watcher, is_verified=is_verified
+        )
+        courier = stack.enter_context(writer_for(sweep, facts, home, ledger, store))
+        desk = TrialScheduler(sweep, facts, home, ledger, store, courier, watcher, confirm)
+        losses = ProcessFailures(sweep.settings.failures, home.hangs(sweep.name))
         if ledger.study.user_attrs.get(LEFT_NODES):
             ledger.note(LEFT_NODES, [])
         try:
@@ -244,13 +246,15 @@ def this_machine(needs_gpus: bool) -> dict[str, float]:
     return available
 
 
-def _tune(desk: Desk | Remaking, home: Home, losses: Losses, ledger: Ledger) -> None:
+def _tune(
+    desk: TrialScheduler | MissingEvaluations, home: Home, losses: ProcessFailures, ledger: Ledger
+) -> None:
     """Let Ray Tune run everything the desk hands out."""
     connect(desk.watcher.warned)
     from ray import tune
 
-    from xlt_ray.sweep.searcher import DeskScheduler, DeskSearcher
-    from xlt_ray.sweep.silences import Silences, end_process
+    from xlt_ray.sweep.searcher import LiveTrialScheduler, SchedulerSearcher
+    from xlt_ray.sweep.silences import HeartbeatMonitor, end_process
     from xlt_ray.sweep.trainable import TrialWalk
 
     demands = demands_of(desk.sweep.settings.resources, desk.facts.model_names)
@@ -285,8 +289,8 @@ def _tune(desk: Desk | Remaking, home: Home, losses: Losses, ledger: Ledger) -> 
         # A trial's own: Tune gives a warm process to a trial that asks for the same only.
         tune.with_resources(TrialWalk, request),
         tune_config=tune.TuneConfig(
-            search_alg=DeskSearcher(desk, losses, room),
-            scheduler=DeskScheduler(desk, losses, node_left),
+            search_alg=SchedulerSearcher(desk, losses, room),
+            scheduler=LiveTrialScheduler(desk, losses, node_left),
             num_samples=-1,
             reuse_actors=True,
             trial_name_creator=lambda trial: f"trial-{trial.config['order'].number}",
@@ -298,7 +302,7 @@ def _tune(desk: Desk | Remaking, home: Home, losses: Losses, ledger: Ledger) -> 
             # How often, the scheduler says.
             failure_config=tune.FailureConfig(max_failures=-1),
             verbose=0,
-            callbacks=[Silences(failures.hang_after, losses, end_process)],
+            callbacks=[HeartbeatMonitor(failures.hang_after, losses, end_process)],
         ),
     )
     with stoppable(desk):
@@ -320,12 +324,16 @@ _TUNE = {
 
 
 def _summary(
-    desk: Desk, remaking: Remaking, ledger: Ledger, planner: Planner, is_finished: bool
-) -> Summary:
+    desk: TrialScheduler,
+    remaking: MissingEvaluations,
+    ledger: Ledger,
+    planner: Planner,
+    is_finished: bool,
+) -> SweepSummary:
     new_stages = {**remaking.new_stages, **desk.new_stages}
     best = ledger.best()
     path = () if best is None else planner.path_of_view(best.trial)
-    return Summary(
+    return SweepSummary(
         trials=tuple(ledger.trials()),
         best=best,
         supervision=supervision_told(path[-1].settings) if path else "",
@@ -340,7 +348,7 @@ def _summary(
     )
 
 
-def _reason(desk: Desk) -> str:
+def _reason(desk: TrialScheduler) -> str:
     if desk.stopped_by:
         return desk.stopped_by
     if desk.repeated_bug:

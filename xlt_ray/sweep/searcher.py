@@ -15,10 +15,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from xlt_ray.sweep.desk import Desk
-from xlt_ray.sweep.losses import Losses
-from xlt_ray.sweep.order import Report, sealed
-from xlt_ray.sweep.remaking import Remaking
+from xlt_ray.sweep.desk import TrialScheduler
+from xlt_ray.sweep.losses import ProcessFailures
+from xlt_ray.sweep.order import Report, pack
+from xlt_ray.sweep.remaking import MissingEvaluations
 from xlt_ray.sweep.trainable import LONGEST_QUIET_S, QUIET, REPORT, quiet_for
 from xlt_ray.sweep.workers import GRACE_S
 
@@ -26,14 +26,19 @@ STOP_S = LONGEST_QUIET_S + GRACE_S
 """How long a trial that is to stop may take."""
 
 
-class DeskSearcher(Searcher):
+class SchedulerSearcher(Searcher):
     """Suggests what the desk hands out; tells it what became of a trial.
 
     Tune stages every trial that it was given, whatever its scheduler says, so a trial that
     should not start yet is held back here: ``suggest`` returns None and is asked again.
     """
 
-    def __init__(self, desk: Desk | Remaking, losses: Losses, room: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        desk: TrialScheduler | MissingEvaluations,
+        losses: ProcessFailures,
+        room: Callable[[], int],
+    ) -> None:
         super().__init__()
         self._desk = desk
         self._losses = losses
@@ -42,10 +47,10 @@ class DeskSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._desk.num_running < self._room():
-            order = self._desk.next_order()
+            order = self._desk.next_task()
             if order is not None:
                 self._numbers[trial_id] = order.number
-                return {"order": sealed(order, self._losses.left_nodes)}
+                return {"order": pack(order, self._losses.left_nodes)}
             if self._desk.is_done:
                 return Searcher.FINISHED
         return None
@@ -76,7 +81,7 @@ class DeskSearcher(Searcher):
         return {}
 
 
-class DeskScheduler(FIFOScheduler):
+class LiveTrialScheduler(FIFOScheduler):
     """Runs trials in order; the desk hears every report and may stop a trial early.
 
     Tune starts a trial whose process was lost for ever again; here that has an end.
@@ -84,8 +89,8 @@ class DeskScheduler(FIFOScheduler):
 
     def __init__(
         self,
-        desk: Desk | Remaking,
-        losses: Losses,
+        desk: TrialScheduler | MissingEvaluations,
+        losses: ProcessFailures,
         node_left: Callable[[], None] = lambda: None,
     ) -> None:
         """``node_left`` is called after a node was left."""
@@ -106,9 +111,9 @@ class DeskScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         number = trial.config["order"].number
-        self._losses.hear(number, result[REPORT])
+        self._losses.on_report(number, result[REPORT])
         process = trial.temporary_state.ray_actor
-        if self._desk.hear(number, result[REPORT]):
+        if self._desk.on_report(number, result[REPORT]):
             # Tune may keep the process for a later trial, and says nothing to it until then.
             process.leave.remote()
             return FIFOScheduler.STOP
@@ -128,11 +133,11 @@ class DeskScheduler(FIFOScheduler):
             self._given_up.add(trial.trial_id)
         else:
             order = self._losses.counted(trial.config["order"].open())
-            trial.set_config({**trial.config, "order": sealed(order, left_nodes)})
+            trial.set_config({**trial.config, "order": pack(order, left_nodes)})
             if left_nodes:
                 # What it asks for follows from its configuration.
                 trial.create_placement_group_factory()
-            self._desk.hear(number, report)
+            self._desk.on_report(number, report)
         if left_nodes != before:
             self._node_left()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from xlt_ray.sweep.losses import Losses
+from xlt_ray.sweep.losses import ProcessFailures
 from xlt_ray.sweep.workers import GRACE_S
 
 ABSENCE_S = 10.0
@@ -22,7 +22,7 @@ ABSENCE_S = 10.0
 
 
 @dataclass(frozen=True)
-class Sign:
+class Heartbeat:
     """The last that was heard of a trial: when, and from which process of which node."""
 
     at_s: float
@@ -30,14 +30,14 @@ class Sign:
     pid: int
 
 
-class Silences(Callback):
+class HeartbeatMonitor(Callback):
     """Ends the process of a trial that said nothing for ``hang_after`` seconds and two graces:
     it had the first one to end itself, and its workers had the second."""
 
     def __init__(
         self,
         hang_after: float,
-        losses: Losses,
+        losses: ProcessFailures,
         end: Callable[[str, int], None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -45,14 +45,14 @@ class Silences(Callback):
         self._losses = losses
         self._end = end
         self._now = now
-        self._signs: dict[int, Sign] = {}
+        self._signs: dict[int, Heartbeat] = {}
         self._looked_s = now()
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         number = trial.config["order"].number
-        self._signs[number] = Sign(self._now(), result["node_ip"], result["pid"])
+        self._signs[number] = Heartbeat(self._now(), result["node_ip"], result["pid"])
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self._signs.pop(trial.config["order"].number, None)
@@ -70,7 +70,7 @@ class Silences(Callback):
         if now - looked_s > ABSENCE_S:
             # What was said meanwhile is still to be heard.
             self._signs = {
-                number: Sign(one.at_s + now - looked_s, one.node_ip, one.pid)
+                number: Heartbeat(one.at_s + now - looked_s, one.node_ip, one.pid)
                 for number, one in self._signs.items()
             }
         for number, sign in list(self._signs.items()):

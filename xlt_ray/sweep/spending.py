@@ -21,7 +21,7 @@ SIGN_S = 60.0
 """So often a sign of life is written: what a killed driver leaves uncounted of each trial."""
 
 
-class Spending:
+class BudgetTracker:
     """Read from the ledger once; after that it is told what is spent, and keeps it there."""
 
     def __init__(

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from xlt_ray.sweep.desk import Desk
+from xlt_ray.sweep.desk import TrialScheduler
 from xlt_ray.sweep.joining import end_own_ray, is_listening
-from xlt_ray.sweep.remaking import Remaking
+from xlt_ray.sweep.remaking import MissingEvaluations
 
 NODE_S = 5.0
 NODE_MISSES = 3
@@ -25,7 +25,7 @@ SERVER_S = 40.0
 
 
 @contextmanager
-def stoppable(desk: Desk | Remaking) -> Iterator[None]:
+def stoppable(desk: TrialScheduler | MissingEvaluations) -> Iterator[None]:
     """SIGINT or SIGTERM ends Tune's loop after its trials saved their progress; a second one
     ends this process at once, and Ray's with it.
 
@@ -61,7 +61,7 @@ def stoppable(desk: Desk | Remaking) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _watch_node(desk: Desk | Remaking, is_over: threading.Event) -> None:
+def _watch_node(desk: TrialScheduler | MissingEvaluations, is_over: threading.Event) -> None:
     """End the sweep when this machine's part of Ray has died: Tune would wait for ever.
 
     The trials that ran there go on at the next start.
@@ -85,7 +85,7 @@ def _watch_node(desk: Desk | Remaking, is_over: threading.Event) -> None:
             _end_at_once(desk, desk.stopped_by)
 
 
-def _watch_server(desk: Desk | Remaking, is_over: threading.Event) -> None:
+def _watch_server(desk: TrialScheduler | MissingEvaluations, is_over: threading.Event) -> None:
     """End the sweep when Ray's GCS server has died, before Ray ends this process after 60 s.
 
     No call of Ray's is used: each would wait for the server, as Tune does.
@@ -102,7 +102,7 @@ def _watch_server(desk: Desk | Remaking, is_over: threading.Event) -> None:
             _end_at_once(desk, f"Ray has died: its GCS server, {server}, does not answer")
 
 
-def _end_at_once(desk: Desk | Remaking, reason: str) -> NoReturn:
+def _end_at_once(desk: TrialScheduler | MissingEvaluations, reason: str) -> NoReturn:
     desk.watcher.warned(f"{reason}; the same command goes on")
     end_own_ray()
     # A table in a terminal is drawn twice a second.

@@ -10,12 +10,12 @@ from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.path import path_of
 from xlt_ray.stages.store import StageStore
-from xlt_ray.tracking import Account, Courier, Spool, Tracker, project
+from xlt_ray.tracking import LedgerSnapshot, MlflowWriter, Outbox, Tracker, project
 
 
-def courier_for(
+def writer_for(
     sweep: SweepSpec, facts: Facts, home: Home, ledger: Ledger, store: StageStore
-) -> Courier:
+) -> MlflowWriter:
     """A courier whose first letters say that the sweep begins and what came of it so far.
 
     Everything that they say is taken from the ledger now; they are sent in the courier's time.
@@ -24,7 +24,7 @@ def courier_for(
         TrackingError: ``places.tracking`` is no place of MLflow's, or its database cannot be used.
     """
     tracker = Tracker(home, sweep.name, sweep.settings.places.tracking, ledger.identity)
-    account = Account.of(ledger)
+    account = LedgerSnapshot.of(ledger)
 
     def catch_up(beat: Callable[[], object]) -> Mapping[int, str]:
         begun = [one for one in account.trials() if one.state != "waiting" and one.attempts]
@@ -47,7 +47,7 @@ def courier_for(
         configs = {number: trial.model_dump(mode="json") for number, trial in trials.items()}
         return project(account, store, tracker, configs, paths=paths, beat=beat)
 
-    courier = Courier(tracker, Spool(home.spool(sweep.name)))
+    courier = MlflowWriter(tracker, Outbox(home.spool(sweep.name)))
     courier.begin(account, sweep.resolved())
     courier.catch_up(catch_up, {one.number: one.mlflow_run_id for one in account.trials()})
     return courier

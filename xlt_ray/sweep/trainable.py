@@ -19,14 +19,14 @@ from ray.exceptions import RayError
 from ray.tune.result import DONE
 
 from xlt_ray.errors import TrialFailure
-from xlt_ray.stages.path import made
+from xlt_ray.stages.path import stages_to_run
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
 from xlt_ray.sweep import LOADED_S
 from xlt_ray.sweep.failures import Failure, classify
 from xlt_ray.sweep.fits import read_fits, remember_fit
-from xlt_ray.sweep.order import Order, Report, StageReport, maker_of
-from xlt_ray.sweep.workers import Crew, crew_for, runtime_of
+from xlt_ray.sweep.order import Report, StageReport, TrialTask, maker_of
+from xlt_ray.sweep.workers import WorkerGroup, runtime_of, workers_for
 from xlt_ray.training.events import Committed, Evaluated, Event, Ticked, Waiting
 
 REPORT, QUIET = "report", "quiet_s"
@@ -55,13 +55,13 @@ class TrialWalk(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._crew: Crew | None = None
+        self._crew: WorkerGroup | None = None
         self._since = LOADED_S
         self._take(config["order"].open())
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial in this warm process."""
-        order: Order = new_config["order"].open()
+        order: TrialTask = new_config["order"].open()
         self._since = time.monotonic()
         self._leave()
         if self._order.resources != order.resources:
@@ -69,7 +69,7 @@ class TrialWalk(tune.Trainable):
         self._take(order)
         return True
 
-    def _take(self, order: Order) -> None:
+    def _take(self, order: TrialTask) -> None:
         self._order = order
         self._quiet_s = QUIET_S
         self._has_begun = False
@@ -139,9 +139,9 @@ class TrialWalk(tune.Trainable):
         if pause > 0:
             time.sleep(min(pause, self._quiet_s))
             return Report("pausing")
-        self._crew = self._crew or crew_for(self._order)
+        self._crew = self._crew or workers_for(self._order)
         if not self._is_walking:
-            self._left = list(made(self._order.path))
+            self._left = list(stages_to_run(self._order.path))
             self._order = replace(self._order, fits=self._known_fits())
             self._crew.begin(self._order)
             self._num_fetched = 0

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 
-class Turns:
+class StageQueue:
     """Trials by number, those that wait and those that are at work.
 
     Args:

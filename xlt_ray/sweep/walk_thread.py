@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Literal
 
 import psutil
 
-from xlt_ray.sweep.hangs import Watch
+from xlt_ray.sweep.hangs import Watchdog
 from xlt_ray.training.events import Evaluated, Event, Stop, Ticked, Waiting
 
 if TYPE_CHECKING:
-    from xlt_ray.training.team import Team
+    from xlt_ray.training.team import ProcessGroup
 
 Wish = Literal["", "keep", "end"]
 """What the walk is to do at its next event: go on, keep what was trained and end, just end."""
@@ -46,7 +46,7 @@ class WalkThread:
     them end at the event at which the leader is told to."""
 
     def __init__(
-        self, open_walk: Callable[[], tuple[Iterator[Event], Team]], watch: Watch | None
+        self, open_walk: Callable[[], tuple[Iterator[Event], ProcessGroup]], watch: Watchdog | None
     ) -> None:
         """Begin the walk.
 

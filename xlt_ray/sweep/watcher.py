@@ -8,7 +8,7 @@ from xlt_ray.ledger import TrialView
 from xlt_ray.sweep.order import Report
 
 
-class Watcher(Protocol):
+class ProgressReporter(Protocol):
     """Told by the desk what happens; returns at once."""
 
     def begun(self, view: TrialView) -> None: ...

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from xlt_ray.errors import TrialFailure
 from xlt_ray.stages.store import StageStore
 from xlt_ray.sweep.failures import naming
-from xlt_ray.sweep.hangs import Watch, hang_file
-from xlt_ray.sweep.order import Order
+from xlt_ray.sweep.hangs import Watchdog, hang_file
+from xlt_ray.sweep.order import TrialTask
 from xlt_ray.sweep.walk_thread import News, WalkThread
 from xlt_ray.training.events import Event
 from xlt_ray.training.runtime import Runtime
 
 if TYPE_CHECKING:
-    from xlt_ray.training.team import Team
+    from xlt_ray.training.team import ProcessGroup
 
 GRACE_S = 60.0
 """A worker that hangs ends itself; one that cannot even do that is given up so much later."""
@@ -30,7 +30,7 @@ CONTEXT_BYTES = 9 * 2**26
 """Of a GPU's memory, for CUDA itself and its libraries in each process: about 0.56 GiB."""
 
 
-def runtime_of(order: Order) -> Runtime:
+def runtime_of(order: TrialTask) -> Runtime:
     """How the stages of an order are made."""
     resources = order.resources
     return Runtime(
@@ -62,26 +62,28 @@ def memory_share(gpu_share: float, total_bytes: int) -> float:
 
 
 def open_walk(
-    order: Order, rank: int = 0, address: str = "", listener: socket.socket | None = None
-) -> tuple[Iterator[Event], Team]:
+    order: TrialTask, rank: int = 0, address: str = "", listener: socket.socket | None = None
+) -> tuple[Iterator[Event], ProcessGroup]:
     """Get ready to run an order in this process and thread; iterating does the work."""
     import torch
     import transformers
 
     from xlt_ray.data.source import open_source
-    from xlt_ray.training.load import Materials
+    from xlt_ray.training.load import TrainingInputs
     from xlt_ray.training.make import walk
-    from xlt_ray.training.team import join_team
+    from xlt_ray.training.team import join_process_group
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     runtime = runtime_of(order)
     torch.set_num_threads(runtime.threads)
-    team = join_team(rank, runtime.workers, runtime.device, address=address, listener=listener)
+    team = join_process_group(
+        rank, runtime.workers, runtime.device, address=address, listener=listener
+    )
     if runtime.gpu_share < 1:
         _, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(memory_share(runtime.gpu_share, total))
-    materials = Materials(order.trial.model, open_source(order.trial.data))
+    materials = TrainingInputs(order.trial.model, open_source(order.trial.data))
     store = StageStore(order.store)
     return walk(order.path, materials, store, runtime, team, until=order.until), team
 
@@ -106,13 +108,13 @@ class Worker:
         self._listener = listen(host)
         return address_of(self._listener)
 
-    def begin(self, order: Order, rank: int, address: str) -> None:
+    def begin(self, order: TrialTask, rank: int, address: str) -> None:
         """Begin to run an order, in a thread."""
         self.end()
         watch = None
         if order.hangs:
             file = hang_file(Path(order.hangs), order.number, rank)
-            watch = Watch(file, order.failures.hang_after)
+            watch = Watchdog(file, order.failures.hang_after)
         self._walk = WalkThread(partial(open_walk, order, rank, address, self._listener), watch)
 
     def fetch(self, number: int, seconds: float) -> News | None:
@@ -140,13 +142,13 @@ def _own_node() -> str:
     return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""
 
 
-class Crew(Protocol):
+class WorkerGroup(Protocol):
     """All workers of one trial."""
 
     def nodes(self) -> tuple[str, ...]:
         """Ids of the nodes that they are on."""
 
-    def begin(self, order: Order) -> None: ...
+    def begin(self, order: TrialTask) -> None: ...
 
     def fetch(self, number: int, seconds: float) -> News | None:
         """See :meth:`~xlt_ray.sweep.walk_thread.WalkThread.fetch`."""
@@ -159,7 +161,7 @@ class Crew(Protocol):
         """End after a failure; this crew takes no further order."""
 
 
-class SoloCrew:
+class LocalWorkers:
     """One worker, in this process."""
 
     def __init__(self) -> None:
@@ -168,7 +170,7 @@ class SoloCrew:
     def nodes(self) -> tuple[str, ...]:
         return (_own_node(),)
 
-    def begin(self, order: Order) -> None:
+    def begin(self, order: TrialTask) -> None:
         self._worker.begin(order, 0, address="")
 
     def fetch(self, number: int, seconds: float) -> News | None:
@@ -190,7 +192,7 @@ class SoloCrew:
             torch.cuda.empty_cache()
 
 
-class ActorCrew:
+class RayWorkers:
     """Several workers, each an actor in its own bundle of the trial's placement group."""
 
     def __init__(self, resources: Any) -> None:
@@ -220,7 +222,7 @@ class ActorCrew:
     def nodes(self) -> tuple[str, ...]:
         return self._nodes
 
-    def begin(self, order: Order) -> None:
+    def begin(self, order: TrialTask) -> None:
         self._patience = order.failures.hang_after + GRACE_S
         self._all("begin", lambda rank: (order, rank, self._address))
 
@@ -266,6 +268,6 @@ class ActorCrew:
         return cast("list[Any]", ray.get(pending))
 
 
-def crew_for(order: Order) -> Crew:
+def workers_for(order: TrialTask) -> WorkerGroup:
     """The workers that an order asks for."""
-    return SoloCrew() if order.resources["workers"] == 1 else ActorCrew(order.resources)
+    return LocalWorkers() if order.resources["workers"] == 1 else RayWorkers(order.resources)

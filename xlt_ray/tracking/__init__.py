@@ -1,28 +1,28 @@
 """MLflow as a projection of ledger and store: nothing here is the only copy of anything.
 
-One MLflow experiment a sweep, in it one parent run for the sweep, below it one run a
-configuration, and below that one run a trial (directly below the sweep's where a configuration
-has one seed only); found again by tags, so that neither a crash nor a second projection doubles a
-run. MLflow is imported when a :class:`Tracker` is made, not before. A
-:class:`Courier` writes while a sweep runs, so that a server which is slow or away delays nothing.
+One MLflow experiment a sweep, in it one parent run for the sweep, below it one run a configuration,
+and below that one run a trial (directly below the sweep's where a configuration has one seed only);
+found again by tags, so that neither a crash nor a second projection doubles a run. MLflow is
+imported when a :class:`Tracker` is made, not before. A :class:`MlflowWriter` writes while a sweep
+runs, so that a server which is slow or away delays nothing.
 """
 
-from xlt_ray.tracking.account import Account
+from xlt_ray.tracking.account import LedgerSnapshot
 from xlt_ray.tracking.connection import ui_command, ui_page
-from xlt_ray.tracking.courier import FAREWELL_S, SILENCE_S, Courier
-from xlt_ray.tracking.deposit import Depot
+from xlt_ray.tracking.courier import FLUSH_TIMEOUT_S, NO_REPLY_TIMEOUT_S, MlflowWriter
+from xlt_ray.tracking.deposit import ModelRegistry
 from xlt_ray.tracking.facts import point_names
 from xlt_ray.tracking.projection import mend_database, project
 from xlt_ray.tracking.runs import Tracker
-from xlt_ray.tracking.spool import Spool
+from xlt_ray.tracking.spool import Outbox
 
 __all__ = [
-    "FAREWELL_S",
-    "SILENCE_S",
-    "Account",
-    "Courier",
-    "Depot",
-    "Spool",
+    "FLUSH_TIMEOUT_S",
+    "NO_REPLY_TIMEOUT_S",
+    "LedgerSnapshot",
+    "MlflowWriter",
+    "ModelRegistry",
+    "Outbox",
     "Tracker",
     "mend_database",
     "point_names",

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from xlt_ray.ledger import TrialView, Winner
 
 
-class Books(Protocol):
+class TrialReader(Protocol):
     """What MLflow is told of a sweep can be read here: a ledger, or an account of it."""
 
     @property
@@ -21,7 +21,7 @@ class Books(Protocol):
 
 
 @dataclass(frozen=True)
-class Account:
+class LedgerSnapshot:
     """A copy of the books; they go on, it does not."""
 
     sweep: Mapping[str, Any]
@@ -29,7 +29,7 @@ class Account:
     winner: Winner | None
 
     @classmethod
-    def of(cls, books: Books) -> Account:
+    def of(cls, books: TrialReader) -> LedgerSnapshot:
         """The account of this moment."""
         return cls(books.sweep, tuple(books.trials()), books.best())
 

@@ -20,8 +20,8 @@ are there are not logged again, and a point carries the moment at which it was m
 even two requests for it, of which the first was answered too late, are one point to MLflow.
 
 Nothing here touches the ledger: the desk hands in plain values, and fetches the ids of runs with
-:meth:`Courier.mail` on its own thread. Optuna's objects change under a second reader, so neither
-reading nor writing the ledger from here would be safe.
+:meth:`MlflowWriter.mail` on its own thread. Optuna's objects change under a second reader, so
+neither reading nor writing the ledger from here would be safe.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from xlt_ray.redact import redacted
 from xlt_ray.spec.space import Value
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
-from xlt_ray.tracking.account import Account
-from xlt_ray.tracking.spool import Spool, SpooledPoint
+from xlt_ray.tracking.account import LedgerSnapshot
+from xlt_ray.tracking.spool import Outbox, OutboxPoint
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
@@ -50,9 +50,9 @@ MAX_LETTERS = 100_000
 """Some hundred MB. Beyond it, points are not kept for MLflow; ledger and store have them."""
 QUIET_S = 2.0
 """So long the end of a sweep waits without saying so."""
-SILENCE_S = 20.0
+NO_REPLY_TIMEOUT_S = 20.0
 """So long it waits for any answer, and for all of them where the sweep was stopped."""
-FAREWELL_S = 120.0
+FLUSH_TIMEOUT_S = 120.0
 """So long it waits where MLflow answers and the sweep ran to its end."""
 
 
@@ -62,11 +62,11 @@ class Runs(Protocol):
     uri: str
     run_ids: dict[int, str]
 
-    def begin(self, books: Account, config: Mapping[str, Any]) -> object: ...
+    def begin(self, books: LedgerSnapshot, config: Mapping[str, Any]) -> object: ...
 
     def end(
         self,
-        books: Account,
+        books: LedgerSnapshot,
         status: Literal["FINISHED", "FAILED", "KILLED"],
         beat: Callable[[], object],
     ) -> None: ...
@@ -91,7 +91,7 @@ Catching = Callable[[Callable[[], object]], Mapping[int, str]]
 
 
 @dataclass
-class Mail:
+class Replies:
     """What came back since the desk last looked: runs by trial, and news for the user."""
 
     runs: dict[int, str] = field(default_factory=dict)
@@ -99,28 +99,28 @@ class Mail:
 
 
 @dataclass(frozen=True)
-class Letter:
+class Update:
     """One thing that MLflow is to be told, and the trial that it is about."""
 
     send: Callable[[], object]
     number: int | None = None
 
 
-class Courier:
+class MlflowWriter:
     """Sends letters to one MLflow, in order, on a thread of its own, until it is closed.
 
     All methods but those with an underscore are for the desk's thread and return at once;
-    :meth:`settle` alone waits. ``with Courier(tracker) as courier`` starts and closes it.
+    :meth:`settle` alone waits. ``with MlflowWriter(tracker) as courier`` starts and closes it.
     """
 
-    def __init__(self, tracker: Runs, spool: Spool) -> None:
+    def __init__(self, tracker: Runs, spool: Outbox) -> None:
         self._tracker = tracker
         self._uri = str(redacted(tracker.uri))
         self._spool = spool
         self._leftover = spool.read()
-        self._letters: deque[Letter] = deque()
+        self._letters: deque[Update] = deque()
         self._changed = threading.Condition()
-        self._mail = Mail()
+        self._mail = Replies()
         self._gaps: set[int] = set()
         self._is_closed = False
         self._is_leaving = False
@@ -133,7 +133,7 @@ class Courier:
         # A request that hangs does not keep the process from ending.
         self._thread = threading.Thread(target=self._work, name="courier", daemon=True)
 
-    def __enter__(self) -> Courier:
+    def __enter__(self) -> MlflowWriter:
         self._thread.start()
         return self
 
@@ -147,7 +147,7 @@ class Courier:
 
     # -- what happened ------------------------------------------------------------------
 
-    def begin(self, account: Account, config: Mapping[str, Any]) -> None:
+    def begin(self, account: LedgerSnapshot, config: Mapping[str, Any]) -> None:
         """The sweep begins or goes on; ``config`` is the resolved sweep."""
         self._post(lambda: self._tracker.begin(account, config))
 
@@ -204,7 +204,7 @@ class Courier:
 
     def evaluated(self, number: int, examples: int, metrics: Mapping[str, float]) -> None:
         """Metrics of a trial, measured just now."""
-        point = SpooledPoint(number, examples, dict(metrics), int(time.time() * 1000))
+        point = OutboxPoint(number, examples, dict(metrics), int(time.time() * 1000))
         with self._changed:
             self._spool.add(point)
             if len(self._letters) >= MAX_LETTERS:
@@ -226,16 +226,16 @@ class Courier:
         """A trial goes on at the next start of the sweep; nothing is said of one without a run."""
         self._post(partial(self._stop, number), number)
 
-    def end(self, account: Account, status: Literal["FINISHED", "KILLED"]) -> None:
+    def end(self, account: LedgerSnapshot, status: Literal["FINISHED", "KILLED"]) -> None:
         """The sweep has ended, or (KILLED) goes on at its next start."""
         self._post(lambda: self._tracker.end(account, status, self._beat))
 
     # -- what came of it ----------------------------------------------------------------
 
-    def mail(self) -> Mail:
+    def mail(self) -> Replies:
         """What came back since the last call."""
         with self._changed:
-            mail, self._mail = self._mail, Mail()
+            mail, self._mail = self._mail, Replies()
         return mail
 
     @property
@@ -260,10 +260,12 @@ class Courier:
             if not self._wait(lambda: time.monotonic() < began + QUIET_S):
                 say(
                     f"{self._uri}: {self.num_waiting} messages are still to be sent; "
-                    f"waiting for {min(limit_s, SILENCE_S):.0f} s at most if it does not answer"
+                    f"waiting for {min(limit_s, NO_REPLY_TIMEOUT_S):.0f} s at most if it does not answer"
                 )
                 self._wait(
-                    lambda: time.monotonic() < min(began + limit_s, self._answered + SILENCE_S)
+                    lambda: (
+                        time.monotonic() < min(began + limit_s, self._answered + NO_REPLY_TIMEOUT_S)
+                    )
                 )
         except KeyboardInterrupt:
             pass
@@ -293,7 +295,7 @@ class Courier:
 
     def _post(self, send: Callable[[], object], number: int | None = None) -> None:
         with self._changed:
-            self._letters.append(Letter(send, number))
+            self._letters.append(Update(send, number))
             self._changed.notify_all()
 
     def _work(self) -> None:
@@ -313,7 +315,7 @@ class Courier:
                 else:
                     self._rest()
 
-    def _deliver(self, letter: Letter) -> bool:
+    def _deliver(self, letter: Update) -> bool:
         """Whether MLflow has answered, be it with a no."""
         try:
             letter.send()
@@ -373,7 +375,7 @@ class Courier:
                 with self._changed:
                     self._mail.runs[view.number] = run_id
 
-    def _log(self, point: SpooledPoint) -> None:
+    def _log(self, point: OutboxPoint) -> None:
         run_id = self._tracker.run_ids.get(point.number)
         if run_id is None:
             # MLflow refused to make it.

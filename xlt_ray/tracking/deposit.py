@@ -40,7 +40,7 @@ class Deposit:
         return f"runs:/{self.run_id}/{self.path}"
 
 
-class Depot:
+class ModelRegistry:
     """The run of the sweep ``name`` in the MLflow at ``uri``; the home's own by default.
 
     Raises:

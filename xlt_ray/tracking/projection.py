@@ -17,14 +17,14 @@ from xlt_ray.stages.record import Score, StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.storage import Storage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.tracking.account import Books
+from xlt_ray.tracking.account import TrialReader
 from xlt_ray.tracking.connection import complaints, default_uri, is_damaged, put_database
 from xlt_ray.tracking.facts import STATUS, point_names, told
 from xlt_ray.tracking.runs import Tracker
 
 
 def project(
-    books: Books,
+    books: TrialReader,
     store: StageStore,
     tracker: Tracker,
     configs: Mapping[int, Mapping[str, Any]],
@@ -178,7 +178,7 @@ def _bring_up(
         if view.is_finished:
             tracker.close(run, view, _scores(view, store))
             tracker.put_config(run, config)
-            tracker.mark_told(run, view)
+            tracker.mark_synced(run, view)
             return
         tracker.log_curve(run_id, view)
         tracker.experiment.set_status(run, STATUS[standing])

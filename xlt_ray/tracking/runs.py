@@ -21,10 +21,10 @@ from xlt_ray.redact import redacted
 from xlt_ray.spec.space import Value
 from xlt_ray.spec.supervision import supervision_told
 from xlt_ray.spec.sweep import is_judged_by_oracle
-from xlt_ray.stages.path import made
+from xlt_ray.stages.path import stages_to_run
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
-from xlt_ray.tracking.account import Books
+from xlt_ray.tracking.account import TrialReader
 from xlt_ray.tracking.configurations import Configurations, Going
 from xlt_ray.tracking.connection import complaints
 from xlt_ray.tracking.experiment import Beat, Experiment
@@ -80,7 +80,7 @@ class Tracker:
 
     # -- the sweep ----------------------------------------------------------------------
 
-    def begin(self, books: Books, config: Mapping[str, Any]) -> str:
+    def begin(self, books: TrialReader, config: Mapping[str, Any]) -> str:
         """The sweep's run, RUNNING from now on, with the resolved sweep as ``sweep.json``."""
         with complaints(self.uri):
             parent = self.open(books)
@@ -88,7 +88,7 @@ class Tracker:
             self.experiment.put(parent, "sweep.json", _pretty(config))
             return parent
 
-    def open(self, books: Books) -> str:
+    def open(self, books: TrialReader) -> str:
         """Id of the sweep's run, made where there is none; its status stays as it is."""
         objective = books.sweep["objective"]
         self._metric, self._mode = str(objective["metric"]), str(objective["mode"])
@@ -111,7 +111,7 @@ class Tracker:
             self._lay_out(path for one in books.trials() for path in one.assignment)
             return self._parent
 
-    def end(self, books: Books, status: Ending, beat: Beat = lambda: None) -> None:
+    def end(self, books: TrialReader, status: Ending, beat: Beat = lambda: None) -> None:
         """Close the runs of sweep and configurations and note what is best; KILLED is a sweep
         that goes on later."""
         with complaints(self.uri):
@@ -141,7 +141,7 @@ class Tracker:
             self.experiment.client.set_terminated(parent, status, moment)
 
     def show_configurations(
-        self, books: Books, going: Going, beat: Beat = lambda: None
+        self, books: TrialReader, going: Going, beat: Beat = lambda: None
     ) -> dict[int, Run]:
         """Bring the runs of configurations to what their trials are; these runs, by number.
 
@@ -232,7 +232,7 @@ class Tracker:
                     configuration, members, self._seeds, "RUNNING", _milliseconds(view.ended)
                 )
             if is_whole:
-                self.mark_told(run, view)
+                self.mark_synced(run, view)
 
     def stop_trial(self, run_id: str) -> None:
         """Mark a trial KILLED whose sweep was stopped; it goes on when the sweep does."""
@@ -328,7 +328,8 @@ class Tracker:
             supervision: which labels it learned from, where its path does not say it.
         """
         planned = {
-            f"xlt.stage.{stage_name(one.kind, one.label)}": one.key for one in made(tuple(path))
+            f"xlt.stage.{stage_name(one.kind, one.label)}": one.key
+            for one in stages_to_run(tuple(path))
         }
         learned = supervision_told(path[-1].settings) if path else supervision
         shared = {"xlt.selection": self._selection, "xlt.supervision": learned}
@@ -349,7 +350,7 @@ class Tracker:
         if config:
             self.experiment.put(run.info.run_id, "config.json", _pretty(config))
 
-    def mark_told(self, run: Run, view: TrialView) -> None:
+    def mark_synced(self, run: Run, view: TrialView) -> None:
         """Say that a run shows all that is known of its finished trial; any change unsays it."""
         self.experiment.write(run, {"xlt.told": told(view)}, {}, {}, _now())
 

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xlt_ray.stages.sealed import is_whole, sealed
+from xlt_ray.stages.sealed import is_whole, with_checksum
 
 
 @dataclass(frozen=True)
-class SpooledPoint:
+class OutboxPoint:
     """Metrics of a trial after so many examples, measured at ``moment`` (ms since 1970)."""
 
     number: int
@@ -29,13 +29,13 @@ class SpooledPoint:
     moment: int
 
 
-class Spool:
+class Outbox:
     """One sweep's file; its driver alone opens it."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
-    def add(self, point: SpooledPoint) -> None:
+    def add(self, point: OutboxPoint) -> None:
         """Write a point; it is there when this process dies, if the machine goes on.
 
         Raises:
@@ -52,7 +52,7 @@ class Spool:
                 stream.truncate(end)
                 raise
 
-    def read(self) -> list[SpooledPoint]:
+    def read(self) -> list[OutboxPoint]:
         """What was not sent. Lines that are not as they were written are left out, and the file
         as it was is kept beside this one as ``.damaged-TIME``."""
         if not self._file.exists():
@@ -75,15 +75,15 @@ class Spool:
         self._file.unlink(missing_ok=True)
 
 
-def _line(point: SpooledPoint) -> str:
-    return json.dumps(sealed(asdict(point))) + "\n"
+def _line(point: OutboxPoint) -> str:
+    return json.dumps(with_checksum(asdict(point))) + "\n"
 
 
-def _point(line: bytes) -> SpooledPoint | None:
+def _point(line: bytes) -> OutboxPoint | None:
     try:
         found: dict[str, Any] = json.loads(line)
         if not is_whole(found):
             return None
-        return SpooledPoint(found["number"], found["examples"], found["metrics"], found["moment"])
+        return OutboxPoint(found["number"], found["examples"], found["metrics"], found["moment"])
     except (ValueError, KeyError, TypeError):
         return None

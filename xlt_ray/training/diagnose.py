@@ -22,9 +22,9 @@ from xlt_ray.spec.diagnostics import DIAGNOSTICS, Diagnosis
 from xlt_ray.stages.record import Profile
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.training.load import Materials, load_committed
+from xlt_ray.training.load import TrainingInputs, load_committed
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.team import Team
+from xlt_ray.training.team import ProcessGroup
 
 Diagnose = Callable[[nn.Module], tuple[Profile, ...]]
 """The profiles of a network in evaluation mode; their step is not known here."""
@@ -53,7 +53,7 @@ def diagnose_with(
 
 
 def diagnose_stage(
-    stage: Stage, materials: Materials, store: StageStore, runtime: Runtime, team: Team
+    stage: Stage, materials: TrainingInputs, store: StageStore, runtime: Runtime, team: ProcessGroup
 ) -> tuple[Profile, ...]:
     """Profiles of the encoder that an evaluation stage is of, if it asks for any.
 

@@ -17,7 +17,7 @@ from torch import nn
 from xlt_ray.data.batches import EvalBatches, eval_batches, pair_batches
 from xlt_ray.data.item_scores import ItemScores
 from xlt_ray.data.kinds.kind import kind_of
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.task import Task, task_named
 from xlt_ray.modeling.fusion.dlfa import masked_mean
 from xlt_ray.modeling.multitask import OneTask
@@ -36,13 +36,13 @@ from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
 from xlt_ray.training.average import put_average
 from xlt_ray.training.events import Ticked
-from xlt_ray.training.load import Materials, load_network, load_parent, tokenizer_digest
+from xlt_ray.training.load import TrainingInputs, load_network, load_parent, tokenizer_digest
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.team import Team
+from xlt_ray.training.team import ProcessGroup
 
 
 @dataclass(frozen=True)
-class Examination:
+class EvalSet:
     """One split of one language, ready to be predicted."""
 
     task: Task
@@ -56,7 +56,7 @@ class Examination:
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvalRequest:
     """One line of what an evaluation stage scores; two languages are a pair."""
 
     role: Role
@@ -65,7 +65,7 @@ class Asked:
     split: Split
 
 
-def score(network: nn.Module, examination: Examination) -> dict[str, float]:
+def score(network: nn.Module, examination: EvalSet) -> dict[str, float]:
     """Metrics of the task over all examples; the network is in evaluation mode."""
     batches, dev = examination.batches, examination.dev
     decoded = _decoded(network, examination, batches)
@@ -76,7 +76,7 @@ def score(network: nn.Module, examination: Examination) -> dict[str, float]:
     return kind_of(task).score_tuned(task, batches.language, batches.gold, said, tuned_on)
 
 
-def item_scores(network: nn.Module, examination: Examination) -> ItemScores:
+def item_scores(network: nn.Module, examination: EvalSet) -> ItemScores:
     """As :func:`score`, item by item."""
     batches, dev = examination.batches, examination.dev
     task, language = examination.task, batches.language
@@ -87,7 +87,7 @@ def item_scores(network: nn.Module, examination: Examination) -> ItemScores:
     return kind_of(task).item_scores_tuned(task, language, batches.gold, said, tuned_on)
 
 
-def _decoded(network: nn.Module, examination: Examination, batches: EvalBatches) -> list[Any]:
+def _decoded(network: nn.Module, examination: EvalSet, batches: EvalBatches) -> list[Any]:
     assert isinstance(network, Network | OneTask), "what is scored was trained on a task"
     layer = examination.layer
     device = next(network.parameters()).device
@@ -111,19 +111,19 @@ def _decoded(network: nn.Module, examination: Examination, batches: EvalBatches)
     return decoded
 
 
-def dev_examination(
-    task: Task, stage: Stage, materials: Materials, tokenizer: Any, runtime: Runtime
-) -> Examination | None:
+def dev_eval_set(
+    task: Task, stage: Stage, materials: TrainingInputs, tokenizer: Any, runtime: Runtime
+) -> EvalSet | None:
     """A task's dev set in a training stage's source language; None where the task has none."""
     language = stage.settings["source_language"]
     if (language, "dev") not in materials.source.splits(task):
         return None
-    permit = Permit("select", task.name, language)
+    permit = LabelAccess("select", task.name, language)
     return _dev(task, permit, language, "all", stage, materials, tokenizer, runtime)
 
 
 def watched_scores(
-    task: Task, stage: Stage, materials: Materials, tokenizer: Any, runtime: Runtime
+    task: Task, stage: Stage, materials: TrainingInputs, tokenizer: Any, runtime: Runtime
 ) -> Callable[[nn.Module], dict[str, dict[str, float]]] | None:
     """Metrics of a network on the dev set of each language that is watched; None without any.
 
@@ -131,7 +131,7 @@ def watched_scores(
     """
     if stage.kind != "target" or not runtime.watched:
         return None
-    permit = Permit("evaluate", task.name, stage.settings["source_language"])
+    permit = LabelAccess("evaluate", task.name, stage.settings["source_language"])
     number = runtime.watched_examples
     examinations = {
         language: _dev(task, permit, language, number, stage, materials, tokenizer, runtime)
@@ -144,14 +144,14 @@ def watched_scores(
 
 def _dev(
     task: Task,
-    permit: Permit,
+    permit: LabelAccess,
     language: str,
     number: int | Literal["all"],
     stage: Stage,
-    materials: Materials,
+    materials: TrainingInputs,
     tokenizer: Any,
     runtime: Runtime,
-) -> Examination:
+) -> EvalSet:
     """The first examples, so many, of a dev set."""
     batches = eval_batches(
         materials.source,
@@ -166,7 +166,7 @@ def _dev(
         runtime.evaluation_batch,
         runtime.cache,
     )
-    return Examination(task, batches)
+    return EvalSet(task, batches)
 
 
 def sentence_vectors(encoder: Any, batch: Batch, layer: int) -> torch.Tensor:
@@ -176,27 +176,27 @@ def sentence_vectors(encoder: Any, batch: Batch, layer: int) -> torch.Tensor:
     return masked_mean(states, batch["attention_mask"]).squeeze(1).float()
 
 
-def asked_of(stage: Stage) -> list[Asked]:
+def eval_requests(stage: Stage) -> list[EvalRequest]:
     """All that an evaluation stage names, in a fixed order: the target task first."""
     settings, found = stage.settings, []
     name = settings["task"]["name"]
     splits: tuple[Split, ...] = ("dev", "test")
     role: Role = "few_shot" if "few_shot" in settings else "target"
     for split in splits:
-        found += [Asked(role, name, (one,), split) for one in settings["languages"][split]]
-    found += [Asked("pairs", name, tuple(pair), "test") for pair in settings.get("pairs", ())]
+        found += [EvalRequest(role, name, (one,), split) for one in settings["languages"][split]]
+    found += [EvalRequest("pairs", name, tuple(pair), "test") for pair in settings.get("pairs", ())]
     for task, entry in settings.get("also", {}).items():
-        found += [Asked("further", task, (one,), "test") for one in entry["languages"]]
+        found += [EvalRequest("further", task, (one,), "test") for one in entry["languages"]]
     if stage.parent is not None and "average" in stage.parent.settings:
         # Last, so that the network takes on the averaged weights once and keeps them.
         for split in splits:
             languages = settings["languages"][split]
-            found += [Asked("average", name, (one,), split) for one in languages]
+            found += [EvalRequest("average", name, (one,), split) for one in languages]
     return found
 
 
 def evaluate_stage(
-    stage: Stage, materials: Materials, store: StageStore, runtime: Runtime, team: Team
+    stage: Stage, materials: TrainingInputs, store: StageStore, runtime: Runtime, team: ProcessGroup
 ) -> Generator[Ticked, None, tuple[tuple[Score, ...], tuple[Items, ...]]]:
     """Scores of the parent stage's network in all that the stage names, and their items.
 
@@ -210,7 +210,7 @@ def evaluate_stage(
     if stage.settings.get("retrieval_encoder") == "before":
         before, _ = load_parent(stage.parent, materials, store)
         before.to(device).eval()
-    asked = asked_of(stage)
+    asked = eval_requests(stage)
     found: list[tuple[list[Score], Items]] = []
     is_averaged = False
     for turn in range(0, len(asked), team.size):
@@ -236,16 +236,16 @@ def _place(one: Score | Items) -> tuple[str, str, str, str]:
 
 
 def _examination(
-    asked: Asked,
+    asked: EvalRequest,
     stage: Stage,
-    materials: Materials,
+    materials: TrainingInputs,
     tokenizer: Any,
     runtime: Runtime,
     before: Any,
-) -> Examination:
+) -> EvalSet:
     settings, task = stage.settings, task_named(asked.task)
     trained_on = settings["few_shot"]["language"] if asked.role == "few_shot" else ""
-    permit = Permit("evaluate", task.name, settings["source_language"], trained_on)
+    permit = LabelAccess("evaluate", task.name, settings["source_language"], trained_on)
     begin = (materials.source, task, permit)
     end: tuple[Any, ...] = (
         settings["examples"],
@@ -264,13 +264,13 @@ def _examination(
         task.kind, task_named(settings["task"]["name"]).kind
     )
     if not is_alone:
-        return Examination(task, batches)
+        return EvalSet(task, batches)
     is_tuned = KINDS[task.kind].is_tuned
     dev = eval_batches(*begin, asked.languages[0], "dev", *end) if is_tuned else None
-    return Examination(task, batches, settings["retrieval_layer"], before, dev)
+    return EvalSet(task, batches, settings["retrieval_layer"], before, dev)
 
 
-def _told(asked: Asked, examination: Examination, found: ItemScores) -> tuple[list[Score], Items]:
+def _told(asked: EvalRequest, examination: EvalSet, found: ItemScores) -> tuple[list[Score], Items]:
     batches = examination.batches
     suffixes = {
         "pairs": PAIRS_SUFFIX,

@@ -5,20 +5,20 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.shots import shot_batches
 from xlt_ray.data.task import task_named
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.training.evaluate import dev_examination, score
-from xlt_ray.training.load import Materials, load_network, ranking_of, tokenizer_digest
-from xlt_ray.training.loop import Lesson
+from xlt_ray.training.evaluate import dev_eval_set, score
+from xlt_ray.training.load import TrainingInputs, load_network, ranking_of, tokenizer_digest
+from xlt_ray.training.loop import TrainingSetup
 from xlt_ray.training.runtime import Runtime
 
 
-def few_shot_lesson(
-    stage: Stage, materials: Materials, store: StageStore, runtime: Runtime
-) -> tuple[Lesson, Any]:
+def few_shot_setup(
+    stage: Stage, materials: TrainingInputs, store: StageStore, runtime: Runtime
+) -> tuple[TrainingSetup, Any]:
     """What a few-shot stage trains, from its parent's encoder, fusion and head; and the tokenizer.
 
     On the way the source language's dev set is scored: what is forgotten. No other labels are
@@ -31,7 +31,7 @@ def few_shot_lesson(
     batches = shot_batches(
         materials.source,
         task,
-        Permit("few_shot", task.name, settings["source_language"], settings["language"]),
+        LabelAccess("few_shot", task.name, settings["source_language"], settings["language"]),
         settings["split"],
         settings["shots"],
         settings["sample"],
@@ -43,6 +43,6 @@ def few_shot_lesson(
         runtime.cache,
         num_negatives=ranking_of(settings).negatives,
     )
-    examination = dev_examination(task, stage, materials, tokenizer, runtime)
+    examination = dev_eval_set(task, stage, materials, tokenizer, runtime)
     evaluate = partial(score, examination=examination) if examination is not None else None
-    return Lesson(network.train(), batches, settings["steps"], evaluate), tokenizer
+    return TrainingSetup(network.train(), batches, settings["steps"], evaluate), tokenizer

@@ -16,7 +16,7 @@ from xlt_ray.data.batches import train_batches
 from xlt_ray.data.encode import template_of
 from xlt_ray.data.held_out import held_out_batches, rest_of
 from xlt_ray.data.noise import NumberedBatches
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.pretraining import MaskedBatches, alignment_batches
 from xlt_ray.data.task import task_named
 from xlt_ray.modeling.network import build_network
@@ -32,29 +32,29 @@ from xlt_ray.spec.steps import num_steps
 from xlt_ray.spec.trial import Hybrid
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.training.evaluate import dev_examination, score, watched_scores
-from xlt_ray.training.few_shot import few_shot_lesson
+from xlt_ray.training.evaluate import dev_eval_set, score, watched_scores
+from xlt_ray.training.few_shot import few_shot_setup
 from xlt_ray.training.load import (
-    Materials,
+    TrainingInputs,
     fusion_of,
     load_parent,
     ranking_of,
     robust_of,
     tokenizer_digest,
 )
-from xlt_ray.training.loop import Batches, Lesson
+from xlt_ray.training.loop import BatchSource, TrainingSetup
 from xlt_ray.training.masked import masked_scores
-from xlt_ray.training.mixed import mixed_lesson
+from xlt_ray.training.mixed import mixed_setup
 from xlt_ray.training.runtime import Runtime
 
 
-def lesson_of(
-    stage: Stage, materials: Materials, store: StageStore, runtime: Runtime
-) -> tuple[Lesson, Any]:
+def training_setup(
+    stage: Stage, materials: TrainingInputs, store: StageStore, runtime: Runtime
+) -> tuple[TrainingSetup, Any]:
     """What a training stage trains, on its parent's encoder; and the tokenizer."""
     settings = stage.settings
     if stage.kind == "few_shot":
-        return few_shot_lesson(stage, materials, store, runtime)
+        return few_shot_setup(stage, materials, store, runtime)
     encoder, tokenizer = load_parent(stage, materials, store)
     if stage.kind == "align":
         knobs = _alignment(settings)
@@ -73,9 +73,11 @@ def lesson_of(
             runtime.cache,
         )
         coverage = batches.coverage if isinstance(batches, MaskedBatches) else {}
-        return Lesson(aligned, batches, settings["steps"], evaluate, coverage=coverage), tokenizer
+        return TrainingSetup(
+            aligned, batches, settings["steps"], evaluate, coverage=coverage
+        ), tokenizer
     if "tasks" in settings:
-        return mixed_lesson(stage, encoder, tokenizer, materials, runtime), tokenizer
+        return mixed_setup(stage, encoder, tokenizer, materials, runtime), tokenizer
     task = task_named(settings["task"]["name"])
     source_language = settings["source_language"]
     robust = robust_of(settings)
@@ -94,7 +96,7 @@ def lesson_of(
     made = train_batches(
         materials.source,
         task,
-        Permit("train", task.name, source_language),
+        LabelAccess("train", task.name, source_language),
         size,
         source_language,
         _hybrid(settings),
@@ -108,16 +110,16 @@ def lesson_of(
         augment=robust if isinstance(robust, AugmentRobust) else None,
         num_negatives=ranking.negatives,
     )
-    supervised: Batches = made
+    supervised: BatchSource = made
     if robust.perturbs == "embeddings":
         supervised = NumberedBatches(supervised, stage.seed)
     if stage.kind == "trunk":
         # Its rate has not decayed yet: a score would compare with nothing.
-        return Lesson(network, supervised, steps, None), tokenizer
-    examination = dev_examination(task, stage, materials, tokenizer, runtime)
+        return TrainingSetup(network, supervised, steps, None), tokenizer
+    examination = dev_eval_set(task, stage, materials, tokenizer, runtime)
     scoring = partial(score, examination=examination) if examination is not None else None
     watching = watched_scores(task, stage, materials, tokenizer, runtime)
-    return Lesson(network, supervised, steps, scoring, watching, made.coverage), tokenizer
+    return TrainingSetup(network, supervised, steps, scoring, watching, made.coverage), tokenizer
 
 
 def _hybrid(settings: Mapping[str, Any]) -> Hybrid:

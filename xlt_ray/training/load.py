@@ -26,7 +26,7 @@ from xlt_ray.modeling.pooler import leave_pooler
 from xlt_ray.spec.methods import (
     FUSIONS,
     ROBUST,
-    Knobs,
+    ConfigModel,
     NoFusion,
     NoRobust,
     Robust,
@@ -42,24 +42,26 @@ EXTRA = "network.safetensors"
 
 
 @dataclass(frozen=True)
-class Materials:
+class TrainingInputs:
     """What stages are made from: the model that a path starts with, and the data."""
 
     model: Model
     source: Source
 
 
-def load_parent(stage: Stage, materials: Materials, store: StageStore) -> tuple[Any, Any]:
+def load_parent(stage: Stage, materials: TrainingInputs, store: StageStore) -> tuple[Any, Any]:
     """Encoder and tokenizer that a stage starts from."""
     parent = encoder_of(stage)
-    if not parent.is_given:
+    if not parent.is_pretrained:
         return load_committed(parent, materials, store)
     vocabulary, revision = materials.source.vocabulary(), parent.settings["weights"]
     tokenizer = load_tokenizer(materials.model, vocabulary, revision=revision)
     return load_encoder(materials.model, tokenizer, parent.seed, revision=revision), tokenizer
 
 
-def load_network(target: Stage, materials: Materials, store: StageStore) -> tuple[Network, Any]:
+def load_network(
+    target: Stage, materials: TrainingInputs, store: StageStore
+) -> tuple[Network, Any]:
     """The finished network of a committed target or few-shot stage, and its tokenizer."""
     encoder, tokenizer = load_committed(target, materials, store)
     task = task_named(target.settings["task"]["name"])
@@ -71,7 +73,7 @@ def load_network(target: Stage, materials: Materials, store: StageStore) -> tupl
     return network, tokenizer
 
 
-def load_committed(stage: Stage, materials: Materials, store: StageStore) -> tuple[Any, Any]:
+def load_committed(stage: Stage, materials: TrainingInputs, store: StageStore) -> tuple[Any, Any]:
     """Encoder and tokenizer of a committed stage.
 
     Raises:
@@ -89,7 +91,7 @@ def _kept(stage: Stage, store: StageStore) -> Iterator[None]:
     try:
         yield
     except Exception:
-        if store.find_told(stage) is not None:
+        if store.find_recorded(stage) is not None:
             raise
         # Not from the error, which looks like one of the data.
         raise StoreError("was freed while it was read", key=stage.key) from None
@@ -110,7 +112,7 @@ def tokenizer_digest(tokenizer: Any) -> str:
     return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
 
 
-def fusion_of(settings: Mapping[str, Any]) -> Knobs:
+def fusion_of(settings: Mapping[str, Any]) -> ConfigModel:
     """The fusion of a stage; an intermediate stage has none."""
     chosen = settings.get("fusion")
     if chosen is None:

@@ -31,7 +31,7 @@ from xlt_ray.training.events import Evaluated, Stop, Ticked
 from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.schedules import learning_rate
 from xlt_ray.training.seeding import seed_step
-from xlt_ray.training.team import Team
+from xlt_ray.training.team import ProcessGroup
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -39,7 +39,7 @@ TICK_S = 1.0
 """Seconds between two signs of life."""
 
 
-class Batches(Protocol):
+class BatchSource(Protocol):
     """Training data as a pure function of the step."""
 
     def batch(self, step: int) -> Arrays:
@@ -60,11 +60,11 @@ class Kept(Protocol):
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingSetup:
     """What one stage trains: a network, batches by step, and how it is scored on the way."""
 
     network: nn.Module
-    batches: Batches
+    batches: BatchSource
     num_steps: int
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None
     """Dev metrics of the network; None where a stage has no dev set."""
@@ -76,7 +76,7 @@ class Lesson:
 
 
 @dataclass
-class Course:
+class TrainState:
     """Where a training stands: all that progress keeps besides weights and optimizer."""
 
     step: int = 0
@@ -93,15 +93,15 @@ class Course:
 
 def train(
     engine: Engine,
-    lesson: Lesson,
+    lesson: TrainingSetup,
     stage: Stage,
     runtime: Runtime,
-    team: Team,
+    team: ProcessGroup,
     store: StageStore,
     lease: Lease | None,
     diagnose: Diagnose | None = None,
     kept: Sequence[Kept] = (),
-) -> Generator[Evaluated | Ticked, None, Course]:
+) -> Generator[Evaluated | Ticked, None, TrainState]:
     """Train from the last progress, or from the trunk before this stage, to the end.
 
     Yields signs of life and every evaluation, those before an interruption again; returns the
@@ -155,7 +155,7 @@ def train(
 
 
 def _share_of(
-    batch: Arrays, engine: Engine, team: Team, runtime: Runtime
+    batch: Arrays, engine: Engine, team: ProcessGroup, runtime: Runtime
 ) -> list[dict[str, Tensor]]:
     """This worker's rows as micro-batches, with the denominator that makes them add up.
 
@@ -185,7 +185,7 @@ def _share_of(
     return shares
 
 
-def _finite(loss: Tensor, stage: Stage, step: int, team: Team) -> float:
+def _finite(loss: Tensor, stage: Stage, step: int, team: ProcessGroup) -> float:
     """The loss of the whole batch, of which every worker has a part."""
     value = sum(team.gather(float(loss))) / team.size
     if not math.isfinite(value):
@@ -197,7 +197,9 @@ def _finite(loss: Tensor, stage: Stage, step: int, team: Team) -> float:
     return value
 
 
-def _evaluate(lesson: Lesson, engine: Engine, stage: Stage, course: Course) -> dict[str, Any]:
+def _evaluate(
+    lesson: TrainingSetup, engine: Engine, stage: Stage, course: TrainState
+) -> dict[str, Any]:
     metrics = {"loss": course.loss / course.loss_steps}
     course.loss, course.loss_steps = 0.0, 0
     entry: dict[str, Any] = {
@@ -216,7 +218,7 @@ def _evaluate(lesson: Lesson, engine: Engine, stage: Stage, course: Course) -> d
 
 
 def _profiles(
-    diagnose: Diagnose | None, engine: Engine, stage: Stage, course: Course
+    diagnose: Diagnose | None, engine: Engine, stage: Stage, course: TrainState
 ) -> list[dict[str, Any]]:
     if diagnose is None:
         return []
@@ -241,11 +243,11 @@ def evaluated(stage: Stage, entry: Mapping[str, Any], *, is_replay: bool = False
 
 def _save(
     engine: Engine,
-    course: Course,
+    course: TrainState,
     stage: Stage,
     store: StageStore,
     lease: Lease | None,
-    team: Team,
+    team: ProcessGroup,
     kept: Sequence[Kept],
 ) -> None:
     """Gathered from all workers, written and sealed by the leader."""
@@ -260,8 +262,8 @@ def _save(
 
 
 def _restore(
-    engine: Engine, stage: Stage, store: StageStore, team: Team, kept: Sequence[Kept]
-) -> Course:
+    engine: Engine, stage: Stage, store: StageStore, team: ProcessGroup, kept: Sequence[Kept]
+) -> TrainState:
     """The course of the last progress, loaded into the engine; without, a fresh one."""
     progress = team.share(store.find_progress(stage.key) if team.is_leader else None)
     if progress is not None:
@@ -269,13 +271,13 @@ def _restore(
         engine.load(folder, progress.step)
         for weights in kept:
             weights.load(folder)
-        return from_fields(Course, progress.state)
+        return from_fields(TrainState, progress.state)
     trunk = team.share(_trunk_below(stage, store) if team.is_leader else None)
     if trunk is None:
-        return Course()
+        return TrainState()
     key, steps = trunk
     engine.load(store.folder(key), steps)
-    return Course(step=steps, first_step=steps)
+    return TrainState(step=steps, first_step=steps)
 
 
 def _trunk_below(stage: Stage, store: StageStore) -> tuple[str, int] | None:

@@ -17,8 +17,7 @@ from typing import Any
 
 from xlt_ray.stages.items import write_items
 from xlt_ray.stages.lease import Holder, Lease
-from xlt_ray.stages.path import Path as StagePath
-from xlt_ray.stages.path import lenders, made
+from xlt_ray.stages.path import StagePath, dependencies, stages_to_run
 from xlt_ray.stages.record import StageRecord, profiles_from_json
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
@@ -29,11 +28,11 @@ from xlt_ray.training.diagnose import Diagnose, diagnose_stage, diagnose_with, d
 from xlt_ray.training.engine import Engine
 from xlt_ray.training.evaluate import evaluate_stage
 from xlt_ray.training.events import Committed, Event, Waiting
-from xlt_ray.training.lesson import lesson_of
-from xlt_ray.training.load import Materials, save_result
+from xlt_ray.training.lesson import training_setup
+from xlt_ray.training.load import TrainingInputs, save_result
 from xlt_ray.training.loop import evaluated, train
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.team import Team
+from xlt_ray.training.team import ProcessGroup
 from xlt_ray.versions import library_versions
 
 POLL = 0.25
@@ -42,10 +41,10 @@ POLL = 0.25
 
 def walk(
     path: StagePath,
-    materials: Materials,
+    materials: TrainingInputs,
     store: StageStore,
     runtime: Runtime,
-    team: Team,
+    team: ProcessGroup,
     *,
     until: str = "",
 ) -> Iterator[Event]:
@@ -59,7 +58,7 @@ def walk(
         until: kind of the last stage to make; the last one of the path where it has none of that.
     """
     runtime = replace(runtime, diagnosis=diagnosis_of(path[-1]))
-    stages = made(path)
+    stages = stages_to_run(path)
     kinds = [stage.kind for stage in stages]
     if until in kinds:
         stages = stages[: kinds.index(until) + 1]
@@ -76,11 +75,11 @@ def walk(
         yield from make(stage, materials, store, runtime, team)
 
 
-def _can_start(stages: Sequence[Stage], index: int, store: StageStore, team: Team) -> bool:
+def _can_start(stages: Sequence[Stage], index: int, store: StageStore, team: ProcessGroup) -> bool:
     """Whether all is there, and sound, that the stage at ``index`` is made from."""
     if _found(stages[index - 1], store, team) is None:
         return False
-    read = lenders(stages[index]) if index < len(stages) else ()
+    read = dependencies(stages[index]) if index < len(stages) else ()
     return all(
         lender.key == stages[index - 1].key or _found(lender, store, team) is not None
         for lender in read
@@ -88,7 +87,7 @@ def _can_start(stages: Sequence[Stage], index: int, store: StageStore, team: Tea
 
 
 def make(
-    stage: Stage, materials: Materials, store: StageStore, runtime: Runtime, team: Team
+    stage: Stage, materials: TrainingInputs, store: StageStore, runtime: Runtime, team: ProcessGroup
 ) -> Iterator[Event]:
     """Make one stage whose parent is there, or wait for whoever makes it."""
     runtime = runtime.fitted(stage.settings)
@@ -123,13 +122,13 @@ def make(
 
 def _train(
     stage: Stage,
-    materials: Materials,
+    materials: TrainingInputs,
     store: StageStore,
     runtime: Runtime,
-    team: Team,
+    team: ProcessGroup,
     lease: Lease | None,
 ) -> Iterator[Event]:
-    lesson, tokenizer = lesson_of(stage, materials, store, runtime)
+    lesson, tokenizer = training_setup(stage, materials, store, runtime)
     engine = Engine(lesson.network, stage.settings, runtime)
     try:
         diagnose = _diagnose_with(runtime, materials, tokenizer)
@@ -164,19 +163,19 @@ def _train(
         engine.close()
 
 
-def _diagnose_with(runtime: Runtime, materials: Materials, tokenizer: Any) -> Diagnose | None:
+def _diagnose_with(runtime: Runtime, materials: TrainingInputs, tokenizer: Any) -> Diagnose | None:
     asked = runtime.diagnosis
     if asked is None:
         return None
     return diagnose_with(asked, materials.source, tokenizer, runtime.evaluation_batch)
 
 
-def _found(stage: Stage, store: StageStore, team: Team) -> StageRecord | None:
-    return team.share(store.find_sound(stage) if team.is_leader else None)
+def _found(stage: Stage, store: StageStore, team: ProcessGroup) -> StageRecord | None:
+    return team.share(store.find_undamaged(stage) if team.is_leader else None)
 
 
-def _told(stage: Stage, store: StageStore, team: Team) -> StageRecord | None:
-    return team.share(store.find_told(stage) if team.is_leader else None)
+def _told(stage: Stage, store: StageStore, team: ProcessGroup) -> StageRecord | None:
+    return team.share(store.find_recorded(stage) if team.is_leader else None)
 
 
 def _replayed(stage: Stage, record: StageRecord) -> Iterator[Event]:
@@ -186,7 +185,7 @@ def _replayed(stage: Stage, record: StageRecord) -> Iterator[Event]:
     yield Committed(stage, record, reused=True)
 
 
-def _aside(store: StageStore, stage: Stage, team: Team) -> Path | None:
+def _aside(store: StageStore, stage: Stage, team: ProcessGroup) -> Path | None:
     """An empty folder for a result, which the leader alone writes; None for the others."""
     if not team.is_leader:
         return None
@@ -201,7 +200,7 @@ def _commit(
     record: StageRecord,
     store: StageStore,
     lease: Lease | None,
-    team: Team,
+    team: ProcessGroup,
 ) -> Committed:
     if team.is_leader:
         assert lease is not None

@@ -18,15 +18,15 @@ from xlt_ray.modeling.multitask import MultitaskNetwork, OneTask, build_multitas
 from xlt_ray.spec.methods import SAMPLINGS, MonolingualLm, Sampling, method_named
 from xlt_ray.spec.mixture import Dataset, Mixture
 from xlt_ray.stages.stage import Stage
-from xlt_ray.training.evaluate import dev_examination, score
-from xlt_ray.training.load import Materials, ranking_of, tokenizer_digest
-from xlt_ray.training.loop import Lesson
+from xlt_ray.training.evaluate import dev_eval_set, score
+from xlt_ray.training.load import TrainingInputs, ranking_of, tokenizer_digest
+from xlt_ray.training.loop import TrainingSetup
 from xlt_ray.training.runtime import Runtime
 
 
-def mixed_lesson(
-    stage: Stage, encoder: Any, tokenizer: Any, materials: Materials, runtime: Runtime
-) -> Lesson:
+def mixed_setup(
+    stage: Stage, encoder: Any, tokenizer: Any, materials: TrainingInputs, runtime: Runtime
+) -> TrainingSetup:
     """What a stage of several tasks trains on ``encoder``; scores are called ``TASK/METRIC``."""
     settings = stage.settings
     sampling = _sampling(settings)
@@ -57,10 +57,10 @@ def mixed_lesson(
         num_negatives=ranking_of(settings).negatives,
     )
     if is_trunk:
-        return Lesson(network, batches, settings["steps"], None)
+        return TrainingSetup(network, batches, settings["steps"], None)
     steps = mixture.num_steps(size, settings["epochs"], batch_size)
     evaluate = _scoring(stage, mixture.tasks, materials, tokenizer, runtime)
-    return Lesson(network, batches, steps, evaluate)
+    return TrainingSetup(network, batches, steps, evaluate)
 
 
 def _sampling(settings: Mapping[str, Any]) -> Sampling:
@@ -71,7 +71,7 @@ def _sampling(settings: Mapping[str, Any]) -> Sampling:
     return sampling
 
 
-def _mixture(settings: Mapping[str, Any], sampling: Sampling, materials: Materials) -> Mixture:
+def _mixture(settings: Mapping[str, Any], sampling: Sampling, materials: TrainingInputs) -> Mixture:
     sizes = {name: materials.source.splits(task_named(name)) for name in settings["tasks"]}
     datasets = tuple(
         Dataset(name, language, sizes[name][language, "train"].num_examples)
@@ -81,7 +81,7 @@ def _mixture(settings: Mapping[str, Any], sampling: Sampling, materials: Materia
     return Mixture(datasets, sampling.cap, settings["mlm"]["share"] if "mlm" in settings else 0.0)
 
 
-def _masked(stage: Stage, materials: Materials, tokenizer: Any, runtime: Runtime) -> Batches:
+def _masked(stage: Stage, materials: TrainingInputs, tokenizer: Any, runtime: Runtime) -> Batches:
     settings, mlm = stage.settings, stage.settings["mlm"]
     knobs = MonolingualLm(
         objective="mlm",
@@ -101,11 +101,15 @@ def _masked(stage: Stage, materials: Materials, tokenizer: Any, runtime: Runtime
 
 
 def _scoring(
-    stage: Stage, names: tuple[str, ...], materials: Materials, tokenizer: Any, runtime: Runtime
+    stage: Stage,
+    names: tuple[str, ...],
+    materials: TrainingInputs,
+    tokenizer: Any,
+    runtime: Runtime,
 ) -> Callable[[nn.Module], Mapping[str, float]] | None:
     """Of the source language's dev set of every task that has one; None where none has."""
     found = {
-        number: dev_examination(task_named(name), stage, materials, tokenizer, runtime)
+        number: dev_eval_set(task_named(name), stage, materials, tokenizer, runtime)
         for number, name in enumerate(names)
     }
     examinations = {number: one for number, one in found.items() if one is not None}

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """This process's place among ``size`` workers."""
 
     rank: int = 0
@@ -45,14 +45,14 @@ class Team:
         return boxes
 
 
-def join_team(
+def join_process_group(
     rank: int,
     size: int,
     device: str,
     *,
     address: str = "",
     listener: socket.socket | None = None,
-) -> Team:
+) -> ProcessGroup:
     """Connect this process with the others; the group lives as long as the process.
 
     DeepSpeed wants a process group even for one worker: that one opens no port.
@@ -67,7 +67,7 @@ def join_team(
     import deepspeed
 
     if torch.distributed.is_initialized():
-        return Team(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        return ProcessGroup(torch.distributed.get_rank(), torch.distributed.get_world_size())
     _without_compiling(deepspeed)
     host, _, port = address.rpartition(":")
     is_on_one_node = size == 1 or ipaddress.ip_address(host).is_loopback
@@ -96,11 +96,12 @@ def join_team(
         device_id=torch.device("cuda", 0) if device == "cuda" and size > 1 else None,
     )
     deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)
-    return Team(rank, size)
+    return ProcessGroup(rank, size)
 
 
 def listen(host: str) -> socket.socket:
-    """The leader's socket for :func:`join_team`, open from now on: nobody else gets its port.
+    """The leader's socket for :func:`join_process_group`, open from now on: nobody else gets its
+    port.
 
     It listens at ``host`` alone; PyTorch's own would listen on every interface, and whoever
     connects there could change what the workers read.

@@ -10,8 +10,8 @@ import pytest
 
 from xlt_ray.cli.board import (
     SHOWN,
-    LineBoard,
-    TableBoard,
+    LineReporter,
+    TableReporter,
     complaints,
     described,
     echo_event,
@@ -24,7 +24,7 @@ from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages.record import Score, StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.sweep.order import Report
-from xlt_ray.sweep.runner import Summary
+from xlt_ray.sweep.runner import SweepSummary
 from xlt_ray.training.events import Committed
 
 VIEW = TrialView(
@@ -71,7 +71,7 @@ def test_everything_was_there_only_where_that_is_so(
         "name: t\ndata: {source: toy}\nmodel: toy:2x64\n"
         "target: {task: nli, source_language: qaa}\nsearch: {trials: 1}\n"
     )
-    echo_summary(sweep, Summary(tuple(failed_ones), None, 0, 0, is_finished, False))
+    echo_summary(sweep, SweepSummary(tuple(failed_ones), None, 0, 0, is_finished, False))
     assert ("everything was there" in capsys.readouterr().out) == is_told
 
 
@@ -83,7 +83,7 @@ def test_what_was_stopped_early_has_trained_and_was_not_there_already(
         "target: {task: nli, source_language: qaa}\nsearch: {trials: 1}\n"
     )
     pruned = replace(VIEW, state="pruned", cause=None, message="")
-    echo_summary(sweep, Summary((pruned,), None, 0, 0, True, False, num_stopped_early=1))
+    echo_summary(sweep, SweepSummary((pruned,), None, 0, 0, True, False, num_stopped_early=1))
     out = capsys.readouterr().out
     assert "and stopped 1 trial early" in out
     assert "everything was there" not in out
@@ -97,7 +97,7 @@ def test_the_whole_space_was_tried_only_where_every_trial_has_ended(
         "name: t\ndata: {source: toy}\nmodel: toy:2x64\n"
         "target: {task: nli, source_language: qaa}\nsearch: {trials: 9}\n"
     )
-    echo_summary(sweep, Summary((VIEW,), None, 0, 0, is_finished, False, is_whole_space=True))
+    echo_summary(sweep, SweepSummary((VIEW,), None, 0, 0, is_finished, False, is_whole_space=True))
     assert ("configurations of the space were tried" in capsys.readouterr().out) == is_finished
 
 
@@ -143,13 +143,13 @@ def test_one_line_tells_why_a_trial_is_tried_again(
     report: Report, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sentence(report, "accuracy") == says
-    LineBoard("accuracy").heard(replace(VIEW, number=5), report)
+    LineReporter("accuracy").heard(replace(VIEW, number=5), report)
     assert capsys.readouterr().out.count("\n") == bool(says)
 
 
 def test_a_log_hears_of_a_long_stage_every_two_minutes(capsys: pytest.CaptureFixture[str]) -> None:
     seconds = iter(range(1, 1000))
-    board = LineBoard("accuracy", clock=lambda: float(next(seconds)))
+    board = LineReporter("accuracy", clock=lambda: float(next(seconds)))
     board.begun(VIEW)
     capsys.readouterr()
     for examples in range(300):
@@ -161,7 +161,7 @@ def test_a_log_hears_of_a_long_stage_every_two_minutes(capsys: pytest.CaptureFix
 
 
 def test_a_log_hears_once_what_a_trial_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
-    board = LineBoard("accuracy", clock=lambda: 0.0)
+    board = LineReporter("accuracy", clock=lambda: 0.0)
     for holder in ("trial 3 of a", "trial 3 of a", "trial 4 of a", "trial 4 of a"):
         board.heard(VIEW, Report("waiting", stage="target", holder=holder))
     board.finished(VIEW)
@@ -175,7 +175,7 @@ def test_the_table_shows_those_that_run_then_the_latest_that_ended(
 
     text = "{name: t, data: {source: toy}, model: toy:2x64, target: {task: nli}, "
     sweep = sweep_from(text + "search: {trials: 500, sampler: random}}")
-    board = TableBoard(sweep, "accuracy", Console())
+    board = TableReporter(sweep, "accuracy", Console())
     for number in range(200):
         board.begun(replace(VIEW, number=number, state="running"))
         if number != 3:
@@ -197,7 +197,7 @@ def test_brackets_in_a_message_or_a_value_are_shown_as_they_are(
     text = "{name: t, data: {source: toy}, model: toy:2x64, target: {task: nli}, "
     text += "search: {trials: 2, sampler: random}}"
     console = Console(width=160)
-    board = TableBoard(sweep_from(text), "accuracy", console)
+    board = TableReporter(sweep_from(text), "accuracy", console)
     board.begun(replace(VIEW, number=1, assignment={"model": "[/here]/[bold]m"}))
     board.finished(failed(2, "bug", message="no file [/tmp/x]"))
     with console.capture() as shown:

@@ -271,12 +271,12 @@ def test_nothing_goes_while_mlflow_does_not_answer(
 
 @pytest.mark.usefixtures("store")
 def test_a_sweep_with_a_registered_model_is_kept(home: Home, xlt: Xlt) -> None:
-    from xlt_ray.tracking import Depot
+    from xlt_ray.tracking import ModelRegistry
 
     folder = home.root / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    depot = Depot(home, "small", None, home.identity)
+    depot = ModelRegistry(home, "small", None, home.identity)
     assert depot.register("best", depot.keep(folder, "model/trial-000"), {}, "") == 1
     said = xlt("rm", "small", "--yes")
     assert said.code == 2

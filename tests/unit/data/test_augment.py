@@ -9,7 +9,7 @@ from xlt_ray.data.encode import encoded
 from xlt_ray.data.files import FilesSource
 from xlt_ray.data.neighbours import lexicon_neighbours, neighbour_lists, neighbours_digest
 from xlt_ray.data.noise import NumberedBatches
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.task import task_named
 from xlt_ray.data.toy.source import ToySource
 from xlt_ray.data.toy.tongues import world
@@ -120,7 +120,7 @@ def test_augmentation_without_neighbours_says_what_to_add(copies, folder):
 @pytest.fixture
 def train(toy, toy_tokenizer, cache_dir):
     def make(augment=None, hybrid=None, size=40):
-        permit = Permit("train", PARAPHRASE.name, "qaa")
+        permit = LabelAccess("train", PARAPHRASE.name, "qaa")
         rest = (toy_tokenizer, "toy", 64, 20, 3, cache_dir)
         hybrid = hybrid or Hybrid()
         return train_batches(toy, PARAPHRASE, permit, size, "qaa", hybrid, *rest, augment=augment)

@@ -5,7 +5,7 @@ import pytest
 
 from xlt_ray.data.batches import eval_batches, train_batches
 from xlt_ray.data.files import FilesSource
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.task import task_named
 from xlt_ray.data.toy.tongues import TONGUES, world
 from xlt_ray.errors import DataError, ForbiddenLabels
@@ -18,7 +18,7 @@ MONOLINGUAL = Hybrid(ratio=0.0)
 @pytest.fixture
 def train(toy, toy_tokenizer, cache_dir):
     def make(task=PARAPHRASE, size=100, hybrid=MONOLINGUAL, batch_size=16, seed=3, language="qaa"):
-        permit = Permit("train", task.name, language)
+        permit = LabelAccess("train", task.name, language)
         rest = (toy_tokenizer, "toy", 64, batch_size, seed, cache_dir)
         return train_batches(toy, task, permit, size, "qaa", hybrid, *rest)
 
@@ -35,7 +35,7 @@ def evaluate(toy, toy_tokenizer, cache_dir):
         purpose="evaluate",
         max_length=64,
     ):
-        permit = Permit(purpose, task.name, "qaa")
+        permit = LabelAccess(purpose, task.name, "qaa")
         rest = (toy_tokenizer, "toy", max_length, 32, cache_dir)
         return eval_batches(toy, task, permit, language, split, limit, *rest)
 
@@ -179,7 +179,7 @@ def test_cross_lingual_batches_without_translations_or_lexicon_say_what_to_add(
     arguments = (
         FilesSource(tmp_path),
         task_named("sick"),
-        Permit("train", "sick", "en"),
+        LabelAccess("train", "sick", "en"),
         "all",
         "en",
     )

@@ -11,7 +11,7 @@ import pytest
 from xlt_ray.data.batches import eval_batches, train_batches
 from xlt_ray.data.files import FilesSource
 from xlt_ray.data.kinds.choice import KIND
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.task import parse_task, task_named
 from xlt_ray.errors import DataError
 from xlt_ray.spec.trial import Hybrid
@@ -85,7 +85,7 @@ def test_a_broken_line_is_named(files, line, complaint):
 
 def train(source, tokenizer, tmp_path, task=SOCIAL, hybrid=None, max_length=32):
     return train_batches(
-        source, task, Permit("train", task.name, "en"), "all", "en", hybrid or Hybrid(),
+        source, task, LabelAccess("train", task.name, "en"), "all", "en", hybrid or Hybrid(),
         tokenizer, "t", max_length, 4, 0, tmp_path / "cache",
     )  # fmt: skip
 
@@ -124,7 +124,7 @@ def test_evaluation_decodes_to_the_place_of_an_option(files, make_tokenizer, tmp
     lines = [{**LINE, "id": n, "label": n % 3} for n in range(7)]
     source = files(*lines, name="choice/socialiqa/en.dev.jsonl")
     batches = eval_batches(
-        source, SOCIAL, Permit("select", "socialiqa", "en"), "en", "dev", "all",
+        source, SOCIAL, LabelAccess("select", "socialiqa", "en"), "en", "dev", "all",
         make_tokenizer("cqxyz"), "t", 16, 3, tmp_path / "cache",
     )  # fmt: skip
     decoded = [None] * 7

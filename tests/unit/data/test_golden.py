@@ -11,7 +11,7 @@ import pytest
 
 from xlt_ray.data.batches import eval_batches, train_batches
 from xlt_ray.data.files import FilesSource
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.task import task_named
 from xlt_ray.spec.trial import Hybrid
 
@@ -48,7 +48,7 @@ def digest(batches):
 @pytest.mark.parametrize("ratio", [0.0, 0.5])
 def test_training_batches_are_the_known_ones(toy, toy_tokenizer, cache_dir, name, ratio):
     batches = train_batches(
-        toy, task_named(name), Permit("train", name, "qaa"), 100, "qaa", Hybrid(ratio=ratio),
+        toy, task_named(name), LabelAccess("train", name, "qaa"), 100, "qaa", Hybrid(ratio=ratio),
         toy_tokenizer, "toy", 20, 16, 3, cache_dir,
     )  # fmt: skip
     found = digest(batches.batch(step) for step in range(8))
@@ -58,9 +58,18 @@ def test_training_batches_are_the_known_ones(toy, toy_tokenizer, cache_dir, name
 @pytest.mark.parametrize("name", TOY)
 def test_evaluation_batches_are_the_known_ones(toy, toy_tokenizer, cache_dir, name):
     batches = eval_batches(
-        toy, task_named(name), Permit("evaluate", name, "qaa"), "qae", "test", 90, toy_tokenizer,
-        "toy", 20, 32, cache_dir,
-    )  # fmt: skip
+        toy,
+        task_named(name),
+        LabelAccess("evaluate", name, "qaa"),
+        "qae",
+        "test",
+        90,
+        toy_tokenizer,
+        "toy",
+        20,
+        32,
+        cache_dir,
+    )
     numbers = [numbers.tolist() for numbers, _ in batches]
     assert numbers[0][:6] == GOLDEN["order"][name]
     assert digest(batch for _, batch in batches) == GOLDEN["evaluate"][name]

@@ -16,7 +16,7 @@ from xlt_ray.data.kinds.retrieval import RetrievalExample
 from xlt_ray.data.kinds.score import ScoreExample
 from xlt_ray.data.kinds.span import Answer, SpanExample
 from xlt_ray.data.kinds.tag import TagExample
-from xlt_ray.data.permit import Permit, labelled
+from xlt_ray.data.permit import LabelAccess, labelled
 from xlt_ray.data.source import open_source
 from xlt_ray.data.task import load_tasks, parse_task, task_named
 from xlt_ray.errors import DataError, ForbiddenLabels
@@ -296,7 +296,7 @@ def test_only_plain_forms_are_read(tmp_path):
 
 
 def test_the_gate_stands_before_the_hub(source):
-    task, permit = task_named("ner-panx"), Permit("train", "ner-panx", "en")
+    task, permit = task_named("ner-panx"), LabelAccess("train", "ner-panx", "en")
     assert labelled(source, permit, task, "en", "train")
     for place in (("de", "train"), ("en", "dev"), ("en", "test")):
         with pytest.raises(ForbiddenLabels):

@@ -15,7 +15,7 @@ from xlt_ray.data.batches import train_batches
 from xlt_ray.data.crossing import Translated
 from xlt_ray.data.encode import encoded
 from xlt_ray.data.files import FilesSource
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.switching import Switching, weighted
 from xlt_ray.data.task import task_named
 from xlt_ray.data.toy.tongues import world
@@ -30,7 +30,7 @@ BATCH = 16
 def train(toy, toy_tokenizer, cache_dir):
     @cache
     def make(hybrid, seed=3, task=PARAPHRASE):
-        permit = Permit("train", task, "qaa")
+        permit = LabelAccess("train", task, "qaa")
         rest = (toy_tokenizer, "toy", 64, BATCH, seed, cache_dir)
         return train_batches(toy, task_named(task), permit, 64, "qaa", hybrid, *rest)
 

@@ -10,7 +10,7 @@ from xlt_ray.data.batches import eval_batches, pair_batches
 from xlt_ray.data.files import FilesSource
 from xlt_ray.data.joining import joined
 from xlt_ray.data.kinds.pair import PairExample
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.task import task_named
 from xlt_ray.errors import DataError, ForbiddenLabels
 
@@ -65,9 +65,17 @@ def folder(tmp_path):
 
 def batches_of(source, languages, tokenizer, cache, limit="all", purpose="evaluate"):
     return pair_batches(
-        source, task_named("pawsx"), Permit(purpose, "pawsx", "en"), languages, limit, tokenizer,
-        "letters", 16, 8, cache,
-    )  # fmt: skip
+        source,
+        task_named("pawsx"),
+        LabelAccess(purpose, "pawsx", "en"),
+        languages,
+        limit,
+        tokenizer,
+        "letters",
+        16,
+        8,
+        cache,
+    )
 
 
 @pytest.fixture
@@ -96,7 +104,7 @@ def test_pieces_are_those_of_the_sentences_of_either_language(folder, letters, t
 
 
 def test_a_language_with_itself_is_the_language(toy, toy_tokenizer, cache_dir):
-    task, permit = task_named("toy-nli"), Permit("evaluate", "toy-nli", "qaa")
+    task, permit = task_named("toy-nli"), LabelAccess("evaluate", "toy-nli", "qaa")
     rest = (40, toy_tokenizer, "toy", 24, 16, cache_dir)
     pair = pair_batches(toy, task, permit, ("qab", "qab"), *rest)
     alone = eval_batches(toy, task, permit, "qab", "test", *rest)

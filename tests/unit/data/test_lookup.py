@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from xlt_ray.data.batches import train_batches
 from xlt_ray.data.files import FilesSource
 from xlt_ray.data.lookup import Lookup
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.task import task_named
 from xlt_ray.errors import DataError
 from xlt_ray.spec.methods import AugmentRobust
@@ -73,7 +73,7 @@ def train(tmp_path, make_tokenizer):
         words = ["der", "Hund,", "Café", "hound,", "dog,", "the", "Hund"]
         tokenizer = make_tokenizer([unicodedata.normalize("NFC", word) for word in words])
         batches = train_batches(
-            FilesSource(tmp_path), PAWS, Permit("train", "pawsx", "en"), "all", "en",
+            FilesSource(tmp_path), PAWS, LabelAccess("train", "pawsx", "en"), "all", "en",
             how.pop("hybrid", Hybrid()), tokenizer, "t", 16, 64, 0, tmp_path / "cache", **how,
         )  # fmt: skip
         ids = batches.batch(0)["input_ids"]

@@ -29,7 +29,7 @@ from xlt_ray.data.kinds.mining import (
     measures,
     nearest,
 )
-from xlt_ray.data.permit import Permit, labelled
+from xlt_ray.data.permit import LabelAccess, labelled
 from xlt_ray.data.task import task_named
 from xlt_ray.data.toy.tongues import PIVOT, TONGUES
 from xlt_ray.errors import DataError, ForbiddenLabels
@@ -314,11 +314,11 @@ def test_the_files_of_the_workshop_become_ours_as_the_document_says(tmp_path, mo
 
 
 def test_labels_of_the_dev_set_open_to_evaluation_alone(toy):
-    permit = Permit("evaluate", TOY.name, PIVOT)
+    permit = LabelAccess("evaluate", TOY.name, PIVOT)
     assert len(labelled(toy, permit, TOY, "qab", "dev")) == 240
     for purpose in ("train", "select"):
         with pytest.raises(ForbiddenLabels):
-            labelled(toy, Permit(purpose, TOY.name, PIVOT), TOY, "qab", "dev")
+            labelled(toy, LabelAccess(purpose, TOY.name, PIVOT), TOY, "qab", "dev")
 
 
 def test_half_of_the_toy_sentences_have_a_translation(toy):
@@ -338,7 +338,7 @@ def test_half_of_the_toy_sentences_have_a_translation(toy):
 @pytest.mark.parametrize("batch_size", [4, 7])
 def test_every_sentence_is_an_item_whatever_the_batches(toy, toy_tokenizer, cache_dir, batch_size):
     batches = eval_batches(
-        toy, TOY, Permit("evaluate", "toy-mining", "qaa"), "qab", "test", 20, toy_tokenizer,
+        toy, TOY, LabelAccess("evaluate", "toy-mining", "qaa"), "qab", "test", 20, toy_tokenizer,
         "toy", 24, batch_size, cache_dir,
     )  # fmt: skip
     assert batches.num_items == 20

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from xlt_ray.data.permit import Permit, labelled, texts
+from xlt_ray.data.permit import LabelAccess, labelled, texts
 from xlt_ray.data.task import task_named
 from xlt_ray.errors import ForbiddenLabels
 
@@ -20,7 +20,7 @@ OPEN = {
 @pytest.mark.parametrize("purpose", OPEN)
 def test_labels_open_to_their_purpose_and_nothing_else(toy, purpose):
     task = task_named("toy-paraphrase")
-    permit = Permit(purpose, task.name, "qaa")
+    permit = LabelAccess(purpose, task.name, "qaa")
     for language, split in itertools.product(LANGUAGES, SPLITS):
         if (language, split) in OPEN[purpose]:
             examples = labelled(toy, permit, task, language, split)
@@ -33,7 +33,7 @@ def test_labels_open_to_their_purpose_and_nothing_else(toy, purpose):
 @pytest.mark.parametrize("purpose", OPEN)
 def test_texts_without_labels_open_to_training_from_train_alone(toy, purpose):
     task = task_named("toy-tagging")
-    permit = Permit(purpose, task.name, "qaa")
+    permit = LabelAccess(purpose, task.name, "qaa")
     for language, split in itertools.product(LANGUAGES, SPLITS):
         if (purpose, split) == ("train", "train"):
             examples = texts(toy, permit, task, language, split)
@@ -45,7 +45,7 @@ def test_texts_without_labels_open_to_training_from_train_alone(toy, purpose):
 
 @pytest.mark.parametrize("name", ["toy-similarity", "toy-choice", "toy-qa"])
 def test_labels_of_every_kind_are_hidden_from_training_in_other_languages(toy, name):
-    task, permit = task_named(name), Permit("train", name, "qaa")
+    task, permit = task_named(name), LabelAccess("train", name, "qaa")
     hidden = texts(toy, permit, task, "qab", "train")
     assert {one.gold for one in hidden} == {None}
     for field in ("score", "label", "answers"):
@@ -56,7 +56,7 @@ def test_labels_of_every_kind_are_hidden_from_training_in_other_languages(toy, n
 
 def test_a_permit_of_another_task_opens_nothing(toy):
     task = task_named("toy-nli")
-    permit = Permit("train", "toy-paraphrase", "qaa")
+    permit = LabelAccess("train", "toy-paraphrase", "qaa")
     with pytest.raises(ForbiddenLabels, match="toy-nli/qaa/train"):
         labelled(toy, permit, task, "qaa", "train")
     with pytest.raises(ForbiddenLabels):

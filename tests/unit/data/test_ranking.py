@@ -21,7 +21,7 @@ from xlt_ray.data.files import FilesSource
 from xlt_ray.data.kinds import ranking
 from xlt_ray.data.kinds.kind import Frame
 from xlt_ray.data.kinds.ranking import KIND, RankingExample, Wanted, ranked
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.task import task_named
 from xlt_ray.data.toy.tongues import TONGUES
 from xlt_ray.data.unlabelled import read_inputs
@@ -270,7 +270,7 @@ def test_toy_queries_have_a_right_candidate_in_every_language(toy):
 
 def test_sentences_that_are_there_are_items(toy, toy_tokenizer, cache_dir):
     batches = eval_batches(
-        toy, TOY, Permit("evaluate", "toy-ranking", "qaa"), "qab", "test", 12, toy_tokenizer,
+        toy, TOY, LabelAccess("evaluate", "toy-ranking", "qaa"), "qab", "test", 12, toy_tokenizer,
         "toy", 24, 4, cache_dir,
     )  # fmt: skip
     assert batches.num_items == 12 + 2
@@ -314,9 +314,19 @@ def told(batch, tokenizer, languages_of):
 
 def ranking_batches(toy, tokenizer, cache_dir, hybrid, seed=0):
     return train_batches(
-        toy, TOY, Permit("train", "toy-ranking", "qaa"), 40, "qaa", hybrid, tokenizer, "toy", 24,
-        16, seed, cache_dir,
-    )  # fmt: skip
+        toy,
+        TOY,
+        LabelAccess("train", "toy-ranking", "qaa"),
+        40,
+        "qaa",
+        hybrid,
+        tokenizer,
+        "toy",
+        24,
+        16,
+        seed,
+        cache_dir,
+    )
 
 
 def test_crossed_rows_have_query_and_candidate_in_two_languages(
@@ -355,7 +365,7 @@ def test_without_crossed_rows_a_batch_is_in_one_language(
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
 def test_training_batches_hold_a_query_and_its_candidates(toy, toy_tokenizer, cache_dir, ratio):
     batches = train_batches(
-        toy, TOY, Permit("train", "toy-ranking", "qaa"), 40, "qaa", Hybrid(ratio=ratio),
+        toy, TOY, LabelAccess("train", "toy-ranking", "qaa"), 40, "qaa", Hybrid(ratio=ratio),
         toy_tokenizer, "toy", 24, 16, 0, cache_dir,
     )  # fmt: skip
     batch = batches.batch(3)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from xlt_ray.data.batches import eval_batches
 from xlt_ray.data.files import FilesSource
 from xlt_ray.data.kinds.retrieval import KIND, cosines, found, ratio_margin
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.task import task_named
 from xlt_ray.data.toy.tongues import PIVOT, TONGUES
 from xlt_ray.errors import DataError
@@ -120,7 +120,7 @@ def test_toy_sentences_are_not_those_that_alignment_sees(toy):
 
 def test_every_sentence_is_an_item_of_its_own(toy, toy_tokenizer, cache_dir):
     batches = eval_batches(
-        toy, task_named("toy-retrieval"), Permit("evaluate", "toy-retrieval", "qaa"), "qab",
+        toy, task_named("toy-retrieval"), LabelAccess("evaluate", "toy-retrieval", "qaa"), "qab",
         "test", 5, toy_tokenizer, "toy", 24, 4, cache_dir,
     )  # fmt: skip
     assert batches.num_items == 10

@@ -11,7 +11,7 @@ from xlt_ray.data.batches import eval_batches, train_batches
 from xlt_ray.data.files import FilesSource
 from xlt_ray.data.kinds.kind import kind_of
 from xlt_ray.data.metrics import pearson, spearman
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.task import task_named
 from xlt_ray.errors import DataError
 from xlt_ray.spec.trial import Hybrid
@@ -60,7 +60,7 @@ def test_scores_are_trained_as_their_place_in_the_range_and_decoded_back(
 ):
     source = files(["1\ta\tb\t5\t2", "2\tb\ta\t0\t0", "3\ta\ta b\t1.25\t0"], "en.test.tsv")
     batches = eval_batches(
-        source, TASK, Permit("evaluate", "stsb-score", "en"), "en", "test", "all",
+        source, TASK, LabelAccess("evaluate", "stsb-score", "en"), "en", "test", "all",
         make_tokenizer("ab"), "t", 16, 8, tmp_path / "cache",
     )  # fmt: skip
     ((numbers, batch),) = batches
@@ -77,7 +77,7 @@ def test_translated_pairs_cross_and_keep_their_score(files, make_tokenizer, tmp_
     files(["1\tc\td\t2.5\t1"], "de.train.tsv")
     source = files(["1\ta\tb\t2.5\t1"])
     batches = train_batches(
-        source, TASK, Permit("train", "stsb-score", "en"), "all", "en", Hybrid(ratio=1.0),
+        source, TASK, LabelAccess("train", "stsb-score", "en"), "all", "en", Hybrid(ratio=1.0),
         make_tokenizer("abcd"), "t", 16, 8, 0, tmp_path / "cache",
     )  # fmt: skip
     batch = batches.batch(0)

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlt_ray.data.files import FilesSource
-from xlt_ray.data.permit import Permit, labelled, texts
+from xlt_ray.data.permit import LabelAccess, labelled, texts
 from xlt_ray.data.shots import places_of, shot_batches
 from xlt_ray.data.task import task_named
 from xlt_ray.errors import DataError, ForbiddenLabels
 
 TASK = task_named("toy-tagging")
-FEW = Permit("few_shot", TASK.name, "qaa", "qab")
+FEW = LabelAccess("few_shot", TASK.name, "qaa", "qab")
 
 
 @given(st.integers(1, 500), st.integers(0, 9), st.data())
@@ -46,7 +46,7 @@ def test_few_shot_training_opens_one_language_and_never_its_test_set(toy):
 
 
 def test_the_evaluation_after_few_shots_reads_no_dev_set_that_they_may_come_from(toy):
-    permit = Permit("evaluate", TASK.name, "qaa", "qab")
+    permit = LabelAccess("evaluate", TASK.name, "qaa", "qab")
     with pytest.raises(ForbiddenLabels, match="toy-tagging/qab/dev"):
         labelled(toy, permit, TASK, "qab", "dev")
     for language, split in (("qaa", "dev"), ("qaa", "test"), ("qab", "test")):
@@ -85,7 +85,7 @@ def test_shots_are_whole_and_else_those_of_the_other_languages(make_tokenizer, t
         ]
         text = "id\tsentence1\tsentence2\tlabel\n" + "".join(rows)
         (folder / f"{language}.dev.tsv").write_text(text)
-        permit = Permit("few_shot", task.name, "en", language)
+        permit = LabelAccess("few_shot", task.name, "en", language)
         batches = shot_batches(
             FilesSource(tmp_path), task, permit, "dev", 8, 0, tokenizer, "words", 32, 8, 0,
             tmp_path / "cache",

@@ -18,7 +18,7 @@ from xlt_ray.data.encode import encode_words, template_of
 from xlt_ray.data.files import FilesSource
 from xlt_ray.data.kinds.kind import Frame
 from xlt_ray.data.kinds.span import KIND, Answer, Found, SpanExample, windows
-from xlt_ray.data.permit import Permit
+from xlt_ray.data.permit import LabelAccess
 from xlt_ray.data.task import parse_task, task_named
 from xlt_ray.errors import DataError
 from xlt_ray.spec.trial import Hybrid
@@ -218,7 +218,7 @@ def test_a_broken_file_is_named_with_its_place(files, content, complaint):
 
 
 def batches_of(source, tmp_path, max_length=32, seed=0, size="all", hybrid=None):
-    permit = Permit("train", "xquad", "en")
+    permit = LabelAccess("train", "xquad", "en")
     rest = (WORDS, "w", max_length, 64, seed, tmp_path / "cache")
     return train_batches(source, TASK, permit, size, "en", hybrid or Hybrid(), *rest)
 
@@ -263,9 +263,18 @@ def test_every_window_of_every_question_is_predicted_once(files, tmp_path):
         "qa/xquad/en.test.json",
     )
     batches = eval_batches(
-        source, TASK, Permit("evaluate", "xquad", "en"), "en", "test", "all", WORDS, "w", 32, 4,
+        source,
+        TASK,
+        LabelAccess("evaluate", "xquad", "en"),
+        "en",
+        "test",
+        "all",
+        WORDS,
+        "w",
+        32,
+        4,
         tmp_path / "cache",
-    )  # fmt: skip
+    )
     decoded = [None] * batches.num_items
     for numbers, batch in batches:
         scores = np.zeros((*batch["labels"].shape, batch["input_ids"].shape[1]))

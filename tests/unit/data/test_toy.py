@@ -6,12 +6,12 @@ from collections import Counter
 
 import pytest
 
-from xlt_ray.data.streams import Dice
+from xlt_ray.data.streams import Rng
 from xlt_ray.data.task import load_tasks, task_named
 from xlt_ray.data.toy import concepts as meaning
 from xlt_ray.data.toy import edits
 from xlt_ray.data.toy.clauses import draw_clause, say, text_of
-from xlt_ray.data.toy.drafts import drafts
+from xlt_ray.data.toy.drafts import toy_examples
 from xlt_ray.data.toy.source import SIZES, ToySource
 from xlt_ray.data.toy.tongues import PIVOT, TONGUES, world
 from xlt_ray.spec.kinds import KINDS
@@ -64,12 +64,12 @@ def test_shared_spellings_are_cognates_and_as_frequent_as_set():
     words = world(0).words
     for code, tongue in TONGUES.items():
         own = [form for forms in words[code].values() for form in forms]
-        kin = [form for forms in words[tongue.kin or PIVOT].values() for form in forms]
-        shared = sum(one == other for one, other in zip(own, kin, strict=True))
+        relatives = [form for forms in words[tongue.relatives or PIVOT].values() for form in forms]
+        shared = sum(one == other for one, other in zip(own, relatives, strict=True))
         if code == PIVOT:
             continue
         assert abs(shared / len(own) - tongue.cognates) < 0.12
-        assert shared == len(set(own) & set(kin))
+        assert shared == len(set(own) & set(relatives))
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
@@ -174,7 +174,7 @@ def test_gold_alignments_join_words_of_one_meaning(toy):
 
 
 def test_languages_differ_in_word_order():
-    clause = draw_clause(Dice("order"))
+    clause = draw_clause(Rng("order"))
     slots = {code: tuple(one.slot for one in say(world(0), code, clause)) for code in TONGUES}
     assert len(set(slots.values())) >= 3
     assert len({frozenset(order) for order in slots.values()}) == 1
@@ -182,7 +182,7 @@ def test_languages_differ_in_word_order():
 
 @pytest.mark.parametrize("edit", [*edits.ENTAILED, *edits.DENIED, *edits.OPEN])
 def test_an_edit_changes_the_meaning_or_says_that_it_cannot(edit):
-    dice = Dice("edits")
+    dice = Rng("edits")
     outcomes = []
     for _ in range(200):
         clause = draw_clause(dice)
@@ -201,7 +201,7 @@ def glosses_of(clause):
 
 
 def test_saying_otherwise_changes_words_and_keeps_the_meaning():
-    dice = Dice("otherwise")
+    dice = Rng("otherwise")
     for _ in range(200):
         clause = draw_clause(dice)
         other = edits.say_otherwise(dice, clause, 2)
@@ -210,7 +210,7 @@ def test_saying_otherwise_changes_words_and_keeps_the_meaning():
 
 
 def test_paraphrases_are_those_pairs_that_mean_the_same():
-    stream = drafts("toy-paraphrase", "train", 0)
+    stream = toy_examples("toy-paraphrase", "train", 0)
     for _ in range(500):
         draft = next(stream)
         assert (glosses_of(draft.first) == glosses_of(draft.second)) == (draft.label == "1")

@@ -158,7 +158,7 @@ def test_the_longest_row_that_is_allowed_can_be_read(loaded: Loaded) -> None:
 
 @pytest.mark.parametrize("knobs", FUSIONS.values(), ids=list(FUSIONS))
 def test_a_fused_layer_is_finite_and_learns(
-    loaded: Loaded, encoder: transformers.PreTrainedModel, knobs: methods.Knobs
+    loaded: Loaded, encoder: transformers.PreTrainedModel, knobs: methods.ConfigModel
 ) -> None:
     network = build_network(encoder, "pair", knobs, NUM_LABELS, seed=0)
     batch = batch_of(loaded)

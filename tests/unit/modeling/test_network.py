@@ -39,7 +39,9 @@ every_kind = pytest.mark.parametrize("kind", [*TRAINED, "mlm"])
 every_fusion = pytest.mark.parametrize("knobs", [NONE, DLFA, MIX], ids=lambda one: one.method)
 
 
-def made(encoder: PreTrainedModel, kind: str, knobs: methods.Knobs = NONE) -> Network | MaskedLm:
+def made(
+    encoder: PreTrainedModel, kind: str, knobs: methods.ConfigModel = NONE
+) -> Network | MaskedLm:
     if kind == "mlm":
         return build_masked_lm(encoder, seed=0)
     return build_network(encoder, kind, knobs, NUM_LABELS, seed=0)
@@ -146,7 +148,7 @@ def test_a_batch_without_labels_asked_gives_zero_loss_and_gradient(
 
 @every_kind
 @every_fusion
-def test_losses_fall(toy_encoder: Encoders, kind: str, knobs: methods.Knobs) -> None:
+def test_losses_fall(toy_encoder: Encoders, kind: str, knobs: methods.ConfigModel) -> None:
     network, batch = made(toy_encoder(), kind, knobs), batch_of(kind)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     losses = []
@@ -190,7 +192,7 @@ def test_predictions_have_the_shape_of_their_kind(toy_encoder: Encoders) -> None
 @every_fusion
 @pytest.mark.parametrize("kind", TRAINED)
 def test_predictions_depend_on_neither_padding_nor_neighbours(
-    toy_encoder: Encoders, kind: str, knobs: methods.Knobs
+    toy_encoder: Encoders, kind: str, knobs: methods.ConfigModel
 ) -> None:
     network, batch = made(toy_encoder(), kind, knobs).eval(), batch_of(kind)
     together = network.predict(batch)[:1]
@@ -263,7 +265,7 @@ def test_masked_lm_shares_the_embeddings(toy_encoder: Encoders) -> None:
 @every_kind
 @every_fusion
 def test_extra_parameters_come_back(
-    toy_encoder: Encoders, tmp_path: Path, kind: str, knobs: methods.Knobs
+    toy_encoder: Encoders, tmp_path: Path, kind: str, knobs: methods.ConfigModel
 ) -> None:
     network, batch = made(toy_encoder(), kind, knobs), batch_of(kind)
     with torch.no_grad():

@@ -13,7 +13,7 @@ from xlt_ray.data.task import task_named
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import TrialView
 from xlt_ray.report.card import model_card
-from xlt_ray.report.provenance import exportable, model_of, target_use, told_of
+from xlt_ray.report.provenance import export_metadata, exportable, model_of, target_use
 from xlt_ray.report.snapshot import Snapshot, read_snapshot
 from xlt_ray.spec.exported import FILE, Exported, read_exported
 
@@ -23,7 +23,7 @@ def describe(name: str) -> dict[str, Any]:
 
 
 def told(snapshot: Snapshot, view: TrialView, *, is_named: bool = False) -> Exported:
-    return told_of(snapshot, view, is_named=is_named, describe_task=describe)
+    return export_metadata(snapshot, view, is_named=is_named, describe_task=describe)
 
 
 def complete(snapshot: Snapshot, configuration: int) -> TrialView:
@@ -121,7 +121,7 @@ def test_trials_without_a_target_stage_in_the_store_are_refused(snapshot: Snapsh
 
 def test_a_task_that_has_changed_its_meaning_since_is_refused(snapshot: Snapshot) -> None:
     with pytest.raises(LedgerError, match="version 1 of the task toy-nli, this xlt-ray has versi"):
-        told_of(
+        export_metadata(
             snapshot,
             complete(snapshot, 0),
             is_named=False,

@@ -17,8 +17,8 @@ from tests.unit.report.conftest import NOWHERE_SCORED, SWEEP, Finished, finished
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger
-from xlt_ray.report.comparison import Versus, compare, comparison_json
-from xlt_ray.report.contender import contender_of
+from xlt_ray.report.comparison import Comparison, compare, comparison_json
+from xlt_ray.report.contender import candidate_of
 from xlt_ray.report.snapshot import read_snapshot
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import sweep_of
@@ -32,7 +32,7 @@ def noisy(mean: float, num_seeds: int, seed: int, codes: tuple[str, ...] = CODES
     return {one: {code: draw.gauss(mean, 0.01) for code in codes} for one in range(num_seeds)}
 
 
-def by_language(versus: Versus) -> dict[str, object]:
+def by_language(versus: Comparison) -> dict[str, object]:
     return {one.languages[0]: one for one in versus.lines if one.kind == "language"}
 
 
@@ -141,12 +141,12 @@ def test_unlike_sweeps_are_refused() -> None:
 
 def test_a_sweep_sends_what_its_rule_selects_or_what_is_named(quick: Finished) -> None:
     snapshot = read_snapshot(quick.ledger, quick.store)
-    chosen, named = contender_of(snapshot), contender_of(snapshot, 0)
+    chosen, named = candidate_of(snapshot), candidate_of(snapshot, 0)
     assert "dev set of qaa" in chosen.rule
     assert (named.row.configuration, "by hand" in named.rule) == (0, True)
-    assert "qaf" not in contender_of(snapshot, NOWHERE_SCORED).data
+    assert "qaf" not in candidate_of(snapshot, NOWHERE_SCORED).data
     with pytest.raises(LedgerError, match=r"quick/5: .* with scores: 0, 1, 2"):
-        contender_of(snapshot, 5)
+        candidate_of(snapshot, 5)
 
 
 def test_a_stage_that_one_sides_seeds_share_is_named_and_leaves_no_test(quick: Finished) -> None:
@@ -158,7 +158,7 @@ def test_a_stage_that_one_sides_seeds_share_is_named_and_leaves_no_test(quick: F
         )
         for is_none in (False, True)
     )  # fmt: skip
-    (found,) = compare([contender_of(snapshot, one) for one in (without, with_stage)])
+    (found,) = compare([candidate_of(snapshot, one) for one in (without, with_stage)])
     assert any("seeds share one training of intermediate toy-para" in one for one in found.notes)
     assert {one.kind for one in found.given} == {"intermediate"}
     for line in found.lines:
@@ -198,7 +198,7 @@ def test_a_sweep_without_a_complete_trial_is_refused(tmp_path: Path) -> None:
     home, sweep = Home(tmp_path), sweep_of(parse_document(SWEEP, "quick.yaml"))
     snapshot = read_snapshot(open_ledger(home, sweep), StageStore(home.stages))
     with pytest.raises(LedgerError, match="no trial is complete yet"):
-        contender_of(snapshot)
+        candidate_of(snapshot)
 
 
 def test_scores_of_fewer_examples_are_no_scores_of_the_same_data(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_scores_of_fewer_examples_are_no_scores_of_the_same_data(tmp_path: Path)
     one = finished(Home(tmp_path), small)
     other = finished(Home(tmp_path), small.replace("name: quick", "name: other"))
     first, second = (
-        contender_of(read_snapshot(found.ledger, found.store)) for found in (one, other)
+        candidate_of(read_snapshot(found.ledger, found.store)) for found in (one, other)
     )
     assert first.data == second.data
     (found,) = compare([first, second])
@@ -226,14 +226,14 @@ def test_a_seed_that_was_scored_on_other_data_makes_its_language_incomparable(
     moved = {**data, "test": {**data["test"], "qab": "changed since"}}
     changed = replace(record, payload={**record.payload, "data": moved})
     other = replace(snapshot, records={**snapshot.records, record.key: changed})
-    (found,) = compare([contender_of(snapshot, 1), contender_of(other, 0)])
+    (found,) = compare([candidate_of(snapshot, 1), candidate_of(other, 0)])
     assert "qab" not in by_language(found)
     assert "scored on other data, not compared: qab" in found.notes
 
 
 def test_json_has_a_number_or_null_everywhere(quick: Finished) -> None:
     snapshot = read_snapshot(quick.ledger, quick.store)
-    found = compare([contender_of(snapshot, one) for one in (0, NOWHERE_SCORED)])
+    found = compare([candidate_of(snapshot, one) for one in (0, NOWHERE_SCORED)])
     tree = comparison_json(found)
     assert [one["configuration"] for one in tree["contenders"]] == [0, NOWHERE_SCORED]
     (comparison,) = tree["comparisons"]
@@ -241,7 +241,7 @@ def test_json_has_a_number_or_null_everywhere(quick: Finished) -> None:
         assert row["difference"] == pytest.approx(row["other"] - row["baseline"])
     rows = {row["languages"][0]: row for row in comparison["rows"] if row["kind"] == "language"}
     scores = {
-        one: {seed: trial.scores for seed, trial in contender_of(snapshot, one).trials.items()}
+        one: {seed: trial.scores for seed, trial in candidate_of(snapshot, one).trials.items()}
         for one in (0, NOWHERE_SCORED)
     }
     assert rows["qab"]["difference"] == pytest.approx(

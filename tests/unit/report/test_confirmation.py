@@ -28,7 +28,7 @@ from xlt_ray.report.confirmation import (
     confirmation_of,
     winners,
 )
-from xlt_ray.report.contender import contender_of
+from xlt_ray.report.contender import candidate_of
 from xlt_ray.report.snapshot import Snapshot, read_snapshot
 from xlt_ray.report.statistics import summary
 from xlt_ray.sweep.confirm import confirming
@@ -123,7 +123,7 @@ def test_a_winner_that_was_confirmed_is_compared_on_its_fresh_seeds(
     both: tuple[Snapshot, Snapshot, list[int]],
 ) -> None:
     snapshot, fresh, (winner, second) = both
-    sides = [contender_of(snapshot, one, [fresh]) for one in (None, second)]
+    sides = [candidate_of(snapshot, one, [fresh]) for one in (None, second)]
     assert [one.row.configuration for one in sides] == [winner, second]
     assert [one.num_candidates for one in sides] == [16, 16]
     assert [one.rank for one in sides] == [1, 2]
@@ -158,11 +158,11 @@ def test_seeds_of_a_configuration_that_nobody_confirmed_are_not_fresh(
         one.configuration for one in snapshot.trials
         if one.state == "complete" and one.configuration not in (winner, second)
     )  # fmt: skip
-    assert contender_of(snapshot, other, [fresh]).fresh is None
+    assert candidate_of(snapshot, other, [fresh]).fresh is None
     # A sweep that ran it on the very seeds that chose it confirms nothing.
-    assert contender_of(snapshot, winner, [replace(snapshot, name="quick-confirm")]).fresh is None
+    assert candidate_of(snapshot, winner, [replace(snapshot, name="quick-confirm")]).fresh is None
     # Without a fresh seed of the other, both stay on the seeds that chose the winner.
-    sides = [contender_of(snapshot, one, [fresh]) for one in (winner, other)]
+    sides = [candidate_of(snapshot, one, [fresh]) for one in (winner, other)]
     (found,) = compare(sides)
     assert found.is_chosen_here
     rank = sides[1].rank
@@ -176,7 +176,7 @@ def test_where_all_candidates_of_a_sweep_are_compared_none_was_chosen_unseen(
     two = replace(
         snapshot, trials=tuple(one for one in snapshot.trials if one.configuration in chosen)
     )
-    (found,) = compare([contender_of(two, one) for one in chosen])
+    (found,) = compare([candidate_of(two, one) for one in chosen])
     assert not found.is_chosen_here
     assert not any("configurations" in note for note in found.notes)
 

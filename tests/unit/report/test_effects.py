@@ -19,8 +19,8 @@ from xlt_ray.report.effects import (
     MAX_LEVELS,
     OTHERS,
     effects_csv,
+    effects_of,
     importances_csv,
-    knowledge_of,
     series_of,
 )
 from xlt_ray.report.grouping import Group
@@ -56,7 +56,7 @@ def table_of(values: Sequence[Any], scores: Sequence[float], seeds: int = 1) -> 
 
 
 def test_an_effect_is_the_mean_at_a_value_minus_that_of_all_others() -> None:
-    known = knowledge_of(table_of(["a", "a", "b", "b", "c"], [0.8, 0.9, 0.5, 0.6, 0.4], seeds=3))
+    known = effects_of(table_of(["a", "a", "b", "b", "c"], [0.8, 0.9, 0.5, 0.6, 0.4], seeds=3))
     assert [one.label for one in known.levels] == ["a", "b", "c"]
     first = known.levels[0]
     assert (first.num_configurations, first.num_seeds) == (2, 6)
@@ -87,7 +87,7 @@ def test_levels_part_all_configurations(values: list[Any]) -> None:
     table = table_of(values, [draw.random() for _ in values])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("xlt_ray.report.effects.importances", lambda *_, **__: {})
-        levels = knowledge_of(replace(table, groups=())).levels
+        levels = effects_of(replace(table, groups=())).levels
     if levels:
         assert sum(one.num_configurations for one in levels) == len(values)
         members = [one for level in levels for one in level.configurations]
@@ -122,7 +122,7 @@ def test_knobs_are_in_order_of_importance_for_the_other_languages() -> None:
     rows = tuple(
         replace(row, knobs={"idle": draw.random(), "knob": row.knobs["knob"]}) for row in table.rows
     )
-    known = knowledge_of(replace(table, rows=rows, knobs=("idle", "knob")))
+    known = effects_of(replace(table, rows=rows, knobs=("idle", "knob")))
     assert known.knobs == ("knob", "idle")
     shuffled = [row.knobs["knob"] for row in rows]
     draw.shuffle(shuffled)
@@ -130,7 +130,7 @@ def test_knobs_are_in_order_of_importance_for_the_other_languages() -> None:
         replace(row, knobs={"idle": row.knobs["idle"], "a": value, "knob": 1})
         for row, value in zip(rows, shuffled, strict=True)
     )
-    known_of_noise = knowledge_of(replace(table, rows=noise, knobs=("idle", "knob", "a")))
+    known_of_noise = effects_of(replace(table, rows=noise, knobs=("idle", "knob", "a")))
     assert not any(one.is_above_chance for one in known_of_noise.importances[OTHERS].values())
     assert known_of_noise.knobs == ("a", "idle"), "by name, whichever share is larger"
     assert set(known.importances) == set(known.series) == {"qaa", OTHERS, "script: Latn"}
@@ -139,7 +139,7 @@ def test_knobs_are_in_order_of_importance_for_the_other_languages() -> None:
 def test_files_say_what_the_page_says() -> None:
     values = ["a", "b"] * 2 * MIN_POINTS
     scores = [0.5 + 0.2 * (one == "a") + 0.01 * place for place, one in enumerate(values)]
-    known = knowledge_of(table_of(values, scores))
+    known = effects_of(table_of(values, scores))
     effects = list(csv.DictReader(io.StringIO(effects_csv(known))))
     assert len(effects) == 2 * len(known.series)
     first = known.levels[0].effects["qaa"]
@@ -162,7 +162,7 @@ def test_scores_of_the_same_languages_are_judged_once(monkeypatch: pytest.Monkey
         return importances(points, **how)
 
     monkeypatch.setattr("xlt_ray.report.effects.importances", counted)
-    known = knowledge_of(table)
+    known = effects_of(table)
     assert len(known.series) == 3
     assert len(asked) == 2, "the group is all of the others"
     for name, points in (("qaa", asked[0]), (OTHERS, asked[1]), ("script: Latn", asked[1])):

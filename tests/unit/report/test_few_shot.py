@@ -15,12 +15,12 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
 from xlt_ray.report.card import model_card
 from xlt_ray.report.confirmation import confirmation_of, winners
-from xlt_ray.report.contender import contender_of
+from xlt_ray.report.contender import candidate_of
 from xlt_ray.report.few_shot import few_shot_frame, few_shot_tables
 from xlt_ray.report.frames import scores_frame, trials_frame
 from xlt_ray.report.further import further_frame
 from xlt_ray.report.page import write_report
-from xlt_ray.report.provenance import target_use, told_of
+from xlt_ray.report.provenance import export_metadata, target_use
 from xlt_ray.report.selection import header, ranked_configurations
 from xlt_ray.report.snapshot import Snapshot, read_snapshot
 from xlt_ray.report.tables import language_tables
@@ -175,7 +175,7 @@ def test_an_export_is_of_the_network_after_the_shots_and_says_so(few: Finished) 
             "metrics": ["accuracy"],
         }  # fmt: skip
 
-    told = told_of(snapshot, view, is_named=True, describe_task=describe)
+    told = export_metadata(snapshot, view, is_named=True, describe_task=describe)
     assert "FEW-SHOT" in told.selection
     card = model_card(told)
     assert "5 labelled examples of qab (few-shot, not zero-shot)" in card
@@ -197,10 +197,10 @@ def test_a_trial_after_shots_is_not_compared_and_told_as_what_it_is(few: Finishe
     with pytest.raises(
         LedgerError, match=r"labels of a target language \(few-shot .*not zero-shot"
     ):
-        contender_of(snapshot)
+        candidate_of(snapshot)
     with pytest.raises(LedgerError, match="with zero-shot scores: 0"):
-        contender_of(snapshot, 3)
-    assert contender_of(snapshot, 0).row.cells
+        candidate_of(snapshot, 3)
+    assert candidate_of(snapshot, 0).row.cells
 
 
 def test_of_a_winner_after_shots_the_objective_alone_is_confirmed(few: Finished) -> None:

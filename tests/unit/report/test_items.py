@@ -13,7 +13,7 @@ from tests.unit.report.conftest import LANGUAGES, Finished, other_home
 from xlt_ray.errors import DamagedStage
 from xlt_ray.report import items
 from xlt_ray.report.comparison import compare, comparison_json
-from xlt_ray.report.contender import contender_of
+from xlt_ray.report.contender import candidate_of
 from xlt_ray.report.page import write_report
 from xlt_ray.report.results import Results
 from xlt_ray.report.snapshot import Snapshot, read_snapshot
@@ -39,7 +39,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_comparison_says_what_items_say(snapshot: Snapshot, reads: list[str]) -> None:
-    contenders = [contender_of(snapshot, number) for number in (0, 1)]
+    contenders = [candidate_of(snapshot, number) for number in (0, 1)]
     assert reads == []
     (versus,) = compare(contenders)
     assert len(reads) == 2 * len(versus.seeds)
@@ -72,7 +72,7 @@ def test_networks_without_items_are_compared_as_before(snapshot: Snapshot) -> No
         for key, record in snapshot.records.items()
     }
     before = replace(snapshot, records=old)
-    (versus,) = compare([contender_of(before, 0), contender_of(snapshot, 1)])
+    (versus,) = compare([candidate_of(before, 0), candidate_of(snapshot, 1)])
     assert all(line.items is None for line in versus.lines)
     assert all(line.paired is not None for line in versus.lines)
     row = comparison_json([versus])["comparisons"][0]["rows"][0]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.report.conftest import ONCE_NOT_SCORED, Finished, describe
-from xlt_ray.report.effects import knowledge_of
+from xlt_ray.report.effects import effects_of
 from xlt_ray.report.frames import scores_frame, trials_frame
 from xlt_ray.report.grouping import known_groupings
 from xlt_ray.report.latex import MAX_LINES, booktabs, needs_unicode, tex
@@ -102,7 +102,7 @@ def tables_of(found: Finished, table: LanguageTable) -> list[str]:
         table_tex(table, sweep),
         groups_tex(table, sweep),
         picks_tex(picks(table, scores, sweep), table),
-        effects_tex(knowledge_of(table), table, sweep),
+        effects_tex(effects_of(table), table, sweep),
     ]
 
 

@@ -14,7 +14,7 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, MadeWith, mixed_facts, open_ledger
 from xlt_ray.report.comparison import compare
 from xlt_ray.report.confirmation import confirmation_of
-from xlt_ray.report.contender import _science, contender_of
+from xlt_ray.report.contender import _science, candidate_of
 from xlt_ray.report.page import write_report
 from xlt_ray.report.provenance import weights_of
 from xlt_ray.report.results import Results
@@ -104,7 +104,7 @@ def test_mlflow_shows_the_facts_of_every_trial_and_says_where_they_are_mixed(
 
 def test_a_comparison_tells_versions_and_seeds_of_different_facts(mixed: Finished) -> None:
     snapshot = snapshot_of(mixed)
-    one, other = contender_of(snapshot, 0), contender_of(snapshot, 2)
+    one, other = candidate_of(snapshot, 0), candidate_of(snapshot, 2)
     assert (one.facts, other.facts) == ({1}, {2})
     newer = replace(other, versions=frozenset({'{"commit": "new"}'}), facts=frozenset({1, 2}))
     (versus,) = compare([one, newer])

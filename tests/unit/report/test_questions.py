@@ -25,7 +25,7 @@ from xlt_ray.ledger import StageUse
 from xlt_ray.ledger.importance import MIN_POINTS, Importance, _thresholds, importances
 from xlt_ray.report.canvas import SERIES, Figure
 from xlt_ray.report.curves import layer_figure, ratio_figure, size_figure
-from xlt_ray.report.effects import OTHERS, Knowledge, knowledge_of
+from xlt_ray.report.effects import OTHERS, Effects, effects_of
 from xlt_ray.report.figures import knob_figure, language_figure
 from xlt_ray.report.frames import costs_frame, scores_frame, trials_frame
 from xlt_ray.report.frontier import pareto_front
@@ -481,7 +481,7 @@ def test_importance_of_few_configurations_or_without_choice_is_not_told() -> Non
 
 def test_importance_figure_tells_why_it_is_not_there(table: LanguageTable) -> None:
     few = replace(table, rows=table.rows[:3])
-    figure, (note,) = importance_figure(few, knowledge_of(few))
+    figure, (note,) = importance_figure(few, effects_of(few))
     assert figure is None
     assert f"below {MIN_POINTS}" in note
 
@@ -540,7 +540,7 @@ def test_hours_count_every_worker_and_are_named_after_what_worked(
 
 
 def test_parallel_coordinates_have_a_line_for_each_configuration(table: LanguageTable) -> None:
-    figure = parallel_figure(table, knowledge_of(table))
+    figure = parallel_figure(table, effects_of(table))
     rows = {int(one["configuration"]): one for one in rows_of(figure)}
     whole = [row for row in table.rows if row.mean_without_source]
     assert set(rows) == {row.configuration for row in whole}
@@ -576,7 +576,7 @@ def test_parallel_coordinates_need_three_lines_and_a_knob() -> None:
     two = table_over("k", [(1, 0.5, 0.4), (2, 0.6, 0.4)])
     alike = table_over("k", [(1, 0.5, 0.4)] * 5)
     for table in (two, alike):
-        assert parallel_figure(table, knowledge_of(table)) is None
+        assert parallel_figure(table, effects_of(table)) is None
 
 
 # -- the timeline -------------------------------------------------------------------------
@@ -708,7 +708,7 @@ def test_a_legend_names_both_series_where_the_first_option_has_no_scores(drawn: 
 def test_a_legend_names_both_series_where_one_lacks_the_first_knob(drawn: list[Any]) -> None:
     table = table_over("k", [("a", 0.5, 0.4), ("b", 0.6, 0.4)])
     big, small = Importance(0.9, 0.8, 1.0, 0.4), Importance(0.1, 0.0, 0.2, 0.4)
-    known = Knowledge(("qaa", OTHERS), {"qaa": {"k": big, "m": small}, OTHERS: {"m": small}}, ())
+    known = Effects(("qaa", OTHERS), {"qaa": {"k": big, "m": small}, OTHERS: {"m": small}}, ())
     importance_figure(table, known)
     (legend,) = drawn[0].legends
     assert [one.get_text() for one in legend.get_texts()] == ["qaa", OTHERS]

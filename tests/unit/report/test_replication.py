@@ -18,7 +18,7 @@ from tests.equal_systems import stage
 from tests.unit.report.conftest import SWEEP, Finished, describe, finished, other_home
 from xlt_ray.home import Home
 from xlt_ray.ledger import StageUse
-from xlt_ray.report.effects import effects_csv, knowledge_of
+from xlt_ray.report.effects import effects_csv, effects_of
 from xlt_ray.report.page import write_report
 from xlt_ray.report.replication import (
     shared_by,
@@ -158,18 +158,18 @@ def table_of(stages: list[str], values: list[str], scores: list[float]) -> Langu
 def test_configurations_that_share_a_stage_of_their_level_count_as_one() -> None:
     # Level x: stage a three times, b once; level y: stages c and d. e is on both sides.
     table = table_of(list("aaabcdee"), list("xxxxyyxy"), [1, 2, 3, 6, 7, 9, 4, 8])
-    first, second = knowledge_of(table).levels
+    first, second = effects_of(table).levels
     effect = first.effects["qaa"]
     assert (effect.num_configurations, effect.num_units) == (5, 3)
     assert effect.difference == pytest.approx((2 + 6 + 4) / 3 - (7 + 9 + 8) / 3)
     assert second.effects["qaa"].num_units == 3
-    (line, *_) = csv.DictReader(io.StringIO(effects_csv(knowledge_of(table))))
+    (line, *_) = csv.DictReader(io.StringIO(effects_csv(effects_of(table))))
     assert (line["configurations"], line["trained_apart"]) == ("5", "3")
 
 
 def test_one_training_a_level_gives_no_interval() -> None:
     table = table_of(list("aaabbb"), list("xxxyyy"), [0.1, 0.2, 0.3, 0.7, 0.8, 0.9])
-    for level in knowledge_of(table).levels:
+    for level in effects_of(table).levels:
         assert level.effects["qaa"].low is None
         assert not level.effects["qaa"].is_clear
 
@@ -182,7 +182,7 @@ def test_levels_that_differ_in_nothing_are_clear_in_at_most_five_of_a_hundred() 
         stages = [0, 0, 1, 1, 2, 2, 3]
         scores = [float(luck[one] + draw.normal(0, 1)) for one in stages]
         for keys, is_together in (("aabbccd", True), ("abcdefg", False)):
-            level, _ = knowledge_of(table_of(list(keys), list("xxxxyyy"), scores)).levels
+            level, _ = effects_of(table_of(list(keys), list("xxxxyyy"), scores)).levels
             clear += is_together and level.effects["qaa"].is_clear
             apart += not is_together and level.effects["qaa"].is_clear
     assert clear <= 27, "5 % of 300, and chance"

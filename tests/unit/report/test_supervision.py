@@ -19,11 +19,11 @@ from xlt_ray.ledger import TrialView
 from xlt_ray.report import xtreme
 from xlt_ray.report.card import model_card
 from xlt_ray.report.comparison import compare, comparison_json
-from xlt_ray.report.contender import contender_of
+from xlt_ray.report.contender import candidate_of
 from xlt_ray.report.curves import ratio_figure
 from xlt_ray.report.frames import scores_frame, trials_frame
 from xlt_ray.report.page import write_report
-from xlt_ray.report.provenance import told_of
+from xlt_ray.report.provenance import export_metadata
 from xlt_ray.report.snapshot import Snapshot, read_snapshot
 from xlt_ray.report.tables import LanguageTable, language_tables
 from xlt_ray.report.typeset import groups_tex, table_csv, table_tex
@@ -152,7 +152,7 @@ def test_the_page_says_so_beside_the_best_and_in_every_caption(mixed: Finished) 
 
 def test_a_comparison_of_the_two_says_what_it_compares(snapshot: Snapshot) -> None:
     by_ratio = {view.assignment[RATIO]: view.configuration for view in snapshot.trials}
-    zero, quarter, half = (contender_of(snapshot, by_ratio[one]) for one in (0.0, 0.25, 0.5))
+    zero, quarter, half = (candidate_of(snapshot, by_ratio[one]) for one in (0.0, 0.25, 0.5))
     (found,) = compare([zero, half])
     assert any("TRANSLATE-TRAIN" in one and "qab, qac" in one for one in found.notes)
     assert any(one.startswith("one side is zero-shot") for one in found.notes)
@@ -166,7 +166,7 @@ def test_a_comparison_of_the_two_says_what_it_compares(snapshot: Snapshot) -> No
 def test_a_model_card_calls_it_translate_train(snapshot: Snapshot) -> None:
     cards = {}
     for view in snapshot.trials:
-        told = told_of(
+        told = export_metadata(
             snapshot, view, is_named=True,
             describe_task=lambda name: task_named(name).model_dump(mode="json"),
         )  # fmt: skip

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from xlt_ray.errors import SpecErrors
 from xlt_ray.spec.check import check
 from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.resources import ModelResources, Resources, WorkerGroup
+from xlt_ray.spec.resources import ModelResources, Resources, WorkerResources
 from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import SweepSpec, sweep_of
 
@@ -54,7 +54,7 @@ def test_a_row_changes_what_it_names_and_nothing_else(
     above: dict[str, object], row: dict[str, object]
 ) -> None:
     table = Resources.model_validate({**above, "by_model": {"m": row}})
-    plain = WorkerGroup.model_validate(above).model_dump()
+    plain = WorkerResources.model_validate(above).model_dump()
     left_out = {"precision", "by_model"}
     assert table.of("other").model_dump(exclude=left_out) == plain
     assert table.of("m").model_dump(exclude=left_out) == {**plain, **row}

@@ -18,7 +18,7 @@ from xlt_ray.spec.space import (
     Choice,
     FloatRange,
     IntRange,
-    Knob,
+    SearchParameter,
     Space,
     Value,
     draw,
@@ -48,7 +48,7 @@ def space_from(text: str) -> Space:
 def at_random(seed: int) -> Any:
     source = random.Random(seed)
 
-    def pick(knob: Knob) -> Value:
+    def pick(knob: SearchParameter) -> Value:
         found = knob.distribution
         if isinstance(found, Choice):
             return source.choice(found.labels())
@@ -103,9 +103,9 @@ def extreme_assignments(space: Space) -> list[Assignment]:
     found: list[Assignment] = []
 
     def below(fixed: Assignment) -> None:
-        free: list[Knob] = []
+        free: list[SearchParameter] = []
 
-        def pick(knob: Knob) -> Value:
+        def pick(knob: SearchParameter) -> Value:
             if knob.path in fixed:
                 return fixed[knob.path]
             free.append(knob)
@@ -214,7 +214,7 @@ def test_bounds_follow_the_chosen_model() -> None:
 def test_ranges_of_two_models_are_two_parameters_of_the_sampler() -> None:
     names: set[str] = set()
 
-    def pick(knob: Knob) -> Value:
+    def pick(knob: SearchParameter) -> Value:
         names.add(knob.parameter)
         return assignment[knob.path]
 
@@ -255,9 +255,9 @@ def test_a_pair_behind_a_block_and_a_model_is_probed() -> None:
 
 
 def test_a_step_never_leads_beyond_its_range() -> None:
-    seen: list[Knob] = []
+    seen: list[SearchParameter] = []
 
-    def pick(knob: Knob) -> Value:
+    def pick(knob: SearchParameter) -> Value:
         seen.append(knob)
         return extremes(knob.distribution)[-1]
 

@@ -9,7 +9,7 @@ import pytest
 
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.trial import TrialSpec
-from xlt_ray.stages.path import Path, path_of
+from xlt_ray.stages.path import StagePath, path_of
 
 FULL: dict[str, Any] = {
     "data": {"source": "toy"},
@@ -42,7 +42,7 @@ def with_values(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def path_with(facts: Facts) -> Callable[..., Path]:
+def path_with(facts: Facts) -> Callable[..., StagePath]:
     """``path_with({"target.epochs": 2}, seed=1)``: path of the full trial, changed."""
 
     def path(
@@ -52,7 +52,7 @@ def path_with(facts: Facts) -> Callable[..., Path]:
         shared_seed: int = 0,
         facts: Facts = facts,
         rungs: tuple[int | str, ...] = (),
-    ) -> Path:
+    ) -> StagePath:
         trial = TrialSpec.model_validate(with_values(values or {}))
         return path_of(trial, facts, seed=seed, shared_seed=shared_seed, rungs=rungs)
 

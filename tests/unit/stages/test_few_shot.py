@@ -10,9 +10,9 @@ import pytest
 
 from xlt_ray.spec.facts import Facts, SplitFacts
 from xlt_ray.spec.shots import FewShot
-from xlt_ray.stages.path import Path
+from xlt_ray.stages.path import StagePath
 
-PathWith = Callable[..., Path]
+PathWith = Callable[..., StagePath]
 
 SHOTS: dict[str, Any] = {"language": "qab", "shots": 10, "sample": 2}
 CHANGES: dict[str, Any] = {
@@ -30,7 +30,7 @@ CHANGES: dict[str, Any] = {
 }
 
 
-def with_shots(path_with: PathWith, **given: Any) -> Path:
+def with_shots(path_with: PathWith, **given: Any) -> StagePath:
     seeds = {name: given.pop(name) for name in ("seed", "facts") if name in given}
     return path_with({"few_shot": {**SHOTS, **given}}, **seeds)
 

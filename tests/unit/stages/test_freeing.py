@@ -6,23 +6,23 @@ from dataclasses import replace
 
 import pytest
 
-from xlt_ray.stages.disk import Stored
-from xlt_ray.stages.freeing import Claims, Plan, plan
+from xlt_ray.stages.disk import StoreEntry
+from xlt_ray.stages.freeing import GcRoots, RemovalPlan, plan
 
 
 def stage(key: str, kind: str = "target", *, state: int = 0, used: float = 0.0, sweep: str = "",
-          holder: str = "") -> Stored:  # fmt: skip
-    return Stored("stage", f"stages/{key}", key, kind, sweep=sweep, state_bytes=state,
+          holder: str = "") -> StoreEntry:  # fmt: skip
+    return StoreEntry("stage", f"stages/{key}", key, kind, sweep=sweep, state_bytes=state,
                   other_bytes=10, used=used, holder=holder)  # fmt: skip
 
 
-def progress(key: str, *, used: float = 0.0, holder: str = "") -> Stored:
-    return Stored("progress", f"progress/{key}", key, state_bytes=30, used=used, holder=holder)
+def progress(key: str, *, used: float = 0.0, holder: str = "") -> StoreEntry:
+    return StoreEntry("progress", f"progress/{key}", key, state_bytes=30, used=used, holder=holder)
 
 
 THINGS = (
-    Stored("damaged", "damaged/a", "a", other_bytes=10, used=97),
-    Stored("leftover", "scratch/results/a", "a", other_bytes=10, used=98),
+    StoreEntry("damaged", "damaged/a", "a", other_bytes=10, used=97),
+    StoreEntry("leftover", "scratch/results/a", "a", other_bytes=10, used=98),
     stage("young", used=50),
     stage("old", "trunk", state=20, used=40),
     progress("nobody", used=45),
@@ -38,7 +38,7 @@ THINGS = (
     stage("made", used=0, holder="process 1"),
     progress("making", holder="process 1"),
 )
-CLAIMS = Claims(
+CLAIMS = GcRoots(
     needed=frozenset({"needed"}),
     best=frozenset({"best"}),
     returning=frozenset({"returning"}),
@@ -51,7 +51,7 @@ ENDED = ["stages/ended trunk", "stages/shared trunk", "stages/ended target", "st
 SHARED = ["stages/returning", "stages/shared"]
 
 
-def freed(found: Plan) -> list[str]:
+def freed(found: RemovalPlan) -> list[str]:
     return [one.thing.place for one in found.removals]
 
 
@@ -107,7 +107,7 @@ def test_what_is_freed_and_what_stays_add_up() -> None:
 
 def test_progress_stays_while_an_unfinished_trial_may_own_it() -> None:
     mine, ended, unknown = (progress(key) for key in ("mine", "ended", "unknown"))
-    claims = Claims(needed=frozenset({"mine"}), used=frozenset({"mine", "ended"}))
+    claims = GcRoots(needed=frozenset({"mine"}), used=frozenset({"mine", "ended"}))
     assert freed(plan([mine, ended, unknown], claims)) == ["progress/ended", "progress/unknown"]
     older = replace(claims, unknown=("other",))
     found = plan([mine, ended, unknown, stage("unknown")], older, all_but_best=True)
@@ -117,10 +117,10 @@ def test_progress_stays_while_an_unfinished_trial_may_own_it() -> None:
 
 @pytest.mark.parametrize(("sweep", "goes"), [("mine", True), ("theirs", False), ("", False)])
 def test_of_a_store_that_homes_share_only_ones_own_is_freed(sweep: str, goes: bool) -> None:
-    claims = Claims(home_sweeps=frozenset({"mine"}))
+    claims = GcRoots(home_sweeps=frozenset({"mine"}))
     found = plan([stage("x", sweep=sweep), progress("y")], claims)
     assert freed(found) == (["stages/x"] if goes else [])
-    named = Claims(home_sweeps=frozenset({"mine"}), used=frozenset({"x"}))
+    named = GcRoots(home_sweeps=frozenset({"mine"}), used=frozenset({"x"}))
     assert freed(plan([stage("x", sweep=sweep)], named, quota_bytes=1)) == ["stages/x"]
 
 

@@ -9,20 +9,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xlt_ray.spec.steps import num_steps, trunk_steps
-from xlt_ray.stages.path import Path, made
+from xlt_ray.stages.path import StagePath, stages_to_run
 from xlt_ray.stages.stage import Stage
 
-PathWith = Callable[..., Path]
+PathWith = Callable[..., StagePath]
 
 WSD = {"intermediate.schedule": "wsd", "intermediate.batch_size": 4}
 SIZES = (16, 32, 64, 128, 256, 500)
 
 
-def kinds(path: Path) -> list[str]:
+def kinds(path: StagePath) -> list[str]:
     return [stage.kind for stage in path]
 
 
-def climb(path_with: PathWith, size: int, **more: object) -> Path:
+def climb(path_with: PathWith, size: int, **more: object) -> StagePath:
     return path_with({**WSD, "intermediate.size": size, **more}, rungs=SIZES)
 
 
@@ -84,7 +84,7 @@ def test_six_doubling_sizes_cost_at_most_a_quarter_more_than_the_largest_alone(
     stages: dict[str, Stage] = {
         stage.key: stage
         for path in paths
-        for stage in made(path)
+        for stage in stages_to_run(path)
         if stage.kind in ("trunk", "intermediate")
     }
     assert sum(one.num_examples for one in stages.values()) <= 1.25 * 500

@@ -12,11 +12,11 @@ from xlt_ray.spec.check import lengths_fit
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.schema import sweep_schema
 from xlt_ray.spec.trial import TrialSpec
-from xlt_ray.stages.path import Path
+from xlt_ray.stages.path import StagePath
 
 from .conftest import with_values
 
-PathWith = Callable[..., Path]
+PathWith = Callable[..., StagePath]
 
 
 def of_kinds(facts: Facts, **kinds: Any) -> Facts:
@@ -24,7 +24,7 @@ def of_kinds(facts: Facts, **kinds: Any) -> Facts:
     return replace(facts, tasks={**facts.tasks, **tasks})
 
 
-def lengths(path: Path) -> dict[str, int]:
+def lengths(path: StagePath) -> dict[str, int]:
     return {one.kind: one.settings["max_length"] for one in path if one.kind != "model"}
 
 

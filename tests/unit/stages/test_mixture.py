@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from xlt_ray.spec.facts import Facts, SplitFacts
-from xlt_ray.stages.path import Path
+from xlt_ray.stages.path import StagePath
 from xlt_ray.stages.stage import Stage
 
-PathWith = Callable[..., Path]
+PathWith = Callable[..., StagePath]
 
 BOTH = {"intermediate.task": ["pairs", "tags"]}
 TEMPERATURE = {"method": "temperature", "temperature": 2.0}

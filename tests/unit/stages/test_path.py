@@ -16,12 +16,12 @@ from xlt_ray.spec.examined import language_pairs
 from xlt_ray.spec.facts import Facts, SplitFacts, TaskFacts
 from xlt_ray.spec.steps import num_steps
 from xlt_ray.spec.trial import Evaluate, TrialSpec
-from xlt_ray.stages.path import Path, made
+from xlt_ray.stages.path import StagePath, stages_to_run
 from xlt_ray.stages.stage import VERSIONS, Stage
 
 from .conftest import FULL, with_values
 
-PathWith = Callable[..., Path]
+PathWith = Callable[..., StagePath]
 
 KINDS = ("model", "align", "intermediate", "target", "evaluate")
 TRAINING = {
@@ -125,7 +125,7 @@ def leaves(model: BaseModel, prefix: str = "") -> set[str]:
     return found
 
 
-def changed(one: Path, other: Path) -> list[str]:
+def changed(one: StagePath, other: StagePath) -> list[str]:
     return [a.kind for a, b in zip(one, other, strict=True) if a.key != b.key]
 
 
@@ -235,7 +235,7 @@ def test_a_path_is_a_chain_from_the_model_to_the_scores(path_with: PathWith) -> 
     assert tuple(stage.kind for stage in path) == KINDS
     assert path[0].parent is None
     assert all(stage.parent is above for above, stage in itertools.pairwise(path))
-    assert made(path) == path[1:]
+    assert stages_to_run(path) == path[1:]
     assert [stage.kind for stage in path if stage.is_training] == list(KINDS[1:4])
 
 

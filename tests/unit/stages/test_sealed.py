@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from xlt_ray.stages.sealed import SEAL, is_whole, sealed
+from xlt_ray.stages.sealed import SEAL, is_whole, with_checksum
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -27,7 +27,7 @@ lines = st.dictionaries(st.text(), plain, max_size=5).filter(lambda line: SEAL n
 @settings(max_examples=50)
 @given(line=lines)
 def test_a_line_is_whole_after_it_was_written_and_read(line: dict[str, Any]) -> None:
-    read = json.loads(json.dumps(sealed(line)))
+    read = json.loads(json.dumps(with_checksum(line)))
     assert is_whole(read)
     # What the seal is taken of does not depend on who takes it.
     own = json.dumps(json.loads(json.dumps(line)), sort_keys=True)
@@ -37,7 +37,7 @@ def test_a_line_is_whole_after_it_was_written_and_read(line: dict[str, Any]) -> 
 @given(line=lines, name=st.text(), value=plain)
 def test_a_line_that_was_changed_is_not_whole(line: dict[str, Any], name: str, value: Any) -> None:
     assume(name != SEAL)
-    read = json.loads(json.dumps(sealed(line)))
+    read = json.loads(json.dumps(with_checksum(line)))
     changed = json.loads(json.dumps({**read, name: value}))
     assume(json.dumps(changed) != json.dumps(read))
     assert not is_whole(changed)

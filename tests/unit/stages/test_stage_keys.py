@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from xlt_ray.stages.path import Path as StagePath
+from xlt_ray.stages.path import StagePath
 
 GOLDEN = Path(__file__).with_name("keys.json")
 TAGS = {"intermediate": None, "align": None, "target.task": "tags", "model": "real"}

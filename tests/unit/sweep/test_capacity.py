@@ -30,7 +30,7 @@ from xlt_ray.sweep.capacity import (
     refuse_impossible,
     room_for,
 )
-from xlt_ray.sweep.losses import Losses
+from xlt_ray.sweep.losses import ProcessFailures
 
 NODES = st.lists(
     st.fixed_dictionaries({"CPU": st.integers(0, 6)}, optional={"GPU": st.integers(0, 3)}),
@@ -212,6 +212,6 @@ def test_tune_asks_for_the_places_of_all_trials_that_may_run(
     monkeypatch.setattr(runner, "connect", lambda _: None)
     monkeypatch.setattr(runner, "stoppable", nullcontext)
     desk: Any = SimpleNamespace(sweep=sweep, facts=facts, watcher=SimpleNamespace(warned=None))
-    losses = Losses(sweep.settings.failures, home.hangs("t"))
+    losses = ProcessFailures(sweep.settings.failures, home.hangs("t"))
     runner._tune(desk, home, losses, cast("Ledger", None))
     assert found == [most]

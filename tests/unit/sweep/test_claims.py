@@ -10,9 +10,9 @@ import pytest
 from xlt_ray.home import Home
 from xlt_ray.ledger import StageUse, State, TrialView, open_ledger
 from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.freeing import Claims
+from xlt_ray.stages.freeing import GcRoots
 from xlt_ray.stages.stage import Stage
-from xlt_ray.sweep.claims import SweepUse, claims_of, is_at_work, still_needed, use_of
+from xlt_ray.sweep.claims import SweepUse, gc_roots, is_at_work, still_needed, use_of
 
 TEXT = """
 name: t
@@ -52,10 +52,10 @@ def view(
     )  # fmt: skip
 
 
-def claims(*trials: TrialView, num: int = 0, own: str = "", **more: object) -> Claims:
+def claims(*trials: TrialView, num: int = 0, own: str = "", **more: object) -> GcRoots:
     """Of one sweep with these trials; finished when they are all there are."""
     use = SweepUse("s", trials, num or len(trials), **more)  # type: ignore[arg-type]
-    return claims_of([use], own=own)
+    return gc_roots([use], own=own)
 
 
 def test_a_finished_sweep_claims_its_best_target_and_what_it_shares() -> None:
@@ -81,7 +81,7 @@ def test_seeds_of_one_configuration_do_not_share_for_ever() -> None:
 
 def test_two_sweeps_share() -> None:
     uses = [SweepUse(name, (view(0, "complete", "i1"),), 1) for name in ("a", "b")]
-    assert claims_of(uses).shared == {"i1"}
+    assert gc_roots(uses).shared == {"i1"}
 
 
 @pytest.mark.parametrize("own", ["", "s"])
@@ -97,7 +97,7 @@ def test_an_unfinished_trial_needs_its_whole_path_noted_or_not(state: State, own
 def test_what_another_sweep_made_is_needed_by_the_path_that_reuses_it() -> None:
     maker = SweepUse("maker", (view(0, "complete", "i1", "t1"),), 1)
     user = SweepUse("user", (view(0, "waiting", path=("i1", "t2", "e2")),), 1)
-    assert claims_of([maker, user]).needed == {"i1", "t2", "e2"}
+    assert gc_roots([maker, user]).needed == {"i1", "t2", "e2"}
 
 
 def test_the_path_of_a_failed_trial_is_used_and_not_needed() -> None:
@@ -182,7 +182,7 @@ def test_a_path_needs_its_deepest_stage_and_what_follows() -> None:
 
 @pytest.mark.parametrize(("shared", "names"), [(True, {"s"}), (False, None)])
 def test_a_store_of_several_homes_is_told(shared: bool, names: set[str] | None) -> None:
-    assert claims_of([SweepUse("s", (), 1)], is_store_shared=shared).home_sweeps == names
+    assert gc_roots([SweepUse("s", (), 1)], is_store_shared=shared).home_sweeps == names
 
 
 def test_the_use_of_a_sweep_is_read_from_its_ledger(home: Home, sweep_from: ReadSweep) -> None:
@@ -199,7 +199,7 @@ def test_the_use_of_a_sweep_is_read_from_its_ledger(home: Home, sweep_from: Read
     assert not use.is_at_work
     assert (use.num_configurations, use.seeds, use.best) == (4, 2, 7)
     assert use.real_knobs == {"target.learning_rate"}
-    assert claims_of([use]).best == {"t7"}
+    assert gc_roots([use]).best == {"t7"}
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,15 @@ from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.failures import RepeatedBug
 from xlt_ray.spec.sweep import Store, SweepSpec
 from xlt_ray.stages.lease import Lease
-from xlt_ray.stages.path import made
+from xlt_ray.stages.path import stages_to_run
 from xlt_ray.stages.record import Score, StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.desk import LOOK_AHEAD, Desk
-from xlt_ray.sweep.order import Order, Report, StageReport
+from xlt_ray.sweep.desk import LOOK_AHEAD, TrialScheduler
+from xlt_ray.sweep.order import Report, StageReport, TrialTask
 from xlt_ray.sweep.repeated import LASTING
-from xlt_ray.tracking import FAREWELL_S, SILENCE_S, Account
-from xlt_ray.tracking.courier import Mail
+from xlt_ray.tracking import FLUSH_TIMEOUT_S, NO_REPLY_TIMEOUT_S, LedgerSnapshot
+from xlt_ray.tracking.courier import Replies
 
 TEXT = """
 name: t
@@ -48,7 +48,7 @@ class RecordingCourier:
     points: list[tuple[str, int, Mapping[str, float]]] = field(default_factory=list)
     scores: dict[str, Sequence[Score]] = field(default_factory=dict)
     ends: list[tuple[str, float]] = field(default_factory=list)
-    letters: Mail = field(default_factory=Mail)
+    letters: Replies = field(default_factory=Replies)
     is_slow: bool = False
 
     def started(
@@ -76,17 +76,17 @@ class RecordingCourier:
         if f"run {number}" in self.status:
             self.status[f"run {number}"] = "KILLED"
 
-    def end(self, account: Account, status: str) -> None:
+    def end(self, account: LedgerSnapshot, status: str) -> None:
         self.ends.append((status, 0.0))
 
     def settle(self, say: Callable[[str], None], limit_s: float) -> None:
         self.ends.append(("settled", limit_s))
         self.is_slow = False
 
-    def mail(self) -> Mail:
+    def mail(self) -> Replies:
         if self.is_slow:
-            return Mail()
-        mail, self.letters = self.letters, Mail()
+            return Replies()
+        mail, self.letters = self.letters, Replies()
         return mail
 
 
@@ -127,13 +127,13 @@ class World:
     def sit_down(self) -> None:
         """A new driver, at first or after the last one died."""
         self.ledger = open_ledger(self.home, self.sweep)
-        self.desk = Desk(
+        self.desk = TrialScheduler(
             self.sweep, self.facts, self.home, self.ledger, self.store,
             self.courier, self.diary,  # type: ignore[arg-type]
         )  # fmt: skip
 
-    def next(self) -> Order:
-        order = self.desk.next_order()
+    def next(self) -> TrialTask:
+        order = self.desk.next_task()
         assert order is not None
         return order
 
@@ -150,10 +150,10 @@ class World:
         with lease:
             self.store.commit(stage, folder, record, lease)
 
-    def begin(self, order: Order) -> None:
-        assert not self.desk.hear(order.number, Report("begun"))
+    def begin(self, order: TrialTask) -> None:
+        assert not self.desk.on_report(order.number, Report("begun"))
 
-    def make(self, order: Order, kind: str, value: float = 0.5) -> None:
+    def make(self, order: TrialTask, kind: str, value: float = 0.5) -> None:
         """Make one stage of an order, or find it."""
         stage = next(one for one in order.path if one.kind == kind)
         reused = stage in self.store
@@ -161,21 +161,21 @@ class World:
             self.commit(stage, scores_of(value) if kind == "evaluate" else ())
         examples = 0 if reused else stage.num_examples
         report = StageReport(kind, stage.key, stage.label, reused, examples, 2.0)
-        self.desk.hear(order.number, Report("stage", stage=kind, finished_stage=report))
+        self.desk.on_report(order.number, Report("stage", stage=kind, finished_stage=report))
 
-    def complete(self, order: Order, value: float = 0.5) -> TrialView:
+    def complete(self, order: TrialTask, value: float = 0.5) -> TrialView:
         """Do all of an order."""
         self.begin(order)
         return self.finish(order, value)
 
-    def finish(self, order: Order, value: float = 0.5) -> TrialView:
+    def finish(self, order: TrialTask, value: float = 0.5) -> TrialView:
         """Do all that is left of an order that has begun."""
-        for stage in made(order.path):
+        for stage in stages_to_run(order.path):
             self.make(order, stage.kind, value)
         self.desk.finish(order.number, Report("complete", scores=scores_of(value)))
         return self.ledger.trial(order.number)
 
-    def fail(self, order: Order, message: str, cause: str = "bug") -> None:
+    def fail(self, order: TrialTask, message: str, cause: str = "bug") -> None:
         self.begin(order)
         self.desk.finish(
             order.number, Report("failed", cause=cause, message=message, log="traceback")
@@ -186,7 +186,7 @@ class World:
             "evaluated", stage="target", examples=examples, total_examples=100,
             metrics={"accuracy": value, "loss": 1.0}, **more,
         )  # fmt: skip
-        return self.desk.hear(number, report)
+        return self.desk.on_report(number, report)
 
 
 def scores_of(value: float) -> tuple[Score, ...]:
@@ -209,7 +209,7 @@ def world(sweep_from: ReadSweep, facts: Facts, home: Home, tmp_path: Path) -> Ca
 MakeWorld = Callable[..., World]
 
 
-def size_of(order: Order) -> object:
+def size_of(order: TrialTask) -> object:
     assert order.trial.intermediate is not None
     return order.trial.intermediate.size
 
@@ -223,14 +223,14 @@ def test_a_trial_whose_next_stage_is_being_made_is_held_back(world: MakeWorld) -
     # The grid's second point shares the intermediate stage of its first; the third does not.
     assert (first.number, size_of(first)) == (0, 100)
     assert (second.number, size_of(second)) == (2, 200)
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     assert not at.desk.is_done
     assert at.desk.num_running == 2
     at.begin(first)
     at.make(first, "intermediate")
     held = at.next()
     assert (held.number, size_of(held)) == (1, 100)
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
 
 
 def test_all_trials_are_handed_out_in_the_end(world: MakeWorld) -> None:
@@ -241,7 +241,7 @@ def test_all_trials_are_handed_out_in_the_end(world: MakeWorld) -> None:
         order = running.pop(0)
         numbers.append(order.number)
         assert at.complete(order).state == "complete"
-        while (further := at.desk.next_order()) is not None:
+        while (further := at.desk.next_task()) is not None:
             running.append(further)
     assert sorted(numbers) == [0, 1, 2, 3]
     assert at.desk.is_done
@@ -268,14 +268,14 @@ def test_every_stage_is_made_once_with_any_number_of_workers(
         f"sampler: {sampler}}}", "intermediate.seed={choice: [shared, per_trial]}",
     )  # fmt: skip
     random = Random(workers)
-    running: list[Order] = []
+    running: list[TrialTask] = []
     trained: list[str] = []
 
-    def following(order: Order) -> Stage | None:
-        return next((one for one in made(order.path) if one not in at.store), None)
+    def following(order: TrialTask) -> Stage | None:
+        return next((one for one in stages_to_run(order.path) if one not in at.store), None)
 
     while not at.desk.is_done or running:
-        while len(running) < workers and (order := at.desk.next_order()) is not None:
+        while len(running) < workers and (order := at.desk.next_task()) is not None:
             at.begin(order)
             running.append(order)
         assert running, "somebody can always work"
@@ -307,7 +307,7 @@ def test_what_needs_a_stage_that_failed_in_two_trials_fails_with_it_untried(
     second = at.next()
     assert (second.number, size_of(second)) == (1, 100), "its node may have been at fault"
     at.fail(second, "TrialFailure: the loss is nan", cause=cause)
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     dependant = at.ledger.trial(2)
     assert (dependant.state, dependant.cause) == ("failed", cause)
     assert "intermediate pairs 100 failed in trials 0 and 1" in dependant.message
@@ -353,14 +353,14 @@ def test_looking_ahead_has_an_end(world: MakeWorld) -> None:
                "search={trials: 50, sampler: tpe}")  # fmt: skip
     at.next()
     for _ in range(5):
-        assert at.desk.next_order() is None
+        assert at.desk.next_task() is None
     assert len(at.ledger.trials()) == 1 + LOOK_AHEAD["tpe"]
 
 
 def test_trials_without_common_stages_all_run_at_once(world: MakeWorld) -> None:
     at = world("intermediate=null", "search.trials=2")
     assert [at.next().number, at.next().number] == [0, 1]
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     assert at.desk.is_done
 
 
@@ -369,7 +369,7 @@ def test_a_trial_like_a_running_one_waits_and_then_needs_nothing(world: MakeWorl
     at = world("intermediate=null", "search={trials: 2, sampler: random}",
                "target={task: nli, source_language: qaa, size: {choice: [1000, all]}}")  # fmt: skip
     first = at.next()
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     at.complete(first)
     view = at.complete(at.next())
     assert all(use.reused for use in view.stages)
@@ -396,7 +396,7 @@ def test_the_ledger_keeps_who_made_a_reused_stage(world: MakeWorld) -> None:
     order = at.next()
     at.begin(order)
     report = StageReport("intermediate", "k" * 64, "label", True, 0, 0.0, made_by="other/3")
-    at.desk.hear(order.number, Report("stage", stage="intermediate", finished_stage=report))
+    at.desk.on_report(order.number, Report("stage", stage="intermediate", finished_stage=report))
     assert [one.made_by for one in at.ledger.trial(order.number).stages] == ["other/3"]
 
 
@@ -425,7 +425,7 @@ def test_a_second_attempt_in_the_same_run_is_counted(world: MakeWorld) -> None:
 
 def test_a_sweep_without_room_on_the_disk_ends_with_the_reason(world: MakeWorld) -> None:
     at = world("store.quota=1kB")
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     assert at.desk.is_done
     assert "store.quota: 1 kB is too little" in at.desk.stopped_by
     assert [one.state for one in at.ledger.trials()] == ["running"], "it goes on with more room"
@@ -441,7 +441,7 @@ def test_a_trial_waits_while_a_running_one_fills_the_disk(world: MakeWorld) -> N
     # the weights of its best evaluation once more.
     at = world("store.quota=4MB")
     first = at.next()
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     assert not at.desk.stopped_by
     assert not at.desk.is_done
     assert at.complete(first).state == "complete"
@@ -491,7 +491,7 @@ def test_an_objective_that_was_not_measured_fails_the_trial_alone(world: MakeWor
     view = at.complete(at.next())
     assert (view.state, view.cause) == ("failed", "data")
     assert "qzz" in view.message
-    assert at.desk.next_order() is not None
+    assert at.desk.next_task() is not None
 
 
 def test_the_curve_of_the_target_stage_is_kept_once(world: MakeWorld) -> None:
@@ -512,8 +512,8 @@ def test_earlier_stages_are_logged_by_their_name_and_not_twice(world: MakeWorld)
     at = world("search.trials=1")
     at.begin(at.next())
     report = Report("evaluated", stage="intermediate", examples=8, metrics={"accuracy": 0.1})
-    at.desk.hear(0, report)
-    at.desk.hear(0, Report("evaluated", stage="intermediate", examples=8,
+    at.desk.on_report(0, report)
+    at.desk.on_report(0, Report("evaluated", stage="intermediate", examples=8,
                            metrics={"accuracy": 0.1}, is_replay=True))  # fmt: skip
     assert at.courier.points == [("run 0", 8, {"intermediate/dev/accuracy": 0.1})]
     assert at.ledger.trial(0).curve == ()
@@ -522,9 +522,9 @@ def test_earlier_stages_are_logged_by_their_name_and_not_twice(world: MakeWorld)
 def test_a_waiting_trial_is_shown_and_nothing_is_written(world: MakeWorld) -> None:
     at = world("search.trials=1")
     at.begin(at.next())
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     before = at.ledger.trial(0)
-    assert not at.desk.hear(0, Report("waiting", stage="target", holder="process 3"))
+    assert not at.desk.on_report(0, Report("waiting", stage="target", holder="process 3"))
     assert at.ledger.trial(0) == before
     assert at.diary.lines[-1] == ("heard", 0, "waiting")
 
@@ -560,7 +560,7 @@ def test_other_repeats_wait_for_the_first_one_and_are_never_stopped(world: MakeW
     assert not at.evaluated(good.number, 20, 0.9)
     assert at.evaluated(bad.number, 20, 0.1)
     at.desk.finish(bad.number, None)
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     assert not at.desk.is_done, "the first repeat may be followed by another"
     at.sit_down()
     assert not at.desk.is_done, "a driver that comes later knows it, too"
@@ -570,7 +570,7 @@ def test_other_repeats_wait_for_the_first_one_and_are_never_stopped(world: MakeW
     assert (view.configuration, view.repeat) == (0, 1)
     at.begin(again)
     assert not at.evaluated(again.number, 20, 0.0)
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     assert at.desk.is_done
     at.complete(again, 0.1)
     assert at.desk.is_finished
@@ -657,8 +657,8 @@ def test_an_attempt_in_the_same_process_is_counted_and_shown(world: MakeWorld) -
     at.begin(order)
     for cause in ("oom", "storage"):
         retrying = Report("retrying", stage="target", cause=cause, message="x", remedy="at once")
-        assert not at.desk.hear(order.number, retrying)
-    assert not at.desk.hear(order.number, Report("pausing"))
+        assert not at.desk.on_report(order.number, retrying)
+    assert not at.desk.on_report(order.number, Report("pausing"))
     assert at.ledger.trial(0).attempts == 3
     assert [line for line in at.diary.lines if line[2] == "retrying"] == [
         ("heard", 0, "retrying"), ("heard", 0, "retrying"),
@@ -669,7 +669,7 @@ def test_a_lost_process_is_shown_and_its_successor_counts_the_attempt(world: Mak
     at = world("search.trials=1")
     order = at.next()
     at.begin(order)
-    assert not at.desk.hear(order.number, Report("lost", cause="timeout", message="x"))
+    assert not at.desk.on_report(order.number, Report("lost", cause="timeout", message="x"))
     assert at.ledger.trial(0).attempts == 1
     at.begin(order)
     assert at.ledger.trial(0).attempts == 2
@@ -686,7 +686,7 @@ def test_the_same_bug_again_and_again_ends_the_asking(world: MakeWorld) -> None:
         assert not at.desk.repeated_bug
         at.fail(at.next(), "KeyError: 'x'")
     assert at.desk.repeated_bug == "KeyError: 'x'"
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     assert at.desk.is_done
     assert len(at.ledger.trials()) == SAME_BUG
 
@@ -718,7 +718,7 @@ def test_a_bug_ends_the_asking_only_where_it_met_a_share_of_the_trials(world: Ma
     assert at.desk.repeated_bug == "KeyError: 'x'"
     at.complete(running)
     assert at.desk.repeated_bug, "3 of 7, but it had been enough before"
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
 
 
 def test_an_evaluation_without_the_objective_fails_with_how_to_make_it_again(
@@ -748,14 +748,14 @@ def test_data_that_cannot_be_scored_let_no_further_trial_begin_and_cost_no_train
     message = "DataError: xnli/de.test.tsv:7: unknown label 'maybe'"
     failure = Report("failed", stage="evaluate", cause="data", message=message, log="traceback")
     at.desk.finish(first.number, failure)
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     assert at.desk.is_done
     assert message in at.desk.stopped_by
     assert "`xlt resume t --failed`" in at.desk.stopped_by
     view = at.ledger.trial(first.number)
     assert (view.state, view.curve) == ("failed", ((50, 0.4),))
     assert at.courier.points[0][2]["dev/accuracy"] == 0.4
-    for stage in made(other.path):
+    for stage in stages_to_run(other.path):
         at.make(other, stage.kind)
     at.desk.finish(other.number, Report("complete", scores=scores_of(0.5)))
     assert at.ledger.trial(other.number).state == "complete", "what runs goes on to its end"
@@ -765,10 +765,10 @@ def test_data_that_cannot_be_scored_let_no_further_trial_begin_and_cost_no_train
     at.sit_down()
     again = next(
         order
-        for order in iter(at.desk.next_order, None)
+        for order in iter(at.desk.next_task, None)
         if at.ledger.trial(order.number).retry_of == first.number
     )
-    assert [one.kind for one in made(again.path) if one not in at.store] == ["evaluate"]
+    assert [one.kind for one in stages_to_run(again.path) if one not in at.store] == ["evaluate"]
 
 
 def test_data_that_have_changed_since_the_start_let_no_further_trial_begin(
@@ -779,7 +779,7 @@ def test_data_that_have_changed_since_the_start_let_no_further_trial_begin(
     message = f"DataError: nli/qab/test: {CHANGED}: it is gone"
     at.desk.finish(order.number, Report("failed", stage="target", cause="data", message=message))
     assert message in at.desk.stopped_by
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
 
 
 def test_data_that_a_training_cannot_read_fail_that_trial_alone(world: MakeWorld) -> None:
@@ -787,7 +787,7 @@ def test_data_that_a_training_cannot_read_fail_that_trial_alone(world: MakeWorld
     at.begin(order := at.next())
     at.desk.finish(order.number, Report("failed", stage="target", cause="data", message="no"))
     assert not at.desk.stopped_by
-    assert at.desk.next_order() is not None
+    assert at.desk.next_task() is not None
 
 
 def test_a_full_disk_lets_no_further_trial_begin_until_the_next_start(world: MakeWorld) -> None:
@@ -795,11 +795,11 @@ def test_a_full_disk_lets_no_further_trial_begin_until_the_next_start(world: Mak
     first, other = at.next(), at.next()
     at.begin(other)
     at.fail(first, "OSError: [Errno 28] No space left on device", cause="disk")
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     assert at.desk.is_done
     assert "a disk is full (trial 0: OSError: [Errno 28]" in at.desk.stopped_by
     assert "\n" not in at.desk.stopped_by
-    for stage in made(other.path):
+    for stage in stages_to_run(other.path):
         at.make(other, stage.kind)
     at.desk.finish(other.number, Report("complete", scores=scores_of(0.5)))
     assert at.ledger.trial(other.number).state == "complete"
@@ -817,7 +817,7 @@ def test_different_failures_do_not_end_the_asking(world: MakeWorld) -> None:
         at.fail(at.next(), f"KeyError: {index}")
         at.fail(at.next(), "out of memory", cause="oom")
     assert not at.desk.repeated_bug
-    assert at.desk.next_order() is not None
+    assert at.desk.next_task() is not None
 
 
 def test_a_budget_of_hours_counts_from_the_first_trial(
@@ -827,11 +827,11 @@ def test_a_budget_of_hours_counts_from_the_first_trial(
 
     at = world("budget.hours=1")
     at.complete(at.next())
-    assert at.desk.next_order() is not None
+    assert at.desk.next_task() is not None
     later = time.time() + 3601
     monkeypatch.setattr(time, "time", lambda: later)
     at.sit_down()
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     assert at.desk.is_done
 
 
@@ -842,7 +842,7 @@ def test_a_desk_keeps_which_versions_made_what_it_reuses(world: MakeWorld) -> No
     for kind, versions in (("target", {"torch": "0.4"}), ("evaluate", {})):
         stage = next(one for one in order.path if one.kind == kind)
         found = StageReport(kind, stage.key, stage.label, bool(versions), 0, 2.0)
-        at.desk.hear(
+        at.desk.on_report(
             order.number, Report("stage", stage=kind, finished_stage=found, versions=versions)
         )
     assert [*at.desk.reused_from.values()] == [{"torch": "0.4"}]
@@ -854,7 +854,7 @@ def test_leaving_marks_running_trials_as_stopped_and_they_go_on(world: MakeWorld
     at.begin(first)
     at.desk.leave(is_finished=False)
     assert at.courier.status == {"run 0": "KILLED"}
-    assert at.courier.ends == [("KILLED", 0.0), ("settled", SILENCE_S)]
+    assert at.courier.ends == [("KILLED", 0.0), ("settled", NO_REPLY_TIMEOUT_S)]
     assert [one.state for one in at.ledger.trials()].count("running") == 3
     at.sit_down()
     assert {at.next().number, at.next().number} == {first.number, second.number}
@@ -867,7 +867,7 @@ def test_what_mlflow_answers_late_reaches_the_ledger_and_the_user(world: MakeWor
     assert at.complete(order).mlflow_run_id is None
     at.courier.letters.news.append("the server answers again")
     at.desk.leave(is_finished=True)
-    assert at.courier.ends == [("FINISHED", 0.0), ("settled", FAREWELL_S)]
+    assert at.courier.ends == [("FINISHED", 0.0), ("settled", FLUSH_TIMEOUT_S)]
     assert at.ledger.trial(order.number).mlflow_run_id == "run 0"
     assert at.diary.lines[-1] == ("warned", -1, "the server answers again")
     at.sit_down()
@@ -888,7 +888,7 @@ def test_the_objective_is_of_the_target_task_in_one_language(
         at = world(f"objective.languages={languages}", f"name=t{len(found)}")
         order = at.next()
         at.begin(order)
-        for stage in made(order.path):
+        for stage in stages_to_run(order.path):
             at.make(order, stage.kind)
         at.desk.finish(order.number, Report("complete", scores=scores))
         found.append(at.ledger.trial(order.number).objective)
@@ -900,7 +900,7 @@ def test_after_few_shots_the_objective_is_the_source_dev_set(world: MakeWorld) -
     at = world("few_shot={language: qab, shots: 5}")
     order = at.next()
     at.begin(order)
-    for stage in made(order.path):
+    for stage in stages_to_run(order.path):
         at.make(order, stage.kind)
     scores = tuple(
         Score("nli-few-shot", language, split, "accuracy", value, 50, "few_shot")

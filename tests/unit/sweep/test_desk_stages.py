@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from tests.unit.sweep.test_desk import MakeWorld, World
-from xlt_ray.stages.path import made
-from xlt_ray.sweep.order import Order, Report, StageReport
+from xlt_ray.stages.path import stages_to_run
+from xlt_ray.sweep.order import Report, StageReport, TrialTask
 
 
-def find(at: World, order: Order, made_by: str) -> Any:
+def find(at: World, order: TrialTask, made_by: str) -> Any:
     """An order's first stage is found in the store; how the ledger has it then."""
     stage = order.path[1]
     report = StageReport(stage.kind, stage.key, stage.label, True, 96, 3600.0, made_by)
-    at.desk.hear(order.number, Report("stage", stage=stage.kind, finished_stage=report))
+    at.desk.on_report(order.number, Report("stage", stage=stage.kind, finished_stage=report))
     return at.ledger.trial(order.number).stages[0]
 
 
@@ -70,7 +70,7 @@ def test_a_failure_that_no_held_trial_shares_asks_the_store_for_none_of_them(
     at = world("intermediate.size=100", "target.learning_rate={float: [1e-5, 1e-3]}",
                "search={trials: 60, sampler: random}")  # fmt: skip
     first = at.next()
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     at.begin(first)
     at.make(first, "intermediate")
     looks: list[str] = []
@@ -82,9 +82,9 @@ def test_a_failure_that_no_held_trial_shares_asks_the_store_for_none_of_them(
 
     monkeypatch.setattr(at.store.storage, "exists", counted)
     # An earlier trial failed at the same stage.
-    at.desk._repeated.fail(made(first.path)[-2].key, -1, Report("failed"))
+    at.desk._repeated.fail(stages_to_run(first.path)[-2].key, -1, Report("failed"))
     at.desk.finish(first.number, Report("failed", cause="nan", message="nan"))
-    assert at.desk.next_order() is not None
+    assert at.desk.next_task() is not None
     assert len(looks) < 20, "three for each of 59 held trials would be 177"
 
 

@@ -12,7 +12,7 @@ from xlt_ray.errors import LeaseLost
 from xlt_ray.spec.failures import Failures, Policy
 from xlt_ray.sweep.failures import naming
 from xlt_ray.sweep.hangs import hang_file
-from xlt_ray.sweep.losses import Losses
+from xlt_ray.sweep.losses import ProcessFailures
 from xlt_ray.sweep.order import Report
 
 DIED = rayed.ActorDiedError()
@@ -31,7 +31,7 @@ def hang(folder: Path, number: int) -> None:
 
 
 def test_a_lost_process_is_replaced_as_often_as_the_policy_says(tmp_path: Path) -> None:
-    losses = Losses(Failures(), tmp_path)
+    losses = ProcessFailures(Failures(), tmp_path)
     first = losses.note(3, DIED)
     assert first is not None
     assert (first.kind, first.cause) == ("lost", "lost")
@@ -44,7 +44,7 @@ def test_a_lost_process_is_replaced_as_often_as_the_policy_says(tmp_path: Path) 
 
 
 def test_no_cause_uses_up_the_attempts_of_another(tmp_path: Path) -> None:
-    losses = Losses(Failures(lost=Policy(action="retry", times=1)), tmp_path)
+    losses = ProcessFailures(Failures(lost=Policy(action="retry", times=1)), tmp_path)
     for _ in range(5):
         assert losses.note(3, TAKEN) is not None
     assert losses.note(3, DIED) is not None
@@ -54,26 +54,26 @@ def test_no_cause_uses_up_the_attempts_of_another(tmp_path: Path) -> None:
 
 
 def test_an_attempt_within_a_process_counts_for_all_that_follow(tmp_path: Path) -> None:
-    losses = Losses(Failures(oom=Policy(action="shrink", times=3)), tmp_path)
+    losses = ProcessFailures(Failures(oom=Policy(action="shrink", times=3)), tmp_path)
     for _ in range(2):
-        losses.hear(3, Report("retrying", cause="oom", remedy="with 8 sequences"))
-    losses.hear(3, Report("retrying", cause="storage"))
-    losses.hear(3, Report("ticked"))
-    losses.hear(4, Report("retrying", cause="oom"))
+        losses.on_report(3, Report("retrying", cause="oom", remedy="with 8 sequences"))
+    losses.on_report(3, Report("retrying", cause="storage"))
+    losses.on_report(3, Report("ticked"))
+    losses.on_report(4, Report("retrying", cause="oom"))
     # Ray ends a process for the memory of its machine.
     assert losses.note(3, rayed.OutOfMemoryError("x")) is not None
     assert losses.note(3, rayed.OutOfMemoryError("x")) is None
 
 
 def test_no_trial_uses_up_the_attempts_of_another(tmp_path: Path) -> None:
-    losses = Losses(Failures(lost=Policy(action="retry", times=1)), tmp_path)
+    losses = ProcessFailures(Failures(lost=Policy(action="retry", times=1)), tmp_path)
     assert losses.note(3, DIED) is not None
     assert losses.note(4, DIED) is not None
     assert losses.note(3, DIED) is None
 
 
 def test_a_process_that_hung_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
-    losses = Losses(Failures(), tmp_path)
+    losses = ProcessFailures(Failures(), tmp_path)
     hang(tmp_path, 3)
     report = losses.note(3, DIED)
     assert report is not None
@@ -89,7 +89,7 @@ def test_a_process_that_hung_is_told_from_one_that_was_killed(tmp_path: Path) ->
 
 
 def test_a_process_of_which_nothing_is_known_was_lost(tmp_path: Path) -> None:
-    losses = Losses(Failures(lost=Policy(action="fail")), tmp_path)
+    losses = ProcessFailures(Failures(lost=Policy(action="fail")), tmp_path)
     assert losses.fate(1) is None
     assert losses.note(1, None) is None
     fate = losses.fate(1)
@@ -105,7 +105,7 @@ def broken(node: str) -> RuntimeError:
 
 
 def test_a_node_whose_devices_fail_again_and_again_is_left(tmp_path: Path) -> None:
-    losses = Losses(Failures(), tmp_path)
+    losses = ProcessFailures(Failures(), tmp_path)
     for number in range(2):
         losses.note(number, broken("a"))
         losses.note(number, broken("b"))
@@ -118,18 +118,18 @@ def test_a_node_whose_devices_fail_again_and_again_is_left(tmp_path: Path) -> No
 
 
 def test_a_stage_that_a_node_has_made_clears_it(tmp_path: Path) -> None:
-    losses = Losses(Failures(leave_node_after=2), tmp_path)
+    losses = ProcessFailures(Failures(leave_node_after=2), tmp_path)
     for number in range(4):
         losses.note(number, broken("a"))
-        losses.hear(9, STAGE)
+        losses.on_report(9, STAGE)
     losses.note(5, broken("a"))
-    losses.hear(9, replace(STAGE, nodes=("b",)))
+    losses.on_report(9, replace(STAGE, nodes=("b",)))
     losses.note(6, broken("a"))
     assert losses.left_nodes == ("a",)
 
 
 def test_only_failures_of_a_device_count_against_their_node(tmp_path: Path) -> None:
-    losses = Losses(Failures(leave_node_after=1), tmp_path)
+    losses = ProcessFailures(Failures(leave_node_after=1), tmp_path)
     lost = LeaseLost("gone", key="k")
     with contextlib.suppress(LeaseLost), naming(lambda: "a"):
         raise lost

@@ -10,7 +10,7 @@ from xlt_ray.spec.source import parse_document
 from xlt_ray.spec.sweep import sweep_of
 from xlt_ray.stages.path import path_of
 from xlt_ray.stages.record import StageRecord
-from xlt_ray.sweep.order import maker_of, order_for
+from xlt_ray.sweep.order import maker_of, task_for
 from xlt_ray.sweep.workers import CONTEXT_BYTES, memory_share, runtime_of
 
 
@@ -55,7 +55,7 @@ def test_a_trial_is_made_with_the_resources_of_its_model(
     )
     trial = sweep.trial_of({})
     path = path_of(trial, facts, seed=0, shared_seed=0)
-    runtime = runtime_of(order_for(0, trial, path, sweep, home))
+    runtime = runtime_of(task_for(0, trial, path, sweep, home))
     assert (runtime.workers, runtime.device, runtime.gpu_share) == (workers, device, share)
 
 
@@ -69,7 +69,7 @@ def test_an_order_says_of_which_commit_it_is(
     path = path_of(trial, facts, seed=0, shared_seed=0)
     for commit, told in (("c" * 40 + "+", {"commit": "c" * 40 + "+"}), ("", {})):
         monkeypatch.setattr("xlt_ray.sweep.order.commit_of", lambda commit=commit: commit)
-        made_by = runtime_of(order_for(3, trial, path, sweep, home)).made_by
+        made_by = runtime_of(task_for(3, trial, path, sweep, home)).made_by
         assert made_by == {"sweep": "t", "trial": 3, **told}
 
 
@@ -102,7 +102,7 @@ def test_early_stopping_by_an_oracle_objective_watches_its_languages(
     sweep = sweep_of(parse_document(text, "t.yaml", overrides))
     trial = sweep.trial_of({})
     path = path_of(trial, facts, seed=0, shared_seed=0)
-    order = order_for(0, trial, path, sweep, home)
+    order = task_for(0, trial, path, sweep, home)
     assert order.watched == watched
     runtime = runtime_of(order)
     assert (runtime.watched, runtime.watched_examples) == (watched, 20)

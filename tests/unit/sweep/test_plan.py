@@ -17,10 +17,10 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, open_ledger
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.path import made
+from xlt_ray.stages.path import stages_to_run
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.plan import Plan, parting, plan_of
+from xlt_ray.sweep.plan import Plan, divergence, plan_of
 
 TEXT = """
 name: t
@@ -264,7 +264,7 @@ def test_a_trial_that_is_not_planned_is_refused(planned: Planned) -> None:
 
 
 def parted(plan: Plan, one: int, other: int) -> tuple[str, dict[str, tuple[Any, Any]]]:
-    found = parting(plan.trial(one), plan.trial(other))
+    found = divergence(plan.trial(one), plan.trial(other))
     assert found is not None
     return found.kind, {path: (ours, theirs) for path, ours, theirs in found.differences}
 
@@ -289,7 +289,7 @@ def test_trials_part_where_one_of_them_has_no_such_stage(planned: Planned) -> No
 
 def test_equal_trials_share_every_stage(planned: Planned) -> None:
     plan = planned()
-    assert parting(plan.trial(5), plan.trial(5)) is None
+    assert divergence(plan.trial(5), plan.trial(5)) is None
 
 
 def test_trials_on_one_trunk_part_at_their_intermediate_stages(planned: Planned) -> None:
@@ -340,7 +340,7 @@ def test_sharing_never_costs_and_every_path_is_in_the_tree(
     naive = 0
     for trial in plan.trials:
         parent = None
-        for stage in made(trial.path):
+        for stage in stages_to_run(trial.path):
             assert trial.number in stages[stage.key].trials
             assert stages[stage.key].parent == parent
             naive += stage.num_examples

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlt_ray.ledger import StageUse, State, TrialView
-from xlt_ray.stages.disk import Stored
-from xlt_ray.stages.freeing import Claims, plan
-from xlt_ray.stages.path import Path, made
+from xlt_ray.stages.disk import StoreEntry
+from xlt_ray.stages.freeing import GcRoots, plan
+from xlt_ray.stages.path import StagePath, stages_to_run
 from xlt_ray.stages.stage import Stage
-from xlt_ray.sweep.claims import SweepUse, claims_of, still_needed
-from xlt_ray.sweep.disk import Sizes, growth_of
+from xlt_ray.sweep.claims import SweepUse, gc_roots, still_needed
+from xlt_ray.sweep.disk import StoreSizes, growth_of
 
 WEIGHTS, SCORES = 1000, 3
 PROGRESS = 3 * WEIGHTS
@@ -43,7 +43,7 @@ class Setting:
     def prefix(self, configuration: int) -> int:
         return configuration if self.is_real else configuration % self.num_prefixes
 
-    def path(self, configuration: int, repeat: int) -> Path:
+    def path(self, configuration: int, repeat: int) -> StagePath:
         stages = [MODEL]
         kinds = ["align"] * self.has_align + ["trunk"] * self.has_trunk + ["intermediate"]
         for kind in kinds:
@@ -76,7 +76,7 @@ class Running:
     """A trial in work; ``making`` is the stage whose lease it holds."""
 
     number: int
-    path: Path
+    path: StagePath
     making: Stage | None = None
 
 
@@ -86,18 +86,18 @@ class World:
 
     setting: Setting
     quota: int
-    things: dict[str, Stored] = field(default_factory=dict)
+    things: dict[str, StoreEntry] = field(default_factory=dict)
     views: list[TrialView] = field(default_factory=list)
     running: list[Running] = field(default_factory=list)
     held: list[Running] = field(default_factory=list)
-    made: Counter[str] = field(default_factory=Counter)
+    stages_to_run: Counter[str] = field(default_factory=Counter)
     is_stopped: bool = False
     clock: int = 0
     peak: int = 0
 
     def __post_init__(self) -> None:
         self.dice = random.Random(self.setting.luck)
-        self.sizes = Sizes(weights={MODEL.key: WEIGHTS})
+        self.sizes = StoreSizes(weights={MODEL.key: WEIGHTS})
         self.sizes.stages[MODEL.key, "evaluate"] = SCORES
         self.order = [
             (configuration, repeat)
@@ -115,19 +115,19 @@ class World:
         while not self.is_stopped and (self.running or self.held or self.order):
             event = self.dice.random()
             if event < 0.4 and len(self.running) < self.setting.concurrent:
-                self.hand_out()
+                self.mark_asked()
             elif event < 0.43:
                 self.die()
             elif self.running:
                 one = self.dice.choice(self.running)
                 self.end(one, "failed") if event > 0.97 else self.advance(one)
 
-    def hand_out(self) -> None:
+    def mark_asked(self) -> None:
         being_made = {self.missing(one)[0].key for one in self.running if self.missing(one)}
         while True:
             for one in self.held:
                 if not {stage.key for stage in self.missing(one)[:1]} & being_made:
-                    if self.make_room([*self.running, one]):
+                    if self.free_space([*self.running, one]):
                         self.held.remove(one)
                         self.running.append(one)
                     elif not self.running:
@@ -142,18 +142,18 @@ class World:
         number = len(self.views)
         knobs = {"intermediate.learning_rate": 0.1} if self.setting.is_real else {}
         path = self.setting.path(configuration, repeat)
-        keys = tuple(stage.key for stage in made(path))
+        keys = tuple(stage.key for stage in stages_to_run(path))
         self.views.append(view(number, "running", configuration, repeat, knobs=knobs, path=keys))
         self.held.append(Running(number, path))
 
-    def make_room(self, working: list[Running]) -> bool:
+    def free_space(self, working: list[Running]) -> bool:
         """As the keeper does it, from the same pure parts."""
         waiting = [one for one in self.held if one not in working]
         paths = [one.path for one in working]
         there = tuple(self.things.values())
         self.sizes.learn(there, paths)
         growth = growth_of(paths, there, self.sizes)
-        claims = claims_of(
+        claims = gc_roots(
             [self.use(), self.other],
             own="own",
         )
@@ -205,7 +205,9 @@ class World:
         if any(other.making == stage for other in self.running if other is not one):
             return
         above = one.path[one.path.index(stage) - 1]
-        assert above.is_given or above.key in self.present, "what a stage is made from is there"
+        assert above.is_pretrained or above.key in self.present, (
+            "what a stage is made from is there"
+        )
         one.making = stage
         self.hold(stage, "trial")
         if stage.is_training and self.dice.random() < 0.5:
@@ -220,14 +222,14 @@ class World:
         place = f"progress/{stage.key}"
         before = self.things.get(place)
         both = (before.state_bytes if before else 0) + PROGRESS
-        self.put(Stored("progress", place, stage.key, state_bytes=both, holder="trial"))
-        self.put(Stored("progress", place, stage.key, state_bytes=PROGRESS, holder="trial"))
+        self.put(StoreEntry("progress", place, stage.key, state_bytes=both, holder="trial"))
+        self.put(StoreEntry("progress", place, stage.key, state_bytes=PROGRESS, holder="trial"))
 
     def commit(self, one: Running, stage: Stage) -> None:
         state = 2 * WEIGHTS if stage.kind == "trunk" else 0
         parent = stage.parent.key if stage.parent else None
         self.put(
-            Stored("stage", f"stages/{stage.key}", stage.key, stage.kind, parent=parent,
+            StoreEntry("stage", f"stages/{stage.key}", stage.key, stage.kind, parent=parent,
                    state_bytes=state, other_bytes=SIZE[stage.kind] - state)
         )  # fmt: skip
         self.things.pop(f"progress/{stage.key}", None)
@@ -236,12 +238,12 @@ class World:
         use = StageUse(stage.kind, stage.key, stage.kind, reused=False)
         reused = [
             StageUse(above.kind, above.key, above.kind, reused=True)
-            for above in made(one.path)[: made(one.path).index(stage)]
+            for above in stages_to_run(one.path)[: stages_to_run(one.path).index(stage)]
             if above.key in self.present
         ]
         known = {found.key: found for found in [*self.views[one.number].stages, *reused, use]}
         self.views[one.number] = replace(self.views[one.number], stages=tuple(known.values()))
-        self.make_room(self.running)
+        self.free_space(self.running)
 
     def end(self, one: Running, state: State) -> None:
         if one.making is not None:
@@ -267,15 +269,15 @@ class World:
 
     def missing(self, one: Running) -> list[Stage]:
         wanted = set(still_needed(one.path, self.present)) - self.present
-        return [stage for stage in made(one.path) if stage.key in wanted]
+        return [stage for stage in stages_to_run(one.path) if stage.key in wanted]
 
-    def put(self, thing: Stored) -> None:
+    def put(self, thing: StoreEntry) -> None:
         self.clock += 1
         self.things[thing.place] = replace(thing, used=float(self.clock))
         self.peak = max(self.peak, self.used)
         assert self.used <= self.quota, "the store stays below its quota"
 
-    def check(self, thing: Stored, unfinished: list[Running]) -> None:
+    def check(self, thing: StoreEntry, unfinished: list[Running]) -> None:
         best = self.use().best
         kept = {one.key for one in self.views[best].stages} if best is not None else set()
         assert not thing.holder, "what is being made stays"
@@ -320,20 +322,20 @@ def _other_sweep() -> SweepUse:
     )  # fmt: skip
 
 
-def _strangers() -> list[Stored]:
+def _strangers() -> list[StoreEntry]:
     """What the store holds beforehand: of the other sweep, and of nobody."""
     return [
         *(
-            Stored("stage", f"stages/other {name}", f"other {name}", name.partition(" ")[0],
+            StoreEntry("stage", f"stages/other {name}", f"other {name}", name.partition(" ")[0],
                    other_bytes=WEIGHTS)
             for name in ("intermediate", "target best", "target running")
         ),
-        Stored("progress", "progress/other progress", "other progress", state_bytes=PROGRESS),
-        Stored("damaged", "damaged/x", "x", other_bytes=WEIGHTS),
-        Stored("leftover", "scratch/results/x", "x", other_bytes=WEIGHTS),
-        Stored("leftover", "stages/other leased", "other leased", other_bytes=WEIGHTS,
+        StoreEntry("progress", "progress/other progress", "other progress", state_bytes=PROGRESS),
+        StoreEntry("damaged", "damaged/x", "x", other_bytes=WEIGHTS),
+        StoreEntry("leftover", "scratch/results/x", "x", other_bytes=WEIGHTS),
+        StoreEntry("leftover", "stages/other leased", "other leased", other_bytes=WEIGHTS,
                holder="process 1 on elsewhere"),
-        Stored("stage", "stages/nobody", "nobody", "target", other_bytes=WEIGHTS),
+        StoreEntry("stage", "stages/nobody", "nobody", "target", other_bytes=WEIGHTS),
     ]  # fmt: skip
 
 
@@ -385,10 +387,10 @@ def test_a_sweep_stops_where_the_quota_is_too_small_and_never_oversteps(
 
 
 def test_without_a_quota_nothing_that_a_ledger_names_is_freed() -> None:
-    claims = claims_of([_other_sweep()])
+    claims = gc_roots([_other_sweep()])
     freed = {one.thing.place for one in plan(_strangers(), claims).removals}
     assert freed == {"damaged/x", "scratch/results/x", "stages/nobody"}
 
 
 def test_nothing_is_freed_where_there_is_room() -> None:
-    assert not plan(_strangers(), Claims(), quota_bytes=STRANGERS).removals
+    assert not plan(_strangers(), GcRoots(), quota_bytes=STRANGERS).removals

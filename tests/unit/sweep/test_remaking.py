@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 
 from tests.unit.sweep.test_desk import MakeWorld, World, scores_of
-from xlt_ray.stages.path import made
+from xlt_ray.stages.path import stages_to_run
 from xlt_ray.stages.stage import Stage
 from xlt_ray.sweep import runner
 from xlt_ray.sweep.order import Report, StageReport
 from xlt_ray.sweep.planning import Planner
-from xlt_ray.sweep.remaking import Remaking
+from xlt_ray.sweep.remaking import MissingEvaluations
 
 
 @pytest.fixture
 def finished(world: MakeWorld) -> World:
     at = world()
-    while (order := at.desk.next_order()) is not None:
+    while (order := at.desk.next_task()) is not None:
         at.complete(order)
     assert at.desk.is_finished
     return at
@@ -47,9 +47,9 @@ HEADER = json.dumps({"w": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]}}
 WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + bytes(range(8))
 
 
-def remaking_of(at: World, *, is_verified: bool = False) -> Remaking:
+def remaking_of(at: World, *, is_verified: bool = False) -> MissingEvaluations:
     planner = Planner(at.sweep, at.facts, at.home)
-    return Remaking(
+    return MissingEvaluations(
         at.sweep, at.facts, planner, at.ledger, at.store, at.diary, is_verified=is_verified
     )
 
@@ -73,7 +73,7 @@ def target_of(at: World, number: int) -> Stage:
 def test_nothing_is_made_again_where_everything_is_there(finished: World) -> None:
     remaking = remaking_of(finished)
     assert remaking.is_done
-    assert remaking.next_order() is None
+    assert remaking.next_task() is None
     assert not remaking.complaint
     assert not [one for one in finished.diary.lines if one[0] == "warned"]
 
@@ -84,18 +84,18 @@ def test_evaluations_that_are_gone_or_cut_short_are_handed_out(finished: World) 
     before = finished.ledger.trials()
     remaking = remaking_of(finished)
     assert "evaluate of trial 1, evaluate of trial 2" in finished.diary.lines[-1][2]
-    orders = [remaking.next_order(), remaking.next_order()]
+    orders = [remaking.next_task(), remaking.next_task()]
     assert remaking.is_done
     assert remaking.num_running == 2
     assert remaking.is_interrupted
     for order in orders:
         assert order is not None
-        stage = made(order.path)[-1]
-        assert finished.store.find_sound(stage) is None
+        stage = stages_to_run(order.path)[-1]
+        assert finished.store.find_undamaged(stage) is None
         finished.commit(stage, scores_of(0.5))
         found = StageReport("evaluate", stage.key, stage.label, False, 0, 2.0)
-        assert not remaking.hear(order.number, Report("begun"))
-        assert not remaking.hear(order.number, Report("stage", finished_stage=found))
+        assert not remaking.on_report(order.number, Report("begun"))
+        assert not remaking.on_report(order.number, Report("stage", finished_stage=found))
         remaking.finish(order.number, Report("complete", scores=scores_of(0.5)))
     assert not remaking.complaint
     assert not remaking.is_interrupted
@@ -128,7 +128,7 @@ def test_damaged_weights_of_the_best_trial_are_made_again_and_no_evaluation(
     else:
         (file.parent / "record.json").write_text("{")
     remaking = remaking_of(finished)
-    order = remaking.next_order()
+    order = remaking.next_task()
     assert remaking.is_done
     assert order is not None
     assert order.until == "target"
@@ -146,7 +146,7 @@ def test_a_flipped_bit_in_the_best_weights_is_found_where_digests_are_asked_for(
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert remaking_of(finished).is_done
-    order = remaking_of(finished, is_verified=True).next_order()
+    order = remaking_of(finished, is_verified=True).next_task()
     assert order is not None
     assert order.until == "target"
 
@@ -168,7 +168,7 @@ def test_a_file_of_an_evaluation_that_is_cut_short_is_found(finished: World) -> 
     finished.commit(stage, scores_of(0.5), content=WEIGHTS)
     assert remaking_of(finished).is_done
     (finished.store.folder(stage.key) / "model.safetensors").write_bytes(WEIGHTS[:-1])
-    order = remaking_of(finished).next_order()
+    order = remaking_of(finished).next_task()
     assert order is not None
     assert (order.number, order.until) == (2, "evaluate")
 
@@ -177,7 +177,7 @@ def test_a_file_of_an_evaluation_that_is_cut_short_is_found(finished: World) -> 
 def test_what_cannot_be_made_again_is_told(finished: World, report: Report | None) -> None:
     lose(finished, 3)
     remaking = remaking_of(finished)
-    order = remaking.next_order()
+    order = remaking.next_task()
     assert order is not None
     remaking.finish(3, report)
     assert "trial 3 (" in remaking.complaint
@@ -190,13 +190,13 @@ def test_a_run_of_a_finished_sweep_makes_what_is_lost(
     at = finished
 
     def tune(desk: Any, *_: object) -> None:
-        assert isinstance(desk, Remaking), "no trial of the sweep is left"
-        order = desk.next_order()
+        assert isinstance(desk, MissingEvaluations), "no trial of the sweep is left"
+        order = desk.next_task()
         assert order is not None
-        stage = made(order.path)[-1]
+        stage = stages_to_run(order.path)[-1]
         at.commit(stage, scores_of(0.5))
         found = StageReport("evaluate", stage.key, stage.label, False, 0, 2.0)
-        desk.hear(order.number, Report("stage", finished_stage=found))
+        desk.on_report(order.number, Report("stage", finished_stage=found))
         desk.finish(order.number, Report("complete"))
 
     @contextmanager

@@ -12,14 +12,13 @@ import pytest
 
 from tests.unit.sweep import test_desk
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, StageUse, Ticket, open_ledger
+from xlt_ray.ledger import AskedTrial, Ledger, StageUse, open_ledger
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
 from xlt_ray.stages import patience
-from xlt_ray.stages.disk import Inventory, Stored
+from xlt_ray.stages.disk import Inventory, StoreEntry
 from xlt_ray.stages.lease import Lease, try_acquire
-from xlt_ray.stages.path import Path as StagePath
-from xlt_ray.stages.path import made, path_of
+from xlt_ray.stages.path import StagePath, path_of, stages_to_run
 from xlt_ray.stages.record import StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.stages.storage import Storage
@@ -28,8 +27,8 @@ from xlt_ray.sweep import disk
 from xlt_ray.sweep.disk import (
     GUESTS,
     SCORES_BYTES,
-    Keeper,
-    Sizes,
+    QuotaManager,
+    StoreSizes,
     growth_of,
     is_shared,
     stores_of,
@@ -65,11 +64,13 @@ class World:
         self.keeper = self.keep()
         self._count = itertools.count()
 
-    def keep(self) -> Keeper:
+    def keep(self) -> QuotaManager:
         """A keeper as the next driver has one."""
-        return Keeper(self.sweep, self.facts, self.home, self.ledger, self.store, self.said.append)
+        return QuotaManager(
+            self.sweep, self.facts, self.home, self.ledger, self.store, self.said.append
+        )
 
-    def ask(self) -> tuple[Ticket, StagePath]:
+    def ask(self) -> tuple[AskedTrial, StagePath]:
         planner = Planner(self.sweep, self.facts, self.home)
         self.ledger.keys_of = planner.keys
         ticket = self.ledger.ask(self.sweep, planner.bounds)
@@ -90,13 +91,13 @@ class World:
         with lease:
             self.store.commit(stage, folder, record, lease)
 
-    def walk(self, ticket: Ticket, path: StagePath, objective: float) -> None:
+    def walk(self, ticket: AskedTrial, path: StagePath, objective: float) -> None:
         """Make what is missing, note it, tell the trial complete."""
-        for stage in made(path):
+        for stage in stages_to_run(path):
             if stage not in self.store:
                 self.commit(stage)
-            self.keeper.hear(stage.key)
-        uses = [StageUse(one.kind, one.key, one.label, False) for one in made(path)]
+            self.keeper.on_report(stage.key)
+        uses = [StageUse(one.kind, one.key, one.label, False) for one in stages_to_run(path)]
         self.ledger.set_stages(ticket.number, uses)
         self.ledger.tell_complete(ticket.number, objective)
 
@@ -120,7 +121,7 @@ def keys(path: StagePath, *kinds: str) -> set[str]:
 def test_without_a_quota_there_is_always_room(world: Callable[..., World]) -> None:
     one = world()
     _, path = one.ask()
-    assert one.keeper.make_room([path]).is_enough
+    assert one.keeper.free_space([path]).is_enough
 
 
 def test_what_fits_is_let_be(world: Callable[..., World]) -> None:
@@ -129,7 +130,7 @@ def test_what_fits_is_let_be(world: Callable[..., World]) -> None:
     one.walk(ticket, path, 0.5)
     before = one.there()
     _, further = one.ask()
-    room = one.keeper.make_room([further])
+    room = one.keeper.free_space([further])
     assert (room.is_enough, room.message) == (True, "")
     assert one.there() == before
 
@@ -143,12 +144,12 @@ def test_targets_of_ended_trials_make_room_and_the_best_stays(
     paths = []
     for objective in (0.5, 0.9, 0.7):
         ticket, path = one.ask()
-        room = one.keeper.make_room([path])
+        room = one.keeper.free_space([path])
         assert room.is_enough, room.message
         one.walk(ticket, path, objective)
         paths.append(path)
     _, last = one.ask()
-    assert one.keeper.make_room([last]).is_enough
+    assert one.keeper.free_space([last]).is_enough
     first, best, third = paths
     assert one.there() >= keys(best, "intermediate", "target", "evaluate")
     assert not one.there() & keys(first, "target")
@@ -167,7 +168,7 @@ def test_where_no_room_can_be_made_it_says_what_holds_it_and_frees_no_more_than_
     one.walk(ticket, further, 0.4)
     before = one.there()
     _, last = one.ask()
-    room = one.keeper.make_room([last])
+    room = one.keeper.free_space([last])
     assert not room.is_enough
     assert one.there() == before
     for said in ("store.quota: 5 MB is too little", str(one.home.root), "target stage of a best",
@@ -183,7 +184,7 @@ def test_a_store_that_is_too_large_already_is_brought_below_the_quota(
         ticket, path = one.ask()
         one.walk(ticket, path, objective)
     one.keeper.quota_bytes = 4 * WEIGHTS + 200_000
-    assert one.keeper.make_room([]).is_enough
+    assert one.keeper.free_space([]).is_enough
     assert sum(thing.num_bytes for thing in Inventory(one.store).look()) <= 4_200_000
 
 
@@ -193,10 +194,10 @@ def test_a_trial_that_is_held_back_keeps_what_it_goes_on_from(
     one = world("store.quota=1kB")
     _, path = one.ask()
     one.commit(path[1])
-    assert not one.keeper.make_room([]).is_enough
+    assert not one.keeper.free_space([]).is_enough
     assert path[1] in one.store
     one.ledger.tell_failed(0, "bug", "x")
-    assert one.keeper.make_room([]).is_enough
+    assert one.keeper.free_space([]).is_enough
     assert path[1] not in one.store
 
 
@@ -208,13 +209,13 @@ def test_another_ledger_that_cannot_be_read_protects_everything(
     one.commit(path[1])
     home.ledger_journal("broken").write_text("")
     one.ledger.tell_failed(0, "bug", "x")
-    room = one.keeper.make_room([])
+    room = one.keeper.free_space([])
     assert not room.is_enough
     assert path[1] in one.store
     assert "a sweep may need it whose ledger cannot be read: broken: " in room.message
     assert "an unfinished trial needs it" not in room.message
     home.ledger_journal("broken").unlink()
-    assert one.keeper.make_room([]).is_enough
+    assert one.keeper.free_space([]).is_enough
 
 
 def test_another_sweep_keeps_what_it_needs(world: Callable[..., World]) -> None:
@@ -222,10 +223,10 @@ def test_another_sweep_keeps_what_it_needs(world: Callable[..., World]) -> None:
     ticket, path = other.ask()
     other.commit(path[1])
     one = world("store.quota=1kB")
-    assert not one.keeper.make_room([]).is_enough
+    assert not one.keeper.free_space([]).is_enough
     assert path[1] in one.store
     other.ledger.tell_failed(ticket.number, "bug", "x")
-    assert one.keeper.make_room([]).is_enough, "its ledger was read again"
+    assert one.keeper.free_space([]).is_enough, "its ledger was read again"
     assert path[1] not in one.store
 
 
@@ -237,9 +238,9 @@ def test_progress_of_ended_trials_goes_although_another_sweep_is_unfinished(
     _, path = one.ask()
     place = f"progress/{path[1].key}"
     one.store.storage.write(f"{place}/1/weights.safetensors", b"w" * WEIGHTS)
-    assert not one.keeper.make_room([]).is_enough
+    assert not one.keeper.free_space([]).is_enough
     one.ledger.tell_failed(0, "bug", "x")
-    assert one.keep().make_room([]).is_enough
+    assert one.keep().free_space([]).is_enough
     assert not one.store.storage.exists(place)
 
 
@@ -250,33 +251,33 @@ def test_the_store_is_listed_only_where_what_was_heard_of_nears_the_quota(
     looks: list[float] = []
     look = Inventory.look
 
-    def counted(self: Inventory) -> tuple[Stored, ...]:
+    def counted(self: Inventory) -> tuple[StoreEntry, ...]:
         looks.append(0.0)
         return look(self)
 
     monkeypatch.setattr(Inventory, "look", counted)
     for _ in range(2):
         ticket, path = one.ask()
-        for stage in made(path):
-            assert one.keeper.make_room([path]).is_enough
+        for stage in stages_to_run(path):
+            assert one.keeper.free_space([path]).is_enough
             if stage not in one.store:
                 one.commit(stage)
-            one.keeper.hear(stage.key)
+            one.keeper.on_report(stage.key)
         one.walk(ticket, path, 0.5)
-        assert one.keeper.make_room([]).is_enough
+        assert one.keeper.free_space([]).is_enough
     assert len(looks) == 1
     written = sum(thing.num_bytes for thing in look(Inventory(one.store)))
     one.keeper.quota_bytes = written
-    assert one.keeper.make_room([]).is_enough
+    assert one.keeper.free_space([]).is_enough
     assert len(looks) == 1, "what was heard of is what is there"
     one.keeper.quota_bytes = written - 1
-    assert one.keeper.make_room([]).is_enough
+    assert one.keeper.free_space([]).is_enough
     assert len(looks) == 2
     one.keeper.look_again()
-    assert one.keeper.make_room([]).is_enough
+    assert one.keeper.free_space([]).is_enough
     assert len(looks) == 3
     monkeypatch.setattr(disk, "LOOK_S", 0.0)
-    assert one.keeper.make_room([]).is_enough
+    assert one.keeper.free_space([]).is_enough
     assert len(looks) == 4
 
 
@@ -288,7 +289,7 @@ def test_what_somebody_begins_to_make_is_let_be(world: Callable[..., World]) -> 
     lease = one.store.lease(path[1].key)
     assert isinstance(lease, Lease)
     with lease:
-        room = one.keeper.make_room([])
+        room = one.keeper.free_space([])
         assert not room.is_enough
         assert "being made by process" in room.message
     assert path[1] in one.store
@@ -308,7 +309,7 @@ def test_every_store_of_a_home_is_listed_with_its_claims(
     assert shared.storage.local_root == tmp_path / "elsewhere"
     assert first.home_sweeps is None
     assert second.home_sweeps == {"t", "other"}
-    assert first.needed == {stage.key for stage in made(path)}
+    assert first.needed == {stage.key for stage in stages_to_run(path)}
 
 
 @dataclass
@@ -332,7 +333,7 @@ def test_a_keeper_waits_for_a_store_that_cannot_be_reached(
     one = world("store.quota=20MB")
     _, path = one.ask()
     monkeypatch.setattr(one.store.storage, "files", Outage(one.store.storage.files, 3))
-    assert one.keeper.make_room([path]).is_enough
+    assert one.keeper.free_space([path]).is_enough
     (said,) = one.said
     assert "cannot be reached (nobody listens)" in said
 
@@ -350,7 +351,7 @@ def test_a_driver_waits_for_a_store_that_cannot_be_reached(
     at.commit(stage)
     monkeypatch.setattr(at.store.storage, "exists", Outage(at.store.storage.exists, 3))
     done = StageReport(stage.kind, stage.key, stage.label, False, stage.num_examples, 2.0)
-    assert not at.desk.hear(order.number, Report("stage", stage.kind, finished_stage=done))
+    assert not at.desk.on_report(order.number, Report("stage", stage.kind, finished_stage=done))
     monkeypatch.undo()
     at.make(order, "target")
     at.make(order, "evaluate")
@@ -369,7 +370,7 @@ def test_what_another_home_keeps_in_this_one_is_not_freed(
     guest.commit(path[1])
     guest.store.storage.write(f"progress/{path[2].key}/1/weights.safetensors", b"w" * WEIGHTS)
     one = world("store.quota=1kB")
-    room = one.keeper.make_room([])
+    room = one.keeper.free_space([])
     assert not room.is_enough
     assert path[1] in one.store
     for said in ("was made for another home", "may be made for another home"):
@@ -389,7 +390,7 @@ def test_a_home_alone_in_its_store_frees_whatever_its_ledgers_do_not_name(
     home.ledger_journal("gone").unlink()
     one = world("store.quota=1kB", f"places.store={home.root}/../{home.root.name}")
     assert one.store.storage.names(GUESTS) == [], "the same folder, in other words"
-    assert one.keeper.make_room([]).is_enough
+    assert one.keeper.free_space([]).is_enough
     assert path[1] not in one.store
 
 
@@ -400,17 +401,17 @@ def test_growth_counts_what_is_missing_once_and_what_is_written_not_again() -> N
         (model, shared, target, Stage("evaluate", {}, {}, 0, target, "e"))
         for target in (Stage("target", {"n": n}, {}, 0, shared, "t") for n in range(2))
     ]
-    sizes = Sizes(weights={model.key: 10})
+    sizes = StoreSizes(weights={model.key: 10})
     sizes.learn([], paths)
     scores = 2 * SCORES_BYTES
     # A result is written beside its progress, progress beside the one before it.
     assert growth_of(paths[:1], [], sizes) == 10 + 60 + SCORES_BYTES
     assert growth_of(paths, [], sizes) == 10 + 2 * 60 + scores
-    there = Stored("stage", "s", shared.key, "intermediate", other_bytes=10)
+    there = StoreEntry("stage", "s", shared.key, "intermediate", other_bytes=10)
     assert growth_of(paths, [there], sizes) == 2 * 60 + scores
-    begun = Stored("progress", "p", paths[0][2].key, state_bytes=30)
+    begun = StoreEntry("progress", "p", paths[0][2].key, state_bytes=30)
     assert growth_of(paths, [there, begun], sizes) == 2 * 60 - 30 + scores
-    done = Stored("stage", "e", paths[0][3].key, "evaluate", other_bytes=3)
+    done = StoreEntry("stage", "e", paths[0][3].key, "evaluate", other_bytes=3)
     assert growth_of(paths[:1], [done], sizes) == 0
     larger = replace(there, other_bytes=20)
     sizes.learn([larger, replace(begun, state_bytes=70)], [])
@@ -423,15 +424,15 @@ def test_growth_counts_the_weights_that_a_training_keeps_beside_its_last_ones() 
     for kept in ((), ("select",), ("select", "average")):
         own = {name: settings[name] for name in kept}
         path = (model, Stage("target", own, {}, 0, model, "t"))
-        sizes = Sizes(weights={model.key: 10})
+        sizes = StoreSizes(weights={model.key: 10})
         sizes.learn([], [path])
         assert growth_of([path], [], sizes) == 2 * 10 * (3 + len(kept))
 
 
 def test_a_trunk_is_expected_with_its_optimizer_state() -> None:
-    sizes = Sizes(weights={"m": 10})
+    sizes = StoreSizes(weights={"m": 10})
     assert [sizes.of_stage("m", kind) for kind in ("trunk", "target")] == [30, 10]
-    trunk = Stored("stage", "s", "k", "trunk", parent="m", state_bytes=22, other_bytes=11)
+    trunk = StoreEntry("stage", "s", "k", "trunk", parent="m", state_bytes=22, other_bytes=11)
     sizes.learn([trunk], [])
     assert [sizes.of_stage("m", kind) for kind in ("trunk", "target")] == [33, 11]
     assert sizes.of_stage("another", "target") == 0

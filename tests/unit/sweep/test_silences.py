@@ -13,8 +13,8 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 from xlt_ray.spec.failures import Failures
-from xlt_ray.sweep.losses import Losses
-from xlt_ray.sweep.silences import Silences, _kill
+from xlt_ray.sweep.losses import ProcessFailures
+from xlt_ray.sweep.silences import HeartbeatMonitor, _kill
 from xlt_ray.sweep.workers import GRACE_S
 
 HANG_AFTER = 100.0
@@ -27,15 +27,15 @@ class Driver:
     def __init__(self, folder: Path) -> None:
         self.now_s = 0.0
         self.ended: list[tuple[str, int]] = []
-        self.losses = Losses(Failures(), folder)
-        self.silences = Silences(
+        self.losses = ProcessFailures(Failures(), folder)
+        self.silences = HeartbeatMonitor(
             HANG_AFTER, self.losses, lambda *process: self.ended.append(process), lambda: self.now_s
         )
 
     def trial(self, number: int) -> Any:
         return SimpleNamespace(config={"order": SimpleNamespace(number=number)})
 
-    def hear(self, number: int) -> None:
+    def on_report(self, number: int) -> None:
         result = {"node_ip": "10.0.0.1", "pid": 1000 + number}
         self.silences.on_trial_result(0, [], self.trial(number), result)
 
@@ -52,7 +52,7 @@ def driver(tmp_path: Path) -> Driver:
 
 
 def test_a_silent_process_is_ended_once_and_its_trial_hung(driver: Driver) -> None:
-    driver.hear(3)
+    driver.on_report(3)
     driver.work(PATIENCE)
     assert driver.ended == []
     driver.work(PATIENCE)
@@ -66,21 +66,21 @@ def test_a_silent_process_is_ended_once_and_its_trial_hung(driver: Driver) -> No
 
 def test_a_process_that_speaks_is_left_alone(driver: Driver) -> None:
     for _ in range(20):
-        driver.hear(3)
+        driver.on_report(3)
         driver.work(PATIENCE / 2)
     assert driver.ended == []
 
 
 @pytest.mark.parametrize("end", ["on_trial_complete", "on_trial_error", "on_trial_recover"])
 def test_a_trial_that_ended_is_not_waited_for(driver: Driver, end: str) -> None:
-    driver.hear(3)
+    driver.on_report(3)
     getattr(driver.silences, end)(0, [], driver.trial(3))
     driver.work(3 * PATIENCE)
     assert driver.ended == []
 
 
 def test_a_driver_that_was_away_itself_blames_nobody(driver: Driver) -> None:
-    driver.hear(3)
+    driver.on_report(3)
     driver.work(PATIENCE / 2)
     driver.now_s += 10 * PATIENCE
     driver.work(PATIENCE / 2 - 1)

@@ -63,7 +63,7 @@ def test_a_desk_that_has_lost_its_sweep_writes_nothing(
 
     monkeypatch.setattr(at.desk, "_confirm", lost)
     happen: dict[str, Callable[[], object]] = {
-        "next": at.desk.next_order,
+        "next": at.desk.next_task,
         "hear": lambda: at.evaluated(order.number, 10, 0.5),
         "finish": lambda: at.desk.finish(order.number, Report("failed", cause="nan")),
         "leave": lambda: at.desk.leave(is_finished=False),

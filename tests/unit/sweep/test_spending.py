@@ -15,7 +15,7 @@ from xlt_ray.report.frames import costs_frame
 from xlt_ray.report.snapshot import read_snapshot
 from xlt_ray.spec.failures import RepeatedBug
 from xlt_ray.spec.sweep import Budget
-from xlt_ray.sweep.order import Order, Report
+from xlt_ray.sweep.order import Report, TrialTask
 from xlt_ray.sweep.spending import SIGN_S
 from xlt_ray.tracking.facts import final_metrics
 
@@ -50,8 +50,8 @@ def spent(at: World) -> float:
     return sum(one.occupied.gpu_seconds for one in at.ledger.trials())
 
 
-def lose(at: World, order: Order) -> None:
-    at.desk.hear(order.number, Report("lost", cause="lost", message="gone"))
+def lose(at: World, order: TrialTask) -> None:
+    at.desk.on_report(order.number, Report("lost", cause="lost", message="gone"))
 
 
 # -- what still begins ------------------------------------------------------------------------
@@ -63,17 +63,17 @@ def test_what_was_asked_ahead_does_not_begin_when_the_budget_is_used_up(
     at = world("intermediate.size=100", "search.trials=2", ONE_GPU,
                f"budget.gpu_hours={1.5 / 3600}")  # fmt: skip
     first = at.next()
-    assert at.desk.next_order() is None, "the second needs the stage that the first makes"
+    assert at.desk.next_task() is None, "the second needs the stage that the first makes"
     at.begin(first)
     clock[0] += 2
     at.make(first, "intermediate")
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     assert not at.desk.is_finished
     assert not at.desk.is_out_of_budget, "the first is still at work"
     for kind in ("target", "evaluate"):
         at.make(first, kind)
     at.desk.finish(first.number, Report("complete", scores=scores_of(0.5)))
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     assert at.desk.is_done
     assert at.desk.num_put_off == 1
     assert not at.desk.is_finished
@@ -91,10 +91,10 @@ def test_what_the_budget_put_off_begins_at_a_start_with_more(
     at.finish(first)
     at.sit_down()
     assert at.desk.is_done, "no cluster is started for it"
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     budget(at, gpu_hours=1.0)
     assert at.complete(at.next()).number == second.number
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     assert at.desk.is_finished
     assert not at.desk.is_out_of_budget
 
@@ -105,7 +105,7 @@ def test_what_has_begun_goes_on_behind_what_has_not(world: MakeWorld) -> None:
     at.begin(working)
     budget(at, hours=1e-9)
     assert at.next().number == working.number
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     at.complete(working)
     assert at.desk.is_done
     assert not at.desk.is_finished
@@ -121,7 +121,7 @@ def test_a_retry_that_was_not_begun_does_not_begin_beyond_the_budget(world: Make
     again = at.next()
     assert at.ledger.trial(again.number).attempts == 1, "it counts on from the failed one"
     budget(at, hours=1e-9)
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     budget(at)
     at.begin(at.next())
     budget(at, hours=1e-9)
@@ -133,12 +133,12 @@ def test_the_same_bug_again_and_again_ends_what_was_asked_ahead(world: MakeWorld
     at = world(f"target.learning_rate={{choice: {rates}}}", "search.trials=20",
                "intermediate.size=100")  # fmt: skip
     first = at.next()
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     at.begin(first)
     at.make(first, "intermediate")
     at.desk.finish(first.number, Report("failed", cause="bug", message="KeyError: 'x'"))
     num_failed = 1
-    while (order := at.desk.next_order()) is not None:
+    while (order := at.desk.next_task()) is not None:
         at.begin(order)
         at.desk.finish(order.number, Report("failed", cause="bug", message="KeyError: 'x'"))
         num_failed += 1
@@ -157,13 +157,13 @@ def test_a_trial_counts_from_the_start_of_its_process_to_its_end(
     at = world("search.trials=3", "resources={workers: 2, gpus_per_worker: 1}",
                "intermediate=null", f"budget.gpu_hours={139 / 3600}")  # fmt: skip
     order = at.next()
-    at.desk.hear(order.number, Report("begun", occupied_s=20.0))
+    at.desk.on_report(order.number, Report("begun", occupied_s=20.0))
     clock[0] += 5
-    at.desk.hear(order.number, Report("waiting", stage="target", holder="another"))
+    at.desk.on_report(order.number, Report("waiting", stage="target", holder="another"))
     clock[0] += 15
     # The record of a stage says two seconds.
     at.make(order, "target")
-    assert at.desk.next_order() is not None
+    assert at.desk.next_task() is not None
     clock[0] += 30
     at.finish(order)
     assert occupied(at, order.number) == pytest.approx(70)
@@ -177,7 +177,7 @@ def test_what_is_at_work_counts_before_it_ends(world: MakeWorld, clock: list[flo
     clock[0] += 49
     at.begin(at.next())
     clock[0] += 1
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
 
 
 @pytest.mark.parametrize(("gpu_seconds", "is_over"), [(1.4, True), (1.6, False)])
@@ -194,7 +194,7 @@ def test_gpu_hours_are_counted_by_what_each_model_occupies(
     at.begin(order)
     clock[0] += 6
     at.finish(order)
-    assert (at.desk.next_order() is None) == is_over
+    assert (at.desk.next_task() is None) == is_over
 
 
 def test_an_attempt_that_ends_without_its_stage_counts(
@@ -211,10 +211,10 @@ def test_an_attempt_that_ends_without_its_stage_counts(
     lose(at, lost)
     clock[0] += 1000
     assert occupied(at, lost.number) == pytest.approx(40), "no process has its GPU meanwhile"
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     at.sit_down()
     assert at.next().number == lost.number, "it has begun"
-    assert at.desk.next_order() is None, "a restart knows what was spent"
+    assert at.desk.next_task() is None, "a restart knows what was spent"
 
 
 def test_a_trial_that_was_stopped_early_counts(world: MakeWorld, clock: list[float]) -> None:
@@ -229,7 +229,7 @@ def test_a_trial_that_was_stopped_early_counts(world: MakeWorld, clock: list[flo
     at.desk.finish(bad.number, Report("evaluated"))
     assert at.ledger.trial(bad.number).state == "pruned"
     assert occupied(at, bad.number) == pytest.approx(50)
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
 
 
 def test_an_attempt_in_the_same_process_counts_on(world: MakeWorld, clock: list[float]) -> None:
@@ -237,7 +237,7 @@ def test_an_attempt_in_the_same_process_counts_on(world: MakeWorld, clock: list[
     order = at.next()
     at.begin(order)
     clock[0] += 30
-    at.desk.hear(order.number, Report("retrying", stage="target", cause="oom", message="x"))
+    at.desk.on_report(order.number, Report("retrying", stage="target", cause="oom", message="x"))
     clock[0] += 600
     at.finish(order)
     assert occupied(at, order.number) == pytest.approx(630), "a pause has the GPU, too"
@@ -262,7 +262,7 @@ def test_a_driver_that_is_killed_leaves_less_than_a_sign_of_life_uncounted_and_n
     at.begin(order)
     for _ in range(100):
         clock[0] += 5
-        at.desk.hear(order.number, Report("ticked", stage="target"))
+        at.desk.on_report(order.number, Report("ticked", stage="target"))
     # Killed.
     seconds = occupied(at, order.number)
     assert 500 - SIGN_S <= seconds <= 500
@@ -283,12 +283,12 @@ def test_signs_of_life_are_one_line_a_minute_however_many_trials_say_something(
     at = world("search.trials=2", *ALONE)
     for order in (first := at.next(), second := at.next()):
         at.begin(order)
-    at.desk.hear(first.number, Report("ticked", stage="target"))
+    at.desk.on_report(first.number, Report("ticked", stage="target"))
     before = at.home.ledger_journal("t").read_bytes().count(b"\n")
     for _ in range(120):
         clock[0] += 1
         for order in (first, second):
-            at.desk.hear(order.number, Report("ticked", stage="target"))
+            at.desk.on_report(order.number, Report("ticked", stage="target"))
     assert at.home.ledger_journal("t").read_bytes().count(b"\n") == before + 2
 
 
@@ -304,7 +304,7 @@ def test_hours_that_were_spent_stay_what_they_were_when_resources_change(
     settings = at.sweep.settings.model_copy(update={"resources": resources})
     at.sweep = replace(at.sweep, settings=settings)
     budget(at, gpu_hours=39 / 3600)
-    assert at.desk.next_order() is not None
+    assert at.desk.next_task() is not None
     assert spent(at) == pytest.approx(10)
 
 
@@ -317,9 +317,9 @@ def test_what_stages_took_counts_in_a_ledger_that_kept_no_more(world: MakeWorld)
     at.ledger.set_stages(number, uses)
     at.ledger.tell_complete(number, 0.5)
     budget(at, gpu_hours=59 / 3600)
-    assert at.desk.next_order() is None
+    assert at.desk.next_task() is None
     budget(at, gpu_hours=61 / 3600)
-    assert at.desk.next_order() is not None
+    assert at.desk.next_task() is not None
 
 
 def test_everything_shows_the_hours_that_the_budget_counts(
@@ -350,7 +350,7 @@ def test_hours_are_counted_alike_wherever_a_sweep_goes_on(
             monkeypatch.setenv("TZ", zone)
             time.tzset()
             budget(at, hours=hours)
-            assert (at.desk.next_order() is None) == is_over
+            assert (at.desk.next_task() is None) == is_over
     finally:
         monkeypatch.undo()
         time.tzset()

@@ -14,11 +14,11 @@ from xlt_ray.errors import DataError, TrialFailure
 from xlt_ray.home import Home
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.path import made, path_of
+from xlt_ray.stages.path import path_of, stages_to_run
 from xlt_ray.stages.record import StageRecord
 from xlt_ray.stages.stage import Stage
 from xlt_ray.sweep.fits import read_fits, remember_fit
-from xlt_ray.sweep.order import Order, Report, order_for, sealed
+from xlt_ray.sweep.order import Report, TrialTask, pack, task_for
 from xlt_ray.sweep.trainable import REPORT, TrialWalk
 from xlt_ray.sweep.walk_thread import News
 from xlt_ray.sweep.workers import runtime_of
@@ -40,10 +40,10 @@ class Script:
     """What crews meet, one entry for each attempt: stages that they make, then how it ends."""
 
     attempts: list[list[Exception | str]]
-    orders: list[Order] = field(default_factory=list)
+    orders: list[TrialTask] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
 
-    def crew(self, _: Order) -> ScriptedCrew:
+    def crew(self, _: TrialTask) -> ScriptedCrew:
         return ScriptedCrew(self)
 
 
@@ -52,8 +52,8 @@ class ScriptedCrew:
         self._script = script
         self._events: list[Exception | Event] = []
 
-    def begin(self, order: Order) -> None:
-        stages = {stage.kind: stage for stage in made(order.path)}
+    def begin(self, order: TrialTask) -> None:
+        stages = {stage.kind: stage for stage in stages_to_run(order.path)}
         self._events = [
             one if isinstance(one, Exception) else committed(stages[one])
             for one in self._script.attempts[len(self._script.orders)]
@@ -84,27 +84,29 @@ def committed(stage: Stage) -> Committed:
 
 
 @pytest.fixture
-def order(sweep_from: Callable[..., SweepSpec], facts: Facts, home: Home) -> Callable[..., Order]:
+def order(
+    sweep_from: Callable[..., SweepSpec], facts: Facts, home: Home
+) -> Callable[..., TrialTask]:
     """``order(*overrides)``: the only trial of the sweep."""
 
-    def build(*overrides: str) -> Order:
+    def build(*overrides: str) -> TrialTask:
         sweep = sweep_from(TEXT, *overrides)
         trial = sweep.trial_of({})
-        return order_for(0, trial, path_of(trial, facts, seed=0, shared_seed=0), sweep, home)
+        return task_for(0, trial, path_of(trial, facts, seed=0, shared_seed=0), sweep, home)
 
     return build
 
 
 @pytest.fixture
 def walk(
-    order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch
+    order: Callable[..., TrialTask], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[list[Report], Script]]:
     """``walk(attempts, *overrides)``: all reports of a trial, the pauses left out."""
 
     def run(attempts: list[list[Exception | str]], *overrides: str) -> tuple[list[Report], Script]:
         script = Script(attempts)
         monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", script.crew)
-        trainable = TrialWalk({"order": sealed(order(*overrides))})
+        trainable = TrialWalk({"order": pack(order(*overrides))})
         reports: list[Report] = []
         while True:
             result = trainable.step()
@@ -124,7 +126,7 @@ def kinds(reports: list[Report]) -> list[str]:
     return [one.kind for one in reports]
 
 
-def pass_of(order: Order, kind: str) -> tuple[int, int]:
+def pass_of(order: TrialTask, kind: str) -> tuple[int, int]:
     """Micro-batch and accumulation steps of a stage under an order."""
     settings = next(stage for stage in order.path if stage.kind == kind).settings
     return runtime_of(order).fitted(settings).accumulation(settings["batch_size"])
@@ -254,11 +256,11 @@ def test_what_fails_at_once_may_be_tried_again_where_the_sweep_says_so(walk: Wal
     "error", [rayed.ActorDiedError(), TrialFailure("no answer", cause="timeout")]
 )
 def test_a_lost_worker_is_left_to_tune(
-    order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch, error: Exception
+    order: Callable[..., TrialTask], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     script = Script([[error]])
     monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", script.crew)
-    trainable = TrialWalk({"order": sealed(order())})
+    trainable = TrialWalk({"order": pack(order())})
     trainable.step()
     with pytest.raises(type(error)):
         trainable.step()
@@ -266,20 +268,20 @@ def test_a_lost_worker_is_left_to_tune(
 
 
 def test_the_next_trial_in_a_process_has_all_its_attempts(
-    order: Callable[..., Order], monkeypatch: pytest.MonkeyPatch
+    order: Callable[..., TrialTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nan = TrialFailure("x", cause="nan")
     script = Script([[nan], [nan], [nan]])
     monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", script.crew)
     asked = order("failures={nan: {action: retry, times: 1}}")
-    trainable = TrialWalk({"order": sealed(asked)})
+    trainable = TrialWalk({"order": pack(asked)})
     assert kinds([trainable.step()[REPORT] for _ in range(3)]) == ["begun", "retrying", "failed"]
-    assert trainable.reset_config({"order": sealed(asked)})
+    assert trainable.reset_config({"order": pack(asked)})
     assert kinds([trainable.step()[REPORT] for _ in range(2)]) == ["begun", "retrying"]
 
 
 def test_an_order_says_where_hangs_and_fits_are_written(
-    order: Callable[..., Order], home: Home
+    order: Callable[..., TrialTask], home: Home
 ) -> None:
     asked = order("failures.hang_after=5")
     assert Path(asked.hangs) == home.hangs("t")
@@ -287,12 +289,12 @@ def test_an_order_says_where_hangs_and_fits_are_written(
     assert asked.failures.hang_after == 5
 
 
-def test_what_a_stage_took_is_told_whoever_made_it(order: Callable[..., Order]) -> None:
+def test_what_a_stage_took_is_told_whoever_made_it(order: Callable[..., TrialTask]) -> None:
     """An earlier process of the trial may have made it: the desk knows, this process does not."""
     asked = order()
-    trainable = TrialWalk({"order": sealed(asked)})
-    stage = made(asked.path)[0]
-    trainable._left = list(made(asked.path))
+    trainable = TrialWalk({"order": pack(asked)})
+    stage = stages_to_run(asked.path)[0]
+    trainable._left = list(stages_to_run(asked.path))
     record = StageRecord(
         stage.key, stage.payload, stage.label, {}, num_examples=96, seconds=3600.0,
         made_by={"sweep": "t", "trial": 0},

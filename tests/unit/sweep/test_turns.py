@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt_ray.sweep.turns import Turns
+from xlt_ray.sweep.turns import StageQueue
 
 Paths = list[tuple[int, ...]]
 """Of every trial, the stages it needs, by number; those of equal beginnings are the same."""
@@ -21,7 +21,7 @@ class Hall:
         self.paths = [tuple(str(path[: index + 1]) for index in range(len(path))) for path in paths]
         self.there: set[str] = set()
         self.at_work: list[int] = []
-        self.turns = Turns(self.next_key)
+        self.turns = StageQueue(self.next_key)
 
     def next_key(self, number: int) -> str | None:
         return next((key for key in self.paths[number] if key not in self.there), None)
@@ -110,7 +110,7 @@ def test_a_trial_is_looked_at_again_only_when_its_stage_is_released() -> None:
         looks[number] += 1
         return inner(number)
 
-    hall.turns = Turns(counted)
+    hall.turns = StageQueue(counted)
     for number in range(100):
         hall.turns.join(number)
     hall.fill(2)

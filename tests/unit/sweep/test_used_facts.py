@@ -324,7 +324,7 @@ def test_a_trial_has_the_facts_of_the_start_that_made_it(root: Path, home: Home)
     shorten(root)
     ledger = started(home, sweep, accept_changes=True)
     assert ledger.trial(ticket.number).facts == 1
-    ledger.take_up(ticket.number, sweep, lambda _: {"num_layers": 2})
+    ledger.resume_trial(ticket.number, sweep, lambda _: {"num_layers": 2})
     ledger.begin_attempt(ticket.number)
     ledger.tell_failed(ticket.number, "lost", "gone")
     assert load_ledger(home, "t").trial(ticket.number).facts == 2

@@ -15,18 +15,18 @@ import pytest
 from tests.unit.sweep.test_trainable import TEXT, committed
 from xlt_ray.spec.facts import Facts
 from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.path import made, path_of
+from xlt_ray.stages.path import path_of, stages_to_run
 from xlt_ray.stages.stage import Stage
-from xlt_ray.sweep.hangs import take_hang
+from xlt_ray.sweep.hangs import read_hang_report
 from xlt_ray.sweep.walk_thread import WalkThread
 from xlt_ray.training.events import Evaluated, Event, Stop, Ticked
-from xlt_ray.training.team import Team
+from xlt_ray.training.team import ProcessGroup
 
 
 @pytest.fixture
 def stage(sweep_from: Callable[..., SweepSpec], facts: Facts) -> Stage:
     trial = sweep_from(TEXT).trial_of({})
-    return made(path_of(trial, facts, seed=0, shared_seed=0))[0]
+    return stages_to_run(path_of(trial, facts, seed=0, shared_seed=0))[0]
 
 
 def evaluated(stage: Stage, step: int) -> Evaluated:
@@ -34,7 +34,7 @@ def evaluated(stage: Stage, step: int) -> Evaluated:
 
 
 def walking(events: Iterator[Event], team: Any = None) -> WalkThread:
-    return WalkThread(lambda: (events, team or Team()), None)
+    return WalkThread(lambda: (events, team or ProcessGroup()), None)
 
 
 def test_training_goes_on_while_nobody_asks_and_no_score_is_lost(stage: Stage) -> None:
@@ -122,11 +122,11 @@ def test_workers_in_lockstep_end_at_the_event_at_which_the_leader_is_told_to(
 ) -> None:
     said: queue.Queue[Any] = queue.Queue()
 
-    class Follower(Team):
+    class Follower(ProcessGroup):
         def share(self, value: Any) -> Any:
             return said.get(timeout=60)
 
-    class Leader(Team):
+    class Leader(ProcessGroup):
         def share(self, value: Any) -> Any:
             said.put(value)
             return value
@@ -169,7 +169,7 @@ while thread.fetch(0, 0.1) is None:
 def test_a_walk_that_hangs_ends_its_process_although_the_steps_go_on(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", HANGING, str(tmp_path)], timeout=60, check=False)
     assert ended.returncode == 1
-    failure = take_hang(tmp_path, 7)
+    failure = read_hang_report(tmp_path, 7)
     assert failure is not None
     assert (failure.cause, failure.message) == (
         "timeout", "nothing happened for 0:00:00: in hang (<string>:8)",

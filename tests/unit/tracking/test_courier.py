@@ -17,8 +17,8 @@ from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.ledger import TrialView
 from xlt_ray.stages.record import Score
 from xlt_ray.stages.stage import Stage
-from xlt_ray.tracking import Account, Courier, Spool, courier
-from xlt_ray.tracking.spool import SpooledPoint
+from xlt_ray.tracking import LedgerSnapshot, MlflowWriter, Outbox, courier
+from xlt_ray.tracking.spool import OutboxPoint
 
 LONG_S = 60.0
 """Longer than any test waits unless something is wrong."""
@@ -54,10 +54,10 @@ class Transport:
             raise TrackingError("no", uri=self.uri)
         self.arrived.append(what)
 
-    def begin(self, books: Account, config: Mapping[str, Any]) -> None:
+    def begin(self, books: LedgerSnapshot, config: Mapping[str, Any]) -> None:
         self._take("begin")
 
-    def end(self, books: Account, status: str, beat: Callable[[], object]) -> None:
+    def end(self, books: LedgerSnapshot, status: str, beat: Callable[[], object]) -> None:
         for _ in range(self.num_pages):
             time.sleep(0.03)
             beat()
@@ -98,8 +98,8 @@ def there() -> Iterator[Transport]:
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "spool" / "t.jsonl")
+def spool(tmp_path: Path) -> Outbox:
+    return Outbox(tmp_path / "spool" / "t.jsonl")
 
 
 def view_of(number: int, state: Any = "running") -> TrialView:
@@ -110,10 +110,10 @@ def view_of(number: int, state: Any = "running") -> TrialView:
     )  # fmt: skip
 
 
-NOTHING = Account({}, (), None)
+NOTHING = LedgerSnapshot({}, (), None)
 
 
-def settled(sender: Courier) -> list[str]:
+def settled(sender: MlflowWriter) -> list[str]:
     """Wait until all is sent; what the user was told at that."""
     said: list[str] = []
     sender.settle(said.append, LONG_S)
@@ -121,7 +121,7 @@ def settled(sender: Courier) -> list[str]:
     return said
 
 
-def tell_all(sender: Courier) -> list[object]:
+def tell_all(sender: MlflowWriter) -> list[object]:
     """A sweep of one trial; what has to arrive of it."""
     sender.begin(NOTHING, {})
     sender.started(view_of(3), {}, {}, ())
@@ -136,10 +136,10 @@ def tell_all(sender: Courier) -> list[object]:
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(outages=st.lists(st.booleans(), max_size=20))
 def test_whatever_the_outages_all_arrives_once_and_in_order(
-    spool: Spool, outages: list[bool]
+    spool: Outbox, outages: list[bool]
 ) -> None:
     there = Transport(outages=list(outages))
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         expected = tell_all(sender)
         settled(sender)
         news = sender.mail().news
@@ -150,9 +150,9 @@ def test_whatever_the_outages_all_arrives_once_and_in_order(
     assert sum(": answers again" in line for line in news) == begun
 
 
-def test_the_desk_does_not_wait_for_a_server_that_hangs(there: Transport, spool: Spool) -> None:
+def test_the_desk_does_not_wait_for_a_server_that_hangs(there: Transport, spool: Outbox) -> None:
     there.gate.clear()
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         expected = tell_all(sender)
         assert there.reached.wait(LONG_S)
         assert there.arrived == []
@@ -163,13 +163,13 @@ def test_the_desk_does_not_wait_for_a_server_that_hangs(there: Transport, spool:
 
 
 def test_the_end_of_a_sweep_waits_for_a_silent_server_only_so_long(
-    there: Transport, monkeypatch: pytest.MonkeyPatch, spool: Spool
+    there: Transport, monkeypatch: pytest.MonkeyPatch, spool: Outbox
 ) -> None:
     monkeypatch.setattr(courier, "QUIET_S", 0.01)
-    monkeypatch.setattr(courier, "SILENCE_S", 0.05)
+    monkeypatch.setattr(courier, "NO_REPLY_TIMEOUT_S", 0.05)
     there.gate.clear()
     said: list[str] = []
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         tell_all(sender)
         sender.settle(said.append, LONG_S)
         assert sender.num_waiting
@@ -179,12 +179,12 @@ def test_the_end_of_a_sweep_waits_for_a_silent_server_only_so_long(
 
 
 def test_the_end_of_a_sweep_of_thousands_of_runs_is_waited_for_while_answers_come(
-    there: Transport, monkeypatch: pytest.MonkeyPatch, spool: Spool
+    there: Transport, monkeypatch: pytest.MonkeyPatch, spool: Outbox
 ) -> None:
     monkeypatch.setattr(courier, "QUIET_S", 0.01)
-    monkeypatch.setattr(courier, "SILENCE_S", 0.5)
+    monkeypatch.setattr(courier, "NO_REPLY_TIMEOUT_S", 0.5)
     there.num_pages = 25
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         expected = tell_all(sender)
         sender.settle(lambda _: None, LONG_S)
         assert not sender.num_waiting
@@ -192,18 +192,18 @@ def test_the_end_of_a_sweep_of_thousands_of_runs_is_waited_for_while_answers_com
 
 
 def test_a_stopped_sweep_waits_for_a_slow_server_only_so_long(
-    there: Transport, monkeypatch: pytest.MonkeyPatch, spool: Spool
+    there: Transport, monkeypatch: pytest.MonkeyPatch, spool: Outbox
 ) -> None:
     monkeypatch.setattr(courier, "QUIET_S", 0.01)
     there.gate.clear()
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         tell_all(sender)
         sender.settle(lambda _: None, 0.05)
         assert sender.num_waiting
 
 
 def test_sigint_ends_the_wait(
-    there: Transport, monkeypatch: pytest.MonkeyPatch, spool: Spool
+    there: Transport, monkeypatch: pytest.MonkeyPatch, spool: Outbox
 ) -> None:
     monkeypatch.setattr(courier, "QUIET_S", 0.01)
     there.gate.clear()
@@ -212,15 +212,15 @@ def test_sigint_ends_the_wait(
         if "still to be sent" in message:
             raise KeyboardInterrupt
 
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         tell_all(sender)
         sender.settle(interrupt, LONG_S)
         assert sender.num_waiting
 
 
-def test_nothing_is_sent_after_the_sweep_was_left(there: Transport, spool: Spool) -> None:
+def test_nothing_is_sent_after_the_sweep_was_left(there: Transport, spool: Outbox) -> None:
     there.gate.clear()
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         tell_all(sender)
         assert there.reached.wait(LONG_S)
     there.gate.set()
@@ -229,9 +229,9 @@ def test_nothing_is_sent_after_the_sweep_was_left(there: Transport, spool: Spool
     assert len(there.arrived) <= 1
 
 
-def test_what_is_refused_is_told_once_and_holds_nothing_up(there: Transport, spool: Spool) -> None:
+def test_what_is_refused_is_told_once_and_holds_nothing_up(there: Transport, spool: Outbox) -> None:
     there.refused = {("run 3", 10), ("run 3", 30)}
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         tell_all(sender)
         settled(sender)
         news = sender.mail().news
@@ -241,9 +241,9 @@ def test_what_is_refused_is_told_once_and_holds_nothing_up(there: Transport, spo
     assert there.arrived[2:] == [("run 3", 20), ("run 3", "complete", "gaps"), "FINISHED"]
 
 
-def test_a_trial_without_a_run_is_left_to_the_projection(there: Transport, spool: Spool) -> None:
+def test_a_trial_without_a_run_is_left_to_the_projection(there: Transport, spool: Outbox) -> None:
     there.refused = {("start", 3)}
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         tell_all(sender)
         sender.stopped(3)
         settled(sender)
@@ -251,12 +251,12 @@ def test_a_trial_without_a_run_is_left_to_the_projection(there: Transport, spool
 
 
 def test_an_error_that_nobody_foresaw_ends_neither_thread_nor_sweep(
-    there: Transport, spool: Spool
+    there: Transport, spool: Outbox
 ) -> None:
     def project(_: Callable[[], object]) -> Mapping[int, str]:
         raise ZeroDivisionError("a bug")
 
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         sender.catch_up(project, {})
         expected = tell_all(sender)
         settled(sender)
@@ -265,9 +265,9 @@ def test_an_error_that_nobody_foresaw_ends_neither_thread_nor_sweep(
 
 
 def test_the_desk_fetches_the_runs_that_its_ledger_does_not_know(
-    there: Transport, spool: Spool
+    there: Transport, spool: Outbox
 ) -> None:
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         sender.catch_up(lambda _: {0: "a", 1: "b", 2: "c"}, {0: "a", 1: None, 2: "x"})
         sender.started(view_of(3), {}, {}, ())
         settled(sender)
@@ -276,11 +276,11 @@ def test_the_desk_fetches_the_runs_that_its_ledger_does_not_know(
 
 
 def test_a_queue_that_is_full_takes_no_points_but_all_the_rest(
-    there: Transport, monkeypatch: pytest.MonkeyPatch, spool: Spool
+    there: Transport, monkeypatch: pytest.MonkeyPatch, spool: Outbox
 ) -> None:
     monkeypatch.setattr(courier, "MAX_LETTERS", 3)
     there.gate.clear()
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         tell_all(sender)
         there.gate.set()
         settled(sender)
@@ -292,8 +292,8 @@ def test_a_queue_that_is_full_takes_no_points_but_all_the_rest(
     ]  # fmt: skip
 
 
-def test_points_that_were_sent_leave_the_spool(there: Transport, spool: Spool) -> None:
-    with Courier(there, spool) as sender:
+def test_points_that_were_sent_leave_the_spool(there: Transport, spool: Outbox) -> None:
+    with MlflowWriter(there, spool) as sender:
         tell_all(sender)
         settled(sender)
     assert spool.read() == []
@@ -301,15 +301,15 @@ def test_points_that_were_sent_leave_the_spool(there: Transport, spool: Spool) -
 
 @pytest.mark.parametrize("is_full", [False, True])
 def test_points_that_a_dead_driver_had_not_sent_are_sent_by_the_next(
-    there: Transport, spool: Spool, monkeypatch: pytest.MonkeyPatch, is_full: bool
+    there: Transport, spool: Outbox, monkeypatch: pytest.MonkeyPatch, is_full: bool
 ) -> None:
     if is_full:
         monkeypatch.setattr(courier, "MAX_LETTERS", 3)
     away = Transport(outages=[True] * 1000)
-    with Courier(away, spool) as sender:
+    with MlflowWriter(away, spool) as sender:
         tell_all(sender)
     assert [(one.number, one.examples) for one in spool.read()] == [(3, 10), (3, 20), (3, 30)]
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         sender.begin(NOTHING, {})
         sender.catch_up(lambda _: {3: "run 3"}, {3: None})
         settled(sender)
@@ -318,34 +318,34 @@ def test_points_that_a_dead_driver_had_not_sent_are_sent_by_the_next(
 
 
 def test_points_stay_in_the_spool_until_the_next_driver_has_sent_them(
-    there: Transport, spool: Spool
+    there: Transport, spool: Outbox
 ) -> None:
     away = Transport(outages=[True] * 1000)
     for turn in (1, 2):
-        with Courier(away, spool) as sender:
+        with MlflowWriter(away, spool) as sender:
             sender.catch_up(lambda _: {3: "run 3"}, {3: "run 3"})
             sender.started(view_of(3), {}, {}, ())
             sender.evaluated(3, 10 * turn, {"dev/f1": 0.5})
     assert [one.examples for one in spool.read()] == [10, 20]
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         sender.catch_up(lambda _: {3: "run 3"}, {3: "run 3"})
         settled(sender)
     assert there.arrived == [("run 3", 10), ("run 3", 20)]
 
 
 def test_points_of_an_earlier_driver_are_sent_though_the_projection_is_refused_once(
-    there: Transport, spool: Spool
+    there: Transport, spool: Outbox
 ) -> None:
-    spool.add(SpooledPoint(3, 10, {"system/memory_gib": 1.0}, 1))
-    spool.add(SpooledPoint(4, 10, {"system/memory_gib": 1.0}, 1))
-    spool.add(SpooledPoint(3, 20, {"system/memory_gib": 1.0}, 1))
+    spool.add(OutboxPoint(3, 10, {"system/memory_gib": 1.0}, 1))
+    spool.add(OutboxPoint(4, 10, {"system/memory_gib": 1.0}, 1))
+    spool.add(OutboxPoint(3, 20, {"system/memory_gib": 1.0}, 1))
     there.run_ids = {3: "run 3", 4: "run 4"}
     there.refused = {("run 4", 10)}
 
     def project(_: Callable[[], object]) -> Mapping[int, str]:
         raise TrackingError("no place for artifacts", uri=there.uri)
 
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         sender.catch_up(project, {3: None, 4: "run 4"})
         settled(sender)
         mail = sender.mail()
@@ -356,14 +356,14 @@ def test_points_of_an_earlier_driver_are_sent_though_the_projection_is_refused_o
 
 
 def test_points_whose_run_could_not_be_made_stay_for_the_next_driver(
-    there: Transport, spool: Spool
+    there: Transport, spool: Outbox
 ) -> None:
-    spool.add(SpooledPoint(3, 10, {"system/memory_gib": 1.0}, 1))
+    spool.add(OutboxPoint(3, 10, {"system/memory_gib": 1.0}, 1))
 
     def project(_: Callable[[], object]) -> Mapping[int, str]:
         raise TrackingError("no", uri=there.uri)
 
-    with Courier(there, spool) as sender:
+    with MlflowWriter(there, spool) as sender:
         sender.catch_up(project, {3: None})
         settled(sender)
     assert [one.number for one in spool.read()] == [3]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from xlt_ray.tracking.spool import Spool, SpooledPoint
+from xlt_ray.tracking.spool import Outbox, OutboxPoint
 
 POINTS = [
-    SpooledPoint(number, 64 * number, {"system/memory_gib": 0.5 + number}, 1_700_000_000_000)
+    OutboxPoint(number, 64 * number, {"system/memory_gib": 0.5 + number}, 1_700_000_000_000)
     for number in range(4)
 ]
 
@@ -21,22 +21,22 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def spool(file: Path) -> Spool:
-    spool = Spool(file)
+def spool(file: Path) -> Outbox:
+    spool = Outbox(file)
     for point in POINTS:
         spool.add(point)
     return spool
 
 
-def test_what_was_added_is_read_in_its_order_until_it_is_cleared(file: Path, spool: Spool) -> None:
-    assert Spool(file).read() == POINTS
+def test_what_was_added_is_read_in_its_order_until_it_is_cleared(file: Path, spool: Outbox) -> None:
+    assert Outbox(file).read() == POINTS
     assert spool.read() == POINTS
     spool.clear()
     spool.clear()
     assert spool.read() == []
 
 
-def test_a_line_that_its_driver_did_not_end_is_left_out(file: Path, spool: Spool) -> None:
+def test_a_line_that_its_driver_did_not_end_is_left_out(file: Path, spool: Outbox) -> None:
     file.write_bytes(file.read_bytes()[:-20])
     assert spool.read() == POINTS[:-1]
     spool.add(POINTS[-1])
@@ -44,7 +44,7 @@ def test_a_line_that_its_driver_did_not_end_is_left_out(file: Path, spool: Spool
     assert [one.name for one in file.parent.iterdir()] == ["t.jsonl"]
 
 
-def test_a_point_that_the_disk_cuts_short_takes_no_other_with_it(file: Path, spool: Spool) -> None:
+def test_a_point_that_the_disk_cuts_short_takes_no_other_with_it(file: Path, spool: Outbox) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 30, before[1]))
     try:
@@ -63,7 +63,7 @@ def test_a_point_that_the_disk_cuts_short_takes_no_other_with_it(file: Path, spo
                           (b"{", b"[")],
 )  # fmt: skip
 def test_an_altered_line_is_left_out_and_the_file_kept(
-    file: Path, spool: Spool, number: int, before: bytes, after: bytes
+    file: Path, spool: Outbox, number: int, before: bytes, after: bytes
 ) -> None:
     lines = file.read_bytes().splitlines(keepends=True)
     lines[number] = lines[number].replace(before, after, 1)
@@ -72,4 +72,4 @@ def test_an_altered_line_is_left_out_and_the_file_kept(
     assert spool.read() == others
     (aside,) = file.parent.glob("t.jsonl.damaged-*")
     assert aside.read_bytes() == b"".join(lines)
-    assert Spool(file).read() == others
+    assert Outbox(file).read() == others

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from xlt_ray.errors import TrialFailure
 from xlt_ray.training.engine import Engine
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.team import join_team
+from xlt_ray.training.team import join_process_group
 
 SETTINGS = {"batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.0, "clip": 1.0,
             "precision": "fp32"}  # fmt: skip
@@ -28,7 +28,7 @@ class Squared(nn.Linear):
 
 @pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
 def test_a_training_that_is_over_holds_nothing_whoever_refers_to_it(zero_stage: int) -> None:
-    join_team(0, 1, "cpu")
+    join_process_group(0, 1, "cpu")
     network = Squared(3, 2)
     engine = Engine(network, SETTINGS, Runtime(cache=Path("cache"), zero_stage=zero_stage))
     engine.step([{"rows": torch.ones(4, 3)}], 0.1)

@@ -19,9 +19,9 @@ from xlt_ray.stages.store import RECORD, StageStore
 from xlt_ray.sweep.failures import cause_of
 from xlt_ray.training import make
 from xlt_ray.training.events import Committed
-from xlt_ray.training.load import Materials, load_committed, load_network, load_parent
+from xlt_ray.training.load import TrainingInputs, load_committed, load_network, load_parent
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.team import Team
+from xlt_ray.training.team import ProcessGroup
 
 
 def stage(kind: str, parent: Stage | None, **settings: Any) -> Stage:
@@ -36,7 +36,7 @@ DECAY = stage("intermediate", LONGER)
 TARGET = stage("target", DECAY, task={"name": "toy-nli"})
 EVALUATE = stage("evaluate", TARGET)
 PATH = (MODEL, ALIGN, TRUNK, LONGER, DECAY, TARGET, EVALUATE)
-MATERIALS = Materials(Model(name="toy:1x32"), None)  # type: ignore[arg-type]
+MATERIALS = TrainingInputs(Model(name="toy:1x32"), None)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def found(store: StageStore) -> list[str]:
-    events = make.walk(PATH, MATERIALS, store, Runtime(cache=store.scratch), Team())
+    events = make.walk(PATH, MATERIALS, store, Runtime(cache=store.scratch), ProcessGroup())
     return [one.stage.kind for one in events if isinstance(one, Committed)]
 
 
@@ -162,6 +162,6 @@ def test_a_result_that_is_gone_from_a_bucket_is_waited_for_too(tmp_path: Path) -
 
 
 def test_only_the_leader_makes_a_folder_for_a_result(store: StageStore) -> None:
-    assert make._aside(store, TARGET, Team(rank=1, size=2)) is None
+    assert make._aside(store, TARGET, ProcessGroup(rank=1, size=2)) is None
     assert not (store.scratch / "results").exists()
-    assert make._aside(store, TARGET, Team(rank=0, size=2)) is not None
+    assert make._aside(store, TARGET, ProcessGroup(rank=0, size=2)) is not None

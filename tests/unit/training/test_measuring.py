@@ -18,7 +18,7 @@ from xlt_ray.spec.diagnostics import Diagnosis
 from xlt_ray.spec.methods import NoFusion
 from xlt_ray.spec.trial import Model
 from xlt_ray.training.diagnose import profiles
-from xlt_ray.training.evaluate import Examination, score
+from xlt_ray.training.evaluate import EvalSet, score
 
 MODEL, WORDS = Model(name="toy:1x32"), ("a", "b", "c", "d")
 OWN = [["a", "b"], ["c"], ["b", "d", "a"], ["d", "c"]]
@@ -70,7 +70,7 @@ def measure(network: Network, tokenizer: Any, rows: tuple[int, ...] = (0, 1, 2, 
 
 
 def examine(network: Network) -> dict[str, float]:
-    return score(network, Examination(cast(Any, None), cast(Any, Batches())))
+    return score(network, EvalSet(cast(Any, None), cast(Any, Batches())))
 
 
 @pytest.mark.parametrize("is_diagnosis", [True, False])

@@ -1,5 +1,5 @@
 """The kinds of task in this room: what an example is, how it becomes arrays, how it is scored.
 
-One kind a file, each an object ``KIND`` of :class:`xlt_ray.data.kinds.kind.Kind`; the registry
+One kind a file, each an object ``KIND`` of :class:`xlt_ray.data.kinds.kind.TaskType`; the registry
 is :mod:`xlt_ray.spec.kinds`.
 """

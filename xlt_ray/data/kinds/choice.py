@@ -20,7 +20,7 @@ import numpy as np
 
 from xlt_ray.data.collate import Batch, collate
 from xlt_ray.data.item_scores import ItemScores, each, most_frequent, top_share
-from xlt_ray.data.kinds.kind import Frame, Kind, Row
+from xlt_ray.data.kinds.kind import Frame, Row, TaskType
 from xlt_ray.data.lines import RAISED, Faults, Names, json_object, line_error, lines
 from xlt_ray.data.metrics import accuracy, defined
 from xlt_ray.data.task import Task
@@ -54,7 +54,7 @@ class ChoiceExample:
         return (tuple(first), *((*lead, *option.split()) for option in self.options))
 
 
-class ChoiceKind(Kind):
+class ChoiceType(TaskType):
     """Gold and predictions are the place of one option."""
 
     def width(self, task: Task) -> int:
@@ -140,7 +140,7 @@ class ChoiceKind(Kind):
         )
 
 
-KIND = ChoiceKind()
+KIND = ChoiceType()
 
 
 def _example(line: str, task: Task, path: Path, number: int) -> ChoiceExample:

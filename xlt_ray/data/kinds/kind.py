@@ -44,7 +44,7 @@ class Example(Protocol):
         """The same text, its label None."""
 
     def sentences(self) -> tuple[tuple[str, ...], ...]:
-        """Words of every sentence, as many sentences as :meth:`Kind.width` says.
+        """Words of every sentence, as many sentences as :meth:`TaskType.width` says.
 
         Words of running text are what whitespace separates, so Chinese, Japanese and Thai
         sentences are one long word each.
@@ -110,7 +110,7 @@ class Rows:
         )
 
 
-class Kind(ABC):
+class TaskType(ABC):
     """One kind of task. Arrays are numpy; labels of items are what :meth:`numbers` gives."""
 
     has_places = False
@@ -265,8 +265,8 @@ class Kind(ABC):
         return self.item_scores(task, language, gold, predicted)
 
 
-def kind_of(task: Task) -> Kind:
+def kind_of(task: Task) -> TaskType:
     """The kind of a task."""
     kind = KINDS[task.kind].load_examples()
-    assert isinstance(kind, Kind)
+    assert isinstance(kind, TaskType)
     return kind

@@ -29,7 +29,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from xlt_ray.data.item_scores import ItemScores, of_counts, ratio, top_share
-from xlt_ray.data.kinds.vectors import NUM_NEIGHBOURS, VectorsKind, of_length_one
+from xlt_ray.data.kinds.vectors import NUM_NEIGHBOURS, SentenceVectorsType, of_length_one
 from xlt_ray.data.lines import RAISED, Faults, json_object, line_error, lines
 from xlt_ray.data.task import Task
 from xlt_ray.errors import DataError
@@ -107,7 +107,7 @@ class MiningExample:
         return (tuple(self.sentence.split()),)
 
 
-class MiningKind(VectorsKind):
+class MiningType(SentenceVectorsType):
     """Predictions are vectors of sentences."""
 
     def width(self, task: Task) -> int:
@@ -181,7 +181,7 @@ class MiningKind(VectorsKind):
         return _item_scores(task, gold, judged(task, gold, predicted), judged(task, *dev))
 
 
-KIND = MiningKind()
+KIND = MiningType()
 
 
 def judged(

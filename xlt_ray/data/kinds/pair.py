@@ -19,7 +19,7 @@ from xlt_ray.data.item_scores import (
     of_jackknife,
     top_share,
 )
-from xlt_ray.data.kinds.kind import Frame, Kind, Row
+from xlt_ray.data.kinds.kind import Frame, Row, TaskType
 from xlt_ray.data.lines import RAISED, Faults, Names, cells, line_error
 from xlt_ray.data.metrics import accuracy, defined, macro_f1
 from xlt_ray.data.task import Task
@@ -59,7 +59,7 @@ class PairExample(TwoSentences):
         return replace(self, label=None)
 
 
-class SentencePairs(Kind):
+class SentencePairType(TaskType):
     """Two sentences a row, and one label for both, whatever it is."""
 
     def width(self, task: Task) -> int:
@@ -81,7 +81,7 @@ class SentencePairs(Kind):
         return batch
 
 
-class PairKind(SentencePairs):
+class PairType(SentencePairType):
     """Gold and predictions are one label per pair."""
 
     def read(
@@ -135,7 +135,7 @@ class PairKind(SentencePairs):
         )
 
 
-KIND = PairKind()
+KIND = PairType()
 
 
 def both_sentences(row: Mapping[str, Any]) -> tuple[str, str]:

@@ -37,7 +37,7 @@ import numpy as np
 
 from xlt_ray.data.collate import Batch, collate
 from xlt_ray.data.item_scores import ItemScores, each, ratio, top_share
-from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows, Views
+from xlt_ray.data.kinds.kind import Frame, Row, Rows, TaskType, Views
 from xlt_ray.data.kinds.vectors import of_length_one
 from xlt_ray.data.lines import RAISED, Faults, json_object, line_error, lines
 from xlt_ray.data.streams import generator
@@ -99,7 +99,7 @@ class Sides:
         return (self._rows[int(self.owners[number])][int(self._sides[number])],)
 
 
-class RankingKind(Kind):
+class RankingType(TaskType):
     """Predictions are two vectors for each example, None of a side that is not there."""
 
     def width(self, task: Task) -> int:
@@ -275,7 +275,7 @@ class RankingKind(Kind):
         )
 
 
-KIND = RankingKind()
+KIND = RankingType()
 
 
 class Ranked(NamedTuple):

@@ -25,7 +25,7 @@ import numpy as np
 
 from xlt_ray.data.item_scores import ItemScores, Parts, each, ratio, top_share
 from xlt_ray.data.kinds.kind import Frame, Row, Rows, Views
-from xlt_ray.data.kinds.vectors import NUM_NEIGHBOURS, VectorsKind, of_length_one
+from xlt_ray.data.kinds.vectors import NUM_NEIGHBOURS, SentenceVectorsType, of_length_one
 from xlt_ray.data.lines import RAISED, Faults, cells, line_error
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
@@ -66,7 +66,7 @@ class Sides:
         return (self._rows[example][side],)
 
 
-class RetrievalKind(VectorsKind):
+class RetrievalType(SentenceVectorsType):
     """Predictions are two vectors for each example: of the sentence and of its translation."""
 
     def width(self, task: Task) -> int:
@@ -144,7 +144,7 @@ class RetrievalKind(VectorsKind):
         )
 
 
-KIND = RetrievalKind()
+KIND = RetrievalType()
 
 
 def cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from xlt_ray.data.item_scores import (
     top_share,
 )
 from xlt_ray.data.kinds.kind import Frame, Row
-from xlt_ray.data.kinds.pair import SentencePairs, TwoSentences, both_sentences, pair_rows
+from xlt_ray.data.kinds.pair import SentencePairType, TwoSentences, both_sentences, pair_rows
 from xlt_ray.data.lines import RAISED, Faults, Names, line_error
 from xlt_ray.data.metrics import defined, pearson, spearman
 from xlt_ray.data.task import Task
@@ -43,7 +43,7 @@ class ScoreExample(TwoSentences):
         return replace(self, score=None)
 
 
-class ScoreKind(SentencePairs):
+class ScoreType(SentencePairType):
     """Gold and predictions are one number per pair, on the task's scale."""
 
     def read(
@@ -105,7 +105,7 @@ class ScoreKind(SentencePairs):
         )
 
 
-KIND = ScoreKind()
+KIND = ScoreType()
 
 
 def _number(text: str, task: Task, path: Path, number: int) -> float:

@@ -29,9 +29,15 @@ from xlt_ray.data.answers import exact_match, normalised, token_f1
 from xlt_ray.data.collate import Batch, collate
 from xlt_ray.data.encode import Sentence
 from xlt_ray.data.item_scores import ItemScores, each, most_frequent, top_share
-from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows
+from xlt_ray.data.kinds.kind import Frame, Row, Rows, TaskType
 from xlt_ray.data.lines import RAISED, Faults, Names, line_error
-from xlt_ray.data.squad import Asked, Question, StandingAnswer, paragraphs, question_error
+from xlt_ray.data.squad import (
+    Question,
+    StandingAnswer,
+    UnansweredQuestion,
+    paragraphs,
+    question_error,
+)
 from xlt_ray.data.streams import generator
 from xlt_ray.data.task import Task
 from xlt_ray.spec.facts import Split
@@ -124,7 +130,7 @@ class Windows:
         return windows(self._task, self._rows[owner], self._frame)[window]
 
 
-class SpanKind(Kind):
+class SpanType(TaskType):
     """Gold is a tuple of texts, any of which is right; a prediction is one text."""
 
     has_places = True
@@ -148,7 +154,7 @@ class SpanKind(Kind):
 
     def read_unlabelled(self, path: Path, task: Task) -> Iterator[SpanExample]:
         names = Names()
-        for paragraph in paragraphs(path, Asked):
+        for paragraph in paragraphs(path, UnansweredQuestion):
             for one in paragraph.qas:
                 name = names.unique(str(one.id))
                 _refuse_empty(path, name, paragraph.context, one)
@@ -173,7 +179,7 @@ class SpanKind(Kind):
 
     def count(self, path: Path, task: Task, split: Split) -> int:
         """Questions; no answer is looked at."""
-        return sum(len(paragraph.qas) for paragraph in paragraphs(path, Asked))
+        return sum(len(paragraph.qas) for paragraph in paragraphs(path, UnansweredQuestion))
 
     def numbers(self, task: Task, example: SpanExample) -> np.ndarray:
         """(2,): begin and end of the first answer without whitespace; -1 where there is none."""
@@ -320,7 +326,7 @@ class SpanKind(Kind):
         return values
 
 
-KIND = SpanKind()
+KIND = SpanType()
 
 
 def windows(task: Task, row: Row, frame: Frame) -> list[Window]:
@@ -382,7 +388,7 @@ def _standing(passage: str, text: str, begin: int) -> int:
     return min((one for one in places if one >= 0), key=lambda one: abs(one - begin), default=begin)
 
 
-def _refuse_empty(path: Path, name: str, passage: str, one: Asked) -> None:
+def _refuse_empty(path: Path, name: str, passage: str, one: UnansweredQuestion) -> None:
     if not passage.strip() or not one.question.strip():
         raise question_error(path, name, "its text or its passage is empty")
 

@@ -32,7 +32,7 @@ from xlt_ray.data.item_scores import (
     of_jackknife,
     top_share,
 )
-from xlt_ray.data.kinds.kind import Frame, Kind, Row, Rows
+from xlt_ray.data.kinds.kind import Frame, Row, Rows, TaskType
 from xlt_ray.data.lines import RAISED, Faults, Names, line_error
 from xlt_ray.data.metrics import (
     accuracy,
@@ -98,7 +98,7 @@ class Stretches:
         return stretches(self._rows[owner], self._frame)[place]
 
 
-class TagKind(Kind):
+class TagType(TaskType):
     """Gold and predictions are one tuple of tags per sentence."""
 
     def width(self, task: Task) -> int:
@@ -240,7 +240,7 @@ class TagKind(Kind):
         )
 
 
-KIND = TagKind()
+KIND = TagType()
 
 
 def stretches(row: Row, frame: Frame) -> list[Stretch]:

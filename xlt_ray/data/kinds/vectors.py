@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from xlt_ray.data.collate import Batch, collate
-from xlt_ray.data.kinds.kind import Example, Frame, Kind, Row
+from xlt_ray.data.kinds.kind import Example, Frame, Row, TaskType
 from xlt_ray.data.task import Task
 
 NUM_NEIGHBOURS = 4
 """Of a sentence, whose nearness its margin is measured against."""
 
 
-class VectorsKind(Kind):
+class SentenceVectorsType(TaskType):
     """A sentence is the mean of its pieces at one layer."""
 
     def numbers(self, task: Task, example: Example) -> np.ndarray:

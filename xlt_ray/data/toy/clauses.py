@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from xlt_ray.data.streams import Dice
+from xlt_ray.data.streams import Rng
 from xlt_ray.data.toy import concepts as meaning
 from xlt_ray.data.toy.tongues import TONGUES, World
 
@@ -50,12 +50,12 @@ class Spoken(NamedTuple):
     text: str
 
 
-def draw_word(dice: Dice, gloss: str) -> Word:
+def draw_word(dice: Rng, gloss: str) -> Word:
     """A concept in a random one of its forms."""
     return Word(gloss, dice.below(meaning.concepts()[gloss].num_forms))
 
 
-def draw_clause(dice: Dice) -> Clause:
+def draw_clause(dice: Rng) -> Clause:
     """A random clause of three to eight words, most of them in their usual company."""
     verb = dice.pick(meaning.glosses("VERB"))
     if dice.chance(0.1):
@@ -77,13 +77,13 @@ def draw_clause(dice: Dice) -> Clause:
     )
 
 
-def _companion(dice: Dice, gloss: str, tag: str, relation: str) -> str:
+def _companion(dice: Rng, gloss: str, tag: str, relation: str) -> str:
     if dice.chance(USUAL):
         return dice.pick(meaning.company(gloss, tag, relation))
     return dice.pick(meaning.members() if tag == "NOUN" else meaning.glosses(tag))
 
 
-def _adjective(dice: Dice, noun: str) -> Word | None:
+def _adjective(dice: Rng, noun: str) -> Word | None:
     if not dice.chance(0.3):
         return None
     return draw_word(dice, _companion(dice, noun, "ADJ", "adjective"))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from xlt_ray.data.streams import Dice
+from xlt_ray.data.streams import Rng
 
 CATEGORIES = {
     "animal": "dog cat horse bird fish",
@@ -96,7 +96,7 @@ def company(gloss: str, tag: str, relation: str) -> tuple[str, ...]:
     could tell which words of two languages, or which two forms, mean the same.
     """
     choices = members() if tag == "NOUN" else glosses(tag)
-    return tuple(Dice("toy-company", gloss, tag, relation).shuffled(choices)[: _COMPANY[tag]])
+    return tuple(Rng("toy-company", gloss, tag, relation).shuffled(choices)[: _COMPANY[tag]])
 
 
 _COMPANY = {"NOUN": 4, "ADJ": 2, "ADV": 1}

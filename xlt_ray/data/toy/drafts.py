@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from xlt_ray.data.streams import Dice
+from xlt_ray.data.streams import Rng
 from xlt_ray.data.toy import edits
 from xlt_ray.data.toy.clauses import Clause, draw_clause
 
@@ -18,7 +18,7 @@ GENERATOR_VERSION = 1
 """Raised when the same seed gives other text; it is part of every digest."""
 
 
-class Draft(NamedTuple):
+class ToyExample(NamedTuple):
     """One or two clauses; the label of a pair, or the connective of a sentence."""
 
     first: Clause
@@ -26,7 +26,7 @@ class Draft(NamedTuple):
     label: str
 
 
-class Quiz(NamedTuple):
+class MultipleChoice(NamedTuple):
     """A clause and several others, of which the one at ``right`` follows from it."""
 
     premise: Clause
@@ -34,10 +34,10 @@ class Quiz(NamedTuple):
     right: int
 
 
-class Asked(NamedTuple):
+class ToyQuestion(NamedTuple):
     """Two clauses joined by a connective, and the phrase of one of them that is asked for."""
 
-    passage: Draft
+    passage: ToyExample
     place: int
     """1 or 2: the clause that is asked about."""
     phrase: Literal["subject", "object"]
@@ -46,17 +46,18 @@ class Asked(NamedTuple):
 CONNECTIVE_OF = {"entailment": "so", "neutral": "and", "contradiction": "but"}
 
 
-def drafts(resource: str, split: str, seed: int) -> Iterator[Any]:
+def toy_examples(resource: str, split: str, seed: int) -> Iterator[Any]:
     """The stream of a toy task or of ``parallel``: quizzes for ``toy-choice``, what is asked
-    for ``toy-qa``, else drafts. Those of ``toy-retrieval`` and ``toy-mining`` are like parallel
+    for ``toy-qa``, else toy_examples. Those of ``toy-retrieval`` and ``toy-mining`` are like
+    parallel
     text, but others."""
-    dice = Dice("toy-drafts", GENERATOR_VERSION, seed, resource, split)
+    dice = Rng("toy-drafts", GENERATOR_VERSION, seed, resource, split)
     make = _MAKERS[resource]
     while True:
         yield make(dice)
 
 
-def _nli(dice: Dice) -> Draft:
+def _nli(dice: Rng) -> ToyExample:
     """Entailed, denied or left open by one edit, with up to two words said otherwise."""
     premise = draw_clause(dice)
     label = dice.pick(("entailment", "neutral", "contradiction"))
@@ -69,26 +70,26 @@ def _nli(dice: Dice) -> Draft:
     else:
         kinds = edits.DENIED if label == "contradiction" else edits.OPEN
         second = edits.say_otherwise(dice, edits.changed(dice, premise, kinds), dice.below(3))
-    return Draft(premise, second, label)
+    return ToyExample(premise, second, label)
 
 
-def _paraphrase(dice: Dice) -> Draft:
+def _paraphrase(dice: Rng) -> ToyExample:
     """One or two words said otherwise; a non-paraphrase has an edit in place of one of them."""
     first = draw_clause(dice)
     num_words = 1 + dice.below(2)
     if dice.chance(0.5):
-        return Draft(first, edits.say_otherwise(dice, first, num_words), "1")
+        return ToyExample(first, edits.say_otherwise(dice, first, num_words), "1")
     second = edits.changed(dice, first, edits.MEANING_CHANGING)
-    return Draft(first, edits.say_otherwise(dice, second, num_words - 1), "0")
+    return ToyExample(first, edits.say_otherwise(dice, second, num_words - 1), "0")
 
 
-def _tagging(dice: Dice) -> Draft:
+def _tagging(dice: Rng) -> ToyExample:
     """One clause, or two unrelated ones."""
     second = draw_clause(dice) if dice.chance(0.5) else None
-    return Draft(draw_clause(dice), second, dice.pick(tuple(CONNECTIVE_OF.values())))
+    return ToyExample(draw_clause(dice), second, dice.pick(tuple(CONNECTIVE_OF.values())))
 
 
-def _similarity(dice: Dice) -> Draft:
+def _similarity(dice: Rng) -> ToyExample:
     """No to four edits, or another clause; the label is 5 times the share said alike."""
     first = draw_clause(dice)
     second = draw_clause(dice)
@@ -97,10 +98,10 @@ def _similarity(dice: Dice) -> Draft:
         for _ in range(dice.below(5)):
             second = edits.changed(dice, second, edits.REPEATABLE)
         second = edits.say_otherwise(dice, second, dice.below(3))
-    return Draft(first, second, f"{5 * edits.likeness(first, second):.2f}")
+    return ToyExample(first, second, f"{5 * edits.likeness(first, second):.2f}")
 
 
-def _choice(dice: Dice) -> Quiz:
+def _choice(dice: Rng) -> MultipleChoice:
     """One option is entailed; the others speak of something else, or partly so."""
     premise = draw_clause(dice)
     entailed = edits.changed(dice, premise, edits.ENTAILED) if dice.chance(0.5) else premise
@@ -109,23 +110,23 @@ def _choice(dice: Dice) -> Quiz:
         other = draw_clause(dice)
         options.append(other._replace(verb=premise.verb) if dice.chance(0.3) else other)
     order = dice.shuffled(range(3))
-    return Quiz(premise, tuple(options[place] for place in order), order.index(0))
+    return MultipleChoice(premise, tuple(options[place] for place in order), order.index(0))
 
 
-def _qa(dice: Dice) -> Asked:
+def _qa(dice: Rng) -> ToyQuestion:
     """Who does it, or to whom it is done, in one of two unrelated clauses."""
     connective = dice.pick(tuple(CONNECTIVE_OF.values()))
-    passage = Draft(draw_clause(dice), draw_clause(dice), connective)
-    return Asked(passage, 1 + dice.below(2), dice.pick(("subject", "object")))
+    passage = ToyExample(draw_clause(dice), draw_clause(dice), connective)
+    return ToyQuestion(passage, 1 + dice.below(2), dice.pick(("subject", "object")))
 
 
-def _ranking(dice: Dice) -> Draft:
+def _ranking(dice: Rng) -> ToyExample:
     """The same meaning twice, up to two words of it said otherwise."""
     first = draw_clause(dice)
-    return Draft(first, edits.say_otherwise(dice, first, dice.below(3)), "1")
+    return ToyExample(first, edits.say_otherwise(dice, first, dice.below(3)), "1")
 
 
-def _parallel(dice: Dice) -> Draft:
+def _parallel(dice: Rng) -> ToyExample:
     """A clause, a connective, and a clause that stands in the relation the connective names."""
     draft = _nli(dice)
     return draft._replace(label=CONNECTIVE_OF[draft.label])

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from xlt_ray.data.streams import Dice
+from xlt_ray.data.streams import Rng
 from xlt_ray.data.toy import concepts as meaning
 from xlt_ray.data.toy.clauses import Clause, Phrase, Word, draw_word
 
 Whole = TypeVar("Whole", Clause, Phrase)
-Edit = Callable[[Dice, Clause], "Clause | None"]
+Edit = Callable[[Rng, Clause], "Clause | None"]
 """Returns the changed clause, or None where the clause has nothing to change so."""
 
 
-def say_otherwise(dice: Dice, clause: Clause, num_words: int) -> Clause:
+def say_otherwise(dice: Rng, clause: Clause, num_words: int) -> Clause:
     """The same meaning with ``num_words`` words (or all that can) in their other form."""
     slots = [slot for slot, word in _slots(clause) if meaning.concepts()[word.gloss].num_forms == 2]
     for slot in dice.shuffled(slots)[:num_words]:
@@ -28,26 +28,26 @@ def say_otherwise(dice: Dice, clause: Clause, num_words: int) -> Clause:
     return clause
 
 
-def generalise(dice: Dice, clause: Clause) -> Clause | None:
+def generalise(dice: Rng, clause: Clause) -> Clause | None:
     """A noun becomes its category."""
     slot = _noun_slot(dice, clause)
     category = meaning.concepts()[dict(_slots(clause))[slot].gloss].category
     return _filled(clause, slot, Word(category))
 
 
-def omit(dice: Dice, clause: Clause) -> Clause | None:
+def omit(dice: Rng, clause: Clause) -> Clause | None:
     """An adjective or the adverb is left out."""
     slots = [slot for slot, _ in _slots(clause) if slot.endswith(("adjective", "adverb"))]
     return _filled(clause, dice.pick(slots), None) if slots else None
 
 
-def oppose_verb(dice: Dice, clause: Clause) -> Clause | None:
+def oppose_verb(dice: Rng, clause: Clause) -> Clause | None:
     """The verb becomes its opposite."""
     opposite = meaning.concepts()[clause.verb.gloss].opposite
     return clause._replace(verb=draw_word(dice, opposite))
 
 
-def oppose_adjective(dice: Dice, clause: Clause) -> Clause | None:
+def oppose_adjective(dice: Rng, clause: Clause) -> Clause | None:
     """An adjective becomes its opposite."""
     slots = [(slot, word) for slot, word in _slots(clause) if slot.endswith("adjective")]
     if not slots:
@@ -56,19 +56,19 @@ def oppose_adjective(dice: Dice, clause: Clause) -> Clause | None:
     return _filled(clause, slot, draw_word(dice, meaning.concepts()[word.gloss].opposite))
 
 
-def negate(dice: Dice, clause: Clause) -> Clause | None:  # noqa: ARG001
+def negate(dice: Rng, clause: Clause) -> Clause | None:  # noqa: ARG001
     """The negation comes or goes."""
     return clause._replace(is_negated=not clause.is_negated)
 
 
-def replace_noun(dice: Dice, clause: Clause) -> Clause | None:
+def replace_noun(dice: Rng, clause: Clause) -> Clause | None:
     """A noun becomes one of another category."""
     slot = _noun_slot(dice, clause)
     noun = dict(_slots(clause))[slot].gloss
     return _filled(clause, slot, draw_word(dice, dice.pick(meaning.strangers(noun))))
 
 
-def add_adjective(dice: Dice, clause: Clause) -> Clause | None:
+def add_adjective(dice: Rng, clause: Clause) -> Clause | None:
     """A noun without adjective gets one."""
     slots = [
         f"{name}.adjective"
@@ -80,7 +80,7 @@ def add_adjective(dice: Dice, clause: Clause) -> Clause | None:
     return _filled(clause, dice.pick(slots), draw_word(dice, dice.pick(meaning.glosses("ADJ"))))
 
 
-def swap_roles(dice: Dice, clause: Clause) -> Clause | None:  # noqa: ARG001
+def swap_roles(dice: Rng, clause: Clause) -> Clause | None:  # noqa: ARG001
     """The two nouns change places; their determiners and adjectives stay where they are."""
     if clause.subject.noun.gloss in meaning.NAMES:
         return None
@@ -105,7 +105,7 @@ REPEATABLE: tuple[Edit, ...] = (
 """Changes that fit what they have made: a category, in contrast, has none above it."""
 
 
-def changed(dice: Dice, clause: Clause, edits: tuple[Edit, ...]) -> Clause:
+def changed(dice: Rng, clause: Clause, edits: tuple[Edit, ...]) -> Clause:
     """One random edit out of ``edits`` that this clause allows.
 
     The caller gives at least one edit that fits every clause; else this is our mistake.
@@ -127,7 +127,7 @@ def likeness(one: Clause, other: Clause) -> float:
     return sum(first.get(slot) == second.get(slot) for slot in slots) / len(slots)
 
 
-def _noun_slot(dice: Dice, clause: Clause) -> str:
+def _noun_slot(dice: Rng, clause: Clause) -> str:
     """A slot that holds a member of a category: the object always does, the subject if no name."""
     if clause.subject.noun.gloss in meaning.NAMES:
         return "object.noun"

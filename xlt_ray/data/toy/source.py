@@ -17,10 +17,16 @@ from xlt_ray.data.kinds.score import ScoreExample
 from xlt_ray.data.kinds.span import Answer, SpanExample
 from xlt_ray.data.kinds.tag import TagExample
 from xlt_ray.data.source import no_such_split
-from xlt_ray.data.streams import Dice, digest_of
+from xlt_ray.data.streams import Rng, digest_of
 from xlt_ray.data.task import Task
 from xlt_ray.data.toy.clauses import Spoken, say, text_of
-from xlt_ray.data.toy.drafts import GENERATOR_VERSION, Asked, Draft, Quiz, drafts
+from xlt_ray.data.toy.drafts import (
+    GENERATOR_VERSION,
+    MultipleChoice,
+    ToyExample,
+    ToyQuestion,
+    toy_examples,
+)
 from xlt_ray.data.toy.tongues import PIVOT, TONGUES, World, world
 from xlt_ray.spec.facts import Split, SplitFacts
 
@@ -128,7 +134,7 @@ class ToySource:
         return digest_of("toy-lexicon", self.seed, source_language, *entries)
 
 
-def _speak(places: World, language: str, draft: Draft) -> list[Spoken]:
+def _speak(places: World, language: str, draft: ToyExample) -> list[Spoken]:
     """Both clauses as one sentence; slots carry the number of their clause."""
     spoken = [one._replace(slot=f"1.{one.slot}") for one in say(places, language, draft.first)]
     if draft.second is not None:
@@ -149,38 +155,38 @@ def _examples(
         return tuple(islice(_ROWS[task](places, language, split, seed), num_examples))
     return tuple(
         told(places, language, f"{split}{number}", draft)
-        for number, draft in enumerate(islice(drafts(task, split, seed), num_examples))
+        for number, draft in enumerate(islice(toy_examples(task, split, seed), num_examples))
     )
 
 
-def _tagged(places: World, language: str, name: str, draft: Draft) -> Example:
+def _tagged(places: World, language: str, name: str, draft: ToyExample) -> Example:
     spoken = _speak(places, language, draft)
     words, tags = tuple(one.text for one in spoken), tuple(one.tag for one in spoken)
     return TagExample(name, words, tags)
 
 
-def _said(places: World, language: str, draft: Draft) -> tuple[str, str]:
+def _said(places: World, language: str, draft: ToyExample) -> tuple[str, str]:
     assert draft.second is not None, "a pair has two clauses"
     first, second = draft.first, draft.second
     return text_of(say(places, language, first)), text_of(say(places, language, second))
 
 
-def _pair(places: World, language: str, name: str, draft: Draft) -> Example:
+def _pair(places: World, language: str, name: str, draft: ToyExample) -> Example:
     return PairExample(name, *_said(places, language, draft), draft.label)
 
 
-def _scored(places: World, language: str, name: str, draft: Draft) -> Example:
+def _scored(places: World, language: str, name: str, draft: ToyExample) -> Example:
     return ScoreExample(name, *_said(places, language, draft), float(draft.label))
 
 
-def _chosen(places: World, language: str, name: str, quiz: Quiz) -> Example:
+def _chosen(places: World, language: str, name: str, quiz: MultipleChoice) -> Example:
     options = tuple(text_of(say(places, language, one)) for one in quiz.options)
     return ChoiceExample(
         name, text_of(say(places, language, quiz.premise)), "", options, quiz.right
     )
 
 
-def _asked(places: World, language: str, name: str, asked: Asked) -> Example:
+def _asked(places: World, language: str, name: str, asked: ToyQuestion) -> Example:
     """The question is the clause without the phrase that answers it."""
     spoken = _speak(places, language, asked.passage)
     clause, phrase = f"{asked.place}.", f"{asked.place}.{asked.phrase}."
@@ -192,14 +198,14 @@ def _asked(places: World, language: str, name: str, asked: Asked) -> Example:
     return SpanExample(name, text_of(rest), text_of(spoken), (found,))
 
 
-def _retrieved(places: World, language: str, name: str, draft: Draft) -> Example:
+def _retrieved(places: World, language: str, name: str, draft: ToyExample) -> Example:
     sentence, translation = (text_of(_speak(places, one, draft)) for one in (language, PIVOT))
     return RetrievalExample(name, sentence, translation)
 
 
 def _ranked(places: World, language: str, split: Split, seed: int) -> Iterator[Example]:
     """The second clause answers the first: in training in the same language, else in all six."""
-    for number, draft in enumerate(drafts("toy-ranking", split, seed)):
+    for number, draft in enumerate(toy_examples("toy-ranking", split, seed)):
         if split == "train":
             pair = _said(places, language, draft)
             yield RankingExample(f"{split}{number}", *pair, language, ())
@@ -215,7 +221,7 @@ def _ranked(places: World, language: str, split: Split, seed: int) -> Iterator[E
 
 def _mined(places: World, language: str, split: Split, seed: int) -> Iterator[Example]:
     """Of three drafts the first is said in both languages, each of the others in one of them."""
-    for number, draft in enumerate(drafts("toy-mining", split, seed)):
+    for number, draft in enumerate(toy_examples("toy-mining", split, seed)):
         both = (language, PIVOT)
         said = both if number % 3 == 0 else (both[number % 3 - 1],)
         for one in said:
@@ -254,11 +260,11 @@ def _split_digest(seed: int, task: str, language: str, split: Split) -> str:
 def _parallel(seed: int, language: str) -> dict[int, list[Spoken]]:
     places = world(seed)
     total = max(tongue.num_parallel for tongue in TONGUES.values())
-    dice = Dice("toy-parallel-rows", seed, language)
+    dice = Rng("toy-parallel-rows", seed, language)
     kept = set(dice.shuffled(range(total))[: TONGUES[language].num_parallel])
     return {
         number: _speak(places, language, draft)
-        for number, draft in enumerate(islice(drafts("parallel", "train", seed), total))
+        for number, draft in enumerate(islice(toy_examples("parallel", "train", seed), total))
         if number in kept
     }
 
@@ -290,6 +296,6 @@ def _lexicon(seed: int, source_language: str) -> dict[str, dict[str, tuple[str, 
 
 
 def _known_glosses(seed: int, language: str) -> frozenset[str]:
-    dice = Dice("toy-lexicon", seed, language)
+    dice = Rng("toy-lexicon", seed, language)
     glosses = world(seed).words[language]
     return frozenset(gloss for gloss in glosses if dice.chance(TONGUES[language].coverage))

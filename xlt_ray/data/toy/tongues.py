@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from xlt_ray.data.streams import Dice
+from xlt_ray.data.streams import Rng
 from xlt_ray.data.toy.concepts import concepts
 
 PIVOT = "qaa"
@@ -20,11 +20,11 @@ _LATIN_TO_CYRILLIC = str.maketrans("abdefghiklmnoprstuvzjy", "абдефгхик
 
 
 @dataclass(frozen=True, slots=True)
-class Tongue:
+class ToyLanguage:
     """How one language builds words and clauses.
 
     ``order`` is the order of subject, verb and object; ``cognates`` the share of words
-    spelt as in ``kin``; ``num_parallel`` how many parallel sentences exist; ``coverage``
+    spelt as in ``relatives``; ``num_parallel`` how many parallel sentences exist; ``coverage``
     the share of its words that a lexicon knows.
     """
 
@@ -38,37 +38,37 @@ class Tongue:
     vowels: str
     codas: str
     script: str = "Latn"
-    kin: str = ""
+    relatives: str = ""
     cognates: float = 0.0
     num_parallel: int = 4000
     coverage: float = 1.0
 
 
-TONGUES: dict[str, Tongue] = {
+TONGUES: dict[str, ToyLanguage] = {
     tongue.code: tongue
     for tongue in (
-        Tongue(
+        ToyLanguage(
             "qaa", "SVO", True, True, True, False, "b d f k l m n p r s t v", "a e i o", "n r s",
         ),
-        Tongue(
+        ToyLanguage(
             "qab", "SVO", False, True, True, False, "b d g l m n p r s t z", "a e i o u", "l n s",
-            kin="qaa", cognates=0.45,
+            relatives="qaa", cognates=0.45,
         ),
-        Tongue(
+        ToyLanguage(
             "qac", "SVO", True, True, False, True, "b d f g h k l m n r t", "a e o u", "r t",
-            kin="qaa", cognates=0.3, num_parallel=3000, coverage=0.95,
+            relatives="qaa", cognates=0.3, num_parallel=3000, coverage=0.95,
         ),
-        Tongue(
+        ToyLanguage(
             "qad", "SVO", False, False, True, False, "ch d h j k l m p sh t y", "a i u", "k m",
-            kin="qaa", cognates=0.1, num_parallel=3000, coverage=0.95,
+            relatives="qaa", cognates=0.1, num_parallel=3000, coverage=0.95,
         ),
-        Tongue(
+        ToyLanguage(
             "qae", "VSO", True, True, True, False, "b d g k l m n r s t v z", "a e i o u", "d n r",
             script="Cyrl", num_parallel=3000, coverage=0.9,
         ),
-        Tongue(
+        ToyLanguage(
             "qaf", "SOV", False, False, True, True, "b d f g h k m n p t v", "a e i u y", "k l s",
-            script="Cyrl", kin="qae", cognates=0.3, num_parallel=1500, coverage=0.8,
+            script="Cyrl", relatives="qae", cognates=0.3, num_parallel=1500, coverage=0.8,
         ),
     )
 }  # fmt: skip
@@ -92,10 +92,10 @@ def world(seed: int) -> World:
     words: dict[str, dict[str, tuple[str, ...]]] = {}
     taken: set[str] = set()
     for code, tongue in TONGUES.items():
-        dice = Dice("toy-words", seed, code)
+        dice = Rng("toy-words", seed, code)
         lexicon: dict[str, tuple[str, ...]] = {}
         for gloss, concept in concepts().items():
-            kindred = words[tongue.kin][gloss] if tongue.kin else ()
+            kindred = words[tongue.relatives][gloss] if tongue.relatives else ()
             forms = []
             for form in range(concept.num_forms):
                 if kindred and dice.chance(tongue.cognates):
@@ -107,7 +107,7 @@ def world(seed: int) -> World:
     return World(seed, words)
 
 
-def _new_word(tongue: Tongue, dice: Dice, taken: set[str], *, is_name: bool) -> str:
+def _new_word(tongue: ToyLanguage, dice: Rng, taken: set[str], *, is_name: bool) -> str:
     """A spelling that no language has yet: one to three syllables, longer when all are taken."""
     onsets, vowels, codas = tongue.onsets.split(), tongue.vowels.split(), tongue.codas.split()
     tries = 0
