@@ -26,8 +26,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.chaos.blows import BLOWS, Blow, Scene
-from tests.chaos.grounds import Grounds, grounds
+from tests.chaos.environment import Grounds, grounds
+from tests.chaos.faults import BLOWS, Blow, Scene
 from tests.chaos.harness import Verdict, runs_of, table
 from tests.sweeps.conftest import Place
 

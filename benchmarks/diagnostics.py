@@ -25,16 +25,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from xlt_ray.config.search_space import draw, extremes
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.home import Home
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.space import draw, extremes
-from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.stages.path import path_of
-from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.facts import facts_of
-from xlt_ray.sweep.order import task_for
+from xlt_ray.store.stage_path import path_of
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.read_facts import facts_of
+from xlt_ray.sweep.tasks import task_for
 from xlt_ray.sweep.workers import open_walk
-from xlt_ray.training import make
+from xlt_ray.training import walk
 from xlt_ray.training.engine import Engine
 
 SWEEP = """
@@ -90,14 +90,14 @@ class Outcome:
 @contextmanager
 def measured(steps: Meter, diagnoses: Meter) -> Iterator[None]:
     """Within the block, steps of training and diagnoses are timed."""
-    step, diagnose_with = Engine.step, make.diagnose_with
+    step, diagnose_with = Engine.step, walk.diagnose_with
     Engine.step = steps.of(step)  # type: ignore[method-assign]
-    make.diagnose_with = lambda *args: diagnoses.of(diagnose_with(*args))
+    walk.diagnose_with = lambda *args: diagnoses.of(diagnose_with(*args))
     try:
         yield
     finally:
         Engine.step = step  # type: ignore[method-assign]
-        make.diagnose_with = diagnose_with
+        walk.diagnose_with = diagnose_with
 
 
 def train(home: Home, *overrides: str) -> Outcome:

@@ -18,15 +18,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from xlt_ray.config.search_space import draw
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.home import Home
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.space import draw
-from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.stages.path import path_of
-from xlt_ray.sweep.facts import facts_of
-from xlt_ray.sweep.order import task_for
+from xlt_ray.store.stage_path import path_of
+from xlt_ray.sweep.read_facts import facts_of
+from xlt_ray.sweep.tasks import task_for
 from xlt_ray.sweep.workers import open_walk
-from xlt_ray.training.events import Committed
+from xlt_ray.training.loop import Committed
 
 SIZES = (250, 500, 1000, 2000, 4000, 8000)
 SEEDS = range(3)

@@ -36,10 +36,9 @@ from transformers import AutoModel, AutoTokenizer, BertForTokenClassification
 from transformers.utils import logging
 
 from xlt_ray import Results
-from xlt_ray.data.streams import generator
-from xlt_ray.data.subset import first_of
+from xlt_ray.config.methods import NoFusion
+from xlt_ray.data.sampling import first_of, generator
 from xlt_ray.modeling.network import build_network
-from xlt_ray.spec.methods import NoFusion
 
 TAGS = (
     "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN",

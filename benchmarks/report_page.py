@@ -25,15 +25,15 @@ from typing import Any, ClassVar
 
 from tests.made_up import METRICS, Told, commit, facts_of
 from tests.two_models import bounds
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.home import Home
 from xlt_ray.ledger import StageUse, load_ledger, open_ledger
 from xlt_ray.report.page import write_report
 from xlt_ray.report.results import Results
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.stages.path import path_of
-from xlt_ray.stages.record import Score
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.record import Score
+from xlt_ray.store.stage_path import path_of
+from xlt_ray.store.store import StageStore
 
 SWEEP = """
 name: many

@@ -22,14 +22,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from xlt_ray.config.sweep import SweepSpec, load_sweep
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
-from xlt_ray.spec.sweep import SweepSpec, load_sweep
-from xlt_ray.stages.path import stages_to_run
-from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.facts import facts_of
-from xlt_ray.sweep.order import Report, TrialTask, task_for
+from xlt_ray.store.stage_path import stages_to_run
+from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.plan import Plan, plan_of
+from xlt_ray.sweep.read_facts import facts_of
+from xlt_ray.sweep.tasks import Report, TrialTask, task_for
 
 Scores = Mapping[tuple[str, str, str], float]
 """(language, split, metric) to value."""
@@ -61,7 +61,7 @@ class Silent:
 def train_alone(config: dict[str, Any]) -> dict[str, Any]:
     """The peer's trainable: one trial from its first stage to its scores."""
     from xlt_ray.sweep.workers import open_walk
-    from xlt_ray.training.events import Committed
+    from xlt_ray.training.loop import Committed
 
     order: TrialTask = config["order"]
     examples, scores = 0, ()

@@ -32,19 +32,12 @@ from scipy import stats
 
 from tests.equal_systems import Scope, best_of, equal_pair, gains, is_won_by_seeds, wins
 from tests.made_up_items import TRUE_ACCURACY, TRUE_F1, counted, right_or_wrong
-from xlt_ray.ledger import importance as importance_of_knobs
-from xlt_ray.ledger.importance import Importance
+from xlt_ray.report import importance as importance_of_knobs
 from xlt_ray.report.comparison import compare
+from xlt_ray.report.importance import Importance
 from xlt_ray.report.item_uncertainty import bootstrapped, two_level
-from xlt_ray.report.powerlaw import PowerLaw, fit_power_law
-from xlt_ray.report.statistics import (
-    ALPHA,
-    LEVEL,
-    Interval,
-    difference_interval,
-    paired,
-    summary,
-)
+from xlt_ray.report.power_law import PowerLaw, fit_power_law
+from xlt_ray.report.stats import ALPHA, LEVEL, Interval, difference_interval, paired, summary
 
 SEEDS = range(3, 11)
 DRAWS = 20_000

@@ -12,10 +12,10 @@ import pytest
 from tests.command import xlt
 from tests.database import database, postgres
 from tests.objectstore import bucket
+from xlt_ray.config.facts import Facts, LexiconFacts, ModelFacts, SplitFacts, TaskFacts
+from xlt_ray.config.sweep import SweepSpec, sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.home import Home
-from xlt_ray.spec.facts import Facts, LexiconFacts, ModelFacts, SplitFacts, TaskFacts
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import SweepSpec, sweep_of
 
 __all__ = ["bucket", "database", "postgres", "xlt"]
 

@@ -14,10 +14,9 @@ from typing import Literal
 import numpy as np
 
 from xlt_ray.ledger import StageUse
-from xlt_ray.report.comparison import Comparison
-from xlt_ray.report.contender import Candidate
+from xlt_ray.report.comparison import Candidate, Comparison
 from xlt_ray.report.replication import Trained
-from xlt_ray.report.statistics import deserves_star, sign_flip_p
+from xlt_ray.report.stats import deserves_star, sign_flip_p
 from xlt_ray.report.tables import LanguageTable, Row, TrialScores, cell_of
 
 LANGUAGES = ("qaa", "qab", "qac", "qad")

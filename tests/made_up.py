@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xlt_ray.spec.facts import Facts, ModelFacts, SplitFacts, TaskFacts
-from xlt_ray.stages.items import Items, write_items
-from xlt_ray.stages.lease import Lease
-from xlt_ray.stages.record import Score, StageRecord
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
+from xlt_ray.config.facts import Facts, ModelFacts, SplitFacts, TaskFacts
+from xlt_ray.store.evaluation_items import Items, write_items
+from xlt_ray.store.lease import Lease
+from xlt_ray.store.record import Score, StageRecord
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.store import StageStore
 
 METRICS = ("accuracy", "macro_f1")
 

@@ -10,13 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xlt_ray.config.sweep import load_sweep
     from xlt_ray.report.results import Results
-    from xlt_ray.spec.sweep import load_sweep
 
 __version__ = "0.1.0"
 __all__ = ["Results", "__version__", "load_sweep"]
 
-_PLACES = {"Results": "xlt_ray.report.results", "load_sweep": "xlt_ray.spec.sweep"}
+_PLACES = {"Results": "xlt_ray.report.results", "load_sweep": "xlt_ray.config.sweep"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,9 +9,9 @@ from rich.table import Table
 
 from benchmarks.control_plane.clocks import Clocks, median_and_p95
 from benchmarks.control_plane.scenario import the_facts, the_sweep
+from xlt_ray.config.facts import Facts
 from xlt_ray.ledger import Ledger, rehearsal
-from xlt_ray.ledger.bounded import HISTORY, History
-from xlt_ray.spec.facts import Facts
+from xlt_ray.ledger.sampler import HISTORY, History
 
 
 def run_ask(trials: int, workers: int) -> None:

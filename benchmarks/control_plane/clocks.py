@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xlt_ray.sweep.desk import TrialScheduler
-from xlt_ray.sweep.order import TrialTask
+from xlt_ray.sweep.scheduler import TrialScheduler
+from xlt_ray.sweep.tasks import TrialTask
 
 
 @dataclass(frozen=True)

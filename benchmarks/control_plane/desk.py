@@ -22,12 +22,12 @@ from rich.table import Table
 from benchmarks.control_plane.clocks import Clocks, median_and_p95, timed
 from benchmarks.control_plane.scenario import Silent, the_facts, the_sweep
 from benchmarks.control_plane.workers import Workers
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, TrialView, load_ledger, open_ledger
-from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.desk import TrialScheduler
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.scheduler import TrialScheduler
 from xlt_ray.sweep.telling import writer_for
 from xlt_ray.tracking import MlflowWriter, Outbox
 

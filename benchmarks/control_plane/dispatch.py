@@ -11,8 +11,7 @@ from collections import Counter
 from rich.console import Console
 from rich.table import Table
 
-from xlt_ray.sweep.desk import LOOK_AHEAD
-from xlt_ray.sweep.turns import StageQueue
+from xlt_ray.sweep.scheduler import LOOK_AHEAD, StageQueue
 
 
 def run_dispatch(trials: int, workers: int, prefixes: int) -> None:

@@ -21,11 +21,11 @@ from benchmarks.control_plane.scenario import (
 )
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView, open_ledger
-from xlt_ray.stages.path import stages_to_run
-from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.desk import TrialScheduler
-from xlt_ray.sweep.order import Report, StageReport, TrialTask
+from xlt_ray.store.stage_path import stages_to_run
+from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.runner import _TUNE
+from xlt_ray.sweep.scheduler import TrialScheduler
+from xlt_ray.sweep.tasks import Report, StageReport, TrialTask
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ def by_desk(load: Load, marks: Marks) -> None:
     """This project's driver, with trials that report and do nothing else."""
     from ray import tune
 
-    from xlt_ray.spec.failures import Failures
-    from xlt_ray.sweep.losses import ProcessFailures
-    from xlt_ray.sweep.searcher import LiveTrialScheduler, SchedulerSearcher
+    from xlt_ray.config.retry_policy import Failures
+    from xlt_ray.sweep.retry import ProcessFailures
     from xlt_ray.sweep.trainable import QUIET, QUIET_S, REPORT, quiet_for
+    from xlt_ray.sweep.tune import LiveTrialScheduler, SchedulerSearcher
 
     class Reporter(tune.Trainable):
         step_s: float | None = None

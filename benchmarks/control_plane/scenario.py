@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from xlt_ray.config.facts import Facts, ModelFacts, SplitFacts, TaskFacts
+from xlt_ray.config.sweep import SweepSpec, sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.ledger import TrialView
-from xlt_ray.spec.facts import Facts, ModelFacts, SplitFacts, TaskFacts
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import SweepSpec, sweep_of
-from xlt_ray.stages.record import Score
-from xlt_ray.sweep.order import Report
+from xlt_ray.store.record import Score
+from xlt_ray.sweep.tasks import Report
 
 SWEEP = """
 name: scale

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.control_plane.drivers import DRIVERS, Load, Marks
-from xlt_ray.tracking.connection import settle_environment
+from xlt_ray.tracking.client import settle_environment
 
 SLOTS = 8
 """Trials at a time through Ray Tune, on two cores."""

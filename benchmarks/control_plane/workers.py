@@ -11,11 +11,11 @@ from pathlib import Path
 
 from benchmarks.control_plane.clocks import Clocks
 from benchmarks.control_plane.scenario import NUM_EVALUATIONS, scores_of
-from xlt_ray.stages.path import stages_to_run
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.desk import TrialScheduler
-from xlt_ray.sweep.order import Report, StageReport, TrialTask
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.stage_path import stages_to_run
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.scheduler import TrialScheduler
+from xlt_ray.sweep.tasks import Report, StageReport, TrialTask
 
 SECONDS = {"intermediate": 600.0, "target": 600.0, "evaluate": 60.0}
 """What stages take in the workers' time, in the mean."""

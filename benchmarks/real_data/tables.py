@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from xlt_ray.report.labels import is_absent, knob_names, short_names, shown_value
-from xlt_ray.report.statistics import summary
+from xlt_ray.report.stats import summary
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,8 +23,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.chaos.blows import BLOWS, ON_FILES, PATIENCE_S, Blow, Scene, free
-from tests.chaos.grounds import Grounds, grounds, write_files
+from tests.chaos.environment import Grounds, grounds, write_files
+from tests.chaos.faults import BLOWS, ON_FILES, PATIENCE_S, Blow, Scene, free
 from tests.sweeps.conftest import SMALL, Place
 
 MAX_STARTS = 4

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.blows import BLOWS
+from tests.chaos.faults import BLOWS
 from tests.chaos.harness import FAULTS, MOST_REPEATED, Verdict, rounds
 
 RIGHT = Verdict(struck=1, repeated=MOST_REPEATED)

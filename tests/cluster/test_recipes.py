@@ -21,7 +21,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from xlt_ray.spec.sweep import load_sweep
+from xlt_ray.config.sweep import load_sweep
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "cluster"

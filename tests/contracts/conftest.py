@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.store import StageStore
 
 
 @pytest.fixture(params=["folder", "memory", "bucket"])

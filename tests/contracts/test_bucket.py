@@ -26,9 +26,9 @@ from tests.contracts.test_store_contract import (
     write_result,
 )
 from xlt_ray.errors import DamagedStage, LeaseLost, SpecError, StoreError
-from xlt_ray.stages.lease import Holder, Lease, find_holder, try_acquire
-from xlt_ray.stages.storage import Storage
-from xlt_ray.stages.store import RECORD, StageStore
+from xlt_ray.store.lease import Holder, Lease, find_holder, try_acquire
+from xlt_ray.store.storage import Storage
+from xlt_ray.store.store import RECORD, StageStore
 
 PATH = "leases/x.json"
 

@@ -11,10 +11,10 @@ import pytest
 
 from tests.contracts.test_store_contract import leased
 from xlt_ray.errors import DamagedStage
-from xlt_ray.stages.disk import OPTIMIZER, Inventory, StoreEntry, remove
-from xlt_ray.stages.record import StageRecord
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import RECORD, StageStore
+from xlt_ray.store.gc import OPTIMIZER, Inventory, StoreEntry, remove
+from xlt_ray.store.record import StageRecord
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.store import RECORD, StageStore
 
 PARENT = Stage("intermediate", {"epochs": 1}, {}, 0, None, "intermediate nli 10", 10)
 TRUNK = Stage("trunk", {"steps": 1}, {}, 0, PARENT, "trunk nli 10", 10)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from xlt_ray.modeling.seeding import seeded
-from xlt_ray.spec.methods import FUSIONS, AifFusion, ConfigModel, DlfaFusion, Method
+from xlt_ray.config.methods import FUSIONS, AifFusion, ConfigModel, DlfaFusion, Method
+from xlt_ray.modeling.fresh_parameters import seeded
 
 NUM_LAYERS, HIDDEN, LENGTH = 3, 32, 7
 LEAST_GRADIENT = 1e-4

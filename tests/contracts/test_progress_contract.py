@@ -14,8 +14,8 @@ from tests.contracts.test_store_contract import (
     take_over,
 )
 from xlt_ray.errors import LeaseLost
-from xlt_ray.stages.lease import Lease
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.lease import Lease
+from xlt_ray.store.store import StageStore
 
 __all__ = ["results"]
 

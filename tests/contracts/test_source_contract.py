@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from tests.hubmirror import write_mirror
-from xlt_ray.data.joining import joined
-from xlt_ray.data.kinds.kind import kind_of
-from xlt_ray.data.permit import LabelAccess, labelled, texts
-from xlt_ray.data.source import open_source
+from xlt_ray.config.task_types import KINDS
+from xlt_ray.config.trial import FilesData, HubData, ToyData
+from xlt_ray.data.batches.crosslingual import joined
+from xlt_ray.data.label_access import LabelAccess, labelled, texts
+from xlt_ray.data.sources.base import open_source
 from xlt_ray.data.task import load_tasks, task_named
+from xlt_ray.data.types.base import kind_of
 from xlt_ray.errors import DataError, ForbiddenLabels
-from xlt_ray.spec.kinds import KINDS
-from xlt_ray.spec.trial import FilesData, HubData, ToyData
 
 OF_EACH_KIND = ("ner-panx", "pawsx", "xcopa", "squad2", "tatoeba", "bucc-mining")
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from xlt_ray.errors import DamagedStage, LeaseLost, StageConflict
-from xlt_ray.stages.canonical import digest
-from xlt_ray.stages.disk import Inventory
-from xlt_ray.stages.lease import Holder, Lease
-from xlt_ray.stages.record import Score, StageRecord
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import RECORD, StageStore
+from xlt_ray.store.canonical import digest
+from xlt_ray.store.gc import Inventory
+from xlt_ray.store.lease import Holder, Lease
+from xlt_ray.store.record import Score, StageRecord
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.store import RECORD, StageStore
 
 STAGE = Stage("target", {"epochs": 1}, {"train": "digest"}, 0, None, "target nli 10", 10)
 OTHER = Stage("target", {"epochs": 2}, {"train": "digest"}, 0, None, "target nli 10", 20)

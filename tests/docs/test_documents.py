@@ -14,9 +14,9 @@ import torch
 from typer.main import get_command
 
 from xlt_ray.cli import app
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.data.task import parse_task
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import sweep_of
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -103,7 +103,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from typing import Literal
-from xlt_ray.spec.methods import Knobs, Method
+from xlt_ray.config.methods import Knobs, Method
 """
 
 

@@ -18,20 +18,20 @@ ROOMS = {
     "errors": {"redact"},
     "home": {"errors"},
     "versions": set(),
-    "spec": {"errors", "home"},
-    "stages": {"errors", "home", "spec"},
-    "ledger": {"errors", "home", "spec", "stages"},
-    "data": {"errors", "home", "spec"},
-    "modeling": {"errors", "home", "spec"},
-    "training": {"errors", "home", "spec", "stages", "data", "modeling", "versions"},
-    "tracking": {"redact", "errors", "home", "spec", "stages", "ledger", "versions"},
-    "report": {"errors", "home", "spec", "stages", "ledger", "versions"},
+    "config": {"errors", "home"},
+    "store": {"errors", "home", "config"},
+    "ledger": {"errors", "home", "config", "store"},
+    "data": {"errors", "home", "config"},
+    "modeling": {"errors", "home", "config"},
+    "training": {"errors", "home", "config", "store", "data", "modeling", "versions"},
+    "tracking": {"redact", "errors", "home", "config", "store", "ledger", "versions"},
+    "report": {"errors", "home", "config", "store", "ledger", "versions"},
     "sweep": {
-        "redact", "errors", "home", "spec", "stages", "ledger", "data", "modeling", "training",
+        "redact", "errors", "home", "config", "store", "ledger", "data", "modeling", "training",
         "tracking", "versions",
     },
     "cli": {
-        "redact", "errors", "home", "spec", "stages", "ledger", "data", "training", "tracking",
+        "redact", "errors", "home", "config", "store", "ledger", "data", "training", "tracking",
         "report", "sweep",
     },
 }  # fmt: skip
@@ -40,7 +40,7 @@ ROOMS = {
 ONLY_IN = {
     "data": {"facts", "findings", "workers"},
     "modeling": {"facts", "findings"},
-    "training": {"alone", "trainable", "walk_thread", "workers"},
+    "training": {"local_run", "trainable", "walk_thread", "workers"},
 }
 """Rooms that ``sweep`` touches in these modules alone."""
 
@@ -48,12 +48,12 @@ HEAVY = {
     "ray": {"sweep"},
     "mlflow": {"tracking"},
     "deepspeed": {"training"},
-    "optuna": {"ledger"},
+    "optuna": {"ledger", "report"},
     "sqlalchemy": {"ledger"},
     "torch": {"modeling", "training", "sweep"},
     "transformers": {"modeling", "sweep"},
     "tokenizers": {"data", "modeling"},
-    "safetensors": {"stages", "modeling", "training"},
+    "safetensors": {"store", "modeling", "training"},
     "datasets": {"data"},
     "scipy": {"data", "report"},
     "sklearn": {"data"},
@@ -61,10 +61,10 @@ HEAVY = {
     "pandas": {"report"},
     "matplotlib": {"report"},
     "jinja2": {"report"},
-    "fsspec": {"stages"},
-    "psutil": {"stages", "sweep"},
-    "pydantic": {"spec", "data"},
-    "yaml": {"spec", "data"},
+    "fsspec": {"store"},
+    "psutil": {"store", "sweep"},
+    "pydantic": {"config", "data"},
+    "yaml": {"config", "data"},
     "typer": {"cli"},
     "rich": {"cli"},
 }
@@ -161,5 +161,5 @@ def test_deepspeed_is_known_to_two_modules() -> None:
         for name in imports(path)
         if name.partition(".")[0] == "deepspeed"
     }
-    assert users <= {"engine.py", "team.py"}
+    assert users <= {"engine.py", "process_group.py"}
     assert users

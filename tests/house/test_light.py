@@ -36,8 +36,8 @@ for name in {packages!r}:
 """
 
 
-def test_spec_stages_and_home_are_light() -> None:
-    code = importing_all_of("xlt_ray.spec", "xlt_ray.stages") + "import xlt_ray.home\n"
+def test_config_store_and_home_are_light() -> None:
+    code = importing_all_of("xlt_ray.config", "xlt_ray.store") + "import xlt_ray.home\n"
     assert loaded_by(code) == []
 
 
@@ -65,5 +65,5 @@ except SystemExit as end:
     assert set(loaded_by(code)) <= {"optuna"}
 
 
-def test_the_desk_can_be_thought_about_without_ray_or_mlflow() -> None:
-    assert loaded_by("import xlt_ray.sweep.desk, xlt_ray.tracking\n") == ["optuna"]
+def test_the_scheduler_works_without_ray_or_mlflow() -> None:
+    assert loaded_by("import xlt_ray.sweep.scheduler, xlt_ray.tracking\n") == ["optuna"]

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import sweep_of
 
 SWEEP = """\
 name: mine

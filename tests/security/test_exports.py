@@ -13,11 +13,11 @@ import pytest
 from tests.command import Xlt
 from tests.security.test_stages import Trap
 from tests.unit.modeling.test_export import exported
+from xlt_ray.config.export_metadata import FILE
+from xlt_ray.config.trial import Model
 from xlt_ray.data.task import task_named
 from xlt_ray.errors import ModelError, SpecError
-from xlt_ray.modeling.export import HEAD, load_exported
-from xlt_ray.spec.exported import FILE
-from xlt_ray.spec.trial import Model
+from xlt_ray.modeling.exported_network import HEAD, load_exported
 
 TASK = "toy-nli"
 

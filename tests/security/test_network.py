@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from xlt_ray.training.team import listen
+from xlt_ray.training.process_group import listen
 
 LISTENING = """
 import json, os, psutil
-import xlt_ray.cli, xlt_ray.cli.board, xlt_ray.cli.launch
+import xlt_ray.cli, xlt_ray.cli.progress, xlt_ray.cli.run
 from xlt_ray.sweep.runner import connect
 
 connect()
@@ -60,7 +60,7 @@ import psutil
 
 def work(rank, size, listener, results):
     import torch
-    from xlt_ray.training.team import address_of, join_team
+    from xlt_ray.training.process_group import address_of, join_team
 
     address = address_of(listener) if listener is not None else ""
     team = join_team(
@@ -77,7 +77,7 @@ def work(rank, size, listener, results):
     team.gather(None)
 
 if __name__ == "__main__":
-    from xlt_ray.training.team import listen
+    from xlt_ray.training.process_group import listen
 
     size = int(sys.argv[1])
     spawn = multiprocessing.get_context("spawn")

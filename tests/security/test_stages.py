@@ -14,12 +14,12 @@ import torch
 from tests.contracts.test_store_contract import STAGE, committed, leased, record_of
 from xlt_ray.errors import DamagedStage, ModelError, StoreError
 from xlt_ray.modeling.encoder import load_saved
-from xlt_ray.stages.canonical import digest
-from xlt_ray.stages.disk import Inventory, remove
-from xlt_ray.stages.record import FileEntry
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.storage import Storage, file_digest
-from xlt_ray.stages.store import RECORD, StageStore
+from xlt_ray.store.canonical import digest
+from xlt_ray.store.gc import Inventory, remove
+from xlt_ray.store.record import FileEntry
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.storage import Storage, file_digest
+from xlt_ray.store.store import RECORD, StageStore
 
 
 class Trap:

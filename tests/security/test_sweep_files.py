@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.cli.test_cli import TEXT
+from xlt_ray.config.sweep import SweepSpec, is_name
+from xlt_ray.config.yaml import MAX_BYTES, parse_document, read_document
 from xlt_ray.errors import LedgerError, SpecError, SpecErrors
 from xlt_ray.home import Home
 from xlt_ray.ledger import load_ledger
-from xlt_ray.spec.source import MAX_BYTES, parse_document, read_document
-from xlt_ray.spec.sweep import SweepSpec, is_name
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from tests.sweeps.test_tracking import SWEEP, World, all_runs, path_of, scores_of, snapshot
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import TrackingError
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView, open_ledger
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.store import StageStore
 from xlt_ray.tracking import ModelRegistry, Tracker, project
 
 VALUES = (0.7, 0.5, 0.9, 0.4)
@@ -254,13 +254,13 @@ def test_the_sweeps_note_names_the_best_configuration_and_what_to_do_with_it(wor
 
 
 def test_runs_say_which_commit_they_are_of(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xlt_ray.tracking.origin.commit_of", lambda: "c" * 40 + "+")
+    monkeypatch.setattr("xlt_ray.tracking.content.commit_of", lambda: "c" * 40 + "+")
     commit = {"mlflow.source.git.commit": "c" * 40, "mlflow.source.git.dirty": "true"}
     lived(world, world.begun(), 0.7)
     assert all(commit.items() <= run.data.tags.items() for run in all_runs(world))
     tracker, view = world.begun(), world.ask()
     world.ledger.set_run_id(view.number, tracker.start_trial(view, {}, {}))
-    monkeypatch.setattr("xlt_ray.tracking.origin.commit_of", lambda: "d" * 40)
+    monkeypatch.setattr("xlt_ray.tracking.content.commit_of", lambda: "d" * 40)
     tracker.start_trial(world.ledger.trial(view.number), {}, {})
     run = next(one for one in of_kind(world, "trial") if one.data.tags["xlt.trial"] == "1")
     assert run.data.tags["mlflow.source.git.commit"] == "d" * 40

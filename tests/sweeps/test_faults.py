@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.sweeps.conftest import Place
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.store import StageStore
 
 LONG = ["target.epochs=60", "search.trials=2"]
 """Overrides for trials that are still at work when something happens to them."""

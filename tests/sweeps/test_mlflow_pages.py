@@ -27,12 +27,12 @@ import pytest
 from tests.sweeps.browser import PATIENCE_S, Page, browser, find_chromium
 from tests.sweeps.test_configurations import lived
 from tests.sweeps.test_tracking import SWEEP, World
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.store import StageStore
 from xlt_ray.tracking import ui_command, ui_page
 
 NO_ASSISTANT = """

@@ -22,7 +22,7 @@ import pytest
 from tests.sweeps.conftest import Place
 from xlt_ray.home import Home
 from xlt_ray.ledger import load_ledger
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.store import StageStore
 from xlt_ray.tracking import Tracker, project
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.sweeps.conftest import Place
+from xlt_ray.config.trial import Model
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer, save_encoder
-from xlt_ray.spec.trial import Model
 
 SWEEP = """
 name: relative

@@ -24,12 +24,12 @@ import yaml
 from tests.database import PASSWORD
 from tests.sweeps.conftest import Place
 from tests.sweeps.test_tracking import SWEEP, World, scores_of
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import TrackingError
 from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.store import StageStore
 from xlt_ray.tracking import Tracker
 
 CLUSTER = Path(__file__).parents[2] / "cluster"

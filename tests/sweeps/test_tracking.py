@@ -17,19 +17,19 @@ from typing import Any
 
 import pytest
 
+from xlt_ray.config.sweep import SweepSpec, sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, TrialView, open_ledger
 from xlt_ray.redact import redacted
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import SweepSpec, sweep_of
-from xlt_ray.stages.lease import Lease
-from xlt_ray.stages.record import Score, StageRecord
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.lease import Lease
+from xlt_ray.store.record import Score, StageRecord
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.store import StageStore
 from xlt_ray.tracking import Tracker, point_names, project, ui_command, ui_page
-from xlt_ray.tracking.connection import complaints
-from xlt_ray.tracking.facts import final_metrics
+from xlt_ray.tracking.client import complaints
+from xlt_ray.tracking.content import final_metrics
 
 SWEEP = """
 name: tracked

@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.space import draw, extremes
-from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.spec.trial import TrialSpec
-from xlt_ray.stages.path import path_of
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.facts import facts_of
-from xlt_ray.training.events import Event
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.search_space import draw, extremes
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.trial import TrialSpec
+from xlt_ray.config.yaml import parse_document
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.stage_path import path_of
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.read_facts import facts_of
 from xlt_ray.training.load import TrainingInputs
-from xlt_ray.training.make import walk
+from xlt_ray.training.loop import Event
+from xlt_ray.training.process_group import ProcessGroup, join_process_group
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.team import ProcessGroup, join_process_group
+from xlt_ray.training.walk import walk
 
 TINY = """
 name: tiny
@@ -99,7 +99,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     import torch
     import transformers
 
-    from xlt_ray.data.source import open_source
+    from xlt_ray.data.sources.base import open_source
 
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)

@@ -41,7 +41,7 @@ class Job:
 
 def follow(bench: Bench, job: Job) -> TrainState:
     """Train in this process as a job says."""
-    from xlt_ray.training.events import Evaluated
+    from xlt_ray.training.loop import Evaluated
 
     course = TrainState()
     with _witness(course.seen):
@@ -114,7 +114,7 @@ class Pair:
 @contextmanager
 def pair_beside(bench: Bench) -> Iterator[Pair]:
     """Two processes with the facts and the tokenised data of a bench; ended with the block."""
-    from xlt_ray.training.team import listen
+    from xlt_ray.training.process_group import listen
 
     spawn = multiprocessing.get_context("spawn")
     listener = listen("127.0.0.1")
@@ -139,8 +139,8 @@ def _serve(rank: int, listener: socket.socket, facts: Any, cache: Path, connecti
     import torch
     import transformers
 
-    from xlt_ray.data.source import open_source
-    from xlt_ray.training.team import address_of, join_process_group
+    from xlt_ray.data.sources.base import open_source
+    from xlt_ray.training.process_group import address_of, join_process_group
 
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)

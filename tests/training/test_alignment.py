@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.training.conftest import Bench
-from xlt_ray.spec.methods import ALIGNMENTS
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
-from xlt_ray.training.events import Evaluated, Event
-from xlt_ray.training.lesson import training_setup
+from xlt_ray.config.methods import ALIGNMENTS
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.store import StageStore
 from xlt_ray.training.load import TrainingInputs
+from xlt_ray.training.loop import Evaluated, Event
 from xlt_ray.training.runtime import Runtime
+from xlt_ray.training.setup import training_setup
 
 STEPS = 60
 OBJECTIVES = {

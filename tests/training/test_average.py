@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.conftest import Bench
-from xlt_ray.stages.record import StageRecord
-from xlt_ray.stages.store import StageStore
-from xlt_ray.training.average import AVERAGE
-from xlt_ray.training.events import Evaluated
+from xlt_ray.store.record import StageRecord
+from xlt_ray.store.store import StageStore
+from xlt_ray.training.final_weights import AVERAGE
 from xlt_ray.training.load import TrainingInputs, load_network
+from xlt_ray.training.loop import Evaluated
 
 PLAIN = ("intermediate=null", "target.evaluations=4", "target.select=last")
 ASKED = (*PLAIN, "target.average=3")

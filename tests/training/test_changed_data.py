@@ -9,21 +9,21 @@ from pathlib import Path
 import pytest
 
 from tests.sweeps.test_relative_paths import TAGGED, write_tags
-from xlt_ray.data.source import open_source
+from xlt_ray.config.search_space import draw, extremes
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.trial import Model
+from xlt_ray.config.yaml import parse_document
+from xlt_ray.data.sources.base import open_source
 from xlt_ray.errors import CHANGED, DataError
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer, save_encoder
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.space import draw, extremes
-from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.spec.trial import Model
-from xlt_ray.stages.path import path_of
-from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.facts import facts_of
-from xlt_ray.training.events import Committed, Event
+from xlt_ray.store.stage_path import path_of
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.read_facts import facts_of
 from xlt_ray.training.load import TrainingInputs
-from xlt_ray.training.make import walk
+from xlt_ray.training.loop import Committed, Event
+from xlt_ray.training.process_group import join_process_group
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.team import join_process_group
+from xlt_ray.training.walk import walk
 
 SWEEP = """
 name: changed

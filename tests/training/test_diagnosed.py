@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from tests.training.conftest import TINY, Bench
-from xlt_ray.data.sampled import parallel_sample
-from xlt_ray.data.toy.source import ToySource
+from xlt_ray.config.diagnostics import Diagnosis
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.trial import Model
+from xlt_ray.config.yaml import parse_document
+from xlt_ray.data.sources.toy.toy_source import ToySource
+from xlt_ray.data.text.parallel_sample import parallel_sample
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
-from xlt_ray.spec.diagnostics import Diagnosis
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.spec.trial import Model
-from xlt_ray.stages.record import Profile, StageRecord
-from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.facts import facts_of
+from xlt_ray.store.record import Profile, StageRecord
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.read_facts import facts_of
 from xlt_ray.training.diagnose import profiles
-from xlt_ray.training.events import Committed
+from xlt_ray.training.loop import Committed
 
 PLAIN = (
     "target={task: toy-paraphrase, source_language: qaa, size: 32, epochs: 2, batch_size: 16,"

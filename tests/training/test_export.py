@@ -12,14 +12,14 @@ import transformers
 
 from tests.command import Xlt
 from tests.training.conftest import TINY, Bench
-from xlt_ray.data.kinds.kind import kind_of
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.data.task import task_named
+from xlt_ray.data.types.base import kind_of
 from xlt_ray.home import Home
 from xlt_ray.ledger import StageUse, open_ledger
-from xlt_ray.modeling.export import load_exported
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.stages.store import StageStore
+from xlt_ray.modeling.exported_network import load_exported
+from xlt_ray.store.store import StageStore
 from xlt_ray.training.load import TrainingInputs, load_network
 from xlt_ray.training.predict import predict
 

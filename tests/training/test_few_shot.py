@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.training.conftest import Bench
-from xlt_ray.spec.trial import TrialSpec
-from xlt_ray.stages.record import StageRecord, values_by_language
-from xlt_ray.stages.store import StageStore
-from xlt_ray.training.events import Committed, Evaluated
+from xlt_ray.config.trial import TrialSpec
+from xlt_ray.store.record import StageRecord, values_by_language
+from xlt_ray.store.store import StageStore
+from xlt_ray.training.loop import Committed, Evaluated
 
 PLAIN = (
     "intermediate=null",

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from tests.rounding import assert_trained_alike
 from tests.training.conftest import Bench
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.store import StageStore
 
 PLAIN = "intermediate=null"
 

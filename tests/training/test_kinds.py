@@ -12,17 +12,7 @@ from safetensors.torch import load_file
 
 from tests.rounding import assert_trained_alike
 from tests.training.conftest import TINY, Bench
-from xlt_ray.data.batches import eval_batches, train_batches
-from xlt_ray.data.encode import template_of
-from xlt_ray.data.noise import NumberedBatches
-from xlt_ray.data.permit import LabelAccess
-from xlt_ray.data.task import task_named
-from xlt_ray.data.toy.source import ToySource
-from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
-from xlt_ray.modeling.network import Network, build_network
-from xlt_ray.modeling.objectives.perturbed import robust_network
-from xlt_ray.spec.kinds import KINDS
-from xlt_ray.spec.methods import (
+from xlt_ray.config.methods import (
     FUSIONS,
     ROBUST,
     AdversarialRobust,
@@ -36,11 +26,21 @@ from xlt_ray.spec.methods import (
     RandomRobust,
     Robust,
 )
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.spec.trial import Hybrid, Model
-from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.facts import facts_of
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.task_types import KINDS
+from xlt_ray.config.trial import Hybrid, Model
+from xlt_ray.config.yaml import parse_document
+from xlt_ray.data.batches.mixture_batches import NumberedBatches
+from xlt_ray.data.batches.supervised import eval_batches, train_batches
+from xlt_ray.data.label_access import LabelAccess
+from xlt_ray.data.sources.toy.toy_source import ToySource
+from xlt_ray.data.task import task_named
+from xlt_ray.data.text.pipeline import template_of
+from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
+from xlt_ray.modeling.network import Network, build_network
+from xlt_ray.modeling.objectives.perturbed import robust_network
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.read_facts import facts_of
 from xlt_ray.training.evaluate import EvalSet, score
 
 LEARNED = {

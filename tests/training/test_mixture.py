@@ -14,17 +14,16 @@ from safetensors.torch import load_file
 
 from tests.rounding import assert_trained_alike
 from tests.training.conftest import TINY, Bench
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.facts import facts_of
-from xlt_ray.training.events import Committed, Evaluated
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.read_facts import facts_of
 from xlt_ray.training.load import TrainingInputs
-from xlt_ray.training.loop import TrainingSetup
-from xlt_ray.training.mixed import mixed_setup
+from xlt_ray.training.loop import Committed, Evaluated, TrainingSetup
 from xlt_ray.training.runtime import Runtime
+from xlt_ray.training.setup import mixed_setup
 
 MIXED = [
     "intermediate.task=[toy-nli, toy-tagging, toy-similarity, toy-choice, toy-qa]",

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.training.conftest import Bench
+from xlt_ray.config.sweep import Objective
 from xlt_ray.data import task as tasks
 from xlt_ray.data.task import task_named
-from xlt_ray.spec.sweep import Objective
 from xlt_ray.sweep.objective import objective_of
-from xlt_ray.training.events import Committed
+from xlt_ray.training.loop import Committed
 
 CHEAP = ("intermediate=null", "target.size=32", "target.epochs=1")
 

@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import torch
 
-from xlt_ray.data.batches import eval_batches
-from xlt_ray.data.kinds.kind import kind_of
-from xlt_ray.data.permit import LabelAccess
+from xlt_ray.config.export_metadata import Exported
+from xlt_ray.config.methods import NoFusion
+from xlt_ray.config.task_types import KINDS
+from xlt_ray.config.trial import Model
+from xlt_ray.data.batches.supervised import eval_batches
+from xlt_ray.data.label_access import LabelAccess
+from xlt_ray.data.sources.toy.toy_source import ToySource
 from xlt_ray.data.task import Task, task_named
-from xlt_ray.data.toy.source import ToySource
+from xlt_ray.data.types.base import kind_of
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
-from xlt_ray.modeling.export import Loaded
+from xlt_ray.modeling.exported_network import Loaded
 from xlt_ray.modeling.network import build_network
-from xlt_ray.spec.exported import Exported
-from xlt_ray.spec.kinds import KINDS
-from xlt_ray.spec.methods import NoFusion
-from xlt_ray.spec.trial import Model
 from xlt_ray.training.evaluate import EvalSet, score
 from xlt_ray.training.predict import Prediction, _task_of, predict
 

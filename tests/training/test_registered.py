@@ -10,7 +10,7 @@ from tests.command import Xlt
 from tests.training.test_export import home, made  # noqa: F401
 from xlt_ray.home import Home
 from xlt_ray.ledger import load_ledger
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.store import StageStore
 from xlt_ray.tracking import Tracker, project
 
 

@@ -11,15 +11,15 @@ from safetensors.torch import load_file
 
 from tests.rounding import assert_trained_alike
 from tests.training.conftest import Bench
-from xlt_ray.data.batches import eval_batches
-from xlt_ray.data.permit import LabelAccess
+from xlt_ray.config.methods import AdversarialRobust
+from xlt_ray.data.batches.supervised import eval_batches
+from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import task_named
 from xlt_ray.modeling.objectives.perturbed import robust_network
-from xlt_ray.spec.methods import AdversarialRobust
-from xlt_ray.stages.record import StageRecord
-from xlt_ray.stages.store import StageStore
-from xlt_ray.training.events import Evaluated
+from xlt_ray.store.record import StageRecord
+from xlt_ray.store.store import StageStore
 from xlt_ray.training.load import TrainingInputs, load_network, tokenizer_digest
+from xlt_ray.training.loop import Evaluated
 
 PLAIN = "intermediate=null"
 METHODS = {

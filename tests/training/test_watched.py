@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.training.conftest import TINY, Bench
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import sweep_of
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.sweep.objective import objective_of, value_on_the_way
-from xlt_ray.training.events import Committed, Evaluated
+from xlt_ray.training.loop import Committed, Evaluated
 
 WATCHED = ("qaa", "qab")
 ORACLE = ("evaluate.dev=all", "evaluate.languages=[qaa, qab]", "target.select=last")

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from xlt_ray.cli import confirm, disk, doctor, export, inspect, launch, remote, results, show
+from xlt_ray.cli import cluster, disk, export, prepare, reports, run, show
 from xlt_ray.errors import XltError
 
 app = typer.Typer(
@@ -25,26 +25,26 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command(rich_help_panel="Run")(launch.run)
-app.command(rich_help_panel="Run")(launch.resume)
-app.command(rich_help_panel="Run")(launch.stage)
-app.command(rich_help_panel="Run")(confirm.confirm)
-app.command(rich_help_panel="Run")(remote.submit)
+app.command(rich_help_panel="Run")(run.run)
+app.command(rich_help_panel="Run")(run.resume)
+app.command(rich_help_panel="Run")(run.stage)
+app.command(rich_help_panel="Run")(reports.confirm)
+app.command(rich_help_panel="Run")(cluster.submit)
 app.command(rich_help_panel="Look")(show.status)
 app.command(rich_help_panel="Look")(show.trials)
-app.command(rich_help_panel="Look")(remote.logs)
-app.command(rich_help_panel="Look")(results.report)
-app.command(rich_help_panel="Look")(results.compare)
+app.command(rich_help_panel="Look")(cluster.logs)
+app.command(rich_help_panel="Look")(reports.report)
+app.command(rich_help_panel="Look")(reports.compare)
 app.command(rich_help_panel="Look")(show.ui)
 app.command(rich_help_panel="Look")(export.export)
 app.command(rich_help_panel="Look")(export.predict)
 app.command(rich_help_panel="Look")(disk.gc)
 app.command(rich_help_panel="Look")(disk.rm)
-app.command(rich_help_panel="Prepare")(inspect.check)
-app.command(rich_help_panel="Prepare")(inspect.plan)
-app.command(name="list", rich_help_panel="Prepare")(inspect.list_)
-app.command(rich_help_panel="Prepare")(inspect.schema)
-app.command(rich_help_panel="Prepare")(doctor.doctor)
+app.command(rich_help_panel="Prepare")(prepare.check)
+app.command(rich_help_panel="Prepare")(prepare.plan)
+app.command(name="list", rich_help_panel="Prepare")(prepare.list_)
+app.command(rich_help_panel="Prepare")(prepare.schema)
+app.command(rich_help_panel="Prepare")(cluster.doctor)
 
 
 def _print_version(is_asked: bool) -> None:

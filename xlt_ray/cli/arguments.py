@@ -10,7 +10,7 @@ import typer
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
-    from xlt_ray.spec.sweep import SweepSpec
+    from xlt_ray.config.sweep import SweepSpec
 
 SweepArgument = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a sweep in the home.")
@@ -55,8 +55,8 @@ def find_sweep(sweep: str, overrides: list[str] | None, home: Home) -> SweepSpec
     Raises:
         SpecErrors: no such file or sweep, or a fault in it.
     """
+    from xlt_ray.config.sweep import load_sweep
     from xlt_ray.ledger import load_ledger, sweep_of_ledger
-    from xlt_ray.spec.sweep import load_sweep
 
     if not Path(sweep).is_file() and sweep in home.sweeps():
         return sweep_of_ledger(load_ledger(home, sweep), overrides or ())
@@ -66,7 +66,7 @@ def find_sweep(sweep: str, overrides: list[str] | None, home: Home) -> SweepSpec
 def named_sweep(sweep: str) -> str:
     """The name of a sweep that was given as a name or as a file."""
     if Path(sweep).is_file():
-        from xlt_ray.spec.sweep import load_sweep
+        from xlt_ray.config.sweep import load_sweep
 
         return load_sweep(sweep).name
     return sweep

@@ -12,8 +12,8 @@ from xlt_ray.cli.arguments import JsonOption, NameArgument, named_sweep, warn
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
-    from xlt_ray.stages.freeing import Removal, RemovalPlan
-    from xlt_ray.stages.store import StageStore
+    from xlt_ray.store.gc import Removal, RemovalPlan
+    from xlt_ray.store.store import StageStore
     from xlt_ray.sweep.removal import SweepRemoval
 
 
@@ -41,9 +41,8 @@ def gc(
     [dim]xlt gc[/]
     [dim]xlt gc --quota 200GB --yes[/]
     """
-    from xlt_ray.stages.disk import remove
-    from xlt_ray.stages.freeing import plan
-    from xlt_ray.sweep.disk import stores_of
+    from xlt_ray.store.gc import plan, remove
+    from xlt_ray.sweep.quota import stores_of
 
     quota_bytes = None if quota is None else _asked(quota)
     rows, is_met = [], True
@@ -74,7 +73,7 @@ def rm(
     [dim]xlt rm quickstart --yes[/]
     """
     from xlt_ray.ledger import ledger_url
-    from xlt_ray.ledger.sole import sole_driver
+    from xlt_ray.ledger.open_ledger import sole_driver
     from xlt_ray.sweep.removal import find_removal, remove_sweep
 
     home, sweep = Home.from_environment(), named_sweep(name)
@@ -90,7 +89,7 @@ def rm(
 
 
 def _print_removal(found: SweepRemoval) -> None:
-    from xlt_ray.spec.sizes import shown_bytes
+    from xlt_ray.config.sweep import shown_bytes
 
     trials = "" if found.ledger is None else f", {len(found.ledger.trials())} trials"
     lines = [f"ledger and other files: {shown_bytes(found.num_file_bytes)}{trials}"]
@@ -109,8 +108,8 @@ def _print_removal(found: SweepRemoval) -> None:
 
 
 def _asked(quota: str) -> int:
+    from xlt_ray.config.sweep import bytes_of
     from xlt_ray.errors import SpecError
-    from xlt_ray.spec.sizes import bytes_of
 
     try:
         return bytes_of(quota)
@@ -156,7 +155,7 @@ def _print_plan(
     from rich.console import Console
     from rich.table import Table
 
-    from xlt_ray.spec.sizes import shown_bytes
+    from xlt_ray.config.sweep import shown_bytes
 
     console = Console(highlight=False, soft_wrap=True, markup=False)
     chosen = done if is_done else found.removals

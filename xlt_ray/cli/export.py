@@ -57,6 +57,7 @@ def export(
     from xlt_ray.data.task import task_named
     from xlt_ray.ledger import load_ledger
     from xlt_ray.report.card import model_card
+    from xlt_ray.report.frames import read_snapshot
     from xlt_ray.report.provenance import (
         export_metadata,
         exportable,
@@ -64,8 +65,7 @@ def export(
         model_of,
         target_use,
     )
-    from xlt_ray.report.snapshot import read_snapshot
-    from xlt_ray.stages.store import StageStore
+    from xlt_ray.store.store import StageStore
     from xlt_ray.tracking import ModelRegistry, mend_database
 
     home = Home.from_environment()
@@ -89,7 +89,7 @@ def export(
         mend_database(home, tracking, warn)
         depot = ModelRegistry(home, ledger.name, tracking, ledger.identity)
     # Whatever can be refused has been: torch is loaded from here on.
-    from xlt_ray.training.export import whole_or_nothing, write_network
+    from xlt_ray.training.export_trial import whole_or_nothing, write_network
 
     _, trusted = model_of(ledger.sweep, view.assignment)
     with whole_or_nothing(folder) as aside:

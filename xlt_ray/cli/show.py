@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from xlt_ray.cli.arguments import AddressOption, JsonOption, NameArgument, named_sweep, warn
-from xlt_ray.cli.remote import answer_from
+from xlt_ray.cli.cluster import answer_from
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
-    from xlt_ray.stages.store import StageStore
+    from xlt_ray.store.store import StageStore
 
 LEGEND = "✓ made by this trial, ↺3 reused from trial 3, ↺other/3 from trial 3 of the sweep other"
 
@@ -68,7 +68,7 @@ def _driver(row: dict[str, Any]) -> str:
 
 def _status_rows(home: Home, name: str | None) -> list[dict[str, Any]]:
     """A row for each sweep, or for the one of that name, whose ledger must be readable."""
-    from xlt_ray.cli.rows import status_row, unreadable_row
+    from xlt_ray.cli.listings import status_row, unreadable_row
     from xlt_ray.errors import LedgerError
     from xlt_ray.ledger import load_ledger
 
@@ -88,10 +88,10 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
 
     [dim]xlt trials quickstart --json[/]
     """
-    from xlt_ray.cli.rows import trial_row
+    from xlt_ray.cli.listings import trial_row
+    from xlt_ray.config.supervision import ZERO_SHOT
     from xlt_ray.ledger import load_ledger, mixed_facts
     from xlt_ray.report.labels import knob_names, shown_value
-    from xlt_ray.spec.supervision import ZERO_SHOT
 
     if address is not None:
         _ask(address, "trials", name, as_json=as_json)
@@ -190,7 +190,7 @@ def _ask(address: str, verb: str, name: str | None, *, as_json: bool) -> NoRetur
 
 
 def _store(home: Home, sweep: dict[str, Any]) -> StageStore:
-    from xlt_ray.stages.store import StageStore
+    from xlt_ray.store.store import StageStore
 
     return StageStore(sweep["places"]["store"] or home.stages)
 

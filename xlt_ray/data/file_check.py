@@ -1,8 +1,8 @@
 """Every line of the files that a sweep reads, looked at before anything starts.
 
 The readers do it themselves: they go on behind a faulty line and keep the fault
-(:class:`xlt_ray.data.lines.Gathered`). That a split has no fault is remembered by its digest, so
-that a second check takes no time. Nothing of a label leaves this module but a faulty one, within
+(:class:`xlt_ray.data.text.lines.Gathered`). That a split has no fault is remembered by its digest,
+so that a second check takes no time. Nothing of a label leaves this module but a faulty one, within
 its message.
 """
 
@@ -20,15 +20,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.hub.source import HubSource
-from xlt_ray.data.kinds.kind import Example
-from xlt_ray.data.neighbours import neighbour_lists
-from xlt_ray.data.source import Source
-from xlt_ray.data.streams import digest_of
+from xlt_ray.config.facts import LexiconFacts, Split, SplitFacts
+from xlt_ray.data.sampling import digest_of
+from xlt_ray.data.sources.base import Source
+from xlt_ray.data.sources.hub.hub_source import HubSource
+from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import Task, task_named
+from xlt_ray.data.text.neighbours import neighbour_lists
+from xlt_ray.data.types.base import Example
 from xlt_ray.errors import DataError, DataErrors
-from xlt_ray.spec.facts import LexiconFacts, Split, SplitFacts
 
 _VERSION = 2
 """Raised when readers find faults that they did not find before."""

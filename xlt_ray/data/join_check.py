@@ -12,16 +12,20 @@ from functools import cache, partial
 from itertools import combinations
 from typing import Any, NamedTuple
 
+from xlt_ray.config.checks.check_evaluation import (
+    diagnosed_languages,
+    language_pairs,
+    languages_tested,
+)
+from xlt_ray.config.checks.check_hybrid import translated_languages
+from xlt_ray.config.facts import Facts, Split
+from xlt_ray.config.methods import CodeSwitchMlm, MaskedAlignment, MonolingualLm
+from xlt_ray.config.trial import TrialSpec
 from xlt_ray.data.file_check import Verdicts, examples_of
-from xlt_ray.data.held_out import rest_of
-from xlt_ray.data.source import Source
+from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import task_named
+from xlt_ray.data.text.parallel_sample import rest_of
 from xlt_ray.errors import DataError
-from xlt_ray.spec.examined import diagnosed_languages, language_pairs, languages_tested
-from xlt_ray.spec.facts import Facts, Split
-from xlt_ray.spec.hybrid import translated_languages
-from xlt_ray.spec.methods import CodeSwitchMlm, MaskedAlignment, MonolingualLm
-from xlt_ray.spec.trial import TrialSpec
 
 _FEW = 0.5
 """Rows of the language that has fewer, of which less than this share meet another's."""

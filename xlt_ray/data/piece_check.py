@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from xlt_ray.data.encode import Part, Sentence, Template, encode_words
+from xlt_ray.config.facts import Split
 from xlt_ray.data.file_check import Verdicts, examples_of
-from xlt_ray.data.kinds.kind import Frame, Rows, kind_of
-from xlt_ray.data.source import Source
-from xlt_ray.data.streams import digest_of
+from xlt_ray.data.sampling import digest_of
+from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import Task
-from xlt_ray.spec.facts import Split
+from xlt_ray.data.text.pipeline import Part, Sentence, Template, encode_words
+from xlt_ray.data.types.base import Frame, Rows, kind_of
 
 NUM_EXAMPLES = 500
 _SHOWN = 8
@@ -102,7 +102,7 @@ class PieceCheck:
 
 
 class _Tokenizer:
-    """As much of a fast tokenizer as :func:`xlt_ray.data.encode.encode_words` asks, without
+    """As much of a fast tokenizer as :func:`xlt_ray.data.text.pipeline.encode_words` asks, without
     transformers, which takes seconds to import."""
 
     def __init__(self, file: Path) -> None:

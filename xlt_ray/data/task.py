@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from xlt_ray.data.hub.entry import HubPart
-from xlt_ray.data.lines import line_error, lines
+from xlt_ray.config.task_types import AVERAGE_SUFFIX, FEW_SHOT_SUFFIX, KINDS, PAIRS_SUFFIX, TaskKind
+from xlt_ray.config.yaml import parse_document
+from xlt_ray.data.sources.hub.hub_entry import HubPart
+from xlt_ray.data.text.lines import line_error, lines
 from xlt_ray.errors import DataError, nearest
-from xlt_ray.spec.kinds import AVERAGE_SUFFIX, FEW_SHOT_SUFFIX, KINDS, PAIRS_SUFFIX, TaskKind
-from xlt_ray.spec.source import parse_document
 
 
 class Columns(BaseModel):
@@ -80,7 +80,7 @@ class Task(BaseModel):
     name: str
     """What a sweep calls it; also the name of its file."""
     kind: TaskKind
-    """What is predicted (:mod:`xlt_ray.spec.kinds`)."""
+    """What is predicted (:mod:`xlt_ray.config.task_types`)."""
     version: int = Field(ge=1)
     """Raised when the meaning of examples or scores changes."""
     title: str

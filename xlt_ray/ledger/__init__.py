@@ -7,8 +7,16 @@ seeded by sweep seed and number of the configuration), so a sweep that was kille
 middle of an ask, and started again asks the same trials as one that ran through.
 """
 
-from xlt_ray.ledger.book import Ledger
 from xlt_ray.ledger.halving import Halving
+from xlt_ray.ledger.ledger import (
+    Ledger,
+    Retry,
+    again,
+    by_cause,
+    failures_told,
+    rehearsal,
+    still_failed,
+)
 from xlt_ray.ledger.made_with import (
     Change,
     MadeWith,
@@ -20,7 +28,7 @@ from xlt_ray.ledger.made_with import (
     mixed_facts,
     starts_of,
 )
-from xlt_ray.ledger.opening import (
+from xlt_ray.ledger.open_ledger import (
     changes_of,
     continued,
     delete_ledger,
@@ -32,9 +40,6 @@ from xlt_ray.ledger.opening import (
     open_ledger,
     sweep_of_ledger,
 )
-from xlt_ray.ledger.ranking import Winner
-from xlt_ray.ledger.rehearsing import rehearsal
-from xlt_ray.ledger.retrying import Retry, again, by_cause, failures_told, still_failed
 from xlt_ray.ledger.views import (
     LEFT_NODES,
     STANDINGS,
@@ -44,6 +49,7 @@ from xlt_ray.ledger.views import (
     Standing,
     State,
     TrialView,
+    Winner,
     standings,
 )
 

@@ -20,8 +20,8 @@ from typing import Any
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 
-from xlt_ray.stages.sealed import is_whole, with_checksum
-from xlt_ray.stages.storage import sync_folder
+from xlt_ray.store.canonical import is_whole, with_checksum
+from xlt_ray.store.storage import sync_folder
 
 
 class Journal(JournalFileBackend):

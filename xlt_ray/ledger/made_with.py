@@ -1,9 +1,9 @@
 """What the trials of a sweep are made with, start by start: data, weights and code.
 
-A sweep file names data and models by where they are; what lies there may change between two
-starts. The ledger keeps the *facts* that results follow from, as
-:func:`xlt_ray.sweep.facts.used_facts` names them, in numbered sets, and every trial the number of
-its set. Trials of two sets are mixed only where somebody has said so.
+A sweep file names data and models by where they are; what lies there may change between two starts.
+The ledger keeps the *facts* that results follow from, as
+:func:`xlt_ray.sweep.read_facts.used_facts` names them, in numbered sets, and every trial the number
+of its set. Trials of two sets are mixed only where somebody has said so.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from xlt_ray.errors import LedgerError
-from xlt_ray.stages.canonical import from_fields
+from xlt_ray.store.canonical import from_fields
 
 if TYPE_CHECKING:
-    from xlt_ray.ledger.book import Ledger
+    from xlt_ray.ledger.ledger import Ledger
     from xlt_ray.ledger.views import TrialView
 
 SHOWN = 8

@@ -15,7 +15,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, PreTrainedModel
 
 from xlt_ray.errors import ModelError, nearest
-from xlt_ray.modeling.seeding import seeded
+from xlt_ray.modeling.fresh_parameters import seeded
 
 _SMALL = {
     "num_hidden_layers": 2,

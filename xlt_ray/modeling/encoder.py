@@ -29,13 +29,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from xlt_ray.config.trial import Model
 from xlt_ray.errors import ModelError, SpecError
-from xlt_ray.modeling import pooler, toy
+from xlt_ray.modeling import pooler, toy_models
 from xlt_ray.modeling.causal import refuse_causal
-from xlt_ray.modeling.facts import reads_positions, toy_vocabulary
-from xlt_ray.modeling.seeding import seeded
-from xlt_ray.modeling.toy import is_toy, toy_shape
-from xlt_ray.spec.trial import Model
+from xlt_ray.modeling.fresh_parameters import seeded
+from xlt_ray.modeling.model_info import reads_positions, toy_vocabulary
+from xlt_ray.modeling.toy_models import is_toy, toy_shape
 
 TYPES = "token_type_ids"
 """Name of an input: 0 for pieces of the first sentence, 1 for those of the second."""
@@ -51,7 +51,7 @@ def load_tokenizer(
     """
     if is_toy(model.name):
         toy_shape(model.name)
-        return toy.toy_tokenizer(toy_vocabulary(model.name, vocabulary))
+        return toy_models.toy_tokenizer(toy_vocabulary(model.name, vocabulary))
     return _tokenizer(_place(model.name), model.trust_remote_code, _revision(model.name, revision))
 
 
@@ -68,7 +68,7 @@ def load_encoder(
         words = tuple(sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__))
         with seeded(seed, "encoder"):
             encoder = BertModel(
-                BertConfig(**toy.toy_config(model.name, words)), add_pooling_layer=False
+                BertConfig(**toy_models.toy_config(model.name, words)), add_pooling_layer=False
             )
         return encoder.train()
     encoder = _encoder(_place(model.name), model.trust_remote_code, _revision(model.name, revision))

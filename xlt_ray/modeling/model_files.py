@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xlt_ray.modeling.toy import is_toy
-from xlt_ray.spec.trial import Model
+from xlt_ray.config.trial import Model
+from xlt_ray.modeling.toy_models import is_toy
 
 _LENGTH = 8
 _LONGEST_HEADER = 10**8

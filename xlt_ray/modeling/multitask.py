@@ -15,7 +15,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from xlt_ray.modeling.heads.head import Head
+from xlt_ray.config.task_types import TaskKind
+from xlt_ray.config.trial import Ranking
+from xlt_ray.modeling.fresh_parameters import seeded
+from xlt_ray.modeling.heads.base import Head
 from xlt_ray.modeling.losses import IGNORED, summed_loss
 from xlt_ray.modeling.network import (
     INPUTS,
@@ -25,9 +28,6 @@ from xlt_ray.modeling.network import (
     hidden_states,
     masked_lm_head,
 )
-from xlt_ray.modeling.seeding import seeded
-from xlt_ray.spec.kinds import TaskKind
-from xlt_ray.spec.trial import Ranking
 
 PART = "part"
 """Tensor of a batch: ``(batch,)``, the number of its head in every row."""

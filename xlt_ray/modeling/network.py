@@ -27,16 +27,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from xlt_ray.config.methods import FUSIONS, ConfigModel
+from xlt_ray.config.task_types import KINDS, TaskKind
+from xlt_ray.config.trial import Ranking
 from xlt_ray.errors import ModelError
 from xlt_ray.modeling import pooler
 from xlt_ray.modeling.encoder import inputs_of
-from xlt_ray.modeling.heads.head import Head
-from xlt_ray.modeling.heads.pair import PairHead
+from xlt_ray.modeling.fresh_parameters import seeded
+from xlt_ray.modeling.heads.base import Head
+from xlt_ray.modeling.heads.pair_head import PairHead
 from xlt_ray.modeling.losses import IGNORED, summed_loss
-from xlt_ray.modeling.seeding import seeded
-from xlt_ray.spec.kinds import KINDS, TaskKind
-from xlt_ray.spec.methods import FUSIONS, ConfigModel
-from xlt_ray.spec.trial import Ranking
 
 Batch = Mapping[str, Tensor]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")

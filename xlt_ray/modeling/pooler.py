@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from xlt_ray.modeling.heads.pair import PairHead
+from xlt_ray.modeling.heads.pair_head import PairHead
 
 FAMILIES = frozenset({"albert", "bert", "ernie", "megatron-bert", "rembert"})
 """Model types whose classes for sequences read the pooler of their encoder. XLM-R's and RoBERTa's

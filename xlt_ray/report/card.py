@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from xlt_ray.config.export_metadata import Exported, ExportedScore
+from xlt_ray.config.supervision import FEW_SHOT, INTERMEDIATE, TRANSLATE_TRAIN, ZERO_SHOT
+from xlt_ray.config.task_types import KINDS
 from xlt_ray.report.labels import shown_value
-from xlt_ray.spec.exported import Exported, ExportedScore
-from xlt_ray.spec.kinds import KINDS
-from xlt_ray.spec.supervision import FEW_SHOT, INTERMEDIATE, TRANSLATE_TRAIN, ZERO_SHOT
-from xlt_ray.stages.stage import short
+from xlt_ray.store.stage import short
 
 _LONG = {
     "tag": "longer sentences were split between words",
@@ -188,7 +188,7 @@ def _loading(told: Exported) -> str:
         ]
     lines += [
         "The whole network with xlt-ray, and its predictions for a file:",
-        "```python\nfrom xlt_ray.modeling.export import load_exported\n\n"
+        "```python\nfrom xlt_ray.modeling.exported_network import load_exported\n\n"
         'loaded = load_exported("DIR")\n'
         "logits = loaded.network.predict(batch)  # input_ids, attention_mask\n```",
         "```\nxlt predict DIR FILE\n```",

@@ -4,7 +4,7 @@ The score that selected a configuration is the best of many, so it is too good o
 more so the more configurations were tried and the noisier a score is. On seeds that took no part
 in the selection the same configuration has no such advantage: their mean is what to expect, and
 the difference is the selection bias. Means are over fresh seeds, intervals Student's
-(:func:`xlt_ray.report.statistics.summary`).
+(:func:`xlt_ray.report.stats.summary`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ import pandas as pd
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import TrialView, changes
 from xlt_ray.ledger.made_with import listed
-from xlt_ray.report.contender import Candidate, candidate_of, shots_of
-from xlt_ray.report.frames import trials_frame
+from xlt_ray.report.comparison import Candidate, candidate_of, shots_of
+from xlt_ray.report.frames import Snapshot, target_of, trials_frame
 from xlt_ray.report.selection import header, num_candidates, ranked_configurations
-from xlt_ray.report.snapshot import Snapshot, target_of
-from xlt_ray.report.statistics import Interval, Summary, summary
-from xlt_ray.report.supervision import note
+from xlt_ray.report.stats import Interval, Summary, summary
+from xlt_ray.report.tables import note
 
 Measure = Literal["objective", "source", "mean_without_source", "mean"]
 

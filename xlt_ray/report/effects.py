@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from xlt_ray.ledger.importance import Importance, importances
-from xlt_ray.report.canvas import csv_text
-from xlt_ray.report.grouping import Group, drawn_groups
+from xlt_ray.report.figures.base import csv_text
+from xlt_ray.report.importance import Importance, importances
 from xlt_ray.report.labels import is_absent, shown_value
 from xlt_ray.report.replication import units
-from xlt_ray.report.statistics import difference_interval
-from xlt_ray.report.tables import Cell, LanguageTable, Row
+from xlt_ray.report.stats import difference_interval
+from xlt_ray.report.tables import Cell, Group, LanguageTable, Row, drawn_groups
 
 MAX_LEVELS = 6
 """A knob with more numbers than these is shown in as many bins of equally many configurations."""

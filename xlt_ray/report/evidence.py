@@ -2,7 +2,7 @@
 
 A mean over languages weighs a test set of forty sentences as one of ten thousand, and a network
 that says one label to everything has scores like any other; both are told wherever scores are.
-What a score's evaluation knew of this is in its record (:class:`xlt_ray.stages.record.Score`).
+What a score's evaluation knew of this is in its record (:class:`xlt_ray.store.record.Score`).
 Scores of older stages know their number of examples alone.
 """
 
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from xlt_ray.spec.kinds import TOO_FEW_ITEMS
+from xlt_ray.config.task_types import TOO_FEW_ITEMS
 
 MIN_GROUP_ITEMS = 30
 """A language with fewer test items is in no mean over a group of languages."""

@@ -21,24 +21,31 @@ import pandas as pd
 from xlt_ray.errors import DamagedStage, SpecError
 from xlt_ray.home import Home
 from xlt_ray.ledger import STANDINGS, Ledger, failures_told, mixed_facts
-from xlt_ray.report import shown
-from xlt_ray.report.canvas import Figure, as_text, write_figure
-from xlt_ray.report.effects import Effects, effects_csv, effects_of, importances_csv
-from xlt_ray.report.few_shot import few_shot_frame, few_shot_tables
-from xlt_ray.report.figures import knob_figure, language_figure
-from xlt_ray.report.frames import costs_frame, scores_frame, stages_frame, trials_frame
-from xlt_ray.report.further import averaged_scores, further_csv, further_frame, further_tables
-from xlt_ray.report.grouping import (
-    Groupings,
-    known_groupings,
-    seen_grouping,
-    without_members,
+from xlt_ray.report import view_model
+from xlt_ray.report.additional_tasks import (
+    averaged_scores,
+    further_csv,
+    further_frame,
+    further_tables,
 )
-from xlt_ray.report.items import configuration_intervals
+from xlt_ray.report.effects import Effects, effects_csv, effects_of, importances_csv
+from xlt_ray.report.few_shot_tables import few_shot_frame, few_shot_tables
+from xlt_ray.report.figures.base import Figure, as_text, write_figure
+from xlt_ray.report.figures.overview import timeline
+from xlt_ray.report.figures.parameters import knob_figure, language_figure
+from xlt_ray.report.figures.profiles import finished, profile_figure, profiles_frame
+from xlt_ray.report.figures.questions import question_figures
+from xlt_ray.report.frames import (
+    Snapshot,
+    costs_frame,
+    read_snapshot,
+    scores_frame,
+    stages_frame,
+    trials_frame,
+)
+from xlt_ray.report.item_uncertainty import configuration_intervals
 from xlt_ray.report.labels import DescribeLanguage, is_absent, knob_names, shown_value
-from xlt_ray.report.profiles import finished, profile_figure, profiles_frame
 from xlt_ray.report.provenance import lost_weights
-from xlt_ray.report.questions import question_figures
 from xlt_ray.report.replication import trained_stages
 from xlt_ray.report.selection import (
     best_configuration,
@@ -50,11 +57,7 @@ from xlt_ray.report.selection import (
     selection_rule,
     table_header,
 )
-from xlt_ray.report.snapshot import Snapshot, read_snapshot
-from xlt_ray.report.supervision import marks
-from xlt_ray.report.tables import LanguageTable, language_tables
-from xlt_ray.report.timeline import timeline
-from xlt_ray.report.typeset import (
+from xlt_ray.report.table_export import (
     effects_tex,
     groups_tex,
     picks_csv,
@@ -62,7 +65,16 @@ from xlt_ray.report.typeset import (
     table_csv,
     table_tex,
 )
-from xlt_ray.stages.store import StageStore
+from xlt_ray.report.tables import (
+    Groupings,
+    LanguageTable,
+    known_groupings,
+    language_tables,
+    marks,
+    seen_grouping,
+    without_members,
+)
+from xlt_ray.store.store import StageStore
 
 
 def write_report(
@@ -172,23 +184,23 @@ def write_report(
             _write(folder / file, text)
         for figure in figures:
             write_figure(figure, folder / "figures")
-    uses = shown.stages_by_trial(stages)
+    uses = view_model.stages_by_trial(stages)
     linked = {table.stem: table for table in tables}
     linked |= {_averaged(stem): table for stem, table in averaged.items()}
     context = {
         "name": snapshot.name,
-        "facts": shown.fact_list(trials, tables, sweep, float(costs["gpu_hours"].sum())),
+        "facts": view_model.fact_list(trials, tables, sweep, float(costs["gpu_hours"].sum())),
         "oracle": is_oracle(sweep),
         "marks": marks,
         "few_shot": few_shot_tables(few_shot, snapshot, sweep),
         "has_few_shot": has_few_shot(sweep),
         "rules": sorted({selection_rule(sweep, one.source_language) for one in tables}),
-        "best": shown.best_view(best, trials, uses, tables, knobs, intervals),
+        "best": view_model.best_view(best, trials, uses, tables, knobs, intervals),
         "figures": [{"figure": one, "uri": _data_uri(one)} for one in figures],
         "notes": notes,
         "tables": [
             {
-                **shown.language_table(one, known[one.stem], best, describe_language),
+                **view_model.language_table(one, known[one.stem], best, describe_language),
                 "header": " ".join(
                     filter(None, [table_header(one, sweep), one.spread_note, one.facts_note])
                 ),
@@ -201,20 +213,20 @@ def write_report(
         "counted": functools.partial(counted, sweep),
         "further": [one for one in further if one.is_headline],
         "knobs": knob_names(knobs),
-        "trials": shown.trial_rows(trials, uses, knobs),
+        "trials": view_model.trial_rows(trials, uses, knobs),
         "counts": {state: int((trials["state"] == state).sum()) for state in STANDINGS},
-        "stages": shown.stage_rows(stages),
-        "sharing": shown.sharing_of(
+        "stages": view_model.stage_rows(stages),
+        "sharing": view_model.sharing_of(
             stages, {key: record.num_examples for key, record in snapshot.records.items()}
         ),
         "mixed_facts": mixed_facts(snapshot.trials),
-        "made_with": shown.made_with(snapshot.fact_sets, snapshot.starts),
-        "runtimes": shown.distinct(stages["runtime"]),
-        "versions": shown.distinct(stages["versions"]),
+        "made_with": view_model.made_with(snapshot.fact_sets, snapshot.starts),
+        "runtimes": view_model.distinct(stages["runtime"]),
+        "versions": view_model.distinct(stages["versions"]),
         "mode": sweep["objective"]["mode"],
         "metric": sweep["objective"]["metric"],
         "configuration": _resolved(sweep),
-        "links": _script(shown.links(linked, trials, uses)),
+        "links": _script(view_model.links(linked, trials, uses)),
     }
     page = folder / "index.html"
     text = _template().render(context)

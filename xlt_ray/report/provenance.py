@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from xlt_ray.config.export_metadata import Exported, ExportedScore, ExportedStage
+from xlt_ray.config.supervision import INTERMEDIATE, TRANSLATE_TRAIN
 from xlt_ray.errors import DamagedStage, LedgerError
 from xlt_ray.ledger import StageUse, TrialView
-from xlt_ray.ledger.ranking import winner
+from xlt_ray.ledger.views import winner
+from xlt_ray.report.frames import Snapshot
 from xlt_ray.report.selection import COMPETED, is_oracle, selection_rule
-from xlt_ray.report.snapshot import Snapshot
-from xlt_ray.report.supervision import is_translate_train
-from xlt_ray.spec.exported import Exported, ExportedScore, ExportedStage
-from xlt_ray.spec.supervision import INTERMEDIATE, TRANSLATE_TRAIN
-from xlt_ray.stages.stage import short
+from xlt_ray.report.tables import is_translate_train
+from xlt_ray.store.stage import short
 from xlt_ray.versions import version_of
 
 VERSIONS = ("xlt-ray", "torch", "transformers", "safetensors", "tokenizers")

@@ -14,7 +14,7 @@ from xlt_ray.home import Home
 if TYPE_CHECKING:
     import pandas as pd
 
-    from xlt_ray.report.snapshot import Snapshot
+    from xlt_ray.report.frames import Snapshot
     from xlt_ray.report.tables import LanguageTable
 
 _WHOLE = ("number", "configuration", "repeat", "seed", "attempts", "retry_of", "examples", "facts")
@@ -81,21 +81,21 @@ class Results:
     @cached_property
     def further(self) -> pd.DataFrame:
         """One row a trial, task, language and metric of pairs of languages and further tasks."""
-        from xlt_ray.report.further import further_frame
+        from xlt_ray.report.additional_tasks import further_frame
 
         return further_frame(self._snapshot)
 
     @cached_property
     def few_shot(self) -> pd.DataFrame:
         """One row a few-shot trial, split, metric and language, with the score before the shots."""
-        from xlt_ray.report.few_shot import few_shot_frame
+        from xlt_ray.report.few_shot_tables import few_shot_frame
 
         return few_shot_frame(self._snapshot)
 
     @cached_property
     def diagnostics(self) -> pd.DataFrame:
         """One row a trial, stage, step, diagnostic, language and layer."""
-        from xlt_ray.report.profiles import profiles_frame
+        from xlt_ray.report.figures.profiles import profiles_frame
 
         return profiles_frame(self._snapshot)
 
@@ -122,7 +122,7 @@ class Results:
         Raises:
             DamagedStage: a file of items is not what its record says.
         """
-        from xlt_ray.report.items import configuration_intervals
+        from xlt_ray.report.item_uncertainty import configuration_intervals
 
         return configuration_intervals(self._snapshot, *self._tables_of(configurations))
 
@@ -133,7 +133,7 @@ class Results:
         Raises:
             DamagedStage: a file of items is not what its record says.
         """
-        from xlt_ray.report.items import items_frame
+        from xlt_ray.report.item_uncertainty import items_frame
 
         return items_frame(self._snapshot, *self._tables_of(configurations))
 
@@ -171,8 +171,8 @@ class Results:
 
     def _read(self) -> Snapshot:
         from xlt_ray.ledger import load_ledger
-        from xlt_ray.report.snapshot import read_snapshot
-        from xlt_ray.stages.store import StageStore
+        from xlt_ray.report.frames import read_snapshot
+        from xlt_ray.store.store import StageStore
 
         ledger = load_ledger(self.home, self.name)
         return read_snapshot(

@@ -5,6 +5,17 @@ plain sight. A mean over languages (all, without the source, of a group) is give
 configurations that have every one of its languages in every seed and missing for all others, so
 that no two means of a column are over different languages. Spreads are the sample standard
 deviation over seeds; with one seed there is none.
+
+How tables mark configurations that learned from more than labels of the source language.
+
+``‡`` is translate-train, which is not zero-shot, and ``§`` an intermediate task with labels in a
+language that is scored (:mod:`xlt_ray.config.supervision`). Scores after few shots are in tables of
+their own.
+
+Groups of languages that tables give means of: by family, script, resources, and what was seen.
+
+A group is a fixed set of languages of one table, the same for every row; the source language is
+in none, so that a group's mean is of transfer alone.
 """
 
 from __future__ import annotations
@@ -12,14 +23,18 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
-from xlt_ray.ledger import facts_label
+from xlt_ray.config.supervision import INTERMEDIATE, TRANSLATE_TRAIN, ZERO_SHOT
+from xlt_ray.config.yaml import parse_document
+from xlt_ray.errors import SpecError, nearest
+from xlt_ray.ledger import TrialView, facts_label
 from xlt_ray.report.evidence import (
     Constant,
     Evidence,
@@ -27,12 +42,225 @@ from xlt_ray.report.evidence import (
     evidence_of,
     near_constant_by_trial,
 )
-from xlt_ray.report.grouping import Group, Groupings, groups_of
+from xlt_ray.report.frames import Snapshot, target_of
+from xlt_ray.report.labels import DescribeLanguage
 from xlt_ray.report.replication import Trained, shared_by, spread_note
-from xlt_ray.report.snapshot import target_of
-from xlt_ray.report.statistics import student_quantile
-from xlt_ray.report.supervision import note
-from xlt_ray.spec.supervision import ZERO_SHOT
+from xlt_ray.report.stats import student_quantile
+
+MARKS = {TRANSLATE_TRAIN: "‡", INTERMEDIATE: "§"}
+TEX_MARKS = {TRANSLATE_TRAIN: r"$^{\ddagger}$", INTERMEDIATE: r"$^{\S}$"}
+_MEANING = {
+    TRANSLATE_TRAIN: "TRANSLATE-TRAIN, not zero-shot (labels of the source language were learned "
+    "on training text in these scored languages)",
+    INTERMEDIATE: "INTERMEDIATE LABELS (an intermediate task had labels in these scored languages)",
+}
+
+
+def marks(supervision: str, by_kind: dict[str, str] = MARKS) -> str:
+    """The marks of a configuration.
+
+    >>> marks("translate-train (de, fr)"), marks("zero-shot")
+    ('‡', '')
+    """
+    return "".join(mark for kind, mark in by_kind.items() if kind in supervision)
+
+
+def is_translate_train(supervision: str) -> bool:
+    """Whether labels were learned on text in a language that is scored."""
+    return TRANSLATE_TRAIN in supervision
+
+
+def note(configurations: Iterable[tuple[int, str]]) -> str:
+    """What has to stand where configurations are compared; empty where none is marked.
+
+    >>> print(note([(0, "zero-shot"), (2, "translate-train (de)"), (3, "translate-train (de)")]))
+    TRANSLATE-TRAIN, not zero-shot (labels of the source language were learned on training text in \
+these scored languages): configurations 2, 3 (de).
+    """
+    found: dict[str, dict[str, list[int]]] = {}
+    for configuration, supervision in configurations:
+        for part in supervision.split("; "):
+            kind, _, languages = part.partition(" (")
+            if kind in MARKS:
+                by_languages = found.setdefault(kind, {})
+                by_languages.setdefault(languages.rstrip(")"), []).append(configuration)
+    return " ".join(
+        f"{_MEANING[kind]}: "
+        + "; ".join(f"{_listed(numbers)} ({one})" for one, numbers in found[kind].items())
+        + "."
+        for kind in MARKS
+        if kind in found
+    )
+
+
+def _listed(numbers: list[int]) -> str:
+    """Configurations by number, of many how many they are.
+
+    >>> _listed([1]), _listed([1, 3]), _listed(list(range(40)))
+    ('configuration 1', 'configurations 1, 3', '40 configurations, which are marked')
+    """
+    if len(numbers) > 12:
+        return f"{len(numbers)} configurations, which are marked"
+    return f"configuration{'s' * (len(numbers) > 1)} {', '.join(map(str, sorted(numbers)))}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """One group of one grouping (``family``, ``script``, ``resources``, ``seen``, a file's)."""
+
+    grouping: str
+    name: str
+    languages: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.grouping}: {self.name}"
+
+
+MAX_DRAWN = 4
+"""Groups of languages in a figure, beside the source language and the mean of the others."""
+
+Groupings = Mapping[str, Mapping[str, Sequence[str]]]
+"""Grouping -> group -> languages."""
+
+
+def read_groupings(path: str | Path) -> Groupings:
+    """A file of groups: YAML with one key a group and a list of language codes below it.
+
+    Raises:
+        SpecError: the file cannot be read or is not of that form; with its line.
+    """
+    file = str(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"cannot be read ({error})", file=file) from None
+    document = parse_document(text, file)
+    for name, languages in document.tree.items():
+        if not isinstance(languages, list) or not languages or not all(
+            isinstance(one, str) for one in languages
+        ):  # fmt: skip
+            place = document.places[name]
+            raise SpecError(
+                "is not a list of languages",
+                file=file,
+                line=place.line,
+                key=name,
+                remedy="write GROUP: [CODE, CODE], for example nordic: [da, nb, sv]",
+            )
+    return {Path(path).stem: document.tree}
+
+
+def known_groupings(
+    languages: Iterable[str], describe: DescribeLanguage | None
+) -> dict[str, dict[str, list[str]]]:
+    """By family, script and resource class, as far as they are known."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for code in sorted(languages) if describe is not None else ():
+        told = describe(code)  # type: ignore[misc]
+        for grouping in ("resources", "script", "family"):
+            name = getattr(told, grouping)
+            found.setdefault(grouping, {}).setdefault(name, []).append(code)
+    return found
+
+
+def seen_grouping(
+    snapshot: Snapshot, languages: Iterable[str], seen: Sequence[str] = ()
+) -> dict[str, dict[str, list[str]]]:
+    """Languages that trainings had text in, and those that they had not: alignment, intermediate
+    tasks and cross-lingual batches.
+
+    A language that some trials saw and others did not is in a group of its own, because a mean
+    must be over the same languages in every row. Trials that saw no other language at all (the
+    baselines) do not count. Without such data, and without ``seen``, there is no such grouping.
+
+    Args:
+        seen: the languages that count as seen, for example those of the encoder's pre-training;
+            replaces what the stages say.
+    """
+    if seen:
+        sets = [frozenset(seen)]
+    else:
+        sets = [one for view in snapshot.trials if (one := _seen_by(snapshot, view))]
+    if not sets:
+        return {}
+    always, ever = frozenset.intersection(*sets), frozenset.union(*sets)
+    found: dict[str, list[str]] = {}
+    for code in sorted(languages):
+        name = "seen" if code in always else "seen by some" if code in ever else "unseen"
+        found.setdefault(name, []).append(code)
+    return {"seen": found}
+
+
+def groups_of(
+    groupings: Groupings, languages: Sequence[str], source: str, left_out: Sequence[str] = ()
+) -> tuple[Group, ...]:
+    """The groups of a table: those of its languages that are in each, the source left out.
+
+    Groups without a language of the table, and those that are all of its target languages (their
+    mean stands in the table already), are left out.
+
+    Args:
+        left_out: languages that no mean over a group may rest on.
+    """
+    others = [code for code in languages if code != source]
+    found = []
+    for grouping, groups in groupings.items():
+        for name in sorted(groups):
+            inside = set(groups[name]).difference(left_out)
+            members = tuple(code for code in others if code in inside)
+            if members and len(members) < len(others):
+                found.append(Group(grouping, name, members))
+    return tuple(found)
+
+
+def without_members(groupings: Groupings, languages: Iterable[str]) -> Iterator[str]:
+    """Complaints about groups that hold none of the languages that are scored, the source left
+    out: no table has them."""
+    scored = sorted(set(languages))
+    for grouping, groups in groupings.items():
+        for name, codes in groups.items():
+            if scored and not set(codes).intersection(scored):
+                yield (
+                    f"{grouping}: {name}: no target language that is scored is one of "
+                    f"{', '.join(codes)}, so no table has this group; {nearest(codes[0], scored)}"
+                )
+
+
+def drawn_groups(groups: Sequence[Group]) -> tuple[Group, ...]:
+    """The groups that a figure has room for: those of one grouping, as groupings overlap.
+
+    A file's comes before classes of resources, families, scripts and what was seen; the first one
+    is taken that has no more than ``MAX_DRAWN`` groups, and none where all have more.
+    """
+    found: dict[str, list[Group]] = {}
+    for one in groups:
+        found.setdefault(one.grouping, []).append(one)
+    known = ("resources", "family", "script", "seen")
+    order = [*(one for one in found if one not in known), *(one for one in known if one in found)]
+    return next((tuple(found[one]) for one in order if len(found[one]) <= MAX_DRAWN), ())
+
+
+def _seen_by(snapshot: Snapshot, view: TrialView) -> frozenset[str]:
+    """Languages other than the source that a trial was trained in, few shots left out."""
+    _, source = target_of(snapshot.sweep, view.assignment)
+    seen: set[str] = set()
+    for one in view.stages:
+        record = snapshot.records.get(one.key)
+        if record is None or one.kind in ("few_shot", "evaluate"):
+            continue
+        data: Any = record.payload["data"]
+        settings: Any = record.payload["settings"]
+        # Of alignment, and of masked words beside an intermediate task.
+        seen |= set(data.get("parallel", ()))
+        seen |= set(settings.get("hybrid", {}).get("languages", ()))
+        if isinstance(data.get("train"), Mapping):
+            # An intermediate stage of several tasks or languages: by task and language.
+            seen |= {code for by_language in data["train"].values() for code in by_language}
+        elif "source_language" in settings:
+            seen.add(settings["source_language"])
+    return frozenset(seen - {source})
+
 
 MAX_LISTED = 40
 """Configurations of one kind that a note names."""
@@ -87,7 +315,7 @@ class Row:
     facts: str = ""
     """The sets of facts that its scored trials were made with: ``1``, or ``1+2``."""
     supervision: str = ZERO_SHOT
-    """Which labels it learned from (:mod:`xlt_ray.spec.supervision`)."""
+    """Which labels it learned from (:mod:`xlt_ray.config.supervision`)."""
     is_gap_of_source: bool = False
     """Whether the gap is smaller than the reference's only because the source language is worse:
     the mean of the others is no better."""

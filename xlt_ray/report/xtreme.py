@@ -22,11 +22,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from xlt_ray.config.supervision import TRANSLATE_TRAIN, ZERO_SHOT
+from xlt_ray.report.frames import Snapshot, target_of
 from xlt_ray.report.replication import Trained, named, shared_by, trained_stages
 from xlt_ray.report.selection import sign_of
-from xlt_ray.report.snapshot import Snapshot, target_of
-from xlt_ray.report.supervision import is_translate_train
-from xlt_ray.spec.supervision import TRANSLATE_TRAIN, ZERO_SHOT
+from xlt_ray.report.tables import is_translate_train
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xlt_ray.config.resources import Resources, Strategy
 from xlt_ray.errors import ClusterError
-from xlt_ray.spec.resources import Resources, Strategy
 
 Node = Mapping[str, float]
 """Resources of one node by name."""

@@ -8,27 +8,26 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from xlt_ray.config.checks.check_evaluation import languages_tested
+from xlt_ray.config.checks.check_schedules import StageSize, stage_sizes
+from xlt_ray.config.checks.check_sweep import warnings_of
+from xlt_ray.config.facts import Facts, Split
+from xlt_ray.config.mixture import mixture_of
+from xlt_ray.config.search_space import probes
+from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.config.trial import HubData, Model, TrialSpec, with_lengths
 from xlt_ray.data.file_check import FileCheck, Sizes, Verdicts
-from xlt_ray.data.hub.library import NOT_CACHED, cached_only
-from xlt_ray.data.hub.source import HubSource
 from xlt_ray.data.join_check import JoinCheck
 from xlt_ray.data.piece_check import PieceCheck, TextShares
-from xlt_ray.data.source import open_source
+from xlt_ray.data.sources.base import open_source
+from xlt_ray.data.sources.hub.hub_source import HubSource
+from xlt_ray.data.sources.hub.library import NOT_CACHED, cached_only
+from xlt_ray.data.sources.toy.toy_source import ToySource
 from xlt_ray.data.task import task_named
-from xlt_ray.data.toy.source import ToySource
 from xlt_ray.errors import DataError, SpecError, SpecErrors
 from xlt_ray.modeling.model_files import folder_faults, tokenizer_file
-from xlt_ray.modeling.toy import is_toy
-from xlt_ray.spec.check import warnings_of
-from xlt_ray.spec.examined import languages_tested
-from xlt_ray.spec.facts import Facts, Split
-from xlt_ray.spec.lengths import with_lengths
-from xlt_ray.spec.mixture import mixture_of
-from xlt_ray.spec.space import probes
-from xlt_ray.spec.stage_sizes import StageSize, stage_sizes
-from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.spec.trial import HubData, Model, TrialSpec
-from xlt_ray.sweep.facts import ANY_DEPTH, of_file, probes_of, read_by
+from xlt_ray.modeling.toy_models import is_toy
+from xlt_ray.sweep.read_facts import ANY_DEPTH, of_file, probes_of, read_by
 
 
 class Findings(NamedTuple):
@@ -44,7 +43,7 @@ def refuse_faulty(
     sweep: SweepSpec, facts: Facts, cache: Path, *, may_fetch: bool = True
 ) -> Findings:
     """Read every line of every file and every row of the hub that a sweep reads, and the heads of
-    its model's files; the sweep fits its facts (:func:`xlt_ray.spec.check.check`).
+    its model's files; the sweep fits its facts (:func:`xlt_ray.config.checks.check_sweep.check`).
 
     Args:
         cache: where splits without a fault are remembered.

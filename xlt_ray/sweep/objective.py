@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
+from xlt_ray.config.sweep import Objective
 from xlt_ray.errors import TrialFailure
-from xlt_ray.spec.sweep import Objective
-from xlt_ray.stages.record import Role, Score, values_by_language
+from xlt_ray.store.record import Role, Score, values_by_language
 
 
 def objective_of(scores: Sequence[Score], objective: Objective, source: str) -> float:

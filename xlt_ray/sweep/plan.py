@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import get_args
 
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.search_space import Value
+from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import AskedTrial, Ledger, TrialView, rehearsal
-from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.space import Value
-from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.canonical import Json, differences
-from xlt_ray.stages.path import StagePath, path_of, stages_to_run
-from xlt_ray.stages.stage import Kind, Stage
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.canonical import Json, differences
+from xlt_ray.store.stage import Kind, Stage
+from xlt_ray.store.stage_path import StagePath, path_of, stages_to_run
+from xlt_ray.store.store import StageStore
 
 _NOTHING = object()
 

@@ -11,17 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, changes_of, delete_ledger, load_ledger, may_change
-from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.disk import Inventory, StoreEntry, remove
-from xlt_ray.stages.freeing import GcRoots, plan
-from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep.claims import Uses, gc_roots
-from xlt_ray.sweep.disk import is_shared
+from xlt_ray.store.gc import GcRoots, Inventory, StoreEntry, plan, remove
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.quota import Uses, gc_roots, is_shared
 from xlt_ray.tracking import mend_database
-from xlt_ray.tracking.removal import TrackedSweep, find_tracked, remove_tracked
+from xlt_ray.tracking.delete_runs import TrackedSweep, find_tracked, remove_tracked
 
 
 @dataclass(frozen=True)

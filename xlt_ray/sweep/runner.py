@@ -13,6 +13,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
+from xlt_ray.config.checks.check_sweep import check
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.places import tracking_fault
+from xlt_ray.config.resources import Resources
+from xlt_ray.config.supervision import supervision_told
+from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import SpecError, SpecErrors, XltError
 from xlt_ray.home import Home
 from xlt_ray.ledger import (
@@ -26,14 +32,8 @@ from xlt_ray.ledger import (
     open_ledger,
     still_failed,
 )
-from xlt_ray.ledger.sole import sole_driver
-from xlt_ray.spec.check import check
-from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.places import tracking_fault
-from xlt_ray.spec.resources import Resources
-from xlt_ray.spec.supervision import supervision_told
-from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.store import StageStore
+from xlt_ray.ledger.open_ledger import sole_driver
+from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.capacity import (
     Concurrency,
     can_ever_fit,
@@ -43,20 +43,20 @@ from xlt_ray.sweep.capacity import (
     nodes_there,
     refuse_impossible,
 )
-from xlt_ray.sweep.desk import TrialScheduler
-from xlt_ray.sweep.facts import facts_of, used_facts
 from xlt_ray.sweep.failures import cause_of, is_disk_full, refusal_in
 from xlt_ray.sweep.findings import refuse_faulty
-from xlt_ray.sweep.joining import connect
-from xlt_ray.sweep.losses import ProcessFailures
-from xlt_ray.sweep.planning import Planner
-from xlt_ray.sweep.remaking import MissingEvaluations
+from xlt_ray.sweep.missing_evaluations import MissingEvaluations
+from xlt_ray.sweep.progress_reporter import ProgressReporter
+from xlt_ray.sweep.ray_connection import connect
+from xlt_ray.sweep.read_facts import facts_of, used_facts
 from xlt_ray.sweep.removal import begins_anew, find_removal, remove_sweep
+from xlt_ray.sweep.retry import ProcessFailures
+from xlt_ray.sweep.scheduler import TrialScheduler
 from xlt_ray.sweep.stopping import stoppable
+from xlt_ray.sweep.tasks import Planner
 from xlt_ray.sweep.telling import writer_for
-from xlt_ray.sweep.watcher import ProgressReporter
 from xlt_ray.tracking import mend_database
-from xlt_ray.tracking.connection import default_uri
+from xlt_ray.tracking.client import default_uri
 from xlt_ray.versions import commit_of, library_versions, made_by_others
 
 
@@ -74,7 +74,7 @@ class SweepSummary:
     is_out_of_budget: bool
     """Whether nothing but a used-up budget kept the other trials from beginning."""
     supervision: str = ""
-    """Which labels the best trial learned from (:mod:`xlt_ray.spec.supervision`)."""
+    """Which labels the best trial learned from (:mod:`xlt_ray.config.supervision`)."""
     stopped_by: str = ""
     """Why no further trial was begun, where some were left: a bug, the budget, or no room on the
     disk."""
@@ -253,9 +253,13 @@ def _tune(
     connect(desk.watcher.warned)
     from ray import tune
 
-    from xlt_ray.sweep.searcher import LiveTrialScheduler, SchedulerSearcher
-    from xlt_ray.sweep.silences import HeartbeatMonitor, end_process
     from xlt_ray.sweep.trainable import TrialWalk
+    from xlt_ray.sweep.tune import (
+        HeartbeatMonitor,
+        LiveTrialScheduler,
+        SchedulerSearcher,
+        end_process,
+    )
 
     demands = demands_of(desk.sweep.settings.resources, desk.facts.model_names)
     room = Concurrency(

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from xlt_ray.sweep.desk import TrialScheduler
-from xlt_ray.sweep.joining import end_own_ray, is_listening
-from xlt_ray.sweep.remaking import MissingEvaluations
+from xlt_ray.sweep.missing_evaluations import MissingEvaluations
+from xlt_ray.sweep.ray_connection import end_own_ray, is_listening
+from xlt_ray.sweep.scheduler import TrialScheduler
 
 NODE_S = 5.0
 NODE_MISSES = 3

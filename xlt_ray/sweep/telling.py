@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger
-from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.path import path_of
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.stage_path import path_of
+from xlt_ray.store.store import StageStore
 from xlt_ray.tracking import LedgerSnapshot, MlflowWriter, Outbox, Tracker, project
 
 

@@ -19,15 +19,15 @@ from ray.exceptions import RayError
 from ray.tune.result import DONE
 
 from xlt_ray.errors import TrialFailure
-from xlt_ray.stages.path import stages_to_run
-from xlt_ray.stages.record import Score
-from xlt_ray.stages.stage import Stage
+from xlt_ray.store.record import Score
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.sweep import LOADED_S
+from xlt_ray.sweep.batch_limits import read_fits, remember_fit
 from xlt_ray.sweep.failures import Failure, classify
-from xlt_ray.sweep.fits import read_fits, remember_fit
-from xlt_ray.sweep.order import Report, StageReport, TrialTask, maker_of
+from xlt_ray.sweep.tasks import Report, StageReport, TrialTask, maker_of
 from xlt_ray.sweep.workers import WorkerGroup, runtime_of, workers_for
-from xlt_ray.training.events import Committed, Evaluated, Event, Ticked, Waiting
+from xlt_ray.training.loop import Committed, Evaluated, Event, Ticked, Waiting
 
 REPORT, QUIET = "report", "quiet_s"
 """Keys of a result: a Report, and the seconds between two signs of life of this trial."""
@@ -48,7 +48,7 @@ def quiet_for(num_running: int) -> float:
 
 
 class TrialWalk(tune.Trainable):
-    """``config["order"]`` is a :class:`~xlt_ray.sweep.order.SealedOrder`.
+    """``config["order"]`` is a :class:`~xlt_ray.sweep.tasks.SealedOrder`.
 
     The trial trains in threads of its workers. A step only fetches what has happened since the last
     one, so a driver that is busy, or stopped, does not hold up the training.

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Literal
 
 import psutil
 
-from xlt_ray.sweep.hangs import Watchdog
-from xlt_ray.training.events import Evaluated, Event, Stop, Ticked, Waiting
+from xlt_ray.sweep.watchdog import Watchdog
+from xlt_ray.training.loop import Evaluated, Event, Stop, Ticked, Waiting
 
 if TYPE_CHECKING:
-    from xlt_ray.training.team import ProcessGroup
+    from xlt_ray.training.process_group import ProcessGroup
 
 Wish = Literal["", "keep", "end"]
 """What the walk is to do at its next event: go on, keep what was trained and end, just end."""

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from xlt_ray.errors import TrialFailure
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.failures import naming
-from xlt_ray.sweep.hangs import Watchdog, hang_file
-from xlt_ray.sweep.order import TrialTask
+from xlt_ray.sweep.tasks import TrialTask
 from xlt_ray.sweep.walk_thread import News, WalkThread
-from xlt_ray.training.events import Event
+from xlt_ray.sweep.watchdog import Watchdog, hang_file
+from xlt_ray.training.loop import Event
 from xlt_ray.training.runtime import Runtime
 
 if TYPE_CHECKING:
-    from xlt_ray.training.team import ProcessGroup
+    from xlt_ray.training.process_group import ProcessGroup
 
 GRACE_S = 60.0
 """A worker that hangs ends itself; one that cannot even do that is given up so much later."""
@@ -68,10 +68,10 @@ def open_walk(
     import torch
     import transformers
 
-    from xlt_ray.data.source import open_source
+    from xlt_ray.data.sources.base import open_source
     from xlt_ray.training.load import TrainingInputs
-    from xlt_ray.training.make import walk
-    from xlt_ray.training.team import join_process_group
+    from xlt_ray.training.process_group import join_process_group
+    from xlt_ray.training.walk import walk
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
@@ -103,7 +103,7 @@ class Worker:
 
     def listen(self, host: str) -> str:
         """As the leader: ``host:port`` where the others reach this worker from now on."""
-        from xlt_ray.training.team import address_of, listen
+        from xlt_ray.training.process_group import address_of, listen
 
         self._listener = listen(host)
         return address_of(self._listener)

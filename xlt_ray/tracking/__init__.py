@@ -8,10 +8,10 @@ runs, so that a server which is slow or away delays nothing.
 """
 
 from xlt_ray.tracking.account import LedgerSnapshot
-from xlt_ray.tracking.connection import ui_command, ui_page
+from xlt_ray.tracking.artifacts import ModelRegistry
+from xlt_ray.tracking.client import ui_command, ui_page
+from xlt_ray.tracking.content import point_names
 from xlt_ray.tracking.courier import FLUSH_TIMEOUT_S, NO_REPLY_TIMEOUT_S, MlflowWriter
-from xlt_ray.tracking.deposit import ModelRegistry
-from xlt_ray.tracking.facts import point_names
 from xlt_ray.tracking.projection import mend_database, project
 from xlt_ray.tracking.runs import Tracker
 from xlt_ray.tracking.spool import Outbox

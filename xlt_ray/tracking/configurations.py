@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from xlt_ray.tracking.content import Metrics
 from xlt_ray.tracking.experiment import Beat, Experiment
-from xlt_ray.tracking.facts import Metrics
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

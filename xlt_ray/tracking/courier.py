@@ -35,12 +35,12 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
+from xlt_ray.config.search_space import Value
 from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.ledger import TrialView
 from xlt_ray.redact import redacted
-from xlt_ray.spec.space import Value
-from xlt_ray.stages.record import Score
-from xlt_ray.stages.stage import Stage
+from xlt_ray.store.record import Score
+from xlt_ray.store.stage import Stage
 from xlt_ray.tracking.account import LedgerSnapshot
 from xlt_ray.tracking.spool import Outbox, OutboxPoint
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.home import Home
-from xlt_ray.tracking.connection import (
+from xlt_ray.tracking.client import (
     LEDGER_TAG,
     complaints,
     connect,
@@ -21,9 +21,7 @@ from xlt_ray.tracking.connection import (
     find_or_make_experiment,
     is_server,
 )
-from xlt_ray.tracking.facts import legal_name
-from xlt_ray.tracking.inputs import Input
-from xlt_ray.tracking.layout import VIEW_TAG
+from xlt_ray.tracking.content import VIEW_TAG, Input, legal_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -39,7 +37,7 @@ _CONTEXT = "mlflow.data.context"
 
 class Experiment:
     """The experiment of the sweep ``name`` in the MLflow at ``uri``, or where that is None in the
-    place that :func:`~xlt_ray.tracking.connection.default_uri` names.
+    place that :func:`~xlt_ray.tracking.client.default_uri` names.
 
     A server is not asked for anything yet: it may be away.
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from xlt_ray.tracking.facts import legal_name
+from xlt_ray.tracking.content import legal_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

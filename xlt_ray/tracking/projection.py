@@ -12,14 +12,14 @@ from typing import Any
 from xlt_ray.errors import DamagedStage, LedgerError, SpecError, TrackingError, TrackingOutage
 from xlt_ray.home import Home
 from xlt_ray.ledger import Standing, TrialView, load_ledger, standings, sweep_of_ledger
-from xlt_ray.stages.lease import waiting_for
-from xlt_ray.stages.record import Score, StageRecord
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.storage import Storage
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.lease import waiting_for
+from xlt_ray.store.record import Score, StageRecord
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.storage import Storage
+from xlt_ray.store.store import StageStore
 from xlt_ray.tracking.account import TrialReader
-from xlt_ray.tracking.connection import complaints, default_uri, is_damaged, put_database
-from xlt_ray.tracking.facts import STATUS, point_names, told
+from xlt_ray.tracking.client import complaints, default_uri, is_damaged, put_database
+from xlt_ray.tracking.content import STATUS, point_names, told
 from xlt_ray.tracking.runs import Tracker
 
 

@@ -15,25 +15,28 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from xlt_ray.config.search_space import Value
+from xlt_ray.config.supervision import supervision_told
+from xlt_ray.config.sweep import is_judged_by_oracle
 from xlt_ray.home import Home
 from xlt_ray.ledger import Standing, TrialView
 from xlt_ray.redact import redacted
-from xlt_ray.spec.space import Value
-from xlt_ray.spec.supervision import supervision_told
-from xlt_ray.spec.sweep import is_judged_by_oracle
-from xlt_ray.stages.path import stages_to_run
-from xlt_ray.stages.record import Score
-from xlt_ray.stages.stage import Stage
+from xlt_ray.store.record import Score
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.tracking.account import TrialReader
+from xlt_ray.tracking.client import complaints
 from xlt_ray.tracking.configurations import Configurations, Going
-from xlt_ray.tracking.connection import complaints
-from xlt_ray.tracking.experiment import Beat, Experiment
-from xlt_ray.tracking.facts import (
+from xlt_ray.tracking.content import (
+    KEY,
     STATUS,
     final_metrics,
+    inputs_of,
+    origin,
     score_table,
     score_tags,
     source_language,
+    source_of,
     spelled,
     stage_name,
     sweep_metrics,
@@ -41,10 +44,9 @@ from xlt_ray.tracking.facts import (
     told,
     trial_name,
     trial_tags,
+    view_of,
 )
-from xlt_ray.tracking.inputs import inputs_of, source_of
-from xlt_ray.tracking.layout import KEY, view_of
-from xlt_ray.tracking.origin import origin
+from xlt_ray.tracking.experiment import Beat, Experiment
 from xlt_ray.tracking.points import Points
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from xlt_ray.stages.sealed import is_whole, with_checksum
+from xlt_ray.store.canonical import is_whole, with_checksum
 
 
 @dataclass(frozen=True)

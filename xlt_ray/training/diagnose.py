@@ -1,8 +1,8 @@
 """Diagnose an encoder layer by layer, while it is trained and when it is finished.
 
 What is measured is no part of what is trained: it reads states on a fixed sample of parallel text
-(:mod:`xlt_ray.data.sampled`), in evaluation mode and without drawing a random number, so that
-weights are the same bits with and without it.
+(:mod:`xlt_ray.data.text.parallel_sample`), in evaluation mode and without drawing a random number,
+so that weights are the same bits with and without it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from xlt_ray.data.sampled import ParallelSample, parallel_sample
-from xlt_ray.data.source import Source
-from xlt_ray.modeling.diagnostics.states import States, joined, pooled, words_of
+from xlt_ray.config.diagnostics import DIAGNOSTICS, Diagnosis
+from xlt_ray.data.sources.base import Source
+from xlt_ray.data.text.parallel_sample import ParallelSample, parallel_sample
+from xlt_ray.modeling.diagnostics.layer_states import States, joined, pooled, words_of
 from xlt_ray.modeling.network import hidden_states
-from xlt_ray.spec.diagnostics import DIAGNOSTICS, Diagnosis
-from xlt_ray.stages.record import Profile
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.record import Profile
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.store import StageStore
 from xlt_ray.training.load import TrainingInputs, load_committed
+from xlt_ray.training.process_group import ProcessGroup
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.team import ProcessGroup
 
 Diagnose = Callable[[nn.Module], tuple[Profile, ...]]
 """The profiles of a network in evaluation mode; their step is not known here."""

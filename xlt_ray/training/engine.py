@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from xlt_ray.errors import TrialFailure
-from xlt_ray.stages.disk import OPTIMIZER
+from xlt_ray.store.gc import OPTIMIZER
 from xlt_ray.training.runtime import Runtime
 
 WEIGHTS = "weights.safetensors"

@@ -1,8 +1,8 @@
 """Score a network: the source dev set during training, every language at the end.
 
-At the end also what :mod:`xlt_ray.spec.examined` adds: pairs of languages and further tasks under
-the same head, and retrieval, ranking and mining by the encoder alone. Mining reads the dev set of
-each language that it scores, for its threshold and for nothing else.
+At the end also what :mod:`xlt_ray.config.checks.check_evaluation` adds: pairs of languages and
+further tasks under the same head, and retrieval, ranking and mining by the encoder alone. Mining
+reads the dev set of each language that it scores, for its threshold and for nothing else.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from xlt_ray.data.batches import EvalBatches, eval_batches, pair_batches
-from xlt_ray.data.item_scores import ItemScores
-from xlt_ray.data.kinds.kind import kind_of
-from xlt_ray.data.permit import LabelAccess
-from xlt_ray.data.task import Task, task_named
-from xlt_ray.modeling.fusion.dlfa import masked_mean
-from xlt_ray.modeling.multitask import OneTask
-from xlt_ray.modeling.network import Batch, Network, hidden_states
-from xlt_ray.spec.facts import Split
-from xlt_ray.spec.kinds import (
+from xlt_ray.config.facts import Split
+from xlt_ray.config.task_types import (
     AVERAGE_SUFFIX,
     FEW_SHOT_SUFFIX,
     KINDS,
     PAIRS_SUFFIX,
     is_by_encoder,
 )
-from xlt_ray.stages.items import Items, item_ids
-from xlt_ray.stages.record import Role, Score
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
-from xlt_ray.training.average import put_average
-from xlt_ray.training.events import Ticked
+from xlt_ray.data.batches.supervised import EvalBatches, eval_batches, pair_batches
+from xlt_ray.data.item_scores import ItemScores
+from xlt_ray.data.label_access import LabelAccess
+from xlt_ray.data.task import Task, task_named
+from xlt_ray.data.types.base import kind_of
+from xlt_ray.modeling.fusion.dlfa import masked_mean
+from xlt_ray.modeling.multitask import OneTask
+from xlt_ray.modeling.network import Batch, Network, hidden_states
+from xlt_ray.store.evaluation_items import Items, item_ids
+from xlt_ray.store.record import Role, Score
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.store import StageStore
+from xlt_ray.training.final_weights import put_average
 from xlt_ray.training.load import TrainingInputs, load_network, load_parent, tokenizer_digest
+from xlt_ray.training.loop import Ticked
+from xlt_ray.training.process_group import ProcessGroup
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.team import ProcessGroup
 
 
 @dataclass(frozen=True)

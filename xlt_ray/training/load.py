@@ -15,15 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from xlt_ray.data.source import Source
-from xlt_ray.data.task import task_named
-from xlt_ray.errors import StoreError
-from xlt_ray.modeling.encoder import load_encoder, load_saved, load_tokenizer, save_encoder
-from xlt_ray.modeling.multitask import MultitaskNetwork
-from xlt_ray.modeling.network import MaskedLm, Network, build_network, load_extra, save_extra
-from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
-from xlt_ray.modeling.pooler import leave_pooler
-from xlt_ray.spec.methods import (
+from xlt_ray.config.methods import (
     FUSIONS,
     ROBUST,
     ConfigModel,
@@ -32,10 +24,18 @@ from xlt_ray.spec.methods import (
     Robust,
     method_named,
 )
-from xlt_ray.spec.trial import Model, Ranking
-from xlt_ray.stages.path import encoder_of
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
+from xlt_ray.config.trial import Model, Ranking
+from xlt_ray.data.sources.base import Source
+from xlt_ray.data.task import task_named
+from xlt_ray.errors import StoreError
+from xlt_ray.modeling.encoder import load_encoder, load_saved, load_tokenizer, save_encoder
+from xlt_ray.modeling.multitask import MultitaskNetwork
+from xlt_ray.modeling.network import MaskedLm, Network, build_network, load_extra, save_extra
+from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
+from xlt_ray.modeling.pooler import leave_pooler
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.stage_path import encoder_of
+from xlt_ray.store.store import StageStore
 
 EXTRA = "network.safetensors"
 """Weights of fusion and head, beside the encoder in Hugging Face layout."""

@@ -3,6 +3,13 @@
 What is trained on at a step is a function of the step alone, the learning rate and the random
 streams, too; so progress is weights, optimizer state and a step number, and a training that
 was interrupted ends in the same bits as one that was not.
+
+Named random streams: what is drawn at a step follows from the stage's seed and the step.
+
+No generator carries state from one step to the next, which is what makes a resumed training
+bit-identical to an unbroken one.
+
+What happens while a trial walks its path; the trainable turns these into Tune's results.
 """
 
 from __future__ import annotations
@@ -18,20 +25,76 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from xlt_ray.config.trial import evaluation_points
+from xlt_ray.data.sampling import digest_of
 from xlt_ray.errors import TrialFailure
 from xlt_ray.modeling.losses import IGNORED
-from xlt_ray.spec.steps import evaluation_points
-from xlt_ray.stages.canonical import from_fields
-from xlt_ray.stages.lease import Lease
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.canonical import from_fields
+from xlt_ray.store.lease import Lease
+from xlt_ray.store.record import StageRecord
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.store import StageStore
 from xlt_ray.training.diagnose import Diagnose
 from xlt_ray.training.engine import Engine
-from xlt_ray.training.events import Evaluated, Stop, Ticked
+from xlt_ray.training.process_group import ProcessGroup
 from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.schedules import learning_rate
-from xlt_ray.training.seeding import seed_step
-from xlt_ray.training.team import ProcessGroup
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Set PyTorch's generators (dropout) for one optimizer step of one worker."""
+    torch.manual_seed(int(digest_of("step", seed, step, rank)[:16], 16) >> 1)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The source-language dev set was scored during training."""
+
+    stage: Stage
+    step: int
+    examples: int
+    """Seen in this stage so far."""
+    metrics: Mapping[str, float]
+    """Dev metrics by name, and ``loss``: the mean training loss since the last evaluation."""
+
+    is_replay: bool = False
+    """Whether it happened before an interruption, or when a stage that was found was made."""
+    by_language: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Metrics of the dev sets of the languages that are watched."""
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A stage is in the store: made just now, or found there."""
+
+    stage: Stage
+    record: StageRecord
+    reused: bool
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Somebody else is making this stage; nothing is trained meanwhile."""
+
+    stage: Stage
+    holder: str
+
+
+@dataclass(frozen=True)
+class Ticked:
+    """A stage is at work; about once a second, so that whoever walks can look up."""
+
+    stage: Stage
+    examples: int
+    """Trained on in this stage so far."""
+
+
+Event = Evaluated | Committed | Waiting | Ticked
+
+
+class Stop(Exception):
+    """Thrown into a walk at a :class:`Ticked`: keep what was trained so far, then end."""
+
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 

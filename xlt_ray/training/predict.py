@@ -22,16 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from xlt_ray.data.batches import EvalBatches
-from xlt_ray.data.collate import IGNORED
-from xlt_ray.data.encode import encode_words, template_of
-from xlt_ray.data.kinds.kind import Example, kind_of
+from xlt_ray.config.export_metadata import FILE, Exported, read_exported
+from xlt_ray.config.task_types import TaskKind
+from xlt_ray.data.batches.supervised import EvalBatches
 from xlt_ray.data.task import Task
-from xlt_ray.data.unlabelled import read_inputs
+from xlt_ray.data.text.pipeline import IGNORED, encode_words, template_of
+from xlt_ray.data.text.unlabelled import read_inputs
+from xlt_ray.data.types.base import Example, kind_of
 from xlt_ray.errors import ModelError
-from xlt_ray.modeling.export import Loaded, load_exported, show_no_bars
-from xlt_ray.spec.exported import FILE, Exported, read_exported
-from xlt_ray.spec.kinds import TaskKind
+from xlt_ray.modeling.exported_network import Loaded, load_exported, show_no_bars
 
 BATCH_SIZE = 64
 """Rows of a batch, as many as evaluation has unless memory is short."""

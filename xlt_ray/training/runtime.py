@@ -1,4 +1,4 @@
-"""How a stage is made, as opposed to what it is (:class:`xlt_ray.stages.stage.Stage`).
+"""How a stage is made, as opposed to what it is (:class:`xlt_ray.store.stage.Stage`).
 
 A runtime has two halves. *Numeric* fields may move the last bits of a result by the order of
 summation, and in a model with dropout the pieces that are dropped: they are drawn for each worker
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from xlt_ray.spec.diagnostics import Diagnosis
+from xlt_ray.config.diagnostics import Diagnosis
 
 NUMERIC = ("workers", "zero_stage", "offload", "micro_batch", "threads", "device")
 NEUTRAL = (

@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from xlt_ray.spec.methods import SCHEDULES, method_named
-from xlt_ray.spec.steps import trunk_steps
+from xlt_ray.config.methods import SCHEDULES, method_named
+from xlt_ray.config.trial import trunk_steps
 
 
 def learning_rate(step: int, num_steps: int, settings: Mapping[str, Any]) -> float:

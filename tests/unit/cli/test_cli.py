@@ -17,18 +17,18 @@ import transformers
 
 import xlt_ray
 from tests.command import Said, Xlt
+from xlt_ray.config.checks.check_schedules import StageSize
+from xlt_ray.config.facts import Coverage
+from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.data.file_check import Sizes
 from xlt_ray.data.piece_check import TextShares
 from xlt_ray.home import Home
 from xlt_ray.ledger import Occupation, Retry, StageUse, load_ledger, open_ledger, sweep_of_ledger
-from xlt_ray.spec.facts import Coverage
-from xlt_ray.spec.stage_sizes import StageSize
-from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.lease import Lease, try_acquire
-from xlt_ray.stages.record import Score, StageRecord
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.storage import Storage
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.lease import Lease, try_acquire
+from xlt_ray.store.record import Score, StageRecord
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.storage import Storage
+from xlt_ray.store.store import StageStore
 
 TEXT = """
 name: small
@@ -292,7 +292,7 @@ def test_resume_asks_for_retries_and_for_more_configurations(
         verified.append(verify)
         asked.append((sweep.name, sweep.settings.search.trials, retry))
 
-    monkeypatch.setattr("xlt_ray.cli.launch._run", run)
+    monkeypatch.setattr("xlt_ray.cli.run._run", run)
     assert xlt("resume", "small", "--failed", "--more", "2").code == 0
     assert xlt("resume", "small").code == 0
     assert xlt("resume", "small", "--where", "oom").code == 0

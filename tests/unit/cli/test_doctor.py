@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from xlt_ray.cli import app
 from xlt_ray.home import Home
-from xlt_ray.sweep import environment
-from xlt_ray.sweep.environment import TESTED, Finding, findings
+from xlt_ray.sweep import doctor as environment
+from xlt_ray.sweep.doctor import TESTED, Finding, findings
 
 ROOT = Path(__file__).parents[3]
 SWEEP = """

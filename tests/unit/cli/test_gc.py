@@ -11,15 +11,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from xlt_ray.cli import app
+from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import SpecError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, load_ledger, open_ledger
-from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.lease import Lease
-from xlt_ray.stages.record import StageRecord
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
-from xlt_ray.sweep import claims
+from xlt_ray.store.lease import Lease
+from xlt_ray.store.record import StageRecord
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep import quota
 
 TEXT = """
 name: small
@@ -216,6 +216,6 @@ def test_every_ledger_is_opened_once(monkeypatch: pytest.MonkeyPatch) -> None:
         opened.append(name)
         return load_ledger(home, name)
 
-    monkeypatch.setattr(claims, "load_ledger", load)
+    monkeypatch.setattr(quota, "load_ledger", load)
     row()
     assert opened == ["small"]

@@ -55,9 +55,9 @@ def test_a_ledger_that_cannot_be_reached_is_told_without_its_password(xlt: Xlt, 
 
 
 def test_where_a_ledger_lies_is_for_its_owner_alone(xlt: Xlt, file: Path, tmp_path: Path) -> None:
+    from xlt_ray.config.sweep import load_sweep
     from xlt_ray.home import Home
     from xlt_ray.ledger import open_ledger
-    from xlt_ray.spec.sweep import load_sweep
 
     home = Home(tmp_path / "home")
     open_ledger(home, load_sweep(str(file), [f"places.ledger=sqlite:///{tmp_path}/l.db"]))

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from tests.command import Xlt
+from xlt_ray.config.sweep import SweepSpec, sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import TrackingOutage
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, load_ledger, open_ledger
-from xlt_ray.ledger.sole import sole_driver
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import SweepSpec, sweep_of
-from xlt_ray.stages.lease import Lease
-from xlt_ray.stages.record import StageRecord
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
+from xlt_ray.ledger.open_ledger import sole_driver
+from xlt_ray.store.lease import Lease
+from xlt_ray.store.record import StageRecord
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.store import StageStore
 from xlt_ray.sweep import removal
 from xlt_ray.tracking import Tracker, project
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.answers import exact_match, normalised, token_f1
-from xlt_ray.data.kinds.kind import kind_of
+from xlt_ray.data.metrics import exact_match, normalised, token_f1
 from xlt_ray.data.task import parse_task, task_named
+from xlt_ray.data.types.base import kind_of
 
 
 @pytest.mark.parametrize(

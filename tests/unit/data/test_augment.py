@@ -3,19 +3,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xlt_ray.data.augment import augmented_table
-from xlt_ray.data.batches import train_batches
-from xlt_ray.data.encode import encoded
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.neighbours import lexicon_neighbours, neighbour_lists, neighbours_digest
-from xlt_ray.data.noise import NumberedBatches
-from xlt_ray.data.permit import LabelAccess
+from xlt_ray.config.methods import AugmentRobust
+from xlt_ray.config.trial import Hybrid
+from xlt_ray.data.batches.mixture_batches import NumberedBatches
+from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.label_access import LabelAccess
+from xlt_ray.data.sources.local_files import FilesSource
+from xlt_ray.data.sources.toy.toy_languages import world
+from xlt_ray.data.sources.toy.toy_source import ToySource
 from xlt_ray.data.task import task_named
-from xlt_ray.data.toy.source import ToySource
-from xlt_ray.data.toy.tongues import world
+from xlt_ray.data.text.neighbours import (
+    augmented_table,
+    lexicon_neighbours,
+    neighbour_lists,
+    neighbours_digest,
+)
+from xlt_ray.data.text.pipeline import encoded
 from xlt_ray.errors import DataError
-from xlt_ray.spec.methods import AugmentRobust
-from xlt_ray.spec.trial import Hybrid
 
 SENTENCES = [("a", "b", "c"), ("b",), ("c", "c")]
 VOCABULARY = ["a", "b", "c", "x", "y", "z"]

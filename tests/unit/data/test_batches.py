@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xlt_ray.data.batches import eval_batches, train_batches
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.permit import LabelAccess
+from xlt_ray.config.trial import Hybrid
+from xlt_ray.data.batches.supervised import eval_batches, train_batches
+from xlt_ray.data.label_access import LabelAccess
+from xlt_ray.data.sources.local_files import FilesSource
+from xlt_ray.data.sources.toy.toy_languages import TONGUES, world
 from xlt_ray.data.task import task_named
-from xlt_ray.data.toy.tongues import TONGUES, world
 from xlt_ray.errors import DataError, ForbiddenLabels
-from xlt_ray.spec.trial import Hybrid
 
 PARAPHRASE, TAGGING = task_named("toy-paraphrase"), task_named("toy-tagging")
 MONOLINGUAL = Hybrid(ratio=0.0)

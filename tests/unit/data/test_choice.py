@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xlt_ray.data.batches import eval_batches, train_batches
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.kinds.choice import KIND
-from xlt_ray.data.permit import LabelAccess
+from xlt_ray.config.trial import Hybrid
+from xlt_ray.data.batches.supervised import eval_batches, train_batches
+from xlt_ray.data.label_access import LabelAccess
+from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import parse_task, task_named
+from xlt_ray.data.types.choice import KIND
 from xlt_ray.errors import DataError
-from xlt_ray.spec.trial import Hybrid
 
 COPA, SOCIAL = task_named("xcopa"), task_named("socialiqa")
 LINE = {"id": "a", "context": "c", "question": "q", "choices": ["x", "y", "z"], "label": 2}

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt_ray.data.collate import collate
-from xlt_ray.data.encode import Part, Sentence, Template
+from xlt_ray.data.text.pipeline import Part, Sentence, Template, collate
 from xlt_ray.errors import DataError
 
 TEMPLATE = Template(

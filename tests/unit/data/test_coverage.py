@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from xlt_ray.data.coverage import coverage_of
-from xlt_ray.data.files import FilesSource
+from xlt_ray.config.facts import TaskFacts
+from xlt_ray.config.trial import TrialSpec
+from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
-from xlt_ray.spec.facts import TaskFacts
-from xlt_ray.spec.trial import TrialSpec
+from xlt_ray.data.text.coverage import coverage_of
 
 TEXT = "The dog, sleeps."
 FOUR_WORDS = "the\tder\ndog\tHund\nsleeps\tschläft\n"

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches import EvalBatches
-from xlt_ray.data.encode import encode_words, template_of
-from xlt_ray.data.kinds.choice import ChoiceExample
-from xlt_ray.data.kinds.pair import PairExample
-from xlt_ray.data.kinds.retrieval import RetrievalExample
-from xlt_ray.data.kinds.span import Answer, SpanExample
+from xlt_ray.data.batches.supervised import EvalBatches
 from xlt_ray.data.task import task_named
+from xlt_ray.data.text.pipeline import encode_words, template_of
+from xlt_ray.data.types.choice import ChoiceExample
+from xlt_ray.data.types.pair import PairExample
+from xlt_ray.data.types.retrieval import RetrievalExample
+from xlt_ray.data.types.span import Answer, SpanExample
 
 WORDS = [f"w{number}" for number in range(40)]
 

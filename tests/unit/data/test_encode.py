@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from xlt_ray.data.encode import encode_words, encoded, template_of
+from xlt_ray.data.text.pipeline import encode_words, encoded, template_of
 
 MODEL = Path(__file__).parents[4] / "shared" / "models" / "bible-mini"
 

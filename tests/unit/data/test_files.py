@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.source import open_source
+from xlt_ray.config.trial import FilesData
+from xlt_ray.data.sources.base import open_source
+from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
 from xlt_ray.errors import DataError
-from xlt_ray.spec.trial import FilesData
 
 POS, NER, PAWS = task_named("pos"), task_named("ner-uner"), task_named("pawsx")
 

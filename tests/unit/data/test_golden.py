@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xlt_ray.data.batches import eval_batches, train_batches
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.permit import LabelAccess
+from xlt_ray.config.trial import Hybrid
+from xlt_ray.data.batches.supervised import eval_batches, train_batches
+from xlt_ray.data.label_access import LabelAccess
+from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
-from xlt_ray.spec.trial import Hybrid
 
 GOLDEN = json.loads((Path(__file__).parent / "golden.json").read_text())
 TOY = ("toy-tagging", "toy-paraphrase", "toy-similarity", "toy-choice", "toy-qa")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xlt_ray.data.held_out import held_out_batches, held_out_names, rest_of
-from xlt_ray.data.pretraining import alignment_batches
+from xlt_ray.config.methods import ALIGNMENTS, MaskedAlignment, MonolingualLm
+from xlt_ray.data.batches.alignment_batches import alignment_batches
+from xlt_ray.data.text.parallel_sample import held_out_batches, held_out_names, rest_of
 from xlt_ray.errors import DataError
-from xlt_ray.spec.methods import ALIGNMENTS, MaskedAlignment, MonolingualLm
 
 MASKED = [entry for entry in ALIGNMENTS if issubclass(entry.knobs, MaskedAlignment)]
 LANGUAGES = ("qaa", "qaf")

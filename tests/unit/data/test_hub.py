@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 
 from tests.hubmirror import INFERENCE, question, write_data_set, write_mirror
-from xlt_ray.data.hub.entry import HubPart, split_names
-from xlt_ray.data.hub.source import HubSource
-from xlt_ray.data.kinds.choice import ChoiceExample
-from xlt_ray.data.kinds.pair import PairExample
-from xlt_ray.data.kinds.retrieval import RetrievalExample
-from xlt_ray.data.kinds.score import ScoreExample
-from xlt_ray.data.kinds.span import Answer, SpanExample
-from xlt_ray.data.kinds.tag import TagExample
-from xlt_ray.data.permit import LabelAccess, labelled
-from xlt_ray.data.source import open_source
+from xlt_ray.config.trial import HubData
+from xlt_ray.data.label_access import LabelAccess, labelled
+from xlt_ray.data.sources.base import open_source
+from xlt_ray.data.sources.hub.hub_entry import HubPart, split_names
+from xlt_ray.data.sources.hub.hub_source import HubSource
 from xlt_ray.data.task import load_tasks, parse_task, task_named
+from xlt_ray.data.types.choice import ChoiceExample
+from xlt_ray.data.types.pair import PairExample
+from xlt_ray.data.types.retrieval import RetrievalExample
+from xlt_ray.data.types.score import ScoreExample
+from xlt_ray.data.types.span import Answer, SpanExample
+from xlt_ray.data.types.tag import TagExample
 from xlt_ray.errors import DataError, ForbiddenLabels
-from xlt_ray.spec.trial import HubData
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "tasks.md"
 REGISTRY = [task.name for task in load_tasks() if task.hub]

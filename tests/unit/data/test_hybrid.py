@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, chisquare
 
-from xlt_ray.data.batches import train_batches
-from xlt_ray.data.crossing import Translated
-from xlt_ray.data.encode import encoded
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.permit import LabelAccess
-from xlt_ray.data.switching import Switching, weighted
+from xlt_ray.config.trial import Hybrid
+from xlt_ray.data.batches.crosslingual import Translated
+from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.label_access import LabelAccess
+from xlt_ray.data.sources.local_files import FilesSource
+from xlt_ray.data.sources.toy.toy_languages import world
 from xlt_ray.data.task import task_named
-from xlt_ray.data.toy.tongues import world
+from xlt_ray.data.text.code_switching import Switching, weighted
+from xlt_ray.data.text.pipeline import encoded
 from xlt_ray.errors import DataError
-from xlt_ray.spec.trial import Hybrid
 
 PARAPHRASE, TAGGING = "toy-paraphrase", "toy-tagging"
 BATCH = 16

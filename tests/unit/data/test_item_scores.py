@@ -19,12 +19,12 @@ from xlt_ray.data.item_scores import (
     ratio,
     spearman_without,
 )
-from xlt_ray.data.kinds import mining, ranking
-from xlt_ray.data.kinds.kind import kind_of
-from xlt_ray.data.kinds.ranking import chance_precision
 from xlt_ray.data.metrics import chunk_counts, conll_f1, entity_f1
 from xlt_ray.data.task import Task, load_tasks, task_named
-from xlt_ray.stages.record import Score
+from xlt_ray.data.types import mining, ranking
+from xlt_ray.data.types.base import kind_of
+from xlt_ray.data.types.ranking import chance_precision
+from xlt_ray.store.record import Score
 
 SEEDS = st.integers(0, 10**6)
 NUMS = st.integers(0, 25)

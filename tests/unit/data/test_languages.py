@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from xlt_ray.data.languages import LANGUAGES, language
+from xlt_ray.config.languages import LANGUAGES, language
 
 
 def test_unknown_codes_stand_for_themselves():

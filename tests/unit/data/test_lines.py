@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.lines import Names
+from xlt_ray.data.text.lines import Names
 
 NAMES = st.lists(st.sampled_from(["a", "a#2", "a#2#2", "a#3", "b"]), max_size=12)
 

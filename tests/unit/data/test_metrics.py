@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt_ray.data.kinds.kind import kind_of
 from xlt_ray.data.metrics import conll_f1, entity_f1, macro_f1
 from xlt_ray.data.task import task_named
+from xlt_ray.data.types.base import kind_of
 
 TAGS = st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
 

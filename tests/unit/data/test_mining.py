@@ -14,10 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches import eval_batches
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.kinds import mining
-from xlt_ray.data.kinds.mining import (
+from xlt_ray.data.batches.supervised import eval_batches
+from xlt_ray.data.label_access import LabelAccess, labelled
+from xlt_ray.data.sources.local_files import FilesSource
+from xlt_ray.data.sources.toy.toy_languages import PIVOT, TONGUES
+from xlt_ray.data.task import task_named
+from xlt_ray.data.types import mining
+from xlt_ray.data.types.mining import (
     KIND,
     Judged,
     MiningExample,
@@ -29,9 +32,6 @@ from xlt_ray.data.kinds.mining import (
     measures,
     nearest,
 )
-from xlt_ray.data.permit import LabelAccess, labelled
-from xlt_ray.data.task import task_named
-from xlt_ray.data.toy.tongues import PIVOT, TONGUES
 from xlt_ray.errors import DataError, ForbiddenLabels
 
 BUCC, TOY = task_named("bucc-mining"), task_named("toy-mining")

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from xlt_ray.data.mixture import (
+from xlt_ray.config.methods import ProportionalSampling, TemperatureSampling
+from xlt_ray.config.mixture import Dataset, Mixture
+from xlt_ray.data.batches.mixture_batches import (
     PART,
     MixedBatches,
     Part,
@@ -17,8 +19,6 @@ from xlt_ray.data.mixture import (
     shares,
 )
 from xlt_ray.modeling import multitask
-from xlt_ray.spec.methods import ProportionalSampling, TemperatureSampling
-from xlt_ray.spec.mixture import Dataset, Mixture
 
 PROPORTIONAL = ProportionalSampling()
 TASKS = ("toy-choice", "toy-nli", "toy-tagging")

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from sklearn.metrics import average_precision_score
 
-from xlt_ray.data.batches import eval_batches, train_batches
-from xlt_ray.data.encode import Sentence
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.kinds import ranking
-from xlt_ray.data.kinds.kind import Frame
-from xlt_ray.data.kinds.ranking import KIND, RankingExample, Wanted, ranked
-from xlt_ray.data.permit import LabelAccess
+from xlt_ray.config.trial import Hybrid, Ranking
+from xlt_ray.data.batches.supervised import eval_batches, train_batches
+from xlt_ray.data.label_access import LabelAccess
+from xlt_ray.data.sources.local_files import FilesSource
+from xlt_ray.data.sources.toy.toy_languages import TONGUES
 from xlt_ray.data.task import task_named
-from xlt_ray.data.toy.tongues import TONGUES
-from xlt_ray.data.unlabelled import read_inputs
+from xlt_ray.data.text.pipeline import Sentence
+from xlt_ray.data.text.unlabelled import read_inputs
+from xlt_ray.data.types import ranking
+from xlt_ray.data.types.base import Frame
+from xlt_ray.data.types.ranking import KIND, RankingExample, Wanted, ranked
 from xlt_ray.errors import DataError
-from xlt_ray.spec.trial import Hybrid, Ranking
 
 LAREQA, TOY = task_named("lareqa"), task_named("toy-ranking")
 NUM_NEGATIVES = Ranking().negatives

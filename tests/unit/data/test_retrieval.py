@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches import eval_batches
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.kinds.retrieval import KIND, cosines, found, ratio_margin
-from xlt_ray.data.permit import LabelAccess
+from xlt_ray.data.batches.supervised import eval_batches
+from xlt_ray.data.label_access import LabelAccess
+from xlt_ray.data.sources.local_files import FilesSource
+from xlt_ray.data.sources.toy.toy_languages import PIVOT, TONGUES
 from xlt_ray.data.task import task_named
-from xlt_ray.data.toy.tongues import PIVOT, TONGUES
+from xlt_ray.data.types.retrieval import KIND, cosines, found, ratio_margin
 from xlt_ray.errors import DataError
 
 TATOEBA = task_named("tatoeba")

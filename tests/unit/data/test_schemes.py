@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.kinds.kind import kind_of
-from xlt_ray.data.schemes import as_iob2
+from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
+from xlt_ray.data.text.conll import as_iob2
+from xlt_ray.data.types.base import kind_of
 
 Span = tuple[str, int]
 """Type of an entity, empty between entities, and its number of words."""

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches import eval_batches, train_batches
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.kinds.kind import kind_of
+from xlt_ray.config.trial import Hybrid
+from xlt_ray.data.batches.supervised import eval_batches, train_batches
+from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.metrics import pearson, spearman
-from xlt_ray.data.permit import LabelAccess
+from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
+from xlt_ray.data.types.base import kind_of
 from xlt_ray.errors import DataError
-from xlt_ray.spec.trial import Hybrid
 
 TASK = task_named("stsb-score")
 HEADER = "id\tsentence1\tsentence2\tscore\tlabel\n"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.permit import LabelAccess, labelled, texts
-from xlt_ray.data.shots import places_of, shot_batches
+from xlt_ray.data.batches.shots import places_of, shot_batches
+from xlt_ray.data.label_access import LabelAccess, labelled, texts
+from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
 from xlt_ray.errors import DataError, ForbiddenLabels
 

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from xlt_ray.data.batches import eval_batches, train_batches
-from xlt_ray.data.encode import encode_words, template_of
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.kinds.kind import Frame
-from xlt_ray.data.kinds.span import KIND, Answer, Found, SpanExample, windows
-from xlt_ray.data.permit import LabelAccess
+from xlt_ray.config.trial import Hybrid
+from xlt_ray.data.batches.supervised import eval_batches, train_batches
+from xlt_ray.data.label_access import LabelAccess
+from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import parse_task, task_named
+from xlt_ray.data.text.pipeline import encode_words, template_of
+from xlt_ray.data.types.base import Frame
+from xlt_ray.data.types.span import KIND, Answer, Found, SpanExample, windows
 from xlt_ray.errors import DataError
-from xlt_ray.spec.trial import Hybrid
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXTS = {

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt_ray.data.subset import first_of, order
+from xlt_ray.data.sampling import first_of, order
 from xlt_ray.errors import DataError
 
 

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches import EvalBatches, TrainBatches
-from xlt_ray.data.collate import IGNORED
-from xlt_ray.data.encode import Sentence, template_of
-from xlt_ray.data.kinds.kind import Frame, kind_of
-from xlt_ray.data.kinds.tag import TagExample, stretches
+from xlt_ray.data.batches.supervised import EvalBatches, TrainBatches
 from xlt_ray.data.task import task_named
+from xlt_ray.data.text.pipeline import IGNORED, Sentence, template_of
+from xlt_ray.data.types.base import Frame, kind_of
+from xlt_ray.data.types.tag import TagExample, stretches
 
 TASK = task_named("ner-panx")
 SPECIAL = 2

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from xlt_ray.config.task_types import KINDS
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.data import task as task_module
-from xlt_ray.data.files import FilesSource
+from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import load_tasks, parse_task, task_named
 from xlt_ray.errors import DataError
-from xlt_ray.spec.kinds import KINDS
-from xlt_ray.spec.source import parse_document
-from xlt_ray.sweep import facts as facts_module
+from xlt_ray.sweep import read_facts as facts_module
 
 DOCS = Path(__file__).parents[3] / "docs"
 

@@ -6,22 +6,22 @@ from collections import Counter
 
 import pytest
 
-from xlt_ray.data.streams import Rng
+from xlt_ray.config.task_types import KINDS
+from xlt_ray.data.sampling import Rng
+from xlt_ray.data.sources.toy import concepts as meaning
+from xlt_ray.data.sources.toy import edits
+from xlt_ray.data.sources.toy.clauses import draw_clause, say, text_of
+from xlt_ray.data.sources.toy.examples import toy_examples
+from xlt_ray.data.sources.toy.toy_languages import PIVOT, TONGUES, world
+from xlt_ray.data.sources.toy.toy_source import SIZES, ToySource
 from xlt_ray.data.task import load_tasks, task_named
-from xlt_ray.data.toy import concepts as meaning
-from xlt_ray.data.toy import edits
-from xlt_ray.data.toy.clauses import draw_clause, say, text_of
-from xlt_ray.data.toy.drafts import toy_examples
-from xlt_ray.data.toy.source import SIZES, ToySource
-from xlt_ray.data.toy.tongues import PIVOT, TONGUES, world
-from xlt_ray.spec.kinds import KINDS
 
 TASKS = [task for task in load_tasks() if task.source == "toy" and KINDS[task.kind].is_trained]
 
 
 def test_generation_is_the_same_in_another_process():
     code = (
-        "from xlt_ray.data.toy.source import ToySource; from xlt_ray.data.task import task_named;"
+        "from xlt_ray.data.sources.toy.toy_source import ToySource; from xlt_ray.data.task import task_named;"
         "s = ToySource(0); t = task_named('toy-nli');"
         "print(s.splits(t)['qac', 'dev'].digest, s.read(t, 'qac', 'dev')[7]);"
         "print(s.parallel_digest('qaf'), s.lexicon_digest('qab'))"

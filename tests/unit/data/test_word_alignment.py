@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data import word_alignment
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.sampled import parallel_sample
-from xlt_ray.data.word_alignment import (
+from xlt_ray.config.trial import Model
+from xlt_ray.data.sources.local_files import FilesSource
+from xlt_ray.data.text import word_alignment
+from xlt_ray.data.text.parallel_sample import parallel_sample
+from xlt_ray.data.text.word_alignment import (
     aligned,
     grow_diag_final_and,
     intersection,
@@ -19,7 +20,6 @@ from xlt_ray.data.word_alignment import (
 )
 from xlt_ray.errors import DataError
 from xlt_ray.modeling.encoder import load_tokenizer
-from xlt_ray.spec.trial import Model
 
 LINKS = st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12)
 

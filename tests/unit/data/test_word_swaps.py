@@ -5,12 +5,11 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from xlt_ray.data.collate import IGNORED
-from xlt_ray.data.contrast import contrast_batches
-from xlt_ray.data.files import FilesSource
-from xlt_ray.data.pretraining import alignment_batches
-from xlt_ray.data.toy.tongues import world
-from xlt_ray.spec.methods import Contrastive, Weam
+from xlt_ray.config.methods import Contrastive, Weam
+from xlt_ray.data.batches.alignment_batches import alignment_batches, contrast_batches
+from xlt_ray.data.sources.local_files import FilesSource
+from xlt_ray.data.sources.toy.toy_languages import world
+from xlt_ray.data.text.pipeline import IGNORED
 
 WEAM = Weam(objective="weam", batch_size=24, languages=("qaa", "qae"))
 

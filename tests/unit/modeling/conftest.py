@@ -11,8 +11,8 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from xlt_ray.config.trial import Model
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
-from xlt_ray.spec.trial import Model
 
 REAL_MODELS = Path(__file__).parents[4] / "shared" / "models"
 SENTENCES = ("the cat sat on the mat", "a cat is here", "the mat is red", "dogs sat here")

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from xlt_ray.config import methods
 from xlt_ray.errors import SpecError
 from xlt_ray.modeling.fusion.aif import AifFusion, Attention
-from xlt_ray.spec import methods
 
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
 

@@ -13,25 +13,18 @@ import transformers
 from torch import Tensor
 
 from tests.unit.modeling.conftest import write_tokenizer
-from xlt_ray.data.collate import collate
-from xlt_ray.data.encode import encode_words, template_of
+from xlt_ray.config import methods
+from xlt_ray.config.facts import ModelFacts
+from xlt_ray.config.task_types import KINDS
+from xlt_ray.config.trial import Model
+from xlt_ray.data.text.pipeline import collate, encode_words, template_of
 from xlt_ray.errors import ModelError, SpecError
-from xlt_ray.modeling.encoder import (
-    TYPES,
-    load_encoder,
-    load_saved,
-    load_tokenizer,
-    save_encoder,
-)
-from xlt_ray.modeling.facts import model_facts
+from xlt_ray.modeling.encoder import TYPES, load_encoder, load_saved, load_tokenizer, save_encoder
+from xlt_ray.modeling.model_info import model_facts
 from xlt_ray.modeling.network import build_masked_lm, build_network, hidden_states
 from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
 from xlt_ray.modeling.objectives.perturbed import robust_network
 from xlt_ray.modeling.objectives.weam import weam
-from xlt_ray.spec import methods
-from xlt_ray.spec.facts import ModelFacts
-from xlt_ray.spec.kinds import KINDS
-from xlt_ray.spec.trial import Model
 
 DEPTH, WIDTH, LONGEST, NUM_LABELS = 3, 32, 40, 3
 PLAIN = {"vocab_size": 100, "hidden_size": WIDTH, "num_hidden_layers": DEPTH,

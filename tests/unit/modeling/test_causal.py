@@ -11,11 +11,11 @@ import transformers
 
 from tests.unit.modeling.conftest import write_tokenizer
 from tests.unit.modeling.test_architectures import ARCHITECTURES
+from xlt_ray.config.trial import Model
 from xlt_ray.errors import ModelError
 from xlt_ray.modeling.causal import reads_both_ways, refuse_causal_config
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
-from xlt_ray.modeling.facts import model_facts
-from xlt_ray.spec.trial import Model
+from xlt_ray.modeling.model_info import model_facts
 
 PLAIN: dict[str, Any] = {
     "vocab_size": 400, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2,

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from xlt_ray.modeling.diagnostics.alignment import alignment, error_rate, mutual
+from xlt_ray.config.diagnostics import DIAGNOSTICS, DiagnosticName
+from xlt_ray.modeling.diagnostics.alignment_accuracy import alignment, error_rate, mutual
 from xlt_ray.modeling.diagnostics.cka import cka
-from xlt_ray.modeling.diagnostics.retrieval import retrieval
-from xlt_ray.modeling.diagnostics.states import States, Words, joined, pooled, words_of
-from xlt_ray.spec.diagnostics import DIAGNOSTICS, DiagnosticName
+from xlt_ray.modeling.diagnostics.layer_states import States, Words, joined, pooled, words_of
+from xlt_ray.modeling.diagnostics.retrieval_accuracy import retrieval
 
 seeds = st.integers(0, 2**31 - 1)
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from xlt_ray.config import methods
 from xlt_ray.errors import SpecError
 from xlt_ray.modeling.fusion.dlfa import DlfaFusion, masked_mean
-from xlt_ray.spec import methods
 
 
 def knobs(layer: int = 1, reduction: int = 4) -> methods.DlfaFusion:

@@ -8,10 +8,10 @@ import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from tests.unit.modeling.conftest import write_model, write_tokenizer
+from xlt_ray.config.trial import Model
 from xlt_ray.errors import ModelError
 from xlt_ray.modeling.encoder import load_encoder, load_saved, load_tokenizer, save_encoder
-from xlt_ray.modeling.facts import model_facts
-from xlt_ray.spec.trial import Model
+from xlt_ray.modeling.model_info import model_facts
 
 TEXTS = ["the cat sat on the mat", "dogs"]
 

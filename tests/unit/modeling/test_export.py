@@ -12,14 +12,14 @@ import transformers
 
 from tests.unit.modeling.conftest import VOCABULARY
 from tests.unit.modeling.test_encoder import assert_equal_bits, perturbed, states
+from xlt_ray.config.export_metadata import FILE, Exported, read_exported
+from xlt_ray.config.methods import FUSIONS, method_named
+from xlt_ray.config.task_types import KINDS, TaskKind
+from xlt_ray.config.trial import Model
 from xlt_ray.errors import ModelError
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer, save_encoder
-from xlt_ray.modeling.export import HEAD, load_exported, write_exported
+from xlt_ray.modeling.exported_network import HEAD, load_exported, write_exported
 from xlt_ray.modeling.network import Network, build_network, save_extra
-from xlt_ray.spec.exported import FILE, Exported, read_exported
-from xlt_ray.spec.kinds import KINDS, TaskKind
-from xlt_ray.spec.methods import FUSIONS, method_named
-from xlt_ray.spec.trial import Model
 
 LABELS = ("no", "maybe", "yes")
 DLFA = {"method": "dlfa", "layer": 1, "reduction": 4}

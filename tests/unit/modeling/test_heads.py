@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tests.unit.modeling.conftest import write_tokenizer
+from xlt_ray.config.methods import NoFusion
+from xlt_ray.config.task_types import KINDS, TaskKind
+from xlt_ray.config.trial import Model
 from xlt_ray.modeling.encoder import load_encoder, load_saved, load_tokenizer
-from xlt_ray.modeling.export import twin_of
+from xlt_ray.modeling.exported_network import twin_of
 from xlt_ray.modeling.multitask import build_multitask
 from xlt_ray.modeling.network import Network, build_masked_lm, build_network
-from xlt_ray.spec.kinds import KINDS, TaskKind
-from xlt_ray.spec.methods import NoFusion
-from xlt_ray.spec.trial import Model
 from xlt_ray.training.load import save_result
 
 TRAINED = [name for name, entry in KINDS.items() if entry.is_trained]

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import torch
 
+from xlt_ray.config import methods
 from xlt_ray.modeling.fusion.mix import SPEED, MixFusion
-from xlt_ray.spec import methods
 
 
 def test_the_output_is_the_equation_of_the_docstring() -> None:

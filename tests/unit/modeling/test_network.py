@@ -12,6 +12,9 @@ from transformers import PreTrainedModel
 
 from tests.rounding import cannot_learn
 from tests.unit.modeling.gradients import assert_parts_add_up, gradients
+from xlt_ray.config import methods
+from xlt_ray.config.task_types import KINDS
+from xlt_ray.config.trial import Model, Ranking
 from xlt_ray.errors import ModelError, SpecError
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.modeling.network import (
@@ -24,9 +27,6 @@ from xlt_ray.modeling.network import (
     load_extra,
     save_extra,
 )
-from xlt_ray.spec import methods
-from xlt_ray.spec.kinds import KINDS
-from xlt_ray.spec.trial import Model, Ranking
 
 Encoders = Callable[..., PreTrainedModel]
 NONE = methods.NoFusion()

@@ -11,13 +11,13 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from tests.unit.modeling.gradients import assert_parts_add_up
+from xlt_ray.config import methods
+from xlt_ray.config.trial import Model
 from xlt_ray.errors import SpecError
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.modeling.network import MaskedLm, hidden_states
 from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork, contrastive
 from xlt_ray.modeling.objectives.weam import weam
-from xlt_ray.spec import methods
-from xlt_ray.spec.trial import Model
 
 Encoders = Callable[..., PreTrainedModel]
 ROWS, LENGTH = 6, 8

@@ -12,6 +12,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tests.unit.modeling.gradients import assert_parts_add_up, gradients
+from xlt_ray.config import methods
+from xlt_ray.config.task_types import KINDS
 from xlt_ray.modeling.network import Batch, Network, build_network
 from xlt_ray.modeling.objectives.adversarial import Adversarial
 from xlt_ray.modeling.objectives.perturbed import (
@@ -22,8 +24,6 @@ from xlt_ray.modeling.objectives.perturbed import (
     robust_network,
 )
 from xlt_ray.modeling.objectives.smoothing import Smoothing
-from xlt_ray.spec import methods
-from xlt_ray.spec.kinds import KINDS
 
 Encoders = Callable[..., PreTrainedModel]
 ROWS, LENGTH, SPECIAL = 6, 8, (0, 1, 2, 3, 4)

@@ -20,17 +20,17 @@ import pytest
 from tests import made_up
 from tests.made_up import Told, facts_of, seconds_of
 from tests.two_models import bounds
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.sweep import SweepSpec, sweep_of
+from xlt_ray.config.trial import TrialSpec
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, TrialView, open_ledger
-from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import SweepSpec, sweep_of
-from xlt_ray.spec.trial import TrialSpec
-from xlt_ray.stages.items import Items, item_ids
-from xlt_ray.stages.path import path_of
-from xlt_ray.stages.record import Score
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.evaluation_items import Items, item_ids
+from xlt_ray.store.record import Score
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.stage_path import path_of
+from xlt_ray.store.store import StageStore
 
 SWEEP = """
 name: quick

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from tests.unit.report.conftest import NOWHERE_SCORED, Finished
+from xlt_ray.config.export_metadata import FILE, Exported, read_exported
 from xlt_ray.data.task import task_named
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import TrialView
 from xlt_ray.report.card import model_card
+from xlt_ray.report.frames import Snapshot, read_snapshot
 from xlt_ray.report.provenance import export_metadata, exportable, model_of, target_use
-from xlt_ray.report.snapshot import Snapshot, read_snapshot
-from xlt_ray.spec.exported import FILE, Exported, read_exported
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 
 from tests.equal_systems import contender, stage
 from tests.unit.report.conftest import NOWHERE_SCORED, SWEEP, Finished, finished
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger
-from xlt_ray.report.comparison import Comparison, compare, comparison_json
-from xlt_ray.report.contender import candidate_of
-from xlt_ray.report.snapshot import read_snapshot
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.stages.store import StageStore
+from xlt_ray.report.comparison import Comparison, candidate_of, compare, comparison_json
+from xlt_ray.report.frames import read_snapshot
+from xlt_ray.store.store import StageStore
 
 CODES = ("qaa", "qab", "qac")
 

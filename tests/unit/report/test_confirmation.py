@@ -20,7 +20,7 @@ from tests.unit.report.conftest import (
 from xlt_ray import cli
 from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger
-from xlt_ray.report.comparison import compare, comparison_json
+from xlt_ray.report.comparison import candidate_of, compare, comparison_json
 from xlt_ray.report.confirmation import (
     Confirmation,
     Confirmed,
@@ -28,10 +28,9 @@ from xlt_ray.report.confirmation import (
     confirmation_of,
     winners,
 )
-from xlt_ray.report.contender import candidate_of
-from xlt_ray.report.snapshot import Snapshot, read_snapshot
-from xlt_ray.report.statistics import summary
-from xlt_ray.sweep.confirm import confirming
+from xlt_ray.report.frames import Snapshot, read_snapshot
+from xlt_ray.report.stats import summary
+from xlt_ray.sweep.confirm_winners import confirming
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt_ray.ledger.importance import MIN_POINTS, importances
 from xlt_ray.report.effects import (
     MAX_LEVELS,
     OTHERS,
@@ -23,9 +22,9 @@ from xlt_ray.report.effects import (
     importances_csv,
     series_of,
 )
-from xlt_ray.report.grouping import Group
-from xlt_ray.report.statistics import difference_interval
-from xlt_ray.report.tables import LanguageTable, Row, TrialScores, cell_of
+from xlt_ray.report.importance import MIN_POINTS, importances
+from xlt_ray.report.stats import difference_interval
+from xlt_ray.report.tables import Group, LanguageTable, Row, TrialScores, cell_of
 
 
 def table_of(values: Sequence[Any], scores: Sequence[float], seeds: int = 1) -> LanguageTable:

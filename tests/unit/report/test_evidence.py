@@ -12,17 +12,15 @@ import pandas as pd
 import pytest
 
 from tests.unit.report.conftest import NEAR_CONSTANT, Finished, describe, other_home, tree_of
-from xlt_ray.cli.rows import trial_row
+from xlt_ray.cli.listings import trial_row
+from xlt_ray.report.additional_tasks import FURTHER_COLUMNS, further_csv, further_tables
 from xlt_ray.report.evidence import MIN_GROUP_ITEMS, Constant, Evidence, evidence_of
-from xlt_ray.report.frames import scores_frame, trials_frame, typed
-from xlt_ray.report.further import FURTHER_COLUMNS, further_csv, further_tables
-from xlt_ray.report.grouping import groups_of
+from xlt_ray.report.frames import read_snapshot, scores_frame, trials_frame, typed
 from xlt_ray.report.page import write_report
-from xlt_ray.report.snapshot import read_snapshot
-from xlt_ray.report.tables import LanguageTable, language_tables
-from xlt_ray.report.typeset import groups_tex, table_csv, table_tex
-from xlt_ray.stages.record import Score, StageRecord
-from xlt_ray.tracking.facts import final_metrics, score_table, score_tags
+from xlt_ray.report.table_export import groups_tex, table_csv, table_tex
+from xlt_ray.report.tables import LanguageTable, groups_of, language_tables
+from xlt_ray.store.record import Score, StageRecord
+from xlt_ray.tracking.content import final_metrics, score_table, score_tags
 
 CONFIGURATION, REPEAT = NEAR_CONSTANT
 

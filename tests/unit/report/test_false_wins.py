@@ -10,7 +10,7 @@ from scipy import stats
 
 from tests.equal_systems import Scope, best_of, equal_pair, is_won_by_seeds, wins
 from xlt_ray.report.comparison import compare
-from xlt_ray.report.statistics import ALPHA, MIN_SEEDS_FOR_STAR
+from xlt_ray.report.stats import ALPHA, MIN_SEEDS_FOR_STAR
 
 DRAWS = 200
 

@@ -10,22 +10,21 @@ import pytest
 
 import tests.unit.report.conftest as world
 from tests.unit.report.conftest import LANGUAGES, Finished, finished
+from xlt_ray.config.trial import TrialSpec
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
+from xlt_ray.report.additional_tasks import further_frame
 from xlt_ray.report.card import model_card
+from xlt_ray.report.comparison import candidate_of
 from xlt_ray.report.confirmation import confirmation_of, winners
-from xlt_ray.report.contender import candidate_of
-from xlt_ray.report.few_shot import few_shot_frame, few_shot_tables
-from xlt_ray.report.frames import scores_frame, trials_frame
-from xlt_ray.report.further import further_frame
+from xlt_ray.report.few_shot_tables import few_shot_frame, few_shot_tables
+from xlt_ray.report.frames import Snapshot, read_snapshot, scores_frame, trials_frame
 from xlt_ray.report.page import write_report
 from xlt_ray.report.provenance import export_metadata, target_use
 from xlt_ray.report.selection import header, ranked_configurations
-from xlt_ray.report.snapshot import Snapshot, read_snapshot
 from xlt_ray.report.tables import language_tables
-from xlt_ray.spec.trial import TrialSpec
-from xlt_ray.stages.record import Score
+from xlt_ray.store.record import Score
 
 SWEEP = """
 name: few

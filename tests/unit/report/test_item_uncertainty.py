@@ -16,7 +16,7 @@ from xlt_ray.report.item_uncertainty import (
     sample_of,
     two_level,
 )
-from xlt_ray.report.statistics import summary
+from xlt_ray.report.stats import summary
 
 SEEDS = st.integers(0, 10**6)
 

@@ -11,13 +11,12 @@ import pytest
 
 from tests.unit.report.conftest import LANGUAGES, Finished, other_home
 from xlt_ray.errors import DamagedStage
-from xlt_ray.report import items
-from xlt_ray.report.comparison import compare, comparison_json
-from xlt_ray.report.contender import candidate_of
+from xlt_ray.report import item_uncertainty
+from xlt_ray.report.comparison import candidate_of, compare, comparison_json
+from xlt_ray.report.frames import Snapshot, read_snapshot
 from xlt_ray.report.page import write_report
 from xlt_ray.report.results import Results
-from xlt_ray.report.snapshot import Snapshot, read_snapshot
-from xlt_ray.stages.items import ITEMS, read_items
+from xlt_ray.store.evaluation_items import ITEMS, read_items
 
 
 @pytest.fixture
@@ -34,7 +33,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(record.key)
         return read_items(store, record)
 
-    monkeypatch.setattr(items, "read_items", read)
+    monkeypatch.setattr(item_uncertainty, "read_items", read)
     return found
 
 

@@ -11,12 +11,12 @@ import pytest
 from tests.unit.report.conftest import Finished
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
+from xlt_ray.report.frames import read_snapshot
 from xlt_ray.report.page import write_report
 from xlt_ray.report.provenance import exportable, lost_weights, target_use
-from xlt_ray.report.snapshot import read_snapshot
-from xlt_ray.stages.items import ITEMS
-from xlt_ray.stages.stage import short
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.evaluation_items import ITEMS
+from xlt_ray.store.stage import short
+from xlt_ray.store.store import StageStore
 
 
 @pytest.fixture(scope="module")

@@ -10,19 +10,18 @@ from dataclasses import replace
 import pytest
 
 from tests.unit.report.conftest import SWEEP, Finished, bounds, end
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, MadeWith, mixed_facts, open_ledger
-from xlt_ray.report.comparison import compare
+from xlt_ray.report.comparison import _science, candidate_of, compare
 from xlt_ray.report.confirmation import confirmation_of
-from xlt_ray.report.contender import _science, candidate_of
+from xlt_ray.report.frames import Snapshot, read_snapshot
 from xlt_ray.report.page import write_report
 from xlt_ray.report.provenance import weights_of
 from xlt_ray.report.results import Results
-from xlt_ray.report.snapshot import Snapshot, read_snapshot
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.stages.store import StageStore
-from xlt_ray.tracking.facts import sweep_note, trial_tags
+from xlt_ray.store.store import StageStore
+from xlt_ray.tracking.content import sweep_note, trial_tags
 
 BEFORE = MadeWith(
     {"nli qaa train": "1" * 20, "nli qab test": "2" * 20}, {"torch": "2.12"}, "a" * 40

@@ -18,13 +18,13 @@ import pandas as pd
 import pytest
 
 from tests.unit.report.conftest import SWEEP, Finished, describe, other_home
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.home import Home
 from xlt_ray.ledger import load_ledger, open_ledger
 from xlt_ray.report.page import write_report
-from xlt_ray.report.shown import sharing_of, stage_rows
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import sweep_of
-from xlt_ray.stages.store import StageStore
+from xlt_ray.report.view_model import sharing_of, stage_rows
+from xlt_ray.store.store import StageStore
 
 
 def written(found: Finished, root: Path) -> Path:
@@ -48,7 +48,7 @@ from tests.unit.report.conftest import describe
 from xlt_ray.home import Home
 from xlt_ray.ledger import load_ledger
 from xlt_ray.report.page import write_report
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.store import StageStore
 there = Home(Path(sys.argv[1]))
 ledger, store = load_ledger(there, "quick"), StageStore(there.stages)
 write_report(Home(Path(sys.argv[2])), ledger, store, describe_language=describe)

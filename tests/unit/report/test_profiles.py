@@ -13,14 +13,14 @@ import pytest
 from tests.unit.report.conftest import Finished, describe, other_home
 from xlt_ray import Results
 from xlt_ray.report import page
-from xlt_ray.report.profiles import (
+from xlt_ray.report.figures.profiles import (
     PROFILE_COLUMNS,
     finished,
     profile_figure,
     profiles_frame,
 )
-from xlt_ray.report.snapshot import Snapshot, read_snapshot
-from xlt_ray.stages.record import Profile, StageRecord
+from xlt_ray.report.frames import Snapshot, read_snapshot
+from xlt_ray.store.record import Profile, StageRecord
 
 VALUES = {"qab": (0.2, 0.6, 0.8), "qac": (0.2, 0.4, 0.6), "qaf": (0.1, None, 0.3)}
 STEPS = {"intermediate": (0, 50), "target": (0, 100), "evaluate": (None,)}

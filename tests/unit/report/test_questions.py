@@ -22,21 +22,36 @@ from scipy import stats
 
 from tests.unit.report.conftest import NOWHERE_SCORED, Finished, describe
 from xlt_ray.ledger import StageUse
-from xlt_ray.ledger.importance import MIN_POINTS, Importance, _thresholds, importances
-from xlt_ray.report.canvas import SERIES, Figure
-from xlt_ray.report.curves import layer_figure, ratio_figure, size_figure
 from xlt_ray.report.effects import OTHERS, Effects, effects_of
-from xlt_ray.report.figures import knob_figure, language_figure
-from xlt_ray.report.frames import costs_frame, scores_frame, trials_frame
-from xlt_ray.report.frontier import pareto_front
-from xlt_ray.report.grouping import MAX_DRAWN, Group, drawn_groups, known_groupings
+from xlt_ray.report.figures.base import SERIES, Figure
+from xlt_ray.report.figures.overview import (
+    _knob_axis,
+    bars_of,
+    heat_map,
+    importance_figure,
+    parallel_figure,
+    pareto_figure,
+    reuses_of,
+    timeline,
+)
+from xlt_ray.report.figures.parameters import knob_figure, language_figure
+from xlt_ray.report.figures.questions import layer_figure, ratio_figure, size_figure
+from xlt_ray.report.frames import Snapshot, costs_frame, read_snapshot, scores_frame, trials_frame
+from xlt_ray.report.importance import MIN_POINTS, Importance, _thresholds, importances
 from xlt_ray.report.labels import shown_value
-from xlt_ray.report.overview import heat_map, importance_figure, pareto_figure
-from xlt_ray.report.parallel import _knob_axis, parallel_figure
-from xlt_ray.report.powerlaw import PowerLaw, fit_power_law, monotony_p
-from xlt_ray.report.snapshot import Snapshot, read_snapshot
-from xlt_ray.report.tables import LanguageTable, Row, TrialScores, cell_of, language_tables
-from xlt_ray.report.timeline import bars_of, reuses_of, timeline
+from xlt_ray.report.power_law import PowerLaw, fit_power_law, monotony_p
+from xlt_ray.report.selection import pareto_front
+from xlt_ray.report.tables import (
+    MAX_DRAWN,
+    Group,
+    LanguageTable,
+    Row,
+    TrialScores,
+    cell_of,
+    drawn_groups,
+    known_groupings,
+    language_tables,
+)
 
 SIZES = np.repeat([1000, 4000, 16000, 64000, 256000], 3)
 
@@ -423,7 +438,7 @@ def test_importance_is_that_of_the_knob_that_decides() -> None:
 def test_noise_is_above_chance_in_five_of_a_hundred_at_most(
     num: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xlt_ray.ledger.importance.NUM_BOOTSTRAPS", 1)
+    monkeypatch.setattr("xlt_ray.report.importance.NUM_BOOTSTRAPS", 1)
     draw = random.Random(7)
     assignments = [knobs for knobs, _ in points_of(num)]
     above, tops = 0, []
@@ -469,8 +484,8 @@ def test_importance_looks_at_the_end_that_is_better() -> None:
 
 def test_importance_is_that_of_optunas_own_distributions(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = importances(points_of(20), maximize=True)
-    monkeypatch.setattr("xlt_ray.ledger.importance._Range", FloatDistribution)
-    monkeypatch.setattr("xlt_ray.ledger.importance._Options", CategoricalDistribution)
+    monkeypatch.setattr("xlt_ray.report.importance._Range", FloatDistribution)
+    monkeypatch.setattr("xlt_ray.report.importance._Options", CategoricalDistribution)
     assert importances(points_of(20), maximize=True) == quick
 
 
@@ -639,7 +654,7 @@ def test_the_timeline_tells_which_machine_made_a_stage(
         drawn.append([one.get_text() for one in figure.axes[0].get_yticklabels()])
         return b"<svg", b"\x89PNG"
 
-    monkeypatch.setattr("xlt_ray.report.timeline.rendered", kept)
+    monkeypatch.setattr("xlt_ray.report.figures.overview.rendered", kept)
     rows = rows_of(timeline(replace(snapshot, records=records)))
     made = {one["host"] for one in rows if one["kind"] not in ("trial",) and not one["reused_from"]}
     assert made == {"node-0", "node-1"}

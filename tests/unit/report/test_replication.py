@@ -19,6 +19,7 @@ from tests.unit.report.conftest import SWEEP, Finished, describe, finished, othe
 from xlt_ray.home import Home
 from xlt_ray.ledger import StageUse
 from xlt_ray.report.effects import effects_csv, effects_of
+from xlt_ray.report.frames import read_snapshot
 from xlt_ray.report.page import write_report
 from xlt_ray.report.replication import (
     shared_by,
@@ -27,7 +28,6 @@ from xlt_ray.report.replication import (
     trained_stages,
     units,
 )
-from xlt_ray.report.snapshot import read_snapshot
 from xlt_ray.report.tables import Cell, LanguageTable, Row, TrialScores, cell_of
 
 NOTE = "Repeats of a configuration share one intermediate training"

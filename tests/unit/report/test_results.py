@@ -133,10 +133,10 @@ def test_frames_tell_of_one_moment_until_they_are_refreshed(small: Finished) -> 
 
 def test_a_running_sweep_can_be_read(tmp_path: Path) -> None:
     from tests.two_models import bounds
+    from xlt_ray.config.sweep import sweep_of
+    from xlt_ray.config.yaml import parse_document
     from xlt_ray.ledger import open_ledger
-    from xlt_ray.spec.source import parse_document
-    from xlt_ray.spec.sweep import sweep_of
-    from xlt_ray.stages.store import StageStore
+    from xlt_ray.store.store import StageStore
 
     home, sweep = Home(tmp_path), sweep_of(parse_document(SWEEP, "quick.yaml"))
     found = Finished(home, sweep, open_ledger(home, sweep), StageStore(home.stages))

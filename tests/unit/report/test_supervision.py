@@ -13,22 +13,20 @@ import pytest
 
 import tests.unit.report.conftest as world
 from tests.unit.report.conftest import LANGUAGES, Finished, finished
+from xlt_ray.config.facts import LexiconFacts
 from xlt_ray.data.task import task_named
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
 from xlt_ray.report import xtreme
 from xlt_ray.report.card import model_card
-from xlt_ray.report.comparison import compare, comparison_json
-from xlt_ray.report.contender import candidate_of
-from xlt_ray.report.curves import ratio_figure
-from xlt_ray.report.frames import scores_frame, trials_frame
+from xlt_ray.report.comparison import candidate_of, compare, comparison_json
+from xlt_ray.report.figures.questions import ratio_figure
+from xlt_ray.report.frames import Snapshot, read_snapshot, scores_frame, trials_frame
 from xlt_ray.report.page import write_report
 from xlt_ray.report.provenance import export_metadata
-from xlt_ray.report.snapshot import Snapshot, read_snapshot
+from xlt_ray.report.table_export import groups_tex, table_csv, table_tex
 from xlt_ray.report.tables import LanguageTable, language_tables
-from xlt_ray.report.typeset import groups_tex, table_csv, table_tex
 from xlt_ray.report.xtreme import BenchmarkTask, xtreme_frame
-from xlt_ray.spec.facts import LexiconFacts
 
 SWEEP = """
 name: mixed

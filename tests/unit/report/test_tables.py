@@ -25,8 +25,7 @@ from tests.unit.report.conftest import (
 )
 from xlt_ray.errors import SpecError
 from xlt_ray.home import Home
-from xlt_ray.report.frames import SCORE_COLUMNS, scores_frame, trials_frame, typed
-from xlt_ray.report.grouping import groups_of, known_groupings, read_groupings, seen_grouping
+from xlt_ray.report.frames import SCORE_COLUMNS, read_snapshot, scores_frame, trials_frame, typed
 from xlt_ray.report.selection import (
     best_configuration,
     checkpoints,
@@ -35,10 +34,16 @@ from xlt_ray.report.selection import (
     picks,
     selection_rule,
 )
-from xlt_ray.report.snapshot import read_snapshot
-from xlt_ray.report.statistics import summary
-from xlt_ray.report.tables import LanguageTable, language_tables
-from xlt_ray.report.typeset import picks_csv, picks_tex, table_csv, table_tex
+from xlt_ray.report.stats import summary
+from xlt_ray.report.table_export import picks_csv, picks_tex, table_csv, table_tex
+from xlt_ray.report.tables import (
+    LanguageTable,
+    groups_of,
+    known_groupings,
+    language_tables,
+    read_groupings,
+    seen_grouping,
+)
 
 CODES = ("qaa", "qab", "qac", "qad")
 

@@ -11,15 +11,15 @@ from tests.command import Xlt
 from tests.unit.report import conftest as world
 from tests.unit.report.conftest import SWEEP, Finished, finished
 from tests.unit.report.test_card import told
+from xlt_ray.config.trial import TrialSpec
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
 from xlt_ray.report.card import model_card
-from xlt_ray.report.few_shot import few_shot_frame
+from xlt_ray.report.few_shot_tables import few_shot_frame
+from xlt_ray.report.frames import read_snapshot
 from xlt_ray.report.page import write_report
-from xlt_ray.report.snapshot import read_snapshot
 from xlt_ray.report.xtreme import xtreme_frame
-from xlt_ray.spec.trial import TrialSpec
-from xlt_ray.stages.record import Score
+from xlt_ray.store.record import Score
 
 TEXT = SWEEP.replace("trials: 16, seeds: 3", "trials: 3, seeds: 1").replace(
     "metric: accuracy", "metric: macro_f1"

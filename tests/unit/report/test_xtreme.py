@@ -9,12 +9,12 @@ import pytest
 
 from tests.unit.report.conftest import Finished
 from xlt_ray import Results
-from xlt_ray.data.kinds.kind import kind_of
 from xlt_ray.data.task import task_named
+from xlt_ray.data.types.base import kind_of
 from xlt_ray.report import xtreme
-from xlt_ray.report.snapshot import Snapshot
+from xlt_ray.report.frames import Snapshot
 from xlt_ray.report.xtreme import TASKS, BenchmarkTask, averages, xtreme_frame
-from xlt_ray.stages.record import Score
+from xlt_ray.store.record import Score
 
 # Per language: the benchmark's mBERT and XLM-R Large (PAWS-X), mBERT and XLM-R Base (XNLI).
 PAWS_X = ("en", "de", "es", "fr", "ja", "ko", "zh")

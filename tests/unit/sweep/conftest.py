@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.unit.sweep.test_desk import world
+from tests.unit.sweep.test_scheduler import world
 
 __all__ = ["world"]

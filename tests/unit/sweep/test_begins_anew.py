@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, find_ledger, load_ledger, open_ledger
-from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.lease import Lease
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.lease import Lease
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.removal import begins_anew, find_removal, remove_sweep
 from xlt_ray.tracking import Tracker
 

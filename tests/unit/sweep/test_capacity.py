@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.resources import Resources, Strategy
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import ClusterError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger
-from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.resources import Resources, Strategy
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import sweep_of
 from xlt_ray.sweep import capacity, runner
 from xlt_ray.sweep.capacity import (
     Concurrency,
@@ -30,7 +30,7 @@ from xlt_ray.sweep.capacity import (
     refuse_impossible,
     room_for,
 )
-from xlt_ray.sweep.losses import ProcessFailures
+from xlt_ray.sweep.retry import ProcessFailures
 
 NODES = st.lists(
     st.fixed_dictionaries({"CPU": st.integers(0, 6)}, optional={"GPU": st.integers(0, 3)}),

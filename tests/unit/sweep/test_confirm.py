@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from tests.two_models import bounds
 from tests.unit.report.conftest import Finished, facts, quick
+from xlt_ray.config.sweep import SweepSpec, sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import LedgerError, SpecError
 from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger, sweep_of_ledger
 from xlt_ray.report.confirmation import winners
-from xlt_ray.report.snapshot import read_snapshot
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import SweepSpec, sweep_of
-from xlt_ray.stages.path import path_of
-from xlt_ray.sweep.confirm import confirming, fresh_seed
+from xlt_ray.report.frames import read_snapshot
+from xlt_ray.store.stage_path import path_of
+from xlt_ray.sweep.confirm_winners import confirming, fresh_seed
 
 __all__ = ["quick"]
 

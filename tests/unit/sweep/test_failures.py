@@ -25,8 +25,8 @@ from safetensors import SafetensorError
 from urllib3.exceptions import NewConnectionError
 
 from xlt_ray import errors
+from xlt_ray.config.retry_policy import CAUSES, OF_PROCESSES
 from xlt_ray.errors import DataError, TrialFailure
-from xlt_ray.spec.failures import CAUSES, OF_PROCESSES
 from xlt_ray.sweep.failures import LOG_LINES, RULES, alike, cause_of, classify, is_disk_full
 
 

@@ -10,14 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from xlt_ray.config.sweep import SweepSpec, sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.data.task import task_named
 from xlt_ray.errors import SpecError, SpecErrors
 from xlt_ray.home import Home
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import SweepSpec, sweep_of
 from xlt_ray.sweep import runner
-from xlt_ray.sweep.alone import make_alone
 from xlt_ray.sweep.findings import refuse_faulty, text_shares
+from xlt_ray.sweep.local_run import make_alone
 from xlt_ray.sweep.runner import checked_facts
 
 CONFIG = {
@@ -255,7 +255,7 @@ def test_what_the_sweep_does_not_read_may_be_faulty(tmp_path, sweep_on, check):
 def test_a_second_check_reads_no_line(sweep_on, check, monkeypatch):
     sweep = sweep_on("pos")
     check(sweep)
-    monkeypatch.setattr("xlt_ray.data.files.FilesSource.examine", None)
+    monkeypatch.setattr("xlt_ray.data.sources.local_files.FilesSource.examine", None)
     assert check(sweep) == []
 
 

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, open_ledger
-from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.path import stages_to_run
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.stage_path import stages_to_run
+from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.plan import Plan, divergence, plan_of
 
 TEXT = """

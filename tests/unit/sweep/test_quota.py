@@ -11,12 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xlt_ray.ledger import StageUse, State, TrialView
-from xlt_ray.stages.disk import StoreEntry
-from xlt_ray.stages.freeing import GcRoots, plan
-from xlt_ray.stages.path import StagePath, stages_to_run
-from xlt_ray.stages.stage import Stage
-from xlt_ray.sweep.claims import SweepUse, gc_roots, still_needed
-from xlt_ray.sweep.disk import StoreSizes, growth_of
+from xlt_ray.store.gc import GcRoots, StoreEntry, plan
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.stage_path import StagePath, stages_to_run
+from xlt_ray.sweep.quota import StoreSizes, SweepUse, gc_roots, growth_of, still_needed
 
 WEIGHTS, SCORES = 1000, 3
 PROGRESS = 3 * WEIGHTS

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.sweep.test_desk import TEXT, MakeWorld, ReadSweep
+from tests.unit.sweep.test_scheduler import TEXT, MakeWorld, ReadSweep
+from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
-from xlt_ray.ledger.sole import sole_driver
-from xlt_ray.spec.sweep import SweepSpec
+from xlt_ray.ledger.open_ledger import sole_driver
 from xlt_ray.sweep.failures import refusal_in
-from xlt_ray.sweep.order import Report
+from xlt_ray.sweep.tasks import Report
 
 
 def take_over(home: Home, name: str) -> None:

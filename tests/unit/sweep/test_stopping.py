@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from xlt_ray.sweep import stopping
-from xlt_ray.sweep.joining import is_listening
+from xlt_ray.sweep.ray_connection import is_listening
 
 
 class Ended(Exception):

@@ -10,19 +10,19 @@ import pytest
 import ray.exceptions as rayed
 from ray.tune.result import DONE
 
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import DataError, TrialFailure
 from xlt_ray.home import Home
-from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.path import path_of, stages_to_run
-from xlt_ray.stages.record import StageRecord
-from xlt_ray.stages.stage import Stage
-from xlt_ray.sweep.fits import read_fits, remember_fit
-from xlt_ray.sweep.order import Report, TrialTask, pack, task_for
+from xlt_ray.store.record import StageRecord
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.stage_path import path_of, stages_to_run
+from xlt_ray.sweep.batch_limits import read_fits, remember_fit
+from xlt_ray.sweep.tasks import Report, TrialTask, pack, task_for
 from xlt_ray.sweep.trainable import REPORT, TrialWalk
 from xlt_ray.sweep.walk_thread import News
 from xlt_ray.sweep.workers import runtime_of
-from xlt_ray.training.events import Committed, Event
+from xlt_ray.training.loop import Committed, Event
 
 TEXT = """
 name: t

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from xlt_ray.cli.inspect import plan
+from xlt_ray.cli.prepare import plan
+from xlt_ray.config.sweep import SweepSpec, sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import (
@@ -23,11 +25,9 @@ from xlt_ray.ledger import (
     open_ledger,
     starts_of,
 )
-from xlt_ray.spec.source import parse_document
-from xlt_ray.spec.sweep import SweepSpec, sweep_of
-from xlt_ray.stages.stage import VERSIONS
+from xlt_ray.store.stage import VERSIONS
 from xlt_ray.sweep import runner
-from xlt_ray.sweep.facts import facts_of, used_facts
+from xlt_ray.sweep.read_facts import facts_of, used_facts
 from xlt_ray.sweep.runner import checked_facts
 from xlt_ray.versions import commit_of, library_versions
 
@@ -177,7 +177,7 @@ def test_another_way_of_making_a_stage_is_a_change(
     sweep = sweep_on(root)
     begun(home, sweep)
     newer = {**VERSIONS, "target": VERSIONS["target"] + 1}
-    monkeypatch.setattr("xlt_ray.stages.stage.VERSIONS", newer)
+    monkeypatch.setattr("xlt_ray.store.stage.VERSIONS", newer)
     with pytest.raises(LedgerError, match=r"target stages: version \d -> version \d; trials"):
         started(home, sweep)
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from tests.unit.sweep.test_trainable import TEXT, committed
-from xlt_ray.spec.facts import Facts
-from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.path import path_of, stages_to_run
-from xlt_ray.stages.stage import Stage
-from xlt_ray.sweep.hangs import read_hang_report
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.stage_path import path_of, stages_to_run
 from xlt_ray.sweep.walk_thread import WalkThread
-from xlt_ray.training.events import Evaluated, Event, Stop, Ticked
-from xlt_ray.training.team import ProcessGroup
+from xlt_ray.sweep.watchdog import read_hang_report
+from xlt_ray.training.loop import Evaluated, Event, Stop, Ticked
+from xlt_ray.training.process_group import ProcessGroup
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_workers_in_lockstep_end_at_the_event_at_which_the_leader_is_told_to(
 HANGING = """
 import sys, time
 from pathlib import Path
-from xlt_ray.sweep.hangs import Watch, hang_file
+from xlt_ray.sweep.watchdog import Watch, hang_file
 from xlt_ray.sweep.walk_thread import WalkThread
 
 def hang():

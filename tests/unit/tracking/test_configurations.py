@@ -10,13 +10,7 @@ from typing import Any
 
 import pytest
 
-from xlt_ray.tracking.configurations import (
-    Configurations,
-    Member,
-    metrics_of,
-    status_of,
-    tags_of,
-)
+from xlt_ray.tracking.configurations import Configurations, Member, metrics_of, status_of, tags_of
 
 
 def member(

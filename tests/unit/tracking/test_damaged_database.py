@@ -14,9 +14,9 @@ import pytest
 from tests.command import Xlt
 from tests.unit.cli.test_rm import USES, begin, commit, show_in_mlflow, sweep_named
 from xlt_ray.home import Home
-from xlt_ray.stages.store import StageStore
+from xlt_ray.store.store import StageStore
 from xlt_ray.tracking import Tracker, mend_database
-from xlt_ray.tracking.connection import is_damaged
+from xlt_ray.tracking.client import is_damaged
 
 
 def truncate(file: Path) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView, open_ledger
-from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.stages.record import Score
-from xlt_ray.tracking.facts import MAX_FURTHER, MAX_LANGUAGES, Metrics, final_metrics
+from xlt_ray.store.record import Score
+from xlt_ray.tracking.content import MAX_FURTHER, MAX_LANGUAGES, Metrics, final_metrics
 
 from .test_trial_tags import TEXT
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from xlt_ray.stages.stage import Stage
-from xlt_ray.tracking.inputs import inputs_of, source_of
+from xlt_ray.store.stage import Stage
+from xlt_ray.tracking.content import inputs_of, source_of
 
 NLI = {"task": {"name": "nli", "version": 1}}
 ONE, TWO, OTHER = ("1" * 64, "2" * 64, "3" * 64)

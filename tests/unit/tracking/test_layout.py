@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from xlt_ray.tracking.layout import MAX_AXES, view_of
+from xlt_ray.tracking.content import MAX_AXES, view_of
 
 
 @pytest.mark.parametrize("has_seeds", [False, True])

@@ -7,7 +7,7 @@ import pwd
 
 import pytest
 
-from xlt_ray.tracking.origin import origin
+from xlt_ray.tracking.content import origin
 
 
 def test_a_user_without_a_name_is_called_by_number(monkeypatch: pytest.MonkeyPatch) -> None:

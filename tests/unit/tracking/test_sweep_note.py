@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xlt_ray.ledger import Occupation, TrialView, standings
-from xlt_ray.tracking.facts import sweep_note
+from xlt_ray.tracking.content import sweep_note
 
 
 def trial(

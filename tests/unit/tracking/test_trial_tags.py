@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.home import Home
 from xlt_ray.ledger import StageUse, open_ledger
-from xlt_ray.spec.sweep import SweepSpec
-from xlt_ray.tracking.facts import trial_tags
+from xlt_ray.tracking.content import trial_tags
 
 TEXT = """
 name: t

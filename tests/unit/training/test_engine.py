@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from xlt_ray.errors import TrialFailure
 from xlt_ray.training.engine import Engine
+from xlt_ray.training.process_group import join_process_group
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.team import join_process_group
 
 SETTINGS = {"batch_size": 4, "learning_rate": 0.1, "weight_decay": 0.0, "clip": 1.0,
             "precision": "fp32"}  # fmt: skip

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
+from xlt_ray.config.trial import Model
 from xlt_ray.errors import ModelError, StoreError
-from xlt_ray.spec.trial import Model
-from xlt_ray.stages.lease import Lease
-from xlt_ray.stages.path import encoder_of
-from xlt_ray.stages.record import StageRecord
-from xlt_ray.stages.stage import Stage
-from xlt_ray.stages.store import RECORD, StageStore
+from xlt_ray.store.lease import Lease
+from xlt_ray.store.record import StageRecord
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.stage_path import encoder_of
+from xlt_ray.store.store import RECORD, StageStore
 from xlt_ray.sweep.failures import cause_of
-from xlt_ray.training import make
-from xlt_ray.training.events import Committed
+from xlt_ray.training import walk
 from xlt_ray.training.load import TrainingInputs, load_committed, load_network, load_parent
+from xlt_ray.training.loop import Committed
+from xlt_ray.training.process_group import ProcessGroup
 from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.team import ProcessGroup
 
 
 def stage(kind: str, parent: Stage | None, **settings: Any) -> Stage:
@@ -63,12 +63,12 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         kinds.append(stage.kind)
         yield from ()
 
-    monkeypatch.setattr(make, "make", note)
+    monkeypatch.setattr(walk, "make", note)
     return kinds
 
 
 def found(store: StageStore) -> list[str]:
-    events = make.walk(PATH, MATERIALS, store, Runtime(cache=store.scratch), ProcessGroup())
+    events = walk.walk(PATH, MATERIALS, store, Runtime(cache=store.scratch), ProcessGroup())
     return [one.stage.kind for one in events if isinstance(one, Committed)]
 
 
@@ -162,6 +162,6 @@ def test_a_result_that_is_gone_from_a_bucket_is_waited_for_too(tmp_path: Path) -
 
 
 def test_only_the_leader_makes_a_folder_for_a_result(store: StageStore) -> None:
-    assert make._aside(store, TARGET, ProcessGroup(rank=1, size=2)) is None
+    assert walk._aside(store, TARGET, ProcessGroup(rank=1, size=2)) is None
     assert not (store.scratch / "results").exists()
-    assert make._aside(store, TARGET, ProcessGroup(rank=0, size=2)) is not None
+    assert walk._aside(store, TARGET, ProcessGroup(rank=0, size=2)) is not None

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from xlt_ray.data.encode import encode_words
-from xlt_ray.data.sampled import ParallelSample, SampledPair
+from xlt_ray.config.diagnostics import Diagnosis
+from xlt_ray.config.methods import NoFusion
+from xlt_ray.config.trial import Model
+from xlt_ray.data.text.parallel_sample import ParallelSample, SampledPair
+from xlt_ray.data.text.pipeline import encode_words
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.modeling.network import Network, build_network
-from xlt_ray.spec.diagnostics import Diagnosis
-from xlt_ray.spec.methods import NoFusion
-from xlt_ray.spec.trial import Model
 from xlt_ray.training.diagnose import profiles
 from xlt_ray.training.evaluate import EvalSet, score
 

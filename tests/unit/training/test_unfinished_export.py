@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from xlt_ray.training.export import whole_or_nothing
+from xlt_ray.training.export_trial import whole_or_nothing
 
 WRITER = """
 import sys
 from pathlib import Path
-from xlt_ray.training.export import whole_or_nothing
+from xlt_ray.training.export_trial import whole_or_nothing
 with whole_or_nothing(Path(sys.argv[1])) as aside:
     (aside / "model.safetensors").write_bytes(b"half")
     print("writes", flush=True)

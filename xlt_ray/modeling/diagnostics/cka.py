@@ -23,7 +23,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xlt_ray.modeling.diagnostics.states import Links, States
+from xlt_ray.modeling.diagnostics.layer_states import Links, States
 
 FEWEST = 4
 

@@ -26,8 +26,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from xlt_ray.config import methods
 from xlt_ray.modeling.fusion.dlfa import Branch, fitting_inner_size, masked_mean, placed
-from xlt_ray.spec import methods
 
 
 class Attention(nn.Module):

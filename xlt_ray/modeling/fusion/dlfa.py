@@ -40,8 +40,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from xlt_ray.config import methods
 from xlt_ray.errors import SpecError
-from xlt_ray.spec import methods
 
 INITIAL_GAIN = 0.1
 

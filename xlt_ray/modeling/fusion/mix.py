@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from xlt_ray.spec import methods
+from xlt_ray.config import methods
 
 SPEED = 20.0
 

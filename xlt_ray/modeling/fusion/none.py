@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from xlt_ray.spec import methods
+from xlt_ray.config import methods
 
 
 class NoFusion(nn.Module):

@@ -26,9 +26,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from xlt_ray.config import methods
 from xlt_ray.modeling.network import Batch
 from xlt_ray.modeling.objectives.perturbed import TINY, LossAt, projected
-from xlt_ray.spec import methods
 
 
 class Adversarial:

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from xlt_ray.config import methods
 from xlt_ray.errors import SpecError
 from xlt_ray.modeling.fusion.dlfa import masked_mean
 from xlt_ray.modeling.losses import summed_loss
 from xlt_ray.modeling.network import Batch, hidden_states
-from xlt_ray.spec import methods
 
 OTHER = "other_"
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from transformers import PreTrainedModel
 
+from xlt_ray.config.methods import Alignment
 from xlt_ray.modeling.network import MaskedLm, build_masked_lm
-from xlt_ray.spec.methods import Alignment
 
 
 def masked_lm(

@@ -16,8 +16,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from xlt_ray.config.methods import ROBUST, Robust
 from xlt_ray.modeling.network import Batch, Network
-from xlt_ray.spec.methods import ROBUST, Robust
 
 LossAt = Callable[[Tensor], Tensor]
 """The loss of the batch, a scalar, at a perturbation of its pieces in float32."""

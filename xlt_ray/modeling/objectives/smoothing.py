@@ -7,8 +7,9 @@ With L the loss of the batch, x the word embeddings and n draws::
 In ``linf`` every component is uniform in (-epsilon, epsilon) by itself, in ``l2`` the direction
 is uniform and the length epsilon * u^(1/width) with u uniform in (0, 1).
 
-A row's noise follows from the row's own ``noise_seed`` (:mod:`xlt_ray.data.noise`), so it is the
-same whatever the micro-batch and the number of workers, and after a resume.
+A row's noise follows from the row's own ``noise_seed``
+(:mod:`xlt_ray.data.batches.mixture_batches`), so it is the same whatever the micro-batch and the
+number of workers, and after a resume.
 
 Source. arXiv 2104.08645 (*RS-RP*): its abstract names random perturbations in the embedding
 space. Where they enter, their size and the number of draws were not available. Uniform noise and
@@ -22,9 +23,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from xlt_ray.config import methods
 from xlt_ray.modeling.network import Batch
 from xlt_ray.modeling.objectives.perturbed import TINY, LossAt, projected
-from xlt_ray.spec import methods
 
 
 class Smoothing:

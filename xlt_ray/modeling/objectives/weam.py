@@ -1,8 +1,8 @@
 """WEAM: masked pieces predicted from their own states and from those of their translation.
 
-A sentence and its translation are encoded together, masked, with last states H ``(length,
-hidden)`` of the joint row. With M the positions to be predicted, x the pieces there before they
-were hidden, and A the swap of aligned words (:mod:`xlt_ray.data.word_swaps`), one head p::
+A sentence and its translation are encoded together, masked, with last states H ``(length, hidden)``
+of the joint row. With M the positions to be predicted, x the pieces there before they were hidden,
+and A the swap of aligned words (:mod:`xlt_ray.data.batches.alignment_batches`), one head p::
 
     H' = A H
     L_own   = - sum over i in M of log p(x_i | H_i)        multilingual prediction
@@ -26,15 +26,9 @@ from __future__ import annotations
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from xlt_ray.config import methods
 from xlt_ray.modeling.losses import IGNORED, summed_loss
-from xlt_ray.modeling.network import (
-    Batch,
-    MaskedLm,
-    MaskedLmHead,
-    build_masked_lm,
-    hidden_states,
-)
-from xlt_ray.spec import methods
+from xlt_ray.modeling.network import Batch, MaskedLm, MaskedLmHead, build_masked_lm, hidden_states
 
 
 class WeamNetwork(MaskedLm):

@@ -1,0 +1,240 @@
+"""What a run says of failures: one line when it tries again, and a list at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from xlt_ray.cli.progress import (
+    SHOWN,
+    LineReporter,
+    TableReporter,
+    complaints,
+    described,
+    echo_event,
+    echo_summary,
+    sentence,
+)
+from xlt_ray.cli.show import _print_table
+from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.ledger import TrialView
+from xlt_ray.store.record import Score, StageRecord
+from xlt_ray.store.stage import Stage
+from xlt_ray.sweep.runner import SweepSummary
+from xlt_ray.sweep.tasks import Report
+from xlt_ray.training.loop import Committed
+
+VIEW = TrialView(
+    number=0, state="failed", assignment={}, configuration=0, repeat=0, seed=0, objective=None,
+    curve=(), attempts=1, cause="bug", message="KeyError: 'x'", log="", stages=(),
+    mlflow_run_id=None, retry_of=None, started=None, ended=None,
+)  # fmt: skip
+
+
+def failed(number: int, cause: str, log: str = "", **more: Any) -> TrialView:
+    return replace(VIEW, number=number, cause=cause, log=log, **more)
+
+
+def test_without_failures_nothing_is_said() -> None:
+    assert list(complaints("small", [])) == []
+
+
+def test_failed_trials_are_listed_by_cause_with_one_command() -> None:
+    views = [failed(3, "oom", message="no room"), failed(17, "nan", message="loss"),
+             failed(18, "nan", message="loss")]  # fmt: skip
+    lines = list(complaints("small", views))
+    assert lines[0] == "3 failed:"
+    assert lines.index("  nan: trials 17, 18: loss") < lines.index("  oom: trial 3: no room")
+    assert "    these again: xlt resume small --where oom" in lines
+    assert lines[-1] == "run them again: xlt resume small --failed"
+
+
+def test_forty_trials_that_failed_alike_are_one_line_and_one_command() -> None:
+    lines = list(complaints("small", [failed(number, "disk") for number in range(40)]))
+    assert len(lines) == 3
+    assert "18, 19 and 20 more: KeyError" in lines[1]
+    assert lines[2] == "run them again: xlt resume small --failed"
+
+
+@pytest.mark.parametrize(
+    ("is_finished", "failed_ones", "is_told"),
+    [(True, [], True), (False, [], False), (True, [failed(0, "nan")], False)],
+)
+def test_everything_was_there_only_where_that_is_so(
+    sweep_from: Callable[..., SweepSpec], capsys: pytest.CaptureFixture[str],
+    is_finished: bool, failed_ones: list[TrialView], is_told: bool,
+) -> None:  # fmt: skip
+    sweep = sweep_from(
+        "name: t\ndata: {source: toy}\nmodel: toy:2x64\n"
+        "target: {task: nli, source_language: qaa}\nsearch: {trials: 1}\n"
+    )
+    echo_summary(sweep, SweepSummary(tuple(failed_ones), None, 0, 0, is_finished, False))
+    assert ("everything was there" in capsys.readouterr().out) == is_told
+
+
+def test_what_was_stopped_early_has_trained_and_was_not_there_already(
+    sweep_from: Callable[..., SweepSpec], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = sweep_from(
+        "name: t\ndata: {source: toy}\nmodel: toy:2x64\n"
+        "target: {task: nli, source_language: qaa}\nsearch: {trials: 1}\n"
+    )
+    pruned = replace(VIEW, state="pruned", cause=None, message="")
+    echo_summary(sweep, SweepSummary((pruned,), None, 0, 0, True, False, num_stopped_early=1))
+    out = capsys.readouterr().out
+    assert "and stopped 1 trial early" in out
+    assert "everything was there" not in out
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_the_whole_space_was_tried_only_where_every_trial_has_ended(
+    sweep_from: Callable[..., SweepSpec], capsys: pytest.CaptureFixture[str], is_finished: bool
+) -> None:
+    sweep = sweep_from(
+        "name: t\ndata: {source: toy}\nmodel: toy:2x64\n"
+        "target: {task: nli, source_language: qaa}\nsearch: {trials: 9}\n"
+    )
+    echo_summary(sweep, SweepSummary((VIEW,), None, 0, 0, is_finished, False, is_whole_space=True))
+    assert ("configurations of the space were tried" in capsys.readouterr().out) == is_finished
+
+
+def test_the_first_of_each_cause_shows_the_end_of_its_log() -> None:
+    log = "\n".join(f"{{}} line {number}" for number in range(40))
+    views = [
+        failed(number, cause, log.format(*[f"trial {number}"] * 40))
+        for number, cause in enumerate(["oom", "oom", "nan"])
+    ]
+    text = "\n".join(complaints("small", views))
+    assert "trial 0 line 39" in text
+    assert "trial 1 line" not in text
+    assert "trial 2 line 39" in text
+    assert "line 5" not in text
+
+
+def test_the_bug_that_most_trials_met_is_the_one_that_is_shown() -> None:
+    often = '  File "loop.py", line 7, in train'
+    views = [failed(0, "bug", '  File "once.py", line 1, in main'),
+             *(failed(number, "bug", often) for number in (1, 2, 3))]  # fmt: skip
+    text = "\n".join(complaints("small", views))
+    assert text.count("loop.py") == 1
+    assert "once.py" not in text
+
+
+@pytest.mark.parametrize(
+    ("report", "says"),
+    [
+        (
+            Report("retrying", cause="oom", message="OutOfMemoryError: CUDA out of memory",
+                   remedy="with 8 instead of 16 sequences a pass"),
+            "oom: OutOfMemoryError: CUDA out of memory; tried again with 8 instead of 16 "
+            "sequences a pass",
+        ),
+        (
+            Report("lost", cause="timeout", message="it hung", remedy="in another process"),
+            "timeout: it hung; tried again in another process",
+        ),
+        (Report("pausing"), ""),
+    ],
+)  # fmt: skip
+def test_one_line_tells_why_a_trial_is_tried_again(
+    report: Report, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sentence(report, "accuracy") == says
+    LineReporter("accuracy").heard(replace(VIEW, number=5), report)
+    assert capsys.readouterr().out.count("\n") == bool(says)
+
+
+def test_a_log_hears_of_a_long_stage_every_two_minutes(capsys: pytest.CaptureFixture[str]) -> None:
+    seconds = iter(range(1, 1000))
+    board = LineReporter("accuracy", clock=lambda: float(next(seconds)))
+    board.begun(VIEW)
+    capsys.readouterr()
+    for examples in range(300):
+        board.heard(VIEW, Report("ticked", stage="align", examples=examples, total_examples=900))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" ")[2] for line in lines] == [
+        "trial 0 align 119/900", "trial 0 align 239/900",
+    ]  # fmt: skip
+
+
+def test_a_log_hears_once_what_a_trial_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    board = LineReporter("accuracy", clock=lambda: 0.0)
+    for holder in ("trial 3 of a", "trial 3 of a", "trial 4 of a", "trial 4 of a"):
+        board.heard(VIEW, Report("waiting", stage="target", holder=holder))
+    board.finished(VIEW)
+    assert capsys.readouterr().out.count("waits for") == 2
+
+
+def test_the_table_shows_those_that_run_then_the_latest_that_ended(
+    sweep_from: Callable[..., SweepSpec],
+) -> None:
+    from rich.console import Console
+
+    text = "{name: t, data: {source: toy}, model: toy:2x64, target: {task: nli}, "
+    sweep = sweep_from(text + "search: {trials: 500, sampler: random}}")
+    board = TableReporter(sweep, "accuracy", Console())
+    for number in range(200):
+        board.begun(replace(VIEW, number=number, state="running"))
+        if number != 3:
+            board.finished(failed(number, "oom"))
+    console = Console(width=120)
+    with console.capture() as shown:
+        console.print(board.render())
+    lines = shown.get().splitlines()
+    assert "199 trials ended in this run, at most 500 in all" in lines[0]
+    numbers = [int(line.split()[1]) for line in lines if "seed=" in line]
+    assert numbers == [3, *range(199, 200 - SHOWN, -1)]
+
+
+def test_brackets_in_a_message_or_a_value_are_shown_as_they_are(
+    sweep_from: Callable[..., SweepSpec],
+) -> None:
+    from rich.console import Console
+
+    text = "{name: t, data: {source: toy}, model: toy:2x64, target: {task: nli}, "
+    text += "search: {trials: 2, sampler: random}}"
+    console = Console(width=160)
+    board = TableReporter(sweep_from(text), "accuracy", console)
+    board.begun(replace(VIEW, number=1, assignment={"model": "[/here]/[bold]m"}))
+    board.finished(failed(2, "bug", message="no file [/tmp/x]"))
+    with console.capture() as shown:
+        board.warned("MLflow is away [/now]")
+        console.print(board.render())
+    for part in ("model=[/here]/[bold]m", "no file [/tmp/x]", "MLflow is away [/now]"):
+        assert part in shown.get()
+
+
+def test_knobs_whose_paths_end_alike_are_told_apart() -> None:
+    rates = {"intermediate.learning_rate": 1e-4, "target.learning_rate": 1e-5, "target.epochs": 3}
+    assert described(replace(VIEW, assignment=rates)) == (
+        "intermediate.learning_rate=0.0001 target.learning_rate=1e-05 epochs=3 seed=0"
+    )
+
+
+def test_scores_of_pairs_and_averaged_weights_are_told_by_their_task(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stage = Stage("evaluate", {}, {}, 0, None, "evaluate toy-nli")
+    scores = (
+        Score("toy-nli", "qab", "test", "accuracy", 0.5, 10),
+        Score("toy-nli-average", "qab", "test", "accuracy", 0.25, 10, "average"),
+        Score("toy-nli-pairs", "qaa:qab", "test", "accuracy", 0.75, 10, "pairs"),
+    )
+    record = StageRecord(stage.key, stage.payload, stage.label, {}, scores=scores)
+    echo_event(Committed(stage, record, reused=True))
+    lines = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert lines == [
+        "toy-nli test qab accuracy 0.5000",
+        "toy-nli-average test qab accuracy 0.2500",
+        "toy-nli-pairs test qaa:qab accuracy 0.7500",
+    ]
+
+
+def test_brackets_in_a_table_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_table(["model"], [["[/x]"], ["models/[bold]m"]], empty="none")
+    said = capsys.readouterr().out
+    assert "[/x]" in said
+    assert "models/[bold]m" in said

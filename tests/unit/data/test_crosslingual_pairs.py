@@ -1,0 +1,124 @@
+"""Pairs in two languages: joined by id, nothing lost without being counted, labels agreed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xlt_ray.data.batches.crosslingual import joined
+from xlt_ray.data.batches.supervised import eval_batches, pair_batches
+from xlt_ray.data.label_access import LabelAccess
+from xlt_ray.data.sources.local_files import FilesSource
+from xlt_ray.data.task import task_named
+from xlt_ray.data.types.pair import PairExample
+from xlt_ray.errors import DataError, ForbiddenLabels
+
+HEADER = "id\tsentence1\tsentence2\tlabel\n"
+
+
+def rows(ids, language):
+    return [PairExample(one, f"{language} a {one}", f"{language} b {one}", one[-1]) for one in ids]
+
+
+ids = st.lists(st.integers(0, 30).map(str), unique=True)
+
+
+@given(ids, ids)
+def test_rows_of_both_languages_are_joined_and_all_others_counted(first, second):
+    shared = [one for one in first if one in second]
+    if not shared:
+        with pytest.raises(DataError, match="no row in common"):
+            joined(rows(first, "x"), rows(second, "y"))
+        return
+    found = joined(rows(first, "x"), rows(second, "y"))
+    assert [one.id for one in found.examples] == shared
+    assert {(one.first, one.second) for one in found.examples} == {
+        (f"x a {one}", f"y b {one}") for one in shared
+    }
+    assert found.num_dropped == len({*first} ^ {*second})
+    assert [(first[a], second[b]) for a, b in found.places] == [(one, one) for one in shared]
+
+
+def test_a_row_that_is_labelled_otherwise_is_no_translation():
+    other = [PairExample("1", "c", "d", "0")]
+    with pytest.raises(DataError, match="one id has to mean one example") as caught:
+        joined(rows(["1"], "x"), other, task="t", language="x:y")
+    assert "'1'" in str(caught.value)
+    assert "x:y" in str(caught.value)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two languages: a row that is not translated, an empty one, one that is in de alone."""
+    place = tmp_path / "pairs" / "pawsx"
+    place.mkdir(parents=True)
+    (place / "en.test.tsv").write_text(
+        HEADER + "1\ta b\tc\t1\n2\td\te\t0\n3\tf\tg\t1\n4\th\ti\t0\n", encoding="utf-8"
+    )
+    (place / "de.test.tsv").write_text(
+        HEADER + "4\tH\tI\t0\n2\tD\tNS\t0\n3\tF\t \t1\n1\tA B\tC C\t1\n9\tX\tY\t0\n",
+        encoding="utf-8",
+    )
+    return FilesSource(tmp_path)
+
+
+def batches_of(source, languages, tokenizer, cache, limit="all", purpose="evaluate"):
+    return pair_batches(
+        source,
+        task_named("pawsx"),
+        LabelAccess(purpose, "pawsx", "en"),
+        languages,
+        limit,
+        tokenizer,
+        "letters",
+        16,
+        8,
+        cache,
+    )
+
+
+@pytest.fixture
+def letters(make_tokenizer):
+    return make_tokenizer([*"abcdefghiABCDEFGHIXY"])
+
+
+def test_placeholders_and_empty_sentences_are_dropped_and_counted(folder, letters, tmp_path):
+    batches = batches_of(folder, ("en", "de"), letters, tmp_path)
+    assert batches.language == "en:de"
+    assert [(one.id, one.first, one.second) for one in batches.examples] == [
+        ("1", "a b", "C C"),
+        ("4", "h", "I"),
+    ]
+    assert batches.num_dropped == 3
+
+
+def test_pieces_are_those_of_the_sentences_of_either_language(folder, letters, tmp_path):
+    batches = batches_of(folder, ("de", "en"), letters, tmp_path)
+    ((numbers, batch),) = list(batches)
+    shown = {}
+    for number, row in zip(numbers.tolist(), batch["input_ids"].tolist(), strict=True):
+        words = [letters.convert_ids_to_tokens(piece) for piece in row]
+        shown[batches.examples[number].id] = [one for one in words if not one.startswith("[")]
+    assert shown == {"4": ["H", "i"], "1": ["A", "B", "c"]}
+
+
+def test_a_language_with_itself_is_the_language(toy, toy_tokenizer, cache_dir):
+    task, permit = task_named("toy-nli"), LabelAccess("evaluate", "toy-nli", "qaa")
+    rest = (40, toy_tokenizer, "toy", 24, 16, cache_dir)
+    pair = pair_batches(toy, task, permit, ("qab", "qab"), *rest)
+    alone = eval_batches(toy, task, permit, "qab", "test", *rest)
+    assert pair.examples == alone.examples
+    for (numbers, batch), (others, other) in zip(pair, alone, strict=True):
+        assert numbers.tolist() == others.tolist()
+        assert all((batch[name] == other[name]).all() for name in other)
+
+
+def test_a_limit_is_of_joined_rows(folder, letters, tmp_path):
+    batches = batches_of(folder, ("en", "de"), letters, tmp_path, limit=1)
+    assert [one.id for one in batches.examples] == ["1"]
+
+
+def test_training_may_not_open_pairs(folder, letters, tmp_path):
+    with pytest.raises(ForbiddenLabels):
+        batches_of(folder, ("en", "de"), letters, tmp_path, purpose="train")

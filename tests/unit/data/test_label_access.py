@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from xlt_ray.data.label_access import LabelAccess, labelled, texts
+from xlt_ray.data.task import task_named
+from xlt_ray.errors import ForbiddenLabels
+
+LANGUAGES = ("qaa", "qab")
+SPLITS = ("train", "dev", "test")
+OPEN = {
+    "train": {("qaa", "train")},
+    "select": {("qaa", "dev")},
+    "evaluate": set(itertools.product(LANGUAGES, ("dev", "test"))),
+}
+
+
+@pytest.mark.parametrize("purpose", OPEN)
+def test_labels_open_to_their_purpose_and_nothing_else(toy, purpose):
+    task = task_named("toy-paraphrase")
+    permit = LabelAccess(purpose, task.name, "qaa")
+    for language, split in itertools.product(LANGUAGES, SPLITS):
+        if (language, split) in OPEN[purpose]:
+            examples = labelled(toy, permit, task, language, split)
+            assert all(example.label in task.labels for example in examples)
+        else:
+            with pytest.raises(ForbiddenLabels, match=f"toy-paraphrase/{language}/{split}"):
+                labelled(toy, permit, task, language, split)
+
+
+@pytest.mark.parametrize("purpose", OPEN)
+def test_texts_without_labels_open_to_training_from_train_alone(toy, purpose):
+    task = task_named("toy-tagging")
+    permit = LabelAccess(purpose, task.name, "qaa")
+    for language, split in itertools.product(LANGUAGES, SPLITS):
+        if (purpose, split) == ("train", "train"):
+            examples = texts(toy, permit, task, language, split)
+            assert all(example.words and example.tags is None for example in examples)
+        else:
+            with pytest.raises(ForbiddenLabels):
+                texts(toy, permit, task, language, split)
+
+
+@pytest.mark.parametrize("name", ["toy-similarity", "toy-choice", "toy-qa"])
+def test_labels_of_every_kind_are_hidden_from_training_in_other_languages(toy, name):
+    task, permit = task_named(name), LabelAccess("train", name, "qaa")
+    hidden = texts(toy, permit, task, "qab", "train")
+    assert {one.gold for one in hidden} == {None}
+    for field in ("score", "label", "answers"):
+        assert {getattr(one, field, None) for one in hidden} == {None}
+    with pytest.raises(ForbiddenLabels):
+        labelled(toy, permit, task, "qab", "train")
+
+
+def test_a_permit_of_another_task_opens_nothing(toy):
+    task = task_named("toy-nli")
+    permit = LabelAccess("train", "toy-paraphrase", "qaa")
+    with pytest.raises(ForbiddenLabels, match="toy-nli/qaa/train"):
+        labelled(toy, permit, task, "qaa", "train")
+    with pytest.raises(ForbiddenLabels):
+        texts(toy, permit, task, "qaa", "train")

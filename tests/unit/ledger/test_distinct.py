@@ -1,0 +1,201 @@
+"""No configuration is asked twice while another one is left; a space that is used up ends it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.two_models import SPACE, bounds
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.search_space import grid, num_configurations
+from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.home import Home
+from xlt_ray.ledger import Ledger, open_ledger, rehearsal
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.plan import plan_of
+
+SIXTEEN = """
+name: t
+data: {source: toy}
+model: toy:2x64
+target:
+  task: nli
+  source_language: qaa
+  learning_rate: {choice: [1e-5, 1e-4, 1e-3, 1e-2]}
+  epochs: {choice: [1, 2, 3, 4]}
+"""
+LAYERS = ("target.learning_rate=1e-4",)
+"""Of ``SPACE``: two models without fusion, and their 2 + 4 layers."""
+ReadSweep = Callable[..., SweepSpec]
+
+
+def asked(ledger: Ledger, sweep: SweepSpec) -> list[dict[str, Any]]:
+    """All that is asked, each told what makes tpe ask for it again."""
+    found = []
+    while (ticket := ledger.ask(sweep, bounds)) is not None:
+        found.append(dict(ticket.assignment))
+        ledger.tell_complete(ticket.number, 1.0 / (1 + ticket.assignment.get("target.epochs", 0)))  # type: ignore[operator]
+    return found
+
+
+def distinct(assignments: list[dict[str, Any]]) -> int:
+    return len({json.dumps(one, sort_keys=True) for one in assignments})
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+@pytest.mark.parametrize(
+    ("text", "more", "size"), [(SIXTEEN, (), 16), (SPACE, LAYERS, 8)], ids=["flat", "blocks"]
+)
+def test_as_many_trials_as_configurations_are_all_of_them(
+    sweep_from: ReadSweep, sampler: str, text: str, more: tuple[str, ...], size: int
+) -> None:
+    for seed in range(3):
+        search = f"search={{trials: {size}, sampler: {sampler}, seed: {seed}}}"
+        sweep = sweep_from(text, search, *more)
+        ledger = rehearsal(sweep)
+        assert distinct(asked(ledger, sweep)) == size == num_configurations(sweep.space, bounds)
+        assert not ledger.is_exhausted
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+def test_a_space_that_is_used_up_ends_the_asking(sweep_from: ReadSweep, sampler: str) -> None:
+    sweep = sweep_from(SPACE, f"search={{trials: 99, sampler: {sampler}, seeds: 2}}", *LAYERS)
+    ledger = rehearsal(sweep)
+    found = asked(ledger, sweep)
+    assert (len(found), distinct(found)) == (16, 8)
+    assert ledger.is_exhausted
+    assert ledger.ask(sweep, bounds) is None
+
+
+def test_most_of_a_space_is_tried_without_copies(sweep_from: ReadSweep) -> None:
+    sweep = sweep_from(
+        SIXTEEN, "target.batch_size={int: [1, 21, ], step: 2}", "target.epochs={int: [1, 15]}",
+        "target.learning_rate=1e-4", "search={trials: 64, sampler: tpe}",
+    )  # fmt: skip
+    assert num_configurations(sweep.space, bounds) == 165
+    assert distinct(asked(rehearsal(sweep), sweep)) == 64
+
+
+def test_a_branch_that_is_used_up_leaves_the_others(sweep_from: ReadSweep) -> None:
+    sweep = sweep_from(
+        SIXTEEN, "target.learning_rate=1e-4", "target.epochs=1",
+        "target.robust={choice: [{method: none}, {method: random, "
+        "epsilon: {float: [0.1, 0.9]}}]}",
+        "search={trials: 30, sampler: random}",
+    )  # fmt: skip
+    found = asked(rehearsal(sweep), sweep)
+    assert (len(found), distinct(found)) == (30, 30)
+    assert sum("target.robust.epsilon" not in one for one in found) == 1
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+def test_points_to_try_first_are_not_asked_again(sweep_from: ReadSweep, sampler: str) -> None:
+    points = [{"target.learning_rate": 1e-2, "target.epochs": 4}, {"target.epochs": 3}]
+    sweep = sweep_from(
+        SIXTEEN, f"search={{trials: 99, sampler: {sampler}, first: {json.dumps(points)}}}"
+    )
+    found = asked(rehearsal(sweep), sweep)
+    assert found[0] == points[0]
+    assert found[1]["target.epochs"] == 3
+    assert (len(found), distinct(found)) == (16, 16)
+
+
+def test_a_point_that_was_tried_in_every_way_leaves_its_turn_to_the_sampler(
+    sweep_from: ReadSweep,
+) -> None:
+    points = [{"target.epochs": 3}] * 6
+    sweep = sweep_from(SIXTEEN, f"search={{trials: 6, first: {json.dumps(points)}}}")
+    found = asked(rehearsal(sweep), sweep)
+    assert [one["target.epochs"] == 3 for one in found] == [True] * 4 + [False] * 2
+    assert distinct(found) == 6
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+def test_more_trials_and_trials_that_are_run_again_repeat_nothing(
+    tmp_path: Path, sweep_from: ReadSweep, sampler: str
+) -> None:
+    def whole(name: str, *, dies: bool) -> list[tuple[int, str]]:
+        home = Home(tmp_path / name)
+        found = []
+        for trials in (5, 20):
+            search = f"search={{trials: {trials}, sampler: {sampler}}}"
+            sweep = sweep_from(SIXTEEN, search)
+            ledger = open_ledger(home, sweep)
+            while (ticket := ledger.ask(sweep, bounds)) is not None:
+                if dies:
+                    ledger = open_ledger(home, sweep)
+                found.append((ticket.number, json.dumps(ticket.assignment, sort_keys=True)))
+                if ticket.number == 3:
+                    ledger.tell_failed(3, "oom", "no room")
+                    ledger.enqueue_failed()
+                else:
+                    ledger.tell_complete(ticket.number, 0.5)
+        return found
+
+    found = whole("a", dies=False)
+    assert found == whole("b", dies=True)
+    assert found[3][1] == found[4][1], "the failed trial, run again"
+    assert len(found) == 17
+    assert len({assignment for _, assignment in found}) == 16
+
+
+def test_the_plan_has_as_many_trials_as_there_will_be(
+    sweep_from: ReadSweep, facts: Facts, home: Home
+) -> None:
+    for sampler in ("tpe", "random", "grid"):
+        sweep = sweep_from(SIXTEEN, f"search={{trials: 99, sampler: {sampler}, seeds: 3}}")
+        plan = plan_of(sweep, facts, StageStore(home.stages), None)
+        assert (len(plan.trials), plan.is_whole_space) == (48, True)
+        fewer = sweep_from(SIXTEEN, f"search={{trials: 9, sampler: {sampler}}}")
+        plan = plan_of(fewer, facts, StageStore(home.stages), None)
+        assert (len(plan.trials), plan.is_whole_space) == (9, False)
+
+
+leaves = st.one_of(
+    st.just("1"),
+    st.integers(1, 4).map(lambda size: f"{{choice: {list(range(1, size + 1))}}}"),
+    st.tuples(st.integers(1, 3), st.integers(0, 5), st.integers(1, 3)).map(
+        lambda one: f"{{int: [{one[0]}, {one[0] + one[1]}], step: {one[2]}}}"
+    ),
+    st.integers(1, 4).map(lambda high: f"{{int: [1, {high}], log: true}}"),
+)
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    epochs=leaves, size=leaves, evaluations=leaves, has_blocks=st.booleans(),
+    sampler=st.sampled_from(["random", "tpe"]),
+)  # fmt: skip
+def test_any_finite_space_is_gone_through_once(
+    sweep_from: ReadSweep,
+    epochs: str,
+    size: str,
+    evaluations: str,
+    has_blocks: bool,
+    sampler: str,
+) -> None:
+    fusion = "{choice: [{method: none}, {method: dlfa, layer: {int: [0, num_layers - 1]}}]}"
+    sweep = sweep_from(
+        SPACE, *LAYERS, f"target.epochs={epochs}", f"target.size={size}",
+        f"target.evaluations={evaluations}", f"search={{trials: 99999, sampler: {sampler}}}",
+        f"target.fusion={fusion if has_blocks else '{method: none}'}",
+    )  # fmt: skip
+    every = list(grid(sweep.space, bounds))
+    assert num_configurations(sweep.space, bounds) == len(every) == distinct(every)
+    # A tenth of a large space stands for the whole of it.
+    number = len(every) if len(every) < 40 else 30
+    ledger, found = rehearsal(sweep), []
+    for _, ticket in zip(
+        range(number + 1), iter(lambda: ledger.ask(sweep, bounds), None), strict=False
+    ):
+        found.append(dict(ticket.assignment))  # type: ignore[union-attr]
+        ledger.tell_complete(ticket.number, 0.5)  # type: ignore[union-attr]
+    assert distinct(found) == len(found) == min(number + 1, len(every))
+    assert all(one in every for one in itertools.islice(found, 5))

@@ -1,0 +1,174 @@
+"""What is evaluated besides stands in tables of its own and moves no other number."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import tests.unit.report.conftest as world
+from tests.unit.report.conftest import SWEEP, Finished, finished
+from xlt_ray.home import Home
+from xlt_ray.report.additional_tasks import (
+    averaged_scores,
+    further_csv,
+    further_frame,
+    further_tables,
+)
+from xlt_ray.report.frames import Snapshot, read_snapshot, scores_frame, trials_frame
+from xlt_ray.report.page import write_report
+from xlt_ray.report.selection import picks
+from xlt_ray.report.table_export import picks_csv
+from xlt_ray.report.tables import language_tables
+from xlt_ray.store.record import Score
+
+SMALL = SWEEP.replace("trials: 16, seeds: 3", "trials: 3, seeds: 2")
+ASKED = SMALL + "evaluate: {pairs: [[qaa, qab], [qab, qaa], [qab, qab]], also: [toy-paraphrase]}\n"
+PAIRS = {"qaa:qab": 0.1, "qab:qaa": 0.2, "qab:qab": 0.9}
+FURTHER = {"qaa": 0.01, "qac": 0.03}
+AVERAGE = {"qaa": 0.91, "qab": 0.81, "qac": 0.83}
+
+
+def besides() -> tuple[Score, ...]:
+    """Scores that would pull down every mean that they entered."""
+    return tuple(
+        Score(task, language, split, metric, value, 50, role, dropped)  # type: ignore[arg-type]
+        for role, task, split, values, dropped in (
+            ("pairs", "toy-nli-pairs", "test", PAIRS, 3),
+            ("further", "toy-paraphrase", "test", FURTHER, 0),
+            ("average", "toy-nli-average", "test", AVERAGE, 0),
+            ("average", "toy-nli-average", "dev", {"qaa": 0.95}, 0),
+        )
+        for language, value in values.items()
+        for metric in ("accuracy", "macro_f1")
+    )
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Finished:
+    plain = world.scores_of
+    monkeypatch.setattr(world, "scores_of", lambda *given: (*plain(*given), *besides()))
+    return finished(Home(tmp_path / "asked"), ASKED)
+
+
+def snapshot_of(found: Finished) -> Snapshot:
+    return read_snapshot(found.ledger, found.store)
+
+
+def test_no_number_of_the_main_tables_knows_of_it(asked: Finished, tmp_path: Path) -> None:
+    plain = finished(Home(tmp_path / "plain"), SMALL)
+    one, other = (snapshot_of(found) for found in (plain, asked))
+    pd.testing.assert_frame_equal(scores_frame(one), scores_frame(other))
+    tables = [
+        language_tables(trials_frame(each), scores_frame(each), each.knobs, each.sweep)
+        for each in (one, other)
+    ]
+    assert tables[0] == tables[1]
+    assert len(tables[1]) == 1
+
+
+def test_a_plain_sweep_has_none_of_it(small: Finished) -> None:
+    frame = further_frame(snapshot_of(small))
+    assert frame.empty
+    assert further_tables(frame, small.ledger.sweep) == []
+
+
+def test_every_further_score_is_told_with_its_data_and_what_was_dropped(asked: Finished) -> None:
+    frame = further_frame(snapshot_of(asked))
+    complete = sum(one.state == "complete" for one in asked.ledger.trials())
+    assert len(frame) == complete * len(besides())
+    pair = frame[(frame["language"] == "qab:qaa") & (frame["metric"] == "accuracy")].iloc[0]
+    assert (pair["role"], pair["task"], pair["num_dropped"]) == ("pairs", "toy-nli-pairs", 3)
+    assert pair["data"] == "toy-nliqab toy-nliqaa"
+    further = frame[frame["role"] == "further"].iloc[0]
+    assert (further["data"], further["task_version"]) == ("toy-paraphraseqaa", 1)
+
+
+def test_means_are_over_one_task_or_over_pairs_alone(asked: Finished) -> None:
+    tables = further_tables(further_frame(snapshot_of(asked)), asked.ledger.sweep)
+    assert [(one.role, one.metric, one.is_headline) for one in tables] == [
+        ("average", "accuracy", True),
+        ("average", "macro_f1", False),
+        ("pairs", "accuracy", True),
+        ("pairs", "macro_f1", False),
+        ("further", "accuracy", True),
+        ("further", "macro_f1", False),
+    ]
+    averaged, _, pairs, _, further, _ = tables
+    for row in averaged.rows:
+        means = {name: cell.mean for name, cell in row.means.items() if cell}
+        assert means == {
+            "mean": pytest.approx(statistics.fmean(AVERAGE.values())),
+            "mean_without_source": pytest.approx(0.82),
+        }
+    for row in pairs.rows:
+        means = {name: cell.mean for name, cell in row.means.items() if cell}
+        assert means["mean"] == pytest.approx(statistics.fmean(PAIRS.values()))
+        assert means["mean_of_two_languages"] == pytest.approx(0.15)
+    for row in further.rows:
+        assert [cell.mean for cell in row.means.values() if cell] == [pytest.approx(0.02)]
+    assert (
+        further_csv(pairs).splitlines()[0].startswith("configuration,supervision,num_seeds,mean,")
+    )
+
+
+def test_a_mean_that_lacks_a_language_in_a_seed_is_missing(asked: Finished) -> None:
+    frame = further_frame(snapshot_of(asked))
+    number = frame["number"].min()
+    hole = (frame["number"] == number) & (frame["language"] == "qac")
+    table = further_tables(frame[~hole], asked.ledger.sweep)[4]
+    assert table.rows[0].means == {"mean": None}
+    assert all(row.means["mean"] for row in table.rows[1:])
+
+
+def test_the_four_rules_stand_side_by_side_with_averaged_weights_among_them(
+    asked: Finished,
+) -> None:
+    snapshot = snapshot_of(asked)
+    trials, scores = trials_frame(snapshot), scores_frame(snapshot)
+    means = averaged_scores(further_frame(snapshot))
+    (table,) = language_tables(trials, scores, snapshot.knobs, snapshot.sweep)
+    (averaged,) = language_tables(trials, means, snapshot.knobs, snapshot.sweep)
+    found = picks(table, scores, snapshot.sweep, averaged, means)
+    assert [(one.is_averaged, one.is_oracle) for one in found] == [
+        (False, False),
+        (False, False),
+        (True, False),
+        (False, True),
+        (False, True),
+    ]
+    average = found[2]
+    assert average.value == pytest.approx(0.95), "by the dev score of the averaged weights"
+    assert average.row is not None
+    assert {code: cell.mean for code, cell in average.row.cells.items()} == pytest.approx(AVERAGE)
+    lines = list(csv.DictReader(io.StringIO(picks_csv(found, table))))
+    assert float(lines[2]["source"]) == pytest.approx(0.91)
+    # What is missing is there, with its reason.
+    assert (lines[3]["configuration"], lines[3]["source"]) == ("", "")
+    assert "evaluate.dev" in lines[3]["missing"]
+
+
+def test_the_page_shows_it_apart(asked: Finished) -> None:
+    page = write_report(asked.home, asked.ledger, asked.store)
+    text = page.read_text(encoding="utf-8")
+    assert "Evaluated besides" in text
+    assert 'data-t="toy-nli-qaa-languages-average"' in text, "a pick leads to its own scores"
+    assert text.count("toy-nli-pairs-qaa-accuracy-further.csv") == 1
+    files = {one.name for one in (page.parent / "tables").iterdir()}
+    assert {"further.csv", "toy-paraphrase-qaa-macro_f1-further.csv"} <= files
+    assert "toy-paraphrase-qaa-languages.csv" not in files
+
+
+def test_the_page_shows_of_tatoeba_the_direction_that_is_published(asked: Finished) -> None:
+    frame = further_frame(snapshot_of(asked))
+    further = frame[frame["role"] == "further"]
+    as_tatoeba = pd.concat(
+        further[further["metric"] == "accuracy"].assign(task="tatoeba", metric=metric)
+        for metric in ("accuracy", "accuracy_into_pivot", "accuracy_from_pivot")
+    )
+    tables = further_tables(as_tatoeba, asked.ledger.sweep)
+    assert [one.metric for one in tables if one.is_headline] == ["accuracy_from_pivot"]

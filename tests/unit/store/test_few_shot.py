@@ -1,0 +1,96 @@
+"""The few-shot stage in a path: where it stands, what its key holds, what it leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from xlt_ray.config.facts import Facts, SplitFacts
+from xlt_ray.config.trial import FewShot
+from xlt_ray.store.stage_path import StagePath
+
+PathWith = Callable[..., StagePath]
+
+SHOTS: dict[str, Any] = {"language": "qab", "shots": 10, "sample": 2}
+CHANGES: dict[str, Any] = {
+    "language": "qac",
+    "shots": 5,
+    "sample": 1,
+    "split": "train",
+    "steps": 7,
+    "learning_rate": 1e-4,
+    "batch_size": 8,
+    "max_length": 64,
+    "weight_decay": 0.01,
+    "warmup": 0.5,
+    "clip": 0.0,
+}
+
+
+def with_shots(path_with: PathWith, **given: Any) -> StagePath:
+    seeds = {name: given.pop(name) for name in ("seed", "facts") if name in given}
+    return path_with({"few_shot": {**SHOTS, **given}}, **seeds)
+
+
+def test_it_goes_on_from_the_target_stage_that_trials_without_shots_have(
+    path_with: PathWith,
+) -> None:
+    plain, few = path_with(), with_shots(path_with)
+    assert [one.kind for one in few] == [
+        "model", "align", "intermediate", "target", "few_shot", "evaluate",
+    ]  # fmt: skip
+    assert [one.key for one in few[:-2]] == [one.key for one in plain[:-1]]
+    assert few[-2].settings["fusion"] == few[-3].settings["fusion"]
+    assert few[-2].num_examples == 100 * 32
+
+
+def test_it_is_evaluated_in_its_language_and_the_source_and_never_on_its_dev_set(
+    path_with: PathWith,
+) -> None:
+    evaluate = with_shots(path_with)[-1]
+    assert evaluate.settings["languages"] == {"dev": ("qaa",), "test": ("qaa", "qab")}
+    assert set(evaluate.data["dev"]) == {"qaa"}
+    assert evaluate.settings["few_shot"] == {
+        "language": "qab", "split": "dev", "shots": 10, "sample": 2,
+    }  # fmt: skip
+    assert "few_shot" not in path_with()[-1].settings
+
+
+def test_every_knob_is_tried_below() -> None:
+    assert set(FewShot.model_fields) == set(CHANGES)
+
+
+@pytest.mark.parametrize("knob", CHANGES)
+def test_a_knob_changes_the_stage_and_nothing_above_it(path_with: PathWith, knob: str) -> None:
+    one, other = with_shots(path_with), with_shots(path_with, **{knob: CHANGES[knob]})
+    changed = [a.kind for a, b in zip(one, other, strict=True) if a.key != b.key]
+    assert changed == ["few_shot", "evaluate"]
+
+
+def test_the_data_that_shots_come_from_is_part_of_the_key(
+    path_with: PathWith, facts: Facts
+) -> None:
+    nli = facts.tasks["nli"]
+    splits = {**nli.splits, ("qab", "dev"): SplitFacts(50, "other labels")}
+    changed = replace(facts, tasks={**facts.tasks, "nli": replace(nli, splits=splits)})
+    one, other = with_shots(path_with), with_shots(path_with, facts=changed)
+    assert [a.key == b.key for a, b in zip(one, other, strict=True)][-3:] == [True, False, False]
+
+
+def test_repeats_draw_samples_of_their_own_unless_one_is_named(path_with: PathWith) -> None:
+    for given, expected in (("per_trial", [3, 4]), (2, [2, 2])):
+        found = [with_shots(path_with, sample=given, seed=seed)[-2] for seed in (3, 4)]
+        assert [one.settings["sample"] for one in found] == expected
+        assert [one.seed for one in found] == [3, 4]
+
+
+def test_the_source_dev_set_that_it_is_scored_on_is_part_of_the_key(
+    path_with: PathWith, facts: Facts
+) -> None:
+    nli = facts.tasks["nli"]
+    splits = {**nli.splits, ("qaa", "dev"): SplitFacts(50, "other labels")}
+    changed = replace(facts, tasks={**facts.tasks, "nli": replace(nli, splits=splits)})
+    assert with_shots(path_with)[-2].key != with_shots(path_with, facts=changed)[-2].key

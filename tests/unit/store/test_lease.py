@@ -1,0 +1,325 @@
+"""Leases: one holder at a time, nobody waits for the dead, nobody commits for another."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+import xlt_ray.store.lease as lease_room
+from xlt_ray.errors import LeaseLost
+from xlt_ray.store.lease import Holder, Lease, find_holder, try_acquire, waiting_for
+from xlt_ray.store.storage import Storage
+
+PATH = "leases/x.json"
+HOLD = """
+import sys, time
+from xlt_ray.store.lease import try_acquire
+from xlt_ray.store.storage import Storage
+lease = try_acquire(Storage(sys.argv[1]), "leases/x.json", purpose="to be killed")
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture(params=["folder", "memory", "bucket"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]:
+    if request.param == "folder":
+        yield Storage(tmp_path)
+        return
+    root = "memory:/" if request.param == "memory" else request.getfixturevalue("bucket")
+    storage = Storage(f"{root}/{tmp_path.name}")
+    yield storage
+    storage.remove("")
+
+
+def acquired(storage: Storage, **settings: float) -> Lease:
+    lease = try_acquire(storage, PATH, **settings)  # type: ignore[arg-type]
+    assert isinstance(lease, Lease)
+    return lease
+
+
+def put(storage: Storage, holder: Holder) -> None:
+    storage.write(PATH, json.dumps(asdict(holder)).encode())
+
+
+def foreign(expires: float) -> Holder:
+    return Holder("another/boot/pid", 1, 0.0, "foreign token", expires, "sweep s, trial 3")
+
+
+def test_a_second_contender_learns_who_holds_it(storage: Storage) -> None:
+    with acquired(storage):
+        holder = try_acquire(storage, PATH, purpose="mine")
+        assert isinstance(holder, Holder)
+        assert holder.pid == os.getpid()
+        assert str(os.getpid()) in str(holder)
+
+
+def test_release_gives_it_back(storage: Storage) -> None:
+    lease = acquired(storage)
+    lease.release()
+    lease.release()
+    assert find_holder(storage, PATH) is None
+    acquired(storage).release()
+
+
+def test_leaving_the_block_gives_it_back_even_by_an_error(storage: Storage) -> None:
+    with pytest.raises(ZeroDivisionError), acquired(storage):
+        _ = 1 / 0
+    assert find_holder(storage, PATH) is None
+
+
+def test_contenders_at_one_moment_have_one_winner(tmp_path: Path) -> None:
+    for attempt in range(10):
+        storage = Storage(tmp_path / str(attempt))
+        start = threading.Barrier(4)
+        results: list[Lease | Holder] = []
+
+        def contend(storage: Storage = storage, start: threading.Barrier = start,
+                    results: list[Lease | Holder] = results) -> None:  # fmt: skip
+            start.wait()
+            results.append(try_acquire(storage, PATH))
+
+        threads = [threading.Thread(target=contend) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        winners = [one for one in results if isinstance(one, Lease)]
+        assert len(winners) == 1
+        winners[0].check()
+        assert len(results) == 4
+        winners[0].release()
+
+
+def test_contenders_for_a_dead_lease_have_one_winner(tmp_path: Path) -> None:
+    for attempt in range(10):
+        storage = Storage(tmp_path / str(attempt))
+        put(storage, foreign(time.time() - 1))
+        start = threading.Barrier(4)
+        results: list[Lease | Holder] = []
+
+        def contend(storage: Storage = storage, start: threading.Barrier = start,
+                    results: list[Lease | Holder] = results) -> None:  # fmt: skip
+            start.wait()
+            results.append(try_acquire(storage, PATH))
+
+        threads = [threading.Thread(target=contend) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
+        assert len(results) == 4
+        sound = 0
+        for one in results:
+            if isinstance(one, Lease):
+                try:
+                    one.check()
+                except LeaseLost:
+                    continue
+                sound += 1
+        assert sound == 1
+        for one in results:
+            if isinstance(one, Lease):
+                one.release()
+        assert storage.names("leases") == []
+
+
+def test_a_killed_holder_is_taken_over_at_once(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        storage = Storage(tmp_path)
+        holder = try_acquire(storage, PATH)
+        assert isinstance(holder, Holder)
+        assert "to be killed" in str(holder)
+        # Not reaped yet: a zombie holds nothing either.
+        process.send_signal(signal.SIGKILL)
+        began = time.monotonic()
+        while isinstance(lease := try_acquire(storage, PATH), Holder):
+            assert time.monotonic() - began < 5
+        lease.release()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_living_holder_elsewhere_is_respected(storage: Storage) -> None:
+    put(storage, foreign(time.time() + 60))
+    assert try_acquire(storage, PATH) == foreign(find_holder(storage, PATH).expires)  # type: ignore[union-attr]
+
+
+def test_a_silent_holder_elsewhere_is_taken_over_when_it_expires(storage: Storage) -> None:
+    put(storage, foreign(time.time() - 0.01))
+    with acquired(storage) as lease:
+        lease.check()
+
+
+def test_a_process_number_used_again_is_no_holder(storage: Storage) -> None:
+    with acquired(storage):
+        mine = find_holder(storage, PATH)
+    assert mine is not None
+    put(storage, replace(mine, started=mine.started - 1000, expires=time.time() + 60))
+    acquired(storage).release()
+
+
+def test_a_clock_that_is_set_makes_no_holder_dead(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time at which a process began is told by the clock, and moves with it."""
+    real = psutil.Process.create_time
+    with acquired(storage):
+        monkeypatch.setattr(psutil.Process, "create_time", lambda one: real(one) + 3600)
+        assert isinstance(try_acquire(storage, PATH), Holder)
+
+
+def test_where_no_start_is_known_the_living_are_respected_and_the_dead_are_not(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_room, "_PROC", tmp_path / "no such folder")
+    with acquired(storage) as lease:
+        holder = try_acquire(storage, PATH)
+        assert isinstance(holder, Holder)
+        lease.check()
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    put(storage, replace(holder, pid=process.pid, expires=time.time() + 60))
+    acquired(storage).release()
+
+
+def test_whose_answer_was_lost_has_the_lease_all_the_same(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request is sent again, and the second one finds the file of the first."""
+    real = storage.create
+    monkeypatch.setattr(storage, "create", lambda *asked: real(*asked) and False)
+    with acquired(storage) as lease:
+        lease.check()
+
+
+def test_who_stood_still_beyond_the_expiry_learns_whether_the_lease_is_still_his(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with acquired(storage, ttl=3600) as lease:
+        with monkeypatch.context() as away:
+            away.setattr(storage, "read", lambda _: pytest.fail("nobody can have taken it yet"))
+            lease.confirm()
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 7200)
+        lease.confirm()
+        put(storage, foreign(now + 9000))
+        with pytest.raises(LeaseLost):
+            lease.confirm()
+
+
+@pytest.mark.parametrize("content", [b"", b'{"machine": "x"', b"[]", b"null", b"\xff", b"{}"])
+def test_a_torn_lease_is_nobodys(storage: Storage, content: bytes) -> None:
+    storage.write(PATH, content)
+    with acquired(storage) as lease:
+        lease.check()
+
+
+def test_a_lost_lease_is_noticed_and_not_taken_from_its_new_holder(storage: Storage) -> None:
+    lease = acquired(storage)
+    put(storage, foreign(time.time() + 60))
+    with pytest.raises(LeaseLost, match="passed to somebody else"):
+        lease.check()
+    lease.release()
+    assert find_holder(storage, PATH) is not None
+
+
+def test_a_lease_that_vanished_is_lost(storage: Storage) -> None:
+    lease = acquired(storage)
+    storage.remove(PATH)
+    with pytest.raises(LeaseLost):
+        lease.check()
+    lease.release()
+
+
+def test_a_beat_keeps_a_lease_beyond_its_time(storage: Storage) -> None:
+    with acquired(storage, ttl=0.4):
+        first = find_holder(storage, PATH)
+        time.sleep(0.8)
+        later = find_holder(storage, PATH)
+        assert first is not None
+        assert later is not None
+        assert later.is_alive
+        assert later.expires > first.expires
+        assert later.token == first.token
+
+
+class EndpointConnectionError(Exception):
+    """As botocore has it: no OSError."""
+
+
+@pytest.mark.parametrize("error", [OSError, EndpointConnectionError])
+def test_a_beat_outlives_a_moment_without_storage(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    with acquired(storage, ttl=0.4) as lease:
+        failed = threading.Event()
+
+        def unreadable(_: str) -> bytes:
+            failed.set()
+            raise error("the network is gone")
+
+        monkeypatch.setattr(storage, "read", unreadable)
+        assert failed.wait(5)
+        monkeypatch.undo()
+        time.sleep(0.6)
+        holder = find_holder(storage, PATH)
+        assert holder is not None
+        assert holder.is_alive
+        lease.check()
+
+
+def test_a_lost_lease_is_not_beaten_back(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, real = threading.Semaphore(0), storage.read
+
+    def read(path: str) -> bytes:
+        content = real(path)
+        if threading.current_thread().name == f"lease {PATH}" and b"foreign token" in content:
+            looked.release()
+        return content
+
+    monkeypatch.setattr(storage, "read", read)
+    lease = acquired(storage, ttl=0.2)
+    put(storage, foreign(time.time() + 60))
+    assert looked.acquire(timeout=5), "the beat is alive, and has seen whose it is"
+    time.sleep(0.2)
+    assert not looked.acquire(blocking=False), "it looks no more"
+    found = find_holder(storage, PATH)
+    assert found is not None
+    assert found.token == "foreign token"
+    lease.release()
+
+
+def test_waiting_ends_when_the_holder_leaves(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    first = acquired(storage)
+    entered = threading.Event()
+
+    def wait() -> None:
+        with waiting_for(storage, PATH, poll=0.01) as lease:
+            lease.check()
+            entered.set()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert not entered.wait(0.1)
+    first.release()
+    thread.join(5)
+    assert entered.is_set()

@@ -1,0 +1,543 @@
+"""From a trial to its stages: what a knob changes, and what it leaves alone."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from xlt_ray.config.checks.check_evaluation import language_pairs
+from xlt_ray.config.facts import Facts, SplitFacts, TaskFacts
+from xlt_ray.config.trial import Evaluate, TrialSpec, num_steps
+from xlt_ray.data.task import load_tasks
+from xlt_ray.report.xtreme import TASKS as XTREME
+from xlt_ray.store.stage import VERSIONS, Stage
+from xlt_ray.store.stage_path import StagePath, stages_to_run
+
+from .conftest import FULL, with_values
+
+PathWith = Callable[..., StagePath]
+
+KINDS = ("model", "align", "intermediate", "target", "evaluate")
+TRAINING = {
+    "learning_rate": 1e-4,
+    "batch_size": 8,
+    "max_length": 64,
+    "weight_decay": 0.01,
+    "warmup": 0.5,
+    "clip": 0.0,
+}
+FIRST_CHANGED: dict[str, tuple[Any, str]] = {
+    "model.name": ("toy:4x64", "model"),
+    "align.objective": ({"objective": "tlm"}, "align"),
+    "align.switch": (0.1, "align"),
+    "align.mask": (0.3, "align"),
+    "align.steps": (10, "align"),
+    "align.held_out": (10, "align"),
+    "align.languages": (["qaa", "qab"], "align"),
+    "intermediate.task": ("nli", "intermediate"),
+    "intermediate.source_language": ("qab", "intermediate"),
+    "intermediate.languages": (["qab"], "intermediate"),
+    "intermediate.mlm": ({"share": 0.25}, "intermediate"),
+    "intermediate.size": (100, "intermediate"),
+    "intermediate.epochs": (2, "intermediate"),
+    "target.task": ("pairs", "target"),
+    "target.source_language": ("qab", "target"),
+    "target.size": (100, "target"),
+    "target.epochs": (2, "target"),
+    "target.fusion.method": ({"method": "none"}, "target"),
+    "target.fusion.layer": (0, "target"),
+    "target.fusion.reduction": (2, "target"),
+    "target.fusion.placement": ("first", "target"),
+    "target.robust.method": (
+        {"method": "adversarial", "epsilon": 0.1, "step_size": 0.1},
+        "target",
+    ),
+    "target.robust.matched_steps": (2, "target"),
+    "target.hybrid.ratio": (0.5, "target"),
+    "target.hybrid.languages": (["qab"], "target"),
+    "target.hybrid.text": ("switched", "target"),
+    "target.hybrid.pairs": ("by_size", "target"),
+    "target.hybrid.mixing": ("in_batch", "target"),
+    "target.hybrid.batch_scale": (2.0, "target"),
+    "target.hybrid.mono": ("uniform", "target"),
+    "target.evaluations": (9, "target"),
+    "target.select": ("last", "target"),
+    "target.average": (2, "target"),
+    "evaluate.languages": (["qab"], "evaluate"),
+    "evaluate.dev": ("all", "evaluate"),
+    "evaluate.examples": (10, "evaluate"),
+    "evaluate.pairs": ([["qaa", "qab"]], "evaluate"),
+    "evaluate.also": (["pairs"], "evaluate"),
+    "evaluate.diagnostics": (["cka"], "evaluate"),
+    "precision": ("bf16", "align"),
+    **{
+        f"{section}.{name}": (value, section)
+        for section in ("align", "intermediate", "target")
+        for name, value in TRAINING.items()
+    },
+}
+"""Knob -> another value, and the first stage of the path whose key it changes."""
+WHOLE = {
+    "align.objective": "align",
+    "target.fusion.method": "target.fusion",
+    "target.robust.method": "target.robust",
+    "intermediate.sampling.method": "intermediate.sampling",
+    "intermediate.sampling.cap": "intermediate.sampling",
+    "data.source": "data",
+}
+"""Knobs that are changed with the block that they name."""
+SHAPING = {"intermediate.schedule.method", "few_shot", "model.revision"}
+"""Change the shape of the path, or are another model: see test_ladder, test_few_shot, test_plan."""
+NEUTRAL: dict[str, Any] = {
+    "target.ranking.temperature": 0.01,
+    "target.ranking.negatives": 3,
+    "intermediate.ranking.temperature": 0.01,
+    "intermediate.ranking.negatives": 3,
+    "evaluate.retrieval_layer": 1,
+    "evaluate.retrieval_encoder": "before",
+    "evaluate.diagnostic_sentences": 10,
+    "model.trust_remote_code": True,
+    "align.seed": "per_trial",
+    "intermediate.seed": "per_trial",
+    "intermediate.sampling.method": {"method": "temperature", "temperature": 2.0},
+    "intermediate.sampling.cap": {"method": "proportional", "cap": 10},
+    "data.source": {"source": "files", "root": "elsewhere"},
+    "data.seed": 5,
+}
+"""Change no key by themselves: data by its digests, seeds by their value, weights by theirs, the
+settings of rankings, the layer of retrieval and the size of a sample where there is any, sampling
+where there are several tasks to draw from (test_mixture)."""
+
+
+def leaves(model: BaseModel, prefix: str = "") -> set[str]:
+    """Dotted paths of all values of a trial."""
+    found: set[str] = set()
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        path = f"{prefix}{name}"
+        found |= leaves(value, f"{path}.") if isinstance(value, BaseModel) else {path}
+    return found
+
+
+def changed(one: StagePath, other: StagePath) -> list[str]:
+    return [a.kind for a, b in zip(one, other, strict=True) if a.key != b.key]
+
+
+@pytest.fixture
+def wide_facts(facts: Facts) -> Facts:
+    """With training data of the intermediate task in a second language."""
+    pairs = facts.tasks["pairs"]
+    splits = {**pairs.splits, ("qab", "train"): SplitFacts(500, "pairs qab train")}
+    return replace(facts, tasks={**facts.tasks, "pairs": replace(pairs, splits=splits)})
+
+
+def test_every_knob_of_a_trial_is_accounted_for() -> None:
+    assert leaves(TrialSpec.model_validate(FULL)) == set(FIRST_CHANGED) | set(NEUTRAL) | SHAPING
+
+
+@pytest.mark.parametrize("knob", FIRST_CHANGED)
+def test_a_knob_changes_its_stage_and_all_below_and_none_above(
+    path_with: PathWith, wide_facts: Facts, knob: str
+) -> None:
+    value, first = FIRST_CHANGED[knob]
+    if knob == "model.name":
+        knob = "model"
+    other = path_with({WHOLE.get(knob, knob): value}, facts=wide_facts)
+    expected = list(KINDS[KINDS.index(first) :])
+    if knob == "target.source_language":
+        # The intermediate stage follows the target's source language where it names none.
+        expected.insert(0, "intermediate")
+    assert changed(path_with(facts=wide_facts), other) == expected
+
+
+@pytest.mark.parametrize("knob", NEUTRAL)
+def test_a_neutral_knob_changes_no_key(path_with: PathWith, knob: str) -> None:
+    values = {"model": {"name": "toy:2x64"}}
+    other = path_with({**values, WHOLE.get(knob, knob): NEUTRAL[knob]})
+    assert changed(path_with(values), other) == []
+
+
+def test_plain_training_says_nothing_of_robust_training(path_with: PathWith) -> None:
+    target = path_with({"target.robust": {"method": "none"}})[-2]
+    assert "robust" not in target.settings
+    assert target.key == path_with()[-2].key
+
+
+@pytest.mark.parametrize(
+    "robust",
+    [{"method": "none", "matched_steps": 3}, {"method": "augment", "copies": 3}],
+    ids=lambda one: one["method"],
+)
+def test_matched_steps_and_copies_train_as_many_examples(
+    path_with: PathWith, facts: Facts, robust: dict[str, Any]
+) -> None:
+    facts = replace(facts, neighbours={"qaa": "lists of qaa"})
+    plain, longer = (
+        path_with({"target.robust": one}, facts=facts)[-2] for one in ({"method": "none"}, robust)
+    )
+    assert longer.num_examples == 3 * plain.num_examples
+
+
+def test_positions_that_are_not_reset_are_no_part_of_a_key(path_with: PathWith) -> None:
+    def key(**knobs: Any) -> str:
+        return path_with({"align": {"objective": "tlm", **knobs}})[1].key
+
+    assert "reset_positions" not in path_with({"align": {"objective": "tlm"}})[1].settings
+    assert key(reset_positions=False) == key()
+    assert key(reset_positions=True) != key()
+
+
+@pytest.mark.parametrize(
+    ("objective", "knob", "value"),
+    [
+        ("mlm", "mask", 0.3),
+        ("contrastive", "temperature", 0.1),
+        ("contrastive", "layer", 1),
+        ("contrastive", "group", 4),
+        ("weam", "weight", 0.5),
+        ("weam", "aligner", "ibm1"),
+        ("weam", "symmetrise", "intersection"),
+    ],
+)
+def test_knobs_of_an_objective_change_its_stage(
+    path_with: PathWith, objective: str, knob: str, value: object
+) -> None:
+    one, other = (
+        path_with({"align": {"objective": objective, **knobs}}) for knobs in ({}, {knob: value})
+    )
+    assert changed(one, other) == list(KINDS[1:])
+
+
+def test_neighbours_are_data_of_an_augmented_stage(path_with: PathWith, facts: Facts) -> None:
+    augment = {"target.robust": {"method": "augment"}}
+    one, other = (
+        path_with(augment, facts=replace(facts, neighbours={"qaa": digest}))[-2].key
+        for digest in ("one", "other")
+    )
+    assert one != other
+    lexicon = {"target.robust": {"method": "augment", "neighbours": "lexicon"}}
+    words = path_with(lexicon)[-2].data["neighbours"]
+    assert words == facts.lexicon["qaa"].digest
+
+
+def test_the_target_length_reaches_evaluation_too(path_with: PathWith) -> None:
+    assert path_with({"target.max_length": 64})[-1].settings["max_length"] == 64
+
+
+def test_a_path_is_a_chain_from_the_model_to_the_scores(path_with: PathWith) -> None:
+    path = path_with()
+    assert tuple(stage.kind for stage in path) == KINDS
+    assert path[0].parent is None
+    assert all(stage.parent is above for above, stage in itertools.pairwise(path))
+    assert stages_to_run(path) == path[1:]
+    assert [stage.kind for stage in path if stage.is_training] == list(KINDS[1:4])
+
+
+def test_stages_that_a_trial_does_not_have_are_left_out(path_with: PathWith) -> None:
+    path = path_with({"align": None, "intermediate": None})
+    assert [stage.kind for stage in path] == ["model", "target", "evaluate"]
+
+
+def test_neutral_knobs_of_hybrid_batches_are_no_part_of_a_key(path_with: PathWith) -> None:
+    neutral = {"text": "auto", "pairs": "uniform", "mixing": "per_batch", "batch_scale": 1.0}
+    values = {f"target.hybrid.{name}": value for name, value in neutral.items()}
+    target = path_with(values)[-2]
+    assert target.settings["hybrid"].keys() == {"ratio", "languages", "text"}
+    assert target.key == path_with()[-2].key
+    never = {"target.hybrid": {"ratio": 0.0}}
+    other = {"target.hybrid": {"ratio": 0.0, "pairs": "by_size", "mixing": "in_batch"}}
+    assert path_with(never)[-2].key == path_with(other)[-2].key
+
+
+def test_what_hybrid_batches_never_draw_is_no_part_of_a_key(path_with: PathWith) -> None:
+    def key(**hybrid: Any) -> str:
+        return path_with({"target.hybrid": hybrid})[-2].key
+
+    assert key(ratio=0, mono="uniform") != key(ratio=0)
+    assert key(ratio=0, mono="uniform") == key(ratio=0, mono="uniform", pairs="by_size")
+    assert key(ratio=0, mono="uniform") != key(ratio=0, mono="uniform", languages=["qab"])
+    assert key(ratio=1, mono="uniform") == key(ratio=1), "no batch is in one language"
+    assert key(ratio=0.5, text="translated") == key(ratio=0.5, text="auto")
+
+
+def test_how_rankings_are_trained_is_part_of_their_keys_alone(
+    path_with: PathWith, facts: Facts
+) -> None:
+    pairs = facts.tasks["pairs"]
+    ranked = replace(facts, tasks={**facts.tasks, "pairs": replace(pairs, kind="ranking")})
+
+    def differs(facts: Facts, section: str, **ranking: Any) -> list[str]:
+        tasks = {"target.task": "pairs"}
+        other = {f"{section}.ranking": ranking}
+        return changed(path_with(tasks, facts=facts), path_with({**tasks, **other}, facts=facts))
+
+    for knob in ({"temperature": 0.01}, {"negatives": 3}):
+        assert differs(facts, "target", **knob) == []
+        assert differs(ranked, "target", **knob) == ["target", "evaluate"]
+        assert differs(ranked, "intermediate", **knob)[0] == "intermediate"
+
+
+def test_without_cross_lingual_batches_their_languages_do_not_matter(path_with: PathWith) -> None:
+    one = path_with({"target.hybrid": {"ratio": 0.0}})
+    other = path_with({"target.hybrid": {"ratio": 0.0, "languages": ["qab"]}})
+    assert changed(one, other) == []
+
+
+@pytest.mark.parametrize(
+    ("knob", "spelled_out"),
+    [
+        ("intermediate.size", 500),
+        ("target.size", 1000),
+        ("align.languages", ["qad", "qac", "qab", "qaa"]),
+        ("target.hybrid.languages", ["qad", "qab", "qac"]),
+        ("evaluate.languages", ["qab", "qac", "qad"]),
+        ("intermediate.source_language", "qaa"),
+    ],
+)
+def test_a_default_equals_what_it_stands_for(
+    path_with: PathWith, knob: str, spelled_out: Any
+) -> None:
+    assert changed(path_with(), path_with({knob: spelled_out})) == []
+
+
+def test_all_words_of_the_lexicon_equal_their_languages(path_with: PathWith) -> None:
+    tags = {"target.task": "tags", "intermediate": None}
+    spelled = {**tags, "target.hybrid.languages": ["qab", "qac"]}
+    assert changed(path_with(tags), path_with(spelled)) == []
+
+
+@pytest.mark.parametrize("section", ["align", "intermediate"])
+def test_a_shared_stage_is_shared_by_repeats(path_with: PathWith, section: str) -> None:
+    shared = changed(path_with(seed=0), path_with(seed=1))
+    assert shared == ["target", "evaluate"]
+    own = {f"{section}.seed": "per_trial"}
+    assert changed(path_with(own, seed=0), path_with(own, seed=1))[0] == section
+
+
+def test_another_shared_seed_is_another_toy_model_but_no_other_real_one(
+    path_with: PathWith,
+) -> None:
+    assert changed(path_with(), path_with(shared_seed=1)) == list(KINDS)
+    real = {"model": "real"}
+    assert changed(path_with(real), path_with(real, shared_seed=1))[0] == "align"
+
+
+def test_an_evaluation_has_no_seed_of_its_own(path_with: PathWith) -> None:
+    assert path_with(seed=4, shared_seed=2)[-1].seed == 0
+
+
+def test_source_and_target_dev_sets_are_asked_for_as_told(path_with: PathWith) -> None:
+    def asked(values: dict[str, Any]) -> Any:
+        return path_with(values)[-1].settings["languages"]
+
+    everything = ("qaa", "qab", "qac", "qad")
+    assert asked({}) == {"dev": ("qaa",), "test": everything}
+    assert asked({"evaluate.dev": "all"}) == {"dev": everything, "test": everything}
+    assert asked({"evaluate.languages": ["qac"]}) == {"dev": ("qaa",), "test": ("qaa", "qac")}
+    few = {"evaluate.languages": ["qac"], "evaluate.dev": "all"}
+    assert asked(few) == {"dev": ("qaa", "qac"), "test": ("qaa", "qac")}
+
+
+def test_new_data_is_another_stage_exactly_where_it_is_used(
+    path_with: PathWith, facts: Facts
+) -> None:
+    def with_digest(task: str, language: str, split: str) -> Facts:
+        known = facts.tasks[task]
+        splits = {**known.splits, (language, split): SplitFacts(1000, "another")}
+        return replace(facts, tasks={**facts.tasks, task: replace(known, splits=splits)})
+
+    def first(other: Facts) -> str | None:
+        return next(iter(changed(path_with(), path_with(facts=other))), None)
+
+    assert first(with_digest("nli", "qaa", "train")) == "target"
+    assert first(with_digest("nli", "qad", "train")) == "target"
+    assert first(with_digest("nli", "qad", "test")) == "evaluate"
+    assert first(with_digest("nli", "qad", "dev")) is None
+    # What a training is scored on while it runs: its curve is that of one dev set.
+    assert first(with_digest("nli", "qaa", "dev")) == "target"
+    assert first(with_digest("pairs", "qaa", "dev")) == "intermediate"
+    assert first(with_digest("pairs", "qaa", "train")) == "intermediate"
+    assert first(with_digest("tags", "qaa", "train")) is None
+    assert first(replace(facts, parallel={**facts.parallel, "qab": "another"})) == "align"
+
+
+def test_a_new_version_of_a_task_is_trained_and_scored_anew(
+    path_with: PathWith, facts: Facts
+) -> None:
+    newer = replace(facts.tasks["nli"], version=2)
+    other = replace(facts, tasks={**facts.tasks, "nli": newer})
+    assert changed(path_with(), path_with(facts=other)) == ["target", "evaluate"]
+
+
+def test_a_label_is_for_people_and_a_version_is_for_keys(path_with: PathWith) -> None:
+    stage = path_with()[-2]
+    assert replace(stage, label="another", num_examples=1).key == stage.key
+    assert replace(stage, version=VERSIONS["target"] + 1).key != stage.key
+    assert len(stage.key) == 64
+
+
+def test_the_payload_says_everything_that_the_key_holds(path_with: PathWith) -> None:
+    for stage in path_with():
+        assert set(stage.payload) == {"kind", "version", "settings", "data", "seed", "parent"}
+        assert stage.payload["parent"] == (stage.parent.key if stage.parent else None)
+
+
+def test_batches_are_counted_over_all_epochs() -> None:
+    assert num_steps(100, 3, 32) == 10
+    assert num_steps(96, 1, 32) == 3
+    assert num_steps(1, 1, 32) == 1
+
+
+def test_examples_of_a_stage_are_whole_batches(path_with: PathWith) -> None:
+    path = path_with({"target.epochs": 3, "target.batch_size": 64, "align.steps": 10})
+    examples = {stage.kind: stage.num_examples for stage in path}
+    assert examples == {
+        "model": 0, "align": 320, "intermediate": 512, "target": 47 * 64, "evaluate": 0,
+    }  # fmt: skip
+
+
+def test_settings_that_have_no_canonical_form_are_refused_by_name() -> None:
+    stage = Stage("target", {"fusion": {"layer": object()}}, {}, 0, None, "x")
+    with pytest.raises(TypeError, match=r"settings\.fusion\.layer"):
+        _ = stage.key
+
+
+def test_the_changes_of_this_test_are_changes() -> None:
+    base = TrialSpec.model_validate(FULL)
+    for knob, (value, _) in FIRST_CHANGED.items():
+        path = {"model.name": "model"}.get(knob, WHOLE.get(knob, knob))
+        assert TrialSpec.model_validate(with_values({path: value})) != base, knob
+
+
+# -- what is evaluated besides ------------------------------------------------------------
+
+
+@pytest.fixture
+def retrieval_facts(facts: Facts) -> Facts:
+    """With a retrieval task in three languages."""
+    metrics = ("accuracy", "accuracy_into_pivot", "accuracy_from_pivot", "margin_accuracy")
+    splits = {(one, "test"): SplitFacts(9, f"found {one}") for one in ("qab", "qac", "qad")}
+    task = TaskFacts("found", "retrieval", 2, (), metrics, splits)  # type: ignore[arg-type]
+    return replace(facts, tasks={**facts.tasks, "found": task})
+
+
+def test_an_evaluation_that_asks_for_nothing_more_says_nothing_of_it(path_with: PathWith) -> None:
+    plain = path_with()[-1]
+    spelled = path_with({"evaluate": {"pairs": "none", "also": [], "retrieval_layer": None}})[-1]
+    assert plain.key == spelled.key
+    assert plain.settings.keys().isdisjoint({"pairs", "also", "retrieval_layer"})
+    assert set(plain.data) == {"dev", "test"}
+
+
+def test_all_pairs_are_those_of_the_languages_that_are_scored(path_with: PathWith) -> None:
+    asked = {"evaluate": {"languages": ["qab"], "pairs": "all"}}
+    pairs = path_with(asked)[-1].settings["pairs"]
+    assert pairs == (("qaa", "qaa"), ("qaa", "qab"), ("qab", "qaa"), ("qab", "qab"))
+    named = {"evaluate": {"languages": ["qab"], "pairs": [list(one) for one in pairs[::-1]]}}
+    assert path_with(named)[-1].key == path_with(asked)[-1].key
+
+
+def test_further_tasks_enter_the_key_with_their_data_whatever_their_order(
+    path_with: PathWith, retrieval_facts: Facts
+) -> None:
+    def stage(*names: str, facts: Facts = retrieval_facts, **more: Any) -> Stage:
+        return path_with({"evaluate": {"also": list(names), **more}}, facts=facts)[-1]
+
+    one = stage("found", "pairs")
+    assert one.key == stage("pairs", "found").key
+    assert one.settings["also"]["found"] == {"version": 2, "languages": ("qab", "qac", "qad")}
+    assert one.data["also"]["found"]["qac"] == "found qac"
+    assert one.settings["retrieval_layer"] == 1
+    assert stage("found", retrieval_layer=2).key != stage("found").key
+    assert stage("found", retrieval_layer=1).key == stage("found").key
+    assert "retrieval_layer" not in stage("pairs").settings
+    ranked = replace(retrieval_facts.tasks["found"], kind="ranking")
+    by_encoder = {**retrieval_facts.tasks, "found": ranked}
+    beside = stage("found", facts=replace(retrieval_facts, tasks=by_encoder))
+    assert beside.settings["retrieval_layer"] == 1
+    target = beside.settings["task"]["name"]
+    by_head = {**by_encoder, target: replace(by_encoder[target], kind="ranking", labels=())}
+    below = stage("found", facts=replace(retrieval_facts, tasks=by_head))
+    assert "retrieval_layer" not in below.settings
+    some = stage("found", languages=["qad"])
+    assert some.settings["also"]["found"]["languages"] == ("qad",)
+    task = retrieval_facts.tasks["found"]
+    splits = {**task.splits, ("qad", "test"): SplitFacts(9, "other text")}
+    other = {**retrieval_facts.tasks, "found": replace(task, splits=splits)}
+    assert stage("found", facts=replace(retrieval_facts, tasks=other)).key != stage("found").key
+
+
+def test_the_dev_sets_of_a_tuned_task_enter_the_key_and_those_of_others_do_not(
+    path_with: PathWith, retrieval_facts: Facts
+) -> None:
+    found = retrieval_facts.tasks["found"]
+    dev = {(one, "dev"): SplitFacts(9, f"dev {one}") for one in ("qab", "qac", "qad")}
+
+    def stage(kind: str, **changed: str) -> Stage:
+        more = {(one, "dev"): SplitFacts(9, text) for one, text in changed.items()}
+        task = replace(found, kind=kind, splits={**found.splits, **dev, **more})  # type: ignore[arg-type]
+        facts = replace(retrieval_facts, tasks={**retrieval_facts.tasks, "found": task})
+        return path_with({"evaluate": {"also": ["found"], "languages": ["qad"]}}, facts=facts)[-1]
+
+    assert stage("retrieval").key == stage("retrieval", qad="other").key
+    assert "also_dev" not in stage("retrieval").data
+    assert stage("mining").data["also_dev"] == {"found": {"qad": "dev qad"}}
+    assert stage("mining").key != stage("mining", qad="other").key
+    assert stage("mining").key == stage("mining", qab="other").key, "qab is not scored"
+
+
+@pytest.mark.parametrize(("task", "num"), [("pawsx", 49), ("xnli", 225)])
+def test_all_pairs_are_those_of_the_published_scripts(task: str, num: int) -> None:
+    found = language_pairs(Evaluate(pairs="all"), XTREME[task].languages)
+    assert len(set(found)) == len(found) == num
+
+
+def test_what_is_told_of_aligned_words_is_in_the_stages_that_read_it(
+    path_with: PathWith, facts: Facts
+) -> None:
+    told = [replace(facts, links={"qaa-qab": digest}) for digest in ("one", "other")]
+    diagnosed = {"evaluate.diagnostics": ["alignment"]}
+    weam = {"align": {"objective": "weam", "languages": ["qaa", "qab"]}}
+    learned = {"align": {**weam["align"], "aligner": "ibm1"}}
+    elsewhere = {"align": {**weam["align"], "languages": ["qaa", "qac"]}}
+    for values, is_read, place in (
+        (weam, True, 1),
+        (learned, False, 1),
+        (elsewhere, False, 1),
+        ({}, False, -1),
+        (diagnosed, True, -1),
+        ({"evaluate.diagnostics": ["cka"]}, False, -1),
+    ):
+        keys = {path_with(values, facts=one)[place].key for one in (facts, *told)}
+        assert len(keys) == (3 if is_read else 1), values
+
+
+def scored_by(facts: Facts, task: str, *metrics: str) -> Facts:
+    scored = replace(facts.tasks[task], metrics=metrics)
+    return replace(facts, tasks={**facts.tasks, task: scored})
+
+
+@pytest.mark.parametrize("task", ["nli", "pairs"])
+def test_a_metric_that_a_task_gets_later_is_scored_anew_and_trains_nothing(
+    path_with: PathWith, facts: Facts, task: str
+) -> None:
+    values = {"evaluate.also": ["pairs"]}
+    before = path_with(values)
+    again = path_with(values, facts=scored_by(facts, task, "accuracy", "macro_f1"))
+    later = path_with(values, facts=scored_by(facts, task, "accuracy", "macro_f1", "mcc"))
+    assert changed(before, again) == []
+    assert changed(before, later) == ["evaluate"]
+    settings = later[-1].settings
+    entry = settings["task"] if task == "nli" else settings["also"][task]
+    assert entry["metrics"] == ["accuracy", "macro_f1", "mcc"]
+
+
+def test_every_task_there_is_has_the_evaluations_that_it_had() -> None:
+    for task in load_tasks():
+        facts = TaskFacts(task.name, task.kind, task.version, task.labels, task.metrics, {})
+        assert facts.scoring == {"version": task.version}, task.name

@@ -1,0 +1,154 @@
+"""What a kind of storage raises of its own reaches nobody: all of it is an OSError here."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xlt_ray.errors import StoreError
+from xlt_ray.store.lease import Lease
+from xlt_ray.store.record import StageRecord
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.storage import Storage
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.failures import cause_of
+
+
+class EndpointConnectionError(Exception):
+    """As botocore has it: no OSError."""
+
+
+CALLS: dict[str, Callable[[Storage, Path], object]] = {
+    "read": lambda one, _: one.read("a"),
+    "write": lambda one, _: one.write("a", b""),
+    "create": lambda one, _: one.create("a", b""),
+    "version": lambda one, _: one.version("a"),
+    "replace": lambda one, _: one.replace("a", "1", b""),
+    "exists": lambda one, _: one.exists("a"),
+    "names": lambda one, _: one.names("a"),
+    "files": lambda one, _: one.files("a"),
+    "move": lambda one, _: one.move("a", "b"),
+    "remove": lambda one, _: one.remove("a"),
+    "take": lambda one, folder: one.take(folder / "file", "a"),
+    "fetch": lambda one, folder: one.fetch("a", ["b"], folder),
+    "file_digest": lambda one, _: one.file_digest("a"),
+    "is_exclusive": lambda one, _: one.is_exclusive(),
+}
+
+
+class Dead:
+    """A file system of which every call fails."""
+
+    protocol = "s3"
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def invalidate_cache(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        def fail(*_: Any, **__: Any) -> Any:
+            raise self.error
+
+        return fail
+
+
+def dead(error: Exception) -> Storage:
+    storage = Storage("memory://x")
+    storage.fs = Dead(error)
+    return storage
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_storage_that_cannot_be_reached_is_an_os_error(name: str, tmp_path: Path) -> None:
+    error = EndpointConnectionError("Could not connect to the endpoint URL")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(ConnectionError, match="EndpointConnectionError: Could not") as caught:
+        CALLS[name](dead(error), tmp_path)
+    assert caught.value.__cause__ is error
+    assert cause_of(caught.value) == "storage"
+
+
+@pytest.mark.parametrize(
+    "error", [PermissionError("no"), KeyError("ETag"), StoreError("x", key="")]
+)
+def test_what_is_known_by_its_own_name_keeps_it(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        dead(error).read("a")
+    assert caught.value is error
+
+
+def test_every_method_that_asks_the_storage_is_tried() -> None:
+    asking = {
+        name
+        for name, one in vars(Storage).items()
+        if callable(one) and not name.startswith("_") and name not in ("full", "local")
+    }
+    assert asking == set(CALLS)
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """What is synced to disk, in order."""
+    paths: list[Path] = []
+    sync = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        paths.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    return paths
+
+
+def test_of_a_committed_stage_every_file_and_every_folder_entry_is_synced(
+    tmp_path: Path, synced: list[Path]
+) -> None:
+    """A folder that is not synced may lose the names in it with the power."""
+    root = (tmp_path / "store").resolve()
+    result = tmp_path / "result"
+    (result / "encoder").mkdir(parents=True)
+    for name in ("encoder/model.safetensors", "head.safetensors"):
+        (result / name).write_bytes(b"x")
+    store = StageStore(root)
+    stage = Stage("target", {"epochs": 1}, {"train": "digest"}, 0, None, "target nli 10", 10)
+    lease = store.lease(stage.key)
+    assert isinstance(lease, Lease)
+    with lease:
+        record = StageRecord(
+            stage.key, stage.payload, stage.label, files={}, runtime={}, num_examples=10
+        )
+        store.commit(stage, result, record, lease)
+    folder = root / "stages" / stage.key
+    entries = {folder / "encoder", folder, root / "stages", root, tmp_path.resolve()}
+    assert entries <= set(synced), "a folder is made durable by syncing the one that it lies in"
+    files = [result / "encoder/model.safetensors", result / "head.safetensors"]
+    for file in (*files, folder / "record.json"):
+        assert any(path == file or path.name.startswith(f".{file.name}.") for path in synced)
+
+
+def test_a_result_from_another_file_system_has_its_name_once_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synced: list[Path]
+) -> None:
+    file, target = tmp_path / "file", tmp_path / "store" / "a" / "file"
+    file.write_bytes(b"weights")
+    rename = os.rename
+
+    def refuse(source: Path, to: Path) -> None:
+        if Path(source) == file:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, to)
+
+    monkeypatch.setattr(os, "rename", refuse)
+    Storage(tmp_path / "store").take(file, "a/file")
+    assert target.read_bytes() == b"weights"
+    assert not file.exists()
+    assert [path.name for path in target.parent.iterdir()] == ["file"]
+    assert any(path.name.startswith(".file.") for path in synced)
+    assert synced[-1] == target.parent.resolve()

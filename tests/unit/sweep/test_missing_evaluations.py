@@ -1,0 +1,213 @@
+"""A finished sweep whose store has lost evaluations makes them again, and its ledger stays."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.sweep.test_scheduler import MakeWorld, World, scores_of
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.stage_path import stages_to_run
+from xlt_ray.sweep import runner
+from xlt_ray.sweep.missing_evaluations import MissingEvaluations
+from xlt_ray.sweep.tasks import Planner, Report, StageReport
+
+
+@pytest.fixture
+def finished(world: MakeWorld) -> World:
+    at = world()
+    while (order := at.desk.next_task()) is not None:
+        at.complete(order)
+    assert at.desk.is_finished
+    return at
+
+
+def folder_of(at: World, number: int) -> Path:
+    key = at.ledger.trial(number).evaluation_key
+    assert key is not None
+    return at.store.folder(key)
+
+
+def cut_short(at: World, number: int) -> None:
+    record = folder_of(at, number) / "record.json"
+    record.write_bytes(record.read_bytes()[:100])
+
+
+def lose(at: World, number: int) -> None:
+    (folder_of(at, number) / "record.json").unlink()
+
+
+HEADER = json.dumps({"w": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]}}).encode()
+WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + bytes(range(8))
+
+
+def remaking_of(at: World, *, is_verified: bool = False) -> MissingEvaluations:
+    planner = Planner(at.sweep, at.facts, at.home)
+    return MissingEvaluations(
+        at.sweep, at.facts, planner, at.ledger, at.store, at.diary, is_verified=is_verified
+    )
+
+
+def weights_of(at: World) -> Path:
+    """Of the best trial, with a record that fits them."""
+    best = at.ledger.best()
+    assert best is not None
+    stage = target_of(at, best.trial.number)
+    shutil.rmtree(at.store.folder(stage.key))
+    shutil.rmtree(at.scratch / stage.key, ignore_errors=True)
+    at.commit(stage, content=WEIGHTS)
+    return at.store.folder(stage.key) / "model.safetensors"
+
+
+def target_of(at: World, number: int) -> Stage:
+    view = at.ledger.trial(number)
+    return Planner(at.sweep, at.facts, at.home).path_of_view(view)[-2]
+
+
+def test_nothing_is_made_again_where_everything_is_there(finished: World) -> None:
+    remaking = remaking_of(finished)
+    assert remaking.is_done
+    assert remaking.next_task() is None
+    assert not remaking.complaint
+    assert not [one for one in finished.diary.lines if one[0] == "warned"]
+
+
+def test_evaluations_that_are_gone_or_cut_short_are_handed_out(finished: World) -> None:
+    lose(finished, 1)
+    cut_short(finished, 2)
+    before = finished.ledger.trials()
+    remaking = remaking_of(finished)
+    assert "evaluate of trial 1, evaluate of trial 2" in finished.diary.lines[-1][2]
+    orders = [remaking.next_task(), remaking.next_task()]
+    assert remaking.is_done
+    assert remaking.num_running == 2
+    assert remaking.is_interrupted
+    for order in orders:
+        assert order is not None
+        stage = stages_to_run(order.path)[-1]
+        assert finished.store.find_undamaged(stage) is None
+        finished.commit(stage, scores_of(0.5))
+        found = StageReport("evaluate", stage.key, stage.label, False, 0, 2.0)
+        assert not remaking.on_report(order.number, Report("begun"))
+        assert not remaking.on_report(order.number, Report("stage", finished_stage=found))
+        remaking.finish(order.number, Report("complete", scores=scores_of(0.5)))
+    assert not remaking.complaint
+    assert not remaking.is_interrupted
+    assert len(remaking.new_stages) == 2
+    assert finished.ledger.trials() == before
+    assert remaking_of(finished).is_done
+
+
+def test_whole_weights_are_let_be(finished: World) -> None:
+    weights_of(finished)
+    for is_verified in (False, True):
+        assert remaking_of(finished, is_verified=is_verified).is_done
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut short", "a file gone", "zeros", "record cut"])
+def test_damaged_weights_of_the_best_trial_are_made_again_and_no_evaluation(
+    finished: World, damage: str
+) -> None:
+    file = weights_of(finished)
+    content = file.read_bytes()
+    if damage == "gone":
+        shutil.rmtree(file.parent)
+    elif damage == "cut short":
+        file.write_bytes(content[:-1])
+    elif damage == "a file gone":
+        file.unlink()
+    elif damage == "zeros":
+        # As some file systems leave it after a loss of power.
+        file.write_bytes(bytes(len(content)))
+    else:
+        (file.parent / "record.json").write_text("{")
+    remaking = remaking_of(finished)
+    order = remaking.next_task()
+    assert remaking.is_done
+    assert order is not None
+    assert order.until == "target"
+    assert order.path[-1] in finished.store
+    assert f"target of trial {order.number}" in finished.diary.lines[-1][2]
+    assert order.path[-2] not in finished.store, "what is damaged is set aside"
+    remaking.finish(order.number, Report("complete"))
+    assert not remaking.complaint
+
+
+def test_a_flipped_bit_in_the_best_weights_is_found_where_digests_are_asked_for(
+    finished: World,
+) -> None:
+    file = weights_of(finished)
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert remaking_of(finished).is_done
+    order = remaking_of(finished, is_verified=True).next_task()
+    assert order is not None
+    assert order.until == "target"
+
+
+def test_weights_of_other_trials_may_be_gone(finished: World) -> None:
+    best = finished.ledger.best()
+    assert best is not None
+    for number in {0, 1, 2, 3} - {best.trial.number}:
+        shutil.rmtree(finished.store.folder(target_of(finished, number).key))
+    assert remaking_of(finished, is_verified=True).is_done
+
+
+def test_a_file_of_an_evaluation_that_is_cut_short_is_found(finished: World) -> None:
+    stage = Planner(finished.sweep, finished.facts, finished.home).path_of_view(
+        finished.ledger.trial(2)
+    )[-1]
+    shutil.rmtree(finished.store.folder(stage.key))
+    shutil.rmtree(finished.scratch / stage.key, ignore_errors=True)
+    finished.commit(stage, scores_of(0.5), content=WEIGHTS)
+    assert remaking_of(finished).is_done
+    (finished.store.folder(stage.key) / "model.safetensors").write_bytes(WEIGHTS[:-1])
+    order = remaking_of(finished).next_task()
+    assert order is not None
+    assert (order.number, order.until) == (2, "evaluate")
+
+
+@pytest.mark.parametrize("report", [None, Report("failed", cause="data", message="no file")])
+def test_what_cannot_be_made_again_is_told(finished: World, report: Report | None) -> None:
+    lose(finished, 3)
+    remaking = remaking_of(finished)
+    order = remaking.next_task()
+    assert order is not None
+    remaking.finish(3, report)
+    assert "trial 3 (" in remaking.complaint
+    assert not remaking.is_interrupted, "new trials may begin"
+
+
+def test_a_run_of_a_finished_sweep_makes_what_is_lost(
+    finished: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = finished
+
+    def tune(desk: Any, *_: object) -> None:
+        assert isinstance(desk, MissingEvaluations), "no trial of the sweep is left"
+        order = desk.next_task()
+        assert order is not None
+        stage = stages_to_run(order.path)[-1]
+        at.commit(stage, scores_of(0.5))
+        found = StageReport("evaluate", stage.key, stage.label, False, 0, 2.0)
+        desk.on_report(order.number, Report("stage", finished_stage=found))
+        desk.finish(order.number, Report("complete"))
+
+    @contextmanager
+    def courier(*_: object) -> Any:
+        yield at.courier
+
+    monkeypatch.setattr(runner, "_tune", tune)
+    monkeypatch.setattr(runner, "courier_for", courier)
+    monkeypatch.setattr(runner, "checked_facts", lambda _: at.facts)
+    monkeypatch.setattr(runner, "used_facts", lambda *_: {})
+    assert runner.run(at.sweep, at.home, at.diary).num_new_stages == 0
+    lose(at, 0)
+    summary = runner.run(at.sweep, at.home, at.diary)
+    assert (summary.num_new_stages, summary.is_finished, summary.stopped_by) == (1, True, "")
+    assert runner.run(at.sweep, at.home, at.diary).num_new_stages == 0

@@ -1,0 +1,912 @@
+"""The driver's desk: who works on what, what is written down, when it ends. No Ray here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.retry_policy import RepeatedBug
+from xlt_ray.config.sweep import Store, SweepSpec
+from xlt_ray.errors import CHANGED
+from xlt_ray.home import Home
+from xlt_ray.ledger import Retry, TrialView, open_ledger
+from xlt_ray.store.lease import Lease
+from xlt_ray.store.record import Score, StageRecord
+from xlt_ray.store.stage import Stage
+from xlt_ray.store.stage_path import stages_to_run
+from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.failures import LASTING
+from xlt_ray.sweep.scheduler import LOOK_AHEAD, TrialScheduler
+from xlt_ray.sweep.tasks import Report, StageReport, TrialTask
+from xlt_ray.tracking import FLUSH_TIMEOUT_S, NO_REPLY_TIMEOUT_S, LedgerSnapshot
+from xlt_ray.tracking.courier import Replies
+
+TEXT = """
+name: t
+data: {source: toy}
+model: toy:2x64
+intermediate: {task: pairs, size: {choice: [100, 200]}}
+target: {task: nli, source_language: qaa, learning_rate: {choice: [1e-4, 1e-3]}}
+search: {trials: 4, sampler: grid}
+"""
+SAME_BUG = RepeatedBug().times
+ReadSweep = Callable[..., SweepSpec]
+
+
+@dataclass
+class RecordingCourier:
+    """Keeps what the desk says of trials; answers at once, or (``is_slow``) when told to."""
+
+    params: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    status: dict[str, str] = field(default_factory=dict)
+    points: list[tuple[str, int, Mapping[str, float]]] = field(default_factory=list)
+    scores: dict[str, Sequence[Score]] = field(default_factory=dict)
+    ends: list[tuple[str, float]] = field(default_factory=list)
+    letters: Replies = field(default_factory=Replies)
+    is_slow: bool = False
+
+    def started(
+        self,
+        view: TrialView,
+        config: Mapping[str, Any],
+        params: Mapping[str, Any],
+        path: Sequence[Stage],
+    ) -> None:
+        run_id = f"run {view.number}"
+        assert config["target"]["task"] == "nli"
+        assert view.stages, "a run shows the stages that are planned"
+        self.params[run_id] = params
+        self.status[run_id] = "RUNNING"
+        self.letters.runs[view.number] = run_id
+
+    def evaluated(self, number: int, examples: int, metrics: Mapping[str, float]) -> None:
+        self.points.append((f"run {number}", examples, metrics))
+
+    def finished(self, view: TrialView, scores: Sequence[Score]) -> None:
+        self.status[f"run {view.number}"] = view.state
+        self.scores[f"run {view.number}"] = scores
+
+    def stopped(self, number: int) -> None:
+        if f"run {number}" in self.status:
+            self.status[f"run {number}"] = "KILLED"
+
+    def end(self, account: LedgerSnapshot, status: str) -> None:
+        self.ends.append((status, 0.0))
+
+    def settle(self, say: Callable[[str], None], limit_s: float) -> None:
+        self.ends.append(("settled", limit_s))
+        self.is_slow = False
+
+    def mail(self) -> Replies:
+        if self.is_slow:
+            return Replies()
+        mail, self.letters = self.letters, Replies()
+        return mail
+
+
+@dataclass
+class Diary:
+    """A watcher that writes down what it sees."""
+
+    lines: list[tuple[str, int, str]] = field(default_factory=list)
+
+    def begun(self, view: TrialView) -> None:
+        self.lines.append(("begun", view.number, view.state))
+
+    def heard(self, view: TrialView, report: Report) -> None:
+        self.lines.append(("heard", view.number, report.kind))
+
+    def finished(self, view: TrialView) -> None:
+        self.lines.append(("finished", view.number, view.state))
+
+    def warned(self, message: str) -> None:
+        self.lines.append(("warned", -1, message))
+
+
+@dataclass
+class World:
+    """A desk with everything around it, and hands that do the work."""
+
+    sweep: SweepSpec
+    facts: Facts
+    home: Home
+    scratch: Path
+    courier: RecordingCourier = field(default_factory=RecordingCourier)
+    diary: Diary = field(default_factory=Diary)
+
+    def __post_init__(self) -> None:
+        self.store = StageStore(self.home.stages)
+        self.sit_down()
+
+    def sit_down(self) -> None:
+        """A new driver, at first or after the last one died."""
+        self.ledger = open_ledger(self.home, self.sweep)
+        self.desk = TrialScheduler(
+            self.sweep, self.facts, self.home, self.ledger, self.store,
+            self.courier, self.diary,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def next(self) -> TrialTask:
+        order = self.desk.next_task()
+        assert order is not None
+        return order
+
+    def commit(
+        self, stage: Stage, scores: tuple[Score, ...] = (), content: bytes | None = None
+    ) -> None:
+        lease = self.store.lease(stage.key)
+        assert isinstance(lease, Lease)
+        folder = self.scratch / stage.key
+        folder.mkdir(parents=True)
+        if content is not None:
+            (folder / "model.safetensors").write_bytes(content)
+        record = StageRecord(stage.key, stage.payload, stage.label, {}, scores=scores)
+        with lease:
+            self.store.commit(stage, folder, record, lease)
+
+    def begin(self, order: TrialTask) -> None:
+        assert not self.desk.on_report(order.number, Report("begun"))
+
+    def make(self, order: TrialTask, kind: str, value: float = 0.5) -> None:
+        """Make one stage of an order, or find it."""
+        stage = next(one for one in order.path if one.kind == kind)
+        reused = stage in self.store
+        if not reused:
+            self.commit(stage, scores_of(value) if kind == "evaluate" else ())
+        examples = 0 if reused else stage.num_examples
+        report = StageReport(kind, stage.key, stage.label, reused, examples, 2.0)
+        self.desk.on_report(order.number, Report("stage", stage=kind, finished_stage=report))
+
+    def complete(self, order: TrialTask, value: float = 0.5) -> TrialView:
+        """Do all of an order."""
+        self.begin(order)
+        return self.finish(order, value)
+
+    def finish(self, order: TrialTask, value: float = 0.5) -> TrialView:
+        """Do all that is left of an order that has begun."""
+        for stage in stages_to_run(order.path):
+            self.make(order, stage.kind, value)
+        self.desk.finish(order.number, Report("complete", scores=scores_of(value)))
+        return self.ledger.trial(order.number)
+
+    def fail(self, order: TrialTask, message: str, cause: str = "bug") -> None:
+        self.begin(order)
+        self.desk.finish(
+            order.number, Report("failed", cause=cause, message=message, log="traceback")
+        )
+
+    def evaluated(self, number: int, examples: int, value: float, **more: Any) -> bool:
+        report = Report(
+            "evaluated", stage="target", examples=examples, total_examples=100,
+            metrics={"accuracy": value, "loss": 1.0}, **more,
+        )  # fmt: skip
+        return self.desk.on_report(number, report)
+
+
+def scores_of(value: float) -> tuple[Score, ...]:
+    return (
+        Score("nli", "qaa", "dev", "accuracy", value, 50),
+        Score("nli", "qab", "dev", "accuracy", value / 2, 50),
+        Score("nli", "qaa", "dev", "macro_f1", 0.0, 50),
+        Score("nli", "qaa", "test", "accuracy", 0.99, 50),
+    )
+
+
+@pytest.fixture
+def world(sweep_from: ReadSweep, facts: Facts, home: Home, tmp_path: Path) -> Callable[..., World]:
+    def build(*overrides: str) -> World:
+        return World(sweep_from(TEXT, *overrides), facts, home, tmp_path / "scratch")
+
+    return build
+
+
+MakeWorld = Callable[..., World]
+
+
+def size_of(order: TrialTask) -> object:
+    assert order.trial.intermediate is not None
+    return order.trial.intermediate.size
+
+
+# -- handing out ----------------------------------------------------------------------------
+
+
+def test_a_trial_whose_next_stage_is_being_made_is_held_back(world: MakeWorld) -> None:
+    at = world()
+    first, second = at.next(), at.next()
+    # The grid's second point shares the intermediate stage of its first; the third does not.
+    assert (first.number, size_of(first)) == (0, 100)
+    assert (second.number, size_of(second)) == (2, 200)
+    assert at.desk.next_task() is None
+    assert not at.desk.is_done
+    assert at.desk.num_running == 2
+    at.begin(first)
+    at.make(first, "intermediate")
+    held = at.next()
+    assert (held.number, size_of(held)) == (1, 100)
+    assert at.desk.next_task() is None
+
+
+def test_all_trials_are_handed_out_in_the_end(world: MakeWorld) -> None:
+    at = world()
+    running = [at.next(), at.next()]
+    numbers = []
+    while running:
+        order = running.pop(0)
+        numbers.append(order.number)
+        assert at.complete(order).state == "complete"
+        while (further := at.desk.next_task()) is not None:
+            running.append(further)
+    assert sorted(numbers) == [0, 1, 2, 3]
+    assert at.desk.is_done
+    assert at.desk.num_running == 0
+    assert len(at.desk.new_stages) == 2 + 4 + 4
+
+
+def test_a_trial_that_could_run_is_found_behind_those_that_wait(world: MakeWorld) -> None:
+    rates = [1e-4 * (1 + index) for index in range(LOOK_AHEAD["tpe"])]
+    at = world(f"target.learning_rate={{choice: {rates}}}", "search={trials: 99, sampler: grid}")
+    assert size_of(at.next()) == 100
+    # Seven more points of the grid share that intermediate stage and are passed over.
+    other = at.next()
+    assert (other.number, size_of(other)) == (LOOK_AHEAD["tpe"], 200)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("sampler", ["grid", "random", "tpe"])
+def test_every_stage_is_made_once_with_any_number_of_workers(
+    world: MakeWorld, workers: int, sampler: str
+) -> None:
+    at = world(
+        "align={choice: [null, {objective: tlm}]}", f"search={{trials: 8, seeds: 2, "
+        f"sampler: {sampler}}}", "intermediate.seed={choice: [shared, per_trial]}",
+    )  # fmt: skip
+    random = Random(workers)
+    running: list[TrialTask] = []
+    trained: list[str] = []
+
+    def following(order: TrialTask) -> Stage | None:
+        return next((one for one in stages_to_run(order.path) if one not in at.store), None)
+
+    while not at.desk.is_done or running:
+        while len(running) < workers and (order := at.desk.next_task()) is not None:
+            at.begin(order)
+            running.append(order)
+        assert running, "somebody can always work"
+        keys = [stage.key for stage in map(following, running) if stage is not None]
+        assert len(keys) == len(set(keys)), "two workers would make the same stage"
+        order = random.choice(running)
+        stage = following(order)
+        if stage is not None:
+            at.make(order, stage.kind)
+            trained.append(stage.key)
+        else:
+            at.desk.finish(order.number, Report("complete", scores=scores_of(0.5)))
+            running.remove(order)
+    assert len(trained) == len(set(trained)) == len(at.store)
+    assert {one.state for one in at.ledger.trials()} == {"complete"}
+
+
+RATES = "target.learning_rate={choice: [1e-4, 1e-3, 1e-2]}"
+
+
+@pytest.mark.parametrize("cause", LASTING)
+def test_what_needs_a_stage_that_failed_in_two_trials_fails_with_it_untried(
+    world: MakeWorld, cause: str
+) -> None:
+    at = world(RATES, "search.trials=6")
+    first, other = at.next(), at.next()
+    assert (size_of(first), size_of(other)) == (100, 200)
+    at.fail(first, "TrialFailure: the loss is nan", cause=cause)
+    second = at.next()
+    assert (second.number, size_of(second)) == (1, 100), "its node may have been at fault"
+    at.fail(second, "TrialFailure: the loss is nan", cause=cause)
+    assert at.desk.next_task() is None
+    dependant = at.ledger.trial(2)
+    assert (dependant.state, dependant.cause) == ("failed", cause)
+    assert "intermediate pairs 100 failed in trials 0 and 1" in dependant.message
+    assert at.courier.status["run 2"] == "failed"
+    assert at.complete(other).state == "complete"
+    assert size_of(at.next()) == 200, "another intermediate stage is tried"
+
+
+@pytest.mark.parametrize("cause", ["device", "storage", "lost", "timeout", "preempted"])
+def test_a_cause_that_lies_elsewhere_fails_no_other_trial_untried(
+    world: MakeWorld, cause: str
+) -> None:
+    at = world("intermediate.size=100", "target.learning_rate={float: [1e-5, 1e-3]}",
+               "search={trials: 6, sampler: random}")  # fmt: skip
+    for number in range(6):
+        order = at.next()
+        assert order.number == number
+        at.fail(order, "AcceleratorError: unspecified launch failure", cause=cause)
+    assert not at.desk.repeated_bug
+
+
+def test_what_needs_a_stage_that_was_lost_tries_it_again(world: MakeWorld) -> None:
+    at = world()
+    first = at.next()
+    at.begin(first)
+    at.desk.finish(first.number, None)
+    assert at.ledger.trial(0).cause == "lost"
+    again = at.next()
+    assert (again.number, size_of(again)) == (1, 100)
+
+
+def test_a_failure_below_a_shared_stage_leaves_the_others_alone(world: MakeWorld) -> None:
+    at = world()
+    first = at.next()
+    at.begin(first)
+    at.make(first, "intermediate")
+    at.desk.finish(first.number, Report("failed", cause="nan", message="nan"))
+    assert at.complete(at.next()).state == "complete"
+
+
+def test_looking_ahead_has_an_end(world: MakeWorld) -> None:
+    at = world("intermediate.size=100", "target.learning_rate={float: [1e-5, 1e-3]}",
+               "search={trials: 50, sampler: tpe}")  # fmt: skip
+    at.next()
+    for _ in range(5):
+        assert at.desk.next_task() is None
+    assert len(at.ledger.trials()) == 1 + LOOK_AHEAD["tpe"]
+
+
+def test_trials_without_common_stages_all_run_at_once(world: MakeWorld) -> None:
+    at = world("intermediate=null", "search.trials=2")
+    assert [at.next().number, at.next().number] == [0, 1]
+    assert at.desk.next_task() is None
+    assert at.desk.is_done
+
+
+def test_a_trial_like_a_running_one_waits_and_then_needs_nothing(world: MakeWorld) -> None:
+    # All training examples are a thousand.
+    at = world("intermediate=null", "search={trials: 2, sampler: random}",
+               "target={task: nli, source_language: qaa, size: {choice: [1000, all]}}")  # fmt: skip
+    first = at.next()
+    assert at.desk.next_task() is None
+    at.complete(first)
+    view = at.complete(at.next())
+    assert all(use.reused for use in view.stages)
+    assert all(not use.reused for use in at.ledger.trial(0).stages)
+
+
+def test_what_a_dead_driver_left_running_goes_first(world: MakeWorld) -> None:
+    at = world()
+    first, second = at.next(), at.next()
+    at.begin(first)
+    at.make(first, "intermediate")
+    at.sit_down()
+    again = [at.next(), at.next()]
+    assert [one.number for one in again] == [first.number, 1]
+    assert again[0].path == first.path
+    assert at.next().path == second.path
+    view = at.complete(again[0])
+    assert view.attempts == 2
+    assert at.courier.status["run 0"] == "complete"
+
+
+def test_the_ledger_keeps_who_made_a_reused_stage(world: MakeWorld) -> None:
+    at = world()
+    order = at.next()
+    at.begin(order)
+    report = StageReport("intermediate", "k" * 64, "label", True, 0, 0.0, made_by="other/3")
+    at.desk.on_report(order.number, Report("stage", stage="intermediate", finished_stage=report))
+    assert [one.made_by for one in at.ledger.trial(order.number).stages] == ["other/3"]
+
+
+def test_a_stage_trained_by_an_earlier_attempt_stays_trained(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    order = at.next()
+    at.begin(order)
+    at.make(order, "intermediate")
+    at.sit_down()
+    view = at.complete(at.next())
+    uses = {use.kind: use for use in view.stages}
+    assert not uses["intermediate"].reused
+    assert uses["intermediate"].examples == next(
+        one.num_examples for one in order.path if one.kind == "intermediate"
+    )
+    assert set(at.desk.new_stages) == {uses["target"].key, uses["evaluate"].key}
+
+
+def test_a_second_attempt_in_the_same_run_is_counted(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    order = at.next()
+    at.begin(order)
+    assert at.complete(order).attempts == 2
+    assert list(at.courier.status) == ["run 0"]
+
+
+def test_a_sweep_without_room_on_the_disk_ends_with_the_reason(world: MakeWorld) -> None:
+    at = world("store.quota=1kB")
+    assert at.desk.next_task() is None
+    assert at.desk.is_done
+    assert "store.quota: 1 kB is too little" in at.desk.stopped_by
+    assert [one.state for one in at.ledger.trials()] == ["running"], "it goes on with more room"
+    at.sweep = replace(at.sweep, settings=at.sweep.settings.model_copy(
+        update={"store": Store(quota="1GB")}))  # fmt: skip
+    at.sit_down()
+    assert at.next().number == 0
+    assert not at.desk.stopped_by
+
+
+def test_a_trial_waits_while_a_running_one_fills_the_disk(world: MakeWorld) -> None:
+    # One trial at a time fits: two layers of 64 take 400 kB, its progress three times that, with
+    # the weights of its best evaluation once more.
+    at = world("store.quota=4MB")
+    first = at.next()
+    assert at.desk.next_task() is None
+    assert not at.desk.stopped_by
+    assert not at.desk.is_done
+    assert at.complete(first).state == "complete"
+    assert at.next().number == 1
+
+
+# -- hearing ---------------------------------------------------------------------------------
+
+
+def test_a_complete_trial_is_written_down_everywhere(world: MakeWorld) -> None:
+    at = world()
+    order = at.next()
+    view = at.complete(order, 0.75)
+    assert (view.state, view.objective) == ("complete", 0.75)
+    assert [use.kind for use in view.stages] == ["intermediate", "target", "evaluate"]
+    assert view.mlflow_run_id == "run 0"
+    assert at.courier.status == {"run 0": "complete"}
+    assert at.courier.scores["run 0"] == scores_of(0.75)
+    assert at.courier.params["run 0"] == view.assignment
+    assert at.diary.lines[0] == ("begun", 0, "running")
+    assert at.diary.lines[-1] == ("finished", 0, "complete")
+
+
+@pytest.mark.parametrize(
+    ("languages", "objective"),
+    [("source", 0.5), ("target", 0.25), ("all", 0.375), ("[qab]", 0.25), ("[qaa, qab]", 0.375)],
+)
+def test_the_objective_is_the_mean_over_its_languages(
+    world: MakeWorld, languages: str, objective: float
+) -> None:
+    at = world(f"objective.languages={languages}")
+    assert at.complete(at.next(), 0.5).objective == objective
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["target={task: nli, source_language: {choice: [qaa, qab]}}",
+     "target={choice: [{task: nli, source_language: qaa}]}"],
+)  # fmt: skip
+def test_the_source_language_may_be_searched(world: MakeWorld, change: str) -> None:
+    at = world(change, "intermediate=null")
+    assert at.complete(at.next(), 0.5).objective == 0.5
+
+
+def test_an_objective_that_was_not_measured_fails_the_trial_alone(world: MakeWorld) -> None:
+    at = world("objective.languages=[qzz]")
+    view = at.complete(at.next())
+    assert (view.state, view.cause) == ("failed", "data")
+    assert "qzz" in view.message
+    assert at.desk.next_task() is not None
+
+
+def test_the_curve_of_the_target_stage_is_kept_once(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    order = at.next()
+    at.begin(order)
+    assert not at.evaluated(0, 50, 0.3)
+    assert not at.evaluated(0, 50, 0.3, is_replay=True)
+    assert not at.evaluated(0, 100, 0.4)
+    assert at.ledger.trial(0).curve == ((50, 0.3), (100, 0.4))
+    assert at.courier.points == [
+        ("run 0", 50, {"dev/accuracy": 0.3, "train/loss": 1.0}),
+        ("run 0", 100, {"dev/accuracy": 0.4, "train/loss": 1.0}),
+    ]
+
+
+def test_earlier_stages_are_logged_by_their_name_and_not_twice(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    at.begin(at.next())
+    report = Report("evaluated", stage="intermediate", examples=8, metrics={"accuracy": 0.1})
+    at.desk.on_report(0, report)
+    at.desk.on_report(0, Report("evaluated", stage="intermediate", examples=8,
+                           metrics={"accuracy": 0.1}, is_replay=True))  # fmt: skip
+    assert at.courier.points == [("run 0", 8, {"intermediate/dev/accuracy": 0.1})]
+    assert at.ledger.trial(0).curve == ()
+
+
+def test_a_waiting_trial_is_shown_and_nothing_is_written(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    at.begin(at.next())
+    assert at.desk.next_task() is None
+    before = at.ledger.trial(0)
+    assert not at.desk.on_report(0, Report("waiting", stage="target", holder="process 3"))
+    assert at.ledger.trial(0) == before
+    assert at.diary.lines[-1] == ("heard", 0, "waiting")
+
+
+def test_a_trial_that_falls_behind_is_stopped_early(world: MakeWorld) -> None:
+    at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}",
+               "search.trials=2")  # fmt: skip
+    good, bad = at.next(), at.next()
+    at.begin(good)
+    at.begin(bad)
+    assert not at.evaluated(good.number, 10, 0.9)
+    assert at.evaluated(bad.number, 10, 0.1)
+    at.desk.finish(bad.number, None)
+    assert at.ledger.trial(bad.number).state == "pruned"
+    assert at.courier.status[f"run {bad.number}"] == "pruned"
+
+
+def test_a_trial_is_not_stopped_at_its_very_end(world: MakeWorld) -> None:
+    at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}",
+               "search.trials=2")  # fmt: skip
+    for order, value in ((at.next(), 0.9), (at.next(), 0.1)):
+        at.begin(order)
+        assert not at.evaluated(order.number, 100, value)
+
+
+def test_other_repeats_wait_for_the_first_one_and_are_never_stopped(world: MakeWorld) -> None:
+    at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}",
+               "search.seeds=2")  # fmt: skip
+    good, bad = at.next(), at.next()
+    for order in (good, bad):
+        at.begin(order)
+    assert [at.ledger.trial(one.number).configuration for one in (good, bad)] == [0, 1]
+    assert not at.evaluated(good.number, 20, 0.9)
+    assert at.evaluated(bad.number, 20, 0.1)
+    at.desk.finish(bad.number, None)
+    assert at.desk.next_task() is None
+    assert not at.desk.is_done, "the first repeat may be followed by another"
+    at.sit_down()
+    assert not at.desk.is_done, "a driver that comes later knows it, too"
+    at.complete(at.next(), 0.9)
+    again = at.next()
+    view = at.ledger.trial(again.number)
+    assert (view.configuration, view.repeat) == (0, 1)
+    at.begin(again)
+    assert not at.evaluated(again.number, 20, 0.0)
+    assert at.desk.next_task() is None
+    assert at.desk.is_done
+    at.complete(again, 0.1)
+    assert at.desk.is_finished
+
+
+def test_an_oracle_objective_is_judged_by_what_its_value_is(world: MakeWorld) -> None:
+    at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}",
+               "objective.languages=[qab, qac]")  # fmt: skip
+    first, second = at.next(), at.next()
+    for order in (first, second):
+        at.begin(order)
+
+    def evaluated(number: int, source: float, **values: float) -> bool:
+        by_language = {language: {"accuracy": value} for language, value in values.items()}
+        return at.evaluated(number, 20, source, by_language=by_language)
+
+    assert not evaluated(first.number, 0.1, qab=0.5, qac=0.75)
+    # Better in the source language, which the objective does not read.
+    assert evaluated(second.number, 0.9, qab=0.5, qac=0.5)
+    assert at.ledger.trial(first.number).curve == ((20, 0.625),)
+    assert at.ledger.trial(second.number).curve == ((20, 0.5),)
+    assert at.courier.points[0][2] == {
+        "dev/accuracy": 0.1, "dev/objective": 0.625, "train/loss": 1.0,
+    }  # fmt: skip
+
+
+def test_a_training_that_was_made_without_what_the_objective_reads_is_not_judged(
+    world: MakeWorld,
+) -> None:
+    at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}",
+               "objective.languages=[qab]")  # fmt: skip
+    order = at.next()
+    at.begin(order)
+    assert not at.evaluated(order.number, 20, 0.0, is_replay=True)
+    assert at.ledger.trial(order.number).curve == ()
+
+
+def test_an_evaluation_over_which_the_last_driver_died_is_judged_by_the_next(
+    world: MakeWorld,
+) -> None:
+    at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}")
+    good, bad = at.next(), at.next()
+    for order in (good, bad):
+        at.begin(order)
+    assert not at.evaluated(good.number, 20, 0.5)
+    at.ledger.report(bad.number, 20, 0.1)
+    at.sit_down()
+    for _ in range(2):
+        at.begin(at.next())
+    assert at.evaluated(bad.number, 20, 0.1, is_replay=True)
+    assert not at.evaluated(good.number, 20, 0.5, is_replay=True)
+
+
+def test_a_failed_trial_keeps_its_cause_and_log(world: MakeWorld) -> None:
+    at = world()
+    at.fail(at.next(), "MemoryError: no room", cause="oom")
+    view = at.ledger.trial(0)
+    assert (view.state, view.cause, view.log) == ("failed", "oom", "traceback")
+    assert view.message == "MemoryError: no room"
+    assert at.courier.status == {"run 0": "failed"}
+
+
+def test_a_trial_whose_process_was_lost_for_good_has_failed(world: MakeWorld) -> None:
+    at = world()
+    order = at.next()
+    at.begin(order)
+    at.begin(order)
+    at.desk.finish(order.number, None)
+    view = at.ledger.trial(0)
+    assert (view.state, view.cause) == ("failed", "lost")
+    assert "2 attempts" in view.message
+
+
+def test_a_trial_that_never_began_has_no_run_to_finish(world: MakeWorld) -> None:
+    at = world()
+    at.desk.finish(at.next().number, None)
+    assert at.ledger.trial(0).state == "failed"
+    assert at.courier.status == {}
+
+
+def test_an_attempt_in_the_same_process_is_counted_and_shown(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    order = at.next()
+    at.begin(order)
+    for cause in ("oom", "storage"):
+        retrying = Report("retrying", stage="target", cause=cause, message="x", remedy="at once")
+        assert not at.desk.on_report(order.number, retrying)
+    assert not at.desk.on_report(order.number, Report("pausing"))
+    assert at.ledger.trial(0).attempts == 3
+    assert [line for line in at.diary.lines if line[2] == "retrying"] == [
+        ("heard", 0, "retrying"), ("heard", 0, "retrying"),
+    ]  # fmt: skip
+
+
+def test_a_lost_process_is_shown_and_its_successor_counts_the_attempt(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    order = at.next()
+    at.begin(order)
+    assert not at.desk.on_report(order.number, Report("lost", cause="timeout", message="x"))
+    assert at.ledger.trial(0).attempts == 1
+    at.begin(order)
+    assert at.ledger.trial(0).attempts == 2
+    assert ("heard", 0, "lost") in at.diary.lines
+
+
+# -- ending ----------------------------------------------------------------------------------
+
+
+def test_the_same_bug_again_and_again_ends_the_asking(world: MakeWorld) -> None:
+    at = world("search={trials: 50, sampler: random}", "intermediate=null",
+               "target.learning_rate={float: [1e-5, 1e-3]}")  # fmt: skip
+    for _ in range(SAME_BUG):
+        assert not at.desk.repeated_bug
+        at.fail(at.next(), "KeyError: 'x'")
+    assert at.desk.repeated_bug == "KeyError: 'x'"
+    assert at.desk.next_task() is None
+    assert at.desk.is_done
+    assert len(at.ledger.trials()) == SAME_BUG
+
+
+def test_one_message_from_different_places_is_not_one_bug(world: MakeWorld) -> None:
+    at = world("search={trials: 50, sampler: random}", "intermediate=null",
+               "target.learning_rate={float: [1e-5, 1e-3]}")  # fmt: skip
+    places = [f'  File "loop.py", line {line}, in train' for line in range(SAME_BUG)]
+    for log in (*places, *[places[0]] * (SAME_BUG - 1)):
+        assert not at.desk.repeated_bug
+        order = at.next()
+        at.begin(order)
+        report = Report("failed", cause="bug", message="KeyError: 'x'", log=log)
+        at.desk.finish(order.number, report)
+    assert at.desk.repeated_bug == "loop.py:0 in train: KeyError: 'x'"
+
+
+def test_a_bug_ends_the_asking_only_where_it_met_a_share_of_the_trials(world: MakeWorld) -> None:
+    at = world("search={trials: 99, sampler: random}", "intermediate=null",
+               "target.learning_rate={float: [1e-5, 1e-3]}",
+               "failures.repeated_bug={times: 2, share: 0.5}")  # fmt: skip
+    for _ in range(3):
+        at.complete(at.next())
+    for _ in range(2):
+        at.fail(at.next(), "KeyError: 'x'")
+        assert not at.desk.repeated_bug, "1 of 4, 2 of 5"
+    running = at.next()
+    at.fail(at.next(), "KeyError: 'x'")
+    assert at.desk.repeated_bug == "KeyError: 'x'"
+    at.complete(running)
+    assert at.desk.repeated_bug, "3 of 7, but it had been enough before"
+    assert at.desk.next_task() is None
+
+
+def test_an_evaluation_without_the_objective_fails_with_how_to_make_it_again(
+    world: MakeWorld,
+) -> None:
+    at = world("objective.metric=macro_f1")
+    order = at.next()
+    at.begin(order)
+    scores = tuple(one for one in scores_of(0.5) if one.metric == "accuracy")
+    at.desk.finish(order.number, Report("complete", scores=scores))
+    view = at.ledger.trial(order.number)
+    assert (view.state, view.cause) == ("failed", "data")
+    assert "its evaluation has no score of macro_f1, only of accuracy" in (view.message or "")
+    assert "resume NAME --failed" in (view.message or "")
+
+
+def test_data_that_cannot_be_scored_let_no_further_trial_begin_and_cost_no_training(
+    world: MakeWorld,
+) -> None:
+    at = world()
+    first, other = at.next(), at.next()
+    at.begin(other)
+    at.begin(first)
+    at.make(first, "intermediate")
+    at.evaluated(first.number, 50, 0.4)
+    at.make(first, "target")
+    message = "DataError: xnli/de.test.tsv:7: unknown label 'maybe'"
+    failure = Report("failed", stage="evaluate", cause="data", message=message, log="traceback")
+    at.desk.finish(first.number, failure)
+    assert at.desk.next_task() is None
+    assert at.desk.is_done
+    assert message in at.desk.stopped_by
+    assert "`xlt resume t --failed`" in at.desk.stopped_by
+    view = at.ledger.trial(first.number)
+    assert (view.state, view.curve) == ("failed", ((50, 0.4),))
+    assert at.courier.points[0][2]["dev/accuracy"] == 0.4
+    for stage in stages_to_run(other.path):
+        at.make(other, stage.kind)
+    at.desk.finish(other.number, Report("complete", scores=scores_of(0.5)))
+    assert at.ledger.trial(other.number).state == "complete", "what runs goes on to its end"
+    at.desk.leave(is_finished=False)
+    at.sit_down()
+    at.ledger.enqueue_failed(Retry())
+    at.sit_down()
+    again = next(
+        order
+        for order in iter(at.desk.next_task, None)
+        if at.ledger.trial(order.number).retry_of == first.number
+    )
+    assert [one.kind for one in stages_to_run(again.path) if one not in at.store] == ["evaluate"]
+
+
+def test_data_that_have_changed_since_the_start_let_no_further_trial_begin(
+    world: MakeWorld,
+) -> None:
+    at = world()
+    at.begin(order := at.next())
+    message = f"DataError: nli/qab/test: {CHANGED}: it is gone"
+    at.desk.finish(order.number, Report("failed", stage="target", cause="data", message=message))
+    assert message in at.desk.stopped_by
+    assert at.desk.next_task() is None
+
+
+def test_data_that_a_training_cannot_read_fail_that_trial_alone(world: MakeWorld) -> None:
+    at = world()
+    at.begin(order := at.next())
+    at.desk.finish(order.number, Report("failed", stage="target", cause="data", message="no"))
+    assert not at.desk.stopped_by
+    assert at.desk.next_task() is not None
+
+
+def test_a_full_disk_lets_no_further_trial_begin_until_the_next_start(world: MakeWorld) -> None:
+    at = world()
+    first, other = at.next(), at.next()
+    at.begin(other)
+    at.fail(first, "OSError: [Errno 28] No space left on device", cause="disk")
+    assert at.desk.next_task() is None
+    assert at.desk.is_done
+    assert "a disk is full (trial 0: OSError: [Errno 28]" in at.desk.stopped_by
+    assert "\n" not in at.desk.stopped_by
+    for stage in stages_to_run(other.path):
+        at.make(other, stage.kind)
+    at.desk.finish(other.number, Report("complete", scores=scores_of(0.5)))
+    assert at.ledger.trial(other.number).state == "complete"
+    assert not at.desk.is_finished
+    assert not at.desk.is_out_of_budget
+    at.desk.leave(is_finished=False)
+    at.sit_down()
+    assert at.next().number == 1, "there is room again"
+
+
+def test_different_failures_do_not_end_the_asking(world: MakeWorld) -> None:
+    at = world("search={trials: 50, sampler: random}", "intermediate=null",
+               "target.learning_rate={float: [1e-5, 1e-3]}")  # fmt: skip
+    for index in range(SAME_BUG):
+        at.fail(at.next(), f"KeyError: {index}")
+        at.fail(at.next(), "out of memory", cause="oom")
+    assert not at.desk.repeated_bug
+    assert at.desk.next_task() is not None
+
+
+def test_a_budget_of_hours_counts_from_the_first_trial(
+    world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import time
+
+    at = world("budget.hours=1")
+    at.complete(at.next())
+    assert at.desk.next_task() is not None
+    later = time.time() + 3601
+    monkeypatch.setattr(time, "time", lambda: later)
+    at.sit_down()
+    assert at.desk.next_task() is None
+    assert at.desk.is_done
+
+
+def test_a_desk_keeps_which_versions_made_what_it_reuses(world: MakeWorld) -> None:
+    at = world("intermediate=null")
+    order = at.next()
+    at.begin(order)
+    for kind, versions in (("target", {"torch": "0.4"}), ("evaluate", {})):
+        stage = next(one for one in order.path if one.kind == kind)
+        found = StageReport(kind, stage.key, stage.label, bool(versions), 0, 2.0)
+        at.desk.on_report(
+            order.number, Report("stage", stage=kind, finished_stage=found, versions=versions)
+        )
+    assert [*at.desk.reused_from.values()] == [{"torch": "0.4"}]
+
+
+def test_leaving_marks_running_trials_as_stopped_and_they_go_on(world: MakeWorld) -> None:
+    at = world()
+    first, second = at.next(), at.next()
+    at.begin(first)
+    at.desk.leave(is_finished=False)
+    assert at.courier.status == {"run 0": "KILLED"}
+    assert at.courier.ends == [("KILLED", 0.0), ("settled", NO_REPLY_TIMEOUT_S)]
+    assert [one.state for one in at.ledger.trials()].count("running") == 3
+    at.sit_down()
+    assert {at.next().number, at.next().number} == {first.number, second.number}
+
+
+def test_what_mlflow_answers_late_reaches_the_ledger_and_the_user(world: MakeWorld) -> None:
+    at = world("search.trials=1")
+    at.courier.is_slow = True
+    order = at.next()
+    assert at.complete(order).mlflow_run_id is None
+    at.courier.letters.news.append("the server answers again")
+    at.desk.leave(is_finished=True)
+    assert at.courier.ends == [("FINISHED", 0.0), ("settled", FLUSH_TIMEOUT_S)]
+    assert at.ledger.trial(order.number).mlflow_run_id == "run 0"
+    assert at.diary.lines[-1] == ("warned", -1, "the server answers again")
+    at.sit_down()
+    assert at.ledger.trial(order.number).mlflow_run_id == "run 0", "the next driver knows it, too"
+
+
+@pytest.mark.parametrize("languages", ["source", "target", "all"])
+def test_the_objective_is_of_the_target_task_in_one_language(
+    world: MakeWorld, languages: str
+) -> None:
+    besides = (
+        Score("nli-pairs", "qaa:qab", "dev", "accuracy", 0.01, 50, "pairs"),
+        Score("other", "qaa", "dev", "accuracy", 0.02, 50, "further"),
+        Score("other", "qad", "dev", "accuracy", 0.03, 50, "further"),
+    )
+    found = []
+    for scores in (scores_of(0.8), (*besides, *scores_of(0.8)), (*scores_of(0.8), *besides)):
+        at = world(f"objective.languages={languages}", f"name=t{len(found)}")
+        order = at.next()
+        at.begin(order)
+        for stage in stages_to_run(order.path):
+            at.make(order, stage.kind)
+        at.desk.finish(order.number, Report("complete", scores=scores))
+        found.append(at.ledger.trial(order.number).objective)
+    assert found == [found[0]] * 3
+    assert found[0] is not None
+
+
+def test_after_few_shots_the_objective_is_the_source_dev_set(world: MakeWorld) -> None:
+    at = world("few_shot={language: qab, shots: 5}")
+    order = at.next()
+    at.begin(order)
+    for stage in stages_to_run(order.path):
+        at.make(order, stage.kind)
+    scores = tuple(
+        Score("nli-few-shot", language, split, "accuracy", value, 50, "few_shot")
+        for language, split, value in (
+            ("qaa", "dev", 0.6), ("qaa", "test", 0.1), ("qab", "test", 0.2),
+        )
+    )  # fmt: skip
+    at.desk.finish(order.number, Report("complete", scores=scores))
+    assert at.ledger.trial(order.number).objective == 0.6

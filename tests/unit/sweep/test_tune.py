@@ -1,0 +1,302 @@
+"""What Tune's searcher and scheduler make of a desk that cannot write."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import os
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.retry_policy import Failures, Policy
+from xlt_ray.config.sweep import sweep_of
+from xlt_ray.config.yaml import parse_document
+from xlt_ray.errors import LeaseLost
+from xlt_ray.home import Home
+from xlt_ray.store.stage_path import path_of
+from xlt_ray.sweep.capacity import Demand
+from xlt_ray.sweep.retry import ProcessFailures
+from xlt_ray.sweep.tasks import Report, TrialTask, pack, task_for
+from xlt_ray.sweep.trainable import QUIET, REPORT, TrialWalk
+from xlt_ray.sweep.tune import LiveTrialScheduler, SchedulerSearcher
+
+TEXT = """
+name: t
+data: {source: toy}
+model: toy:2x64
+target: {task: nli, source_language: qaa}
+search: {trials: 1}
+"""
+
+
+@pytest.fixture
+def order(home: Home, facts: Facts) -> TrialTask:
+    """Of trial 3."""
+    sweep = sweep_of(parse_document(TEXT, "t.yaml"))
+    trial = sweep.trial_of({})
+    return task_for(3, trial, path_of(trial, facts, seed=0, shared_seed=0), sweep, home)
+
+
+class HearingDesk:
+    """A desk that notes what it hears."""
+
+    def __init__(self, num_running: int = 1, *, is_to_stop: bool = False) -> None:
+        self.heard: list[Report] = []
+        self.num_running = num_running
+        self._is_to_stop = is_to_stop
+
+    def on_report(self, number: int, report: Report) -> bool:
+        self.heard.append(report)
+        return self._is_to_stop
+
+
+class CalledProcess:
+    """A trial's process that notes what is called."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=lambda *given: self.calls.append((name, *given)))
+
+
+class FullDesk:
+    """A desk on a full disk, with one trial."""
+
+    num_running = 0
+    is_done = False
+
+    def __init__(self, order: TrialTask) -> None:
+        self._order = order
+
+    def next_task(self) -> TrialTask:
+        return self._order
+
+    def finish(self, number: int, report: Report | None) -> None:
+        raise OSError(28, "No space left on device")
+
+    def on_report(self, number: int, report: Report) -> bool:
+        raise AssertionError("the trial has ended, and does not go on")
+
+
+def test_an_end_that_cannot_be_written_ends_the_run_and_not_the_trial_alone(
+    tmp_path: Path, order: TrialTask
+) -> None:
+    desk: Any = FullDesk(order)
+    losses = ProcessFailures(Failures(), tmp_path)
+    searcher = SchedulerSearcher(desk, losses, lambda: 1)
+    searcher.suggest("a")
+    with pytest.raises(OSError, match="No space"):
+        searcher.on_trial_complete("a", {"report": None})
+    # Tune takes that for a failure of the trial, and asks the scheduler what is to be done.
+    trial = SimpleNamespace(config={"order": pack(order)}, pickled_error_file=None, trial_id="a")
+    with pytest.raises(OSError, match="No space"):
+        LiveTrialScheduler(desk, losses).on_trial_error(None, trial)
+
+
+def test_tune_carries_an_order_of_few_words_and_a_process_opens_it(
+    tmp_path: Path, order: TrialTask
+) -> None:
+    """Tune prints, copies and keeps what it carries of every trial."""
+    desk: Any = FullDesk(order)
+    found = SchedulerSearcher(desk, ProcessFailures(Failures(), tmp_path), lambda: 1).suggest("a")
+    assert isinstance(found, dict)
+    carried = found["order"]
+    assert repr(carried) == "SealedOrder(number=3, model='toy:2x64')"
+    assert copy.deepcopy(carried).letter is carried.letter
+    assert carried.open() == order
+
+
+def test_the_first_that_waits_is_chosen_among_those_that_have_not_ended(
+    tmp_path: Path, order: TrialTask
+) -> None:
+    def trial(number: int, status: str) -> SimpleNamespace:
+        return SimpleNamespace(config={"order": pack(replace(order, number=number))}, status=status)
+
+    scheduler = LiveTrialScheduler(FullDesk(order), ProcessFailures(Failures(), tmp_path))  # type: ignore[arg-type]
+    live = [trial(4, "PENDING"), trial(2, "PENDING"), trial(1, "RUNNING"), trial(0, "ERROR")]
+    # Nothing else is asked: it would be of all trials that ever were.
+    controller = SimpleNamespace(get_live_trials=lambda: live)
+    assert scheduler.choose_trial_to_run(controller) is live[1]
+    del live[:2]
+    assert scheduler.choose_trial_to_run(controller) is None
+
+
+class Planted:
+    """Unpickling it writes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.file,))
+
+
+@pytest.mark.parametrize(
+    "theft", ["another owner", "a file that others can write", "a link", "a pipe"]
+)
+def test_an_error_that_another_user_can_have_written_is_not_unpickled(
+    tmp_path: Path, order: TrialTask, monkeypatch: pytest.MonkeyPatch, theft: str
+) -> None:
+    file, trace = tmp_path / "error.pkl", tmp_path / "ran"
+    file.write_bytes(pickle.dumps(Planted(trace)))
+    if theft == "a link":
+        file = tmp_path / "link"
+        file.symlink_to(tmp_path / "error.pkl")
+    elif theft == "a pipe":
+        # The driver would wait for ever for somebody to write into it.
+        file = tmp_path / "pipe"
+        os.mkfifo(file, 0o600)
+    elif theft == "another owner":
+        owner = file.stat().st_uid
+        monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    else:
+        file.chmod(0o666)
+    losses = ProcessFailures(Failures(), tmp_path)
+    heard: list[Report] = []
+    desk: Any = SimpleNamespace(on_report=lambda _, report: heard.append(report))
+    trial = SimpleNamespace(
+        config={"order": pack(order)}, pickled_error_file=str(file), trial_id="a",
+        set_config=lambda _: None,
+    )  # fmt: skip
+    LiveTrialScheduler(desk, losses).on_trial_error(None, trial)
+    assert not trace.exists()
+    assert [report.cause for report in heard] == ["lost"]
+
+
+GONE = OSError(errno.ESTALE, "Stale file handle")
+
+
+class LostCrew:
+    """A crew that meets one storage failure after another, then the loss of a process."""
+
+    def __init__(self, failures: list[Exception]) -> None:
+        self._failures = failures
+
+    def begin(self, order: TrialTask) -> None: ...
+
+    def abandon(self) -> None: ...
+
+    def end(self) -> None: ...
+
+    def fetch(self, number: int, seconds: float) -> None:
+        raise self._failures.pop(0)
+
+
+@pytest.mark.parametrize(
+    "failures",
+    [
+        [GONE, GONE, GONE, LeaseLost("x", key="k"), GONE],
+        [GONE, GONE, LeaseLost("x", key="k"), GONE, LeaseLost("x", key="k"), GONE],
+        [LeaseLost("x", key="k"), GONE, LeaseLost("x", key="k"), GONE, GONE, GONE],
+        [GONE, GONE, GONE, GONE],
+    ],
+)
+def test_attempts_are_counted_over_all_processes_of_a_trial(
+    tmp_path: Path, order: TrialTask, monkeypatch: pytest.MonkeyPatch, failures: list[Exception]
+) -> None:
+    """Three of storage and two of losses are never more than three of storage."""
+    waits = Policy(action="wait", times=3, seconds=1e-6)
+    rules = Failures(storage=waits, lost=Policy(action="retry", times=2))
+    order = replace(order, failures=rules)
+    desk: Any = HearingDesk()
+    scheduler = LiveTrialScheduler(desk, ProcessFailures(rules, tmp_path))
+    left = list(failures)
+    monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", lambda _: LostCrew(left))
+    error = tmp_path / "error.pkl"
+    trial = SimpleNamespace(config={"order": pack(order)}, trial_id="a",
+                            pickled_error_file=str(error),
+                            temporary_state=SimpleNamespace(ray_actor=CalledProcess()))  # fmt: skip
+    trial.set_config = lambda config: setattr(trial, "config", config)
+    process = TrialWalk(trial.config)
+    last = Report("begun")
+    while last.kind != "failed":
+        try:
+            result = process.step()
+        except LeaseLost as lost:
+            error.write_bytes(pickle.dumps(lost))
+            error.chmod(0o600)
+            scheduler.on_trial_error(None, trial)
+            process = TrialWalk(trial.config)
+        else:
+            scheduler.on_trial_result(None, trial, result)
+            last = result[REPORT]
+    assert not left, "the fourth failure of storage is final"
+    told = [(one.kind, one.cause) for one in desk.heard if one.cause]
+    assert told.count(("retrying", "storage")) == 3
+    assert told[-1] == ("failed", "storage")
+
+
+def test_a_process_in_which_a_trial_has_failed_takes_no_other_one(tmp_path: Path) -> None:
+    """Tune keeps a process for trials that ask for the same."""
+    scheduler = LiveTrialScheduler(HearingDesk(), ProcessFailures(Failures(), tmp_path))  # type: ignore[arg-type]
+    asked = Demand({"CPU": 1.0}).bundles()
+    trials = [SimpleNamespace(trial_id=name, placement_group_factory=asked) for name in "abc"]
+    for trial, kind in zip(trials, ("complete", "failed", "failed"), strict=True):
+        scheduler.on_trial_complete(None, trial, {REPORT: Report(kind)})
+    complete, *failed = (trial.placement_group_factory for trial in trials)
+    assert complete == asked
+    assert len({asked, *failed}) == 3
+
+
+def test_a_trial_is_placed_on_no_node_that_was_left(tmp_path: Path, order: TrialTask) -> None:
+    error = RuntimeError("CUDA error: unspecified launch failure")
+    error.add_note("on node bad")
+    file = tmp_path / "error.pkl"
+    file.write_bytes(pickle.dumps(error))
+    file.chmod(0o600)
+    losses = ProcessFailures(Failures(leave_node_after=2), tmp_path)
+    left: list[tuple[str, ...]] = []
+    desk: Any = HearingDesk()
+    scheduler = LiveTrialScheduler(desk, losses, lambda: left.append(losses.left_nodes))
+    renewed: list[tuple[str, ...]] = []
+    trial = SimpleNamespace(config={"order": pack(order)}, pickled_error_file=str(file))
+    trial.set_config = lambda config: setattr(trial, "config", config)
+    trial.create_placement_group_factory = lambda: renewed.append(trial.config["order"].left_nodes)
+    scheduler.on_trial_error(None, trial)
+    assert (renewed, left) == ([], [])
+    scheduler.on_trial_error(None, trial)
+    assert (renewed, left) == ([("bad",)], [("bad",)])
+    asked = SchedulerSearcher(FullDesk(order), losses, lambda: 1).suggest("b")  # type: ignore[arg-type]
+    assert isinstance(asked, dict)
+    assert asked["order"].left_nodes == ("bad",)
+
+
+def told_by(desk: Any, order: TrialTask, folder: Path, quiet_s: float) -> tuple[str, list[Any]]:
+    """What the scheduler decides on a result, and what it tells the process."""
+    process = CalledProcess()
+    trial = SimpleNamespace(
+        config={"order": pack(order)}, temporary_state=SimpleNamespace(ray_actor=process)
+    )
+    scheduler = LiveTrialScheduler(desk, ProcessFailures(Failures(), folder))
+    result = {REPORT: Report("evaluated"), QUIET: quiet_s}
+    return scheduler.on_trial_result(None, trial, result), process.calls
+
+
+@pytest.mark.parametrize(
+    ("num_running", "quiet_s", "told"),
+    [
+        (8, 2.0, []),
+        (100, 2.0, [("be_quiet", 5.0)]),
+        (450, 5.0, [("be_quiet", 22.5)]),
+        (440, 22.5, []),
+        (8, 22.5, [("be_quiet", 2.0)]),
+    ],
+)
+def test_the_more_trials_run_the_rarer_are_their_signs_of_life(
+    tmp_path: Path, order: TrialTask, num_running: int, quiet_s: float, told: list[Any]
+) -> None:
+    desk = HearingDesk(num_running)
+    assert told_by(desk, order, tmp_path, quiet_s) == ("CONTINUE", told)
+
+
+def test_a_trial_that_is_stopped_early_is_left_at_once(tmp_path: Path, order: TrialTask) -> None:
+    """It trains on its own, and Tune may keep its process for a later trial without a word."""
+    desk = HearingDesk(is_to_stop=True)
+    assert told_by(desk, order, tmp_path, 2.0) == ("STOP", [("leave",)])

@@ -1,0 +1,282 @@
+"""Live progress of a sweep: a table in a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from xlt_ray.config.supervision import ZERO_SHOT
+from xlt_ray.redact import redacted
+from xlt_ray.report.labels import knob_names, shown_value
+
+if TYPE_CHECKING:
+    from xlt_ray.config.sweep import SweepSpec
+    from xlt_ray.ledger import TrialView
+    from xlt_ray.sweep.progress_reporter import ProgressReporter
+    from xlt_ray.sweep.runner import SweepSummary
+    from xlt_ray.sweep.tasks import Report
+    from xlt_ray.training.loop import Event
+
+SHOWN = 12
+"""Rows of the live table: trials that run, then the latest ones."""
+LOG_SHOWN = 12
+"""Lines of a failed trial's log in the summary."""
+NUMBERS_SHOWN = 20
+"""Trials that the summary names of those that failed for one cause."""
+AGAIN_S = 120.0
+"""How long a log hears nothing of a trial that trains or waits, at most."""
+
+
+@contextmanager
+def reporter_for(sweep: SweepSpec) -> Iterator[ProgressReporter]:
+    """The board that fits where the output goes."""
+    console = Console()
+    metric = sweep.settings.objective.metric
+    if not console.is_terminal:
+        yield LineReporter(metric)
+        return
+    table = TableReporter(sweep, metric, console)
+    with Live(get_renderable=table.render, console=console, refresh_per_second=2):
+        yield table
+
+
+class LineReporter:
+    """One line for everything that a log should keep, and now and then how far a trial is."""
+
+    def __init__(self, metric: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._metric = metric
+        self._clock = clock
+        self._said: dict[int, tuple[str, float]] = {}
+        """What was said last of a running trial, and when."""
+
+    def begun(self, view: TrialView) -> None:
+        again = f" (attempt {view.attempts})" if view.attempts > 1 else ""
+        self._say(view.number, f"begins{again}: {described(view)}")
+
+    def heard(self, view: TrialView, report: Report) -> None:
+        line = sentence(report, self._metric)
+        said, when = self._said.get(view.number, ("", -AGAIN_S))
+        is_repeated = report.kind == "ticked" or line == said
+        if line and not (is_repeated and self._clock() - when < AGAIN_S):
+            self._say(view.number, line)
+
+    def finished(self, view: TrialView) -> None:
+        self._say(view.number, outcome(view))
+        del self._said[view.number]
+
+    def _say(self, number: int, line: str) -> None:
+        _echo(f"trial {number} {line}")
+        self._said[number] = line, self._clock()
+
+    def warned(self, message: str) -> None:
+        _echo(f"warning: {redacted(message)}")
+
+
+class TableReporter:
+    """A table of the running and the latest trials, rewritten in place."""
+
+    def __init__(self, sweep: SweepSpec, metric: str, console: Console) -> None:
+        self._console = console
+        self._name = sweep.name
+        self._most = sweep.settings.search.trials * sweep.settings.search.seeds
+        self._metric = metric
+        self._running: dict[int, TrialView] = {}
+        self._latest: deque[TrialView] = deque(maxlen=SHOWN)
+        self._num_ended = 0
+        self._doing: dict[int, str] = {}
+
+    def begun(self, view: TrialView) -> None:
+        self._running[view.number] = view
+        self._doing[view.number] = "begins"
+
+    def heard(self, view: TrialView, report: Report) -> None:
+        self._running[view.number] = view
+        line = sentence(report, self._metric)
+        if line:
+            self._doing[view.number] = line
+
+    def finished(self, view: TrialView) -> None:
+        self._running.pop(view.number, None)
+        self._doing.pop(view.number, None)
+        self._latest.append(view)
+        self._num_ended += 1
+
+    def warned(self, message: str) -> None:
+        # Above the table, and it stays there.
+        self._console.print(Text(f"warning: {redacted(message)}", "yellow"))
+
+    def render(self) -> Table:
+        """The table as it stands."""
+        running = heapq.nlargest(SHOWN, [*self._running])
+        ended = sorted(self._latest, key=lambda one: -one.number)[: SHOWN - len(running)]
+        table = Table(
+            title=f"{self._name}: {self._num_ended} trials ended in this run, "
+            f"at most {self._most} in all",
+            title_justify="left",
+            expand=True,
+        )
+        table.add_column("trial", justify="right", no_wrap=True)
+        table.add_column("parameters", ratio=3, overflow="ellipsis", no_wrap=True)
+        table.add_column("state", ratio=2, overflow="ellipsis", no_wrap=True)
+        for number in running:
+            # The table is drawn on a thread of its own, and a trial may end meanwhile.
+            view, doing = self._running.get(number), self._doing.get(number, "")
+            if view is not None:
+                # Text, as a bracket in a path or a message is no markup.
+                table.add_row(str(number), Text(described(view)), Text(doing))
+        for view in ended:
+            style = {"failed": "red", "pruned": "dim", "complete": "green"}.get(view.state, "")
+            cells = map(Text, (str(view.number), described(view), outcome(view)))
+            table.add_row(*cells, style=style)
+        return table
+
+
+def described(view: TrialView) -> str:
+    """A trial's parameters in one line."""
+    return " ".join(filter(None, (settings_of(view), f"seed={view.seed}")))
+
+
+def settings_of(view: TrialView) -> str:
+    """What a trial and the other seeds of its configuration have in common, in one line."""
+    names = knob_names(view.assignment)
+    return " ".join(
+        f"{names[path]}={shown_value(value)}" for path, value in view.assignment.items()
+    )
+
+
+def sentence(report: Report, metric: str) -> str:
+    """A report in words, or nothing where there is nothing to say."""
+    if report.kind == "waiting":
+        return f"waits for its {report.stage} stage, made by {report.holder}"
+    if report.finished_stage is not None:
+        stage = report.finished_stage
+        how = (
+            "reused" if stage.reused else f"made ({stage.examples} examples, {stage.seconds:.0f} s)"
+        )
+        return f"{stage.label} {stage.key[:10]} {how}"
+    if report.kind in ("retrying", "lost"):
+        return f"{report.cause}: {report.message}; tried again {report.remedy}"
+    if report.kind == "ticked":
+        so_far = f" {report.examples}/{report.total_examples}" if report.total_examples else ""
+        return f"{report.stage}{so_far}"
+    if report.kind != "evaluated" or report.is_replay or report.metrics is None:
+        return ""
+    values = {name: report.metrics[name] for name in (metric, "loss") if name in report.metrics}
+    shown = " ".join(f"{name} {value:.4f}" for name, value in values.items())
+    return f"{report.stage} {report.examples}/{report.total_examples} {shown}"
+
+
+def outcome(view: TrialView) -> str:
+    """How a trial ended, in words."""
+    if view.state == "complete":
+        return f"complete: objective {view.objective:.4f}"
+    if view.state == "pruned":
+        step, value = view.curve[-1]
+        return f"stopped early at {step} examples: {value:.4f}"
+    return f"failed: {view.cause}: {view.message}"
+
+
+def echo_summary(sweep: SweepSpec, summary: SweepSummary) -> None:
+    """What a run did, what came out, and what to do next."""
+    from xlt_ray.ledger import STANDINGS, mixed_facts, standings
+
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    states = [*standings(summary.trials).values()]
+    has_trained = summary.num_new_stages or summary.num_stopped_early
+    was_all_there = summary.is_finished and not (has_trained or summary.failed)
+    early = summary.num_stopped_early
+    counts = ", ".join(f"{states.count(state)} {state}" for state in STANDINGS if state in states)
+    console.print(f"\n{sweep.name}: {counts or 'no trials'}")
+    console.print(
+        f"this run made {summary.num_new_stages} new stages, trained on "
+        f"{summary.num_examples} examples"
+        + (f", and stopped {early} trial{'s' * (early > 1)} early" if early else "")
+        + (": everything was there already" if was_all_there else "")
+    )
+    if summary.made_by_others:
+        console.print(f"note: {summary.made_by_others}")
+    if summary.best is not None:
+        best = summary.best
+        over = f", mean of {best.num_seeds} seeds" if best.num_seeds > 1 else ""
+        console.print(
+            f"best: configuration {best.configuration}, {sweep.settings.objective.metric} "
+            f"{best.objective:.4f}{over} ({settings_of(best.trial)})"
+            + (f" [{summary.supervision}]" if summary.supervision not in ("", ZERO_SHOT) else "")
+        )
+        if mixed := mixed_facts(summary.trials):
+            console.print(f"warning: {mixed}")
+    if summary.is_whole_space and summary.is_finished:
+        num_tried = len({one.configuration for one in summary.trials})
+        console.print(
+            f"all {num_tried} configurations of the space were tried; search.trials asks for "
+            f"{sweep.settings.search.trials}"
+        )
+    if summary.stopped_by:
+        console.print(f"ended early: {summary.stopped_by}")
+    for line in complaints(sweep.name, summary.failed):
+        console.print(line)
+    if not (summary.is_finished or summary.is_out_of_budget):
+        console.print(f"not finished; go on: xlt resume {sweep.name}")
+    else:
+        commands = (f"xlt {verb} {sweep.name}" for verb in ("report", "trials", "ui"))
+        console.print(f"next: {', '.join(commands)}")
+
+
+def complaints(name: str, failed: Sequence[TrialView]) -> Iterator[str]:
+    """The failed trials by cause, the most frequent one first, in lines: which they are, message
+    and end of the log of the most frequent failure, and the command that runs them again."""
+    from xlt_ray.ledger import again, by_cause
+
+    if not failed:
+        return
+    yield f"{len(failed)} failed:"
+    causes = by_cause(failed)
+    for cause, alike in causes.items():
+        view, num = _typical(alike), len(alike)
+        numbers = ", ".join(str(one.number) for one in alike[:NUMBERS_SHOWN])
+        more = f" and {num - NUMBERS_SHOWN} more" if num > NUMBERS_SHOWN else ""
+        yield f"  {cause}: trial{'s' * (num > 1)} {numbers}{more}: {view.message}"
+        yield from (f"      {line}" for line in view.log.splitlines()[-LOG_SHOWN:])
+        if len(causes) > 1:
+            yield f"    these again: {again(name, cause)}"
+    yield f"run them again: xlt resume {name} --failed"
+
+
+def _typical(views: Sequence[TrialView]) -> TrialView:
+    """The first trial that failed as most of these did."""
+    from xlt_ray.sweep.failures import alike
+
+    ways = [alike(one.message, one.log) for one in views]
+    most = max(ways, key=ways.count)
+    return views[ways.index(most)]
+
+
+def echo_event(event: Event) -> None:
+    """One line about an event of a trial that is walked without Ray."""
+    from xlt_ray.training.loop import Committed, Evaluated, Waiting
+
+    if isinstance(event, Evaluated):
+        values = " ".join(f"{name} {value:.4f}" for name, value in event.metrics.items())
+        _echo(f"{event.stage.kind} {event.examples}/{event.stage.ends_at} {values}")
+    elif isinstance(event, Committed):
+        how = "reused" if event.reused else f"made in {event.record.seconds:.1f} s"
+        _echo(f"{event.stage.label}: {event.stage.key} {how}")
+        for score in event.record.scores:
+            # The task tells averaged weights, pairs and few shots from the plain scores.
+            where = f"{score.task} {score.split} {score.language}"
+            _echo(f"  {where} {score.metric} {score.value:.4f}")
+    elif isinstance(event, Waiting):
+        _echo(f"{event.stage.label}: waits, made by {event.holder}")
+
+
+def _echo(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)

@@ -1,0 +1,335 @@
+"""``xlt report``, ``xlt compare``: what sweeps have found, for papers.
+
+``xlt confirm``: how much of a winner's score was the luck of its seeds.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from xlt_ray.cli.arguments import (
+    AcceptOption,
+    JsonOption,
+    NameArgument,
+    OverridesArgument,
+    named_sweep,
+    warn,
+)
+from xlt_ray.home import Home
+
+if TYPE_CHECKING:
+    from xlt_ray.report.comparison import Candidate, Comparison, ComparisonRow
+    from xlt_ray.report.confirmation import Confirmation, Confirmed
+    from xlt_ray.report.item_uncertainty import OverItems
+    from xlt_ray.report.stats import Interval
+
+
+def confirm(
+    name: NameArgument,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=2, metavar="N", help="Fresh seeds of each configuration.")
+    ],
+    overrides: OverridesArgument = None,
+    top: Annotated[
+        int, typer.Option("--top", min=1, metavar="K", help="The K best configurations.")
+    ] = 1,
+    accept_changes: AcceptOption = False,
+) -> None:
+    """Run a sweep's winner again on fresh seeds, as the sweep NAME-confirm of its own.
+
+    The table shows the score that selected it beside the mean over fresh seeds: their difference
+    is the selection bias. Like a run, it goes on where it stopped when it is called again, and
+    shows the table of a finished one at once. An override says how it is run, nothing else.
+
+    [dim]xlt confirm quickstart --seeds 6[/]
+    [dim]xlt confirm quickstart --seeds 6 --top 3 resources.workers=2[/]
+    """
+    from xlt_ray.cli.progress import echo_summary, reporter_for
+    from xlt_ray.ledger import load_ledger, sweep_of_ledger
+    from xlt_ray.report.confirmation import confirmation_of, winners
+    from xlt_ray.report.results import Results
+    from xlt_ray.sweep.confirm_winners import confirming
+    from xlt_ray.sweep.runner import run
+
+    home = Home.from_environment()
+    ledger = load_ledger(home, named_sweep(name))
+    snapshot = Results(home, ledger.name).snapshot
+    chosen = winners(snapshot, top)
+    sweep = confirming(
+        sweep_of_ledger(ledger),
+        [one.assignment for one in chosen],
+        [one.seed for one in snapshot.trials],
+        seeds=seeds,
+        overrides=overrides or (),
+    )
+    open_ones = [one for one in snapshot.trials if not one.is_finished]
+    if open_ones:
+        typer.echo(
+            f"warning: {len(open_ones)} trials of {ledger.name} have not ended; "
+            "what wins among the others is confirmed",
+            err=True,
+        )
+    with reporter_for(sweep) as board:
+        summary = run(sweep, home, board, accept_changes=accept_changes)
+    echo_summary(sweep, summary)
+    fresh = Results(home, sweep.name).snapshot
+    _print(confirmation_of(snapshot, fresh, [one.configuration for one in chosen]))
+    if summary.failed or not summary.is_finished:
+        raise typer.Exit(1)
+
+
+def _print(found: Confirmation) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{found.sweep}: chosen among {found.num_candidates} configurations, "
+        f"confirmed by {found.confirmed_by}, in %",
+        title_justify="left",
+        caption="\n".join(
+            [
+                found.rule,
+                "selected: mean over the seeds that took part in the selection; fresh: mean over "
+                "fresh seeds, with Student's 95 % interval; bias: selected - fresh",
+                *(f"note: {one}" for one in found.notes),
+            ]
+        ),
+        caption_justify="left",
+    )
+    columns = ("configuration", "", "selected", "seeds", "fresh", "seeds", "95 % interval", "bias")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 1 else "right")
+    last = None
+    for one in found.rows:
+        if last is not None and one.configuration != last:
+            table.add_section()
+        table.add_row(*_confirmation_cells(one))
+        last = one.configuration
+    console = Console(markup=False)
+    # A log has no width of its own: cut nothing there.
+    if not console.is_terminal:
+        console = Console(width=160, markup=False)
+    console.print(table)
+
+
+def _named(one: Confirmed) -> str:
+    means = {"mean": "mean of {}", "mean_without_source": "mean of {} without the source"}
+    if one.measure in means:
+        return "test, " + means[one.measure].format(len(one.languages))
+    return "objective" if one.measure == "objective" else f"test, {one.languages[0]}"
+
+
+def _confirmation_cells(one: Confirmed) -> list[str]:
+    fresh, bias = one.fresh, one.bias
+    interval = None if fresh is None else fresh.interval
+    return [
+        str(one.configuration),
+        _named(one),
+        f"{100 * one.selected:.1f}",
+        str(one.num_selecting_seeds),
+        "–" if fresh is None else f"{100 * fresh.mean:.1f}",
+        "0" if fresh is None else str(fresh.num_seeds),
+        f"{100 * interval.low:.1f} to {100 * interval.high:.1f}" if interval else "–",
+        "–" if bias is None else f"{100 * bias:+.2f}",
+    ]
+
+
+def report(
+    name: NameArgument,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help=r"YAML of language groups to give means of: GROUP: \[de, nl]."
+        ),
+    ] = None,
+    seen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CODES",
+            help="Languages that count as seen, by commas; those that trainings held if left out.",
+        ),
+    ] = None,
+    is_logged: Annotated[
+        bool, typer.Option("--log", help="Keep it as an artifact of the sweep's MLflow run, too.")
+    ] = False,
+) -> None:
+    """Write the report of a sweep: one HTML page, tables and figures beside it.
+
+    [dim]xlt report quickstart[/]
+    [dim]xlt report quickstart --log[/]
+    """
+    from xlt_ray.config.languages import language
+    from xlt_ray.ledger import load_ledger
+    from xlt_ray.report.page import write_report
+    from xlt_ray.report.tables import read_groupings
+    from xlt_ray.store.store import StageStore
+    from xlt_ray.tracking import ModelRegistry, mend_database
+
+    home = Home.from_environment()
+    ledger = load_ledger(home, named_sweep(name))
+    tracking = ledger.sweep["places"]["tracking"]
+    depot = None
+    if is_logged:
+        mend_database(home, tracking, warn)
+        depot = ModelRegistry(home, ledger.name, tracking, ledger.identity)
+    page = write_report(
+        home,
+        ledger,
+        StageStore(ledger.sweep["places"]["store"] or home.stages),
+        describe_language=language,
+        groupings=read_groupings(groups) if groups else None,
+        seen=[one.strip() for one in seen.split(",") if one.strip()] if seen else (),
+        warn=lambda line: typer.echo(f"warning: {line}"),
+    )
+    typer.echo(f"report: {page}")
+    if depot is not None:
+        typer.echo(f"kept: {depot.keep(page.parent, 'report').place} of {depot.uri}")
+
+
+def compare(
+    sweeps: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME[/CONFIGURATION]...",
+            help="Sweeps of the home; each sends the configuration it selects, or the one named.",
+        ),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Compare sweeps with the first: paired by seed, language by language.
+
+    [dim]xlt compare baseline hybrid[/]
+    [dim]xlt compare quickstart/0 quickstart/3 --json[/]
+    """
+    from xlt_ray.report.comparison import compare as compare_all
+    from xlt_ray.report.comparison import comparison_json
+
+    found = compare_all([_contender(one) for one in sweeps])
+    if as_json:
+        typer.echo(json.dumps(comparison_json(found), indent=1, ensure_ascii=False))
+        return
+    for one in found:
+        _print_versus(one)
+
+
+def _contender(text: str) -> Candidate:
+    from xlt_ray.errors import LedgerError
+    from xlt_ray.report.comparison import candidate_of
+    from xlt_ray.report.results import Results
+
+    name, slash, configuration = text.partition("/")
+    if Path(text).is_file():
+        name, slash = named_sweep(text), ""
+    if slash and not configuration.isdecimal():
+        raise LedgerError(
+            f"{text}: {configuration!r} is no number of a configuration; write NAME/3, or NAME"
+        )
+    results = Results(None, name)
+    return candidate_of(
+        results.snapshot, int(configuration) if slash else None, results.confirmations()
+    )
+
+
+def _print_versus(versus: Comparison) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    first, other = versus.baseline, versus.other
+    shape = first.table
+    seeds = len(versus.seeds)
+    table = Table(
+        title=f"{other.label} against {first.label}: {shape.task}, test {shape.metric} in %, "
+        f"{seeds} paired seed{'' if seeds == 1 else 's'}",
+        title_justify="left",
+        caption="\n".join(
+            [
+                *(f"{one.label}: {_chosen(one)}" for one in (first, other)),
+                "difference: mean over seeds of the paired differences; interval: Student's"
+                f"{', † given the stages of the note' if versus.given else ''}; "
+                "p: sign-flip test; Holm: over the languages (means: over the sweeps); "
+                "* below 0.05 with 6 seeds or more",
+                *([_ITEMS_LEGEND] if any(line.items for line in versus.lines) else []),
+                *(f"note: {one}" for one in versus.notes),
+            ]
+        ),
+        caption_justify="left",
+    )
+    columns = ["", "chance", first.label, other.label, "difference", "95 % interval", "p", "Holm"]
+    columns += ["", "items", "over seeds and items", "over items", "p", "Holm"]
+    for column in columns:
+        table.add_column(column, justify="left" if column == "" else "right")
+    for line in versus.lines:
+        table.add_row(*_cells(line, versus), end_section=line.kind == "mean")
+    console = Console(markup=False)
+    # A log has no width of its own: cut nothing there.
+    if not console.is_terminal:
+        console = Console(width=200, markup=False)
+    console.print(table)
+
+
+_ITEMS_LEGEND = (
+    "items: of the test set; over seeds and items: the interval for other trainings and other test "
+    "sets of this kind; over items: the paired bootstrap of these very networks, with its p and "
+    "that corrected over the languages"
+)
+
+
+def _chosen(contender: Candidate) -> str:
+    among = f" The best of {contender.num_candidates} configurations."
+    return contender.rule + (among if contender.is_best and contender.num_candidates > 1 else "")
+
+
+def _cells(line: ComparisonRow, versus: Comparison) -> list[str]:
+    table = versus.baseline.table
+    source, chance = table.source_language, table.evidence.mean_chance(line.languages)
+    names = {
+        "mean": f"mean of {len(line.languages)}",
+        "mean_without_source": f"mean of {len(line.languages)} without {source}",
+    }
+    name = names.get(line.kind, line.languages[0])
+    marks = [
+        "≡ " * (line.kind == "language" and line.languages[0] in one.row.near_constant)
+        for one in (versus.baseline, versus.other)
+    ]
+    result = line.paired
+    if result is None or line.baseline is None or line.other is None:
+        return [name, *["–"] * 7, "", *_item_cells(None)]
+    interval = result.interval
+    return [
+        name,
+        "–" if chance is None else f"{100 * chance:.1f}",
+        f"{marks[0]}{100 * line.baseline:.1f}",
+        f"{marks[1]}{100 * line.other:.1f}",
+        f"{100 * result.difference:+.2f}",
+        _span(interval),
+        "–" if result.p is None else f"{result.p:.3f}",
+        "–" if line.p_holm is None else f"{line.p_holm:.3f}",
+        "*" if line.is_significant else "",
+        *_item_cells(line.items),
+    ]
+
+
+def _item_cells(items: OverItems | None) -> list[str]:
+    from xlt_ray.config.task_types import TOO_FEW_ITEMS
+
+    if items is None:
+        return ["–", "–", "–", "–", "–"]
+    drawn, few = items.drawn, any(size < TOO_FEW_ITEMS for size in items.sizes.values())
+    return [
+        f"{items.num_items:,}" + (" ⚠" if few else ""),
+        _span(items.interval),
+        _span(drawn.interval if drawn else None),
+        f"{drawn.p:.3f}" if drawn else "–",
+        "–" if items.p_holm is None else f"{items.p_holm:.3f}",
+    ]
+
+
+def _span(interval: Interval | None) -> str:
+    if interval is None:
+        return "–"
+    mark = " †" if interval.method.endswith("_given_stages") else ""
+    return f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}{mark}"

@@ -1,0 +1,153 @@
+"""Checks of the intermediate stage: its tasks and languages, their sizes, its ladder, its text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from xlt_ray.config.checks.check_evaluation import languages_tested
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.methods import WsdSchedule
+from xlt_ray.config.mixture import mixture_of, own_language, text_languages
+from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.config.task_types import KINDS
+from xlt_ray.config.trial import Problem, TrialSpec, listed, trainable, trunk_steps
+from xlt_ray.errors import nearest
+
+
+def intermediate_can_be_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    settings, target = trial.intermediate, trial.target.source_language
+    if settings is None:
+        return
+    mixture = mixture_of(settings, target, facts.tasks)
+    tasks = [facts.tasks[name] for name in settings.tasks]
+    names = " and ".join(settings.tasks)
+    if settings.languages is None:
+        is_one = len(tasks) == 1 and settings.mlm is None
+        for task in tasks:
+            size = settings.size if is_one else "all"
+            yield from trainable(task, own_language(settings, target), size, "intermediate")
+        if is_one:
+            return
+    else:
+        there = {language for task in tasks for language in task.languages("train")}
+        for language in settings.languages if settings.languages != "all" else ():
+            if language not in there:
+                verb = "has" if len(tasks) == 1 else "have"
+                yield (
+                    "intermediate.languages",
+                    f"{names} {verb} no training data in {language!r}",
+                    nearest(language, there),
+                )
+        for task in tasks:
+            if not task.languages("train"):
+                yield from trainable(task, "", "all", "intermediate")
+            elif not mixture.of(task.name):
+                yield (
+                    "intermediate.languages",
+                    f"{task.name} has training data in none of the languages",
+                    f"name one of its languages, too: {listed(task.languages('train'))}",
+                )
+    most = mixture.size("all")
+    if mixture.tasks == settings.tasks and mixture.size(settings.size) > most:
+        counted = "" if mixture.cap is None else f", at most {mixture.cap} of each counted"
+        yield (
+            "intermediate.size",
+            f"{names}: there are {most} training examples in {listed(mixture.languages)}{counted}, "
+            f"not {settings.size}",
+            f"at most {most}, or all",
+        )
+
+
+def target_labels_stay_unseen(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    """No scored task is trained in a language in which it is scored, but in the source language."""
+    settings, source = trial.intermediate, trial.target.source_language
+    if settings is None:
+        return
+    for name in (trial.target.task, *trial.evaluate.also):
+        scored = facts.tasks[name]
+        if not KINDS[scored.kind].is_trained:
+            continue
+        tested = dict.fromkeys(languages_tested(scored, trial.evaluate, source), "as zero-shot")
+        if trial.few_shot is not None and name == trial.target.task:
+            tested[trial.few_shot.language] = "after few shots"
+        for one in mixture_of(settings, source, facts.tasks).datasets:
+            if one.language == source or one.language not in tested:
+                continue
+            trained = facts.tasks[one.task].splits[one.language, "train"]
+            own = scored.splits.get((one.language, "train"))
+            if one.task == name or (own is not None and own.is_same(trained)):
+                key = "source_language" if settings.languages is None else "languages"
+                yield (
+                    f"intermediate.{key}",
+                    f"{name} would be trained with labels in {one.language!r}, in which it is "
+                    f"scored {tested[one.language]}",
+                    "another task or language, or one that is not scored",
+                )
+
+
+def sampling_has_several(trials: Iterable[TrialSpec], facts: Facts) -> Iterator[Problem]:
+    """Of a whole sweep: one that draws among tasks trains several of them in some trial."""
+    asks = False
+    for trial in trials:
+        settings = trial.intermediate
+        if settings is None or "sampling" not in settings.model_fields_set:
+            continue
+        asks = True
+        if len(mixture_of(settings, trial.target.source_language, facts.tasks).datasets) > 1:
+            return
+    if asks:
+        yield (
+            "intermediate.sampling",
+            "there is one task in one language, so nothing is drawn",
+            "intermediate.task: [ONE, OTHER], or several intermediate.languages, or no sampling",
+        )
+
+
+def masked_text_is_there(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    settings = trial.intermediate
+    if settings is None or settings.mlm is None:
+        return
+    asked = text_languages(settings, trial.target.source_language, facts.parallel)
+    if not asked:
+        yield "intermediate.mlm", "the data has no text for masked LM", "mlm: null"
+    for language in asked:
+        if language not in facts.parallel:
+            yield (
+                "intermediate.mlm.languages",
+                f"there is no text for masked LM in {language!r}",
+                f"there is: {listed(facts.parallel)}",
+            )
+
+
+def ladder_can_be_climbed(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    settings = trial.intermediate
+    if settings is None or not isinstance(settings.schedule, WsdSchedule):
+        return
+    if "warmup" in settings.model_fields_set:
+        yield (
+            "intermediate.warmup",
+            "a share of all steps differs from size to size, so wsd does not take it",
+            "intermediate.schedule: {method: wsd, warmup_examples: N}",
+        )
+    if settings.epochs > 1 and settings.schedule.several_epochs == "refuse":
+        yield (
+            "intermediate.epochs",
+            f"{settings.epochs} passes over n examples are no beginning of a training on "
+            "more, so sizes would share nothing under wsd",
+            "epochs: 1, or schedule: linear, or schedule: {method: wsd, several_epochs: "
+            "separate} to train every size by itself",
+        )
+        return
+    mixture = mixture_of(settings, trial.target.source_language, facts.tasks)
+    if not mixture.datasets:
+        return
+    size, batch_size = mixture.size(settings.size), settings.batch_size
+    num_steps = mixture.num_steps(size, settings.epochs, batch_size)
+    steps = trunk_steps(num_steps, settings.schedule.decay)
+    if settings.schedule.warmup_examples > steps * batch_size:
+        yield (
+            "intermediate.schedule.warmup_examples",
+            f"the rate of size {size} would still rise after {steps * batch_size} "
+            "examples, where its decay begins",
+            f"at most {steps * batch_size}, or larger sizes only",
+        )

@@ -1,0 +1,294 @@
+"""Early stopping against the facts: where its rungs lie, and whether it can stop anything.
+
+How long the trainings of a sweep are: steps, batches and rows of each kind of stage.
+
+Settings that are there and change nothing, because a training is too short for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from xlt_ray.config.facts import Facts
+from xlt_ray.config.methods import Training
+from xlt_ray.config.mixture import mixture_of
+from xlt_ray.config.search_space import (
+    SearchParameter,
+    Value,
+    assignments,
+    extremes,
+    num_configurations,
+)
+from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.config.trial import (
+    Problem,
+    TrialSpec,
+    evaluation_points,
+    num_steps,
+    train_size,
+    with_lengths,
+)
+from xlt_ray.errors import SpecErrors
+
+_LENGTH = ("task", "source_language", "size", "epochs", "batch_size", "robust")
+"""Keys of ``target`` that its number of examples depends on."""
+
+
+def target_examples(trial: TrialSpec, facts: Facts) -> int:
+    """Examples that the target stage of a trial sees; the last batch is full."""
+    target = trial.target
+    size = train_size(target.size, facts.tasks[target.task], target.source_language)
+    steps = num_steps(size, target.epochs * target.robust.repeats, target.batch_size)
+    return steps * target.batch_size
+
+
+def grace_of(sweep: SweepSpec, facts: Facts) -> Fraction | None:
+    """The share of its training that no trial is stopped before; None without early stopping.
+
+    ``grace_examples`` is that of the shortest training: every other one gets more.
+    """
+    stop = sweep.settings.early_stop
+    if stop is None:
+        return None
+    if stop.grace is not None:
+        return Fraction(stop.grace).limit_denominator(10**6)
+    assert stop.grace_examples is not None
+    return Fraction(stop.grace_examples, shortest_training(sweep, facts))
+
+
+def shortest_training(sweep: SweepSpec, facts: Facts) -> int:
+    """Fewest examples that the target stage of any configuration sees."""
+
+    def tried(knob: SearchParameter) -> tuple[Value, ...]:
+        section, _, key = knob.path.partition(".")
+        values = extremes(knob.distribution)
+        is_relevant = section == "target" and (not key or key.partition(".")[0] in _LENGTH)
+        return values if is_relevant else values[:1]
+
+    def bounds(model: str) -> Mapping[str, int]:
+        return facts.models[model].bounds()
+
+    lengths = []
+    for assignment in assignments(sweep.space, tried, bounds):
+        # Options that exclude each other are complained about elsewhere.
+        with contextlib.suppress(SpecErrors, KeyError):
+            lengths.append(target_examples(sweep.trial_of(assignment, bounds), facts))
+    return min(lengths, default=1)
+
+
+def early_stop_acts(
+    sweep: SweepSpec, facts: Facts, trials: Sequence[TrialSpec]
+) -> Iterator[Problem]:
+    """Why early stopping could stop no trial of a sweep whose trials these are probes of."""
+    grace = grace_of(sweep, facts)
+    if grace is None or not trials:
+        return
+    evaluations = {trial.target.evaluations for trial in trials}
+    if len(evaluations) > 1:
+        yield (
+            "target.evaluations",
+            "with early_stop trials are compared at their evaluations, and here these lie at "
+            "different shares of the training",
+            "give one value",
+        )
+        return
+    if num_configurations(sweep.space, lambda name: facts.models[name].bounds()) == 1:
+        yield (
+            "early_stop",
+            "it could stop no trial: configurations compete, and this sweep has one",
+            "leave it out, or search over something",
+        )
+        return
+    last = max(_last_evaluations(trials, facts), default=Fraction(1))
+    if grace <= last:
+        return
+    share = f"{100 * float(grace):,.0f} % of the shortest training"
+    if not last:
+        remedy = "target.evaluations: 2 or more" if evaluations == {1} else "a longer training"
+    elif sweep.settings.early_stop is not None and sweep.settings.early_stop.grace is not None:
+        remedy = f"grace: at most {float(last):.3g}, or more target.evaluations"
+    else:
+        most = int(last * shortest_training(sweep, facts))
+        remedy = f"grace_examples: at most {most}, or more target.evaluations"
+    yield (
+        "early_stop",
+        f"it could stop no trial: {share} may pass first, and no evaluation lies between that and "
+        "the end",
+        remedy,
+    )
+
+
+def early_stop_acts_on_all(
+    sweep: SweepSpec, facts: Facts, trials: Sequence[TrialSpec]
+) -> Iterator[Problem]:
+    """Why it stops nothing in some configurations, or as long as the sweep has one of many."""
+    grace = grace_of(sweep, facts)
+    if grace is None:
+        return
+    if sweep.settings.search.trials == 1:
+        yield (
+            "early_stop",
+            "it stops nothing as long as search.trials is 1: configurations compete",
+            "search.trials: 2 or more",
+        )
+    last = min(_last_evaluations(trials, facts), default=grace)
+    if last < grace:
+        yield (
+            "early_stop",
+            f"it stops no trial whose training has its last evaluation before the end at "
+            f"{100 * float(last):,.0f} %: {100 * float(grace):,.0f} % may pass first",
+            "a smaller grace, or longer trainings",
+        )
+
+
+def _last_evaluations(trials: Sequence[TrialSpec], facts: Facts) -> Iterator[Fraction]:
+    """Of each trial the share of its training at the last evaluation before its end; 0 where there
+    is none."""
+    for trial in trials:
+        # A task without training data is complained about elsewhere.
+        with contextlib.suppress(KeyError):
+            steps = target_examples(trial, facts) // trial.target.batch_size
+            points = evaluation_points(steps, trial.target.evaluations)
+            yield Fraction(max((point for point in points if point < steps), default=0), steps)
+
+
+Extent = tuple[int, int]
+"""The lowest and the highest value over the configurations of a sweep."""
+
+
+@dataclass(frozen=True)
+class StageSize:
+    """The trainings of one kind of stage on the same tasks, over all configurations."""
+
+    kind: str
+    content: str
+    """Its tasks, or the objective of an alignment."""
+    steps: Extent
+    batch_size: Extent
+    max_length: Extent
+
+    def __str__(self) -> str:
+        """One line.
+
+        >>> str(StageSize("target", "pos", (94, 1176), (32, 32), (128, 128)))
+        'target pos: 94 to 1,176 steps of 32 rows, each of at most 128 pieces'
+        """
+        return (
+            f"{self.kind} {self.content}: {_extent(self.steps)} steps of "
+            f"{_extent(self.batch_size)} rows, each of at most {_extent(self.max_length)} pieces"
+        )
+
+
+def trainings(trial: TrialSpec, facts: Facts) -> dict[str, tuple[Training, int]]:
+    """Kind of stage -> its settings and its optimizer steps, in the order of a path.
+
+    Raises:
+        KeyError: a task without training data, which the checks complain about.
+    """
+    found: dict[str, tuple[Training, int]] = {}
+    if trial.align is not None:
+        found["align"] = trial.align, trial.align.steps
+    if trial.intermediate is not None:
+        settings = trial.intermediate
+        mixture = mixture_of(settings, trial.target.source_language, facts.tasks)
+        size = mixture.size(settings.size)
+        steps = mixture.num_steps(size, settings.epochs, settings.batch_size)
+        found["intermediate"] = settings, steps
+    found["target"] = trial.target, target_examples(trial, facts) // trial.target.batch_size
+    if trial.few_shot is not None:
+        found["few_shot"] = trial.few_shot, trial.few_shot.steps
+    return found
+
+
+def stage_sizes(trials: Iterable[TrialSpec], facts: Facts) -> list[StageSize]:
+    """Of the probes of a sweep that fits its facts."""
+    grouped: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
+    for trial in trials:
+        for kind, (settings, steps) in trainings(with_lengths(trial, facts), facts).items():
+            row = (steps, settings.batch_size, settings.max_length or 0)
+            grouped.setdefault((kind, _content(trial, kind)), []).append(row)
+    return [
+        StageSize(*names, *((min(column), max(column)) for column in zip(*rows, strict=True)))
+        for names, rows in sorted(grouped.items(), key=lambda item: _ORDER.index(item[0][0]))
+    ]
+
+
+_ORDER = ("align", "intermediate", "target", "few_shot")
+
+
+def _content(trial: TrialSpec, kind: str) -> str:
+    if kind == "align":
+        return str(getattr(trial.align, "objective", ""))
+    if kind == "intermediate" and trial.intermediate is not None:
+        return " and ".join(trial.intermediate.tasks)
+    return trial.target.task
+
+
+def _extent(extent: Extent) -> str:
+    low, high = extent
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def averages_act(trials: Sequence[TrialSpec], facts: Facts) -> Iterator[Problem]:
+    """``target.average`` has several weights to average in some configuration."""
+    numbers = []
+    for trial in trials:
+        if trial.target.average > 1:
+            with contextlib.suppress(KeyError):
+                numbers.append(_num_evaluations(trial, facts))
+    if numbers and max(numbers) == 1:
+        yield (
+            "target.average",
+            "there is one evaluation, so the average is that of one set of weights",
+            "target.evaluations: 2 or more, or average: 1",
+        )
+
+
+def short_trainings(
+    sweep: SweepSpec, trials: Sequence[TrialSpec], facts: Facts
+) -> Iterator[Problem]:
+    """What a sweep asks of its trainings that some of them are too short for."""
+    for trial in trials:
+        with contextlib.suppress(KeyError):
+            yield from _too_short(trial, facts)
+    num_points, asked = len(sweep.settings.search.first), sweep.settings.search.trials
+    if num_points > asked:
+        yield (
+            "search.first",
+            f"it has {num_points} points and search.trials is {asked}, so the last ones are not "
+            "tried",
+            f"search.trials: {num_points} or more",
+        )
+
+
+def _too_short(trial: TrialSpec, facts: Facts) -> Iterator[Problem]:
+    for kind, (settings, steps) in trainings(trial, facts).items():
+        is_asked = "warmup" in settings.model_fields_set and settings.warmup > 0
+        if is_asked and not int(steps * settings.warmup):
+            yield (
+                f"{kind}.warmup",
+                f"of {steps} steps a share of {settings.warmup:g} is less than one, so the rate "
+                "begins at its peak",
+                "a larger share, or 0",
+            )
+    number, asked = _num_evaluations(trial, facts), trial.target.evaluations
+    if "evaluations" in trial.target.model_fields_set and number < asked:
+        yield (
+            "target.evaluations",
+            f"a training of {number} steps is evaluated {number} times, not {asked}",
+            f"at most {number}, or a longer training",
+        )
+    if trial.target.average > number:
+        yield (
+            "target.average",
+            f"weights of {number} evaluations are averaged, as there are no more",
+            f"at most {number}, or more target.evaluations",
+        )
+
+
+def _num_evaluations(trial: TrialSpec, facts: Facts) -> int:
+    _, steps = trainings(trial, facts)["target"]
+    return len(evaluation_points(steps, trial.target.evaluations))

@@ -1,0 +1,81 @@
+"""What an encoder is looked at for, layer by layer: each diagnostic is one entry here and one
+file of ``modeling/diagnostics/``.
+
+An entry names the function that measures as ``module:object``, so that this room stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+DiagnosticName = Literal["retrieval", "cka", "alignment"]
+
+VERSION = 1
+"""Raised when the same encoder and text give other numbers; part of the evaluation's key."""
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One entry of the registry."""
+
+    name: DiagnosticName
+    implementation: str
+    summary: str
+    source: str
+    unit: str
+    """What is measured, as an axis says it."""
+    needs_links: bool = False
+    """Whether it needs words that are known to be aligned."""
+
+    def load(self) -> Any:
+        """Import and return what measures; see :mod:`xlt_ray.modeling.diagnostics`."""
+        module, _, name = self.implementation.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+DIAGNOSTICS: Mapping[str, Diagnostic] = {
+    entry.name: entry
+    for entry in (
+        Diagnostic(
+            "retrieval",
+            "xlt_ray.modeling.diagnostics.retrieval_accuracy:retrieval",
+            "share of sentences whose nearest one by cosine is their translation, both ways",
+            "arXiv 2003.11080 (Tatoeba in XTREME)",
+            "retrieval accuracy",
+        ),
+        Diagnostic(
+            "cka",
+            "xlt_ray.modeling.diagnostics.cka:cka",
+            "likeness of the two languages' spaces of sentences: linear CKA, debiased",
+            "arXiv 1905.00414, section 3; debiased after arXiv 2010.15327, equation 3",
+            "linear CKA",
+        ),
+        Diagnostic(
+            "alignment",
+            "xlt_ray.modeling.diagnostics.alignment_accuracy:alignment",
+            "alignment error rate of words that are each other's nearest by cosine",
+            "arXiv 2004.08728 (argmax); Och and Ney 2003",
+            "alignment error rate",
+            needs_links=True,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is measured, and on which text: the same for all stages of a path."""
+
+    names: tuple[str, ...]
+    source_language: str
+    languages: tuple[str, ...]
+    """Each is set against the source language."""
+    num_sentences: int
+    max_length: int
+
+    @property
+    def needs_links(self) -> bool:
+        return any(DIAGNOSTICS[name].needs_links for name in self.names)

@@ -1,0 +1,133 @@
+"""What an exported model says of itself: ``xlt.json``, beside the weights.
+
+A folder that :mod:`xlt_ray.modeling.exported_network` writes holds all that is needed to load the
+network, to decode its answers, and to know where it comes from; neither home nor sweep file is
+asked again. ``format`` is raised where a field changes its meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from xlt_ray.config.task_types import KINDS, TaskKind
+from xlt_ray.errors import ModelError
+
+FILE = "xlt.json"
+
+
+class _Part(BaseModel):
+    # A newer version may have written further fields; what they mean does not change the others.
+    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+
+
+class ExportedStage(_Part):
+    """One stage of the path that led to the network."""
+
+    kind: str
+    key: str
+    label: str
+    is_freed: bool = False
+    """Whether the store does not hold it any more: then the fields below are empty."""
+    seed: int | None = None
+    settings: Mapping[str, Any] = {}
+    data: Mapping[str, Any] = {}
+    """Fingerprints of what it was trained or scored on."""
+    selected_step: int | None = None
+    """The step whose weights the training left, where it selected one (``target.select: best``)."""
+    runtime: Mapping[str, Any] = {}
+    """What may have moved the last bits."""
+    time: str = ""
+    """When it was made."""
+    commit: str = ""
+    """Of xlt-ray that made it, with ``+`` where files differed; empty where nobody knows."""
+    versions: Mapping[str, str] = {}
+    """Of the libraries that made it."""
+
+
+class ExportedScore(_Part):
+    """One number of the evaluation."""
+
+    task: str
+    language: str
+    split: str
+    metric: str
+    value: float
+    num_examples: int
+    role: str
+    """As :attr:`xlt_ray.store.record.Score.role`."""
+
+
+class Exported(_Part):
+    """The content of ``xlt.json``."""
+
+    format: Literal[1] = 1
+    sweep: str
+    trial: int
+    configuration: int
+    seed: int
+    params: Mapping[str, Any]
+    """What was searched over, by dotted path."""
+    objective: float | None
+    """What the sweep ranked this trial by; None where it did not end."""
+    selection: str
+    """By which rule the trial was taken."""
+    supervision: str = ""
+    """Which labels it learned from, as :mod:`xlt_ray.config.supervision` calls it; empty where that
+    is not known."""
+    model: str
+    """That the path starts with."""
+    weights: str = ""
+    """Of the model: its commit on the hub, or the digest of its folder; empty where nobody kept
+    it."""
+    task: str
+    kind: TaskKind
+    labels: tuple[str, ...]
+    """By their number in the logits."""
+    source_language: str
+    fusion: Mapping[str, Any]
+    max_length: int = Field(ge=1)
+    """Pieces of a row that the network was trained with at most."""
+    tasks: Mapping[str, Mapping[str, Any]]
+    """The task files of every stage, by name."""
+    stages: tuple[ExportedStage, ...]
+    languages: tuple[str, ...]
+    """That trials of the sweep were tested in, the source language first."""
+    scores: tuple[ExportedScore, ...]
+    versions: Mapping[str, str]
+    """Of the libraries that wrote the folder."""
+    transformers_class: str = ""
+    """The class of transformers that holds the whole network, where there is one."""
+
+    @field_validator("kind")
+    @classmethod
+    def _has_a_head(cls, kind: TaskKind) -> TaskKind:
+        if not KINDS[kind].is_trained:
+            raise ValueError(f"nothing is trained for {kind}")
+        return kind
+
+
+def read_exported(folder: Path) -> Exported:
+    """The ``xlt.json`` of a folder.
+
+    Raises:
+        ModelError: there is none, or it is not of this version's form.
+    """
+    file = folder / FILE
+    try:
+        return Exported.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise ModelError(
+            f"{FILE} cannot be read ({error.strerror})",
+            model=str(folder),
+            remedy="give a folder that `xlt export NAME DIR` wrote",
+        ) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(step) for step in first["loc"])
+        raise ModelError(
+            f"{key or 'file'}: {first['msg']}", model=str(file), remedy="export the model again"
+        ) from None

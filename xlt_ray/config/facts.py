@@ -1,0 +1,171 @@
+"""What the identity of stages depends on outside the sweep file, resolved once per sweep.
+
+Model depth and weights, and the size and fingerprint of every piece of data. Values only:
+:mod:`xlt_ray.sweep.read_facts` asks the data and modeling rooms and builds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any, Literal
+
+from xlt_ray.config.task_types import UNNAMED_METRICS, TaskKind
+
+Split = Literal["train", "dev", "test"]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """``weights`` is the digest of configuration, weights and tokenizer.
+
+    It is empty where the shape was assumed: good for checking a sweep, and for nothing else.
+    """
+
+    name: str
+    num_layers: int
+    hidden_size: int
+    max_positions: int
+    weights: str
+    reads_positions: bool = True
+    """Whether positions may be numbered otherwise than from 0 on; False where only distances
+    of pieces are read."""
+
+    def bounds(self) -> dict[str, int]:
+        """The names that a distribution's bounds may use."""
+        return {"num_layers": self.num_layers, "hidden_size": self.hidden_size}
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """``digest`` covers texts and labels of one split in one language, as one task reads them."""
+
+    num_examples: int
+    digest: str
+    content: str = ""
+    """Digest of the same whatever task reads it; empty where the source cannot tell."""
+    repeated: tuple[str, ...] = ()
+    """Ids that are there several times, where the source has met them."""
+
+    def is_same(self, other: SplitFacts) -> bool:
+        """Whether both are the same examples, under one name or two.
+
+        >>> SplitFacts(9, "stsb de", "f").is_same(SplitFacts(9, "stsb-score de", "f"))
+        True
+        """
+        if self.content and self.content == other.content:
+            return True
+        return self.digest == other.digest
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """One task as a data source has it; ``splits`` is keyed by (language, split)."""
+
+    name: str
+    kind: TaskKind
+    version: int
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...]
+    splits: Mapping[tuple[str, Split], SplitFacts]
+    is_parallel: bool = False
+    """Whether rows of one id are translations of each other in all languages."""
+    place: str = ""
+    """Where its files lie, as ``FOLDER/LANGUAGE.SPLIT.tsv``; empty on the hub."""
+
+    def file_of(self, language: str, split: Split) -> str:
+        """What to say of a split that is not there: the file that would hold it."""
+        file = self.place.replace("LANGUAGE", language).replace("SPLIT", split)
+        return f"; it would be {file}" if file else ""
+
+    def languages(self, split: Split) -> tuple[str, ...]:
+        return tuple(sorted(language for language, name in self.splits if name == split))
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """What an evaluation names of the task: its version, and by which metrics it is scored
+        where they are not those of :data:`xlt_ray.config.task_types.UNNAMED_METRICS`.
+
+        >>> TaskFacts("nli", "pair", 1, ("no", "yes"), ("macro_f1", "accuracy"), {}).scoring
+        {'version': 1}
+        >>> TaskFacts("nli", "pair", 1, ("no", "yes"), ("accuracy", "mcc"), {}).scoring
+        {'version': 1, 'metrics': ['accuracy', 'mcc']}
+        """
+        unnamed = UNNAMED_METRICS.get(self.name, UNNAMED_METRICS.get(self.kind))
+        named = {} if unnamed == set(self.metrics) else {"metrics": sorted(self.metrics)}
+        return {"version": self.version, **named}
+
+    def dev_content(self, language: str) -> dict[str, str]:
+        """``{"dev": digest}`` of the dev set that a training in ``language`` is scored on while it
+        runs; nothing where there is none.
+
+        >>> task = TaskFacts("nli", "pair", 1, ("no", "yes"), ("accuracy",),
+        ...                  {("en", "dev"): SplitFacts(9, "d")})
+        >>> task.dev_content("en"), task.dev_content("de")
+        ({'dev': 'd'}, {})
+        """
+        split = self.splits.get((language, "dev"))
+        return {"dev": split.digest} if split else {}
+
+
+@dataclass(frozen=True)
+class LexiconFacts:
+    """Word translations from one language: into which languages, and their digest."""
+
+    languages: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a text a list of words knows; what it does not know stays as it is."""
+
+    key: str
+    """Of the sweep file: what asks for the list."""
+    words: str
+    """The list, as messages say it."""
+    text: str
+    share: float
+    """Of the words of the text, each as often as it stands."""
+
+    def __str__(self) -> str:
+        return f"{self.words} has {100 * self.share:.1f} % of the words of {self.text}"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """``models`` are by :attr:`xlt_ray.config.trial.Model.label`.
+
+    ``parallel`` maps a language to the digest of its text, ``lexicon`` to its word lists,
+    ``neighbours`` to the digest of its lists of similar words."""
+
+    models: Mapping[str, ModelFacts]
+    tasks: Mapping[str, TaskFacts]
+    parallel: Mapping[str, str] = field(default_factory=dict)
+    lexicon: Mapping[str, LexiconFacts] = field(default_factory=dict)
+    neighbours: Mapping[str, str] = field(default_factory=dict)
+    has_links: bool = False
+    """Whether the data knows which words of parallel text are aligned."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """``FIRST-SECOND``, sorted, to the digest of the links that the data tells of them, where they
+    do not follow from the texts."""
+
+    coverage: tuple[Coverage, ...] = ()
+    """Of the lists of words that trials look words of real text up in; part of no key."""
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """Names of the models, each once, whatever the number of its revisions."""
+        return tuple(dict.fromkeys(one.name for one in self.models.values()))
+
+    def links_among(self, languages: Iterable[str]) -> dict[str, dict[str, str]]:
+        """``{"alignments": links}`` of any two of the languages; nothing where there are none.
+
+        >>> facts = Facts({}, {}, links={"de-en": "d", "de-sw": "e"})
+        >>> facts.links_among(["en", "de"]), facts.links_among(["en", "sw"])
+        ({'alignments': {'de-en': 'd'}}, {})
+        """
+        pairs = (f"{one}-{other}" for one, other in combinations(sorted(set(languages)), 2))
+        found = {pair: self.links[pair] for pair in pairs if pair in self.links}
+        return {"alignments": found} if found else {}

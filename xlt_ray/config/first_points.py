@@ -1,0 +1,257 @@
+"""Points to try before the sampler (``search.first``): from what the file says to what is drawn.
+
+A point is a mapping of dotted keys to values, and a block is named as it stands in the file:
+``{target.fusion: {method: dlfa, layer: 2}}``. Keys that a point does not name are left to the
+sampler, so what it does name must be there whatever the sampler draws for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from xlt_ray.config.search_space import (
+    Assignment,
+    Choice,
+    Distribution,
+    FloatRange,
+    IntRange,
+    ModelBounds,
+    SearchParameter,
+    Space,
+    Value,
+    assignments,
+    distributions_in,
+    extremes,
+    plain,
+)
+from xlt_ray.errors import nearest
+
+Fault = tuple[str, str, str]
+"""Key below the point, what is wrong, what would be right."""
+
+
+class _Misnamed(Exception):
+    def __init__(self, key: str, problem: str, remedy: str = "") -> None:
+        super().__init__(problem)
+        self.fault: Fault = (key, problem, remedy)
+
+
+@dataclass(frozen=True)
+class FirstPoint:
+    """What one entry of ``search.first`` asks for; or, where it cannot be read, why."""
+
+    values: Assignment
+    faults: tuple[Fault, ...]
+
+
+def read_point(entry: Mapping[str, Any], space: Space) -> FirstPoint:
+    """The knobs that an entry names, with their values; ranges are not looked at."""
+    values: Assignment = {}
+    faults: list[Fault] = []
+    for key, value in entry.items():
+        try:
+            named = _named(key, value, space)
+        except _Misnamed as misnamed:
+            faults.append(misnamed.fault)
+            continue
+        for path, chosen in named.items():
+            if path in values and values[path] != chosen:
+                problem = f"{path} is given two values, {values[path]!r} and {chosen!r}"
+                faults.append((key, problem, "keep one of them"))
+            values[path] = chosen
+    return FirstPoint(values, tuple(faults))
+
+
+def misplaced(
+    point: FirstPoint, space: Space, model_bounds: ModelBounds, *, is_deep: bool = False
+) -> Iterator[Fault]:
+    """Why a point cannot be tried: what it names is not there, or out of range, for some of what
+    it leaves to the sampler.
+
+    Args:
+        is_deep: the bounds are not those of the models, so that ranges which follow them are not
+            looked at.
+    """
+    met: dict[str, SearchParameter] = {}
+    values = point.values
+
+    def tried(knob: SearchParameter) -> Sequence[Value]:
+        met[knob.path] = knob
+        if knob.path in values:
+            fits = has(knob.distribution, values[knob.path]) or (is_deep and knob.conditional)
+            return (values[knob.path],) if fits else extremes(knob.distribution)[:1]
+        decides = knob.path.partition(".")[0] == "model" or any(
+            path.startswith(f"{knob.path}.") for path in values
+        )
+        is_open = isinstance(knob.distribution, Choice) and decides
+        return extremes(knob.distribution) if is_open else extremes(knob.distribution)[:1]
+
+    found: dict[str, Fault] = {}
+    for assignment in assignments(space, tried, model_bounds):
+        for path, value in values.items():
+            if path not in assignment:
+                found.setdefault(path, _absent(path, value, assignment, space))
+            elif assignment[path] != value:
+                found.setdefault(path, _outside(met[path], value, assignment, values))
+    yield from found.values()
+
+
+def has(distribution: Distribution, value: Any) -> bool:
+    """Whether a value lies in a distribution whose bounds are numbers."""
+    if isinstance(distribution, Choice):
+        return any(_is_same(value, label) for label in distribution.labels())
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if isinstance(distribution, IntRange):
+        return isinstance(value, int) and value in distribution.values()
+    return distribution.low <= value <= distribution.high
+
+
+def _named(key: str, value: Any, space: Space) -> Assignment:
+    """The knobs that one key of a point names."""
+    nodes = list(_nodes(space.tree, key.split(".")))
+    if not nodes:
+        paths = sorted({path for path, _ in distributions_in(space.tree)})
+        raise _Misnamed(key, "is not searched over in this sweep", nearest(key, paths))
+    misnamed: _Misnamed | None = None
+    for node in nodes:
+        try:
+            named = _matched(node, value, key, key)
+        except _Misnamed as error:
+            misnamed = misnamed or error
+            continue
+        if named:
+            return named
+    if misnamed is not None:
+        raise misnamed
+    shown = _shown(nodes[0])
+    raise _Misnamed(key, f"is fixed at {shown} in this sweep", "leave it out, or search over it")
+
+
+def _nodes(node: Any, steps: Sequence[str]) -> Iterator[Any]:
+    """Everything that stands under a dotted key, in this option of a choice or in that."""
+    if not steps:
+        yield node
+    elif isinstance(node, Choice):
+        for option in node.options:
+            yield from _nodes(option, steps)
+    elif isinstance(node, Mapping) and steps[0] in node:
+        yield from _nodes(node[steps[0]], steps[1:])
+
+
+def _matched(node: Any, value: Any, path: str, key: str) -> Assignment:
+    """The knobs of a node that a value names; nothing where the node is fixed at that value."""
+    if isinstance(node, Choice):
+        return _option(node, value, path, key)
+    if isinstance(node, IntRange | FloatRange):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(node, FloatRange) and is_number:
+            value = float(value)
+        if isinstance(value, Mapping | list):
+            raise _Misnamed(key, f"{_shown(value)} is not in the space of {path}", "give a number")
+        return {path: value}
+    if isinstance(node, Mapping) and isinstance(value, Mapping):
+        found: Assignment = {}
+        for name, below in value.items():
+            if name not in node:
+                raise _Misnamed(f"{key}.{name}", "is not in this block", nearest(name, node))
+            found |= _matched(node[name], below, f"{path}.{name}", f"{key}.{name}")
+        return found
+    if not _is_same(plain(node), value):
+        raise _Misnamed(
+            key,
+            f"is fixed at {_shown(node)} in this sweep, and not {_shown(value)}",
+            "leave it out, or search over it",
+        )
+    return {}
+
+
+def _option(choice: Choice, value: Any, path: str, key: str) -> Assignment:
+    """The one option of a choice that a value names: a label, or a block with some of its keys."""
+    labels = choice.labels()
+    for label in labels:
+        if not isinstance(value, Mapping) and _is_same(value, label):
+            return {path: label}
+    remedy = "there is: " + ", ".join(map(_shown, choice.options))
+    fitting = [
+        (label, option)
+        for label, option in zip(labels, choice.options, strict=True)
+        if isinstance(option, Mapping) and isinstance(value, Mapping) and _has_keys(option, value)
+    ]
+    if not fitting:
+        raise _Misnamed(key, f"{_shown(value)} is not in the space of {path}", remedy)
+    if len(fitting) > 1:
+        several = ", ".join(_shown(option) for _, option in fitting)
+        raise _Misnamed(key, f"{_shown(value)} may be each of {several}", "name more of its keys")
+    ((label, option),) = fitting
+    return {path: label, **_matched(option, value, path, key)}
+
+
+def _has_keys(option: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    """Whether a block has all keys of another, and the same values where it is fixed."""
+    for key, below in value.items():
+        if key not in option:
+            return False
+        node = option[key]
+        if isinstance(node, Mapping) and isinstance(below, Mapping):
+            if not _has_keys(node, below):
+                return False
+        elif not isinstance(node, Choice | IntRange | FloatRange) and not _is_same(
+            plain(node), below
+        ):
+            return False
+    return True
+
+
+def _absent(path: str, value: Value, assignment: Assignment, space: Space) -> Fault:
+    """Some option of a choice does not have what is named."""
+    choice = max((above for above in assignment if path.startswith(f"{above}.")), key=len)
+    inside = path.removeprefix(f"{choice}.")
+    blocks = [
+        {
+            **{name: fixed for name, fixed in option.items()
+               if not isinstance(fixed, Mapping | list | Choice | IntRange | FloatRange)},
+            inside: value,
+        }
+        for node in _nodes(space.tree, choice.split("."))
+        if isinstance(node, Choice)
+        for option in node.options
+        if any(True for _ in _nodes(option, inside.split(".")))
+    ]  # fmt: skip
+    return (
+        path,
+        f"not every option of {choice} has it",
+        f"name the block, as in {choice}: " + " or ".join(map(_shown, blocks)),
+    )
+
+
+def _outside(
+    knob: SearchParameter, value: Value, assignment: Assignment, values: Assignment
+) -> Fault:
+    found = knob.distribution
+    problem = f"{value!r} is not in the space of {knob.path}"
+    if isinstance(found, Choice):
+        return knob.path, problem, "there is: " + ", ".join(map(_shown, found.options))
+    steps = f" in steps of {found.step}" if isinstance(found, IntRange) and found.step > 1 else ""
+    remedy = f"from {found.low} to {found.high}{steps}"
+    if knob.conditional and "model" in assignment:
+        problem += f" for {assignment['model']}"
+        remedy += "" if "model" in values else ", or name a model for which it is"
+    return knob.path, problem, remedy
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _shown(node: Any) -> str:
+    """A value as a sweep file has it on one line."""
+    node = plain(node)
+    if isinstance(node, Mapping):
+        return "{" + ", ".join(f"{key}: {_shown(value)}" for key, value in node.items()) + "}"
+    if isinstance(node, list | tuple):
+        return "[" + ", ".join(map(_shown, node)) + "]"
+    return node if isinstance(node, str) and node else json.dumps(node, ensure_ascii=False)

@@ -1,0 +1,118 @@
+"""What an intermediate stage trains on: datasets, each one task in one language, and masked LM.
+
+A stage of one task in one language without masked LM is *plain*; every other is a mixture.
+Values and arithmetic only: what is drawn when is in :mod:`xlt_ray.data.batches.mixture_batches`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from xlt_ray.config.facts import TaskFacts
+from xlt_ray.config.trial import Intermediate, num_steps
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The training examples of one task in one language."""
+
+    task: str
+    language: str
+    num_examples: int
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """The datasets of a stage, by task and language, and how many of their examples count."""
+
+    datasets: tuple[Dataset, ...]
+    cap: int | None = None
+    """Examples of a dataset that count at most."""
+    mlm_share: float = 0.0
+    """Of all batches."""
+
+    @property
+    def is_plain(self) -> bool:
+        return len(self.datasets) == 1 and not self.mlm_share
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Examples of each dataset that count."""
+        return tuple(
+            one.num_examples if self.cap is None else min(one.num_examples, self.cap)
+            for one in self.datasets
+        )
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Each task once."""
+        return tuple(dict.fromkeys(one.task for one in self.datasets))
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Each language of a dataset once, sorted."""
+        return tuple(sorted({one.language for one in self.datasets}))
+
+    def of(self, task: str) -> tuple[str, ...]:
+        """Languages of one task's datasets."""
+        return tuple(one.language for one in self.datasets if one.task == task)
+
+    def size(self, asked: int | str) -> int:
+        """``all`` or a number, as a number of examples over all datasets."""
+        return sum(self.counts) if isinstance(asked, str) else asked
+
+    def num_steps(self, size: int, epochs: int, batch_size: int) -> int:
+        """Optimizer steps: those for the examples, and those of masked LM between them.
+
+        >>> english = Dataset("nli", "en", 1000)
+        >>> [Mixture((english,), None, share).num_steps(1000, 1, 10) for share in (0.0, 0.2)]
+        [100, 125]
+        """
+        labelled = num_steps(size, epochs, batch_size)
+        return math.ceil(labelled / (1 - Fraction(str(self.mlm_share))))
+
+
+def mixture_of(
+    settings: Intermediate, source_language: str, tasks: Mapping[str, TaskFacts]
+) -> Mixture:
+    """What ``settings`` ask for, of what there is.
+
+    Args:
+        source_language: of the target, which counts where the stage names no language.
+    """
+    datasets = tuple(
+        Dataset(name, language, tasks[name].splits[language, "train"].num_examples)
+        for name in settings.tasks
+        for language in _languages(settings, source_language, tasks[name])
+    )
+    # Where there is nothing to draw from, nothing of how it is drawn may enter a key.
+    cap = settings.sampling.cap if len(datasets) > 1 else None
+    return Mixture(datasets, cap, settings.mlm.share if settings.mlm else 0.0)
+
+
+def own_language(settings: Intermediate, source_language: str) -> str:
+    """The source language of an intermediate stage, in whose dev sets it is scored."""
+    return settings.source_language or source_language
+
+
+def text_languages(
+    settings: Intermediate, source_language: str, there: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Languages of the text for masked LM, sorted; empty where none is mixed in."""
+    if settings.mlm is None:
+        return ()
+    asked = settings.mlm.languages
+    if asked == "source":
+        return (own_language(settings, source_language),)
+    return tuple(sorted(there if asked == "all" else set(asked)))
+
+
+def _languages(settings: Intermediate, source_language: str, task: TaskFacts) -> tuple[str, ...]:
+    there = task.languages("train")
+    if settings.languages == "all":
+        return there
+    asked = settings.languages or (own_language(settings, source_language),)
+    return tuple(language for language in there if language in asked)

@@ -1,0 +1,138 @@
+"""What one trial occupies and how its workers share the work: runtime, no part of any key.
+
+A table may give the trials of one model other resources than the rest: what a row leaves out is
+as in the section above it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
+
+from xlt_ray.config.methods import ConfigModel
+from xlt_ray.config.trial import Precision
+
+SMALLEST_SHARE = 0.01
+"""Of a GPU; Ray itself counts in ten-thousandths."""
+
+Strategy = Literal["pack", "spread", "strict_pack", "strict_spread"]
+Offload = Literal["none", "optimizer", "all"]
+
+
+class WorkerResources(ConfigModel):
+    """The workers of one trial."""
+
+    workers: int = Field(default=1, ge=1)
+    """Data-parallel processes."""
+    cpus_per_worker: int = Field(default=1, ge=1)
+    gpus_per_worker: float = Field(default=0, ge=0, le=1)
+    """1, or with one worker a share such as 0.25: so many trials use a GPU together, and each is
+    kept to its share of the memory."""
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    """DeepSpeed ZeRO stage (arXiv 1910.02054)."""
+    offload: Offload = "none"
+    """What is kept in the memory of the node instead of the GPU's (ZeRO-Offload, arXiv
+    2101.06840): optimizer states and their updates (zero_stage 2 or 3), or all with the weights
+    (zero_stage 3). Slower; for models that do not fit otherwise."""
+    micro_batch: int | None = Field(default=None, ge=1)
+    """Sequences per worker and pass; the rest of a batch is accumulated."""
+    strategy: Strategy = "pack"
+    """Where a trial's workers go: to as few nodes as possible or to as many; strict: to one node
+    alone, or to a node each, and waiting until that can be."""
+
+
+class ModelResources(WorkerResources):
+    """What differs for the trials of one model."""
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What is left out stays left out, so that the section above still decides it.
+        return {name: value for name, value in whole(self).items() if name in self.model_fields_set}
+
+
+class Resources(WorkerResources):
+    """What one trial occupies."""
+
+    precision: Precision = "fp32"
+    """Of the training arithmetic; bf16 needs zero_stage 1 or more."""
+    by_model: Mapping[str, ModelResources] = Field(default_factory=dict)
+    """Model -> what its trials have instead of the above."""
+
+    @field_validator("precision")
+    @classmethod
+    def _bf16_has_masters(cls, precision: Precision, info: ValidationInfo) -> Precision:
+        # DeepSpeed keeps float32 master weights in its ZeRO optimizers only.
+        if precision == "bf16" and info.data.get("zero_stage") == 0:
+            raise ValueError("bf16 needs zero_stage 1, 2 or 3, which keep fp32 master weights")
+        return precision
+
+    def of(self, model: str) -> Resources:
+        """What a trial of this model has, all in all.
+
+        >>> table = Resources(workers=2, by_model={"small": {"workers": 1}})
+        >>> table.of("small").workers, table.of("large").workers
+        (1, 2)
+        """
+        row = self.by_model.get(model)
+        own = {name: getattr(row, name) for name in row.model_fields_set} if row else {}
+        return self.model_copy(update={**own, "by_model": {}})
+
+    def faults(self) -> Iterator[tuple[str, str, str]]:
+        """What cannot be together: key below ``resources``, what is wrong, what would be right.
+
+        Every row of the table is looked at with what it takes over from above.
+        """
+        yield from _faults_of(self)
+        for model, row in self.by_model.items():
+            for key, problem, remedy in _faults_of(self.of(model)):
+                place = f"by_model.{model}"
+                yield (
+                    f"{place}.{key}" if key in row.model_fields_set else place,
+                    f"{problem} (trials of {model})",
+                    remedy,
+                )
+
+
+def _faults_of(group: Resources) -> Iterator[tuple[str, str, str]]:
+    gpus, zero = group.gpus_per_worker, group.zero_stage
+    if 0 < gpus < SMALLEST_SHARE:
+        yield "gpus_per_worker", f"{gpus:g} of a GPU is too little", f"at least {SMALLEST_SHARE}"
+    if 0 < gpus < 1 and group.workers > 1:
+        yield (
+            "gpus_per_worker",
+            f"{group.workers} workers of one trial cannot each have {gpus:g} of a GPU: NCCL "
+            "refuses two processes of a group on one GPU",
+            "workers: 1, or gpus_per_worker: 1",
+        )
+    if group.offload != "none" and gpus == 0:
+        yield (
+            "offload",
+            "without GPUs there is no memory to be relieved",
+            "gpus_per_worker: 1, or offload: none",
+        )
+    elif group.offload == "optimizer" and zero < 2:
+        yield (
+            "offload",
+            f"zero_stage {zero} leaves optimizer states on the GPUs",
+            "zero_stage: 2 or 3, or offload: none",
+        )
+    elif group.offload == "all" and zero != 3:
+        yield (
+            "offload",
+            f"zero_stage {zero} keeps whole weights on every GPU",
+            "zero_stage: 3, or offload: optimizer with zero_stage 2",
+        )
+    if group.precision == "bf16" and zero == 0:
+        yield (
+            "zero_stage",
+            "bf16 needs zero_stage 1, 2 or 3, which keep fp32 master weights",
+            "zero_stage: 1, 2 or 3",
+        )

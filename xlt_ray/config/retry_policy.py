@@ -1,0 +1,141 @@
+"""What is done about a failed attempt: one policy for each cause, and when silence is a hang."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from xlt_ray.config.methods import ConfigModel
+
+Cause = Literal[
+    "oom",
+    "lost",
+    "preempted",
+    "timeout",
+    "device",
+    "storage",
+    "disk",
+    "nan",
+    "data",
+    "tracking",
+    "bug",
+]
+CAUSES: tuple[Cause, ...] = get_args(Cause)
+
+OF_PROCESSES = ("lost", "preempted", "timeout", "device")
+"""Causes after which the trial's process is gone or useless: another one starts, or none."""
+
+LONGEST_PAUSE_S = 600.0
+
+
+class Policy(ConfigModel):
+    """What is done when an attempt failed for one cause."""
+
+    action: Literal["fail", "retry", "wait", "shrink"]
+    """fail: at once; retry: again from the last progress; wait: again after a pause; shrink (oom
+    only): again with half the sequences in a pass, at the same effective batch."""
+    times: int = Field(default=2, ge=0)
+    """Further attempts of a trial for this cause, in all its processes together; no cause uses up
+    those of another."""
+    seconds: float = Field(default=10.0, gt=0)
+    """First pause of ``wait``; each further one is twice as long, up to ten minutes."""
+
+    def allows(self, tries: int) -> bool:
+        """Whether one more attempt is made after ``tries`` of them for this cause."""
+        return self.action != "fail" and tries < self.times
+
+    def pause(self, tries: int) -> float:
+        """Seconds before the next attempt, after ``tries`` of them.
+
+        >>> [Policy(action="wait", seconds=100).pause(tries) for tries in range(4)]
+        [100.0, 200.0, 400.0, 600.0]
+        """
+        if self.action != "wait":
+            return 0.0
+        # A power of a large count does not fit a float.
+        return min(self.seconds * 2.0 ** min(tries, 32), LONGEST_PAUSE_S)
+
+
+class RepeatedBug(ConfigModel):
+    """When a bug that comes again and again ends the asking for trials."""
+
+    times: int = Field(default=3, ge=1)
+    """So many trials of one run have failed alike ..."""
+    share: float = Field(default=0.1, ge=0, le=1)
+    """... and they are at least this share of the trials that have ended in it."""
+
+    def is_met(self, alike: int, ended: int) -> bool:
+        """Whether ``alike`` failures by one bug among ``ended`` trials are enough.
+
+        >>> [RepeatedBug().is_met(3, ended) for ended in (3, 30, 31)]
+        [True, True, False]
+        """
+        return alike >= self.times and alike >= self.share * ended
+
+
+class Failures(ConfigModel):
+    """How often a trial is tried again, for which cause and in which way.
+
+    A policy that is given in part is filled up with the default one of its cause.
+    """
+
+    hang_after: float = Field(default=1800.0, gt=0)
+    """A trial in which nothing happens for so many seconds hangs: its process is ended."""
+    repeated_bug: RepeatedBug = RepeatedBug()
+    """When trials that fail alike end the sweep: the next one would fail, too."""
+    leave_node_after: int = Field(default=3, ge=1)
+    """A node on which so many attempts failed for ``device``, with no stage made between them,
+    gets no further trial in this run; a sweep that has no other node ends."""
+    oom: Policy = Policy(action="shrink", times=4)
+    """Memory of the GPU or of the machine was not enough."""
+    lost: Policy = Policy(action="retry", times=2)
+    """A process or node died."""
+    preempted: Policy = Policy(action="retry", times=20)
+    """A node was taken away with notice, or a process was asked to end."""
+    timeout: Policy = Policy(action="retry", times=1)
+    """A trial hung (see hang_after)."""
+    device: Policy = Policy(action="retry", times=2)
+    """A GPU failed, or is not to be had; the process that met it is of no further use."""
+    storage: Policy = Policy(action="wait", times=6)
+    """Files, the stage store or the network could not be reached."""
+    disk: Policy = Policy(action="fail")
+    """A disk is full."""
+    nan: Policy = Policy(action="fail")
+    """The loss or a gradient is not a number."""
+    data: Policy = Policy(action="fail")
+    """Data or a model are not as they should be."""
+    tracking: Policy = Policy(action="fail")
+    """MLflow could not be written."""
+    bug: Policy = Policy(action="fail")
+    """Everything else."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_up(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        return {name: _filled(cls, name, value) for name, value in given.items()}
+
+    @field_validator(*CAUSES)
+    @classmethod
+    def _helps(cls, policy: Policy, info: ValidationInfo) -> Policy:
+        if policy.action == "shrink" and info.field_name != "oom":
+            raise ValueError("shrink helps against oom only; use retry, wait or fail")
+        if policy.action == "wait" and info.field_name in OF_PROCESSES:
+            raise ValueError("the process that could wait is gone; use retry or fail")
+        return policy
+
+    def policy(self, cause: Cause) -> Policy:
+        found: Policy = getattr(self, cause)
+        return found
+
+
+def _filled(section: type[Failures], name: str, value: Any) -> Any:
+    if name not in CAUSES or not isinstance(value, Mapping):
+        return value
+    default: Policy = section.model_fields[name].default
+    if value.get("action", default.action) != default.action:
+        return value
+    return {**default.model_dump(), **value}

@@ -1,0 +1,105 @@
+"""The JSON schema of a sweep file, for editors and for whoever generates sweeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xlt_ray.config.methods import SAMPLINGS, SCHEDULES, Method
+from xlt_ray.config.sweep import SEARCHABLE, Settings
+from xlt_ray.config.trial import TrialSpec
+
+_DISTRIBUTIONS: dict[str, Any] = {
+    "anyOf": [
+        {
+            "type": "object",
+            "properties": {"choice": {"type": "array", "minItems": 1}},
+            "required": ["choice"],
+            "additionalProperties": False,
+        },
+        *(
+            {
+                "type": "object",
+                "properties": {
+                    kind: {"type": "array", "minItems": 2, "maxItems": 2},
+                    "log": {"type": "boolean"},
+                    **extra,
+                },
+                "required": [kind],
+                "additionalProperties": False,
+            }
+            for kind, extra in (
+                ("int", {"step": {"type": "integer", "minimum": 1}}),
+                ("float", {}),
+            )
+        ),
+    ]
+}
+
+_FIXED = ("ToyData", "FilesData", "HubData")
+"""Data is the same for all trials of a sweep."""
+
+_BARE: dict[str, tuple[Method, ...]] = {"schedule": SCHEDULES, "sampling": SAMPLINGS}
+"""Settings of an intermediate stage of which a bare name is short for a block."""
+
+
+def sweep_schema() -> dict[str, Any]:
+    """One schema of all sections; every searchable value may be a distribution instead."""
+    trial = TrialSpec.model_json_schema()
+    settings = Settings.model_json_schema()
+    definitions = {
+        name: _searchable(definition) if name not in _FIXED else definition
+        for name, definition in trial.pop("$defs").items()
+    }
+    for name, registry in _BARE.items():
+        definitions["Intermediate"]["properties"][name]["anyOf"].append(_bare_names(registry))
+    sections = {name: schema for name, schema in trial["properties"].items() if name != "precision"}
+    sections["model"] = {"anyOf": [{"type": "string"}, sections["model"]]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "xlt-ray sweep",
+        "type": "object",
+        "properties": {
+            **settings["properties"],
+            **{
+                name: _or_distribution(schema) if name in SEARCHABLE else schema
+                for name, schema in sections.items()
+            },
+        },
+        "required": ["name", "data", "model", "target", "search"],
+        "additionalProperties": False,
+        "$defs": {
+            **settings.pop("$defs"),
+            **definitions,
+            "distribution": _DISTRIBUTIONS,
+        },
+    }
+
+
+def _searchable(definition: dict[str, Any]) -> dict[str, Any]:
+    properties = {
+        name: schema if "const" in schema else _or_distribution(schema)
+        for name, schema in definition.get("properties", {}).items()
+    }
+    return {**definition, "properties": properties}
+
+
+def _bare_names(registry: tuple[Method, ...]) -> dict[str, Any]:
+    """The methods that need no other setting."""
+    return {
+        "enum": [
+            entry.name
+            for entry in registry
+            if not any(
+                field.is_required()
+                for name, field in entry.knobs.model_fields.items()
+                if name != "method"
+            )
+        ]
+    }
+
+
+def _or_distribution(schema: dict[str, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        name: schema[name] for name in ("description", "title") if name in schema
+    }
+    return {**described, "anyOf": [schema, {"$ref": "#/$defs/distribution"}]}

@@ -1,0 +1,545 @@
+"""The search space: a tree of plain values in which any leaf may be a distribution.
+
+``{choice: [...]}``, ``{int: [low, high], log, step}`` and ``{float: [low, high], log}`` stand
+for a value to be searched over. An option of a choice may be a whole block with further
+distributions inside (a conditional space). Bounds of integers may name facts of the chosen
+model (``num_layers - 1``), which is why the model is always drawn first.
+
+:func:`draw` walks the tree once, asks ``pick`` for every distribution that it meets, and
+returns the concrete tree and the assignment (dotted path -> picked value). Everything else,
+searching, probing, listing a grid, is a choice of ``pick``.
+
+Distributions as a sweep file spells them: recognised, checked, and written back as JSON.
+
+``{choice: [...]}``, ``{int: [low, high], log, step}`` and ``{float: [low, high], log}`` stand for
+a value to be searched over; an option of a choice may be a block with further ones inside.
+Faults are gathered, so that one reading of a file shows them all.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from xlt_ray.config.yaml import Document
+from xlt_ray.errors import SpecError, SpecErrors
+
+Bound = int | str
+Value = None | bool | int | float | str
+
+BOUND = re.compile(r"^\s*([a-z_]+)\s*(?:([-+])\s*([0-9]+))?\s*$")
+"""An integer bound that names a fact of the model."""
+_MARKS = ("choice", "int", "float")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of ``options``, which may be blocks; a block is named by its JSON text."""
+
+    options: tuple[Any, ...]
+
+    def labels(self) -> tuple[Value, ...]:
+        return tuple(_label(option) for option in self.options)
+
+
+@dataclass(frozen=True)
+class IntRange:
+    """An integer from ``low`` to ``high``, both included."""
+
+    low: Bound
+    high: Bound
+    log: bool = False
+    step: int = 1
+
+    def values(self) -> range:
+        """Every value; the bounds must be numbers."""
+        assert isinstance(self.low, int)
+        assert isinstance(self.high, int)
+        return range(self.low, self.high + 1, self.step)
+
+
+@dataclass(frozen=True)
+class FloatRange:
+    """A real number from ``low`` to ``high``, both included."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+Distribution = Choice | IntRange | FloatRange
+
+
+def recognise(node: Any, path: str, document: Document, faults: list[SpecError]) -> Any:
+    """``node`` with every distribution below it recognised; malformed ones go to ``faults``."""
+    if isinstance(node, dict):
+        marks = [mark for mark in _MARKS if mark in node]
+        if marks:
+            try:
+                return _distribution(node, marks, path, document, faults)
+            except SpecError as fault:
+                faults.append(fault)
+                return None
+        return {
+            key: recognise(value, f"{path}.{key}", document, faults) for key, value in node.items()
+        }
+    if isinstance(node, list):
+        return [
+            recognise(value, f"{path}.{index}", document, faults)
+            for index, value in enumerate(node)
+        ]
+    return node
+
+
+def _distribution(
+    node: dict[str, Any],
+    marks: list[str],
+    path: str,
+    document: Document,
+    faults: list[SpecError],
+) -> Distribution:
+    mark = marks[0]
+    allowed = {"choice": set(), "int": {"log", "step"}, "float": {"log"}}[mark]
+    strange = sorted(set(node) - {mark} - allowed)
+    if strange:
+        raise document.error(
+            f"{strange[0]!r} does not go with {mark!r}",
+            key=f"{path}.{strange[0]}",
+            remedy=f"{mark!r} takes " + (", ".join(sorted(allowed)) or "nothing else"),
+        )
+    content = node[mark]
+    here = f"{path}.{mark}"
+    if mark == "choice":
+        if not isinstance(content, list) or not content:
+            raise document.error("needs a list of options", key=here, remedy="[a, b, ...]")
+        options = tuple(
+            recognise(option, f"{here}.{index}", document, faults)
+            for index, option in enumerate(content)
+        )
+        for index, option in enumerate(options):
+            if isinstance(option, Choice | IntRange | FloatRange):
+                raise document.error(
+                    "an option cannot be a distribution itself",
+                    key=f"{here}.{index}",
+                    remedy="list its values as options, or put it below a key of a block",
+                )
+        choice = Choice(options)
+        labels = choice.labels()
+        for one, other in itertools.combinations(labels, 2):
+            if one == other:
+                same = "stands twice" if repr(one) == repr(other) else f"is the same as {one!r}"
+                raise document.error(f"the option {other!r} {same}", key=here)
+        return choice
+    if not isinstance(content, list) or len(content) != 2:
+        raise document.error("needs two bounds", key=here, remedy="[low, high]")
+    log = node.get("log", False)
+    step = node.get("step", 1)
+    if not isinstance(log, bool):
+        raise document.error(f"{log!r} is not true or false", key=f"{path}.log")
+    if not isinstance(step, int) or isinstance(step, bool) or step < 1:
+        raise document.error(f"{step!r} is not a positive whole number", key=f"{path}.step")
+    if log and step != 1:
+        raise document.error("log and step exclude each other", key=f"{path}.step")
+    if mark == "float":
+        low, high = (_real(bound, here, document) for bound in content)
+        refuse_empty(low, high, log, here, document)
+        return FloatRange(low, high, log)
+    bounds = tuple(_int_bound(bound, here, document) for bound in content)
+    if all(isinstance(bound, int) for bound in bounds):
+        refuse_empty(float(bounds[0]), float(bounds[1]), log, here, document)
+    return IntRange(bounds[0], bounds[1], log, step)
+
+
+def _real(bound: Any, path: str, document: Document) -> float:
+    if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+        raise document.error(f"the bound {bound!r} is not a number", key=path)
+    return float(bound)
+
+
+def _int_bound(bound: Any, path: str, document: Document) -> Bound:
+    if isinstance(bound, int) and not isinstance(bound, bool):
+        return bound
+    if isinstance(bound, str) and BOUND.match(bound):
+        return bound
+    raise document.error(
+        f"the bound {bound!r} is neither a whole number nor a fact of the model",
+        key=path,
+        remedy="for example num_layers - 1",
+    )
+
+
+def refuse_empty(low: float, high: float, log: bool, path: str, document: Document) -> None:
+    """Raise SpecError where nothing lies between the bounds."""
+    if not low <= high:
+        raise document.error(f"the range from {low:g} to {high:g} is empty", key=path)
+    if log and low <= 0:
+        raise document.error("a logarithmic range must begin above 0", key=path)
+
+
+def _label(option: Any) -> Value:
+    if option is None or isinstance(option, bool | int | float | str):
+        return option
+    return json.dumps(plain(option), sort_keys=True, ensure_ascii=False)
+
+
+def plain(node: Any) -> Any:
+    """A tree with distributions as plain JSON."""
+    if isinstance(node, Mapping):
+        return {key: plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [plain(value) for value in node]
+    if isinstance(node, Choice):
+        return {"choice": [plain(option) for option in node.options]}
+    if isinstance(node, IntRange):
+        return {"int": [node.low, node.high], "log": node.log, "step": node.step}
+    if isinstance(node, FloatRange):
+        return {"float": [node.low, node.high], "log": node.log}
+    return node
+
+
+def distributions_in(node: Any, path: str = "") -> Iterator[tuple[str, Distribution]]:
+    """Every distribution of a tree with its dotted path, those inside of options too."""
+    if isinstance(node, Choice | IntRange | FloatRange):
+        yield path, node
+        if isinstance(node, Choice):
+            for option in node.options:
+                yield from distributions_in(option, path)
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from distributions_in(value, f"{path}.{key}" if path else key)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from distributions_in(value, f"{path}.{index}")
+
+
+def refuse_distributions(node: Any, path: str, document: Document, faults: list[SpecError]) -> None:
+    """Gather a fault for every distribution below ``node``, where none may be."""
+    if isinstance(node, dict):
+        if any(mark in node for mark in _MARKS):
+            fault = document.error(
+                "cannot be searched over",
+                key=path,
+                remedy="give one value; model, align, intermediate, target and evaluate "
+                "can be searched",
+            )
+            faults.append(fault)
+            return
+        for key, value in node.items():
+            refuse_distributions(value, f"{path}.{key}", document, faults)
+
+
+Assignment = dict[str, Value]
+
+_NOTHING = object()
+
+
+@dataclass(frozen=True)
+class SearchParameter:
+    """A distribution met while drawing; the bounds are numbers by now."""
+
+    path: str
+    distribution: Distribution
+    conditional: bool = False
+    """Whether the bounds came from the chosen model."""
+    is_one_of_several: bool = False
+    """Whether another option of a choice has another distribution under the same path."""
+
+    @property
+    def parameter(self) -> str:
+        """Name for a sampler: ranges that follow the model are searched apart per range.
+
+        Layer 3 of 4 is not layer 3 of 24, and Optuna's grouped TPE would keep the first
+        range that it saw under one name for all models; it refuses two lists of options.
+        """
+        if not (self.conditional or self.is_one_of_several):
+            return self.path
+        found = self.distribution
+        if isinstance(found, Choice):
+            return f"{self.path} in {json.dumps(found.labels(), ensure_ascii=False)}"
+        return f"{self.path} in {found.low}..{found.high}{' log' if found.log else ''}"
+
+
+Pick = Callable[[SearchParameter], Value]
+ModelBounds = Callable[[str], Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The searchable tree of one sweep file with the document it came from."""
+
+    document: Document
+    tree: Mapping[str, Any]
+
+    @cached_property
+    def several(self) -> frozenset[str]:
+        """Paths that have different distributions in different options of a choice."""
+        first: dict[str, Distribution] = {}
+        return frozenset(
+            path
+            for path, node in distributions_in(self.tree)
+            if first.setdefault(path, node) != node
+        )
+
+
+def split_space(document: Document, keys: tuple[str, ...], *, fixed: tuple[str, ...] = ()) -> Space:
+    """Take ``keys`` of a document, distributions recognised and checked.
+
+    Raises:
+        SpecErrors: all malformed distributions, and those outside ``keys`` or below ``fixed``.
+    """
+    faults: list[SpecError] = []
+    for key, node in document.tree.items():
+        if key not in keys or key in fixed:
+            refuse_distributions(node, key, document, faults)
+    tree = {
+        key: recognise(document.tree[key], key, document, faults)
+        for key in keys
+        if key in document.tree
+    }
+    if faults:
+        raise SpecErrors(faults)
+    return Space(document, tree)
+
+
+def draw(
+    space: Space, pick: Pick, model_bounds: ModelBounds | None = None
+) -> tuple[dict[str, Any], Assignment]:
+    """Walk the tree, picking a value for every distribution met.
+
+    Args:
+        pick: gets a :class:`SearchParameter` with numeric bounds and returns a value of it; for a
+        choice
+            the label of an option.
+        model_bounds: facts of a model by its name, for bounds that name them.
+    """
+    picked: Assignment = {}
+    bounds: Mapping[str, int] = {}
+
+    def walk(node: Any, path: str) -> Any:
+        if isinstance(node, Mapping):
+            return {key: walk(value, f"{path}.{key}") for key, value in node.items()}
+        if isinstance(node, list):
+            return [walk(value, f"{path}.{index}") for index, value in enumerate(node)]
+        if not isinstance(node, Choice | IntRange | FloatRange):
+            return node
+        knob = _with_bounds(path, node, bounds, space)
+        value = picked[path] = pick(knob)
+        if isinstance(node, Choice):
+            return walk(node.options[node.labels().index(value)], path)
+        return value
+
+    concrete: dict[str, Any] = {}
+    for key in sorted(space.tree, key=lambda name: name != "model"):
+        concrete[key] = walk(space.tree[key], key)
+        if key == "model" and model_bounds is not None:
+            bounds = model_bounds(model_label(concrete[key]))
+    return concrete, picked
+
+
+def model_label(model: Any) -> str:
+    """:attr:`xlt_ray.config.trial.Model.label` of a model given bare or as a block; text of
+    anything
+    else (refused later)."""
+    if not isinstance(model, Mapping):
+        return str(model)
+    name, revision = model.get("name", ""), model.get("revision")
+    return f"{name}@{revision}" if revision else str(name)
+
+
+def extremes(distribution: Distribution) -> tuple[Value, ...]:
+    """The values that a probe tries: every option of a choice, both ends of a range."""
+    if isinstance(distribution, Choice):
+        return distribution.labels()
+    assert not isinstance(distribution.low, str)
+    assert not isinstance(distribution.high, str)
+    return (distribution.low, distribution.high)
+
+
+def probes(
+    space: Space, model_bounds: ModelBounds | None = None, *, limit: int = 4000
+) -> Iterator[tuple[dict[str, Any], Assignment]]:
+    """Concrete trees that cover every extreme value and every pair of them.
+
+    A fault in one value, or in two that do not go together, shows in one of these; at most
+    ``limit`` trees are given, single values first. The choice of a block, or of a model, that
+    another value needs is not counted beside that value.
+    """
+    seen: set[tuple[tuple[str, Value], ...]] = {()}
+    count = itertools.count()
+    queue: list[tuple[int, int, int, tuple[tuple[str, Value], ...]]] = [(0, 0, next(count), ())]
+    follows_model: set[str] = set()
+    given = 0
+    while queue and given < limit:
+        *_, fixed = heapq.heappop(queue)
+        chosen = dict(fixed)
+        met: list[SearchParameter] = []
+
+        def pick(
+            knob: SearchParameter,
+            chosen: Mapping[str, Value] = chosen,
+            met: list[SearchParameter] = met,
+        ) -> Value:
+            met.append(knob)
+            values = extremes(knob.distribution)
+            return chosen[knob.path] if chosen.get(knob.path, _NOTHING) in values else values[0]
+
+        tree, assignment = draw(space, pick, model_bounds)
+        yield tree, assignment
+        given += 1
+        follows_model.update(knob.path for knob in met if knob.conditional)
+        for knob in met:
+            if knob.path in chosen:
+                continue
+            num_free = _num_free((*chosen, knob.path), follows_model)
+            if num_free > 2:
+                continue
+            for value in extremes(knob.distribution):
+                further = tuple(sorted((*fixed, (knob.path, value)), key=repr))
+                if further not in seen:
+                    seen.add(further)
+                    heapq.heappush(queue, (num_free, len(further), next(count), further))
+
+
+def _num_free(paths: tuple[str, ...], follows_model: set[str]) -> int:
+    """How many of the fixed knobs are not merely what another one of them needs."""
+    needs_model = not follows_model.isdisjoint(paths)
+    return sum(
+        not any(other.startswith(f"{path}.") for other in paths)
+        and not (needs_model and path.partition(".")[0] == "model")
+        for path in paths
+    )
+
+
+def grid(space: Space, model_bounds: ModelBounds | None = None) -> Iterator[Assignment]:
+    """Every assignment of a space without real ranges, the last knob turning fastest.
+
+    Raises:
+        SpecError: the space has a real range.
+    """
+    for fault in not_listable(space):
+        raise fault
+    yield from assignments(space, _all_values, model_bounds)
+
+
+def not_listable(space: Space) -> list[SpecError]:
+    """Complaints about the real ranges of a space, which no grid can list."""
+    return [
+        space.document.error(
+            "a grid cannot list a range of real numbers",
+            key=path,
+            remedy="write {choice: [...]} or use sampler: tpe",
+        )
+        for path, node in distributions_in(space.tree)
+        if isinstance(node, FloatRange)
+    ]
+
+
+def assignments(
+    space: Space,
+    values: Callable[[SearchParameter], Iterable[Value]],
+    model_bounds: ModelBounds | None = None,
+    within: Assignment | None = None,
+) -> Iterator[Assignment]:
+    """Every assignment of the given values, the last knob turning fastest.
+
+    Depth-first, and drawn anew for each value, as later knobs may depend on it.
+
+    Args:
+        values: of a knob, those that are tried.
+        within: values of some knobs, which are kept.
+    """
+
+    def below(fixed: Assignment) -> Iterator[Assignment]:
+        first_free: list[SearchParameter] = []
+
+        def pick(knob: SearchParameter) -> Value:
+            if knob.path in fixed:
+                return fixed[knob.path]
+            first_free.append(knob)
+            return extremes(knob.distribution)[0]
+
+        _, assignment = draw(space, pick, model_bounds)
+        if not first_free:
+            yield assignment
+            return
+        for value in values(first_free[0]):
+            yield from below({**fixed, first_free[0].path: value})
+
+    yield from below(within or {})
+
+
+def _all_values(knob: SearchParameter) -> Sequence[Value]:
+    found = knob.distribution
+    assert not isinstance(found, FloatRange), "a real range has no list of values"
+    return found.labels() if isinstance(found, Choice) else found.values()
+
+
+def num_configurations(space: Space, model_bounds: ModelBounds) -> float:
+    """How many assignments a space has; infinite where one of its ranges is of real numbers."""
+
+    def count(node: Any, path: str, bounds: Mapping[str, int]) -> float:
+        if isinstance(node, Mapping):
+            return math.prod(count(one, f"{path}.{key}", bounds) for key, one in node.items())
+        if isinstance(node, list):
+            return math.prod(count(one, f"{path}.{at}", bounds) for at, one in enumerate(node))
+        if isinstance(node, Choice):
+            return sum(count(option, path, bounds) for option in node.options)
+        if isinstance(node, FloatRange):
+            return 1 if node.low == node.high else math.inf
+        if isinstance(node, IntRange):
+            found = _with_bounds(path, node, bounds, space).distribution
+            assert isinstance(found, IntRange)
+            return len(found.values())
+        return 1
+
+    models = replace(space, tree={key: space.tree[key] for key in ("model",) if key in space.tree})
+    rest = {key: node for key, node in space.tree.items() if key != "model"}
+    total = 0.0
+    for assignment in assignments(models, _all_values):
+        tree, _ = draw(models, lambda knob, picked=assignment: picked[knob.path])  # type: ignore[misc]
+        bounds = model_bounds(model_label(tree["model"])) if tree else {}
+        total += math.prod(count(node, key, bounds) for key, node in rest.items())
+    return total
+
+
+def plain_tree(space: Space) -> dict[str, Any]:
+    """The space as plain JSON, to be kept beside the ledger and compared."""
+    written: dict[str, Any] = plain(space.tree)
+    return written
+
+
+def _with_bounds(
+    path: str, node: Distribution, bounds: Mapping[str, int], space: Space
+) -> SearchParameter:
+    several = path in space.several
+    if not isinstance(node, IntRange):
+        return SearchParameter(path, node, is_one_of_several=several)
+    low, high = (_number(bound, bounds, path, space.document) for bound in (node.low, node.high))
+    refuse_empty(low, high, node.log, path, space.document)
+    # The highest value that steps from the lowest one reach.
+    reached = replace(node, low=low, high=high - (high - low) % node.step)
+    return SearchParameter(
+        path, reached, isinstance(node.low, str) or isinstance(node.high, str), several
+    )
+
+
+def _number(bound: Bound, bounds: Mapping[str, int], path: str, document: Document) -> int:
+    if isinstance(bound, int):
+        return bound
+    match = BOUND.match(bound)
+    assert match is not None
+    name, sign, offset = match.groups()
+    if name not in bounds:
+        raise document.error(
+            f"the bound {bound!r} names {name!r}, which is no fact of the model",
+            key=path,
+            remedy="there is: " + ", ".join(sorted(bounds)),
+        )
+    return bounds[name] + (int(offset) if offset else 0) * (-1 if sign == "-" else 1)

@@ -1,0 +1,86 @@
+"""Which labels a trial learns from besides those of the source language: how its scores are named.
+
+- *zero-shot*: labels of the source language alone. Word lists, parallel text and other text without
+  labels may be of any language.
+- *translate-train*: labels of the source language on training text in a language that is scored,
+  be it in hybrid batches or in an intermediate task that is the scored one in translation (XTREME,
+  arXiv 2003.11080, keeps such results in tables of their own).
+- *intermediate labels*: those of another task, an intermediate one, in a language that is scored.
+- *few-shot*: labels of the scored task in a scored language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from xlt_ray.config.checks.check_evaluation import languages_tested
+from xlt_ray.config.checks.check_hybrid import translated_languages
+from xlt_ray.config.facts import Facts, TaskFacts
+from xlt_ray.config.mixture import mixture_of
+from xlt_ray.config.search_space import probes
+from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.config.trial import TrialSpec
+
+ZERO_SHOT = "zero-shot"
+TRANSLATE_TRAIN = "translate-train"
+INTERMEDIATE = "intermediate labels"
+FEW_SHOT = "few-shot"
+KINDS = (TRANSLATE_TRAIN, INTERMEDIATE)
+
+
+def supervision_of(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:
+    """Kind of supervision -> the scored languages, the source left out, that it stands in; empty
+    of a zero-shot trial. Few shots, which have a stage of their own, are not told here."""
+    source, task = trial.target.source_language, facts.tasks[trial.target.task]
+    scored = {
+        one
+        for name in (task.name, *trial.evaluate.also)
+        for one in languages_tested(facts.tasks[name], trial.evaluate, source)
+    }
+    if trial.few_shot is not None:
+        scored = {trial.few_shot.language}
+    translated = set(translated_languages(trial.target.hybrid, task, source))
+    others: set[str] = set()
+    if trial.intermediate is not None:
+        for one in mixture_of(trial.intermediate, source, facts.tasks).datasets:
+            is_translation = _is_translation(facts.tasks[one.task], task)
+            (translated if is_translation else others).add(one.language)
+    found = {TRANSLATE_TRAIN: translated, INTERMEDIATE: others}
+    return {
+        kind: tuple(sorted((languages & scored) - {source}))
+        for kind, languages in found.items()
+        if (languages & scored) - {source}
+    }
+
+
+def supervisions(sweep: SweepSpec, facts: Facts) -> list[str]:
+    """What a sweep's trials are called other than zero-shot, few shots aside; of a sound sweep."""
+    found: dict[str, set[str]] = {}
+    for tree, _ in probes(sweep.space, lambda name: facts.models[name].bounds()):
+        for kind, languages in supervision_of(sweep.trial(tree), facts).items():
+            found.setdefault(kind, set()).update(languages)
+    return [f"{kind} ({', '.join(sorted(found[kind]))})" for kind in KINDS if kind in found]
+
+
+def supervision_told(settings: Mapping[str, Any]) -> str:
+    """What an evaluation stage's settings say of it, in words.
+
+    >>> supervision_told({"supervision": {"translate-train": ["de", "fr"]}})
+    'translate-train (de, fr)'
+    >>> supervision_told({})
+    'zero-shot'
+    """
+    return "; ".join(_told(settings)) or ZERO_SHOT
+
+
+def _told(settings: Mapping[str, Any]) -> Iterator[str]:
+    if "few_shot" in settings:
+        yield f"{FEW_SHOT} ({settings['few_shot']['language']})"
+    for kind, languages in settings.get("supervision", {}).items():
+        yield f"{kind} ({', '.join(languages)})"
+
+
+def _is_translation(task: TaskFacts, target: TaskFacts) -> bool:
+    """Whether rows of an intermediate task are the target's kind of examples in translation."""
+    return task.is_parallel and (task.kind, task.labels) == (target.kind, target.labels)

@@ -1,0 +1,433 @@
+"""A whole sweep: the searchable trial beside everything that decides how it is searched.
+
+:func:`load_sweep` reads and checks the form of a file; what needs facts about models and data
+is checked in :mod:`xlt_ray.config.checks.check_sweep`.
+
+Amounts of storage as people write them: ``200GB``, ``1.5 TiB``, or a number of bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from xlt_ray.config.first_points import misplaced, read_point
+from xlt_ray.config.local_paths import with_absolute_paths
+from xlt_ray.config.methods import ConfigModel
+from xlt_ray.config.places import place_faults
+from xlt_ray.config.resources import Resources
+from xlt_ray.config.retry_policy import Failures
+from xlt_ray.config.search_space import (
+    Assignment,
+    Choice,
+    ModelBounds,
+    Space,
+    distributions_in,
+    draw,
+    not_listable,
+    plain_tree,
+    probes,
+    split_space,
+)
+from xlt_ray.config.trial import TrialSpec, each_once
+from xlt_ray.config.validation import complaints
+from xlt_ray.config.yaml import Document, read_document
+from xlt_ray.errors import SpecError, SpecErrors
+
+_PREFIXES = "kMGTP"
+UNITS = {
+    "B": 1,
+    **{f"{prefix}B": 1000 ** (power + 1) for power, prefix in enumerate(_PREFIXES)},
+    **{f"{prefix.upper()}iB": 1024 ** (power + 1) for power, prefix in enumerate(_PREFIXES)},
+}
+"""Unit -> bytes: decimal (GB) and binary (GiB)."""
+
+_SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*$")
+_SPELLED = {unit.lower(): num_bytes for unit, num_bytes in UNITS.items()}
+
+
+def bytes_of(value: Any) -> int:
+    """A size as a number of bytes, rounded down; upper and lower case are alike.
+
+    >>> bytes_of("1.5 KiB"), bytes_of("200GB"), bytes_of(4096)
+    (1536, 200000000000, 4096)
+
+    Raises:
+        ValueError: no size, or not a positive one; the message says what would be right.
+    """
+    match = _SIZE.match(value) if isinstance(value, str) else None
+    if match is not None and (match[2].lower() or "b") in _SPELLED:
+        value = int(Fraction(match[1]) * _SPELLED[match[2].lower() or "b"])
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(
+            "is no size; write a number of bytes, or a number with one of "
+            f"{', '.join(UNITS)}: for example 200GB"
+        )
+    return value
+
+
+def shown_bytes(num_bytes: float) -> str:
+    """A size as people read it, in decimal units.
+
+    >>> shown_bytes(0), shown_bytes(1_536), shown_bytes(200e9)
+    ('0 B', '1.54 kB', '200 GB')
+    """
+    for prefix in ("", *_PREFIXES[:-1]):
+        if num_bytes < 999.5:
+            return f"{num_bytes:.3g} {prefix}B"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} {_PREFIXES[-1]}B"
+
+
+SEARCHABLE = ("model", "align", "intermediate", "target", "few_shot", "evaluate")
+
+_DEEP = {"num_layers": 10**6, "hidden_size": 10**6}
+"""Facts of a model that any range fits, where the models are not known."""
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+
+
+def is_judged_by_oracle(resolved: Mapping[str, Any]) -> bool:
+    """As :attr:`SweepSpec.is_judged_by_oracle`, of a sweep as a ledger keeps it."""
+    is_stopping = resolved.get("early_stop") is not None
+    return is_stopping and resolved["objective"]["languages"] != "source"
+
+
+def is_name(text: str) -> bool:
+    """Whether a sweep may be called so: names become files, jobs and parts of URLs.
+
+    >>> [is_name(one) for one in ("size-2", "../../x", "a/b", ".hidden", "x\\n", "")]
+    [True, False, False, False, False, False]
+    """
+    return _NAME.fullmatch(text) is not None
+
+
+def _safe_name(value: Any) -> Any:
+    if isinstance(value, str) and not is_name(value):
+        raise ValueError("a name has letters, digits, '-', '_' and '.', at most 80 of them")
+    return value
+
+
+def _dev_only(value: Any) -> Any:
+    if value == "test":
+        raise ValueError("an objective that reads test scores selects on the test set; use dev")
+    return value
+
+
+def _size(value: Any) -> Any:
+    return None if value is None else bytes_of(value)
+
+
+class Objective(ConfigModel):
+    """The number that the search maximises (or minimises)."""
+
+    metric: str = "accuracy"
+    """A metric of the target task."""
+    split: Annotated[Literal["dev"], BeforeValidator(_dev_only)] = "dev"
+    languages: Literal["source", "target", "all"] | tuple[str, ...] = "source"
+    """Languages it is averaged over; anything but ``source`` is *oracle selection*."""
+    mode: Literal["max", "min"] = "max"
+
+    @field_validator("languages")
+    @classmethod
+    def _each_once(cls, languages: Any) -> Any:
+        return each_once(languages)
+
+
+class Search(ConfigModel):
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """tpe: multivariate, grouped, with constant liar (arXiv 2304.11127)."""
+    trials: int = Field(ge=1)
+    """Configurations to try; a grid ends earlier when it is complete."""
+    seeds: int = Field(default=1, ge=1)
+    """Trials of each configuration, alike but for their seed."""
+    seed: int = 0
+    """Of the sampler: which configurations are tried. No training depends on it."""
+    training_seed: int = 0
+    """Of stages that repeats share; repeat r trains the others with training_seed + r."""
+    concurrent: int | None = Field(default=None, ge=1)
+    """Trials at a time; an autoscaler is asked for the places of all of them. As many as the
+    cluster has room for where it is left out."""
+    first: tuple[dict[str, Any], ...] = ()
+    """Points to try before the sampler: dotted keys with their values, a block as it stands in the
+    file, for example ``{target.fusion: {method: dlfa, layer: 2}}``."""
+
+
+class AshaStop(ConfigModel):
+    """Asynchronous successive halving (arXiv 1810.05934) in the target stage.
+
+    The first repeats of configurations compete, each at the same share of its training; the other
+    repeats of those that come through run to their end.
+    """
+
+    method: Literal["asha"]
+    grace: float | None = Field(default=None, gt=0.0, lt=1.0)
+    """Share of its training that every trial gets before it can be stopped: the lowest rung."""
+    grace_examples: int | None = Field(default=None, ge=1)
+    """The same as examples seen in the shortest target training of the sweep; longer ones get the
+    same share."""
+    reduction: int = Field(default=3, ge=2)
+    """Of the trials that reach a rung, one in so many goes on."""
+
+    @model_validator(mode="after")
+    def _one_grace(self) -> AshaStop:
+        if (self.grace is None) == (self.grace_examples is None):
+            raise ValueError("needs either grace or grace_examples")
+        return self
+
+
+class Budget(ConfigModel):
+    gpu_hours: float | None = Field(default=None, gt=0)
+    """No further trial starts once trials have had GPUs for this many GPU-hours, from the start of
+    their processes to the end: start-up, evaluation, saving and waiting count, failed attempts,
+    too. A trial without GPUs counts nothing; limit such a sweep by hours."""
+    hours: float | None = Field(default=None, gt=0)
+    """No further trial starts this many hours after the first one started."""
+
+
+class ProgressSettings(ConfigModel):
+    every: float = Field(default=60.0, gt=0)
+    """Seconds of training that a killed trial loses at most (it also saves at evaluations)."""
+
+
+class Store(ConfigModel):
+    """How much the stage store may hold."""
+
+    quota: Annotated[
+        int | None,
+        BeforeValidator(_size),
+        WithJsonSchema({"anyOf": [{"type": ["integer", "null"]}, {"type": "string"}]}),
+    ] = None
+    """Most bytes in the store, for example 200GB or 1.5TiB; no limit where it is left out."""
+
+
+class Places(ConfigModel):
+    """Where things are kept, when not in the home."""
+
+    ledger: str | None = None
+    """Optuna storage URL, for example postgresql://...; a journal file in the home if left out."""
+    store: str | None = None
+    """Folder or fsspec URL of the stage store."""
+    tracking: str | None = None
+    """MLflow tracking URI; SQLite in the home if left out."""
+
+
+class Settings(ConfigModel):
+    """The part of a sweep file that is not searched over."""
+
+    name: Annotated[str, BeforeValidator(_safe_name)]
+    objective: Objective = Objective()
+    search: Search
+    early_stop: AshaStop | None = None
+    resources: Resources = Resources()
+    budget: Budget = Budget()
+    progress: ProgressSettings = ProgressSettings()
+    failures: Failures = Failures()
+    store: Store = Store()
+    places: Places = Places()
+
+
+@dataclass(frozen=True)
+class SweepSpec:
+    """A sweep as read: typed settings, the space of its trials, the document for complaints."""
+
+    settings: Settings
+    space: Space
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+    @property
+    def document(self) -> Document:
+        return self.space.document
+
+    def with_training_seed(self, seed: int) -> SweepSpec:
+        """The same sweep with another ``search.training_seed``."""
+        search = self.settings.search.model_copy(update={"training_seed": seed})
+        return replace(self, settings=self.settings.model_copy(update={"search": search}))
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether the objective reads target-language labels."""
+        return self.settings.objective.languages != "source"
+
+    @property
+    def is_judged_by_oracle(self) -> bool:
+        """Whether early stopping reads them, too."""
+        return self.settings.early_stop is not None and self.is_oracle
+
+    @property
+    def has_few_shot(self) -> bool:
+        """Whether trials may be trained on a few labels of a target language."""
+        return self.space.tree.get("few_shot") is not None
+
+    @cached_property
+    def first_points(self) -> tuple[Assignment, ...]:
+        """The knobs that each point of ``search.first`` names, with their values."""
+        return tuple(read_point(one, self.space).values for one in self.settings.search.first)
+
+    @property
+    def rungs(self) -> tuple[int | str, ...]:
+        """Sizes of intermediate data that trials may ask for: a ladder, where one is climbed."""
+        sizes = (
+            size
+            for path, node in distributions_in(self.space.tree)
+            if path == "intermediate.size" and isinstance(node, Choice)
+            for size in node.options
+        )
+        return tuple(dict.fromkeys(sizes))
+
+    def trial(self, tree: Mapping[str, Any]) -> TrialSpec:
+        """The concrete trial of one drawn tree.
+
+        Raises:
+            SpecErrors: the tree is not a valid trial.
+        """
+        filled = {**tree, "precision": self.settings.resources.precision}
+        if self.is_oracle and isinstance(filled.get("evaluate", {}), Mapping):
+            filled["evaluate"] = {"dev": "all", **filled.get("evaluate", {})}
+        try:
+            return TrialSpec.model_validate(filled)
+        except ValidationError as error:
+            raise SpecErrors(complaints(error, TrialSpec, self.document)) from None
+
+    def trial_of(
+        self, assignment: Assignment, model_bounds: ModelBounds | None = None
+    ) -> TrialSpec:
+        """The concrete trial of an assignment."""
+        tree, _ = draw(self.space, lambda knob: assignment[knob.path], model_bounds)
+        return self.trial(tree)
+
+    def resolved(self) -> dict[str, Any]:
+        """The whole sweep as plain JSON: what is kept beside the ledger."""
+        return {**self.settings.model_dump(mode="json"), "space": plain_tree(self.space)}
+
+
+def completed(resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved sweep that an earlier xlt-ray wrote, with the keys that have come since.
+
+    Before there was a ``search.training_seed``, ``search.seed`` was both.
+    """
+    search = {"training_seed": resolved["search"]["seed"], **resolved["search"]}
+    defaults = Settings(name=resolved["name"], search=Search(trials=search["trials"]))
+    return _filled({**resolved, "search": search}, defaults.model_dump(mode="json"))
+
+
+def _filled(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """``tree`` with the defaults of what it lacks, at every depth."""
+    return {
+        **defaults,
+        **{
+            key: _filled(value, defaults[key])
+            if isinstance(value, Mapping) and isinstance(defaults.get(key), Mapping)
+            else value
+            for key, value in tree.items()
+        },
+    }
+
+
+def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> SweepSpec:
+    """Read a sweep file, apply ``KEY=VALUE`` overrides, and check its form.
+
+    Relative paths are those of the folder that this process stands in.
+
+    Every value of every distribution, and every pair of them, is tried in a concrete trial
+    as far as that is possible without knowing the models.
+
+    Raises:
+        SpecErrors: with all problems found.
+    """
+    return sweep_of(with_absolute_paths(read_document(path, overrides)))
+
+
+def sweep_of(document: Document) -> SweepSpec:
+    """As :func:`load_sweep`, from a parsed document."""
+    tree = dict(document.tree)
+    problems: list[SpecError] = []
+    fixed = {key: value for key, value in tree.items() if key not in ("data", *SEARCHABLE)}
+    settings: Settings | None = None
+    space: Space | None = None
+    try:
+        space = split_space(document, ("data", *SEARCHABLE), fixed=("data",))
+    except SpecErrors as errors:
+        problems += errors.problems
+    try:
+        settings = Settings.model_validate(fixed)
+    except ValidationError as error:
+        found = complaints(error, Settings, document, also=("data", *SEARCHABLE))
+        known = {one.fields["key"] for one in problems}
+        problems += [one for one in found if one.fields["key"] not in known]
+    if space is None:
+        raise SpecErrors(problems)
+    if settings is None:
+        settings = Settings(name="unnamed", search=Search(trials=1))
+    problems += [
+        document.error(problem, key=f"resources.{key}", remedy=remedy)
+        for key, problem, remedy in settings.resources.faults()
+    ]
+    problems += [
+        document.error(problem, key=f"places.{key}", remedy=remedy)
+        for key, problem, remedy in place_faults(settings.places)
+    ]
+    sweep = SweepSpec(settings, space)
+    if settings.search.sampler == "grid":
+        problems += not_listable(space)
+    problems += form_problems(sweep)
+    problems += point_problems(sweep, None if problems else lambda _: _DEEP, is_deep=True)
+    if problems:
+        raise SpecErrors(problems)
+    return sweep
+
+
+def form_problems(sweep: SweepSpec) -> list[SpecError]:
+    """Validate every probe of the space; bounds that name model facts take a deep model."""
+    found: dict[str, SpecError] = {}
+    try:
+        for tree, _ in probes(sweep.space, lambda _: _DEEP):
+            try:
+                sweep.trial(tree)
+            except SpecErrors as errors:
+                found.update({str(one): one for one in errors.problems})
+    except SpecError as error:
+        fault = error
+        if "model" not in sweep.space.tree:
+            # Bounds may name facts of it.
+            fault = sweep.document.error("is missing", key="model", remedy="a name or a folder")
+        found[str(fault)] = fault
+    return list(found.values())
+
+
+def point_problems(
+    sweep: SweepSpec, model_bounds: ModelBounds | None, *, is_deep: bool = False
+) -> list[SpecError]:
+    """What is wrong with the points of ``search.first``.
+
+    Args:
+        model_bounds: None where the space has faults of its own, which a point cannot be placed in.
+        is_deep: as :func:`xlt_ray.config.first_points.misplaced`.
+    """
+    found = []
+    for number, entry in enumerate(sweep.settings.search.first):
+        point = read_point(entry, sweep.space)
+        faults = list(point.faults)
+        if not faults and model_bounds is not None:
+            faults += misplaced(point, sweep.space, model_bounds, is_deep=is_deep)
+        found += [
+            sweep.document.error(problem, key=f"search.first.{number}.{key}", remedy=remedy)
+            for key, problem, remedy in faults
+        ]
+    return found

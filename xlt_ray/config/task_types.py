@@ -1,0 +1,222 @@
+"""The kinds of task: each is one entry here, one file of ``data/types/`` and one head.
+
+An entry names the two objects that implement it as ``module:object``, so that this room stays
+light: a :class:`xlt_ray.data.types.base.TaskType` (examples, batches, decoding, scores) and a
+:class:`xlt_ray.modeling.heads.base.Head` (logits and loss; none where nothing is
+trained). Adding a kind means adding its name, its entry and those two files.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+TaskKind = Literal["tag", "pair", "score", "choice", "span", "retrieval", "ranking", "mining"]
+
+PAIRS_SUFFIX = "-pairs"
+"""What the name of a task ends in where its two sentences were of two languages."""
+AVERAGE_SUFFIX = "-average"
+"""What the name of a task ends in where averaged weights were scored."""
+FEW_SHOT_SUFFIX = "-few-shot"
+"""What the name of a task ends in where a network was scored that few shots were trained on."""
+
+TOO_FEW_ITEMS = 100
+"""A score of fewer test items is marked wherever it is shown."""
+
+UNNAMED_METRICS: dict[str, frozenset[str]] = {
+    name: frozenset(metrics.split())
+    for name, metrics in {
+        "pair": "accuracy macro_f1",
+        "score": "pearson spearman",
+        "choice": "accuracy",
+        "span": "f1 em",
+        "retrieval": "accuracy accuracy_into_pivot accuracy_from_pivot margin_accuracy",
+        "ranking": "map_at_20 map_at_20_own accuracy",
+        "mewsli-x": "map_at_20 accuracy",
+        "mining": "f1 precision recall f1_cosine precision_cosine recall_cosine",
+        "ccg": "accuracy",
+        "tag": "accuracy macro_f1",
+        "pos": "accuracy macro_f1 conll_f1",
+        "pos-masakha": "accuracy macro_f1 conll_f1",
+        "ner-panx": "conll_f1 f1 accuracy",
+        "ner-uner": "conll_f1 f1 accuracy",
+        "ner-masakha": "conll_f1 f1 accuracy",
+    }.items()
+}
+"""What tasks were scored by before evaluations named their metrics, by task, or else by kind.
+
+An evaluation that is scored by just these names none, so that the ones made then are found. Never
+changed: a metric that a task gets later is named."""
+
+
+@dataclass(frozen=True)
+class TaskTypeEntry:
+    """One entry of the registry."""
+
+    name: TaskKind
+    examples: str
+    """Of the data room: reading, batches, decoding, scores."""
+    head: str
+    """Of the modeling room; empty where nothing is trained and the encoder alone is scored."""
+    formats: tuple[str, ...]
+    """Endings of the files that its examples are read from."""
+    columns: tuple[str, ...]
+    """What a row of a data set on the hub has to have; ``id`` it may have."""
+    metrics: tuple[str, ...]
+    """What a task of this kind can be scored by."""
+    summary: str
+    has_labels: bool = False
+    """Whether its tasks list their labels."""
+    max_length: int = 128
+    """Most pieces of a row where a sweep does not say: as XTREME's scripts have it."""
+    is_by_piece: bool = False
+    """Whether its head says something of every piece, and not of a sentence as a whole."""
+    is_crossed: bool = False
+    """Whether the two sentences of a training example may come from different languages."""
+    optional_columns: tuple[str, ...] = ()
+    """What such a row may have besides."""
+    is_embedded: bool = False
+    """Whether vectors of sentences are all that is scored, which an encoder alone can give."""
+    is_tuned: bool = False
+    """Whether scoring a test set takes something from the dev set of the same language."""
+    settings: tuple[str, ...] = ()
+    """Fields of a task that change what its files mean: they enter the digest of its data."""
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether there is a head to train; else its tasks are for ``evaluate.also`` alone."""
+        return bool(self.head)
+
+    def load_examples(self) -> Any:
+        """The object in the data room."""
+        return _load(self.examples)
+
+    def load_head(self) -> Any:
+        """The class of the head, made by ``Head(hidden_size, num_labels, dropout)``."""
+        return _load(self.head)
+
+
+KINDS: dict[TaskKind, TaskTypeEntry] = {
+    entry.name: entry
+    for entry in (
+        TaskTypeEntry(
+            "tag",
+            "xlt_ray.data.types.tag:KIND",
+            "xlt_ray.modeling.heads.tag_head:TagHead",
+            formats=("conllu", "conll"),
+            columns=("words", "labels"),
+            metrics=("accuracy", "macro_f1", "f1", "conll_f1"),
+            summary="one label per word",
+            has_labels=True,
+            is_by_piece=True,
+        ),
+        TaskTypeEntry(
+            "pair",
+            "xlt_ray.data.types.pair:KIND",
+            "xlt_ray.modeling.heads.pair_head:PairHead",
+            formats=("tsv",),
+            columns=("first", "second", "label"),
+            metrics=("accuracy", "macro_f1"),
+            summary="one label for two sentences",
+            has_labels=True,
+            is_crossed=True,
+        ),
+        TaskTypeEntry(
+            "score",
+            "xlt_ray.data.types.score:KIND",
+            "xlt_ray.modeling.heads.score_head:ScoreHead",
+            formats=("tsv",),
+            columns=("first", "second", "label"),
+            metrics=("pearson", "spearman"),
+            summary="a number for two sentences",
+            is_crossed=True,
+            settings=("range",),
+        ),
+        TaskTypeEntry(
+            "choice",
+            "xlt_ray.data.types.choice:KIND",
+            "xlt_ray.modeling.heads.choice_head:ChoiceHead",
+            formats=("jsonl",),
+            columns=("options", "label"),
+            optional_columns=("context", "question"),
+            metrics=("accuracy",),
+            summary="the right one of several options",
+            settings=("options", "questions"),
+        ),
+        TaskTypeEntry(
+            "span",
+            "xlt_ray.data.types.span:KIND",
+            "xlt_ray.modeling.heads.span_head:SpanHead",
+            formats=("json",),
+            columns=("question", "passage", "answers"),
+            metrics=("f1", "em"),
+            summary="the part of a passage that answers a question",
+            max_length=384,
+            is_by_piece=True,
+            settings=("spans",),
+        ),
+        TaskTypeEntry(
+            "retrieval",
+            "xlt_ray.data.types.retrieval:KIND",
+            "",
+            formats=("tsv",),
+            columns=("first", "second"),
+            metrics=(
+                "accuracy",
+                "accuracy_into_pivot",
+                "accuracy_from_pivot",
+                "margin_accuracy",
+            ),
+            summary="a sentence's translation among all others; nothing is trained",
+            is_embedded=True,
+            settings=("pivot",),
+        ),
+        TaskTypeEntry(
+            "ranking",
+            "xlt_ray.data.types.ranking:KIND",
+            "xlt_ray.modeling.heads.ranking_head:RankingHead",
+            formats=("jsonl",),
+            columns=("query", "candidate"),
+            optional_columns=("language", "relevant"),
+            metrics=("map_at_20", "map_at_20_own", "accuracy"),
+            summary="candidates in many languages, the right ones first",
+            is_crossed=True,
+            is_embedded=True,
+        ),
+        TaskTypeEntry(
+            "mining",
+            "xlt_ray.data.types.mining:KIND",
+            "",
+            formats=("jsonl",),
+            columns=("sentence", "language"),
+            optional_columns=("gold",),
+            metrics=(
+                "f1",
+                "precision",
+                "recall",
+                "f1_cosine",
+                "precision_cosine",
+                "recall_cosine",
+            ),
+            summary="the translations among two collections of sentences; nothing is trained",
+            is_embedded=True,
+            is_tuned=True,
+            settings=("pivot",),
+        ),
+    )
+}
+
+
+def is_by_encoder(kind: TaskKind, target: TaskKind) -> bool:
+    """Whether a further task is scored by the encoder alone, without the head of the target.
+
+    >>> is_by_encoder("retrieval", "pair"), is_by_encoder("ranking", "ranking")
+    (True, False)
+    """
+    return KINDS[kind].is_embedded and kind != target
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,430 @@
+"""One trial, concrete: no distributions in it, every default filled in.
+
+A sweep file is split into a tree of fixed values and distributions first
+(:mod:`xlt_ray.config.search_space`); each assignment of the distributions gives one
+:class:`TrialSpec`. Its dotted paths (``target.fusion.layer``) are the one spelling
+of a knob in files, overrides, Optuna, MLflow and tables.
+
+Lists of names in a sweep file, where each name counts once.
+
+How long a training is, in examples and optimizer steps.
+
+Whether a section has what it trains on: a check that several sections share.
+
+How long rows are where a sweep does not say: by the kind of task, within what a model reads.
+
+Few-shot training: what a sweep file says of a few labelled examples of one target language.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from xlt_ray.config.diagnostics import DiagnosticName
+from xlt_ray.config.facts import Facts, TaskFacts
+from xlt_ray.config.methods import (
+    ALIGNMENTS,
+    FUSIONS,
+    ROBUST,
+    SAMPLINGS,
+    SCHEDULES,
+    Alignment,
+    ConfigModel,
+    LinearSchedule,
+    NoFusion,
+    NoRobust,
+    ProportionalSampling,
+    SeedScope,
+    Training,
+)
+from xlt_ray.config.task_types import KINDS, TaskKind
+from xlt_ray.errors import nearest
+
+
+def each_once(value: Any) -> Any:
+    """A setting as it is; ValueError where it is a list that is empty or names one thing twice.
+
+    >>> each_once(("en", "de")), each_once("all")
+    (('en', 'de'), 'all')
+    """
+    if isinstance(value, tuple):
+        if not value:
+            raise ValueError("the list is empty")
+        twice = [one for one in value if value.count(one) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is named twice; name each once")
+    return value
+
+
+def train_size(size: int | str, facts: TaskFacts, language: str) -> int:
+    """``all`` or a number, as a number of examples."""
+    there = facts.splits[language, "train"].num_examples
+    return there if isinstance(size, str) else size
+
+
+def num_steps(num_examples: int, epochs: int, batch_size: int) -> int:
+    """Optimizer steps of a training over ``epochs`` passes; the last batch may wrap around."""
+    return math.ceil(num_examples * epochs / batch_size)
+
+
+def trunk_steps(num_steps: int, decay: float) -> int:
+    """Steps of a warm-up, constant, decay training before its decay, which has one at least.
+
+    >>> trunk_steps(100, 0.2), trunk_steps(1, 0.2)
+    (80, 0)
+    """
+    return num_steps - max(round(num_steps * decay), 1)
+
+
+def evaluation_points(num_steps: int, evaluations: int) -> frozenset[int]:
+    """Steps after which the dev set is scored: evenly spread, the last one among them.
+
+    >>> sorted(evaluation_points(10, 4))
+    [3, 5, 8, 10]
+    """
+    return frozenset(
+        math.ceil(num_steps * turn / evaluations) for turn in range(1, evaluations + 1)
+    )
+
+
+Problem = tuple[str, str, str]
+"""Key, what is wrong, what would be right."""
+
+
+def trainable(task: TaskFacts, source: str, size: int | str, section: str) -> Iterator[Problem]:
+    """Training data of ``task`` in ``source``, and at least ``size`` examples of it."""
+    there = task.languages("train")
+    split = task.splits.get((source, "train"))
+    if not there:
+        yield (
+            f"{section}.task",
+            f"{task.name} has no training data",
+            "choose a task that has" + task.file_of(source or "LANGUAGE", "train"),
+        )
+    elif split is None:
+        yield (
+            f"{section}.source_language" if section == "target" else f"{section}.task",
+            f"{task.name} has no training data in {source!r}",
+            nearest(source, there, limit=40) + task.file_of(source, "train"),
+        )
+    elif isinstance(size, int) and size > split.num_examples:
+        yield (
+            f"{section}.size",
+            f"{task.name} has {split.num_examples} training examples in {source!r}, not {size}",
+            f"at most {split.num_examples}, or all",
+        )
+
+
+def listed(names: Iterable[object]) -> str:
+    """At most 40 of the names, sorted; ``none`` where there is none."""
+    shown = sorted(str(name) for name in names)
+    return ", ".join(shown[:40]) or "none"
+
+
+def with_lengths(trial: TrialSpec, facts: Facts) -> TrialSpec:
+    """The trial with every ``max_length`` that it leaves out.
+
+    That of an intermediate stage is for the most demanding kind of its tasks, that of a few-shot
+    stage is the target's.
+    """
+    longest = facts.models[trial.model.label].max_positions
+    filled: dict[str, Training] = {}
+    if trial.intermediate is not None and trial.intermediate.max_length is None:
+        kinds = [facts.tasks[name].kind for name in trial.intermediate.tasks]
+        length = default_length(kinds, longest)
+        filled["intermediate"] = trial.intermediate.model_copy(update={"max_length": length})
+    length = trial.target.max_length or default_length(
+        [facts.tasks[trial.target.task].kind], longest
+    )
+    filled["target"] = trial.target.model_copy(update={"max_length": length})
+    if trial.few_shot is not None and trial.few_shot.max_length is None:
+        filled["few_shot"] = trial.few_shot.model_copy(update={"max_length": length})
+    return trial.model_copy(update=filled)
+
+
+def default_length(kinds: Iterable[TaskKind], max_positions: int) -> int:
+    """Most pieces of a row of these kinds for a model that reads ``max_positions``.
+
+    >>> default_length(["span"], 512), default_length(["pair", "span"], 256)
+    (384, 256)
+    >>> default_length(["pair"], 512)
+    128
+    """
+    return min(max(KINDS[kind].max_length for kind in kinds), max_positions)
+
+
+class FewShot(Training):
+    """Training on a few labelled examples of one target language, after the target stage."""
+
+    max_length: int | None = Field(default=None, ge=8)
+    """Most pieces of a row, special ones included; those of the target where it is left out."""
+    language: str
+    """The language of the examples; the trial is evaluated in it and in the source language."""
+    shots: int = Field(ge=1)
+    """K, the examples in all: the first ones of the sample's order, so that numbers are nested."""
+    sample: Literal["per_trial"] | Annotated[int, Field(ge=0)] = "per_trial"
+    """Which order the examples are drawn in, the same in every language; ``per_trial`` is the
+    seed of the repeat, so that repeats differ in it, too."""
+    split: Literal["dev", "train"] = "dev"
+    """Where the examples come from; never from the test set."""
+    steps: int = Field(default=100, ge=1)
+    """Optimizer steps; a batch that is larger than ``shots`` has examples several times."""
+
+    def sample_of(self, seed: int) -> int:
+        """Number of the sample in a repeat with this seed.
+
+        >>> [FewShot(language="de", shots=5, sample=one).sample_of(7) for one in ("per_trial", 2)]
+        [7, 2]
+        """
+        return seed if self.sample == "per_trial" else self.sample
+
+
+if TYPE_CHECKING:
+    from xlt_ray.config.methods import Robust as RobustKnobs
+    from xlt_ray.config.methods import Sampling as SamplingKnobs
+
+    Align = Alignment
+    Robust = RobustKnobs
+    Sampling = SamplingKnobs
+    Fusion = ConfigModel
+    Schedule = ConfigModel
+else:
+    Align = Annotated[
+        reduce(or_, [entry.knobs for entry in ALIGNMENTS]), Field(discriminator="objective")
+    ]
+    Fusion = Annotated[
+        reduce(or_, [entry.knobs for entry in FUSIONS]), Field(discriminator="method")
+    ]
+    Robust = Annotated[
+        reduce(or_, [entry.knobs for entry in ROBUST]), Field(discriminator="method")
+    ]
+    Sampling = Annotated[
+        reduce(or_, [entry.knobs for entry in SAMPLINGS]), Field(discriminator="method")
+    ]
+    Schedule = Annotated[
+        reduce(or_, [entry.knobs for entry in SCHEDULES]), Field(discriminator="method")
+    ]
+
+Precision = Literal["fp32", "bf16"]
+Size = Literal["all"] | Annotated[int, Field(ge=1)]
+
+
+class ToyData(ConfigModel):
+    """A generated language family: no download, the same on every machine."""
+
+    source: Literal["toy"]
+    seed: int = 0
+    """Which world is generated."""
+
+
+class FilesData(ConfigModel):
+    """A folder with one folder a task and files ``{language}.{split}.{format}``."""
+
+    source: Literal["files"]
+    root: str
+    """The folder that holds the task folders."""
+
+
+class HubData(ConfigModel):
+    """Data sets of the Hugging Face Hub, or of a folder that holds them as the hub does."""
+
+    source: Literal["hub"]
+    root: str | None = None
+    """A folder with ``OWNER/NAME`` for each data set, instead of the hub (no network)."""
+    revisions: dict[str, str] = Field(default_factory=dict)
+    """Data set -> branch, tag or commit of the hub, the default branch of those that are not named;
+    a root is taken as it lies there."""
+    cache: str | None = None
+    """Where the library keeps downloads and Arrow files; HF_DATASETS_CACHE where left out."""
+    texts: str | None = None
+    """A folder with ``parallel/``, ``alignments/``, ``lexicon/`` and ``neighbours/`` as the files
+    source has, and with the folders of tasks that are not on the hub."""
+
+
+Data = Annotated[ToyData | FilesData | HubData, Field(discriminator="source")]
+
+
+class Model(ConfigModel):
+    """The encoder that a trial starts from; a bare name is short for ``{name: ...}``."""
+
+    name: str
+    """Hugging Face id, local folder, or toy preset (``toy:LAYERSxWIDTH``)."""
+    revision: str | None = None
+    """Branch, tag or commit of a Hugging Face id; its default branch where it is left out. Results
+    follow the commit that it stands for, however it is named."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model; only for models you trust."""
+
+    @property
+    def label(self) -> str:
+        """What tells it from all others of a sweep: its name, and its revision where it has one.
+
+        >>> Model(name="a/b").label, Model(name="a/b", revision="v2").label
+        ('a/b', 'a/b@v2')
+        """
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
+
+class Mlm(ConfigModel):
+    """Masked LM between the batches of an intermediate stage (after arXiv 2005.13013)."""
+
+    share: float = Field(gt=0.0, lt=1.0)
+    """Share of the batches that are masked LM; they come on top of ``size``."""
+    languages: Literal["source", "all"] | tuple[str, ...] = "all"
+    """Languages of the unlabelled text, drawn alike; ``all`` that the data source has."""
+    mask: float = Field(default=0.15, gt=0.0, lt=1.0)
+    """Probability that a piece is to be predicted (80 % masked, 10 % random, 10 % kept)."""
+
+
+class Ranking(ConfigModel):
+    """How a task of the kind ranking is trained; nothing of any other."""
+
+    temperature: float = Field(default=0.05, gt=0.0)
+    """Cosines are divided by it; 0.01 is that of XTREME-R."""
+    negatives: int = Field(default=7, ge=1)
+    """Wrong candidates of every query, from other rows of its batch: each costs a sequence."""
+
+
+class Intermediate(Training):
+    """Supervised training on other tasks before the target task; the encoder is carried over."""
+
+    task: str | tuple[str, ...]
+    """One task, or a list of tasks that are trained together, with a head for each."""
+    source_language: str | None = None
+    """Language of the training data; the target's source language where it is left out."""
+    languages: Literal["all"] | tuple[str, ...] | None = None
+    """Languages of the training data, where there are several: of each task those it has;
+    the source language alone where it is left out."""
+    sampling: Sampling = ProportionalSampling()
+    """How tasks and languages are drawn; a bare name is short for ``{method: ...}``."""
+    mlm: Mlm | None = None
+    """Masked LM mixed in."""
+    ranking: Ranking = Ranking()
+    size: Size = "all"
+    """Training examples over all tasks and languages, each giving its share: the first ones of one
+    fixed shuffle, so that sizes are nested."""
+    epochs: int = Field(default=1, ge=1)
+    seed: SeedScope = "shared"
+    """Whether repeats of a configuration share this stage or train their own."""
+    schedule: Schedule = LinearSchedule()
+    """Of the learning rate; a bare name is short for ``{method: ...}``."""
+
+    @field_validator("schedule", "sampling", mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"method": value} if isinstance(value, str) else value
+
+    @field_validator("task", "languages")
+    @classmethod
+    def _each_once(cls, value: Any) -> Any:
+        return each_once(value)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of all tasks, sorted: their order in the file means nothing."""
+        return tuple(sorted({self.task} if isinstance(self.task, str) else self.task))
+
+
+class Hybrid(ConfigModel):
+    """Batches in several languages mixed into training (after arXiv 2408.10536, section 3)."""
+
+    added = frozenset({"text", "pairs", "mixing", "batch_scale", "mono"})
+
+    ratio: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Probability that a batch is cross-lingual instead of in one language."""
+    mono: Literal["source", "uniform"] = "source"
+    """Language of a batch that is not cross-lingual: the source language, or one drawn for the
+    batch, uniformly over the source and ``languages`` (translated training text)."""
+    languages: Literal["all"] | tuple[str, ...] = "all"
+    """Languages that hybrid batches draw from, besides the source language."""
+    text: Literal["auto", "translated", "switched"] = "auto"
+    """What other languages are taken from: translated training text or words switched by a
+    lexicon; ``auto`` is translated where the task has it."""
+    pairs: Literal["uniform", "by_size"] = "uniform"
+    """How languages of cross-lingual batches are drawn: alike, or in proportion to their training
+    text or word lists."""
+    mixing: Literal["per_batch", "in_batch"] = "per_batch"
+    """Whether ``ratio`` is of whole batches, or of the examples within every batch."""
+    batch_scale: float = Field(default=1.0, gt=0.0)
+    """Examples of a cross-lingual batch, as a multiple of ``batch_size``."""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any batch has text that is not the source language's own."""
+        return self.ratio > 0 or self.mono == "uniform"
+
+
+class Target(Training):
+    """Training on the target task in the source language."""
+
+    task: str
+    source_language: str = "en"
+    size: Size = "all"
+    """Training examples: the first n of one fixed shuffle, so that sizes are nested."""
+    epochs: int = Field(default=3, ge=1)
+    fusion: Fusion = NoFusion()
+    robust: Robust = NoRobust()
+    hybrid: Hybrid = Hybrid()
+    ranking: Ranking = Ranking()
+    evaluations: int = Field(default=4, ge=1)
+    """How often the source-language dev set is scored, evenly over the training."""
+    select: Literal["best", "last"] = "best"
+    """Which weights are kept and scored: those of the evaluation with the highest score on the
+    source-language dev set, by the task's first metric (of equals the first), or the last."""
+    average: int = Field(default=1, ge=1)
+    """Weights averaged over so many last evaluations are scored besides those selected (all
+    evaluations where there are fewer); 1 averages nothing."""
+
+
+class Evaluate(ConfigModel):
+    """Zero-shot evaluation of the final weights."""
+
+    languages: Literal["all"] | tuple[str, ...] = "all"
+    """Languages to score; ``all`` that have a test set."""
+    dev: Literal["source", "all"] = "source"
+    """Languages whose dev set is scored besides the test set; ``all`` is oracle information."""
+    examples: Size = "all"
+    """At most so many examples of each language and split, the first ones."""
+    pairs: Literal["none", "all"] | tuple[tuple[str, str], ...] = "none"
+    """Test rows with the first sentence in one language and the second in another: ``all`` ordered
+    pairs of the languages that are scored, or ``[[en, de], ...]``; never averaged with those."""
+    also: tuple[str, ...] = ()
+    """Further tasks whose test sets are scored without training: retrieval, mining, or tasks of the
+    target's kind and labels."""
+    retrieval_layer: int | None = Field(default=None, ge=0)
+    """Layer that retrieval takes sentences from, 0 being the embeddings; two thirds of the way up
+    where it is left out (8 of 12)."""
+    retrieval_encoder: Literal["target", "before"] = "target"
+    """Whose sentences retrieval takes: those of the finished encoder, or of the one that the
+    target training began with, as XTREME scores retrieval."""
+    diagnostics: tuple[DiagnosticName, ...] = ()
+    """What the encoder is looked at for in every layer, on parallel text of the source language
+    and each language that is scored, while it is trained and when it is finished."""
+    diagnostic_sentences: int = Field(default=256, ge=4)
+    """Most sentences of each language that diagnostics are measured on."""
+
+
+class TrialSpec(ConfigModel):
+    """Everything that decides what one trial computes, but its seed."""
+
+    data: Data
+    model: Model
+    align: Align | None = None
+    intermediate: Intermediate | None = None
+    target: Target
+    few_shot: FewShot | None = None
+    """Such a trial is not zero-shot: its scores stand apart from those of all others."""
+    evaluate: Evaluate = Evaluate()
+    precision: Precision = "fp32"
+    """Of the training arithmetic: bf16 keeps fp32 master weights."""
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _bare_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value

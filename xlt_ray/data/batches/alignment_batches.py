@@ -1,0 +1,417 @@
+"""Batches of masked language modelling on parallel text, for alignment stages and mixtures.
+
+Batch ``step`` is a pure function of (seed, step). Rows are drawn with replacement: the
+language first (uniformly, so that small ones are not drowned), then a sentence of it.
+Labels are the pieces to be predicted; of the chosen ones 80 % are masked, 10 % replaced
+by a random piece and 10 % kept. Special tokens are never chosen.
+
+Batches of sentences and their translations, each encoded by itself.
+
+A row is a pair: ``input_ids`` and ``attention_mask`` are those of a sentence, ``other_input_ids``
+and ``other_attention_mask`` (and token types, where the model has them) those of its
+translation. ``sentence`` ``(batch,)`` numbers the meaning, so that a sentence that was drawn
+twice, in whatever languages, is no negative of itself; ``labels`` ``(batch,)`` is the place of
+a row in its group. Batch ``step`` is a pure function of (seed, step).
+
+Masked sentence pairs with the matrix that swaps the states of aligned words.
+
+As in TLM a row is a sentence and its translation, masked. ``swap`` ``(batch, length, length)``
+float32 has a row for every position of the row: where the word of a piece is aligned, equal
+weights, summing to 1, on all pieces of the words that it is aligned with; else 1 on the piece
+itself. Special pieces and padding keep themselves, and pieces that ``max_length`` cut off are
+nobody's. Batch ``step`` is a pure function of (seed, step).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from xlt_ray.config.methods import (
+    ALIGNMENTS,
+    Alignment,
+    CodeSwitchMlm,
+    Contrastive,
+    MonolingualLm,
+    TranslationLm,
+    Weam,
+    method_named,
+)
+from xlt_ray.data.sampling import generator
+from xlt_ray.data.sources.base import Source
+from xlt_ray.data.text.code_switching import SwitchableTable, Switching
+from xlt_ray.data.text.parallel import (
+    Drawn,
+    Row,
+    SentencePairs,
+    encoded_parallel,
+    languages_of,
+    sentence_pairs,
+)
+from xlt_ray.data.text.pipeline import (
+    IGNORED,
+    Batch,
+    Encoded,
+    Sentence,
+    Template,
+    collate,
+    template_of,
+)
+from xlt_ray.data.text.word_alignment import WordAlignments, word_alignments
+from xlt_ray.errors import DataError
+
+
+class AlignmentBatches(Protocol):
+    """What every objective trains on, an endless sequence."""
+
+    def batch(self, step: int) -> Batch:
+        """Batch ``step`` = 0, 1, ...: the same arrays whenever and however often it is asked."""
+
+
+class Rows(Protocol):
+    """Where the rows of a batch come from."""
+
+    def row(self, random: np.random.Generator) -> Row:
+        """One random row of one or two sentences."""
+
+
+class Masking:
+    """Chooses the pieces of a batch that are to be predicted, and hides them.
+
+    Raises:
+        DataError: the tokenizer has no mask token.
+    """
+
+    def __init__(self, template: Template, mask: float) -> None:
+        if template.mask_id is None:
+            raise DataError(
+                "masked language modelling needs a mask token, this tokenizer has none",
+                remedy="choose a model that was pre-trained with masks, or train no masked LM",
+            )
+        self._mask_id, self._mask = template.mask_id, mask
+        self._plain = np.setdiff1d(np.arange(template.num_pieces), list(template.special_ids))
+
+    def hide(self, batch: Batch, places: list[list[slice]], random: np.random.Generator) -> None:
+        """Set ``labels`` and change ``input_ids``; ``places`` are where sentences stand."""
+        ids = batch["input_ids"]
+        may = np.zeros(ids.shape, bool)
+        for number, found in enumerate(places):
+            for place in found:
+                may[number, place] = True
+        chosen = may & (random.random(ids.shape) < self._mask)
+        if not chosen.any():
+            # A loss over nothing is undefined: a tiny batch gives up its first piece.
+            chosen[tuple(np.argwhere(may)[0])] = True
+        fate = random.random(ids.shape)
+        replacements = random.choice(self._plain, ids.shape)
+        batch["labels"] = np.where(chosen, ids, IGNORED)
+        masked = np.where(fate < 0.8, self._mask_id, replacements)
+        batch["input_ids"] = np.where(chosen & (fate < 0.9), masked, ids)
+
+
+class MaskedBatches:
+    """Masked rows; ``position_ids`` begin anew at every sentence where positions are reset."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        template: Template,
+        *,
+        mask: float,
+        max_length: int,
+        batch_size: int,
+        seed: int,
+        reset_positions: bool = False,
+        coverage: float | None = None,
+    ) -> None:
+        """``coverage``: share of the words that a lexicon has, where words are switched by one."""
+        self.batch_size = batch_size
+        self.coverage = {} if coverage is None else {"lexicon": coverage}
+        self._rows, self._template, self._masking = rows, template, Masking(template, mask)
+        self._max_length, self._seed = max_length, seed
+        self._reset_positions = reset_positions
+
+    def batch(self, step: int) -> Batch:
+        random = generator("alignment", self._seed, step)
+        rows = [self._rows.row(random) for _ in range(self.batch_size)]
+        batch, places = collate(rows, self._template, self._max_length)
+        self._masking.hide(batch, places, random)
+        if self._reset_positions:
+            batch["position_ids"] = _positions(batch["input_ids"].shape, places)
+        return batch
+
+
+def alignment_batches(
+    source: Source,
+    knobs: Alignment,
+    tokenizer: Any,
+    tokenizer_digest: str,
+    seed: int,
+    cache_dir: Path,
+) -> AlignmentBatches:
+    """Batches of the objective that ``knobs`` name.
+
+    Raises:
+        DataError: the source has no parallel text for the languages, or lacks the lexicon
+            that the objective needs.
+    """
+    objective: str = knobs.objective  # type: ignore[attr-defined]
+    make = method_named(ALIGNMENTS, objective).load()
+    batches: AlignmentBatches = make(source, knobs, tokenizer, tokenizer_digest, seed, cache_dir)
+    return batches
+
+
+def code_switched_batches(
+    source: Source,
+    knobs: CodeSwitchMlm,
+    tokenizer: Any,
+    tokenizer_digest: str,
+    seed: int,
+    cache_dir: Path,
+) -> MaskedBatches:
+    """Single sentences with words switched into the other languages of the stage."""
+    languages = languages_of(source, knobs)
+    tables = []
+    for language in languages:
+        text = source.parallel(language)
+        table = encoded_parallel(source, language, text, tokenizer, tokenizer_digest, cache_dir)
+        switching = Switching(source, language, languages, tokenizer, tokenizer_digest, cache_dir)
+        tables.append(SwitchableTable(table, (one.split() for one in text.values()), switching))
+    if knobs.switch > 0 and not any(table.coverage for table in tables):
+        raise DataError(
+            f"code_switch_mlm needs a lexicon between the languages {', '.join(languages)} that has"
+            " words of their parallel text",
+            remedy="add lexicon/SOURCE-TARGET.tsv (word TAB word) below the data root, or choose"
+            " align.objective tlm",
+        )
+    rows, coverage = _SwitchedRows(tables, knobs.switch), [table.coverage for table in tables]
+    return _masked(rows, tokenizer, knobs, knobs.mask, seed, coverage=float(np.mean(coverage)))
+
+
+def monolingual_batches(
+    source: Source,
+    knobs: MonolingualLm,
+    tokenizer: Any,
+    tokenizer_digest: str,
+    seed: int,
+    cache_dir: Path,
+) -> MaskedBatches:
+    """Single sentences as they are: what alignment objectives are to be compared with."""
+    tables = [
+        encoded_parallel(
+            source, language, source.parallel(language), tokenizer, tokenizer_digest, cache_dir
+        )
+        for language in languages_of(source, knobs)
+    ]
+    return _masked(_PlainRows(tables), tokenizer, knobs, knobs.mask, seed)
+
+
+def translation_batches(
+    source: Source,
+    knobs: TranslationLm,
+    tokenizer: Any,
+    tokenizer_digest: str,
+    seed: int,
+    cache_dir: Path,
+) -> MaskedBatches:
+    """A sentence and its translation (XLM, arXiv 1901.07291, section 3.3).
+
+    XLM begins positions anew at the second sentence, so that a word and its translation have
+    nearly the same; encoders that were pre-trained on pairs without it need not profit, and
+    here it is a knob that is off by default. XLM's language embeddings are left out.
+    """
+    pairs = sentence_pairs(source, knobs, tokenizer, tokenizer_digest, cache_dir)
+    return _masked(pairs, tokenizer, knobs, knobs.mask, seed, knobs.reset_positions)
+
+
+def _masked(
+    rows: Rows,
+    tokenizer: Any,
+    knobs: Alignment,
+    mask: float,
+    seed: int,
+    reset_positions: bool = False,
+    coverage: float | None = None,
+) -> MaskedBatches:
+    return MaskedBatches(
+        rows,
+        template_of(tokenizer),
+        mask=mask,
+        max_length=knobs.max_length,
+        batch_size=knobs.batch_size,
+        seed=seed,
+        reset_positions=reset_positions,
+        coverage=coverage,
+    )
+
+
+def _positions(shape: tuple[int, ...], places: list[list[slice]]) -> np.ndarray:
+    """(batch, length): counted from 0 over the row, and from 0 again at the second sentence."""
+    positions = np.tile(np.arange(shape[1]), (shape[0], 1))
+    for number, found in enumerate(places):
+        for place in found[1:]:
+            positions[number, place.start :] -= positions[number, place.start]
+    return positions
+
+
+class _PlainRows:
+    def __init__(self, tables: list[Encoded]) -> None:
+        self._tables = tables
+
+    def row(self, random: np.random.Generator) -> Row:
+        draws = random.random(2)
+        table = self._tables[int(draws[0] * len(self._tables))]
+        return (table[int(draws[1] * len(table))],)
+
+
+class _SwitchedRows:
+    def __init__(self, tables: list[SwitchableTable], switch: float) -> None:
+        self._tables, self._switch = tables, switch
+
+    def row(self, random: np.random.Generator) -> Row:
+        draws = random.random(2)
+        table = self._tables[int(draws[0] * len(self._tables))]
+        return (table.switched(int(draws[1] * len(table)), self._switch, random),)
+
+
+OTHER = "other_"
+
+
+class ContrastBatches:
+    """Pairs of random languages and sentences, an endless sequence of batches."""
+
+    def __init__(
+        self, pairs: SentencePairs, template: Template, knobs: Contrastive, seed: int
+    ) -> None:
+        self._pairs, self._template, self._knobs, self._seed = pairs, template, knobs, seed
+        names = sorted({name for places in pairs.places.values() for name in places})
+        numbers = {name: number for number, name in enumerate(names)}
+        self._meanings = {
+            language: np.array([numbers[name] for name in places], np.int64)
+            for language, places in pairs.places.items()
+        }
+
+    def batch(self, step: int) -> Batch:
+        random, knobs = generator("contrast", self._seed, step), self._knobs
+        drawn = [self._pairs.draw(random) for _ in range(knobs.batch_size)]
+        rows = [self._pairs.sentences(one) for one in drawn]
+        batch, _ = collate([(first,) for first, _ in rows], self._template, knobs.max_length)
+        other, _ = collate([(second,) for _, second in rows], self._template, knobs.max_length)
+        return {
+            **batch,
+            **{f"{OTHER}{name}": array for name, array in other.items()},
+            "sentence": np.array([self._meanings[one.first][one.one] for one in drawn]),
+            "labels": np.arange(knobs.batch_size) % knobs.group_size,
+        }
+
+
+def contrast_batches(
+    source: Source,
+    knobs: Contrastive,
+    tokenizer: Any,
+    tokenizer_digest: str,
+    seed: int,
+    cache_dir: Path,
+) -> ContrastBatches:
+    """Batches of translations; DataError where the languages share no sentence."""
+    pairs = sentence_pairs(source, knobs, tokenizer, tokenizer_digest, cache_dir)
+    return ContrastBatches(pairs, template_of(tokenizer), knobs, seed)
+
+
+class SwappedBatches:
+    """Masked translations and their swaps, an endless sequence of batches.
+
+    Words of two languages are aligned, or read from the cache, when they are first drawn.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        pairs: SentencePairs,
+        template: Template,
+        knobs: Weam,
+        seed: int,
+        cache_dir: Path,
+    ) -> None:
+        self._source, self._cache_dir = source, cache_dir
+        self._pairs, self._template, self._knobs, self._seed = pairs, template, knobs, seed
+        self._masking = Masking(template, knobs.mask)
+        self._alignments = cache(self._aligned)
+
+    def batch(self, step: int) -> Batch:
+        random, knobs = generator("word-swaps", self._seed, step), self._knobs
+        drawn = [self._pairs.draw(random) for _ in range(knobs.batch_size)]
+        rows = [self._pairs.sentences(one) for one in drawn]
+        batch, places = collate(rows, self._template, knobs.max_length)
+        self._masking.hide(batch, places, random)
+        length = batch["input_ids"].shape[1]
+        swap = np.tile(np.eye(length, dtype=np.float32), (len(rows), 1, 1))
+        for number, (one, row) in enumerate(zip(drawn, rows, strict=True)):
+            _fill(swap[number], self._links(one), row, places[number])
+        return {**batch, "swap": swap}
+
+    def _links(self, drawn: Drawn) -> np.ndarray:
+        """(num_links, 2): places of words in the sentence drawn first, in its translation."""
+        first, second, one, other = drawn
+        if first < second:
+            alignments, numbers = self._alignments(first, second)
+            return alignments[int(numbers[one])]
+        alignments, numbers = self._alignments(second, first)
+        return alignments[int(numbers[other])][:, ::-1]
+
+    def _aligned(self, first: str, second: str) -> tuple[WordAlignments, np.ndarray]:
+        """Alignments, and the number among them of every sentence of the first language."""
+        alignments = word_alignments(
+            self._source,
+            first,
+            second,
+            aligner=self._knobs.aligner,
+            symmetrise=self._knobs.symmetrise,
+            cache_dir=self._cache_dir,
+        )
+        numbers = np.full(len(self._pairs.tables[first]), -1, np.int64)
+        shared = self._pairs.shared(first, second)
+        numbers[shared[:, 0]] = np.arange(len(shared))
+        return alignments, numbers
+
+
+def swapped_batches(
+    source: Source,
+    knobs: Weam,
+    tokenizer: Any,
+    tokenizer_digest: str,
+    seed: int,
+    cache_dir: Path,
+) -> SwappedBatches:
+    """Batches of translations with swaps; DataError where the languages share no sentence."""
+    pairs = sentence_pairs(source, knobs, tokenizer, tokenizer_digest, cache_dir)
+    return SwappedBatches(source, pairs, template_of(tokenizer), knobs, seed, cache_dir)
+
+
+def _fill(
+    swap: np.ndarray, links: np.ndarray, row: tuple[Sentence, Sentence], places: list[slice]
+) -> None:
+    """Write the rows of aligned pieces into one matrix (length, length) in place."""
+    partners: dict[int, list[int]] = {}
+    for one, other in links.tolist():
+        ours, theirs = (
+            _pieces(sentence, word, place)
+            for sentence, word, place in zip(row, (one, other), places, strict=True)
+        )
+        for place in ours:
+            partners.setdefault(place, []).extend(theirs)
+        for place in theirs:
+            partners.setdefault(place, []).extend(ours)
+    for place, others in partners.items():
+        if others:
+            swap[place] = 0.0
+            swap[place, others] = 1.0 / len(others)
+
+
+def _pieces(sentence: Sentence, word: int, place: slice) -> range:
+    """Positions of the pieces of a word that were not cut off."""
+    begin, end = int(sentence.starts[word]), int(sentence.ends[word])
+    return range(min(place.start + begin, place.stop), min(place.start + end, place.stop))

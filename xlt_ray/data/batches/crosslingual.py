@@ -1,0 +1,322 @@
+"""How a cross-lingual training batch says its examples: translated, or code-switched.
+
+Sentence pairs in two languages: the first sentence of one, the second of the other.
+
+Generalized cross-lingual evaluation (arXiv 2104.08645): rows are joined by id, and a row that one
+of the languages lacks is dropped and counted. A row whose sentence is empty or marked as not
+translated counts as lacking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from xlt_ray.config.task_types import KINDS
+from xlt_ray.config.trial import Hybrid
+from xlt_ray.data.label_access import LabelAccess, texts
+from xlt_ray.data.sources.base import Source
+from xlt_ray.data.task import Task
+from xlt_ray.data.text.code_switching import SwitchableTable, Switching, weighted
+from xlt_ray.data.text.neighbours import Sentences
+from xlt_ray.data.text.pipeline import Encoded, Sentence
+from xlt_ray.data.types.base import Example, Row, Rows, Table, kind_of
+from xlt_ray.errors import DataError
+
+
+class Joined(NamedTuple):
+    """Rows that two languages have, in the order of the first one."""
+
+    examples: tuple[Example, ...]
+    places: tuple[tuple[int, int], ...]
+    """Of each row, its number in the first language and in the second."""
+    num_dropped: int
+    """Ids of either language that the other one lacks."""
+
+
+class JoinedTable:
+    """The sentences of joined rows, taken from the tables of both languages."""
+
+    def __init__(self, first: Table, second: Table, places: Sequence[tuple[int, int]]) -> None:
+        self._tables, self._places = (first, second), places
+
+    def __getitem__(self, number: int) -> Sentence:
+        row, slot = divmod(number, 2)
+        return self._tables[slot][2 * self._places[row][slot] + slot]
+
+
+def joined(
+    first: Sequence[Any], second: Sequence[Any], *, task: str = "", language: str = ""
+) -> Joined:
+    """Pairs whose first sentence is of ``first`` and whose second is of ``second``.
+
+    Args:
+        language: what the pair is called in complaints.
+
+    Raises:
+        DataError: the languages share no row, or a row's labels differ, so that its id does not
+            mean the same example.
+    """
+    own, numbers = (
+        {row.id: number for number, row in enumerate(rows) if row.is_whole}
+        for rows in (first, second)
+    )
+    examples, places = [], []
+    for name, number in own.items():
+        row, other = first[number], numbers.get(name)
+        if other is None:
+            continue
+        if row.gold != second[other].gold:
+            raise DataError(
+                f"row {row.id!r} is labelled {row.gold!r} in one language and "
+                f"{second[other].gold!r} in the other",
+                task=task,
+                language=language,
+                split="test",
+                remedy="one id has to mean one example in all languages; else pairs: none",
+            )
+        examples.append(replace(row, second=second[other].second))
+        places.append((number, other))
+    if not examples:
+        raise DataError(
+            "the languages have no row in common",
+            task=task,
+            language=language,
+            split="test",
+            remedy="leave the pair out of evaluate.pairs",
+        )
+    num_dropped = len(own) + len(numbers) - 2 * len(examples)
+    return Joined(tuple(examples), tuple(places), num_dropped)
+
+
+SWITCH_PROBABILITY = 0.5
+"""Of a word of a code-switched batch."""
+
+
+class Crossing(Protocol):
+    """How a cross-lingual batch says its examples."""
+
+    def row(self, place: int, random: np.random.Generator) -> Row:
+        """Example ``place`` of the source language's train split, with other words."""
+
+    def row_in(self, language: int, place: int) -> Row | None:
+        """The same example as a whole in language number ``language``, 0 being the source; None
+        where it is not there."""
+
+    @property
+    def num_languages(self) -> int:
+        """Languages that examples are there in as a whole, the source included."""
+
+    @property
+    def coverage(self) -> dict[str, float]:
+        """``lexicon``: share of the words of the text that it has; empty where none is used."""
+
+
+class Translated:
+    """Sentence 1 in one language and sentence 2 in another, joined by the example's id.
+
+    The ordered pair of different languages is uniform over those that have the example, or,
+    by size, either language in proportion to the examples there are in it, the second one among
+    the others. An example that exists in the source language alone stays as it is.
+
+    Args:
+        tables: sentences by language, the source language first.
+    """
+
+    def __init__(
+        self,
+        source_language: str,
+        tables: dict[str, Encoded],
+        ids: dict[str, list[str]],
+        *,
+        is_by_size: bool = False,
+    ) -> None:
+        own = {name: place for place, name in enumerate(ids[source_language])}
+        self._tables = [tables[language] for language in tables]
+        self._sizes = (
+            np.array([len(ids[language]) for language in tables], float) if is_by_size else None
+        )
+        # (languages, examples): place of the example in each language, -1 where it is missing.
+        self._places = np.full((len(tables), len(own)), -1, np.int64)
+        for row, language in enumerate(tables):
+            for place, name in enumerate(ids[language]):
+                if name in own:
+                    self._places[row, own[name]] = place
+
+    @property
+    def num_languages(self) -> int:
+        return len(self._tables)
+
+    @property
+    def coverage(self) -> dict[str, float]:
+        return {}
+
+    def row_in(self, language: int, place: int) -> Row | None:
+        there = int(self._places[language, place])
+        if there < 0:
+            return None
+        table = self._tables[language]
+        return table[2 * there], table[2 * there + 1]
+
+    def row(self, place: int, random: np.random.Generator) -> Row:
+        there = np.flatnonzero(self._places[:, place] >= 0)
+        draws = random.random(2)
+        if self._sizes is None:
+            first = int(draws[0] * len(there))
+            # Uniform over the others: step 1 .. n - 1 places on from the first one.
+            second = first
+            if len(there) > 1:
+                second = (first + 1 + int(draws[1] * (len(there) - 1))) % len(there)
+            one, other = there[first], there[second]
+        else:
+            one = other = weighted(there, self._sizes[there], draws[0])
+            others = there[there != one]
+            if len(others):
+                other = weighted(others, self._sizes[others], draws[1])
+        return (
+            self._tables[one][2 * int(self._places[one, place])],
+            self._tables[other][2 * int(self._places[other, place]) + 1],
+        )
+
+
+class Switched:
+    """Words of the sentences that a kind lets be switched, replaced by translations."""
+
+    def __init__(self, task: Task, rows: Rows, table: SwitchableTable) -> None:
+        kind = kind_of(task)
+        self._width, self._slots = kind.width(task), frozenset(kind.switched(task))
+        self._rows, self._table = rows, table
+
+    @property
+    def num_languages(self) -> int:
+        return 1
+
+    @property
+    def coverage(self) -> dict[str, float]:
+        return {"lexicon": self._table.coverage}
+
+    def row_in(self, language: int, place: int) -> Row | None:
+        return None
+
+    def row(self, place: int, random: np.random.Generator) -> Row:
+        return tuple(
+            self._table.switched(self._width * place + slot, SWITCH_PROBABILITY, random)
+            if slot in self._slots
+            else sentence
+            for slot, sentence in enumerate(self._rows[place])
+        )
+
+
+class OfCopies:
+    """A crossing of examples that are there several times, copy by copy."""
+
+    def __init__(self, crossing: Crossing, num_examples: int) -> None:
+        self._crossing, self._num_examples = crossing, num_examples
+
+    @property
+    def num_languages(self) -> int:
+        return self._crossing.num_languages
+
+    @property
+    def coverage(self) -> dict[str, float]:
+        return self._crossing.coverage
+
+    def row_in(self, language: int, place: int) -> Row | None:
+        return self._crossing.row_in(language, place % self._num_examples)
+
+    def row(self, place: int, random: np.random.Generator) -> Row:
+        return self._crossing.row(place % self._num_examples, random)
+
+
+class Unswitched:
+    """Copies of a table in which the sentences that must keep their words do keep them."""
+
+    def __init__(self, task: Task, table: Encoded, copies: Sentences) -> None:
+        kind = kind_of(task)
+        self._width, self._slots = kind.width(task), frozenset(kind.switched(task))
+        self._table, self._copies = table, copies
+
+    def __len__(self) -> int:
+        return len(self._copies)
+
+    def __getitem__(self, number: int) -> Sentence:
+        if number % self._width in self._slots:
+            return self._copies[number]
+        return self._table[number % len(self._table)]
+
+
+def crossing_of(
+    source: Source,
+    task: Task,
+    permit: LabelAccess,
+    source_language: str,
+    hybrid: Hybrid,
+    examples: Sequence[Example],
+    table: Callable[[str, Sequence[Example]], Encoded],
+    tokenizer: Any,
+    tokenizer_digest: str,
+    cache_dir: Path,
+) -> Crossing:
+    """How hybrid batches say the ``examples`` of the source language's train split.
+
+    Args:
+        table: the sentences of examples of a language as pieces.
+
+    Raises:
+        DataError: neither translations nor a lexicon, or ``mono: uniform`` without translations.
+    """
+    own, is_by_size = table(source_language, examples), hybrid.pairs == "by_size"
+    others = _other_languages(source, task, source_language, hybrid)
+    if others:
+        tables, ids = {source_language: own}, {source_language: [one.id for one in examples]}
+        for language in others:
+            rows = texts(source, permit, task, language, "train")
+            tables[language], ids[language] = table(language, rows), [one.id for one in rows]
+        return Translated(source_language, tables, ids, is_by_size=is_by_size)
+    if hybrid.mono == "uniform":
+        raise DataError(
+            "batches in other languages need training text that is translated row by row",
+            task=task.name,
+            language=source_language,
+            remedy="set hybrid.mono to source",
+        )
+    asked = hybrid.languages
+    targets = source.lexicon_languages(source_language) if asked == "all" else asked
+    rest = (tokenizer, tokenizer_digest, cache_dir)
+    switching = Switching(source, source_language, targets, *rest, is_by_size=is_by_size)
+    if not len(switching):
+        raise DataError(
+            "cross-lingual batches need training text in other languages or a lexicon",
+            task=task.name,
+            language=source_language,
+            remedy=f"add lexicon/{source_language}-LANGUAGE.tsv (word TAB word) below the data "
+            "root, or set hybrid.ratio to 0",
+        )
+    words = (one for example in examples for one in example.sentences())
+    rows_of = Rows(own, kind_of(task).width(task), len(examples))
+    switchable = SwitchableTable(own, words, switching)
+    if not switchable.coverage:
+        raise DataError(
+            "the lexicon has no word of the training text, so cross-lingual batches would be those "
+            "of the source language",
+            task=task.name,
+            language=source_language,
+            remedy="a lexicon of words as the text writes them (separated by blanks), or "
+            "hybrid.ratio: 0",
+        )
+    return Switched(task, rows_of, switchable)
+
+
+def _other_languages(
+    source: Source, task: Task, source_language: str, hybrid: Hybrid
+) -> tuple[str, ...]:
+    """Languages with translated training text that hybrid batches may use, sorted."""
+    if not KINDS[task.kind].is_crossed or hybrid.text == "switched":
+        return ()
+    there = {language for language, split in source.splits(task) if split == "train"}
+    wanted = there if hybrid.languages == "all" else there & set(hybrid.languages)
+    return tuple(sorted(wanted - {source_language}))

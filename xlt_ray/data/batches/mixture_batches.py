@@ -1,0 +1,217 @@
+"""Several trainings as one sequence of batches, each batch of one of them.
+
+Which one a step is of is drawn, and follows from (seed, step) alone: step s belongs to the part
+whose share of [0, 1) holds the s-th number of a stream. The k-th step of a part shows its batch k,
+so every part goes through its own examples in its own order, whatever is between. A training that
+was interrupted goes on from the number of its next step.
+
+A dataset is drawn with ``p_i`` in proportion to ``n_i^(1/T)``, ``n_i`` its examples that count, at
+most ``cap`` (arXiv 1910.10683, section 3.5.2, where the cap is K).
+
+Numbers of rows, from which a training draws its noise.
+
+Noise that were drawn from a stream of a whole pass would depend on how a batch is split into
+passes and over workers; drawn from a number that travels with its row, it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from xlt_ray.config.methods import (
+    SAMPLINGS,
+    ProportionalSampling,
+    Sampling,
+    TemperatureSampling,
+    method_named,
+)
+from xlt_ray.config.mixture import Mixture
+from xlt_ray.config.trial import Ranking
+from xlt_ray.data.batches.supervised import MONOLINGUAL, train_batches
+from xlt_ray.data.label_access import LabelAccess
+from xlt_ray.data.sampling import digest_of, generator
+from xlt_ray.data.sources.base import Source
+from xlt_ray.data.task import task_named
+from xlt_ray.data.text.pipeline import Batch
+
+NOISE = "noise_seed"
+
+
+class _Batches(Protocol):
+    def batch(self, step: int) -> Mapping[str, np.ndarray[Any, Any]]: ...
+
+
+class NumberedBatches:
+    """The batches of another, with ``noise_seed`` ``(rows,)`` int64 from seed and step alone."""
+
+    def __init__(self, batches: _Batches, seed: int) -> None:
+        self._batches, self._seed = batches, seed
+
+    def batch(self, step: int) -> dict[str, np.ndarray[Any, Any]]:
+        batch = self._batches.batch(step)
+        numbers = generator("noise", self._seed, step).integers(0, 2**62, len(batch["labels"]))
+        return {**batch, NOISE: numbers}
+
+
+PART = "part"
+"""Array of a batch: ``(batch,)``, which head it is for, the same number in every row."""
+
+_BLOCK = 4096
+"""Steps that are drawn at once."""
+
+
+class Batches(Protocol):
+    """One training as a function of the step."""
+
+    def batch(self, step: int) -> Batch:
+        """Batch ``step`` = 0, 1, ...: the same arrays whenever and however often it is asked."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One training of a mixture."""
+
+    batches: Batches
+    head: int
+    """Number of the head that its batches are for; parts may share one."""
+    probability: float
+
+
+class MixedBatches:
+    """Batches of all parts; their probabilities add up to 1."""
+
+    def __init__(self, parts: Sequence[Part], seed: int) -> None:
+        self._parts, self._seed = tuple(parts), seed
+        self._ends = np.cumsum([part.probability for part in parts])
+        self._before = [np.zeros(len(parts), np.int64)]
+        self._drawn = lru_cache(maxsize=4)(self._draw)
+
+    def place(self, step: int) -> tuple[int, int]:
+        """Which part step ``step`` is of, and how many steps before were of the same."""
+        number, offset = divmod(step, _BLOCK)
+        while len(self._before) <= number:
+            done = self._drawn(len(self._before) - 1)
+            steps = np.bincount(done, minlength=len(self._parts))
+            self._before.append(self._before[-1] + steps)
+        drawn = self._drawn(number)
+        part = int(drawn[offset])
+        return part, int(self._before[number][part] + np.sum(drawn[:offset] == part))
+
+    def batch(self, step: int) -> Batch:
+        """The batch of the part that the step is of, and which head it is for."""
+        number, own_step = self.place(step)
+        part = self._parts[number]
+        batch = part.batches.batch(own_step)
+        return {**batch, PART: np.full(len(batch["labels"]), part.head, np.int64)}
+
+    def _draw(self, number: int) -> np.ndarray:
+        """(_BLOCK,): the parts of a block of steps."""
+        numbers = generator("mixture", self._seed, number).random(_BLOCK)
+        # The last end may be a little below 1.
+        return np.minimum(np.searchsorted(self._ends, numbers, side="right"), len(self._parts) - 1)
+
+
+def proportional(counts: Sequence[int], knobs: ProportionalSampling) -> np.ndarray:  # noqa: ARG001
+    """Probabilities of datasets of which so many examples count; they add up to 1.
+
+    >>> proportional([300, 100], ProportionalSampling()).tolist()
+    [0.75, 0.25]
+    """
+    return np.array(counts) / sum(counts)
+
+
+def by_temperature(counts: Sequence[int], knobs: TemperatureSampling) -> np.ndarray:
+    """The same of the counts to the power of 1 / T.
+
+    >>> knobs = TemperatureSampling(method="temperature", temperature=2.0)
+    >>> by_temperature([900, 100], knobs).tolist()
+    [0.75, 0.25]
+    """
+    weights = np.array(counts) ** (1 / knobs.temperature)
+    return np.array(weights / weights.sum())
+
+
+def probabilities(mixture: Mixture, sampling: Sampling) -> np.ndarray:
+    """By dataset, those of steps of masked LM left out; they add up to 1."""
+    method: str = sampling.method  # type: ignore[attr-defined]
+    found: np.ndarray = method_named(SAMPLINGS, method).load()(mixture.counts, sampling)
+    return found
+
+
+def shares(mixture: Mixture, sampling: Sampling, size: int) -> tuple[int, ...]:
+    """Of ``size`` examples, how many each dataset gives: as it is drawn, at least 1, at most all.
+
+    A larger size takes from no dataset less than a smaller one does.
+    """
+    asked = np.rint(size * probabilities(mixture, sampling)).astype(int)
+    return tuple(
+        min(max(share, 1), one.num_examples)
+        for share, one in zip(asked.tolist(), mixture.datasets, strict=True)
+    )
+
+
+def mixed_batches(
+    source: Source,
+    mixture: Mixture,
+    sampling: Sampling,
+    size: int,
+    masked: Batches | None,
+    tokenizer: Any,
+    tokenizer_digest: str,
+    max_length: int,
+    batch_size: int,
+    seed: int,
+    cache_dir: Path,
+    *,
+    is_nested: bool = False,
+    num_negatives: int = Ranking().negatives,
+) -> MixedBatches:
+    """Training on the datasets of ``mixture``; the number of a head is that of its task.
+
+    Args:
+        size: examples over all datasets, of which each gives its share (:func:`shares`).
+        masked: masked LM, its head the last one; None where its share of the batches is 0.
+        is_nested: whether every dataset is walked through in the fixed shuffle of its examples
+            that count, so that the batches of a smaller size are the first ones of a larger.
+
+    Raises:
+        DataError: no such data.
+    """
+    own = mixture.counts if is_nested else shares(mixture, sampling, size)
+    labelled = 1.0 - mixture.mlm_share
+    parts = []
+    for one, share, probability in zip(
+        mixture.datasets, own, probabilities(mixture, sampling).tolist(), strict=True
+    ):
+        batches = train_batches(
+            source,
+            task_named(one.task),
+            # One permit a dataset: what a sweep does not declare stays closed.
+            LabelAccess("train", one.task, one.language),
+            share,
+            one.language,
+            MONOLINGUAL,
+            tokenizer,
+            tokenizer_digest,
+            max_length,
+            batch_size,
+            own_seed(seed, one.task, one.language),
+            cache_dir,
+            is_nested=is_nested,
+            num_negatives=num_negatives,
+        )
+        parts.append(Part(batches, mixture.tasks.index(one.task), labelled * probability))
+    if masked is not None:
+        parts.append(Part(masked, len(mixture.tasks), mixture.mlm_share))
+    return MixedBatches(parts, seed)
+
+
+def own_seed(seed: int, *names: str) -> int:
+    """The seed of one part: no two go through their examples alike."""
+    return int(digest_of("part", seed, *names)[:15], 16)

@@ -1,0 +1,173 @@
+"""Tagged sentences of CoNLL-U files and of files of ``word TAB tag``, line by line.
+
+Real files have their ways: ranges and empty nodes of CoNLL-U are no words; ``-DOCSTART-`` of
+CoNLL-2003 is none; words of PAN-X as it is downloaded begin with their language (``de:Berlin``).
+
+Schemes by which tags mark entities, all read as IOB2.
+
+| scheme | an entity of one word, of three | two that touch |
+|---|---|---|
+| IOB2 | B, B I I | B B |
+| IOB1, IO | I, I I I | I B (IO cannot tell them apart) |
+| BIOES | S, B I E | S S |
+| BILOU | U, B I L | U U |
+| IOE1, IOE2 | I or E, I I I or I I E | E I, E E |
+
+What begins an entity is the same in all of them: B, S and U do; any other tag does unless an entity
+of its type was going on, and E, L, S and U end theirs. So a file need not say which scheme it has,
+and one that mixes them loses no entity. It is also how conlleval and seqeval's default rules read
+tags (:func:`xlt_ray.data.metrics.conll_f1`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from xlt_ray.data.task import Task
+from xlt_ray.data.text.lines import RAISED, Faults, blocks, line_error
+
+_BEGIN, _INSIDE, _END = frozenset("BSU"), frozenset("BISUEL"), frozenset("SUEL")
+
+
+def as_iob2(tags: Sequence[str]) -> list[str]:
+    """The tags of one sentence in IOB2; what is no tag of a scheme stays as it is.
+
+    >>> as_iob2(["I-PER", "I-PER", "B-PER", "O", "I-LOC"])
+    ['B-PER', 'I-PER', 'B-PER', 'O', 'B-LOC']
+    >>> as_iob2(["B-PER", "E-PER", "S-PER", "U-LOC"])
+    ['B-PER', 'I-PER', 'B-PER', 'B-LOC']
+    """
+    found: list[str] = []
+    going_on = ""
+    for tag in tags:
+        prefix, dash, entity = tag.partition("-")
+        if not dash or prefix not in _INSIDE:
+            found.append(tag)
+            going_on = ""
+            continue
+        is_begin = prefix in _BEGIN or entity != going_on
+        found.append(f"{'B' if is_begin else 'I'}-{entity}")
+        going_on = "" if prefix in _END else entity
+    return found
+
+
+_DOCUMENT = "-DOCSTART-"
+"""What begins a document in files of CoNLL-2003, in the place of a word."""
+_LANGUAGE = re.compile(r"([a-z]{2,3}(?:-[a-z-]+)?:).")
+
+
+class Word(NamedTuple):
+    """One line of a file."""
+
+    number: int
+    text: str
+    tag: str
+
+
+def tagged_sentences(
+    path: Path, task: Task, *, is_labelled: bool, faults: Faults = RAISED
+) -> Iterator[tuple[str, list[Word]]]:
+    """Names, empty where a file has none, and words of the sentences of a file.
+
+    Args:
+        is_labelled: whether tags are asked for; else a line need not have one.
+
+    Raises:
+        DataError: a line does not hold what its format says.
+    """
+    if task.format == "conllu":
+        return _conllu(path, faults)
+    sentences = list(_conll(path, task, faults, is_labelled=is_labelled))
+    return iter(_without_language(path, sentences))
+
+
+def num_sentences(path: Path, task: Task) -> int:
+    """Blocks between empty lines that hold a word; no label is looked at."""
+    is_conllu = task.format == "conllu"
+    return sum(
+        any(
+            _is_word(line.partition("\t")[0]) if is_conllu else not line.startswith(_DOCUMENT)
+            for line in block
+        )
+        for _, block in blocks(path)
+    )
+
+
+def _conllu(path: Path, faults: Faults) -> Iterator[tuple[str, list[Word]]]:
+    for begin, lines in blocks(path):
+        name = ""
+        words: list[Word] = []
+        for number, line in enumerate(lines, begin):
+            if line.startswith("#"):
+                key, _, value = line[1:].partition("=")
+                if key.strip() == "sent_id" and value.strip():
+                    name = value.strip()
+                continue
+            with faults:
+                cells = line.split("\t")
+                if len(cells) != 10:
+                    raise line_error(path, number, f"has {len(cells)} columns, not 10")
+                if cells[0] == "1" and words:
+                    problem = "is the first word of a sentence, with no empty line before it"
+                    raise line_error(path, number, problem)
+                if _is_word(cells[0]):
+                    words.append(Word(number, word_of(cells[1]), cells[3]))
+        if words:
+            yield name, words
+
+
+def _conll(
+    path: Path, task: Task, faults: Faults, *, is_labelled: bool
+) -> Iterator[tuple[str, list[Word]]]:
+    for begin, lines in blocks(path):
+        words = []
+        for number, line in enumerate(lines, begin):
+            if line.startswith(_DOCUMENT):
+                continue
+            with faults:
+                cells = line.split("\t")
+                if is_labelled and len(cells) != 2:
+                    remedy = "one tab, and no other columns"
+                    raise line_error(path, number, "is not `word TAB tag`", remedy)
+                tag = cells[-1].strip()
+                if is_labelled and cells[0].strip() in task.labels and tag not in task.labels:
+                    raise line_error(path, number, "is `tag TAB word`", "the word comes first")
+                words.append(Word(number, word_of(cells[0]), tag))
+        if words:
+            yield "", words
+
+
+def _without_language(
+    path: Path, sentences: list[tuple[str, list[Word]]]
+) -> list[tuple[str, list[Word]]]:
+    """The words of PAN-X as it is downloaded, ``de:Berlin``, without the language's code.
+
+    Raises:
+        DataError: most words of the file have it, but not all.
+    """
+    words = [word for _, sentence in sentences for word in sentence]
+    found = _LANGUAGE.match(words[0].text) if words else None
+    prefix = found[1] if found else ""
+    lacking = [word for word in words if not word.text.startswith(prefix)]
+    if not prefix or len(lacking) > len(words) // 2:
+        return sentences
+    if lacking:
+        problem = f"{lacking[0].text!r} lacks the {prefix!r} that other words begin with"
+        raise line_error(path, lacking[0].number, problem, "take it off everywhere")
+    return [
+        (name, [word._replace(text=word_of(word.text[len(prefix) :])) for word in sentence])
+        for name, sentence in sentences
+    ]
+
+
+def _is_word(number: str) -> bool:
+    """Of the first cell of a CoNLL-U line: neither a comment, a range nor an empty node."""
+    return not (number.startswith("#") or "-" in number or "." in number)
+
+
+def word_of(text: str) -> str:
+    """Words with spaces inside (Vietnamese) stay one word."""
+    return text.strip() or "_"

@@ -1,0 +1,222 @@
+"""Copies of training text whose words are replaced by neighbours: randomised smoothing by data.
+
+RS-DA of arXiv 2104.08645 as in its authors' code. Of every sentence there are n copies; in each,
+every word that has neighbours is replaced by a uniform draw from the word itself and its
+neighbours, each sentence of a pair by itself::
+
+    x'_i ~ Uniform({x_i} + N(x_i)),   i = 1 .. number of words
+
+The copies are trained on in the place of the sentence, which is not added by itself; the loss
+is the plain one. A word is looked up as it is written, capitals included, as in their code; ours
+are the comparison after NFC and without the punctuation that hangs on a word, which stays there
+(:mod:`xlt_ray.data.text.lexicon`). Neighbours and their number are the data's
+(:mod:`xlt_ray.data.text.neighbours`); the authors used 10 copies for PAWS-X and 3 for XNLI, with
+counter-fitted synonyms.
+
+Copy c of sentence s follows from (seed, c, s) alone: the same in every epoch and after a resume,
+and nothing is stored.
+
+Words that may stand for one another in a language: lists of neighbours, or a lexicon.
+
+Lists hold words of the same language: synonyms, or the nearest words in an embedding space such
+as the counter-fitted one of arXiv 1603.00892. The ``files`` source reads them from
+``neighbours/LANGUAGE.tsv`` (word TAB neighbour, a line for each); in the ``toy`` world they are
+the other form of a word's meaning. A lexicon's neighbours are a word's translations, which lie
+near it in the space of a multilingual encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from xlt_ray.config.methods import AugmentRobust
+from xlt_ray.data.sampling import digest_of, generator
+from xlt_ray.data.sources.base import Source
+from xlt_ray.data.sources.toy.toy_languages import TONGUES, world
+from xlt_ray.data.sources.toy.toy_source import ToySource
+from xlt_ray.data.text.code_switching import respelt
+from xlt_ray.data.text.lexicon import Lookup, normal
+from xlt_ray.data.text.lines import Gathered, cells, line_error
+from xlt_ray.data.text.pipeline import Encoded, Sentence, Spellings
+from xlt_ray.errors import DataError
+
+Neighbours = Mapping[str, tuple[str, ...]]
+"""Word -> other words, at least one each."""
+
+
+def neighbour_lists(source: Source, language: str) -> Neighbours:
+    """Neighbours within the language; nothing where the source has no lists for it.
+
+    Raises:
+        DataErrors: lines that are not a word and its neighbour.
+    """
+    if isinstance(source, ToySource):
+        words = world(source.seed).words[language] if language in TONGUES else {}
+        return {
+            form: tuple(other for other in forms if other != form)
+            for forms in words.values()
+            for form in forms
+            if len(forms) > 1
+        }
+    file = _file(source, language)
+    return _read(file) if file is not None and file.is_file() else {}
+
+
+def lexicon_neighbours(source: Source, language: str) -> Neighbours:
+    """The translations of every word into all languages, each spelling once."""
+    if not source.lexicon_languages(language):
+        return {}
+    return {
+        word: tuple(
+            dict.fromkeys(one for target in sorted(into) for one in into[target] if one != word)
+        )
+        for word, into in source.lexicon(language).items()
+        if any(one != word for spellings in into.values() for one in spellings)
+    }
+
+
+def neighbours_digest(source: Source, language: str) -> str:
+    """Digest of :func:`neighbour_lists`; empty where there are none."""
+    found = neighbour_lists(source, language)
+    if not found:
+        return ""
+    entries = [f"{word}>{' '.join(others)}" for word, others in sorted(found.items())]
+    return digest_of("neighbours", language, *entries)
+
+
+def _file(source: Source, language: str) -> Path | None:
+    root = getattr(source, "root", None)
+    return Path(root) / "neighbours" / f"{language}.tsv" if root is not None else None
+
+
+def _read(file: Path) -> Neighbours:
+    found: dict[str, tuple[str, ...]] = {}
+    gathered = Gathered()
+    for number, row in cells(file):
+        with gathered:
+            if len(row) != 2 or not all(cell.strip() for cell in row):
+                raise line_error(file, number, "is not `word TAB neighbour`")
+            word, neighbour = (cell.strip() for cell in row)
+            if neighbour != word and neighbour not in found.get(word, ()):
+                found[word] = (*found.get(word, ()), neighbour)
+    gathered.refuse()
+    return found
+
+
+class Sentences(Protocol):
+    """What rows are taken from."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int) -> Sentence: ...
+
+
+class AugmentedTable:
+    """``copies`` times the sentences of a table, copy by copy, words replaced by neighbours.
+
+    Sentence ``number`` is copy ``number // len(table)`` of sentence ``number % len(table)``.
+    """
+
+    def __init__(
+        self,
+        table: Encoded,
+        sentences: Iterable[Sequence[str]],
+        neighbours: Neighbours,
+        pieces: Spellings,
+        *,
+        copies: int,
+        seed: int,
+    ) -> None:
+        self._table, self._pieces = table, pieces
+        self._copies, self._seed = copies, seed
+        lookup, numbers = Lookup(neighbours, ignores_case=False), dict[str, int]()
+        self._others: list[tuple[str, ...]] = []
+
+        def entry(word: str) -> int:
+            if word not in numbers:
+                found = lookup.find(word)
+                others: dict[str, None] = {}
+                for key in found.keys if found else ():
+                    others |= dict.fromkeys(map(normal, neighbours[key]))
+                numbers[word] = len(self._others) if found else -1
+                if found:
+                    spelt = (f"{found.prefix}{one}{found.suffix}" for one in others)
+                    self._others.append(tuple(spelt))
+            return numbers[word]
+
+        self._entries = np.fromiter(
+            (entry(word) for words in sentences for word in words), np.int32
+        )
+        self._choices = np.array([1 + len(others) for others in self._others] + [1], np.int64)
+
+    def __len__(self) -> int:
+        return self._copies * len(self._table)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the words that have neighbours; 0.0 of none."""
+        return float((self._entries >= 0).mean()) if len(self._entries) else 0.0
+
+    def __getitem__(self, number: int) -> Sentence:
+        copy, place = divmod(int(number), len(self._table))
+        sentence, offsets = self._table[place], self._table.word_offsets()
+        entries = self._entries[offsets[place] : offsets[place + 1]]
+        # Entry -1, a word without neighbours, has the last place: one choice, itself.
+        draws = generator("augment", self._seed, copy, place).random(len(entries))
+        chosen = (draws * self._choices[entries]).astype(np.int64)
+        if not chosen.any():
+            return sentence
+        words = [
+            self._pieces[self._others[entry][choice - 1]] if choice else None
+            for entry, choice in zip(entries.tolist(), chosen.tolist(), strict=True)
+        ]
+        return respelt(sentence, words)
+
+
+def augmented_table(
+    source: Source,
+    language: str,
+    knobs: AugmentRobust,
+    table: Encoded,
+    sentences: Iterable[Sequence[str]],
+    tokenizer: Any,
+    tokenizer_digest: str,
+    seed: int,
+    cache_dir: Path,
+) -> AugmentedTable:
+    """The copies of ``table``, whose words are ``sentences``.
+
+    Raises:
+        DataError: the source has no neighbours for words of the language, or for none of these.
+    """
+    if knobs.neighbours == "lists":
+        found, digest = neighbour_lists(source, language), neighbours_digest(source, language)
+    else:
+        found = lexicon_neighbours(source, language)
+        digest = source.lexicon_digest(language) if found else ""
+    if not found:
+        raise DataError(
+            "augmentation needs neighbours of words",
+            language=language,
+            remedy=f"add neighbours/{language}.tsv (word TAB neighbour) or "
+            f"lexicon/{language}-TARGET.tsv below the data root",
+        )
+    pieces = Spellings(
+        sorted({normal(one) for others in found.values() for one in others}),
+        tokenizer,
+        tokenizer_digest=tokenizer_digest,
+        content_digest=digest_of("neighbour-spellings", knobs.neighbours, digest),
+        cache_dir=cache_dir,
+    )
+    made = AugmentedTable(table, sentences, found, pieces, copies=knobs.copies, seed=seed)
+    if not made.coverage:
+        raise DataError(
+            "no word of the training text has a neighbour, so its copies would be the text itself",
+            language=language,
+            remedy="neighbours of words as the text writes them, or robust: {method: none}",
+        )
+    return made

@@ -1,0 +1,398 @@
+"""Where ledgers are and how they are opened, continued, or refused.
+
+Whether the database of a ledger answers, without opening a study in it.
+
+One driver a ledger: a lease of the home says who, and where several homes use one database,
+the database's own lock.
+
+PostgreSQL drops the lock with the connection that holds it, so a killed driver leaves nothing
+behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+
+from xlt_ray.config.local_paths import with_absolute_paths
+from xlt_ray.config.sweep import SweepSpec, is_name, sweep_of
+from xlt_ray.config.yaml import parse_document
+from xlt_ray.errors import LeaseLost, LedgerError, nearest
+from xlt_ray.home import Home
+from xlt_ray.ledger.journal import Journal, mend
+from xlt_ray.ledger.ledger import Ledger
+from xlt_ray.ledger.made_with import MadeWith, begin
+from xlt_ray.ledger.sampler import quiet
+from xlt_ray.store.canonical import differences
+from xlt_ray.store.lease import Holder, find_holder, try_acquire
+from xlt_ray.store.storage import Storage
+
+PATIENCE_S = 5
+
+
+def ask_database(url: str) -> str:
+    """The kind of database at a ledger's URL, if it lets us in.
+
+    Raises:
+        LedgerError: it does not answer within seconds, refuses us, or its driver is not installed.
+    """
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    # PostgreSQL's own limit is none; other drivers have theirs.
+    os.environ.setdefault("PGCONNECT_TIMEOUT", str(PATIENCE_S))
+    try:
+        engine = create_engine(url)
+        with engine.connect() as connection:
+            connection.execute(text("select 1"))
+        engine.dispose()
+    except (SQLAlchemyError, ImportError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise LedgerError(f"the ledger's database cannot be reached ({reason})") from error
+    return str(engine.dialect.name)
+
+
+LOOK_S = 30.0
+"""So often the connection that holds the lock is looked at; what stands in between drops idle ones
+much later."""
+
+
+@contextmanager
+def sole_driver(home: Home, name: str, ledger_url: str | None) -> Iterator[Callable[[], None]]:
+    """Refuse a second driver of the same sweep while the first is alive.
+
+    Gives a function that raises LedgerError where this driver has lost the sweep: it was stopped,
+    or its home was away, for so long that it counted as dead, and another one took over. It costs
+    nothing as long as the lease was renewed in time.
+    """
+    lease = try_acquire(Storage(home.root), home.driver_lease(name), purpose=f"sweep {name}")
+    if isinstance(lease, Holder):
+        raise LedgerError(f"{name}: is being run already, by {lease}; wait for it or stop it")
+    with lease, sole_user(ledger_url, name) as confirm_user:
+
+        def confirm() -> None:
+            try:
+                lease.confirm()
+            except LeaseLost as error:
+                raise LedgerError(
+                    f"{name}: this driver was stopped, or its home was away, for so long that "
+                    "another one has taken the sweep over; it goes on there"
+                ) from error
+            confirm_user()
+
+        yield confirm
+
+
+@contextmanager
+def sole_user(url: str | None, name: str) -> Iterator[Callable[[], None]]:
+    """Hold the ledger of a sweep in a PostgreSQL database; nothing happens for other places.
+
+    Gives a function, to be called again and again, that raises LedgerError where the lock is gone
+    with its connection.
+
+    Raises:
+        LedgerError: somebody else holds it, or the database cannot be reached.
+    """
+    if url is None or not url.startswith("postgres"):
+        yield lambda: None
+        return
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+    try:
+        connection = create_engine(url, poolclass=NullPool).connect()
+        is_ours = connection.scalar(text("SELECT pg_try_advisory_lock(:n)"), {"n": number})
+        # The lock is the connection's; a transaction would stay open all the time.
+        connection.commit()
+    except (SQLAlchemyError, ImportError) as error:
+        reason = (str(error.args[0] if error.args else error).splitlines() or [""])[0]
+        raise LedgerError(f"{name}: the ledger cannot be opened ({reason})") from error
+    with connection:
+        if not is_ours:
+            raise LedgerError(
+                f"{name}: is being run already, from another home with the same places.ledger; "
+                "wait for it or stop it"
+            )
+        looked = time.monotonic()
+
+        def confirm() -> None:
+            nonlocal looked
+            if time.monotonic() - looked < LOOK_S:
+                return
+            looked = time.monotonic()
+            try:
+                connection.execute(text("SELECT 1"))
+                connection.commit()
+            except SQLAlchemyError as error:
+                raise LedgerError(
+                    f"{name}: the ledger's database has dropped the connection that keeps other "
+                    "drivers out, so this one ends; run the same command again"
+                ) from error
+
+        yield confirm
+
+
+MAY_CHANGE = ("search.trials", "search.concurrent", "early_stop", "resources", "budget",
+              "progress", "failures", "store", "places",
+              "space.data.root", "space.data.texts", "space.data.cache",
+              "space.data.revisions")  # fmt: skip
+"""What may differ when a sweep is continued; ``resources.precision`` may not.
+
+Where data lie, and by which name weights are fetched, is no identity: what they are is kept as
+facts (:mod:`xlt_ray.ledger.made_with`), and may not differ."""
+
+
+def open_ledger(
+    home: Home, sweep: SweepSpec, made_with: MadeWith | None = None, *, accept_changes: bool = False
+) -> Ledger:
+    """The ledger of a sweep, made where there is none.
+
+    Args:
+        made_with: what this start makes trials with; without it nothing is asked or noted of that.
+        accept_changes: go on although that is not what earlier trials were made with.
+
+    Raises:
+        LedgerError: the storage cannot be reached, or the ledger belongs to another sweep of
+            this name; the message names the fields that differ, or what of its data, weights
+            or code does.
+    """
+    name = sweep.name
+    url = sweep.settings.places.ledger
+    _refuse_other_place(home, name, url)
+    home.ledgers.mkdir(parents=True, exist_ok=True)
+    mode = sweep.settings.objective.mode
+    set_aside = mend(home.ledger_journal(name)) if url is None else None
+    with quiet():
+        try:
+            study = optuna.create_study(
+                study_name=name,
+                storage=_storage(home, name, url),
+                direction="maximize" if mode == "max" else "minimize",
+                load_if_exists=True,
+            )
+        except _failures(url) as error:
+            raise _unopened(name, url, error) from error
+    if url is not None:
+        _keep_url(home.ledger_url(name), url)
+    ledger = Ledger(study, name, set_aside, driver_of(home, name))
+    if not ledger.identity:
+        # The home's, so that a journal that was lost is known again by what is made anew.
+        ledger.note("identity", home.identity)
+    if "sweep" in study.user_attrs:
+        sweep = continued(sweep, ledger)
+        _refuse_other(ledger, sweep)
+    if made_with is not None:
+        ledger.news = begin(ledger, made_with, accept_changes=accept_changes)
+    ledger.note("sweep", _plain(sweep))
+    return ledger
+
+
+def continued(sweep: SweepSpec, ledger: Ledger) -> SweepSpec:
+    """``sweep`` as its ledger has begun it: where it does not say with which seed it trains, that
+    is the ledger's, which may be older than the key ``search.training_seed``."""
+    if "training_seed" in sweep.settings.search.model_fields_set:
+        return sweep
+    return sweep.with_training_seed(ledger.sweep["search"]["training_seed"])
+
+
+def load_ledger(home: Home, name: str) -> Ledger:
+    """The ledger of a sweep that exists, for reading.
+
+    Raises:
+        LedgerError: there is none of this name; the message says which there are. Or it cannot
+            be read, or its driver died before it held anything.
+    """
+    url = ledger_url(home, name)
+    with quiet():
+        try:
+            study = optuna.load_study(study_name=name, storage=_storage(home, name, url))
+        except _failures(url) as error:
+            raise _unopened(name, url, error) from error
+    if "sweep" not in study.user_attrs:
+        raise LedgerError(f"{name}: its ledger holds no sweep; run its sweep file again")
+    return Ledger(study, name, driver=driver_of(home, name))
+
+
+def driver_of(home: Home, name: str) -> str:
+    """Token of the lease by which a living driver has a sweep of this home; empty without one."""
+    holder = find_holder(Storage(home.root), home.driver_lease(name))
+    return holder.token if holder is not None and holder.is_alive else ""
+
+
+def ledger_url(home: Home, name: str) -> str | None:
+    """The database that a ledger lies in; None where it is a journal of the home.
+
+    Raises:
+        LedgerError: there is no sweep of this name; the message says which there are.
+    """
+    if not is_name(name):
+        known = ", ".join(home.sweeps()) or "none yet"
+        raise LedgerError(f"{name!r} is no name of a sweep; there is: {known}")
+    pointer = home.ledger_url(name)
+    url = pointer.read_text(encoding="utf-8").strip() if pointer.exists() else None
+    if url is None and not home.ledger_journal(name).exists():
+        sweeps = home.sweeps()
+        hint = nearest(name, sweeps) if sweeps else "there is: none yet"
+        raise LedgerError(f"{home.root}: there is no sweep {name!r}; {hint}")
+    return url
+
+
+def delete_ledger(home: Home, name: str, ledger: Ledger | None) -> None:
+    """Forget a sweep: nobody finds it by its name any more.
+
+    A study in a database goes only where this home made it (:attr:`Ledger.identity`): other homes
+    go on with theirs.
+
+    Args:
+        ledger: None where it cannot be read, or its study is gone already.
+    """
+    pointer = home.ledger_url(name)
+    url = ledger_url(home, name)
+    if url is not None and ledger is not None and ledger.identity in ("", home.identity):
+        with quiet():
+            try:
+                optuna.delete_study(study_name=name, storage=url)
+            except _failures(url) as error:
+                raise _unopened(name, url, error) from error
+    for file in (pointer, home.ledger_journal(name)):
+        file.unlink(missing_ok=True)
+
+
+def find_ledger(home: Home, sweep: SweepSpec) -> Ledger | None:
+    """The ledger of a sweep as it is, for reading; None where this home has not started it yet.
+
+    Raises:
+        LedgerError: as :func:`open_ledger` would.
+    """
+    _refuse_other_place(home, sweep.name, sweep.settings.places.ledger)
+    if sweep.name not in home.sweeps():
+        return None
+    ledger = load_ledger(home, sweep.name)
+    _refuse_other(ledger, continued(sweep, ledger))
+    return ledger
+
+
+def sweep_of_ledger(ledger: Ledger, overrides: Iterable[str] = ()) -> SweepSpec:
+    """The sweep that a ledger keeps, with ``KEY=VALUE`` overrides applied."""
+    resolved = ledger.sweep
+    tree = {**{key: value for key, value in resolved.items() if key != "space"}}
+    tree |= resolved["space"]
+    text = json.dumps(tree, ensure_ascii=False)
+    document = parse_document(text, f"ledger of {ledger.name}", overrides)
+    return sweep_of(with_absolute_paths(document))
+
+
+def _keep_url(pointer: Path, url: str) -> None:
+    """Write where a ledger lies, for the owner's eyes alone: the URL may carry a password."""
+    descriptor = os.open(pointer, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        os.fchmod(descriptor, 0o600)
+        stream.write(url)
+
+
+def _storage(home: Home, name: str, url: str | None) -> Any:
+    if url is not None:
+        return url
+    return JournalStorage(Journal(home.ledger_journal(name)))
+
+
+def _failures(url: str | None) -> tuple[type[Exception], ...]:
+    """What Optuna raises where a storage cannot be reached or read."""
+    known = (OSError, ImportError, ValueError, KeyError)
+    if url is None:
+        return known
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return (*known, SQLAlchemyError)
+
+
+def _unopened(name: str, url: str | None, error: Exception) -> LedgerError:
+    reason = (str(error.args[0] if error.args else error).splitlines() or [""])[0]
+    way_out = "; its sweep file, run again, goes on from the part that is whole"
+    return LedgerError(
+        f"{name}: the ledger cannot be opened ({reason})"
+        + (way_out if url is None and isinstance(error, ValueError) else "")
+    )
+
+
+def _refuse_other_place(home: Home, name: str, url: str | None) -> None:
+    """A ledger stays where it is: trials of one sweep in two ledgers would never be compared."""
+    if url is None and home.ledger_url(name).exists():
+        raise LedgerError(
+            f"{name}: its ledger is a database outside this home; give places.ledger as before"
+        )
+    if url is not None and home.ledger_journal(name).exists():
+        raise LedgerError(
+            f"{name}: its ledger is in this home; leave places.ledger out, "
+            "or give this sweep another name"
+        )
+
+
+def _plain(sweep: SweepSpec) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(sweep.resolved()))
+    return found
+
+
+def _named(resolved: dict[str, Any]) -> dict[str, Any]:
+    """A resolved sweep with a model as a block, however it was given, and without its revision,
+    unless these are searched over."""
+    model = resolved["space"].get("model")
+    if isinstance(model, str):
+        model = {"name": model}
+    elif isinstance(model, dict) and not isinstance(model.get("revision"), dict):
+        model = {key: value for key, value in model.items() if key != "revision"}
+    return {**resolved, "space": {**resolved["space"], "model": model}}
+
+
+def _refuse_other(ledger: Ledger, sweep: SweepSpec) -> None:
+    changed = [change for change in changes_of(ledger, sweep) if not may_change(change)]
+    if changed:
+        raise LedgerError(
+            f"{ledger.name}: there is a sweep of this name already, and it differs in "
+            + "; ".join(map(str, changed[:10]))
+            + "; give this one another name (finished stages are shared all the same), "
+            f"undo the change, or remove that sweep (xlt rm {ledger.name})"
+        )
+
+
+def changes_of(ledger: Ledger, sweep: SweepSpec) -> list[KeyChange]:
+    """The keys in which a sweep differs from what its ledger has begun."""
+    sweep = continued(sweep, ledger)
+    return [
+        KeyChange(path, before, after)
+        for path, before, after in differences(_named(ledger.sweep), _named(_plain(sweep)))
+    ]
+
+
+def may_change(change: KeyChange) -> bool:
+    """Whether a ledger goes on in spite of it."""
+    return change.path != "resources.precision" and change.path.startswith(MAY_CHANGE)
+
+
+@dataclass(frozen=True)
+class KeyChange:
+    """A key of a sweep whose value is not what it was."""
+
+    path: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.path}: {_short(self.before)} -> {_short(self.after)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else text[:37] + "..."

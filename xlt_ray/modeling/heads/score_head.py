@@ -1,0 +1,26 @@
+"""One number for a whole sequence, trained by its squared error."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from xlt_ray.modeling.heads.pair_head import PairHead
+from xlt_ray.modeling.losses import squared_loss
+
+
+class ScoreHead(PairHead):
+    """As for pairs, with one output: logits ``(batch,)``, which are the numbers themselves."""
+
+    def __init__(
+        self, hidden_size: int, num_labels: int, dropout: float, *, drops_states: bool = True
+    ) -> None:
+        super().__init__(hidden_size, 1, dropout, drops_states=drops_states)
+
+    def forward(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        return super().forward(hidden, attention_mask).squeeze(-1)
+
+    def loss(self, logits: Tensor, labels: Tensor, denominator: Tensor) -> Tensor:
+        return squared_loss(logits, labels, denominator)
+
+    def answers(self, logits: Tensor) -> Tensor:
+        return logits.float()

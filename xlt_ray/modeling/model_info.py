@@ -1,0 +1,287 @@
+"""What a model is, without loading it: depth, width, positions and a digest of its weights.
+
+A model is a toy preset, a local folder in Hugging Face layout, or an id on the Hugging Face
+Hub; a folder of that name wins over the Hub. Read from ``config.json`` and the files' bytes,
+so that a plan needs no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xlt_ray.config.facts import ModelFacts
+from xlt_ray.config.model_presets import PRESETS, find_preset
+from xlt_ray.config.trial import Model
+from xlt_ray.errors import ModelError, nearest
+from xlt_ray.modeling import toy_models
+
+# Position ids of the RoBERTa family start behind the padding id, so that the first
+# pad_token_id + 1 rows of the position table are never a piece's.
+_OFFSET_POSITIONS = frozenset(
+    {
+        "camembert",
+        "data2vec-text",
+        "ibert",
+        "luke",
+        "markuplm",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    }
+)
+_READ_BOTH_WAYS = frozenset(
+    {
+        "albert",
+        "bert",
+        "camembert",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "ernie",
+        "megatron-bert",
+        "modernbert",
+        "mpnet",
+        "rembert",
+        "roberta",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+    }
+)
+"""Families that are not tried, unless they say that they are decoders: trying takes torch."""
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_MODEL_FILES = (
+    "config.json",
+    "adapter_config.json",
+    *_WEIGHTS,
+    "tokenizer.json",
+    "tokenizer.*.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "*vocab*.json",
+    "merges.txt",
+    "dict.txt",
+    "bpe.codes",
+    "*.model",
+    "*.spm",
+    "*.tokenizer",
+    "*.tiktoken",
+    "tekken.json",
+    "normalizer.json",
+    "byte_maps.json",
+    "emoji.json",
+    "word_*.json",
+    "*.py",
+)
+"""All that the weights, the tokenizer and their code are read from; notes, logs of a training and
+settings of a generation are no part of an encoder."""
+
+
+def model_facts(
+    model: Model, vocabulary: tuple[str, ...] | None, *, may_assume: bool = False
+) -> ModelFacts:
+    """Facts of ``model``; ``vocabulary`` is that of the toy data, None for other data.
+
+    ``weights`` is a SHA-256 over configuration, weights and tokenizer, or for a Hub model the
+    commit that its revision, or its default branch, points at. With ``may_assume`` a Hub model
+    that cannot be reached has the shape that the table of presets gives, and no ``weights``.
+    Raises ModelError for a malformed preset, a preset without toy data, a folder that holds no
+    model, a name that is neither a folder nor on a Hub that can be reached, a revision of
+    anything but a Hub model, and a causal (decoder-only) model.
+    """
+    folder = Path(model.name).expanduser()
+    if model.revision is not None and (toy_models.is_toy(model.name) or folder.is_dir()):
+        raise ModelError(
+            "has no revisions: only models of the Hugging Face Hub have",
+            model=model.name,
+            remedy=f"leave out model.revision: {model.revision}",
+        )
+    if toy_models.is_toy(model.name):
+        return _preset_facts(model.name, vocabulary)
+    if folder.is_dir():
+        config = _read_config(model.name, folder)
+        facts = _facts(model.name, config, _folder_digest(folder, model))
+        _refuse_causal(config, str(folder), model)
+        return facts
+    if _is_path(model.name):
+        raise ModelError(
+            "no such folder", model=model.name, remedy=_beside(folder) or "a model folder is asked"
+        )
+    try:
+        commit, config_file = _from_hub(model)
+    except ModelError:
+        preset = find_preset(model.name)
+        if preset is None or not may_assume:
+            raise
+        shape = (preset.num_layers, preset.hidden_size, preset.max_positions)
+        return ModelFacts(model.name, *shape, weights="")
+    config = _read_config(model.name, config_file.parent)
+    facts = _facts(model.name, config, commit)
+    _refuse_causal(config, model.name, model, commit)
+    return facts
+
+
+def toy_vocabulary(name: str, vocabulary: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The vocabulary, or ModelError where the data has none for a toy preset."""
+    if vocabulary is None:
+        raise ModelError(
+            "toy models know the words of toy data only",
+            model=name,
+            remedy="use data.source toy, or a model folder or Hugging Face id",
+        )
+    return vocabulary
+
+
+def _preset_facts(name: str, vocabulary: tuple[str, ...] | None) -> ModelFacts:
+    layers, width = toy_models.toy_shape(name)
+    digest = toy_models.toy_digest(name, toy_vocabulary(name, vocabulary))
+    return ModelFacts(name, layers, width, toy_models.MAX_POSITIONS, digest)
+
+
+def _facts(name: str, config: dict[str, Any], weights: str) -> ModelFacts:
+    """Facts from a parsed ``config.json``; families spell the same three numbers differently."""
+    if config.get("is_encoder_decoder"):
+        raise ModelError(
+            f"a {config.get('model_type', 'model')} is an encoder with a decoder",
+            model=name,
+            remedy="an encoder such as BERT or XLM-R is asked",
+        )
+    positions = _number(name, config, "max_position_embeddings", "n_positions")
+    if config.get("model_type") in _OFFSET_POSITIONS:
+        positions -= int(config.get("pad_token_id", 1)) + 1
+    return ModelFacts(
+        name=name,
+        num_layers=_number(name, config, "num_hidden_layers", "n_layers", "n_layer"),
+        hidden_size=_number(name, config, "hidden_size", "dim", "d_model", "n_embd"),
+        max_positions=positions,
+        weights=weights,
+        reads_positions=reads_positions(config),
+    )
+
+
+def _refuse_causal(
+    config: Mapping[str, Any], place: str, model: Model, revision: str | None = None
+) -> None:
+    if config.get("model_type") in _READ_BOTH_WAYS and not config.get("is_decoder"):
+        return
+    from xlt_ray.modeling.causal import refuse_causal_config, refuse_unknown
+
+    if not model.trust_remote_code:
+        refuse_unknown(config, model.name)
+    refuse_causal_config(
+        place, model.name, trust_remote_code=model.trust_remote_code, revision=revision
+    )
+
+
+def reads_positions(config: Mapping[str, Any]) -> bool:
+    """Whether an encoder reads numbers of positions, absolute or rotary, not distances alone.
+
+    >>> reads_positions({"model_type": "deberta-v2", "position_biased_input": False})
+    False
+    """
+    return bool(config.get("position_biased_input", True))
+
+
+def _number(name: str, config: dict[str, Any], *spellings: str) -> int:
+    for spelling in spellings:
+        if isinstance(config.get(spelling), int):
+            return int(config[spelling])
+    raise ModelError(
+        f"its config.json has no {spellings[0]}",
+        model=name,
+        remedy="an encoder such as BERT or XLM-R is asked",
+    )
+
+
+def _read_config(name: str, folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ModelError(
+            "not a model folder: it has no config.json",
+            model=name,
+            remedy=_beside(folder / "x") or "a folder in Hugging Face layout is asked",
+        )
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"its config.json is not JSON ({error})", model=name) from error
+    if not isinstance(config, dict):
+        raise ModelError("its config.json is not an object", model=name)
+    return config
+
+
+def _folder_digest(folder: Path, model: Model) -> str:
+    """SHA-256 over names and bytes of configuration, weights, tokenizer and remote code."""
+    if not any(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
+        raise ModelError(
+            "has no model.safetensors",
+            model=model.name,
+            remedy="save it again with save_pretrained; pickled weights are not read",
+        )
+    digest = hashlib.sha256()
+    for file in sorted({file for pattern in _MODEL_FILES for file in folder.glob(pattern)}):
+        with file.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{file.name}\0{content}\n".encode())
+    return digest.hexdigest()
+
+
+def _is_path(name: str) -> bool:
+    """Whether ``name`` can only be meant as a path: Hub ids are ``name`` or ``owner/name``."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def _beside(folder: Path) -> str:
+    """What model folders lie beside ``folder``, as the remedy of an error; else empty."""
+    if not folder.parent.is_dir():
+        return ""
+    known = [path.parent.name for path in folder.parent.glob("*/config.json")]
+    return f"in {folder.parent} {nearest(folder.name, known)}" if known else ""
+
+
+def _misspelt(name: str) -> str:
+    """The folder or well-known model that a name is much like; else empty."""
+    presets = nearest(name, [preset.name for preset in PRESETS])
+    told = (_beside(Path(name)) if "/" in name else "", presets)
+    return next((text for text in told if "did you mean" in text), "")
+
+
+def _from_hub(model: Model) -> tuple[str, Path]:
+    """Commit of the revision, or of the default branch, and the local copy of its
+    ``config.json``."""
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RevisionResolutionError,
+    )
+
+    try:
+        revision = HfApi().resolve_revision(model.name, revision=model.revision)
+        config = hf_hub_download(model.name, "config.json", revision=revision)
+    except (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        HFValidationError,
+        OfflineModeIsEnabled,
+        RevisionResolutionError,
+    ) as error:
+        raise ModelError(
+            f"neither a local folder nor a model that can be reached on the Hugging Face Hub "
+            f"({type(error).__name__})",
+            model=model.label,
+            remedy=_misspelt(model.name)
+            or "check the name, the revision and the network, or give the path of a model folder",
+        ) from error
+    return str(revision.resolved), Path(config)

@@ -1,0 +1,390 @@
+"""What the page shows, as plain values for its template.
+
+Scores as cells of the page's tables: many, so they are small and made without a template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from xlt_ray.ledger import Start, changes, facts_label
+from xlt_ray.report.effects import Effects
+from xlt_ray.report.evidence import Constant
+from xlt_ray.report.labels import DescribeLanguage, is_absent, language_label, shown_value
+from xlt_ray.report.replication import named, spread_note
+from xlt_ray.report.selection import num_candidates
+from xlt_ray.report.stats import student_quantile, summary
+from xlt_ray.report.tables import Cell, LanguageTable, Row, cell_of, mean_of
+from xlt_ray.store.stage import short
+
+MISSING = '<td data-v><span class="soft" title="missing">–</span></td>'
+
+
+def score_cell(
+    cell: Cell | None,
+    num_seeds: int,
+    *,
+    shade: float | None = None,
+    warned: bool = False,
+    constant: Constant | None = None,
+) -> str:
+    """HTML of one score: percent, deviation over seeds, and its number of seeds where it differs.
+
+    What it opens follows from its row and column, so that none of it stands in the cell.
+
+    Args:
+        num_seeds: of its row.
+        shade: strength of its background, 0 to 1.
+        warned: whether a gap is smaller by the source language alone.
+        constant: what is known of a network that says next to one thing to everything.
+    """
+    if cell is None:
+        return MISSING
+    style = f" style=--s:{shade:.2f}" if shade else ""
+    small = "" if cell.deviation is None else f"±{100 * cell.deviation:.1f}"
+    if cell.num_seeds != num_seeds:
+        small += f" n={cell.num_seeds}"
+    warning = (
+        '<span class="warn" title="smaller only because the source language is worse">⚠ </span>'
+        if warned
+        else ""
+    )
+    if constant is not None:
+        warning += f'<span class="warn" title="{constant}">≡ </span>'
+    under = f"<small>{small}</small>" if small else ""
+    return f"<td data-v={cell.mean:.6g}{style}>{warning}<a>{100 * cell.mean:.1f}</a>{under}</td>"
+
+
+FIRST_CELLS = 3_000
+"""Of a table of scores, in the page from the start; its other rows are made when asked for."""
+
+Uses = Mapping[int, Sequence[Mapping[str, Any]]]
+"""Stages of every trial, by its number."""
+
+
+def fact_list(
+    trials: pd.DataFrame,
+    tables: Sequence[LanguageTable],
+    sweep: Mapping[str, Any],
+    gpu_hours: float = 0.0,
+) -> list[tuple[str, str]]:
+    facts = [
+        ("trials", str(len(trials))),
+        ("configurations", str(trials["configuration"].nunique())),
+        ("seeds", str(sweep["search"]["seeds"])),
+    ]
+    if tables:
+        facts += [
+            ("task", ", ".join(dict.fromkeys(one.task for one in tables))),
+            ("source", ", ".join(dict.fromkeys(one.source_language for one in tables))),
+            ("languages", str(len({code for one in tables for code in one.languages}))),
+        ]
+    facts.append(("metric", str(sweep["objective"]["metric"])))
+    return [*facts, *([("GPU-hours", f"{gpu_hours:.3g}")] if gpu_hours else [])]
+
+
+def best_view(
+    best: int | None,
+    trials: pd.DataFrame,
+    uses: Uses,
+    tables: Sequence[LanguageTable],
+    knobs: Sequence[str],
+    intervals: pd.DataFrame,
+) -> dict[str, Any] | None:
+    """What the page says of the best configuration; ``intervals`` are those over seeds and items
+    (:func:`xlt_ray.report.item_uncertainty.intervals_frame`)."""
+    if best is None:
+        return None
+    mine = trials[(trials["configuration"] == best) & (trials["state"] == "complete")]
+    table, row = next(
+        ((one, row) for one in tables for row in one.rows if row.configuration == best),
+        (None, None),
+    )
+    first = mine.iloc[0]
+    stages = uses.get(int(first["number"]), ())
+    return {
+        "configuration": best,
+        "seeds": len(mine),
+        "facts": facts_label(mine["facts"]),
+        "objective": cell_of([float(one) for one in mine["objective"]]),
+        "shots": next((str(one["label"]) for one in stages if one["kind"] == "few_shot"), ""),
+        "table": table,
+        "row": row,
+        "intervals": _intervals(row, table) if row and table else {},
+        "over_items": _over_items(table, intervals) if table else {},
+        "spread_note": spread_note([[one.trained for one in row.trials]]) if row else "",
+        "num_candidates": num_candidates(trials),
+        "knobs": [(path, shown_value(first[path])) for path in knobs],
+        "trials": [
+            {
+                "number": int(number),
+                "seed": int(seed),
+                "objective": float(objective),
+                "run": "" if is_absent(run) else str(run),
+                "stages": uses.get(int(number), ()),
+            }
+            for number, seed, objective, run in mine[
+                ["number", "seed", "objective", "mlflow_run_id"]
+            ].to_numpy()
+        ],
+    }
+
+
+def language_table(
+    table: LanguageTable, known: Effects, best: int | None, describe: DescribeLanguage | None
+) -> dict[str, Any]:
+    values = [cell.mean for row in table.rows for cell in row.cells.values()]
+    low, high = min(values), max(values)
+    reference = table.reference
+
+    def shade(cell: Cell | None) -> float | None:
+        if cell is None:
+            return None
+        return 0.0 if high == low else 0.42 * (cell.mean - low) / (high - low)
+
+    def cells(row: Row) -> str:
+        means = (row.objective, row.mean, row.mean_without_source)
+        found = [score_cell(one, row.num_seeds) for one in means]
+        found.append(score_cell(row.gap, row.num_seeds, warned=row.is_gap_of_source))
+        constants = row.near_constant
+        for code in table.languages:
+            cell = row.cells.get(code)
+            constant = constants.get(code)
+            found.append(score_cell(cell, row.num_seeds, shade=shade(cell), constant=constant))
+        return "".join(found)
+
+    def group_cells(row: Row) -> str:
+        means = [row.mean_without_source, *(row.groups.get(one.title) for one in table.groups)]
+        return "".join(score_cell(one, row.num_seeds) for one in means)
+
+    def pick_cells(row: Row) -> str:
+        means = (row.cells.get(table.source_language), row.mean_without_source, row.gap)
+        return "".join(score_cell(one, row.num_seeds) for one in means)
+
+    def hint(code: str) -> str:
+        if describe is None:
+            return code
+        told = describe(code)
+        return f"{told.name}: {told.family}, {told.script}, {told.resources} resources"
+
+    return {
+        "table": table,
+        "best": best,
+        "groups": [(one.title, ", ".join(one.languages)) for one in table.groups],
+        "reference": None if reference is None else reference.configuration,
+        "languages": [
+            (code, language_label(code, describe), hint(code)) for code in table.languages
+        ],
+        "knob_values": {
+            row.configuration: [
+                (path, _sortable(row.knobs[path]), shown_value(row.knobs[path]))
+                for path in table.knobs
+            ]
+            for row in table.rows
+        },
+        "cells": cells,
+        "group_cells": group_cells,
+        "pick_cells": pick_cells,
+        "first": max(20, FIRST_CELLS // (len(table.languages) + len(table.knobs))),
+        "known": known,
+        "importances": [
+            (path, [known.importances[name].get(path) for name in known.series])
+            for path in known.knobs
+            if any(path in one for one in known.importances.values())
+        ],
+    }
+
+
+def links(tables: Mapping[str, LanguageTable], trials: pd.DataFrame, uses: Uses) -> dict[str, Any]:
+    """Which trials every number of the tables is made of, and what made those trials.
+
+    ``scores``: table -> configuration -> trials, each its number and its scores in the order of
+    the table's languages (null where one is missing); ``groups``: table -> languages of every
+    mean; ``given``: table -> configuration -> the trained stages that its seeds share, where they
+    share any; ``trials``: number -> seed, objective, MLflow run and stages; ``quantiles``: number
+    of seeds -> Student's quantile, for intervals of means.
+
+    Args:
+        tables: by what the page calls them.
+    """
+    scored = {one.number for table in tables.values() for row in table.rows for one in row.trials}
+    most = max((row.num_seeds for table in tables.values() for row in table.rows), default=0)
+    return {
+        "quantiles": {str(number): student_quantile(number) for number in range(2, most + 1)},
+        "scores": {
+            stem: {
+                str(row.configuration): [
+                    [one.number, *(one.scores.get(code) for code in table.languages)]
+                    for one in row.trials
+                ]
+                for row in table.rows
+            }
+            for stem, table in tables.items()
+        },
+        "given": {
+            stem: {str(row.configuration): named(row.shared) for row in table.rows if row.shared}
+            for stem, table in tables.items()
+        },
+        "groups": {
+            stem: {
+                "all": table.languages,
+                "without": [one for one in table.languages if one != table.source_language],
+                **{group.title: group.languages for group in table.groups},
+            }
+            for stem, table in tables.items()
+        },
+        "trials": {
+            str(one["number"]): {
+                "seed": int(one["seed"]),
+                "dev": None if is_absent(one["objective"]) else one["objective"],
+                "run": "" if is_absent(one["mlflow_run_id"]) else one["mlflow_run_id"],
+                "stages": [
+                    [use["kind"], use["key"], use["short"], bool(use["reused"])]
+                    for use in uses.get(int(one["number"]), ())
+                ],
+            }
+            for one in trials.to_dict("records")
+            if one["number"] in scored
+        },
+    }
+
+
+def _intervals(row: Row, table: LanguageTable) -> dict[str, str]:
+    """Student's 95 % intervals over seeds, in percent, of the headline numbers."""
+    source = table.source_language
+    others = table.languages[1:] if source in table.languages else table.languages
+    found = {}
+    for name, languages in (("source", [source]), ("others", others)):
+        if mean_of(row.trials, languages) is None:
+            continue
+        values = [fmean(one.scores[code] for code in languages) for one in row.trials]
+        interval = summary(values).interval
+        if interval is not None:
+            found[name] = f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+    return found
+
+
+def _over_items(table: LanguageTable, intervals: pd.DataFrame) -> dict[str, str]:
+    """The same over seeds and test items, or over the items of one seed."""
+    mine = intervals[(intervals["task"] == table.task) & (intervals["interval"] != "")]
+    mine = mine[mine["source_language"] == table.source_language]
+    names = {table.source_language: "source", "mean_without_source": "others"}
+    return {
+        names[str(one["languages"])]: (
+            f"{100 * one['low']:.1f} to {100 * one['high']:.1f} over "
+            f"{'seeds and ' if one['interval'] == 'two_level' else ''}{one['num_items']:,} items"
+        )
+        for one in mine.to_dict("records")
+        if one["languages"] in names
+    }
+
+
+_TRIAL_COLUMNS = ("number", "state", "configuration", "seed", "attempts", "facts")
+
+
+def trial_rows(trials: pd.DataFrame, uses: Uses, knobs: Sequence[str]) -> list[dict[str, Any]]:
+    retried = {
+        int(old): int(number)
+        for number, old in trials[["number", "retry_of"]].to_numpy()
+        if not is_absent(old)
+    }
+    firsts = set(trials.drop_duplicates("configuration")["number"])
+    return [
+        {
+            **{str(name): one[name] for name in _TRIAL_COLUMNS},
+            "is_first": one["number"] in firsts,
+            "objective": None if is_absent(one["objective"]) else one["objective"],
+            "cause": "" if is_absent(one["cause"]) else one["cause"],
+            "message": one["message"],
+            "retried_as": retried.get(one["number"]),
+            "run": "" if is_absent(one["mlflow_run_id"]) else one["mlflow_run_id"],
+            "seconds": float(one["seconds"]),
+            "knobs": [(_sortable(one[path]), shown_value(one[path])) for path in knobs],
+            "stages": uses.get(int(one["number"]), ()),
+        }
+        for one in trials.to_dict("records")
+    ]
+
+
+def made_with(
+    fact_sets: Mapping[int, Mapping[str, str]], starts: Sequence[Start]
+) -> dict[str, Any]:
+    """``sets``: number of every set of facts, how many there are in it and how it differs from the
+    first one; ``starts``: every start with its set, commit and versions."""
+    first = next(iter(fact_sets.values()), {})
+    return {
+        "sets": [
+            {"number": number, "size": len(one), "changes": list(map(str, changes(first, one)))}
+            for number, one in fact_sets.items()
+        ],
+        "starts": [
+            {
+                "time": one.time,
+                "facts": one.facts,
+                "commit": one.commit or "–",
+                "versions": ", ".join(f"{name} {found}" for name, found in one.versions.items()),
+            }
+            for one in starts
+        ],
+    }
+
+
+def stages_by_trial(stages: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
+    """The stages of every trial in the order of its path, with their short keys."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in stages.to_dict("records"):
+        one = {str(name): value for name, value in row.items()} | {"short": short(row["key"])}
+        found.setdefault(int(row["number"]), []).append(one)
+    return found
+
+
+def stage_rows(stages: pd.DataFrame) -> list[dict[str, Any]]:
+    """One row a stage: the trial that made it and how many used it."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in stages.to_dict("records"):
+        key = str(one["key"])
+        row = found.setdefault(
+            key,
+            {"key": key, "short": short(key), "kind": one["kind"], "label": one["label"],
+             "coverage": one["coverage"],
+             "made_by": None, "examples": 0, "seconds": 0.0, "uses": 0},
+        )  # fmt: skip
+        row["uses"] += 1
+        if row["made_by"] is None and not one["reused"]:
+            row |= {
+                "made_by": int(one["number"]),
+                "examples": int(one["examples"]),
+                "seconds": float(one["seconds"]),
+            }
+    return list(found.values())
+
+
+def sharing_of(stages: pd.DataFrame, costs: Mapping[str, int]) -> dict[str, Any]:
+    """How much training the sharing of stages has saved, those of other sweeps included.
+
+    Args:
+        costs: key of a stage -> examples that making it takes; one that is not there counts for
+            nothing.
+    """
+    trained = int(stages["examples"].sum())
+    reused = stages["key"][stages["reused"].astype(bool)]
+    saved = sum(costs.get(str(key), 0) for key in reused)
+    return {
+        "unique": int(stages["key"].nunique()),
+        "uses": len(stages),
+        "trained": trained,
+        "saved": saved,
+        "share": saved / (saved + trained) if saved + trained else 0.0,
+    }
+
+
+def distinct(column: pd.Series) -> list[str]:
+    return sorted(str(value) for value in column.unique() if value)
+
+
+def _sortable(value: Any) -> str:
+    return "" if is_absent(value) else str(value)

@@ -1,0 +1,239 @@
+"""Who is doing something now: a small file with owner, token and expiry, kept alive by a thread.
+
+A lease is *alive* while it has not expired and its holder is not known to be dead; a holder on
+this very machine is known to be dead as soon as its process is gone, so nobody waits for an
+expiry after ``kill -9``. The token is compared before anything is committed: a holder that lost
+its lease cannot commit. No user is ever asked to delete a lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+from xlt_ray.errors import LeaseLost
+from xlt_ray.store.canonical import from_fields
+from xlt_ray.store.storage import Storage
+
+_PROC = Path("/proc")
+TTL = 60.0
+"""Seconds after which a silent holder on another machine counts as dead."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """One process on one machine, and one moment of holding."""
+
+    machine: str
+    pid: int
+    started: float
+    token: str
+    expires: float
+    purpose: str = ""
+
+    @property
+    def is_alive(self) -> bool:
+        if self.machine == _machine() and not _is_running(self.pid, self.started):
+            return False
+        return time.time() < self.expires
+
+    def __str__(self) -> str:
+        host = self.machine.partition("/")[0]
+        return f"process {self.pid} on {host}" + (f" ({self.purpose})" if self.purpose else "")
+
+
+class Lease:
+    """A held lease; ``release`` or leaving ``with`` gives it back."""
+
+    def __init__(self, storage: Storage, path: str, holder: Holder, ttl: float) -> None:
+        self._storage = storage
+        self._path = path
+        self._holder = holder
+        self._ttl = ttl
+        self._expires = holder.expires
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True, name=f"lease {path}")
+        self._thread.start()
+
+    @property
+    def token(self) -> str:
+        return self._holder.token
+
+    def check(self) -> None:
+        """Raises LeaseLost unless this lease is still the one in the storage."""
+        if not self._is_mine():
+            raise LeaseLost("its lease passed to somebody else", key=_key(self._path))
+
+    def confirm(self) -> None:
+        """As :meth:`check`, but the storage is asked only where somebody may have taken it: after
+        it expired, because this process was stopped or the storage was away."""
+        if time.time() >= self._expires:
+            self.check()
+
+    def release(self) -> None:
+        if self._ended.is_set():
+            return
+        self._ended.set()
+        self._thread.join()
+        if self._is_mine():
+            self._storage.remove(self._path)
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _is_mine(self) -> bool:
+        # A contender that takes a stale lease over moves the file for an instant.
+        for _ in range(3):
+            found = find_holder(self._storage, self._path)
+            if found is not None:
+                return found.token == self._holder.token
+            time.sleep(0.05)
+        return False
+
+    def _beat(self) -> None:
+        while not self._ended.wait(self._ttl / 4):
+            # Whatever a storage raises (a full disk, a network that is away) must not end the
+            # thread: the next beat tries again.
+            with contextlib.suppress(Exception):
+                version = self._version()
+                if not self._is_mine():
+                    self._expires = 0.0
+                    return
+                renewed = {**asdict(self._holder), "expires": time.time() + self._ttl}
+                # A lease that was taken over meanwhile is its new holder's, however late this is.
+                if self._storage.replace(self._path, version, json.dumps(renewed).encode()):
+                    self._expires = float(renewed["expires"])
+
+    def _version(self) -> str | None:
+        with contextlib.suppress(FileNotFoundError):
+            return self._storage.version(self._path)
+        return None
+
+
+def this_process(ttl: float, purpose: str = "") -> Holder:
+    """This process as a holder, for so many seconds as far as other machines know."""
+    pid = os.getpid()
+    return Holder(
+        machine=_machine(),
+        pid=pid,
+        started=_started(pid),
+        token=uuid.uuid4().hex,
+        expires=time.time() + ttl,
+        purpose=purpose,
+    )
+
+
+def find_holder(storage: Storage, path: str) -> Holder | None:
+    """Who holds the lease at ``path``, alive or not; None where nobody does."""
+    try:
+        return from_fields(Holder, json.loads(storage.read(path)))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, AttributeError):
+        # A torn file: nobody can prove that it is his.
+        return Holder(machine="", pid=0, started=0.0, token="", expires=0.0)
+
+
+def try_acquire(
+    storage: Storage, path: str, *, purpose: str = "", ttl: float = TTL
+) -> Lease | Holder:
+    """The lease, or the living holder who has it."""
+    mine = this_process(ttl, purpose)
+    content = json.dumps(asdict(mine)).encode()
+    while True:
+        if storage.create(path, content):
+            # Object stores may let two writers through: the one that is read back has it.
+            found = find_holder(storage, path)
+            if found is not None and found.token == mine.token:
+                return Lease(storage, path, mine, ttl)
+            continue
+        try:
+            # Looked up before it is read: what replaces it replaces nothing newer.
+            version = storage.version(path)
+        except FileNotFoundError:
+            continue
+        found = find_holder(storage, path)
+        if found is None:
+            continue
+        if found.token == mine.token:
+            # It was written after all: the answer was lost, and the request came twice.
+            return Lease(storage, path, mine, ttl)
+        if found.is_alive:
+            return found
+        if version is None:
+            _clear(storage, path, found)
+        elif storage.replace(path, version, content):
+            return Lease(storage, path, mine, ttl)
+
+
+@contextlib.contextmanager
+def waiting_for(storage: Storage, path: str, *, poll: float = 0.1) -> Iterator[Lease]:
+    """Hold the lease, waiting for as long as a living holder has it."""
+    while isinstance(lease := try_acquire(storage, path), Holder):
+        time.sleep(poll)
+    with lease:
+        yield lease
+
+
+def _clear(storage: Storage, path: str, dead: Holder) -> None:
+    """Remove a dead holder's lease, unless somebody did so in between."""
+    aside = f"{path}.stale-{uuid.uuid4().hex[:8]}"
+    try:
+        storage.move(path, aside)
+    except FileNotFoundError:
+        return
+    moved = find_holder(storage, aside)
+    if moved is not None and moved.token != dead.token:
+        storage.create(path, storage.read(aside))
+    storage.remove(aside)
+
+
+def _key(path: str) -> str:
+    return path.rpartition("/")[2].removesuffix(".json")
+
+
+@cache
+def _machine() -> str:
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    boot_id = boot.read_text().strip() if boot.exists() else str(psutil.boot_time())
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = ""
+    return f"{socket.gethostname()}/{boot_id}/{namespace}"
+
+
+def _started(pid: int) -> float:
+    """When a process began, in seconds since this machine did: no clock that is set moves it."""
+    if not (_PROC / "self").exists():
+        # Elsewhere than on Linux a start is told by the clock. Without it, a process that got the
+        # number of a dead one passes for it, but only until the lease expires.
+        return 0.0
+    try:
+        # The second field, a name in brackets, may hold anything.
+        fields = (_PROC / f"{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        raise psutil.NoSuchProcess(pid) from None
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+def _is_running(pid: int, started: float) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return abs(_started(pid) - started) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

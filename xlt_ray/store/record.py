@@ -1,0 +1,193 @@
+"""What the store says of a committed stage: how it was made and what came out of it.
+
+A record is JSON, complete, and written last: its existence alone means *committed*.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from xlt_ray.config.supervision import supervision_told
+from xlt_ray.errors import StageConflict
+from xlt_ray.store.canonical import Json, from_fields
+
+Role = Literal["target", "pairs", "further", "average", "few_shot"]
+"""Of a score: of the target task in one language; of its sentence pairs in two languages; of a
+further task; of the target task with averaged weights; of the target task after few shots of a
+target language. Means over languages are of the first alone."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number: a metric of a task in a language on a split.
+
+    That of a pair has the task ``TASK-pairs`` and the language ``FIRST:SECOND``, that of averaged
+    weights the task ``TASK-average``, that after few shots ``TASK-few-shot``, so that no name is
+    that of a score of the target task.
+    """
+
+    task: str
+    language: str
+    split: str
+    metric: str
+    value: float
+    num_examples: int
+    role: Role = "target"
+    num_dropped: int = 0
+    """Of a pair: rows of either language that the other one lacks."""
+    cut: float | None = None
+    """Share of the examples that ``max_length`` took a part of: of words for tags (a word longer
+    than a row), of questions for spans (none of whose answers can be given); None of a score that
+    was made before this was kept, as the next four."""
+    num_items: int | None = None
+    """What the score is resampled by: examples, sentences of tags, queries that were scored."""
+    top_share: float | None = None
+    """Share of the most frequent prediction, of words for tags; where vectors are compared, of
+    queries that are nearest to one and the same candidate. No metric: nothing is chosen by it."""
+    gold_top_share: float | None = None
+    """The same of the right answers."""
+    chance: float | None = None
+    """What the metric gives without looking at the text: the most frequent right answer for
+    everything, or a random order of the candidates; 0 of correlations."""
+
+    @property
+    def is_near_constant(self) -> bool:
+        """Whether the network says next to one thing to everything.
+
+        Answers other than its most frequent one are less than a tenth as frequent as among the
+        right ones: of two labels that are equally frequent one is predicted for more than 95 %.
+
+        >>> from dataclasses import replace
+        >>> score = Score("xnli", "sw", "test", "accuracy", 0.34, 90, num_items=90)
+        >>> replace(score, top_share=0.95, gold_top_share=1 / 3).is_near_constant
+        True
+        >>> replace(score, top_share=0.9, gold_top_share=0.85).is_near_constant
+        False
+        """
+        if self.top_share is None or self.gold_top_share is None or not self.num_items:
+            return False
+        return 1 - self.top_share < (1 - self.gold_top_share) / 10
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One diagnostic of an encoder between the source language and another, layer by layer."""
+
+    diagnostic: str
+    source_language: str
+    language: str
+    values: tuple[float | None, ...]
+    """Of the embeddings and of every layer; None where the number is not defined."""
+    num_sentences: int
+    step: int | None = None
+    """Of the training that was under way; None of a finished encoder."""
+    examples: int | None = None
+    """Seen in that stage until then."""
+
+
+def values_by_language(
+    scores: Iterable[Score], split: str, metric: str, role: Role = "target"
+) -> dict[str, float]:
+    """A metric of the target task by language: what may be averaged over languages.
+
+    Of another ``role`` nothing may be.
+    """
+    return {
+        one.language: one.value
+        for one in scores
+        if one.role == role and one.split == split and one.metric == metric
+    }
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Size and digest of one file of a result."""
+
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """The record of one committed stage."""
+
+    key: str
+    payload: Mapping[str, Json]
+    label: str
+    files: Mapping[str, FileEntry]
+    scores: tuple[Score, ...] = ()
+    history: tuple[Mapping[str, Any], ...] = ()
+    """Evaluations during training: step, examples, and the source-language dev metrics."""
+    selected_step: int | None = None
+    """The step whose weights a training left, where it selected one; None is the last."""
+    profiles: tuple[Profile, ...] = ()
+    """Diagnostics: of a training at its beginning and its evaluations, of an evaluation stage
+    those of the finished encoder."""
+    coverage: Mapping[str, float] = field(default_factory=dict)
+    """Of a training that looks words up: share of the words of its text that the ``lexicon`` or
+    the lists of ``neighbours`` have."""
+    num_examples: int = 0
+    """Examples that were trained to make it."""
+    seconds: float = 0.0
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+    """The numeric half of the runtime: what may move the last bits."""
+    made_by: Mapping[str, Any] = field(default_factory=dict)
+    """Sweep, trial, host, commit, versions, time."""
+
+    @property
+    def kind(self) -> str:
+        return str(self.payload["kind"])
+
+    @property
+    def supervision(self) -> str:
+        """Of an evaluation: which labels its network learned from."""
+        settings: Any = self.payload["settings"]
+        return supervision_told(settings)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> StageRecord:
+        """Raises KeyError or TypeError where ``tree`` is not a record."""
+        return from_fields(
+            cls,
+            {
+                **tree,
+                "files": {
+                    name: from_fields(FileEntry, entry) for name, entry in tree["files"].items()
+                },
+                "scores": tuple(from_fields(Score, row) for row in tree["scores"]),
+                "history": tuple(tree["history"]),
+                "profiles": profiles_from_json(tree.get("profiles", ())),
+            },
+        )
+
+
+def profiles_from_json(rows: Iterable[Mapping[str, Any]]) -> tuple[Profile, ...]:
+    """Profiles as :func:`dataclasses.asdict` wrote them."""
+    return tuple(from_fields(Profile, {**row, "values": tuple(row["values"])}) for row in rows)
+
+
+def agreed(there: StageRecord, made: StageRecord) -> StageRecord:
+    """Of two commits of a stage the first one stands.
+
+    Raises:
+        StageConflict: both were made under the same numeric runtime, and their bits differ.
+    """
+    same_runtime = dict(there.runtime) == dict(made.runtime)
+    if same_runtime and _bits(there) != _bits(made):
+        raise StageConflict(
+            "was made twice under the same runtime, with different bits", key=there.key
+        )
+    return there
+
+
+def _bits(record: StageRecord) -> object:
+    weights = {
+        name: entry.sha256 for name, entry in record.files.items() if name.endswith(".safetensors")
+    }
+    return weights, record.scores

@@ -1,0 +1,477 @@
+"""Files below one root, on a local disk or in any fsspec file system.
+
+Two promises that everything in the store rests on: :meth:`Storage.write` replaces a small file
+as a whole or not at all, and :meth:`Storage.create` gives a name to exactly one of several
+writers. On a local disk both are durable (fsync before the name appears); on an object store
+they are one conditional write each, and :meth:`Storage.replace` is, too, where the store can.
+
+Whatever a kind of storage raises of its own (botocore's exceptions, aiohttp's) is a
+ConnectionError here, raised from it: whoever asks needs to know OSError alone.
+
+Which names a store may hold: what is read from it may have been written by anybody.
+
+A key is 64 hex digits. A file of a stage lies below the folder of its stage, whatever its record
+says, and holds no pickle: reading one would run whatever its writer wanted.
+
+Waiting for a storage that cannot be reached: for whoever must not end by one bad minute.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import errno
+import functools
+import hashlib
+import itertools
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, ParamSpec, TypeVar
+
+import fsspec
+
+from xlt_ray.errors import SpecError, StoreError, XltError
+
+_KEY = re.compile(r"[0-9a-f]{64}")
+_PICKLED = (
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".pkl",
+    ".pickle",
+    ".joblib",
+    ".npy",
+    ".npz",
+    ".msgpack",
+)
+
+
+def is_key(text: str) -> bool:
+    """Whether this is the key of a stage.
+
+    >>> is_key("ab" * 32), is_key("../x")
+    (True, False)
+    """
+    return _KEY.fullmatch(text) is not None
+
+
+def leads_out(path: str) -> bool:
+    """Whether a path with ``/`` is anything but a plain path below where it starts.
+
+    >>> [leads_out(one) for one in ("a/b.json", "../a", "/etc/passwd", "a//b", "a/./b", "")]
+    [False, True, True, True, True, True]
+    """
+    parts = path.split("/")
+    return any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts)
+
+
+def fault_of_file(name: str) -> str:
+    """What is wrong with the name of a stage's file; empty where nothing is.
+
+    >>> fault_of_file("encoder/model.safetensors"), fault_of_file("encoder/pytorch_model.bin")
+    ('', 'is pickled, and nothing pickled is read')
+    """
+    if leads_out(name):
+        return "leads out of its folder"
+    if PurePosixPath(name).suffix.lower() in _PICKLED:
+        return "is pickled, and nothing pickled is read"
+    return ""
+
+
+PAUSES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, *itertools.repeat(60.0, 60))
+"""Between two tries; an hour in all."""
+
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
+
+
+def patient(
+    ask: Callable[_Arguments, _Result],
+    say: Callable[[str], object],
+    *,
+    pause: Callable[[float], object] = time.sleep,
+) -> Callable[_Arguments, _Result]:
+    """``ask``, asked again after growing pauses for as long as it raises OSError.
+
+    ``say`` is told once, when the waiting begins. What is raised after :data:`PAUSES_S` is
+    raised; a full disk is at once, because no waiting empties it.
+    """
+
+    @functools.wraps(ask)
+    def asked(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        for tries, pause_s in enumerate(PAUSES_S):
+            try:
+                return ask(*arguments, **named)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                if not tries:
+                    say(f"the stage store cannot be reached ({error}); waiting until it can be")
+            pause(pause_s)
+        return ask(*arguments, **named)
+
+    return asked
+
+
+def _reaching(method: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """A method whose every failure to reach the storage is an OSError."""
+
+    @functools.wraps(method)
+    def reach(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        try:
+            return method(*arguments, **named)
+        except (OSError, XltError):
+            raise
+        except Exception as error:
+            if type(error).__module__ == "builtins":
+                # A mistake in the code, here or there: no storage is to blame.
+                raise
+            raise ConnectionError(f"{type(error).__name__}: {error}") from error
+
+    return reach
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How large a stored file is, and when it was written (seconds since 1970)."""
+
+    num_bytes: int
+    written: float
+
+
+class Storage:
+    """Paths are relative to the root, with ``/``; one that leads out of it is a StoreError.
+
+    Raises:
+        SpecError: ``root`` is a URL of a kind that is not known, or whose package is missing.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        try:
+            # What others write must be seen: no listing is kept.
+            self.fs, self.root = fsspec.core.url_to_fs(str(root), use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            scheme = str(root).partition("://")[0]
+            raise SpecError(
+                f"cannot be used as a place of files ({error})",
+                key=f"{scheme}://",
+                remedy="s3:// needs pip install 'xlt-ray[s3]', gs:// needs pip install gcsfs",
+            ) from None
+        self.local_root = Path(self.root) if "file" in _protocols(self.fs) else None
+
+    def __repr__(self) -> str:
+        return f"Storage({self.root!r})"
+
+    def full(self, path: str) -> str:
+        if path and leads_out(path):
+            raise StoreError("leads out of the store", key="", place=path)
+        return f"{self.root}/{path}"
+
+    def local(self, path: str) -> Path | None:
+        """The path on this machine's disk, or None where the root is elsewhere."""
+        return None if self.local_root is None else self._on_disk(self.local_root, path)
+
+    def _on_disk(self, root: Path, path: str) -> Path:
+        self.full(path)
+        return root / path
+
+    @_reaching
+    def read(self, path: str) -> bytes:
+        """Content of a file; FileNotFoundError where there is none."""
+        if self.local_root is not None:
+            return self._on_disk(self.local_root, path).read_bytes()
+        self.fs.invalidate_cache()
+        content: bytes = self.fs.cat_file(self.full(path))
+        return content
+
+    @_reaching
+    def write(self, path: str, content: bytes) -> None:
+        """Replace a file as a whole."""
+        if self.local_root is None:
+            self.fs.pipe_file(self.full(path), content)
+            return
+        target = self._on_disk(self.local_root, path)
+        aside = _write_aside(target, content)
+        os.replace(aside, target)
+        sync_folder(target.parent)
+
+    @_reaching
+    def create(self, path: str, content: bytes) -> bool:
+        """Write a file that nobody has written yet; False where there is one already."""
+        if self.local_root is None:
+            try:
+                self.fs.pipe_file(self.full(path), content, mode="create")
+            except OSError as error:
+                if isinstance(error, FileExistsError) or _is_unmet(error):
+                    return False
+                raise
+            return True
+        target = self._on_disk(self.local_root, path)
+        aside = _write_aside(target, content)
+        try:
+            os.link(aside, target)
+        except FileExistsError:
+            return False
+        finally:
+            aside.unlink()
+        sync_folder(target.parent)
+        return True
+
+    def is_exclusive(self) -> bool:
+        """Whether :meth:`create` really refuses a second writer, tried with a file of its own."""
+        path = f"leases/probe-{uuid.uuid4().hex}"
+        try:
+            return self.create(path, b"1") and not self.create(path, b"2")
+        finally:
+            self.remove(path)
+
+    @_reaching
+    def version(self, path: str) -> str | None:
+        """What :meth:`replace` knows the present content of a file by; None where it knows none.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        if not self._compares:
+            return None
+        self.fs.invalidate_cache()
+        return str(self.fs.info(self.full(path))["ETag"])
+
+    @_reaching
+    def replace(self, path: str, version: str | None, content: bytes) -> bool:
+        """As :meth:`write`, unless the file is another version by now; then it stays: False.
+
+        A version of None stands for any.
+        """
+        if version is None:
+            self.write(path, content)
+            return True
+        try:
+            self.fs.pipe_file(self.full(path), content, IfMatch=version)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) or _is_unmet(error):
+                return False
+            raise
+        return True
+
+    @property
+    def _compares(self) -> bool:
+        """Whether a write can be bound to the version that it replaces."""
+        return "s3" in _protocols(self.fs)
+
+    @_reaching
+    def exists(self, path: str) -> bool:
+        if self.local_root is not None:
+            return self._on_disk(self.local_root, path).exists()
+        self.fs.invalidate_cache()
+        return bool(self.fs.exists(self.full(path)))
+
+    @_reaching
+    def names(self, path: str) -> list[str]:
+        """Names in a folder, sorted; none where there is no such folder."""
+        if self.local_root is not None:
+            folder = self._on_disk(self.local_root, path)
+            return sorted(os.listdir(folder)) if folder.is_dir() else []
+        self.fs.invalidate_cache()
+        try:
+            entries = self.fs.ls(self.full(path), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
+
+    @_reaching
+    def files(self, path: str) -> dict[str, Extent]:
+        """Every file below a folder, by its path from there; none where there is no folder."""
+        found: dict[str, Extent] = {}
+        if self.local_root is not None:
+            top = self._on_disk(self.local_root, path)
+            for folder, _, names in os.walk(top):
+                for name in names:
+                    file = Path(folder, name)
+                    # Somebody may be moving files meanwhile.
+                    with contextlib.suppress(FileNotFoundError):
+                        status = file.lstat()
+                        found[file.relative_to(top).as_posix()] = Extent(
+                            status.st_size, status.st_mtime
+                        )
+            return found
+        self.fs.invalidate_cache()
+        top_name = self.full(path).rstrip("/") + "/"
+        for name, entry in self.fs.find(top_name, detail=True).items():
+            inner = str(name).partition(top_name.lstrip("/"))[2]
+            found[inner] = Extent(int(entry["size"] or 0), _written(entry))
+        return found
+
+    @_reaching
+    def move(self, path: str, to: str) -> None:
+        """Rename a file or folder below the root; FileNotFoundError where there is none."""
+        if self.local_root is not None:
+            target = self._on_disk(self.local_root, to)
+            _make_folder(target.parent)
+            os.rename(self._on_disk(self.local_root, path), target)
+            sync_folder(target.parent)
+            return
+        source, target_name = self.full(path), self.full(to)
+        # An object store has no folders and no renaming: every file is copied, then deleted.
+        found: list[str] = self.fs.find(source)
+        if not found:
+            raise FileNotFoundError(source)
+        for name in found:
+            self.fs.cp_file(name, target_name + name.lstrip("/")[len(source.lstrip("/")) :])
+        self.fs.rm(found)
+
+    @_reaching
+    def remove(self, path: str) -> None:
+        """Delete a file or folder; nothing happens where there is none."""
+        if self.local_root is not None:
+            target = self._on_disk(self.local_root, path)
+            if target.is_dir():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.rm(self.full(path), recursive=True)
+
+    @_reaching
+    def take(self, local_file: Path, path: str) -> None:
+        """Move a file of this machine into the storage, durable before it has its name."""
+        if self.local_root is not None:
+            target = self._on_disk(self.local_root, path)
+            _make_folder(target.parent)
+            _sync_file(local_file)
+            try:
+                os.rename(local_file, target)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+                # From another file system: a copy has its name once it is whole.
+                _copy_aside(local_file, target)
+                local_file.unlink()
+            sync_folder(target.parent)
+            return
+        self.fs.put_file(str(local_file), self.full(path))
+        local_file.unlink()
+
+    @_reaching
+    def fetch(self, path: str, names: Iterable[str], folder: Path) -> None:
+        """Copy these files of a stored folder into a local one; nothing else that lies there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            self.fs.get_file(self.full(f"{path}/{name}"), str(folder / name))
+
+    @_reaching
+    def file_digest(self, path: str) -> tuple[int, str]:
+        """Size in bytes and SHA-256 of a stored file."""
+        with self.fs.open(self.full(path), "rb") as stream:
+            return _digest_of(stream)
+
+    def has_whole_header(self, path: str) -> bool:
+        """Whether a safetensors file on this disk is as long as its header says; True of others."""
+        file = self.local(path)
+        if file is None or file.suffix != ".safetensors":
+            return True
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(file, framework="numpy"):
+                return True
+        except SafetensorError:
+            return False
+
+
+def file_digest(path: Path) -> tuple[int, str]:
+    """Size in bytes and SHA-256 of a local file."""
+    with path.open("rb") as stream:
+        return _digest_of(stream)
+
+
+def _digest_of(stream: Any) -> tuple[int, str]:
+    state, size = hashlib.sha256(), 0
+    while chunk := stream.read(1 << 20):
+        state.update(chunk)
+        size += len(chunk)
+    return size, state.hexdigest()
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it, so that they are there after a loss of power, too."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def _copy_aside(file: Path, target: Path) -> None:
+    aside = _name_aside(target)
+    try:
+        shutil.copyfile(file, aside)
+        _sync_file(aside)
+        os.replace(aside, target)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def _name_aside(target: Path) -> Path:
+    return target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
+
+
+def _write_aside(target: Path, content: bytes) -> Path:
+    _make_folder(target.parent)
+    aside = _name_aside(target)
+    try:
+        with aside.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    return aside
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Have the entries of a folder last beyond a loss of power."""
+    _sync_file(path)
+
+
+def _protocols(fs: Any) -> tuple[str, ...]:
+    protocol = fs.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _is_unmet(error: OSError) -> bool:
+    """Whether a conditional write was refused; not every server says by which condition."""
+    response = getattr(error.__cause__, "response", None) or {}
+    code = str(response.get("Error", {}).get("Code", ""))
+    return code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+
+
+def _written(entry: dict[str, Any]) -> float:
+    """When an entry of a listing was written; every file system has its own word for it."""
+    for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
+        when = entry.get(name)
+        if isinstance(when, str):
+            when = datetime.datetime.fromisoformat(when)
+        if isinstance(when, datetime.datetime):
+            return when.timestamp()
+        if isinstance(when, int | float):
+            return float(when)
+    return 0.0

@@ -1,0 +1,396 @@
+"""The stage store: a mapping from stage to committed result, on any fsspec storage.
+
+Layout below the root::
+
+    stages/<key>/...            files of the result, then record.json, which alone means committed
+    progress/<key>/<step>/...   progress of an unfinished stage, then progress.json
+    leases/<key>.json           who is making it now
+    ladders/<ladder>/<steps>    key of a trunk; a hint, verified when it is followed
+    homes/<home>                a home elsewhere whose sweeps keep their stages here
+
+Reading verifies the key against the record's payload and every file against its size and digest; a
+result that does not match is set aside under ``damaged/`` and made again, never repaired.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from xlt_ray.errors import DamagedStage, LeaseLost, StoreError
+from xlt_ray.store.canonical import digest
+from xlt_ray.store.copies import Copies, working_folder
+from xlt_ray.store.lease import TTL, Holder, Lease, try_acquire
+from xlt_ray.store.record import FileEntry, StageRecord, agreed
+from xlt_ray.store.stage import Stage, short
+from xlt_ray.store.storage import Storage, fault_of_file, file_digest, is_key
+
+RECORD = "record.json"
+PROGRESS = "progress.json"
+
+
+@dataclass(frozen=True)
+class StageProgress:
+    """Where an unfinished stage can go on: ``state`` is what the training loop put there."""
+
+    step: int
+    path: str
+    files: tuple[str, ...]
+    state: Mapping[str, object]
+
+
+class StageStore:
+    """``stage in store``, ``store[stage]``, ``len(store)``; iteration gives committed keys."""
+
+    def __init__(self, root: str | Path, scratch: str | Path | None = None) -> None:
+        self.storage = Storage(root)
+        if self.storage.local_root is not None:
+            self.scratch = self.storage.local_root / "scratch"
+        else:
+            self.scratch = Path(scratch or working_folder() / "xlt-scratch")
+        self._copies = Copies(
+            self.scratch / "fetched", [self.scratch / "results", self.scratch / "progress"]
+        )
+
+    # -- committed results ------------------------------------------------------------
+
+    def __contains__(self, stage: object) -> bool:
+        return isinstance(stage, Stage) and self.storage.exists(_record_path(stage.key))
+
+    def __getitem__(self, stage: Stage) -> StageRecord:
+        """The record, by its own word: see :meth:`verify` for the files.
+
+        Raises:
+            KeyError: not committed.
+            DamagedStage: the record cannot be read or belongs to another stage.
+        """
+        record = self.record(stage.key)
+        if record is None:
+            raise KeyError(stage.label)
+        return record
+
+    def __iter__(self) -> Iterator[str]:
+        return (
+            key for key in self.storage.names("stages") if self.storage.exists(_record_path(key))
+        )
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def record(self, key: str) -> StageRecord | None:
+        """The record under a key, or None. Raises DamagedStage where it is not readable."""
+        if not is_key(key):
+            return None
+        try:
+            content = self.storage.read(_record_path(key))
+        except FileNotFoundError:
+            return None
+        place = f"stages/{key}/{RECORD}"
+        try:
+            tree = json.loads(content)
+            sealed = tree.pop("sha256")
+            record = StageRecord.from_json(tree)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise DamagedStage("its record is not readable", key=key, place=place) from None
+        if sealed != digest(tree):
+            raise DamagedStage("its record was altered", key=key, place=place)
+        if record.key != key or digest(record.payload) != key:
+            raise DamagedStage("its record belongs to another stage", key=key, place=place)
+        for name in record.files:
+            if fault := fault_of_file(name):
+                raise DamagedStage(f"its file {name!r} {fault}", key=key, place=place)
+        return record
+
+    def verify(self, key: str, *, by_size: bool = False) -> StageRecord | None:
+        """As :meth:`record`, every file compared with its size and digest as well; or by its size
+        alone, and on a disk weights by their header, too, so that little is read."""
+        record = self.record(key)
+        if record is None:
+            return None
+        sizes = self.storage.files(f"stages/{key}") if by_size else {}
+        for name, entry in record.files.items():
+            path = f"stages/{key}/{name}"
+            try:
+                if by_size:
+                    is_same = sizes[name].num_bytes == entry.num_bytes
+                    is_same = is_same and self.storage.has_whole_header(path)
+                else:
+                    is_same = FileEntry(*self.storage.file_digest(path)) == entry
+            except (FileNotFoundError, KeyError):
+                raise DamagedStage("a file is missing", key=key, place=path) from None
+            if not is_same:
+                raise DamagedStage("a file was altered or cut short", key=key, place=path)
+        return record
+
+    def find_undamaged(self, stage: Stage) -> StageRecord | None:
+        """The verified record, or None; a damaged result is set aside first.
+
+        Of a store elsewhere a result is fetched, and verified once, for all processes of this node.
+        """
+        return self._sound(self._usable, stage)
+
+    def _usable(self, key: str) -> StageRecord | None:
+        if self.storage.local_root is not None:
+            return self.verify(key)
+        record = self.record(key)
+        if record is not None:
+            self._copy(record)
+        return record
+
+    def find_recorded(self, stage: Stage) -> StageRecord | None:
+        """As :meth:`find_undamaged` by the record alone: no file is read."""
+        return self._sound(self.record, stage)
+
+    def _sound(self, look: Callable[[str], StageRecord | None], stage: Stage) -> StageRecord | None:
+        try:
+            return look(stage.key)
+        except DamagedStage:
+            # Somebody else may have met the damage at the same moment.
+            with contextlib.suppress(FileNotFoundError):
+                self.set_aside(stage.key)
+            return None
+
+    def set_aside(self, key: str) -> str:
+        """Move a damaged result out of the way; returns where it lies now."""
+        aside = f"damaged/{key}-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**6:06d}"
+        self.storage.move(f"stages/{key}", aside)
+        return aside
+
+    def folder(self, key: str) -> Path:
+        """A local folder with the files of a committed result (fetched from a remote store).
+
+        Raises:
+            StoreError: not committed, or not any more; of a local store, whoever reads learns it.
+            DamagedStage: what was fetched is not what its record says.
+        """
+        local = self.storage.local(f"stages/{key}")
+        if local is not None:
+            return local
+        record = self.record(key)
+        if record is None:
+            raise StoreError("is not in the store", key=key)
+        return self._copy(record)
+
+    def _copy(self, record: StageRecord) -> Path:
+        """The node's own copy of a result; whoever fetches it compares it with its record."""
+        place = f"stages/{record.key}"
+        # Another result under the same key, made again under another runtime, is another copy.
+        bits = digest({name: entry.sha256 for name, entry in record.files.items()})
+
+        def fetch(folder: Path) -> None:
+            try:
+                self.storage.fetch(place, record.files, folder)
+            except FileNotFoundError:
+                raise DamagedStage("a file is missing", key=record.key, place=place) from None
+            for name, entry in record.files.items():
+                if FileEntry(*file_digest(folder / name)) != entry:
+                    raise DamagedStage(
+                        "a file was altered or cut short", key=record.key, place=f"{place}/{name}"
+                    )
+
+        return self._copies.get(f"{record.key}-{short(bits)}", fetch)
+
+    def commit(self, stage: Stage, folder: Path, record: StageRecord, lease: Lease) -> StageRecord:
+        """Publish the files of ``folder`` (they are moved) and, last, the record.
+
+        Raises:
+            LeaseLost: somebody else makes this stage by now; nothing is published.
+            StageConflict: there is a result already, made under an equal numeric runtime, and
+                its bits differ.
+        """
+        files = {
+            str(path.relative_to(folder)): FileEntry(*file_digest(path))
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        record = replace(record, files=files)
+        lease.check()
+        there = self.record(stage.key)
+        if there is not None:
+            shutil.rmtree(folder)
+            self.drop_progress(stage.key)
+            return agreed(there, record)
+        # Files of an earlier commit that died before its record: nobody has read them.
+        self.storage.remove(f"stages/{stage.key}")
+        for name in files:
+            self.storage.take(folder / name, f"stages/{stage.key}/{name}")
+        if stage.kind == "trunk":
+            # Before the record: a hint to what is not committed is passed over, one that a crash
+            # left out would never be written.
+            self.storage.write(f"{_ladder_path(stage)}/{_steps(stage)}", stage.key.encode())
+        lease.check()
+        tree = record.to_json()
+        sealed = {**tree, "sha256": digest(tree)}
+        content = json.dumps(sealed, indent=1, ensure_ascii=False).encode()
+        if not self.storage.create(_record_path(stage.key), content) and not self._is_written(
+            _record_path(stage.key), content
+        ):
+            # Whoever has the lease by now was faster, between the look at it and this line.
+            raise LeaseLost("somebody else committed it", key=stage.key)
+        shutil.rmtree(folder, ignore_errors=True)
+        self.drop_progress(stage.key)
+        return record
+
+    def _is_written(self, path: str, content: bytes) -> bool:
+        """Whether a creation that was refused had come through before, its answer lost."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.storage.read(path) == content
+        return False
+
+    def find_shorter(self, trunk: Stage) -> tuple[str, int] | None:
+        """Key and steps of the longest sound trunk that is a beginning of ``trunk``."""
+        ladder = _ladder_path(trunk)
+        there = (int(name) for name in self.storage.names(ladder) if name.isdigit())
+        for steps in sorted((one for one in there if one < _steps(trunk)), reverse=True):
+            key = self.storage.read(f"{ladder}/{steps}").decode(errors="replace")
+            if key != _key_of_steps(trunk, steps):
+                continue
+            try:
+                if self._usable(key) is not None:
+                    return key, steps
+            except DamagedStage:
+                with contextlib.suppress(FileNotFoundError):
+                    self.set_aside(key)
+        return None
+
+    # -- progress of unfinished stages ---------------------------------------------------
+
+    def progress_folder(self, key: str, step: int, token: str) -> Path:
+        """An empty local folder in which progress is written before it is put."""
+        folder = self.scratch / "progress" / f"{key}-{step}-{token}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def put_progress(
+        self, key: str, step: int, folder: Path, lease: Lease
+    ) -> dict[str, list[object]]:
+        """Move the files of ``folder`` to where progress is kept; returns their digests.
+
+        Not yet readable as progress: :meth:`publish_progress` makes it so.
+
+        Raises:
+            LeaseLost: somebody else makes this stage by now, and may have such progress himself.
+        """
+        entries: dict[str, list[object]] = {}
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                name = str(path.relative_to(folder))
+                entries[name] = list(file_digest(path))
+                lease.check()
+                self.storage.take(path, f"progress/{key}/{step}/{name}")
+        shutil.rmtree(folder, ignore_errors=True)
+        return entries
+
+    def publish_progress(
+        self,
+        key: str,
+        step: int,
+        files: Mapping[str, list[object]],
+        state: Mapping[str, object],
+        lease: Lease,
+    ) -> None:
+        """Seal the progress at ``step`` and drop what came before it."""
+        lease.check()
+        marker = {"step": step, "files": dict(files), "state": dict(state)}
+        self.storage.write(
+            f"progress/{key}/{step}/{PROGRESS}",
+            json.dumps({**marker, "sha256": digest(marker)}).encode(),
+        )
+        for name in self.storage.names(f"progress/{key}"):
+            if name.isdigit() and int(name) < step:
+                self.storage.remove(f"progress/{key}/{name}")
+
+    def find_progress(self, key: str) -> StageProgress | None:
+        """The latest sealed and undamaged progress of a stage."""
+        steps = (int(name) for name in self.storage.names(f"progress/{key}") if name.isdigit())
+        for step in sorted(steps, reverse=True):
+            path = f"progress/{key}/{step}"
+            try:
+                marker = json.loads(self.storage.read(f"{path}/{PROGRESS}"))
+                sealed = marker.pop("sha256")
+                files = marker["files"]
+                if any(map(fault_of_file, files)):
+                    raise ValueError("a file that is none of this stage's")
+                if sealed == digest(marker) and all(
+                    list(self.storage.file_digest(f"{path}/{name}")) == entry
+                    for name, entry in files.items()
+                ):
+                    return StageProgress(step, path, tuple(files), marker["state"])
+            except FileNotFoundError:
+                # Died before it was sealed; an older one may do.
+                continue
+            except (ValueError, KeyError, TypeError, AttributeError):
+                pass
+            self.storage.move(path, f"damaged/progress-{short(key)}-{step}-{time.time_ns()}")
+        return None
+
+    def history(self, key: str) -> tuple[Mapping[str, Any], ...]:
+        """Evaluations while a stage was trained, those of its progress if it is not committed.
+
+        Entries are as in :attr:`StageRecord.history`. What is damaged tells nothing; files of
+        weights are not looked at.
+        """
+        with contextlib.suppress(DamagedStage):
+            record = self.record(key)
+            if record is not None:
+                return record.history
+        for name in sorted(self._progress_steps(key), key=int, reverse=True):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+                marker = json.loads(self.storage.read(f"progress/{key}/{name}/{PROGRESS}"))
+                if marker.pop("sha256") == digest(marker):
+                    return tuple(marker["state"]["history"])
+        return ()
+
+    def _progress_steps(self, key: str) -> list[str]:
+        # Whoever makes the stage may drop the folder at this moment.
+        with contextlib.suppress(FileNotFoundError):
+            return [name for name in self.storage.names(f"progress/{key}") if name.isdigit()]
+        return []
+
+    def fetch_progress(self, progress: StageProgress, token: str) -> Path:
+        """A local folder with the files of ``progress``."""
+        local = self.storage.local(progress.path)
+        if local is not None:
+            return local
+        # Always anew: progress of the same step, made under another runtime, is another one.
+        name = f"{progress.path.replace('/', '-')}-{token}-{uuid.uuid4().hex[:8]}"
+        return self._copies.get(
+            name, lambda folder: self.storage.fetch(progress.path, progress.files, folder)
+        )
+
+    def drop_progress(self, key: str) -> None:
+        self.storage.remove(f"progress/{key}")
+
+    # -- leases --------------------------------------------------------------------------
+
+    def lease(self, key: str, *, purpose: str = "", ttl: float = TTL) -> Lease | Holder:
+        """The lease on a stage, or its living holder."""
+        return try_acquire(self.storage, _lease_path(key), purpose=purpose, ttl=ttl)
+
+
+def _record_path(key: str) -> str:
+    return f"stages/{key}/{RECORD}"
+
+
+def _ladder_path(trunk: Stage) -> str:
+    return f"ladders/{trunk.ladder}"
+
+
+def _steps(trunk: Stage) -> int:
+    return int(trunk.settings["steps"])
+
+
+def _key_of_steps(trunk: Stage, steps: int) -> str:
+    """Key of the trunk that goes so many steps on the ladder of ``trunk``."""
+    return digest({**trunk.payload, "settings": {**trunk.settings, "steps": steps}})
+
+
+def _lease_path(key: str) -> str:
+    return f"leases/{key}.json"

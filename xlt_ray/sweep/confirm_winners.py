@@ -1,0 +1,139 @@
+"""The sweep that runs the winners of a finished one again, on seeds that nobody has seen.
+
+The best of many trials is best by merit and by luck. What was chosen by a score is measured
+without the luck on *fresh* seeds: those above every seed that the sweep has used, its shared one
+included. Each fresh seed makes a path of its own from the given model on, whatever
+``align.seed`` and ``intermediate.seed`` say: a repeat that shared one alignment or one
+intermediate training with the others would know nothing of the luck of that one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from xlt_ray.config.local_paths import with_absolute_paths
+from xlt_ray.config.search_space import Choice, Value, plain, plain_tree
+from xlt_ray.config.sweep import SweepSpec, sweep_of
+from xlt_ray.config.yaml import parse_document
+from xlt_ray.errors import SpecError
+
+SHAREABLE = ("align", "intermediate")
+"""Stages that repeats of a configuration may share."""
+MAY_DIFFER = ("name", "search.concurrent", "resources", "progress", "failures", "store", "places")
+"""What a confirmation may be given anew: how it is run, not what is run."""
+
+
+def confirming(
+    sweep: SweepSpec,
+    assignments: Sequence[Mapping[str, Any]],
+    used_seeds: Iterable[int],
+    *,
+    seeds: int,
+    overrides: Sequence[str] = (),
+) -> SweepSpec:
+    """The sweep ``NAME-confirm``: these configurations alone, each on ``seeds`` fresh seeds.
+
+    The space stays as it is, so that knobs keep their names in tables; the configurations are
+    points to try before the sampler, which is never asked. Nothing is stopped early and no budget
+    ends it: a configuration that lacks a seed would be known worse than the others.
+
+    Args:
+        assignments: of the configurations, in the order in which they are to be run.
+        used_seeds: of all trials of ``sweep``.
+        overrides: ``KEY=VALUE`` of :data:`MAY_DIFFER`.
+
+    Raises:
+        SpecError: an override of what would make it another experiment; or two of the
+            configurations differ in nothing but whether repeats share a stage.
+        SpecErrors: an override is wrong.
+    """
+    _refuse_other_science(overrides)
+    search = sweep.settings.search
+    tree: dict[str, Any] = {
+        **sweep.settings.model_dump(mode="json"),
+        **plain_tree(sweep.space),
+        "name": f"{sweep.name}-confirm",
+        "early_stop": None,
+        "budget": {},
+    }
+    points = [dict(one) for one in assignments]
+    for key in SHAREABLE:
+        block = sweep.space.tree.get(key)
+        if block is None:
+            continue
+        tree[key] = plain(_with_own_seed(block))
+        labels = _new_labels(block)
+        for point in points:
+            # It is no knob any more, where it was one.
+            point.pop(f"{key}.seed", None)
+            if key in point:
+                point[key] = labels[point[key]]
+    if any(one in points[:index] for index, one in enumerate(points)):
+        raise SpecError(
+            "two of the configurations that would be confirmed are one, as repeats share nothing "
+            "in a confirmation",
+            file=sweep.name,
+            remedy="confirm fewer of them",
+        )
+    first_seed = fresh_seed(sweep, used_seeds)
+    tree["search"] = {
+        **search.model_dump(mode="json"),
+        "sampler": "random",
+        "trials": len(points),
+        "seeds": seeds,
+        # The sampler is never asked; ledgers of older confirmations know this one number alone.
+        "seed": first_seed,
+        "training_seed": first_seed,
+        "first": points,
+    }
+    text = json.dumps(tree, ensure_ascii=False)
+    document = parse_document(text, f"confirmation of {sweep.name}", overrides)
+    found = sweep_of(with_absolute_paths(document))
+    if found.settings.resources.precision != sweep.settings.resources.precision:
+        raise SpecError(
+            f"{sweep.name} was trained with {sweep.settings.resources.precision}",
+            file="command line",
+            key="resources.precision",
+            remedy="leave it as it was",
+        )
+    return found
+
+
+def fresh_seed(sweep: SweepSpec, used_seeds: Iterable[int]) -> int:
+    """The first of the seeds that follow all that the sweep has used or was going to use."""
+    search = sweep.settings.search
+    return max([search.training_seed + search.seeds - 1, *used_seeds]) + 1
+
+
+def _with_own_seed(block: Any) -> Any:
+    """A block, or every block among the options of a choice, with ``seed: per_trial``."""
+    if isinstance(block, Choice):
+        # Two options that differed in their seed alone are one.
+        return Choice(tuple(dict(zip(_changed(block).labels(), _changed(block).options,
+                                     strict=True)).values()))  # fmt: skip
+    return {**block, "seed": "per_trial"} if isinstance(block, Mapping) else block
+
+
+def _new_labels(block: Any) -> Mapping[Value, Value]:
+    """Old label of an option -> new label; nothing where there is no choice of blocks."""
+    if not isinstance(block, Choice):
+        return {}
+    return dict(zip(block.labels(), _changed(block).labels(), strict=True))
+
+
+def _changed(block: Choice) -> Choice:
+    return Choice(tuple(map(_with_own_seed, block.options)))
+
+
+def _refuse_other_science(overrides: Sequence[str]) -> None:
+    for one in overrides:
+        key = one.partition("=")[0].strip()
+        if not any(key == free or key.startswith(f"{free}.") for free in MAY_DIFFER):
+            raise SpecError(
+                "would make it another experiment",
+                file="command line",
+                key=key,
+                remedy="a confirmation may be given anew: " + ", ".join(MAY_DIFFER),
+            )

@@ -1,0 +1,225 @@
+"""What a sweep would meet here: versions, accelerator, cluster, home, ledger, MLflow, hub.
+
+Each finding is a fact that was looked up just now. Nothing is started, and nothing stays behind:
+the home is tried with a file that is removed again.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.errors import LedgerError, SpecError, TrackingError, XltError
+from xlt_ray.home import Home
+from xlt_ray.ledger.open_ledger import ask_database
+from xlt_ray.redact import redacted
+from xlt_ray.store.storage import Storage
+from xlt_ray.sweep.capacity import nodes_there
+from xlt_ray.sweep.ray_connection import connect
+from xlt_ray.sweep.runner import open_store
+from xlt_ray.tracking.client import ask_mlflow
+
+TESTED_PYTHON = "3.11"
+TESTED = {
+    "torch": "2.13.0",
+    "deepspeed": "0.19.8",
+    "ray": "2.60.0",
+    "optuna": "5.0.0",
+    "mlflow": "3.17.2",
+    "transformers": "5.23.0",
+}
+"""As in constraints.txt."""
+SCARCE_BYTES = 10 * 2**30
+"""With less room a disk is likely to fill up during a sweep."""
+PATIENCE_S = 3.0
+
+State = Literal["ok", "note", "wrong"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``wrong``: no sweep can run like this. ``note``: one can, but it is good to know."""
+
+    name: str
+    state: State
+    found: str
+    remedy: str = ""
+
+
+def findings(home: Home, sweep: SweepSpec | None = None) -> Iterator[Finding]:
+    """Look at everything, one after the other; passwords are left out of what is found.
+
+    Args:
+        sweep: its own places are looked at instead of the home's.
+    """
+    for one in _findings(home, sweep):
+        yield Finding(one.name, one.state, redacted(one.found), redacted(one.remedy))
+
+
+def _findings(home: Home, sweep: SweepSpec | None) -> Iterator[Finding]:
+    yield _python()
+    for package, tested in TESTED.items():
+        yield _package(package, tested)
+    yield _accelerator()
+    yield _cluster()
+    yield from _home(home)
+    places = None if sweep is None else sweep.settings.places
+    if sweep is not None and sweep.settings.places.store is not None:
+        yield _store(sweep, home)
+    yield from _ledgers(home, None if places is None else places.ledger)
+    yield _mlflow(home, None if places is None else places.tracking)
+    yield _hub()
+
+
+def _python() -> Finding:
+    found = platform.python_version()
+    if found.startswith(f"{TESTED_PYTHON}."):
+        return Finding("python", "ok", found)
+    return Finding("python", "note", found, f"tested with {TESTED_PYTHON}")
+
+
+def _package(name: str, tested: str) -> Finding:
+    try:
+        found = version(name)
+    except PackageNotFoundError:
+        remedy = "pip install --constraint constraints.txt ."
+        return Finding(name, "wrong", "is not installed", remedy)
+    # A build for one kind of accelerator has a word of its own: 2.13.0+cu130.
+    if found.partition("+")[0] == tested:
+        return Finding(name, "ok", found)
+    return Finding(name, "note", found, f"tested with {tested}")
+
+
+def _accelerator() -> Finding:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding("accelerator", "wrong", f"torch cannot be loaded ({error})")
+    if not torch.cuda.is_available():
+        return Finding("accelerator", "ok", f"none; {_num_cpus()} CPUs")
+    cards = [torch.cuda.get_device_properties(one) for one in range(torch.cuda.device_count())]
+    told = ", ".join(f"{one.name} ({one.total_memory / 2**30:.0f} GiB)" for one in cards)
+    if not torch.distributed.is_nccl_available():
+        remedy = "install a build of torch with NCCL"
+        return Finding("accelerator", "wrong", f"{told}; torch has no NCCL", remedy)
+    return Finding("accelerator", "ok", told)
+
+
+def _cluster() -> Finding:
+    if not os.environ.get("RAY_ADDRESS"):
+        return Finding("cluster", "ok", "none joined; `xlt run` starts Ray on this machine")
+    try:
+        connect()
+        nodes = nodes_there()
+    except XltError as error:
+        return Finding("cluster", "wrong", str(error))
+    amounts = {name: sum(one.get(name, 0) for one in nodes) for name in ("CPU", "GPU")}
+    told = f"{len(nodes)} nodes, {amounts['CPU']:g} CPUs, {amounts['GPU']:g} GPUs"
+    return Finding("cluster", "ok" if amounts["CPU"] else "note", told)
+
+
+def _home(home: Home) -> Iterator[Finding]:
+    try:
+        home.root.mkdir(parents=True, exist_ok=True)
+        is_exclusive = Storage(home.root).is_exclusive()
+    except OSError as error:
+        yield Finding(
+            "home",
+            "wrong",
+            f"{home.root}: cannot be written ({error.strerror})",
+            "give XLT_HOME a folder that can be, shared by all nodes",
+        )
+        return
+    kind = _file_system(home.root)
+    if is_exclusive:
+        yield Finding("home", "ok", f"{home.root} ({kind})")
+    else:
+        yield Finding(
+            "home",
+            "wrong",
+            f"{home.root} ({kind}): two processes may create one file",
+            "leases need a file system on which only one can",
+        )
+    free = shutil.disk_usage(home.root).free
+    told = f"{free / 2**30:.1f} GiB free"
+    if free < SCARCE_BYTES:
+        yield Finding("disk", "note", told, "make room, or give store.quota")
+    else:
+        yield Finding("disk", "ok", told)
+
+
+def _file_system(folder: Path) -> str:
+    """The kind of file system that a folder is on: ext4, nfs4, tmpfs."""
+    there = folder.resolve()
+    mounted = [
+        one
+        for one in psutil.disk_partitions(all=True)
+        if there.is_relative_to(one.mountpoint) and one.fstype
+    ]
+    # Of two mounts in one place the later one is seen.
+    return max(mounted, key=lambda one: len(one.mountpoint)).fstype if mounted else "unknown"
+
+
+def _store(sweep: SweepSpec, home: Home) -> Finding:
+    try:
+        open_store(sweep, home)
+    except SpecError as error:
+        return Finding("store", "wrong", error.fields["problem"], error.fields["remedy"])
+    return Finding("store", "ok", str(sweep.settings.places.store))
+
+
+def _ledgers(home: Home, url: str | None) -> Iterator[Finding]:
+    """The database of the sweep at hand, or of every sweep in the home that has one."""
+    kept = home.ledgers.glob("*.url") if os.path.isdir(home.ledgers) else ()
+    urls = [url] if url is not None else sorted({one.read_text("utf-8").strip() for one in kept})
+    if not urls:
+        yield Finding("ledger", "ok", f"files in {home.ledgers}")
+    for one in urls:
+        try:
+            yield Finding("ledger", "ok", f"{one} ({ask_database(one)})")
+        except LedgerError as error:
+            remedy = "look at places.ledger, at the server, and at PGPASSWORD"
+            yield Finding("ledger", "wrong", str(error), remedy)
+
+
+def _mlflow(home: Home, uri: str | None) -> Finding:
+    try:
+        return Finding("tracking", "ok", ask_mlflow(home, uri))
+    except (TrackingError, OSError) as error:
+        remedy = "look at places.tracking and at MLFLOW_TRACKING_USERNAME and _PASSWORD"
+        return Finding("tracking", "wrong", str(error), remedy)
+
+
+def _hub() -> Finding:
+    from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE, HF_HUB_OFFLINE
+
+    if HF_HUB_OFFLINE:
+        return Finding("hub", "ok", f"offline, by HF_HUB_OFFLINE; what is in {HF_HUB_CACHE}")
+    try:
+        # The address is the library's, or the user's HF_ENDPOINT.
+        urllib.request.urlopen(urllib.request.Request(ENDPOINT, method="HEAD"), timeout=PATIENCE_S)
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:
+            return Finding("hub", "note", f"{ENDPOINT} answers {error.code}", _CACHED)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return Finding("hub", "note", f"{ENDPOINT} does not answer ({reason})", _CACHED)
+    return Finding("hub", "ok", f"{ENDPOINT} answers")
+
+
+_CACHED = "models and data are read from the cache; HF_HUB_OFFLINE=1 saves the waiting"
+
+
+def _num_cpus() -> int:
+    return len(os.sched_getaffinity(0))
