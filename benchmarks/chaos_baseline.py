@@ -38,7 +38,7 @@ MAX_STARTS = 4
 PATIENCE_S = 150.0
 """A sweep that has not ended by then waits for ever (an unbroken one takes a fifth of it)."""
 OF_OURS = {"workers", "gc", "data", "database", "homes"}
-KILLS = tuple(one for one in BLOWS if one.strike and OF_OURS.isdisjoint(one.name.split()))
+KILLS = tuple(blow for blow in BLOWS if blow.strike and OF_OURS.isdisjoint(blow.name.split()))
 """What a sweep of any program can meet."""
 
 
@@ -104,10 +104,10 @@ def run_peer(root: Path, uri: str) -> int:
         )
     print("sweep begins", flush=True)
     results = tuner.fit()
-    found = {repr(one.config["learning_rate"]): (one.metrics or {}).get("score")
-             for one in results}  # fmt: skip
+    found = {repr(result.config["learning_rate"]): (result.metrics or {}).get("score")
+             for result in results}  # fmt: skip
     (root / "scores.json").write_text(json.dumps(found))
-    return int(len(found) < NUM_TRIALS or any(one.error for one in results))
+    return int(len(found) < NUM_TRIALS or any(result.error for result in results))
 
 
 # -- the rounds -----------------------------------------------------------------------
@@ -184,7 +184,7 @@ def verdict_on(peer: Peer, is_struck: bool) -> Verdict:
     scores, study = peer.scores(), peer.study()
     runs = runs_of(peer.ground, peer.root.name)
     told = {repr(one.params["learning_rate"]): one for one in study if one.params}
-    finished = [one for one in scores.values() if one is not None]
+    finished = [score for score in scores.values() if score is not None]
     complete = [one for one in study if one.state.name == "COMPLETE"]
     counted = {repr(float(run.data.params["learning_rate"])) for run in runs
                if "learning_rate" in run.data.params}  # fmt: skip

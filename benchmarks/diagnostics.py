@@ -118,7 +118,7 @@ def train(home: Home, *overrides: str) -> Outcome:
     digest = hashlib.sha256()
     for file in sorted(StageStore(home.stages).folder(path[-2].key).glob("*.safetensors")):
         digest.update(file.read_bytes())
-    num_examples = sum(one.num_examples for one in path if one.is_training)
+    num_examples = sum(stage.num_examples for stage in path if stage.is_training)
     return Outcome(steps, diagnoses, num_examples, digest.hexdigest())
 
 
@@ -133,7 +133,7 @@ def main() -> None:
     table = Table("", "wall, s", "CPU, s")
 
     def row(label: str, values: tuple[float, float], form: str = "{:.3f}") -> None:
-        table.add_row(label, *(form.format(one) for one in values))
+        table.add_row(label, *(form.format(value) for value in values))
 
     example = tuple(sum(one) / plain.num_examples for one in (plain.steps.wall, plain.steps.cpu))
     once = tuple(statistics.median(one) for one in (asked.diagnoses.wall, asked.diagnoses.cpu))

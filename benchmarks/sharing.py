@@ -70,7 +70,7 @@ def train_alone(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(event, Committed):
             examples += event.record.num_examples
             scores = event.record.scores
-    rows = [[one.language, one.split, one.metric, one.value] for one in scores]
+    rows = [[score.language, score.split, score.metric, score.value] for score in scores]
     return {"number": order.number, "examples": examples, "rows": json.dumps(rows)}
 
 
@@ -97,10 +97,10 @@ def by_ray_tune(sweep: SweepSpec, plan: Plan, folder: Path) -> Outcome:
     ray.shutdown()
     return Outcome(
         seconds,
-        sum(one["examples"] for one in results),
+        sum(result["examples"] for result in results),
         {
-            one["number"]: {tuple(row[:3]): row[3] for row in json.loads(one["rows"])}
-            for one in results
+            result["number"]: {tuple(row[:3]): row[3] for row in json.loads(result["rows"])}
+            for result in results
         },
     )
 
@@ -121,7 +121,7 @@ def by_xlt_ray(sweep: SweepSpec, folder: Path) -> Outcome:
         record = store.record(view.evaluation_key or "")
         assert record is not None, f"trial {view.number} {view.state}: {view.message}"
         scores[view.number] = {
-            (one.language, one.split, one.metric): one.value for one in record.scores
+            (score.language, score.split, score.metric): score.value for score in record.scores
         }
     return Outcome(seconds, summary.num_examples, scores)
 

@@ -98,7 +98,7 @@ def items(draws: int) -> str:
                 {code: make(random, difficulty, skill) for code in languages}
                 for skill in random.normal(0, spread, (2, num_seeds))
             ]
-            means = np.mean([one.scores for one in systems[0].values()], axis=0)
+            means = np.mean([system.scores for system in systems[0].values()], axis=0)
             by_seeds = summary(means.tolist()).interval
             found["seeds"].append(by_seeds is not None and holds(by_seeds, truth))
             found["both"].append(holds(two_level(languages, systems[0]), truth))
@@ -132,7 +132,7 @@ def intervals(draws: int) -> str:
         row = [str(num_seeds)]
         for draw, truth in SHAPES.values():
             samples = draw(random, (draws, num_seeds))
-            row.append(share(holds(paired(one).interval, truth) for one in samples))
+            row.append(share(holds(paired(sample).interval, truth) for sample in samples))
         normal = random.normal(0, 1, (draws // 10, num_seeds))
         row.append(share(_bca_holds(one) for one in normal))
         pairs = random.normal(0, 1, (draws // 4, num_seeds)), random.normal(0, 2, (draws // 4, 12))
@@ -204,7 +204,7 @@ def selection(draws: int) -> str:
                 sides = [
                     best_of(random, candidates, num_seeds, correlation) for _ in range(draws // 4)
                 ]
-                fresh = [compare(one)[0] for one in sides]
+                fresh = [compare(side)[0] for side in sides]
                 same = [compare([replace(one, fresh=None) for one in each])[0] for each in sides]
                 told = [share(map(is_won_by_seeds, same))]
                 told += [share(wins(one)[1] for one in part) for part in (same, fresh)]
@@ -347,9 +347,12 @@ def _asked_by_tpe(number: int, seed: int) -> dict[str, Importance]:
 
 
 def _of_noise(found: Sequence[dict[str, Importance]]) -> list[str]:
-    tops = [max(one.share for one in knobs.values()) for knobs in found]
+    tops = [max(knob.share for knob in knobs.values()) for knobs in found]
     quantiles = ", ".join(f"{one:.2f}" for one in np.quantile(tops, [0.05, 0.5, 0.95]))
-    return [quantiles, share(any(one.is_above_chance for one in knobs.values()) for knobs in found)]
+    return [
+        quantiles,
+        share(any(knob.is_above_chance for knob in knobs.values()) for knobs in found),
+    ]
 
 
 SECTIONS: dict[str, Callable[[int], str]] = {

@@ -63,8 +63,8 @@ def _task(name: str, kind: str, train: dict[str, int], languages: tuple[str, ...
         (one, "train"): SplitFacts(size, f"{name} {one} train") for one, size in train.items()
     }
     splits |= {
-        (one, split): SplitFacts(50, f"{name} {one} {split}")
-        for one in languages
+        (language, split): SplitFacts(50, f"{name} {language} {split}")
+        for language in languages
         for split in ("dev", "test")
     }
     metrics = ("accuracy", "macro_f1")
@@ -85,6 +85,6 @@ def facts() -> Facts:
             "pairs": _task("pairs", "pair", {"qaa": 500}, LANGUAGES),
             "tags": _task("tags", "tag", {"qaa": 400, "qab": 300}, LANGUAGES),
         },
-        parallel={one: f"parallel {one}" for one in LANGUAGES},
+        parallel={language: f"parallel {language}" for language in LANGUAGES},
         lexicon={"qaa": LexiconFacts(("qac", "qab"), "lexicon qaa")},
     )

@@ -24,7 +24,7 @@ def _programs() -> Path | None:
         *([Path(on_path).resolve().parent] if on_path else []),
         *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True),
     ]
-    return next((one for one in folders if (one / "postgres").exists()), None)
+    return next((folder for folder in folders if (folder / "postgres").exists()), None)
 
 
 @pytest.fixture(scope="session")

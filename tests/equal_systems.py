@@ -115,8 +115,8 @@ def best_of(
 
 def wins(found: Comparison) -> tuple[bool, bool]:
     """Whether any language has a star, and whether the mean over languages has one."""
-    of_languages = [one.is_significant for one in found.lines if one.kind == "language"]
-    of_mean = [one.is_significant for one in found.lines if one.kind == "mean"]
+    of_languages = [line.is_significant for line in found.lines if line.kind == "language"]
+    of_mean = [line.is_significant for line in found.lines if line.kind == "mean"]
     return any(of_languages), any(of_mean)
 
 

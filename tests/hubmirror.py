@@ -61,7 +61,7 @@ def question(
         "id": name,
         "context": passage,
         "question": asked,
-        "answers": {"text": list(texts), "answer_start": [passage.index(one) for one in texts]},
+        "answers": {"text": list(texts), "answer_start": [passage.index(text) for text in texts]},
         **more,
     }
 

@@ -41,8 +41,8 @@ def facts_of(languages: Sequence[str]) -> Facts:
     tasks = (task("toy-nli", ("no", "maybe", "yes")), task("toy-paraphrase", ("no", "yes")))
     return Facts(
         models,
-        {one.name: one for one in tasks},
-        parallel={one: f"parallel {one}" for one in languages},
+        {task.name: task for task in tasks},
+        parallel={language: f"parallel {language}" for language in languages},
     )
 
 

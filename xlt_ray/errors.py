@@ -230,7 +230,7 @@ def nearest(name: str, known: Iterable[str], *, limit: int = 20) -> str:
     choices = sorted(known)
     lower = {choice.lower(): choice for choice in choices}
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.6) or [
-        lower[one] for one in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
+        lower[match] for match in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)
     ]
     if close:
         return f"did you mean {close[0]}?"

@@ -47,7 +47,7 @@ def made_by_others(made: Collection[Mapping[str, str]]) -> str:
     num = sum(map(bool, others))
     if not num:
         return ""
-    which = ", ".join(sorted({name for one in others for name in one}))
+    which = ", ".join(sorted({name for other in others for name in other}))
     were = "was" if num == 1 else "were"
     return (
         f"{num} of {len(made)} reused stages {were} made by other versions than those here: {which}"

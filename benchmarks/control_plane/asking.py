@@ -29,7 +29,7 @@ def run_ask(trials: int, workers: int) -> None:
             ledger.history.seen(ledger.study.get_trials(deepcopy=False), ledger.study.direction)
             for _ in range(10):
                 ledger.ask(sweep, lambda model: facts.models[model].bounds())
-            row += median_and_p95([one.cpu for one in clocks.calls["ask"]])
+            row += median_and_p95([call.cpu for call in clocks.calls["ask"]])
         table.add_row(*row)
     Console(width=90).print(table)
 

@@ -129,7 +129,7 @@ def run_desk(
             desk.leave(is_finished=True)
         again, spent = timed(lambda: load_ledger(home, "scale"))
         print(f"to read the ledger again takes {spent.cpu:.1f} s of cpu")
-        assert [one.state for one in again.trials()] == ["complete"] * trials
+        assert [trial.state for trial in again.trials()] == ["complete"] * trials
         assert not watcher.warnings, watcher.warnings
     _show_desk(clocks, moments)
     print(f"the workers waited {waited_s:.0f} s for MLflow")
@@ -155,8 +155,8 @@ def _show_desk(clocks: Clocks, moments: Sequence[Moment]) -> None:
             f"{last:,}",
             *median_and_p95([one.cpu for one in spent]),
             *median_and_p95([one.wall for one in spent]),
-            median_and_p95([one.cpu for one in calls["_ask"]])[0],
-            median_and_p95([one.cpu for one in calls["tell_complete"]])[0],
+            median_and_p95([call.cpu for call in calls["_ask"]])[0],
+            median_and_p95([call.cpu for call in calls["tell_complete"]])[0],
             f"{moment.num_letters:,}",
             f"{moment.memory_mib:.0f}",
             f"{moment.ledger_mib:.1f}",

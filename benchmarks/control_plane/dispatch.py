@@ -35,7 +35,7 @@ def run_dispatch(trials: int, workers: int, prefixes: int) -> None:
     def could_run() -> bool:
         """Whether a trial could begin, asked or not."""
         busy = set(making.values())
-        return any(next_key(one) not in busy for one in turns) or any(
+        return any(next_key(turn) not in busy for turn in turns) or any(
             left and f"prefix {one}" not in busy for one, left in unasked.items()
         )
 

@@ -166,7 +166,7 @@ def by_desk(load: Load, marks: Marks) -> None:
         ).fit()
         print(f"{courier.num_waiting} letters wait for MLflow at the end", flush=True)
         desk.leave(is_finished=True)
-    assert [one.state for one in ledger.trials()] == ["complete"] * load.trials
+    assert [trial.state for trial in ledger.trials()] == ["complete"] * load.trials
 
 
 def by_optuna_search(load: Load, marks: Marks) -> None:

@@ -40,7 +40,10 @@ def the_facts() -> Facts:
     """Two models and two tasks; no file stands behind them."""
 
     def task(name: str, size: int) -> TaskFacts:
-        splits = {(one, "train"): SplitFacts(size, f"{name} {one} train") for one in LANGUAGES}
+        splits = {
+            (language, "train"): SplitFacts(size, f"{name} {language} train")
+            for language in LANGUAGES
+        }
         for language, split in itertools.product(LANGUAGES, ("dev", "test")):
             splits[language, split] = SplitFacts(50, f"{name} {language} {split}")
         return TaskFacts(name, "pair", 1, ("a", "b"), ("accuracy",), splits)  # type: ignore[arg-type]
@@ -79,5 +82,5 @@ class Silent:
 def scores_of(value: float) -> tuple[Score, ...]:
     return (
         Score("nli", "qaa", "dev", "accuracy", value, 50),
-        *(Score("nli", one, "test", "accuracy", value * 0.9, 50) for one in LANGUAGES),
+        *(Score("nli", language, "test", "accuracy", value * 0.9, 50) for language in LANGUAGES),
     )

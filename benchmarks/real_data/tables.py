@@ -98,12 +98,12 @@ def _order(value: Any) -> tuple[int, float, str]:
 
 def _labels(values: Iterable[Any]) -> list[str]:
     """Blocks by their names alone, where these tell them apart."""
-    texts = [shown_value(one) for one in values]
-    names = {one: one.partition(" (")[0] for one in texts}
+    texts = [shown_value(value) for value in values]
+    names = {text: text.partition(" (")[0] for text in texts}
     if len(set(names.values())) < len(names):
-        names = {one: one for one in texts}
+        names = {text: text for text in texts}
     short = short_names(names.values())
-    return [short[names[one]] for one in texts]
+    return [short[names[text]] for text in texts]
 
 
 def _cell(seeds: pd.DataFrame) -> str:

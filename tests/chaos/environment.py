@@ -180,7 +180,10 @@ def write_files(root: Path) -> None:
         for language in ("qaa", "qab"):
             for split, number in _SIZES.items():
                 examples = source.read(task_named(toy), language, split)[:number]
-                rows = [(one.id, one.first, one.second, one.label) for one in examples]
+                rows = [
+                    (example.id, example.first, example.second, example.label)
+                    for example in examples
+                ]
                 words.update(word for row in rows for text in row[1:3] for word in text.split())
                 lines = ["id\tsentence1\tsentence2\tlabel", *("\t".join(row) for row in rows)]
                 file = folder / f"{language}.{split}.tsv"

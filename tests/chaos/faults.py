@@ -94,10 +94,10 @@ def _with(title: str) -> list[psutil.Process]:
     """
     for _ in range(40):
         found = []
-        for one in psutil.Process().children(recursive=True):
+        for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
-                if title in " ".join(one.cmdline()):
-                    found.append(one)
+                if title in " ".join(child.cmdline()):
+                    found.append(child)
         if found:
             return found
         time.sleep(0.05)
@@ -148,7 +148,7 @@ def _change_data(scene: Scene) -> bool:
 
 def _has_scores(place: Place) -> bool:
     ledger = load_ledger(Home(place.home), place.root.name)
-    return any(one.curve for one in ledger.trials())
+    return any(trial.curve for trial in ledger.trials())
 
 
 def _end_driver(scene: Scene) -> bool:

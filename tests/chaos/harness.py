@@ -125,8 +125,8 @@ def run_round(
     for other, _ in scene.beside:
         beside = verdict_on(other, name, ground, blow, reference, is_struck=False)
         verdict = Verdict(
-            **{one.name: getattr(verdict, one.name) + getattr(beside, one.name)
-               for one in fields(Verdict)}
+            **{field.name: getattr(verdict, field.name) + getattr(beside, field.name)
+               for field in fields(Verdict)}
         )  # fmt: skip
     return place, replace(verdict, freed=len(scene.freed))
 
@@ -172,17 +172,17 @@ def verdict_on(
     )
     runs = runs_of(place, uri)
     by_id = {run.info.run_id: run for run in runs}
-    own = Counter(one["mlflow_run_id"] for one in trials)
+    own = Counter(trial["mlflow_run_id"] for trial in trials)
     trained = Counter(
-        stage["key"] for one in trials for stage in one["stages"] if not stage["reused"]
+        stage["key"] for trial in trials for stage in trial["stages"] if not stage["reused"]
     )
-    by_params = {_params(one): one for one in trials}
+    by_params = {_params(trial): trial for trial in trials}
     pairs = [(by_params.get(_params(one)), one) for one in expected]
     return Verdict(
         struck=int(is_struck),
-        lost=sum(one["state"] != "complete" for one in trials)
+        lost=sum(trial["state"] != "complete" for trial in trials)
         + sum(found is None for found, _ in pairs)
-        + sum(one["mlflow_run_id"] not in by_id for one in trials),
+        + sum(trial["mlflow_run_id"] not in by_id for trial in trials),
         doubled=max(len(trials) - len(expected), 0)
         + _num_doubled(runs, len(expected))
         + sum(count - 1 for count in (*own.values(), *trained.values())),
@@ -192,9 +192,9 @@ def verdict_on(
             for found, one in pairs
         )
         + sum(
-            one["mlflow_run_id"] in by_id
-            and by_id[one["mlflow_run_id"]].data.metrics.get("objective") != one["objective"]
-            for one in trials
+            trial["mlflow_run_id"] in by_id
+            and by_id[trial["mlflow_run_id"]].data.metrics.get("objective") != trial["objective"]
+            for trial in trials
         ),
         misnamed=int(is_struck and not _is_named(blow, place.log())),
         repeated=_examples(place) - _examples(reference or place),
@@ -204,9 +204,9 @@ def verdict_on(
 def _num_doubled(runs: Sequence[Any], num_trials: int) -> int:
     """Runs beyond one a trial, one a configuration that has one, and the sweep's own."""
     tags = [run.data.tags for run in runs]
-    num_runs = Counter(one["xlt.kind"] for one in tags)
+    num_runs = Counter(tag["xlt.kind"] for tag in tags)
     configurations = [
-        one["xlt.configuration"] for one in tags if one["xlt.kind"] == "configuration"
+        tag["xlt.configuration"] for tag in tags if tag["xlt.kind"] == "configuration"
     ]
     return (
         max(num_runs["trial"] - num_trials, 0)
@@ -261,7 +261,9 @@ def rounds(
     with grounds(root) as ground:
         for number in range(num_rounds):
             blow = blows[number % len(blows)]
-            key = tuple(one for one in blow.overrides if not one.startswith("failures."))
+            key = tuple(
+                override for override in blow.overrides if not override.startswith("failures.")
+            )
             if key not in references:
                 unbroken = Blow("none", overrides=key)
                 made, verdict = run_round(
@@ -291,7 +293,7 @@ def table(played: Iterator[tuple[Blow, float, Verdict]]) -> None:
     print(f"\n| blow | rounds | {' | '.join(names)} |")
     print("|---" * (len(names) + 2) + "|")
     for name, verdicts in found.items():
-        sums = (str(sum(getattr(one, key) for one in verdicts)) for key in names)
+        sums = (str(sum(getattr(verdict, key) for verdict in verdicts)) for key in names)
         print(f"| {name} | {len(verdicts)} | {' | '.join(sums)} |")
 
 
@@ -301,7 +303,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="blows whose names hold this")
     asked = parser.parse_args()
-    blows = [one for one in BLOWS if asked.only in one.name]
+    blows = [blow for blow in BLOWS if asked.only in blow.name]
     with tempfile.TemporaryDirectory() as root:
         table(rounds(Path(root), blows, asked.rounds, asked.seed))
 

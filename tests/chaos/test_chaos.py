@@ -29,6 +29,6 @@ def test_a_blow_that_hit_nothing_or_cost_too_much_makes_no_right_round(
 
 @pytest.mark.slow
 def test_a_sweep_that_was_hit_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    blows = [one for one in BLOWS if one.name in SHORT]
+    blows = [blow for blow in BLOWS if blow.name in SHORT]
     for blow, moment, verdict in rounds(tmp_path, blows, len(blows), seed=3):
         assert verdict.is_right, (blow.name, moment, verdict)

@@ -54,7 +54,7 @@ def pods(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     if manifest["kind"] in ("RayCluster", "RayJob"):
         spec = ray_spec(manifest)
         groups = [spec["headGroupSpec"], *spec["workerGroupSpecs"]]
-        return [one["template"] for one in groups]
+        return [group["template"] for group in groups]
     template = manifest.get("spec", {}).get("template")
     return [template] if template else []
 
@@ -98,7 +98,7 @@ def test_secrets_reach_a_cloud_cluster_once(name: str) -> None:
     # rsync looks at a file that it is given by its name alone, and leaves it out where that is
     # excluded; a pattern with a slash in front is one of the folder that is sent.
     assert "/cluster/secrets.env" in config["rsync_exclude"]
-    sent = [Path(one).name for one in mounts.values()]
+    sent = [Path(mount).name for mount in mounts.values()]
     assert not set(sent) & {one.removeprefix("**/") for one in config["rsync_exclude"]}
     assert any("chmod 600 /home/ubuntu/secrets.env" in one for one in config["setup_commands"])
 
@@ -274,7 +274,9 @@ def test_both_ways_to_kubernetes_make_the_same_cluster() -> None:
         head = spec["headGroupSpec"]["template"]["spec"]
         head["volumes"] = [one for one in head["volumes"] if one["name"] != "sweep"]
         mounts = head["containers"][0]["volumeMounts"]
-        head["containers"][0]["volumeMounts"] = [one for one in mounts if one["name"] != "sweep"]
+        head["containers"][0]["volumeMounts"] = [
+            mount for mount in mounts if mount["name"] != "sweep"
+        ]
         return json.dumps(spec, sort_keys=True)
 
     cluster, job = manifests("raycluster.yaml")[0], manifests("rayjob.yaml")[0]
@@ -284,14 +286,14 @@ def test_both_ways_to_kubernetes_make_the_same_cluster() -> None:
 def test_ray_on_kubernetes_asks_for_a_token() -> None:
     clusters = [ray_spec(one) for one in every_manifest() if "Ray" in one["kind"]]
     assert len(clusters) == 2
-    assert all(one["authOptions"] == {"mode": "token"} for one in clusters)
+    assert all(cluster["authOptions"] == {"mode": "token"} for cluster in clusters)
 
 
 def test_services_are_private_to_their_namespace() -> None:
     found = list(every_manifest())
     services = [one for one in found if one["kind"] == "Service"]
-    assert {one["metadata"]["name"] for one in services} == {"postgres", "mlflow"}
-    assert all("type" not in one["spec"] for one in services)
+    assert {service["metadata"]["name"] for service in services} == {"postgres", "mlflow"}
+    assert all("type" not in service["spec"] for service in services)
     policies = {one["metadata"]["name"] for one in found if one["kind"] == "NetworkPolicy"}
     assert policies == {"postgres", "mlflow", "ray"}
     assert not [one for one in found if one["kind"] in ("Ingress", "Secret")]
@@ -364,7 +366,9 @@ def test_compose_uses_what_it_defines_and_secrets_of_the_example() -> None:
 
 def test_the_users_file_of_mlflow_is_alike_in_docker_and_kubernetes() -> None:
     own = (CLUSTER / "mlflow-auth.ini").read_text(encoding="utf-8").partition("[mlflow]\n")[2]
-    data = next(one["data"] for one in manifests("mlflow.yaml") if one["kind"] == "ConfigMap")
+    data = next(
+        manifest["data"] for manifest in manifests("mlflow.yaml") if manifest["kind"] == "ConfigMap"
+    )
     assert data["mlflow-auth.ini"].partition("[mlflow]\n")[2] == own
 
 

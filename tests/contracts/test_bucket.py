@@ -152,10 +152,10 @@ def test_of_several_contenders_for_a_dead_lease_one_has_it_for_good(storage: Sto
     for _ in range(3):
         put(storage, expires=time.time() - 1)
         results = at_once(*[lambda: try_acquire(storage, PATH)] * 5)
-        leases = [one for one in results if isinstance(one, Lease)]
+        leases = [result for result in results if isinstance(result, Lease)]
         assert len(leases) == 1
         leases[0].check()
-        assert all(isinstance(one, Holder) for one in results if one is not leases[0])
+        assert all(isinstance(result, Holder) for result in results if result is not leases[0])
         leases[0].release()
     assert storage.names("leases") == []
 

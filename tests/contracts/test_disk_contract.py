@@ -61,7 +61,7 @@ def held(store: StageStore) -> dict[str, StoreEntry]:
 
 
 def size(store: StageStore, place: str) -> int:
-    return sum(one.num_bytes for one in store.storage.files(place).values())
+    return sum(file.num_bytes for file in store.storage.files(place).values())
 
 
 def test_an_empty_store_holds_nothing(store: StageStore) -> None:

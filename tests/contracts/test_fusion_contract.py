@@ -74,10 +74,10 @@ def test_a_row_is_the_same_alone_and_in_any_batch(
     rows = states(len(lengths), width, seed)
     mask = (torch.arange(width) < torch.tensor(lengths)[:, None]).long()
     garbage = scale * (1 - mask).unsqueeze(-1)
-    together = fusion(tuple(one + garbage for one in rows), mask)
+    together = fusion(tuple(row + garbage for row in rows), mask)
     for number, length in enumerate(lengths):
         alone = fusion(
-            tuple(one[number : number + 1, :length] for one in rows), torch.ones(1, length).long()
+            tuple(row[number : number + 1, :length] for row in rows), torch.ones(1, length).long()
         )
         torch.testing.assert_close(together[number, :length], alone[0], rtol=1e-4, atol=1e-5)
 
@@ -85,7 +85,7 @@ def test_a_row_is_the_same_alone_and_in_any_batch(
 @every_fusion
 def test_gradients_are_those_of_finite_differences(entry: Method) -> None:
     fusion = trained(made(entry)).double()
-    hidden = tuple(one[:, :3, :].double().requires_grad_() for one in states(rows=2))
+    hidden = tuple(state[:, :3, :].double().requires_grad_() for state in states(rows=2))
     mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
     parameters = {name: one.detach().requires_grad_() for name, one in fusion.named_parameters()}
 
@@ -114,7 +114,7 @@ def test_other_rows_change_nothing_at_evaluation(entry: Method) -> None:
 @every_fusion
 def test_gradients_reach_every_parameter_in_the_first_step(entry: Method) -> None:
     fusion = made(entry)
-    hidden = tuple(one.requires_grad_() for one in states(rows=3))
+    hidden = tuple(state.requires_grad_() for state in states(rows=3))
     fused = fusion(hidden, torch.ones(3, LENGTH).long())
     (fused * states(rows=3, seed=2)[0]).sum().backward()
     silent = [
@@ -127,7 +127,7 @@ def test_gradients_reach_every_parameter_in_the_first_step(entry: Method) -> Non
 
 @every_fusion
 def test_gradients_reach_the_last_layer(entry: Method) -> None:
-    hidden = tuple(one.requires_grad_() for one in states(rows=2))
+    hidden = tuple(state.requires_grad_() for state in states(rows=2))
     made(entry)(hidden, torch.ones(2, LENGTH).long()).square().sum().backward()
     assert hidden[-1].grad is not None
     assert (hidden[-1].grad.abs().sum(dim=-1) > 0).all()
@@ -201,7 +201,7 @@ def test_pooled_a_sentence_has_the_fusion_of_its_pooled_states(
     knobs: type[ConfigModel], placement: str, lengths: list[int], padding: int, seed: int
 ) -> None:
     fields = {"method": "dlfa" if knobs is DlfaFusion else "aif", "layer": 1}
-    entry = next(one for one in FUSIONS if one.knobs is knobs)
+    entry = next(fusion for fusion in FUSIONS if fusion.knobs is knobs)
     with seeded(seed, "fusion"):
         fusion, plain = (
             trained(entry.load()(NUM_LAYERS, HIDDEN, knobs.model_validate({**fields, **more})))
@@ -227,10 +227,10 @@ def test_pooled_a_sentence_has_the_fusion_of_its_pooled_states(
 @pytest.mark.parametrize("placement", ["first", "mean"])
 def test_pooled_gradients_are_those_of_finite_differences(placement: str) -> None:
     knobs = AifFusion.model_validate({"method": "aif", "layer": 1, "placement": placement})
-    entry = next(one for one in FUSIONS if one.name == "aif")
+    entry = next(fusion for fusion in FUSIONS if fusion.name == "aif")
     with seeded(0, "fusion"):
         fusion = trained(entry.load()(NUM_LAYERS, HIDDEN, knobs)).double()
-    hidden = tuple(one[:, :3, :].double().requires_grad_() for one in states(rows=2))
+    hidden = tuple(state[:, :3, :].double().requires_grad_() for state in states(rows=2))
     mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
     assert torch.autograd.gradcheck(
         lambda *given_states: fusion(given_states, mask), hidden, fast_mode=True, atol=1e-6

@@ -141,4 +141,4 @@ def test_progress_is_fetched_anew_by_everybody(store: StageStore) -> None:
     assert progress is not None
     folders = {store.fetch_progress(progress, "0") for _ in range(2)}
     assert len(folders) == (1 if store.storage.local_root else 2)
-    assert all((one / "network.safetensors").read_bytes() == b"state" for one in folders)
+    assert all((folder / "network.safetensors").read_bytes() == b"state" for folder in folders)

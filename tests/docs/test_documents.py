@@ -60,7 +60,7 @@ def test_every_command_shown_exists_with_its_options(document: str, command: lis
     verbs = get_command(app).commands  # type: ignore[attr-defined]
     assert command[1] in verbs, f"{document}: {' '.join(command)}"
     parameters = verbs[command[1]].params
-    known = {name for one in parameters for name in one.opts}
+    known = {name for parameter in parameters for name in parameter.opts}
     for part in command[2:]:
         if part.startswith("-"):
             assert part in known, f"{document}: {' '.join(command)}"

@@ -14,9 +14,9 @@ GOLDEN = Path(__file__).with_name("cli_surface.txt")
 
 
 def commands() -> Iterator[tuple[str, typing.Any]]:
-    for one in app.registered_commands:
-        assert one.callback is not None
-        yield one.name or one.callback.__name__, one.callback
+    for command in app.registered_commands:
+        assert command.callback is not None
+        yield command.name or command.callback.__name__, command.callback
 
 
 def parameters(callback: typing.Any) -> Iterator[tuple[str, typing.Any, typing.Any]]:

@@ -37,7 +37,7 @@ KINDS = [
 
 
 def test_every_kind_has_an_example() -> None:
-    assert {type(one) for one in EXAMPLES} == set(KINDS)
+    assert {type(example) for example in EXAMPLES} == set(KINDS)
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda one: type(one).__name__)

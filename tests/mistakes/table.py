@@ -32,8 +32,8 @@ class Mistake(NamedTuple):
 
 def _all(*changes: Change) -> Change:
     def change(place: Workplace) -> None:
-        for one in changes:
-            one(place)
+        for change in changes:
+            change(place)
 
     return change
 

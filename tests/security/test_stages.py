@@ -63,7 +63,7 @@ def forge(store: StageStore, change: Callable[[dict[str, Any]], None], key: str 
 PATHS = ["../x", "a/../../x", "/etc/passwd", "", ".", "..", "a//b", "a/./b", "a\\..\\b", "a\0b"]
 
 
-@pytest.mark.parametrize("path", [one for one in PATHS if one])
+@pytest.mark.parametrize("path", [path for path in PATHS if path])
 @pytest.mark.parametrize("root", ["folder", "memory"])
 def test_no_path_leads_out_of_a_storage(tmp_path: Path, root: str, path: str) -> None:
     storage = Storage(tmp_path / "store" if root == "folder" else f"memory://{tmp_path.name}")

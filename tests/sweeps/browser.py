@@ -103,7 +103,7 @@ async def browser(width: int = 1500, height: int = 900) -> AsyncIterator[Page]:
             async with aiohttp.ClientSession() as session:
                 async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
                     tabs = await answer.json()
-                url = next(one["webSocketDebuggerUrl"] for one in tabs if one["type"] == "page")
+                url = next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
                 async with session.ws_connect(url, max_msg_size=2**28) as socket:
                     page = Page(socket)
                     await page.call("Page.enable")

@@ -102,7 +102,7 @@ class Place:
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}")
-        experiments = [one.experiment_id for one in client.search_experiments()]
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         return [
             run
             for run in client.search_runs(experiments, max_results=1000)
@@ -111,7 +111,7 @@ class Place:
 
     def stage_keys(self) -> set[str]:
         folder = self.home / "stages"
-        return {one.parent.name for one in folder.glob("*/record.json")}
+        return {file.parent.name for file in folder.glob("*/record.json")}
 
 
 @pytest.fixture

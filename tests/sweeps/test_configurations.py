@@ -107,7 +107,7 @@ def test_runs_say_that_their_trials_are_translate_train(world: World) -> None:
     expected = {"0": "translate-train (qab, qac)", "1": "zero-shot"}
     for kind in ("trial", "configuration"):
         tags = [run.data.tags for run in of_kind(world, kind)]
-        assert {one["xlt.configuration"]: one["xlt.supervision"] for one in tags} == expected
+        assert {tag["xlt.configuration"]: tag["xlt.supervision"] for tag in tags} == expected
     (whole,) = of_kind(world, "sweep")
     best = str(whole.data.tags["xlt.best_configuration"])
     is_told = "translate-train (qab, qac)" in whole.data.tags["mlflow.note.content"]
@@ -227,8 +227,13 @@ def test_runs_name_their_data(world: World) -> None:
         if run.data.tags["xlt.kind"] == "sweep":
             continue
         found = {
-            (one.dataset.name, one.dataset.digest, one.dataset.source_type, one.tags[0].value)
-            for one in run.inputs.dataset_inputs
+            (
+                input_.dataset.name,
+                input_.dataset.digest,
+                input_.dataset.source_type,
+                input_.tags[0].value,
+            )
+            for input_ in run.inputs.dataset_inputs
         }
         assert found == {
             ("toy-nli train", "a" * 10, "toy", "training"),

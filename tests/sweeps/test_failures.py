@@ -70,13 +70,13 @@ def test_out_of_memory_is_met_with_smaller_passes_and_the_same_batch(
     run = place.xlt("run", "small.yaml", "search.trials=2", "search.concurrent=1")
     assert run.returncode == 0, run.stdout + run.stderr
     trials = place.trials()
-    assert [one["state"] for one in trials] == ["complete", "complete"]
+    assert [trial["state"] for trial in trials] == ["complete", "complete"]
     # 32, 16 and 8 sequences did not fit; the second trial knows it.
-    assert [one["attempts"] for one in trials] == [4, 1]
+    assert [trial["attempts"] for trial in trials] == [4, 1]
     assert "tried again with 16 instead of 32 sequences a pass" in run.stdout
     assert "tried again with 4 instead of 8 sequences a pass" in run.stdout
     assert json.loads((place.home / "fits.json").read_text()) == {"toy:2x32": {"cpu": {"32": 4}}}
-    key = next(one["key"] for one in trials[0]["stages"] if one["kind"] == "target")
+    key = next(trial["key"] for trial in trials[0]["stages"] if trial["kind"] == "target")
     record = json.loads((place.home / "stages" / key / "record.json").read_text())
     assert record["runtime"]["micro_batch"] == 4
     small, whole = (

@@ -36,26 +36,28 @@ def logged(place: Place, pattern: str) -> Callable[[], bool]:
 def trial_processes(driver: subprocess.Popen[str]) -> list[psutil.Process]:
     """The processes below a driver in which trials are walked."""
     return [
-        one
-        for one in psutil.Process(driver.pid).children(recursive=True)
-        if "ray::ResourceTrainable" in " ".join(one.cmdline())
+        child
+        for child in psutil.Process(driver.pid).children(recursive=True)
+        if "ray::ResourceTrainable" in " ".join(child.cmdline())
     ]
 
 
 def assert_exactly_once(place: Place, num_trials: int) -> None:
     """Ledger and MLflow are what an unbroken run would show."""
     trials = place.trials()
-    assert [one["state"] for one in trials] == ["complete"] * num_trials
-    points = [tuple(sorted(one["params"].items())) for one in trials]
+    assert [trial["state"] for trial in trials] == ["complete"] * num_trials
+    points = [tuple(sorted(trial["params"].items())) for trial in trials]
     assert len(set(points)) == num_trials
     runs = place.runs()
-    assert sorted(run.info.run_id for run in runs) == sorted(one["mlflow_run_id"] for one in trials)
+    assert sorted(run.info.run_id for run in runs) == sorted(
+        trial["mlflow_run_id"] for trial in trials
+    )
     assert {run.info.status for run in runs} == {"FINISHED"}
     for run in runs:
         assert run.data.metrics["objective"] == pytest.approx(
             trials[int(run.data.tags["xlt.trial"])]["objective"]
         )
-    trained = [stage["key"] for one in trials for stage in one["stages"] if not stage["reused"]]
+    trained = [stage["key"] for trial in trials for stage in trial["stages"] if not stage["reused"]]
     assert len(trained) == len(set(trained)), "no stage was trained twice to its end"
 
 
@@ -72,8 +74,8 @@ def test_killed_driver_loses_nothing(place: Place, finished: Place) -> None:
     assert_exactly_once(place, 4)
     for key, record in records.items():
         assert (place.home / "stages" / key / "record.json").read_bytes() == record
-    unbroken = {one["number"]: one["objective"] for one in finished.trials()}
-    assert {one["number"]: one["objective"] for one in place.trials()} == unbroken
+    unbroken = {trial["number"]: trial["objective"] for trial in finished.trials()}
+    assert {trial["number"]: trial["objective"] for trial in place.trials()} == unbroken
     for key in finished.stage_keys():
         for weights in (finished.home / "stages" / key).glob("*.safetensors"):
             assert filecmp.cmp(weights, place.home / "stages" / key / weights.name, shallow=False)
@@ -91,7 +93,7 @@ def test_trials_train_on_while_the_driver_is_stopped(place: Place) -> None:
         store = StageStore(place.home)
 
         def went_on() -> bool:
-            found = [store.find_progress(one.name) for one in (place.home / "progress").iterdir()]
+            found = [store.find_progress(file.name) for file in (place.home / "progress").iterdir()]
             # Three evaluations further, of which the driver has not heard.
             return any(one is not None and one.step * 16 >= reached + 3 * 256 for one in found)
 
@@ -136,7 +138,7 @@ def test_interrupted_sweep_stops_cleanly_and_is_continued(
     assert "xlt resume small" in place.log()
     assert {run.info.status for run in place.runs()} <= {"KILLED", "FINISHED"}
     store = StageStore(place.home)
-    found = [store.find_progress(one.name) for one in (place.home / "progress").iterdir()]
+    found = [store.find_progress(file.name) for file in (place.home / "progress").iterdir()]
     assert max(one.step for one in found if one is not None) * 16 >= reached
     again = place.xlt("resume", "small")
     assert again.returncode == 0, again.stdout + again.stderr
@@ -150,7 +152,7 @@ def test_a_sweep_whose_ray_server_is_killed_ends_soon_with_one_line_and_goes_on(
     process = place.start("run", "small.yaml", *LONG)
     wait_for(logged(place, EVALUATION), process, place)
     (server,) = [
-        one for one in psutil.Process(process.pid).children() if one.name() == "gcs_server"
+        child for child in psutil.Process(process.pid).children() if child.name() == "gcs_server"
     ]
     others = psutil.Process(process.pid).children(recursive=True)
     server.kill()
@@ -172,7 +174,7 @@ def test_failing_trials_show_their_cause_and_the_others_complete(place: Place) -
         "target.fusion.layer=1", "target.hybrid.ratio=0", "target.warmup=0",
     )  # fmt: skip
     assert run.returncode == 1
-    trials = {one["params"]["target.learning_rate"]: one for one in place.trials()}
+    trials = {trial["params"]["target.learning_rate"]: trial for trial in place.trials()}
     assert trials[1e-3]["state"] == "complete"
     assert trials[1e30]["state"] == "failed"
     assert trials[1e30]["cause"] == "nan"
@@ -197,20 +199,20 @@ def test_early_stopping_prunes_first_repeats_and_the_others_follow_the_complete_
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     trials = place.trials()
-    states = [one["state"] for one in trials]
+    states = [trial["state"] for trial in trials]
     assert set(states) == {"complete", "pruned"}, states
-    for one in trials:
-        kinds = [stage["kind"] for stage in one["stages"]]
-        assert ("evaluate" in kinds) == (one["state"] == "complete")
+    for trial in trials:
+        kinds = [stage["kind"] for stage in trial["stages"]]
+        assert ("evaluate" in kinds) == (trial["state"] == "complete")
     seeds = {
         state: sorted(
-            sorted(one["seed"] for one in trials if one["params"] == params)
-            for params in {str(one["params"]): one["params"] for one in trials
-                           if one["state"] == state}.values()
+            sorted(trial["seed"] for trial in trials if trial["params"] == params)
+            for params in {str(trial["params"]): trial["params"] for trial in trials
+                           if trial["state"] == state}.values()
         )
         for state in ("complete", "pruned")
     }  # fmt: skip
-    first = min(one["seed"] for one in trials)
+    first = min(trial["seed"] for trial in trials)
     assert all(own == [first, first + 1] for own in seeds["complete"])
     assert all(own == [first] for own in seeds["pruned"])
 

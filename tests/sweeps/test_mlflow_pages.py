@@ -68,7 +68,7 @@ def served(home: Home) -> Iterator[str]:
             assert time.monotonic() < deadline
             time.sleep(0.2)
         yield uri
-        beside = [one.cmdline() for one in psutil.Process(server.pid).children(recursive=True)]
+        beside = [child.cmdline() for child in psutil.Process(server.pid).children(recursive=True)]
         assert not [one for one in beside if "huey" in " ".join(one)], "2 GB for nobody's jobs"
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -83,7 +83,7 @@ class Grounds:
 
     def lose(self, node_id: str) -> None:
         """A node dies without a word, and everything on it."""
-        node = next(one for one in self.nodes if one.node_id == node_id)
+        node = next(node for node in self.nodes if node.node_id == node_id)
         self.nodes.remove(node)
         (raylet,) = node.all_processes["raylet"]
         below = psutil.Process(raylet.process.pid).children(recursive=True)
@@ -102,7 +102,7 @@ class Grounds:
             self.lose(self.nodes[-1].node_id)
         while len(self.nodes) < num_nodes:
             self.add()
-        return [str(one.node_id) for one in self.nodes]
+        return [str(node.node_id) for node in self.nodes]
 
     def hold(self, step: int) -> None:
         """Every process stops before its step of this number, until :meth:`release`."""
@@ -158,7 +158,7 @@ def until(place: Place, driver: subprocess.Popen[str], happened: Callable[[], bo
 
 
 def examples(steps: list[Step]) -> int:
-    return sum(one.rows for one in steps)
+    return sum(step.rows for step in steps)
 
 
 @pytest.mark.long
@@ -170,8 +170,8 @@ def test_each_trial_has_what_its_model_has_in_the_table(there: Place, grounds: G
         " 'toy:2x32': {workers: 1, cpus_per_worker: 2, zero_stage: 0}}}",
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
-    assert [one["state"] for one in there.trials()] == ["complete"] * 2
-    small, large = ([one for one in grounds.steps() if one.width == width] for width in (32, 64))
+    assert [trial["state"] for trial in there.trials()] == ["complete"] * 2
+    small, large = ([step for step in grounds.steps() if step.width == width] for width in (32, 64))
     assert {one.rank for one in small} == {0}
     assert {one.rank: one.node for one in large}.keys() == {0, 1}
     assert {one.node for one in large} == set(nodes), "a node for each worker"
@@ -190,7 +190,7 @@ def test_a_trial_that_lost_a_node_goes_on_when_another_one_comes(
         "run", "small.yaml", *SWEEP, *APART, "search.trials=1", "progress.every=0.001"
     )
     until(there, driver, lambda: len(grounds.steps()) == 2 * 9)
-    assert {one.node for one in grounds.steps()} == {kept, lost}
+    assert {step.node for step in grounds.steps()} == {kept, lost}
     grounds.lose(lost)
     grounds.release()
     came = grounds.add()
@@ -216,10 +216,10 @@ def test_a_node_that_comes_while_a_sweep_runs_takes_a_trial(there: Place, ground
     second = grounds.add()
     # The first trial is at its fifth step still.
     until(there, driver, lambda: len(grounds.steps()) == 10)
-    assert {one.node for one in grounds.steps()} == {first, second}
+    assert {step.node for step in grounds.steps()} == {first, second}
     grounds.release()
     assert driver.wait(400) == 0, there.log()
-    assert [one["attempts"] for one in there.trials()] == [1, 1]
+    assert [trial["attempts"] for trial in there.trials()] == [1, 1]
 
 
 @pytest.mark.long
@@ -234,8 +234,8 @@ def test_trials_on_a_lost_node_go_on_elsewhere(there: Place, grounds: Grounds) -
     grounds.lose(lost)
     grounds.release()
     assert driver.wait(400) == 0, there.log()
-    assert sorted(one["attempts"] for one in there.trials()) == [1, 2]
-    assert {one.node for one in grounds.steps()[2 * 9 :]} == {kept}
+    assert sorted(trial["attempts"] for trial in there.trials()) == [1, 2]
+    assert {step.node for step in grounds.steps()[2 * 9 :]} == {kept}
     assert examples(grounds.steps()) == 2 * 256 + 16, "one step twice"
 
 

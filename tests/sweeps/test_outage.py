@@ -118,7 +118,7 @@ def shown(uri: str) -> dict[str, Any]:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
-    experiments = [one.experiment_id for one in client.search_experiments()]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     found: dict[str, Any] = {}
     for run in client.search_runs(experiments, max_results=1000):
         data = run.data
@@ -139,7 +139,7 @@ def shown(uri: str) -> dict[str, Any]:
             for name, value in data.tags.items()
             if name.startswith("xlt.") and name != "xlt.host"
         }
-        artifacts = {one.path for one in client.list_artifacts(run.info.run_id)}
+        artifacts = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
         assert run.info.status == "FINISHED"
         found[data.tags["xlt.trial"]] = (data.params, tags, curves, artifacts)
     return found
@@ -198,7 +198,7 @@ def test_a_server_that_comes_and_goes_has_everything_once(
     assert {trial: row[2] for trial, row in without_system(found).items()} == {
         trial: row[2] for trial, row in expected.items()
     }
-    known = {one["mlflow_run_id"] for one in place.trials()}
+    known = {trial["mlflow_run_id"] for trial in place.trials()}
     assert len(known - {None}) == 2
 
 
@@ -210,7 +210,7 @@ def test_a_server_that_never_answers_delays_nothing_and_is_told_later(
         run = place.xlt("run", "small.yaml", f"places.tracking={server.uri}")
         assert guests, "the server was asked"
     assert run.returncode == 0, run.stdout + run.stderr
-    assert [one["state"] for one in place.trials()] == ["complete"] * 4
+    assert [trial["state"] for trial in place.trials()] == ["complete"] * 4
     assert "20 s at most if it does not answer" in run.stdout
     assert "were not sent" in run.stdout
     server.start()
@@ -219,7 +219,7 @@ def test_a_server_that_never_answers_delays_nothing_and_is_told_later(
     assert "0 new stages" in again.stdout
     assert shown(server.uri) == unbroken(finished)
     assert not any((place.home / "spool").iterdir())
-    assert {one["mlflow_run_id"] for one in place.trials()}.isdisjoint({None})
+    assert {trial["mlflow_run_id"] for trial in place.trials()}.isdisjoint({None})
 
 
 def test_a_place_that_is_none_of_mlflows_is_refused_at_once(place: Place) -> None:

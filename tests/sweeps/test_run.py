@@ -10,23 +10,23 @@ from tests.sweeps.conftest import SMALL, Place
 
 def test_every_trial_ends_complete_with_scores_in_every_language(finished: Place) -> None:
     trials = finished.trials()
-    assert [one["number"] for one in trials] == [0, 1, 2, 3]
-    assert {one["state"] for one in trials} == {"complete"}
-    points = {(one["params"]["target.fusion.layer"], one["params"]["target.hybrid.ratio"])
-              for one in trials}  # fmt: skip
+    assert [trial["number"] for trial in trials] == [0, 1, 2, 3]
+    assert {trial["state"] for trial in trials} == {"complete"}
+    points = {(trial["params"]["target.fusion.layer"], trial["params"]["target.hybrid.ratio"])
+              for trial in trials}  # fmt: skip
     assert points == {(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.5)}, "a grid tries every point once"
-    for one in trials:
-        assert set(one["scores"]["toy-paraphrase"]) == {"qaa", "qab"}
-        assert one["objective"] == one["dev_scores"]["toy-paraphrase"]["qaa"]["accuracy"]
-        assert one["attempts"] == 1
+    for trial in trials:
+        assert set(trial["scores"]["toy-paraphrase"]) == {"qaa", "qab"}
+        assert trial["objective"] == trial["dev_scores"]["toy-paraphrase"]["qaa"]["accuracy"]
+        assert trial["attempts"] == 1
 
 
 def test_shared_intermediate_stage_is_trained_by_one_trial_alone(finished: Place) -> None:
-    uses = [stage for one in finished.trials() for stage in one["stages"]]
-    intermediate = [one for one in uses if one["kind"] == "intermediate"]
+    uses = [stage for trial in finished.trials() for stage in trial["stages"]]
+    intermediate = [use for use in uses if use["kind"] == "intermediate"]
     assert len({one["key"] for one in intermediate}) == 1
     assert [one["reused"] for one in intermediate].count(False) == 1
-    trained = [one["key"] for one in uses if not one["reused"]]
+    trained = [use["key"] for use in uses if not use["reused"]]
     assert len(trained) == len(set(trained)), "no stage is trained twice"
 
 
@@ -34,7 +34,9 @@ def test_every_trial_has_one_finished_mlflow_run_below_the_sweep(finished: Place
     runs = finished.runs()
     assert len(runs) == 4
     assert {run.info.status for run in runs} == {"FINISHED"}
-    assert {run.info.run_id for run in runs} == {one["mlflow_run_id"] for one in finished.trials()}
+    assert {run.info.run_id for run in runs} == {
+        trial["mlflow_run_id"] for trial in finished.trials()
+    }
     for run in runs:
         assert run.data.params["target.fusion.layer"] in ("0", "1")
         assert any(name.startswith("test/accuracy/") for name in run.data.metrics)
@@ -75,8 +77,8 @@ def test_overlapping_sweep_trains_only_what_is_new(finished: Place) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     trained = [
         stage["kind"]
-        for one in finished.trials("wider")
-        for stage in one["stages"]
+        for trial in finished.trials("wider")
+        for stage in trial["stages"]
         if not stage["reused"]
     ]
     assert sorted(trained) == ["evaluate", "evaluate", "target", "target"]

@@ -57,7 +57,7 @@ def recipe_command(port: int, artifacts: Path) -> list[str]:
     found = re.search(r"^CMD (\[.+?\])$", image(), re.M)
     assert found is not None
     own = {"0.0.0.0": "127.0.0.1", "5000": str(port), "/mlflow/artifacts": str(artifacts)}
-    words = [own.get(one, one) for one in json.loads(found[1])]
+    words = [own.get(load, load) for load in json.loads(found[1])]
     assert set(own.values()) <= set(words)
     return [sys.executable, "-m", *words]
 
@@ -146,7 +146,7 @@ def runs_of(uri: str) -> list[Any]:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
-    found = [one.experiment_id for one in client.search_experiments()]
+    found = [experiment.experiment_id for experiment in client.search_experiments()]
     return list(client.search_runs(found, max_results=1000))
 
 
@@ -179,14 +179,14 @@ def test_mlflow_of_the_recipes_lets_in_who_logs_in_and_keeps_runs_in_postgresql(
     world.ledger.tell_complete(view.number, 0.7)
     tracker.finish(world.ledger.trial(view.number), scores_of(0.7))
     tracker.end(world.ledger, "FINISHED")
-    found = {one.data.tags["xlt.kind"]: one for one in runs_of(servers.tracking)}
+    found = {run.data.tags["xlt.kind"]: run for run in runs_of(servers.tracking)}
     assert {one.info.status for one in found.values()} == {"FINISHED"}
     assert found["trial"].info.run_id == run_id
     assert found["trial"].data.metrics["objective"] == pytest.approx(0.7)
-    artifacts = [one.read_text() for one in (servers.root / "artifacts").rglob("*.json")]
+    artifacts = [file.read_text() for file in (servers.root / "artifacts").rglob("*.json")]
     assert artifacts
     everything = [*artifacts, *(str(one.to_dictionary()) for one in found.values())]
-    everything += [one.read_text() for one in home.root.rglob("*.json*")]
+    everything += [file.read_text() for file in home.root.rglob("*.json*")]
     assert not [one for one in everything for secret in HIDDEN if secret in one]
 
 
@@ -203,19 +203,19 @@ def test_a_sweep_keeps_its_ledger_and_its_runs_with_the_servers_of_the_recipes(
     assert run.returncode == 0, run.stdout + run.stderr
     assert not list((place.home / "ledger").glob("*.journal")), "the ledger is in PostgreSQL"
     trials = there.trials()
-    assert [one["state"] for one in trials] == ["complete"] * 2
+    assert [trial["state"] for trial in trials] == ["complete"] * 2
     for name, value in LOGIN.items():
         monkeypatch.setenv(name, value)
-    found = [one for one in runs_of(servers.tracking) if one.data.tags["xlt.kind"] == "trial"]
+    found = [run for run in runs_of(servers.tracking) if run.data.tags["xlt.kind"] == "trial"]
     assert {one.info.status for one in found} == {"FINISHED"}
-    assert {one.info.run_id for one in found} == {one["mlflow_run_id"] for one in trials}
+    assert {one.info.run_id for one in found} == {trial["mlflow_run_id"] for trial in trials}
 
     again = there.xlt(*command)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "0 new stages" in again.stdout
     shown = [run.stdout, run.stderr, again.stdout, again.stderr]
-    shown += [str(one.to_dictionary()) for one in runs_of(servers.tracking)]
-    kept = [one.read_bytes() for one in place.home.rglob("*") if one.is_file()]
+    shown += [str(run.to_dictionary()) for run in runs_of(servers.tracking)]
+    kept = [file.read_bytes() for file in place.home.rglob("*") if file.is_file()]
     for secret in HIDDEN:
         assert not [text for text in shown if secret in text]
         assert not [content for content in kept if secret.encode() in content]

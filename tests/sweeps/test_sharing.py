@@ -14,10 +14,10 @@ def test_two_drivers_on_one_store_train_every_stage_once(place: Place) -> None:
     drivers = [place.start("run", "small.yaml", f"name={name}") for name in ("one", "two")]
     assert [driver.wait(500) for driver in drivers] == [0, 0], place.log()
     trials = [trial for name in ("one", "two") for trial in place.trials(name)]
-    assert {one["state"] for one in trials} == {"complete"}
-    uses = [stage for one in trials for stage in one["stages"]]
-    trained = [one["key"] for one in uses if not one["reused"]]
-    assert len(trained) == len(set(trained)) == len({one["key"] for one in uses})
+    assert {trial["state"] for trial in trials} == {"complete"}
+    uses = [stage for trial in trials for stage in trial["stages"]]
+    trained = [use["key"] for use in uses if not use["reused"]]
+    assert len(trained) == len(set(trained)) == len({use["key"] for use in uses})
     for use in uses:
         assert use["made_by"]["sweep"] in ("one", "two")
     assert len(place.runs()) == 8
@@ -35,9 +35,9 @@ def test_sizes_of_a_ladder_train_what_the_plan_said(place: Place) -> None:
     assert not place.home.exists(), "planning leaves nothing behind"
     run = place.xlt("run", "small.yaml", *ladder)
     assert run.returncode == 0, run.stdout + run.stderr
-    uses = [stage for one in place.trials("ladder") for stage in one["stages"]]
-    assert sum(one["examples"] for one in uses) == planned["examples_shared"]
-    trunks = {one["key"] for one in uses if one["kind"] == "trunk"}
+    uses = [stage for trial in place.trials("ladder") for stage in trial["stages"]]
+    assert sum(use["examples"] for use in uses) == planned["examples_shared"]
+    trunks = {use["key"] for use in uses if use["kind"] == "trunk"}
     assert len(trunks) == 3
     left = json.loads(place.xlt("plan", "small.yaml", *ladder, "--json").stdout)
     assert left["examples_left"] == 0
@@ -48,10 +48,10 @@ def test_store_below_its_quota_keeps_scores_and_the_best_weights(place: Place) -
     run = place.xlt("run", "small.yaml", "store.quota=1900kB")
     assert run.returncode == 0, run.stdout + run.stderr
     trials = place.trials()
-    assert [one["state"] for one in trials] == ["complete"] * 4
-    assert all(set(one["scores"]["toy-paraphrase"]) == {"qaa", "qab"} for one in trials)
+    assert [trial["state"] for trial in trials] == ["complete"] * 4
+    assert all(set(trial["scores"]["toy-paraphrase"]) == {"qaa", "qab"} for trial in trials)
     kept = place.stage_keys()
-    targets = {stage["key"] for one in trials for stage in one["stages"]
+    targets = {stage["key"] for trial in trials for stage in trial["stages"]
                if stage["kind"] == "target"}  # fmt: skip
     best = max(trials, key=lambda one: one["objective"])
     assert next(one["key"] for one in best["stages"] if one["kind"] == "target") in kept

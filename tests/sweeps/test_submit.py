@@ -106,7 +106,7 @@ def test_a_sweep_is_sent_followed_and_read_from_elsewhere(head: Head, tmp_path: 
     assert TOKEN not in followed.stdout
 
     listed = head.xlt("trials", "small", "--json")
-    assert [one["state"] for one in json.loads(listed.stdout)] == ["complete", "complete"]
+    assert [load["state"] for load in json.loads(listed.stdout)] == ["complete", "complete"]
     (row,) = json.loads(head.xlt("status", "small", "--json").stdout)
     assert (row["trials"]["complete"], row["is_running"]) == (2, False)
     looked = json.loads(head.xlt("doctor", "small", "--json").stdout)

@@ -164,7 +164,7 @@ def all_runs(world: World) -> list[Any]:
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=world.home.tracking_uri)
-    experiments = [one.experiment_id for one in client.search_experiments()]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     found = client.search_runs(experiments, max_results=1000)
     return sorted(found, key=lambda run: run.info.run_name)
 
@@ -432,7 +432,7 @@ def test_the_curve_of_a_stage_is_shown_by_the_trial_that_made_it_alone(world: Wo
     commit(world.store, shared, (), HISTORY, {"sweep": "tracked", "trial": 1})
     paths = {view.number: (shared,) for view in views}
     found = project(world.ledger, world.store, world.tracker(), world.configs(), paths=paths)
-    curves = [points(world, found[one.number], "intermediate/train/loss") for one in views]
+    curves = [points(world, found[view.number], "intermediate/train/loss") for view in views]
     assert curves == [[], [(50, 1.4), (100, 1.3)]]
 
 
@@ -530,7 +530,7 @@ def test_at_most_fifty_metrics_whatever_the_number_of_languages(world: World) ->
 
 def test_mean_without_source_needs_the_source(world: World) -> None:
     view = world.complete()
-    scores = tuple(one for one in scores_of(0.8) if one.language != "qaa")
+    scores = tuple(score for score in scores_of(0.8) if score.language != "qaa")
     found = final_metrics(view, scores, "accuracy", "qaa")
     assert "test/accuracy/mean_without_source" not in found
     assert found["test/accuracy/mean"] == pytest.approx(0.65)

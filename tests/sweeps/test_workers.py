@@ -44,7 +44,7 @@ def test_two_workers_train_what_one_worker_trains(
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     two = weights_of(place)
-    (key,) = {one["key"] for one in place.trials()[0]["stages"] if one["kind"] == "target"}
+    (key,) = {trial["key"] for trial in place.trials()[0]["stages"] if trial["kind"] == "target"}
     assert_trained_alike(
         two, load_file(finished.home / "stages" / key / "model.safetensors"), atol=5e-4
     )

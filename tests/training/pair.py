@@ -99,12 +99,12 @@ class Pair:
     ) -> TrainState:
         """Both train one path as two workers; EOFError where one fails."""
         job = Job(root, overrides, {"workers": 2, **runtime}, num_evaluations)
-        for one in self.connections:
-            one.send(job)
+        for connection in self.connections:
+            connection.send(job)
         answers = []
-        for one in self.connections:
-            assert one.poll(PATIENCE_S), "a worker does not answer"
-            answers.append(one.recv())
+        for connection in self.connections:
+            assert connection.poll(PATIENCE_S), "a worker does not answer"
+            answers.append(connection.recv())
         leader, other = answers
         assert leader.losses == other.losses
         seen = [sorted(parts) for parts in map(list.__add__, leader.seen, other.seen)]
@@ -125,14 +125,14 @@ def pair_beside(bench: Bench) -> Iterator[Pair]:
         )
         for rank, (_, there) in enumerate(ends)
     ]
-    for one in workers:
-        one.start()
+    for worker in workers:
+        worker.start()
     try:
         yield Pair((ends[0][0], ends[1][0]))
     finally:
-        for one in workers:
-            one.kill()
-            one.join()
+        for worker in workers:
+            worker.kill()
+            worker.join()
 
 
 def _serve(rank: int, listener: socket.socket, facts: Any, cache: Path, connection: Any) -> None:

@@ -85,9 +85,11 @@ def test_masked_lm_is_scored_language_by_language_on_text_that_it_never_saw(
     first, *_, last = (entry["metrics"] for entry in record.history)
     languages = {"masked_accuracy/qaa", "masked_accuracy/qaf"}
     assert last.keys() == {"loss", "masked_accuracy/mean", "masked_loss/mean"} | languages
-    assert last["masked_accuracy/mean"] == pytest.approx(sum(last[one] for one in languages) / 2)
+    assert last["masked_accuracy/mean"] == pytest.approx(
+        sum(last[language] for language in languages) / 2
+    )
     assert last["masked_loss/mean"] < first["masked_loss/mean"]
-    assert all(last[one] > first[one] for one in languages)
+    assert all(last[language] > first[language] for language in languages)
 
 
 @pytest.mark.parametrize("zero_stage", [0, pytest.param(3, marks=pytest.mark.long)])

@@ -82,11 +82,11 @@ def test_averaged_weights_are_scored_besides_and_change_no_other_score(
     bench.make(tmp_path, *PLAIN)
     plain = record_of(bench, tmp_path, *PLAIN)
     record = record_of(bench, root, *ASKED)
-    assert [one for one in record.scores if one.role == "target"] == list(plain.scores)
-    averaged = [one for one in record.scores if one.role == "average"]
+    assert [score for score in record.scores if score.role == "target"] == list(plain.scores)
+    averaged = [score for score in record.scores if score.role == "average"]
     assert {one.task for one in averaged} == {"toy-paraphrase-average"}
     assert [(one.split, one.language, one.metric) for one in averaged] == [
-        (one.split, one.language, one.metric) for one in plain.scores
+        (score.split, score.language, score.metric) for score in plain.scores
     ]
 
 

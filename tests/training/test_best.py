@@ -112,9 +112,9 @@ def test_what_was_selected_is_what_is_scored(
     bench.make(root, *whole)
     top = max(one["metrics"]["accuracy"] for one in record_of(bench, root, *ASKED).history)
     dev = [
-        one.value
-        for one in record_of(bench, root, *whole, place=-1).scores
-        if (one.split, one.metric) == ("dev", "accuracy")
+        score.value
+        for score in record_of(bench, root, *whole, place=-1).scores
+        if (score.split, score.metric) == ("dev", "accuracy")
     ]
     assert dev == [pytest.approx(top)]
     bench.make(tmp_path, *LAST)
@@ -166,4 +166,4 @@ def test_when_a_training_is_evaluated_and_what_it_selects_are_part_of_its_key(
     bench: Bench,
 ) -> None:
     changes = ((), ("target.evaluations=4",), ("target.select=last",))
-    assert len({bench.path(*one)[-2].key for one in changes}) == len(changes)
+    assert len({bench.path(*change)[-2].key for change in changes}) == len(changes)

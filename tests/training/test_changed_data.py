@@ -61,7 +61,7 @@ def start(tmp_path: Path) -> Walk:
 
 def committed(events: Iterator[Event]) -> dict[str, bool]:
     """Kind of every stage that was committed -> whether it was found."""
-    return {one.stage.kind: one.reused for one in events if isinstance(one, Committed)}
+    return {event.stage.kind: event.reused for event in events if isinstance(event, Committed)}
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {

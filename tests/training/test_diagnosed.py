@@ -79,14 +79,14 @@ def test_every_layer_of_every_language_is_measured_when_it_is_evaluated(
 ) -> None:
     target, evaluation = records(own, diagnosed)
     steps = [0, *(entry["step"] for entry in target.history)]
-    found = [(one.step, one.diagnostic, one.language) for one in target.profiles]
+    found = [(profile.step, profile.diagnostic, profile.language) for profile in target.profiles]
     assert found == [
         (step, name, language) for step in steps for name in NAMES for language in ("qab", "qaf")
     ]
-    for one in (*target.profiles, *evaluation.profiles):
-        assert len(one.values) == NUM_LAYERS + 1
-        assert all(value is not None and -1 <= value <= 1 for value in one.values)
-        assert (one.source_language, one.num_sentences) == ("qaa", 12)
+    for profile in (*target.profiles, *evaluation.profiles):
+        assert len(profile.values) == NUM_LAYERS + 1
+        assert all(value is not None and -1 <= value <= 1 for value in profile.values)
+        assert (profile.source_language, profile.num_sentences) == ("qaa", 12)
     assert target.profiles[0].values != target.profiles[-6].values
 
 
@@ -94,8 +94,8 @@ def test_the_finished_encoder_is_that_of_the_selected_evaluation(
     own: Bench, diagnosed: Path
 ) -> None:
     target, evaluation = records(own, diagnosed)
-    assert {one.step for one in evaluation.profiles} == {None}
-    selected = [one for one in target.profiles if one.step == target.selected_step]
+    assert {profile.step for profile in evaluation.profiles} == {None}
+    selected = [profile for profile in target.profiles if profile.step == target.selected_step]
     assert selected
     assert [replace(one, step=None, examples=None) for one in selected] == list(evaluation.profiles)
 

@@ -29,7 +29,7 @@ def test_trial_through_shared_stages_equals_the_trial_alone(
     # Another trial has made the intermediate stage before.
     bench.make(tmp_path / "shared", "target.learning_rate=5e-4")
     events = bench.make(tmp_path / "shared")
-    reused = {one.stage.kind: one.reused for one in events if isinstance(one, Committed)}
+    reused = {event.stage.kind: event.reused for event in events if isinstance(event, Committed)}
     assert reused == {"intermediate": True, "target": False, "evaluate": False}
     assert bench.bits(tmp_path / "shared") == bench.bits(alone)
 
@@ -137,7 +137,9 @@ def test_damaged_stage_is_set_aside_and_made_again(bench: Bench, tmp_path: Path)
         content[len(content) // 2] ^= 0xFF
         file.write_bytes(content)
     events = bench.make(tmp_path)
-    remade = {one.stage.kind for one in events if isinstance(one, Committed) and not one.reused}
+    remade = {
+        event.stage.kind for event in events if isinstance(event, Committed) and not event.reused
+    }
     assert remade == {"target", "evaluate"}
     assert bench.bits(tmp_path) == before
     assert len(list((tmp_path / "damaged").iterdir())) == 2
@@ -151,7 +153,7 @@ def test_finished_path_is_reused_whole_with_its_scores(bench: Bench, tmp_path: P
     assert all(one.is_replay for one in again if isinstance(one, Evaluated))
     scores = [one.record.scores for one in (first[-1], again[-1]) if isinstance(one, Committed)]
     assert scores[0] == scores[1]
-    assert {(one.language, one.split) for one in scores[0]} == {
+    assert {(score.language, score.split) for score in scores[0]} == {
         ("qaa", "dev"),
         ("qaa", "test"),
         ("qab", "test"),
@@ -241,7 +243,7 @@ def test_seed_of_a_repeat_changes_target_and_keeps_shared_intermediate(
 ) -> None:
     bench.make(tmp_path, seed=0)
     events = bench.make(tmp_path, seed=1)
-    reused = {one.stage.kind: one.reused for one in events if isinstance(one, Committed)}
+    reused = {event.stage.kind: event.reused for event in events if isinstance(event, Committed)}
     assert reused == {"intermediate": True, "target": False, "evaluate": False}
     assert bench.bits(tmp_path, seed=0) != bench.bits(tmp_path, seed=1)
 

@@ -33,7 +33,10 @@ def made(bench: Bench, alone: Path, tmp_path_factory: pytest.TempPathFactory) ->
     ledger = open_ledger(home, sweep)
     for number, seed in enumerate((0, 1, 2)):
         assert ledger.ask(sweep, lambda model: bench.facts.models[model].bounds()) is not None
-        uses = [StageUse(one.kind, one.key, one.label, False) for one in bench.path(seed=seed)[1:]]
+        uses = [
+            StageUse(stage.kind, stage.key, stage.label, False)
+            for stage in bench.path(seed=seed)[1:]
+        ]
         if number == 1:
             ledger.tell_failed(number, "nan", "the loss is not a number")
             continue
@@ -54,7 +57,7 @@ def test_the_best_trial_comes_back_bit_for_bit_and_scores_what_it_scored(
     place = tmp_path / "models" / "best"
     code, out, _ = xlt("export", "tiny", place)
     assert (code, "trial 0 of tiny" in out) == (0, True)
-    assert [one.name for one in place.parent.iterdir()] == ["best"]
+    assert [file.name for file in place.parent.iterdir()] == ["best"]
     loaded = load_exported(place)
     trial, path = bench.trial(), bench.path()
     source = bench.open_data(trial)
@@ -77,16 +80,18 @@ def test_the_best_trial_comes_back_bit_for_bit_and_scores_what_it_scored(
     for language in ("qaa", "qab"):
         examples = source.read(task, language, "test")[:20]
         answers = [one.answer for one in predict(loaded, examples)]
-        values = kind_of(task).score(task, language, [one.gold for one in examples], answers)
+        values = kind_of(task).score(
+            task, language, [example.gold for example in examples], answers
+        )
         scored = {
-            one.metric: one.value
-            for one in record.scores
-            if (one.language, one.split) == (language, "test")
+            score.metric: score.value
+            for score in record.scores
+            if (score.language, score.split) == (language, "test")
         }
         assert values == scored
 
     told = loaded.told
-    assert [one.key for one in told.stages] == [one.key for one in path[1:]]
+    assert [stage.key for stage in told.stages] == [stage.key for stage in path[1:]]
     assert told.stages[1].data == path[-2].data
     assert (told.trial, told.seed, told.languages) == (0, 0, ("qaa", "qab"))
     assert told.fusion["method"] == "dlfa"
@@ -114,7 +119,7 @@ def test_predictions_are_written_as_text_or_json(xlt: Xlt, tmp_path: Path, bench
     place, file = tmp_path / "best", tmp_path / "pairs.txt"
     assert xlt("export", "tiny", place)[0] == 0
     examples = bench.open_data(bench.trial()).read(task_named("toy-paraphrase"), "qab", "test")[:3]
-    file.write_text("".join(f"{one.first}\t{one.second}\n" for one in examples))
+    file.write_text("".join(f"{example.first}\t{example.second}\n" for example in examples))
     found = predict(load_exported(place), examples)
     code, out, _ = xlt("predict", place, file)
     assert code == 0
@@ -126,7 +131,7 @@ def test_predictions_are_written_as_text_or_json(xlt: Xlt, tmp_path: Path, bench
     output = tmp_path / "said.jsonl"
     assert xlt("predict", place, file, "--output", output, "--json")[:2] == (0, "")
     trees = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [one["probabilities"] for one in trees] == [one.by_label for one in found]
+    assert [tree["probabilities"] for tree in trees] == [one.by_label for one in found]
     assert not list(tmp_path.glob(".said*"))
 
 
@@ -148,8 +153,8 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
         code, out, err = xlt("export", *arguments)
         assert (code, out) == (2, ""), err
         assert told in err
-    assert [one.name for one in tmp_path.iterdir()] == ["full"]
-    assert [one.name for one in full.iterdir()] == ["thesis.txt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["full"]
+    assert [file.name for file in full.iterdir()] == ["thesis.txt"]
 
 
 def test_an_empty_folder_is_written_to_and_a_named_trial_says_so(xlt: Xlt, tmp_path: Path) -> None:

@@ -88,8 +88,8 @@ def test_a_pair_of_one_language_with_itself_is_that_language(
     assert len(pairs) == 9
     for language, value in alone.items():
         assert pairs[f"{language}:{language}"].value == pytest.approx(value, abs=1e-6)
-    assert {one.task for one in pairs.values()} == {"toy-similarity-pairs"}
-    assert {(one.num_examples, one.num_dropped) for one in pairs.values()} == {(60, 0)}
+    assert {pair.task for pair in pairs.values()} == {"toy-similarity-pairs"}
+    assert {(pair.num_examples, pair.num_dropped) for pair in pairs.values()} == {(60, 0)}
     assert pairs["qaa:qab"].value != pairs["qab:qaa"].value
 
 
@@ -128,9 +128,9 @@ def test_the_encoder_before_the_target_training_is_scored_where_that_is_asked(
         record = StageStore(tmp_path).record(evaluation.key)
         assert record is not None
         found[name] = {
-            (one.language, one.metric): one.value
-            for one in record.scores
-            if one.task == "toy-retrieval"
+            (score.language, score.metric): score.value
+            for score in record.scores
+            if score.task == "toy-retrieval"
         }
     assert found["before"] == found["untrained"] != found["trained"]
 
@@ -165,7 +165,9 @@ def test_an_aligned_encoder_mines_translations_far_above_chance_and_better_than_
     own.make(tmp_path, *bare)
     record = StageStore(tmp_path).record(own.path(*bare)[-1].key)
     assert record is not None
-    mined = [one for one in record.scores if one.task == "toy-mining" and one.metric == "f1"]
+    mined = [
+        score for score in record.scores if score.task == "toy-mining" and score.metric == "f1"
+    ]
     assert len(mined) == len(values) == 2
     assert all(one.value < values[one.language] for one in mined)
 
@@ -176,9 +178,9 @@ def test_the_items_that_are_kept_sum_up_to_every_score(
     store, records = kept
     record = records["asked"]
     found = {
-        (one.role, one.task, one.language, one.split, metric): (one, *parts)
-        for one in read_items(store, record)
-        for metric, parts in one.parts.items()
+        (item.role, item.task, item.language, item.split, metric): (item, *parts)
+        for item in read_items(store, record)
+        for metric, parts in item.parts.items()
     }
     assert len(found) == len(record.scores)
     for score in record.scores:
@@ -222,7 +224,7 @@ def test_a_further_task_is_scored_under_the_head_of_the_target(
     for folder, files in places.items():
         (tmp_path / folder).mkdir()
         for file in files:
-            text = "\n\n".join(f"{one}\tO\nsire\tB-PER" for one in WORDS * 4)
+            text = "\n\n".join(f"{word}\tO\nsire\tB-PER" for word in WORDS * 4)
             (tmp_path / folder / f"{file}.conll").write_text(text + "\n", encoding="utf-8")
     toy = Model(name="toy:2x32")
     tokenizer = load_tokenizer(toy, WORDS)
@@ -240,13 +242,13 @@ def test_a_further_task_is_scored_under_the_head_of_the_target(
         pass
     record = store.record(path[-1].key)
     assert record is not None
-    found = {(one.role, one.task, one.language, one.split) for one in record.scores}
+    found = {(score.role, score.task, score.language, score.split) for score in record.scores}
     assert found == {
         ("target", "ner-uner", "en", "dev"),
         ("target", "ner-uner", "en", "test"),
         ("target", "ner-uner", "de", "test"),
         ("further", "ner-masakha", "sw", "test"),
     }
-    values = {one.role: one.value for one in record.scores if one.metric == "accuracy"}
+    values = {score.role: score.value for score in record.scores if score.metric == "accuracy"}
     # The same text is scored the same, whichever task it is of.
     assert values["further"] == values["target"]

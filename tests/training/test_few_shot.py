@@ -77,15 +77,15 @@ def test_shots_improve_on_zero_shot_transfer_from_the_same_target_stage(
     bench: Bench, made: tuple[Path, list[tuple[str, str]], list[Any]]
 ) -> None:
     root, _, events = made
-    reused = [one.stage.kind for one in events if isinstance(one, Committed) and one.reused]
+    reused = [event.stage.kind for event in events if isinstance(event, Committed) and event.reused]
     assert reused == ["target"]
     before = values_by_language(evaluation(bench, root, *PLAIN).scores, "test", "accuracy")
     scores = evaluation(bench, root, *SHOTS).scores
     after = values_by_language(scores, "test", "accuracy", "few_shot")
     assert after.keys() == {"qaa", "qab"}
     assert after["qab"] > before["qab"] + 0.05
-    assert {one.role for one in scores} == {"few_shot"}
-    assert {one.task for one in scores} == {"toy-tagging-few-shot"}
+    assert {score.role for score in scores} == {"few_shot"}
+    assert {score.task for score in scores} == {"toy-tagging-few-shot"}
     assert values_by_language(scores, "test", "accuracy") == {}
 
 

@@ -96,7 +96,7 @@ PAIRS = [
 
 
 def test_every_method_of_the_registries_is_paired_with_every_kind_here() -> None:
-    assert {type(how.fusion) for how in METHODS.values()} == {one.knobs for one in FUSIONS}
+    assert {type(how.fusion) for how in METHODS.values()} == {fusion.knobs for fusion in FUSIONS}
     assert {type(how.robust) for how in METHODS.values()} == {one.knobs for one in ROBUST}
 
 
@@ -221,8 +221,8 @@ def test_a_kind_goes_the_whole_path_and_micro_batches_change_nothing(
     assert record is not None
     assert trained is not None
     task = task_named(name)
-    assert {one.metric for one in record.scores} == set(task.metrics)
-    assert {(one.language, one.split, one.num_examples) for one in record.scores} == {
+    assert {score.metric for score in record.scores} == set(task.metrics)
+    assert {(score.language, score.split, score.num_examples) for score in record.scores} == {
         ("qaa", "dev", 12), ("qab", "dev", 12), ("qaa", "test", 12), ("qab", "test", 12),
     }  # fmt: skip
     assert set(task.metrics) <= set(trained.history[-1]["metrics"])
@@ -246,5 +246,5 @@ def test_ranking_is_trained_beside_another_task_and_scored_by_its_own_head(
     assert target.parent.settings["tasks"].keys() == {"toy-ranking", "toy-tagging"}
     record = store.record(evaluation.key)
     assert record is not None
-    assert {one.metric for one in record.scores} == set(task_named("toy-ranking").metrics)
+    assert {score.metric for score in record.scores} == set(task_named("toy-ranking").metrics)
     assert "retrieval_layer" not in evaluation.settings

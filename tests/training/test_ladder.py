@@ -16,9 +16,9 @@ LADDER = "intermediate={task: toy-nli, size: %d, batch_size: 16, max_length: 32,
 def trained(events: list[object]) -> dict[str, int]:
     """Examples that were trained, by label of the stage."""
     return {
-        one.stage.label: one.record.num_examples
-        for one in events
-        if isinstance(one, Committed) and not one.reused and one.record.num_examples
+        event.stage.label: event.record.num_examples
+        for event in events
+        if isinstance(event, Committed) and not event.reused and event.record.num_examples
     }
 
 
@@ -44,7 +44,7 @@ def test_an_interrupted_decay_goes_on_to_the_same_bits(bench: Bench, tmp_path: P
         if isinstance(event, Evaluated) and event.stage.kind == "intermediate":
             break
     broken.close()  # type: ignore[attr-defined]
-    key = next(one.key for one in bench.path(size) if one.kind == "intermediate")
+    key = next(stage.key for stage in bench.path(size) if stage.kind == "intermediate")
     store = StageStore(tmp_path / "broken")
     assert store.record(key) is None
     assert store.find_progress(key) is not None
@@ -56,7 +56,7 @@ def test_a_damaged_trunk_is_set_aside_and_not_gone_on_from(bench: Bench, tmp_pat
     small, large = LADDER % 64, LADDER % 160
     bench.make(tmp_path / "alone", large)
     bench.make(tmp_path / "damaged", small)
-    trunk = next(one for one in bench.path(small) if one.kind == "trunk")
+    trunk = next(stage for stage in bench.path(small) if stage.kind == "trunk")
     file = tmp_path / "damaged" / "stages" / trunk.key / "optimizer.safetensors"
     file.write_bytes(file.read_bytes()[:-8])
     climbed = trained(bench.make(tmp_path / "damaged", large))

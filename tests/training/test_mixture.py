@@ -44,7 +44,7 @@ here is rounding."""
 
 
 def intermediate(bench: Bench, *overrides: str) -> Stage:
-    return next(one for one in bench.path(*overrides) if one.kind == "intermediate")
+    return next(stage for stage in bench.path(*overrides) if stage.kind == "intermediate")
 
 
 def until_intermediate(bench: Bench, root: Path, *overrides: str, **runtime: Any) -> None:
@@ -157,7 +157,7 @@ def test_a_larger_size_of_a_mixture_goes_on_from_the_trunk_of_a_smaller(
     stage = intermediate(mixed, *large)
     one, other = (weights(tmp_path / root, stage) for root in ("alone", "climbed"))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    trunk = next(one for one in mixed.path(*large) if one.kind == "trunk")
+    trunk = next(stage for stage in mixed.path(*large) if stage.kind == "trunk")
     record = StageStore(tmp_path / "climbed").record(trunk.key)
     assert record is not None
     assert record.num_examples < trunk.settings["steps"] * 8, "the smaller trunk was taken over"

@@ -33,7 +33,7 @@ def test_the_objective_is_scored_where_it_is_new_and_nothing_is_trained(
     def made(*metrics: str) -> dict[str, Committed]:
         with monkeypatch.context() as patch:
             events = scored_by(bench, patch, *metrics).make(tmp_path, *CHEAP)
-        return {one.stage.kind: one for one in events if isinstance(one, Committed)}
+        return {event.stage.kind: event for event in events if isinstance(event, Committed)}
 
     first = made("accuracy")
     assert not any(one.reused for one in first.values())
@@ -41,8 +41,10 @@ def test_the_objective_is_scored_where_it_is_new_and_nothing_is_trained(
     assert {kind: one.reused for kind, one in then.items()} == {"target": True, "evaluate": False}
     scores = then["evaluate"].record.scores
     assert objective_of(scores, Objective(metric="macro_f1"), "qaa") == pytest.approx(
-        next(one.value for one in scores if (one.split, one.metric) == ("dev", "macro_f1"))
+        next(score.value for score in scores if (score.split, score.metric) == ("dev", "macro_f1"))
     )
-    accuracy = [one for one in scores if one.metric == "accuracy"]
-    assert accuracy == [one for one in first["evaluate"].record.scores if one.metric == "accuracy"]
+    accuracy = [score for score in scores if score.metric == "accuracy"]
+    assert accuracy == [
+        score for score in first["evaluate"].record.scores if score.metric == "accuracy"
+    ]
     assert all(one.reused for one in made("accuracy", "macro_f1").values())

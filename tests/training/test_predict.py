@@ -124,8 +124,8 @@ def test_a_span_is_as_sure_as_its_begin_and_end_are() -> None:
         for place in range(len(question) + 2, rows["input_ids"].shape[1])
         if list(passage[place - len(question) - 2 :][: len(words)]) == words
     ]
-    ways = [float(shares[0, one] * shares[1, one + len(words) - 1]) for one in begins]
-    assert any(np.isclose(one, found.probability, rtol=1e-4) for one in ways)
+    ways = [float(shares[0, begin] * shares[1, begin + len(words) - 1]) for begin in begins]
+    assert any(np.isclose(way, found.probability, rtol=1e-4) for way in ways)
 
 
 @pytest.mark.parametrize("name", ["toy-tagging", "toy-paraphrase", "toy-choice", "toy-qa"])
@@ -133,7 +133,7 @@ def test_labels_change_nothing(name: str) -> None:
     task = task_named(name)
     model = loaded(task)
     examples = ToySource(0).read(task, "qab", "test")[:40]
-    golds = [one.gold for one in examples]
+    golds = [example.gold for example in examples]
     mixed = tuple(
         with_gold_of(one, examples[(place + 1) % 40]) for place, one in enumerate(examples)
     )

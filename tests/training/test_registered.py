@@ -34,6 +34,6 @@ def test_an_export_is_kept_and_registered_where_the_sweep_is_tracked(
     client = tracker.experiment.client
     (version,) = client.search_model_versions("name = 'pairs'")
     kept = Path(version.source)
-    assert {one.name for one in kept.iterdir()} == {one.name for one in folder.iterdir()}
+    assert {file.name for file in kept.iterdir()} == {file.name for file in folder.iterdir()}
     assert version.tags["xlt.trial"] == "0"
     assert "the best of" in version.description

@@ -18,8 +18,12 @@ def test_the_last_evaluation_is_what_the_trial_is_selected_by(bench: Bench, tmp_
     def walked(root: Path, **runtime: object) -> tuple[list[Evaluated], list[Committed]]:
         events = list(bench.walk(root, *ORACLE, **runtime))
         return (
-            [one for one in events if isinstance(one, Evaluated) and one.stage.kind == "target"],
-            [one for one in events if isinstance(one, Committed)],
+            [
+                event
+                for event in events
+                if isinstance(event, Evaluated) and event.stage.kind == "target"
+            ],
+            [event for event in events if isinstance(event, Committed)],
         )
 
     watching = {"watched": WATCHED, "watched_examples": 20}

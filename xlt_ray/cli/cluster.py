@@ -60,11 +60,11 @@ def doctor(
 
     home = Home.from_environment(may_be_bad=True)
     found = []
-    for one in findings(home, find_sweep(sweep, overrides, home) if sweep else None):
-        found.append(one)
+    for finding in findings(home, find_sweep(sweep, overrides, home) if sweep else None):
+        found.append(finding)
         if not as_json:
-            remedy = f"; {one.remedy}" if one.remedy else ""
-            typer.echo(f"{one.state:<6} {one.name:<12} {one.found}{remedy}")
+            remedy = f"; {finding.remedy}" if finding.remedy else ""
+            typer.echo(f"{finding.state:<6} {finding.name:<12} {finding.found}{remedy}")
     is_sound = all(one.state != "wrong" for one in found)
     if as_json:
         rows = [asdict(one) for one in found]
@@ -156,7 +156,7 @@ def answer_from(address: str, name: str | None, arguments: list[str]) -> NoRetur
 
     cluster = Cluster(address)
     _warn_open(cluster)
-    homes = [one.home for one in cluster.jobs(name)]
+    homes = [job.home for job in cluster.jobs(name)]
     answer = cluster.ask(arguments, homes[0] if homes else None)
     # With 1 a command has answered: `xlt doctor` has found something.
     typer.echo(answer.text, nl=False, err=answer.exit_code > 1)
@@ -187,9 +187,9 @@ def refuse_local_places(sweep: SweepSpec, home: str | None) -> None:
     model = tree.get("model")
     data = tree.get("data")
     models = model.options if isinstance(model, Choice) else (model,)
-    names = (one.get("name") if isinstance(one, dict) else one for one in models)
+    names = (model.get("name") if isinstance(model, dict) else model for model in models)
     relative: list[tuple[str, object]] = [
-        ("model", one) for one in names if isinstance(one, str) and Path(one).is_dir()
+        ("model", name) for name in names if isinstance(name, str) and Path(name).is_dir()
     ]
     if isinstance(data, dict):
         relative += [(f"data.{name}", data.get(name)) for name in ("root", "texts", "cache")]
@@ -224,7 +224,7 @@ def _latest(cluster: Cluster, name: str) -> Job:
     found = cluster.jobs(name)
     if found:
         return found[0]
-    there = ", ".join(dict.fromkeys(one.sweep for one in cluster.jobs())) or "none"
+    there = ", ".join(dict.fromkeys(job.sweep for job in cluster.jobs())) or "none"
     raise LedgerError(f"{cluster.address}: no job of a sweep {name!r} was sent there; of: {there}")
 
 

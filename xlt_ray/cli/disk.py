@@ -48,8 +48,10 @@ def gc(
     rows, is_met = [], True
     for store, things, claims in stores_of(Home.from_environment()):
         found = plan(things, claims, quota_bytes=quota_bytes, all_but_best=all_but_best)
-        done = tuple(one for one in found.removals if yes and remove(store, one.thing))
-        left = found.used_bytes - sum(one.num_bytes for one in (done if yes else found.removals))
+        done = tuple(removal for removal in found.removals if yes and remove(store, removal.thing))
+        left = found.used_bytes - sum(
+            removal.num_bytes for removal in (done if yes else found.removals)
+        )
         is_met = is_met and (quota_bytes is None or left <= quota_bytes)
         rows.append(_row(store, found, done, is_done=yes))
         if not as_json:
@@ -127,21 +129,21 @@ def _row(
         "quota_bytes": found.quota_bytes,
         "used_bytes": found.used_bytes,
         "is_done": is_done,
-        "freed_bytes": sum(one.num_bytes for one in (done if is_done else found.removals)),
+        "freed_bytes": sum(removal.num_bytes for removal in (done if is_done else found.removals)),
         "missing_bytes": found.missing_bytes,
         "frees": [
             {
-                "what": one.thing.sort,
-                "place": one.thing.place,
-                "key": one.thing.key,
-                "kind": one.thing.kind,
-                "label": one.thing.label,
-                "bytes": one.num_bytes,
-                "age_s": round(now - one.thing.used),
-                "why": one.why,
-                "is_freed": one in done,
+                "what": removal.thing.sort,
+                "place": removal.thing.place,
+                "key": removal.thing.key,
+                "kind": removal.thing.kind,
+                "label": removal.thing.label,
+                "bytes": removal.num_bytes,
+                "age_s": round(now - removal.thing.used),
+                "why": removal.why,
+                "is_freed": removal in done,
             }
-            for one in found.removals
+            for removal in found.removals
         ],
         "stays": [
             {"why": why, "bytes": num_bytes} for why, num_bytes in found.kept_by_reason.items()
@@ -180,9 +182,11 @@ def _print_plan(
     )
     for why, num_bytes in found.kept_by_reason.items():
         console.print(f"  {shown_bytes(num_bytes)}: {why}")
-    for one in found.removals if is_done else ():
-        if one not in done:
-            console.print(f"  {shown_bytes(one.num_bytes)}: in use by now, {one.thing.place}")
+    for removal in found.removals if is_done else ():
+        if removal not in done:
+            console.print(
+                f"  {shown_bytes(removal.num_bytes)}: in use by now, {removal.thing.place}"
+            )
     if found.missing_bytes and found.quota_bytes is not None:
         console.print(
             f"{shown_bytes(found.missing_bytes)} too much for {shown_bytes(found.quota_bytes)}: "

@@ -55,7 +55,7 @@ def status_row(ledger: Ledger) -> Row:
         "name": ledger.name,
         "trials": {**counts, "waiting": counts["queued"]},
         "failures": failures_told(views, ledger.name),
-        "gpu_hours": math.fsum(one.occupied.gpu_seconds for one in views) / 3600,
+        "gpu_hours": math.fsum(view.occupied.gpu_seconds for view in views) / 3600,
         "best": None
         if best is None
         else {
@@ -89,12 +89,12 @@ def trial_row(view: TrialView, store: StageStore, sweep: str, standing: Standing
     except DamagedStage:
         # The listing of a thousand trials goes on; the next run makes the stage again.
         record = None
-    for one in record.scores if record else ():
-        by_language = scores[one.split].setdefault(one.task, {}).setdefault(one.language, {})
-        by_language[one.metric] = one.value
-        if one.split == "test":
-            told = beside.setdefault(one.task, {}).setdefault(one.language, _evidence(one))
-            told["chance"][one.metric] = one.chance
+    for score in record.scores if record else ():
+        by_language = scores[score.split].setdefault(score.task, {}).setdefault(score.language, {})
+        by_language[score.metric] = score.value
+        if score.split == "test":
+            told = beside.setdefault(score.task, {}).setdefault(score.language, _evidence(score))
+            told["chance"][score.metric] = score.chance
     return {
         "number": view.number,
         "state": standing,
@@ -112,14 +112,14 @@ def trial_row(view: TrialView, store: StageStore, sweep: str, standing: Standing
         "message": view.message,
         "stages": [
             {
-                "kind": one.kind,
-                "key": one.key,
-                "label": one.label,
-                "reused": one.reused,
-                "examples": one.examples,
-                "made_by": _made_by(one, view, sweep),
+                "kind": stage.kind,
+                "key": stage.key,
+                "label": stage.label,
+                "reused": stage.reused,
+                "examples": stage.examples,
+                "made_by": _made_by(stage, view, sweep),
             }
-            for one in view.stages
+            for stage in view.stages
         ],
         "mlflow_run_id": view.mlflow_run_id,
         "retry_of": view.retry_of,
@@ -152,16 +152,16 @@ def plan_row(plan: Plan) -> Row:
         "is_estimate": plan.is_estimate,
         "stages": [
             {
-                "kind": one.stage.kind,
-                "key": one.stage.key,
-                "label": one.stage.label,
-                "parent": one.parent.key if one.parent else None,
-                "model": one.model.label,
-                "trials": len(one.trials),
-                "examples": one.stage.num_examples,
-                "in_store": one.is_in_store,
+                "kind": stage.stage.kind,
+                "key": stage.stage.key,
+                "label": stage.stage.label,
+                "parent": stage.parent.key if stage.parent else None,
+                "model": stage.model.label,
+                "trials": len(stage.trials),
+                "examples": stage.stage.num_examples,
+                "in_store": stage.is_in_store,
             }
-            for one in plan.stages
+            for stage in plan.stages
         ],
     }
 
@@ -193,7 +193,7 @@ def task_rows() -> list[Row]:
             "metrics": list(task.metrics),
             "title": task.title,
             "licence": task.licence,
-            "recipes": [one.model_dump() for one in task.recipes],
+            "recipes": [recipe.model_dump() for recipe in task.recipes],
         }
         for task in load_tasks()
     ]
@@ -228,7 +228,7 @@ def model_rows() -> list[Row]:
     facts = ("architecture", "layers", "width", "heads", "parameters", "vocabulary")
     needs = ("max_length", "languages", "gpus", "zero_stage", "micro_batch")
     return [{**row, **dict.fromkeys((*facts, *needs))} for row in kinds] + [
-        _preset_row(one) for one in PRESETS
+        _preset_row(preset) for preset in PRESETS
     ]
 
 

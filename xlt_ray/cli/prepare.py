@@ -39,10 +39,10 @@ def stage_tree(plan: Plan) -> Tree:
     """Every stage below its parent, models first; of many siblings the first ones."""
     root = Tree(Text(plan.name, style="bold"))
     below: dict[str, list[PlannedStage]] = {}
-    for one in plan.stages:
-        assert one.stage.parent is not None
-        below.setdefault(one.stage.parent.key, []).append(one)
-    models = {one.model.key: one.model for one in plan.stages}
+    for stage in plan.stages:
+        assert stage.stage.parent is not None
+        below.setdefault(stage.stage.parent.key, []).append(stage)
+    models = {stage.model.key: stage.model for stage in plan.stages}
     for key, model in models.items():
         users = {number for one in below[key] for number in one.trials}
         branch = root.add(Text(f"{model.label}  {short(key)}  {_trials(sorted(users))}"))
@@ -193,7 +193,7 @@ def check(
         each = errors.problems if isinstance(errors, SpecErrors) else (errors,)
         problems = [_problem_row(one) for one in each]
     if as_json:
-        rows = [_problem_row(one) for one in findings.warnings]
+        rows = [_problem_row(warning) for warning in findings.warnings]
         told = {"ok": not problems, "problems": problems, "warnings": rows}
         told |= {"coverage": _rows(coverage), "reads": _rows(findings.sizes)}
         told |= {"trains": _rows(findings.trainings), "pieces": _rows(shares)}

@@ -215,7 +215,7 @@ def echo_summary(sweep: SweepSpec, summary: SweepSummary) -> None:
         if mixed := mixed_facts(summary.trials):
             console.print(f"warning: {mixed}")
     if summary.is_whole_space and summary.is_finished:
-        num_tried = len({one.configuration for one in summary.trials})
+        num_tried = len({trial.configuration for trial in summary.trials})
         console.print(
             f"all {num_tried} configurations of the space were tried; search.trials asks for "
             f"{sweep.settings.search.trials}"
@@ -255,7 +255,7 @@ def _typical(views: Sequence[TrialView]) -> TrialView:
     """The first trial that failed as most of these did."""
     from xlt_ray.sweep.failures import alike
 
-    ways = [alike(one.message, one.log) for one in views]
+    ways = [alike(view.message, view.log) for view in views]
     most = max(ways, key=ways.count)
     return views[ways.index(most)]
 

@@ -62,11 +62,11 @@ def confirm(
     sweep = confirming(
         sweep_of_ledger(ledger),
         [one.assignment for one in chosen],
-        [one.seed for one in snapshot.trials],
+        [trial.seed for trial in snapshot.trials],
         seeds=seeds,
         overrides=overrides or (),
     )
-    open_ones = [one for one in snapshot.trials if not one.is_finished]
+    open_ones = [trial for trial in snapshot.trials if not trial.is_finished]
     if open_ones:
         typer.echo(
             f"warning: {len(open_ones)} trials of {ledger.name} have not ended; "
@@ -95,7 +95,7 @@ def _print(found: Confirmation) -> None:
                 found.rule,
                 "selected: mean over the seeds that took part in the selection; fresh: mean over "
                 "fresh seeds, with Student's 95 % interval; bias: selected - fresh",
-                *(f"note: {one}" for one in found.notes),
+                *(f"note: {note}" for note in found.notes),
             ]
         ),
         caption_justify="left",
@@ -104,11 +104,11 @@ def _print(found: Confirmation) -> None:
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 1 else "right")
     last = None
-    for one in found.rows:
-        if last is not None and one.configuration != last:
+    for row in found.rows:
+        if last is not None and row.configuration != last:
             table.add_section()
-        table.add_row(*_confirmation_cells(one))
-        last = one.configuration
+        table.add_row(*_confirmation_cells(row))
+        last = row.configuration
     console = Console(markup=False)
     # A log has no width of its own: cut nothing there.
     if not console.is_terminal:
@@ -208,7 +208,7 @@ def compare(
     from xlt_ray.report.comparison import compare as compare_all
     from xlt_ray.report.comparison import comparison_json
 
-    found = compare_all([_contender(one) for one in sweeps])
+    found = compare_all([_contender(sweep) for sweep in sweeps])
     if as_json:
         typer.echo(json.dumps(comparison_json(found), indent=1, ensure_ascii=False))
         return
@@ -253,7 +253,7 @@ def _print_versus(versus: Comparison) -> None:
                 "p: sign-flip test; Holm: over the languages (means: over the sweeps); "
                 "* below 0.05 with 6 seeds or more",
                 *([_ITEMS_LEGEND] if any(line.items for line in versus.lines) else []),
-                *(f"note: {one}" for one in versus.notes),
+                *(f"note: {note}" for note in versus.notes),
             ]
         ),
         caption_justify="left",

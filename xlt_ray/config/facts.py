@@ -157,7 +157,7 @@ class Facts:
     @property
     def model_names(self) -> tuple[str, ...]:
         """Names of the models, each once, whatever the number of its revisions."""
-        return tuple(dict.fromkeys(one.name for one in self.models.values()))
+        return tuple(dict.fromkeys(model.name for model in self.models.values()))
 
     def links_among(self, languages: Iterable[str]) -> dict[str, dict[str, str]]:
         """``{"alignments": links}`` of any two of the languages; nothing where there are none.

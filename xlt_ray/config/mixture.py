@@ -42,23 +42,23 @@ class Mixture:
     def counts(self) -> tuple[int, ...]:
         """Examples of each dataset that count."""
         return tuple(
-            one.num_examples if self.cap is None else min(one.num_examples, self.cap)
-            for one in self.datasets
+            dataset.num_examples if self.cap is None else min(dataset.num_examples, self.cap)
+            for dataset in self.datasets
         )
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Each task once."""
-        return tuple(dict.fromkeys(one.task for one in self.datasets))
+        return tuple(dict.fromkeys(dataset.task for dataset in self.datasets))
 
     @property
     def languages(self) -> tuple[str, ...]:
         """Each language of a dataset once, sorted."""
-        return tuple(sorted({one.language for one in self.datasets}))
+        return tuple(sorted({dataset.language for dataset in self.datasets}))
 
     def of(self, task: str) -> tuple[str, ...]:
         """Languages of one task's datasets."""
-        return tuple(one.language for one in self.datasets if one.task == task)
+        return tuple(dataset.language for dataset in self.datasets if dataset.task == task)
 
     def size(self, asked: int | str) -> int:
         """``all`` or a number, as a number of examples over all datasets."""

@@ -142,4 +142,4 @@ def find_preset(name: str) -> Preset | None:
     >>> find_preset("xlm-roberta-base").name
     'FacebookAI/xlm-roberta-base'
     """
-    return next((one for one in PRESETS if name in one.names), None)
+    return next((preset for preset in PRESETS if name in preset.names), None)

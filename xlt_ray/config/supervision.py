@@ -43,9 +43,9 @@ def supervision_of(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]
     translated = set(translated_languages(trial.target.hybrid, task, source))
     others: set[str] = set()
     if trial.intermediate is not None:
-        for one in mixture_of(trial.intermediate, source, facts.tasks).datasets:
-            is_translation = _is_translation(facts.tasks[one.task], task)
-            (translated if is_translation else others).add(one.language)
+        for dataset in mixture_of(trial.intermediate, source, facts.tasks).datasets:
+            is_translation = _is_translation(facts.tasks[dataset.task], task)
+            (translated if is_translation else others).add(dataset.language)
     found = {TRANSLATE_TRAIN: translated, INTERMEDIATE: others}
     return {
         kind: tuple(sorted((languages & scored) - {source}))

@@ -369,7 +369,7 @@ def sweep_of(document: Document) -> SweepSpec:
         settings = Settings.model_validate(fixed)
     except ValidationError as error:
         found = complaints(error, Settings, document, also=("data", *SEARCHABLE))
-        known = {one.fields["key"] for one in problems}
+        known = {problem.fields["key"] for problem in problems}
         problems += [one for one in found if one.fields["key"] not in known]
     if space is None:
         raise SpecErrors(problems)
@@ -401,7 +401,7 @@ def form_problems(sweep: SweepSpec) -> list[SpecError]:
             try:
                 sweep.trial(tree)
             except SpecErrors as errors:
-                found.update({str(one): one for one in errors.problems})
+                found.update({str(problem): problem for problem in errors.problems})
     except SpecError as error:
         fault = error
         if "model" not in sweep.space.tree:

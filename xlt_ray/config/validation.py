@@ -103,7 +103,7 @@ def _remedy(error: Any, owner: type[BaseModel], steps: list[str], *, can_be_sear
     value, kind = error.get("input"), error["type"]
     if kind in ("tuple_type", "literal_error") and isinstance(value, str):
         field = owner.model_fields.get(steps[-1])
-        if field and any(get_origin(one) is tuple for one in _members(field.annotation)):
+        if field and any(get_origin(member) is tuple for member in _members(field.annotation)):
             return f"write a list: [{', '.join(re.findall(_WORD, value))}]"
     if kind == "string_type" and isinstance(value, int | float):
         return f"write it in quotes: '{value}'"
@@ -164,7 +164,7 @@ def _walk(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list
     here: Any = model
     for step in location:
         members = _members(here)
-        tagged = [one for one in members if _has_tag(one, step)]
+        tagged = [member for member in members if _has_tag(member, step)]
         if tagged and not _field_of(members, step):
             here = owner = tagged[0]
             continue
@@ -174,11 +174,11 @@ def _walk(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list
             steps.append(str(step))
         elif isinstance(step, int):
             steps.append(str(step))
-            here = next((get_args(one)[0] for one in members if get_args(one)), None)
+            here = next((get_args(member)[0] for member in members if get_args(member)), None)
         elif _is_schema_word(step) and members and here is not None:
             continue
         else:
-            models = [one for one in members if _is_model(one)]
+            models = [member for member in members if _is_model(member)]
             owner = models[0] if models else owner
             steps.append(str(step))
             here = None
@@ -209,7 +209,9 @@ def _members(annotation: Any) -> list[Any]:
 
 
 def _field_of(members: list[Any], step: int | str) -> type[BaseModel] | None:
-    return next((one for one in members if _is_model(one) and step in one.model_fields), None)
+    return next(
+        (member for member in members if _is_model(member) and step in member.model_fields), None
+    )
 
 
 def _has_tag(member: Any, step: int | str) -> bool:

@@ -193,7 +193,7 @@ def _build(
     line = node.start_mark.line + 1
     if node in above:
         raise SpecError("an anchor contains itself", file=file, line=line, key=path)
-    if node.tag not in {f"tag:yaml.org,2002:{one}" for one in _TAGS[type(node)]}:
+    if node.tag not in {f"tag:yaml.org,2002:{tag}" for tag in _TAGS[type(node)]}:
         raise SpecError(
             f"the tag {node.tag} is not allowed",
             file=file,

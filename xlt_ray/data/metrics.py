@@ -162,7 +162,9 @@ def _chunks(tags: Sequence[str], is_strict: bool) -> list[tuple[str, int, int]]:
     if is_strict:
         from seqeval.scheme import IOB2, Tokens
 
-        return [(one.tag, one.start, one.end) for one in Tokens(list(tags), IOB2).entities]
+        return [
+            (entity.tag, entity.start, entity.end) for entity in Tokens(list(tags), IOB2).entities
+        ]
     from seqeval.metrics.sequence_labeling import get_entities
 
     with warnings.catch_warnings():

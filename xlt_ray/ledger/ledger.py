@@ -160,8 +160,8 @@ class Retry:
 
 def still_failed(views: Sequence[TrialView]) -> list[TrialView]:
     """The failed trials that have not been queued again, by number."""
-    retried = {one.retry_of for one in views}
-    return [one for one in views if one.state == "failed" and one.number not in retried]
+    retried = {view.retry_of for view in views}
+    return [view for view in views if view.state == "failed" and view.number not in retried]
 
 
 def by_cause(failed: Sequence[TrialView]) -> dict[str, list[TrialView]]:
@@ -215,10 +215,10 @@ def retried(
 
 
 def _refuse_unfailed(name: str, views: Sequence[TrialView], retry: Retry, driver: str) -> None:
-    by_number = {one.number: one for one in views}
+    by_number = {view.number: view for view in views}
     states = standings(views, driver=driver)
     for number in retry.trials:
-        later = next((one.number for one in views if one.retry_of == number), None)
+        later = next((view.number for view in views if view.retry_of == number), None)
         if number not in by_number:
             last = max(by_number, default=-1)
             there = f"the last one is {last}" if by_number else "there are none yet"
@@ -293,7 +293,7 @@ class Ledger:
         """All trials, by number; those at work are counted up to their driver's last sign."""
         noted = self.study.user_attrs.get(SIGN)
         sign = None if noted is None else from_fields(SignOfLife, noted)
-        return [self._view(one, sign) for one in self.study.get_trials(deepcopy=False)]
+        return [self._view(trial, sign) for trial in self.study.get_trials(deepcopy=False)]
 
     def standings(self) -> dict[int, Standing]:
         """How every trial stands now, by number."""
@@ -394,7 +394,7 @@ class Ledger:
     def running(self) -> list[int]:
         """Numbers of trials that are RUNNING, by this or by a dead driver."""
         running = (TrialState.RUNNING,)
-        return [one.number for one in self.study.get_trials(deepcopy=False, states=running)]
+        return [trial.number for trial in self.study.get_trials(deepcopy=False, states=running)]
 
     def enqueue_failed(self, retry: Retry | None = None) -> list[int]:
         """Queue failed trials again, as :func:`~xlt_ray.ledger.ledger.retried` chooses them;
@@ -453,7 +453,7 @@ class Ledger:
             return False
         if examples in before.intermediate_values:
             self.study._storage.set_trial_intermediate_value(trial._trial_id, examples, value)
-            rest = [one for one in before.user_attrs[OUTDATED] if one != examples]
+            rest = [attr for attr in before.user_attrs[OUTDATED] if attr != examples]
             trial.set_user_attr(OUTDATED, rest)
         else:
             trial.report(value, examples)
@@ -492,7 +492,7 @@ class Ledger:
             self._trial(number).set_user_attr("path", path)
 
     def set_stages(self, number: int, stages: list[StageUse]) -> None:
-        self._trial(number).set_user_attr("stages", [asdict(one) for one in stages])
+        self._trial(number).set_user_attr("stages", [asdict(stage) for stage in stages])
 
     def set_run_id(self, number: int, run_id: str) -> None:
         """Note the MLflow run of a trial; of a finished one, too, if MLflow answered late.

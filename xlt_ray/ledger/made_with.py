@@ -100,7 +100,7 @@ def listed(found: Iterable[Change]) -> str:
 def mixed_facts(trials: Iterable[TrialView]) -> str:
     """What is to be said beside a ranking of these trials; empty where all that take part in it
     were made with one set of facts."""
-    found = Counter(one.facts for one in trials if one.state in ("complete", "pruned"))
+    found = Counter(trial.facts for trial in trials if trial.state in ("complete", "pruned"))
     if len(found) < 2:
         return ""
     told = ", ".join(
@@ -129,13 +129,13 @@ def changed_since(
 ) -> tuple[Start | None, tuple[Change, ...]]:
     """The last start by which trials were scored, and what has changed since."""
     scored = {one.facts for one in _scored(ledger)}
-    last = next((one for one in reversed(starts_of(ledger)) if one.facts in scored), None)
+    last = next((start for start in reversed(starts_of(ledger)) if start.facts in scored), None)
     return last, () if last is None else changes(fact_sets_of(ledger)[last.facts], facts)
 
 
 def _scored(ledger: Ledger) -> list[TrialView]:
     """Trials that scores are known of; others are made with whatever is there when they go on."""
-    return [one for one in ledger.trials() if one.curve or one.state == "complete"]
+    return [trial for trial in ledger.trials() if trial.curve or trial.state == "complete"]
 
 
 def begin(ledger: Ledger, made_with: MadeWith, *, accept_changes: bool = False) -> tuple[str, ...]:

@@ -169,7 +169,7 @@ class _Part:
     ) -> list[FrozenTrial]:
         """As Optuna's samplers ask; none of them changes a trial, so that nothing is copied."""
         del deepcopy, use_cache
-        return [one for one in self._trials if states is None or one.state in states]
+        return [trial for trial in self._trials if states is None or trial.state in states]
 
 
 def _counted(trial: FrozenTrial) -> FrozenTrial:
@@ -238,7 +238,10 @@ class Proposer:
 def _unasked(
     assignments: Iterable[Assignment], asked: Collection[Configuration]
 ) -> Assignment | None:
-    return next((one for one in assignments if configuration_from(one) not in asked), None)
+    return next(
+        (assignment for assignment in assignments if configuration_from(assignment) not in asked),
+        None,
+    )
 
 
 def _drawn(

@@ -131,7 +131,7 @@ class TrialView:
     @property
     def evaluation_key(self) -> str | None:
         """Key of the stage that holds the scores."""
-        return next((one.key for one in self.stages if one.kind == "evaluate"), None)
+        return next((stage.key for stage in self.stages if stage.kind == "evaluate"), None)
 
 
 @dataclass(frozen=True)
@@ -208,17 +208,17 @@ def standings(views: Sequence[TrialView], *, driver: str = "") -> dict[int, Stan
         driver: token of the living driver's lease (:func:`xlt_ray.ledger.driver_of`); empty where
             none lives.
     """
-    attempts = {one.number: one.attempts for one in views}
+    attempts = {view.number: view.attempts for view in views}
     found: dict[int, Standing] = {}
-    for one in views:
-        if one.state == "complete" or one.state == "pruned" or one.state == "failed":
-            found[one.number] = one.state
-        elif driver and one.occupied.since is not None and one.occupied.driver == driver:
-            found[one.number] = "running"
-        elif one.attempts > attempts.get(-1 if one.retry_of is None else one.retry_of, 0):
-            found[one.number] = "interrupted"
+    for view in views:
+        if view.state == "complete" or view.state == "pruned" or view.state == "failed":
+            found[view.number] = view.state
+        elif driver and view.occupied.since is not None and view.occupied.driver == driver:
+            found[view.number] = "running"
+        elif view.attempts > attempts.get(-1 if view.retry_of is None else view.retry_of, 0):
+            found[view.number] = "interrupted"
         else:
-            found[one.number] = "queued"
+            found[view.number] = "queued"
     return found
 
 
@@ -285,14 +285,15 @@ def winner(trials: Sequence[TrialView], seeds: int, mode: str) -> Winner | None:
     if not order:
         return None
     own = {
-        one.number: one.objective
-        for one in trials
-        if (one.configuration, one.state) == (order[0], "complete") and one.objective is not None
+        trial.number: trial.objective
+        for trial in trials
+        if (trial.configuration, trial.state) == (order[0], "complete")
+        and trial.objective is not None
     }
     sign = _sign(mode)
     best = max(own, key=lambda number: sign * own[number])
     return Winner(
-        trial=next(one for one in trials if one.number == best),
+        trial=next(trial for trial in trials if trial.number == best),
         objective=statistics.fmean(own.values()),
         num_seeds=len(own),
         runner_up=order[1] if len(order) > 1 else None,

@@ -62,5 +62,9 @@ def with_pooler(encoder: PreTrainedModel) -> Iterator[None]:
 
 def _dense_of(encoder: PreTrainedModel) -> nn.Linear | None:
     kept: Any = getattr(encoder, _KEPT, None)
-    layers = [] if kept is None else [one for one in kept.modules() if isinstance(one, nn.Linear)]
+    layers = (
+        []
+        if kept is None
+        else [module for module in kept.modules() if isinstance(module, nn.Linear)]
+    )
     return layers[0] if layers else None

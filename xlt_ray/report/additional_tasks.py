@@ -185,10 +185,12 @@ def _table(
     languages = tuple(sorted(part["language"].unique()))
     means = {"mean": languages}
     if role == "average":
-        means["mean_without_source"] = tuple(one for one in languages if one != source)
+        means["mean_without_source"] = tuple(
+            language for language in languages if language != source
+        )
     if role == "pairs":
         means["mean_of_two_languages"] = tuple(
-            one for one in languages if len(set(one.split(":"))) == 2
+            language for language in languages if len(set(language.split(":"))) == 2
         )
     constant = near_constant_by_trial(part)
     rows = []
@@ -214,11 +216,11 @@ def _table(
                     language: cell_of([float(value) for value in one["value"]])
                     for language, one in mine.groupby("language", sort=True)
                 },
-                shared_by(one.trained for one in trials),
-                constants_of(one.near_constant for one in trials),
+                shared_by(trial.trained for trial in trials),
+                constants_of(trial.near_constant for trial in trials),
             )
         )
-        repeats.append([one.trained for one in trials])
+        repeats.append([trial.trained for trial in trials])
     note = spread_note(repeats)
     return FurtherTable(
         role,

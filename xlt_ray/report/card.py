@@ -39,7 +39,7 @@ def model_card(told: Exported) -> str:
 
 def _setting(told: Exported) -> str:
     """Few-shot, translate-train or zero-shot: what knows most of target languages."""
-    if any(one.kind == "few_shot" for one in told.stages):
+    if any(stage.kind == "few_shot" for stage in told.stages):
         return FEW_SHOT
     return TRANSLATE_TRAIN if TRANSLATE_TRAIN in told.supervision else ZERO_SHOT
 
@@ -49,7 +49,7 @@ def _what(told: Exported) -> str:
     method = str(told.fusion["method"])
     knobs = _settings({name: one for name, one in told.fusion.items() if name != "method"})
     how = "no fusion" if method == "none" else f"fusion {method}" + (knobs and f" ({knobs})")
-    shots = next((one.settings for one in told.stages if one.kind == "few_shot"), None)
+    shots = next((stage.settings for stage in told.stages if stage.kind == "few_shot"), None)
     use = "to be used in languages without labelled data (zero-shot cross-lingual transfer)"
     if TRANSLATE_TRAIN in told.supervision:
         use = f"its labels learned on text in other languages, too ({told.supervision}, not "
@@ -65,25 +65,26 @@ def _what(told: Exported) -> str:
         f"{KINDS[told.kind].summary}) in {told.source_language}, {use}; {how}.",
     ]
     if told.labels:
-        lines.append("Labels, by their number: " + ", ".join(f"`{one}`" for one in told.labels))
+        lines.append("Labels, by their number: " + ", ".join(f"`{label}`" for label in told.labels))
     return "\n\n".join(lines)
 
 
 def _scores(told: Exported) -> str:
     parts = []
-    is_few_shot = any(one.role == "few_shot" for one in told.scores)
+    is_few_shot = any(score.role == "few_shot" for score in told.scores)
     first = () if is_few_shot else (told.task,)
-    tasks = dict.fromkeys([*first, *(one.task for one in told.scores)])
+    tasks = dict.fromkeys([*first, *(score.task for score in told.scores)])
     for task in tasks:
-        scores = [one for one in told.scores if one.task == task]
-        found = {(one.split, one.metric, one.language): one for one in scores}
+        scores = [score for score in told.scores if score.task == task]
+        found = {(score.split, score.metric, score.language): score for score in scores}
         metrics = tuple(told.tasks.get(task, {}).get("metrics", ()))
         there = sorted(
-            {(one.split, one.metric) for one in scores} | {("test", one) for one in metrics},
+            {(score.split, score.metric) for score in scores}
+            | {("test", metric) for metric in metrics},
             key=lambda one: (one[0] != "test", _place(metrics, one[1]), one),
         )
         asked = told.languages if task == told.task else ()
-        extra = sorted({one.language for one in scores} - set(asked))
+        extra = sorted({score.language for score in scores} - set(asked))
         languages = [*asked, *extra]
         head = ["language", *(f"{split} {metric}" for split, metric in there), "test examples"]
         rows = [
@@ -118,7 +119,7 @@ def _means(
         if ("test", metric, language) in found
     }
     if set(values) != set(languages):
-        missing = ", ".join(one for one in languages if one not in values)
+        missing = ", ".join(language for language in languages if language not in values)
         return f"\n\nNo mean is given: test {metric} is missing in {missing}."
     text = f"\n\nMean test {metric} over {len(values)} languages: "
     text += f"{100 * statistics.fmean(values.values()):.1f}"
@@ -130,7 +131,9 @@ def _means(
 
 def _num_tested(scores: Sequence[ExportedScore], language: str) -> str:
     numbers = {
-        one.num_examples for one in scores if (one.language, one.split) == (language, "test")
+        score.num_examples
+        for score in scores
+        if (score.language, score.split) == (language, "test")
     }
     return ", ".join(map(str, sorted(numbers))) or "–"
 
@@ -166,9 +169,9 @@ def _made(told: Exported) -> str:
 def _makers(told: Exported) -> str:
     """With what the stages were made; empty of stages that do not say so."""
     found = dict.fromkeys(
-        ", ".join([*(f"{name} {number}" for name, number in one.versions.items()),
-                   *([f"commit `{one.commit}`"] if one.commit else [])])
-        for one in told.stages
+        ", ".join([*(f"{name} {number}" for name, number in stage.versions.items()),
+                   *([f"commit `{stage.commit}`"] if stage.commit else [])])
+        for stage in told.stages
     )  # fmt: skip
     return "".join(f" Made by {one}." for one in found if one)
 

@@ -99,7 +99,7 @@ class Candidate:
     @property
     def trials(self) -> dict[int, TrialScores]:
         """By seed."""
-        return {one.seed: one for one in self.row.trials}
+        return {trial.seed: trial for trial in self.row.trials}
 
     @property
     def is_fresh(self) -> bool:
@@ -139,7 +139,9 @@ def candidate_of(
         None,
     )
     if found is None:
-        there = sorted({int(one) for one in scores[scores["stage"] == "evaluate"]["configuration"]})
+        there = sorted(
+            {int(score) for score in scores[scores["stage"] == "evaluate"]["configuration"]}
+        )
         shots = shots_of(snapshot, chosen)
         problem = (
             f"was trained on labels of a target language ({shots}) and is not zero-shot; its "
@@ -152,10 +154,10 @@ def candidate_of(
             f"{name}/{chosen}: {problem}; with {'zero-shot ' if shots else ''}scores: {listed}"
         )
     table, row = found
-    rivals = trials[trials["configuration"].isin([one.configuration for one in table.rows])]
+    rivals = trials[trials["configuration"].isin([row.configuration for row in table.rows])]
     candidates = num_candidates(rivals)
     rule = header(sweep, table.source_language)
-    numbers = {one.number for one in row.trials}
+    numbers = {trial.number for trial in row.trials}
     part = scores[scores["number"].isin(numbers) & (scores["stage"] == "evaluate")]
     part = part[(part["split"] == "test") & (part["metric"] == table.metric)]
     stages = stages_frame(snapshot)
@@ -230,7 +232,7 @@ def _fresh(own: Candidate, snapshot: Snapshot, among: Iterable[Snapshot]) -> Can
 
 
 def _numbers(contender: Candidate) -> set[int]:
-    return {one.number for one in contender.row.trials}
+    return {trial.number for trial in contender.row.trials}
 
 
 def _science(snapshot: Snapshot, view: TrialView) -> Any:
@@ -239,12 +241,12 @@ def _science(snapshot: Snapshot, view: TrialView) -> Any:
     Trunks are left out: which there are on the way depends on the other sizes of a sweep.
     """
     kinds = ("trunk", "evaluate")
-    records = [snapshot.records.get(one.key) for one in view.stages if one.kind not in kinds]
+    records = [snapshot.records.get(stage.key) for stage in view.stages if stage.kind not in kinds]
     model, _ = model_of(snapshot.sweep, view.assignment)
     parts = [
-        [one.payload[part] for part in ("kind", "version", "settings", "data")]
-        for one in records
-        if one is not None
+        [record.payload[part] for part in ("kind", "version", "settings", "data")]
+        for record in records
+        if record is not None
     ]
     return [model, weights_of(snapshot, view), *parts] if len(parts) == len(records) else None
 
@@ -269,12 +271,12 @@ def was_chosen_here(contender: Candidate, among: Sequence[Candidate]) -> bool:
 def on_fresh_seeds(contenders: Sequence[Candidate]) -> list[Candidate]:
     """The same contenders on seeds that chose none of them, where the first has such seeds in
     common with every other; as they are where that is not so, or where none was chosen."""
-    if not any(was_chosen_here(one, contenders) for one in contenders):
+    if not any(was_chosen_here(contender, contenders) for contender in contenders):
         return [*contenders]
-    found = [one.fresh or one for one in contenders]
+    found = [contender.fresh or contender for contender in contenders]
     first, *others = found
     is_whole = not any(was_chosen_here(one, found) for one in found)
-    is_paired = all(first.trials.keys() & one.trials.keys() for one in others)
+    is_paired = all(first.trials.keys() & other.trials.keys() for other in others)
     return found if is_whole and is_paired else [*contenders]
 
 
@@ -309,10 +311,10 @@ def selection_notes(
 
 def _commands(contenders: Sequence[Candidate]) -> list[str]:
     """What gives all contenders enough fresh seeds in common."""
-    chosen = [one for one in contenders if was_chosen_here(one, contenders)]
+    chosen = [contender for contender in contenders if was_chosen_here(contender, contenders)]
     start = max(one.next_seed for one in chosen)
     # Those that were chosen have used no seed from there on.
-    lacking = [one for one in contenders if not _has(one, start)]
+    lacking = [contender for contender in contenders if not _has(contender, start)]
     start = max(one.next_seed for one in lacking)
     found = []
     for sweep in dict.fromkeys(one.sweep for one in lacking):
@@ -382,11 +384,14 @@ def compare(contenders: Sequence[Candidate]) -> list[Comparison]:
     common = [
         code
         for code in first.table.languages
-        if all(code in one.data and one.data[code] == first.data.get(code) for one in contenders)
-        and all(code in trial.scores for one in contenders for trial in one.row.trials)
+        if all(
+            code in contender.data and contender.data[code] == first.data.get(code)
+            for contender in contenders
+        )
+        and all(code in trial.scores for contender in contenders for trial in contender.row.trials)
     ]
     found = [_versus(first, other, contenders, common) for other in others]
-    return [_with_items(one) for one in _with_corrected_means(found)]
+    return [_with_items(mean) for mean in _with_corrected_means(found)]
 
 
 def comparison_json(found: Sequence[Comparison]) -> dict[str, Any]:
@@ -399,19 +404,19 @@ def comparison_json(found: Sequence[Comparison]) -> dict[str, Any]:
         "source_language": first.table.source_language,
         "contenders": [
             {
-                "sweep": one.sweep,
-                "configuration": one.row.configuration,
-                "selection": one.rule,
-                "is_oracle": one.is_oracle,
-                "supervision": one.row.supervision,
-                "candidates": one.num_candidates,
-                "is_fresh": one.is_fresh,
-                "trials_of": one.run_by or one.sweep,
-                "seeds": [trial.seed for trial in one.row.trials],
-                "trials": [trial.number for trial in one.row.trials],
-                "params": {path: shown_value(value) for path, value in one.row.knobs.items()},
+                "sweep": contender.sweep,
+                "configuration": contender.row.configuration,
+                "selection": contender.rule,
+                "is_oracle": contender.is_oracle,
+                "supervision": contender.row.supervision,
+                "candidates": contender.num_candidates,
+                "is_fresh": contender.is_fresh,
+                "trials_of": contender.run_by or contender.sweep,
+                "seeds": [trial.seed for trial in contender.row.trials],
+                "trials": [trial.number for trial in contender.row.trials],
+                "params": {path: shown_value(value) for path, value in contender.row.knobs.items()},
             }
-            for one in contenders
+            for contender in contenders
         ],
         "comparisons": [
             {
@@ -468,19 +473,19 @@ def _items_json(items: OverItems | None) -> dict[str, Any]:
 
 
 def _refuse_unlike(contenders: Sequence[Candidate]) -> None:
-    labels = [one.label for one in contenders]
+    labels = [contender.label for contender in contenders]
     if len(labels) < 2:
         raise LedgerError(f"{labels[0] if labels else 'compare'}: name another one to compare with")
-    twice = next((one for one in labels if labels.count(one) > 1), None)
+    twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice:
         raise LedgerError(f"{twice}: is named twice; compare it with another one")
     first = contenders[0].table
-    for one in contenders[1:]:
+    for contender in contenders[1:]:
         for name in ("task", "metric", "source_language"):
-            mine, theirs = getattr(one.table, name), getattr(first, name)
+            mine, theirs = getattr(contender.table, name), getattr(first, name)
             if mine != theirs:
                 raise LedgerError(
-                    f"{one.label}: its {name.replace('_', ' ')} is {mine} and that of "
+                    f"{contender.label}: its {name.replace('_', ' ')} is {mine} and that of "
                     f"{labels[0]} is {theirs}; compare sweeps of one {name.replace('_', ' ')}"
                 )
 
@@ -523,7 +528,7 @@ def _line(
 ) -> ComparisonRow:
     pairs = {seed: (first.trials[seed].scores, other.trials[seed].scores) for seed in seeds}
     there = [
-        seed for seed in seeds if all(code in one for one in pairs[seed] for code in languages)
+        seed for seed in seeds if all(code in pair for pair in pairs[seed] for code in languages)
     ]
     if not there:
         return ComparisonRow(kind, languages, None, None, None, None, False)
@@ -566,11 +571,11 @@ def _with_corrected_means(found: list[Comparison]) -> list[Comparison]:
 def _with_items(versus: Comparison) -> Comparison:
     """The comparison with what the items of the paired seeds say of every line."""
     sides = (versus.baseline, versus.other)
-    if any(one.read is None for one in sides) or not versus.seeds:
+    if any(side.read is None for side in sides) or not versus.seeds:
         return versus
     baseline, other = (
-        [one.read(one.trials[seed].number) for seed in versus.seeds] if one.read else []
-        for one in sides
+        [side.read(side.trials[seed].number) for seed in versus.seeds] if side.read else []
+        for side in sides
     )
     found = over_items([line.languages for line in versus.lines], other, baseline)
     if versus.given:
@@ -584,7 +589,7 @@ def _corrected(found: Sequence[Comparison], family: Sequence[tuple[int, int]]) -
     stars."""
     lines = [list(one.lines) for one in found]
     results = [lines[turn][place].paired for turn, place in family]
-    corrected = holm([one.p if one else None for one in results])
+    corrected = holm([result.p if result else None for result in results])
     for (turn, place), result, p in zip(family, results, corrected, strict=True):
         is_won = result is not None and deserves_star(p, result.num_pairs)
         lines[turn][place] = replace(
@@ -622,11 +627,16 @@ def _notes(
             f"with {len(same)} languages to correct for, no single one can be significant below "
             f"{needed} seeds"
         )
-    other_data = [one for one in languages if one in first.data and one in other.data
-                  and one not in same]  # fmt: skip
+    other_data = [
+        language
+        for language in languages
+        if language in first.data and language in other.data and language not in same
+    ]
     if other_data:
         notes.append(f"scored on other data, not compared: {', '.join(other_data)}")
-    lacking = [one for one in languages if (one in first.data) != (one in other.data)]
+    lacking = [
+        language for language in languages if (language in first.data) != (language in other.data)
+    ]
     if lacking:
         notes.append(f"scored on one side alone, not compared: {', '.join(lacking)}")
     outside = [one for one in same if one not in common]

@@ -95,9 +95,9 @@ def winners(snapshot: Snapshot, top: int) -> list[TrialView]:
         )
     return [
         next(
-            one
-            for one in snapshot.trials
-            if one.configuration == configuration and one.state == "complete"
+            trial
+            for trial in snapshot.trials
+            if trial.configuration == configuration and trial.state == "complete"
         )
         for configuration in ranked[:top]
     ]
@@ -188,22 +188,22 @@ def _changed(snapshot: Snapshot, configuration: int, fresh: Snapshot) -> str:
 def confirmation_frame(found: Confirmation) -> pd.DataFrame:
     """One row a configuration and measure, with the columns of the table."""
     rows: list[dict[str, Any]] = []
-    for one in found.rows:
-        fresh, bias = one.fresh, one.bias_interval
+    for row in found.rows:
+        fresh, bias = row.fresh, row.bias_interval
         interval = None if fresh is None else fresh.interval
         rows.append(
             {
-                "configuration": one.configuration,
-                "rank": one.rank,
-                "measure": one.measure,
-                "languages": " ".join(one.languages),
-                "selected": one.selected,
-                "num_selecting_seeds": one.num_selecting_seeds,
+                "configuration": row.configuration,
+                "rank": row.rank,
+                "measure": row.measure,
+                "languages": " ".join(row.languages),
+                "selected": row.selected,
+                "num_selecting_seeds": row.num_selecting_seeds,
                 "fresh": None if fresh is None else fresh.mean,
                 "num_fresh_seeds": 0 if fresh is None else fresh.num_seeds,
                 "low": None if interval is None else interval.low,
                 "high": None if interval is None else interval.high,
-                "bias": one.bias,
+                "bias": row.bias,
                 "bias_low": None if bias is None else bias.low,
                 "bias_high": None if bias is None else bias.high,
             }
@@ -212,14 +212,14 @@ def confirmation_frame(found: Confirmation) -> pd.DataFrame:
 
 
 def _rule(snapshot: Snapshot) -> str:
-    sources = {target_of(snapshot.sweep, one.assignment)[1] for one in snapshot.trials}
+    sources = {target_of(snapshot.sweep, trial.assignment)[1] for trial in snapshot.trials}
     return " ".join(header(snapshot.sweep, source) for source in sorted(sources))
 
 
 def _contender(fresh: Snapshot, configuration: int) -> Candidate | None:
     """None while no fresh seed of the configuration is complete."""
     there = any(
-        one.configuration == configuration and one.state == "complete" for one in fresh.trials
+        trial.configuration == configuration and trial.state == "complete" for trial in fresh.trials
     )
     return candidate_of(fresh, configuration) if there else None
 
@@ -241,7 +241,7 @@ def _common(one: Candidate, other: Candidate | None) -> tuple[tuple[str, ...], l
 
 def _measures(languages: tuple[str, ...], source: str) -> Iterator[tuple[Measure, tuple[str, ...]]]:
     """The test scores that are compared, and over which languages each is a mean."""
-    others = tuple(one for one in languages if one != source)
+    others = tuple(language for language in languages if language != source)
     if source in languages:
         yield "source", (source,)
     if others:
@@ -263,4 +263,4 @@ def _objectives(trials: pd.DataFrame, configuration: int) -> list[float]:
 def _means(contender: Candidate | None, languages: tuple[str, ...]) -> list[float]:
     """The mean over ``languages`` of each seed that was scored."""
     trials = contender.row.trials if contender is not None else ()
-    return [statistics.fmean(one.scores[code] for code in languages) for one in trials]
+    return [statistics.fmean(trial.scores[code] for code in languages) for trial in trials]

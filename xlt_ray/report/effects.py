@@ -71,11 +71,11 @@ class Level:
 
     @property
     def num_configurations(self) -> int:
-        return max((one.num_configurations for one in self.effects.values()), default=0)
+        return max((effect.num_configurations for effect in self.effects.values()), default=0)
 
     @property
     def num_seeds(self) -> int:
-        return max((one.num_seeds for one in self.effects.values()), default=0)
+        return max((effect.num_seeds for effect in self.effects.values()), default=0)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ class Effects:
 
     @property
     def num_intervals(self) -> int:
-        return sum(one.low is not None for level in self.levels for one in level.effects.values())
+        return sum(
+            effect.low is not None for level in self.levels for effect in level.effects.values()
+        )
 
 
 def series_of(table: LanguageTable) -> tuple[Series, ...]:
@@ -113,8 +115,8 @@ def series_of(table: LanguageTable) -> tuple[Series, ...]:
 
 def drawn_series(table: LanguageTable) -> tuple[Series, ...]:
     """Of these the ones that a figure shows: with the groups of one grouping alone."""
-    left_out = {one.title for one in table.groups} - {
-        one.title for one in drawn_groups(table.groups)
+    left_out = {group.title for group in table.groups} - {
+        group.title for group in drawn_groups(table.groups)
     }
     return tuple(one for one in series_of(table) if one.name not in left_out)
 
@@ -132,7 +134,7 @@ def effects_of(table: LanguageTable) -> Effects:
     return Effects(
         series=tuple(one.name for one in series),
         importances=told,
-        levels=tuple(one for path in sorted(levels, key=rank) for one in levels[path]),
+        levels=tuple(level for path in sorted(levels, key=rank) for level in levels[path]),
     )
 
 
@@ -233,9 +235,9 @@ def _units(mine: Sequence[tuple[Row, float]], others: Sequence[tuple[Row, float]
 def _labels(values: Sequence[Any]) -> list[tuple[tuple[int, float, str], str]]:
     """Of every value its place in the order of levels, and the label of its level."""
     numbers = sorted(
-        float(one)
-        for one in values
-        if isinstance(one, int | float) and not isinstance(one, bool) and not is_absent(one)
+        float(value)
+        for value in values
+        if isinstance(value, int | float) and not isinstance(value, bool) and not is_absent(value)
     )
     distinct = sorted(set(numbers))
     bins = _bins(numbers) if len(distinct) > MAX_LEVELS else [(one, one) for one in distinct]

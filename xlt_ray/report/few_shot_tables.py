@@ -156,7 +156,7 @@ def _before(part: pd.DataFrame) -> Cell | None:
     deviation is over seeds."""
     if part.empty or part["zero_shot"].isna().any():
         return None
-    by_seed = cell_of([float(one) for one in part.drop_duplicates("seed")["zero_shot"]])
+    by_seed = cell_of([float(duplicate) for duplicate in part.drop_duplicates("seed")["zero_shot"]])
     return replace(by_seed, mean=cell_of([float(one) for one in part["zero_shot"]]).mean)
 
 
@@ -166,7 +166,7 @@ def _way(view: TrialView) -> str:
 
 
 def _target_key(view: TrialView) -> str:
-    return next((one.key for one in view.stages if one.kind == "target"), "")
+    return next((stage.key for stage in view.stages if stage.kind == "target"), "")
 
 
 def _zero_shot(snapshot: Snapshot) -> dict[tuple[str, str, str, str], float]:
@@ -176,7 +176,7 @@ def _zero_shot(snapshot: Snapshot) -> dict[tuple[str, str, str, str], float]:
         record = snapshot.record(view, "evaluate")
         if record is None or view.state != "complete":
             continue
-        for one in record.scores:
-            if one.role == "target":
-                found[_target_key(view), one.split, one.metric, one.language] = one.value
+        for score in record.scores:
+            if score.role == "target":
+                found[_target_key(view), score.split, score.metric, score.language] = score.value
     return found

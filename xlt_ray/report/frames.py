@@ -61,18 +61,18 @@ class Snapshot:
 
     def record(self, view: TrialView, kind: str) -> StageRecord | None:
         """The record of a trial's stage of this kind, or None."""
-        key = next((one.key for one in view.stages if one.kind == kind), None)
+        key = next((stage.key for stage in view.stages if stage.kind == kind), None)
         return None if key is None else self.records.get(key)
 
     @property
     def unscored(self) -> list[int]:
         """Numbers of complete trials whose evaluation is gone or damaged."""
         return [
-            one.number
-            for one in self.trials
-            if one.state == "complete"
-            and one.evaluation_key is not None
-            and one.evaluation_key not in self.records
+            trial.number
+            for trial in self.trials
+            if trial.state == "complete"
+            and trial.evaluation_key is not None
+            and trial.evaluation_key not in self.records
         ]
 
     def supervision(self, view: TrialView) -> str:
@@ -97,7 +97,7 @@ def read_snapshot(ledger: Ledger, store: StageStore) -> Snapshot:
     A damaged record counts as missing: one stage does not end the report of a whole sweep.
     """
     trials = tuple(ledger.trials())
-    keys = dict.fromkeys(one.key for view in trials for one in view.stages)
+    keys = dict.fromkeys(stage.key for view in trials for stage in view.stages)
     found = {key: _readable(store, key) for key in keys}
     return Snapshot(
         name=ledger.name,
@@ -226,8 +226,8 @@ def trials_frame(snapshot: Snapshot) -> pd.DataFrame:
             **{name: getattr(view, name, None) for name in TRIAL_COLUMNS},
             "state": snapshot.standings[view.number],
             "supervision": snapshot.supervision(view),
-            "examples": sum(one.examples for one in view.stages),
-            "seconds": sum(one.seconds for one in view.stages),
+            "examples": sum(stage.examples for stage in view.stages),
+            "seconds": sum(stage.seconds for stage in view.stages),
             "started": in_utc(view.started),
             "ended": in_utc(view.ended),
             **{path: view.assignment.get(path) for path in knobs},
@@ -285,15 +285,15 @@ def stages_frame(snapshot: Snapshot) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for view in snapshot.trials:
-        for one in view.stages:
-            record = snapshot.records.get(one.key)
+        for stage in view.stages:
+            record = snapshot.records.get(stage.key)
             made_by = record.made_by if record else {}
             versions = {name: made_by[name] for name in ("commit", "versions") if name in made_by}
             rows.append(
                 {
                     "number": view.number,
-                    **{name: getattr(one, name) for name in STAGE_COLUMNS[1:7]},
-                    "made_by": one.made_by or ("" if one.reused else _name(snapshot, view)),
+                    **{name: getattr(stage, name) for name in STAGE_COLUMNS[1:7]},
+                    "made_by": stage.made_by or ("" if stage.reused else _name(snapshot, view)),
                     "ended": made_by.get("time", ""),
                     "coverage": _told(record.coverage) if record else "",
                     "runtime": _json(record.runtime) if record and record.runtime else "",
@@ -339,10 +339,10 @@ def what(score: Score, task_version: int | None, source_language: str) -> dict[s
 
 
 def _cost(view: TrialView, snapshot: Snapshot) -> dict[str, Any]:
-    records = [snapshot.records.get(one.key) for one in view.stages]
-    whole = [one for one in records if one is not None]
+    records = [snapshot.records.get(stage.key) for stage in view.stages]
+    whole = [record for record in records if record is not None]
     is_whole = bool(view.stages) and len(whole) == len(records) and view.state == "complete"
-    workers = [int(one.runtime.get("workers", 1)) if one else 1 for one in records]
+    workers = [int(record.runtime.get("workers", 1)) if record else 1 for record in records]
     devices = sorted({str(one.runtime["device"]) for one in whole if "device" in one.runtime})
     # The ledger's times are of the reader's zone, where a clock may have been put forward.
     asked, ended = in_utc(view.started), in_utc(view.ended)
@@ -352,9 +352,9 @@ def _cost(view: TrialView, snapshot: Snapshot) -> dict[str, Any]:
         "configuration": view.configuration,
         "state": snapshot.standings[view.number],
         "attempts": view.attempts,
-        "examples": sum(one.examples for one in view.stages),
+        "examples": sum(stage.examples for stage in view.stages),
         "examples_alone": sum(one.num_examples for one in whole) if is_whole else None,
-        "seconds": sum(one.seconds for one in view.stages),
+        "seconds": sum(stage.seconds for stage in view.stages),
         "seconds_alone": sum(one.seconds for one in whole) if is_whole else None,
         "worker_hours": sum(
             one.seconds * number for one, number in zip(view.stages, workers, strict=True)
@@ -395,8 +395,8 @@ def _final_scores(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str, Any
 
 
 def _scores_on_the_way(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str, Any]]:
-    for one in view.stages:
-        record = snapshot.records.get(one.key)
+    for stage in view.stages:
+        record = snapshot.records.get(stage.key)
         for entry in record.history if record else ():
             settings = _settings(record)
             for name, value in entry["metrics"].items():
@@ -411,7 +411,7 @@ def _scores_on_the_way(view: TrialView, snapshot: Snapshot) -> Iterator[dict[str
                     "split": "train" if metric == "loss" else "dev",
                     "metric": metric,
                     "value": value,
-                    "stage": one.kind,
+                    "stage": stage.kind,
                     "step": entry["step"],
                     "examples": entry["examples"],
                     "data": "",

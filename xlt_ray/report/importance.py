@@ -112,7 +112,7 @@ def _reached_by_chance(assignments: tuple[str, ...], seed: int) -> Mapping[str, 
     Args:
         assignments: of the configurations, as JSON.
     """
-    columns = _columns([json.loads(one) for one in assignments])
+    columns = _columns([json.loads(assignment) for assignment in assignments])
     paths, ranks = list(columns), list(range(len(assignments)))
     trials, draw, null = _trials(columns, ranks), random.Random(seed), []
     with quiet():
@@ -153,15 +153,18 @@ _Column = tuple[optuna.distributions.BaseDistribution, list[Any]]
 def _columns(assignments: Sequence[Mapping[str, Value]]) -> dict[str, _Column]:
     """Distribution and values of every knob that varies."""
     found: dict[str, _Column] = {}
-    for path in sorted({path for one in assignments for path in one}):
-        values = [one.get(path, _ABSENT) for one in assignments]
+    for path in sorted({path for assignment in assignments for path in assignment}):
+        values = [assignment.get(path, _ABSENT) for assignment in assignments]
         if len({json.dumps(value) for value in values}) < 2:
             continue
         numbers: list[Any] = [value for value in values if _is_number(value)]
         if len(numbers) == len(values):
             low, high = min(numbers), max(numbers)
             log = low > 0 and high / low > 15
-            found[path] = _Range(float(low), float(high), log=log), [float(one) for one in numbers]
+            found[path] = (
+                _Range(float(low), float(high), log=log),
+                [float(number) for number in numbers],
+            )
             continue
         bins: dict[Any, int] = _bins(numbers)
         options = [str(bins.get(value, value)) if _is_number(value) else json.dumps(value)

@@ -109,7 +109,7 @@ def samples_of(languages: Sequence[str], seeds: Sequence[Kept]) -> dict[str, Sam
     """The samples of those languages that every seed has the same items in."""
     found = {}
     for code in languages:
-        parts = [one[code] for one in seeds if code in one]
+        parts = [seed[code] for seed in seeds if code in seed]
         sample = sample_of(parts) if parts and len(parts) == len(seeds) else None
         if sample is not None and len(sample.ids):
             found[code] = sample
@@ -125,18 +125,18 @@ def over_items(
     Args:
         system: of every paired seed, in the order of ``baseline``.
     """
-    languages = list(dict.fromkeys(code for one in lines for code in one))
+    languages = list(dict.fromkeys(code for line in lines for code in line))
     # As seeds of one sample first, so that both sides have the same items in the same order.
     both = samples_of(languages, [*baseline, *system])
     sides = [
         {code: Sample(one.ids, one.points[part], one.out_of[part]) for code, one in both.items()}
         for part in (slice(None, len(baseline)), slice(len(baseline), None))
     ]
-    known = [one for one in lines if all(code in both for code in one)]
+    known = [line for line in lines if all(code in both for code in line)]
     drawn: dict[tuple[str, ...], Drawn | None] = {}
     drawn |= zip(map(tuple, known), bootstrapped(known, sides[1], sides[0]), strict=True)
     singles = [one for one in drawn if len(one) == 1]
-    ps = holm([found.p if (found := drawn[one]) else None for one in singles])
+    ps = holm([found.p if (found := drawn[single]) else None for single in singles])
     corrected: dict[tuple[str, ...], float | None] = {}
     corrected |= zip(singles, ps, strict=True)
     result: list[OverItems | None] = []
@@ -183,10 +183,10 @@ def items_frame(
     for table in tables:
         read = kept_of(snapshot, table.task, table.metric)
         trials = [
-            (row.configuration, one)
+            (row.configuration, trial)
             for row in table.rows
             if row.configuration in configurations
-            for one in row.trials
+            for trial in row.trials
         ]
         frames += [
             pd.DataFrame(
@@ -222,15 +222,17 @@ def intervals_frame(table: LanguageTable, row: Row, read: ReadItems) -> pd.DataF
     means = {"mean": table.languages} if row.mean is not None else {}
     if row.mean_without_source is not None:
         means["mean_without_source"] = others
-    means |= {one.title: one.languages for one in table.groups if one.title in row.groups}
+    means |= {group.title: group.languages for group in table.groups if group.title in row.groups}
     means |= {code: (code,) for code in table.languages if code in row.cells}
     rows = []
     for name, languages in means.items():
-        trials = [one for one in row.trials if all(code in one.scores for code in languages)]
-        samples = samples_of(languages, [read(one.number) for one in trials])
+        trials = [trial for trial in row.trials if all(code in trial.scores for code in languages)]
+        samples = samples_of(languages, [read(trial.number) for trial in trials])
         is_whole = bool(trials) and len(samples) == len(languages)
         interval = two_level(languages, samples) if is_whole else None
-        values = [sum(one.scores[code] for code in languages) / len(languages) for one in trials]
+        values = [
+            sum(trial.scores[code] for code in languages) / len(languages) for trial in trials
+        ]
         rows.append(
             {
                 "task": table.task,
@@ -245,7 +247,7 @@ def intervals_frame(table: LanguageTable, row: Row, read: ReadItems) -> pd.DataF
                 "low": interval.low if interval else None,
                 "high": interval.high if interval else None,
                 "interval": interval.method if interval else "",
-                "shared_by_seeds": named(shared_by(one.trained for one in trials)),
+                "shared_by_seeds": named(shared_by(trial.trained for trial in trials)),
             }
         )
     return _frame(rows)
@@ -360,7 +362,7 @@ def bootstrapped(
     the drawn items, not their first order. None where a mean rests on fewer than
     ``MIN_DRAWN_ITEMS`` items.
     """
-    languages = sorted({code for one in means for code in one})
+    languages = sorted({code for mean in means for code in mean})
     if not languages:
         return [None for _ in means]
     ids = np.unique(np.concatenate([system[code].ids for code in languages]))
@@ -385,7 +387,7 @@ def bootstrapped(
             for place, code in enumerate(same):
                 found[code].append(scores[len(same) + place] - scores[place])
     differences = {code: np.concatenate(parts) for code, parts in found.items()}
-    return [_told(one, differences, system, baseline) for one in means]
+    return [_told(mean, differences, system, baseline) for mean in means]
 
 
 def sample_of(
@@ -396,7 +398,7 @@ def sample_of(
     None where seeds were not scored on the same items.
     """
     ids = np.sort(parts[0][0])
-    orders = [np.argsort(one[0]) for one in parts]
+    orders = [np.argsort(part[0]) for part in parts]
     if any(
         len(one[0]) != len(ids) or (one[0][order] != ids).any()
         for one, order in zip(parts, orders, strict=True)
@@ -434,10 +436,10 @@ def _effects(
 def _mean_scores(weights: np.ndarray, samples: Sequence[Sample]) -> np.ndarray:
     """(samples, draws): mean over seeds of scores of weighted items; NaN where a draw is of
     nothing that counts."""
-    points = weights @ np.concatenate([one.points for one in samples]).T
-    out_of = weights @ np.concatenate([one.out_of for one in samples]).T
+    points = weights @ np.concatenate([sample.points for sample in samples]).T
+    out_of = weights @ np.concatenate([sample.out_of for sample in samples]).T
     scores = np.divide(points, out_of, out=np.full_like(points, np.nan), where=out_of > 0)
-    scores[:, [not row.any() for one in samples for row in one.out_of]] = 0.0
+    scores[:, [not row.any() for sample in samples for row in sample.out_of]] = 0.0
     return np.asarray(scores.reshape(len(weights), len(samples), -1).mean(axis=2).T)
 
 

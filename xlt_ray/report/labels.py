@@ -85,9 +85,14 @@ def short_names(options: Iterable[str]) -> dict[str, str]:
     """
     options = list(dict.fromkeys(options))
     short = {
-        one: PurePath(one).name if one.startswith(("/", "./", "../")) else one for one in options
+        option: PurePath(option).name if option.startswith(("/", "./", "../")) else option
+        for option in options
     }
-    return short if len(set(short.values())) == len(options) else {one: one for one in options}
+    return (
+        short
+        if len(set(short.values())) == len(options)
+        else {option: option for option in options}
+    )
 
 
 def language_label(code: str, describe: DescribeLanguage | None) -> str:
@@ -107,7 +112,7 @@ def _written(value: Any) -> Any:
 
 
 def _block(tree: Mapping[str, Any]) -> str:
-    key = next((one for one in _NAMES if one in tree), None)
+    key = next((name for name in _NAMES if name in tree), None)
     name = "" if key is None else _name(tree[key])
     rest = ", ".join(_settings({one: tree[one] for one in tree if one != key}))
     return f"{name} ({rest})" if name and rest else name or rest or "{}"

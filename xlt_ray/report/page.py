@@ -118,7 +118,7 @@ def write_report(
     trained = trained_stages(snapshot.trials)
     tables = language_tables(trials, scores, knobs, sweep, all_groupings, trained)
     asked = {**(groupings or {}), **({"seen": {"seen": seen}} if seen else {})}
-    scored = {code for one in tables for code in one.languages if code != one.source_language}
+    scored = {code for table in tables for code in table.languages if code != table.source_language}
     for line in without_members(asked, scored):
         warn(line)
     further_scores = further_frame(snapshot)
@@ -143,7 +143,7 @@ def write_report(
     figures += [] if layers is None else [layers]
     means = averaged_scores(further_scores)
     averaged = {
-        one.stem: one for one in language_tables(trials, means, knobs, sweep, trained=trained)
+        table.stem: table for table in language_tables(trials, means, knobs, sweep, trained=trained)
     }
     rules = {
         table.stem: picks(table, scores, sweep, averaged.get(table.stem), means) for table in tables
@@ -194,21 +194,21 @@ def write_report(
         "marks": marks,
         "few_shot": few_shot_tables(few_shot, snapshot, sweep),
         "has_few_shot": has_few_shot(sweep),
-        "rules": sorted({selection_rule(sweep, one.source_language) for one in tables}),
+        "rules": sorted({selection_rule(sweep, table.source_language) for table in tables}),
         "best": view_model.best_view(best, trials, uses, tables, knobs, intervals),
-        "figures": [{"figure": one, "uri": _data_uri(one)} for one in figures],
+        "figures": [{"figure": figure, "uri": _data_uri(figure)} for figure in figures],
         "notes": notes,
         "tables": [
             {
-                **view_model.language_table(one, known[one.stem], best, describe_language),
+                **view_model.language_table(table, known[table.stem], best, describe_language),
                 "header": " ".join(
-                    filter(None, [table_header(one, sweep), one.spread_note, one.facts_note])
+                    filter(None, [table_header(table, sweep), table.spread_note, table.facts_note])
                 ),
-                "picks": rules[one.stem],
-                "averaged": _averaged(one.stem),
-                "checkpoints": checkpoints(one, scores),
+                "picks": rules[table.stem],
+                "averaged": _averaged(table.stem),
+                "checkpoints": checkpoints(table, scores),
             }
-            for one in tables
+            for table in tables
         ],
         "counted": functools.partial(counted, sweep),
         "further": [one for one in further if one.is_headline],
@@ -267,14 +267,14 @@ def _figures(
         notes += refused
         for path in knobs:
             # The size of a block that may be absent shows whether there is one, too.
-            inner = [one for one in knobs if one.startswith(f"{path}.")]
+            inner = [knob for knob in knobs if knob.startswith(f"{path}.")]
             if inner and _says_the_same(path, inner[0], table):
                 continue
             figure = knob_figure(path, table, log=_is_log(snapshot.sweep["space"], path))
             if figure is not None:
                 figures.append(figure)
         note = table.supervision_note
-        found += [replace(one, caption=f"{one.caption} {note}".strip()) for one in figures]
+        found += [replace(figure, caption=f"{figure.caption} {note}".strip()) for figure in figures]
     when = timeline(snapshot) if tables else None
     return [*found, *([when] if when else [])], notes
 
@@ -355,8 +355,8 @@ def _clear(folder: Path, texts: Iterable[str], figures: Sequence[Figure]) -> Non
     """Remove tables and figures of an earlier report that this one does not have."""
     keep = {folder / file for file in texts}
     keep |= {
-        folder / "figures" / f"{one.name}.{kind}"
-        for one in figures
+        folder / "figures" / f"{figure.name}.{kind}"
+        for figure in figures
         for kind in ("svg", "png", "csv")
     }
     for old in (*folder.glob("tables/*.*"), *folder.glob("figures/*.*")):

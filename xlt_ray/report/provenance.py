@@ -38,7 +38,7 @@ def exportable(snapshot: Snapshot, view: TrialView | None) -> TrialView:
     target = target_use(view)
     where = f"{snapshot.name}: trial {view.number}"
     if target is None:
-        there = [str(one.number) for one in snapshot.trials if target_use(one) is not None]
+        there = [str(trial.number) for trial in snapshot.trials if target_use(trial) is not None]
         raise LedgerError(
             f"{where} is {snapshot.standings[view.number]} and has no target stage; "
             "those that have: " + (", ".join(there) or "none")
@@ -83,7 +83,7 @@ def lost_weights(snapshot: Snapshot) -> str:
 
 def target_use(view: TrialView) -> StageUse | None:
     """The stage that left a trial's network, if it got so far: target, or few-shot after it."""
-    found = {one.kind: one for one in view.stages}
+    found = {stage.kind: stage for stage in view.stages}
     return found.get("few_shot", found.get("target"))
 
 
@@ -143,13 +143,13 @@ def export_metadata(
     assert use is not None, "an exportable trial has a target stage"
     payload: Any = snapshot.records[use.key].payload
     settings = payload["settings"]
-    stages = tuple(_stage(snapshot, one) for one in view.stages)
-    names = [str(one.settings["task"]["name"]) for one in stages if "task" in one.settings]
+    stages = tuple(_stage(snapshot, stage) for stage in view.stages)
+    names = [str(stage.settings["task"]["name"]) for stage in stages if "task" in stage.settings]
     names += [
         str(name)
-        for one in stages
+        for stage in stages
         for several in ("tasks", "also")
-        for name in one.settings.get(several, ())
+        for name in stage.settings.get(several, ())
     ]
     tasks = {name: describe_task(name) for name in dict.fromkeys(names)}
     name, trained = str(settings["task"]["name"]), settings["task"]["version"]
@@ -183,19 +183,19 @@ def export_metadata(
         languages=_languages(snapshot, name, source),
         scores=tuple(
             ExportedScore(
-                task=one.task,
-                language=one.language,
-                split=one.split,
-                metric=one.metric,
-                value=one.value,
-                num_examples=one.num_examples,
-                role=one.role,
+                task=score.task,
+                language=score.language,
+                split=score.split,
+                metric=score.metric,
+                value=score.value,
+                num_examples=score.num_examples,
+                role=score.role,
             )
             for stage in view.stages
             if stage.key in snapshot.records
-            for one in snapshot.records[stage.key].scores
+            for score in snapshot.records[stage.key].scores
         ),
-        versions={one: found for one in VERSIONS if (found := version_of(one))},
+        versions={version: found for version in VERSIONS if (found := version_of(version))},
     )
 
 
@@ -226,14 +226,14 @@ def _languages(snapshot: Snapshot, task: str, source: str) -> tuple[str, ...]:
         record = snapshot.record(view, "evaluate")
         settings: Any = {} if record is None else record.payload["settings"]
         if record is not None and settings.get("source_language") == source:
-            found |= {one.language for one in record.scores
-                      if (one.task, one.split) == (task, "test")}  # fmt: skip
+            found |= {score.language for score in record.scores
+                      if (score.task, score.split) == (task, "test")}  # fmt: skip
     return (source, *sorted(found - {source}))
 
 
 def _selection(snapshot: Snapshot, view: TrialView, source: str, *, is_named: bool) -> str:
-    complete = [one for one in snapshot.trials if one.state == "complete"]
-    candidates = {one.configuration for one in snapshot.trials if one.state in COMPETED}
+    complete = [trial for trial in snapshot.trials if trial.state == "complete"]
+    candidates = {trial.configuration for trial in snapshot.trials if trial.state in COMPETED}
     rule = selection_rule(snapshot.sweep, source)
     if is_named:
         text = f"Trial {view.number} was named by hand; the sweep's own rule: {rule}."
@@ -249,7 +249,7 @@ def _selection(snapshot: Snapshot, view: TrialView, source: str, *, is_named: bo
                 " A score that was chosen for being the best is too good on average: "
                 f"`xlt confirm {snapshot.name}` measures by how much."
             )
-    shots = next((one for one in view.stages if one.kind == "few_shot"), None)
+    shots = next((stage for stage in view.stages if stage.kind == "few_shot"), None)
     if shots is not None:
         text += f" FEW-SHOT ({shots.label}): labels of a target language were trained on."
     supervision = snapshot.supervision(view)

@@ -24,7 +24,10 @@ Trained = tuple[StageUse, ...]
 
 def trained_stages(views: Iterable[TrialView]) -> dict[int, Trained]:
     """Number of a trial -> its trained stages."""
-    return {view.number: tuple(one for one in view.stages if one.kind in TRAINED) for view in views}
+    return {
+        view.number: tuple(stage for stage in view.stages if stage.kind in TRAINED)
+        for view in views
+    }
 
 
 def shared_by(repeats: Iterable[Trained]) -> Trained:
@@ -32,8 +35,8 @@ def shared_by(repeats: Iterable[Trained]) -> Trained:
     found: dict[str, StageUse] = {}
     number: Counter[str] = Counter()
     for path in repeats:
-        found |= {one.key: one for one in path}
-        number.update({one.key for one in path})
+        found |= {stage.key: stage for stage in path}
+        number.update({stage.key for stage in path})
     return tuple(one for key, one in found.items() if number[key] > 1)
 
 
@@ -75,8 +78,8 @@ def named(stages: Trained) -> str:
     ...        StageUse("intermediate", "3", "intermediate nli 100", False)))
     'align tlm 9 steps, intermediate nli 100'
     """
-    has_end = any(one.kind == "intermediate" for one in stages)
-    labels = [one.label for one in stages if not (has_end and one.kind == "trunk")]
+    has_end = any(stage.kind == "intermediate" for stage in stages)
+    labels = [stage.label for stage in stages if not (has_end and stage.kind == "trunk")]
     return ", ".join(dict.fromkeys(labels))
 
 
@@ -92,13 +95,13 @@ def spread_note(configurations: Iterable[Sequence[Trained]]) -> str:
     if not stages:
         return ""
     if len({frozenset(one.key for one in part) for part in shared}) == 1:
-        is_all = all(stages.keys() <= {one.key for one in path} for path in chain(*several))
+        is_all = all(stages.keys() <= {stage.key for stage in path} for path in chain(*several))
         return (
             f"{'All' if is_all else 'Several'} repeats share one training of "
             f"{named(tuple(stages.values()))}: deviations and intervals are of what was trained "
             "after it, given that one."
         )
-    kinds = {one.kind for one in stages.values()}
+    kinds = {stage.kind for stage in stages.values()}
     listed = " and ".join(dict.fromkeys(_KINDS[kind] for kind in TRAINED if kind in kinds))
     return (
         f"Repeats of a configuration share one {listed} training: deviations and intervals are of "

@@ -31,7 +31,7 @@ def pareto_front(points: Sequence[Sequence[float]]) -> list[bool]:
     >>> pareto_front([(1, 5), (2, 4), (1, 4), (2, 4)])
     [True, True, False, True]
     """
-    known = [tuple(one) for one in points]
+    known = [tuple(point) for point in points]
     # What beats many is asked first: few points are compared with all others.
     strong = sorted(set(known), key=sum, reverse=True)
     return [not any(_beats(other, one) for other in strong) for one in known]
@@ -122,7 +122,7 @@ def selected_checkpoints(sweep: Mapping[str, Any]) -> set[str]:
 
     default = Target.model_fields["select"].default
     targets = options(sweep["space"].get("target") or {})
-    return {str(one) for target in targets for one in options(target.get("select", default))}
+    return {str(option) for target in targets for option in options(target.get("select", default))}
 
 
 def table_header(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
@@ -205,10 +205,12 @@ def picks(
     ]
     if is_oracle(sweep):
         # A sweep that is chosen by this says so in its own rule.
-        values = {one: dev[one, source] for one in rows if (one, source) in dev}
+        values = {row: dev[row, source] for row in rows if (row, source) in dev}
         missing = f"the dev set of {source} was not scored"
         rules.append(_pick(f"{on_source}, checkpoint that is scored", values, rows, sweep, missing))
-    best = {one.configuration: one.best.mean for one in checkpoints(table, scores)}
+    best = {
+        checkpoint.configuration: checkpoint.best.mean for checkpoint in checkpoints(table, scores)
+    }
     rules.append(
         _pick(
             f"{on_source}, best checkpoint of each training",
@@ -225,18 +227,18 @@ def picks(
     rules.append(
         _pick(
             f"{on_source}, average of the last checkpoints",
-            {one: mean_dev[one, source] for one in mean_rows if (one, source) in mean_dev},
+            {row: mean_dev[row, source] for row in mean_rows if (row, source) in mean_dev},
             mean_rows,
             sweep,
             "no training averaged its checkpoints (target.average)",
             is_averaged=True,
         )
     )
-    scored = [code for code in others if any((one, code) in dev for one in rows)]
+    scored = [code for code in others if any((row, code) in dev for row in rows)]
     oracle_dev = {
-        one: statistics.fmean(dev[one, code] for code in scored)
-        for one in rows
-        if scored and all((one, code) in dev for code in scored)
+        row: statistics.fmean(dev[row, code] for code in scored)
+        for row in rows
+        if scored and all((row, code) in dev for code in scored)
     }
     oracle_test = {
         one: row.mean_without_source.mean for one, row in rows.items() if row.mean_without_source
@@ -301,7 +303,7 @@ def checkpoints(table: LanguageTable, scores: pd.DataFrame) -> list[Checkpoints]
     }
     found = []
     for row in table.rows:
-        mine = [curves[one.number] for one in row.trials if curves.get(one.number)]
+        mine = [curves[trial.number] for trial in row.trials if curves.get(trial.number)]
         if not mine or len(mine) < row.num_seeds:
             continue
         best = [max(one) if table.is_higher_better else min(one) for one in mine]
@@ -335,7 +337,7 @@ def _dev_means(
     columns = (part[name] for name in ("configuration", "language", "number", "value"))
     for configuration, language, number, value in zip(*columns, strict=True):
         found.setdefault((int(configuration), str(language)), {})[int(number)] = float(value)
-    seeds = {row.configuration: {one.number for one in row.trials} for row in table.rows}
+    seeds = {row.configuration: {trial.number for trial in row.trials} for row in table.rows}
     return {
         (configuration, language): statistics.fmean(values.values())
         for (configuration, language), values in found.items()

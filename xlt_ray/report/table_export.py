@@ -174,12 +174,14 @@ def _panel(
     layout: str, head: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[int]
 ) -> str:
     def line(cells: Sequence[str]) -> str:
-        shown = (_broken(cells[one]) if layout[one] == "l" else cells[one] for one in columns)
+        shown = (
+            _broken(cells[column]) if layout[column] == "l" else cells[column] for column in columns
+        )
         return " & ".join(shown) + " \\\\"
 
     return "\n".join(
         [
-            f"\\begin{{tabular}}{{{''.join(layout[one] for one in columns)}}}",
+            f"\\begin{{tabular}}{{{''.join(layout[column] for column in columns)}}}",
             "\\toprule",
             line(head),
             "\\midrule",
@@ -202,8 +204,10 @@ def _broken(cell: str) -> str:
 
 def _height(layout: str, row: Sequence[str], columns: Sequence[int]) -> int:
     """Lines of a row; those of a broken text are not full."""
-    widths = [_width(row[one]) for one in columns if layout[one] == "l"]
-    return max((math.ceil(one / (0.75 * MAX_TEXT)) for one in widths if one > MAX_TEXT), default=1)
+    widths = [_width(row[column]) for column in columns if layout[column] == "l"]
+    return max(
+        (math.ceil(width / (0.75 * MAX_TEXT)) for width in widths if width > MAX_TEXT), default=1
+    )
 
 
 def _width(cell: str) -> float:
@@ -263,7 +267,7 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
             told = (evidence.sizes, evidence.chance, evidence.cut)
             line += [*(one.get(code) for one in told), share]
         lines.append([*line, row.is_gap_of_source, named(row.shared), row.facts, rule])
-    beside = [f"{one}_{name}" for one in table.languages for name in _BESIDE]
+    beside = [f"{language}_{name}" for language in table.languages for name in _BESIDE]
     last = ("gap_smaller_by_source_alone", "shared_by_seeds", "facts", "selection")
     return csv_text([*names, *beside, *last], lines)
 
@@ -290,9 +294,15 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     sizes, chance = table.evidence.sizes, table.evidence.chance
     small = table.evidence.small
     empty = [""] * (len(table.knobs) + 5)
-    told = [f"{sizes.get(one, '--')}{'$^{*}$' * (one in small)}" for one in table.languages]
+    told = [
+        f"{sizes.get(language, '--')}{'$^{*}$' * (language in small)}"
+        for language in table.languages
+    ]
     rows.append(["$n$", *empty, *told])
-    told = [f"{100 * chance[one]:.1f}" if one in chance else "--" for one in table.languages]
+    told = [
+        f"{100 * chance[language]:.1f}" if language in chance else "--"
+        for language in table.languages
+    ]
     rows.append(["chance", *empty, *told])
     head = ["\\#", *map(tex, knob_names(table.knobs).values()), "seeds", "dev", *map(tex, titles)]
     layout = "r" + "l" * len(table.knobs) + "r" * (2 + len(titles))
@@ -301,7 +311,7 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
 
 def groups_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     """A booktabs table of the means by group, in percent."""
-    members = "; ".join(f"{one.title}: {', '.join(one.languages)}" for one in table.groups)
+    members = "; ".join(f"{group.title}: {', '.join(group.languages)}" for group in table.groups)
     caption = (
         f"{table.task}, test {table.metric} in %, unweighted means over groups of languages, mean "
         f"over seeds (± standard deviation). {table_header(table, sweep)} {members}. "
@@ -327,11 +337,11 @@ def groups_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
 def picks_csv(picks: Sequence[Pick], table: LanguageTable) -> str:
     """One line a rule: what it picks, its test scores, and whether it is an oracle."""
     rows = [
-        [one.rule, one.is_oracle, one.is_averaged]
-        + [one.value, one.row.configuration if one.row else None]
-        + [cell.mean if cell else None for cell in _pick_cells(one, table)]
-        + [one.row.supervision if one.row else "", one.missing]
-        for one in picks
+        [pick.rule, pick.is_oracle, pick.is_averaged]
+        + [pick.value, pick.row.configuration if pick.row else None]
+        + [cell.mean if cell else None for cell in _pick_cells(pick, table)]
+        + [pick.row.supervision if pick.row else "", pick.missing]
+        for pick in picks
     ]
     names = ["selection", "is_oracle", "is_averaged", "value", "configuration", "source"]
     return csv_text([*names, "mean_without_source", "gap", "worst", "supervision", "missing"], rows)
@@ -346,9 +356,12 @@ def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
         f"without data.{_spaced(table.supervision_note)}{_notes(table)}"
     )
     rows = [
-        [tex(one.rule), _number(one.row) if one.row else "--"]
-        + [_tex_cell(cell, one.row.num_seeds if one.row else 0) for cell in _pick_cells(one, table)]
-        for one in picks
+        [tex(pick.rule), _number(pick.row) if pick.row else "--"]
+        + [
+            _tex_cell(cell, pick.row.num_seeds if pick.row else 0)
+            for cell in _pick_cells(pick, table)
+        ]
+        for pick in picks
     ]
     source = tex(table.source_language)
     head = ["rule", "\\#", source, f"without {source}", "gap", "worst"]

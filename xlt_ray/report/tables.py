@@ -138,7 +138,7 @@ def read_groupings(path: str | Path) -> Groupings:
     document = parse_document(text, file)
     for name, languages in document.tree.items():
         if not isinstance(languages, list) or not languages or not all(
-            isinstance(one, str) for one in languages
+            isinstance(language, str) for language in languages
         ):  # fmt: skip
             place = document.places[name]
             raise SpecError(
@@ -234,8 +234,8 @@ def drawn_groups(groups: Sequence[Group]) -> tuple[Group, ...]:
     is taken that has no more than ``MAX_DRAWN`` groups, and none where all have more.
     """
     found: dict[str, list[Group]] = {}
-    for one in groups:
-        found.setdefault(one.grouping, []).append(one)
+    for group in groups:
+        found.setdefault(group.grouping, []).append(group)
     known = ("resources", "family", "script", "seen")
     order = [*(one for one in found if one not in known), *(one for one in known if one in found)]
     return next((tuple(found[one]) for one in order if len(found[one]) <= MAX_DRAWN), ())
@@ -245,9 +245,9 @@ def _seen_by(snapshot: Snapshot, view: TrialView) -> frozenset[str]:
     """Languages other than the source that a trial was trained in, few shots left out."""
     _, source = target_of(snapshot.sweep, view.assignment)
     seen: set[str] = set()
-    for one in view.stages:
-        record = snapshot.records.get(one.key)
-        if record is None or one.kind in ("few_shot", "evaluate"):
+    for stage in view.stages:
+        record = snapshot.records.get(stage.key)
+        if record is None or stage.kind in ("few_shot", "evaluate"):
             continue
         data: Any = record.payload["data"]
         settings: Any = record.payload["settings"]
@@ -327,12 +327,12 @@ class Row:
     @property
     def near_constant(self) -> dict[str, Constant]:
         """Languages in which the network of a seed says next to one thing to everything."""
-        return constants_of(one.near_constant for one in self.trials)
+        return constants_of(trial.near_constant for trial in self.trials)
 
     @property
     def shared(self) -> Trained:
         """The trained stages that several of its seeds go on from: spreads leave out their luck."""
-        return shared_by(one.trained for one in self.trials)
+        return shared_by(trial.trained for trial in self.trials)
 
 
 @dataclass(frozen=True)
@@ -362,7 +362,7 @@ class LanguageTable:
     def spread_note(self) -> str:
         """What has to stand where its deviations and intervals are; empty where seeds share no
         training."""
-        return spread_note([one.trained for one in row.trials] for row in self.rows)
+        return spread_note([trial.trained for trial in row.trials] for row in self.rows)
 
     @property
     def facts_note(self) -> str:
@@ -435,9 +435,9 @@ def mean_of(trials: Sequence[TrialScores], languages: Sequence[str]) -> Cell | N
     """Mean over languages of every seed, then over seeds; None unless every seed has them all."""
     if not trials or not languages:
         return None
-    if any(language not in one.scores for one in trials for language in languages):
+    if any(language not in trial.scores for trial in trials for language in languages):
         return None
-    return cell_of([statistics.fmean(one.scores[code] for code in languages) for one in trials])
+    return cell_of([statistics.fmean(trial.scores[code] for code in languages) for trial in trials])
 
 
 def _table(
@@ -531,9 +531,9 @@ def _row(
     trials = tuple(scored[int(one["number"])] for one in mine)
     others = [language for language in languages if language != source]
     cells = {
-        language: cell_of([one.scores[language] for one in trials if language in one.scores])
+        language: cell_of([trial.scores[language] for trial in trials if language in trial.scores])
         for language in languages
-        if any(language in one.scores for one in trials)
+        if any(language in trial.scores for trial in trials)
     }
     first = (mine or part)[0]
     means = {group.title: mean_of(trials, group.languages) for group in groups}
@@ -559,8 +559,8 @@ def _gap(trials: Sequence[TrialScores], source: str, others: Sequence[str]) -> C
         return None
     return cell_of(
         [
-            one.scores[source] - statistics.fmean(one.scores[code] for code in others)
-            for one in trials
+            trial.scores[source] - statistics.fmean(trial.scores[code] for code in others)
+            for trial in trials
         ]
     )
 

@@ -79,9 +79,9 @@ def fact_list(
     ]
     if tables:
         facts += [
-            ("task", ", ".join(dict.fromkeys(one.task for one in tables))),
-            ("source", ", ".join(dict.fromkeys(one.source_language for one in tables))),
-            ("languages", str(len({code for one in tables for code in one.languages}))),
+            ("task", ", ".join(dict.fromkeys(table.task for table in tables))),
+            ("source", ", ".join(dict.fromkeys(table.source_language for table in tables))),
+            ("languages", str(len({code for table in tables for code in table.languages}))),
         ]
     facts.append(("metric", str(sweep["objective"]["metric"])))
     return [*facts, *([("GPU-hours", f"{gpu_hours:.3g}")] if gpu_hours else [])]
@@ -101,7 +101,7 @@ def best_view(
         return None
     mine = trials[(trials["configuration"] == best) & (trials["state"] == "complete")]
     table, row = next(
-        ((one, row) for one in tables for row in one.rows if row.configuration == best),
+        ((table, row) for table in tables for row in table.rows if row.configuration == best),
         (None, None),
     )
     first = mine.iloc[0]
@@ -111,12 +111,12 @@ def best_view(
         "seeds": len(mine),
         "facts": facts_label(mine["facts"]),
         "objective": cell_of([float(one) for one in mine["objective"]]),
-        "shots": next((str(one["label"]) for one in stages if one["kind"] == "few_shot"), ""),
+        "shots": next((str(stage["label"]) for stage in stages if stage["kind"] == "few_shot"), ""),
         "table": table,
         "row": row,
         "intervals": _intervals(row, table) if row and table else {},
         "over_items": _over_items(table, intervals) if table else {},
-        "spread_note": spread_note([[one.trained for one in row.trials]]) if row else "",
+        "spread_note": spread_note([[trial.trained for trial in row.trials]]) if row else "",
         "num_candidates": num_candidates(trials),
         "knobs": [(path, shown_value(first[path])) for path in knobs],
         "trials": [
@@ -148,7 +148,7 @@ def language_table(
 
     def cells(row: Row) -> str:
         means = (row.objective, row.mean, row.mean_without_source)
-        found = [score_cell(one, row.num_seeds) for one in means]
+        found = [score_cell(mean, row.num_seeds) for mean in means]
         found.append(score_cell(row.gap, row.num_seeds, warned=row.is_gap_of_source))
         constants = row.near_constant
         for code in table.languages:
@@ -158,12 +158,12 @@ def language_table(
         return "".join(found)
 
     def group_cells(row: Row) -> str:
-        means = [row.mean_without_source, *(row.groups.get(one.title) for one in table.groups)]
-        return "".join(score_cell(one, row.num_seeds) for one in means)
+        means = [row.mean_without_source, *(row.groups.get(group.title) for group in table.groups)]
+        return "".join(score_cell(mean, row.num_seeds) for mean in means)
 
     def pick_cells(row: Row) -> str:
         means = (row.cells.get(table.source_language), row.mean_without_source, row.gap)
-        return "".join(score_cell(one, row.num_seeds) for one in means)
+        return "".join(score_cell(mean, row.num_seeds) for mean in means)
 
     def hint(code: str) -> str:
         if describe is None:
@@ -174,7 +174,7 @@ def language_table(
     return {
         "table": table,
         "best": best,
-        "groups": [(one.title, ", ".join(one.languages)) for one in table.groups],
+        "groups": [(group.title, ", ".join(group.languages)) for group in table.groups],
         "reference": None if reference is None else reference.configuration,
         "languages": [
             (code, language_label(code, describe), hint(code)) for code in table.languages
@@ -194,7 +194,7 @@ def language_table(
         "importances": [
             (path, [known.importances[name].get(path) for name in known.series])
             for path in known.knobs
-            if any(path in one for one in known.importances.values())
+            if any(path in importance for importance in known.importances.values())
         ],
     }
 
@@ -211,15 +211,17 @@ def links(tables: Mapping[str, LanguageTable], trials: pd.DataFrame, uses: Uses)
     Args:
         tables: by what the page calls them.
     """
-    scored = {one.number for table in tables.values() for row in table.rows for one in row.trials}
+    scored = {
+        trial.number for table in tables.values() for row in table.rows for trial in row.trials
+    }
     most = max((row.num_seeds for table in tables.values() for row in table.rows), default=0)
     return {
         "quantiles": {str(number): student_quantile(number) for number in range(2, most + 1)},
         "scores": {
             stem: {
                 str(row.configuration): [
-                    [one.number, *(one.scores.get(code) for code in table.languages)]
-                    for one in row.trials
+                    [trial.number, *(trial.scores.get(code) for code in table.languages)]
+                    for trial in row.trials
                 ]
                 for row in table.rows
             }
@@ -232,7 +234,9 @@ def links(tables: Mapping[str, LanguageTable], trials: pd.DataFrame, uses: Uses)
         "groups": {
             stem: {
                 "all": table.languages,
-                "without": [one for one in table.languages if one != table.source_language],
+                "without": [
+                    language for language in table.languages if language != table.source_language
+                ],
                 **{group.title: group.languages for group in table.groups},
             }
             for stem, table in tables.items()
@@ -261,7 +265,7 @@ def _intervals(row: Row, table: LanguageTable) -> dict[str, str]:
     for name, languages in (("source", [source]), ("others", others)):
         if mean_of(row.trials, languages) is None:
             continue
-        values = [fmean(one.scores[code] for code in languages) for one in row.trials]
+        values = [fmean(trial.scores[code] for code in languages) for trial in row.trials]
         interval = summary(values).interval
         if interval is not None:
             found[name] = f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
@@ -323,12 +327,12 @@ def made_with(
         ],
         "starts": [
             {
-                "time": one.time,
-                "facts": one.facts,
-                "commit": one.commit or "–",
-                "versions": ", ".join(f"{name} {found}" for name, found in one.versions.items()),
+                "time": start.time,
+                "facts": start.facts,
+                "commit": start.commit or "–",
+                "versions": ", ".join(f"{name} {found}" for name, found in start.versions.items()),
             }
-            for one in starts
+            for start in starts
         ],
     }
 

@@ -63,7 +63,7 @@ class BenchmarkTask:
             found = scores.get(metric, {})
             if not found.keys() >= set(self.languages):
                 return None
-            means.append(sum(found[one] for one in self.languages) / len(self.languages))
+            means.append(sum(found[language] for language in self.languages) / len(self.languages))
         return sum(means) / len(means)
 
 
@@ -122,10 +122,10 @@ def averages(scores: Mapping[str, float | None]) -> dict[str, float | None]:
     0.75
     """
     found = {
-        group: _mean([scores.get(one.name) for one in TASKS.values() if one.group == group])
+        group: _mean([scores.get(task.name) for task in TASKS.values() if task.group == group])
         for group in GROUPS
     }
-    trained = [scores.get(one.name) for one in TASKS.values() if one.is_trained]
+    trained = [scores.get(task.name) for task in TASKS.values() if task.is_trained]
     found["average"] = _mean([scores.get(name) for name in TASKS])
     found["average_trained"] = _mean(trained)
     found["average_of_groups"] = _mean([found[group] for group in GROUPS[:3]])
@@ -156,7 +156,10 @@ def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
     import pandas as pd
 
     knobs = dict.fromkeys(
-        path for one in snapshots for path in one.knobs if path.partition(".")[0] != "target"
+        path
+        for snapshot in snapshots
+        for path in snapshot.knobs
+        if path.partition(".")[0] != "target"
     )
     rows: dict[tuple[tuple[object, ...], str, int], dict[str, float]] = {}
     trained: dict[tuple[tuple[object, ...], str], dict[int, Trained]] = {}
@@ -223,7 +226,7 @@ def _selected(
             configurations.values(),
             key=lambda views: (
                 len(views) < seeds,
-                sign * sum(one.objective or 0.0 for one in views) / len(views),
+                sign * sum(view.objective or 0.0 for view in views) / len(views),
                 views[0].configuration,
             ),
         )
@@ -257,5 +260,5 @@ def _retrieved(snapshot: Snapshot, view: TrialView) -> dict[str, dict[str, dict[
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    there = [one for one in values if one is not None]
+    there = [value for value in values if value is not None]
     return sum(there) / len(there) if len(there) == len(values) else None

@@ -66,7 +66,7 @@ class Copies:
 
     def _free(self) -> None:
         now, most = time.time(), SHARE * shutil.disk_usage(self.folder).total
-        found = sorted((_extent(one), one) for one in self.folder.iterdir() if one.is_dir())
+        found = sorted((_extent(file), file) for file in self.folder.iterdir() if file.is_dir())
         total = sum(num_bytes for (_, num_bytes), _ in found)
         for (used, num_bytes), one in found:
             if now - used > (READ_S if total > most else KEEP_S):

@@ -128,22 +128,22 @@ def _parsed(content: bytes, evaluations: Sequence[Mapping[str, Any]]) -> tuple[I
     tensors = load(content)
     return tuple(
         Items(
-            role=one["role"],
-            task=one["task"],
-            language=one["language"],
-            split=one["split"],
-            ids=tensors[one["ids"]],
+            role=evaluation["role"],
+            task=evaluation["task"],
+            language=evaluation["language"],
+            split=evaluation["split"],
+            ids=tensors[evaluation["ids"]],
             parts={
                 metric: (
                     tensors[names["points"]].astype(np.float64),
                     tensors[names["out_of"]].astype(np.float64)
                     if names["out_of"]
-                    else np.ones(len(tensors[one["ids"]])),
+                    else np.ones(len(tensors[evaluation["ids"]])),
                 )
-                for metric, names in one["metrics"].items()
+                for metric, names in evaluation["metrics"].items()
             },
         )
-        for one in evaluations
+        for evaluation in evaluations
     )
 
 

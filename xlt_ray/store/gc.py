@@ -117,13 +117,13 @@ class Inventory:
     ) -> StoreEntry:
         match = _KEY.match(place.rpartition("/")[2])
         key = match[0] if match else ""
-        total = sum(one.num_bytes for one in files.values())
+        total = sum(file.num_bytes for file in files.values())
         thing = StoreEntry(
             sort="leftover",
             place=place,
             key=key,
             other_bytes=total,
-            used=max(one.written for one in files.values()),
+            used=max(file.written for file in files.values()),
             holder=held.get(key, ""),
         )
         if top == "damaged":
@@ -295,7 +295,7 @@ class RemovalPlan:
 
     @property
     def freed_bytes(self) -> int:
-        return sum(one.num_bytes for one in self.removals)
+        return sum(removal.num_bytes for removal in self.removals)
 
     @property
     def kept_by_reason(self) -> dict[str, int]:
@@ -337,7 +337,7 @@ def plan(
                 break
             excess -= one.num_bytes
         removals.append(Removal(one, _named(one, claims)))
-    freed = {one.thing.place for one in removals}
+    freed = {removal.thing.place for removal in removals}
     return RemovalPlan(
         removals=tuple(removals),
         kept=tuple(

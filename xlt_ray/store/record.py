@@ -96,9 +96,9 @@ def values_by_language(
     Of another ``role`` nothing may be.
     """
     return {
-        one.language: one.value
-        for one in scores
-        if one.role == role and one.split == split and one.metric == metric
+        score.language: score.value
+        for score in scores
+        if score.role == role and score.split == split and score.metric == metric
     }
 
 

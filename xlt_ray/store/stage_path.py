@@ -113,7 +113,7 @@ def content_of(
     if settings.mlm is not None:
         languages = text_languages(settings, trial.target.source_language, facts.parallel)
         content["mlm"] = {**settings.mlm.hashed(exclude={"languages"}), "languages": languages}
-        data["parallel"] = {one: facts.parallel[one] for one in languages}
+        data["parallel"] = {language: facts.parallel[language] for language in languages}
     return content, data
 
 
@@ -298,12 +298,16 @@ def _align(trial: TrialSpec, settings: Alignment, facts: Facts, seed: int, paren
     languages = tuple(sorted(facts.parallel)) if asked == "all" else tuple(sorted(asked))
     knobs = settings.hashed(exclude={*_TRAINING, "seed", "languages"})
     method = str(knobs["objective"])
-    data: dict[str, Any] = {"parallel": {one: facts.parallel[one] for one in languages}}
+    data: dict[str, Any] = {
+        "parallel": {language: facts.parallel[language] for language in languages}
+    }
     if getattr(settings, "aligner", "") == "auto":
         data |= facts.links_among(languages)
     if method == "code_switch_mlm":
         data["lexicon"] = {
-            one: facts.lexicon[one].digest for one in languages if one in facts.lexicon
+            language: facts.lexicon[language].digest
+            for language in languages
+            if language in facts.lexicon
         }
     return Stage(
         kind="align",
@@ -330,7 +334,7 @@ def _intermediate(
     batch_size, schedule = settings.batch_size, settings.schedule
     name = label_of(mixture)
     content, data = content_of(trial, settings, mixture, facts)
-    ranking = ranking_settings(settings.ranking, *(facts.tasks[one] for one in mixture.tasks))
+    ranking = ranking_settings(settings.ranking, *(facts.tasks[task] for task in mixture.tasks))
     shared = {**_training(settings, trial.precision), **content, **ranking}
     trunks: list[Stage] = []
     if isinstance(schedule, WsdSchedule):
@@ -437,7 +441,9 @@ def _evaluate(trial: TrialSpec, facts: Facts, parent: Stage, seed: int) -> Stage
         },
         data={
             **{
-                split: {one: task.splits[one, split].digest for one in languages[split]}
+                split: {
+                    language: task.splits[language, split].digest for language in languages[split]
+                }
                 for split in splits
             },
             **texts,

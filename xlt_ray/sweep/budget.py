@@ -88,7 +88,7 @@ class BudgetTracker:
     def _gpu_seconds(self, view: TrialView) -> float:
         if view.occupied == Occupation():
             # Of a ledger that kept no more than what stages took.
-            return self._num_gpus(view) * math.fsum(one.seconds for one in view.stages)
+            return self._num_gpus(view) * math.fsum(stage.seconds for stage in view.stages)
         return view.occupied.gpu_seconds
 
     def _now(self) -> float:
@@ -98,6 +98,6 @@ class BudgetTracker:
         """When the first trial was asked (seconds since 1970)."""
         if self._began is None:
             # Optuna keeps UTC, and hands it out in this process's zone without naming it.
-            started = (one.started for one in self._ledger.trials())
+            started = (trial.started for trial in self._ledger.trials())
             self._began = min((one.timestamp() for one in started if one), default=None)
         return self._began

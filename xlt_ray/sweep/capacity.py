@@ -83,11 +83,11 @@ class Demand:
         """How many such trials these nodes hold at a time."""
         places = [self.places(node) for node in nodes]
         if self.strategy == "strict_pack":
-            return sum(one // self.workers for one in places)
+            return sum(place // self.workers for place in places)
         trials = sum(places) // self.workers
         if self.strategy == "strict_spread":
             # Each trial takes one place on a node at most.
-            while trials and sum(min(one, trials) for one in places) < trials * self.workers:
+            while trials and sum(min(place, trials) for place in places) < trials * self.workers:
                 trials -= 1
         return trials
 
@@ -112,7 +112,7 @@ def node_names(ids: Iterable[str]) -> list[str]:
     import ray
 
     addresses = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
-    return [f"{addresses.get(one, 'unknown')} ({one[:8]})" for one in ids]
+    return [f"{addresses.get(id_, 'unknown')} ({id_[:8]})" for id_ in ids]
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def _bound(number: float) -> int:
 def can_ever_fit(demand: Demand, nodes: Sequence[Node], groups: Sequence[Group] = ()) -> bool:
     """Whether one such trial can be placed, now or when the autoscaler has done what it may."""
     # More nodes of a kind than a trial has workers make no difference.
-    may_come = [one.node for one in groups for _ in range(min(one.most, demand.workers))]
+    may_come = [group.node for group in groups for _ in range(min(group.most, demand.workers))]
     return demand.fits([*nodes, *may_come]) > 0
 
 
@@ -168,7 +168,7 @@ def room_for(
     >>> room_for(Demand({"CPU": 2, "GPU": 1}), [{"CPU": 4}], [Group({"CPU": 8, "GPU": 1}, 8)])
     8
     """
-    bounded = [one for one in groups if limit is not None or one.most < UNBOUNDED]
+    bounded = [group for group in groups if limit is not None or group.most < UNBOUNDED]
     at_most = demand.fits(one.node for one in bounded for _ in range(min(one.most, MANY)))
     most = max(demand.fits(nodes), at_most, 1)
     return most if limit is None else min(most, limit)
@@ -200,14 +200,16 @@ class Concurrency:
         One where some ask for more than others: Ray would go on giving them places that are too
         small for the one that waits longest.
         """
-        are_alike = all(one == self._demands[0] for one in self._demands)
+        are_alike = all(demand == self._demands[0] for demand in self._demands)
         return (self._limit or MANY) if are_alike else 1
 
     def __call__(self) -> int:
         now = time.monotonic()
         if now - self._asked_at >= AGAIN_S:
             nodes, groups = self._ask()
-            self._room = max(room_for(one, nodes, groups, self._limit) for one in self._demands)
+            self._room = max(
+                room_for(demand, nodes, groups, self._limit) for demand in self._demands
+            )
             self._asked_at = now
         return self._room
 
@@ -252,7 +254,7 @@ def _lacking(demand: Demand, place: str, nodes: Sequence[Node], groups: Sequence
             )
     worker = " and ".join(f"{amount:g} {name}s" for name, amount in demand.bundle.items())
     largest = max(
-        (demand.places(one) for one in [*nodes, *(one.node for one in groups)]), default=0
+        (demand.places(one) for one in [*nodes, *(group.node for group in groups)]), default=0
     )
     if largest == 0:
         return (
@@ -276,8 +278,8 @@ def _lacking(demand: Demand, place: str, nodes: Sequence[Node], groups: Sequence
 def _many(groups: Sequence[Group]) -> list[Node]:
     """All nodes of a group as one, for what is shown."""
     return [
-        {name: amount * min(one.most, UNBOUNDED) for name, amount in one.node.items()}
-        for one in groups
+        {name: amount * min(group.most, UNBOUNDED) for name, amount in group.node.items()}
+        for group in groups
     ]
 
 

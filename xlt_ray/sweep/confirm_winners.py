@@ -58,7 +58,7 @@ def confirming(
         "early_stop": None,
         "budget": {},
     }
-    points = [dict(one) for one in assignments]
+    points = [dict(assignment) for assignment in assignments]
     for key in SHAREABLE:
         block = sweep.space.tree.get(key)
         if block is None:
@@ -128,8 +128,8 @@ def _changed(block: Choice) -> Choice:
 
 
 def _refuse_other_science(overrides: Sequence[str]) -> None:
-    for one in overrides:
-        key = one.partition("=")[0].strip()
+    for override in overrides:
+        key = override.partition("=")[0].strip()
         if not any(key == free or key.startswith(f"{free}.") for free in MAY_DIFFER):
             raise SpecError(
                 "would make it another experiment",

@@ -63,8 +63,10 @@ def findings(home: Home, sweep: SweepSpec | None = None) -> Iterator[Finding]:
     Args:
         sweep: its own places are looked at instead of the home's.
     """
-    for one in _findings(home, sweep):
-        yield Finding(one.name, one.state, redacted(one.found), redacted(one.remedy))
+    for finding in _findings(home, sweep):
+        yield Finding(
+            finding.name, finding.state, redacted(finding.found), redacted(finding.remedy)
+        )
 
 
 def _findings(home: Home, sweep: SweepSpec | None) -> Iterator[Finding]:
@@ -109,7 +111,7 @@ def _accelerator() -> Finding:
     if not torch.cuda.is_available():
         return Finding("accelerator", "ok", f"none; {_num_cpus()} CPUs")
     cards = [torch.cuda.get_device_properties(one) for one in range(torch.cuda.device_count())]
-    told = ", ".join(f"{one.name} ({one.total_memory / 2**30:.0f} GiB)" for one in cards)
+    told = ", ".join(f"{card.name} ({card.total_memory / 2**30:.0f} GiB)" for card in cards)
     if not torch.distributed.is_nccl_available():
         remedy = "install a build of torch with NCCL"
         return Finding("accelerator", "wrong", f"{told}; torch has no NCCL", remedy)
@@ -124,7 +126,7 @@ def _cluster() -> Finding:
         nodes = nodes_there()
     except XltError as error:
         return Finding("cluster", "wrong", str(error))
-    amounts = {name: sum(one.get(name, 0) for one in nodes) for name in ("CPU", "GPU")}
+    amounts = {name: sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU")}
     told = f"{len(nodes)} nodes, {amounts['CPU']:g} CPUs, {amounts['GPU']:g} GPUs"
     return Finding("cluster", "ok" if amounts["CPU"] else "note", told)
 
@@ -163,9 +165,9 @@ def _file_system(folder: Path) -> str:
     """The kind of file system that a folder is on: ext4, nfs4, tmpfs."""
     there = folder.resolve()
     mounted = [
-        one
-        for one in psutil.disk_partitions(all=True)
-        if there.is_relative_to(one.mountpoint) and one.fstype
+        partition
+        for partition in psutil.disk_partitions(all=True)
+        if there.is_relative_to(partition.mountpoint) and partition.fstype
     ]
     # Of two mounts in one place the later one is seen.
     return max(mounted, key=lambda one: len(one.mountpoint)).fstype if mounted else "unknown"

@@ -247,11 +247,11 @@ def _node_of(error: BaseException) -> str:
 def cause_of(error: BaseException) -> Cause:
     """The cause in one word; what a :class:`TrialFailure` says itself counts first."""
     links = tuple(_links(error))
-    told = (one.fields["cause"] for one in links if isinstance(one, TrialFailure))
+    told = (link.fields["cause"] for link in links if isinstance(link, TrialFailure))
     known: Cause | None = next((one for one in told if one in CAUSES), None)
     if known is not None:
         return known
-    if any(getattr(one, "preempted", False) is True for one in links):
+    if any(getattr(link, "preempted", False) is True for link in links):
         # Ray heard from the autoscaler that the node was to go.
         return "preempted"
     return next((rule.cause for rule in RULES if any(map(rule.fits, links))), "bug")
@@ -259,12 +259,12 @@ def cause_of(error: BaseException) -> Cause:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether an exception, or one that it arose from, says that a disk is full."""
-    return any(DISK.fits(one) for one in _links(error))
+    return any(DISK.fits(link) for link in _links(error))
 
 
 def refusal_in(error: BaseException) -> LedgerError | None:
     """The ledger's no among an exception and those that it arose from, if there is one."""
-    return next((one for one in _links(error) if isinstance(one, LedgerError)), None)
+    return next((link for link in _links(error) if isinstance(link, LedgerError)), None)
 
 
 def alike(message: str, log: str) -> str:

@@ -76,7 +76,7 @@ def refuse_faulty(
         files.neighbours(read.neighbours.read)
         files.links(read.links.read)
         if not may_fetch:
-            absent = {str(one): None for one in faults if NOT_CACHED in str(one)}
+            absent = {str(fault): None for fault in faults if NOT_CACHED in str(fault)}
         found = {str(error): error for error in (*faults, *files.errors)}
         problems += [of_file(error) for text, error in found.items() if text not in absent]
         sizes = files.sizes

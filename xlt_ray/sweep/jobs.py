@@ -82,7 +82,7 @@ class Cluster:
     def jobs(self, sweep: str | None = None) -> list[Job]:
         """Drivers that were sent here, of one sweep or of all, the latest first."""
         with self._explained():
-            found = [_job(one) for one in self._client.list_jobs()]
+            found = [_job(job) for job in self._client.list_jobs()]
         mine = (one for one in found if one.sweep and sweep in (None, one.sweep))
         return sorted(mine, key=lambda one: one.started_ms, reverse=True)
 

@@ -22,11 +22,11 @@ def objective_of(scores: Sequence[Score], objective: Objective, source: str) -> 
             xlt-ray that did not score it.
     """
     # After few shots: how the source language is left, its dev set as of every other trial.
-    role: Role = "few_shot" if any(one.role == "few_shot" for one in scores) else "target"
+    role: Role = "few_shot" if any(score.role == "few_shot" for score in scores) else "target"
     values = values_by_language(scores, objective.split, objective.metric, role)
     chosen = languages_of(objective, source, values)
     missing = [one for one in chosen if one not in values]
-    measured = sorted({one.metric for one in scores})
+    measured = sorted({score.metric for score in scores})
     if measured and objective.metric not in measured:
         raise TrialFailure(
             f"its evaluation has no score of {objective.metric}, only of {', '.join(measured)}",

@@ -81,22 +81,24 @@ class Plan:
     @cached_property
     def stages_naive(self) -> int:
         """Stages to be made if every trial made its whole path alone."""
-        return sum(len(stages_to_run(one.path)) for one in self.trials)
+        return sum(len(stages_to_run(trial.path)) for trial in self.trials)
 
     @cached_property
     def examples_naive(self) -> int:
         """Examples to be trained if every trial trained its whole path alone."""
-        return sum(stage.num_examples for one in self.trials for stage in stages_to_run(one.path))
+        return sum(
+            stage.num_examples for trial in self.trials for stage in stages_to_run(trial.path)
+        )
 
     @cached_property
     def examples_shared(self) -> int:
         """Examples to be trained if every stage is trained once, from an empty store."""
-        return sum(one.stage.num_examples for one in self.stages)
+        return sum(stage.stage.num_examples for stage in self.stages)
 
     @cached_property
     def examples_left(self) -> int:
         """Examples of the stages that have still to be made."""
-        return sum(one.stage.num_examples for one in self.stages if one.is_needed)
+        return sum(stage.stage.num_examples for stage in self.stages if stage.is_needed)
 
     @property
     def ratio(self) -> float:
@@ -107,12 +109,12 @@ class Plan:
     def unshared_sizes(self) -> tuple[int, ...]:
         """Sizes of intermediate data of the same tasks that a decaying rate keeps from sharing."""
         sizes: dict[tuple[str, ...], set[int]] = {}
-        for one in self.stages:
-            settings = one.stage.settings
-            if one.stage.kind == "intermediate" and "schedule" not in settings:
+        for stage in self.stages:
+            settings = stage.stage.settings
+            if stage.stage.kind == "intermediate" and "schedule" not in settings:
                 tasks = settings.get("tasks") or [settings["task"]["name"]]
                 sizes.setdefault(tuple(tasks), set()).add(settings["size"])
-        return max((tuple(sorted(one)) for one in sizes.values()), key=len, default=())
+        return max((tuple(sorted(size)) for size in sizes.values()), key=len, default=())
 
     def trial(self, number: int) -> PlannedTrial:
         """One trial; raises LedgerError where there is none of this number."""
@@ -225,15 +227,15 @@ def _may_turn_out_otherwise(view: TrialView, sweep: SweepSpec) -> bool:
 
 
 def _stages(trials: tuple[PlannedTrial, ...], store: StageStore) -> tuple[PlannedStage, ...]:
-    unique = {stage.key: stage for one in trials for stage in stages_to_run(one.path)}
+    unique = {stage.key: stage for trial in trials for stage in stages_to_run(trial.path)}
     users: dict[str, list[int]] = {key: [] for key in unique}
     in_store = {key for key, stage in unique.items() if stage in store}
     needed: set[str] = set()
-    for one in trials:
-        keys = [stage.key for stage in stages_to_run(one.path)]
+    for trial in trials:
+        keys = [stage.key for stage in stages_to_run(trial.path)]
         for key in keys:
-            users[key].append(one.number)
-        if one.is_finished:
+            users[key].append(trial.number)
+        if trial.is_finished:
             continue
         deepest = max((index for index, key in enumerate(keys) if key in in_store), default=-1)
         needed.update(keys[deepest + 1 :])

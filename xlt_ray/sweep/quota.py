@@ -64,16 +64,16 @@ class SweepUse:
     def open_configurations(self) -> frozenset[int]:
         """Configurations of which a trial is not finished, or not asked yet."""
         repeats: dict[int, set[int]] = {}
-        for one in self.trials:
-            repeats.setdefault(one.configuration, set()).add(one.repeat)
+        for trial in self.trials:
+            repeats.setdefault(trial.configuration, set()).add(trial.repeat)
         return frozenset(
-            {one.configuration for one in self.trials if not one.is_finished}
+            {trial.configuration for trial in self.trials if not trial.is_finished}
             | {number for number, there in repeats.items() if len(there) < self.seeds}
         )
 
     @property
     def is_unfinished(self) -> bool:
-        asked = len({one.configuration for one in self.trials})
+        asked = len({trial.configuration for trial in self.trials})
         return asked < self.num_configurations or bool(self.open_configurations)
 
 
@@ -173,13 +173,13 @@ def gc_roots(
         if any(not view.path for view in use.trials if not view.is_finished):
             unknown.append(use.name)
         for view in use.trials:
-            keys = {*view.path, *(one.key for one in view.stages)}
+            keys = {*view.path, *(stage.key for stage in view.stages)}
             for key in keys:
                 users.setdefault(key, set()).add((use.name, view.configuration))
             if not view.is_finished or use.name in unknown:
                 needed |= keys
             if view.number == use.best:
-                best |= {one.key for one in view.stages if one.kind in ("target", "few_shot")}
+                best |= {stage.key for stage in view.stages if stage.kind in ("target", "few_shot")}
     return GcRoots(
         needed=frozenset(needed),
         best=frozenset(best),
@@ -199,9 +199,11 @@ def still_needed(path: StagePath, present: Container[str]) -> tuple[str, ...]:
     """
     stages = stages_to_run(path)
     deepest = max((index for index, one in enumerate(stages) if one.key in present), default=0)
-    needed = [one.key for one in stages[deepest:]]
+    needed = [stage.key for stage in stages[deepest:]]
     for stage in stages[deepest + 1 : deepest + 2]:
-        needed[:0] = [one.key for one in dependencies(stage) if one.key not in needed]
+        needed[:0] = [
+            dependency.key for dependency in dependencies(stage) if dependency.key not in needed
+        ]
     return tuple(needed)
 
 
@@ -211,21 +213,21 @@ def _coming_back(use: SweepUse) -> Iterable[str]:
         return
     still_open = use.open_configurations
     for view in use.trials:
-        for one in view.stages:
-            if one.kind in ("few_shot", "evaluate"):
+        for stage in view.stages:
+            if stage.kind in ("few_shot", "evaluate"):
                 continue
             # Trials that differ in their shots alone go on from one target stage.
-            if one.kind == "target" and not any(
+            if stage.kind == "target" and not any(
                 path.partition(".")[0] == "few_shot" for path in view.assignment
             ):
                 continue
-            sections = _DECIDED_BY.get(one.kind, _BEFORE_TARGET)
+            sections = _DECIDED_BY.get(stage.kind, _BEFORE_TARGET)
             is_unique = any(
                 path in use.real_knobs and path.partition(".")[0] in sections
                 for path in view.assignment
             )
             if not is_unique or view.configuration in still_open:
-                yield one.key
+                yield stage.key
 
 
 def _space_of(sweep: Mapping[str, Any], name: str) -> Space:
@@ -272,17 +274,17 @@ class StoreSizes:
         """Take over what is stored now, and which stages belong to which model."""
         for path in paths:
             self.models.update({stage.key: path[0].key for stage in path})
-        parents = {one.key: one.parent for one in things if one.parent}
-        for one in things:
-            model = self._model_of(one.key, parents)
-            if one.sort == "stage":
-                kind = (model, one.kind)
-                self.stages[kind] = max(self.stages.get(kind, 0), one.num_bytes)
-                if one.kind != "evaluate":
-                    self.weights[model] = max(self.weights.get(model, 0), one.other_bytes)
-            elif one.sort == "progress" and not one.holder:
+        parents = {thing.key: thing.parent for thing in things if thing.parent}
+        for thing in things:
+            model = self._model_of(thing.key, parents)
+            if thing.sort == "stage":
+                kind = (model, thing.kind)
+                self.stages[kind] = max(self.stages.get(kind, 0), thing.num_bytes)
+                if thing.kind != "evaluate":
+                    self.weights[model] = max(self.weights.get(model, 0), thing.other_bytes)
+            elif thing.sort == "progress" and not thing.holder:
                 # Somebody who is at work may be writing another one beside it.
-                self.progress[model] = max(self.progress.get(model, 0), one.num_bytes)
+                self.progress[model] = max(self.progress.get(model, 0), thing.num_bytes)
 
     def of_stage(self, model: str, kind: str) -> int:
         """Bytes of a committed stage."""
@@ -307,11 +309,11 @@ def growth_of(paths: Sequence[StagePath], things: Sequence[StoreEntry], sizes: S
     Progress is written anew before the old one is dropped, and a result while its progress is
     still there. What is there of a stage that is being made counts as written.
     """
-    present = {one.key for one in things if one.sort == "stage"}
+    present = {thing.key for thing in things if thing.sort == "stage"}
     written: dict[str, int] = {}
-    for one in things:
-        if one.sort == "progress":
-            written[one.key] = one.num_bytes
+    for thing in things:
+        if thing.sort == "progress":
+            written[thing.key] = thing.num_bytes
     results: dict[str, int] = {}
     growth = 0
     for path in paths:
@@ -386,7 +388,7 @@ class QuotaManager:
         return self._make_room(self.quota_bytes, working)
 
     def _counted(self, key: str) -> None:
-        others = [one for one in self._things if one.key != key]
+        others = [thing for thing in self._things if thing.key != key]
         there = self._inventory.stage(key)
         self._things = [*others, *there]
         self._sizes.learn(there, [])
@@ -408,8 +410,10 @@ class QuotaManager:
         chosen = found
         if found.missing_bytes:
             chosen = plan(things, claims, quota_bytes=quota_bytes)
-        gone = {one.thing.place for one in chosen.removals if remove(self._store, one.thing)}
-        self._things = [one for one in things if one.place not in gone]
+        gone = {
+            removal.thing.place for removal in chosen.removals if remove(self._store, removal.thing)
+        }
+        self._things = [thing for thing in things if thing.place not in gone]
         left = _used(self._things)
         if left + growth <= quota_bytes:
             return DiskQuota(is_enough=True)
@@ -425,7 +429,7 @@ class QuotaManager:
 
 
 def _used(things: Iterable[StoreEntry]) -> int:
-    return sum(one.num_bytes for one in things)
+    return sum(thing.num_bytes for thing in things)
 
 
 def mark_use(home: Home, store: StageStore) -> None:
@@ -455,7 +459,7 @@ def stores_of(home: Home) -> list[tuple[StageStore, tuple[StoreEntry, ...], GcRo
     """
     known = Uses(home)
     uses, _ = known.read()
-    places = dict.fromkeys([home.stages, *(one.store or home.stages for one in uses)])
+    places = dict.fromkeys([home.stages, *(use.store or home.stages for use in uses)])
     stores = [StageStore(place) for place in places]
     # Before what ledgers say by now: what a trial commits meanwhile is then not listed.
     things = [Inventory(store).look() for store in stores]

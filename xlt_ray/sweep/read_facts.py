@@ -46,9 +46,9 @@ def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
     problems: dict[str, SpecError] = {}
 
     def note(error: DataError | ModelError, key: str) -> None:
-        for one in error.problems if isinstance(error, DataErrors) else (error,):
-            is_in_file = isinstance(one, DataError) and one.fields["file"]
-            complaint = of_file(one) if is_in_file else document.error(str(one), key=key)
+        for problem in error.problems if isinstance(error, DataErrors) else (error,):
+            is_in_file = isinstance(problem, DataError) and problem.fields["file"]
+            complaint = of_file(problem) if is_in_file else document.error(str(problem), key=key)
             problems.setdefault(str(complaint), complaint)
 
     try:
@@ -106,7 +106,7 @@ def used_facts(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
     """
     read = read_by(sweep, facts)
     splits, models = read.splits, read.models
-    revisions = Counter(one.name for one in models)
+    revisions = Counter(model.name for model in models)
     weights = {
         f"model {one.name if revisions[one.name] == 1 else one.label}": found
         for one, found in models.items()
@@ -302,7 +302,9 @@ def _texts(
         trial.evaluate.diagnostics or (trial.intermediate and trial.intermediate.mlm)
         for trial in trials
     ):
-        parallel = {one: source.parallel_digest(one) for one in source.parallel_languages()}
+        parallel = {
+            language: source.parallel_digest(language) for language in source.parallel_languages()
+        }
     if is_aligned:
         starts |= set(parallel)
     starts |= {trial.target.source_language for trial in trials if trial.target.hybrid.ratio > 0}
@@ -313,9 +315,9 @@ def _texts(
     }
     starts |= augmented
     lexicon = {
-        one: LexiconFacts(tuple(source.lexicon_languages(one)), source.lexicon_digest(one))
-        for one in sorted(starts)
-        if source.lexicon_languages(one)
+        start: LexiconFacts(tuple(source.lexicon_languages(start)), source.lexicon_digest(start))
+        for start in sorted(starts)
+        if source.lexicon_languages(start)
     }
     digests = {one: neighbours_digest(source, one) for one in sorted(augmented)}
     return parallel, lexicon, {one: found for one, found in digests.items() if found}

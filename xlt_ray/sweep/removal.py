@@ -185,6 +185,6 @@ def _with_things(found: SweepRemoval, home: Home) -> SweepRemoval:
     kept = tuple(one for one in planned.kept if one.thing.key in used)
     return replace(
         found,
-        things=tuple(one.thing for one in planned.removals if one.thing.key in used),
+        things=tuple(removal.thing for removal in planned.removals if removal.thing.key in used),
         kept_by_reason=tuple(replace(planned, kept=kept).kept_by_reason.items()),
     )

@@ -232,7 +232,7 @@ def refuse_too_large(resources: Resources, models: Iterable[str]) -> None:
         refuse_impossible(resources, models, "the cluster", nodes_there(), groups_announced())
     else:
         demands = demands_of(resources, models).values()
-        needs_gpus = any("GPU" in one.bundle for one in demands)
+        needs_gpus = any("GPU" in demand.bundle for demand in demands)
         refuse_impossible(resources, models, "this machine", [this_machine(needs_gpus)])
 
 
@@ -281,7 +281,9 @@ def _tune(
             f"{failures.leave_node_after} times, and no stage was made there in between"
         )
         healthy = nodes_there(losses.left_nodes)
-        if not all(can_ever_fit(one, healthy, groups_announced()) for one in demands.values()):
+        if not all(
+            can_ever_fit(demand, healthy, groups_announced()) for demand in demands.values()
+        ):
             desk.stopped_by = (
                 f"no node is left that can hold a trial, because devices failed on "
                 f"{', '.join(names)}; mend them, and the same command goes on"
@@ -342,7 +344,7 @@ def _summary(
         best=best,
         supervision=supervision_told(path[-1].settings) if path else "",
         num_new_stages=len(new_stages),
-        num_examples=sum(one.examples for one in new_stages.values()),
+        num_examples=sum(stage.examples for stage in new_stages.values()),
         is_finished=is_finished,
         is_out_of_budget=desk.is_out_of_budget,
         stopped_by=remaking.complaint or _reason(desk),

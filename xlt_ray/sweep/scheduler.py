@@ -239,12 +239,12 @@ class TrialScheduler:
         broken = self._repeated.broken
         for number in numbers:
             planned = self._held[number]
-            if broken.keys().isdisjoint(one.key for one in planned.order.path):
+            if broken.keys().isdisjoint(stage.key for stage in planned.order.path):
                 continue
             key = next((one for one in self._missing(planned) if one in broken), None)
             if key is None:
                 continue
-            stage = next(one for one in planned.order.path if one.key == key)
+            stage = next(stage for stage in planned.order.path if stage.key == key)
             self._turns.leave(number)
             self._running[number] = self._held.pop(number)
             self._begin(number)
@@ -465,7 +465,7 @@ class TrialScheduler:
         self.watcher.begun(self.ledger.trial(number))
 
     def _note_stage(self, view: TrialView, use: StageUse) -> None:
-        before = {one.key: one for one in view.stages}
+        before = {stage.key: stage for stage in view.stages}
         known = before.get(use.key)
         if use.reused:
             # An attempt of this trial that died may have trained it, before it said so or after.

@@ -73,7 +73,7 @@ def _watch_node(desk: TrialScheduler | MissingEvaluations, is_over: threading.Ev
     misses = 0
     while not is_over.wait(NODE_S):
         try:
-            alive = any(one["Alive"] for one in ray.nodes() if one["NodeID"] == own)
+            alive = any(node["Alive"] for node in ray.nodes() if node["NodeID"] == own)
         except (RayError, RuntimeError, ConnectionError):
             alive = False
         misses = 0 if alive else misses + 1

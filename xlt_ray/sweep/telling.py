@@ -27,7 +27,7 @@ def writer_for(
     account = LedgerSnapshot.of(ledger)
 
     def catch_up(beat: Callable[[], object]) -> Mapping[int, str]:
-        begun = [one for one in account.trials() if one.state != "waiting" and one.attempts]
+        begun = [trial for trial in account.trials() if trial.state != "waiting" and trial.attempts]
         trials = {
             one.number: sweep.trial_of(
                 dict(one.assignment), lambda model: facts.models[model].bounds()
@@ -49,5 +49,5 @@ def writer_for(
 
     courier = MlflowWriter(tracker, Outbox(home.spool(sweep.name)))
     courier.begin(account, sweep.resolved())
-    courier.catch_up(catch_up, {one.number: one.mlflow_run_id for one in account.trials()})
+    courier.catch_up(catch_up, {trial.number: trial.mlflow_run_id for trial in account.trials()})
     return courier

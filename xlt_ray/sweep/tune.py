@@ -115,7 +115,9 @@ class LiveTrialScheduler(FIFOScheduler):
         FIFO's own goes through all trials that ever were, half of the controller's time after ten
         thousand of them. It looks for paused ones, too, and none is paused here.
         """
-        waiting = (one for one in tune_controller.get_live_trials() if one.status == Trial.PENDING)
+        waiting = (
+            trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING
+        )
         return min(waiting, key=lambda one: one.config["order"].number, default=None)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:

@@ -70,7 +70,7 @@ class Member:
 
 def members_of(runs: Iterable[Run]) -> list[Member]:
     """The trials of these runs by number; those that were never described are left out."""
-    described = (one for one in runs if "xlt.repeat" in one.data.tags)
+    described = (run for run in runs if "xlt.repeat" in run.data.tags)
     return sorted(map(Member.of, described), key=lambda one: one.trial)
 
 
@@ -81,12 +81,12 @@ def configuration_name(number: int) -> str:
 
 def status_of(members: Sequence[Member], seeds: int, going: Going) -> str:
     """Status of a configuration's run; FAILED as soon as a seed failed and none is left to run."""
-    is_whole = len({one.repeat for one in members}) >= seeds
-    if not (is_whole and all(one.is_finished for one in members)) and going != "FINISHED":
+    is_whole = len({member.repeat for member in members}) >= seeds
+    if not (is_whole and all(member.is_finished for member in members)) and going != "FINISHED":
         return going
-    if not all(one.is_finished for one in members):
+    if not all(member.is_finished for member in members):
         return "KILLED"
-    return "FAILED" if any(one.state == "failed" for one in members) else "FINISHED"
+    return "FAILED" if any(member.state == "failed" for member in members) else "FINISHED"
 
 
 def metrics_of(members: Sequence[Member]) -> Metrics:
@@ -95,7 +95,7 @@ def metrics_of(members: Sequence[Member]) -> Metrics:
     A metric that one of them lacks has no mean. ``sd/...`` is the sample standard deviation, of
     two seeds or more.
     """
-    complete = [one.metrics for one in members if one.state == "complete"]
+    complete = [member.metrics for member in members if member.state == "complete"]
     found: Metrics = {}
     spread: Metrics = {}
     # The first metric of a run is what MLflow's page of compared runs begins with: objective.
@@ -107,25 +107,27 @@ def metrics_of(members: Sequence[Member]) -> Metrics:
                 spread[f"sd/{name}"] = statistics.stdev(values)
     found |= spread
     for name in SUMMED:
-        spent = [one.metrics[name] for one in members if name in one.metrics]
+        spent = [member.metrics[name] for member in members if name in member.metrics]
         if spent:
             found[name] = math.fsum(spent)
     for state in ("complete", "pruned", "failed"):
-        found[f"seeds/{state}"] = float(sum(one.state == state for one in members))
+        found[f"seeds/{state}"] = float(sum(member.state == state for member in members))
     return found
 
 
 def tags_of(members: Sequence[Member]) -> dict[str, str]:
     """Tags of a configuration; empty ones stand for tags that are to be taken away."""
-    causes = dict.fromkeys(one.cause for one in members if one.state == "failed" and one.cause)
+    causes = dict.fromkeys(
+        member.cause for member in members if member.state == "failed" and member.cause
+    )
     rows = [
-        f"| {one.trial} | {one.seed} | {one.state} | {shown(one.metrics.get('objective'))} |"
-        for one in members
+        f"| {member.trial} | {member.seed} | {member.state} | {shown(member.metrics.get('objective'))} |"
+        for member in members
     ]
     note = ["| trial | seed | state | objective |", "|---|---|---|---|", *rows]
     # A stage that the seeds share is the configuration's; one that they do not is the trials'.
-    names = dict.fromkeys(name for one in members for name in one.stages)
-    keys = {name: {one.stages.get(name, "") for one in members} for name in names}
+    names = dict.fromkeys(name for member in members for name in member.stages)
+    keys = {name: {member.stages.get(name, "") for member in members} for name in names}
     shared = [
         name.removeprefix("xlt.stage.")
         for name, found in keys.items()
@@ -135,10 +137,10 @@ def tags_of(members: Sequence[Member]) -> dict[str, str]:
         what = f"Its seeds share one training of {', '.join(shared)}"
         note += ["", f"{what}: sd/... is of what was trained after it, and leaves out its luck."]
     return {
-        "xlt.seeds": " ".join(str(one.seed) for one in members if one.state == "complete"),
-        "xlt.trials": " ".join(str(one.trial) for one in members),
+        "xlt.seeds": " ".join(str(member.seed) for member in members if member.state == "complete"),
+        "xlt.trials": " ".join(str(member.trial) for member in members),
         "xlt.cause": " ".join(causes),
-        "xlt.facts": " ".join(sorted({one.facts for one in members if one.facts})),
+        "xlt.facts": " ".join(sorted({member.facts for member in members if member.facts})),
         **{name: found.pop() if len(found) == 1 else "" for name, found in keys.items()},
         "mlflow.note.content": "\n".join(note),
     }

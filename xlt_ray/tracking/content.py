@@ -275,14 +275,15 @@ def trial_name(view: TrialView) -> str:
 def trial_tags(view: TrialView, standing: Standing) -> dict[str, str]:
     """Tags that follow from the ledger; empty ones stand for tags that are to be taken away."""
     failed = view.state == "failed"
-    names = {stage_name(one.kind, one.label): one for one in view.stages}
+    names = {stage_name(stage.kind, stage.label): stage for stage in view.stages}
     stages = {f"xlt.stage.{name}": one.key for name, one in names.items()}
     makers = {
         f"xlt.made_by.{name}": one.made_by if one.reused else "" for name, one in names.items()
     }
     notes = [
-        f"{one.label} `{short(one.key)}` " + ("reused" if one.reused else f"{one.seconds:.0f} s")
-        for one in view.stages
+        f"{stage.label} `{short(stage.key)}` "
+        + ("reused" if stage.reused else f"{stage.seconds:.0f} s")
+        for stage in view.stages
     ]
     if failed:
         notes.insert(0, f"**{view.cause}**: {view.message}")
@@ -299,7 +300,7 @@ def trial_tags(view: TrialView, standing: Standing) -> dict[str, str]:
         "xlt.message": _tag(view.message) if failed else "",
         # Until all the rest is there.
         "xlt.told": "",
-        "xlt.reused": " ".join(dict.fromkeys(one.kind for one in view.stages if one.reused)),
+        "xlt.reused": " ".join(dict.fromkeys(stage.kind for stage in view.stages if stage.reused)),
         **stages,
         **makers,
         "mlflow.note.content": _tag("  \n".join(notes)),
@@ -371,8 +372,8 @@ def final_metrics(
     elif view.state == "pruned" and view.curve:
         found["objective_when_stopped"] = view.curve[-1][1]
     if view.stages:
-        found["seconds"] = math.fsum(one.seconds for one in view.stages)
-        found["examples_trained"] = sum(one.examples for one in view.stages)
+        found["seconds"] = math.fsum(stage.seconds for stage in view.stages)
+        found["examples_trained"] = sum(stage.examples for stage in view.stages)
     if view.occupied.gpu_seconds:
         found["gpu_hours"] = view.occupied.gpu_seconds / 3600
     test = values_by_language(scores, "test", metric)
@@ -380,10 +381,10 @@ def final_metrics(
     if test:
         found[f"test/{metric}/mean"] = _mean(list(test.values()))
         chance = [
-            one.chance
-            for one in scores
-            if (one.role, one.split, one.metric) == ("target", "test", metric)
-            and one.chance is not None
+            score.chance
+            for score in scores
+            if (score.role, score.split, score.metric) == ("target", "test", metric)
+            and score.chance is not None
         ]
         if len(chance) == len(test):
             found[f"test/{metric}/chance_mean"] = _mean(chance)
@@ -404,12 +405,12 @@ def final_metrics(
 def sweep_metrics(trials: Sequence[TrialView], best: Winner | None) -> Metrics:
     """The metrics of a sweep's run: trials by how they ended, what is best, what they cost."""
     found = {
-        f"trials/{state}": float(sum(one.state == state for one in trials))
+        f"trials/{state}": float(sum(trial.state == state for trial in trials))
         for state in ("complete", "pruned", "failed")
     }
     if best is not None:
         found["best_objective"] = best.objective
-    if gpu_seconds := math.fsum(one.occupied.gpu_seconds for one in trials):
+    if gpu_seconds := math.fsum(trial.occupied.gpu_seconds for trial in trials):
         found["gpu_hours"] = gpu_seconds / 3600
     return found
 
@@ -418,14 +419,14 @@ def score_table(scores: Sequence[Score]) -> str:
     """JSON of one row per task, language, split and metric, as MLflow's tables are stored."""
     columns = ["task", "language", "split", "metric", "value", "num_examples"]
     columns += ["num_items", "chance", "cut", "top_share", "is_near_constant"]
-    rows = [[getattr(one, column) for column in columns] for one in scores]
+    rows = [[getattr(score, column) for column in columns] for score in scores]
     return json.dumps({"columns": columns, "data": sorted(rows, key=lambda row: row[:4])})
 
 
 def score_tags(scores: Sequence[Score], metric: str) -> dict[str, str]:
     """Languages of the test scores, and those in which the network says next to one thing to
     everything."""
-    test = [one for one in scores if (one.role, one.split) == ("target", "test")]
+    test = [score for score in scores if (score.role, score.split) == ("target", "test")]
     constant = [one for one in test if one.metric == metric and one.is_near_constant]
     return {
         "xlt.languages": " ".join(sorted({one.language for one in test})),
@@ -512,10 +513,10 @@ def _further_means(scores: Sequence[Score]) -> Metrics:
     After few shots there are two languages that no mean may mix: each has its own name.
     """
     values: dict[str, list[float]] = {}
-    for one in scores:
-        if one.role != "target":
-            of = one.language if one.role == "few_shot" else "mean"
-            values.setdefault(f"test/{one.task}/{one.metric}/{of}", []).append(one.value)
+    for score in scores:
+        if score.role != "target":
+            of = score.language if score.role == "few_shot" else "mean"
+            values.setdefault(f"test/{score.task}/{score.metric}/{of}", []).append(score.value)
     return {name: _mean(values[name]) for name in sorted(values)[:MAX_FURTHER]}
 
 

@@ -161,9 +161,9 @@ class Experiment:
         if new_tags or new_params or new_metrics:
             self.client.log_batch(run_id, metrics=new_metrics, params=new_params, tags=new_tags)
         # The run as it is now, for who writes to it next.
-        data.tags.update({one.key: one.value for one in new_tags})
-        data.params.update({one.key: one.value for one in new_params})
-        data.metrics.update({one.key: one.value for one in new_metrics})
+        data.tags.update({tag.key: tag.value for tag in new_tags})
+        data.params.update({param.key: param.value for param in new_params})
+        data.metrics.update({metric.key: metric.value for metric in new_metrics})
 
     def put(self, run_id: str, name: str, text: str) -> None:
         """Keep a text as an artifact; what was there under this name is replaced."""
@@ -186,16 +186,16 @@ class Experiment:
         new = [
             DatasetInput(
                 Dataset(
-                    one.name,
-                    one.digest,
+                    input_.name,
+                    input_.digest,
                     source_type=source["type"],
                     source=json.dumps(source),
-                    profile=one.profile,
+                    profile=input_.profile,
                 ),
-                [InputTag(_CONTEXT, one.context)],
+                [InputTag(_CONTEXT, input_.context)],
             )
-            for one in inputs
-            if (one.name, one.digest) not in there
+            for input_ in inputs
+            if (input_.name, input_.digest) not in there
         ]
         if new:
             self.client.log_inputs(run.info.run_id, new)

@@ -226,7 +226,7 @@ def _is_anothers(stage: Stage, store: StageStore, sweep: str, number: int) -> bo
 
 def _retried_by(view: TrialView, trials: list[TrialView]) -> list[TrialView]:
     """The trials that a retry goes back to, the latest first."""
-    by_number = {one.number: one for one in trials}
+    by_number = {trial.number: trial for trial in trials}
     chain: list[TrialView] = []
     while view.retry_of is not None:
         view = by_number[view.retry_of]

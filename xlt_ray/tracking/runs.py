@@ -102,15 +102,15 @@ class Tracker:
             if self._parent is None:
                 found = self.experiment.search("sweep")
                 tags = {"xlt.kind": "sweep", **self._origin()}
-                begun = [one.started for one in books.trials() if one.started is not None]
+                begun = [trial.started for trial in books.trials() if trial.started is not None]
                 start = _milliseconds(min(begun)) if begun else _now()
                 run = found[0] if found else self.experiment.create(self.name, tags, start)
                 self._parent = run.info.run_id
-            for one in books.trials():
-                if one.started is not None:
-                    before = self._begun.get(one.configuration, one.started)
-                    self._begun[one.configuration] = min(before, one.started)
-            self._lay_out(path for one in books.trials() for path in one.assignment)
+            for trial in books.trials():
+                if trial.started is not None:
+                    before = self._begun.get(trial.configuration, trial.started)
+                    self._begun[trial.configuration] = min(before, trial.started)
+            self._lay_out(path for trial in books.trials() for path in trial.assignment)
             return self._parent
 
     def end(self, books: TrialReader, status: Ending, beat: Beat = lambda: None) -> None:
@@ -138,7 +138,7 @@ class Tracker:
             run = self.experiment.client.get_run(parent)
             self.experiment.write(run, tags, {}, sweep_metrics(trials, best), _now())
             # A sweep that was run again and had nothing to do did not last until now.
-            ended = [one.ended for one in trials if one.ended is not None]
+            ended = [trial.ended for trial in trials if trial.ended is not None]
             moment = _milliseconds(max(ended)) if ended and status == "FINISHED" else _now()
             self.experiment.client.set_terminated(parent, status, moment)
 
@@ -154,10 +154,10 @@ class Tracker:
         with complaints(self.uri):
             runs = self.experiment.search("trial", beat=beat)
             ended: dict[int, int] = {}
-            for one in books.trials():
-                if one.ended is not None:
-                    moment = _milliseconds(one.ended)
-                    ended[one.configuration] = max(moment, ended.get(one.configuration, 0))
+            for trial in books.trials():
+                if trial.ended is not None:
+                    moment = _milliseconds(trial.ended)
+                    ended[trial.configuration] = max(moment, ended.get(trial.configuration, 0))
             return self.configurations.update_all(runs, self._seeds, going, ended, beat)
 
     def _lay_out(self, knobs: Iterable[str]) -> None:
@@ -330,8 +330,8 @@ class Tracker:
             supervision: which labels it learned from, where its path does not say it.
         """
         planned = {
-            f"xlt.stage.{stage_name(one.kind, one.label)}": one.key
-            for one in stages_to_run(tuple(path))
+            f"xlt.stage.{stage_name(stage.kind, stage.label)}": stage.key
+            for stage in stages_to_run(tuple(path))
         }
         learned = supervision_told(path[-1].settings) if path else supervision
         shared = {"xlt.selection": self._selection, "xlt.supervision": learned}

@@ -87,10 +87,10 @@ def profiles(
 
     Every sentence is encoded once; the states of all its layers come from one forward pass.
     """
-    pairs = [one for one in sample.pairs if languages is None or one.language in languages]
+    pairs = [pair for pair in sample.pairs if languages is None or pair.language in languages]
     if not pairs:
         return ()
-    with_words = diagnosis.needs_links and any(one.links is not None for one in pairs)
+    with_words = diagnosis.needs_links and any(pair.links is not None for pair in pairs)
     found = []
     # Not in inference mode: what ZeRO 3 gathers there could not be trained afterwards.
     with torch.no_grad():
@@ -98,7 +98,7 @@ def profiles(
         for pair in pairs:
             theirs = _states(encoder, sample, pair.language, batch_size, with_words)
             sides = own.taken(pair.source_rows), theirs
-            links = None if pair.links is None else [torch.from_numpy(one) for one in pair.links]
+            links = None if pair.links is None else [torch.from_numpy(link) for link in pair.links]
             for name in diagnosis.names:
                 if DIAGNOSTICS[name].needs_links and links is None:
                     continue
@@ -108,7 +108,7 @@ def profiles(
                         diagnostic=name,
                         source_language=sample.source_language,
                         language=pair.language,
-                        values=tuple(None if math.isnan(one) else one for one in values),
+                        values=tuple(None if math.isnan(value) else value for value in values),
                         num_sentences=len(pair.source_rows),
                     )
                 )

@@ -238,7 +238,11 @@ class Engine:
         if not self.zero_stage:
             return [one for group in self._optimizer.param_groups for one in group["params"]]
         return list(
-            next(getattr(self._optimizer, one) for one in _MASTERS if hasattr(self._optimizer, one))
+            next(
+                getattr(self._optimizer, master)
+                for master in _MASTERS
+                if hasattr(self._optimizer, master)
+            )
         )
 
 
@@ -289,10 +293,16 @@ def _refuse_divergence(weights: Tensor) -> None:
 
 def _decayed(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups: biases and norms (everything with one dimension) are not decayed."""
-    parameters = [one for one in network.parameters() if one.requires_grad]
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     groups = [
-        {"params": [one for one in parameters if one.dim() > 1], "weight_decay": weight_decay},
-        {"params": [one for one in parameters if one.dim() <= 1], "weight_decay": 0.0},
+        {
+            "params": [parameter for parameter in parameters if parameter.dim() > 1],
+            "weight_decay": weight_decay,
+        },
+        {
+            "params": [parameter for parameter in parameters if parameter.dim() <= 1],
+            "weight_decay": 0.0,
+        },
     ]
     return [group for group in groups if group["params"]]
 

@@ -183,7 +183,9 @@ def eval_requests(stage: Stage) -> list[EvalRequest]:
     splits: tuple[Split, ...] = ("dev", "test")
     role: Role = "few_shot" if "few_shot" in settings else "target"
     for split in splits:
-        found += [EvalRequest(role, name, (one,), split) for one in settings["languages"][split]]
+        found += [
+            EvalRequest(role, name, (setting,), split) for setting in settings["languages"][split]
+        ]
     found += [EvalRequest("pairs", name, tuple(pair), "test") for pair in settings.get("pairs", ())]
     for task, entry in settings.get("also", {}).items():
         found += [EvalRequest("further", task, (one,), "test") for one in entry["languages"]]
@@ -191,7 +193,7 @@ def eval_requests(stage: Stage) -> list[EvalRequest]:
         # Last, so that the network takes on the averaged weights once and keeps them.
         for split in splits:
             languages = settings["languages"][split]
-            found += [EvalRequest("average", name, (one,), split) for one in languages]
+            found += [EvalRequest("average", name, (language,), split) for language in languages]
     return found
 
 

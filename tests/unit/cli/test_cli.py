@@ -215,7 +215,7 @@ def test_trials_are_listed_with_documented_keys(xlt: Xlt) -> None:
 @pytest.mark.usefixtures("small")
 def test_stages_of_a_trial_name_the_trial_that_made_them(xlt: Xlt) -> None:
     stages = xlt("trials", "small", "--json").json[0]["stages"]
-    assert [one["made_by"] for one in stages] == [
+    assert [stage["made_by"] for stage in stages] == [
         {"sweep": "other", "trial": 7}, {"sweep": "small", "trial": 2},
         {"sweep": "small", "trial": 0}, None,
     ]  # fmt: skip
@@ -328,7 +328,12 @@ def test_failed_trials_are_queued_again_after_a_torn_line_too(small: Home) -> No
     sweep = sweep_of_ledger(load_ledger(small, "small"))
     assert open_ledger(small, sweep).enqueue_failed() == [1]
     ledger = load_ledger(small, "small")
-    assert [one.state for one in ledger.trials()] == ["complete", "failed", "running", "waiting"]
+    assert [trial.state for trial in ledger.trials()] == [
+        "complete",
+        "failed",
+        "running",
+        "waiting",
+    ]
     assert ledger.trial(3).retry_of == 1
 
 
@@ -471,9 +476,9 @@ def test_a_plan_is_a_tree_with_its_totals(xlt: Xlt, home: Home, file: Path) -> N
 def test_a_plan_marks_what_is_in_the_store(xlt: Xlt, home: Home, file: Path) -> None:
     stages = xlt("plan", str(file), "--json", *PLANNED).json["stages"]
     store = StageStore(home.stages)
-    for one in stages:
-        store.storage.write(f"stages/{one['key']}/record.json", b"{}")
-        if one["kind"] == "intermediate":
+    for stage in stages:
+        store.storage.write(f"stages/{stage['key']}/record.json", b"{}")
+        if stage["kind"] == "intermediate":
             said = xlt("plan", str(file), *PLANNED)
             assert "3 trials  96 examples  in store\n" in said.out
             assert "; 240 left to train" in said.out
@@ -602,7 +607,7 @@ def test_every_key_of_a_listing_is_in_the_guide(xlt: Xlt, file: Path) -> None:
     table = guide.partition("## Listings as JSON")[2].partition("\n## ")[0]
 
     def told(verb: str) -> set[str]:
-        (line,) = [one for one in table.splitlines() if one.startswith(f"| `xlt {verb}")]
+        (line,) = [line for line in table.splitlines() if line.startswith(f"| `xlt {verb}")]
         return set(re.findall(r"`(\w+)`", line.split("|", 3)[3]))
 
     for verb, parts in {

@@ -47,7 +47,7 @@ def doctor(tmp_path: Path) -> Doctor:
         assert rows["ok"] == (said.exit_code == 0)
         return (
             said.exit_code,
-            {one["name"]: Finding(**one) for one in rows["findings"]},
+            {row["name"]: Finding(**row) for row in rows["findings"]},
             said.stdout,
         )
 
@@ -66,7 +66,7 @@ def test_a_fresh_home_is_sound_and_stays_empty(doctor: Doctor, home: Home) -> No
     assert {one.state for one in found.values()} <= {"ok", "note"}
     assert {*TESTED, "python", "accelerator", "cluster", "home", "disk", "ledger", "tracking",
             "hub"} == found.keys()  # fmt: skip
-    assert not [one for one in home.root.rglob("*") if one.is_file()]
+    assert not [file for file in home.root.rglob("*") if file.is_file()]
 
 
 def test_a_home_that_cannot_be_written_is_wrong(
@@ -126,7 +126,7 @@ def test_other_versions_are_noted_and_missing_ones_are_wrong(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(environment, "TESTED", {"ray": "1.0", "no-such-package": "1.0"})
-    found = {one.name: one for one in findings(home)}
+    found = {finding.name: finding for finding in findings(home)}
     assert (found["ray"].state, found["ray"].remedy) == ("note", "tested with 1.0")
     assert found["no-such-package"].state == "wrong"
 

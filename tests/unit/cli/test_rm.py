@@ -92,7 +92,7 @@ def begin(home: Home, sweep: SweepSpec, uses: tuple[str, ...]) -> Ledger:
         assert ledger.ask(sweep, lambda _: {}) is not None
         ledger.begin_attempt(number)
     stages = [STAGES[name] for name in uses[:4]]
-    ledger.set_stages(0, [StageUse(one.kind, one.key, one.label, False) for one in stages])
+    ledger.set_stages(0, [StageUse(stage.kind, stage.key, stage.label, False) for stage in stages])
     ledger.set_path(1, [STAGES[name].key for name in (*uses[:1], *uses[4:])])
     ledger.report(0, 10, 0.4)
     ledger.tell_complete(0, 0.5)
@@ -290,18 +290,18 @@ def test_of_two_homes_in_one_mlflow_one_loses_its_runs(
     uri = f"sqlite:///{tmp_path / 'common.db'}"
     sweep = sweep_named("small", f"places.tracking={uri}")
     homes = [home, Home(tmp_path / "elsewhere")]
-    ledgers = [begin(one, sweep, ()) for one in homes]
+    ledgers = [begin(home, sweep, ()) for home in homes]
     for one, ledger in zip(homes, ledgers, strict=True):
         show_in_mlflow(one, ledger, StageStore(one.stages), uri)
 
     def num_runs(one: Home) -> int:
         return len(Tracker(one, "small", uri, one.identity).experiment.search("trial"))
 
-    assert [num_runs(one) for one in homes] == [2, 2]
+    assert [num_runs(home) for home in homes] == [2, 2]
     assert xlt("rm", "small", "--yes").code == 0
     assert num_runs(homes[1]) == 2
     assert home.sweeps() == []
     assert num_runs(home) == 0, "a new experiment of this name brings nothing back"
     again = begin(home, sweep, ())
     show_in_mlflow(home, again, StageStore(home.stages), uri)
-    assert [num_runs(one) for one in homes] == [2, 2]
+    assert [num_runs(home) for home in homes] == [2, 2]

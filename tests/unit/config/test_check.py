@@ -87,7 +87,7 @@ def test_a_sound_sweep_has_no_problem(problems: Problems, overrides: tuple[str, 
 
 
 def test_every_check_has_a_test_here() -> None:
-    assert {one.__name__ for one in CHECKS} == {
+    assert {check.__name__ for check in CHECKS} == {
         name.removeprefix("test_check_") for name in globals() if name.startswith("test_check_")
     }
 
@@ -156,11 +156,11 @@ def test_one_file_that_two_tasks_read_is_known_as_the_same_examples(
         "intermediate={task: stsb, languages: [%s]}",
     )  # fmt: skip
     models = {"toy:2x64": ModelFacts("toy:2x64", 2, 64, 256, "weights")}
-    (error,) = problems(*(one.replace("%s", "en, de") for one in overrides),
+    (error,) = problems(*(override.replace("%s", "en, de") for override in overrides),
                         facts=Facts(models, tasks)).values()  # fmt: skip
     assert error.key == "intermediate.languages"
     assert "stsb-score would be trained with labels in 'de'" in error.problem
-    assert not problems(*(one.replace("%s", "en") for one in overrides),
+    assert not problems(*(override.replace("%s", "en") for override in overrides),
                         facts=Facts(models, tasks))  # fmt: skip
 
 

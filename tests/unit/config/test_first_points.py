@@ -142,7 +142,7 @@ def test_what_cannot_be_placed_is_refused_with_its_place_and_a_remedy(
 ) -> None:
     with pytest.raises(SpecErrors) as caught:
         asked(point)
-    told = {one.key: one for one in caught.value.problems}
+    told = {problem.key: problem for problem in caught.value.problems}
     assert f"search.first.0.{key}" in told, told
     error = told[f"search.first.0.{key}"]
     assert (error.file, error.line) == ("f.yaml", 22)

@@ -119,13 +119,13 @@ def test_a_malformed_mixture_is_refused_before_anything_is_looked_up(
 ) -> None:
     with pytest.raises(SpecErrors, match=problem) as errors:
         sweep_from(SWEEP, override)
-    assert all(one.key.startswith("intermediate.") for one in errors.value.problems)
+    assert all(problem.key.startswith("intermediate.") for problem in errors.value.problems)
 
 
 def test_lists_are_options_of_a_choice(sweep_from: ReadSweep) -> None:
     sweep = sweep_from(SWEEP, "intermediate.task={choice: [nli, [pairs, tags], [tags, nli]]}")
     tasks = [sweep.trial_of(one).intermediate for one in grid(sweep.space)]
-    assert [one and one.tasks for one in tasks] == [("nli",), ("pairs", "tags"), ("nli", "tags")]
+    assert [task and task.tasks for task in tasks] == [("nli",), ("pairs", "tags"), ("nli", "tags")]
     labels = [one["intermediate.task"] for one in grid(sweep.space)]
     assert labels == ["nli", '["pairs", "tags"]', '["tags", "nli"]']
 

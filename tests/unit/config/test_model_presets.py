@@ -24,7 +24,9 @@ def test_shapes_are_possible(preset):
 
 
 @pytest.mark.parametrize(
-    "preset", [one for one in PRESETS if one.architecture in PLAIN], ids=lambda one: one.name
+    "preset",
+    [preset for preset in PRESETS if preset.architecture in PLAIN],
+    ids=lambda one: one.name,
 )
 def test_parameters_of_plain_transformers_follow_from_their_shape(preset):
     width = preset.hidden_size
@@ -53,7 +55,7 @@ def test_what_is_recommended_fits_and_fewer_gpus_do_not(preset, gpu):
 
 
 def test_small_encoders_need_one_gpu_and_the_largest_several():
-    needs = {one.name.rpartition("/")[2]: estimate(one, gpu_bytes=24e9) for one in PRESETS}
+    needs = {preset.name.rpartition("/")[2]: estimate(preset, gpu_bytes=24e9) for preset in PRESETS}
     assert needs["xlm-roberta-base"].num_gpus == needs["xlm-roberta-large"].num_gpus == 1
     assert needs["xlm-roberta-xxl"].num_gpus >= 4
     assert needs["xlm-roberta-base"].micro_batch > needs["xlm-roberta-large"].micro_batch

@@ -80,7 +80,7 @@ def test_an_alignment_of_every_seed_leads_to_an_intermediate_stage_of_every_seed
 def test_shipped_sweeps_train_a_stage_that_they_ask_about_for_every_seed(file: Path) -> None:
     model = ModelFacts("any", 12, 768, 512, "")
     facts = Facts(defaultdict(lambda: model), {})
-    found = {one.key for one in shared_trainings(load_sweep(file), facts)}
+    found = {training.key for training in shared_trainings(load_sweep(file), facts)}
     # The quickstart is fast because it shares, and says at its head what that means.
     shown = {"align.seed", "intermediate.seed"} if file.stem == "quickstart" else set()
     assert found == shown

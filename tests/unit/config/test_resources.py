@@ -32,7 +32,7 @@ def read(resources: str) -> SweepSpec:
 def problems(resources: str) -> list[str]:
     with pytest.raises(SpecErrors) as errors:
         read(resources)
-    return [str(one) for one in errors.value.problems]
+    return [str(problem) for problem in errors.value.problems]
 
 
 GROUPS = st.fixed_dictionaries(

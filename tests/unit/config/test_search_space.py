@@ -310,7 +310,7 @@ def test_a_malformed_distribution_is_refused(text: str, key: str, problem: str) 
 def test_all_malformed_distributions_are_refused_at_once() -> None:
     with pytest.raises(SpecErrors) as caught:
         space_from("target: {a: {choice: []}, b: {choice: [{c: {int: [2, 1]}}]}}\nx: {int: [1, 2]}")
-    assert {one.key for one in caught.value.problems} == {
+    assert {problem.key for problem in caught.value.problems} == {
         "target.a.choice",
         "target.b.choice.0.c.int",
         "x",

@@ -73,7 +73,7 @@ def test_a_mistake_is_told_with_its_place_and_remedy(
     assert old in SOUND
     with pytest.raises(SpecErrors) as caught:
         sweep_from(SOUND.replace(old, new))
-    told = {one.key: one for one in caught.value.problems}
+    told = {problem.key: problem for problem in caught.value.problems}
     assert key in told
     assert told[key].line == line
     assert told[key].file == "f.yaml"
@@ -94,7 +94,7 @@ serch: {trials: 1}
 """
     with pytest.raises(SpecErrors) as caught:
         sweep_from(text)
-    told = {(one.key, one.line) for one in caught.value.problems}
+    told = {(problem.key, problem.line) for problem in caught.value.problems}
     assert told >= {
         ("name", 2),
         ("model.nam", 4),
@@ -109,7 +109,10 @@ serch: {trials: 1}
 def test_malformed_distributions_do_not_hide_other_mistakes(sweep_from: ReadSweep) -> None:
     with pytest.raises(SpecErrors) as caught:
         sweep_from(SOUND.replace("trials: 2", "trials: 0").replace("nli", "{choice: []}"))
-    assert {one.key for one in caught.value.problems} == {"target.task.choice", "search.trials"}
+    assert {problem.key for problem in caught.value.problems} == {
+        "target.task.choice",
+        "search.trials",
+    }
 
 
 def test_a_mistake_in_an_override_stands_on_the_command_line(sweep_from: ReadSweep) -> None:

@@ -130,8 +130,8 @@ def test_cross_lingual_pairs_say_their_sentences_in_different_languages(train, t
     for text, label in zip(texts_of(batch, toy_tokenizer), batch["labels"], strict=True):
         first, second = text.removeprefix("[CLS] ").removesuffix(" [SEP]").split(" [SEP] ")
         spoken = [
-            (one, other)
-            for one in languages_of(first) & {"qaa", "qad", "qae"}
+            (language, other)
+            for language in languages_of(first) & {"qaa", "qad", "qae"}
             for other in languages_of(second) & {"qaa", "qad", "qae"}
         ]
         assert any(one != other for one, other in spoken)

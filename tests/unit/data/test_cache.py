@@ -42,7 +42,7 @@ def test_it_is_made_once_and_read_once_a_process(tmp_path: Path, maker: Maker) -
         assert (folder / "deeper" / "two.bin").read_bytes() == b"two" * 1000
     assert maker.times == 1
     assert room._is_whole.cache_info().misses == 1
-    assert [one.name for one in folder.parent.iterdir()] == ["key"]
+    assert [file.name for file in folder.parent.iterdir()] == ["key"]
 
 
 @pytest.mark.parametrize("name", ["one.bin", "deeper/two.bin", "digests.json"])
@@ -78,12 +78,12 @@ def test_whoever_makes_the_same_meanwhile_is_no_trouble(tmp_path: Path, maker: M
         maker(aside)
 
     threads = [threading.Thread(target=cached, args=(folder, make)) for _ in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert maker.times == 4
-    assert [one.name for one in tmp_path.iterdir()] == ["key"]
+    assert [file.name for file in tmp_path.iterdir()] == ["key"]
     cached(folder, maker)
     assert maker.times == 4
 

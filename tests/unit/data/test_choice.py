@@ -26,7 +26,7 @@ COPA_LINE = {"premise": "p", "choice1": "x", "choice2": "y z", "question": "caus
 def files(tmp_path):
     def write(*lines, name="choice/socialiqa/en.train.jsonl"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        text = "".join(f"{one if isinstance(one, str) else json.dumps(one)}\n" for one in lines)
+        text = "".join(f"{line if isinstance(line, str) else json.dumps(line)}\n" for line in lines)
         (tmp_path / name).write_text(text, encoding="utf-8")
         return FilesSource(tmp_path)
 

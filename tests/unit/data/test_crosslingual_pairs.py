@@ -18,7 +18,7 @@ HEADER = "id\tsentence1\tsentence2\tlabel\n"
 
 
 def rows(ids, language):
-    return [PairExample(one, f"{language} a {one}", f"{language} b {one}", one[-1]) for one in ids]
+    return [PairExample(id_, f"{language} a {id_}", f"{language} b {id_}", id_[-1]) for id_ in ids]
 
 
 ids = st.lists(st.integers(0, 30).map(str), unique=True)
@@ -32,8 +32,8 @@ def test_rows_of_both_languages_are_joined_and_all_others_counted(first, second)
             joined(rows(first, "x"), rows(second, "y"))
         return
     found = joined(rows(first, "x"), rows(second, "y"))
-    assert [one.id for one in found.examples] == shared
-    assert {(one.first, one.second) for one in found.examples} == {
+    assert [example.id for example in found.examples] == shared
+    assert {(example.first, example.second) for example in found.examples} == {
         (f"x a {one}", f"y b {one}") for one in shared
     }
     assert found.num_dropped == len({*first} ^ {*second})
@@ -86,7 +86,7 @@ def letters(make_tokenizer):
 def test_placeholders_and_empty_sentences_are_dropped_and_counted(folder, letters, tmp_path):
     batches = batches_of(folder, ("en", "de"), letters, tmp_path)
     assert batches.language == "en:de"
-    assert [(one.id, one.first, one.second) for one in batches.examples] == [
+    assert [(example.id, example.first, example.second) for example in batches.examples] == [
         ("1", "a b", "C C"),
         ("4", "h", "I"),
     ]
@@ -99,7 +99,7 @@ def test_pieces_are_those_of_the_sentences_of_either_language(folder, letters, t
     shown = {}
     for number, row in zip(numbers.tolist(), batch["input_ids"].tolist(), strict=True):
         words = [letters.convert_ids_to_tokens(piece) for piece in row]
-        shown[batches.examples[number].id] = [one for one in words if not one.startswith("[")]
+        shown[batches.examples[number].id] = [word for word in words if not word.startswith("[")]
     assert shown == {"4": ["H", "i"], "1": ["A", "B", "c"]}
 
 
@@ -116,7 +116,7 @@ def test_a_language_with_itself_is_the_language(toy, toy_tokenizer, cache_dir):
 
 def test_a_limit_is_of_joined_rows(folder, letters, tmp_path):
     batches = batches_of(folder, ("en", "de"), letters, tmp_path, limit=1)
-    assert [one.id for one in batches.examples] == ["1"]
+    assert [example.id for example in batches.examples] == ["1"]
 
 
 def test_training_may_not_open_pairs(folder, letters, tmp_path):

@@ -56,7 +56,7 @@ def text(length: int) -> str:
 )
 def test_an_example_is_cut_where_a_row_has_no_room_for_it(tokenizer, task, example, length):
     lengths = [(3, 7), (9, 4), (1, 1)]
-    examples = [example(*one) for one in lengths]
+    examples = [example(*length) for length in lengths]
     for max_length in range(9, 20):
         batches = batches_of(tokenizer, task_named(task), examples, max_length)
         assert batches.cut == np.mean([length(*one) > max_length for one in lengths])

@@ -55,7 +55,7 @@ def test_the_same_sentences_are_masked_alike_whenever_they_are_asked(toy, toy_to
             assert all(np.array_equal(one[name], other[name]) for name in one)
             assert (one["labels"] != -100).any()
         words = [toy.parallel(language)[name].split() for name in names]
-        true = {tuple(toy_tokenizer.convert_tokens_to_ids(one)) for one in words}
+        true = {tuple(toy_tokenizer.convert_tokens_to_ids(word)) for word in words}
         whole = {
             row
             for part in parts

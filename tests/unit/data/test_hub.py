@@ -55,7 +55,7 @@ def pair(name, first, label, second="h"):
 
 
 def answered(name, passage, *texts, asked="Who?"):
-    found = tuple(Answer(one, passage.index(one)) for one in texts)
+    found = tuple(Answer(text, passage.index(text)) for text in texts)
     return SpanExample(name, asked, passage, found)
 
 
@@ -320,7 +320,9 @@ def test_rows_of_translated_data_join_whatever_was_left_out(tmp_path):
     from datasets import Value
 
     for code, sentences in (("en", ("a", "", "c")), ("de", ("A", "B", "C"))):
-        rows = [{"premise": one, "hypothesis": "h", "label": "neutral"} for one in sentences]
+        rows = [
+            {"premise": sentence, "hypothesis": "h", "label": "neutral"} for sentence in sentences
+        ]
         write_data_set(
             tmp_path / code / "facebook/xnli", {code: {"train": rows}},
             dict.fromkeys(rows[0], Value("string")),

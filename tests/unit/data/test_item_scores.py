@@ -99,7 +99,7 @@ def test_the_metric_is_the_ratio_of_the_sums_over_items(task: Task, num: int, se
     found = kind.item_scores(task, "en", gold, said)
     assert found.values == pytest.approx(kind.score(task, "en", gold, said))
     assert list(found.values) == list(found.parts) == list(found.chance)
-    assert list(found.values) == [one for one in task.metrics if one in found.values]
+    assert list(found.values) == [metric for metric in task.metrics if metric in found.values]
     for metric, (points, out_of) in found.parts.items():
         assert ratio(points, out_of) == pytest.approx(found.values[metric], abs=1e-9)
         assert len(points) == len(out_of) == len(found.owners)
@@ -199,16 +199,16 @@ def test_items_are_the_same_whatever_the_labels_are_called(name: str, seed: int)
     def renamed(answers):
         turn = dict(zip(task.labels, (*task.labels[1:], *task.labels[:1]), strict=True))
         if task.kind == "score":
-            return [sum(task.range) - one for one in answers]
+            return [sum(task.range) - answer for answer in answers]
         if task.kind == "choice":
-            return [task.options - 1 - one for one in answers]
+            return [task.options - 1 - answer for answer in answers]
         if name == "ner-panx":
             types = {"PER": "LOC", "LOC": "ORG", "ORG": "PER"}
             swap = {tag: tag[:2] + types.get(tag[2:], "") for tag in task.labels}
             return [tuple(swap[tag] for tag in tags) for tags in answers]
         if task.kind == "tag":
             return [tuple(turn.get(tag, tag) for tag in tags) for tags in answers]
-        return [turn[one] for one in answers]
+        return [turn[answer] for answer in answers]
 
     kind = kind_of(task)
     one = kind.item_scores(task, "de", gold, said)

@@ -77,7 +77,7 @@ def train(tmp_path, make_tokenizer):
             how.pop("hybrid", Hybrid()), tokenizer, "t", 16, 64, 0, tmp_path / "cache", **how,
         )  # fmt: skip
         ids = batches.batch(0)["input_ids"]
-        return {tokenizer.convert_ids_to_tokens(int(one)) for one in np.unique(ids) if int(one) > 3}
+        return {tokenizer.convert_ids_to_tokens(int(id_)) for id_ in np.unique(ids) if int(id_) > 3}
 
     return made
 

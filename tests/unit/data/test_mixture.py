@@ -52,7 +52,7 @@ TEMPERATURES = st.floats(1.0, 100.0)
 def test_probabilities_follow_the_counts_to_the_power_of_one_over_t(counts, temperature, cap):
     found = mixture(*counts, cap=cap)
     drawn = probabilities(found, TemperatureSampling(method="temperature", temperature=temperature))
-    counted = [one if cap is None else min(one, cap) for one in counts]
+    counted = [count if cap is None else min(count, cap) for count in counts]
     assert drawn.sum() == pytest.approx(1)
     for (one, p), (other, q) in itertools.combinations(zip(counted, drawn, strict=True), 2):
         assert p / q == pytest.approx((one / other) ** (1 / temperature))
@@ -119,7 +119,7 @@ def test_data_and_network_call_the_number_of_a_head_alike():
 @pytest.fixture
 def toy_mixture(toy, toy_tokenizer, cache_dir):
     def make(size=60, seed=0, languages=("qaa",), source=toy, is_nested=False):
-        datasets = tuple(Dataset(one, two, 1000) for one in TASKS for two in languages)
+        datasets = tuple(Dataset(task, two, 1000) for task in TASKS for two in languages)
         knobs = TemperatureSampling(method="temperature", temperature=5.0)
         rest = (toy_tokenizer, "toy", 48, 4, seed, cache_dir)
         return mixed_batches(
@@ -191,4 +191,4 @@ class Watched:
 def test_a_mixture_opens_the_declared_training_sets_and_nothing_else(toy, toy_mixture):
     watched = Watched(toy)
     toy_mixture(languages=("qaa", "qac"), source=watched)
-    assert watched.read_splits == {(one, two, "train") for one in TASKS for two in ("qaa", "qac")}
+    assert watched.read_splits == {(task, two, "train") for task in TASKS for two in ("qaa", "qac")}

@@ -89,7 +89,7 @@ def written(root, text):
 def test_files_are_pairs_without_ids(tmp_path):
     source = written(tmp_path, "source\ttarget\nGuten Tag\tGood day\n \tEmpty\nJa\tYes\n")
     rows = source.read(TATOEBA, "de", "test")
-    assert [(one.id, one.sentence, one.translation) for one in rows] == [
+    assert [(row.id, row.sentence, row.translation) for row in rows] == [
         ("2", "Guten Tag", "Good day"),
         ("4", "Ja", "Yes"),
     ]
@@ -110,8 +110,8 @@ def test_toy_sentences_are_not_those_that_alignment_sees(toy):
     assert {language for language, _ in toy.splits(task)} == set(TONGUES) - {PIVOT}
     seen = set(toy.parallel(PIVOT).values())
     rows = {language: toy.read(task, language, "test") for language in ("qab", "qaf")}
-    translations = [one.translation for one in rows["qab"]]
-    assert translations == [one.translation for one in rows["qaf"]]
+    translations = [row.translation for row in rows["qab"]]
+    assert translations == [row.translation for row in rows["qaf"]]
     assert len(set(translations)) == len(translations) == 400
     assert len(seen.intersection(translations)) < 8
     with pytest.raises(DataError):

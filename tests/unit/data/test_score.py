@@ -37,7 +37,7 @@ def test_one_file_serves_the_scores_and_the_classes(files):
     (classed,) = source.read(task_named("stsb"), "en", "train")
     assert (scored.score, classed.label) == (4.75, "2")
     splits = [source.splits(task)["en", "train"] for task in (TASK, task_named("stsb"))]
-    assert [one.num_examples for one in splits] == [1, 1]
+    assert [split.num_examples for split in splits] == [1, 1]
     assert splits[0].digest != splits[1].digest
 
 

@@ -97,7 +97,7 @@ def test_every_word_is_predicted_and_gold_comes_back_whole(
     assert batches.predictions(decoded) == list(batches.gold)
     # What is cut is told: words that no row can hold.
     words = [length for lengths in fertility for length in lengths]
-    assert batches.cut == pytest.approx(np.mean([one > max_length - SPECIAL for one in words]))
+    assert batches.cut == pytest.approx(np.mean([word > max_length - SPECIAL for word in words]))
 
 
 @settings(deadline=None)

@@ -43,11 +43,21 @@ def test_every_promised_task_is_there():
 def test_published_numbers_stand_in_the_document_with_their_source():
     text = (DOCS / "tasks.md").read_text()
     told = {
-        (one.source, task.name, one.role, one.learning_rate, one.epochs, one.batch_size,
-         one.max_length, one.warmup, one.weight_decay, one.note)
+        (
+            recipe.source,
+            task.name,
+            recipe.role,
+            recipe.learning_rate,
+            recipe.epochs,
+            recipe.batch_size,
+            recipe.max_length,
+            recipe.warmup,
+            recipe.weight_decay,
+            recipe.note,
+        )
         for task in load_tasks()
-        for one in task.recipes
-    }  # fmt: skip
+        for recipe in task.recipes
+    }
     table = text.partition("### Published hyperparameters")[2].partition("\n### ")[0]
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
@@ -81,7 +91,9 @@ def test_the_sweeps_over_xtreme_have_the_published_numbers():
         for option in parse_document(file.read_text(), file.name).tree["target"]["choice"]:
             asked = option["task"]
             for task in asked["choice"] if isinstance(asked, dict) else [asked]:
-                (recipe,) = [one for one in task_named(task).recipes if "2005.13013" in one.source]
+                (recipe,) = [
+                    recipe for recipe in task_named(task).recipes if "2005.13013" in recipe.source
+                ]
                 assert {
                     one: getattr(recipe, one) for one in recipe.model_fields_set - {"source"}
                 } == {one: option[one] for one in recipe.model_fields_set - {"source"}}

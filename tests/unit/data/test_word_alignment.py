@@ -169,7 +169,7 @@ def test_diagnostics_take_the_sentences_whose_words_are_known_to_be_aligned(tmp_
     (plain,) = parallel_sample(*rest).pairs
     assert (len(told.source_rows), len(plain.source_rows)) == (1, 2)
     assert plain.links is None
-    assert [one.tolist() for one in told.links] == [[[0, 0], [2, 1]]]
+    assert [link.tolist() for link in told.links] == [[[0, 0], [2, 1]]]
 
 
 def test_alignments_are_learned_where_the_data_has_none(tmp_path):
@@ -182,8 +182,8 @@ def test_alignments_are_learned_where_the_data_has_none(tmp_path):
     found = word_alignments(source, "de", "en", **rest)
     # In the order of the first language's text.
     assert [one.tolist() for one in (found[0], found[1])] == [[[0, 0]], [[0, 0], [1, 1]]]
-    before = {one.name for one in (tmp_path / "k" / "alignments").iterdir()}
+    before = {file.name for file in (tmp_path / "k" / "alignments").iterdir()}
     (tmp_path / "parallel" / "c" / "en.tsv").write_text("v1\tA house\nv2\tone\n")
     word_alignments(FilesSource(tmp_path), "de", "en", **rest)
-    after = {one.name for one in (tmp_path / "k" / "alignments").iterdir()}
+    after = {file.name for file in (tmp_path / "k" / "alignments").iterdir()}
     assert before < after, "other text, other alignments"

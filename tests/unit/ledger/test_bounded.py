@@ -77,14 +77,14 @@ def test_the_best_the_latest_and_those_that_run_are_seen(
     seen = History(history).seen(trials, direction)
     numbers = [one.number for one in seen]
     assert numbers == sorted(set(numbers))
-    ended = [one for one in trials if one.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     assert {one.number for one in ended[-history:]} <= set(numbers)
-    assert {one.number for one in trials if one.state == TrialState.RUNNING} <= set(numbers)
+    assert {trial.number for trial in trials if trial.state == TrialState.RUNNING} <= set(numbers)
     sign = 1.0 if direction == StudyDirection.MAXIMIZE else -1.0
     values = sorted((sign * one.values[0] for one in ended if one.values), reverse=True)
     best = sorted((sign * one.values[0] for one in seen if one.values), reverse=True)
     assert best[:NUM_BEST] == values[:NUM_BEST]
-    running = sum(one.state == TrialState.RUNNING for one in trials)
+    running = sum(trial.state == TrialState.RUNNING for trial in trials)
     assert len(ended) <= history or len(seen) <= history + NUM_BEST + running
 
 

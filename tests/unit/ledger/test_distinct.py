@@ -46,7 +46,7 @@ def asked(ledger: Ledger, sweep: SweepSpec) -> list[dict[str, Any]]:
 
 
 def distinct(assignments: list[dict[str, Any]]) -> int:
-    return len({json.dumps(one, sort_keys=True) for one in assignments})
+    return len({json.dumps(assignment, sort_keys=True) for assignment in assignments})
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])

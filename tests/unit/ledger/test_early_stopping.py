@@ -66,7 +66,7 @@ class Simulation:
             while len(running) < self.slots:
                 ticket = self.ledger.ask(self.sweep, bounds)
                 if ticket is None:
-                    self.idle.append(len({one.configuration for one in self.ledger.trials()}))
+                    self.idle.append(len({trial.configuration for trial in self.ledger.trials()}))
                     break
                 running.append(self.walk(ticket))
             if not running:
@@ -118,12 +118,12 @@ def test_the_winner_has_all_seeds_and_no_seed_competes_with_another(
         trials, best = world.ledger.trials(), world.ledger.best()
         assert best is not None
         assert best.num_seeds == 3
-        first = {one.configuration: one for one in trials if one.repeat == 0}
+        first = {trial.configuration: trial for trial in trials if trial.repeat == 0}
         assert len(first) == 24
-        for one in trials:
-            assert one.repeat == 0 or one.state == "complete"
+        for trial in trials:
+            assert trial.repeat == 0 or trial.state == "complete"
         complete = {one.configuration for one in first.values() if one.state == "complete"}
-        repeats = [(one.configuration, one.repeat) for one in trials if one.repeat]
+        repeats = [(trial.configuration, trial.repeat) for trial in trials if trial.repeat]
         assert sorted(repeats) == sorted((one, repeat) for one in complete for repeat in (1, 2))
         pruned.append(1 - len(complete) / 24)
         qualities = [world.quality(number) for number in range(24)]
@@ -185,7 +185,11 @@ def test_what_was_stopped_is_not_repeated_when_early_stopping_is_given_up(
     ledger.tell_pruned(0)
     without = sweep_from(SWEEP, "search={trials: 2, seeds: 2, sampler: random}", "early_stop=null")
     assert ledger.ask(without, bounds) is not None
-    assert [(one.configuration, one.repeat) for one in ledger.trials()] == [(0, 0), (1, 0), (1, 1)]
+    assert [(trial.configuration, trial.repeat) for trial in ledger.trials()] == [
+        (0, 0),
+        (1, 0),
+        (1, 1),
+    ]
     assert ledger.ask(without, bounds) is None
 
 
@@ -230,7 +234,7 @@ def optunas(trials: list[FrozenTrial], number: int, examples: int, *, maximize: 
     study = optuna.create_study(direction="maximize" if maximize else "minimize")
     pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=20, reduction_factor=3)
     judged = False
-    for trial in [*(one for one in trials if one.number != number), trials[number]]:
+    for trial in [*(trial for trial in trials if trial.number != number), trials[number]]:
         study.add_trial(optuna.trial.create_trial(state=TrialState.RUNNING))
         live = optuna.Trial(study, len(study.trials) - 1)
         for at, value in sorted(trial.intermediate_values.items()):
@@ -285,7 +289,7 @@ def test_rungs_between_two_evaluations_are_one() -> None:
     trials = [trial_of(number, 100, {25: value}) for number, value in enumerate((0.9, 0.8, 0.7))]
     trials += [trial_of(number + 3, 100, {25: 0.1}) for number in range(6)]
     # Three of nine go on, though rungs lie at 1, 3 and 9 %.
-    judged = [falls_behind(one, 25, trials, early, maximize=True) for one in trials]
+    judged = [falls_behind(trial, 25, trials, early, maximize=True) for trial in trials]
     assert judged == [False] * 3 + [True] * 6
 
 

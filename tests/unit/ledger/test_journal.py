@@ -48,7 +48,7 @@ def run_to_its_end(ledger: Ledger, sweep: SweepSpec) -> list[TrialView]:
 
 
 def outcomes(trials: list[TrialView]) -> list[tuple[object, ...]]:
-    return [(one.number, dict(one.assignment), one.seed, one.objective) for one in trials]
+    return [(trial.number, dict(trial.assignment), trial.seed, trial.objective) for trial in trials]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_a_whole_journal_stays_as_it_is(tmp_path: Path, written: bytes) -> None:
     file.write_bytes(written)
     assert mend(file) is None
     assert file.read_bytes() == written
-    assert [one.name for one in tmp_path.glob("t.journal*")] == ["t.journal"]
+    assert [file.name for file in tmp_path.glob("t.journal*")] == ["t.journal"]
 
 
 def test_other_tools_read_it_and_write_to_it(

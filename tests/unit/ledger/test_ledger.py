@@ -67,8 +67,15 @@ def run_through(home: Home, sweep: SweepSpec, *, reopen: bool, lag: int = 1) -> 
             if reopen:
                 ledger = open_ledger(home, sweep)
     return [
-        (one.number, dict(one.assignment), one.configuration, one.repeat, one.seed, one.objective)
-        for one in ledger.trials()
+        (
+            trial.number,
+            dict(trial.assignment),
+            trial.configuration,
+            trial.repeat,
+            trial.seed,
+            trial.objective,
+        )
+        for trial in ledger.trials()
     ]
 
 
@@ -79,14 +86,14 @@ def test_as_many_configurations_are_asked_as_the_sweep_says(
     home: Home, sweep_from: ReadSweep
 ) -> None:
     trials = run_through(home, sweep_from(TEXT), reopen=False)
-    assert [one[0] for one in trials] == list(range(5))
-    assert len({str(one[1]) for one in trials}) == 5
+    assert [trial[0] for trial in trials] == list(range(5))
+    assert len({str(trial[1]) for trial in trials}) == 5
 
 
 def test_a_configuration_is_repeated_with_other_seeds(home: Home, sweep_from: ReadSweep) -> None:
     overrides = ("search.seeds=3", "search.trials=2", "search.training_seed=7")
     trials = run_through(home, sweep_from(TEXT, *overrides), reopen=False)
-    assert [(one[2], one[3], one[4]) for one in trials] == [
+    assert [(trial[2], trial[3], trial[4]) for trial in trials] == [
         (0, 0, 7), (0, 1, 8), (0, 2, 9), (1, 0, 7), (1, 1, 8), (1, 2, 9),
     ]  # fmt: skip
     assert trials[0][1] == trials[1][1] == trials[2][1] != trials[3][1]
@@ -114,7 +121,7 @@ def test_a_first_point_may_name_a_block_and_what_is_in_it(
 
 def test_a_grid_is_asked_completely_and_ends(home: Home, sweep_from: ReadSweep) -> None:
     trials = run_through(home, sweep_from(TEXT, *GRID), reopen=False)
-    points = {tuple(sorted(one[1].items())) for one in trials}
+    points = {tuple(sorted(trial[1].items())) for trial in trials}
     # Two models without fusion, and their 2 + 4 layers.
     assert len(points) == len(trials) == 2 + 2 + 4
 
@@ -123,7 +130,7 @@ def test_a_grid_follows_its_first_points(home: Home, sweep_from: ReadSweep) -> N
     sweep = sweep_from(TEXT, *GRID, "search.first=[{model: toy:4x64}]")
     trials = run_through(home, sweep, reopen=False)
     assert trials[0][1]["model"] == "toy:4x64"
-    assert len({str(sorted(one[1].items())) for one in trials}) == len(trials) == 8
+    assert len({str(sorted(trial[1].items())) for trial in trials}) == len(trials) == 8
 
 
 def test_a_sweep_without_distributions_has_one_configuration_at_a_time(
@@ -224,7 +231,7 @@ def test_a_torn_last_line_is_cut_and_nothing_else_is_lost(
     assert again.trials() == before
     again.tell_complete(0, 0.5)
     asked(again, sweep)
-    assert [one.state for one in load_ledger(home, "t").trials()] == ["complete", "running"]
+    assert [trial.state for trial in load_ledger(home, "t").trials()] == ["complete", "running"]
 
 
 @pytest.mark.parametrize(
@@ -448,7 +455,7 @@ def test_failed_trials_are_queued_again_once(home: Home, sweep_from: ReadSweep) 
     while (ticket := ledger.ask(sweep, bounds)) is not None:
         rest.append(ticket)
     identities = [
-        (one.configuration, one.repeat) for one in ledger.trials() if one.retry_of is None
+        (trial.configuration, trial.repeat) for trial in ledger.trials() if trial.retry_of is None
     ]
     assert sorted(identities) == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
@@ -482,7 +489,7 @@ def test_failed_trials_are_chosen_by_cause_and_number(
 ) -> None:
     ledger, _ = failed_ledger(home, sweep_from)
     assert ledger.enqueue_failed(retry) == numbers
-    queued = [one for one in ledger.trials() if one.state == "waiting"]
+    queued = [trial for trial in ledger.trials() if trial.state == "waiting"]
     assert [one.retry_of for one in queued] == numbers
     for one in queued:
         assert one.retry_of is not None

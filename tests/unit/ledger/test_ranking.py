@@ -38,7 +38,7 @@ def test_configurations_are_ranked_as_in_the_report(
         for number, (configuration, state, value) in enumerate(outcomes)
     ]
     columns = ["state", "configuration", "objective"]
-    frame = pd.DataFrame([[getattr(one, name) for name in columns] for one in views],
+    frame = pd.DataFrame([[getattr(view, name) for name in columns] for view in views],
                          columns=columns)  # fmt: skip
     sweep = {"search": {"seeds": seeds}, "objective": {"mode": mode}}
     order = ranked(views, seeds, mode)

@@ -55,7 +55,7 @@ def byte_backend() -> Tokenizer:
 def unigram_backend() -> Tokenizer:
     pieces = ["<s>", "<pad>", "</s>", "<unk>", *("▁" + word for word in VOCABULARY)]
     letters = sorted({letter for word in VOCABULARY for letter in word} | {"▁"})
-    scored = [(piece, -2.0) for piece in pieces] + [(one, -8.0) for one in letters]
+    scored = [(piece, -2.0) for piece in pieces] + [(letter, -8.0) for letter in letters]
     backend = Tokenizer(models.Unigram([*scored, ("<mask>", 0.0)], unk_id=3))
     backend.pre_tokenizer = pre_tokenizers.Metaspace()
     backend.decoder = decoders.Metaspace()

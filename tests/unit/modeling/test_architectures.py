@@ -140,7 +140,7 @@ def test_depth_width_and_positions_are_known_beforehand(loaded: Loaded) -> None:
     assert facts.max_positions == LONGEST
     assert len(states) == DEPTH + 1
     # The embeddings are of the layers' width, also where the word table is narrower.
-    assert {one.shape[-1] for one in states} == {WIDTH}
+    assert {state.shape[-1] for state in states} == {WIDTH}
 
 
 def test_the_longest_row_that_is_allowed_can_be_read(loaded: Loaded) -> None:
@@ -156,8 +156,8 @@ def test_a_fused_layer_is_finite_and_learns(
     network = build_network(encoder, "pair", knobs, NUM_LABELS, seed=0)
     batch = batch_of(loaded)
     states = hidden_states(encoder, batch)
-    for one in states:
-        one.retain_grad()
+    for state in states:
+        state.retain_grad()
     fused = network.fusion(states, batch["attention_mask"])
     assert fused.shape == states[-1].shape
     assert fused.isfinite().all()

@@ -25,14 +25,14 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 def words(*sentences: list[list[float]]) -> States:
     """One layer; a sentence is a list of the states of its words."""
-    counts = torch.tensor([len(one) for one in sentences])
-    every = torch.tensor([word for one in sentences for word in one])
+    counts = torch.tensor([len(sentence) for sentence in sentences])
+    every = torch.tensor([word for sentence in sentences for word in sentence])
     own = Words(every[None], counts.cumsum(0) - counts, counts)
     return States(torch.zeros(1, len(sentences), every.shape[1]), own)
 
 
 def links(*sentences: list[tuple[int, int]]) -> list[Tensor]:
-    return [torch.tensor(one, dtype=torch.long).reshape(-1, 2) for one in sentences]
+    return [torch.tensor(sentence, dtype=torch.long).reshape(-1, 2) for sentence in sentences]
 
 
 def test_every_entry_has_an_implementation_and_the_name_that_sweeps_use() -> None:

@@ -77,7 +77,9 @@ def test_linear_layers_begin_as_those_of_transformers(
         build_multitask(encoder, [("t", kind, 30)], has_masked_lm=True, seed=0).heads,
         build_masked_lm(encoder, 0).head,
     ]
-    layers = [one for part in modules for one in part.modules() if isinstance(one, nn.Linear)]
+    layers = [
+        module for part in modules for module in part.modules() if isinstance(module, nn.Linear)
+    ]
     assert layers
     for layer in layers:
         assert not layer.bias.any()

@@ -124,7 +124,9 @@ def test_the_loss_does_not_depend_on_what_cannot_learn(toy_encoder: Encoders, ki
     network, batch = made(toy_encoder(), kind, MIX).eval(), batch_of(kind)
     before = network(batch).item()
     generator = torch.Generator().manual_seed(0)
-    named = [one for one in network.named_parameters() if cannot_learn(one[0], kind)]
+    named = [
+        parameter for parameter in network.named_parameters() if cannot_learn(parameter[0], kind)
+    ]
     assert len(named) >= 2, "the keys of two layers"
     for name, parameter in named:
         with torch.no_grad():
@@ -336,6 +338,6 @@ def test_the_loss_of_a_ranking_is_a_softmax_over_cosines_by_the_temperature(
         states = hidden_states(network.encoder, {"input_ids": pieces, "attention_mask": mask})[-1]
         means = (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
         query, *candidates = means / means.norm(dim=1, keepdim=True)
-        odds = [math.exp(float(query @ one) / temperature) for one in candidates]
+        odds = [math.exp(float(query @ candidate) / temperature) for candidate in candidates]
         losses.append(-math.log(odds[0] / sum(odds)))
     assert float(loss) == pytest.approx(statistics.fmean(losses), rel=1e-4)

@@ -82,7 +82,7 @@ def test_the_contrastive_loss_is_the_equation_of_the_docstring(
             one[: int(mask.sum())].mean(dim=0)
             for one, mask in zip(states, rows["attention_mask"], strict=True)
         ]
-        vectors.append(torch.stack([one / one.norm() for one in means]))
+        vectors.append(torch.stack([mean / mean.norm() for mean in means]))
     expected = torch.zeros(())
     for group in (slice(0, 3), slice(3, 6)):
         cosines = vectors[0][group] @ vectors[1][group].T / 0.2

@@ -130,16 +130,16 @@ def scores_of(trial: TrialSpec, view: TrialView) -> tuple[Score, ...]:
 def items_of(scores: tuple[Score, ...], view: TrialView) -> list[Items]:
     """Items whose mean every test score is; those of one number are translations."""
     found = []
-    for one in scores:
-        if (one.role, one.split, one.metric) == ("target", "test", "accuracy"):
-            difficulty = np.random.default_rng(LANGUAGES.index(one.language))
+    for score in scores:
+        if (score.role, score.split, score.metric) == ("target", "test", "accuracy"):
+            difficulty = np.random.default_rng(LANGUAGES.index(score.language))
             luck = np.random.default_rng(100 * view.configuration + view.repeat)
-            noise = difficulty.normal(0, 0.4, one.num_examples)
-            noise += luck.normal(0, 0.2, one.num_examples)
-            points = one.value + noise - noise.mean()
-            ids = item_ids(map(str, range(one.num_examples)))
+            noise = difficulty.normal(0, 0.4, score.num_examples)
+            noise += luck.normal(0, 0.2, score.num_examples)
+            points = score.value + noise - noise.mean()
+            ids = item_ids(map(str, range(score.num_examples)))
             parts = {"accuracy": (points, np.ones(len(points)))}
-            found.append(Items("target", "toy-nli", one.language, "test", ids, parts))
+            found.append(Items("target", "toy-nli", score.language, "test", ids, parts))
     return found
 
 
@@ -178,7 +178,7 @@ def walk(found: Finished, view: TrialView, *, until: str = "evaluate") -> None:
     for stage in path_of(trial, facts(), seed=view.seed, shared_seed=5)[1:]:
         reused = stage in found.store
         scores = scores_of(trial, view)
-        dev = next(one.value for one in scores if one.split == "dev")
+        dev = next(score.value for score in scores if score.split == "dev")
         is_last = stage.kind == "evaluate"
         items = items_of(scores, view) if is_last else ()
         commit(found.store, stage, scores if is_last else (), dev, items)
@@ -195,7 +195,7 @@ def end(found: Finished, view: TrialView) -> None:
     ledger, number, place = found.ledger, view.number, (view.configuration, view.repeat)
     ledger.begin_attempt(number)
     trial = found.sweep.trial_of(dict(view.assignment), bounds)
-    dev = next(one.value for one in scores_of(trial, view) if one.split == "dev")
+    dev = next(score.value for score in scores_of(trial, view) if score.split == "dev")
     ledger.report(number, 6000, dev - 0.08)
     if view.configuration in (5, 11) or place == (9, 2):
         walk(found, view, until="intermediate")

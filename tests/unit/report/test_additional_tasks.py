@@ -79,7 +79,7 @@ def test_a_plain_sweep_has_none_of_it(small: Finished) -> None:
 
 def test_every_further_score_is_told_with_its_data_and_what_was_dropped(asked: Finished) -> None:
     frame = further_frame(snapshot_of(asked))
-    complete = sum(one.state == "complete" for one in asked.ledger.trials())
+    complete = sum(trial.state == "complete" for trial in asked.ledger.trials())
     assert len(frame) == complete * len(besides())
     pair = frame[(frame["language"] == "qab:qaa") & (frame["metric"] == "accuracy")].iloc[0]
     assert (pair["role"], pair["task"], pair["num_dropped"]) == ("pairs", "toy-nli-pairs", 3)
@@ -90,7 +90,7 @@ def test_every_further_score_is_told_with_its_data_and_what_was_dropped(asked: F
 
 def test_means_are_over_one_task_or_over_pairs_alone(asked: Finished) -> None:
     tables = further_tables(further_frame(snapshot_of(asked)), asked.ledger.sweep)
-    assert [(one.role, one.metric, one.is_headline) for one in tables] == [
+    assert [(table.role, table.metric, table.is_headline) for table in tables] == [
         ("average", "accuracy", True),
         ("average", "macro_f1", False),
         ("pairs", "accuracy", True),
@@ -158,7 +158,7 @@ def test_the_page_shows_it_apart(asked: Finished) -> None:
     assert "Evaluated besides" in text
     assert 'data-t="toy-nli-qaa-languages-average"' in text, "a pick leads to its own scores"
     assert text.count("toy-nli-pairs-qaa-accuracy-further.csv") == 1
-    files = {one.name for one in (page.parent / "tables").iterdir()}
+    files = {file.name for file in (page.parent / "tables").iterdir()}
     assert {"further.csv", "toy-paraphrase-qaa-macro_f1-further.csv"} <= files
     assert "toy-paraphrase-qaa-languages.csv" not in files
 
@@ -171,4 +171,4 @@ def test_the_page_shows_of_tatoeba_the_direction_that_is_published(asked: Finish
         for metric in ("accuracy", "accuracy_into_pivot", "accuracy_from_pivot")
     )
     tables = further_tables(as_tatoeba, asked.ledger.sweep)
-    assert [one.metric for one in tables if one.is_headline] == ["accuracy_from_pivot"]
+    assert [table.metric for table in tables if table.is_headline] == ["accuracy_from_pivot"]

@@ -28,9 +28,9 @@ def told(snapshot: Snapshot, view: TrialView, *, is_named: bool = False) -> Expo
 
 def complete(snapshot: Snapshot, configuration: int) -> TrialView:
     return next(
-        one
-        for one in snapshot.trials
-        if one.configuration == configuration and one.state == "complete"
+        trial
+        for trial in snapshot.trials
+        if trial.configuration == configuration and trial.state == "complete"
     )
 
 
@@ -61,9 +61,9 @@ def test_scores_have_the_source_first_and_missing_languages_in_plain_sight(
 def test_a_mean_is_given_where_no_language_is_missing(snapshot: Snapshot) -> None:
     found = told(snapshot, complete(snapshot, 0))
     values = {
-        one.language: one.value
-        for one in found.scores
-        if (one.split, one.metric) == ("test", "accuracy")
+        score.language: score.value
+        for score in found.scores
+        if (score.split, score.metric) == ("test", "accuracy")
     }
     mean = 100 * sum(values.values()) / 6
     assert f"Mean test accuracy over 6 languages: {mean:.1f}; without qaa:" in model_card(found)
@@ -73,8 +73,8 @@ def test_the_rule_of_selection_is_told(snapshot: Snapshot, quick: Finished) -> N
     best = quick.ledger.best()
     assert best is not None
     found = told(snapshot, best.trial)
-    number = len({one.configuration for one in snapshot.trials
-                  if one.state in ("complete", "pruned")})  # fmt: skip
+    number = len({trial.configuration for trial in snapshot.trials
+                  if trial.state in ("complete", "pruned")})  # fmt: skip
     assert f"Configuration {best.configuration} is the best of {number}" in found.selection
     assert f"trial {best.trial.number} is the best of its {best.num_seeds}" in found.selection
     assert "chosen by accuracy on the dev set of qaa" in found.selection
@@ -87,19 +87,19 @@ def test_the_rule_of_selection_is_told(snapshot: Snapshot, quick: Finished) -> N
 
 def test_stages_that_were_freed_are_named_as_such(snapshot: Snapshot) -> None:
     view = next(
-        one
-        for one in snapshot.trials
-        if one.state == "complete" and any(use.kind == "intermediate" for use in one.stages)
+        trial
+        for trial in snapshot.trials
+        if trial.state == "complete" and any(use.kind == "intermediate" for use in trial.stages)
     )
-    (use,) = [one for one in view.stages if one.kind == "intermediate"]
+    (use,) = [stage for stage in view.stages if stage.kind == "intermediate"]
     records = {key: one for key, one in snapshot.records.items() if key != use.key}
     found = told(replace(snapshot, records=records), view)
-    (freed,) = [one for one in found.stages if one.is_freed]
+    (freed,) = [stage for stage in found.stages if stage.is_freed]
     assert (freed.key, freed.label) == (use.key, use.label)
     (row,) = [one for one in table(model_card(found), "stage") if one[0] == use.label]
     assert row[2] == "freed"
     whole = told(snapshot, view)
-    assert not any(one.is_freed for one in whole.stages)
+    assert not any(stage.is_freed for stage in whole.stages)
     assert "licence of toy-paraphrase" in model_card(whole)
     assert whole.stages[-1].commit == "0123abc"
     assert "Made by commit `0123abc`." in model_card(whole)
@@ -108,7 +108,7 @@ def test_stages_that_were_freed_are_named_as_such(snapshot: Snapshot) -> None:
 def test_trials_without_a_target_stage_in_the_store_are_refused(snapshot: Snapshot) -> None:
     with pytest.raises(LedgerError, match="no trial is complete yet"):
         exportable(snapshot, None)
-    pruned = next(one for one in snapshot.trials if one.state == "pruned")
+    pruned = next(trial for trial in snapshot.trials if trial.state == "pruned")
     with pytest.raises(LedgerError, match=r"is pruned and has no target stage; those that have: "):
         exportable(snapshot, pruned)
     view = complete(snapshot, 0)

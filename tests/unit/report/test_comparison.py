@@ -32,7 +32,7 @@ def noisy(mean: float, num_seeds: int, seed: int, codes: tuple[str, ...] = CODES
 
 
 def by_language(versus: Comparison) -> dict[str, object]:
-    return {one.languages[0]: one for one in versus.lines if one.kind == "language"}
+    return {line.languages[0]: line for line in versus.lines if line.kind == "language"}
 
 
 def test_a_clear_difference_over_enough_seeds_gets_stars() -> None:
@@ -152,13 +152,13 @@ def test_a_stage_that_one_sides_seeds_share_is_named_and_leaves_no_test(quick: F
     snapshot = read_snapshot(quick.ledger, quick.store)
     with_stage, without = (
         next(
-            one.configuration for one in snapshot.trials
-            if one.state == "complete" and (one.assignment["intermediate"] is None) == is_none
+            trial.configuration for trial in snapshot.trials
+            if trial.state == "complete" and (trial.assignment["intermediate"] is None) == is_none
         )
         for is_none in (False, True)
     )  # fmt: skip
     (found,) = compare([candidate_of(snapshot, one) for one in (without, with_stage)])
-    assert any("seeds share one training of intermediate toy-para" in one for one in found.notes)
+    assert any("seeds share one training of intermediate toy-para" in note for note in found.notes)
     assert {one.kind for one in found.given} == {"intermediate"}
     for line in found.lines:
         assert line.paired is not None
@@ -166,9 +166,9 @@ def test_a_stage_that_one_sides_seeds_share_is_named_and_leaves_no_test(quick: F
         assert line.paired.interval is not None
         assert line.paired.interval.method == "student_given_stages"
     rows = comparison_json([found])["comparisons"][0]["rows"]
-    assert {one["interval"] for one in rows} == {"student_given_stages"}
-    assert {one["p"] for one in rows} == {None}
-    assert {one["two_level_interval"] for one in rows} <= {"two_level_given_stages", None}
+    assert {row["interval"] for row in rows} == {"student_given_stages"}
+    assert {row["p"] for row in rows} == {None}
+    assert {row["two_level_interval"] for row in rows} <= {"two_level_given_stages", None}
 
 
 def test_a_stage_that_both_sides_go_on_from_favours_neither() -> None:
@@ -218,7 +218,7 @@ def test_a_seed_that_was_scored_on_other_data_makes_its_language_incomparable(
     quick: Finished,
 ) -> None:
     snapshot = read_snapshot(quick.ledger, quick.store)
-    first = next(one for one in snapshot.trials if one.configuration == 0)
+    first = next(trial for trial in snapshot.trials if trial.configuration == 0)
     record = snapshot.record(first, "evaluate")
     assert record is not None
     data: Any = record.payload["data"]

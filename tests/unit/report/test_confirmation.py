@@ -39,7 +39,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Snapshot, Snapshot, 
     found = finished(Home(tmp_path_factory.mktemp("home")))
     snapshot = read_snapshot(found.ledger, found.store)
     chosen = winners(snapshot, 2)
-    used = [one.seed for one in snapshot.trials]
+    used = [trial.seed for trial in snapshot.trials]
     sweep = confirming(found.sweep, [one.assignment for one in chosen], used, seeds=4)
     ledger = open_ledger(found.home, sweep)
     again = Finished(found.home, sweep, ledger, found.store)
@@ -55,7 +55,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Snapshot, Snapshot, 
 
 def row(found: Confirmation, configuration: int, measure: str) -> Confirmed:
     (only,) = [
-        one for one in found.rows if (one.configuration, one.measure) == (configuration, measure)
+        row for row in found.rows if (row.configuration, row.measure) == (configuration, measure)
     ]
     return only
 
@@ -95,8 +95,8 @@ def test_a_seed_that_failed_is_named_and_counts_for_nothing(
 ) -> None:
     snapshot, fresh, configurations = both
     notes = confirmation_of(snapshot, fresh, configurations).notes
-    (told,) = [one for one in notes if "trial" in one]
-    failed = next(one for one in fresh.trials if one.state == "failed")
+    (told,) = [note for note in notes if "trial" in note]
+    failed = next(trial for trial in fresh.trials if trial.state == "failed")
     assert f"trial {failed.number} of quick-confirm (seed {failed.seed}) is failed" in told
 
 
@@ -104,15 +104,15 @@ def test_a_seed_that_failed_and_was_run_again_is_not_told_of(
     both: tuple[Snapshot, Snapshot, list[int]],
 ) -> None:
     snapshot, fresh, configurations = both
-    failed = next(one for one in fresh.trials if one.state == "failed")
-    whole = next(one for one in fresh.trials if one.configuration == failed.configuration
-                 and one.state == "complete")  # fmt: skip
+    failed = next(trial for trial in fresh.trials if trial.state == "failed")
+    whole = next(trial for trial in fresh.trials if trial.configuration == failed.configuration
+                 and trial.state == "complete")  # fmt: skip
     again = replace(
         whole, number=len(fresh.trials), repeat=failed.repeat, seed=failed.seed,
         retry_of=failed.number,
     )  # fmt: skip
     found = confirmation_of(snapshot, replace(fresh, trials=(*fresh.trials, again)), configurations)
-    assert not [one for one in found.notes if "is failed" in one]
+    assert not [note for note in found.notes if "is failed" in note]
     one = row(found, configurations[1], "objective")
     assert one.fresh is not None
     assert one.fresh.num_seeds == 4
@@ -123,9 +123,9 @@ def test_a_winner_that_was_confirmed_is_compared_on_its_fresh_seeds(
 ) -> None:
     snapshot, fresh, (winner, second) = both
     sides = [candidate_of(snapshot, one, [fresh]) for one in (None, second)]
-    assert [one.row.configuration for one in sides] == [winner, second]
-    assert [one.num_candidates for one in sides] == [16, 16]
-    assert [one.rank for one in sides] == [1, 2]
+    assert [side.row.configuration for side in sides] == [winner, second]
+    assert [side.num_candidates for side in sides] == [16, 16]
+    assert [side.rank for side in sides] == [1, 2]
     for place, one in enumerate(sides):
         assert one.fresh is not None
         assert one.trials.keys() == {5, 6, 7}
@@ -144,7 +144,7 @@ def test_a_winner_that_was_confirmed_is_compared_on_its_fresh_seeds(
     assert (told["is_fresh"], told["trials_of"], told["candidates"]) == (True, "quick-confirm", 16)
     # Every fresh seed has stages of its own, those of the sweep have one.
     assert found.given == ()
-    (before,) = compare([replace(one, fresh=None) for one in sides])
+    (before,) = compare([replace(side, fresh=None) for side in sides])
     assert before.seeds == (5, 6, 7)
     assert before.given
 
@@ -154,8 +154,8 @@ def test_seeds_of_a_configuration_that_nobody_confirmed_are_not_fresh(
 ) -> None:
     snapshot, fresh, (winner, second) = both
     other = next(
-        one.configuration for one in snapshot.trials
-        if one.state == "complete" and one.configuration not in (winner, second)
+        trial.configuration for trial in snapshot.trials
+        if trial.state == "complete" and trial.configuration not in (winner, second)
     )  # fmt: skip
     assert candidate_of(snapshot, other, [fresh]).fresh is None
     # A sweep that ran it on the very seeds that chose it confirms nothing.
@@ -173,7 +173,7 @@ def test_where_all_candidates_of_a_sweep_are_compared_none_was_chosen_unseen(
 ) -> None:
     snapshot, _, chosen = both
     two = replace(
-        snapshot, trials=tuple(one for one in snapshot.trials if one.configuration in chosen)
+        snapshot, trials=tuple(trial for trial in snapshot.trials if trial.configuration in chosen)
     )
     (found,) = compare([candidate_of(two, one) for one in chosen])
     assert not found.is_chosen_here
@@ -195,11 +195,11 @@ def test_means_are_over_the_languages_that_all_seeds_of_both_sweeps_have(
         number = len(languages)
         for one in (lambda line: line.selected, lambda line: line.fresh.mean):
             assert one(whole) == pytest.approx((one(source) + (number - 1) * one(others)) / number)
-    notes = [one for one in found.notes if "without qaf" in one]
+    notes = [note for note in found.notes if "without qaf" in note]
     assert len(notes) == 1
     frame = confirmation_frame(found)
     assert list(frame["measure"][:4]) == ["objective", "source", "mean_without_source", "mean"]
-    assert list(frame["bias"]) == [one.bias for one in found.rows]
+    assert list(frame["bias"]) == [row.bias for row in found.rows]
 
 
 def test_without_a_complete_fresh_seed_nothing_is_claimed(
@@ -207,8 +207,8 @@ def test_without_a_complete_fresh_seed_nothing_is_claimed(
 ) -> None:
     snapshot, fresh, configurations = both
     empty = Snapshot(fresh.name, fresh.sweep, (), {})
-    for one in confirmation_of(snapshot, empty, configurations).rows:
-        assert (one.fresh, one.bias, one.bias_interval) == (None, None, None)
+    for row in confirmation_of(snapshot, empty, configurations).rows:
+        assert (row.fresh, row.bias, row.bias_interval) == (None, None, None)
 
 
 SHORT = (
@@ -226,7 +226,7 @@ def test_the_table_of_a_finished_confirmation_is_shown_without_a_cluster(
     found = finished(Home(tmp_path / "home"), SHORT)
     snapshot = read_snapshot(found.ledger, found.store)
     chosen = winners(snapshot, 1)
-    used = [one.seed for one in snapshot.trials]
+    used = [trial.seed for trial in snapshot.trials]
     sweep = confirming(found.sweep, [one.assignment for one in chosen], used, seeds=3)
     ledger = open_ledger(found.home, sweep)
     again = Finished(found.home, sweep, ledger, found.store)

@@ -56,10 +56,10 @@ def table_of(values: Sequence[Any], scores: Sequence[float], seeds: int = 1) -> 
 
 def test_an_effect_is_the_mean_at_a_value_minus_that_of_all_others() -> None:
     known = effects_of(table_of(["a", "a", "b", "b", "c"], [0.8, 0.9, 0.5, 0.6, 0.4], seeds=3))
-    assert [one.label for one in known.levels] == ["a", "b", "c"]
+    assert [level.label for level in known.levels] == ["a", "b", "c"]
     first = known.levels[0]
     assert (first.num_configurations, first.num_seeds) == (2, 6)
-    assert [one.configurations for one in known.levels] == [(0, 1), (2, 3), (4,)]
+    assert [level.configurations for level in known.levels] == [(0, 1), (2, 3), (4,)]
     assert first.effects["qaa"].difference == pytest.approx(0.85 - 0.5)
     assert first.effects[OTHERS].difference == pytest.approx((0.85 - 0.5) / 2)
     assert first.effects["script: Latn"] == replace(first.effects[OTHERS], num_configurations=2)
@@ -88,11 +88,11 @@ def test_levels_part_all_configurations(values: list[Any]) -> None:
         patch.setattr("xlt_ray.report.effects.importances", lambda *_, **__: {})
         levels = effects_of(replace(table, groups=())).levels
     if levels:
-        assert sum(one.num_configurations for one in levels) == len(values)
-        members = [one for level in levels for one in level.configurations]
+        assert sum(level.num_configurations for level in levels) == len(values)
+        members = [configuration for level in levels for configuration in level.configurations]
         assert sorted(members) == list(range(len(values)))
-        assert len({one.label for one in levels}) == len(levels) > 1
-    numbers = [one for one in levels if " to " in one.label]
+        assert len({level.label for level in levels}) == len(levels) > 1
+    numbers = [level for level in levels if " to " in level.label]
     assert len(numbers) <= MAX_LEVELS
 
 
@@ -130,7 +130,9 @@ def test_knobs_are_in_order_of_importance_for_the_other_languages() -> None:
         for row, value in zip(rows, shuffled, strict=True)
     )
     known_of_noise = effects_of(replace(table, rows=noise, knobs=("idle", "knob", "a")))
-    assert not any(one.is_above_chance for one in known_of_noise.importances[OTHERS].values())
+    assert not any(
+        importance.is_above_chance for importance in known_of_noise.importances[OTHERS].values()
+    )
     assert known_of_noise.knobs == ("a", "idle"), "by name, whichever share is larger"
     assert set(known.importances) == set(known.series) == {"qaa", OTHERS, "script: Latn"}
 
@@ -146,9 +148,9 @@ def test_files_say_what_the_page_says() -> None:
     assert first.is_clear
     assert statistics.fmean([first.low or 0, first.high or 0]) == pytest.approx(first.difference)
     shares = list(csv.DictReader(io.StringIO(importances_csv(known))))
-    assert {one["score"] for one in shares} == set(known.series)
-    assert {one["is_above_chance"] for one in shares} == {"True"}
-    assert all(float(one["chance"]) < float(one["share"]) for one in shares)
+    assert {share["score"] for share in shares} == set(known.series)
+    assert {share["is_above_chance"] for share in shares} == {"True"}
+    assert all(float(share["chance"]) < float(share["share"]) for share in shares)
 
 
 def test_scores_of_the_same_languages_are_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:

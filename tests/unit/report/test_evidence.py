@@ -38,7 +38,7 @@ def test_a_table_knows_items_chance_and_constant_networks(table: LanguageTable) 
     assert set(table.evidence.chance.values()) == {0.36}
     assert table.evidence.small == ("qaf",)
     assert table.evidence.cut == {"qac": 0.25}
-    assert {one.configuration: one.near_constant for one in table.rows if one.near_constant} == {
+    assert {row.configuration: row.near_constant for row in table.rows if row.near_constant} == {
         CONFIGURATION: {"qab": Constant(0.985, 1)}
     }
 
@@ -88,7 +88,7 @@ def test_files_say_it(quick: Finished, table: LanguageTable) -> None:
     assert {line["qaf_items"] for line in lines} == {"40"}
     assert {line["qab_chance"] for line in lines} == {"0.36"}
     assert {(line["qab_cut"], line["qac_cut"]) for line in lines} == {("", "0.25")}
-    shares = {int(one["configuration"]): one["qab_near_constant"] for one in lines}
+    shares = {int(line["configuration"]): line["qab_near_constant"] for line in lines}
     assert shares.pop(CONFIGURATION) == "0.985"
     assert set(shares.values()) == {""}
     text = table_tex(table, sweep)
@@ -133,9 +133,9 @@ def test_tables_of_further_tasks_say_it() -> None:
 
 def test_listings_and_runs_say_it(quick: Finished) -> None:
     view = next(
-        one
-        for one in quick.ledger.trials()
-        if (one.configuration, one.repeat) == (CONFIGURATION, REPEAT)
+        trial
+        for trial in quick.ledger.trials()
+        if (trial.configuration, trial.repeat) == (CONFIGURATION, REPEAT)
     )
     row = trial_row(view, quick.store, "quick", "complete")
     assert row["evidence"]["toy-nli"]["qab"] == {

@@ -45,7 +45,9 @@ def scores_of(trial: TrialSpec, view: TrialView) -> tuple[Score, ...]:
     """Shots help by 0.01 each and by 0.02 for the number of the sample, and cost the source 0.1."""
     shots = trial.few_shot
     if shots is None:
-        found = [("target", "toy-nli", "test", one, BEFORE[one]) for one in LANGUAGES]
+        found = [
+            ("target", "toy-nli", "test", language, BEFORE[language]) for language in LANGUAGES
+        ]
         found.append(("target", "toy-nli", "dev", "qaa", 0.8))
     else:
         after = BEFORE[shots.language] + 0.01 * shots.shots + 0.02 * shots.sample_of(view.seed)
@@ -78,7 +80,7 @@ def complete(found: Finished, view: TrialView) -> None:
     found.ledger.begin_attempt(view.number)
     world.walk(found, view)
     trial = found.sweep.trial_of(dict(view.assignment), world.bounds)
-    dev = next(one.value for one in scores_of(trial, view) if one.split == "dev")
+    dev = next(score.value for score in scores_of(trial, view) if score.split == "dev")
     found.ledger.tell_complete(view.number, dev)
 
 
@@ -207,7 +209,7 @@ def test_of_a_winner_after_shots_the_objective_alone_is_confirmed(few: Finished)
     (winner,) = winners(snapshot, 1)
     assert winner.assignment["few_shot"] is not None
     found = confirmation_of(snapshot, snapshot, [winner.configuration])
-    assert [(one.measure, one.selected) for one in found.rows] == [("objective", winner.objective)]
+    assert [(row.measure, row.selected) for row in found.rows] == [("objective", winner.objective)]
     assert any("not zero-shot" in note for note in found.notes)
 
 

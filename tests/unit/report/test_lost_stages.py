@@ -28,13 +28,13 @@ def damaged(
     assert quick.store.storage.local_root is not None
     shutil.copytree(quick.store.storage.local_root, root)
     store = StageStore(root)
-    views = [one for one in quick.ledger.trials() if one.state == "complete"][:2]
-    first, second = (one.evaluation_key for one in views)
+    views = [trial for trial in quick.ledger.trials() if trial.state == "complete"][:2]
+    first, second = (view.evaluation_key for view in views)
     assert first is not None
     assert second is not None
     shutil.rmtree(store.folder(first))
     cut_short(store, second)
-    return replace(quick, store=store), [one.number for one in views]
+    return replace(quick, store=store), [view.number for view in views]
 
 
 def cut_short(store: StageStore, key: str) -> None:
@@ -54,7 +54,7 @@ def test_a_report_names_what_is_lost_and_its_command(
     assert line in page.read_text(encoding="utf-8")
     scores = (page.parent / "tables" / "scores.csv").read_text(encoding="utf-8")
     scored = {row.split(",")[0] for row in scores.splitlines()[1:] if ",evaluate," in row}
-    assert not scored & {str(one) for one in numbers}
+    assert not scored & {str(number) for number in numbers}
     assert scored
 
 

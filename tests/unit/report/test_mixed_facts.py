@@ -115,7 +115,7 @@ def test_a_comparison_tells_versions_and_seeds_of_different_facts(mixed: Finishe
 
 def test_models_are_told_apart_by_their_weights(mixed: Finished) -> None:
     snapshot = snapshot_of(mixed)
-    view = next(one for one in snapshot.trials if one.facts == 1)
+    view = next(trial for trial in snapshot.trials if trial.facts == 1)
     name = str(view.assignment["model"])
     kept = replace(snapshot, fact_sets={1: {f"model {name}": "w" * 64}})
     assert weights_of(kept, view) == "w" * 64
@@ -132,15 +132,19 @@ def test_models_are_told_apart_by_their_weights(mixed: Finished) -> None:
         replace(view, assignment={**view.assignment, "model": json.dumps(option)})
         for option in searched["space"]["model"]["choice"]
     ]
-    assert [weights_of(both, one) for one in views] == ["1" * 40, "2" * 40]
+    assert [weights_of(both, view) for view in views] == ["1" * 40, "2" * 40]
     assert _science(both, views[0]) != _science(both, views[1])
 
 
 def test_a_confirmation_on_other_data_says_so(mixed: Finished) -> None:
     snapshot = snapshot_of(mixed)
-    fresh = replace(snapshot, trials=tuple(replace(one, facts=2) for one in snapshot.trials))
-    (note,) = [one for one in confirmation_of(snapshot, fresh, [0]).notes if "selected with" in one]
+    fresh = replace(snapshot, trials=tuple(replace(trial, facts=2) for trial in snapshot.trials))
+    (note,) = [
+        note for note in confirmation_of(snapshot, fresh, [0]).notes if "selected with" in note
+    ]
     assert note.endswith(": nli qaa train: 1111111111 -> 3333333333")
-    same = replace(snapshot, trials=tuple(replace(one, facts=1) for one in snapshot.trials))
-    assert not [one for one in confirmation_of(snapshot, same, [0]).notes if "selected with" in one]
+    same = replace(snapshot, trials=tuple(replace(trial, facts=1) for trial in snapshot.trials))
+    assert not [
+        note for note in confirmation_of(snapshot, same, [0]).notes if "selected with" in note
+    ]
     assert Results(mixed.home, "quick").trials["facts"].tolist() == [1, 1, 2, 2]

@@ -57,8 +57,8 @@ write_report(Home(Path(sys.argv[2])), ledger, store, describe_language=describe)
     command = [sys.executable, "-c", code, str(quick.home.root), str(tmp_path)]
     subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parents[3])
     again = Home(tmp_path).reports("quick")
-    assert sum(one.is_file() for one in again.rglob("*")) > 10
-    for file in (one for one in page.parent.rglob("*") if one.is_file()):
+    assert sum(file.is_file() for file in again.rglob("*")) > 10
+    for file in (file for file in page.parent.rglob("*") if file.is_file()):
         assert (again / file.relative_to(page.parent)).read_bytes() == file.read_bytes(), file
 
 
@@ -81,7 +81,7 @@ def test_importances_stand_beside_what_chance_reaches(page: Path) -> None:
     shares = list(
         csv.DictReader((page.parent / "tables/toy-nli-qaa-languages-importance.csv").open())
     )
-    below = [one for one in shares if one["is_above_chance"] == "False"]
+    below = [share for share in shares if share["is_above_chance"] == "False"]
     assert 0 < len(below) < len(shares), "the knobs of this sweep matter, but not all of them"
     assert text.count("; not above chance, ") == len(below)
     assert text.count("; chance ") == len(shares) - len(below)
@@ -168,34 +168,34 @@ def test_every_table_of_the_page_has_its_rule_above_it(
         (written(oracle, tmp_path).read_text(), "ORACLE SELECTION: not zero-shot"),
     ):
         captions = re.findall(r"<caption>.*?</caption>", text, re.S)
-        of_scores = [one for one in captions if "Configurations are" in one]
-        assert all(rule in one for one in of_scores)
+        of_scores = [caption for caption in captions if "Configurations are" in caption]
+        assert all(rule in score for score in of_scores)
         of_what = re.findall(r'<table class="[^"]*(?:scores|effects)[^"]*".*?</table>', text, re.S)
         # The rules side by side name a rule in every row.
         others = [one for one in of_what if "<th>rule</th>" not in one]
         assert len(others) == len(of_what) - 1 >= 3, "languages, groups, effects, importance"
-        assert all("<caption><span>" in one and "Configurations are" in one for one in others)
+        assert all("<caption><span>" in other and "Configurations are" in other for other in others)
 
 
 def test_tables_are_there_as_latex_and_csv(page: Path) -> None:
     stem = "toy-nli-qaa-languages"
-    names = {one.name for one in (page.parent / "tables").iterdir()}
+    names = {file.name for file in (page.parent / "tables").iterdir()}
     assert {f"{stem}.tex", f"{stem}.csv", f"{stem}-groups.tex", f"{stem}-selection.tex",
             f"{stem}-selection.csv", f"{stem}-effects.csv", f"{stem}-effects.tex",
             f"{stem}-importance.csv", "trials.csv", "scores.csv", "stages.csv",
             "costs.csv", "intervals.csv"} == names  # fmt: skip
-    for one in (page.parent / "tables").glob("*.tex"):
-        text = one.read_text()
+    for file in (page.parent / "tables").glob("*.tex"):
+        text = file.read_text()
         panels = re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", text, re.DOTALL)
         assert panels
         for layout, panel in panels:
             lines = [line for line in panel.splitlines() if line.endswith("\\\\")]
-            assert {line.count(" & ") + 1 for line in lines} == {len(layout)}, one.name
+            assert {line.count(" & ") + 1 for line in lines} == {len(layout)}, file.name
 
 
 def test_every_figure_is_there_three_times_and_linked(page: Path) -> None:
     folder, text = page.parent / "figures", page.read_text()
-    names = {one.stem for one in folder.glob("*.csv")}
+    names = {file.stem for file in folder.glob("*.csv")}
     for about in (
         "size-curve",
         "hybrid-curve",
@@ -322,8 +322,8 @@ def test_no_password_of_a_place_is_in_any_file(tmp_path: Path) -> None:
     text += "places: {tracking: 'http://ada:s3cret@mlflow:5000'}\n"
     page = written(finished(Home(tmp_path), text), tmp_path / "out")
     assert "toy-nli" in page.read_text()
-    files = [one for one in page.parent.rglob("*") if one.is_file()]
-    assert not [one for one in files if b"s3cret" in one.read_bytes()]
+    files = [file for file in page.parent.rglob("*") if file.is_file()]
+    assert not [file for file in files if b"s3cret" in file.read_bytes()]
 
 
 def test_knobs_whose_paths_end_alike_have_their_whole_paths_as_heads(tmp_path: Path) -> None:

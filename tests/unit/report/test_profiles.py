@@ -33,7 +33,7 @@ def profiles_of(record: StageRecord) -> tuple[Profile, ...]:
             diagnostic=name,
             source_language="qaa",
             language=language,
-            values=tuple(one if one is None else one + GAIN[record.kind] for one in values),
+            values=tuple(value if value is None else value + GAIN[record.kind] for value in values),
             num_sentences=256,
             step=step,
             examples=None if step is None else 16 * step,
@@ -58,7 +58,7 @@ def test_the_frame_has_a_row_for_every_layer(diagnosed: Snapshot) -> None:
     assert tuple(frame.columns) == PROFILE_COLUMNS
     view = diagnosed.trials[0]
     own = frame[frame["number"] == view.number]
-    kinds = [one.kind for one in view.stages]
+    kinds = [stage.kind for stage in view.stages]
     assert list(dict.fromkeys(own["stage"])) == kinds
     assert len(own) == sum(len(STEPS[kind]) for kind in kinds) * 2 * 3 * 3
     last = own[(own["stage"] == "evaluate") & (own["diagnostic"] == "cka")]

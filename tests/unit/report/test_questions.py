@@ -226,7 +226,7 @@ def test_size_curve_draws_the_law_and_its_rows() -> None:
     figure, notes = size_figure(table_over("intermediate.size", points), "intermediate.size")
     assert notes == []
     rows = rows_of(figure)
-    assert sum(one["row"] == "fit" for one in rows) == 60
+    assert sum(row["row"] == "fit" for row in rows) == 60
     assert figure is not None
     assert "ceiling" in figure.caption
 
@@ -235,19 +235,19 @@ def test_size_curve_says_why_there_is_no_law() -> None:
     points = [(int(n), 0.8, -float(y)) for n, y in zip(SIZES, saturating(0.005), strict=True)]
     figure, (note,) = size_figure(table_over("intermediate.size", points), "intermediate.size")
     assert "no power law is fitted to 15 independent repeats: scores do not rise" in note
-    assert not any(one["row"] == "fit" for one in rows_of(figure))
+    assert not any(row["row"] == "fit" for row in rows_of(figure))
 
 
 def test_size_curve_has_a_line_for_each_model_and_group_of_languages(table: LanguageTable) -> None:
     figure, notes = size_figure(table, "intermediate.size")
     rows = rows_of(figure)
     classes = {f"resources: {one}" for one in ("high", "medium", "low")}
-    assert {(one["model"], one["languages"]) for one in rows} == set(
+    assert {(row["model"], row["languages"]) for row in rows} == set(
         itertools.product(("toy:2x64", "toy:4x64"), (OTHERS, *classes))
     )
     means = {row.configuration: row for row in table.rows}
     low = next(group for group in table.groups if group.title == "resources: low")
-    by_place = [one for one in rows if one["languages"] == low.title and one["model"] == "toy:4x64"]
+    by_place = [row for row in rows if row["languages"] == low.title and row["model"] == "toy:4x64"]
     shown = sorted(float(one["percent"]) for one in by_place)
     assert shown == pytest.approx(
         sorted(
@@ -257,8 +257,8 @@ def test_size_curve_has_a_line_for_each_model_and_group_of_languages(table: Lang
         )
     )
     assert len(notes) == 2, "one a model, as the reason is the same in all languages"
-    assert all("resources: low" in one for one in notes)
-    assert all("sizes do not determine" in one for one in notes)
+    assert all("resources: low" in note for note in notes)
+    assert all("sizes do not determine" in note for note in notes)
 
 
 def test_each_group_of_languages_has_its_own_law() -> None:
@@ -281,7 +281,7 @@ def test_each_group_of_languages_has_its_own_law() -> None:
     figure, (note,) = size_figure(
         replace(table, rows=tuple(rows), groups=(group,)), "intermediate.size"
     )
-    fits = {one["languages"] for one in rows_of(figure) if one["row"] == "fit"}
+    fits = {row["languages"] for row in rows_of(figure) if row["row"] == "fit"}
     assert fits == {OTHERS}
     assert "(resources: low)" in note
     assert "reject every rising curve" in note
@@ -340,7 +340,7 @@ def seeded_table(
 def test_repeats_of_a_size_are_trainings_of_its_own(table: LanguageTable, repeats: int) -> None:
     figure, (note,) = size_figure(table, "intermediate.size")
     assert f"to {repeats} independent repeats: scores do not rise" in note
-    assert not any(one["row"] == "fit" for one in rows_of(figure))
+    assert not any(row["row"] == "fit" for row in rows_of(figure))
 
 
 def test_where_sizes_differ_in_other_knobs_a_configuration_is_one_repeat() -> None:
@@ -354,7 +354,7 @@ def test_seeds_that_rise_together_have_a_law() -> None:
     for scope in ("per_trial", "shared"):
         figure, notes = size_figure(seeded_table(LAW[1], scope=scope), "intermediate.size")
         assert notes == []
-        assert any(one["row"] == "fit" for one in rows_of(figure))
+        assert any(row["row"] == "fit" for row in rows_of(figure))
 
 
 def test_figures_show_the_groups_of_one_grouping() -> None:
@@ -387,7 +387,7 @@ def test_hybrid_curve_has_source_mean_and_worst(table: LanguageTable) -> None:
 
 def test_fusion_profile_has_a_row_for_each_configuration(table: LanguageTable) -> None:
     rows = rows_of(layer_figure(table, "target.fusion.layer"))
-    assert {one["target.fusion.layer"] for one in rows} == {"0.0", "1.0", "2.0", "3.0"}
+    assert {row["target.fusion.layer"] for row in rows} == {"0.0", "1.0", "2.0", "3.0"}
 
 
 @pytest.mark.parametrize("draw", [layer_figure, ratio_figure])
@@ -399,7 +399,7 @@ def test_a_knob_with_one_value_has_no_curve(draw: Any) -> None:
 
 
 def test_heat_map_leaves_missing_cells_empty(table: LanguageTable) -> None:
-    rows = {int(one["configuration"]): one for one in rows_of(heat_map(table))}
+    rows = {int(row["configuration"]): row for row in rows_of(heat_map(table))}
     assert set(rows) == {row.configuration for row in table.rows if row.trials}
     assert rows[NOWHERE_SCORED]["qaf"] == ""
     assert float(rows[0]["qab"]) == pytest.approx(
@@ -521,13 +521,13 @@ def test_pareto_figure_is_of_low_resource_languages_and_whole_paths(
 ) -> None:
     costs = costs_frame(snapshot)
     rows = rows_of(pareto_figure(table, costs))
-    assert NOWHERE_SCORED not in {int(one["configuration"]) for one in rows}
-    first = next(one for one in rows if one["configuration"] == "0")
+    assert NOWHERE_SCORED not in {int(row["configuration"]) for row in rows}
+    first = next(row for row in rows if row["configuration"] == "0")
     alone = costs[(costs["configuration"] == 0)]["seconds_alone"].astype(float).mean()
     assert float(first["worker_hours_alone"]) == pytest.approx(alone / 3600)
     row = next(row for row in table.rows if row.configuration == 0)
     assert float(first["low_percent"]) == pytest.approx(100 * row.cells["qaf"].mean)
-    assert {one["on_front"] for one in rows} == {"True", "False"}
+    assert {row["on_front"] for row in rows} == {"True", "False"}
 
 
 def test_pareto_figure_needs_costs(table: LanguageTable, snapshot: Snapshot) -> None:
@@ -556,7 +556,7 @@ def test_hours_count_every_worker_and_are_named_after_what_worked(
 
 def test_parallel_coordinates_have_a_line_for_each_configuration(table: LanguageTable) -> None:
     figure = parallel_figure(table, effects_of(table))
-    rows = {int(one["configuration"]): one for one in rows_of(figure)}
+    rows = {int(row["configuration"]): row for row in rows_of(figure)}
     whole = [row for row in table.rows if row.mean_without_source]
     assert set(rows) == {row.configuration for row in whole}
     for row in whole:
@@ -576,13 +576,13 @@ def test_parallel_coordinates_have_a_line_for_each_configuration(table: Language
 )  # fmt: skip
 def test_every_value_has_its_place_on_its_axis(values: list[Any]) -> None:
     axis = _knob_axis("knob", values)
-    texts = [shown_value(one) for one in values]
+    texts = [shown_value(value) for value in values]
     if axis is None:
         assert len(set(texts)) == 1
         return
-    assert all(0 <= one <= 1 for one in axis.heights)
+    assert all(0 <= height <= 1 for height in axis.heights)
     places = dict(zip(texts, axis.heights, strict=True))
-    assert [places[one] for one in texts] == list(axis.heights)
+    assert [places[text] for text in texts] == list(axis.heights)
     assert max(axis.heights) == pytest.approx(1)
     assert all(0 <= one <= 1 for one, _ in axis.ticks)
 
@@ -599,16 +599,16 @@ def test_parallel_coordinates_need_three_lines_and_a_knob() -> None:
 
 def test_stages_lie_inside_their_trials(snapshot: Snapshot) -> None:
     bars = bars_of(snapshot)
-    trials = {one.trial: one for one in bars if one.kind == "trial"}
+    trials = {bar.trial: bar for bar in bars if bar.kind == "trial"}
     assert set(trials) == {view.number for view in snapshot.trials if view.ended}
-    assert {"intermediate", "target"} <= {one.kind for one in bars}
-    for one in bars:
-        assert trials[one.trial].start <= one.start < one.end <= trials[one.trial].end
+    assert {"intermediate", "target"} <= {bar.kind for bar in bars}
+    for bar in bars:
+        assert trials[bar.trial].start <= bar.start < bar.end <= trials[bar.trial].end
 
 
 def test_a_stage_ends_where_it_was_committed(snapshot: Snapshot) -> None:
-    view = next(one for one in snapshot.trials if one.state == "complete")
-    (last,) = [one for one in view.stages if one.kind == "evaluate"]
+    view = next(trial for trial in snapshot.trials if trial.state == "complete")
+    (last,) = [stage for stage in view.stages if stage.kind == "evaluate"]
     # As Optuna has it: local, without a zone.
     start = datetime.datetime(2026, 1, 5, 3, 0)
     moved = replace(
@@ -619,7 +619,7 @@ def test_a_stage_ends_where_it_was_committed(snapshot: Snapshot) -> None:
     made_by = {**record.made_by, "time": committed.isoformat()}
     records = {last.key: replace(record, made_by=made_by)}
     bars = bars_of(replace(snapshot, trials=(moved,), records=records))
-    assert [(one.kind, one.start, one.end) for one in bars] == [
+    assert [(bar.kind, bar.start, bar.end) for bar in bars] == [
         ("trial", 0, 600), ("evaluate", 570 - last.seconds, 570),
     ]  # fmt: skip
 
@@ -632,12 +632,12 @@ def test_what_was_reused_is_told_from_when_it_was_there(snapshot: Snapshot) -> N
         for use in view.stages
         if use.reused and view.ended
     ]
-    assert [(one.trial, one.kind) for one in reuses] == used != []
-    trials = {one.trial: one for one in bars_of(snapshot) if one.kind == "trial"}
-    for one in reuses:
-        assert trials[one.trial].start <= one.at <= trials[one.trial].end
+    assert [(reuse.trial, reuse.kind) for reuse in reuses] == used != []
+    trials = {bar.trial: bar for bar in bars_of(snapshot) if bar.kind == "trial"}
+    for reuse in reuses:
+        assert trials[reuse.trial].start <= reuse.at <= trials[reuse.trial].end
     rows = rows_of(timeline(snapshot))
-    assert sum(one["reused_from"] != "" for one in rows) == len(used)
+    assert sum(row["reused_from"] != "" for row in rows) == len(used)
 
 
 def test_the_timeline_tells_which_machine_made_a_stage(
@@ -651,12 +651,12 @@ def test_the_timeline_tells_which_machine_made_a_stage(
     drawn: list[Any] = []
 
     def kept(figure: Any) -> tuple[bytes, bytes]:
-        drawn.append([one.get_text() for one in figure.axes[0].get_yticklabels()])
+        drawn.append([yticklabel.get_text() for yticklabel in figure.axes[0].get_yticklabels()])
         return b"<svg", b"\x89PNG"
 
     monkeypatch.setattr("xlt_ray.report.figures.overview.rendered", kept)
     rows = rows_of(timeline(replace(snapshot, records=records)))
-    made = {one["host"] for one in rows if one["kind"] not in ("trial",) and not one["reused_from"]}
+    made = {row["host"] for row in rows if row["kind"] not in ("trial",) and not row["reused_from"]}
     assert made == {"node-0", "node-1"}
     assert any("node-0" in label for label in drawn[0])
     timeline(snapshot)
@@ -715,7 +715,7 @@ def test_a_legend_names_both_series_where_the_first_option_has_no_scores(drawn: 
     first = replace(table.rows[0], cells={}, mean=None, mean_without_source=None)
     knob_figure("k", replace(table, rows=(first, *table.rows[1:])))
     (legend,) = drawn[0].legends
-    assert [one.get_text() for one in legend.get_texts()] == [
+    assert [text.get_text() for text in legend.get_texts()] == [
         "source language", "mean of the others",
     ]  # fmt: skip
 
@@ -726,4 +726,4 @@ def test_a_legend_names_both_series_where_one_lacks_the_first_knob(drawn: list[A
     known = Effects(("qaa", OTHERS), {"qaa": {"k": big, "m": small}, OTHERS: {"m": small}}, ())
     importance_figure(table, known)
     (legend,) = drawn[0].legends
-    assert [one.get_text() for one in legend.get_texts()] == ["qaa", OTHERS]
+    assert [text.get_text() for text in legend.get_texts()] == ["qaa", OTHERS]

@@ -45,7 +45,9 @@ def test_units_are_what_hangs_together_and_part_all(members: list[set[str]]) -> 
     assert sorted(place for group in found for place in group) == list(range(len(members)))
     unit_of = {place: turn for turn, group in enumerate(found) for place in group}
     # The closure of sharing a key, by brute force.
-    linked = np.array([[bool(one & other) for other in members] for one in members], dtype=bool)
+    linked = np.array(
+        [[bool(member & other) for other in members] for member in members], dtype=bool
+    )
     linked = linked.reshape(len(members), len(members)) | np.eye(len(members), dtype=bool)
     for _ in members:
         linked = (linked.astype(int) @ linked.astype(int)) > 0
@@ -115,19 +117,19 @@ def test_every_table_with_a_spread_says_what_its_seeds_share(
         shared = shared_by(by_configuration.get(line["configuration"], []))
         assert line["shared_by_seeds"] == ", ".join(one.label for one in shared)
         assert len(shared) <= 1
-    assert {bool(one["shared_by_seeds"]) for one in lines} == {True, False}
+    assert {bool(line["shared_by_seeds"]) for line in lines} == {True, False}
     (links,) = re.findall(r'<script type="application/json" id="links">(.*?)</script>', text, re.S)
     given = json.loads(links)["given"]["toy-nli-qaa-languages"]
-    assert given == {one["configuration"]: one["shared_by_seeds"]
-                     for one in lines if one["shared_by_seeds"]}  # fmt: skip
+    assert given == {line["configuration"]: line["shared_by_seeds"]
+                     for line in lines if line["shared_by_seeds"]}  # fmt: skip
 
 
 def test_where_every_seed_trains_its_own_nothing_is_said(apart: Finished, tmp_path: Path) -> None:
     page = report_of(apart, tmp_path)
     files = [page, *(page.parent / "tables").glob("*.tex"), *(page.parent / "tables").glob("*.csv")]
-    assert not [one.name for one in files if "share one" in one.read_text()]
+    assert not [file.name for file in files if "share one" in file.read_text()]
     lines = list(csv.DictReader((page.parent / "tables" / "toy-nli-qaa-languages.csv").open()))
-    assert {one["shared_by_seeds"] for one in lines} == {""}
+    assert {line["shared_by_seeds"] for line in lines} == {""}
 
 
 # -- effects ------------------------------------------------------------------------------
@@ -180,7 +182,7 @@ def test_levels_that_differ_in_nothing_are_clear_in_at_most_five_of_a_hundred() 
     for _ in range(300):
         luck = draw.normal(0, 2, 4)
         stages = [0, 0, 1, 1, 2, 2, 3]
-        scores = [float(luck[one] + draw.normal(0, 1)) for one in stages]
+        scores = [float(luck[stage] + draw.normal(0, 1)) for stage in stages]
         for keys, is_together in (("aabbccd", True), ("abcdefg", False)):
             level, _ = effects_of(table_of(list(keys), list("xxxxyyy"), scores)).levels
             clear += is_together and level.effects["qaa"].is_clear

@@ -104,14 +104,16 @@ def test_frames_have_the_columns_that_the_guide_names(results: Results) -> None:
     for name in ("trials", "scores", "stages", "costs"):
         columns = getattr(frames, f"{name[:-1].upper()}_COLUMNS")
         assert list(getattr(results, name).columns)[: len(columns)] == list(columns)
-        (line,) = [one for one in GUIDE.read_text().splitlines() if one.startswith(f"| `{name}`")]
+        (line,) = [
+            line for line in GUIDE.read_text().splitlines() if line.startswith(f"| `{name}`")
+        ]
         assert set(re.findall(r"`(\w+)`", line)) >= set(columns) - {"number"}, name
 
 
 def test_nothing_is_written(quick: Finished) -> None:
     def state() -> dict[Path, tuple[int, int]]:
-        files = [one for one in quick.home.root.rglob("*") if one.is_file()]
-        return {one: (one.stat().st_mtime_ns, one.stat().st_size) for one in files}
+        files = [file for file in quick.home.root.rglob("*") if file.is_file()]
+        return {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in files}
 
     before = state()
     seen = Results(quick.home.root, "quick")
@@ -185,7 +187,7 @@ def test_example_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_clock_that_is_put_forward_makes_no_trial_longer(
     results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    view = next(one for one in results.snapshot.trials if one.state == "complete")
+    view = next(trial for trial in results.snapshot.trials if trial.state == "complete")
     monkeypatch.setenv("TZ", "Europe/Berlin")
     time.tzset()
     try:

@@ -65,9 +65,9 @@ def test_ties_are_counted_however_they_are_rounded() -> None:
 @given(st.lists(SCORES, min_size=1, max_size=10), st.floats(0.001, 1000))
 def test_p_does_not_depend_on_direction_order_or_scale(values: list[float], by: float) -> None:
     p = sign_flip_p(values)
-    assert sign_flip_p([-one for one in values]) == p
+    assert sign_flip_p([-value for value in values]) == p
     assert sign_flip_p(values[::-1]) == p
-    assert sign_flip_p([by * one for one in values])[0] == pytest.approx(p[0])
+    assert sign_flip_p([by * value for value in values])[0] == pytest.approx(p[0])
 
 
 def test_many_pairs_are_sampled_the_same_way_every_time_and_near_the_exact_p() -> None:
@@ -124,7 +124,7 @@ def test_equal_configurations_win_in_at_most_five_of_a_hundred_comparisons(num_s
     any_language = mean = 0
     for _ in range(400):
         *languages, over_all = over_languages(num_seeds, 0.0, draw)
-        corrected = holm([sign_flip_p(one)[0] for one in languages])
+        corrected = holm([sign_flip_p(language)[0] for language in languages])
         any_language += any(deserves_star(one, num_seeds) for one in corrected)
         mean += deserves_star(sign_flip_p(over_all)[0], num_seeds)
     assert any_language <= most_by_chance(400)

@@ -131,8 +131,12 @@ def test_the_page_says_so_beside_the_best_and_in_every_caption(mixed: Finished) 
     assert TOLD in best
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", text, re.S)
     assert captions
-    curves = [one for one in captions if "timeline" not in one and "hours" not in one.lower()]
-    assert sum("TRANSLATE-TRAIN" in one for one in captions) >= len(curves) - 1
+    curves = [
+        caption
+        for caption in captions
+        if "timeline" not in caption and "hours" not in caption.lower()
+    ]
+    assert sum("TRANSLATE-TRAIN" in caption for caption in captions) >= len(curves) - 1
     rows = re.findall(r'<tr data-c="(\d+)".*?</tr>', text, re.S)
     assert rows
     marked = re.findall(
@@ -140,7 +144,7 @@ def test_the_page_says_so_beside_the_best_and_in_every_caption(mixed: Finished) 
     )
     assert {told for _, told in marked} == {TOLD}
     zero_shot = {
-        str(one.configuration) for one in mixed.ledger.trials() if not one.assignment[RATIO]
+        str(trial.configuration) for trial in mixed.ledger.trials() if not trial.assignment[RATIO]
     }
     assert zero_shot.isdisjoint(number for number, _ in marked)
     picks = pd.read_csv(page.parent / "tables" / "toy-nli-qaa-languages-selection.csv")
@@ -152,13 +156,13 @@ def test_a_comparison_of_the_two_says_what_it_compares(snapshot: Snapshot) -> No
     by_ratio = {view.assignment[RATIO]: view.configuration for view in snapshot.trials}
     zero, quarter, half = (candidate_of(snapshot, by_ratio[one]) for one in (0.0, 0.25, 0.5))
     (found,) = compare([zero, half])
-    assert any("TRANSLATE-TRAIN" in one and "qab, qac" in one for one in found.notes)
-    assert any(one.startswith("one side is zero-shot") for one in found.notes)
+    assert any("TRANSLATE-TRAIN" in note and "qab, qac" in note for note in found.notes)
+    assert any(note.startswith("one side is zero-shot") for note in found.notes)
     assert [one["supervision"] for one in comparison_json([found])["contenders"]] == [
         "zero-shot", TOLD,
     ]  # fmt: skip
     (alike,) = compare([quarter, half])
-    assert not any(one.startswith("one side is zero-shot") for one in alike.notes)
+    assert not any(note.startswith("one side is zero-shot") for note in alike.notes)
 
 
 def test_a_model_card_calls_it_translate_train(snapshot: Snapshot) -> None:

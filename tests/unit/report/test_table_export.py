@@ -223,14 +223,14 @@ def test_a_long_text_is_broken_and_counts_as_its_lines() -> None:
 def test_latex_says_of_how_many_seeds_a_score_is_and_what_a_dash_is(
     quick: Finished, table: LanguageTable
 ) -> None:
-    (row,) = [one for one in table.rows if one.configuration == ONCE_NOT_SCORED]
+    (row,) = [row for row in table.rows if row.configuration == ONCE_NOT_SCORED]
     text = table_tex(replace(table, rows=(row,)), quick.ledger.sweep)
     assert text.count(" n=2}") == 1
     assert "n beside a score: its seeds" in text
     # Every language has a score in some seed, and still there is no mean.
     assert "--" in text
     assert "A dash is a score that is missing" in text
-    (whole,) = [one for one in table.rows if one.configuration == 0]
+    (whole,) = [row for row in table.rows if row.configuration == 0]
     text = table_tex(replace(table, rows=(whole,)), quick.ledger.sweep)
     assert "n=" not in text
     assert "A dash" not in text

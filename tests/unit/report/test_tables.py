@@ -68,7 +68,7 @@ def test_one_row_a_configuration_with_its_number_of_seeds(quick: Finished) -> No
     table = table_of(quick)
     configurations = [row.configuration for row in table.rows]
     assert len(configurations) == len(set(configurations))
-    complete = [one for one in quick.ledger.trials() if one.state == "complete"]
+    complete = [trial for trial in quick.ledger.trials() if trial.state == "complete"]
     for row in table.rows:
         assert row.num_seeds == sum(one.configuration == row.configuration for one in complete)
 
@@ -93,7 +93,7 @@ def test_means_with_and_without_the_source_language_are_right(quick: Finished) -
     for row in table.rows:
         if row.mean is None or row.mean_without_source is None:
             continue
-        whole = [row.cells[one].mean for one in table.languages]
+        whole = [row.cells[language].mean for language in table.languages]
         if len({cell.num_seeds for cell in row.cells.values()}) == 1:
             assert row.mean.mean == pytest.approx(statistics.fmean(whole))
             assert row.mean_without_source.mean == pytest.approx(statistics.fmean(whole[1:]))
@@ -113,10 +113,10 @@ def test_a_mean_is_over_all_languages_or_there_is_none(holes: list[set[str]], se
                  "repeat": repeat, "seed": repeat, "objective": 0.5, "model": "m"}
             )  # fmt: skip
             rows += [
-                {"number": number, "task": "t", "language": one, "split": "test",
-                 "metric": "accuracy", "value": CODES.index(one) / 10, "num_examples": 9,
+                {"number": number, "task": "t", "language": language, "split": "test",
+                 "metric": "accuracy", "value": CODES.index(language) / 10, "num_examples": 9,
                  "source_language": "qaa", "configuration": configuration, "repeat": repeat}
-                for one in languages
+                for language in languages
             ]  # fmt: skip
     everywhere = set().union(*holes)
     sweep = {
@@ -159,7 +159,7 @@ def test_csv_has_the_interval_over_seeds_of_every_score(quick: Finished) -> None
     held = 0
     for line, row in zip(lines, table.rows, strict=True):
         for code in table.languages:
-            values = [one.scores[code] for one in row.trials if code in one.scores]
+            values = [trial.scores[code] for trial in row.trials if code in trial.scores]
             interval = summary(values).interval if values else None
             if interval is None:
                 assert (line[f"{code}_low"], line[f"{code}_high"]) == ("", "")
@@ -205,7 +205,7 @@ def test_a_sweep_over_tasks_has_a_table_for_each_and_no_row_twice() -> None:
     )  # fmt: skip
     sweep = {**SMALL_SWEEP, "space": {"target": {"source_language": "qaa"}}}
     tables = language_tables(trials, scores, ["target.task"], sweep)
-    assert [(one.task, [row.configuration for row in one.rows]) for one in tables] == [
+    assert [(table.task, [row.configuration for row in table.rows]) for table in tables] == [
         ("a", [0]), ("b", [1, 2]),
     ]  # fmt: skip
 
@@ -321,7 +321,7 @@ def test_a_gap_that_shrinks_because_the_source_fell_is_marked() -> None:
 def test_groups_are_of_families_scripts_resources_and_hold_no_source() -> None:
     groupings = known_groupings(("qaa", "qab", "qac", "qad", "qae", "qaf"), describe)
     groups = groups_of(groupings, ("qaa", "qab", "qac", "qad", "qae", "qaf"), "qaa")
-    by_title = {one.title: one.languages for one in groups}
+    by_title = {group.title: group.languages for group in groups}
     assert by_title["family: Toy Western"] == ("qab", "qac")
     assert by_title["script: Cyrl"] == ("qae", "qaf")
     assert by_title["resources: low"] == ("qaf",)
@@ -417,7 +417,10 @@ def test_an_oracle_sweep_shows_what_the_source_language_would_have_picked(
 
 def test_last_and_best_checkpoint_are_told_apart(quick: Finished) -> None:
     snapshot = read_snapshot(quick.ledger, quick.store)
-    found = {one.configuration: one for one in checkpoints(table_of(quick), scores_frame(snapshot))}
+    found = {
+        checkpoint.configuration: checkpoint
+        for checkpoint in checkpoints(table_of(quick), scores_frame(snapshot))
+    }
     whole = found[0]
     # Of three seeds, one has its best checkpoint before the last.
     assert (whole.last.num_seeds, whole.num_last_is_best) == (3, 2)

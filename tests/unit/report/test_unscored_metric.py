@@ -36,7 +36,7 @@ def lacking(
     def without(trial: TrialSpec, view: TrialView) -> tuple[Score, ...]:
         scores = scores_of(trial, view)
         if request.param or view.number == 0:
-            return tuple(one for one in scores if one.metric != "macro_f1")
+            return tuple(score for score in scores if score.metric != "macro_f1")
         return scores
 
     monkeypatch.setattr(world, "scores_of", without)
@@ -49,7 +49,7 @@ def test_reports_tables_and_cards_are_written(lacking: Finished, tmp_path: Path)
     assert page.is_file()
     assert few_shot_frame(snapshot).empty
     assert len(xtreme_frame([snapshot])) == 0
-    view = next(one for one in snapshot.trials if one.state == "complete")
+    view = next(trial for trial in snapshot.trials if trial.state == "complete")
     card = model_card(told(snapshot, view))
     assert "test accuracy" in card
     assert "test macro_f1" in card

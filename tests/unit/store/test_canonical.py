@@ -61,7 +61,7 @@ def test_the_text_is_one_line_that_holds_the_value(value: Any) -> None:
 
 def test_types_are_told_apart() -> None:
     values = [1, 1.0, True, "1", [1], {"1": 1}, None, "None", 0, False, ""]
-    assert len({digest(one) for one in values}) == len(values)
+    assert len({digest(value) for value in values}) == len(values)
 
 
 def test_sets_are_sorted() -> None:

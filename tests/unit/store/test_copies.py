@@ -33,7 +33,7 @@ def copies(tmp_path: Path) -> Copies:
 
 
 def names(copies: Copies) -> set[str]:
-    return {one.name for one in copies.folder.iterdir()}
+    return {file.name for file in copies.folder.iterdir()}
 
 
 def let_pass(copy: Path, seconds: float) -> None:
@@ -119,7 +119,7 @@ def test_what_dead_processes_were_about_to_move_on_goes_after_a_day(tmp_path: Pa
     let_pass(results / "dead", DEAD_S + 60)
     let_pass(results / "alive", DEAD_S - 60)
     copies.get("a", writing())
-    assert [one.name for one in results.iterdir()] == ["alive"]
+    assert [file.name for file in results.iterdir()] == ["alive"]
     assert names(copies) == {"a"}
 
 
@@ -133,10 +133,10 @@ def test_two_that_fetch_one_thing_at_one_moment_both_have_it(copies: Copies) -> 
     threads = [
         threading.Thread(target=lambda: found.append(copies.get("a", fetch))) for _ in range(2)
     ]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert found == [copies.folder / "a"] * 2
     assert names(copies) == {"a"}
 
@@ -157,10 +157,10 @@ def test_processes_of_one_node_never_lose_what_they_read(
         let_pass(copies.get(name, writing(100)), READ_S + 60)
     fork = multiprocessing.get_context("fork")
     readers = [fork.Process(target=_ask_and_read, args=(copies.folder, 30)) for _ in range(3)]
-    for one in readers:
-        one.start()
+    for reader in readers:
+        reader.start()
     for turn in range(30):
         copies.get(f"other-{turn}", writing(100))
-    for one in readers:
-        one.join()
-    assert [one.exitcode for one in readers] == [0, 0, 0]
+    for reader in readers:
+        reader.join()
+    assert [reader.exitcode for reader in readers] == [0, 0, 0]

@@ -51,12 +51,12 @@ SHARED = ["stages/returning", "stages/shared"]
 
 
 def freed(found: RemovalPlan) -> list[str]:
-    return [one.thing.place for one in found.removals]
+    return [removal.thing.place for removal in found.removals]
 
 
 def order(*, all_but_best: bool = False) -> list[str]:
     """What comes to be freed, thing by thing, as more and more is needed."""
-    total = sum(one.num_bytes for one in THINGS)
+    total = sum(thing.num_bytes for thing in THINGS)
     found: list[str] = []
     for needed in range(1, total + 1):
         now = freed(
@@ -88,14 +88,14 @@ def test_all_but_best_without_a_quota_leaves_what_is_never_freed() -> None:
 
 
 def test_no_more_is_freed_than_has_to_be() -> None:
-    total = sum(one.num_bytes for one in THINGS)
+    total = sum(thing.num_bytes for thing in THINGS)
     assert plan(THINGS, CLAIMS, quota_bytes=total).removals == ()
     one = plan(THINGS, CLAIMS, quota_bytes=total, needed_bytes=10)
     assert freed(one) == ["damaged/a"]
 
 
 def test_what_is_freed_and_what_stays_add_up() -> None:
-    total = sum(one.num_bytes for one in THINGS)
+    total = sum(thing.num_bytes for thing in THINGS)
     for quota in range(0, total, 7):
         found = plan(THINGS, CLAIMS, quota_bytes=quota)
         assert found.used_bytes == total

@@ -47,9 +47,9 @@ def test_no_key_depends_on_the_other_sizes_of_the_sweep(path_with: PathWith) -> 
 def test_a_larger_size_goes_on_from_the_trunks_of_the_smaller_ones(path_with: PathWith) -> None:
     small, large = climb(path_with, 64), climb(path_with, 128)
     trunks = [stage for stage in large if stage.kind == "trunk"]
-    assert [one.key for one in trunks[:-1]] == [one.key for one in small if one.kind == "trunk"]
-    assert len({one.ladder for one in trunks}) == 1
-    assert [one.starts_at for one in trunks[1:]] == [one.ends_at for one in trunks[:-1]]
+    assert [trunk.key for trunk in trunks[:-1]] == [one.key for one in small if one.kind == "trunk"]
+    assert len({trunk.ladder for trunk in trunks}) == 1
+    assert [trunk.starts_at for trunk in trunks[1:]] == [trunk.ends_at for trunk in trunks[:-1]]
     last = next(stage for stage in large if stage.kind == "intermediate")
     assert last.parent is trunks[-1]
     assert (last.starts_at, last.ends_at) == (trunks[-1].ends_at, 128)
@@ -87,7 +87,7 @@ def test_six_doubling_sizes_cost_at_most_a_quarter_more_than_the_largest_alone(
         for stage in stages_to_run(path)
         if stage.kind in ("trunk", "intermediate")
     }
-    assert sum(one.num_examples for one in stages.values()) <= 1.25 * 500
+    assert sum(stage.num_examples for stage in stages.values()) <= 1.25 * 500
 
 
 def test_the_length_of_the_decay_changes_no_step_of_the_trunk(path_with: PathWith) -> None:

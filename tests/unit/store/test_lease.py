@@ -91,11 +91,11 @@ def test_contenders_at_one_moment_have_one_winner(tmp_path: Path) -> None:
             results.append(try_acquire(storage, PATH))
 
         threads = [threading.Thread(target=contend) for _ in range(4)]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
-        winners = [one for one in results if isinstance(one, Lease)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        winners = [result for result in results if isinstance(result, Lease)]
         assert len(winners) == 1
         winners[0].check()
         assert len(results) == 4
@@ -115,23 +115,23 @@ def test_contenders_for_a_dead_lease_have_one_winner(tmp_path: Path) -> None:
             results.append(try_acquire(storage, PATH))
 
         threads = [threading.Thread(target=contend) for _ in range(4)]
-        for one in threads:
-            one.start()
-        for one in threads:
-            one.join()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         assert len(results) == 4
         sound = 0
-        for one in results:
-            if isinstance(one, Lease):
+        for result in results:
+            if isinstance(result, Lease):
                 try:
-                    one.check()
+                    result.check()
                 except LeaseLost:
                     continue
                 sound += 1
         assert sound == 1
-        for one in results:
-            if isinstance(one, Lease):
-                one.release()
+        for result in results:
+            if isinstance(result, Lease):
+                result.release()
         assert storage.names("leases") == []
 
 

@@ -25,7 +25,7 @@ def of_kinds(facts: Facts, **kinds: Any) -> Facts:
 
 
 def lengths(path: StagePath) -> dict[str, int]:
-    return {one.kind: one.settings["max_length"] for one in path if one.kind != "model"}
+    return {stage.kind: stage.settings["max_length"] for stage in path if stage.kind != "model"}
 
 
 @pytest.mark.parametrize(

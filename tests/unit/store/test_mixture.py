@@ -116,7 +116,7 @@ def test_trunks_of_a_mixture_are_shared_between_sizes(path_with: PathWith) -> No
     wsd = {**BOTH, "intermediate.schedule": "wsd", "intermediate.mlm": {"share": 0.2}}
     large = path_with({**wsd, "intermediate.size": 800}, rungs=(400, 800))
     small = path_with({**wsd, "intermediate.size": 400}, rungs=(400, 800))
-    trunks = [[one.key for one in path if one.kind == "trunk"] for path in (small, large)]
+    trunks = [[stage.key for stage in path if stage.kind == "trunk"] for path in (small, large)]
     assert trunks[1][:1] == trunks[0]
     assert len(trunks[1]) == 2
     trained = [one for one in large if one.kind in ("trunk", "intermediate")]

@@ -438,7 +438,7 @@ def test_all_pairs_are_those_of_the_languages_that_are_scored(path_with: PathWit
     asked = {"evaluate": {"languages": ["qab"], "pairs": "all"}}
     pairs = path_with(asked)[-1].settings["pairs"]
     assert pairs == (("qaa", "qaa"), ("qaa", "qab"), ("qab", "qaa"), ("qab", "qab"))
-    named = {"evaluate": {"languages": ["qab"], "pairs": [list(one) for one in pairs[::-1]]}}
+    named = {"evaluate": {"languages": ["qab"], "pairs": [list(pair) for pair in pairs[::-1]]}}
     assert path_with(named)[-1].key == path_with(asked)[-1].key
 
 

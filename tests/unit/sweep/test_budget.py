@@ -46,7 +46,7 @@ def occupied(at: World, number: int) -> float:
 
 def spent(at: World) -> float:
     """GPU-seconds of the sweep, as status, report and MLflow add them up."""
-    return sum(one.occupied.gpu_seconds for one in at.ledger.trials())
+    return sum(trial.occupied.gpu_seconds for trial in at.ledger.trials())
 
 
 def lose(at: World, order: TrialTask) -> None:
@@ -77,7 +77,7 @@ def test_what_was_asked_ahead_does_not_begin_when_the_budget_is_used_up(
     assert at.desk.num_put_off == 1
     assert not at.desk.is_finished
     assert at.desk.is_out_of_budget
-    assert [one.state for one in at.ledger.trials()] == ["complete", "running"]
+    assert [trial.state for trial in at.ledger.trials()] == ["complete", "running"]
 
 
 def test_what_the_budget_put_off_begins_at_a_start_with_more(

@@ -69,7 +69,7 @@ def test_as_many_trials_fit_as_any_way_of_placing_them_finds(
 ) -> None:
     demand = Demand({"CPU": 2.0}, workers, strategy)
     # An odd CPU is of no use to a worker that asks for two.
-    assert demand.fits([{"CPU": 2 * one + 1} for one in places]) == brute(demand, places)
+    assert demand.fits([{"CPU": 2 * place + 1} for place in places]) == brute(demand, places)
 
 
 @given(NODES, st.integers(1, 100), st.integers(1, 3))

@@ -170,13 +170,15 @@ def test_winners_are_the_best_configurations_by_their_mean_over_seeds(quick: Fin
     snapshot = read_snapshot(quick.ledger, quick.store)
 
     def seeds(configuration: int) -> list[float]:
-        mine = [one for one in snapshot.trials if one.configuration == configuration]
+        mine = [trial for trial in snapshot.trials if trial.configuration == configuration]
         return [one.objective for one in mine if one.objective is not None]
 
     found = winners(snapshot, 4)
     means = [sum(seeds(one.configuration)) / len(seeds(one.configuration)) for one in found]
     assert means == sorted(means, reverse=True)
-    full = {one.configuration for one in snapshot.trials if len(seeds(one.configuration)) == 3}
+    full = {
+        trial.configuration for trial in snapshot.trials if len(seeds(trial.configuration)) == 3
+    }
     assert {one.configuration for one in found} <= full
     assert means[0] == max(sum(seeds(one)) / 3 for one in full)
     with pytest.raises(LedgerError, match="configurations are complete, not 99; give --top"):

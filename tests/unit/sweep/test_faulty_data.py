@@ -241,7 +241,7 @@ def test_faults_of_several_files_are_told_together(tmp_path, sweep_on, check):
     for name in ("en.train", "de.test"):
         file = tmp_path / f"data/pairs/xnli/{name}.tsv"
         file.write_text(file.read_text().replace("neutral", "nix", 1))
-    found = {Path(one.fields["file"]).name for one in faults(check, sweep)}
+    found = {Path(fault.fields["file"]).name for fault in faults(check, sweep)}
     assert found == {"en.train.tsv", "de.test.tsv"}
 
 
@@ -264,7 +264,7 @@ def test_a_changed_file_is_read_again(tmp_path, sweep_on, check):
     check(sweep)
     file = tmp_path / "data/pos/de.test.conllu"
     file.write_text(file.read_text().replace("VERB", "VREB", 1))
-    assert [one.fields["line"] for one in faults(check, sweep)] == [4]
+    assert [fault.fields["line"] for fault in faults(check, sweep)] == [4]
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, sweep_on, check):
@@ -400,8 +400,8 @@ def test_translations_that_never_meet_are_warned_of(tmp_path, sweep_on, check):
 def test_every_faulty_line_of_parallel_text_is_told(tmp_path, sweep_on, check):
     texts(tmp_path, en="1\tone\n2 two\n3\n", de="1\teins\nx\n")
     found = [
-        (Path(one.fields["file"]).name, one.fields["line"])
-        for one in faults(check, sweep_on("pos", ALIGN))
+        (Path(fault.fields["file"]).name, fault.fields["line"])
+        for fault in faults(check, sweep_on("pos", ALIGN))
     ]
     assert sorted(found) == [("de.tsv", 2), ("en.tsv", 2), ("en.tsv", 3)]
 

@@ -74,7 +74,7 @@ def test_nothing_is_made_again_where_everything_is_there(finished: World) -> Non
     assert remaking.is_done
     assert remaking.next_task() is None
     assert not remaking.complaint
-    assert not [one for one in finished.diary.lines if one[0] == "warned"]
+    assert not [line for line in finished.diary.lines if line[0] == "warned"]
 
 
 def test_evaluations_that_are_gone_or_cut_short_are_handed_out(finished: World) -> None:

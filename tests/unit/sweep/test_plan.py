@@ -60,7 +60,7 @@ def commit(store: StageStore, stage: Stage) -> None:
 
 
 def of_kind(plan: Plan, kind: str) -> list[Any]:
-    return [one for one in plan.stages if one.stage.kind == kind]
+    return [stage for stage in plan.stages if stage.stage.kind == kind]
 
 
 # -- counting -----------------------------------------------------------------------------
@@ -84,7 +84,7 @@ def test_every_stage_of_a_grid_counts_once(planned: Planned) -> None:
 def test_seeds_share_all_but_their_target_stages(planned: Planned) -> None:
     shared = planned("search.trials=1", "search.seeds=3")
     assert [len(one.trials) for one in of_kind(shared, "intermediate")] == [3]
-    assert [one.seed for one in shared.trials] == [0, 1, 2]
+    assert [trial.seed for trial in shared.trials] == [0, 1, 2]
     apart = planned("search.trials=1", "search.seeds=3", "intermediate.seed=per_trial")
     assert [len(one.trials) for one in of_kind(apart, "intermediate")] == [1, 1, 1]
     assert [one.trials for one in of_kind(apart, "align")] == [(0, 1, 2)]
@@ -94,16 +94,16 @@ def test_two_searches_share_what_both_of_them_train(planned: Planned) -> None:
     """The sampler's seed is no seed of a training: other configurations, the same stages."""
     random = ("search.sampler=random", "search.trials=4")
     plans = [planned(*random, f"search.seed={seed}") for seed in (0, 1)]
-    assert [one.assignment for one in plans[0].trials] != [
-        one.assignment for one in plans[1].trials
+    assert [trial.assignment for trial in plans[0].trials] != [
+        trial.assignment for trial in plans[1].trials
     ]
     keys = [{one.stage.key for one in of_kind(plan, "align")} for plan in plans]
     assert keys[0] == keys[1] != set()
-    seeds = {one.stage.seed for plan in plans for one in plan.stages if one.stage.is_training}
+    seeds = {stage.stage.seed for plan in plans for stage in plan.stages if stage.stage.is_training}
     assert seeds == {0, 1, 2}
     other = planned(*random, "search.training_seed=9")
-    assert keys[0].isdisjoint(one.stage.key for one in other.stages)
-    assert [one.seed for one in other.trials][:3] == [9, 10, 11]
+    assert keys[0].isdisjoint(stage.stage.key for stage in other.stages)
+    assert [trial.seed for trial in other.trials][:3] == [9, 10, 11]
 
 
 def test_revisions_of_a_model_are_models_of_their_own(planned: Planned, facts: Facts) -> None:
@@ -120,10 +120,10 @@ def test_revisions_of_a_model_are_models_of_their_own(planned: Planned, facts: F
         facts=replace(facts, models=revisions),
     )
     layers = {
-        one.path[0].label: one.path[-2].settings["fusion"]["layer"] for one in plan.trials
+        trial.path[0].label: trial.path[-2].settings["fusion"]["layer"] for trial in plan.trials
     }  # fmt: skip
     assert layers == {"org/e@v1": 1, "org/e@v2": 3, "org/e": 3}
-    keys = {one.path[0].label: {stage.key for stage in one.path} for one in plan.trials}
+    keys = {trial.path[0].label: {stage.key for stage in trial.path} for trial in plan.trials}
     assert keys["org/e@v2"] == keys["org/e"], "the same commit by two names is one model"
     assert keys["org/e@v1"].isdisjoint(keys["org/e"])
 
@@ -140,9 +140,9 @@ def test_a_stage_names_its_parent_and_the_trials_that_share_it(planned: Planned)
 
 def test_parents_come_before_their_children(planned: Planned) -> None:
     seen: set[str] = set()
-    for one in planned().stages:
-        assert one.parent is None or one.parent.key in seen
-        seen.add(one.stage.key)
+    for stage in planned().stages:
+        assert stage.parent is None or stage.parent.key in seen
+        seen.add(stage.stage.key)
 
 
 def test_trials_without_anything_in_common_save_nothing(planned: Planned) -> None:
@@ -159,7 +159,10 @@ def test_stages_in_the_store_are_not_left_to_train(planned: Planned, home: Home)
     for kind in ("align", "intermediate"):
         commit(StageStore(home.stages), of_kind(before, kind)[0].stage)
     after = planned("search.seeds=1")
-    assert {one.stage.kind for one in after.stages if one.is_in_store} == {"align", "intermediate"}
+    assert {stage.stage.kind for stage in after.stages if stage.is_in_store} == {
+        "align",
+        "intermediate",
+    }
     assert after.examples_left == before.examples_left - 80 - 100
     assert after.examples_shared == before.examples_shared
 
@@ -170,7 +173,7 @@ def test_what_a_later_stage_was_made_from_is_needed_no_more(planned: Planned, ho
     commit(StageStore(home.stages), target.stage)
     plan = planned(*alone)
     assert plan.examples_left == 0
-    assert [one.stage.kind for one in plan.stages if one.is_needed] == ["evaluate"]
+    assert [stage.stage.kind for stage in plan.stages if stage.is_needed] == ["evaluate"]
     # Another trial below the same stages needs them all the same.
     assert planned("search.seeds=1", "search.trials=2").examples_left == 80 + 100 + 50
 
@@ -187,11 +190,11 @@ def test_trials_of_the_ledger_are_in_the_plan_as_they_were_asked(
     ledger.tell_complete(0, 0.5)
     ledger.tell_failed(1, "oom", "no room")
     plan = planned(*TPE, ledger=ledger)
-    assert [one.number for one in plan.trials] == [0, 1, 2, 3]
+    assert [trial.number for trial in plan.trials] == [0, 1, 2, 3]
     for ticket, trial in zip(asked, plan.trials, strict=False):
         assert ticket is not None
         assert (ticket.assignment, ticket.seed) == (trial.assignment, trial.seed)
-    assert [one.is_finished for one in plan.trials] == [True, True, False, False]
+    assert [trial.is_finished for trial in plan.trials] == [True, True, False, False]
 
 
 def test_finished_trials_have_nothing_left_to_train(
@@ -233,13 +236,15 @@ def test_early_stopping_leaves_the_plan_every_repeat_and_says_that_these_are_the
     plan = planned(*stop)
     assert (len(plan.trials), plan.is_stopped_early, plan.is_estimate) == (12, True, False)
     assert not planned(stop[1]).is_stopped_early
-    seeds = [one.seed for one in plan.trials]
+    seeds = [trial.seed for trial in plan.trials]
     assert seeds == [0] * 4 + [1, 2] * 4, "first repeats, and then the others"
     # As a sweep asks them whose first repeats are all at work before one of them ends.
     sweep = sweep_from(TEXT, *stop)
     ledger = open_ledger(home, sweep)
     asked = [ledger.ask(sweep, lambda name: facts.models[name].bounds()) for _ in range(4)]
-    assert [one.assignment for one in asked if one] == [one.assignment for one in plan.trials[:4]]
+    assert [one.assignment for one in asked if one] == [
+        trial.assignment for trial in plan.trials[:4]
+    ]
     # What was stopped is not repeated; what runs may be.
     ledger.report(0, 10, 0.5)
     ledger.tell_pruned(0)
@@ -333,7 +338,7 @@ def test_sharing_never_costs_and_every_path_is_in_the_tree(
     sweep = sweep_from(TEXT, *overrides, f"search={search}".replace("'", ""))
     store = StageStore(tmp_path / uuid.uuid4().hex)
     plan = plan_of(sweep, facts, store, None)
-    stages = {one.stage.key: one for one in plan.stages}
+    stages = {stage.stage.key: stage for stage in plan.stages}
     assert len(stages) == len(plan.stages) <= plan.stages_naive
     assert plan.examples_left == plan.examples_shared <= plan.examples_naive
     assert plan.ratio >= 1
@@ -346,13 +351,13 @@ def test_sharing_never_costs_and_every_path_is_in_the_tree(
             naive += stage.num_examples
             parent = stage
     assert naive == plan.examples_naive
-    assert sum(len(one.trials) for one in plan.stages) == plan.stages_naive
+    assert sum(len(stage.trials) for stage in plan.stages) == plan.stages_naive
 
     chosen = data.draw(st.sets(st.sampled_from(sorted(stages))))
     for key in chosen:
         commit(store, stages[key].stage)
     later = plan_of(sweep, facts, store, None)
-    assert {one.stage.key for one in later.stages if one.is_in_store} == chosen
+    assert {stage.stage.key for stage in later.stages if stage.is_in_store} == chosen
     assert later.examples_left <= plan.examples_left
     assert later.examples_shared == plan.examples_shared
-    assert not any(one.is_in_store and one.is_needed for one in later.stages)
+    assert not any(stage.is_in_store and stage.is_needed for stage in later.stages)

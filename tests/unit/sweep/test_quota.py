@@ -103,8 +103,8 @@ class World:
             for repeat in range(self.setting.seeds)
         ]
         self.other = _other_sweep()
-        for one in _strangers():
-            self.things[one.place] = one
+        for stranger in _strangers():
+            self.things[stranger.place] = stranger
         self.protected = {place for place in self.things if "other" in place}
 
     # -- the driver -------------------------------------------------------------------
@@ -166,13 +166,13 @@ class World:
         """Kinds of stages that were made more than once."""
         kinds = {
             stage.key: stage.kind
-            for one in self.views
-            for stage in self.setting.path(one.configuration, one.repeat)
+            for view in self.views
+            for stage in self.setting.path(view.configuration, view.repeat)
         }
         return {kinds[key] for key, number in self.made.items() if number > 1}
 
     def use(self) -> SweepUse:
-        complete = [one for one in self.views if one.state == "complete"]
+        complete = [view for view in self.views if view.state == "complete"]
         best = max(complete, key=lambda one: one.objective or 0.0, default=None)
         return SweepUse(
             "own",
@@ -259,11 +259,11 @@ class World:
 
     @property
     def used(self) -> int:
-        return sum(one.num_bytes for one in self.things.values())
+        return sum(thing.num_bytes for thing in self.things.values())
 
     @property
     def present(self) -> set[str]:
-        return {one.key for one in self.things.values() if one.sort == "stage"}
+        return {thing.key for thing in self.things.values() if thing.sort == "stage"}
 
     def missing(self, one: Running) -> list[Stage]:
         wanted = set(still_needed(one.path, self.present)) - self.present
@@ -277,7 +277,7 @@ class World:
 
     def check(self, thing: StoreEntry, unfinished: list[Running]) -> None:
         best = self.use().best
-        kept = {one.key for one in self.views[best].stages} if best is not None else set()
+        kept = {stage.key for stage in self.views[best].stages} if best is not None else set()
         assert not thing.holder, "what is being made stays"
         assert thing.kind != "evaluate", "scores stay"
         assert thing.place not in self.protected, "what another sweep needs stays"
@@ -337,7 +337,7 @@ def _strangers() -> list[StoreEntry]:
     ]  # fmt: skip
 
 
-STRANGERS = sum(one.num_bytes for one in _strangers())
+STRANGERS = sum(stranger.num_bytes for stranger in _strangers())
 NEEDED_STRANGERS = 4 * WEIGHTS + PROGRESS
 
 SETTINGS = st.builds(
@@ -361,13 +361,13 @@ def test_a_sweep_ends_below_a_quota_that_holds_its_working_set(setting: Setting)
     world = World(setting, max(quota, STRANGERS))
     world.run()
     assert not world.is_stopped
-    assert all(one.is_finished for one in world.views)
+    assert all(view.is_finished for view in world.views)
     assert len(world.views) == setting.num_configurations * setting.seeds
     assert world.peak <= world.quota
     assert not world.made_twice()
-    for one in world.views:
-        if one.state == "complete":
-            scores = next(use.key for use in one.stages if use.kind == "evaluate")
+    for view in world.views:
+        if view.state == "complete":
+            scores = next(use.key for use in view.stages if use.kind == "evaluate")
             assert scores in world.present, "every score is there at the end"
 
 
@@ -381,12 +381,12 @@ def test_a_sweep_stops_where_the_quota_is_too_small_and_never_oversteps(
     world.run()
     assert world.peak <= world.quota
     assert not world.made_twice()
-    assert world.is_stopped or all(one.is_finished for one in world.views)
+    assert world.is_stopped or all(view.is_finished for view in world.views)
 
 
 def test_without_a_quota_nothing_that_a_ledger_names_is_freed() -> None:
     claims = gc_roots([_other_sweep()])
-    freed = {one.thing.place for one in plan(_strangers(), claims).removals}
+    freed = {removal.thing.place for removal in plan(_strangers(), claims).removals}
     assert freed == {"damaged/x", "scratch/results/x", "stages/nobody"}
 
 

@@ -96,7 +96,9 @@ class World:
             if stage not in self.store:
                 self.commit(stage)
             self.keeper.on_report(stage.key)
-        uses = [StageUse(one.kind, one.key, one.label, False) for one in stages_to_run(path)]
+        uses = [
+            StageUse(stage.kind, stage.key, stage.label, False) for stage in stages_to_run(path)
+        ]
         self.ledger.set_stages(ticket.number, uses)
         self.ledger.tell_complete(ticket.number, objective)
 
@@ -114,7 +116,7 @@ def world(home: Home, sweep_from: ReadSweep, facts: Facts, tmp_path: Path) -> Ca
 
 
 def keys(path: StagePath, *kinds: str) -> set[str]:
-    return {one.key for one in path if one.kind in kinds}
+    return {stage.key for stage in path if stage.kind in kinds}
 
 
 def test_without_a_quota_there_is_always_room(world: Callable[..., World]) -> None:

@@ -155,7 +155,7 @@ class World:
 
     def make(self, order: TrialTask, kind: str, value: float = 0.5) -> None:
         """Make one stage of an order, or find it."""
-        stage = next(one for one in order.path if one.kind == kind)
+        stage = next(stage for stage in order.path if stage.kind == kind)
         reused = stage in self.store
         if not reused:
             self.commit(stage, scores_of(value) if kind == "evaluate" else ())
@@ -272,7 +272,7 @@ def test_every_stage_is_made_once_with_any_number_of_workers(
     trained: list[str] = []
 
     def following(order: TrialTask) -> Stage | None:
-        return next((one for one in stages_to_run(order.path) if one not in at.store), None)
+        return next((stage for stage in stages_to_run(order.path) if stage not in at.store), None)
 
     while not at.desk.is_done or running:
         while len(running) < workers and (order := at.desk.next_task()) is not None:
@@ -290,7 +290,7 @@ def test_every_stage_is_made_once_with_any_number_of_workers(
             at.desk.finish(order.number, Report("complete", scores=scores_of(0.5)))
             running.remove(order)
     assert len(trained) == len(set(trained)) == len(at.store)
-    assert {one.state for one in at.ledger.trials()} == {"complete"}
+    assert {trial.state for trial in at.ledger.trials()} == {"complete"}
 
 
 RATES = "target.learning_rate={choice: [1e-4, 1e-3, 1e-2]}"
@@ -397,7 +397,7 @@ def test_the_ledger_keeps_who_made_a_reused_stage(world: MakeWorld) -> None:
     at.begin(order)
     report = StageReport("intermediate", "k" * 64, "label", True, 0, 0.0, made_by="other/3")
     at.desk.on_report(order.number, Report("stage", stage="intermediate", finished_stage=report))
-    assert [one.made_by for one in at.ledger.trial(order.number).stages] == ["other/3"]
+    assert [stage.made_by for stage in at.ledger.trial(order.number).stages] == ["other/3"]
 
 
 def test_a_stage_trained_by_an_earlier_attempt_stays_trained(world: MakeWorld) -> None:
@@ -410,7 +410,7 @@ def test_a_stage_trained_by_an_earlier_attempt_stays_trained(world: MakeWorld) -
     uses = {use.kind: use for use in view.stages}
     assert not uses["intermediate"].reused
     assert uses["intermediate"].examples == next(
-        one.num_examples for one in order.path if one.kind == "intermediate"
+        stage.num_examples for stage in order.path if stage.kind == "intermediate"
     )
     assert set(at.desk.new_stages) == {uses["target"].key, uses["evaluate"].key}
 
@@ -428,7 +428,7 @@ def test_a_sweep_without_room_on_the_disk_ends_with_the_reason(world: MakeWorld)
     assert at.desk.next_task() is None
     assert at.desk.is_done
     assert "store.quota: 1 kB is too little" in at.desk.stopped_by
-    assert [one.state for one in at.ledger.trials()] == ["running"], "it goes on with more room"
+    assert [trial.state for trial in at.ledger.trials()] == ["running"], "it goes on with more room"
     at.sweep = replace(at.sweep, settings=at.sweep.settings.model_copy(
         update={"store": Store(quota="1GB")}))  # fmt: skip
     at.sit_down()
@@ -727,7 +727,7 @@ def test_an_evaluation_without_the_objective_fails_with_how_to_make_it_again(
     at = world("objective.metric=macro_f1")
     order = at.next()
     at.begin(order)
-    scores = tuple(one for one in scores_of(0.5) if one.metric == "accuracy")
+    scores = tuple(score for score in scores_of(0.5) if score.metric == "accuracy")
     at.desk.finish(order.number, Report("complete", scores=scores))
     view = at.ledger.trial(order.number)
     assert (view.state, view.cause) == ("failed", "data")
@@ -768,7 +768,9 @@ def test_data_that_cannot_be_scored_let_no_further_trial_begin_and_cost_no_train
         for order in iter(at.desk.next_task, None)
         if at.ledger.trial(order.number).retry_of == first.number
     )
-    assert [one.kind for one in stages_to_run(again.path) if one not in at.store] == ["evaluate"]
+    assert [stage.kind for stage in stages_to_run(again.path) if stage not in at.store] == [
+        "evaluate"
+    ]
 
 
 def test_data_that_have_changed_since_the_start_let_no_further_trial_begin(
@@ -840,7 +842,7 @@ def test_a_desk_keeps_which_versions_made_what_it_reuses(world: MakeWorld) -> No
     order = at.next()
     at.begin(order)
     for kind, versions in (("target", {"torch": "0.4"}), ("evaluate", {})):
-        stage = next(one for one in order.path if one.kind == kind)
+        stage = next(stage for stage in order.path if stage.kind == kind)
         found = StageReport(kind, stage.key, stage.label, bool(versions), 0, 2.0)
         at.desk.on_report(
             order.number, Report("stage", stage=kind, finished_stage=found, versions=versions)
@@ -855,7 +857,7 @@ def test_leaving_marks_running_trials_as_stopped_and_they_go_on(world: MakeWorld
     at.desk.leave(is_finished=False)
     assert at.courier.status == {"run 0": "KILLED"}
     assert at.courier.ends == [("KILLED", 0.0), ("settled", NO_REPLY_TIMEOUT_S)]
-    assert [one.state for one in at.ledger.trials()].count("running") == 3
+    assert [trial.state for trial in at.ledger.trials()].count("running") == 3
     at.sit_down()
     assert {at.next().number, at.next().number} == {first.number, second.number}
 

@@ -63,7 +63,7 @@ def test_no_stage_has_two_makers_and_nobody_waits_who_could_begin(
         making = Counter(key for one in hall.at_work if (key := hall.next_key(one)) is not None)
         assert all(count == 1 for count in making.values())
         if len(hall.at_work) < workers:
-            assert all(hall.next_key(one) in making for one in hall.turns)
+            assert all(hall.next_key(turn) in making for turn in hall.turns)
         if hall.at_work:
             number = draw.choice(hall.at_work)
             before = len(hall.at_work)

@@ -55,8 +55,8 @@ class ScriptedCrew:
     def begin(self, order: TrialTask) -> None:
         stages = {stage.kind: stage for stage in stages_to_run(order.path)}
         self._events = [
-            one if isinstance(one, Exception) else committed(stages[one])
-            for one in self._script.attempts[len(self._script.orders)]
+            attempt if isinstance(attempt, Exception) else committed(stages[attempt])
+            for attempt in self._script.attempts[len(self._script.orders)]
         ]
         self._script.orders.append(order)
 
@@ -123,7 +123,7 @@ Walk = Callable[..., tuple[list[Report], Script]]
 
 
 def kinds(reports: list[Report]) -> list[str]:
-    return [one.kind for one in reports]
+    return [report.kind for report in reports]
 
 
 def pass_of(order: TrialTask, kind: str) -> tuple[int, int]:
@@ -152,13 +152,17 @@ def test_out_of_memory_halves_the_pass_and_keeps_the_batch(walk: Walk, home: Hom
     oom = RuntimeError(OOM)
     reports, script = walk([["intermediate", oom], [oom], ["intermediate", "target", "evaluate"]])
     assert kinds(reports) == ["begun", "stage", "retrying", "retrying", *["stage"] * 3, "complete"]
-    assert [(one.cause, one.stage) for one in reports[2:4]] == [
+    assert [(report.cause, report.stage) for report in reports[2:4]] == [
         ("oom", "target"), ("oom", "intermediate"),
     ]  # fmt: skip
     assert reports[2].remedy == "with 8 instead of 16 sequences a pass"
     assert reports[3].remedy == "with 12 instead of 24 sequences a pass"
-    assert [pass_of(one, "target") for one in script.orders] == [(16, 1), (8, 2), (8, 2)]
-    assert [pass_of(one, "intermediate") for one in script.orders] == [(24, 1), (24, 1), (12, 2)]
+    assert [pass_of(order, "target") for order in script.orders] == [(16, 1), (8, 2), (8, 2)]
+    assert [pass_of(order, "intermediate") for order in script.orders] == [
+        (24, 1),
+        (24, 1),
+        (12, 2),
+    ]
     assert read_fits(home.fits, "toy:2x64", "cpu") == {64: 8, 32: 12}
     assert script.ended.count("abandoned") == 2
 
@@ -215,7 +219,7 @@ def test_unreachable_storage_is_waited_for_longer_and_longer(walk: Walk) -> None
         "failures={storage: {seconds: 0.3}}",
     )
     assert kinds(reports)[:3] == ["begun", "retrying", "retrying"]
-    assert [one.remedy for one in reports[1:3]] == ["in 0 s", "in 1 s"]
+    assert [report.remedy for report in reports[1:3]] == ["in 0 s", "in 1 s"]
     assert reports[-1].kind == "complete"
 
 
@@ -225,7 +229,13 @@ def test_no_cause_uses_up_the_attempts_of_another(walk: Walk) -> None:
         [[gone], [MemoryError()], [gone], [MemoryError()], [gone]],
         "failures={storage: {seconds: 0.001, times: 2}}",
     )
-    assert [one.cause for one in reports[1:]] == ["storage", "oom", "storage", "oom", "storage"]
+    assert [report.cause for report in reports[1:]] == [
+        "storage",
+        "oom",
+        "storage",
+        "oom",
+        "storage",
+    ]
     assert reports[-1].kind == "failed"
 
 

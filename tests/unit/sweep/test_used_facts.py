@@ -275,10 +275,10 @@ def test_a_run_is_refused_before_anything_starts(
     shorten(root)
     with pytest.raises(LedgerError, match="xnli en train"):
         runner.run(sweep, home, watcher)
-    assert not [one for one in watcher.lines if "xnli en train" in one]
+    assert not [line for line in watcher.lines if "xnli en train" in line]
     with pytest.raises(Going):
         runner.run(sweep, home, watcher, accept_changes=True)
-    assert [one for one in watcher.lines if "accepted" in one and "xnli en train" in one]
+    assert [line for line in watcher.lines if "accepted" in line and "xnli en train" in line]
 
 
 def test_a_plan_warns_of_what_a_run_would_refuse(
@@ -302,7 +302,7 @@ def test_accepted_changes_mark_the_trials_before_and_after(root: Path, home: Hom
     ledger = started(home, sweep, accept_changes=True)
     assert [one for one in ledger.news if "accepted" in one and "xnli en train: " in one]
     complete(ledger, sweep)
-    assert [one.facts for one in load_ledger(home, "t").trials()] == [1, 2]
+    assert [trial.facts for trial in load_ledger(home, "t").trials()] == [1, 2]
     assert "1 trial with facts 1, 1 trial with facts 2" in mixed_facts(ledger.trials())
     assert not started(home, sweep).news, "what was accepted is not asked again"
     (root / "pairs/xnli/en.train.tsv").write_text(whole)
@@ -310,8 +310,8 @@ def test_accepted_changes_mark_the_trials_before_and_after(root: Path, home: Hom
         started(home, sweep)
     complete(started(home, sweep, accept_changes=True), sweep)
     ledger = load_ledger(home, "t")
-    assert [one.facts for one in ledger.trials()] == [1, 2, 1], "the first facts again"
-    assert [one.facts for one in starts_of(ledger)] == [1, 2, 2, 1]
+    assert [trial.facts for trial in ledger.trials()] == [1, 2, 1], "the first facts again"
+    assert [start.facts for start in starts_of(ledger)] == [1, 2, 2, 1]
     assert set(fact_sets_of(ledger)) == {1, 2}
 
 
@@ -382,8 +382,8 @@ def test_other_versions_are_told_and_kept(root: Path, home: Home) -> None:
     with pytest.raises(LedgerError, match=r"\(versions differ, too: torch 2.13 -> 2.12, commit"):
         open_ledger(home, sweep, read_otherwise)
     starts = starts_of(load_ledger(home, "t"))
-    assert [one.versions["torch"] for one in starts] == ["2.12", "2.13", "2.13"]
-    assert [one.commit for one in starts] == ["a" * 40, "b" * 40 + "+", "b" * 40 + "+"]
+    assert [start.versions["torch"] for start in starts] == ["2.12", "2.13", "2.13"]
+    assert [start.commit for start in starts] == ["a" * 40, "b" * 40 + "+", "b" * 40 + "+"]
 
 
 def test_a_start_that_a_newer_version_has_noted_is_read(root: Path, home: Home) -> None:
@@ -392,7 +392,7 @@ def test_a_start_that_a_newer_version_has_noted_is_read(root: Path, home: Home) 
     ledger = open_ledger(home, sweep, made_with)
     ledger.note("start:0", {**ledger.study.user_attrs["start:0"], "node": "n1"})
     open_ledger(home, sweep, made_with)
-    assert [one.commit for one in starts_of(load_ledger(home, "t"))] == ["a" * 40] * 2
+    assert [start.commit for start in starts_of(load_ledger(home, "t"))] == ["a" * 40] * 2
 
 
 def test_a_ledger_from_before_facts_were_kept_goes_on_and_gains_them(
@@ -403,7 +403,7 @@ def test_a_ledger_from_before_facts_were_kept_goes_on_and_gains_them(
     ledger = started(home, sweep)
     assert ["before this ledger kept" in one for one in ledger.news] == [True]
     complete(ledger, sweep)
-    assert [one.facts for one in ledger.trials()] == [0, 1]
+    assert [trial.facts for trial in ledger.trials()] == [0, 1]
     assert "1 trial with facts that were not kept, 1 trial with facts 1" in mixed_facts(
         ledger.trials()
     )

@@ -53,8 +53,10 @@ def test_training_goes_on_while_nobody_asks_and_no_score_is_lost(stage: Stage) -
     thread.stop("end")
     news = [thread.fetch(number, 0.0) for number in range(12)]
     events = [one.event for one in news if one is not None]
-    assert [one.step for one in events if isinstance(one, Evaluated)] == list(range(10, 101, 10))
-    assert [type(one).__name__ for one in events[-2:]] == ["Committed", "NoneType"]
+    assert [event.step for event in events if isinstance(event, Evaluated)] == list(
+        range(10, 101, 10)
+    )
+    assert [type(event).__name__ for event in events[-2:]] == ["Committed", "NoneType"]
     # A worker that was asked too early is asked once more.
     assert thread.fetch(11, 0.0) == news[11]
 

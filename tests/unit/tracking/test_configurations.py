@@ -81,7 +81,7 @@ def test_tags_name_causes_seeds_and_the_stages_that_seeds_share() -> None:
     assert tags["xlt.stage.target"] == ""
     assert "| 11 | 1 | failed | – |" in tags["mlflow.note.content"]
     assert "Its seeds share one training of align: sd/" in tags["mlflow.note.content"]
-    apart = [replace(one, stages={"xlt.stage.align": str(one.seed)}) for one in members]
+    apart = [replace(member, stages={"xlt.stage.align": str(member.seed)}) for member in members]
     assert "share" not in tags_of(apart)["mlflow.note.content"]
     assert "share" not in tags_of(members[:1])["mlflow.note.content"]
 
@@ -97,12 +97,12 @@ class Listed:
 
     def search(self, kind: str, tags: Mapping[str, str] | None = None) -> list[Any]:
         wanted = (tags or {}).items()
-        found = [one for one in self.runs if wanted <= one.data.tags.items()]
+        found = [run for run in self.runs if wanted <= run.data.tags.items()]
         self.num_read += len(found)
         return found
 
     def run(self, run_id: str | None) -> Any:
-        return next((one for one in self.runs if one.info.run_id == run_id), None)
+        return next((run for run in self.runs if run.info.run_id == run_id), None)
 
     def create(self, name: str, tags: Mapping[str, str], start: int) -> Any:
         self.runs.append(

@@ -62,7 +62,7 @@ def test_further_means_take_the_room_of_languages(view: TrialView) -> None:
     target = tuple(
         Score("nli", f"q{number:02d}", "test", "accuracy", 0.5, 50) for number in range(60)
     )
-    tasks = [one for task in range(20) for one in besides("qab", task=f"found-{task}")]
+    tasks = [beside for task in range(20) for beside in besides("qab", task=f"found-{task}")]
     plain, found = metrics_of(view, target), metrics_of(view, (*target, *tasks))
     assert len(found) == len(plain)
     assert sum(name.startswith("test/found") for name in found) == MAX_FURTHER

@@ -27,7 +27,7 @@ def test_every_split_is_named_with_what_it_is_read_for() -> None:
         Stage("target", NLI, {"train": ONE, "hybrid": {"de": TWO}}, 0, None, "target"),
         evaluation(en=ONE, de=TWO),
     ]
-    assert {one.name: one.context for one in inputs_of(path)} == {
+    assert {input_.name: input_.context for input_ in inputs_of(path)} == {
         "parallel text": "alignment",
         "nli train": "intermediate, training",
         "nli cross-lingual batches": "training",
@@ -40,7 +40,7 @@ def test_every_split_is_named_with_what_it_is_read_for() -> None:
 
 def test_the_digest_covers_every_language() -> None:
     sets = [
-        {one.name: one for one in inputs_of([evaluation(**test)])}["nli test"]
+        {input_.name: input_ for input_ in inputs_of([evaluation(**test)])}["nli test"]
         for test in ({"en": ONE, "de": TWO}, {"de": TWO, "en": ONE}, {"en": ONE, "de": OTHER})
     ]
     first, same, other = sets
@@ -55,7 +55,7 @@ def test_what_the_target_is_trained_on_comes_first() -> None:
         Stage("align", {}, {"parallel": {"de": ONE}}, 0, None, "align"),
         Stage("target", NLI, {"train": TWO}, 0, None, "target"),
     ]
-    assert [one.name for one in inputs_of(path)] == ["nli train", "parallel text"]
+    assert [input_.name for input_ in inputs_of(path)] == ["nli train", "parallel text"]
 
 
 def test_what_one_language_holds_goes_by_its_own_fingerprint() -> None:

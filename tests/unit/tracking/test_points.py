@@ -20,8 +20,8 @@ class Server:
         return self.histories[run_id, name]
 
     def log_batch(self, run_id: str, metrics: list[Any]) -> None:
-        for one in metrics:
-            self.histories[run_id, one.key].append(one)
+        for metric in metrics:
+            self.histories[run_id, metric.key].append(metric)
 
 
 def test_a_run_that_was_forgotten_is_asked_for_again_and_nothing_is_doubled() -> None:
@@ -33,7 +33,7 @@ def test_a_run_that_was_forgotten_is_asked_for_again_and_nothing_is_doubled() ->
     points.forget("r")
     points.log("r", [("dev/f1", 20, 0.6), ("dev/f1", 30, 0.7)])
     assert server.num_asked == 1
-    assert [one.step for one in server.histories["r", "dev/f1"]] == [10, 20, 30]
+    assert [history.step for history in server.histories["r", "dev/f1"]] == [10, 20, 30]
 
 
 def test_nothing_is_kept_of_a_run_that_has_ended() -> None:

@@ -33,10 +33,10 @@ def test_a_training_that_is_over_holds_nothing_whoever_refers_to_it(zero_stage: 
     engine = Engine(network, SETTINGS, Runtime(cache=Path("cache"), zero_stage=zero_stage))
     engine.step([{"rows": torch.ones(4, 3)}], 0.1)
     states = [one for state in engine._adam.state.values() for one in state.values()]
-    held = [weakref.ref(one) for one in states]
+    held = [weakref.ref(state) for state in states]
     assert len(held) >= 3, "a step and two moments"
     if zero_stage:
-        held += [weakref.ref(one) for one in engine._masters]
+        held += [weakref.ref(master) for master in engine._masters]
     del states
     engine.close()
     # No collector of garbage was waited for.
@@ -79,7 +79,7 @@ def test_who_saves_sees_the_masters_and_the_training_goes_on_with_its_own_weight
 def test_who_does_not_save_holds_nothing_whole() -> None:
     engine = Rounded(masters())
     with engine.whole_weights(is_keeper=False) as network:
-        assert {one.dtype for one in network.parameters()} == {torch.bfloat16}
+        assert {parameter.dtype for parameter in network.parameters()} == {torch.bfloat16}
 
 
 @pytest.mark.parametrize("is_keeper", [True, False])
@@ -87,4 +87,4 @@ def test_a_weight_that_is_no_number_is_refused_by_every_worker(is_keeper: bool) 
     engine = Rounded({**masters(), "bias": torch.tensor([0.0, float("nan")])})
     with pytest.raises(TrialFailure), engine.whole_weights(is_keeper=is_keeper):
         pass
-    assert {one.dtype for one in engine.network.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in engine.network.parameters()} == {torch.bfloat16}

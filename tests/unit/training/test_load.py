@@ -43,14 +43,16 @@ MATERIALS = TrainingInputs(Model(name="toy:1x32"), None)  # type: ignore[arg-typ
 def store(tmp_path: Path) -> StageStore:
     """With a result of every stage of the path, of no use to anybody."""
     store = StageStore(tmp_path / "home")
-    for one in PATH[1:]:
-        folder = tmp_path / one.key
+    for stage in PATH[1:]:
+        folder = tmp_path / stage.key
         folder.mkdir()
         (folder / "weights.safetensors").write_bytes(b"weights")
-        lease = store.lease(one.key)
+        lease = store.lease(stage.key)
         assert isinstance(lease, Lease)
         with lease:
-            store.commit(one, folder, StageRecord(one.key, one.payload, one.label, {}), lease)
+            store.commit(
+                stage, folder, StageRecord(stage.key, stage.payload, stage.label, {}), lease
+            )
     return store
 
 
@@ -69,7 +71,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def found(store: StageStore) -> list[str]:
     events = walk.walk(PATH, MATERIALS, store, Runtime(cache=store.scratch), ProcessGroup())
-    return [one.stage.kind for one in events if isinstance(one, Committed)]
+    return [event.stage.kind for event in events if isinstance(event, Committed)]
 
 
 def free(store: StageStore, one: Stage) -> None:
@@ -86,7 +88,7 @@ def test_of_a_finished_path_no_file_is_read_but_those_of_its_end(
     monkeypatch.setattr(
         store.storage, "file_digest", lambda path: (read.append(path), real(path))[1]
     )
-    assert found(store) == [one.kind for one in PATH[1:]]
+    assert found(store) == [stage.kind for stage in PATH[1:]]
     assert read == [f"stages/{EVALUATE.key}/weights.safetensors"]
     assert made == []
 
@@ -122,11 +124,11 @@ def test_the_encoder_below_a_trunk_is_made_again_where_a_stage_is_built_on_it(
     else:
         store.storage.write(f"stages/{ALIGN.key}/weights.safetensors", b"WEIGHTS")
     assert found(store) == []
-    assert made == [one.kind for one in PATH[1:]]
+    assert made == [stage.kind for stage in PATH[1:]]
 
 
 def test_every_stage_is_built_on_the_encoder_of_the_one_before_or_below_its_trunks() -> None:
-    assert [encoder_of(one) for one in PATH[1:]] == [MODEL, ALIGN, ALIGN, ALIGN, DECAY, TARGET]
+    assert [encoder_of(stage) for stage in PATH[1:]] == [MODEL, ALIGN, ALIGN, ALIGN, DECAY, TARGET]
 
 
 LOADS: dict[str, Callable[[StageStore], object]] = {

@@ -105,7 +105,7 @@ def test_a_diagnosis_keeps_no_graph_and_leaves_no_gradient(
     network.encoder.register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
     measure(network, tokenizer)
     assert set(seen) == {False}
-    assert all(one.grad is None for one in network.parameters())
+    assert all(parameter.grad is None for parameter in network.parameters())
 
 
 def test_translations_are_found_whatever_the_order_of_the_sample(

@@ -82,6 +82,6 @@ def test_everything_that_decides_memory_beside_the_model_is_another_footing() ->
         {"device": "cuda", "zero_stage": 2, "workers": 8},
         {"device": "cuda", "zero_stage": 2, "workers": 8, "offload": "optimizer"},
     ]
-    assert len({runtime(**one).footing for one in ways}) == len(ways)
+    assert len({runtime(**way).footing for way in ways}) == len(ways)
     # Without ZeRO every worker holds everything.
     assert runtime(workers=8).footing == runtime().footing

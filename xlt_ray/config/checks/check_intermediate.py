@@ -70,17 +70,17 @@ def target_labels_stay_unseen(trial: TrialSpec, facts: Facts, _: SweepSpec) -> I
         tested = dict.fromkeys(languages_tested(scored, trial.evaluate, source), "as zero-shot")
         if trial.few_shot is not None and name == trial.target.task:
             tested[trial.few_shot.language] = "after few shots"
-        for one in mixture_of(settings, source, facts.tasks).datasets:
-            if one.language == source or one.language not in tested:
+        for dataset in mixture_of(settings, source, facts.tasks).datasets:
+            if dataset.language == source or dataset.language not in tested:
                 continue
-            trained = facts.tasks[one.task].splits[one.language, "train"]
-            own = scored.splits.get((one.language, "train"))
-            if one.task == name or (own is not None and own.is_same(trained)):
+            trained = facts.tasks[dataset.task].splits[dataset.language, "train"]
+            own = scored.splits.get((dataset.language, "train"))
+            if dataset.task == name or (own is not None and own.is_same(trained)):
                 key = "source_language" if settings.languages is None else "languages"
                 yield (
                     f"intermediate.{key}",
-                    f"{name} would be trained with labels in {one.language!r}, in which it is "
-                    f"scored {tested[one.language]}",
+                    f"{name} would be trained with labels in {dataset.language!r}, in which it is "
+                    f"scored {tested[dataset.language]}",
                     "another task or language, or one that is not scored",
                 )
 

@@ -85,7 +85,9 @@ def shared_trainings(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
 def _is_shared(trial: TrialSpec, name: str) -> bool:
     """Whether repeats of this trial share the stage: it has it, and so has every stage before."""
     stages = [getattr(trial, one) for one in BEFORE_TARGET[1 : BEFORE_TARGET.index(name) + 1]]
-    return stages[-1] is not None and all(one is None or one.seed == "shared" for one in stages)
+    return stages[-1] is not None and all(
+        stage is None or stage.seed == "shared" for stage in stages
+    )
 
 
 _SECTIONS = ("align", "intermediate", "target", "few_shot")
@@ -123,7 +125,7 @@ def _nothing_is_transferred(trial: TrialSpec, facts: Facts) -> Iterator[Problem]
 
 def budget_of_gpus_is_spent(sweep: SweepSpec, trials: Sequence[TrialSpec]) -> Iterator[Problem]:
     resources = sweep.settings.resources
-    has_gpus = any(resources.of(one.model.name).gpus_per_worker for one in trials)
+    has_gpus = any(resources.of(trial.model.name).gpus_per_worker for trial in trials)
     if sweep.settings.budget.gpu_hours is not None and not has_gpus:
         yield (
             "budget.gpu_hours",
@@ -144,11 +146,11 @@ def check(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
         try:
             trial = sweep.trial(tree)
         except SpecErrors as errors:
-            found.update({str(one): one for one in errors.problems})
+            found.update({str(problem): problem for problem in errors.problems})
             continue
         trials.append(trial)
-        for one in CHECKS:
-            for key, problem, remedy in one(trial, facts, sweep):
+        for check in CHECKS:
+            for key, problem, remedy in check(trial, facts, sweep):
                 error = document.error(problem, key=key, remedy=remedy)
                 found.setdefault(str(error), error)
     of_all = (
@@ -303,7 +305,7 @@ def rankings_are_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterat
     for name, (section, tasks) in sections.items():
         if "ranking" not in section.model_fields_set:
             continue
-        if all(facts.tasks[one].kind != "ranking" for one in tasks):
+        if all(facts.tasks[task].kind != "ranking" for task in tasks):
             yield (
                 f"{name}.ranking",
                 f"{' and '.join(tasks)} {'is' if len(tasks) == 1 else 'are'} not of the kind "

@@ -272,10 +272,13 @@ def crossing_of(
     own, is_by_size = table(source_language, examples), hybrid.pairs == "by_size"
     others = _other_languages(source, task, source_language, hybrid)
     if others:
-        tables, ids = {source_language: own}, {source_language: [one.id for one in examples]}
+        tables, ids = (
+            {source_language: own},
+            {source_language: [example.id for example in examples]},
+        )
         for language in others:
             rows = texts(source, permit, task, language, "train")
-            tables[language], ids[language] = table(language, rows), [one.id for one in rows]
+            tables[language], ids[language] = table(language, rows), [row.id for row in rows]
         return Translated(source_language, tables, ids, is_by_size=is_by_size)
     if hybrid.mono == "uniform":
         raise DataError(
@@ -296,7 +299,7 @@ def crossing_of(
             remedy=f"add lexicon/{source_language}-LANGUAGE.tsv (word TAB word) below the data "
             "root, or set hybrid.ratio to 0",
         )
-    words = (one for example in examples for one in example.sentences())
+    words = (sentence for example in examples for sentence in example.sentences())
     rows_of = Rows(own, kind_of(task).width(task), len(examples))
     switchable = SwitchableTable(own, words, switching)
     if not switchable.coverage:

@@ -278,7 +278,7 @@ def train_batches(
     said: Sentences = own
     coverage = {} if crossing is None else crossing.coverage
     if augment is not None:
-        words = (one for example in examples for one in example.sentences())
+        words = (sentence for example in examples for sentence in example.sentences())
         copies = augmented_table(
             source, source_language, augment, own, words, tokenizer, tokenizer_digest, seed,
             cache_dir,
@@ -362,7 +362,7 @@ def pair_batches(
         ForbiddenLabels: the permit does not evaluate. DataError: no such data, or rows that do not
         join (:func:`xlt_ray.data.batches.crosslingual.joined`).
     """
-    rows = [labelled(source, permit, task, one, "test") for one in languages]
+    rows = [labelled(source, permit, task, language, "test") for language in languages]
     tables = [
         encoded_split(source, task, one, "test", part, tokenizer, tokenizer_digest, cache_dir)
         for one, part in zip(languages, rows, strict=True)

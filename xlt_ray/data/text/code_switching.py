@@ -47,10 +47,10 @@ class Switching:
         }
         spellings = sorted(
             {
-                normal(one)
+                normal(word)
                 for by_target in self._lexicon.values()
                 for words in by_target.values()
-                for one in words
+                for word in words
             }
         )
         self._pieces = Spellings(
@@ -120,7 +120,7 @@ class Switching:
         languages = self._languages[entry]
         if self._sizes is None:
             return int(draw * len(languages))
-        sizes = np.array([self._sizes[one] for one in languages], float)
+        sizes = np.array([self._sizes[language] for language in languages], float)
         return int(weighted(np.arange(len(languages)), sizes, draw))
 
 

@@ -60,7 +60,7 @@ def coverage_of(trial: TrialSpec, task: TaskFacts, source: Source) -> Iterator[C
     if isinstance(trial.align, CodeSwitchMlm) and trial.align.switch > 0:
         there = source.parallel_languages()
         languages = there if trial.align.languages == "all" else trial.align.languages
-        for one in (one for one in languages if one in there):
+        for one in (language for language in languages if language in there):
             words = _into(source, one, languages)
             if words:
                 text = (sentence.split() for sentence in source.parallel(one).values())

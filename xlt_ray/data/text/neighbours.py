@@ -75,7 +75,7 @@ def lexicon_neighbours(source: Source, language: str) -> Neighbours:
             dict.fromkeys(one for target in sorted(into) for one in into[target] if one != word)
         )
         for word, into in source.lexicon(language).items()
-        if any(one != word for spellings in into.values() for one in spellings)
+        if any(spelling != word for spellings in into.values() for spelling in spellings)
     }
 
 
@@ -144,7 +144,7 @@ class AugmentedTable:
                     others |= dict.fromkeys(map(normal, neighbours[key]))
                 numbers[word] = len(self._others) if found else -1
                 if found:
-                    spelt = (f"{found.prefix}{one}{found.suffix}" for one in others)
+                    spelt = (f"{found.prefix}{other}{found.suffix}" for other in others)
                     self._others.append(tuple(spelt))
             return numbers[word]
 
@@ -206,7 +206,7 @@ def augmented_table(
             f"lexicon/{language}-TARGET.tsv below the data root",
         )
     pieces = Spellings(
-        sorted({normal(one) for others in found.values() for one in others}),
+        sorted({normal(other) for others in found.values() for other in others}),
         tokenizer,
         tokenizer_digest=tokenizer_digest,
         content_digest=digest_of("neighbour-spellings", knobs.neighbours, digest),

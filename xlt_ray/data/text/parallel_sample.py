@@ -62,7 +62,7 @@ class _Rest:
 
 def held_out_names(source: Source, knobs: MaskedAlignment) -> frozenset[str]:
     """Ids of the sentences that are kept out, in all languages of the stage."""
-    every = {name for one in languages_of(source, knobs) for name in source.parallel(one)}
+    every = {name for language in languages_of(source, knobs) for name in source.parallel(language)}
     return frozenset(
         sorted(every, key=lambda name: digest_of(_HELD_OUT_STREAM, name))[: knobs.held_out]
     )
@@ -89,7 +89,7 @@ def held_out_batches(
         sentences = encode_words([text[name].split() for name in own], tokenizer)
         sentences.sort(key=lambda one: len(one.pieces))
         for begin in range(0, len(sentences), batch_size):
-            rows = [(one,) for one in sentences[begin : begin + batch_size]]
+            rows = [(sentence,) for sentence in sentences[begin : begin + batch_size]]
             batch, places = collate(rows, template, knobs.max_length)
             masking.hide(batch, places, generator(_HELD_OUT_STREAM, language, begin))
             found.setdefault(language, []).append(batch)
@@ -145,8 +145,8 @@ class ParallelSample:
         for begin in range(0, len(order), batch_size):
             numbers = order[begin : begin + batch_size]
             rows = [sentences[number] for number in numbers]
-            arrays, places = collate([(one,) for one in rows], self._template, self._max_length)
-            weights, counts = _word_weights(rows, [one[0] for one in places], arrays)
+            arrays, places = collate([(row,) for row in rows], self._template, self._max_length)
+            weights, counts = _word_weights(rows, [place[0] for place in places], arrays)
             found.append(SampleBatch(numbers, arrays, weights, counts))
         return tuple(found)
 

@@ -145,7 +145,7 @@ class Template:
 
 def template_of(tokenizer: Any) -> Template:
     """Read the template off any fast Hugging Face tokenizer by framing a word with itself."""
-    special = frozenset(int(one) for one in tokenizer.all_special_ids)
+    special = frozenset(int(id_) for id_ in tokenizer.all_special_ids)
     return Template(
         single=_parts(tokenizer, ["a"]),
         pair=_parts(tokenizer, ["a"], ["a"]),
@@ -347,7 +347,7 @@ def _table(sentences: Iterable[Sequence[str]], tokenizer: Any, with_places: bool
     rows += encode_words(waiting, tokenizer, with_places=with_places)
 
     def column(arrays: list[np.ndarray]) -> Any:
-        offsets = np.cumsum([0, *(len(one) for one in arrays)]).astype(np.int64)
+        offsets = np.cumsum([0, *(len(array) for array in arrays)]).astype(np.int64)
         values = np.concatenate(arrays) if arrays else np.zeros(0, np.int32)
         return pyarrow.LargeListArray.from_arrays(offsets, values.astype(np.int32))
 

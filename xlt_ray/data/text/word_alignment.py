@@ -132,7 +132,7 @@ def model_one(
         nearness.append(np.concatenate((np.ones((height, 1)), away), axis=1).ravel())
         num_tokens += height
     token = np.concatenate(tokens)
-    num_targets = max(int(one.max(initial=0)) for one in targets) + 1
+    num_targets = max(int(target.max(initial=0)) for target in targets) + 1
     pair = np.concatenate(sources) * num_targets + np.concatenate(targets)
     kinds, kind = np.unique(pair, return_inverse=True)
     source_of = kinds // num_targets

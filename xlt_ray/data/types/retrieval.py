@@ -58,7 +58,7 @@ class Sides:
         self._rows = rows
         self.owners = np.repeat(np.arange(len(rows)), 2)
         self.lengths = np.array(
-            [len(one.pieces) for number in range(len(rows)) for one in rows[number]], np.int64
+            [len(row.pieces) for number in range(len(rows)) for row in rows[number]], np.int64
         )
 
     def __getitem__(self, number: int) -> Row:

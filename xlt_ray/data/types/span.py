@@ -69,7 +69,7 @@ class SpanExample:
         """Texts of the answers, the empty text alone where there is none."""
         if self.answers is None:
             return None
-        return tuple(one.text for one in self.answers) or ("",)
+        return tuple(answer.text for answer in self.answers) or ("",)
 
     def hidden(self) -> SpanExample:
         return replace(self, answers=None)
@@ -256,7 +256,7 @@ class SpanType(TaskType):
 
     def joined(self, task: Task, example: SpanExample, parts: Sequence[Found]) -> str:
         best = max(parts, key=lambda one: one.score)
-        none = min(one.none for one in parts)
+        none = min(part.none for part in parts)
         if task.spans.has_unanswerable and none - best.score > task.spans.null_threshold:
             return ""
         solid = [place for place, one in enumerate(example.passage) if not one.isspace()]
@@ -384,7 +384,9 @@ def _standing(passage: str, text: str, begin: int) -> int:
     if passage[begin : begin + len(text)] == text:
         return begin
     places = (passage.rfind(text, 0, begin + len(text)), passage.find(text, max(begin, 0)))
-    return min((one for one in places if one >= 0), key=lambda one: abs(one - begin), default=begin)
+    return min(
+        (place for place in places if place >= 0), key=lambda one: abs(one - begin), default=begin
+    )
 
 
 def _refuse_empty(path: Path, name: str, passage: str, one: UnansweredQuestion) -> None:

@@ -81,7 +81,9 @@ def _gold(links: Links, first: Words, second: Words) -> Tensor:
     """Sentence and both words of every gold link, ``(num_links, 3)``, in the sentences' order."""
     if not links:
         return torch.zeros(0, 3, dtype=torch.long)
-    numbers = torch.arange(len(links)).repeat_interleave(torch.tensor([len(one) for one in links]))
+    numbers = torch.arange(len(links)).repeat_interleave(
+        torch.tensor([len(link) for link in links])
+    )
     every = torch.cat([numbers[:, None], torch.cat(list(links))], dim=1)
     kept = (every[:, 1] < first.counts[numbers]) & (every[:, 2] < second.counts[numbers])
     return every[kept].unique(dim=0)

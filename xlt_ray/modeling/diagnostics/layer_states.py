@@ -65,7 +65,7 @@ def pooled(
     weights = mask / mask.sum(dim=-1, keepdim=True).clamp(min=1.0)
     if word_weights is not None:
         weights = torch.cat([weights, word_weights.float()], dim=1)
-    means = torch.stack([weights @ one.float() for one in layers])
+    means = torch.stack([weights @ layer.float() for layer in layers])
     # A copy: a view would keep the states of words that only fill up rows.
     return means[:, :, 0].contiguous(), None if word_weights is None else means[:, :, 1:]
 
@@ -86,9 +86,9 @@ def words_of(states: Tensor, num_words: Sequence[int]) -> Words:
 
 def joined(parts: Sequence[States], order: Sequence[int]) -> States:
     """Parts one after another, then put back: ``order[i]`` is the sentence that row i is of."""
-    sentences = torch.cat([one.sentences for one in parts], dim=1)
+    sentences = torch.cat([part.sentences for part in parts], dim=1)
     place_of = sorted(range(len(order)), key=order.__getitem__)
-    those = [one.words for one in parts if one.words is not None]
+    those = [part.words for part in parts if part.words is not None]
     if not those:
         return States(sentences).taken(place_of)
     ends = torch.tensor([one.directions.shape[1] for one in those]).cumsum(0)

@@ -181,9 +181,9 @@ def pareto_figure(table: LanguageTable, costs: pd.DataFrame) -> Figure | None:
     if len(rows) < 3:
         return None
     sign = 1.0 if table.is_higher_better else -1.0
-    front = pareto_front([(sign * one[1], sign * one[2], -one[3]) for one in rows])
+    front = pareto_front([(sign * row[1], sign * row[2], -row[3]) for row in rows])
     with new_canvas(5.0, 3.6) as (figure, axes):
-        shades = [one[3] for one in rows]
+        shades = [row[3] for row in rows]
         for is_on in (False, True):
             part = [one for one, on in zip(rows, front, strict=True) if on == is_on]
             drawn = axes.scatter(
@@ -331,26 +331,28 @@ def parallel_figure(table: LanguageTable, known: Effects) -> Figure | None:
 
 def _knob_axis(title: str, values: Sequence[Any]) -> _Axis | None:
     """Few values evenly apart in their order, many numbers on a scale; none if all are alike."""
-    texts = [shown_value(one) for one in values]
+    texts = [shown_value(value) for value in values]
     distinct = sorted(set(texts), key=natural)
     if len(distinct) < 2:
         return None
-    numbers = [float(one) for one in values if _is_number(one)]
-    has_scale = len(set(numbers)) > 1 and all(is_absent(one) or _is_number(one) for one in values)
+    numbers = [float(value) for value in values if _is_number(value)]
+    has_scale = len(set(numbers)) > 1 and all(
+        is_absent(value) or _is_number(value) for value in values
+    )
     if has_scale and len(distinct) > MAX_PLACES:
-        return _scaled(title, [float(one) if _is_number(one) else None for one in values])
+        return _scaled(title, [float(value) if _is_number(value) else None for value in values])
     if has_scale:
-        order = {shown_value(one): float(one) for one in values if _is_number(one)}
+        order = {shown_value(value): float(value) for value in values if _is_number(value)}
         distinct.sort(key=lambda one: order.get(one, -math.inf))
     at = {text: place / (len(distinct) - 1) for place, text in enumerate(distinct)}
     short = short_names(distinct)
     ticks = tuple((at[text], textwrap.shorten(short[text], 22, placeholder="…")) for text in at)
-    return _Axis(title, tuple(at[one] for one in texts), ticks)
+    return _Axis(title, tuple(at[text] for text in texts), ticks)
 
 
 def _scaled(title: str, values: Sequence[float | None]) -> _Axis:
     """Numbers on a scale, logarithmic where they span a factor of 15; what is absent below it."""
-    numbers = [one for one in values if one is not None]
+    numbers = [value for value in values if value is not None]
     low, high = min(numbers), max(numbers)
     scale = math.log if low > 0 and high / low > 15 else float
     bottom = 0.15 if len(numbers) < len(values) else 0.0
@@ -360,19 +362,19 @@ def _scaled(title: str, values: Sequence[float | None]) -> _Axis:
 
     middle = math.sqrt(low * high) if scale is math.log else (low + high) / 2
     ticks = [(height(one), short_number(one)) for one in (low, middle, high)]
-    heights = tuple(0.0 if one is None else height(one) for one in values)
+    heights = tuple(0.0 if value is None else height(value) for value in values)
     return _Axis(title, heights, tuple([(0.0, "none")] * bool(bottom) + ticks))
 
 
 def _score_axis(title: str, scores: Sequence[float]) -> _Axis:
-    known = [one for one in scores if not math.isnan(one)]
+    known = [score for score in scores if not math.isnan(score)]
     if not known:
         return _Axis(title, tuple(scores), ())
     low, high = min(known), max(known)
     if low == high:
         return _Axis(title, tuple(0.5 for _ in scores), ((0.5, f"{100 * low:.1f}"),))
     ticks = [(place, f"{100 * (low + place * (high - low)):.1f}") for place in (0.0, 0.5, 1.0)]
-    return _Axis(title, tuple((one - low) / (high - low) for one in scores), tuple(ticks))
+    return _Axis(title, tuple((score - low) / (high - low) for score in scores), tuple(ticks))
 
 
 def _is_number(value: Any) -> bool:
@@ -480,20 +482,20 @@ def timeline(snapshot: Snapshot) -> Figure | None:
     """Trials as bars over time, their stages in colour; None before two trials have ended."""
     bars, reuses = bars_of(snapshot), reuses_of(snapshot)
     hosts = _hosts(bars)
-    numbers = sorted({one.trial for one in bars})
+    numbers = sorted({bar.trial for bar in bars})
     shown = numbers[:MAX_TRIALS]
     if len(numbers) < 2:
         return None
-    span = max(one.end for one in bars)
+    span = max(bar.end for bar in bars)
     unit, name = (1.0, "seconds") if span < 180 else (60.0, "minutes")
     if span > 3 * 3600:
         unit, name = 3600.0, "hours"
     height = 0.9 + max(1.2, 0.11 * len(shown))
     with new_canvas(5.6, height) as (figure, axes):
-        for one in bars:
-            if one.trial in shown:
-                _draw(axes, one, shown.index(one.trial), unit)
-        _draw_reuses(axes, [one for one in reuses if one.trial in shown], shown, unit)
+        for bar in bars:
+            if bar.trial in shown:
+                _draw(axes, bar, shown.index(bar.trial), unit)
+        _draw_reuses(axes, [reuse for reuse in reuses if reuse.trial in shown], shown, unit)
         # Which machine made the stages of a trial is worth a line each where there are several.
         several = len(set(hosts.values())) > 1
         step = 1 if several else max(1, len(shown) // 12)
@@ -529,27 +531,27 @@ def timeline(snapshot: Snapshot) -> Figure | None:
             ["trial", "kind", "start_s", "end_s", "host", "workers", "reused_from"],
             [
                 [
-                    one.trial,
-                    one.kind,
-                    round(one.start, 3),
-                    round(one.end, 3),
-                    one.host,
-                    None if one.kind == "trial" else one.num_workers,
+                    bar.trial,
+                    bar.kind,
+                    round(bar.start, 3),
+                    round(bar.end, 3),
+                    bar.host,
+                    None if bar.kind == "trial" else bar.num_workers,
                     None,
                 ]
-                for one in bars
+                for bar in bars
             ]
             + [
                 [
-                    one.trial,
-                    one.kind,
-                    round(one.at, 3),
-                    round(one.at, 3),
+                    reuse.trial,
+                    reuse.kind,
+                    round(reuse.at, 3),
+                    round(reuse.at, 3),
                     None,
                     None,
-                    one.made_by or "not known",
+                    reuse.made_by or "not known",
                 ]
-                for one in reuses
+                for reuse in reuses
             ],
         ),
         svg=svg,
@@ -577,15 +579,15 @@ def _draw_reuses(axes: Any, reuses: Sequence[Reuse], shown: Sequence[int], unit:
 
     label: str | None = "reused"
     beside: Counter[tuple[int, float]] = Counter()
-    for one in reuses:
-        place = one.trial, one.at
+    for reuse in reuses:
+        place = reuse.trial, reuse.at
         aside = ScaledTranslation(
             (2.5 + 4.5 * beside[place]) / 72, 0.0, axes.figure.dpi_scale_trans
         )
         beside[place] += 1
         axes.plot(
-            [one.at / unit], [shown.index(one.trial)], "o", ms=3.5, mfc="white", mew=1.0,
-            mec=KINDS.get(one.kind, "#999999"), transform=axes.transData + aside, zorder=4,
+            [reuse.at / unit], [shown.index(reuse.trial)], "o", ms=3.5, mfc="white", mew=1.0,
+            mec=KINDS.get(reuse.kind, "#999999"), transform=axes.transData + aside, zorder=4,
             ls="none", label=label,
         )  # fmt: skip
         label = None
@@ -594,7 +596,7 @@ def _draw_reuses(axes: Any, reuses: Sequence[Reuse], shown: Sequence[int], unit:
 def _hosts(bars: Sequence[Bar]) -> dict[int, str]:
     """By trial the machines that made its stages."""
     found: dict[int, dict[str, None]] = {}
-    for one in bars:
-        if one.host:
-            found.setdefault(one.trial, {})[one.host] = None
+    for bar in bars:
+        if bar.host:
+            found.setdefault(bar.trial, {})[bar.host] = None
     return {trial: "+".join(hosts) for trial, hosts in found.items()}

@@ -141,7 +141,9 @@ def language_figure(
             axes.axvline(
                 100 * row.mean_without_source.mean, color=VERMILION, lw=1.2, ls="--", zorder=0
             )
-        axes.set_yticks(range(len(languages)), [language_label(one, describe) for one in languages])
+        axes.set_yticks(
+            range(len(languages)), [language_label(language, describe) for language in languages]
+        )
         axes.set_ylim(len(languages) - 0.4, -0.6)
         lowest = 100 * min(cell.mean - (cell.deviation or 0) for cell in row.cells.values())
         axes.set_xlim(
@@ -171,7 +173,7 @@ def language_figure(
         svg, png = rendered(figure)
     over = f"Mean over {row.num_seeds} seeds; " if row.num_seeds > 1 else ""
     whisker = "whiskers: standard deviation over seeds" if row.num_seeds > 1 else "One seed"
-    note = spread_note([[one.trained for one in row.trials]])
+    note = spread_note([[trial.trained for trial in row.trials]])
     line = "; dashed: mean without the source language" if row.mean_without_source else ""
     rows = [
         [code, cell.mean * 100, None if cell.deviation is None else cell.deviation * 100]

@@ -74,7 +74,7 @@ def profile_figure(
         code: describe(code).resources if describe else "unknown"
         for code in sorted(own["language"].unique())
     }
-    groups = [one for one in RESOURCES if one in classes.values()]
+    groups = [resource for resource in RESOURCES if resource in classes.values()]
     lines: list[list[Any]] = []
     with new_canvas(max(3.8, 2.9 * len(names)), 3.2, columns=len(names)) as (figure, _):
         for axes, name in zip(figure.axes, names, strict=True):

@@ -69,7 +69,7 @@ def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[st
     series = [one for one in drawn_series(table) if one.name != table.source_language]
     names = [one.name for one in series]
     marks = _marks(table, path, {one.name: one.of for one in series})
-    if len({one.place for one in marks if one.place is not None}) < 2:
+    if len({mark.place for mark in marks if mark.place is not None}) < 2:
         return None, []
     models = _models(marks)
     sign = 1.0 if table.is_higher_better else -1.0
@@ -106,8 +106,8 @@ def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[st
         + (f"Solid: a - b n^-c with its 95 % band ({'; '.join(told)}). " if told else "")
         + ("Dotted: means by size, where no fit is drawn." if len(laws) < len(fits) else "")
     )
-    lines = [["configuration", one.model, name, one.place, one.values[name], None, None]
-             for name in names for one in marks]  # fmt: skip
+    lines = [["configuration", mark.model, name, mark.place, mark.values[name], None, None]
+             for name in names for mark in marks]  # fmt: skip
     for (model, name), fit in laws.items():
         bands = (_percents(part, table) for part in (fit.curve, fit.low, fit.high))
         lines += [["fit", model, name, *line] for line in zip(fit.grid, *bands, strict=True)]
@@ -134,7 +134,7 @@ def _repeats(table: LanguageTable, path: str, marks: Sequence[_Mark], model: str
     such a stage is the same luck for all. Where the sizes differ in other knobs as well, these are
     chance too, and all trials of a configuration are one repeat.
     """
-    place = {one.configuration: one.place for one in marks if one.model == model}
+    place = {mark.configuration: mark.place for mark in marks if mark.model == model}
     at: dict[float, list[Row]] = {}
     for row in table.rows:
         size = place.get(row.configuration)
@@ -165,7 +165,7 @@ def _other_knobs(row: Row, path: str) -> str:
 
 
 def _mean_score(trials: Sequence[TrialScores], languages: Sequence[str]) -> float:
-    return statistics.fmean(one.scores[code] for one in trials for code in languages)
+    return statistics.fmean(trial.scores[code] for trial in trials for code in languages)
 
 
 def _size_panel(
@@ -179,7 +179,7 @@ def _size_panel(
     axes.set_xscale("log")
     for turn, (model, fit) in enumerate(fits.items()):
         color, mark = SERIES[turn], MARKS[turn]
-        mine = [one for one in marks if one.model == model]
+        mine = [mark for mark in marks if mark.model == model]
         pairs = [(one.place, one.values[name]) for one in mine if one.place is not None]
         axes.plot(*_two(pairs), mark, color=color, ms=5, alpha=0.45, mew=0)
         if isinstance(fit, PowerLaw):
@@ -192,7 +192,7 @@ def _size_panel(
         without = [one.values[name] for one in mine if one.place is None]
         if without:
             axes.axhline(sum(without) / len(without), color=color, lw=1, ls="--", zorder=0)
-    sizes = sorted({one.place for one in marks if one.place is not None})
+    sizes = sorted({mark.place for mark in marks if mark.place is not None})
     number_ticks(axes, sizes, None, is_log=True)
 
 
@@ -231,7 +231,7 @@ def ratio_figure(table: LanguageTable, path: str) -> Figure | None:
             "worst": lambda row: _worst(row, table),
         },
     )
-    if len({one.place for one in marks if one.place is not None}) < 2:
+    if len({mark.place for mark in marks if mark.place is not None}) < 2:
         return None
     series = (("source", BLUE, "o", source), ("others", VERMILION, "D", "mean of the others"),
               ("worst", GREEN, "s", "worst language"))  # fmt: skip
@@ -240,10 +240,10 @@ def ratio_figure(table: LanguageTable, path: str) -> Figure | None:
             for is_translated, style, face in ((False, "-", color), (True, ":", "white")):
                 # What was learned on text in scored languages is no point of a zero-shot curve.
                 pairs = sorted(
-                    (one.place, one.values[name])
-                    for one in marks
-                    if one.place is not None
-                    and is_translate_train(one.supervision) == is_translated
+                    (mark.place, mark.values[name])
+                    for mark in marks
+                    if mark.place is not None
+                    and is_translate_train(mark.supervision) == is_translated
                 )
                 if not pairs:
                     continue
@@ -258,10 +258,10 @@ def ratio_figure(table: LanguageTable, path: str) -> Figure | None:
         svg, png = rendered(figure)
     names = [name for name, *_ in series]
     rows = [
-        [one.configuration, one.place, one.supervision, *(one.values[name] for name in names)]
-        for one in marks
+        [mark.configuration, mark.place, mark.supervision, *(mark.values[name] for name in names)]
+        for mark in marks
     ]
-    is_mixed = any(is_translate_train(one.supervision) for one in marks)
+    is_mixed = any(is_translate_train(mark.supervision) for mark in marks)
     return Figure(
         name=file_name(table, "hybrid-curve"),
         title="What do cross-lingual batches trade?",
@@ -288,7 +288,7 @@ def layer_figure(table: LanguageTable, path: str) -> Figure | None:
             "others": lambda row: row.mean_without_source,
         },
     )
-    if len({one.place for one in marks if one.place is not None}) < 2:
+    if len({mark.place for mark in marks if mark.place is not None}) < 2:
         return None
     models = _models(marks)
     with new_canvas(5.6, 3.1, columns=2) as (figure, panels):
@@ -296,7 +296,7 @@ def layer_figure(table: LanguageTable, path: str) -> Figure | None:
             panels, (("source", source), ("others", "mean of the others")), strict=True
         ):
             for turn, model in enumerate(models):
-                mine = [one for one in marks if one.model == model]
+                mine = [mark for mark in marks if mark.model == model]
                 pairs = sorted(
                     (one.place, one.values[name]) for one in mine if one.place is not None
                 )
@@ -307,17 +307,17 @@ def layer_figure(table: LanguageTable, path: str) -> Figure | None:
                 without = [one.values[name] for one in mine if one.place is None]
                 if without:
                     axes.axhline(sum(without) / len(without), color=color, lw=1, ls="--", zorder=0)
-            layers = sorted({one.place for one in marks if one.place is not None})
+            layers = sorted({mark.place for mark in marks if mark.place is not None})
             if len(layers) <= 13:
-                axes.set_xticks(layers, [f"{one:g}" for one in layers])
+                axes.set_xticks(layers, [f"{layer:g}" for layer in layers])
             axes.set_title(title, fontsize=9, color=GREY)
             axes.set_xlabel("fused layer")
         panels[0].set_ylabel(f"test {table.metric} (%)")
         _legend(figure, panels[0], len(models))
         svg, png = rendered(figure)
     rows = [
-        [one.configuration, one.model, one.place, one.values["source"], one.values["others"]]
-        for one in marks
+        [mark.configuration, mark.model, mark.place, mark.values["source"], mark.values["others"]]
+        for mark in marks
     ]
     return Figure(
         name=file_name(table, "fusion-profile"),
@@ -349,7 +349,7 @@ def _marks(
 
 def _models(marks: Sequence[_Mark]) -> list[str]:
     """Models with a value of the knob, by name."""
-    return sorted({one.model for one in marks if one.place is not None})
+    return sorted({mark.model for mark in marks if mark.place is not None})
 
 
 def _worst(row: Row, table: LanguageTable) -> Cell | None:
@@ -377,7 +377,7 @@ def _legend(figure: Any, axes: Any, entries: int) -> None:
 
 def _percents(values: Sequence[float], table: LanguageTable) -> list[float]:
     sign = 1.0 if table.is_higher_better else -1.0
-    return [100 * sign * one for one in values]
+    return [100 * sign * value for value in values]
 
 
 def _is_number(value: Any) -> bool:

@@ -137,7 +137,7 @@ class Library:
         from datasets import config
 
         folder = self._folder(name).absolute()
-        files = [(one, one.stat()) for one in sorted(folder.rglob("*")) if one.is_file()]
+        files = [(file, file.stat()) for file in sorted(folder.rglob("*")) if file.is_file()]
         stamp = digest_of(
             str(folder),
             *(f"{one.relative_to(folder)} {at.st_size} {at.st_mtime_ns}" for one, at in files),

@@ -85,7 +85,7 @@ def members() -> tuple[str, ...]:
 def strangers(gloss: str) -> tuple[str, ...]:
     """Members of all other categories."""
     category = concepts()[gloss].category
-    return tuple(one for one in members() if concepts()[one].category != category)
+    return tuple(member for member in members() if concepts()[member].category != category)
 
 
 @cache

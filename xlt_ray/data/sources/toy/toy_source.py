@@ -180,7 +180,7 @@ def _scored(places: World, language: str, name: str, draft: ToyExample) -> Examp
 
 
 def _chosen(places: World, language: str, name: str, quiz: MultipleChoice) -> Example:
-    options = tuple(text_of(say(places, language, one)) for one in quiz.options)
+    options = tuple(text_of(say(places, language, option)) for option in quiz.options)
     return ChoiceExample(
         name, text_of(say(places, language, quiz.premise)), "", options, quiz.right
     )
@@ -210,8 +210,8 @@ def _ranked(places: World, language: str, split: Split, seed: int) -> Iterator[E
             pair = _said(places, language, draft)
             yield RankingExample(f"{split}{number}", *pair, language, ())
             continue
-        said = {one: _said(places, one, draft) for one in TONGUES}
-        names = {one: f"{split}{number}-{one}" for one in TONGUES}
+        said = {tongue: _said(places, tongue, draft) for tongue in TONGUES}
+        names = {tongue: f"{split}{number}-{tongue}" for tongue in TONGUES}
         for one, name in names.items():
             is_asked = one == language
             query = said[language][0] if is_asked else ""
@@ -250,7 +250,9 @@ _TELLERS: dict[str, Callable[[World, str, str, Any], Example]] = {
 def _split_digest(seed: int, task: str, language: str, split: Split) -> str:
     size = SIZES[task][split]
     spellings = [" ".join(forms) for forms in world(seed).words[language].values()]
-    first = [repr(one) for one in _examples(seed, task, language, split, _NUM_FINGERPRINTED)]
+    first = [
+        repr(example) for example in _examples(seed, task, language, split, _NUM_FINGERPRINTED)
+    ]
     return digest_of(
         "toy", GENERATOR_VERSION, seed, task, language, split, size, *spellings, *first
     )
