@@ -121,7 +121,8 @@ def tags_of(members: Sequence[Member]) -> dict[str, str]:
         member.cause for member in members if member.state == "failed" and member.cause
     )
     rows = [
-        f"| {member.trial} | {member.seed} | {member.state} | {shown(member.metrics.get('objective'))} |"
+        f"| {member.trial} | {member.seed} | {member.state} "
+        f"| {shown(member.metrics.get('objective'))} |"
         for member in members
     ]
     note = ["| trial | seed | state | objective |", "|---|---|---|---|", *rows]

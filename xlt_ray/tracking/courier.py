@@ -260,7 +260,8 @@ class MlflowWriter:
             if not self._wait(lambda: time.monotonic() < began + QUIET_S):
                 say(
                     f"{self._uri}: {self.num_waiting} messages are still to be sent; "
-                    f"waiting for {min(limit_s, NO_REPLY_TIMEOUT_S):.0f} s at most if it does not answer"
+                    f"waiting for {min(limit_s, NO_REPLY_TIMEOUT_S):.0f} s at most "
+                    "if it does not answer"
                 )
                 self._wait(
                     lambda: (

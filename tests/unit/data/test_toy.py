@@ -21,7 +21,8 @@ TASKS = [task for task in load_tasks() if task.source == "toy" and KINDS[task.ki
 
 def test_generation_is_the_same_in_another_process():
     code = (
-        "from xlt_ray.data.sources.toy.toy_source import ToySource; from xlt_ray.data.task import task_named;"
+        "from xlt_ray.data.sources.toy.toy_source import ToySource;"
+        "from xlt_ray.data.task import task_named;"
         "s = ToySource(0); t = task_named('toy-nli');"
         "print(s.splits(t)['qac', 'dev'].digest, s.read(t, 'qac', 'dev')[7]);"
         "print(s.parallel_digest('qaf'), s.lexicon_digest('qab'))"
