@@ -112,7 +112,7 @@ def test_a_trial_that_hangs_ends_with_its_traceback_and_can_be_run_again(
     assert (trial["state"], trial["cause"], trial["attempts"]) == ("failed", "timeout", 1)
     assert "nothing happened for 0:01:00" in trial["message"]
     assert "in meet" in run.stdout, "the log shows where it hung"
-    assert "xlt resume small --trial 0" in run.stdout
+    assert "xlt resume small --failed" in run.stdout
     again = place.xlt("resume", "small", "--trial", "0")
     assert again.returncode == 0, again.stdout + again.stderr
     retried = place.trials()[-1]
