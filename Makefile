@@ -51,7 +51,7 @@ check: $(TESTABLE) ## lint and type-check only
 N ?= 12
 SEED ?= 0
 
-chaos: $(TESTABLE) ## hit N sweeps at random moments and compare with an unbroken one
+chaos: $(TESTABLE) ## inject faults into N sweeps and compare each with an unbroken one
 	$(BIN)/python -m tests.chaos.harness $(N) --seed $(SEED)
 
 clean: ## remove the environment and what the quickstart left

@@ -1,12 +1,13 @@
-"""The blows of the chaos harness, dealt to plain Ray Tune with OptunaSearch and MLflow's callback.
+"""The faults of the chaos harness, injected into plain Ray Tune with OptunaSearch and MLflow.
 
     python -m benchmarks.chaos_baseline 21 --seed 7
 
 The peer is what Ray's documentation recommends: a class trainable that saves a checkpoint at every
 report, OptunaSearch on a durable storage, MLflowLoggerCallback on a server, two retries for every
 trial, and `Tuner.restore(resume_errored=True)` after a death. It counts epochs instead of training,
-as long as a trial of the harness takes: only the bookkeeping is compared. Each round is hit as in
-`python -m tests.chaos.harness`, continued up to three times, and compared with an unbroken one.
+for as long as a trial of the harness takes: only the bookkeeping is compared. Each round injects a
+fault as `python -m tests.chaos.harness` does, restores the sweep up to three times, and compares it
+with an unbroken one.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.chaos.environment import Grounds, grounds
-from tests.chaos.faults import BLOWS, Blow, Scene
-from tests.chaos.harness import Verdict, runs_of, table
+from tests.chaos.environment import Environment, start_environment
+from tests.chaos.faults import FAULTS, Fault, RunningSweep
+from tests.chaos.harness import Verdict, print_table
 from tests.sweeps.conftest import Place
 
 NUM_TRIALS = 4
@@ -36,14 +37,16 @@ EPOCHS = 12
 EPOCH_S = 0.5
 MAX_STARTS = 4
 PATIENCE_S = 150.0
-"""A sweep that has not ended by then waits for ever (an unbroken one takes a fifth of it)."""
-OF_OURS = {"workers", "gc", "data", "database", "homes"}
-KILLS = tuple(blow for blow in BLOWS if blow.strike and OF_OURS.isdisjoint(blow.name.split()))
-"""What a sweep of any program can meet."""
+"""After this time a sweep never ends (an unbroken one takes a fifth of it)."""
+OURS_ONLY = {"workers", "gc", "data", "database", "homes"}
+KILLS = tuple(
+    fault for fault in FAULTS if fault.inject and OURS_ONLY.isdisjoint(fault.name.split())
+)
+"""Faults that can happen to a sweep of any program."""
 
 
 def score(learning_rate: float, epoch: int) -> float:
-    """What stands in for an accuracy: it depends on the parameter and on the epochs done."""
+    """Stands in for an accuracy: a function of the parameter and of the epochs done."""
     return epoch / EPOCHS - abs(learning_rate - 1e-3)
 
 
@@ -51,7 +54,7 @@ def score(learning_rate: float, epoch: int) -> float:
 
 
 def run_peer(root: Path, uri: str) -> int:
-    """Start the peer's sweep in ``root``, or restore it; 0 when all of its trials are complete."""
+    """Start or restore the peer's sweep in ``root``; 0 when all of its trials are complete."""
     import optuna
     import ray
     from optuna.storages import JournalStorage
@@ -104,10 +107,10 @@ def run_peer(root: Path, uri: str) -> int:
         )
     print("sweep begins", flush=True)
     results = tuner.fit()
-    found = {repr(result.config["learning_rate"]): (result.metrics or {}).get("score")
+    scores = {repr(result.config["learning_rate"]): (result.metrics or {}).get("score")
              for result in results}  # fmt: skip
-    (root / "scores.json").write_text(json.dumps(found))
-    return int(len(found) < NUM_TRIALS or any(result.error for result in results))
+    (root / "scores.json").write_text(json.dumps(scores))
+    return int(len(scores) < NUM_TRIALS or any(result.error for result in results))
 
 
 # -- the rounds -----------------------------------------------------------------------
@@ -115,21 +118,21 @@ def run_peer(root: Path, uri: str) -> int:
 
 @dataclass(frozen=True)
 class Peer:
-    """One sweep of the peer: its folder, and its process on the grounds."""
+    """One sweep of the peer: its folder and its process in the environment."""
 
     root: Path
-    ground: Grounds
-    blow: Blow
+    environment: Environment
+    fault: Fault
 
     def start(self) -> subprocess.Popen[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        own = {} if self.blow.own_ray else {"RAY_ADDRESS": self.ground.address}
+        address = {} if self.fault.own_ray else {"RAY_ADDRESS": self.environment.address}
         with (self.root / "log.txt").open("a") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.chaos_baseline", "--peer", str(self.root),
-                 "--uri", self.ground.server.uri],
+                 "--uri", self.environment.server.uri],
                 stdout=log, stderr=log, text=True, start_new_session=True,
-                env={**kept, **own, "RAY_worker_niceness": "0"},
+                env={**kept, **address, "RAY_worker_niceness": "0"},
             )  # fmt: skip
 
     def end(self, driver: subprocess.Popen[str]) -> int:
@@ -145,8 +148,8 @@ class Peer:
 
     def scores(self) -> Mapping[str, float | None]:
         file = self.root / "scores.json"
-        found: dict[str, float | None] = json.loads(file.read_text()) if file.exists() else {}
-        return found
+        scores: dict[str, float | None] = json.loads(file.read_text()) if file.exists() else {}
+        return scores
 
     def study(self) -> list[Any]:
         import optuna
@@ -157,66 +160,75 @@ class Peer:
         storage = JournalStorage(JournalFileBackend(str(self.root / "study.log")))
         return list(optuna.load_study(study_name=self.root.name, storage=storage).trials)
 
+    def runs(self) -> list[Any]:
+        from mlflow import MlflowClient
 
-def run_round(root: Path, ground: Grounds, blow: Blow, moment: float | None) -> Verdict:
-    """The peer's sweep, hit ``moment`` seconds after its first epoch (None: not at all)."""
+        client = MlflowClient(tracking_uri=self.environment.server.uri)
+        experiment = client.get_experiment_by_name(self.root.name)
+        return list(client.search_runs([experiment.experiment_id])) if experiment else []
+
+
+def run_round(root: Path, environment: Environment, fault: Fault, moment: float | None) -> Verdict:
+    """Run the peer's sweep; inject ``fault`` ``moment`` seconds after its first epoch, if given."""
     root.mkdir(parents=True)
-    peer = Peer(root, ground, blow)
+    peer = Peer(root, environment, fault)
     driver = peer.start()
     deadline = time.monotonic() + PATIENCE_S
     while not peer.epochs() and driver.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    is_struck = False
-    if blow.strike is not None and moment is not None:
+    is_injected = False
+    if fault.inject is not None and moment is not None:
         time.sleep(moment)
-        is_struck = driver.poll() is None and blow.strike(Scene(driver, ground, Place(root), ()))
+        is_injected = driver.poll() is None and fault.inject(
+            RunningSweep(driver, environment, Place(root), ())
+        )
     starts = 1
     while peer.end(driver) != 0 and starts < MAX_STARTS:
         starts += 1
         driver = peer.start()
-    ground.mend()
-    return verdict_on(peer, is_struck)
+    environment.mend()
+    return verdict_on(peer, is_injected)
 
 
-def verdict_on(peer: Peer, is_struck: bool) -> Verdict:
-    """What is wrong in results, study and MLflow; parameters are compared within the round, as a
-    restored search asks anew."""
+def verdict_on(peer: Peer, is_injected: bool) -> Verdict:
+    """Compare results, study and MLflow. Parameters are compared within the round, because a
+    restored search draws new ones."""
     scores, study = peer.scores(), peer.study()
-    runs = runs_of(peer.ground, peer.root.name)
-    told = {repr(one.params["learning_rate"]): one for one in study if one.params}
+    runs = peer.runs()
+    by_rate = {repr(trial.params["learning_rate"]): trial for trial in study if trial.params}
     finished = [score for score in scores.values() if score is not None]
-    complete = [one for one in study if one.state.name == "COMPLETE"]
+    complete = [trial for trial in study if trial.state.name == "COMPLETE"]
     counted = {repr(float(run.data.params["learning_rate"])) for run in runs
                if "learning_rate" in run.data.params}  # fmt: skip
     wrong = 0
-    for rate, found in scores.items():
-        right = score(float(rate), EPOCHS)
-        known = told[rate].value if rate in told else None
-        wrong += found is not None and abs(found - right) > 1e-9
-        wrong += known is not None and abs(known - right) > 1e-9
+    for rate, reported in scores.items():
+        expected = score(float(rate), EPOCHS)
+        in_study = by_rate[rate].value if rate in by_rate else None
+        wrong += reported is not None and abs(reported - expected) > 1e-9
+        wrong += in_study is not None and abs(in_study - expected) > 1e-9
     return Verdict(
-        struck=int(is_struck),
+        injected=int(is_injected),
         lost=max(NUM_TRIALS - len(finished), 0)
         + max(NUM_TRIALS - len(complete), 0)
         + max(NUM_TRIALS - len(counted), 0),
         doubled=max(len(study) - NUM_TRIALS, 0) + max(len(runs) - NUM_TRIALS, 0),
-        zombies=sum(one.state.name == "RUNNING" for one in study)
+        zombies=sum(trial.state.name == "RUNNING" for trial in study)
         + sum(run.info.status == "RUNNING" for run in runs),
         wrong=wrong,
         repeated=sum(count - 1 for count in peer.epochs().values()),
     )
 
 
-def rounds(root: Path, num_rounds: int, seed: int) -> Iterator[tuple[Blow, float, Verdict]]:
-    """Blow, seconds after the first epoch, verdict."""
+def rounds(root: Path, num_rounds: int, seed: int) -> Iterator[tuple[Fault, float, Verdict]]:
+    """Yield fault, seconds after the first epoch, and verdict."""
     random = Random(seed)
-    with grounds(root) as ground:
-        verdict = run_round(root / "unbroken", ground, Blow("none"), None)
-        assert verdict == Verdict(), f"an unbroken sweep is not right: {verdict}"
+    with start_environment(root) as environment:
+        verdict = run_round(root / "unbroken", environment, Fault("none"), None)
+        assert verdict == Verdict(), f"the unbroken sweep has errors: {verdict}"
         for number in range(num_rounds):
-            blow = KILLS[number % len(KILLS)]
+            fault = KILLS[number % len(KILLS)]
             moment = random.uniform(0, NUM_TRIALS / 2 * EPOCHS * EPOCH_S)
-            yield blow, moment, run_round(root / f"round-{number}", ground, blow, moment)
+            yield fault, moment, run_round(root / f"round-{number}", environment, fault, moment)
 
 
 def main() -> None:
@@ -225,11 +237,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--peer", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--uri", default="", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.peer:
-        raise SystemExit(run_peer(asked.peer, asked.uri))
+    arguments = parser.parse_args()
+    if arguments.peer:
+        raise SystemExit(run_peer(arguments.peer, arguments.uri))
     with tempfile.TemporaryDirectory() as root:
-        table(rounds(Path(root), asked.rounds, asked.seed))
+        print_table(rounds(Path(root), arguments.rounds, arguments.seed))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where the rounds take place: a cluster of Ray and a server of MLflow, started for them."""
+"""The environment of fault-injection rounds: a Ray cluster and an MLflow server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xlt_ray.modeling.encoder import load_encoder, load_tokenizer, save_encoder
 
 NODES = 2
 IN_FILES = {"toy-nli": "xnli", "toy-paraphrase": "pawsx"}
-COUNTED = """
+COUNT_EXAMPLES = """
 _steps = 0
 
 
@@ -31,7 +31,7 @@ def meet(engine, micro_batches):
     _steps += 1
     here = Path(__file__).parent
     with (here / "examples").open("a") as file:
-        file.write(f"{sum(len(one['labels']) for one in micro_batches)}\\n")
+        file.write(f"{sum(len(batch['labels']) for batch in micro_batches)}\\n")
     fault, met = here / "fault", here / "met"
     if fault.exists() and not met.exists():
         step, code = fault.read_text().split("\\n", 1)
@@ -53,9 +53,9 @@ def note(stages):
             met.touch()
             os.kill(os.getpid(), 9)
 """
-"""Every worker notes what it is about to train; one of them meets the fault, where there is one.
-The driver dies before a note of a stage that was trained, where that was asked for."""
-FULL = """
+"""Every worker writes how many examples it is about to train, and one of them runs the armed code.
+The driver kills itself before the armed note of a trained stage."""
+FULL_DISK = """
 import builtins
 import errno
 import io
@@ -87,19 +87,19 @@ def open_on_full_disk(file, mode="r", buffering=-1, *rest, **more):
 
 builtins.open = open_on_full_disk
 """
-"""A process that appends to a journal after the disk was filled gets half of it written, and then
-nothing any more; the next process has room."""
+"""After ``fill_disk``, the process that appends to a journal writes half of the entry, and nothing
+after that; the next process has space again."""
 _NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
 @dataclass
-class Grounds:
-    """A cluster with a head that takes no trials and two nodes of one CPU, and a server."""
+class Environment:
+    """A Ray cluster (a head without CPUs and two nodes of one CPU) and an MLflow server."""
 
     server: Server
     cluster: Any
-    spoilt: Path
-    """Read by every Python process here: what was trained, and what is to go wrong."""
+    control: Path
+    """Folder with the number of trained examples and the armed faults; every process reads it."""
     nodes: list[Any] = field(default_factory=list)
 
     @property
@@ -107,61 +107,61 @@ class Grounds:
         return str(self.cluster.address)
 
     def lose_node(self) -> None:
-        """One node dies without a word, and everything on it."""
+        """Kill one node with all of its processes."""
         self.cluster.remove_node(self.nodes.pop(), allow_graceful=False)
 
     def mend(self) -> None:
-        """Two nodes again."""
+        """Start nodes until there are two again."""
         while len(self.nodes) < NODES:
             self.nodes.append(self.cluster.add_node(**_NODE))
 
-    def arm(self, step: int, fault: str) -> None:
-        """One worker of one trial meets ``fault``, once, before its step of this number."""
-        (self.spoilt / "fault").write_text(f"{step}\n{fault}")
+    def arm(self, step: int, code: str) -> None:
+        """The first worker that reaches this step runs ``code`` before it, once."""
+        (self.control / "fault").write_text(f"{step}\n{code}")
 
     def arm_note(self, number: int) -> None:
-        """The driver dies when it hears of its ``number``-th stage that a trial has trained."""
-        (self.spoilt / "last_note").write_text(str(number))
+        """The driver dies before it notes the ``number``-th stage that its trials trained."""
+        (self.control / "last_note").write_text(str(number))
 
     def disarm(self) -> bool:
-        """No fault from now on; whether it was met."""
-        met = self.spoilt / "met"
+        """Remove the armed fault; return whether it happened."""
+        met = self.control / "met"
         is_met = met.exists()
-        for file in (met, self.spoilt / "fault", self.spoilt / "last_note"):
+        for file in (met, self.control / "fault", self.control / "last_note"):
             file.unlink(missing_ok=True)
         return is_met
 
     def fill_disk(self) -> None:
-        """The driver has no space left, from the middle of its next write to the ledger."""
-        (self.spoilt / "full").touch()
+        """From the middle of its next write to the ledger, the driver has no disk space."""
+        (self.control / "full").touch()
 
     def num_examples(self) -> int:
-        """Trained so far by all workers; a step that was broken off counts as a whole."""
-        file = self.spoilt / "examples"
+        """Examples that all workers have trained; an interrupted step counts in full."""
+        file = self.control / "examples"
         return sum(map(int, file.read_text().split())) if file.exists() else 0
 
 
 @contextlib.contextmanager
-def grounds(root: Path) -> Iterator[Grounds]:
-    """Everything is ended with the block."""
+def start_environment(root: Path) -> Iterator[Environment]:
+    """Start cluster and server; stop them at the end of the block."""
     from ray.cluster_utils import Cluster
 
-    # Ray lets its workers yield to everything else, which a busy machine would make endless.
-    path = write_spoilt(root / "spoilt", COUNTED + FULL)
-    own = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray gives its workers the lowest priority; on a busy machine they would never finish.
+    path = write_spoilt(root / "control", COUNT_EXAMPLES + FULL_DISK)
+    variables = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0",
            "PYTHONPATH": path}  # fmt: skip
-    before = {name: os.environ.get(name) for name in own}
-    os.environ.update(own)
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         server = Server(root, free.getsockname()[1])
     server.start()
     head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 80 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    made = Grounds(server, cluster, root / "spoilt")
+    environment = Environment(server, cluster, root / "control")
     try:
-        made.mend()
-        yield made
+        environment.mend()
+        yield environment
     finally:
         cluster.shutdown()
         server.kill()
@@ -170,16 +170,15 @@ def grounds(root: Path) -> Iterator[Grounds]:
 
 
 def write_files(root: Path) -> None:
-    """The toy tasks that the rounds use as files below ``data/``, and the toy model in ``model/``,
-    so that a round can change what it reads."""
+    """Write toy tasks to ``data/`` and the toy model to ``model/``; a round can change them."""
     words: set[str] = set()
     source = ToySource(0)
     for toy, name in IN_FILES.items():
         folder = root / "data" / "pairs" / name
         folder.mkdir(parents=True)
         for language in ("qaa", "qab"):
-            for split, number in _SIZES.items():
-                examples = source.read(task_named(toy), language, split)[:number]
+            for split, num_examples in _SIZES.items():
+                examples = source.read(task_named(toy), language, split)[:num_examples]
                 rows = [
                     (example.id, example.first, example.second, example.label)
                     for example in examples

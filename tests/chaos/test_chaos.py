@@ -1,4 +1,4 @@
-"""A short set of the chaos rounds; ``make chaos`` runs as many as are asked for."""
+"""One fault-injection round; ``make chaos`` runs many."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.faults import BLOWS
-from tests.chaos.harness import FAULTS, MOST_REPEATED, Verdict, rounds
+from tests.chaos.faults import FAULTS
+from tests.chaos.harness import MOST_REPEATED, MUST_BE_ZERO, Verdict, rounds
 
-RIGHT = Verdict(struck=1, repeated=MOST_REPEATED)
+PASSED = Verdict(injected=1, repeated=MOST_REPEATED)
 SHORT = ("one of two nodes killed",)
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"struck": 0}, {"repeated": MOST_REPEATED + 1}, *[
-        {name: 1} for name in FAULTS
+    [{"injected": 0}, {"repeated": MOST_REPEATED + 1}, *[
+        {name: 1} for name in MUST_BE_ZERO
     ]],
 )  # fmt: skip
 def test_a_blow_that_hit_nothing_or_cost_too_much_makes_no_right_round(
     change: dict[str, int],
 ) -> None:
-    assert RIGHT.is_right
-    assert not replace(RIGHT, **change).is_right
+    assert PASSED.has_passed
+    assert not replace(PASSED, **change).has_passed
 
 
 @pytest.mark.slow
-def test_a_sweep_that_was_hit_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    blows = [blow for blow in BLOWS if blow.name in SHORT]
-    for blow, moment, verdict in rounds(tmp_path, blows, len(blows), seed=3):
-        assert verdict.is_right, (blow.name, moment, verdict)
+def test_a_sweep_ends_as_if_no_fault_had_been_injected(tmp_path: Path) -> None:
+    faults = [fault for fault in FAULTS if fault.name in SHORT]
+    for fault, moment, verdict in rounds(tmp_path, faults, len(faults), seed=3):
+        assert verdict.has_passed, (fault.name, moment, verdict)

@@ -68,34 +68,34 @@ class Step:
 
 
 @dataclass
-class Grounds:
-    """A head that takes no trials, and nodes with :data:`CPUS` CPUs each."""
+class RayNodes:
+    """A Ray cluster: a head without CPUs, and nodes with :data:`CPUS` CPUs each."""
 
     cluster: Any
     spoilt: Path
     nodes: list[Any] = field(default_factory=list)
 
     def add(self) -> str:
-        """One more node; its id."""
+        """Start a node; return its id."""
         node = self.cluster.add_node(num_cpus=CPUS, **_SIZE)
         self.nodes.append(node)
         return str(node.node_id)
 
     def lose(self, node_id: str) -> None:
-        """A node dies without a word, and everything on it."""
+        """Kill a node with all of its processes."""
         node = next(node for node in self.nodes if node.node_id == node_id)
         self.nodes.remove(node)
         (raylet,) = node.all_processes["raylet"]
-        below = psutil.Process(raylet.process.pid).children(recursive=True)
+        descendants = psutil.Process(raylet.process.pid).children(recursive=True)
         self.cluster.remove_node(node, allow_graceful=False)
-        # Its workers would go on until they miss it.
-        for one in below:
+        # Its workers would run until they notice that it is gone.
+        for process in descendants:
             with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
-        psutil.wait_procs(below, 30)
+                process.kill()
+        psutil.wait_procs(descendants, 30)
 
     def reset(self, num_nodes: int) -> list[str]:
-        """So many nodes, nothing noted, held or broken; ids of the nodes."""
+        """Go to ``num_nodes`` nodes and forget steps, holds and broken devices; the ids of the nodes."""
         for file in ("steps", "hold", "broken"):
             (self.spoilt / file).unlink(missing_ok=True)
         while len(self.nodes) > num_nodes:
@@ -111,7 +111,7 @@ class Grounds:
         file.rename(self.spoilt / "hold")
 
     def break_devices(self, *nodes: str) -> None:
-        """Every step on these nodes fails from now on; none where none is named."""
+        """Every step on these nodes fails from now on; without arguments, no step fails."""
         (self.spoilt / "broken").write_text(" ".join(nodes))
 
     def release(self) -> None:
@@ -123,34 +123,34 @@ class Grounds:
         split = [line.split() for line in lines]
         return [
             Step(node, int(rank), int(rows), int(width))
-            for node, rank, rows, width in (one for one in split if len(one) == 4)
+            for node, rank, rows, width in (fields for fields in split if len(fields) == 4)
         ]
 
 
 @pytest.fixture(scope="module")
-def grounds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Grounds]:
+def ray_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayNodes]:
     """One cluster for all tests of this file: starting it takes longer than any of them."""
     from ray.cluster_utils import Cluster
 
     spoilt = tmp_path_factory.mktemp("witness") / "spoilt"
     path = write_spoilt(spoilt, WITNESS)
     with pytest.MonkeyPatch.context() as patch:
-        # Ray lets its workers yield to everything else, which a busy machine would make endless.
+        # Ray gives its workers the lowest priority; on a busy machine they would never finish.
         patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", path)
         head = {"num_cpus": 0, "include_dashboard": False, **_SIZE}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
-            yield Grounds(cluster, spoilt)
+            yield RayNodes(cluster, spoilt)
         finally:
             cluster.shutdown()
 
 
 @pytest.fixture
-def there(place: Place, grounds: Grounds) -> Place:
+def cluster_place(place: Place, ray_nodes: RayNodes) -> Place:
     """A place whose sweeps run on the cluster."""
-    return replace(place, variables={"RAY_ADDRESS": str(grounds.cluster.address)})
+    return replace(place, variables={"RAY_ADDRESS": str(ray_nodes.cluster.address)})
 
 
 def until(place: Place, driver: subprocess.Popen[str], happened: Callable[[], bool]) -> None:
@@ -162,16 +162,20 @@ def examples(steps: list[Step]) -> int:
 
 
 @pytest.mark.long
-def test_each_trial_has_what_its_model_has_in_the_table(there: Place, grounds: Grounds) -> None:
-    nodes = grounds.reset(2)
-    run = there.xlt(
+def test_each_trial_has_what_its_model_has_in_the_table(
+    cluster_place: Place, ray_nodes: RayNodes
+) -> None:
+    nodes = ray_nodes.reset(2)
+    run = cluster_place.xlt(
         "run", "small.yaml", *SWEEP, "model={choice: ['toy:2x32', 'toy:2x64']}", "search.trials=2",
         "resources={workers: 2, zero_stage: 2, by_model: {'toy:2x64': {strategy: strict_spread},"
         " 'toy:2x32': {workers: 1, cpus_per_worker: 2, zero_stage: 0}}}",
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
-    assert [trial["state"] for trial in there.trials()] == ["complete"] * 2
-    small, large = ([step for step in grounds.steps() if step.width == width] for width in (32, 64))
+    assert [trial["state"] for trial in cluster_place.trials()] == ["complete"] * 2
+    small, large = (
+        [step for step in ray_nodes.steps() if step.width == width] for width in (32, 64)
+    )
     assert {one.rank for one in small} == {0}
     assert {one.rank: one.node for one in large}.keys() == {0, 1}
     assert {one.node for one in large} == set(nodes), "a node for each worker"
@@ -181,62 +185,64 @@ def test_each_trial_has_what_its_model_has_in_the_table(there: Place, grounds: G
 
 @pytest.mark.long
 def test_a_trial_that_lost_a_node_goes_on_when_another_one_comes(
-    there: Place, grounds: Grounds
+    cluster_place: Place, ray_nodes: RayNodes
 ) -> None:
-    kept, lost = grounds.reset(2)
-    grounds.hold(9)
+    kept, lost = ray_nodes.reset(2)
+    ray_nodes.hold(9)
     # Progress at every step, so that nothing but the step at hand is lost.
-    driver = there.start(
+    driver = cluster_place.start(
         "run", "small.yaml", *SWEEP, *APART, "search.trials=1", "progress.every=0.001"
     )
-    until(there, driver, lambda: len(grounds.steps()) == 2 * 9)
-    assert {step.node for step in grounds.steps()} == {kept, lost}
-    grounds.lose(lost)
-    grounds.release()
-    came = grounds.add()
-    assert driver.wait(400) == 0, there.log()
-    (trial,) = there.trials()
+    until(cluster_place, driver, lambda: len(ray_nodes.steps()) == 2 * 9)
+    assert {step.node for step in ray_nodes.steps()} == {kept, lost}
+    ray_nodes.lose(lost)
+    ray_nodes.release()
+    came = ray_nodes.add()
+    assert driver.wait(400) == 0, cluster_place.log()
+    (trial,) = cluster_place.trials()
     assert (trial["state"], trial["attempts"]) == ("complete", 2)
-    after = grounds.steps()[2 * 9 :]
+    after = ray_nodes.steps()[2 * 9 :]
     assert {one.node for one in after} == {kept, came}
     # 8 of 16 steps were kept; the ninth was begun twice.
     assert examples(after) == 8 * 16, after
-    assert examples(grounds.steps()) == 17 * 16
+    assert examples(ray_nodes.steps()) == 17 * 16
 
 
 @pytest.mark.long
-def test_a_node_that_comes_while_a_sweep_runs_takes_a_trial(there: Place, grounds: Grounds) -> None:
-    (first,) = grounds.reset(1)
-    grounds.hold(5)
-    driver = there.start(
+def test_a_node_that_comes_while_a_sweep_runs_takes_a_trial(
+    cluster_place: Place, ray_nodes: RayNodes
+) -> None:
+    (first,) = ray_nodes.reset(1)
+    ray_nodes.hold(5)
+    driver = cluster_place.start(
         "run", "small.yaml", *SWEEP, "target.learning_rate={choice: [1e-3, 2e-3]}",
         "search.trials=2", f"resources.cpus_per_worker={CPUS}",
     )  # fmt: skip
-    until(there, driver, lambda: len(grounds.steps()) == 5)
-    second = grounds.add()
+    until(cluster_place, driver, lambda: len(ray_nodes.steps()) == 5)
+    second = ray_nodes.add()
     # The first trial is at its fifth step still.
-    until(there, driver, lambda: len(grounds.steps()) == 10)
-    assert {step.node for step in grounds.steps()} == {first, second}
-    grounds.release()
-    assert driver.wait(400) == 0, there.log()
-    assert [trial["attempts"] for trial in there.trials()] == [1, 1]
+    until(cluster_place, driver, lambda: len(ray_nodes.steps()) == 10)
+    assert {step.node for step in ray_nodes.steps()} == {first, second}
+    ray_nodes.release()
+    assert driver.wait(400) == 0, cluster_place.log()
+    assert [trial["attempts"] for trial in cluster_place.trials()] == [1, 1]
 
 
 @pytest.mark.long
-def test_trials_on_a_lost_node_go_on_elsewhere(there: Place, grounds: Grounds) -> None:
-    kept, lost = grounds.reset(2)
-    grounds.hold(9)
-    driver = there.start(
+def test_trials_on_a_lost_node_go_on_elsewhere(cluster_place: Place, ray_nodes: RayNodes) -> None:
+    kept, lost = ray_nodes.reset(2)
+    ray_nodes.hold(9)
+    driver = cluster_place.start(
         "run", "small.yaml", *SWEEP, "target.learning_rate={choice: [1e-3, 2e-3]}",
         "search.trials=2", f"resources.cpus_per_worker={CPUS}", "progress.every=0.001",
     )  # fmt: skip
-    until(there, driver, lambda: len(grounds.steps()) == 2 * 9)
-    grounds.lose(lost)
-    grounds.release()
-    assert driver.wait(400) == 0, there.log()
-    assert sorted(trial["attempts"] for trial in there.trials()) == [1, 2]
-    assert {step.node for step in grounds.steps()[2 * 9 :]} == {kept}
-    assert examples(grounds.steps()) == 2 * 256 + 16, "one step twice"
+    until(cluster_place, driver, lambda: len(ray_nodes.steps()) == 2 * 9)
+    ray_nodes.lose(lost)
+    ray_nodes.release()
+    assert driver.wait(400) == 0, cluster_place.log()
+    assert sorted(trial["attempts"] for trial in cluster_place.trials()) == [1, 2]
+    assert {step.node for step in ray_nodes.steps()[2 * 9 :]} == {kept}
+    assert examples(ray_nodes.steps()) == 2 * 256 + 16, "one step twice"
 
 
 THREE = ("target.learning_rate={choice: [1e-3, 2e-3, 3e-3]}", "search.trials=3")
@@ -245,38 +251,38 @@ THREE = ("target.learning_rate={choice: [1e-3, 2e-3, 3e-3]}", "search.trials=3")
 @pytest.mark.long
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_node_whose_devices_fail_is_left_and_its_trials_go_on_elsewhere(
-    there: Place, grounds: Grounds, workers: int
+    cluster_place: Place, ray_nodes: RayNodes, workers: int
 ) -> None:
-    good, bad = grounds.reset(2)
-    grounds.break_devices(bad)
-    run = there.xlt(
+    good, bad = ray_nodes.reset(2)
+    ray_nodes.break_devices(bad)
+    run = cluster_place.xlt(
         "run", "small.yaml", *SWEEP, *THREE, "failures.leave_node_after=2",
         f"resources={{workers: {workers}, cpus_per_worker: {CPUS // workers}, zero_stage: 0}}",
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     assert f"({bad[:8]}) gets no further trial: its devices failed 2 times" in run.stdout
-    trials = there.trials()
+    trials = cluster_place.trials()
     assert [trial["state"] for trial in trials] == ["complete"] * 3
     assert sum(trial["attempts"] for trial in trials) == 5
-    assert sum(step.node == bad and step.rank == 0 for step in grounds.steps()) <= 2
-    assert examples([step for step in grounds.steps() if step.node == good]) == 3 * 256
-    (row,) = json.loads(there.xlt("status", "--json").stdout)
+    assert sum(step.node == bad and step.rank == 0 for step in ray_nodes.steps()) <= 2
+    assert examples([step for step in ray_nodes.steps() if step.node == good]) == 3 * 256
+    (row,) = json.loads(cluster_place.xlt("status", "--json").stdout)
     assert [name.split()[-1] for name in row["left_nodes"]] == [f"({bad[:8]})"]
 
 
 @pytest.mark.long
 def test_a_sweep_whose_nodes_were_all_left_ends_and_goes_on_when_they_are_mended(
-    there: Place, grounds: Grounds
+    cluster_place: Place, ray_nodes: RayNodes
 ) -> None:
-    grounds.break_devices(*grounds.reset(2))
+    ray_nodes.break_devices(*ray_nodes.reset(2))
     command = ("run", "small.yaml", *SWEEP, *THREE, "failures.leave_node_after=1",
                f"resources.cpus_per_worker={CPUS}")  # fmt: skip
-    run = there.xlt(*command)
+    run = cluster_place.xlt(*command)
     assert run.returncode == 1, run.stdout + run.stderr
     assert "no node is left that can hold a trial" in run.stdout
     assert "Traceback" not in run.stdout + run.stderr
-    assert "failed" not in [trial["state"] for trial in there.trials()]
-    grounds.break_devices()
-    again = there.xlt(*command)
+    assert "failed" not in [trial["state"] for trial in cluster_place.trials()]
+    ray_nodes.break_devices()
+    again = cluster_place.xlt(*command)
     assert again.returncode == 0, again.stdout + again.stderr
-    assert [trial["state"] for trial in there.trials()] == ["complete"] * 3
+    assert [trial["state"] for trial in cluster_place.trials()] == ["complete"] * 3
