@@ -103,7 +103,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from typing import Literal
-from xlt_ray.config.methods import Knobs, Method
+from xlt_ray.config.methods import ConfigModel, Method
 """
 
 
