@@ -105,7 +105,7 @@ def train(home: Home, *overrides: str) -> Outcome:
     facts = facts_of(sweep)
     tree, _ = draw(
         sweep.space,
-        lambda knob: extremes(knob.distribution)[0],
+        lambda parameter: extremes(parameter.distribution)[0],
         lambda model: facts.models[model].bounds(),
     )
     trial = sweep.trial(tree)

@@ -13,7 +13,7 @@ prints the same tables. Small versions run in the tests (``tests/unit/report``).
 - ``sharing``: share of comparisons of equal systems with a star, by what their seeds share.
 - ``selection``: the same of a single system and the best of many that are equal to it.
 - ``curves``: share of sweeps over sizes whose power law is drawn, by the true curve.
-- ``importance``: share of sweeps in which a knob is above chance, without any effect and with one.
+- ``importance``: share of sweeps in which a parameter is above chance, with and without effect.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from scipy import stats
 
 from tests.equal_systems import Scope, best_of, equal_pair, gains, is_won_by_seeds, wins
 from tests.made_up_items import TRUE_ACCURACY, TRUE_F1, counted, right_or_wrong
-from xlt_ray.report import importance as importance_of_knobs
+from xlt_ray.report import importance as importance_of_parameters
 from xlt_ray.report.comparison import compare
 from xlt_ray.report.importance import Importance
 from xlt_ray.report.item_uncertainty import bootstrapped, two_level
@@ -284,8 +284,8 @@ EFFECTS = (0.15, 0.4, 0.75)
 
 
 def importance(draws: int) -> str:
-    """Of random searches over four knobs, and of TPE, which asks where noise was good: a twentieth
-    of the draws, over ten searches, and of TPE a two-hundredth, each a search of its own."""
+    """Of random searches over four parameters, and of TPE, which asks where noise was good: a
+    twentieth of the draws, over ten searches, and of TPE a two-hundredth, each its own search."""
     rows = []
     for number in CONFIGURATIONS:
         random = np.random.default_rng(number)
@@ -307,7 +307,7 @@ def importance(draws: int) -> str:
     by_tpe = [_asked_by_tpe(48, seed) for seed in range(max(draws // 200, 2))]
     rows.append(["48, asked by TPE", *_of_noise(by_tpe), "", "", ""])
     head = ["configurations", "noise: top share (5 %, 50 %, 95 %)", "noise: any above chance",
-            *(f"a knob of {part:.0%} of the variance" for part in EFFECTS)]  # fmt: skip
+            *(f"a parameter of {part:.0%} of the variance" for part in EFFECTS)]  # fmt: skip
     return table(head, rows)
 
 
@@ -321,9 +321,9 @@ def _assignment(random: np.random.Generator) -> Assignment:
 
 
 def _found(design: Sequence[Assignment], scores: Sequence[float]) -> dict[str, Importance]:
-    with mock.patch.object(importance_of_knobs, "NUM_BOOTSTRAPS", 1):
+    with mock.patch.object(importance_of_parameters, "NUM_BOOTSTRAPS", 1):
         points = list(zip(design, map(float, scores), strict=True))
-        return importance_of_knobs.importances(points, maximize=True)
+        return importance_of_parameters.importances(points, maximize=True)
 
 
 def _asked_by_tpe(number: int, seed: int) -> dict[str, Importance]:
@@ -347,11 +347,14 @@ def _asked_by_tpe(number: int, seed: int) -> dict[str, Importance]:
 
 
 def _of_noise(found: Sequence[dict[str, Importance]]) -> list[str]:
-    tops = [max(knob.share for knob in knobs.values()) for knobs in found]
+    tops = [max(parameter.share for parameter in parameters.values()) for parameters in found]
     quantiles = ", ".join(f"{one:.2f}" for one in np.quantile(tops, [0.05, 0.5, 0.95]))
     return [
         quantiles,
-        share(any(knob.is_above_chance for knob in knobs.values()) for knobs in found),
+        share(
+            any(parameter.is_above_chance for parameter in parameters.values())
+            for parameters in found
+        ),
     ]
 
 

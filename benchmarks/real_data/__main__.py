@@ -99,7 +99,7 @@ def main() -> None:
         results = Results(home, f"real-{name}")
         print(f"\n## {name} ({len(results.trials)} trials, {spent / 60:.1f} min)")
         for one in TABLES[name]:
-            chosen = ", ".join(f"{knob} {value}" for knob, value in one.where.items())
+            chosen = ", ".join(f"{parameter} {value}" for parameter, value in one.where.items())
             print("\n" + " ".join(filter(None, (one.further, ", ".join(one.metrics), chosen))))
             print(f"\n{table(results, one)}")
 

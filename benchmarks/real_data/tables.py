@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from xlt_ray.report.labels import is_absent, knob_names, short_names, shown_value
+from xlt_ray.report.labels import is_absent, parameter_names, short_names, shown_value
 from xlt_ray.report.stats import summary
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Asked:
     further: str = ""
     """The task of the frame of further scores; the target task where it is left out."""
     where: Mapping[str, object] = field(default_factory=dict)
-    """Knob -> value of the rows that are shown, where not all are."""
+    """Parameter -> value of the rows that are shown, where not all are."""
 
 
 def table(results: Results, asked: Asked) -> str:
@@ -36,7 +36,7 @@ def table(results: Results, asked: Asked) -> str:
 
     Means over languages are taken within a seed first, over languages that every row has.
     """
-    knobs, rows = _rows(results, asked.where)
+    parameters, rows = _rows(results, asked.where)
     frame = _scores(results, asked)
     frame = frame[frame["configuration"].isin([number for number, _ in rows])]
     source = str(frame["source_language"].iloc[0])
@@ -51,7 +51,7 @@ def table(results: Results, asked: Asked) -> str:
         f"mean of {len(others)}": others,
     }
     has_metrics = len(asked.metrics) > 1
-    lines = [[*knob_names(knobs).values(), *["metric"] * has_metrics, *columns]]
+    lines = [[*parameter_names(parameters).values(), *["metric"] * has_metrics, *columns]]
     lines.append(["---"] * len(lines[0]))
     for configuration, labels in rows:
         for metric in asked.metrics:
@@ -73,16 +73,16 @@ def _scores(results: Results, asked: Asked) -> pd.DataFrame:
 def _rows(
     results: Results, where: Mapping[str, object]
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Knobs that differ, and for each configuration what its cells say of them, in order."""
-    knobs = results.snapshot.knobs
+    """Parameters that differ, and for each configuration what its cells say of them, in order."""
+    parameters = results.snapshot.parameters
     trials = results.trials.drop_duplicates("configuration")
-    for knob, value in where.items():
-        trials = trials[trials[knob] == value]
+    for parameter, value in where.items():
+        trials = trials[trials[parameter] == value]
     ordered = sorted(
-        trials.to_dict("records"), key=lambda row: [_order(row.get(name)) for name in knobs]
+        trials.to_dict("records"), key=lambda row: [_order(row.get(name)) for name in parameters]
     )
-    labels = {name: _labels([row.get(name) for row in ordered]) for name in knobs}
-    differing = [name for name in knobs if len(set(labels[name])) > 1]
+    labels = {name: _labels([row.get(name) for row in ordered]) for name in parameters}
+    differing = [name for name in parameters if len(set(labels[name])) > 1]
     return differing, [
         (row["configuration"], [labels[name][place] for name in differing])
         for place, row in enumerate(ordered)

@@ -19,11 +19,11 @@ every_fusion = pytest.mark.parametrize("entry", FUSIONS, ids=lambda entry: entry
 
 
 def made(entry: Method, seed: int = 0) -> nn.Module:
-    asked = {name for name, field in entry.knobs.model_fields.items() if field.is_required()}
+    asked = {name for name, field in entry.settings.model_fields.items() if field.is_required()}
     # Whatever a method cannot do without is a layer so far; its tests say so by failing here.
-    knobs = entry.knobs(method=entry.name, **dict.fromkeys(asked - {"method"}, 1))
+    settings = entry.settings(method=entry.name, **dict.fromkeys(asked - {"method"}, 1))
     with seeded(seed, "fusion"):
-        return entry.load()(NUM_LAYERS, HIDDEN, knobs)
+        return entry.load()(NUM_LAYERS, HIDDEN, settings)
 
 
 def states(rows: int, length: int = LENGTH, seed: int = 0) -> tuple[Tensor, ...]:
@@ -190,7 +190,7 @@ def by_hand(fusion: nn.Module, last: Tensor, lower: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("placement", ["first", "mean"])
-@pytest.mark.parametrize("knobs", [DlfaFusion, AifFusion], ids=["dlfa", "aif"])
+@pytest.mark.parametrize("settings", [DlfaFusion, AifFusion], ids=["dlfa", "aif"])
 @settings(max_examples=15)
 @given(
     lengths=st.lists(st.integers(1, LENGTH), min_size=1, max_size=4),
@@ -198,13 +198,13 @@ def by_hand(fusion: nn.Module, last: Tensor, lower: Tensor) -> Tensor:
     seed=st.integers(0, 99),
 )
 def test_pooled_a_sentence_has_the_fusion_of_its_pooled_states(
-    knobs: type[ConfigModel], placement: str, lengths: list[int], padding: int, seed: int
+    settings: type[ConfigModel], placement: str, lengths: list[int], padding: int, seed: int
 ) -> None:
-    fields = {"method": "dlfa" if knobs is DlfaFusion else "aif", "layer": 1}
-    entry = next(fusion for fusion in FUSIONS if fusion.knobs is knobs)
+    fields = {"method": "dlfa" if settings is DlfaFusion else "aif", "layer": 1}
+    entry = next(fusion for fusion in FUSIONS if fusion.settings is settings)
     with seeded(seed, "fusion"):
         fusion, plain = (
-            trained(entry.load()(NUM_LAYERS, HIDDEN, knobs.model_validate({**fields, **more})))
+            trained(entry.load()(NUM_LAYERS, HIDDEN, settings.model_validate({**fields, **more})))
             for more in ({"placement": placement}, {})
         )
     plain.load_state_dict(fusion.state_dict())
@@ -226,10 +226,10 @@ def test_pooled_a_sentence_has_the_fusion_of_its_pooled_states(
 
 @pytest.mark.parametrize("placement", ["first", "mean"])
 def test_pooled_gradients_are_those_of_finite_differences(placement: str) -> None:
-    knobs = AifFusion.model_validate({"method": "aif", "layer": 1, "placement": placement})
+    settings = AifFusion.model_validate({"method": "aif", "layer": 1, "placement": placement})
     entry = next(fusion for fusion in FUSIONS if fusion.name == "aif")
     with seeded(0, "fusion"):
-        fusion = trained(entry.load()(NUM_LAYERS, HIDDEN, knobs)).double()
+        fusion = trained(entry.load()(NUM_LAYERS, HIDDEN, settings)).double()
     hidden = tuple(state[:, :3, :].double().requires_grad_() for state in states(rows=2))
     mask = torch.tensor([[1, 1, 1], [1, 0, 0]])
     assert torch.autograd.gradcheck(

@@ -119,7 +119,7 @@ def module_of(code: str, file: Path) -> ModuleType:
 
 def test_fusion_of_the_extending_guide_works(tmp_path: Path) -> None:
     entry, code = blocks(ROOT / "docs" / "extending.md", "python")
-    knobs = module_of(entry, tmp_path / "guide_knobs.py").GateFusion(method="gate", layer=1)
-    fusion = module_of(code, tmp_path / "guide_fusion.py").GateFusion(3, 8, knobs)
+    settings = module_of(entry, tmp_path / "guide_settings.py").GateFusion(method="gate", layer=1)
+    fusion = module_of(code, tmp_path / "guide_fusion.py").GateFusion(3, 8, settings)
     states = tuple(torch.rand(2, 5, 8) for _ in range(4))
     assert fusion(states, torch.ones(2, 5)).shape == (2, 5, 8)

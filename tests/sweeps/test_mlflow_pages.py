@@ -156,17 +156,19 @@ def test_the_pages_of_mlflow_show_configurations_side_by_side(tmp_path: Path) ->
     with served(home) as uri:
         found = asyncio.run(look(uri, home, "tracked", tmp_path))
 
-    knobs = ["model", "target.hybrid.ratio"]
+    parameters = ["model", "target.hybrid.ratio"]
     scores = ["objective", "test/accuracy/mean", "test/accuracy/mean_without_source"]
     assert found["names"] == ["configuration 001", "configuration 002", "configuration 000"]
-    assert {*knobs, *scores, "sd/objective", "seeds/complete", "Dataset"} <= set(found["headers"])
+    assert {*parameters, *scores, "sd/objective", "seeds/complete", "Dataset"} <= set(
+        found["headers"]
+    )
     assert "toy-nli train (aaaaaaaaaa)" in found["runs"]
-    assert len(found["axes"]) == len(knobs) + len(scores)
-    for name in (*knobs, *scores):
+    assert len(found["axes"]) == len(parameters) + len(scores)
+    for name in (*parameters, *scores):
         assert any(_is_short_for(name, axis) for axis in found["axes"]), name
-    # A knob that all of them share is no axis here.
+    # A parameter that all of them share is no axis here.
     assert {"target.hybrid.ratio", "objective"} <= set(found["compared_axes"])
-    for text in (*knobs, *scores, "toy:"):
+    for text in (*parameters, *scores, "toy:"):
         assert text in found["compared"]
     assert all((tmp_path / f"mlflow-{name}.png").stat().st_size > 20_000
                for name in ("runs", "parallel", "compare"))  # fmt: skip

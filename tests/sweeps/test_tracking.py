@@ -203,7 +203,7 @@ def snapshot(world: World) -> list[Any]:
     ]
 
 
-def test_trial_is_a_nested_run_with_its_knobs_and_scores(world: World) -> None:
+def test_trial_is_a_nested_run_with_its_parameters_and_scores(world: World) -> None:
     tracker = world.begun()
     view = world.ask()
     run_id = tracker.start_trial(view, world.config(view), view.assignment)
@@ -702,7 +702,7 @@ def test_ui_opens_on_the_runs_of_the_sweep(world: World) -> None:
     view = world.ask()
     tracker.start_trial(view, {}, view.assignment)
     page = ui_page(world.home, name=world.ledger.name)
-    assert page == f"{runs_page}&viewStateShareKey=xlt", "laid out, as the knobs are known"
+    assert page == f"{runs_page}&viewStateShareKey=xlt", "laid out, as the parameters are known"
     assert ui_page(world.home) == "/#/experiments?workflowType=machine_learning"
 
 

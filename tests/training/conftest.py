@@ -64,7 +64,7 @@ class Bench:
         sweep = sweep_of(parse_document(TINY, "tiny.yaml", overrides))
         tree, _ = draw(
             sweep.space,
-            lambda knob: extremes(knob.distribution)[0],
+            lambda parameter: extremes(parameter.distribution)[0],
             lambda model: self.facts.models[model].bounds(),
         )
         return sweep.trial(tree)

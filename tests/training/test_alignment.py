@@ -76,10 +76,10 @@ def test_masked_lm_is_scored_language_by_language_on_text_that_it_never_saw(
     bench: Bench, tmp_path: Path, zero_stage: int
 ) -> None:
     # Twice as many steps as are needed for it to get words right that it does not by chance.
-    knobs = override("mlm", steps=300).replace("steps:", "held_out: 100, steps:")
-    stage = bench.path(knobs)[1]
+    settings = override("mlm", steps=300).replace("steps:", "held_out: 100, steps:")
+    stage = bench.path(settings)[1]
     assert stage.key != bench.path(override("mlm"))[1].key
-    aligned(bench.walk(tmp_path, knobs, evaluations=6, zero_stage=zero_stage))
+    aligned(bench.walk(tmp_path, settings, evaluations=6, zero_stage=zero_stage))
     record = StageStore(tmp_path).record(stage.key)
     assert record is not None
     first, *_, last = (entry["metrics"] for entry in record.history)
@@ -97,14 +97,14 @@ def test_masked_lm_is_scored_language_by_language_on_text_that_it_never_saw(
 def test_interrupted_alignment_goes_on_to_the_same_bits(
     bench: Bench, tmp_path: Path, objective: str, zero_stage: int
 ) -> None:
-    knobs = override(objective, steps=6)
-    stage = bench.path(knobs)[1]
+    settings = override(objective, steps=6)
+    stage = bench.path(settings)[1]
     runtime = {"zero_stage": zero_stage, "micro_batch": 8, "evaluations": 2}
-    aligned(bench.walk(tmp_path / "whole", knobs, **runtime))
-    broken = bench.walk(tmp_path / "broken", knobs, **runtime)
+    aligned(bench.walk(tmp_path / "whole", settings, **runtime))
+    broken = bench.walk(tmp_path / "broken", settings, **runtime)
     next(one for one in broken if isinstance(one, Evaluated))
     broken.close()  # type: ignore[attr-defined]
-    again = aligned(bench.walk(tmp_path / "broken", knobs, **runtime))
+    again = aligned(bench.walk(tmp_path / "broken", settings, **runtime))
     assert any(one.is_replay for one in again if isinstance(one, Evaluated))
     one, other = (
         {

@@ -45,7 +45,7 @@ def start(tmp_path: Path) -> Walk:
     write_tags(tmp_path / "data" / "pos")
     sweep = sweep_of(parse_document(SWEEP.format(root=tmp_path), "f.yaml", []))
     facts = facts_of(sweep)
-    tree, _ = draw(sweep.space, lambda knob: extremes(knob.distribution)[0], lambda _: {})
+    tree, _ = draw(sweep.space, lambda parameter: extremes(parameter.distribution)[0], lambda _: {})
     trial = sweep.trial(tree)
     path = path_of(trial, facts, seed=0, shared_seed=0)
 

@@ -196,7 +196,7 @@ def test_neutral_runtime_leaves_every_bit(
     assert bench.bits(tmp_path) == bench.bits(alone)
 
 
-KNOBS = [
+SETTINGS = [
     "target.learning_rate=9e-4",
     "target.batch_size=8",
     "target.max_length=10",
@@ -229,8 +229,8 @@ def at_the_end(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("override", KNOBS)
-def test_every_knob_changes_key_and_weights(
+@pytest.mark.parametrize("override", SETTINGS)
+def test_every_setting_changes_key_and_weights(
     bench: Bench, tmp_path: Path, at_the_end: Path, override: str
 ) -> None:
     bench.make(tmp_path, LAST, override)

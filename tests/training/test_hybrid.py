@@ -39,16 +39,16 @@ def test_micro_batches_move_weights_by_rounding_alone(
     assert_trained_alike(one, other, atol=2e-4)
 
 
-def test_every_knob_of_hybrid_batches_changes_the_weights(bench: Bench, tmp_path: Path) -> None:
-    knobs = (
+def test_every_setting_of_hybrid_batches_changes_the_weights(bench: Bench, tmp_path: Path) -> None:
+    settings = (
         "pairs: uniform", "pairs: by_size", "mixing: in_batch", "batch_scale: 0.5", "mono: uniform",
     )  # fmt: skip
     bits = {}
-    for knob in knobs:
-        overrides = (PLAIN, f"target.hybrid={{ratio: 0.5, {knob}}}", "target.epochs=1")
+    for setting in settings:
+        overrides = (PLAIN, f"target.hybrid={{ratio: 0.5, {setting}}}", "target.epochs=1")
         bench.make(tmp_path, *overrides)
-        bits[knob] = bench.bits(tmp_path, *overrides)
-    assert len(set(bits.values())) == len(knobs), bits
+        bits[setting] = bench.bits(tmp_path, *overrides)
+    assert len(set(bits.values())) == len(settings), bits
 
 
 @pytest.mark.parametrize(

@@ -96,8 +96,8 @@ PAIRS = [
 
 
 def test_every_method_of_the_registries_is_paired_with_every_kind_here() -> None:
-    assert {type(how.fusion) for how in METHODS.values()} == {fusion.knobs for fusion in FUSIONS}
-    assert {type(how.robust) for how in METHODS.values()} == {one.knobs for one in ROBUST}
+    assert {type(how.fusion) for how in METHODS.values()} == {fusion.settings for fusion in FUSIONS}
+    assert {type(how.robust) for how in METHODS.values()} == {one.settings for one in ROBUST}
 
 
 @pytest.mark.parametrize("name", LEARNED)

@@ -269,7 +269,7 @@ def method_rows() -> list[Row]:
             "summary": entry.summary,
             "source": entry.source,
             "settings": [
-                name for name in entry.knobs.model_fields if name not in ("method", "objective")
+                name for name in entry.settings.model_fields if name not in ("method", "objective")
             ],
         }
         for key, registry in registries.items()

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from xlt_ray.config.supervision import ZERO_SHOT
 from xlt_ray.redact import redacted
-from xlt_ray.report.labels import knob_names, shown_value
+from xlt_ray.report.labels import parameter_names, shown_value
 
 if TYPE_CHECKING:
     from xlt_ray.config.sweep import SweepSpec
@@ -147,7 +147,7 @@ def described(view: TrialView) -> str:
 
 def settings_of(view: TrialView) -> str:
     """What a trial and the other seeds of its configuration have in common, in one line."""
-    names = knob_names(view.assignment)
+    names = parameter_names(view.assignment)
     return " ".join(
         f"{names[path]}={shown_value(value)}" for path, value in view.assignment.items()
     )

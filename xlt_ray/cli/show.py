@@ -91,7 +91,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     from xlt_ray.cli.listings import trial_row
     from xlt_ray.config.supervision import ZERO_SHOT
     from xlt_ray.ledger import load_ledger, mixed_facts
-    from xlt_ray.report.labels import knob_names, shown_value
+    from xlt_ray.report.labels import parameter_names, shown_value
 
     if address is not None:
         _ask(address, "trials", name, as_json=as_json)
@@ -104,13 +104,13 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    knobs = list(dict.fromkeys(path for row in rows for path in row["params"]))
+    parameters = list(dict.fromkeys(path for row in rows for path in row["params"]))
     mixed = mixed_facts(views)
     # Where all were made alike, or all are zero-shot, nothing has to be told apart.
     facts = ["facts"] * bool(mixed)
     is_told = any(row["supervision"] not in (None, ZERO_SHOT) for row in rows)
     told = ["supervision"] * is_told
-    names = knob_names(knobs).values()
+    names = parameter_names(parameters).values()
     _print_table(
         ["trial", "state", *names, "seed", *facts, "objective", *told, "stages", "notes"],
         [
@@ -119,7 +119,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
                 row["state"],
                 *(
                     shown_value(row["params"][path]) if path in row["params"] else ""
-                    for path in knobs
+                    for path in parameters
                 ),
                 row["seed"],
                 *(row[name] for name in facts),

@@ -48,7 +48,7 @@ class FirstPoint:
 
 
 def read_point(entry: Mapping[str, Any], space: Space) -> FirstPoint:
-    """The knobs that an entry names, with their values; ranges are not looked at."""
+    """The parameters that an entry names, with their values; ranges are not looked at."""
     values: Assignment = {}
     faults: list[Fault] = []
     for key, value in entry.items():
@@ -78,16 +78,18 @@ def misplaced(
     met: dict[str, SearchParameter] = {}
     values = point.values
 
-    def tried(knob: SearchParameter) -> Sequence[Value]:
-        met[knob.path] = knob
-        if knob.path in values:
-            fits = has(knob.distribution, values[knob.path]) or (is_deep and knob.conditional)
-            return (values[knob.path],) if fits else extremes(knob.distribution)[:1]
-        decides = knob.path.partition(".")[0] == "model" or any(
-            path.startswith(f"{knob.path}.") for path in values
+    def tried(parameter: SearchParameter) -> Sequence[Value]:
+        met[parameter.path] = parameter
+        if parameter.path in values:
+            fits = has(parameter.distribution, values[parameter.path]) or (
+                is_deep and parameter.conditional
+            )
+            return (values[parameter.path],) if fits else extremes(parameter.distribution)[:1]
+        decides = parameter.path.partition(".")[0] == "model" or any(
+            path.startswith(f"{parameter.path}.") for path in values
         )
-        is_open = isinstance(knob.distribution, Choice) and decides
-        return extremes(knob.distribution) if is_open else extremes(knob.distribution)[:1]
+        is_open = isinstance(parameter.distribution, Choice) and decides
+        return extremes(parameter.distribution) if is_open else extremes(parameter.distribution)[:1]
 
     found: dict[str, Fault] = {}
     for assignment in assignments(space, tried, model_bounds):
@@ -111,7 +113,7 @@ def has(distribution: Distribution, value: Any) -> bool:
 
 
 def _named(key: str, value: Any, space: Space) -> Assignment:
-    """The knobs that one key of a point names."""
+    """The parameters that one key of a point names."""
     nodes = list(_nodes(space.tree, key.split(".")))
     if not nodes:
         paths = sorted({path for path, _ in distributions_in(space.tree)})
@@ -143,7 +145,7 @@ def _nodes(node: Any, steps: Sequence[str]) -> Iterator[Any]:
 
 
 def _matched(node: Any, value: Any, path: str, key: str) -> Assignment:
-    """The knobs of a node that a value names; nothing where the node is fixed at that value."""
+    """The parameters of a node that a value names; none where the node is fixed at that value."""
     if isinstance(node, Choice):
         return _option(node, value, path, key)
     if isinstance(node, IntRange | FloatRange):
@@ -229,18 +231,18 @@ def _absent(path: str, value: Value, assignment: Assignment, space: Space) -> Fa
 
 
 def _outside(
-    knob: SearchParameter, value: Value, assignment: Assignment, values: Assignment
+    parameter: SearchParameter, value: Value, assignment: Assignment, values: Assignment
 ) -> Fault:
-    found = knob.distribution
-    problem = f"{value!r} is not in the space of {knob.path}"
+    found = parameter.distribution
+    problem = f"{value!r} is not in the space of {parameter.path}"
     if isinstance(found, Choice):
-        return knob.path, problem, "there is: " + ", ".join(map(_shown, found.options))
+        return parameter.path, problem, "there is: " + ", ".join(map(_shown, found.options))
     steps = f" in steps of {found.step}" if isinstance(found, IntRange) and found.step > 1 else ""
     remedy = f"from {found.low} to {found.high}{steps}"
-    if knob.conditional and "model" in assignment:
+    if parameter.conditional and "model" in assignment:
         problem += f" for {assignment['model']}"
         remedy += "" if "model" in values else ", or name a model for which it is"
-    return knob.path, problem, remedy
+    return parameter.path, problem, remedy
 
 
 def _is_same(one: Any, other: Any) -> bool:

@@ -1,8 +1,8 @@
 """The methods a sweep may choose from: each is one entry here and one file of ``modeling/``.
 
-An entry holds the method's knobs (a frozen pydantic model, whose field docstrings are its help)
+An entry holds the method's settings (a frozen pydantic model, whose field docstrings are its help)
 and names the object that implements it as ``module:object``, so that this room stays light. Adding
-a method means adding its knobs and its entry; nothing else is edited.
+a method means adding its settings and its entry; nothing else is edited.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ConfigModel(BaseModel):
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
     added: ClassVar[frozenset[str]] = frozenset()
-    """Knobs that stages were trained without: no part of a key while they have their default."""
+    """Settings that stages were trained without: no part of a key while they have their default."""
 
     def hashed(self, exclude: Iterable[str] = ()) -> dict[str, Any]:
         """The values that enter a stage's key: all but ``exclude`` and neutral added ones."""
@@ -38,7 +38,7 @@ class Method:
     """One entry of a registry."""
 
     name: str
-    knobs: type[ConfigModel]
+    settings: type[ConfigModel]
     implementation: str
     summary: str
     source: str = ""
@@ -50,7 +50,7 @@ class Method:
         return _load(self.implementation)
 
     def load_network(self) -> Any:
-        """Import and return what builds the network, ``(encoder, knobs, seed) -> nn.Module``."""
+        """Import and return what builds the network, ``(encoder, settings, seed) -> nn.Module``."""
         return _load(self.network or "xlt_ray.modeling.objectives.masked:masked_lm")
 
 
@@ -115,7 +115,7 @@ class Robust(ConfigModel):
 
     perturbs: ClassVar[Literal["nothing", "embeddings", "text"]] = "nothing"
     repeated_by: ClassVar[str] = ""
-    """The knob that tells it, where training is longer than plain training."""
+    """The setting that tells it, where training is longer than plain training."""
 
     @property
     def repeats(self) -> int:

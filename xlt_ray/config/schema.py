@@ -91,7 +91,7 @@ def _bare_names(registry: tuple[Method, ...]) -> dict[str, Any]:
             for entry in registry
             if not any(
                 field.is_required()
-                for name, field in entry.knobs.model_fields.items()
+                for name, field in entry.settings.model_fields.items()
                 if name != "method"
             )
         ]

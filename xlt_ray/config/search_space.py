@@ -252,7 +252,7 @@ class SearchParameter:
     """Whether another option of a choice has another distribution under the same path."""
 
     @property
-    def parameter(self) -> str:
+    def name(self) -> str:
         """Name for a sampler: ranges that follow the model are searched apart per range.
 
         Layer 3 of 4 is not layer 3 of 24, and Optuna's grouped TPE would keep the first
@@ -329,8 +329,8 @@ def draw(
             return [walk(value, f"{path}.{index}") for index, value in enumerate(node)]
         if not isinstance(node, Choice | IntRange | FloatRange):
             return node
-        knob = _with_bounds(path, node, bounds, space)
-        value = picked[path] = pick(knob)
+        parameter = _with_bounds(path, node, bounds, space)
+        value = picked[path] = pick(parameter)
         if isinstance(node, Choice):
             return walk(node.options[node.labels().index(value)], path)
         return value
@@ -382,33 +382,37 @@ def probes(
         met: list[SearchParameter] = []
 
         def pick(
-            knob: SearchParameter,
+            parameter: SearchParameter,
             chosen: Mapping[str, Value] = chosen,
             met: list[SearchParameter] = met,
         ) -> Value:
-            met.append(knob)
-            values = extremes(knob.distribution)
-            return chosen[knob.path] if chosen.get(knob.path, _NOTHING) in values else values[0]
+            met.append(parameter)
+            values = extremes(parameter.distribution)
+            return (
+                chosen[parameter.path]
+                if chosen.get(parameter.path, _NOTHING) in values
+                else values[0]
+            )
 
         tree, assignment = draw(space, pick, model_bounds)
         yield tree, assignment
         given += 1
-        follows_model.update(knob.path for knob in met if knob.conditional)
-        for knob in met:
-            if knob.path in chosen:
+        follows_model.update(parameter.path for parameter in met if parameter.conditional)
+        for parameter in met:
+            if parameter.path in chosen:
                 continue
-            num_free = _num_free((*chosen, knob.path), follows_model)
+            num_free = _num_free((*chosen, parameter.path), follows_model)
             if num_free > 2:
                 continue
-            for value in extremes(knob.distribution):
-                further = tuple(sorted((*fixed, (knob.path, value)), key=repr))
+            for value in extremes(parameter.distribution):
+                further = tuple(sorted((*fixed, (parameter.path, value)), key=repr))
                 if further not in seen:
                     seen.add(further)
                     heapq.heappush(queue, (num_free, len(further), next(count), further))
 
 
 def _num_free(paths: tuple[str, ...], follows_model: set[str]) -> int:
-    """How many of the fixed knobs are not merely what another one of them needs."""
+    """How many of the fixed parameters are not merely what another one of them needs."""
     needs_model = not follows_model.isdisjoint(paths)
     return sum(
         not any(other.startswith(f"{path}.") for other in paths)
@@ -418,7 +422,7 @@ def _num_free(paths: tuple[str, ...], follows_model: set[str]) -> int:
 
 
 def grid(space: Space, model_bounds: ModelBounds | None = None) -> Iterator[Assignment]:
-    """Every assignment of a space without real ranges, the last knob turning fastest.
+    """Every assignment of a space without real ranges, the last parameter turning fastest.
 
     Raises:
         SpecError: the space has a real range.
@@ -447,23 +451,23 @@ def assignments(
     model_bounds: ModelBounds | None = None,
     within: Assignment | None = None,
 ) -> Iterator[Assignment]:
-    """Every assignment of the given values, the last knob turning fastest.
+    """Every assignment of the given values, the last parameter turning fastest.
 
-    Depth-first, and drawn anew for each value, as later knobs may depend on it.
+    Depth-first, and drawn anew for each value, as later parameters may depend on it.
 
     Args:
-        values: of a knob, those that are tried.
-        within: values of some knobs, which are kept.
+        values: of a parameter, those that are tried.
+        within: values of some parameters, which are kept.
     """
 
     def below(fixed: Assignment) -> Iterator[Assignment]:
         first_free: list[SearchParameter] = []
 
-        def pick(knob: SearchParameter) -> Value:
-            if knob.path in fixed:
-                return fixed[knob.path]
-            first_free.append(knob)
-            return extremes(knob.distribution)[0]
+        def pick(parameter: SearchParameter) -> Value:
+            if parameter.path in fixed:
+                return fixed[parameter.path]
+            first_free.append(parameter)
+            return extremes(parameter.distribution)[0]
 
         _, assignment = draw(space, pick, model_bounds)
         if not first_free:
@@ -475,8 +479,8 @@ def assignments(
     yield from below(within or {})
 
 
-def _all_values(knob: SearchParameter) -> Sequence[Value]:
-    found = knob.distribution
+def _all_values(parameter: SearchParameter) -> Sequence[Value]:
+    found = parameter.distribution
     assert not isinstance(found, FloatRange), "a real range has no list of values"
     return found.labels() if isinstance(found, Choice) else found.values()
 
@@ -503,7 +507,7 @@ def num_configurations(space: Space, model_bounds: ModelBounds) -> float:
     rest = {key: node for key, node in space.tree.items() if key != "model"}
     total = 0.0
     for assignment in assignments(models, _all_values):
-        tree, _ = draw(models, lambda knob, picked=assignment: picked[knob.path])  # type: ignore[misc]
+        tree, _ = draw(models, lambda parameter, picked=assignment: picked[parameter.path])  # type: ignore[misc]
         bounds = model_bounds(model_label(tree["model"])) if tree else {}
         total += math.prod(count(node, key, bounds) for key, node in rest.items())
     return total

@@ -277,7 +277,7 @@ class SweepSpec:
 
     @cached_property
     def first_points(self) -> tuple[Assignment, ...]:
-        """The knobs that each point of ``search.first`` names, with their values."""
+        """The parameters that each point of ``search.first`` names, with their values."""
         return tuple(read_point(one, self.space).values for one in self.settings.search.first)
 
     @property
@@ -309,7 +309,7 @@ class SweepSpec:
         self, assignment: Assignment, model_bounds: ModelBounds | None = None
     ) -> TrialSpec:
         """The concrete trial of an assignment."""
-        tree, _ = draw(self.space, lambda knob: assignment[knob.path], model_bounds)
+        tree, _ = draw(self.space, lambda parameter: assignment[parameter.path], model_bounds)
         return self.trial(tree)
 
     def resolved(self) -> dict[str, Any]:

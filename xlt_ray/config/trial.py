@@ -3,7 +3,7 @@
 A sweep file is split into a tree of fixed values and distributions first
 (:mod:`xlt_ray.config.search_space`); each assignment of the distributions gives one
 :class:`TrialSpec`. Its dotted paths (``target.fusion.layer``) are the one spelling
-of a knob in files, overrides, Optuna, MLflow and tables.
+of a setting in files, overrides, Optuna, MLflow and tables.
 
 Lists of names in a sweep file, where each name counts once.
 
@@ -186,29 +186,29 @@ class FewShot(Training):
 
 
 if TYPE_CHECKING:
-    from xlt_ray.config.methods import Robust as RobustKnobs
-    from xlt_ray.config.methods import Sampling as SamplingKnobs
+    from xlt_ray.config.methods import Robust as RobustSettings
+    from xlt_ray.config.methods import Sampling as SamplingSettings
 
     Align = Alignment
-    Robust = RobustKnobs
-    Sampling = SamplingKnobs
+    Robust = RobustSettings
+    Sampling = SamplingSettings
     Fusion = ConfigModel
     Schedule = ConfigModel
 else:
     Align = Annotated[
-        reduce(or_, [entry.knobs for entry in ALIGNMENTS]), Field(discriminator="objective")
+        reduce(or_, [entry.settings for entry in ALIGNMENTS]), Field(discriminator="objective")
     ]
     Fusion = Annotated[
-        reduce(or_, [entry.knobs for entry in FUSIONS]), Field(discriminator="method")
+        reduce(or_, [entry.settings for entry in FUSIONS]), Field(discriminator="method")
     ]
     Robust = Annotated[
-        reduce(or_, [entry.knobs for entry in ROBUST]), Field(discriminator="method")
+        reduce(or_, [entry.settings for entry in ROBUST]), Field(discriminator="method")
     ]
     Sampling = Annotated[
-        reduce(or_, [entry.knobs for entry in SAMPLINGS]), Field(discriminator="method")
+        reduce(or_, [entry.settings for entry in SAMPLINGS]), Field(discriminator="method")
     ]
     Schedule = Annotated[
-        reduce(or_, [entry.knobs for entry in SCHEDULES]), Field(discriminator="method")
+        reduce(or_, [entry.settings for entry in SCHEDULES]), Field(discriminator="method")
     ]
 
 Precision = Literal["fp32", "bf16"]

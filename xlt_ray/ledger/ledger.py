@@ -574,7 +574,7 @@ class Ledger:
         return self._live[number]
 
     def _ticket(self, trial: Trial, sweep: SweepSpec, model_bounds: ModelBounds) -> AskedTrial:
-        _, assignment = draw(sweep.space, lambda knob: suggest(trial, knob), model_bounds)
+        _, assignment = draw(sweep.space, lambda parameter: suggest(trial, parameter), model_bounds)
         attributes = trial.user_attrs
         return AskedTrial(
             trial.number, assignment, int(attributes["seed"]), int(attributes.get("attempts", 0))

@@ -255,15 +255,15 @@ def _drawn(
     """Draws of the sampler, then draws at random, and at last every configuration there is.
 
     Args:
-        within: values of some knobs, which are kept.
+        within: values of some parameters, which are kept.
     """
     sampler = sampler_for(sweep, number, history)
 
     def drawn() -> Assignment:
         draft = _Draft(study, sampler)
 
-        def pick(knob: SearchParameter) -> Value:
-            return within[knob.path] if knob.path in within else draft.suggest(knob)
+        def pick(parameter: SearchParameter) -> Value:
+            return within[parameter.path] if parameter.path in within else draft.suggest(parameter)
 
         return draw(sweep.space, pick, model_bounds)[1]
 
@@ -275,12 +275,12 @@ def _drawn(
         yield drawn()
     draft = _Draft(study, sampler)
 
-    def values(knob: SearchParameter) -> Sequence[Value]:
-        found = knob.distribution
+    def values(parameter: SearchParameter) -> Sequence[Value]:
+        found = parameter.distribution
         if isinstance(found, Choice):
             return found.labels()
         # A real number that is drawn has practically never been drawn before.
-        return found.values() if isinstance(found, IntRange) else (draft.suggest(knob),)
+        return found.values() if isinstance(found, IntRange) else (draft.suggest(parameter),)
 
     yield from assignments(sweep.space, values, model_bounds, within)
 
@@ -307,11 +307,11 @@ class _Draft:
         relative = sampler.infer_relative_search_space(study, self._trial)
         self._relative = sampler.sample_relative(study, self._trial, relative)
 
-    def suggest(self, knob: SearchParameter) -> Value:
-        name, distribution = knob.parameter, distribution_of(knob)
+    def suggest(self, parameter: SearchParameter) -> Value:
+        name, distribution = parameter.name, distribution_of(parameter)
         if distribution.single():
-            return extremes(knob.distribution)[0]
-        if name in self._relative and has(knob.distribution, self._relative[name]):
+            return extremes(parameter.distribution)[0]
+        if name in self._relative and has(parameter.distribution, self._relative[name]):
             return cast(Value, self._relative[name])
         found = self._sampler.sample_independent(self._study, self._trial, name, distribution)
         return cast(Value, found)
@@ -330,9 +330,9 @@ def sampler_for(
     return BoundedTPE(seed, history)
 
 
-def suggest(trial: Trial, knob: SearchParameter) -> Value:
-    """The value of a knob in a trial whose parameters were enqueued."""
-    name, found = knob.parameter, distribution_of(knob)
+def suggest(trial: Trial, parameter: SearchParameter) -> Value:
+    """The value of a parameter in a trial whose parameters were enqueued."""
+    name, found = parameter.name, distribution_of(parameter)
     if isinstance(found, CategoricalDistribution):
         return trial.suggest_categorical(name, found.choices)
     if isinstance(found, FloatDistribution):
@@ -341,10 +341,10 @@ def suggest(trial: Trial, knob: SearchParameter) -> Value:
 
 
 def distribution_of(
-    knob: SearchParameter,
+    parameter: SearchParameter,
 ) -> CategoricalDistribution | FloatDistribution | IntDistribution:
-    """The values of a knob in Optuna's terms."""
-    found = knob.distribution
+    """The values of a parameter in Optuna's terms."""
+    found = parameter.distribution
     if isinstance(found, Choice):
         return CategoricalDistribution(found.labels())
     if isinstance(found, FloatRange):
@@ -359,9 +359,9 @@ def parameters_of(
     """An assignment by names of parameters."""
     found: dict[str, Value] = {}
 
-    def pick(knob: SearchParameter) -> Value:
-        found[knob.parameter] = assignment[knob.path]
-        return assignment[knob.path]
+    def pick(parameter: SearchParameter) -> Value:
+        found[parameter.name] = assignment[parameter.path]
+        return assignment[parameter.path]
 
     draw(sweep.space, pick, model_bounds)
     return found

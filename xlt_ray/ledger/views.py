@@ -228,7 +228,7 @@ def assignment_of(trial: FrozenTrial) -> Assignment:
 
 
 def by_path(parameters: Mapping[str, Value]) -> Assignment:
-    """Values of a sampler's parameters by the paths of their knobs."""
+    """Values of a sampler's parameters by the paths of their parameters."""
     return {name.partition(" in ")[0]: value for name, value in parameters.items()}
 
 

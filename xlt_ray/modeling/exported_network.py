@@ -169,8 +169,8 @@ def _agree(network: Network, twin: PreTrainedModel) -> bool:
 
 def _load(folder: Path, told: Exported, *, trust_remote_code: bool) -> Loaded:
     encoder, tokenizer = load_saved(folder, trust_remote_code=trust_remote_code)
-    knobs = _fusion_of(told, folder)
-    network = build_network(encoder, told.kind, knobs, len(told.labels), seed=0)
+    settings = _fusion_of(told, folder)
+    network = build_network(encoder, told.kind, settings, len(told.labels), seed=0)
     load_extra(network, folder / HEAD)
     network.eval()
     return Loaded(network, tokenizer, told)
@@ -179,7 +179,7 @@ def _load(folder: Path, told: Exported, *, trust_remote_code: bool) -> Loaded:
 def _fusion_of(told: Exported, folder: Path) -> ConfigModel:
     try:
         method = method_named(FUSIONS, told.fusion["method"])
-        return method.knobs.model_validate(dict(told.fusion))
+        return method.settings.model_validate(dict(told.fusion))
     except (KeyError, TypeError, ValueError):
         raise ModelError(
             "fusion: is none that xlt-ray has",

@@ -126,7 +126,7 @@ class MaskedLm(nn.Module):
 def build_network(
     encoder: PreTrainedModel,
     kind: TaskKind,
-    fusion_knobs: ConfigModel,
+    fusion_settings: ConfigModel,
     num_labels: int,
     seed: int,
     ranking: Ranking | None = None,
@@ -139,9 +139,9 @@ def build_network(
     fit the encoder (:mod:`xlt_ray.modeling.fusion`).
     """
     config = encoder.config
-    entry = next(entry for entry in FUSIONS if type(fusion_knobs) is entry.knobs)
+    entry = next(entry for entry in FUSIONS if type(fusion_settings) is entry.settings)
     with seeded(seed, "fusion"):
-        fusion = entry.load()(config.num_hidden_layers, config.hidden_size, fusion_knobs)
+        fusion = entry.load()(config.num_hidden_layers, config.hidden_size, fusion_settings)
     with seeded(seed, "head"):
         head = build_head(kind, encoder, num_labels, ranking)
     return Network(encoder, fusion, head).train()

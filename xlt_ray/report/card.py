@@ -47,8 +47,8 @@ def _setting(told: Exported) -> str:
 def _what(told: Exported) -> str:
     task = told.tasks[told.task]
     method = str(told.fusion["method"])
-    knobs = _settings({name: one for name, one in told.fusion.items() if name != "method"})
-    how = "no fusion" if method == "none" else f"fusion {method}" + (knobs and f" ({knobs})")
+    settings = _settings({name: one for name, one in told.fusion.items() if name != "method"})
+    how = "no fusion" if method == "none" else f"fusion {method}" + (settings and f" ({settings})")
     shots = next((stage.settings for stage in told.stages if stage.kind == "few_shot"), None)
     use = "to be used in languages without labelled data (zero-shot cross-lingual transfer)"
     if TRANSLATE_TRAIN in told.supervision:
@@ -157,11 +157,11 @@ def _made(told: Exported) -> str:
                 _fingerprints(stage.data),
             ]
         )
-    knobs = ", ".join(f"`{path}` {shown_value(one)}" for path, one in told.params.items())
+    settings = ", ".join(f"`{path}` {shown_value(one)}" for path, one in told.params.items())
     text = _table(["stage", "key", "seed", "settings", "data"], rows)
     text += "\n\nWhole keys and the fingerprints of all data are in `xlt.json`."
-    if knobs:
-        text += f" Searched over: {knobs}."
+    if settings:
+        text += f" Searched over: {settings}."
     versions = ", ".join(f"{name} {number}" for name, number in told.versions.items())
     return f"{text}{_makers(told)} Written by {versions}."
 

@@ -132,7 +132,9 @@ def candidate_of(
     found = next(
         (
             (table, row)
-            for table in language_tables(trials, scores, snapshot.knobs, sweep, trained=trained)
+            for table in language_tables(
+                trials, scores, snapshot.parameters, sweep, trained=trained
+            )
             for row in table.rows
             if row.configuration == chosen and row.trials
         ),
@@ -220,7 +222,7 @@ def _fresh(own: Candidate, snapshot: Snapshot, among: Iterable[Snapshot]) -> Can
     return replace(
         most,
         sweep=own.sweep,
-        row=replace(most.row, configuration=own.row.configuration, knobs=own.row.knobs),
+        row=replace(most.row, configuration=own.row.configuration, parameters=own.row.parameters),
         rule=own.rule,
         is_oracle=own.is_oracle,
         num_candidates=own.num_candidates,
@@ -414,7 +416,9 @@ def comparison_json(found: Sequence[Comparison]) -> dict[str, Any]:
                 "trials_of": contender.run_by or contender.sweep,
                 "seeds": [trial.seed for trial in contender.row.trials],
                 "trials": [trial.number for trial in contender.row.trials],
-                "params": {path: shown_value(value) for path, value in contender.row.knobs.items()},
+                "params": {
+                    path: shown_value(value) for path, value in contender.row.parameters.items()
+                },
             }
             for contender in contenders
         ],

@@ -1,8 +1,8 @@
-"""Which knob matters for which languages, and how sure that is: importances and effects.
+"""Which parameter matters for which languages, and how sure that is: importances and effects.
 
 Both are told of the same series of scores: the source language, the mean of the others, and the
 mean of every group of languages. The unit is the configuration, its seeds averaged: seeds of one
-configuration say nothing of its knobs.
+configuration say nothing of its parameters.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from xlt_ray.report.stats import difference_interval
 from xlt_ray.report.tables import Cell, Group, LanguageTable, Row, drawn_groups
 
 MAX_LEVELS = 6
-"""A knob with more numbers than these is shown in as many bins of equally many configurations."""
+"""A parameter with more numbers than these is shown in as many bins of equal size."""
 
 OTHERS = "mean of the others"
 
@@ -60,9 +60,9 @@ class Effect:
 
 @dataclass(frozen=True)
 class Level:
-    """One value of a knob, or a bin of its numbers."""
+    """One value of a parameter, or a bin of its numbers."""
 
-    knob: str
+    parameter: str
     label: str
     effects: Mapping[str, Effect]
     """By the name of a series; those without a score at the level or outside it are not there."""
@@ -80,20 +80,20 @@ class Level:
 
 @dataclass(frozen=True)
 class Effects:
-    """What a table tells of its knobs."""
+    """What a table tells of its parameters."""
 
     series: tuple[str, ...]
     importances: Mapping[str, Mapping[str, Importance]]
-    """Series -> knob -> importance; a series with too few configurations has none."""
+    """Series -> parameter -> importance; a series with too few configurations has none."""
     levels: tuple[Level, ...]
-    """Knobs that matter more than chance by importance for the mean of the others, then the other
-    ones by name; the levels of each in order."""
+    """Parameters that matter more than chance by importance for the mean of the others, then the
+    other ones by name; the levels of each in order."""
 
     @property
-    def knobs(self) -> tuple[str, ...]:
+    def parameters(self) -> tuple[str, ...]:
         """Those that matter for the mean of the others first, the most important one at the head;
         the others, of which no order is known, by name."""
-        return tuple(dict.fromkeys(level.knob for level in self.levels))
+        return tuple(dict.fromkeys(level.parameter for level in self.levels))
 
     @property
     def num_intervals(self) -> int:
@@ -122,10 +122,10 @@ def drawn_series(table: LanguageTable) -> tuple[Series, ...]:
 
 
 def effects_of(table: LanguageTable) -> Effects:
-    """Importances and effects of every knob that has two values or more."""
+    """Importances and effects of every parameter that has two values or more."""
     series = series_of(table)
     told = _told(table, series)
-    levels = {path: _levels(path, table, series) for path in table.knobs}
+    levels = {path: _levels(path, table, series) for path in table.parameters}
 
     def rank(path: str) -> tuple[float, str]:
         one = (told[OTHERS] or next(iter(told.values()))).get(path)
@@ -139,11 +139,11 @@ def effects_of(table: LanguageTable) -> Effects:
 
 
 def importances_csv(known: Effects) -> str:
-    """One line a series and knob, in full precision."""
+    """One line a series and parameter, in full precision."""
     rows = [
         [name, path, one.share, one.low, one.high, one.chance, one.is_above_chance]
-        for name, knobs in known.importances.items()
-        for path, one in sorted(knobs.items())
+        for name, parameters in known.importances.items()
+        for path, one in sorted(parameters.items())
     ]
     names = ["score", "knob", "share", "low", "high", "chance", "is_above_chance"]
     return csv_text(names, rows)
@@ -154,7 +154,7 @@ def effects_csv(known: Effects) -> str:
     names = ["knob", "level", "score", "difference", "low", "high", "configurations"]
     names += ["trained_apart", "seeds"]
     rows = [
-        [level.knob, level.label, name, one.difference, one.low, one.high,
+        [level.parameter, level.label, name, one.difference, one.low, one.high,
          one.num_configurations, one.num_units, one.num_seeds]
         for level in known.levels
         for name, one in level.effects.items()
@@ -169,8 +169,8 @@ def _of_group(group: Group) -> Series:
 def _told(table: LanguageTable, series: Sequence[Series]) -> dict[str, Mapping[str, Importance]]:
     """Importances by series. Groups of the same languages, as a family with a script of its own,
     have the same scores and are counted once: a bootstrap is what a report takes longest for."""
-    knobs = [
-        {path: value for path, value in row.knobs.items() if not is_absent(value)}
+    parameters = [
+        {path: value for path, value in row.parameters.items() if not is_absent(value)}
         for row in table.rows
     ]
     known: dict[tuple[float | None, ...], Mapping[str, Importance]] = {}
@@ -179,7 +179,7 @@ def _told(table: LanguageTable, series: Sequence[Series]) -> dict[str, Mapping[s
         cells = [one.of(row) for row in table.rows]
         scores = tuple(None if cell is None else cell.mean for cell in cells)
         if scores not in known:
-            points = [(mine, score) for mine, score in zip(knobs, scores, strict=True)
+            points = [(mine, score) for mine, score in zip(parameters, scores, strict=True)
                       if score is not None]  # fmt: skip
             known[scores] = importances(points, maximize=table.is_higher_better)
         found[one.name] = known[scores]
@@ -188,7 +188,7 @@ def _told(table: LanguageTable, series: Sequence[Series]) -> dict[str, Mapping[s
 
 def _levels(path: str, table: LanguageTable, series: Sequence[Series]) -> list[Level]:
     rows = [row for row in table.rows if row.trials]
-    labels = _labels([row.knobs[path] for row in rows])
+    labels = _labels([row.parameters[path] for row in rows])
     order = list(dict.fromkeys(label for _, label in sorted(set(labels))))
     if len(order) < 2:
         return []
@@ -250,7 +250,7 @@ def _labels(values: Sequence[Any]) -> list[tuple[tuple[int, float, str], str]]:
             )
             found.append(((1, low, ""), text))
         else:
-            # Not having a knob comes first.
+            # Not having a parameter comes first.
             text = shown_value(value)
             found.append(((0 if is_absent(value) else 2, 0.0, text), text))
     return found

@@ -30,7 +30,7 @@ FEW_SHOT_COLUMNS = (
     "data",
 )
 SAMPLE = "few_shot.sample"
-"""The knob that tells samples apart and configurations not."""
+"""The parameter that tells samples apart and configurations not."""
 
 
 @dataclass(frozen=True)

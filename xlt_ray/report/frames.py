@@ -54,7 +54,7 @@ class Snapshot:
         return standings(self.trials, driver=self.driver)
 
     @property
-    def knobs(self) -> list[str]:
+    def parameters(self) -> list[str]:
         """Dotted paths of everything that was searched over, the model first."""
         paths = {path for view in self.trials for path in view.assignment}
         return sorted(paths, key=lambda path: (path != "model", path))
@@ -212,15 +212,15 @@ COST_COLUMNS = (
 
 
 def trials_frame(snapshot: Snapshot) -> pd.DataFrame:
-    """One row a trial: ``TRIAL_COLUMNS``, then one column for each knob by its dotted path.
+    """One row a trial: ``TRIAL_COLUMNS``, then one column for each parameter by its dotted path.
 
-    A knob that a trial does not have (of a block that was not chosen) is None. ``examples`` and
-    ``seconds`` are what this trial itself trained and took; reused stages count for nothing.
+    A parameter that a trial does not have (of a block that was not chosen) is None. ``examples``
+    and ``seconds`` are what this trial itself trained and took; reused stages count for nothing.
     ``started`` (when it was asked) and ``ended`` are UTC. ``supervision`` says which labels it
     learned from (:meth:`Snapshot.supervision`). ``facts`` is the number of the set of facts that it
     was made with (:mod:`xlt_ray.ledger.made_with`), 0 where none was kept.
     """
-    knobs = snapshot.knobs
+    parameters = snapshot.parameters
     rows = [
         {
             **{name: getattr(view, name, None) for name in TRIAL_COLUMNS},
@@ -230,12 +230,12 @@ def trials_frame(snapshot: Snapshot) -> pd.DataFrame:
             "seconds": sum(stage.seconds for stage in view.stages),
             "started": in_utc(view.started),
             "ended": in_utc(view.ended),
-            **{path: view.assignment.get(path) for path in knobs},
+            **{path: view.assignment.get(path) for path in parameters},
         }
         for view in snapshot.trials
     ]
-    # Object columns: a knob may be text in one trial and absent in the next.
-    return pd.DataFrame(rows, columns=[*TRIAL_COLUMNS, *knobs], dtype=object)
+    # Object columns: a parameter may be text in one trial and absent in the next.
+    return pd.DataFrame(rows, columns=[*TRIAL_COLUMNS, *parameters], dtype=object)
 
 
 def scores_frame(snapshot: Snapshot) -> pd.DataFrame:

@@ -1,8 +1,8 @@
-"""How much each knob decides, by Optuna's PED-ANOVA with a bootstrap over configurations, and how
-much a knob that decides nothing seems to by chance.
+"""How much each parameter decides, by Optuna's PED-ANOVA with a bootstrap over configurations, and
+how much a parameter that decides nothing seems to by chance.
 
-Shares add up to 1 for noise, too: the top share of four knobs is then 0.35 to 0.99. So every share
-stands beside what chance reaches (``Importance.chance``), and is no importance below it.
+Shares add up to 1 for noise, too: the top share of four parameters is then 0.35 to 0.99. So every
+share stands beside what chance reaches (``Importance.chance``), and is no importance below it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ TARGET_QUANTILE = 0.25
 """What is explained is being among the best of so many; a tenth of few would be one or two."""
 NUM_BOOTSTRAPS = 100
 MIN_PERMUTATIONS = 199
-PERMUTATIONS_PER_KNOB = 40
-"""With many knobs more are needed, for a null that one of them is seldom above."""
+PERMUTATIONS_PER_PARAMETER = 40
+"""With many parameters more are needed, for a null that one of them is seldom above."""
 ALPHA = 0.05
 MIN_POINTS = 8
 NUM_BINS = 5
@@ -35,14 +35,14 @@ NUM_BINS = 5
 
 @dataclass(frozen=True)
 class Importance:
-    """Share of a knob in all importance, and the middle 95 % of its bootstrap."""
+    """Share of a parameter in all importance, and the middle 95 % of its bootstrap."""
 
     share: float
     low: float
     high: float
     chance: float
     """95 % of the null, in the unit of ``share``, so that it may be above 1: where scores have
-    nothing to do with knobs, no knob of the sweep is above its own in 95 of 100 cases."""
+    nothing to do with parameters, no parameter of the sweep is above its own in 95 of 100 cases."""
 
     @property
     def is_above_chance(self) -> bool:
@@ -53,15 +53,16 @@ class Importance:
 def importances(
     points: Sequence[tuple[Mapping[str, Value], float]], *, maximize: bool, seed: int = 0
 ) -> dict[str, Importance]:
-    """Importance of every knob with two values or more; empty below ``MIN_POINTS`` points.
+    """Importance of every parameter with two values or more; empty below ``MIN_POINTS`` points.
 
     PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255) compares where the best configurations lie
-    on a knob with where all do. A knob that some points lack is taken as a choice of which one
-    option is not having it.
+    on a parameter with where all do. A parameter that some points lack is taken as a choice of
+    which one option is not having it.
 
-    The null is that of scores permuted over the configurations, corrected for the number of knobs
-    (single-step minP, Westfall & Young 1993, Resampling-based multiple testing, section 2.3):
-    importances that are not divided by their sum are compared, as noise has small ones.
+    The null is that of scores permuted over the configurations, corrected for the number of
+    parameters (single-step minP, Westfall & Young 1993, Resampling-based multiple testing,
+    section 2.3). It compares importances that are not divided by their sum, as noise has small
+    ones.
 
     Args:
         points: assignment and score of each configuration.
@@ -102,8 +103,8 @@ def importances(
 
 @functools.lru_cache(maxsize=32)
 def _reached_by_chance(assignments: tuple[str, ...], seed: int) -> Mapping[str, float]:
-    """Knob -> the importance (not the share) that noise gives it: with the scores permuted, no
-    knob is above its own in 95 of 100 cases.
+    """Parameter -> the importance (not the share) that noise gives it: with the scores permuted, no
+    parameter is above its own in 95 of 100 cases.
 
     Scores enter PED-ANOVA by which configurations are the best, so that all scores of the same
     configurations have the same null; with equal ones among them more are the best, and it is
@@ -117,7 +118,7 @@ def _reached_by_chance(assignments: tuple[str, ...], seed: int) -> Mapping[str, 
     trials, draw, null = _trials(columns, ranks), random.Random(seed), []
     with quiet():
         study = _Sample()
-        for _ in range(max(MIN_PERMUTATIONS, PERMUTATIONS_PER_KNOB * len(paths))):
+        for _ in range(max(MIN_PERMUTATIONS, PERMUTATIONS_PER_PARAMETER * len(paths))):
             draw.shuffle(ranks)
             for trial, rank in zip(trials, ranks, strict=True):
                 trial.value = float(rank)
@@ -127,18 +128,18 @@ def _reached_by_chance(assignments: tuple[str, ...], seed: int) -> Mapping[str, 
 
 
 def _thresholds(null: np.ndarray) -> np.ndarray:
-    """For each knob the value that in at most ``ALPHA`` of all cases any knob is above its own.
+    """For each parameter the value that any parameter exceeds in at most ``ALPHA`` of all cases.
 
-    Each knob's is the value of the same rank, so that all have the same part in being wrong.
+    Each parameter's is the value of the same rank, so that all have the same part in being wrong.
 
     Args:
-        null: ``(permutations, knobs)``.
+        null: ``(permutations, parameters)``.
     """
     ordered = -np.sort(-null, axis=0)
     # How many permutations are as high: 1 for the highest one.
     ranks = np.stack(
-        [np.searchsorted(-ordered[:, knob], -null[:, knob], side="right")
-         for knob in range(null.shape[1])], axis=1
+        [np.searchsorted(-ordered[:, parameter], -null[:, parameter], side="right")
+         for parameter in range(null.shape[1])], axis=1
     )  # fmt: skip
     highest = np.sort(ranks.min(axis=1))
     allowed = math.floor(ALPHA * (len(null) + 1)) - 1
@@ -151,7 +152,7 @@ _Column = tuple[optuna.distributions.BaseDistribution, list[Any]]
 
 
 def _columns(assignments: Sequence[Mapping[str, Value]]) -> dict[str, _Column]:
-    """Distribution and values of every knob that varies."""
+    """Distribution and values of every parameter that varies."""
     found: dict[str, _Column] = {}
     for path in sorted({path for assignment in assignments for path in assignment}):
         values = [assignment.get(path, _ABSENT) for assignment in assignments]
@@ -200,7 +201,7 @@ def _shares(importances: Mapping[str, float]) -> dict[str, float]:
 
 
 class _Range(optuna.distributions.FloatDistribution):
-    """Known by identity: Optuna sorts trials by their distribution, of which each knob has one
+    """Known by identity: Optuna sorts trials by their distribution, of which each parameter has one
     object here, and hashes its fields for every trial otherwise. The same holds of options."""
 
     __eq__ = object.__eq__
@@ -245,7 +246,7 @@ class _Sample(optuna.Study):
         return self._sample
 
     def importances(self, paths: Sequence[str], trials: Sequence[FrozenTrial]) -> dict[str, float]:
-        """Importance of every knob that these trials tell of, none below zero."""
+        """Importance of every parameter that these trials tell of, none below zero."""
         self._sample = list(trials)
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TARGET_QUANTILE)
         values = evaluator.evaluate(self, list(paths))

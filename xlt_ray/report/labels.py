@@ -1,4 +1,4 @@
-"""How values are written for people: knobs, options, numbers, languages."""
+"""How values are written for people: parameters, options, numbers, languages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DescribeLanguage = Callable[[str], DescribedLanguage]
 
 
 def shown_value(value: Any) -> str:
-    """A knob's value: as in the sweep file, but a block by its name.
+    """A parameter's value: as in the sweep file, but a block by its name.
 
     >>> shown_value(None), shown_value('{"layer": {"int": [1, 3]}, "method": "dlfa"}')
     ('none', 'dlfa')
@@ -62,12 +62,12 @@ def is_absent(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def knob_names(paths: Iterable[str]) -> dict[str, str]:
-    """What each knob is called beside the others: the end of its path, where that is of one alone.
+def parameter_names(paths: Iterable[str]) -> dict[str, str]:
+    """Each parameter's shortest name beside the others: the end of its path where that is unique.
 
-    >>> knob_names(["model", "target.hybrid.ratio", "target.learning_rate"])
+    >>> parameter_names(["model", "target.hybrid.ratio", "target.learning_rate"])
     {'model': 'model', 'target.hybrid.ratio': 'ratio', 'target.learning_rate': 'learning_rate'}
-    >>> knob_names(["intermediate.size", "target.size"])
+    >>> parameter_names(["intermediate.size", "target.size"])
     {'intermediate.size': 'intermediate.size', 'target.size': 'target.size'}
     """
     ends = {path: path.rpartition(".")[2] for path in paths}
@@ -119,7 +119,7 @@ def _block(tree: Mapping[str, Any]) -> str:
 
 
 def _settings(tree: Mapping[str, Any], before: str = "") -> Iterator[str]:
-    """A block's fixed values; what is searched over inside it is a knob of its own."""
+    """A block's fixed values; what is searched over inside it is a parameter of its own."""
     for key, value in sorted(tree.items()):
         path = f"{before}{key.replace('_', ' ')}"
         if not isinstance(value, Mapping):

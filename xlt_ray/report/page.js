@@ -163,11 +163,11 @@ document.addEventListener("click", event => {
 document.addEventListener("click", event => {
   const link = event.target.closest("a[data-l]");
   if (!link) return;
-  const [knob, value] = link.closest("tr").cells, list = make("p", "");
+  const [parameter, value] = link.closest("tr").cells, list = make("p", "");
   link.dataset.l.split(",").forEach((one, place) => list.append(place ? ", " : "",
     make("a", one, {href: `#configuration-${one}`})));
   behind.querySelector("div").replaceChildren(
-    make("h3", `${knob.textContent}: ${value.textContent}`), list);
+    make("h3", `${parameter.textContent}: ${value.textContent}`), list);
   behind.showModal();
 });
 behind.addEventListener("click", event => {

@@ -32,7 +32,7 @@ from xlt_ray.report.effects import Effects, effects_csv, effects_of, importances
 from xlt_ray.report.few_shot_tables import few_shot_frame, few_shot_tables
 from xlt_ray.report.figures.base import Figure, as_text, write_figure
 from xlt_ray.report.figures.overview import timeline
-from xlt_ray.report.figures.parameters import knob_figure, language_figure
+from xlt_ray.report.figures.parameters import language_figure, parameter_figure
 from xlt_ray.report.figures.profiles import finished, profile_figure, profiles_frame
 from xlt_ray.report.figures.questions import question_figures
 from xlt_ray.report.frames import (
@@ -44,7 +44,7 @@ from xlt_ray.report.frames import (
     trials_frame,
 )
 from xlt_ray.report.item_uncertainty import configuration_intervals
-from xlt_ray.report.labels import DescribeLanguage, is_absent, knob_names, shown_value
+from xlt_ray.report.labels import DescribeLanguage, is_absent, parameter_names, shown_value
 from xlt_ray.report.provenance import lost_weights
 from xlt_ray.report.replication import trained_stages
 from xlt_ray.report.selection import (
@@ -104,7 +104,7 @@ def write_report(
     """
     snapshot = read_snapshot(ledger, store)
     lost = _lost_told(snapshot)
-    sweep, knobs = snapshot.sweep, snapshot.knobs
+    sweep, parameters = snapshot.sweep, snapshot.parameters
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
     stages, costs = stages_frame(snapshot), costs_frame(snapshot)
 
@@ -116,7 +116,7 @@ def write_report(
         }
 
     trained = trained_stages(snapshot.trials)
-    tables = language_tables(trials, scores, knobs, sweep, all_groupings, trained)
+    tables = language_tables(trials, scores, parameters, sweep, all_groupings, trained)
     asked = {**(groupings or {}), **({"seen": {"seen": seen}} if seen else {})}
     scored = {code for table in tables for code in table.languages if code != table.source_language}
     for line in without_members(asked, scored):
@@ -143,7 +143,8 @@ def write_report(
     figures += [] if layers is None else [layers]
     means = averaged_scores(further_scores)
     averaged = {
-        table.stem: table for table in language_tables(trials, means, knobs, sweep, trained=trained)
+        table.stem: table
+        for table in language_tables(trials, means, parameters, sweep, trained=trained)
     }
     rules = {
         table.stem: picks(table, scores, sweep, averaged.get(table.stem), means) for table in tables
@@ -195,7 +196,7 @@ def write_report(
         "few_shot": few_shot_tables(few_shot, snapshot, sweep),
         "has_few_shot": has_few_shot(sweep),
         "rules": sorted({selection_rule(sweep, table.source_language) for table in tables}),
-        "best": view_model.best_view(best, trials, uses, tables, knobs, intervals),
+        "best": view_model.best_view(best, trials, uses, tables, parameters, intervals),
         "figures": [{"figure": figure, "uri": _data_uri(figure)} for figure in figures],
         "notes": notes,
         "tables": [
@@ -212,8 +213,8 @@ def write_report(
         ],
         "counted": functools.partial(counted, sweep),
         "further": [one for one in further if one.is_headline],
-        "knobs": knob_names(knobs),
-        "trials": view_model.trial_rows(trials, uses, knobs),
+        "parameters": parameter_names(parameters),
+        "trials": view_model.trial_rows(trials, uses, parameters),
         "counts": {state: int((trials["state"] == state).sum()) for state in STANDINGS},
         "stages": view_model.stage_rows(stages),
         "sharing": view_model.sharing_of(
@@ -259,18 +260,18 @@ def _figures(
     """All figures, and why some that were asked for by what was searched are not there."""
     found: list[Figure] = []
     notes: list[str] = []
-    knobs = snapshot.knobs
+    parameters = snapshot.parameters
     for table in tables:
         rows = [row for row in table.rows if row.configuration == best and row.trials]
         figures, refused = question_figures(table, known[table.stem], costs)
         figures = [*(language_figure(row, table, describe) for row in rows), *figures]
         notes += refused
-        for path in knobs:
+        for path in parameters:
             # The size of a block that may be absent shows whether there is one, too.
-            inner = [knob for knob in knobs if knob.startswith(f"{path}.")]
+            inner = [parameter for parameter in parameters if parameter.startswith(f"{path}.")]
             if inner and _says_the_same(path, inner[0], table):
                 continue
-            figure = knob_figure(path, table, log=_is_log(snapshot.sweep["space"], path))
+            figure = parameter_figure(path, table, log=_is_log(snapshot.sweep["space"], path))
             if figure is not None:
                 figures.append(figure)
         note = table.supervision_note
@@ -281,14 +282,18 @@ def _figures(
 
 def _says_the_same(block: str, inner: str, table: LanguageTable) -> bool:
     """Whether a block has only two values, and one of them is that it is absent."""
-    present = {shown_value(row.knobs[block]) for row in table.rows if row.knobs[block] is not None}
+    present = {
+        shown_value(row.parameters[block])
+        for row in table.rows
+        if row.parameters[block] is not None
+    }
     return len(present) == 1 and all(
-        is_absent(row.knobs[inner]) == is_absent(row.knobs[block]) for row in table.rows
+        is_absent(row.parameters[inner]) == is_absent(row.parameters[block]) for row in table.rows
     )
 
 
 def _is_log(space: Mapping[str, Any], path: str) -> bool:
-    """Whether the sweep file searches a knob on a logarithmic scale; inside blocks, too."""
+    """Whether the sweep file searches a parameter on a logarithmic scale; inside blocks, too."""
     nodes: list[Any] = [space]
     for part in path.split("."):
         nodes = [

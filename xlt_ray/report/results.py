@@ -64,7 +64,7 @@ class Results:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row a trial: state, seed, objective, cost, MLflow run, and a column for each knob."""
+        """One row a trial: state, seed, objective, cost, MLflow run, a column a parameter."""
         from xlt_ray.report.frames import trials_frame
 
         frame = trials_frame(self._snapshot)
@@ -150,7 +150,7 @@ class Results:
         trials, scores = trials_frame(snapshot), scores_frame(snapshot)
         best = best_configuration(trials, self.sweep)
         trained = trained_stages(snapshot.trials)
-        tables = language_tables(trials, scores, snapshot.knobs, self.sweep, trained=trained)
+        tables = language_tables(trials, scores, snapshot.parameters, self.sweep, trained=trained)
         return tables, configurations if configurations or best is None else (best,)
 
     def confirmations(self) -> list[Snapshot]:

@@ -18,7 +18,7 @@ from typing import Any
 from xlt_ray.config.task_types import TOO_FEW_ITEMS
 from xlt_ray.report.effects import Effect, Effects
 from xlt_ray.report.figures.base import csv_text
-from xlt_ray.report.labels import knob_names, shown_value
+from xlt_ray.report.labels import parameter_names, shown_value
 from xlt_ray.report.replication import named
 from xlt_ray.report.selection import Pick, counted, table_header
 from xlt_ray.report.tables import TEX_MARKS, Cell, LanguageTable, Row, marks
@@ -245,7 +245,7 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     columns += [group.title for group in table.groups]
     columns += table.languages
     rule, evidence = table_header(table, sweep), table.evidence
-    names = ["configuration", *table.knobs, "supervision", "num_seeds"]
+    names = ["configuration", *table.parameters, "supervision", "num_seeds"]
     names += ["objective", "objective_deviation"]
     suffixes = ("", "_deviation", "_low", "_high", "_seeds")
     names += [f"{column}{suffix}" for column in columns for suffix in suffixes]
@@ -255,7 +255,7 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         cells += [row.groups.get(group.title) for group in table.groups]
         cells += [row.cells.get(language) for language in table.languages]
         line: list[Any] = [row.configuration]
-        line += [shown_value(row.knobs[path]) for path in table.knobs]
+        line += [shown_value(row.parameters[path]) for path in table.parameters]
         line += [row.supervision, row.num_seeds, *_two(row.objective)]
         for cell in cells:
             low, high = (cell and cell.interval) or (None, None)
@@ -288,12 +288,12 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
             printed[place] += "$^{\\equiv}$" * (language in constants)
         rows.append(
             [_number(row)]
-            + [tex(shown_value(row.knobs[path])) for path in table.knobs]
+            + [tex(shown_value(row.parameters[path])) for path in table.parameters]
             + [str(row.num_seeds), *printed]
         )
     sizes, chance = table.evidence.sizes, table.evidence.chance
     small = table.evidence.small
-    empty = [""] * (len(table.knobs) + 5)
+    empty = [""] * (len(table.parameters) + 5)
     told = [
         f"{sizes.get(language, '--')}{'$^{*}$' * (language in small)}"
         for language in table.languages
@@ -304,8 +304,14 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         for language in table.languages
     ]
     rows.append(["chance", *empty, *told])
-    head = ["\\#", *map(tex, knob_names(table.knobs).values()), "seeds", "dev", *map(tex, titles)]
-    layout = "r" + "l" * len(table.knobs) + "r" * (2 + len(titles))
+    head = [
+        "\\#",
+        *map(tex, parameter_names(table.parameters).values()),
+        "seeds",
+        "dev",
+        *map(tex, titles),
+    ]
+    layout = "r" + "l" * len(table.parameters) + "r" * (2 + len(titles))
     return booktabs(_caption(table, sweep), layout, head, rows)
 
 
@@ -379,7 +385,12 @@ def effects_tex(known: Effects, table: LanguageTable, sweep: Mapping[str, Any]) 
         + (f" {table.facts_note}" if table.facts_note else "")
     )
     rows = [
-        [tex(level.knob), tex(level.label), str(level.num_configurations), str(level.num_seeds)]
+        [
+            tex(level.parameter),
+            tex(level.label),
+            str(level.num_configurations),
+            str(level.num_seeds),
+        ]
         + [_tex_effect(level.effects.get(name)) for name in known.series]
         for level in known.levels
     ]

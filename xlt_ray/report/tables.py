@@ -300,7 +300,7 @@ class Row:
     """One configuration; a language that was not scored in any seed has no cell."""
 
     configuration: int
-    knobs: Mapping[str, Any]
+    parameters: Mapping[str, Any]
     states: Mapping[str, int]
     """How many of its trials are in which state."""
     trials: tuple[TrialScores, ...]
@@ -344,7 +344,7 @@ class LanguageTable:
     source_language: str
     languages: tuple[str, ...]
     """The source language first, then by code."""
-    knobs: tuple[str, ...]
+    parameters: tuple[str, ...]
     num_seeds: int
     """Seeds that the sweep gives every configuration."""
     rows: tuple[Row, ...]
@@ -402,7 +402,7 @@ class LanguageTable:
 def language_tables(
     trials: pd.DataFrame,
     scores: pd.DataFrame,
-    knobs: Sequence[str],
+    parameters: Sequence[str],
     sweep: Mapping[str, Any],
     groupings: Callable[[Sequence[str]], Groupings] = lambda _: {},
     trained: Mapping[int, Trained] = MappingProxyType({}),
@@ -417,7 +417,7 @@ def language_tables(
     metric = str(sweep["objective"]["metric"])
     test = scores[(scores["split"] == "test") & (scores["metric"] == metric)]
     return [
-        _table(str(task), str(source), trials, part, knobs, sweep, groupings, trained)
+        _table(str(task), str(source), trials, part, parameters, sweep, groupings, trained)
         for (task, source), part in test.groupby(["task", "source_language"], sort=True)
     ]
 
@@ -445,7 +445,7 @@ def _table(
     source: str,
     trials: pd.DataFrame,
     test: pd.DataFrame,
-    knobs: Sequence[str],
+    parameters: Sequence[str],
     sweep: Mapping[str, Any],
     groupings: Callable[[Sequence[str]], Groupings],
     trained: Mapping[int, Trained],
@@ -470,9 +470,9 @@ def _table(
     for one in trials.sort_values(["configuration", "number"]).to_dict("records"):
         by_configuration.setdefault(int(one["configuration"]), []).append(one)
     rows = [
-        _row(configuration, part, scored, languages, source, knobs, groups)
+        _row(configuration, part, scored, languages, source, parameters, groups)
         for configuration, part in by_configuration.items()
-        if _is_of(part, knobs, scored, sweep, (task, source))
+        if _is_of(part, parameters, scored, sweep, (task, source))
     ]
     seeds = int(sweep["search"]["seeds"])
     sign = -1.0 if sweep["objective"]["mode"] == "max" else 1.0
@@ -489,7 +489,7 @@ def _table(
         metric=str(sweep["objective"]["metric"]),
         source_language=source,
         languages=languages,
-        knobs=tuple(knobs),
+        parameters=tuple(parameters),
         num_seeds=seeds,
         rows=tuple(rows),
         groups=groups,
@@ -505,7 +505,7 @@ _Trial = Mapping[Hashable, Any]
 
 def _is_of(
     part: Sequence[_Trial],
-    knobs: Sequence[str],
+    parameters: Sequence[str],
     scored: Mapping[int, Any],
     sweep: Mapping[str, Any],
     target: tuple[str, str],
@@ -514,7 +514,7 @@ def _is_of(
     if any(int(one["number"]) in scored for one in part):
         return True
     first = part[0]
-    assignment = {path: first[path] for path in knobs if isinstance(first[path], str)}
+    assignment = {path: first[path] for path in parameters if isinstance(first[path], str)}
     return target_of(sweep, assignment) == target
 
 
@@ -524,7 +524,7 @@ def _row(
     scored: Mapping[int, TrialScores],
     languages: Sequence[str],
     source: str,
-    knobs: Sequence[str],
+    parameters: Sequence[str],
     groups: Sequence[Group],
 ) -> Row:
     mine = [one for one in part if int(one["number"]) in scored]
@@ -540,7 +540,7 @@ def _row(
     has_source = source in languages
     return Row(
         configuration=configuration,
-        knobs={path: first[path] for path in knobs},
+        parameters={path: first[path] for path in parameters},
         states=dict(sorted(Counter(str(one["state"]) for one in part).items())),
         trials=trials,
         objective=cell_of([float(one["objective"]) for one in mine]) if trials else None,

@@ -92,7 +92,7 @@ def best_view(
     trials: pd.DataFrame,
     uses: Uses,
     tables: Sequence[LanguageTable],
-    knobs: Sequence[str],
+    parameters: Sequence[str],
     intervals: pd.DataFrame,
 ) -> dict[str, Any] | None:
     """What the page says of the best configuration; ``intervals`` are those over seeds and items
@@ -118,7 +118,7 @@ def best_view(
         "over_items": _over_items(table, intervals) if table else {},
         "spread_note": spread_note([[trial.trained for trial in row.trials]]) if row else "",
         "num_candidates": num_candidates(trials),
-        "knobs": [(path, shown_value(first[path])) for path in knobs],
+        "parameters": [(path, shown_value(first[path])) for path in parameters],
         "trials": [
             {
                 "number": int(number),
@@ -179,21 +179,21 @@ def language_table(
         "languages": [
             (code, language_label(code, describe), hint(code)) for code in table.languages
         ],
-        "knob_values": {
+        "parameter_values": {
             row.configuration: [
-                (path, _sortable(row.knobs[path]), shown_value(row.knobs[path]))
-                for path in table.knobs
+                (path, _sortable(row.parameters[path]), shown_value(row.parameters[path]))
+                for path in table.parameters
             ]
             for row in table.rows
         },
         "cells": cells,
         "group_cells": group_cells,
         "pick_cells": pick_cells,
-        "first": max(20, FIRST_CELLS // (len(table.languages) + len(table.knobs))),
+        "first": max(20, FIRST_CELLS // (len(table.languages) + len(table.parameters))),
         "known": known,
         "importances": [
             (path, [known.importances[name].get(path) for name in known.series])
-            for path in known.knobs
+            for path in known.parameters
             if any(path in importance for importance in known.importances.values())
         ],
     }
@@ -290,7 +290,7 @@ def _over_items(table: LanguageTable, intervals: pd.DataFrame) -> dict[str, str]
 _TRIAL_COLUMNS = ("number", "state", "configuration", "seed", "attempts", "facts")
 
 
-def trial_rows(trials: pd.DataFrame, uses: Uses, knobs: Sequence[str]) -> list[dict[str, Any]]:
+def trial_rows(trials: pd.DataFrame, uses: Uses, parameters: Sequence[str]) -> list[dict[str, Any]]:
     retried = {
         int(old): int(number)
         for number, old in trials[["number", "retry_of"]].to_numpy()
@@ -307,7 +307,7 @@ def trial_rows(trials: pd.DataFrame, uses: Uses, knobs: Sequence[str]) -> list[d
             "retried_as": retried.get(one["number"]),
             "run": "" if is_absent(one["mlflow_run_id"]) else one["mlflow_run_id"],
             "seconds": float(one["seconds"]),
-            "knobs": [(_sortable(one[path]), shown_value(one[path])) for path in knobs],
+            "parameters": [(_sortable(one[path]), shown_value(one[path])) for path in parameters],
             "stages": uses.get(int(one["number"]), ()),
         }
         for one in trials.to_dict("records")

@@ -133,7 +133,7 @@ def averages(scores: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
-    """One row a system, its supervision and seed: its knobs, the score of every task, and
+    """One row a system, its supervision and seed: its parameters, the score of every task, and
     :func:`averages`.
 
     ``supervision`` is *zero-shot* or *translate-train*: the benchmark keeps the two in tables of
@@ -155,16 +155,16 @@ def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
     """
     import pandas as pd
 
-    knobs = dict.fromkeys(
+    parameters = dict.fromkeys(
         path
         for snapshot in snapshots
-        for path in snapshot.knobs
+        for path in snapshot.parameters
         if path.partition(".")[0] != "target"
     )
     rows: dict[tuple[tuple[object, ...], str, int], dict[str, float]] = {}
     trained: dict[tuple[tuple[object, ...], str], dict[int, Trained]] = {}
     for snapshot in snapshots:
-        for (system, supervision, task), view in _selected(snapshot, tuple(knobs)):
+        for (system, supervision, task), view in _selected(snapshot, tuple(parameters)):
             by_seed = trained.setdefault((system, supervision), {})
             by_seed[view.seed] = by_seed.get(view.seed, ()) + trained_stages([view])[view.number]
             found = {task: _test_scores(snapshot, view), **_retrieved(snapshot, view)}
@@ -177,7 +177,7 @@ def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                **dict(zip(knobs, system, strict=True)),
+                **dict(zip(parameters, system, strict=True)),
                 "supervision": supervision,
                 "seed": seed,
                 **{name: found.get(name) for name in TASKS},
@@ -190,7 +190,7 @@ def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
             for by in (_bucc_by(found),)
         ],
         columns=[
-            *knobs,
+            *parameters,
             "supervision",
             "seed",
             *TASKS,
@@ -207,7 +207,7 @@ def _bucc_by(found: Mapping[str, float]) -> str | None:
 
 
 def _selected(
-    snapshot: Snapshot, knobs: Sequence[str]
+    snapshot: Snapshot, parameters: Sequence[str]
 ) -> Iterator[tuple[tuple[tuple[object, ...], str, str], TrialView]]:
     """System, supervision, task and trial of every complete trial of a selected configuration."""
     sign, seeds = sign_of(snapshot.sweep), int(snapshot.sweep["search"]["seeds"])
@@ -215,7 +215,7 @@ def _selected(
     for view in snapshot.trials:
         task, _ = target_of(snapshot.sweep, view.assignment)
         if view.state == "complete" and task in TASKS and view.objective is not None:
-            system = tuple(view.assignment.get(path) for path in knobs)
+            system = tuple(view.assignment.get(path) for path in parameters)
             is_translated = is_translate_train(snapshot.supervision(view))
             supervision = TRANSLATE_TRAIN if is_translated else ZERO_SHOT
             by_number = found.setdefault((system, supervision, task), {})

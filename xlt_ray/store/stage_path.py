@@ -296,8 +296,8 @@ def _training(settings: Training, precision: str) -> dict[str, Any]:
 def _align(trial: TrialSpec, settings: Alignment, facts: Facts, seed: int, parent: Stage) -> Stage:
     asked = settings.languages
     languages = tuple(sorted(facts.parallel)) if asked == "all" else tuple(sorted(asked))
-    knobs = settings.hashed(exclude={*_TRAINING, "seed", "languages"})
-    method = str(knobs["objective"])
+    method_settings = settings.hashed(exclude={*_TRAINING, "seed", "languages"})
+    method = str(method_settings["objective"])
     data: dict[str, Any] = {
         "parallel": {language: facts.parallel[language] for language in languages}
     }
@@ -311,7 +311,11 @@ def _align(trial: TrialSpec, settings: Alignment, facts: Facts, seed: int, paren
         }
     return Stage(
         kind="align",
-        settings={**_training(settings, trial.precision), **knobs, "languages": languages},
+        settings={
+            **_training(settings, trial.precision),
+            **method_settings,
+            "languages": languages,
+        },
         data=data,
         seed=seed,
         parent=parent,
@@ -339,7 +343,7 @@ def _intermediate(
     trunks: list[Stage] = []
     if isinstance(schedule, WsdSchedule):
         del shared["warmup"]
-        knobs = schedule.model_dump(include={"method", "warmup_examples"})
+        schedule_settings = schedule.model_dump(include={"method", "warmup_examples"})
         if settings.epochs == 1:
             smaller = {mixture.size(rung) for rung in rungs}
             for rung in sorted({size, *(one for one in smaller if one < size)}):
@@ -349,7 +353,7 @@ def _intermediate(
                     trunks.append(
                         Stage(
                             kind="trunk",
-                            settings={**shared, "schedule": knobs, "steps": steps},
+                            settings={**shared, "schedule": schedule_settings, "steps": steps},
                             data=data,
                             seed=seed,
                             parent=parent,
@@ -358,7 +362,7 @@ def _intermediate(
                             starts_at=done * batch_size,
                         )
                     )
-        shared["schedule"] = {**knobs, "decay": schedule.decay}
+        shared["schedule"] = {**schedule_settings, "decay": schedule.decay}
     starts_at = trunks[-1].settings["steps"] * batch_size if trunks else 0
     last = Stage(
         kind="intermediate",
@@ -385,11 +389,11 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
     hybrid, texts = hybrid_settings(settings.hybrid, task, facts, source)
     data |= {"hybrid": texts} if texts else {}
     robust = settings.robust
-    knobs: dict[str, Any] = {} if robust == NoRobust() else {"robust": robust.model_dump()}
+    chosen_methods: dict[str, Any] = {} if robust == NoRobust() else {"robust": robust.model_dump()}
     if settings.average > 1:
-        knobs["average"] = settings.average
+        chosen_methods["average"] = settings.average
     if settings.select == "best":
-        knobs["select"] = {"checkpoint": "best", "metric": task.metrics[0]}
+        chosen_methods["select"] = {"checkpoint": "best", "metric": task.metrics[0]}
     if isinstance(robust, AugmentRobust):
         data["neighbours"] = (
             facts.lexicon[source].digest
@@ -408,7 +412,7 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
             "fusion": settings.fusion.hashed(),
             "hybrid": hybrid,
             **ranking_settings(settings.ranking, task),
-            **knobs,
+            **chosen_methods,
         },
         data=data,
         seed=seed,

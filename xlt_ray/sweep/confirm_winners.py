@@ -35,7 +35,7 @@ def confirming(
 ) -> SweepSpec:
     """The sweep ``NAME-confirm``: these configurations alone, each on ``seeds`` fresh seeds.
 
-    The space stays as it is, so that knobs keep their names in tables; the configurations are
+    The space stays as it is, so that parameters keep their names in tables; the configurations are
     points to try before the sampler, which is never asked. Nothing is stopped early and no budget
     ends it: a configuration that lacks a seed would be known worse than the others.
 
@@ -66,7 +66,7 @@ def confirming(
         tree[key] = plain(_with_own_seed(block))
         labels = _new_labels(block)
         for point in points:
-            # It is no knob any more, where it was one.
+            # It is no parameter any more, where it was one.
             point.pop(f"{key}.seed", None)
             if key in point:
                 point[key] = labels[point[key]]

@@ -46,7 +46,7 @@ def make_alone(
         return facts.models[model].bounds()
 
     if ledger is None or trial is None:
-        tree, _ = draw(sweep.space, lambda knob: extremes(knob.distribution)[0], bounds)
+        tree, _ = draw(sweep.space, lambda parameter: extremes(parameter.distribution)[0], bounds)
         concrete = sweep.trial(tree)
     else:
         view = ledger.trial(trial)

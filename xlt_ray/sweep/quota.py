@@ -54,7 +54,7 @@ class SweepUse:
     seeds: int = 1
     best: int | None = None
     """Number of the best trial of the best configuration."""
-    real_knobs: frozenset[str] = frozenset()
+    real_parameters: frozenset[str] = frozenset()
     """Dotted paths of its real-valued ranges."""
     is_at_work: bool = False
     store: str = ""
@@ -87,7 +87,7 @@ def use_of(ledger: Ledger, *, is_at_work: bool) -> SweepUse:
         num_configurations=_num_configurations(search, space),
         seeds=search["seeds"],
         best=None if best is None else best.trial.number,
-        real_knobs=frozenset(
+        real_parameters=frozenset(
             path for path, node in distributions_in(space.tree) if isinstance(node, FloatRange)
         ),
         is_at_work=is_at_work,
@@ -223,7 +223,7 @@ def _coming_back(use: SweepUse) -> Iterable[str]:
                 continue
             sections = _DECIDED_BY.get(stage.kind, _BEFORE_TARGET)
             is_unique = any(
-                path in use.real_knobs and path.partition(".")[0] in sections
+                path in use.real_parameters and path.partition(".")[0] in sections
                 for path in view.assignment
             )
             if not is_unique or view.configuration in still_open:

@@ -77,7 +77,7 @@ KEY = "xlt"
 VIEW_TAG = "mlflow.sharedViewState."
 """Of the experiment; the view's key follows."""
 MAX_AXES = 12
-"""Knobs that are columns and axes, of a tag of 5000 characters at most."""
+"""Parameters that are columns and axes, of a tag of 5000 characters at most."""
 
 
 def headline(metric: str) -> list[str]:
@@ -85,14 +85,14 @@ def headline(metric: str) -> list[str]:
     return ["objective", f"test/{metric}/mean", f"test/{metric}/mean_without_source"]
 
 
-def view_of(metric: str, mode: str, knobs: Sequence[str], *, has_seeds: bool) -> str:
+def view_of(metric: str, mode: str, parameters: Sequence[str], *, has_seeds: bool) -> str:
     """JSON of a view with one row a configuration (a trial where each has one seed only).
 
     Args:
-        knobs: dotted paths of what is searched over.
+        parameters: dotted paths of what is searched over.
         has_seeds: whether configurations have runs of their own.
     """
-    metrics, axes = headline(metric), list(knobs[:MAX_AXES])
+    metrics, axes = headline(metric), list(parameters[:MAX_AXES])
     spread = ["seeds/complete", "sd/objective"] if has_seeds else []
     columns = [
         *(f"metrics.`{name}`" for name in [*metrics, *spread]),
@@ -105,7 +105,7 @@ def view_of(metric: str, mode: str, knobs: Sequence[str], *, has_seeds: bool) ->
         "orderByAsc": mode == "min",
         "selectedColumns": columns,
         "runsHiddenMode": "SHOW_ALL",
-        "compareRunSections": [_section("xlt-parallel", "Knobs and scores")],
+        "compareRunSections": [_section("xlt-parallel", "Parameters and scores")],
         "compareRunCharts": [
             {
                 "uuid": "xlt-parallel-chart",
@@ -479,9 +479,9 @@ def _best_lines(name: str, metric: str, best: Winner, means: Metrics) -> list[st
         f"| {title} | {value:.4f} | {'–' if spread is None else f'{spread:.4f}'} |"
         for title, value, spread in rows
     ]
-    knobs = [f"| {path} | {spelled(value)} |" for path, value in best.trial.assignment.items()]
-    if knobs:
-        lines += ["", "| knob | value |", "|---|---|", *knobs]
+    parameters = [f"| {path} | {spelled(value)} |" for path, value in best.trial.assignment.items()]
+    if parameters:
+        lines += ["", "| knob | value |", "|---|---|", *parameters]
     commands = [
         f"xlt report {name} --log",
         *(

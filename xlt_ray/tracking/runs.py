@@ -75,7 +75,7 @@ class Tracker:
         self._metric, self._mode, self._selection, self._curve = "", "", "", ""
         self._seeds = 1
         self._source: Mapping[str, str] = {}
-        self._knobs: dict[str, None] = {}
+        self._parameters: dict[str, None] = {}
         self._begun: dict[int, datetime.datetime] = {}
         self.configurations = Configurations(self.experiment)
         self.points = Points(self.experiment.client)
@@ -160,12 +160,12 @@ class Tracker:
                     ended[trial.configuration] = max(moment, ended.get(trial.configuration, 0))
             return self.configurations.update_all(runs, self._seeds, going, ended, beat)
 
-    def _lay_out(self, knobs: Iterable[str]) -> None:
-        """Have the view that ``xlt ui`` opens show these knobs, too."""
-        before = len(self._knobs)
-        self._knobs |= dict.fromkeys(knobs)
-        if len(self._knobs) > before:
-            view = view_of(self._metric, self._mode, [*self._knobs], has_seeds=self._seeds > 1)
+    def _lay_out(self, parameters: Iterable[str]) -> None:
+        """Have the view that ``xlt ui`` opens show these parameters, too."""
+        before = len(self._parameters)
+        self._parameters |= dict.fromkeys(parameters)
+        if len(self._parameters) > before:
+            view = view_of(self._metric, self._mode, [*self._parameters], has_seeds=self._seeds > 1)
             self.experiment.put_view(KEY, view)
 
     # -- trials -------------------------------------------------------------------------

@@ -117,7 +117,7 @@ def fusion_of(settings: Mapping[str, Any]) -> ConfigModel:
     chosen = settings.get("fusion")
     if chosen is None:
         return NoFusion()
-    return method_named(FUSIONS, chosen["method"]).knobs.model_validate(chosen)
+    return method_named(FUSIONS, chosen["method"]).settings.model_validate(chosen)
 
 
 def ranking_of(settings: Mapping[str, Any]) -> Ranking:
@@ -130,6 +130,6 @@ def robust_of(settings: Mapping[str, Any]) -> Robust:
     chosen = settings.get("robust")
     if chosen is None:
         return NoRobust()
-    knobs = method_named(ROBUST, chosen["method"]).knobs.model_validate(chosen)
-    assert isinstance(knobs, Robust)
-    return knobs
+    method_settings = method_named(ROBUST, chosen["method"]).settings.model_validate(chosen)
+    assert isinstance(method_settings, Robust)
+    return method_settings

@@ -76,16 +76,19 @@ def training_setup(
         return few_shot_setup(stage, materials, store, runtime)
     encoder, tokenizer = load_parent(stage, materials, store)
     if stage.kind == "align":
-        knobs = _alignment(settings)
+        method_settings = _alignment(settings)
         objective = method_named(ALIGNMENTS, settings["objective"])
-        aligned: nn.Module = objective.load_network()(encoder, knobs, stage.seed)
+        aligned: nn.Module = objective.load_network()(encoder, method_settings, stage.seed)
         source, evaluate = materials.source, None
-        if isinstance(knobs, MaskedAlignment) and knobs.held_out:
-            parts = held_out_batches(source, knobs, tokenizer, runtime.evaluation_batch)
-            source, evaluate = rest_of(source, knobs), partial(masked_scores, batches=parts)
+        if isinstance(method_settings, MaskedAlignment) and method_settings.held_out:
+            parts = held_out_batches(source, method_settings, tokenizer, runtime.evaluation_batch)
+            source, evaluate = (
+                rest_of(source, method_settings),
+                partial(masked_scores, batches=parts),
+            )
         batches = alignment_batches(
             source,
-            knobs,
+            method_settings,
             tokenizer,
             tokenizer_digest(tokenizer),
             stage.seed,
@@ -146,9 +149,11 @@ def _hybrid(settings: Mapping[str, Any]) -> Hybrid:
 
 
 def _alignment(settings: Mapping[str, Any]) -> Alignment:
-    knobs = method_named(ALIGNMENTS, settings["objective"]).knobs
-    chosen = {name: value for name, value in settings.items() if name in knobs.model_fields}
-    alignment = knobs.model_validate(chosen)
+    method_settings = method_named(ALIGNMENTS, settings["objective"]).settings
+    chosen = {
+        name: value for name, value in settings.items() if name in method_settings.model_fields
+    }
+    alignment = method_settings.model_validate(chosen)
     assert isinstance(alignment, Alignment)
     return alignment
 
@@ -224,7 +229,7 @@ def mixed_setup(
 def _sampling(settings: Mapping[str, Any]) -> Sampling:
     """How datasets are drawn; one alone is always drawn."""
     chosen = settings.get("sampling", {"method": "proportional"})
-    sampling = method_named(SAMPLINGS, chosen["method"]).knobs.model_validate(chosen)
+    sampling = method_named(SAMPLINGS, chosen["method"]).settings.model_validate(chosen)
     assert isinstance(sampling, Sampling)
     return sampling
 
@@ -241,7 +246,7 @@ def _mixture(settings: Mapping[str, Any], sampling: Sampling, materials: Trainin
 
 def _masked(stage: Stage, materials: TrainingInputs, tokenizer: Any, runtime: Runtime) -> Batches:
     settings, mlm = stage.settings, stage.settings["mlm"]
-    knobs = MonolingualLm(
+    method_settings = MonolingualLm(
         objective="mlm",
         languages=tuple(mlm["languages"]),
         mask=mlm["mask"],
@@ -250,7 +255,7 @@ def _masked(stage: Stage, materials: TrainingInputs, tokenizer: Any, runtime: Ru
     )
     return monolingual_batches(
         materials.source,
-        knobs,
+        method_settings,
         tokenizer,
         tokenizer_digest(tokenizer),
         own_seed(stage.seed, "masked LM"),

@@ -207,7 +207,7 @@ def test_brackets_in_a_message_or_a_value_are_shown_as_they_are(
         assert part in shown.get()
 
 
-def test_knobs_whose_paths_end_alike_are_told_apart() -> None:
+def test_parameters_whose_paths_end_alike_are_told_apart() -> None:
     rates = {"intermediate.learning_rate": 1e-4, "target.learning_rate": 1e-5, "target.epochs": 3}
     assert described(replace(VIEW, assignment=rates)) == (
         "intermediate.learning_rate=0.0001 target.learning_rate=1e-05 epochs=3 seed=0"

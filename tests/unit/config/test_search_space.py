@@ -48,8 +48,8 @@ def space_from(text: str) -> Space:
 def at_random(seed: int) -> Any:
     source = random.Random(seed)
 
-    def pick(knob: SearchParameter) -> Value:
-        found = knob.distribution
+    def pick(parameter: SearchParameter) -> Value:
+        found = parameter.distribution
         if isinstance(found, Choice):
             return source.choice(found.labels())
         if isinstance(found, IntRange):
@@ -105,11 +105,11 @@ def extreme_assignments(space: Space) -> list[Assignment]:
     def below(fixed: Assignment) -> None:
         free: list[SearchParameter] = []
 
-        def pick(knob: SearchParameter) -> Value:
-            if knob.path in fixed:
-                return fixed[knob.path]
-            free.append(knob)
-            return extremes(knob.distribution)[0]
+        def pick(parameter: SearchParameter) -> Value:
+            if parameter.path in fixed:
+                return fixed[parameter.path]
+            free.append(parameter)
+            return extremes(parameter.distribution)[0]
 
         _, assignment = draw(space, pick, bounds)
         if not free:
@@ -125,7 +125,7 @@ def extreme_assignments(space: Space) -> list[Assignment]:
 @given(spaces, st.integers(0, 1000))
 def test_a_draw_is_concrete_and_is_drawn_again_from_its_assignment(space: Space, seed: int) -> None:
     tree, assignment = draw(space, at_random(seed), bounds)
-    again, same = draw(space, lambda knob: assignment[knob.path], bounds)
+    again, same = draw(space, lambda parameter: assignment[parameter.path], bounds)
     assert (again, same) == (tree, assignment)
     json.dumps(tree)
 
@@ -173,7 +173,7 @@ def test_a_grid_lists_every_assignment_exactly_once(space: Space) -> None:
         assert tuple(sorted(assignment.items(), key=repr)) in listed
 
 
-def test_a_grid_turns_its_last_knob_fastest() -> None:
+def test_a_grid_turns_its_last_parameter_fastest() -> None:
     space = space_from("target: {a: {choice: [x, y]}, b: {int: [1, 3]}}")
     assert list(grid(space)) == [
         {"target.a": a, "target.b": b} for a in ("x", "y") for b in (1, 2, 3)
@@ -197,7 +197,7 @@ target:
 """
 
 
-def test_a_block_brings_its_knobs_and_no_other_block_has_them() -> None:
+def test_a_block_brings_its_parameters_and_no_other_block_has_them() -> None:
     space = space_from(CONDITIONAL)
     for _, assignment in probes(space, bounds):
         assert ("target.fusion.layer" in assignment) == ("dlfa" in str(assignment["target.fusion"]))
@@ -214,9 +214,9 @@ def test_bounds_follow_the_chosen_model() -> None:
 def test_ranges_of_two_models_are_two_parameters_of_the_sampler() -> None:
     names: set[str] = set()
 
-    def pick(knob: SearchParameter) -> Value:
-        names.add(knob.parameter)
-        return assignment[knob.path]
+    def pick(parameter: SearchParameter) -> Value:
+        names.add(parameter.name)
+        return assignment[parameter.path]
 
     space = space_from(CONDITIONAL)
     for _, assignment in probes(space, bounds):  # noqa: B007
@@ -237,7 +237,10 @@ def test_one_path_with_two_distributions_is_two_parameters() -> None:
     )
     names = set()
     for _, assignment in probes(space):
-        draw(space, lambda knob, of=assignment: (names.add(knob.parameter), of[knob.path])[1])
+        draw(
+            space,
+            lambda parameter, of=assignment: (names.add(parameter.name), of[parameter.path])[1],
+        )
     assert names == {
         "target.align",
         "target.align.steps in [1, 2]",
@@ -257,9 +260,9 @@ def test_a_pair_behind_a_block_and_a_model_is_probed() -> None:
 def test_a_step_never_leads_beyond_its_range() -> None:
     seen: list[SearchParameter] = []
 
-    def pick(knob: SearchParameter) -> Value:
-        seen.append(knob)
-        return extremes(knob.distribution)[-1]
+    def pick(parameter: SearchParameter) -> Value:
+        seen.append(parameter)
+        return extremes(parameter.distribution)[-1]
 
     tree, _ = draw(space_from("target: {n: {int: [1, 10], step: 4}}"), pick)
     assert tree["target"]["n"] == 9

@@ -80,11 +80,11 @@ def test_a_trial_survives_json() -> None:
 REGISTRIES = (FUSIONS, ROBUST, SCHEDULES, SAMPLINGS, ALIGNMENTS)
 
 
-@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda one: one[0].knobs.__name__)
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda one: one[0].settings.__name__)
 def test_a_method_is_chosen_by_its_own_name(registry: tuple[Method, ...]) -> None:
     tag = "objective" if registry is ALIGNMENTS else "method"
     for entry in registry:
-        assert get_args(entry.knobs.model_fields[tag].annotation) == (entry.name,)
+        assert get_args(entry.settings.model_fields[tag].annotation) == (entry.name,)
         assert method_named(registry, entry.name) is entry
 
 

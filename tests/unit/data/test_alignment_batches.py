@@ -15,15 +15,15 @@ TLM = TranslationLm(objective="tlm", batch_size=64)
 MLM = MonolingualLm(objective="mlm", batch_size=64)
 WEAM = Weam(objective="weam", batch_size=64)
 every = pytest.mark.parametrize(
-    "knobs", [CODE_SWITCH, TLM, MLM, WEAM], ids=lambda knobs: knobs.objective
+    "settings", [CODE_SWITCH, TLM, MLM, WEAM], ids=lambda settings: settings.objective
 )
 
 
 @pytest.fixture
 def batches(toy, toy_tokenizer, cache_dir):
-    def make(knobs, seed=0, **changes):
+    def make(settings, seed=0, **changes):
         return alignment_batches(
-            toy, knobs.model_copy(update=changes), toy_tokenizer, "toy", seed, cache_dir
+            toy, settings.model_copy(update=changes), toy_tokenizer, "toy", seed, cache_dir
         )
 
     return make
@@ -35,8 +35,8 @@ def original(batch):
 
 
 @every
-def test_a_batch_follows_from_seed_and_step_alone(batches, knobs):
-    first, second, other = batches(knobs), batches(knobs), batches(knobs, seed=1)
+def test_a_batch_follows_from_seed_and_step_alone(batches, settings):
+    first, second, other = batches(settings), batches(settings), batches(settings, seed=1)
     for step in (5, 0, 3):
         one, again = first.batch(step), second.batch(step)
         assert all(np.array_equal(one[key], again[key]) for key in one)
@@ -44,8 +44,8 @@ def test_a_batch_follows_from_seed_and_step_alone(batches, knobs):
 
 
 @every
-def test_masking_takes_its_share_and_spares_special_tokens(batches, knobs):
-    masked = batches(knobs, mask=0.3)
+def test_masking_takes_its_share_and_spares_special_tokens(batches, settings):
+    masked = batches(settings, mask=0.3)
     many = [masked.batch(step) for step in range(30)]
     fates = {"masked": 0, "replaced": 0, "kept": 0}
     num_words = num_chosen = 0

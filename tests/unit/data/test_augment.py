@@ -43,9 +43,9 @@ def copies(folder, make_tokenizer, cache_dir):
     )
 
     def make(num_copies, seed=0, neighbours="lists"):
-        knobs = AugmentRobust(method="augment", copies=num_copies, neighbours=neighbours)
+        settings = AugmentRobust(method="augment", copies=num_copies, neighbours=neighbours)
         rest = (tokenizer, "t", seed, cache_dir)
-        return augmented_table(FilesSource(folder), "en", knobs, table, SENTENCES, *rest)
+        return augmented_table(FilesSource(folder), "en", settings, table, SENTENCES, *rest)
 
     return make
 

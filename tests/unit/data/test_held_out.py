@@ -10,9 +10,9 @@ from xlt_ray.data.batches.alignment_batches import alignment_batches
 from xlt_ray.data.text.parallel_sample import held_out_batches, held_out_names, rest_of
 from xlt_ray.errors import DataError
 
-MASKED = [entry for entry in ALIGNMENTS if issubclass(entry.knobs, MaskedAlignment)]
+MASKED = [entry for entry in ALIGNMENTS if issubclass(entry.settings, MaskedAlignment)]
 LANGUAGES = ("qaa", "qaf")
-KNOBS = MonolingualLm(
+SETTINGS = MonolingualLm(
     objective="mlm", languages=LANGUAGES, held_out=40, batch_size=8, max_length=48
 )
 
@@ -25,31 +25,31 @@ def test_all_objectives_that_predict_hidden_pieces_can_hold_text_out():
     assert {entry.name for entry in ALIGNMENTS} - {entry.name for entry in MASKED} == {
         "contrastive"
     }
-    assert "held_out" not in KNOBS.model_copy(update={"held_out": 0}).hashed()
+    assert "held_out" not in SETTINGS.model_copy(update={"held_out": 0}).hashed()
 
 
 @pytest.mark.parametrize("entry", MASKED, ids=lambda one: one.name)
 def test_what_is_held_out_is_in_no_training_batch(toy, toy_tokenizer, cache_dir, entry):
-    fields = {**KNOBS.model_dump(exclude={"objective"}), "objective": entry.name}
-    knobs = entry.knobs.model_validate(fields)
-    rest = rest_of(toy, knobs)
-    names = held_out_names(toy, knobs)
+    fields = {**SETTINGS.model_dump(exclude={"objective"}), "objective": entry.name}
+    settings = entry.settings.model_validate(fields)
+    rest = rest_of(toy, settings)
+    names = held_out_names(toy, settings)
     assert len(names) == 40
     for language in LANGUAGES:
         assert rest.parallel(language).keys() == toy.parallel(language).keys() - names
         assert rest.parallel_digest(language) != toy.parallel_digest(language)
-    batches = alignment_batches(rest, knobs, toy_tokenizer, "toy", 0, cache_dir)
+    batches = alignment_batches(rest, settings, toy_tokenizer, "toy", 0, cache_dir)
     one, other = (batches.batch(step)["input_ids"] for step in (0, 1))
     assert one.shape[0] == 8
     assert not np.array_equal(one, other)
 
 
 def test_the_same_sentences_are_masked_alike_whenever_they_are_asked(toy, toy_tokenizer):
-    found = held_out_batches(toy, KNOBS, toy_tokenizer, 16)
-    again = held_out_batches(toy, KNOBS.model_copy(update={"steps": 9}), toy_tokenizer, 16)
+    found = held_out_batches(toy, SETTINGS, toy_tokenizer, 16)
+    again = held_out_batches(toy, SETTINGS.model_copy(update={"steps": 9}), toy_tokenizer, 16)
     assert found.keys() == set(LANGUAGES)
     for language, parts in found.items():
-        names = held_out_names(toy, KNOBS) & toy.parallel(language).keys()
+        names = held_out_names(toy, SETTINGS) & toy.parallel(language).keys()
         assert sum(len(part["labels"]) for part in parts) == len(names)
         for one, other in zip(parts, again[language], strict=True):
             assert all(np.array_equal(one[name], other[name]) for name in one)
@@ -66,9 +66,9 @@ def test_the_same_sentences_are_masked_alike_whenever_they_are_asked(toy, toy_to
 
 def test_a_smaller_share_is_part_of_a_larger_and_none_has_to_be_left(toy):
     few, many = (
-        held_out_names(toy, KNOBS.model_copy(update={"held_out": number})) for number in (5, 50)
+        held_out_names(toy, SETTINGS.model_copy(update={"held_out": number})) for number in (5, 50)
     )
     assert few < many
-    everything = KNOBS.model_copy(update={"held_out": 10**6})
+    everything = SETTINGS.model_copy(update={"held_out": 10**6})
     with pytest.raises(DataError, match=r"none is left to train on; a smaller align\.held_out"):
         rest_of(toy, everything).parallel("qaa")

@@ -192,7 +192,7 @@ def test_words_are_not_switched_for_a_uniform_batch(train):
             train(hybrid, task=TAGGING if hybrid.ratio else PARAPHRASE)
 
 
-def test_neutral_knobs_leave_every_batch_as_it_is(train):
+def test_neutral_settings_leave_every_batch_as_it_is(train):
     named = Hybrid(ratio=0.5, languages="all", pairs="uniform", mixing="per_batch", batch_scale=1.0)
     for task in (PARAPHRASE, TAGGING):
         one, other = train(Hybrid(ratio=0.5), task=task), train(named, task=task)

@@ -68,8 +68,10 @@ def test_a_temperature_of_one_is_proportional(counts, cap):
 @given(COUNTS, TEMPERATURES, st.integers(1, 10**6), st.integers(0, 10**6))
 def test_a_larger_size_takes_from_no_dataset_less(counts, temperature, size, more):
     found = mixture(*counts)
-    knobs = TemperatureSampling(method="temperature", temperature=temperature)
-    pairs = zip(shares(found, knobs, size), shares(found, knobs, size + more), counts, strict=True)
+    settings = TemperatureSampling(method="temperature", temperature=temperature)
+    pairs = zip(
+        shares(found, settings, size), shares(found, settings, size + more), counts, strict=True
+    )
     assert all(1 <= less <= larger <= there for less, larger, there in pairs)
 
 
@@ -120,10 +122,10 @@ def test_data_and_network_call_the_number_of_a_head_alike():
 def toy_mixture(toy, toy_tokenizer, cache_dir):
     def make(size=60, seed=0, languages=("qaa",), source=toy, is_nested=False):
         datasets = tuple(Dataset(task, two, 1000) for task in TASKS for two in languages)
-        knobs = TemperatureSampling(method="temperature", temperature=5.0)
+        settings = TemperatureSampling(method="temperature", temperature=5.0)
         rest = (toy_tokenizer, "toy", 48, 4, seed, cache_dir)
         return mixed_batches(
-            source, Mixture(datasets), knobs, size, None, *rest, is_nested=is_nested
+            source, Mixture(datasets), settings, size, None, *rest, is_nested=is_nested
         )
 
     return make

@@ -16,9 +16,9 @@ WEAM = Weam(objective="weam", batch_size=24, languages=("qaa", "qae"))
 
 @pytest.fixture
 def batches(toy, toy_tokenizer, cache_dir):
-    def make(knobs, seed=0, **changes):
-        knobs = knobs.model_copy(update=changes)
-        return alignment_batches(toy, knobs, toy_tokenizer, "toy", seed, cache_dir)
+    def make(settings, seed=0, **changes):
+        settings = settings.model_copy(update=changes)
+        return alignment_batches(toy, settings, toy_tokenizer, "toy", seed, cache_dir)
 
     return make
 
@@ -85,8 +85,8 @@ def test_words_of_several_pieces_swap_with_all_pieces(tmp_path):
         tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
         sep_token="[SEP]", mask_token="[MASK]",
     )  # fmt: skip
-    knobs = Weam(objective="weam", batch_size=16, symmetrise="intersection")
-    batches = alignment_batches(FilesSource(tmp_path), knobs, tokenizer, "w", 0, tmp_path / "k")
+    settings = Weam(objective="weam", batch_size=16, symmetrise="intersection")
+    batches = alignment_batches(FilesSource(tmp_path), settings, tokenizer, "w", 0, tmp_path / "k")
     batch = batches.batch(0)
     ids = np.where(batch["labels"] == IGNORED, batch["input_ids"], batch["labels"])
     row = next(n for n, one in enumerate(ids.tolist()) if one[:8] == [2, 5, 6, 7, 3, 8, 9, 10])
@@ -104,8 +104,8 @@ CONTRAST = Contrastive(objective="contrastive", batch_size=24, group=8)
 @pytest.fixture
 def pairs(toy, toy_tokenizer, cache_dir):
     def make(seed=0, **changes):
-        knobs = CONTRAST.model_copy(update=changes)
-        return contrast_batches(toy, knobs, toy_tokenizer, "toy", seed, cache_dir)
+        settings = CONTRAST.model_copy(update=changes)
+        return contrast_batches(toy, settings, toy_tokenizer, "toy", seed, cache_dir)
 
     return make
 

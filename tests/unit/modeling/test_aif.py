@@ -11,7 +11,7 @@ from xlt_ray.modeling.fusion.aif import AifFusion, Attention
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
 
 
-def knobs(layer: int = 1, reduction: int = 4) -> methods.AifFusion:
+def settings(layer: int = 1, reduction: int = 4) -> methods.AifFusion:
     return methods.AifFusion(method="aif", layer=layer, reduction=reduction)
 
 
@@ -28,7 +28,7 @@ def weight(attention: Attention, inputs: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_the_output_is_the_equation_of_the_docstring(layer: int) -> None:
-    fusion, hidden = AifFusion(3, 32, knobs(layer)), states()
+    fusion, hidden = AifFusion(3, 32, settings(layer)), states()
     last, lower = hidden[3], hidden[layer]
     first = weight(fusion.first, last + lower)
     between = first * last + (1 - first) * lower
@@ -38,7 +38,7 @@ def test_the_output_is_the_equation_of_the_docstring(layer: int) -> None:
 
 
 def test_every_stage_has_branches_of_its_own() -> None:
-    fusion, hidden = AifFusion(3, 32, knobs()), states()
+    fusion, hidden = AifFusion(3, 32, settings()), states()
     before = fusion(hidden, MASK)
     names = {name.rsplit(".", 2)[0] for name, _ in fusion.named_parameters()}
     assert names == {"first.local", "first.whole", "second.local", "second.whole"}
@@ -52,12 +52,12 @@ def test_every_stage_has_branches_of_its_own() -> None:
 
 def test_a_layer_fused_with_itself_stays_what_it_is() -> None:
     last = states()[-1]
-    fused = AifFusion(3, 32, knobs(layer=0))((last, last, last, last), torch.ones(2, 5))
+    fused = AifFusion(3, 32, settings(layer=0))((last, last, last, last), torch.ones(2, 5))
     torch.testing.assert_close(fused, last)
 
 
 def test_a_layer_or_a_reduction_that_does_not_fit_is_refused() -> None:
     with pytest.raises(SpecError, match=r"target\.fusion\.layer.*0 \(the embeddings\) to 2"):
-        AifFusion(3, 32, knobs(layer=3))
+        AifFusion(3, 32, settings(layer=3))
     with pytest.raises(SpecError, match=r"target\.fusion\.reduction.*at most 8"):
-        AifFusion(3, 32, knobs(reduction=9))
+        AifFusion(3, 32, settings(reduction=9))

@@ -149,11 +149,11 @@ def test_the_longest_row_that_is_allowed_can_be_read(loaded: Loaded) -> None:
     assert states[-1].isfinite().all()
 
 
-@pytest.mark.parametrize("knobs", FUSIONS.values(), ids=list(FUSIONS))
+@pytest.mark.parametrize("settings", FUSIONS.values(), ids=list(FUSIONS))
 def test_a_fused_layer_is_finite_and_learns(
-    loaded: Loaded, encoder: transformers.PreTrainedModel, knobs: methods.ConfigModel
+    loaded: Loaded, encoder: transformers.PreTrainedModel, settings: methods.ConfigModel
 ) -> None:
-    network = build_network(encoder, "pair", knobs, NUM_LABELS, seed=0)
+    network = build_network(encoder, "pair", settings, NUM_LABELS, seed=0)
     batch = batch_of(loaded)
     states = hidden_states(encoder, batch)
     for state in states:
@@ -162,7 +162,7 @@ def test_a_fused_layer_is_finite_and_learns(
     assert fused.shape == states[-1].shape
     assert fused.isfinite().all()
     network.head(fused, batch["attention_mask"]).sum().backward()
-    layer = getattr(knobs, "layer", 1)
+    layer = getattr(settings, "layer", 1)
     for part in (states[layer], states[-1]):
         assert part.grad is not None
         assert part.grad.isfinite().all()
@@ -197,7 +197,7 @@ def test_a_step_makes_the_loss_smaller(loaded: Loaded) -> None:
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "settings",
     [
         methods.AdversarialRobust(method="adversarial", steps=1, step_size=0.1, epsilon=0.1),
         methods.RandomRobust(method="random", draws=1, epsilon=0.5),
@@ -205,10 +205,10 @@ def test_a_step_makes_the_loss_smaller(loaded: Loaded) -> None:
     ids=lambda one: one.method,
 )
 def test_word_embeddings_are_perturbed(
-    loaded: Loaded, encoder: transformers.PreTrainedModel, knobs: methods.Robust
+    loaded: Loaded, encoder: transformers.PreTrainedModel, settings: methods.Robust
 ) -> None:
     plain = build_network(encoder, "pair", methods.NoFusion(), NUM_LABELS, seed=0)
-    network = robust_network(plain, knobs, loaded.tokenizer.all_special_ids)
+    network = robust_network(plain, settings, loaded.tokenizer.all_special_ids)
     batch = {**batch_of(loaded), "noise_seed": torch.tensor([1, 2])}
     # Without dropout, so that nothing but the perturbation makes a difference.
     for part in (network.encoder, network.head):
@@ -240,14 +240,14 @@ def test_masked_pieces_are_predicted_through_the_table_of_embeddings(
 def test_words_are_swapped_with_their_translations(
     loaded: Loaded, encoder: transformers.PreTrainedModel
 ) -> None:
-    knobs = methods.Weam(objective="weam", steps=1, batch_size=2, learning_rate=1e-3)
+    settings = methods.Weam(objective="weam", steps=1, batch_size=2, learning_rate=1e-3)
     batch = batch_of(loaded, "mlm")
     length = batch["input_ids"].shape[1]
     own = torch.eye(length).expand(2, length, length)
     mirrored = own.flip(-1)
     losses = []
     for swap in (own, mirrored):
-        network = weam(encoder, knobs, seed=0)
+        network = weam(encoder, settings, seed=0)
         for part in (network.encoder, network.head):
             part.eval()
         losses.append(network({**batch, "swap": swap}))
@@ -259,14 +259,14 @@ def test_words_are_swapped_with_their_translations(
 
 
 def test_sentences_are_contrasted(loaded: Loaded, encoder: transformers.PreTrainedModel) -> None:
-    knobs = methods.Contrastive(
+    settings = methods.Contrastive(
         objective="contrastive", steps=1, layer=2, batch_size=2, learning_rate=1e-3
     )
     batch = {
         name: one for name, one in batch_of(loaded).items() if name not in ("labels", "denominator")
     }
     others = {f"other_{name}": one.flip(0) for name, one in batch.items()}
-    loss = ContrastiveNetwork(encoder, knobs)(
+    loss = ContrastiveNetwork(encoder, settings)(
         {
             **batch,
             **others,

@@ -8,7 +8,7 @@ from xlt_ray.errors import SpecError
 from xlt_ray.modeling.fusion.dlfa import DlfaFusion, masked_mean
 
 
-def knobs(layer: int = 1, reduction: int = 4) -> methods.DlfaFusion:
+def settings(layer: int = 1, reduction: int = 4) -> methods.DlfaFusion:
     return methods.DlfaFusion(method="dlfa", layer=layer, reduction=reduction)
 
 
@@ -18,7 +18,7 @@ def states(num_layers: int = 3) -> tuple[torch.Tensor, ...]:
 
 
 def test_the_output_is_the_equation_of_the_docstring() -> None:
-    fusion, hidden = DlfaFusion(3, 32, knobs(layer=2)), states()
+    fusion, hidden = DlfaFusion(3, 32, settings(layer=2)), states()
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
 
     def stack(branch: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
@@ -41,12 +41,12 @@ def test_the_output_is_the_equation_of_the_docstring() -> None:
 
 def test_a_layer_fused_with_itself_is_doubled_whatever_the_weights() -> None:
     last = states()[-1]
-    fused = DlfaFusion(3, 32, knobs(layer=0))((last, last, last, last), torch.ones(2, 5))
+    fused = DlfaFusion(3, 32, settings(layer=0))((last, last, last, last), torch.ones(2, 5))
     torch.testing.assert_close(fused, 2 * last)
 
 
 def test_only_the_chosen_layer_and_the_last_one_are_read() -> None:
-    fusion, hidden, mask = DlfaFusion(3, 32, knobs(layer=1)), states(), torch.ones(2, 5)
+    fusion, hidden, mask = DlfaFusion(3, 32, settings(layer=1)), states(), torch.ones(2, 5)
     fused = fusion(hidden, mask)
     assert torch.equal(fusion((hidden[3], hidden[1], hidden[0], hidden[3]), mask), fused)
     assert not torch.equal(fusion((hidden[0], hidden[2], hidden[2], hidden[3]), mask), fused)
@@ -55,13 +55,13 @@ def test_only_the_chosen_layer_and_the_last_one_are_read() -> None:
 @pytest.mark.parametrize("layer", [3, 4])
 def test_the_last_layer_is_not_fused_with_itself(layer: int) -> None:
     with pytest.raises(SpecError, match=r"target\.fusion\.layer.*0 \(the embeddings\) to 2"):
-        DlfaFusion(3, 32, knobs(layer=layer))
+        DlfaFusion(3, 32, settings(layer=layer))
 
 
 def test_a_bottleneck_too_narrow_to_learn_is_refused() -> None:
-    DlfaFusion(3, 32, knobs(reduction=8))
+    DlfaFusion(3, 32, settings(reduction=8))
     with pytest.raises(SpecError, match=r"target\.fusion\.reduction.*at most 8"):
-        DlfaFusion(3, 32, knobs(reduction=9))
+        DlfaFusion(3, 32, settings(reduction=9))
 
 
 def test_the_mean_counts_beyond_what_bf16_can() -> None:

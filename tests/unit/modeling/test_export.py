@@ -42,8 +42,8 @@ def exported(
     tokenizer = load_tokenizer(model, VOCABULARY)
     encoder = perturbed(load_encoder(model, tokenizer, 0))
     says = told(kind, fusion)
-    knobs = method_named(FUSIONS, fusion["method"]).knobs.model_validate(fusion)
-    network = build_network(encoder, kind, knobs, len(says.labels), seed=7)
+    settings = method_named(FUSIONS, fusion["method"]).settings.model_validate(fusion)
+    network = build_network(encoder, kind, settings, len(says.labels), seed=7)
     made, folder = place / "made", place / "exported"
     made.mkdir()
     folder.mkdir()

@@ -36,15 +36,15 @@ ROWS, LENGTH, NUM_LABELS = 6, 8, 3
 
 TRAINED = [name for name, entry in KINDS.items() if entry.is_trained]
 every_kind = pytest.mark.parametrize("kind", [*TRAINED, "mlm"])
-every_fusion = pytest.mark.parametrize("knobs", [NONE, DLFA, MIX], ids=lambda one: one.method)
+every_fusion = pytest.mark.parametrize("settings", [NONE, DLFA, MIX], ids=lambda one: one.method)
 
 
 def made(
-    encoder: PreTrainedModel, kind: str, knobs: methods.ConfigModel = NONE
+    encoder: PreTrainedModel, kind: str, settings: methods.ConfigModel = NONE
 ) -> Network | MaskedLm:
     if kind == "mlm":
         return build_masked_lm(encoder, seed=0)
-    return build_network(encoder, kind, knobs, NUM_LABELS, seed=0)
+    return build_network(encoder, kind, settings, NUM_LABELS, seed=0)
 
 
 def batch_of(kind: str, *, rows: int = ROWS) -> dict[str, Tensor]:
@@ -150,8 +150,8 @@ def test_a_batch_without_labels_asked_gives_zero_loss_and_gradient(
 
 @every_kind
 @every_fusion
-def test_losses_fall(toy_encoder: Encoders, kind: str, knobs: methods.ConfigModel) -> None:
-    network, batch = made(toy_encoder(), kind, knobs), batch_of(kind)
+def test_losses_fall(toy_encoder: Encoders, kind: str, settings: methods.ConfigModel) -> None:
+    network, batch = made(toy_encoder(), kind, settings), batch_of(kind)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     losses = []
     for _ in range(12):
@@ -194,9 +194,9 @@ def test_predictions_have_the_shape_of_their_kind(toy_encoder: Encoders) -> None
 @every_fusion
 @pytest.mark.parametrize("kind", TRAINED)
 def test_predictions_depend_on_neither_padding_nor_neighbours(
-    toy_encoder: Encoders, kind: str, knobs: methods.ConfigModel
+    toy_encoder: Encoders, kind: str, settings: methods.ConfigModel
 ) -> None:
-    network, batch = made(toy_encoder(), kind, knobs).eval(), batch_of(kind)
+    network, batch = made(toy_encoder(), kind, settings).eval(), batch_of(kind)
     together = network.predict(batch)[:1]
     alone = network.predict(
         {
@@ -267,14 +267,14 @@ def test_masked_lm_shares_the_embeddings(toy_encoder: Encoders) -> None:
 @every_kind
 @every_fusion
 def test_extra_parameters_come_back(
-    toy_encoder: Encoders, tmp_path: Path, kind: str, knobs: methods.ConfigModel
+    toy_encoder: Encoders, tmp_path: Path, kind: str, settings: methods.ConfigModel
 ) -> None:
-    network, batch = made(toy_encoder(), kind, knobs), batch_of(kind)
+    network, batch = made(toy_encoder(), kind, settings), batch_of(kind)
     with torch.no_grad():
         for one in extra_state(network).values():
             one.mul_(1.1).add_(0.01)
     save_extra(network, tmp_path / "extra.safetensors")
-    fresh = made(toy_encoder(), kind, knobs)
+    fresh = made(toy_encoder(), kind, settings)
     assert not torch.equal(fresh.predict(batch), network.predict(batch))
     load_extra(fresh, tmp_path / "extra.safetensors")
     assert torch.equal(fresh.predict(batch), network.predict(batch))

@@ -57,7 +57,7 @@ def swapped() -> dict[str, Tensor]:
     }
 
 
-def knobs_of(**changes: object) -> methods.Contrastive:
+def settings_of(**changes: object) -> methods.Contrastive:
     return methods.Contrastive.model_validate(
         {"objective": "contrastive", "batch_size": ROWS, "group": 3, **changes}
     )
@@ -73,7 +73,7 @@ def test_the_contrastive_loss_is_the_equation_of_the_docstring(
     toy_encoder: Encoders, layer: int | None
 ) -> None:
     encoder, batch = toy_encoder(), pairs()
-    found = contrastive(encoder, knobs_of(layer=layer, temperature=0.2), 0)(batch)
+    found = contrastive(encoder, settings_of(layer=layer, temperature=0.2), 0)(batch)
     vectors = []
     for prefix in ("", "other_"):
         rows = {name: batch[prefix + name] for name in ("input_ids", "attention_mask")}
@@ -92,7 +92,7 @@ def test_the_contrastive_loss_is_the_equation_of_the_docstring(
 
 
 def test_a_sentence_drawn_twice_is_no_negative_of_itself(toy_encoder: Encoders) -> None:
-    network, batch = contrastive(toy_encoder(), knobs_of(), 0), pairs()
+    network, batch = contrastive(toy_encoder(), settings_of(), 0), pairs()
     for name in list(batch):
         if name != "labels" and batch[name].dim():
             batch[name] = batch[name].clone()
@@ -116,7 +116,7 @@ def test_micro_batches_add_up_to_the_full_batch(toy_encoder: Encoders, objective
     if objective == "weam":
         network, batch = weam_of(toy_encoder()), swapped()
     else:
-        network, batch = contrastive(toy_encoder(), knobs_of(), 0), pairs()
+        network, batch = contrastive(toy_encoder(), settings_of(), 0), pairs()
     assert_parts_add_up(network, batch, (slice(0, 3), slice(3, 6)), rtol=1e-3, atol=1e-5)
 
 
@@ -125,7 +125,7 @@ def test_every_parameter_has_a_gradient(toy_encoder: Encoders, objective: str) -
     if objective == "weam":
         network, batch = weam_of(toy_encoder()), swapped()
     else:
-        network, batch = contrastive(toy_encoder(), knobs_of(layer=1), 0), pairs()
+        network, batch = contrastive(toy_encoder(), settings_of(layer=1), 0), pairs()
     network(batch).backward()
     missing = [name for name, one in network.named_parameters() if one.grad is None]
     assert missing == []
@@ -135,16 +135,16 @@ def test_every_parameter_has_a_gradient(toy_encoder: Encoders, objective: str) -
 
 
 def test_passes_hold_whole_groups(toy_encoder: Encoders) -> None:
-    network, batch = contrastive(toy_encoder(), knobs_of(), 0), pairs()
+    network, batch = contrastive(toy_encoder(), settings_of(), 0), pairs()
     part = {name: one[:4] if one.dim() else one for name, one in batch.items()}
     with pytest.raises(SpecError, match=r"align\.group: a pass of 4 pairs .* groups of 3"):
         network(part)
 
 
 def test_a_layer_above_the_model_is_refused(toy_encoder: Encoders) -> None:
-    ContrastiveNetwork(toy_encoder(), knobs_of(layer=2))
+    ContrastiveNetwork(toy_encoder(), settings_of(layer=2))
     with pytest.raises(SpecError, match=r"align\.layer.*0 \(the embeddings\) to 2"):
-        ContrastiveNetwork(toy_encoder(), knobs_of(layer=3))
+        ContrastiveNetwork(toy_encoder(), settings_of(layer=3))
 
 
 def test_the_loss_of_weam_is_the_equation_of_the_docstring(toy_encoder: Encoders) -> None:
@@ -175,7 +175,7 @@ def test_bf16_networks_give_a_float32_loss_near_the_exact_one(
     if objective == "weam":
         network, batch = weam_of(toy_encoder()), swapped()
     else:
-        network, batch = contrastive(toy_encoder(), knobs_of(temperature=1.0), 0), pairs()
+        network, batch = contrastive(toy_encoder(), settings_of(temperature=1.0), 0), pairs()
     exact = network(batch).detach()
     rounded = network.to(torch.bfloat16)(batch)
     assert rounded.dtype == torch.float32

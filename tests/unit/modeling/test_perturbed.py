@@ -30,20 +30,20 @@ ROWS, LENGTH, SPECIAL = 6, 8, (0, 1, 2, 3, 4)
 NORMS = ("l2", "linf")
 
 
-def adversarial(norm: str = "l2", **knobs: float) -> methods.AdversarialRobust:
-    settings = {"steps": 2, "step_size": 0.06, "epsilon": 0.1, **knobs}
+def adversarial(norm: str = "l2", **settings: float) -> methods.AdversarialRobust:
+    settings = {"steps": 2, "step_size": 0.06, "epsilon": 0.1, **settings}
     return methods.AdversarialRobust.model_validate(
         {"method": "adversarial", "norm": norm, **settings}
     )
 
 
-def smoothing(norm: str = "l2", **knobs: float) -> methods.RandomRobust:
-    settings = {"epsilon": 0.1, "draws": 2, **knobs}
+def smoothing(norm: str = "l2", **settings: float) -> methods.RandomRobust:
+    settings = {"epsilon": 0.1, "draws": 2, **settings}
     return methods.RandomRobust.model_validate({"method": "random", "norm": norm, **settings})
 
 
 EVERY = [make(norm) for make in (adversarial, smoothing) for norm in NORMS]
-every = pytest.mark.parametrize("knobs", EVERY, ids=lambda one: f"{one.method}-{one.norm}")
+every = pytest.mark.parametrize("settings", EVERY, ids=lambda one: f"{one.method}-{one.norm}")
 
 
 def batch_of(kind: str = "pair") -> dict[str, Tensor]:
@@ -96,8 +96,8 @@ def plain(encoder: PreTrainedModel, kind: str = "pair") -> Network:
     return build_network(encoder, kind, methods.NoFusion(), 3, 0)
 
 
-def watched(encoder: PreTrainedModel, knobs: methods.Robust) -> tuple[Network, Watched]:
-    inner = robust_network(plain(encoder), knobs, SPECIAL)
+def watched(encoder: PreTrainedModel, settings: methods.Robust) -> tuple[Network, Watched]:
+    inner = robust_network(plain(encoder), settings, SPECIAL)
     assert isinstance(inner, PerturbedNetwork)
     watch = Watched(inner._perturbation)
     return PerturbedNetwork(inner, watch, SPECIAL).train(), watch
@@ -125,21 +125,21 @@ def test_a_projection_stays_within_epsilon_and_leaves_what_is_within(
 
 @every
 def test_no_perturbation_is_above_epsilon(
-    toy_encoder: Encoders, knobs: methods.AdversarialRobust | methods.RandomRobust
+    toy_encoder: Encoders, settings: methods.AdversarialRobust | methods.RandomRobust
 ) -> None:
-    network, watch = watched(toy_encoder(), knobs)
+    network, watch = watched(toy_encoder(), settings)
     network(batch_of())
-    largest = max(sizes(delta, knobs.norm).max().item() for delta in watch.deltas)
-    assert 0 < largest <= torch.tensor(knobs.epsilon).item()
-    if isinstance(knobs, methods.AdversarialRobust):
-        assert largest > 0.99 * knobs.epsilon, "two steps of 0.06 reach the ball of 0.1"
+    largest = max(sizes(delta, settings.norm).max().item() for delta in watch.deltas)
+    assert 0 < largest <= torch.tensor(settings.epsilon).item()
+    if isinstance(settings, methods.AdversarialRobust):
+        assert largest > 0.99 * settings.epsilon, "two steps of 0.06 reach the ball of 0.1"
 
 
 @every
 def test_padding_and_special_pieces_stay_what_they_are(
-    toy_encoder: Encoders, knobs: methods.Robust
+    toy_encoder: Encoders, settings: methods.Robust
 ) -> None:
-    network, watch = watched(toy_encoder(), knobs)
+    network, watch = watched(toy_encoder(), settings)
     batch = batch_of()
     network(batch)
     untouched = (batch["attention_mask"] == 0) | (batch["input_ids"] < 5)
@@ -151,8 +151,8 @@ def test_padding_and_special_pieces_stay_what_they_are(
 @pytest.mark.parametrize("norm", NORMS)
 def test_ascent_raises_the_loss_step_by_step(toy_encoder: Encoders, norm: str) -> None:
     size = 0.05 if norm == "l2" else 0.005
-    knobs = adversarial(norm, steps=3, step_size=size, epsilon=4 * size)
-    network, watch = watched(toy_encoder(), knobs)
+    settings = adversarial(norm, steps=3, step_size=size, epsilon=4 * size)
+    network, watch = watched(toy_encoder(), settings)
     loss = network(batch_of())
     assert watch.losses == sorted(watch.losses)
     assert (
@@ -201,28 +201,28 @@ def test_noise_fills_its_ball_evenly(norm: str) -> None:
 
 @pytest.mark.parametrize("kind", [name for name, entry in KINDS.items() if entry.is_trained])
 @pytest.mark.parametrize(
-    "knobs", [adversarial("l2"), smoothing("l2"), smoothing("linf")], ids=lambda one: one.method
+    "settings", [adversarial("l2"), smoothing("l2"), smoothing("linf")], ids=lambda one: one.method
 )
 def test_micro_batches_add_up_to_the_full_batch(
-    toy_encoder: Encoders, knobs: methods.Robust, kind: str
+    toy_encoder: Encoders, settings: methods.Robust, kind: str
 ) -> None:
-    network, batch = robust_network(plain(toy_encoder(), kind), knobs, SPECIAL), batch_of(kind)
+    network, batch = robust_network(plain(toy_encoder(), kind), settings, SPECIAL), batch_of(kind)
     parts = (slice(0, 1), slice(1, 4), slice(4, 6))
     assert_parts_add_up(network, batch, parts, rtol=1e-3, atol=1e-5)
 
 
 @every
 def test_weights_get_the_gradients_of_the_last_passes_alone(
-    toy_encoder: Encoders, knobs: methods.Robust
+    toy_encoder: Encoders, settings: methods.Robust
 ) -> None:
-    network, watch = watched(toy_encoder(), knobs)
+    network, watch = watched(toy_encoder(), settings)
     batch = batch_of()
     loss = network(batch)
     assert gradients(network) == {}, "finding a perturbation leaves no gradient behind"
     loss.backward()
     found = gradients(network)
-    again, _ = watched(toy_encoder(), knobs)
-    kept = watch.deltas[-1:] if isinstance(knobs, methods.AdversarialRobust) else watch.deltas
+    again, _ = watched(toy_encoder(), settings)
+    kept = watch.deltas[-1:] if isinstance(settings, methods.AdversarialRobust) else watch.deltas
 
     class Fixed:
         def loss(self, loss_at: LossAt, may: Tensor, width: int, batch: Batch) -> Tensor:
@@ -235,10 +235,10 @@ def test_weights_get_the_gradients_of_the_last_passes_alone(
 
 @every
 def test_predictions_and_names_are_those_of_the_plain_network(
-    toy_encoder: Encoders, knobs: methods.Robust
+    toy_encoder: Encoders, settings: methods.Robust
 ) -> None:
     own = plain(toy_encoder())
-    network = robust_network(own, knobs, SPECIAL)
+    network = robust_network(own, settings, SPECIAL)
     assert [name for name, _ in network.named_parameters()] == [
         name for name, _ in own.named_parameters()
     ]
@@ -248,10 +248,10 @@ def test_predictions_and_names_are_those_of_the_plain_network(
 
 @every
 def test_every_option_of_a_choice_is_perturbed_by_itself(
-    toy_encoder: Encoders, knobs: methods.AdversarialRobust | methods.RandomRobust
+    toy_encoder: Encoders, settings: methods.AdversarialRobust | methods.RandomRobust
 ) -> None:
     own = build_network(toy_encoder(), "choice", methods.NoFusion(), 2, 0)
-    watch = Watched(robust_network(own, knobs, SPECIAL)._perturbation)  # type: ignore[attr-defined]
+    watch = Watched(robust_network(own, settings, SPECIAL)._perturbation)  # type: ignore[attr-defined]
     batch = batch_of()
     options = {
         name: torch.stack([batch[name], batch[name].roll(1, 0)], dim=1)
@@ -260,17 +260,17 @@ def test_every_option_of_a_choice_is_perturbed_by_itself(
     labels = {"labels": torch.zeros(ROWS).long(), "denominator": torch.tensor(float(ROWS))}
     noise = {"noise_seed": batch["noise_seed"]}
     PerturbedNetwork(own, watch, SPECIAL).train()({**options, **labels, **noise})
-    moved = sizes(watch.deltas[-1], knobs.norm)
+    moved = sizes(watch.deltas[-1], settings.norm)
     assert moved.shape == (ROWS, 2, LENGTH)
-    assert 0 < moved.max() <= knobs.epsilon + 1e-7
+    assert 0 < moved.max() <= settings.epsilon + 1e-7
     assert (moved > 0).equal((options["attention_mask"] == 1) & (options["input_ids"] > 4))
 
 
 @every
 def test_a_batch_without_labels_asked_is_no_fault(
-    toy_encoder: Encoders, knobs: methods.Robust
+    toy_encoder: Encoders, settings: methods.Robust
 ) -> None:
-    network, batch = robust_network(plain(toy_encoder()), knobs, SPECIAL), batch_of()
+    network, batch = robust_network(plain(toy_encoder()), settings, SPECIAL), batch_of()
     batch["labels"] = torch.full_like(batch["labels"], -100)
     loss = network(batch)
     loss.backward()
@@ -279,8 +279,8 @@ def test_a_batch_without_labels_asked_is_no_fault(
 
 
 @every
-def test_bf16_networks_give_a_float32_loss(toy_encoder: Encoders, knobs: methods.Robust) -> None:
-    network = robust_network(plain(toy_encoder()), knobs, SPECIAL).to(torch.bfloat16)
+def test_bf16_networks_give_a_float32_loss(toy_encoder: Encoders, settings: methods.Robust) -> None:
+    network = robust_network(plain(toy_encoder()), settings, SPECIAL).to(torch.bfloat16)
     loss = network(batch_of())
     loss.backward()
     assert loss.dtype == torch.float32
@@ -288,12 +288,12 @@ def test_bf16_networks_give_a_float32_loss(toy_encoder: Encoders, knobs: methods
 
 
 @pytest.mark.parametrize(
-    "knobs",
+    "settings",
     [methods.NoRobust(matched_steps=3), methods.AugmentRobust(method="augment")],
     ids=lambda one: one.method,
 )
 def test_methods_that_leave_the_embeddings_leave_the_network(
-    toy_encoder: Encoders, knobs: methods.Robust
+    toy_encoder: Encoders, settings: methods.Robust
 ) -> None:
     own = plain(toy_encoder())
-    assert robust_network(own, knobs, SPECIAL) is own
+    assert robust_network(own, settings, SPECIAL) is own

@@ -1,6 +1,6 @@
 """A finished sweep without any training: real ledger, real store, made-up scores.
 
-16 configurations of three seeds over five knobs in six languages; among them pruned and failed
+16 configurations of three seeds over five parameters in six languages; among them pruned and failed
 trials, one that runs, and scores that are missing.
 """
 

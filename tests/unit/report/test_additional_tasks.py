@@ -64,7 +64,7 @@ def test_no_number_of_the_main_tables_knows_of_it(asked: Finished, tmp_path: Pat
     one, other = (snapshot_of(found) for found in (plain, asked))
     pd.testing.assert_frame_equal(scores_frame(one), scores_frame(other))
     tables = [
-        language_tables(trials_frame(each), scores_frame(each), each.knobs, each.sweep)
+        language_tables(trials_frame(each), scores_frame(each), each.parameters, each.sweep)
         for each in (one, other)
     ]
     assert tables[0] == tables[1]
@@ -131,8 +131,8 @@ def test_the_four_rules_stand_side_by_side_with_averaged_weights_among_them(
     snapshot = snapshot_of(asked)
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
     means = averaged_scores(further_frame(snapshot))
-    (table,) = language_tables(trials, scores, snapshot.knobs, snapshot.sweep)
-    (averaged,) = language_tables(trials, means, snapshot.knobs, snapshot.sweep)
+    (table,) = language_tables(trials, scores, snapshot.parameters, snapshot.sweep)
+    (averaged,) = language_tables(trials, means, snapshot.parameters, snapshot.sweep)
     found = picks(table, scores, snapshot.sweep, averaged, means)
     assert [(one.is_averaged, one.is_oracle) for one in found] == [
         (False, False),

@@ -1,4 +1,4 @@
-"""Effects of knobs: right numbers, levels that part all configurations, honest intervals."""
+"""Effects of parameters: right numbers, levels that part all configurations, honest intervals."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from xlt_ray.report.tables import Group, LanguageTable, Row, TrialScores, cell_o
 
 
 def table_of(values: Sequence[Any], scores: Sequence[float], seeds: int = 1) -> LanguageTable:
-    """One knob; the others are half as good as the source, and one language is a group."""
+    """One parameter; the others are half as good as the source, and one language is a group."""
     rows = []
     for number, (value, score) in enumerate(zip(values, scores, strict=True)):
         trials = tuple(
@@ -38,7 +38,7 @@ def table_of(values: Sequence[Any], scores: Sequence[float], seeds: int = 1) -> 
         rows.append(
             Row(
                 configuration=number,
-                knobs={"knob": value},
+                parameters={"knob": value},
                 states={"complete": seeds},
                 trials=trials,
                 objective=cell_of([score] * seeds),
@@ -115,25 +115,26 @@ def test_there_is_no_interval_without_spread() -> None:
         difference_interval([], [0.4, 0.6])
 
 
-def test_knobs_are_in_order_of_importance_for_the_other_languages() -> None:
+def test_parameters_are_in_order_of_importance_for_the_other_languages() -> None:
     draw = random.Random(1)
     table = table_of(list(range(3 * MIN_POINTS)), [one / 40 for one in range(3 * MIN_POINTS)])
     rows = tuple(
-        replace(row, knobs={"idle": draw.random(), "knob": row.knobs["knob"]}) for row in table.rows
+        replace(row, parameters={"idle": draw.random(), "knob": row.parameters["knob"]})
+        for row in table.rows
     )
-    known = effects_of(replace(table, rows=rows, knobs=("idle", "knob")))
-    assert known.knobs == ("knob", "idle")
-    shuffled = [row.knobs["knob"] for row in rows]
+    known = effects_of(replace(table, rows=rows, parameters=("idle", "knob")))
+    assert known.parameters == ("knob", "idle")
+    shuffled = [row.parameters["knob"] for row in rows]
     draw.shuffle(shuffled)
     noise = tuple(
-        replace(row, knobs={"idle": row.knobs["idle"], "a": value, "knob": 1})
+        replace(row, parameters={"idle": row.parameters["idle"], "a": value, "knob": 1})
         for row, value in zip(rows, shuffled, strict=True)
     )
-    known_of_noise = effects_of(replace(table, rows=noise, knobs=("idle", "knob", "a")))
+    known_of_noise = effects_of(replace(table, rows=noise, parameters=("idle", "knob", "a")))
     assert not any(
         importance.is_above_chance for importance in known_of_noise.importances[OTHERS].values()
     )
-    assert known_of_noise.knobs == ("a", "idle"), "by name, whichever share is larger"
+    assert known_of_noise.parameters == ("a", "idle"), "by name, whichever share is larger"
     assert set(known.importances) == set(known.series) == {"qaa", OTHERS, "script: Latn"}
 
 

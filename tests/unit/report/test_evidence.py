@@ -29,7 +29,7 @@ CONFIGURATION, REPEAT = NEAR_CONSTANT
 def table(quick: Finished) -> LanguageTable:
     snapshot = read_snapshot(quick.ledger, quick.store)
     frames = trials_frame(snapshot), scores_frame(snapshot)
-    (found,) = language_tables(*frames, snapshot.knobs, snapshot.sweep)
+    (found,) = language_tables(*frames, snapshot.parameters, snapshot.sweep)
     return found
 
 

@@ -126,7 +126,7 @@ def test_no_zero_shot_table_has_a_score_after_shots(few: Finished) -> None:
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
     assert set(scores[scores["stage"] == "evaluate"]["number"]) == {0}
     assert further_frame(snapshot).empty
-    (table,) = language_tables(trials, scores, snapshot.knobs, snapshot.sweep)
+    (table,) = language_tables(trials, scores, snapshot.parameters, snapshot.sweep)
     (scored,) = [row for row in table.rows if row.cells]
     assert scored.mean is not None
     assert scored.mean.mean == pytest.approx(sum(BEFORE.values()) / 6)

@@ -77,12 +77,12 @@ def test_page_says_rule_states_and_causes(page: Path) -> None:
 def test_importances_stand_beside_what_chance_reaches(page: Path) -> None:
     text = page.read_text()
     assert "the 95 % of the null" in text
-    assert "its knobs are judged given that one training" in text
+    assert "its parameters are judged given that one training" in text
     shares = list(
         csv.DictReader((page.parent / "tables/toy-nli-qaa-languages-importance.csv").open())
     )
     below = [share for share in shares if share["is_above_chance"] == "False"]
-    assert 0 < len(below) < len(shares), "the knobs of this sweep matter, but not all of them"
+    assert 0 < len(below) < len(shares), "the parameters of this sweep matter, but not all of them"
     assert text.count("; not above chance, ") == len(below)
     assert text.count("; chance ") == len(shares) - len(below)
 
@@ -93,9 +93,9 @@ def test_what_comes_from_trials_is_escaped(page: Path) -> None:
     assert "full &lt;8 GiB&gt;" in text
 
 
-def test_every_searched_knob_has_a_figure_with_its_rows(page: Path) -> None:
-    for knob in ("model", "intermediate.size", "target.fusion.layer", "target.hybrid.ratio"):
-        stem = page.parent / "figures" / f"toy-nli-qaa-{knob}"
+def test_every_searched_parameter_has_a_figure_with_its_rows(page: Path) -> None:
+    for parameter in ("model", "intermediate.size", "target.fusion.layer", "target.hybrid.ratio"):
+        stem = page.parent / "figures" / f"toy-nli-qaa-{parameter}"
         for ending in (".svg", ".png", ".csv"):
             assert Path(f"{stem}{ending}").stat().st_size > 50
 
@@ -326,7 +326,7 @@ def test_no_password_of_a_place_is_in_any_file(tmp_path: Path) -> None:
     assert not [file for file in files if b"s3cret" in file.read_bytes()]
 
 
-def test_knobs_whose_paths_end_alike_have_their_whole_paths_as_heads(tmp_path: Path) -> None:
+def test_parameters_whose_paths_end_alike_have_their_whole_paths_as_heads(tmp_path: Path) -> None:
     from tests.unit.report.conftest import finished
 
     text = SWEEP.replace("trials: 16, seeds: 3", "trials: 2, seeds: 1")

@@ -25,7 +25,7 @@ from xlt_ray.ledger import StageUse
 from xlt_ray.report.effects import OTHERS, Effects, effects_of
 from xlt_ray.report.figures.base import SERIES, Figure
 from xlt_ray.report.figures.overview import (
-    _knob_axis,
+    _parameter_axis,
     bars_of,
     heat_map,
     importance_figure,
@@ -34,7 +34,7 @@ from xlt_ray.report.figures.overview import (
     reuses_of,
     timeline,
 )
-from xlt_ray.report.figures.parameters import knob_figure, language_figure
+from xlt_ray.report.figures.parameters import language_figure, parameter_figure
 from xlt_ray.report.figures.questions import layer_figure, ratio_figure, size_figure
 from xlt_ray.report.frames import Snapshot, costs_frame, read_snapshot, scores_frame, trials_frame
 from xlt_ray.report.importance import MIN_POINTS, Importance, _thresholds, importances
@@ -72,21 +72,21 @@ def snapshot(quick: Finished) -> Snapshot:
 def table(snapshot: Snapshot) -> LanguageTable:
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
     (found,) = language_tables(
-        trials, scores, snapshot.knobs, snapshot.sweep,
+        trials, scores, snapshot.parameters, snapshot.sweep,
         lambda languages: known_groupings(languages, describe),
     )  # fmt: skip
     return found
 
 
-def table_over(knob: str, points: Sequence[tuple[Any, float, float]]) -> LanguageTable:
-    """A table of one knob: its value, the source's score, and that of two other languages."""
+def table_over(parameter: str, points: Sequence[tuple[Any, float, float]]) -> LanguageTable:
+    """A table of one parameter: its value, the source's score, and that of two other languages."""
     rows = []
     for number, (value, source, others) in enumerate(points):
         scores = {"qaa": source, "qab": others, "qac": others}
         rows.append(
             Row(
                 configuration=number,
-                knobs={knob: value},
+                parameters={parameter: value},
                 states={"complete": 1},
                 trials=(TrialScores(number, 0, scores),),
                 objective=cell_of([source]),
@@ -95,7 +95,9 @@ def table_over(knob: str, points: Sequence[tuple[Any, float, float]]) -> Languag
                 mean_without_source=cell_of([others]),
             )
         )
-    return LanguageTable("t", "accuracy", "qaa", ("qaa", "qab", "qac"), (knob,), 1, tuple(rows))
+    return LanguageTable(
+        "t", "accuracy", "qaa", ("qaa", "qab", "qac"), (parameter,), 1, tuple(rows)
+    )
 
 
 # -- the power law ------------------------------------------------------------------------
@@ -253,7 +255,7 @@ def test_size_curve_has_a_line_for_each_model_and_group_of_languages(table: Lang
         sorted(
             100 * row.groups[low.title].mean
             for row in means.values()
-            if row.knobs["model"] == "toy:4x64" and row.mean_without_source
+            if row.parameters["model"] == "toy:4x64" and row.mean_without_source
         )
     )
     assert len(notes) == 2, "one a model, as the reason is the same in all languages"
@@ -290,7 +292,7 @@ def test_each_group_of_languages_has_its_own_law() -> None:
 def seeded_table(
     means: Sequence[float], *, scope: str, other: Sequence[str] = ("x",), num_seeds: int = 3
 ) -> LanguageTable:
-    """A configuration for each size and each value of another knob; noise of half a point.
+    """A configuration for each size and each value of another parameter; noise of half a point.
 
     Args:
         scope: of the intermediate stage: ``shared``, or ``per_trial``.
@@ -312,7 +314,7 @@ def seeded_table(
         rows.append(
             Row(
                 configuration=number,
-                knobs={"intermediate.size": FIVE[size], "knob": value},
+                parameters={"intermediate.size": FIVE[size], "knob": value},
                 states={"complete": num_seeds},
                 trials=tuple(trials),
                 objective=others,
@@ -321,9 +323,9 @@ def seeded_table(
                 mean_without_source=others,
             )
         )
-    knobs = ("intermediate.size", "knob")
+    parameters = ("intermediate.size", "knob")
     return LanguageTable(
-        "t", "accuracy", "qaa", ("qaa", "qab", "qac"), knobs, num_seeds, tuple(rows)
+        "t", "accuracy", "qaa", ("qaa", "qab", "qac"), parameters, num_seeds, tuple(rows)
     )
 
 
@@ -332,7 +334,7 @@ def seeded_table(
     [
         (seeded_table(DIP[1], scope="per_trial"), 15),
         (seeded_table(DIP[1], scope="shared"), 5),
-        # What another knob does is the same at every size, and is no luck of a size.
+        # What another parameter does is the same at every size, and is no luck of a size.
         (seeded_table(DIP[1], scope="per_trial", other="xy"), 15),
         (seeded_table(DIP[1], scope="shared", other="xy"), 5),
     ],
@@ -343,9 +345,12 @@ def test_repeats_of_a_size_are_trainings_of_its_own(table: LanguageTable, repeat
     assert not any(row["row"] == "fit" for row in rows_of(figure))
 
 
-def test_where_sizes_differ_in_other_knobs_a_configuration_is_one_repeat() -> None:
+def test_where_sizes_differ_in_other_parameters_a_configuration_is_one_repeat() -> None:
     table = seeded_table(DIP[1], scope="per_trial")
-    rows = [replace(row, knobs={**row.knobs, "knob": str(row.configuration)}) for row in table.rows]
+    rows = [
+        replace(row, parameters={**row.parameters, "knob": str(row.configuration)})
+        for row in table.rows
+    ]
     _, (note,) = size_figure(replace(table, rows=tuple(rows)), "intermediate.size")
     assert "to 5 independent repeats: scores do not rise from 64000 to 256000" in note
 
@@ -391,7 +396,7 @@ def test_fusion_profile_has_a_row_for_each_configuration(table: LanguageTable) -
 
 
 @pytest.mark.parametrize("draw", [layer_figure, ratio_figure])
-def test_a_knob_with_one_value_has_no_curve(draw: Any) -> None:
+def test_a_parameter_with_one_value_has_no_curve(draw: Any) -> None:
     assert draw(table_over("k", [(1, 0.5, 0.4), (1, 0.6, 0.4), (None, 0.5, 0.5)]), "k") is None
 
 
@@ -412,19 +417,21 @@ def points_of(num: int, seed: int = 0) -> list[tuple[dict[str, Any], float]]:
     draw = random.Random(seed)
     found = []
     for _ in range(num):
-        knobs: dict[str, Any] = {
+        parameters: dict[str, Any] = {
             "layer": draw.randint(0, 11),
             "model": draw.choice(["a", "b"]),
             "rate": 10 ** draw.uniform(-5, -3),
         }
         if draw.random() < 0.6:
-            knobs["size"] = draw.choice([500, 2000, 8000])
-        score = 0.03 * knobs["layer"] + 0.05 * (knobs["model"] == "b") + draw.gauss(0, 0.01)
-        found.append((knobs, score))
+            parameters["size"] = draw.choice([500, 2000, 8000])
+        score = (
+            0.03 * parameters["layer"] + 0.05 * (parameters["model"] == "b") + draw.gauss(0, 0.01)
+        )
+        found.append((parameters, score))
     return found
 
 
-def test_importance_is_that_of_the_knob_that_decides() -> None:
+def test_importance_is_that_of_the_parameter_that_decides() -> None:
     found = importances(points_of(40), maximize=True)
     assert set(found) == {"layer", "model", "rate", "size"}
     assert max(found, key=lambda one: found[one].share) == "layer"
@@ -440,17 +447,19 @@ def test_noise_is_above_chance_in_five_of_a_hundred_at_most(
 ) -> None:
     monkeypatch.setattr("xlt_ray.report.importance.NUM_BOOTSTRAPS", 1)
     draw = random.Random(7)
-    assignments = [knobs for knobs, _ in points_of(num)]
+    assignments = [parameters for parameters, _ in points_of(num)]
     above, tops = 0, []
     for _ in range(100):
-        found = importances([(knobs, draw.gauss(0, 1)) for knobs in assignments], maximize=True)
+        found = importances(
+            [(parameters, draw.gauss(0, 1)) for parameters in assignments], maximize=True
+        )
         above += any(one.is_above_chance for one in found.values())
         tops.append(max(one.share for one in found.values()))
     assert above <= 12  # binomial: 0.998 of 100 at 5 %
     assert min(tops) > 0.25, "shares of noise look like importances"
 
 
-def test_a_knob_that_decides_is_above_chance_beside_others_that_do_not() -> None:
+def test_a_parameter_that_decides_is_above_chance_beside_others_that_do_not() -> None:
     for seed in range(2):
         found = importances(points_of(40, seed), maximize=True)
         assert found["layer"].is_above_chance
@@ -459,7 +468,7 @@ def test_a_knob_that_decides_is_above_chance_beside_others_that_do_not() -> None
 
 
 def test_what_noise_reaches_is_what_permuted_scores_reach() -> None:
-    """Of knobs with few levels and many, none is above its threshold in more than its part."""
+    """Of parameters with few levels and many, none is above its threshold in more than its part."""
     draw = np.random.default_rng(0)
     null = np.column_stack(
         [draw.chisquare(1, 999), 5 * draw.chisquare(8, 999), draw.integers(0, 3, 999)]
@@ -471,14 +480,14 @@ def test_what_noise_reaches_is_what_permuted_scores_reach() -> None:
 
 @pytest.mark.filterwarnings("ignore:Target and region quantiles")
 def test_equal_scores_have_no_importance() -> None:
-    found = importances([(knobs, 0.5) for knobs, _ in points_of(20)], maximize=True)
+    found = importances([(parameters, 0.5) for parameters, _ in points_of(20)], maximize=True)
     assert {one.share for one in found.values()} == {0.0}
     assert not any(one.is_above_chance for one in found.values())
 
 
 def test_importance_looks_at_the_end_that_is_better() -> None:
     rising = points_of(40)
-    falling = [(knobs, -score) for knobs, score in rising]
+    falling = [(parameters, -score) for parameters, score in rising]
     assert importances(falling, maximize=False) == importances(rising, maximize=True)
 
 
@@ -563,8 +572,8 @@ def test_parallel_coordinates_have_a_line_for_each_configuration(table: Language
         assert row.mean_without_source is not None
         line = rows[row.configuration]
         assert float(line["others_percent"]) == 100 * row.mean_without_source.mean
-        assert line["model"] == row.knobs["model"]
-        assert line["intermediate.size"] == shown_value(row.knobs["intermediate.size"])
+        assert line["model"] == row.parameters["model"]
+        assert line["intermediate.size"] == shown_value(row.parameters["intermediate.size"])
 
 
 @settings(max_examples=25)
@@ -575,7 +584,7 @@ def test_parallel_coordinates_have_a_line_for_each_configuration(table: Language
     )
 )  # fmt: skip
 def test_every_value_has_its_place_on_its_axis(values: list[Any]) -> None:
-    axis = _knob_axis("knob", values)
+    axis = _parameter_axis("knob", values)
     texts = [shown_value(value) for value in values]
     if axis is None:
         assert len(set(texts)) == 1
@@ -587,7 +596,7 @@ def test_every_value_has_its_place_on_its_axis(values: list[Any]) -> None:
     assert all(0 <= one <= 1 for one, _ in axis.ticks)
 
 
-def test_parallel_coordinates_need_three_lines_and_a_knob() -> None:
+def test_parallel_coordinates_need_three_lines_and_a_parameter() -> None:
     two = table_over("k", [(1, 0.5, 0.4), (2, 0.6, 0.4)])
     alike = table_over("k", [(1, 0.5, 0.4)] * 5)
     for table in (two, alike):
@@ -690,7 +699,7 @@ def test_figures_of_the_same_rows_are_the_same_bytes(
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What figures of knobs and languages draw, in place of files."""
+    """What figures of parameters and languages draw, in place of files."""
     found: list[Any] = []
 
     def kept(figure: Any) -> tuple[bytes, bytes]:
@@ -713,14 +722,14 @@ def test_a_negative_score_is_inside_its_figure(drawn: list[Any]) -> None:
 def test_a_legend_names_both_series_where_the_first_option_has_no_scores(drawn: list[Any]) -> None:
     table = table_over("k", [("a", 0.5, 0.4), ("b", 0.5, 0.4), ("c", 0.6, 0.4)])
     first = replace(table.rows[0], cells={}, mean=None, mean_without_source=None)
-    knob_figure("k", replace(table, rows=(first, *table.rows[1:])))
+    parameter_figure("k", replace(table, rows=(first, *table.rows[1:])))
     (legend,) = drawn[0].legends
     assert [text.get_text() for text in legend.get_texts()] == [
         "source language", "mean of the others",
     ]  # fmt: skip
 
 
-def test_a_legend_names_both_series_where_one_lacks_the_first_knob(drawn: list[Any]) -> None:
+def test_a_legend_names_both_series_where_one_lacks_the_first_parameter(drawn: list[Any]) -> None:
     table = table_over("k", [("a", 0.5, 0.4), ("b", 0.6, 0.4)])
     big, small = Importance(0.9, 0.8, 1.0, 0.4), Importance(0.1, 0.0, 0.2, 0.4)
     known = Effects(("qaa", OTHERS), {"qaa": {"k": big, "m": small}, OTHERS: {"m": small}}, ())

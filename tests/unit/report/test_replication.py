@@ -136,7 +136,7 @@ def test_where_every_seed_trains_its_own_nothing_is_said(apart: Finished, tmp_pa
 
 
 def table_of(stages: list[str], values: list[str], scores: list[float]) -> LanguageTable:
-    """One knob; every configuration has one seed and this intermediate stage."""
+    """One parameter; every configuration has one seed and this intermediate stage."""
 
     def cell(score: float) -> Cell:
         return cell_of([score])
@@ -144,7 +144,7 @@ def table_of(stages: list[str], values: list[str], scores: list[float]) -> Langu
     rows = tuple(
         Row(
             configuration=number,
-            knobs={"knob": value},
+            parameters={"knob": value},
             states={"complete": 1},
             trials=(TrialScores(number, 0, {"qaa": score}, path(key)),),
             objective=cell(score),

@@ -51,7 +51,7 @@ def test_load_sweep_reads_a_sweep_file(tmp_path: Path) -> None:
     assert load_sweep(file).name == "quick"
 
 
-def test_trials_have_a_row_each_with_knobs_and_numbers_that_count(results: Results) -> None:
+def test_trials_have_a_row_each_with_parameters_and_numbers_that_count(results: Results) -> None:
     trials = results.trials
     assert list(trials["number"]) == list(range(48))
     assert trials["objective"].dtype == "float64"

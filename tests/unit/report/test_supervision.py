@@ -67,7 +67,7 @@ def snapshot(mixed: Finished) -> Snapshot:
 @pytest.fixture(scope="module")
 def table(snapshot: Snapshot) -> LanguageTable:
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
-    (found,) = language_tables(trials, scores, snapshot.knobs, snapshot.sweep)
+    (found,) = language_tables(trials, scores, snapshot.parameters, snapshot.sweep)
     return found
 
 
@@ -80,7 +80,7 @@ def test_every_trial_and_row_says_which_labels_it_learned_from(
 ) -> None:
     frame = trials_frame(snapshot)
     assert list(frame["supervision"]) == [expected(one) for one in frame[RATIO]]
-    assert {row.knobs[RATIO]: row.supervision for row in table.rows} == {
+    assert {row.parameters[RATIO]: row.supervision for row in table.rows} == {
         0.0: "zero-shot", 0.25: TOLD, 0.5: TOLD,
     }  # fmt: skip
 

@@ -74,13 +74,13 @@ def test_no_name_holds_a_command_or_ends_a_cell(name: str) -> None:
 
 def nasty(table: LanguageTable) -> LanguageTable:
     """The table with names that LaTeX would stumble over wherever a name may stand."""
-    path = table.knobs[0]
+    path = table.parameters[0]
     groups = tuple(replace(one, name=f"{NASTY} {place}") for place, one in enumerate(table.groups))
     new = {one.title: other.title for one, other in zip(table.groups, groups, strict=True)}
     rows = tuple(
         replace(
             row,
-            knobs={**row.knobs, path: f"[{row.knobs[path]}] {NASTY}"},
+            parameters={**row.parameters, path: f"[{row.parameters[path]}] {NASTY}"},
             groups={new[title]: cell for title, cell in row.groups.items()},
         )
         for row in table.rows
@@ -117,7 +117,7 @@ def table(quick: Finished) -> LanguageTable:
     snapshot = read_snapshot(quick.ledger, quick.store)
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
     (found,) = language_tables(
-        trials, scores, snapshot.knobs, snapshot.sweep,
+        trials, scores, snapshot.parameters, snapshot.sweep,
         lambda languages: {"script": known_groupings(languages, describe)["script"]},
     )  # fmt: skip
     return found
@@ -199,11 +199,11 @@ BLOCK = '{"languages": [' + ", ".join(f'"q{number:02}"' for number in range(30))
 def test_long_values_and_long_captions_stay_on_the_page(
     quick: Finished, table: LanguageTable, tmp_path: Path
 ) -> None:
-    path = table.knobs[0]
+    path = table.parameters[0]
     groups = tuple(replace(table.groups[0], name=f"family {one}", languages=("qab",) * 6)
                    for one in range(40))  # fmt: skip
     whole = many(table, 6, 60)
-    rows = tuple(replace(row, knobs={**row.knobs, path: BLOCK}) for row in whole.rows)
+    rows = tuple(replace(row, parameters={**row.parameters, path: BLOCK}) for row in whole.rows)
     said = compiled(document(*tables_of(quick, replace(whole, groups=groups, rows=rows))), tmp_path)
     assert "Overfull" not in said
     assert "Float too large" not in said

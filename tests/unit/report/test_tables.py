@@ -56,7 +56,7 @@ def scores_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def table_of(found: Finished) -> LanguageTable:
     snapshot = read_snapshot(found.ledger, found.store)
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
-    (table,) = language_tables(trials, scores, snapshot.knobs, found.ledger.sweep)
+    (table,) = language_tables(trials, scores, snapshot.parameters, found.ledger.sweep)
     return table
 
 

@@ -59,13 +59,15 @@ def test_it_is_evaluated_in_its_language_and_the_source_and_never_on_its_dev_set
     assert "few_shot" not in path_with()[-1].settings
 
 
-def test_every_knob_is_tried_below() -> None:
+def test_every_setting_is_tried_below() -> None:
     assert set(FewShot.model_fields) == set(CHANGES)
 
 
-@pytest.mark.parametrize("knob", CHANGES)
-def test_a_knob_changes_the_stage_and_nothing_above_it(path_with: PathWith, knob: str) -> None:
-    one, other = with_shots(path_with), with_shots(path_with, **{knob: CHANGES[knob]})
+@pytest.mark.parametrize("setting", CHANGES)
+def test_a_setting_changes_the_stage_and_nothing_above_it(
+    path_with: PathWith, setting: str
+) -> None:
+    one, other = with_shots(path_with), with_shots(path_with, **{setting: CHANGES[setting]})
     changed = [a.kind for a, b in zip(one, other, strict=True) if a.key != b.key]
     assert changed == ["few_shot", "evaluate"]
 

@@ -68,7 +68,7 @@ def test_the_order_of_tasks_and_languages_means_nothing(stage: Callable[..., Sta
     ],
     ids=str,
 )
-def test_every_knob_of_a_mixture_is_in_its_key(
+def test_every_setting_of_a_mixture_is_in_its_key(
     stage: Callable[..., Stage], values: dict[str, object]
 ) -> None:
     assert stage({**BOTH, **values}).key != stage(BOTH).key

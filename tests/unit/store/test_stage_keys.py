@@ -13,7 +13,7 @@ TAGS = {"intermediate": None, "align": None, "target.task": "tags", "model": "re
 ADVICE = """
 The keys of stages changed, so that no stage trained before is found again.
 
-If a stage means what it meant, undo the change (a knob added later is left out of the payload
+If a stage means what it meant, undo the change (a setting added later is left out of the payload
 while it has its neutral value). If the *meaning* of a kind changed on purpose, raise its number
 in VERSIONS (xlt_ray/store/stage.py) and let {file} say:
 

@@ -1,4 +1,4 @@
-"""From a trial to its stages: what a knob changes, and what it leaves alone."""
+"""From a trial to its stages: what a setting changes, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ FIRST_CHANGED: dict[str, tuple[Any, str]] = {
         for name, value in TRAINING.items()
     },
 }
-"""Knob -> another value, and the first stage of the path whose key it changes."""
+"""Setting -> another value, and the first stage of the path whose key it changes."""
 WHOLE = {
     "align.objective": "align",
     "target.fusion.method": "target.fusion",
@@ -90,7 +90,7 @@ WHOLE = {
     "intermediate.sampling.cap": "intermediate.sampling",
     "data.source": "data",
 }
-"""Knobs that are changed with the block that they name."""
+"""Settings that are changed with the block that they name."""
 SHAPING = {"intermediate.schedule.method", "few_shot", "model.revision"}
 """Change the shape of the path, or are another model: see test_ladder, test_few_shot, test_plan."""
 NEUTRAL: dict[str, Any] = {
@@ -136,29 +136,29 @@ def wide_facts(facts: Facts) -> Facts:
     return replace(facts, tasks={**facts.tasks, "pairs": replace(pairs, splits=splits)})
 
 
-def test_every_knob_of_a_trial_is_accounted_for() -> None:
+def test_every_setting_of_a_trial_is_accounted_for() -> None:
     assert leaves(TrialSpec.model_validate(FULL)) == set(FIRST_CHANGED) | set(NEUTRAL) | SHAPING
 
 
-@pytest.mark.parametrize("knob", FIRST_CHANGED)
-def test_a_knob_changes_its_stage_and_all_below_and_none_above(
-    path_with: PathWith, wide_facts: Facts, knob: str
+@pytest.mark.parametrize("setting", FIRST_CHANGED)
+def test_a_setting_changes_its_stage_and_all_below_and_none_above(
+    path_with: PathWith, wide_facts: Facts, setting: str
 ) -> None:
-    value, first = FIRST_CHANGED[knob]
-    if knob == "model.name":
-        knob = "model"
-    other = path_with({WHOLE.get(knob, knob): value}, facts=wide_facts)
+    value, first = FIRST_CHANGED[setting]
+    if setting == "model.name":
+        setting = "model"
+    other = path_with({WHOLE.get(setting, setting): value}, facts=wide_facts)
     expected = list(KINDS[KINDS.index(first) :])
-    if knob == "target.source_language":
+    if setting == "target.source_language":
         # The intermediate stage follows the target's source language where it names none.
         expected.insert(0, "intermediate")
     assert changed(path_with(facts=wide_facts), other) == expected
 
 
-@pytest.mark.parametrize("knob", NEUTRAL)
-def test_a_neutral_knob_changes_no_key(path_with: PathWith, knob: str) -> None:
+@pytest.mark.parametrize("setting", NEUTRAL)
+def test_a_neutral_setting_changes_no_key(path_with: PathWith, setting: str) -> None:
     values = {"model": {"name": "toy:2x64"}}
-    other = path_with({**values, WHOLE.get(knob, knob): NEUTRAL[knob]})
+    other = path_with({**values, WHOLE.get(setting, setting): NEUTRAL[setting]})
     assert changed(path_with(values), other) == []
 
 
@@ -184,8 +184,8 @@ def test_matched_steps_and_copies_train_as_many_examples(
 
 
 def test_positions_that_are_not_reset_are_no_part_of_a_key(path_with: PathWith) -> None:
-    def key(**knobs: Any) -> str:
-        return path_with({"align": {"objective": "tlm", **knobs}})[1].key
+    def key(**settings: Any) -> str:
+        return path_with({"align": {"objective": "tlm", **settings}})[1].key
 
     assert "reset_positions" not in path_with({"align": {"objective": "tlm"}})[1].settings
     assert key(reset_positions=False) == key()
@@ -193,7 +193,7 @@ def test_positions_that_are_not_reset_are_no_part_of_a_key(path_with: PathWith) 
 
 
 @pytest.mark.parametrize(
-    ("objective", "knob", "value"),
+    ("objective", "setting", "value"),
     [
         ("mlm", "mask", 0.3),
         ("contrastive", "temperature", 0.1),
@@ -204,11 +204,12 @@ def test_positions_that_are_not_reset_are_no_part_of_a_key(path_with: PathWith) 
         ("weam", "symmetrise", "intersection"),
     ],
 )
-def test_knobs_of_an_objective_change_its_stage(
-    path_with: PathWith, objective: str, knob: str, value: object
+def test_settings_of_an_objective_change_its_stage(
+    path_with: PathWith, objective: str, setting: str, value: object
 ) -> None:
     one, other = (
-        path_with({"align": {"objective": objective, **knobs}}) for knobs in ({}, {knob: value})
+        path_with({"align": {"objective": objective, **settings}})
+        for settings in ({}, {setting: value})
     )
     assert changed(one, other) == list(KINDS[1:])
 
@@ -243,7 +244,7 @@ def test_stages_that_a_trial_does_not_have_are_left_out(path_with: PathWith) -> 
     assert [stage.kind for stage in path] == ["model", "target", "evaluate"]
 
 
-def test_neutral_knobs_of_hybrid_batches_are_no_part_of_a_key(path_with: PathWith) -> None:
+def test_neutral_settings_of_hybrid_batches_are_no_part_of_a_key(path_with: PathWith) -> None:
     neutral = {"text": "auto", "pairs": "uniform", "mixing": "per_batch", "batch_scale": 1.0}
     values = {f"target.hybrid.{name}": value for name, value in neutral.items()}
     target = path_with(values)[-2]
@@ -276,10 +277,10 @@ def test_how_rankings_are_trained_is_part_of_their_keys_alone(
         other = {f"{section}.ranking": ranking}
         return changed(path_with(tasks, facts=facts), path_with({**tasks, **other}, facts=facts))
 
-    for knob in ({"temperature": 0.01}, {"negatives": 3}):
-        assert differs(facts, "target", **knob) == []
-        assert differs(ranked, "target", **knob) == ["target", "evaluate"]
-        assert differs(ranked, "intermediate", **knob)[0] == "intermediate"
+    for setting in ({"temperature": 0.01}, {"negatives": 3}):
+        assert differs(facts, "target", **setting) == []
+        assert differs(ranked, "target", **setting) == ["target", "evaluate"]
+        assert differs(ranked, "intermediate", **setting)[0] == "intermediate"
 
 
 def test_without_cross_lingual_batches_their_languages_do_not_matter(path_with: PathWith) -> None:
@@ -289,7 +290,7 @@ def test_without_cross_lingual_batches_their_languages_do_not_matter(path_with: 
 
 
 @pytest.mark.parametrize(
-    ("knob", "spelled_out"),
+    ("setting", "spelled_out"),
     [
         ("intermediate.size", 500),
         ("target.size", 1000),
@@ -300,9 +301,9 @@ def test_without_cross_lingual_batches_their_languages_do_not_matter(path_with: 
     ],
 )
 def test_a_default_equals_what_it_stands_for(
-    path_with: PathWith, knob: str, spelled_out: Any
+    path_with: PathWith, setting: str, spelled_out: Any
 ) -> None:
-    assert changed(path_with(), path_with({knob: spelled_out})) == []
+    assert changed(path_with(), path_with({setting: spelled_out})) == []
 
 
 def test_all_words_of_the_lexicon_equal_their_languages(path_with: PathWith) -> None:
@@ -409,9 +410,9 @@ def test_settings_that_have_no_canonical_form_are_refused_by_name() -> None:
 
 def test_the_changes_of_this_test_are_changes() -> None:
     base = TrialSpec.model_validate(FULL)
-    for knob, (value, _) in FIRST_CHANGED.items():
-        path = {"model.name": "model"}.get(knob, WHOLE.get(knob, knob))
-        assert TrialSpec.model_validate(with_values({path: value})) != base, knob
+    for setting, (value, _) in FIRST_CHANGED.items():
+        path = {"model.name": "model"}.get(setting, WHOLE.get(setting, setting))
+        assert TrialSpec.model_validate(with_values({path: value})) != base, setting
 
 
 # -- what is evaluated besides ------------------------------------------------------------

@@ -106,7 +106,7 @@ def test_nothing_is_stopped_early_and_no_budget_ends_it() -> None:
     assert settings.resources == sweep.settings.resources
 
 
-def test_a_scope_of_seeds_that_was_searched_over_is_no_knob_any_more() -> None:
+def test_a_scope_of_seeds_that_was_searched_over_is_no_parameter_any_more() -> None:
     text = TEXT.replace("steps: 10, seed: shared", "steps: 10, seed: {choice: [shared, per_trial]}")
     sweep = sweep_of(parse_document(text, "base.yaml"))
     winner = {"model": "toy:2x64", "align.seed": "shared", "intermediate": None,

@@ -31,7 +31,7 @@ def view(
     *keys: str,
     configuration: int | None = None,
     repeat: int = 0,
-    knobs: tuple[str, ...] = (),
+    parameters: tuple[str, ...] = (),
     path: tuple[str, ...] = (),
 ) -> TrialView:
     """A trial that has noted stages: ``i1`` is an intermediate one, ``t1`` a target, ..."""
@@ -44,7 +44,7 @@ def view(
         "e": "evaluate",
     }
     return TrialView(
-        number=number, state=state, assignment=dict.fromkeys(knobs, 0.1),
+        number=number, state=state, assignment=dict.fromkeys(parameters, 0.1),
         configuration=number if configuration is None else configuration, repeat=repeat,
         seed=repeat, objective=None, curve=(), attempts=1, cause=None, message="", log="",
         stages=tuple(StageUse(kinds[key[0]], key, key, False) for key in keys),
@@ -114,7 +114,7 @@ def test_a_sweep_whose_ledger_holds_no_paths_needs_all_that_it_noted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("knobs", "returning"),
+    ("parameters", "returning"),
     [
         ((), {"a1", "i1", "k1"}),
         (("target.learning_rate",), {"a1", "i1", "k1"}),
@@ -123,16 +123,18 @@ def test_a_sweep_whose_ledger_holds_no_paths_needs_all_that_it_noted() -> None:
     ],
 )
 def test_a_sweep_may_come_back_to_what_no_real_range_decides(
-    knobs: tuple[str, ...], returning: set[str]
+    parameters: tuple[str, ...], returning: set[str]
 ) -> None:
-    trial = view(0, "complete", "a1", "k1", "i1", "t1", "e1", knobs=knobs)
-    assert claims(trial, num=2, real_knobs=frozenset(knobs)).returning == returning
-    assert not claims(trial, num=1, real_knobs=frozenset(knobs)).returning
+    trial = view(0, "complete", "a1", "k1", "i1", "t1", "e1", parameters=parameters)
+    assert claims(trial, num=2, real_parameters=frozenset(parameters)).returning == returning
+    assert not claims(trial, num=1, real_parameters=frozenset(parameters)).returning
 
 
 def test_trials_that_differ_in_their_shots_come_back_to_their_target_stage() -> None:
     trials = [
-        view(number, "complete", "t1", f"f{number}", f"e{number}", knobs=("few_shot.language",))
+        view(
+            number, "complete", "t1", f"f{number}", f"e{number}", parameters=("few_shot.language",)
+        )
         for number in range(2)
     ]
     assert claims(*trials, num=3).returning == {"t1"}
@@ -143,8 +145,8 @@ def test_trials_that_differ_in_their_shots_come_back_to_their_target_stage() -> 
 
 def test_a_repeat_that_was_not_asked_yet_comes_back_whatever_decides() -> None:
     real = frozenset({"intermediate.learning_rate"})
-    trial = view(0, "complete", "i1", "t1", knobs=tuple(real))
-    assert claims(trial, num=1, seeds=2, real_knobs=real).returning == {"i1"}
+    trial = view(0, "complete", "i1", "t1", parameters=tuple(real))
+    assert claims(trial, num=1, seeds=2, real_parameters=real).returning == {"i1"}
 
 
 def test_what_another_driver_may_come_back_to_is_needed_now() -> None:
@@ -198,7 +200,7 @@ def test_the_use_of_a_sweep_is_read_from_its_ledger(home: Home, sweep_from: Read
     assert not use.is_unfinished
     assert not use.is_at_work
     assert (use.num_configurations, use.seeds, use.best) == (4, 2, 7)
-    assert use.real_knobs == {"target.learning_rate"}
+    assert use.real_parameters == {"target.learning_rate"}
     assert gc_roots([use]).best == {"t7"}
 
 

@@ -45,10 +45,10 @@ class Setting:
         stages = [MODEL]
         kinds = ["align"] * self.has_align + ["trunk"] * self.has_trunk + ["intermediate"]
         for kind in kinds:
-            knob = {"align": 0, "trunk": self.prefix(configuration) // 2}.get(
+            parameter = {"align": 0, "trunk": self.prefix(configuration) // 2}.get(
                 kind, self.prefix(configuration)
             )
-            stages.append(_stage(kind, knob, stages[-1]))
+            stages.append(_stage(kind, parameter, stages[-1]))
         stages.append(_stage("target", (configuration, repeat), stages[-1]))
         stages.append(_stage("evaluate", 0, stages[-1]))
         return tuple(stages)
@@ -64,8 +64,8 @@ class Setting:
         return SIZE["align"] + inner * (prefixes + 1) + training + WEIGHTS + trials * SCORES
 
 
-def _stage(kind: Any, knob: object, parent: Stage) -> Stage:
-    return Stage(kind, {"knob": list(knob) if isinstance(knob, tuple) else knob}, {}, 0, parent,
+def _stage(kind: Any, value: object, parent: Stage) -> Stage:
+    return Stage(kind, {"value": list(value) if isinstance(value, tuple) else value}, {}, 0, parent,
                  kind, 1)  # fmt: skip
 
 
@@ -138,10 +138,12 @@ class World:
     def ask(self) -> None:
         configuration, repeat = self.order.pop(0)
         number = len(self.views)
-        knobs = {"intermediate.learning_rate": 0.1} if self.setting.is_real else {}
+        parameters = {"intermediate.learning_rate": 0.1} if self.setting.is_real else {}
         path = self.setting.path(configuration, repeat)
         keys = tuple(stage.key for stage in stages_to_run(path))
-        self.views.append(view(number, "running", configuration, repeat, knobs=knobs, path=keys))
+        self.views.append(
+            view(number, "running", configuration, repeat, parameters=parameters, path=keys)
+        )
         self.held.append(Running(number, path))
 
     def free_space(self, working: list[Running]) -> bool:
@@ -289,11 +291,11 @@ class World:
 
 def view(
     number: int, state: State, configuration: int = 0, repeat: int = 0, *,
-    stages: tuple[StageUse, ...] = (), knobs: dict[str, float] | None = None,
+    stages: tuple[StageUse, ...] = (), parameters: dict[str, float] | None = None,
     objective: float | None = None, path: tuple[str, ...] = (),
 ) -> TrialView:  # fmt: skip
     return TrialView(
-        number=number, state=state, assignment=knobs or {}, configuration=configuration,
+        number=number, state=state, assignment=parameters or {}, configuration=configuration,
         repeat=repeat, seed=repeat, objective=objective, curve=(), attempts=1, cause=None,
         message="", log="", stages=stages, mlflow_run_id=None, retry_of=None, started=None,
         ended=None, path=path,

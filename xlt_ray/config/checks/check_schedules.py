@@ -62,9 +62,9 @@ def grace_of(sweep: SweepSpec, facts: Facts) -> Fraction | None:
 def shortest_training(sweep: SweepSpec, facts: Facts) -> int:
     """Fewest examples that the target stage of any configuration sees."""
 
-    def tried(knob: SearchParameter) -> tuple[Value, ...]:
-        section, _, key = knob.path.partition(".")
-        values = extremes(knob.distribution)
+    def tried(parameter: SearchParameter) -> tuple[Value, ...]:
+        section, _, key = parameter.path.partition(".")
+        values = extremes(parameter.distribution)
         is_relevant = section == "target" and (not key or key.partition(".")[0] in _LENGTH)
         return values if is_relevant else values[:1]
 

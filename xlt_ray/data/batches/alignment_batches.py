@@ -146,54 +146,56 @@ class MaskedBatches:
 
 def alignment_batches(
     source: Source,
-    knobs: Alignment,
+    settings: Alignment,
     tokenizer: Any,
     tokenizer_digest: str,
     seed: int,
     cache_dir: Path,
 ) -> AlignmentBatches:
-    """Batches of the objective that ``knobs`` name.
+    """Batches of the objective that ``settings`` name.
 
     Raises:
         DataError: the source has no parallel text for the languages, or lacks the lexicon
             that the objective needs.
     """
-    objective: str = knobs.objective  # type: ignore[attr-defined]
+    objective: str = settings.objective  # type: ignore[attr-defined]
     make = method_named(ALIGNMENTS, objective).load()
-    batches: AlignmentBatches = make(source, knobs, tokenizer, tokenizer_digest, seed, cache_dir)
+    batches: AlignmentBatches = make(source, settings, tokenizer, tokenizer_digest, seed, cache_dir)
     return batches
 
 
 def code_switched_batches(
     source: Source,
-    knobs: CodeSwitchMlm,
+    settings: CodeSwitchMlm,
     tokenizer: Any,
     tokenizer_digest: str,
     seed: int,
     cache_dir: Path,
 ) -> MaskedBatches:
     """Single sentences with words switched into the other languages of the stage."""
-    languages = languages_of(source, knobs)
+    languages = languages_of(source, settings)
     tables = []
     for language in languages:
         text = source.parallel(language)
         table = encoded_parallel(source, language, text, tokenizer, tokenizer_digest, cache_dir)
         switching = Switching(source, language, languages, tokenizer, tokenizer_digest, cache_dir)
         tables.append(SwitchableTable(table, (one.split() for one in text.values()), switching))
-    if knobs.switch > 0 and not any(table.coverage for table in tables):
+    if settings.switch > 0 and not any(table.coverage for table in tables):
         raise DataError(
             f"code_switch_mlm needs a lexicon between the languages {', '.join(languages)} that has"
             " words of their parallel text",
             remedy="add lexicon/SOURCE-TARGET.tsv (word TAB word) below the data root, or choose"
             " align.objective tlm",
         )
-    rows, coverage = _SwitchedRows(tables, knobs.switch), [table.coverage for table in tables]
-    return _masked(rows, tokenizer, knobs, knobs.mask, seed, coverage=float(np.mean(coverage)))
+    rows, coverage = _SwitchedRows(tables, settings.switch), [table.coverage for table in tables]
+    return _masked(
+        rows, tokenizer, settings, settings.mask, seed, coverage=float(np.mean(coverage))
+    )
 
 
 def monolingual_batches(
     source: Source,
-    knobs: MonolingualLm,
+    settings: MonolingualLm,
     tokenizer: Any,
     tokenizer_digest: str,
     seed: int,
@@ -204,14 +206,14 @@ def monolingual_batches(
         encoded_parallel(
             source, language, source.parallel(language), tokenizer, tokenizer_digest, cache_dir
         )
-        for language in languages_of(source, knobs)
+        for language in languages_of(source, settings)
     ]
-    return _masked(_PlainRows(tables), tokenizer, knobs, knobs.mask, seed)
+    return _masked(_PlainRows(tables), tokenizer, settings, settings.mask, seed)
 
 
 def translation_batches(
     source: Source,
-    knobs: TranslationLm,
+    settings: TranslationLm,
     tokenizer: Any,
     tokenizer_digest: str,
     seed: int,
@@ -221,16 +223,16 @@ def translation_batches(
 
     XLM begins positions anew at the second sentence, so that a word and its translation have
     nearly the same; encoders that were pre-trained on pairs without it need not profit, and
-    here it is a knob that is off by default. XLM's language embeddings are left out.
+    here it is a setting that is off by default. XLM's language embeddings are left out.
     """
-    pairs = sentence_pairs(source, knobs, tokenizer, tokenizer_digest, cache_dir)
-    return _masked(pairs, tokenizer, knobs, knobs.mask, seed, knobs.reset_positions)
+    pairs = sentence_pairs(source, settings, tokenizer, tokenizer_digest, cache_dir)
+    return _masked(pairs, tokenizer, settings, settings.mask, seed, settings.reset_positions)
 
 
 def _masked(
     rows: Rows,
     tokenizer: Any,
-    knobs: Alignment,
+    settings: Alignment,
     mask: float,
     seed: int,
     reset_positions: bool = False,
@@ -240,8 +242,8 @@ def _masked(
         rows,
         template_of(tokenizer),
         mask=mask,
-        max_length=knobs.max_length,
-        batch_size=knobs.batch_size,
+        max_length=settings.max_length,
+        batch_size=settings.batch_size,
         seed=seed,
         reset_positions=reset_positions,
         coverage=coverage,
@@ -284,9 +286,9 @@ class ContrastBatches:
     """Pairs of random languages and sentences, an endless sequence of batches."""
 
     def __init__(
-        self, pairs: SentencePairs, template: Template, knobs: Contrastive, seed: int
+        self, pairs: SentencePairs, template: Template, settings: Contrastive, seed: int
     ) -> None:
-        self._pairs, self._template, self._knobs, self._seed = pairs, template, knobs, seed
+        self._pairs, self._template, self._settings, self._seed = pairs, template, settings, seed
         names = sorted({name for places in pairs.places.values() for name in places})
         numbers = {name: number for number, name in enumerate(names)}
         self._meanings = {
@@ -295,30 +297,30 @@ class ContrastBatches:
         }
 
     def batch(self, step: int) -> Batch:
-        random, knobs = generator("contrast", self._seed, step), self._knobs
-        drawn = [self._pairs.draw(random) for _ in range(knobs.batch_size)]
+        random, settings = generator("contrast", self._seed, step), self._settings
+        drawn = [self._pairs.draw(random) for _ in range(settings.batch_size)]
         rows = [self._pairs.sentences(one) for one in drawn]
-        batch, _ = collate([(first,) for first, _ in rows], self._template, knobs.max_length)
-        other, _ = collate([(second,) for _, second in rows], self._template, knobs.max_length)
+        batch, _ = collate([(first,) for first, _ in rows], self._template, settings.max_length)
+        other, _ = collate([(second,) for _, second in rows], self._template, settings.max_length)
         return {
             **batch,
             **{f"{OTHER}{name}": array for name, array in other.items()},
             "sentence": np.array([self._meanings[one.first][one.one] for one in drawn]),
-            "labels": np.arange(knobs.batch_size) % knobs.group_size,
+            "labels": np.arange(settings.batch_size) % settings.group_size,
         }
 
 
 def contrast_batches(
     source: Source,
-    knobs: Contrastive,
+    settings: Contrastive,
     tokenizer: Any,
     tokenizer_digest: str,
     seed: int,
     cache_dir: Path,
 ) -> ContrastBatches:
     """Batches of translations; DataError where the languages share no sentence."""
-    pairs = sentence_pairs(source, knobs, tokenizer, tokenizer_digest, cache_dir)
-    return ContrastBatches(pairs, template_of(tokenizer), knobs, seed)
+    pairs = sentence_pairs(source, settings, tokenizer, tokenizer_digest, cache_dir)
+    return ContrastBatches(pairs, template_of(tokenizer), settings, seed)
 
 
 class SwappedBatches:
@@ -332,20 +334,20 @@ class SwappedBatches:
         source: Source,
         pairs: SentencePairs,
         template: Template,
-        knobs: Weam,
+        settings: Weam,
         seed: int,
         cache_dir: Path,
     ) -> None:
         self._source, self._cache_dir = source, cache_dir
-        self._pairs, self._template, self._knobs, self._seed = pairs, template, knobs, seed
-        self._masking = Masking(template, knobs.mask)
+        self._pairs, self._template, self._settings, self._seed = pairs, template, settings, seed
+        self._masking = Masking(template, settings.mask)
         self._alignments = cache(self._aligned)
 
     def batch(self, step: int) -> Batch:
-        random, knobs = generator("word-swaps", self._seed, step), self._knobs
-        drawn = [self._pairs.draw(random) for _ in range(knobs.batch_size)]
+        random, settings = generator("word-swaps", self._seed, step), self._settings
+        drawn = [self._pairs.draw(random) for _ in range(settings.batch_size)]
         rows = [self._pairs.sentences(one) for one in drawn]
-        batch, places = collate(rows, self._template, knobs.max_length)
+        batch, places = collate(rows, self._template, settings.max_length)
         self._masking.hide(batch, places, random)
         length = batch["input_ids"].shape[1]
         swap = np.tile(np.eye(length, dtype=np.float32), (len(rows), 1, 1))
@@ -368,8 +370,8 @@ class SwappedBatches:
             self._source,
             first,
             second,
-            aligner=self._knobs.aligner,
-            symmetrise=self._knobs.symmetrise,
+            aligner=self._settings.aligner,
+            symmetrise=self._settings.symmetrise,
             cache_dir=self._cache_dir,
         )
         numbers = np.full(len(self._pairs.tables[first]), -1, np.int64)
@@ -380,15 +382,15 @@ class SwappedBatches:
 
 def swapped_batches(
     source: Source,
-    knobs: Weam,
+    settings: Weam,
     tokenizer: Any,
     tokenizer_digest: str,
     seed: int,
     cache_dir: Path,
 ) -> SwappedBatches:
     """Batches of translations with swaps; DataError where the languages share no sentence."""
-    pairs = sentence_pairs(source, knobs, tokenizer, tokenizer_digest, cache_dir)
-    return SwappedBatches(source, pairs, template_of(tokenizer), knobs, seed, cache_dir)
+    pairs = sentence_pairs(source, settings, tokenizer, tokenizer_digest, cache_dir)
+    return SwappedBatches(source, pairs, template_of(tokenizer), settings, seed, cache_dir)
 
 
 def _fill(

@@ -117,7 +117,7 @@ class MixedBatches:
         return np.minimum(np.searchsorted(self._ends, numbers, side="right"), len(self._parts) - 1)
 
 
-def proportional(counts: Sequence[int], knobs: ProportionalSampling) -> np.ndarray:  # noqa: ARG001
+def proportional(counts: Sequence[int], settings: ProportionalSampling) -> np.ndarray:  # noqa: ARG001
     """Probabilities of datasets of which so many examples count; they add up to 1.
 
     >>> proportional([300, 100], ProportionalSampling()).tolist()
@@ -126,14 +126,14 @@ def proportional(counts: Sequence[int], knobs: ProportionalSampling) -> np.ndarr
     return np.array(counts) / sum(counts)
 
 
-def by_temperature(counts: Sequence[int], knobs: TemperatureSampling) -> np.ndarray:
+def by_temperature(counts: Sequence[int], settings: TemperatureSampling) -> np.ndarray:
     """The same of the counts to the power of 1 / T.
 
-    >>> knobs = TemperatureSampling(method="temperature", temperature=2.0)
-    >>> by_temperature([900, 100], knobs).tolist()
+    >>> settings = TemperatureSampling(method="temperature", temperature=2.0)
+    >>> by_temperature([900, 100], settings).tolist()
     [0.75, 0.25]
     """
-    weights = np.array(counts) ** (1 / knobs.temperature)
+    weights = np.array(counts) ** (1 / settings.temperature)
     return np.array(weights / weights.sum())
 
 

@@ -180,7 +180,7 @@ class AugmentedTable:
 def augmented_table(
     source: Source,
     language: str,
-    knobs: AugmentRobust,
+    settings: AugmentRobust,
     table: Encoded,
     sentences: Iterable[Sequence[str]],
     tokenizer: Any,
@@ -193,7 +193,7 @@ def augmented_table(
     Raises:
         DataError: the source has no neighbours for words of the language, or for none of these.
     """
-    if knobs.neighbours == "lists":
+    if settings.neighbours == "lists":
         found, digest = neighbour_lists(source, language), neighbours_digest(source, language)
     else:
         found = lexicon_neighbours(source, language)
@@ -209,10 +209,10 @@ def augmented_table(
         sorted({normal(other) for others in found.values() for other in others}),
         tokenizer,
         tokenizer_digest=tokenizer_digest,
-        content_digest=digest_of("neighbour-spellings", knobs.neighbours, digest),
+        content_digest=digest_of("neighbour-spellings", settings.neighbours, digest),
         cache_dir=cache_dir,
     )
-    made = AugmentedTable(table, sentences, found, pieces, copies=knobs.copies, seed=seed)
+    made = AugmentedTable(table, sentences, found, pieces, copies=settings.copies, seed=seed)
     if not made.coverage:
         raise DataError(
             "no word of the training text has a neighbour, so its copies would be the text itself",

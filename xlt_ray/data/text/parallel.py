@@ -68,14 +68,14 @@ class SentencePairs:
 
 
 def sentence_pairs(
-    source: Source, knobs: Alignment, tokenizer: Any, tokenizer_digest: str, cache_dir: Path
+    source: Source, settings: Alignment, tokenizer: Any, tokenizer_digest: str, cache_dir: Path
 ) -> SentencePairs:
-    """The pairs of the languages that ``knobs`` name.
+    """The pairs of the languages that ``settings`` name.
 
     Raises:
         DataError: no parallel text, or no sentence that two of the languages have.
     """
-    languages = languages_of(source, knobs)
+    languages = languages_of(source, settings)
     text = {language: source.parallel(language) for language in languages}
     pairs = [
         pair for pair in permutations(languages, 2) if text[pair[0]].keys() & text[pair[1]].keys()
@@ -98,7 +98,7 @@ def sentence_pairs(
     return SentencePairs(tables, places, pairs)
 
 
-def languages_of(source: Source, knobs: Alignment) -> tuple[str, ...]:
+def languages_of(source: Source, settings: Alignment) -> tuple[str, ...]:
     """The languages of a stage, sorted.
 
     Raises:
@@ -110,16 +110,16 @@ def languages_of(source: Source, knobs: Alignment) -> tuple[str, ...]:
             f"the {source.name} source has no parallel text",
             remedy="add parallel/CORPUS/LANGUAGE.tsv (id TAB sentence), or align: null",
         )
-    if knobs.languages == "all":
+    if settings.languages == "all":
         return there
-    for language in knobs.languages:
+    for language in settings.languages:
         if language not in there:
             raise DataError(
                 "there is no parallel text in this language",
                 language=language,
                 remedy=nearest(language, there),
             )
-    return tuple(sorted(set(knobs.languages)))
+    return tuple(sorted(set(settings.languages)))
 
 
 def encoded_parallel(

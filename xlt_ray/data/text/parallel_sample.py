@@ -60,37 +60,39 @@ class _Rest:
         )
 
 
-def held_out_names(source: Source, knobs: MaskedAlignment) -> frozenset[str]:
+def held_out_names(source: Source, settings: MaskedAlignment) -> frozenset[str]:
     """Ids of the sentences that are kept out, in all languages of the stage."""
-    every = {name for language in languages_of(source, knobs) for name in source.parallel(language)}
+    every = {
+        name for language in languages_of(source, settings) for name in source.parallel(language)
+    }
     return frozenset(
-        sorted(every, key=lambda name: digest_of(_HELD_OUT_STREAM, name))[: knobs.held_out]
+        sorted(every, key=lambda name: digest_of(_HELD_OUT_STREAM, name))[: settings.held_out]
     )
 
 
-def rest_of(source: Source, knobs: MaskedAlignment) -> Source:
+def rest_of(source: Source, settings: MaskedAlignment) -> Source:
     """What is trained on: the source without the sentences that are kept out."""
-    return cast("Source", _Rest(source, held_out_names(source, knobs)))
+    return cast("Source", _Rest(source, held_out_names(source, settings)))
 
 
 def held_out_batches(
-    source: Source, knobs: MaskedAlignment, tokenizer: Any, batch_size: int
+    source: Source, settings: MaskedAlignment, tokenizer: Any, batch_size: int
 ) -> dict[str, list[Batch]]:
     """Masked sentences that are kept out, by language, those of like length together.
 
     A language that has none of them is left out.
     """
-    template, names = template_of(tokenizer), held_out_names(source, knobs)
-    masking = Masking(template, knobs.mask)
+    template, names = template_of(tokenizer), held_out_names(source, settings)
+    masking = Masking(template, settings.mask)
     found: dict[str, list[Batch]] = {}
-    for language in languages_of(source, knobs):
+    for language in languages_of(source, settings):
         text = source.parallel(language)
         own = sorted(name for name in names if name in text)
         sentences = encode_words([text[name].split() for name in own], tokenizer)
         sentences.sort(key=lambda one: len(one.pieces))
         for begin in range(0, len(sentences), batch_size):
             rows = [(sentence,) for sentence in sentences[begin : begin + batch_size]]
-            batch, places = collate(rows, template, knobs.max_length)
+            batch, places = collate(rows, template, settings.max_length)
             masking.hide(batch, places, generator(_HELD_OUT_STREAM, language, begin))
             found.setdefault(language, []).append(batch)
     return found

@@ -1,6 +1,6 @@
 """How the hidden states of all layers become one state per piece; one method a file.
 
-Every fusion is an ``nn.Module`` made by ``Fusion(num_layers, hidden_size, knobs)`` and called
+Every fusion is an ``nn.Module`` made by ``Fusion(num_layers, hidden_size, settings)`` and called
 with ``hidden_states``, a tuple of ``num_layers + 1`` tensors ``(batch, length, hidden)`` whose
 first is the embeddings, and ``attention_mask`` ``(batch, length)``, 1 for pieces and 0 for
 padding. It returns ``(batch, length, hidden)``; what it returns at padding is not used. A

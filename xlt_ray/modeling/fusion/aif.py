@@ -44,16 +44,16 @@ class Attention(nn.Module):
 
 
 class AifFusion(nn.Module):
-    """iAFF over the last layer and layer ``knobs.layer`` (0: the embeddings).
+    """iAFF over the last layer and layer ``settings.layer`` (0: the embeddings).
 
     Raises SpecError where the layer is not below the last one, or where the inner width
-    ``hidden_size // knobs.reduction`` is under 4.
+    ``hidden_size // settings.reduction`` is under 4.
     """
 
-    def __init__(self, num_layers: int, hidden_size: int, knobs: methods.AifFusion) -> None:
+    def __init__(self, num_layers: int, hidden_size: int, settings: methods.AifFusion) -> None:
         super().__init__()
-        inner_size = fitting_inner_size(num_layers, hidden_size, knobs.layer, knobs.reduction)
-        self.layer, self.placement = knobs.layer, knobs.placement
+        inner_size = fitting_inner_size(num_layers, hidden_size, settings.layer, settings.reduction)
+        self.layer, self.placement = settings.layer, settings.placement
         self.first = Attention(hidden_size, inner_size)
         self.second = Attention(hidden_size, inner_size)
 

@@ -63,16 +63,16 @@ class Branch(nn.Module):
 
 
 class DlfaFusion(nn.Module):
-    """AFF over the last layer and layer ``knobs.layer`` (0: the embeddings).
+    """AFF over the last layer and layer ``settings.layer`` (0: the embeddings).
 
     Raises SpecError where the layer is not below the last one, or where the inner width
-    ``hidden_size // knobs.reduction`` is under 4.
+    ``hidden_size // settings.reduction`` is under 4.
     """
 
-    def __init__(self, num_layers: int, hidden_size: int, knobs: methods.DlfaFusion) -> None:
+    def __init__(self, num_layers: int, hidden_size: int, settings: methods.DlfaFusion) -> None:
         super().__init__()
-        inner_size = fitting_inner_size(num_layers, hidden_size, knobs.layer, knobs.reduction)
-        self.layer, self.placement = knobs.layer, knobs.placement
+        inner_size = fitting_inner_size(num_layers, hidden_size, settings.layer, settings.reduction)
+        self.layer, self.placement = settings.layer, settings.placement
         self.local = Branch(hidden_size, inner_size)
         self.whole = Branch(hidden_size, inner_size)
 

@@ -29,7 +29,7 @@ class MixFusion(nn.Module):
     ``gamma`` has one dimension because DeepSpeed cannot take a scalar parameter.
     """
 
-    def __init__(self, num_layers: int, hidden_size: int, knobs: methods.MixFusion) -> None:
+    def __init__(self, num_layers: int, hidden_size: int, settings: methods.MixFusion) -> None:
         super().__init__()
         self.layer_weights = nn.Parameter(torch.zeros(num_layers + 1))
         self.gamma = nn.Parameter(torch.ones(1))

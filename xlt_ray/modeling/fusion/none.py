@@ -10,7 +10,7 @@ from xlt_ray.config import methods
 class NoFusion(nn.Module):
     """``Z = H_L``, without parameters."""
 
-    def __init__(self, num_layers: int, hidden_size: int, knobs: methods.NoFusion) -> None:
+    def __init__(self, num_layers: int, hidden_size: int, settings: methods.NoFusion) -> None:
         super().__init__()
 
     def forward(

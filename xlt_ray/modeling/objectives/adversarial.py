@@ -17,8 +17,8 @@ from the last pass alone; dropout is drawn anew in every pass.
 Source. arXiv 2104.08645 (*ADV*). Its abstract says adversarial training against noise in the
 embedding space (seen); the authors' code has data augmentation alone (seen). The min-max form with
 projected ascent on the embeddings is a **reconstruction**, and the number of steps, their size,
-epsilon and the norm were not available: all are knobs without a recommendation. That a piece has a
-ball of its own, the start at zero and the loss without a term at d = 0 are ours.
+epsilon and the norm were not available: all are settings without a recommendation. That a piece has
+a ball of its own, the start at zero and the loss without a term at d = 0 are ours.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from xlt_ray.modeling.objectives.perturbed import TINY, LossAt, projected
 
 
 class Adversarial:
-    """Costs ``knobs.steps`` forward and backward passes besides the training's own."""
+    """Costs ``settings.steps`` forward and backward passes besides the training's own."""
 
-    def __init__(self, knobs: methods.AdversarialRobust) -> None:
-        self._knobs = knobs
+    def __init__(self, settings: methods.AdversarialRobust) -> None:
+        self._settings = settings
 
     def loss(self, loss_at: LossAt, may: Tensor, width: int, batch: Batch) -> Tensor:
         return loss_at(self.worst(loss_at, may, width))
 
     def worst(self, loss_at: LossAt, may: Tensor, width: int) -> Tensor:
         """The perturbation where the ascent ends."""
-        knobs = self._knobs
+        settings = self._settings
         delta = may.new_zeros((*may.shape[:-1], width))
-        for _ in range(knobs.steps):
+        for _ in range(settings.steps):
             delta.requires_grad_()
             # Of the perturbation alone: the weights' own gradients are not touched.
             (slope,) = torch.autograd.grad(loss_at(delta), delta)
-            moved = delta.detach() + knobs.step_size * _direction(slope, knobs.norm)
-            delta = projected(moved * may, knobs.epsilon, knobs.norm)
+            moved = delta.detach() + settings.step_size * _direction(slope, settings.norm)
+            delta = projected(moved * may, settings.epsilon, settings.norm)
         return delta.detach()
 
 

@@ -37,18 +37,18 @@ class ContrastiveNetwork(nn.Module):
         SpecError: a layer above the model, or, when called, a pass without whole groups.
     """
 
-    def __init__(self, encoder: PreTrainedModel, knobs: methods.Contrastive) -> None:
+    def __init__(self, encoder: PreTrainedModel, settings: methods.Contrastive) -> None:
         super().__init__()
         self.encoder = encoder
         depth = encoder.config.num_hidden_layers
-        self._layer = depth if knobs.layer is None else knobs.layer
+        self._layer = depth if settings.layer is None else settings.layer
         if self._layer > depth:
             raise SpecError(
                 f"layer {self._layer} of a model of {depth} layers",
                 key="align.layer",
                 remedy=f"0 (the embeddings) to {depth}",
             )
-        self._temperature, self._group = knobs.temperature, knobs.group_size
+        self._temperature, self._group = settings.temperature, settings.group_size
 
     def forward(self, batch: Batch) -> Tensor:
         ours, unused = self._vectors(batch)
@@ -91,8 +91,8 @@ class ContrastiveNetwork(nn.Module):
 
 def contrastive(
     encoder: PreTrainedModel,
-    knobs: methods.Contrastive,
+    settings: methods.Contrastive,
     seed: int,  # noqa: ARG001 (objectives are built alike)
 ) -> ContrastiveNetwork:
     """The encoder in training mode; there are no new parameters to be seeded."""
-    return ContrastiveNetwork(encoder, knobs).train()
+    return ContrastiveNetwork(encoder, settings).train()

@@ -18,8 +18,8 @@ from xlt_ray.modeling.network import MaskedLm, build_masked_lm
 
 def masked_lm(
     encoder: PreTrainedModel,
-    knobs: Alignment,  # noqa: ARG001 (objectives are built alike)
+    settings: Alignment,  # noqa: ARG001 (objectives are built alike)
     seed: int,
 ) -> MaskedLm:
-    """A new head on ``encoder``; nothing of it is a knob."""
+    """A new head on ``encoder``; nothing of it is a setting."""
     return build_masked_lm(encoder, seed)

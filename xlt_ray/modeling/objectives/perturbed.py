@@ -60,12 +60,12 @@ class PerturbedNetwork(Network):
         return table
 
 
-def robust_network(network: Network, knobs: Robust, special_ids: Iterable[int]) -> Network:
-    """The network trained as ``knobs`` say; the same network where its embeddings stay."""
-    if knobs.perturbs != "embeddings":
+def robust_network(network: Network, settings: Robust, special_ids: Iterable[int]) -> Network:
+    """The network trained as ``settings`` say; the same network where its embeddings stay."""
+    if settings.perturbs != "embeddings":
         return network
-    entry = next(entry for entry in ROBUST if type(knobs) is entry.knobs)
-    return PerturbedNetwork(network, entry.load()(knobs), special_ids).train()
+    entry = next(entry for entry in ROBUST if type(settings) is entry.settings)
+    return PerturbedNetwork(network, entry.load()(settings), special_ids).train()
 
 
 def movable(batch: Batch, special_ids: tuple[int, ...]) -> Tensor:

@@ -29,22 +29,24 @@ from xlt_ray.modeling.objectives.perturbed import TINY, LossAt, projected
 
 
 class Smoothing:
-    """Costs ``knobs.draws`` forward and backward passes, held in memory together."""
+    """Costs ``settings.draws`` forward and backward passes, held in memory together."""
 
-    def __init__(self, knobs: methods.RandomRobust) -> None:
-        self._knobs = knobs
+    def __init__(self, settings: methods.RandomRobust) -> None:
+        self._settings = settings
 
     def loss(self, loss_at: LossAt, may: Tensor, width: int, batch: Batch) -> Tensor:
-        knobs = self._knobs
+        settings = self._settings
         streams = [torch.Generator().manual_seed(one) for one in batch["noise_seed"].tolist()]
         shape = (*may.shape[1:-1], width)
         total = torch.zeros((), device=may.device)
-        for _ in range(knobs.draws):
-            noise = torch.stack([_uniform(stream, shape, knobs.norm) for stream in streams])
+        for _ in range(settings.draws):
+            noise = torch.stack([_uniform(stream, shape, settings.norm) for stream in streams])
             total = total + loss_at(
-                projected(knobs.epsilon * noise.to(may.device) * may, knobs.epsilon, knobs.norm)
+                projected(
+                    settings.epsilon * noise.to(may.device) * may, settings.epsilon, settings.norm
+                )
             )
-        return total / knobs.draws
+        return total / settings.draws
 
 
 def _uniform(stream: torch.Generator, shape: tuple[int, ...], norm: str) -> Tensor:

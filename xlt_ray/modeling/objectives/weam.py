@@ -50,7 +50,7 @@ class WeamNetwork(MaskedLm):
         return own + self._weight * crossed
 
 
-def weam(encoder: PreTrainedModel, knobs: methods.Weam, seed: int) -> WeamNetwork:
+def weam(encoder: PreTrainedModel, settings: methods.Weam, seed: int) -> WeamNetwork:
     """A new masked-LM head on ``encoder``, in training mode."""
     plain = build_masked_lm(encoder, seed)
-    return WeamNetwork(plain.encoder, plain.head, knobs.weight).train()
+    return WeamNetwork(plain.encoder, plain.head, settings.weight).train()

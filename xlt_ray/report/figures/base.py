@@ -36,7 +36,7 @@ class Figure:
     csv: str
     svg: bytes
     png: bytes
-    section: Literal["best", "question", "knob"] = "knob"
+    section: Literal["best", "question", "parameter"] = "parameter"
     """Where the page shows it."""
 
 

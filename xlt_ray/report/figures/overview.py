@@ -1,6 +1,6 @@
-"""Figures of a whole sweep: heat map, importance of knobs, Pareto front.
+"""Figures of a whole sweep: heat map, importance of parameters, Pareto front.
 
-Parallel coordinates: every configuration as one line through its knobs and scores.
+Parallel coordinates: every configuration as one line through its parameters and scores.
 
 When each trial of a sweep ran, and what it trained meanwhile.
 """
@@ -38,7 +38,7 @@ from xlt_ray.report.figures.base import (
 from xlt_ray.report.figures.parameters import file_name
 from xlt_ray.report.frames import Snapshot, in_utc
 from xlt_ray.report.importance import MIN_POINTS, TARGET_QUANTILE
-from xlt_ray.report.labels import is_absent, knob_names, short_names, shown_value
+from xlt_ray.report.labels import is_absent, parameter_names, short_names, shown_value
 from xlt_ray.report.selection import pareto_front
 from xlt_ray.report.tables import Cell, LanguageTable
 from xlt_ray.store.record import StageRecord
@@ -99,8 +99,8 @@ def heat_map(table: LanguageTable) -> Figure | None:
 
 
 def importance_figure(table: LanguageTable, known: Effects) -> tuple[Figure | None, list[str]]:
-    """Importance of every knob for the source language, the mean of the others, and the groups of
-    one grouping.
+    """Importance of every parameter for the source language, the mean of the others, and the groups
+    of one grouping.
 
     Returns the figure, None where there are too few configurations, and why that is so.
     """
@@ -108,8 +108,10 @@ def importance_figure(table: LanguageTable, known: Effects) -> tuple[Figure | No
     paths = sorted({path for one in found.values() for path in one})
     if not paths:
         enough = sum(1 for row in table.rows if row.trials) >= MIN_POINTS
-        note = f"{table.task}: importance of knobs is not told below {MIN_POINTS} configurations."
-        return None, [] if enough or not table.knobs else [note]
+        note = (
+            f"{table.task}: importance of parameters is not told below {MIN_POINTS} configurations."
+        )
+        return None, [] if enough or not table.parameters else [note]
 
     def rank(path: str) -> tuple[float, str]:
         mine = [one[path] for one in found.values() if path in one]
@@ -145,7 +147,7 @@ def importance_figure(table: LanguageTable, known: Effects) -> tuple[Figure | No
         svg, png = rendered(figure)
     made = Figure(
         name=file_name(table, "importance"),
-        title="Which knobs decide?",
+        title="Which parameters decide?",
         caption=f"PED-ANOVA of reaching the best {TARGET_QUANTILE:.0%} of configurations (means "
         "over seeds); lines: the middle 95 % of a bootstrap over configurations; upright marks: "
         "what noise reaches, 95 % of the null of permuted scores (beyond the edge where there is "
@@ -231,8 +233,8 @@ def pareto_figure(table: LanguageTable, costs: pd.DataFrame) -> Figure | None:
 
 
 MIN_ROWS = 3
-MAX_KNOBS = 8
-"""The first ones of ``Effects.knobs``; the CSV has all."""
+MAX_PARAMETERS = 8
+"""The first ones of ``Effects.parameters``; the CSV has all."""
 MAX_PLACES = 6
 """Values that have a place each; more numbers lie on a scale."""
 
@@ -255,23 +257,26 @@ class _Axis:
 def parallel_figure(table: LanguageTable, known: Effects) -> Figure | None:
     """A line for each configuration with a mean of the others, the darker the better that is.
 
-    None with fewer than three of them, or without a knob that varies.
+    None with fewer than three of them, or without a parameter that varies.
     """
     better = -1.0 if table.is_higher_better else 1.0
     scored = [(row.mean_without_source.mean, row) for row in table.rows if row.mean_without_source]
     scored.sort(key=lambda pair: (better * pair[0], pair[1].configuration))
     rows = [row for _, row in scored]
-    names = knob_names(table.knobs)
-    axes_of = [_knob_axis(names[path], [row.knobs[path] for row in rows]) for path in known.knobs]
-    knobs = [one for one in axes_of if one is not None][:MAX_KNOBS]
-    if len(rows) < MIN_ROWS or not knobs:
+    names = parameter_names(table.parameters)
+    axes_of = [
+        _parameter_axis(names[path], [row.parameters[path] for row in rows])
+        for path in known.parameters
+    ]
+    parameters = [one for one in axes_of if one is not None][:MAX_PARAMETERS]
+    if len(rows) < MIN_ROWS or not parameters:
         return None
     from matplotlib import colormaps
 
     source = table.source_language
     at_source = [row.cells[source].mean if source in row.cells else math.nan for row in rows]
     others = [value for value, _ in scored]
-    shown = [*knobs, _score_axis(source, at_source), _score_axis("mean of the others", others)]
+    shown = [*parameters, _score_axis(source, at_source), _score_axis("mean of the others", others)]
     with new_canvas(0.9 * len(shown) + 0.6, 3.6) as (figure, axes):
         shades = colormaps["cividis_r"]
         # The best are drawn last, over the others.
@@ -303,20 +308,20 @@ def parallel_figure(table: LanguageTable, known: Effects) -> Figure | None:
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.tick_params(axis="x", length=0)
         svg, png = rendered(figure)
-    left_out = len(table.knobs) - len(knobs)
+    left_out = len(table.parameters) - len(parameters)
     return Figure(
         name=file_name(table, "parallel"),
         title="Which combinations are good?",
         caption=f"A line for each configuration (means over seeds, test {table.metric} in %), the "
         "darker the better its mean of the other languages; red: the best by it, which is no "
-        "selection rule. Knobs by importance, those that are not above chance by name."
+        "selection rule. Parameters by importance, those that are not above chance by name."
         + (f" {left_out} more are in the CSV." if left_out else ""),
         csv=csv_text(
-            ["configuration", *table.knobs, "source_percent", "others_percent"],
+            ["configuration", *table.parameters, "source_percent", "others_percent"],
             [
                 [
                     row.configuration,
-                    *(shown_value(row.knobs[path]) for path in table.knobs),
+                    *(shown_value(row.parameters[path]) for path in table.parameters),
                     None if math.isnan(mine) else 100 * mine,
                     100 * mean,
                 ]
@@ -329,7 +334,7 @@ def parallel_figure(table: LanguageTable, known: Effects) -> Figure | None:
     )
 
 
-def _knob_axis(title: str, values: Sequence[Any]) -> _Axis | None:
+def _parameter_axis(title: str, values: Sequence[Any]) -> _Axis | None:
     """Few values evenly apart in their order, many numbers on a scale; none if all are alike."""
     texts = [shown_value(value) for value in values]
     distinct = sorted(set(texts), key=natural)

@@ -1,4 +1,4 @@
-"""Figures of a sweep: score against each knob, and the best configuration by language.
+"""Figures of a sweep: score against each parameter, and the best configuration by language.
 
 Every figure is made of plain rows, which are written beside it as CSV. Files are the same
 bytes for the same rows: no dates, fixed SVG ids, fixed jitter. Colours are Okabe and Ito's, and
@@ -34,8 +34,8 @@ from xlt_ray.report.figures.base import (
 from xlt_ray.report.labels import (
     DescribeLanguage,
     is_absent,
-    knob_names,
     language_label,
+    parameter_names,
     short_names,
     shown_value,
 )
@@ -47,7 +47,7 @@ RESOURCES = {"high": BLUE, "medium": SKY, "low": ORANGE, "unknown": "#999999"}
 
 @dataclass(frozen=True)
 class Point:
-    """One configuration: the value of a knob and its two scores, in percent."""
+    """One configuration: the value of a parameter and its two scores, in percent."""
 
     configuration: int
     value: Any
@@ -55,11 +55,11 @@ class Point:
     others: float | None
 
 
-def knob_figure(path: str, table: LanguageTable, *, log: bool = False) -> Figure | None:
-    """Test scores against one knob; None where it has fewer than two values.
+def parameter_figure(path: str, table: LanguageTable, *, log: bool = False) -> Figure | None:
+    """Test scores against one parameter; None where it has fewer than two values.
 
     Args:
-        log: whether the knob is searched on a logarithmic scale. Numbers that are all positive
+        log: whether the parameter is searched on a logarithmic scale. Numbers that are all positive
             and span more than a factor of 15 are drawn on one in any case.
     """
     points = [_point(row, path, table) for row in table.rows]
@@ -91,7 +91,7 @@ def knob_figure(path: str, table: LanguageTable, *, log: bool = False) -> Figure
     header = ["configuration", path, f"{table.source_language}_percent", "others_percent"]
     return Figure(
         name=file_name(table, path),
-        title=knob_names(table.knobs)[path],
+        title=parameter_names(table.parameters)[path],
         caption=caption,
         csv=csv_text(header, rows),
         svg=svg,
@@ -199,7 +199,7 @@ def language_figure(
 
 
 def _numeric(axes: Any, points: Sequence[Point], is_log: bool) -> str:
-    """Scatter and line of means over numbers; configurations without the knob on the left."""
+    """Scatter and line of means over numbers; configurations without the parameter on the left."""
     numbers = sorted({float(point.value) for point in points if _is_number(point.value)})
     low, high = numbers[0], numbers[-1]
     absent = low / (high / low) ** 0.22 if is_log else low - 0.2 * (high - low)
@@ -211,8 +211,8 @@ def _numeric(axes: Any, points: Sequence[Point], is_log: bool) -> str:
             if (score := getattr(point, name)) is not None
         ]
         axes.plot(*_two(drawn), marker, color=color, ms=5, alpha=0.35, mew=0)
-        with_knob = sorted(pair for pair in drawn if pair[0] != absent)
-        line = means(with_knob, is_log)
+        with_parameter = sorted(pair for pair in drawn if pair[0] != absent)
+        line = means(with_parameter, is_log)
         axes.plot(*_two(line), "-", marker=marker, color=color, ms=6, lw=1.8, label=name)
         without = [score for place, score in drawn if place == absent]
         if without:
@@ -292,7 +292,7 @@ def _legend(axes: Any) -> None:
 def _point(row: Row, path: str, table: LanguageTable) -> Point:
     return Point(
         configuration=row.configuration,
-        value=row.knobs[path],
+        value=row.parameters[path],
         source=_percent(row.cells.get(table.source_language)),
         others=_percent(row.mean_without_source or None),
     )

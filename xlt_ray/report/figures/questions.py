@@ -1,4 +1,4 @@
-"""Curves over one knob that a study is about: intermediate size, hybrid ratio, fusion layer.
+"""Curves over one parameter that a study is about: intermediate size, hybrid ratio, fusion layer.
 
 Each mark is a configuration, mean over its seeds. Models differ in colour and mark; scores are in
 percent.
@@ -50,7 +50,7 @@ MAX_MODELS = len(SERIES)
 
 @dataclass(frozen=True)
 class _Mark:
-    """One configuration at one place of the knob; None where it does not have the knob."""
+    """One configuration at one place of the parameter; None where it lacks the parameter."""
 
     configuration: int
     place: float | None
@@ -131,8 +131,8 @@ def _repeats(table: LanguageTable, path: str, marks: Sequence[_Mark], model: str
     """What the power law of a model goes through: at every size what shares no luck.
 
     Trials that go on from the same trained stage are one repeat, unless trials of every size do:
-    such a stage is the same luck for all. Where the sizes differ in other knobs as well, these are
-    chance too, and all trials of a configuration are one repeat.
+    such a stage is the same luck for all. Where the sizes differ in other parameters as well, these
+    are chance too, and all trials of a configuration are one repeat.
     """
     place = {mark.configuration: mark.place for mark in marks if mark.model == model}
     at: dict[float, list[Row]] = {}
@@ -140,7 +140,7 @@ def _repeats(table: LanguageTable, path: str, marks: Sequence[_Mark], model: str
         size = place.get(row.configuration)
         if size is not None:
             at.setdefault(size, []).append(row)
-    designs = {tuple(sorted(_other_knobs(row, path) for row in rows)) for rows in at.values()}
+    designs = {tuple(sorted(_other_parameters(row, path) for row in rows)) for rows in at.values()}
     keys = [
         {stage.key for row in rows for trial in row.trials for stage in trial.trained}
         for rows in at.values()
@@ -159,8 +159,8 @@ def _repeats(table: LanguageTable, path: str, marks: Sequence[_Mark], model: str
     return found
 
 
-def _other_knobs(row: Row, path: str) -> str:
-    return repr(sorted((name, shown_value(value)) for name, value in row.knobs.items()
+def _other_parameters(row: Row, path: str) -> str:
+    return repr(sorted((name, shown_value(value)) for name, value in row.parameters.items()
                        if name != path))  # fmt: skip
 
 
@@ -338,9 +338,9 @@ def _marks(
     for row in sorted(table.rows, key=lambda row: row.configuration):
         cells = {name: of(row) for name, of in series.items()}
         values = {name: 100 * cell.mean for name, cell in cells.items() if cell is not None}
-        place = row.knobs[path]
+        place = row.parameters[path]
         if len(values) == len(series) and (is_absent(place) or _is_number(place)):
-            model = shown_value(row.knobs["model"]) if "model" in row.knobs else "all"
+            model = shown_value(row.parameters["model"]) if "model" in row.parameters else "all"
             at = None if is_absent(place) else float(place)
             found.append(_Mark(row.configuration, at, model, values, row.supervision))
     names = short_names(sorted({one.model for one in found})[:MAX_MODELS])
@@ -348,7 +348,7 @@ def _marks(
 
 
 def _models(marks: Sequence[_Mark]) -> list[str]:
-    """Models with a value of the knob, by name."""
+    """Models with a value of the parameter, by name."""
     return sorted({mark.model for mark in marks if mark.place is not None})
 
 
@@ -400,11 +400,11 @@ def question_figures(
     """The figures of a table, and what is not drawn and why."""
     found: list[Figure | None] = []
     notes: list[str] = []
-    if "intermediate.size" in table.knobs:
+    if "intermediate.size" in table.parameters:
         figure, refused = size_figure(table, "intermediate.size")
         found.append(figure)
         notes += refused
-    found += [draw(table, path) for path, draw in CURVES.items() if path in table.knobs]
+    found += [draw(table, path) for path, draw in CURVES.items() if path in table.parameters]
     figure, told = importance_figure(table, known)
     notes += told
     found += [heat_map(table), figure, parallel_figure(table, known), pareto_figure(table, costs)]
