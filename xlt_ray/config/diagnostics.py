@@ -6,9 +6,9 @@ An entry names the function that measures as ``module:object``, so that this roo
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 DiagnosticName = Literal["retrieval", "cka", "alignment"]
@@ -32,8 +32,7 @@ class Diagnostic:
 
     def load(self) -> Any:
         """Import and return what measures; see :mod:`xlt_ray.modeling.diagnostics`."""
-        module, _, name = self.implementation.partition(":")
-        return getattr(importlib.import_module(module), name)
+        return resolve_name(self.implementation)
 
 
 DIAGNOSTICS: Mapping[str, Diagnostic] = {

@@ -8,8 +8,8 @@ trained). Adding a kind means adding its name, its entry and those two files.
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any, Literal
 
 TaskKind = Literal["tag", "pair", "score", "choice", "span", "retrieval", "ranking", "mining"]
@@ -90,11 +90,11 @@ class TaskTypeEntry:
 
     def load_examples(self) -> Any:
         """The object in the data room."""
-        return _load(self.examples)
+        return resolve_name(self.examples)
 
     def load_head(self) -> Any:
         """The class of the head, made by ``Head(hidden_size, num_labels, dropout)``."""
-        return _load(self.head)
+        return resolve_name(self.head)
 
 
 KINDS: dict[TaskKind, TaskTypeEntry] = {
@@ -215,8 +215,3 @@ def is_by_encoder(kind: TaskKind, target: TaskKind) -> bool:
     (True, False)
     """
     return KINDS[kind].is_embedded and kind != target
-
-
-def _load(place: str) -> Any:
-    module, _, name = place.partition(":")
-    return getattr(importlib.import_module(module), name)
