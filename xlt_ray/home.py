@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xlt_ray.errors import SpecError
+from xlt_ray.files import atomic_create, damaged_copies, make_folder
 
 DEFAULT = "xlt-home"
 FOLDERS = ("ledger", "stages", "progress", "leases", "cache", "mlflow", "spool", "tune")
@@ -58,13 +59,7 @@ class Home:
     def refuse_unwritable(self) -> None:
         """Make the folder where it is missing; SpecError where nothing can be written in it."""
         try:
-            missing = [one for one in (self.root, *self.root.parents) if not one.exists()]
-            self.root.mkdir(parents=True, exist_ok=True)
-            for folder in missing:
-                # That it is there lasts as what is in it does.
-                descriptor = os.open(folder.parent, os.O_RDONLY)
-                os.fsync(descriptor)
-                os.close(descriptor)
+            make_folder(self.root)
             with tempfile.TemporaryFile(dir=self.root) as probe:
                 probe.write(b"x" * 2**16)
             for part in (self.root / name for name in FOLDERS):
@@ -134,13 +129,8 @@ class Home:
         file = self.root / "identity"
         with contextlib.suppress(FileNotFoundError):
             return file.read_text(encoding="ascii").strip()
-        self.root.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f".identity.{uuid.uuid4().hex}")
-        aside.write_text(f"{uuid.uuid4().hex}\n", encoding="ascii")
         # Another process may have been faster: the first one counts.
-        with contextlib.suppress(FileExistsError):
-            os.link(aside, file)
-        aside.unlink()
+        atomic_create(file, f"{uuid.uuid4().hex}\n")
         return file.read_text(encoding="ascii").strip()
 
     def driver_lease(self, name: str) -> str:
@@ -154,11 +144,11 @@ class Home:
         """What there is of one sweep beside its ledger, its stages and its MLflow runs."""
         spool = self.spool(name)
         found = [
-            *self.ledgers.glob(f"{name}.journal.damaged-*T??????"),
+            *damaged_copies(self.ledger_journal(name)),
             self.ledgers / f"{name}.lock",
             spool,
             spool.with_suffix(".new"),
-            *spool.parent.glob(f"{spool.name}.damaged-*T??????"),
+            *damaged_copies(spool),
             self.hangs(name),
             self.reports(name),
             self.tune / name,

@@ -15,31 +15,32 @@ PACKAGE = Path(xlt_ray.__file__).parent
 
 ROOMS = {
     "redact": set(),
-    "errors": {"redact"},
-    "home": {"errors"},
+    "files": set(),
     "versions": set(),
+    "errors": {"redact"},
+    "home": {"errors", "files"},
     "config": {"errors", "home"},
-    "store": {"errors", "home", "config"},
-    "ledger": {"errors", "home", "config", "store"},
-    "data": {"errors", "home", "config"},
+    "store": {"errors", "home", "config", "files"},
+    "ledger": {"errors", "home", "config", "store", "files"},
+    "data": {"errors", "home", "config", "files"},
     "modeling": {"errors", "home", "config"},
-    "training": {"errors", "home", "config", "store", "data", "modeling", "versions"},
-    "tracking": {"redact", "errors", "home", "config", "store", "ledger", "versions"},
-    "report": {"errors", "home", "config", "store", "ledger", "versions"},
+    "training": {"errors", "home", "config", "store", "data", "modeling", "versions", "files"},
+    "tracking": {"redact", "errors", "home", "config", "store", "ledger", "versions", "files"},
+    "report": {"errors", "home", "config", "store", "ledger", "versions", "files"},
     "sweep": {
         "redact", "errors", "home", "config", "store", "ledger", "data", "modeling", "training",
         "tracking", "versions",
     },
     "cli": {
         "redact", "errors", "home", "config", "store", "ledger", "data", "training", "tracking",
-        "report", "sweep",
+        "report", "sweep", "files",
     },
 }  # fmt: skip
 """Room -> rooms that it may import."""
 
 ONLY_IN = {
-    "data": {"facts", "findings", "workers"},
-    "modeling": {"facts", "findings"},
+    "data": {"read_facts", "findings", "workers"},
+    "modeling": {"read_facts", "findings"},
     "training": {"local_run", "trainable", "walk_thread", "workers"},
 }
 """Rooms that ``sweep`` touches in these modules alone."""

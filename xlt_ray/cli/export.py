@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ import typer
 
 from xlt_ray.cli.arguments import NameArgument, named_sweep, warn
 from xlt_ray.errors import DamagedStage
+from xlt_ray.files import atomic_file, hidden_name
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ def export(
         mend_database(home, tracking, warn)
         depot = ModelRegistry(home, ledger.name, tracking, ledger.identity)
     # Whatever can be refused has been: torch is loaded from here on.
-    from xlt_ray.training.export_trial import whole_or_nothing, write_network
+    from xlt_ray.training.export_trial import export_folder, write_network
 
     _, trusted = model_of(ledger.sweep, view.assignment)
-    with whole_or_nothing(folder) as aside:
+    with export_folder(folder) as aside:
         try:
             told = write_network(target.key, store, told, aside, trust_remote_code=trusted)
         except DamagedStage as error:
@@ -190,27 +191,18 @@ def _refuse_unwritable(file: Path) -> None:
         if file.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not _is_special(file):
-            aside = _aside(file)
-            aside.touch()
-            aside.unlink()
+            probe = hidden_name(file)
+            probe.touch()
+            probe.unlink()
 
 
 def _write(file: Path, lines: Iterator[str]) -> None:
     """Write all lines, or leave what is there as it is."""
     with _told_where(file):
         # A pipe or a device is written into; a file takes the place of the one before.
-        aside = file if _is_special(file) else _aside(file)
-        try:
-            with aside.open("w", encoding="utf-8") as stream:
-                stream.writelines(f"{line}\n" for line in lines)
-            aside.replace(file)
-        finally:
-            if aside != file:
-                aside.unlink(missing_ok=True)
-
-
-def _aside(file: Path) -> Path:
-    return file.with_name(f".{file.name}.{os.getpid()}")
+        target = nullcontext(file) if _is_special(file) else atomic_file(file)
+        with target as path, path.open("w", encoding="utf-8") as stream:
+            stream.writelines(f"{line}\n" for line in lines)
 
 
 def _is_special(file: Path) -> bool:

@@ -8,13 +8,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import shutil
-import time
-import uuid
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+
+from xlt_ray.files import atomic_folder, set_aside_damaged
 
 _DIGESTS = "digests.json"
 
@@ -29,28 +27,12 @@ def cached(folder: Path, make: Callable[[Path], None]) -> Path:
     if folder.exists() and not _is_whole(folder, folder.stat().st_ino):
         # Somebody else may have noticed, too.
         with contextlib.suppress(FileNotFoundError):
-            os.rename(folder, _damaged(folder))
+            set_aside_damaged(folder)
     if not folder.exists():
-        aside = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
-        aside.mkdir(parents=True)
-        try:
+        with atomic_folder(folder, may_exist=True) as aside:
             make(aside)
             (aside / _DIGESTS).write_text(json.dumps(_digests(aside)))
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
-        try:
-            os.rename(aside, folder)
-        except OSError:
-            if not folder.exists():
-                raise
-            shutil.rmtree(aside)
     return folder
-
-
-def _damaged(folder: Path) -> Path:
-    moment = time.strftime("%Y%m%dT%H%M%S")
-    return folder.with_name(f"{folder.name}.damaged-{moment}-{uuid.uuid4().hex[:6]}")
 
 
 @lru_cache(maxsize=4096)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +27,7 @@ from xlt_ray.data.task import Task, task_named
 from xlt_ray.data.text.neighbours import neighbour_lists
 from xlt_ray.data.types.base import Example
 from xlt_ray.errors import DataError, DataErrors
+from xlt_ray.files import atomic_write
 
 _VERSION = 2
 """Raised when readers find faults that they did not find before."""
@@ -204,10 +203,7 @@ class Verdicts:
         found = find()
         # A home that cannot be written costs time alone.
         with contextlib.suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            aside = file.with_name(f".{uuid.uuid4().hex}")
-            aside.write_text(json.dumps(found), encoding="utf-8")
-            os.replace(aside, file)
+            atomic_write(file, json.dumps(found))
         return found
 
 

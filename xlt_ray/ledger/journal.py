@@ -11,8 +11,6 @@ import fcntl
 import io
 import json
 import os
-import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,8 @@ from typing import Any
 from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 
+from xlt_ray.files import set_aside_damaged, sync
 from xlt_ray.store.canonical import is_whole, with_checksum
-from xlt_ray.store.storage import sync_folder
 
 
 class Journal(JournalFileBackend):
@@ -33,7 +31,7 @@ class Journal(JournalFileBackend):
             os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
             # That it is there lasts as what is in it does.
             for folder in (file.parent, file.parent.parent):
-                sync_folder(folder)
+                sync(folder)
         super().__init__(str(file), lock_obj=_FileLock(file))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
@@ -83,10 +81,7 @@ def mend(file: Path) -> Path | None:
         good, is_torn_only = _good_part(file)
         if good == file.stat().st_size:
             return None
-        aside = None
-        if not is_torn_only:
-            aside = file.with_name(f"{file.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
-            shutil.copy2(file, aside)
+        aside = None if is_torn_only else set_aside_damaged(file, copy=True)
         with file.open("r+b") as stream:
             stream.truncate(good)
             os.fsync(stream.fileno())

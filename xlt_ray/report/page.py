@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import functools
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from xlt_ray.errors import DamagedStage, SpecError
+from xlt_ray.files import atomic_write
 from xlt_ray.home import Home
 from xlt_ray.ledger import STANDINGS, Ledger, failures_told, mixed_facts
 from xlt_ray.report import view_model
@@ -182,7 +182,7 @@ def write_report(
     with _told_where(folder):
         _clear(folder, texts, figures)
         for file, text in texts.items():
-            _write(folder / file, text)
+            atomic_write(folder / file, text)
         for figure in figures:
             write_figure(figure, folder / "figures")
     uses = view_model.stages_by_trial(stages)
@@ -232,7 +232,7 @@ def write_report(
     page = folder / "index.html"
     text = _template().render(context)
     with _told_where(folder):
-        _write(page, text)
+        atomic_write(page, text)
     return page
 
 
@@ -367,11 +367,3 @@ def _clear(folder: Path, texts: Iterable[str], figures: Sequence[Figure]) -> Non
     for old in (*folder.glob("tables/*.*"), *folder.glob("figures/*.*")):
         if old not in keep:
             old.unlink()
-
-
-def _write(path: Path, text: str) -> None:
-    """A reader sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)

@@ -16,6 +16,8 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from xlt_ray.files import atomic_folder
+
 KEEP_S = 3600.0
 """A copy that nobody asked for since goes."""
 READ_S = 600.0
@@ -48,18 +50,9 @@ class Copies:
             if copy.exists():
                 os.utime(copy)
                 return copy
-        aside = self.folder / f"{name}.{uuid.uuid4().hex[:8]}"
-        try:
+        with atomic_folder(copy, may_exist=True) as aside:
             fetch(aside)
-        except BaseException:
-            with self._alone():
-                shutil.rmtree(aside, ignore_errors=True)
-            raise
         with self._alone():
-            if copy.exists():
-                shutil.rmtree(aside)
-            else:
-                aside.rename(copy)
             os.utime(copy)
             self._free()
         return copy

@@ -11,17 +11,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 
 import psutil
 
+from xlt_ray import files
 from xlt_ray.errors import LeaseLost
 from xlt_ray.store.canonical import from_fields
 from xlt_ray.store.storage import Storage
@@ -44,7 +43,7 @@ class Holder:
 
     @property
     def is_alive(self) -> bool:
-        if self.machine == _machine() and not _is_running(self.pid, self.started):
+        if self.machine == files.machine() and not _is_running(self.pid, self.started):
             return False
         return time.time() < self.expires
 
@@ -128,7 +127,7 @@ def this_process(ttl: float, purpose: str = "") -> Holder:
     """This process as a holder, for so many seconds as far as other machines know."""
     pid = os.getpid()
     return Holder(
-        machine=_machine(),
+        machine=files.machine(),
         pid=pid,
         started=_started(pid),
         token=uuid.uuid4().hex,
@@ -204,17 +203,6 @@ def _clear(storage: Storage, path: str, dead: Holder) -> None:
 
 def _key(path: str) -> str:
     return path.rpartition("/")[2].removesuffix(".json")
-
-
-@cache
-def _machine() -> str:
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    boot_id = boot.read_text().strip() if boot.exists() else str(psutil.boot_time())
-    try:
-        namespace = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        namespace = ""
-    return f"{socket.gethostname()}/{boot_id}/{namespace}"
 
 
 def _started(pid: int) -> float:

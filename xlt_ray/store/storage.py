@@ -36,6 +36,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import fsspec
 
+from xlt_ray import files
 from xlt_ray.errors import SpecError, StoreError, XltError
 
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -197,10 +198,7 @@ class Storage:
         if self.local_root is None:
             self.fs.pipe_file(self.full(path), content)
             return
-        target = self._on_disk(self.local_root, path)
-        aside = _write_aside(target, content)
-        os.replace(aside, target)
-        sync_folder(target.parent)
+        files.atomic_write(self._on_disk(self.local_root, path), content)
 
     @_reaching
     def create(self, path: str, content: bytes) -> bool:
@@ -213,16 +211,7 @@ class Storage:
                     return False
                 raise
             return True
-        target = self._on_disk(self.local_root, path)
-        aside = _write_aside(target, content)
-        try:
-            os.link(aside, target)
-        except FileExistsError:
-            return False
-        finally:
-            aside.unlink()
-        sync_folder(target.parent)
-        return True
+        return files.atomic_create(self._on_disk(self.local_root, path), content)
 
     def is_exclusive(self) -> bool:
         """Whether :meth:`create` really refuses a second writer, tried with a file of its own."""
@@ -314,9 +303,9 @@ class Storage:
         """Rename a file or folder below the root; FileNotFoundError where there is none."""
         if self.local_root is not None:
             target = self._on_disk(self.local_root, to)
-            _make_folder(target.parent)
+            files.make_folder(target.parent)
             os.rename(self._on_disk(self.local_root, path), target)
-            sync_folder(target.parent)
+            files.sync(target.parent)
             return
         source, target_name = self.full(path), self.full(to)
         # An object store has no folders and no renaming: every file is copied, then deleted.
@@ -344,18 +333,7 @@ class Storage:
     def take(self, local_file: Path, path: str) -> None:
         """Move a file of this machine into the storage, durable before it has its name."""
         if self.local_root is not None:
-            target = self._on_disk(self.local_root, path)
-            _make_folder(target.parent)
-            _sync_file(local_file)
-            try:
-                os.rename(local_file, target)
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                # From another file system: a copy has its name once it is whole.
-                _copy_aside(local_file, target)
-                local_file.unlink()
-            sync_folder(target.parent)
+            files.move_file(local_file, self._on_disk(self.local_root, path))
             return
         self.fs.put_file(str(local_file), self.full(path))
         local_file.unlink()
@@ -400,56 +378,6 @@ def _digest_of(stream: Any) -> tuple[int, str]:
         state.update(chunk)
         size += len(chunk)
     return size, state.hexdigest()
-
-
-def _make_folder(path: Path) -> None:
-    """Make a folder and those above it, so that they are there after a loss of power, too."""
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    for folder in reversed(missing):
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
-
-
-def _copy_aside(file: Path, target: Path) -> None:
-    aside = _name_aside(target)
-    try:
-        shutil.copyfile(file, aside)
-        _sync_file(aside)
-        os.replace(aside, target)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def _name_aside(target: Path) -> Path:
-    return target.parent / f".{target.name}.{uuid.uuid4().hex[:8]}"
-
-
-def _write_aside(target: Path, content: bytes) -> Path:
-    _make_folder(target.parent)
-    aside = _name_aside(target)
-    try:
-        with aside.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    return aside
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(path: Path) -> None:
-    """Have the entries of a folder last beyond a loss of power."""
-    _sync_file(path)
 
 
 def _protocols(fs: Any) -> tuple[str, ...]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from xlt_ray.errors import DamagedStage, LedgerError, SpecError, TrackingError, TrackingOutage
+from xlt_ray.files import damaged_name, hidden_name, remove_leftovers
 from xlt_ray.home import Home
 from xlt_ray.ledger import Standing, TrialView, load_ledger, standings, sweep_of_ledger
 from xlt_ray.store.lease import waiting_for
@@ -119,14 +118,13 @@ def mend_database(home: Home, uri: str | None, say: Callable[[str], object]) -> 
         if not is_damaged(file):
             # Another process has made it anew meanwhile.
             return
-        aside = f"{file.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}"
+        aside = damaged_name(file).name
         say(
             f"{file}: MLflow's database is damaged; it is kept as {aside} and made anew from "
             "ledgers and stages"
         )
-        for left in file.parent.glob(f".{file.name}.*.anew"):
-            left.unlink()
-        anew = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}.anew")
+        remove_leftovers(file.parent)
+        anew = hidden_name(file)
         put_database(anew, home.artifacts)
         for name in home.sweeps():
             with contextlib.suppress(LedgerError, TrackingError, OSError):

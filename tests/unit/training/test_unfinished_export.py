@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from xlt_ray.training.export_trial import whole_or_nothing
+from xlt_ray.training.export_trial import export_folder
 
 WRITER = """
 import sys
 from pathlib import Path
-from xlt_ray.training.export_trial import whole_or_nothing
-with whole_or_nothing(Path(sys.argv[1])) as aside:
+from xlt_ray.training.export_trial import export_folder
+with export_folder(Path(sys.argv[1])) as aside:
     (aside / "model.safetensors").write_bytes(b"half")
     print("writes", flush=True)
     sys.stdin.read()
@@ -43,7 +43,7 @@ def test_what_a_killed_export_left_goes_with_the_next_one(tmp_path: Path) -> Non
     killed.kill()
     killed.wait()
     assert len(names(tmp_path)) == 1
-    with whole_or_nothing(tmp_path / "second") as aside:
+    with export_folder(tmp_path / "second") as aside:
         (aside / "README.md").write_text("whole")
         assert names(tmp_path) == [aside.name]
     assert names(tmp_path) == ["second"]
@@ -52,7 +52,7 @@ def test_what_a_killed_export_left_goes_with_the_next_one(tmp_path: Path) -> Non
 
 def test_what_a_living_export_writes_stays(tmp_path: Path) -> None:
     living = start_export(tmp_path / "first")
-    with whole_or_nothing(tmp_path / "second") as aside:
+    with export_folder(tmp_path / "second") as aside:
         (aside / "README.md").write_text("whole")
     living.communicate("")
     assert living.returncode == 0
@@ -61,6 +61,6 @@ def test_what_a_living_export_writes_stays(tmp_path: Path) -> None:
 
 
 def test_an_export_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), whole_or_nothing(tmp_path / "first"):
+    with pytest.raises(KeyError), export_folder(tmp_path / "first"):
         raise KeyError
     assert names(tmp_path) == []
