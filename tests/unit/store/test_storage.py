@@ -88,7 +88,9 @@ def test_every_method_that_asks_the_storage_is_tried() -> None:
     asking = {
         name
         for name, one in vars(Storage).items()
-        if callable(one) and not name.startswith("_") and name not in ("full", "local", "has_whole_header")
+        if callable(one)
+        and not name.startswith("_")
+        and name not in ("full", "local", "has_whole_header")
     }
     assert asking == set(CALLS)
 
