@@ -111,7 +111,6 @@ def test_code_that_an_export_brings_is_not_run(folder: Path, tmp_path: Path, fil
         {"tasks": {TASK: {"__class__": "os"}}},
         {"task": "../../etc/passwd"},
         {"max_length": 0},
-        {"more": 1},
     ],
     ids=lambda one: json.dumps(one)[:40],
 )

@@ -60,10 +60,10 @@ import psutil
 
 def work(rank, size, listener, results):
     import torch
-    from xlt_ray.training.process_group import address_of, join_team
+    from xlt_ray.training.process_group import address_of, join_process_group
 
     address = address_of(listener) if listener is not None else ""
-    team = join_team(
+    team = join_process_group(
         rank, size, "cpu", address=address, listener=listener if rank == 0 else None
     )
     total = torch.ones(1)

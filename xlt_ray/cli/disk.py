@@ -75,7 +75,7 @@ def rm(
     [dim]xlt rm quickstart --yes[/]
     """
     from xlt_ray.ledger import ledger_url
-    from xlt_ray.ledger.open_ledger import sole_driver
+    from xlt_ray.ledger.access import sole_driver
     from xlt_ray.sweep.removal import find_removal, remove_sweep
 
     home, sweep = Home.from_environment(), named_sweep(name)

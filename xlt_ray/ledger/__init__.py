@@ -7,6 +7,18 @@ seeded by sweep seed and number of the configuration), so a sweep that was kille
 middle of an ask, and started again asks the same trials as one that ran through.
 """
 
+from xlt_ray.ledger.access import (
+    changes_of,
+    continued,
+    delete_ledger,
+    driver_of,
+    find_ledger,
+    ledger_url,
+    load_ledger,
+    may_change,
+    open_ledger,
+    sweep_of_ledger,
+)
 from xlt_ray.ledger.halving import Halving
 from xlt_ray.ledger.ledger import (
     Ledger,
@@ -27,18 +39,6 @@ from xlt_ray.ledger.made_with import (
     facts_label,
     mixed_facts,
     starts_of,
-)
-from xlt_ray.ledger.open_ledger import (
-    changes_of,
-    continued,
-    delete_ledger,
-    driver_of,
-    find_ledger,
-    ledger_url,
-    load_ledger,
-    may_change,
-    open_ledger,
-    sweep_of_ledger,
 )
 from xlt_ray.ledger.views import (
     LEFT_NODES,

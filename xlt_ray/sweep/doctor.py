@@ -22,7 +22,7 @@ import psutil
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import LedgerError, SpecError, TrackingError, XltError
 from xlt_ray.home import Home
-from xlt_ray.ledger.open_ledger import ask_database
+from xlt_ray.ledger.access import ask_database
 from xlt_ray.redact import redacted
 from xlt_ray.store.storage import Storage
 from xlt_ray.sweep.capacity import nodes_there

@@ -32,7 +32,7 @@ from xlt_ray.ledger import (
     open_ledger,
     still_failed,
 )
-from xlt_ray.ledger.open_ledger import sole_driver
+from xlt_ray.ledger.access import sole_driver
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.capacity import (
     Concurrency,

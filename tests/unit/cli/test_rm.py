@@ -17,7 +17,7 @@ from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import TrackingOutage
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, load_ledger, open_ledger
-from xlt_ray.ledger.open_ledger import sole_driver
+from xlt_ray.ledger.access import sole_driver
 from xlt_ray.store.lease import Lease
 from xlt_ray.store.record import StageRecord
 from xlt_ray.store.stage import Stage

@@ -8,8 +8,8 @@ from xlt_ray.data.sampling import Rng, digest_of, generator
 
 def test_the_same_names_give_the_same_numbers_in_another_process():
     code = (
-        "from xlt_ray.data.sampling import Dice, generator;"
-        "print([Dice('a', 1).below(1000) for _ in range(1)], generator('a', 1).integers(1000))"
+        "from xlt_ray.data.sampling import Rng, generator;"
+        "print([Rng('a', 1).below(1000) for _ in range(1)], generator('a', 1).integers(1000))"
     )
     here = f"{[Rng('a', 1).below(1000)]} {generator('a', 1).integers(1000)}"
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

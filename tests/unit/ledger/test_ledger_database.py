@@ -18,9 +18,8 @@ from tests.unit.ledger.test_ledger import TEXT, asked, run_through
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
-from xlt_ray.ledger import load_ledger, open_ledger, sweep_of_ledger
-from xlt_ray.ledger import open_ledger as sole
-from xlt_ray.ledger.open_ledger import sole_driver
+from xlt_ray.ledger import access, load_ledger, open_ledger, sweep_of_ledger
+from xlt_ray.ledger.access import sole_driver
 
 ReadSweep = Callable[..., SweepSpec]
 
@@ -92,7 +91,7 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.config.sweep import sweep_of
-from xlt_ray.ledger.open_ledger import sole_driver
+from xlt_ray.ledger.access import sole_driver
 sweep = sweep_of(parse_document(TEXT, "f.yaml", ["places.ledger=" + sys.argv[1]]))
 home = Home(Path(sys.argv[2]))
 with sole_driver(home, sweep.name, sweep.settings.places.ledger):
@@ -138,7 +137,7 @@ def test_a_driver_whose_connection_was_dropped_is_told_so(
 ) -> None:
     import psycopg
 
-    monkeypatch.setattr(sole, "LOOK_S", 0.0)
+    monkeypatch.setattr(access, "LOOK_S", 0.0)
     url = str(sweep.settings.places.ledger).replace("+psycopg", "")
     with sole_driver(home, sweep.name, sweep.settings.places.ledger) as confirm:
         confirm()

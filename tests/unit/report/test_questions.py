@@ -706,8 +706,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         found.append(figure)
         return b"<svg", b""
 
-    for room in ("figures", "overview"):
-        monkeypatch.setattr(f"xlt_ray.report.{room}.rendered", kept)
+    for room in ("parameters", "overview"):
+        monkeypatch.setattr(f"xlt_ray.report.figures.{room}.rendered", kept)
     return found
 
 

@@ -158,7 +158,7 @@ def test_a_running_sweep_can_be_read(tmp_path: Path) -> None:
 
 
 def test_a_sweep_that_is_not_there_is_an_error_that_says_which_are(quick: Finished) -> None:
-    with pytest.raises(LedgerError, match="there is: quick"):
+    with pytest.raises(LedgerError, match="did you mean quick"):
         Results(quick.home.root, "quickly")
 
 

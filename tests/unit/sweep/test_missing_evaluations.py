@@ -203,7 +203,7 @@ def test_a_run_of_a_finished_sweep_makes_what_is_lost(
         yield at.courier
 
     monkeypatch.setattr(runner, "_tune", tune)
-    monkeypatch.setattr(runner, "courier_for", courier)
+    monkeypatch.setattr(runner, "writer_for", courier)
     monkeypatch.setattr(runner, "checked_facts", lambda _: at.facts)
     monkeypatch.setattr(runner, "used_facts", lambda *_: {})
     assert runner.run(at.sweep, at.home, at.diary).num_new_stages == 0

@@ -88,7 +88,7 @@ class World:
     views: list[TrialView] = field(default_factory=list)
     running: list[Running] = field(default_factory=list)
     held: list[Running] = field(default_factory=list)
-    stages_to_run: Counter[str] = field(default_factory=Counter)
+    made: Counter[str] = field(default_factory=Counter)
     is_stopped: bool = False
     clock: int = 0
     peak: int = 0

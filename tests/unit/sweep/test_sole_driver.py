@@ -13,7 +13,7 @@ from tests.unit.sweep.test_scheduler import TEXT, MakeWorld, ReadSweep
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
-from xlt_ray.ledger.open_ledger import sole_driver
+from xlt_ray.ledger.access import sole_driver
 from xlt_ray.sweep.failures import refusal_in
 from xlt_ray.sweep.tasks import Report
 

@@ -105,7 +105,7 @@ def walk(
 
     def run(attempts: list[list[Exception | str]], *overrides: str) -> tuple[list[Report], Script]:
         script = Script(attempts)
-        monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", script.crew)
+        monkeypatch.setattr("xlt_ray.sweep.trainable.workers_for", script.crew)
         trainable = TrialWalk({"order": pack(order(*overrides))})
         reports: list[Report] = []
         while True:
@@ -269,7 +269,7 @@ def test_a_lost_worker_is_left_to_tune(
     order: Callable[..., TrialTask], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     script = Script([[error]])
-    monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", script.crew)
+    monkeypatch.setattr("xlt_ray.sweep.trainable.workers_for", script.crew)
     trainable = TrialWalk({"order": pack(order())})
     trainable.step()
     with pytest.raises(type(error)):
@@ -282,7 +282,7 @@ def test_the_next_trial_in_a_process_has_all_its_attempts(
 ) -> None:
     nan = TrialFailure("x", cause="nan")
     script = Script([[nan], [nan], [nan]])
-    monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", script.crew)
+    monkeypatch.setattr("xlt_ray.sweep.trainable.workers_for", script.crew)
     asked = order("failures={nan: {action: retry, times: 1}}")
     trainable = TrialWalk({"order": pack(asked)})
     assert kinds([trainable.step()[REPORT] for _ in range(3)]) == ["begun", "retrying", "failed"]

@@ -108,7 +108,7 @@ def test_tune_carries_an_order_of_few_words_and_a_process_opens_it(
     found = SchedulerSearcher(desk, ProcessFailures(Failures(), tmp_path), lambda: 1).suggest("a")
     assert isinstance(found, dict)
     carried = found["order"]
-    assert repr(carried) == "SealedOrder(number=3, model='toy:2x64')"
+    assert repr(carried) == "PackedTask(number=3, model='toy:2x64')"
     assert copy.deepcopy(carried).letter is carried.letter
     assert carried.open() == order
 
@@ -208,7 +208,7 @@ def test_attempts_are_counted_over_all_processes_of_a_trial(
     desk: Any = HearingDesk()
     scheduler = LiveTrialScheduler(desk, ProcessFailures(rules, tmp_path))
     left = list(failures)
-    monkeypatch.setattr("xlt_ray.sweep.trainable.crew_for", lambda _: LostCrew(left))
+    monkeypatch.setattr("xlt_ray.sweep.trainable.workers_for", lambda _: LostCrew(left))
     error = tmp_path / "error.pkl"
     trial = SimpleNamespace(config={"order": pack(order)}, trial_id="a",
                             pickled_error_file=str(error),

@@ -154,14 +154,14 @@ def test_workers_in_lockstep_end_at_the_event_at_which_the_leader_is_told_to(
 HANGING = """
 import sys, time
 from pathlib import Path
-from xlt_ray.sweep.watchdog import Watch, hang_file
+from xlt_ray.sweep.watchdog import Watchdog, hang_file
 from xlt_ray.sweep.walk_thread import WalkThread
 
 def hang():
     time.sleep(600)
     yield
 
-watch = Watch(hang_file(Path(sys.argv[1]), 7, 0), 0.5)
+watch = Watchdog(hang_file(Path(sys.argv[1]), 7, 0), 0.5)
 thread = WalkThread(lambda: (hang(), None), watch)
 while thread.fetch(0, 0.1) is None:
     pass

@@ -14,7 +14,7 @@ from xlt_ray.sweep.watchdog import Watchdog, hang_file, read_hang_report
 HANGING = """
 import ctypes, sys, threading
 from pathlib import Path
-from xlt_ray.sweep.watchdog import Watch, hang_file
+from xlt_ray.sweep.watchdog import Watchdog, hang_file
 
 def serve():
     threading.Event().wait()
@@ -24,7 +24,7 @@ def wait_with_the_lock():
 
 def work():
     threading.Thread(target=serve, daemon=True).start()
-    with Watch(hang_file(Path(sys.argv[1]), 7, 0), 0.2):
+    with Watchdog(hang_file(Path(sys.argv[1]), 7, 0), 0.2):
         wait_with_the_lock()
 
 threading.Thread(target=work, daemon=True).start()
