@@ -240,7 +240,7 @@ def test_the_table_of_a_finished_confirmation_is_shown_without_a_cluster(
     out = capsys.readouterr().out
     for part in (
         "Configurations are chosen by accuracy on the dev set of qaa",
-        "quick-confirm: 3 complete", "trained 0 examples", "chosen among 3 configurations",
+        "quick-confirm: 3 complete", "trained on 0 examples", "chosen among 3 configurations",
         "test, mean of 5 without the source", "test, qaa", "95 % interval", "bias",
     ):  # fmt: skip
         assert part in out, (part, out)
