@@ -8,8 +8,10 @@ import os
 import stat
 import tempfile
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from xlt_ray.errors import SpecError
 from xlt_ray.files import atomic_create, damaged_copies, make_folder
@@ -86,6 +88,10 @@ class Home:
     @property
     def stages(self) -> str:
         return str(self.root)
+
+    def store_of(self, sweep: Mapping[str, Any]) -> str:
+        """Where the stages of a resolved sweep are: its ``places.store``, or this home."""
+        return sweep["places"]["store"] or self.stages
 
     @property
     def cache(self) -> Path:

@@ -31,10 +31,12 @@ ROOMS = {
         "redact", "errors", "home", "config", "store", "ledger", "data", "modeling", "training",
         "tracking", "versions",
     },
+    "api": {"errors", "home", "config", "store", "ledger", "report", "sweep"},
     "cli": {
         "redact", "errors", "home", "config", "store", "ledger", "data", "training", "tracking",
-        "report", "sweep", "files",
+        "report", "sweep", "files", "api",
     },
+    "__main__": {"cli"},
 }  # fmt: skip
 """Room -> rooms that it may import."""
 

@@ -41,8 +41,9 @@ def test_config_store_and_home_are_light() -> None:
     assert loaded_by(code) == []
 
 
-def test_importing_the_command_line_is_light() -> None:
-    assert loaded_by("import xlt_ray.cli\n") == []
+@pytest.mark.parametrize("code", ["import xlt_ray.cli", "import xlt_ray; xlt_ray.run"])
+def test_importing_the_entries_is_light(code: str) -> None:
+    assert loaded_by(f"{code}\n") == []
 
 
 def test_the_ledger_needs_optuna_alone() -> None:

@@ -73,8 +73,8 @@ def test_out_of_memory_is_met_with_smaller_passes_and_the_same_batch(
     assert [trial["state"] for trial in trials] == ["complete", "complete"]
     # 32, 16 and 8 sequences did not fit; the second trial knows it.
     assert [trial["attempts"] for trial in trials] == [4, 1]
-    assert "tried again with 16 instead of 32 sequences a pass" in run.stdout
-    assert "tried again with 4 instead of 8 sequences a pass" in run.stdout
+    assert "retried with 16 instead of 32 sequences a pass" in run.stdout
+    assert "retried with 4 instead of 8 sequences a pass" in run.stdout
     assert json.loads((place.home / "fits.json").read_text()) == {"toy:2x32": {"cpu": {"32": 4}}}
     key = next(trial["key"] for trial in trials[0]["stages"] if trial["kind"] == "target")
     record = json.loads((place.home / "stages" / key / "record.json").read_text())

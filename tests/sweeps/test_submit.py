@@ -91,7 +91,9 @@ def test_a_sweep_is_sent_followed_and_read_from_elsewhere(head: Head, tmp_path: 
     refused = head.xlt("submit", str(file), RAY_AUTH_TOKEN="f" * 64)
     assert refused.returncode == 2
     assert "the cluster asks for a token, and this one does not do" in refused.stderr
-    assert head.xlt("logs", "small").stderr.endswith("'small' was sent there; of: none\n")
+    assert head.xlt("logs", "small").stderr.endswith(
+        "no job of a sweep 'small'; its sweeps: none\n"
+    )
 
     sent = head.xlt("submit", str(file), *OVERRIDES)
     assert sent.returncode == 0, sent.stderr
@@ -119,4 +121,4 @@ def test_a_sweep_is_sent_followed_and_read_from_elsewhere(head: Head, tmp_path: 
 
     # Sent again when it is done, it goes on where it stopped: nothing is left.
     assert head.xlt("submit", str(file), *OVERRIDES).returncode == 0
-    assert "everything was there already" in head.xlt("logs", "small", "--follow").stdout
+    assert "everything was in the store" in head.xlt("logs", "small", "--follow").stdout

@@ -1,16 +1,10 @@
-"""Arguments that several commands share, and how a sweep is found from them."""
+"""Arguments that several commands share."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-from xlt_ray.home import Home
-
-if TYPE_CHECKING:
-    from xlt_ray.config.sweep import SweepSpec
 
 SweepArgument = Annotated[
     str, typer.Argument(metavar="SWEEP", help="A sweep file, or the name of a sweep in the home.")
@@ -47,31 +41,3 @@ VerifyOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-
-
-def find_sweep(sweep: str, overrides: list[str] | None, home: Home) -> SweepSpec:
-    """The sweep of a file, or of a ledger in the home where the name of one is given.
-
-    Raises:
-        SpecErrors: no such file or sweep, or a fault in it.
-    """
-    from xlt_ray.config.sweep import load_sweep
-    from xlt_ray.ledger import load_ledger, sweep_of_ledger
-
-    if not Path(sweep).is_file() and sweep in home.sweeps():
-        return sweep_of_ledger(load_ledger(home, sweep), overrides or ())
-    return load_sweep(sweep, overrides or ())
-
-
-def named_sweep(sweep: str) -> str:
-    """The name of a sweep that was given as a name or as a file."""
-    if Path(sweep).is_file():
-        from xlt_ray.config.sweep import load_sweep
-
-        return load_sweep(sweep).name
-    return sweep
-
-
-def warn(line: str) -> None:
-    """Print a warning beside what the command prints."""
-    typer.echo(f"warning: {line}", err=True)

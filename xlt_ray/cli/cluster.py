@@ -1,7 +1,5 @@
-"""``xlt submit`` and ``xlt logs``: sweeps on a cluster elsewhere, and what failed trials said.
-
-``xlt doctor``: whether sweeps can run here.
-"""
+"""``xlt submit``, ``xlt logs``, ``xlt doctor``: remote clusters, failed trials, and whether sweeps
+can run here."""
 
 from __future__ import annotations
 
@@ -14,15 +12,15 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from xlt_ray import api
 from xlt_ray.cli.arguments import (
     AcceptOption,
     AddressOption,
     JsonOption,
     NameArgument,
     OverridesArgument,
-    find_sweep,
-    named_sweep,
 )
+from xlt_ray.cli.output import print_json
 from xlt_ray.errors import LedgerError, SpecError
 from xlt_ray.home import Home
 
@@ -32,44 +30,47 @@ if TYPE_CHECKING:
     from xlt_ray.sweep.jobs import Cluster, Job
 
 
+STATES = {"ok": "ok", "note": "warning", "wrong": "error"}
+"""The states of a finding as ``xlt doctor`` prints them; ``--json`` keeps its own words."""
+
+
 def doctor(
     sweep: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[SWEEP]", help="A sweep file or name: look at its own places, too."
-        ),
+        typer.Argument(metavar="[SWEEP]", help="A sweep file or name: check its own places, too."),
     ] = None,
     overrides: OverridesArgument = None,
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at versions, accelerator, cluster, home, ledger, MLflow and hub; starts nothing.
+    """Check versions, accelerator, cluster, home, ledger, MLflow and hub; starts nothing.
 
-    With --address everything is looked at on the head of that cluster. Ends with 1 where
-    something is wrong.
+    With --address the checks run on the head of that cluster. The exit code is 1 if one finds an
+    error.
 
     [dim]xlt doctor[/]
     [dim]xlt doctor quickstart --json[/]
     [dim]xlt doctor --address http://127.0.0.1:8265[/]
     """
     if address is not None:
-        name = named_sweep(sweep) if sweep else None
-        asked = [*([name] if name else []), *(overrides or ()), *(["--json"] if as_json else [])]
-        answer_from(address, name, ["doctor", *asked])
+        name = api.sweep_name(sweep) if sweep else None
+        arguments = [*([name] if name else []), *(overrides or ()), *(["--json"] * as_json)]
+        answer_from(address, name, ["doctor", *arguments])
     from xlt_ray.sweep.doctor import findings
 
     home = Home.from_environment(may_be_bad=True)
-    found = []
-    for finding in findings(home, find_sweep(sweep, overrides, home) if sweep else None):
-        found.append(finding)
+    spec = api.find_sweep(sweep, overrides or (), home) if sweep else None
+    rows = []
+    for finding in findings(home, spec):
+        rows.append(asdict(finding))
         if not as_json:
             remedy = f"; {finding.remedy}" if finding.remedy else ""
-            typer.echo(f"{finding.state:<6} {finding.name:<12} {finding.found}{remedy}")
-    is_sound = all(one.state != "wrong" for one in found)
+            state = STATES[finding.state]
+            typer.echo(f"{state:<8} {finding.name:<12} {finding.found}{remedy}")
+    is_ok = all(row["state"] != "wrong" for row in rows)
     if as_json:
-        rows = [asdict(one) for one in found]
-        typer.echo(json.dumps({"ok": is_sound, "findings": rows}, indent=1, ensure_ascii=False))
-    if not is_sound:
+        print_json({"ok": is_ok, "findings": rows})
+    if not is_ok:
         raise typer.Exit(1)
 
 
@@ -83,15 +84,15 @@ def submit(
         str | None,
         typer.Option(
             metavar="DIR",
-            help="XLT_HOME on the cluster; that of the head's environment if left out.",
+            help="XLT_HOME on the cluster; by default, that of the head's environment.",
         ),
     ] = None,
     accept_changes: AcceptOption = False,
 ) -> None:
-    """Run a sweep on a Ray cluster elsewhere, as a job; this machine may go away.
+    """Run a sweep on a remote Ray cluster, as a job that does not need this machine any more.
 
-    The sweep file and the xlt_ray package of this machine are sent. Data and models are not:
-    name them as the cluster sees them. The same command continues a sweep that was stopped.
+    The sweep file and the xlt_ray package of this machine are sent. Data and models are not: give
+    their paths on the cluster. The same command continues a sweep that was stopped.
 
     [dim]xlt submit sweeps/quickstart.yaml --address http://127.0.0.1:8265[/]
     [dim]xlt submit sweeps/quickstart.yaml search.trials=64 --home /shared/xlt-home[/]
@@ -100,87 +101,88 @@ def submit(
     from xlt_ray.config.yaml import read_document
     from xlt_ray.sweep.jobs import Cluster
 
-    # As it is written: a path of this machine is none of the cluster.
-    found = sweep_of(read_document(sweep, overrides or ()))
-    refuse_local_places(found, home)
+    # Paths stay as they are written: they are paths on the cluster.
+    spec = sweep_of(read_document(sweep, overrides or ()))
+    refuse_local_places(spec, home)
     cluster = Cluster(address)
     _warn_open(cluster)
     arguments = [*(overrides or ()), *(["--accept-changes"] * accept_changes)]
-    job = cluster.submit(Path(sweep), found.name, arguments, home)
-    typer.echo(f"{found.name}: sent to {cluster.address} as {job.id}")
-    for what, command in what_next(found.name, job.id, cluster.address, home):
-        typer.echo(f"  {what:<8}{command}")
+    job = cluster.submit(Path(sweep), spec.name, arguments, home)
+    typer.echo(f"{spec.name}: sent to {cluster.address} as {job.id}")
+    for purpose, command in next_commands(spec.name, job.id, cluster.address, home):
+        typer.echo(f"  {purpose:<8}{command}")
 
 
 def logs(
     name: NameArgument,
     trial: Annotated[
         int | None,
-        typer.Argument(metavar="[TRIAL]", help="One trial; all that failed if left out."),
+        typer.Argument(metavar="[TRIAL]", help="One trial; by default, all that failed."),
     ] = None,
     address: AddressOption = None,
     follow: Annotated[
         bool,
-        typer.Option("--follow", help="With --address: go on printing until the driver ends."),
+        typer.Option("--follow", help="With --address: keep printing until the driver ends."),
     ] = False,
 ) -> None:
-    """Why trials failed: cause, message and the end of the traceback, kept in the ledger.
+    """Why trials failed: cause, message and the end of the traceback, from the ledger.
 
-    With --address and without a trial: what the driver on that cluster has printed.
+    With --address and without a trial, it prints the output of the driver on that cluster.
 
     [dim]xlt logs quickstart 3[/]
     [dim]xlt logs quickstart --address http://127.0.0.1:8265 --follow[/]
     """
     if follow and (address is None or trial is not None):
-        raise SpecError("follows the driver of a cluster", key="--follow",
+        raise SpecError("only follows the driver of a cluster", key="--follow",
                         remedy="give --address, and no trial")  # fmt: skip
     if address is not None:
-        sweep = named_sweep(name)
+        sweep = api.sweep_name(name)
         if trial is not None:
             answer_from(address, sweep, ["logs", sweep, str(trial)])
         _print_driver(address, sweep, follow=follow)
         return
     from xlt_ray.ledger import load_ledger, still_failed
 
-    ledger = load_ledger(Home.from_environment(), named_sweep(name))
+    ledger = load_ledger(Home.from_environment(), api.sweep_name(name))
     chosen = still_failed(ledger.trials()) if trial is None else [ledger.trial(trial)]
     if not chosen:
         typer.echo("no failed trials")
     for view in chosen:
-        typer.echo(_told(view, ledger.standings()[view.number]))
+        typer.echo(_failure(view, ledger.standings()[view.number]))
 
 
 def answer_from(address: str, name: str | None, arguments: list[str]) -> NoReturn:
-    """Print what ``xlt`` with these arguments prints on the cluster, and end as it does there."""
+    """Run ``xlt`` with these arguments on the cluster, print its output, and end with its exit
+    code."""
     from xlt_ray.sweep.jobs import Cluster
 
     cluster = Cluster(address)
     _warn_open(cluster)
     homes = [job.home for job in cluster.jobs(name)]
     answer = cluster.ask(arguments, homes[0] if homes else None)
-    # With 1 a command has answered: `xlt doctor` has found something.
+    # Exit code 1 is an answer: `xlt doctor` has found an error.
     typer.echo(answer.text, nl=False, err=answer.exit_code > 1)
     raise typer.Exit(answer.exit_code)
 
 
-def what_next(name: str, job: str, address: str, home: str | None) -> list[tuple[str, str]]:
-    """Commands for a sweep that was sent: how to follow it, fetch results, stop it and go on."""
-    there = f"--address {address}"
-    # A job that `ray` sends has the home of the head's environment, unless it is told another.
+def next_commands(name: str, job: str, address: str, home: str | None) -> list[tuple[str, str]]:
+    """Commands for a sweep that was sent: follow it, fetch its results, stop and continue it."""
+    option = f"--address {address}"
+    # Without this, a job that `ray` sends uses the home of the head's environment.
     place = json.dumps({"env_vars": {"XLT_HOME": home}}) if home else ""
-    own = f" --runtime-env-json {shlex.quote(place)}" if place else ""
+    environment = f" --runtime-env-json {shlex.quote(place)}" if place else ""
     return [
-        ("follow", f"xlt logs {name} {there} --follow"),
-        ("look", f"xlt status {name} {there}"),
-        ("scores", f"xlt trials {name} --json {there}"),
-        ("report", f"ray job submit {there}{own} -- xlt report {name} --log"),
-        ("stop", f"ray job stop {job} {there}"),
-        ("go on", "the same xlt submit, when this job has ended"),
+        ("follow", f"xlt logs {name} {option} --follow"),
+        ("look", f"xlt status {name} {option}"),
+        ("scores", f"xlt trials {name} --json {option}"),
+        ("report", f"ray job submit {option}{environment} -- xlt report {name} --log"),
+        ("stop", f"ray job stop {job} {option}"),
+        ("go on", "run the same xlt submit again when this job has ended"),
     ]
 
 
 def refuse_local_places(sweep: SweepSpec, home: str | None) -> None:
-    """Raise SpecError for folders that only this machine has, or that nobody can know."""
+    """Raise SpecError for folders of this machine, and for relative paths."""
     from xlt_ray.config.search_space import Choice
 
     tree = sweep.space.tree
@@ -198,13 +200,13 @@ def refuse_local_places(sweep: SweepSpec, home: str | None) -> None:
     for key, value in relative:
         if isinstance(value, str) and not Path(value).is_absolute():
             raise sweep.document.error(
-                f"{value} is a folder of this machine, and is not sent",
+                f"{value} is a folder of this machine, which is not sent",
                 key=key,
-                remedy="give the absolute path that the cluster's nodes see",
+                remedy="give its absolute path on the nodes of the cluster",
             )
     if home is not None and not Path(home).is_absolute():
-        raise SpecError("is no absolute path", key=f"--home {home}",
-                        remedy="give the folder that the cluster's nodes share")  # fmt: skip
+        raise SpecError("is not an absolute path", key=f"--home {home}",
+                        remedy="give a folder that all nodes of the cluster share")  # fmt: skip
 
 
 def _print_driver(address: str, name: str, *, follow: bool) -> None:
@@ -221,11 +223,11 @@ def _print_driver(address: str, name: str, *, follow: bool) -> None:
 
 
 def _latest(cluster: Cluster, name: str) -> Job:
-    found = cluster.jobs(name)
-    if found:
-        return found[0]
-    there = ", ".join(dict.fromkeys(job.sweep for job in cluster.jobs())) or "none"
-    raise LedgerError(f"{cluster.address}: no job of a sweep {name!r} was sent there; of: {there}")
+    jobs = cluster.jobs(name)
+    if jobs:
+        return jobs[0]
+    known = ", ".join(dict.fromkeys(job.sweep for job in cluster.jobs())) or "none"
+    raise LedgerError(f"{cluster.address}: has no job of a sweep {name!r}; its sweeps: {known}")
 
 
 def _warn_open(cluster: Cluster) -> None:
@@ -233,13 +235,13 @@ def _warn_open(cluster: Cluster) -> None:
 
     if is_open(cluster.address):
         print(
-            f"xlt: {cluster.address} is plain http to another machine: the token can be read on "
-            "the way; better `ssh -L 8265:127.0.0.1:8265 HEAD`",
+            f"xlt: {cluster.address} is plain http to another machine, so others can read the "
+            "token; use `ssh -L 8265:127.0.0.1:8265 HEAD`",
             file=sys.stderr,
         )
 
 
-def _told(view: TrialView, standing: Standing) -> str:
+def _failure(view: TrialView, standing: Standing) -> str:
     head = f"trial {view.number}: {standing}"
     if standing != "failed":
         return f"{head}; the ledger keeps logs of failed trials only"

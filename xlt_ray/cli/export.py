@@ -1,4 +1,4 @@
-"""``xlt export``, ``xlt predict``: a trained model out of the home, and what it says of text."""
+"""``xlt export``, ``xlt predict``: a trained model as a folder, and its predictions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xlt_ray.cli.arguments import NameArgument, named_sweep, warn
-from xlt_ray.errors import DamagedStage
+from xlt_ray import api
+from xlt_ray.cli.arguments import NameArgument
+from xlt_ray.cli.output import warn
+from xlt_ray.errors import DamagedStage, SpecError
 from xlt_ray.files import atomic_file, hidden_name
 from xlt_ray.home import Home
 
@@ -25,31 +27,31 @@ if TYPE_CHECKING:
 def export(
     name: NameArgument,
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A new folder, or an empty one, to write to.")
+        Path, typer.Argument(metavar="DIR", help="A new or empty folder to write to.")
     ],
     trial: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="This trial's model; if left out, the best seed's of the best configuration.",
+            help="The model of this trial; by default, of the best seed of the best configuration.",
         ),
     ] = None,
     is_logged: Annotated[
-        bool, typer.Option("--log", help="Keep it as an artifact of the sweep's MLflow run, too.")
+        bool, typer.Option("--log", help="Keep it also as an artifact of the sweep's MLflow run.")
     ] = False,
     model: Annotated[
         str | None,
         typer.Option(
             "--register",
             metavar="MODEL",
-            help="--log, and a version of this model in MLflow's registry.",
+            help="Keep it as --log does, and register it as a version of this model in MLflow.",
         ),
     ] = None,
 ) -> None:
-    """Write a trial's model into a folder that transformers loads.
+    """Write a trial's model to a folder that transformers loads.
 
-    AutoModel gives the encoder; xlt-ray, and where it is the same to the bit a class of
-    transformers, the whole network. README.md and xlt.json say where it comes from.
+    AutoModel loads the encoder. xlt-ray loads the whole network, and so does a class of
+    transformers where its outputs are bit-identical. README.md and xlt.json document its origin.
 
     [dim]xlt export quickstart models/best[/]
     [dim]xlt export quickstart models/third --trial 3[/]
@@ -70,44 +72,47 @@ def export(
     from xlt_ray.tracking import ModelRegistry, mend_database
 
     home = Home.from_environment()
-    ledger = load_ledger(home, named_sweep(name))
-    store = StageStore(ledger.sweep["places"]["store"] or home.stages)
+    ledger = load_ledger(home, api.sweep_name(name))
+    store = StageStore(home.store_of(ledger.sweep))
     snapshot = read_snapshot(ledger, store)
     best = ledger.best()
     selected = best.trial if best is not None else None
     view = exportable(snapshot, selected if trial is None else ledger.trial(trial))
-    told = export_metadata(
+    metadata = export_metadata(
         snapshot,
         view,
         is_named=trial is not None,
-        describe_task=lambda one: task_named(one).model_dump(mode="json"),
+        describe_task=lambda task: task_named(task).model_dump(mode="json"),
     )
     target = target_use(view)
     assert target is not None
-    depot = None
+    registry = None
     if is_logged or model is not None:
         tracking = ledger.sweep["places"]["tracking"]
         mend_database(home, tracking, warn)
-        depot = ModelRegistry(home, ledger.name, tracking, ledger.identity)
-    # Whatever can be refused has been: torch is loaded from here on.
+        registry = ModelRegistry(home, ledger.name, tracking, ledger.identity)
+    # All checks are done; only now is torch loaded.
     from xlt_ray.training.export_trial import export_folder, write_network
 
     _, trusted = model_of(ledger.sweep, view.assignment)
     with export_folder(folder) as aside:
         try:
-            told = write_network(target.key, store, told, aside, trust_remote_code=trusted)
+            metadata = write_network(target.key, store, metadata, aside, trust_remote_code=trusted)
         except DamagedStage as error:
             remedy = made_again(snapshot, view, target)
-            told_so = {**error.fields, "problem": f"{error.fields['problem']}; {remedy}"}
-            raise DamagedStage(**told_so) from error
-        (aside / "README.md").write_text(model_card(told), encoding="utf-8")
-    whole = f"AutoModel: the encoder; {told.transformers_class or 'xlt-ray'}: the whole network"
-    typer.echo(f"trial {view.number} of {ledger.name}: {folder} ({whole})")
-    if depot is None:
+            fields = {**error.fields, "problem": f"{error.fields['problem']}; {remedy}"}
+            raise DamagedStage(**fields) from error
+        (aside / "README.md").write_text(model_card(metadata), encoding="utf-8")
+    loader = metadata.transformers_class or "xlt-ray"
+    typer.echo(
+        f"trial {view.number} of {ledger.name}: {folder} (AutoModel loads the encoder, {loader} "
+        "the whole network)"
+    )
+    if registry is None:
         return
-    # One folder a trial: another export neither mixes with it nor replaces what is registered.
-    deposit = depot.keep(folder, f"model/trial-{view.number:03d}")
-    typer.echo(f"kept: {deposit.place} of {depot.uri}")
+    # One folder a trial, so that another export does not replace what is registered.
+    kept = registry.keep(folder, f"model/trial-{view.number:03d}")
+    typer.echo(f"kept: {kept.place} of {registry.uri}")
     if model is not None:
         tags = {
             "xlt.sweep": ledger.name,
@@ -115,7 +120,7 @@ def export(
             "xlt.configuration": str(view.configuration),
             "xlt.stage.target": target.key,
         }
-        version = depot.register(model, deposit, tags, told.selection)
+        version = registry.register(model, kept, tags, metadata.selection)
         typer.echo(f"registered: models:/{model}/{version}")
 
 
@@ -123,20 +128,20 @@ def predict(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that xlt export wrote.")],
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="Text: in the format of the task's files, or plain."),
+        typer.Argument(metavar="FILE", help="Text, in the format of the task's files or plain."),
     ],
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")
+        Path | None, typer.Option(metavar="FILE", help="Write to this file instead of printing.")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object an example, one a line.")
+        bool, typer.Option("--json", help="One JSON object a line, one line an example.")
     ] = False,
 ) -> None:
-    """Labels and probabilities that an exported model gives to a file.
+    """Predict labels and probabilities for a file with an exported model.
 
-    Plain text is one sentence a line for tags, two columns with a tab between them for pairs and
-    scores; questions and choices are read from the format of their task's files. Labels in the
-    file are not looked at.
+    Plain text has one sentence a line for tags, and two tab-separated columns for pairs and
+    scores. Questions and choices must be in the format of their task's files. Labels in the file
+    are ignored.
 
     [dim]xlt predict models/best sentences.txt[/]
     [dim]xlt predict models/best pairs.tsv --output labels.jsonl --json[/]
@@ -145,8 +150,8 @@ def predict(
 
     if output is not None:
         _refuse_unwritable(output)
-    task, found = predict_file(folder, file)
-    lines = map(_as_json, found) if as_json else _as_text(task, found)
+    task, predictions = predict_file(folder, file)
+    lines = map(_as_json, predictions) if as_json else _as_text(task, predictions)
     if output is not None:
         _write(output, lines)
         return
@@ -154,26 +159,31 @@ def predict(
         typer.echo(line)
 
 
-def _as_json(one: Prediction) -> str:
-    tree = {"id": one.example.id, "prediction": one.answer, "probability": one.probability}
-    if one.by_label is not None:
-        tree["probabilities"] = one.by_label
-    return json.dumps(tree, ensure_ascii=False)
+def _as_json(prediction: Prediction) -> str:
+    row = {
+        "id": prediction.example.id,
+        "prediction": prediction.answer,
+        "probability": prediction.probability,
+    }
+    if prediction.by_label is not None:
+        row["probabilities"] = prediction.by_label
+    return json.dumps(row, ensure_ascii=False)
 
 
-def _as_text(task: Task, found: list[Prediction]) -> Iterator[str]:
-    """Words with their tags, a line each, sentences apart; else a table with a header."""
+def _as_text(task: Task, predictions: list[Prediction]) -> Iterator[str]:
+    """For tags, a line for each word and a blank one after a sentence; else a table."""
     if task.kind == "tag":
-        for one in found:
-            (words,) = one.example.sentences()
-            for cells in zip(words, one.answer, one.probability, strict=True):
+        for prediction in predictions:
+            (words,) = prediction.example.sentences()
+            for cells in zip(words, prediction.answer, prediction.probability, strict=True):
                 yield _line(*cells)
             yield ""
         return
     has_probability = task.kind != "score"
     yield _line("id", "prediction", *["probability"] * has_probability)
-    for one in found:
-        yield _line(one.example.id, one.answer, *[one.probability] * has_probability)
+    for prediction in predictions:
+        probability = [prediction.probability] * has_probability
+        yield _line(prediction.example.id, prediction.answer, *probability)
 
 
 def _line(*cells: Any) -> str:
@@ -186,8 +196,8 @@ def _line(*cells: Any) -> str:
 
 
 def _refuse_unwritable(file: Path) -> None:
-    """SpecError where :func:`_write` could not write: told before the work, not after it."""
-    with _told_where(file):
+    """Raise SpecError before the work where :func:`_write` could not write after it."""
+    with _errors_name(file):
         if file.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not _is_special(file):
@@ -197,9 +207,9 @@ def _refuse_unwritable(file: Path) -> None:
 
 
 def _write(file: Path, lines: Iterator[str]) -> None:
-    """Write all lines, or leave what is there as it is."""
-    with _told_where(file):
-        # A pipe or a device is written into; a file takes the place of the one before.
+    """Write all lines, or leave the old file as it is."""
+    with _errors_name(file):
+        # A pipe or a device cannot be replaced.
         target = nullcontext(file) if _is_special(file) else atomic_file(file)
         with target as path, path.open("w", encoding="utf-8") as stream:
             stream.writelines(f"{line}\n" for line in lines)
@@ -210,9 +220,7 @@ def _is_special(file: Path) -> bool:
 
 
 @contextmanager
-def _told_where(file: Path) -> Iterator[None]:
-    from xlt_ray.errors import SpecError
-
+def _errors_name(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

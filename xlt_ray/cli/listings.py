@@ -166,11 +166,11 @@ def plan_row(plan: Plan) -> Row:
     }
 
 
-def parting_row(one: int, other: int, divergence: Divergence | None) -> Row:
+def divergence_row(first: int, second: int, divergence: Divergence | None) -> Row:
     """``trials``, ``kind`` of the first stage that two trials do not share, or null, and
-    ``differences``: each ``field`` and its ``values`` in the one and the other trial."""
+    ``differences``: each ``field`` and its ``values`` in the first and the second trial."""
     return {
-        "trials": [one, other],
+        "trials": [first, second],
         "kind": divergence.kind if divergence else None,
         "differences": [
             {"field": field, "values": values}

@@ -1,42 +1,38 @@
-"""``xlt check``, ``xlt plan``, ``xlt list``, ``xlt schema``: what there is, what a sweep needs.
-
-A plan as people read it: the tree of stages, what it costs, and why two trials part.
-"""
+"""``xlt check``, ``xlt plan``, ``xlt list``, ``xlt schema``: what a sweep needs and can name."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.table import Column, Table
 from rich.text import Text
 from rich.tree import Tree
 
-from xlt_ray.cli.arguments import JsonOption, OverridesArgument, SweepArgument, find_sweep
+from xlt_ray import api
+from xlt_ray.cli.arguments import JsonOption, OverridesArgument, SweepArgument
+from xlt_ray.cli.output import print_json, print_wide, warn
+from xlt_ray.errors import ClusterError, XltError
 from xlt_ray.home import Home
 from xlt_ray.store.canonical import Json
 from xlt_ray.store.stage import short
 
 if TYPE_CHECKING:
-    from xlt_ray.config.checks.check_schedules import StageSize
-    from xlt_ray.config.facts import Coverage
-    from xlt_ray.data.file_check import Sizes
-    from xlt_ray.data.piece_check import TextShares
-    from xlt_ray.errors import XltError
     from xlt_ray.sweep.plan import Divergence, Plan, PlannedStage
 
 SHOWN = 12
-"""Lines that stages of one kind below one parent take at most."""
+"""Most lines for stages of one kind below one parent."""
 _VALUE = 60
-"""Characters of a value that differs; digests and lists of languages are longer."""
+"""Most characters of a value that differs; digests and lists of languages are longer."""
 
 
 def stage_tree(plan: Plan) -> Tree:
-    """Every stage below its parent, models first; of many siblings the first ones."""
+    """Every stage below its parent, models first; only the first of many siblings."""
     root = Tree(Text(plan.name, style="bold"))
     below: dict[str, list[PlannedStage]] = {}
     for stage in plan.stages:
@@ -44,7 +40,7 @@ def stage_tree(plan: Plan) -> Tree:
         below.setdefault(stage.stage.parent.key, []).append(stage)
     models = {stage.model.key: stage.model for stage in plan.stages}
     for key, model in models.items():
-        users = {number for one in below[key] for number in one.trials}
+        users = {number for stage in below[key] for number in stage.trials}
         branch = root.add(Text(f"{model.label}  {short(key)}  {_trials(sorted(users))}"))
         _grow(branch, key, below)
     return root
@@ -81,49 +77,49 @@ def cost_lines(plan: Plan) -> Iterator[str]:
         yield "an estimate: the tpe sampler chooses trials by the scores of those before them"
 
 
-def parting_lines(one: int, other: int, divergence: Divergence | None) -> Iterator[str]:
+def divergence_lines(first: int, second: int, divergence: Divergence | None) -> Iterator[str]:
     """Why two trials do not share, field by field."""
     if divergence is None:
-        yield f"trials {one} and {other} share every stage"
+        yield f"trials {first} and {second} share every stage"
         return
-    yield f"trials {one} and {other} part at their {divergence.kind} stages:"
+    yield f"trials {first} and {second} diverge at their {divergence.kind} stages:"
     for path, ours, theirs in divergence.differences:
         yield f"  {path}: {_shown(ours)} -> {_shown(theirs)}"
 
 
 def _grow(branch: Tree, parent: str, below: dict[str, list[PlannedStage]]) -> None:
-    children = sorted(below.get(parent, ()), key=lambda one: (one.stage.kind, one.trials))
-    for kind, same in groupby(children, key=lambda one: one.stage.kind):
+    children = sorted(below.get(parent, ()), key=lambda child: (child.stage.kind, child.trials))
+    for kind, same in groupby(children, key=lambda child: child.stage.kind):
         siblings = list(same)
-        # The line that sums up the rest is one of the lines, so the rest is never a single one.
+        # The line for the rest counts as a line, so it stands for two stages or more.
         shown = siblings if len(siblings) <= SHOWN else siblings[: SHOWN - 1]
-        for one in shown:
-            after = below.get(one.stage.key, [])
+        for planned in shown:
+            after = below.get(planned.stage.key, [])
             if [follower.stage.kind for follower in after] == ["evaluate"]:
-                # Nearly every target stage has exactly one: a line of its own would tell nothing.
-                branch.add(_line(one) + _evaluation(after[0]))
+                # Nearly every target stage has exactly one evaluation, which needs no extra line.
+                branch.add(_line(planned) + _evaluation(after[0]))
             else:
-                _grow(branch.add(_line(one)), one.stage.key, below)
+                _grow(branch.add(_line(planned)), planned.stage.key, below)
         if shown is not siblings:
             branch.add(Text(f"and {len(siblings) - len(shown)} more {kind} stages", style="dim"))
 
 
-def _line(one: PlannedStage) -> Text:
-    stage = one.stage
-    parts = [stage.label, short(stage.key), _trials(one.trials)]
+def _line(planned: PlannedStage) -> Text:
+    stage = planned.stage
+    parts = [stage.label, short(stage.key), _trials(planned.trials)]
     if stage.is_training:
         parts.append(f"{stage.num_examples:,} examples")
-    return _marked("  ".join(parts), one)
+    return _marked("  ".join(parts), planned)
 
 
-def _evaluation(one: PlannedStage) -> Text:
-    return _marked(f"  + {one.stage.kind} {short(one.stage.key)}", one)
+def _evaluation(planned: PlannedStage) -> Text:
+    return _marked(f"  + {planned.stage.kind} {short(planned.stage.key)}", planned)
 
 
-def _marked(text: str, one: PlannedStage) -> Text:
-    if one.is_in_store:
+def _marked(text: str, planned: PlannedStage) -> Text:
+    if planned.is_in_store:
         return Text.assemble((f"{text}  in store", "green"))
-    return Text.assemble(text if one.is_needed else f"{text}  not needed")
+    return Text.assemble(text if planned.is_needed else f"{text}  not needed")
 
 
 def _trials(numbers: Sequence[int]) -> str:
@@ -147,87 +143,67 @@ def check(
     """Validate a sweep against its models, its data and this machine; starts nothing.
 
     Problems of the file itself are shown together, then those with its data and models, each with
-    file, line, key and what would be right. A warning is of what can be run and may mislead.
-    Without a network, models of `xlt list models` are taken to be as it says.
+    file, line, key and remedy. A warning is about what can be run and may mislead. Without a
+    network, models of `xlt list models` are assumed to be as it says.
 
     [dim]xlt check sweeps/quickstart.yaml target.epochs=3[/]
     """
-    from xlt_ray.config.checks.check_sweep import most_configurations
-    from xlt_ray.config.supervision import TRANSLATE_TRAIN, supervisions
-    from xlt_ray.errors import SpecErrors, XltError
-    from xlt_ray.store.storage import Storage
-    from xlt_ray.sweep.findings import Findings, asks_the_hub, refuse_faulty, text_shares
-    from xlt_ray.sweep.runner import checked_facts, refuse_too_large
+    from xlt_ray.config.supervision import TRANSLATE_TRAIN
+    from xlt_ray.sweep.findings import asks_the_hub
 
-    problems: list[dict[str, Any]] = []
-    findings = Findings()
-    found = None
-    assumed: list[str] = []
-    marked: list[str] = []
-    coverage: tuple[Coverage, ...] = ()
-    shares: Sequence[TextShares] = ()
-    try:
-        home = Home.from_environment()
-        found = find_sweep(sweep, overrides, home)
-        if not as_json and asks_the_hub(found):
-            typer.echo(
-                "asks the Hugging Face Hub about models and data sets (HF_HUB_OFFLINE=1 looks into "
-                "its cache alone)",
-                err=True,
-            )
-        facts = checked_facts(found, may_assume=True)
-        findings = refuse_faulty(found, facts, home.cache, may_fetch=False)
-        assumed = sorted(name for name, model in facts.models.items() if not model.weights)
-        marked += [
-            f"{kind}: not zero-shot" if TRANSLATE_TRAIN in kind else kind
-            for kind in supervisions(found, facts)
-        ]
-        refuse_too_large(found.settings.resources, facts.model_names)
-        if found.settings.places.store is not None:
-            # A kind of storage that there is not; nothing is asked of it.
-            Storage(found.settings.places.store)
-        coverage, shares = facts.coverage, text_shares(found, facts, home.cache)
-    except XltError as errors:
-        if not as_json:
-            raise
-        each = errors.problems if isinstance(errors, SpecErrors) else (errors,)
-        problems = [_problem_row(one) for one in each]
     if as_json:
-        rows = [_problem_row(warning) for warning in findings.warnings]
-        told = {"ok": not problems, "problems": problems, "warnings": rows}
-        told |= {"coverage": _rows(coverage), "reads": _rows(findings.sizes)}
-        told |= {"trains": _rows(findings.trainings), "pieces": _rows(shares)}
-        typer.echo(json.dumps(told, indent=1))
-        if problems:
-            raise typer.Exit(2)
-    elif found is not None:
+        _print_check_as_json(api.check(sweep, overrides or ()))
+        return
+    home = Home.from_environment()
+    spec = api.find_sweep(sweep, overrides or (), home)
+    if asks_the_hub(spec):
         typer.echo(
-            f"{found.name}: ok, at most {most_configurations(found, facts)} configurations x "
-            f"{found.settings.search.seeds} seeds"
-            + (" [oracle selection]" if found.is_oracle else "")
-            + (" [few-shot: not zero-shot]" if found.has_few_shot else "")
-            + "".join(f" [{one}]" for one in marked)
+            "asks the Hugging Face Hub about models and data sets (HF_HUB_OFFLINE=1 looks into "
+            "its cache alone)",
+            err=True,
         )
-        if assumed:
-            typer.echo(f"not looked up, the hub cannot be reached: {', '.join(assumed)}")
-        for line in (
-            *(f"reads {sizes}" for sizes in findings.sizes),
-            *map(str, (*findings.trainings, *shares)),
-        ):
-            typer.echo(textwrap.fill(line, 80, subsequent_indent="  ", break_on_hyphens=False))
-        for one in coverage:
-            typer.echo(str(one))
-        for warning in findings.warnings:
-            typer.echo(f"warning: {warning}")
+    result = api.check(spec, home=home)
+    if result.error is not None:
+        raise result.error
+    typer.echo(
+        f"{spec.name}: ok, at most {result.num_configurations} configurations x "
+        f"{spec.settings.search.seeds} seeds"
+        + " [oracle selection]" * spec.is_oracle
+        + " [few-shot: not zero-shot]" * spec.has_few_shot
+        + "".join(
+            f" [{kind}: not zero-shot]" if TRANSLATE_TRAIN in kind else f" [{kind}]"
+            for kind in result.supervisions
+        )
+    )
+    if result.assumed_models:
+        typer.echo(f"not looked up, the hub cannot be reached: {', '.join(result.assumed_models)}")
+    sizes = (f"reads {size}" for size in result.reads)
+    for line in (*sizes, *map(str, (*result.trains, *result.pieces))):
+        typer.echo(textwrap.fill(line, 80, subsequent_indent="  ", break_on_hyphens=False))
+    for line in (*map(str, result.coverage), *(f"warning: {line}" for line in result.warnings)):
+        typer.echo(line)
 
 
-def _rows(found: Iterable[Coverage | Sizes | StageSize | TextShares]) -> list[dict[str, Any]]:
-    return [dataclasses.asdict(one) for one in found]
+def _print_check_as_json(result: api.CheckResult) -> None:
+    lists: dict[str, Sequence[Any]] = {
+        "coverage": result.coverage,
+        "reads": result.reads,
+        "trains": result.trains,
+        "pieces": result.pieces,
+    }
+    print_json(
+        {
+            "ok": not result.problems,
+            "problems": [_problem_row(problem) for problem in result.problems],
+            "warnings": [_problem_row(warning) for warning in result.warnings],
+            **{name: [dataclasses.asdict(row) for row in rows] for name, rows in lists.items()},
+        }
+    )
+    if result.problems:
+        raise typer.Exit(2)
 
 
 def _problem_row(error: XltError) -> dict[str, Any]:
-    from xlt_ray.errors import ClusterError
-
     fields = error.fields
     return {
         "file": fields.get("file", ""),
@@ -249,52 +225,33 @@ def plan(
 ) -> None:
     """Show what a sweep will train, and what its trials share; starts and writes nothing.
 
-    What the ledger and the store have already is taken into account. What the tpe sampler will
-    choose is an estimate; early stopping is not foreseen.
+    Trials of the ledger and stages of the store are taken into account. The choices of the tpe
+    sampler are an estimate; early stopping is not foreseen.
 
     [dim]xlt plan sweeps/quickstart.yaml[/]
     [dim]xlt plan sweeps/quickstart.yaml search.seeds=5 --explain 0 1[/]
     """
-    from rich.console import Console
+    from xlt_ray.cli.listings import divergence_row, plan_row
+    from xlt_ray.sweep.plan import divergence
 
-    from xlt_ray.cli.listings import parting_row, plan_row
-    from xlt_ray.ledger import changed_since, continued, find_ledger
-    from xlt_ray.ledger.made_with import listed
-    from xlt_ray.store.store import StageStore
-    from xlt_ray.sweep.plan import divergence, plan_of
-    from xlt_ray.sweep.read_facts import used_facts
-    from xlt_ray.sweep.removal import begins_anew
-    from xlt_ray.sweep.runner import checked_facts
-
-    home = Home.from_environment()
-    found = find_sweep(sweep, overrides, home)
-    facts = checked_facts(found)
-    store = StageStore(found.settings.places.store or home.stages)
-    ledger = None if begins_anew(home, found) else find_ledger(home, found)
-    if ledger is not None:
-        found = continued(found, ledger)
-        _, changed = changed_since(ledger, used_facts(found, facts))
-        if changed:
-            typer.echo(
-                f"warning: what its trials are made with has changed: {listed(changed)}; "
-                "`xlt run` asks for --accept-changes",
-                err=True,
-            )
-    planned = plan_of(found, facts, store, ledger)
+    planned = api.plan(sweep, overrides or ())
+    if planned.changed_facts:
+        warn(
+            f"what its trials are made with has changed: {planned.changed_facts}; `xlt run` "
+            "requires --accept-changes"
+        )
     if explain is not None:
-        parted = divergence(*map(planned.trial, explain))
+        parting = divergence(*map(planned.trial, explain))
         if as_json:
-            typer.echo(json.dumps(parting_row(*explain, parted), indent=1, ensure_ascii=False))
+            print_json(divergence_row(*explain, parting))
         else:
-            typer.echo("\n".join(parting_lines(*explain, parted)))
-        return
-    if as_json:
-        row = {**plan_row(planned), "coverage": _rows(facts.coverage)}
-        typer.echo(json.dumps(row, indent=1, ensure_ascii=False))
-        return
-    console = Console()
-    (console if console.is_terminal else Console(width=240)).print(stage_tree(planned))
-    typer.echo("\n".join([*cost_lines(planned), *map(str, facts.coverage)]))
+            typer.echo("\n".join(divergence_lines(*explain, parting)))
+    elif as_json:
+        coverage = [dataclasses.asdict(row) for row in planned.coverage]
+        print_json({**plan_row(planned), "coverage": coverage})
+    else:
+        print_wide(stage_tree(planned))
+        typer.echo("\n".join([*cost_lines(planned), *map(str, planned.coverage)]))
 
 
 def list_(
@@ -305,27 +262,23 @@ def list_(
 
     [dim]xlt list tasks[/]
     """
-    from rich.console import Console
-    from rich.table import Column, Table
-
     from xlt_ray.cli.listings import method_rows, model_rows, task_rows
 
     rows = {"tasks": task_rows, "models": model_rows, "methods": method_rows}[what]()
     if as_json:
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        print_json(rows)
         return
     names = [name for name in rows[0] if name not in _JSON_ALONE]
     table = Table(*(Column(name, no_wrap=name not in _PROSE) for name in names))
     for row in rows:
         table.add_row(*(_cell(row[name]) for name in names))
-    console = Console(markup=False)
-    (console if console.is_terminal else Console(width=200, markup=False)).print(table)
+    print_wide(table)
 
 
 _JSON_ALONE = ("for", "example", "recipes")
-"""What tables have no room for."""
+"""Columns that only ``--json`` has; a table has no room for them."""
 _PROSE = ("note", "title", "licence", "summary", "settings", "source", "metrics", "hub")
-"""Columns whose text may go over several lines."""
+"""Columns whose text may wrap."""
 
 
 def _cell(value: Any) -> str:
@@ -346,4 +299,4 @@ def schema() -> None:
     """
     from xlt_ray.config.schema import sweep_schema
 
-    typer.echo(json.dumps(sweep_schema(), indent=1))
+    print_json(sweep_schema())

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -27,18 +28,19 @@ if TYPE_CHECKING:
     from xlt_ray.training.loop import Event
 
 SHOWN = 12
-"""Rows of the live table: trials that run, then the latest ones."""
+"""Rows of the live table: running trials, then the latest finished ones."""
 LOG_SHOWN = 12
 """Lines of a failed trial's log in the summary."""
 NUMBERS_SHOWN = 20
-"""Trials that the summary names of those that failed for one cause."""
+"""Most trials that the summary names for one cause of failure."""
 AGAIN_S = 120.0
-"""How long a log hears nothing of a trial that trains or waits, at most."""
+"""At most so long, a log has no line about a trial that trains or waits."""
 
 
 @contextmanager
 def reporter_for(sweep: SweepSpec) -> Iterator[ProgressReporter]:
-    """The board that fits where the output goes."""
+    """A table in a terminal, plain lines elsewhere. As ``reporter`` of :func:`xlt_ray.run` it shows
+    progress as ``xlt run`` does."""
     console = Console()
     metric = sweep.settings.objective.metric
     if not console.is_terminal:
@@ -50,32 +52,32 @@ def reporter_for(sweep: SweepSpec) -> Iterator[ProgressReporter]:
 
 
 class LineReporter:
-    """One line for everything that a log should keep, and now and then how far a trial is."""
+    """Prints a line for every event of a trial, and its progress every two minutes."""
 
     def __init__(self, metric: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._metric = metric
         self._clock = clock
-        self._said: dict[int, tuple[str, float]] = {}
-        """What was said last of a running trial, and when."""
+        self._printed: dict[int, tuple[str, float]] = {}
+        """The last line about a running trial, and when it was printed."""
 
     def begun(self, view: TrialView) -> None:
         again = f" (attempt {view.attempts})" if view.attempts > 1 else ""
-        self._say(view.number, f"begins{again}: {described(view)}")
+        self._print(view.number, f"begins{again}: {described(view)}")
 
     def heard(self, view: TrialView, report: Report) -> None:
         line = sentence(report, self._metric)
-        said, when = self._said.get(view.number, ("", -AGAIN_S))
-        is_repeated = report.kind == "ticked" or line == said
-        if line and not (is_repeated and self._clock() - when < AGAIN_S):
-            self._say(view.number, line)
+        last, printed_s = self._printed.get(view.number, ("", -AGAIN_S))
+        is_repeated = report.kind == "ticked" or line == last
+        if line and not (is_repeated and self._clock() - printed_s < AGAIN_S):
+            self._print(view.number, line)
 
     def finished(self, view: TrialView) -> None:
-        self._say(view.number, outcome(view))
-        del self._said[view.number]
+        self._print(view.number, outcome(view))
+        del self._printed[view.number]
 
-    def _say(self, number: int, line: str) -> None:
+    def _print(self, number: int, line: str) -> None:
         _echo(f"trial {number} {line}")
-        self._said[number] = line, self._clock()
+        self._printed[number] = line, self._clock()
 
     def warned(self, message: str) -> None:
         _echo(f"warning: {redacted(message)}")
@@ -117,7 +119,7 @@ class TableReporter:
     def render(self) -> Table:
         """The table as it stands."""
         running = heapq.nlargest(SHOWN, [*self._running])
-        ended = sorted(self._latest, key=lambda one: -one.number)[: SHOWN - len(running)]
+        ended = sorted(self._latest, key=lambda view: -view.number)[: SHOWN - len(running)]
         table = Table(
             title=f"{self._name}: {self._num_ended} trials ended in this run, "
             f"at most {self._most} in all",
@@ -128,10 +130,10 @@ class TableReporter:
         table.add_column("parameters", ratio=3, overflow="ellipsis", no_wrap=True)
         table.add_column("state", ratio=2, overflow="ellipsis", no_wrap=True)
         for number in running:
-            # The table is drawn on a thread of its own, and a trial may end meanwhile.
+            # Another thread draws the table, and a trial may end meanwhile.
             view, doing = self._running.get(number), self._doing.get(number, "")
             if view is not None:
-                # Text, as a bracket in a path or a message is no markup.
+                # Text, because brackets in a path or a message are not markup.
                 table.add_row(str(number), Text(described(view)), Text(doing))
         for view in ended:
             style = {"failed": "red", "pruned": "dim", "complete": "green"}.get(view.state, "")
@@ -146,7 +148,7 @@ def described(view: TrialView) -> str:
 
 
 def settings_of(view: TrialView) -> str:
-    """What a trial and the other seeds of its configuration have in common, in one line."""
+    """The parameters of a configuration, which all of its seeds share, in one line."""
     names = parameter_names(view.assignment)
     return " ".join(
         f"{names[path]}={shown_value(value)}" for path, value in view.assignment.items()
@@ -154,9 +156,9 @@ def settings_of(view: TrialView) -> str:
 
 
 def sentence(report: Report, metric: str) -> str:
-    """A report in words, or nothing where there is nothing to say."""
+    """A report in words; empty for a report that needs no line."""
     if report.kind == "waiting":
-        return f"waits for its {report.stage} stage, made by {report.holder}"
+        return f"waits for its {report.stage} stage, which {report.holder} is making"
     if report.finished_stage is not None:
         stage = report.finished_stage
         how = (
@@ -164,7 +166,7 @@ def sentence(report: Report, metric: str) -> str:
         )
         return f"{stage.label} {stage.key[:10]} {how}"
     if report.kind in ("retrying", "lost"):
-        return f"{report.cause}: {report.message}; tried again {report.remedy}"
+        return f"{report.cause}: {report.message}; retried {report.remedy}"
     if report.kind == "ticked":
         so_far = f" {report.examples}/{report.total_examples}" if report.total_examples else ""
         return f"{report.stage}{so_far}"
@@ -186,54 +188,53 @@ def outcome(view: TrialView) -> str:
 
 
 def echo_summary(sweep: SweepSpec, summary: SweepSummary) -> None:
-    """What a run did, what came out, and what to do next."""
+    """Print what a run did, its best result, and which commands come next."""
     from xlt_ray.ledger import STANDINGS, mixed_facts, standings
 
-    console = Console(highlight=False, soft_wrap=True, markup=False)
     states = [*standings(summary.trials).values()]
     has_trained = summary.num_new_stages or summary.num_stopped_early
-    was_all_there = summary.is_finished and not (has_trained or summary.failed)
+    had_all = summary.is_finished and not (has_trained or summary.failed)
     early = summary.num_stopped_early
     counts = ", ".join(f"{states.count(state)} {state}" for state in STANDINGS if state in states)
-    console.print(f"\n{sweep.name}: {counts or 'no trials'}")
-    console.print(
+    typer.echo(f"\n{sweep.name}: {counts or 'no trials'}")
+    typer.echo(
         f"this run made {summary.num_new_stages} new stages, trained on "
         f"{summary.num_examples} examples"
         + (f", and stopped {early} trial{'s' * (early > 1)} early" if early else "")
-        + (": everything was there already" if was_all_there else "")
+        + (": everything was in the store" if had_all else "")
     )
     if summary.made_by_others:
-        console.print(f"note: {summary.made_by_others}")
+        typer.echo(f"note: {summary.made_by_others}")
     if summary.best is not None:
         best = summary.best
         over = f", mean of {best.num_seeds} seeds" if best.num_seeds > 1 else ""
-        console.print(
+        typer.echo(
             f"best: configuration {best.configuration}, {sweep.settings.objective.metric} "
             f"{best.objective:.4f}{over} ({settings_of(best.trial)})"
             + (f" [{summary.supervision}]" if summary.supervision not in ("", ZERO_SHOT) else "")
         )
         if mixed := mixed_facts(summary.trials):
-            console.print(f"warning: {mixed}")
+            typer.echo(f"warning: {mixed}")
     if summary.is_whole_space and summary.is_finished:
         num_tried = len({trial.configuration for trial in summary.trials})
-        console.print(
-            f"all {num_tried} configurations of the space were tried; search.trials asks for "
+        typer.echo(
+            f"all {num_tried} configurations of the space were tried; search.trials is "
             f"{sweep.settings.search.trials}"
         )
     if summary.stopped_by:
-        console.print(f"ended early: {summary.stopped_by}")
+        typer.echo(f"ended early: {summary.stopped_by}")
     for line in complaints(sweep.name, summary.failed):
-        console.print(line)
+        typer.echo(line)
     if not (summary.is_finished or summary.is_out_of_budget):
-        console.print(f"not finished; go on: xlt resume {sweep.name}")
+        typer.echo(f"not finished; continue: xlt resume {sweep.name}")
     else:
         commands = (f"xlt {verb} {sweep.name}" for verb in ("report", "trials", "ui"))
-        console.print(f"next: {', '.join(commands)}")
+        typer.echo(f"next: {', '.join(commands)}")
 
 
 def complaints(name: str, failed: Sequence[TrialView]) -> Iterator[str]:
-    """The failed trials by cause, the most frequent one first, in lines: which they are, message
-    and end of the log of the most frequent failure, and the command that runs them again."""
+    """Lines about failed trials, the most frequent cause first: their numbers, the message and the
+    end of the log of the most frequent failure, and the command that runs them again."""
     from xlt_ray.ledger import again, by_cause
 
     if not failed:
@@ -242,12 +243,12 @@ def complaints(name: str, failed: Sequence[TrialView]) -> Iterator[str]:
     causes = by_cause(failed)
     for cause, alike in causes.items():
         view, num = _typical(alike), len(alike)
-        numbers = ", ".join(str(one.number) for one in alike[:NUMBERS_SHOWN])
+        numbers = ", ".join(str(trial.number) for trial in alike[:NUMBERS_SHOWN])
         more = f" and {num - NUMBERS_SHOWN} more" if num > NUMBERS_SHOWN else ""
         yield f"  {cause}: trial{'s' * (num > 1)} {numbers}{more}: {view.message}"
         yield from (f"      {line}" for line in view.log.splitlines()[-LOG_SHOWN:])
         if len(causes) > 1:
-            yield f"    these again: {again(name, cause)}"
+            yield f"    run these again: {again(name, cause)}"
     yield f"run them again: xlt resume {name} --failed"
 
 
@@ -261,7 +262,7 @@ def _typical(views: Sequence[TrialView]) -> TrialView:
 
 
 def echo_event(event: Event) -> None:
-    """One line about an event of a trial that is walked without Ray."""
+    """Print an event of a trial that runs without Ray."""
     from xlt_ray.training.loop import Committed, Evaluated, Waiting
 
     if isinstance(event, Evaluated):
@@ -271,11 +272,11 @@ def echo_event(event: Event) -> None:
         how = "reused" if event.reused else f"made in {event.record.seconds:.1f} s"
         _echo(f"{event.stage.label}: {event.stage.key} {how}")
         for score in event.record.scores:
-            # The task tells averaged weights, pairs and few shots from the plain scores.
+            # Averaged weights, pairs and few shots have tasks of their own.
             where = f"{score.task} {score.split} {score.language}"
             _echo(f"  {where} {score.metric} {score.value:.4f}")
     elif isinstance(event, Waiting):
-        _echo(f"{event.stage.label}: waits, made by {event.holder}")
+        _echo(f"{event.stage.label}: waits for {event.holder}, which is making it")
 
 
 def _echo(line: str) -> None:

@@ -1,24 +1,16 @@
-"""``xlt report``, ``xlt compare``: what sweeps have found, for papers.
-
-``xlt confirm``: how much of a winner's score was the luck of its seeds.
-"""
+"""``xlt report``, ``xlt compare``, ``xlt confirm``: results of sweeps, for papers."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
-from xlt_ray.cli.arguments import (
-    AcceptOption,
-    JsonOption,
-    NameArgument,
-    OverridesArgument,
-    named_sweep,
-    warn,
-)
+from xlt_ray import api
+from xlt_ray.cli.arguments import AcceptOption, JsonOption, NameArgument, OverridesArgument
+from xlt_ray.cli.output import print_json, print_wide, warn
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
@@ -42,8 +34,8 @@ def confirm(
     """Run a sweep's winner again on fresh seeds, as the sweep NAME-confirm of its own.
 
     The table shows the score that selected it beside the mean over fresh seeds: their difference
-    is the selection bias. Like a run, it goes on where it stopped when it is called again, and
-    shows the table of a finished one at once. An override says how it is run, nothing else.
+    is the selection bias. The same command continues a confirmation that was stopped, and shows
+    the table of a finished one at once. An override may change how it runs, nothing else.
 
     [dim]xlt confirm quickstart --seeds 6[/]
     [dim]xlt confirm quickstart --seeds 6 --top 3 resources.workers=2[/]
@@ -53,49 +45,44 @@ def confirm(
     from xlt_ray.report.confirmation import confirmation_of, winners
     from xlt_ray.report.results import Results
     from xlt_ray.sweep.confirm_winners import confirming
-    from xlt_ray.sweep.runner import run
 
     home = Home.from_environment()
-    ledger = load_ledger(home, named_sweep(name))
+    ledger = load_ledger(home, api.sweep_name(name))
     snapshot = Results(home, ledger.name).snapshot
     chosen = winners(snapshot, top)
     sweep = confirming(
         sweep_of_ledger(ledger),
-        [one.assignment for one in chosen],
+        [winner.assignment for winner in chosen],
         [trial.seed for trial in snapshot.trials],
         seeds=seeds,
         overrides=overrides or (),
     )
-    open_ones = [trial for trial in snapshot.trials if not trial.is_finished]
-    if open_ones:
-        typer.echo(
-            f"warning: {len(open_ones)} trials of {ledger.name} have not ended; "
-            "what wins among the others is confirmed",
-            err=True,
+    num_unfinished = sum(not trial.is_finished for trial in snapshot.trials)
+    if num_unfinished:
+        warn(
+            f"{num_unfinished} trials of {ledger.name} have not ended; the best of the others is "
+            "confirmed"
         )
-    with reporter_for(sweep) as board:
-        summary = run(sweep, home, board, accept_changes=accept_changes)
+    fresh = api.run(sweep, home=home, accept_changes=accept_changes, reporter=reporter_for)
+    summary = fresh.summary
     echo_summary(sweep, summary)
-    fresh = Results(home, sweep.name).snapshot
-    _print(confirmation_of(snapshot, fresh, [one.configuration for one in chosen]))
+    configurations = [winner.configuration for winner in chosen]
+    _print_confirmation(confirmation_of(snapshot, fresh.snapshot, configurations))
     if summary.failed or not summary.is_finished:
         raise typer.Exit(1)
 
 
-def _print(found: Confirmation) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+def _print_confirmation(confirmation: Confirmation) -> None:
     table = Table(
-        title=f"{found.sweep}: chosen among {found.num_candidates} configurations, "
-        f"confirmed by {found.confirmed_by}, in %",
+        title=f"{confirmation.sweep}: chosen among {confirmation.num_candidates} configurations, "
+        f"confirmed by {confirmation.confirmed_by}, in %",
         title_justify="left",
         caption="\n".join(
             [
-                found.rule,
+                confirmation.rule,
                 "selected: mean over the seeds that took part in the selection; fresh: mean over "
                 "fresh seeds, with Student's 95 % interval; bias: selected - fresh",
-                *(f"note: {note}" for note in found.notes),
+                *(f"note: {note}" for note in confirmation.notes),
             ]
         ),
         caption_justify="left",
@@ -104,33 +91,29 @@ def _print(found: Confirmation) -> None:
     for index, column in enumerate(columns):
         table.add_column(column, justify="left" if index == 1 else "right")
     last = None
-    for row in found.rows:
+    for row in confirmation.rows:
         if last is not None and row.configuration != last:
             table.add_section()
         table.add_row(*_confirmation_cells(row))
         last = row.configuration
-    console = Console(markup=False)
-    # A log has no width of its own: cut nothing there.
-    if not console.is_terminal:
-        console = Console(width=160, markup=False)
-    console.print(table)
+    print_wide(table)
 
 
-def _named(one: Confirmed) -> str:
+def _measure_name(row: Confirmed) -> str:
     means = {"mean": "mean of {}", "mean_without_source": "mean of {} without the source"}
-    if one.measure in means:
-        return "test, " + means[one.measure].format(len(one.languages))
-    return "objective" if one.measure == "objective" else f"test, {one.languages[0]}"
+    if row.measure in means:
+        return "test, " + means[row.measure].format(len(row.languages))
+    return "objective" if row.measure == "objective" else f"test, {row.languages[0]}"
 
 
-def _confirmation_cells(one: Confirmed) -> list[str]:
-    fresh, bias = one.fresh, one.bias
+def _confirmation_cells(row: Confirmed) -> list[str]:
+    fresh, bias = row.fresh, row.bias
     interval = None if fresh is None else fresh.interval
     return [
-        str(one.configuration),
-        _named(one),
-        f"{100 * one.selected:.1f}",
-        str(one.num_selecting_seeds),
+        str(row.configuration),
+        _measure_name(row),
+        f"{100 * row.selected:.1f}",
+        str(row.num_selecting_seeds),
         "–" if fresh is None else f"{100 * fresh.mean:.1f}",
         "0" if fresh is None else str(fresh.num_seeds),
         f"{100 * interval.low:.1f} to {100 * interval.high:.1f}" if interval else "–",
@@ -143,18 +126,19 @@ def report(
     groups: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help=r"YAML of language groups to give means of: GROUP: \[de, nl]."
+            metavar="FILE", help=r"YAML file of language groups to average over: GROUP: \[de, nl]."
         ),
     ] = None,
     seen: Annotated[
         str | None,
         typer.Option(
             metavar="CODES",
-            help="Languages that count as seen, by commas; those that trainings held if left out.",
+            help="Languages that count as seen, separated by commas; by default, those of the "
+            "training data.",
         ),
     ] = None,
     is_logged: Annotated[
-        bool, typer.Option("--log", help="Keep it as an artifact of the sweep's MLflow run, too.")
+        bool, typer.Option("--log", help="Keep it also as an artifact of the sweep's MLflow run.")
     ] = False,
 ) -> None:
     """Write the report of a sweep: one HTML page, tables and figures beside it.
@@ -170,24 +154,24 @@ def report(
     from xlt_ray.tracking import ModelRegistry, mend_database
 
     home = Home.from_environment()
-    ledger = load_ledger(home, named_sweep(name))
+    ledger = load_ledger(home, api.sweep_name(name))
     tracking = ledger.sweep["places"]["tracking"]
-    depot = None
+    registry = None
     if is_logged:
         mend_database(home, tracking, warn)
-        depot = ModelRegistry(home, ledger.name, tracking, ledger.identity)
+        registry = ModelRegistry(home, ledger.name, tracking, ledger.identity)
     page = write_report(
         home,
         ledger,
-        StageStore(ledger.sweep["places"]["store"] or home.stages),
+        StageStore(home.store_of(ledger.sweep)),
         describe_language=language,
         groupings=read_groupings(groups) if groups else None,
-        seen=[one.strip() for one in seen.split(",") if one.strip()] if seen else (),
+        seen=[code.strip() for code in seen.split(",") if code.strip()] if seen else (),
         warn=lambda line: typer.echo(f"warning: {line}"),
     )
     typer.echo(f"report: {page}")
-    if depot is not None:
-        typer.echo(f"kept: {depot.keep(page.parent, 'report').place} of {depot.uri}")
+    if registry is not None:
+        typer.echo(f"kept: {registry.keep(page.parent, 'report').place} of {registry.uri}")
 
 
 def compare(
@@ -195,12 +179,12 @@ def compare(
         list[str],
         typer.Argument(
             metavar="NAME[/CONFIGURATION]...",
-            help="Sweeps of the home; each sends the configuration it selects, or the one named.",
+            help="Sweeps of the home: the selected configuration of each, or the one named.",
         ),
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Compare sweeps with the first: paired by seed, language by language.
+    """Compare sweeps with the first one: paired by seed, language by language.
 
     [dim]xlt compare baseline hybrid[/]
     [dim]xlt compare quickstart/0 quickstart/3 --json[/]
@@ -208,25 +192,25 @@ def compare(
     from xlt_ray.report.comparison import compare as compare_all
     from xlt_ray.report.comparison import comparison_json
 
-    found = compare_all([_contender(sweep) for sweep in sweeps])
+    comparisons = compare_all([_candidate(sweep) for sweep in sweeps])
     if as_json:
-        typer.echo(json.dumps(comparison_json(found), indent=1, ensure_ascii=False))
+        print_json(comparison_json(comparisons))
         return
-    for one in found:
-        _print_versus(one)
+    for comparison in comparisons:
+        _print_comparison(comparison)
 
 
-def _contender(text: str) -> Candidate:
+def _candidate(text: str) -> Candidate:
     from xlt_ray.errors import LedgerError
     from xlt_ray.report.comparison import candidate_of
     from xlt_ray.report.results import Results
 
     name, slash, configuration = text.partition("/")
     if Path(text).is_file():
-        name, slash = named_sweep(text), ""
+        name, slash = api.sweep_name(text), ""
     if slash and not configuration.isdecimal():
         raise LedgerError(
-            f"{text}: {configuration!r} is no number of a configuration; write NAME/3, or NAME"
+            f"{text}: {configuration!r} is not the number of a configuration; write NAME/3 or NAME"
         )
     results = Results(None, name)
     return candidate_of(
@@ -234,41 +218,34 @@ def _contender(text: str) -> Candidate:
     )
 
 
-def _print_versus(versus: Comparison) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    first, other = versus.baseline, versus.other
+def _print_comparison(comparison: Comparison) -> None:
+    first, second = comparison.baseline, comparison.other
     shape = first.table
-    seeds = len(versus.seeds)
+    seeds = len(comparison.seeds)
     table = Table(
-        title=f"{other.label} against {first.label}: {shape.task}, test {shape.metric} in %, "
+        title=f"{second.label} against {first.label}: {shape.task}, test {shape.metric} in %, "
         f"{seeds} paired seed{'' if seeds == 1 else 's'}",
         title_justify="left",
         caption="\n".join(
             [
-                *(f"{one.label}: {_chosen(one)}" for one in (first, other)),
+                *(f"{candidate.label}: {_chosen(candidate)}" for candidate in (first, second)),
                 "difference: mean over seeds of the paired differences; interval: Student's"
-                f"{', † given the stages of the note' if versus.given else ''}; "
+                f"{', † given the stages of the note' if comparison.given else ''}; "
                 "p: sign-flip test; Holm: over the languages (means: over the sweeps); "
                 "* below 0.05 with 6 seeds or more",
-                *([_ITEMS_LEGEND] if any(line.items for line in versus.lines) else []),
-                *(f"note: {note}" for note in versus.notes),
+                *([_ITEMS_LEGEND] if any(line.items for line in comparison.lines) else []),
+                *(f"note: {note}" for note in comparison.notes),
             ]
         ),
         caption_justify="left",
     )
-    columns = ["", "chance", first.label, other.label, "difference", "95 % interval", "p", "Holm"]
+    columns = ["", "chance", first.label, second.label, "difference", "95 % interval", "p", "Holm"]
     columns += ["", "items", "over seeds and items", "over items", "p", "Holm"]
     for column in columns:
         table.add_column(column, justify="left" if column == "" else "right")
-    for line in versus.lines:
-        table.add_row(*_cells(line, versus), end_section=line.kind == "mean")
-    console = Console(markup=False)
-    # A log has no width of its own: cut nothing there.
-    if not console.is_terminal:
-        console = Console(width=200, markup=False)
-    console.print(table)
+    for line in comparison.lines:
+        table.add_row(*_cells(line, comparison), end_section=line.kind == "mean")
+    print_wide(table)
 
 
 _ITEMS_LEGEND = (
@@ -278,13 +255,13 @@ _ITEMS_LEGEND = (
 )
 
 
-def _chosen(contender: Candidate) -> str:
-    among = f" The best of {contender.num_candidates} configurations."
-    return contender.rule + (among if contender.is_best and contender.num_candidates > 1 else "")
+def _chosen(candidate: Candidate) -> str:
+    among = f" The best of {candidate.num_candidates} configurations."
+    return candidate.rule + (among if candidate.is_best and candidate.num_candidates > 1 else "")
 
 
-def _cells(line: ComparisonRow, versus: Comparison) -> list[str]:
-    table = versus.baseline.table
+def _cells(line: ComparisonRow, comparison: Comparison) -> list[str]:
+    table = comparison.baseline.table
     source, chance = table.source_language, table.evidence.mean_chance(line.languages)
     names = {
         "mean": f"mean of {len(line.languages)}",
@@ -292,8 +269,8 @@ def _cells(line: ComparisonRow, versus: Comparison) -> list[str]:
     }
     name = names.get(line.kind, line.languages[0])
     marks = [
-        "≡ " * (line.kind == "language" and line.languages[0] in one.row.near_constant)
-        for one in (versus.baseline, versus.other)
+        "≡ " * (line.kind == "language" and line.languages[0] in candidate.row.near_constant)
+        for candidate in (comparison.baseline, comparison.other)
     ]
     result = line.paired
     if result is None or line.baseline is None or line.other is None:

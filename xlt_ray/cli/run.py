@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from xlt_ray import api
 from xlt_ray.cli.arguments import (
     AcceptOption,
     NameArgument,
     OverridesArgument,
     SweepArgument,
     VerifyOption,
-    find_sweep,
-    named_sweep,
 )
-from xlt_ray.errors import SpecError, nearest
 from xlt_ray.home import Home
-
-if TYPE_CHECKING:
-    from xlt_ray.config.sweep import SweepSpec
-    from xlt_ray.ledger import Retry
 
 
 def run(
@@ -37,8 +31,17 @@ def run(
     [dim]xlt run sweeps/quickstart.yaml[/]
     [dim]xlt run sweeps/pos-fusion-layer.yaml data.root=data model=xlm-roberta-base[/]
     """
-    home = Home.from_environment()
-    _run(find_sweep(sweep, overrides, home), home, accept_changes=accept_changes, verify=verify)
+    from xlt_ray.cli.progress import reporter_for
+
+    end_with(
+        api.run(
+            sweep,
+            overrides or (),
+            accept_changes=accept_changes,
+            verify=verify,
+            reporter=reporter_for,
+        )
+    )
 
 
 def resume(
@@ -68,16 +71,20 @@ def resume(
     [dim]xlt resume quickstart --trial 17[/]
     [dim]xlt resume quickstart --more 16[/]
     """
-    from xlt_ray.ledger import Retry, load_ledger, sweep_of_ledger
+    from xlt_ray.cli.progress import reporter_for
 
-    home = Home.from_environment()
-    retry = None
-    if failed or where or trial:
-        retry = Retry(cause=_cause(where), trials=tuple(trial or ()))
-    ledger = load_ledger(home, named_sweep(name))
-    overrides = [f"search.trials={ledger.sweep['search']['trials'] + more}"] if more else []
-    sweep = sweep_of_ledger(ledger, overrides)
-    _run(sweep, home, retry=retry, accept_changes=accept_changes, verify=verify)
+    end_with(
+        api.resume(
+            name,
+            failed=failed,
+            cause=(where or "").removeprefix("cause="),
+            trials=trial or (),
+            more=more,
+            accept_changes=accept_changes,
+            verify=verify,
+            reporter=reporter_for,
+        )
+    )
 
 
 def stage(
@@ -104,37 +111,16 @@ def stage(
     from xlt_ray.sweep.local_run import make_alone
 
     home = Home.from_environment()
-    for event in make_alone(find_sweep(sweep, overrides, home), home, trial=trial, until=until):
+    spec = api.find_sweep(sweep, overrides or (), home)
+    for event in make_alone(spec, home, trial=trial, until=until):
         echo_event(event)
 
 
-def _cause(where: str | None) -> str:
-    """``oom`` or ``cause=oom`` as a cause, nothing where nothing was given."""
-    from xlt_ray.config.retry_policy import CAUSES
+def end_with(results: api.RunResults) -> None:
+    """Print what a run did; exit code 1 where trials failed or the sweep is not finished."""
+    from xlt_ray.cli.progress import echo_summary
 
-    if where is None:
-        return ""
-    cause = where.removeprefix("cause=")
-    if cause not in CAUSES:
-        raise SpecError("unknown cause", key=f"--where {where}", remedy=nearest(cause, CAUSES))
-    return cause
-
-
-def _run(
-    sweep: SweepSpec,
-    home: Home,
-    *,
-    retry: Retry | None = None,
-    accept_changes: bool,
-    verify: bool,
-) -> None:
-    from xlt_ray.cli.progress import echo_summary, reporter_for
-    from xlt_ray.sweep.runner import run as run_sweep
-
-    with reporter_for(sweep) as board:
-        summary = run_sweep(
-            sweep, home, board, retry=retry, accept_changes=accept_changes, is_verified=verify
-        )
-    echo_summary(sweep, summary)
+    summary = results.summary
+    echo_summary(results.spec, summary)
     if summary.failed or not (summary.is_finished or summary.is_out_of_budget):
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ Amounts of storage as people write them: ``200GB``, ``1.5 TiB``, or a number of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -45,7 +45,7 @@ from xlt_ray.config.search_space import (
 )
 from xlt_ray.config.trial import TrialSpec, each_once
 from xlt_ray.config.validation import complaints
-from xlt_ray.config.yaml import Document, read_document
+from xlt_ray.config.yaml import Document, Overrides, read_document
 from xlt_ray.errors import SpecError, SpecErrors
 
 _PREFIXES = "kMGTP"
@@ -340,10 +340,11 @@ def _filled(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> SweepSpec:
-    """Read a sweep file, apply ``KEY=VALUE`` overrides, and check its form.
+def load_sweep(sweep: str | Path | Mapping[str, Any], overrides: Overrides = ()) -> SweepSpec:
+    """Read a sweep from a file or a dict, apply overrides, and check its form.
 
-    Relative paths are those of the folder that this process stands in.
+    Relative paths start at the working folder of this process. Overrides are ``KEY=VALUE`` texts,
+    or a dict of dotted keys: ``{"search.trials": 8}``.
 
     Every value of every distribution, and every pair of them, is tried in a concrete trial
     as far as that is possible without knowing the models.
@@ -351,7 +352,7 @@ def load_sweep(path: str | Path, overrides: Iterable[str] = ()) -> SweepSpec:
     Raises:
         SpecErrors: with all problems found.
     """
-    return sweep_of(with_absolute_paths(read_document(path, overrides)))
+    return sweep_of(with_absolute_paths(read_document(sweep, overrides)))
 
 
 def sweep_of(document: Document) -> SweepSpec:

@@ -11,7 +11,9 @@ aliases, depth or size. Nothing in it is ever executed.
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -84,14 +86,25 @@ class Document:
         return SpecError(problem, file=place.file, line=place.line, key=key, remedy=remedy)
 
 
-def read_document(path: str | Path, overrides: Iterable[str] = ()) -> Document:
-    """Read a sweep file and apply ``KEY=VALUE`` overrides.
+Overrides = Iterable[str] | Mapping[str, Any]
+"""``KEY=VALUE`` texts of a command line, or dotted keys with their values."""
+
+
+def read_document(sweep: str | Path | Mapping[str, Any], overrides: Overrides = ()) -> Document:
+    """Read a sweep from a file or a dict, and apply overrides.
+
+    The keys of a dict have no file or line, so messages name the key alone.
 
     Raises:
-        SpecError: no such file, not YAML, a repeated key, or an override that is not
-            ``KEY=VALUE`` or that leads through something which has no keys.
+        SpecError: the file does not exist, is not YAML or repeats a key; a dict holds a value that
+            YAML cannot hold; or an override is not ``KEY=VALUE`` or goes through a value that has
+            no keys.
     """
-    file = str(path)
+    if isinstance(sweep, Mapping):
+        document = parse_document(_as_text(sweep, key=""), "", overrides)
+        places = {key: place if place.file else Place("") for key, place in document.places.items()}
+        return Document("", document.tree, places)
+    path, file = sweep, str(sweep)
     try:
         with Path(path).open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
@@ -110,7 +123,7 @@ def read_document(path: str | Path, overrides: Iterable[str] = ()) -> Document:
     return parse_document(text, file, overrides)
 
 
-def parse_document(text: str, file: str, overrides: Iterable[str] = ()) -> Document:
+def parse_document(text: str, file: str, overrides: Overrides = ()) -> Document:
     """As :func:`read_document`, from text.
 
     >>> parse_document("langs: [en, no]\\nrate: 1e-5", "x.yaml").tree
@@ -120,9 +133,25 @@ def parse_document(text: str, file: str, overrides: Iterable[str] = ()) -> Docum
     tree = _parse(text, file, places)
     if not isinstance(tree, dict):
         raise SpecError("is not a mapping of keys", file=file, line=1, remedy="begin with `name:`")
-    for override in overrides:
-        _apply(override, tree, places)
+    if isinstance(overrides, Mapping):
+        for key, value in overrides.items():
+            _apply(f"{key}={_as_text(value, key)}", tree, places, Place("overrides"))
+    else:
+        for override in overrides:
+            _apply(override, tree, places, Place("command line"))
     return Document(file, tree, places)
+
+
+def _as_text(value: Any, key: str) -> str:
+    """A value of Python as YAML; JSON is a part of it."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=os.fspath)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SpecError(
+            f"holds a value that a sweep file cannot hold ({error})",
+            key=key or "sweep",
+            remedy="use text, numbers, True, False, None, lists, and dicts of these",
+        ) from None
 
 
 def _parse(text: str, file: str, places: dict[str, Place]) -> Any:
@@ -298,28 +327,28 @@ def plain_value(text: str) -> Any:
     return text
 
 
-def _apply(override: str, tree: dict[str, Any], places: dict[str, Place]) -> None:
+def _apply(override: str, tree: dict[str, Any], places: dict[str, Place], origin: Place) -> None:
     key, equals, text = override.partition("=")
     key = key.strip()
     if not equals or not key:
         raise SpecError(
             f"{override!r} is not an override",
-            file="command line",
+            file=origin.file,
             remedy="write KEY=VALUE, for example search.trials=3",
         )
     value_places: dict[str, Place] = {}
-    value = _parse(text, "command line", value_places)
+    value = _parse(text, origin.file, value_places)
     node: Any = tree
     *parents, last = key.split(".")
     for depth, part in enumerate(parents):
         below = node.get(part)
         if below is None:
             below = node[part] = {}
-            places[".".join(parents[: depth + 1])] = Place("command line")
+            places[".".join(parents[: depth + 1])] = origin
         if not isinstance(below, dict):
             raise SpecError(
                 f"{'.'.join(parents[: depth + 1])} is {below!r} and has no key {key!r}",
-                file="command line",
+                file=origin.file,
                 key=key,
                 remedy="override the whole of it, for example KEY='{a: 1}'",
             )
@@ -327,9 +356,9 @@ def _apply(override: str, tree: dict[str, Any], places: dict[str, Place]) -> Non
     node[last] = value
     for path in [path for path in places if path == key or path.startswith(key + ".")]:
         del places[path]
-    places[key] = Place("command line")
+    places[key] = origin
     for path in value_places:
-        places[f"{key}.{path}"] = Place("command line")
+        places[f"{key}.{path}"] = origin
 
 
 def _sweeps_near(path: str | Path) -> str:

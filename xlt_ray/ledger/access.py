@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from optuna.storages import JournalStorage
 
 from xlt_ray.config.local_paths import with_absolute_paths
 from xlt_ray.config.sweep import SweepSpec, is_name, sweep_of
-from xlt_ray.config.yaml import parse_document
+from xlt_ray.config.yaml import Overrides, parse_document
 from xlt_ray.errors import LeaseLost, LedgerError, nearest
 from xlt_ray.home import Home
 from xlt_ray.ledger.journal import Journal, mend
@@ -284,8 +284,8 @@ def find_ledger(home: Home, sweep: SweepSpec) -> Ledger | None:
     return ledger
 
 
-def sweep_of_ledger(ledger: Ledger, overrides: Iterable[str] = ()) -> SweepSpec:
-    """The sweep that a ledger keeps, with ``KEY=VALUE`` overrides applied."""
+def sweep_of_ledger(ledger: Ledger, overrides: Overrides = ()) -> SweepSpec:
+    """The sweep that a ledger keeps, with overrides applied."""
     resolved = ledger.sweep
     tree = {**{key: value for key, value in resolved.items() if key != "space"}}
     tree |= resolved["space"]

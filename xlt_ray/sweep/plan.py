@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import get_args
 
-from xlt_ray.config.facts import Facts
+from xlt_ray.config.facts import Coverage, Facts
 from xlt_ray.config.search_space import Value
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import LedgerError
@@ -77,6 +77,11 @@ class Plan:
     """Whether the trials are all that there are, and fewer than ``search.trials`` asks for."""
     is_stopped_early: bool = False
     """Whether the sweep stops trials early: those it stops are not repeated."""
+    coverage: tuple[Coverage, ...] = ()
+    """Share of the words of the texts that lexicons and lists of neighbours have."""
+    changed_facts: str = ""
+    """Which data, weights or code have changed since earlier trials were made: a run requires
+    ``accept_changes``."""
 
     @cached_property
     def stages_naive(self) -> int:

@@ -29,6 +29,8 @@ from xlt_ray.store.record import Score, StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.storage import Storage
 from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.progress_reporter import ProgressReporter
+from xlt_ray.sweep.runner import SweepSummary
 
 TEXT = """
 name: small
@@ -189,9 +191,9 @@ def test_status_tells_whether_a_driver_is_at_work(xlt: Xlt, small: Home) -> None
     assert isinstance(lease, Lease)
     with lease:
         assert xlt("status", "--json").json[0]["is_running"]
-        assert "at work" in xlt("status").out
+        assert "running" in xlt("status").out
         load_ledger(small, "small").note("left_nodes", ["10.0.0.3 (1a2b3c4d)"])
-        assert "at work without node 10.0.0.3 (1a2b3c4d)" in xlt("status").out
+        assert "running without node 10.0.0.3 (1a2b3c4d)" in xlt("status").out
     assert not xlt("status", "--json").json[0]["is_running"]
 
 
@@ -283,16 +285,18 @@ def test_resume_asks_for_retries_and_for_more_configurations(
     def run(
         sweep: SweepSpec,
         _: Home,
+        __: ProgressReporter,
         *,
-        retry: Retry | None = None,
+        retry: Retry | None,
         accept_changes: bool,
-        verify: bool,
-    ) -> None:
+        is_verified: bool,
+    ) -> SweepSummary:
         accepted.append(accept_changes)
-        verified.append(verify)
+        verified.append(is_verified)
         asked.append((sweep.name, sweep.settings.search.trials, retry))
+        return SweepSummary((), None, 0, 0, is_finished=True, is_out_of_budget=False)
 
-    monkeypatch.setattr("xlt_ray.cli.run._run", run)
+    monkeypatch.setattr("xlt_ray.sweep.runner.run", run)
     assert xlt("resume", "small", "--failed", "--more", "2").code == 0
     assert xlt("resume", "small").code == 0
     assert xlt("resume", "small", "--where", "oom").code == 0
@@ -529,7 +533,7 @@ def test_two_trials_are_told_why_they_do_not_share(xlt: Xlt, file: Path) -> None
     said = xlt("plan", str(file), "--explain", "0", "2")
     assert (said.code, said.out) == (
         0,
-        "trials 0 and 2 part at their target stages:\n  target.learning_rate: 0.0001 -> 0.01\n",
+        "trials 0 and 2 diverge at their target stages:\n  target.learning_rate: 0.0001 -> 0.01\n",
     )
     assert xlt("plan", str(file), "--explain", "0", "2", "--json").json == {
         "trials": [0, 2], "kind": "target",

@@ -14,7 +14,7 @@ from typer.main import get_command
 from tests.command import Xlt
 from tests.unit.cli.test_cli import TEXT
 from xlt_ray.cli import app
-from xlt_ray.cli.cluster import refuse_local_places, what_next
+from xlt_ray.cli.cluster import next_commands, refuse_local_places
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import SpecError
 from xlt_ray.sweep.jobs import checked_address
@@ -105,7 +105,7 @@ def test_places_that_a_cluster_sees_are_let_through(
 
 
 def test_a_home_that_depends_on_the_folder_is_refused(sweep_from: Callable[..., SweepSpec]) -> None:
-    with pytest.raises(SpecError, match="--home xlt-home: is no absolute path"):
+    with pytest.raises(SpecError, match="--home xlt-home: is not an absolute path"):
         refuse_local_places(sweep_from(TEXT), "xlt-home")
 
 
@@ -113,7 +113,7 @@ def test_a_home_that_depends_on_the_folder_is_refused(sweep_from: Callable[..., 
 def test_what_is_told_after_sending_can_be_typed(home: str | None) -> None:
     from ray.dashboard.modules.job.cli import job_cli_group
 
-    told = dict(what_next("small", "xlt-small-1", "http://127.0.0.1:8265", home))
+    told = dict(next_commands("small", "xlt-small-1", "http://127.0.0.1:8265", home))
     assert list(told) == ["follow", "look", "scores", "report", "stop", "go on"]
     verbs = get_command(app).commands  # type: ignore[attr-defined]
     for line in told.values():

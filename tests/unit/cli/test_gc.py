@@ -133,7 +133,7 @@ def test_a_quota_is_met_with_targets_of_ended_trials(store: StageStore) -> None:
 
 
 def test_a_quota_that_cannot_be_met_fails_and_frees_what_it_may(store: StageStore) -> None:
-    assert "too much for 1 kB" in xlt("--quota", "1kB", code=1).output
+    assert "more than 1 kB" in xlt("--quota", "1kB", code=1).output
     assert len(there(store)) == len(STAGES)
     found = row("--quota", "1kB", "--yes", code=1)
     assert found["missing_bytes"] > 2 * WEIGHTS

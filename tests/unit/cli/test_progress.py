@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from xlt_ray.cli.output import print_table
 from xlt_ray.cli.progress import (
     SHOWN,
     LineReporter,
@@ -18,7 +19,6 @@ from xlt_ray.cli.progress import (
     echo_summary,
     sentence,
 )
-from xlt_ray.cli.show import _print_table
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.ledger import TrialView
 from xlt_ray.store.record import Score, StageRecord
@@ -48,7 +48,7 @@ def test_failed_trials_are_listed_by_cause_with_one_command() -> None:
     lines = list(complaints("small", views))
     assert lines[0] == "3 failed:"
     assert lines.index("  nan: trials 17, 18: loss") < lines.index("  oom: trial 3: no room")
-    assert "    these again: xlt resume small --where oom" in lines
+    assert "    run these again: xlt resume small --where oom" in lines
     assert lines[-1] == "run them again: xlt resume small --failed"
 
 
@@ -72,7 +72,7 @@ def test_everything_was_there_only_where_that_is_so(
         "target: {task: nli, source_language: qaa}\nsearch: {trials: 1}\n"
     )
     echo_summary(sweep, SweepSummary(tuple(failed_ones), None, 0, 0, is_finished, False))
-    assert ("everything was there" in capsys.readouterr().out) == is_told
+    assert ("everything was in the store" in capsys.readouterr().out) == is_told
 
 
 def test_what_was_stopped_early_has_trained_and_was_not_there_already(
@@ -86,7 +86,7 @@ def test_what_was_stopped_early_has_trained_and_was_not_there_already(
     echo_summary(sweep, SweepSummary((pruned,), None, 0, 0, True, False, num_stopped_early=1))
     out = capsys.readouterr().out
     assert "and stopped 1 trial early" in out
-    assert "everything was there" not in out
+    assert "everything was in the store" not in out
 
 
 @pytest.mark.parametrize("is_finished", [True, False])
@@ -129,12 +129,12 @@ def test_the_bug_that_most_trials_met_is_the_one_that_is_shown() -> None:
         (
             Report("retrying", cause="oom", message="OutOfMemoryError: CUDA out of memory",
                    remedy="with 8 instead of 16 sequences a pass"),
-            "oom: OutOfMemoryError: CUDA out of memory; tried again with 8 instead of 16 "
+            "oom: OutOfMemoryError: CUDA out of memory; retried with 8 instead of 16 "
             "sequences a pass",
         ),
         (
             Report("lost", cause="timeout", message="it hung", remedy="in another process"),
-            "timeout: it hung; tried again in another process",
+            "timeout: it hung; retried in another process",
         ),
         (Report("pausing"), ""),
     ],
@@ -234,7 +234,7 @@ def test_scores_of_pairs_and_averaged_weights_are_told_by_their_task(
 
 
 def test_brackets_in_a_table_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    _print_table(["model"], [["[/x]"], ["models/[bold]m"]], empty="none")
+    print_table(["model"], [["[/x]"], ["models/[bold]m"]], empty="none")
     said = capsys.readouterr().out
     assert "[/x]" in said
     assert "models/[bold]m" in said

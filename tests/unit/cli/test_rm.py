@@ -239,7 +239,7 @@ def test_a_sweep_whose_ledger_cannot_be_read_goes_and_its_stages_stay(
     home.ledger_journal("small").write_text("no journal\n")
     said = xlt("rm", "small", "--yes")
     assert said.code == 0, said.err
-    assert "stages: not known" in said.out
+    assert "stages: unknown" in said.out
     assert home.sweeps() == ["other"]
     assert there(store) == set(STAGES)
     assert rows(home)["experiments"] == 2
