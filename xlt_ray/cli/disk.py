@@ -115,13 +115,16 @@ def _print_removal(removal: SweepRemoval) -> None:
 
 
 def _quota_bytes(quota: str) -> int:
-    from xlt_ray.config.sweep import bytes_of
+    from pydantic import TypeAdapter, ValidationError
+
+    from xlt_ray.config.sweep import Bytes
     from xlt_ray.errors import SpecError
 
     try:
-        return bytes_of(quota)
-    except ValueError as error:
-        raise SpecError(f"{quota!r} {error}", key="--quota") from None
+        return TypeAdapter(Bytes).validate_python(quota)
+    except ValidationError:
+        problem = f"{quota!r}: expected a size such as 200GB or 1.5TiB"
+        raise SpecError(problem, key="--quota") from None
 
 
 def _row(

@@ -2,25 +2,25 @@
 
 :func:`load_sweep` reads and checks the form of a file; what needs facts about models and data
 is checked in :mod:`xlt_ray.config.checks.check_sweep`.
-
-Amounts of storage as people write them: ``200GB``, ``1.5 TiB``, or a number of bytes.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
+    ByteSize,
     Field,
     ValidationError,
-    WithJsonSchema,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -49,35 +49,18 @@ from xlt_ray.config.yaml import Document, Overrides, read_document
 from xlt_ray.errors import SpecError, SpecErrors
 
 _PREFIXES = "kMGTP"
-UNITS = {
-    "B": 1,
-    **{f"{prefix}B": 1000 ** (power + 1) for power, prefix in enumerate(_PREFIXES)},
-    **{f"{prefix.upper()}iB": 1024 ** (power + 1) for power, prefix in enumerate(_PREFIXES)},
-}
-"""Unit -> bytes: decimal (GB) and binary (GiB)."""
-
-_SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*$")
-_SPELLED = {unit.lower(): num_bytes for unit, num_bytes in UNITS.items()}
 
 
-def bytes_of(value: Any) -> int:
-    """A size as a number of bytes, rounded down; upper and lower case are alike.
+def _whole_size(value: Any, read: ValidatorFunctionWrapHandler) -> int:
+    # ByteSize alone takes True, and the beginning of "1,5 GB", for one byte.
+    if not isinstance(value, bool) and re.fullmatch(r"\s*[0-9.]+\s*[A-Za-z]*\s*", str(value)):
+        with suppress(ValidationError):
+            return int(read(value))
+    raise ValueError("expected a size such as 200GB or 1.5TiB")
 
-    >>> bytes_of("1.5 KiB"), bytes_of("200GB"), bytes_of(4096)
-    (1536, 200000000000, 4096)
 
-    Raises:
-        ValueError: no size, or not a positive one; the message says what would be right.
-    """
-    match = _SIZE.match(value) if isinstance(value, str) else None
-    if match is not None and (match[2].lower() or "b") in _SPELLED:
-        value = int(Fraction(match[1]) * _SPELLED[match[2].lower() or "b"])
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(
-            "is no size; write a number of bytes, or a number with one of "
-            f"{', '.join(UNITS)}: for example 200GB"
-        )
-    return value
+Bytes = Annotated[ByteSize, Field(gt=0), WrapValidator(_whole_size)]
+"""A size as people write it: ``200GB``, ``1.5 TiB``, or a number of bytes."""
 
 
 def shown_bytes(num_bytes: float) -> str:
@@ -125,10 +108,6 @@ def _dev_only(value: Any) -> Any:
     if value == "test":
         raise ValueError("an objective that reads test scores selects on the test set; use dev")
     return value
-
-
-def _size(value: Any) -> Any:
-    return None if value is None else bytes_of(value)
 
 
 class Objective(ConfigModel):
@@ -206,11 +185,7 @@ class ProgressSettings(ConfigModel):
 class Store(ConfigModel):
     """How much the stage store may hold."""
 
-    quota: Annotated[
-        int | None,
-        BeforeValidator(_size),
-        WithJsonSchema({"anyOf": [{"type": ["integer", "null"]}, {"type": "string"}]}),
-    ] = None
+    quota: Bytes | None = None
     """Most bytes in the store, for example 200GB or 1.5TiB; no limit where it is left out."""
 
 

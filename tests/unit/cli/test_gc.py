@@ -157,7 +157,7 @@ def test_a_wrong_size_is_bad_input() -> None:
     error = xlt("--quota", "much", code=1).exception
     assert isinstance(error, SpecError)
     assert error.exit_code == 2
-    assert str(error).startswith("--quota: 'much' is no size; write a number of bytes")
+    assert str(error).startswith("--quota: 'much': expected a size such as 200GB")
 
 
 def test_a_ledger_that_cannot_be_read_is_named_and_no_stage_is_freed(
