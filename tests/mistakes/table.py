@@ -207,7 +207,7 @@ TYPES = [
     Mistake("languages by commas", _has("evaluate: {languages: 'en,de'}"),
             ("evaluate.languages", "[en, de]")),
     Mistake("a section as a list", _wrote("objective: {metric: accuracy, languages: source}",
-            "objective: [accuracy]"), ("objective", "block of keys")),
+            "objective: [accuracy]"), ("objective", "mapping", "metric, split")),
     Mistake("early stopping as true", _wrote("early_stop: {method: asha, grace: 0.3}", "early_stop: true"),
             ("early_stop", "method: asha")),
     Mistake("a fusion without its settings", _with("target.fusion=dlfa"),

@@ -1,4 +1,4 @@
-"""Pydantic's complaints in a user's words: file, line, key, what is wrong, what would be right."""
+"""Pydantic's errors in a user's words: file, line, key, what is wrong, what to write instead."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ from xlt_ray.config.trial import TrialSpec
 from xlt_ray.config.yaml import Document
 from xlt_ray.errors import SpecError, nearest
 
+_CLOSE = 0.65
+"""Similarity to a key of the same section from which on a key is misspelt and not misplaced."""
+_MAPPING_ERRORS = ("model_type", "model_attributes_type", "dict_type")
+_NOTHING = ("none", "no", "off", "false", "nothing")
+_WORD = re.compile(r"[^,;\s]+")
+_TAGS = ("method", "objective", "source")
+"""Keys that say which of several blocks a block is."""
+
 
 def complaints(
     error: ValidationError,
@@ -23,59 +31,67 @@ def complaints(
     *,
     also: tuple[str, ...] = (),
 ) -> list[SpecError]:
-    """One :class:`SpecError` per problem; ``also`` are further keys known at the top."""
-    found: dict[str, SpecError] = {}
-    for one in error.errors():
-        steps, owner = _walk(model, one["loc"])
+    """One :class:`SpecError` a key; ``also`` are further keys that the top of the file may have."""
+    by_key: dict[str, SpecError] = {}
+    for detail in error.errors():
+        steps, owner = _walk(model, detail["loc"])
         key = ".".join(steps)
-        kind = one["type"]
+        kind, context = detail["type"], detail.get("ctx", {})
+        field = owner.model_fields.get(steps[-1]) if steps else None
+        members = _members(field.annotation) if field else []
         if kind == "extra_forbidden":
             known = [*owner.model_fields, *(also if len(steps) == 1 else ())]
             is_close = difflib.get_close_matches(steps[-1], known, cutoff=_CLOSE)
             remedy = ("" if is_close else _elsewhere(steps[-1])) or nearest(steps[-1], known)
             complaint = document.error("unknown key", key=key, remedy=remedy)
         elif kind == "missing":
-            complaint = document.error("is missing", key=key, remedy=_described(owner, steps[-1]))
-        elif kind in ("union_tag_invalid", "union_tag_not_found"):
-            context = one.get("ctx", {})
-            discriminator = str(context.get("discriminator", "")).strip("'")
-            tags = [tag.strip(" '") for tag in str(context.get("expected_tags", "")).split(",")]
-            if kind == "union_tag_not_found":
-                complaint = document.error(
-                    f"has no {discriminator!r}", key=key, remedy="say which kind it is"
-                )
-            else:
-                tag = str(context.get("tag"))
-                complaint = document.error(
-                    f"there is no {discriminator} {tag!r}",
-                    key=f"{key}.{discriminator}",
-                    remedy=nearest(tag, tags),
-                )
-        else:
-            message = one["msg"].removeprefix("Value error, ")
-            message = message[:1].lower() + message[1:]
-            if kind in _OF_BLOCKS:
-                message = "is no block of keys"
-            said = found.get(key)
-            if said is not None and message in said.fields["problem"]:
-                continue
+            remedy = _description(field) if field else ""
+            complaint = document.error("is missing", key=key, remedy=remedy)
+        elif kind == "union_tag_not_found":
+            remedy = f"one of {', '.join(_blocks_by_tag(members))}"
+            complaint = document.error(f"has no {context['discriminator']}", key=key, remedy=remedy)
+        elif kind == "union_tag_invalid":
+            discriminator = context["discriminator"].strip("'")
+            tags = [tag.strip(" '") for tag in context["expected_tags"].split(",")]
             complaint = document.error(
-                # A union complains once for each of its members.
-                f"{_shown(one.get('input'))}: {message}"
-                if said is None
-                else f"{said.fields['problem']}, or {message}",
-                key=key,
-                remedy=_remedy(
-                    one, owner, steps, can_be_searched=not also and steps[:1] != ["data"]
-                ),
+                f"there is no {discriminator} {context['tag']!r}",
+                key=f"{key}.{discriminator}",
+                remedy=nearest(context["tag"], tags),
             )
-            found[key] = complaint
-        found.setdefault(key, complaint)
-    return list(found.values())
+        else:
+            expected = _expected(kind, detail["msg"])
+            problem = f"{_shown(detail['input'])}: {expected}"
+            if kind in _MAPPING_ERRORS:
+                problem = f"{expected}, got {_shown(detail['input'])}"
+            if key in by_key:
+                # Pydantic complains once for each member of a union.
+                problem = by_key[key].fields["problem"]
+                if expected not in problem:
+                    problem += f", or {expected.removeprefix('must be ')}"
+            can_be_searched = not also and steps[:1] != ["data"]
+            remedy = _remedy(kind, detail["input"], members, can_be_searched=can_be_searched)
+            by_key[key] = complaint = document.error(problem, key=key, remedy=remedy)
+        by_key.setdefault(key, complaint)
+    return list(by_key.values())
 
 
-_CLOSE = 0.65
-"""Likeness to a key of the same section from which on a key is misspelt and not misplaced."""
+def _expected(kind: str, message: str) -> str:
+    """Pydantic's message as the end of a sentence.
+
+    >>> _expected("int_parsing", "Input should be a valid integer, unable to parse ...")
+    'must be an integer'
+    """
+    if kind in _MAPPING_ERRORS:
+        return "expected a mapping"
+    message = message.removeprefix("Value error, ").partition(", unable to ")[0]
+    for pydantics, ours in (
+        ("Input should be", "must be"),
+        ("a valid integer", "an integer"),
+        ("a valid tuple", "a list"),
+        ("a valid", "a"),
+    ):
+        message = message.replace(pydantics, ours)
+    return message[:1].lower() + message[1:]
 
 
 def _elsewhere(key: str) -> str:
@@ -91,60 +107,62 @@ def _elsewhere(key: str) -> str:
                     yield from places(member, f"{path}{name}.")
 
     # A section of its own comes before a place that is nested deeper.
-    there = sorted(
+    candidates = sorted(
         {*places(TrialSpec, ""), *places(Settings, "")},
         key=lambda path: (path.count("."), not path.startswith(("target.", "search.")), path),
     )
-    return f"did you mean {' or '.join(there[:2])}?" if there else ""
+    return f"did you mean {' or '.join(candidates[:2])}?" if candidates else ""
 
 
-def _remedy(error: Any, owner: type[BaseModel], steps: list[str], *, can_be_searched: bool) -> str:
-    """What the user may have meant by a value of a wrong type, or what the key is."""
-    value, kind = error.get("input"), error["type"]
-    if kind in ("tuple_type", "literal_error") and isinstance(value, str):
-        field = owner.model_fields.get(steps[-1])
-        if field and any(get_origin(member) is tuple for member in _members(field.annotation)):
-            return f"write a list: [{', '.join(re.findall(_WORD, value))}]"
+def _remedy(kind: str, value: Any, members: list[Any], *, can_be_searched: bool) -> str:
+    """What the user may have meant by a value of a wrong type; empty where that is not clear."""
+    if (
+        kind in ("tuple_type", "literal_error")
+        and isinstance(value, str)
+        and any(get_origin(member) is tuple for member in members)
+    ):
+        return f"write a list: [{', '.join(_WORD.findall(value))}]"
     if kind == "string_type" and isinstance(value, int | float):
         return f"write it in quotes: '{value}'"
     if can_be_searched and isinstance(value, list):
         return f"to search over these values write {{choice: [{', '.join(map(str, value))}]}}"
-    if can_be_searched and isinstance(value, dict) and kind not in _OF_BLOCKS:
+    if kind in _MAPPING_ERRORS:
+        return _example(members, value)
+    if can_be_searched and isinstance(value, dict):
         return (
             "to search over it write {choice: [...]}, {int: [low, high]} or "
             "{float: [low, high], log: true}"
         )
-    if kind in _OF_BLOCKS and (example := _example(owner, steps, value)):
-        return example
-    return _described(owner, steps[-1]) if steps else ""
+    return ""
 
 
-_OF_BLOCKS = ("model_type", "model_attributes_type", "dict_type")
-
-
-def _example(owner: type[BaseModel], steps: list[str], value: Any) -> str:
-    """How the block is begun that a value was given instead of."""
-    field = owner.model_fields.get(steps[-1]) if steps else None
-    if field is None:
-        return ""
-    members = _members(field.annotation)
+def _example(members: list[Any], value: Any) -> str:
+    """How the block begins that a value was given instead of, or which keys it has."""
     if str(value).lower() in _NOTHING and type(None) in members:
         return "null leaves it out"
-    tags = {
-        tag: name
+    blocks = _blocks_by_tag(members, (*_TAGS, "action"))
+    tag = value if isinstance(value, str) and value in blocks else next(iter(blocks), None)
+    if tag is not None:
+        name, block = blocks[tag]
+        others = [field for key, field in block.model_fields.items() if key != name]
+        dots = ", ..." if any(field.is_required() for field in others) else ""
+        return f"write {{{name}: {tag}{dots}}}"
+    keys = [key for member in members if _is_model(member) for key in member.model_fields]
+    return f"its keys are {', '.join(keys)}" if keys else ""
+
+
+def _blocks_by_tag(
+    members: list[Any], names: tuple[str, ...] = _TAGS
+) -> dict[str, tuple[str, type[BaseModel]]]:
+    """Value of a key that tells blocks apart -> that key, and the block's model."""
+    return {
+        tag: (name, member)
         for member in members
         if _is_model(member)
-        for name in _TAGS
+        for name in names
         if name in member.model_fields
         for tag in get_args(member.model_fields[name].annotation)
     }
-    chosen = value if isinstance(value, str) and value in tags else next(iter(tags), None)
-    return f"write {{{tags[chosen]}: {chosen}, ...}}" if chosen else ""
-
-
-_NOTHING = ("none", "no", "off", "false", "nothing")
-_WORD = re.compile(r"[^,;\s]+")
-_TAGS = ("method", "objective", "source")
 
 
 def _shown(value: Any) -> str:
@@ -152,9 +170,11 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _described(owner: type[BaseModel], name: str) -> str:
-    field = owner.model_fields.get(name)
-    return " ".join(field.description.split()) if field and field.description else ""
+def _description(field: FieldInfo) -> str:
+    """The first sentence of a key's docstring as the end of a sentence."""
+    text = " ".join((field.description or "").split()).partition(". ")[0].rstrip(".")
+    is_name = re.match(r"\w+ [A-Z]|\w[A-Z]", text)
+    return text if is_name else text[:1].lower() + text[1:]
 
 
 def _walk(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], Any]:
@@ -202,7 +222,7 @@ def _members(annotation: Any) -> list[Any]:
     if origin is Annotated:
         return _members(get_args(annotation)[0])
     if origin in (Union, types.UnionType):
-        return [one for member in get_args(annotation) for one in _members(member)]
+        return [inner for member in get_args(annotation) for inner in _members(member)]
     if origin is Literal:
         return []
     return [annotation]

@@ -369,7 +369,7 @@ def test_all_problems_of_a_file_are_told(xlt: Xlt, file: Path) -> None:
     file.write_text(TEXT.replace("trials: 3", "trails: 3").replace("max_length: 32", "epochs: 0"))
     lines = refusal(xlt("check", str(file))).splitlines()
     assert len(lines) == 3
-    assert f"{file}:8: target.epochs: 0: input should be greater" in "\n".join(lines)
+    assert f"{file}:8: target.epochs: 0: must be greater" in "\n".join(lines)
 
 
 def test_problems_of_facts_are_told_as_json(xlt: Xlt, file: Path) -> None:

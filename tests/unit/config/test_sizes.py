@@ -76,9 +76,7 @@ def test_a_quota_is_bytes_in_the_model_and_in_the_ledger(
 
 
 def test_a_wrong_quota_is_refused_with_its_line_and_its_key(sweep_from: ReadSweep) -> None:
-    with pytest.raises(
-        SpecErrors, match=r"^f\.yaml:7: store\.quota: '5 apples': expected a size"
-    ):
+    with pytest.raises(SpecErrors, match=r"^f\.yaml:7: store\.quota: '5 apples': expected a size"):
         sweep_from(TEXT + "store: {quota: 5 apples}\n")
     with pytest.raises(SpecErrors, match=r"store\.quotta: unknown key; did you mean quota\?"):
         sweep_from(TEXT, "store.quotta=1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -26,25 +27,28 @@ ReadSweep = Callable[..., SweepSpec]
     [
         ("  task: nli", "  tsk: nli", 5, "target.tsk", "unknown key; did you mean task?"),
         ("  trials: 2", "  trails: 2", 8, "search.trails", "did you mean trials?"),
-        ("  trials: 2", "  seeds: 2", 7, "search.trials", "is missing; Configurations to try"),
+        ("  trials: 2", "  seeds: 2", 7, "search.trials", "is missing; configurations to try"),
         ("model: toy:2x64", "modle: x", 3, "modle", "did you mean model?"),
         ("model: toy:2x64", "model: {nme: x}", 3, "model.nme", "did you mean name?"),
         ("name: t", "name: a b", 1, "name", "a name has letters"),
-        ("name: t", "name: 3", 1, "name", "valid string"),
+        ("name: t", "name: 3", 1, "name", "3: must be a string; write it in quotes: '3'"),
         ("source: toy", "source: web", 2, "data.source", "there is no source 'web'"),
-        ("source: toy", "root: x", 2, "data", "has no 'source'"),
-        ("source: toy", "source: toy, seed: x", 2, "data.seed", "'x': input should be a valid int"),
+        ("source: toy", "root: x", 2, "data", "has no 'source'; one of toy, files, hub"),
+        ("source: toy", "source: toy, seed: x", 2, "data.seed", "'x': must be an integer"),
         ("  trials: 2", "  trials: 0", 8, "search.trials", "greater than or equal to 1"),
         ("  trials: 2", "  trials: 2\n  sampler: cma", 9, "search.sampler", "'tpe', 'random' or"),
         ("  task: nli", "  task: nli\n  epochs: 1.5", 6, "target.epochs", "1.5"),
         ("  task: nli", "  task: nli\n  size: 0", 6, "target.size",
-         "'all', or input should be greater than or equal to 1"),
+         "0: must be 'all', or greater than or equal to 1"),
         ("  task: nli", "  task: nli\n  learning_rate: .inf", 6, "target.learning_rate", "finite"),
-        ("  task: nli", "  task: nli\n  learning_rate: -1", 6, "target.learning_rate", "Peak"),
-        ("  task: nli", "  task: nli\n  fusion: dlfa", 6, "target.fusion", "is no block of keys"),
+        ("  task: nli", "  task: nli\n  learning_rate: -1", 6, "target.learning_rate",
+         "target.learning_rate: -1: must be greater than 0"),
+        ("  task: nli", "  task: nli\n  fusion: dlfa", 6, "target.fusion",
+         "expected a mapping, got 'dlfa'; write {method: dlfa, ...}"),
         ("  task: nli", "  task: nli\n  fusion: {method: aff}", 6, "target.fusion.method",
          "there is no method 'aff'; "),
-        ("  task: nli", "  task: nli\n  fusion: {layer: 3}", 6, "target.fusion", "has no 'method'"),
+        ("  task: nli", "  task: nli\n  fusion: {layer: 3}", 6, "target.fusion",
+         "has no 'method'; one of none, dlfa, aif, mix"),
         ("  task: nli", "  task: nli\n  fusion:\n    method: dlfa", 6, "target.fusion.layer",
          "is missing"),
         ("  task: nli", "  task: nli\n  fusion:\n    method: dlfa\n    layr: 1", 8,
@@ -54,10 +58,16 @@ ReadSweep = Callable[..., SweepSpec]
         ("  task: nli", "  task: nli\n  hybrid: {ratio: 2}", 6, "target.hybrid.ratio", "less than"),
         ("search:", "align: {objective: tlm, step: 3}\nsearch:", 7, "align.step", "steps?"),
         ("search:", "intermediate: {size: 3}\nsearch:", 7, "intermediate.task", "is missing"),
-        ("search:", "evaluate: {languages: qab}\nsearch:", 7, "evaluate.languages", "valid tuple"),
+        ("search:", "evaluate: {languages: qab}\nsearch:", 7, "evaluate.languages",
+         "must be 'all', or a list; write a list: [qab]"),
         ("search:", "evaluate: {languages: [1]}\nsearch:", 7, "evaluate.languages.0", "string"),
         ("search:", "objective: {split: test}\nsearch:", 7, "objective.split", "use dev"),
         ("search:", "early_stop: {method: median}\nsearch:", 7, "early_stop.method", "'asha'"),
+        ("search:", "failures: {oom: retry}\nsearch:", 7, "failures.oom",
+         "expected a mapping, got 'retry'; write {action: retry}"),
+        ("search:", "objective: [accuracy]\nsearch:", 7, "objective",
+         "expected a mapping, got ['accuracy']; its keys are metric, split, languages, mode"),
+        ("search:", "early_stop: true\nsearch:", 7, "early_stop", "write {method: asha}"),
         ("search:", "precision: bf16\nsearch:", 7, "precision", "unknown key"),
         ("search:", "resources: {gpus_per_worker: 2}\nsearch:", 7, "resources.gpus_per_worker",
          "less than or equal to 1"),
@@ -78,6 +88,7 @@ def test_a_mistake_is_told_with_its_place_and_remedy(
     assert told[key].line == line
     assert told[key].file == "f.yaml"
     assert says in str(told[key])
+    assert not re.search(r"[.;] [A-Z]|[.]$", str(told[key])), "one sentence, in lower case"
 
 
 def test_the_sound_file_is_sound(sweep_from: ReadSweep) -> None:
