@@ -30,12 +30,13 @@ from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.task_types import KINDS
 from xlt_ray.config.trial import Hybrid, Model
 from xlt_ray.config.yaml import parse_document
+from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.batches.mixture_batches import NumberedBatches
-from xlt_ray.data.batches.supervised import eval_batches, train_batches
+from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.toy.toy_source import ToySource
 from xlt_ray.data.task import task_named
-from xlt_ray.data.text.pipeline import template_of
+from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.modeling.network import Network, build_network
 from xlt_ray.modeling.objectives.perturbed import robust_network
@@ -129,9 +130,10 @@ def _learned(name: str, how: How, cache: Path) -> tuple[dict[str, float], dict[s
     torch.set_num_threads(1)
     source, task, model = ToySource(0), task_named(name), Model(name="toy:2x32")
     tokenizer = load_tokenizer(model, source.vocabulary())
+    pipeline = TextPipeline(tokenizer, "toy", 32, cache)
     encoder = load_encoder(model, tokenizer, 0)
     plain = build_network(encoder, task.kind, how.fusion, len(task.labels), 0)
-    network = robust_network(plain, how.robust, template_of(tokenizer).special_ids)
+    network = robust_network(plain, how.robust, pipeline.template.special_ids)
     steps, _ = LEARNED[name]
     augment = how.robust if isinstance(how.robust, AugmentRobust) else None
     batches = NumberedBatches(
@@ -140,14 +142,10 @@ def _learned(name: str, how: How, cache: Path) -> tuple[dict[str, float], dict[s
             task,
             LabelAccess("train", name, "qaa"),
             "all",
-            "qaa",
-            how.hybrid,
-            tokenizer,
-            "toy",
-            32,
+            pipeline,
             32,
             0,
-            cache,
+            hybrid=how.hybrid,
             augment=augment,
         ),
         seed=0,
@@ -162,11 +160,8 @@ def _learned(name: str, how: How, cache: Path) -> tuple[dict[str, float], dict[s
                 language,
                 "dev",
                 "all",
-                tokenizer,
-                "toy",
-                32,
+                pipeline,
                 64,
-                cache,
             ),
         )
         for language in ("qaa", "qab")

@@ -20,7 +20,7 @@ from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.read_facts import facts_of
-from xlt_ray.training.load import TrainingInputs
+from xlt_ray.training.load import TrainingInputs, text_pipeline
 from xlt_ray.training.loop import Committed, Evaluated, TrainingSetup
 from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.setup import mixed_setup
@@ -179,7 +179,7 @@ def test_every_task_of_a_mixture_is_learned(mixed: Bench) -> None:
     lesson = mixed_setup(
         intermediate(mixed, *overrides),
         encoder,
-        tokenizer,
+        text_pipeline(tokenizer, 32, mixed.cache),
         TrainingInputs(trial.model, source),
         Runtime(cache=mixed.cache),
     )

@@ -12,10 +12,11 @@ from xlt_ray.config.export_metadata import Exported
 from xlt_ray.config.methods import NoFusion
 from xlt_ray.config.task_types import KINDS
 from xlt_ray.config.trial import Model
-from xlt_ray.data.batches.supervised import eval_batches
+from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.toy.toy_source import ToySource
 from xlt_ray.data.task import Task, task_named
+from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.data.types.base import kind_of
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.modeling.exported_network import Loaded
@@ -66,7 +67,7 @@ def test_predictions_are_those_that_evaluation_scores(name: str, tmp_path: Path)
     model = loaded(task)
     batches = eval_batches(
         source, task, LabelAccess("evaluate", name, "qaa"), "qab", "test", NUM_EXAMPLES,
-        model.tokenizer, "toy", MAX_LENGTH, 64, tmp_path,
+        TextPipeline(model.tokenizer, "toy", MAX_LENGTH, tmp_path), 64,
     )  # fmt: skip
     found = predict(model, batches.examples)
     assert [one.example for one in found] == list(batches.examples)

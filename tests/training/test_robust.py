@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from tests.rounding import assert_trained_alike
 from tests.training.conftest import Bench
 from xlt_ray.config.methods import AdversarialRobust
-from xlt_ray.data.batches.supervised import eval_batches
+from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import task_named
 from xlt_ray.modeling.objectives.perturbed import robust_network
 from xlt_ray.store.record import StageRecord
 from xlt_ray.store.store import StageStore
-from xlt_ray.training.load import TrainingInputs, load_network, tokenizer_digest
+from xlt_ray.training.load import TrainingInputs, load_network, text_pipeline
 from xlt_ray.training.loop import Evaluated
 
 PLAIN = "intermediate=null"
@@ -106,7 +106,7 @@ def attacked(bench: Bench, root: Path, *overrides: str) -> tuple[float, float]:
     task = task_named(trial.target.task)
     batches = eval_batches(
         materials.source, task, LabelAccess("select", task.name, "qaa"), "qaa", "dev", 200,
-        tokenizer, tokenizer_digest(tokenizer), 32, 100, bench.cache,
+        text_pipeline(tokenizer, 32, bench.cache), 100,
     )  # fmt: skip
     losses = []
     for trained in (network, robust_network(network, ATTACK, tokenizer.all_special_ids)):

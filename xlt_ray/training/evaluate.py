@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,10 +22,12 @@ from xlt_ray.config.task_types import (
     PAIRS_SUFFIX,
     is_by_encoder,
 )
-from xlt_ray.data.batches.supervised import EvalBatches, eval_batches, pair_batches
+from xlt_ray.config.trial import Size
+from xlt_ray.data.batches.evaluation import EvalBatches, eval_batches, pair_batches
 from xlt_ray.data.item_scores import ItemScores
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import Task, task_named
+from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.data.types.base import kind_of
 from xlt_ray.modeling.fusion.dlfa import masked_mean
 from xlt_ray.modeling.multitask import OneTask
@@ -35,7 +37,7 @@ from xlt_ray.store.record import Role, Score
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 from xlt_ray.training.final_weights import put_average
-from xlt_ray.training.load import TrainingInputs, load_network, load_parent, tokenizer_digest
+from xlt_ray.training.load import TrainingInputs, load_network, load_parent, text_pipeline
 from xlt_ray.training.loop import Ticked
 from xlt_ray.training.process_group import ProcessGroup
 from xlt_ray.training.runtime import Runtime
@@ -112,18 +114,18 @@ def _decoded(network: nn.Module, examination: EvalSet, batches: EvalBatches) -> 
 
 
 def dev_eval_set(
-    task: Task, stage: Stage, materials: TrainingInputs, tokenizer: Any, runtime: Runtime
+    task: Task, stage: Stage, materials: TrainingInputs, pipeline: TextPipeline, runtime: Runtime
 ) -> EvalSet | None:
     """A task's dev set in a training stage's source language; None where the task has none."""
     language = stage.settings["source_language"]
     if (language, "dev") not in materials.source.splits(task):
         return None
     permit = LabelAccess("select", task.name, language)
-    return _dev(task, permit, language, "all", stage, materials, tokenizer, runtime)
+    return _dev(task, permit, language, "all", materials, pipeline, runtime)
 
 
 def watched_scores(
-    task: Task, stage: Stage, materials: TrainingInputs, tokenizer: Any, runtime: Runtime
+    task: Task, stage: Stage, materials: TrainingInputs, pipeline: TextPipeline, runtime: Runtime
 ) -> Callable[[nn.Module], dict[str, dict[str, float]]] | None:
     """Metrics of a network on the dev set of each language that is watched; None without any.
 
@@ -134,7 +136,7 @@ def watched_scores(
     permit = LabelAccess("evaluate", task.name, stage.settings["source_language"])
     number = runtime.watched_examples
     examinations = {
-        language: _dev(task, permit, language, number, stage, materials, tokenizer, runtime)
+        language: _dev(task, permit, language, number, materials, pipeline, runtime)
         for language in runtime.watched
     }
     return lambda network: {
@@ -146,13 +148,12 @@ def _dev(
     task: Task,
     permit: LabelAccess,
     language: str,
-    number: int | Literal["all"],
-    stage: Stage,
+    number: Size,
     materials: TrainingInputs,
-    tokenizer: Any,
+    pipeline: TextPipeline,
     runtime: Runtime,
 ) -> EvalSet:
-    """The first examples, so many, of a dev set."""
+    """The first ``number`` examples of a dev set."""
     batches = eval_batches(
         materials.source,
         task,
@@ -160,11 +161,8 @@ def _dev(
         language,
         "dev",
         number,
-        tokenizer,
-        tokenizer_digest(tokenizer),
-        stage.settings["max_length"],
+        pipeline,
         runtime.evaluation_batch,
-        runtime.cache,
     )
     return EvalSet(task, batches)
 
@@ -206,6 +204,7 @@ def evaluate_stage(
     """
     assert stage.parent is not None
     network, tokenizer = load_network(stage.parent, materials, store)
+    pipeline = text_pipeline(tokenizer, stage.settings["max_length"], runtime.cache)
     device = torch.device(runtime.device)
     network.to(device).eval()
     before: Any = None
@@ -223,7 +222,7 @@ def evaluate_stage(
             if one.role == "average" and not is_averaged:
                 put_average(network, store.folder(stage.parent.key))
                 is_averaged = True
-            examination = _examination(one, stage, materials, tokenizer, runtime, before)
+            examination = _examination(one, stage, materials, pipeline, runtime, before)
             found.append(_told(one, examination, item_scores(network, examination)))
     told = [one for part in team.gather(found) for one in part]
     scores = [one for part, _ in told for one in part]
@@ -241,7 +240,7 @@ def _examination(
     asked: EvalRequest,
     stage: Stage,
     materials: TrainingInputs,
-    tokenizer: Any,
+    pipeline: TextPipeline,
     runtime: Runtime,
     before: Any,
 ) -> EvalSet:
@@ -249,14 +248,7 @@ def _examination(
     trained_on = settings["few_shot"]["language"] if asked.role == "few_shot" else ""
     permit = LabelAccess("evaluate", task.name, settings["source_language"], trained_on)
     begin = (materials.source, task, permit)
-    end: tuple[Any, ...] = (
-        settings["examples"],
-        tokenizer,
-        tokenizer_digest(tokenizer),
-        settings["max_length"],
-        runtime.evaluation_batch,
-        runtime.cache,
-    )
+    end = (settings["examples"], pipeline, runtime.evaluation_batch)
     if asked.role == "pairs":
         first, second = asked.languages
         batches = pair_batches(*begin, (first, second), *end)

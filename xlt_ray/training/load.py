@@ -27,6 +27,7 @@ from xlt_ray.config.methods import (
 from xlt_ray.config.trial import Model, Ranking
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import task_named
+from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.errors import StoreError
 from xlt_ray.modeling.encoder import load_encoder, load_saved, load_tokenizer, save_encoder
 from xlt_ray.modeling.multitask import MultitaskNetwork
@@ -107,9 +108,10 @@ def save_result(network: nn.Module, tokenizer: Any, folder: Path) -> None:
         save_extra(network, folder / EXTRA)
 
 
-def tokenizer_digest(tokenizer: Any) -> str:
-    """SHA-256 of the tokenizer's whole behaviour."""
-    return hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+def text_pipeline(tokenizer: Any, max_length: int, cache: Path) -> TextPipeline:
+    """How a stage reads text; the SHA-256 of the tokenizer's whole behaviour names it."""
+    digest = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+    return TextPipeline(tokenizer, digest, max_length, cache)
 
 
 def fusion_of(settings: Mapping[str, Any]) -> ConfigModel:

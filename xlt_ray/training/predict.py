@@ -24,11 +24,11 @@ import torch
 
 from xlt_ray.config.export_metadata import FILE, Exported, read_exported
 from xlt_ray.config.task_types import TaskKind
-from xlt_ray.data.batches.supervised import EvalBatches
+from xlt_ray.data.batches.evaluation import EvalBatches
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.pipeline import IGNORED, encode_words, template_of
 from xlt_ray.data.text.unlabelled import read_inputs
-from xlt_ray.data.types.base import Example, kind_of
+from xlt_ray.data.types.base import Example, Frame, kind_of
 from xlt_ray.errors import ModelError
 from xlt_ray.modeling.exported_network import Loaded, load_exported, show_no_bars
 
@@ -83,10 +83,9 @@ def predict(
     batches = EvalBatches(
         task,
         told.source_language,
-        template_of(loaded.tokenizer),
+        Frame(template_of(loaded.tokenizer), told.max_length),
         encode_words(words, loaded.tokenizer, with_places=kind.has_places),
         tuple(examples),
-        max_length=told.max_length,
         batch_size=BATCH_SIZE,
     )
     network = loaded.network.to(torch.device(device))

@@ -40,13 +40,12 @@ from xlt_ray.data.batches.alignment_batches import (
     alignment_batches,
     monolingual_batches,
 )
-from xlt_ray.data.batches.mixture_batches import Batches, NumberedBatches, mixed_batches, own_seed
-from xlt_ray.data.batches.shots import shot_batches
-from xlt_ray.data.batches.supervised import train_batches
+from xlt_ray.data.batches.mixture_batches import Batches, NumberedBatches, mixed_batches, part_seed
+from xlt_ray.data.batches.supervised import shot_batches, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.parallel_sample import held_out_batches, rest_of
-from xlt_ray.data.text.pipeline import Batch, template_of
+from xlt_ray.data.text.pipeline import Batch, TextPipeline
 from xlt_ray.modeling.losses import IGNORED
 from xlt_ray.modeling.multitask import MultitaskNetwork, OneTask, build_multitask
 from xlt_ray.modeling.network import MaskedLm, build_network
@@ -61,7 +60,7 @@ from xlt_ray.training.load import (
     load_parent,
     ranking_of,
     robust_of,
-    tokenizer_digest,
+    text_pipeline,
 )
 from xlt_ray.training.loop import BatchSource, TrainingSetup
 from xlt_ray.training.runtime import Runtime
@@ -75,39 +74,32 @@ def training_setup(
     if stage.kind == "few_shot":
         return few_shot_setup(stage, materials, store, runtime)
     encoder, tokenizer = load_parent(stage, materials, store)
+    pipeline = text_pipeline(tokenizer, settings["max_length"], runtime.cache)
     if stage.kind == "align":
         method_settings = _alignment(settings)
         objective = method_named(ALIGNMENTS, settings["objective"])
         aligned: nn.Module = objective.load_network()(encoder, method_settings, stage.seed)
         source, evaluate = materials.source, None
         if isinstance(method_settings, MaskedAlignment) and method_settings.held_out:
-            parts = held_out_batches(source, method_settings, tokenizer, runtime.evaluation_batch)
+            parts = held_out_batches(source, method_settings, pipeline, runtime.evaluation_batch)
             source, evaluate = (
                 rest_of(source, method_settings),
                 partial(masked_scores, batches=parts),
             )
-        batches = alignment_batches(
-            source,
-            method_settings,
-            tokenizer,
-            tokenizer_digest(tokenizer),
-            stage.seed,
-            runtime.cache,
-        )
+        batches = alignment_batches(source, method_settings, pipeline, stage.seed)
         coverage = batches.coverage if isinstance(batches, MaskedBatches) else {}
         return TrainingSetup(
             aligned, batches, settings["steps"], evaluate, coverage=coverage
         ), tokenizer
     if "tasks" in settings:
-        return mixed_setup(stage, encoder, tokenizer, materials, runtime), tokenizer
+        return mixed_setup(stage, encoder, pipeline, materials, runtime), tokenizer
     task = task_named(settings["task"]["name"])
-    source_language = settings["source_language"]
     robust = robust_of(settings)
     ranking = ranking_of(settings)
     plain = build_network(
         encoder, task.kind, fusion_of(settings), len(task.labels), stage.seed, ranking
     )
-    network = robust_network(plain, robust, template_of(tokenizer).special_ids)
+    network = robust_network(plain, robust, pipeline.template.special_ids)
     is_nested = stage.kind == "trunk" or bool(stage.starts_at)
     if stage.kind == "trunk":
         steps = settings["steps"]
@@ -118,16 +110,12 @@ def training_setup(
     made = train_batches(
         materials.source,
         task,
-        LabelAccess("train", task.name, source_language),
+        LabelAccess("train", task.name, settings["source_language"]),
         size,
-        source_language,
-        _hybrid(settings),
-        tokenizer,
-        tokenizer_digest(tokenizer),
-        settings["max_length"],
+        pipeline,
         settings["batch_size"],
         stage.seed,
-        runtime.cache,
+        hybrid=_hybrid(settings),
         is_nested=is_nested,
         augment=robust if isinstance(robust, AugmentRobust) else None,
         num_negatives=ranking.negatives,
@@ -138,9 +126,9 @@ def training_setup(
     if stage.kind == "trunk":
         # Its rate has not decayed yet: a score would compare with nothing.
         return TrainingSetup(network, supervised, steps, None), tokenizer
-    examination = dev_eval_set(task, stage, materials, tokenizer, runtime)
+    examination = dev_eval_set(task, stage, materials, pipeline, runtime)
     scoring = partial(score, examination=examination) if examination is not None else None
-    watching = watched_scores(task, stage, materials, tokenizer, runtime)
+    watching = watched_scores(task, stage, materials, pipeline, runtime)
     return TrainingSetup(network, supervised, steps, scoring, watching, made.coverage), tokenizer
 
 
@@ -188,7 +176,7 @@ def masked_scores(network: nn.Module, batches: Mapping[str, Sequence[Batch]]) ->
 
 
 def mixed_setup(
-    stage: Stage, encoder: Any, tokenizer: Any, materials: TrainingInputs, runtime: Runtime
+    stage: Stage, encoder: Any, pipeline: TextPipeline, materials: TrainingInputs, runtime: Runtime
 ) -> TrainingSetup:
     """What a stage of several tasks trains on ``encoder``; scores are called ``TASK/METRIC``."""
     settings = stage.settings
@@ -209,20 +197,17 @@ def mixed_setup(
         mixture,
         sampling,
         size,
-        _masked(stage, materials, tokenizer, runtime) if "mlm" in settings else None,
-        tokenizer,
-        tokenizer_digest(tokenizer),
-        settings["max_length"],
+        _masked(stage, materials, pipeline) if "mlm" in settings else None,
+        pipeline,
         batch_size,
         stage.seed,
-        runtime.cache,
         is_nested=is_trunk or bool(stage.starts_at),
         num_negatives=ranking_of(settings).negatives,
     )
     if is_trunk:
         return TrainingSetup(network, batches, settings["steps"], None)
     steps = mixture.num_steps(size, settings["epochs"], batch_size)
-    evaluate = _scoring(stage, mixture.tasks, materials, tokenizer, runtime)
+    evaluate = _scoring(stage, mixture.tasks, materials, pipeline, runtime)
     return TrainingSetup(network, batches, steps, evaluate)
 
 
@@ -244,7 +229,7 @@ def _mixture(settings: Mapping[str, Any], sampling: Sampling, materials: Trainin
     return Mixture(datasets, sampling.cap, settings["mlm"]["share"] if "mlm" in settings else 0.0)
 
 
-def _masked(stage: Stage, materials: TrainingInputs, tokenizer: Any, runtime: Runtime) -> Batches:
+def _masked(stage: Stage, materials: TrainingInputs, pipeline: TextPipeline) -> Batches:
     settings, mlm = stage.settings, stage.settings["mlm"]
     method_settings = MonolingualLm(
         objective="mlm",
@@ -254,12 +239,7 @@ def _masked(stage: Stage, materials: TrainingInputs, tokenizer: Any, runtime: Ru
         max_length=settings["max_length"],
     )
     return monolingual_batches(
-        materials.source,
-        method_settings,
-        tokenizer,
-        tokenizer_digest(tokenizer),
-        own_seed(stage.seed, "masked LM"),
-        runtime.cache,
+        materials.source, method_settings, pipeline, part_seed(stage.seed, "masked LM")
     )
 
 
@@ -267,12 +247,12 @@ def _scoring(
     stage: Stage,
     names: tuple[str, ...],
     materials: TrainingInputs,
-    tokenizer: Any,
+    pipeline: TextPipeline,
     runtime: Runtime,
 ) -> Callable[[nn.Module], Mapping[str, float]] | None:
     """Of the source language's dev set of every task that has one; None where none has."""
     found = {
-        number: dev_eval_set(task_named(name), stage, materials, tokenizer, runtime)
+        number: dev_eval_set(task_named(name), stage, materials, pipeline, runtime)
         for number, name in enumerate(names)
     }
     examinations = {number: one for number, one in found.items() if one is not None}
@@ -299,6 +279,7 @@ def few_shot_setup(
     assert stage.parent is not None
     settings = stage.settings
     network, tokenizer = load_network(stage.parent, materials, store)
+    pipeline = text_pipeline(tokenizer, settings["max_length"], runtime.cache)
     task = task_named(settings["task"]["name"])
     batches = shot_batches(
         materials.source,
@@ -307,14 +288,11 @@ def few_shot_setup(
         settings["split"],
         settings["shots"],
         settings["sample"],
-        tokenizer,
-        tokenizer_digest(tokenizer),
-        settings["max_length"],
+        pipeline,
         settings["batch_size"],
         stage.seed,
-        runtime.cache,
         num_negatives=ranking_of(settings).negatives,
     )
-    examination = dev_eval_set(task, stage, materials, tokenizer, runtime)
+    examination = dev_eval_set(task, stage, materials, pipeline, runtime)
     evaluate = partial(score, examination=examination) if examination is not None else None
     return TrainingSetup(network.train(), batches, settings["steps"], evaluate), tokenizer

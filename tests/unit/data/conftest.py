@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from xlt_ray.data.sources.toy.toy_source import ToySource
+from xlt_ray.data.text.pipeline import TextPipeline
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -55,3 +56,9 @@ def make_tokenizer():
 def cache_dir(tmp_path_factory):
     """One cache for the whole run: content decides what is found in it."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def toy_pipeline(toy_tokenizer, cache_dir):
+    """``toy_pipeline(max_length)``: the toy tokenizer, with rows of at most so many pieces."""
+    return lambda max_length: TextPipeline(toy_tokenizer, "toy", max_length, cache_dir)

@@ -7,7 +7,7 @@ from xlt_ray.config.methods import CodeSwitchMlm, MonolingualLm, TranslationLm, 
 from xlt_ray.data.batches.alignment_batches import alignment_batches
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy.toy_languages import TONGUES, world
-from xlt_ray.data.text.pipeline import IGNORED
+from xlt_ray.data.text.pipeline import IGNORED, TextPipeline
 from xlt_ray.errors import DataError
 
 CODE_SWITCH = CodeSwitchMlm(objective="code_switch_mlm", batch_size=64)
@@ -20,11 +20,10 @@ every = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def batches(toy, toy_tokenizer, cache_dir):
+def batches(toy, toy_pipeline):
     def make(settings, seed=0, **changes):
-        return alignment_batches(
-            toy, settings.model_copy(update=changes), toy_tokenizer, "toy", seed, cache_dir
-        )
+        settings = settings.model_copy(update=changes)
+        return alignment_batches(toy, settings, toy_pipeline(settings.max_length), seed)
 
     return make
 
@@ -153,7 +152,8 @@ def bible(tmp_path):
 
 
 def test_missing_material_is_named_with_a_remedy(bible, make_tokenizer, tmp_path):
-    rest = (make_tokenizer(["god", "made", "light", "licht"]), "t", 0, tmp_path / "cache")
+    tokenizer = make_tokenizer(["god", "made", "light", "licht"])
+    rest = (TextPipeline(tokenizer, "t", TLM.max_length, tmp_path / "cache"), 0)
     source = FilesSource(bible)
     with pytest.raises(DataError, match="needs a lexicon between the languages de, en"):
         alignment_batches(source, CODE_SWITCH, *rest)
@@ -180,4 +180,4 @@ def test_a_tokenizer_without_mask_token_is_refused(toy, toy_tokenizer, cache_dir
     maskless = copy.deepcopy(toy_tokenizer)
     maskless.mask_token = None
     with pytest.raises(DataError, match="needs a mask token"):
-        alignment_batches(toy, CODE_SWITCH, maskless, "toy", 0, cache_dir)
+        alignment_batches(toy, CODE_SWITCH, TextPipeline(maskless, "toy", 48, cache_dir), 0)

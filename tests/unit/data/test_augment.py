@@ -18,7 +18,7 @@ from xlt_ray.data.text.neighbours import (
     neighbour_lists,
     neighbours_digest,
 )
-from xlt_ray.data.text.pipeline import encoded
+from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.errors import DataError
 
 SENTENCES = [("a", "b", "c"), ("b",), ("c", "c")]
@@ -38,14 +38,14 @@ def folder(tmp_path):
 def copies(folder, make_tokenizer, cache_dir):
     """``copies(n)``: the augmented table of SENTENCES, as lists of words by sentence."""
     tokenizer = make_tokenizer(VOCABULARY)
-    table = encoded(
-        SENTENCES, tokenizer, tokenizer_digest="t", content_digest="s", cache_dir=cache_dir
-    )
+    pipeline = TextPipeline(tokenizer, "t", 64, cache_dir)
+    table = pipeline.encoded(SENTENCES, "s")
 
     def make(num_copies, seed=0, neighbours="lists"):
         settings = AugmentRobust(method="augment", copies=num_copies, neighbours=neighbours)
-        rest = (tokenizer, "t", seed, cache_dir)
-        return augmented_table(FilesSource(folder), "en", settings, table, SENTENCES, *rest)
+        return augmented_table(
+            FilesSource(folder), "en", settings, table, SENTENCES, pipeline, seed
+        )
 
     return make
 
@@ -122,12 +122,13 @@ def test_augmentation_without_neighbours_says_what_to_add(copies, folder):
 
 
 @pytest.fixture
-def train(toy, toy_tokenizer, cache_dir):
+def train(toy, toy_pipeline):
     def make(augment=None, hybrid=None, size=40):
         permit = LabelAccess("train", PARAPHRASE.name, "qaa")
-        rest = (toy_tokenizer, "toy", 64, 20, 3, cache_dir)
-        hybrid = hybrid or Hybrid()
-        return train_batches(toy, PARAPHRASE, permit, size, "qaa", hybrid, *rest, augment=augment)
+        return train_batches(
+            toy, PARAPHRASE, permit, size, toy_pipeline(64), 20, 3,
+            hybrid=hybrid or Hybrid(), augment=augment,
+        )  # fmt: skip
 
     return make
 

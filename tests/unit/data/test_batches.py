@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from xlt_ray.config.trial import Hybrid
-from xlt_ray.data.batches.supervised import eval_batches, train_batches
+from xlt_ray.data.batches.evaluation import eval_batches
+from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy.toy_languages import TONGUES, world
 from xlt_ray.data.task import task_named
+from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.errors import DataError, ForbiddenLabels
 
 PARAPHRASE, TAGGING = task_named("toy-paraphrase"), task_named("toy-tagging")
@@ -16,17 +18,18 @@ MONOLINGUAL = Hybrid(ratio=0.0)
 
 
 @pytest.fixture
-def train(toy, toy_tokenizer, cache_dir):
-    def make(task=PARAPHRASE, size=100, hybrid=MONOLINGUAL, batch_size=16, seed=3, language="qaa"):
-        permit = LabelAccess("train", task.name, language)
-        rest = (toy_tokenizer, "toy", 64, batch_size, seed, cache_dir)
-        return train_batches(toy, task, permit, size, "qaa", hybrid, *rest)
+def train(toy, toy_pipeline):
+    def make(task=PARAPHRASE, size=100, hybrid=MONOLINGUAL, batch_size=16, seed=3, purpose="train"):
+        permit = LabelAccess(purpose, task.name, "qaa")
+        return train_batches(
+            toy, task, permit, size, toy_pipeline(64), batch_size, seed, hybrid=hybrid
+        )
 
     return make
 
 
 @pytest.fixture
-def evaluate(toy, toy_tokenizer, cache_dir):
+def evaluate(toy, toy_pipeline):
     def make(
         task=PARAPHRASE,
         language="qae",
@@ -36,8 +39,7 @@ def evaluate(toy, toy_tokenizer, cache_dir):
         max_length=64,
     ):
         permit = LabelAccess(purpose, task.name, "qaa")
-        rest = (toy_tokenizer, "toy", max_length, 32, cache_dir)
-        return eval_batches(toy, task, permit, language, split, limit, *rest)
+        return eval_batches(toy, task, permit, language, split, limit, toy_pipeline(max_length), 32)
 
     return make
 
@@ -176,27 +178,26 @@ def test_cross_lingual_batches_without_translations_or_lexicon_say_what_to_add(
     folder = tmp_path / "pairs" / "sick"
     folder.mkdir(parents=True)
     (folder / "en.train.tsv").write_text("id\tsentence1\tsentence2\tlabel\n1\ta\tb\tneutral\n")
-    arguments = (
-        FilesSource(tmp_path),
-        task_named("sick"),
-        LabelAccess("train", "sick", "en"),
-        "all",
-        "en",
-    )
-    rest = (make_tokenizer(["a", "b", "c"]), "t", 32, 4, 0, tmp_path / "cache")
-    assert train_batches(*arguments, Hybrid(), *rest).batch(0)["labels"].tolist() == [1] * 4
+    pipeline = TextPipeline(make_tokenizer(["a", "b", "c"]), "t", 32, tmp_path / "cache")
+
+    def train(**options):
+        permit = LabelAccess("train", "sick", "en")
+        source = FilesSource(tmp_path)
+        return train_batches(source, task_named("sick"), permit, "all", pipeline, 4, 0, **options)
+
+    assert train().batch(0)["labels"].tolist() == [1] * 4
     with pytest.raises(DataError, match=r"lexicon/en-LANGUAGE\.tsv"):
-        train_batches(*arguments, Hybrid(ratio=0.5), *rest)
+        train(hybrid=Hybrid(ratio=0.5))
     (tmp_path / "lexicon").mkdir()
     (tmp_path / "lexicon" / "en-de.tsv").write_text("b\tc\n")
-    batches = train_batches(FilesSource(tmp_path), *arguments[1:], Hybrid(ratio=1.0), *rest)
+    batches = train(hybrid=Hybrid(ratio=1.0))
     rows = {tuple(row) for step in range(9) for row in batches.batch(step)["input_ids"].tolist()}
     assert rows == {(2, 5, 3, 6, 3, 0, 0, 0), (2, 5, 3, 7, 3, 0, 0, 0)}
 
 
 def test_training_reads_through_its_permit(train):
     with pytest.raises(ForbiddenLabels):
-        train(language="qab")
+        train(purpose="select")
 
 
 def test_asking_for_too_many_examples_is_refused(train):

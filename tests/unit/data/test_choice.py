@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from xlt_ray.config.trial import Hybrid
-from xlt_ray.data.batches.supervised import eval_batches, train_batches
+from xlt_ray.data.batches.evaluation import eval_batches
+from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import parse_task, task_named
+from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.data.types.choice import KIND
 from xlt_ray.errors import DataError
 
@@ -85,8 +87,9 @@ def test_a_broken_line_is_named(files, line, complaint):
 
 def train(source, tokenizer, tmp_path, task=SOCIAL, hybrid=None, max_length=32):
     return train_batches(
-        source, task, LabelAccess("train", task.name, "en"), "all", "en", hybrid or Hybrid(),
-        tokenizer, "t", max_length, 4, 0, tmp_path / "cache",
+        source, task, LabelAccess("train", task.name, "en"), "all",
+        TextPipeline(tokenizer, "t", max_length, tmp_path / "cache"), 4, 0,
+        hybrid=hybrid or Hybrid(),
     )  # fmt: skip
 
 
@@ -125,7 +128,7 @@ def test_evaluation_decodes_to_the_place_of_an_option(files, make_tokenizer, tmp
     source = files(*lines, name="choice/socialiqa/en.dev.jsonl")
     batches = eval_batches(
         source, SOCIAL, LabelAccess("select", "socialiqa", "en"), "en", "dev", "all",
-        make_tokenizer("cqxyz"), "t", 16, 3, tmp_path / "cache",
+        TextPipeline(make_tokenizer("cqxyz"), "t", 16, tmp_path / "cache"), 3,
     )  # fmt: skip
     decoded = [None] * 7
     for numbers, batch in batches:

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches.crosslingual import joined
-from xlt_ray.data.batches.supervised import eval_batches, pair_batches
+from xlt_ray.data.batches.evaluation import eval_batches, joined, pair_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
+from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.data.types.pair import PairExample
 from xlt_ray.errors import DataError, ForbiddenLabels
 
@@ -70,11 +70,8 @@ def batches_of(source, languages, tokenizer, cache, limit="all", purpose="evalua
         LabelAccess(purpose, "pawsx", "en"),
         languages,
         limit,
-        tokenizer,
-        "letters",
-        16,
+        TextPipeline(tokenizer, "letters", 16, cache),
         8,
-        cache,
     )
 
 
@@ -103,9 +100,9 @@ def test_pieces_are_those_of_the_sentences_of_either_language(folder, letters, t
     assert shown == {"4": ["H", "i"], "1": ["A", "B", "c"]}
 
 
-def test_a_language_with_itself_is_the_language(toy, toy_tokenizer, cache_dir):
+def test_a_language_with_itself_is_the_language(toy, toy_pipeline):
     task, permit = task_named("toy-nli"), LabelAccess("evaluate", "toy-nli", "qaa")
-    rest = (40, toy_tokenizer, "toy", 24, 16, cache_dir)
+    rest = (40, toy_pipeline(24), 16)
     pair = pair_batches(toy, task, permit, ("qab", "qab"), *rest)
     alone = eval_batches(toy, task, permit, "qab", "test", *rest)
     assert pair.examples == alone.examples

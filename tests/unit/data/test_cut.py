@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches.supervised import EvalBatches
+from xlt_ray.data.batches.evaluation import EvalBatches
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import encode_words, template_of
+from xlt_ray.data.types.base import Frame
 from xlt_ray.data.types.choice import ChoiceExample
 from xlt_ray.data.types.pair import PairExample
 from xlt_ray.data.types.retrieval import RetrievalExample
@@ -28,8 +29,7 @@ def batches_of(tokenizer, task, examples, max_length):
     words = [sentence for example in examples for sentence in example.sentences()]
     table = encode_words(words, tokenizer, with_places=task.kind == "span")
     return EvalBatches(
-        task, "de", template_of(tokenizer), table, tuple(examples),
-        max_length=max_length, batch_size=4,
+        task, "de", Frame(template_of(tokenizer), max_length), table, tuple(examples), batch_size=4,
     )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from xlt_ray.data.text.pipeline import encode_words, encoded, template_of
+from xlt_ray.data.text.pipeline import TextPipeline, encode_words, template_of
 
 MODEL = Path(__file__).parents[4] / "shared" / "models" / "bible-mini"
 
@@ -69,9 +69,7 @@ def test_every_word_has_a_piece_even_one_that_is_normalised_away():
 
 
 def table(sentences, tokenizer, folder, content="c", of="t"):
-    return encoded(
-        sentences, tokenizer, tokenizer_digest=of, content_digest=content, cache_dir=folder
-    )
+    return TextPipeline(tokenizer, of, 64, folder).encoded(sentences, content)
 
 
 def refuse():

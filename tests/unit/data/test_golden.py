@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from xlt_ray.config.trial import Hybrid
-from xlt_ray.data.batches.supervised import eval_batches, train_batches
+from xlt_ray.data.batches.evaluation import eval_batches
+from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
@@ -46,17 +47,17 @@ def digest(batches):
 
 @pytest.mark.parametrize("name", TOY)
 @pytest.mark.parametrize("ratio", [0.0, 0.5])
-def test_training_batches_are_the_known_ones(toy, toy_tokenizer, cache_dir, name, ratio):
+def test_training_batches_are_the_known_ones(toy, toy_pipeline, name, ratio):
     batches = train_batches(
-        toy, task_named(name), LabelAccess("train", name, "qaa"), 100, "qaa", Hybrid(ratio=ratio),
-        toy_tokenizer, "toy", 20, 16, 3, cache_dir,
+        toy, task_named(name), LabelAccess("train", name, "qaa"), 100, toy_pipeline(20), 16, 3,
+        hybrid=Hybrid(ratio=ratio),
     )  # fmt: skip
     found = digest(batches.batch(step) for step in range(8))
     assert found == GOLDEN["train"][f"{name} {ratio}"]
 
 
 @pytest.mark.parametrize("name", TOY)
-def test_evaluation_batches_are_the_known_ones(toy, toy_tokenizer, cache_dir, name):
+def test_evaluation_batches_are_the_known_ones(toy, toy_pipeline, name):
     batches = eval_batches(
         toy,
         task_named(name),
@@ -64,11 +65,8 @@ def test_evaluation_batches_are_the_known_ones(toy, toy_tokenizer, cache_dir, na
         "qae",
         "test",
         90,
-        toy_tokenizer,
-        "toy",
-        20,
+        toy_pipeline(20),
         32,
-        cache_dir,
     )
     numbers = [numbers.tolist() for numbers, _ in batches]
     assert numbers[0][:6] == GOLDEN["order"][name]

@@ -29,7 +29,7 @@ def test_all_objectives_that_predict_hidden_pieces_can_hold_text_out():
 
 
 @pytest.mark.parametrize("entry", MASKED, ids=lambda one: one.name)
-def test_what_is_held_out_is_in_no_training_batch(toy, toy_tokenizer, cache_dir, entry):
+def test_what_is_held_out_is_in_no_training_batch(toy, toy_pipeline, entry):
     fields = {**SETTINGS.model_dump(exclude={"objective"}), "objective": entry.name}
     settings = entry.settings.model_validate(fields)
     rest = rest_of(toy, settings)
@@ -38,15 +38,15 @@ def test_what_is_held_out_is_in_no_training_batch(toy, toy_tokenizer, cache_dir,
     for language in LANGUAGES:
         assert rest.parallel(language).keys() == toy.parallel(language).keys() - names
         assert rest.parallel_digest(language) != toy.parallel_digest(language)
-    batches = alignment_batches(rest, settings, toy_tokenizer, "toy", 0, cache_dir)
+    batches = alignment_batches(rest, settings, toy_pipeline(48), 0)
     one, other = (batches.batch(step)["input_ids"] for step in (0, 1))
     assert one.shape[0] == 8
     assert not np.array_equal(one, other)
 
 
-def test_the_same_sentences_are_masked_alike_whenever_they_are_asked(toy, toy_tokenizer):
-    found = held_out_batches(toy, SETTINGS, toy_tokenizer, 16)
-    again = held_out_batches(toy, SETTINGS.model_copy(update={"steps": 9}), toy_tokenizer, 16)
+def test_the_same_sentences_are_masked_alike_whenever_asked(toy, toy_tokenizer, toy_pipeline):
+    found = held_out_batches(toy, SETTINGS, toy_pipeline(48), 16)
+    again = held_out_batches(toy, SETTINGS.model_copy(update={"steps": 9}), toy_pipeline(48), 16)
     assert found.keys() == set(LANGUAGES)
     for language, parts in found.items():
         names = held_out_names(toy, SETTINGS) & toy.parallel(language).keys()

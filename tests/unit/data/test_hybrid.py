@@ -19,7 +19,7 @@ from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy.toy_languages import world
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.code_switching import Switching, weighted
-from xlt_ray.data.text.pipeline import encoded
+from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.errors import DataError
 
 PARAPHRASE, TAGGING = "toy-paraphrase", "toy-tagging"
@@ -27,12 +27,13 @@ BATCH = 16
 
 
 @pytest.fixture(scope="module")
-def train(toy, toy_tokenizer, cache_dir):
+def train(toy, toy_pipeline):
     @cache
     def make(hybrid, seed=3, task=PARAPHRASE):
         permit = LabelAccess("train", task, "qaa")
-        rest = (toy_tokenizer, "toy", 64, BATCH, seed, cache_dir)
-        return train_batches(toy, task_named(task), permit, 64, "qaa", hybrid, *rest)
+        return train_batches(
+            toy, task_named(task), permit, 64, toy_pipeline(64), BATCH, seed, hybrid=hybrid
+        )
 
     return make
 
@@ -226,10 +227,8 @@ def test_languages_of_a_pair_are_drawn_alike_or_by_their_examples(
     for code, size in zip(expected, (8, 4, 2), strict=True):
         ids[code] = [f"r{number}" for number in range(size)]
         sentences = [[f"{code}{side}"] for _ in range(size) for side in "xy"]
-        tables[code] = encoded(
-            sentences, tokenizer, tokenizer_digest="h", content_digest=f"hybrid {code}",
-            cache_dir=cache_dir,
-        )  # fmt: skip
+        pipeline = TextPipeline(tokenizer, "h", 64, cache_dir)
+        tables[code] = pipeline.encoded(sentences, f"hybrid {code}")
     crossing = Translated("aa", tables, ids, is_by_size=is_by_size)
     random = np.random.default_rng(0)
     drawn = [
@@ -265,13 +264,11 @@ def test_languages_of_a_switched_word_are_drawn_alike_or_by_their_word_lists(
     (tmp_path / "lexicon" / "en-de.tsv").write_text("a\tx\nb\tx\nc\tx\n")
     (tmp_path / "lexicon" / "en-fr.tsv").write_text("a\ty\n")
     tokenizer = make_tokenizer(["a", "b", "c", "x", "y"])
+    pipeline = TextPipeline(tokenizer, "t", 64, tmp_path / "k")
     switching = Switching(
-        FilesSource(tmp_path), "en", ("de", "fr"), tokenizer, "t", tmp_path / "k",
-        is_by_size=is_by_size,
-    )  # fmt: skip
-    table = encoded(
-        [["a"]], tokenizer, tokenizer_digest="t", content_digest="a", cache_dir=tmp_path / "k"
+        FilesSource(tmp_path), "en", ("de", "fr"), pipeline, is_by_size=is_by_size
     )
+    table = pipeline.encoded([["a"]], "a")
     entries, random = switching.entries([["a"]]), np.random.default_rng(0)
     drawn = [
         tokenizer.convert_ids_to_tokens(

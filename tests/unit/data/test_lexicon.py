@@ -16,6 +16,7 @@ from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.lexicon import Lookup
+from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.errors import DataError
 
 PAWS = task_named("pawsx")
@@ -73,8 +74,8 @@ def train(tmp_path, make_tokenizer):
         words = ["der", "Hund,", "Café", "hound,", "dog,", "the", "Hund"]
         tokenizer = make_tokenizer([unicodedata.normalize("NFC", word) for word in words])
         batches = train_batches(
-            FilesSource(tmp_path), PAWS, LabelAccess("train", "pawsx", "en"), "all", "en",
-            how.pop("hybrid", Hybrid()), tokenizer, "t", 16, 64, 0, tmp_path / "cache", **how,
+            FilesSource(tmp_path), PAWS, LabelAccess("train", "pawsx", "en"), "all",
+            TextPipeline(tokenizer, "t", 16, tmp_path / "cache"), 64, 0, **how,
         )  # fmt: skip
         ids = batches.batch(0)["input_ids"]
         return {tokenizer.convert_ids_to_tokens(int(id_)) for id_ in np.unique(ids) if int(id_) > 3}

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches.supervised import eval_batches
+from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.label_access import LabelAccess, labelled
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy.toy_languages import PIVOT, TONGUES
@@ -336,10 +336,12 @@ def test_half_of_the_toy_sentences_have_a_translation(toy):
 
 
 @pytest.mark.parametrize("batch_size", [4, 7])
-def test_every_sentence_is_an_item_whatever_the_batches(toy, toy_tokenizer, cache_dir, batch_size):
+def test_every_sentence_is_an_item_whatever_the_batches(
+    toy, toy_tokenizer, toy_pipeline, batch_size
+):
     batches = eval_batches(
-        toy, TOY, LabelAccess("evaluate", "toy-mining", "qaa"), "qab", "test", 20, toy_tokenizer,
-        "toy", 24, batch_size, cache_dir,
+        toy, TOY, LabelAccess("evaluate", "toy-mining", "qaa"), "qab", "test", 20,
+        toy_pipeline(24), batch_size,
     )  # fmt: skip
     assert batches.num_items == 20
     decoded = [None] * 20

@@ -119,14 +119,14 @@ def test_data_and_network_call_the_number_of_a_head_alike():
 
 
 @pytest.fixture
-def toy_mixture(toy, toy_tokenizer, cache_dir):
+def toy_mixture(toy, toy_pipeline):
     def make(size=60, seed=0, languages=("qaa",), source=toy, is_nested=False):
         datasets = tuple(Dataset(task, two, 1000) for task in TASKS for two in languages)
         settings = TemperatureSampling(method="temperature", temperature=5.0)
-        rest = (toy_tokenizer, "toy", 48, 4, seed, cache_dir)
         return mixed_batches(
-            source, Mixture(datasets), settings, size, None, *rest, is_nested=is_nested
-        )
+            source, Mixture(datasets), settings, size, None, toy_pipeline(48), 4, seed,
+            is_nested=is_nested,
+        )  # fmt: skip
 
     return make
 

@@ -16,7 +16,8 @@ from scipy.stats import chisquare
 from sklearn.metrics import average_precision_score
 
 from xlt_ray.config.trial import Hybrid, Ranking
-from xlt_ray.data.batches.supervised import eval_batches, train_batches
+from xlt_ray.data.batches.evaluation import eval_batches
+from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy.toy_languages import TONGUES
@@ -268,10 +269,10 @@ def test_toy_queries_have_a_right_candidate_in_every_language(toy):
     assert all(row.query and not row.relevant for row in toy.read(TOY, "qab", "train"))
 
 
-def test_sentences_that_are_there_are_items(toy, toy_tokenizer, cache_dir):
+def test_sentences_that_are_there_are_items(toy, toy_tokenizer, toy_pipeline):
     batches = eval_batches(
-        toy, TOY, LabelAccess("evaluate", "toy-ranking", "qaa"), "qab", "test", 12, toy_tokenizer,
-        "toy", 24, 4, cache_dir,
+        toy, TOY, LabelAccess("evaluate", "toy-ranking", "qaa"), "qab", "test", 12,
+        toy_pipeline(24), 4,
     )  # fmt: skip
     assert batches.num_items == 12 + 2
     decoded = [None] * batches.num_items
@@ -312,29 +313,19 @@ def told(batch, tokenizer, languages_of):
     return rows
 
 
-def ranking_batches(toy, tokenizer, cache_dir, hybrid, seed=0):
-    return train_batches(
-        toy,
-        TOY,
-        LabelAccess("train", "toy-ranking", "qaa"),
-        40,
-        "qaa",
-        hybrid,
-        tokenizer,
-        "toy",
-        24,
-        16,
-        seed,
-        cache_dir,
+@pytest.fixture
+def ranking_batches(toy, toy_pipeline):
+    """``ranking_batches(hybrid)``: training batches of 16 queries and their candidates."""
+    permit = LabelAccess("train", "toy-ranking", "qaa")
+    return lambda hybrid: train_batches(
+        toy, TOY, permit, 40, toy_pipeline(24), 16, 0, hybrid=hybrid
     )
 
 
 def test_crossed_rows_have_query_and_candidate_in_two_languages(
-    toy, toy_tokenizer, cache_dir, languages_of
+    ranking_batches, toy_tokenizer, languages_of
 ):
-    crossed, plain = (
-        ranking_batches(toy, toy_tokenizer, cache_dir, Hybrid(ratio=ratio)) for ratio in (1.0, 0.0)
-    )
+    crossed, plain = (ranking_batches(Hybrid(ratio=ratio)) for ratio in (1.0, 0.0))
     pairs = Counter()
     for step in range(150):
         rows, own = (told(one.batch(step), toy_tokenizer, languages_of) for one in (crossed, plain))
@@ -350,9 +341,9 @@ def test_crossed_rows_have_query_and_candidate_in_two_languages(
 
 
 def test_without_crossed_rows_a_batch_is_in_one_language(
-    toy, toy_tokenizer, cache_dir, languages_of
+    ranking_batches, toy_tokenizer, languages_of
 ):
-    batches = ranking_batches(toy, toy_tokenizer, cache_dir, Hybrid(mono="uniform"))
+    batches = ranking_batches(Hybrid(mono="uniform"))
     drawn = Counter()
     for step in range(300):
         rows = told(batches.batch(step), toy_tokenizer, languages_of)
@@ -363,11 +354,8 @@ def test_without_crossed_rows_a_batch_is_in_one_language(
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0])
-def test_training_batches_hold_a_query_and_its_candidates(toy, toy_tokenizer, cache_dir, ratio):
-    batches = train_batches(
-        toy, TOY, LabelAccess("train", "toy-ranking", "qaa"), 40, "qaa", Hybrid(ratio=ratio),
-        toy_tokenizer, "toy", 24, 16, 0, cache_dir,
-    )  # fmt: skip
+def test_training_batches_hold_a_query_and_its_candidates(ranking_batches, ratio):
+    batches = ranking_batches(Hybrid(ratio=ratio))
     batch = batches.batch(3)
     assert batch["input_ids"].shape[:2] == (16, 2 + NUM_NEGATIVES)
     assert batch["labels"].tolist() == [0] * 16

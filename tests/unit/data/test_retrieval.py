@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches.supervised import eval_batches
+from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy.toy_languages import PIVOT, TONGUES
@@ -118,10 +118,10 @@ def test_toy_sentences_are_not_those_that_alignment_sees(toy):
         toy.read(task, PIVOT, "test")
 
 
-def test_every_sentence_is_an_item_of_its_own(toy, toy_tokenizer, cache_dir):
+def test_every_sentence_is_an_item_of_its_own(toy, toy_tokenizer, toy_pipeline):
     batches = eval_batches(
         toy, task_named("toy-retrieval"), LabelAccess("evaluate", "toy-retrieval", "qaa"), "qab",
-        "test", 5, toy_tokenizer, "toy", 24, 4, cache_dir,
+        "test", 5, toy_pipeline(24), 4,
     )  # fmt: skip
     assert batches.num_items == 10
     decoded = [None] * 10

@@ -23,8 +23,8 @@ def test_names_are_told_apart_by_type_and_border():
     assert len(set(digests)) == len(digests)
 
 
-def test_dice_draw_all_values_and_only_those():
-    dice = Rng("values")
-    assert {dice.below(5) for _ in range(500)} == set(range(5))
-    assert sorted(dice.shuffled(range(20))) == list(range(20))
-    assert {dice.pick("abc") for _ in range(100)} == set("abc")
+def test_rng_draws_all_values_and_only_those():
+    rng = Rng("values")
+    assert {rng.below(5) for _ in range(500)} == set(range(5))
+    assert sorted(rng.shuffled(range(20))) == list(range(20))
+    assert {rng.pick("abc") for _ in range(100)} == set("abc")

@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xlt_ray.config.trial import Hybrid
-from xlt_ray.data.batches.supervised import eval_batches, train_batches
+from xlt_ray.data.batches.evaluation import eval_batches
+from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.metrics import pearson, spearman
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
+from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.data.types.base import kind_of
 from xlt_ray.errors import DataError
 
@@ -61,7 +63,7 @@ def test_scores_are_trained_as_their_place_in_the_range_and_decoded_back(
     source = files(["1\ta\tb\t5\t2", "2\tb\ta\t0\t0", "3\ta\ta b\t1.25\t0"], "en.test.tsv")
     batches = eval_batches(
         source, TASK, LabelAccess("evaluate", "stsb-score", "en"), "en", "test", "all",
-        make_tokenizer("ab"), "t", 16, 8, tmp_path / "cache",
+        TextPipeline(make_tokenizer("ab"), "t", 16, tmp_path / "cache"), 8,
     )  # fmt: skip
     ((numbers, batch),) = batches
     assert batch["labels"].dtype == np.float32
@@ -77,8 +79,9 @@ def test_translated_pairs_cross_and_keep_their_score(files, make_tokenizer, tmp_
     files(["1\tc\td\t2.5\t1"], "de.train.tsv")
     source = files(["1\ta\tb\t2.5\t1"])
     batches = train_batches(
-        source, TASK, LabelAccess("train", "stsb-score", "en"), "all", "en", Hybrid(ratio=1.0),
-        make_tokenizer("abcd"), "t", 16, 8, 0, tmp_path / "cache",
+        source, TASK, LabelAccess("train", "stsb-score", "en"), "all",
+        TextPipeline(make_tokenizer("abcd"), "t", 16, tmp_path / "cache"), 8, 0,
+        hybrid=Hybrid(ratio=1.0),
     )  # fmt: skip
     batch = batches.batch(0)
     assert set(batch["labels"].tolist()) == {0.5}

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches.shots import places_of, shot_batches
+from xlt_ray.data.batches.supervised import shot_batches, shot_places
 from xlt_ray.data.label_access import LabelAccess, labelled, texts
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
+from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.errors import DataError, ForbiddenLabels
 
 TASK = task_named("toy-tagging")
@@ -23,14 +24,14 @@ FEW = LabelAccess("few_shot", TASK.name, "qaa", "qab")
 def test_fewer_shots_of_a_sample_are_the_first_of_more(number, sample, data):
     many = data.draw(st.integers(1, number))
     few = data.draw(st.integers(1, many))
-    places = places_of(number, many, sample)
-    assert places.tolist()[:few] == places_of(number, few, sample).tolist()
+    places = shot_places(number, many, sample)
+    assert places.tolist()[:few] == shot_places(number, few, sample).tolist()
     assert len(set(places.tolist())) == many
     assert set(places.tolist()) <= set(range(number))
 
 
 def test_samples_differ():
-    samples = {tuple(places_of(100, 5, sample).tolist()) for sample in range(5)}
+    samples = {tuple(shot_places(100, 5, sample).tolist()) for sample in range(5)}
     assert len(samples) == 5
 
 
@@ -53,9 +54,9 @@ def test_the_evaluation_after_few_shots_reads_no_dev_set_that_they_may_come_from
         assert labelled(toy, permit, TASK, language, split)
 
 
-def test_a_batch_that_is_larger_than_the_shots_shows_each_alike(toy, toy_tokenizer, tmp_path):
+def test_a_batch_that_is_larger_than_the_shots_shows_each_alike(toy, toy_pipeline):
     batches = shot_batches(
-        toy, TASK, FEW, "dev", 5, 0, toy_tokenizer, "toy", 32, 10, 0, tmp_path
+        toy, TASK, FEW, "dev", 5, 0, toy_pipeline(32), 10, 0
     )  # fmt: skip
     assert batches.num_examples == 5
     rows = [row.tobytes() for row in batches.batch(0)["input_ids"]]
@@ -64,10 +65,10 @@ def test_a_batch_that_is_larger_than_the_shots_shows_each_alike(toy, toy_tokeniz
     assert all(np.array_equal(again[name], array) for name, array in batches.batch(0).items())
 
 
-def test_more_shots_than_there_are_examples_are_refused(toy, toy_tokenizer, tmp_path):
+def test_more_shots_than_there_are_examples_are_refused(toy, toy_pipeline):
     with pytest.raises(DataError, match="shots are asked"):
         shot_batches(
-            toy, TASK, FEW, "dev", 10**6, 0, toy_tokenizer, "toy", 32, 10, 0, tmp_path
+            toy, TASK, FEW, "dev", 10**6, 0, toy_pipeline(32), 10, 0
         )  # fmt: skip
 
 
@@ -87,8 +88,8 @@ def test_shots_are_whole_and_else_those_of_the_other_languages(make_tokenizer, t
         (folder / f"{language}.dev.tsv").write_text(text)
         permit = LabelAccess("few_shot", task.name, "en", language)
         batches = shot_batches(
-            FilesSource(tmp_path), task, permit, "dev", 8, 0, tokenizer, "words", 32, 8, 0,
-            tmp_path / "cache",
+            FilesSource(tmp_path), task, permit, "dev", 8, 0,
+            TextPipeline(tokenizer, "words", 32, tmp_path / "cache"), 8, 0,
         )  # fmt: skip
         shown[language] = set((batches.batch(0)["input_ids"][:, 1] - first_word).tolist())
     assert len(shown["de"]) == len(shown["es"]) == 8

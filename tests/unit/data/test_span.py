@@ -14,11 +14,12 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import PreTrainedTokenizerFast
 
 from xlt_ray.config.trial import Hybrid
-from xlt_ray.data.batches.supervised import eval_batches, train_batches
+from xlt_ray.data.batches.evaluation import eval_batches
+from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import parse_task, task_named
-from xlt_ray.data.text.pipeline import encode_words, template_of
+from xlt_ray.data.text.pipeline import TextPipeline, encode_words, template_of
 from xlt_ray.data.types.base import Frame
 from xlt_ray.data.types.span import KIND, Answer, Found, SpanExample, windows
 from xlt_ray.errors import DataError
@@ -219,8 +220,8 @@ def test_a_broken_file_is_named_with_its_place(files, content, complaint):
 
 def batches_of(source, tmp_path, max_length=32, seed=0, size="all", hybrid=None):
     permit = LabelAccess("train", "xquad", "en")
-    rest = (WORDS, "w", max_length, 64, seed, tmp_path / "cache")
-    return train_batches(source, TASK, permit, size, "en", hybrid or Hybrid(), *rest)
+    pipeline = TextPipeline(WORDS, "w", max_length, tmp_path / "cache")
+    return train_batches(source, TASK, permit, size, pipeline, 64, seed, hybrid=hybrid or Hybrid())
 
 
 def test_half_of_the_training_windows_and_more_hold_the_answer(files, tmp_path):
@@ -269,11 +270,8 @@ def test_every_window_of_every_question_is_predicted_once(files, tmp_path):
         "en",
         "test",
         "all",
-        WORDS,
-        "w",
-        32,
+        TextPipeline(WORDS, "w", 32, tmp_path / "cache"),
         4,
-        tmp_path / "cache",
     )
     decoded = [None] * batches.num_items
     for numbers, batch in batches:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches.supervised import EvalBatches, TrainBatches
+from xlt_ray.data.batches.evaluation import EvalBatches
+from xlt_ray.data.batches.supervised import TrainBatches
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import IGNORED, Sentence, template_of
 from xlt_ray.data.types.base import Frame, kind_of
@@ -84,8 +85,8 @@ def test_every_word_is_predicted_and_gold_comes_back_whole(
 ):
     examples = examples_of(fertility)
     batches = EvalBatches(
-        TASK, "de", template, sentences_of(fertility), examples,
-        max_length=max_length, batch_size=batch_size,
+        TASK, "de", Frame(template, max_length), sentences_of(fertility), examples,
+        batch_size=batch_size,
     )  # fmt: skip
     decoded = [None] * batches.num_items
     for numbers, batch in batches:
@@ -105,8 +106,8 @@ def test_every_word_is_predicted_and_gold_comes_back_whole(
 def test_a_pass_over_the_training_set_asks_every_word_once(template, fertility, max_length, seed):
     examples, sentences = examples_of(fertility, seed), sentences_of(fertility)
     batches = TrainBatches(
-        TASK, template, sentences, examples, np.arange(len(examples)),
-        max_length=max_length, batch_size=len(examples), seed=seed,
+        TASK, Frame(template, max_length), sentences, examples, np.arange(len(examples)),
+        batch_size=len(examples), seed=seed,
     )  # fmt: skip
     batch = batches.batch(0)
     asked = batch["labels"] != IGNORED
@@ -136,7 +137,7 @@ def test_an_entity_that_a_split_goes_through_is_scored_whole(template):
     """As XTREME scores what ``run_tag.py`` writes: lines of one sentence, whatever was split."""
     example = TagExample("x", ("Ada", "Byron", "King"), ("B-PER", "I-PER", "I-PER"))
     batches = EvalBatches(
-        TASK, "de", template, sentences_of([[2, 2, 2]]), (example,), max_length=6, batch_size=4
+        TASK, "de", Frame(template, 6), sentences_of([[2, 2, 2]]), (example,), batch_size=4
     )
     ((numbers, batch),) = batches
     decoded = batches.decode(numbers, np.maximum(batch["labels"], 0))

@@ -9,16 +9,16 @@ from xlt_ray.config.methods import Contrastive, Weam
 from xlt_ray.data.batches.alignment_batches import alignment_batches, contrast_batches
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy.toy_languages import world
-from xlt_ray.data.text.pipeline import IGNORED
+from xlt_ray.data.text.pipeline import IGNORED, TextPipeline
 
 WEAM = Weam(objective="weam", batch_size=24, languages=("qaa", "qae"))
 
 
 @pytest.fixture
-def batches(toy, toy_tokenizer, cache_dir):
+def batches(toy, toy_pipeline):
     def make(settings, seed=0, **changes):
         settings = settings.model_copy(update=changes)
-        return alignment_batches(toy, settings, toy_tokenizer, "toy", seed, cache_dir)
+        return alignment_batches(toy, settings, toy_pipeline(settings.max_length), seed)
 
     return make
 
@@ -86,7 +86,8 @@ def test_words_of_several_pieces_swap_with_all_pieces(tmp_path):
         sep_token="[SEP]", mask_token="[MASK]",
     )  # fmt: skip
     settings = Weam(objective="weam", batch_size=16, symmetrise="intersection")
-    batches = alignment_batches(FilesSource(tmp_path), settings, tokenizer, "w", 0, tmp_path / "k")
+    pipeline = TextPipeline(tokenizer, "w", settings.max_length, tmp_path / "k")
+    batches = alignment_batches(FilesSource(tmp_path), settings, pipeline, 0)
     batch = batches.batch(0)
     ids = np.where(batch["labels"] == IGNORED, batch["input_ids"], batch["labels"])
     row = next(n for n, one in enumerate(ids.tolist()) if one[:8] == [2, 5, 6, 7, 3, 8, 9, 10])
@@ -102,10 +103,10 @@ CONTRAST = Contrastive(objective="contrastive", batch_size=24, group=8)
 
 
 @pytest.fixture
-def pairs(toy, toy_tokenizer, cache_dir):
+def pairs(toy, toy_pipeline):
     def make(seed=0, **changes):
         settings = CONTRAST.model_copy(update=changes)
-        return contrast_batches(toy, settings, toy_tokenizer, "toy", seed, cache_dir)
+        return contrast_batches(toy, settings, toy_pipeline(settings.max_length), seed)
 
     return make
 

@@ -25,8 +25,7 @@ nobody's. Batch ``step`` is a pure function of (seed, step).
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -57,8 +56,7 @@ from xlt_ray.data.text.pipeline import (
     Encoded,
     Sentence,
     Template,
-    collate,
-    template_of,
+    TextPipeline,
 )
 from xlt_ray.data.text.word_alignment import WordAlignments, word_alignments
 from xlt_ray.errors import DataError
@@ -118,10 +116,9 @@ class MaskedBatches:
     def __init__(
         self,
         rows: Rows,
-        template: Template,
+        pipeline: TextPipeline,
         *,
         mask: float,
-        max_length: int,
         batch_size: int,
         seed: int,
         reset_positions: bool = False,
@@ -130,14 +127,14 @@ class MaskedBatches:
         """``coverage``: share of the words that a lexicon has, where words are switched by one."""
         self.batch_size = batch_size
         self.coverage = {} if coverage is None else {"lexicon": coverage}
-        self._rows, self._template, self._masking = rows, template, Masking(template, mask)
-        self._max_length, self._seed = max_length, seed
+        self._rows, self._masking = rows, Masking(pipeline.template, mask)
+        self._pipeline, self._seed = pipeline, seed
         self._reset_positions = reset_positions
 
     def batch(self, step: int) -> Batch:
         random = generator("alignment", self._seed, step)
         rows = [self._rows.row(random) for _ in range(self.batch_size)]
-        batch, places = collate(rows, self._template, self._max_length)
+        batch, places = self._pipeline.collated(rows)
         self._masking.hide(batch, places, random)
         if self._reset_positions:
             batch["position_ids"] = _positions(batch["input_ids"].shape, places)
@@ -147,10 +144,8 @@ class MaskedBatches:
 def alignment_batches(
     source: Source,
     settings: Alignment,
-    tokenizer: Any,
-    tokenizer_digest: str,
+    pipeline: TextPipeline,
     seed: int,
-    cache_dir: Path,
 ) -> AlignmentBatches:
     """Batches of the objective that ``settings`` name.
 
@@ -160,25 +155,23 @@ def alignment_batches(
     """
     objective: str = settings.objective  # type: ignore[attr-defined]
     make = method_named(ALIGNMENTS, objective).load()
-    batches: AlignmentBatches = make(source, settings, tokenizer, tokenizer_digest, seed, cache_dir)
+    batches: AlignmentBatches = make(source, settings, pipeline, seed)
     return batches
 
 
 def code_switched_batches(
     source: Source,
     settings: CodeSwitchMlm,
-    tokenizer: Any,
-    tokenizer_digest: str,
+    pipeline: TextPipeline,
     seed: int,
-    cache_dir: Path,
 ) -> MaskedBatches:
     """Single sentences with words switched into the other languages of the stage."""
     languages = languages_of(source, settings)
     tables = []
     for language in languages:
         text = source.parallel(language)
-        table = encoded_parallel(source, language, text, tokenizer, tokenizer_digest, cache_dir)
-        switching = Switching(source, language, languages, tokenizer, tokenizer_digest, cache_dir)
+        table = encoded_parallel(source, language, text, pipeline)
+        switching = Switching(source, language, languages, pipeline)
         tables.append(SwitchableTable(table, (one.split() for one in text.values()), switching))
     if settings.switch > 0 and not any(table.coverage for table in tables):
         raise DataError(
@@ -188,36 +181,28 @@ def code_switched_batches(
             " align.objective tlm",
         )
     rows, coverage = _SwitchedRows(tables, settings.switch), [table.coverage for table in tables]
-    return _masked(
-        rows, tokenizer, settings, settings.mask, seed, coverage=float(np.mean(coverage))
-    )
+    return _masked(rows, pipeline, settings, settings.mask, seed, coverage=float(np.mean(coverage)))
 
 
 def monolingual_batches(
     source: Source,
     settings: MonolingualLm,
-    tokenizer: Any,
-    tokenizer_digest: str,
+    pipeline: TextPipeline,
     seed: int,
-    cache_dir: Path,
 ) -> MaskedBatches:
     """Single sentences as they are: what alignment objectives are to be compared with."""
     tables = [
-        encoded_parallel(
-            source, language, source.parallel(language), tokenizer, tokenizer_digest, cache_dir
-        )
+        encoded_parallel(source, language, source.parallel(language), pipeline)
         for language in languages_of(source, settings)
     ]
-    return _masked(_PlainRows(tables), tokenizer, settings, settings.mask, seed)
+    return _masked(_PlainRows(tables), pipeline, settings, settings.mask, seed)
 
 
 def translation_batches(
     source: Source,
     settings: TranslationLm,
-    tokenizer: Any,
-    tokenizer_digest: str,
+    pipeline: TextPipeline,
     seed: int,
-    cache_dir: Path,
 ) -> MaskedBatches:
     """A sentence and its translation (XLM, arXiv 1901.07291, section 3.3).
 
@@ -225,13 +210,13 @@ def translation_batches(
     nearly the same; encoders that were pre-trained on pairs without it need not profit, and
     here it is a setting that is off by default. XLM's language embeddings are left out.
     """
-    pairs = sentence_pairs(source, settings, tokenizer, tokenizer_digest, cache_dir)
-    return _masked(pairs, tokenizer, settings, settings.mask, seed, settings.reset_positions)
+    pairs = sentence_pairs(source, settings, pipeline)
+    return _masked(pairs, pipeline, settings, settings.mask, seed, settings.reset_positions)
 
 
 def _masked(
     rows: Rows,
-    tokenizer: Any,
+    pipeline: TextPipeline,
     settings: Alignment,
     mask: float,
     seed: int,
@@ -240,9 +225,8 @@ def _masked(
 ) -> MaskedBatches:
     return MaskedBatches(
         rows,
-        template_of(tokenizer),
+        pipeline,
         mask=mask,
-        max_length=settings.max_length,
         batch_size=settings.batch_size,
         seed=seed,
         reset_positions=reset_positions,
@@ -286,9 +270,9 @@ class ContrastBatches:
     """Pairs of random languages and sentences, an endless sequence of batches."""
 
     def __init__(
-        self, pairs: SentencePairs, template: Template, settings: Contrastive, seed: int
+        self, pairs: SentencePairs, pipeline: TextPipeline, settings: Contrastive, seed: int
     ) -> None:
-        self._pairs, self._template, self._settings, self._seed = pairs, template, settings, seed
+        self._pairs, self._pipeline, self._settings, self._seed = pairs, pipeline, settings, seed
         names = sorted({name for places in pairs.places.values() for name in places})
         numbers = {name: number for number, name in enumerate(names)}
         self._meanings = {
@@ -300,8 +284,8 @@ class ContrastBatches:
         random, settings = generator("contrast", self._seed, step), self._settings
         drawn = [self._pairs.draw(random) for _ in range(settings.batch_size)]
         rows = [self._pairs.sentences(one) for one in drawn]
-        batch, _ = collate([(first,) for first, _ in rows], self._template, settings.max_length)
-        other, _ = collate([(second,) for _, second in rows], self._template, settings.max_length)
+        batch, _ = self._pipeline.collated([(first,) for first, _ in rows])
+        other, _ = self._pipeline.collated([(second,) for _, second in rows])
         return {
             **batch,
             **{f"{OTHER}{name}": array for name, array in other.items()},
@@ -313,14 +297,12 @@ class ContrastBatches:
 def contrast_batches(
     source: Source,
     settings: Contrastive,
-    tokenizer: Any,
-    tokenizer_digest: str,
+    pipeline: TextPipeline,
     seed: int,
-    cache_dir: Path,
 ) -> ContrastBatches:
     """Batches of translations; DataError where the languages share no sentence."""
-    pairs = sentence_pairs(source, settings, tokenizer, tokenizer_digest, cache_dir)
-    return ContrastBatches(pairs, template_of(tokenizer), settings, seed)
+    pairs = sentence_pairs(source, settings, pipeline)
+    return ContrastBatches(pairs, pipeline, settings, seed)
 
 
 class SwappedBatches:
@@ -333,21 +315,20 @@ class SwappedBatches:
         self,
         source: Source,
         pairs: SentencePairs,
-        template: Template,
+        pipeline: TextPipeline,
         settings: Weam,
         seed: int,
-        cache_dir: Path,
     ) -> None:
-        self._source, self._cache_dir = source, cache_dir
-        self._pairs, self._template, self._settings, self._seed = pairs, template, settings, seed
-        self._masking = Masking(template, settings.mask)
+        self._source, self._pairs, self._pipeline = source, pairs, pipeline
+        self._settings, self._seed = settings, seed
+        self._masking = Masking(pipeline.template, settings.mask)
         self._alignments = cache(self._aligned)
 
     def batch(self, step: int) -> Batch:
         random, settings = generator("word-swaps", self._seed, step), self._settings
         drawn = [self._pairs.draw(random) for _ in range(settings.batch_size)]
         rows = [self._pairs.sentences(one) for one in drawn]
-        batch, places = collate(rows, self._template, settings.max_length)
+        batch, places = self._pipeline.collated(rows)
         self._masking.hide(batch, places, random)
         length = batch["input_ids"].shape[1]
         swap = np.tile(np.eye(length, dtype=np.float32), (len(rows), 1, 1))
@@ -372,7 +353,7 @@ class SwappedBatches:
             second,
             aligner=self._settings.aligner,
             symmetrise=self._settings.symmetrise,
-            cache_dir=self._cache_dir,
+            cache_dir=self._pipeline.cache_dir,
         )
         numbers = np.full(len(self._pairs.tables[first]), -1, np.int64)
         shared = self._pairs.shared(first, second)
@@ -383,14 +364,12 @@ class SwappedBatches:
 def swapped_batches(
     source: Source,
     settings: Weam,
-    tokenizer: Any,
-    tokenizer_digest: str,
+    pipeline: TextPipeline,
     seed: int,
-    cache_dir: Path,
 ) -> SwappedBatches:
     """Batches of translations with swaps; DataError where the languages share no sentence."""
-    pairs = sentence_pairs(source, settings, tokenizer, tokenizer_digest, cache_dir)
-    return SwappedBatches(source, pairs, template_of(tokenizer), settings, seed, cache_dir)
+    pairs = sentence_pairs(source, settings, pipeline)
+    return SwappedBatches(source, pairs, pipeline, settings, seed)
 
 
 def _fill(

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,12 +32,12 @@ from xlt_ray.config.methods import (
 )
 from xlt_ray.config.mixture import Mixture
 from xlt_ray.config.trial import Ranking
-from xlt_ray.data.batches.supervised import MONOLINGUAL, train_batches
+from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sampling import digest_of, generator
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import task_named
-from xlt_ray.data.text.pipeline import Batch
+from xlt_ray.data.text.pipeline import Batch, TextPipeline
 
 NOISE = "noise_seed"
 
@@ -162,12 +161,9 @@ def mixed_batches(
     sampling: Sampling,
     size: int,
     masked: Batches | None,
-    tokenizer: Any,
-    tokenizer_digest: str,
-    max_length: int,
+    pipeline: TextPipeline,
     batch_size: int,
     seed: int,
-    cache_dir: Path,
     *,
     is_nested: bool = False,
     num_negatives: int = Ranking().negatives,
@@ -183,35 +179,30 @@ def mixed_batches(
     Raises:
         DataError: no such data.
     """
-    own = mixture.counts if is_nested else shares(mixture, sampling, size)
+    sizes = mixture.counts if is_nested else shares(mixture, sampling, size)
     labelled = 1.0 - mixture.mlm_share
     parts = []
-    for one, share, probability in zip(
-        mixture.datasets, own, probabilities(mixture, sampling).tolist(), strict=True
+    for dataset, share, probability in zip(
+        mixture.datasets, sizes, probabilities(mixture, sampling).tolist(), strict=True
     ):
         batches = train_batches(
             source,
-            task_named(one.task),
-            # One permit a dataset: what a sweep does not declare stays closed.
-            LabelAccess("train", one.task, one.language),
+            task_named(dataset.task),
+            # One permit for each dataset: what a sweep does not declare stays closed.
+            LabelAccess("train", dataset.task, dataset.language),
             share,
-            one.language,
-            MONOLINGUAL,
-            tokenizer,
-            tokenizer_digest,
-            max_length,
+            pipeline,
             batch_size,
-            own_seed(seed, one.task, one.language),
-            cache_dir,
+            part_seed(seed, dataset.task, dataset.language),
             is_nested=is_nested,
             num_negatives=num_negatives,
         )
-        parts.append(Part(batches, mixture.tasks.index(one.task), labelled * probability))
+        parts.append(Part(batches, mixture.tasks.index(dataset.task), labelled * probability))
     if masked is not None:
         parts.append(Part(masked, len(mixture.tasks), mixture.mlm_share))
     return MixedBatches(parts, seed)
 
 
-def own_seed(seed: int, *names: str) -> int:
+def part_seed(seed: int, *names: str) -> int:
     """The seed of one part: no two go through their examples alike."""
     return int(digest_of("part", seed, *names)[:15], 16)

@@ -1,45 +1,36 @@
-"""Batches for supervised training and for evaluation, as padded numpy arrays.
+"""Batches for supervised training, as padded numpy arrays.
 
-Training batch ``step`` is a pure function of (seed, step): a run that died goes on from
-the number of its next step. Examples are walked through in one shuffle per epoch; a
-batch has exactly ``batch_size`` of them, the last one of an epoch goes on into the next
-epoch's order. An example is one row, but for sentences of tags that are split: they have a row for
-each part. With a hybrid ratio a batch, or each row of it, is cross-lingual with that
-probability (after arXiv 2408.10536): pairs take their two sentences from different languages
-where row-aligned training text exists, all else is code-switched by a lexicon. The others are in
-the source language, or in one that is drawn for the batch. A batch that is cross-lingual as a whole
-may be scaled: it begins where it would, and shows fewer examples, or some of the next batch
-besides.
+Training batch ``step`` is a pure function of (seed, step), so an interrupted run continues with the
+number of its next step. Examples are visited in one shuffle per epoch; a batch has exactly
+``batch_size`` of them, and the last batch of an epoch continues into the order of the next. An
+example is one row, except that a long tagged sentence has a row for each of its parts.
+
+With a hybrid ratio a batch, or each row of it, is cross-lingual with that probability (after arXiv
+2408.10536): pairs take their two sentences from different languages where row-aligned training text
+exists; all else is code-switched by a lexicon. The other batches are in the source language, or in
+a language that is drawn for the batch. A batch that is cross-lingual as a whole may be scaled: it
+begins at the same example, and shows fewer examples, or some of the next batch as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
 from xlt_ray.config.facts import Split
 from xlt_ray.config.methods import AugmentRobust
 from xlt_ray.config.trial import Hybrid, Ranking, Size
-from xlt_ray.data.batches.crosslingual import (
-    Crossing,
-    JoinedTable,
-    OfCopies,
-    Unswitched,
-    crossing_of,
-    joined,
-)
+from xlt_ray.data.batches.crosslingual import Crossing, OfCopies, Unswitched, crossing_of
 from xlt_ray.data.label_access import LabelAccess, labelled
 from xlt_ray.data.sampling import digest_of, first_of, generator
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.neighbours import Sentences, augmented_table
-from xlt_ray.data.text.pipeline import Batch, Encoded, Template, encoded, template_of
-from xlt_ray.data.types.base import Example, Frame, Row, Rows, Table, kind_of
+from xlt_ray.data.text.pipeline import Batch, Encoded, TextPipeline
+from xlt_ray.data.types.base import Example, Frame, Row, Rows, kind_of
 from xlt_ray.errors import DataError
 
 MONOLINGUAL = Hybrid()
@@ -52,25 +43,23 @@ class TrainBatches:
     def __init__(
         self,
         task: Task,
-        template: Template,
+        frame: Frame,
         table: Sentences,
         examples: Sequence[Example],
         places: np.ndarray,
         *,
-        max_length: int,
         batch_size: int,
         seed: int,
         hybrid: Hybrid = MONOLINGUAL,
         crossing: Crossing | None = None,
         is_nested: bool = False,
-        num_negatives: int = Ranking().negatives,
         plain: Sentences | None = None,
         coverage: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """``plain``: the sentences as they are read, where ``table`` holds copies with other words;
         copies follow each other. ``coverage``: share of the words that lists have, by list."""
         self.task, self.batch_size, self.coverage = task, batch_size, dict(coverage)
-        self._kind, self._frame = kind_of(task), Frame(template, max_length, num_negatives)
+        self._kind, self._frame = kind_of(task), frame
         width = self._kind.width(task)
         self._rows = Rows(table, width, len(examples))
         self._plain = self._rows if plain is None else Rows(plain, width, len(plain) // width)
@@ -144,107 +133,21 @@ class TrainBatches:
         return generator("train-order", self._seed, epoch).permutation(self._places)
 
 
-class EvalBatches:
-    """One split of one language in fixed batches of similar length, longest first.
-
-    Iterating yields (numbers, batch): row k of the batch is item ``numbers[k]``. Items are the
-    examples themselves, but for kinds that show one part of a long text at a time.
-    """
-
-    def __init__(
-        self,
-        task: Task,
-        language: str,
-        template: Template,
-        table: Table,
-        examples: tuple[Example, ...],
-        *,
-        max_length: int,
-        batch_size: int,
-        num_dropped: int = 0,
-    ) -> None:
-        self.task, self.language = task, language
-        self.examples = examples
-        self.num_dropped = num_dropped
-        self._kind, self._frame = kind_of(task), Frame(template, max_length)
-        self._rows = Rows(table, self._kind.width(task), len(examples))
-        self._views = self._kind.views(task, self._rows, self._frame)
-        self._batch_size = batch_size
-
-    @property
-    def num_items(self) -> int:
-        return len(self._views.owners)
-
-    def __len__(self) -> int:
-        """Number of batches."""
-        return -(-self.num_items // self._batch_size)
-
-    @property
-    def gold(self) -> tuple[Any, ...]:
-        """By example: what a prediction is compared with."""
-        return tuple(example.gold for example in self.examples)
-
-    @property
-    def cut(self) -> float:
-        """Share of the examples (of the words, for tags) that ``max_length`` takes a part of."""
-        return self._kind.cut(self.task, self._rows, self.examples, self._frame)
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, Batch]]:
-        order = np.argsort(-self._views.lengths, kind="stable")
-        owners = self._views.owners
-        for begin in range(0, len(order), self._batch_size):
-            numbers = order[begin : begin + self._batch_size]
-            items = [self._views[number] for number in numbers.tolist()]
-            labels = [
-                self._kind.numbers(self.task, self.examples[owner])
-                for owner in owners[numbers].tolist()
-            ]
-            yield numbers, self._kind.batch(self.task, items, labels, self._frame)
-
-    def decode(self, numbers: np.ndarray, predicted: np.ndarray) -> list[Any]:
-        """What the network's answers to a batch say of each of its items."""
-        items = [self._views[number] for number in np.asarray(numbers).tolist()]
-        return self._kind.decode(self.task, items, predicted, self._frame)
-
-    def by_example(self, decoded: Sequence[Any]) -> list[list[Any]]:
-        """What was decoded for every item, item by item of every example."""
-        parts: list[list[Any]] = [[] for _ in self.examples]
-        for owner, part in zip(self._views.owners.tolist(), decoded, strict=True):
-            parts[owner].append(part)
-        return parts
-
-    def predictions(self, decoded: Sequence[Any]) -> list[Any]:
-        """By example: what its decoded items say together, in the form of its gold."""
-        return [
-            self._kind.joined(self.task, example, said)
-            for example, said in zip(self.examples, self.by_example(decoded), strict=True)
-        ]
-
-    def score(self, decoded: Sequence[Any]) -> dict[str, float]:
-        """The task's metrics, of what was decoded for every item."""
-        predicted = self.predictions(decoded)
-        return self._kind.score(self.task, self.language, self.gold, predicted)
-
-
 def train_batches(
     source: Source,
     task: Task,
     permit: LabelAccess,
     size: Size,
-    source_language: str,
-    hybrid: Hybrid,
-    tokenizer: Any,
-    tokenizer_digest: str,
-    max_length: int,
+    pipeline: TextPipeline,
     batch_size: int,
     seed: int,
-    cache_dir: Path,
     *,
+    hybrid: Hybrid = MONOLINGUAL,
     is_nested: bool = False,
     augment: AugmentRobust | None = None,
     num_negatives: int = Ranking().negatives,
 ) -> TrainBatches:
-    """The first ``size`` training examples of ``source_language`` in the fixed shuffle.
+    """The first ``size`` training examples of the permit's language in the fixed shuffle.
 
     Args:
         is_nested: whether they are walked through in that very order, so that the batches of a
@@ -254,36 +157,29 @@ def train_batches(
         num_negatives: wrong candidates of every row of a ranking task.
 
     Raises:
-        ForbiddenLabels: the permit is not one to train this task in this language.
+        ForbiddenLabels: the permit is not one to train this task.
         DataError: no such data, fewer examples than ``size``, cross-lingual batches without
             translations and without a lexicon, or batches in other languages without translations.
     """
+    source_language = permit.source_language
     examples = labelled(source, permit, task, source_language, "train")
     places = first_of(len(examples), size, task=task.name, language=source_language)
     if not len(places):
         raise DataError("is empty", task=task.name, language=source_language, split="train")
 
     def table(language: str, rows: Sequence[Example]) -> Encoded:
-        return encoded_split(
-            source, task, language, "train", rows, tokenizer, tokenizer_digest, cache_dir
-        )
+        return encoded_split(source, task, language, "train", rows, pipeline)
 
-    own = table(source_language, examples)
+    plain = table(source_language, examples)
     crossing: Crossing | None = None
     if hybrid.is_used:
-        rest = (tokenizer, tokenizer_digest, cache_dir)
-        crossing = crossing_of(
-            source, task, permit, source_language, hybrid, examples, table, *rest
-        )
-    said: Sentences = own
+        crossing = crossing_of(source, task, permit, hybrid, examples, table, pipeline)
+    sentences: Sentences = plain
     coverage = {} if crossing is None else crossing.coverage
     if augment is not None:
         words = (sentence for example in examples for sentence in example.sentences())
-        copies = augmented_table(
-            source, source_language, augment, own, words, tokenizer, tokenizer_digest, seed,
-            cache_dir,
-        )  # fmt: skip
-        said = Unswitched(task, own, copies)
+        copies = augmented_table(source, source_language, augment, plain, words, pipeline, seed)
+        sentences = Unswitched(task, plain, copies)
         coverage = {**coverage, "neighbours": copies.coverage}
         if crossing is not None:
             crossing = OfCopies(crossing, len(examples))
@@ -291,93 +187,73 @@ def train_batches(
         examples = examples * augment.copies
     return TrainBatches(
         task,
-        template_of(tokenizer),
-        said,
+        Frame(pipeline.template, pipeline.max_length, num_negatives),
+        sentences,
         examples,
         places,
-        max_length=max_length,
         batch_size=batch_size,
         seed=seed,
         hybrid=hybrid,
         crossing=crossing,
         is_nested=is_nested,
-        num_negatives=num_negatives,
-        plain=own,
+        plain=plain,
         coverage=coverage,
     )
 
 
-def eval_batches(
+def shot_places(num_examples: int, shots: int, sample: int) -> np.ndarray:
+    """Places of the first ``shots`` examples of a sample, (shots,) int64.
+
+    Sample s of a split of n examples is one order of its places, a function of s and n alone: K
+    shots are its first K, so that 5 lie inside 10, and where splits of several languages are
+    translations of each other, row by row, so are their shots.
+
+    >>> bool((shot_places(100, 5, 3) == shot_places(100, 10, 3)[:5]).all())
+    True
+    """
+    return generator("few-shot", sample, num_examples).permutation(num_examples)[:shots]
+
+
+def shot_batches(
     source: Source,
     task: Task,
     permit: LabelAccess,
-    language: str,
     split: Split,
-    limit: Size,
-    tokenizer: Any,
-    tokenizer_digest: str,
-    max_length: int,
+    shots: int,
+    sample: int,
+    pipeline: TextPipeline,
     batch_size: int,
-    cache_dir: Path,
-) -> EvalBatches:
-    """One split for scoring: the first ``limit`` examples, or all where there are fewer.
+    seed: int,
+    *,
+    num_negatives: int = Ranking().negatives,
+) -> TrainBatches:
+    """Batches of the shots of the permit's language; ``seed`` shuffles them.
 
     Raises:
-        ForbiddenLabels: the permit neither evaluates nor selects on this split.
-        DataError: no such data.
+        ForbiddenLabels: the permit is not one for few shots, or ``split`` is the test set.
+        DataError: no such data, or fewer examples than ``shots``.
     """
+    language = permit.few_shot_language
     examples = labelled(source, permit, task, language, split)
-    table = encoded_split(
-        source, task, language, split, examples, tokenizer, tokenizer_digest, cache_dir
-    )
-    return EvalBatches(
+    order, kind = shot_places(len(examples), len(examples), sample), kind_of(task)
+    # What is not translated is passed over, so that the rest is the same in all languages.
+    whole = [place for place in order.tolist() if kind.is_whole(examples[place])]
+    if shots > len(whole):
+        raise DataError(
+            f"{shots} shots are asked, there are {len(whole)} whole examples",
+            task=task.name,
+            language=language,
+            split=split,
+            remedy=f"set few_shot.shots to at most {len(whole)}",
+        )
+    return TrainBatches(
         task,
-        language,
-        template_of(tokenizer),
-        table,
-        examples if limit == "all" else examples[:limit],
-        max_length=max_length,
+        Frame(pipeline.template, pipeline.max_length, num_negatives),
+        encoded_split(source, task, language, split, examples, pipeline),
+        examples,
+        np.array(whole[:shots], np.int64),
         batch_size=batch_size,
-    )
-
-
-def pair_batches(
-    source: Source,
-    task: Task,
-    permit: LabelAccess,
-    languages: tuple[str, str],
-    limit: Size,
-    tokenizer: Any,
-    tokenizer_digest: str,
-    max_length: int,
-    batch_size: int,
-    cache_dir: Path,
-) -> EvalBatches:
-    """Test rows with the first sentence in one language and the second in the other.
-
-    The language of the batches is ``FIRST:SECOND``; of the joined rows the first ``limit`` are
-    taken. Sentences are encoded once for each language, whatever pairs it is in.
-
-    Raises:
-        ForbiddenLabels: the permit does not evaluate. DataError: no such data, or rows that do not
-        join (:func:`xlt_ray.data.batches.crosslingual.joined`).
-    """
-    rows = [labelled(source, permit, task, language, "test") for language in languages]
-    tables = [
-        encoded_split(source, task, one, "test", part, tokenizer, tokenizer_digest, cache_dir)
-        for one, part in zip(languages, rows, strict=True)
-    ]
-    name = ":".join(languages)
-    both = joined(*rows, task=task.name, language=name)
-    return EvalBatches(
-        task,
-        name,
-        template_of(tokenizer),
-        JoinedTable(tables[0], tables[1], both.places),
-        both.examples if limit == "all" else both.examples[:limit],
-        max_length=max_length,
-        batch_size=batch_size,
-        num_dropped=both.num_dropped,
+        seed=seed,
     )
 
 
@@ -387,16 +263,12 @@ def encoded_split(
     language: str,
     split: Split,
     examples: Sequence[Example],
-    tokenizer: Any,
-    tokenizer_digest: str,
-    cache_dir: Path,
+    pipeline: TextPipeline,
 ) -> Encoded:
-    facts = source.splits(task)[language, split]
-    return encoded(
+    """The sentences of all ``examples`` of a split as pieces, labels left out."""
+    digest = source.splits(task)[language, split].digest
+    return pipeline.encoded(
         (words for example in examples for words in example.sentences()),
-        tokenizer,
-        tokenizer_digest=tokenizer_digest,
-        content_digest=digest_of("split", task.name, task.version, language, split, facts.digest),
-        cache_dir=cache_dir,
+        digest_of("split", task.name, task.version, language, split, digest),
         with_places=kind_of(task).has_places,
     )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from xlt_ray.data.sampling import digest_of
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.text.lexicon import Lookup, normal
-from xlt_ray.data.text.pipeline import Encoded, Sentence, Spellings
+from xlt_ray.data.text.pipeline import Encoded, Sentence, Spellings, TextPipeline
 
 _Choices = tuple[tuple[str, ...], ...]
 """Of one word: for every language with a translation, its translations."""
@@ -32,9 +31,7 @@ class Switching:
         source: Source,
         language: str,
         targets: Iterable[str],
-        tokenizer: Any,
-        tokenizer_digest: str,
-        cache_dir: Path,
+        pipeline: TextPipeline,
         *,
         is_by_size: bool = False,
     ) -> None:
@@ -55,10 +52,8 @@ class Switching:
         )
         self._pieces = Spellings(
             spellings,
-            tokenizer,
-            tokenizer_digest=tokenizer_digest,
+            pipeline,
             content_digest=digest_of("lexicon", source.lexicon_digest(language), *sorted(wanted)),
-            cache_dir=cache_dir,
         )
         self._lookup = Lookup(self._lexicon)
         self._numbers: dict[str, int] = {}

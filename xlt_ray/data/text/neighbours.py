@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -41,7 +41,7 @@ from xlt_ray.data.sources.toy.toy_source import ToySource
 from xlt_ray.data.text.code_switching import respelt
 from xlt_ray.data.text.lexicon import Lookup, normal
 from xlt_ray.data.text.lines import Gathered, cells, line_error
-from xlt_ray.data.text.pipeline import Encoded, Sentence, Spellings
+from xlt_ray.data.text.pipeline import Encoded, Sentence, Spellings, TextPipeline
 from xlt_ray.errors import DataError
 
 Neighbours = Mapping[str, tuple[str, ...]]
@@ -183,10 +183,8 @@ def augmented_table(
     settings: AugmentRobust,
     table: Encoded,
     sentences: Iterable[Sequence[str]],
-    tokenizer: Any,
-    tokenizer_digest: str,
+    pipeline: TextPipeline,
     seed: int,
-    cache_dir: Path,
 ) -> AugmentedTable:
     """The copies of ``table``, whose words are ``sentences``.
 
@@ -207,10 +205,8 @@ def augmented_table(
         )
     pieces = Spellings(
         sorted({normal(other) for others in found.values() for other in others}),
-        tokenizer,
-        tokenizer_digest=tokenizer_digest,
+        pipeline,
         content_digest=digest_of("neighbour-spellings", settings.neighbours, digest),
-        cache_dir=cache_dir,
     )
     made = AugmentedTable(table, sentences, found, pieces, copies=settings.copies, seed=seed)
     if not made.coverage:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from itertools import permutations
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from xlt_ray.config.methods import Alignment
 from xlt_ray.data.sampling import digest_of
 from xlt_ray.data.sources.base import Source
-from xlt_ray.data.text.pipeline import Encoded, Sentence, encoded
+from xlt_ray.data.text.pipeline import Encoded, Sentence, TextPipeline
 from xlt_ray.errors import DataError, nearest
 
 Row = tuple[Sentence, ...]
@@ -67,9 +66,7 @@ class SentencePairs:
         return self.sentences(self.draw(random))
 
 
-def sentence_pairs(
-    source: Source, settings: Alignment, tokenizer: Any, tokenizer_digest: str, cache_dir: Path
-) -> SentencePairs:
+def sentence_pairs(source: Source, settings: Alignment, pipeline: TextPipeline) -> SentencePairs:
     """The pairs of the languages that ``settings`` name.
 
     Raises:
@@ -86,9 +83,7 @@ def sentence_pairs(
             remedy="choose languages of one corpus: see the folders in parallel/",
         )
     tables = {
-        language: encoded_parallel(
-            source, language, text[language], tokenizer, tokenizer_digest, cache_dir
-        )
+        language: encoded_parallel(source, language, text[language], pipeline)
         for language in languages
     }
     places = {
@@ -123,18 +118,10 @@ def languages_of(source: Source, settings: Alignment) -> tuple[str, ...]:
 
 
 def encoded_parallel(
-    source: Source,
-    language: str,
-    text: Mapping[str, str],
-    tokenizer: Any,
-    tokenizer_digest: str,
-    cache_dir: Path,
+    source: Source, language: str, text: Mapping[str, str], pipeline: TextPipeline
 ) -> Encoded:
     """The table of one language's text, in the text's order."""
-    return encoded(
+    return pipeline.encoded(
         (sentence.split() for sentence in text.values()),
-        tokenizer,
-        tokenizer_digest=tokenizer_digest,
-        content_digest=digest_of("parallel", language, source.parallel_digest(language)),
-        cache_dir=cache_dir,
+        digest_of("parallel", language, source.parallel_digest(language)),
     )

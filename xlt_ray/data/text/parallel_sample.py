@@ -28,7 +28,14 @@ from xlt_ray.data.batches.alignment_batches import Masking
 from xlt_ray.data.sampling import digest_of, generator
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.text.parallel import languages_of
-from xlt_ray.data.text.pipeline import Batch, Sentence, collate, encode_words, template_of
+from xlt_ray.data.text.pipeline import (
+    Batch,
+    Sentence,
+    TextPipeline,
+    collate,
+    encode_words,
+    template_of,
+)
 from xlt_ray.errors import DataError
 
 _HELD_OUT_STREAM = "held-out"
@@ -76,23 +83,22 @@ def rest_of(source: Source, settings: MaskedAlignment) -> Source:
 
 
 def held_out_batches(
-    source: Source, settings: MaskedAlignment, tokenizer: Any, batch_size: int
+    source: Source, settings: MaskedAlignment, pipeline: TextPipeline, batch_size: int
 ) -> dict[str, list[Batch]]:
     """Masked sentences that are kept out, by language, those of like length together.
 
     A language that has none of them is left out.
     """
-    template, names = template_of(tokenizer), held_out_names(source, settings)
-    masking = Masking(template, settings.mask)
+    names, masking = held_out_names(source, settings), Masking(pipeline.template, settings.mask)
     found: dict[str, list[Batch]] = {}
     for language in languages_of(source, settings):
         text = source.parallel(language)
         own = sorted(name for name in names if name in text)
-        sentences = encode_words([text[name].split() for name in own], tokenizer)
+        sentences = encode_words([text[name].split() for name in own], pipeline.tokenizer)
         sentences.sort(key=lambda one: len(one.pieces))
         for begin in range(0, len(sentences), batch_size):
             rows = [(sentence,) for sentence in sentences[begin : begin + batch_size]]
-            batch, places = collate(rows, template, settings.max_length)
+            batch, places = pipeline.collated(rows)
             masking.hide(batch, places, generator(_HELD_OUT_STREAM, language, begin))
             found.setdefault(language, []).append(batch)
     return found

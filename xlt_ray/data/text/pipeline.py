@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -219,23 +220,13 @@ class Spellings:
     """
 
     def __init__(
-        self,
-        named: Iterable[str],
-        tokenizer: Any,
-        *,
-        tokenizer_digest: str,
-        content_digest: str,
-        cache_dir: Path,
+        self, named: Iterable[str], pipeline: TextPipeline, *, content_digest: str
     ) -> None:
-        spellings, self._tokenizer = list(named), tokenizer
-        table = encoded(
-            (spelling.split() for spelling in spellings),
-            tokenizer,
-            tokenizer_digest=tokenizer_digest,
-            content_digest=content_digest,
-            cache_dir=cache_dir,
-        )
-        self._pieces = {one: table[place].pieces.tolist() for place, one in enumerate(spellings)}
+        spellings, self._tokenizer = list(named), pipeline.tokenizer
+        table = pipeline.encoded((spelling.split() for spelling in spellings), content_digest)
+        self._pieces = {
+            spelling: table[place].pieces.tolist() for place, spelling in enumerate(spellings)
+        }
 
     def __getitem__(self, spelling: str) -> list[int]:
         if spelling not in self._pieces:
@@ -312,26 +303,43 @@ def _sentence(
     return Sentence(pieces, np.cumsum(counts).astype(np.int32))
 
 
-def encoded(
-    sentences: Iterable[Sequence[str]],
-    tokenizer: Any,
-    *,
-    tokenizer_digest: str,
-    content_digest: str,
-    cache_dir: Path,
-    with_places: bool = False,
-) -> Encoded:
-    """The table of ``sentences``, from the cache where it is there, else made and kept.
+@dataclass(frozen=True)
+class TextPipeline:
+    """From text to rows of pieces: a tokenizer, the longest row, and where tables are cached."""
 
-    ``content_digest`` names the sentences and ``tokenizer_digest`` the tokenizer: the
-    caller answers for them.
-    """
-    what = "placed" if with_places else "encoded"
-    key = digest_of(what, _TABLE_VERSION, tokenizer_digest, content_digest)
-    folder = Path(cache_dir) / "encoded" / key
-    return _open(
-        cached(folder, lambda aside: _write(_table(sentences, tokenizer, with_places), aside))
-    )
+    tokenizer: Any
+    digest: str
+    """Names the tokenizer in the keys of cached tables: the caller answers for it."""
+    max_length: int
+    """Pieces of a row, special ones included."""
+    cache_dir: Path
+
+    @cached_property
+    def template(self) -> Template:
+        return template_of(self.tokenizer)
+
+    def collated(self, rows: Sequence[tuple[Sentence, ...]]) -> tuple[Batch, list[list[slice]]]:
+        """As :func:`collate`, in rows of at most ``max_length``."""
+        return collate(rows, self.template, self.max_length)
+
+    def encoded(
+        self,
+        sentences: Iterable[Sequence[str]],
+        content_digest: str,
+        *,
+        with_places: bool = False,
+    ) -> Encoded:
+        """The table of ``sentences``, read from the cache or made and cached.
+
+        ``content_digest`` names the sentences: the caller answers for it.
+        """
+        what = "placed" if with_places else "encoded"
+        key = digest_of(what, _TABLE_VERSION, self.digest, content_digest)
+
+        def make(aside: Path) -> None:
+            _write(_table(sentences, self.tokenizer, with_places), aside)
+
+        return _open(cached(Path(self.cache_dir) / "encoded" / key, make))
 
 
 def _table(sentences: Iterable[Sequence[str]], tokenizer: Any, with_places: bool) -> Any:

@@ -1,0 +1,234 @@
+"""What evaluation reads: a split of one language, or rows of a sentence in each of two languages.
+
+Rows in two languages are the generalized cross-lingual evaluation of arXiv 2104.08645: they are
+joined by id, and a row that one of the languages lacks is dropped and counted, as is one whose
+sentence is empty or marked as not translated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xlt_ray.config.facts import Split
+from xlt_ray.config.trial import Size
+from xlt_ray.data.batches.supervised import encoded_split
+from xlt_ray.data.label_access import LabelAccess, labelled
+from xlt_ray.data.sources.base import Source
+from xlt_ray.data.task import Task
+from xlt_ray.data.text.pipeline import Batch, Sentence, TextPipeline
+from xlt_ray.data.types.base import Example, Frame, Rows, Table, kind_of
+from xlt_ray.errors import DataError
+
+
+class EvalBatches:
+    """One split of one language in fixed batches of similar length, longest first.
+
+    Iterating yields (numbers, batch): row k of the batch is item ``numbers[k]``. Items are the
+    examples themselves, but for kinds that show one part of a long text at a time.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        language: str,
+        frame: Frame,
+        table: Table,
+        examples: tuple[Example, ...],
+        *,
+        batch_size: int,
+        num_dropped: int = 0,
+    ) -> None:
+        self.task, self.language = task, language
+        self.examples = examples
+        self.num_dropped = num_dropped
+        self._kind, self._frame = kind_of(task), frame
+        self._rows = Rows(table, self._kind.width(task), len(examples))
+        self._views = self._kind.views(task, self._rows, self._frame)
+        self._batch_size = batch_size
+
+    @property
+    def num_items(self) -> int:
+        return len(self._views.owners)
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return -(-self.num_items // self._batch_size)
+
+    @property
+    def gold(self) -> tuple[Any, ...]:
+        """By example: what a prediction is compared with."""
+        return tuple(example.gold for example in self.examples)
+
+    @property
+    def cut(self) -> float:
+        """Share of the examples (of the words, for tags) that ``max_length`` takes a part of."""
+        return self._kind.cut(self.task, self._rows, self.examples, self._frame)
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, Batch]]:
+        order = np.argsort(-self._views.lengths, kind="stable")
+        owners = self._views.owners
+        for begin in range(0, len(order), self._batch_size):
+            numbers = order[begin : begin + self._batch_size]
+            items = [self._views[number] for number in numbers.tolist()]
+            labels = [
+                self._kind.numbers(self.task, self.examples[owner])
+                for owner in owners[numbers].tolist()
+            ]
+            yield numbers, self._kind.batch(self.task, items, labels, self._frame)
+
+    def decode(self, numbers: np.ndarray, predicted: np.ndarray) -> list[Any]:
+        """What the network's answers to a batch say of each of its items."""
+        items = [self._views[number] for number in np.asarray(numbers).tolist()]
+        return self._kind.decode(self.task, items, predicted, self._frame)
+
+    def by_example(self, decoded: Sequence[Any]) -> list[list[Any]]:
+        """What was decoded for every item, item by item of every example."""
+        parts: list[list[Any]] = [[] for _ in self.examples]
+        for owner, part in zip(self._views.owners.tolist(), decoded, strict=True):
+            parts[owner].append(part)
+        return parts
+
+    def predictions(self, decoded: Sequence[Any]) -> list[Any]:
+        """By example: what its decoded items say together, in the form of its gold."""
+        return [
+            self._kind.joined(self.task, example, said)
+            for example, said in zip(self.examples, self.by_example(decoded), strict=True)
+        ]
+
+    def score(self, decoded: Sequence[Any]) -> dict[str, float]:
+        """The task's metrics, of what was decoded for every item."""
+        predicted = self.predictions(decoded)
+        return self._kind.score(self.task, self.language, self.gold, predicted)
+
+
+def eval_batches(
+    source: Source,
+    task: Task,
+    permit: LabelAccess,
+    language: str,
+    split: Split,
+    limit: Size,
+    pipeline: TextPipeline,
+    batch_size: int,
+) -> EvalBatches:
+    """One split for scoring: the first ``limit`` examples, or all where there are fewer.
+
+    Raises:
+        ForbiddenLabels: the permit neither evaluates nor selects on this split.
+        DataError: no such data.
+    """
+    examples = labelled(source, permit, task, language, split)
+    table = encoded_split(source, task, language, split, examples, pipeline)
+    return EvalBatches(
+        task,
+        language,
+        Frame(pipeline.template, pipeline.max_length),
+        table,
+        examples if limit == "all" else examples[:limit],
+        batch_size=batch_size,
+    )
+
+
+def pair_batches(
+    source: Source,
+    task: Task,
+    permit: LabelAccess,
+    languages: tuple[str, str],
+    limit: Size,
+    pipeline: TextPipeline,
+    batch_size: int,
+) -> EvalBatches:
+    """Test rows with the first sentence in one language and the second in the other.
+
+    The language of the batches is ``FIRST:SECOND``; of the joined rows the first ``limit`` are
+    taken. Sentences are encoded once for each language, whatever pairs it is in.
+
+    Raises:
+        ForbiddenLabels: the permit does not evaluate. DataError: no such data, or rows that do not
+        join (:func:`joined`).
+    """
+    rows = [labelled(source, permit, task, language, "test") for language in languages]
+    tables = [
+        encoded_split(source, task, language, "test", part, pipeline)
+        for language, part in zip(languages, rows, strict=True)
+    ]
+    name = ":".join(languages)
+    both = joined(*rows, task=task.name, language=name)
+    return EvalBatches(
+        task,
+        name,
+        Frame(pipeline.template, pipeline.max_length),
+        JoinedTable(tables[0], tables[1], both.places),
+        both.examples if limit == "all" else both.examples[:limit],
+        batch_size=batch_size,
+        num_dropped=both.num_dropped,
+    )
+
+
+class Joined(NamedTuple):
+    """Rows that two languages have, in the order of the first one."""
+
+    examples: tuple[Example, ...]
+    places: tuple[tuple[int, int], ...]
+    """Of each row, its number in the first language and in the second."""
+    num_dropped: int
+    """Ids of either language that the other one lacks."""
+
+
+class JoinedTable:
+    """The sentences of joined rows, taken from the tables of both languages."""
+
+    def __init__(self, first: Table, second: Table, places: Sequence[tuple[int, int]]) -> None:
+        self._tables, self._places = (first, second), places
+
+    def __getitem__(self, number: int) -> Sentence:
+        row, slot = divmod(number, 2)
+        return self._tables[slot][2 * self._places[row][slot] + slot]
+
+
+def joined(
+    first: Sequence[Any], second: Sequence[Any], *, task: str = "", language: str = ""
+) -> Joined:
+    """Pairs whose first sentence is of ``first`` and whose second is of ``second``.
+
+    Args:
+        language: what the pair is called in complaints.
+
+    Raises:
+        DataError: the languages share no row, or a row's labels differ, so that its id does not
+            mean the same example.
+    """
+    own, numbers = (
+        {row.id: number for number, row in enumerate(rows) if row.is_whole}
+        for rows in (first, second)
+    )
+    examples, places = [], []
+    for name, number in own.items():
+        row, other = first[number], numbers.get(name)
+        if other is None:
+            continue
+        if row.gold != second[other].gold:
+            raise DataError(
+                f"row {row.id!r} is labelled {row.gold!r} in one language and "
+                f"{second[other].gold!r} in the other",
+                task=task,
+                language=language,
+                split="test",
+                remedy="one id has to mean one example in all languages; else pairs: none",
+            )
+        examples.append(replace(row, second=second[other].second))
+        places.append((number, other))
+    if not examples:
+        raise DataError(
+            "the languages have no row in common",
+            task=task,
+            language=language,
+            split="test",
+            remedy="leave the pair out of evaluate.pairs",
+        )
+    num_dropped = len(own) + len(numbers) - 2 * len(examples)
+    return Joined(tuple(examples), tuple(places), num_dropped)
