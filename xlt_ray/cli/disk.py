@@ -115,16 +115,16 @@ def _print_removal(removal: SweepRemoval) -> None:
 
 
 def _quota_bytes(quota: str) -> int:
-    from pydantic import TypeAdapter, ValidationError
-
-    from xlt_ray.config.sweep import Bytes
+    from xlt_ray.config.sweep import Store
     from xlt_ray.errors import SpecError
 
     try:
-        return TypeAdapter(Bytes).validate_python(quota)
-    except ValidationError:
+        num_bytes = Store(quota=quota).quota
+    except ValueError:
         problem = f"{quota!r}: expected a size such as 200GB or 1.5TiB"
         raise SpecError(problem, key="--quota") from None
+    assert num_bytes is not None
+    return num_bytes
 
 
 def _row(

@@ -154,6 +154,10 @@ class Facts:
     coverage: tuple[Coverage, ...] = ()
     """Of the lists of words that trials look words of real text up in; part of no key."""
 
+    def model_bounds(self, label: str) -> dict[str, int]:
+        """What the bounds of distributions may name of one model."""
+        return self.models[label].bounds()
+
     @property
     def model_names(self) -> tuple[str, ...]:
         """Names of the models, each once, whatever the number of its revisions."""

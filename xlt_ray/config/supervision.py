@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from xlt_ray.config.checks.check_evaluation import languages_tested
-from xlt_ray.config.checks.check_hybrid import translated_languages
+from xlt_ray.config.checks.check_target import translated_languages
 from xlt_ray.config.facts import Facts, TaskFacts
 from xlt_ray.config.mixture import mixture_of
 from xlt_ray.config.search_space import probes
@@ -57,7 +57,7 @@ def supervision_of(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]
 def supervisions(sweep: SweepSpec, facts: Facts) -> list[str]:
     """What a sweep's trials are called other than zero-shot, few shots aside; of a sound sweep."""
     found: dict[str, set[str]] = {}
-    for tree, _ in probes(sweep.space, lambda name: facts.models[name].bounds()):
+    for tree, _ in probes(sweep.space, facts.model_bounds):
         for kind, languages in supervision_of(sweep.trial(tree), facts).items():
             found.setdefault(kind, set()).update(languages)
     return [f"{kind} ({', '.join(sorted(found[kind]))})" for kind in KINDS if kind in found]

@@ -17,7 +17,7 @@ from xlt_ray.config.checks.check_evaluation import (
     language_pairs,
     languages_tested,
 )
-from xlt_ray.config.checks.check_hybrid import translated_languages
+from xlt_ray.config.checks.check_target import translated_languages
 from xlt_ray.config.facts import Facts, Split
 from xlt_ray.config.methods import CodeSwitchMlm, MaskedAlignment, MonolingualLm
 from xlt_ray.config.trial import TrialSpec

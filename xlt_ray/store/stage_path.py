@@ -21,8 +21,8 @@ from xlt_ray.config.checks.check_evaluation import (
     languages_tested,
     retrieval_layer,
 )
-from xlt_ray.config.checks.check_hybrid import hybrid_languages, translated_languages
 from xlt_ray.config.checks.check_schedules import target_examples
+from xlt_ray.config.checks.check_target import hybrid_languages, translated_languages
 from xlt_ray.config.diagnostics import VERSION as DIAGNOSTICS_VERSION
 from xlt_ray.config.facts import Facts, Split, TaskFacts
 from xlt_ray.config.methods import (

@@ -228,13 +228,13 @@ def test_batches_in_other_languages_need_translations(problems: Problems, wide: 
     assert not problems(uniform, "target.hybrid.languages=[qab]", facts=wide)
     (error,) = problems(uniform).values()
     assert error.key == "target.hybrid.mono"
-    assert "no translations of each other" in error.problem
+    assert "not translations of each other" in error.problem
     others = [(one, "train") for one in ("qab", "qac", "qad")]
     for overrides in ((uniform,), (uniform, "target.hybrid.ratio=0.5")):
         (error,) = problems(*overrides, facts=without(wide, "nli", *others)).values()
         assert (error.key, error.remedy) == ("target.hybrid.mono", "mono: source")
     (error,) = problems(uniform, "target.hybrid.text=switched", facts=wide).values()
-    assert "text: switched asks for none" in error.problem
+    assert "row by row, and text is switched" in error.problem
 
 
 def test_check_alignment_layer_exists(problems: Problems) -> None:
@@ -488,7 +488,7 @@ def test_check_pairs_are_parallel(problems: Problems, facts: Facts, wide: Facts)
         assert error.key == "evaluate.pairs"
         assert "nli" in error.problem
     (error,) = problems("target.task=tags", "evaluate.pairs=all", facts=wide).values()
-    assert "no sentence pairs" in error.problem
+    assert "not sentence pairs" in error.problem
     error = problems("evaluate.pairs=[[qaa, qzz]]", facts=wide)["evaluate.pairs"]
     assert "'qzz'" in error.problem
     left_out = ("evaluate={languages: [qab], pairs: [[qab, qac]]}",)

@@ -1,11 +1,10 @@
-"""What a trial is evaluated on besides its task's languages, and checks of it.
+"""Checks of the evaluation: languages, the objective, and what is scored besides the target task.
 
-Three things beside the target task in every language, all of them on test sets and without any
-training: *pairs* (the target task with its two sentences in two languages), *further tasks* of the
-target's kind and labels, under its head, and *retrieval*, *ranking* and *mining*, by the encoder
-alone. The threshold of mining is chosen on dev sets of the languages that are scored; they are read
-in the evaluation stage and no selection reads what comes of them.
-*Diagnostics* are of all layers, on parallel text that no task has labels for.
+All of that is scored on test sets and without training: *pairs* (the target task with its two
+sentences in two languages), *further tasks* of the target's kind and labels, under its head, and
+*retrieval*, *ranking* and *mining*, by the encoder alone. The threshold of mining is chosen on dev
+sets of the scored languages; only the evaluation stage reads them, and nothing is selected by it.
+*Diagnostics* look at all layers, on parallel text without labels.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from xlt_ray.config.diagnostics import DIAGNOSTICS
 from xlt_ray.config.facts import Facts, Split, TaskFacts
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.config.task_types import KINDS, is_by_encoder
-from xlt_ray.config.trial import Evaluate, TrialSpec
+from xlt_ray.config.trial import Evaluate, Problem, TrialSpec, listed
 from xlt_ray.errors import nearest
 
 Pair = tuple[str, str]
@@ -26,7 +25,7 @@ Pair = tuple[str, str]
 
 
 def language_pairs(settings: Evaluate, languages: tuple[str, ...]) -> tuple[Pair, ...]:
-    """The pairs that are asked, sorted; ``all`` are those of ``languages``, each with itself too.
+    """The pairs of ``evaluate.pairs``, sorted; ``all`` pairs each of ``languages`` with each.
 
     >>> language_pairs(Evaluate(pairs="all"), ("de", "en"))
     (('de', 'de'), ('de', 'en'), ('en', 'de'), ('en', 'en'))
@@ -39,21 +38,22 @@ def language_pairs(settings: Evaluate, languages: tuple[str, ...]) -> tuple[Pair
 
 
 def languages_tested(task: TaskFacts, settings: Evaluate, source: str) -> tuple[str, ...]:
-    """Languages whose test set of a task is scored: those that are asked, and the source."""
-    there = task.languages("test")
-    if settings.languages == "all":
-        return there
-    return tuple(one for one in there if one == source or one in settings.languages)
+    """Languages whose test set of a task is scored: ``evaluate.languages`` and the source."""
+    return tuple(
+        language
+        for language in task.languages("test")
+        if language == source or settings.languages == "all" or language in settings.languages
+    )
 
 
 def retrieval_layer(settings: Evaluate, num_layers: int) -> int:
-    """Where retrieval takes sentences from: as asked, else two thirds of the way up.
+    """The layer that retrieval takes sentences from; by default two thirds of the way up.
 
     >>> [retrieval_layer(Evaluate(), depth) for depth in (2, 12, 24)]
     [1, 8, 16]
     """
-    asked = settings.retrieval_layer
-    return round(2 * num_layers / 3) if asked is None else asked
+    layer = settings.retrieval_layer
+    return round(2 * num_layers / 3) if layer is None else layer
 
 
 def further_content(
@@ -64,7 +64,7 @@ def further_content(
     scored = {task.name: languages_tested(task, settings, source) for task in tasks}
 
     def digests(task: TaskFacts, split: Split) -> dict[str, str]:
-        return {one: task.splits[one, split].digest for one in scored[task.name]}
+        return {language: task.splits[language, split].digest for language in scored[task.name]}
 
     data = {"also": {task.name: digests(task, "test") for task in tasks}}
     tuned = [task for task in tasks if KINDS[task.kind].is_tuned]
@@ -81,12 +81,71 @@ def diagnosed_languages(
     >>> diagnosed_languages(("de", "en", "sw"), "en", {"en": "", "de": ""})
     ('de',)
     """
-    return tuple(one for one in tested if one != source and one in parallel)
+    return tuple(language for language in tested if language != source and language in parallel)
 
 
-def pairs_are_parallel(
-    trial: TrialSpec, facts: Facts, _: SweepSpec
-) -> Iterator[tuple[str, str, str]]:
+def languages_are_there(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    task, languages = facts.tasks[trial.target.task], trial.evaluate.languages
+    tested = task.languages("test")
+    for language in languages if isinstance(languages, tuple) else ():
+        if language not in tested:
+            yield (
+                "evaluate.languages",
+                f"{task.name} has no test set in {language!r}",
+                nearest(language, tested, limit=60),
+            )
+    if languages == "all" and not tested:
+        yield (
+            "target.task",
+            f"{task.name} has no test set in any language",
+            "choose another task" + task.file_of("LANGUAGE", "test"),
+        )
+
+
+def objective_is_measured(trial: TrialSpec, facts: Facts, sweep: SweepSpec) -> Iterator[Problem]:
+    task = facts.tasks[trial.target.task]
+    objective = sweep.settings.objective
+    if objective.metric not in task.metrics:
+        yield (
+            "objective.metric",
+            f"{task.name} is not scored by {objective.metric!r}",
+            nearest(objective.metric, task.metrics),
+        )
+    dev = task.languages("dev")
+    source = trial.target.source_language
+    scored = {source} if trial.evaluate.dev == "source" else {source, *task.languages("test")}
+    if isinstance(trial.evaluate.languages, tuple):
+        scored &= {source, *trial.evaluate.languages}
+    scored &= set(dev)
+    if isinstance(objective.languages, tuple):
+        for language in objective.languages:
+            if language not in dev:
+                yield (
+                    "objective.languages",
+                    f"{task.name} has no dev set in {language!r}",
+                    nearest(language, dev, limit=40),
+                )
+            elif language not in scored:
+                yield (
+                    "objective.languages",
+                    f"the dev set in {language!r} is not scored in this sweep",
+                    "name the language in evaluate.languages, and write evaluate.dev: all",
+                )
+    elif objective.languages == "all" and trial.evaluate.dev == "source":
+        yield (
+            "objective.languages",
+            f"of all dev sets that in {source!r} alone is scored in this sweep",
+            "objective.languages: source, or evaluate.dev: all",
+        )
+    elif objective.languages == "target" and not scored - {source}:
+        yield (
+            "objective.languages",
+            f"no dev set of {task.name} in a target language is scored in this sweep",
+            "select on the source language, or write evaluate.dev: all",
+        )
+
+
+def pairs_are_parallel(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
     task, settings = facts.tasks[trial.target.task], trial.evaluate
     if settings.pairs == "none":
         return
@@ -95,13 +154,13 @@ def pairs_are_parallel(
     if not (entry.is_crossed and not entry.is_embedded and task.is_parallel):
         yield (
             "evaluate.pairs",
-            f"the rows of {task.name} are no sentence pairs that are parallel across languages",
+            f"the rows of {task.name} are not sentence pairs that are parallel across languages",
             "pairs: none, or a target task whose rows are",
         )
         return
     scored = languages_tested(task, settings, trial.target.source_language)
-    asked = language_pairs(settings, scored)
-    for language in sorted({one for pair in asked for one in pair} - set(scored)):
+    pairs = language_pairs(settings, scored)
+    for language in sorted({language for pair in pairs for language in pair} - set(scored)):
         yield (
             "evaluate.pairs",
             f"{task.name} is not scored in {language!r}",
@@ -111,9 +170,7 @@ def pairs_are_parallel(
         )
 
 
-def further_tasks_fit(
-    trial: TrialSpec, facts: Facts, _: SweepSpec
-) -> Iterator[tuple[str, str, str]]:
+def further_tasks_fit(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
     target, settings = facts.tasks[trial.target.task], trial.evaluate
     if not KINDS[target.kind].is_trained:
         # Said of the target itself: it has no training data.
@@ -146,16 +203,13 @@ def further_tasks_fit(
             yield from _further_data_is_there(task, settings, trial.target.source_language)
 
 
-def _further_data_is_there(
-    task: TaskFacts, settings: Evaluate, source: str
-) -> Iterator[tuple[str, str, str]]:
+def _further_data_is_there(task: TaskFacts, settings: Evaluate, source: str) -> Iterator[Problem]:
     scored = languages_tested(task, settings, source)
     if not scored:
-        there = ", ".join(task.languages("test")) or "none"
         yield (
             "evaluate.also",
             f"{task.name} has no test set in a language of evaluate.languages",
-            f"name one of its languages there: {there}",
+            f"name one of its languages: {listed(task.languages('test'))}",
         )
     lacking = sorted(set(scored) - set(task.languages("dev")))
     if KINDS[task.kind].is_tuned and lacking:
@@ -166,9 +220,7 @@ def _further_data_is_there(
         )
 
 
-def retrieval_layer_exists(
-    trial: TrialSpec, facts: Facts, _: SweepSpec
-) -> Iterator[tuple[str, str, str]]:
+def retrieval_layer_exists(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
     layer = trial.evaluate.retrieval_layer
     depth = facts.models[trial.model.label].num_layers
     if layer is not None and layer > depth:
@@ -191,36 +243,34 @@ def retrieval_layer_exists(
             )
 
 
-def diagnostics_have_text(
-    trial: TrialSpec, facts: Facts, _: SweepSpec
-) -> Iterator[tuple[str, str, str]]:
+def diagnostics_have_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
     settings, source = trial.evaluate, trial.target.source_language
-    asked = settings.diagnostics
-    if not asked:
+    names = settings.diagnostics
+    if not names:
         if "diagnostic_sentences" in settings.model_fields_set:
             yield (
                 "evaluate.diagnostic_sentences",
-                "no diagnostics are asked for",
+                "the sweep has no diagnostics",
                 f"diagnostics: [{', '.join(DIAGNOSTICS)}], or leave the number out",
             )
         return
-    for name in sorted({one for one in asked if asked.count(one) > 1}):
+    for name in sorted({name for name in names if names.count(name) > 1}):
         yield "evaluate.diagnostics", f"{name} is named twice", "name each diagnostic once"
     tested = languages_tested(facts.tasks[trial.target.task], settings, source)
-    there = ", ".join(sorted(facts.parallel)) or "none"
+    known = listed(facts.parallel)
     if source not in facts.parallel:
         yield (
             "evaluate.diagnostics",
             f"the data has no parallel text in {source!r}, the source language",
-            f"there is: {there}; add parallel/CORPUS/{source}.tsv to the data, or diagnostics: []",
+            f"there is: {known}; add parallel/CORPUS/{source}.tsv to the data, or diagnostics: []",
         )
     elif not diagnosed_languages(tested, source, facts.parallel):
         yield (
             "evaluate.diagnostics",
             "no language that is scored has parallel text",
-            f"there is: {there}; add parallel/CORPUS/LANGUAGE.tsv to the data, or diagnostics: []",
+            f"there is: {known}; add parallel/CORPUS/LANGUAGE.tsv to the data, or diagnostics: []",
         )
-    for name in dict.fromkeys(asked):
+    for name in dict.fromkeys(names):
         if DIAGNOSTICS[name].needs_links and not facts.has_links:
             yield (
                 "evaluate.diagnostics",
@@ -228,3 +278,13 @@ def diagnostics_have_text(
                 "has none",
                 f"leave {name} out, or put alignments/CORPUS/FIRST-SECOND.tsv into the data",
             )
+
+
+CHECKS = (
+    languages_are_there,
+    pairs_are_parallel,
+    further_tasks_fit,
+    retrieval_layer_exists,
+    diagnostics_have_text,
+    objective_is_measured,
+)

@@ -22,26 +22,26 @@ def shots_are_there(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Pr
             "a target language, or few_shot: null",
         )
         return
-    there = set(task.languages(split)) - {trial.target.source_language}
-    found = task.splits.get((language, split))
-    if found is None and not there:
+    languages = set(task.languages(split)) - {trial.target.source_language}
+    examples = task.splits.get((language, split))
+    if examples is None and not languages:
         yield (
             "few_shot.split",
             f"{task.name} has no {split} set with labels in any target language",
             f"split: {'dev' if split == 'train' else 'train'}, or another task",
         )
-    elif found is None:
+    elif examples is None:
         yield (
             "few_shot.language",
             f"{task.name} has no {split} set with labels in {language!r}",
-            nearest(language, there, limit=60),
+            nearest(language, languages, limit=60),
         )
-    elif settings.shots > found.num_examples:
+    elif settings.shots > examples.num_examples:
         yield (
             "few_shot.shots",
-            f"the {split} set of {task.name} in {language!r} has {found.num_examples} examples, "
+            f"the {split} set of {task.name} in {language!r} has {examples.num_examples} examples, "
             f"not {settings.shots}",
-            f"at most {found.num_examples}",
+            f"at most {examples.num_examples}",
         )
     if language not in task.languages("test"):
         yield (
@@ -69,18 +69,25 @@ def shots_are_not_selected_on(trial: TrialSpec, _: Facts, sweep: SweepSpec) -> I
 
 
 def zero_shot_alone_is_examined(trial: TrialSpec, _: Facts, __: SweepSpec) -> Iterator[Problem]:
-    """What stands in tables by configuration, without a word on shots, is of zero-shot trials."""
+    """Tables by configuration do not name shots, so they hold zero-shot trials alone."""
     if trial.few_shot is None:
         return
-    asked = {
+    is_set = {
         "evaluate.pairs": trial.evaluate.pairs != "none",
         "evaluate.also": bool(trial.evaluate.also),
         "evaluate.diagnostics": bool(trial.evaluate.diagnostics),
         "target.average": trial.target.average > 1,
     }
-    for key in (key for key, is_asked in asked.items() if is_asked):
+    for key in (key for key, value in is_set.items() if value):
         yield (
             key,
             "after few_shot only the task itself is scored, with the last weights",
             "leave it out, and ask for it in a sweep without few_shot: stages are shared",
         )
+
+
+CHECKS = (
+    shots_are_there,
+    shots_are_not_selected_on,
+    zero_shot_alone_is_examined,
+)

@@ -29,14 +29,14 @@ def intermediate_can_be_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) ->
         if is_one:
             return
     else:
-        there = {language for task in tasks for language in task.languages("train")}
+        trained = {language for task in tasks for language in task.languages("train")}
         for language in settings.languages if settings.languages != "all" else ():
-            if language not in there:
+            if language not in trained:
                 verb = "has" if len(tasks) == 1 else "have"
                 yield (
                     "intermediate.languages",
                     f"{names} {verb} no training data in {language!r}",
-                    nearest(language, there),
+                    nearest(language, trained),
                 )
         for task in tasks:
             if not task.languages("train"):
@@ -86,16 +86,16 @@ def target_labels_stay_unseen(trial: TrialSpec, facts: Facts, _: SweepSpec) -> I
 
 
 def sampling_has_several(trials: Iterable[TrialSpec], facts: Facts) -> Iterator[Problem]:
-    """Of a whole sweep: one that draws among tasks trains several of them in some trial."""
-    asks = False
+    """A sweep that sets ``sampling`` draws among several datasets in some trial."""
+    has_sampling = False
     for trial in trials:
         settings = trial.intermediate
         if settings is None or "sampling" not in settings.model_fields_set:
             continue
-        asks = True
+        has_sampling = True
         if len(mixture_of(settings, trial.target.source_language, facts.tasks).datasets) > 1:
             return
-    if asks:
+    if has_sampling:
         yield (
             "intermediate.sampling",
             "there is one task in one language, so nothing is drawn",
@@ -107,10 +107,10 @@ def masked_text_is_there(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterat
     settings = trial.intermediate
     if settings is None or settings.mlm is None:
         return
-    asked = text_languages(settings, trial.target.source_language, facts.parallel)
-    if not asked:
+    languages = text_languages(settings, trial.target.source_language, facts.parallel)
+    if not languages:
         yield "intermediate.mlm", "the data has no text for masked LM", "mlm: null"
-    for language in asked:
+    for language in languages:
         if language not in facts.parallel:
             yield (
                 "intermediate.mlm.languages",
@@ -132,7 +132,7 @@ def ladder_can_be_climbed(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Itera
     if settings.epochs > 1 and settings.schedule.several_epochs == "refuse":
         yield (
             "intermediate.epochs",
-            f"{settings.epochs} passes over n examples are no beginning of a training on "
+            f"{settings.epochs} passes over n examples are not the beginning of a training on "
             "more, so sizes would share nothing under wsd",
             "epochs: 1, or schedule: linear, or schedule: {method: wsd, several_epochs: "
             "separate} to train every size by itself",
@@ -151,3 +151,11 @@ def ladder_can_be_climbed(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Itera
             "examples, where its decay begins",
             f"at most {steps * batch_size}, or larger sizes only",
         )
+
+
+CHECKS = (
+    intermediate_can_be_trained,
+    target_labels_stay_unseen,
+    masked_text_is_there,
+    ladder_can_be_climbed,
+)

@@ -1,14 +1,12 @@
-"""Early stopping against the facts: where its rungs lie, and whether it can stop anything.
+"""How long the trainings of a sweep are, and which settings therefore change nothing.
 
-How long the trainings of a sweep are: steps, batches and rows of each kind of stage.
-
-Settings that are there and change nothing, because a training is too short for them.
+Early stopping, averaging, warm-up and evaluations all need a training that is long enough for them.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -33,6 +31,8 @@ from xlt_ray.config.trial import (
 )
 from xlt_ray.errors import SpecErrors
 
+TRAINED = ("align", "intermediate", "target", "few_shot")
+"""Sections with a training, in the order of a path."""
 _LENGTH = ("task", "source_language", "size", "epochs", "batch_size", "robust")
 """Keys of ``target`` that its number of examples depends on."""
 
@@ -68,14 +68,11 @@ def shortest_training(sweep: SweepSpec, facts: Facts) -> int:
         is_relevant = section == "target" and (not key or key.partition(".")[0] in _LENGTH)
         return values if is_relevant else values[:1]
 
-    def bounds(model: str) -> Mapping[str, int]:
-        return facts.models[model].bounds()
-
     lengths = []
-    for assignment in assignments(sweep.space, tried, bounds):
+    for assignment in assignments(sweep.space, tried, facts.model_bounds):
         # Options that exclude each other are complained about elsewhere.
         with contextlib.suppress(SpecErrors, KeyError):
-            lengths.append(target_examples(sweep.trial_of(assignment, bounds), facts))
+            lengths.append(target_examples(sweep.trial_of(assignment, facts.model_bounds), facts))
     return min(lengths, default=1)
 
 
@@ -95,7 +92,7 @@ def early_stop_acts(
             "give one value",
         )
         return
-    if num_configurations(sweep.space, lambda name: facts.models[name].bounds()) == 1:
+    if num_configurations(sweep.space, facts.model_bounds) == 1:
         yield (
             "early_stop",
             "it could stop no trial: configurations compete, and this sweep has one",
@@ -145,8 +142,7 @@ def early_stop_acts_on_all(
 
 
 def _last_evaluations(trials: Sequence[TrialSpec], facts: Facts) -> Iterator[Fraction]:
-    """Of each trial the share of its training at the last evaluation before its end; 0 where there
-    is none."""
+    """The share of each trial's training at the last evaluation before its end, or 0."""
     for trial in trials:
         # A task without training data is complained about elsewhere.
         with contextlib.suppress(KeyError):
@@ -188,23 +184,23 @@ def trainings(trial: TrialSpec, facts: Facts) -> dict[str, tuple[Training, int]]
     Raises:
         KeyError: a task without training data, which the checks complain about.
     """
-    found: dict[str, tuple[Training, int]] = {}
+    by_kind: dict[str, tuple[Training, int]] = {}
     if trial.align is not None:
-        found["align"] = trial.align, trial.align.steps
+        by_kind["align"] = trial.align, trial.align.steps
     if trial.intermediate is not None:
         settings = trial.intermediate
         mixture = mixture_of(settings, trial.target.source_language, facts.tasks)
         size = mixture.size(settings.size)
         steps = mixture.num_steps(size, settings.epochs, settings.batch_size)
-        found["intermediate"] = settings, steps
-    found["target"] = trial.target, target_examples(trial, facts) // trial.target.batch_size
+        by_kind["intermediate"] = settings, steps
+    by_kind["target"] = trial.target, target_examples(trial, facts) // trial.target.batch_size
     if trial.few_shot is not None:
-        found["few_shot"] = trial.few_shot, trial.few_shot.steps
-    return found
+        by_kind["few_shot"] = trial.few_shot, trial.few_shot.steps
+    return by_kind
 
 
 def stage_sizes(trials: Iterable[TrialSpec], facts: Facts) -> list[StageSize]:
-    """Of the probes of a sweep that fits its facts."""
+    """The sizes of every stage over ``trials``, which are the probes of a sound sweep."""
     grouped: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
     for trial in trials:
         for kind, (settings, steps) in trainings(with_lengths(trial, facts), facts).items():
@@ -212,11 +208,8 @@ def stage_sizes(trials: Iterable[TrialSpec], facts: Facts) -> list[StageSize]:
             grouped.setdefault((kind, _content(trial, kind)), []).append(row)
     return [
         StageSize(*names, *((min(column), max(column)) for column in zip(*rows, strict=True)))
-        for names, rows in sorted(grouped.items(), key=lambda item: _ORDER.index(item[0][0]))
+        for names, rows in sorted(grouped.items(), key=lambda item: TRAINED.index(item[0][0]))
     ]
-
-
-_ORDER = ("align", "intermediate", "target", "few_shot")
 
 
 def _content(trial: TrialSpec, kind: str) -> str:
@@ -250,35 +243,36 @@ def averages_act(trials: Sequence[TrialSpec], facts: Facts) -> Iterator[Problem]
 def short_trainings(
     sweep: SweepSpec, trials: Sequence[TrialSpec], facts: Facts
 ) -> Iterator[Problem]:
-    """What a sweep asks of its trainings that some of them are too short for."""
+    """Settings that some trainings of a sweep are too short for."""
     for trial in trials:
         with contextlib.suppress(KeyError):
             yield from _too_short(trial, facts)
-    num_points, asked = len(sweep.settings.search.first), sweep.settings.search.trials
-    if num_points > asked:
+    num_points, num_trials = len(sweep.settings.search.first), sweep.settings.search.trials
+    if num_points > num_trials:
         yield (
             "search.first",
-            f"it has {num_points} points and search.trials is {asked}, so the last ones are not "
-            "tried",
+            f"it has {num_points} points and search.trials is {num_trials}, so the last ones are "
+            "not tried",
             f"search.trials: {num_points} or more",
         )
 
 
 def _too_short(trial: TrialSpec, facts: Facts) -> Iterator[Problem]:
     for kind, (settings, steps) in trainings(trial, facts).items():
-        is_asked = "warmup" in settings.model_fields_set and settings.warmup > 0
-        if is_asked and not int(steps * settings.warmup):
+        has_warmup = "warmup" in settings.model_fields_set and settings.warmup > 0
+        if has_warmup and not int(steps * settings.warmup):
             yield (
                 f"{kind}.warmup",
                 f"of {steps} steps a share of {settings.warmup:g} is less than one, so the rate "
                 "begins at its peak",
                 "a larger share, or 0",
             )
-    number, asked = _num_evaluations(trial, facts), trial.target.evaluations
-    if "evaluations" in trial.target.model_fields_set and number < asked:
+    number = _num_evaluations(trial, facts)
+    if "evaluations" in trial.target.model_fields_set and number < trial.target.evaluations:
         yield (
             "target.evaluations",
-            f"a training of {number} steps is evaluated {number} times, not {asked}",
+            f"a training of {number} steps is evaluated {number} times, not "
+            f"{trial.target.evaluations}",
             f"at most {number}, or a longer training",
         )
     if trial.target.average > number:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from xlt_ray.config.checks.check_hybrid import translated_languages
+from xlt_ray.config.checks.check_target import translated_languages
 from xlt_ray.config.facts import Coverage, TaskFacts
 from xlt_ray.config.methods import AugmentRobust, CodeSwitchMlm
 from xlt_ray.config.trial import TrialSpec

@@ -1,0 +1,223 @@
+"""Checks of the target stage: its task, its fusion, and the text that hybrid batches mix in.
+
+Hybrid batches take *translated* text where the task has training rows under the same ids in other
+languages and its kind lets sentences change their language; otherwise a lexicon *switches* words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xlt_ray.config.facts import Facts, TaskFacts
+from xlt_ray.config.methods import AugmentRobust, DlfaFusion
+from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.config.task_types import KINDS
+from xlt_ray.config.trial import Hybrid, Intermediate, Problem, Target, TrialSpec, listed, trainable
+from xlt_ray.errors import nearest
+
+
+def translated_languages(hybrid: Hybrid, task: TaskFacts, source: str) -> tuple[str, ...]:
+    """Languages besides the source whose training text has the source's labels; empty where
+    hybrid batches are switched by a lexicon or not used."""
+    return tuple(
+        language
+        for language in (_translations(hybrid, task, source) if hybrid.is_used else ())
+        if hybrid.languages == "all" or language in hybrid.languages
+    )
+
+
+def hybrid_languages(hybrid: Hybrid, task: TaskFacts, facts: Facts, source: str) -> tuple[str, ...]:
+    """Languages that hybrid batches draw from besides the source: those with translated training
+    text, else those of a lexicon."""
+    known = _translations(hybrid, task, source)
+    if not known and source in facts.lexicon:
+        known = facts.lexicon[source].languages
+    return tuple(sorted(known if hybrid.languages == "all" else hybrid.languages))
+
+
+def _translations(hybrid: Hybrid, task: TaskFacts, source: str) -> tuple[str, ...]:
+    """All languages but the source that have training text for hybrid batches."""
+    if not KINDS[task.kind].is_crossed or hybrid.text == "switched":
+        return ()
+    return tuple(language for language in task.languages("train") if language != source)
+
+
+def hybrid_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    hybrid = trial.target.hybrid
+    if not hybrid.is_used:
+        idle = sorted(hybrid.model_fields_set - {"mono"})
+        if idle and "ratio" not in idle:
+            yield (
+                f"target.hybrid.{idle[0]}",
+                "ratio is left out, so no batch is cross-lingual",
+                "ratio: the share of batches that are, for example 0.5",
+            )
+        return
+    key = "ratio" if hybrid.ratio > 0 else "mono"
+    remedy = "ratio: 0" if hybrid.ratio > 0 else "mono: source"
+    task, source = facts.tasks[trial.target.task], trial.target.source_language
+    known = set(_translations(hybrid, task, source))
+    if hybrid.text == "translated" and not known:
+        yield "target.hybrid.text", f"{task.name} has no translated training text", "text: switched"
+        return
+    if known and not task.is_parallel:
+        yield (
+            f"target.hybrid.{key}",
+            f"rows of {task.name} in several languages are not translations of each other, "
+            "so their sentences cannot be mixed",
+            "text: switched, or is_parallel: true in the task's file where rows of one id are",
+        )
+        return
+    if hybrid.mono == "uniform" and not known:
+        yield (
+            "target.hybrid.mono",
+            f"uniform needs training text of {task.name} that is translated row by row, and "
+            + ("text is switched" if hybrid.text == "switched" else "the data has none"),
+            "mono: source",
+        )
+        return
+    if hybrid.languages == ():
+        yield "target.hybrid.languages", "the list is empty", f"name one at least, or {remedy}"
+    if not known and source in facts.lexicon:
+        known = set(facts.lexicon[source].languages)
+    if not known:
+        yield (
+            "target.hybrid.ratio",
+            f"{task.name} has neither translated training text nor a lexicon from {source!r}",
+            "ratio: 0, or put word lists into lexicon/{source}-{target}.tsv of the data",
+        )
+    for language in hybrid.languages if isinstance(hybrid.languages, tuple) else ():
+        if known and language not in known:
+            yield (
+                "target.hybrid.languages",
+                f"there is no training text to mix in for {language!r}",
+                f"there is: {listed(known)}",
+            )
+
+
+def scaled_batches_are_whole(trial: TrialSpec, _: Facts, __: SweepSpec) -> Iterator[Problem]:
+    hybrid = trial.target.hybrid
+    if hybrid.mixing == "in_batch" and hybrid.batch_scale != 1.0:
+        yield (
+            "target.hybrid.batch_scale",
+            "with mixing: in_batch there are no cross-lingual batches to be scaled",
+            "batch_scale: 1.0, or mixing: per_batch",
+        )
+
+
+def fusion_layer_exists(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    layer = getattr(trial.target.fusion, "layer", None)
+    depth = facts.models[trial.model.label].num_layers
+    if layer is not None and layer >= depth:
+        yield (
+            "target.fusion.layer",
+            f"{layer} is not below the last layer of {trial.model.name}, which has {depth}",
+            f"at most {depth - 1}, or write the bound num_layers - 1",
+        )
+
+
+def fusion_is_not_too_narrow(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    reduction = getattr(trial.target.fusion, "reduction", None)
+    width = facts.models[trial.model.label].hidden_size
+    narrowest = DlfaFusion.narrowest
+    if reduction is not None and width // reduction < narrowest:
+        yield (
+            "target.fusion.reduction",
+            f"of the width of {trial.model.name}, {width}, it leaves {width // reduction}",
+            f"at most {width // narrowest}, so that {narrowest} are left",
+        )
+
+
+def fused_states_are_read(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    placement = getattr(trial.target.fusion, "placement", "pieces")
+    task = facts.tasks[trial.target.task]
+    if placement != "pieces" and KINDS[task.kind].is_by_piece:
+        yield (
+            "target.fusion.placement",
+            f"{placement} leaves one state a sentence, and {task.name} needs one for every piece",
+            "placement: pieces, or a task that is about whole sentences",
+        )
+
+
+def target_can_be_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    task = facts.tasks[trial.target.task]
+    yield from trainable(task, trial.target.source_language, trial.target.size, "target")
+    dev = task.languages("dev")
+    if trial.target.source_language not in dev:
+        yield (
+            "target.source_language",
+            f"{task.name} has no dev set in {trial.target.source_language!r} to select on",
+            nearest(trial.target.source_language, dev, limit=40)
+            + task.file_of(trial.target.source_language, "dev"),
+        )
+
+
+def rankings_are_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    """Settings of rankings have a task of that kind, and batches have as many wrong candidates."""
+    sections: dict[str, tuple[Target | Intermediate, tuple[str, ...]]] = {
+        "target": (trial.target, (trial.target.task,))
+    }
+    if trial.intermediate is not None:
+        sections["intermediate"] = (trial.intermediate, trial.intermediate.tasks)
+    for name, (section, tasks) in sections.items():
+        if "ranking" not in section.model_fields_set:
+            continue
+        if all(facts.tasks[task].kind != "ranking" for task in tasks):
+            yield (
+                f"{name}.ranking",
+                f"{' and '.join(tasks)} {'is' if len(tasks) == 1 else 'are'} not of the kind "
+                "ranking, and nothing else has these settings",
+                "leave it out, or choose a task of that kind",
+            )
+            continue
+        rows = section.batch_size
+        if name == "target" and trial.target.hybrid.ratio > 0:
+            rows = min(rows, max(round(rows * trial.target.hybrid.batch_scale), 1))
+        if section.ranking.negatives >= rows:
+            yield (
+                f"{name}.ranking.negatives",
+                f"a batch of {rows} rows has at most {rows - 1} wrong candidates for each",
+                f"at most {rows - 1}, or a larger batch",
+            )
+
+
+def augmentation_has_neighbours(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    robust, source = trial.target.robust, trial.target.source_language
+    if not isinstance(robust, AugmentRobust):
+        return
+    if robust.neighbours == "lists" and source not in facts.neighbours:
+        yield (
+            "target.robust.neighbours",
+            f"there is no list of neighbours of words in {source!r}",
+            f"put one into neighbours/{source}.tsv of the data (word TAB neighbour), or "
+            "neighbours: lexicon",
+        )
+    if robust.neighbours == "lexicon" and source not in facts.lexicon:
+        yield (
+            "target.robust.neighbours",
+            f"there is no lexicon from {source!r}",
+            f"put word lists into lexicon/{source}-TARGET.tsv of the data, or neighbours: lists",
+        )
+
+
+def words_are_covered(_: TrialSpec, facts: Facts, __: SweepSpec) -> Iterator[Problem]:
+    for coverage in facts.coverage:
+        if not coverage.share:
+            yield (
+                coverage.key,
+                f"{coverage.words} has no word of {coverage.text}, so nothing would be replaced",
+                "words as the text writes them, separated by blanks",
+            )
+
+
+CHECKS = (
+    fusion_layer_exists,
+    fusion_is_not_too_narrow,
+    fused_states_are_read,
+    target_can_be_trained,
+    hybrid_has_text,
+    scaled_batches_are_whole,
+    rankings_are_trained,
+    augmentation_has_neighbours,
+    words_are_covered,
+)
