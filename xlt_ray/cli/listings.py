@@ -16,7 +16,7 @@ from xlt_ray.ledger import (
     StageUse,
     Standing,
     TrialView,
-    failures_told,
+    failure_lines,
 )
 from xlt_ray.store.record import Score
 from xlt_ray.store.store import StageStore
@@ -54,7 +54,7 @@ def status_row(ledger: Ledger) -> Row:
     return {
         "name": ledger.name,
         "trials": {**counts, "waiting": counts["queued"]},
-        "failures": failures_told(views, ledger.name),
+        "failures": failure_lines(views, ledger.name),
         "gpu_hours": math.fsum(view.occupied.gpu_seconds for view in views) / 3600,
         "best": None
         if best is None

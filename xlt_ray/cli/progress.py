@@ -235,7 +235,7 @@ def echo_summary(sweep: SweepSpec, summary: SweepSummary) -> None:
 def complaints(name: str, failed: Sequence[TrialView]) -> Iterator[str]:
     """Lines about failed trials, the most frequent cause first: their numbers, the message and the
     end of the log of the most frequent failure, and the command that runs them again."""
-    from xlt_ray.ledger import again, by_cause
+    from xlt_ray.ledger import by_cause, retry_command
 
     if not failed:
         return
@@ -248,7 +248,7 @@ def complaints(name: str, failed: Sequence[TrialView]) -> Iterator[str]:
         yield f"  {cause}: trial{'s' * (num > 1)} {numbers}{more}: {view.message}"
         yield from (f"      {line}" for line in view.log.splitlines()[-LOG_SHOWN:])
         if len(causes) > 1:
-            yield f"    run these again: {again(name, cause)}"
+            yield f"    run these again: {retry_command(name, cause)}"
     yield f"run them again: xlt resume {name} --failed"
 
 

@@ -1,10 +1,10 @@
 """The ledger: one Optuna study, the only durable truth about the trials of a sweep.
 
-Parameters, state, attempts, causes of failure, scores on the way, keys of stages and the MLflow
-run of every trial are in it; MLflow and reports are projections that can be rebuilt. Only the
-driver of a sweep writes it. What the next trial is follows from the ledger alone (the sampler is
-seeded by sweep seed and number of the configuration), so a sweep that was killed, be it in the
-middle of an ask, and started again asks the same trials as one that ran through.
+It holds the parameters, state, attempts, causes of failure, intermediate scores, stage keys and
+MLflow run of every trial; MLflow and reports can be rebuilt from it. Only the driver of a sweep
+writes it. The next trial follows from the ledger alone (the sampler is seeded by the seed of the
+sweep and the number of the configuration), so a sweep that was killed and started again asks the
+same trials as one that ran through.
 """
 
 from xlt_ray.ledger.access import (
@@ -23,10 +23,10 @@ from xlt_ray.ledger.halving import Halving
 from xlt_ray.ledger.ledger import (
     Ledger,
     Retry,
-    again,
     by_cause,
-    failures_told,
+    failure_lines,
     rehearsal,
+    retry_command,
     still_failed,
 )
 from xlt_ray.ledger.made_with import (
@@ -69,7 +69,6 @@ __all__ = [
     "State",
     "TrialView",
     "Winner",
-    "again",
     "by_cause",
     "changed_since",
     "changes",
@@ -79,7 +78,7 @@ __all__ = [
     "driver_of",
     "fact_sets_of",
     "facts_label",
-    "failures_told",
+    "failure_lines",
     "find_ledger",
     "ledger_url",
     "load_ledger",
@@ -87,6 +86,7 @@ __all__ = [
     "mixed_facts",
     "open_ledger",
     "rehearsal",
+    "retry_command",
     "standings",
     "starts_of",
     "still_failed",

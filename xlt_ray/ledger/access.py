@@ -341,8 +341,8 @@ def _refuse_other_place(home: Home, name: str, url: str | None) -> None:
 
 
 def _plain(sweep: SweepSpec) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(json.dumps(sweep.resolved()))
-    return found
+    resolved: dict[str, Any] = json.loads(json.dumps(sweep.resolved()))
+    return resolved
 
 
 def _named(resolved: dict[str, Any]) -> dict[str, Any]:

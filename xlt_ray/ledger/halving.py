@@ -38,7 +38,7 @@ class Halving:
         """The highest rung above one share of a training and not above another, if there is one.
 
         >>> halving = Halving(Fraction(1, 10), 3)
-        >>> [halving.rung(Fraction(one, 4), Fraction(one + 1, 4)) for one in range(4)]
+        >>> [halving.rung(Fraction(n, 4), Fraction(n + 1, 4)) for n in range(4)]
         [Fraction(1, 10), Fraction(3, 10), None, Fraction(9, 10)]
         """
         rung = self.grace

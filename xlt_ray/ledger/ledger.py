@@ -1,16 +1,8 @@
-"""The book itself: asking, reading and telling trials of one Optuna study.
+"""The ledger of a sweep: one Optuna study that says which trials there are and what came of them.
 
-Which trials have been asked and which wait: read from a study once, then kept up.
-
-Only the driver of a sweep adds trials to its study, and only through its
-:class:`~xlt_ray.ledger.ledger.Ledger`, so nothing has to be read again before every ask.
-
-Which failed trials are run again.
-
-A ledger that is asked without consequences: what a sweep would be asked next.
-
-It lives in memory and begins as a copy, so :meth:`~xlt_ray.ledger.Ledger.ask` is the very
-function that a running sweep calls, and nothing of the home is touched.
+:class:`Ledger` asks for the next trial, notes what happens to trials, and tells Optuna how they
+end. Only the driver of a sweep writes to it. :func:`rehearsal` gives a copy in memory, which can
+be asked what a sweep would run next.
 """
 
 from __future__ import annotations
@@ -32,7 +24,6 @@ from xlt_ray.errors import LedgerError
 from xlt_ray.ledger.halving import JUDGED, LENGTH, Halving, falls_behind
 from xlt_ray.ledger.sampler import (
     Configuration,
-    History,
     Proposer,
     configuration_from,
     identity,
@@ -44,8 +35,8 @@ from xlt_ray.ledger.views import (
     OCCUPIED,
     OUTDATED,
     AskedTrial,
+    Heartbeat,
     Occupation,
-    SignOfLife,
     StageUse,
     Standing,
     TrialView,
@@ -64,12 +55,15 @@ from xlt_ray.store.canonical import from_fields
 
 
 class PendingTrials:
-    """The trials of a study, as far as what is asked next depends on them.
+    """Which trials were added, which of them wait, and which repeats are missing.
+
+    Built from a study once and then kept up: only the driver adds trials, through its
+    :class:`Ledger`, so the study is not read again before every ask.
 
     Args:
         seeds: trials of each configuration.
-        is_first_alone: whether the other repeats of a configuration are asked when its first one
-            is complete, and not as soon as that one is handed out.
+        is_first_alone: add the other repeats of a configuration when its first repeat is
+            complete, instead of when it starts.
     """
 
     def __init__(
@@ -79,83 +73,83 @@ class PendingTrials:
         self.is_first_alone = is_first_alone
         self.last_configuration = -1
         self.configurations: set[Configuration] = set()
-        """All that were asked."""
-        self._there: set[tuple[int, int]] = set()
+        self._repeats: set[tuple[int, int]] = set()
+        """(configuration, repeat) of every trial."""
         self._num_trials = 0
         self._waiting: deque[int] = deque()
-        self._unrepeated: dict[int, FrozenTrial] = {}
-        """Configuration -> the trial of which repeats are to be added."""
-        self._open: set[int] = set()
-        """First repeats at work."""
+        self._to_repeat: dict[int, FrozenTrial] = {}
+        """Configuration -> the trial whose repeats are to be added."""
+        self._running_first: set[int] = set()
+        """Numbers of the first repeats that are running."""
         for trial in trials:
             self.add(configuration_of(trial), repeat_of(trial), assignment_of(trial))
             if trial.state != TrialState.WAITING:
                 self._waiting.pop()
-                self.note(trial)
+                self.update(trial)
 
     def add(self, configuration: int, repeat: int, assignment: Mapping[str, Value]) -> None:
-        """A trial that waits was added, with the next number."""
+        """A waiting trial was added to the study, with the next number."""
         self._waiting.append(self._num_trials)
         self._num_trials += 1
         self.last_configuration = max(self.last_configuration, configuration)
         self.configurations.add(configuration_from(assignment))
-        self._there.add((configuration, repeat))
+        self._repeats.add((configuration, repeat))
 
     @property
     def first_waiting(self) -> int | None:
-        """Number of the trial that is handed out next, or None."""
+        """Number of the trial that starts next, or None."""
         return self._waiting[0] if self._waiting else None
 
     @property
     def awaits_first_repeats(self) -> bool:
-        """Whether the end of a trial at work may be followed by repeats of its configuration."""
-        return self.is_first_alone and self.seeds > 1 and bool(self._open)
+        """Whether repeats may be added when a running trial ends."""
+        return self.is_first_alone and self.seeds > 1 and bool(self._running_first)
 
-    def mark_asked(self, trial: FrozenTrial) -> None:
-        """The first that waits is handed out."""
+    def mark_started(self, trial: FrozenTrial) -> None:
+        """The first waiting trial has started."""
         self._waiting.popleft()
-        self.note(trial)
+        self.update(trial)
 
-    def note(self, trial: FrozenTrial) -> None:
-        """The state of a trial that was handed out has changed."""
+    def update(self, trial: FrozenTrial) -> None:
+        """The state of a trial that has started has changed."""
         if self.seeds == 1 or repeat_of(trial):
             return
         if trial.state == TrialState.RUNNING:
-            self._open.add(trial.number)
+            self._running_first.add(trial.number)
         else:
-            self._open.discard(trial.number)
+            self._running_first.discard(trial.number)
         if self.is_first_alone:
             is_to_be_repeated = trial.state == TrialState.COMPLETE
         else:
-            # Where early stopping was given up meanwhile, what it ended is not taken up again.
+            # A trial that early stopping ended gets no repeats after early stopping is given up.
             is_to_be_repeated = not is_retry(trial) and trial.state != TrialState.PRUNED
         if is_to_be_repeated:
-            self._unrepeated[configuration_of(trial)] = trial
+            self._to_repeat[configuration_of(trial)] = trial
 
-    def missing_repeats(self) -> list[tuple[FrozenTrial, int]]:
-        """Every repeat that is to be added, with the trial that it repeats; told once."""
-        found = [
+    def pop_missing_repeats(self) -> list[tuple[FrozenTrial, int]]:
+        """The repeats to add, each with the trial that it repeats; a second call returns none."""
+        missing = [
             (trial, repeat)
-            for configuration, trial in sorted(self._unrepeated.items())
+            for configuration, trial in sorted(self._to_repeat.items())
             for repeat in range(1, self.seeds)
-            if (configuration, repeat) not in self._there
+            if (configuration, repeat) not in self._repeats
         ]
-        self._unrepeated.clear()
-        return found
+        self._to_repeat.clear()
+        return missing
 
 
-SHOWN = 20
-"""Trials that a line names."""
+MAX_NUMBERS = 20
+"""Numbers of trials in one line of text."""
 
 
 @dataclass(frozen=True)
 class Retry:
-    """Which failed trials are to be run again: all of them, unless told otherwise."""
+    """Which failed trials to run again; all of them by default."""
 
     cause: str = ""
-    """Those that failed for this cause."""
+    """Only those that failed for this cause."""
     trials: tuple[int, ...] = ()
-    """Those of these numbers."""
+    """Only these numbers."""
 
 
 def still_failed(views: Sequence[TrialView]) -> list[TrialView]:
@@ -165,53 +159,54 @@ def still_failed(views: Sequence[TrialView]) -> list[TrialView]:
 
 
 def by_cause(failed: Sequence[TrialView]) -> dict[str, list[TrialView]]:
-    """Failed trials by their cause, the most frequent one first."""
-    causes = Counter(one.cause or "bug" for one in failed).most_common()
-    return {cause: [one for one in failed if (one.cause or "bug") == cause] for cause, _ in causes}
+    """Failed trials by their cause, the most frequent cause first."""
+    causes = Counter(view.cause or "bug" for view in failed).most_common()
+    return {
+        cause: [view for view in failed if (view.cause or "bug") == cause] for cause, _ in causes
+    }
 
 
-def again(name: str, cause: str) -> str:
+def retry_command(name: str, cause: str) -> str:
     """The command that runs the trials of a sweep again that failed for a cause."""
     return f"xlt resume {name} --where {cause}"
 
 
-def failures_told(views: Sequence[TrialView], name: str) -> list[str]:
-    """One line for every cause for which trials have failed and were not run again: which they
-    are, and the command that runs them again."""
+def failure_lines(views: Sequence[TrialView], name: str) -> list[str]:
+    """One line for each cause of failures: the trials, and the command that runs them again."""
     return [
-        f"{len(alike)} trial{'s' * (len(alike) > 1)} failed for {cause} "
-        f"({', '.join(str(one.number) for one in alike[:SHOWN])}"
-        f"{', ...' * (len(alike) > SHOWN)}); again: {again(name, cause)}"
-        for cause, alike in by_cause(still_failed(views)).items()
+        f"{len(failed)} trial{'s' * (len(failed) > 1)} failed for {cause} "
+        f"({', '.join(str(view.number) for view in failed[:MAX_NUMBERS])}"
+        f"{', ...' * (len(failed) > MAX_NUMBERS)}); again: {retry_command(name, cause)}"
+        for cause, failed in by_cause(still_failed(views)).items()
     ]
 
 
-def retried(
+def select_failed(
     name: str, views: Sequence[TrialView], retry: Retry, driver: str = ""
 ) -> list[TrialView]:
-    """The failed trials of a sweep that ``retry`` names and that have not been queued again yet.
+    """The failed trials that ``retry`` selects and that have not been queued again.
 
     Args:
-        driver: as that of :func:`~xlt_ray.ledger.views.standings`.
+        driver: as in :func:`~xlt_ray.ledger.views.standings`.
 
     Raises:
-        LedgerError: a trial that was named has not failed, not for the cause that was given, or is
-            queued again already; or no trial has failed for that cause.
+        LedgerError: a selected trial has not failed, failed for another cause, or is queued again
+            already; or no trial failed for the selected cause.
     """
     failed = still_failed(views)
     if retry.trials:
         _refuse_unfailed(name, views, retry, driver)
-        return [one for one in failed if one.number in retry.trials]
+        return [view for view in failed if view.number in retry.trials]
     if not retry.cause:
         return failed
-    causes = Counter(one.cause for one in failed)
+    causes = Counter(view.cause for view in failed)
     if retry.cause not in causes:
-        there = ", ".join(f"{cause} ({number})" for cause, number in causes.most_common())
+        known = ", ".join(f"{cause} ({count})" for cause, count in causes.most_common())
         raise LedgerError(
             f"{name}: no failed trial has the cause {retry.cause}; "
-            f"there is: {there or 'no failed trial'}"
+            f"there is: {known or 'no failed trial'}"
         )
-    return [one for one in failed if one.cause == retry.cause]
+    return [view for view in failed if view.cause == retry.cause]
 
 
 def _refuse_unfailed(name: str, views: Sequence[TrialView], retry: Retry, driver: str) -> None:
@@ -221,10 +216,10 @@ def _refuse_unfailed(name: str, views: Sequence[TrialView], retry: Retry, driver
         later = next((view.number for view in views if view.retry_of == number), None)
         if number not in by_number:
             last = max(by_number, default=-1)
-            there = f"the last one is {last}" if by_number else "there are none yet"
-            raise LedgerError(f"{name}: there is no trial {number}; {there}")
+            numbers = f"the last one is {last}" if by_number else "there are none yet"
+            raise LedgerError(f"{name}: there is no trial {number}; {numbers}")
         if states[number] != "failed":
-            numbers = ", ".join(str(one.number) for one in still_failed(views)) or "none"
+            numbers = ", ".join(str(view.number) for view in still_failed(views)) or "none"
             problem = f"is {states[number]}, not failed; failed: {numbers}"
         elif later is not None:
             problem = f"is run again as trial {later} already"
@@ -236,13 +231,14 @@ def _refuse_unfailed(name: str, views: Sequence[TrialView], retry: Retry, driver
 
 
 LATE_RUNS = "mlflow_run_ids"
-"""Attributes of the study: MLflow runs of trials that had ended when MLflow named them, so many in
-each, since an attribute is written as a whole."""
-RUNS_IN_ONE = 100
+"""Attributes of the study: MLflow run IDs that arrived after their trial had ended.
+
+Each attribute holds those of RUNS_PER_ATTRIBUTE trials, since it is written as a whole."""
+RUNS_PER_ATTRIBUTE = 100
 REPEATED = ("configuration", "repeat", "seed", "facts", "path", "attempts", "mlflow_run_id")
-"""What a retry takes over from the failed trial."""
-SIGN = "sign_of_life"
-"""Attribute of the study: the fields of the last :class:`SignOfLife`."""
+"""Attributes that a retry copies from the failed trial."""
+HEARTBEAT = "sign_of_life"
+"""Attribute of the study: the fields of the last :class:`Heartbeat`."""
 
 
 class Ledger:
@@ -254,49 +250,46 @@ class Ledger:
         self.study = study
         self.name = name
         self.driver = driver
-        """Token of the lease by which a living driver has this sweep; empty where none does."""
+        """Token of the lease of the living driver of this sweep; empty without one."""
         self.set_aside = set_aside
-        """The file as it was, where a part of it was damaged: what it said is asked again."""
-        self.history = History()
-        """What ``tpe`` looks at."""
+        """The damaged file, if it was damaged: the trials that it lost are asked again."""
         self.is_exhausted = False
-        """Whether an ask has found no configuration that was not asked already."""
+        """Whether every configuration of the space has been asked."""
         self._live: dict[int, Trial] = {}
         self._ended: dict[int, TrialView] = {}
-        self._asked: PendingTrials | None = None
+        self._pending: PendingTrials | None = None
         self._proposer = Proposer(study)
         self._late_runs: dict[int, str] | None = None
         self.news: tuple[str, ...] = ()
-        """What is to be said of this start."""
+        """Lines about this start, for the user."""
         self.facts = 0
-        """Number of the set that trials are made with from now on; 0 of none."""
+        """Number of the set of facts of trials from now on; 0 if there is none."""
         self.keys_of: Callable[[Assignment, int], list[str]] = lambda *_: []
-        """From an assignment and a seed to the path that a trial is added with."""
+        """Assignment and seed -> keys of the path that a new trial is added with."""
 
     # -- reading ----------------------------------------------------------------------
 
     @property
     def sweep(self) -> dict[str, Any]:
-        """The resolved sweep that this ledger belongs to, with all keys that there are today."""
+        """The resolved sweep, with all keys of this version."""
         return completed(self.study.user_attrs["sweep"])
 
     @property
     def identity(self) -> str:
-        """By which its runs are known among those of other ledgers with a sweep of this name;
-        empty of a ledger that no driver has opened since there are identities."""
+        """Tells its MLflow runs from those of other sweeps of this name; empty in an old ledger."""
         return str(self.study.user_attrs.get("identity", ""))
 
     def note(self, key: str, value: Any) -> None:
         self.study.set_user_attr(key, value)
 
     def trials(self) -> list[TrialView]:
-        """All trials, by number; those at work are counted up to their driver's last sign."""
-        noted = self.study.user_attrs.get(SIGN)
-        sign = None if noted is None else from_fields(SignOfLife, noted)
-        return [self._view(trial, sign) for trial in self.study.get_trials(deepcopy=False)]
+        """All trials, by number; time of running trials counts up to the last heartbeat."""
+        noted = self.study.user_attrs.get(HEARTBEAT)
+        heartbeat = None if noted is None else from_fields(Heartbeat, noted)
+        return [self._view(trial, heartbeat) for trial in self.study.get_trials(deepcopy=False)]
 
     def standings(self) -> dict[int, Standing]:
-        """How every trial stands now, by number."""
+        """The standing of every trial, by number."""
         return standings(self.trials(), driver=self.driver)
 
     def trial(self, number: int) -> TrialView:
@@ -318,91 +311,92 @@ class Ledger:
     # -- asking -----------------------------------------------------------------------
 
     def ask(self, sweep: SweepSpec, model_bounds: ModelBounds) -> AskedTrial | None:
-        """The next trial of the sweep, RUNNING from now on; None when there is none now.
+        """Start the next trial of the sweep and return it; None when there is none now.
 
-        Repeats come with their configuration; with early stopping those after the first one come
-        when that one is complete (:attr:`awaits_first_repeats`).
+        Repeats follow the first trial of their configuration; with early stopping, once it is
+        complete (:attr:`awaits_first_repeats`).
         """
-        asked = self._asked_by(sweep)
-        for repeated, repeat in asked.missing_repeats():
-            self._enqueue(dict(repeated.params), configuration_of(repeated), repeat, sweep)
-        if asked.first_waiting is None:
-            configuration = asked.last_configuration + 1
+        pending = self._pending_of(sweep)
+        for trial_to_repeat, repeat in pending.pop_missing_repeats():
+            configuration = configuration_of(trial_to_repeat)
+            self._enqueue(dict(trial_to_repeat.params), configuration, repeat, sweep)
+        if pending.first_waiting is None:
+            configuration = pending.last_configuration + 1
             if configuration >= sweep.settings.search.trials or self.is_exhausted:
                 return None
             assignment = self._proposer.configuration(
-                configuration, sweep, self.history, asked.configurations, model_bounds
+                configuration, sweep, pending.configurations, model_bounds
             )
             if assignment is None:
                 self.is_exhausted = True
                 return None
             parameters = parameters_of(sweep, assignment, model_bounds)
             self._enqueue(parameters, configuration, 0, sweep)
-        number = asked.first_waiting
+        number = pending.first_waiting
         assert number is not None
-        trial = self._begun(number)
+        trial = self._start(number)
         if trial is None:
-            # Another tool has changed the study: what waits is looked up again.
-            self._asked = None
+            # Another tool has changed the study: read the waiting trials again.
+            self._pending = None
             return self.ask(sweep, model_bounds)
         self._live[number] = trial
-        ticket = self._ticket(trial, sweep, model_bounds)
-        asked.mark_asked(self._frozen(number))
-        return ticket
+        asked_trial = self._asked_trial(trial, sweep, model_bounds)
+        pending.mark_started(self._frozen(number))
+        return asked_trial
 
     @property
     def awaits_first_repeats(self) -> bool:
-        """Whether trials at work decide if there is more to be asked."""
-        return self._asked is not None and self._asked.awaits_first_repeats
+        """Whether more trials may follow when running ones end."""
+        return self._pending is not None and self._pending.awaits_first_repeats
 
-    def _asked_by(self, sweep: SweepSpec) -> PendingTrials:
+    def _pending_of(self, sweep: SweepSpec) -> PendingTrials:
         seeds, is_first_alone = sweep.settings.search.seeds, sweep.settings.early_stop is not None
-        if self._asked is None or (self._asked.seeds, self._asked.is_first_alone) != (
+        if self._pending is None or (self._pending.seeds, self._pending.is_first_alone) != (
             seeds, is_first_alone,
         ):  # fmt: skip
             trials = self.study.get_trials(deepcopy=False)
-            self._asked = PendingTrials(trials, seeds, is_first_alone=is_first_alone)
-        return self._asked
+            self._pending = PendingTrials(trials, seeds, is_first_alone=is_first_alone)
+        return self._pending
 
-    def _begun(self, number: int) -> Trial | None:
-        """A trial that waits, RUNNING from now on; None where it waits no more.
+    def _start(self, number: int) -> Trial | None:
+        """Set a waiting trial to RUNNING; None if it does not wait any more.
 
-        As Optuna's own ``ask``, which looks through all trials for the first one that waits.
+        Does what Optuna's ``ask`` does, which searches all trials for the first waiting one.
         """
         study, storage = self.study, self.study._storage
         study._thread_local.cached_all_trials = None
         try:
             trial_id = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-            is_begun = storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+            is_started = storage.set_trial_state_values(trial_id, TrialState.RUNNING)
         except (KeyError, optuna.exceptions.UpdateFinishedTrialError):
             return None
-        return Trial(study, trial_id) if is_begun else None
+        return Trial(study, trial_id) if is_started else None
 
     def _enqueue(
         self, parameters: dict[str, Value], configuration: int, repeat: int, sweep: SweepSpec
     ) -> None:
-        own, assignment = identity(configuration, repeat, sweep), by_path(parameters)
-        path = self.keys_of(assignment, own["seed"])
-        self.study.enqueue_trial(parameters, user_attrs={**own, "facts": self.facts, "path": path})
-        assert self._asked is not None
-        self._asked.add(configuration, repeat, assignment)
+        attributes, assignment = identity(configuration, repeat, sweep), by_path(parameters)
+        path = self.keys_of(assignment, attributes["seed"])
+        attributes |= {"facts": self.facts, "path": path}
+        self.study.enqueue_trial(parameters, user_attrs=attributes)
+        assert self._pending is not None
+        self._pending.add(configuration, repeat, assignment)
 
     def resume_trial(self, number: int, sweep: SweepSpec, model_bounds: ModelBounds) -> AskedTrial:
-        """The ticket of a RUNNING trial whose process is gone: the same assignment again."""
-        return self._ticket(self._trial(number), sweep, model_bounds)
+        """A RUNNING trial whose process is gone, with the same assignment."""
+        return self._asked_trial(self._trial(number), sweep, model_bounds)
 
     def running(self) -> list[int]:
-        """Numbers of trials that are RUNNING, by this or by a dead driver."""
+        """Numbers of RUNNING trials, of this driver or of a dead one."""
         running = (TrialState.RUNNING,)
         return [trial.number for trial in self.study.get_trials(deepcopy=False, states=running)]
 
     def enqueue_failed(self, retry: Retry | None = None) -> list[int]:
-        """Queue failed trials again, as :func:`~xlt_ray.ledger.ledger.retried` chooses them;
-        their numbers."""
-        chosen = retried(self.name, self.trials(), retry or Retry(), self.driver)
-        for one in chosen:
-            self._enqueue_retry(one.number)
-        return [one.number for one in chosen]
+        """Queue the failed trials that :func:`select_failed` selects; returns their numbers."""
+        failed = select_failed(self.name, self.trials(), retry or Retry(), self.driver)
+        for view in failed:
+            self._enqueue_retry(view.number)
+        return [view.number for view in failed]
 
     def _enqueue_retry(self, number: int) -> None:
         """Queue a failed trial's parameters again, as a new trial that names the old one.
@@ -410,7 +404,7 @@ class Ledger:
         Optuna does not reopen a finished trial. The new one continues its MLflow run.
         """
         view = self.trial(number)
-        self._asked = None
+        self._pending = None
         self.study.enqueue_trial(
             dict(self._frozen(number).params),
             user_attrs={**{name: getattr(view, name) for name in REPEATED}, "retry_of": number},
@@ -423,7 +417,7 @@ class Ledger:
         view = self.trial(number)
         attempt = view.attempts + 1
         if view.facts != self.facts:
-            # What it was asked or begun with is not what it will be made with.
+            # The facts have changed since it was asked or last started.
             self._trial(number).set_user_attr("facts", self.facts)
             if view.curve:
                 steps = [*self._frozen(number).intermediate_values]
@@ -433,7 +427,7 @@ class Ledger:
         return attempt
 
     def has_begun(self, number: int) -> bool:
-        """Whether an attempt at this trial was begun; a retry counts on from the failed one."""
+        """Whether an attempt has started; a retry continues the count of its failed trial."""
         view = self.trial(number)
         before = 0 if view.retry_of is None else self.trial(view.retry_of).attempts
         return view.attempts > before
@@ -442,19 +436,19 @@ class Ledger:
         """Note :attr:`~xlt_ray.ledger.views.TrialView.occupied`."""
         self._trial(number).set_user_attr(OCCUPIED, asdict(occupied))
 
-    def sign(self, time: float) -> None:
-        """Note that this driver's trials are at work at ``time`` (seconds since 1970)."""
-        self.note(SIGN, asdict(SignOfLife(self.driver, time)))
+    def record_heartbeat(self, time: float) -> None:
+        """Note that this driver and its trials are at work at ``time`` (seconds since 1970)."""
+        self.note(HEARTBEAT, asdict(Heartbeat(self.driver, time)))
 
     def report(self, number: int, examples: int, value: float) -> bool:
-        """Note the objective metric at a point of the target stage; False where it was known."""
+        """Note the objective metric at a point of the target stage; False if it was known."""
         before, trial = self._frozen(number), self._trial(number)
         if examples in points_of(before):
             return False
         if examples in before.intermediate_values:
             self.study._storage.set_trial_intermediate_value(trial._trial_id, examples, value)
-            rest = [attr for attr in before.user_attrs[OUTDATED] if attr != examples]
-            trial.set_user_attr(OUTDATED, rest)
+            outdated = [point for point in before.user_attrs[OUTDATED] if point != examples]
+            trial.set_user_attr(OUTDATED, outdated)
         else:
             trial.report(value, examples)
         return True
@@ -464,10 +458,10 @@ class Ledger:
     ) -> bool:
         """Whether successive halving ends a trial at an evaluation that was reported.
 
-        Only first repeats compete. Whoever was judged at an evaluation is not judged there again.
+        Only first repeats compete, and each evaluation is judged once.
 
         Args:
-            examples: after which it was, of ``total_examples`` in the target stage.
+            examples: seen at the evaluation, of ``total_examples`` in the target stage.
         """
         before = self._frozen(number)
         if repeat_of(before) or examples <= before.user_attrs.get(JUDGED, 0):
@@ -487,7 +481,7 @@ class Ledger:
         return is_behind
 
     def set_path(self, number: int, path: list[str]) -> None:
-        """Note the keys of a trial's path where they are not those that it was added with."""
+        """Note the keys of a trial's path if they differ from those that it was added with."""
         if [*self.trial(number).path] != path:
             self._trial(number).set_user_attr("path", path)
 
@@ -495,33 +489,34 @@ class Ledger:
         self._trial(number).set_user_attr("stages", [asdict(stage) for stage in stages])
 
     def set_run_id(self, number: int, run_id: str) -> None:
-        """Note the MLflow run of a trial; of a finished one, too, if MLflow answered late.
+        """Note the MLflow run of a trial.
 
-        Optuna keeps a finished trial as it is, so that the study holds these.
+        Optuna does not change finished trials; the run IDs of these go into the study.
         """
         if not self.trial(number).is_finished:
             self._trial(number).set_user_attr("mlflow_run_id", run_id)
             return
-        late = self._runs_told_late()
+        late = self._late_run_ids()
         late[number] = run_id
         self._ended.pop(number, None)
-        first = number - number % RUNS_IN_ONE
-        beside = range(first, first + RUNS_IN_ONE)
-        self.note(f"{LATE_RUNS}:{first}", {str(one): late[one] for one in beside if one in late})
+        first = number - number % RUNS_PER_ATTRIBUTE
+        numbers = range(first, first + RUNS_PER_ATTRIBUTE)
+        run_ids = {str(number): late[number] for number in numbers if number in late}
+        self.note(f"{LATE_RUNS}:{first}", run_ids)
 
     def tell_complete(self, number: int, objective: float) -> None:
-        """Final, with its objective; a NaN objective is a failure."""
+        """End a trial with its objective; a NaN objective is a failure."""
         if math.isnan(objective):
             self.tell_failed(number, "nan", "the objective is not a number")
         else:
             self._tell(number, TrialState.COMPLETE, objective)
 
     def tell_pruned(self, number: int) -> None:
-        """Final, stopped early; its last reported value counts."""
+        """End a trial that was stopped early; its last reported value counts."""
         self._tell(number, TrialState.PRUNED)
 
     def tell_failed(self, number: int, cause: str, message: str, log: str = "") -> None:
-        """Final, with the cause in one word, one line that explains it, and its last log lines."""
+        """End a failed trial: cause in one word, one line of explanation, last lines of the log."""
         for name, text in (("cause", cause), ("message", message), ("log", log)):
             self._trial(number).set_user_attr(name, text)
         self._tell(number, TrialState.FAIL)
@@ -529,24 +524,24 @@ class Ledger:
     # -- inside -----------------------------------------------------------------------
 
     def _frozen(self, number: int) -> FrozenTrial:
-        """A trial as Optuna has it, without a look at the others; KeyError if there is none."""
+        """A trial as Optuna has it, without reading the others; KeyError if there is none."""
         if number < 0:
             raise KeyError(number)
         storage = self.study._storage
         trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
         return storage.get_trial(trial_id)
 
-    def _view(self, trial: FrozenTrial, sign: SignOfLife | None = None) -> TrialView:
+    def _view(self, trial: FrozenTrial, heartbeat: Heartbeat | None = None) -> TrialView:
         if trial.number in self._ended:
             return self._ended[trial.number]
-        view = view_of(trial, sign)
+        view = view_of(trial, heartbeat)
         if not view.is_finished:
             return view
-        # Nothing but the run of a finished trial changes.
-        run_id = self._runs_told_late().get(view.number, view.mlflow_run_id)
+        # Of a finished trial only the run ID changes.
+        run_id = self._late_run_ids().get(view.number, view.mlflow_run_id)
         return self._ended.setdefault(view.number, replace(view, mlflow_run_id=run_id))
 
-    def _runs_told_late(self) -> dict[int, str]:
+    def _late_run_ids(self) -> dict[int, str]:
         """Read once: only the driver writes them, through this object."""
         if self._late_runs is None:
             noted = self.study.user_attrs
@@ -561,8 +556,8 @@ class Ledger:
     def _tell(self, number: int, state: TrialState, value: float | None = None) -> None:
         self.study.tell(number, value, state=state, skip_if_finished=True)
         self._live.pop(number, None)
-        if self._asked is not None:
-            self._asked.note(self._frozen(number))
+        if self._pending is not None:
+            self._pending.update(self._frozen(number))
 
     def _trial(self, number: int) -> Trial:
         if number not in self._live:
@@ -573,7 +568,7 @@ class Ledger:
             self.study.sampler = sampler
         return self._live[number]
 
-    def _ticket(self, trial: Trial, sweep: SweepSpec, model_bounds: ModelBounds) -> AskedTrial:
+    def _asked_trial(self, trial: Trial, sweep: SweepSpec, model_bounds: ModelBounds) -> AskedTrial:
         _, assignment = draw(sweep.space, lambda parameter: suggest(trial, parameter), model_bounds)
         attributes = trial.user_attrs
         return AskedTrial(
@@ -582,10 +577,10 @@ class Ledger:
 
 
 def rehearsal(sweep: SweepSpec, ledger: Ledger | None = None) -> Ledger:
-    """A ledger in memory with the trials of ``ledger``, or with none, to be asked and thrown away.
+    """A ledger in memory with the trials of ``ledger``, or without any, to ask and throw away.
 
-    It asks what a real one asks as long as the sampler needs no scores: a grid, points of
-    ``search.first``, and random always do; tpe draws from what has been told so far.
+    It gives the trials that the real ledger would give as long as the sampler needs no further
+    scores: always for grid, random and the points of ``search.first``; tpe uses today's scores.
     """
     with quiet():
         study = optuna.create_study(

@@ -79,7 +79,7 @@ def facts_label(numbers: Iterable[int]) -> str:
 def changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
     """What differs between two sets of facts, in their order.
 
-    >>> [str(one) for one in changes({"nli en train": "a", "nli de test": "b"},
+    >>> [str(change) for change in changes({"nli en train": "a", "nli de test": "b"},
     ...                              {"nli en train": "c", "nli fr test": "d"})]
     ['nli en train: a -> c', 'nli de test is gone', 'nli fr test is new']
     """
@@ -90,9 +90,9 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change
     )
 
 
-def listed(found: Iterable[Change]) -> str:
+def listed(changes: Iterable[Change]) -> str:
     """Changes in one line, the first of many and how many more there are."""
-    texts = [str(one) for one in found]
+    texts = [str(change) for change in changes]
     more = len(texts) - SHOWN
     return "; ".join(texts[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
@@ -100,13 +100,13 @@ def listed(found: Iterable[Change]) -> str:
 def mixed_facts(trials: Iterable[TrialView]) -> str:
     """What is to be said beside a ranking of these trials; empty where all that take part in it
     were made with one set of facts."""
-    found = Counter(trial.facts for trial in trials if trial.state in ("complete", "pruned"))
-    if len(found) < 2:
+    counts = Counter(trial.facts for trial in trials if trial.state in ("complete", "pruned"))
+    if len(counts) < 2:
         return ""
     told = ", ".join(
         f"{number} trial{'' if number == 1 else 's'} with "
         + (f"facts {which}" if which else "facts that were not kept")
-        for which, number in sorted(found.items())
+        for which, number in sorted(counts.items())
     )
     return (
         "data, weights or code have changed between trials, which are ranked together all the "
@@ -116,7 +116,7 @@ def mixed_facts(trials: Iterable[TrialView]) -> str:
 
 def starts_of(ledger: Ledger) -> list[Start]:
     """Every start of a sweep, as far as its ledger has kept them."""
-    return [from_fields(Start, one) for one in _numbered(ledger, START).values()]
+    return [from_fields(Start, start) for start in _numbered(ledger, START).values()]
 
 
 def fact_sets_of(ledger: Ledger) -> dict[int, Mapping[str, str]]:
@@ -128,7 +128,7 @@ def changed_since(
     ledger: Ledger, facts: Mapping[str, str]
 ) -> tuple[Start | None, tuple[Change, ...]]:
     """The last start by which trials were scored, and what has changed since."""
-    scored = {one.facts for one in _scored(ledger)}
+    scored = {trial.facts for trial in _scored(ledger)}
     last = next((start for start in reversed(starts_of(ledger)) if start.facts in scored), None)
     return last, () if last is None else changes(fact_sets_of(ledger)[last.facts], facts)
 
@@ -146,12 +146,12 @@ def begin(ledger: Ledger, made_with: MadeWith, *, accept_changes: bool = False) 
             nothing is noted.
     """
     sets, starts = fact_sets_of(ledger), starts_of(ledger)
-    last, found = changed_since(ledger, made_with.facts)
+    last, changed = changed_since(ledger, made_with.facts)
     news: list[str] = []
-    if last is not None and found:
+    if last is not None and changed:
         if not accept_changes:
-            raise LedgerError(_refusal(ledger, last, found, made_with))
-        news.append(f"changes accepted since the start of {last.time}: {listed(found)}")
+            raise LedgerError(_refusal(ledger, last, changed, made_with))
+        news.append(f"changes accepted since the start of {last.time}: {listed(changed)}")
     elif last is None and _scored(ledger):
         news.append(
             "earlier trials are from before this ledger kept what they are made with (data, "
@@ -180,29 +180,29 @@ FACTS, START = "facts", "start"
 
 def _numbered(ledger: Ledger, name: str) -> dict[int, Any]:
     attributes = ledger.study.user_attrs
-    found = (key.partition(":") for key in attributes)
-    numbers = sorted(int(number) for key, _, number in found if key == name)
+    parts = (key.partition(":") for key in attributes)
+    numbers = sorted(int(number) for key, _, number in parts if key == name)
     return {number: attributes[f"{name}:{number}"] for number in numbers}
 
 
-def _refusal(ledger: Ledger, last: Start, found: tuple[Change, ...], made_with: MadeWith) -> str:
+def _refusal(ledger: Ledger, last: Start, changed: tuple[Change, ...], made_with: MadeWith) -> str:
     told, pinned = _other_versions(last, made_with), ""
     # Another xlt-ray may read the same files as other examples.
     code = f" (versions differ, too: {told})" if told else ""
     model = ledger.sweep["space"].get("model")
     moved = [
-        one
-        for one in found
-        if one.name.startswith("model ")
-        and one.before is not None
-        and len(one.before) == COMMIT_DIGITS
+        change
+        for change in changed
+        if change.name.startswith("model ")
+        and change.before is not None
+        and len(change.before) == COMMIT_DIGITS
     ]
     if moved and not (isinstance(model, Mapping) and "choice" in model):
         pinned = f"model.revision: {moved[0].before} goes on with the old weights, "
     return (
         f"{ledger.name}: what its trials are made with has changed since the start of "
-        f"{last.time}: {listed(found)}{code}; trials before and after would not compare: undo the "
-        f"change, {pinned}or give the sweep another name (stages that did not change are shared "
+        f"{last.time}: {listed(changed)}{code}; trials before and after would not compare: undo "
+        f"the change, {pinned}or give the sweep another name (stages that did not change are shared "
         "all the same), or go on with --accept-changes, which marks the trials wherever they are "
         "shown"
     )

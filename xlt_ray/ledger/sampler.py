@@ -1,11 +1,7 @@
-"""What is proposed next: a configuration that was not asked before, drawn by Optuna's samplers.
+"""The sampler: proposes configurations that were not asked before, drawn by Optuna's samplers.
 
-A configuration is drawn whole before anything is written, so that one which was asked already can
-be drawn again, and a driver that dies meanwhile leaves nothing behind.
-
-Optuna without its announcements.
-
-TPE whose asks take no longer as a sweep grows beyond a thousand trials.
+A configuration is drawn whole before anything is written, so that a repeated one can be drawn
+again, and a driver that dies meanwhile leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -13,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import warnings
-from bisect import insort
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from itertools import islice
 from typing import Any, cast
 
 import optuna
@@ -26,7 +20,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from xlt_ray.config.first_points import has
@@ -56,83 +50,32 @@ def quiet() -> Iterator[None]:
         yield
 
 
-HISTORY = 1000
-"""Trials that ended, as many of the latest ones as are looked at."""
-NUM_BEST = 25
-"""The best of the earlier ones are looked at besides: as many as TPE ever calls good."""
-
-
-class History:
-    """What is looked at of the trials of one study, kept up from ask to ask.
-
-    A trial that has ended changes no more, so only those that had not are looked at again.
-
-    Args:
-        length: as :data:`HISTORY`.
-    """
-
-    def __init__(self, length: int = HISTORY) -> None:
-        self._length = length
-        self._num_known = 0
-        self._open: list[int] = []
-        self._ended: list[int] = []
-        self._ranking: list[tuple[float, int]] = []
-
-    def seen(self, trials: list[FrozenTrial], direction: StudyDirection) -> list[FrozenTrial]:
-        """What is looked at of all trials of the study, by number; all where few have ended."""
-        self._keep_up(trials, -1.0 if direction == StudyDirection.MAXIMIZE else 1.0)
-        if len(self._ended) <= self._length:
-            return trials
-        latest = self._ended[-self._length :]
-        earlier = (number for _, number in self._ranking if number < latest[0])
-        running = (one for one in self._open if trials[one].state == TrialState.RUNNING)
-        return [trials[one] for one in sorted([*islice(earlier, NUM_BEST), *latest, *running])]
-
-    def _keep_up(self, trials: list[FrozenTrial], sign: float) -> None:
-        self._open += range(self._num_known, len(trials))
-        self._num_known = len(trials)
-        still_open = []
-        for number in self._open:
-            state = trials[number].state
-            if not state.is_finished():
-                still_open.append(number)
-            elif state != TrialState.FAIL:
-                insort(self._ended, number)
-                if state == TrialState.COMPLETE:
-                    insort(self._ranking, (sign * cast(float, trials[number].value), number))
-        self._open = still_open
-
-
-class BoundedTPE(optuna.samplers.TPESampler):
+class TPE(optuna.samplers.TPESampler):
     """Multivariate, grouped TPE with constant liar (Watanabe 2023, arXiv 2304.11127).
 
-    An ask of Optuna's costs 25 ms for every thousand trials that ended. Of more than
-    :data:`HISTORY` this one sees those that run, the latest of them that ended, and the best
-    :data:`NUM_BEST` of all before them. Optuna never counts more than 25 trials as good, so the
-    density of the good ones is what it would be without a bound; that of the others, in which
-    Optuna gives the older ones less and less weight, is of the latest alone.
+    Optuna's own, but that it writes nothing into the study, and that trials which were stopped
+    early are compared by the number of their evaluations instead of examples. An ask takes some
+    25 ms for every thousand finished trials.
 
     Args:
         seed: of this ask; a sampler serves one.
-        history: of the study that is asked.
     """
 
-    def __init__(self, seed: int, history: History) -> None:
+    def __init__(self, seed: int) -> None:
         with quiet():
             super().__init__(seed=seed, multivariate=True, group=True, constant_liar=True)
         self.random = optuna.samplers.RandomSampler(seed=seed)
-        self._history = history
-        self._part: Study | None = None
+        self._view: Study | None = None
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        return super().infer_relative_search_space(self._seen(study), trial)
+        return super().infer_relative_search_space(self._view_of(study), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return super().sample_relative(self._seen(study), trial, search_space)
+        return super().sample_relative(self._view_of(study), trial, search_space)
 
     def sample_independent(
         self,
@@ -141,22 +84,22 @@ class BoundedTPE(optuna.samplers.TPESampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        return super().sample_independent(self._seen(study), trial, param_name, param_distribution)
+        view = self._view_of(study)
+        return super().sample_independent(view, trial, param_name, param_distribution)
 
-    def _seen(self, study: Study) -> Study:
-        if self._part is None:
-            trials = study.get_trials(deepcopy=False)
-            self._part = cast(Study, _Part(study, self._history.seen(trials, study.direction)))
-        return self._part
+    def _view_of(self, study: Study) -> Study:
+        if self._view is None:
+            self._view = cast(Study, _StudyView(study))
+        return self._view
 
 
-class _Part:
-    """A study of which a sampler sees a part of the trials, and into which it writes nothing."""
+class _StudyView:
+    """A study as TPE reads it; what TPE writes is dropped."""
 
-    def __init__(self, study: Study, trials: list[FrozenTrial]) -> None:
+    def __init__(self, study: Study) -> None:
         self._study = study
-        self._trials = [_counted(trial) for trial in trials]
-        self._storage = _Unwritten()
+        self._trials = [_by_evaluations(trial) for trial in study.get_trials(deepcopy=False)]
+        self._storage = _NoStorage()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -167,37 +110,37 @@ class _Part:
     def _get_trials(
         self, deepcopy: bool = True, states: Any = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        """As Optuna's samplers ask; none of them changes a trial, so that nothing is copied."""
+        """As Optuna's samplers call it; they change no trial, so nothing is copied."""
         del deepcopy, use_cache
         return [trial for trial in self._trials if states is None or trial.state in states]
 
 
-def _counted(trial: FrozenTrial) -> FrozenTrial:
-    """A trial that was stopped early, with its evaluations counted.
+def _by_evaluations(trial: FrozenTrial) -> FrozenTrial:
+    """The trial; if it was stopped early, its steps are numbers of evaluations, not examples.
 
-    TPE takes those that came further for better, and values count among equals only. In examples
-    the larger training would be the one that came further.
+    TPE ranks pruned trials by their last step and compares values only between equal steps. In
+    examples, a larger training would rank higher for its size alone.
     """
     if trial.state != TrialState.PRUNED:
         return trial
-    counted = copy(trial)
+    pruned = copy(trial)
     values = sorted(points_of(trial).items())
-    counted.intermediate_values = {number: value for number, (_, value) in enumerate(values, 1)}
-    return counted
+    pruned.intermediate_values = {number: value for number, (_, value) in enumerate(values, 1)}
+    return pruned
 
 
-class _Unwritten:
-    """Where TPE would note what it draws, for other processes that ask at the same time."""
+class _NoStorage:
+    """Drops what TPE notes for other processes that ask at the same time."""
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None: ...
 
 
 Configuration = frozenset[tuple[str, Value]]
-"""What two trials have in common that differ in their seeds alone: paths and their values."""
+"""Paths and values: equal for two trials that differ only in their seeds."""
 TPE_DRAWS = 8
-"""Draws of tpe in search of a configuration that was not asked, each as dear as an ask."""
+"""Draws of tpe until one is new; each costs as much as an ask."""
 RANDOM_DRAWS = 100
-"""Draws at random after that; then the space is gone through."""
+"""Random draws after that; then the whole space is enumerated."""
 
 
 def configuration_from(assignment: Mapping[str, Value]) -> Configuration:
@@ -205,7 +148,7 @@ def configuration_from(assignment: Mapping[str, Value]) -> Configuration:
 
 
 class Proposer:
-    """Proposes configurations of one study; they follow from study, sweep and number alone."""
+    """Proposes configurations, which depend only on study, sweep and number."""
 
     def __init__(self, study: optuna.Study) -> None:
         self._study = study
@@ -215,24 +158,23 @@ class Proposer:
         self,
         number: int,
         sweep: SweepSpec,
-        history: History,
         asked: Collection[Configuration],
         model_bounds: ModelBounds,
     ) -> Assignment | None:
-        """The configuration of this number; None where all that there are have been asked."""
+        """The configuration of this number; None if all have been asked."""
         points = sweep.first_points
-        found = None
+        proposed = None
         if number < len(points):
-            drawn = _drawn(self._study, sweep, number, history, model_bounds, points[number])
-            found = _unasked(drawn, asked)
-        # Where a point to try first has been tried in every way, the sampler goes on.
-        if found is None and sweep.settings.search.sampler == "grid":
+            drawn = _drawn(self._study, sweep, number, model_bounds, points[number])
+            proposed = _unasked(drawn, asked)
+        # The sampler takes over once every variant of a first point has been tried.
+        if proposed is None and sweep.settings.search.sampler == "grid":
             self._grid = self._grid or grid(sweep.space, model_bounds)
-            found = _unasked(self._grid, asked)
-        elif found is None:
-            drawn = _drawn(self._study, sweep, number, history, model_bounds, {})
-            found = _unasked(drawn, asked)
-        return found
+            proposed = _unasked(self._grid, asked)
+        elif proposed is None:
+            drawn = _drawn(self._study, sweep, number, model_bounds, {})
+            proposed = _unasked(drawn, asked)
+        return proposed
 
 
 def _unasked(
@@ -248,16 +190,15 @@ def _drawn(
     study: optuna.Study,
     sweep: SweepSpec,
     number: int,
-    history: History,
     model_bounds: ModelBounds,
     within: Assignment,
 ) -> Iterator[Assignment]:
-    """Draws of the sampler, then draws at random, and at last every configuration there is.
+    """Draws of the sampler, then random draws, and at last every configuration of the space.
 
     Args:
         within: values of some parameters, which are kept.
     """
-    sampler = sampler_for(sweep, number, history)
+    sampler = sampler_for(sweep, number)
 
     def drawn() -> Assignment:
         draft = _Draft(study, sampler)
@@ -267,7 +208,7 @@ def _drawn(
 
         return draw(sweep.space, pick, model_bounds)[1]
 
-    if isinstance(sampler, BoundedTPE):
+    if isinstance(sampler, TPE):
         for _ in range(TPE_DRAWS):
             yield drawn()
         sampler = sampler.random
@@ -276,17 +217,19 @@ def _drawn(
     draft = _Draft(study, sampler)
 
     def values(parameter: SearchParameter) -> Sequence[Value]:
-        found = parameter.distribution
-        if isinstance(found, Choice):
-            return found.labels()
+        distribution = parameter.distribution
+        if isinstance(distribution, Choice):
+            return distribution.labels()
+        if isinstance(distribution, IntRange):
+            return distribution.values()
         # A real number that is drawn has practically never been drawn before.
-        return found.values() if isinstance(found, IntRange) else (draft.suggest(parameter),)
+        return (draft.suggest(parameter),)
 
     yield from assignments(sweep.space, values, model_bounds, within)
 
 
 class _Draft:
-    """A trial that nobody has written down: what a sampler suggests for it, as to Optuna's own."""
+    """A trial outside the study, for which a sampler suggests values as for one of the study."""
 
     def __init__(self, study: optuna.Study, sampler: optuna.samplers.BaseSampler) -> None:
         self._study = study
@@ -313,58 +256,58 @@ class _Draft:
             return extremes(parameter.distribution)[0]
         if name in self._relative and has(parameter.distribution, self._relative[name]):
             return cast(Value, self._relative[name])
-        found = self._sampler.sample_independent(self._study, self._trial, name, distribution)
-        return cast(Value, found)
+        value = self._sampler.sample_independent(self._study, self._trial, name, distribution)
+        return cast(Value, value)
 
 
-def sampler_for(
-    sweep: SweepSpec, configuration: int, history: History
-) -> optuna.samplers.BaseSampler:
-    """The sampler of one configuration; ``history`` is that of the study."""
+def sampler_for(sweep: SweepSpec, configuration: int) -> optuna.samplers.BaseSampler:
+    """The sampler of one configuration."""
     search = sweep.settings.search
     # By the number of the configuration, not by process or time: a continued sweep draws what an
     # unbroken one would, and so does one that stops trials early.
     seed = (search.seed * 1_000_003 + configuration * search.seeds) % 2**31
     if search.sampler != "tpe":
         return optuna.samplers.RandomSampler(seed=seed)
-    return BoundedTPE(seed, history)
+    return TPE(seed)
 
 
 def suggest(trial: Trial, parameter: SearchParameter) -> Value:
     """The value of a parameter in a trial whose parameters were enqueued."""
-    name, found = parameter.name, distribution_of(parameter)
-    if isinstance(found, CategoricalDistribution):
-        return trial.suggest_categorical(name, found.choices)
-    if isinstance(found, FloatDistribution):
-        return trial.suggest_float(name, found.low, found.high, log=found.log)
-    return trial.suggest_int(name, found.low, found.high, step=found.step, log=found.log)
+    name, distribution = parameter.name, distribution_of(parameter)
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    if isinstance(distribution, FloatDistribution):
+        return trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+    return trial.suggest_int(
+        name, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+    )
 
 
 def distribution_of(
     parameter: SearchParameter,
 ) -> CategoricalDistribution | FloatDistribution | IntDistribution:
     """The values of a parameter in Optuna's terms."""
-    found = parameter.distribution
-    if isinstance(found, Choice):
-        return CategoricalDistribution(found.labels())
-    if isinstance(found, FloatRange):
-        return FloatDistribution(found.low, found.high, log=found.log)
-    low, high = cast(int, found.low), cast(int, found.high)
-    return IntDistribution(low, high, step=found.step, log=found.log)
+    distribution = parameter.distribution
+    if isinstance(distribution, Choice):
+        return CategoricalDistribution(distribution.labels())
+    if isinstance(distribution, FloatRange):
+        return FloatDistribution(distribution.low, distribution.high, log=distribution.log)
+    low, high = cast(int, distribution.low), cast(int, distribution.high)
+    return IntDistribution(low, high, step=distribution.step, log=distribution.log)
 
 
 def parameters_of(
     sweep: SweepSpec, assignment: Assignment, model_bounds: ModelBounds
 ) -> dict[str, Value]:
     """An assignment by names of parameters."""
-    found: dict[str, Value] = {}
+    parameters: dict[str, Value] = {}
 
     def pick(parameter: SearchParameter) -> Value:
-        found[parameter.name] = assignment[parameter.path]
+        parameters[parameter.name] = assignment[parameter.path]
         return assignment[parameter.path]
 
     draw(sweep.space, pick, model_bounds)
-    return found
+    return parameters
 
 
 def identity(configuration: int, repeat: int, sweep: SweepSpec) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""A trial as the ledger has it, as plain values.
-
-What a sweep selects: configurations by their mean objective, and of the first its best seed.
-"""
+"""Trials of the ledger as plain values, and the winner among them."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ _STATES: Mapping[TrialState, State] = {
 
 @dataclass(frozen=True)
 class StageUse:
-    """One stage of one trial: found in the store, or trained by this trial."""
+    """One stage of one trial: found in the store or trained."""
 
     kind: str
     key: str
@@ -47,26 +44,24 @@ class StageUse:
     """Examples that this trial trained to make it; 0 where it was reused."""
     seconds: float = 0.0
     made_by: str = ""
-    """``sweep/trial`` that made it; ``sweep`` alone of one made outside of a trial; empty where
-    nobody knows."""
+    """``sweep/trial`` that made it; ``sweep`` alone if no trial did; empty if unknown."""
 
 
 @dataclass(frozen=True)
 class Occupation:
-    """For how long a trial has had its resources, in all its attempts.
+    """How long a trial has had its resources, over all its attempts.
 
-    Of an attempt at work it says since when, by the clock of the driver that began it.
+    For a running attempt also since when, by the clock of the driver that started it.
     """
 
     seconds: float = 0.0
     gpu_seconds: float = 0.0
     gpus: float = 0.0
-    """That the attempt at work has; a share where it has no whole one."""
+    """GPUs of the running attempt; may be a fraction."""
     since: float | None = None
-    """Seconds since 1970 up to which :attr:`seconds` are counted; None where no attempt is at
-    work, as far as the ledger knows."""
+    """Seconds since 1970 up to which :attr:`seconds` are counted; None if no attempt runs."""
     driver: str = ""
-    """Token of the driver's lease that began it."""
+    """Lease token of the driver that started the attempt."""
 
     def at(self, now: float) -> Occupation:
         """Counted up to ``now``; a moment before :attr:`since` adds nothing."""
@@ -81,13 +76,13 @@ class Occupation:
         )
 
     def released(self) -> Occupation:
-        """As it is counted, with no attempt at work."""
+        """The same counts, without a running attempt."""
         return Occupation(self.seconds, self.gpu_seconds)
 
 
 @dataclass(frozen=True)
-class SignOfLife:
-    """When a driver last wrote down that its trials are at work."""
+class Heartbeat:
+    """When a driver last noted that it and its trials are at work."""
 
     driver: str
     time: float
@@ -119,10 +114,9 @@ class TrialView:
     ended: datetime.datetime | None
     occupied: Occupation = Occupation()
     facts: int = 0
-    """Number of the set of facts that it is made with (:mod:`xlt_ray.ledger.made_with`); 0 where
-    its ledger kept none then."""
+    """Number of its set of facts (:mod:`xlt_ray.ledger.made_with`); 0 in an old ledger."""
     path: tuple[str, ...] = ()
-    """Keys of all stages on its path, made or not; none where its ledger did not keep them then."""
+    """Keys of all stages on its path, made or not; empty in an old ledger."""
 
     @property
     def is_finished(self) -> bool:
@@ -136,7 +130,7 @@ class TrialView:
 
 @dataclass(frozen=True)
 class AskedTrial:
-    """What a trial is to be run with."""
+    """A trial to run."""
 
     number: int
     assignment: Assignment
@@ -145,10 +139,10 @@ class AskedTrial:
 
 
 LEFT_NODES = "left_nodes"
-"""Of a study: nodes that get no further trial in this run, because their devices failed."""
+"""Attribute of a study: nodes that get no further trials because their devices failed."""
 OUTDATED = "outdated"
-"""Attribute of a trial: steps of its curve that were measured with facts which it is not made with
-any more. Optuna forgets none."""
+"""Attribute of a trial: points of its curve that were measured with earlier facts; Optuna cannot
+delete them."""
 
 
 OCCUPIED = "occupied"
@@ -156,21 +150,21 @@ OCCUPIED = "occupied"
 
 
 def points_of(trial: FrozenTrial) -> dict[int, float]:
-    """Examples seen in the target stage -> objective metric, as far as it counts."""
+    """Examples seen in the target stage -> objective metric, without outdated points."""
     outdated = trial.user_attrs.get(OUTDATED, ())
     return {
         step: value for step, value in trial.intermediate_values.items() if step not in outdated
     }
 
 
-def view_of(trial: FrozenTrial, sign: SignOfLife | None = None) -> TrialView:
-    """A trial as a view, an attempt at work counted up to its driver's ``sign``."""
+def view_of(trial: FrozenTrial, heartbeat: Heartbeat | None = None) -> TrialView:
+    """A trial as a view, an attempt at work counted up to its driver's heartbeat."""
     attributes = trial.user_attrs
     occupied = from_fields(Occupation, attributes.get(OCCUPIED, {}))
-    if sign is not None and sign.driver == occupied.driver:
-        occupied = occupied.at(sign.time)
+    if heartbeat is not None and heartbeat.driver == occupied.driver:
+        occupied = occupied.at(heartbeat.time)
     value = trial.value if trial.state == TrialState.COMPLETE else None
-    # A driver may have died between the cause and the end; the trial went on, then.
+    # A driver may have died between noting the cause and the end; then the trial went on.
     has_failed = trial.state == TrialState.FAIL
     return TrialView(
         number=trial.number,
@@ -185,7 +179,7 @@ def view_of(trial: FrozenTrial, sign: SignOfLife | None = None) -> TrialView:
         cause=attributes.get("cause") if has_failed else None,
         message=attributes.get("message", "") if has_failed else "",
         log=attributes.get("log", "") if has_failed else "",
-        stages=tuple(from_fields(StageUse, one) for one in attributes.get("stages", ())),
+        stages=tuple(from_fields(StageUse, stage) for stage in attributes.get("stages", ())),
         mlflow_run_id=attributes.get("mlflow_run_id"),
         retry_of=attributes.get("retry_of"),
         started=trial.datetime_start,
@@ -197,33 +191,31 @@ def view_of(trial: FrozenTrial, sign: SignOfLife | None = None) -> TrialView:
 
 
 def standings(views: Sequence[TrialView], *, driver: str = "") -> dict[int, Standing]:
-    """How every trial of a sweep stands, by number.
+    """The standing of every trial of a sweep, by number.
 
-    A trial that was asked and has not begun is queued. One that has begun is running where the
-    living driver of the sweep has it at work, and interrupted otherwise: its process was lost, or
-    its driver died, and nobody has begun it again. An attempt at a retry counts beyond those of
-    the trial that it repeats.
+    A trial that was asked and has not started is queued. One that has started is running if the
+    living driver of the sweep runs it, and interrupted otherwise: its process or its driver died,
+    and it has not been started again. A retry continues the attempt count of its failed trial.
 
     Args:
-        driver: token of the living driver's lease (:func:`xlt_ray.ledger.driver_of`); empty where
-            none lives.
+        driver: token of the living driver's lease (:func:`xlt_ray.ledger.driver_of`), or empty.
     """
     attempts = {view.number: view.attempts for view in views}
-    found: dict[int, Standing] = {}
+    standing_of: dict[int, Standing] = {}
     for view in views:
         if view.state == "complete" or view.state == "pruned" or view.state == "failed":
-            found[view.number] = view.state
+            standing_of[view.number] = view.state
         elif driver and view.occupied.since is not None and view.occupied.driver == driver:
-            found[view.number] = "running"
+            standing_of[view.number] = "running"
         elif view.attempts > attempts.get(-1 if view.retry_of is None else view.retry_of, 0):
-            found[view.number] = "interrupted"
+            standing_of[view.number] = "interrupted"
         else:
-            found[view.number] = "queued"
-    return found
+            standing_of[view.number] = "queued"
+    return standing_of
 
 
 def assignment_of(trial: FrozenTrial) -> Assignment:
-    """What a trial is to be run with, be it drawn already or still to be."""
+    """The assignment of a trial, started or waiting."""
     return by_path({**trial.system_attrs.get("fixed_params", {}), **trial.params})
 
 
@@ -249,13 +241,13 @@ class Winner:
     """The configuration that a sweep selects."""
 
     trial: TrialView
-    """That of its complete trials with the best objective."""
+    """Its complete trial with the best objective."""
     objective: float
     """Mean over its complete trials."""
     num_seeds: int
-    """How many these are."""
+    """Number of its complete trials."""
     runner_up: int | None
-    """The configuration that comes next."""
+    """The second-best configuration."""
 
     @property
     def configuration(self) -> int:
@@ -265,18 +257,19 @@ class Winner:
 def ranked(trials: Sequence[TrialView], seeds: int, mode: str) -> list[int]:
     """Configurations with a complete trial by their mean objective, the best first.
 
-    Those of which every seed is complete go before those that lack one; of equals the first that
-    was tried: the order of the report and of ``xlt compare``.
+    Those with all seeds complete come before the others; ties go to the earlier one. The report
+    and ``xlt compare`` use this order.
     """
     values: dict[int, list[float]] = defaultdict(list)
-    for one in trials:
-        if one.state == "complete" and one.objective is not None:
-            values[one.configuration].append(one.objective)
+    for trial in trials:
+        if trial.state == "complete" and trial.objective is not None:
+            values[trial.configuration].append(trial.objective)
     sign = _sign(mode)
-    return sorted(
-        values,
-        key=lambda one: (len(values[one]) < seeds, -sign * statistics.fmean(values[one]), one),
-    )
+
+    def rank(number: int) -> tuple[bool, float, int]:
+        return len(values[number]) < seeds, -sign * statistics.fmean(values[number]), number
+
+    return sorted(values, key=rank)
 
 
 def winner(trials: Sequence[TrialView], seeds: int, mode: str) -> Winner | None:
@@ -284,18 +277,18 @@ def winner(trials: Sequence[TrialView], seeds: int, mode: str) -> Winner | None:
     order = ranked(trials, seeds, mode)
     if not order:
         return None
-    own = {
+    objectives = {
         trial.number: trial.objective
         for trial in trials
         if (trial.configuration, trial.state) == (order[0], "complete")
         and trial.objective is not None
     }
     sign = _sign(mode)
-    best = max(own, key=lambda number: sign * own[number])
+    best = max(objectives, key=lambda number: sign * objectives[number])
     return Winner(
         trial=next(trial for trial in trials if trial.number == best),
-        objective=statistics.fmean(own.values()),
-        num_seeds=len(own),
+        objective=statistics.fmean(objectives.values()),
+        num_seeds=len(objectives),
         runner_up=order[1] if len(order) > 1 else None,
     )
 

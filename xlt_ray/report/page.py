@@ -20,7 +20,7 @@ import pandas as pd
 from xlt_ray.errors import DamagedStage, SpecError
 from xlt_ray.files import atomic_write
 from xlt_ray.home import Home
-from xlt_ray.ledger import STANDINGS, Ledger, failures_told, mixed_facts
+from xlt_ray.ledger import STANDINGS, Ledger, failure_lines, mixed_facts
 from xlt_ray.report import view_model
 from xlt_ray.report.additional_tasks import (
     averaged_scores,
@@ -137,7 +137,7 @@ def write_report(
     for line in lost:
         warn(line)
     figures, notes = _figures(snapshot, tables, known, costs, best, describe_language)
-    notes = [*lost, *failures_told(snapshot.trials, snapshot.name), *notes]
+    notes = [*lost, *failure_lines(snapshot.trials, snapshot.name), *notes]
     profiles = profiles_frame(snapshot)
     layers = profile_figure(profiles, best, describe_language)
     figures += [] if layers is None else [layers]

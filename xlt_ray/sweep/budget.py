@@ -69,7 +69,7 @@ class BudgetTracker:
         now = self._now()
         if self._at_work and now - self._signed >= SIGN_S:
             self._signed = now
-            self._ledger.sign(now)
+            self._ledger.record_heartbeat(now)
 
     @property
     def is_over(self) -> bool:

@@ -113,14 +113,14 @@ class World:
         while not self.is_stopped and (self.running or self.held or self.order):
             event = self.dice.random()
             if event < 0.4 and len(self.running) < self.setting.concurrent:
-                self.mark_asked()
+                self.mark_started()
             elif event < 0.43:
                 self.die()
             elif self.running:
                 one = self.dice.choice(self.running)
                 self.end(one, "failed") if event > 0.97 else self.advance(one)
 
-    def mark_asked(self) -> None:
+    def mark_started(self) -> None:
         being_made = {self.missing(one)[0].key for one in self.running if self.missing(one)}
         while True:
             for one in self.held:
