@@ -63,7 +63,7 @@ def work(rank, size, listener, results):
     from xlt_ray.training.process_group import address_of, join_process_group
 
     address = address_of(listener) if listener is not None else ""
-    team = join_process_group(
+    group = join_process_group(
         rank, size, "cpu", address=address, listener=listener if rank == 0 else None
     )
     total = torch.ones(1)
@@ -73,8 +73,8 @@ def work(rank, size, listener, results):
         for one in psutil.Process().net_connections()
         if one.status == psutil.CONN_LISTEN
     ]
-    results.put((team.gather(rank), float(total), listening))
-    team.gather(None)
+    results.put((group.gather(rank), float(total), listening))
+    group.gather(None)
 
 if __name__ == "__main__":
     from xlt_ray.training.process_group import listen

@@ -57,7 +57,7 @@ class Bench:
 
     facts: Facts
     cache: Path
-    team: ProcessGroup
+    group: ProcessGroup
     open_data: Callable[[TrialSpec], Any]
 
     def trial(self, *overrides: str) -> TrialSpec:
@@ -78,8 +78,8 @@ class Bench:
         trial = self.trial(*overrides)
         path = path_of(trial, self.facts, seed=seed, shared_seed=0)
         made = replace(Runtime(cache=self.cache, evaluations=2), **runtime)
-        materials = TrainingInputs(trial.model, self.open_data(trial))
-        return walk(path, materials, StageStore(root), made, self.team, until=until)
+        inputs = TrainingInputs(trial.model, self.open_data(trial))
+        return walk(path, inputs, StageStore(root), made, self.group, until=until)
 
     def make(self, root: Path, *overrides: str, seed: int = 0, **runtime: Any) -> list[Event]:
         return list(self.walk(root, *overrides, seed=seed, **runtime))
@@ -117,8 +117,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
              "align={choice: [null, {objective: code_switch_mlm, max_length: 32}]}"],
         )
     )  # fmt: skip
-    team = join_process_group(0, 1, "cpu")
-    return Bench(facts_of(sweep), tmp_path_factory.mktemp("cache"), team, open_data)
+    group = join_process_group(0, 1, "cpu")
+    return Bench(facts_of(sweep), tmp_path_factory.mktemp("cache"), group, open_data)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ PATIENCE_S = 300
 
 
 @dataclass
-class TrainState:
+class Trace:
     """What happened in one training of a path: of one process, or of several put together."""
 
     losses: list[float] = field(default_factory=list)
@@ -39,22 +39,22 @@ class Job:
     """After so many evaluations of the target stage the training is broken off."""
 
 
-def follow(bench: Bench, job: Job) -> TrainState:
+def follow(bench: Bench, job: Job) -> Trace:
     """Train in this process as a job says."""
     from xlt_ray.training.loop import Evaluated
 
-    course = TrainState()
-    with _witness(course.seen):
+    trace = Trace()
+    with _witness(trace.seen):
         events = bench.walk(job.root, *job.overrides, **job.runtime)
         for event in events:
             if isinstance(event, Evaluated) and event.stage.kind == "target":
                 metrics = dict(event.metrics)
-                course.losses.append(metrics.pop("loss"))
-                course.scores.append(metrics)
-                if len(course.losses) == job.num_evaluations:
+                trace.losses.append(metrics.pop("loss"))
+                trace.scores.append(metrics)
+                if len(trace.losses) == job.num_evaluations:
                     break
         events.close()  # type: ignore[attr-defined]
-    return course
+    return trace
 
 
 @contextmanager
@@ -96,7 +96,7 @@ class Pair:
         *overrides: str,
         num_evaluations: int | None = None,
         **runtime: Any,
-    ) -> TrainState:
+    ) -> Trace:
         """Both train one path as two workers; EOFError where one fails."""
         job = Job(root, overrides, {"workers": 2, **runtime}, num_evaluations)
         for connection in self.connections:
@@ -145,9 +145,9 @@ def _serve(rank: int, listener: socket.socket, facts: Any, cache: Path, connecti
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)
     address = address_of(listener)
-    team = join_process_group(rank, 2, "cpu", address=address, listener=None if rank else listener)
+    group = join_process_group(rank, 2, "cpu", address=address, listener=None if rank else listener)
     opened = functools.cache(open_source)
-    bench = Bench(facts, cache, team, lambda trial: opened(trial.data))
+    bench = Bench(facts, cache, group, lambda trial: opened(trial.data))
     while True:
         # Where one fails, it ends with its traceback, and the other waits for it until both are
         # ended with the test.

@@ -37,15 +37,15 @@ def override(objective: str, steps: int = STEPS) -> str:
 def untrained_loss(bench: Bench, stage: Stage, root: Path) -> float:
     """Mean loss of the stage's network, as it is at the first step, over the last ten batches."""
     trial = bench.trial(override(str(stage.settings["objective"])))
-    materials = TrainingInputs(trial.model, bench.open_data(trial))
-    lesson, _ = training_setup(stage, materials, StageStore(root), Runtime(cache=bench.cache))
+    inputs = TrainingInputs(trial.model, bench.open_data(trial))
+    setup, _ = training_setup(stage, inputs, StageStore(root), Runtime(cache=bench.cache))
     losses = []
     with torch.no_grad():
         for step in range(STEPS - 10, STEPS):
-            batch = lesson.batches.batch(step)
+            batch = setup.batches.batch(step)
             tensors = {name: torch.from_numpy(array) for name, array in batch.items()}
             asked = (tensors["labels"] != -100).sum()
-            losses.append(lesson.network({**tensors, "denominator": asked}).item())
+            losses.append(setup.network({**tensors, "denominator": asked}).item())
     return sum(losses) / len(losses)
 
 

@@ -47,8 +47,8 @@ def test_the_average_is_the_mean_of_the_last_checkpoints(
     root, saved = checkpoints
     trial = bench.trial(*ASKED)
     store, target = StageStore(root), bench.path(*ASKED)[-2]
-    materials = TrainingInputs(trial.model, bench.open_data(trial))
-    network, _ = load_network(target, materials, store)
+    inputs = TrainingInputs(trial.model, bench.open_data(trial))
+    network, _ = load_network(target, inputs, store)
     last = dict(network.named_parameters())
     means = load_file(store.folder(target.key) / AVERAGE)
     assert set(means) == set(last)

@@ -50,10 +50,10 @@ def start(tmp_path: Path) -> Walk:
     path = path_of(trial, facts, seed=0, shared_seed=0)
 
     def process() -> Iterator[Event]:
-        materials = TrainingInputs(trial.model, open_source(trial.data))
+        inputs = TrainingInputs(trial.model, open_source(trial.data))
         runtime = Runtime(cache=tmp_path / "cache", evaluations=1)
         return walk(
-            path, materials, StageStore(tmp_path / "home"), runtime, join_process_group(0, 1, "cpu")
+            path, inputs, StageStore(tmp_path / "home"), runtime, join_process_group(0, 1, "cpu")
         )
 
     return process

@@ -237,8 +237,8 @@ def test_a_further_task_is_scored_under_the_head_of_the_target(
     trial = sweep.trial_of({})
     path = path_of(trial, facts, seed=0, shared_seed=0)
     store = StageStore(tmp_path / "store")
-    materials = TrainingInputs(trial.model, open_source(trial.data))
-    for _ in walk(path, materials, store, Runtime(cache=tmp_path / "cache"), bench.team):
+    inputs = TrainingInputs(trial.model, open_source(trial.data))
+    for _ in walk(path, inputs, store, Runtime(cache=tmp_path / "cache"), bench.group):
         pass
     record = store.record(path[-1].key)
     assert record is not None

@@ -150,7 +150,7 @@ def _learned(name: str, how: How, cache: Path) -> tuple[dict[str, float], dict[s
         ),
         seed=0,
     )
-    examinations = {
+    eval_sets = {
         language: EvalSet(
             task,
             eval_batches(
@@ -166,7 +166,7 @@ def _learned(name: str, how: How, cache: Path) -> tuple[dict[str, float], dict[s
         )
         for language in ("qaa", "qab")
     }
-    before = _headlines(network, examinations)
+    before = _headlines(network, eval_sets)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 3e-3 * min(1.0, (step + 1) / 20) * (1 - step / steps)
@@ -176,13 +176,13 @@ def _learned(name: str, how: How, cache: Path) -> tuple[dict[str, float], dict[s
         network(batch).backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-    return before, _headlines(network, examinations)
+    return before, _headlines(network, eval_sets)
 
 
-def _headlines(network: Network, examinations: dict[str, EvalSet]) -> dict[str, float]:
+def _headlines(network: Network, eval_sets: dict[str, EvalSet]) -> dict[str, float]:
     network.eval()
     found = {
-        language: score(network, one)[one.task.metrics[0]] for language, one in examinations.items()
+        language: score(network, one)[one.task.metrics[0]] for language, one in eval_sets.items()
     }
     network.train()
     return found

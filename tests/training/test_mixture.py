@@ -176,34 +176,34 @@ def test_every_task_of_a_mixture_is_learned(mixed: Bench) -> None:
     source = mixed.open_data(trial)
     tokenizer = load_tokenizer(trial.model, source.vocabulary())
     encoder = load_encoder(trial.model, tokenizer, 0)
-    lesson = mixed_setup(
+    setup = mixed_setup(
         intermediate(mixed, *overrides),
         encoder,
         text_pipeline(tokenizer, 32, mixed.cache),
         TrainingInputs(trial.model, source),
         Runtime(cache=mixed.cache),
     )
-    assert lesson.num_steps == 223, "200 of tasks"
-    before = _scores(lesson)
-    optimizer = torch.optim.AdamW(lesson.network.parameters(), lr=3e-3)
-    for step in range(lesson.num_steps):
-        rate = 3e-3 * min(1.0, (step + 1) / 20) * (1 - step / lesson.num_steps)
+    assert setup.num_steps == 223, "200 of tasks"
+    before = _scores(setup)
+    optimizer = torch.optim.AdamW(setup.network.parameters(), lr=3e-3)
+    for step in range(setup.num_steps):
+        rate = 3e-3 * min(1.0, (step + 1) / 20) * (1 - step / setup.num_steps)
         optimizer.param_groups[0]["lr"] = rate
-        batch = {name: torch.from_numpy(one) for name, one in lesson.batches.batch(step).items()}
+        batch = {name: torch.from_numpy(one) for name, one in setup.batches.batch(step).items()}
         batch["denominator"] = (batch["labels"] != -100).sum().float()
         optimizer.zero_grad()
-        lesson.network(batch).backward()
-        torch.nn.utils.clip_grad_norm_(lesson.network.parameters(), 1.0)
+        setup.network(batch).backward()
+        torch.nn.utils.clip_grad_norm_(setup.network.parameters(), 1.0)
         optimizer.step()
-    after = _scores(lesson)
+    after = _scores(setup)
     gains = {"toy-tagging/accuracy": 0.3, "toy-choice/accuracy": 0.15, "toy-qa/f1": 0.05}
     for name, gain in gains.items():
         assert after[name] > before[name] + gain, (name, before[name], after[name])
 
 
-def _scores(lesson: TrainingSetup) -> Mapping[str, float]:
-    assert lesson.evaluate is not None
-    lesson.network.eval()
-    found = lesson.evaluate(lesson.network)
-    lesson.network.train()
+def _scores(setup: TrainingSetup) -> Mapping[str, float]:
+    assert setup.evaluate is not None
+    setup.network.eval()
+    found = setup.evaluate(setup.network)
+    setup.network.train()
     return found

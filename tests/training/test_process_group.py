@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from tests.rounding import assert_trained_alike
 from tests.training.conftest import Bench
-from tests.training.pair import Job, Pair, TrainState, follow, pair_beside
+from tests.training.pair import Job, Pair, Trace, follow, pair_beside
 
 WEIGHTS_ATOL = 2e-4
 LOSS_ATOL = 1e-4
@@ -45,14 +45,12 @@ def pair(bench: Bench) -> Iterator[Pair]:
 
 
 @pytest.fixture(scope="module")
-def single(
-    bench: Bench, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[Path, TrainState]]:
+def single(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Trace]]:
     """Each kind of training by one worker without ZeRO, made when it is asked for."""
-    made: dict[str, tuple[Path, TrainState]] = {}
+    made: dict[str, tuple[Path, Trace]] = {}
 
-    class Made(dict[str, tuple[Path, TrainState]]):
-        def __missing__(self, kind: str) -> tuple[Path, TrainState]:
+    class Made(dict[str, tuple[Path, Trace]]):
+        def __missing__(self, kind: str) -> tuple[Path, Trace]:
             root = tmp_path_factory.mktemp(kind)
             return self.setdefault(kind, (root, alone(bench, root, kind)))
 
@@ -61,16 +59,16 @@ def single(
 
 def alone(
     bench: Bench, root: Path, kind: str, num_evaluations: int | None = None, **runtime: int
-) -> TrainState:
+) -> Trace:
     return follow(bench, Job(root, (*PLAIN, *KINDS[kind]), runtime, num_evaluations))
 
 
 def assert_same(
-    bench: Bench, kind: str, one: tuple[Path, TrainState], other: tuple[Path, TrainState]
+    bench: Bench, kind: str, one: tuple[Path, Trace], other: tuple[Path, Trace]
 ) -> None:
-    (root, course), (other_root, other_course) = one, other
-    assert other_course.seen == course.seen
-    assert other_course.losses == pytest.approx(course.losses, abs=LOSS_ATOL)
+    (root, trace), (other_root, other_trace) = one, other
+    assert other_trace.seen == trace.seen
+    assert other_trace.losses == pytest.approx(trace.losses, abs=LOSS_ATOL)
     assert_weights(bench, kind, root, other_root)
 
 
@@ -90,17 +88,17 @@ def assert_weights(bench: Bench, kind: str, root: Path, other_root: Path) -> Non
 def two_workers(
     bench: Bench,
     pair: Pair,
-    single: dict[str, tuple[Path, TrainState]],
+    single: dict[str, tuple[Path, Trace]],
     root: Path,
     kind: str,
     zero: int,
 ) -> None:
-    course = pair.follow(root, *PLAIN, *KINDS[kind], zero_stage=zero)
-    assert_same(bench, kind, single[kind], (root, course))
+    trace = pair.follow(root, *PLAIN, *KINDS[kind], zero_stage=zero)
+    assert_same(bench, kind, single[kind], (root, trace))
 
 
 def test_two_workers_train_what_one_worker_trains(
-    bench: Bench, pair: Pair, single: dict[str, tuple[Path, TrainState]], tmp_path: Path
+    bench: Bench, pair: Pair, single: dict[str, tuple[Path, Trace]], tmp_path: Path
 ) -> None:
     two_workers(bench, pair, single, tmp_path, "hybrid", 3)
 
@@ -111,7 +109,7 @@ def test_two_workers_train_what_one_worker_trains(
 def test_every_method_is_the_same_under_two_workers(
     bench: Bench,
     pair: Pair,
-    single: dict[str, tuple[Path, TrainState]],
+    single: dict[str, tuple[Path, Trace]],
     tmp_path: Path,
     kind: str,
     zero_stage: int,
@@ -124,20 +122,20 @@ def test_every_method_is_the_same_under_two_workers(
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_method_is_the_same_under_every_zero_stage(
     bench: Bench,
-    single: dict[str, tuple[Path, TrainState]],
+    single: dict[str, tuple[Path, Trace]],
     tmp_path: Path,
     kind: str,
     zero_stage: int,
 ) -> None:
-    course = alone(bench, tmp_path, kind, zero_stage=zero_stage)
-    assert_same(bench, kind, single[kind], (tmp_path, course))
+    trace = alone(bench, tmp_path, kind, zero_stage=zero_stage)
+    assert_same(bench, kind, single[kind], (tmp_path, trace))
 
 
 @pytest.mark.parametrize("direction", ["2 to 1", "1 to 2"])
 def test_another_number_of_workers_goes_on_under_another_zero_stage(
     bench: Bench,
     pair: Pair,
-    single: dict[str, tuple[Path, TrainState]],
+    single: dict[str, tuple[Path, Trace]],
     tmp_path: Path,
     direction: str,
 ) -> None:
@@ -148,11 +146,11 @@ def test_another_number_of_workers_goes_on_under_another_zero_stage(
     else:
         begun = alone(bench, tmp_path, "hybrid", num_evaluations=1, zero_stage=2)
         ended = pair.follow(tmp_path, *overrides, zero_stage=3)
-    root, course = single["hybrid"]
-    assert 0 < len(begun.seen) < len(course.seen)
-    assert begun.seen + ended.seen == course.seen, "nothing twice, nothing left out"
+    root, trace = single["hybrid"]
+    assert 0 < len(begun.seen) < len(trace.seen)
+    assert begun.seen + ended.seen == trace.seen, "nothing twice, nothing left out"
     # What was scored before the interruption is told again.
-    assert ended.losses == pytest.approx(course.losses, abs=LOSS_ATOL)
+    assert ended.losses == pytest.approx(trace.losses, abs=LOSS_ATOL)
     assert ended.losses[: len(begun.losses)] == begun.losses
     assert_weights(bench, "hybrid", root, tmp_path)
 
@@ -163,7 +161,7 @@ def test_another_number_of_workers_goes_on_under_another_zero_stage(
 )
 def test_what_is_kept_in_the_memory_of_the_node_moves_no_weights(
     bench: Bench,
-    single: dict[str, tuple[Path, TrainState]],
+    single: dict[str, tuple[Path, Trace]],
     tmp_path: Path,
     offload: str,
     zero_stage: int,
@@ -171,7 +169,7 @@ def test_what_is_kept_in_the_memory_of_the_node_moves_no_weights(
     kept = {"offload": offload, "zero_stage": zero_stage}
     begun = alone(bench, tmp_path, "hybrid", num_evaluations=1, **kept)
     ended = alone(bench, tmp_path, "hybrid", **kept)
-    root, course = single["hybrid"]
-    assert begun.seen + ended.seen == course.seen
-    assert ended.losses == pytest.approx(course.losses, abs=LOSS_ATOL)
+    root, trace = single["hybrid"]
+    assert begun.seen + ended.seen == trace.seen
+    assert ended.losses == pytest.approx(trace.losses, abs=LOSS_ATOL)
     assert_weights(bench, "hybrid", root, tmp_path)

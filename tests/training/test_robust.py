@@ -101,11 +101,11 @@ DEFENCE = "target.robust={method: adversarial, steps: 2, step_size: 0.05, epsilo
 def attacked(bench: Bench, root: Path, *overrides: str) -> tuple[float, float]:
     """Loss on the dev set, and the loss there at the worst perturbation that is found."""
     trial, target = bench.trial(*overrides), bench.path(*overrides)[-2]
-    materials = TrainingInputs(trial.model, bench.open_data(trial))
-    network, tokenizer = load_network(target, materials, StageStore(root))
+    inputs = TrainingInputs(trial.model, bench.open_data(trial))
+    network, tokenizer = load_network(target, inputs, StageStore(root))
     task = task_named(trial.target.task)
     batches = eval_batches(
-        materials.source, task, LabelAccess("select", task.name, "qaa"), "qaa", "dev", 200,
+        inputs.source, task, LabelAccess("select", task.name, "qaa"), "qaa", "dev", 200,
         text_pipeline(tokenizer, 32, bench.cache), 100,
     )  # fmt: skip
     losses = []

@@ -202,9 +202,9 @@ def _refusal(ledger: Ledger, last: Start, changed: tuple[Change, ...], made_with
     return (
         f"{ledger.name}: what its trials are made with has changed since the start of "
         f"{last.time}: {listed(changed)}{code}; trials before and after would not compare: undo "
-        f"the change, {pinned}or give the sweep another name (stages that did not change are shared "
-        "all the same), or go on with --accept-changes, which marks the trials wherever they are "
-        "shown"
+        f"the change, {pinned}or give the sweep another name (stages that did not change are "
+        "shared all the same), or go on with --accept-changes, which marks the trials wherever "
+        "they are shown"
     )
 
 

@@ -107,7 +107,7 @@ class WalkThread:
     def _walk(self) -> None:
         watched = self._watch or contextlib.nullcontext()
         with watched:
-            events, team = self._open_walk()
+            events, group = self._open_walk()
         wish: Wish = ""
         while not wish:
             with watched:
@@ -116,7 +116,7 @@ class WalkThread:
             if event is None:
                 return
             with watched:
-                wish = team.share(self._wish)
+                wish = group.share(self._wish)
                 if wish == "keep":
                     with contextlib.suppress(Stop, StopIteration):
                         events.throw(Stop())  # type: ignore[attr-defined]

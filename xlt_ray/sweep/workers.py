@@ -77,15 +77,15 @@ def open_walk(
     transformers.utils.logging.set_verbosity_error()
     runtime = runtime_of(order)
     torch.set_num_threads(runtime.threads)
-    team = join_process_group(
+    group = join_process_group(
         rank, runtime.workers, runtime.device, address=address, listener=listener
     )
     if runtime.gpu_share < 1:
         _, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(memory_share(runtime.gpu_share, total))
-    materials = TrainingInputs(order.trial.model, open_source(order.trial.data))
+    inputs = TrainingInputs(order.trial.model, open_source(order.trial.data))
     store = StageStore(order.store)
-    return walk(order.path, materials, store, runtime, team, until=order.until), team
+    return walk(order.path, inputs, store, runtime, group, until=order.until), group
 
 
 class Worker:

@@ -1,7 +1,7 @@
-"""Data are those that a stage names by their digests, or nothing is made of them.
+"""Refuse data that have changed since the sweep started.
 
-A sweep names its data when it starts; a file that changes afterwards would be trained or scored
-on under the old name, and be found under it for ever.
+A stage names its data by their digests. Results from a file that changed later would be stored,
+and found again, under the wrong key.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def refuse_changed(stage: Stage, source: Source) -> None:
         return
     for name, language, split, digest in _splits(stage):
         where = {"task": name, "language": language, "split": split}
-        with _told_as_change(where):
+        with _as_change(where):
             facts = source.splits(task_named(name)).get((language, split))
         if facts is None or facts.digest != digest:
             raise _changed("it is gone" if facts is None else "it is another one", where)
@@ -39,15 +39,15 @@ def refuse_changed(stage: Stage, source: Source) -> None:
     ):
         for language, digest in stage.data.get(text, {}).items():
             where = {"language": language}
-            with _told_as_change(where):
-                found = digest_of(language)
-            if found != digest:
+            with _as_change(where):
+                current = digest_of(language)
+            if current != digest:
                 raise _changed(f"its {text} text is another one", where)
 
 
 @contextlib.contextmanager
-def _told_as_change(where: Mapping[str, str]) -> Iterator[None]:
-    """What cannot be read now was read when the sweep was started."""
+def _as_change(where: Mapping[str, str]) -> Iterator[None]:
+    """Data that cannot be read now have changed: they were read when the sweep started."""
     try:
         yield
     except DataError as error:
@@ -72,8 +72,9 @@ def _splits(stage: Stage) -> Iterator[tuple[str, str, Split, str]]:
     splits: tuple[Split, ...] = ("train", "dev", "test")
     name = settings.get("task", {}).get("name", "")
     for split in splits:
-        found = data.get(split, {})
-        yield from _by_language(name, split, {source: found} if isinstance(found, str) else found)
+        digests = data.get(split, {})
+        by_language = {source: digests} if isinstance(digests, str) else digests
+        yield from _by_language(name, split, by_language)
     if settings.get("hybrid", {}).get("text") == "translated":
         yield from _by_language(name, "train", data["hybrid"])
     for further, by_language in data.get("also", {}).items():

@@ -1,8 +1,8 @@
-"""Diagnose an encoder layer by layer, while it is trained and when it is finished.
+"""Diagnose an encoder layer by layer, during training and at the end.
 
-What is measured is no part of what is trained: it reads states on a fixed sample of parallel text
-(:mod:`xlt_ray.data.text.parallel_sample`), in evaluation mode and without drawing a random number,
-so that weights are the same bits with and without it.
+Diagnostics read hidden states on a fixed sample of parallel text
+(:mod:`xlt_ray.data.text.parallel_sample`), in evaluation mode and without drawing random numbers,
+so the weights are the same bits with and without them.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from xlt_ray.training.process_group import ProcessGroup
 from xlt_ray.training.runtime import Runtime
 
 Diagnose = Callable[[nn.Module], tuple[Profile, ...]]
-"""The profiles of a network in evaluation mode; their step is not known here."""
+"""From a network in evaluation mode to its profiles, without their step."""
 
 
 def diagnosis_of(stage: Stage) -> Diagnosis | None:
-    """What an evaluation stage asks to be measured; None where nothing is, and of other stages."""
-    asked = stage.settings.get("diagnostics") if stage.kind == "evaluate" else None
-    if asked is None:
+    """The diagnostics of an evaluation stage; None if it has none, and for other stages."""
+    settings = stage.settings.get("diagnostics") if stage.kind == "evaluate" else None
+    if settings is None:
         return None
     return Diagnosis(
-        names=tuple(asked["names"]),
+        names=tuple(settings["names"]),
         source_language=stage.settings["source_language"],
-        languages=tuple(asked["languages"]),
-        num_sentences=asked["sentences"],
+        languages=tuple(settings["languages"]),
+        num_sentences=settings["sentences"],
         max_length=stage.settings["max_length"],
     )
 
@@ -47,31 +47,31 @@ def diagnosis_of(stage: Stage) -> Diagnosis | None:
 def diagnose_with(
     diagnosis: Diagnosis, source: Source, tokenizer: Any, batch_size: int
 ) -> Diagnose:
-    """What measures networks that read ``tokenizer``'s pieces; the sample is encoded once."""
+    """A function that diagnoses networks of this tokenizer; the sample is encoded once."""
     sample = _sample(diagnosis, source, tokenizer)
     return lambda network: profiles(network.encoder, sample, diagnosis, batch_size)
 
 
 def diagnose_stage(
-    stage: Stage, materials: TrainingInputs, store: StageStore, runtime: Runtime, team: ProcessGroup
+    stage: Stage, inputs: TrainingInputs, store: StageStore, runtime: Runtime, group: ProcessGroup
 ) -> tuple[Profile, ...]:
-    """Profiles of the encoder that an evaluation stage is of, if it asks for any.
+    """Profiles of the encoder that an evaluation stage evaluates; empty without diagnostics.
 
-    Every worker measures its share of the languages.
+    The workers share the languages.
     """
     diagnosis = diagnosis_of(stage)
     if diagnosis is None:
         return ()
     assert stage.parent is not None
-    encoder, tokenizer = load_committed(stage.parent, materials, store)
+    encoder, tokenizer = load_committed(stage.parent, inputs, store)
     encoder.to(torch.device(runtime.device)).eval()
-    sample = _sample(diagnosis, materials.source, tokenizer)
-    mine = diagnosis.languages[team.rank :: team.size]
-    found = profiles(encoder, sample, diagnosis, runtime.evaluation_batch, mine)
+    sample = _sample(diagnosis, inputs.source, tokenizer)
+    languages = diagnosis.languages[group.rank :: group.size]
+    measured = profiles(encoder, sample, diagnosis, runtime.evaluation_batch, languages)
     return tuple(
         sorted(
-            (one for part in team.gather(found) for one in part),
-            key=lambda one: (one.diagnostic, one.language),
+            (profile for worker in group.gather(measured) for profile in worker),
+            key=lambda profile: (profile.diagnostic, profile.language),
         )
     )
 
@@ -91,19 +91,19 @@ def profiles(
     if not pairs:
         return ()
     with_words = diagnosis.needs_links and any(pair.links is not None for pair in pairs)
-    found = []
-    # Not in inference mode: what ZeRO 3 gathers there could not be trained afterwards.
+    measured = []
+    # Not in inference mode: weights that ZeRO 3 gathers there could not be trained afterwards.
     with torch.no_grad():
-        own = _states(encoder, sample, sample.source_language, batch_size, with_words)
+        source = _states(encoder, sample, sample.source_language, batch_size, with_words)
         for pair in pairs:
-            theirs = _states(encoder, sample, pair.language, batch_size, with_words)
-            sides = own.taken(pair.source_rows), theirs
+            target = _states(encoder, sample, pair.language, batch_size, with_words)
+            sides = source.taken(pair.source_rows), target
             links = None if pair.links is None else [torch.from_numpy(link) for link in pair.links]
             for name in diagnosis.names:
                 if DIAGNOSTICS[name].needs_links and links is None:
                     continue
                 values = DIAGNOSTICS[name].load()(*sides, links).tolist()
-                found.append(
+                measured.append(
                     Profile(
                         diagnostic=name,
                         source_language=sample.source_language,
@@ -112,7 +112,7 @@ def profiles(
                         num_sentences=len(pair.source_rows),
                     )
                 )
-    return tuple(sorted(found, key=lambda one: (one.diagnostic, one.language)))
+    return tuple(sorted(measured, key=lambda profile: (profile.diagnostic, profile.language)))
 
 
 def _sample(diagnosis: Diagnosis, source: Source, tokenizer: Any) -> ParallelSample:
@@ -134,7 +134,7 @@ def _states(
     device = next(encoder.parameters()).device
     parts, order = [], []
     for batch in sample.batches(language, batch_size):
-        tensors = {name: torch.from_numpy(one).to(device) for name, one in batch.arrays.items()}
+        tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.arrays.items()}
         weights = torch.from_numpy(batch.word_weights).to(device) if with_words else None
         sentences, words = pooled(
             hidden_states(encoder, tensors), tensors["attention_mask"], weights

@@ -127,8 +127,8 @@ class Engine:
         """
         module = self._engine.module
         if self.zero_stage == 0:
-            for one in module.parameters():
-                _refuse_divergence(one)
+            for parameter in module.parameters():
+                _refuse_divergence(parameter)
             yield module
             return
         masters: list[tuple[nn.Parameter, Tensor]] = []
@@ -236,7 +236,9 @@ class Engine:
     def _masters(self) -> list[Tensor]:
         """What Adam steps: the parameters themselves, or this worker's part of their float32."""
         if not self.zero_stage:
-            return [one for group in self._optimizer.param_groups for one in group["params"]]
+            return [
+                weights for group in self._optimizer.param_groups for weights in group["params"]
+            ]
         return list(
             next(
                 getattr(self._optimizer, master)

@@ -45,21 +45,21 @@ from xlt_ray.training.runtime import Runtime
 
 @dataclass(frozen=True)
 class EvalSet:
-    """One split of one language, ready to be predicted."""
+    """One split of one language, encoded for prediction."""
 
     task: Task
     batches: EvalBatches
     layer: int | None = None
-    """That sentences are taken from, where the encoder alone is asked; None is the head."""
+    """Layer of the encoder that gives sentence vectors; None to use the head."""
     encoder: Any = None
-    """Which is asked then; None is the network's own."""
+    """The encoder for sentence vectors; None for that of the network."""
     dev: EvalBatches | None = None
-    """What scoring takes something from, where the kind of the task is tuned."""
+    """Dev set that scoring is tuned on, for tasks whose type needs it."""
 
 
 @dataclass(frozen=True)
 class EvalRequest:
-    """One line of what an evaluation stage scores; two languages are a pair."""
+    """One split to score; two languages are a pair."""
 
     role: Role
     task: str
@@ -67,34 +67,34 @@ class EvalRequest:
     split: Split
 
 
-def score(network: nn.Module, examination: EvalSet) -> dict[str, float]:
+def score(network: nn.Module, eval_set: EvalSet) -> dict[str, float]:
     """Metrics of the task over all examples; the network is in evaluation mode."""
-    batches, dev = examination.batches, examination.dev
-    decoded = _decoded(network, examination, batches)
+    batches, dev = eval_set.batches, eval_set.dev
+    decoded = _decoded(network, eval_set, batches)
     if dev is None:
         return batches.score(decoded)
-    tuned_on = (dev.gold, dev.predictions(_decoded(network, examination, dev)))
-    task, said = examination.task, batches.predictions(decoded)
-    return kind_of(task).score_tuned(task, batches.language, batches.gold, said, tuned_on)
+    tuned_on = (dev.gold, dev.predictions(_decoded(network, eval_set, dev)))
+    task, predictions = eval_set.task, batches.predictions(decoded)
+    return kind_of(task).score_tuned(task, batches.language, batches.gold, predictions, tuned_on)
 
 
-def item_scores(network: nn.Module, examination: EvalSet) -> ItemScores:
+def item_scores(network: nn.Module, eval_set: EvalSet) -> ItemScores:
     """As :func:`score`, item by item."""
-    batches, dev = examination.batches, examination.dev
-    task, language = examination.task, batches.language
-    said = batches.predictions(_decoded(network, examination, batches))
+    batches, dev = eval_set.batches, eval_set.dev
+    task, language = eval_set.task, batches.language
+    predictions = batches.predictions(_decoded(network, eval_set, batches))
     if dev is None:
-        return kind_of(task).item_scores(task, language, batches.gold, said)
-    tuned_on = (dev.gold, dev.predictions(_decoded(network, examination, dev)))
-    return kind_of(task).item_scores_tuned(task, language, batches.gold, said, tuned_on)
+        return kind_of(task).item_scores(task, language, batches.gold, predictions)
+    tuned_on = (dev.gold, dev.predictions(_decoded(network, eval_set, dev)))
+    return kind_of(task).item_scores_tuned(task, language, batches.gold, predictions, tuned_on)
 
 
-def _decoded(network: nn.Module, examination: EvalSet, batches: EvalBatches) -> list[Any]:
+def _decoded(network: nn.Module, eval_set: EvalSet, batches: EvalBatches) -> list[Any]:
     assert isinstance(network, Network | OneTask), "what is scored was trained on a task"
-    layer = examination.layer
+    layer = eval_set.layer
     device = next(network.parameters()).device
     decoded: list[Any] = [None] * batches.num_items
-    # Not in inference mode: what ZeRO 3 gathers there could not be trained afterwards.
+    # Not in inference mode: weights that ZeRO 3 gathers there could not be trained afterwards.
     with torch.no_grad():
         for numbers, batch in batches:
             tensors = {
@@ -105,59 +105,59 @@ def _decoded(network: nn.Module, examination: EvalSet, batches: EvalBatches) -> 
             answers = (
                 network.head.answers(network(tensors))
                 if layer is None
-                else sentence_vectors(examination.encoder or network.encoder, tensors, layer)
+                else sentence_vectors(eval_set.encoder or network.encoder, tensors, layer)
             )
-            said_of_items = batches.decode(numbers, answers.cpu().numpy())
-            for number, said in zip(numbers, said_of_items, strict=True):
-                decoded[number] = said
+            items = batches.decode(numbers, answers.cpu().numpy())
+            for number, item in zip(numbers, items, strict=True):
+                decoded[number] = item
     return decoded
 
 
 def dev_eval_set(
-    task: Task, stage: Stage, materials: TrainingInputs, pipeline: TextPipeline, runtime: Runtime
+    task: Task, stage: Stage, inputs: TrainingInputs, pipeline: TextPipeline, runtime: Runtime
 ) -> EvalSet | None:
     """A task's dev set in a training stage's source language; None where the task has none."""
     language = stage.settings["source_language"]
-    if (language, "dev") not in materials.source.splits(task):
+    if (language, "dev") not in inputs.source.splits(task):
         return None
-    permit = LabelAccess("select", task.name, language)
-    return _dev(task, permit, language, "all", materials, pipeline, runtime)
+    label_access = LabelAccess("select", task.name, language)
+    return _dev(task, label_access, language, "all", inputs, pipeline, runtime)
 
 
 def watched_scores(
-    task: Task, stage: Stage, materials: TrainingInputs, pipeline: TextPipeline, runtime: Runtime
+    task: Task, stage: Stage, inputs: TrainingInputs, pipeline: TextPipeline, runtime: Runtime
 ) -> Callable[[nn.Module], dict[str, dict[str, float]]] | None:
-    """Metrics of a network on the dev set of each language that is watched; None without any.
+    """Dev metrics of a network by watched language; None if no language is watched.
 
-    They are what the objective is at the end, and shape nothing in the stage.
+    They are the metrics of the final objective, and do not influence the training.
     """
     if stage.kind != "target" or not runtime.watched:
         return None
-    permit = LabelAccess("evaluate", task.name, stage.settings["source_language"])
+    label_access = LabelAccess("evaluate", task.name, stage.settings["source_language"])
     number = runtime.watched_examples
-    examinations = {
-        language: _dev(task, permit, language, number, materials, pipeline, runtime)
+    eval_sets = {
+        language: _dev(task, label_access, language, number, inputs, pipeline, runtime)
         for language in runtime.watched
     }
     return lambda network: {
-        language: score(network, examination) for language, examination in examinations.items()
+        language: score(network, eval_set) for language, eval_set in eval_sets.items()
     }
 
 
 def _dev(
     task: Task,
-    permit: LabelAccess,
+    label_access: LabelAccess,
     language: str,
     number: Size,
-    materials: TrainingInputs,
+    inputs: TrainingInputs,
     pipeline: TextPipeline,
     runtime: Runtime,
 ) -> EvalSet:
     """The first ``number`` examples of a dev set."""
     batches = eval_batches(
-        materials.source,
+        inputs.source,
         task,
-        permit,
+        label_access,
         language,
         "dev",
         number,
@@ -175,120 +175,125 @@ def sentence_vectors(encoder: Any, batch: Batch, layer: int) -> torch.Tensor:
 
 
 def eval_requests(stage: Stage) -> list[EvalRequest]:
-    """All that an evaluation stage names, in a fixed order: the target task first."""
-    settings, found = stage.settings, []
+    """Everything that an evaluation stage scores, in a fixed order: the target task first."""
+    settings, requests = stage.settings, []
     name = settings["task"]["name"]
     splits: tuple[Split, ...] = ("dev", "test")
     role: Role = "few_shot" if "few_shot" in settings else "target"
     for split in splits:
-        found += [
-            EvalRequest(role, name, (setting,), split) for setting in settings["languages"][split]
-        ]
-    found += [EvalRequest("pairs", name, tuple(pair), "test") for pair in settings.get("pairs", ())]
+        languages = settings["languages"][split]
+        requests += [EvalRequest(role, name, (language,), split) for language in languages]
+    requests += [
+        EvalRequest("pairs", name, tuple(pair), "test") for pair in settings.get("pairs", ())
+    ]
     for task, entry in settings.get("also", {}).items():
-        found += [EvalRequest("further", task, (one,), "test") for one in entry["languages"]]
+        requests += [
+            EvalRequest("further", task, (language,), "test") for language in entry["languages"]
+        ]
     if stage.parent is not None and "average" in stage.parent.settings:
-        # Last, so that the network takes on the averaged weights once and keeps them.
+        # Last, so that the averaged weights are loaded into the network once and stay.
         for split in splits:
             languages = settings["languages"][split]
-            found += [EvalRequest("average", name, (language,), split) for language in languages]
-    return found
+            requests += [EvalRequest("average", name, (language,), split) for language in languages]
+    return requests
 
 
 def evaluate_stage(
-    stage: Stage, materials: TrainingInputs, store: StageStore, runtime: Runtime, team: ProcessGroup
+    stage: Stage, inputs: TrainingInputs, store: StageStore, runtime: Runtime, group: ProcessGroup
 ) -> Generator[Ticked, None, tuple[tuple[Score, ...], tuple[Items, ...]]]:
-    """Scores of the parent stage's network in all that the stage names, and their items.
+    """Scores of the parent stage's network for all requests of the stage, and their items.
 
-    Workers take what is asked in turn; each turn ends with a sign of life.
+    The workers share the requests round by round, with a :class:`Ticked` between two rounds.
     """
     assert stage.parent is not None
-    network, tokenizer = load_network(stage.parent, materials, store)
+    network, tokenizer = load_network(stage.parent, inputs, store)
     pipeline = text_pipeline(tokenizer, stage.settings["max_length"], runtime.cache)
     device = torch.device(runtime.device)
     network.to(device).eval()
     before: Any = None
     if stage.settings.get("retrieval_encoder") == "before":
-        before, _ = load_parent(stage.parent, materials, store)
+        before, _ = load_parent(stage.parent, inputs, store)
         before.to(device).eval()
-    asked = eval_requests(stage)
-    found: list[tuple[list[Score], Items]] = []
+    requests = eval_requests(stage)
+    results: list[tuple[list[Score], Items]] = []
     is_averaged = False
-    for turn in range(0, len(asked), team.size):
-        if turn:
+    for first in range(0, len(requests), group.size):
+        if first:
             yield Ticked(stage, 0)
-        if turn + team.rank < len(asked):
-            one = asked[turn + team.rank]
-            if one.role == "average" and not is_averaged:
+        if first + group.rank < len(requests):
+            request = requests[first + group.rank]
+            if request.role == "average" and not is_averaged:
                 put_average(network, store.folder(stage.parent.key))
                 is_averaged = True
-            examination = _examination(one, stage, materials, pipeline, runtime, before)
-            found.append(_told(one, examination, item_scores(network, examination)))
-    told = [one for part in team.gather(found) for one in part]
-    scores = [one for part, _ in told for one in part]
+            eval_set = _eval_set(request, stage, inputs, pipeline, runtime, before)
+            results.append(_scores_and_items(request, eval_set, item_scores(network, eval_set)))
+    all_results = [result for worker in group.gather(results) for result in worker]
+    scores = [score for scores, _ in all_results for score in scores]
     return (
-        tuple(sorted(scores, key=lambda one: (*_place(one), one.metric))),
-        tuple(sorted((items for _, items in told), key=_place)),
+        tuple(sorted(scores, key=lambda score: (*_order(score), score.metric))),
+        tuple(sorted((items for _, items in all_results), key=_order)),
     )
 
 
-def _place(one: Score | Items) -> tuple[str, str, str, str]:
-    return one.split, one.role, one.task, one.language
+def _order(result: Score | Items) -> tuple[str, str, str, str]:
+    return result.split, result.role, result.task, result.language
 
 
-def _examination(
-    asked: EvalRequest,
+def _eval_set(
+    request: EvalRequest,
     stage: Stage,
-    materials: TrainingInputs,
+    inputs: TrainingInputs,
     pipeline: TextPipeline,
     runtime: Runtime,
     before: Any,
 ) -> EvalSet:
-    settings, task = stage.settings, task_named(asked.task)
-    trained_on = settings["few_shot"]["language"] if asked.role == "few_shot" else ""
-    permit = LabelAccess("evaluate", task.name, settings["source_language"], trained_on)
-    begin = (materials.source, task, permit)
+    settings, task = stage.settings, task_named(request.task)
+    trained_on = settings["few_shot"]["language"] if request.role == "few_shot" else ""
+    label_access = LabelAccess("evaluate", task.name, settings["source_language"], trained_on)
+    begin = (inputs.source, task, label_access)
     end = (settings["examples"], pipeline, runtime.evaluation_batch)
-    if asked.role == "pairs":
-        first, second = asked.languages
+    if request.role == "pairs":
+        first, second = request.languages
         batches = pair_batches(*begin, (first, second), *end)
     else:
-        batches = eval_batches(*begin, asked.languages[0], asked.split, *end)
-    is_alone = asked.role == "further" and is_by_encoder(
+        batches = eval_batches(*begin, request.languages[0], request.split, *end)
+    is_alone = request.role == "further" and is_by_encoder(
         task.kind, task_named(settings["task"]["name"]).kind
     )
     if not is_alone:
         return EvalSet(task, batches)
     is_tuned = KINDS[task.kind].is_tuned
-    dev = eval_batches(*begin, asked.languages[0], "dev", *end) if is_tuned else None
+    dev = eval_batches(*begin, request.languages[0], "dev", *end) if is_tuned else None
     return EvalSet(task, batches, settings["retrieval_layer"], before, dev)
 
 
-def _told(asked: EvalRequest, examination: EvalSet, found: ItemScores) -> tuple[list[Score], Items]:
-    batches = examination.batches
+def _scores_and_items(
+    request: EvalRequest, eval_set: EvalSet, items: ItemScores
+) -> tuple[list[Score], Items]:
+    batches = eval_set.batches
     suffixes = {
         "pairs": PAIRS_SUFFIX,
         "average": AVERAGE_SUFFIX,
         "few_shot": FEW_SHOT_SUFFIX,
     }
-    task = f"{asked.task}{suffixes.get(asked.role, '')}"
+    task = f"{request.task}{suffixes.get(request.role, '')}"
     cut = batches.cut
-    ids = item_ids(batches.examples[owner].id for owner in found.owners.tolist())
+    ids = item_ids(batches.examples[owner].id for owner in items.owners.tolist())
     return [
         Score(
             task=task,
             language=batches.language,
-            split=asked.split,
+            split=request.split,
             metric=metric,
             value=value,
             num_examples=len(batches.examples),
-            role=asked.role,
+            role=request.role,
             num_dropped=batches.num_dropped,
             cut=cut,
             num_items=len(ids),
-            top_share=found.top_share,
-            gold_top_share=found.gold_top_share,
-            chance=found.chance[metric],
+            top_share=items.top_share,
+            gold_top_share=items.gold_top_share,
+            chance=items.chance[metric],
         )
-        for metric, value in found.values.items()
-    ], Items(asked.role, task, batches.language, asked.split, ids, found.parts)
+        for metric, value in items.values.items()
+    ], Items(request.role, task, batches.language, request.split, ids, items.parts)

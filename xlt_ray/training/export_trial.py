@@ -1,4 +1,4 @@
-"""A trial's network out of the stage store, into a folder that stands for itself."""
+"""Export a trial's network from the stage store into a folder of its own."""
 
 from __future__ import annotations
 
@@ -38,7 +38,12 @@ def export_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_network(
-    key: str, store: StageStore, told: Exported, folder: Path, *, trust_remote_code: bool = False
+    key: str,
+    store: StageStore,
+    metadata: Exported,
+    folder: Path,
+    *,
+    trust_remote_code: bool = False,
 ) -> Exported:
     """Write the network of the committed target stage ``key`` into an empty folder.
 
@@ -53,5 +58,5 @@ def write_network(
     if record is None:
         raise StoreError("is not in the store", key=key)
     return write_exported(
-        store.folder(key), record.files, told, folder, trust_remote_code=trust_remote_code
+        store.folder(key), record.files, metadata, folder, trust_remote_code=trust_remote_code
     )

@@ -1,12 +1,7 @@
-"""The weights of a training's best evaluation (``target.select: best``).
+"""Weights that a training keeps beside its last ones: of its best evaluation, or an average.
 
-Kept in float32 beside the training, part of its progress: an interrupted training ends with the
-same ones, bit by bit. The training itself knows nothing of it.
-
-The average of a training's weights at its last evaluations (``target.average``).
-
-A running sum in float32 beside the training, part of its progress: an interrupted training ends in
-the same average, bit by bit. The training itself knows nothing of it.
+``target.select: best`` and ``target.average``. Both are kept in float32 as part of the progress,
+so an interrupted training ends with the same bits; the training loop does not depend on them.
 """
 
 from __future__ import annotations
@@ -28,10 +23,10 @@ AVERAGE = "average.safetensors"
 
 
 class Average:
-    """Collective: every worker adds; those that are no keeper lend their part and hold nothing.
+    """Mean of a training's weights at its last evaluations; all workers call it together.
 
     Args:
-        points: steps after which the weights are taken; none averages nothing.
+        points: steps after which the weights are added; may be empty.
         is_keeper: whether this worker holds the sum.
     """
 
@@ -93,7 +88,7 @@ BEST = "best.safetensors"
 
 
 class Best:
-    """Collective: every worker takes part; those that are no keeper lend theirs and hold nothing.
+    """Weights of a training's best evaluation; all workers call it together.
 
     Args:
         metric: of the dev set, by which an evaluation is better than another; None keeps nothing.
@@ -145,6 +140,6 @@ def best_step(history: Sequence[Mapping[str, Any]], metric: str) -> int | None:
     """
     scored = [entry for entry in history if not math.isnan(entry["metrics"].get(metric, math.nan))]
     if scored:
-        found: int = max(scored, key=lambda entry: entry["metrics"][metric])["step"]
-        return found
+        step: int = max(scored, key=lambda entry: entry["metrics"][metric])["step"]
+        return step
     return history[-1]["step"] if history else None

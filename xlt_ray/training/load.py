@@ -1,4 +1,4 @@
-"""Networks out of the store and into it: what a stage starts from, what it leaves.
+"""Load networks from the store and save them into it.
 
 A result is a Hugging Face folder (``AutoModel`` and ``AutoTokenizer`` load the encoder from
 it) with the weights of fusion and head beside.
@@ -44,27 +44,25 @@ EXTRA = "network.safetensors"
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What stages are made from: the model that a path starts with, and the data."""
+    """The model that a path starts with, and the data."""
 
     model: Model
     source: Source
 
 
-def load_parent(stage: Stage, materials: TrainingInputs, store: StageStore) -> tuple[Any, Any]:
+def load_parent(stage: Stage, inputs: TrainingInputs, store: StageStore) -> tuple[Any, Any]:
     """Encoder and tokenizer that a stage starts from."""
     parent = encoder_of(stage)
     if not parent.is_pretrained:
-        return load_committed(parent, materials, store)
-    vocabulary, revision = materials.source.vocabulary(), parent.settings["weights"]
-    tokenizer = load_tokenizer(materials.model, vocabulary, revision=revision)
-    return load_encoder(materials.model, tokenizer, parent.seed, revision=revision), tokenizer
+        return load_committed(parent, inputs, store)
+    vocabulary, revision = inputs.source.vocabulary(), parent.settings["weights"]
+    tokenizer = load_tokenizer(inputs.model, vocabulary, revision=revision)
+    return load_encoder(inputs.model, tokenizer, parent.seed, revision=revision), tokenizer
 
 
-def load_network(
-    target: Stage, materials: TrainingInputs, store: StageStore
-) -> tuple[Network, Any]:
+def load_network(target: Stage, inputs: TrainingInputs, store: StageStore) -> tuple[Network, Any]:
     """The finished network of a committed target or few-shot stage, and its tokenizer."""
-    encoder, tokenizer = load_committed(target, materials, store)
+    encoder, tokenizer = load_committed(target, inputs, store)
     task = task_named(target.settings["task"]["name"])
     network = build_network(
         encoder, task.kind, fusion_of(target.settings), len(task.labels), target.seed
@@ -74,32 +72,30 @@ def load_network(
     return network, tokenizer
 
 
-def load_committed(stage: Stage, materials: TrainingInputs, store: StageStore) -> tuple[Any, Any]:
+def load_committed(stage: Stage, inputs: TrainingInputs, store: StageStore) -> tuple[Any, Any]:
     """Encoder and tokenizer of a committed stage.
 
     Raises:
-        StoreError: it was freed meanwhile: whoever walks its path again makes it again.
+        StoreError: it was freed meanwhile; walking its path again makes it again.
     """
     with _kept(stage, store):
-        return load_saved(
-            store.folder(stage.key), trust_remote_code=materials.model.trust_remote_code
-        )
+        return load_saved(store.folder(stage.key), trust_remote_code=inputs.model.trust_remote_code)
 
 
 @contextlib.contextmanager
 def _kept(stage: Stage, store: StageStore) -> Iterator[None]:
-    """Where what is read inside cannot be, because it is no result any more, say so."""
+    """Raise StoreError if reading fails because the stage was freed meanwhile."""
     try:
         yield
     except Exception:
         if store.find_recorded(stage) is not None:
             raise
-        # Not from the error, which looks like one of the data.
+        # Not from the original error, which looks like a fault of the data.
         raise StoreError("was freed while it was read", key=stage.key) from None
 
 
 def save_result(network: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Write a trained network: encoder in Hugging Face layout, the rest, if any, beside it."""
+    """Write a trained network: encoder in Hugging Face layout, other weights beside it."""
     assert isinstance(network, Network | MultitaskNetwork | MaskedLm | ContrastiveNetwork)
     if isinstance(network, Network):
         leave_pooler(network.head, network.encoder)
@@ -109,7 +105,7 @@ def save_result(network: nn.Module, tokenizer: Any, folder: Path) -> None:
 
 
 def text_pipeline(tokenizer: Any, max_length: int, cache: Path) -> TextPipeline:
-    """How a stage reads text; the SHA-256 of the tokenizer's whole behaviour names it."""
+    """How a stage reads text; the SHA-256 of the whole tokenizer names it."""
     digest = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
     return TextPipeline(tokenizer, digest, max_length, cache)
 
@@ -123,12 +119,12 @@ def fusion_of(settings: Mapping[str, Any]) -> ConfigModel:
 
 
 def ranking_of(settings: Mapping[str, Any]) -> Ranking:
-    """How a stage trains a task of the kind ranking; other stages do not say."""
+    """Settings of a stage for a ranking task; the defaults for other stages."""
     return Ranking.model_validate(settings.get("ranking", {}))
 
 
 def robust_of(settings: Mapping[str, Any]) -> Robust:
-    """How a stage is trained robustly; a stage that does not say so is trained plainly."""
+    """The robust training of a stage; :class:`NoRobust` if it has none."""
     chosen = settings.get("robust")
     if chosen is None:
         return NoRobust()

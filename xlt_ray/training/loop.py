@@ -1,15 +1,9 @@
-"""The one training loop: every training stage, whatever it trains, runs through here.
+"""The one training loop: every training stage runs through :func:`train`.
 
-What is trained on at a step is a function of the step alone, the learning rate and the random
-streams, too; so progress is weights, optimizer state and a step number, and a training that
-was interrupted ends in the same bits as one that was not.
-
-Named random streams: what is drawn at a step follows from the stage's seed and the step.
-
-No generator carries state from one step to the next, which is what makes a resumed training
-bit-identical to an unbroken one.
-
-What happens while a trial walks its path; the trainable turns these into Tune's results.
+The batch, the learning rate and the random streams of a step are functions of the step alone, so
+progress is weights, optimizer state and a step number, and an interrupted training ends in the
+same bits as an unbroken one. What happens is yielded as events, which the trainable turns into
+Tune's results.
 """
 
 from __future__ import annotations
@@ -58,14 +52,14 @@ class Evaluated:
     """Dev metrics by name, and ``loss``: the mean training loss since the last evaluation."""
 
     is_replay: bool = False
-    """Whether it happened before an interruption, or when a stage that was found was made."""
+    """Whether it happened earlier: before an interruption, or when a stored stage was made."""
     by_language: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Metrics of the dev sets of the languages that are watched."""
+    """Metrics on the dev sets of watched languages."""
 
 
 @dataclass(frozen=True)
 class Committed:
-    """A stage is in the store: made just now, or found there."""
+    """A stage is in the store, made just now or earlier."""
 
     stage: Stage
     record: StageRecord
@@ -74,7 +68,7 @@ class Committed:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Somebody else is making this stage; nothing is trained meanwhile."""
+    """Another process is making this stage; nothing is trained meanwhile."""
 
     stage: Stage
     holder: str
@@ -82,69 +76,68 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Ticked:
-    """A stage is at work; about once a second, so that whoever walks can look up."""
+    """A stage is being trained; yielded about once a second, so that the caller can react."""
 
     stage: Stage
     examples: int
-    """Trained on in this stage so far."""
+    """Seen in this stage so far."""
 
 
 Event = Evaluated | Committed | Waiting | Ticked
 
 
 class Stop(Exception):
-    """Thrown into a walk at a :class:`Ticked`: keep what was trained so far, then end."""
+    """Thrown into a walk at a :class:`Ticked`: save progress, then end."""
 
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 TICK_S = 1.0
-"""Seconds between two signs of life."""
+"""Seconds between two :class:`Ticked` events."""
 
 
 class BatchSource(Protocol):
     """Training data as a pure function of the step."""
 
     def batch(self, step: int) -> Arrays:
-        """Arrays of as many rows; ``labels`` are -100 where nothing is asked."""
+        """Arrays with one row an example; ``labels`` are -100 where nothing is predicted."""
 
 
 class Kept(Protocol):
-    """Weights that are kept beside a training, a part of its progress; collective."""
+    """Weights that are kept beside a training, as part of its progress; called by all workers."""
 
     def after_step(self, engine: Engine, step: int, history: Sequence[Mapping[str, Any]]) -> None:
-        """Take the weights as they are, where this step is one to keep."""
+        """Keep the current weights, if this step is one to keep."""
 
     def save(self, folder: Path) -> None:
-        """Write what is kept so far beside the rest of the progress; the leader alone."""
+        """Write the kept weights into a folder of progress; only the leader calls it."""
 
     def load(self, folder: Path) -> None:
-        """Go on from what :meth:`save` wrote."""
+        """Read what :meth:`save` wrote."""
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What one stage trains: a network, batches by step, and how it is scored on the way."""
+    """What a stage trains: network, batches by step, and scoring on the way."""
 
     network: nn.Module
     batches: BatchSource
     num_steps: int
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None
-    """Dev metrics of the network; None where a stage has no dev set."""
+    """Dev metrics of a network; None if the stage has no dev set."""
     watch: Callable[[nn.Module], Mapping[str, Mapping[str, float]]] | None = None
-    """The same of each language that is watched, if any is."""
+    """Dev metrics by watched language, if any is watched."""
     coverage: Mapping[str, float] = field(default_factory=dict)
-    """Share of the words of the text that a ``lexicon`` or lists of ``neighbours`` have, where
-    words are looked up in them."""
+    """Share of words found in a ``lexicon`` or in lists of ``neighbours``, if these are used."""
 
 
 @dataclass
 class TrainState:
-    """Where a training stands: all that progress keeps besides weights and optimizer."""
+    """State of a training: everything in progress besides weights and optimizer."""
 
     step: int = 0
     first_step: int = 0
-    """Where this stage began: after the steps of the trunk that it goes on from."""
+    """First step of this stage: the steps of the trunk that it continues."""
     loss: float = 0.0
     """Sum of the training loss since the last evaluation."""
     loss_steps: int = 0
@@ -156,10 +149,10 @@ class TrainState:
 
 def train(
     engine: Engine,
-    lesson: TrainingSetup,
+    setup: TrainingSetup,
     stage: Stage,
     runtime: Runtime,
-    team: ProcessGroup,
+    group: ProcessGroup,
     store: StageStore,
     lease: Lease | None,
     diagnose: Diagnose | None = None,
@@ -167,72 +160,74 @@ def train(
 ) -> Generator[Evaluated | Ticked, None, TrainState]:
     """Train from the last progress, or from the trunk before this stage, to the end.
 
-    Yields signs of life and every evaluation, those before an interruption again; returns the
-    finished course. Whoever throws :class:`Stop` at a sign of life finds progress saved there.
+    Yields :class:`Ticked` and every evaluation, also those before an interruption; returns the
+    finished state. :class:`Stop` thrown at a :class:`Ticked` saves progress at that step.
 
     Raises:
         TrialFailure: the loss is not a number (``nan``).
-        LeaseLost: somebody else makes this stage by now.
+        LeaseLost: another process makes this stage by now.
     """
     settings = stage.settings
-    num_steps = lesson.num_steps
-    course = _restore(engine, stage, store, team, kept)
-    for past in course.history:
+    num_steps = setup.num_steps
+    state = _restore(engine, stage, store, group, kept)
+    for past in state.history:
         yield evaluated(stage, past, is_replay=True)
-    if course.step == course.first_step:
-        course.profiles = _profiles(diagnose, engine, stage, course)
+    if state.step == state.first_step:
+        state.profiles = _profiles(diagnose, engine, stage, state)
     points = evaluation_points(num_steps, settings.get("evaluations", runtime.evaluations))
     saved = ticked = time.monotonic()
-    while course.step < num_steps:
+    while state.step < num_steps:
         began = time.monotonic()
-        batch = _share_of(lesson.batches.batch(course.step), engine, team, runtime)
-        seed_step(stage.seed, course.step, team.rank)
-        loss = engine.step(batch, learning_rate(course.step, num_steps, settings))
-        course.step += 1
-        course.loss += _finite(loss, stage, course.step, team)
-        course.loss_steps += 1
+        batch = _share_of(setup.batches.batch(state.step), engine, group, runtime)
+        seed_step(stage.seed, state.step, group.rank)
+        loss = engine.step(batch, learning_rate(state.step, num_steps, settings))
+        state.step += 1
+        state.loss += _finite(loss, stage, state.step, group)
+        state.loss_steps += 1
         now = time.monotonic()
-        course.seconds += now - began
-        is_point = course.step in points
+        state.seconds += now - began
+        is_point = state.step in points
         if is_point:
-            # The leader's scores count: what follows from them has to be the same everywhere.
-            course.history.append(team.share(_evaluate(lesson, engine, stage, course)))
-            course.profiles += _profiles(diagnose, engine, stage, course)
+            # All workers use the leader's scores, so that they decide alike.
+            state.history.append(group.share(_evaluate(setup, engine, stage, state)))
+            state.profiles += _profiles(diagnose, engine, stage, state)
         for weights in kept:
-            weights.after_step(engine, course.step, course.history)
-        # The leader's clock counts: all workers do the same at the same step.
-        is_due, is_tick = team.share((now - saved >= runtime.progress_every, now - ticked > TICK_S))
-        if course.step < num_steps and (is_point or is_due):
-            _save(engine, course, stage, store, lease, team, kept)
+            weights.after_step(engine, state.step, state.history)
+        # All workers use the leader's clock, so that they act at the same step.
+        is_due, is_tick = group.share(
+            (now - saved >= runtime.progress_every, now - ticked > TICK_S)
+        )
+        if state.step < num_steps and (is_point or is_due):
+            _save(engine, state, stage, store, lease, group, kept)
             saved = time.monotonic()
         if is_point:
-            yield evaluated(stage, course.history[-1])
-        if is_tick and course.step < num_steps:
+            yield evaluated(stage, state.history[-1])
+        if is_tick and state.step < num_steps:
             try:
-                yield Ticked(stage, course.step * settings["batch_size"])
+                yield Ticked(stage, state.step * settings["batch_size"])
             except Stop:
-                _save(engine, course, stage, store, lease, team, kept)
+                _save(engine, state, stage, store, lease, group, kept)
                 raise
             ticked = time.monotonic()
-    return course
+    return state
 
 
 def _share_of(
-    batch: Arrays, engine: Engine, team: ProcessGroup, runtime: Runtime
+    batch: Arrays, engine: Engine, group: ProcessGroup, runtime: Runtime
 ) -> list[dict[str, Tensor]]:
     """This worker's rows as micro-batches, with the denominator that makes them add up.
 
     DeepSpeed averages over workers and accumulation steps, so each micro-batch divides its sum
     by the labels of the *whole* batch over the number of parts. A batch of another size than
-    usual is split as evenly as can be; a part that is left without rows computes one in vain.
+    usual is split as evenly as possible; an empty part computes one row, which counts nothing.
     """
     parts = runtime.workers * engine.accumulation
-    asked = int((batch["labels"] != IGNORED).sum())
-    denominator = torch.tensor(max(asked, 1) / parts, device=engine.device)
+    num_labels = int((batch["labels"] != IGNORED).sum())
+    denominator = torch.tensor(max(num_labels, 1) / parts, device=engine.device)
     num_rows = len(batch["labels"])
     shares = []
-    for turn in range(engine.accumulation):
-        part = team.rank * engine.accumulation + turn
+    for index in range(engine.accumulation):
+        part = group.rank * engine.accumulation + index
         rows = slice(num_rows * part // parts, num_rows * (part + 1) // parts)
         is_empty = rows.start == rows.stop
         rows = slice(0, 1) if is_empty else rows
@@ -248,9 +243,9 @@ def _share_of(
     return shares
 
 
-def _finite(loss: Tensor, stage: Stage, step: int, team: ProcessGroup) -> float:
-    """The loss of the whole batch, of which every worker has a part."""
-    value = sum(team.gather(float(loss))) / team.size
+def _finite(loss: Tensor, stage: Stage, step: int, group: ProcessGroup) -> float:
+    """The loss of the whole batch, over all workers; TrialFailure if it is not finite."""
+    value = sum(group.gather(float(loss))) / group.size
     if not math.isfinite(value):
         raise TrialFailure(
             f"{stage.label}: the loss is {value} at step {step}",
@@ -261,39 +256,39 @@ def _finite(loss: Tensor, stage: Stage, step: int, team: ProcessGroup) -> float:
 
 
 def _evaluate(
-    lesson: TrainingSetup, engine: Engine, stage: Stage, course: TrainState
+    setup: TrainingSetup, engine: Engine, stage: Stage, state: TrainState
 ) -> dict[str, Any]:
-    metrics = {"loss": course.loss / course.loss_steps}
-    course.loss, course.loss_steps = 0.0, 0
+    metrics = {"loss": state.loss / state.loss_steps}
+    state.loss, state.loss_steps = 0.0, 0
     entry: dict[str, Any] = {
-        "step": course.step,
-        "examples": course.step * stage.settings["batch_size"],
+        "step": state.step,
+        "examples": state.step * stage.settings["batch_size"],
         "metrics": metrics,
     }
     engine.network.eval()
     with torch.no_grad():
-        if lesson.evaluate is not None:
-            metrics.update(lesson.evaluate(engine.network))
-        if lesson.watch is not None:
-            entry["by_language"] = lesson.watch(engine.network)
+        if setup.evaluate is not None:
+            metrics.update(setup.evaluate(engine.network))
+        if setup.watch is not None:
+            entry["by_language"] = setup.watch(engine.network)
     engine.network.train()
     return entry
 
 
 def _profiles(
-    diagnose: Diagnose | None, engine: Engine, stage: Stage, course: TrainState
+    diagnose: Diagnose | None, engine: Engine, stage: Stage, state: TrainState
 ) -> list[dict[str, Any]]:
     if diagnose is None:
         return []
     engine.network.eval()
-    found = diagnose(engine.network)
+    profiles = diagnose(engine.network)
     engine.network.train()
-    when = {"step": course.step, "examples": course.step * stage.settings["batch_size"]}
-    return [{**asdict(one), **when} for one in found]
+    when = {"step": state.step, "examples": state.step * stage.settings["batch_size"]}
+    return [{**asdict(profile), **when} for profile in profiles]
 
 
 def evaluated(stage: Stage, entry: Mapping[str, Any], *, is_replay: bool = False) -> Evaluated:
-    """What an entry of a training's history says."""
+    """An entry of a training's history as an event."""
     return Evaluated(
         stage,
         entry["step"],
@@ -306,36 +301,36 @@ def evaluated(stage: Stage, entry: Mapping[str, Any], *, is_replay: bool = False
 
 def _save(
     engine: Engine,
-    course: TrainState,
+    state: TrainState,
     stage: Stage,
     store: StageStore,
     lease: Lease | None,
-    team: ProcessGroup,
+    group: ProcessGroup,
     kept: Sequence[Kept],
 ) -> None:
-    """Gathered from all workers, written and sealed by the leader."""
-    folder = store.progress_folder(stage.key, course.step, lease.token) if lease else None
+    """Save progress, gathered from all workers and written by the leader."""
+    folder = store.progress_folder(stage.key, state.step, lease.token) if lease else None
     engine.save(folder)
     if lease is not None and folder is not None:
         for weights in kept:
             weights.save(folder)
-        files = store.put_progress(stage.key, course.step, folder, lease)
-        store.publish_progress(stage.key, course.step, files, asdict(course), lease)
-    team.gather(None)
+        files = store.put_progress(stage.key, state.step, folder, lease)
+        store.publish_progress(stage.key, state.step, files, asdict(state), lease)
+    group.gather(None)
 
 
 def _restore(
-    engine: Engine, stage: Stage, store: StageStore, team: ProcessGroup, kept: Sequence[Kept]
+    engine: Engine, stage: Stage, store: StageStore, group: ProcessGroup, kept: Sequence[Kept]
 ) -> TrainState:
-    """The course of the last progress, loaded into the engine; without, a fresh one."""
-    progress = team.share(store.find_progress(stage.key) if team.is_leader else None)
+    """Load the last progress into the engine and return its state; a new state without progress."""
+    progress = group.share(store.find_progress(stage.key) if group.is_leader else None)
     if progress is not None:
-        folder = store.fetch_progress(progress, f"{team.rank}")
+        folder = store.fetch_progress(progress, f"{group.rank}")
         engine.load(folder, progress.step)
         for weights in kept:
             weights.load(folder)
         return from_fields(TrainState, progress.state)
-    trunk = team.share(_trunk_below(stage, store) if team.is_leader else None)
+    trunk = group.share(_trunk_below(stage, store) if group.is_leader else None)
     if trunk is None:
         return TrainState()
     key, steps = trunk
@@ -344,7 +339,7 @@ def _restore(
 
 
 def _trunk_below(stage: Stage, store: StageStore) -> tuple[str, int] | None:
-    """Key and steps of the trunk that a stage goes on from."""
+    """Key and steps of the trunk that a stage continues."""
     if stage.kind == "trunk":
         return store.find_shorter(stage)
     parent = stage.parent

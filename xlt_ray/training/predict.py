@@ -1,4 +1,4 @@
-"""What an exported network says of examples without labels: evaluation's answers, and how sure.
+"""Predictions of an exported network for examples without labels, with probabilities.
 
 Rows are put together, answered and decoded as in :mod:`xlt_ray.training.evaluate`, so the
 predictions for a test set are those that were scored. Probabilities are softmaxes of the logits,
@@ -38,7 +38,7 @@ BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one example."""
+    """The answer of a network to one example."""
 
     example: Example
     answer: Any
@@ -59,9 +59,9 @@ def predict_file(folder: Path, file: Path) -> tuple[Task, list[Prediction]]:
         DataError: the file does not hold what the task needs.
     """
     show_no_bars()
-    told = read_exported(folder)
-    task = _task_of(told)
-    # Of two mistakes the one in the text is found without reading weights.
+    metadata = read_exported(folder)
+    task = _task_of(metadata)
+    # A mistake in the text is found before the weights are read.
     examples = read_inputs(file, task)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return task, predict(load_exported(folder), examples, device=device)
@@ -76,21 +76,21 @@ def predict(
         ModelError: the task that the folder tells of is none, or not the network's.
         DataError: the model's ``max_length`` leaves no room for text.
     """
-    told = loaded.told
-    task = _task_of(told)
+    metadata = loaded.told
+    task = _task_of(metadata)
     kind = kind_of(task)
     words = [sentence for example in examples for sentence in example.sentences()]
     batches = EvalBatches(
         task,
-        told.source_language,
-        Frame(template_of(loaded.tokenizer), told.max_length),
+        metadata.source_language,
+        Frame(template_of(loaded.tokenizer), metadata.max_length),
         encode_words(words, loaded.tokenizer, with_places=kind.has_places),
         tuple(examples),
         batch_size=BATCH_SIZE,
     )
     network = loaded.network.to(torch.device(device))
     decoded: list[Any] = [None] * batches.num_items
-    sure: list[Any] = [None] * batches.num_items
+    certainties: list[Any] = [None] * batches.num_items
     with torch.inference_mode():
         for numbers, batch in batches:
             tensors = {
@@ -100,34 +100,33 @@ def predict(
             }
             logits = network(tensors)
             answers = network.head.answers(logits).cpu().numpy()
-            known = _certainty(task.kind, logits.float().cpu(), batch["labels"])
-            for number, said, one in zip(
-                numbers, batches.decode(numbers, answers), known, strict=True
-            ):
-                decoded[number], sure[number] = said, one
+            items = batches.decode(numbers, answers)
+            certain = _certainties(task.kind, logits.float().cpu(), batch["labels"])
+            for number, item, certainty in zip(numbers, items, certain, strict=True):
+                decoded[number], certainties[number] = item, certainty
     return [
-        _prediction(task, example, answer, said, known)
-        for example, answer, said, known in zip(
+        _prediction(task, example, answer, items, certain)
+        for example, answer, items, certain in zip(
             examples,
             batches.predictions(decoded),
             batches.by_example(decoded),
-            batches.by_example(sure),
+            batches.by_example(certainties),
             strict=True,
         )
     ]
 
 
-def _task_of(told: Exported) -> Task:
+def _task_of(metadata: Exported) -> Task:
     try:
-        fields = told.tasks[told.task]
+        fields = metadata.tasks[metadata.task]
         # A newer version may have written further ones.
         known = {name: fields[name] for name in Task.model_fields if name in fields}
         task = Task.model_validate(known)
     except (KeyError, ValueError):
         task = None
-    if task is None or (task.kind, task.labels) != (told.kind, told.labels):
+    if task is None or (task.kind, task.labels) != (metadata.kind, metadata.labels):
         raise ModelError(
-            f"tasks: what it says of {told.task} is no task, or not that of the network",
+            f"tasks: what it says of {metadata.task} is no task, or not that of the network",
             model=FILE,
             remedy="export the model again",
         )
@@ -135,34 +134,36 @@ def _task_of(told: Exported) -> Task:
 
 
 def _prediction(
-    task: Task, example: Example, answer: Any, said: Sequence[Any], known: Sequence[Any]
+    task: Task, example: Example, answer: Any, items: Sequence[Any], certainties: Sequence[Any]
 ) -> Prediction:
-    """One example of ``said``, what its items say, and ``known``, how sure each is."""
+    """The prediction of one example from its decoded items and their certainties."""
     if task.kind == "span":
-        return Prediction(example, answer, _sure_of_span(answer, said, known))
+        return Prediction(example, answer, _span_probability(answer, items, certainties))
     if task.kind == "tag":
-        return Prediction(example, answer, [value for part in known for value in part.tolist()])
-    (own,) = known
+        return Prediction(
+            example, answer, [value for part in certainties for value in part.tolist()]
+        )
+    (probabilities,) = certainties
     if task.kind == "pair":
-        by_label = dict(zip(task.labels, own.tolist(), strict=True))
+        by_label = dict(zip(task.labels, probabilities.tolist(), strict=True))
         return Prediction(example, answer, by_label[answer], by_label)
     if task.kind == "choice":
-        by_place = {str(place): value for place, value in enumerate(own.tolist())}
+        by_place = {str(place): value for place, value in enumerate(probabilities.tolist())}
         return Prediction(example, answer, by_place[str(answer)], by_place)
     return Prediction(example, answer, None)
 
 
-def _sure_of_span(answer: str, said: Sequence[Any], total: Sequence[float]) -> float:
+def _span_probability(answer: str, windows: Sequence[Any], total: Sequence[float]) -> float:
     """``total`` is the log of the sum over all begins and ends of each window."""
     if answer:
-        best = max(range(len(said)), key=lambda window: said[window].score)
-        return float(np.exp(said[best].score - total[best]))
-    least = min(range(len(said)), key=lambda window: said[window].none)
-    return float(np.exp(said[least].none - total[least]))
+        best = max(range(len(windows)), key=lambda index: windows[index].score)
+        return float(np.exp(windows[best].score - total[best]))
+    least = min(range(len(windows)), key=lambda index: windows[index].none)
+    return float(np.exp(windows[least].none - total[least]))
 
 
-def _certainty(kind: TaskKind, logits: torch.Tensor, labels: np.ndarray) -> list[Any]:
-    """Of each item of a batch, what its probability is made from.
+def _certainties(kind: TaskKind, logits: torch.Tensor, labels: np.ndarray) -> list[Any]:
+    """For each item of a batch, what its probability is computed from.
 
     Classes: the probability of each. Tags: of the likeliest one, at the first piece of every
     word. Spans: the log of the sum over all begins and ends.
@@ -173,5 +174,6 @@ def _certainty(kind: TaskKind, logits: torch.Tensor, labels: np.ndarray) -> list
         return [None] * len(logits)
     shares = logits.softmax(dim=-1).numpy()
     if kind == "tag":
-        return [row[own != IGNORED] for row, own in zip(shares.max(axis=-1), labels, strict=True)]
+        best = shares.max(axis=-1)
+        return [row[row_labels != IGNORED] for row, row_labels in zip(best, labels, strict=True)]
     return list(shares)

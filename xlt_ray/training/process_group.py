@@ -1,7 +1,7 @@
 """The workers of one trial as a group: who leads, and how they agree.
 
-One worker needs no communication. Several run the same code in lockstep; what only one may do
-(leases, the store, the clock) the leader does and shares.
+Several workers run the same code in lockstep. The leader alone handles leases, the store and the
+clock, and shares the results. A single worker needs no communication.
 """
 
 from __future__ import annotations
@@ -100,11 +100,11 @@ def join_process_group(
 
 
 def listen(host: str) -> socket.socket:
-    """The leader's socket for :func:`join_process_group`, open from now on: nobody else gets its
-    port.
+    """The leader's socket for :func:`join_process_group`, open from now on, so no other
+    process gets its port.
 
-    It listens at ``host`` alone; PyTorch's own would listen on every interface, and whoever
-    connects there could change what the workers read.
+    It listens at ``host`` alone; PyTorch's own would listen on every interface, where any
+    client could change what the workers read.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, 0), family=family, backlog=128)

@@ -118,7 +118,7 @@ class Runtime:
         if "batch_size" in settings:
             share = settings["batch_size"] // self.workers
             if most < min(micro or share, share):
-                micro = next(one for one in range(most, 0, -1) if share % one == 0)
+                micro = next(size for size in range(most, 0, -1) if share % size == 0)
         return replace(
             self, micro_batch=micro, evaluation_batch=min(most, self.evaluation_batch), fits={}
         )

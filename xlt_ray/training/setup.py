@@ -1,16 +1,8 @@
-"""From a training stage to what is trained: network, batches and dev scoring.
+"""From a training stage to what is trained: network, batches by step, and dev scoring.
 
-Everything that shapes the result is read from the stage, not from the sweep file, so that what
-is hashed and what is done cannot differ.
-
-Masked LM scored language by language, on parallel text that it was not trained on.
-
-The lesson of an intermediate stage that trains several tasks, or masked LM beside one.
-
-As in :mod:`xlt_ray.training.setup`, everything is read from the stage; of the data only numbers of
-examples are asked, which its fingerprints cover.
-
-Few-shot training: the whole network of a target stage, on a few examples of one language.
+Everything that shapes the result is read from the stage, not from the sweep file, so what is
+hashed and what is done cannot differ. Of the data only numbers of examples are read here, which
+the stage's fingerprints cover.
 """
 
 from __future__ import annotations
@@ -43,7 +35,7 @@ from xlt_ray.data.batches.alignment_batches import (
 from xlt_ray.data.batches.mixture_batches import Batches, NumberedBatches, mixed_batches, part_seed
 from xlt_ray.data.batches.supervised import shot_batches, train_batches
 from xlt_ray.data.label_access import LabelAccess
-from xlt_ray.data.task import task_named
+from xlt_ray.data.task import Task, task_named
 from xlt_ray.data.text.parallel_sample import held_out_batches, rest_of
 from xlt_ray.data.text.pipeline import Batch, TextPipeline
 from xlt_ray.modeling.losses import IGNORED
@@ -67,32 +59,44 @@ from xlt_ray.training.runtime import Runtime
 
 
 def training_setup(
-    stage: Stage, materials: TrainingInputs, store: StageStore, runtime: Runtime
+    stage: Stage, inputs: TrainingInputs, store: StageStore, runtime: Runtime
 ) -> tuple[TrainingSetup, Any]:
-    """What a training stage trains, on its parent's encoder; and the tokenizer."""
-    settings = stage.settings
+    """The setup of a training stage, on its parent's encoder; and the tokenizer."""
     if stage.kind == "few_shot":
-        return few_shot_setup(stage, materials, store, runtime)
-    encoder, tokenizer = load_parent(stage, materials, store)
-    pipeline = text_pipeline(tokenizer, settings["max_length"], runtime.cache)
+        return few_shot_setup(stage, inputs, store, runtime)
+    encoder, tokenizer = load_parent(stage, inputs, store)
+    pipeline = text_pipeline(tokenizer, stage.settings["max_length"], runtime.cache)
     if stage.kind == "align":
-        method_settings = _alignment(settings)
-        objective = method_named(ALIGNMENTS, settings["objective"])
-        aligned: nn.Module = objective.load_network()(encoder, method_settings, stage.seed)
-        source, evaluate = materials.source, None
-        if isinstance(method_settings, MaskedAlignment) and method_settings.held_out:
-            parts = held_out_batches(source, method_settings, pipeline, runtime.evaluation_batch)
-            source, evaluate = (
-                rest_of(source, method_settings),
-                partial(masked_scores, batches=parts),
-            )
-        batches = alignment_batches(source, method_settings, pipeline, stage.seed)
-        coverage = batches.coverage if isinstance(batches, MaskedBatches) else {}
-        return TrainingSetup(
-            aligned, batches, settings["steps"], evaluate, coverage=coverage
-        ), tokenizer
-    if "tasks" in settings:
-        return mixed_setup(stage, encoder, pipeline, materials, runtime), tokenizer
+        setup = alignment_setup(stage, encoder, pipeline, inputs, runtime)
+    elif "tasks" in stage.settings:
+        setup = mixed_setup(stage, encoder, pipeline, inputs, runtime)
+    else:
+        setup = supervised_setup(stage, encoder, pipeline, inputs, runtime)
+    return setup, tokenizer
+
+
+def alignment_setup(
+    stage: Stage, encoder: Any, pipeline: TextPipeline, inputs: TrainingInputs, runtime: Runtime
+) -> TrainingSetup:
+    """An objective on parallel text; masked LM is scored on sentences that are held out."""
+    settings = _alignment(stage.settings)
+    objective = method_named(ALIGNMENTS, stage.settings["objective"])
+    network: nn.Module = objective.load_network()(encoder, settings, stage.seed)
+    source, evaluate = inputs.source, None
+    if isinstance(settings, MaskedAlignment) and settings.held_out:
+        batches_by_language = held_out_batches(source, settings, pipeline, runtime.evaluation_batch)
+        source = rest_of(source, settings)
+        evaluate = partial(masked_scores, batches=batches_by_language)
+    batches = alignment_batches(source, settings, pipeline, stage.seed)
+    coverage = batches.coverage if isinstance(batches, MaskedBatches) else {}
+    return TrainingSetup(network, batches, stage.settings["steps"], evaluate, coverage=coverage)
+
+
+def supervised_setup(
+    stage: Stage, encoder: Any, pipeline: TextPipeline, inputs: TrainingInputs, runtime: Runtime
+) -> TrainingSetup:
+    """One task in its source language: a target stage, an intermediate stage or a trunk."""
+    settings = stage.settings
     task = task_named(settings["task"]["name"])
     robust = robust_of(settings)
     ranking = ranking_of(settings)
@@ -100,40 +104,42 @@ def training_setup(
         encoder, task.kind, fusion_of(settings), len(task.labels), stage.seed, ranking
     )
     network = robust_network(plain, robust, pipeline.template.special_ids)
-    is_nested = stage.kind == "trunk" or bool(stage.starts_at)
-    if stage.kind == "trunk":
+    is_trunk = stage.kind == "trunk"
+    if is_trunk:
         steps = settings["steps"]
         size = steps * settings["batch_size"]
     else:
         size = settings["size"]
         steps = num_steps(size, settings["epochs"] * robust.repeats, settings["batch_size"])
-    made = train_batches(
-        materials.source,
+    supervised = train_batches(
+        inputs.source,
         task,
         LabelAccess("train", task.name, settings["source_language"]),
         size,
         pipeline,
         settings["batch_size"],
         stage.seed,
-        hybrid=_hybrid(settings),
-        is_nested=is_nested,
+        hybrid=Hybrid.model_validate(settings.get("hybrid", {})),
+        is_nested=is_trunk or bool(stage.starts_at),
         augment=robust if isinstance(robust, AugmentRobust) else None,
         num_negatives=ranking.negatives,
     )
-    supervised: BatchSource = made
+    batches: BatchSource = supervised
     if robust.perturbs == "embeddings":
-        supervised = NumberedBatches(supervised, stage.seed)
-    if stage.kind == "trunk":
+        batches = NumberedBatches(batches, stage.seed)
+    if is_trunk:
         # Its rate has not decayed yet: a score would compare with nothing.
-        return TrainingSetup(network, supervised, steps, None), tokenizer
-    examination = dev_eval_set(task, stage, materials, pipeline, runtime)
-    scoring = partial(score, examination=examination) if examination is not None else None
-    watching = watched_scores(task, stage, materials, pipeline, runtime)
-    return TrainingSetup(network, supervised, steps, scoring, watching, made.coverage), tokenizer
+        return TrainingSetup(network, batches, steps, None)
+    evaluate = _dev_scoring(task, stage, inputs, pipeline, runtime)
+    watch = watched_scores(task, stage, inputs, pipeline, runtime)
+    return TrainingSetup(network, batches, steps, evaluate, watch, supervised.coverage)
 
 
-def _hybrid(settings: Mapping[str, Any]) -> Hybrid:
-    return Hybrid.model_validate(settings.get("hybrid", {}))
+def _dev_scoring(
+    task: Task, stage: Stage, inputs: TrainingInputs, pipeline: TextPipeline, runtime: Runtime
+) -> Callable[[nn.Module], Mapping[str, float]] | None:
+    eval_set = dev_eval_set(task, stage, inputs, pipeline, runtime)
+    return None if eval_set is None else partial(score, eval_set=eval_set)
 
 
 def _alignment(settings: Mapping[str, Any]) -> Alignment:
@@ -156,32 +162,32 @@ def masked_scores(network: nn.Module, batches: Mapping[str, Sequence[Batch]]) ->
     device = next(network.parameters()).device
     accuracies, losses = {}, []
     for language, parts in batches.items():
-        right = asked = 0
+        num_right = num_hidden = 0
         loss = 0.0
         for part in parts:
-            tensors = {name: torch.from_numpy(one).to(device) for name, one in part.items()}
+            tensors = {name: torch.from_numpy(array).to(device) for name, array in part.items()}
             labels = tensors.pop("labels")
             logits = network({**tensors, "asked": labels != IGNORED}).float()
             labels = labels[labels != IGNORED]
-            right += int((logits.argmax(dim=-1) == labels).sum())
+            num_right += int((logits.argmax(dim=-1) == labels).sum())
             loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
-            asked += len(labels)
-        accuracies[language] = right / asked
-        losses.append(loss / asked)
+            num_hidden += len(labels)
+        accuracies[language] = num_right / num_hidden
+        losses.append(loss / num_hidden)
     return {
         "masked_accuracy/mean": sum(accuracies.values()) / len(accuracies),
         "masked_loss/mean": sum(losses) / len(losses),
-        **{f"masked_accuracy/{language}": one for language, one in accuracies.items()},
+        **{f"masked_accuracy/{language}": value for language, value in accuracies.items()},
     }
 
 
 def mixed_setup(
-    stage: Stage, encoder: Any, pipeline: TextPipeline, materials: TrainingInputs, runtime: Runtime
+    stage: Stage, encoder: Any, pipeline: TextPipeline, inputs: TrainingInputs, runtime: Runtime
 ) -> TrainingSetup:
-    """What a stage of several tasks trains on ``encoder``; scores are called ``TASK/METRIC``."""
+    """Several tasks, or masked LM beside one; scores are named ``TASK/METRIC``."""
     settings = stage.settings
     sampling = _sampling(settings)
-    mixture = _mixture(settings, sampling, materials)
+    mixture = _mixture(settings, sampling, inputs)
     tasks = [task_named(name) for name in mixture.tasks]
     network = build_multitask(
         encoder,
@@ -193,11 +199,11 @@ def mixed_setup(
     batch_size, is_trunk = settings["batch_size"], stage.kind == "trunk"
     size = 0 if is_trunk else settings["size"]
     batches = mixed_batches(
-        materials.source,
+        inputs.source,
         mixture,
         sampling,
         size,
-        _masked(stage, materials, pipeline) if "mlm" in settings else None,
+        _masked(stage, inputs, pipeline) if "mlm" in settings else None,
         pipeline,
         batch_size,
         stage.seed,
@@ -207,20 +213,20 @@ def mixed_setup(
     if is_trunk:
         return TrainingSetup(network, batches, settings["steps"], None)
     steps = mixture.num_steps(size, settings["epochs"], batch_size)
-    evaluate = _scoring(stage, mixture.tasks, materials, pipeline, runtime)
+    evaluate = _scoring(stage, mixture.tasks, inputs, pipeline, runtime)
     return TrainingSetup(network, batches, steps, evaluate)
 
 
 def _sampling(settings: Mapping[str, Any]) -> Sampling:
-    """How datasets are drawn; one alone is always drawn."""
+    """How datasets are drawn; irrelevant if there is one only."""
     chosen = settings.get("sampling", {"method": "proportional"})
     sampling = method_named(SAMPLINGS, chosen["method"]).settings.model_validate(chosen)
     assert isinstance(sampling, Sampling)
     return sampling
 
 
-def _mixture(settings: Mapping[str, Any], sampling: Sampling, materials: TrainingInputs) -> Mixture:
-    sizes = {name: materials.source.splits(task_named(name)) for name in settings["tasks"]}
+def _mixture(settings: Mapping[str, Any], sampling: Sampling, inputs: TrainingInputs) -> Mixture:
+    sizes = {name: inputs.source.splits(task_named(name)) for name in settings["tasks"]}
     datasets = tuple(
         Dataset(name, language, sizes[name][language, "train"].num_examples)
         for name, entry in sorted(settings["tasks"].items())
@@ -229,7 +235,7 @@ def _mixture(settings: Mapping[str, Any], sampling: Sampling, materials: Trainin
     return Mixture(datasets, sampling.cap, settings["mlm"]["share"] if "mlm" in settings else 0.0)
 
 
-def _masked(stage: Stage, materials: TrainingInputs, pipeline: TextPipeline) -> Batches:
+def _masked(stage: Stage, inputs: TrainingInputs, pipeline: TextPipeline) -> Batches:
     settings, mlm = stage.settings, stage.settings["mlm"]
     method_settings = MonolingualLm(
         objective="mlm",
@@ -239,50 +245,50 @@ def _masked(stage: Stage, materials: TrainingInputs, pipeline: TextPipeline) -> 
         max_length=settings["max_length"],
     )
     return monolingual_batches(
-        materials.source, method_settings, pipeline, part_seed(stage.seed, "masked LM")
+        inputs.source, method_settings, pipeline, part_seed(stage.seed, "masked LM")
     )
 
 
 def _scoring(
     stage: Stage,
     names: tuple[str, ...],
-    materials: TrainingInputs,
+    inputs: TrainingInputs,
     pipeline: TextPipeline,
     runtime: Runtime,
 ) -> Callable[[nn.Module], Mapping[str, float]] | None:
-    """Of the source language's dev set of every task that has one; None where none has."""
-    found = {
-        number: dev_eval_set(task_named(name), stage, materials, pipeline, runtime)
+    """Scores on the source language's dev set of every task; None if no task has one."""
+    dev_sets = {
+        number: dev_eval_set(task_named(name), stage, inputs, pipeline, runtime)
         for number, name in enumerate(names)
     }
-    examinations = {number: one for number, one in found.items() if one is not None}
+    eval_sets = {number: dev for number, dev in dev_sets.items() if dev is not None}
 
     def scores(network: nn.Module) -> dict[str, float]:
         assert isinstance(network, MultitaskNetwork)
         return {
-            f"{examination.task.name}/{metric}": value
-            for number, examination in examinations.items()
-            for metric, value in score(OneTask(network, number), examination).items()
+            f"{eval_set.task.name}/{metric}": value
+            for number, eval_set in eval_sets.items()
+            for metric, value in score(OneTask(network, number), eval_set).items()
         }
 
-    return scores if examinations else None
+    return scores if eval_sets else None
 
 
 def few_shot_setup(
-    stage: Stage, materials: TrainingInputs, store: StageStore, runtime: Runtime
+    stage: Stage, inputs: TrainingInputs, store: StageStore, runtime: Runtime
 ) -> tuple[TrainingSetup, Any]:
-    """What a few-shot stage trains, from its parent's encoder, fusion and head; and the tokenizer.
+    """The whole network of a target stage on a few examples of one language; and the tokenizer.
 
-    On the way the source language's dev set is scored: what is forgotten. No other labels are
-    read but those of the shots.
+    The source language's dev set is scored on the way, which shows what is forgotten. Of other
+    labels only those of the shots are read.
     """
     assert stage.parent is not None
     settings = stage.settings
-    network, tokenizer = load_network(stage.parent, materials, store)
+    network, tokenizer = load_network(stage.parent, inputs, store)
     pipeline = text_pipeline(tokenizer, settings["max_length"], runtime.cache)
     task = task_named(settings["task"]["name"])
     batches = shot_batches(
-        materials.source,
+        inputs.source,
         task,
         LabelAccess("few_shot", task.name, settings["source_language"], settings["language"]),
         settings["split"],
@@ -293,6 +299,5 @@ def few_shot_setup(
         stage.seed,
         num_negatives=ranking_of(settings).negatives,
     )
-    examination = dev_eval_set(task, stage, materials, pipeline, runtime)
-    evaluate = partial(score, examination=examination) if examination is not None else None
+    evaluate = _dev_scoring(task, stage, inputs, pipeline, runtime)
     return TrainingSetup(network.train(), batches, settings["steps"], evaluate), tokenizer

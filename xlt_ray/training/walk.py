@@ -1,7 +1,7 @@
-"""Walk a path: find each stage in the store or make it, under its lease.
+"""Walk a path: find each stage in the store, or make it under its lease.
 
-:func:`walk` is what a trial does, in a Tune trainable, in several workers, or in one plain
-process (``xlt stage``): the same code gives the same bits.
+Every trial runs :func:`walk`, in a Tune trainable, in several workers, or in one plain process
+(``xlt stage``); the same code gives the same bits.
 """
 
 from __future__ import annotations
@@ -34,113 +34,113 @@ from xlt_ray.training.setup import training_setup
 from xlt_ray.versions import library_versions
 
 POLL = 0.25
-"""Seconds between two looks at a stage that somebody else makes."""
+"""Seconds between two looks at a stage that another process makes."""
 
 
 def walk(
     path: StagePath,
-    materials: TrainingInputs,
+    inputs: TrainingInputs,
     store: StageStore,
     runtime: Runtime,
-    team: ProcessGroup,
+    group: ProcessGroup,
     *,
     until: str = "",
 ) -> Iterator[Event]:
-    """Make what is missing of a path, from the deepest stage that is there.
+    """Make the missing stages of a path, starting after the last one that is in the store.
 
     Yields a :class:`Committed` for every stage, evaluations and signs of life on the way, and
-    :class:`Waiting` while somebody else makes a stage. What the evaluation at the end diagnoses is
-    diagnosed in every training on the way.
+    :class:`Waiting` while another process makes a stage. Every training computes the diagnostics
+    that the final evaluation asks for.
 
     Args:
-        until: kind of the last stage to make; the last one of the path where it has none of that.
+        until: kind of the last stage to make; the whole path if it has no stage of that kind.
     """
     runtime = replace(runtime, diagnosis=diagnosis_of(path[-1]))
     stages = stages_to_run(path)
     kinds = [stage.kind for stage in stages]
     if until in kinds:
         stages = stages[: kinds.index(until) + 1]
-    start = next((n for n in range(len(stages), 0, -1) if _can_start(stages, n, store, team)), 0)
+    start = next((n for n in range(len(stages), 0, -1) if _can_start(stages, n, store, group)), 0)
     for stage in stages[:start]:
-        # What a finished stage was made from is needed no more, there or not.
-        record = _told(stage, store, team)
+        # The stages that a finished stage was made from need not exist any more.
+        record = _find_recorded(stage, store, group)
         if record is not None:
             yield from _replayed(stage, record)
     if start < len(stages):
-        # What a trial is scored on in the end, before anything is trained.
-        refuse_changed(stages[-1], materials.source)
+        # Check the data of the final evaluation before anything is trained.
+        refuse_changed(stages[-1], inputs.source)
     for stage in stages[start:]:
-        yield from make(stage, materials, store, runtime, team)
+        yield from make(stage, inputs, store, runtime, group)
 
 
-def _can_start(stages: Sequence[Stage], index: int, store: StageStore, team: ProcessGroup) -> bool:
-    """Whether all is there, and sound, that the stage at ``index`` is made from."""
-    if _found(stages[index - 1], store, team) is None:
+def _can_start(stages: Sequence[Stage], index: int, store: StageStore, group: ProcessGroup) -> bool:
+    """Whether everything that the stage at ``index`` reads is in the store, undamaged."""
+    if _find_undamaged(stages[index - 1], store, group) is None:
         return False
     read = dependencies(stages[index]) if index < len(stages) else ()
     return all(
-        lender.key == stages[index - 1].key or _found(lender, store, team) is not None
-        for lender in read
+        stage.key == stages[index - 1].key or _find_undamaged(stage, store, group) is not None
+        for stage in read
     )
 
 
 def make(
-    stage: Stage, materials: TrainingInputs, store: StageStore, runtime: Runtime, team: ProcessGroup
+    stage: Stage, inputs: TrainingInputs, store: StageStore, runtime: Runtime, group: ProcessGroup
 ) -> Iterator[Event]:
-    """Make one stage whose parent is there, or wait for whoever makes it."""
+    """Make one stage whose parent is in the store, or wait for the process that makes it."""
     runtime = runtime.fitted(stage.settings)
     while True:
-        lease = store.lease(stage.key, purpose=_purpose(runtime)) if team.is_leader else None
-        holder = team.share(str(lease) if isinstance(lease, Holder) else None)
+        lease = store.lease(stage.key, purpose=_purpose(runtime)) if group.is_leader else None
+        holder = group.share(str(lease) if isinstance(lease, Holder) else None)
         if holder is None:
             break
         yield Waiting(stage, holder)
         time.sleep(POLL)
     assert not isinstance(lease, Holder)
     with lease or nullcontext():
-        # It may have been finished between the last look and the lease.
-        record = _found(stage, store, team)
+        # Another process may have finished it just before this one got the lease.
+        record = _find_undamaged(stage, store, group)
         if record is not None:
             yield from _replayed(stage, record)
             return
-        refuse_changed(stage, materials.source)
+        refuse_changed(stage, inputs.source)
         if stage.is_training:
-            yield from _train(stage, materials, store, runtime, team, lease)
+            yield from _train(stage, inputs, store, runtime, group, lease)
         else:
             began = time.monotonic()
-            scores, items = yield from evaluate_stage(stage, materials, store, runtime, team)
-            profiles = diagnose_stage(stage, materials, store, runtime, team)
-            folder = _aside(store, stage, team)
+            scores, items = yield from evaluate_stage(stage, inputs, store, runtime, group)
+            profiles = diagnose_stage(stage, inputs, store, runtime, group)
+            folder = _result_folder(store, stage, group)
             if folder is not None:
                 write_items(items, folder)
             took = time.monotonic() - began
             record = _record(stage, runtime, seconds=took, scores=scores, profiles=profiles)
-            yield _commit(stage, folder, record, store, lease, team)
+            yield _commit(stage, folder, record, store, lease, group)
 
 
 def _train(
     stage: Stage,
-    materials: TrainingInputs,
+    inputs: TrainingInputs,
     store: StageStore,
     runtime: Runtime,
-    team: ProcessGroup,
+    group: ProcessGroup,
     lease: Lease | None,
 ) -> Iterator[Event]:
-    lesson, tokenizer = training_setup(stage, materials, store, runtime)
-    engine = Engine(lesson.network, stage.settings, runtime)
+    setup, tokenizer = training_setup(stage, inputs, store, runtime)
+    engine = Engine(setup.network, stage.settings, runtime)
     try:
-        diagnose = _diagnose_with(runtime, materials, tokenizer)
-        points = averaged_points(lesson.num_steps, stage.settings)
-        average = Average(points, is_keeper=team.is_leader)
-        best = Best(stage.settings.get("select", {}).get("metric"), is_keeper=team.is_leader)
-        course = yield from train(
-            engine, lesson, stage, runtime, team, store, lease, diagnose, (average, best)
+        diagnose = _diagnose_with(runtime, inputs, tokenizer)
+        points = averaged_points(setup.num_steps, stage.settings)
+        average = Average(points, is_keeper=group.is_leader)
+        best = Best(stage.settings.get("select", {}).get("metric"), is_keeper=group.is_leader)
+        state = yield from train(
+            engine, setup, stage, runtime, group, store, lease, diagnose, (average, best)
         )
-        folder = _aside(store, stage, team)
+        folder = _result_folder(store, stage, group)
         if stage.kind == "trunk":
             engine.save(folder)
         else:
-            with engine.whole_weights(is_keeper=team.is_leader) as network:
+            with engine.whole_weights(is_keeper=group.is_leader) as network:
                 if folder is not None:
                     best.put(network)
                     save_result(network, tokenizer, folder)
@@ -149,43 +149,42 @@ def _train(
         record = _record(
             stage,
             runtime,
-            num_examples=(course.step - course.first_step) * stage.settings["batch_size"],
-            seconds=course.seconds,
-            history=tuple(course.history),
-            selected_step=best.step(course.history),
-            profiles=profiles_from_json(course.profiles),
-            coverage=dict(lesson.coverage),
+            num_examples=(state.step - state.first_step) * stage.settings["batch_size"],
+            seconds=state.seconds,
+            history=tuple(state.history),
+            selected_step=best.step(state.history),
+            profiles=profiles_from_json(state.profiles),
+            coverage=dict(setup.coverage),
         )
-        yield _commit(stage, folder, record, store, lease, team)
+        yield _commit(stage, folder, record, store, lease, group)
     finally:
         engine.close()
 
 
-def _diagnose_with(runtime: Runtime, materials: TrainingInputs, tokenizer: Any) -> Diagnose | None:
-    asked = runtime.diagnosis
-    if asked is None:
+def _diagnose_with(runtime: Runtime, inputs: TrainingInputs, tokenizer: Any) -> Diagnose | None:
+    if runtime.diagnosis is None:
         return None
-    return diagnose_with(asked, materials.source, tokenizer, runtime.evaluation_batch)
+    return diagnose_with(runtime.diagnosis, inputs.source, tokenizer, runtime.evaluation_batch)
 
 
-def _found(stage: Stage, store: StageStore, team: ProcessGroup) -> StageRecord | None:
-    return team.share(store.find_undamaged(stage) if team.is_leader else None)
+def _find_undamaged(stage: Stage, store: StageStore, group: ProcessGroup) -> StageRecord | None:
+    return group.share(store.find_undamaged(stage) if group.is_leader else None)
 
 
-def _told(stage: Stage, store: StageStore, team: ProcessGroup) -> StageRecord | None:
-    return team.share(store.find_recorded(stage) if team.is_leader else None)
+def _find_recorded(stage: Stage, store: StageStore, group: ProcessGroup) -> StageRecord | None:
+    return group.share(store.find_recorded(stage) if group.is_leader else None)
 
 
 def _replayed(stage: Stage, record: StageRecord) -> Iterator[Event]:
-    """A stage that was found, with the evaluations of its training as if it were trained now."""
+    """Events of a stage that is in the store: the evaluations of its training, and its commit."""
     for entry in record.history:
         yield evaluated(stage, entry, is_replay=True)
     yield Committed(stage, record, reused=True)
 
 
-def _aside(store: StageStore, stage: Stage, team: ProcessGroup) -> Path | None:
-    """An empty folder for a result, which the leader alone writes; None for the others."""
-    if not team.is_leader:
+def _result_folder(store: StageStore, stage: Stage, group: ProcessGroup) -> Path | None:
+    """An empty folder for the result, which only the leader writes; None for other workers."""
+    if not group.is_leader:
         return None
     folder = store.scratch / "results" / f"{stage.key}-{time.time_ns()}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -198,13 +197,13 @@ def _commit(
     record: StageRecord,
     store: StageStore,
     lease: Lease | None,
-    team: ProcessGroup,
+    group: ProcessGroup,
 ) -> Committed:
-    if team.is_leader:
+    if group.is_leader:
         assert lease is not None
         assert folder is not None
         record = store.commit(stage, folder, record, lease)
-    return Committed(stage, team.share(record), reused=False)
+    return Committed(stage, group.share(record), reused=False)
 
 
 def _record(stage: Stage, runtime: Runtime, **content: Any) -> StageRecord:

@@ -602,7 +602,7 @@ def test_the_ledger_opens_in_the_optuna_dashboard(home: Home, sweep_from: ReadSw
 def test_runs_that_were_told_late_are_all_known_and_none_is_written_with_all_others(
     home: Home, sweep_from: ReadSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(book, "RUNS_IN_ONE", 2)
+    monkeypatch.setattr(book, "RUNS_PER_ATTRIBUTE", 2)
     sweep = sweep_from(TEXT)
     ledger = open_ledger(home, sweep)
     for _ in range(5):

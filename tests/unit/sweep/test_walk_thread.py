@@ -33,8 +33,8 @@ def evaluated(stage: Stage, step: int) -> Evaluated:
     return Evaluated(stage, step, 16 * step, {"loss": 1.0})
 
 
-def walking(events: Iterator[Event], team: Any = None) -> WalkThread:
-    return WalkThread(lambda: (events, team or ProcessGroup()), None)
+def walking(events: Iterator[Event], group: Any = None) -> WalkThread:
+    return WalkThread(lambda: (events, group or ProcessGroup()), None)
 
 
 def test_training_goes_on_while_nobody_asks_and_no_score_is_lost(stage: Stage) -> None:

@@ -164,6 +164,6 @@ def test_a_result_that_is_gone_from_a_bucket_is_waited_for_too(tmp_path: Path) -
 
 
 def test_only_the_leader_makes_a_folder_for_a_result(store: StageStore) -> None:
-    assert walk._aside(store, TARGET, ProcessGroup(rank=1, size=2)) is None
+    assert walk._result_folder(store, TARGET, ProcessGroup(rank=1, size=2)) is None
     assert not (store.scratch / "results").exists()
-    assert walk._aside(store, TARGET, ProcessGroup(rank=0, size=2)) is not None
+    assert walk._result_folder(store, TARGET, ProcessGroup(rank=0, size=2)) is not None
