@@ -60,7 +60,7 @@ def train(schedule: str, size: int, seed: int, home: Home) -> tuple[int, float]:
     sweep = sweep_of(parse_document(text, "ladder.yaml", ()))
     tree, _ = draw(sweep.space, lambda _: None)
     trial = sweep.trial(tree)
-    path = path_of(trial, facts_of(sweep), seed=seed, shared_seed=0, rungs=SIZES)
+    path = path_of(trial, facts_of(sweep), seed=seed, shared_seed=0, sizes=SIZES)
     path = tuple(stage for stage in path if stage.kind not in ("target", "evaluate"))
     examples, accuracy = 0, 0.0
     events, _ = open_walk(task_for(0, trial, path, sweep, home))

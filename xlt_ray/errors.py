@@ -206,7 +206,7 @@ class StageConflict(StoreError):
 
 
 class LeaseLost(StoreError):
-    """The lease passed to somebody else; its former holder must not commit."""
+    """The lease passed to another process; the former holder must not commit."""
 
 
 class TrialFailure(XltError):

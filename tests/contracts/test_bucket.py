@@ -222,7 +222,7 @@ def test_whoever_is_late_by_one_request_does_not_overwrite_the_record(
 
     monkeypatch.setattr(store.storage, "create", overtaken)
     monkeypatch.setattr(late, "check", lambda: None)
-    with pytest.raises(LeaseLost, match="somebody else committed it"):
+    with pytest.raises(LeaseLost, match="another process committed it"):
         store.commit(STAGE, result("late"), record_of(STAGE), late)
     assert store[STAGE].runtime == {**RUNTIME, "workers": 2}
     assert store.verify(STAGE.key) is not None

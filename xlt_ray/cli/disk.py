@@ -52,7 +52,7 @@ def gc(
     for store, things, claims in stores_of(Home.from_environment()):
         planned = plan(things, claims, quota_bytes=quota_bytes, all_but_best=all_but_best)
         done = tuple(
-            removal for removal in planned.removals if yes and remove(store, removal.thing)
+            removal for removal in planned.removals if yes and remove(store, removal.entry)
         )
         chosen = done if yes else planned.removals
         left = planned.used_bytes - sum(removal.num_bytes for removal in chosen)
@@ -143,13 +143,13 @@ def _row(
         "missing_bytes": planned.missing_bytes,
         "frees": [
             {
-                "what": removal.thing.sort,
-                "place": removal.thing.place,
-                "key": removal.thing.key,
-                "kind": removal.thing.kind,
-                "label": removal.thing.label,
+                "what": removal.entry.sort,
+                "place": removal.entry.place,
+                "key": removal.entry.key,
+                "kind": removal.entry.kind,
+                "label": removal.entry.label,
                 "bytes": removal.num_bytes,
-                "age_s": round(now - removal.thing.used),
+                "age_s": round(now - removal.entry.used),
                 "why": removal.why,
                 "is_freed": removal in done,
             }
@@ -173,12 +173,12 @@ def _print_plan(
             ("what", "kind", "size", "age", "why"),
             (
                 (
-                    f"{removal.thing.label} {removal.thing.key[:10]}"
-                    if removal.thing.label
-                    else removal.thing.place,
-                    removal.thing.kind or removal.thing.sort,
+                    f"{removal.entry.label} {removal.entry.key[:10]}"
+                    if removal.entry.label
+                    else removal.entry.place,
+                    removal.entry.kind or removal.entry.sort,
                     shown_bytes(removal.num_bytes),
-                    _age(time.time() - removal.thing.used),
+                    _age(time.time() - removal.entry.used),
                     removal.why,
                 )
                 for removal in chosen
@@ -192,7 +192,7 @@ def _print_plan(
         typer.echo(f"  {shown_bytes(num_bytes)}: {why}")
     for removal in planned.removals if is_done else ():
         if removal not in done:
-            typer.echo(f"  {shown_bytes(removal.num_bytes)}: now in use, {removal.thing.place}")
+            typer.echo(f"  {shown_bytes(removal.num_bytes)}: now in use, {removal.entry.place}")
     if planned.missing_bytes and planned.quota_bytes is not None:
         typer.echo(
             f"{shown_bytes(planned.missing_bytes)} more than {shown_bytes(planned.quota_bytes)}: "

@@ -256,7 +256,7 @@ class SweepSpec:
         return tuple(read_point(one, self.space).values for one in self.settings.search.first)
 
     @property
-    def rungs(self) -> tuple[int | str, ...]:
+    def sizes(self) -> tuple[int | str, ...]:
         """Sizes of intermediate data that trials may ask for: a ladder, where one is climbed."""
         sizes = (
             size

@@ -1,10 +1,8 @@
-"""Canonical JSON of declared fields: equal values give equal text on every machine.
+"""Canonical JSON, which gives equal text for equal values on every machine; lines with checksums.
 
-Takes bool, int, finite float (by ``repr``), str, None, sequences, sets (sorted) and
-string-keyed mappings; anything else is refused with its dotted path, so that nothing gets
-into a key by its memory address or its pickle.
-
-Lines of JSON that carry their own checksum, so that an altered one is known from a whole one.
+Canonical are bool, int, finite float (by ``repr``), str, None, sequences, sets (sorted) and
+string-keyed mappings. Anything else is refused with its dotted path, so that no memory address and
+no pickle gets into a key.
 """
 
 from __future__ import annotations
@@ -37,9 +35,9 @@ def canonical(value: Any, path: str = "") -> Json:
             raise TypeError(f"{path or 'value'}: {value!r} is not a finite number")
         return float(value)
     if isinstance(value, Mapping):
-        strange = [key for key in value if not isinstance(key, str)]
-        if strange:
-            raise TypeError(f"{path or 'value'}: the key {strange[0]!r} is not text")
+        not_text = [key for key in value if not isinstance(key, str)]
+        if not_text:
+            raise TypeError(f"{path or 'value'}: the key {not_text[0]!r} is not text")
         return {key: canonical(value[key], f"{path}.{key}".lstrip(".")) for key in sorted(value)}
     if isinstance(value, AbstractSet):
         return [canonical(item, path) for item in sorted(value)]
@@ -64,26 +62,27 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_text(value).encode()).hexdigest()
 
 
-def differences(one: Any, other: Any, path: str = "") -> list[tuple[str, Json, Json]]:
+def differences(first: Any, second: Any, path: str = "") -> list[tuple[str, Json, Json]]:
     """Dotted paths at which two canonical values differ, with both values.
 
     >>> differences({"a": {"b": 1}}, {"a": {"b": 2}})
     [('a.b', 1, 2)]
     """
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
         return [
-            found
-            for key in sorted({*one, *other})
-            for found in differences(one.get(key), other.get(key), f"{path}.{key}".lstrip("."))
+            difference
+            for key in sorted({*first, *second})
+            for difference in differences(
+                first.get(key), second.get(key), f"{path}.{key}".lstrip(".")
+            )
         ]
-    return [] if one == other else [(path, one, other)]
+    return [] if first == second else [(path, first, second)]
 
 
 def from_fields(kind: type[T], tree: Mapping[str, Any]) -> T:
-    """The dataclass ``kind`` from the fields of it that ``tree`` has.
+    """The dataclass ``kind`` from its fields in ``tree``; other entries are ignored.
 
-    A newer version may have written further ones, on another node or before a rollback. What it
-    wrote is no damage, so they are passed over.
+    A newer version, on another node or before a rollback, may have written more fields.
 
     Raises:
         TypeError: a field without a default is missing.
@@ -92,22 +91,22 @@ def from_fields(kind: type[T], tree: Mapping[str, Any]) -> T:
     return kind(**{name: value for name, value in tree.items() if name in names})
 
 
-SEAL = "crc32"
+CHECKSUM = "crc32"
 
 
 def with_checksum(line: Mapping[str, Any]) -> dict[str, Any]:
-    """The line with its checksum beside its own keys."""
-    # In JSON all keys are text, and stand in another order than numbers do.
+    """The line with its checksum as one more key."""
+    # In JSON all keys are text, and sort differently from numbers.
     plain = line if _has_names_only(line) else json.loads(json.dumps(line))
-    return {**line, SEAL: _checksum(plain)}
+    return {**line, CHECKSUM: _checksum(plain)}
 
 
 def is_whole(line: Mapping[str, Any]) -> bool:
-    """Whether a line, as JSON has it, is as it was sealed; one without a seal counts as whole."""
-    if SEAL not in line:
+    """Whether a parsed line matches its checksum; a line without one counts as whole."""
+    if CHECKSUM not in line:
         return True
-    own = {name: value for name, value in line.items() if name != SEAL}
-    return bool(line[SEAL] == _checksum(own))
+    content = {name: value for name, value in line.items() if name != CHECKSUM}
+    return bool(line[CHECKSUM] == _checksum(content))
 
 
 def _checksum(line: Mapping[str, Any]) -> str:
@@ -117,5 +116,7 @@ def _checksum(line: Mapping[str, Any]) -> str:
 def _has_names_only(value: object) -> bool:
     """Whether all keys in a value are text."""
     if isinstance(value, Mapping):
-        return all(isinstance(name, str) and _has_names_only(one) for name, one in value.items())
+        return all(
+            isinstance(name, str) and _has_names_only(entry) for name, entry in value.items()
+        )
     return not isinstance(value, list | tuple) or all(map(_has_names_only, value))

@@ -1,4 +1,4 @@
-"""What every item of an evaluation contributed to its scores, as a file beside the record.
+"""The points of every item of an evaluation, in a file beside the record.
 
 ``items.safetensors`` of an evaluation stage, version 1. Its metadata has one entry, ``items``:
 
@@ -14,10 +14,10 @@ with names of tensors of the file:
 - ``N.METRIC.out_of``, (n,), the same types: what it could have earned; null where that is 1 of all.
 
 A score is the sum of its points over the sum of what they are out of, exactly where those are whole
-numbers, else to the digits of float32. What points are of every metric, and why no label can be
-read off them, says :mod:`xlt_ray.data.item_scores`. There are no texts, labels or predictions here.
+numbers, else to the digits of float32. :mod:`xlt_ray.data.item_scores` says what the points of each
+metric are and why they reveal no label. The file holds no texts, labels or predictions.
 
-Stages that were made before there was such a file have none, and are read as having no items.
+Older stages have no such file, and are read as having no items.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ def write_items(evaluations: Sequence[Items], folder: Path) -> None:
 
     tensors: dict[str, np.ndarray] = {}
     tables: dict[bytes, str] = {}
-    told = []
-    for number, one in enumerate(evaluations):
-        table = tables.setdefault(one.ids.tobytes(), f"ids.{len(tables)}")
-        tensors[table] = one.ids
+    entries = []
+    for number, items in enumerate(evaluations):
+        table = tables.setdefault(items.ids.tobytes(), f"ids.{len(tables)}")
+        tensors[table] = items.ids
         metrics: dict[str, Any] = {}
-        for metric, (points, out_of) in one.parts.items():
+        for metric, (points, out_of) in items.parts.items():
             name = f"{number}.{metric}"
             tensors[f"{name}.points"] = _small(points)
             is_one = bool((out_of == 1).all())
@@ -84,10 +84,10 @@ def write_items(evaluations: Sequence[Items], folder: Path) -> None:
                 "points": f"{name}.points",
                 "out_of": None if is_one else f"{name}.out_of",
             }
-        names = {name: getattr(one, name) for name in ("role", "task", "language", "split")}
-        told.append({**names, "ids": table, "metrics": metrics})
+        names = {name: getattr(items, name) for name in ("role", "task", "language", "split")}
+        entries.append({**names, "ids": table, "metrics": metrics})
     # One entry alone: several would stand in no fixed order.
-    metadata = {"items": json.dumps({"version": VERSION, "evaluations": told})}
+    metadata = {"items": json.dumps({"version": VERSION, "evaluations": entries})}
     save_file(tensors, folder / ITEMS, metadata=metadata)
 
 
@@ -110,15 +110,15 @@ def read_items(store: StageStore, record: StageRecord) -> tuple[Items, ...]:
         raise DamagedStage("a file was altered or cut short", key=record.key, place=place)
     # The library reads metadata of files alone: eight bytes of length, then JSON.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    told = json.loads(header["__metadata__"]["items"])
-    if told["version"] != VERSION:
+    listed = json.loads(header["__metadata__"]["items"])
+    if listed["version"] != VERSION:
         raise StoreError(
-            f"its items are of version {told['version']}, this xlt-ray reads {VERSION}; "
+            f"its items are of version {listed['version']}, this xlt-ray reads {VERSION}; "
             "read them with the one that made them",
             key=record.key,
             place=place,
         )
-    return _parsed(content, told["evaluations"])
+    return _parsed(content, listed["evaluations"])
 
 
 def _parsed(content: bytes, evaluations: Sequence[Mapping[str, Any]]) -> tuple[Items, ...]:

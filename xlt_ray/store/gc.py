@@ -1,20 +1,13 @@
-"""What the stage store holds on disk, thing by thing, and how a thing is taken off it.
+"""Garbage collection of the stage store: what it holds, what may be removed, and removal.
 
-A *thing* is what can be removed by itself: a committed stage, the progress of an unfinished
-one, a result that was set aside as damaged, what a dead process left over. Nothing is removed
-but under the lease of its stage, so that nobody makes or commits it meanwhile; a committed
-stage loses its record first, so that readers see it whole or not at all. What to remove is
-decided in :mod:`xlt_ray.store.gc`.
+:class:`Inventory` lists the entries of a store: committed stages, progress of unfinished stages,
+damaged results, and leftovers of dead processes. :func:`plan` decides, without I/O, which of them
+to remove, in the order of :class:`Priority`. :func:`remove` removes one under the lease of its
+stage, so that no process makes or commits it meanwhile; a committed stage loses its record first,
+so that readers see all of it or nothing.
 
-Which things of the store are freed, in which order, so that the rest fits below a quota.
-
-Pure: what the store holds and who lays claim to it go in, a :class:`RemovalPlan` comes out. First
-goes what is of use to nobody: damaged results and what dead processes left. Then what no ledger
-names, then what only ended trials name; of each, states of optimizers before weights, and the
-oldest first. A trunk goes whole with its state: nothing can go on from its weights alone. What is
-being made, what an unfinished trial goes on from, scores, and the target stage of a best trial are
-never freed; what several configurations share, or a sweep may come back to, only where that was
-asked for.
+Never removed are what a process is making, what an unfinished trial needs, scores, and the target
+stages of best trials.
 """
 
 from __future__ import annotations
@@ -24,6 +17,7 @@ import datetime
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from itertools import groupby
 from typing import Literal
 
@@ -34,38 +28,38 @@ from xlt_ray.store.storage import Extent
 from xlt_ray.store.store import RECORD, StageStore
 
 OPTIMIZER = "optimizer.safetensors"
-"""State of the optimizer: in progress, and in a committed trunk, for whoever goes on from it."""
+"""Optimizer state, in progress and in a committed trunk."""
 
 Sort = Literal["stage", "progress", "damaged", "leftover"]
 
 _DEPTH = {"stages": 2, "progress": 2, "damaged": 2, "scratch": 3}
-"""Folder of the store -> parts of a path that name one thing in it."""
+"""Folder of the store -> depth of its entries below the root."""
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """One thing in the store, as large as its files are."""
+    """One entry of the store: what can be removed by itself."""
 
     sort: Sort
     place: str
     """Folder (or file) below the root of the store."""
     key: str
-    """Of the stage it belongs to; empty where its name does not tell."""
+    """Of its stage; empty if the name does not say."""
     kind: str = ""
-    """Of a committed stage."""
+    """Kind of a committed stage."""
     label: str = ""
     parent: str | None = None
-    """Key of the stage that a committed one was made from."""
+    """Key of the parent of a committed stage."""
     sweep: str = ""
-    """The sweep that made a committed stage, by its record."""
+    """Sweep that made a committed stage, by its record."""
     state_bytes: int = 0
-    """State of an optimizer; all of a progress."""
+    """Optimizer state; for progress all bytes."""
     other_bytes: int = 0
     used: float = 0.0
-    """When it was committed, or last written (seconds since 1970)."""
+    """When it was committed or last written (seconds since 1970)."""
     holder: str = ""
-    """Who is making this stage now."""
+    """The process that is making this stage now."""
 
     @property
     def num_bytes(self) -> int:
@@ -73,8 +67,8 @@ class StoreEntry:
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What the record of a committed stage says; None of ``kind`` where it cannot be read."""
+class _Metadata:
+    """Fields from the record of a committed stage; ``kind`` is None if it cannot be read."""
 
     extent: Extent
     kind: str | None = None
@@ -85,114 +79,115 @@ class _Told:
 
 
 class Inventory:
-    """Everything that a store holds; a record is read once and again only when it changed."""
+    """The entries of a store; a record is read again only when it has changed."""
 
     def __init__(self, store: StageStore) -> None:
         self.store = store
-        self._told: dict[str, _Told] = {}
+        self._metadata: dict[str, _Metadata] = {}
 
     def look(self) -> tuple[StoreEntry, ...]:
-        """What is there now, by place. Leases, ledgers and caches are not counted."""
-        found = {top: self.store.storage.files(top) for top in _DEPTH}
-        held = _holders(self.store)
+        """All entries now, without leases, ledgers and caches."""
+        files_by_top = {top: self.store.storage.files(top) for top in _DEPTH}
+        holders = _holders(self.store)
         return tuple(
-            self._thing(top, place, files, found["stages"], held)
-            for top, extents in found.items()
+            self._entry(top, place, files, files_by_top["stages"], holders)
+            for top, extents in files_by_top.items()
             for place, files in _by_place(top, extents)
         )
 
     def stage(self, key: str) -> list[StoreEntry]:
-        """What is there of one stage that was committed; nothing where it was freed since."""
+        """The entry of a committed stage, or an empty list if it was freed."""
         place = f"stages/{key}"
         files = self.store.storage.files(place)
-        return [self._thing("stages", place, files, {}, {})] if files else []
+        return [self._entry("stages", place, files, {}, {})] if files else []
 
-    def _thing(
+    def _entry(
         self,
         top: str,
         place: str,
         files: Mapping[str, Extent],
         stages: Mapping[str, Extent],
-        held: Mapping[str, str],
+        holders: Mapping[str, str],
     ) -> StoreEntry:
-        match = _KEY.match(place.rpartition("/")[2])
+        match = _KEY.match(place.rpartition("/")[2].lstrip("."))
         key = match[0] if match else ""
         total = sum(file.num_bytes for file in files.values())
-        thing = StoreEntry(
+        entry = StoreEntry(
             sort="leftover",
             place=place,
             key=key,
             other_bytes=total,
             used=max(file.written for file in files.values()),
-            holder=held.get(key, ""),
+            holder=holders.get(key, ""),
         )
         if top == "damaged":
-            return replace(thing, sort="damaged", holder="")
+            return replace(entry, sort="damaged", holder="")
         if top == "progress" and f"{key}/{RECORD}" not in stages:
-            return replace(thing, sort="progress", state_bytes=total, other_bytes=0)
+            return replace(entry, sort="progress", state_bytes=total, other_bytes=0)
         if top != "stages" or RECORD not in files:
-            return thing
-        told = self._record(key, files[RECORD])
-        if told.kind is None:
-            return replace(thing, sort="damaged")
+            return entry
+        metadata = self._read(key, files[RECORD])
+        if metadata.kind is None:
+            return replace(entry, sort="damaged")
         state = files[OPTIMIZER].num_bytes if OPTIMIZER in files else 0
         return replace(
-            thing,
+            entry,
             sort="stage",
-            kind=told.kind,
-            label=told.label,
-            parent=told.parent,
-            sweep=told.sweep,
+            kind=metadata.kind,
+            label=metadata.label,
+            parent=metadata.parent,
+            sweep=metadata.sweep,
             state_bytes=state,
             other_bytes=total - state,
-            used=thing.used if told.made is None else told.made,
+            used=entry.used if metadata.made is None else metadata.made,
         )
 
-    def _record(self, key: str, extent: Extent) -> _Told:
-        told = self._told.get(key)
-        if told is None or told.extent != extent:
-            told = self._told[key] = self._read(key, extent)
-        return told
-
-    def _read(self, key: str, extent: Extent) -> _Told:
-        try:
-            record = self.store.record(key)
-        except DamagedStage:
-            record = None
-        if record is None:
-            return _Told(extent)
-        parent = record.payload["parent"]
-        return _Told(
-            extent=extent,
-            kind=record.kind,
-            label=record.label,
-            parent=None if parent is None else str(parent),
-            sweep=str(record.made_by.get("sweep", "")),
-            made=_made(record),
-        )
+    def _read(self, key: str, extent: Extent) -> _Metadata:
+        metadata = self._metadata.get(key)
+        if metadata is None or metadata.extent != extent:
+            metadata = self._metadata[key] = _metadata_of(self.store, key, extent)
+        return metadata
 
 
-def remove(store: StageStore, thing: StoreEntry) -> int:
-    """Take a thing off the disk; returns the bytes that it took.
+def _metadata_of(store: StageStore, key: str, extent: Extent) -> _Metadata:
+    try:
+        record = store.record(key)
+    except DamagedStage:
+        record = None
+    if record is None:
+        return _Metadata(extent)
+    parent = record.payload["parent"]
+    return _Metadata(
+        extent=extent,
+        kind=record.kind,
+        label=record.label,
+        parent=None if parent is None else str(parent),
+        sweep=str(record.made_by.get("sweep", "")),
+        made=_made(record),
+    )
 
-    0 where somebody is making its stage, or has changed what is there since it was listed.
+
+def remove(store: StageStore, entry: StoreEntry) -> int:
+    """Remove an entry; returns the bytes that were freed.
+
+    0 if a process is making its stage, or has committed it since it was listed.
     """
-    if not thing.key or thing.place.startswith("damaged/"):
-        # Somebody else may be clearing the same place.
+    if not entry.key or entry.place.startswith("damaged/"):
+        # Another process may be removing it, too.
         with contextlib.suppress(FileNotFoundError):
-            store.storage.remove(thing.place)
-        return thing.num_bytes
-    lease = store.lease(thing.key, purpose="frees disk space")
+            store.storage.remove(entry.place)
+        return entry.num_bytes
+    lease = store.lease(entry.key, purpose="frees disk space")
     if isinstance(lease, Holder):
         return 0
     with lease:
-        if thing.place.startswith("stages/"):
-            if thing.sort != "stage" and _is_sound(store, thing.key):
+        if entry.place.startswith("stages/"):
+            if entry.sort != "stage" and _is_sound(store, entry.key):
                 return 0
-            # Without its record it is no result any more, however far the rest gets.
-            store.storage.remove(f"{thing.place}/{RECORD}")
-        store.storage.remove(thing.place)
-        return thing.num_bytes
+            # Without its record it is not a result any more, even if the rest cannot be removed.
+            store.storage.remove(f"{entry.place}/{RECORD}")
+        store.storage.remove(entry.place)
+        return entry.num_bytes
 
 
 def _is_sound(store: StageStore, key: str) -> bool:
@@ -204,24 +199,24 @@ def _is_sound(store: StageStore, key: str) -> bool:
 
 
 def _holders(store: StageStore) -> dict[str, str]:
-    """Stage key -> whoever holds a living lease on it."""
-    found: dict[str, str] = {}
+    """Stage key -> the living holder of its lease."""
+    holders: dict[str, str] = {}
     for name in store.storage.names("leases"):
         match = _KEY.match(name)
         if match is None or name != f"{match[0]}.json":
             continue
         holder = find_holder(store.storage, f"leases/{name}")
         if holder is not None and holder.is_alive:
-            found[match[0]] = str(holder)
-    return found
+            holders[match[0]] = str(holder)
+    return holders
 
 
 def _by_place(top: str, extents: Mapping[str, Extent]) -> Iterator[tuple[str, dict[str, Extent]]]:
-    """Place -> files of the thing there, by their path inside it."""
+    """Place -> files of its entry, by their path inside it."""
     parts = sorted(tuple(path.split("/")) for path in extents)
     steps = _DEPTH[top] - 1
-    for place, group in groupby(parts, key=lambda one: one[:steps]):
-        files = {"/".join(one[steps:]): extents["/".join(one)] for one in group}
+    for place, group in groupby(parts, key=lambda path: path[:steps]):
+        files = {"/".join(path[steps:]): extents["/".join(path)] for path in group}
         yield "/".join((top, *place)), files
 
 
@@ -232,65 +227,82 @@ def _made(record: StageRecord) -> float | None:
         return None
 
 
-BROKEN, STATE, WHOLE, ENDED_STATE, ENDED_TARGET, ENDED_OTHER, SHARED_STATE, SHARED = range(8)
-"""The order of freeing."""
+class Priority(IntEnum):
+    """The order of removal; within a priority the oldest entry goes first.
+
+    A *state* is an entry with optimizer state; a trunk is one, too: without its state nothing
+    can continue it.
+    """
+
+    BROKEN = 0
+    """Damaged results and leftovers."""
+    UNUSED_STATE = 1
+    """Of stages that no ledger names, and progress that no trial continues."""
+    UNUSED = 2
+    ENDED_STATE = 3
+    """Of stages that only ended trials used."""
+    ENDED_TARGET = 4
+    ENDED_OTHER = 5
+    SHARED_STATE = 6
+    """Of stages that an unfinished sweep may come back to."""
+    SHARED = 7
+    """These stages, and those that several configurations used."""
 
 
 @dataclass(frozen=True)
 class GcRoots:
-    """Keys of stages, by why somebody wants them."""
+    """Keys of stages that are in use, by reason."""
 
     needed: frozenset[str] = frozenset()
-    """On the path of an unfinished trial, or a running sweep may come back to them."""
+    """On the path of an unfinished trial, or of use to a running sweep."""
     best: frozenset[str] = frozenset()
     """Target stages of the best trials."""
     returning: frozenset[str] = frozenset()
     """A sweep that is not finished may come back to them."""
     shared: frozenset[str] = frozenset()
-    """Trials of several configurations used them."""
+    """Used by trials of several configurations."""
     used: frozenset[str] = frozenset()
-    """On the path of some trial."""
+    """On the path of any trial."""
     unknown: tuple[str, ...] = ()
-    """Sweeps with unfinished trials whose paths are not in their ledgers, which are older."""
+    """Sweeps with unfinished trials whose ledgers, being old, do not hold their paths."""
     unread: tuple[str, ...] = ()
-    """Why ledgers could not be read: what their sweeps need, nobody knows."""
+    """Why ledgers could not be read; what their sweeps need is unknown."""
     removed: frozenset[str] = frozenset()
-    """Stages of a sweep that is being removed: its scores may go, too, where nobody else names
-    them."""
+    """Stages of a sweep that is being removed; its scores may go if no other sweep uses them."""
     home_sweeps: frozenset[str] | None = None
-    """The only sweeps whose stages may be freed, where other homes use this store, too."""
+    """If other homes use this store: the only sweeps whose stages may be removed."""
 
 
 @dataclass(frozen=True)
 class Removal:
-    """One thing to be freed."""
+    """An entry to remove."""
 
-    thing: StoreEntry
+    entry: StoreEntry
     why: str
 
     @property
     def num_bytes(self) -> int:
-        return self.thing.num_bytes
+        return self.entry.num_bytes
 
 
 @dataclass(frozen=True)
 class Kept:
-    """One thing that stays."""
+    """An entry that stays."""
 
-    thing: StoreEntry
+    entry: StoreEntry
     why: str
 
 
 @dataclass(frozen=True)
 class RemovalPlan:
-    """What is to be freed, in this order, and what stays."""
+    """What to remove, in this order, and what stays."""
 
     removals: tuple[Removal, ...]
     kept: tuple[Kept, ...]
     used_bytes: int
-    """What the store holds before anything is freed."""
+    """Bytes in the store before anything is removed."""
     missing_bytes: int = 0
-    """What does not fit below the quota even then."""
+    """Bytes that do not fit below the quota even afterwards."""
     quota_bytes: int | None = None
 
     @property
@@ -299,79 +311,85 @@ class RemovalPlan:
 
     @property
     def kept_by_reason(self) -> dict[str, int]:
-        """Why things stay -> bytes, the largest first."""
-        found: dict[str, int] = {}
-        for one in self.kept:
-            found[one.why] = found.get(one.why, 0) + one.thing.num_bytes
-        return dict(sorted(found.items(), key=lambda item: -item[1]))
+        """Reason -> bytes that stay for it, the largest first."""
+        bytes_by_reason: dict[str, int] = {}
+        for kept in self.kept:
+            bytes_by_reason[kept.why] = bytes_by_reason.get(kept.why, 0) + kept.entry.num_bytes
+        return dict(sorted(bytes_by_reason.items(), key=lambda item: -item[1]))
 
 
 def plan(
-    things: Iterable[StoreEntry],
-    claims: GcRoots,
+    entries: Iterable[StoreEntry],
+    roots: GcRoots,
     *,
     quota_bytes: int | None = None,
     needed_bytes: int = 0,
     all_but_best: bool = False,
 ) -> RemovalPlan:
-    """What to free so that ``needed_bytes`` more fit below the quota.
+    """What to remove so that ``needed_bytes`` more fit below the quota.
 
     Args:
-        quota_bytes: None to free whatever no ledger names, however much room there is.
-        all_but_best: free what is shared and what a sweep may come back to as well, last.
-            Without a quota, everything that may be freed at all is.
+        quota_bytes: None to remove everything that no ledger names, whatever room there is.
+        all_but_best: remove shared stages and those that a sweep may come back to as well, last.
+            Without a quota, everything that may be removed is.
     """
-    there = tuple(things)
-    last = SHARED if all_but_best else WHOLE if quota_bytes is None else ENDED_OTHER
-    ranked = [(_rank(one, claims), one) for one in there]
-    offered = sorted(
-        ((rank, one) for rank, one in ranked if rank is not None and rank <= last),
-        key=lambda offer: (offer[0], offer[1].used, offer[1].place),
+    entries = tuple(entries)
+    if all_but_best:
+        last = Priority.SHARED
+    else:
+        last = Priority.UNUSED if quota_bytes is None else Priority.ENDED_OTHER
+    removable = sorted(
+        (
+            (priority, entry)
+            for entry in entries
+            if (priority := _priority(entry, roots)) is not None and priority <= last
+        ),
+        key=lambda ranked: (ranked[0], ranked[1].used, ranked[1].place),
     )
-    used = sum(one.num_bytes for one in there)
-    excess = None if quota_bytes is None else used + needed_bytes - quota_bytes
+    used_bytes = sum(entry.num_bytes for entry in entries)
+    excess = None if quota_bytes is None else used_bytes + needed_bytes - quota_bytes
     removals: list[Removal] = []
-    for _, one in offered:
+    for _, entry in removable:
         if excess is not None:
             if excess <= 0:
                 break
-            excess -= one.num_bytes
-        removals.append(Removal(one, _named(one, claims)))
-    freed = {removal.thing.place for removal in removals}
+            excess -= entry.num_bytes
+        removals.append(Removal(entry, _why_removable(entry, roots)))
+    removed = {removal.entry.place for removal in removals}
     return RemovalPlan(
         removals=tuple(removals),
         kept=tuple(
-            Kept(one, _protected(one, claims) or _named(one, claims))
-            for one in there
-            if one.place not in freed
+            Kept(entry, _why_protected(entry, roots) or _why_removable(entry, roots))
+            for entry in entries
+            if entry.place not in removed
         ),
-        used_bytes=used,
+        used_bytes=used_bytes,
         missing_bytes=max(excess or 0, 0),
         quota_bytes=quota_bytes,
     )
 
 
-def _rank(thing: StoreEntry, claims: GcRoots) -> int | None:
-    """Place of a thing in the order of freeing; None where it is never freed."""
-    if _protected(thing, claims):
+def _priority(entry: StoreEntry, roots: GcRoots) -> Priority | None:
+    """Priority of an entry; None if it is never removed."""
+    if _why_protected(entry, roots):
         return None
-    if thing.sort in ("damaged", "leftover"):
-        return BROKEN
-    is_state, key = thing.state_bytes > 0, thing.key
-    if key in claims.best:
+    if entry.sort in ("damaged", "leftover"):
+        return Priority.BROKEN
+    is_state, key = entry.state_bytes > 0, entry.key
+    if key in roots.best:
         return None
-    if key in claims.returning:
-        return SHARED_STATE if is_state else SHARED
-    if key not in claims.used or thing.sort == "progress":
-        return STATE if is_state else WHOLE
+    if key in roots.returning:
+        return Priority.SHARED_STATE if is_state else Priority.SHARED
+    if key not in roots.used or entry.sort == "progress":
+        return Priority.UNUSED_STATE if is_state else Priority.UNUSED
     if is_state:
-        return ENDED_STATE
-    if key in claims.shared:
-        return SHARED
-    return ENDED_TARGET if thing.kind == "target" else ENDED_OTHER
+        return Priority.ENDED_STATE
+    if key in roots.shared:
+        return Priority.SHARED
+    return Priority.ENDED_TARGET if entry.kind == "target" else Priority.ENDED_OTHER
 
 
-_NOBODYS = {
+_UNUSED_REASONS = {
     "damaged": "damaged: does not match its record",
     "leftover": "left over by a process that died",
     "progress": "progress that no trial goes on from",
@@ -379,37 +397,37 @@ _NOBODYS = {
 }
 
 
-def _protected(thing: StoreEntry, claims: GcRoots) -> str:
-    """Why a thing is never freed; empty where it may be."""
-    if thing.holder:
-        return f"being made by {thing.holder}"
-    if thing.sort in ("damaged", "leftover"):
+def _why_protected(entry: StoreEntry, roots: GcRoots) -> str:
+    """Why an entry is never removed; empty if it may be."""
+    if entry.holder:
+        return f"being made by {entry.holder}"
+    if entry.sort in ("damaged", "leftover"):
         return ""
-    if thing.kind == "evaluate" and thing.key not in claims.removed - claims.used:
+    if entry.kind == "evaluate" and entry.key not in roots.removed - roots.used:
         return "scores"
-    if claims.unread:
-        return f"a sweep may need it whose ledger cannot be read: {'; '.join(claims.unread)}"
-    if thing.key in claims.needed:
+    if roots.unread:
+        return f"a sweep may need it whose ledger cannot be read: {'; '.join(roots.unread)}"
+    if entry.key in roots.needed:
         return "an unfinished trial needs it"
-    if thing.key in claims.used:
+    if entry.key in roots.used:
         return ""
-    if claims.unknown:
-        return f"may be needed by an unfinished trial of {', '.join(claims.unknown)}"
-    if claims.home_sweeps is not None and thing.sweep not in claims.home_sweeps:
-        is_progress = thing.sort == "progress"
+    if roots.unknown:
+        return f"may be needed by an unfinished trial of {', '.join(roots.unknown)}"
+    if roots.home_sweeps is not None and entry.sweep not in roots.home_sweeps:
+        is_progress = entry.sort == "progress"
         return f"{'may be' if is_progress else 'was'} made for another home that uses this store"
     return ""
 
 
-def _named(thing: StoreEntry, claims: GcRoots) -> str:
-    """Who names a thing that may be freed."""
-    if thing.sort == "stage":
+def _why_removable(entry: StoreEntry, roots: GcRoots) -> str:
+    """Why an entry may be removed."""
+    if entry.sort == "stage":
         for keys, why in (
-            (claims.best, "target stage of a best trial"),
-            (claims.returning, "an unfinished sweep may come back to it"),
-            (claims.shared, "shared by several configurations"),
-            (claims.used, "used by ended trials only"),
+            (roots.best, "target stage of a best trial"),
+            (roots.returning, "an unfinished sweep may come back to it"),
+            (roots.shared, "shared by several configurations"),
+            (roots.used, "used by ended trials only"),
         ):
-            if thing.key in keys:
+            if entry.key in keys:
                 return why
-    return _NOBODYS[thing.sort]
+    return _UNUSED_REASONS[entry.sort]

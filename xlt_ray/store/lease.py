@@ -1,9 +1,9 @@
-"""Who is doing something now: a small file with owner, token and expiry, kept alive by a thread.
+"""Leases: small files with holder, token and expiry, which a thread renews.
 
-A lease is *alive* while it has not expired and its holder is not known to be dead; a holder on
-this very machine is known to be dead as soon as its process is gone, so nobody waits for an
-expiry after ``kill -9``. The token is compared before anything is committed: a holder that lost
-its lease cannot commit. No user is ever asked to delete a lock.
+A lease is *alive* while it has not expired and its holder is not known to be dead. On the same
+machine a holder counts as dead as soon as its process is gone, so ``kill -9`` causes no wait. The
+token is compared before anything is committed: a process that lost its lease cannot commit. Users
+never have to delete a lock.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from xlt_ray.store.storage import Storage
 
 _PROC = Path("/proc")
 TTL = 60.0
-"""Seconds after which a silent holder on another machine counts as dead."""
+"""Seconds without renewal after which a holder on another machine counts as dead."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """One process on one machine, and one moment of holding."""
+    """A process that holds a lease."""
 
     machine: str
     pid: int
@@ -71,12 +71,12 @@ class Lease:
 
     def check(self) -> None:
         """Raises LeaseLost unless this lease is still the one in the storage."""
-        if not self._is_mine():
-            raise LeaseLost("its lease passed to somebody else", key=_key(self._path))
+        if not self._is_held():
+            raise LeaseLost("its lease passed to another process", key=_key(self._path))
 
     def confirm(self) -> None:
-        """As :meth:`check`, but the storage is asked only where somebody may have taken it: after
-        it expired, because this process was stopped or the storage was away."""
+        """As :meth:`check`, but reads the storage only if the lease has expired, which happens when
+        this process was stopped or the storage was away."""
         if time.time() >= self._expires:
             self.check()
 
@@ -85,7 +85,7 @@ class Lease:
             return
         self._ended.set()
         self._thread.join()
-        if self._is_mine():
+        if self._is_held():
             self._storage.remove(self._path)
 
     def __enter__(self) -> Lease:
@@ -94,26 +94,26 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def _is_mine(self) -> bool:
-        # A contender that takes a stale lease over moves the file for an instant.
+    def _is_held(self) -> bool:
+        # A process that removes a stale lease moves the file for an instant.
         for _ in range(3):
-            found = find_holder(self._storage, self._path)
-            if found is not None:
-                return found.token == self._holder.token
+            holder = find_holder(self._storage, self._path)
+            if holder is not None:
+                return holder.token == self._holder.token
             time.sleep(0.05)
         return False
 
     def _beat(self) -> None:
         while not self._ended.wait(self._ttl / 4):
-            # Whatever a storage raises (a full disk, a network that is away) must not end the
-            # thread: the next beat tries again.
+            # No error of the storage (a full disk, a lost network) may end the thread: the next
+            # renewal tries again.
             with contextlib.suppress(Exception):
                 version = self._version()
-                if not self._is_mine():
+                if not self._is_held():
                     self._expires = 0.0
                     return
                 renewed = {**asdict(self._holder), "expires": time.time() + self._ttl}
-                # A lease that was taken over meanwhile is its new holder's, however late this is.
+                # Fails if another process has taken the lease over meanwhile.
                 if self._storage.replace(self._path, version, json.dumps(renewed).encode()):
                     self._expires = float(renewed["expires"])
 
@@ -124,7 +124,7 @@ class Lease:
 
 
 def this_process(ttl: float, purpose: str = "") -> Holder:
-    """This process as a holder, for so many seconds as far as other machines know."""
+    """This process as a holder; other machines believe it alive for ``ttl`` seconds."""
     pid = os.getpid()
     return Holder(
         machine=files.machine(),
@@ -137,13 +137,13 @@ def this_process(ttl: float, purpose: str = "") -> Holder:
 
 
 def find_holder(storage: Storage, path: str) -> Holder | None:
-    """Who holds the lease at ``path``, alive or not; None where nobody does."""
+    """The holder of the lease at ``path``, alive or dead; None if there is no lease."""
     try:
         return from_fields(Holder, json.loads(storage.read(path)))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, AttributeError):
-        # A torn file: nobody can prove that it is his.
+        # Corrupt lease file: treat it as expired.
         return Holder(machine="", pid=0, started=0.0, token="", expires=0.0)
 
 
@@ -151,37 +151,37 @@ def try_acquire(
     storage: Storage, path: str, *, purpose: str = "", ttl: float = TTL
 ) -> Lease | Holder:
     """The lease, or the living holder who has it."""
-    mine = this_process(ttl, purpose)
-    content = json.dumps(asdict(mine)).encode()
+    holder = this_process(ttl, purpose)
+    content = json.dumps(asdict(holder)).encode()
     while True:
         if storage.create(path, content):
-            # Object stores may let two writers through: the one that is read back has it.
-            found = find_holder(storage, path)
-            if found is not None and found.token == mine.token:
-                return Lease(storage, path, mine, ttl)
+            # Object stores may let two writers through: the one whose token is read back has it.
+            current = find_holder(storage, path)
+            if current is not None and current.token == holder.token:
+                return Lease(storage, path, holder, ttl)
             continue
         try:
-            # Looked up before it is read: what replaces it replaces nothing newer.
+            # Before the content is read, so that nothing newer is replaced.
             version = storage.version(path)
         except FileNotFoundError:
             continue
-        found = find_holder(storage, path)
-        if found is None:
+        current = find_holder(storage, path)
+        if current is None:
             continue
-        if found.token == mine.token:
-            # It was written after all: the answer was lost, and the request came twice.
-            return Lease(storage, path, mine, ttl)
-        if found.is_alive:
-            return found
+        if current.token == holder.token:
+            # It had been written: only the answer was lost, and the request was repeated.
+            return Lease(storage, path, holder, ttl)
+        if current.is_alive:
+            return current
         if version is None:
-            _clear(storage, path, found)
+            _clear(storage, path, current)
         elif storage.replace(path, version, content):
-            return Lease(storage, path, mine, ttl)
+            return Lease(storage, path, holder, ttl)
 
 
 @contextlib.contextmanager
 def waiting_for(storage: Storage, path: str, *, poll: float = 0.1) -> Iterator[Lease]:
-    """Hold the lease, waiting for as long as a living holder has it."""
+    """Hold the lease; wait while a living holder has it."""
     while isinstance(lease := try_acquire(storage, path), Holder):
         time.sleep(poll)
     with lease:
@@ -189,7 +189,7 @@ def waiting_for(storage: Storage, path: str, *, poll: float = 0.1) -> Iterator[L
 
 
 def _clear(storage: Storage, path: str, dead: Holder) -> None:
-    """Remove a dead holder's lease, unless somebody did so in between."""
+    """Remove a dead holder's lease, unless another process did so in between."""
     aside = f"{path}.stale-{uuid.uuid4().hex[:8]}"
     try:
         storage.move(path, aside)

@@ -1,12 +1,6 @@
-"""From a concrete trial to its path of stages. Pure: no I/O, no torch, microseconds.
+"""From a concrete trial to its path of stages: :func:`path_of`. Pure: no I/O, no torch.
 
-The plan, the searcher, the trainable, the report and the tests all call :func:`path_of`.
-
-What of a stage's settings decides how its batches are put together.
-
-What an intermediate stage says of its mixture of tasks, languages and masked LM.
-
-The few-shot stage between a target stage and its evaluation.
+Planner, scheduler, trainable, report and tests all call it.
 """
 
 from __future__ import annotations
@@ -29,7 +23,6 @@ from xlt_ray.config.methods import (
     Alignment,
     AugmentRobust,
     NoRobust,
-    SeedScope,
     Training,
     WsdSchedule,
 )
@@ -49,20 +42,24 @@ from xlt_ray.config.trial import (
 )
 from xlt_ray.store.stage import Stage
 
+StagePath = tuple[Stage, ...]
+
+_TRAINING = tuple(Training.model_fields)
+
 
 def ranking_settings(settings: Ranking, *tasks: TaskFacts) -> dict[str, Any]:
-    """How tasks of the kind ranking are trained, where one is."""
-    is_there = any(task.kind == "ranking" for task in tasks)
-    return {"ranking": settings.model_dump()} if is_there else {}
+    """How ranking tasks are trained, if there is one among ``tasks``."""
+    has_ranking = any(task.kind == "ranking" for task in tasks)
+    return {"ranking": settings.model_dump()} if has_ranking else {}
 
 
 def hybrid_settings(
     settings: Hybrid, task: TaskFacts, facts: Facts, source: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """What of hybrid batches decides a training, and the fingerprints of their text."""
+    """The settings of hybrid batches that shape a training, and the digests of their text."""
     if not settings.is_used:
         return {"ratio": 0.0}, {}
-    # What is never drawn decides nothing.
+    # Settings of what is never drawn stay out of the key.
     unused = {"mono"} if settings.ratio == 1 else set()
     if settings.ratio == 0:
         unused = {"pairs", "mixing", "batch_scale"}
@@ -75,7 +72,7 @@ def hybrid_settings(
             "text": "translated" if translated else "switched",
             **settings.hashed(exclude={"ratio", "languages", "text", *unused}),
         },
-        {one: task.splits[one, "train"].digest for one in translated}
+        {language: task.splits[language, "train"].digest for language in translated}
         or {source: facts.lexicon[source].digest},
     )
 
@@ -83,7 +80,7 @@ def hybrid_settings(
 def content_of(
     trial: TrialSpec, settings: Intermediate, mixture: Mixture, facts: Facts
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What an intermediate stage trains on: settings and fingerprints, of one task or several."""
+    """Tasks, languages and text of an intermediate stage: its settings and data digests."""
     source = own_language(settings, trial.target.source_language)
     if mixture.is_plain:
         (only,) = mixture.datasets
@@ -104,7 +101,10 @@ def content_of(
     }
     data: dict[str, Any] = {
         "train": {
-            name: {one: facts.tasks[name].splits[one, "train"].digest for one in mixture.of(name)}
+            name: {
+                language: facts.tasks[name].splits[language, "train"].digest
+                for language in mixture.of(name)
+            }
             for name in mixture.tasks
         }
     }
@@ -120,18 +120,18 @@ def content_of(
 def dev_content_of(
     settings: Intermediate, mixture: Mixture, target_language: str, facts: Facts
 ) -> dict[str, Any]:
-    """Fingerprints of the dev sets that an intermediate stage is scored on while it trains."""
+    """Digests of the dev sets that score an intermediate stage during training."""
     source = own_language(settings, target_language)
     if mixture.is_plain:
         (only,) = mixture.datasets
         return facts.tasks[only.task].dev_content(only.language)
     by_task = {name: facts.tasks[name].dev_content(source) for name in mixture.tasks}
-    found = {name: content["dev"] for name, content in by_task.items() if content}
-    return {"dev": found} if found else {}
+    dev_sets = {name: content["dev"] for name, content in by_task.items() if content}
+    return {"dev": dev_sets} if dev_sets else {}
 
 
 def label_of(mixture: Mixture) -> str:
-    """A mixture as labels say it.
+    """A mixture in the words of a label.
 
     >>> from xlt_ray.config.mixture import Dataset
     >>> label_of(Mixture((Dataset("nli", "de", 9), Dataset("nli", "en", 9)), mlm_share=0.25))
@@ -150,7 +150,7 @@ def few_shot_stage(
     seed: int,
     parent: Stage,
 ) -> Stage:
-    """The stage that goes on from ``parent``, a target stage, with its fusion and head.
+    """The stage that continues the target stage ``parent`` on a few examples of one language.
 
     Args:
         training: settings that all training stages have.
@@ -180,8 +180,8 @@ def few_shot_stage(
     )
 
 
-def told_of(settings: FewShot, seed: int) -> dict[str, Any]:
-    """What the evaluation says of the shots, so that its record is known as not zero-shot."""
+def few_shot_settings(settings: FewShot, seed: int) -> dict[str, Any]:
+    """The shots in the settings of an evaluation, which mark its record as not zero-shot."""
     return {
         "language": settings.language,
         "split": settings.split,
@@ -190,28 +190,23 @@ def told_of(settings: FewShot, seed: int) -> dict[str, Any]:
     }
 
 
-StagePath = tuple[Stage, ...]
-
-_TRAINING = tuple(Training.model_fields)
-
-
 def path_of(
     trial: TrialSpec,
     facts: Facts,
     *,
     seed: int,
     shared_seed: int,
-    rungs: Sequence[int | str] = (),
+    sizes: Sequence[int | str] = (),
 ) -> StagePath:
-    """The stages of a trial, the given model first, evaluation last.
+    """The stages of a trial, from the pretrained model to the evaluation.
 
     Args:
-        seed: of this repeat; the target stage always trains with it.
+        seed: of this repeat; the target stage always uses it.
         shared_seed: of stages that repeats share (``seed: shared``).
-        rungs: intermediate sizes that other trials ask for. Under ``schedule: wsd`` the
-            trunks of the smaller ones are made on the way; no key depends on them.
+        sizes: intermediate sizes of all trials. Under ``schedule: wsd`` the trunks of smaller
+            sizes are made on the way; no key depends on them.
 
-    The facts must cover the trial, which :mod:`xlt_ray.config.checks.check_sweep` has made sure of.
+    The facts must cover the trial, which :mod:`xlt_ray.config.checks.check_sweep` ensures.
     """
     trial = with_lengths(trial, facts)
     model = facts.models[trial.model.label]
@@ -227,10 +222,10 @@ def path_of(
     stages = [stage]
     scoped = {"shared": shared_seed, "per_trial": seed}
     if trial.align is not None:
-        stages.append(_align(trial, trial.align, facts, scoped[_scope(trial.align)], stages[-1]))
+        stages.append(_align(trial, trial.align, facts, scoped[trial.align.seed], stages[-1]))
     if trial.intermediate is not None:
         settings = trial.intermediate
-        stages += _intermediate(trial, settings, facts, scoped[settings.seed], stages[-1], rungs)
+        stages += _intermediate(trial, settings, facts, scoped[settings.seed], stages[-1], sizes)
     stages.append(_target(trial, trial.target, facts, seed, stages[-1]))
     if trial.few_shot is not None:
         shared = _training(trial.few_shot, trial.precision)
@@ -241,31 +236,31 @@ def path_of(
 
 
 def stages_to_run(path: StagePath) -> StagePath:
-    """The stages of a path that have to be made: all but the given model."""
+    """The stages of a path that have to be made: all but the pretrained model."""
     return tuple(stage for stage in path if not stage.is_pretrained)
 
 
 def encoder_of(stage: Stage) -> Stage:
-    """The stage whose encoder ``stage`` is built on: a trunk lends its state, no encoder."""
-    lender = stage.parent
-    while lender is not None and lender.kind == "trunk":
-        lender = lender.parent
-    assert lender is not None, "a stage that is made has a parent"
-    return lender
+    """The stage whose encoder ``stage`` starts from; trunks, which have no encoder, are skipped."""
+    parent = stage.parent
+    while parent is not None and parent.kind == "trunk":
+        parent = parent.parent
+    assert parent is not None, "a stage that is made has a parent"
+    return parent
 
 
 def dependencies(stage: Stage) -> tuple[Stage, ...]:
-    """The stages, the given model left out, whose encoders the making of ``stage`` reads."""
-    found = [encoder_of(stage)]
+    """The stages whose encoders ``stage`` reads, without the pretrained model."""
+    encoders = [encoder_of(stage)]
     if stage.settings.get("retrieval_encoder") == "before":
-        found.append(encoder_of(found[0]))
-    return tuple(one for one in found if not one.is_pretrained)
+        encoders.append(encoder_of(encoders[0]))
+    return tuple(encoder for encoder in encoders if not encoder.is_pretrained)
 
 
 def evaluated(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:
-    """Languages of the evaluation by split: all asked in test, the source (or all) in dev.
+    """Languages of the evaluation by split: all chosen ones in test, the source (or all) in dev.
 
-    After few shots the test sets of their language and of the source, and its dev set.
+    After few shots: test in the language of the shots and the source, dev in the source.
     """
     task = facts.tasks[trial.target.task]
     source = trial.target.source_language
@@ -273,20 +268,16 @@ def evaluated(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:
         both = sorted({source, trial.few_shot.language})
         return {
             "dev": (source,),
-            "test": tuple(one for one in both if (one, "test") in task.splits),
+            "test": tuple(language for language in both if (language, "test") in task.splits),
         }
     test = languages_tested(task, trial.evaluate, source)
     dev = task.languages("dev") if trial.evaluate.dev == "all" else (source,)
-    with_dev, asked = set(task.languages("dev")), trial.evaluate.languages
-    chosen = {source, *(test if asked == "all" else asked)}
+    with_dev, languages = set(task.languages("dev")), trial.evaluate.languages
+    chosen = {source, *(test if languages == "all" else languages)}
     return {
-        "dev": tuple(one for one in dev if one in with_dev and one in chosen),
+        "dev": tuple(language for language in dev if language in with_dev & chosen),
         "test": test,
     }
-
-
-def _scope(align: Alignment) -> SeedScope:
-    return align.seed
 
 
 def _training(settings: Training, precision: str) -> dict[str, Any]:
@@ -294,8 +285,7 @@ def _training(settings: Training, precision: str) -> dict[str, Any]:
 
 
 def _align(trial: TrialSpec, settings: Alignment, facts: Facts, seed: int, parent: Stage) -> Stage:
-    asked = settings.languages
-    languages = tuple(sorted(facts.parallel)) if asked == "all" else tuple(sorted(asked))
+    languages = tuple(sorted(facts.parallel if settings.languages == "all" else settings.languages))
     method_settings = settings.hashed(exclude={*_TRAINING, "seed", "languages"})
     method = str(method_settings["objective"])
     data: dict[str, Any] = {
@@ -330,9 +320,9 @@ def _intermediate(
     facts: Facts,
     seed: int,
     parent: Stage,
-    rungs: Sequence[int | str],
+    sizes: Sequence[int | str],
 ) -> list[Stage]:
-    """The intermediate stage, after the trunks that it goes on from (``schedule: wsd``)."""
+    """The intermediate stage, after the trunks that it continues (``schedule: wsd``)."""
     mixture = mixture_of(settings, trial.target.source_language, facts.tasks)
     size = mixture.size(settings.size)
     batch_size, schedule = settings.batch_size, settings.schedule
@@ -345,9 +335,9 @@ def _intermediate(
         del shared["warmup"]
         schedule_settings = schedule.model_dump(include={"method", "warmup_examples"})
         if settings.epochs == 1:
-            smaller = {mixture.size(rung) for rung in rungs}
-            for rung in sorted({size, *(one for one in smaller if one < size)}):
-                steps = trunk_steps(mixture.num_steps(rung, 1, batch_size), schedule.decay)
+            all_sizes = {size, *(mixture.size(other) for other in sizes)}
+            for trunk_size in sorted(number for number in all_sizes if number <= size):
+                steps = trunk_steps(mixture.num_steps(trunk_size, 1, batch_size), schedule.decay)
                 done = trunks[-1].settings["steps"] if trunks else 0
                 if steps > done:
                     trunks.append(
@@ -425,13 +415,13 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
 def _evaluate(trial: TrialSpec, facts: Facts, parent: Stage, seed: int) -> Stage:
     task = facts.tasks[trial.target.task]
     languages = evaluated(trial, facts)
-    besides, texts = _besides(trial, facts, languages["test"])
+    additional, texts = _additional(trial, facts, languages["test"])
     splits: tuple[Split, ...] = ("dev", "test")
     if trial.few_shot is not None:
-        besides["few_shot"] = told_of(trial.few_shot, seed)
+        additional["few_shot"] = few_shot_settings(trial.few_shot, seed)
     supervision = supervision_of(trial, facts)
     if supervision:
-        besides["supervision"] = supervision
+        additional["supervision"] = supervision
     return Stage(
         kind="evaluate",
         settings={
@@ -441,7 +431,7 @@ def _evaluate(trial: TrialSpec, facts: Facts, parent: Stage, seed: int) -> Stage
             "examples": trial.evaluate.examples,
             "max_length": trial.target.max_length,
             "precision": trial.precision,
-            **besides,
+            **additional,
         },
         data={
             **{
@@ -458,34 +448,34 @@ def _evaluate(trial: TrialSpec, facts: Facts, parent: Stage, seed: int) -> Stage
     )
 
 
-def _besides(
+def _additional(
     trial: TrialSpec, facts: Facts, languages: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Settings and data of what is evaluated beside the target task; nothing where it is not."""
-    asked, source = trial.evaluate, trial.target.source_language
+    """Settings and data digests of everything that is evaluated beside the target task."""
+    evaluate, source = trial.evaluate, trial.target.source_language
     settings: dict[str, Any] = {}
     data: dict[str, Any] = {}
-    pairs = language_pairs(asked, languages)
+    pairs = language_pairs(evaluate, languages)
     if pairs:
         settings["pairs"] = pairs
-    tasks = [facts.tasks[name] for name in sorted(asked.also)]
+    tasks = [facts.tasks[name] for name in sorted(evaluate.also)]
     if tasks:
-        settings["also"], data = further_content(tasks, asked, source)
+        settings["also"], data = further_content(tasks, evaluate, source)
     target = facts.tasks[trial.target.task]
     if any(is_by_encoder(task.kind, target.kind) for task in tasks):
         depth = facts.models[trial.model.label].num_layers
-        settings["retrieval_layer"] = retrieval_layer(asked, depth)
-        if asked.retrieval_encoder != "target":
-            settings["retrieval_encoder"] = asked.retrieval_encoder
-    if asked.diagnostics:
-        others = diagnosed_languages(languages, source, facts.parallel)
+        settings["retrieval_layer"] = retrieval_layer(evaluate, depth)
+        if evaluate.retrieval_encoder != "target":
+            settings["retrieval_encoder"] = evaluate.retrieval_encoder
+    if evaluate.diagnostics:
+        diagnosed = diagnosed_languages(languages, source, facts.parallel)
         settings["diagnostics"] = {
             "version": DIAGNOSTICS_VERSION,
-            "names": sorted(set(asked.diagnostics)),
-            "languages": others,
-            "sentences": asked.diagnostic_sentences,
+            "names": sorted(set(evaluate.diagnostics)),
+            "languages": diagnosed,
+            "sentences": evaluate.diagnostic_sentences,
         }
-        data["parallel"] = {one: facts.parallel[one] for one in (source, *others)}
-        if "alignment" in asked.diagnostics:
-            data |= facts.links_among((source, *others))
+        data["parallel"] = {language: facts.parallel[language] for language in (source, *diagnosed)}
+        if "alignment" in evaluate.diagnostics:
+            data |= facts.links_among((source, *diagnosed))
     return settings, data

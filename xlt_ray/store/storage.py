@@ -1,19 +1,15 @@
 """Files below one root, on a local disk or in any fsspec file system.
 
-Two promises that everything in the store rests on: :meth:`Storage.write` replaces a small file
-as a whole or not at all, and :meth:`Storage.create` gives a name to exactly one of several
-writers. On a local disk both are durable (fsync before the name appears); on an object store
-they are one conditional write each, and :meth:`Storage.replace` is, too, where the store can.
+The store rests on two promises: :meth:`Storage.write` replaces a small file as a whole or not at
+all, and :meth:`Storage.create` lets exactly one of several writers create a file. On a local disk
+both are durable; on an object store each is one conditional write, and so is
+:meth:`Storage.replace` where the store supports it.
 
-Whatever a kind of storage raises of its own (botocore's exceptions, aiohttp's) is a
-ConnectionError here, raised from it: whoever asks needs to know OSError alone.
+Exceptions of a file system's own (botocore, aiohttp) are raised as ConnectionError, so callers
+need to know OSError alone.
 
-Which names a store may hold: what is read from it may have been written by anybody.
-
-A key is 64 hex digits. A file of a stage lies below the folder of its stage, whatever its record
-says, and holds no pickle: reading one would run whatever its writer wanted.
-
-Waiting for a storage that cannot be reached: for whoever must not end by one bad minute.
+Any file of a store may have been written by anybody. A key is 64 hex digits, a file of a stage
+lies below the folder of its stage, and nothing pickled is read, since that would run code.
 """
 
 from __future__ import annotations
@@ -64,9 +60,9 @@ def is_key(text: str) -> bool:
 
 
 def leads_out(path: str) -> bool:
-    """Whether a path with ``/`` is anything but a plain path below where it starts.
+    """Whether a path is anything but a plain path below its start.
 
-    >>> [leads_out(one) for one in ("a/b.json", "../a", "/etc/passwd", "a//b", "a/./b", "")]
+    >>> [leads_out(path) for path in ("a/b.json", "../a", "/etc/passwd", "a//b", "a/./b", "")]
     [False, True, True, True, True, True]
     """
     parts = path.split("/")
@@ -74,7 +70,7 @@ def leads_out(path: str) -> bool:
 
 
 def fault_of_file(name: str) -> str:
-    """What is wrong with the name of a stage's file; empty where nothing is.
+    """What is wrong with the name of a stage's file; empty if nothing is.
 
     >>> fault_of_file("encoder/model.safetensors"), fault_of_file("encoder/pytorch_model.bin")
     ('', 'is pickled, and nothing pickled is read')
@@ -87,42 +83,42 @@ def fault_of_file(name: str) -> str:
 
 
 PAUSES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, *itertools.repeat(60.0, 60))
-"""Between two tries; an hour in all."""
+"""Pauses between two tries; an hour in all."""
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
 
 def patient(
-    ask: Callable[_Arguments, _Result],
+    call: Callable[_Arguments, _Result],
     say: Callable[[str], object],
     *,
     pause: Callable[[float], object] = time.sleep,
 ) -> Callable[_Arguments, _Result]:
-    """``ask``, asked again after growing pauses for as long as it raises OSError.
+    """``call``, repeated after growing pauses while it raises OSError.
 
-    ``say`` is told once, when the waiting begins. What is raised after :data:`PAUSES_S` is
-    raised; a full disk is at once, because no waiting empties it.
+    ``say`` gets one line when the waiting begins. After :data:`PAUSES_S` the error is raised; a
+    full disk is raised at once, because waiting does not empty it.
     """
 
-    @functools.wraps(ask)
-    def asked(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+    @functools.wraps(call)
+    def repeated(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
         for tries, pause_s in enumerate(PAUSES_S):
             try:
-                return ask(*arguments, **named)
+                return call(*arguments, **named)
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 if not tries:
                     say(f"the stage store cannot be reached ({error}); waiting until it can be")
             pause(pause_s)
-        return ask(*arguments, **named)
+        return call(*arguments, **named)
 
-    return asked
+    return repeated
 
 
 def _reaching(method: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """A method whose every failure to reach the storage is an OSError."""
+    """The method, raising OSError for every failure to reach the storage."""
 
     @functools.wraps(method)
     def reach(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
@@ -132,7 +128,7 @@ def _reaching(method: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Re
             raise
         except Exception as error:
             if type(error).__module__ == "builtins":
-                # A mistake in the code, here or there: no storage is to blame.
+                # A bug, not a failure of the storage.
                 raise
             raise ConnectionError(f"{type(error).__name__}: {error}") from error
 
@@ -156,7 +152,7 @@ class Storage:
 
     def __init__(self, root: str | Path) -> None:
         try:
-            # What others write must be seen: no listing is kept.
+            # Other processes write, too: keep no listings.
             self.fs, self.root = fsspec.core.url_to_fs(str(root), use_listings_cache=False)
         except (ImportError, ValueError) as error:
             scheme = str(root).partition("://")[0]
@@ -185,7 +181,7 @@ class Storage:
 
     @_reaching
     def read(self, path: str) -> bytes:
-        """Content of a file; FileNotFoundError where there is none."""
+        """Content of a file; FileNotFoundError if it does not exist."""
         if self.local_root is not None:
             return self._on_disk(self.local_root, path).read_bytes()
         self.fs.invalidate_cache()
@@ -202,7 +198,7 @@ class Storage:
 
     @_reaching
     def create(self, path: str, content: bytes) -> bool:
-        """Write a file that nobody has written yet; False where there is one already."""
+        """Write a new file; False if it exists already."""
         if self.local_root is None:
             try:
                 self.fs.pipe_file(self.full(path), content, mode="create")
@@ -214,7 +210,7 @@ class Storage:
         return files.atomic_create(self._on_disk(self.local_root, path), content)
 
     def is_exclusive(self) -> bool:
-        """Whether :meth:`create` really refuses a second writer, tried with a file of its own."""
+        """Whether :meth:`create` really refuses a second writer; tried with a probe file."""
         path = f"leases/probe-{uuid.uuid4().hex}"
         try:
             return self.create(path, b"1") and not self.create(path, b"2")
@@ -223,10 +219,10 @@ class Storage:
 
     @_reaching
     def version(self, path: str) -> str | None:
-        """What :meth:`replace` knows the present content of a file by; None where it knows none.
+        """Version of a file's present content for :meth:`replace`; None if the storage has none.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: the file does not exist.
         """
         if not self._compares:
             return None
@@ -235,9 +231,9 @@ class Storage:
 
     @_reaching
     def replace(self, path: str, version: str | None, content: bytes) -> bool:
-        """As :meth:`write`, unless the file is another version by now; then it stays: False.
+        """As :meth:`write`; False, and nothing is written, if the file has another version by now.
 
-        A version of None stands for any.
+        A version of None matches any.
         """
         if version is None:
             self.write(path, content)
@@ -252,7 +248,7 @@ class Storage:
 
     @property
     def _compares(self) -> bool:
-        """Whether a write can be bound to the version that it replaces."""
+        """Whether the storage can make a write conditional on a version."""
         return "s3" in _protocols(self.fs)
 
     @_reaching
@@ -264,7 +260,7 @@ class Storage:
 
     @_reaching
     def names(self, path: str) -> list[str]:
-        """Names in a folder, sorted; none where there is no such folder."""
+        """Names in a folder, sorted; empty if it does not exist."""
         if self.local_root is not None:
             folder = self._on_disk(self.local_root, path)
             return sorted(os.listdir(folder)) if folder.is_dir() else []
@@ -277,30 +273,30 @@ class Storage:
 
     @_reaching
     def files(self, path: str) -> dict[str, Extent]:
-        """Every file below a folder, by its path from there; none where there is no folder."""
-        found: dict[str, Extent] = {}
+        """Every file below a folder, by relative path; empty if the folder does not exist."""
+        extents: dict[str, Extent] = {}
         if self.local_root is not None:
             top = self._on_disk(self.local_root, path)
             for folder, _, names in os.walk(top):
                 for name in names:
                     file = Path(folder, name)
-                    # Somebody may be moving files meanwhile.
+                    # Other processes may be moving files.
                     with contextlib.suppress(FileNotFoundError):
                         status = file.lstat()
-                        found[file.relative_to(top).as_posix()] = Extent(
+                        extents[file.relative_to(top).as_posix()] = Extent(
                             status.st_size, status.st_mtime
                         )
-            return found
+            return extents
         self.fs.invalidate_cache()
         top_name = self.full(path).rstrip("/") + "/"
         for name, entry in self.fs.find(top_name, detail=True).items():
             inner = str(name).partition(top_name.lstrip("/"))[2]
-            found[inner] = Extent(int(entry["size"] or 0), _written(entry))
-        return found
+            extents[inner] = Extent(int(entry["size"] or 0), _written(entry))
+        return extents
 
     @_reaching
     def move(self, path: str, to: str) -> None:
-        """Rename a file or folder below the root; FileNotFoundError where there is none."""
+        """Rename a file or folder below the root; FileNotFoundError if it does not exist."""
         if self.local_root is not None:
             target = self._on_disk(self.local_root, to)
             files.make_folder(target.parent)
@@ -308,17 +304,17 @@ class Storage:
             files.sync(target.parent)
             return
         source, target_name = self.full(path), self.full(to)
-        # An object store has no folders and no renaming: every file is copied, then deleted.
-        found: list[str] = self.fs.find(source)
-        if not found:
+        # An object store cannot rename: copy every file, then delete it.
+        names: list[str] = self.fs.find(source)
+        if not names:
             raise FileNotFoundError(source)
-        for name in found:
+        for name in names:
             self.fs.cp_file(name, target_name + name.lstrip("/")[len(source.lstrip("/")) :])
-        self.fs.rm(found)
+        self.fs.rm(names)
 
     @_reaching
     def remove(self, path: str) -> None:
-        """Delete a file or folder; nothing happens where there is none."""
+        """Delete a file or folder, if it exists."""
         if self.local_root is not None:
             target = self._on_disk(self.local_root, path)
             if target.is_dir():
@@ -340,7 +336,7 @@ class Storage:
 
     @_reaching
     def fetch(self, path: str, names: Iterable[str], folder: Path) -> None:
-        """Copy these files of a stored folder into a local one; nothing else that lies there."""
+        """Copy these files of a stored folder into a local one, and no others."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -353,7 +349,7 @@ class Storage:
             return _digest_of(stream)
 
     def has_whole_header(self, path: str) -> bool:
-        """Whether a safetensors file on this disk is as long as its header says; True of others."""
+        """Whether a local safetensors file has the length that its header says; True for others."""
         file = self.local(path)
         if file is None or file.suffix != ".safetensors":
             return True
@@ -386,14 +382,14 @@ def _protocols(fs: Any) -> tuple[str, ...]:
 
 
 def _is_unmet(error: OSError) -> bool:
-    """Whether a conditional write was refused; not every server says by which condition."""
+    """Whether a conditional write was refused; servers use several codes for it."""
     response = getattr(error.__cause__, "response", None) or {}
     code = str(response.get("Error", {}).get("Code", ""))
     return code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
 
 def _written(entry: dict[str, Any]) -> float:
-    """When an entry of a listing was written; every file system has its own word for it."""
+    """When an entry of a listing was written; each file system names it differently."""
     for name in ("mtime", "LastModified", "last_modified", "updated", "created"):
         when = entry.get(name)
         if isinstance(when, str):

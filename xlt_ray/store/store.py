@@ -38,7 +38,7 @@ PROGRESS = "progress.json"
 
 @dataclass(frozen=True)
 class StageProgress:
-    """Where an unfinished stage can go on: ``state`` is what the training loop put there."""
+    """Progress of an unfinished stage; ``state`` is what the training loop saved."""
 
     step: int
     path: str
@@ -65,7 +65,7 @@ class StageStore:
         return isinstance(stage, Stage) and self.storage.exists(_record_path(stage.key))
 
     def __getitem__(self, stage: Stage) -> StageRecord:
-        """The record, by its own word: see :meth:`verify` for the files.
+        """The record; the files are not read (see :meth:`verify`).
 
         Raises:
             KeyError: not committed.
@@ -85,7 +85,7 @@ class StageStore:
         return sum(1 for _ in self)
 
     def record(self, key: str) -> StageRecord | None:
-        """The record under a key, or None. Raises DamagedStage where it is not readable."""
+        """The record under a key, or None. Raises DamagedStage if it cannot be read."""
         if not is_key(key):
             return None
         try:
@@ -95,11 +95,11 @@ class StageStore:
         place = f"stages/{key}/{RECORD}"
         try:
             tree = json.loads(content)
-            sealed = tree.pop("sha256")
+            sha256 = tree.pop("sha256")
             record = StageRecord.from_json(tree)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise DamagedStage("its record is not readable", key=key, place=place) from None
-        if sealed != digest(tree):
+        if sha256 != digest(tree):
             raise DamagedStage("its record was altered", key=key, place=place)
         if record.key != key or digest(record.payload) != key:
             raise DamagedStage("its record belongs to another stage", key=key, place=place)
@@ -109,8 +109,11 @@ class StageStore:
         return record
 
     def verify(self, key: str, *, by_size: bool = False) -> StageRecord | None:
-        """As :meth:`record`, every file compared with its size and digest as well; or by its size
-        alone, and on a disk weights by their header, too, so that little is read."""
+        """As :meth:`record`, and compares every file with its size and digest.
+
+        Args:
+            by_size: compare sizes and, on a local disk, headers of weights only, which is fast.
+        """
         record = self.record(key)
         if record is None:
             return None
@@ -132,11 +135,11 @@ class StageStore:
     def find_undamaged(self, stage: Stage) -> StageRecord | None:
         """The verified record, or None; a damaged result is set aside first.
 
-        Of a store elsewhere a result is fetched, and verified once, for all processes of this node.
+        A result of a remote store is fetched and verified once for all processes of this node.
         """
-        return self._sound(self._usable, stage)
+        return self._undamaged(self._verified, stage)
 
-    def _usable(self, key: str) -> StageRecord | None:
+    def _verified(self, key: str) -> StageRecord | None:
         if self.storage.local_root is not None:
             return self.verify(key)
         record = self.record(key)
@@ -145,14 +148,16 @@ class StageStore:
         return record
 
     def find_recorded(self, stage: Stage) -> StageRecord | None:
-        """As :meth:`find_undamaged` by the record alone: no file is read."""
-        return self._sound(self.record, stage)
+        """As :meth:`find_undamaged`, but reads the record only."""
+        return self._undamaged(self.record, stage)
 
-    def _sound(self, look: Callable[[str], StageRecord | None], stage: Stage) -> StageRecord | None:
+    def _undamaged(
+        self, read: Callable[[str], StageRecord | None], stage: Stage
+    ) -> StageRecord | None:
         try:
-            return look(stage.key)
+            return read(stage.key)
         except DamagedStage:
-            # Somebody else may have met the damage at the same moment.
+            # Another process may have set it aside at the same moment.
             with contextlib.suppress(FileNotFoundError):
                 self.set_aside(stage.key)
             return None
@@ -167,7 +172,7 @@ class StageStore:
         """A local folder with the files of a committed result (fetched from a remote store).
 
         Raises:
-            StoreError: not committed, or not any more; of a local store, whoever reads learns it.
+            StoreError: not committed, or not any more; for a local store only reading tells.
             DamagedStage: what was fetched is not what its record says.
         """
         local = self.storage.local(f"stages/{key}")
@@ -179,9 +184,9 @@ class StageStore:
         return self._copy(record)
 
     def _copy(self, record: StageRecord) -> Path:
-        """The node's own copy of a result; whoever fetches it compares it with its record."""
+        """This node's copy of a result, compared with its record when it is fetched."""
         place = f"stages/{record.key}"
-        # Another result under the same key, made again under another runtime, is another copy.
+        # A result that was made again under another runtime has other bits, and another copy.
         bits = digest({name: entry.sha256 for name, entry in record.files.items()})
 
         def fetch(folder: Path) -> None:
@@ -201,9 +206,8 @@ class StageStore:
         """Publish the files of ``folder`` (they are moved) and, last, the record.
 
         Raises:
-            LeaseLost: somebody else makes this stage by now; nothing is published.
-            StageConflict: there is a result already, made under an equal numeric runtime, and
-                its bits differ.
+            LeaseLost: another process makes this stage by now; nothing is published.
+            StageConflict: a result of an equal numeric runtime exists, and its bits differ.
         """
         files = {
             str(path.relative_to(folder)): FileEntry(*file_digest(path))
@@ -212,48 +216,49 @@ class StageStore:
         }
         record = replace(record, files=files)
         lease.check()
-        there = self.record(stage.key)
-        if there is not None:
+        committed = self.record(stage.key)
+        if committed is not None:
             shutil.rmtree(folder)
             self.drop_progress(stage.key)
-            return agreed(there, record)
-        # Files of an earlier commit that died before its record: nobody has read them.
+            return agreed(committed, record)
+        # Files of a commit that died before it wrote its record.
         self.storage.remove(f"stages/{stage.key}")
         for name in files:
             self.storage.take(folder / name, f"stages/{stage.key}/{name}")
         if stage.kind == "trunk":
-            # Before the record: a hint to what is not committed is passed over, one that a crash
-            # left out would never be written.
+            # Before the record: a hint without a record is ignored, but a missing one would never
+            # be written.
             self.storage.write(f"{_ladder_path(stage)}/{_steps(stage)}", stage.key.encode())
         lease.check()
         tree = record.to_json()
-        sealed = {**tree, "sha256": digest(tree)}
-        content = json.dumps(sealed, indent=1, ensure_ascii=False).encode()
+        content = json.dumps(
+            {**tree, "sha256": digest(tree)}, indent=1, ensure_ascii=False
+        ).encode()
         if not self.storage.create(_record_path(stage.key), content) and not self._is_written(
             _record_path(stage.key), content
         ):
-            # Whoever has the lease by now was faster, between the look at it and this line.
-            raise LeaseLost("somebody else committed it", key=stage.key)
+            # The new holder of the lease committed first.
+            raise LeaseLost("another process committed it", key=stage.key)
         shutil.rmtree(folder, ignore_errors=True)
         self.drop_progress(stage.key)
         return record
 
     def _is_written(self, path: str, content: bytes) -> bool:
-        """Whether a creation that was refused had come through before, its answer lost."""
+        """Whether a refused creation had succeeded before, and only its answer was lost."""
         with contextlib.suppress(FileNotFoundError):
             return self.storage.read(path) == content
         return False
 
     def find_shorter(self, trunk: Stage) -> tuple[str, int] | None:
-        """Key and steps of the longest sound trunk that is a beginning of ``trunk``."""
+        """Key and steps of the longest undamaged trunk that ``trunk`` can continue."""
         ladder = _ladder_path(trunk)
-        there = (int(name) for name in self.storage.names(ladder) if name.isdigit())
-        for steps in sorted((one for one in there if one < _steps(trunk)), reverse=True):
+        all_steps = (int(name) for name in self.storage.names(ladder) if name.isdigit())
+        for steps in sorted((s for s in all_steps if s < _steps(trunk)), reverse=True):
             key = self.storage.read(f"{ladder}/{steps}").decode(errors="replace")
             if key != _key_of_steps(trunk, steps):
                 continue
             try:
-                if self._usable(key) is not None:
+                if self._verified(key) is not None:
                     return key, steps
             except DamagedStage:
                 with contextlib.suppress(FileNotFoundError):
@@ -263,7 +268,7 @@ class StageStore:
     # -- progress of unfinished stages ---------------------------------------------------
 
     def progress_folder(self, key: str, step: int, token: str) -> Path:
-        """An empty local folder in which progress is written before it is put."""
+        """An empty local folder to write progress to, for :meth:`put_progress`."""
         folder = self.scratch / "progress" / f"{key}-{step}-{token}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -276,7 +281,7 @@ class StageStore:
         Not yet readable as progress: :meth:`publish_progress` makes it so.
 
         Raises:
-            LeaseLost: somebody else makes this stage by now, and may have such progress himself.
+            LeaseLost: another process makes this stage by now.
         """
         entries: dict[str, list[object]] = {}
         for path in sorted(folder.rglob("*")):
@@ -296,7 +301,7 @@ class StageStore:
         state: Mapping[str, object],
         lease: Lease,
     ) -> None:
-        """Seal the progress at ``step`` and drop what came before it."""
+        """Make the progress at ``step`` readable and drop earlier progress."""
         lease.check()
         marker = {"step": step, "files": dict(files), "state": dict(state)}
         self.storage.write(
@@ -308,23 +313,23 @@ class StageStore:
                 self.storage.remove(f"progress/{key}/{name}")
 
     def find_progress(self, key: str) -> StageProgress | None:
-        """The latest sealed and undamaged progress of a stage."""
+        """The latest published and undamaged progress of a stage."""
         steps = (int(name) for name in self.storage.names(f"progress/{key}") if name.isdigit())
         for step in sorted(steps, reverse=True):
             path = f"progress/{key}/{step}"
             try:
                 marker = json.loads(self.storage.read(f"{path}/{PROGRESS}"))
-                sealed = marker.pop("sha256")
+                sha256 = marker.pop("sha256")
                 files = marker["files"]
                 if any(map(fault_of_file, files)):
-                    raise ValueError("a file that is none of this stage's")
-                if sealed == digest(marker) and all(
+                    raise ValueError("a file outside of this stage")
+                if sha256 == digest(marker) and all(
                     list(self.storage.file_digest(f"{path}/{name}")) == entry
                     for name, entry in files.items()
                 ):
                     return StageProgress(step, path, tuple(files), marker["state"])
             except FileNotFoundError:
-                # Died before it was sealed; an older one may do.
+                # Not published; an older one may be.
                 continue
             except (ValueError, KeyError, TypeError, AttributeError):
                 pass
@@ -332,10 +337,9 @@ class StageStore:
         return None
 
     def history(self, key: str) -> tuple[Mapping[str, Any], ...]:
-        """Evaluations while a stage was trained, those of its progress if it is not committed.
+        """Evaluations during the training of a stage, or of its progress if it is not committed.
 
-        Entries are as in :attr:`StageRecord.history`. What is damaged tells nothing; files of
-        weights are not looked at.
+        Entries are as in :attr:`StageRecord.history`; empty if damaged. Weights are not read.
         """
         with contextlib.suppress(DamagedStage):
             record = self.record(key)
@@ -349,7 +353,7 @@ class StageStore:
         return ()
 
     def _progress_steps(self, key: str) -> list[str]:
-        # Whoever makes the stage may drop the folder at this moment.
+        # The process that makes the stage may delete the folder at this moment.
         with contextlib.suppress(FileNotFoundError):
             return [name for name in self.storage.names(f"progress/{key}") if name.isdigit()]
         return []
@@ -359,7 +363,7 @@ class StageStore:
         local = self.storage.local(progress.path)
         if local is not None:
             return local
-        # Always anew: progress of the same step, made under another runtime, is another one.
+        # Always a new copy: progress of the same step may come from another runtime.
         name = f"{progress.path.replace('/', '-')}-{token}-{uuid.uuid4().hex[:8]}"
         return self._copies.get(
             name, lambda folder: self.storage.fetch(progress.path, progress.files, folder)

@@ -163,7 +163,7 @@ def plan_of(sweep: SweepSpec, facts: Facts, store: StageStore, ledger: Ledger | 
                 facts,
                 seed=ticket.seed,
                 shared_seed=sweep.settings.search.training_seed,
-                rungs=sweep.rungs,
+                sizes=sweep.sizes,
             ),
             ticket.number in finished,
         )

@@ -411,7 +411,7 @@ class QuotaManager:
         if found.missing_bytes:
             chosen = plan(things, claims, quota_bytes=quota_bytes)
         gone = {
-            removal.thing.place for removal in chosen.removals if remove(self._store, removal.thing)
+            removal.entry.place for removal in chosen.removals if remove(self._store, removal.entry)
         }
         self._things = [thing for thing in things if thing.place not in gone]
         left = _used(self._things)

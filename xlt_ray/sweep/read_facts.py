@@ -232,7 +232,7 @@ def read_by(sweep: SweepSpec, facts: Facts, faults: list[DataError] | None = Non
     stages: dict[str, int] = {}
     for tree, _ in probes_of(sweep, facts):
         trial = sweep.trial(tree)
-        path = path_of(trial, watched, seed=0, shared_seed=0, rungs=sweep.rungs)
+        path = path_of(trial, watched, seed=0, shared_seed=0, sizes=sweep.sizes)
         models[trial.model] = facts.models[trial.model.label].weights
         stages |= {stage.kind: stage.version for stage in path}
     return read._replace(models=models, stages=stages)

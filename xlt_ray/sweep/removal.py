@@ -182,9 +182,9 @@ def _with_things(found: SweepRemoval, home: Home) -> SweepRemoval:
         home_sweeps=frozenset(use.name for use in uses) if shared else None,
     )
     planned = plan(things, GcRoots(unread=tuple(unread)) if unread else claims)
-    kept = tuple(one for one in planned.kept if one.thing.key in used)
+    kept = tuple(one for one in planned.kept if one.entry.key in used)
     return replace(
         found,
-        things=tuple(removal.thing for removal in planned.removals if removal.thing.key in used),
+        things=tuple(removal.entry for removal in planned.removals if removal.entry.key in used),
         kept_by_reason=tuple(replace(planned, kept=kept).kept_by_reason.items()),
     )

@@ -204,7 +204,7 @@ class Planner:
             self.facts,
             seed=seed,
             shared_seed=self.sweep.settings.search.training_seed,
-            rungs=self.sweep.rungs,
+            sizes=self.sweep.sizes,
         )
 
     def keys(self, assignment: Assignment, seed: int) -> list[str]:

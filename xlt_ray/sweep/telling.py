@@ -40,7 +40,7 @@ def writer_for(
                 facts,
                 seed=one.seed,
                 shared_seed=sweep.settings.search.training_seed,
-                rungs=sweep.rungs,
+                sizes=sweep.sizes,
             )
             for one in begun
         }

@@ -51,9 +51,9 @@ def path_with(facts: Facts) -> Callable[..., StagePath]:
         seed: int = 0,
         shared_seed: int = 0,
         facts: Facts = facts,
-        rungs: tuple[int | str, ...] = (),
+        sizes: tuple[int | str, ...] = (),
     ) -> StagePath:
         trial = TrialSpec.model_validate(with_values(values or {}))
-        return path_of(trial, facts, seed=seed, shared_seed=shared_seed, rungs=rungs)
+        return path_of(trial, facts, seed=seed, shared_seed=shared_seed, sizes=sizes)
 
     return path

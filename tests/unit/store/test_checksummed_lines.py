@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from xlt_ray.store.canonical import SEAL, is_whole, with_checksum
+from xlt_ray.store.canonical import CHECKSUM, is_whole, with_checksum
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -21,7 +21,7 @@ plain = st.recursive(
     ),
     max_leaves=12,
 )
-lines = st.dictionaries(st.text(), plain, max_size=5).filter(lambda line: SEAL not in line)
+lines = st.dictionaries(st.text(), plain, max_size=5).filter(lambda line: CHECKSUM not in line)
 
 
 @settings(max_examples=50)
@@ -31,12 +31,12 @@ def test_a_line_is_whole_after_it_was_written_and_read(line: dict[str, Any]) -> 
     assert is_whole(read)
     # What the seal is taken of does not depend on who takes it.
     own = json.dumps(json.loads(json.dumps(line)), sort_keys=True)
-    assert read[SEAL] == f"{zlib.crc32(own.encode()):08x}"
+    assert read[CHECKSUM] == f"{zlib.crc32(own.encode()):08x}"
 
 
 @given(line=lines, name=st.text(), value=plain)
 def test_a_line_that_was_changed_is_not_whole(line: dict[str, Any], name: str, value: Any) -> None:
-    assume(name != SEAL)
+    assume(name != CHECKSUM)
     read = json.loads(json.dumps(with_checksum(line)))
     changed = json.loads(json.dumps({**read, name: value}))
     assume(json.dumps(changed) != json.dumps(read))

@@ -51,7 +51,7 @@ SHARED = ["stages/returning", "stages/shared"]
 
 
 def freed(found: RemovalPlan) -> list[str]:
-    return [removal.thing.place for removal in found.removals]
+    return [removal.entry.place for removal in found.removals]
 
 
 def order(*, all_but_best: bool = False) -> list[str]:
@@ -82,7 +82,7 @@ def test_without_a_quota_goes_what_nobody_names() -> None:
 
 
 def test_all_but_best_without_a_quota_leaves_what_is_never_freed() -> None:
-    kept = {one.thing.place for one in plan(THINGS, CLAIMS, all_but_best=True).kept}
+    kept = {one.entry.place for one in plan(THINGS, CLAIMS, all_but_best=True).kept}
     assert kept == {"stages/best", "stages/needed", "stages/scores", "stages/made",
                     "progress/making"}  # fmt: skip
 
@@ -99,7 +99,7 @@ def test_what_is_freed_and_what_stays_add_up() -> None:
     for quota in range(0, total, 7):
         found = plan(THINGS, CLAIMS, quota_bytes=quota)
         assert found.used_bytes == total
-        stays = sum(one.thing.num_bytes for one in found.kept)
+        stays = sum(one.entry.num_bytes for one in found.kept)
         assert stays == total - found.freed_bytes == sum(found.kept_by_reason.values())
         assert found.missing_bytes == max(stays - quota, 0)
 

@@ -23,14 +23,14 @@ def kinds(path: StagePath) -> list[str]:
 
 
 def climb(path_with: PathWith, size: int, **more: object) -> StagePath:
-    return path_with({**WSD, "intermediate.size": size, **more}, rungs=SIZES)
+    return path_with({**WSD, "intermediate.size": size, **more}, sizes=SIZES)
 
 
 def test_linear_decay_has_no_trunk_and_its_key_is_that_of_a_sweep_without_schedules(
     path_with: PathWith,
 ) -> None:
     plain = path_with()
-    linear = path_with({"intermediate.schedule": "linear"}, rungs=SIZES)
+    linear = path_with({"intermediate.schedule": "linear"}, sizes=SIZES)
     assert kinds(linear) == ["model", "align", "intermediate", "target", "evaluate"]
     assert [one.key for one in linear] == [one.key for one in plain]
 
@@ -59,14 +59,14 @@ def test_a_larger_size_goes_on_from_the_trunks_of_the_smaller_ones(path_with: Pa
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     size=st.integers(1, 500),
-    rungs=st.sets(st.integers(1, 500), max_size=6),
+    sizes=st.sets(st.integers(1, 500), max_size=6),
     batch_size=st.integers(1, 64),
 )
 def test_the_examples_of_a_path_are_those_of_one_pass_whatever_the_rungs(
-    path_with: PathWith, size: int, rungs: set[int], batch_size: int
+    path_with: PathWith, size: int, sizes: set[int], batch_size: int
 ) -> None:
     values = {**WSD, "intermediate.size": size, "intermediate.batch_size": batch_size}
-    path = path_with(values, rungs=tuple(rungs))
+    path = path_with(values, sizes=tuple(sizes))
     climbed = [stage for stage in path if stage.kind in ("trunk", "intermediate")]
     total = sum(stage.num_examples for stage in climbed)
     assert total == num_steps(size, 1, batch_size) * batch_size
@@ -78,7 +78,7 @@ def test_six_doubling_sizes_cost_at_most_a_quarter_more_than_the_largest_alone(
 ) -> None:
     sizes = (15, 31, 62, 125, 250, 500)
     paths = [
-        path_with({**WSD, "intermediate.batch_size": 1, "intermediate.size": size}, rungs=sizes)
+        path_with({**WSD, "intermediate.batch_size": 1, "intermediate.size": size}, sizes=sizes)
         for size in sizes
     ]
     stages: dict[str, Stage] = {

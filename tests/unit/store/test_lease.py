@@ -235,7 +235,7 @@ def test_a_torn_lease_is_nobodys(storage: Storage, content: bytes) -> None:
 def test_a_lost_lease_is_noticed_and_not_taken_from_its_new_holder(storage: Storage) -> None:
     lease = acquired(storage)
     put(storage, foreign(time.time() + 60))
-    with pytest.raises(LeaseLost, match="passed to somebody else"):
+    with pytest.raises(LeaseLost, match="passed to another process"):
         lease.check()
     lease.release()
     assert find_holder(storage, PATH) is not None

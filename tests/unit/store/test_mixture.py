@@ -114,8 +114,8 @@ def test_labels_for_people_name_tasks_languages_and_masked_lm(stage: Callable[..
 
 def test_trunks_of_a_mixture_are_shared_between_sizes(path_with: PathWith) -> None:
     wsd = {**BOTH, "intermediate.schedule": "wsd", "intermediate.mlm": {"share": 0.2}}
-    large = path_with({**wsd, "intermediate.size": 800}, rungs=(400, 800))
-    small = path_with({**wsd, "intermediate.size": 400}, rungs=(400, 800))
+    large = path_with({**wsd, "intermediate.size": 800}, sizes=(400, 800))
+    small = path_with({**wsd, "intermediate.size": 400}, sizes=(400, 800))
     trunks = [[stage.key for stage in path if stage.kind == "trunk"] for path in (small, large)]
     assert trunks[1][:1] == trunks[0]
     assert len(trunks[1]) == 2

@@ -141,8 +141,8 @@ CASES: dict[str, list[BaseException]] = {
             "ncclRemoteError: A call failed possibly due to a network error or a remote process "
             "exiting prematurely."),
         RuntimeError("DataLoader worker (pid 4242) is killed by signal: Killed."),
-        errors.LeaseLost("its lease passed to somebody else", key="ab" * 32),
-        wrapped(errors.LeaseLost("its lease passed to somebody else", key="ab" * 32)),
+        errors.LeaseLost("its lease passed to another process", key="ab" * 32),
+        wrapped(errors.LeaseLost("its lease passed to another process", key="ab" * 32)),
         RuntimeError("NCCL communicator was aborted on rank 3."),
         RuntimeError("NCCL Error 3: internal error - please report this issue"),
         RuntimeError("ncclInternalError: Internal check failed."),

@@ -160,8 +160,8 @@ class World:
         found = plan(there, claims, quota_bytes=self.quota, needed_bytes=growth)
         chosen = plan(there, claims, quota_bytes=self.quota) if found.missing_bytes else found
         for removal in chosen.removals:
-            self.check(removal.thing, [*working, *waiting])
-            del self.things[removal.thing.place]
+            self.check(removal.entry, [*working, *waiting])
+            del self.things[removal.entry.place]
         return self.used + growth <= self.quota
 
     def made_twice(self) -> set[str]:
@@ -388,7 +388,7 @@ def test_a_sweep_stops_where_the_quota_is_too_small_and_never_oversteps(
 
 def test_without_a_quota_nothing_that_a_ledger_names_is_freed() -> None:
     claims = gc_roots([_other_sweep()])
-    freed = {removal.thing.place for removal in plan(_strangers(), claims).removals}
+    freed = {removal.entry.place for removal in plan(_strangers(), claims).removals}
     assert freed == {"damaged/x", "scratch/results/x", "stages/nobody"}
 
 
