@@ -1,12 +1,7 @@
-"""Where ledgers are and how they are opened, continued, or refused.
+"""Open, create, continue and delete ledgers, and admit one driver a sweep.
 
-Whether the database of a ledger answers, without opening a study in it.
-
-One driver a ledger: a lease of the home says who, and where several homes use one database,
-the database's own lock.
-
-PostgreSQL drops the lock with the connection that holds it, so a killed driver leaves nothing
-behind.
+A lease in the home admits one driver. If several homes use one PostgreSQL database, an advisory
+lock does, too; the database drops it with its connection, so a killed driver leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -41,15 +36,15 @@ PATIENCE_S = 5
 
 
 def ask_database(url: str) -> str:
-    """The kind of database at a ledger's URL, if it lets us in.
+    """The kind of database at a ledger's URL.
 
     Raises:
-        LedgerError: it does not answer within seconds, refuses us, or its driver is not installed.
+        LedgerError: it does not answer within seconds, refuses access, or lacks its driver.
     """
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import SQLAlchemyError
 
-    # PostgreSQL's own limit is none; other drivers have theirs.
+    # PostgreSQL has no limit by default; other drivers have theirs.
     os.environ.setdefault("PGCONNECT_TIMEOUT", str(PATIENCE_S))
     try:
         engine = create_engine(url)
@@ -63,7 +58,7 @@ def ask_database(url: str) -> str:
 
 
 LOOK_S = 30.0
-"""So often the connection that holds the lock is looked at; what stands in between drops idle ones
+"""Seconds between two looks at the connection that holds the lock; proxies drop idle connections
 much later."""
 
 
@@ -71,9 +66,9 @@ much later."""
 def sole_driver(home: Home, name: str, ledger_url: str | None) -> Iterator[Callable[[], None]]:
     """Refuse a second driver of the same sweep while the first is alive.
 
-    Gives a function that raises LedgerError where this driver has lost the sweep: it was stopped,
-    or its home was away, for so long that it counted as dead, and another one took over. It costs
-    nothing as long as the lease was renewed in time.
+    Yields a function that raises LedgerError if this driver has lost the sweep, because it was
+    stopped or its home was away for so long that another driver took over. The call is free while
+    the lease is renewed in time.
     """
     lease = try_acquire(Storage(home.root), home.driver_lease(name), purpose=f"sweep {name}")
     if isinstance(lease, Holder):
@@ -95,13 +90,12 @@ def sole_driver(home: Home, name: str, ledger_url: str | None) -> Iterator[Calla
 
 @contextmanager
 def sole_user(url: str | None, name: str) -> Iterator[Callable[[], None]]:
-    """Hold the ledger of a sweep in a PostgreSQL database; nothing happens for other places.
+    """Hold the lock of a sweep's ledger in PostgreSQL; does nothing for other ledgers.
 
-    Gives a function, to be called again and again, that raises LedgerError where the lock is gone
-    with its connection.
+    Yields a function that raises LedgerError if the lock was lost with its connection.
 
     Raises:
-        LedgerError: somebody else holds it, or the database cannot be reached.
+        LedgerError: another driver holds the lock, or the database cannot be reached.
     """
     if url is None or not url.startswith("postgres"):
         yield lambda: None
@@ -114,7 +108,7 @@ def sole_user(url: str | None, name: str) -> Iterator[Callable[[], None]]:
     try:
         connection = create_engine(url, poolclass=NullPool).connect()
         is_ours = connection.scalar(text("SELECT pg_try_advisory_lock(:n)"), {"n": number})
-        # The lock is the connection's; a transaction would stay open all the time.
+        # The connection holds the lock; without the commit a transaction would stay open.
         connection.commit()
     except (SQLAlchemyError, ImportError) as error:
         reason = (str(error.args[0] if error.args else error).splitlines() or [""])[0]
@@ -148,20 +142,20 @@ MAY_CHANGE = ("search.trials", "search.concurrent", "early_stop", "resources", "
               "progress", "failures", "store", "places",
               "space.data.root", "space.data.texts", "space.data.cache",
               "space.data.revisions")  # fmt: skip
-"""What may differ when a sweep is continued; ``resources.precision`` may not.
+"""Keys that may change when a sweep is continued; ``resources.precision`` may not.
 
-Where data lie, and by which name weights are fetched, is no identity: what they are is kept as
-facts (:mod:`xlt_ray.ledger.made_with`), and may not differ."""
+Places of data and weights may change, but not the data and weights themselves, which are noted as
+facts (:mod:`xlt_ray.ledger.made_with`)."""
 
 
 def open_ledger(
     home: Home, sweep: SweepSpec, made_with: MadeWith | None = None, *, accept_changes: bool = False
 ) -> Ledger:
-    """The ledger of a sweep, made where there is none.
+    """The ledger of a sweep; created if it does not exist.
 
     Args:
-        made_with: what this start makes trials with; without it nothing is asked or noted of that.
-        accept_changes: go on although that is not what earlier trials were made with.
+        made_with: data, weights and code of this start, compared with earlier ones if given.
+        accept_changes: continue although they have changed.
 
     Raises:
         LedgerError: the storage cannot be reached, or the ledger belongs to another sweep of
@@ -188,7 +182,7 @@ def open_ledger(
         _keep_url(home.ledger_url(name), url)
     ledger = Ledger(study, name, set_aside, driver_of(home, name))
     if not ledger.identity:
-        # The home's, so that a journal that was lost is known again by what is made anew.
+        # The home's identity, so that a new journal after a loss continues the same MLflow runs.
         ledger.note("identity", home.identity)
     if "sweep" in study.user_attrs:
         sweep = continued(sweep, ledger)
@@ -200,8 +194,8 @@ def open_ledger(
 
 
 def continued(sweep: SweepSpec, ledger: Ledger) -> SweepSpec:
-    """``sweep`` as its ledger has begun it: where it does not say with which seed it trains, that
-    is the ledger's, which may be older than the key ``search.training_seed``."""
+    """The sweep with the training seed of its ledger, unless it sets ``search.training_seed``; the
+    ledger may be older than that key."""
     if "training_seed" in sweep.settings.search.model_fields_set:
         return sweep
     return sweep.with_training_seed(ledger.sweep["search"]["training_seed"])

@@ -1,6 +1,6 @@
-"""What the store says of a committed stage: how it was made and what came out of it.
+"""The record of a committed stage: how it was made, and its results.
 
-A record is JSON, complete, and written last: its existence alone means *committed*.
+A record is JSON and is written last: a stage is committed if its record exists.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Score:
 
     @property
     def is_near_constant(self) -> bool:
-        """Whether the network says next to one thing to everything.
+        """Whether the network gives nearly the same answer to everything.
 
-        Answers other than its most frequent one are less than a tenth as frequent as among the
-        right ones: of two labels that are equally frequent one is predicted for more than 95 %.
+        Answers other than its most frequent one are less than a tenth as frequent as in the gold
+        answers: with two equally frequent labels, it predicts one of them for more than 95 %.
 
         >>> from dataclasses import replace
         >>> score = Score("xnli", "sw", "test", "accuracy", 0.34, 90, num_items=90)
@@ -80,20 +80,20 @@ class Profile:
     source_language: str
     language: str
     values: tuple[float | None, ...]
-    """Of the embeddings and of every layer; None where the number is not defined."""
+    """Embeddings, then every layer; None where the value is undefined."""
     num_sentences: int
     step: int | None = None
-    """Of the training that was under way; None of a finished encoder."""
+    """Step of the training; None for a finished encoder."""
     examples: int | None = None
-    """Seen in that stage until then."""
+    """Examples seen in that stage so far."""
 
 
 def values_by_language(
     scores: Iterable[Score], split: str, metric: str, role: Role = "target"
 ) -> dict[str, float]:
-    """A metric of the target task by language: what may be averaged over languages.
+    """A metric of the target task by language.
 
-    Of another ``role`` nothing may be.
+    Only scores of the role ``target`` may be averaged over languages.
     """
     return {
         score.language: score.value
@@ -122,18 +122,17 @@ class StageRecord:
     history: tuple[Mapping[str, Any], ...] = ()
     """Evaluations during training: step, examples, and the source-language dev metrics."""
     selected_step: int | None = None
-    """The step whose weights a training left, where it selected one; None is the last."""
+    """The step whose weights the training selected; None is the last."""
     profiles: tuple[Profile, ...] = ()
-    """Diagnostics: of a training at its beginning and its evaluations, of an evaluation stage
-    those of the finished encoder."""
+    """Diagnostics: at the beginning and the evaluations of a training, or of the encoder that an
+    evaluation stage evaluates."""
     coverage: Mapping[str, float] = field(default_factory=dict)
-    """Of a training that looks words up: share of the words of its text that the ``lexicon`` or
-    the lists of ``neighbours`` have."""
+    """Share of words found in the ``lexicon`` or the lists of ``neighbours``, if these are used."""
     num_examples: int = 0
     """Examples that were trained to make it."""
     seconds: float = 0.0
     runtime: Mapping[str, Any] = field(default_factory=dict)
-    """The numeric half of the runtime: what may move the last bits."""
+    """Numeric fields of the runtime, which may change the last bits."""
     made_by: Mapping[str, Any] = field(default_factory=dict)
     """Sweep, trial, host, commit, versions, time."""
 
@@ -143,7 +142,7 @@ class StageRecord:
 
     @property
     def supervision(self) -> str:
-        """Of an evaluation: which labels its network learned from."""
+        """Which labels the network of an evaluation learned from."""
         settings: Any = self.payload["settings"]
         return supervision_told(settings)
 
@@ -172,18 +171,18 @@ def profiles_from_json(rows: Iterable[Mapping[str, Any]]) -> tuple[Profile, ...]
     return tuple(from_fields(Profile, {**row, "values": tuple(row["values"])}) for row in rows)
 
 
-def agreed(there: StageRecord, made: StageRecord) -> StageRecord:
-    """Of two commits of a stage the first one stands.
+def agreed(first: StageRecord, second: StageRecord) -> StageRecord:
+    """The record that stands after two commits of a stage: the first.
 
     Raises:
-        StageConflict: both were made under the same numeric runtime, and their bits differ.
+        StageConflict: both have the same numeric runtime, but other bits.
     """
-    same_runtime = dict(there.runtime) == dict(made.runtime)
-    if same_runtime and _bits(there) != _bits(made):
+    same_runtime = dict(first.runtime) == dict(second.runtime)
+    if same_runtime and _bits(first) != _bits(second):
         raise StageConflict(
-            "was made twice under the same runtime, with different bits", key=there.key
+            "was made twice under the same runtime, with different bits", key=first.key
         )
-    return there
+    return first
 
 
 def _bits(record: StageRecord) -> object:

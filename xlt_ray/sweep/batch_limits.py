@@ -20,7 +20,7 @@ def read_fits(file: Path, model: str, footing: str) -> dict[int, int]:
     """Length -> most sequences in a pass of this model.
 
     Args:
-        footing: as :attr:`xlt_ray.training.runtime.Runtime.footing`.
+        footing: as :attr:`xlt_ray.training.runtime.Runtime.memory_profile`.
     """
     lengths = _read(file).get(model, {}).get(footing, {})
     return {int(length): number for length, number in lengths.items()}

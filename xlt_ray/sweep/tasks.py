@@ -51,7 +51,7 @@ class TrialTask:
     fits_file: str = ""
     """See :mod:`xlt_ray.sweep.batch_limits`."""
     fits: Mapping[int, int] = field(default_factory=dict)
-    """As :attr:`xlt_ray.training.runtime.Runtime.fits`; whoever runs the order reads it."""
+    """As :attr:`xlt_ray.training.runtime.Runtime.batch_limits`; whoever runs the order reads it."""
     watched: tuple[str, ...] = ()
     """As :attr:`xlt_ray.training.runtime.Runtime.watched`."""
     until: str = ""

@@ -219,7 +219,7 @@ class TrialWalk(tune.Trainable):
             return ""
         order, settings = self._order, self._left[0].settings
         length = settings["max_length"]
-        held = runtime_of(order).held(settings)
+        held = runtime_of(order).pass_size(settings)
         if held == 1:
             return ""
         self._order = replace(order, fits={**order.fits, length: held // 2})
@@ -227,14 +227,18 @@ class TrialWalk(tune.Trainable):
         # Where it cannot be written, this trial knows it all the same.
         with contextlib.suppress(OSError):
             remember_fit(
-                Path(order.fits_file), order.trial.model.name, runtime.footing, length, held // 2
+                Path(order.fits_file),
+                order.trial.model.name,
+                runtime.memory_profile,
+                length,
+                held // 2,
             )
-        return f"with {runtime.held(settings)} instead of {held} sequences a pass"
+        return f"with {runtime.pass_size(settings)} instead of {held} sequences a pass"
 
     def _known_fits(self) -> dict[int, int]:
         """What this trial and others of the home learnt about its model."""
         order = self._order
-        footing = runtime_of(order).footing
+        footing = runtime_of(order).memory_profile
         known = read_fits(Path(order.fits_file), order.trial.model.name, footing)
         both = known.keys() | order.fits.keys()
         return {

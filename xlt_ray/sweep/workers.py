@@ -46,7 +46,7 @@ def runtime_of(order: TrialTask) -> Runtime:
         evaluations=order.trial.target.evaluations,
         watched=order.watched,
         watched_examples=order.trial.evaluate.examples,
-        fits=order.fits,
+        batch_limits=order.fits,
         made_by=order.made_by,
     )
 

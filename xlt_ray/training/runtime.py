@@ -1,9 +1,8 @@
 """How a stage is made, as opposed to what it is (:class:`xlt_ray.store.stage.Stage`).
 
-A runtime has two halves. *Numeric* fields may move the last bits of a result by the order of
-summation, and in a model with dropout the pieces that are dropped: they are drawn for each worker
-and pass, so that another split of a batch is another draw. The record of a stage keeps these
-fields. *Neutral* fields leave every bit as it is. Neither is part of a key.
+*Numeric* fields of a runtime may change the last bits of a result: the order of summation, and in
+a model with dropout the dropped units, which are drawn for each worker and pass. The record of a
+stage keeps them. *Neutral* fields change no bit. Neither is part of a key.
 """
 
 from __future__ import annotations
@@ -41,45 +40,44 @@ class Runtime:
     offload: Literal["none", "optimizer", "all"] = "none"
     """What DeepSpeed keeps in the node's memory: optimizer states, or weights as well."""
     micro_batch: int | None = None
-    """Sequences per worker and pass; a whole share of the batch where it is left out."""
+    """Sequences per worker and pass; None for a worker's whole share of the batch."""
     threads: int = 1
     """CPU threads of each worker."""
     device: Literal["cpu", "cuda"] = "cpu"
     gpu_share: float = 1.0
-    """Of a GPU's memory that this process may take: less than 1 where trials use one together."""
+    """Share of a GPU's memory for this process; less than 1 if trials share a GPU."""
     progress_every: float = 60.0
     """Seconds between two saves of progress; it is saved at evaluations, too."""
     evaluations: int = 4
     """Evaluations during the training of a stage."""
     watched: tuple[str, ...] = ()
     """Languages whose dev sets are scored at the evaluations of a target stage, besides its own:
-    those of an oracle objective by which trainings are stopped early."""
+    those of an oracle objective that stops trainings early."""
     watched_examples: int | Literal["all"] = "all"
-    """Most examples of each of them, as at the end."""
+    """Most examples of each of them, as in the final evaluation."""
     evaluation_batch: int = 64
     diagnosis: Diagnosis | None = None
-    """What is measured of the encoder at every evaluation, if anything."""
-    fits: Mapping[int, int] = field(default_factory=dict)
-    """Most sequences in a pass of one worker by their length, where more did not fit into memory.
-    No half of its own: :meth:`fitted` makes a micro-batch of it."""
+    """Diagnostics of the encoder at every evaluation, if any."""
+    batch_limits: Mapping[int, int] = field(default_factory=dict)
+    """Length -> most sequences in a pass of one worker, where more did not fit into memory. Neither
+    numeric nor neutral: :meth:`fitted` turns it into a micro-batch."""
     made_by: Mapping[str, Any] = field(default_factory=dict)
     """Sweep, trial and commit, for the record."""
 
     def numeric(self) -> dict[str, Any]:
-        """The half that the record keeps; offload only where there is some."""
+        """The numeric fields, for the record; offload only if it is used."""
         fields = asdict(self)
         neutral = {"offload"} if self.offload == "none" else set()
         return {name: fields[name] for name in NUMERIC if name not in neutral}
 
     @property
-    def footing(self) -> str:
-        """What the memory of a pass depends on, beside model and length: what did not fit on one
-        footing may fit on another.
+    def memory_profile(self) -> str:
+        """What the memory of a pass depends on besides model and length.
 
         >>> from pathlib import Path
-        >>> Runtime(Path("cache"), device="cuda").footing
+        >>> Runtime(Path("cache"), device="cuda").memory_profile
         'cuda'
-        >>> Runtime(Path("cache"), device="cuda", gpu_share=0.25).footing
+        >>> Runtime(Path("cache"), device="cuda", gpu_share=0.25).memory_profile
         'cuda, 0.25 of it'
         """
         parts: list[str] = [self.device]
@@ -106,12 +104,12 @@ class Runtime:
         return micro, share // micro
 
     def fitted(self, settings: Mapping[str, Any]) -> Runtime:
-        """This runtime for a stage of these settings, with no more in a pass than fits.
+        """This runtime for a stage of these settings, with passes that fit into memory.
 
-        What a worker's share of the batch cannot be split into evenly is made smaller, to one
-        sequence at last; the effective batch stays as it is.
+        The micro-batch is the largest size within the limit that splits a worker's share of the
+        batch evenly; the effective batch stays as it is.
         """
-        most = self.fits.get(settings["max_length"])
+        most = self.batch_limits.get(settings["max_length"])
         if most is None:
             return self
         micro = self.micro_batch
@@ -120,11 +118,14 @@ class Runtime:
             if most < min(micro or share, share):
                 micro = next(size for size in range(most, 0, -1) if share % size == 0)
         return replace(
-            self, micro_batch=micro, evaluation_batch=min(most, self.evaluation_batch), fits={}
+            self,
+            micro_batch=micro,
+            evaluation_batch=min(most, self.evaluation_batch),
+            batch_limits={},
         )
 
-    def held(self, settings: Mapping[str, Any]) -> int:
-        """Sequences in the passes of a stage of these settings: what is halved to need less."""
+    def pass_size(self, settings: Mapping[str, Any]) -> int:
+        """Sequences in one pass of a stage; this number is halved to need less memory."""
         if "batch_size" in settings:
             return self.fitted(settings).accumulation(settings["batch_size"])[0]
         return self.fitted(settings).evaluation_batch

@@ -23,11 +23,11 @@ def runtime(**changes: Any) -> Runtime:
 )
 def test_the_effective_batch_stays_as_it_is(share: int, workers: int, most: int) -> None:
     settings = {"batch_size": share * workers, "max_length": 64}
-    made = runtime(workers=workers, fits={64: most})
+    made = runtime(workers=workers, batch_limits={64: most})
     micro, accumulation = made.fitted(settings).accumulation(settings["batch_size"])
     assert micro * accumulation * workers == settings["batch_size"]
     assert micro <= most
-    assert made.held(settings) == micro
+    assert made.pass_size(settings) == micro
     larger = [one for one in range(micro + 1, min(most, share) + 1) if share % one == 0]
     assert not larger, "no more passes than needed"
 
@@ -35,34 +35,34 @@ def test_the_effective_batch_stays_as_it_is(share: int, workers: int, most: int)
 @given(share=st.integers(2, 256))
 def test_halving_ends_at_one_sequence(share: int) -> None:
     settings = {"batch_size": share, "max_length": 64}
-    held = [runtime().held(settings)]
+    held = [runtime().pass_size(settings)]
     while held[-1] > 1:
-        held.append(runtime(fits={64: held[-1] // 2}).held(settings))
+        held.append(runtime(batch_limits={64: held[-1] // 2}).pass_size(settings))
         assert held[-1] < held[-2]
     assert held[0] == share
 
 
 def test_what_fits_holds_for_its_length_alone() -> None:
-    made = runtime(fits={64: 4})
+    made = runtime(batch_limits={64: 4})
     assert made.fitted({"batch_size": 16, "max_length": 32}) is made
     assert made.fitted({"batch_size": 16, "max_length": 64}).micro_batch == 4
 
 
 def test_a_micro_batch_that_fits_already_stays() -> None:
     settings = {"batch_size": 16, "max_length": 64}
-    assert runtime(fits={64: 99}).fitted(settings).micro_batch is None
-    assert runtime(micro_batch=2, fits={64: 4}).fitted(settings).micro_batch == 2
+    assert runtime(batch_limits={64: 99}).fitted(settings).micro_batch is None
+    assert runtime(micro_batch=2, batch_limits={64: 4}).fitted(settings).micro_batch == 2
 
 
 @pytest.mark.parametrize(("most", "batch"), [(8, 8), (100, 64)])
 def test_evaluation_reads_no_more_at_a_time_than_fits(most: int, batch: int) -> None:
-    made = runtime(fits={64: most})
+    made = runtime(batch_limits={64: most})
     assert made.fitted({"max_length": 64}).evaluation_batch == batch
-    assert made.held({"max_length": 64}) == batch
+    assert made.pass_size({"max_length": 64}) == batch
 
 
 def test_the_record_keeps_the_micro_batch_that_was_used() -> None:
-    fitted = runtime(fits={64: 4}).fitted({"batch_size": 16, "max_length": 64})
+    fitted = runtime(batch_limits={64: 4}).fitted({"batch_size": 16, "max_length": 64})
     assert fitted.numeric() == runtime(micro_batch=4).numeric()
 
 
@@ -82,6 +82,6 @@ def test_everything_that_decides_memory_beside_the_model_is_another_footing() ->
         {"device": "cuda", "zero_stage": 2, "workers": 8},
         {"device": "cuda", "zero_stage": 2, "workers": 8, "offload": "optimizer"},
     ]
-    assert len({runtime(**way).footing for way in ways}) == len(ways)
+    assert len({runtime(**way).memory_profile for way in ways}) == len(ways)
     # Without ZeRO every worker holds everything.
-    assert runtime(workers=8).footing == runtime().footing
+    assert runtime(workers=8).memory_profile == runtime().memory_profile
