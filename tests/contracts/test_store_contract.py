@@ -370,7 +370,7 @@ def test_a_fetch_that_was_broken_off_is_no_copy(
     committed(store, results())
 
     def broken_off(_: str, __: object, folder: Path) -> None:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / RECORD).write_text("{}")
         raise KeyboardInterrupt
 
