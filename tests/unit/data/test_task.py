@@ -160,7 +160,8 @@ def test_tasks_of_the_extending_guide_are_tasks_of_every_kind():
         (DOCS / "extending.md").read_text(),
         re.S | re.M,
     )
-    assert {parse_task(text, name).kind for name, text in blocks} == set(KINDS)
+    shipped = {task.kind for task in load_tasks()}
+    assert {parse_task(text, name).kind for name, text in blocks} == shipped
 
 
 CCG = (
