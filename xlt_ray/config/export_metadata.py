@@ -1,8 +1,8 @@
 """What an exported model says of itself: ``xlt.json``, beside the weights.
 
 A folder that :mod:`xlt_ray.modeling.exported_network` writes holds all that is needed to load the
-network, to decode its answers, and to know where it comes from; neither home nor sweep file is
-asked again. ``format`` is raised where a field changes its meaning.
+network, to decode its answers, and to know where it comes from, without a home or sweep file.
+``format`` is raised where a field changes its meaning.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class ExportedStage(_Part):
     time: str = ""
     """When it was made."""
     commit: str = ""
-    """Of xlt-ray that made it, with ``+`` where files differed; empty where nobody knows."""
+    """Commit of the xlt-ray that made it, with ``+`` where files differed; empty if unknown."""
     versions: Mapping[str, str] = {}
-    """Of the libraries that made it."""
+    """Versions of the libraries that made it."""
 
 
 class ExportedScore(_Part):
@@ -74,15 +74,14 @@ class Exported(_Part):
     objective: float | None
     """What the sweep ranked this trial by; None where it did not end."""
     selection: str
-    """By which rule the trial was taken."""
+    """Rule that selected this trial."""
     supervision: str = ""
     """Which labels it learned from, as :mod:`xlt_ray.config.supervision` calls it; empty where that
     is not known."""
     model: str
     """That the path starts with."""
     weights: str = ""
-    """Of the model: its commit on the hub, or the digest of its folder; empty where nobody kept
-    it."""
+    """The model's commit on the hub, or the digest of its folder; empty if unknown."""
     task: str
     kind: TaskKind
     labels: tuple[str, ...]
@@ -95,10 +94,10 @@ class Exported(_Part):
     """The task files of every stage, by name."""
     stages: tuple[ExportedStage, ...]
     languages: tuple[str, ...]
-    """That trials of the sweep were tested in, the source language first."""
+    """Languages that trials of the sweep were tested in, the source language first."""
     scores: tuple[ExportedScore, ...]
     versions: Mapping[str, str]
-    """Of the libraries that wrote the folder."""
+    """Versions of the libraries that wrote the folder."""
     transformers_class: str = ""
     """The class of transformers that holds the whole network, where there is one."""
 
@@ -114,7 +113,7 @@ def read_exported(folder: Path) -> Exported:
     """The ``xlt.json`` of a folder.
 
     Raises:
-        ModelError: there is none, or it is not of this version's form.
+        ModelError: the file is missing, or is not of this version's form.
     """
     file = folder / FILE
     try:

@@ -122,12 +122,12 @@ class Coverage:
     """How much of a text a list of words knows; what it does not know stays as it is."""
 
     key: str
-    """Of the sweep file: what asks for the list."""
+    """Key of the sweep file that uses the list."""
     words: str
     """The list, as messages say it."""
     text: str
     share: float
-    """Of the words of the text, each as often as it stands."""
+    """Share of the words of the text, each as often as it occurs."""
 
     def __str__(self) -> str:
         return f"{self.words} has {100 * self.share:.1f} % of the words of {self.text}"
@@ -152,7 +152,7 @@ class Facts:
     do not follow from the texts."""
 
     coverage: tuple[Coverage, ...] = ()
-    """Of the lists of words that trials look words of real text up in; part of no key."""
+    """Coverage of the word lists that trials use on real text; part of no key."""
 
     def model_bounds(self, label: str) -> dict[str, int]:
         """What the bounds of distributions may name of one model."""
@@ -170,6 +170,6 @@ class Facts:
         >>> facts.links_among(["en", "de"]), facts.links_among(["en", "sw"])
         ({'alignments': {'de-en': 'd'}}, {})
         """
-        pairs = (f"{one}-{other}" for one, other in combinations(sorted(set(languages)), 2))
-        found = {pair: self.links[pair] for pair in pairs if pair in self.links}
-        return {"alignments": found} if found else {}
+        pairs = map("-".join, combinations(sorted(set(languages)), 2))
+        links = {pair: self.links[pair] for pair in pairs if pair in self.links}
+        return {"alignments": links} if links else {}

@@ -91,14 +91,14 @@ def misplaced(
         is_open = isinstance(parameter.distribution, Choice) and decides
         return extremes(parameter.distribution) if is_open else extremes(parameter.distribution)[:1]
 
-    found: dict[str, Fault] = {}
+    faults: dict[str, Fault] = {}
     for assignment in assignments(space, tried, model_bounds):
         for path, value in values.items():
             if path not in assignment:
-                found.setdefault(path, _absent(path, value, assignment, space))
+                faults.setdefault(path, _absent(path, value, assignment, space))
             elif assignment[path] != value:
-                found.setdefault(path, _outside(met[path], value, assignment, values))
-    yield from found.values()
+                faults.setdefault(path, _outside(met[path], value, assignment, values))
+    yield from faults.values()
 
 
 def has(distribution: Distribution, value: Any) -> bool:
@@ -156,12 +156,12 @@ def _matched(node: Any, value: Any, path: str, key: str) -> Assignment:
             raise _Misnamed(key, f"{_shown(value)} is not in the space of {path}", "give a number")
         return {path: value}
     if isinstance(node, Mapping) and isinstance(value, Mapping):
-        found: Assignment = {}
+        named: Assignment = {}
         for name, below in value.items():
             if name not in node:
                 raise _Misnamed(f"{key}.{name}", "is not in this block", nearest(name, node))
-            found |= _matched(node[name], below, f"{path}.{name}", f"{key}.{name}")
-        return found
+            named |= _matched(node[name], below, f"{path}.{name}", f"{key}.{name}")
+        return named
     if not _is_same(plain(node), value):
         raise _Misnamed(
             key,
@@ -233,20 +233,20 @@ def _absent(path: str, value: Value, assignment: Assignment, space: Space) -> Fa
 def _outside(
     parameter: SearchParameter, value: Value, assignment: Assignment, values: Assignment
 ) -> Fault:
-    found = parameter.distribution
+    node = parameter.distribution
     problem = f"{value!r} is not in the space of {parameter.path}"
-    if isinstance(found, Choice):
-        return parameter.path, problem, "there is: " + ", ".join(map(_shown, found.options))
-    steps = f" in steps of {found.step}" if isinstance(found, IntRange) and found.step > 1 else ""
-    remedy = f"from {found.low} to {found.high}{steps}"
+    if isinstance(node, Choice):
+        return parameter.path, problem, "there is: " + ", ".join(map(_shown, node.options))
+    steps = f" in steps of {node.step}" if isinstance(node, IntRange) and node.step > 1 else ""
+    remedy = f"from {node.low} to {node.high}{steps}"
     if parameter.conditional and "model" in assignment:
         problem += f" for {assignment['model']}"
         remedy += "" if "model" in values else ", or name a model for which it is"
     return parameter.path, problem, remedy
 
 
-def _is_same(one: Any, other: Any) -> bool:
-    return one == other and isinstance(one, bool) == isinstance(other, bool)
+def _is_same(first: Any, second: Any) -> bool:
+    return first == second and isinstance(first, bool) == isinstance(second, bool)
 
 
 def _shown(node: Any) -> str:

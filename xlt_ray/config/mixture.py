@@ -32,7 +32,7 @@ class Mixture:
     cap: int | None = None
     """Examples of a dataset that count at most."""
     mlm_share: float = 0.0
-    """Of all batches."""
+    """Share of masked LM in all batches."""
 
     @property
     def is_plain(self) -> bool:
@@ -60,9 +60,9 @@ class Mixture:
         """Languages of one task's datasets."""
         return tuple(dataset.language for dataset in self.datasets if dataset.task == task)
 
-    def size(self, asked: int | str) -> int:
+    def size(self, size: int | str) -> int:
         """``all`` or a number, as a number of examples over all datasets."""
-        return sum(self.counts) if isinstance(asked, str) else asked
+        return sum(self.counts) if isinstance(size, str) else size
 
     def num_steps(self, size: int, epochs: int, batch_size: int) -> int:
         """Optimizer steps: those for the examples, and those of masked LM between them.
@@ -78,10 +78,10 @@ class Mixture:
 def mixture_of(
     settings: Intermediate, source_language: str, tasks: Mapping[str, TaskFacts]
 ) -> Mixture:
-    """What ``settings`` ask for, of what there is.
+    """The datasets that ``settings`` name and that the data has.
 
     Args:
-        source_language: of the target, which counts where the stage names no language.
+        source_language: that of the target, which counts where the stage names no language.
     """
     datasets = tuple(
         Dataset(name, language, tasks[name].splits[language, "train"].num_examples)
@@ -99,20 +99,20 @@ def own_language(settings: Intermediate, source_language: str) -> str:
 
 
 def text_languages(
-    settings: Intermediate, source_language: str, there: Mapping[str, str]
+    settings: Intermediate, source_language: str, parallel: Mapping[str, str]
 ) -> tuple[str, ...]:
     """Languages of the text for masked LM, sorted; empty where none is mixed in."""
     if settings.mlm is None:
         return ()
-    asked = settings.mlm.languages
-    if asked == "source":
+    languages = settings.mlm.languages
+    if languages == "source":
         return (own_language(settings, source_language),)
-    return tuple(sorted(there if asked == "all" else set(asked)))
+    return tuple(sorted(parallel if languages == "all" else set(languages)))
 
 
 def _languages(settings: Intermediate, source_language: str, task: TaskFacts) -> tuple[str, ...]:
-    there = task.languages("train")
+    trained = task.languages("train")
     if settings.languages == "all":
-        return there
-    asked = settings.languages or (own_language(settings, source_language),)
-    return tuple(language for language in there if language in asked)
+        return trained
+    languages = settings.languages or (own_language(settings, source_language),)
+    return tuple(language for language in trained if language in languages)

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 _WEIGHTS, _GRADIENTS, _OPTIMIZER = 2, 2, 12
 """Bytes a parameter in bf16."""
 _SHARE = 0.9
-"""Of a GPU's memory; the rest is for the libraries and for what is fragmented."""
+"""Usable share of a GPU's memory; libraries and fragmentation take the rest."""
 _FOR_STATE = 0.6
-"""Of a GPU's memory for weights and optimizer at most, so that batches have room."""
+"""Largest share of a GPU's memory for weights and optimizer, so that batches have room."""
 _LARGEST_BATCH = 64
 
 
@@ -43,7 +43,7 @@ class Preset:
     max_positions: int
     """Pieces of an input."""
     languages: str
-    """Of its pre-training."""
+    """Number or name of the languages of its pre-training."""
 
     @property
     def names(self) -> tuple[str, ...]:

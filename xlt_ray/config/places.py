@@ -1,12 +1,19 @@
-"""Whether the places that a sweep names are spelled as such, told before any of them is opened."""
+"""Paths and URLs that a sweep names: made absolute once, and their spelling checked.
+
+Relative paths are those of the shell's folder, as on any command line. Trials run in processes that
+stand elsewhere, so a path becomes absolute where the sweep is read. Spelling is checked before
+anything is opened.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from xlt_ray.config.yaml import Document
 from xlt_ray.errors import nearest
 
 if TYPE_CHECKING:
@@ -21,18 +28,79 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9]*)(?:[+-][A-Za-z0-9_+-]+)?://(.*)")
 _HOST = re.compile(r"[A-Za-z0-9_.-]+:[0-9]+(/.*)?")
 _ONE_SLASH = re.compile(r"(?:^|/)([A-Za-z][A-Za-z0-9]*):/(?!/)(.*)")
 
+_FOLDERS = ("data.root", "data.texts", "data.cache", "places.store")
+"""Keys whose value is a folder; a URL stays as it is."""
+_DATABASES = ("places.ledger", "places.tracking")
+_SQLITE = "sqlite:///"
+
+
+def with_absolute_paths(document: Document) -> Document:
+    """The same document with every relative path on this machine made absolute.
+
+    A model is a path where it is written as one (``./m``, ``~/m``) or names a folder that is
+    there; any other name is one of the hub.
+    """
+    tree = {**document.tree}
+    for key in (*_FOLDERS, *_DATABASES):
+        section, _, name = key.partition(".")
+        block = tree.get(section)
+        if isinstance(block, Mapping) and isinstance(value := block.get(name), str):
+            made = absolute_folder(value) if key in _FOLDERS else _absolute_database(value)
+            tree[section] = {**block, name: made}
+    if "model" in tree:
+        tree["model"] = _absolute_models(tree["model"])
+    return Document(document.file, tree, document.places)
+
+
+def absolute_folder(path: str) -> str:
+    """A path as seen from anywhere, spelled in one way; URLs and empty text stay as they are.
+
+    >>> absolute_folder("s3://bucket/stages"), absolute_folder("/data/../corpora/")
+    ('s3://bucket/stages', '/corpora')
+    """
+    if not path or "://" in path:
+        return path
+    return os.path.abspath(Path(path).expanduser())
+
+
+def _absolute_database(url: str) -> str:
+    """A URL of a file database with an absolute path; ``sqlite:////x`` has one."""
+    file = url.removeprefix(_SQLITE)
+    if file == url or not file or file.startswith(("/", ":")):
+        return url
+    return f"{_SQLITE}{absolute_folder(file)}"
+
+
+def _absolute_models(model: Any) -> Any:
+    """A model, a block with its ``name``, or distributions over both."""
+    if isinstance(model, str):
+        is_path = model.startswith(("./", "../", "~")) or model in (".", "..")
+        return absolute_folder(model) if is_path or _is_folder(model) else model
+    if isinstance(model, Mapping):
+        return {
+            key: _absolute_models(value) if key in ("name", "choice") else value
+            for key, value in model.items()
+        }
+    if isinstance(model, list):
+        return [_absolute_models(option) for option in model]
+    return model
+
+
+def _is_folder(name: str) -> bool:
+    return not Path(name).is_absolute() and Path(name).is_dir()
+
 
 def place_faults(places: Places) -> Iterator[tuple[str, str, str]]:
     """Key below ``places``, what is wrong with its value, what would be right.
 
-    Relative paths have been made absolute (:mod:`xlt_ray.config.local_paths`).
+    Relative paths must be absolute by now (:func:`with_absolute_paths`).
     """
-    asked = {
+    checks = {
         "ledger": (places.ledger, _ledger_fault),
         "store": (places.store, _store_fault),
         "tracking": (places.tracking, tracking_fault),
     }
-    for key, (value, fault_of) in asked.items():
+    for key, (value, fault_of) in checks.items():
         if value is not None and (fault := fault_of(value)) is not None:
             yield (key, *fault)
 
@@ -50,25 +118,25 @@ def tracking_fault(uri: str) -> Fault | None:
     if slashes := _ONE_SLASH.fullmatch(uri):
         scheme, rest = slashes.groups()
         return f"{uri} has one slash behind the colon", f"{scheme}://{rest}"
-    found = _URL.fullmatch(uri)
-    if found is None or found[1] in (*_SERVERS, "file") or not found[2]:
+    match = _URL.fullmatch(uri)
+    if match is None or match[1] in (*_SERVERS, "file") or not match[2]:
         return None
-    return _dialect_fault(uri, found, (*_SERVERS, "file", "databricks", "uc"))
+    return _dialect_fault(uri, match, (*_SERVERS, "file", "databricks", "uc"))
 
 
 def _ledger_fault(url: str) -> Fault | None:
-    found = _URL.fullmatch(url)
-    if found is None:
+    match = _URL.fullmatch(url)
+    if match is None:
         return (
             f"{url} is not the URL of a database",
             f"sqlite:///{Path(url).name}, or postgresql://...",
         )
-    return _dialect_fault(url, found)
+    return _dialect_fault(url, match)
 
 
-def _dialect_fault(url: str, found: re.Match[str], also: tuple[str, ...] = ()) -> Fault | None:
-    dialect, rest = found.groups()
-    # Others may be installed; what is spelled nearly like a known one is none of them.
+def _dialect_fault(url: str, match: re.Match[str], also: tuple[str, ...] = ()) -> Fault | None:
+    dialect, rest = match.groups()
+    # Other dialects may be installed, but not one that is nearly spelled like a known one.
     close = nearest(dialect, (*_DIALECTS, *also))
     if dialect not in (*_DIALECTS, *also) and close.startswith("did you mean"):
         return f"there is no kind of database {dialect!r}", close

@@ -21,7 +21,7 @@ from xlt_ray.config.methods import ConfigModel
 from xlt_ray.config.trial import Precision
 
 SMALLEST_SHARE = 0.01
-"""Of a GPU; Ray itself counts in ten-thousandths."""
+"""Smallest share of a GPU; Ray itself counts in ten-thousandths."""
 
 Strategy = Literal["pack", "spread", "strict_pack", "strict_spread"]
 Offload = Literal["none", "optimizer", "all"]
@@ -62,7 +62,7 @@ class Resources(WorkerResources):
     """What one trial occupies."""
 
     precision: Precision = "fp32"
-    """Of the training arithmetic; bf16 needs zero_stage 1 or more."""
+    """Precision of the training arithmetic; bf16 needs zero_stage 1 or more."""
     by_model: Mapping[str, ModelResources] = Field(default_factory=dict)
     """Model -> what its trials have instead of the above."""
 
@@ -115,7 +115,7 @@ def _faults_of(group: Resources) -> Iterator[tuple[str, str, str]]:
     if group.offload != "none" and gpus == 0:
         yield (
             "offload",
-            "without GPUs there is no memory to be relieved",
+            "a trial without GPUs has no GPU memory to relieve",
             "gpus_per_worker: 1, or offload: none",
         )
     elif group.offload == "optimizer" and zero < 2:

@@ -128,8 +128,8 @@ class Failures(ConfigModel):
         return policy
 
     def policy(self, cause: Cause) -> Policy:
-        found: Policy = getattr(self, cause)
-        return found
+        policy: Policy = getattr(self, cause)
+        return policy
 
 
 def _filled(section: type[Failures], name: str, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The JSON schema of a sweep file, for editors and for whoever generates sweeps."""
+"""The JSON schema of a sweep file, for editors and programs that write sweeps."""
 
 from __future__ import annotations
 

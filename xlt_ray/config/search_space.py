@@ -5,14 +5,9 @@ for a value to be searched over. An option of a choice may be a whole block with
 distributions inside (a conditional space). Bounds of integers may name facts of the chosen
 model (``num_layers - 1``), which is why the model is always drawn first.
 
-:func:`draw` walks the tree once, asks ``pick`` for every distribution that it meets, and
+:func:`draw` walks the tree once, calls ``pick`` for every distribution that it meets, and
 returns the concrete tree and the assignment (dotted path -> picked value). Everything else,
 searching, probing, listing a grid, is a choice of ``pick``.
-
-Distributions as a sweep file spells them: recognised, checked, and written back as JSON.
-
-``{choice: [...]}``, ``{int: [low, high], log, step}`` and ``{float: [low, high], log}`` stand for
-a value to be searched over; an option of a choice may be a block with further ones inside.
 Faults are gathered, so that one reading of a file shows them all.
 """
 
@@ -132,10 +127,11 @@ def _distribution(
                 )
         choice = Choice(options)
         labels = choice.labels()
-        for one, other in itertools.combinations(labels, 2):
-            if one == other:
-                same = "stands twice" if repr(one) == repr(other) else f"is the same as {one!r}"
-                raise document.error(f"the option {other!r} {same}", key=here)
+        for first, second in itertools.combinations(labels, 2):
+            if first == second:
+                is_repeated = repr(first) == repr(second)
+                same = "stands twice" if is_repeated else f"is the same as {first!r}"
+                raise document.error(f"the option {second!r} {same}", key=here)
         return choice
     if not isinstance(content, list) or len(content) != 2:
         raise document.error("needs two bounds", key=here, remedy="[low, high]")
@@ -260,10 +256,10 @@ class SearchParameter:
         """
         if not (self.conditional or self.is_one_of_several):
             return self.path
-        found = self.distribution
-        if isinstance(found, Choice):
-            return f"{self.path} in {json.dumps(found.labels(), ensure_ascii=False)}"
-        return f"{self.path} in {found.low}..{found.high}{' log' if found.log else ''}"
+        node = self.distribution
+        if isinstance(node, Choice):
+            return f"{self.path} in {json.dumps(node.labels(), ensure_ascii=False)}"
+        return f"{self.path} in {node.low}..{node.high}{' log' if node.log else ''}"
 
 
 Pick = Callable[[SearchParameter], Value]
@@ -314,9 +310,8 @@ def draw(
     """Walk the tree, picking a value for every distribution met.
 
     Args:
-        pick: gets a :class:`SearchParameter` with numeric bounds and returns a value of it; for a
-        choice
-            the label of an option.
+        pick: gets a :class:`SearchParameter` with numeric bounds and returns a value of it, for a
+            choice the label of an option.
         model_bounds: facts of a model by its name, for bounds that name them.
     """
     picked: Assignment = {}
@@ -344,9 +339,8 @@ def draw(
 
 
 def model_label(model: Any) -> str:
-    """:attr:`xlt_ray.config.trial.Model.label` of a model given bare or as a block; text of
-    anything
-    else (refused later)."""
+    """:attr:`xlt_ray.config.trial.Model.label` of a model given bare or as a block; the text
+    of anything else, which is refused later."""
     if not isinstance(model, Mapping):
         return str(model)
     name, revision = model.get("name", ""), model.get("revision")
@@ -415,7 +409,7 @@ def _num_free(paths: tuple[str, ...], follows_model: set[str]) -> int:
     """How many of the fixed parameters are not merely what another one of them needs."""
     needs_model = not follows_model.isdisjoint(paths)
     return sum(
-        not any(other.startswith(f"{path}.") for other in paths)
+        not any(deeper.startswith(f"{path}.") for deeper in paths)
         and not (needs_model and path.partition(".")[0] == "model")
         for path in paths
     )
@@ -456,7 +450,7 @@ def assignments(
     Depth-first, and drawn anew for each value, as later parameters may depend on it.
 
     Args:
-        values: of a parameter, those that are tried.
+        values: gives the values of a parameter to try.
         within: values of some parameters, which are kept.
     """
 
@@ -480,9 +474,9 @@ def assignments(
 
 
 def _all_values(parameter: SearchParameter) -> Sequence[Value]:
-    found = parameter.distribution
-    assert not isinstance(found, FloatRange), "a real range has no list of values"
-    return found.labels() if isinstance(found, Choice) else found.values()
+    node = parameter.distribution
+    assert not isinstance(node, FloatRange), "a real range has no list of values"
+    return node.labels() if isinstance(node, Choice) else node.values()
 
 
 def num_configurations(space: Space, model_bounds: ModelBounds) -> float:
@@ -490,17 +484,17 @@ def num_configurations(space: Space, model_bounds: ModelBounds) -> float:
 
     def count(node: Any, path: str, bounds: Mapping[str, int]) -> float:
         if isinstance(node, Mapping):
-            return math.prod(count(one, f"{path}.{key}", bounds) for key, one in node.items())
+            return math.prod(count(value, f"{path}.{key}", bounds) for key, value in node.items())
         if isinstance(node, list):
-            return math.prod(count(one, f"{path}.{at}", bounds) for at, one in enumerate(node))
+            return math.prod(count(item, f"{path}.{at}", bounds) for at, item in enumerate(node))
         if isinstance(node, Choice):
             return sum(count(option, path, bounds) for option in node.options)
         if isinstance(node, FloatRange):
             return 1 if node.low == node.high else math.inf
         if isinstance(node, IntRange):
-            found = _with_bounds(path, node, bounds, space).distribution
-            assert isinstance(found, IntRange)
-            return len(found.values())
+            numeric = _with_bounds(path, node, bounds, space).distribution
+            assert isinstance(numeric, IntRange)
+            return len(numeric.values())
         return 1
 
     models = replace(space, tree={key: space.tree[key] for key in ("model",) if key in space.tree})
@@ -542,7 +536,7 @@ def _number(bound: Bound, bounds: Mapping[str, int], path: str, document: Docume
     name, sign, offset = match.groups()
     if name not in bounds:
         raise document.error(
-            f"the bound {bound!r} names {name!r}, which is no fact of the model",
+            f"the bound {bound!r} names {name!r}, which is not a fact of the model",
             key=path,
             remedy="there is: " + ", ".join(sorted(bounds)),
         )

@@ -31,12 +31,12 @@ KINDS = (TRANSLATE_TRAIN, INTERMEDIATE)
 
 def supervision_of(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:
     """Kind of supervision -> the scored languages, the source left out, that it stands in; empty
-    of a zero-shot trial. Few shots, which have a stage of their own, are not told here."""
+    for a zero-shot trial. Few shots have a stage of their own and are left out here."""
     source, task = trial.target.source_language, facts.tasks[trial.target.task]
     scored = {
-        one
+        language
         for name in (task.name, *trial.evaluate.also)
-        for one in languages_tested(facts.tasks[name], trial.evaluate, source)
+        for language in languages_tested(facts.tasks[name], trial.evaluate, source)
     }
     if trial.few_shot is not None:
         scored = {trial.few_shot.language}
@@ -46,21 +46,21 @@ def supervision_of(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]
         for dataset in mixture_of(trial.intermediate, source, facts.tasks).datasets:
             is_translation = _is_translation(facts.tasks[dataset.task], task)
             (translated if is_translation else others).add(dataset.language)
-    found = {TRANSLATE_TRAIN: translated, INTERMEDIATE: others}
+    by_kind = {TRANSLATE_TRAIN: translated, INTERMEDIATE: others}
     return {
         kind: tuple(sorted((languages & scored) - {source}))
-        for kind, languages in found.items()
+        for kind, languages in by_kind.items()
         if (languages & scored) - {source}
     }
 
 
 def supervisions(sweep: SweepSpec, facts: Facts) -> list[str]:
     """What a sweep's trials are called other than zero-shot, few shots aside; of a sound sweep."""
-    found: dict[str, set[str]] = {}
+    by_kind: dict[str, set[str]] = {}
     for tree, _ in probes(sweep.space, facts.model_bounds):
         for kind, languages in supervision_of(sweep.trial(tree), facts).items():
-            found.setdefault(kind, set()).update(languages)
-    return [f"{kind} ({', '.join(sorted(found[kind]))})" for kind in KINDS if kind in found]
+            by_kind.setdefault(kind, set()).update(languages)
+    return [f"{kind} ({', '.join(sorted(by_kind[kind]))})" for kind in KINDS if kind in by_kind]
 
 
 def supervision_told(settings: Mapping[str, Any]) -> str:
@@ -71,10 +71,10 @@ def supervision_told(settings: Mapping[str, Any]) -> str:
     >>> supervision_told({})
     'zero-shot'
     """
-    return "; ".join(_told(settings)) or ZERO_SHOT
+    return "; ".join(_labels(settings)) or ZERO_SHOT
 
 
-def _told(settings: Mapping[str, Any]) -> Iterator[str]:
+def _labels(settings: Mapping[str, Any]) -> Iterator[str]:
     if "few_shot" in settings:
         yield f"{FEW_SHOT} ({settings['few_shot']['language']})"
     for kind, languages in settings.get("supervision", {}).items():

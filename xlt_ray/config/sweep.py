@@ -26,9 +26,8 @@ from pydantic import (
 )
 
 from xlt_ray.config.first_points import misplaced, read_point
-from xlt_ray.config.local_paths import with_absolute_paths
 from xlt_ray.config.methods import ConfigModel
-from xlt_ray.config.places import place_faults
+from xlt_ray.config.places import place_faults, with_absolute_paths
 from xlt_ray.config.resources import Resources
 from xlt_ray.config.retry_policy import Failures
 from xlt_ray.config.search_space import (
@@ -92,7 +91,7 @@ def is_judged_by_oracle(resolved: Mapping[str, Any]) -> bool:
 def is_name(text: str) -> bool:
     """Whether a sweep may be called so: names become files, jobs and parts of URLs.
 
-    >>> [is_name(one) for one in ("size-2", "../../x", "a/b", ".hidden", "x\\n", "")]
+    >>> [is_name(text) for text in ("size-2", "../../x", "a/b", ".hidden", "x\\n", "")]
     [True, False, False, False, False, False]
     """
     return _NAME.fullmatch(text) is not None
@@ -134,12 +133,12 @@ class Search(ConfigModel):
     seeds: int = Field(default=1, ge=1)
     """Trials of each configuration, alike but for their seed."""
     seed: int = 0
-    """Of the sampler: which configurations are tried. No training depends on it."""
+    """Seed of the sampler: which configurations are tried. No training depends on it."""
     training_seed: int = 0
-    """Of stages that repeats share; repeat r trains the others with training_seed + r."""
+    """Seed of stages that repeats share; repeat r trains the others with training_seed + r."""
     concurrent: int | None = Field(default=None, ge=1)
-    """Trials at a time; an autoscaler is asked for the places of all of them. As many as the
-    cluster has room for where it is left out."""
+    """Trials at a time; an autoscaler starts nodes for all of them. By default as many as the
+    cluster has room for."""
     first: tuple[dict[str, Any], ...] = ()
     """Points to try before the sampler: dotted keys with their values, a block as it stands in the
     file, for example ``{target.fusion: {method: dlfa, layer: 2}}``."""
@@ -159,7 +158,7 @@ class AshaStop(ConfigModel):
     """The same as examples seen in the shortest target training of the sweep; longer ones get the
     same share."""
     reduction: int = Field(default=3, ge=2)
-    """Of the trials that reach a rung, one in so many goes on."""
+    """One in so many of the trials that reach a rung goes on."""
 
     @model_validator(mode="after")
     def _one_grace(self) -> AshaStop:
@@ -253,7 +252,7 @@ class SweepSpec:
     @cached_property
     def first_points(self) -> tuple[Assignment, ...]:
         """The parameters that each point of ``search.first`` names, with their values."""
-        return tuple(read_point(one, self.space).values for one in self.settings.search.first)
+        return tuple(read_point(point, self.space).values for point in self.settings.search.first)
 
     @property
     def sizes(self) -> tuple[int | str, ...]:
@@ -344,9 +343,9 @@ def sweep_of(document: Document) -> SweepSpec:
     try:
         settings = Settings.model_validate(fixed)
     except ValidationError as error:
-        found = complaints(error, Settings, document, also=("data", *SEARCHABLE))
+        faults = complaints(error, Settings, document, also=("data", *SEARCHABLE))
         known = {problem.fields["key"] for problem in problems}
-        problems += [one for one in found if one.fields["key"] not in known]
+        problems += [fault for fault in faults if fault.fields["key"] not in known]
     if space is None:
         raise SpecErrors(problems)
     if settings is None:
@@ -371,20 +370,20 @@ def sweep_of(document: Document) -> SweepSpec:
 
 def form_problems(sweep: SweepSpec) -> list[SpecError]:
     """Validate every probe of the space; bounds that name model facts take a deep model."""
-    found: dict[str, SpecError] = {}
+    unique: dict[str, SpecError] = {}
     try:
         for tree, _ in probes(sweep.space, lambda _: _DEEP):
             try:
                 sweep.trial(tree)
             except SpecErrors as errors:
-                found.update({str(problem): problem for problem in errors.problems})
+                unique.update({str(problem): problem for problem in errors.problems})
     except SpecError as error:
         fault = error
         if "model" not in sweep.space.tree:
             # Bounds may name facts of it.
             fault = sweep.document.error("is missing", key="model", remedy="a name or a folder")
-        found[str(fault)] = fault
-    return list(found.values())
+        unique[str(fault)] = fault
+    return list(unique.values())
 
 
 def point_problems(
@@ -396,14 +395,14 @@ def point_problems(
         model_bounds: None where the space has faults of its own, which a point cannot be placed in.
         is_deep: as :func:`xlt_ray.config.first_points.misplaced`.
     """
-    found = []
+    problems = []
     for number, entry in enumerate(sweep.settings.search.first):
         point = read_point(entry, sweep.space)
         faults = list(point.faults)
         if not faults and model_bounds is not None:
             faults += misplaced(point, sweep.space, model_bounds, is_deep=is_deep)
-        found += [
+        problems += [
             sweep.document.error(problem, key=f"search.first.{number}.{key}", remedy=remedy)
             for key, problem, remedy in faults
         ]
-    return found
+    return problems

@@ -56,9 +56,9 @@ class TaskTypeEntry:
 
     name: TaskKind
     examples: str
-    """Of the data room: reading, batches, decoding, scores."""
+    """Object of the data room: reading, batches, decoding, scores."""
     head: str
-    """Of the modeling room; empty where nothing is trained and the encoder alone is scored."""
+    """Class of the modeling room; empty where the encoder alone is scored, without training."""
     formats: tuple[str, ...]
     """Endings of the files that its examples are read from."""
     columns: tuple[str, ...]

@@ -3,17 +3,8 @@
 A sweep file is split into a tree of fixed values and distributions first
 (:mod:`xlt_ray.config.search_space`); each assignment of the distributions gives one
 :class:`TrialSpec`. Its dotted paths (``target.fusion.layer``) are the one spelling
-of a setting in files, overrides, Optuna, MLflow and tables.
-
-Lists of names in a sweep file, where each name counts once.
-
-How long a training is, in examples and optimizer steps.
-
-Whether a section has what it trains on: a check that several sections share.
-
-How long rows are where a sweep does not say: by the kind of task, within what a model reads.
-
-Few-shot training: what a sweep file says of a few labelled examples of one target language.
+of a setting in files, overrides, Optuna, MLflow and tables. The functions at the top compute what
+follows from a section: examples, optimizer steps, evaluations, lengths of rows.
 """
 
 from __future__ import annotations
@@ -26,14 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from xlt_ray.config import methods
 from xlt_ray.config.diagnostics import DiagnosticName
 from xlt_ray.config.facts import Facts, TaskFacts
 from xlt_ray.config.methods import (
-    ALIGNMENTS,
-    FUSIONS,
-    ROBUST,
-    SAMPLINGS,
-    SCHEDULES,
     Alignment,
     ConfigModel,
     LinearSchedule,
@@ -56,16 +43,20 @@ def each_once(value: Any) -> Any:
     if isinstance(value, tuple):
         if not value:
             raise ValueError("the list is empty")
-        twice = [one for one in value if value.count(one) > 1]
+        twice = [name for name in value if value.count(name) > 1]
         if twice:
             raise ValueError(f"{twice[0]} is named twice; name each once")
     return value
 
 
 def train_size(size: int | str, facts: TaskFacts, language: str) -> int:
-    """``all`` or a number, as a number of examples."""
-    there = facts.splits[language, "train"].num_examples
-    return there if isinstance(size, str) else size
+    """``all`` or a number, as a number of examples.
+
+    Raises:
+        KeyError: the task has no training data in the language.
+    """
+    num_examples = facts.splits[language, "train"].num_examples
+    return num_examples if isinstance(size, str) else size
 
 
 def num_steps(num_examples: int, epochs: int, batch_size: int) -> int:
@@ -89,7 +80,7 @@ def evaluation_points(num_steps: int, evaluations: int) -> frozenset[int]:
     [3, 5, 8, 10]
     """
     return frozenset(
-        math.ceil(num_steps * turn / evaluations) for turn in range(1, evaluations + 1)
+        math.ceil(num_steps * number / evaluations) for number in range(1, evaluations + 1)
     )
 
 
@@ -99,9 +90,9 @@ Problem = tuple[str, str, str]
 
 def trainable(task: TaskFacts, source: str, size: int | str, section: str) -> Iterator[Problem]:
     """Training data of ``task`` in ``source``, and at least ``size`` examples of it."""
-    there = task.languages("train")
+    languages = task.languages("train")
     split = task.splits.get((source, "train"))
-    if not there:
+    if not languages:
         yield (
             f"{section}.task",
             f"{task.name} has no training data",
@@ -111,7 +102,7 @@ def trainable(task: TaskFacts, source: str, size: int | str, section: str) -> It
         yield (
             f"{section}.source_language" if section == "target" else f"{section}.task",
             f"{task.name} has no training data in {source!r}",
-            nearest(source, there, limit=40) + task.file_of(source, "train"),
+            nearest(source, languages, limit=40) + task.file_of(source, "train"),
         )
     elif isinstance(size, int) and size > split.num_examples:
         yield (
@@ -122,7 +113,7 @@ def trainable(task: TaskFacts, source: str, size: int | str, section: str) -> It
 
 
 def listed(names: Iterable[object]) -> str:
-    """At most 40 of the names, sorted; ``none`` where there is none."""
+    """At most 40 of the names, sorted, or ``none``."""
     shown = sorted(str(name) for name in names)
     return ", ".join(shown[:40]) or "none"
 
@@ -179,37 +170,30 @@ class FewShot(Training):
     def sample_of(self, seed: int) -> int:
         """Number of the sample in a repeat with this seed.
 
-        >>> [FewShot(language="de", shots=5, sample=one).sample_of(7) for one in ("per_trial", 2)]
+        >>> [FewShot(language="de", shots=5, sample=sample).sample_of(7)
+        ...  for sample in ("per_trial", 2)]
         [7, 2]
         """
         return seed if self.sample == "per_trial" else self.sample
 
 
-if TYPE_CHECKING:
-    from xlt_ray.config.methods import Robust as RobustSettings
-    from xlt_ray.config.methods import Sampling as SamplingSettings
+def _any_of(family: tuple[methods.Method, ...], tag: str = "method") -> Any:
+    """The settings of one method of a family, told apart by ``tag``."""
+    return Annotated[reduce(or_, [entry.settings for entry in family]), Field(discriminator=tag)]
 
+
+if TYPE_CHECKING:
     Align = Alignment
-    Robust = RobustSettings
-    Sampling = SamplingSettings
+    Robust = methods.Robust
+    Sampling = methods.Sampling
     Fusion = ConfigModel
     Schedule = ConfigModel
 else:
-    Align = Annotated[
-        reduce(or_, [entry.settings for entry in ALIGNMENTS]), Field(discriminator="objective")
-    ]
-    Fusion = Annotated[
-        reduce(or_, [entry.settings for entry in FUSIONS]), Field(discriminator="method")
-    ]
-    Robust = Annotated[
-        reduce(or_, [entry.settings for entry in ROBUST]), Field(discriminator="method")
-    ]
-    Sampling = Annotated[
-        reduce(or_, [entry.settings for entry in SAMPLINGS]), Field(discriminator="method")
-    ]
-    Schedule = Annotated[
-        reduce(or_, [entry.settings for entry in SCHEDULES]), Field(discriminator="method")
-    ]
+    Align = _any_of(methods.ALIGNMENTS, "objective")
+    Fusion = _any_of(methods.FUSIONS)
+    Robust = _any_of(methods.ROBUST)
+    Sampling = _any_of(methods.SAMPLINGS)
+    Schedule = _any_of(methods.SCHEDULES)
 
 Precision = Literal["fp32", "bf16"]
 Size = Literal["all"] | Annotated[int, Field(ge=1)]
@@ -313,7 +297,7 @@ class Intermediate(Training):
     seed: SeedScope = "shared"
     """Whether repeats of a configuration share this stage or train their own."""
     schedule: Schedule = LinearSchedule()
-    """Of the learning rate; a bare name is short for ``{method: ...}``."""
+    """Schedule of the learning rate; a bare name is short for ``{method: ...}``."""
 
     @field_validator("schedule", "sampling", mode="before")
     @classmethod
@@ -422,7 +406,7 @@ class TrialSpec(ConfigModel):
     """Such a trial is not zero-shot: its scores stand apart from those of all others."""
     evaluate: Evaluate = Evaluate()
     precision: Precision = "fp32"
-    """Of the training arithmetic: bf16 keeps fp32 master weights."""
+    """Precision of the training arithmetic: bf16 keeps fp32 master weights."""
 
     @field_validator("model", mode="before")
     @classmethod

@@ -34,7 +34,7 @@ _TAGS = {
     yaml.SequenceNode: ("seq",),
     yaml.MappingNode: ("map",),
 }
-"""What an untagged node of each kind is given by the parser; all else somebody wrote."""
+"""What an untagged node of each kind is given by the parser; any other tag stands in the file."""
 MAX_BYTES = 10**6
 MAX_NODES = 100_000
 MAX_DEPTH = 50
@@ -240,7 +240,7 @@ def _build(
             for index, item in enumerate(node.value)
         ]
     built: dict[str, Any] = {}
-    merges = [one for one in node.value if one[0].tag == _MERGE]
+    merges = [pair for pair in node.value if pair[0].tag == _MERGE]
     inherited = _merged(merges, path, file, places, (*above, node))
     for key_node, value_node in node.value:
         if key_node.tag == _MERGE:
@@ -278,7 +278,7 @@ def _merged(
         for part in value_node.value if is_list else [value_node]:
             if not isinstance(part, yaml.MappingNode):
                 raise SpecError(
-                    "<< takes over the keys of a mapping, and this is none",
+                    "<< takes over the keys of a mapping, and this is not a mapping",
                     file=file,
                     line=key_node.start_mark.line + 1,
                     key=path,
@@ -363,5 +363,5 @@ def _apply(override: str, tree: dict[str, Any], places: dict[str, Place], origin
 
 def _sweeps_near(path: str | Path) -> str:
     folder = Path(path).parent
-    found = sorted(str(file) for file in folder.glob("*.yaml")) if folder.is_dir() else []
-    return nearest(str(path), found) if found else "check the path"
+    sweeps = sorted(str(file) for file in folder.glob("*.yaml")) if folder.is_dir() else []
+    return nearest(str(path), sweeps) if sweeps else "check the path"

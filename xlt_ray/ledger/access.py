@@ -19,7 +19,7 @@ from typing import Any
 import optuna
 from optuna.storages import JournalStorage
 
-from xlt_ray.config.local_paths import with_absolute_paths
+from xlt_ray.config.places import with_absolute_paths
 from xlt_ray.config.sweep import SweepSpec, is_name, sweep_of
 from xlt_ray.config.yaml import Overrides, parse_document
 from xlt_ray.errors import LeaseLost, LedgerError, nearest

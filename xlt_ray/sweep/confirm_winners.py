@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from xlt_ray.config.local_paths import with_absolute_paths
+from xlt_ray.config.places import with_absolute_paths
 from xlt_ray.config.search_space import Choice, Value, plain, plain_tree
 from xlt_ray.config.sweep import SweepSpec, sweep_of
 from xlt_ray.config.yaml import parse_document

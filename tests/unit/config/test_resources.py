@@ -77,7 +77,7 @@ def test_a_table_that_was_kept_beside_a_ledger_reads_the_same(
          "NCCL refuses two processes of a group on one GPU"),
         ("  gpus_per_worker: 0.001\n", "t.yaml:7: resources.gpus_per_worker", "too little"),
         ("  offload: optimizer\n  zero_stage: 2\n", "t.yaml:7: resources.offload",
-         "without GPUs there is no memory to be relieved"),
+         "a trial without GPUs has no GPU memory to relieve"),
         ("  offload: optimizer\n  gpus_per_worker: 1\n", "t.yaml:7: resources.offload",
          "zero_stage 0 leaves optimizer states on the GPUs"),
         ("  offload: all\n  gpus_per_worker: 1\n  zero_stage: 2\n", "t.yaml:7: resources.offload",
