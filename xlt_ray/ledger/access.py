@@ -226,7 +226,7 @@ def driver_of(home: Home, name: str) -> str:
 
 
 def ledger_url(home: Home, name: str) -> str | None:
-    """The database that a ledger lies in; None where it is a journal of the home.
+    """The database of a ledger; None if it is a journal in the home.
 
     Raises:
         LedgerError: there is no sweep of this name; the message says which there are.
@@ -244,13 +244,12 @@ def ledger_url(home: Home, name: str) -> str | None:
 
 
 def delete_ledger(home: Home, name: str, ledger: Ledger | None) -> None:
-    """Forget a sweep: nobody finds it by its name any more.
+    """Delete the ledger of a sweep.
 
-    A study in a database goes only where this home made it (:attr:`Ledger.identity`): other homes
-    go on with theirs.
+    A study in a database is deleted only if this home created it (:attr:`Ledger.identity`).
 
     Args:
-        ledger: None where it cannot be read, or its study is gone already.
+        ledger: None if it cannot be read or its study is deleted already.
     """
     pointer = home.ledger_url(name)
     url = ledger_url(home, name)
@@ -265,7 +264,7 @@ def delete_ledger(home: Home, name: str, ledger: Ledger | None) -> None:
 
 
 def find_ledger(home: Home, sweep: SweepSpec) -> Ledger | None:
-    """The ledger of a sweep as it is, for reading; None where this home has not started it yet.
+    """The ledger of a sweep, for reading; None if this home has not started it yet.
 
     Raises:
         LedgerError: as :func:`open_ledger` would.
@@ -289,7 +288,7 @@ def sweep_of_ledger(ledger: Ledger, overrides: Overrides = ()) -> SweepSpec:
 
 
 def _keep_url(pointer: Path, url: str) -> None:
-    """Write where a ledger lies, for the owner's eyes alone: the URL may carry a password."""
+    """Note the URL of a ledger, readable by its owner only: it may contain a password."""
     descriptor = os.open(pointer, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         os.fchmod(descriptor, 0o600)
@@ -303,7 +302,7 @@ def _storage(home: Home, name: str, url: str | None) -> Any:
 
 
 def _failures(url: str | None) -> tuple[type[Exception], ...]:
-    """What Optuna raises where a storage cannot be reached or read."""
+    """What Optuna raises if a storage cannot be reached or read."""
     known = (OSError, ImportError, ValueError, KeyError)
     if url is None:
         return known
@@ -322,7 +321,7 @@ def _unopened(name: str, url: str | None, error: Exception) -> LedgerError:
 
 
 def _refuse_other_place(home: Home, name: str, url: str | None) -> None:
-    """A ledger stays where it is: trials of one sweep in two ledgers would never be compared."""
+    """Refuse to move a ledger: trials of one sweep in two ledgers would never be compared."""
     if url is None and home.ledger_url(name).exists():
         raise LedgerError(
             f"{name}: its ledger is a database outside this home; give places.ledger as before"
@@ -340,8 +339,7 @@ def _plain(sweep: SweepSpec) -> dict[str, Any]:
 
 
 def _named(resolved: dict[str, Any]) -> dict[str, Any]:
-    """A resolved sweep with a model as a block, however it was given, and without its revision,
-    unless these are searched over."""
+    """A resolved sweep whose model is a block without a revision, unless these are searched."""
     model = resolved["space"].get("model")
     if isinstance(model, str):
         model = {"name": model}
@@ -362,7 +360,7 @@ def _refuse_other(ledger: Ledger, sweep: SweepSpec) -> None:
 
 
 def changes_of(ledger: Ledger, sweep: SweepSpec) -> list[KeyChange]:
-    """The keys in which a sweep differs from what its ledger has begun."""
+    """The keys in which a sweep differs from its ledger."""
     sweep = continued(sweep, ledger)
     return [
         KeyChange(path, before, after)
@@ -371,7 +369,7 @@ def changes_of(ledger: Ledger, sweep: SweepSpec) -> list[KeyChange]:
 
 
 def may_change(change: KeyChange) -> bool:
-    """Whether a ledger goes on in spite of it."""
+    """Whether a sweep may continue with this change."""
     return change.path != "resources.precision" and change.path.startswith(MAY_CHANGE)
 
 

@@ -27,7 +27,7 @@ LENGTH, JUDGED = "target_examples", "judged_at"
 
 @dataclass(frozen=True)
 class Halving:
-    """When a trial is judged, and how many go on."""
+    """When trials are judged, and how many continue."""
 
     grace: Fraction
     """Share of its training that every trial gets: the lowest rung."""
@@ -48,7 +48,7 @@ class Halving:
 
 
 def value_at(trial: FrozenTrial, rung: Fraction) -> float | None:
-    """Value of a trial at its first evaluation at or after a rung; None where it has none yet."""
+    """Value of a trial at its first evaluation at or after a rung; None if it has not got there."""
     length = trial.user_attrs[LENGTH]
     points = points_of(trial)
     reached = (step for step in sorted(points) if Fraction(step, length) >= rung)
@@ -63,40 +63,40 @@ def falls_behind(
     *,
     maximize: bool,
 ) -> bool:
-    """Whether a trial is to be stopped at an evaluation after so many examples.
+    """Whether a trial is to be stopped at its evaluation after so many examples.
 
     Args:
-        trials: of the study, this one among them; those count that compete and are there.
+        trials: all trials of the study, including this one.
     """
     length, sign = trial.user_attrs[LENGTH], 1.0 if maximize else -1.0
     before = max((step for step in points_of(trial) if step < examples), default=0)
     rung = halving.rung(Fraction(before, length), Fraction(examples, length))
     if rung is None:
         return False
-    own = sign * points_of(trial)[examples]
+    value_here = sign * points_of(trial)[examples]
     values = sorted(
         (
             sign * value
-            for other in competing(trials)
-            if other.number != trial.number
-            and (value := value_at(other, rung)) is not None
+            for competitor in competing(trials)
+            if competitor.number != trial.number
+            and (value := value_at(competitor, rung)) is not None
             and not math.isnan(value)
         ),
         reverse=True,
     )
     num_going_on = max((len(values) + 1) // halving.reduction, 1)
-    # Of equal ones all go on.
-    return math.isnan(own) or sum(value > own for value in values) >= num_going_on
+    # Trials with equal values all continue.
+    return math.isnan(value_here) or sum(value > value_here for value in values) >= num_going_on
 
 
 def competing(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """The first repeats that were judged; of one that was run again, the last attempt."""
+    """The first repeats that were judged; only the last attempt of one that was run again."""
     trials = list(trials)
-    again = {trial.user_attrs.get("retry_of") for trial in trials}
+    retried = {trial.user_attrs.get("retry_of") for trial in trials}
     return [
         trial
         for trial in trials
         if LENGTH in trial.user_attrs
         and not repeat_of(trial)
-        and not (trial.state == TrialState.FAIL and trial.number in again)
+        and not (trial.state == TrialState.FAIL and trial.number in retried)
     ]

@@ -29,7 +29,7 @@ class Journal(JournalFileBackend):
         if not file.exists():
             # Places of a sweep may hold a login: the file is its owner's alone.
             os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
-            # That it is there lasts as what is in it does.
+            # The file itself must outlast a loss of power, as its lines do.
             for folder in (file.parent, file.parent.parent):
                 sync(folder)
         super().__init__(str(file), lock_obj=_FileLock(file))
@@ -66,12 +66,11 @@ def _write_all(stream: io.FileIO, content: bytes) -> None:
 
 
 def mend(file: Path) -> Path | None:
-    """Make a journal end before its first line that is torn or altered, if there is one.
+    """Cut a journal before its first torn or altered line, if there is one.
 
-    What stands before it is a ledger as it once was: what was asked after is asked again, in the
-    same way, and finds its stages in the store. A last line that a dying driver left without its
-    end is cut; nobody has read it. Otherwise the file as it was is kept, and its new name is
-    returned.
+    The lines before it are an earlier state of the ledger: later trials are asked again, in the
+    same way, and find their stages in the store. A last line that a dying driver left incomplete is
+    just cut. Otherwise the damaged file is kept, and its new name is returned.
     """
     if not file.exists():
         return None
@@ -108,7 +107,7 @@ def _good_part(file: Path) -> tuple[int, bool]:
 
 
 class _FileLock(BaseJournalFileLock):
-    """A lock that the kernel drops with its holder, so that kill -9 leaves nothing behind."""
+    """A lock that the kernel drops with its holder, so kill -9 leaves nothing behind."""
 
     def __init__(self, journal: Path) -> None:
         self._path = journal.with_suffix(".lock")

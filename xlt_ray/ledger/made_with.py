@@ -1,9 +1,9 @@
-"""What the trials of a sweep are made with, start by start: data, weights and code.
+"""The data, weights and code that the trials of a sweep are made with, for each of its starts.
 
-A sweep file names data and models by where they are; what lies there may change between two starts.
-The ledger keeps the *facts* that results follow from, as
-:func:`xlt_ray.sweep.read_facts.used_facts` names them, in numbered sets, and every trial the number
-of its set. Trials of two sets are mixed only where somebody has said so.
+A sweep file names data and models by their places, whose content may change between two starts. The
+ledger keeps the *facts* that determine results (:func:`xlt_ray.sweep.read_facts.used_facts`) in
+numbered sets, and the number of its set with every trial. Trials of two sets are mixed only if the
+user accepts it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from xlt_ray.ledger.ledger import Ledger
     from xlt_ray.ledger.views import TrialView
 
-SHOWN = 8
-"""Changes that a message names, at most."""
+MAX_CHANGES = 8
+"""Changes in one message."""
 COMMIT_DIGITS = 40
-"""Of a commit of the hub; digests are longer."""
+"""Length of a commit of the hub; digests are longer."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class MadeWith:
     """What one start of a sweep makes its trials with."""
 
     facts: Mapping[str, str]
-    """Name -> digest or version of everything that results follow from."""
+    """Name -> digest or version of everything that determines results."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Library -> version; results may move with them, and need not."""
+    """Library -> version; these may or may not change results."""
     commit: str = ""
-    """Of xlt-ray's own checkout, where it has one."""
+    """Commit of xlt-ray's checkout; empty without one."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Change:
-    """A fact that two sets do not have in common; None in the one that lacks it."""
+    """A fact that differs between two sets; None in a set that lacks it."""
 
     name: str
     before: str | None
@@ -91,26 +91,25 @@ def changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change
 
 
 def listed(changes: Iterable[Change]) -> str:
-    """Changes in one line, the first of many and how many more there are."""
+    """Changes in one line: the first few, and the number of the others."""
     texts = [str(change) for change in changes]
-    more = len(texts) - SHOWN
-    return "; ".join(texts[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
+    more = len(texts) - MAX_CHANGES
+    return "; ".join(texts[:MAX_CHANGES]) + (f"; and {more} more" if more > 0 else "")
 
 
 def mixed_facts(trials: Iterable[TrialView]) -> str:
-    """What is to be said beside a ranking of these trials; empty where all that take part in it
-    were made with one set of facts."""
+    """A warning beside a ranking of these trials; empty if all were made with one set of facts."""
     counts = Counter(trial.facts for trial in trials if trial.state in ("complete", "pruned"))
     if len(counts) < 2:
         return ""
-    told = ", ".join(
+    counted = ", ".join(
         f"{number} trial{'' if number == 1 else 's'} with "
         + (f"facts {which}" if which else "facts that were not kept")
         for which, number in sorted(counts.items())
     )
     return (
         "data, weights or code have changed between trials, which are ranked together all the "
-        f"same: {told}"
+        f"same: {counted}"
     )
 
 
@@ -134,15 +133,15 @@ def changed_since(
 
 
 def _scored(ledger: Ledger) -> list[TrialView]:
-    """Trials that scores are known of; others are made with whatever is there when they go on."""
+    """Trials with scores; the others will be made with the facts of a later start."""
     return [trial for trial in ledger.trials() if trial.curve or trial.state == "complete"]
 
 
 def begin(ledger: Ledger, made_with: MadeWith, *, accept_changes: bool = False) -> tuple[str, ...]:
-    """Note one more start, whose trials are made so; what is to be said of it, in lines.
+    """Note a start and what its trials are made with; returns lines for the user.
 
     Raises:
-        LedgerError: a fact has changed since trials were made, and nobody has accepted that;
+        LedgerError: a fact has changed since earlier trials, and the change is not accepted;
             nothing is noted.
     """
     sets, starts = fact_sets_of(ledger), starts_of(ledger)
@@ -157,8 +156,8 @@ def begin(ledger: Ledger, made_with: MadeWith, *, accept_changes: bool = False) 
             "earlier trials are from before this ledger kept what they are made with (data, "
             "weights, code); they are marked as such"
         )
-    if starts and (told := _other_versions(starts[-1], made_with)):
-        news.append(f"versions differ from those of the last start: {told}")
+    if starts and (versions := _other_versions(starts[-1], made_with)):
+        news.append(f"versions differ from those of the last start: {versions}")
     known = (number for number, facts in sets.items() if facts == made_with.facts)
     number = next(known, len(sets) + 1)
     if number not in sets:
@@ -186,9 +185,9 @@ def _numbered(ledger: Ledger, name: str) -> dict[int, Any]:
 
 
 def _refusal(ledger: Ledger, last: Start, changed: tuple[Change, ...], made_with: MadeWith) -> str:
-    told, pinned = _other_versions(last, made_with), ""
+    versions, pinned = _other_versions(last, made_with), ""
     # Another xlt-ray may read the same files as other examples.
-    code = f" (versions differ, too: {told})" if told else ""
+    code = f" (versions differ, too: {versions})" if versions else ""
     model = ledger.sweep["space"].get("model")
     moved = [
         change
@@ -209,15 +208,15 @@ def _refusal(ledger: Ledger, last: Start, changed: tuple[Change, ...], made_with
 
 
 def _other_versions(last: Start, made_with: MadeWith) -> str:
-    """Libraries and the commit that differ, in one line; empty where none does."""
-    told = [
+    """Libraries and the commit that differ, in one line; empty if none does."""
+    versions = [
         f"{name} {last.versions.get(name, 'none')} -> {made_with.versions.get(name, 'none')}"
         for name in dict.fromkeys([*last.versions, *made_with.versions])
         if last.versions.get(name) != made_with.versions.get(name)
     ]
     if last.commit != made_with.commit:
-        told.append(f"commit {_short(last.commit)} -> {_short(made_with.commit)}")
-    return ", ".join(told)
+        versions.append(f"commit {_short(last.commit)} -> {_short(made_with.commit)}")
+    return ", ".join(versions)
 
 
 def _short(commit: str) -> str:

@@ -79,7 +79,7 @@ class Engine:
             yield name, self._whole(parameter)
 
     def save(self, folder: Path | None) -> None:
-        """Write the state of the training into ``folder``; a worker without one lends its part.
+        """Write the state of the training into ``folder``; workers without one pass on their part.
 
         Raises:
             TrialFailure: a weight is not a number (``nan``); nothing is written.
@@ -119,8 +119,8 @@ class Engine:
         are rounded (bf16) or one worker's part of them (stage 3).
 
         Args:
-            is_keeper: whether this worker saves. One that does not lends its part, and its
-                network stays as it is: whole float32 weights need not fit beside a training.
+            is_keeper: whether this worker saves. The network of others stays as it is, since
+                whole float32 weights need not fit beside a training.
 
         Raises:
             TrialFailure: a weight is not a number (``nan``).
@@ -147,14 +147,14 @@ class Engine:
                 parameter.data = data
 
     def close(self) -> None:
-        """Give the memory back at once; the network is empty then, whoever still refers to it.
+        """Free the memory at once; the network is empty afterwards.
 
-        DeepSpeed's objects refer to each other in circles. Python breaks them late, those of ZeRO 3
-        never, and meanwhile the next stage needs the room.
+        DeepSpeed's objects refer to each other in circles, which Python frees late, and under
+        ZeRO 3 never, while the next stage needs the memory.
         """
         parameters, optimizer, adam = list(self.network.parameters()), self._optimizer, self._adam
         self._engine.destroy()
-        # ZeRO 3 leaves another one there, with other roundings, for whatever trains here next.
+        # ZeRO 3 replaces it with one that rounds differently, also for later trainings.
         nn.functional.linear = _LINEAR
         self._engine.optimizer = self._engine.basic_optimizer = None
         adam.state.clear()
@@ -176,7 +176,7 @@ class Engine:
             whole = safe_get_full_optimizer_state(parameter, moment)
         else:
             whole = safe_get_full_fp32_param(parameter)
-        # A copy: on the CPU it would else be the very tensor that goes on training.
+        # A copy: on the CPU it would otherwise be the tensor in training.
         copy: Tensor = whole.detach().to("cpu", torch.float32, copy=True).contiguous()
         return copy
 
@@ -311,7 +311,7 @@ def _decayed(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """DeepSpeed tells about every engine, checkpoint and file; none of it is for users."""
+    """Silence DeepSpeed, which logs every engine, checkpoint and file."""
     logger = logging.getLogger("DeepSpeed")
     before, logger.disabled = logger.disabled, True
     try:
