@@ -82,6 +82,22 @@ _DEEP = {"num_layers": 10**6, "hidden_size": 10**6}
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 
+def selection_rule(objective: Mapping[str, Any], source: str = "the source language") -> str:
+    """The rule by which a sweep selects, to follow "configurations are".
+
+    >>> selection_rule({"metric": "accuracy", "languages": "target"})
+    'chosen by accuracy on the dev sets of the target languages'
+    """
+    languages = objective["languages"]
+    names = languages if isinstance(languages, str) else ", ".join(languages)
+    where = {
+        "source": f"dev set of {source}",
+        "target": "dev sets of the target languages",
+        "all": "dev sets of all languages",
+    }.get(names, f"dev sets of {names}")
+    return f"chosen by {objective['metric']} on the {where}"
+
+
 def is_judged_by_oracle(resolved: Mapping[str, Any]) -> bool:
     """As :attr:`SweepSpec.is_judged_by_oracle`, of a sweep as a ledger keeps it."""
     is_stopping = resolved.get("early_stop") is not None

@@ -36,7 +36,7 @@ from xlt_ray.report.item_uncertainty import OverItems, ReadItems, kept_of, over_
 from xlt_ray.report.labels import shown_value
 from xlt_ray.report.provenance import model_of, weights_of
 from xlt_ray.report.replication import Trained, named, shared_by, shared_on_one_side, trained_stages
-from xlt_ray.report.selection import header, is_oracle, num_candidates, ranked_configurations
+from xlt_ray.report.selection import header, is_oracle, num_candidates
 from xlt_ray.report.stats import (
     ALPHA,
     MIN_SEEDS_FOR_STAR,
@@ -123,8 +123,7 @@ def candidate_of(
     """
     sweep, name = snapshot.sweep, snapshot.name
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
-    ranked = ranked_configurations(trials, sweep)
-    best = next(iter(ranked), None)
+    best = snapshot.best_configuration
     chosen = best if configuration is None else configuration
     if chosen is None:
         raise LedgerError(f"{name}: no trial is complete yet; compare it when one is")
@@ -178,7 +177,7 @@ def candidate_of(
         facts=frozenset(view.facts for view in snapshot.trials if view.number in numbers),
         num_candidates=candidates,
         is_best=row is table.rows[0],
-        rank=ranked.index(chosen) + 1,
+        rank=snapshot.ranking.index(chosen) + 1,
         next_seed=max(view.seed for view in snapshot.trials) + 1,
         read=kept_of(snapshot, table.task, table.metric),
     )

@@ -21,7 +21,7 @@ from xlt_ray.ledger import TrialView, changes
 from xlt_ray.ledger.made_with import listed
 from xlt_ray.report.comparison import Candidate, candidate_of, shots_of
 from xlt_ray.report.frames import Snapshot, target_of, trials_frame
-from xlt_ray.report.selection import header, num_candidates, ranked_configurations
+from xlt_ray.report.selection import header, num_candidates
 from xlt_ray.report.stats import Interval, Summary, summary
 from xlt_ray.report.tables import note
 
@@ -85,7 +85,7 @@ def winners(snapshot: Snapshot, top: int) -> list[TrialView]:
     Raises:
         LedgerError: no trial is complete, or there are fewer configurations.
     """
-    ranked = ranked_configurations(trials_frame(snapshot), snapshot.sweep)
+    ranked = snapshot.ranking
     if not ranked:
         raise LedgerError(f"{snapshot.name}: no trial is complete yet; there is nothing to confirm")
     if len(ranked) < top:
@@ -115,7 +115,6 @@ def confirmation_of(
         LedgerError: a configuration has no test scores in ``snapshot``.
     """
     trials, again = trials_frame(snapshot), trials_frame(fresh)
-    ranked = ranked_configurations(trials, snapshot.sweep)
     rows: list[Confirmed] = []
     notes: dict[str, None] = {}
     for number, configuration in enumerate(configurations):
@@ -142,7 +141,7 @@ def confirmation_of(
         rows += [
             Confirmed(
                 configuration=configuration,
-                rank=ranked.index(configuration) + 1,
+                rank=snapshot.ranking.index(configuration) + 1,
                 measure=measure,
                 languages=part,
                 selected=statistics.fmean(before),

@@ -23,6 +23,7 @@ from xlt_ray.config.sweep import is_judged_by_oracle
 from xlt_ray.config.trial import Target
 from xlt_ray.errors import DamagedStage
 from xlt_ray.ledger import Ledger, Standing, Start, TrialView, fact_sets_of, standings, starts_of
+from xlt_ray.ledger.views import ranked
 from xlt_ray.store.record import Score, StageRecord
 from xlt_ray.store.store import StageStore
 
@@ -52,6 +53,17 @@ class Snapshot:
     def standings(self) -> Mapping[int, Standing]:
         """How every trial stood, by number."""
         return standings(self.trials, driver=self.driver)
+
+    @cached_property
+    def ranking(self) -> list[int]:
+        """Configurations with a complete trial, the best first."""
+        sweep = self.sweep
+        return ranked(self.trials, int(sweep["search"]["seeds"]), sweep["objective"]["mode"])
+
+    @property
+    def best_configuration(self) -> int | None:
+        """The first of :attr:`ranking`; None before any trial is complete."""
+        return next(iter(self.ranking), None)
 
     @property
     def parameters(self) -> list[str]:

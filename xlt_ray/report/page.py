@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from xlt_ray.config.sweep import selection_rule
 from xlt_ray.errors import DamagedStage, SpecError
 from xlt_ray.files import atomic_write
 from xlt_ray.home import Home
@@ -48,13 +49,11 @@ from xlt_ray.report.labels import DescribeLanguage, is_absent, parameter_names, 
 from xlt_ray.report.provenance import lost_weights
 from xlt_ray.report.replication import trained_stages
 from xlt_ray.report.selection import (
-    best_configuration,
     checkpoints,
     counted,
     has_few_shot,
     is_oracle,
     picks,
-    selection_rule,
     table_header,
 )
 from xlt_ray.report.table_export import (
@@ -124,7 +123,7 @@ def write_report(
     further_scores = further_frame(snapshot)
     further = further_tables(further_scores, sweep, trained)
     few_shot = few_shot_frame(snapshot)
-    best = best_configuration(trials, sweep)
+    best = snapshot.best_configuration
     known = {table.stem: effects_of(table) for table in tables}
     try:
         intervals = configuration_intervals(snapshot, tables, [] if best is None else [best])
@@ -195,8 +194,10 @@ def write_report(
         "marks": marks,
         "few_shot": few_shot_tables(few_shot, snapshot, sweep),
         "has_few_shot": has_few_shot(sweep),
-        "rules": sorted({selection_rule(sweep, table.source_language) for table in tables}),
-        "best": view_model.best_view(best, trials, uses, tables, parameters, intervals),
+        "rules": sorted(
+            {selection_rule(sweep["objective"], table.source_language) for table in tables}
+        ),
+        "best": view_model.best_view(best, trials, uses, tables, knobs, intervals),
         "figures": [{"figure": figure, "uri": _data_uri(figure)} for figure in figures],
         "notes": notes,
         "tables": [

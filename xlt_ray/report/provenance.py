@@ -10,11 +10,12 @@ from typing import Any
 
 from xlt_ray.config.export_metadata import Exported, ExportedScore, ExportedStage
 from xlt_ray.config.supervision import INTERMEDIATE, TRANSLATE_TRAIN
+from xlt_ray.config.sweep import selection_rule
 from xlt_ray.errors import DamagedStage, LedgerError
 from xlt_ray.ledger import StageUse, TrialView
 from xlt_ray.ledger.views import winner
 from xlt_ray.report.frames import Snapshot
-from xlt_ray.report.selection import COMPETED, is_oracle, selection_rule
+from xlt_ray.report.selection import COMPETED, is_oracle
 from xlt_ray.report.tables import is_translate_train
 from xlt_ray.store.stage import short
 from xlt_ray.versions import version_of
@@ -234,7 +235,7 @@ def _languages(snapshot: Snapshot, task: str, source: str) -> tuple[str, ...]:
 def _selection(snapshot: Snapshot, view: TrialView, source: str, *, is_named: bool) -> str:
     complete = [trial for trial in snapshot.trials if trial.state == "complete"]
     candidates = {trial.configuration for trial in snapshot.trials if trial.state in COMPETED}
-    rule = selection_rule(snapshot.sweep, source)
+    rule = selection_rule(snapshot.sweep["objective"], source)
     if is_named:
         text = f"Trial {view.number} was named by hand; the sweep's own rule: {rule}."
     else:

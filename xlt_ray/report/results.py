@@ -143,12 +143,11 @@ class Results:
         """All tables, and the configurations that were named, or the selected one."""
         from xlt_ray.report.frames import scores_frame, trials_frame
         from xlt_ray.report.replication import trained_stages
-        from xlt_ray.report.selection import best_configuration
         from xlt_ray.report.tables import language_tables
 
         snapshot = self._snapshot
         trials, scores = trials_frame(snapshot), scores_frame(snapshot)
-        best = best_configuration(trials, self.sweep)
+        best = snapshot.best_configuration
         trained = trained_stages(snapshot.trials)
         tables = language_tables(trials, scores, snapshot.parameters, self.sweep, trained=trained)
         return tables, configurations if configurations or best is None else (best,)

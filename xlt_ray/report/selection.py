@@ -18,6 +18,7 @@ from typing import Any
 
 import pandas as pd
 
+from xlt_ray.config.sweep import selection_rule
 from xlt_ray.config.trial import Target
 from xlt_ray.report.tables import Cell, LanguageTable, Row, cell_of
 
@@ -74,17 +75,6 @@ class Checkpoints:
     same."""
 
 
-def selection_rule(sweep: Mapping[str, Any], source: str) -> str:
-    """By what configurations are ranked, to follow "configurations are"."""
-    objective = sweep["objective"]
-    languages = objective["languages"]
-    if languages == "source":
-        return f"chosen by {objective['metric']} on the dev set of {source}"
-    named = languages if isinstance(languages, str) else ", ".join(languages)
-    where = {"target": "the target languages", "all": "all languages"}.get(named, named)
-    return f"chosen by {objective['metric']} on the dev sets of {where}"
-
-
 def is_oracle(sweep: Mapping[str, Any]) -> bool:
     """Whether the objective reads labels of target languages."""
     return bool(sweep["objective"]["languages"] != "source")
@@ -97,7 +87,7 @@ def has_few_shot(sweep: Mapping[str, Any]) -> bool:
 
 def header(sweep: Mapping[str, Any], source: str) -> str:
     """What stands above every table: the rule, the checkpoint, and whether it is an oracle."""
-    text = f"Configurations are {selection_rule(sweep, source)}; "
+    text = f"Configurations are {selection_rule(sweep['objective'], source)}; "
     text += f"scores are of the {checkpoint_rule(sweep, source)}."
     if has_few_shot(sweep):
         text += " Trials with few_shot are NOT ZERO-SHOT: their scores are in a table of their own."
@@ -135,31 +125,8 @@ def table_header(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
 def counted(sweep: Mapping[str, Any], source: str) -> str:
     """What stands above a table in which configurations are not ranked."""
     text = "All configurations with scores count here, selected or not. "
-    text += f"Configurations are {selection_rule(sweep, source)}."
+    text += f"Configurations are {selection_rule(sweep['objective'], source)}."
     return text + (ORACLE if is_oracle(sweep) else "")
-
-
-def best_configuration(trials: pd.DataFrame, sweep: Mapping[str, Any]) -> int | None:
-    """The first of :func:`ranked_configurations`; None before any trial is complete."""
-    return next(iter(ranked_configurations(trials, sweep)), None)
-
-
-def ranked_configurations(trials: pd.DataFrame, sweep: Mapping[str, Any]) -> list[int]:
-    """Configurations with a complete trial by their mean objective over seeds, the best first.
-
-    Those of which every seed is complete go before those that lack one; of equals the first
-    that was tried.
-    """
-    complete = trials[trials["state"] == "complete"]
-    if complete.empty:
-        return []
-    means = complete.astype({"objective": float}).groupby("configuration")["objective"]
-    full = means.count() >= int(sweep["search"]["seeds"])
-    ranked = sorted(
-        (not full[configuration], sign_of(sweep) * value, int(configuration))
-        for configuration, value in means.mean().items()
-    )
-    return [configuration for *_, configuration in ranked]
 
 
 def num_candidates(trials: pd.DataFrame) -> int:
@@ -195,7 +162,7 @@ def picks(
     on_source = f"dev {source}"
     rules = [
         _pick(
-            f"the sweep's: {selection_rule(sweep, source)}",
+            f"the sweep's: {selection_rule(sweep['objective'], source)}",
             {one: row.objective.mean for one, row in rows.items() if row.objective},
             rows,
             sweep,

@@ -1,19 +1,17 @@
 """Tables as files: CSV in full precision, LaTeX with booktabs in percent.
 
-LaTeX source: text with its characters escaped, and booktabs tables that fit on a page.
-
-A table that is wider than a column of text is cut into panels below each other, each with the
-columns that name its rows; one that is longer than a page is continued in another float. A text
-that is longer than ``MAX_TEXT`` goes over several lines of its cell.
+LaTeX tables are ``longtable``: rows go on over pages. A table wider than a line is cut into panels
+below each other, each with the columns that name its rows; a long text is broken inside its cell.
 """
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import pandas as pd
 
 from xlt_ray.config.task_types import TOO_FEW_ITEMS
 from xlt_ray.report.effects import Effect, Effects
@@ -24,53 +22,46 @@ from xlt_ray.report.selection import Pick, counted, table_header
 from xlt_ray.report.tables import TEX_MARKS, Cell, LanguageTable, Row, marks
 
 MAX_WIDTH = 76.0
-"""Of a panel in letters, which is a line of LaTeX's article class in small print."""
+"""Letters in a line of LaTeX's article class in small print."""
 GAP = 2.6
 """Letters between two columns."""
-MAX_LINES = 40
-"""Of a float, rules and heads included, below a caption of ``CAPTION_LINES``."""
-CAPTION_LINES = 5
-MAX_FLOATS = 12
-"""In a row before a page is ended: LaTeX holds back so many and no more (18 before 2015)."""
 MAX_TEXT = 32
-"""Letters in a line of a cell of text."""
+"""Letters in a line of a text cell."""
+_TEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "±": r"$\pm$",
+        "≡": r"$\equiv$",
+        "−": "$-$",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        '"': r"\textquotedbl{}",
+        # After the end of a line LaTeX would read a bracket or a star as an argument.
+        "[": "{[}",
+        "]": "{]}",
+        "*": "{*}",
+        "`": r"\textasciigrave{}",
+    }
+)
+_COMMAND = re.compile(r"\\[a-zA-Z]+(?:\{\})?")
 
 
 def tex(text: str) -> str:
-    """Text with LaTeX's own characters escaped, in composed Unicode.
+    """Text with LaTeX's own characters escaped, in composed Unicode; a line break is a space.
 
-    A line break is a space. Letters are left as they are, whatever their script:
-    :func:`needs_unicode` tells which texts pdflatex cannot set.
+    Letters of every script stay: :func:`needs_unicode` says which texts pdflatex cannot set.
+    (pandas escapes neither brackets at the start of a row nor dashes that LaTeX would join.)
 
     >>> tex("a_b 50 %")
     'a\\\\_b 50 \\\\%'
     """
-    plain = unicodedata.normalize("NFC", text)
-    spaced = "".join(" " if one.isspace() else one for one in plain)
-    found = "".join(_ESCAPED.get(one, one) for one in spaced if one.isprintable())
-    # Side by side these would be drawn as one character.
-    return re.sub(r"([-',])(?=\1)", r"\1{}", found)
-
-
-_ESCAPED = {
-    **{one: f"\\{one}" for one in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "±": r"$\pm$",
-    "≡": r"$\equiv$",
-    "−": "$-$",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    # After a line's end a bracket or a star would be an argument of it.
-    "[": "{[}",
-    "]": "{]}",
-    "*": "{*}",
-    "`": r"\textasciigrave{}",
-}
-_NOT_IN_T1 = frozenset("ĦħĸĿŀŉŦŧſ")
+    plain = unicodedata.normalize("NFC", re.sub(r"\s", " ", text))
+    escaped = "".join(filter(str.isprintable, plain)).translate(_TEX)
+    return re.sub(r"([-',])(?=\1)", r"\1{}", escaped)
 
 
 def needs_unicode(text: str) -> bool:
@@ -79,9 +70,8 @@ def needs_unicode(text: str) -> bool:
     >>> needs_unicode("Türkçe, Łódź"), needs_unicode("中文")
     (False, True)
     """
-    known = "–—‘’“”…€™×±−≡"
-    composed = unicodedata.normalize("NFC", text)
-    return any((ord(one) > 0x17F and one not in known) or one in _NOT_IN_T1 for one in composed)
+    characters = set(unicodedata.normalize("NFC", text)) - set("–—‘’“”…€™×±−≡")
+    return any(ord(each) > 0x17F or each in "ĦħĸĿŀŉŦŧſ" for each in characters)
 
 
 def booktabs(
@@ -92,7 +82,7 @@ def booktabs(
     *,
     num_keys: int = 1,
 ) -> str:
-    """A table as floats that fit on a page.
+    """A table as one longtable for each panel of columns that fits on a line.
 
     Args:
         caption: as text.
@@ -100,100 +90,53 @@ def booktabs(
         head: cells in LaTeX, as ``rows``.
         num_keys: first columns, which name the rows and stand in every panel.
     """
-    body = [tex(caption), *(cell for row in [head, *rows] for cell in row)]
-    engine = ", and lualatex or xelatex with a font that has all letters" * any(
-        map(needs_unicode, body)
-    )
-    lines = [f"% needs \\usepackage{{booktabs}} and \\usepackage[T1]{{fontenc}}{engine}"]
-    longer = max(math.ceil(len(caption) / MAX_WIDTH) - CAPTION_LINES, 0)
-    # A caption that fills a page is no reason to give every row a float of its own.
-    room = max(MAX_LINES - longer, MAX_LINES // 4)
-    for number, panels in enumerate(_floats(layout, head, rows, num_keys, room)):
-        if number and number % MAX_FLOATS == 0:
-            lines.append("\\clearpage")
-        lines += ["\\begin{table}", "\\centering\\small"]
-        if number:
-            lines.append("\\addtocounter{table}{-1}")
-        lines.append(f"\\caption{{{'(continued)' if number else tex(caption)}}}")
-        lines.append("\n\\par\\medskip\n".join(panels))
-        lines += ["\\end{table}"]
-    return "\n".join([*lines, ""])
+    texts = [tex(caption), *(cell for row in [head, *rows] for cell in row)]
+    engine = ", and lualatex or xelatex with a font that has all letters"
+    lines = [
+        "% needs \\usepackage{booktabs,longtable} and \\usepackage[T1]{fontenc}"
+        + engine * any(map(needs_unicode, texts)),
+        "\\begingroup\\small\\setlength{\\LTcapwidth}{\\textwidth}",
+    ]
+    cells = [
+        [_broken(cell) if letter == "l" else cell for cell, letter in zip(row, layout, strict=True)]
+        for row in rows
+    ]
+    frame = pd.DataFrame(cells, columns=range(len(head)), dtype=object)
+    for number, columns in enumerate(_panels(layout, head, rows, num_keys)):
+        title = "(continued)" if number else tex(caption)
+        style = frame[columns].style.hide(axis="index")
+        source = style.format_index(lambda column: head[column], axis="columns").to_latex(
+            environment="longtable",
+            hrules=True,
+            caption=title,
+            column_format="".join(layout[column] for column in columns),
+        )
+        lines += ["\\addtocounter{table}{-1}"] * (number > 0)
+        # pandas repeats the whole caption on every page.
+        lines.append(source.replace(f"\\caption[]{{{title}}}", "\\caption[]{(continued)}").rstrip())
+    return "\n".join([*lines, "\\endgroup", ""])
 
 
-def _floats(
-    layout: str, head: Sequence[str], rows: Sequence[Sequence[str]], num_keys: int, room: int
-) -> Iterator[list[str]]:
-    """The panels of each float, which has so many lines."""
-    panels: list[str] = []
-    num_lines = 0
-    for part in _parts(layout, rows, room - 4):
-        for columns in _columns(layout, head, part, num_keys):
-            height = sum(_height(layout, row, columns) for row in part) + 4
-            if panels and num_lines + height > room:
-                yield panels
-                panels, num_lines = [], 0
-            panels.append(_panel(layout, head, part, columns))
-            num_lines += height
-    yield panels
-
-
-def _parts(
-    layout: str, rows: Sequence[Sequence[str]], room: int
-) -> Iterator[Sequence[Sequence[str]]]:
-    """Rows that a panel has room for; at least one of them, and none where there is none."""
-    first = num_lines = 0
-    for place, row in enumerate(rows):
-        height = _height(layout, row, range(len(row)))
-        if place > first and num_lines + height > room:
-            yield rows[first:place]
-            first, num_lines = place, 0
-        num_lines += height
-    yield rows[first:]
-
-
-def _columns(
+def _panels(
     layout: str, head: Sequence[str], rows: Sequence[Sequence[str]], num_keys: int
 ) -> Iterator[list[int]]:
-    """The columns of each panel: as many as fit, and at least one beside the keys."""
-    widths = [
-        GAP + max(min(_width(row[place]), MAX_TEXT if letter == "l" else math.inf)
-                  for row in [head, *rows])
-        for place, letter in enumerate(layout)
-    ]  # fmt: skip
+    """The columns of each panel: as many as fit on a line, and at least one beside the keys."""
+    widths = []
+    for column, letter in enumerate(layout):
+        width = max(_width(row[column]) for row in [head, *rows])
+        widths.append(GAP + (min(width, MAX_TEXT) if letter == "l" else width))
     keys = list(range(num_keys))
     chosen: list[int] = []
-    for place in range(num_keys, len(head)):
-        if chosen and sum(widths[one] for one in [*keys, *chosen, place]) > MAX_WIDTH:
+    for column in range(num_keys, len(head)):
+        if chosen and sum(widths[each] for each in [*keys, *chosen, column]) > MAX_WIDTH:
             yield keys + chosen
             chosen = []
-        chosen.append(place)
+        chosen.append(column)
     yield keys + chosen
 
 
-def _panel(
-    layout: str, head: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[int]
-) -> str:
-    def line(cells: Sequence[str]) -> str:
-        shown = (
-            _broken(cells[column]) if layout[column] == "l" else cells[column] for column in columns
-        )
-        return " & ".join(shown) + " \\\\"
-
-    return "\n".join(
-        [
-            f"\\begin{{tabular}}{{{''.join(layout[column] for column in columns)}}}",
-            "\\toprule",
-            line(head),
-            "\\midrule",
-            *map(line, rows),
-            "\\bottomrule",
-            "\\end{tabular}",
-        ]
-    )
-
-
 def _broken(cell: str) -> str:
-    """A cell of text, over several lines where it is longer than one."""
+    """A text cell, over several lines where it is longer than one."""
     if _width(cell) <= MAX_TEXT:
         return cell
     # Paths and lists of languages have no spaces to break at.
@@ -202,26 +145,10 @@ def _broken(cell: str) -> str:
     return f"\\parbox[t]{{{MAX_TEXT / 2:g}em}}{{\\raggedright {loose}\\strut}}"
 
 
-def _height(layout: str, row: Sequence[str], columns: Sequence[int]) -> int:
-    """Lines of a row; those of a broken text are not full."""
-    widths = [_width(row[column]) for column in columns if layout[column] == "l"]
-    return max(
-        (math.ceil(width / (0.75 * MAX_TEXT)) for width in widths if width > MAX_TEXT), default=1
-    )
-
-
 def _width(cell: str) -> float:
     """About how many letters wide a cell is set."""
-    small = sum(0.8 * len(_set(one)) for one in _SMALL.findall(cell))
-    return len(_set(_SMALL.sub("", cell))) + small
-
-
-_SMALL = re.compile(r"\{\\scriptsize(.*?)\}")
-_COMMAND = re.compile(r"\\[a-zA-Z]+(?:\{\})?")
-
-
-def _set(source: str) -> str:
-    return re.sub(r"[\\${}^]", "", _COMMAND.sub("x", source))
+    plain = cell.replace(r"\scriptsize", "")
+    return len(re.sub(r"[\\${}^]", "", _COMMAND.sub("x", plain)))
 
 
 _BESIDE = ("items", "chance", "cut", "near_constant")
@@ -251,21 +178,20 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     names += [f"{column}{suffix}" for column in columns for suffix in suffixes]
     lines = []
     for row in table.rows:
-        cells = [row.mean, row.mean_without_source, row.gap]
-        cells += [row.groups.get(group.title) for group in table.groups]
-        cells += [row.cells.get(language) for language in table.languages]
         line: list[Any] = [row.configuration]
-        line += [shown_value(row.parameters[path]) for path in table.parameters]
-        line += [row.supervision, row.num_seeds, *_two(row.objective)]
-        for cell in cells:
+        line += [shown_value(row.knobs[path]) for path in table.knobs]
+        line += [row.supervision, row.num_seeds, *_mean_and_deviation(row.objective)]
+        for cell in (
+            *(row.mean, row.mean_without_source, row.gap),
+            *(row.groups.get(group.title) for group in table.groups),
+            *(row.cells.get(language) for language in table.languages),
+        ):
             low, high = (cell and cell.interval) or (None, None)
-            line += [*_two(cell), low, high, cell.num_seeds if cell else 0]
-        constants = row.near_constant
+            line += [*_mean_and_deviation(cell), low, high, cell.num_seeds if cell else 0]
         for code in table.languages:
-            known = constants.get(code)
-            share = known.share if known else None
-            told = (evidence.sizes, evidence.chance, evidence.cut)
-            line += [*(one.get(code) for one in told), share]
+            constant = row.near_constant.get(code)
+            line += [evidence.sizes.get(code), evidence.chance.get(code), evidence.cut.get(code)]
+            line.append(constant and constant.share)
         lines.append([*line, row.is_gap_of_source, named(row.shared), row.facts, rule])
     beside = [f"{language}_{name}" for language in table.languages for name in _BESIDE]
     last = ("gap_smaller_by_source_alone", "shared_by_seeds", "facts", "selection")
@@ -283,35 +209,24 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         printed = [_tex_cell(cell, row.num_seeds) for cell in cells]
         if row.is_gap_of_source:
             printed[3] += "$^{\\dagger}$"
-        constants = row.near_constant
-        for place, language in enumerate(table.languages, start=4):
-            printed[place] += "$^{\\equiv}$" * (language in constants)
+        for column, language in enumerate(table.languages, start=4):
+            printed[column] += "$^{\\equiv}$" * (language in row.near_constant)
         rows.append(
             [_number(row)]
             + [tex(shown_value(row.parameters[path])) for path in table.parameters]
             + [str(row.num_seeds), *printed]
         )
-    sizes, chance = table.evidence.sizes, table.evidence.chance
-    small = table.evidence.small
-    empty = [""] * (len(table.parameters) + 5)
-    told = [
-        f"{sizes.get(language, '--')}{'$^{*}$' * (language in small)}"
-        for language in table.languages
-    ]
-    rows.append(["$n$", *empty, *told])
-    told = [
-        f"{100 * chance[language]:.1f}" if language in chance else "--"
-        for language in table.languages
-    ]
-    rows.append(["chance", *empty, *told])
-    head = [
-        "\\#",
-        *map(tex, parameter_names(table.parameters).values()),
-        "seeds",
-        "dev",
-        *map(tex, titles),
-    ]
-    layout = "r" + "l" * len(table.parameters) + "r" * (2 + len(titles))
+    evidence = table.evidence
+    empty = [""] * (len(table.knobs) + 5)
+    rows.append(["$n$", *empty])
+    rows.append(["chance", *empty])
+    for language in table.languages:
+        star = "$^{*}$" * (language in evidence.small)
+        chance = evidence.chance.get(language)
+        rows[-2].append(f"{evidence.sizes.get(language, '--')}{star}")
+        rows[-1].append("--" if chance is None else f"{100 * chance:.1f}")
+    head = ["\\#", *map(tex, knob_names(table.knobs).values()), "seeds", "dev", *map(tex, titles)]
+    layout = "r" + "l" * len(table.knobs) + "r" * (2 + len(titles))
     return booktabs(_caption(table, sweep), layout, head, rows)
 
 
@@ -324,17 +239,11 @@ def groups_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         f"A dash is a group of which a language is missing. {table.evidence.groups_note()}"
         f"{_notes(table)}{_best(table)}"
     )
-    rows = [
-        [_number(row), str(row.num_seeds)]
-        + [
-            _tex_cell(cell, row.num_seeds)
-            for cell in (
-                row.mean_without_source,
-                *(row.groups.get(group.title) for group in table.groups),
-            )
-        ]
-        for row in table.rows[:MAX_ROWS]
-    ]
+    rows = []
+    for row in table.rows[:MAX_ROWS]:
+        cells = [row.mean_without_source, *(row.groups.get(group.title) for group in table.groups)]
+        printed = [_tex_cell(cell, row.num_seeds) for cell in cells]
+        rows.append([_number(row), str(row.num_seeds), *printed])
     head = ["\\#", "seeds", f"without {tex(table.source_language)}"]
     head += [tex(group.title) for group in table.groups]
     return booktabs(caption, "r" * len(head), head, rows)
@@ -359,16 +268,13 @@ def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
         f"{table.task}: what each selection rule picks, test {table.metric} in %, mean over seeds "
         "(± standard deviation). Weights are those that target.select names but for the average. "
         "Oracle rules read labels of target languages and are not zero-shot. A dash is a rule "
-        f"without data.{_spaced(table.supervision_note)}{_notes(table)}"
+        f"without data.{_joined(table.supervision_note)}{_notes(table)}"
     )
-    rows = [
-        [tex(pick.rule), _number(pick.row) if pick.row else "--"]
-        + [
-            _tex_cell(cell, pick.row.num_seeds if pick.row else 0)
-            for cell in _pick_cells(pick, table)
-        ]
-        for pick in picks
-    ]
+    rows = []
+    for pick in picks:
+        num_seeds = pick.row.num_seeds if pick.row else 0
+        cells = [_tex_cell(cell, num_seeds) for cell in _pick_cells(pick, table)]
+        rows.append([tex(pick.rule), _number(pick.row) if pick.row else "--", *cells])
     source = tex(table.source_language)
     head = ["rule", "\\#", source, f"without {source}", "gap", "worst"]
     return booktabs(caption, "lrrrrr", head, rows)
@@ -381,8 +287,8 @@ def effects_tex(known: Effects, table: LanguageTable, sweep: Mapping[str, Any]) 
         "all others, in points, and Welch's 95 % interval over configurations (those that share a "
         "trained stage which the others have not count as one), not corrected for the number of "
         f"intervals ({known.num_intervals}). "
-        f"{counted(sweep, table.source_language)}{_spaced(table.supervision_note)}"
-        + (f" {table.facts_note}" if table.facts_note else "")
+        f"{counted(sweep, table.source_language)}"
+        f"{_joined(table.supervision_note, table.facts_note)}"
     )
     rows = [
         [
@@ -403,8 +309,8 @@ def _number(row: Row) -> str:
     return f"{row.configuration}{marks(row.supervision, TEX_MARKS)}"
 
 
-def _spaced(note: str) -> str:
-    return note and f" {note}"
+def _joined(*notes: str) -> str:
+    return "".join(f" {note}" for note in notes if note)
 
 
 def _pick_cells(pick: Pick, table: LanguageTable) -> list[Cell | None]:
@@ -412,11 +318,7 @@ def _pick_cells(pick: Pick, table: LanguageTable) -> list[Cell | None]:
     if row is None:
         return [None] * 4
     source = table.source_language
-    others = [row.cells[code] for code in table.languages if code != source and code in row.cells]
-    sign = 1.0 if table.is_higher_better else -1.0
-    worst = min(others, key=lambda cell: sign * cell.mean, default=None)
-    is_whole = row.mean_without_source is not None
-    return [row.cells.get(source), row.mean_without_source, row.gap, worst if is_whole else None]
+    return [row.cells.get(source), row.mean_without_source, row.gap, table.worst(row)]
 
 
 def _caption(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
@@ -441,7 +343,7 @@ def _caption(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
 
 
 def _notes(table: LanguageTable) -> str:
-    return "".join(f" {note}" for note in (table.spread_note, table.facts_note) if note)
+    return _joined(table.spread_note, table.facts_note)
 
 
 def _best(table: LanguageTable) -> str:
@@ -468,5 +370,5 @@ def _tex_effect(effect: Effect | None) -> str:
     return f"{text} {{\\scriptsize$[{100 * effect.low:+.1f}, {100 * effect.high:+.1f}]$}}"
 
 
-def _two(cell: Cell | None) -> tuple[float | None, float | None]:
+def _mean_and_deviation(cell: Cell | None) -> tuple[float | None, float | None]:
     return (None, None) if cell is None else (cell.mean, cell.deviation)

@@ -394,6 +394,24 @@ class LanguageTable:
         return next((row for row in self.rows if row.gap is not None), None)
 
     @property
+    def sign(self) -> float:
+        """Times a score: higher is better."""
+        return 1.0 if self.is_higher_better else -1.0
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The languages without the source."""
+        return tuple(code for code in self.languages if code != self.source_language)
+
+    def worst(self, row: Row) -> Cell | None:
+        """The row's worst target language; None unless every seed has all of them."""
+        if row.mean_without_source is None:
+            return None
+        return min(
+            (row.cells[code] for code in self.targets), key=lambda cell: self.sign * cell.mean
+        )
+
+    @property
     def stem(self) -> str:
         """What the table's files are called after."""
         return f"{self.task}-{self.source_language}-languages"
@@ -577,10 +595,9 @@ def _with_gap_warnings(table: LanguageTable) -> LanguageTable:
 
 
 def _is_gap_of_source(row: Row, reference: Row, table: LanguageTable) -> bool:
-    mine, theirs = row.mean_without_source, reference.mean_without_source
-    if row.gap is None or reference.gap is None or mine is None or theirs is None:
+    if not (
+        row.gap and reference.gap and row.mean_without_source and reference.mean_without_source
+    ):
         return False
-    sign = 1.0 if table.is_higher_better else -1.0
-    return (
-        sign * row.gap.mean < sign * reference.gap.mean and sign * mine.mean <= sign * theirs.mean
-    )
+    gain = row.mean_without_source.mean - reference.mean_without_source.mean
+    return table.sign * (row.gap.mean - reference.gap.mean) < 0 and table.sign * gain <= 0

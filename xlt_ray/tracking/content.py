@@ -31,6 +31,7 @@ from typing import Any
 
 from xlt_ray.config.search_space import Value
 from xlt_ray.config.supervision import ZERO_SHOT
+from xlt_ray.config.sweep import selection_rule
 from xlt_ray.ledger import STANDINGS, Standing, TrialView, Winner, mixed_facts, standings
 from xlt_ray.redact import redacted
 from xlt_ray.store.canonical import digest
@@ -452,7 +453,9 @@ def sweep_note(
     states = [*standings(trials).values()]
     counts = ", ".join(f"{states.count(state)} {state}" for state in STANDINGS if state in states)
     lines = [f"Sweep **{name}**: {len(trials)} trials" + (f" ({counts})" if counts else "") + "."]
-    lines += ["", selection_rule(objective) + "."]
+    is_oracle = objective["languages"] != "source"
+    trials_are = "**Oracle selection**: trials are" if is_oracle else "Trials are"
+    lines += ["", f"{trials_are} {selection_rule(objective)}."]
     if mixed := mixed_facts(trials):
         lines += ["", f"**Mixed facts**: {mixed}."]
     if best is not None:
@@ -495,16 +498,6 @@ def _best_lines(name: str, metric: str, best: Winner, means: Metrics) -> list[st
         f"xlt export {name} DIR --trial {best.trial.number} --register MODEL",
     ]
     return [*lines, "", "```", *commands, "```"]
-
-
-def selection_rule(objective: Mapping[str, Any]) -> str:
-    """One sentence on what trials are chosen by; oracle selection is called so."""
-    languages = objective["languages"]
-    rule = f"chosen by {objective['metric']} on the {objective['split']} set"
-    if languages == "source":
-        return f"Trials are {rule} of the source language"
-    where = languages if isinstance(languages, str) else ", ".join(languages)
-    return f"**Oracle selection**: trials are {rule} of languages: {where}"
 
 
 def _further_means(scores: Sequence[Score]) -> Metrics:

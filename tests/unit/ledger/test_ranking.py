@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from xlt_ray.ledger import TrialView
 from xlt_ray.ledger.views import ranked, winner
-from xlt_ray.report.selection import ranked_configurations
 
 OUTCOMES = st.lists(
     st.tuples(
@@ -30,19 +29,22 @@ def view_of(number: int, configuration: int, state: Any, objective: float | None
 
 
 @given(outcomes=OUTCOMES, mode=st.sampled_from(["min", "max"]), seeds=st.integers(1, 3))
-def test_configurations_are_ranked_as_in_the_report(
+def test_whole_configurations_come_first_then_the_best_mean_then_the_oldest(
     outcomes: list[tuple[int, str, int]], mode: str, seeds: int
 ) -> None:
     views = [
         view_of(number, configuration, state, value / 4 if state == "complete" else None)
         for number, (configuration, state, value) in enumerate(outcomes)
     ]
-    columns = ["state", "configuration", "objective"]
-    frame = pd.DataFrame([[getattr(view, name) for name in columns] for view in views],
-                         columns=columns)  # fmt: skip
-    sweep = {"search": {"seeds": seeds}, "objective": {"mode": mode}}
+    frame = pd.DataFrame([vars(view) for view in views], columns=list(vars(LUCKY[0])))
+    groups = frame[frame["state"] == "complete"].astype({"objective": float})
+    table = groups.groupby("configuration")["objective"].agg(["mean", "count"]).reset_index()
+    table["is_partial"] = table["count"] < seeds
+    table = table.sort_values(
+        ["is_partial", "mean", "configuration"], ascending=[True, mode == "min", True]
+    )
     order = ranked(views, seeds, mode)
-    assert order == ranked_configurations(frame, sweep)
+    assert order == table["configuration"].tolist()
     best = winner(views, seeds, mode)
     assert (best is None) == (not order)
     assert best is None or best.configuration == order[0]

@@ -23,16 +23,15 @@ from tests.unit.report.conftest import (
     describe,
     finished,
 )
+from xlt_ray.config.sweep import selection_rule
 from xlt_ray.errors import SpecError
 from xlt_ray.home import Home
 from xlt_ray.report.frames import SCORE_COLUMNS, read_snapshot, scores_frame, trials_frame, typed
 from xlt_ray.report.selection import (
-    best_configuration,
     checkpoints,
     header,
     is_oracle,
     picks,
-    selection_rule,
 )
 from xlt_ray.report.stats import summary
 from xlt_ray.report.table_export import picks_csv, picks_tex, table_csv, table_tex
@@ -75,8 +74,8 @@ def test_one_row_a_configuration_with_its_number_of_seeds(quick: Finished) -> No
 
 def test_rows_are_ordered_by_the_objective_the_best_first(quick: Finished) -> None:
     table = table_of(quick)
-    trials = trials_frame(read_snapshot(quick.ledger, quick.store))
-    assert best_configuration(trials, quick.ledger.sweep) == table.rows[0].configuration
+    snapshot = read_snapshot(quick.ledger, quick.store)
+    assert snapshot.best_configuration == table.rows[0].configuration
 
 
 def test_missing_cells_are_missing_and_have_no_mean(quick: Finished) -> None:
@@ -135,8 +134,8 @@ def test_a_mean_is_over_all_languages_or_there_is_none(holes: list[set[str]], se
 
 
 def test_selection_rule_says_how_the_best_was_chosen(quick: Finished, oracle: Finished) -> None:
-    assert "dev set of qaa" in selection_rule(quick.ledger.sweep, "qaa")
-    assert "the target languages" in selection_rule(oracle.ledger.sweep, "qaa")
+    assert "dev set of qaa" in selection_rule(quick.ledger.sweep["objective"], "qaa")
+    assert "the target languages" in selection_rule(oracle.ledger.sweep["objective"], "qaa")
     assert (is_oracle(quick.ledger.sweep), is_oracle(oracle.ledger.sweep)) == (False, True)
 
 
@@ -393,9 +392,8 @@ def test_rules_stand_side_by_side_and_pick_what_they_say(quick: Finished) -> Non
     assert [one.is_oracle for one in found] == [False, False, False, True, True]
     assert [one.row is None for one in found] == [False, False, True, True, False]
     assert "target.average" in found[2].missing
-    best = best_configuration(trials_frame(snapshot), snapshot.sweep)
     assert found[0].row is not None
-    assert found[0].row.configuration == best
+    assert found[0].row.configuration == snapshot.best_configuration
     means = {
         row.configuration: row.mean_without_source.mean
         for row in table.rows

@@ -228,7 +228,7 @@ def ratio_figure(table: LanguageTable, path: str) -> Figure | None:
         {
             "source": lambda row: row.cells.get(source),
             "others": lambda row: row.mean_without_source,
-            "worst": lambda row: _worst(row, table),
+            "worst": table.worst,
         },
     )
     if len({mark.place for mark in marks if mark.place is not None}) < 2:
@@ -352,14 +352,6 @@ def _models(marks: Sequence[_Mark]) -> list[str]:
     return sorted({mark.model for mark in marks if mark.place is not None})
 
 
-def _worst(row: Row, table: LanguageTable) -> Cell | None:
-    if row.mean_without_source is None:
-        return None
-    others = [row.cells[code] for code in table.languages if code != table.source_language]
-    pick = min if table.is_higher_better else max
-    return pick(others, key=lambda cell: cell.mean)
-
-
 def _by_place(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     places = sorted({place for place, _ in pairs})
     found = []
@@ -376,8 +368,7 @@ def _legend(figure: Any, axes: Any, entries: int) -> None:
 
 
 def _percents(values: Sequence[float], table: LanguageTable) -> list[float]:
-    sign = 1.0 if table.is_higher_better else -1.0
-    return [100 * sign * value for value in values]
+    return [100 * table.sign * value for value in values]
 
 
 def _is_number(value: Any) -> bool:
