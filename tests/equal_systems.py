@@ -31,7 +31,7 @@ def stage(key: str, kind: str = "intermediate") -> StageUse:
     return StageUse(kind, key, f"{kind} {key}", reused=False)
 
 
-def contender(
+def candidate(
     name: str,
     scores: Mapping[int, Mapping[str, float]],
     trained: Mapping[int, Trained] | None = None,
@@ -78,7 +78,7 @@ def equal_pair(
             values = 0.6 + 0.01 * (of_stage + luck(random, 1.0))
             scores[seed] = dict(zip(LANGUAGES, map(float, values), strict=True))
             trained[seed] = (stage(key), stage(f"{name} target {seed}", "target"))
-        found.append(contender(name, scores, trained))
+        found.append(candidate(name, scores, trained))
     return found
 
 
@@ -101,12 +101,12 @@ def best_of(
 
     selecting = random.normal(0, 1, (candidates, num_seeds))
     winner = selecting[selecting.mean(1).argmax()]
-    single = contender("single", tested(random.normal(0, 1, num_seeds)))
-    searched = replace(contender("searched", tested(winner)), num_candidates=candidates)
+    single = candidate("single", tested(random.normal(0, 1, num_seeds)))
+    searched = replace(candidate("searched", tested(winner)), num_candidates=candidates)
 
     def again(one: Candidate) -> Candidate:
         scores = tested(random.normal(0, 1, num_seeds))
-        fresh = contender(one.sweep, {num_seeds + seed: own for seed, own in scores.items()})
+        fresh = candidate(one.sweep, {num_seeds + seed: own for seed, own in scores.items()})
         own = replace(one, row=fresh.row, run_by=f"{one.sweep}-confirm")
         return replace(one, fresh=own)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from xlt_ray.config.facts import Facts, ModelFacts, SplitFacts, TaskFacts
@@ -14,16 +13,6 @@ from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 
 METRICS = ("accuracy", "macro_f1")
-
-
-@dataclass(frozen=True)
-class Told:
-    """A language as the data room describes it."""
-
-    name: str
-    family: str
-    script: str
-    resources: str
 
 
 def facts_of(languages: Sequence[str]) -> Facts:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from xlt_ray.report.labels import is_absent, parameter_names, short_names, shown_value
+from xlt_ray.report.labels import is_absent, parameter_names, short_names, value_label
 from xlt_ray.report.stats import summary
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _order(value: Any) -> tuple[int, float, str]:
 
 def _labels(values: Iterable[Any]) -> list[str]:
     """Blocks by their names alone, where these tell them apart."""
-    texts = [shown_value(value) for value in values]
+    texts = [value_label(value) for value in values]
     names = {text: text.partition(" (")[0] for text in texts}
     if len(set(names.values())) < len(names):
         names = {text: text for text in texts}

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from xlt_ray.config.supervision import ZERO_SHOT
 from xlt_ray.redact import redacted
-from xlt_ray.report.labels import parameter_names, shown_value
+from xlt_ray.report.labels import parameter_names, value_label
 
 if TYPE_CHECKING:
     from xlt_ray.config.sweep import SweepSpec
@@ -151,7 +151,7 @@ def settings_of(view: TrialView) -> str:
     """The parameters of a configuration, which all of its seeds share, in one line."""
     names = parameter_names(view.assignment)
     return " ".join(
-        f"{names[path]}={shown_value(value)}" for path, value in view.assignment.items()
+        f"{names[path]}={value_label(value)}" for path, value in view.assignment.items()
     )
 
 

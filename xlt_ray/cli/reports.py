@@ -146,7 +146,6 @@ def report(
     [dim]xlt report quickstart[/]
     [dim]xlt report quickstart --log[/]
     """
-    from xlt_ray.config.languages import language
     from xlt_ray.ledger import load_ledger
     from xlt_ray.report.page import write_report
     from xlt_ray.report.tables import read_groupings
@@ -164,7 +163,6 @@ def report(
         home,
         ledger,
         StageStore(home.store_of(ledger.sweep)),
-        describe_language=language,
         groupings=read_groupings(groups) if groups else None,
         seen=[code.strip() for code in seen.split(",") if code.strip()] if seen else (),
         warn=lambda line: typer.echo(f"warning: {line}"),

@@ -88,7 +88,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     from xlt_ray.cli.listings import trial_row
     from xlt_ray.config.supervision import ZERO_SHOT
     from xlt_ray.ledger import load_ledger, mixed_facts
-    from xlt_ray.report.labels import parameter_names, shown_value
+    from xlt_ray.report.labels import parameter_names, value_label
     from xlt_ray.store.store import StageStore
 
     if address is not None:
@@ -116,7 +116,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
                 row["number"],
                 row["state"],
                 *(
-                    shown_value(row["params"][path]) if path in row["params"] else ""
+                    value_label(row["params"][path]) if path in row["params"] else ""
                     for path in parameters
                 ),
                 row["seed"],

@@ -29,11 +29,11 @@ from xlt_ray.report.tables import Cell, TrialScores, cell_of, mean_of, note
 from xlt_ray.report.xtreme import TASKS as BENCHMARK
 from xlt_ray.store.record import Role, Score, StageRecord
 
-FURTHER_COLUMNS = (*WHO_COLUMNS, "supervision", "role", *WHAT_COLUMNS, "num_dropped", "data")
+ADDITIONAL_COLUMNS = (*WHO_COLUMNS, "supervision", "role", *WHAT_COLUMNS, "num_dropped", "data")
 
 
 @dataclass(frozen=True)
-class FurtherRow:
+class AdditionalRow:
     """One configuration; what was not scored in any seed has no cell."""
 
     configuration: int
@@ -50,7 +50,7 @@ class FurtherRow:
 
 
 @dataclass(frozen=True)
-class FurtherTable:
+class AdditionalTable:
     """One metric of one further task, or of the target's pairs or averaged weights, by number of
     configuration."""
 
@@ -62,7 +62,7 @@ class FurtherTable:
     """Of pairs ``FIRST:SECOND``."""
     means: Mapping[str, tuple[str, ...]]
     """Name of a mean -> the languages that it is over."""
-    rows: tuple[FurtherRow, ...]
+    rows: tuple[AdditionalRow, ...]
     is_headline: bool
     """Whether the page shows it; the others are files only."""
     spread_note: str = ""
@@ -72,12 +72,12 @@ class FurtherTable:
     @property
     def constant_note(self) -> str:
         """Which networks say next to one thing to everything; empty where none does."""
-        told = [
+        marked = [
             f"configuration {row.configuration} in {', '.join(row.near_constant)}"
             for row in self.rows
             if row.near_constant
         ]
-        return f"≡, next to one thing is said to everything: {'; '.join(told)}." if told else ""
+        return f"≡, next to one thing is said to everything: {'; '.join(marked)}." if marked else ""
 
     @property
     def supervision_note(self) -> str:
@@ -90,7 +90,7 @@ class FurtherTable:
         return f"{self.task}-{self.source_language}-{self.metric}-further"
 
 
-def further_frame(snapshot: Snapshot) -> pd.DataFrame:
+def additional_frame(snapshot: Snapshot) -> pd.DataFrame:
     """One row a complete trial, task, language and metric: ``FURTHER_COLUMNS``.
 
     ``role`` is *pairs*, *further* or *average*. Of pairs ``task`` is ``TASK-pairs``, ``language``
@@ -102,9 +102,9 @@ def further_frame(snapshot: Snapshot) -> pd.DataFrame:
         record = snapshot.record(view, "evaluate")
         if record is None or view.state != "complete":
             continue
-        mine = {**who(view), "supervision": snapshot.supervision(view)}
-        rows += [{**mine, **row} for row in _rows(record)]
-    frame = typed(pd.DataFrame(rows, columns=list(FURTHER_COLUMNS)))
+        identity = {**who(view), "supervision": snapshot.supervision(view)}
+        rows += [{**identity, **row} for row in _rows(record)]
+    frame = typed(pd.DataFrame(rows, columns=list(ADDITIONAL_COLUMNS)))
     return frame.sort_values(
         ["number", "role", "task", "split", "metric", "language"], kind="stable", ignore_index=True
     )
@@ -116,11 +116,11 @@ def averaged_scores(further: pd.DataFrame) -> pd.DataFrame:
     return part.assign(task=part["task"].str.removesuffix(AVERAGE_SUFFIX))
 
 
-def further_tables(
+def additional_tables(
     further: pd.DataFrame,
     sweep: Mapping[str, Any],
     trained: Mapping[int, Trained] = MappingProxyType({}),
-) -> list[FurtherTable]:
+) -> list[AdditionalTable]:
     """One table of test scores for each task, source language and metric; averages, then pairs.
 
     The headline is what a benchmark publishes of its retrieval task, else the metric of the
@@ -130,20 +130,20 @@ def further_tables(
         trained: trained stages of every trial by its number.
     """
     objective = str(sweep["objective"]["metric"])
-    found = []
+    tables = []
     by_task = further[further["split"] == "test"].groupby(["role", "task", "source_language"])
     order = ("average", "pairs", "further")
     for (role, task, source), part in sorted(by_task, key=lambda one: order.index(one[0][0])):
         metrics = sorted(part["metric"].unique())
         headline = _published(str(task)) or (objective if objective in metrics else metrics[0])
-        found += [
+        tables += [
             _table(role, str(task), str(source), metric, part, metric == headline, trained)
             for metric in metrics
         ]
-    return found
+    return tables
 
 
-def further_csv(table: FurtherTable) -> str:
+def additional_csv(table: AdditionalTable) -> str:
     """Mean, deviation and seeds of every cell in full precision; a missing cell is empty.
 
     Items, chance and near-constant networks of every language follow as in the table of the target
@@ -156,13 +156,13 @@ def further_csv(table: FurtherTable) -> str:
     for row in table.rows:
         cells = [row.means[name] for name in table.means]
         cells += [row.cells.get(language) for language in table.languages]
-        told = [row.configuration, row.supervision, row.num_seeds]
+        line = [row.configuration, row.supervision, row.num_seeds]
         beside: list[Any] = []
         for code in table.languages:
             constant = row.near_constant.get(code)
             beside += [table.evidence.sizes.get(code), table.evidence.chance.get(code)]
             beside.append(constant.share if constant else None)
-        lines.append([*told, *_flat(cells), *beside, named(row.shared)])
+        lines.append([*line, *_flat(cells), *beside, named(row.shared)])
     header += [
         f"{code}_{name}"
         for code in table.languages
@@ -180,7 +180,7 @@ def _table(
     part: pd.DataFrame,
     is_headline: bool,
     trained: Mapping[int, Trained],
-) -> FurtherTable:
+) -> AdditionalTable:
     part = part[part["metric"] == metric]
     languages = tuple(sorted(part["language"].unique()))
     means = {"mean": languages}
@@ -195,26 +195,28 @@ def _table(
     constant = near_constant_by_trial(part)
     rows = []
     repeats = []
-    for configuration, mine in part.groupby("configuration", sort=True):
+    for configuration, of_configuration in part.groupby("configuration", sort=True):
         trials = [
             TrialScores(
                 int(number),
-                int(one["seed"].iloc[0]),
-                dict(zip(one["language"], one["value"], strict=True)),
+                int(of_trial["seed"].iloc[0]),
+                dict(zip(of_trial["language"], of_trial["value"], strict=True)),
                 trained.get(int(number), ()),
                 constant.get(int(number), {}),
             )
-            for number, one in mine.groupby("number", sort=True)
+            for number, of_trial in of_configuration.groupby("number", sort=True)
         ]
         rows.append(
-            FurtherRow(
+            AdditionalRow(
                 int(configuration),
                 len(trials),
-                str(mine["supervision"].iloc[0]),
+                str(of_configuration["supervision"].iloc[0]),
                 {name: mean_of(trials, members) for name, members in means.items()},
                 {
-                    language: cell_of([float(value) for value in one["value"]])
-                    for language, one in mine.groupby("language", sort=True)
+                    language: cell_of([float(value) for value in part_of_language["value"]])
+                    for language, part_of_language in of_configuration.groupby(
+                        "language", sort=True
+                    )
                 },
                 shared_by(trial.trained for trial in trials),
                 constants_of(trial.near_constant for trial in trials),
@@ -222,7 +224,7 @@ def _table(
         )
         repeats.append([trial.trained for trial in trials])
     note = spread_note(repeats)
-    return FurtherTable(
+    return AdditionalTable(
         role,
         task,
         metric,
@@ -238,8 +240,8 @@ def _table(
 
 def _published(task: str) -> str:
     """The metric of a retrieval task of XTREME; empty of any other task."""
-    found = BENCHMARK.get(task)
-    return "" if found is None or found.is_trained else found.metrics[0]
+    benchmark = BENCHMARK.get(task)
+    return "" if benchmark is None or benchmark.is_trained else benchmark.metrics[0]
 
 
 def _rows(record: StageRecord) -> Iterator[dict[str, Any]]:
@@ -261,7 +263,7 @@ def _data_of(score: Score, record: StageRecord) -> str:
     if score.role == "average":
         return str(data[score.split][score.language])
     if score.role == "pairs":
-        return " ".join(data[score.split][one] for one in score.language.split(":"))
+        return " ".join(data[score.split][code] for code in score.language.split(":"))
     return str(data["also"][score.task][score.language])
 
 

@@ -1,131 +1,148 @@
-"""The README of an exported model, from what ``xlt.json`` says of it."""
+"""The README of an exported model (``card.md``), from what ``xlt.json`` says of it."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import jinja2
 
 from xlt_ray.config.export_metadata import Exported, ExportedScore
 from xlt_ray.config.supervision import FEW_SHOT, INTERMEDIATE, TRANSLATE_TRAIN, ZERO_SHOT
 from xlt_ray.config.task_types import KINDS
-from xlt_ray.report.labels import shown_value
+from xlt_ray.report.labels import value_label
 from xlt_ray.store.stage import short
 
-_LONG = {
+_LONG_TEXT = {
     "tag": "longer sentences were split between words",
     "span": "longer passages were seen through overlapping windows",
 }
-"""What was done with text that has no room in a row, by kind of task; all else was cut."""
+"""What was done with text that does not fit in a row, by kind of task; all other text was cut."""
+_Scores = Mapping[tuple[str, str, str], ExportedScore]
+"""By split, metric and language."""
 
 
-def model_card(told: Exported) -> str:
+def model_card(model: Exported) -> str:
     """The README of an export, as Markdown."""
-    how = _setting(told)
-    return "\n\n".join(
-        part
-        for part in (
-            f"---\nlibrary_name: transformers\ntags: [xlt-ray, {how}, cross-lingual]\n---",
-            f"# {told.sweep}, trial {told.trial}",
-            _what(told),
-            "## Scores\n\n" + _scores(told),
-            "## How it was chosen\n\n" + told.selection,
-            "## How it was made\n\n" + _made(told),
-            "## How to load it\n\n" + _loading(told),
-            "## Licences\n\n" + _licences(told),
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("xlt_ray.report", "."),
+        undefined=jinja2.ChainableUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    makers = (
+        ", ".join(
+            [f"{name} {number}" for name, number in stage.versions.items()]
+            + [f"commit `{stage.commit}`"] * bool(stage.commit)
         )
-    ) + "\n"  # fmt: skip
+        for stage in model.stages
+    )
+    text = environment.get_template("card.md").render(
+        model=model,
+        kind=KINDS[model.kind],
+        setting=_setting(model),
+        use=_use(model),
+        fusion=_fusion(model.fusion),
+        scores=_scores(model),
+        stages=_stages(model),
+        parameters=", ".join(
+            f"`{path}` {value_label(value)}" for path, value in model.params.items()
+        ),
+        makers=[maker for maker in dict.fromkeys(makers) if maker],
+        versions=", ".join(f"{name} {number}" for name, number in model.versions.items()),
+        long_text=_LONG_TEXT.get(model.kind, "longer ones were cut"),
+    )
+    return text.rstrip() + "\n"
 
 
-def _setting(told: Exported) -> str:
-    """Few-shot, translate-train or zero-shot: what knows most of target languages."""
-    if any(stage.kind == "few_shot" for stage in told.stages):
+def _setting(model: Exported) -> str:
+    """Few-shot, translate-train or zero-shot: the one that knows most of target languages."""
+    if any(stage.kind == "few_shot" for stage in model.stages):
         return FEW_SHOT
-    return TRANSLATE_TRAIN if TRANSLATE_TRAIN in told.supervision else ZERO_SHOT
+    return TRANSLATE_TRAIN if TRANSLATE_TRAIN in model.supervision else ZERO_SHOT
 
 
-def _what(told: Exported) -> str:
-    task = told.tasks[told.task]
-    method = str(told.fusion["method"])
-    settings = _settings({name: one for name, one in told.fusion.items() if name != "method"})
-    how = "no fusion" if method == "none" else f"fusion {method}" + (settings and f" ({settings})")
-    shots = next((stage.settings for stage in told.stages if stage.kind == "few_shot"), None)
-    use = "to be used in languages without labelled data (zero-shot cross-lingual transfer)"
-    if TRANSLATE_TRAIN in told.supervision:
-        use = f"its labels learned on text in other languages, too ({told.supervision}, not "
-        use += "zero-shot)"
-    elif INTERMEDIATE in told.supervision:
-        use += f", after an intermediate task in languages that are scored ({told.supervision})"
+def _use(model: Exported) -> str:
+    shots = next((stage.settings for stage in model.stages if stage.kind == "few_shot"), None)
+    is_translated = TRANSLATE_TRAIN in model.supervision
     if shots is not None:
-        use = f"then on {shots.get('shots', 'a few')} labelled examples of "
-        use += f"{shots.get('language', 'a target language')} (few-shot, not zero-shot)"
-        use += f"; {told.supervision}" if TRANSLATE_TRAIN in told.supervision else ""
-    lines = [
-        f"`{told.model}` trained on *{task['title']}* (`{told.task}`: "
-        f"{KINDS[told.kind].summary}) in {told.source_language}, {use}; {how}.",
-    ]
-    if told.labels:
-        lines.append("Labels, by their number: " + ", ".join(f"`{label}`" for label in told.labels))
-    return "\n\n".join(lines)
-
-
-def _scores(told: Exported) -> str:
-    parts = []
-    is_few_shot = any(score.role == "few_shot" for score in told.scores)
-    first = () if is_few_shot else (told.task,)
-    tasks = dict.fromkeys([*first, *(score.task for score in told.scores)])
-    for task in tasks:
-        scores = [score for score in told.scores if score.task == task]
-        found = {(score.split, score.metric, score.language): score for score in scores}
-        metrics = tuple(told.tasks.get(task, {}).get("metrics", ()))
-        there = sorted(
-            {(score.split, score.metric) for score in scores}
-            | {("test", metric) for metric in metrics},
-            key=lambda one: (one[0] != "test", _place(metrics, one[1]), one),
+        return (
+            f"then on {shots.get('shots', 'a few')} labelled examples of "
+            f"{shots.get('language', 'a target language')} (few-shot, not zero-shot)"
+            + (f"; {model.supervision}" if is_translated else "")
         )
-        asked = told.languages if task == told.task else ()
-        extra = sorted({score.language for score in scores} - set(asked))
-        languages = [*asked, *extra]
-        head = ["language", *(f"{split} {metric}" for split, metric in there), "test examples"]
+    if is_translated:
+        return (
+            f"its labels learned on text in other languages, too ({model.supervision}, not "
+            "zero-shot)"
+        )
+    use = "to be used in languages without labelled data (zero-shot cross-lingual transfer)"
+    if INTERMEDIATE in model.supervision:
+        use += f", after an intermediate task in languages that are scored ({model.supervision})"
+    return use
+
+
+def _fusion(fusion: Mapping[str, Any]) -> str:
+    if fusion["method"] == "none":
+        return "no fusion"
+    settings = _settings({name: value for name, value in fusion.items() if name != "method"})
+    return f"fusion {fusion['method']}" + (f" ({settings})" if settings else "")
+
+
+def _scores(model: Exported) -> Iterator[tuple[str, str, str]]:
+    """Task, table and means of all tasks; the target task comes first, scored or not."""
+    is_few_shot = any(score.role == "few_shot" for score in model.scores)
+    first = () if is_few_shot else (model.task,)
+    for task in dict.fromkeys([*first, *(score.task for score in model.scores)]):
+        of_task = [score for score in model.scores if score.task == task]
+        scores = {(score.split, score.metric, score.language): score for score in of_task}
+        metrics = tuple(model.tasks.get(task, {}).get("metrics", ()))
+
+        def order(column: tuple[str, str], metrics: Sequence[str] = metrics) -> tuple[Any, ...]:
+            split, metric = column
+            place = metrics.index(metric) if metric in metrics else len(metrics)
+            return split != "test", place, column
+
+        columns = {(score.split, score.metric) for score in of_task}
+        columns |= {("test", metric) for metric in metrics}
+        wanted = model.languages if task == model.task else ()
+        languages = [*wanted, *sorted({score.language for score in of_task} - set(wanted))]
         rows = [
             [
                 language,
                 *(
-                    f"{100 * found[split, metric, language].value:.1f}"
-                    if (split, metric, language) in found
+                    f"{100 * scores[split, metric, language].value:.1f}"
+                    if (split, metric, language) in scores
                     else "–"
-                    for split, metric in there
+                    for split, metric in sorted(columns, key=order)
                 ),
-                _num_tested(scores, language),
+                _num_tested(of_task, language),
             ]
             for language in languages
         ]
-        title = f"`{task}`, in percent; – was not scored.\n\n"
-        text = title + _table(head, rows)
-        if task == told.task:
-            text += _means(told, found, languages, metrics)
-        parts.append(text)
-    return "\n\n".join(parts)
+        head = [f"{split} {metric}" for split, metric in sorted(columns, key=order)]
+        means = _means(model, scores, languages, metrics[0]) if task == model.task else ""
+        yield task, _table(["language", *head, "test examples"], rows), means
 
 
-def _means(
-    told: Exported, found: Mapping[Any, Any], languages: Sequence[str], metrics: Sequence[str]
-) -> str:
-    """Means of the headline over all languages and without the source, where none is missing."""
-    metric = metrics[0]
+def _means(model: Exported, scores: _Scores, languages: Sequence[str], metric: str) -> str:
+    """Means over all languages and without the source, where no language is missing."""
     values = {
-        language: found["test", metric, language].value
+        language: scores["test", metric, language].value
         for language in languages
-        if ("test", metric, language) in found
+        if ("test", metric, language) in scores
     }
-    if set(values) != set(languages):
-        missing = ", ".join(language for language in languages if language not in values)
-        return f"\n\nNo mean is given: test {metric} is missing in {missing}."
-    text = f"\n\nMean test {metric} over {len(values)} languages: "
+    missing = [language for language in languages if language not in values]
+    if missing:
+        return f"No mean is given: test {metric} is missing in {', '.join(missing)}."
+    text = f"Mean test {metric} over {len(values)} languages: "
     text += f"{100 * statistics.fmean(values.values()):.1f}"
-    others = [value for code, value in values.items() if code != told.source_language]
-    if others:
-        text += f"; without {told.source_language}: {100 * statistics.fmean(others):.1f}"
+    targets = [value for code, value in values.items() if code != model.source_language]
+    if targets:
+        text += f"; without {model.source_language}: {100 * statistics.fmean(targets):.1f}"
     return text + "."
 
 
@@ -138,87 +155,24 @@ def _num_tested(scores: Sequence[ExportedScore], language: str) -> str:
     return ", ".join(map(str, sorted(numbers))) or "–"
 
 
-def _made(told: Exported) -> str:
+def _stages(model: Exported) -> str:
     rows = []
-    for stage in told.stages:
-        training = {
+    for stage in model.stages:
+        settings = {
             name: value
             for name, value in stage.settings.items()
             if name not in ("task", "languages") and value is not None
         }
         if stage.selected_step is not None:
-            training["selected_step"] = stage.selected_step
-        rows.append(
-            [
-                stage.label,
-                f"`{short(stage.key)}`",
-                "freed" if stage.is_freed else str(stage.seed),
-                _settings(training),
-                _fingerprints(stage.data),
-            ]
-        )
-    settings = ", ".join(f"`{path}` {shown_value(one)}" for path, one in told.params.items())
-    text = _table(["stage", "key", "seed", "settings", "data"], rows)
-    text += "\n\nWhole keys and the fingerprints of all data are in `xlt.json`."
-    if settings:
-        text += f" Searched over: {settings}."
-    versions = ", ".join(f"{name} {number}" for name, number in told.versions.items())
-    return f"{text}{_makers(told)} Written by {versions}."
-
-
-def _makers(told: Exported) -> str:
-    """With what the stages were made; empty of stages that do not say so."""
-    found = dict.fromkeys(
-        ", ".join([*(f"{name} {number}" for name, number in stage.versions.items()),
-                   *([f"commit `{stage.commit}`"] if stage.commit else [])])
-        for stage in told.stages
-    )  # fmt: skip
-    return "".join(f" Made by {one}." for one in found if one)
-
-
-def _loading(told: Exported) -> str:
-    lines = [
-        "The encoder, with transformers alone:",
-        "```python\nfrom transformers import AutoModel, AutoTokenizer\n\n"
-        'encoder = AutoModel.from_pretrained("DIR")\n'
-        'tokenizer = AutoTokenizer.from_pretrained("DIR")\n```',
-    ]
-    if told.transformers_class:
-        lines += [
-            f"The whole network is a `{told.transformers_class}`:",
-            f"```python\nfrom transformers import {told.transformers_class}\n\n"
-            f'network = {told.transformers_class}.from_pretrained("DIR")\n```',
-        ]
-    lines += [
-        "The whole network with xlt-ray, and its predictions for a file:",
-        "```python\nfrom xlt_ray.modeling.exported_network import load_exported\n\n"
-        'loaded = load_exported("DIR")\n'
-        "logits = loaded.network.predict(batch)  # input_ids, attention_mask\n```",
-        "```\nxlt predict DIR FILE\n```",
-        "Text is split at whitespace before it is tokenised (`is_split_into_words=True`); rows "
-        f"have at most {told.max_length} pieces: {_LONG.get(told.kind, 'longer ones were cut')}.",
-    ]
-    return "\n\n".join(lines)
-
-
-def _licences(told: Exported) -> str:
-    lines = [
-        f"- `{name}`: {task.get('licence') or 'no licence is noted in its task file'}"
-        + (f" ({task['citation']})" if task.get("citation") else "")
-        for name, task in told.tasks.items()
-    ]
-    return "\n".join(
-        [
-            "Of the data it was trained and scored on, as the task files note them; "
-            f"`{told.model}` and text for alignment have licences of their own.",
-            "",
-            *lines,
-        ]
-    )
+            settings["selected_step"] = stage.selected_step
+        seed = "freed" if stage.is_freed else str(stage.seed)
+        key, data = f"`{short(stage.key)}`", _fingerprints(stage.data)
+        rows.append([stage.label, key, seed, _settings(settings), data])
+    return _table(["stage", "key", "seed", "settings", "data"], rows)
 
 
 def _fingerprints(data: Mapping[str, Any]) -> str:
-    """What a stage read: the fingerprint of one set, of several their number."""
+    """What a stage read: the fingerprint of one set, or the number of several."""
     parts = []
     for name, value in data.items():
         if isinstance(value, Mapping) and len(value) != 1:
@@ -232,22 +186,18 @@ def _fingerprints(data: Mapping[str, Any]) -> str:
 def _settings(values: Mapping[str, Any]) -> str:
     parts = []
     for name, value in values.items():
-        shown = value
+        text = value
         if isinstance(value, Mapping):
-            shown = f"({_settings(value)})"
+            text = f"({_settings(value)})"
         elif isinstance(value, float):
-            shown = f"{value:g}"
+            text = f"{value:g}"
         elif isinstance(value, list | tuple):
-            shown = " ".join(map(str, value))
-        parts.append(f"{name} {shown}")
+            text = " ".join(map(str, value))
+        parts.append(f"{name} {text}")
     return ", ".join(parts)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(one.replace("|", "\\|") for one in row) + " |"
-                     for row in lines)  # fmt: skip
-
-
-def _place(metrics: Sequence[str], metric: str) -> int:
-    return metrics.index(metric) if metric in metrics else len(metrics)
+    escaped = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)

@@ -1,24 +1,14 @@
 """Configurations of several sweeps against the first: paired by seed, language by language.
 
-Each sweep sends the configuration that its own rule selects, unless one is named. Only what was
-scored on the same data is compared: a language whose test data differ, or that one side lacks, is
-named and left out. Means are over the languages that all sides have in all their seeds, so every
-mean of a comparison is over the same ones.
+Each sweep sends the configuration that its own rule selects, unless the user names one. Only scores
+on the same data are compared: a language whose test data differ, or that one side lacks, is named
+and left out. Means are over the languages that all sides have in all their seeds.
 
-A difference is tested where its pairs are independent and neither side was chosen for its scores on
-these seeds: see :mod:`xlt_ray.report.replication` and :mod:`xlt_ray.report.comparison`.
-
-What a sweep sends into a comparison: one configuration, its scores by seed, how it was chosen.
-
-A configuration that was chosen as the best of many looks better on the seeds that chose it than it
-is. Where it was run again on seeds that took no part (``xlt confirm``), its contender carries those
-as ``fresh``.
-
-On which seeds configurations are compared that were chosen among many.
-
-The best of 50 equal configurations beats a single one on the seeds that chose it, far more often
-than a test of one configuration allows for. On fresh seeds (``xlt confirm``) it does not. So a
-comparison takes fresh seeds where every side has some, and otherwise says what is missing.
+A difference is tested where its pairs are independent (:mod:`xlt_ray.report.replication`) and
+neither side was chosen for its scores on these seeds. The best of 50 equal configurations beats a
+single one on the seeds that chose it far more often than a test allows for; on fresh seeds
+(``xlt confirm``) it does not. So a comparison takes fresh seeds where every side has some, and
+otherwise says how to get them.
 """
 
 from __future__ import annotations
@@ -33,9 +23,9 @@ from xlt_ray.ledger import TrialView, facts_label
 from xlt_ray.report.evidence import evidence_notes
 from xlt_ray.report.frames import Snapshot, scores_frame, stages_frame, trials_frame
 from xlt_ray.report.item_uncertainty import OverItems, ReadItems, kept_of, over_items
-from xlt_ray.report.labels import shown_value
+from xlt_ray.report.labels import value_label
 from xlt_ray.report.provenance import model_of, weights_of
-from xlt_ray.report.replication import Trained, named, shared_by, shared_on_one_side, trained_stages
+from xlt_ray.report.replication import Trained, named, shared_by, shared_on_one_side
 from xlt_ray.report.selection import header, is_oracle, num_candidates
 from xlt_ray.report.stats import (
     ALPHA,
@@ -51,8 +41,8 @@ from xlt_ray.report.tables import (
     Row,
     TrialScores,
     is_translate_train,
-    language_tables,
     note,
+    tables_of,
 )
 
 if TYPE_CHECKING:
@@ -88,7 +78,7 @@ class Candidate:
     run_by: str = ""
     """The sweep whose trials these are; empty for its own."""
     read: ReadItems | None = None
-    """The items of its trials; None where nobody can read any."""
+    """Reads the items of its trials; None where there are none."""
     fresh: Candidate | None = None
     """The same configuration on seeds that took no part in choosing it."""
 
@@ -127,20 +117,17 @@ def candidate_of(
     chosen = best if configuration is None else configuration
     if chosen is None:
         raise LedgerError(f"{name}: no trial is complete yet; compare it when one is")
-    trained = trained_stages(snapshot.trials)
-    found = next(
+    table_and_row = next(
         (
             (table, row)
-            for table in language_tables(
-                trials, scores, snapshot.parameters, sweep, trained=trained
-            )
+            for table in tables_of(snapshot)
             for row in table.rows
             if row.configuration == chosen and row.trials
         ),
         None,
     )
-    if found is None:
-        there = sorted(
+    if table_and_row is None:
+        scored = sorted(
             {int(score) for score in scores[scores["stage"] == "evaluate"]["configuration"]}
         )
         shots = shots_of(snapshot, chosen)
@@ -150,11 +137,11 @@ def candidate_of(
             if shots
             else f"has no test scores of {sweep['objective']['metric']}"
         )
-        listed = ", ".join(map(str, there)) or "none"
+        listed = ", ".join(map(str, scored)) or "none"
         raise LedgerError(
             f"{name}/{chosen}: {problem}; with {'zero-shot ' if shots else ''}scores: {listed}"
         )
-    table, row = found
+    table, row = table_and_row
     rivals = trials[trials["configuration"].isin([row.configuration for row in table.rows])]
     candidates = num_candidates(rivals)
     rule = header(sweep, table.source_language)
@@ -162,8 +149,8 @@ def candidate_of(
     part = scores[scores["number"].isin(numbers) & (scores["stage"] == "evaluate")]
     part = part[(part["split"] == "test") & (part["metric"] == table.metric)]
     stages = stages_frame(snapshot)
-    mine = stages[stages["number"].isin(numbers)]
-    own = Candidate(
+    made = stages[stages["number"].isin(numbers)]
+    candidate = Candidate(
         sweep=name,
         table=table,
         row=row,
@@ -172,8 +159,8 @@ def candidate_of(
         else f"Configuration {chosen} of {candidates} was named by hand.",
         is_oracle=is_oracle(sweep) and chosen == best,
         data=_data_of(part),
-        runtimes=frozenset(one for one in mine["runtime"] if one),
-        versions=frozenset(one for one in mine["versions"] if one),
+        runtimes=frozenset(runtime for runtime in made["runtime"] if runtime),
+        versions=frozenset(version for version in made["versions"] if version),
         facts=frozenset(view.facts for view in snapshot.trials if view.number in numbers),
         num_candidates=candidates,
         is_best=row is table.rows[0],
@@ -181,7 +168,7 @@ def candidate_of(
         next_seed=max(view.seed for view in snapshot.trials) + 1,
         read=kept_of(snapshot, table.task, table.metric),
     )
-    return replace(own, fresh=_fresh(own, snapshot, confirmations))
+    return replace(candidate, fresh=_fresh(candidate, snapshot, confirmations))
 
 
 def shots_of(snapshot: Snapshot, configuration: int) -> str:
@@ -198,42 +185,44 @@ def shots_of(snapshot: Snapshot, configuration: int) -> str:
     )
 
 
-def _fresh(own: Candidate, snapshot: Snapshot, among: Iterable[Snapshot]) -> Candidate | None:
-    """The configuration's run on most fresh seeds; None where nobody has run it again."""
+def _fresh(chosen: Candidate, snapshot: Snapshot, among: Iterable[Snapshot]) -> Candidate | None:
+    """The configuration's run on most fresh seeds; None if it was never run again."""
     used = {view.seed for view in snapshot.trials}
-    mine = _science(snapshot, next(v for v in snapshot.trials if v.number in _numbers(own)))
-    found = []
+    science = _science(snapshot, next(v for v in snapshot.trials if v.number in _numbers(chosen)))
+    runs = []
     for confirmation in among:
         alike = {
             view.configuration
             for view in confirmation.trials
             if view.state == "complete"
-            and mine is not None
-            and _science(confirmation, view) == mine
+            and science is not None
+            and _science(confirmation, view) == science
         }
         for configuration in sorted(alike):
-            fresh = candidate_of(confirmation, configuration)
-            if used.isdisjoint(fresh.trials):
-                found.append(fresh)
-    if not found:
+            run = candidate_of(confirmation, configuration)
+            if used.isdisjoint(run.trials):
+                runs.append(run)
+    if not runs:
         return None
-    most = max(found, key=lambda one: one.row.num_seeds)
+    most = max(runs, key=lambda one: one.row.num_seeds)
     return replace(
         most,
-        sweep=own.sweep,
-        row=replace(most.row, configuration=own.row.configuration, parameters=own.row.parameters),
-        rule=own.rule,
-        is_oracle=own.is_oracle,
-        num_candidates=own.num_candidates,
-        is_best=own.is_best,
-        rank=own.rank,
-        next_seed=own.next_seed,
+        sweep=chosen.sweep,
+        row=replace(
+            most.row, configuration=chosen.row.configuration, parameters=chosen.row.parameters
+        ),
+        rule=chosen.rule,
+        is_oracle=chosen.is_oracle,
+        num_candidates=chosen.num_candidates,
+        is_best=chosen.is_best,
+        rank=chosen.rank,
+        next_seed=chosen.next_seed,
         run_by=most.sweep,
     )
 
 
-def _numbers(contender: Candidate) -> set[int]:
-    return {trial.number for trial in contender.row.trials}
+def _numbers(candidate: Candidate) -> set[int]:
+    return {trial.number for trial in candidate.row.trials}
 
 
 def _science(snapshot: Snapshot, view: TrialView) -> Any:
@@ -253,103 +242,102 @@ def _science(snapshot: Snapshot, view: TrialView) -> Any:
 
 
 def _data_of(scores: pd.DataFrame) -> dict[str, str]:
-    found: dict[str, set[str]] = {}
+    by_language: dict[str, set[str]] = {}
     columns = ("language", "data", "num_examples", "task_version")
     for language, *data in zip(*(scores[name] for name in columns), strict=True):
-        found.setdefault(str(language), set()).add(" ".join(map(str, data)))
-    return {language: ", ".join(sorted(data)) for language, data in found.items()}
+        by_language.setdefault(str(language), set()).add(" ".join(map(str, data)))
+    return {language: ", ".join(sorted(data)) for language, data in by_language.items()}
 
 
-def was_chosen_here(contender: Candidate, among: Sequence[Candidate]) -> bool:
-    """Whether a contender is the best of more candidates than are compared, on these very seeds.
+def was_chosen_here(winner: Candidate, among: Sequence[Candidate]) -> bool:
+    """Whether a candidate is the best of more candidates than are compared, on these very seeds.
 
     Where all candidates of a sweep take part, none of them won unseen.
     """
-    present = sum(one.sweep == contender.sweep for one in among)
-    return contender.is_best and not contender.is_fresh and contender.num_candidates > present
+    present = sum(candidate.sweep == winner.sweep for candidate in among)
+    return winner.is_best and not winner.is_fresh and winner.num_candidates > present
 
 
-def on_fresh_seeds(contenders: Sequence[Candidate]) -> list[Candidate]:
-    """The same contenders on seeds that chose none of them, where the first has such seeds in
+def on_fresh_seeds(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The same candidates on seeds that chose none of them, where the first has such seeds in
     common with every other; as they are where that is not so, or where none was chosen."""
-    if not any(was_chosen_here(contender, contenders) for contender in contenders):
-        return [*contenders]
-    found = [contender.fresh or contender for contender in contenders]
-    first, *others = found
-    is_whole = not any(was_chosen_here(one, found) for one in found)
-    is_paired = all(first.trials.keys() & other.trials.keys() for other in others)
-    return found if is_whole and is_paired else [*contenders]
+    if not any(was_chosen_here(candidate, candidates) for candidate in candidates):
+        return [*candidates]
+    fresh = [candidate.fresh or candidate for candidate in candidates]
+    first, *rest = fresh
+    is_whole = not any(was_chosen_here(candidate, fresh) for candidate in fresh)
+    is_paired = all(first.trials.keys() & candidate.trials.keys() for candidate in rest)
+    return fresh if is_whole and is_paired else [*candidates]
 
 
 def selection_notes(
-    first: Candidate, other: Candidate, contenders: Sequence[Candidate]
+    first: Candidate, second: Candidate, candidates: Sequence[Candidate]
 ) -> list[str]:
-    """What is to be said of how two of the contenders were chosen."""
+    """What is to be said of how two of the candidates were chosen."""
     notes = []
-    for one in (first, other):
-        among = f"{one.num_candidates} configurations"
-        if was_chosen_here(one, contenders):
+    for candidate in (first, second):
+        among = f"{candidate.num_candidates} configurations"
+        if was_chosen_here(candidate, candidates):
             notes.append(
-                f"{one.label} is the best of {among} on the very seeds that are compared: its "
-                "score is too good on average, and nothing can be significant"
+                f"{candidate.label} is the best of {among} on the very seeds that are compared: "
+                "its score is too good on average, and nothing can be significant"
             )
-        elif one.is_fresh:
-            how = "the best of" if one.is_best else "named by hand among"
+        elif candidate.is_fresh:
+            how = "the best of" if candidate.is_best else "named by hand among"
+            chosen = f", {how} {among}," if candidate.num_candidates > 1 else ""
             notes.append(
-                f"{one.label}, {how} {among}, is compared on the fresh seeds of {one.run_by}"
-                if one.num_candidates > 1
-                else f"{one.label} is compared on the fresh seeds of {one.run_by}"
+                f"{candidate.label}{chosen} is compared on the fresh seeds of {candidate.run_by}"
             )
-        elif one.num_candidates > sum(each.sweep == one.sweep for each in contenders):
+        elif candidate.num_candidates > sum(each.sweep == candidate.sweep for each in candidates):
             notes.append(
-                f"{one.label} was named by hand among {among}: p holds where it was not named for "
-                "its scores"
+                f"{candidate.label} was named by hand among {among}: p holds where it was not "
+                "named for its scores"
             )
-    if any(was_chosen_here(one, contenders) for one in (first, other)):
-        notes.append(f"to compare on fresh seeds: {'; '.join(_commands(contenders))}")
+    if any(was_chosen_here(candidate, candidates) for candidate in (first, second)):
+        notes.append(f"to compare on fresh seeds: {'; '.join(_commands(candidates))}")
     return notes
 
 
-def _commands(contenders: Sequence[Candidate]) -> list[str]:
-    """What gives all contenders enough fresh seeds in common."""
-    chosen = [contender for contender in contenders if was_chosen_here(contender, contenders)]
-    start = max(one.next_seed for one in chosen)
+def _commands(candidates: Sequence[Candidate]) -> list[str]:
+    """What gives all candidates enough fresh seeds in common."""
+    chosen = [candidate for candidate in candidates if was_chosen_here(candidate, candidates)]
+    start = max(candidate.next_seed for candidate in chosen)
     # Those that were chosen have used no seed from there on.
-    lacking = [contender for contender in contenders if not _has(contender, start)]
-    start = max(one.next_seed for one in lacking)
-    found = []
-    for sweep in dict.fromkeys(one.sweep for one in lacking):
-        mine = [one for one in lacking if one.sweep == sweep]
-        if all(one.fresh and _has(one.fresh, start) for one in mine):
+    lacking = [candidate for candidate in candidates if not _has(candidate, start)]
+    start = max(candidate.next_seed for candidate in lacking)
+    commands = []
+    for sweep in dict.fromkeys(candidate.sweep for candidate in lacking):
+        of_sweep = [candidate for candidate in lacking if candidate.sweep == sweep]
+        if all(candidate.fresh and _has(candidate.fresh, start) for candidate in of_sweep):
             continue
-        seeds = start - mine[0].next_seed + MIN_SEEDS_FOR_STAR
-        top = max(one.rank for one in mine)
-        is_again = any(one.fresh for one in mine)
-        found.append(
+        seeds = start - of_sweep[0].next_seed + MIN_SEEDS_FOR_STAR
+        top = max(candidate.rank for candidate in of_sweep)
+        is_again = any(candidate.fresh for candidate in of_sweep)
+        commands.append(
             f"xlt confirm {sweep} --seeds {seeds}"
             + (f" --top {top}" if top > 1 else "")
             + (f" name={sweep}-confirm-{seeds}" if is_again else "")
         )
-    return found
+    return commands
 
 
-def _has(contender: Candidate, start: int) -> bool:
+def _has(candidate: Candidate, start: int) -> bool:
     """Whether it was run with enough seeds from ``start`` on."""
-    return contender.trials.keys() >= set(range(start, start + MIN_SEEDS_FOR_STAR))
+    return candidate.trials.keys() >= set(range(start, start + MIN_SEEDS_FOR_STAR))
 
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """One language, or one mean over languages, of two contenders."""
+    """One language, or one mean over languages, of two candidates."""
 
     kind: Literal["language", "mean", "mean_without_source"]
     languages: tuple[str, ...]
     baseline: float | None
-    """Mean over the paired seeds; None where there is no pair."""
+    """Mean over the paired seeds; None without pairs."""
     other: float | None
     paired: Paired | None
     p_holm: float | None
-    """Languages: corrected over the languages of this comparison. Means: over its contenders."""
+    """Languages: corrected over the languages of this comparison. Means: over its candidates."""
     is_significant: bool
     """By the test over seeds alone."""
     items: OverItems | None = None
@@ -358,167 +346,160 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One contender against the first."""
+    """One candidate against the first."""
 
     baseline: Candidate
     other: Candidate
     seeds: tuple[int, ...]
-    """That both have."""
+    """Seeds that both have."""
     given: Trained
-    """Stages that several of these seeds share on one side alone: differences are told given them,
-    and none is tested."""
+    """Stages that several of these seeds share on one side alone: differences are conditional on
+    them, and no test is made."""
     is_chosen_here: bool
     """Whether a side was chosen by its scores on these very seeds: nothing is significant then."""
     lines: tuple[ComparisonRow, ...]
     notes: tuple[str, ...]
 
 
-def compare(contenders: Sequence[Candidate]) -> list[Comparison]:
-    """Every contender against the first, on fresh seeds where one was chosen among many.
+def compare(candidates: Sequence[Candidate]) -> list[Comparison]:
+    """Every candidate against the first, on fresh seeds where one was chosen among many.
 
     Raises:
         LedgerError: fewer than two, one twice, or they differ in task, metric or source language.
     """
-    _refuse_unlike(contenders)
-    contenders = on_fresh_seeds(contenders)
-    first, *others = contenders
+    _refuse_unlike(candidates)
+    candidates = on_fresh_seeds(candidates)
+    first, *rest = candidates
     common = [
         code
         for code in first.table.languages
         if all(
-            code in contender.data and contender.data[code] == first.data.get(code)
-            for contender in contenders
+            code in candidate.data and candidate.data[code] == first.data.get(code)
+            for candidate in candidates
         )
-        and all(code in trial.scores for contender in contenders for trial in contender.row.trials)
+        and all(code in trial.scores for candidate in candidates for trial in candidate.row.trials)
     ]
-    found = [_versus(first, other, contenders, common) for other in others]
-    return [_with_items(mean) for mean in _with_corrected_means(found)]
+    comparisons = [_compared(first, candidate, candidates, common) for candidate in rest]
+    return [_with_items(comparison) for comparison in _with_corrected_means(comparisons)]
 
 
-def comparison_json(found: Sequence[Comparison]) -> dict[str, Any]:
+def comparison_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     """A comparison as ``xlt compare --json`` prints it; the keys are documented and stable."""
-    first = found[0].baseline
-    contenders = [first, *(one.other for one in found)]
+    first = comparisons[0].baseline
+    candidates = [first, *(comparison.other for comparison in comparisons)]
     return {
         "task": first.table.task,
         "metric": first.table.metric,
         "source_language": first.table.source_language,
         "contenders": [
             {
-                "sweep": contender.sweep,
-                "configuration": contender.row.configuration,
-                "selection": contender.rule,
-                "is_oracle": contender.is_oracle,
-                "supervision": contender.row.supervision,
-                "candidates": contender.num_candidates,
-                "is_fresh": contender.is_fresh,
-                "trials_of": contender.run_by or contender.sweep,
-                "seeds": [trial.seed for trial in contender.row.trials],
-                "trials": [trial.number for trial in contender.row.trials],
+                "sweep": candidate.sweep,
+                "configuration": candidate.row.configuration,
+                "selection": candidate.rule,
+                "is_oracle": candidate.is_oracle,
+                "supervision": candidate.row.supervision,
+                "candidates": candidate.num_candidates,
+                "is_fresh": candidate.is_fresh,
+                "trials_of": candidate.run_by or candidate.sweep,
+                "seeds": [trial.seed for trial in candidate.row.trials],
+                "trials": [trial.number for trial in candidate.row.trials],
                 "params": {
-                    path: shown_value(value) for path, value in contender.row.parameters.items()
+                    path: value_label(value) for path, value in candidate.row.parameters.items()
                 },
             }
-            for contender in contenders
+            for candidate in candidates
         ],
         "comparisons": [
             {
-                "baseline": one.baseline.label,
-                "other": one.other.label,
-                "seeds": list(one.seeds),
-                "given": [stage.label for stage in one.given],
-                "notes": list(one.notes),
+                "baseline": comparison.baseline.label,
+                "other": comparison.other.label,
+                "seeds": list(comparison.seeds),
+                "given": [stage.label for stage in comparison.given],
+                "notes": list(comparison.notes),
                 "rows": [
                     _line_json(line) | {"chance": first.table.evidence.mean_chance(line.languages)}
-                    for line in one.lines
+                    for line in comparison.lines
                 ],
             }
-            for one in found
+            for comparison in comparisons
         ],
     }
 
 
 def _line_json(line: ComparisonRow) -> dict[str, Any]:
-    result = line.paired
-    interval = result.interval if result else None
+    result, items = line.paired, line.items
+    interval = result and result.interval
+    over_both, drawn = items and items.interval, items and items.drawn
     return {
         "kind": line.kind,
         "languages": list(line.languages),
         "baseline": line.baseline,
         "other": line.other,
-        "difference": result.difference if result else None,
-        "low": interval.low if interval else None,
-        "high": interval.high if interval else None,
-        "interval": interval.method if interval else None,
+        "difference": result and result.difference,
+        "low": interval and interval.low,
+        "high": interval and interval.high,
+        "interval": interval and interval.method,
         "num_pairs": result.num_pairs if result else 0,
-        "p": result.p if result else None,
-        "is_exact": result.is_exact if result else None,
+        "p": result and result.p,
+        "is_exact": result and result.is_exact,
         "p_holm": line.p_holm,
         "is_significant": line.is_significant,
-        **_items_json(line.items),
-    }
-
-
-def _items_json(items: OverItems | None) -> dict[str, Any]:
-    over_both = items.interval if items else None
-    drawn = items.drawn if items else None
-    return {
         "items": dict(items.sizes) if items else None,
-        "num_items": items.num_items if items else None,
-        "two_level_low": over_both.low if over_both else None,
-        "two_level_high": over_both.high if over_both else None,
-        "two_level_interval": over_both.method if over_both else None,
-        "items_low": drawn.interval.low if drawn else None,
-        "items_high": drawn.interval.high if drawn else None,
-        "items_p": drawn.p if drawn else None,
-        "items_p_holm": items.p_holm if items else None,
+        "num_items": items and items.num_items,
+        "two_level_low": over_both and over_both.low,
+        "two_level_high": over_both and over_both.high,
+        "two_level_interval": over_both and over_both.method,
+        "items_low": drawn and drawn.interval.low,
+        "items_high": drawn and drawn.interval.high,
+        "items_p": drawn and drawn.p,
+        "items_p_holm": items and items.p_holm,
     }
 
 
-def _refuse_unlike(contenders: Sequence[Candidate]) -> None:
-    labels = [contender.label for contender in contenders]
+def _refuse_unlike(candidates: Sequence[Candidate]) -> None:
+    labels = [candidate.label for candidate in candidates]
     if len(labels) < 2:
         raise LedgerError(f"{labels[0] if labels else 'compare'}: name another one to compare with")
     twice = next((label for label in labels if labels.count(label) > 1), None)
     if twice:
         raise LedgerError(f"{twice}: is named twice; compare it with another one")
-    first = contenders[0].table
-    for contender in contenders[1:]:
+    first = candidates[0].table
+    for candidate in candidates[1:]:
         for name in ("task", "metric", "source_language"):
-            mine, theirs = getattr(contender.table, name), getattr(first, name)
-            if mine != theirs:
+            value, wanted = getattr(candidate.table, name), getattr(first, name)
+            if value != wanted:
                 raise LedgerError(
-                    f"{contender.label}: its {name.replace('_', ' ')} is {mine} and that of "
-                    f"{labels[0]} is {theirs}; compare sweeps of one {name.replace('_', ' ')}"
+                    f"{candidate.label}: its {name.replace('_', ' ')} is {value} and that of "
+                    f"{labels[0]} is {wanted}; compare sweeps of one {name.replace('_', ' ')}"
                 )
 
 
-def _versus(
-    first: Candidate, other: Candidate, contenders: Sequence[Candidate], common: Sequence[str]
+def _compared(
+    first: Candidate, second: Candidate, candidates: Sequence[Candidate], common: Sequence[str]
 ) -> Comparison:
-    seeds = tuple(sorted(first.trials.keys() & other.trials.keys()))
+    seeds = tuple(sorted(first.trials.keys() & second.trials.keys()))
     languages = [*first.table.languages]
-    languages += [code for code in other.table.languages if code not in languages]
-    same = [code for code in languages if first.data.get(code, 0) == other.data.get(code, 1)]
+    languages += [code for code in second.table.languages if code not in languages]
+    same = [code for code in languages if first.data.get(code, 0) == second.data.get(code, 1)]
     source = first.table.source_language
-    lines = [_line("language", (code,), first, other, seeds) for code in same]
+    lines = [_line("language", (code,), first, second, seeds) for code in same]
     without = tuple(code for code in common if code != source)
     if source in common:
-        lines.insert(0, _line("mean", tuple(common), first, other, seeds))
+        lines.insert(0, _line("mean", tuple(common), first, second, seeds))
     if without:
-        lines.insert(0, _line("mean_without_source", without, first, other, seeds))
-    notes = _notes(first, other, seeds, languages, same, common)
-    found = Comparison(
+        lines.insert(0, _line("mean_without_source", without, first, second, seeds))
+    notes = _notes(first, second, seeds, languages, same, common)
+    comparison = Comparison(
         baseline=first,
-        other=other,
+        other=second,
         seeds=seeds,
-        given=_given(first, other, seeds),
-        is_chosen_here=any(was_chosen_here(one, contenders) for one in (first, other)),
+        given=_given(first, second, seeds),
+        is_chosen_here=any(was_chosen_here(candidate, candidates) for candidate in (first, second)),
         lines=tuple(lines),
-        notes=(*notes, *selection_notes(first, other, contenders)),
+        notes=(*notes, *selection_notes(first, second, candidates)),
     )
     return _corrected(
-        [found], [(0, place) for place, line in enumerate(lines) if line.kind == "language"]
+        [comparison], [(0, place) for place, line in enumerate(lines) if line.kind == "language"]
     )[0]
 
 
@@ -526,91 +507,100 @@ def _line(
     kind: Literal["language", "mean", "mean_without_source"],
     languages: tuple[str, ...],
     first: Candidate,
-    other: Candidate,
+    second: Candidate,
     seeds: Sequence[int],
 ) -> ComparisonRow:
-    pairs = {seed: (first.trials[seed].scores, other.trials[seed].scores) for seed in seeds}
-    there = [
+    pairs = {seed: (first.trials[seed].scores, second.trials[seed].scores) for seed in seeds}
+    scored = [
         seed for seed in seeds if all(code in pair for pair in pairs[seed] for code in languages)
     ]
-    if not there:
+    if not scored:
         return ComparisonRow(kind, languages, None, None, None, None, False)
-    mine, theirs = (
-        [statistics.fmean(pairs[seed][side][code] for code in languages) for seed in there]
+    baseline, compared = (
+        [statistics.fmean(pairs[seed][side][code] for code in languages) for seed in scored]
         for side in (0, 1)
     )
     return ComparisonRow(
         kind=kind,
         languages=languages,
-        baseline=statistics.fmean(mine),
-        other=statistics.fmean(theirs),
+        baseline=statistics.fmean(baseline),
+        other=statistics.fmean(compared),
         paired=paired(
-            [b - a for a, b in zip(mine, theirs, strict=True)],
-            are_independent=not _given(first, other, there),
+            [b - a for a, b in zip(baseline, compared, strict=True)],
+            are_independent=not _given(first, second, scored),
         ),
         p_holm=None,
         is_significant=False,
     )
 
 
-def _given(first: Candidate, other: Candidate, seeds: Sequence[int]) -> Trained:
+def _given(first: Candidate, second: Candidate, seeds: Sequence[int]) -> Trained:
     return shared_on_one_side(
-        (first.trials[seed].trained, other.trials[seed].trained) for seed in seeds
+        (first.trials[seed].trained, second.trials[seed].trained) for seed in seeds
     )
 
 
-def _with_corrected_means(found: list[Comparison]) -> list[Comparison]:
+def _with_corrected_means(comparisons: list[Comparison]) -> list[Comparison]:
     for kind in ("mean", "mean_without_source"):
         family = [
-            (turn, place)
-            for turn, one in enumerate(found)
-            for place, line in enumerate(one.lines)
+            (number, place)
+            for number, comparison in enumerate(comparisons)
+            for place, line in enumerate(comparison.lines)
             if line.kind == kind
         ]
-        found = _corrected(found, family)
-    return found
+        comparisons = _corrected(comparisons, family)
+    return comparisons
 
 
-def _with_items(versus: Comparison) -> Comparison:
+def _with_items(comparison: Comparison) -> Comparison:
     """The comparison with what the items of the paired seeds say of every line."""
-    sides = (versus.baseline, versus.other)
-    if any(side.read is None for side in sides) or not versus.seeds:
-        return versus
-    baseline, other = (
-        [side.read(side.trials[seed].number) for seed in versus.seeds] if side.read else []
+    sides = (comparison.baseline, comparison.other)
+    if any(side.read is None for side in sides) or not comparison.seeds:
+        return comparison
+    baseline, compared = (
+        [side.read(side.trials[seed].number) for seed in comparison.seeds] if side.read else []
         for side in sides
     )
-    found = over_items([line.languages for line in versus.lines], other, baseline)
-    if versus.given:
-        found = [one and replace(one, interval=given_stages(one.interval)) for one in found]
-    lines = (replace(line, items=items) for line, items in zip(versus.lines, found, strict=True))
-    return replace(versus, lines=tuple(lines))
+    results = over_items([line.languages for line in comparison.lines], compared, baseline)
+    if comparison.given:
+        results = [
+            result and replace(result, interval=given_stages(result.interval)) for result in results
+        ]
+    lines = (
+        replace(line, items=items) for line, items in zip(comparison.lines, results, strict=True)
+    )
+    return replace(comparison, lines=tuple(lines))
 
 
-def _corrected(found: Sequence[Comparison], family: Sequence[tuple[int, int]]) -> list[Comparison]:
+def _corrected(
+    comparisons: Sequence[Comparison], family: Sequence[tuple[int, int]]
+) -> list[Comparison]:
     """The comparisons with the p-values of a family (comparison, line) corrected, and their
     stars."""
-    lines = [list(one.lines) for one in found]
-    results = [lines[turn][place].paired for turn, place in family]
+    lines = [list(comparison.lines) for comparison in comparisons]
+    results = [lines[number][place].paired for number, place in family]
     corrected = holm([result.p if result else None for result in results])
-    for (turn, place), result, p in zip(family, results, corrected, strict=True):
+    for (number, place), result, p in zip(family, results, corrected, strict=True):
         is_won = result is not None and deserves_star(p, result.num_pairs)
-        lines[turn][place] = replace(
-            lines[turn][place],
+        lines[number][place] = replace(
+            lines[number][place],
             p_holm=p,
-            is_significant=is_won and not found[turn].is_chosen_here,
+            is_significant=is_won and not comparisons[number].is_chosen_here,
         )
-    return [replace(one, lines=tuple(part)) for one, part in zip(found, lines, strict=True)]
+    return [
+        replace(comparison, lines=tuple(part))
+        for comparison, part in zip(comparisons, lines, strict=True)
+    ]
 
 
-def _made_by(contender: Candidate) -> str:
-    """Versions and commits of the code that trained and scored a contender."""
-    return " and ".join(sorted(contender.versions)) or "versions that nobody has kept"
+def _made_by(candidate: Candidate) -> str:
+    """Versions and commits of the code that trained and scored a candidate."""
+    return " and ".join(sorted(candidate.versions)) or "versions that nobody has kept"
 
 
 def _notes(
     first: Candidate,
-    other: Candidate,
+    second: Candidate,
     seeds: Sequence[int],
     languages: Sequence[str],
     same: Sequence[str],
@@ -633,30 +623,30 @@ def _notes(
     other_data = [
         language
         for language in languages
-        if language in first.data and language in other.data and language not in same
+        if language in first.data and language in second.data and language not in same
     ]
     if other_data:
         notes.append(f"scored on other data, not compared: {', '.join(other_data)}")
     lacking = [
-        language for language in languages if (language in first.data) != (language in other.data)
+        language for language in languages if (language in first.data) != (language in second.data)
     ]
     if lacking:
         notes.append(f"scored on one side alone, not compared: {', '.join(lacking)}")
-    outside = [one for one in same if one not in common]
+    outside = [language for language in same if language not in common]
     if outside:
         notes.append(f"not in the means, as some seed or sweep lacks them: {', '.join(outside)}")
-    if first.runtimes != other.runtimes:
+    if first.runtimes != second.runtimes:
         notes.append("made under different numeric runtimes: last bits may differ")
-    if first.versions != other.versions:
-        makers = (f"{one.label} by {_made_by(one)}" for one in (first, other))
+    if first.versions != second.versions:
+        makers = (f"{candidate.label} by {_made_by(candidate)}" for candidate in (first, second))
         notes.append(f"made by different versions: {', '.join(makers)}")
-    for one in (first, other):
-        if len(one.facts) > 1:
+    for candidate in (first, second):
+        if len(candidate.facts) > 1:
             notes.append(
-                f"seeds of {one.label} were made with different facts (data, weights or code): "
-                f"the sets {facts_label(one.facts)} of its sweep"
+                f"seeds of {candidate.label} were made with different facts (data, weights or "
+                f"code): the sets {facts_label(candidate.facts)} of its sweep"
             )
-    given = _given(first, other, seeds)
+    given = _given(first, second, seeds)
     if given:
         notes.append(
             f"seeds share one training of {named(given)}, which the other side has not: there is "
@@ -664,21 +654,21 @@ def _notes(
             "seed: per_trial there, or xlt confirm, trains one for each seed"
         )
     both = shared_by(first.trials[seed].trained for seed in seeds)
-    both = tuple(one for one in both if one.key not in {each.key for each in given})
+    both = tuple(stage for stage in both if stage.key not in {shared.key for shared in given})
     if both:
         notes.append(f"all is told given one training of {named(both)}, which both sides share")
     if small := first.table.evidence.small_note():
         notes.append(small)
     if cut := first.table.evidence.cut_note():
         notes.append(cut)
-    for one in (first, other):
-        notes += evidence_notes(one.label, one.row.near_constant)
-        if one.is_oracle:
-            notes.append(f"{one.label} was chosen by an oracle: not zero-shot")
-        marked = note([(one.row.configuration, one.row.supervision)])
+    for candidate in (first, second):
+        notes += evidence_notes(candidate.label, candidate.row.near_constant)
+        if candidate.is_oracle:
+            notes.append(f"{candidate.label} was chosen by an oracle: not zero-shot")
+        marked = note([(candidate.row.configuration, candidate.row.supervision)])
         if marked:
-            notes.append(f"{one.sweep}: {marked.rstrip('.')}")
-    if is_translate_train(first.row.supervision) != is_translate_train(other.row.supervision):
+            notes.append(f"{candidate.sweep}: {marked.rstrip('.')}")
+    if is_translate_train(first.row.supervision) != is_translate_train(second.row.supervision):
         notes.append(
             "one side is zero-shot and the other translate-train: what sets them apart may be the "
             "text in the scored languages alone"

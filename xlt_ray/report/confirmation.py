@@ -25,6 +25,10 @@ from xlt_ray.report.selection import header, num_candidates
 from xlt_ray.report.stats import Interval, Summary, summary
 from xlt_ray.report.tables import note
 
+CONFIRMATION_COLUMNS = (
+    "configuration", "rank", "measure", "languages", "selected", "num_selecting_seeds", "fresh",
+    "num_fresh_seeds", "low", "high", "bias", "bias_low", "bias_high",
+)  # fmt: skip
 Measure = Literal["objective", "source", "mean_without_source", "mean"]
 
 
@@ -39,7 +43,7 @@ class Confirmed:
     measure: Measure
     """The objective, which selected; the others are test scores."""
     languages: tuple[str, ...]
-    """Of a test score, those that every seed of both sweeps has; empty of the objective."""
+    """The languages of a test score that every seed of both sweeps has; empty for the objective."""
     selected: float
     """Mean over the seeds of the sweep."""
     num_selecting_seeds: int
@@ -53,7 +57,7 @@ class Confirmed:
 
     @property
     def bias_interval(self) -> Interval | None:
-        """Of the bias, the score that selected being what it is; None with one fresh seed."""
+        """Interval of the bias, given the selected score; None with one fresh seed."""
         if self.fresh is None or self.fresh.interval is None:
             return None
         interval = self.fresh.interval
@@ -126,17 +130,17 @@ def confirmation_of(
             notes[f"configuration {configuration} was trained on {shots}, not zero-shot: its test "
                   "scores are in the report's table of few shots"] = None  # fmt: skip
         else:
-            one, other = candidate_of(snapshot, configuration), _contender(fresh, number)
-            marked = note([(configuration, one.row.supervision)])
+            selected, repeated = candidate_of(snapshot, configuration), _repeated(fresh, number)
+            marked = note([(configuration, selected.row.supervision)])
             if marked:
                 notes[marked.rstrip(".")] = None
-            languages, missing = _common(one, other)
+            languages, missing = _common(selected, repeated)
             if missing:
                 notes[f"means of configuration {configuration} are without {', '.join(missing)}: "
                       "not scored, or on other data, in one of the sweeps"] = None  # fmt: skip
             measured += [
-                (measure, part, _means(one, part), _means(other, part))
-                for measure, part in _measures(languages, one.table.source_language)
+                (measure, part, _means(selected, part), _means(repeated, part))
+                for measure, part in _measures(languages, selected.table.source_language)
             ]
         rows += [
             Confirmed(
@@ -172,41 +176,35 @@ def confirmation_of(
 
 def _changed(snapshot: Snapshot, configuration: int, fresh: Snapshot) -> str:
     """What has changed between a configuration's trials and those that ran it again; empty where
-    nothing has, or nobody has kept it."""
+    nothing has, or the ledgers did not keep it."""
     before = {view.facts for view in snapshot.trials if view.configuration == configuration}
     after = {view.facts for view in fresh.trials}
-    found = {
+    changed = {
         change
-        for one in sorted(before & snapshot.fact_sets.keys())
-        for other in sorted(after & fresh.fact_sets.keys())
-        for change in changes(snapshot.fact_sets[one], fresh.fact_sets[other])
+        for first in sorted(before & snapshot.fact_sets.keys())
+        for second in sorted(after & fresh.fact_sets.keys())
+        for change in changes(snapshot.fact_sets[first], fresh.fact_sets[second])
     }
-    return listed(sorted(found, key=str))
+    return listed(sorted(changed, key=str))
 
 
-def confirmation_frame(found: Confirmation) -> pd.DataFrame:
+def confirmation_frame(confirmation: Confirmation) -> pd.DataFrame:
     """One row a configuration and measure, with the columns of the table."""
     rows: list[dict[str, Any]] = []
-    for row in found.rows:
+    for row in confirmation.rows:
         fresh, bias = row.fresh, row.bias_interval
-        interval = None if fresh is None else fresh.interval
-        rows.append(
-            {
-                "configuration": row.configuration,
-                "rank": row.rank,
-                "measure": row.measure,
-                "languages": " ".join(row.languages),
-                "selected": row.selected,
-                "num_selecting_seeds": row.num_selecting_seeds,
-                "fresh": None if fresh is None else fresh.mean,
-                "num_fresh_seeds": 0 if fresh is None else fresh.num_seeds,
-                "low": None if interval is None else interval.low,
-                "high": None if interval is None else interval.high,
-                "bias": row.bias,
-                "bias_low": None if bias is None else bias.low,
-                "bias_high": None if bias is None else bias.high,
-            }
-        )
+        interval = fresh and fresh.interval
+        names = ("configuration", "rank", "measure", "selected", "num_selecting_seeds", "bias")
+        values = {name: getattr(row, name) for name in names} | {
+            "languages": " ".join(row.languages),
+            "fresh": fresh and fresh.mean,
+            "num_fresh_seeds": fresh.num_seeds if fresh else 0,
+            "low": interval and interval.low,
+            "high": interval and interval.high,
+            "bias_low": bias and bias.low,
+            "bias_high": bias and bias.high,
+        }
+        rows.append({name: values[name] for name in CONFIRMATION_COLUMNS})
     return pd.DataFrame(rows)
 
 
@@ -215,37 +213,37 @@ def _rule(snapshot: Snapshot) -> str:
     return " ".join(header(snapshot.sweep, source) for source in sorted(sources))
 
 
-def _contender(fresh: Snapshot, configuration: int) -> Candidate | None:
+def _repeated(fresh: Snapshot, configuration: int) -> Candidate | None:
     """None while no fresh seed of the configuration is complete."""
-    there = any(
+    is_complete = any(
         trial.configuration == configuration and trial.state == "complete" for trial in fresh.trials
     )
-    return candidate_of(fresh, configuration) if there else None
+    return candidate_of(fresh, configuration) if is_complete else None
 
 
-def _common(one: Candidate, other: Candidate | None) -> tuple[tuple[str, ...], list[str]]:
+def _common(selected: Candidate, repeated: Candidate | None) -> tuple[tuple[str, ...], list[str]]:
     """Languages that every seed of both sides was scored in, on the same data; and the rest."""
-    sides = [one] if other is None else [one, other]
+    sides = [selected] if repeated is None else [selected, repeated]
 
     def is_common(language: str) -> bool:
         return all(
-            language in trial.scores and side.data.get(language) == one.data.get(language)
+            language in trial.scores and side.data.get(language) == selected.data.get(language)
             for side in sides
             for trial in side.row.trials
         )
 
-    common = tuple(language for language in one.table.languages if is_common(language))
-    return common, [language for language in one.table.languages if language not in common]
+    common = tuple(language for language in selected.table.languages if is_common(language))
+    return common, [language for language in selected.table.languages if language not in common]
 
 
 def _measures(languages: tuple[str, ...], source: str) -> Iterator[tuple[Measure, tuple[str, ...]]]:
     """The test scores that are compared, and over which languages each is a mean."""
-    others = tuple(language for language in languages if language != source)
+    targets = tuple(language for language in languages if language != source)
     if source in languages:
         yield "source", (source,)
-    if others:
-        yield "mean_without_source", others
-    if others and source in languages:
+    if targets:
+        yield "mean_without_source", targets
+    if targets and source in languages:
         yield "mean", languages
 
 
@@ -255,11 +253,11 @@ _Measured = tuple[Measure, tuple[str, ...], list[float], list[float]]
 
 def _objectives(trials: pd.DataFrame, configuration: int) -> list[float]:
     """One number a complete seed."""
-    mine = trials[(trials["configuration"] == configuration) & (trials["state"] == "complete")]
-    return [float(one) for one in mine["objective"]]
+    complete = trials[(trials["configuration"] == configuration) & (trials["state"] == "complete")]
+    return [float(value) for value in complete["objective"]]
 
 
-def _means(contender: Candidate | None, languages: tuple[str, ...]) -> list[float]:
+def _means(candidate: Candidate | None, languages: tuple[str, ...]) -> list[float]:
     """The mean over ``languages`` of each seed that was scored."""
-    trials = contender.row.trials if contender is not None else ()
+    trials = candidate.row.trials if candidate is not None else ()
     return [statistics.fmean(trial.scores[code] for code in languages) for trial in trials]

@@ -1,6 +1,6 @@
 """Which parameter matters for which languages, and how sure that is: importances and effects.
 
-Both are told of the same series of scores: the source language, the mean of the others, and the
+Both are given for the same series of scores: the source language, the mean of the others, and the
 mean of every group of languages. The unit is the configuration, its seeds averaged: seeds of one
 configuration say nothing of its parameters.
 """
@@ -14,13 +14,14 @@ from typing import Any
 
 from xlt_ray.report.figures.base import csv_text
 from xlt_ray.report.importance import Importance, importances
-from xlt_ray.report.labels import is_absent, shown_value
+from xlt_ray.report.labels import is_absent, value_label
 from xlt_ray.report.replication import units
 from xlt_ray.report.stats import difference_interval
 from xlt_ray.report.tables import Cell, Group, LanguageTable, Row, drawn_groups
 
 MAX_LEVELS = 6
-"""A parameter with more numbers than these is shown in as many bins of equal size."""
+"""A parameter with more numbers than these is shown in as many bins of equally many
+configurations."""
 
 OTHERS = "mean of the others"
 
@@ -105,12 +106,12 @@ class Effects:
 def series_of(table: LanguageTable) -> tuple[Series, ...]:
     """The source language where it was scored, the mean of the others, and every group."""
     source = table.source_language
-    found = []
+    series = []
     if source in table.languages:
-        found.append(Series(source, (source,), lambda row: row.cells.get(source)))
-    others = tuple(code for code in table.languages if code != source)
-    found.append(Series(OTHERS, others, lambda row: row.mean_without_source))
-    return (*found, *(_of_group(group) for group in table.groups))
+        series.append(Series(source, (source,), lambda row: row.cells.get(source)))
+    targets = tuple(code for code in table.languages if code != source)
+    series.append(Series(OTHERS, targets, lambda row: row.mean_without_source))
+    return (*series, *(_of_group(group) for group in table.groups))
 
 
 def drawn_series(table: LanguageTable) -> tuple[Series, ...]:
@@ -118,46 +119,57 @@ def drawn_series(table: LanguageTable) -> tuple[Series, ...]:
     left_out = {group.title for group in table.groups} - {
         group.title for group in drawn_groups(table.groups)
     }
-    return tuple(one for one in series_of(table) if one.name not in left_out)
+    return tuple(series for series in series_of(table) if series.name not in left_out)
 
 
 def effects_of(table: LanguageTable) -> Effects:
     """Importances and effects of every parameter that has two values or more."""
     series = series_of(table)
-    told = _told(table, series)
+    shares = _importances_by_series(table, series)
     levels = {path: _levels(path, table, series) for path in table.parameters}
 
     def rank(path: str) -> tuple[float, str]:
-        one = (told[OTHERS] or next(iter(told.values()))).get(path)
-        return -one.share if one is not None and one.is_above_chance else 0.0, path
+        importance = (shares[OTHERS] or next(iter(shares.values()))).get(path)
+        return (
+            -importance.share if importance is not None and importance.is_above_chance else 0.0,
+            path,
+        )
 
     return Effects(
-        series=tuple(one.name for one in series),
-        importances=told,
+        series=tuple(each.name for each in series),
+        importances=shares,
         levels=tuple(level for path in sorted(levels, key=rank) for level in levels[path]),
     )
 
 
-def importances_csv(known: Effects) -> str:
+def importances_csv(effects: Effects) -> str:
     """One line a series and parameter, in full precision."""
     rows = [
-        [name, path, one.share, one.low, one.high, one.chance, one.is_above_chance]
-        for name, parameters in known.importances.items()
-        for path, one in sorted(parameters.items())
+        [
+            name,
+            path,
+            importance.share,
+            importance.low,
+            importance.high,
+            importance.chance,
+            importance.is_above_chance,
+        ]
+        for name, parameters in effects.importances.items()
+        for path, importance in sorted(parameters.items())
     ]
     names = ["score", "knob", "share", "low", "high", "chance", "is_above_chance"]
     return csv_text(names, rows)
 
 
-def effects_csv(known: Effects) -> str:
+def effects_csv(effects: Effects) -> str:
     """One line a level and series, in full precision; what is not known is empty."""
     names = ["knob", "level", "score", "difference", "low", "high", "configurations"]
     names += ["trained_apart", "seeds"]
     rows = [
-        [level.parameter, level.label, name, one.difference, one.low, one.high,
-         one.num_configurations, one.num_units, one.num_seeds]
-        for level in known.levels
-        for name, one in level.effects.items()
+        [level.parameter, level.label, name, effect.difference, effect.low, effect.high,
+         effect.num_configurations, effect.num_units, effect.num_seeds]
+        for level in effects.levels
+        for name, effect in level.effects.items()
     ]  # fmt: skip
     return csv_text(names, rows)
 
@@ -166,7 +178,9 @@ def _of_group(group: Group) -> Series:
     return Series(group.title, group.languages, lambda row: row.groups.get(group.title))
 
 
-def _told(table: LanguageTable, series: Sequence[Series]) -> dict[str, Mapping[str, Importance]]:
+def _importances_by_series(
+    table: LanguageTable, series: Sequence[Series]
+) -> dict[str, Mapping[str, Importance]]:
     """Importances by series. Groups of the same languages, as a family with a script of its own,
     have the same scores and are counted once: a bootstrap is what a report takes longest for."""
     parameters = [
@@ -174,16 +188,16 @@ def _told(table: LanguageTable, series: Sequence[Series]) -> dict[str, Mapping[s
         for row in table.rows
     ]
     known: dict[tuple[float | None, ...], Mapping[str, Importance]] = {}
-    found = {}
-    for one in series:
-        cells = [one.of(row) for row in table.rows]
+    by_series = {}
+    for each in series:
+        cells = [each.of(row) for row in table.rows]
         scores = tuple(None if cell is None else cell.mean for cell in cells)
         if scores not in known:
-            points = [(mine, score) for mine, score in zip(parameters, scores, strict=True)
-                      if score is not None]  # fmt: skip
+            pairs = zip(parameters, scores, strict=True)
+            points = [(assignment, score) for assignment, score in pairs if score is not None]
             known[scores] = importances(points, maximize=table.is_higher_better)
-        found[one.name] = known[scores]
-    return found
+        by_series[each.name] = known[scores]
+    return by_series
 
 
 def _levels(path: str, table: LanguageTable, series: Sequence[Series]) -> list[Level]:
@@ -192,27 +206,27 @@ def _levels(path: str, table: LanguageTable, series: Sequence[Series]) -> list[L
     order = list(dict.fromkeys(label for _, label in sorted(set(labels))))
     if len(order) < 2:
         return []
-    found = []
+    levels = []
     for label in order:
         effects = {}
-        for one in series:
-            cells = [(row, mine == label, one.of(row)) for row, (_, mine) in
+        for each in series:
+            cells = [(row, level == label, each.of(row)) for row, (_, level) in
                      zip(rows, labels, strict=True)]  # fmt: skip
             inside = [(row, cell.mean) for row, is_in, cell in cells if is_in and cell]
             outside = [(row, cell.mean) for row, is_in, cell in cells if not is_in and cell]
             if inside and outside:
-                effects[one.name] = _effect(inside, outside)
-        mine = sorted(row.configuration for row, (_, one) in zip(rows, labels, strict=True)
-                      if one == label)  # fmt: skip
-        found.append(Level(path, label, effects, tuple(mine)))
-    return found
+                effects[each.name] = _effect(inside, outside)
+        members = sorted(row.configuration for row, (_, level) in zip(rows, labels, strict=True)
+                      if level == label)  # fmt: skip
+        levels.append(Level(path, label, effects, tuple(members)))
+    return levels
 
 
 def _effect(inside: Sequence[tuple[Row, float]], outside: Sequence[tuple[Row, float]]) -> Effect:
-    values, others = _units(inside, outside), _units(outside, inside)
-    interval = difference_interval(values, others)
+    values, rest = _units(inside, outside), _units(outside, inside)
+    interval = difference_interval(values, rest)
     return Effect(
-        difference=fmean(values) - fmean(others),
+        difference=fmean(values) - fmean(rest),
         low=interval.low if interval else None,
         high=interval.high if interval else None,
         num_configurations=len(inside),
@@ -221,50 +235,52 @@ def _effect(inside: Sequence[tuple[Row, float]], outside: Sequence[tuple[Row, fl
     )
 
 
-def _units(mine: Sequence[tuple[Row, float]], others: Sequence[tuple[Row, float]]) -> list[float]:
+def _units(members: Sequence[tuple[Row, float]], rest: Sequence[tuple[Row, float]]) -> list[float]:
     """One value for each group of configurations that share a stage which no other one has."""
 
     def keys(row: Row) -> set[str]:
         return {stage.key for trial in row.trials for stage in trial.trained}
 
-    elsewhere = {key for row, _ in others for key in keys(row)}
-    groups = units([keys(row) - elsewhere for row, _ in mine])
-    return [fmean(mine[place][1] for place in group) for group in groups]
+    elsewhere = {key for row, _ in rest for key in keys(row)}
+    groups = units([keys(row) - elsewhere for row, _ in members])
+    return [fmean(members[place][1] for place in group) for group in groups]
 
 
 def _labels(values: Sequence[Any]) -> list[tuple[tuple[int, float, str], str]]:
-    """Of every value its place in the order of levels, and the label of its level."""
+    """The place of every value in the order of levels, and the label of its level."""
     numbers = sorted(
         float(value)
         for value in values
         if isinstance(value, int | float) and not isinstance(value, bool) and not is_absent(value)
     )
     distinct = sorted(set(numbers))
-    bins = _bins(numbers) if len(distinct) > MAX_LEVELS else [(one, one) for one in distinct]
-    found = []
+    bins = (
+        _bins(numbers) if len(distinct) > MAX_LEVELS else [(number, number) for number in distinct]
+    )
+    labels = []
     for value in values:
         if isinstance(value, int | float) and not isinstance(value, bool) and not is_absent(value):
             low, high = next((low, high) for low, high in bins if low <= value <= high)
             text = (
-                shown_value(value) if low == high else f"{shown_value(low)} to {shown_value(high)}"
+                value_label(value) if low == high else f"{value_label(low)} to {value_label(high)}"
             )
-            found.append(((1, low, ""), text))
+            labels.append(((1, low, ""), text))
         else:
             # Not having a parameter comes first.
-            text = shown_value(value)
-            found.append(((0 if is_absent(value) else 2, 0.0, text), text))
-    return found
+            text = value_label(value)
+            labels.append(((0 if is_absent(value) else 2, 0.0, text), text))
+    return labels
 
 
 def _bins(numbers: Sequence[float]) -> list[tuple[float, float]]:
     """Least and greatest number of each bin; equal numbers are never parted."""
-    found: list[tuple[float, float]] = []
+    bins: list[tuple[float, float]] = []
     start = 0
-    for turn in range(1, MAX_LEVELS + 1):
-        end = max(start, round(len(numbers) * turn / MAX_LEVELS))
+    for index in range(1, MAX_LEVELS + 1):
+        end = max(start, round(len(numbers) * index / MAX_LEVELS))
         while 0 < end < len(numbers) and numbers[end] == numbers[end - 1]:
             end += 1
         if end > start:
-            found.append((numbers[start], numbers[end - 1]))
+            bins.append((numbers[start], numbers[end - 1]))
         start = end
-    return found
+    return bins

@@ -1,7 +1,7 @@
 """What stands beside a score: its items, what chance scores, what was cut, who answers blindly.
 
 A mean over languages weighs a test set of forty sentences as one of ten thousand, and a network
-that says one label to everything has scores like any other; both are told wherever scores are.
+that predicts one label for everything has scores like any other; both stand beside the scores.
 What a score's evaluation knew of this is in its record (:class:`xlt_ray.store.record.Score`).
 Scores of older stages know their number of examples alone.
 """
@@ -22,12 +22,12 @@ MIN_GROUP_ITEMS = 30
 
 @dataclass(frozen=True)
 class Evidence:
-    """Of one metric of a task, by language."""
+    """What is known of the scores of one metric of a task, by language."""
 
     sizes: Mapping[str, int] = field(default_factory=dict)
     """Number of test items: examples, sentences of tags, queries; the least that a trial had."""
     chance: Mapping[str, float] = field(default_factory=dict)
-    """What is scored without looking at the text; languages where nobody knows are not there."""
+    """What is scored without looking at the text; unknown languages are absent."""
     cut: Mapping[str, float] = field(default_factory=dict)
     """Share of the examples that ``max_length`` takes a part of, the highest of the trials; only
     languages where it takes something."""
@@ -52,8 +52,8 @@ class Evidence:
         """Which languages of a mean have few items; empty where none has."""
         if not self.small:
             return ""
-        told = ", ".join(f"{code} ({self.sizes[code]})" for code in self.small)
-        return f"Fewer than {TOO_FEW_ITEMS} test items: {told}."
+        listed = ", ".join(f"{code} ({self.sizes[code]})" for code in self.small)
+        return f"Fewer than {TOO_FEW_ITEMS} test items: {listed}."
 
     def cut_note(self) -> str:
         """What rows had no room for; empty where they had room for everything.
@@ -63,8 +63,8 @@ class Evidence:
         """
         if not self.cut:
             return ""
-        told = ", ".join(f"{code} {100 * share:.3g} %" for code, share in self.cut.items())
-        return f"max_length cuts examples (of tags words, of questions all answers): {told}."
+        listed = ", ".join(f"{code} {100 * share:.3g} %" for code, share in self.cut.items())
+        return f"max_length cuts examples (of tags words, of questions all answers): {listed}."
 
     def groups_note(self) -> str:
         """Which languages are in no group's mean; empty where all may be."""
@@ -80,7 +80,7 @@ class Constant(NamedTuple):
     """That a network says next to one thing to everything, in one language."""
 
     share: float
-    """Of the most frequent prediction, the highest of the seeds."""
+    """Share of the most frequent prediction, the highest of the seeds."""
     num_seeds: int
     """Whose network does so."""
 
@@ -105,21 +105,21 @@ def evidence_of(test: pd.DataFrame) -> Evidence:
 
 def near_constant_by_trial(test: pd.DataFrame) -> dict[int, dict[str, float]]:
     """Trial -> language -> share of the most frequent prediction, where that is nearly all."""
-    found: dict[int, dict[str, float]] = {}
+    by_trial: dict[int, dict[str, float]] = {}
     flagged = test[test["is_near_constant"].fillna(value=False).astype(bool)]
     for number, code, share in zip(
         flagged["number"], flagged["language"], flagged["top_share"], strict=True
     ):
-        found.setdefault(int(number), {})[str(code)] = float(share)
-    return found
+        by_trial.setdefault(int(number), {})[str(code)] = float(share)
+    return by_trial
 
 
 def evidence_notes(label: str, constants: Mapping[str, Constant]) -> list[str]:
     """What a comparison says of one side's networks that say next to one thing to everything."""
     if not constants:
         return []
-    told = "; ".join(f"{code}: {one}" for code, one in constants.items())
-    return [f"{label} says next to one thing to everything: {told}"]
+    listed = "; ".join(f"{code}: {constant}" for code, constant in constants.items())
+    return [f"{label} says next to one thing to everything: {listed}"]
 
 
 def constants_of(shares: Iterable[Mapping[str, float]]) -> dict[str, Constant]:
@@ -128,11 +128,12 @@ def constants_of(shares: Iterable[Mapping[str, float]]) -> dict[str, Constant]:
     >>> constants_of([{"de": 0.97}, {}, {"de": 1.0, "sw": 0.99}])["de"]
     Constant(share=1.0, num_seeds=2)
     """
-    each = list(shares)
-    languages = dict.fromkeys(code for one in each for code in one)
+    by_seed = list(shares)
+    languages = dict.fromkeys(code for of_seed in by_seed for code in of_seed)
     return {
         code: Constant(
-            max(one.get(code, 0.0) for one in each), sum(1 for one in each if code in one)
+            max(of_seed.get(code, 0.0) for of_seed in by_seed),
+            sum(1 for of_seed in by_seed if code in of_seed),
         )
         for code in languages
     }

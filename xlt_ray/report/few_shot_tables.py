@@ -21,14 +21,8 @@ from xlt_ray.report.tables import Cell, cell_of
 
 SHOT_COLUMNS = ("shot_language", "shot_split", "shots", "sample")
 FEW_SHOT_COLUMNS = (
-    *WHO_COLUMNS,
-    "supervision",
-    *SHOT_COLUMNS,
-    *WHAT_COLUMNS,
-    "zero_shot",
-    "gain",
-    "data",
-)
+    *WHO_COLUMNS, "supervision", *SHOT_COLUMNS, *WHAT_COLUMNS, "zero_shot", "gain", "data",
+)  # fmt: skip
 SAMPLE = "few_shot.sample"
 """The parameter that tells samples apart and configurations not."""
 
@@ -49,7 +43,7 @@ class FewShotRow:
     lowest: float
     highest: float
     zero_shot: Cell | None
-    """Of the target stages that the trials go on from; None where one was not scored."""
+    """Score of the target stages that the trials go on from; None where one was not scored."""
     source: Cell | None
     """Test score in the source language."""
     source_before: Cell | None
@@ -84,8 +78,8 @@ def few_shot_frame(snapshot: Snapshot) -> pd.DataFrame:
         data: Any = record.payload["data"]
         shots = settings.get("few_shot")
         for score in record.scores if shots else ():
-            told = what(score, settings["task"]["version"], settings["source_language"])
-            told["task"] = score.task.removesuffix(FEW_SHOT_SUFFIX)
+            scored = what(score, settings["task"]["version"], settings["source_language"])
+            scored["task"] = score.task.removesuffix(FEW_SHOT_SUFFIX)
             key = (_target_key(view), score.split, score.metric, score.language)
             zero_shot = before.get(key)
             rows.append(
@@ -96,7 +90,7 @@ def few_shot_frame(snapshot: Snapshot) -> pd.DataFrame:
                     "shot_split": shots["split"],
                     "shots": shots["shots"],
                     "sample": shots["sample"],
-                    **told,
+                    **scored,
                     "zero_shot": zero_shot,
                     "gain": None if zero_shot is None else score.value - zero_shot,
                     "data": data[score.split][score.language],
@@ -117,7 +111,7 @@ def few_shot_tables(
     ways = {view.number: _way(view) for view in snapshot.trials}
     test = test.assign(way=[ways[number] for number in test["number"]])
     trained = trained_stages(snapshot.trials)
-    found = []
+    tables = []
     for (task, source), of_task in test.groupby(["task", "source_language"], sort=True):
         groups = of_task.groupby(["shot_language", "shots", "way"], sort=True)
         rows = [
@@ -128,26 +122,26 @@ def few_shot_tables(
             [trained[int(number)] for number in part["number"].unique()] for _, part in groups
         )
         rows.sort(key=lambda row: (row.language, row.shots, row.configurations))
-        found.append(FewShotTable(str(task), metric, str(source), tuple(rows), note))
-    return found
+        tables.append(FewShotTable(str(task), metric, str(source), tuple(rows), note))
+    return tables
 
 
 def _row(part: pd.DataFrame, language: str, shots: int, source: str) -> FewShotRow:
-    own, left = part[part["language"] == language], part[part["language"] == source]
-    values = [float(one) for one in own["value"]]
+    of_language, of_source = part[part["language"] == language], part[part["language"] == source]
+    values = [float(value) for value in of_language["value"]]
     return FewShotRow(
-        configurations=tuple(sorted({int(one) for one in own["configuration"]})),
+        configurations=tuple(sorted({int(number) for number in of_language["configuration"]})),
         language=language,
         shots=shots,
-        num_samples=int(own["sample"].nunique()),
-        num_seeds=int(own["seed"].nunique()),
-        supervision=str(own["supervision"].iloc[0]),
+        num_samples=int(of_language["sample"].nunique()),
+        num_seeds=int(of_language["seed"].nunique()),
+        supervision=str(of_language["supervision"].iloc[0]),
         score=cell_of(values),
         lowest=min(values),
         highest=max(values),
-        zero_shot=_before(own),
-        source=None if left.empty else cell_of([float(one) for one in left["value"]]),
-        source_before=_before(left),
+        zero_shot=_before(of_language),
+        source=None if of_source.empty else cell_of([float(value) for value in of_source["value"]]),
+        source_before=_before(of_source),
     )
 
 
@@ -156,13 +150,15 @@ def _before(part: pd.DataFrame) -> Cell | None:
     deviation is over seeds."""
     if part.empty or part["zero_shot"].isna().any():
         return None
-    by_seed = cell_of([float(duplicate) for duplicate in part.drop_duplicates("seed")["zero_shot"]])
-    return replace(by_seed, mean=cell_of([float(one) for one in part["zero_shot"]]).mean)
+    by_seed = cell_of([float(value) for value in part.drop_duplicates("seed")["zero_shot"]])
+    return replace(by_seed, mean=cell_of([float(value) for value in part["zero_shot"]]).mean)
 
 
 def _way(view: TrialView) -> str:
     """All that was searched over but the sample."""
-    return repr(sorted((path, str(one)) for path, one in view.assignment.items() if path != SAMPLE))
+    return repr(
+        sorted((path, str(value)) for path, value in view.assignment.items() if path != SAMPLE)
+    )
 
 
 def _target_key(view: TrialView) -> str:
@@ -171,12 +167,12 @@ def _target_key(view: TrialView) -> str:
 
 def _zero_shot(snapshot: Snapshot) -> dict[tuple[str, str, str, str], float]:
     """Target stage, split, metric and language -> score without shots."""
-    found = {}
+    scores = {}
     for view in snapshot.trials:
         record = snapshot.record(view, "evaluate")
         if record is None or view.state != "complete":
             continue
         for score in record.scores:
             if score.role == "target":
-                found[_target_key(view), score.split, score.metric, score.language] = score.value
-    return found
+                scores[_target_key(view), score.split, score.metric, score.language] = score.value
+    return scores

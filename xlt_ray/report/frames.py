@@ -1,10 +1,8 @@
-"""Data frames of a sweep, from a snapshot of ledger and store alone.
+"""What ledger and store say of a sweep at one moment, and data frames made from it alone.
 
 Rows are ordered by trial number and then by name, so that the same ledger and store give the same
 frames everywhere. Scores of the evaluation stage are those of complete trials; a trial that was
 pruned, failed or still runs has only what was scored on its way.
-
-What ledger and store say of a sweep at one moment: everything that a report is made from.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ class Snapshot:
     """What trials were made with, by number (:mod:`xlt_ray.ledger.made_with`)."""
     starts: tuple[Start, ...] = ()
     store: StageStore | None = None
-    """Where files of stages are read from, when they are asked for."""
+    """The store that files of stages are read from on demand."""
     driver: str = ""
     """As :attr:`xlt_ray.ledger.Ledger.driver`."""
 
@@ -90,14 +88,13 @@ class Snapshot:
     def supervision(self, view: TrialView) -> str:
         """Which labels a trial learned from, as :mod:`xlt_ray.config.supervision` calls it.
 
-        Of a trial that was not evaluated it names all languages of translated text, and is empty
-        where there is none.
+        For a trial without an evaluation: all languages of its translated text, or empty.
         """
         record, target = self.record(view, "evaluate"), self.record(view, "target")
         if record is not None:
             return record.supervision
-        told: Any = {} if target is None else target.payload["settings"]
-        hybrid = told.get("hybrid", {})
+        settings: Any = {} if target is None else target.payload["settings"]
+        hybrid = settings.get("hybrid", {})
         if hybrid.get("text") != "translated":
             return ""
         return supervision_told({"supervision": {TRANSLATE_TRAIN: hybrid["languages"]}})
@@ -110,12 +107,12 @@ def read_snapshot(ledger: Ledger, store: StageStore) -> Snapshot:
     """
     trials = tuple(ledger.trials())
     keys = dict.fromkeys(stage.key for view in trials for stage in view.stages)
-    found = {key: _readable(store, key) for key in keys}
+    records = {key: _readable(store, key) for key in keys}
     return Snapshot(
         name=ledger.name,
         sweep=ledger.sweep,
         trials=trials,
-        records={key: record for key, record in found.items() if record is not None},
+        records={key: record for key, record in records.items() if record is not None},
         fact_sets=fact_sets_of(ledger),
         starts=tuple(starts_of(ledger)),
         store=store,
@@ -153,74 +150,28 @@ def target_of(sweep: Mapping[str, Any], assignment: Mapping[str, Any]) -> tuple[
 
 
 TRIAL_COLUMNS = (
-    "number",
-    "state",
-    "configuration",
-    "repeat",
-    "seed",
-    "objective",
-    "supervision",
-    "attempts",
-    "cause",
-    "message",
-    "retry_of",
-    "examples",
-    "seconds",
-    "started",
-    "ended",
-    "facts",
+    "number", "state", "configuration", "repeat", "seed", "objective", "supervision", "attempts",
+    "cause", "message", "retry_of", "examples", "seconds", "started", "ended", "facts",
     "mlflow_run_id",
-)
+)  # fmt: skip
 WHO_COLUMNS = ("number", "configuration", "repeat", "seed", "facts")
 """Whose a score is, and the number of the set of facts that it was made with."""
 WHAT_COLUMNS = (
-    "task",
-    "task_version",
-    "source_language",
-    "language",
-    "split",
-    "metric",
-    "value",
-    "num_examples",
-    "num_items",
-    "top_share",
-    "gold_top_share",
-    "chance",
-    "cut",
+    "task", "task_version", "source_language", "language", "split", "metric", "value",
+    "num_examples", "num_items", "top_share", "gold_top_share", "chance", "cut",
     "is_near_constant",
-)
+)  # fmt: skip
 """What was scored."""
 SCORE_COLUMNS = (*WHO_COLUMNS, *WHAT_COLUMNS, "stage", "step", "examples", "data")
 STAGE_COLUMNS = (
-    "number",
-    "kind",
-    "key",
-    "label",
-    "reused",
-    "examples",
-    "seconds",
-    "made_by",
-    "ended",
-    "coverage",
-    "runtime",
-    "versions",
-)
+    "number", "kind", "key", "label", "reused", "examples", "seconds", "made_by", "ended",
+    "coverage", "runtime", "versions",
+)  # fmt: skip
 COST_COLUMNS = (
-    "number",
-    "configuration",
-    "state",
-    "attempts",
-    "examples",
-    "examples_alone",
-    "seconds",
-    "seconds_alone",
-    "worker_hours",
-    "worker_hours_alone",
-    "device",
-    "occupied_s",
-    "gpu_hours",
+    "number", "configuration", "state", "attempts", "examples", "examples_alone", "seconds",
+    "seconds_alone", "worker_hours", "worker_hours_alone", "device", "occupied_s", "gpu_hours",
     "wall_s",
-)
+)  # fmt: skip
 
 
 def trials_frame(snapshot: Snapshot) -> pd.DataFrame:
@@ -264,9 +215,9 @@ def scores_frame(snapshot: Snapshot) -> pd.DataFrame:
     """
     rows = []
     for view in snapshot.trials:
-        mine = who(view)
-        rows += [{**mine, **row} for row in _final_scores(view, snapshot)]
-        rows += [{**mine, **row} for row in _scores_on_the_way(view, snapshot)]
+        identity = who(view)
+        rows += [{**identity, **row} for row in _final_scores(view, snapshot)]
+        rows += [{**identity, **row} for row in _scores_on_the_way(view, snapshot)]
     frame = pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
     return typed(frame, "step", "examples").sort_values(
         ["number", "stage", "task", "split", "metric", "language", "examples"],
@@ -346,8 +297,8 @@ def who(view: TrialView) -> dict[str, Any]:
 
 def what(score: Score, task_version: int | None, source_language: str) -> dict[str, Any]:
     """``WHAT_COLUMNS`` of a score."""
-    told = {"task_version": task_version, "source_language": source_language}
-    return {name: told[name] if name in told else getattr(score, name) for name in WHAT_COLUMNS}
+    given = {"task_version": task_version, "source_language": source_language}
+    return {name: given[name] if name in given else getattr(score, name) for name in WHAT_COLUMNS}
 
 
 def _cost(view: TrialView, snapshot: Snapshot) -> dict[str, Any]:
@@ -355,7 +306,9 @@ def _cost(view: TrialView, snapshot: Snapshot) -> dict[str, Any]:
     whole = [record for record in records if record is not None]
     is_whole = bool(view.stages) and len(whole) == len(records) and view.state == "complete"
     workers = [int(record.runtime.get("workers", 1)) if record else 1 for record in records]
-    devices = sorted({str(one.runtime["device"]) for one in whole if "device" in one.runtime})
+    devices = sorted(
+        {str(record.runtime["device"]) for record in whole if "device" in record.runtime}
+    )
     # The ledger's times are of the reader's zone, where a clock may have been put forward.
     asked, ended = in_utc(view.started), in_utc(view.ended)
     wall = (ended - asked).total_seconds() if asked and ended else None
@@ -365,15 +318,15 @@ def _cost(view: TrialView, snapshot: Snapshot) -> dict[str, Any]:
         "state": snapshot.standings[view.number],
         "attempts": view.attempts,
         "examples": sum(stage.examples for stage in view.stages),
-        "examples_alone": sum(one.num_examples for one in whole) if is_whole else None,
+        "examples_alone": sum(record.num_examples for record in whole) if is_whole else None,
         "seconds": sum(stage.seconds for stage in view.stages),
-        "seconds_alone": sum(one.seconds for one in whole) if is_whole else None,
+        "seconds_alone": sum(record.seconds for record in whole) if is_whole else None,
         "worker_hours": sum(
-            one.seconds * number for one, number in zip(view.stages, workers, strict=True)
+            stage.seconds * number for stage, number in zip(view.stages, workers, strict=True)
         )
         / 3600,
         "worker_hours_alone": sum(
-            one.seconds * number for one, number in zip(whole, workers, strict=True)
+            record.seconds * number for record, number in zip(whole, workers, strict=True)
         )
         / 3600
         if is_whole

@@ -2,7 +2,7 @@
 how much a parameter that decides nothing seems to by chance.
 
 Shares add up to 1 for noise, too: the top share of four parameters is then 0.35 to 0.99. So every
-share stands beside what chance reaches (``Importance.chance``), and is no importance below it.
+share stands beside what chance reaches (``Importance.chance``); below it, it means nothing.
 """
 
 from __future__ import annotations
@@ -55,14 +55,13 @@ def importances(
 ) -> dict[str, Importance]:
     """Importance of every parameter with two values or more; empty below ``MIN_POINTS`` points.
 
-    PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255) compares where the best configurations lie
-    on a parameter with where all do. A parameter that some points lack is taken as a choice of
-    which one option is not having it.
+    PED-ANOVA (Watanabe et al. 2023, arXiv 2304.10255) compares where the best configurations lie on
+    a parameter with where all do. A parameter that some points lack is taken as a choice of which
+    one option is not having it.
 
     The null is that of scores permuted over the configurations, corrected for the number of
-    parameters (single-step minP, Westfall & Young 1993, Resampling-based multiple testing,
-    section 2.3). It compares importances that are not divided by their sum, as noise has small
-    ones.
+    parameters (single-step minP, Westfall & Young 1993, Resampling-based multiple testing, section
+    2.3): importances that are not divided by their sum are compared, as noise has small ones.
 
     Args:
         points: assignment and score of each configuration.
@@ -88,17 +87,17 @@ def importances(
         tuple(json.dumps(assignment, sort_keys=True) for assignment, _ in points), seed
     )
     total, shares = math.fsum(whole.values()), _shares(whole)
-    found = {}
+    by_path = {}
     for path in paths:
-        values = sorted(one[path] for one in drawn)
+        values = sorted(shares_drawn[path] for shares_drawn in drawn)
         last = len(values) - 1
-        found[path] = Importance(
+        by_path[path] = Importance(
             share=shares[path],
             low=values[math.floor(0.025 * last)],
             high=values[math.ceil(0.975 * last)],
             chance=reached[path] / total if total else 1.0,
         )
-    return found
+    return by_path
 
 
 @functools.lru_cache(maxsize=32)
@@ -122,13 +121,14 @@ def _reached_by_chance(assignments: tuple[str, ...], seed: int) -> Mapping[str, 
             draw.shuffle(ranks)
             for trial, rank in zip(trials, ranks, strict=True):
                 trial.value = float(rank)
-            found = study.importances(paths, trials)
-            null.append([found[path] for path in paths])
+            reached = study.importances(paths, trials)
+            null.append([reached[path] for path in paths])
     return dict(zip(paths, _thresholds(np.array(null)).tolist(), strict=True))
 
 
 def _thresholds(null: np.ndarray) -> np.ndarray:
-    """For each parameter the value that any parameter exceeds in at most ``ALPHA`` of all cases.
+    """For each parameter the value that in at most ``ALPHA`` of all cases any parameter is above
+    its own.
 
     Each parameter's is the value of the same rank, so that all have the same part in being wrong.
 
@@ -153,7 +153,7 @@ _Column = tuple[optuna.distributions.BaseDistribution, list[Any]]
 
 def _columns(assignments: Sequence[Mapping[str, Value]]) -> dict[str, _Column]:
     """Distribution and values of every parameter that varies."""
-    found: dict[str, _Column] = {}
+    columns: dict[str, _Column] = {}
     for path in sorted({path for assignment in assignments for path in assignment}):
         values = [assignment.get(path, _ABSENT) for assignment in assignments]
         if len({json.dumps(value) for value in values}) < 2:
@@ -162,7 +162,7 @@ def _columns(assignments: Sequence[Mapping[str, Value]]) -> dict[str, _Column]:
         if len(numbers) == len(values):
             low, high = min(numbers), max(numbers)
             log = low > 0 and high / low > 15
-            found[path] = (
+            columns[path] = (
                 _Range(float(low), float(high), log=log),
                 [float(number) for number in numbers],
             )
@@ -171,8 +171,8 @@ def _columns(assignments: Sequence[Mapping[str, Value]]) -> dict[str, _Column]:
         options = [str(bins.get(value, value)) if _is_number(value) else json.dumps(value)
                    for value in values]  # fmt: skip
         choices = sorted(set(options))
-        found[path] = _Options(choices), options
-    return found
+        columns[path] = _Options(choices), options
+    return columns
 
 
 def _trials(columns: Mapping[str, _Column], scores: Sequence[float]) -> list[FrozenTrial]:
@@ -197,7 +197,7 @@ def _trials(columns: Mapping[str, _Column], scores: Sequence[float]) -> list[Fro
 
 def _shares(importances: Mapping[str, float]) -> dict[str, float]:
     total = math.fsum(importances.values())
-    return {path: one / total if total else 0.0 for path, one in importances.items()}
+    return {path: importance / total if total else 0.0 for path, importance in importances.items()}
 
 
 class _Range(optuna.distributions.FloatDistribution):

@@ -6,15 +6,11 @@ another training *and* another test set of this kind; :func:`bootstrapped` keeps
 networks and draws items alone, as the paired bootstrap of Koehn (2004) and Berg-Kirkpatrick et al.
 (2012) does: whether these networks differ on other sentences.
 
-Items are what :mod:`xlt_ray.store.evaluation_items` keeps: a score is the ratio of two sums over
-them. Items of one id are one and the same example, in several languages, too (translations): they
-are drawn together, and what they contribute to a mean over languages is added before it is squared.
-
-Items of trials, read from the store where they are asked for, and what follows from them.
-
-Reports of a thousand trials need no item: the files of those trials alone are read that are
-compared or told apart. A trial whose evaluation kept none (made before there were any) has none,
-and what is told of it lacks what follows from them.
+Items are those of :mod:`xlt_ray.store.evaluation_items`: a score is the ratio of two sums over
+them. Items of one id are the same example, in several languages too (translations): they are drawn
+together, and their contributions to a mean over languages are added before squaring. The files of
+compared trials alone are read. Trials evaluated before items were kept have none, and reports leave
+out what follows from them.
 """
 
 from __future__ import annotations
@@ -39,31 +35,12 @@ ReadItems = Callable[[int], Kept]
 """The items of a trial, by its number."""
 
 ITEM_COLUMNS = (
-    "number",
-    "configuration",
-    "seed",
-    "task",
-    "metric",
-    "language",
-    "item",
-    "points",
-    "out_of",
-)
+    "number", "configuration", "seed", "task", "metric", "language", "item", "points", "out_of",
+)  # fmt: skip
 INTERVAL_COLUMNS = (
-    "task",
-    "source_language",
-    "metric",
-    "configuration",
-    "languages",
-    "num_languages",
-    "num_seeds",
-    "num_items",
-    "value",
-    "low",
-    "high",
-    "interval",
-    "shared_by_seeds",
-)
+    "task", "source_language", "metric", "configuration", "languages", "num_languages",
+    "num_seeds", "num_items", "value", "low", "high", "interval", "shared_by_seeds",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,7 +52,7 @@ class OverItems:
     num_items: int
     """Different examples: translations of one another are one."""
     interval: Interval | None
-    """Of the difference over seeds and items (``two_level``; ``items`` of one seed)."""
+    """Interval of the difference over seeds and items (``two_level``; ``items`` with one seed)."""
     drawn: Drawn | None
     """The paired bootstrap over items, the networks being what they are."""
     p_holm: float | None
@@ -83,37 +60,37 @@ class OverItems:
 
 
 def kept_of(snapshot: Snapshot, task: str, metric: str) -> ReadItems:
-    """Reads test items of trials of a target task, each trial's when it is first asked for.
+    """Return a reader of the test items of a trial by its number; each is read once, on demand.
 
     What is read raises :class:`xlt_ray.errors.DamagedStage` where the store's file is damaged.
     """
     views = {view.number: view for view in snapshot.trials}
-    found: dict[int, Kept] = {}
+    kept: dict[int, Kept] = {}
 
     def read(number: int) -> Kept:
-        if number not in found:
+        if number not in kept:
             record = snapshot.record(views[number], "evaluate")
-            there = read_items(snapshot.store, record) if snapshot.store and record else ()
-            found[number] = {
-                one.language: (one.ids, *one.parts[metric])
-                for one in there
-                if (one.role, one.task, one.split) == ("target", task, "test")
-                and metric in one.parts
+            files = read_items(snapshot.store, record) if snapshot.store and record else ()
+            kept[number] = {
+                items.language: (items.ids, *items.parts[metric])
+                for items in files
+                if (items.role, items.task, items.split) == ("target", task, "test")
+                and metric in items.parts
             }
-        return found[number]
+        return kept[number]
 
     return read
 
 
 def samples_of(languages: Sequence[str], seeds: Sequence[Kept]) -> dict[str, Sample]:
     """The samples of those languages that every seed has the same items in."""
-    found = {}
+    samples = {}
     for code in languages:
         parts = [seed[code] for seed in seeds if code in seed]
         sample = sample_of(parts) if parts and len(parts) == len(seeds) else None
         if sample is not None and len(sample.ids):
-            found[code] = sample
-    return found
+            samples[code] = sample
+    return samples
 
 
 def over_items(
@@ -129,32 +106,35 @@ def over_items(
     # As seeds of one sample first, so that both sides have the same items in the same order.
     both = samples_of(languages, [*baseline, *system])
     sides = [
-        {code: Sample(one.ids, one.points[part], one.out_of[part]) for code, one in both.items()}
+        {
+            code: Sample(sample.ids, sample.points[part], sample.out_of[part])
+            for code, sample in both.items()
+        }
         for part in (slice(None, len(baseline)), slice(len(baseline), None))
     ]
     known = [line for line in lines if all(code in both for code in line)]
     drawn: dict[tuple[str, ...], Drawn | None] = {}
     drawn |= zip(map(tuple, known), bootstrapped(known, sides[1], sides[0]), strict=True)
-    singles = [one for one in drawn if len(one) == 1]
-    ps = holm([found.p if (found := drawn[single]) else None for single in singles])
+    singles = [line for line in drawn if len(line) == 1]
+    ps = holm([result.p if (result := drawn[single]) else None for single in singles])
     corrected: dict[tuple[str, ...], float | None] = {}
     corrected |= zip(singles, ps, strict=True)
-    result: list[OverItems | None] = []
-    for one in map(tuple, lines):
-        if one not in drawn:
-            result.append(None)
+    results: list[OverItems | None] = []
+    for line in map(tuple, lines):
+        if line not in drawn:
+            results.append(None)
             continue
-        told = drawn[one]
-        result.append(
+        of_line = drawn[line]
+        results.append(
             OverItems(
-                sizes={code: len(both[code].ids) for code in one},
-                num_items=num_items(one, both),
-                interval=two_level(one, sides[1], sides[0]),
-                drawn=told,
-                p_holm=corrected.get(one, told.p if told else None),
+                sizes={code: len(both[code].ids) for code in line},
+                num_items=num_items(line, both),
+                interval=two_level(line, sides[1], sides[0]),
+                drawn=of_line,
+                p_holm=corrected.get(line, of_line.p if of_line else None),
             )
         )
-    return result
+    return results
 
 
 def configuration_intervals(
@@ -191,9 +171,9 @@ def items_frame(
         frames += [
             pd.DataFrame(
                 {
-                    "number": one.number,
+                    "number": trial.number,
                     "configuration": configuration,
-                    "seed": one.seed,
+                    "seed": trial.seed,
                     "task": table.task,
                     "metric": table.metric,
                     "language": code,
@@ -202,8 +182,8 @@ def items_frame(
                     "out_of": out_of,
                 }
             )
-            for configuration, one in trials
-            for code, (ids, points, out_of) in read(one.number).items()
+            for configuration, trial in trials
+            for code, (ids, points, out_of) in read(trial.number).items()
         ]
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
@@ -218,10 +198,10 @@ def intervals_frame(table: LanguageTable, row: Row, read: ReadItems) -> pd.DataF
     the line is given those.
     """
     source = table.source_language
-    others = tuple(code for code in table.languages if code != source)
+    targets = tuple(code for code in table.languages if code != source)
     means = {"mean": table.languages} if row.mean is not None else {}
     if row.mean_without_source is not None:
-        means["mean_without_source"] = others
+        means["mean_without_source"] = targets
     means |= {group.title: group.languages for group in table.groups if group.title in row.groups}
     means |= {code: (code,) for code in table.languages if code in row.cells}
     rows = []
@@ -371,7 +351,7 @@ def bootstrapped(
         key = (system[code].ids.tobytes(), len(system[code].points))
         together.setdefault(key, []).append(code)
     random = np.random.default_rng(seed)
-    found: dict[str, list[np.ndarray]] = {code: [] for code in languages}
+    by_language: dict[str, list[np.ndarray]] = {code: [] for code in languages}
     step = max(1, _NUMBERS_AT_ONCE // len(ids))
     for begin in range(0, num_draws, step):
         size = min(step, num_draws - begin)
@@ -385,8 +365,8 @@ def bootstrapped(
             # One product for all languages of these items, and for all seeds.
             scores = _mean_scores(weights, samples)
             for place, code in enumerate(same):
-                found[code].append(scores[len(same) + place] - scores[place])
-    differences = {code: np.concatenate(parts) for code, parts in found.items()}
+                by_language[code].append(scores[len(same) + place] - scores[place])
+    differences = {code: np.concatenate(parts) for code, parts in by_language.items()}
     return [_told(mean, differences, system, baseline) for mean in means]
 
 
@@ -400,12 +380,12 @@ def sample_of(
     ids = np.sort(parts[0][0])
     orders = [np.argsort(part[0]) for part in parts]
     if any(
-        len(one[0]) != len(ids) or (one[0][order] != ids).any()
-        for one, order in zip(parts, orders, strict=True)
+        len(part[0]) != len(ids) or (part[0][order] != ids).any()
+        for part, order in zip(parts, orders, strict=True)
     ):
         return None
     points, out_of = (
-        np.stack([one[place][order] for one, order in zip(parts, orders, strict=True)])
+        np.stack([part[place][order] for part, order in zip(parts, orders, strict=True)])
         for place in (1, 2)
     )
     return Sample(ids, points, out_of)
@@ -426,10 +406,10 @@ def _effects(
     for code in languages:
         sides = [(system, 1.0)] + ([] if baseline is None else [(baseline, -1.0)])
         for samples, sign in sides:
-            one = samples[code]
-            values += sign * one.scores / len(languages)
+            sample = samples[code]
+            values += sign * sample.scores / len(languages)
             # An id stands in a sample once, so that no addition is lost.
-            effects[:, np.searchsorted(ids, one.ids)] += sign * one.influence / len(languages)
+            effects[:, np.searchsorted(ids, sample.ids)] += sign * sample.influence / len(languages)
     return values, effects
 
 
@@ -456,7 +436,7 @@ def _told(
     if not len(drawn):
         return None
     values, _ = _effects(languages, system, baseline)
-    # What is equal but for rounding is no difference.
+    # Values that differ by rounding alone are equal.
     is_zero = abs(values.mean()) <= 1e-12
     below, above = (int((sign * drawn <= 1e-12).sum()) for sign in (1, -1))
     p = 1.0 if is_zero else min(1.0, 2 * (1 + min(below, above)) / (1 + len(drawn)))

@@ -5,46 +5,32 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
-from typing import Any, Protocol
+from typing import Any
+
+from xlt_ray.config.languages import language
 
 _DISTRIBUTIONS = ("choice", "int", "float")
 _NAMES = ("method", "objective", "task", "name")
 
 
-class DescribedLanguage(Protocol):
-    """What a report says of a language besides its code."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def family(self) -> str: ...
-    @property
-    def script(self) -> str: ...
-    @property
-    def resources(self) -> str: ...
-
-
-DescribeLanguage = Callable[[str], DescribedLanguage]
-
-
-def shown_value(value: Any) -> str:
+def value_label(value: Any) -> str:
     """A parameter's value: as in the sweep file, but a block by its name.
 
-    >>> shown_value(None), shown_value('{"layer": {"int": [1, 3]}, "method": "dlfa"}')
+    >>> value_label(None), value_label('{"layer": {"int": [1, 3]}, "method": "dlfa"}')
     ('none', 'dlfa')
-    >>> shown_value('{"method": "dlfa", "reduction": 8}'), shown_value(2.0e-5)
+    >>> value_label('{"method": "dlfa", "reduction": 8}'), value_label(2.0e-5)
     ('dlfa (reduction 8)', '2e-05')
-    >>> shown_value('{"hybrid": {"languages": ["qab", "qac"], "ratio": 0.5}, "task": "nli"}')
+    >>> value_label('{"hybrid": {"languages": ["qab", "qac"], "ratio": 0.5}, "task": "nli"}')
     'nli (hybrid languages qab+qac, hybrid ratio 0.5)'
-    >>> shown_value('["nli", "pos"]'), shown_value('{"task": ["nli", "pos"], "size": 10}')
+    >>> value_label('["nli", "pos"]'), value_label('{"task": ["nli", "pos"], "size": 10}')
     ('nli+pos', 'nli+pos (size 10)')
-    >>> shown_value('{"task": {"choice": ["nli", "pos"]}, "size": 10}')
+    >>> value_label('{"task": {"choice": ["nli", "pos"]}, "size": 10}')
     'nli or pos (size 10)'
     """
     if isinstance(value, list):
-        return "+".join(map(shown_value, value))
+        return "+".join(map(value_label, value))
     if is_absent(value):
         return "none"
     if isinstance(value, bool):
@@ -53,7 +39,7 @@ def shown_value(value: Any) -> str:
         return f"{value:.4g}"
     written = _written(value)
     if isinstance(written, list):
-        return shown_value(written)
+        return value_label(written)
     return _block(written) if isinstance(written, dict) else str(value)
 
 
@@ -62,8 +48,14 @@ def is_absent(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a number that is there; truth values are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and not is_absent(value)
+
+
 def parameter_names(paths: Iterable[str]) -> dict[str, str]:
-    """Each parameter's shortest name beside the others: the end of its path where that is unique.
+    """What each parameter is called beside the others: the end of its path, where that is of one
+    alone.
 
     >>> parameter_names(["model", "target.hybrid.ratio", "target.learning_rate"])
     {'model': 'model', 'target.hybrid.ratio': 'ratio', 'target.learning_rate': 'learning_rate'}
@@ -95,9 +87,9 @@ def short_names(options: Iterable[str]) -> dict[str, str]:
     )
 
 
-def language_label(code: str, describe: DescribeLanguage | None) -> str:
+def language_label(code: str) -> str:
     """Name and code, or the code alone where no name is known."""
-    name = describe(code).name if describe is not None else code
+    name = language(code).name
     return code if name == code else f"{name} ({code})"
 
 
@@ -114,7 +106,7 @@ def _written(value: Any) -> Any:
 def _block(tree: Mapping[str, Any]) -> str:
     key = next((name for name in _NAMES if name in tree), None)
     name = "" if key is None else _name(tree[key])
-    rest = ", ".join(_settings({one: tree[one] for one in tree if one != key}))
+    rest = ", ".join(_settings({name: tree[name] for name in tree if name != key}))
     return f"{name} ({rest})" if name and rest else name or rest or "{}"
 
 
@@ -123,7 +115,7 @@ def _settings(tree: Mapping[str, Any], before: str = "") -> Iterator[str]:
     for key, value in sorted(tree.items()):
         path = f"{before}{key.replace('_', ' ')}"
         if not isinstance(value, Mapping):
-            yield f"{path} {shown_value(value)}"
+            yield f"{path} {value_label(value)}"
         elif not _is_searched(value):
             yield from _settings(value, f"{path} ")
 
@@ -131,8 +123,8 @@ def _settings(tree: Mapping[str, Any], before: str = "") -> Iterator[str]:
 def _name(value: Any) -> str:
     """What a block is called by; of one that is searched over all that it may be."""
     if not _is_searched(value):
-        return shown_value(value)
-    return " or ".join(map(shown_value, value["choice"]))
+        return value_label(value)
+    return " or ".join(map(value_label, value["choice"]))
 
 
 def _is_searched(value: Any) -> bool:

@@ -24,10 +24,10 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import STANDINGS, Ledger, failure_lines, mixed_facts
 from xlt_ray.report import view_model
 from xlt_ray.report.additional_tasks import (
+    additional_csv,
+    additional_frame,
+    additional_tables,
     averaged_scores,
-    further_csv,
-    further_frame,
-    further_tables,
 )
 from xlt_ray.report.effects import Effects, effects_csv, effects_of, importances_csv
 from xlt_ray.report.few_shot_tables import few_shot_frame, few_shot_tables
@@ -45,7 +45,7 @@ from xlt_ray.report.frames import (
     trials_frame,
 )
 from xlt_ray.report.item_uncertainty import configuration_intervals
-from xlt_ray.report.labels import DescribeLanguage, is_absent, parameter_names, shown_value
+from xlt_ray.report.labels import is_absent, parameter_names, value_label
 from xlt_ray.report.provenance import lost_weights
 from xlt_ray.report.replication import trained_stages
 from xlt_ray.report.selection import (
@@ -80,7 +80,6 @@ def write_report(
     home: Home,
     ledger: Ledger,
     store: StageStore,
-    describe_language: DescribeLanguage | None = None,
     groupings: Groupings | None = None,
     seen: Sequence[str] = (),
     warn: Callable[[str], object] = lambda _: None,
@@ -90,26 +89,23 @@ def write_report(
     Works at any time of a sweep; what is not there yet is said to be missing.
 
     Args:
-        describe_language: name, family, script and resources of a language by its code;
-            languages are shown by code alone where it is left out.
-        groupings: further groups of languages that tables give means of.
+        groupings: additional groups of languages that tables give means of.
         seen: languages that count as seen, in place of those that trainings held.
-
-        warn: hears of evaluations and best weights that are gone or damaged, and how they are made
-            again; and of groups that hold no language that is scored.
+        warn: is called with a line for each group that holds no scored language, and for
+            evaluations and best weights that are gone or damaged, with what makes them again.
 
     Raises:
         SpecError: the home cannot be written to.
     """
     snapshot = read_snapshot(ledger, store)
-    lost = _lost_told(snapshot)
+    lost = _lost_results(snapshot)
     sweep, parameters = snapshot.sweep, snapshot.parameters
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
     stages, costs = stages_frame(snapshot), costs_frame(snapshot)
 
     def all_groupings(languages: Sequence[str]) -> Groupings:
         return {
-            **known_groupings(languages, describe_language),
+            **known_groupings(languages),
             **seen_grouping(snapshot, languages, seen),
             **(groupings or {}),
         }
@@ -120,8 +116,8 @@ def write_report(
     scored = {code for table in tables for code in table.languages if code != table.source_language}
     for line in without_members(asked, scored):
         warn(line)
-    further_scores = further_frame(snapshot)
-    further = further_tables(further_scores, sweep, trained)
+    additional_scores = additional_frame(snapshot)
+    further = additional_tables(additional_scores, sweep, trained)
     few_shot = few_shot_frame(snapshot)
     best = snapshot.best_configuration
     known = {table.stem: effects_of(table) for table in tables}
@@ -135,12 +131,12 @@ def write_report(
         )
     for line in lost:
         warn(line)
-    figures, notes = _figures(snapshot, tables, known, costs, best, describe_language)
+    figures, notes = _figures(snapshot, tables, known, costs, best)
     notes = [*lost, *failure_lines(snapshot.trials, snapshot.name), *notes]
     profiles = profiles_frame(snapshot)
-    layers = profile_figure(profiles, best, describe_language)
+    layers = profile_figure(profiles, best)
     figures += [] if layers is None else [layers]
-    means = averaged_scores(further_scores)
+    means = averaged_scores(additional_scores)
     averaged = {
         table.stem: table
         for table in language_tables(trials, means, parameters, sweep, trained=trained)
@@ -151,7 +147,7 @@ def write_report(
 
     folder = home.reports(snapshot.name)
     texts = {
-        # Which MLflow runs show the trials is no result: they may be made anew.
+        # MLflow runs may be made anew, so their ids are not results.
         "tables/trials.csv": _csv(trials.drop(columns="mlflow_run_id")),
         "tables/scores.csv": _csv(scores),
         "tables/stages.csv": _csv(stages),
@@ -172,13 +168,13 @@ def write_report(
     if intervals["num_items"].notna().any():
         texts["tables/intervals.csv"] = _csv(intervals)
     if further:
-        texts["tables/further.csv"] = _csv(further_scores)
-    texts |= {f"tables/{one.stem}.csv": further_csv(one) for one in further}
+        texts["tables/further.csv"] = _csv(additional_scores)
+    texts |= {f"tables/{table.stem}.csv": additional_csv(table) for table in further}
     if not few_shot.empty:
         texts["tables/few-shot.csv"] = _csv(few_shot)
     if not finished(profiles).empty:
         texts["tables/diagnostics.csv"] = _csv(finished(profiles))
-    with _told_where(folder):
+    with _writing_to(folder):
         _clear(folder, texts, figures)
         for file, text in texts.items():
             atomic_write(folder / file, text)
@@ -197,12 +193,12 @@ def write_report(
         "rules": sorted(
             {selection_rule(sweep["objective"], table.source_language) for table in tables}
         ),
-        "best": view_model.best_view(best, trials, uses, tables, knobs, intervals),
+        "best": view_model.best_view(best, trials, uses, tables, parameters, intervals),
         "figures": [{"figure": figure, "uri": _data_uri(figure)} for figure in figures],
         "notes": notes,
         "tables": [
             {
-                **view_model.language_table(table, known[table.stem], best, describe_language),
+                **view_model.language_table(table, known[table.stem], best),
                 "header": " ".join(
                     filter(None, [table_header(table, sweep), table.spread_note, table.facts_note])
                 ),
@@ -213,7 +209,7 @@ def write_report(
             for table in tables
         ],
         "counted": functools.partial(counted, sweep),
-        "further": [one for one in further if one.is_headline],
+        "further": [table for table in further if table.is_headline],
         "parameters": parameter_names(parameters),
         "trials": view_model.trial_rows(trials, uses, parameters),
         "counts": {state: int((trials["state"] == state).sum()) for state in STANDINGS},
@@ -232,22 +228,22 @@ def write_report(
     }
     page = folder / "index.html"
     text = _template().render(context)
-    with _told_where(folder):
+    with _writing_to(folder):
         atomic_write(page, text)
     return page
 
 
-def _lost_told(snapshot: Snapshot) -> list[str]:
+def _lost_results(snapshot: Snapshot) -> list[str]:
     """Which evaluations of complete trials, and which of the best weights, are gone or damaged, and
     how they are made again."""
-    told = [lost] if (lost := lost_weights(snapshot)) else []
+    problems = [lost] if (lost := lost_weights(snapshot)) else []
     if numbers := snapshot.unscored:
         trials = "trial" if len(numbers) == 1 else "trials"
-        told.append(
+        problems.append(
             f"the evaluation of {trials} {', '.join(map(str, numbers))} is gone or damaged: its "
             f"scores are missing here; xlt resume {snapshot.name} makes it again"
         )
-    return told
+    return problems
 
 
 def _figures(
@@ -256,16 +252,15 @@ def _figures(
     known: Mapping[str, Effects],
     costs: pd.DataFrame,
     best: int | None,
-    describe: DescribeLanguage | None,
 ) -> tuple[list[Figure], list[str]]:
-    """All figures, and why some that were asked for by what was searched are not there."""
-    found: list[Figure] = []
+    """All figures, and the reasons why some are missing."""
+    figures_found: list[Figure] = []
     notes: list[str] = []
     parameters = snapshot.parameters
     for table in tables:
         rows = [row for row in table.rows if row.configuration == best and row.trials]
         figures, refused = question_figures(table, known[table.stem], costs)
-        figures = [*(language_figure(row, table, describe) for row in rows), *figures]
+        figures = [*(language_figure(row, table) for row in rows), *figures]
         notes += refused
         for path in parameters:
             # The size of a block that may be absent shows whether there is one, too.
@@ -276,15 +271,17 @@ def _figures(
             if figure is not None:
                 figures.append(figure)
         note = table.supervision_note
-        found += [replace(figure, caption=f"{figure.caption} {note}".strip()) for figure in figures]
+        figures_found += [
+            replace(figure, caption=f"{figure.caption} {note}".strip()) for figure in figures
+        ]
     when = timeline(snapshot) if tables else None
-    return [*found, *([when] if when else [])], notes
+    return [*figures_found, *([when] if when else [])], notes
 
 
 def _says_the_same(block: str, inner: str, table: LanguageTable) -> bool:
     """Whether a block has only two values, and one of them is that it is absent."""
     present = {
-        shown_value(row.parameters[block])
+        value_label(row.parameters[block])
         for row in table.rows
         if row.parameters[block] is not None
     }
@@ -334,8 +331,8 @@ def _script(value: Any) -> str:
 
 
 def _resolved(sweep: Mapping[str, Any]) -> str:
-    """The sweep as people read it; where it is kept is no result, and a URL may hold a password."""
-    tree = {name: one for name, one in sweep.items() if name != "places"}
+    """The sweep as people read it, without its places: a URL may hold a password."""
+    tree = {name: value for name, value in sweep.items() if name != "places"}
     return json.dumps(tree, indent=1, sort_keys=True, ensure_ascii=False)
 
 
@@ -349,8 +346,8 @@ def _csv(frame: pd.DataFrame) -> str:
 
 
 @contextmanager
-def _told_where(folder: Path) -> Iterator[None]:
-    """A folder that somebody else may write, or a full disk, is told as such."""
+def _writing_to(folder: Path) -> Iterator[None]:
+    """Report a folder without write permission, or a full disk, as a :class:`SpecError`."""
     try:
         yield
     except OSError as error:

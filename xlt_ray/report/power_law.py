@@ -1,4 +1,4 @@
-"""A saturating power law through scores by dataset size, or the reason why there is none.
+"""A saturating power law through scores by dataset size, or the reason why no curve is fitted.
 
 ``score(n) = a - b * n**-c``: a ceiling ``a`` that is approached from below at the rate ``c``.
 A fit is refused rather than drawn where the data do not ask for a rising curve: where no rising
@@ -86,7 +86,7 @@ def fit_power_law(sizes: Sequence[float], scores: Sequence[float]) -> PowerLaw |
     p = _constant_p(y, law(x, *best))
     if p > ALPHA:
         return f"a power law fits no better than a constant (F test, p = {p:.2f})"
-    a, b, c = (float(one) for one in best)
+    a, b, c = (float(parameter) for parameter in best)
     if b <= 1e-9 or c >= 9.99 or c <= 1.1e-3 or not np.isfinite(covariance).all():
         return "the scores show no saturating rise: the fit runs against its bounds"
     quantile = float(stats.t.ppf(0.975, max(len(x) - 3, 1)))

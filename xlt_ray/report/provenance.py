@@ -28,7 +28,7 @@ def exportable(snapshot: Snapshot, view: TrialView | None) -> TrialView:
     """``view``, the best trial or one that was named, if it can be exported.
 
     Raises:
-        LedgerError: there is none, or its target stage is not in the store; the message says
+        LedgerError: no trial is given, or its target stage is not in the store; the message says
             what to do.
     """
     if view is None:
@@ -39,10 +39,12 @@ def exportable(snapshot: Snapshot, view: TrialView | None) -> TrialView:
     target = target_use(view)
     where = f"{snapshot.name}: trial {view.number}"
     if target is None:
-        there = [str(trial.number) for trial in snapshot.trials if target_use(trial) is not None]
+        with_target = [
+            str(trial.number) for trial in snapshot.trials if target_use(trial) is not None
+        ]
         raise LedgerError(
             f"{where} is {snapshot.standings[view.number]} and has no target stage; "
-            "those that have: " + (", ".join(there) or "none")
+            "those that have: " + (", ".join(with_target) or "none")
         )
     if target.key not in snapshot.records:
         raise LedgerError(
@@ -84,8 +86,8 @@ def lost_weights(snapshot: Snapshot) -> str:
 
 def target_use(view: TrialView) -> StageUse | None:
     """The stage that left a trial's network, if it got so far: target, or few-shot after it."""
-    found = {stage.kind: stage for stage in view.stages}
-    return found.get("few_shot", found.get("target"))
+    by_kind = {stage.kind: stage for stage in view.stages}
+    return by_kind.get("few_shot", by_kind.get("target"))
 
 
 def model_of(sweep: Mapping[str, Any], assignment: Mapping[str, Any]) -> tuple[str, bool]:
@@ -119,9 +121,9 @@ def _model_block(sweep: Mapping[str, Any], assignment: Mapping[str, Any]) -> Map
         block = json.loads(block)
     if not isinstance(block, Mapping):
         return {"name": str(block)}
-    own = {path.partition(".")[2]: value for path, value in assignment.items()
+    searched = {path.partition(".")[2]: value for path, value in assignment.items()
            if path.startswith("model.")}  # fmt: skip
-    return {**block, **own}
+    return {**block, **searched}
 
 
 def export_metadata(
@@ -134,7 +136,7 @@ def export_metadata(
     """All that is known of a trial whose target stage is in the store.
 
     Args:
-        is_named: whether somebody asked for this very trial.
+        is_named: whether the user named this trial.
         describe_task: the task file of a name.
 
     Raises:
@@ -183,20 +185,12 @@ def export_metadata(
         stages=stages,
         languages=_languages(snapshot, name, source),
         scores=tuple(
-            ExportedScore(
-                task=score.task,
-                language=score.language,
-                split=score.split,
-                metric=score.metric,
-                value=score.value,
-                num_examples=score.num_examples,
-                role=score.role,
-            )
+            ExportedScore(**{name: getattr(score, name) for name in ExportedScore.model_fields})
             for stage in view.stages
             if stage.key in snapshot.records
             for score in snapshot.records[stage.key].scores
         ),
-        versions={version: found for version in VERSIONS if (found := version_of(version))},
+        versions={version: number for version in VERSIONS if (number := version_of(version))},
     )
 
 
@@ -222,14 +216,14 @@ def _stage(snapshot: Snapshot, use: StageUse) -> ExportedStage:
 
 def _languages(snapshot: Snapshot, task: str, source: str) -> tuple[str, ...]:
     """Languages that any trial of this task and source language has test scores in."""
-    found: set[str] = set()
+    languages: set[str] = set()
     for view in snapshot.trials:
         record = snapshot.record(view, "evaluate")
         settings: Any = {} if record is None else record.payload["settings"]
         if record is not None and settings.get("source_language") == source:
-            found |= {score.language for score in record.scores
+            languages |= {score.language for score in record.scores
                       if (score.task, score.split) == (task, "test")}  # fmt: skip
-    return (source, *sorted(found - {source}))
+    return (source, *sorted(languages - {source}))
 
 
 def _selection(snapshot: Snapshot, view: TrialView, source: str, *, is_named: bool) -> str:
@@ -239,11 +233,11 @@ def _selection(snapshot: Snapshot, view: TrialView, source: str, *, is_named: bo
     if is_named:
         text = f"Trial {view.number} was named by hand; the sweep's own rule: {rule}."
     else:
-        own = [one for one in complete if one.configuration == view.configuration]
+        seeds = [trial for trial in complete if trial.configuration == view.configuration]
         text = (
             f"Configuration {view.configuration} is the best of {len(candidates)}, {rule}; "
-            f"trial {view.number} is the best of its {len(own)} complete "
-            f"{'seeds' if len(own) > 1 else 'seed'}: {view.objective:.4f}."
+            f"trial {view.number} is the best of its {len(seeds)} complete "
+            f"{'seeds' if len(seeds) > 1 else 'seed'}: {view.objective:.4f}."
         )
         if len(complete) > 1:
             text += (
@@ -255,8 +249,8 @@ def _selection(snapshot: Snapshot, view: TrialView, source: str, *, is_named: bo
         text += f" FEW-SHOT ({shots.label}): labels of a target language were trained on."
     supervision = snapshot.supervision(view)
     if is_translate_train(supervision):
-        told = supervision.replace(TRANSLATE_TRAIN, TRANSLATE_TRAIN.upper())
-        text += f" {told}: labels were learned on text in scored languages, it is not zero-shot."
+        marked = supervision.replace(TRANSLATE_TRAIN, TRANSLATE_TRAIN.upper())
+        text += f" {marked}: labels were learned on text in scored languages, it is not zero-shot."
     elif INTERMEDIATE in supervision:
         text += f" {supervision.capitalize()}: an intermediate task had labels in these languages."
     if is_oracle(snapshot.sweep):

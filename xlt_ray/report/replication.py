@@ -32,12 +32,12 @@ def trained_stages(views: Iterable[TrialView]) -> dict[int, Trained]:
 
 def shared_by(repeats: Iterable[Trained]) -> Trained:
     """The stages that more than one of these repeats goes on from, each once."""
-    found: dict[str, StageUse] = {}
+    stages: dict[str, StageUse] = {}
     number: Counter[str] = Counter()
     for path in repeats:
-        found |= {stage.key: stage for stage in path}
+        stages |= {stage.key: stage for stage in path}
         number.update({stage.key for stage in path})
-    return tuple(one for key, one in found.items() if number[key] > 1)
+    return tuple(stage for key, stage in stages.items() if number[key] > 1)
 
 
 def shared_on_one_side(pairs: Iterable[tuple[Trained, Trained]]) -> Trained:
@@ -46,9 +46,9 @@ def shared_on_one_side(pairs: Iterable[tuple[Trained, Trained]]) -> Trained:
     A stage that both sides of a pair go on from drops out of their difference.
     """
     return shared_by(
-        tuple(one for one in (*first, *second) if one.key in keys)
+        tuple(stage for stage in (*first, *second) if stage.key in keys)
         for first, second in pairs
-        for keys in ({one.key for one in first} ^ {one.key for one in second},)
+        for keys in ({stage.key for stage in first} ^ {stage.key for stage in second},)
     )
 
 
@@ -63,7 +63,9 @@ def units(members: Sequence[Collection[str]]) -> Iterator[list[int]]:
     while left:
         first = next(iter(left))
         group, keys = [first], set(left.pop(first))
-        while joining := [place for place, own in left.items() if not keys.isdisjoint(own)]:
+        while joining := [
+            place for place, member_keys in left.items() if not keys.isdisjoint(member_keys)
+        ]:
             for place in joining:
                 keys |= set(left.pop(place))
             group += joining
@@ -91,10 +93,10 @@ def spread_note(configurations: Iterable[Sequence[Trained]]) -> str:
     """
     several = [repeats for repeats in configurations if len(repeats) > 1]
     shared = [shared_by(repeats) for repeats in several]
-    stages = {one.key: one for part in shared for one in part}
+    stages = {stage.key: stage for part in shared for stage in part}
     if not stages:
         return ""
-    if len({frozenset(one.key for one in part) for part in shared}) == 1:
+    if len({frozenset(stage.key for stage in part) for part in shared}) == 1:
         is_all = all(stages.keys() <= {stage.key for stage in path} for path in chain(*several))
         return (
             f"{'All' if is_all else 'Several'} repeats share one training of "

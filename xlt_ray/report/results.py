@@ -64,7 +64,8 @@ class Results:
 
     @cached_property
     def trials(self) -> pd.DataFrame:
-        """One row a trial: state, seed, objective, cost, MLflow run, a column a parameter."""
+        """One row a trial: state, seed, objective, cost, MLflow run, and a column for each
+        parameter."""
         from xlt_ray.report.frames import trials_frame
 
         frame = trials_frame(self._snapshot)
@@ -81,9 +82,9 @@ class Results:
     @cached_property
     def further(self) -> pd.DataFrame:
         """One row a trial, task, language and metric of pairs of languages and further tasks."""
-        from xlt_ray.report.additional_tasks import further_frame
+        from xlt_ray.report.additional_tasks import additional_frame
 
-        return further_frame(self._snapshot)
+        return additional_frame(self._snapshot)
 
     @cached_property
     def few_shot(self) -> pd.DataFrame:
@@ -141,32 +142,27 @@ class Results:
         self, configurations: Sequence[int]
     ) -> tuple[Sequence[LanguageTable], Sequence[int]]:
         """All tables, and the configurations that were named, or the selected one."""
-        from xlt_ray.report.frames import scores_frame, trials_frame
-        from xlt_ray.report.replication import trained_stages
-        from xlt_ray.report.tables import language_tables
+        from xlt_ray.report.tables import tables_of
 
-        snapshot = self._snapshot
-        trials, scores = trials_frame(snapshot), scores_frame(snapshot)
-        best = snapshot.best_configuration
-        trained = trained_stages(snapshot.trials)
-        tables = language_tables(trials, scores, snapshot.parameters, self.sweep, trained=trained)
-        return tables, configurations if configurations or best is None else (best,)
+        best = self._snapshot.best_configuration
+        chosen = configurations if configurations or best is None else (best,)
+        return tables_of(self._snapshot), chosen
 
     def confirmations(self) -> list[Snapshot]:
         """The sweeps of the home that run configurations of this one again (``xlt confirm``)."""
-        found = []
+        snapshots = []
         for name in self.home.sweeps():
             if name.startswith(f"{self.name}-confirm"):
                 # One that has just been started holds nothing yet.
                 with suppress(LedgerError):
-                    found.append(Results(self.home, name).snapshot)
-        return found
+                    snapshots.append(Results(self.home, name).snapshot)
+        return snapshots
 
     def xtreme(self, *others: Results) -> pd.DataFrame:
         """XTREME's scores: one row a system and seed, from this sweep and ``others``."""
         from xlt_ray.report.xtreme import xtreme_frame
 
-        return xtreme_frame([one.snapshot for one in (self, *others)])
+        return xtreme_frame([results.snapshot for results in (self, *others)])
 
     def _read(self) -> Snapshot:
         from xlt_ray.ledger import load_ledger
@@ -174,6 +170,4 @@ class Results:
         from xlt_ray.store.store import StageStore
 
         ledger = load_ledger(self.home, self.name)
-        return read_snapshot(
-            ledger, StageStore(ledger.sweep["places"]["store"] or self.home.stages)
-        )
+        return read_snapshot(ledger, StageStore(self.home.store_of(ledger.sweep)))

@@ -1,12 +1,9 @@
-"""By which rule a configuration is chosen, and what other rules would have chosen.
+"""The rule that selects a configuration, what other rules would select, and the Pareto front.
 
-Test scores are of each training's best or last checkpoint, as ``target.select`` says, and of the
-average of the last ones where a sweep asks for it (``target.average``): dev scores are kept at
-every evaluation of a training, the weights of one.
-A rule that reads labels of target languages is called an oracle: it bounds what selection could
-gain, and is not zero-shot.
-
-Which configurations no other one beats in everything at once.
+Test scores are of each training's best or last checkpoint (``target.select``), or of the average of
+the last ones (``target.average``): dev scores are kept at every evaluation, weights at one. A rule
+that reads labels of target languages is called an oracle: it bounds what selection could gain, and
+is not zero-shot.
 """
 
 from __future__ import annotations
@@ -33,13 +30,13 @@ def pareto_front(points: Sequence[Sequence[float]]) -> list[bool]:
     [True, True, False, True]
     """
     known = [tuple(point) for point in points]
-    # What beats many is asked first: few points are compared with all others.
+    # Points that beat many come first, so that few are compared with all others.
     strong = sorted(set(known), key=sum, reverse=True)
-    return [not any(_beats(other, one) for other in strong) for one in known]
+    return [not any(_beats(rival, point) for rival in strong) for point in known]
 
 
-def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
-    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+def _beats(first: Sequence[float], second: Sequence[float]) -> bool:
+    return first != second and all(a >= b for a, b in zip(first, second, strict=True))
 
 
 COMPETED = ("complete", "pruned")
@@ -96,11 +93,11 @@ def header(sweep: Mapping[str, Any], source: str) -> str:
 
 def checkpoint_rule(sweep: Mapping[str, Any], source: str) -> str:
     """Which checkpoint of a training is scored, to follow "the"."""
-    found = selected_checkpoints(sweep)
-    if found == {"last"}:
+    selected = selected_checkpoints(sweep)
+    if selected == {"last"}:
         return "last checkpoint"
     best = f"checkpoint of each training that is best on the dev set of {source}"
-    return best if found == {"best"} else f"last checkpoint, or the {best} (target.select)"
+    return best if selected == {"best"} else f"last checkpoint, or the {best} (target.select)"
 
 
 def selected_checkpoints(sweep: Mapping[str, Any]) -> set[str]:
@@ -108,7 +105,9 @@ def selected_checkpoints(sweep: Mapping[str, Any]) -> set[str]:
 
     def options(node: Any) -> list[Any]:
         is_choice = isinstance(node, Mapping) and set(node) == {"choice"}
-        return [leaf for one in node["choice"] for leaf in options(one)] if is_choice else [node]
+        return (
+            [leaf for option in node["choice"] for leaf in options(option)] if is_choice else [node]
+        )
 
     default = Target.model_fields["select"].default
     targets = options(sweep["space"].get("target") or {})
@@ -135,11 +134,6 @@ def num_candidates(trials: pd.DataFrame) -> int:
     return int(competed["configuration"].nunique())
 
 
-def sign_of(sweep: Mapping[str, Any]) -> float:
-    """-1 where higher is better: what a sort with the best first multiplies by."""
-    return -1.0 if sweep["objective"]["mode"] == "max" else 1.0
-
-
 def picks(
     table: LanguageTable,
     scores: pd.DataFrame,
@@ -155,77 +149,77 @@ def picks(
     Args:
         averaged: the same table of the scores of averaged weights, made from ``averaged_scores``.
     """
-    source = table.source_language
-    rows = _full(table)
-    others = [code for code in table.languages if code != source]
-    dev = _dev_means(table, scores, "evaluate")
-    on_source = f"dev {source}"
-    rules = [
-        _pick(
-            f"the sweep's: {selection_rule(sweep['objective'], source)}",
-            {one: row.objective.mean for one, row in rows.items() if row.objective},
-            rows,
-            sweep,
-            "no configuration has a score yet",
-            is_oracle=is_oracle(sweep),
-        )
-    ]
-    if is_oracle(sweep):
-        # A sweep that is chosen by this says so in its own rule.
-        values = {row: dev[row, source] for row in rows if (row, source) in dev}
-        missing = f"the dev set of {source} was not scored"
-        rules.append(_pick(f"{on_source}, checkpoint that is scored", values, rows, sweep, missing))
-    best = {
-        checkpoint.configuration: checkpoint.best.mean for checkpoint in checkpoints(table, scores)
-    }
-    rules.append(
-        _pick(
-            f"{on_source}, best checkpoint of each training",
-            best,
-            rows,
-            sweep,
-            "no training kept its dev scores on the way",
-        )
-    )
-    mean_rows = _full(averaged) if averaged is not None else {}
-    mean_dev: Mapping[tuple[int, str], float] = {}
+    source, targets = table.source_language, table.targets
+    rows, dev = _full(table), _dev_means(table, scores, "evaluate")
+    averaged_rows = _full(averaged) if averaged is not None else {}
+    averaged_dev: Mapping[tuple[int, str], float] = {}
     if averaged is not None and averaged_scores is not None:
-        mean_dev = _dev_means(averaged, averaged_scores, None)
-    rules.append(
-        _pick(
-            f"{on_source}, average of the last checkpoints",
-            {row: mean_dev[row, source] for row in mean_rows if (row, source) in mean_dev},
-            mean_rows,
-            sweep,
-            "no training averaged its checkpoints (target.average)",
-            is_averaged=True,
-        )
-    )
-    scored = [code for code in others if any((row, code) in dev for row in rows)]
+        averaged_dev = _dev_means(averaged, averaged_scores, None)
+
+    def pick(
+        rule: str,
+        values: Mapping[int, float],
+        missing: str,
+        *,
+        is_oracle: bool = False,
+        is_averaged: bool = False,
+    ) -> Pick:
+        among = averaged_rows if is_averaged else rows
+        known = [number for number in values if number in among]
+        if not known:
+            return Pick(rule, is_oracle, missing=missing, is_averaged=is_averaged)
+        best = min(known, key=lambda number: (-table.sign * values[number], number))
+        return Pick(rule, is_oracle, values[best], among[best], is_averaged=is_averaged)
+
+    scored = [code for code in targets if any((row, code) in dev for row in rows)]
     oracle_dev = {
         row: statistics.fmean(dev[row, code] for code in scored)
         for row in rows
         if scored and all((row, code) in dev for code in scored)
     }
     oracle_test = {
-        one: row.mean_without_source.mean for one, row in rows.items() if row.mean_without_source
+        number: row.mean_without_source.mean
+        for number, row in rows.items()
+        if row.mean_without_source
     }
-    number = len(scored) or len(others)
+    # A sweep that selects by the scored checkpoint's dev score says so in its own rule.
+    on_checkpoint = pick(
+        f"dev {source}, checkpoint that is scored",
+        {row: dev[row, source] for row in rows if (row, source) in dev},
+        f"the dev set of {source} was not scored",
+    )
     return [
-        *rules,
-        _pick(
-            f"oracle: dev of {number} target languages",
+        pick(
+            f"the sweep's: {selection_rule(sweep['objective'], source)}",
+            {number: row.objective.mean for number, row in rows.items() if row.objective},
+            "no configuration has a score yet",
+            is_oracle=is_oracle(sweep),
+        ),
+        *([on_checkpoint] if is_oracle(sweep) else []),
+        pick(
+            f"dev {source}, best checkpoint of each training",
+            {each.configuration: each.best.mean for each in checkpoints(table, scores)},
+            "no training kept its dev scores on the way",
+        ),
+        pick(
+            f"dev {source}, average of the last checkpoints",
+            {
+                row: averaged_dev[row, source]
+                for row in averaged_rows
+                if (row, source) in averaged_dev
+            },
+            "no training averaged its checkpoints (target.average)",
+            is_averaged=True,
+        ),
+        pick(
+            f"oracle: dev of {len(scored) or len(targets)} target languages",
             oracle_dev,
-            rows,
-            sweep,
             "their dev sets were not scored (evaluate.dev)",
             is_oracle=True,
         ),
-        _pick(
-            f"oracle: test of {len(others)} target languages",
+        pick(
+            f"oracle: test of {len(targets)} target languages",
             oracle_test,
-            rows,
-            sweep,
             "no configuration has all of them",
             is_oracle=True,
         ),
@@ -238,51 +232,40 @@ def _full(table: LanguageTable) -> dict[int, Row]:
     return {row.configuration: row for row in table.rows if row.num_seeds == most and most}
 
 
-def _pick(
-    rule: str,
-    values: Mapping[int, float],
-    rows: Mapping[int, Row],
-    sweep: Mapping[str, Any],
-    missing: str,
-    *,
-    is_oracle: bool = False,
-    is_averaged: bool = False,
-) -> Pick:
-    known = {one: value for one, value in values.items() if one in rows}
-    if not known:
-        return Pick(rule, is_oracle, missing=missing, is_averaged=is_averaged)
-    best = min(known, key=lambda one: (sign_of(sweep) * known[one], one))
-    return Pick(rule, is_oracle, known[best], rows[best], is_averaged=is_averaged)
-
-
-def checkpoints(table: LanguageTable, scores: pd.DataFrame) -> list[Checkpoints]:
-    """Last and best checkpoint of every configuration whose trainings' dev scores are known."""
-    part = scores[
-        (scores["stage"] == "target")
-        & (scores["split"] == "dev")
+def _of_table(scores: pd.DataFrame, table: LanguageTable) -> pd.DataFrame:
+    """The dev scores that belong to a table."""
+    return scores[
+        (scores["split"] == "dev")
         & (scores["metric"] == table.metric)
         & (scores["task"] == table.task)
         & (scores["source_language"] == table.source_language)
     ]
+
+
+def checkpoints(table: LanguageTable, scores: pd.DataFrame) -> list[Checkpoints]:
+    """Last and best checkpoint of every configuration whose trainings' dev scores are known."""
+    part = _of_table(scores[scores["stage"] == "target"], table)
     curves = {
-        int(number): [float(value) for value in one.sort_values("examples")["value"]]
-        for number, one in part.groupby("number")
+        int(number): [float(value) for value in curve.sort_values("examples")["value"]]
+        for number, curve in part.groupby("number")
     }
-    found = []
+    result = []
     for row in table.rows:
-        mine = [curves[trial.number] for trial in row.trials if curves.get(trial.number)]
-        if not mine or len(mine) < row.num_seeds:
+        of_row = [curves[trial.number] for trial in row.trials if curves.get(trial.number)]
+        if not of_row or len(of_row) < row.num_seeds:
             continue
-        best = [max(one) if table.is_higher_better else min(one) for one in mine]
-        found.append(
+        best = [max(curve) if table.is_higher_better else min(curve) for curve in of_row]
+        result.append(
             Checkpoints(
                 configuration=row.configuration,
-                last=cell_of([one[-1] for one in mine]),
+                last=cell_of([curve[-1] for curve in of_row]),
                 best=cell_of(best),
-                num_last_is_best=sum(one[-1] == top for one, top in zip(mine, best, strict=True)),
+                num_last_is_best=sum(
+                    curve[-1] == top for curve, top in zip(of_row, best, strict=True)
+                ),
             )
         )
-    return found
+    return result
 
 
 def _dev_means(
@@ -293,20 +276,14 @@ def _dev_means(
     Args:
         stage: that the scores are of; None where the frame holds those of one alone.
     """
-    part = scores if stage is None else scores[scores["stage"] == stage]
-    part = part[
-        (part["split"] == "dev")
-        & (part["metric"] == table.metric)
-        & (part["task"] == table.task)
-        & (part["source_language"] == table.source_language)
-    ]
-    found: dict[tuple[int, str], dict[int, float]] = {}
+    part = _of_table(scores if stage is None else scores[scores["stage"] == stage], table)
+    by_language: dict[tuple[int, str], dict[int, float]] = {}
     columns = (part[name] for name in ("configuration", "language", "number", "value"))
     for configuration, language, number, value in zip(*columns, strict=True):
-        found.setdefault((int(configuration), str(language)), {})[int(number)] = float(value)
+        by_language.setdefault((int(configuration), str(language)), {})[int(number)] = float(value)
     seeds = {row.configuration: {trial.number for trial in row.trials} for row in table.rows}
     return {
         (configuration, language): statistics.fmean(values.values())
-        for (configuration, language), values in found.items()
+        for (configuration, language), values in by_language.items()
         if seeds.get(configuration) == values.keys()
     }

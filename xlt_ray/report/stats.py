@@ -74,7 +74,7 @@ def summary(values: Sequence[float]) -> Summary:
     """Mean of one number a seed, with Student's t interval.
 
     Raises:
-        ValueError: there is no value, or one is not finite.
+        ValueError: ``values`` is empty, or one is not finite.
     """
     array = _finite(values)
     return Summary(float(array.mean()), len(array), _student(array))
@@ -94,7 +94,7 @@ def paired(differences: Sequence[float], *, are_independent: bool = True, seed: 
         seed: of the sign patterns where not all are counted.
 
     Raises:
-        ValueError: there is no difference, or one is not finite.
+        ValueError: ``differences`` is empty, or one is not finite.
     """
     array = _finite(differences)
     p, is_exact = sign_flip_p(differences, seed=seed)
@@ -140,14 +140,14 @@ def difference_interval(first: Sequence[float], second: Sequence[float]) -> Inte
     """
     from scipy import stats
 
-    one, other = _finite(first), _finite(second)
-    if min(len(one), len(other)) < 2 or (_all_equal(one) and _all_equal(other)):
+    sample, reference = _finite(first), _finite(second)
+    if min(len(sample), len(reference)) < 2 or (_all_equal(sample) and _all_equal(reference)):
         return None
     with warnings.catch_warnings():
         # One side without spread loses digits of a term that is next to nothing.
         warnings.simplefilter("ignore", RuntimeWarning)
-        found = stats.ttest_ind(one, other, equal_var=False).confidence_interval(LEVEL)
-    return Interval(float(found.low), float(found.high), "welch")
+        interval = stats.ttest_ind(sample, reference, equal_var=False).confidence_interval(LEVEL)
+    return Interval(float(interval.low), float(interval.high), "welch")
 
 
 def sign_flip_p(differences: Sequence[float], *, seed: int = 0) -> tuple[float, bool]:
@@ -168,8 +168,8 @@ def sign_flip_p(differences: Sequence[float], *, seed: int = 0) -> tuple[float, 
     if len(array) <= MAX_EXACT_PAIRS:
         sums = np.array([array[0]])
         # Every pattern has a mirror image, so that the first sign may stay.
-        for one in array[1:]:
-            sums = np.concatenate([sums + one, sums - one])
+        for difference in array[1:]:
+            sums = np.concatenate([sums + difference, sums - difference])
         return float(np.mean(np.abs(sums) >= seen)), True
     random = np.random.default_rng(seed)
     beyond = 0
@@ -188,12 +188,12 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     [0.03, None, 0.06, 0.06]
     """
     known = sorted((p, index) for index, p in enumerate(ps) if p is not None)
-    found: list[float | None] = [None] * len(ps)
+    corrected: list[float | None] = [None] * len(ps)
     highest = 0.0
     for rank, (p, index) in enumerate(known):
         highest = max(highest, min(1.0, (len(known) - rank) * p))
-        found[index] = highest
-    return found
+        corrected[index] = highest
+    return corrected
 
 
 def deserves_star(corrected_p: float | None, num_pairs: int) -> bool:

@@ -16,7 +16,7 @@ import pandas as pd
 from xlt_ray.config.task_types import TOO_FEW_ITEMS
 from xlt_ray.report.effects import Effect, Effects
 from xlt_ray.report.figures.base import csv_text
-from xlt_ray.report.labels import parameter_names, shown_value
+from xlt_ray.report.labels import parameter_names, value_label
 from xlt_ray.report.replication import named
 from xlt_ray.report.selection import Pick, counted, table_header
 from xlt_ray.report.tables import TEX_MARKS, Cell, LanguageTable, Row, marks
@@ -160,7 +160,7 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     """Mean, deviation, 95 % interval and seeds of every cell in full precision; a missing cell is
     empty. Intervals are Student's, over seeds.
 
-    Of every language follow its number of test items, its level of chance, the share of its
+    Every language has its number of test items, its level of chance, the share of its
     examples that ``max_length`` took a part of, where it took any, and the share of the
     most frequent prediction where that is next to all of them (the highest of the seeds), else
     nothing. ``shared_by_seeds`` names the trained stages that several seeds of a line go on from:
@@ -179,7 +179,7 @@ def table_csv(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     lines = []
     for row in table.rows:
         line: list[Any] = [row.configuration]
-        line += [shown_value(row.knobs[path]) for path in table.knobs]
+        line += [value_label(row.parameters[path]) for path in table.parameters]
         line += [row.supervision, row.num_seeds, *_mean_and_deviation(row.objective)]
         for cell in (
             *(row.mean, row.mean_without_source, row.gap),
@@ -213,11 +213,11 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
             printed[column] += "$^{\\equiv}$" * (language in row.near_constant)
         rows.append(
             [_number(row)]
-            + [tex(shown_value(row.parameters[path])) for path in table.parameters]
+            + [tex(value_label(row.parameters[path])) for path in table.parameters]
             + [str(row.num_seeds), *printed]
         )
     evidence = table.evidence
-    empty = [""] * (len(table.knobs) + 5)
+    empty = [""] * (len(table.parameters) + 5)
     rows.append(["$n$", *empty])
     rows.append(["chance", *empty])
     for language in table.languages:
@@ -225,8 +225,14 @@ def table_tex(table: LanguageTable, sweep: Mapping[str, Any]) -> str:
         chance = evidence.chance.get(language)
         rows[-2].append(f"{evidence.sizes.get(language, '--')}{star}")
         rows[-1].append("--" if chance is None else f"{100 * chance:.1f}")
-    head = ["\\#", *map(tex, knob_names(table.knobs).values()), "seeds", "dev", *map(tex, titles)]
-    layout = "r" + "l" * len(table.knobs) + "r" * (2 + len(titles))
+    head = [
+        "\\#",
+        *map(tex, parameter_names(table.parameters).values()),
+        "seeds",
+        "dev",
+        *map(tex, titles),
+    ]
+    layout = "r" + "l" * len(table.parameters) + "r" * (2 + len(titles))
     return booktabs(_caption(table, sweep), layout, head, rows)
 
 

@@ -1,21 +1,14 @@
 """Tables of a sweep: one row a configuration, its seeds averaged, one column a language.
 
-Every configuration has a row, the source language comes first, and what is missing is missing in
-plain sight. A mean over languages (all, without the source, of a group) is given for
-configurations that have every one of its languages in every seed and missing for all others, so
-that no two means of a column are over different languages. Spreads are the sample standard
-deviation over seeds; with one seed there is none.
+Every configuration has a row, the source language comes first, and missing cells stay visible. A
+mean over languages (all, without the source, of a group) exists only for configurations that have
+every one of its languages in every seed, so that all means of a column are over the same languages.
+Deviations are the sample standard deviation over seeds; one seed has none.
 
-How tables mark configurations that learned from more than labels of the source language.
-
-``‡`` is translate-train, which is not zero-shot, and ``§`` an intermediate task with labels in a
-language that is scored (:mod:`xlt_ray.config.supervision`). Scores after few shots are in tables of
-their own.
-
-Groups of languages that tables give means of: by family, script, resources, and what was seen.
-
-A group is a fixed set of languages of one table, the same for every row; the source language is
-in none, so that a group's mean is of transfer alone.
+A group (family, script, resources, seen or not, or from a file) is a fixed set of target languages.
+``‡`` marks configurations trained by translate-train, which is not zero-shot, and ``§`` those with
+an intermediate task in a language that is scored (:mod:`xlt_ray.config.supervision`). Scores after
+few shots are in tables of their own.
 """
 
 from __future__ import annotations
@@ -31,6 +24,7 @@ from typing import Any
 
 import pandas as pd
 
+from xlt_ray.config.languages import language
 from xlt_ray.config.supervision import INTERMEDIATE, TRANSLATE_TRAIN, ZERO_SHOT
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import SpecError, nearest
@@ -42,9 +36,8 @@ from xlt_ray.report.evidence import (
     evidence_of,
     near_constant_by_trial,
 )
-from xlt_ray.report.frames import Snapshot, target_of
-from xlt_ray.report.labels import DescribeLanguage
-from xlt_ray.report.replication import Trained, shared_by, spread_note
+from xlt_ray.report.frames import Snapshot, scores_frame, target_of, trials_frame
+from xlt_ray.report.replication import Trained, shared_by, spread_note, trained_stages
 from xlt_ray.report.stats import student_quantile
 
 MARKS = {TRANSLATE_TRAIN: "‡", INTERMEDIATE: "§"}
@@ -77,19 +70,21 @@ def note(configurations: Iterable[tuple[int, str]]) -> str:
     TRANSLATE-TRAIN, not zero-shot (labels of the source language were learned on training text in \
 these scored languages): configurations 2, 3 (de).
     """
-    found: dict[str, dict[str, list[int]]] = {}
+    by_kind: dict[str, dict[str, list[int]]] = {}
     for configuration, supervision in configurations:
         for part in supervision.split("; "):
             kind, _, languages = part.partition(" (")
             if kind in MARKS:
-                by_languages = found.setdefault(kind, {})
+                by_languages = by_kind.setdefault(kind, {})
                 by_languages.setdefault(languages.rstrip(")"), []).append(configuration)
     return " ".join(
         f"{_MEANING[kind]}: "
-        + "; ".join(f"{_listed(numbers)} ({one})" for one, numbers in found[kind].items())
+        + "; ".join(
+            f"{_listed(numbers)} ({languages})" for languages, numbers in by_kind[kind].items()
+        )
         + "."
         for kind in MARKS
-        if kind in found
+        if kind in by_kind
     )
 
 
@@ -151,17 +146,14 @@ def read_groupings(path: str | Path) -> Groupings:
     return {Path(path).stem: document.tree}
 
 
-def known_groupings(
-    languages: Iterable[str], describe: DescribeLanguage | None
-) -> dict[str, dict[str, list[str]]]:
-    """By family, script and resource class, as far as they are known."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for code in sorted(languages) if describe is not None else ():
-        told = describe(code)  # type: ignore[misc]
+def known_groupings(languages: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+    """By resource class, script and family."""
+    groupings: dict[str, dict[str, list[str]]] = {}
+    for code in sorted(languages):
         for grouping in ("resources", "script", "family"):
-            name = getattr(told, grouping)
-            found.setdefault(grouping, {}).setdefault(name, []).append(code)
-    return found
+            name = getattr(language(code), grouping)
+            groupings.setdefault(grouping, {}).setdefault(name, []).append(code)
+    return groupings
 
 
 def seen_grouping(
@@ -185,11 +177,11 @@ def seen_grouping(
     if not sets:
         return {}
     always, ever = frozenset.intersection(*sets), frozenset.union(*sets)
-    found: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for code in sorted(languages):
         name = "seen" if code in always else "seen by some" if code in ever else "unseen"
-        found.setdefault(name, []).append(code)
-    return {"seen": found}
+        groups.setdefault(name, []).append(code)
+    return {"seen": groups}
 
 
 def groups_of(
@@ -203,15 +195,15 @@ def groups_of(
     Args:
         left_out: languages that no mean over a group may rest on.
     """
-    others = [code for code in languages if code != source]
-    found = []
+    targets = [code for code in languages if code != source]
+    result = []
     for grouping, groups in groupings.items():
         for name in sorted(groups):
             inside = set(groups[name]).difference(left_out)
-            members = tuple(code for code in others if code in inside)
-            if members and len(members) < len(others):
-                found.append(Group(grouping, name, members))
-    return tuple(found)
+            members = tuple(code for code in targets if code in inside)
+            if members and len(members) < len(targets):
+                result.append(Group(grouping, name, members))
+    return tuple(result)
 
 
 def without_members(groupings: Groupings, languages: Iterable[str]) -> Iterator[str]:
@@ -233,12 +225,22 @@ def drawn_groups(groups: Sequence[Group]) -> tuple[Group, ...]:
     A file's comes before classes of resources, families, scripts and what was seen; the first one
     is taken that has no more than ``MAX_DRAWN`` groups, and none where all have more.
     """
-    found: dict[str, list[Group]] = {}
+    by_grouping: dict[str, list[Group]] = {}
     for group in groups:
-        found.setdefault(group.grouping, []).append(group)
+        by_grouping.setdefault(group.grouping, []).append(group)
     known = ("resources", "family", "script", "seen")
-    order = [*(one for one in found if one not in known), *(one for one in known if one in found)]
-    return next((tuple(found[one]) for one in order if len(found[one]) <= MAX_DRAWN), ())
+    order = [
+        *(grouping for grouping in by_grouping if grouping not in known),
+        *(grouping for grouping in known if grouping in by_grouping),
+    ]
+    return next(
+        (
+            tuple(by_grouping[grouping])
+            for grouping in order
+            if len(by_grouping[grouping]) <= MAX_DRAWN
+        ),
+        (),
+    )
 
 
 def _seen_by(snapshot: Snapshot, view: TrialView) -> frozenset[str]:
@@ -411,10 +413,28 @@ class LanguageTable:
             (row.cells[code] for code in self.targets), key=lambda cell: self.sign * cell.mean
         )
 
+    def file_name(self, subject: str) -> str:
+        """The name of the files of a table or figure about this subject."""
+        return f"{self.task}-{self.source_language}-{subject}"
+
     @property
     def stem(self) -> str:
-        """What the table's files are called after."""
-        return f"{self.task}-{self.source_language}-languages"
+        """The name of the table's own files."""
+        return self.file_name("languages")
+
+
+def tables_of(
+    snapshot: Snapshot, groupings: Callable[[Sequence[str]], Groupings] = lambda _: {}
+) -> list[LanguageTable]:
+    """:func:`language_tables` of a snapshot."""
+    return language_tables(
+        trials_frame(snapshot),
+        scores_frame(snapshot),
+        snapshot.parameters,
+        snapshot.sweep,
+        groupings,
+        trained_stages(snapshot.trials),
+    )
 
 
 def language_tables(
@@ -480,13 +500,17 @@ def _table(
     seeds_of = dict(zip(trials["number"], trials["seed"], strict=True))
     scored = {
         number: TrialScores(
-            number, int(seeds_of[number]), own, trained.get(number, ()), constant.get(number, {})
+            number,
+            int(seeds_of[number]),
+            of_trial,
+            trained.get(number, ()),
+            constant.get(number, {}),
         )
-        for number, own in values.items()
+        for number, of_trial in values.items()
     }
     by_configuration: dict[int, list[_Trial]] = {}
-    for one in trials.sort_values(["configuration", "number"]).to_dict("records"):
-        by_configuration.setdefault(int(one["configuration"]), []).append(one)
+    for trial in trials.sort_values(["configuration", "number"]).to_dict("records"):
+        by_configuration.setdefault(int(trial["configuration"]), []).append(trial)
     rows = [
         _row(configuration, part, scored, languages, source, parameters, groups)
         for configuration, part in by_configuration.items()
@@ -529,7 +553,7 @@ def _is_of(
     target: tuple[str, str],
 ) -> bool:
     """Whether a configuration belongs to the table of this task and source language."""
-    if any(int(one["number"]) in scored for one in part):
+    if any(int(trial["number"]) in scored for trial in part):
         return True
     first = part[0]
     assignment = {path: first[path] for path in parameters if isinstance(first[path], str)}
@@ -545,39 +569,41 @@ def _row(
     parameters: Sequence[str],
     groups: Sequence[Group],
 ) -> Row:
-    mine = [one for one in part if int(one["number"]) in scored]
-    trials = tuple(scored[int(one["number"])] for one in mine)
-    others = [language for language in languages if language != source]
+    with_scores = [trial_row for trial_row in part if int(trial_row["number"]) in scored]
+    trials = tuple(scored[int(trial_row["number"])] for trial_row in with_scores)
+    targets = [language for language in languages if language != source]
     cells = {
         language: cell_of([trial.scores[language] for trial in trials if language in trial.scores])
         for language in languages
         if any(language in trial.scores for trial in trials)
     }
-    first = (mine or part)[0]
+    first = (with_scores or part)[0]
     means = {group.title: mean_of(trials, group.languages) for group in groups}
     has_source = source in languages
     return Row(
         configuration=configuration,
         parameters={path: first[path] for path in parameters},
-        states=dict(sorted(Counter(str(one["state"]) for one in part).items())),
+        states=dict(sorted(Counter(str(trial_row["state"]) for trial_row in part).items())),
         trials=trials,
-        objective=cell_of([float(one["objective"]) for one in mine]) if trials else None,
+        objective=cell_of([float(trial_row["objective"]) for trial_row in with_scores])
+        if trials
+        else None,
         cells=cells,
         mean=mean_of(trials, languages),
-        mean_without_source=mean_of(trials, others) if has_source else None,
+        mean_without_source=mean_of(trials, targets) if has_source else None,
         groups={title: cell for title, cell in means.items() if cell is not None},
-        gap=_gap(trials, source, others) if has_source else None,
-        facts=facts_label(int(one.get("facts", 0)) for one in mine),
+        gap=_gap(trials, source, targets) if has_source else None,
+        facts=facts_label(int(trial_row.get("facts", 0)) for trial_row in with_scores),
         supervision=str(first.get("supervision", ZERO_SHOT)) if trials else ZERO_SHOT,
     )
 
 
-def _gap(trials: Sequence[TrialScores], source: str, others: Sequence[str]) -> Cell | None:
-    if mean_of(trials, [source, *others]) is None or not others:
+def _gap(trials: Sequence[TrialScores], source: str, targets: Sequence[str]) -> Cell | None:
+    if mean_of(trials, [source, *targets]) is None or not targets:
         return None
     return cell_of(
         [
-            trial.scores[source] - statistics.fmean(trial.scores[code] for code in others)
+            trial.scores[source] - statistics.fmean(trial.scores[code] for code in targets)
             for trial in trials
         ]
     )

@@ -11,10 +11,11 @@ from typing import Any
 
 import pandas as pd
 
+from xlt_ray.config.languages import language
 from xlt_ray.ledger import Start, changes, facts_label
 from xlt_ray.report.effects import Effects
 from xlt_ray.report.evidence import Constant
-from xlt_ray.report.labels import DescribeLanguage, is_absent, language_label, shown_value
+from xlt_ray.report.labels import is_absent, language_label, value_label
 from xlt_ray.report.replication import named, spread_note
 from xlt_ray.report.selection import num_candidates
 from xlt_ray.report.stats import student_quantile, summary
@@ -60,7 +61,7 @@ def score_cell(
 
 
 FIRST_CELLS = 3_000
-"""Of a table of scores, in the page from the start; its other rows are made when asked for."""
+"""Cells of a table of scores that are in the page from the start; a button shows the others."""
 
 Uses = Mapping[int, Sequence[Mapping[str, Any]]]
 """Stages of every trial, by its number."""
@@ -99,18 +100,18 @@ def best_view(
     (:func:`xlt_ray.report.item_uncertainty.intervals_frame`)."""
     if best is None:
         return None
-    mine = trials[(trials["configuration"] == best) & (trials["state"] == "complete")]
+    complete = trials[(trials["configuration"] == best) & (trials["state"] == "complete")]
     table, row = next(
         ((table, row) for table in tables for row in table.rows if row.configuration == best),
         (None, None),
     )
-    first = mine.iloc[0]
+    first = complete.iloc[0]
     stages = uses.get(int(first["number"]), ())
     return {
         "configuration": best,
-        "seeds": len(mine),
-        "facts": facts_label(mine["facts"]),
-        "objective": cell_of([float(one) for one in mine["objective"]]),
+        "seeds": len(complete),
+        "facts": facts_label(complete["facts"]),
+        "objective": cell_of([float(value) for value in complete["objective"]]),
         "shots": next((str(stage["label"]) for stage in stages if stage["kind"] == "few_shot"), ""),
         "table": table,
         "row": row,
@@ -118,7 +119,7 @@ def best_view(
         "over_items": _over_items(table, intervals) if table else {},
         "spread_note": spread_note([[trial.trained for trial in row.trials]]) if row else "",
         "num_candidates": num_candidates(trials),
-        "parameters": [(path, shown_value(first[path])) for path in parameters],
+        "parameters": [(path, value_label(first[path])) for path in parameters],
         "trials": [
             {
                 "number": int(number),
@@ -127,16 +128,14 @@ def best_view(
                 "run": "" if is_absent(run) else str(run),
                 "stages": uses.get(int(number), ()),
             }
-            for number, seed, objective, run in mine[
+            for number, seed, objective, run in complete[
                 ["number", "seed", "objective", "mlflow_run_id"]
             ].to_numpy()
         ],
     }
 
 
-def language_table(
-    table: LanguageTable, known: Effects, best: int | None, describe: DescribeLanguage | None
-) -> dict[str, Any]:
+def language_table(table: LanguageTable, effects: Effects, best: int | None) -> dict[str, Any]:
     values = [cell.mean for row in table.rows for cell in row.cells.values()]
     low, high = min(values), max(values)
     reference = table.reference
@@ -148,14 +147,14 @@ def language_table(
 
     def cells(row: Row) -> str:
         means = (row.objective, row.mean, row.mean_without_source)
-        found = [score_cell(mean, row.num_seeds) for mean in means]
-        found.append(score_cell(row.gap, row.num_seeds, warned=row.is_gap_of_source))
+        parts = [score_cell(mean, row.num_seeds) for mean in means]
+        parts.append(score_cell(row.gap, row.num_seeds, warned=row.is_gap_of_source))
         constants = row.near_constant
         for code in table.languages:
             cell = row.cells.get(code)
             constant = constants.get(code)
-            found.append(score_cell(cell, row.num_seeds, shade=shade(cell), constant=constant))
-        return "".join(found)
+            parts.append(score_cell(cell, row.num_seeds, shade=shade(cell), constant=constant))
+        return "".join(parts)
 
     def group_cells(row: Row) -> str:
         means = [row.mean_without_source, *(row.groups.get(group.title) for group in table.groups)]
@@ -166,22 +165,18 @@ def language_table(
         return "".join(score_cell(mean, row.num_seeds) for mean in means)
 
     def hint(code: str) -> str:
-        if describe is None:
-            return code
-        told = describe(code)
-        return f"{told.name}: {told.family}, {told.script}, {told.resources} resources"
+        known = language(code)
+        return f"{known.name}: {known.family}, {known.script}, {known.resources} resources"
 
     return {
         "table": table,
         "best": best,
         "groups": [(group.title, ", ".join(group.languages)) for group in table.groups],
         "reference": None if reference is None else reference.configuration,
-        "languages": [
-            (code, language_label(code, describe), hint(code)) for code in table.languages
-        ],
+        "languages": [(code, language_label(code), hint(code)) for code in table.languages],
         "parameter_values": {
             row.configuration: [
-                (path, _sortable(row.parameters[path]), shown_value(row.parameters[path]))
+                (path, _sortable(row.parameters[path]), value_label(row.parameters[path]))
                 for path in table.parameters
             ]
             for row in table.rows
@@ -190,11 +185,11 @@ def language_table(
         "group_cells": group_cells,
         "pick_cells": pick_cells,
         "first": max(20, FIRST_CELLS // (len(table.languages) + len(table.parameters))),
-        "known": known,
+        "effects": effects,
         "importances": [
-            (path, [known.importances[name].get(path) for name in known.series])
-            for path in known.parameters
-            if any(path in importance for importance in known.importances.values())
+            (path, [effects.importances[name].get(path) for name in effects.series])
+            for path in effects.parameters
+            if any(path in importance for importance in effects.importances.values())
         ],
     }
 
@@ -242,17 +237,17 @@ def links(tables: Mapping[str, LanguageTable], trials: pd.DataFrame, uses: Uses)
             for stem, table in tables.items()
         },
         "trials": {
-            str(one["number"]): {
-                "seed": int(one["seed"]),
-                "dev": None if is_absent(one["objective"]) else one["objective"],
-                "run": "" if is_absent(one["mlflow_run_id"]) else one["mlflow_run_id"],
+            str(trial["number"]): {
+                "seed": int(trial["seed"]),
+                "dev": None if is_absent(trial["objective"]) else trial["objective"],
+                "run": "" if is_absent(trial["mlflow_run_id"]) else trial["mlflow_run_id"],
                 "stages": [
                     [use["kind"], use["key"], use["short"], bool(use["reused"])]
-                    for use in uses.get(int(one["number"]), ())
+                    for use in uses.get(int(trial["number"]), ())
                 ],
             }
-            for one in trials.to_dict("records")
-            if one["number"] in scored
+            for trial in trials.to_dict("records")
+            if trial["number"] in scored
         },
     }
 
@@ -260,30 +255,30 @@ def links(tables: Mapping[str, LanguageTable], trials: pd.DataFrame, uses: Uses)
 def _intervals(row: Row, table: LanguageTable) -> dict[str, str]:
     """Student's 95 % intervals over seeds, in percent, of the headline numbers."""
     source = table.source_language
-    others = table.languages[1:] if source in table.languages else table.languages
-    found = {}
-    for name, languages in (("source", [source]), ("others", others)):
+    targets = table.languages[1:] if source in table.languages else table.languages
+    by_name = {}
+    for name, languages in (("source", [source]), ("others", targets)):
         if mean_of(row.trials, languages) is None:
             continue
         values = [fmean(trial.scores[code] for code in languages) for trial in row.trials]
         interval = summary(values).interval
         if interval is not None:
-            found[name] = f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
-    return found
+            by_name[name] = f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+    return by_name
 
 
 def _over_items(table: LanguageTable, intervals: pd.DataFrame) -> dict[str, str]:
     """The same over seeds and test items, or over the items of one seed."""
-    mine = intervals[(intervals["task"] == table.task) & (intervals["interval"] != "")]
-    mine = mine[mine["source_language"] == table.source_language]
+    of_table = intervals[(intervals["task"] == table.task) & (intervals["interval"] != "")]
+    of_table = of_table[of_table["source_language"] == table.source_language]
     names = {table.source_language: "source", "mean_without_source": "others"}
     return {
-        names[str(one["languages"])]: (
-            f"{100 * one['low']:.1f} to {100 * one['high']:.1f} over "
-            f"{'seeds and ' if one['interval'] == 'two_level' else ''}{one['num_items']:,} items"
+        names[str(line["languages"])]: (
+            f"{100 * line['low']:.1f} to {100 * line['high']:.1f} over "
+            f"{'seeds and ' if line['interval'] == 'two_level' else ''}{line['num_items']:,} items"
         )
-        for one in mine.to_dict("records")
-        if one["languages"] in names
+        for line in of_table.to_dict("records")
+        if line["languages"] in names
     }
 
 
@@ -299,18 +294,20 @@ def trial_rows(trials: pd.DataFrame, uses: Uses, parameters: Sequence[str]) -> l
     firsts = set(trials.drop_duplicates("configuration")["number"])
     return [
         {
-            **{str(name): one[name] for name in _TRIAL_COLUMNS},
-            "is_first": one["number"] in firsts,
-            "objective": None if is_absent(one["objective"]) else one["objective"],
-            "cause": "" if is_absent(one["cause"]) else one["cause"],
-            "message": one["message"],
-            "retried_as": retried.get(one["number"]),
-            "run": "" if is_absent(one["mlflow_run_id"]) else one["mlflow_run_id"],
-            "seconds": float(one["seconds"]),
-            "parameters": [(_sortable(one[path]), shown_value(one[path])) for path in parameters],
-            "stages": uses.get(int(one["number"]), ()),
+            **{str(name): trial[name] for name in _TRIAL_COLUMNS},
+            "is_first": trial["number"] in firsts,
+            "objective": None if is_absent(trial["objective"]) else trial["objective"],
+            "cause": "" if is_absent(trial["cause"]) else trial["cause"],
+            "message": trial["message"],
+            "retried_as": retried.get(trial["number"]),
+            "run": "" if is_absent(trial["mlflow_run_id"]) else trial["mlflow_run_id"],
+            "seconds": float(trial["seconds"]),
+            "parameters": [
+                (_sortable(trial[path]), value_label(trial[path])) for path in parameters
+            ],
+            "stages": uses.get(int(trial["number"]), ()),
         }
-        for one in trials.to_dict("records")
+        for trial in trials.to_dict("records")
     ]
 
 
@@ -322,15 +319,21 @@ def made_with(
     first = next(iter(fact_sets.values()), {})
     return {
         "sets": [
-            {"number": number, "size": len(one), "changes": list(map(str, changes(first, one)))}
-            for number, one in fact_sets.items()
+            {
+                "number": number,
+                "size": len(fact_set),
+                "changes": list(map(str, changes(first, fact_set))),
+            }
+            for number, fact_set in fact_sets.items()
         ],
         "starts": [
             {
                 "time": start.time,
                 "facts": start.facts,
                 "commit": start.commit or "–",
-                "versions": ", ".join(f"{name} {found}" for name, found in start.versions.items()),
+                "versions": ", ".join(
+                    f"{name} {version}" for name, version in start.versions.items()
+                ),
             }
             for start in starts
         ],
@@ -339,32 +342,32 @@ def made_with(
 
 def stages_by_trial(stages: pd.DataFrame) -> dict[int, list[dict[str, Any]]]:
     """The stages of every trial in the order of its path, with their short keys."""
-    found: dict[int, list[dict[str, Any]]] = {}
+    by_trial: dict[int, list[dict[str, Any]]] = {}
     for row in stages.to_dict("records"):
-        one = {str(name): value for name, value in row.items()} | {"short": short(row["key"])}
-        found.setdefault(int(row["number"]), []).append(one)
-    return found
+        stage = {str(name): value for name, value in row.items()} | {"short": short(row["key"])}
+        by_trial.setdefault(int(row["number"]), []).append(stage)
+    return by_trial
 
 
 def stage_rows(stages: pd.DataFrame) -> list[dict[str, Any]]:
     """One row a stage: the trial that made it and how many used it."""
-    found: dict[str, dict[str, Any]] = {}
-    for one in stages.to_dict("records"):
-        key = str(one["key"])
-        row = found.setdefault(
+    by_key: dict[str, dict[str, Any]] = {}
+    for stage in stages.to_dict("records"):
+        key = str(stage["key"])
+        row = by_key.setdefault(
             key,
-            {"key": key, "short": short(key), "kind": one["kind"], "label": one["label"],
-             "coverage": one["coverage"],
+            {"key": key, "short": short(key), "kind": stage["kind"], "label": stage["label"],
+             "coverage": stage["coverage"],
              "made_by": None, "examples": 0, "seconds": 0.0, "uses": 0},
         )  # fmt: skip
         row["uses"] += 1
-        if row["made_by"] is None and not one["reused"]:
+        if row["made_by"] is None and not stage["reused"]:
             row |= {
-                "made_by": int(one["number"]),
-                "examples": int(one["examples"]),
-                "seconds": float(one["seconds"]),
+                "made_by": int(stage["number"]),
+                "examples": int(stage["examples"]),
+                "seconds": float(stage["seconds"]),
             }
-    return list(found.values())
+    return list(by_key.values())
 
 
 def sharing_of(stages: pd.DataFrame, costs: Mapping[str, int]) -> dict[str, Any]:

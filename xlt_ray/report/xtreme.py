@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xlt_ray.config.supervision import TRANSLATE_TRAIN, ZERO_SHOT
+from xlt_ray.ledger.views import ranked
 from xlt_ray.report.frames import Snapshot, target_of
 from xlt_ray.report.replication import Trained, named, shared_by, trained_stages
-from xlt_ray.report.selection import sign_of
 from xlt_ray.report.tables import is_translate_train
 
 if TYPE_CHECKING:
@@ -60,10 +60,12 @@ class BenchmarkTask:
         """
         means = []
         for metric in self.metrics:
-            found = scores.get(metric, {})
-            if not found.keys() >= set(self.languages):
+            by_language = scores.get(metric, {})
+            if not by_language.keys() >= set(self.languages):
                 return None
-            means.append(sum(found[language] for language in self.languages) / len(self.languages))
+            means.append(
+                sum(by_language[language] for language in self.languages) / len(self.languages)
+            )
         return sum(means) / len(means)
 
 
@@ -121,15 +123,15 @@ def averages(scores: Mapping[str, float | None]) -> dict[str, float | None]:
     >>> averages({"xnli": 0.5, "pawsx": 1.0})["sentence_pair"]
     0.75
     """
-    found = {
+    means = {
         group: _mean([scores.get(task.name) for task in TASKS.values() if task.group == group])
         for group in GROUPS
     }
     trained = [scores.get(task.name) for task in TASKS.values() if task.is_trained]
-    found["average"] = _mean([scores.get(name) for name in TASKS])
-    found["average_trained"] = _mean(trained)
-    found["average_of_groups"] = _mean([found[group] for group in GROUPS[:3]])
-    return found
+    means["average"] = _mean([scores.get(name) for name in TASKS])
+    means["average_trained"] = _mean(trained)
+    means["average_of_groups"] = _mean([means[group] for group in GROUPS[:3]])
+    return means
 
 
 def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
@@ -167,8 +169,8 @@ def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
         for (system, supervision, task), view in _selected(snapshot, tuple(parameters)):
             by_seed = trained.setdefault((system, supervision), {})
             by_seed[view.seed] = by_seed.get(view.seed, ()) + trained_stages([view])[view.number]
-            found = {task: _test_scores(snapshot, view), **_retrieved(snapshot, view)}
-            for name, scores in found.items():
+            by_task = {task: _test_scores(snapshot, view), **_retrieved(snapshot, view)}
+            for name, scores in by_task.items():
                 score = (MINING if name == MINING.name else TASKS[name]).score(scores)
                 if score is not None:
                     row = rows.setdefault((system, supervision, view.seed), {})
@@ -180,14 +182,14 @@ def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
                 **dict(zip(parameters, system, strict=True)),
                 "supervision": supervision,
                 "seed": seed,
-                **{name: found.get(name) for name in TASKS},
-                "bucc": found.get(by) if by else None,
+                **{name: by_task.get(name) for name in TASKS},
+                "bucc": by_task.get(by) if by else None,
                 "bucc_by": by,
                 "shared_by_seeds": shared[system, supervision],
-                **averages({**found, "bucc": found.get(MINING.name)}),
+                **averages({**by_task, "bucc": by_task.get(MINING.name)}),
             }
-            for (system, supervision, seed), found in rows.items()
-            for by in (_bucc_by(found),)
+            for (system, supervision, seed), by_task in rows.items()
+            for by in (_bucc_by(by_task),)
         ],
         columns=[
             *parameters,
@@ -201,64 +203,54 @@ def xtreme_frame(snapshots: Sequence[Snapshot]) -> pd.DataFrame:
     )
 
 
-def _bucc_by(found: Mapping[str, float]) -> str | None:
+def _bucc_by(scores: Mapping[str, float]) -> str | None:
     """Which task BUCC is shown by."""
-    return next((name for name in (MINING.name, "bucc") if name in found), None)
+    return next((name for name in (MINING.name, "bucc") if name in scores), None)
 
 
 def _selected(
     snapshot: Snapshot, parameters: Sequence[str]
 ) -> Iterator[tuple[tuple[tuple[object, ...], str, str], TrialView]]:
     """System, supervision, task and trial of every complete trial of a selected configuration."""
-    sign, seeds = sign_of(snapshot.sweep), int(snapshot.sweep["search"]["seeds"])
-    found: dict[tuple[tuple[object, ...], str, str], dict[int, list[TrialView]]] = {}
+    views_by_key: dict[tuple[tuple[object, ...], str, str], list[TrialView]] = {}
     for view in snapshot.trials:
         task, _ = target_of(snapshot.sweep, view.assignment)
         if view.state == "complete" and task in TASKS and view.objective is not None:
             system = tuple(view.assignment.get(path) for path in parameters)
             is_translated = is_translate_train(snapshot.supervision(view))
             supervision = TRANSLATE_TRAIN if is_translated else ZERO_SHOT
-            by_number = found.setdefault((system, supervision, task), {})
-            by_number.setdefault(view.configuration, []).append(view)
-    for place, configurations in found.items():
-        # As the sweep ranks them: one that lacks a seed comes after those that are whole.
-        best = min(
-            configurations.values(),
-            key=lambda views: (
-                len(views) < seeds,
-                sign * sum(view.objective or 0.0 for view in views) / len(views),
-                views[0].configuration,
-            ),
-        )
-        for view in best:
-            yield place, view
+            views_by_key.setdefault((system, supervision, task), []).append(view)
+    sweep = snapshot.sweep
+    for key, views in views_by_key.items():
+        best = ranked(views, int(sweep["search"]["seeds"]), sweep["objective"]["mode"])[0]
+        yield from ((key, view) for view in views if view.configuration == best)
 
 
 def _test_scores(snapshot: Snapshot, view: TrialView) -> dict[str, dict[str, float]]:
     record = snapshot.record(view, "evaluate")
-    found: dict[str, dict[str, float]] = {}
+    scores: dict[str, dict[str, float]] = {}
     for score in record.scores if record else ():
         if score.role == "target" and score.split == "test":
-            found.setdefault(score.metric, {})[score.language] = score.value
-    return found
+            scores.setdefault(score.metric, {})[score.language] = score.value
+    return scores
 
 
 def _retrieved(snapshot: Snapshot, view: TrialView) -> dict[str, dict[str, dict[str, float]]]:
     """Retrieval task -> metric -> language -> score, by the encoder before the target training."""
     record = snapshot.record(view, "evaluate")
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    scores: dict[str, dict[str, dict[str, float]]] = {}
     settings = record.payload["settings"] if record else None
     if not isinstance(settings, dict) or settings.get("retrieval_encoder") != "before":
-        return found
+        return scores
     assert record is not None
     for score in record.scores:
         is_one = score.task in TASKS and not TASKS[score.task].is_trained
         if score.role == "further" and (is_one or score.task == MINING.name):
-            by_language = found.setdefault(score.task, {}).setdefault(score.metric, {})
+            by_language = scores.setdefault(score.task, {}).setdefault(score.metric, {})
             by_language[score.language] = score.value
-    return found
+    return scores
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    there = [value for value in values if value is not None]
-    return sum(there) / len(there) if len(there) == len(values) else None
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None

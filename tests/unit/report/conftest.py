@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from tests import made_up
-from tests.made_up import Told, facts_of, seconds_of
+from tests.made_up import facts_of, seconds_of
 from tests.two_models import bounds
 from xlt_ray.config.facts import Facts
 from xlt_ray.config.sweep import SweepSpec, sweep_of
@@ -57,20 +57,6 @@ NEAR_CONSTANT = (4, 1)
 """The configuration and repeat whose network says one label to nearly everything in qab."""
 ONCE_NOT_SCORED = 3
 """The configuration of which one seed has no scores in qae."""
-
-
-DESCRIBED = {
-    "qaa": Told("Aranic", "Toy Western", "Latn", "high"),
-    "qab": Told("Belic", "Toy Western", "Latn", "high"),
-    "qac": Told("Corvish", "Toy Western", "Latn", "medium"),
-    "qad": Told("Dunic", "Toy Southern", "Latn", "medium"),
-    "qae": Told("Ereni", "Toy Eastern", "Cyrl", "medium"),
-    "qaf": Told("Fozhi", "Toy Eastern", "Cyrl", "low"),
-}
-
-
-def describe(code: str) -> Told:
-    return DESCRIBED.get(code, Told(code, "unknown", "unknown", "unknown"))
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import tests.unit.report.conftest as world
 from tests.unit.report.conftest import SWEEP, Finished, finished
 from xlt_ray.home import Home
 from xlt_ray.report.additional_tasks import (
+    additional_csv,
+    additional_frame,
+    additional_tables,
     averaged_scores,
-    further_csv,
-    further_frame,
-    further_tables,
 )
 from xlt_ray.report.frames import Snapshot, read_snapshot, scores_frame, trials_frame
 from xlt_ray.report.page import write_report
@@ -72,13 +72,13 @@ def test_no_number_of_the_main_tables_knows_of_it(asked: Finished, tmp_path: Pat
 
 
 def test_a_plain_sweep_has_none_of_it(small: Finished) -> None:
-    frame = further_frame(snapshot_of(small))
+    frame = additional_frame(snapshot_of(small))
     assert frame.empty
-    assert further_tables(frame, small.ledger.sweep) == []
+    assert additional_tables(frame, small.ledger.sweep) == []
 
 
 def test_every_further_score_is_told_with_its_data_and_what_was_dropped(asked: Finished) -> None:
-    frame = further_frame(snapshot_of(asked))
+    frame = additional_frame(snapshot_of(asked))
     complete = sum(trial.state == "complete" for trial in asked.ledger.trials())
     assert len(frame) == complete * len(besides())
     pair = frame[(frame["language"] == "qab:qaa") & (frame["metric"] == "accuracy")].iloc[0]
@@ -89,7 +89,7 @@ def test_every_further_score_is_told_with_its_data_and_what_was_dropped(asked: F
 
 
 def test_means_are_over_one_task_or_over_pairs_alone(asked: Finished) -> None:
-    tables = further_tables(further_frame(snapshot_of(asked)), asked.ledger.sweep)
+    tables = additional_tables(additional_frame(snapshot_of(asked)), asked.ledger.sweep)
     assert [(table.role, table.metric, table.is_headline) for table in tables] == [
         ("average", "accuracy", True),
         ("average", "macro_f1", False),
@@ -112,15 +112,17 @@ def test_means_are_over_one_task_or_over_pairs_alone(asked: Finished) -> None:
     for row in further.rows:
         assert [cell.mean for cell in row.means.values() if cell] == [pytest.approx(0.02)]
     assert (
-        further_csv(pairs).splitlines()[0].startswith("configuration,supervision,num_seeds,mean,")
+        additional_csv(pairs)
+        .splitlines()[0]
+        .startswith("configuration,supervision,num_seeds,mean,")
     )
 
 
 def test_a_mean_that_lacks_a_language_in_a_seed_is_missing(asked: Finished) -> None:
-    frame = further_frame(snapshot_of(asked))
+    frame = additional_frame(snapshot_of(asked))
     number = frame["number"].min()
     hole = (frame["number"] == number) & (frame["language"] == "qac")
-    table = further_tables(frame[~hole], asked.ledger.sweep)[4]
+    table = additional_tables(frame[~hole], asked.ledger.sweep)[4]
     assert table.rows[0].means == {"mean": None}
     assert all(row.means["mean"] for row in table.rows[1:])
 
@@ -130,11 +132,11 @@ def test_the_four_rules_stand_side_by_side_with_averaged_weights_among_them(
 ) -> None:
     snapshot = snapshot_of(asked)
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
-    means = averaged_scores(further_frame(snapshot))
+    means = averaged_scores(additional_frame(snapshot))
     (table,) = language_tables(trials, scores, snapshot.parameters, snapshot.sweep)
     (averaged,) = language_tables(trials, means, snapshot.parameters, snapshot.sweep)
     found = picks(table, scores, snapshot.sweep, averaged, means)
-    assert [(one.is_averaged, one.is_oracle) for one in found] == [
+    assert [(pick.is_averaged, pick.is_oracle) for pick in found] == [
         (False, False),
         (False, False),
         (True, False),
@@ -164,11 +166,11 @@ def test_the_page_shows_it_apart(asked: Finished) -> None:
 
 
 def test_the_page_shows_of_tatoeba_the_direction_that_is_published(asked: Finished) -> None:
-    frame = further_frame(snapshot_of(asked))
+    frame = additional_frame(snapshot_of(asked))
     further = frame[frame["role"] == "further"]
     as_tatoeba = pd.concat(
         further[further["metric"] == "accuracy"].assign(task="tatoeba", metric=metric)
         for metric in ("accuracy", "accuracy_into_pivot", "accuracy_from_pivot")
     )
-    tables = further_tables(as_tatoeba, asked.ledger.sweep)
+    tables = additional_tables(as_tatoeba, asked.ledger.sweep)
     assert [table.metric for table in tables if table.is_headline] == ["accuracy_from_pivot"]

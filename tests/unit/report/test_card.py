@@ -92,11 +92,11 @@ def test_stages_that_were_freed_are_named_as_such(snapshot: Snapshot) -> None:
         if trial.state == "complete" and any(use.kind == "intermediate" for use in trial.stages)
     )
     (use,) = [stage for stage in view.stages if stage.kind == "intermediate"]
-    records = {key: one for key, one in snapshot.records.items() if key != use.key}
+    records = {key: record for key, record in snapshot.records.items() if key != use.key}
     found = told(replace(snapshot, records=records), view)
     (freed,) = [stage for stage in found.stages if stage.is_freed]
     assert (freed.key, freed.label) == (use.key, use.label)
-    (row,) = [one for one in table(model_card(found), "stage") if one[0] == use.label]
+    (row,) = [row for row in table(model_card(found), "stage") if row[0] == use.label]
     assert row[2] == "freed"
     whole = told(snapshot, view)
     assert not any(stage.is_freed for stage in whole.stages)
@@ -114,7 +114,7 @@ def test_trials_without_a_target_stage_in_the_store_are_refused(snapshot: Snapsh
     view = complete(snapshot, 0)
     use = target_use(view)
     assert use is not None
-    records = {key: one for key, one in snapshot.records.items() if key != use.key}
+    records = {key: record for key, record in snapshot.records.items() if key != use.key}
     with pytest.raises(LedgerError, match=rf"xlt stage quick --trial {view.number} --until target"):
         exportable(replace(snapshot, records=records), view)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.equal_systems import contender, stage
+from tests.equal_systems import candidate, stage
 from tests.unit.report.conftest import NOWHERE_SCORED, SWEEP, Finished, finished
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
@@ -28,15 +28,15 @@ CODES = ("qaa", "qab", "qac")
 
 def noisy(mean: float, num_seeds: int, seed: int, codes: tuple[str, ...] = CODES) -> dict:
     draw = random.Random(seed)
-    return {one: {code: draw.gauss(mean, 0.01) for code in codes} for one in range(num_seeds)}
+    return {seed: {code: draw.gauss(mean, 0.01) for code in codes} for seed in range(num_seeds)}
 
 
-def by_language(versus: Comparison) -> dict[str, object]:
-    return {line.languages[0]: line for line in versus.lines if line.kind == "language"}
+def by_language(comparison: Comparison) -> dict[str, object]:
+    return {line.languages[0]: line for line in comparison.lines if line.kind == "language"}
 
 
 def test_a_clear_difference_over_enough_seeds_gets_stars() -> None:
-    (found,) = compare([contender("a", noisy(0.5, 10, 1)), contender("b", noisy(0.7, 10, 2))])
+    (found,) = compare([candidate("a", noisy(0.5, 10, 1)), candidate("b", noisy(0.7, 10, 2))])
     assert all(line.is_significant for line in found.lines)
     for line in found.lines:
         assert line.paired is not None
@@ -44,7 +44,7 @@ def test_a_clear_difference_over_enough_seeds_gets_stars() -> None:
         assert line.paired.interval.low < 0.2 < line.paired.interval.high or (
             line.paired.difference == pytest.approx(0.2, abs=0.02)
         )
-    (back,) = compare([contender("b", noisy(0.7, 10, 2)), contender("a", noisy(0.5, 10, 1))])
+    (back,) = compare([candidate("b", noisy(0.7, 10, 2)), candidate("a", noisy(0.5, 10, 1))])
     for line, mirrored in zip(found.lines, back.lines, strict=True):
         assert line.paired is not None
         assert mirrored.paired is not None
@@ -53,7 +53,7 @@ def test_a_clear_difference_over_enough_seeds_gets_stars() -> None:
 
 @pytest.mark.parametrize("num_seeds", [1, 3, 5])
 def test_below_six_seeds_nothing_is_significant_and_that_is_said(num_seeds: int) -> None:
-    sides = [contender(name, noisy(mean, num_seeds, 1)) for name, mean in (("a", 0), ("b", 1))]
+    sides = [candidate(name, noisy(mean, num_seeds, 1)) for name, mean in (("a", 0), ("b", 1))]
     (found,) = compare(sides)
     assert not any(line.is_significant for line in found.lines)
     assert any("below 6" in note for note in found.notes)
@@ -61,25 +61,25 @@ def test_below_six_seeds_nothing_is_significant_and_that_is_said(num_seeds: int)
 
 def test_with_many_languages_it_is_said_how_many_seeds_one_would_need() -> None:
     codes = tuple(f"q{number:02d}" for number in range(33))
-    sides = [contender(name, noisy(mean, 8, 1, codes)) for name, mean in (("a", 0), ("b", 1))]
+    sides = [candidate(name, noisy(mean, 8, 1, codes)) for name, mean in (("a", 0), ("b", 1))]
     (found,) = compare(sides)
     assert any("below 11 seeds" in note for note in found.notes)
 
 
 def test_only_common_seeds_are_paired() -> None:
-    one = contender("a", {0: dict.fromkeys(CODES, 0.1), 1: dict.fromkeys(CODES, 0.2)})
-    other = contender("b", {1: dict.fromkeys(CODES, 0.5), 7: dict.fromkeys(CODES, 0.9)})
+    one = candidate("a", {0: dict.fromkeys(CODES, 0.1), 1: dict.fromkeys(CODES, 0.2)})
+    other = candidate("b", {1: dict.fromkeys(CODES, 0.5), 7: dict.fromkeys(CODES, 0.9)})
     (found,) = compare([one, other])
     assert found.seeds == (1,)
     assert [line.baseline for line in found.lines] == pytest.approx([0.2] * 5)
-    (found,) = compare([one, contender("c", {9: dict.fromkeys(CODES, 0.5)})])
+    (found,) = compare([one, candidate("c", {9: dict.fromkeys(CODES, 0.5)})])
     assert all(line.paired is None for line in found.lines)
     assert any("no seed in common" in note for note in found.notes)
 
 
 def test_languages_scored_on_other_data_are_left_out_and_named() -> None:
-    one = contender("a", noisy(0.5, 6, 1))
-    other = contender(
+    one = candidate("a", noisy(0.5, 6, 1))
+    other = candidate(
         "b", noisy(0.5, 6, 2), data={"qaa": "the same", "qab": "other", "qac": "the same"}
     )
     (found,) = compare([one, other])
@@ -97,16 +97,16 @@ def test_languages_scored_on_other_data_are_left_out_and_named() -> None:
 def test_all_means_of_a_comparison_are_over_the_same_languages(
     sides: list[dict[int, set[str]]],
 ) -> None:
-    contenders = [
-        contender(
+    candidates = [
+        candidate(
             f"s{turn}",
             {seed: dict.fromkeys(sorted(codes), 0.1 * turn) for seed, codes in seeds.items()},
         )
         for turn, seeds in enumerate(sides)
     ]
     everywhere = set.intersection(*(codes for seeds in sides for codes in seeds.values()))
-    for versus in compare(contenders):
-        for line in versus.lines:
+    for comparison in compare(candidates):
+        for line in comparison.lines:
             if line.kind == "mean":
                 assert set(line.languages) == everywhere
             if line.kind == "mean_without_source":
@@ -114,11 +114,11 @@ def test_all_means_of_a_comparison_are_over_the_same_languages(
 
 
 def test_means_are_corrected_over_the_sweeps_and_languages_within_each() -> None:
-    first = contender("a", noisy(0.5, 6, 0))
-    others = [contender(name, noisy(0.6, 6, 5 + turn)) for turn, name in enumerate("bcd")]
+    first = candidate("a", noisy(0.5, 6, 0))
+    others = [candidate(name, noisy(0.6, 6, 5 + turn)) for turn, name in enumerate("bcd")]
     found = compare([first, *others])
-    for versus in found:
-        for line in versus.lines:
+    for comparison in found:
+        for line in comparison.lines:
             assert line.paired is not None
             assert line.paired.p == 2 / 2**6
             assert line.p_holm == pytest.approx(3 * line.paired.p)
@@ -127,7 +127,7 @@ def test_means_are_corrected_over_the_sweeps_and_languages_within_each() -> None
 
 
 def test_unlike_sweeps_are_refused() -> None:
-    one = contender("a", noisy(0.5, 6, 1))
+    one = candidate("a", noisy(0.5, 6, 1))
     with pytest.raises(LedgerError, match="a/0: name another one"):
         compare([one])
     with pytest.raises(LedgerError, match="a/0: is named twice"):
@@ -157,9 +157,9 @@ def test_a_stage_that_one_sides_seeds_share_is_named_and_leaves_no_test(quick: F
         )
         for is_none in (False, True)
     )  # fmt: skip
-    (found,) = compare([candidate_of(snapshot, one) for one in (without, with_stage)])
+    (found,) = compare([candidate_of(snapshot, number) for number in (without, with_stage)])
     assert any("seeds share one training of intermediate toy-para" in note for note in found.notes)
-    assert {one.kind for one in found.given} == {"intermediate"}
+    assert {stage.kind for stage in found.given} == {"intermediate"}
     for line in found.lines:
         assert line.paired is not None
         assert (line.paired.p, line.p_holm, line.is_significant) == (None, None, False)
@@ -173,7 +173,7 @@ def test_a_stage_that_one_sides_seeds_share_is_named_and_leaves_no_test(quick: F
 
 def test_a_stage_that_both_sides_go_on_from_favours_neither() -> None:
     one, other = (
-        contender(name, noisy(mean, 6, 1), dict.fromkeys(range(6), (stage("common"),)))
+        candidate(name, noisy(mean, 6, 1), dict.fromkeys(range(6), (stage("common"),)))
         for name, mean in (("a", 0.5), ("b", 0.7))
     )
     (found,) = compare([one, other])
@@ -184,12 +184,12 @@ def test_a_stage_that_both_sides_go_on_from_favours_neither() -> None:
 
 def test_two_pairs_of_six_that_share_a_stage_leave_no_test() -> None:
     own = {seed: (stage(f"b{seed % 5}"),) for seed in range(6)}
-    sides = [contender("a", noisy(0.5, 6, 1)), contender("b", noisy(0.7, 6, 1), own)]
+    sides = [candidate("a", noisy(0.5, 6, 1)), candidate("b", noisy(0.7, 6, 1), own)]
     (found,) = compare(sides)
-    assert [one.key for one in found.given] == ["b0"]
+    assert [stage.key for stage in found.given] == ["b0"]
     assert not any(line.is_significant for line in found.lines)
     # Of five seeds of them nothing is shared, and nothing is said of it.
-    (fewer,) = compare([contender("a", noisy(0.5, 5, 1)), sides[1]])
+    (fewer,) = compare([candidate("a", noisy(0.5, 5, 1)), sides[1]])
     assert fewer.given == ()
 
 
@@ -232,16 +232,21 @@ def test_a_seed_that_was_scored_on_other_data_makes_its_language_incomparable(
 
 def test_json_has_a_number_or_null_everywhere(quick: Finished) -> None:
     snapshot = read_snapshot(quick.ledger, quick.store)
-    found = compare([candidate_of(snapshot, one) for one in (0, NOWHERE_SCORED)])
+    found = compare(
+        [candidate_of(snapshot, configuration) for configuration in (0, NOWHERE_SCORED)]
+    )
     tree = comparison_json(found)
-    assert [one["configuration"] for one in tree["contenders"]] == [0, NOWHERE_SCORED]
+    assert [candidate["configuration"] for candidate in tree["contenders"]] == [0, NOWHERE_SCORED]
     (comparison,) = tree["comparisons"]
     for row in comparison["rows"]:
         assert row["difference"] == pytest.approx(row["other"] - row["baseline"])
     rows = {row["languages"][0]: row for row in comparison["rows"] if row["kind"] == "language"}
     scores = {
-        one: {seed: trial.scores for seed, trial in candidate_of(snapshot, one).trials.items()}
-        for one in (0, NOWHERE_SCORED)
+        configuration: {
+            seed: trial.scores
+            for seed, trial in candidate_of(snapshot, configuration).trials.items()
+        }
+        for configuration in (0, NOWHERE_SCORED)
     }
     assert rows["qab"]["difference"] == pytest.approx(
         statistics.fmean(

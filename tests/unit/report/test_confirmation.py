@@ -40,7 +40,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Snapshot, Snapshot, 
     snapshot = read_snapshot(found.ledger, found.store)
     chosen = winners(snapshot, 2)
     used = [trial.seed for trial in snapshot.trials]
-    sweep = confirming(found.sweep, [one.assignment for one in chosen], used, seeds=4)
+    sweep = confirming(found.sweep, [view.assignment for view in chosen], used, seeds=4)
     ledger = open_ledger(found.home, sweep)
     again = Finished(found.home, sweep, ledger, found.store)
     while (ticket := ledger.ask(sweep, bounds)) is not None:
@@ -50,7 +50,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Snapshot, Snapshot, 
         else:
             end(again, view)
     fresh = read_snapshot(ledger, found.store)
-    return snapshot, fresh, [one.configuration for one in chosen]
+    return snapshot, fresh, [view.configuration for view in chosen]
 
 
 def row(found: Confirmation, configuration: int, measure: str) -> Confirmed:
@@ -122,16 +122,16 @@ def test_a_winner_that_was_confirmed_is_compared_on_its_fresh_seeds(
     both: tuple[Snapshot, Snapshot, list[int]],
 ) -> None:
     snapshot, fresh, (winner, second) = both
-    sides = [candidate_of(snapshot, one, [fresh]) for one in (None, second)]
+    sides = [candidate_of(snapshot, configuration, [fresh]) for configuration in (None, second)]
     assert [side.row.configuration for side in sides] == [winner, second]
     assert [side.num_candidates for side in sides] == [16, 16]
     assert [side.rank for side in sides] == [1, 2]
-    for place, one in enumerate(sides):
-        assert one.fresh is not None
-        assert one.trials.keys() == {5, 6, 7}
+    for place, side in enumerate(sides):
+        assert side.fresh is not None
+        assert side.trials.keys() == {5, 6, 7}
         assert {view.seed: view.number for view in fresh.trials
                 if view.configuration == place and view.state == "complete"
-                } == {seed: trial.number for seed, trial in one.fresh.trials.items()}  # fmt: skip
+                } == {seed: trial.number for seed, trial in side.fresh.trials.items()}  # fmt: skip
     (found,) = compare(sides)
     # Of the second, one fresh seed failed.
     assert found.seeds == (8, 9, 10)
@@ -161,7 +161,7 @@ def test_seeds_of_a_configuration_that_nobody_confirmed_are_not_fresh(
     # A sweep that ran it on the very seeds that chose it confirms nothing.
     assert candidate_of(snapshot, winner, [replace(snapshot, name="quick-confirm")]).fresh is None
     # Without a fresh seed of the other, both stay on the seeds that chose the winner.
-    sides = [candidate_of(snapshot, one, [fresh]) for one in (winner, other)]
+    sides = [candidate_of(snapshot, configuration, [fresh]) for configuration in (winner, other)]
     (found,) = compare(sides)
     assert found.is_chosen_here
     rank = sides[1].rank
@@ -175,7 +175,7 @@ def test_where_all_candidates_of_a_sweep_are_compared_none_was_chosen_unseen(
     two = replace(
         snapshot, trials=tuple(trial for trial in snapshot.trials if trial.configuration in chosen)
     )
-    (found,) = compare([candidate_of(two, one) for one in chosen])
+    (found,) = compare([candidate_of(two, number) for number in chosen])
     assert not found.is_chosen_here
     assert not any("configurations" in note for note in found.notes)
 
@@ -193,8 +193,10 @@ def test_means_are_over_the_languages_that_all_seeds_of_both_sweeps_have(
         assert (whole.languages, source.languages) == (languages, ("qaa",))
         assert others.languages == languages[1:]
         number = len(languages)
-        for one in (lambda line: line.selected, lambda line: line.fresh.mean):
-            assert one(whole) == pytest.approx((one(source) + (number - 1) * one(others)) / number)
+        for number_of in (lambda line: line.selected, lambda line: line.fresh.mean):
+            assert number_of(whole) == pytest.approx(
+                (number_of(source) + (number - 1) * number_of(others)) / number
+            )
     notes = [note for note in found.notes if "without qaf" in note]
     assert len(notes) == 1
     frame = confirmation_frame(found)
@@ -227,7 +229,7 @@ def test_the_table_of_a_finished_confirmation_is_shown_without_a_cluster(
     snapshot = read_snapshot(found.ledger, found.store)
     chosen = winners(snapshot, 1)
     used = [trial.seed for trial in snapshot.trials]
-    sweep = confirming(found.sweep, [one.assignment for one in chosen], used, seeds=3)
+    sweep = confirming(found.sweep, [view.assignment for view in chosen], used, seeds=3)
     ledger = open_ledger(found.home, sweep)
     again = Finished(found.home, sweep, ledger, found.store)
     while (ticket := ledger.ask(sweep, bounds)) is not None:

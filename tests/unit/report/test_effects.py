@@ -117,7 +117,7 @@ def test_there_is_no_interval_without_spread() -> None:
 
 def test_parameters_are_in_order_of_importance_for_the_other_languages() -> None:
     draw = random.Random(1)
-    table = table_of(list(range(3 * MIN_POINTS)), [one / 40 for one in range(3 * MIN_POINTS)])
+    table = table_of(list(range(3 * MIN_POINTS)), [number / 40 for number in range(3 * MIN_POINTS)])
     rows = tuple(
         replace(row, parameters={"idle": draw.random(), "knob": row.parameters["knob"]})
         for row in table.rows
@@ -140,7 +140,7 @@ def test_parameters_are_in_order_of_importance_for_the_other_languages() -> None
 
 def test_files_say_what_the_page_says() -> None:
     values = ["a", "b"] * 2 * MIN_POINTS
-    scores = [0.5 + 0.2 * (one == "a") + 0.01 * place for place, one in enumerate(values)]
+    scores = [0.5 + 0.2 * (value == "a") + 0.01 * place for place, value in enumerate(values)]
     known = effects_of(table_of(values, scores))
     effects = list(csv.DictReader(io.StringIO(effects_csv(known))))
     assert len(effects) == 2 * len(known.series)

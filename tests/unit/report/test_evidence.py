@@ -11,9 +11,9 @@ import re
 import pandas as pd
 import pytest
 
-from tests.unit.report.conftest import NEAR_CONSTANT, Finished, describe, other_home, tree_of
+from tests.unit.report.conftest import NEAR_CONSTANT, Finished, other_home, tree_of
 from xlt_ray.cli.listings import trial_row
-from xlt_ray.report.additional_tasks import FURTHER_COLUMNS, further_csv, further_tables
+from xlt_ray.report.additional_tasks import ADDITIONAL_COLUMNS, additional_csv, additional_tables
 from xlt_ray.report.evidence import MIN_GROUP_ITEMS, Constant, Evidence, evidence_of
 from xlt_ray.report.frames import read_snapshot, scores_frame, trials_frame, typed
 from xlt_ray.report.page import write_report
@@ -64,7 +64,7 @@ def test_a_group_rests_on_no_language_with_a_handful_of_items() -> None:
     groupings = {"family": {"one": ["de", "yo"], "other": ["fr"], "few": ["yo"]}}
     evidence = Evidence({"en": 900, "de": 900, "fr": 900, "yo": MIN_GROUP_ITEMS - 1})
     found = groups_of(groupings, ["en", "de", "fr", "yo"], "en", evidence.without_groups)
-    assert {one.name: one.languages for one in found} == {"one": ("de",), "other": ("fr",)}
+    assert {group.name: group.languages for group in found} == {"one": ("de",), "other": ("fr",)}
     assert "No group holds yo" in evidence.groups_note()
     assert "yo (29)" in evidence.small_note()
 
@@ -104,7 +104,7 @@ def test_files_say_it(quick: Finished, table: LanguageTable) -> None:
 
 def test_the_page_says_it(quick: Finished, tmp_path) -> None:
     own = other_home(quick, tmp_path)
-    page = write_report(own.home, own.ledger, own.store, describe).read_text(encoding="utf-8")
+    page = write_report(own.home, own.ledger, own.store).read_text(encoding="utf-8")
     assert page.count("98 % of the predictions are the same") == 1
     assert re.search(r"<td[^>]*>chance</td>(<td class=\"n\">36.0</td>){6}", page)
     assert "40 ⚠" in page
@@ -121,12 +121,12 @@ def test_tables_of_further_tasks_say_it() -> None:
         for number in (0, 1)
         for code, size, share in (("de", 1000, 0.01), ("yo", 60, 0.95 * number))
     ]  # fmt: skip
-    frame = typed(pd.DataFrame(rows).reindex(columns=FURTHER_COLUMNS))
-    (table,) = further_tables(frame, {"objective": {"metric": "accuracy"}})
+    frame = typed(pd.DataFrame(rows).reindex(columns=ADDITIONAL_COLUMNS))
+    (table,) = additional_tables(frame, {"objective": {"metric": "accuracy"}})
     assert table.evidence.sizes == {"de": 1000, "yo": 60}
     assert [set(row.near_constant) for row in table.rows] == [set(), {"yo"}]
     assert "configuration 1 in yo" in table.constant_note
-    first, second = csv.DictReader(io.StringIO(further_csv(table)))
+    first, second = csv.DictReader(io.StringIO(additional_csv(table)))
     assert (first["yo_items"], first["yo_near_constant"]) == ("60", "")
     assert (second["de_chance"], second["yo_near_constant"]) == ("0.001", "0.95")
 

@@ -44,7 +44,7 @@ def test_the_best_of_many_equal_systems_wins_no_more_often_than_a_single_one(
 ) -> None:
     random = np.random.default_rng(candidates)
     found = [compare(best_of(random, candidates, 6, 0.9))[0] for _ in range(DRAWS)]
-    assert {one.seeds for one in found} == {tuple(range(6, 12))}
+    assert {candidate.seeds for candidate in found} == {tuple(range(6, 12))}
     assert 0 < sum(mean for _, mean in map(wins, found)) <= most_by_chance(DRAWS)
 
 
@@ -52,7 +52,7 @@ def test_on_the_seeds_that_chose_it_the_best_of_many_never_wins() -> None:
     random = np.random.default_rng(0)
     naive = 0
     for _ in range(DRAWS):
-        sides = [replace(one, fresh=None) for one in best_of(random, 50, 6, 0.9)]
+        sides = [replace(candidate, fresh=None) for candidate in best_of(random, 50, 6, 0.9)]
         (found,) = compare(sides)
         assert wins(found) == (False, False)
         assert any("best of 50 configurations" in note for note in found.notes)

@@ -14,7 +14,7 @@ from xlt_ray.config.trial import TrialSpec
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView
-from xlt_ray.report.additional_tasks import further_frame
+from xlt_ray.report.additional_tasks import additional_frame
 from xlt_ray.report.card import model_card
 from xlt_ray.report.comparison import candidate_of
 from xlt_ray.report.confirmation import confirmation_of, winners
@@ -125,7 +125,7 @@ def test_no_zero_shot_table_has_a_score_after_shots(few: Finished) -> None:
     snapshot = snapshot_of(few)
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
     assert set(scores[scores["stage"] == "evaluate"]["number"]) == {0}
-    assert further_frame(snapshot).empty
+    assert additional_frame(snapshot).empty
     (table,) = language_tables(trials, scores, snapshot.parameters, snapshot.sweep)
     (scored,) = [row for row in table.rows if row.cells]
     assert scored.mean is not None

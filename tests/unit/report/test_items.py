@@ -38,12 +38,13 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_comparison_says_what_items_say(snapshot: Snapshot, reads: list[str]) -> None:
-    contenders = [candidate_of(snapshot, number) for number in (0, 1)]
+    candidates = [candidate_of(snapshot, number) for number in (0, 1)]
     assert reads == []
-    (versus,) = compare(contenders)
-    assert len(reads) == 2 * len(versus.seeds)
+    (comparison,) = compare(candidates)
+    assert len(reads) == 2 * len(comparison.seeds)
     rows = {
-        tuple(row["languages"]): row for row in comparison_json([versus])["comparisons"][0]["rows"]
+        tuple(row["languages"]): row
+        for row in comparison_json([comparison])["comparisons"][0]["rows"]
     }
     german = rows["qab",]
     assert german["items"] == {"qab": 400}
@@ -59,22 +60,22 @@ def test_a_comparison_says_what_items_say(snapshot: Snapshot, reads: list[str]) 
     assert mean["num_items"] == 400
     assert mean["items"]["qaf"] == 40
     assert mean["items_low"] < mean["difference"] < mean["items_high"]
-    assert "Fewer than 100 test items: qaf (40)." in versus.notes
-    json.dumps(comparison_json([versus]), allow_nan=False)
+    assert "Fewer than 100 test items: qaf (40)." in comparison.notes
+    json.dumps(comparison_json([comparison]), allow_nan=False)
 
 
 def test_networks_without_items_are_compared_as_before(snapshot: Snapshot) -> None:
     old = {
         key: replace(
-            record, files={name: one for name, one in record.files.items() if name != ITEMS}
+            record, files={name: entry for name, entry in record.files.items() if name != ITEMS}
         )
         for key, record in snapshot.records.items()
     }
     before = replace(snapshot, records=old)
-    (versus,) = compare([candidate_of(before, 0), candidate_of(snapshot, 1)])
-    assert all(line.items is None for line in versus.lines)
-    assert all(line.paired is not None for line in versus.lines)
-    row = comparison_json([versus])["comparisons"][0]["rows"][0]
+    (comparison,) = compare([candidate_of(before, 0), candidate_of(snapshot, 1)])
+    assert all(line.items is None for line in comparison.lines)
+    assert all(line.paired is not None for line in comparison.lines)
+    row = comparison_json([comparison])["comparisons"][0]["rows"][0]
     assert row["num_items"] is row["two_level_low"] is row["items_p"] is None
 
 

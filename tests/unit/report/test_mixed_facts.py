@@ -106,9 +106,9 @@ def test_a_comparison_tells_versions_and_seeds_of_different_facts(mixed: Finishe
     one, other = candidate_of(snapshot, 0), candidate_of(snapshot, 2)
     assert (one.facts, other.facts) == ({1}, {2})
     newer = replace(other, versions=frozenset({'{"commit": "new"}'}), facts=frozenset({1, 2}))
-    (versus,) = compare([one, newer])
-    assert any("different versions" in note and "new" in note for note in versus.notes)
-    assert any("sets 1+2" in note and "quick/2" in note for note in versus.notes)
+    (comparison,) = compare([one, newer])
+    assert any("different versions" in note and "new" in note for note in comparison.notes)
+    assert any("sets 1+2" in note and "quick/2" in note for note in comparison.notes)
     (plain,) = compare([one, other])
     assert not any("versions" in note or "facts" in note for note in plain.notes)
 

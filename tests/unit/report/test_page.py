@@ -17,7 +17,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.unit.report.conftest import SWEEP, Finished, describe, other_home
+from tests.unit.report.conftest import SWEEP, Finished, other_home
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.home import Home
@@ -29,7 +29,7 @@ from xlt_ray.store.store import StageStore
 
 def written(found: Finished, root: Path) -> Path:
     there = other_home(found, root)
-    return write_report(there.home, there.ledger, there.store, describe_language=describe)
+    return write_report(there.home, there.ledger, there.store)
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +44,13 @@ def test_another_process_in_another_zone_writes_the_same_bytes(
     code = """
 import sys
 from pathlib import Path
-from tests.unit.report.conftest import describe
 from xlt_ray.home import Home
 from xlt_ray.ledger import load_ledger
 from xlt_ray.report.page import write_report
 from xlt_ray.store.store import StageStore
 there = Home(Path(sys.argv[1]))
 ledger, store = load_ledger(there, "quick"), StageStore(there.stages)
-write_report(Home(Path(sys.argv[2])), ledger, store, describe_language=describe)
+write_report(Home(Path(sys.argv[2])), ledger, store)
 """
     environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Kathmandu", "LC_ALL": "C"}
     command = [sys.executable, "-c", code, str(quick.home.root), str(tmp_path)]
@@ -114,7 +113,9 @@ def test_every_number_of_the_tables_leads_to_its_trials_and_they_to_stages(
     numbers = 0
     for inside in re.findall(r'(<table class="[^"]*\bscores".*?)</table>', text, re.S):
         (of_table,) = re.findall(r'^<table [^>]*data-t="(.*?)"', inside)
-        heads = [re.findall(r' data-w="(.*?)"', one) for one in re.findall(r"<th\b[^>]*>", inside)]
+        heads = [
+            re.findall(r' data-w="(.*?)"', head) for head in re.findall(r"<th\b[^>]*>", inside)
+        ]
         for row in re.findall(r"<tr data-c.*?</tr>", inside, re.S):
             (configuration,) = re.findall(r'^<tr data-c="(\d+)"', row)
             stem = (re.findall(r'^<tr [^>]*data-t="(.*?)"', row) or [of_table])[0]
@@ -128,9 +129,9 @@ def test_every_number_of_the_tables_leads_to_its_trials_and_they_to_stages(
                 known = {"dev", "gap", *links["groups"][stem], *links["groups"][stem]["all"]}
                 assert unescape(*head) in known
     assert numbers > 100
-    for number, one in links["trials"].items():
+    for number, trial in links["trials"].items():
         assert f'id="trial-{number}"' in text
-        for _, key, _, _ in one["stages"]:
+        for _, key, _, _ in trial["stages"]:
             assert f'id="stage-{key}"' in text
     languages = links["groups"]["toy-nli-qaa-languages"]["all"]
     first, *shown = links["scores"]["toy-nli-qaa-languages"]["0"][0]
@@ -172,9 +173,9 @@ def test_every_table_of_the_page_has_its_rule_above_it(
         assert all(rule in score for score in of_scores)
         of_what = re.findall(r'<table class="[^"]*(?:scores|effects)[^"]*".*?</table>', text, re.S)
         # The rules side by side name a rule in every row.
-        others = [one for one in of_what if "<th>rule</th>" not in one]
+        others = [subject for subject in of_what if "<th>rule</th>" not in subject]
         assert len(others) == len(of_what) - 1 >= 3, "languages, groups, effects, importance"
-        assert all("<caption><span>" in other and "Configurations are" in other for other in others)
+        assert all("<caption><span>" in title and "Configurations are" in title for title in others)
 
 
 def test_tables_are_there_as_latex_and_csv(page: Path) -> None:

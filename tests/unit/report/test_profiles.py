@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.report.conftest import Finished, describe, other_home
+from tests.unit.report.conftest import Finished, other_home
 from xlt_ray import Results
 from xlt_ray.report import page
 from xlt_ray.report.figures.profiles import (
@@ -48,7 +48,8 @@ def profiles_of(record: StageRecord) -> tuple[Profile, ...]:
 def diagnosed(small: Finished) -> Snapshot:
     snapshot = read_snapshot(small.ledger, small.store)
     records: Mapping[str, StageRecord] = {
-        key: replace(one, profiles=profiles_of(one)) for key, one in snapshot.records.items()
+        key: replace(record, profiles=profiles_of(record))
+        for key, record in snapshot.records.items()
     }
     return replace(snapshot, records=records)
 
@@ -71,7 +72,7 @@ def test_the_frame_has_a_row_for_every_layer(diagnosed: Snapshot) -> None:
 def test_the_figure_shows_classes_of_resources_before_and_after(diagnosed: Snapshot) -> None:
     frame = profiles_frame(diagnosed)
     best = int(finished(frame)["configuration"].iloc[0])
-    figure = profile_figure(frame, best, describe)
+    figure = profile_figure(frame, best)
     assert figure is not None
     rows = list(csv.DictReader(io.StringIO(figure.csv)))
     has_intermediate = (frame[frame["configuration"] == best]["stage"] == "intermediate").any()
@@ -86,7 +87,7 @@ def test_the_figure_shows_classes_of_resources_before_and_after(diagnosed: Snaps
     assert values["cka", "high", "before target", 1] == pytest.approx(0.65)
     assert ("cka", "low", "after training", 1) not in values
     assert "dashed" in figure.caption
-    assert figure == profile_figure(frame, best, describe)
+    assert figure == profile_figure(frame, best)
 
 
 def test_languages_of_unknown_resources_are_one_group(diagnosed: Snapshot) -> None:
@@ -110,7 +111,7 @@ def test_moments_are_compared_over_the_languages_that_all_of_them_have(
     frame = profiles_frame(diagnosed)
     best = int(finished(frame)["configuration"].iloc[0])
     fewer = frame[(frame["stage"] == "evaluate") | (frame["language"] != "qab")]
-    figure = profile_figure(fewer, best, describe)
+    figure = profile_figure(fewer, best)
     assert figure is not None
     rows = list(csv.DictReader(io.StringIO(figure.csv)))
     assert {row["languages"] for row in rows} == {"qac", "qaf"}
@@ -120,7 +121,7 @@ def test_sweeps_without_diagnostics_show_none(small: Finished) -> None:
     results = Results(small.home, small.ledger.name)
     assert results.diagnostics.empty
     assert tuple(results.diagnostics.columns) == PROFILE_COLUMNS
-    assert profile_figure(results.diagnostics, 0, describe) is None
+    assert profile_figure(results.diagnostics, 0) is None
 
 
 def test_the_page_shows_the_figure_and_its_numbers(
@@ -128,7 +129,7 @@ def test_the_page_shows_the_figure_and_its_numbers(
 ) -> None:
     monkeypatch.setattr(page, "read_snapshot", lambda *_: diagnosed)
     there = other_home(small, tmp_path / "other")
-    folder = page.write_report(there.home, small.ledger, small.store, describe).parent
+    folder = page.write_report(there.home, small.ledger, small.store).parent
     assert "layer by layer" in (folder / "index.html").read_text(encoding="utf-8")
     assert (folder / "figures" / "layer-profile.svg").exists()
     rows = list(csv.DictReader((folder / "tables" / "diagnostics.csv").open(encoding="utf-8")))

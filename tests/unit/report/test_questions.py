@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from scipy import stats
 
-from tests.unit.report.conftest import NOWHERE_SCORED, Finished, describe
+from tests.unit.report.conftest import NOWHERE_SCORED, Finished
 from xlt_ray.ledger import StageUse
 from xlt_ray.report.effects import OTHERS, Effects, effects_of
 from xlt_ray.report.figures.base import SERIES, Figure
@@ -38,7 +38,7 @@ from xlt_ray.report.figures.parameters import language_figure, parameter_figure
 from xlt_ray.report.figures.questions import layer_figure, ratio_figure, size_figure
 from xlt_ray.report.frames import Snapshot, costs_frame, read_snapshot, scores_frame, trials_frame
 from xlt_ray.report.importance import MIN_POINTS, Importance, _thresholds, importances
-from xlt_ray.report.labels import shown_value
+from xlt_ray.report.labels import value_label
 from xlt_ray.report.power_law import PowerLaw, fit_power_law, monotony_p
 from xlt_ray.report.selection import pareto_front
 from xlt_ray.report.tables import (
@@ -73,7 +73,7 @@ def table(snapshot: Snapshot) -> LanguageTable:
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
     (found,) = language_tables(
         trials, scores, snapshot.parameters, snapshot.sweep,
-        lambda languages: known_groupings(languages, describe),
+        lambda languages: known_groupings(languages),
     )  # fmt: skip
     return found
 
@@ -243,14 +243,14 @@ def test_size_curve_says_why_there_is_no_law() -> None:
 def test_size_curve_has_a_line_for_each_model_and_group_of_languages(table: LanguageTable) -> None:
     figure, notes = size_figure(table, "intermediate.size")
     rows = rows_of(figure)
-    classes = {f"resources: {one}" for one in ("high", "medium", "low")}
+    classes = {f"resources: {resource}" for resource in ("high", "medium", "low")}
     assert {(row["model"], row["languages"]) for row in rows} == set(
         itertools.product(("toy:2x64", "toy:4x64"), (OTHERS, *classes))
     )
     means = {row.configuration: row for row in table.rows}
     low = next(group for group in table.groups if group.title == "resources: low")
     by_place = [row for row in rows if row["languages"] == low.title and row["model"] == "toy:4x64"]
-    shown = sorted(float(one["percent"]) for one in by_place)
+    shown = sorted(float(place["percent"]) for place in by_place)
     assert shown == pytest.approx(
         sorted(
             100 * row.groups[low.title].mean
@@ -435,8 +435,8 @@ def test_importance_is_that_of_the_parameter_that_decides() -> None:
     found = importances(points_of(40), maximize=True)
     assert set(found) == {"layer", "model", "rate", "size"}
     assert max(found, key=lambda one: found[one].share) == "layer"
-    assert math.fsum(one.share for one in found.values()) == pytest.approx(1)
-    assert all(0 <= one.low <= one.high <= 1 for one in found.values())
+    assert math.fsum(importance.share for importance in found.values()) == pytest.approx(1)
+    assert all(0 <= importance.low <= importance.high <= 1 for importance in found.values())
     assert found["layer"].low > found["rate"].share
     assert importances(points_of(40), maximize=True) == found
 
@@ -453,8 +453,8 @@ def test_noise_is_above_chance_in_five_of_a_hundred_at_most(
         found = importances(
             [(parameters, draw.gauss(0, 1)) for parameters in assignments], maximize=True
         )
-        above += any(one.is_above_chance for one in found.values())
-        tops.append(max(one.share for one in found.values()))
+        above += any(importance.is_above_chance for importance in found.values())
+        tops.append(max(importance.share for importance in found.values()))
     assert above <= 12  # binomial: 0.998 of 100 at 5 %
     assert min(tops) > 0.25, "shares of noise look like importances"
 
@@ -481,8 +481,8 @@ def test_what_noise_reaches_is_what_permuted_scores_reach() -> None:
 @pytest.mark.filterwarnings("ignore:Target and region quantiles")
 def test_equal_scores_have_no_importance() -> None:
     found = importances([(parameters, 0.5) for parameters, _ in points_of(20)], maximize=True)
-    assert {one.share for one in found.values()} == {0.0}
-    assert not any(one.is_above_chance for one in found.values())
+    assert {importance.share for importance in found.values()} == {0.0}
+    assert not any(importance.is_above_chance for importance in found.values())
 
 
 def test_importance_looks_at_the_end_that_is_better() -> None:
@@ -500,7 +500,7 @@ def test_importance_is_that_of_optunas_own_distributions(monkeypatch: pytest.Mon
 
 def test_importance_of_few_configurations_or_without_choice_is_not_told() -> None:
     assert importances(points_of(MIN_POINTS - 1), maximize=True) == {}
-    assert importances([({"layer": 1}, 0.1 * one) for one in range(20)], maximize=True) == {}
+    assert importances([({"layer": 1}, 0.1 * number) for number in range(20)], maximize=True) == {}
 
 
 def test_importance_figure_tells_why_it_is_not_there(table: LanguageTable) -> None:
@@ -519,8 +519,8 @@ def test_the_front_is_what_nothing_beats(points: list[tuple[int, ...]]) -> None:
     assert any(front)
     for point, is_on in zip(points, front, strict=True):
         beaten = any(
-            other != point and all(a >= b for a, b in zip(other, point, strict=True))
-            for other in points
+            rival != point and all(a >= b for a, b in zip(rival, point, strict=True))
+            for rival in points
         )
         assert is_on == (not beaten)
 
@@ -556,7 +556,7 @@ def test_hours_count_every_worker_and_are_named_after_what_worked(
     before, after = costs_frame(snapshot), costs_frame(on(workers=4, device="cuda"))
     for name in ("worker_hours", "worker_hours_alone"):
         found = after[name].dropna().to_list()
-        assert found == pytest.approx([4 * one for one in before[name].dropna()])
+        assert found == pytest.approx([4 * hours for hours in before[name].dropna()])
     for costs, unit in ((before, "worker-hours"), (after, "GPU-hours")):
         figure = pareto_figure(table, costs)
         assert figure is not None
@@ -573,7 +573,7 @@ def test_parallel_coordinates_have_a_line_for_each_configuration(table: Language
         line = rows[row.configuration]
         assert float(line["others_percent"]) == 100 * row.mean_without_source.mean
         assert line["model"] == row.parameters["model"]
-        assert line["intermediate.size"] == shown_value(row.parameters["intermediate.size"])
+        assert line["intermediate.size"] == value_label(row.parameters["intermediate.size"])
 
 
 @settings(max_examples=25)
@@ -585,7 +585,7 @@ def test_parallel_coordinates_have_a_line_for_each_configuration(table: Language
 )  # fmt: skip
 def test_every_value_has_its_place_on_its_axis(values: list[Any]) -> None:
     axis = _parameter_axis("knob", values)
-    texts = [shown_value(value) for value in values]
+    texts = [value_label(value) for value in values]
     if axis is None:
         assert len(set(texts)) == 1
         return
@@ -593,7 +593,7 @@ def test_every_value_has_its_place_on_its_axis(values: list[Any]) -> None:
     places = dict(zip(texts, axis.heights, strict=True))
     assert [places[text] for text in texts] == list(axis.heights)
     assert max(axis.heights) == pytest.approx(1)
-    assert all(0 <= one <= 1 for one, _ in axis.ticks)
+    assert all(0 <= height <= 1 for height, _ in axis.ticks)
 
 
 def test_parallel_coordinates_need_three_lines_and_a_parameter() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.equal_systems import stage
-from tests.unit.report.conftest import SWEEP, Finished, describe, finished, other_home
+from tests.unit.report.conftest import SWEEP, Finished, finished, other_home
 from xlt_ray.home import Home
 from xlt_ray.ledger import StageUse
 from xlt_ray.report.effects import effects_csv, effects_of
@@ -46,14 +46,14 @@ def test_units_are_what_hangs_together_and_part_all(members: list[set[str]]) -> 
     unit_of = {place: turn for turn, group in enumerate(found) for place in group}
     # The closure of sharing a key, by brute force.
     linked = np.array(
-        [[bool(member & other) for other in members] for member in members], dtype=bool
+        [[bool(member & second) for second in members] for member in members], dtype=bool
     )
     linked = linked.reshape(len(members), len(members)) | np.eye(len(members), dtype=bool)
     for _ in members:
         linked = (linked.astype(int) @ linked.astype(int)) > 0
-    for one in range(len(members)):
-        for other in range(len(members)):
-            assert (unit_of[one] == unit_of[other]) == linked[one, other]
+    for first in range(len(members)):
+        for second in range(len(members)):
+            assert (unit_of[first] == unit_of[second]) == linked[first, second]
 
 
 @given(st.lists(st.tuples(PATHS.map(lambda _: ""), st.text("abcd", max_size=3)), max_size=6))
@@ -62,13 +62,13 @@ def test_a_stage_is_shared_on_one_side_where_two_pairs_have_it_and_their_other_s
 ) -> None:
     draw = random.Random(len(sides))
     pairs = [("".join(draw.sample("abcd", 2)), second) for _, second in sides]
-    found = {one.key for one in shared_on_one_side((path(a), path(b)) for a, b in pairs)}
+    found = {stage.key for stage in shared_on_one_side((path(a), path(b)) for a, b in pairs)}
     for key in "abcd":
         alone = sum((key in first) != (key in second) for first, second in pairs)
         assert (key in found) == (alone > 1)
     # Neither which side is first nor the order of pairs matters.
     turned = shared_on_one_side((path(b), path(a)) for a, b in reversed(pairs))
-    assert {one.key for one in turned} == found
+    assert {stage.key for stage in turned} == found
 
 
 def test_the_note_says_what_is_given_and_where_configurations_differ() -> None:
@@ -91,7 +91,7 @@ def apart(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 
 def report_of(found: Finished, root: Path) -> Path:
-    return write_report(other_home(found, root).home, found.ledger, found.store, describe)
+    return write_report(other_home(found, root).home, found.ledger, found.store)
 
 
 def test_every_table_with_a_spread_says_what_its_seeds_share(
@@ -99,7 +99,9 @@ def test_every_table_with_a_spread_says_what_its_seeds_share(
 ) -> None:
     page = report_of(quick, tmp_path)
     text, tables = page.read_text(), page.parent / "tables"
-    captions = [one for one in re.findall(r"<caption>.*?</caption>", text, re.S) if NOTE in one]
+    captions = [
+        caption for caption in re.findall(r"<caption>.*?</caption>", text, re.S) if NOTE in caption
+    ]
     assert len(captions) == 2, "languages and groups"
     # What is best, its figure and the words for who cannot see it.
     assert text.count("All repeats share one training of intermediate toy-paraphrase") == 3
@@ -115,7 +117,7 @@ def test_every_table_with_a_spread_says_what_its_seeds_share(
             by_configuration.setdefault(str(view.configuration), []).append(trained[view.number])
     for line in lines:
         shared = shared_by(by_configuration.get(line["configuration"], []))
-        assert line["shared_by_seeds"] == ", ".join(one.label for one in shared)
+        assert line["shared_by_seeds"] == ", ".join(stage.label for stage in shared)
         assert len(shared) <= 1
     assert {bool(line["shared_by_seeds"]) for line in lines} == {True, False}
     (links,) = re.findall(r'<script type="application/json" id="links">(.*?)</script>', text, re.S)

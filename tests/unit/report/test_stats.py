@@ -43,7 +43,7 @@ def test_p_is_the_share_of_all_sign_patterns_as_far_from_zero(differences: list[
     patterns = itertools.product((-1, 1), repeat=len(differences))
     sums = [abs(sum(s * d for s, d in zip(signs, differences, strict=True))) for signs in patterns]
     seen = abs(sum(differences))
-    expected = sum(one >= seen - 1e-9 for one in sums) / len(sums)
+    expected = sum(total >= seen - 1e-9 for total in sums) / len(sums)
     assert sign_flip_p(differences) == (pytest.approx(expected), True)
 
 
@@ -71,7 +71,9 @@ def test_p_does_not_depend_on_direction_order_or_scale(values: list[float], by: 
 
 
 def test_many_pairs_are_sampled_the_same_way_every_time_and_near_the_exact_p() -> None:
-    differences = [float(one) for one in np.random.default_rng(3).normal(0.35, 1, MAX_EXACT_PAIRS)]
+    differences = [
+        float(value) for value in np.random.default_rng(3).normal(0.35, 1, MAX_EXACT_PAIRS)
+    ]
     exact, is_exact = sign_flip_p(differences)
     assert is_exact
     more = [*differences, 0.0]
@@ -125,7 +127,7 @@ def test_equal_configurations_win_in_at_most_five_of_a_hundred_comparisons(num_s
     for _ in range(400):
         *languages, over_all = over_languages(num_seeds, 0.0, draw)
         corrected = holm([sign_flip_p(language)[0] for language in languages])
-        any_language += any(deserves_star(one, num_seeds) for one in corrected)
+        any_language += any(deserves_star(p, num_seeds) for p in corrected)
         mean += deserves_star(sign_flip_p(over_all)[0], num_seeds)
     assert any_language <= most_by_chance(400)
     assert mean <= most_by_chance(400)
@@ -258,13 +260,13 @@ def test_what_is_no_number_is_refused(values: list[float]) -> None:
 @given(st.lists(st.none() | st.floats(0, 1), max_size=12))
 def test_holm_rejects_what_its_step_down_rule_rejects(ps: list[float | None]) -> None:
     corrected = holm(ps)
-    assert [one is None for one in corrected] == [one is None for one in ps]
-    known = sorted(one for one in ps if one is not None)
+    assert [p is None for p in corrected] == [p is None for p in ps]
+    known = sorted(p for p in ps if p is not None)
     rejected = 0
     for rank, p in enumerate(known):
         if p * (len(known) - rank) > ALPHA:
             break
         rejected += 1
-    assert sum(one is not None and one <= ALPHA for one in corrected) == rejected
+    assert sum(p is not None and p <= ALPHA for p in corrected) == rejected
     for p, q in zip(ps, corrected, strict=True):
         assert p is None or (q is not None and p <= q <= 1)

@@ -79,7 +79,7 @@ def test_every_trial_and_row_says_which_labels_it_learned_from(
     snapshot: Snapshot, table: LanguageTable
 ) -> None:
     frame = trials_frame(snapshot)
-    assert list(frame["supervision"]) == [expected(one) for one in frame[RATIO]]
+    assert list(frame["supervision"]) == [expected(ratio) for ratio in frame[RATIO]]
     assert {row.parameters[RATIO]: row.supervision for row in table.rows} == {
         0.0: "zero-shot", 0.25: TOLD, 0.5: TOLD,
     }  # fmt: skip
@@ -154,11 +154,11 @@ def test_the_page_says_so_beside_the_best_and_in_every_caption(mixed: Finished) 
 
 def test_a_comparison_of_the_two_says_what_it_compares(snapshot: Snapshot) -> None:
     by_ratio = {view.assignment[RATIO]: view.configuration for view in snapshot.trials}
-    zero, quarter, half = (candidate_of(snapshot, by_ratio[one]) for one in (0.0, 0.25, 0.5))
+    zero, quarter, half = (candidate_of(snapshot, by_ratio[ratio]) for ratio in (0.0, 0.25, 0.5))
     (found,) = compare([zero, half])
     assert any("TRANSLATE-TRAIN" in note and "qab, qac" in note for note in found.notes)
     assert any(note.startswith("one side is zero-shot") for note in found.notes)
-    assert [one["supervision"] for one in comparison_json([found])["contenders"]] == [
+    assert [candidate["supervision"] for candidate in comparison_json([found])["contenders"]] == [
         "zero-shot", TOLD,
     ]  # fmt: skip
     (alike,) = compare([quarter, half])
@@ -182,7 +182,7 @@ def test_a_model_card_calls_it_translate_train(snapshot: Snapshot) -> None:
 
 
 def test_a_trial_that_was_not_evaluated_is_known_by_its_target_stage(snapshot: Snapshot) -> None:
-    records = {key: one for key, one in snapshot.records.items() if one.kind != "evaluate"}
+    records = {key: record for key, record in snapshot.records.items() if record.kind != "evaluate"}
     found = replace(snapshot, records=records)
     told = {view.assignment[RATIO]: found.supervision(view) for view in found.trials}
     assert told == {0.0: "", 0.25: TOLD, 0.5: TOLD}
@@ -192,7 +192,7 @@ def test_xtreme_keeps_the_two_in_rows_of_their_own(
     snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = BenchmarkTask("toy-nli", "structured", ("accuracy",), LANGUAGES)
-    others = {name: one for name, one in xtreme.TASKS.items() if one.group != "structured"}
+    others = {name: task for name, task in xtreme.TASKS.items() if task.group != "structured"}
     monkeypatch.setattr(xtreme, "TASKS", {**others, "toy-nli": task})
     frame = xtreme_frame([snapshot])
     assert len(frame) == 2 * 2
@@ -204,5 +204,5 @@ def test_xtreme_keeps_the_two_in_rows_of_their_own(
             for view in snapshot.trials
             if view.assignment[RATIO] == max(ratios)
         }
-        means = {seed: sum(one.values()) / len(LANGUAGES) for seed, one in best.items()}
+        means = {seed: sum(trial.values()) / len(LANGUAGES) for seed, trial in best.items()}
         assert dict(zip(part["seed"], part["toy-nli"], strict=True)) == pytest.approx(means)

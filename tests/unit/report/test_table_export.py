@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.report.conftest import ONCE_NOT_SCORED, Finished, describe
+from tests.unit.report.conftest import ONCE_NOT_SCORED, Finished
 from xlt_ray.report.effects import effects_of
 from xlt_ray.report.frames import read_snapshot, scores_frame, trials_frame
 from xlt_ray.report.selection import picks
@@ -50,7 +50,7 @@ UNDONE = {
     "-{}": "-",
     "'{}": "'",
     ",{}": ",",
-    **{f"\\{one}": one for one in "&%$#_{}"},
+    **{f"\\{character}": character for character in "&%$#_{}"},
 }
 
 
@@ -74,8 +74,10 @@ def test_no_name_holds_a_command_or_ends_a_cell(name: str) -> None:
 def nasty(table: LanguageTable) -> LanguageTable:
     """The table with names that LaTeX would stumble over wherever a name may stand."""
     path = table.parameters[0]
-    groups = tuple(replace(one, name=f"{NASTY} {place}") for place, one in enumerate(table.groups))
-    new = {one.title: other.title for one, other in zip(table.groups, groups, strict=True)}
+    groups = tuple(
+        replace(group, name=f"{NASTY} {place}") for place, group in enumerate(table.groups)
+    )
+    new = {group.title: renamed.title for group, renamed in zip(table.groups, groups, strict=True)}
     rows = tuple(
         replace(
             row,
@@ -118,7 +120,7 @@ def table(quick: Finished) -> LanguageTable:
     trials, scores = trials_frame(snapshot), scores_frame(snapshot)
     (found,) = language_tables(
         trials, scores, snapshot.parameters, snapshot.sweep,
-        lambda languages: {"script": known_groupings(languages, describe)["script"]},
+        lambda languages: {"script": known_groupings(languages)["script"]},
     )  # fmt: skip
     return found
 
@@ -204,8 +206,8 @@ def test_long_values_and_long_captions_stay_on_the_page(
     quick: Finished, table: LanguageTable, tmp_path: Path
 ) -> None:
     path = table.parameters[0]
-    groups = tuple(replace(table.groups[0], name=f"family {one}", languages=("qab",) * 6)
-                   for one in range(40))  # fmt: skip
+    groups = tuple(replace(table.groups[0], name=f"family {number}", languages=("qab",) * 6)
+                   for number in range(40))  # fmt: skip
     whole = many(table, 6, 60)
     rows = tuple(replace(row, parameters={**row.parameters, path: BLOCK}) for row in whole.rows)
     said = compiled(document(*tables_of(quick, replace(whole, groups=groups, rows=rows))), tmp_path)

@@ -20,7 +20,6 @@ from tests.unit.report.conftest import (
     ONCE_NOT_SCORED,
     SWEEP,
     Finished,
-    describe,
     finished,
 )
 from xlt_ray.config.sweep import selection_rule
@@ -69,7 +68,7 @@ def test_one_row_a_configuration_with_its_number_of_seeds(quick: Finished) -> No
     assert len(configurations) == len(set(configurations))
     complete = [trial for trial in quick.ledger.trials() if trial.state == "complete"]
     for row in table.rows:
-        assert row.num_seeds == sum(one.configuration == row.configuration for one in complete)
+        assert row.num_seeds == sum(trial.configuration == row.configuration for trial in complete)
 
 
 def test_rows_are_ordered_by_the_objective_the_best_first(quick: Finished) -> None:
@@ -267,9 +266,9 @@ def test_every_mean_of_a_column_is_over_the_same_languages(
             repeats: set[int] = repeats,
         ) -> float | None:
             asked = [(configuration, repeat, code) for repeat in repeats for code in codes]
-            if not asked or any(one not in values for one in asked):
+            if not asked or any(code not in values for code in asked):
                 return None
-            return statistics.fmean(values[one] for one in asked)
+            return statistics.fmean(values[code] for code in asked)
 
         without = mean(targets) if has_source else None
         for found, expected in (
@@ -318,7 +317,7 @@ def test_a_gap_that_shrinks_because_the_source_fell_is_marked() -> None:
 
 
 def test_groups_are_of_families_scripts_resources_and_hold_no_source() -> None:
-    groupings = known_groupings(("qaa", "qab", "qac", "qad", "qae", "qaf"), describe)
+    groupings = known_groupings(("qaa", "qab", "qac", "qad", "qae", "qaf"))
     groups = groups_of(groupings, ("qaa", "qab", "qac", "qad", "qae", "qaf"), "qaa")
     by_title = {group.title: group.languages for group in groups}
     assert by_title["family: Toy Western"] == ("qab", "qac")
@@ -389,8 +388,8 @@ def test_rules_stand_side_by_side_and_pick_what_they_say(quick: Finished) -> Non
     snapshot = read_snapshot(quick.ledger, quick.store)
     table, scores = table_of(quick), scores_frame(snapshot)
     found = picks(table, scores, snapshot.sweep)
-    assert [one.is_oracle for one in found] == [False, False, False, True, True]
-    assert [one.row is None for one in found] == [False, False, True, True, False]
+    assert [pick.is_oracle for pick in found] == [False, False, False, True, True]
+    assert [pick.row is None for pick in found] == [False, False, True, True, False]
     assert "target.average" in found[2].missing
     assert found[0].row is not None
     assert found[0].row.configuration == snapshot.best_configuration
@@ -410,7 +409,7 @@ def test_an_oracle_sweep_shows_what_the_source_language_would_have_picked(
     snapshot = read_snapshot(oracle.ledger, oracle.store)
     found = picks(table_of(oracle), scores_frame(snapshot), snapshot.sweep)
     assert found[0].is_oracle
-    assert any("dev qaa, checkpoint that" in one.rule and not one.is_oracle for one in found)
+    assert any("dev qaa, checkpoint that" in pick.rule and not pick.is_oracle for pick in found)
 
 
 def test_last_and_best_checkpoint_are_told_apart(quick: Finished) -> None:

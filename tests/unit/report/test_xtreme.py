@@ -87,7 +87,7 @@ def test_languages_are_as_many_as_the_benchmark_has():
 def as_benchmark(monkeypatch, quick: Finished):
     """The made-up sweep as if its task were one of the benchmark, in its languages."""
     task = BenchmarkTask("toy-nli", "structured", ("accuracy",), ("qaa", "qab"))
-    others = {name: one for name, one in TASKS.items() if one.group != "structured"}
+    others = {name: task for name, task in TASKS.items() if task.group != "structured"}
     monkeypatch.setattr(xtreme, "TASKS", {**others, "toy-nli": task})
     return Results(quick.home.root, "quick")
 
@@ -109,7 +109,7 @@ def test_a_system_has_a_row_for_every_seed(as_benchmark):
         and view.assignment["intermediate"] == row["intermediate"]
     ]  # fmt: skip
     means = [
-        sum(xtreme._test_scores(snapshot, view)["accuracy"][one] for one in ("qaa", "qab")) / 2
+        sum(xtreme._test_scores(snapshot, view)["accuracy"][code] for code in ("qaa", "qab")) / 2
         for view in views
     ]
     assert any(row["toy-nli"] == pytest.approx(mean) for mean in means)
@@ -137,7 +137,7 @@ def test_retrieval_counts_where_it_was_scored_before_the_target_training(as_benc
         payload = {**record.payload, "settings": settings}
         return replace(record, payload=payload, scores=(*record.scores, *more))
 
-    records = {key: with_retrieval(one) for key, one in snapshot.records.items()}
+    records = {key: with_retrieval(record) for key, record in snapshot.records.items()}
     frame = xtreme_frame([replace(snapshot, records=records)])
     expected = {"bucc": 0.25, "tatoeba": 0.75} if is_before else {}
     for name in ("bucc", "tatoeba"):
@@ -154,9 +154,9 @@ def test_a_mean_over_all_tasks_needs_bucc_by_mining(as_benchmark, name):
         if record.kind != "evaluate":
             return record
         more = tuple(
-            Score(one, language, "test", metric_of[one], 0.5, 100, role="further")
-            for one in ("tatoeba", name)
-            for language in TASKS[one if one in TASKS else "bucc"].languages
+            Score(task, language, "test", metric_of[task], 0.5, 100, role="further")
+            for task in ("tatoeba", name)
+            for language in TASKS[task if task in TASKS else "bucc"].languages
         )
         payload = {
             **record.payload,
@@ -164,7 +164,7 @@ def test_a_mean_over_all_tasks_needs_bucc_by_mining(as_benchmark, name):
         }
         return replace(record, payload=payload, scores=(*record.scores, *more))  # fmt: skip
 
-    records = {key: with_all_tasks(one) for key, one in snapshot.records.items()}
+    records = {key: with_all_tasks(record) for key, record in snapshot.records.items()}
     frame = xtreme_frame([replace(snapshot, records=records)])
     assert (frame["bucc"] == 0.5).all(), "the number is shown in either case"
     assert (frame["bucc_by"] == name).all()
@@ -213,7 +213,7 @@ def test_bucc_is_scored_by_mining_where_that_is_there_and_every_row_says_so(as_b
         payload = {**record.payload, "settings": settings}
         return replace(record, payload=payload, scores=(*record.scores, *more))
 
-    records = {key: scored(one) for key, one in snapshot.records.items()}
+    records = {key: scored(record) for key, record in snapshot.records.items()}
     frame = xtreme_frame([replace(snapshot, records=records)])
     assert "bucc-mining" not in frame.columns
     if not names:

@@ -1,8 +1,6 @@
-"""What every figure shares: its value, its style, and its three files.
+"""What all figures share: style, files, axes of numbers, and marks with their line of means.
 
-Files are the same bytes for the same rows: no dates, fixed SVG ids.
-
-Where numbers stand on an axis: ticks, the line of means, places of options and marks.
+The same rows give the same bytes: figures hold no dates, and SVG ids are fixed.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ import io
 import itertools
 import math
 import re
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,9 @@ SERIES = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY)
 MARKS = ("o", "D", "s", "^", "v", "P")
 
 
+Section = Literal["best", "question", "parameter"]
+
+
 @dataclass(frozen=True)
 class Figure:
     """A figure by its file name, what it shows in a sentence, its rows, and its two files."""
@@ -36,7 +38,7 @@ class Figure:
     csv: str
     svg: bytes
     png: bytes
-    section: Literal["best", "question", "parameter"] = "parameter"
+    section: Section = "question"
     """Where the page shows it."""
 
 
@@ -87,14 +89,27 @@ def new_canvas(
         yield figure, figure.subplots(rows, columns)
 
 
-def rendered(figure: Any) -> tuple[bytes, bytes]:
+def rendered(canvas: Any) -> tuple[bytes, bytes]:
     """A drawn canvas as SVG and PNG."""
     svg, png = io.BytesIO(), io.BytesIO()
-    figure.savefig(svg, format="svg", metadata=dict.fromkeys(_SVG_METADATA))
-    figure.savefig(png, format="png", dpi=200, metadata={"Software": None})
+    canvas.savefig(svg, format="svg", metadata=dict.fromkeys(_SVG_METADATA))
+    canvas.savefig(png, format="png", dpi=200, metadata={"Software": None})
     # The document type is an address elsewhere, and browsers need none.
     drawing = svg.getvalue()
     return drawing[drawing.index(b"<svg") :], png.getvalue()
+
+
+def figure_of(
+    drawing: tuple[bytes, bytes],
+    name: str,
+    title: str,
+    caption: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    section: Section = "question",
+) -> Figure:
+    """A rendered canvas with its texts and the rows that it shows."""
+    return Figure(name, title, caption.strip(), csv_text(header, rows), *drawing, section)
 
 
 def write_figure(figure: Figure, folder: Path) -> None:
@@ -137,22 +152,50 @@ MAX_EXACT = 8
 NUM_BINS = 5
 
 
-def means(pairs: Sequence[tuple[float, float]], is_log: bool) -> list[tuple[float, float]]:
-    """Means per value, or of bins with equally many points where there are many values."""
+def means(
+    pairs: Sequence[tuple[float, float]], is_log: bool, num_exact: float = MAX_EXACT
+) -> list[tuple[float, float]]:
+    """Means per value, or of bins with equally many points where there are more values."""
     places = sorted({place for place, _ in pairs})
-    if len(places) <= MAX_EXACT:
+    if len(places) <= num_exact:
         groups = [[pair for pair in pairs if pair[0] == place] for place in places]
     else:
         bounds = [round(index * len(pairs) / NUM_BINS) for index in range(NUM_BINS + 1)]
         groups = [list(pairs[a:b]) for a, b in itertools.pairwise(bounds) if b > a]
-    found = []
+    line = []
     for group in groups:
-        xs, ys = [pair[0] for pair in group], [pair[1] for pair in group]
-        middle = (
-            math.exp(math.fsum(map(math.log, xs)) / len(xs)) if is_log else math.fsum(xs) / len(xs)
-        )
-        found.append((middle, math.fsum(ys) / len(ys)))
-    return found
+        xs, ys = columns_of(group)
+        middle = math.exp(statistics.fmean(map(math.log, xs))) if is_log else statistics.fmean(xs)
+        line.append((middle, statistics.fmean(ys)))
+    return line
+
+
+def columns_of(pairs: Sequence[tuple[Any, float]]) -> tuple[list[Any], list[float]]:
+    """Pairs as the two lists that matplotlib takes."""
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def draw_series(
+    axes: Any,
+    pairs: Sequence[tuple[float, float]],
+    line: Sequence[tuple[float, float]],
+    color: str,
+    marker: str,
+    **style: Any,
+) -> None:
+    """A pale mark for each configuration, and a line through their means.
+
+    Args:
+        style: of the line, in place of its defaults.
+    """
+    axes.plot(*columns_of(pairs), marker, color=color, ms=5, alpha=0.35, mew=0)
+    axes.plot(*columns_of(line), **{"marker": marker, "color": color, "ms": 6, "lw": 1.8, **style})
+
+
+def draw_absent(axes: Any, values: Sequence[float], color: str) -> None:
+    """A dashed line at the mean of the configurations that lack the parameter, if there are any."""
+    if values:
+        axes.axhline(statistics.fmean(values), color=color, lw=1, ls="--", zorder=0)
 
 
 def number_ticks(axes: Any, numbers: Sequence[float], absent: float | None, is_log: bool) -> None:

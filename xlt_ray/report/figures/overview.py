@@ -1,9 +1,4 @@
-"""Figures of a whole sweep: heat map, importance of parameters, Pareto front.
-
-Parallel coordinates: every configuration as one line through its parameters and scores.
-
-When each trial of a sweep ran, and what it trained meanwhile.
-"""
+"""Figures of a whole sweep: heat map, importance, Pareto front, parallel coordinates, timeline."""
 
 from __future__ import annotations
 
@@ -29,16 +24,15 @@ from xlt_ray.report.figures.base import (
     SKY,
     VERMILION,
     Figure,
-    csv_text,
+    figure_of,
     natural,
     new_canvas,
     rendered,
     short_number,
 )
-from xlt_ray.report.figures.parameters import file_name
 from xlt_ray.report.frames import Snapshot, in_utc
 from xlt_ray.report.importance import MIN_POINTS, TARGET_QUANTILE
-from xlt_ray.report.labels import is_absent, parameter_names, short_names, shown_value
+from xlt_ray.report.labels import is_absent, is_number, parameter_names, short_names, value_label
 from xlt_ray.report.selection import pareto_front
 from xlt_ray.report.tables import Cell, LanguageTable
 from xlt_ray.store.record import StageRecord
@@ -57,21 +51,21 @@ def heat_map(table: LanguageTable) -> Figure | None:
         [100 * row.cells[code].mean if code in row.cells else None for code in languages]
         for row in rows
     ]
-    known = [one for line in values for one in line if one is not None]
+    known = [value for line in values for value in line if value is not None]
     low, high = min(known), max(known)
     is_small = len(languages) <= 16
     width = min(1.3 + (0.42 if is_small else 0.24) * len(languages), 12.0)
     with new_canvas(width, 1.1 + 0.2 * len(rows)) as (figure, axes):
         axes.set_facecolor("#EEF1F4")
-        grid = [[float("nan") if one is None else one for one in line] for line in values]
+        grid = [[float("nan") if value is None else value for value in line] for line in values]
         image = axes.imshow(grid, cmap="cividis", aspect="auto", vmin=low, vmax=high)
         for y, line in enumerate(values):
-            for x, one in enumerate(line):
-                if one is None:
+            for x, value in enumerate(line):
+                if value is None:
                     axes.text(x, y, "–", ha="center", va="center", color=GREY, size=7)
                 elif is_small:
-                    ink = "white" if one < (low + high) / 2 else "#111111"
-                    axes.text(x, y, f"{one:.1f}", ha="center", va="center", color=ink, size=6)
+                    ink = "white" if value < (low + high) / 2 else "#111111"
+                    axes.text(x, y, f"{value:.1f}", ha="center", va="center", color=ink, size=6)
         turned = 0 if is_small else 90
         axes.set_xticks(range(len(languages)), languages, rotation=turned, size=7.5)
         axes.set_yticks(range(len(rows)), [str(row.configuration) for row in rows], size=7.5)
@@ -81,31 +75,29 @@ def heat_map(table: LanguageTable) -> Figure | None:
         axes.grid(visible=False)
         axes.tick_params(length=0)
         figure.colorbar(image, ax=axes, label=f"test {table.metric} (%)", shrink=0.85)
-        svg, png = rendered(figure)
+        drawing = rendered(figure)
     more = len([row for row in table.rows if row.trials]) - len(rows)
-    return Figure(
-        name=file_name(table, "heat-map"),
+    return figure_of(
+        drawing,
+        name=table.file_name("heat-map"),
         title="Configuration by language",
         caption="Mean over seeds; the source language first, a dash where a score is missing."
         + (f" {more} further configurations are in the table." if more else ""),
-        csv=csv_text(
-            ["configuration", *languages],
-            [[row.configuration, *line] for row, line in zip(rows, values, strict=True)],
-        ),
-        svg=svg,
-        png=png,
-        section="question",
+        header=["configuration", *languages],
+        rows=[[row.configuration, *line] for row, line in zip(rows, values, strict=True)],
     )
 
 
-def importance_figure(table: LanguageTable, known: Effects) -> tuple[Figure | None, list[str]]:
+def importance_figure(table: LanguageTable, effects: Effects) -> tuple[Figure | None, list[str]]:
     """Importance of every parameter for the source language, the mean of the others, and the groups
     of one grouping.
 
     Returns the figure, None where there are too few configurations, and why that is so.
     """
-    found = {one.name: known.importances.get(one.name, {}) for one in drawn_series(table)}
-    paths = sorted({path for one in found.values() for path in one})
+    by_series = {
+        series.name: effects.importances.get(series.name, {}) for series in drawn_series(table)
+    }
+    paths = sorted({path for importances in by_series.values() for path in importances})
     if not paths:
         enough = sum(1 for row in table.rows if row.trials) >= MIN_POINTS
         note = (
@@ -114,50 +106,49 @@ def importance_figure(table: LanguageTable, known: Effects) -> tuple[Figure | No
         return None, [] if enough or not table.parameters else [note]
 
     def rank(path: str) -> tuple[float, str]:
-        mine = [one[path] for one in found.values() if path in one]
-        return -max((one.share for one in mine if one.is_above_chance), default=0.0), path
+        of_path = [importances[path] for importances in by_series.values() if path in importances]
+        return -max(
+            (importance.share for importance in of_path if importance.is_above_chance), default=0.0
+        ), path
 
     order = sorted(paths, key=rank)
     from matplotlib.patches import Patch
 
-    height = 0.78 / len(found)
-    with new_canvas(5.2, 1.1 + (0.1 + 0.16 * len(found)) * len(order)) as (figure, axes):
-        for turn, shares in enumerate(found.values()):
+    height = 0.78 / len(by_series)
+    with new_canvas(5.2, 1.1 + (0.1 + 0.16 * len(by_series)) * len(order)) as (figure, axes):
+        for number, shares in enumerate(by_series.values()):
             for place, path in enumerate(order):
-                one = shares.get(path)
-                if one is None:
+                importance = shares.get(path)
+                if importance is None:
                     continue
-                at = place + (turn - (len(found) - 1) / 2) * height
+                at = place + (number - (len(by_series) - 1) / 2) * height
                 inside = (
-                    {"color": SERIES[turn]}
-                    if one.is_above_chance
-                    else {"facecolor": "none", "edgecolor": SERIES[turn], "hatch": "////"}
+                    {"color": SERIES[number]}
+                    if importance.is_above_chance
+                    else {"facecolor": "none", "edgecolor": SERIES[number], "hatch": "////"}
                 )
-                axes.barh(at, one.share, 0.9 * height, **inside)
-                axes.plot([one.low, one.high], [at] * 2, color="#222222", lw=1.1)
-                axes.vlines(one.chance, at - height / 2, at + height / 2, color="#111111", lw=2)
+                axes.barh(at, importance.share, 0.9 * height, **inside)
+                axes.plot([importance.low, importance.high], [at] * 2, color="#222222", lw=1.1)
+                axes.vlines(
+                    importance.chance, at - height / 2, at + height / 2, color="#111111", lw=2
+                )
         axes.set_yticks(range(len(order)), order, size=8)
         axes.set_ylim(len(order) - 0.4, -0.6)
         axes.set_xlim(0, 1)
         axes.set_xlabel("share of importance")
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
-        handles = [Patch(color=SERIES[turn], label=name) for turn, name in enumerate(found)]
+        handles = [Patch(color=SERIES[number], label=name) for number, name in enumerate(by_series)]
         figure.legend(handles=handles, loc="outside upper left", ncols=2, fontsize=8)
-        svg, png = rendered(figure)
-    made = Figure(
-        name=file_name(table, "importance"),
-        title="Which parameters decide?",
-        caption=f"PED-ANOVA of reaching the best {TARGET_QUANTILE:.0%} of configurations (means "
-        "over seeds); lines: the middle 95 % of a bootstrap over configurations; upright marks: "
-        "what noise reaches, 95 % of the null of permuted scores (beyond the edge where there is "
-        "none). Hatched: not above chance, which is no importance, and in no order.",
-        csv=importances_csv(known),
-        svg=svg,
-        png=png,
-        section="question",
+        drawing = rendered(figure)
+    caption = (
+        f"PED-ANOVA of reaching the best {TARGET_QUANTILE:.0%} of configurations (means over "
+        "seeds); lines: the middle 95 % of a bootstrap over configurations; upright marks: what "
+        "noise reaches, 95 % of the null of permuted scores (beyond the edge where there is "
+        "none). Hatched: not above chance, which is no importance, and in no order."
     )
-    return made, []
+    name, csv = table.file_name("importance"), importances_csv(effects)
+    return Figure(name, "Which parameters decide?", caption, csv, *drawing), []
 
 
 def pareto_figure(table: LanguageTable, costs: pd.DataFrame) -> Figure | None:
@@ -173,62 +164,52 @@ def pareto_figure(table: LanguageTable, costs: pd.DataFrame) -> Figure | None:
     hours = costs.groupby("configuration")["worker_hours_alone"].mean()
     is_gpu = set(costs["device"]) == {"cuda"}
     unit = "GPU-hours" if is_gpu else "worker-hours"
-    rows = []
+    points = []
     for row in sorted(table.rows, key=lambda row: row.configuration):
         low = row.groups.get(low_title) if has_low else row.mean_without_source
         at_source: Cell | None = row.cells.get(source)
         if low and at_source and row.configuration in hours.index:
-            rows.append((row.configuration, 100 * at_source.mean, 100 * low.mean,
-                         float(hours.loc[row.configuration])))  # fmt: skip
-    if len(rows) < 3:
+            price = float(hours.loc[row.configuration])
+            points.append((row.configuration, 100 * at_source.mean, 100 * low.mean, price))
+    if len(points) < 3:
         return None
-    sign = 1.0 if table.is_higher_better else -1.0
-    front = pareto_front([(sign * row[1], sign * row[2], -row[3]) for row in rows])
+    sign = table.sign
+    front = pareto_front([(sign * point[1], sign * point[2], -point[3]) for point in points])
+    on_front = [point for point, is_on in zip(points, front, strict=True) if is_on]
+    beaten = [point for point in points if point not in on_front]
+    prices = [point[3] for point in points]
+    best: dict[str, Any] = {"marker": "D", "s": 46, "linewidths": 1.2, "edgecolors": VERMILION}
+    rest: dict[str, Any] = {"s": 20, "alpha": 0.55, "linewidths": 0.5, "edgecolors": GREY}
     with new_canvas(5.0, 3.6) as (figure, axes):
-        shades = [row[3] for row in rows]
-        for is_on in (False, True):
-            part = [one for one, on in zip(rows, front, strict=True) if on == is_on]
+        for part, label, style in (
+            (beaten, "beaten in all three", {**rest, "zorder": 2}),
+            (on_front, "on the front", {**best, "zorder": 3}),
+        ):
+            _, x, y, price_of = zip(*part, strict=True) if part else ((), (), (), ())
             drawn = axes.scatter(
-                [one[1] for one in part],
-                [one[2] for one in part],
-                c=[one[3] for one in part],
-                cmap="cividis_r",
-                vmin=min(shades),
-                vmax=max(shades),
-                marker="D" if is_on else "o",
-                s=46 if is_on else 20,
-                alpha=1.0 if is_on else 0.55,
-                linewidths=1.2 if is_on else 0.5,
-                edgecolors=VERMILION if is_on else GREY,
-                label="on the front" if is_on else "beaten in all three",
-                zorder=3 if is_on else 2,
-            )
-        on_front = sorted((one for one, on in zip(rows, front, strict=True) if on),
-                          key=lambda one: one[1])  # fmt: skip
-        for turn, one in enumerate(on_front):
+                x, y, c=price_of, cmap="cividis_r", vmin=min(prices), vmax=max(prices),
+                label=label, **style,
+            )  # fmt: skip
+        for number, point in enumerate(sorted(on_front, key=lambda point: point[1])):
             # Neighbours are named on different sides.
-            place = (5, 4) if turn % 2 else (-5, -10)
-            side = "left" if turn % 2 else "right"
+            offset, side = ((5, 4), "left") if number % 2 else ((-5, -10), "right")
             axes.annotate(
-                str(one[0]), one[1:3], xytext=place, textcoords="offset points", ha=side, size=7.5
-            )
+                str(point[0]), point[1:3], xytext=offset, textcoords="offset points", ha=side,
+                size=7.5,
+            )  # fmt: skip
         axes.set_xlabel(f"{source}, test {table.metric} (%)")
         axes.set_ylabel(f"mean of {name} (%)")
         figure.colorbar(drawn, ax=axes, label=f"{unit}, whole path alone")
         figure.legend(loc="outside upper left", ncols=2, fontsize=8)
-        svg, png = rendered(figure)
-    return Figure(
-        name=file_name(table, "pareto"),
-        title="What is worth its price?",
-        caption=f"Configurations (numbers) that no other beats in {source}, the mean of {name}, "
-        f"and the {unit} of a trial that shares nothing.",
-        csv=csv_text(
-            ["configuration", "source_percent", "low_percent", "worker_hours_alone", "on_front"],
-            [[*one, on] for one, on in zip(rows, front, strict=True)],
-        ),
-        svg=svg,
-        png=png,
-        section="question",
+        drawing = rendered(figure)
+    return figure_of(
+        drawing,
+        table.file_name("pareto"),
+        "What is worth its price?",
+        f"Configurations (numbers) that no other beats in {source}, the mean of {name}, and the "
+        f"{unit} of a trial that shares nothing.",
+        ["configuration", "source_percent", "low_percent", "worker_hours_alone", "on_front"],
+        [[*point, is_on] for point, is_on in zip(points, front, strict=True)],
     )
 
 
@@ -254,7 +235,7 @@ class _Axis:
     ticks: tuple[tuple[float, str], ...]
 
 
-def parallel_figure(table: LanguageTable, known: Effects) -> Figure | None:
+def parallel_figure(table: LanguageTable, effects: Effects) -> Figure | None:
     """A line for each configuration with a mean of the others, the darker the better that is.
 
     None with fewer than three of them, or without a parameter that varies.
@@ -266,88 +247,81 @@ def parallel_figure(table: LanguageTable, known: Effects) -> Figure | None:
     names = parameter_names(table.parameters)
     axes_of = [
         _parameter_axis(names[path], [row.parameters[path] for row in rows])
-        for path in known.parameters
+        for path in effects.parameters
     ]
-    parameters = [one for one in axes_of if one is not None][:MAX_PARAMETERS]
+    parameters = [axis for axis in axes_of if axis is not None][:MAX_PARAMETERS]
     if len(rows) < MIN_ROWS or not parameters:
         return None
     from matplotlib import colormaps
 
     source = table.source_language
     at_source = [row.cells[source].mean if source in row.cells else math.nan for row in rows]
-    others = [value for value, _ in scored]
-    shown = [*parameters, _score_axis(source, at_source), _score_axis("mean of the others", others)]
-    with new_canvas(0.9 * len(shown) + 0.6, 3.6) as (figure, axes):
+    means = [value for value, _ in scored]
+    drawn = [*parameters, _score_axis(source, at_source), _score_axis("mean of the others", means)]
+    with new_canvas(0.9 * len(drawn) + 0.6, 3.6) as (figure, axes):
         shades = colormaps["cividis_r"]
         # The best are drawn last, over the others.
-        for turn in reversed(range(len(rows))):
-            heights = [one.heights[turn] for one in shown]
+        for number in reversed(range(len(rows))):
+            heights = [axis.heights[number] for axis in drawn]
             shade = heights[-1] if table.is_higher_better else 1 - heights[-1]
-            axes.plot(
-                range(len(shown)),
-                heights,
-                marker="o" if turn == 0 or len(rows) <= MAX_MARKED else None,
-                ms=2.5 if turn else 4,
-                lw=1.0 if turn else 2.2,
-                color=shades(PALEST + (1 - PALEST) * shade) if turn else VERMILION,
-                alpha=0.6 if turn else 1.0,
-            )
-        for place, one in enumerate(shown):
+            color = shades(PALEST + (1 - PALEST) * shade)
+            style = {"color": color, "ms": 2.5, "lw": 1.0, "alpha": 0.6}
+            if number == 0:
+                style = {"color": VERMILION, "ms": 4, "lw": 2.2}
+            has_marks = number == 0 or len(rows) <= MAX_MARKED
+            axes.plot(range(len(drawn)), heights, marker="o" if has_marks else None, **style)
+        for place, axis in enumerate(drawn):
             axes.axvline(place, color=GREY, lw=0.9, zorder=0)
-            for height, text in one.ticks:
+            for height, text in axis.ticks:
                 axes.annotate(
                     text, (place, height), xytext=(4, 2), textcoords="offset points", size=7,
                     color="#111111", zorder=4,
                     bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.7},
                 )  # fmt: skip
-        titles = [textwrap.fill(one.title, 15, break_long_words=False) for one in shown]
-        axes.set_xticks(range(len(shown)), titles, size=7.5)
-        axes.set_xlim(-0.15, len(shown) - 0.4)
+        titles = [textwrap.fill(axis.title, 15, break_long_words=False) for axis in drawn]
+        axes.set_xticks(range(len(drawn)), titles, size=7.5)
+        axes.set_xlim(-0.15, len(drawn) - 0.4)
         axes.set_yticks([])
         axes.grid(visible=False)
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.tick_params(axis="x", length=0)
-        svg, png = rendered(figure)
+        drawing = rendered(figure)
     left_out = len(table.parameters) - len(parameters)
-    return Figure(
-        name=file_name(table, "parallel"),
+    return figure_of(
+        drawing,
+        name=table.file_name("parallel"),
         title="Which combinations are good?",
         caption=f"A line for each configuration (means over seeds, test {table.metric} in %), the "
         "darker the better its mean of the other languages; red: the best by it, which is no "
         "selection rule. Parameters by importance, those that are not above chance by name."
         + (f" {left_out} more are in the CSV." if left_out else ""),
-        csv=csv_text(
-            ["configuration", *table.parameters, "source_percent", "others_percent"],
+        header=["configuration", *table.parameters, "source_percent", "others_percent"],
+        rows=[
             [
-                [
-                    row.configuration,
-                    *(shown_value(row.parameters[path]) for path in table.parameters),
-                    None if math.isnan(mine) else 100 * mine,
-                    100 * mean,
-                ]
-                for row, mine, mean in zip(rows, at_source, others, strict=True)
-            ],
-        ),
-        svg=svg,
-        png=png,
-        section="question",
+                row.configuration,
+                *(value_label(row.parameters[path]) for path in table.parameters),
+                None if math.isnan(score) else 100 * score,
+                100 * mean,
+            ]
+            for row, score, mean in zip(rows, at_source, means, strict=True)
+        ],
     )
 
 
 def _parameter_axis(title: str, values: Sequence[Any]) -> _Axis | None:
     """Few values evenly apart in their order, many numbers on a scale; none if all are alike."""
-    texts = [shown_value(value) for value in values]
+    texts = [value_label(value) for value in values]
     distinct = sorted(set(texts), key=natural)
     if len(distinct) < 2:
         return None
-    numbers = [float(value) for value in values if _is_number(value)]
+    numbers = [float(value) for value in values if is_number(value)]
     has_scale = len(set(numbers)) > 1 and all(
-        is_absent(value) or _is_number(value) for value in values
+        is_absent(value) or is_number(value) for value in values
     )
     if has_scale and len(distinct) > MAX_PLACES:
-        return _scaled(title, [float(value) if _is_number(value) else None for value in values])
+        return _scaled(title, [float(value) if is_number(value) else None for value in values])
     if has_scale:
-        order = {shown_value(value): float(value) for value in values if _is_number(value)}
+        order = {value_label(value): float(value) for value in values if is_number(value)}
         distinct.sort(key=lambda one: order.get(one, -math.inf))
     at = {text: place / (len(distinct) - 1) for place, text in enumerate(distinct)}
     short = short_names(distinct)
@@ -362,11 +336,11 @@ def _scaled(title: str, values: Sequence[float | None]) -> _Axis:
     scale = math.log if low > 0 and high / low > 15 else float
     bottom = 0.15 if len(numbers) < len(values) else 0.0
 
-    def height(one: float) -> float:
-        return bottom + (1 - bottom) * (scale(one) - scale(low)) / (scale(high) - scale(low))
+    def height(number: float) -> float:
+        return bottom + (1 - bottom) * (scale(number) - scale(low)) / (scale(high) - scale(low))
 
     middle = math.sqrt(low * high) if scale is math.log else (low + high) / 2
-    ticks = [(height(one), short_number(one)) for one in (low, middle, high)]
+    ticks = [(height(number), short_number(number)) for number in (low, middle, high)]
     heights = tuple(0.0 if value is None else height(value) for value in values)
     return _Axis(title, heights, tuple([(0.0, "none")] * bool(bottom) + ticks))
 
@@ -382,10 +356,6 @@ def _score_axis(title: str, scores: Sequence[float]) -> _Axis:
     return _Axis(title, tuple((score - low) / (high - low) for score in scores), tuple(ticks))
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not is_absent(value)
-
-
 KINDS = {
     "align": PURPLE,
     "trunk": SKY,
@@ -399,7 +369,7 @@ MAX_TRIALS = 80
 
 @dataclass(frozen=True)
 class Bar:
-    """A trial, or a stage that it made (``kind``), in seconds since the first trial was asked."""
+    """A trial, or a stage that it made (``kind``), in seconds since the first trial was sampled."""
 
     trial: int
     kind: str
@@ -412,7 +382,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Reuse:
-    """A stage that a trial found in the store, from when it had it: asked, and it committed."""
+    """A stage that a trial reused, from when the trial was sampled and the stage committed."""
 
     trial: int
     kind: str
@@ -427,9 +397,9 @@ def bars_of(snapshot: Snapshot) -> list[Bar]:
     Records say when a stage was committed and how long it took: where a trial was interrupted
     inside a stage, the stage's bar is shorter than that. No bar leaves its trial's.
     """
-    found = []
+    bars = []
     for view, start, end, origin in _spans(snapshot):
-        found.append(Bar(view.number, "trial", start, end))
+        bars.append(Bar(view.number, "trial", start, end))
         for use in view.stages:
             record = snapshot.records.get(use.key)
             at = _committed(record, origin)
@@ -444,26 +414,26 @@ def bars_of(snapshot: Snapshot) -> list[Bar]:
                 int(record.runtime.get("workers", 1)),
             )
             if bar.end > bar.start:
-                found.append(bar)
-    return found
+                bars.append(bar)
+    return bars
 
 
 def reuses_of(snapshot: Snapshot) -> list[Reuse]:
     """The stages that ended trials found ready, in order."""
-    found = []
+    reuses = []
     for view, start, end, origin in _spans(snapshot):
         for use in view.stages:
             if use.reused:
                 at = _committed(snapshot.records.get(use.key), origin)
                 moment = min(max(start, start if at is None else at), end)
-                found.append(Reuse(view.number, use.kind, moment, use.made_by))
-    return found
+                reuses.append(Reuse(view.number, use.kind, moment, use.made_by))
+    return reuses
 
 
 def _spans(
     snapshot: Snapshot,
 ) -> Iterator[tuple[TrialView, float, float, datetime.datetime]]:
-    """Every ended trial, when it was asked and when it ended in seconds, and since when."""
+    """Every ended trial, its start and end in seconds, and the time that these count from."""
     spans = [
         (view, asked, ended)
         for view in snapshot.trials
@@ -504,7 +474,10 @@ def timeline(snapshot: Snapshot) -> Figure | None:
         # Which machine made the stages of a trial is worth a line each where there are several.
         several = len(set(hosts.values())) > 1
         step = 1 if several else max(1, len(shown) // 12)
-        labels = [f"{one} {hosts.get(one, '')}".strip() if several else str(one) for one in shown]
+        labels = [
+            f"{number} {hosts.get(number, '')}".strip() if several else str(number)
+            for number in shown
+        ]
         size = 5.5 if several else 7.5
         axes.set_yticks(range(0, len(shown), step), labels[::step], size=size)
         axes.set_ylim(len(shown) - 0.3, -0.7)
@@ -514,27 +487,23 @@ def timeline(snapshot: Snapshot) -> Figure | None:
         axes.grid(visible=False, axis="y")
         handles, labels = axes.get_legend_handles_labels()
         first = dict(zip(labels, handles, strict=True))
-        order = [one for one in ("trial", *KINDS, "reused") if one in first]
-        figure.legend(
-            [first[one] for one in order],
-            order,
-            loc="outside upper left",
-            ncols=len(order),
-            fontsize=7.5,
-            handlelength=1.2,
-        )
-        svg, png = rendered(figure)
+        order = [kind for kind in ("trial", *KINDS, "reused") if kind in first]
+        keys = [first[kind] for kind in order]
+        place: Any = {"loc": "outside upper left", "ncols": len(order), "handlelength": 1.2}
+        figure.legend(keys, order, fontsize=7.5, **place)
+        drawing = rendered(figure)
     more = len(numbers) - len(shown)
-    return Figure(
+    return figure_of(
+        drawing,
         name="timeline",
         title="When did what run?",
         caption="Grey: from when a trial was asked to its end, waiting included; in colour the "
         "stages that it made itself, up to their commit and as long as they took; rings: stages of "
         "that colour that it found ready, made by another trial."
         + (f" {more} later trials are in the CSV alone." if more else ""),
-        csv=csv_text(
-            ["trial", "kind", "start_s", "end_s", "host", "workers", "reused_from"],
-            [
+        header=["trial", "kind", "start_s", "end_s", "host", "workers", "reused_from"],
+        rows=[
+            *(
                 [
                     bar.trial,
                     bar.kind,
@@ -545,8 +514,8 @@ def timeline(snapshot: Snapshot) -> Figure | None:
                     None,
                 ]
                 for bar in bars
-            ]
-            + [
+            ),
+            *(
                 [
                     reuse.trial,
                     reuse.kind,
@@ -557,11 +526,8 @@ def timeline(snapshot: Snapshot) -> Figure | None:
                     reuse.made_by or "not known",
                 ]
                 for reuse in reuses
-            ],
-        ),
-        svg=svg,
-        png=png,
-        section="question",
+            ),
+        ],
     )
 
 
@@ -600,8 +566,8 @@ def _draw_reuses(axes: Any, reuses: Sequence[Reuse], shown: Sequence[int], unit:
 
 def _hosts(bars: Sequence[Bar]) -> dict[int, str]:
     """By trial the machines that made its stages."""
-    found: dict[int, dict[str, None]] = {}
+    by_trial: dict[int, dict[str, None]] = {}
     for bar in bars:
         if bar.host:
-            found.setdefault(bar.trial, {})[bar.host] = None
-    return {trial: "+".join(hosts) for trial, hosts in found.items()}
+            by_trial.setdefault(bar.trial, {})[bar.host] = None
+    return {trial: "+".join(hosts) for trial, hosts in by_trial.items()}

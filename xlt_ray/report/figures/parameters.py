@@ -1,8 +1,6 @@
-"""Figures of a sweep: score against each parameter, and the best configuration by language.
+"""Scores against each parameter that was searched, and the best configuration by language.
 
-Every figure is made of plain rows, which are written beside it as CSV. Files are the same
-bytes for the same rows: no dates, fixed SVG ids, fixed jitter. Colours are Okabe and Ito's, and
-source and target languages differ in shape as well.
+Colours are Okabe and Ito's; source and target languages differ in shape as well.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from xlt_ray.config.languages import language
 from xlt_ray.report.figures.base import (
     BLUE,
     GREEN,
@@ -23,7 +22,8 @@ from xlt_ray.report.figures.base import (
     SKY,
     VERMILION,
     Figure,
-    csv_text,
+    draw_series,
+    figure_of,
     jitter,
     means,
     natural,
@@ -32,12 +32,12 @@ from xlt_ray.report.figures.base import (
     rendered,
 )
 from xlt_ray.report.labels import (
-    DescribeLanguage,
     is_absent,
+    is_number,
     language_label,
     parameter_names,
     short_names,
-    shown_value,
+    value_label,
 )
 from xlt_ray.report.replication import named, spread_note
 from xlt_ray.report.tables import Cell, LanguageTable, Row
@@ -63,12 +63,12 @@ def parameter_figure(path: str, table: LanguageTable, *, log: bool = False) -> F
             and span more than a factor of 15 are drawn on one in any case.
     """
     points = [_point(row, path, table) for row in table.rows]
-    values = {shown_value(point.value) for point in points}
+    values = {value_label(point.value) for point in points}
     if len(values) < 2:
         return None
-    numbers = [point.value for point in points if _is_number(point.value)]
+    numbers = [point.value for point in points if is_number(point.value)]
     is_numeric = len({*numbers}) > 1 and all(
-        is_absent(point.value) or _is_number(point.value) for point in points
+        is_absent(point.value) or is_number(point.value) for point in points
     )
     with new_canvas(3.4, 2.9) as (figure, axes):
         if is_numeric:
@@ -79,37 +79,37 @@ def parameter_figure(path: str, table: LanguageTable, *, log: bool = False) -> F
         axes.set_xlabel(path)
         axes.set_ylabel(f"test {table.metric} (%)")
         _legend(axes)
-        svg, png = rendered(figure)
+        drawing = rendered(figure)
     caption = (
         f"Each pale mark is a configuration (mean over its seeds): {table.source_language} (round) "
         f"and the mean of the other languages (diamond). {note}"
     )
     rows = [
-        [point.configuration, shown_value(point.value), point.source, point.others]
+        [point.configuration, value_label(point.value), point.source, point.others]
         for point in points
     ]
     header = ["configuration", path, f"{table.source_language}_percent", "others_percent"]
-    return Figure(
-        name=file_name(table, path),
-        title=parameter_names(table.parameters)[path],
-        caption=caption,
-        csv=csv_text(header, rows),
-        svg=svg,
-        png=png,
+    return figure_of(
+        drawing,
+        table.file_name(path),
+        parameter_names(table.parameters)[path],
+        caption,
+        header,
+        rows,
+        section="parameter",
     )
 
 
-def language_figure(
-    row: Row, table: LanguageTable, describe: DescribeLanguage | None = None
-) -> Figure:
+def language_figure(row: Row, table: LanguageTable) -> Figure:
     """Test scores of one configuration in every language, the source language on top."""
     from matplotlib.patches import Patch
 
-    others = [language for language in table.languages if language != table.source_language]
-    others.sort(key=lambda code: (-row.cells[code].mean if code in row.cells else 1.0, code))
+    targets = sorted(
+        table.targets, key=lambda code: (-row.cells[code].mean if code in row.cells else 1.0, code)
+    )
     first = [table.source_language] if table.source_language in table.languages else []
-    languages = [*first, *others]
-    classes = {code: describe(code).resources if describe else "unknown" for code in languages}
+    languages = [*first, *targets]
+    classes = {code: language(code).resources for code in languages}
     with new_canvas(5.3, 0.75 + 0.27 * len(languages)) as (figure, axes):
         for place, code in enumerate(languages):
             cell = row.cells.get(code)
@@ -119,31 +119,17 @@ def language_figure(
             is_source = code == table.source_language
             color = GREEN if is_source else RESOURCES.get(classes[code], RESOURCES["unknown"])
             error = 100 * cell.deviation if cell.deviation is not None else None
-            axes.barh(
-                place,
-                100 * cell.mean,
-                0.7,
-                color=color,
-                hatch="//" if is_source else None,
-                edgecolor="white",
-                linewidth=0,
-            )
+            hatch = "//" if is_source else None
+            score = 100 * cell.mean
+            axes.barh(place, score, 0.7, color=color, hatch=hatch, edgecolor="white", linewidth=0)
             if error is not None:
-                axes.errorbar(100 * cell.mean, place, xerr=error, color="#222222", capsize=2, lw=1)
-            axes.text(
-                100 * cell.mean + (error or 0) + 0.8,
-                place,
-                f"{100 * cell.mean:.1f}",
-                va="center",
-                size=8,
-            )
+                axes.errorbar(score, place, xerr=error, color="#222222", capsize=2, lw=1)
+            axes.text(score + (error or 0) + 0.8, place, f"{score:.1f}", va="center", size=8)
         if row.mean_without_source is not None:
-            axes.axvline(
-                100 * row.mean_without_source.mean, color=VERMILION, lw=1.2, ls="--", zorder=0
-            )
-        axes.set_yticks(
-            range(len(languages)), [language_label(language, describe) for language in languages]
-        )
+            mean = 100 * row.mean_without_source.mean
+            axes.axvline(mean, color=VERMILION, lw=1.2, ls="--", zorder=0)
+        labels = list(map(language_label, languages))
+        axes.set_yticks(range(len(languages)), labels)
         axes.set_ylim(len(languages) - 0.4, -0.6)
         lowest = 100 * min(cell.mean - (cell.deviation or 0) for cell in row.cells.values())
         axes.set_xlim(
@@ -155,13 +141,12 @@ def language_figure(
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         keys = [Patch(facecolor=GREEN, hatch="//", edgecolor="white", label="source language")]
-        if describe is not None:
-            there = {classes[code] for code in others}
-            keys += [
-                Patch(facecolor=color, label=f"{name} resources")
-                for name, color in RESOURCES.items()
-                if name in there
-            ]
+        known = {classes[code] for code in targets}
+        keys += [
+            Patch(facecolor=color, label=f"{name} resources")
+            for name, color in RESOURCES.items()
+            if name in known
+        ]
         figure.legend(
             handles=keys,
             loc="outside upper left",
@@ -170,27 +155,24 @@ def language_figure(
             handlelength=1.2,
             columnspacing=1.0,
         )
-        svg, png = rendered(figure)
+        drawing = rendered(figure)
     over = f"Mean over {row.num_seeds} seeds; " if row.num_seeds > 1 else ""
     whisker = "whiskers: standard deviation over seeds" if row.num_seeds > 1 else "One seed"
     note = spread_note([[trial.trained for trial in row.trials]])
     line = "; dashed: mean without the source language" if row.mean_without_source else ""
-    rows = [
-        [code, cell.mean * 100, None if cell.deviation is None else cell.deviation * 100]
-        if (cell := row.cells.get(code))
-        else [code, None, None]
-        for code in languages
-    ]
-    return Figure(
-        name=file_name(table, "languages"),
-        title=f"Configuration {row.configuration} by language",
-        caption=f"{over}{whisker}{line}. {note}".strip(),
-        csv=csv_text(
-            ["language", "percent", "deviation", "shared_by_seeds"],
-            [[*one, named(row.shared)] for one in rows],
-        ),
-        svg=svg,
-        png=png,
+    shared = named(row.shared)
+    rows: list[list[Any]] = []
+    for code in languages:
+        cell = row.cells.get(code)
+        deviation = None if cell is None or cell.deviation is None else cell.deviation * 100
+        rows.append([code, _percent(cell), deviation, shared])
+    return figure_of(
+        drawing,
+        table.file_name("languages"),
+        f"Configuration {row.configuration} by language",
+        f"{over}{whisker}{line}. {note}",
+        ["language", "percent", "deviation", "shared_by_seeds"],
+        rows,
         section="best",
     )
 
@@ -200,7 +182,7 @@ def language_figure(
 
 def _numeric(axes: Any, points: Sequence[Point], is_log: bool) -> str:
     """Scatter and line of means over numbers; configurations without the parameter on the left."""
-    numbers = sorted({float(point.value) for point in points if _is_number(point.value)})
+    numbers = sorted({float(point.value) for point in points if is_number(point.value)})
     low, high = numbers[0], numbers[-1]
     absent = low / (high / low) ** 0.22 if is_log else low - 0.2 * (high - low)
     has_absent = any(is_absent(point.value) for point in points)
@@ -210,10 +192,8 @@ def _numeric(axes: Any, points: Sequence[Point], is_log: bool) -> str:
             for point in points
             if (score := getattr(point, name)) is not None
         ]
-        axes.plot(*_two(drawn), marker, color=color, ms=5, alpha=0.35, mew=0)
-        with_parameter = sorted(pair for pair in drawn if pair[0] != absent)
-        line = means(with_parameter, is_log)
-        axes.plot(*_two(line), "-", marker=marker, color=color, ms=6, lw=1.8, label=name)
+        line = means(sorted(pair for pair in drawn if pair[0] != absent), is_log)
+        draw_series(axes, drawn, line, color, marker, label=name)
         without = [score for place, score in drawn if place == absent]
         if without:
             axes.plot([absent], [sum(without) / len(without)], marker, color=color, ms=6)
@@ -230,14 +210,14 @@ def _numeric(axes: Any, points: Sequence[Point], is_log: bool) -> str:
 
 def _categorical(axes: Any, points: Sequence[Point]) -> str:
     """A strip of marks for each option, with a bar at its mean."""
-    options = sorted({shown_value(point.value) for point in points}, key=natural)
+    options = sorted({value_label(point.value) for point in points}, key=natural)
     for offset, (name, color, marker) in zip((-0.16, 0.16), _SERIES, strict=True):
         label: str | None = name
         for place, option in enumerate(options):
             scores = [
                 score
                 for point in points
-                if shown_value(point.value) == option
+                if value_label(point.value) == option
                 and (score := getattr(point, name)) is not None
             ]
             if not scores:
@@ -304,16 +284,3 @@ def _percent(cell: Cell | None) -> float | None:
 
 def _top(row: Row) -> float:
     return max((cell.mean + (cell.deviation or 0) for cell in row.cells.values()), default=1.0)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and not is_absent(value)
-
-
-def _two(pairs: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-
-
-def file_name(table: LanguageTable, about: str) -> str:
-    """What a figure's files are called, by what it is about."""
-    return f"{table.task}-{table.source_language}-{about}"

@@ -8,27 +8,16 @@ from typing import Any
 import pandas as pd
 
 from xlt_ray.config.diagnostics import DIAGNOSTICS
+from xlt_ray.config.languages import language
 from xlt_ray.ledger import TrialView
-from xlt_ray.report.figures.base import Figure, csv_text, new_canvas, rendered
+from xlt_ray.report.figures.base import Figure, figure_of, new_canvas, rendered
 from xlt_ray.report.figures.parameters import RESOURCES
 from xlt_ray.report.frames import Snapshot
-from xlt_ray.report.labels import DescribeLanguage
 
 PROFILE_COLUMNS = (
-    "number",
-    "configuration",
-    "repeat",
-    "seed",
-    "stage",
-    "step",
-    "examples",
-    "diagnostic",
-    "source_language",
-    "language",
-    "layer",
-    "value",
-    "num_sentences",
-)
+    "number", "configuration", "repeat", "seed", "stage", "step", "examples", "diagnostic",
+    "source_language", "language", "layer", "value", "num_sentences",
+)  # fmt: skip
 _MARKS = {"high": "o", "medium": "s", "low": "D", "unknown": "o"}
 
 
@@ -52,9 +41,7 @@ def finished(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["stage"] == "evaluate"]
 
 
-def profile_figure(
-    frame: pd.DataFrame, best: int | None, describe: DescribeLanguage | None
-) -> Figure | None:
+def profile_figure(frame: pd.DataFrame, best: int | None) -> Figure | None:
     """Each diagnostic over the layers of the best configuration, a line for each class of
     resources, means over its languages and seeds; None where nothing was measured.
 
@@ -65,15 +52,12 @@ def profile_figure(
     Beside the finished encoder stands the one that the first recorded training began with, and
     the one that the target training began with, where that is another.
     """
-    own = frame[frame["configuration"] == best] if best is not None else frame[:0]
-    moments = _moments(own)
-    if finished(own).empty:
+    of_best = frame[frame["configuration"] == best] if best is not None else frame[:0]
+    moments = _moments(of_best)
+    if finished(of_best).empty:
         return None
-    names = [name for name in DIAGNOSTICS if name in set(finished(own)["diagnostic"])]
-    classes = {
-        code: describe(code).resources if describe else "unknown"
-        for code in sorted(own["language"].unique())
-    }
+    names = [name for name in DIAGNOSTICS if name in set(finished(of_best)["diagnostic"])]
+    classes = {code: language(code).resources for code in sorted(of_best["language"].unique())}
     groups = [resource for resource in RESOURCES if resource in classes.values()]
     lines: list[list[Any]] = []
     with new_canvas(max(3.8, 2.9 * len(names)), 3.2, columns=len(names)) as (figure, _):
@@ -82,13 +66,15 @@ def profile_figure(
             for group in groups:
                 members = [code for code in everywhere if classes[code] == group]
                 for moment, (style, part) in moments.items():
-                    mine = part[(part["diagnostic"] == name) & part["language"].isin(members)]
-                    means = mine.groupby("layer")["value"].agg(lambda one: one.mean(skipna=False))
+                    of_group = part[(part["diagnostic"] == name) & part["language"].isin(members)]
+                    means = of_group.groupby("layer")["value"].agg(
+                        lambda one: one.mean(skipna=False)
+                    )
                     means = means.dropna()
                     if means.empty:
                         continue
-                    layers, values = [int(one) for one in means.index], list(means)
-                    languages = "+".join(sorted(mine["language"].unique()))
+                    layers, values = [int(values) for values in means.index], list(means)
+                    languages = "+".join(sorted(of_group["language"].unique()))
                     lines += [
                         [name, group, languages, moment, *pair]
                         for pair in zip(layers, values, strict=True)
@@ -101,42 +87,39 @@ def profile_figure(
             axes.set_xlabel("layer")
             axes.set_ylabel(DIAGNOSTICS[name].unit)
         _legend(figure, groups, {moment: style for moment, (style, _) in moments.items()})
-        svg, png = rendered(figure)
-    source = str(own["source_language"].iloc[0])
-    told = {"-": "Solid", "--": "dashed", ":": "dotted"}
-    shown = ", ".join(f"{told[style]}: {moment}" for moment, (style, _) in moments.items())
-    return Figure(
-        name="layer-profile",
-        title="How alike are the languages, layer by layer?",
-        caption=(
-            f"Configuration {best}: {source} against each other language, means over the languages "
-            f"of a class of resources and over seeds. {shown}. Layer 0 is the embeddings."
-        ),
-        csv=csv_text(["diagnostic", "resources", "languages", "moment", "layer", "value"], lines),
-        svg=svg,
-        png=png,
-        section="question",
+        drawing = rendered(figure)
+    source = str(of_best["source_language"].iloc[0])
+    styles = {"-": "Solid", "--": "dashed", ":": "dotted"}
+    shown = ", ".join(f"{styles[style]}: {moment}" for moment, (style, _) in moments.items())
+    return figure_of(
+        drawing,
+        "layer-profile",
+        "How alike are the languages, layer by layer?",
+        f"Configuration {best}: {source} against each other language, means over the languages of "
+        f"a class of resources and over seeds. {shown}. Layer 0 is the embeddings.",
+        ["diagnostic", "resources", "languages", "moment", "layer", "value"],
+        lines,
     )
 
 
 def _languages_everywhere(name: str, parts: Sequence[pd.DataFrame]) -> list[str]:
     """Languages of a diagnostic, in order, that every moment has where it was measured at all."""
-    found = [set(part.loc[part["diagnostic"] == name, "language"]) for part in parts]
-    return sorted(set.intersection(*(one for one in found if one)))
+    measured = [set(part.loc[part["diagnostic"] == name, "language"]) for part in parts]
+    return sorted(set.intersection(*(languages for languages in measured if languages)))
 
 
-def _moments(own: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
+def _moments(of_best: pd.DataFrame) -> dict[str, tuple[str, pd.DataFrame]]:
     """Style and rows of each moment of one configuration that is drawn, the last one first."""
-    found = {"after training": ("-", finished(own))}
-    trained = own[own["stage"] != "evaluate"]
+    moments = {"after training": ("-", finished(of_best))}
+    trained = of_best[of_best["stage"] != "evaluate"]
     if trained.empty:
-        return found
+        return moments
     begins = trained["step"] == trained.groupby(["number", "stage"])["step"].transform("min")
     first = str(trained["stage"].iloc[0])
-    found[f"before {first}"] = ("--", trained[begins & (trained["stage"] == first)])
+    moments[f"before {first}"] = ("--", trained[begins & (trained["stage"] == first)])
     if first != "target" and (trained["stage"] == "target").any():
-        found["before target"] = (":", trained[begins & (trained["stage"] == "target")])
-    return found
+        moments["before target"] = (":", trained[begins & (trained["stage"] == "target")])
+    return moments
 
 
 def _legend(figure: Any, groups: Sequence[str], styles: dict[str, str]) -> None:

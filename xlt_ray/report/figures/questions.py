@@ -1,9 +1,6 @@
-"""Curves over one parameter that a study is about: intermediate size, hybrid ratio, fusion layer.
+"""Curves that answer a research question: intermediate size, hybrid ratio, fusion layer.
 
-Each mark is a configuration, mean over its seeds. Models differ in colour and mark; scores are in
-percent.
-
-Figures that answer a research question, where the sweep has searched for its answer.
+Each mark is a configuration, mean over its seeds, in percent. Models differ in colour and mark.
 """
 
 from __future__ import annotations
@@ -27,7 +24,9 @@ from xlt_ray.report.figures.base import (
     SERIES,
     VERMILION,
     Figure,
-    csv_text,
+    draw_absent,
+    draw_series,
+    figure_of,
     means,
     new_canvas,
     number_ticks,
@@ -39,8 +38,7 @@ from xlt_ray.report.figures.overview import (
     parallel_figure,
     pareto_figure,
 )
-from xlt_ray.report.figures.parameters import file_name
-from xlt_ray.report.labels import is_absent, short_names, shown_value
+from xlt_ray.report.labels import is_absent, is_number, short_names, value_label
 from xlt_ray.report.power_law import PowerLaw, fit_power_law
 from xlt_ray.report.replication import units
 from xlt_ray.report.tables import Cell, LanguageTable, Row, TrialScores, is_translate_train
@@ -50,7 +48,8 @@ MAX_MODELS = len(SERIES)
 
 @dataclass(frozen=True)
 class _Mark:
-    """One configuration at one place of the parameter; None where it lacks the parameter."""
+    """One configuration at one place of the parameter; None where it does not have the
+    parameter."""
 
     configuration: int
     place: float | None
@@ -66,20 +65,19 @@ def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[st
 
     Returns the figure (None with fewer than two sizes) and why fits are refused.
     """
-    series = [one for one in drawn_series(table) if one.name != table.source_language]
-    names = [one.name for one in series]
-    marks = _marks(table, path, {one.name: one.of for one in series})
+    series = [each for each in drawn_series(table) if each.name != table.source_language]
+    names = [each.name for each in series]
+    marks = _marks(table, path, {each.name: each.of for each in series})
     if len({mark.place for mark in marks if mark.place is not None}) < 2:
         return None, []
     models = _models(marks)
-    sign = 1.0 if table.is_higher_better else -1.0
     repeats = {model: _repeats(table, path, marks, model) for model in models}
     fits: dict[tuple[str, str], PowerLaw | str] = {
-        (model, one.name): fit_power_law(
+        (model, each.name): fit_power_law(
             [size for size, _ in repeats[model]],
-            [sign * _mean_score(trials, one.languages) for _, trials in repeats[model]],
+            [table.sign * _mean_score(trials, each.languages) for _, trials in repeats[model]],
         )
-        for model, one in itertools.product(models, series)
+        for model, each in itertools.product(models, series)
     }
     columns = min(len(names), 2)
     rows = math.ceil(len(names) / columns)
@@ -94,16 +92,16 @@ def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[st
             if len(names) > 1:
                 axes.set_title(name, fontsize=9, color=GREY)
         _legend(figure, figure.axes[0], len(models))
-        svg, png = rendered(figure)
+        drawing = rendered(figure)
     laws = {key: fit for key, fit in fits.items() if isinstance(fit, PowerLaw)}
-    told = [
-        f"{model}, {name}: ceiling {100 * sign * fit.ceiling:.1f} ± {100 * fit.ceiling_error:.1f}, "
-        f"exponent {fit.exponent:.2f}"
-        for (model, name), fit in laws.items()
-    ]
+    laws_text = []
+    for (model, name), fit in laws.items():
+        ceiling, error = 100 * table.sign * fit.ceiling, 100 * fit.ceiling_error
+        text = f"ceiling {ceiling:.1f} ± {error:.1f}, exponent {fit.exponent:.2f}"
+        laws_text.append(f"{model}, {name}: {text}")
     caption = (
         f"Without {table.source_language}; dashed: configurations without that stage. "
-        + (f"Solid: a - b n^-c with its 95 % band ({'; '.join(told)}). " if told else "")
+        + (f"Solid: a - b n^-c with its 95 % band ({'; '.join(laws_text)}). " if laws_text else "")
         + ("Dotted: means by size, where no fit is drawn." if len(laws) < len(fits) else "")
     )
     lines = [["configuration", mark.model, name, mark.place, mark.values[name], None, None]
@@ -111,14 +109,13 @@ def size_figure(table: LanguageTable, path: str) -> tuple[Figure | None, list[st
     for (model, name), fit in laws.items():
         bands = (_percents(part, table) for part in (fit.curve, fit.low, fit.high))
         lines += [["fit", model, name, *line] for line in zip(fit.grid, *bands, strict=True)]
-    made = Figure(
-        name=file_name(table, "size-curve"),
-        title="How much intermediate data?",
-        caption=caption.strip(),
-        csv=csv_text(["row", "model", "languages", path, "percent", "low", "high"], lines),
-        svg=svg,
-        png=png,
-        section="question",
+    made = figure_of(
+        drawing,
+        table.file_name("size-curve"),
+        "How much intermediate data?",
+        caption,
+        ["row", "model", "languages", path, "percent", "low", "high"],
+        lines,
     )
     return made, _refusals(table, repeats, names, fits)
 
@@ -146,7 +143,7 @@ def _repeats(table: LanguageTable, path: str, marks: Sequence[_Mark], model: str
         for rows in at.values()
     ]
     common = set.intersection(*keys)
-    found: _Repeats = []
+    repeats: _Repeats = []
     for size, rows in sorted(at.items()):
         trials = [trial for row in rows for trial in row.trials]
         members = [
@@ -155,12 +152,12 @@ def _repeats(table: LanguageTable, path: str, marks: Sequence[_Mark], model: str
             for row in rows
             for trial in row.trials
         ]  # fmt: skip
-        found += [(size, [trials[one] for one in unit]) for unit in units(members)]
-    return found
+        repeats += [(size, [trials[index] for index in unit]) for unit in units(members)]
+    return repeats
 
 
 def _other_parameters(row: Row, path: str) -> str:
-    return repr(sorted((name, shown_value(value)) for name, value in row.parameters.items()
+    return repr(sorted((name, value_label(value)) for name, value in row.parameters.items()
                        if name != path))  # fmt: skip
 
 
@@ -177,21 +174,19 @@ def _size_panel(
 ) -> None:
     """Configurations of every model by size, and the law through them or their means."""
     axes.set_xscale("log")
-    for turn, (model, fit) in enumerate(fits.items()):
-        color, mark = SERIES[turn], MARKS[turn]
-        mine = [mark for mark in marks if mark.model == model]
-        pairs = [(one.place, one.values[name]) for one in mine if one.place is not None]
-        axes.plot(*_two(pairs), mark, color=color, ms=5, alpha=0.45, mew=0)
+    for number, (model, fit) in enumerate(fits.items()):
+        color, mark = SERIES[number], MARKS[number]
+        of_model = [mark for mark in marks if mark.model == model]
+        pairs = [(point.place, point.values[name]) for point in of_model if point.place is not None]
         if isinstance(fit, PowerLaw):
             low, high = _percents(fit.low, table), _percents(fit.high, table)
             axes.fill_between(fit.grid, low, high, color=color, alpha=0.15, lw=0)
-            axes.plot(fit.grid, _percents(fit.curve, table), color=color, lw=1.8, label=model)
+            line = list(zip(fit.grid, _percents(fit.curve, table), strict=True))
+            draw_series(axes, pairs, line, color, mark, label=model, ms=0)
         else:
             line = means(sorted(pairs), is_log=True)
-            axes.plot(*_two(line), ":", marker=mark, color=color, lw=1.4, ms=6, label=model)
-        without = [one.values[name] for one in mine if one.place is None]
-        if without:
-            axes.axhline(sum(without) / len(without), color=color, lw=1, ls="--", zorder=0)
+            draw_series(axes, pairs, line, color, mark, label=model, ls=":", lw=1.4)
+        draw_absent(axes, [point.values[name] for point in of_model if point.place is None], color)
     sizes = sorted({mark.place for mark in marks if mark.place is not None})
     number_ticks(axes, sizes, None, is_log=True)
 
@@ -203,7 +198,7 @@ def _refusals(
     fits: Mapping[tuple[str, str], PowerLaw | str],
 ) -> list[str]:
     """A note for each model and reason why it has no power law."""
-    found = []
+    notes = []
     for model in repeats:
         reasons: dict[str, list[str]] = {}
         for name in names:
@@ -211,12 +206,12 @@ def _refusals(
             if isinstance(fit, str):
                 reasons.setdefault(fit, []).append(name)
         of = "" if len(repeats) == 1 else f" of {model}"
-        found += [
-            f"{table.task}, size curve{of} ({', '.join(told)}): no power law is fitted to "
+        notes += [
+            f"{table.task}, size curve{of} ({', '.join(refused)}): no power law is fitted to "
             f"{len(repeats[model])} independent repeats: {reason}."
-            for reason, told in reasons.items()
+            for reason, refused in reasons.items()
         ]
-    return found
+    return notes
 
 
 def ratio_figure(table: LanguageTable, path: str) -> Figure | None:
@@ -247,33 +242,28 @@ def ratio_figure(table: LanguageTable, path: str) -> Figure | None:
                 )
                 if not pairs:
                     continue
-                axes.plot(*_two(pairs), mark, color=color, ms=5, alpha=0.35, mew=0)
-                axes.plot(
-                    *_two(means(pairs, is_log=False)), style, marker=mark, color=color, mfc=face,
-                    ms=6, lw=1.8, label=f"{label}, translate-train" if is_translated else label,
-                )  # fmt: skip
+                title = f"{label}, translate-train" if is_translated else label
+                line = means(pairs, is_log=False)
+                draw_series(axes, pairs, line, color, mark, ls=style, mfc=face, label=title)
         axes.set_xlabel(path)
         axes.set_ylabel(f"test {table.metric} (%)")
         _legend(figure, axes, 3)
-        svg, png = rendered(figure)
+        drawing = rendered(figure)
     names = [name for name, *_ in series]
     rows = [
         [mark.configuration, mark.place, mark.supervision, *(mark.values[name] for name in names)]
         for mark in marks
     ]
     is_mixed = any(is_translate_train(mark.supervision) for mark in marks)
-    return Figure(
-        name=file_name(table, "hybrid-curve"),
-        title="What do cross-lingual batches trade?",
-        caption="Lines: means per value, or of five bins where there are many. Worst: the lowest "
-        "of the target languages of each configuration."
+    return figure_of(
+        drawing,
+        table.file_name("hybrid-curve"),
+        "What do cross-lingual batches trade?",
+        "Lines: means per value, or of five bins where there are many. Worst: the lowest of the "
+        "target languages of each configuration."
         + (" Hollow and dotted: translate-train, not zero-shot." if is_mixed else ""),
-        csv=csv_text(
-            ["configuration", path, "supervision", *(f"{name}_percent" for name in names)], rows
-        ),
-        svg=svg,
-        png=png,
-        section="question",
+        ["configuration", path, "supervision", *(f"{name}_percent" for name in names)],
+        rows,
     )
 
 
@@ -295,18 +285,18 @@ def layer_figure(table: LanguageTable, path: str) -> Figure | None:
         for axes, (name, title) in zip(
             panels, (("source", source), ("others", "mean of the others")), strict=True
         ):
-            for turn, model in enumerate(models):
-                mine = [mark for mark in marks if mark.model == model]
+            for number, model in enumerate(models):
+                of_model = [mark for mark in marks if mark.model == model]
                 pairs = sorted(
-                    (one.place, one.values[name]) for one in mine if one.place is not None
+                    (point.place, point.values[name])
+                    for point in of_model
+                    if point.place is not None
                 )
-                color, mark = SERIES[turn], MARKS[turn]
-                axes.plot(*_two(pairs), mark, color=color, ms=4.5, alpha=0.35, mew=0)
-                groups = _by_place(pairs)
-                axes.plot(*_two(groups), "-", marker=mark, color=color, lw=1.8, ms=6, label=model)
-                without = [one.values[name] for one in mine if one.place is None]
-                if without:
-                    axes.axhline(sum(without) / len(without), color=color, lw=1, ls="--", zorder=0)
+                color, mark = SERIES[number], MARKS[number]
+                line = means(pairs, is_log=False, num_exact=math.inf)
+                draw_series(axes, pairs, line, color, mark, label=model)
+                absent = [point.values[name] for point in of_model if point.place is None]
+                draw_absent(axes, absent, color)
             layers = sorted({mark.place for mark in marks if mark.place is not None})
             if len(layers) <= 13:
                 axes.set_xticks(layers, [f"{layer:g}" for layer in layers])
@@ -314,19 +304,18 @@ def layer_figure(table: LanguageTable, path: str) -> Figure | None:
             axes.set_xlabel("fused layer")
         panels[0].set_ylabel(f"test {table.metric} (%)")
         _legend(figure, panels[0], len(models))
-        svg, png = rendered(figure)
+        drawing = rendered(figure)
     rows = [
         [mark.configuration, mark.model, mark.place, mark.values["source"], mark.values["others"]]
         for mark in marks
     ]
-    return Figure(
-        name=file_name(table, "fusion-profile"),
-        title="Which layer to fuse?",
-        caption="Lines: means per layer; dashed: configurations that fuse none.",
-        csv=csv_text(["configuration", "model", path, "source_percent", "others_percent"], rows),
-        svg=svg,
-        png=png,
-        section="question",
+    return figure_of(
+        drawing,
+        table.file_name("fusion-profile"),
+        "Which layer to fuse?",
+        "Lines: means per layer; dashed: configurations that fuse none.",
+        ["configuration", "model", path, "source_percent", "others_percent"],
+        rows,
     )
 
 
@@ -334,31 +323,22 @@ def _marks(
     table: LanguageTable, path: str, series: Mapping[str, Callable[[Row], Cell | None]]
 ) -> list[_Mark]:
     """The configurations of which every series is known; of many models the first ones."""
-    found = []
+    marks = []
     for row in sorted(table.rows, key=lambda row: row.configuration):
         cells = {name: of(row) for name, of in series.items()}
         values = {name: 100 * cell.mean for name, cell in cells.items() if cell is not None}
         place = row.parameters[path]
-        if len(values) == len(series) and (is_absent(place) or _is_number(place)):
-            model = shown_value(row.parameters["model"]) if "model" in row.parameters else "all"
+        if len(values) == len(series) and (is_absent(place) or is_number(place)):
+            model = value_label(row.parameters["model"]) if "model" in row.parameters else "all"
             at = None if is_absent(place) else float(place)
-            found.append(_Mark(row.configuration, at, model, values, row.supervision))
-    names = short_names(sorted({one.model for one in found})[:MAX_MODELS])
-    return [replace(one, model=names[one.model]) for one in found if one.model in names]
+            marks.append(_Mark(row.configuration, at, model, values, row.supervision))
+    names = short_names(sorted({mark.model for mark in marks})[:MAX_MODELS])
+    return [replace(mark, model=names[mark.model]) for mark in marks if mark.model in names]
 
 
 def _models(marks: Sequence[_Mark]) -> list[str]:
     """Models with a value of the parameter, by name."""
     return sorted({mark.model for mark in marks if mark.place is not None})
-
-
-def _by_place(pairs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    places = sorted({place for place, _ in pairs})
-    found = []
-    for place in places:
-        values = [value for one, value in pairs if one == place]
-        found.append((place, sum(values) / len(values)))
-    return found
 
 
 def _legend(figure: Any, axes: Any, entries: int) -> None:
@@ -371,14 +351,6 @@ def _percents(values: Sequence[float], table: LanguageTable) -> list[float]:
     return [100 * table.sign * value for value in values]
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _two(pairs: Sequence[tuple[Any, float]]) -> tuple[list[Any], list[float]]:
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-
-
 CURVES: dict[str, Callable[[LanguageTable, str], Figure | None]] = {
     "target.hybrid.ratio": ratio_figure,
     "target.fusion.layer": layer_figure,
@@ -386,17 +358,22 @@ CURVES: dict[str, Callable[[LanguageTable, str], Figure | None]] = {
 
 
 def question_figures(
-    table: LanguageTable, known: Effects, costs: pd.DataFrame
+    table: LanguageTable, effects: Effects, costs: pd.DataFrame
 ) -> tuple[list[Figure], list[str]]:
     """The figures of a table, and what is not drawn and why."""
-    found: list[Figure | None] = []
+    figures: list[Figure | None] = []
     notes: list[str] = []
     if "intermediate.size" in table.parameters:
         figure, refused = size_figure(table, "intermediate.size")
-        found.append(figure)
+        figures.append(figure)
         notes += refused
-    found += [draw(table, path) for path, draw in CURVES.items() if path in table.parameters]
-    figure, told = importance_figure(table, known)
-    notes += told
-    found += [heat_map(table), figure, parallel_figure(table, known), pareto_figure(table, costs)]
-    return [one for one in found if one is not None], notes
+    figures += [draw(table, path) for path, draw in CURVES.items() if path in table.parameters]
+    figure, reasons = importance_figure(table, effects)
+    notes += reasons
+    figures += [
+        heat_map(table),
+        figure,
+        parallel_figure(table, effects),
+        pareto_figure(table, costs),
+    ]
+    return [drawn for drawn in figures if drawn is not None], notes
