@@ -7,7 +7,7 @@ no mean over languages and no comparison can hold them by mistake.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -91,7 +91,7 @@ class AdditionalTable:
 
 
 def additional_frame(snapshot: Snapshot) -> pd.DataFrame:
-    """One row a complete trial, task, language and metric: ``FURTHER_COLUMNS``.
+    """One row a complete trial, task, language and metric: ``ADDITIONAL_COLUMNS``.
 
     ``role`` is *pairs*, *further* or *average*. Of pairs ``task`` is ``TASK-pairs``, ``language``
     ``FIRST:SECOND``, and ``data`` both fingerprints; of averaged weights ``task`` is
@@ -151,25 +151,24 @@ def additional_csv(table: AdditionalTable) -> str:
     deviations are of what was trained after them.
     """
     names = [*table.means, *table.languages]
-    header = [f"{name}{suffix}" for name in names for suffix in ("", "_deviation", "_seeds")]
+    header = ["configuration", "supervision", "num_seeds"]
+    header += [f"{name}{suffix}" for name in names for suffix in ("", "_deviation", "_seeds")]
     lines = []
     for row in table.rows:
-        cells = [row.means[name] for name in table.means]
-        cells += [row.cells.get(language) for language in table.languages]
-        line = [row.configuration, row.supervision, row.num_seeds]
-        beside: list[Any] = []
+        line: list[Any] = [row.configuration, row.supervision, row.num_seeds]
+        for cell in (
+            *(row.means[name] for name in table.means),
+            *map(row.cells.get, table.languages),
+        ):
+            line += [cell.mean, cell.deviation, cell.num_seeds] if cell else [None, None, 0]
         for code in table.languages:
             constant = row.near_constant.get(code)
-            beside += [table.evidence.sizes.get(code), table.evidence.chance.get(code)]
-            beside.append(constant.share if constant else None)
-        lines.append([*line, *_flat(cells), *beside, named(row.shared)])
-    header += [
-        f"{code}_{name}"
-        for code in table.languages
-        for name in ("items", "chance", "near_constant")
-    ]
-    names = ["configuration", "supervision", "num_seeds", *header, "shared_by_seeds"]
-    return csv_text(names, lines)
+            line += [table.evidence.sizes.get(code), table.evidence.chance.get(code)]
+            line.append(constant and constant.share)
+        lines.append([*line, named(row.shared)])
+    beside = ("items", "chance", "near_constant")
+    header += [f"{code}_{name}" for code in table.languages for name in beside]
+    return csv_text([*header, "shared_by_seeds"], lines)
 
 
 def _table(
@@ -265,8 +264,3 @@ def _data_of(score: Score, record: StageRecord) -> str:
     if score.role == "pairs":
         return " ".join(data[score.split][code] for code in score.language.split(":"))
     return str(data["also"][score.task][score.language])
-
-
-def _flat(cells: Sequence[Cell | None]) -> Iterator[float | int | None]:
-    for cell in cells:
-        yield from (None, None, 0) if cell is None else (cell.mean, cell.deviation, cell.num_seeds)

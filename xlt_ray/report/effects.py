@@ -109,8 +109,7 @@ def series_of(table: LanguageTable) -> tuple[Series, ...]:
     series = []
     if source in table.languages:
         series.append(Series(source, (source,), lambda row: row.cells.get(source)))
-    targets = tuple(code for code in table.languages if code != source)
-    series.append(Series(OTHERS, targets, lambda row: row.mean_without_source))
+    series.append(Series(OTHERS, table.targets, lambda row: row.mean_without_source))
     return (*series, *(_of_group(group) for group in table.groups))
 
 

@@ -198,10 +198,9 @@ def intervals_frame(table: LanguageTable, row: Row, read: ReadItems) -> pd.DataF
     the line is given those.
     """
     source = table.source_language
-    targets = tuple(code for code in table.languages if code != source)
     means = {"mean": table.languages} if row.mean is not None else {}
     if row.mean_without_source is not None:
-        means["mean_without_source"] = targets
+        means["mean_without_source"] = table.targets
     means |= {group.title: group.languages for group in table.groups if group.title in row.groups}
     means |= {code: (code,) for code in table.languages if code in row.cells}
     rows = []

@@ -113,7 +113,7 @@ def write_report(
     trained = trained_stages(snapshot.trials)
     tables = language_tables(trials, scores, parameters, sweep, all_groupings, trained)
     asked = {**(groupings or {}), **({"seen": {"seen": seen}} if seen else {})}
-    scored = {code for table in tables for code in table.languages if code != table.source_language}
+    scored = {code for table in tables for code in table.targets}
     for line in without_members(asked, scored):
         warn(line)
     additional_scores = additional_frame(snapshot)

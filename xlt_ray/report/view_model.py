@@ -229,9 +229,7 @@ def links(tables: Mapping[str, LanguageTable], trials: pd.DataFrame, uses: Uses)
         "groups": {
             stem: {
                 "all": table.languages,
-                "without": [
-                    language for language in table.languages if language != table.source_language
-                ],
+                "without": table.targets,
                 **{group.title: group.languages for group in table.groups},
             }
             for stem, table in tables.items()
@@ -254,10 +252,8 @@ def links(tables: Mapping[str, LanguageTable], trials: pd.DataFrame, uses: Uses)
 
 def _intervals(row: Row, table: LanguageTable) -> dict[str, str]:
     """Student's 95 % intervals over seeds, in percent, of the headline numbers."""
-    source = table.source_language
-    targets = table.languages[1:] if source in table.languages else table.languages
     by_name = {}
-    for name, languages in (("source", [source]), ("others", targets)):
+    for name, languages in (("source", (table.source_language,)), ("others", table.targets)):
         if mean_of(row.trials, languages) is None:
             continue
         values = [fmean(trial.scores[code] for code in languages) for trial in row.trials]

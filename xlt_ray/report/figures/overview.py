@@ -240,9 +240,8 @@ def parallel_figure(table: LanguageTable, effects: Effects) -> Figure | None:
 
     None with fewer than three of them, or without a parameter that varies.
     """
-    better = -1.0 if table.is_higher_better else 1.0
     scored = [(row.mean_without_source.mean, row) for row in table.rows if row.mean_without_source]
-    scored.sort(key=lambda pair: (better * pair[0], pair[1].configuration))
+    scored.sort(key=lambda pair: (-table.sign * pair[0], pair[1].configuration))
     rows = [row for _, row in scored]
     names = parameter_names(table.parameters)
     axes_of = [
