@@ -49,6 +49,7 @@ from xlt_ray.report.labels import is_absent, parameter_names, value_label
 from xlt_ray.report.provenance import lost_weights
 from xlt_ray.report.replication import trained_stages
 from xlt_ray.report.selection import (
+    Pick,
     checkpoints,
     counted,
     has_few_shot,
@@ -112,15 +113,15 @@ def write_report(
 
     trained = trained_stages(snapshot.trials)
     tables = language_tables(trials, scores, parameters, sweep, all_groupings, trained)
-    asked = {**(groupings or {}), **({"seen": {"seen": seen}} if seen else {})}
+    chosen = {**(groupings or {}), **({"seen": {"seen": seen}} if seen else {})}
     scored = {code for table in tables for code in table.targets}
-    for line in without_members(asked, scored):
+    for line in without_members(chosen, scored):
         warn(line)
     additional_scores = additional_frame(snapshot)
-    further = additional_tables(additional_scores, sweep, trained)
+    additional = additional_tables(additional_scores, sweep, trained)
     few_shot = few_shot_frame(snapshot)
     best = snapshot.best_configuration
-    known = {table.stem: effects_of(table) for table in tables}
+    effects = {table.stem: effects_of(table) for table in tables}
     try:
         intervals = configuration_intervals(snapshot, tables, [] if best is None else [best])
     except DamagedStage as error:
@@ -131,7 +132,7 @@ def write_report(
         )
     for line in lost:
         warn(line)
-    figures, notes = _figures(snapshot, tables, known, costs, best)
+    figures, notes = _figures(snapshot, tables, effects, costs, best)
     notes = [*lost, *failure_lines(snapshot.trials, snapshot.name), *notes]
     profiles = profiles_frame(snapshot)
     layers = profile_figure(profiles, best)
@@ -154,22 +155,12 @@ def write_report(
         "tables/costs.csv": _csv(costs),
     }
     for table in tables:
-        texts[f"tables/{table.stem}.csv"] = table_csv(table, sweep)
-        texts[f"tables/{table.stem}.tex"] = table_tex(table, sweep)
-        if table.groups:
-            texts[f"tables/{table.stem}-groups.tex"] = groups_tex(table, sweep)
-        if known[table.stem].levels:
-            texts[f"tables/{table.stem}-effects.csv"] = effects_csv(known[table.stem])
-            texts[f"tables/{table.stem}-effects.tex"] = effects_tex(known[table.stem], table, sweep)
-        if any(known[table.stem].importances.values()):
-            texts[f"tables/{table.stem}-importance.csv"] = importances_csv(known[table.stem])
-        texts[f"tables/{table.stem}-selection.csv"] = picks_csv(rules[table.stem], table)
-        texts[f"tables/{table.stem}-selection.tex"] = picks_tex(rules[table.stem], table)
+        texts |= _table_texts(table, effects[table.stem], rules[table.stem], sweep)
     if intervals["num_items"].notna().any():
         texts["tables/intervals.csv"] = _csv(intervals)
-    if further:
+    if additional:
         texts["tables/further.csv"] = _csv(additional_scores)
-    texts |= {f"tables/{table.stem}.csv": additional_csv(table) for table in further}
+    texts |= {f"tables/{table.stem}.csv": additional_csv(table) for table in additional}
     if not few_shot.empty:
         texts["tables/few-shot.csv"] = _csv(few_shot)
     if not finished(profiles).empty:
@@ -198,7 +189,7 @@ def write_report(
         "notes": notes,
         "tables": [
             {
-                **view_model.language_table(table, known[table.stem], best),
+                **view_model.language_table(table, effects[table.stem], best),
                 "header": " ".join(
                     filter(None, [table_header(table, sweep), table.spread_note, table.facts_note])
                 ),
@@ -209,7 +200,7 @@ def write_report(
             for table in tables
         ],
         "counted": functools.partial(counted, sweep),
-        "further": [table for table in further if table.is_headline],
+        "further": [table for table in additional if table.is_headline],
         "parameters": parameter_names(parameters),
         "trials": view_model.trial_rows(trials, uses, parameters),
         "counts": {state: int((trials["state"] == state).sum()) for state in STANDINGS},
@@ -233,6 +224,26 @@ def write_report(
     return page
 
 
+def _table_texts(
+    table: LanguageTable, effects: Effects, rules: Sequence[Pick], sweep: Mapping[str, Any]
+) -> dict[str, str]:
+    """The files of one table: itself, its groups, effects, importances and selection rules."""
+    texts = {
+        ".csv": table_csv(table, sweep),
+        ".tex": table_tex(table, sweep),
+        "-selection.csv": picks_csv(rules, table),
+        "-selection.tex": picks_tex(rules, table),
+    }
+    if table.groups:
+        texts["-groups.tex"] = groups_tex(table, sweep)
+    if effects.levels:
+        texts["-effects.csv"] = effects_csv(effects)
+        texts["-effects.tex"] = effects_tex(effects, table, sweep)
+    if any(effects.importances.values()):
+        texts["-importance.csv"] = importances_csv(effects)
+    return {f"tables/{table.stem}{ending}": text for ending, text in texts.items()}
+
+
 def _lost_results(snapshot: Snapshot) -> list[str]:
     """Which evaluations of complete trials, and which of the best weights, are gone or damaged, and
     how they are made again."""
@@ -249,17 +260,17 @@ def _lost_results(snapshot: Snapshot) -> list[str]:
 def _figures(
     snapshot: Snapshot,
     tables: Sequence[LanguageTable],
-    known: Mapping[str, Effects],
+    effects: Mapping[str, Effects],
     costs: pd.DataFrame,
     best: int | None,
 ) -> tuple[list[Figure], list[str]]:
     """All figures, and the reasons why some are missing."""
-    figures_found: list[Figure] = []
+    all_figures: list[Figure] = []
     notes: list[str] = []
     parameters = snapshot.parameters
     for table in tables:
         rows = [row for row in table.rows if row.configuration == best and row.trials]
-        figures, refused = question_figures(table, known[table.stem], costs)
+        figures, refused = question_figures(table, effects[table.stem], costs)
         figures = [*(language_figure(row, table) for row in rows), *figures]
         notes += refused
         for path in parameters:
@@ -271,11 +282,11 @@ def _figures(
             if figure is not None:
                 figures.append(figure)
         note = table.supervision_note
-        figures_found += [
+        all_figures += [
             replace(figure, caption=f"{figure.caption} {note}".strip()) for figure in figures
         ]
     when = timeline(snapshot) if tables else None
-    return [*figures_found, *([when] if when else [])], notes
+    return [*all_figures, *([when] if when else [])], notes
 
 
 def _says_the_same(block: str, inner: str, table: LanguageTable) -> bool:

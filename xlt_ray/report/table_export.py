@@ -286,13 +286,13 @@ def picks_tex(picks: Sequence[Pick], table: LanguageTable) -> str:
     return booktabs(caption, "lrrrrr", head, rows)
 
 
-def effects_tex(known: Effects, table: LanguageTable, sweep: Mapping[str, Any]) -> str:
+def effects_tex(effects: Effects, table: LanguageTable, sweep: Mapping[str, Any]) -> str:
     """A booktabs table of the effect of every value on every series, in points of percent."""
     caption = (
         f"{table.task}: mean test {table.metric} of the configurations with a value minus that of "
         "all others, in points, and Welch's 95 % interval over configurations (those that share a "
         "trained stage which the others have not count as one), not corrected for the number of "
-        f"intervals ({known.num_intervals}). "
+        f"intervals ({effects.num_intervals}). "
         f"{counted(sweep, table.source_language)}"
         f"{_joined(table.supervision_note, table.facts_note)}"
     )
@@ -303,11 +303,11 @@ def effects_tex(known: Effects, table: LanguageTable, sweep: Mapping[str, Any]) 
             str(level.num_configurations),
             str(level.num_seeds),
         ]
-        + [_tex_effect(level.effects.get(name)) for name in known.series]
-        for level in known.levels
+        + [_tex_effect(level.effects.get(name)) for name in effects.series]
+        for level in effects.levels
     ]
-    head = ["knob", "value", "configurations", "seeds", *map(tex, known.series)]
-    return booktabs(caption, "llrr" + "r" * len(known.series), head, rows, num_keys=2)
+    head = ["knob", "value", "configurations", "seeds", *map(tex, effects.series)]
+    return booktabs(caption, "llrr" + "r" * len(effects.series), head, rows, num_keys=2)
 
 
 def _number(row: Row) -> str:
