@@ -451,12 +451,3 @@ def test_every_table_says_which_checkpoint_is_scored(
     sweep = quick.ledger.sweep
     changed = {**sweep, "space": {**sweep["space"], "target": target}}
     assert expected in header(changed, "qaa")
-
-
-def test_latex_columns_add_up(quick: Finished) -> None:
-    text = table_tex(table_of(quick), quick.ledger.sweep)
-    panels = re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", text, re.DOTALL)
-    assert panels
-    for layout, panel in panels:
-        lines = [line for line in panel.splitlines() if line.endswith("\\\\")]
-        assert {line.count(" & ") + 1 for line in lines} == {len(layout)}
