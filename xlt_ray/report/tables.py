@@ -406,12 +406,14 @@ class LanguageTable:
         return tuple(code for code in self.languages if code != self.source_language)
 
     def worst(self, row: Row) -> Cell | None:
-        """The row's worst target language; None unless every seed has all of them."""
+        """The worst target language of a row, which may be of averaged weights and lack languages.
+
+        None unless every seed of the row has all of its languages.
+        """
         if row.mean_without_source is None:
             return None
-        return min(
-            (row.cells[code] for code in self.targets), key=lambda cell: self.sign * cell.mean
-        )
+        cells = [row.cells[code] for code in self.targets if code in row.cells]
+        return min(cells, key=lambda cell: self.sign * cell.mean, default=None)
 
     def file_name(self, subject: str) -> str:
         """The name of the files of a table or figure about this subject."""

@@ -90,9 +90,12 @@ def test_the_figure_shows_classes_of_resources_before_and_after(diagnosed: Snaps
     assert figure == profile_figure(frame, best)
 
 
-def test_languages_of_unknown_resources_are_one_group(diagnosed: Snapshot) -> None:
+def test_languages_of_unknown_resources_are_one_group(
+    diagnosed: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xlt_ray.config.languages.LANGUAGES", {})
     frame = profiles_frame(diagnosed)
-    figure = profile_figure(frame, int(finished(frame)["configuration"].iloc[0]), None)
+    figure = profile_figure(frame, int(finished(frame)["configuration"].iloc[0]))
     assert figure is not None
     rows = list(csv.DictReader(io.StringIO(figure.csv)))
     assert {row["languages"] for row in rows} == {"qab+qac+qaf"}
