@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +14,6 @@ from xlt_ray.config.methods import (
     ConfigModel,
     DlfaFusion,
     Method,
-    method_named,
 )
 from xlt_ray.modeling.fresh_parameters import seeded
 
@@ -176,25 +173,23 @@ def test_no_parameter_is_a_scalar(entry: Method) -> None:
     assert all(parameter.dim() > 0 for parameter in made(entry).parameters())
 
 
-STARTS: dict[str, Callable[[tuple[Tensor, ...]], tuple[Tensor, Tensor | float]]] = {
-    "none": lambda hidden: (hidden[-1], 0.0),
-    # M within 0.12 of one half, so Z within 0.24 |X - Y| of X + Y.
-    "dlfa": lambda hidden: (hidden[-1] + hidden[1], 0.24 * (hidden[-1] - hidden[1]).abs()),
-    "aif": lambda hidden: (
-        (hidden[-1] + hidden[1]) / 2,
-        0.12 * (hidden[-1] - hidden[1]).abs(),
-    ),
-    "mix": lambda hidden: (torch.stack(hidden).mean(dim=0), 1e-5),
-}
-"""Where the docstring of a fusion says that it starts, with a tolerance."""
-
-
-@pytest.mark.parametrize("name", STARTS)
-def test_a_new_fusion_starts_where_its_docstring_says(name: str) -> None:
-    hidden = states(rows=4)
-    fused = made(method_named(FUSIONS, name))(hidden, torch.ones(4, LENGTH).long())
-    expected, tolerance = STARTS[name](hidden)
+@every_fusion
+def test_a_new_fusion_starts_where_it_says(entry: Method) -> None:
+    fusion, hidden = made(entry), states(rows=4)
+    if not hasattr(fusion, "initial"):
+        pytest.skip("promises nothing of its first state")
+    fused = fusion(hidden, torch.ones(4, LENGTH).long())
+    expected, tolerance = fusion.initial(hidden)
     assert ((fused - expected).abs() <= tolerance).all()
+
+
+def test_first_states_are_promised_as_the_papers_have_them() -> None:
+    x, y = states(rows=1)[-1], states(rows=1)[1]
+    firsts = {entry.name: made(entry).initial(states(rows=1))[0] for entry in FUSIONS[:4]}
+    expected = {"none": x, "dlfa": x + y, "aif": (x + y) / 2}
+    for name, first in expected.items():
+        torch.testing.assert_close(firsts[name], first)
+    torch.testing.assert_close(firsts["mix"], torch.stack(states(rows=1)).mean(dim=0))
 
 
 def by_hand(fusion: nn.Module, last: Tensor, lower: Tensor) -> Tensor:

@@ -70,6 +70,8 @@ class TaskTypeEntry:
     """Whether its tasks list their labels."""
     max_length: int = 128
     """Most pieces of a row where a sweep does not say: as XTREME's scripts have it."""
+    has_entities: bool = False
+    """Whether its labels may mark entities (``scheme: iob2``), which ``f1`` counts whole."""
     is_by_piece: bool = False
     """Whether its head says something of every piece, and not of a sentence as a whole."""
     is_crossed: bool = False
@@ -109,6 +111,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
             metrics=("accuracy", "macro_f1", "f1", "conll_f1"),
             summary="one label per word",
             has_labels=True,
+            has_entities=True,
             is_by_piece=True,
         ),
         TaskTypeEntry(

@@ -152,7 +152,7 @@ class Task(BaseModel):
             if metric not in entry.metrics:
                 known = ", ".join(entry.metrics)
                 raise ValueError(f"{metric} does not score {self.kind} tasks; there is: {known}")
-        if (self.options >= 2) != (self.kind == "choice"):
+        if (self.options >= 2) != ("options" in entry.settings):
             raise ValueError("options: 2 or more for a choice, for nothing else")
         if self.name.endswith(PAIRS_SUFFIX):
             raise ValueError(f"names in {PAIRS_SUFFIX} are those of scores of language pairs")
@@ -164,9 +164,9 @@ class Task(BaseModel):
             raise ValueError("pivot: a language for retrieval and mining, for nothing else")
         if self.range[0] >= self.range[1]:
             raise ValueError("range: the lowest score is not below the highest")
-        if self.scheme == "iob2" and (self.kind != "tag" or "O" not in self.labels):
+        if self.scheme == "iob2" and not (entry.has_entities and "O" in self.labels):
             raise ValueError("iob2 needs tags, with O among them")
-        if self.kind == "tag" and "f1" in self.metrics and self.scheme != "iob2":
+        if entry.has_entities and "f1" in self.metrics and self.scheme != "iob2":
             raise ValueError("f1 counts entities: it needs scheme iob2")
         return self
 

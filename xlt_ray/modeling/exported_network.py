@@ -21,21 +21,14 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import (
-    MODEL_FOR_QUESTION_ANSWERING_MAPPING,
-    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
-    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from xlt_ray.config.export_metadata import FILE, Exported, read_exported
 from xlt_ray.config.methods import FUSIONS, ConfigModel, method_named
-from xlt_ray.config.task_types import TaskKind
 from xlt_ray.errors import ModelError
 from xlt_ray.modeling.encoder import load_saved
 from xlt_ray.modeling.fresh_parameters import seeded
@@ -44,20 +37,6 @@ from xlt_ray.modeling.network import Network, build_network, load_extra
 
 HEAD = "network.safetensors"
 """Weights of fusion and head, called as a target stage calls them."""
-
-_TWINS: dict[TaskKind, tuple[Any, tuple[dict[str, str], ...]]] = {
-    "tag": (MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING, ({"output": "classifier"},)),
-    "span": (MODEL_FOR_QUESTION_ANSWERING_MAPPING, ({"output": "qa_outputs"},)),
-    "pair": (
-        MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
-        (
-            {"dense": "classifier.dense", "output": "classifier.out_proj"},
-            {"dense": "{base}.pooler.dense", "output": "classifier"},
-            {"dense": "{base}.pooler", "output": "classifier"},
-        ),
-    ),
-}
-"""Classes that may compute what a head computes, and what its layers are called there."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +82,7 @@ def write_exported(
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(files / name, target)
     loaded = _load(folder, told, trust_remote_code=trust_remote_code)
-    twin = twin_of(loaded.network, told.kind, told.labels)
+    twin = twin_of(loaded.network, told.labels)
     if twin is not None:
         for file in folder.glob("model*.safetensors*"):
             file.unlink()
@@ -114,16 +93,15 @@ def write_exported(
     return told
 
 
-def twin_of(network: Network, kind: TaskKind, labels: tuple[str, ...]) -> PreTrainedModel | None:
+def twin_of(network: Network, labels: tuple[str, ...]) -> PreTrainedModel | None:
     """A model of transformers with the same weights and, to the bit, the same logits, or None.
 
     Logits of spans are equal at pieces; at padding ours are the lowest there are.
     """
     encoder = network.encoder
-    if kind not in _TWINS or not isinstance(network.fusion, NoFusion):
+    if not network.head.auto_classes or not isinstance(network.fusion, NoFusion):
         return None
-    mapping, layouts = _TWINS[kind]
-    made = mapping.get(type(encoder.config), None)
+    made = getattr(transformers, network.head.auto_classes).get(type(encoder.config), None)
     if made is None:
         return None
     config = copy.deepcopy(encoder.config)
@@ -133,7 +111,7 @@ def twin_of(network: Network, kind: TaskKind, labels: tuple[str, ...]) -> PreTra
     with seeded(0, "twin"):
         twin: PreTrainedModel = made(config).eval()
     base, wanted = twin.base_model_prefix, twin.state_dict()
-    for layout in layouts:
+    for layout in network.head.layer_names:
         state = {f"{base}.{name}": one for name, one in encoder.state_dict().items()}
         for name, one in network.head.state_dict().items():
             layer, _, part = name.rpartition(".")

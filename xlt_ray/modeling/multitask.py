@@ -18,8 +18,7 @@ from transformers import PreTrainedModel
 from xlt_ray.config.task_types import TaskKind
 from xlt_ray.config.trial import Ranking
 from xlt_ray.modeling.fresh_parameters import seeded
-from xlt_ray.modeling.heads.base import Head
-from xlt_ray.modeling.losses import IGNORED, summed_loss
+from xlt_ray.modeling.heads.base import IGNORED, Head, summed_loss
 from xlt_ray.modeling.network import (
     INPUTS,
     Batch,

@@ -34,9 +34,8 @@ from xlt_ray.errors import ModelError
 from xlt_ray.modeling import pooler
 from xlt_ray.modeling.encoder import inputs_of
 from xlt_ray.modeling.fresh_parameters import seeded
-from xlt_ray.modeling.heads.base import Head
+from xlt_ray.modeling.heads.base import IGNORED, Head, summed_loss
 from xlt_ray.modeling.heads.pair_head import PairHead
-from xlt_ray.modeling.losses import IGNORED, summed_loss
 
 Batch = Mapping[str, Tensor]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")

@@ -1,15 +1,9 @@
 """Predictions of an exported network for examples without labels, with probabilities.
 
-Rows are put together, answered and decoded as in :mod:`xlt_ray.training.evaluate`, so the
-predictions for a test set are those that were scored. Probabilities are softmaxes of the logits,
-which a network trained in one language need not be calibrated for in another:
-
-- of a pair: by label; of a choice: by the place of the option;
-- of a tag: that of the word's own tag;
-- of a span: the product of the probabilities of its begin and its end among all pieces of the
-  window that it was found in; of no answer, those of the first piece in the window that is least
-  sure of none;
-- a score has none.
+Rows are batched, answered and decoded as in :mod:`xlt_ray.training.evaluate`, so the predictions
+for a test set are those that were scored. Probabilities are softmaxes of the logits
+(:meth:`xlt_ray.data.types.base.TaskType.probability`); a network that was trained in one language
+need not be calibrated for another.
 """
 
 from __future__ import annotations
@@ -19,16 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from xlt_ray.config.export_metadata import FILE, Exported, read_exported
-from xlt_ray.config.task_types import TaskKind
 from xlt_ray.data.batches.evaluation import EvalBatches
 from xlt_ray.data.task import Task
-from xlt_ray.data.text.pipeline import IGNORED, encode_words, template_of
-from xlt_ray.data.text.unlabelled import read_inputs
-from xlt_ray.data.types.base import Example, Frame, kind_of
+from xlt_ray.data.text.pipeline import encode_words, template_of
+from xlt_ray.data.types.base import Example, Frame, kind_of, read_inputs
 from xlt_ray.errors import ModelError
 from xlt_ray.modeling.exported_network import Loaded, load_exported, show_no_bars
 
@@ -100,13 +91,13 @@ def predict(
             }
             logits = network(tensors)
             answers = network.head.answers(logits).cpu().numpy()
-            items = batches.decode(numbers, answers)
-            certain = _certainties(task.kind, logits.float().cpu(), batch["labels"])
-            for number, item, certainty in zip(numbers, items, certain, strict=True):
-                decoded[number], certainties[number] = item, certainty
+            parts = batches.decode(numbers, answers)
+            certain = kind.certainties(logits.float().cpu(), batch["labels"])
+            for number, part, certainty in zip(numbers, parts, certain, strict=True):
+                decoded[number], certainties[number] = part, certainty
     return [
-        _prediction(task, example, answer, items, certain)
-        for example, answer, items, certain in zip(
+        Prediction(example, answer, *kind.probability(task, answer, parts, certain))
+        for example, answer, parts, certain in zip(
             examples,
             batches.predictions(decoded),
             batches.by_example(decoded),
@@ -131,49 +122,3 @@ def _task_of(metadata: Exported) -> Task:
             remedy="export the model again",
         )
     return task
-
-
-def _prediction(
-    task: Task, example: Example, answer: Any, items: Sequence[Any], certainties: Sequence[Any]
-) -> Prediction:
-    """The prediction of one example from its decoded items and their certainties."""
-    if task.kind == "span":
-        return Prediction(example, answer, _span_probability(answer, items, certainties))
-    if task.kind == "tag":
-        return Prediction(
-            example, answer, [value for part in certainties for value in part.tolist()]
-        )
-    (probabilities,) = certainties
-    if task.kind == "pair":
-        by_label = dict(zip(task.labels, probabilities.tolist(), strict=True))
-        return Prediction(example, answer, by_label[answer], by_label)
-    if task.kind == "choice":
-        by_place = {str(place): value for place, value in enumerate(probabilities.tolist())}
-        return Prediction(example, answer, by_place[str(answer)], by_place)
-    return Prediction(example, answer, None)
-
-
-def _span_probability(answer: str, windows: Sequence[Any], total: Sequence[float]) -> float:
-    """``total`` is the log of the sum over all begins and ends of each window."""
-    if answer:
-        best = max(range(len(windows)), key=lambda index: windows[index].score)
-        return float(np.exp(windows[best].score - total[best]))
-    least = min(range(len(windows)), key=lambda index: windows[index].none)
-    return float(np.exp(windows[least].none - total[least]))
-
-
-def _certainties(kind: TaskKind, logits: torch.Tensor, labels: np.ndarray) -> list[Any]:
-    """For each item of a batch, what its probability is computed from.
-
-    Classes: the probability of each. Tags: of the likeliest one, at the first piece of every
-    word. Spans: the log of the sum over all begins and ends.
-    """
-    if kind == "span":
-        return logits.double().logsumexp(dim=-1).sum(dim=-1).tolist()
-    if kind == "score":
-        return [None] * len(logits)
-    shares = logits.softmax(dim=-1).numpy()
-    if kind == "tag":
-        best = shares.max(axis=-1)
-        return [row[row_labels != IGNORED] for row, row_labels in zip(best, labels, strict=True)]
-    return list(shares)

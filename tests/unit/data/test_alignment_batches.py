@@ -6,7 +6,7 @@ import pytest
 from xlt_ray.config.methods import CodeSwitchMlm, MonolingualLm, TranslationLm, Weam
 from xlt_ray.data.batches.alignment_batches import alignment_batches
 from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.sources.toy.toy_languages import TONGUES, world
+from xlt_ray.data.sources.toy.toy_languages import TOY_LANGUAGES, world
 from xlt_ray.data.text.pipeline import IGNORED, TextPipeline
 from xlt_ray.errors import DataError
 
@@ -91,7 +91,7 @@ def test_switching_replaces_its_share_of_words(batches, toy, toy_tokenizer):
 
 
 def test_every_language_is_drawn_alike_however_little_text_it_has(batches, toy_tokenizer):
-    counts = dict.fromkeys(TONGUES, 0)
+    counts = dict.fromkeys(TOY_LANGUAGES, 0)
     alone = {
         code: {form for forms in words.values() for form in forms}
         for code, words in world(0).words.items()
@@ -100,14 +100,16 @@ def test_every_language_is_drawn_alike_however_little_text_it_has(batches, toy_t
     for step in range(20):
         for row in original(plain.batch(step)).tolist():
             words = {toy_tokenizer.convert_ids_to_tokens(piece) for piece in row if piece > 4}
-            spoken = [code for code in TONGUES if words <= alone[code]]
+            spoken = [code for code in TOY_LANGUAGES if words <= alone[code]]
             for code in spoken:
                 counts[code] += 1
     assert min(counts.values()) > 0.12 * 20 * 64
 
 
 def test_monolingual_rows_are_sentences_as_they_are(batches, toy, toy_tokenizer):
-    texts = {f"[CLS] {text} [SEP]" for code in TONGUES for text in toy.parallel(code).values()}
+    texts = {
+        f"[CLS] {text} [SEP]" for code in TOY_LANGUAGES for text in toy.parallel(code).values()
+    }
     for row in original(batches(MLM).batch(0)).tolist():
         assert toy_tokenizer.decode([piece for piece in row if piece]) in texts
 

@@ -8,7 +8,7 @@ from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.sources.toy.toy_languages import TONGUES, world
+from xlt_ray.data.sources.toy.toy_languages import TOY_LANGUAGES, world
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.errors import DataError, ForbiddenLabels
@@ -118,7 +118,7 @@ def languages_of(text):
         code: {form for all_forms in words.values() for form in all_forms}
         for code, words in world(0).words.items()
     }
-    return {code for code in TONGUES if forms[code].issuperset(text.split())}
+    return {code for code in TOY_LANGUAGES if forms[code].issuperset(text.split())}
 
 
 def test_cross_lingual_pairs_say_their_sentences_in_different_languages(train, toy, toy_tokenizer):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.label_access import LabelAccess, labelled
 from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.sources.toy.toy_languages import PIVOT, TONGUES
+from xlt_ray.data.sources.toy.toy_languages import PIVOT, TOY_LANGUAGES
 from xlt_ray.data.task import task_named
 from xlt_ray.data.types import mining
 from xlt_ray.data.types.mining import (
@@ -322,7 +322,7 @@ def test_labels_of_the_dev_set_open_to_evaluation_alone(toy):
 
 
 def test_half_of_the_toy_sentences_have_a_translation(toy):
-    assert {language for language, _ in toy.splits(TOY)} == set(TONGUES) - {PIVOT}
+    assert {language for language, _ in toy.splits(TOY)} == set(TOY_LANGUAGES) - {PIVOT}
     for split, size in (("dev", 240), ("test", 400)):
         rows = toy.read(TOY, "qab", split)
         by_side = [[row for row in rows if row.language == one] for one in ("qab", PIVOT)]

@@ -20,12 +20,11 @@ from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.sources.toy.toy_languages import TONGUES
+from xlt_ray.data.sources.toy.toy_languages import TOY_LANGUAGES
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import Sentence
-from xlt_ray.data.text.unlabelled import read_inputs
 from xlt_ray.data.types import ranking
-from xlt_ray.data.types.base import Frame
+from xlt_ray.data.types.base import Frame, read_inputs
 from xlt_ray.data.types.ranking import KIND, RankingExample, Wanted, ranked
 from xlt_ray.errors import DataError
 
@@ -259,7 +258,7 @@ def test_without_other_candidates_the_own_one_stands_for_them():
 
 def test_toy_queries_have_a_right_candidate_in_every_language(toy):
     rows = toy.read(TOY, "qab", "test")
-    languages = list(TONGUES)
+    languages = list(TOY_LANGUAGES)
     assert [row.language for row in rows[: len(languages)]] == languages
     (query,) = [row for row in rows[: len(languages)] if row.query]
     assert query.language == "qab"
@@ -294,7 +293,7 @@ def test_sentences_that_are_there_are_items(toy, toy_tokenizer, toy_pipeline):
 def languages_of(toy):
     """Query, or candidate, of training -> languages that it may be in, and its examples."""
     texts = ({}, {})
-    for language in TONGUES:
+    for language in TOY_LANGUAGES:
         for row in toy.read(TOY, language, "train"):
             for side, text in zip(texts, (row.query, row.candidate), strict=True):
                 codes, names = side.setdefault(text, (set(), set()))
@@ -336,7 +335,7 @@ def test_crossed_rows_have_query_and_candidate_in_two_languages(
                 pairs[min(query[0]), min(right[0])] += 1
         assert not set.intersection(*(one[0] for row in rows for one in row)), "languages are mixed"
     assert all(one != other for one, other in pairs)
-    assert set(pairs) == set(permutations(TONGUES, 2))
+    assert set(pairs) == set(permutations(TOY_LANGUAGES, 2))
     assert chisquare(list(pairs.values())).pvalue > 1e-4, "uniform over ordered pairs"
 
 
@@ -349,7 +348,7 @@ def test_without_crossed_rows_a_batch_is_in_one_language(
         rows = told(batches.batch(step), toy_tokenizer, languages_of)
         (language,) = set.intersection(*(one[0] for row in rows for one in row))
         drawn[language] += 1
-    assert set(drawn) == set(TONGUES)
+    assert set(drawn) == set(TOY_LANGUAGES)
     assert chisquare(list(drawn.values())).pvalue > 1e-4
 
 

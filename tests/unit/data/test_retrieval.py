@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.sources.toy.toy_languages import PIVOT, TONGUES
+from xlt_ray.data.sources.toy.toy_languages import PIVOT, TOY_LANGUAGES
 from xlt_ray.data.task import task_named
 from xlt_ray.data.types.retrieval import KIND, cosines, found, ratio_margin
 from xlt_ray.errors import DataError
@@ -107,7 +107,7 @@ def test_a_broken_file_is_refused_with_its_line(tmp_path, text, complaint):
 
 def test_toy_sentences_are_not_those_that_alignment_sees(toy):
     task = task_named("toy-retrieval")
-    assert {language for language, _ in toy.splits(task)} == set(TONGUES) - {PIVOT}
+    assert {language for language, _ in toy.splits(task)} == set(TOY_LANGUAGES) - {PIVOT}
     seen = set(toy.parallel(PIVOT).values())
     rows = {language: toy.read(task, language, "test") for language in ("qab", "qaf")}
     translations = [row.translation for row in rows["qab"]]

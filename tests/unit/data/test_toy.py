@@ -12,7 +12,7 @@ from xlt_ray.data.sources.toy import concepts as meaning
 from xlt_ray.data.sources.toy import edits
 from xlt_ray.data.sources.toy.clauses import draw_clause, say, text_of
 from xlt_ray.data.sources.toy.examples import toy_examples
-from xlt_ray.data.sources.toy.toy_languages import PIVOT, TONGUES, world
+from xlt_ray.data.sources.toy.toy_languages import PIVOT, TOY_LANGUAGES, world
 from xlt_ray.data.sources.toy.toy_source import SIZES, ToySource
 from xlt_ray.data.task import load_tasks, task_named
 
@@ -63,7 +63,7 @@ def test_a_spelling_means_one_thing_in_each_language():
 
 def test_shared_spellings_are_cognates_and_as_frequent_as_set():
     words = world(0).words
-    for code, tongue in TONGUES.items():
+    for code, tongue in TOY_LANGUAGES.items():
         own = [form for forms in words[code].values() for form in forms]
         relatives = [form for forms in words[tongue.relatives or PIVOT].values() for form in forms]
         shared = sum(one == other for one, other in zip(own, relatives, strict=True))
@@ -76,7 +76,7 @@ def test_shared_spellings_are_cognates_and_as_frequent_as_set():
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_rows_are_translations_of_each_other(toy, task):
     pivot = toy.read(task, PIVOT, "test")
-    for language in TONGUES:
+    for language in TOY_LANGUAGES:
         rows = toy.read(task, language, "test")
         assert [row.id for row in rows] == [row.id for row in pivot]
         if task.kind == "tag":
@@ -151,7 +151,7 @@ def test_a_lexicon_translates_form_by_form_and_has_gaps(toy):
         for form, word in enumerate(forms):
             for target, into in lexicon.get(word, {}).items():
                 assert into == (words[target][gloss][form],)
-    size = {target: sum(target in one for one in lexicon.values()) for target in TONGUES}
+    size = {target: sum(target in one for one in lexicon.values()) for target in TOY_LANGUAGES}
     assert size["qab"] == len([form for forms in words[PIVOT].values() for form in forms])
     assert size["qaf"] < size["qae"] < size["qab"]
     assert (toy.lexicon("en"), toy.lexicon_languages("en")) == ({}, ())
@@ -176,7 +176,7 @@ def test_gold_alignments_join_words_of_one_meaning(toy):
 
 def test_languages_differ_in_word_order():
     clause = draw_clause(Rng("order"))
-    slots = {code: tuple(one.slot for one in say(world(0), code, clause)) for code in TONGUES}
+    slots = {code: tuple(one.slot for one in say(world(0), code, clause)) for code in TOY_LANGUAGES}
     assert len(set(slots.values())) >= 3
     assert len({frozenset(order) for order in slots.values()}) == 1
 

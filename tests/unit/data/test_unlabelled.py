@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from xlt_ray.data.task import task_named
-from xlt_ray.data.text.unlabelled import read_inputs
+from xlt_ray.data.types.base import read_inputs
 from xlt_ray.errors import DataError
 
 

@@ -105,7 +105,7 @@ def test_a_pair_is_dropped_out_and_classified_as_by_the_class_of_transformers(
     family: str, tmp_path: Path
 ) -> None:
     network, _ = network_on(folder_of(family, tmp_path, with_pooler=family in POOLED))
-    twin = twin_of(network, "pair", ("a", "b", "c"))
+    twin = twin_of(network, ("a", "b", "c"))
     assert twin is not None
     ids = torch.randint(5, 100, (4, 9), generator=torch.Generator().manual_seed(0))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -1,25 +1,18 @@
-"""Batches of masked language modelling on parallel text, for alignment stages and mixtures.
+"""Batches of parallel text for alignment stages and for the masked LM of mixtures.
 
-Batch ``step`` is a pure function of (seed, step). Rows are drawn with replacement: the
-language first (uniformly, so that small ones are not drowned), then a sentence of it.
-Labels are the pieces to be predicted; of the chosen ones 80 % are masked, 10 % replaced
-by a random piece and 10 % kept. Special tokens are never chosen.
+Batch ``step`` is a pure function of (seed, step). Rows are drawn with replacement: the language, or
+the pair of languages, first (uniformly, so that small ones are not drowned), then a sentence.
 
-Batches of sentences and their translations, each encoded by itself.
-
-A row is a pair: ``input_ids`` and ``attention_mask`` are those of a sentence, ``other_input_ids``
-and ``other_attention_mask`` (and token types, where the model has them) those of its
-translation. ``sentence`` ``(batch,)`` numbers the meaning, so that a sentence that was drawn
-twice, in whatever languages, is no negative of itself; ``labels`` ``(batch,)`` is the place of
-a row in its group. Batch ``step`` is a pure function of (seed, step).
-
-Masked sentence pairs with the matrix that swaps the states of aligned words.
-
-As in TLM a row is a sentence and its translation, masked. ``swap`` ``(batch, length, length)``
-float32 has a row for every position of the row: where the word of a piece is aligned, equal
-weights, summing to 1, on all pieces of the words that it is aligned with; else 1 on the piece
-itself. Special pieces and padding keep themselves, and pieces that ``max_length`` cut off are
-nobody's. Batch ``step`` is a pure function of (seed, step).
+- Masked LM: ``labels`` are the pieces to predict; of the chosen ones 80 % are masked, 10 % replaced
+  by a random piece and 10 % kept. Special tokens are never chosen.
+- Contrast: a row is a sentence (``input_ids``, ``attention_mask``) and its translation (the same
+  names after ``other_``), each encoded by itself. ``sentence`` ``(batch,)`` numbers the meaning, so
+  that a sentence that was drawn twice is not a negative of itself; ``labels`` ``(batch,)`` is the
+  place of a row in its group.
+- Word swaps: masked translations as in TLM, with ``swap`` ``(batch, length, length)`` float32.
+  Where the word of a piece is aligned, its row has equal weights, summing to 1, on all pieces of
+  the aligned words; else 1 on the piece itself, as for special pieces and padding. Pieces that
+  ``max_length`` cut off get no weight.
 """
 
 from __future__ import annotations

@@ -1,17 +1,14 @@
-"""Several trainings as one sequence of batches, each batch of one of them.
+"""Several trainings as one sequence of batches, each batch of one of them; and numbers for noise.
 
-Which one a step is of is drawn, and follows from (seed, step) alone: step s belongs to the part
-whose share of [0, 1) holds the s-th number of a stream. The k-th step of a part shows its batch k,
-so every part goes through its own examples in its own order, whatever is between. A training that
-was interrupted goes on from the number of its next step.
+The part that a step belongs to follows from (seed, step) alone: step s belongs to the part whose
+share of [0, 1) holds the s-th number of a random stream. The k-th step of a part is its batch k, so
+every part visits its own examples in its own order, and an interrupted training continues with the
+number of its next step. A dataset is drawn with ``p_i`` in proportion to ``n_i^(1/T)``, where
+``n_i`` is its number of examples, at most ``cap`` (arXiv 1910.10683, section 3.5.2, where the cap
+is K).
 
-A dataset is drawn with ``p_i`` in proportion to ``n_i^(1/T)``, ``n_i`` its examples that count, at
-most ``cap`` (arXiv 1910.10683, section 3.5.2, where the cap is K).
-
-Numbers of rows, from which a training draws its noise.
-
-Noise that were drawn from a stream of a whole pass would depend on how a batch is split into
-passes and over workers; drawn from a number that travels with its row, it does not.
+:class:`NumberedBatches` gives every row a number from which a training draws its noise. Noise from
+a stream over a whole pass would depend on how a batch is split into passes and over workers.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Tagged sentences of CoNLL-U files and of files of ``word TAB tag``, line by line.
 
-Real files have their ways: ranges and empty nodes of CoNLL-U are no words; ``-DOCSTART-`` of
-CoNLL-2003 is none; words of PAN-X as it is downloaded begin with their language (``de:Berlin``).
-
-Schemes by which tags mark entities, all read as IOB2.
+Skipped are ranges and empty nodes of CoNLL-U, ``-DOCSTART-`` of CoNLL-2003, and the language before
+the words of PAN-X as it is downloaded (``de:Berlin``). All schemes that mark entities are read as
+IOB2:
 
 | scheme | an entity of one word, of three | two that touch |
 |---|---|---|
@@ -13,10 +12,10 @@ Schemes by which tags mark entities, all read as IOB2.
 | BILOU | U, B I L | U U |
 | IOE1, IOE2 | I or E, I I I or I I E | E I, E E |
 
-What begins an entity is the same in all of them: B, S and U do; any other tag does unless an entity
-of its type was going on, and E, L, S and U end theirs. So a file need not say which scheme it has,
-and one that mixes them loses no entity. It is also how conlleval and seqeval's default rules read
-tags (:func:`xlt_ray.data.metrics.conll_f1`).
+An entity begins the same way in all of them: with B, S or U, or with any other tag unless an entity
+of its type is open; E, L, S and U end it. So a file need not name its scheme, and a file that mixes
+schemes loses no entity. conlleval and seqeval's default rules read tags in the same way
+(:func:`xlt_ray.data.metrics.conll_f1`).
 """
 
 from __future__ import annotations

@@ -1,28 +1,24 @@
-"""Copies of training text whose words are replaced by neighbours: randomised smoothing by data.
+"""Words that may replace one another, and training text copied with words replaced by them.
 
-RS-DA of arXiv 2104.08645 as in its authors' code. Of every sentence there are n copies; in each,
-every word that has neighbours is replaced by a uniform draw from the word itself and its
-neighbours, each sentence of a pair by itself::
+Neighbours are words of the same language: synonyms, or the nearest words in an embedding space such
+as the counter-fitted one of arXiv 1603.00892. The ``files`` source reads them from
+``neighbours/LANGUAGE.tsv`` (word TAB neighbour, one a line); in the ``toy`` world they are the
+other form of a concept. In a lexicon, the neighbours of a word are its translations, which are near
+it in the space of a multilingual encoder.
+
+The copies are RS-DA of arXiv 2104.08645 (randomised smoothing by data) as in its authors' code. A
+sentence has n copies; in each, every word with neighbours becomes a uniform draw from the word and
+its neighbours, in each sentence of a pair independently::
 
     x'_i ~ Uniform({x_i} + N(x_i)),   i = 1 .. number of words
 
-The copies are trained on in the place of the sentence, which is not added by itself; the loss
-is the plain one. A word is looked up as it is written, capitals included, as in their code; ours
-are the comparison after NFC and without the punctuation that hangs on a word, which stays there
-(:mod:`xlt_ray.data.text.lexicon`). Neighbours and their number are the data's
-(:mod:`xlt_ray.data.text.neighbours`); the authors used 10 copies for PAWS-X and 3 for XNLI, with
-counter-fitted synonyms.
+Training sees the copies instead of the sentence, with the plain loss. Words are looked up as they
+are written, capitals included, as in that code; ours adds NFC, and ignores the punctuation around a
+word, which stays (:mod:`xlt_ray.data.text.lexicon`). The authors used 10 copies for PAWS-X and 3
+for XNLI, with counter-fitted synonyms.
 
-Copy c of sentence s follows from (seed, c, s) alone: the same in every epoch and after a resume,
-and nothing is stored.
-
-Words that may stand for one another in a language: lists of neighbours, or a lexicon.
-
-Lists hold words of the same language: synonyms, or the nearest words in an embedding space such
-as the counter-fitted one of arXiv 1603.00892. The ``files`` source reads them from
-``neighbours/LANGUAGE.tsv`` (word TAB neighbour, a line for each); in the ``toy`` world they are
-the other form of a word's meaning. A lexicon's neighbours are a word's translations, which lie
-near it in the space of a multilingual encoder.
+Copy c of sentence s follows from (seed, c, s) alone: it is the same in every epoch and after a
+resume, and nothing is stored.
 """
 
 from __future__ import annotations
@@ -36,7 +32,7 @@ import numpy as np
 from xlt_ray.config.methods import AugmentRobust
 from xlt_ray.data.sampling import digest_of, generator
 from xlt_ray.data.sources.base import Source
-from xlt_ray.data.sources.toy.toy_languages import TONGUES, world
+from xlt_ray.data.sources.toy.toy_languages import TOY_LANGUAGES, world
 from xlt_ray.data.sources.toy.toy_source import ToySource
 from xlt_ray.data.text.code_switching import respelt
 from xlt_ray.data.text.lexicon import Lookup, normal
@@ -55,7 +51,7 @@ def neighbour_lists(source: Source, language: str) -> Neighbours:
         DataErrors: lines that are not a word and its neighbour.
     """
     if isinstance(source, ToySource):
-        words = world(source.seed).words[language] if language in TONGUES else {}
+        words = world(source.seed).words[language] if language in TOY_LANGUAGES else {}
         return {
             form: tuple(other for other in forms if other != form)
             for forms in words.values()

@@ -1,17 +1,16 @@
-"""A fixed sample of parallel sentences: the text that diagnostics are measured on.
+"""Parallel sentences that are only measured on: a sample for diagnostics, and a held-out set for
+masked LM.
 
-Which sentences are in it follows from their ids alone: they stand in the order of a digest, and
-of every pair of languages the first n that both have are taken. So the sample is the same in every
-process and at every step, a smaller one is the beginning of a larger one, and no label of any task
-is looked at. A sentence that reads as an earlier one of its language is passed over: nobody could
-tell its translation from the other's.
+Both follow from sentence ids alone: sentences are ordered by a digest of their ids, and the first
+ones are taken. So they are the same in every process and at every step, a smaller sample is the
+beginning of a larger one, and no label of any task is looked at.
 
-Parallel text that masked LM is scored on, kept out of its training.
-
-Which sentences they are follows from their ids alone: the first ones in the order of a digest,
-the same ids in all languages, so that no translation of theirs is trained on either. Pieces are
-hidden by numbers of their own (80 % masked, 10 % replaced, 10 % kept), the same at every step and
-for every objective: one sentence a row, as it is, whatever rows are trained on.
+- The sample has, for every pair of languages, the first n sentences that both have. A sentence that
+  repeats the text of an earlier one in its language is skipped: its translation could not be told
+  from the other's.
+- Held-out ids are the same in all languages, so training sees no translation of a held-out sentence
+  either. Pieces are hidden by a random stream of their own (80 % masked, 10 % replaced, 10 % kept),
+  the same at every step and for every objective: one plain sentence a row, whatever training sees.
 """
 
 from __future__ import annotations

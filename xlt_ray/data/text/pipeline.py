@@ -1,16 +1,13 @@
-"""Sentences as pieces: tokenised once per content, kept as a memory-mapped Arrow table.
+"""From text to padded arrays of pieces: tokenised once, cached in memory-mapped tables, collated.
 
-A sentence is a list of words, each word one or more piece ids; no special tokens are
-stored. The :class:`Template` of a tokenizer says which special ids go around one or two
-sentences, so that batches are put together without calling the tokenizer again, and a
-word can be replaced or masked as a whole. Tables hold text only, never labels: the same
-table serves labelled and unlabelled reading.
+A sentence is a list of words, each word one or more piece ids, without special tokens. The
+:class:`Template` of a tokenizer says which special ids go around one or two sentences, so that
+batches are collated without calling the tokenizer again, and a word can be replaced or masked as a
+whole. Tables hold text and no labels: labelled and unlabelled reading share them.
 
-Rows of sentences put together into padded arrays.
-
-Length is that of the longest row rounded up to a multiple of 8 and capped by
-``max_length``: few distinct shapes, little padding. Rows that are too long lose pieces
-from the end; of a pair the longer sentence loses first.
+A batch is as long as its longest row, rounded up to a multiple of 8 and capped by ``max_length``:
+few distinct shapes, little padding. Rows that are too long lose pieces from the end; of a pair the
+longer sentence loses first.
 """
 
 from __future__ import annotations

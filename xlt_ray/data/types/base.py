@@ -21,6 +21,7 @@ from xlt_ray.config.task_types import KINDS
 from xlt_ray.data.item_scores import ItemScores
 from xlt_ray.data.text.lines import RAISED, Faults
 from xlt_ray.data.text.pipeline import Sentence, Template
+from xlt_ray.errors import DataError
 
 if TYPE_CHECKING:
     from xlt_ray.data.task import Task
@@ -138,9 +139,13 @@ class TaskType(ABC):
         """
 
     def read_unlabelled(self, path: Path, task: Task) -> Iterator[Example]:
-        """The same, whatever the file says of labels or leaves out: they are placeholders.
+        """Examples to predict, their labels placeholders whatever the file says or leaves out.
 
-        For kinds that predict something of a single example.
+        Every row is predicted, so that answers and rows match: a row without text is an error.
+
+        Raises:
+            DataError: the file does not hold what the kind needs, or the kind predicts nothing of
+                a single example.
         """
         return self.read(path, task, "test")
 
@@ -219,6 +224,20 @@ class TaskType(ABC):
     ) -> list[Any]:
         """What a batch's answers (:meth:`Head.answers`) say of each of its items."""
 
+    def certainties(self, logits: Any, labels: np.ndarray) -> list[Any]:
+        """By item of a batch, what :meth:`probability` needs to know of its ``logits``, a float32
+        tensor on the CPU; None where the kind has no probabilities."""
+        return [None] * len(logits)
+
+    def probability(
+        self, task: Task, answer: Any, parts: Sequence[Any], certainties: Sequence[Any]
+    ) -> tuple[Any, dict[str, float] | None]:
+        """How likely the ``answer`` to an example is, and every label where the kind has labels.
+
+        ``parts`` are the decoded items of the example and ``certainties`` belong to them.
+        """
+        return None, None
+
     def joined(self, task: Task, example: Any, parts: Sequence[Any]) -> Any:
         """What the decoded items of one example say together, in the form of its gold."""
         (only,) = parts
@@ -263,6 +282,27 @@ class TaskType(ABC):
     ) -> ItemScores:
         """As :meth:`item_scores`, for :meth:`score_tuned`."""
         return self.item_scores(task, language, gold, predicted)
+
+
+def class_shares(logits: Any) -> list[Any]:
+    """The probability of each class, item by item, (classes,) float32 each."""
+    return list(logits.softmax(dim=-1).numpy())
+
+
+def read_inputs(path: Path, task: Task) -> tuple[Example, ...]:
+    """The examples of a file that is to be predicted, in its order.
+
+    Raises:
+        DataError: it cannot be read, does not hold what the kind of task needs (with the line
+            where there is one), or holds nothing.
+    """
+    try:
+        examples = tuple(kind_of(task).read_unlabelled(path, task))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    if not examples:
+        raise DataError(f"{path}: holds nothing to predict", task=task.name)
+    return examples
 
 
 def kind_of(task: Task) -> TaskType:

@@ -24,7 +24,7 @@ from xlt_ray.data.metrics import accuracy, defined
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.lines import RAISED, Faults, Names, json_object, line_error, lines
 from xlt_ray.data.text.pipeline import Batch, collate
-from xlt_ray.data.types.base import Frame, Row, TaskType
+from xlt_ray.data.types.base import Frame, Row, TaskType, class_shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,16 @@ class ChoiceType(TaskType):
     ) -> list[int]:
         """``predicted`` (batch,): places of options."""
         return [int(place) for place in np.asarray(predicted).tolist()]
+
+    def certainties(self, logits: Any, labels: np.ndarray) -> list[Any]:
+        return class_shares(logits)
+
+    def probability(
+        self, task: Task, answer: int, parts: Sequence[int], certainties: Sequence[Any]
+    ) -> tuple[float, dict[str, float]]:
+        """The softmax over the options, by the place of the option."""
+        by_place = {str(place): value for place, value in enumerate(certainties[0].tolist())}
+        return by_place[str(answer)], by_place
 
     def score(
         self, task: Task, language: str, gold: Sequence[int], predicted: Sequence[int]

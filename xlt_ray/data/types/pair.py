@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from xlt_ray.data.metrics import accuracy, defined, macro_f1
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.lines import RAISED, Faults, Names, cells, line_error
 from xlt_ray.data.text.pipeline import Batch, collate
-from xlt_ray.data.types.base import Frame, Row, TaskType
+from xlt_ray.data.types.base import Frame, Row, TaskType, class_shares
 
 _NOT_TRANSLATED = "NS"
 
@@ -72,6 +73,16 @@ class SentencePairType(TaskType):
     def is_whole(self, example: TwoSentences) -> bool:
         return example.is_whole
 
+    @abstractmethod
+    def unlabelled(self, task: Task, name: str, first: str, second: str) -> TwoSentences:
+        """An example whose label is a placeholder."""
+
+    def read_unlabelled(self, path: Path, task: Task) -> Iterator[Any]:
+        """Two columns, or columns with a header that names the task's two sentences."""
+        names = Names()
+        for number, name, first, second in unlabelled_rows(path, task):
+            yield self.unlabelled(task, names.unique(name or f"line{number}"), first, second)
+
     def batch(
         self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
     ) -> Batch:
@@ -100,6 +111,9 @@ class PairType(SentencePairType):
             name, *both_sentences(row), task.known(str(row["label"]).strip(), path, number)
         )
 
+    def unlabelled(self, task: Task, name: str, first: str, second: str) -> PairExample:
+        return PairExample(name, first, second, task.labels[0])
+
     def numbers(self, task: Task, example: PairExample) -> np.ndarray:
         """()."""
         assert example.label is not None, "text without labels cannot be trained or scored"
@@ -110,6 +124,16 @@ class PairType(SentencePairType):
     ) -> list[str]:
         """``predicted`` (batch,): numbers of labels."""
         return [task.labels[number] for number in np.asarray(predicted).tolist()]
+
+    def certainties(self, logits: Any, labels: np.ndarray) -> list[Any]:
+        return class_shares(logits)
+
+    def probability(
+        self, task: Task, answer: str, parts: Sequence[str], certainties: Sequence[Any]
+    ) -> tuple[float, dict[str, float]]:
+        """The softmax of the logits, by label."""
+        by_label = dict(zip(task.labels, certainties[0].tolist(), strict=True))
+        return by_label[answer], by_label
 
     def score(
         self, task: Task, language: str, gold: Sequence[str], predicted: Sequence[str]
@@ -170,3 +194,26 @@ def pair_rows(
             name, first, second, label = (row[place].strip() for place in places)
             if split != "train" or TwoSentences(name, first, second).is_whole:
                 yield number, (name, first, second, label)
+
+
+def unlabelled_rows(path: Path, task: Task) -> Iterator[tuple[int, str, str, str]]:
+    """Line number, id (empty where there is none) and both sentences of every row."""
+    columns = task.columns
+    rows = cells(path)
+    _, row = next(rows, (1, []))
+    header = [cell.strip() for cell in row]
+    places, width = (0, 1), 2
+    remedy = f"two sentences, or a header with {columns.first} and {columns.second}"
+    if {columns.first, columns.second} <= set(header):
+        places, width = (header.index(columns.first), header.index(columns.second)), len(header)
+        remedy = "as many as the header"
+    else:
+        header, rows = [], cells(path)
+    for number, row in rows:
+        if len(row) != width:
+            raise line_error(path, number, f"has {len(row)} columns, not {width}", remedy)
+        first, second = (row[place].strip() for place in places)
+        if not first or not second:
+            raise line_error(path, number, "a sentence is empty")
+        name = row[header.index(columns.id)].strip() if columns.id in header else ""
+        yield number, name, first, second

@@ -43,6 +43,7 @@ from xlt_ray.data.text.lines import RAISED, Faults, json_object, line_error, lin
 from xlt_ray.data.text.pipeline import Batch, collate
 from xlt_ray.data.types.base import Frame, Row, Rows, TaskType, Views
 from xlt_ray.data.types.sentence_vectors import of_length_one
+from xlt_ray.errors import DataError
 
 CUTOFF = 20
 """Ranks that mean average precision looks at."""
@@ -128,6 +129,13 @@ class RankingType(TaskType):
                         problem = f"relevant: no line {name!r} has a candidate"
                         raise line_error(path, number, problem)
                 yield example
+
+    def read_unlabelled(self, path: Path, task: Task) -> Iterator[RankingExample]:
+        raise DataError(
+            f"{path}: {task.name} ranks the candidates of a whole pool; a single row has no "
+            "prediction",
+            remedy="network.predict gives the vectors of sentences, to be compared by the cosine",
+        )
 
     def of_row(
         self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int

@@ -62,6 +62,9 @@ class ScoreType(SentencePairType):
             name, *both_sentences(row), _number(str(row["label"]), task, path, number)
         )
 
+    def unlabelled(self, task: Task, name: str, first: str, second: str) -> ScoreExample:
+        return ScoreExample(name, first, second, task.range[0])
+
     def numbers(self, task: Task, example: ScoreExample) -> np.ndarray:
         """() float32: 0 at the low end of the range, 1 at the high end."""
         assert example.score is not None, "text without labels cannot be trained or scored"

@@ -254,6 +254,24 @@ class SpanType(TaskType):
             for window, (_, place), scores in zip(items, places, np.asarray(predicted), strict=True)
         ]
 
+    def certainties(self, logits: Any, labels: np.ndarray) -> list[float]:
+        """The log of the sum over all begins and ends of each window."""
+        total: list[float] = logits.double().logsumexp(dim=-1).sum(dim=-1).tolist()
+        return total
+
+    def probability(
+        self, task: Task, answer: str, parts: Sequence[Any], certainties: Sequence[float]
+    ) -> tuple[float, None]:
+        """The product of the probabilities of begin and end among all pieces of the window that
+        holds the answer; without an answer, those of the first piece in the window that is least
+        sure of having none."""
+        windows = range(len(parts))
+        if answer:
+            best = max(windows, key=lambda window: parts[window].score)
+            return float(np.exp(parts[best].score - certainties[best])), None
+        least = min(windows, key=lambda window: parts[window].none)
+        return float(np.exp(parts[least].none - certainties[least])), None
+
     def joined(self, task: Task, example: SpanExample, parts: Sequence[Found]) -> str:
         best = max(parts, key=lambda one: one.score)
         none = min(part.none for part in parts)

@@ -33,7 +33,7 @@ from xlt_ray.data.item_scores import (
 from xlt_ray.data.metrics import accuracy, chunk_counts, conll_f1, defined, entity_f1, macro_f1
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.conll import as_iob2, num_sentences, tagged_sentences, word_of
-from xlt_ray.data.text.lines import RAISED, Faults, Names, line_error
+from xlt_ray.data.text.lines import RAISED, Faults, Names, line_error, lines
 from xlt_ray.data.text.pipeline import IGNORED, Batch, Sentence, collate
 from xlt_ray.data.types.base import Frame, Row, Rows, TaskType
 
@@ -108,7 +108,13 @@ class TagType(TaskType):
             yield TagExample(own, tuple(word.text for word in words), tags)
 
     def read_unlabelled(self, path: Path, task: Task) -> Iterator[TagExample]:
-        """What stands in the place of a tag may be missing, too (``conll``)."""
+        """Plain text, one sentence a line, unless the file ends in the task's format; tags may be
+        missing there, too (``conll``)."""
+        if path.suffix != f".{task.format}":
+            for number, line in lines(path):
+                if text := tuple(line.split()):
+                    yield TagExample(f"line{number}", text, (task.labels[0],) * len(text))
+            return
         names = Names()
         for place, (name, words) in enumerate(tagged_sentences(path, task, is_labelled=False)):
             own, text = names.unique(name or f"test{place}"), tuple(word.text for word in words)
@@ -179,6 +185,17 @@ class TagType(TaskType):
             tuple(task.labels[one] for one in numbers[place.start + row.starts].tolist())
             for (row,), (place,), numbers in zip(rows, places, np.asarray(predicted), strict=True)
         ]
+
+    def certainties(self, logits: Any, labels: np.ndarray) -> list[Any]:
+        """The probability of the likeliest tag at the first piece of every word."""
+        likeliest = logits.softmax(dim=-1).numpy().max(axis=-1)
+        return [row[own != IGNORED] for row, own in zip(likeliest, labels, strict=True)]
+
+    def probability(
+        self, task: Task, answer: Any, parts: Sequence[Any], certainties: Sequence[Any]
+    ) -> tuple[list[float], None]:
+        """Of every word's tag."""
+        return [value for part in certainties for value in part.tolist()], None
 
     def joined(
         self, task: Task, example: TagExample, parts: Sequence[tuple[str, ...]]

@@ -5,4 +5,7 @@ with ``hidden_states``, a tuple of ``num_layers + 1`` tensors ``(batch, length, 
 first is the embeddings, and ``attention_mask`` ``(batch, length)``, 1 for pieces and 0 for
 padding. It returns ``(batch, length, hidden)``; what it returns at padding is not used. A
 piece's result depends neither on how much padding follows nor on the other rows of the batch.
+
+A fusion whose first state is worth promising says it: ``initial(hidden_states)`` returns what a new
+module gives, ``(batch, length, hidden)``, and how far from it any value may be.
 """

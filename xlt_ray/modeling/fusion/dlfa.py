@@ -83,6 +83,11 @@ class DlfaFusion(nn.Module):
         fused = 2 * attention * last + 2 * (1 - attention) * lower
         return fused.expand_as(hidden_states[-1])
 
+    def initial(self, hidden_states: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """With ``placement: pieces``: M is within 0.12 of one half, so Z is near X + Y."""
+        last, lower = hidden_states[-1], hidden_states[self.layer]
+        return last + lower, 0.24 * (last - lower).abs()
+
 
 def placed(
     hidden_states: tuple[Tensor, ...], layer: int, attention_mask: Tensor, placement: str

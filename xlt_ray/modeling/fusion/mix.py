@@ -46,3 +46,7 @@ class MixFusion(nn.Module):
         for share, states in zip(shares[1:], hidden_states[1:], strict=True):
             mixed = mixed + share * states
         return mixed
+
+    @staticmethod
+    def initial(hidden_states: tuple[Tensor, ...]) -> tuple[Tensor, float]:
+        return torch.stack(hidden_states).mean(dim=0), 1e-5

@@ -19,3 +19,7 @@ class NoFusion(nn.Module):
         attention_mask: Tensor,
     ) -> Tensor:
         return hidden_states[-1]
+
+    @staticmethod
+    def initial(hidden_states: tuple[Tensor, ...]) -> tuple[Tensor, float]:
+        return hidden_states[-1], 0.0

@@ -14,6 +14,8 @@ from xlt_ray.modeling.heads.pair_head import PairHead
 class ChoiceHead(PairHead):
     """As for pairs, with one output for every option: logits ``(batch, options)``."""
 
+    auto_classes = ""
+
     def __init__(
         self, hidden_size: int, num_labels: int, dropout: float, *, drops_states: bool = True
     ) -> None:

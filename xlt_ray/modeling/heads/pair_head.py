@@ -24,6 +24,13 @@ class PairHead(Head):
             sequences. Those of BERT have none, their dense layer being the encoder's pooler.
     """
 
+    auto_classes = "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING"
+    layer_names = (
+        {"dense": "classifier.dense", "output": "classifier.out_proj"},
+        {"dense": "{base}.pooler.dense", "output": "classifier"},
+        {"dense": "{base}.pooler", "output": "classifier"},
+    )
+
     def __init__(
         self, hidden_size: int, num_labels: int, dropout: float, *, drops_states: bool = True
     ) -> None:

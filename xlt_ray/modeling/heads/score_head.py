@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import functional
 
+from xlt_ray.modeling.heads.base import IGNORED
 from xlt_ray.modeling.heads.pair_head import PairHead
-from xlt_ray.modeling.losses import squared_loss
 
 
 class ScoreHead(PairHead):
     """As for pairs, with one output: logits ``(batch,)``, which are the numbers themselves."""
+
+    auto_classes = ""
 
     def __init__(
         self, hidden_size: int, num_labels: int, dropout: float, *, drops_states: bool = True
@@ -20,7 +23,10 @@ class ScoreHead(PairHead):
         return super().forward(hidden, attention_mask).squeeze(-1)
 
     def loss(self, logits: Tensor, labels: Tensor, denominator: Tensor) -> Tensor:
-        return squared_loss(logits, labels, denominator)
+        """Squared errors where labels are not -100, summed in float32; both ``(batch,)``."""
+        asked = labels != IGNORED
+        errors = functional.mse_loss(logits[asked].float(), labels[asked].float(), reduction="sum")
+        return errors / denominator
 
     def answers(self, logits: Tensor) -> Tensor:
         return logits.float()

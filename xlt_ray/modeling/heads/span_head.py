@@ -15,6 +15,9 @@ from xlt_ray.modeling.heads.base import Head
 class SpanHead(Head):
     """Logits ``(batch, 2, length)``: begins, then ends; padding has the lowest there is."""
 
+    auto_classes = "MODEL_FOR_QUESTION_ANSWERING_MAPPING"
+    layer_names = ({"output": "qa_outputs"},)
+
     def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
         super().__init__()
         self.output = nn.Linear(hidden_size, 2)

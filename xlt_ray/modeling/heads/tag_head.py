@@ -10,6 +10,9 @@ from xlt_ray.modeling.heads.base import Head
 class TagHead(Head):
     """Dropout and one linear layer: logits ``(batch, length, num_labels)``."""
 
+    auto_classes = "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING"
+    layer_names = ({"output": "classifier"},)
+
     def __init__(self, hidden_size: int, num_labels: int, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)

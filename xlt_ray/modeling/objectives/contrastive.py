@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from xlt_ray.config import methods
 from xlt_ray.errors import SpecError
 from xlt_ray.modeling.fusion.dlfa import masked_mean
-from xlt_ray.modeling.losses import summed_loss
+from xlt_ray.modeling.heads.base import summed_loss
 from xlt_ray.modeling.network import Batch, hidden_states
 
 OTHER = "other_"

@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from xlt_ray.config import methods
-from xlt_ray.modeling.losses import IGNORED, summed_loss
+from xlt_ray.modeling.heads.base import IGNORED, summed_loss
 from xlt_ray.modeling.network import Batch, MaskedLm, MaskedLmHead, build_masked_lm, hidden_states
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from xlt_ray.data.sampling import Rng
 from xlt_ray.data.sources.toy import concepts as meaning
-from xlt_ray.data.sources.toy.toy_languages import TONGUES, World
+from xlt_ray.data.sources.toy.toy_languages import TOY_LANGUAGES, World
 
 USUAL = 0.8
 """Probability that a word is drawn from the usual company of the word it goes with."""
@@ -50,73 +50,73 @@ class Spoken(NamedTuple):
     text: str
 
 
-def draw_word(dice: Rng, gloss: str) -> Word:
+def draw_word(rng: Rng, gloss: str) -> Word:
     """A concept in a random one of its forms."""
-    return Word(gloss, dice.below(meaning.concepts()[gloss].num_forms))
+    return Word(gloss, rng.below(meaning.concepts()[gloss].num_forms))
 
 
-def draw_clause(dice: Rng) -> Clause:
+def draw_clause(rng: Rng) -> Clause:
     """A random clause of three to eight words, most of them in their usual company."""
-    verb = dice.pick(meaning.glosses("VERB"))
-    if dice.chance(0.1):
-        subject = Phrase(Word(dice.pick(meaning.NAMES)))
+    verb = rng.pick(meaning.glosses("VERB"))
+    if rng.chance(0.1):
+        subject = Phrase(Word(rng.pick(meaning.NAMES)))
     else:
-        noun = _companion(dice, verb, "NOUN", "subject")
-        determiner = Word(dice.pick(meaning.DETERMINERS)) if dice.chance(0.25) else None
-        subject = Phrase(draw_word(dice, noun), determiner, _adjective(dice, noun))
-    noun = _companion(dice, verb, "NOUN", "object")
+        noun = _companion(rng, verb, "NOUN", "subject")
+        determiner = Word(rng.pick(meaning.DETERMINERS)) if rng.chance(0.25) else None
+        subject = Phrase(draw_word(rng, noun), determiner, _adjective(rng, noun))
+    noun = _companion(rng, verb, "NOUN", "object")
     while noun == subject.noun.gloss:
-        noun = dice.pick(meaning.members())
-    adverb = Word(_companion(dice, verb, "ADV", "adverb")) if dice.chance(0.15) else None
+        noun = rng.pick(meaning.members())
+    adverb = Word(_companion(rng, verb, "ADV", "adverb")) if rng.chance(0.15) else None
     return Clause(
         subject,
-        draw_word(dice, verb),
-        Phrase(draw_word(dice, noun), None, _adjective(dice, noun)),
-        is_negated=dice.chance(0.1),
+        draw_word(rng, verb),
+        Phrase(draw_word(rng, noun), None, _adjective(rng, noun)),
+        is_negated=rng.chance(0.1),
         adverb=adverb,
     )
 
 
-def _companion(dice: Rng, gloss: str, tag: str, relation: str) -> str:
-    if dice.chance(USUAL):
-        return dice.pick(meaning.company(gloss, tag, relation))
-    return dice.pick(meaning.members() if tag == "NOUN" else meaning.glosses(tag))
+def _companion(rng: Rng, gloss: str, tag: str, relation: str) -> str:
+    if rng.chance(USUAL):
+        return rng.pick(meaning.company(gloss, tag, relation))
+    return rng.pick(meaning.members() if tag == "NOUN" else meaning.glosses(tag))
 
 
-def _adjective(dice: Rng, noun: str) -> Word | None:
-    if not dice.chance(0.3):
+def _adjective(rng: Rng, noun: str) -> Word | None:
+    if not rng.chance(0.3):
         return None
-    return draw_word(dice, _companion(dice, noun, "ADJ", "adjective"))
+    return draw_word(rng, _companion(rng, noun, "ADJ", "adjective"))
 
 
 def say(world: World, language: str, clause: Clause) -> list[Spoken]:
     """The clause in one language, word by word."""
-    tongue, words = TONGUES[language], world.words[language]
+    grammar, words = TOY_LANGUAGES[language], world.words[language]
 
     def spoken(slot: str, tag: str, word: Word | None) -> list[Spoken]:
         return [] if word is None else [Spoken(slot, tag, words[word.gloss][word.form])]
 
-    def phrase(name: str, one: Phrase) -> list[Spoken]:
-        tag = "PROPN" if one.noun.gloss in meaning.NAMES else "NOUN"
-        noun = spoken(f"{name}.noun", tag, one.noun)
-        adjective = spoken(f"{name}.adjective", "ADJ", one.adjective)
-        determiner = spoken(f"{name}.determiner", "DET", one.determiner)
-        inner = adjective + noun if tongue.adjective_first else noun + adjective
-        return determiner + inner if tongue.determiner_first else inner + determiner
+    def say_phrase(name: str, phrase: Phrase) -> list[Spoken]:
+        tag = "PROPN" if phrase.noun.gloss in meaning.NAMES else "NOUN"
+        noun = spoken(f"{name}.noun", tag, phrase.noun)
+        adjective = spoken(f"{name}.adjective", "ADJ", phrase.adjective)
+        determiner = spoken(f"{name}.determiner", "DET", phrase.determiner)
+        inner = adjective + noun if grammar.adjective_first else noun + adjective
+        return determiner + inner if grammar.determiner_first else inner + determiner
 
     verb = spoken("verb", "VERB", clause.verb)
     if clause.is_negated:
         negation = spoken("negation", "PART", Word(meaning.NEGATION))
-        verb = negation + verb if tongue.negation_first else verb + negation
+        verb = negation + verb if grammar.negation_first else verb + negation
     parts = {
-        "S": phrase("subject", clause.subject),
+        "S": say_phrase("subject", clause.subject),
         "V": verb,
-        "O": phrase("object", clause.object),
+        "O": say_phrase("object", clause.object),
     }
-    body = [one for part in tongue.order for one in parts[part]]
+    body = [word for part in grammar.order for word in parts[part]]
     adverb = spoken("adverb", "ADV", clause.adverb)
-    return adverb + body if tongue.adverb_first else body + adverb
+    return adverb + body if grammar.adverb_first else body + adverb
 
 
 def text_of(spoken: list[Spoken]) -> str:
-    return " ".join(one.text for one in spoken)
+    return " ".join(word.text for word in spoken)

@@ -49,24 +49,24 @@ class Concept:
 @cache
 def concepts() -> dict[str, Concept]:
     """Every concept by gloss, in a fixed order."""
-    found: list[Concept] = []
+    listed: list[Concept] = []
     for category, members in CATEGORIES.items():
-        found.append(Concept(category, "NOUN"))
-        found.extend(
+        listed.append(Concept(category, "NOUN"))
+        listed.extend(
             Concept(member, "NOUN", 2 - place % 2, category=category)
             for place, member in enumerate(members.split())
         )
     for tag, pairs in (("VERB", OPPOSITE_VERBS), ("ADJ", OPPOSITE_ADJECTIVES)):
         for pair in pairs:
-            one, other = pair.split()
-            found.append(Concept(one, tag, 2, opposite=other))
-            found.append(Concept(other, tag, 2, opposite=one))
-    found.extend(Concept(gloss, "DET") for gloss in DETERMINERS)
-    found.extend(Concept(gloss, "ADV") for gloss in ADVERBS)
-    found.extend(Concept(gloss, "PROPN") for gloss in NAMES)
-    found.extend(Concept(gloss, "CCONJ") for gloss in CONNECTIVES)
-    found.append(Concept(NEGATION, "PART"))
-    return {concept.gloss: concept for concept in found}
+            first, second = pair.split()
+            listed.append(Concept(first, tag, 2, opposite=second))
+            listed.append(Concept(second, tag, 2, opposite=first))
+    listed.extend(Concept(gloss, "DET") for gloss in DETERMINERS)
+    listed.extend(Concept(gloss, "ADV") for gloss in ADVERBS)
+    listed.extend(Concept(gloss, "PROPN") for gloss in NAMES)
+    listed.extend(Concept(gloss, "CCONJ") for gloss in CONNECTIVES)
+    listed.append(Concept(NEGATION, "PART"))
+    return {concept.gloss: concept for concept in listed}
 
 
 @cache

@@ -19,56 +19,56 @@ Edit = Callable[[Rng, Clause], "Clause | None"]
 """Returns the changed clause, or None where the clause has nothing to change so."""
 
 
-def say_otherwise(dice: Rng, clause: Clause, num_words: int) -> Clause:
+def say_otherwise(rng: Rng, clause: Clause, num_words: int) -> Clause:
     """The same meaning with ``num_words`` words (or all that can) in their other form."""
     slots = [slot for slot, word in _slots(clause) if meaning.concepts()[word.gloss].num_forms == 2]
-    for slot in dice.shuffled(slots)[:num_words]:
+    for slot in rng.shuffled(slots)[:num_words]:
         word = dict(_slots(clause))[slot]
         clause = _filled(clause, slot, Word(word.gloss, 1 - word.form))
     return clause
 
 
-def generalise(dice: Rng, clause: Clause) -> Clause | None:
+def generalise(rng: Rng, clause: Clause) -> Clause | None:
     """A noun becomes its category."""
-    slot = _noun_slot(dice, clause)
+    slot = _noun_slot(rng, clause)
     category = meaning.concepts()[dict(_slots(clause))[slot].gloss].category
     return _filled(clause, slot, Word(category))
 
 
-def omit(dice: Rng, clause: Clause) -> Clause | None:
+def omit(rng: Rng, clause: Clause) -> Clause | None:
     """An adjective or the adverb is left out."""
     slots = [slot for slot, _ in _slots(clause) if slot.endswith(("adjective", "adverb"))]
-    return _filled(clause, dice.pick(slots), None) if slots else None
+    return _filled(clause, rng.pick(slots), None) if slots else None
 
 
-def oppose_verb(dice: Rng, clause: Clause) -> Clause | None:
+def oppose_verb(rng: Rng, clause: Clause) -> Clause | None:
     """The verb becomes its opposite."""
     opposite = meaning.concepts()[clause.verb.gloss].opposite
-    return clause._replace(verb=draw_word(dice, opposite))
+    return clause._replace(verb=draw_word(rng, opposite))
 
 
-def oppose_adjective(dice: Rng, clause: Clause) -> Clause | None:
+def oppose_adjective(rng: Rng, clause: Clause) -> Clause | None:
     """An adjective becomes its opposite."""
     slots = [(slot, word) for slot, word in _slots(clause) if slot.endswith("adjective")]
     if not slots:
         return None
-    slot, word = dice.pick(slots)
-    return _filled(clause, slot, draw_word(dice, meaning.concepts()[word.gloss].opposite))
+    slot, word = rng.pick(slots)
+    return _filled(clause, slot, draw_word(rng, meaning.concepts()[word.gloss].opposite))
 
 
-def negate(dice: Rng, clause: Clause) -> Clause | None:  # noqa: ARG001
+def negate(rng: Rng, clause: Clause) -> Clause | None:  # noqa: ARG001
     """The negation comes or goes."""
     return clause._replace(is_negated=not clause.is_negated)
 
 
-def replace_noun(dice: Rng, clause: Clause) -> Clause | None:
+def replace_noun(rng: Rng, clause: Clause) -> Clause | None:
     """A noun becomes one of another category."""
-    slot = _noun_slot(dice, clause)
+    slot = _noun_slot(rng, clause)
     noun = dict(_slots(clause))[slot].gloss
-    return _filled(clause, slot, draw_word(dice, dice.pick(meaning.strangers(noun))))
+    return _filled(clause, slot, draw_word(rng, rng.pick(meaning.strangers(noun))))
 
 
-def add_adjective(dice: Rng, clause: Clause) -> Clause | None:
+def add_adjective(rng: Rng, clause: Clause) -> Clause | None:
     """A noun without adjective gets one."""
     slots = [
         f"{name}.adjective"
@@ -77,10 +77,10 @@ def add_adjective(dice: Rng, clause: Clause) -> Clause | None:
     ]
     if not slots:
         return None
-    return _filled(clause, dice.pick(slots), draw_word(dice, dice.pick(meaning.glosses("ADJ"))))
+    return _filled(clause, rng.pick(slots), draw_word(rng, rng.pick(meaning.glosses("ADJ"))))
 
 
-def swap_roles(dice: Rng, clause: Clause) -> Clause | None:  # noqa: ARG001
+def swap_roles(rng: Rng, clause: Clause) -> Clause | None:  # noqa: ARG001
     """The two nouns change places; their determiners and adjectives stay where they are."""
     if clause.subject.noun.gloss in meaning.NAMES:
         return None
@@ -105,33 +105,33 @@ REPEATABLE: tuple[Edit, ...] = (
 """Changes that fit what they have made: a category, in contrast, has none above it."""
 
 
-def changed(dice: Rng, clause: Clause, edits: tuple[Edit, ...]) -> Clause:
+def changed(rng: Rng, clause: Clause, edits: tuple[Edit, ...]) -> Clause:
     """One random edit out of ``edits`` that this clause allows.
 
     The caller gives at least one edit that fits every clause; else this is our mistake.
     """
-    for edit in dice.shuffled(edits):
-        result = edit(dice, clause)
+    for edit in rng.shuffled(edits):
+        result = edit(rng, clause)
         if result is not None:
             return result
     raise AssertionError(f"no edit of {edits} fits {clause}")
 
 
-def likeness(one: Clause, other: Clause) -> float:
+def likeness(first_clause: Clause, second_clause: Clause) -> float:
     """Share of what is said in both alike, 0 to 1; a word in its other form says the same."""
     first, second = (
         {**{slot: word.gloss for slot, word in _slots(clause)}, "negation": clause.is_negated}
-        for clause in (one, other)
+        for clause in (first_clause, second_clause)
     )
     slots = first.keys() | second.keys()
     return sum(first.get(slot) == second.get(slot) for slot in slots) / len(slots)
 
 
-def _noun_slot(dice: Rng, clause: Clause) -> str:
+def _noun_slot(rng: Rng, clause: Clause) -> str:
     """A slot that holds a member of a category: the object always does, the subject if no name."""
     if clause.subject.noun.gloss in meaning.NAMES:
         return "object.noun"
-    return dice.pick(("subject.noun", "object.noun"))
+    return rng.pick(("subject.noun", "object.noun"))
 
 
 def _slots(clause: Clause) -> list[tuple[str, Word]]:

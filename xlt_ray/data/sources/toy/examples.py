@@ -47,89 +47,88 @@ CONNECTIVE_OF = {"entailment": "so", "neutral": "and", "contradiction": "but"}
 
 
 def toy_examples(resource: str, split: str, seed: int) -> Iterator[Any]:
-    """The stream of a toy task or of ``parallel``: quizzes for ``toy-choice``, what is asked
-    for ``toy-qa``, else toy_examples. Those of ``toy-retrieval`` and ``toy-mining`` are like
-    parallel
-    text, but others."""
-    dice = Rng("toy-drafts", GENERATOR_VERSION, seed, resource, split)
+    """The stream of a toy task or of ``parallel``: :class:`MultipleChoice` for ``toy-choice``,
+    :class:`ToyQuestion` for ``toy-qa``, else :class:`ToyExample`. ``toy-retrieval`` and
+    ``toy-mining`` have sentences like those of the parallel text, but others."""
+    rng = Rng("toy-drafts", GENERATOR_VERSION, seed, resource, split)
     make = _MAKERS[resource]
     while True:
-        yield make(dice)
+        yield make(rng)
 
 
-def _nli(dice: Rng) -> ToyExample:
+def _nli(rng: Rng) -> ToyExample:
     """Entailed, denied or left open by one edit, with up to two words said otherwise."""
-    premise = draw_clause(dice)
-    label = dice.pick(("entailment", "neutral", "contradiction"))
+    premise = draw_clause(rng)
+    label = rng.pick(("entailment", "neutral", "contradiction"))
     if label == "entailment":
-        is_rewording = dice.chance(0.4)
-        second = premise if is_rewording else edits.changed(dice, premise, edits.ENTAILED)
+        is_rewording = rng.chance(0.4)
+        second = premise if is_rewording else edits.changed(rng, premise, edits.ENTAILED)
         second = edits.say_otherwise(
-            dice, second, 1 + dice.below(2) if is_rewording else dice.below(3)
+            rng, second, 1 + rng.below(2) if is_rewording else rng.below(3)
         )
     else:
         kinds = edits.DENIED if label == "contradiction" else edits.OPEN
-        second = edits.say_otherwise(dice, edits.changed(dice, premise, kinds), dice.below(3))
+        second = edits.say_otherwise(rng, edits.changed(rng, premise, kinds), rng.below(3))
     return ToyExample(premise, second, label)
 
 
-def _paraphrase(dice: Rng) -> ToyExample:
+def _paraphrase(rng: Rng) -> ToyExample:
     """One or two words said otherwise; a non-paraphrase has an edit in place of one of them."""
-    first = draw_clause(dice)
-    num_words = 1 + dice.below(2)
-    if dice.chance(0.5):
-        return ToyExample(first, edits.say_otherwise(dice, first, num_words), "1")
-    second = edits.changed(dice, first, edits.MEANING_CHANGING)
-    return ToyExample(first, edits.say_otherwise(dice, second, num_words - 1), "0")
+    first = draw_clause(rng)
+    num_words = 1 + rng.below(2)
+    if rng.chance(0.5):
+        return ToyExample(first, edits.say_otherwise(rng, first, num_words), "1")
+    second = edits.changed(rng, first, edits.MEANING_CHANGING)
+    return ToyExample(first, edits.say_otherwise(rng, second, num_words - 1), "0")
 
 
-def _tagging(dice: Rng) -> ToyExample:
+def _tagging(rng: Rng) -> ToyExample:
     """One clause, or two unrelated ones."""
-    second = draw_clause(dice) if dice.chance(0.5) else None
-    return ToyExample(draw_clause(dice), second, dice.pick(tuple(CONNECTIVE_OF.values())))
+    second = draw_clause(rng) if rng.chance(0.5) else None
+    return ToyExample(draw_clause(rng), second, rng.pick(tuple(CONNECTIVE_OF.values())))
 
 
-def _similarity(dice: Rng) -> ToyExample:
+def _similarity(rng: Rng) -> ToyExample:
     """No to four edits, or another clause; the label is 5 times the share said alike."""
-    first = draw_clause(dice)
-    second = draw_clause(dice)
-    if dice.chance(0.85):
+    first = draw_clause(rng)
+    second = draw_clause(rng)
+    if rng.chance(0.85):
         second = first
-        for _ in range(dice.below(5)):
-            second = edits.changed(dice, second, edits.REPEATABLE)
-        second = edits.say_otherwise(dice, second, dice.below(3))
+        for _ in range(rng.below(5)):
+            second = edits.changed(rng, second, edits.REPEATABLE)
+        second = edits.say_otherwise(rng, second, rng.below(3))
     return ToyExample(first, second, f"{5 * edits.likeness(first, second):.2f}")
 
 
-def _choice(dice: Rng) -> MultipleChoice:
+def _choice(rng: Rng) -> MultipleChoice:
     """One option is entailed; the others speak of something else, or partly so."""
-    premise = draw_clause(dice)
-    entailed = edits.changed(dice, premise, edits.ENTAILED) if dice.chance(0.5) else premise
-    options = [edits.say_otherwise(dice, entailed, dice.below(3))]
+    premise = draw_clause(rng)
+    entailed = edits.changed(rng, premise, edits.ENTAILED) if rng.chance(0.5) else premise
+    options = [edits.say_otherwise(rng, entailed, rng.below(3))]
     for _ in range(2):
-        other = draw_clause(dice)
-        options.append(other._replace(verb=premise.verb) if dice.chance(0.3) else other)
-    order = dice.shuffled(range(3))
+        other = draw_clause(rng)
+        options.append(other._replace(verb=premise.verb) if rng.chance(0.3) else other)
+    order = rng.shuffled(range(3))
     return MultipleChoice(premise, tuple(options[place] for place in order), order.index(0))
 
 
-def _qa(dice: Rng) -> ToyQuestion:
+def _qa(rng: Rng) -> ToyQuestion:
     """Who does it, or to whom it is done, in one of two unrelated clauses."""
-    connective = dice.pick(tuple(CONNECTIVE_OF.values()))
-    passage = ToyExample(draw_clause(dice), draw_clause(dice), connective)
-    return ToyQuestion(passage, 1 + dice.below(2), dice.pick(("subject", "object")))
+    connective = rng.pick(tuple(CONNECTIVE_OF.values()))
+    passage = ToyExample(draw_clause(rng), draw_clause(rng), connective)
+    return ToyQuestion(passage, 1 + rng.below(2), rng.pick(("subject", "object")))
 
 
-def _ranking(dice: Rng) -> ToyExample:
+def _ranking(rng: Rng) -> ToyExample:
     """The same meaning twice, up to two words of it said otherwise."""
-    first = draw_clause(dice)
-    return ToyExample(first, edits.say_otherwise(dice, first, dice.below(3)), "1")
+    first = draw_clause(rng)
+    return ToyExample(first, edits.say_otherwise(rng, first, rng.below(3)), "1")
 
 
-def _parallel(dice: Rng) -> ToyExample:
+def _parallel(rng: Rng) -> ToyExample:
     """A clause, a connective, and a clause that stands in the relation the connective names."""
-    draft = _nli(dice)
-    return draft._replace(label=CONNECTIVE_OF[draft.label])
+    example = _nli(rng)
+    return example._replace(label=CONNECTIVE_OF[example.label])
 
 
 _MAKERS = {

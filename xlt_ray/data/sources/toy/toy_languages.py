@@ -44,9 +44,9 @@ class ToyLanguage:
     coverage: float = 1.0
 
 
-TONGUES: dict[str, ToyLanguage] = {
-    tongue.code: tongue
-    for tongue in (
+TOY_LANGUAGES: dict[str, ToyLanguage] = {
+    language.code: language
+    for language in (
         ToyLanguage(
             "qaa", "SVO", True, True, True, False, "b d f k l m n p r s t v", "a e i o", "n r s",
         ),
@@ -91,32 +91,32 @@ def world(seed: int) -> World:
     """The world of one seed."""
     words: dict[str, dict[str, tuple[str, ...]]] = {}
     taken: set[str] = set()
-    for code, tongue in TONGUES.items():
-        dice = Rng("toy-words", seed, code)
+    for code, language in TOY_LANGUAGES.items():
+        rng = Rng("toy-words", seed, code)
         lexicon: dict[str, tuple[str, ...]] = {}
         for gloss, concept in concepts().items():
-            kindred = words[tongue.relatives][gloss] if tongue.relatives else ()
+            relative_forms = words[language.relatives][gloss] if language.relatives else ()
             forms = []
             for form in range(concept.num_forms):
-                if kindred and dice.chance(tongue.cognates):
-                    forms.append(kindred[form])
+                if relative_forms and rng.chance(language.cognates):
+                    forms.append(relative_forms[form])
                 else:
-                    forms.append(_new_word(tongue, dice, taken, is_name=concept.tag == "PROPN"))
+                    forms.append(_new_word(language, rng, taken, is_name=concept.tag == "PROPN"))
             lexicon[gloss] = tuple(forms)
         words[code] = lexicon
     return World(seed, words)
 
 
-def _new_word(tongue: ToyLanguage, dice: Rng, taken: set[str], *, is_name: bool) -> str:
+def _new_word(language: ToyLanguage, rng: Rng, taken: set[str], *, is_name: bool) -> str:
     """A spelling that no language has yet: one to three syllables, longer when all are taken."""
-    onsets, vowels, codas = tongue.onsets.split(), tongue.vowels.split(), tongue.codas.split()
+    onsets, vowels, codas = language.onsets.split(), language.vowels.split(), language.codas.split()
     tries = 0
     while True:
-        num_syllables = 1 + dice.below(2) + dice.below(2) + tries // 50
-        word = "".join(dice.pick(onsets) + dice.pick(vowels) for _ in range(num_syllables))
-        if dice.chance(0.5):
-            word += dice.pick(codas)
-        if tongue.script == "Cyrl":
+        num_syllables = 1 + rng.below(2) + rng.below(2) + tries // 50
+        word = "".join(rng.pick(onsets) + rng.pick(vowels) for _ in range(num_syllables))
+        if rng.chance(0.5):
+            word += rng.pick(codas)
+        if language.script == "Cyrl":
             word = word.translate(_LATIN_TO_CYRILLIC)
         word = word.capitalize() if is_name else word
         if word not in taken:

@@ -18,7 +18,7 @@ from xlt_ray.data.sources.toy.examples import (
     ToyQuestion,
     toy_examples,
 )
-from xlt_ray.data.sources.toy.toy_languages import PIVOT, TONGUES, World, world
+from xlt_ray.data.sources.toy.toy_languages import PIVOT, TOY_LANGUAGES, World, world
 from xlt_ray.data.task import Task
 from xlt_ray.data.types.base import Example
 from xlt_ray.data.types.choice import ChoiceExample
@@ -66,7 +66,7 @@ class ToySource:
         words = world(self.seed).words
         return tuple(
             sorted(
-                {form for tongue in words.values() for forms in tongue.values() for form in forms}
+                {form for lexicon in words.values() for forms in lexicon.values() for form in forms}
             )
         )
 
@@ -76,19 +76,19 @@ class ToySource:
             (language, split): SplitFacts(
                 size, _split_digest(self.seed, task.name, language, split)
             )
-            for language in TONGUES
+            for language in TOY_LANGUAGES
             for split, size in SIZES.get(task.name, {}).items()
             if language != task.pivot
         }
 
     def read(self, task: Task, language: str, split: Split) -> tuple[Example, ...]:
-        is_there = language in TONGUES and language != task.pivot
+        is_there = language in TOY_LANGUAGES and language != task.pivot
         if not is_there or split not in SIZES.get(task.name, {}):
             raise no_such_split(task, language, split, self)
         return _examples(self.seed, task.name, language, split, SIZES[task.name][split])
 
     def parallel_languages(self) -> tuple[str, ...]:
-        return tuple(sorted(TONGUES))
+        return tuple(sorted(TOY_LANGUAGES))
 
     def parallel(self, language: str) -> Mapping[str, str]:
         """Languages with fewer resources have fewer of the sentences, scattered over all."""
@@ -109,17 +109,21 @@ class ToySource:
 
     def alignments(self, first: str, second: str) -> Mapping[str, tuple[tuple[int, int], ...]]:
         """Gold word alignment of the sentences both languages have: places of aligned words."""
-        one, other = _parallel(self.seed, first), _parallel(self.seed, second)
-        found = {}
-        for number in one.keys() & other.keys():
-            places = {spoken.slot: place for place, spoken in enumerate(other[number])}
-            found[f"s{number}"] = tuple(
-                (place, places[spoken.slot]) for place, spoken in enumerate(one[number])
+        ours, theirs = _parallel(self.seed, first), _parallel(self.seed, second)
+        aligned = {}
+        for number in ours.keys() & theirs.keys():
+            places = {spoken.slot: place for place, spoken in enumerate(theirs[number])}
+            aligned[f"s{number}"] = tuple(
+                (place, places[spoken.slot]) for place, spoken in enumerate(ours[number])
             )
-        return found
+        return aligned
 
     def lexicon_languages(self, source_language: str) -> tuple[str, ...]:
-        return tuple(sorted(set(TONGUES) - {source_language})) if source_language in TONGUES else ()
+        return (
+            tuple(sorted(set(TOY_LANGUAGES) - {source_language}))
+            if source_language in TOY_LANGUAGES
+            else ()
+        )
 
     def lexicon(self, source_language: str) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
         """Form by form; a language with fewer resources lacks some entries, from and into it."""
@@ -134,14 +138,17 @@ class ToySource:
         return digest_of("toy-lexicon", self.seed, source_language, *entries)
 
 
-def _speak(places: World, language: str, draft: ToyExample) -> list[Spoken]:
+def _speak(toy_world: World, language: str, example: ToyExample) -> list[Spoken]:
     """Both clauses as one sentence; slots carry the number of their clause."""
-    spoken = [one._replace(slot=f"1.{one.slot}") for one in say(places, language, draft.first)]
-    if draft.second is not None:
-        connective = places.words[language][draft.label][0]
+    spoken = [
+        word._replace(slot=f"1.{word.slot}") for word in say(toy_world, language, example.first)
+    ]
+    if example.second is not None:
+        connective = toy_world.words[language][example.label][0]
         spoken.append(Spoken("connective", "CCONJ", connective))
         spoken += [
-            one._replace(slot=f"2.{one.slot}") for one in say(places, language, draft.second)
+            word._replace(slot=f"2.{word.slot}")
+            for word in say(toy_world, language, example.second)
         ]
     return spoken
 
@@ -150,100 +157,102 @@ def _speak(places: World, language: str, draft: ToyExample) -> list[Spoken]:
 def _examples(
     seed: int, task: str, language: str, split: Split, num_examples: int
 ) -> tuple[Example, ...]:
-    places, told = world(seed), _TELLERS.get(task, _pair)
+    toy_world, make = world(seed), _MAKERS.get(task, _pair_example)
     if task in _ROWS:
-        return tuple(islice(_ROWS[task](places, language, split, seed), num_examples))
+        return tuple(islice(_ROWS[task](toy_world, language, split, seed), num_examples))
     return tuple(
-        told(places, language, f"{split}{number}", draft)
-        for number, draft in enumerate(islice(toy_examples(task, split, seed), num_examples))
+        make(toy_world, language, f"{split}{number}", example)
+        for number, example in enumerate(islice(toy_examples(task, split, seed), num_examples))
     )
 
 
-def _tagged(places: World, language: str, name: str, draft: ToyExample) -> Example:
-    spoken = _speak(places, language, draft)
-    words, tags = tuple(one.text for one in spoken), tuple(one.tag for one in spoken)
+def _tag_example(toy_world: World, language: str, name: str, example: ToyExample) -> Example:
+    spoken = _speak(toy_world, language, example)
+    words, tags = tuple(word.text for word in spoken), tuple(word.tag for word in spoken)
     return TagExample(name, words, tags)
 
 
-def _said(places: World, language: str, draft: ToyExample) -> tuple[str, str]:
-    assert draft.second is not None, "a pair has two clauses"
-    first, second = draft.first, draft.second
-    return text_of(say(places, language, first)), text_of(say(places, language, second))
+def _both_texts(toy_world: World, language: str, example: ToyExample) -> tuple[str, str]:
+    assert example.second is not None, "a pair has two clauses"
+    first, second = example.first, example.second
+    return text_of(say(toy_world, language, first)), text_of(say(toy_world, language, second))
 
 
-def _pair(places: World, language: str, name: str, draft: ToyExample) -> Example:
-    return PairExample(name, *_said(places, language, draft), draft.label)
+def _pair_example(toy_world: World, language: str, name: str, example: ToyExample) -> Example:
+    return PairExample(name, *_both_texts(toy_world, language, example), example.label)
 
 
-def _scored(places: World, language: str, name: str, draft: ToyExample) -> Example:
-    return ScoreExample(name, *_said(places, language, draft), float(draft.label))
+def _score_example(toy_world: World, language: str, name: str, example: ToyExample) -> Example:
+    return ScoreExample(name, *_both_texts(toy_world, language, example), float(example.label))
 
 
-def _chosen(places: World, language: str, name: str, quiz: MultipleChoice) -> Example:
-    options = tuple(text_of(say(places, language, option)) for option in quiz.options)
+def _choice_example(toy_world: World, language: str, name: str, choice: MultipleChoice) -> Example:
+    options = tuple(text_of(say(toy_world, language, option)) for option in choice.options)
     return ChoiceExample(
-        name, text_of(say(places, language, quiz.premise)), "", options, quiz.right
+        name, text_of(say(toy_world, language, choice.premise)), "", options, choice.right
     )
 
 
-def _asked(places: World, language: str, name: str, asked: ToyQuestion) -> Example:
+def _span_example(toy_world: World, language: str, name: str, question: ToyQuestion) -> Example:
     """The question is the clause without the phrase that answers it."""
-    spoken = _speak(places, language, asked.passage)
-    clause, phrase = f"{asked.place}.", f"{asked.place}.{asked.phrase}."
-    rest = [one for one in spoken if one.slot.startswith(clause) and phrase not in one.slot]
-    answer = [one for one in spoken if one.slot.startswith(phrase)]
+    spoken = _speak(toy_world, language, question.passage)
+    clause, phrase = f"{question.place}.", f"{question.place}.{question.phrase}."
+    rest = [word for word in spoken if word.slot.startswith(clause) and phrase not in word.slot]
+    answer = [word for word in spoken if word.slot.startswith(phrase)]
     before = spoken[: spoken.index(answer[0])]
-    begin = sum(len(one.text) + 1 for one in before)
-    found = Answer(text_of(answer), begin)
-    return SpanExample(name, text_of(rest), text_of(spoken), (found,))
+    begin = sum(len(word.text) + 1 for word in before)
+    answers = (Answer(text_of(answer), begin),)
+    return SpanExample(name, text_of(rest), text_of(spoken), answers)
 
 
-def _retrieved(places: World, language: str, name: str, draft: ToyExample) -> Example:
-    sentence, translation = (text_of(_speak(places, one, draft)) for one in (language, PIVOT))
+def _retrieval_example(toy_world: World, language: str, name: str, example: ToyExample) -> Example:
+    sentence, translation = (
+        text_of(_speak(toy_world, code, example)) for code in (language, PIVOT)
+    )
     return RetrievalExample(name, sentence, translation)
 
 
-def _ranked(places: World, language: str, split: Split, seed: int) -> Iterator[Example]:
+def _ranking_rows(toy_world: World, language: str, split: Split, seed: int) -> Iterator[Example]:
     """The second clause answers the first: in training in the same language, else in all six."""
-    for number, draft in enumerate(toy_examples("toy-ranking", split, seed)):
+    for number, example in enumerate(toy_examples("toy-ranking", split, seed)):
         if split == "train":
-            pair = _said(places, language, draft)
+            pair = _both_texts(toy_world, language, example)
             yield RankingExample(f"{split}{number}", *pair, language, ())
             continue
-        said = {tongue: _said(places, tongue, draft) for tongue in TONGUES}
-        names = {tongue: f"{split}{number}-{tongue}" for tongue in TONGUES}
-        for one, name in names.items():
-            is_asked = one == language
-            query = said[language][0] if is_asked else ""
-            relevant = tuple(other for other in names.values() if is_asked and other != name)
-            yield RankingExample(name, query, said[one][1], one, relevant)
+        pairs = {code: _both_texts(toy_world, code, example) for code in TOY_LANGUAGES}
+        names = {code: f"{split}{number}-{code}" for code in TOY_LANGUAGES}
+        for code, name in names.items():
+            has_query = code == language
+            query = pairs[language][0] if has_query else ""
+            relevant = tuple(other for other in names.values() if has_query and other != name)
+            yield RankingExample(name, query, pairs[code][1], code, relevant)
 
 
-def _mined(places: World, language: str, split: Split, seed: int) -> Iterator[Example]:
-    """Of three drafts the first is said in both languages, each of the others in one of them."""
-    for number, draft in enumerate(toy_examples("toy-mining", split, seed)):
+def _mining_rows(toy_world: World, language: str, split: Split, seed: int) -> Iterator[Example]:
+    """Of three examples the first is in both languages, each of the others in one of them."""
+    for number, example in enumerate(toy_examples("toy-mining", split, seed)):
         both = (language, PIVOT)
-        said = both if number % 3 == 0 else (both[number % 3 - 1],)
-        for one in said:
-            others = tuple(f"{split}{number}-{other}" for other in said if other != one)
-            gold = others if one == language else ()
-            text = text_of(_speak(places, one, draft))
-            yield MiningExample(f"{split}{number}-{one}", one, text, gold)
+        codes = both if number % 3 == 0 else (both[number % 3 - 1],)
+        for code in codes:
+            others = tuple(f"{split}{number}-{other}" for other in codes if other != code)
+            gold = others if code == language else ()
+            text = text_of(_speak(toy_world, code, example))
+            yield MiningExample(f"{split}{number}-{code}", code, text, gold)
 
 
 _ROWS: dict[str, Callable[[World, str, Split, int], Iterator[Example]]] = {
-    "toy-ranking": _ranked,
-    "toy-mining": _mined,
+    "toy-ranking": _ranking_rows,
+    "toy-mining": _mining_rows,
 }
-"""Tasks of which a draft gives several rows."""
-_TELLERS: dict[str, Callable[[World, str, str, Any], Example]] = {
-    "toy-tagging": _tagged,
-    "toy-similarity": _scored,
-    "toy-choice": _chosen,
-    "toy-qa": _asked,
-    "toy-retrieval": _retrieved,
+"""Tasks of which a example gives several rows."""
+_MAKERS: dict[str, Callable[[World, str, str, Any], Example]] = {
+    "toy-tagging": _tag_example,
+    "toy-similarity": _score_example,
+    "toy-choice": _choice_example,
+    "toy-qa": _span_example,
+    "toy-retrieval": _retrieval_example,
 }
-"""How the drafts of a task become examples in one language; pairs, where it is not listed."""
+"""How the toy examples of a task become examples in one language; by default, pairs."""
 
 
 @cache
@@ -260,13 +269,13 @@ def _split_digest(seed: int, task: str, language: str, split: Split) -> str:
 
 @cache
 def _parallel(seed: int, language: str) -> dict[int, list[Spoken]]:
-    places = world(seed)
-    total = max(tongue.num_parallel for tongue in TONGUES.values())
-    dice = Rng("toy-parallel-rows", seed, language)
-    kept = set(dice.shuffled(range(total))[: TONGUES[language].num_parallel])
+    toy_world = world(seed)
+    total = max(language.num_parallel for language in TOY_LANGUAGES.values())
+    rng = Rng("toy-parallel-rows", seed, language)
+    kept = set(rng.shuffled(range(total))[: TOY_LANGUAGES[language].num_parallel])
     return {
-        number: _speak(places, language, draft)
-        for number, draft in enumerate(islice(toy_examples("parallel", "train", seed), total))
+        number: _speak(toy_world, language, example)
+        for number, example in enumerate(islice(toy_examples("parallel", "train", seed), total))
         if number in kept
     }
 
@@ -278,16 +287,16 @@ def _parallel_text(seed: int, language: str) -> dict[str, str]:
 
 @cache
 def _lexicon(seed: int, source_language: str) -> dict[str, dict[str, tuple[str, ...]]]:
-    if source_language not in TONGUES:
+    if source_language not in TOY_LANGUAGES:
         return {}
     words = world(seed).words
-    known = {language: _known_glosses(seed, language) for language in TONGUES}
+    known = {language: _known_glosses(seed, language) for language in TOY_LANGUAGES}
     entries: dict[str, dict[str, tuple[str, ...]]] = {}
     for gloss, forms in words[source_language].items():
         for form, word in enumerate(forms):
             translations: dict[str, tuple[str, ...]] = {
                 target: (words[target][gloss][form],)
-                for target in TONGUES
+                for target in TOY_LANGUAGES
                 if target != source_language
                 and gloss in known[target]
                 and gloss in known[source_language]
@@ -298,6 +307,6 @@ def _lexicon(seed: int, source_language: str) -> dict[str, dict[str, tuple[str, 
 
 
 def _known_glosses(seed: int, language: str) -> frozenset[str]:
-    dice = Rng("toy-lexicon", seed, language)
+    rng = Rng("toy-lexicon", seed, language)
     glosses = world(seed).words[language]
-    return frozenset(gloss for gloss in glosses if dice.chance(TONGUES[language].coverage))
+    return frozenset(gloss for gloss in glosses if rng.chance(TOY_LANGUAGES[language].coverage))
