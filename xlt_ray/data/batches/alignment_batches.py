@@ -89,8 +89,8 @@ class Masking:
         """Set ``labels`` and change ``input_ids``; ``places`` are where sentences stand."""
         ids = batch["input_ids"]
         may = np.zeros(ids.shape, bool)
-        for number, found in enumerate(places):
-            for place in found:
+        for number, sentences in enumerate(places):
+            for place in sentences:
                 may[number, place] = True
         chosen = may & (random.random(ids.shape) < self._mask)
         if not chosen.any():
@@ -230,8 +230,8 @@ def _masked(
 def _positions(shape: tuple[int, ...], places: list[list[slice]]) -> np.ndarray:
     """(batch, length): counted from 0 over the row, and from 0 again at the second sentence."""
     positions = np.tile(np.arange(shape[1]), (shape[0], 1))
-    for number, found in enumerate(places):
-        for place in found[1:]:
+    for number, sentences in enumerate(places):
+        for place in sentences[1:]:
             positions[number, place.start :] -= positions[number, place.start]
     return positions
 
@@ -276,13 +276,13 @@ class ContrastBatches:
     def batch(self, step: int) -> Batch:
         random, settings = generator("contrast", self._seed, step), self._settings
         drawn = [self._pairs.draw(random) for _ in range(settings.batch_size)]
-        rows = [self._pairs.sentences(one) for one in drawn]
+        rows = [self._pairs.sentences(pair) for pair in drawn]
         batch, _ = self._pipeline.collated([(first,) for first, _ in rows])
-        other, _ = self._pipeline.collated([(second,) for _, second in rows])
+        translations, _ = self._pipeline.collated([(second,) for _, second in rows])
         return {
             **batch,
-            **{f"{OTHER}{name}": array for name, array in other.items()},
-            "sentence": np.array([self._meanings[one.first][one.one] for one in drawn]),
+            **{f"{OTHER}{name}": array for name, array in translations.items()},
+            "sentence": np.array([self._meanings[pair.first][pair.one] for pair in drawn]),
             "labels": np.arange(settings.batch_size) % settings.group_size,
         }
 
@@ -320,13 +320,13 @@ class SwappedBatches:
     def batch(self, step: int) -> Batch:
         random, settings = generator("word-swaps", self._seed, step), self._settings
         drawn = [self._pairs.draw(random) for _ in range(settings.batch_size)]
-        rows = [self._pairs.sentences(one) for one in drawn]
+        rows = [self._pairs.sentences(pair) for pair in drawn]
         batch, places = self._pipeline.collated(rows)
         self._masking.hide(batch, places, random)
         length = batch["input_ids"].shape[1]
         swap = np.tile(np.eye(length, dtype=np.float32), (len(rows), 1, 1))
-        for number, (one, row) in enumerate(zip(drawn, rows, strict=True)):
-            _fill(swap[number], self._links(one), row, places[number])
+        for number, (pair, row) in enumerate(zip(drawn, rows, strict=True)):
+            _fill(swap[number], self._links(pair), row, places[number])
         return {**batch, "swap": swap}
 
     def _links(self, drawn: Drawn) -> np.ndarray:
@@ -370,19 +370,19 @@ def _fill(
 ) -> None:
     """Write the rows of aligned pieces into one matrix (length, length) in place."""
     partners: dict[int, list[int]] = {}
-    for one, other in links.tolist():
+    for first_word, second_word in links.tolist():
         ours, theirs = (
             _pieces(sentence, word, place)
-            for sentence, word, place in zip(row, (one, other), places, strict=True)
+            for sentence, word, place in zip(row, (first_word, second_word), places, strict=True)
         )
         for place in ours:
             partners.setdefault(place, []).extend(theirs)
         for place in theirs:
             partners.setdefault(place, []).extend(ours)
-    for place, others in partners.items():
-        if others:
+    for place, partner_places in partners.items():
+        if partner_places:
             swap[place] = 0.0
-            swap[place, others] = 1.0 / len(others)
+            swap[place, partner_places] = 1.0 / len(partner_places)
 
 
 def _pieces(sentence: Sentence, word: int, place: slice) -> range:

@@ -81,30 +81,30 @@ class Translated:
         return {}
 
     def row_in(self, language: int, place: int) -> Row | None:
-        there = int(self._places[language, place])
-        if there < 0:
+        row = int(self._places[language, place])
+        if row < 0:
             return None
         table = self._tables[language]
-        return table[2 * there], table[2 * there + 1]
+        return table[2 * row], table[2 * row + 1]
 
     def row(self, place: int, random: np.random.Generator) -> Row:
-        there = np.flatnonzero(self._places[:, place] >= 0)
+        languages = np.flatnonzero(self._places[:, place] >= 0)
         draws = random.random(2)
         if self._sizes is None:
-            first = int(draws[0] * len(there))
+            first = int(draws[0] * len(languages))
             # Uniform over the others: step 1 .. n - 1 places on from the first one.
             second = first
-            if len(there) > 1:
-                second = (first + 1 + int(draws[1] * (len(there) - 1))) % len(there)
-            one, other = there[first], there[second]
+            if len(languages) > 1:
+                second = (first + 1 + int(draws[1] * (len(languages) - 1))) % len(languages)
+            first_language, second_language = languages[first], languages[second]
         else:
-            one = other = weighted(there, self._sizes[there], draws[0])
-            others = there[there != one]
+            first_language = second_language = weighted(languages, self._sizes[languages], draws[0])
+            others = languages[languages != first_language]
             if len(others):
-                other = weighted(others, self._sizes[others], draws[1])
+                second_language = weighted(others, self._sizes[others], draws[1])
         return (
-            self._tables[one][2 * int(self._places[one, place])],
-            self._tables[other][2 * int(self._places[other, place]) + 1],
+            self._tables[first_language][2 * int(self._places[first_language, place])],
+            self._tables[second_language][2 * int(self._places[second_language, place]) + 1],
         )
 
 
@@ -242,6 +242,6 @@ def _other_languages(
     """Languages with translated training text that hybrid batches may use, sorted."""
     if not KINDS[task.kind].is_crossed or hybrid.text == "switched":
         return ()
-    there = {language for language, split in source.splits(task) if split == "train"}
-    wanted = there if hybrid.languages == "all" else there & set(hybrid.languages)
+    translated = {language for language, split in source.splits(task) if split == "train"}
+    wanted = translated if hybrid.languages == "all" else translated & set(hybrid.languages)
     return tuple(sorted(wanted - {source_language}))

@@ -95,8 +95,8 @@ class EvalBatches:
     def predictions(self, decoded: Sequence[Any]) -> list[Any]:
         """By example: what its decoded items say together, in the form of its gold."""
         return [
-            self._kind.joined(self.task, example, said)
-            for example, said in zip(self.examples, self.by_example(decoded), strict=True)
+            self._kind.joined(self.task, example, parts)
+            for example, parts in zip(self.examples, self.by_example(decoded), strict=True)
         ]
 
     def score(self, decoded: Sequence[Any]) -> dict[str, float]:

@@ -136,8 +136,8 @@ def by_temperature(counts: Sequence[int], settings: TemperatureSampling) -> np.n
 def probabilities(mixture: Mixture, sampling: Sampling) -> np.ndarray:
     """By dataset, those of steps of masked LM left out; they add up to 1."""
     method: str = sampling.method  # type: ignore[attr-defined]
-    found: np.ndarray = method_named(SAMPLINGS, method).load()(mixture.counts, sampling)
-    return found
+    chances: np.ndarray = method_named(SAMPLINGS, method).load()(mixture.counts, sampling)
+    return chances
 
 
 def shares(mixture: Mixture, sampling: Sampling, size: int) -> tuple[int, ...]:
@@ -147,8 +147,8 @@ def shares(mixture: Mixture, sampling: Sampling, size: int) -> tuple[int, ...]:
     """
     asked = np.rint(size * probabilities(mixture, sampling)).astype(int)
     return tuple(
-        min(max(share, 1), one.num_examples)
-        for share, one in zip(asked.tolist(), mixture.datasets, strict=True)
+        min(max(share, 1), dataset.num_examples)
+        for share, dataset in zip(asked.tolist(), mixture.datasets, strict=True)
     )
 
 

@@ -68,7 +68,9 @@ def lexicon_neighbours(source: Source, language: str) -> Neighbours:
         return {}
     return {
         word: tuple(
-            dict.fromkeys(one for target in sorted(into) for one in into[target] if one != word)
+            dict.fromkeys(
+                spelling for target in sorted(into) for spelling in into[target] if spelling != word
+            )
         )
         for word, into in source.lexicon(language).items()
         if any(spelling != word for spellings in into.values() for spelling in spellings)
@@ -77,10 +79,10 @@ def lexicon_neighbours(source: Source, language: str) -> Neighbours:
 
 def neighbours_digest(source: Source, language: str) -> str:
     """Digest of :func:`neighbour_lists`; empty where there are none."""
-    found = neighbour_lists(source, language)
-    if not found:
+    neighbours = neighbour_lists(source, language)
+    if not neighbours:
         return ""
-    entries = [f"{word}>{' '.join(others)}" for word, others in sorted(found.items())]
+    entries = [f"{word}>{' '.join(others)}" for word, others in sorted(neighbours.items())]
     return digest_of("neighbours", language, *entries)
 
 
@@ -90,17 +92,17 @@ def _file(source: Source, language: str) -> Path | None:
 
 
 def _read(file: Path) -> Neighbours:
-    found: dict[str, tuple[str, ...]] = {}
+    neighbours: dict[str, tuple[str, ...]] = {}
     gathered = Gathered()
     for number, row in cells(file):
         with gathered:
             if len(row) != 2 or not all(cell.strip() for cell in row):
                 raise line_error(file, number, "is not `word TAB neighbour`")
             word, neighbour = (cell.strip() for cell in row)
-            if neighbour != word and neighbour not in found.get(word, ()):
-                found[word] = (*found.get(word, ()), neighbour)
+            if neighbour != word and neighbour not in neighbours.get(word, ()):
+                neighbours[word] = (*neighbours.get(word, ()), neighbour)
     gathered.refuse()
-    return found
+    return neighbours
 
 
 class Sentences(Protocol):
@@ -188,11 +190,11 @@ def augmented_table(
         DataError: the source has no neighbours for words of the language, or for none of these.
     """
     if settings.neighbours == "lists":
-        found, digest = neighbour_lists(source, language), neighbours_digest(source, language)
+        neighbours, digest = neighbour_lists(source, language), neighbours_digest(source, language)
     else:
-        found = lexicon_neighbours(source, language)
-        digest = source.lexicon_digest(language) if found else ""
-    if not found:
+        neighbours = lexicon_neighbours(source, language)
+        digest = source.lexicon_digest(language) if neighbours else ""
+    if not neighbours:
         raise DataError(
             "augmentation needs neighbours of words",
             language=language,
@@ -200,15 +202,15 @@ def augmented_table(
             f"lexicon/{language}-TARGET.tsv below the data root",
         )
     pieces = Spellings(
-        sorted({normal(other) for others in found.values() for other in others}),
+        sorted({normal(other) for others in neighbours.values() for other in others}),
         pipeline,
         content_digest=digest_of("neighbour-spellings", settings.neighbours, digest),
     )
-    made = AugmentedTable(table, sentences, found, pieces, copies=settings.copies, seed=seed)
-    if not made.coverage:
+    copies = AugmentedTable(table, sentences, neighbours, pieces, copies=settings.copies, seed=seed)
+    if not copies.coverage:
         raise DataError(
             "no word of the training text has a neighbour, so its copies would be the text itself",
             language=language,
             remedy="neighbours of words as the text writes them, or robust: {method: none}",
         )
-    return made
+    return copies

@@ -51,14 +51,14 @@ class _Rest:
 
     def parallel(self, language: str) -> Mapping[str, str]:
         text = self._source.parallel(language)
-        left = {name: one for name, one in text.items() if name not in self._names}
-        if not left:
+        rest = {name: sentence for name, sentence in text.items() if name not in self._names}
+        if not rest:
             raise DataError(
                 f"all {len(text)} parallel sentences are held out, and none is left to train on",
                 language=language,
                 remedy="a smaller align.held_out",
             )
-        return left
+        return rest
 
     def parallel_digest(self, language: str) -> str:
         return digest_of(
@@ -88,19 +88,19 @@ def held_out_batches(
 
     A language that has none of them is left out.
     """
-    names, masking = held_out_names(source, settings), Masking(pipeline.template, settings.mask)
-    found: dict[str, list[Batch]] = {}
+    held_out, masking = held_out_names(source, settings), Masking(pipeline.template, settings.mask)
+    batches: dict[str, list[Batch]] = {}
     for language in languages_of(source, settings):
         text = source.parallel(language)
-        own = sorted(name for name in names if name in text)
-        sentences = encode_words([text[name].split() for name in own], pipeline.tokenizer)
-        sentences.sort(key=lambda one: len(one.pieces))
+        ids = sorted(name for name in held_out if name in text)
+        sentences = encode_words([text[name].split() for name in ids], pipeline.tokenizer)
+        sentences.sort(key=lambda sentence: len(sentence.pieces))
         for begin in range(0, len(sentences), batch_size):
             rows = [(sentence,) for sentence in sentences[begin : begin + batch_size]]
             batch, places = pipeline.collated(rows)
             masking.hide(batch, places, generator(_HELD_OUT_STREAM, language, begin))
-            found.setdefault(language, []).append(batch)
-    return found
+            batches.setdefault(language, []).append(batch)
+    return batches
 
 
 _SAMPLE_STREAM = "diagnostics"
@@ -147,15 +147,17 @@ class ParallelSample:
 
     def _batches(self, language: str, batch_size: int) -> tuple[SampleBatch, ...]:
         sentences = self._sentences[language]
-        found: list[SampleBatch] = []
-        order = sorted(range(len(sentences)), key=lambda one: (len(sentences[one].pieces), one))
+        batches: list[SampleBatch] = []
+        order = sorted(
+            range(len(sentences)), key=lambda number: (len(sentences[number].pieces), number)
+        )
         for begin in range(0, len(order), batch_size):
             numbers = order[begin : begin + batch_size]
             rows = [sentences[number] for number in numbers]
             arrays, places = collate([(row,) for row in rows], self._template, self._max_length)
             weights, counts = _word_weights(rows, [place[0] for place in places], arrays)
-            found.append(SampleBatch(numbers, arrays, weights, counts))
-        return tuple(found)
+            batches.append(SampleBatch(numbers, arrays, weights, counts))
+        return tuple(batches)
 
 
 def parallel_sample(
@@ -217,19 +219,19 @@ def _by_digest(text: Mapping[str, str]) -> list[str]:
 
 
 def _shared(
-    order: list[str], text: Mapping[str, str], other: Mapping[str, str], most: int
+    order: list[str], text: Mapping[str, str], translations: Mapping[str, str], most: int
 ) -> list[str]:
-    found: list[str] = []
+    names: list[str] = []
     seen: tuple[set[str], set[str]] = (set(), set())
     for name in order:
-        if len(found) == most:
+        if len(names) == most:
             break
-        if name not in other or text[name] in seen[0] or other[name] in seen[1]:
+        if name not in translations or text[name] in seen[0] or translations[name] in seen[1]:
             continue
         seen[0].add(text[name])
-        seen[1].add(other[name])
-        found.append(name)
-    return found
+        seen[1].add(translations[name])
+        names.append(name)
+    return names
 
 
 def _links(given: Mapping[str, Any], names: list[str]) -> tuple[np.ndarray, ...]:
@@ -240,12 +242,12 @@ def _word_weights(
     sentences: list[Sentence], places: list[slice], arrays: Batch
 ) -> tuple[np.ndarray, list[int]]:
     counts = []
-    for one, place in zip(sentences, places, strict=True):
-        counts.append(int((one.starts < place.stop - place.start).sum()))
+    for sentence, place in zip(sentences, places, strict=True):
+        counts.append(int((sentence.starts < place.stop - place.start).sum()))
     weights = np.zeros((len(sentences), max([1, *counts]), arrays["input_ids"].shape[1]))
-    for row, (one, place) in enumerate(zip(sentences, places, strict=True)):
+    for row, (sentence, place) in enumerate(zip(sentences, places, strict=True)):
         for word in range(counts[row]):
-            begin = place.start + int(one.starts[word])
-            end = min(place.start + int(one.ends[word]), place.stop)
+            begin = place.start + int(sentence.starts[word])
+            end = min(place.start + int(sentence.ends[word]), place.stop)
             weights[row, word, begin:end] = 1 / (end - begin)
     return weights.astype(np.float32), counts

@@ -43,15 +43,15 @@ def collate(
             f"max_length {max_length} leaves no room beside the special tokens",
             remedy=f"at least {template.num_special(num_sentences) + num_sentences} is needed",
         )
-    kept = [_kept([len(one.pieces) for one in row], room) for row in rows]
-    longest = max(sum(lengths) for lengths in kept) + template.num_special(num_sentences)
+    kept_lengths = [_kept([len(sentence.pieces) for sentence in row], room) for row in rows]
+    longest = max(sum(lengths) for lengths in kept_lengths) + template.num_special(num_sentences)
     length = min(-(-longest // 8) * 8, max_length)
     ids = np.full((len(rows), length), template.pad_id, np.int64)
     mask = np.zeros((len(rows), length), np.int64)
     types = np.zeros((len(rows), length), np.int64)
     places: list[list[slice]] = []
-    for number, (row, lengths) in enumerate(zip(rows, kept, strict=True)):
-        at, found = 0, []
+    for number, (row, lengths) in enumerate(zip(rows, kept_lengths, strict=True)):
+        at, slots = 0, []
         for part in parts:
             if part.slot is None:
                 end = at + len(part.ids)
@@ -59,11 +59,11 @@ def collate(
             else:
                 end = at + lengths[part.slot]
                 ids[number, at:end] = row[part.slot].pieces[: lengths[part.slot]]
-                found.append(slice(at, end))
+                slots.append(slice(at, end))
             types[number, at:end] = part.token_type
             at = end
         mask[number, :at] = 1
-        places.append(found)
+        places.append(slots)
     batch = {"input_ids": ids, "attention_mask": mask}
     if template.has_token_types:
         batch["token_type_ids"] = types
@@ -239,14 +239,14 @@ def encode_words(
 
     Equal sentences are tokenised once: several questions are asked of one passage.
     """
-    asked = [tuple(words) for words in sentences]
-    full = [words for words in dict.fromkeys(asked) if words]
+    wanted = [tuple(words) for words in sentences]
+    full = [words for words in dict.fromkeys(wanted) if words]
     nothing = Sentence(
         np.zeros(0, np.int32),
         np.zeros(0, np.int32),
         np.zeros((0, 2), np.int32) if with_places else None,
     )
-    found: dict[tuple[str, ...], Sentence] = {(): nothing}
+    by_words: dict[tuple[str, ...], Sentence] = {(): nothing}
     if full:
         encoding = tokenizer(
             [list(words) for words in full],
@@ -259,11 +259,13 @@ def encode_words(
         )
         for row, words in enumerate(full):
             owners = encoding.word_ids(row)
-            one = _sentence(encoding["input_ids"][row], owners, words, tokenizer.unk_token_id)
+            sentence = _sentence(encoding["input_ids"][row], owners, words, tokenizer.unk_token_id)
             if with_places:
-                one = one._replace(places=_places(encoding["offset_mapping"][row], owners, words))
-            found[words] = one
-    return [found[words] for words in asked]
+                sentence = sentence._replace(
+                    places=_places(encoding["offset_mapping"][row], owners, words)
+                )
+            by_words[words] = sentence
+    return [by_words[words] for words in wanted]
 
 
 def _places(
@@ -385,7 +387,7 @@ def _open(folder: Path) -> Encoded:
 
     table = datasets.load_from_disk(str(folder), keep_in_memory=False).data
     columns: list[np.ndarray] = []
-    for name in [one for one in ("pieces", "ends", "places") if one in table.column_names]:
+    for name in [column for column in ("pieces", "ends", "places") if column in table.column_names]:
         # One chunk stays a view into the memory map; several (large tables) are joined.
         values, offsets = [], [np.zeros(1, np.int64)]
         for chunk in table.column(name).chunks:

@@ -118,7 +118,7 @@ class MiningType(SentenceVectorsType):
     ) -> Iterator[MiningExample]:
         """Sentences of both sides by turns, each side in the order of the file."""
         own = path.name.partition(".")[0]
-        found: dict[str, tuple[int, MiningExample]] = {}
+        by_id: dict[str, tuple[int, MiningExample]] = {}
         for number, line in lines(path):
             if line.strip():
                 with faults:
@@ -128,28 +128,28 @@ class MiningType(SentenceVectorsType):
                         raise line_error(path, number, "has no id")
                     if not example.sentence:
                         raise line_error(path, number, "has no sentence")
-                    if example.id in found:
+                    if example.id in by_id:
                         raise line_error(path, number, f"id {example.id!r} is there already")
                     if example.language not in (own, task.pivot):
                         problem = f"language {example.language!r} is neither {own} nor {task.pivot}"
                         raise line_error(path, number, problem)
-                    found[example.id] = (number, example)
-        for number, example in found.values():
+                    by_id[example.id] = (number, example)
+        for number, example in by_id.values():
             with faults:
                 for name in example.translations or ():
-                    if name not in found or found[name][1].language == example.language:
+                    if name not in by_id or by_id[name][1].language == example.language:
                         problem = f"gold: no line {name!r} has a sentence of the other language"
                         raise line_error(path, number, problem)
-        if found and not any(example.translations for _, example in found.values()):
+        if by_id and not any(example.translations for _, example in by_id.values()):
             raise DataError(
                 f"{path}: no line has gold, and nothing can be scored",
                 remedy="gold: [ID, ...] at sentences that have translations",
             )
         sides: tuple[list[MiningExample], list[MiningExample]] = ([], [])
-        for _, example in found.values():
+        for _, example in by_id.values():
             sides[example.language == task.pivot].append(example)
-        for both in zip_longest(*sides):
-            yield from (one for one in both if one is not None)
+        for pair in zip_longest(*sides):
+            yield from (example for example in pair if example is not None)
 
     def of_row(
         self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
@@ -166,8 +166,8 @@ class MiningType(SentenceVectorsType):
 
         Items are the sentences of the language; thresholds stay what they are.
         """
-        found = judged(task, gold, predicted)
-        return _item_scores(task, gold, found, found)
+        candidates = judged(task, gold, predicted)
+        return _item_scores(task, gold, candidates, candidates)
 
     def item_scores_tuned(
         self,
@@ -193,36 +193,40 @@ def judged(
     """
     if len(gold) != len(predicted):
         raise ValueError(f"{len(gold)} sentences, {len(predicted)} vectors")
-    side_of = {one.name: one.language == task.pivot for one in gold}
+    side_of = {sentence.name: sentence.language == task.pivot for sentence in gold}
     wanted = {
-        (name, one.name) if side_of[one.name] else (one.name, name)
-        for one in gold
-        for name in one.gold
-        if side_of.get(name, side_of[one.name]) != side_of[one.name]
+        (name, sentence.name) if side_of[sentence.name] else (sentence.name, name)
+        for sentence in gold
+        for name in sentence.gold
+        if side_of.get(name, side_of[sentence.name]) != side_of[sentence.name]
     }
     texts: tuple[dict[str, str | None], dict[str, str | None]] = ({}, {})
     vectors: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for one, vector in zip(gold, predicted, strict=True):
-        side = side_of[one.name]
-        if one.sentence in texts[side]:
-            texts[side][one.sentence] = None
+    for sentence, vector in zip(gold, predicted, strict=True):
+        side = side_of[sentence.name]
+        if sentence.sentence in texts[side]:
+            texts[side][sentence.sentence] = None
         else:
-            texts[side][one.sentence] = one.name
+            texts[side][sentence.sentence] = sentence.name
             vectors[side].append(vector)
     names = [list(side.values()) for side in texts]
-    found: dict[Scoring, Judged] = {}
-    place_of = {one.name: place for place, one in enumerate(gold)}
-    gold_owners = np.array([place_of[one] for one, _ in wanted], np.int64)
+    by_score: dict[Scoring, Judged] = {}
+    place_of = {sentence.name: place for place, sentence in enumerate(gold)}
+    gold_owners = np.array([place_of[sentence] for sentence, _ in wanted], np.int64)
     mined_by_score, hub = _mined_by_score(vectors)
     for scoring, mined in mined_by_score.items():
-        told = [(names[0][one], names[1][other]) for one, other in mined.pairs.tolist()]
-        counts = np.array([None not in pair for pair in told], bool)
-        is_right = np.array([pair in wanted for pair in told], bool)
-        owners = np.array([place_of[one] for one, other in told if one and other], np.int64)
-        found[scoring] = Judged(
+        pairs = [
+            (names[0][sentence], names[1][partner]) for sentence, partner in mined.pairs.tolist()
+        ]
+        counts = np.array([None not in pair for pair in pairs], bool)
+        is_right = np.array([pair in wanted for pair in pairs], bool)
+        owners = np.array(
+            [place_of[sentence] for sentence, partner in pairs if sentence and partner], np.int64
+        )
+        by_score[scoring] = Judged(
             mined.scores[counts], is_right[counts], len(wanted), owners, gold_owners, hub
         )
-    return found
+    return by_score
 
 
 def nearest(first: np.ndarray, second: np.ndarray, num_neighbours: int) -> Near:
@@ -284,18 +288,18 @@ def candidates(forward: Near, backward: Near, scoring: Scoring) -> Mined:
     return Mined(pairs[kept], scores[kept])
 
 
-def best_threshold(found: Judged) -> float:
+def best_threshold(candidates: Judged) -> float:
     """The threshold of best F1: midway between the last candidate taken and the next one.
 
     Where all are taken it is the score of the last; of several that are equally good it is the
     highest. 0 where no candidate is right, so that all are taken (so too in the benchmark).
     """
-    scores, right = found.scores, found.is_right.cumsum()
+    scores, right = candidates.scores, candidates.is_right.cumsum()
     if not len(right) or not right[-1]:
         return 0.0
     # Candidates of one score are taken together or not at all.
     ends = np.append(np.flatnonzero(scores[1:] < scores[:-1]), len(scores) - 1)
-    f1 = 2 * right[ends] / (ends + 1 + found.num_gold)
+    f1 = 2 * right[ends] / (ends + 1 + candidates.num_gold)
     last = int(ends[f1.argmax()])
     if last == len(scores) - 1:
         return float(scores[last])
@@ -304,7 +308,7 @@ def best_threshold(found: Judged) -> float:
     return midway if midway > scores[last + 1] else float(scores[last])
 
 
-def measures(found: Judged, threshold: float) -> dict[str, float]:
+def measures(candidates: Judged, threshold: float) -> dict[str, float]:
     """F1, precision and recall of the candidates that reach a threshold; 0.0 where none is right,
     nothing where there is no pair to be found.
 
@@ -312,44 +316,44 @@ def measures(found: Judged, threshold: float) -> dict[str, float]:
     >>> measures(found, 0.5)
     {'f1': 0.5, 'precision': 0.5, 'recall': 0.5}
     """
-    if not found.num_gold:
+    if not candidates.num_gold:
         return {}
-    is_taken = found.scores >= threshold
-    num_taken, num_right = int(is_taken.sum()), int((is_taken & found.is_right).sum())
+    is_taken = candidates.scores >= threshold
+    num_taken, num_right = int(is_taken.sum()), int((is_taken & candidates.is_right).sum())
     if not num_right:
         return dict.fromkeys(("f1", "precision", "recall"), 0.0)
     return {
-        "f1": 2 * num_right / (num_taken + found.num_gold),
+        "f1": 2 * num_right / (num_taken + candidates.num_gold),
         "precision": num_right / num_taken,
-        "recall": num_right / found.num_gold,
+        "recall": num_right / candidates.num_gold,
     }
 
 
 def _item_scores(
     task: Task,
     gold: Sequence[Wanted],
-    found: Mapping[Scoring, Judged],
+    by_score: Mapping[Scoring, Judged],
     dev: Mapping[Scoring, Judged],
 ) -> ItemScores:
     """Chance is a random one-to-one pairing of all sentences."""
     owners = np.array([n for n, one in enumerate(gold) if one.language != task.pivot], np.int64)
     sides = (len(owners), len(gold) - len(owners))
-    num_gold, num_pairs = found["margin"].num_gold, min(sides)
+    num_gold, num_pairs = by_score["margin"].num_gold, min(sides)
     expected = num_pairs * num_gold / (sides[0] * sides[1]) if num_pairs else 0.0
     values, parts, chance = {}, {}, {}
     for scoring, suffix in _SUFFIXES.items():
         threshold = best_threshold(dev[scoring])
-        is_taken = found[scoring].scores >= threshold
+        is_taken = by_score[scoring].scores >= threshold
         counts = [
             np.bincount(places, minlength=len(gold))[owners]
             for places in (
-                found[scoring].owners[is_taken & found[scoring].is_right],
-                found[scoring].owners[is_taken],
-                found[scoring].gold_owners,
+                by_score[scoring].owners[is_taken & by_score[scoring].is_right],
+                by_score[scoring].owners[is_taken],
+                by_score[scoring].gold_owners,
             )
         ]
         by_chance = [np.array([one]) for one in (expected, num_pairs, num_gold)]
-        for metric, value in measures(found[scoring], threshold).items():
+        for metric, value in measures(by_score[scoring], threshold).items():
             values[f"{metric}{suffix}"] = value
             parts[f"{metric}{suffix}"] = of_counts(metric, *counts)
             chance[f"{metric}{suffix}"] = ratio(*of_counts(metric, *by_chance))
@@ -357,7 +361,7 @@ def _item_scores(
         owners=owners,
         parts={metric: parts[metric] for metric in task.metrics if metric in parts},
         values={metric: values[metric] for metric in task.metrics if metric in values},
-        top_share=found["margin"].hub,
+        top_share=by_score["margin"].hub,
         gold_top_share=1 / sides[1] if sides[1] else 0.0,
         chance={metric: chance[metric] for metric in task.metrics if metric in chance},
     )

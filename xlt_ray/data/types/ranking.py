@@ -86,13 +86,13 @@ class Sides:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        there = [
-            (number, side, len(one.pieces))
+        present = [
+            (number, side, len(sentence.pieces))
             for number in range(len(rows))
-            for side, one in enumerate(rows[number])
-            if len(one.pieces)
+            for side, sentence in enumerate(rows[number])
+            if len(sentence.pieces)
         ]
-        owners, sides, lengths = np.array(there, np.int64).reshape(-1, 3).T
+        owners, sides, lengths = np.array(present, np.int64).reshape(-1, 3).T
         self.owners, self.lengths = owners, lengths
         self._sides = sides
 
@@ -110,22 +110,22 @@ class RankingType(TaskType):
         self, path: Path, task: Task, split: Split, faults: Faults = RAISED
     ) -> Iterator[RankingExample]:
         """Ids are those of the lines, which name each other by them."""
-        found: dict[str, tuple[int, RankingExample]] = {}
+        by_id: dict[str, tuple[int, RankingExample]] = {}
         for number, line in lines(path):
             if line.strip():
                 with faults:
                     example = _example(line, path, number)
-                    if example.id in found:
+                    if example.id in by_id:
                         raise line_error(path, number, f"id {example.id!r} is there already")
                     if split == "train" and not (example.query and example.candidate):
                         missing = "candidate" if example.query else "query"
                         remedy = "a line to train on is a query and a candidate right for it"
                         raise line_error(path, number, f"has no {missing}", remedy)
-                    found[example.id] = (number, example)
-        for number, example in found.values():
+                    by_id[example.id] = (number, example)
+        for number, example in by_id.values():
             with faults:
                 for name in example.relevant or ():
-                    if name not in found or not found[name][1].candidate:
+                    if name not in by_id or not by_id[name][1].candidate:
                         problem = f"relevant: no line {name!r} has a candidate"
                         raise line_error(path, number, problem)
                 yield example

@@ -146,18 +146,18 @@ class SpanType(TaskType):
     ) -> Iterator[SpanExample]:
         names = Names()
         for paragraph in paragraphs(path, Question, faults):
-            for one in paragraph.qas:
+            for question in paragraph.qas:
                 with faults:
-                    name = names.unique(str(one.id))
-                    yield _example(path, task, name, paragraph.context, one)
+                    name = names.unique(str(question.id))
+                    yield _example(path, task, name, paragraph.context, question)
 
     def read_unlabelled(self, path: Path, task: Task) -> Iterator[SpanExample]:
         names = Names()
         for paragraph in paragraphs(path, UnansweredQuestion):
-            for one in paragraph.qas:
-                name = names.unique(str(one.id))
-                _refuse_empty(path, name, paragraph.context, one)
-                yield SpanExample(name, one.question, paragraph.context, ())
+            for question in paragraph.qas:
+                name = names.unique(str(question.id))
+                _refuse_empty(path, name, paragraph.context, question)
+                yield SpanExample(name, question.question, paragraph.context, ())
 
     def of_row(
         self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
