@@ -130,7 +130,7 @@ class PairType(SentencePairType):
 
     def probability(
         self, task: Task, answer: str, parts: Sequence[str], certainties: Sequence[Any]
-    ) -> tuple[float, dict[str, float]]:
+    ) -> tuple[Any, dict[str, float] | None]:
         """The softmax of the logits, by label."""
         by_label = dict(zip(task.labels, certainties[0].tolist(), strict=True))
         return by_label[answer], by_label
