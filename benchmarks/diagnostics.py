@@ -105,8 +105,8 @@ def train(home: Home, *overrides: str) -> Outcome:
     facts = facts_of(sweep)
     tree, _ = draw(
         sweep.space,
-        lambda parameter: extremes(parameter.distribution)[0],
-        lambda model: facts.models[model].bounds(),
+        lambda knob: extremes(knob.distribution)[0],
+        facts.model_bounds,
     )
     trial = sweep.trial(tree)
     path = path_of(trial, facts, seed=0, shared_seed=0)

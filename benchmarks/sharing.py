@@ -81,7 +81,7 @@ def by_ray_tune(sweep: SweepSpec, plan: Plan, folder: Path) -> Outcome:
     facts = facts_of(sweep)
     orders = []
     for planned in plan.trials:
-        trial = sweep.trial_of(dict(planned.assignment), lambda model: facts.models[model].bounds())
+        trial = sweep.trial_of(dict(planned.assignment), facts.model_bounds)
         home = Home(folder / f"trial-{planned.number}")
         order = task_for(planned.number, trial, planned.path, sweep, home)
         orders.append(TrialTask(**{**vars(order), "cache": str(folder / "cache")}))

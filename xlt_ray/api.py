@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from xlt_ray.data.piece_check import TextShares
     from xlt_ray.ledger import Retry, TrialView
     from xlt_ray.sweep.plan import Plan
-    from xlt_ray.sweep.progress_reporter import ProgressReporter
     from xlt_ray.sweep.runner import SweepSummary
-    from xlt_ray.sweep.tasks import Report
+    from xlt_ray.sweep.tasks import ProgressReporter, Report
 
     Sweep = str | Path | Mapping[str, Any] | SweepSpec
     Reporter = Callable[[SweepSpec], AbstractContextManager[ProgressReporter]]

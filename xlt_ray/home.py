@@ -99,7 +99,7 @@ class Home:
         return self.root / "cache"
 
     @property
-    def fits(self) -> Path:
+    def batch_limits(self) -> Path:
         """How many sequences fit into one pass, where more did not; may be deleted."""
         return self.root / "fits.json"
 

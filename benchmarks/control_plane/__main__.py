@@ -9,9 +9,9 @@ from pathlib import Path
 from benchmarks import control_plane
 from benchmarks.control_plane.asking import run_ask
 from benchmarks.control_plane.controller import run_controller
-from benchmarks.control_plane.desk import run_desk
 from benchmarks.control_plane.dispatch import run_dispatch
 from benchmarks.control_plane.drivers import Load
+from benchmarks.control_plane.scheduler import run_scheduler
 from benchmarks.control_plane.signs import run_signs
 from benchmarks.control_plane.tune import run_tune
 
@@ -22,7 +22,9 @@ def main() -> None:
         description=control_plane.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("part", choices=["desk", "ask", "dispatch", "tune", "controller", "signs"])
+    parser.add_argument(
+        "part", choices=["scheduler", "ask", "dispatch", "tune", "controller", "signs"]
+    )
     parser.add_argument("--trials", type=int)
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--sampler", choices=["random", "tpe"])
@@ -35,10 +37,10 @@ def main() -> None:
     profile = cProfile.Profile() if asked.profile else None
     if profile is not None:
         profile.enable()
-    if asked.part == "desk":
+    if asked.part == "scheduler":
         trials = asked.trials or 10_000
         sampler = asked.sampler or "random"
-        run_desk(trials, asked.workers, sampler, asked.letters, asked.mlflow, asked.overrides)
+        run_scheduler(trials, asked.workers, sampler, asked.letters, asked.mlflow, asked.overrides)
     elif asked.part == "ask":
         run_ask(asked.trials or 10_000, asked.workers)
     elif asked.part == "dispatch":

@@ -24,7 +24,7 @@ def run_ask(trials: int, workers: int) -> None:
             clocks, ledger = Clocks(), _filled(size, workers, facts)
             clocks.watch(ledger, "ask")
             for _ in range(10):
-                ledger.ask(sweep, lambda model: facts.models[model].bounds())
+                ledger.ask(sweep, facts.model_bounds)
             row += median_and_p95([call.cpu for call in clocks.calls["ask"]])
         table.add_row(*row)
     Console(width=90).print(table)
@@ -35,7 +35,7 @@ def _filled(size: int, workers: int, facts: Facts) -> Ledger:
     sweep = the_sweep([f"search={{trials: {size + workers}, sampler: random}}"])
     ledger, draw = rehearsal(sweep), random.Random(0)
     for number in range(size + min(workers, size)):
-        ledger.ask(sweep, lambda model: facts.models[model].bounds())
+        ledger.ask(sweep, facts.model_bounds)
         if number < size:
             ledger.tell_complete(number, draw.random())
     return ledger

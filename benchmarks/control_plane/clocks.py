@@ -39,21 +39,21 @@ class Clocks:
         self.by_trial[number] = self.by_trial.get(number, Spent()) + spent
         return found
 
-    def next_task(self, desk: TrialScheduler, last: int) -> TrialTask | None:
+    def next_task(self, scheduler: TrialScheduler, last: int) -> TrialTask | None:
         """Ask for an order, on account of the trial that gets it, else of the last one heard.
 
         What it takes to ask a trial is on account of that one, whoever waited for it.
         """
         asks = self.calls["_ask"]
         before = len(asks)
-        order: TrialTask | None
-        order, spent = timed(desk.next_task)
+        task: TrialTask | None
+        task, spent = timed(scheduler.next_task)
         for number in range(before, len(asks)):
             spent += -asks[number]
             self.by_trial[number] = self.by_trial.get(number, Spent()) + asks[number]
-        number = last if order is None else order.number
+        number = last if task is None else task.number
         self.by_trial[number] = self.by_trial.get(number, Spent()) + spent
-        return order
+        return task
 
     def watch(self, owner: Any, name: str) -> None:
         """Time every call of a method of one object."""

@@ -42,7 +42,7 @@ def run_dispatch(trials: int, workers: int, prefixes: int) -> None:
     def start(number: int) -> None:
         key = next_key(number)
         if key is None:
-            turns.end(number)
+            turns.finish(number)
             making.pop(number, None)
             return
         making[number] = key
@@ -51,14 +51,14 @@ def run_dispatch(trials: int, workers: int, prefixes: int) -> None:
     while True:
         while len(making) < workers:
             began = time.thread_time()
-            number = turns.first()
+            number = turns.peek()
             while number is None and len(turns) < look_ahead and asked < trials:
                 unasked[prefix_of[asked]] -= 1
-                turns.join(asked)
+                turns.add(asked)
                 asked += 1
-                number = turns.first()
+                number = turns.peek()
             if number is not None:
-                turns.begin(number)
+                turns.start(number)
             spent.append(time.thread_time() - began)
             if number is None:
                 num_waits += 1
@@ -73,7 +73,7 @@ def run_dispatch(trials: int, workers: int, prefixes: int) -> None:
             break
         now, number = heapq.heappop(events)
         there.add(making.pop(number))
-        turns.moved(number)
+        turns.advance(number)
         start(number)
     assert asked == trials
     assert not len(turns)

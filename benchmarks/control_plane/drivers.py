@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.control_plane.clocks import Spent
-from benchmarks.control_plane.desk import courier_of
 from benchmarks.control_plane.scenario import (
     NUM_EVALUATIONS,
     Silent,
@@ -19,6 +18,7 @@ from benchmarks.control_plane.scenario import (
     the_facts,
     the_sweep,
 )
+from benchmarks.control_plane.scheduler import courier_of
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView, open_ledger
 from xlt_ray.store.stage_path import stages_to_run
@@ -46,7 +46,7 @@ class Load:
     """No trial ends while more letters than these wait for MLflow."""
     seconds: float = 0.0
     """How long a trial gives signs of life."""
-    quiet_s: float = 0.0
+    interval_s: float = 0.0
     """Seconds between two of them; 0 is as the driver asks for."""
     is_played: bool = True
     """Whether actors are played, and seconds are those of their own time."""
@@ -78,13 +78,13 @@ class Marks:
 Driver = Callable[[Load, Marks], None]
 
 
-def by_desk(load: Load, marks: Marks) -> None:
+def by_scheduler(load: Load, marks: Marks) -> None:
     """This project's driver, with trials that report and do nothing else."""
     from ray import tune
 
     from xlt_ray.config.retry_policy import Failures
     from xlt_ray.sweep.retry import ProcessFailures
-    from xlt_ray.sweep.trainable import QUIET, QUIET_S, REPORT, quiet_for
+    from xlt_ray.sweep.trainable import INTERVAL, REPORT, REPORT_INTERVAL_S, report_interval
     from xlt_ray.sweep.tune import LiveTrialScheduler, SchedulerSearcher
 
     class Reporter(tune.Trainable):
@@ -92,24 +92,24 @@ def by_desk(load: Load, marks: Marks) -> None:
         """How long the next step takes where actors are played."""
 
         def setup(self, config: dict[str, Any]) -> None:
-            self._quiet_s = load.quiet_s or QUIET_S
-            self._reports = self._all(config["order"].open())
+            self._interval_s = load.interval_s or REPORT_INTERVAL_S
+            self._reports = self._all(config["task"].open())
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             self.setup(new_config)
             return True
 
-        def be_quiet(self, seconds: float) -> None:
-            self._quiet_s = load.quiet_s or seconds
+        def set_report_interval(self, seconds: float) -> None:
+            self._interval_s = load.interval_s or seconds
 
-        def _all(self, order: TrialTask) -> Iterator[Report]:
+        def _all(self, task: TrialTask) -> Iterator[Report]:
             yield Report("begun")
-            for stage in stages_to_run(order.path):
+            for stage in stages_to_run(task.path):
                 if stage.kind == "target":
-                    passed_s = random.uniform(0, self._quiet_s)
+                    passed_s = random.uniform(0, self._interval_s)
                     while passed_s < load.seconds:
-                        self.step_s = self._quiet_s
-                        passed_s += self._quiet_s
+                        self.step_s = self._interval_s
+                        passed_s += self._interval_s
                         yield Report("ticked", stage="target", examples=1, total_examples=9)
                     self.step_s = None
                     for index in range(NUM_EVALUATIONS):
@@ -117,7 +117,7 @@ def by_desk(load: Load, marks: Marks) -> None:
                             "evaluated", stage="target", examples=index + 1, total_examples=9,
                             metrics={"accuracy": random.random(), "loss": 1.0},
                         )  # fmt: skip
-                folder = Path(order.store) / "stages" / stage.key
+                folder = Path(task.store) / "stages" / stage.key
                 is_reused = (folder / "record.json").exists()
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "record.json").write_text("{}")
@@ -130,8 +130,8 @@ def by_desk(load: Load, marks: Marks) -> None:
             if not load.is_played:
                 time.sleep(self.step_s or 0.0)
             # Who is not to be told says what would be asked for.
-            quiet_s = quiet_for(load.slots) if load.quiet_s else self._quiet_s
-            return {REPORT: report, QUIET: quiet_s, "done": report.kind == "complete"}
+            interval_s = report_interval(load.slots) if load.interval_s else self._interval_s
+            return {REPORT: report, INTERVAL: interval_s, "done": report.kind == "complete"}
 
         def save_checkpoint(self, checkpoint_dir: str) -> None: ...
 
@@ -152,20 +152,20 @@ def by_desk(load: Load, marks: Marks) -> None:
                     time.sleep(0.01)
                 marks.end()
 
-        desk = TrialScheduler(sweep, facts, home, ledger, store, courier, Ends())
-        losses = ProcessFailures(Failures(), home.hangs(sweep.name))
+        scheduler = TrialScheduler(sweep, facts, home, ledger, store, courier, Ends())
+        process_failures = ProcessFailures(Failures(), home.hangs(sweep.name))
         tune.Tuner(
             tune.with_resources(Reporter, {"cpu": load.cpus}),
             tune_config=tune.TuneConfig(
-                search_alg=SchedulerSearcher(desk, losses, lambda: load.slots),
-                scheduler=LiveTrialScheduler(desk, losses),
+                search_alg=SchedulerSearcher(scheduler, process_failures, lambda: load.slots),
+                scheduler=LiveTrialScheduler(scheduler, process_failures),
                 num_samples=-1,
                 reuse_actors=True,
             ),
             run_config=tune.RunConfig(storage_path=str(home.tune), verbose=0),
         ).fit()
         print(f"{courier.num_waiting} letters wait for MLflow at the end", flush=True)
-        desk.leave(is_finished=True)
+        scheduler.close(is_finished=True)
     assert [trial.state for trial in ledger.trials()] == ["complete"] * load.trials
 
 
@@ -233,4 +233,4 @@ def by_optuna_search(load: Load, marks: Marks) -> None:
     ).fit()
 
 
-DRIVERS: dict[str, Driver] = {"xlt-ray": by_desk, "OptunaSearch": by_optuna_search}
+DRIVERS: dict[str, Driver] = {"xlt-ray": by_scheduler, "OptunaSearch": by_optuna_search}

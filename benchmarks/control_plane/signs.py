@@ -14,9 +14,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.control_plane.drivers import Load, Marks, by_desk
+from benchmarks.control_plane.drivers import Load, Marks, by_scheduler
 from benchmarks.control_plane.tune import SLOTS, start_ray
-from xlt_ray.sweep.trainable import QUIET_S
+from xlt_ray.sweep.trainable import REPORT_INTERVAL_S
 
 SECONDS = 900.0
 """Of training, in the actors' own time."""
@@ -60,22 +60,24 @@ def run_signs(numbers: tuple[int, ...]) -> None:
     """One process for each line, one after the other."""
     context = multiprocessing.get_context("spawn")
     table = Table("trials", "signs of life", "a second", "CPU each, ms", "share of a core")
-    lines = [(number, quiet_s, True) for number in numbers for quiet_s in (QUIET_S, 0.0)]
-    for number, quiet_s, is_played in [*lines, (SLOTS, REAL_S, False)]:
+    lines = [
+        (number, interval_s, True) for number in numbers for interval_s in (REPORT_INTERVAL_S, 0.0)
+    ]
+    for number, interval_s, is_played in [*lines, (SLOTS, REAL_S, False)]:
         with ProcessPoolExecutor(1, mp_context=context) as pool:
-            found = pool.submit(_measured, number, quiet_s, is_played).result()
+            found = pool.submit(_measured, number, interval_s, is_played).result()
         table.add_row(
             f"{number}{'' if is_played else ', real Ray'}",
-            f"every {quiet_s:g} s" if quiet_s else "as the driver asks",
+            f"every {interval_s:g} s" if interval_s else "as the driver asks",
             f"{found.per_s:.0f}",
             f"{found.share / found.per_s * 1e3:.2f}",
             f"{found.share:.1%}",
         )
-        print(number, quiet_s, found, flush=True)
+        print(number, interval_s, found, flush=True)
     Console(width=90).print(table)
 
 
-def _measured(number: int, quiet_s: float, is_played: bool) -> Window:
+def _measured(number: int, interval_s: float, is_played: bool) -> Window:
     import ray
 
     from benchmarks.control_plane.actors import played
@@ -87,7 +89,7 @@ def _measured(number: int, quiet_s: float, is_played: bool) -> Window:
         with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
             load = Load(
                 number, number, 1.0 if is_played else 2 / number, Path(name), "random",
-                seconds=scale * SECONDS, quiet_s=quiet_s, is_played=is_played,
+                seconds=scale * SECONDS, interval_s=interval_s, is_played=is_played,
             )  # fmt: skip
             if is_played:
                 world = stack.enter_context(played(number))
@@ -102,7 +104,7 @@ def _measured(number: int, quiet_s: float, is_played: bool) -> Window:
                 marks = Marks(
                     heard=lambda: found.on_report(time.monotonic() - began, time.process_time())
                 )
-            by_desk(load, marks)
+            by_scheduler(load, marks)
     finally:
         ray.shutdown()
     return found

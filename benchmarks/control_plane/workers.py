@@ -24,8 +24,8 @@ SECONDS = {"intermediate": 600.0, "target": 600.0, "evaluate": 60.0}
 class Workers:
     """Simulated trial processes: a heap of what happens next, in their own time."""
 
-    def __init__(self, desk: TrialScheduler, store: StageStore, clocks: Clocks) -> None:
-        self._desk = desk
+    def __init__(self, scheduler: TrialScheduler, store: StageStore, clocks: Clocks) -> None:
+        self._scheduler = scheduler
         self._store = store
         self._clocks = clocks
         self._random = random.Random(0)
@@ -38,8 +38,8 @@ class Workers:
     def __len__(self) -> int:
         return len(self._events)
 
-    def take(self, order: TrialTask) -> None:
-        self._later(0.0, order.number, lambda: self._begin(order))
+    def take(self, task: TrialTask) -> None:
+        self._later(0.0, task.number, lambda: self._begin(task))
 
     def step(self) -> int:
         """Let the next thing happen; the number of the trial that it happens in."""
@@ -50,53 +50,53 @@ class Workers:
     def _later(self, seconds: float, number: int, happen: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.now + seconds, next(self._count), number, happen))
 
-    def _tell(self, order: TrialTask, report: Report) -> None:
+    def _tell(self, task: TrialTask, report: Report) -> None:
         assert not self._clocks.trial(
-            order.number, lambda: self._desk.on_report(order.number, report)
+            task.number, lambda: self._scheduler.on_report(task.number, report)
         ), "no trial is to be stopped early"
 
-    def _begin(self, order: TrialTask) -> None:
-        self._tell(order, Report("begun"))
-        self._go_on(order, list(stages_to_run(order.path)))
+    def _begin(self, task: TrialTask) -> None:
+        self._tell(task, Report("begun"))
+        self._go_on(task, list(stages_to_run(task.path)))
 
-    def _go_on(self, order: TrialTask, left: list[Stage]) -> None:
+    def _go_on(self, task: TrialTask, left: list[Stage]) -> None:
         if not left:
             report = Report("complete", scores=scores_of(self._random.random()))
-            self._clocks.trial(order.number, lambda: self._desk.finish(order.number, report))
+            self._clocks.trial(task.number, lambda: self._scheduler.finish(task.number, report))
             self.num_finished += 1
             return
         stage = left[0]
         if stage in self._store:
-            self._told_of(order, left, reused=True)
+            self._told_of(task, left, reused=True)
             return
         assert stage.key not in self._making, f"two trainers of {stage.label}"
         self._making.add(stage.key)
         seconds = SECONDS[stage.kind] * self._random.uniform(0.5, 1.5)
         if stage.kind == "target":
             for index in range(1, NUM_EVALUATIONS + 1):
-                happen = functools.partial(self._evaluated, order, stage, index)
-                self._later(seconds * index / (NUM_EVALUATIONS + 1), order.number, happen)
-        self._later(seconds, order.number, lambda: self._commit(order, left))
+                happen = functools.partial(self._evaluated, task, stage, index)
+                self._later(seconds * index / (NUM_EVALUATIONS + 1), task.number, happen)
+        self._later(seconds, task.number, lambda: self._commit(task, left))
 
-    def _evaluated(self, order: TrialTask, stage: Stage, index: int) -> None:
+    def _evaluated(self, task: TrialTask, stage: Stage, index: int) -> None:
         examples = stage.num_examples * index // (NUM_EVALUATIONS + 1)
         metrics = {"accuracy": self._random.random(), "loss": self._random.random()}
         system = {"memory_gib": 1.0, "examples_per_s": 100.0}
-        self._tell(order, Report("evaluated", stage="target", examples=examples, metrics=metrics,
+        self._tell(task, Report("evaluated", stage="target", examples=examples, metrics=metrics,
                                  total_examples=stage.num_examples, system=system))  # fmt: skip
 
-    def _commit(self, order: TrialTask, left: list[Stage]) -> None:
+    def _commit(self, task: TrialTask, left: list[Stage]) -> None:
         stage = left[0]
         # What a worker writes is no part of the driver's time: without waiting for the disk.
         folder = Path(self._store.storage.root) / "stages" / stage.key
         folder.mkdir(parents=True)
         (folder / "record.json").write_text("{}")
         self._making.remove(stage.key)
-        self._told_of(order, left, reused=False)
+        self._told_of(task, left, reused=False)
 
-    def _told_of(self, order: TrialTask, left: list[Stage], *, reused: bool) -> None:
+    def _told_of(self, task: TrialTask, left: list[Stage], *, reused: bool) -> None:
         stage = left[0]
         examples, seconds = (0, 0.0) if reused else (stage.num_examples, 60.0)
         report = StageReport(stage.kind, stage.key, stage.label, reused, examples, seconds)
-        self._tell(order, Report("stage", stage=stage.kind, finished_stage=report))
-        self._later(0.0, order.number, lambda: self._go_on(order, left[1:]))
+        self._tell(task, Report("stage", stage=stage.kind, finished_stage=report))
+        self._later(0.0, task.number, lambda: self._go_on(task, left[1:]))

@@ -95,7 +95,7 @@ class RayNodes:
         psutil.wait_procs(descendants, 30)
 
     def reset(self, num_nodes: int) -> list[str]:
-        """Go to ``num_nodes`` nodes, forget steps, holds, broken devices; return the nodes' ids."""
+        """Run ``num_nodes`` nodes without steps, holds or broken devices; the ids of the nodes."""
         for file in ("steps", "hold", "broken"):
             (self.spoilt / file).unlink(missing_ok=True)
         while len(self.nodes) > num_nodes:

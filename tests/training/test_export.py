@@ -32,7 +32,7 @@ def made(bench: Bench, alone: Path, tmp_path_factory: pytest.TempPathFactory) ->
     sweep = sweep_of(parse_document(TINY, "tiny.yaml", ["search.seeds=3"]))
     ledger = open_ledger(home, sweep)
     for number, seed in enumerate((0, 1, 2)):
-        assert ledger.ask(sweep, lambda model: bench.facts.models[model].bounds()) is not None
+        assert ledger.ask(sweep, bench.facts.model_bounds) is not None
         uses = [
             StageUse(stage.kind, stage.key, stage.label, False)
             for stage in bench.path(seed=seed)[1:]

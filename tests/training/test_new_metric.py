@@ -11,7 +11,7 @@ from tests.training.conftest import Bench
 from xlt_ray.config.sweep import Objective
 from xlt_ray.data import task as tasks
 from xlt_ray.data.task import task_named
-from xlt_ray.sweep.objective import objective_of
+from xlt_ray.sweep.objective import objective_value
 from xlt_ray.training.loop import Committed
 
 CHEAP = ("intermediate=null", "target.size=32", "target.epochs=1")
@@ -40,7 +40,7 @@ def test_the_objective_is_scored_where_it_is_new_and_nothing_is_trained(
     then = made("accuracy", "macro_f1")
     assert {kind: one.reused for kind, one in then.items()} == {"target": True, "evaluate": False}
     scores = then["evaluate"].record.scores
-    assert objective_of(scores, Objective(metric="macro_f1"), "qaa") == pytest.approx(
+    assert objective_value(scores, Objective(metric="macro_f1"), "qaa") == pytest.approx(
         next(score.value for score in scores if (score.split, score.metric) == ("dev", "macro_f1"))
     )
     accuracy = [score for score in scores if score.metric == "accuracy"]

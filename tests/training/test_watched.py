@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.training.conftest import TINY, Bench
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
-from xlt_ray.sweep.objective import objective_of, value_on_the_way
+from xlt_ray.sweep.objective import intermediate_value, objective_value
 from xlt_ray.training.loop import Committed, Evaluated
 
 WATCHED = ("qaa", "qab")
@@ -33,10 +33,10 @@ def test_the_last_evaluation_is_what_the_trial_is_selected_by(bench: Bench, tmp_
         overrides = [f"objective={{metric: accuracy, languages: [{', '.join(languages)}]}}"]
         objective = sweep_of(parse_document(TINY, "tiny.yaml", overrides)).settings.objective
         on_the_way = [
-            value_on_the_way(one.metrics, one.by_language, languages, "accuracy") for one in seen
+            intermediate_value(one.metrics, one.by_language, languages, "accuracy") for one in seen
         ]
         assert len(on_the_way) == 2
-        assert on_the_way[-1] == objective_of(scores, objective, "qaa")
+        assert on_the_way[-1] == objective_value(scores, objective, "qaa")
     # What is watched shapes nothing, and is there when the stage is found again.
     plain, unwatched = walked(tmp_path / "b")
     assert [one.by_language for one in plain] == [{}, {}]
@@ -48,8 +48,8 @@ def test_the_last_evaluation_is_what_the_trial_is_selected_by(bench: Bench, tmp_
 
 def test_nothing_is_judged_by_what_was_not_measured() -> None:
     by_language = {"qaa": {"accuracy": 0.5}, "qab": {"accuracy": 0.3, "f1": 0.1}}
-    assert value_on_the_way({"accuracy": 0.9}, by_language, (), "accuracy") == 0.9
-    assert value_on_the_way({"accuracy": 0.9}, by_language, ("qaa", "qab"), "accuracy") == 0.4
-    assert value_on_the_way({"f1": 0.9}, by_language, ("qaa", "qab"), "f1") is None
-    assert value_on_the_way({"accuracy": 0.9}, {}, ("qab",), "accuracy") is None
-    assert value_on_the_way({"accuracy": 0.9}, {}, (), "f1") is None
+    assert intermediate_value({"accuracy": 0.9}, by_language, (), "accuracy") == 0.9
+    assert intermediate_value({"accuracy": 0.9}, by_language, ("qaa", "qab"), "accuracy") == 0.4
+    assert intermediate_value({"f1": 0.9}, by_language, ("qaa", "qab"), "f1") is None
+    assert intermediate_value({"accuracy": 0.9}, {}, ("qab",), "accuracy") is None
+    assert intermediate_value({"accuracy": 0.9}, {}, (), "f1") is None

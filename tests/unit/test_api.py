@@ -15,8 +15,8 @@ import xlt_ray
 from xlt_ray.errors import ClusterError, LedgerError, SpecError, SpecErrors
 from xlt_ray.home import Home
 from xlt_ray.ledger import Retry, open_ledger
-from xlt_ray.sweep.progress_reporter import ProgressReporter
 from xlt_ray.sweep.runner import SweepSummary
+from xlt_ray.sweep.tasks import ProgressReporter
 
 SWEEP: dict[str, Any] = {
     "name": "small",

@@ -13,7 +13,7 @@ from xlt_ray.cli.output import print_json, print_table, warn
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
-    from xlt_ray.store.gc import Removal, RemovalPlan
+    from xlt_ray.store.gc import Decision, RemovalPlan
     from xlt_ray.store.store import StageStore
     from xlt_ray.sweep.removal import SweepRemoval
 
@@ -49,13 +49,13 @@ def gc(
 
     quota_bytes = None if quota is None else _quota_bytes(quota)
     rows, is_met = [], True
-    for store, things, claims in stores_of(Home.from_environment()):
-        planned = plan(things, claims, quota_bytes=quota_bytes, all_but_best=all_but_best)
+    for store, entries, roots in stores_of(Home.from_environment()):
+        planned = plan(entries, roots, quota_bytes=quota_bytes, all_but_best=all_but_best)
         done = tuple(
             removal for removal in planned.removals if yes and remove(store, removal.entry)
         )
         chosen = done if yes else planned.removals
-        left = planned.used_bytes - sum(removal.num_bytes for removal in chosen)
+        left = planned.used_bytes - sum(removal.entry.num_bytes for removal in chosen)
         is_met = is_met and (quota_bytes is None or left <= quota_bytes)
         rows.append(_row(store, planned, done, is_done=yes))
         if not as_json:
@@ -90,8 +90,8 @@ def rm(
             typer.confirm(f"remove {sweep}?", abort=True)
         kept = remove_sweep(home, removal)
     typer.echo(f"removed {sweep}")
-    for thing in kept:
-        typer.echo(f"  {thing.place}: now in use, kept")
+    for entry in kept:
+        typer.echo(f"  {entry.place}: now in use, kept")
 
 
 def _print_removal(removal: SweepRemoval) -> None:
@@ -102,8 +102,8 @@ def _print_removal(removal: SweepRemoval) -> None:
     if removal.problem:
         lines.append(f"stages: unknown, they stay until `xlt gc` ({removal.problem})")
     else:
-        size = shown_bytes(sum(thing.num_bytes for thing in removal.things))
-        lines.append(f"store {removal.store.storage.root}: {len(removal.things)} stages, {size}")
+        size = shown_bytes(sum(entry.num_bytes for entry in removal.entries))
+        lines.append(f"store {removal.store.storage.root}: {len(removal.entries)} stages, {size}")
     lines += [
         f"  {shown_bytes(size)} stay for other sweeps: {why}"
         for why, size in removal.kept_by_reason
@@ -128,7 +128,7 @@ def _quota_bytes(quota: str) -> int:
 
 
 def _row(
-    store: StageStore, planned: RemovalPlan, done: tuple[Removal, ...], *, is_done: bool
+    store: StageStore, planned: RemovalPlan, done: tuple[Decision, ...], *, is_done: bool
 ) -> dict[str, Any]:
     """One store as JSON: the keys here are stable."""
     now = time.time()
@@ -138,7 +138,7 @@ def _row(
         "used_bytes": planned.used_bytes,
         "is_done": is_done,
         "freed_bytes": sum(
-            removal.num_bytes for removal in (done if is_done else planned.removals)
+            removal.entry.num_bytes for removal in (done if is_done else planned.removals)
         ),
         "missing_bytes": planned.missing_bytes,
         "frees": [
@@ -148,9 +148,9 @@ def _row(
                 "key": removal.entry.key,
                 "kind": removal.entry.kind,
                 "label": removal.entry.label,
-                "bytes": removal.num_bytes,
+                "bytes": removal.entry.num_bytes,
                 "age_s": round(now - removal.entry.used),
-                "why": removal.why,
+                "why": removal.reason,
                 "is_freed": removal in done,
             }
             for removal in planned.removals
@@ -162,12 +162,12 @@ def _row(
 
 
 def _print_plan(
-    store: StageStore, planned: RemovalPlan, done: tuple[Removal, ...], *, is_done: bool
+    store: StageStore, planned: RemovalPlan, done: tuple[Decision, ...], *, is_done: bool
 ) -> None:
     from xlt_ray.config.sweep import shown_bytes
 
     chosen = done if is_done else planned.removals
-    freed = sum(removal.num_bytes for removal in chosen)
+    freed = sum(removal.entry.num_bytes for removal in chosen)
     if chosen:
         print_table(
             ("what", "kind", "size", "age", "why"),
@@ -177,9 +177,9 @@ def _print_plan(
                     if removal.entry.label
                     else removal.entry.place,
                     removal.entry.kind or removal.entry.sort,
-                    shown_bytes(removal.num_bytes),
+                    shown_bytes(removal.entry.num_bytes),
                     _age(time.time() - removal.entry.used),
-                    removal.why,
+                    removal.reason,
                 )
                 for removal in chosen
             ),
@@ -192,7 +192,9 @@ def _print_plan(
         typer.echo(f"  {shown_bytes(num_bytes)}: {why}")
     for removal in planned.removals if is_done else ():
         if removal not in done:
-            typer.echo(f"  {shown_bytes(removal.num_bytes)}: now in use, {removal.entry.place}")
+            typer.echo(
+                f"  {shown_bytes(removal.entry.num_bytes)}: now in use, {removal.entry.place}"
+            )
     if planned.missing_bytes and planned.quota_bytes is not None:
         typer.echo(
             f"{shown_bytes(planned.missing_bytes)} more than {shown_bytes(planned.quota_bytes)}: "
@@ -203,7 +205,7 @@ def _print_plan(
 
 
 def _age(seconds: float) -> str:
-    """How long ago, in the largest unit that says something."""
+    """An age in its largest unit."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.0f} {unit}"

@@ -22,9 +22,8 @@ from xlt_ray.report.labels import parameter_names, value_label
 if TYPE_CHECKING:
     from xlt_ray.config.sweep import SweepSpec
     from xlt_ray.ledger import TrialView
-    from xlt_ray.sweep.progress_reporter import ProgressReporter
     from xlt_ray.sweep.runner import SweepSummary
-    from xlt_ray.sweep.tasks import Report
+    from xlt_ray.sweep.tasks import ProgressReporter, Report
     from xlt_ray.training.loop import Event
 
 SHOWN = 12
@@ -254,9 +253,9 @@ def complaints(name: str, failed: Sequence[TrialView]) -> Iterator[str]:
 
 def _typical(views: Sequence[TrialView]) -> TrialView:
     """The first trial that failed as most of these did."""
-    from xlt_ray.sweep.failures import alike
+    from xlt_ray.sweep.failures import bug_signature
 
-    ways = [alike(view.message, view.log) for view in views]
+    ways = [bug_signature(view.message, view.log) for view in views]
     most = max(ways, key=ways.count)
     return views[ways.index(most)]
 

@@ -1,13 +1,17 @@
-"""Garbage collection of the stage store: what it holds, what may be removed, and removal.
+"""Garbage collection of a stage store, for ``store.quota``, ``xlt gc`` and ``xlt rm``.
 
-:class:`Inventory` lists the entries of a store: committed stages, progress of unfinished stages,
-damaged results, and leftovers of dead processes. :func:`plan` decides, without I/O, which of them
-to remove, in the order of :class:`Priority`. :func:`remove` removes one under the lease of its
-stage, so that no process makes or commits it meanwhile; a committed stage loses its record first,
-so that readers see all of it or nothing.
+:class:`Inventory` lists the entries of a store: committed stages, progress of unfinished ones,
+damaged results, and leftovers of dead processes. :func:`plan` is pure: it decides which entries to
+remove, in which order, given what the sweeps of a home still need (:class:`GcRoots`, from
+:mod:`xlt_ray.sweep.quota`). :func:`remove` deletes one entry under the lease of its stage, so that
+no process makes or commits the stage meanwhile, and deletes the record of a committed stage first,
+so that readers see the stage whole or not at all.
 
-Never removed are what a process is making, what an unfinished trial needs, scores, and the target
-stages of best trials.
+Entries that no ledger names go first, then those of ended trials only; in both groups optimizer
+states before weights, and the oldest first. A trunk goes whole, because no training can continue
+from its weights alone. Scores, the target stages of best trials, stages that are being made, and
+stages that an unfinished trial needs are never removed. Stages that several configurations share,
+or that an unfinished sweep may need again, go only with ``all_but_best``.
 """
 
 from __future__ import annotations
@@ -19,11 +23,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import groupby
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 from xlt_ray.errors import DamagedStage
 from xlt_ray.store.lease import Holder, find_holder
-from xlt_ray.store.record import StageRecord
 from xlt_ray.store.storage import Extent
 from xlt_ray.store.store import RECORD, StageStore
 
@@ -33,28 +36,28 @@ OPTIMIZER = "optimizer.safetensors"
 Sort = Literal["stage", "progress", "damaged", "leftover"]
 
 _DEPTH = {"stages": 2, "progress": 2, "damaged": 2, "scratch": 3}
-"""Folder of the store -> depth of its entries below the root."""
+"""Folder of the store -> number of parts in the path of an entry."""
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """One entry of the store: what can be removed by itself."""
+    """What can be removed by itself, with the size of its files."""
 
     sort: Sort
     place: str
     """Folder (or file) below the root of the store."""
     key: str
-    """Of its stage; empty if the name does not say."""
+    """Key of its stage; empty if its name does not have one."""
     kind: str = ""
     """Kind of a committed stage."""
     label: str = ""
     parent: str | None = None
     """Key of the parent of a committed stage."""
     sweep: str = ""
-    """Sweep that made a committed stage, by its record."""
+    """The sweep that made a committed stage, from its record."""
     state_bytes: int = 0
-    """Optimizer state; for progress all bytes."""
+    """Optimizer state; all of a progress."""
     other_bytes: int = 0
     used: float = 0.0
     """When it was committed or last written (seconds since 1970)."""
@@ -66,37 +69,26 @@ class StoreEntry:
         return self.state_bytes + self.other_bytes
 
 
-@dataclass(frozen=True)
-class _Metadata:
-    """Fields from the record of a committed stage; ``kind`` is None if it cannot be read."""
-
-    extent: Extent
-    kind: str | None = None
-    label: str = ""
-    parent: str | None = None
-    sweep: str = ""
-    made: float | None = None
-
-
 class Inventory:
-    """The entries of a store; a record is read again only when it has changed."""
+    """Lists a store; reads a record again only if it has changed."""
 
     def __init__(self, store: StageStore) -> None:
         self.store = store
-        self._metadata: dict[str, _Metadata] = {}
+        self._known: dict[str, tuple[Extent, dict[str, Any] | None]] = {}
+        """Key -> fields of the entry from its record, None if that cannot be read."""
 
     def look(self) -> tuple[StoreEntry, ...]:
-        """All entries now, without leases, ledgers and caches."""
-        files_by_top = {top: self.store.storage.files(top) for top in _DEPTH}
+        """All entries, by place, without leases, ledgers and caches."""
+        extents = {top: self.store.storage.files(top) for top in _DEPTH}
         holders = _holders(self.store)
         return tuple(
-            self._entry(top, place, files, files_by_top["stages"], holders)
-            for top, extents in files_by_top.items()
-            for place, files in _by_place(top, extents)
+            self._entry(top, place, files, extents["stages"], holders)
+            for top in extents
+            for place, files in _by_place(top, extents[top])
         )
 
     def stage(self, key: str) -> list[StoreEntry]:
-        """The entry of a committed stage, or an empty list if it was freed."""
+        """The entry of one committed stage; empty if it was removed since."""
         place = f"stages/{key}"
         files = self.store.storage.files(place)
         return [self._entry("stages", place, files, {}, {})] if files else []
@@ -111,69 +103,59 @@ class Inventory:
     ) -> StoreEntry:
         match = _KEY.match(place.rpartition("/")[2].lstrip("."))
         key = match[0] if match else ""
-        total = sum(file.num_bytes for file in files.values())
+        num_bytes = sum(file.num_bytes for file in files.values())
         entry = StoreEntry(
             sort="leftover",
             place=place,
             key=key,
-            other_bytes=total,
+            other_bytes=num_bytes,
             used=max(file.written for file in files.values()),
             holder=holders.get(key, ""),
         )
         if top == "damaged":
             return replace(entry, sort="damaged", holder="")
         if top == "progress" and f"{key}/{RECORD}" not in stages:
-            return replace(entry, sort="progress", state_bytes=total, other_bytes=0)
+            return replace(entry, sort="progress", state_bytes=num_bytes, other_bytes=0)
         if top != "stages" or RECORD not in files:
             return entry
-        metadata = self._read(key, files[RECORD])
-        if metadata.kind is None:
+        extent, fields = self._known.get(key, (None, None))
+        if extent != files[RECORD]:
+            fields = self._read(key)
+            self._known[key] = (files[RECORD], fields)
+        if fields is None:
             return replace(entry, sort="damaged")
-        state = files[OPTIMIZER].num_bytes if OPTIMIZER in files else 0
-        return replace(
-            entry,
-            sort="stage",
-            kind=metadata.kind,
-            label=metadata.label,
-            parent=metadata.parent,
-            sweep=metadata.sweep,
-            state_bytes=state,
-            other_bytes=total - state,
-            used=entry.used if metadata.made is None else metadata.made,
-        )
+        state_bytes = files[OPTIMIZER].num_bytes if OPTIMIZER in files else 0
+        other_bytes = num_bytes - state_bytes
+        return replace(entry, state_bytes=state_bytes, other_bytes=other_bytes, **fields)
 
-    def _read(self, key: str, extent: Extent) -> _Metadata:
-        metadata = self._metadata.get(key)
-        if metadata is None or metadata.extent != extent:
-            metadata = self._metadata[key] = _metadata_of(self.store, key, extent)
-        return metadata
-
-
-def _metadata_of(store: StageStore, key: str, extent: Extent) -> _Metadata:
-    try:
-        record = store.record(key)
-    except DamagedStage:
-        record = None
-    if record is None:
-        return _Metadata(extent)
-    parent = record.payload["parent"]
-    return _Metadata(
-        extent=extent,
-        kind=record.kind,
-        label=record.label,
-        parent=None if parent is None else str(parent),
-        sweep=str(record.made_by.get("sweep", "")),
-        made=_made(record),
-    )
+    def _read(self, key: str) -> dict[str, Any] | None:
+        try:
+            record = self.store.record(key)
+        except DamagedStage:
+            return None
+        if record is None:
+            return None
+        parent = record.payload["parent"]
+        fields: dict[str, Any] = {
+            "sort": "stage",
+            "kind": record.kind,
+            "label": record.label,
+            "parent": None if parent is None else str(parent),
+            "sweep": str(record.made_by.get("sweep", "")),
+        }
+        with contextlib.suppress(KeyError, ValueError):
+            made = datetime.datetime.fromisoformat(str(record.made_by["time"]))
+            fields["used"] = made.timestamp()
+        return fields
 
 
 def remove(store: StageStore, entry: StoreEntry) -> int:
-    """Remove an entry; returns the bytes that were freed.
+    """Delete an entry; returns its size.
 
-    0 if a process is making its stage, or has committed it since it was listed.
+    Returns 0 if a process is making the stage, or has committed it since the entry was listed.
     """
     if not entry.key or entry.place.startswith("damaged/"):
-        # Another process may be removing it, too.
+        # Another process may be deleting the same place.
         with contextlib.suppress(FileNotFoundError):
             store.storage.remove(entry.place)
         return entry.num_bytes
@@ -184,14 +166,13 @@ def remove(store: StageStore, entry: StoreEntry) -> int:
         if entry.place.startswith("stages/"):
             if entry.sort != "stage" and _is_sound(store, entry.key):
                 return 0
-            # Without its record it is not a result any more, even if the rest cannot be removed.
+            # Without its record it is no result, even if the rest cannot be deleted.
             store.storage.remove(f"{entry.place}/{RECORD}")
         store.storage.remove(entry.place)
         return entry.num_bytes
 
 
 def _is_sound(store: StageStore, key: str) -> bool:
-    """Whether a stage was committed after it had been listed as damaged or left over."""
     try:
         return store.record(key) is not None
     except DamagedStage:
@@ -199,7 +180,7 @@ def _is_sound(store: StageStore, key: str) -> bool:
 
 
 def _holders(store: StageStore) -> dict[str, str]:
-    """Stage key -> the living holder of its lease."""
+    """Stage key -> the holder of a living lease on it."""
     holders: dict[str, str] = {}
     for name in store.storage.names("leases"):
         match = _KEY.match(name)
@@ -212,110 +193,82 @@ def _holders(store: StageStore) -> dict[str, str]:
 
 
 def _by_place(top: str, extents: Mapping[str, Extent]) -> Iterator[tuple[str, dict[str, Extent]]]:
-    """Place -> files of its entry, by their path inside it."""
-    parts = sorted(tuple(path.split("/")) for path in extents)
-    steps = _DEPTH[top] - 1
-    for place, group in groupby(parts, key=lambda path: path[:steps]):
-        files = {"/".join(path[steps:]): extents["/".join(path)] for path in group}
+    """Place of an entry -> its files, by their path inside it."""
+    paths = sorted(tuple(path.split("/")) for path in extents)
+    depth = _DEPTH[top] - 1
+    for place, group in groupby(paths, key=lambda path: path[:depth]):
+        files = {"/".join(path[depth:]): extents["/".join(path)] for path in group}
         yield "/".join((top, *place)), files
 
 
-def _made(record: StageRecord) -> float | None:
-    try:
-        return datetime.datetime.fromisoformat(str(record.made_by["time"])).timestamp()
-    except (KeyError, ValueError):
-        return None
-
-
 class Priority(IntEnum):
-    """The order of removal; within a priority the oldest entry goes first.
-
-    A *state* is an entry with optimizer state; a trunk is one, too: without its state nothing
-    can continue it.
-    """
+    """The order of removal; :func:`plan` says up to which one it goes."""
 
     BROKEN = 0
-    """Damaged results and leftovers."""
-    UNUSED_STATE = 1
-    """Of stages that no ledger names, and progress that no trial continues."""
-    UNUSED = 2
+    STATE = 1
+    WHOLE = 2
     ENDED_STATE = 3
-    """Of stages that only ended trials used."""
     ENDED_TARGET = 4
     ENDED_OTHER = 5
     SHARED_STATE = 6
-    """Of stages that an unfinished sweep may come back to."""
     SHARED = 7
-    """These stages, and those that several configurations used."""
 
 
 @dataclass(frozen=True)
 class GcRoots:
-    """Keys of stages that are in use, by reason."""
+    """Keys of the stages that sweeps need, by reason."""
 
     needed: frozenset[str] = frozenset()
-    """On the path of an unfinished trial, or of use to a running sweep."""
+    """On the path of an unfinished trial, or a running sweep may need them again."""
     best: frozenset[str] = frozenset()
     """Target stages of the best trials."""
     returning: frozenset[str] = frozenset()
-    """A sweep that is not finished may come back to them."""
+    """An unfinished sweep may need them again."""
     shared: frozenset[str] = frozenset()
-    """Used by trials of several configurations."""
+    """Trials of several configurations use them."""
     used: frozenset[str] = frozenset()
     """On the path of any trial."""
     unknown: tuple[str, ...] = ()
-    """Sweeps with unfinished trials whose ledgers, being old, do not hold their paths."""
+    """Sweeps with unfinished trials whose ledgers are too old to have paths."""
     unread: tuple[str, ...] = ()
-    """Why ledgers could not be read; what their sweeps need is unknown."""
+    """Why ledgers could not be read: the needs of their sweeps are not known."""
     removed: frozenset[str] = frozenset()
-    """Stages of a sweep that is being removed; its scores may go if no other sweep uses them."""
+    """Stages of a sweep that is being removed: its scores may go, too, if no other sweep uses
+    them."""
     home_sweeps: frozenset[str] | None = None
-    """If other homes use this store: the only sweeps whose stages may be removed."""
+    """In a store that other homes use, too: the only sweeps whose stages may be removed."""
 
 
-@dataclass(frozen=True)
-class Removal:
-    """An entry to remove."""
-
-    entry: StoreEntry
-    why: str
-
-    @property
-    def num_bytes(self) -> int:
-        return self.entry.num_bytes
-
-
-@dataclass(frozen=True)
-class Kept:
-    """An entry that stays."""
+class Decision(NamedTuple):
+    """An entry, and why it is removed or kept."""
 
     entry: StoreEntry
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True)
 class RemovalPlan:
-    """What to remove, in this order, and what stays."""
+    """What to remove, in this order, and what to keep."""
 
-    removals: tuple[Removal, ...]
-    kept: tuple[Kept, ...]
+    removals: tuple[Decision, ...]
+    kept: tuple[Decision, ...]
     used_bytes: int
-    """Bytes in the store before anything is removed."""
+    """Size of the store before the removal."""
     missing_bytes: int = 0
-    """Bytes that do not fit below the quota even afterwards."""
+    """By how much the quota is exceeded even after it."""
     quota_bytes: int | None = None
 
     @property
     def freed_bytes(self) -> int:
-        return sum(removal.num_bytes for removal in self.removals)
+        return sum(removal.entry.num_bytes for removal in self.removals)
 
     @property
     def kept_by_reason(self) -> dict[str, int]:
-        """Reason -> bytes that stay for it, the largest first."""
-        bytes_by_reason: dict[str, int] = {}
+        """Reason -> bytes, the largest first."""
+        sizes: dict[str, int] = {}
         for kept in self.kept:
-            bytes_by_reason[kept.why] = bytes_by_reason.get(kept.why, 0) + kept.entry.num_bytes
-        return dict(sorted(bytes_by_reason.items(), key=lambda item: -item[1]))
+            sizes[kept.reason] = sizes.get(kept.reason, 0) + kept.entry.num_bytes
+        return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
 
 def plan(
@@ -326,42 +279,39 @@ def plan(
     needed_bytes: int = 0,
     all_but_best: bool = False,
 ) -> RemovalPlan:
-    """What to remove so that ``needed_bytes`` more fit below the quota.
+    """Choose what to remove so that ``needed_bytes`` more fit below the quota.
 
     Args:
-        quota_bytes: None to remove everything that no ledger names, whatever room there is.
-        all_but_best: remove shared stages and those that a sweep may come back to as well, last.
-            Without a quota, everything that may be removed is.
+        quota_bytes: None removes all entries that no ledger names.
+        all_but_best: also remove, last, what is shared and what a sweep may need again. Without a
+            quota, everything that may be removed is.
     """
     entries = tuple(entries)
     if all_but_best:
         last = Priority.SHARED
     else:
-        last = Priority.UNUSED if quota_bytes is None else Priority.ENDED_OTHER
-    removable = sorted(
-        (
-            (priority, entry)
-            for entry in entries
-            if (priority := _priority(entry, roots)) is not None and priority <= last
-        ),
-        key=lambda ranked: (ranked[0], ranked[1].used, ranked[1].place),
+        last = Priority.WHOLE if quota_bytes is None else Priority.ENDED_OTHER
+    candidates = sorted(
+        (priority, entry.used, entry.place, entry)
+        for entry in entries
+        if (priority := _priority(entry, roots)) is not None and priority <= last
     )
     used_bytes = sum(entry.num_bytes for entry in entries)
     excess = None if quota_bytes is None else used_bytes + needed_bytes - quota_bytes
-    removals: list[Removal] = []
-    for _, entry in removable:
+    removals: list[Decision] = []
+    for *_, entry in candidates:
         if excess is not None:
             if excess <= 0:
                 break
             excess -= entry.num_bytes
-        removals.append(Removal(entry, _why_removable(entry, roots)))
-    removed = {removal.entry.place for removal in removals}
+        removals.append(Decision(entry, _use(entry, roots)))
+    freed = {removal.entry.place for removal in removals}
     return RemovalPlan(
         removals=tuple(removals),
         kept=tuple(
-            Kept(entry, _why_protected(entry, roots) or _why_removable(entry, roots))
+            Decision(entry, _protection(entry, roots) or _use(entry, roots))
             for entry in entries
-            if entry.place not in removed
+            if entry.place not in freed
         ),
         used_bytes=used_bytes,
         missing_bytes=max(excess or 0, 0),
@@ -370,26 +320,26 @@ def plan(
 
 
 def _priority(entry: StoreEntry, roots: GcRoots) -> Priority | None:
-    """Priority of an entry; None if it is never removed."""
-    if _why_protected(entry, roots):
+    """Place of an entry in the order of removal; None if it is never removed."""
+    if _protection(entry, roots):
         return None
     if entry.sort in ("damaged", "leftover"):
         return Priority.BROKEN
-    is_state, key = entry.state_bytes > 0, entry.key
+    has_state, key = entry.state_bytes > 0, entry.key
     if key in roots.best:
         return None
     if key in roots.returning:
-        return Priority.SHARED_STATE if is_state else Priority.SHARED
+        return Priority.SHARED_STATE if has_state else Priority.SHARED
     if key not in roots.used or entry.sort == "progress":
-        return Priority.UNUSED_STATE if is_state else Priority.UNUSED
-    if is_state:
+        return Priority.STATE if has_state else Priority.WHOLE
+    if has_state:
         return Priority.ENDED_STATE
     if key in roots.shared:
         return Priority.SHARED
     return Priority.ENDED_TARGET if entry.kind == "target" else Priority.ENDED_OTHER
 
 
-_UNUSED_REASONS = {
+_UNUSED = {
     "damaged": "damaged: does not match its record",
     "leftover": "left over by a process that died",
     "progress": "progress that no trial goes on from",
@@ -397,7 +347,7 @@ _UNUSED_REASONS = {
 }
 
 
-def _why_protected(entry: StoreEntry, roots: GcRoots) -> str:
+def _protection(entry: StoreEntry, roots: GcRoots) -> str:
     """Why an entry is never removed; empty if it may be."""
     if entry.holder:
         return f"being made by {entry.holder}"
@@ -419,15 +369,15 @@ def _why_protected(entry: StoreEntry, roots: GcRoots) -> str:
     return ""
 
 
-def _why_removable(entry: StoreEntry, roots: GcRoots) -> str:
-    """Why an entry may be removed."""
+def _use(entry: StoreEntry, roots: GcRoots) -> str:
+    """What an entry that may be removed is used for."""
     if entry.sort == "stage":
-        for keys, why in (
+        for keys, reason in (
             (roots.best, "target stage of a best trial"),
             (roots.returning, "an unfinished sweep may come back to it"),
             (roots.shared, "shared by several configurations"),
             (roots.used, "used by ended trials only"),
         ):
             if entry.key in keys:
-                return why
-    return _UNUSED_REASONS[entry.sort]
+                return reason
+    return _UNUSED[entry.sort]

@@ -82,7 +82,7 @@ class BudgetTracker:
         if gpu_hours is None:
             return False
         now = self._now()
-        at_work = math.fsum(one.at(now).gpu_seconds for one in self._at_work.values())
+        at_work = math.fsum(usage.at(now).gpu_seconds for usage in self._at_work.values())
         return (self._released + at_work) / 3600 >= gpu_hours
 
     def _gpu_seconds(self, view: TrialView) -> float:
@@ -99,5 +99,5 @@ class BudgetTracker:
         if self._began is None:
             # Optuna keeps UTC, and hands it out in this process's zone without naming it.
             started = (trial.started for trial in self._ledger.trials())
-            self._began = min((one.timestamp() for one in started if one), default=None)
+            self._began = min((moment.timestamp() for moment in started if moment), default=None)
         return self._began

@@ -79,7 +79,7 @@ class Demand:
         """
         return min(_places(name, asked, node.get(name, 0)) for name, asked in self.bundle.items())
 
-    def fits(self, nodes: Iterable[Node]) -> int:
+    def num_places(self, nodes: Iterable[Node]) -> int:
         """How many such trials these nodes hold at a time."""
         places = [self.places(node) for node in nodes]
         if self.strategy == "strict_pack":
@@ -138,9 +138,10 @@ def groups_announced() -> list[Group]:
         return []
     return [
         Group(
-            {name: _bound(amount) for name, amount in one.resources.items()}, _bound(one.max_count)
+            {name: _bound(amount) for name, amount in group.resources.items()},
+            _bound(group.max_count),
         )
-        for one in config.node_group_configs
+        for group in config.node_group_configs
     ]
 
 
@@ -153,7 +154,7 @@ def can_ever_fit(demand: Demand, nodes: Sequence[Node], groups: Sequence[Group] 
     """Whether one such trial can be placed, now or when the autoscaler has done what it may."""
     # More nodes of a kind than a trial has workers make no difference.
     may_come = [group.node for group in groups for _ in range(min(group.most, demand.workers))]
-    return demand.fits([*nodes, *may_come]) > 0
+    return demand.num_places([*nodes, *may_come]) > 0
 
 
 def room_for(
@@ -169,8 +170,10 @@ def room_for(
     8
     """
     bounded = [group for group in groups if limit is not None or group.most < UNBOUNDED]
-    at_most = demand.fits(one.node for one in bounded for _ in range(min(one.most, MANY)))
-    most = max(demand.fits(nodes), at_most, 1)
+    at_most = demand.num_places(
+        group.node for group in bounded for _ in range(min(group.most, MANY))
+    )
+    most = max(demand.num_places(nodes), at_most, 1)
     return most if limit is None else min(most, limit)
 
 
@@ -254,7 +257,7 @@ def _lacking(demand: Demand, place: str, nodes: Sequence[Node], groups: Sequence
             )
     worker = " and ".join(f"{amount:g} {name}s" for name, amount in demand.bundle.items())
     largest = max(
-        (demand.places(one) for one in [*nodes, *(group.node for group in groups)]), default=0
+        (demand.places(node) for node in [*nodes, *(group.node for group in groups)]), default=0
     )
     if largest == 0:
         return (

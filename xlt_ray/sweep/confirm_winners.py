@@ -70,7 +70,7 @@ def confirming(
             point.pop(f"{key}.seed", None)
             if key in point:
                 point[key] = labels[point[key]]
-    if any(one in points[:index] for index, one in enumerate(points)):
+    if any(point in points[:index] for index, point in enumerate(points)):
         raise SpecError(
             "two of the configurations that would be confirmed are one, as repeats share nothing "
             "in a confirmation",
@@ -90,15 +90,15 @@ def confirming(
     }
     text = json.dumps(tree, ensure_ascii=False)
     document = parse_document(text, f"confirmation of {sweep.name}", overrides)
-    found = sweep_of(with_absolute_paths(document))
-    if found.settings.resources.precision != sweep.settings.resources.precision:
+    confirmation = sweep_of(with_absolute_paths(document))
+    if confirmation.settings.resources.precision != sweep.settings.resources.precision:
         raise SpecError(
             f"{sweep.name} was trained with {sweep.settings.resources.precision}",
             file="command line",
             key="resources.precision",
             remedy="leave it as it was",
         )
-    return found
+    return confirmation
 
 
 def fresh_seed(sweep: SweepSpec, used_seeds: Iterable[int]) -> int:

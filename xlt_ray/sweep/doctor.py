@@ -85,10 +85,10 @@ def _findings(home: Home, sweep: SweepSpec | None) -> Iterator[Finding]:
 
 
 def _python() -> Finding:
-    found = platform.python_version()
-    if found.startswith(f"{TESTED_PYTHON}."):
-        return Finding("python", "ok", found)
-    return Finding("python", "note", found, f"tested with {TESTED_PYTHON}")
+    installed = platform.python_version()
+    if installed.startswith(f"{TESTED_PYTHON}."):
+        return Finding("python", "ok", installed)
+    return Finding("python", "note", installed, f"tested with {TESTED_PYTHON}")
 
 
 def _package(name: str, tested: str) -> Finding:
@@ -110,7 +110,7 @@ def _accelerator() -> Finding:
         return Finding("accelerator", "wrong", f"torch cannot be loaded ({error})")
     if not torch.cuda.is_available():
         return Finding("accelerator", "ok", f"none; {_num_cpus()} CPUs")
-    cards = [torch.cuda.get_device_properties(one) for one in range(torch.cuda.device_count())]
+    cards = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     told = ", ".join(f"{card.name} ({card.total_memory / 2**30:.0f} GiB)" for card in cards)
     if not torch.distributed.is_nccl_available():
         remedy = "install a build of torch with NCCL"
@@ -170,7 +170,7 @@ def _file_system(folder: Path) -> str:
         if there.is_relative_to(partition.mountpoint) and partition.fstype
     ]
     # Of two mounts in one place the later one is seen.
-    return max(mounted, key=lambda one: len(one.mountpoint)).fstype if mounted else "unknown"
+    return max(mounted, key=lambda disk: len(disk.mountpoint)).fstype if mounted else "unknown"
 
 
 def _store(sweep: SweepSpec, home: Home) -> Finding:
@@ -184,12 +184,12 @@ def _store(sweep: SweepSpec, home: Home) -> Finding:
 def _ledgers(home: Home, url: str | None) -> Iterator[Finding]:
     """The database of the sweep at hand, or of every sweep in the home that has one."""
     kept = home.ledgers.glob("*.url") if os.path.isdir(home.ledgers) else ()
-    urls = [url] if url is not None else sorted({one.read_text("utf-8").strip() for one in kept})
+    urls = [url] if url is not None else sorted({file.read_text("utf-8").strip() for file in kept})
     if not urls:
         yield Finding("ledger", "ok", f"files in {home.ledgers}")
-    for one in urls:
+    for address in urls:
         try:
-            yield Finding("ledger", "ok", f"{one} ({ask_database(one)})")
+            yield Finding("ledger", "ok", f"{address} ({ask_database(address)})")
         except LedgerError as error:
             remedy = "look at places.ledger, at the server, and at PGPASSWORD"
             yield Finding("ledger", "wrong", str(error), remedy)

@@ -35,35 +35,35 @@ class Failure:
     message: str
     log: str
     node: str = ""
-    """Id of the node whose device failed, as far as it is known."""
+    """Id of the node whose device failed, if it is known."""
 
     @property
     def is_of_process(self) -> bool:
-        """Whether a process is gone or useless, so that only another one can try again."""
+        """Whether the process is gone or unusable, so that only another one can retry."""
         return self.cause in OF_PROCESSES
 
 
 @dataclass(frozen=True)
 class Rule:
-    """An exception of one of these types, numbers, HTTP statuses or texts means this cause."""
+    """Gives exceptions of these types, numbers, HTTP statuses or texts a cause."""
 
     cause: Cause
     types: tuple[str, ...] = ()
-    """Names of classes, of the exception or above it: naming imports no library."""
+    """Names of classes of the exception and its bases; names need no import."""
     texts: tuple[str, ...] = ()
-    """Regular expressions, searched in :func:`_words` of the exception."""
+    """Regular expressions, searched in :func:`_searchable_text` of the exception."""
     texts_of: str = ""
-    """Name of the class whose texts are searched, or of one above it; any that has texts."""
+    """Search the texts only in exceptions of this class; empty: in all."""
     numbers: tuple[int, ...] = ()
-    """Of an OSError."""
+    """Error numbers of an OSError."""
     statuses: tuple[int, ...] = ()
-    """Of the answer of a web service."""
+    """HTTP statuses of the response of a web service."""
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         return re.compile("|".join(self.texts) or r"(?!)", re.DOTALL)
 
-    def fits(self, error: BaseException) -> bool:
+    def matches(self, error: BaseException) -> bool:
         names = {base.__name__ for base in type(error).__mro__}
         if not names.isdisjoint(self.types):
             return True
@@ -73,22 +73,22 @@ class Rule:
             return True
         if self.texts_of and self.texts_of not in names:
             return False
-        return self._pattern.search(_words(error)) is not None
+        return self._pattern.search(_searchable_text(error)) is not None
 
 
 _TEXTS_OF_NOTHING = (XltError, LookupError, NameError, AttributeError, ImportError)
-"""Exceptions whose message names what their raiser had in hand: a label, a key, a folder."""
+"""Exceptions whose messages quote a label, a key or a folder, and say nothing about the cause."""
 
 
-def _words(error: BaseException) -> str:
-    """What an exception says of its cause, in lower case; nothing where its type says it all.
+def _searchable_text(error: BaseException) -> str:
+    """The message of an exception in lower case; empty if only its type counts.
 
-    The file of an OSError is no part of it: a folder may be called /mnt/preemptible.
+    It leaves out the file of an OSError: a folder may be called /mnt/preemptible.
     """
     if isinstance(error, _TEXTS_OF_NOTHING):
         return ""
     if isinstance(getattr(error, "cause", None), BaseException):
-        # Ray's wrapping repeats the traceback of what is looked at by itself.
+        # The message of Ray's wrapper repeats the wrapped exception, which is searched by itself.
         return ""
     if isinstance(error, OSError) and error.filename is not None:
         return (error.strerror or "").lower()
@@ -96,16 +96,16 @@ def _words(error: BaseException) -> str:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status of an answer that an exception carries, if there is one."""
-    answer = getattr(error, "response", None)
-    status = getattr(answer, "status_code", None) or getattr(error, "status", None)
+    """The HTTP status of the response that an exception carries, if it has one."""
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None) or getattr(error, "status", None)
     return status if isinstance(status, int) else None
 
 
 DISK = Rule(
     "disk",
     types=("OutOfDiskError",),
-    # PyTorch's archive writer reports a write that was cut short in its own words.
+    # PyTorch's archive writer reports an incomplete write in its own words.
     texts=(r"no space left on device", r"disk quota exceeded", r"disk is full",
            r"inline_container\.cc"),
     numbers=(errno.ENOSPC, errno.EDQUOT),
@@ -124,7 +124,7 @@ RULES = (
     Rule(
         "preempted",
         types=("NodePreemptedError",),
-        # Of any node that is gone Ray says that "this can happen if the node was preempted".
+        # Of every lost node Ray says that "this can happen if the node was preempted".
         texts=(r"(?<!if the node was )preempt", r"\bsigterm\b", r"\bsignal 15\b",
                r"spot \w*\s?(interruption|termination)",
                r"(interruption|termination) notice"),
@@ -170,7 +170,7 @@ RULES = (
     ),
     Rule(
         "storage",
-        # Before `data`, which is what a loader says of a hub that does not answer.
+        # Before `data`: a loader raises its errors if the hub does not answer.
         types=("LocalEntryNotFoundError", "ConnectionError", "ConnectError", "ConnectTimeout",
                "ReadTimeout", "TimeoutException", "NetworkError", "TimeoutError",
                "NewConnectionError", "ProtocolError", "IncompleteRead", "FSTimeoutError",
@@ -207,13 +207,13 @@ RULES = (
                "AzureError", "GoogleAPIError", "HttpError", "HTTPError", "TransportError"),
     ),
 )  # fmt: skip
-"""The first rule that fits decides. Our own exceptions are known by their type alone, and so a
-message that quotes a path, a label or a key decides nothing; what they arose from is looked at,
-too, which is how a hub that does not answer differs from a model that is not there."""
+"""The first rule that matches decides. Our own exceptions match by type only, as their messages
+quote paths, labels and keys. The exceptions that they were raised from are matched, too, which
+distinguishes a hub that does not answer from a model that does not exist."""
 
 
 def classify(error: BaseException) -> Failure:
-    """The failure that an exception of a trial means."""
+    """Give an exception of a trial a cause."""
     lines = "".join(traceback.format_exception(error)).splitlines()
     inner = _unwrapped(error)
     message = str(inner).strip().splitlines()
@@ -226,13 +226,13 @@ def classify(error: BaseException) -> Failure:
 
 
 @contextmanager
-def naming(node: Callable[[], str]) -> Iterator[None]:
-    """An exception that leaves this block names the node, for :attr:`Failure.node`."""
+def noting_node(node: Callable[[], str]) -> Iterator[None]:
+    """Add the id of the node to an exception that leaves this block, for :attr:`Failure.node`."""
     try:
         yield
     except Exception as error:
-        if own := node():
-            error.add_note(_ON_NODE + own)
+        if node_id := node():
+            error.add_note(_ON_NODE + node_id)
         raise
 
 
@@ -245,31 +245,30 @@ def _node_of(error: BaseException) -> str:
 
 
 def cause_of(error: BaseException) -> Cause:
-    """The cause in one word; what a :class:`TrialFailure` says itself counts first."""
+    """The cause of an exception; the one that a :class:`TrialFailure` names has precedence."""
     links = tuple(_links(error))
-    told = (link.fields["cause"] for link in links if isinstance(link, TrialFailure))
-    known: Cause | None = next((one for one in told if one in CAUSES), None)
-    if known is not None:
-        return known
+    named = (link.fields["cause"] for link in links if isinstance(link, TrialFailure))
+    cause: Cause | None = next((cause for cause in named if cause in CAUSES), None)
+    if cause is not None:
+        return cause
     if any(getattr(link, "preempted", False) is True for link in links):
-        # Ray heard from the autoscaler that the node was to go.
+        # The autoscaler had told Ray that it takes the node away.
         return "preempted"
-    return next((rule.cause for rule in RULES if any(map(rule.fits, links))), "bug")
+    return next((rule.cause for rule in RULES if any(map(rule.matches, links))), "bug")
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an exception, or one that it arose from, says that a disk is full."""
-    return any(DISK.fits(link) for link in _links(error))
+    """Whether an exception, or one that it was raised from, means a full disk."""
+    return any(DISK.matches(link) for link in _links(error))
 
 
-def refusal_in(error: BaseException) -> LedgerError | None:
-    """The ledger's no among an exception and those that it arose from, if there is one."""
+def find_ledger_error(error: BaseException) -> LedgerError | None:
+    """The LedgerError among an exception and those that it was raised from, or None."""
     return next((link for link in _links(error) if isinstance(link, LedgerError)), None)
 
 
-def alike(message: str, log: str) -> str:
-    """The same for two failures by one bug: the place in the code, if the log shows it, and the
-    message.
+def bug_signature(message: str, log: str) -> str:
+    """Identifies a bug by its place in the code, if the log has it, and its message.
 
     >>> alike("KeyError: 'x'", '  File "a.py", line 3, in load')
     'a.py:3 in load: KeyError: \\'x\\''
@@ -282,17 +281,17 @@ def alike(message: str, log: str) -> str:
 
 
 def _links(error: BaseException) -> Iterator[BaseException]:
-    """An exception, what it wraps, what it was raised from, what was being handled."""
+    """An exception, those it wraps, the one it was raised from, and the one being handled."""
     waiting, seen = [error], set[int]()
     while waiting:
-        one = waiting.pop(0)
-        if id(one) in seen:
+        link = waiting.pop(0)
+        if id(link) in seen:
             continue
-        seen.add(id(one))
-        yield one
+        seen.add(id(link))
+        yield link
         # Ray's RayTaskError keeps what a worker raised as `cause`.
-        wrapped = (getattr(one, "cause", None), *getattr(one, "exceptions", ()), one.__cause__,
-                   None if one.__suppress_context__ else one.__context__)  # fmt: skip
+        wrapped = (getattr(link, "cause", None), *getattr(link, "exceptions", ()), link.__cause__,
+                   None if link.__suppress_context__ else link.__context__)  # fmt: skip
         waiting += [inner for inner in wrapped if isinstance(inner, BaseException)]
 
 
@@ -302,8 +301,8 @@ def _unwrapped(error: BaseException) -> BaseException:
     return _unwrapped(inner) if isinstance(inner, BaseException) else error
 
 
-LASTING = ("nan", "data", "oom", "bug")
-"""Causes of failure that every try at the same stage would meet again, once two trials have."""
+PERMANENT = ("nan", "data", "oom", "bug")
+"""Causes for which a stage that failed in two trials would fail in every other one."""
 
 
 @dataclass(frozen=True)
@@ -313,14 +312,14 @@ class BrokenStage:
     first: int
     second: int
     failure: Report
-    """Of the second one."""
+    """The failure of the second trial."""
 
     def message(self, label: str) -> str:
         return f"{label} failed in trials {self.first} and {self.second}: {self.failure.message}"
 
 
-class Repeated:
-    """Counts how the trials of one run ended."""
+class RepeatedFailures:
+    """Counts bugs and failed stages over the trials of one run."""
 
     def __init__(self, rule: RepeatedBug) -> None:
         self._rule = rule
@@ -328,12 +327,12 @@ class Repeated:
         self._bugs: Counter[str] = Counter()
         self._failed_once: dict[str, int] = {}
         self.bug = ""
-        """The bug that ended enough trials alike, by place and message, or nothing."""
+        """The bug that ended enough trials, by place and message; empty if there is none."""
         self.broken: dict[str, BrokenStage] = {}
         """By key."""
 
     def end(self, bug: str = "") -> None:
-        """One more trial has ended: by this bug, or in some other way."""
+        """Count the end of a trial, by this bug or in another way."""
         self._num_ended += 1
         if not bug:
             return
@@ -342,10 +341,10 @@ class Repeated:
             self.bug = self.bug or bug
 
     def fail(self, key: str, number: int, failure: Report) -> bool:
-        """A trial failed at a stage for a lasting cause; True where it is not the first one.
+        """Count a trial that failed at a stage for a permanent cause; True if it is the second one.
 
-        The first one's node or process may have been at fault, so another trial tries the stage, in
-        another process, as one in which a trial has failed takes no other.
+        After the first failure another trial tries the stage in another process, because the fault
+        may have been in the process or node.
         """
         first = self._failed_once.setdefault(key, number)
         if first == number or key in self.broken:
@@ -355,15 +354,15 @@ class Repeated:
 
 
 def reason_to_stop(number: int, failure: Report, sweep: str) -> str:
-    """Why no further trial is to begin after this failure of trial ``number``, and what to do;
-    nothing where others may fare better."""
+    """Why no further trial may start after this failure of trial ``number``, and what to do;
+    empty if other trials may succeed."""
     if failure.cause == "disk":
         return (
             f"a disk is full (trial {number}: {failure.message}); free some space, and the same "
             "command goes on"
         )
     if failure.cause == "data" and (failure.stage == "evaluate" or CHANGED in failure.message):
-        # The next trial would meet them, too, and might be trained before.
+        # The next trial would fail in the same way, perhaps after its training.
         return (
             f"trial {number} cannot be made with the data as they are now ({failure.message}); "
             f"mend them, and `xlt resume {sweep} --failed` goes on with it, without training again "

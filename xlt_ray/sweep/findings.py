@@ -77,8 +77,8 @@ def refuse_faulty(
         files.links(read.links.read)
         if not may_fetch:
             absent = {str(fault): None for fault in faults if NOT_CACHED in str(fault)}
-        found = {str(error): error for error in (*faults, *files.errors)}
-        problems += [of_file(error) for text, error in found.items() if text not in absent]
+        by_text = {str(error): error for error in (*faults, *files.errors)}
+        problems += [of_file(error) for text, error in by_text.items() if text not in absent]
         sizes = files.sizes
         warnings += [f"not looked at: {text.partition(';')[0]}" for text in absent]
         warnings += files.warnings
@@ -123,7 +123,7 @@ def text_shares(sweep: SweepSpec, facts: Facts, cache: Path) -> list[TextShares]
             known_length, known = asked.get(key, (length, set()))
             asked[key] = min(length, known_length), {*known, *languages}
     source, verdicts = open_source(trials[0].data), Verdicts(cache)
-    is_hub, found = isinstance(source, HubSource), []
+    is_hub, shares = isinstance(source, HubSource), []
     for model in dict.fromkeys(model for model, *_ in asked):
         file = tokenizer_file(model)
         if file is None:
@@ -138,9 +138,11 @@ def text_shares(sweep: SweepSpec, facts: Facts, cache: Path) -> list[TextShares]
                 splits = facts.tasks[name].splits
                 # Rows that are not in the cache of the hub were told of before.
                 with cached_only() if is_hub else nullcontext(), suppress(DataError):
-                    digests = {one: splits[one, split].digest for one in sorted(read)}
-                    found.append(reader.shares(task_named(name), split, digests, length))
-    return found
+                    digests = {
+                        language: splits[language, split].digest for language in sorted(read)
+                    }
+                    shares.append(reader.shares(task_named(name), split, digests, length))
+    return shares
 
 
 def _texts_read(

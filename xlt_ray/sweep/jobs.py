@@ -82,9 +82,9 @@ class Cluster:
     def jobs(self, sweep: str | None = None) -> list[Job]:
         """Drivers that were sent here, of one sweep or of all, the latest first."""
         with self._explained():
-            found = [_job(job) for job in self._client.list_jobs()]
-        mine = (one for one in found if one.sweep and sweep in (None, one.sweep))
-        return sorted(mine, key=lambda one: one.started_ms, reverse=True)
+            jobs = [_job(job) for job in self._client.list_jobs()]
+        wanted = (job for job in jobs if job.sweep and sweep in (None, job.sweep))
+        return sorted(wanted, key=lambda job: job.started_ms, reverse=True)
 
     def submit(self, file: Path, sweep: str, arguments: Sequence[str], home: str | None) -> Job:
         """Send a sweep file and this package; returns at once with the job.
@@ -95,17 +95,17 @@ class Cluster:
         Raises:
             ClusterError: a driver of this sweep is at work there already.
         """
-        for one in self.jobs(sweep):
-            if one.is_working:
+        for running in self.jobs(sweep):
+            if running.is_working:
                 raise ClusterError(
-                    f"{self.address}: {sweep} is being run there already, as {one.id}; "
+                    f"{self.address}: {sweep} is being run there already, as {running.id}; "
                     "follow it with `xlt logs`, or stop that job first",
                     asked={},
                     available={},
                 )
         job = f"xlt-{sweep}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}"
         self._send(job, ["run", file.name, *arguments], home, {"xlt_sweep": sweep}, files=(file,))
-        return next(one for one in self.jobs(sweep) if one.id == job)
+        return next(listed for listed in self.jobs(sweep) if listed.id == job)
 
     def ask(self, arguments: Sequence[str], home: str | None) -> Answer:
         """Run ``xlt`` with these arguments on the cluster and wait for what it prints.
@@ -240,7 +240,7 @@ def checked_address(address: str) -> str:
 def is_open(address: str) -> bool:
     """Whether a token sent there goes over the network for everybody to read.
 
-    >>> [is_open(one) for one in ("http://127.0.0.1:8265", "http://head:8265", "https://head")]
+    >>> [is_open(address) for address in ("http://127.0.0.1:8265", "http://head:8265", "https://head")]
     [False, True, False]
     """
     parts = urlsplit(address)
@@ -262,9 +262,9 @@ def _after(mark: str, job: str, log: str) -> str:
     'answer\\n'
     """
     # The job server may write its own first line after the first of the command.
-    own = f"Running entrypoint for job {job}:"
+    start = f"Running entrypoint for job {job}:"
     lines = log.partition(f"{mark}\n")[2].splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith(own))
+    return "".join(line for line in lines if not line.startswith(start))
 
 
 def _job(details: Any) -> Job:

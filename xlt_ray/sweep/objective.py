@@ -1,4 +1,4 @@
-"""What a trial is chosen by: one number from the scores of its evaluation."""
+"""The objective of a trial: one number from the scores of its evaluation."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from xlt_ray.errors import TrialFailure
 from xlt_ray.store.record import Role, Score, values_by_language
 
 
-def objective_of(scores: Sequence[Score], objective: Objective, source: str) -> float:
-    """Mean of the objective metric over its languages, in the dev split.
+def objective_value(scores: Sequence[Score], objective: Objective, source: str) -> float:
+    """Mean of the objective metric over its languages, on the dev sets.
 
     Args:
-        source: the language that the trial was trained in.
+        source: the language in which the trial was trained.
 
     Raises:
-        TrialFailure: a language of the objective has no such score: its gold labels leave the
-            metric undefined (entities where there are none), or the evaluation was made by an
-            xlt-ray that did not score it.
+        TrialFailure: a language of the objective has no such score, because its gold labels leave
+            the metric undefined or another version of xlt-ray made the evaluation.
     """
-    # After few shots: how the source language is left, its dev set as of every other trial.
+    # After few-shot training, the dev scores have their own role.
     role: Role = "few_shot" if any(score.role == "few_shot" for score in scores) else "target"
     values = values_by_language(scores, objective.split, objective.metric, role)
     chosen = languages_of(objective, source, values)
-    missing = [one for one in chosen if one not in values]
+    missing = [language for language in chosen if language not in values]
     measured = sorted({score.metric for score in scores})
     if measured and objective.metric not in measured:
         raise TrialFailure(
@@ -43,33 +42,33 @@ def objective_of(scores: Sequence[Score], objective: Objective, source: str) -> 
             advice="its gold labels leave it undefined (no entity, or all scores equal): another"
             " objective.metric or other objective.languages",
         )
-    return statistics.fmean(values[one] for one in chosen)
+    return statistics.fmean(values[language] for language in chosen)
 
 
 def languages_of(objective: Objective, source: str, scored: Iterable[str]) -> list[str]:
-    """The languages that an objective averages over, of those whose dev sets are scored."""
+    """The languages over which an objective averages, out of those with scored dev sets."""
     if objective.languages == "source":
         return [source]
     if objective.languages == "target":
-        return [one for one in scored if one != source]
+        return [language for language in scored if language != source]
     return list(scored) if objective.languages == "all" else list(objective.languages)
 
 
-def value_on_the_way(
+def intermediate_value(
     metrics: Mapping[str, float],
     by_language: Mapping[str, Mapping[str, float]],
     watched: Sequence[str],
     metric: str,
 ) -> float | None:
-    """What an evaluation in mid-training says of the objective; None where it was not measured.
+    """The objective at an evaluation during training; None if it was not measured.
 
     Args:
-        metrics: of the source language's dev set.
-        by_language: of the dev sets of other languages.
-        watched: the languages of the objective where it is an oracle; empty where it is not.
+        metrics: metrics of the dev set of the source language.
+        by_language: metrics of the dev sets of other languages.
+        watched: the languages of an oracle objective; empty for any other.
     """
     if not watched:
         return metrics.get(metric)
     values = [by_language.get(language, {}).get(metric) for language in watched]
-    found = [value for value in values if value is not None]
-    return statistics.fmean(found) if len(found) == len(values) else None
+    measured = [value for value in values if value is not None]
+    return statistics.fmean(measured) if len(measured) == len(values) else None

@@ -1,8 +1,8 @@
-"""What a sweep is going to train, told beforehand: all its trials, as one tree of stages.
+"""What a sweep is going to train: all its trials, as one tree of stages.
 
-Trials that the ledger has are taken from it, the rest is asked from a rehearsal of it; their
-paths are laid over each other, and every stage counts once. Early stopping, budgets and failures
-are not foreseen, so trials and examples are an upper bound. Reads ledger and store, writes nothing.
+Trials come from the ledger, and those that it does not have yet from a dry run of it. A stage that
+several trials share counts once. Early stopping, budgets and failures are not predicted, so trials
+and examples are an upper bound. Reads ledger and store, and writes nothing.
 """
 
 from __future__ import annotations
@@ -19,45 +19,46 @@ from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import AskedTrial, Ledger, TrialView, rehearsal
 from xlt_ray.store.canonical import Json, differences
 from xlt_ray.store.stage import Kind, Stage
-from xlt_ray.store.stage_path import StagePath, path_of, stages_to_run
+from xlt_ray.store.stage_path import StagePath, stages_to_run
 from xlt_ray.store.store import StageStore
+from xlt_ray.sweep.tasks import Planner
 
 _NOTHING = object()
 
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A trial of the sweep, asked already or expected."""
+    """A trial that the ledger has, or that the sweep is expected to ask."""
 
     number: int
     seed: int
     assignment: Mapping[str, Value]
     path: StagePath
     is_finished: bool
-    """Whether the ledger has its fate: complete, stopped early, or failed."""
+    """Whether it is complete, stopped early or failed in the ledger."""
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """A stage of the plan, which one trial needs or several share."""
+    """A stage that one or several trials need."""
 
     stage: Stage
     trials: tuple[int, ...]
     """Numbers of the trials whose paths it is on."""
     is_in_store: bool
     is_needed: bool
-    """Whether a trial has still to make it: one that is not finished, and that has no later
-    stage in the store, as what that one was made from is needed no more."""
+    """Whether an unfinished trial must still make it; not if a later stage of that trial is in the
+    store."""
 
     @property
     def parent(self) -> Stage | None:
-        """The stage that it is made from; None where that is the given model."""
+        """The stage that it is made from; None if that is the pretrained model."""
         parent = self.stage.parent
         return None if parent is None or parent.is_pretrained else parent
 
     @property
     def model(self) -> Stage:
-        """The given model that its path starts from."""
+        """The pretrained model at the start of its path."""
         stage = self.stage
         while stage.parent is not None:
             stage = stage.parent
@@ -72,11 +73,11 @@ class Plan:
     trials: tuple[PlannedTrial, ...]
     stages: tuple[PlannedStage, ...]
     is_estimate: bool
-    """Whether the sampler chooses some of the trials by scores that are not there yet."""
+    """Whether the sampler chooses some of the trials by scores that do not exist yet."""
     is_whole_space: bool = False
-    """Whether the trials are all that there are, and fewer than ``search.trials`` asks for."""
+    """Whether the space has no more trials, though ``search.trials`` requests more."""
     is_stopped_early: bool = False
-    """Whether the sweep stops trials early: those it stops are not repeated."""
+    """Whether the sweep stops trials early; it does not repeat a trial that it has stopped."""
     coverage: tuple[Coverage, ...] = ()
     """Share of the words of the texts that lexicons and lists of neighbours have."""
     changed_facts: str = ""
@@ -85,34 +86,34 @@ class Plan:
 
     @cached_property
     def stages_naive(self) -> int:
-        """Stages to be made if every trial made its whole path alone."""
+        """Stages to make if trials shared none."""
         return sum(len(stages_to_run(trial.path)) for trial in self.trials)
 
     @cached_property
     def examples_naive(self) -> int:
-        """Examples to be trained if every trial trained its whole path alone."""
+        """Examples to train if trials shared no stage."""
         return sum(
             stage.num_examples for trial in self.trials for stage in stages_to_run(trial.path)
         )
 
     @cached_property
     def examples_shared(self) -> int:
-        """Examples to be trained if every stage is trained once, from an empty store."""
+        """Examples to train from an empty store, each stage once."""
         return sum(stage.stage.num_examples for stage in self.stages)
 
     @cached_property
     def examples_left(self) -> int:
-        """Examples of the stages that have still to be made."""
+        """Examples of the stages that must still be made."""
         return sum(stage.stage.num_examples for stage in self.stages if stage.is_needed)
 
     @property
     def ratio(self) -> float:
-        """How many times fewer examples sharing trains, from an empty store."""
+        """By which factor sharing reduces the examples, from an empty store."""
         return self.examples_naive / self.examples_shared
 
     @cached_property
     def unshared_sizes(self) -> tuple[int, ...]:
-        """Sizes of intermediate data of the same tasks that a decaying rate keeps from sharing."""
+        """Sizes of intermediate data that cannot share a training because its rate decays."""
         sizes: dict[tuple[str, ...], set[int]] = {}
         for stage in self.stages:
             settings = stage.stage.settings
@@ -122,7 +123,7 @@ class Plan:
         return max((tuple(sorted(size)) for size in sizes.values()), key=len, default=())
 
     def trial(self, number: int) -> PlannedTrial:
-        """One trial; raises LedgerError where there is none of this number."""
+        """One trial; raises LedgerError if the plan has no trial of this number."""
         if not 0 <= number < len(self.trials):
             raise LedgerError(
                 f"{self.name}: there is no trial {number} in this plan; "
@@ -133,47 +134,43 @@ class Plan:
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where the paths of two trials part; nothing after it can be shared."""
+    """The first stage that two trials do not share; they share no later one."""
 
     kind: Kind
-    one: Stage | None
-    other: Stage | None
-    """The stages there; None where a trial has no stage of this kind."""
+    first: Stage | None
+    second: Stage | None
+    """The two stages; None if a trial has no stage of this kind."""
     differences: tuple[tuple[str, Json, Json], ...]
-    """Dotted field, beginning with the kind, and its values in the one and the other trial."""
+    """Dotted field, which begins with the kind, and its values in both trials."""
 
 
 def plan_of(sweep: SweepSpec, facts: Facts, store: StageStore, ledger: Ledger | None) -> Plan:
-    """The plan of a sweep that fits its facts, given what ``store`` and ``ledger`` have.
+    """The plan of a sweep that fits its facts, with the contents of ``store`` and ``ledger``.
 
-    A grid, random search and whole points of ``search.first`` are exact. What tpe chooses
-    depends on scores that are not there yet: beyond the ledger's trials that is an estimate.
+    It is exact for a grid, random search, and complete points of ``search.first``. What TPE draws
+    depends on scores that do not exist yet, so its trials beyond those of the ledger are an
+    estimate.
     """
     known = [] if ledger is None else ledger.trials()
     finished = {view.number for view in known if view.is_finished}
     rehearsed = rehearsal(sweep, ledger)
-    tickets = sorted(_tickets(rehearsed, sweep, facts), key=lambda one: one.number)
+    asked_trials = sorted(_asked_trials(rehearsed, sweep, facts), key=lambda trial: trial.number)
+    planner = Planner(sweep, facts)
     trials = tuple(
         PlannedTrial(
-            ticket.number,
-            ticket.seed,
-            ticket.assignment,
-            path_of(
-                sweep.trial_of(ticket.assignment, lambda model: facts.models[model].bounds()),
-                facts,
-                seed=ticket.seed,
-                shared_seed=sweep.settings.search.training_seed,
-                sizes=sweep.sizes,
-            ),
-            ticket.number in finished,
+            asked_trial.number,
+            asked_trial.seed,
+            asked_trial.assignment,
+            planner.path(planner.trial(asked_trial.assignment), asked_trial.seed),
+            asked_trial.number in finished,
         )
-        for ticket in tickets
+        for asked_trial in asked_trials
     )
     return Plan(
         sweep.name,
         trials,
         _stages(trials, store),
-        # Of the whole space nothing is chosen but its order.
+        # If the space is exhausted, scores decide the order only.
         is_estimate=not rehearsed.is_exhausted
         and any(_may_turn_out_otherwise(view, sweep) for view in rehearsed.trials()[len(known) :]),
         is_whole_space=rehearsed.is_exhausted,
@@ -181,48 +178,45 @@ def plan_of(sweep: SweepSpec, facts: Facts, store: StageStore, ledger: Ledger | 
     )
 
 
-def divergence(one: PlannedTrial, other: PlannedTrial) -> Divergence | None:
-    """The first stage at which two trials differ, and in what; None where they share all."""
-    first = {stage.kind: stage for stage in one.path}
-    second = {stage.kind: stage for stage in other.path}
+def divergence(first: PlannedTrial, second: PlannedTrial) -> Divergence | None:
+    """The first stage in which two trials differ, and how; None if they share all stages."""
+    first_stages = {stage.kind: stage for stage in first.path}
+    second_stages = {stage.kind: stage for stage in second.path}
     kind: Kind
     for kind in get_args(Kind):
         if kind == "trunk":
-            # A path may have several, and what sets them apart is in its intermediate stage, too.
+            # A path may have several; their settings are also in its intermediate stage.
             continue
-        ours, theirs = first.get(kind), second.get(kind)
-        if ours is None or theirs is None:
-            if ours is not theirs:
-                absent = (kind, ours.label if ours else None, theirs.label if theirs else None)
-                return Divergence(kind, ours, theirs, (absent,))
-        elif ours.key != theirs.key:
-            return Divergence(kind, ours, theirs, tuple(_differences(ours, theirs)))
+        stage, other = first_stages.get(kind), second_stages.get(kind)
+        if stage is None or other is None:
+            if stage is not other:
+                absent = (kind, stage.label if stage else None, other.label if other else None)
+                return Divergence(kind, stage, other, (absent,))
+        elif stage.key != other.key:
+            return Divergence(kind, stage, other, tuple(_differences(stage, other)))
     return None
 
 
-def _tickets(rehearsed: Ledger, sweep: SweepSpec, facts: Facts) -> Iterator[AskedTrial]:
-    """Every trial of the sweep: those that were asked before, then the rest."""
-
-    def bounds(model: str) -> Mapping[str, int]:
-        return facts.models[model].bounds()
+def _asked_trials(rehearsed: Ledger, sweep: SweepSpec, facts: Facts) -> Iterator[AskedTrial]:
+    """All trials of the sweep: the ones that the ledger has, then the rest."""
 
     for view in rehearsed.trials():
         if view.is_finished:
             yield AskedTrial(view.number, dict(view.assignment), view.seed, view.attempts)
         elif view.state == "running":
-            # A driver that died while asking has left a part of the parameters.
-            yield rehearsed.resume_trial(view.number, sweep, bounds)
-    while (ticket := rehearsed.ask(sweep, bounds)) is not None:
-        yield ticket
-    # As if early stopping ended none of them: every configuration gets all of its repeats.
+            # A driver that died while it asked has left only some of the parameters.
+            yield rehearsed.resume_trial(view.number, sweep, facts.model_bounds)
+    while (asked_trial := rehearsed.ask(sweep, facts.model_bounds)) is not None:
+        yield asked_trial
+    # Pretend that early stopping ends no trial: every configuration gets all of its repeats.
     for number in rehearsed.running() if rehearsed.awaits_first_repeats else ():
         rehearsed.tell_complete(number, 0.0)
-    while (ticket := rehearsed.ask(sweep, bounds)) is not None:
-        yield ticket
+    while (asked_trial := rehearsed.ask(sweep, facts.model_bounds)) is not None:
+        yield asked_trial
 
 
 def _may_turn_out_otherwise(view: TrialView, sweep: SweepSpec) -> bool:
-    """Whether a rehearsed trial was drawn by a sampler that waits for scores."""
+    """Whether the real sweep may draw other parameters, because the sampler uses scores."""
     search = sweep.settings.search
     if search.sampler != "tpe" or view.repeat:
         return False
@@ -250,11 +244,11 @@ def _stages(trials: tuple[PlannedTrial, ...], store: StageStore) -> tuple[Planne
     )
 
 
-def _differences(one: Stage, other: Stage) -> Iterator[tuple[str, Json, Json]]:
-    if one.is_pretrained:
-        # Digests of weights say nothing that the names do not.
-        yield one.kind, one.label, other.label
+def _differences(first: Stage, second: Stage) -> Iterator[tuple[str, Json, Json]]:
+    if first.is_pretrained:
+        # The names are enough; digests of weights would add nothing.
+        yield first.kind, first.label, second.label
         return
-    for path, ours, theirs in differences(one.payload, other.payload):
+    for path, before, after in differences(first.payload, second.payload):
         if path != "parent":
-            yield f"{one.kind}.{path.removeprefix('settings.')}", ours, theirs
+            yield f"{first.kind}.{path.removeprefix('settings.')}", before, after

@@ -1,17 +1,14 @@
-"""Room on the disk for a sweep: its store stays below ``store.quota``, or the sweep says why not.
+"""Keeps the store of a sweep below ``store.quota``, and finds the stages that sweeps still need.
 
-A trial is handed out when what the running ones will still write and what it will write fits
-below the quota, after freeing what :mod:`xlt_ray.store.gc` allows. How much a stage takes
-is learned from what the store has held of the same model; before anything of a model was
-stored, the weights of its layers alone are known, and its first trial may overstep.
+A trial starts when all that it and the running trials will write fits below the quota, after
+:mod:`xlt_ray.store.gc` has removed what it may. The size of a stage is learnt from stages of the
+same model in the store. Before there are any, only the weights of the layers are known, and the
+first trial of a model may exceed the quota.
 
-Which stages of a store the sweeps of a home still want: what may not be freed, and why.
-
-The roots are all stages on the paths of all trials that are not finished. A ledger holds the path
-of a trial from the moment when the trial is added to it, so what its trials will make, will reuse
-from other sweeps, or have committed unnoticed is known without the facts of the sweep. Besides,
-stages before the target are kept while a sweep may ask for further configurations that share them;
-only where a real-valued range decides them is it clear that none will.
+The roots of garbage collection (:func:`gc_roots`) are all stages on the paths of all unfinished
+trials; a ledger has the path of a trial as soon as it has the trial. Stages before the target are
+also kept while a sweep may try further configurations that share them, unless a continuous range
+decides them.
 """
 
 from __future__ import annotations
@@ -39,36 +36,36 @@ from xlt_ray.store.storage import Storage, patient
 from xlt_ray.store.store import StageStore
 
 _BEFORE_TARGET = ("model", "align", "intermediate")
-"""Sections of a sweep file that decide a stage before the target."""
+"""Sections of a sweep file that decide the stages before the target."""
 _DECIDED_BY = {"align": ("model", "align"), "target": (*_BEFORE_TARGET, "target")}
 
 
 @dataclass(frozen=True)
 class SweepUse:
-    """What one sweep has done with the store, and may still do."""
+    """The stages that one sweep uses and may still use."""
 
     name: str
     trials: tuple[TrialView, ...]
     num_configurations: int
-    """How many it asks in all."""
+    """Configurations that it tries in all."""
     seeds: int = 1
     best: int | None = None
     """Number of the best trial of the best configuration."""
-    real_parameters: frozenset[str] = frozenset()
-    """Dotted paths of its real-valued ranges."""
-    is_at_work: bool = False
+    continuous_parameters: frozenset[str] = frozenset()
+    """Dotted paths of its continuous ranges."""
+    is_running: bool = False
     store: str = ""
-    """Where it keeps its stages; empty where that is the home."""
+    """Its stage store; empty for that of the home."""
 
     @property
     def open_configurations(self) -> frozenset[int]:
-        """Configurations of which a trial is not finished, or not asked yet."""
+        """Configurations with a trial that is not finished or not asked yet."""
         repeats: dict[int, set[int]] = {}
         for trial in self.trials:
             repeats.setdefault(trial.configuration, set()).add(trial.repeat)
         return frozenset(
             {trial.configuration for trial in self.trials if not trial.is_finished}
-            | {number for number, there in repeats.items() if len(there) < self.seeds}
+            | {number for number, seen in repeats.items() if len(seen) < self.seeds}
         )
 
     @property
@@ -77,8 +74,8 @@ class SweepUse:
         return asked < self.num_configurations or bool(self.open_configurations)
 
 
-def use_of(ledger: Ledger, *, is_at_work: bool) -> SweepUse:
-    """What a ledger says of its sweep's use of the store."""
+def use_of(ledger: Ledger, *, is_running: bool) -> SweepUse:
+    """The stages that a sweep uses, from its ledger."""
     search, best = ledger.sweep["search"], ledger.best()
     space = _space_of(ledger.sweep, ledger.name)
     return SweepUse(
@@ -87,16 +84,16 @@ def use_of(ledger: Ledger, *, is_at_work: bool) -> SweepUse:
         num_configurations=_num_configurations(search, space),
         seeds=search["seeds"],
         best=None if best is None else best.trial.number,
-        real_parameters=frozenset(
+        continuous_parameters=frozenset(
             path for path, node in distributions_in(space.tree) if isinstance(node, FloatRange)
         ),
-        is_at_work=is_at_work,
+        is_running=is_running,
         store=ledger.sweep["places"]["store"] or "",
     )
 
 
 class Uses:
-    """What all sweeps of a home use; a ledger is read again only where its journal has changed.
+    """The stages that the sweeps of a home use; reads a ledger again only if it has changed.
 
     Args:
         own: the ledger of the sweep that the caller drives.
@@ -108,7 +105,7 @@ class Uses:
         self._known: dict[str, tuple[object, SweepUse]] = {}
 
     def read(self) -> tuple[list[SweepUse], list[str]]:
-        """Of every sweep whose ledger can be read, and why others cannot."""
+        """The use of every sweep whose ledger can be read, and why others cannot."""
         uses, unread = [], []
         for name in self._home.sweeps():
             try:
@@ -117,8 +114,8 @@ class Uses:
                 unread.append(str(error))
         return uses, unread
 
-    def claims(self, *, is_store_shared: bool) -> GcRoots:
-        """Of one store, as :func:`gc_roots`; where a ledger cannot be read, on everything."""
+    def roots(self, *, is_store_shared: bool) -> GcRoots:
+        """See :func:`gc_roots`; if a ledger cannot be read, all stages are roots."""
         uses, unread = self.read()
         if unread:
             return GcRoots(unread=tuple(unread))
@@ -126,9 +123,9 @@ class Uses:
         return gc_roots(uses, own=own, is_store_shared=is_store_shared)
 
     def _use(self, name: str) -> SweepUse:
-        at_work = is_at_work(self._home, name)
+        at_work = is_running(self._home, name)
         if self._own is not None and name == self._own.name:
-            return use_of(self._own, is_at_work=at_work)
+            return use_of(self._own, is_running=at_work)
         journal = self._home.ledger_journal(name)
         stamp: object = object()
         if journal.exists():
@@ -136,13 +133,13 @@ class Uses:
             stamp = (status.st_mtime_ns, status.st_size, at_work)
         known = self._known.get(name)
         if known is None or known[0] != stamp:
-            use = use_of(load_ledger(self._home, name), is_at_work=at_work)
+            use = use_of(load_ledger(self._home, name), is_running=at_work)
             known = self._known[name] = (stamp, use)
         return known[1]
 
 
-def is_at_work(home: Home, name: str) -> bool:
-    """Whether a driver runs this sweep now."""
+def is_running(home: Home, name: str) -> bool:
+    """Whether a driver is running this sweep."""
     holder = find_holder(Storage(home.root), home.driver_lease(name))
     return holder is not None and holder.is_alive
 
@@ -153,11 +150,11 @@ def gc_roots(
     own: str = "",
     is_store_shared: bool = False,
 ) -> GcRoots:
-    """What all sweeps of a home claim of one store.
+    """The stages of one store that the sweeps of a home need.
 
     Args:
-        own: the sweep of the caller, who asks for nothing while he frees.
-        is_store_shared: whether other homes may keep their stages in the same store.
+        own: the sweep of the caller, which asks for no trial meanwhile.
+        is_store_shared: whether other homes may use the same store.
     """
     needed: set[str] = set()
     best: set[str] = set()
@@ -167,9 +164,9 @@ def gc_roots(
     names: set[str] = set()
     for use in uses:
         names.add(use.name)
-        coming_back = set(_coming_back(use))
-        # A second driver asks whenever it likes: what it may come back to is needed now.
-        (needed if use.is_at_work and use.name != own else returning).update(coming_back)
+        may_return = set(_returning(use))
+        # Another driver may ask for a trial at any moment.
+        (needed if use.is_running and use.name != own else returning).update(may_return)
         if any(not view.path for view in use.trials if not view.is_finished):
             unknown.append(use.name)
         for view in use.trials:
@@ -184,7 +181,7 @@ def gc_roots(
         needed=frozenset(needed),
         best=frozenset(best),
         returning=frozenset(returning),
-        shared=frozenset(key for key, found in users.items() if len(found) > 1),
+        shared=frozenset(key for key, trials in users.items() if len(trials) > 1),
         used=frozenset(users),
         unknown=tuple(unknown),
         home_sweeps=frozenset(names) if is_store_shared else None,
@@ -192,13 +189,10 @@ def gc_roots(
 
 
 def still_needed(path: StagePath, present: Container[str]) -> tuple[str, ...]:
-    """Keys of a path that its trial still needs: the deepest stage that is there, and the rest.
-
-    What that one was made from is needed no more, but for the encoder below a trunk, and for the
-    one before the target training where retrieval asks for it.
-    """
+    """Keys of a path that its trial still needs: the deepest stage that is present, those after it,
+    and stages that the next one depends on besides (see :func:`dependencies`)."""
     stages = stages_to_run(path)
-    deepest = max((index for index, one in enumerate(stages) if one.key in present), default=0)
+    deepest = max((index for index, stage in enumerate(stages) if stage.key in present), default=0)
     needed = [stage.key for stage in stages[deepest:]]
     for stage in stages[deepest + 1 : deepest + 2]:
         needed[:0] = [
@@ -207,8 +201,8 @@ def still_needed(path: StagePath, present: Container[str]) -> tuple[str, ...]:
     return tuple(needed)
 
 
-def _coming_back(use: SweepUse) -> Iterable[str]:
-    """Keys of stages that trials which were not asked yet may share."""
+def _returning(use: SweepUse) -> Iterable[str]:
+    """Keys of stages that trials which are not asked yet may share."""
     if not use.is_unfinished:
         return
     still_open = use.open_configurations
@@ -216,14 +210,14 @@ def _coming_back(use: SweepUse) -> Iterable[str]:
         for stage in view.stages:
             if stage.kind in ("few_shot", "evaluate"):
                 continue
-            # Trials that differ in their shots alone go on from one target stage.
+            # Only trials with different shots share a target stage.
             if stage.kind == "target" and not any(
                 path.partition(".")[0] == "few_shot" for path in view.assignment
             ):
                 continue
             sections = _DECIDED_BY.get(stage.kind, _BEFORE_TARGET)
             is_unique = any(
-                path in use.real_parameters and path.partition(".")[0] in sections
+                path in use.continuous_parameters and path.partition(".")[0] in sections
                 for path in view.assignment
             )
             if not is_unique or view.configuration in still_open:
@@ -242,49 +236,49 @@ def _num_configurations(search: Mapping[str, Any], space: Space) -> int:
     try:
         points = sum(1 for _ in itertools.islice(grid(space), trials))
     except SpecError:
-        # Its ranges follow the model: how many points it has cannot be said here.
+        # Ranges that depend on the model: the number of points is not known here.
         return trials
     return min(trials, points + len(search["first"]))
 
 
 SCORES_BYTES = 2**16
-"""Of an evaluation record, before one was seen."""
-GUESTS = "homes"
-"""Folder of a store in which homes that lie elsewhere leave word that they use it."""
+"""Assumed size of an evaluation, before the first one."""
+OTHER_HOMES = "homes"
+"""Folder of a store with a file for every other home that uses it."""
 MOMENTS = 2
-"""Floats that Adam keeps beside each weight."""
-LOOK_S = 60.0
-"""The store is listed again after so long, however much room there is: others may write to it."""
-KEPT = ("select", "average")
-"""Settings of a stage under which a training keeps weights besides its last ones."""
+"""Floats that Adam keeps for each weight."""
+LIST_AGAIN_S = 60.0
+"""Seconds after which the store is listed again, because other processes may write to it."""
+EXTRA_WEIGHTS = ("select", "average")
+"""Settings of a stage for which a training keeps further weights."""
 
 
 @dataclass
 class StoreSizes:
-    """How many bytes stages take, by model and kind: the most that was seen of each."""
+    """The largest size seen so far of stages and progress, by model and kind."""
 
     weights: dict[str, int]
-    """Key of a given model -> bytes of its weights, at first as far as they are known."""
+    """Key of a pretrained model -> bytes of its weights, at first of its layers only."""
     stages: dict[tuple[str, str], int] = field(default_factory=dict)
     progress: dict[str, int] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
-    """Key of a stage -> key of the model that its path starts from."""
+    """Key of a stage -> key of the pretrained model of its path."""
 
-    def learn(self, things: Iterable[StoreEntry], paths: Iterable[StagePath]) -> None:
-        """Take over what is stored now, and which stages belong to which model."""
+    def learn(self, entries: Iterable[StoreEntry], paths: Iterable[StagePath]) -> None:
+        """Update the sizes from the entries, and the models of stages from the paths."""
         for path in paths:
             self.models.update({stage.key: path[0].key for stage in path})
-        parents = {thing.key: thing.parent for thing in things if thing.parent}
-        for thing in things:
-            model = self._model_of(thing.key, parents)
-            if thing.sort == "stage":
-                kind = (model, thing.kind)
-                self.stages[kind] = max(self.stages.get(kind, 0), thing.num_bytes)
-                if thing.kind != "evaluate":
-                    self.weights[model] = max(self.weights.get(model, 0), thing.other_bytes)
-            elif thing.sort == "progress" and not thing.holder:
-                # Somebody who is at work may be writing another one beside it.
-                self.progress[model] = max(self.progress.get(model, 0), thing.num_bytes)
+        parents = {entry.key: entry.parent for entry in entries if entry.parent}
+        for entry in entries:
+            model = self._model_of(entry.key, parents)
+            if entry.sort == "stage":
+                kind = (model, entry.kind)
+                self.stages[kind] = max(self.stages.get(kind, 0), entry.num_bytes)
+                if entry.kind != "evaluate":
+                    self.weights[model] = max(self.weights.get(model, 0), entry.other_bytes)
+            elif entry.sort == "progress" and not entry.holder:
+                # Its process may be writing the next one, too.
+                self.progress[model] = max(self.progress.get(model, 0), entry.num_bytes)
 
     def of_stage(self, model: str, kind: str) -> int:
         """Bytes of a committed stage."""
@@ -292,9 +286,8 @@ class StoreSizes:
         return self.stages.get((model, kind), SCORES_BYTES if kind == "evaluate" else whole)
 
     def of_progress(self, model: str, training: Iterable[Stage]) -> int:
-        """Bytes of the largest progress of these stages: weights, both moments, and the weights
-        that are kept beside them."""
-        kept = max(sum(name in stage.settings for name in KEPT) for stage in training)
+        """Bytes of the largest progress of these stages: weights, both moments, further weights."""
+        kept = max(sum(name in stage.settings for name in EXTRA_WEIGHTS) for stage in training)
         return max(self.progress.get(model, 0), self.weights.get(model, 0) * (1 + MOMENTS + kept))
 
     def _model_of(self, key: str, parents: Mapping[str, str]) -> str:
@@ -303,44 +296,44 @@ class StoreSizes:
         return self.models.get(key, key)
 
 
-def growth_of(paths: Sequence[StagePath], things: Sequence[StoreEntry], sizes: StoreSizes) -> int:
-    """Bytes that trials on these paths will still write, at the moment when that is most.
+def growth_of(paths: Sequence[StagePath], entries: Sequence[StoreEntry], sizes: StoreSizes) -> int:
+    """Most bytes that trials on these paths will still add to the store.
 
-    Progress is written anew before the old one is dropped, and a result while its progress is
-    still there. What is there of a stage that is being made counts as written.
+    New progress is written before the old one is deleted, and a result while its progress still
+    exists. The present progress of a stage counts as written.
     """
-    present = {thing.key for thing in things if thing.sort == "stage"}
+    present = {entry.key for entry in entries if entry.sort == "stage"}
     written: dict[str, int] = {}
-    for thing in things:
-        if thing.sort == "progress":
-            written[thing.key] = thing.num_bytes
+    for entry in entries:
+        if entry.sort == "progress":
+            written[entry.key] = entry.num_bytes
     results: dict[str, int] = {}
     growth = 0
     for path in paths:
         model, wanted = path[0].key, set(still_needed(path, present)) - present
         missing = [stage for stage in stages_to_run(path) if stage.key in wanted]
-        results.update({one.key: sizes.of_stage(model, one.kind) for one in missing})
-        training = [one for one in missing if one.is_training]
+        results.update({stage.key: sizes.of_stage(model, stage.kind) for stage in missing})
+        training = [stage for stage in missing if stage.is_training]
         if training:
             progress, last = sizes.of_progress(model, training), results[training[-1].key]
-            there = max(written.get(one.key, 0) for one in training)
-            growth += max(max(2 * progress - last, progress) - there, 0)
+            present_bytes = max(written.get(stage.key, 0) for stage in training)
+            growth += max(max(2 * progress - last, progress) - present_bytes, 0)
     return growth + sum(results.values())
 
 
 @dataclass(frozen=True)
 class DiskQuota:
-    """Whether there is room, and what to say where there is none."""
+    """Whether there is enough space; if not, the message to the user."""
 
     is_enough: bool
     message: str = ""
 
 
 class QuotaManager:
-    """Keeps the store of one sweep, which this process drives, below its quota.
+    """Keeps the store of the sweep that this process drives below its quota.
 
-    The store is listed where what was listed last, and was committed since, nears the quota. It
-    waits for a store that cannot be reached, and ``say`` is told so.
+    It lists the store only when the last list, and what was committed since, come close to the
+    quota. It waits for a store that cannot be reached, and calls ``say`` with a message.
     """
 
     def __init__(
@@ -359,92 +352,90 @@ class QuotaManager:
         self._inventory = Inventory(store)
         self._sizes = StoreSizes(weights={})
         self._uses = Uses(home, ledger)
-        self._things: list[StoreEntry] = []
-        self._looked: float | None = None
-        self._make_room = patient(self._freed_for, say)
-        self._count = patient(self._counted, say)
+        self._entries: list[StoreEntry] = []
+        self._listed_at_s: float | None = None
+        self._free_space = patient(self._free_below, say)
+        self._add_stage = patient(self._list_stage, say)
         patient(mark_use, say)(home, store)
 
     def on_report(self, key: str) -> None:
-        """A stage was committed: it counts from now on, and its progress does no more."""
+        """Count a stage that was committed, and no longer its progress."""
         if self.quota_bytes is not None:
-            self._count(key)
+            self._add_stage(key)
 
-    def look_again(self) -> None:
-        """A trial has ended on its way, and left progress of unknown size."""
-        self._looked = None
+    def list_again(self) -> None:
+        """List the store next time: a trial has ended and left progress of unknown size."""
+        self._listed_at_s = None
 
     def free_space(self, working: Sequence[StagePath]) -> DiskQuota:
-        """Free what has to be freed so that these trials can be run to their end.
+        """Free as much as these trials need to run to their end.
 
-        Where even that is not enough, what the store holds is brought below the quota, as far
-        as it can be, and no more than that is freed.
+        If that is not possible, free only what exceeds the quota now.
 
         Args:
-            working: paths of the trials that run, and of one that is to be handed out.
+            working: paths of the running trials, and of one that is to start.
         """
         if self.quota_bytes is None:
             return DiskQuota(is_enough=True)
-        return self._make_room(self.quota_bytes, working)
+        return self._free_space(self.quota_bytes, working)
 
-    def _counted(self, key: str) -> None:
-        others = [thing for thing in self._things if thing.key != key]
-        there = self._inventory.stage(key)
-        self._things = [*others, *there]
-        self._sizes.learn(there, [])
+    def _list_stage(self, key: str) -> None:
+        committed = self._inventory.stage(key)
+        self._entries = [entry for entry in self._entries if entry.key != key] + committed
+        self._sizes.learn(committed, [])
 
-    def _freed_for(self, quota_bytes: int, working: Sequence[StagePath]) -> DiskQuota:
-        is_known = self._looked is not None and time.monotonic() - self._looked < LOOK_S
+    def _free_below(self, quota_bytes: int, working: Sequence[StagePath]) -> DiskQuota:
+        is_known = (
+            self._listed_at_s is not None and time.monotonic() - self._listed_at_s < LIST_AGAIN_S
+        )
         self._learn([], working)
-        growth = growth_of(working, self._things, self._sizes)
-        if is_known and _used(self._things) + growth <= quota_bytes:
+        growth = growth_of(working, self._entries, self._sizes)
+        if is_known and _used(self._entries) + growth <= quota_bytes:
             return DiskQuota(is_enough=True)
-        things = self._things = [*self._inventory.look()]
-        self._looked = time.monotonic()
-        self._learn(things, working)
-        growth = growth_of(working, things, self._sizes)
-        if _used(things) + growth <= quota_bytes:
+        entries = self._entries = [*self._inventory.look()]
+        self._listed_at_s = time.monotonic()
+        self._learn(entries, working)
+        growth = growth_of(working, entries, self._sizes)
+        if _used(entries) + growth <= quota_bytes:
             return DiskQuota(is_enough=True)
-        claims = self._uses.claims(is_store_shared=is_shared(self._home, self._store))
-        found = plan(things, claims, quota_bytes=quota_bytes, needed_bytes=growth)
-        chosen = found
-        if found.missing_bytes:
-            chosen = plan(things, claims, quota_bytes=quota_bytes)
-        gone = {
-            removal.entry.place for removal in chosen.removals if remove(self._store, removal.entry)
-        }
-        self._things = [thing for thing in things if thing.place not in gone]
-        left = _used(self._things)
+        roots = self._uses.roots(is_store_shared=is_shared(self._home, self._store))
+        wanted = plan(entries, roots, quota_bytes=quota_bytes, needed_bytes=growth)
+        chosen = plan(entries, roots, quota_bytes=quota_bytes) if wanted.missing_bytes else wanted
+        removed = {entry.place for entry, _ in chosen.removals if remove(self._store, entry)}
+        self._entries = [entry for entry in entries if entry.place not in removed]
+        left = _used(self._entries)
         if left + growth <= quota_bytes:
             return DiskQuota(is_enough=True)
-        return DiskQuota(False, _no_room(found, left, growth, str(self._store.storage.root)))
+        return DiskQuota(
+            False, _no_space_message(wanted, left, growth, str(self._store.storage.root))
+        )
 
-    def _learn(self, things: Sequence[StoreEntry], paths: Sequence[StagePath]) -> None:
+    def _learn(self, entries: Sequence[StoreEntry], paths: Sequence[StagePath]) -> None:
         for path in paths:
             facts = self._facts.models[path[0].label]
-            # Attention and feed-forward of a layer: 12 hidden^2 float32 weights.
+            # Attention and feed-forward of a layer have 12 hidden^2 float32 weights.
             layers = 4 * 12 * facts.num_layers * facts.hidden_size**2
             self._sizes.weights.setdefault(path[0].key, layers)
-        self._sizes.learn(things, paths)
+        self._sizes.learn(entries, paths)
 
 
-def _used(things: Iterable[StoreEntry]) -> int:
-    return sum(thing.num_bytes for thing in things)
+def _used(entries: Iterable[StoreEntry]) -> int:
+    return sum(entry.num_bytes for entry in entries)
 
 
 def mark_use(home: Home, store: StageStore) -> None:
-    """Leave word in a store outside of the home that its sweeps keep their stages there.
+    """Register this home in a store outside of it.
 
-    It may lie in another home, which would take everything in it for its own.
+    The store may be in another home, which would otherwise take all stages for its own.
     """
     if not _is_own(home, store):
         path = str(home.root.resolve())
-        store.storage.write(f"{GUESTS}/{digest(path)}", path.encode())
+        store.storage.write(f"{OTHER_HOMES}/{digest(path)}", path.encode())
 
 
 def is_shared(home: Home, store: StageStore) -> bool:
-    """Whether other homes may keep their stages in this store, too."""
-    return not _is_own(home, store) or bool(store.storage.names(GUESTS))
+    """Whether other homes may use this store, too."""
+    return not _is_own(home, store) or bool(store.storage.names(OTHER_HOMES))
 
 
 def _is_own(home: Home, store: StageStore) -> bool:
@@ -453,28 +444,25 @@ def _is_own(home: Home, store: StageStore) -> bool:
 
 
 def stores_of(home: Home) -> list[tuple[StageStore, tuple[StoreEntry, ...], GcRoots]]:
-    """Every store that the sweeps of a home use, the home's own first: what is there, and claims.
-
-    Where a ledger cannot be read, all stages are claimed: what its sweep needs is not known.
-    """
+    """Every store that the sweeps of a home use, that of the home first: entries and roots."""
     known = Uses(home)
     uses, _ = known.read()
     places = dict.fromkeys([home.stages, *(use.store or home.stages for use in uses)])
     stores = [StageStore(place) for place in places]
-    # Before what ledgers say by now: what a trial commits meanwhile is then not listed.
-    things = [Inventory(store).look() for store in stores]
-    claims = [known.claims(is_store_shared=is_shared(home, store)) for store in stores]
-    return list(zip(stores, things, claims, strict=True))
+    # List before reading the ledgers, so that a stage that is committed meanwhile is not listed.
+    entries = [Inventory(store).look() for store in stores]
+    roots = [known.roots(is_store_shared=is_shared(home, store)) for store in stores]
+    return list(zip(stores, entries, roots, strict=True))
 
 
-def _no_room(found: RemovalPlan, left: int, growth: int, root: str) -> str:
-    held = ", ".join(
+def _no_space_message(removal_plan: RemovalPlan, left: int, growth: int, root: str) -> str:
+    kept = ", ".join(
         f"{shown_bytes(num_bytes)} ({why})"
-        for why, num_bytes in list(found.kept_by_reason.items())[:4]
+        for why, num_bytes in list(removal_plan.kept_by_reason.items())[:4]
     )
     return (
-        f"store.quota: {shown_bytes(found.quota_bytes or 0)} is too little: {root} holds "
+        f"store.quota: {shown_bytes(removal_plan.quota_bytes or 0)} is too little: {root} holds "
         f"{shown_bytes(left)}, and the next trial needs about {shown_bytes(growth)} more; "
-        f"what cannot be freed: {held or 'nothing'}; raise store.quota, "
+        f"what cannot be freed: {kept or 'nothing'}; raise store.quota, "
         "or look at what `xlt gc --all-but-best` would free"
     )

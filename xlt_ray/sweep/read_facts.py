@@ -82,9 +82,9 @@ def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
         note(error, "data")
         raise SpecErrors(problems.values()) from None
     links = {
-        f"{one}-{other}": digest
-        for one, other in combinations(sorted(texts[0]), 2)
-        if (digest := source.alignment_digest(one, other))
+        f"{first}-{second}": digest
+        for first, second in combinations(sorted(texts[0]), 2)
+        if (digest := source.alignment_digest(first, second))
     }
     return Facts(
         models,
@@ -108,8 +108,8 @@ def used_facts(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
     splits, models = read.splits, read.models
     revisions = Counter(model.name for model in models)
     weights = {
-        f"model {one.name if revisions[one.name] == 1 else one.label}": found
-        for one, found in models.items()
+        f"model {model.name if revisions[model.name] == 1 else model.label}": digest
+        for model, digest in models.items()
     }
     return {
         **dict(sorted(weights.items())),
@@ -120,26 +120,30 @@ def used_facts(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
             if splits[name].read
         },
         **{
-            f"{name} {language} {split}": one.digest[:DIGITS]
+            f"{name} {language} {split}": split_facts.digest[:DIGITS]
             for name in sorted(splits)
-            for (language, split), one in sorted(splits[name].read.items())
+            for (language, split), split_facts in sorted(splits[name].read.items())
         },
         **{
-            f"parallel text {one}": text[:DIGITS]
-            for one, text in sorted(read.parallel.read.items())
+            f"parallel text {language}": text[:DIGITS]
+            for language, text in sorted(read.parallel.read.items())
         },
-        **{f"lexicon {one}": had.digest[:DIGITS] for one, had in sorted(read.lexicon.read.items())},
         **{
-            f"neighbours {one}": text[:DIGITS] for one, text in sorted(read.neighbours.read.items())
+            f"lexicon {language}": words.digest[:DIGITS]
+            for language, words in sorted(read.lexicon.read.items())
         },
-        **{f"word links {one}": text[:DIGITS] for one, text in sorted(read.links.read.items())},
+        **{
+            f"neighbours {language}": text[:DIGITS]
+            for language, text in sorted(read.neighbours.read.items())
+        },
+        **{f"word links {pair}": text[:DIGITS] for pair, text in sorted(read.links.read.items())},
     }
 
 
 def probes_of(sweep: SweepSpec, facts: Facts) -> Iterator[tuple[dict[str, Any], Assignment]]:
     """Concrete trees that cover a space (:func:`xlt_ray.config.search_space.probes`), by its
     models."""
-    return probes(sweep.space, lambda name: facts.models[name].bounds())
+    return probes(sweep.space, facts.model_bounds)
 
 
 def of_file(error: DataError | ModelError) -> SpecError:
@@ -222,7 +226,7 @@ def read_by(sweep: SweepSpec, facts: Facts, faults: list[DataError] | None = Non
     )  # fmt: skip
     watched = replace(
         facts,
-        tasks={name: replace(one, splits=splits[name]) for name, one in facts.tasks.items()},
+        tasks={name: replace(task, splits=splits[name]) for name, task in facts.tasks.items()},
         parallel=read.parallel,
         lexicon=read.lexicon,
         neighbours=read.neighbours,
@@ -248,7 +252,7 @@ def _coverage(
         asked = (target.task, target.source_language, target.hybrid, target.robust, trial.align)
         if repr(asked) not in found:
             found[repr(asked)] = tuple(coverage_of(trial, tasks[target.task], source))
-    return tuple(dict.fromkeys(one for each in found.values() for one in each))
+    return tuple(dict.fromkeys(coverage for group in found.values() for coverage in group))
 
 
 ANY_DEPTH = {"num_layers": 10**6, "hidden_size": 10**6}
@@ -319,5 +323,5 @@ def _texts(
         for start in sorted(starts)
         if source.lexicon_languages(start)
     }
-    digests = {one: neighbours_digest(source, one) for one in sorted(augmented)}
-    return parallel, lexicon, {one: found for one, found in digests.items() if found}
+    digests = {language: neighbours_digest(source, language) for language in sorted(augmented)}
+    return parallel, lexicon, {language: digest for language, digest in digests.items() if digest}

@@ -1,7 +1,6 @@
-"""A sweep that is removed: ledger, MLflow runs, files, and what in the store only it needs.
+"""Removes a sweep: ledger, MLflow runs, files, and the stages that no other sweep needs.
 
-The ledger goes last. A removal that was broken off is repeated by the same command: what is gone
-already is passed over.
+The ledger goes last, so that the same command continues a removal that was interrupted.
 """
 
 from __future__ import annotations
@@ -24,34 +23,34 @@ from xlt_ray.tracking.delete_runs import TrackedSweep, find_tracked, remove_trac
 
 @dataclass(frozen=True)
 class SweepRemoval:
-    """Everything that goes with one sweep."""
+    """Everything that is removed with one sweep."""
 
     name: str
     ledger: Ledger | None
-    """None where it cannot be read: then its stages are not known, and stay."""
+    """None if it cannot be read; its stages are then not known and stay."""
     problem: str
-    """Why it cannot be read; empty where it can."""
+    """Why it cannot be read; empty if it can."""
     store: StageStore
-    things: tuple[StoreEntry, ...]
-    """What is in the store for this sweep alone."""
+    entries: tuple[StoreEntry, ...]
+    """Entries of the store that only this sweep needs."""
     kept_by_reason: tuple[tuple[str, int], ...]
-    """Why others of its stages stay, and their bytes."""
+    """Why its other stages stay, and their bytes."""
     tracked: TrackedSweep
     tracking_uri: str | None
     files: tuple[Path, ...]
-    """In the home: report, tracebacks, what was not sent to MLflow."""
+    """Files of the home: report, tracebacks, updates that were not sent to MLflow."""
     num_file_bytes: int
-    """Of these files and of the ledger's journal, where it has one."""
+    """Size of these files and of the journal of the ledger."""
 
 
 def find_removal(home: Home, name: str, say: Callable[[str], object]) -> SweepRemoval:
-    """What removing a sweep would remove.
+    """Find what removing a sweep removes.
 
     Args:
-        say: told in a line where MLflow's database was damaged, and is made anew.
+        say: called with a message if the MLflow database was damaged and is made anew.
 
     Raises:
-        LedgerError: there is none of this name, or its database cannot be reached.
+        LedgerError: there is no sweep of this name, or its database cannot be reached.
         TrackingOutage: its MLflow does not answer.
         TrackingError: a model was registered from it.
     """
@@ -59,12 +58,12 @@ def find_removal(home: Home, name: str, say: Callable[[str], object]) -> SweepRe
     files = tuple(home.files_of(name))
     places = {} if ledger is None else ledger.sweep["places"]
     uri = places.get("tracking")
-    found = SweepRemoval(
+    removal = SweepRemoval(
         name=name,
         ledger=ledger,
         problem=problem,
         store=StageStore(places.get("store") or home.stages),
-        things=(),
+        entries=(),
         kept_by_reason=(),
         tracked=TrackedSweep("", is_permanent=False),
         tracking_uri=uri,
@@ -72,38 +71,37 @@ def find_removal(home: Home, name: str, say: Callable[[str], object]) -> SweepRe
         num_file_bytes=sum(map(_num_bytes, (*files, home.ledger_journal(name)))),
     )
     if ledger is not None and not _is_own(ledger, home):
-        return found
+        return removal
     identity = home.identity if ledger is None else ledger.identity or home.identity
     runs = [] if ledger is None else [view.mlflow_run_id for view in ledger.trials()]
     run_id = next(filter(None, runs), None)
     mend_database(home, uri, say)
-    found = replace(found, tracked=find_tracked(home, name, uri, identity, run_id))
-    return found if ledger is None else _with_things(found, home)
+    removal = replace(removal, tracked=find_tracked(home, name, uri, identity, run_id))
+    return removal if ledger is None else _with_entries(removal, home)
 
 
-def remove_sweep(home: Home, found: SweepRemoval) -> tuple[StoreEntry, ...]:
-    """Remove it; whoever calls this is the sweep's sole driver.
+def remove_sweep(home: Home, removal: SweepRemoval) -> tuple[StoreEntry, ...]:
+    """Remove a sweep of which the caller is the only driver.
 
     Returns:
-        Things of the store that stay after all: somebody is making their stages by now.
+        Entries that stay after all, because a process is making their stages by now.
     """
-    remove_tracked(home, found.name, found.tracking_uri, found.tracked)
-    left = tuple(thing for thing in found.things if not remove(found.store, thing))
-    for path in found.files:
+    remove_tracked(home, removal.name, removal.tracking_uri, removal.tracked)
+    left = tuple(entry for entry in removal.entries if not remove(removal.store, entry))
+    for path in removal.files:
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-    delete_ledger(home, found.name, found.ledger)
+    delete_ledger(home, removal.name, removal.ledger)
     return left
 
 
 def begins_anew(home: Home, sweep: SweepSpec) -> str:
-    """Why a run of this sweep begins a new ledger, though there is one of its name.
+    """Why a run of this sweep replaces the ledger of its name; empty if it does not.
 
-    It does so where that one has made nothing, and the sweep's keys have changed: those that a
-    ledger cannot go on with, or others after all trials that ended had failed. Empty where the
-    ledger goes on, or the sweep is new or refused.
+    It replaces a ledger that has made nothing if keys have changed that a ledger cannot continue
+    with, or any keys after failed trials.
     """
     if sweep.name not in home.sweeps():
         return ""
@@ -118,28 +116,28 @@ def begins_anew(home: Home, sweep: SweepSpec) -> str:
         return ""
     if _has_made_something(ledger, home):
         return ""
-    told = "; ".join(map(str, sorted(changes, key=may_change)[:3]))
+    changed = "; ".join(map(str, sorted(changes, key=may_change)[:3]))
     more = f"; and {len(changes) - 3} more" if len(changes) > 3 else ""
     return (
         f"{sweep.name}: its earlier start made nothing"
         + (f" ({failed} trials failed)" if failed else "")
-        + f"; its ledger begins anew with {told}{more}"
+        + f"; its ledger begins anew with {changed}{more}"
     )
 
 
 def _has_made_something(ledger: Ledger, home: Home) -> bool:
-    """Whether it has scores, a stage or a part of one, or may have that."""
+    """Whether it has scores, a stage or a part of a stage, or may have them."""
     trials = ledger.trials()
     uses = [stage for view in trials for stage in view.stages]
     if any(view.state in ("complete", "pruned") or view.curve for view in trials) or not all(
         stage.reused for stage in uses
     ):
         return True
-    paths = {key for view in trials for key in view.path}
+    keys = {key for view in trials for key in view.path}
     store = StageStore(ledger.sweep["places"]["store"] or home.stages)
     return any(
-        thing.sweep == ledger.name or (thing.sort == "progress" and thing.key in paths)
-        for thing in Inventory(store).look()
+        entry.sweep == ledger.name or (entry.sort == "progress" and entry.key in keys)
+        for entry in Inventory(store).look()
     )
 
 
@@ -159,32 +157,32 @@ def _num_bytes(path: Path) -> int:
 
 
 def _is_own(ledger: Ledger, home: Home) -> bool:
-    """Whether this home has made a ledger, and not another one that uses the same database."""
+    """Whether this home has made the ledger, not another one with the same database."""
     return ledger.identity in ("", home.identity)
 
 
-def _with_things(found: SweepRemoval, home: Home) -> SweepRemoval:
-    """With what `xlt gc` would free if this ledger were not there, and its scores."""
-    things = Inventory(found.store).look()
+def _with_entries(removal: SweepRemoval, home: Home) -> SweepRemoval:
+    """With the entries that `xlt gc` would free without this ledger, and its scores."""
+    entries = Inventory(removal.store).look()
     uses, unread = Uses(home).read()
-    others = [use for use in uses if use.name != found.name]
+    others = [use for use in uses if use.name != removal.name]
     used = {
         key
         for use in uses
-        if use.name == found.name
+        if use.name == removal.name
         for view in use.trials
         for key in (*view.path, *(stage.key for stage in view.stages))
     }
-    shared = is_shared(home, found.store)
-    claims = replace(
+    shared = is_shared(home, removal.store)
+    roots = replace(
         gc_roots(others, is_store_shared=shared),
         removed=frozenset(used),
         home_sweeps=frozenset(use.name for use in uses) if shared else None,
     )
-    planned = plan(things, GcRoots(unread=tuple(unread)) if unread else claims)
-    kept = tuple(one for one in planned.kept if one.entry.key in used)
+    planned = plan(entries, GcRoots(unread=tuple(unread)) if unread else roots)
+    kept = tuple(decision for decision in planned.kept if decision.entry.key in used)
     return replace(
-        found,
-        things=tuple(removal.entry for removal in planned.removals if removal.entry.key in used),
+        removal,
+        entries=tuple(removal.entry for removal in planned.removals if removal.entry.key in used),
         kept_by_reason=tuple(replace(planned, kept=kept).kept_by_reason.items()),
     )

@@ -1,8 +1,8 @@
-"""How often each trial was tried again in this run, and whether another process may try it.
+"""Counts the failures of every trial by cause, and decides whether another process may retry it.
 
-Tune is told to start trials whose process is gone for ever; it knows one limit for all causes, and
-this knows one for each. An attempt within a process counts here, too, and the next process is told
-what was used up.
+Tune has one limit of failures for all causes, so it is configured to retry for ever, and the
+limits of each cause are enforced here. Retries within a process count, too, and the next process
+gets the counts in its task.
 """
 
 from __future__ import annotations
@@ -18,44 +18,44 @@ from xlt_ray.sweep.watchdog import read_hang_report
 
 
 class ProcessFailures:
-    """What became of processes in one run of a sweep."""
+    """Failures of trials and nodes in one run of a sweep."""
 
     def __init__(self, failures: Failures, hangs: Path) -> None:
         self._failures = failures
-        self._hangs = hangs
-        self._tries: defaultdict[int, Counter[str]] = defaultdict(Counter)
-        self._lost: Counter[int] = Counter()
-        self._last: dict[int, Failure] = {}
+        self._hang_folder = hangs
+        self._num_retries: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        self._num_lost: Counter[int] = Counter()
+        self._last_failure: dict[int, Failure] = {}
         self._silent_s: dict[int, float] = {}
         self._device_failures: Counter[str] = Counter()
-        """By node, since a stage was made there."""
+        """Node -> failures since a stage was last made there."""
         self.left_nodes: tuple[str, ...] = ()
-        """Ids of nodes that get no further trial, in the order in which they were left."""
-        self.unwritten: Exception | None = None
-        """Why the end of a trial could not be written down: the run ends with it."""
+        """Ids of nodes that get no further trials, in the order in which they were excluded."""
+        self.write_error: Exception | None = None
+        """The error that kept the end of a trial from being written; it ends the run."""
 
     def on_report(self, number: int, report: Report) -> None:
-        """Count an attempt that the trial's process makes by itself, or a stage that it made."""
+        """Count a retry within the process; a finished stage clears the failures of its nodes."""
         if report.kind == "retrying":
-            self._tries[number][report.cause] += 1
+            self._num_retries[number][report.cause] += 1
         for node in report.nodes:
             self._device_failures.pop(node, None)
 
-    def counted(self, order: TrialTask) -> TrialTask:
-        """An order for the next process of its trial, which counts on from the earlier ones."""
-        return replace(order, tries=dict(self._tries[order.number]))
+    def with_retries(self, task: TrialTask) -> TrialTask:
+        """A task for the next process of its trial, with the retries that are used up."""
+        return replace(task, retries=dict(self._num_retries[task.number]))
 
-    def expect_silent(self, number: int, seconds: float) -> None:
-        """The process of this trial is being ended, because it was silent for so long."""
+    def note_silence(self, number: int, seconds: float) -> None:
+        """Note that the process of this trial is ended after ``seconds`` without a report."""
         self._silent_s[number] = seconds
 
-    def note(self, number: int, error: BaseException | None) -> Report | None:
-        """Another process may try: what to say of the last one. None where its end is final.
+    def on_process_end(self, number: int, error: BaseException | None) -> Report | None:
+        """Count the end of a trial's process; the report of it, or None if no retry is left.
 
         Args:
-            error: what Tune heard of the process, if that could be read.
+            error: the error of the process that Tune has, if it can be read.
         """
-        failure = read_hang_report(self._hangs, number)
+        failure = read_hang_report(self._hang_folder, number)
         silent_s = self._silent_s.pop(number, None)
         if failure is None and silent_s is not None:
             failure = Failure(
@@ -64,13 +64,13 @@ class ProcessFailures:
         if failure is None and error is not None:
             failure = classify(error)
         failure = failure or Failure("lost", "its process was lost", "")
-        self._last[number] = failure
+        self._last_failure[number] = failure
         if failure.cause == "device" and failure.node:
             self._count_device(failure.node)
-        self._lost[number] += 1
-        tries = self._tries[number][failure.cause]
-        self._tries[number][failure.cause] += 1
-        if not self._failures.policy(failure.cause).allows(tries):
+        self._num_lost[number] += 1
+        retries = self._num_retries[number][failure.cause]
+        self._num_retries[number][failure.cause] += 1
+        if not self._failures.policy(failure.cause).allows(retries):
             return None
         return Report("lost", cause=failure.cause, message=failure.message, log=failure.log,
                       remedy="in another process")  # fmt: skip
@@ -81,11 +81,11 @@ class ProcessFailures:
         if self._device_failures[node] >= limit and node not in self.left_nodes:
             self.left_nodes = (*self.left_nodes, node)
 
-    def fate(self, number: int) -> Report | None:
-        """How a trial failed that no process tries any more; None where nothing is known."""
-        failure = self._last.get(number)
+    def final_report(self, number: int) -> Report | None:
+        """The report of a trial that failed for good; None if nothing is known about it."""
+        failure = self._last_failure.get(number)
         if failure is None:
             return None
-        lost = self._lost[number]
+        lost = self._num_lost[number]
         message = failure.message + (f" (attempts in this run: {lost})" if lost > 1 else "")
         return Report("failed", cause=failure.cause, message=message, log=failure.log)

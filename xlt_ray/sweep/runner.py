@@ -1,7 +1,7 @@
-"""Run a sweep: check, connect, let Tune work, bring MLflow up to date.
+"""Runs a sweep: check it, connect to Ray, let Tune run the trials, bring MLflow up to date.
 
-Running a sweep again *is* resuming it: trials that a dead driver left behind are taken up
-first, finished ones are not repeated, and one that needs nothing starts no cluster.
+Running a sweep again *is* resuming it: it first continues the trials of a dead driver, repeats no
+finished trial, and starts no cluster if nothing is left to do.
 """
 
 from __future__ import annotations
@@ -43,17 +43,16 @@ from xlt_ray.sweep.capacity import (
     nodes_there,
     refuse_impossible,
 )
-from xlt_ray.sweep.failures import cause_of, is_disk_full, refusal_in
+from xlt_ray.sweep.failures import cause_of, find_ledger_error, is_disk_full
 from xlt_ray.sweep.findings import refuse_faulty
 from xlt_ray.sweep.missing_evaluations import MissingEvaluations
-from xlt_ray.sweep.progress_reporter import ProgressReporter
 from xlt_ray.sweep.ray_connection import connect
 from xlt_ray.sweep.read_facts import facts_of, used_facts
 from xlt_ray.sweep.removal import begins_anew, find_removal, remove_sweep
 from xlt_ray.sweep.retry import ProcessFailures
 from xlt_ray.sweep.scheduler import TrialScheduler
 from xlt_ray.sweep.stopping import stoppable
-from xlt_ray.sweep.tasks import Planner
+from xlt_ray.sweep.tasks import Planner, ProgressReporter
 from xlt_ray.sweep.telling import writer_for
 from xlt_ray.tracking import mend_database
 from xlt_ray.tracking.client import default_uri
@@ -68,33 +67,32 @@ class SweepSummary:
     best: Winner | None
     num_new_stages: int
     num_examples: int
-    """Trained by this call."""
+    """Examples that this call trained."""
     is_finished: bool
-    """Whether every trial of the sweep has its fate."""
+    """Whether every trial of the sweep has ended."""
     is_out_of_budget: bool
-    """Whether nothing but a used-up budget kept the other trials from beginning."""
+    """Whether only the used-up budget kept the other trials from starting."""
     supervision: str = ""
     """Which labels the best trial learned from (:mod:`xlt_ray.config.supervision`)."""
     stopped_by: str = ""
-    """Why no further trial was begun, where some were left: a bug, the budget, or no room on the
-    disk."""
+    """Why trials that were left did not start: a bug, the budget, or no disk space."""
     num_stopped_early: int = 0
-    """Trials that this call trained and stopped early."""
+    """Trials that this call stopped early."""
     made_by_others: str = ""
     """Which of the stages that this call reused were made by other versions of the libraries."""
     is_whole_space: bool = False
-    """Whether every configuration of the space was asked, and ``search.trials`` asks for more."""
+    """Whether all configurations of the space were tried, though ``search.trials`` is larger."""
 
     @property
     def failed(self) -> list[TrialView]:
-        """Failed trials that have not been run again."""
+        """Failed trials that were not run again."""
         return still_failed(self.trials)
 
 
 def run(
     sweep: SweepSpec,
     home: Home,
-    watcher: ProgressReporter,
+    reporter: ProgressReporter,
     *,
     retry: Retry | None = None,
     accept_changes: bool = False,
@@ -103,20 +101,19 @@ def run(
     """Start a sweep, or continue it where it stopped.
 
     Args:
-        retry: queue these failed trials again first, with their parameters.
-        accept_changes: go on although data, weights or code are not those that earlier trials
-            were made with; trials before and after are marked.
-        is_verified: read evaluations and the best weights, if there are any, and compare them with
-            their digests; else sizes and headers are looked at.
+        retry: run these failed trials again first, with their parameters.
+        accept_changes: continue although data, weights or code have changed since earlier trials;
+            trials before and after the change are marked.
+        is_verified: compare evaluations and the best weights with their digests, not only their
+            sizes and headers.
 
     Raises:
         SpecErrors: the sweep does not fit its models or data; nothing was started.
         SpecError: nothing can be written in the home.
-        ClusterError: it asks for more than the cluster has; nothing was started.
-        LedgerError: another driver runs it, or has taken it over from this one; its ledger belongs
-            to another sweep, what its trials are made with has changed, or a trial that was to
-            be tried again has not failed.
-        TrackingError: ``places.tracking`` is no place of MLflow's.
+        ClusterError: a trial needs more than the cluster has; nothing was started.
+        LedgerError: another driver runs the sweep or has taken it over; its ledger belongs to
+            another sweep; data, weights or code have changed; or a trial to retry has not failed.
+        TrackingError: ``places.tracking`` is not a valid MLflow location.
     """
     facts = checked_facts(sweep)
     findings = refuse_faulty(sweep, facts, home.cache)
@@ -124,62 +121,62 @@ def run(
     home.refuse_unwritable()
     store = open_store(sweep, home)
     for warning in findings.warnings:
-        watcher.warned(str(warning))
+        reporter.warned(str(warning))
     with (
         sole_driver(home, sweep.name, sweep.settings.places.ledger) as confirm,
         ExitStack() as stack,
     ):
-        mend_database(home, sweep.settings.places.tracking, watcher.warned)
-        if retry is None and (said := begins_anew(home, sweep)):
-            remove_sweep(home, replace(find_removal(home, sweep.name, watcher.warned), things=()))
-            watcher.warned(said)
+        mend_database(home, sweep.settings.places.tracking, reporter.warned)
+        if retry is None and (reason := begins_anew(home, sweep)):
+            remove_sweep(home, replace(find_removal(home, sweep.name, reporter.warned), entries=()))
+            reporter.warned(reason)
         made_with = MadeWith(used_facts(sweep, facts), library_versions(), commit_of())
         ledger = open_ledger(home, sweep, made_with, accept_changes=accept_changes)
         sweep = continued(sweep, ledger)
         for line in ledger.news:
-            watcher.warned(line)
+            reporter.warned(line)
         if ledger.set_aside is not None:
-            watcher.warned(
+            reporter.warned(
                 f"{ledger.set_aside}: the ledger as it was; a line of it was not as it had been "
                 "written, and what stood from there on is asked again (stages are reused)"
             )
         if retry is not None:
             ledger.enqueue_failed(retry)
-        planner = Planner(sweep, facts, home)
-        remaking = MissingEvaluations(
-            sweep, facts, planner, ledger, store, watcher, is_verified=is_verified
+        planner = Planner(sweep, facts)
+        missing_evaluations = MissingEvaluations(
+            planner, home, ledger, store, reporter, is_verified=is_verified
         )
         courier = stack.enter_context(writer_for(sweep, facts, home, ledger, store))
-        desk = TrialScheduler(sweep, facts, home, ledger, store, courier, watcher, confirm)
-        losses = ProcessFailures(sweep.settings.failures, home.hangs(sweep.name))
+        scheduler = TrialScheduler(sweep, facts, home, ledger, store, courier, reporter, confirm)
+        process_failures = ProcessFailures(sweep.settings.failures, home.hangs(sweep.name))
         if ledger.study.user_attrs.get(LEFT_NODES):
             ledger.note(LEFT_NODES, [])
         try:
             with suppress(KeyboardInterrupt):
-                if not remaking.is_done:
-                    _tune(remaking, home, losses, ledger)
-                if not remaking.is_interrupted and not desk.is_done:
-                    _tune(desk, home, losses, ledger)
-            is_finished = desk.is_finished and not remaking.complaint
-            desk.leave(is_finished=is_finished)
+                if not missing_evaluations.is_done:
+                    _tune(missing_evaluations, home, process_failures, ledger)
+                if not missing_evaluations.is_interrupted and not scheduler.is_done:
+                    _tune(scheduler, home, process_failures, ledger)
+            is_finished = scheduler.is_finished and not missing_evaluations.complaint
+            scheduler.close(is_finished=is_finished)
         except Exception as error:
             # Tune wraps what its searcher and scheduler raise.
-            if (refusal := refusal_in(error)) is not None:
-                raise refusal from refusal.__cause__
+            if (ledger_error := find_ledger_error(error)) is not None:
+                raise ledger_error from ledger_error.__cause__
             if not is_disk_full(error):
                 raise
             raise XltError(
                 f"{home.root}: the disk is full, and the ledger could not be written; free some "
                 f"space and run the same command: {sweep.name} goes on where it stopped"
             ) from error
-        return _summary(desk, remaking, ledger, planner, is_finished)
+        return _summary(scheduler, missing_evaluations, ledger, planner, is_finished)
 
 
 def open_store(sweep: SweepSpec, home: Home) -> StageStore:
-    """The stage store of a sweep, tried out where it lies elsewhere.
+    """The stage store of a sweep; one outside the home is tested.
 
     Raises:
-        SpecError: it cannot be written, or lets two processes take one lease.
+        SpecError: it cannot be written, or two processes can take the same lease.
     """
     place = sweep.settings.places.store
     if place is None:
@@ -188,7 +185,7 @@ def open_store(sweep: SweepSpec, home: Home) -> StageStore:
         store = StageStore(place)
         is_exclusive = store.storage.is_exclusive()
     except Exception as error:
-        # Every kind of storage has exceptions of its own.
+        # Every kind of storage has its own exceptions.
         if not isinstance(error, SpecError) and cause_of(error) not in ("storage", "disk"):
             raise
         reason = " ".join(str(error).split())
@@ -223,7 +220,7 @@ def checked_facts(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
 
 
 def refuse_too_large(resources: Resources, models: Iterable[str]) -> None:
-    """Raise ClusterError where trials of one of these models could never be placed.
+    """Raise ClusterError if a trial of one of these models could never be placed.
 
     Ray would keep such a trial pending for ever.
     """
@@ -237,7 +234,7 @@ def refuse_too_large(resources: Resources, models: Iterable[str]) -> None:
 
 
 def this_machine(needs_gpus: bool) -> dict[str, float]:
-    """CPUs (and GPUs, where they are asked for) of this machine."""
+    """CPUs of this machine, and its GPUs if ``needs_gpus``."""
     available = {"CPU": float(len(os.sched_getaffinity(0)))}
     if needs_gpus:
         import torch
@@ -247,10 +244,13 @@ def this_machine(needs_gpus: bool) -> dict[str, float]:
 
 
 def _tune(
-    desk: TrialScheduler | MissingEvaluations, home: Home, losses: ProcessFailures, ledger: Ledger
+    scheduler: TrialScheduler | MissingEvaluations,
+    home: Home,
+    process_failures: ProcessFailures,
+    ledger: Ledger,
 ) -> None:
-    """Let Ray Tune run everything the desk hands out."""
-    connect(desk.watcher.warned)
+    """Let Ray Tune run all tasks of the scheduler."""
+    connect(scheduler.reporter.warned)
     from ray import tune
 
     from xlt_ray.sweep.trainable import TrialWalk
@@ -261,67 +261,67 @@ def _tune(
         end_process,
     )
 
-    demands = demands_of(desk.sweep.settings.resources, desk.facts.model_names)
-    room = Concurrency(
+    demands = demands_of(scheduler.sweep.settings.resources, scheduler.facts.model_names)
+    concurrency = Concurrency(
         demands.values(),
-        desk.sweep.settings.search.concurrent,
-        lambda: (nodes_there(losses.left_nodes), groups_announced()),
+        scheduler.sweep.settings.search.concurrent,
+        lambda: (nodes_there(process_failures.left_nodes), groups_announced()),
     )
-    os.environ.update(_TUNE, TUNE_MAX_PENDING_TRIALS_PG=str(room.most_pending))
-    failures = desk.sweep.settings.failures
+    os.environ.update(_TUNE, TUNE_MAX_PENDING_TRIALS_PG=str(concurrency.most_pending))
+    failures = scheduler.sweep.settings.failures
 
-    def request(config: dict[str, Any]) -> Any:
-        return demands[config["order"].model].bundles(config["order"].left_nodes)
+    def bundles_of(config: dict[str, Any]) -> Any:
+        return demands[config["task"].model].bundles(config["task"].left_nodes)
 
     def node_left() -> None:
-        names = node_names(losses.left_nodes)
+        names = node_names(process_failures.left_nodes)
         ledger.note(LEFT_NODES, names)
-        desk.watcher.warned(
+        scheduler.reporter.warned(
             f"node {names[-1]} gets no further trial: its devices failed "
             f"{failures.leave_node_after} times, and no stage was made there in between"
         )
-        healthy = nodes_there(losses.left_nodes)
+        healthy = nodes_there(process_failures.left_nodes)
         if not all(
             can_ever_fit(demand, healthy, groups_announced()) for demand in demands.values()
         ):
-            desk.stopped_by = (
+            scheduler.stopped_by = (
                 f"no node is left that can hold a trial, because devices failed on "
                 f"{', '.join(names)}; mend them, and the same command goes on"
             )
-            # As for SIGTERM: Tune ends after the trials that still run have saved their progress.
+            # As after SIGTERM, Tune ends when the running trials have saved their progress.
             signal.raise_signal(signal.SIGUSR1)
 
     tuner = tune.Tuner(
-        # A trial's own: Tune gives a warm process to a trial that asks for the same only.
-        tune.with_resources(TrialWalk, request),
+        # Per trial: Tune reuses a process only for a trial with the same resources.
+        tune.with_resources(TrialWalk, bundles_of),
         tune_config=tune.TuneConfig(
-            search_alg=SchedulerSearcher(desk, losses, room),
-            scheduler=LiveTrialScheduler(desk, losses, node_left),
+            search_alg=SchedulerSearcher(scheduler, process_failures, concurrency),
+            scheduler=LiveTrialScheduler(scheduler, process_failures, node_left),
             num_samples=-1,
             reuse_actors=True,
-            trial_name_creator=lambda trial: f"trial-{trial.config['order'].number}",
-            trial_dirname_creator=lambda trial: f"trial-{trial.config['order'].number}",
+            trial_name_creator=lambda trial: f"trial-{trial.config['task'].number}",
+            trial_dirname_creator=lambda trial: f"trial-{trial.config['task'].number}",
         ),
         run_config=tune.RunConfig(
-            name=desk.sweep.name,
+            name=scheduler.sweep.name,
             storage_path=str(home.tune),
-            # How often, the scheduler says.
+            # LiveTrialScheduler enforces the limits.
             failure_config=tune.FailureConfig(max_failures=-1),
             verbose=0,
-            callbacks=[HeartbeatMonitor(failures.hang_after, losses, end_process)],
+            callbacks=[HeartbeatMonitor(failures.hang_after, process_failures, end_process)],
         ),
     )
-    with stoppable(desk):
+    with stoppable(scheduler):
         tuner.fit()
 
 
 _TUNE = {
-    # Reports carry no metric: the desk reads them, not Tune.
+    # Reports have no metric: our scheduler reads them, not Tune.
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    # Why an attempt failed is told by the watcher.
+    # The reporter prints why an attempt failed.
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
-    # Tune's own snapshots are not relied on.
+    # Snapshots of Tune are not used.
     "TUNE_GLOBAL_CHECKPOINT_S": "3600",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -330,13 +330,13 @@ _TUNE = {
 
 
 def _summary(
-    desk: TrialScheduler,
-    remaking: MissingEvaluations,
+    scheduler: TrialScheduler,
+    missing_evaluations: MissingEvaluations,
     ledger: Ledger,
     planner: Planner,
     is_finished: bool,
 ) -> SweepSummary:
-    new_stages = {**remaking.new_stages, **desk.new_stages}
+    new_stages = {**missing_evaluations.new_stages, **scheduler.new_stages}
     best = ledger.best()
     path = () if best is None else planner.path_of_view(best.trial)
     return SweepSummary(
@@ -346,19 +346,19 @@ def _summary(
         num_new_stages=len(new_stages),
         num_examples=sum(stage.examples for stage in new_stages.values()),
         is_finished=is_finished,
-        is_out_of_budget=desk.is_out_of_budget,
-        stopped_by=remaking.complaint or _reason(desk),
-        num_stopped_early=len(desk.stopped_early),
-        made_by_others=made_by_others(desk.reused_from.values()),
+        is_out_of_budget=scheduler.is_out_of_budget,
+        stopped_by=missing_evaluations.complaint or _reason(scheduler),
+        num_stopped_early=len(scheduler.stopped_early),
+        made_by_others=made_by_others(scheduler.reused_from.values()),
         is_whole_space=ledger.is_exhausted,
     )
 
 
-def _reason(desk: TrialScheduler) -> str:
-    if desk.stopped_by:
-        return desk.stopped_by
-    if desk.repeated_bug:
-        return f"several trials failed alike: {desk.repeated_bug}"
-    if desk.is_out_of_budget:
-        return f"the budget is used up; trials that wait for more of it: {desk.num_put_off}"
+def _reason(scheduler: TrialScheduler) -> str:
+    if scheduler.stopped_by:
+        return scheduler.stopped_by
+    if scheduler.repeated_bug:
+        return f"several trials failed alike: {scheduler.repeated_bug}"
+    if scheduler.is_out_of_budget:
+        return f"the budget is used up; trials that wait for more of it: {scheduler.num_deferred}"
     return ""

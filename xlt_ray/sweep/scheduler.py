@@ -1,15 +1,7 @@
-"""The driver's desk: hands out trials, hears their reports, writes ledger and tracking.
+"""Starts the trials of a sweep, handles their reports, and writes ledger and tracking.
 
-The only place where the state of a sweep changes. Tune's searcher and scheduler are thin
-adapters over it (:mod:`xlt_ray.sweep.tune`), so what happens can be read here from top to
-bottom and tested without Ray.
-
-Whose turn it is: trials that were asked stand in line, behind the stages that others make.
-
-A trial may begin when nobody is making the stage that it would make next. One that may not is
-put behind that stage, and is looked at again when the stage is released and at no other time:
-a decision takes as long with 100,000 trials as with ten, and no trial is looked at more often
-than its path has stages, unless a maker fails.
+This is the only place where the state of a sweep changes. Tune's searcher and scheduler are thin
+adapters around it (:mod:`xlt_ray.sweep.tune`), so it can be tested without Ray.
 """
 
 from __future__ import annotations
@@ -31,11 +23,10 @@ from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.store.storage import patient
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.budget import BudgetTracker
-from xlt_ray.sweep.failures import LASTING, Repeated, alike, reason_to_stop
-from xlt_ray.sweep.objective import objective_of, value_on_the_way
-from xlt_ray.sweep.progress_reporter import ProgressReporter
+from xlt_ray.sweep.failures import PERMANENT, RepeatedFailures, bug_signature, reason_to_stop
+from xlt_ray.sweep.objective import intermediate_value, objective_value
 from xlt_ray.sweep.quota import QuotaManager
-from xlt_ray.sweep.tasks import Planned, Planner, Report, TrialTask, halving_of
+from xlt_ray.sweep.tasks import Planned, Planner, ProgressReporter, Report, TrialTask, halving_of
 from xlt_ray.tracking import (
     FLUSH_TIMEOUT_S,
     NO_REPLY_TIMEOUT_S,
@@ -46,99 +37,102 @@ from xlt_ray.tracking import (
 
 
 class StageQueue:
-    """Trials by number, those that wait and those that are at work.
+    """Waiting and running trials, by number.
+
+    A trial may start when no running trial makes the stage that it would make next. A blocked
+    trial waits in the queue of that stage and is re-examined only when the stage is released, so a
+    decision takes as long with 100,000 trials as with ten.
 
     Args:
-        next_key: key of the stage that a trial would make next, or is making; None where nothing
-            is left to be made.
+        next_key: key of the stage that a trial makes next; None if it has none left.
     """
 
     def __init__(self, next_key: Callable[[int], str | None]) -> None:
         self._next_key = next_key
-        self._places = itertools.count()
+        self._next_position = itertools.count()
         self._waiting: dict[int, int] = {}
-        """Trials in the order in which they came -> place in line."""
+        """Number of a trial -> its position, in the order in which they were added."""
         self._ready: list[tuple[int, int]] = []
-        """A heap of place and number: those that may begin, as far as is known."""
-        self._behind: dict[str, list[int]] = {}
-        self._making: dict[int, str | None] = {}
-        self._makers: Counter[str] = Counter()
+        """Heap of position and number: the trials that are not known to be blocked."""
+        self._blocked: dict[str, list[int]] = {}
+        self._current_key: dict[int, str | None] = {}
+        self._num_makers: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """How many wait."""
+        """The number of waiting trials."""
         return len(self._waiting)
 
     def __iter__(self) -> Iterator[int]:
-        """Those that wait, in the order in which they came."""
+        """Iterate over the waiting trials in their order."""
         return iter(self._waiting)
 
-    def join(self, number: int) -> None:
-        """A trial comes, to the end of the line."""
-        self._waiting[number] = next(self._places)
+    def add(self, number: int) -> None:
+        """Put a trial at the end of the queue."""
+        self._waiting[number] = next(self._next_position)
         heapq.heappush(self._ready, (self._waiting[number], number))
 
-    def leave(self, number: int) -> None:
-        """A trial that waits will not begin."""
+    def remove(self, number: int) -> None:
+        """Take out a waiting trial that will not start."""
         del self._waiting[number]
 
-    def first(self) -> int | None:
-        """The first in line that may begin, or None; it stays where it is."""
+    def peek(self) -> int | None:
+        """The first trial that may start, or None; it stays in the queue."""
         while self._ready:
-            place, number = self._ready[0]
-            if self._waiting.get(number) == place:
+            position, number = self._ready[0]
+            if self._waiting.get(number) == position:
                 key = self._next_key(number)
-                if key is None or not self._makers[key]:
+                if key is None or not self._num_makers[key]:
                     return number
-                self._behind.setdefault(key, []).append(number)
+                self._blocked.setdefault(key, []).append(number)
             heapq.heappop(self._ready)
         return None
 
-    def begin(self, number: int) -> None:
-        """A trial that waits is at work now."""
+    def start(self, number: int) -> None:
+        """Move a waiting trial to the running ones."""
         del self._waiting[number]
-        self._take(number)
+        self._claim(number)
 
-    def moved(self, number: int) -> None:
-        """A trial at work has made a stage, or found it; nothing happens for any other trial."""
-        if number in self._making:
+    def advance(self, number: int) -> None:
+        """A running trial has finished a stage; does nothing for a trial that does not run."""
+        if number in self._current_key:
             self._release(number)
-            self._take(number)
+            self._claim(number)
 
-    def end(self, number: int) -> None:
-        """A trial is at work no more."""
+    def finish(self, number: int) -> None:
+        """A running trial has ended."""
         self._release(number)
 
-    def _take(self, number: int) -> None:
+    def _claim(self, number: int) -> None:
         key = self._next_key(number)
-        self._making[number] = key
+        self._current_key[number] = key
         if key is not None:
-            self._makers[key] += 1
+            self._num_makers[key] += 1
 
     def _release(self, number: int) -> None:
-        key = self._making.pop(number)
+        key = self._current_key.pop(number)
         if key is None:
             return
-        self._makers[key] -= 1
-        if not self._makers[key]:
-            del self._makers[key]
-            for waiting in self._behind.pop(key, ()):
-                if waiting in self._waiting:
-                    heapq.heappush(self._ready, (self._waiting[waiting], waiting))
+        self._num_makers[key] -= 1
+        if not self._num_makers[key]:
+            del self._num_makers[key]
+            for blocked in self._blocked.pop(key, ()):
+                if blocked in self._waiting:
+                    heapq.heappush(self._ready, (self._waiting[blocked], blocked))
 
 
 LOOK_AHEAD: Mapping[str, int] = {"tpe": 8, "random": 4096, "grid": 4096}
-"""Trials asked beyond those that run, to find one whose stages nobody else is making.
+"""How many trials to ask beyond the running ones, to find one that is not blocked.
 
-What tpe is asked ahead it answers without the scores of what runs, so it is asked less: so many,
-or one for every :data:`RUNNING_AHEAD` that run, whose scores it lacks anyhow.
+TPE draws trials that are asked ahead without the scores of the running ones, so it is asked for
+fewer: this many, or one for every :data:`RUNNING_AHEAD` running trials.
 """
 RUNNING_AHEAD = 8
 ASKED_AT_ONCE = 64
-"""Trials asked before reports are heard again: each is some writes to the ledger."""
+"""Most trials to ask before the next report is handled: each writes to the ledger."""
 
 
 class TrialScheduler:
-    """One sweep being run by this process."""
+    """The state of the sweep that this process drives."""
 
     def __init__(
         self,
@@ -148,220 +142,219 @@ class TrialScheduler:
         ledger: Ledger,
         store: StageStore,
         courier: MlflowWriter,
-        watcher: ProgressReporter,
-        confirm: Callable[[], object] = lambda: None,
+        reporter: ProgressReporter,
+        confirm_ownership: Callable[[], object] = lambda: None,
     ) -> None:
-        """``confirm`` raises where another driver has this sweep by now; it is asked before
-        anything is written."""
+        """``confirm_ownership`` is called before every write; it raises if another driver has taken
+        over the sweep."""
         self.sweep = sweep
         self.facts = facts
         self.home = home
         self.ledger = ledger
         self.store = store
         self.courier = courier
-        self.watcher = watcher
-        self._is_stored = patient(store.__contains__, watcher.warned)
-        self._confirm = confirm
-        self._planner = Planner(sweep, facts, home)
+        self.reporter = reporter
+        self._is_stored = patient(store.__contains__, reporter.warned)
+        self._confirm_ownership = confirm_ownership
+        self._planner = Planner(sweep, facts)
         ledger.keys_of = self._planner.keys
         self.stopped_early: set[int] = set()
         self.new_stages: dict[str, StageUse] = {}
         self.reused_from: dict[str, Mapping[str, str]] = {}
-        """Versions of the libraries that made what this run reused, by key."""
+        """Key of a reused stage -> versions of the libraries that made it."""
         self._running: dict[int, Planned] = {}
-        self._held: dict[int, Planned] = {}
-        self._turns = StageQueue(self._next_key)
-        self._repeated = Repeated(sweep.settings.failures.repeated_bug)
-        self._is_newly_broken = False
+        self._waiting: dict[int, Planned] = {}
+        self._queue = StageQueue(self._next_key)
+        self._repeated_failures = RepeatedFailures(sweep.settings.failures.repeated_bug)
+        self._has_new_broken_stage = False
         for number in ledger.running():
-            self._hold(
-                self._planner.planned(ledger.resume_trial(number, sweep, self._planner.bounds))
+            self._enqueue(
+                self._planner.planned(ledger.resume_trial(number, sweep, facts.model_bounds), home)
             )
-        self._keeper = QuotaManager(sweep, facts, home, ledger, store, watcher.warned)
-        self._waits_for_room = False
+        self._quota = QuotaManager(sweep, facts, home, ledger, store, reporter.warned)
+        self._waits_for_space = False
         self.stopped_by = ""
-        self.num_put_off = 0
-        """Trials that were asked ahead, and are not to begin any more."""
+        self.num_deferred = 0
+        """Trials that were asked ahead and will not start in this run."""
         self._is_exhausted = False
         self._halving = halving_of(sweep, facts)
-        self._spending = BudgetTracker(sweep.settings, ledger, self._planner.num_gpus)
+        self._budget = BudgetTracker(sweep.settings, ledger, self._planner.num_gpus)
 
-    # -- handing out ------------------------------------------------------------------
+    # -- starting trials --------------------------------------------------------------
 
     def next_task(self) -> TrialTask | None:
-        """A trial that can work at once, or None: nothing now, or nothing any more.
+        """A trial that can start now, or None.
 
-        A trial whose next stage is being made by a running one is held back, and others are
-        asked meanwhile; it is handed out as soon as that stage is there. One that needs a stage
-        which two other trials failed to make fails with it, untried.
+        A trial whose next stage a running trial makes waits for that stage, and others are asked
+        meanwhile. A trial that needs a stage which failed in two other trials fails without an
+        attempt.
         """
-        self._confirm()
+        self._confirm_ownership()
         self._read_mail()
         if self.stopped_by:
             return None
-        if self._is_newly_broken:
-            self._is_newly_broken = False
-            self._fail_with_broken([*self._held])
-        self._put_off()
+        if self._has_new_broken_stage:
+            self._has_new_broken_stage = False
+            self._fail_broken([*self._waiting])
+        self._defer()
         search = self.sweep.settings.search
         look_ahead = max(LOOK_AHEAD[search.sampler], self.num_running // RUNNING_AHEAD)
         for _ in range(ASKED_AT_ONCE):
-            number = self._turns.first()
+            number = self._queue.peek()
             if number is not None:
-                planned = self._held[number]
-                if not self._has_room(planned):
+                planned = self._waiting[number]
+                if not self._has_space(planned):
                     return None
-                self._running[number] = self._held.pop(number)
-                self._turns.begin(number)
-                return planned.order
-            if len(self._held) >= look_ahead or not self._ask():
+                self._running[number] = self._waiting.pop(number)
+                self._queue.start(number)
+                return planned.task
+            if len(self._waiting) >= look_ahead or not self._ask_trial():
                 return None
         return None
 
-    def _hold(self, planned: Planned) -> None:
-        number = planned.ticket.number
-        # Data or code may have changed since it was asked.
-        self.ledger.set_path(number, [stage.key for stage in stages_to_run(planned.order.path)])
-        self._held[number] = planned
-        self._turns.join(number)
+    def _enqueue(self, planned: Planned) -> None:
+        number = planned.asked_trial.number
+        # Data or code may have changed since the trial was asked.
+        self.ledger.set_path(number, [stage.key for stage in stages_to_run(planned.task.path)])
+        self._waiting[number] = planned
+        self._queue.add(number)
 
-    def _put_off(self) -> None:
-        """Let go of what was asked ahead and is not to begin any more: it stays RUNNING in the
-        ledger, for a start with more budget, or without the bug."""
-        if self._is_over:
-            for number in [one for one in self._held if not self.ledger.has_begun(one)]:
-                self._turns.leave(number)
-                del self._held[number]
-                self.num_put_off += 1
+    def _defer(self) -> None:
+        """If no further trial may start, drop those that were asked ahead. They stay RUNNING in the
+        ledger and start in a later run, with more budget or without the bug."""
+        if self._is_closed_to_new_trials:
+            for number in [n for n in self._waiting if not self.ledger.has_begun(n)]:
+                self._queue.remove(number)
+                del self._waiting[number]
+                self.num_deferred += 1
 
-    def _fail_with_broken(self, numbers: Iterable[int]) -> None:
-        """Fail those of the held trials that need what two other trials failed to make."""
-        broken = self._repeated.broken
+    def _fail_broken(self, numbers: Iterable[int]) -> None:
+        """Fail those of these waiting trials that need a stage which failed in two trials."""
+        broken = self._repeated_failures.broken
         for number in numbers:
-            planned = self._held[number]
-            if broken.keys().isdisjoint(stage.key for stage in planned.order.path):
+            planned = self._waiting[number]
+            if broken.keys().isdisjoint(stage.key for stage in planned.task.path):
                 continue
-            key = next((one for one in self._missing(planned) if one in broken), None)
+            key = next((key for key in self._missing_keys(planned) if key in broken), None)
             if key is None:
                 continue
-            stage = next(stage for stage in planned.order.path if stage.key == key)
-            self._turns.leave(number)
-            self._running[number] = self._held.pop(number)
+            stage = next(stage for stage in planned.task.path if stage.key == key)
+            self._queue.remove(number)
+            self._running[number] = self._waiting.pop(number)
             self._begin(number)
             del self._running[number]
             failure, message = broken[key].failure, broken[key].message(stage.label)
             self.ledger.tell_failed(number, failure.cause, message, failure.log)
             self._close(number)
 
-    def _has_room(self, planned: Planned) -> bool:
-        """Whether the disk has room for one more trial; frees what it may."""
-        if self._keeper.quota_bytes is None:
+    def _has_space(self, planned: Planned) -> bool:
+        """Whether the disk has space for one more trial; frees space if necessary."""
+        if self._quota.quota_bytes is None:
             return True
-        if self._waits_for_room:
+        if self._waits_for_space:
             return False
-        room = self._keeper.free_space(
-            [one.order.path for one in (*self._running.values(), planned)]
-        )
-        if not room.is_enough and self._running:
-            self._waits_for_room = True
-        elif not room.is_enough:
-            self.stopped_by = room.message
-        return room.is_enough
+        paths = [trial.task.path for trial in (*self._running.values(), planned)]
+        space = self._quota.free_space(paths)
+        if not space.is_enough and self._running:
+            self._waits_for_space = True
+        elif not space.is_enough:
+            self.stopped_by = space.message
+        return space.is_enough
 
-    def _tidy(self) -> None:
-        """Something was written or has ended: what is too much goes, and there may be room."""
-        self._waits_for_room = False
-        if self._keeper.quota_bytes is not None:
-            self._keeper.free_space([one.order.path for one in self._running.values()])
+    def _enforce_quota(self) -> None:
+        """After a write or the end of a trial: free what exceeds the quota."""
+        self._waits_for_space = False
+        if self._quota.quota_bytes is not None:
+            self._quota.free_space([planned.task.path for planned in self._running.values()])
 
     @property
     def is_done(self) -> bool:
-        """Whether no trial is left to be handed out, now or later."""
+        """Whether no trial is left to start, now or later."""
         if self.stopped_by:
             return True
-        self._put_off()
-        if not self._held and not self._is_exhausted:
-            self._ask()
-        return not self._held and self._is_exhausted
+        self._defer()
+        if not self._waiting and not self._is_exhausted:
+            self._ask_trial()
+        return not self._waiting and self._is_exhausted
 
     @property
     def is_finished(self) -> bool:
-        """Whether every trial has its fate; nothing is asked while some are at work."""
-        if self.num_running or self.num_put_off or self.stopped_by:
+        """Whether every trial has ended; asks for no trial while some are running."""
+        if self.num_running or self.num_deferred or self.stopped_by:
             return False
         return self.is_done
 
     @property
     def is_out_of_budget(self) -> bool:
-        """Whether trials wait, all that began have ended, and nothing but the budget ended it."""
+        """Whether all started trials have ended and only the budget keeps others from starting."""
         ended_otherwise = bool(self.num_running or self.stopped_by or self.repeated_bug)
-        return self.num_put_off > 0 and not ended_otherwise
+        return self.num_deferred > 0 and not ended_otherwise
 
     @property
-    def _is_over(self) -> bool:
-        """Whether no further trial is to begin; those that had begun go on to their end."""
-        return self._spending.is_over or bool(self.repeated_bug)
+    def _is_closed_to_new_trials(self) -> bool:
+        """Whether no further trial may start; started trials run to their end."""
+        return self._budget.is_over or bool(self.repeated_bug)
 
     @property
     def num_running(self) -> int:
         return len(self._running)
 
-    def _ask(self) -> bool:
-        if self._is_exhausted or self._is_over:
+    def _ask_trial(self) -> bool:
+        if self._is_exhausted or self._is_closed_to_new_trials:
             self._is_exhausted = True
             return False
-        ticket = self.ledger.ask(self.sweep, self._planner.bounds)
-        if ticket is None:
+        asked_trial = self.ledger.ask(self.sweep, self.facts.model_bounds)
+        if asked_trial is None:
             self._is_exhausted = not self.ledger.awaits_first_repeats
             return False
-        self._hold(self._planner.planned(ticket))
-        if self._repeated.broken:
-            self._fail_with_broken([ticket.number])
+        self._enqueue(self._planner.planned(asked_trial, self.home))
+        if self._repeated_failures.broken:
+            self._fail_broken([asked_trial.number])
         return True
 
     @property
     def repeated_bug(self) -> str:
-        """The bug that ended several trials alike, by place and message, or nothing."""
-        return self._repeated.bug
+        """Place and message of the bug that ended several trials; empty if there is none."""
+        return self._repeated_failures.bug
 
     def _next_key(self, number: int) -> str | None:
         """Key of the stage that a trial makes next."""
-        planned = self._running[number] if number in self._running else self._held[number]
-        return next(iter(self._missing(planned)), None)
+        planned = self._running[number] if number in self._running else self._waiting[number]
+        return next(iter(self._missing_keys(planned)), None)
 
-    def _missing(self, planned: Planned) -> list[str]:
-        """Keys of the stages that are still to be made, up to the last one."""
+    def _missing_keys(self, planned: Planned) -> list[str]:
+        """Keys of the stages after the last one of the path that is in the store."""
         missing: list[str] = []
-        for stage in reversed(stages_to_run(planned.order.path)):
+        for stage in reversed(stages_to_run(planned.task.path)):
             if self._is_stored(stage):
                 break
             missing.append(stage.key)
         return missing[::-1]
 
-    # -- hearing ----------------------------------------------------------------------
+    # -- handling reports -------------------------------------------------------------
 
     def on_report(self, number: int, report: Report) -> bool:
-        """Note what happened in a trial; True where it is to be stopped early."""
-        self._confirm()
+        """Record what happened in a trial; True if the trial is to be stopped early."""
+        self._confirm_ownership()
         self._read_mail()
-        self._spending.sign()
+        self._budget.sign()
         if report.kind == "lost":
-            self._spending.release(number)
+            self._budget.release(number)
         if report.kind == "begun":
-            self._spending.begin(number, since_s=report.occupied_s)
+            self._budget.begin(number, since_s=report.occupied_s)
             self._begin(number)
             return False
         if report.kind == "retrying":
             self.ledger.begin_attempt(number)
         view = self.ledger.trial(number)
-        self.watcher.heard(view, report)
+        self.reporter.heard(view, report)
         if report.finished_stage is not None:
-            self._note_stage(view, StageUse(**asdict(report.finished_stage)))
+            self._record_stage(view, StageUse(**asdict(report.finished_stage)))
             if report.versions:
                 self.reused_from[report.finished_stage.key] = report.versions
-            self._turns.moved(number)
-            self._keeper.on_report(report.finished_stage.key)
-            self._tidy()
+            self._queue.advance(number)
+            self._quota.on_report(report.finished_stage.key)
+            self._enforce_quota()
         if report.kind != "evaluated" or report.metrics is None:
             return False
         metrics = point_names(report.stage, report.metrics, report.system)
@@ -369,20 +362,20 @@ class TrialScheduler:
             if not report.is_replay:
                 self.courier.evaluated(number, report.examples, metrics)
             return False
-        value = value_on_the_way(
+        value = intermediate_value(
             report.metrics,
             report.by_language,
-            self._running[number].order.watched,
+            self._running[number].task.watched,
             self.sweep.settings.objective.metric,
         )
         if self.sweep.is_judged_by_oracle and value is not None:
             metrics |= point_names(report.stage, {"objective": value})
-        # Gold may leave it undefined; the trial fails for that in the end, and says so.
+        # Gold labels may leave the objective undefined; the trial then fails at its end.
         if value is None or self.ledger.report(number, report.examples, value):
             self.courier.evaluated(number, report.examples, metrics)
         if value is None or self._halving is None or report.examples >= report.total_examples:
             return False
-        # Of an evaluation that was known already, too: the last driver may have died over it.
+        # A replayed evaluation counts, too: the last driver may have died before it could stop it.
         if self.ledger.should_stop_early(
             number, report.examples, report.total_examples, self._halving
         ):
@@ -391,64 +384,64 @@ class TrialScheduler:
         return False
 
     def finish(self, number: int, report: Report | None) -> None:
-        """A trial has ended: complete, failed, stopped early, or (None) lost for good."""
-        self._confirm()
-        self._turns.end(number)
+        """Record the end of a trial; without a report, its process is lost for good."""
+        self._confirm_ownership()
+        self._queue.finish(number)
         planned = self._running.pop(number)
         bug = ""
         scores: Sequence[Score] = ()
-        self._spending.release(number)
+        self._budget.release(number)
         if report is None or report.kind != "complete":
-            self._keeper.look_again()
+            self._quota.list_again()
         if number in self.stopped_early:
             self.ledger.tell_pruned(number)
         elif report is not None and report.kind == "complete":
             scores = report.scores
-            source = planned.order.trial.target.source_language
+            source = planned.task.trial.target.source_language
             try:
-                objective = objective_of(scores, self.sweep.settings.objective, source)
+                objective = objective_value(scores, self.sweep.settings.objective, source)
                 self.ledger.tell_complete(number, objective)
             except TrialFailure as failure:
                 bug = failure.message
                 self.ledger.tell_failed(number, failure.fields["cause"], failure.message)
         elif report is not None and report.kind == "failed":
             if report.cause == "bug":
-                bug = alike(report.message, report.log)
+                bug = bug_signature(report.message, report.log)
             self.stopped_by = self.stopped_by or reason_to_stop(number, report, self.sweep.name)
-            if report.cause in LASTING:
-                for key in self._missing(planned)[:1]:
-                    self._is_newly_broken |= self._repeated.fail(key, number, report)
+            if report.cause in PERMANENT:
+                for key in self._missing_keys(planned)[:1]:
+                    self._has_new_broken_stage |= self._repeated_failures.fail(key, number, report)
             self.ledger.tell_failed(number, report.cause, report.message, report.log)
         else:
             attempts = self.ledger.trial(number).attempts
             self.ledger.tell_failed(
                 number, "lost", f"its process was lost, {attempts} attempts were made"
             )
-        self._repeated.end(bug)
+        self._repeated_failures.end(bug)
         self._close(number, scores)
-        self._tidy()
+        self._enforce_quota()
 
     def _close(self, number: int, scores: Sequence[Score] = ()) -> None:
         view = self.ledger.trial(number)
         if view.attempts:
             self.courier.finished(view, scores)
         self._read_mail()
-        self.watcher.finished(view)
+        self.reporter.finished(view)
 
-    def leave(self, *, is_finished: bool) -> None:
-        """The sweep has ended, or is stopped: trials that run go on at its next start.
+    def close(self, *, is_finished: bool) -> None:
+        """End this run of the sweep; its next run continues the running trials.
 
         Waits for what MLflow has not answered yet, but not for long.
         """
-        self._confirm()
+        self._confirm_ownership()
         for number in self.ledger.running():
-            self._spending.release(number)
+            self._budget.release(number)
             if self.ledger.has_begun(number):
                 self.courier.stopped(number)
         self.courier.end(LedgerSnapshot.of(self.ledger), "FINISHED" if is_finished else "KILLED")
         self._read_mail()
         self.courier.settle(
-            self.watcher.warned, FLUSH_TIMEOUT_S if is_finished else NO_REPLY_TIMEOUT_S
+            self.reporter.warned, FLUSH_TIMEOUT_S if is_finished else NO_REPLY_TIMEOUT_S
         )
         self._read_mail()
 
@@ -457,22 +450,22 @@ class TrialScheduler:
         planned = self._running[number]
         view = self.ledger.trial(number)
         view = replace(
-            view, stages=tuple(_planned_use(stage) for stage in stages_to_run(planned.order.path))
+            view, stages=tuple(_planned_use(stage) for stage in stages_to_run(planned.task.path))
         )
-        config = planned.order.trial.model_dump(mode="json")
-        assignment = dict(planned.ticket.assignment)
-        self.courier.started(view, config, assignment, planned.order.path)
-        self.watcher.begun(self.ledger.trial(number))
+        config = planned.task.trial.model_dump(mode="json")
+        assignment = dict(planned.asked_trial.assignment)
+        self.courier.started(view, config, assignment, planned.task.path)
+        self.reporter.begun(self.ledger.trial(number))
 
-    def _note_stage(self, view: TrialView, use: StageUse) -> None:
+    def _record_stage(self, view: TrialView, use: StageUse) -> None:
         before = {stage.key: stage for stage in view.stages}
         known = before.get(use.key)
         if use.reused:
-            # An attempt of this trial that died may have trained it, before it said so or after.
+            # An earlier attempt of this trial, which died, may have trained it.
             maker = f"{self.sweep.name}/{view.number}"
             is_own = view.attempts > 1 and use.made_by == maker
-            found = replace(use, examples=0, seconds=0.0)
-            use = known or (replace(use, reused=False) if is_own else found)
+            reused = replace(use, examples=0, seconds=0.0)
+            use = known or (replace(use, reused=False) if is_own else reused)
         before[use.key] = use
         self.ledger.set_stages(view.number, list(before.values()))
         if not use.reused and use is not known:
@@ -485,7 +478,7 @@ class TrialScheduler:
             if self.ledger.trial(number).mlflow_run_id != run_id:
                 self.ledger.set_run_id(number, run_id)
         for message in mail.news:
-            self.watcher.warned(message)
+            self.reporter.warned(message)
 
 
 def _planned_use(stage: Any) -> StageUse:

@@ -1,7 +1,4 @@
-"""What ends a sweep from outside: a signal, or the death of Ray.
-
-Tune itself would wait for ever for a Ray that has died.
-"""
+"""Ends a sweep after a signal or the death of Ray, for which Tune would wait for ever."""
 
 from __future__ import annotations
 
@@ -19,17 +16,17 @@ from xlt_ray.sweep.scheduler import TrialScheduler
 
 NODE_S = 5.0
 NODE_MISSES = 3
-"""So often, every so many seconds, this machine's Ray must be missing."""
+"""Ray on this machine is dead after this many failed checks, one every ``NODE_S`` seconds."""
 SERVER_S = 40.0
-"""So long the server of a cluster elsewhere may take to start again."""
+"""Seconds that the GCS server of another cluster may take to restart."""
 
 
 @contextmanager
-def stoppable(desk: TrialScheduler | MissingEvaluations) -> Iterator[None]:
-    """SIGINT or SIGTERM ends Tune's loop after its trials saved their progress; a second one
-    ends this process at once, and Ray's with it.
+def stoppable(scheduler: TrialScheduler | MissingEvaluations) -> Iterator[None]:
+    """In this block, SIGINT or SIGTERM ends Tune's loop after the trials have saved their progress;
+    a second one ends this process and Ray at once.
 
-    Ray's own handler of SIGTERM would end the driver alone, so this comes after it.
+    Enter it after Ray has set its handler of SIGTERM, which would end the driver only.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -40,8 +37,8 @@ def stoppable(desk: TrialScheduler | MissingEvaluations) -> Iterator[None]:
         received.append(number)
         if len(received) > 1:
             os._exit(128 + number)
-        desk.watcher.warned("stopping: progress is being saved; once more stops at once")
-        # Tune listens to this one, as soon as its loop begins.
+        scheduler.reporter.warned("stopping: progress is being saved; once more stops at once")
+        # Tune handles this signal as soon as its loop begins.
         signal.raise_signal(signal.SIGUSR1)
 
     handlers = {
@@ -51,8 +48,8 @@ def stoppable(desk: TrialScheduler | MissingEvaluations) -> Iterator[None]:
     }
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     is_over = threading.Event()
-    for watch in (_watch_node, _watch_server):
-        threading.Thread(target=watch, args=(desk, is_over), daemon=True).start()
+    for monitor in (_watch_node, _watch_server):
+        threading.Thread(target=monitor, args=(scheduler, is_over), daemon=True).start()
     try:
         yield
     finally:
@@ -61,34 +58,31 @@ def stoppable(desk: TrialScheduler | MissingEvaluations) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _watch_node(desk: TrialScheduler | MissingEvaluations, is_over: threading.Event) -> None:
-    """End the sweep when this machine's part of Ray has died: Tune would wait for ever.
-
-    The trials that ran there go on at the next start.
-    """
+def _watch_node(scheduler: TrialScheduler | MissingEvaluations, is_over: threading.Event) -> None:
+    """End the sweep when Ray on this machine has died; its trials continue in the next run."""
     import ray
     from ray.exceptions import RayError
 
-    own = ray.get_runtime_context().get_node_id()
+    node_id = ray.get_runtime_context().get_node_id()
     misses = 0
     while not is_over.wait(NODE_S):
         try:
-            alive = any(node["Alive"] for node in ray.nodes() if node["NodeID"] == own)
+            alive = any(node["Alive"] for node in ray.nodes() if node["NodeID"] == node_id)
         except (RayError, RuntimeError, ConnectionError):
             alive = False
         misses = 0 if alive else misses + 1
         if misses == NODE_MISSES:
-            desk.stopped_by = "Ray on this machine has died"
+            scheduler.stopped_by = "Ray on this machine has died"
             os.kill(os.getpid(), signal.SIGUSR1)
         elif misses > 2 * NODE_MISSES:
-            # Tune's own end may wait for actors that nobody can reach.
-            _end_at_once(desk, desk.stopped_by)
+            # Tune may wait for actors that cannot be reached.
+            _end_at_once(scheduler, scheduler.stopped_by)
 
 
-def _watch_server(desk: TrialScheduler | MissingEvaluations, is_over: threading.Event) -> None:
+def _watch_server(scheduler: TrialScheduler | MissingEvaluations, is_over: threading.Event) -> None:
     """End the sweep when Ray's GCS server has died, before Ray ends this process after 60 s.
 
-    No call of Ray's is used: each would wait for the server, as Tune does.
+    It calls no method of Ray, because each would wait for the server.
     """
     import ray
 
@@ -99,12 +93,12 @@ def _watch_server(desk: TrialScheduler | MissingEvaluations, is_over: threading.
         if is_listening(server):
             answered_s = time.monotonic()
         elif time.monotonic() - answered_s > patience_s:
-            _end_at_once(desk, f"Ray has died: its GCS server, {server}, does not answer")
+            _end_at_once(scheduler, f"Ray has died: its GCS server, {server}, does not answer")
 
 
-def _end_at_once(desk: TrialScheduler | MissingEvaluations, reason: str) -> NoReturn:
-    desk.watcher.warned(f"{reason}; the same command goes on")
+def _end_at_once(scheduler: TrialScheduler | MissingEvaluations, reason: str) -> NoReturn:
+    scheduler.reporter.warned(f"{reason}; the same command goes on")
     end_own_ray()
-    # A table in a terminal is drawn twice a second.
+    # The progress table in a terminal is drawn twice a second.
     time.sleep(1)
     os._exit(1)

@@ -1,7 +1,5 @@
-"""What passes between the driver and a trial's process: an order there, reports back.
-
-What a trial that was asked comes to: its path of stages, its order, what it occupies.
-"""
+"""The messages between driver and trial process (a task there, reports back), and the planner that
+makes the tasks of a sweep."""
 
 from __future__ import annotations
 
@@ -9,12 +7,12 @@ import pickle
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from xlt_ray.config.checks.check_schedules import grace_of
 from xlt_ray.config.facts import Facts
 from xlt_ray.config.retry_policy import Failures
-from xlt_ray.config.search_space import Assignment
+from xlt_ray.config.search_space import Assignment, Value
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.config.trial import TrialSpec
 from xlt_ray.home import Home
@@ -26,15 +24,14 @@ from xlt_ray.versions import commit_of
 
 Kind = Literal[
     "begun", "evaluated", "stage", "waiting", "ticked", "complete", "failed",
-    # An attempt failed, and the same process makes another one, or pauses before it; or the
-    # process itself was lost, and another one begins.
+    # A retry in the same process, the pause before it, or the loss of the process.
     "retrying", "pausing", "lost",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TrialTask:
-    """One trial, ready to be run anywhere the home can be reached."""
+    """One trial with all that a process needs to run it, anywhere the home can be reached."""
 
     number: int
     trial: TrialSpec
@@ -42,53 +39,52 @@ class TrialTask:
     store: str
     cache: str
     resources: Mapping[str, Any]
-    """Of the model: :class:`xlt_ray.config.resources.WorkerResources` by its field names."""
+    """:class:`xlt_ray.config.resources.WorkerResources` of the model, by field names."""
     progress_every: float
     made_by: Mapping[str, Any]
     failures: Failures = field(default_factory=Failures)
-    tries: Mapping[str, int] = field(default_factory=dict)
-    """Further attempts that earlier processes of the trial used up, by cause."""
-    fits_file: str = ""
+    retries: Mapping[str, int] = field(default_factory=dict)
+    """Cause -> retries that earlier processes of the trial have used."""
+    batch_limits_file: str = ""
     """See :mod:`xlt_ray.sweep.batch_limits`."""
-    fits: Mapping[int, int] = field(default_factory=dict)
-    """As :attr:`xlt_ray.training.runtime.Runtime.batch_limits`; whoever runs the order reads it."""
+    batch_limits: Mapping[int, int] = field(default_factory=dict)
+    """As :attr:`xlt_ray.training.runtime.Runtime.batch_limits`; the trial process fills it in."""
     watched: tuple[str, ...] = ()
     """As :attr:`xlt_ray.training.runtime.Runtime.watched`."""
     until: str = ""
     """As of :func:`xlt_ray.training.walk.walk`."""
     hangs: str = ""
-    """Folder for tracebacks of processes that hang; nobody looks for hangs where it is empty."""
+    """Folder for the tracebacks of processes that hang; empty switches the watchdog off."""
 
 
 @dataclass(frozen=True)
 class PackedTask:
-    """An order as Tune carries it.
+    """A compressed task.
 
     Tune prints and copies the configuration of a trial, gets it back with every result, and keeps
-    all that for as long as the sweep runs; of an order that is some bytes.
+    it as long as the sweep runs.
     """
 
     number: int
     model: str
-    letter: bytes = field(repr=False)
+    payload: bytes = field(repr=False)
     left_nodes: tuple[str, ...] = field(default=(), repr=False)
-    """Ids of nodes that the trial is not placed on."""
+    """Ids of nodes on which the trial is not placed."""
 
     def open(self) -> TrialTask:
-        order: TrialTask = pickle.loads(zlib.decompress(self.letter))
-        return order
+        task: TrialTask = pickle.loads(zlib.decompress(self.payload))
+        return task
 
 
-def pack(order: TrialTask, left_nodes: tuple[str, ...] = ()) -> PackedTask:
-    """An order for Tune's hands."""
-    letter = zlib.compress(pickle.dumps(order))
-    return PackedTask(order.number, order.trial.model.name, letter, left_nodes)
+def pack(task: TrialTask, left_nodes: tuple[str, ...] = ()) -> PackedTask:
+    payload = zlib.compress(pickle.dumps(task))
+    return PackedTask(task.number, task.trial.model.name, payload, left_nodes)
 
 
 def task_for(
     number: int, trial: TrialSpec, path: StagePath, sweep: SweepSpec, home: Home
 ) -> TrialTask:
-    """The order of one concrete trial of a sweep."""
+    """The task of one concrete trial of a sweep."""
     settings = sweep.settings
     return TrialTask(
         number=number,
@@ -102,14 +98,14 @@ def task_for(
         progress_every=settings.progress.every,
         made_by={"sweep": sweep.name, "trial": number, **_commit()},
         failures=settings.failures,
-        fits_file=str(home.fits),
+        batch_limits_file=str(home.batch_limits),
         watched=_watched(trial, path, sweep),
         hangs=str(home.hangs(sweep.name)),
     )
 
 
 def _watched(trial: TrialSpec, path: StagePath, sweep: SweepSpec) -> tuple[str, ...]:
-    """What early stopping looks at beside the source language, to judge by what it selects by."""
+    """Languages whose dev sets early stopping evaluates beside the source language."""
     if not sweep.is_judged_by_oracle:
         return ()
     scored = path[-1].settings["languages"]["dev"]
@@ -117,42 +113,39 @@ def _watched(trial: TrialSpec, path: StagePath, sweep: SweepSpec) -> tuple[str, 
 
 
 def _commit() -> dict[str, str]:
-    found = commit_of()
-    return {"commit": found} if found else {}
+    commit = commit_of()
+    return {"commit": commit} if commit else {}
 
 
 @dataclass(frozen=True)
 class StageReport:
-    """A stage of a trial's path is in the store."""
+    """A stage of a trial's path that is now in the store."""
 
     kind: str
     key: str
     label: str
     reused: bool
-    """Whether this process found it there."""
+    """Whether this process found it in the store."""
     examples: int
-    """That were trained to make it, by whoever made it."""
+    """Examples that were trained to make it."""
     seconds: float
     made_by: str = ""
     """As :attr:`xlt_ray.ledger.StageUse.made_by`."""
 
 
 def maker_of(record: StageRecord) -> str:
-    """Who made a stage, by its record: ``sweep/trial``, or ``sweep`` alone, or nothing.
-
-    ``xlt stage`` makes stages outside of any trial, under the number -1.
-    """
+    """The ``sweep/trial`` that made a stage, ``sweep`` if `xlt stage` made it, or nothing."""
     sweep, trial = record.made_by.get("sweep", ""), record.made_by.get("trial", -1)
     return f"{sweep}/{trial}" if sweep and trial >= 0 else sweep
 
 
 @dataclass(frozen=True)
 class Report:
-    """One thing that happened in a trial."""
+    """An event of a trial."""
 
     kind: Kind
     stage: str = ""
-    """Kind of the stage it happened in."""
+    """Kind of the stage in which it happened."""
     examples: int = 0
     total_examples: int = 0
     metrics: Mapping[str, float] | None = None
@@ -160,11 +153,11 @@ class Report:
     """Metrics of the dev sets that are watched."""
     is_replay: bool = False
     system: Mapping[str, float] | None = None
-    """Memory of the trial's process and examples per second since the last evaluation."""
+    """Memory of the process, and examples per second since the last evaluation."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Of the libraries that made a stage which was reused, as far as its record has them."""
+    """Versions of the libraries that made a reused stage, if its record has them."""
     occupied_s: float = 0.0
-    """So long the process has had its resources when an attempt begins."""
+    """Seconds for which the process has had its resources when an attempt begins."""
     finished_stage: StageReport | None = None
     scores: tuple[Score, ...] = ()
     holder: str = ""
@@ -172,31 +165,46 @@ class Report:
     message: str = ""
     log: str = ""
     remedy: str = ""
-    """How it is tried again."""
+    """How the trial is retried, in a few words."""
     nodes: tuple[str, ...] = ()
     """Ids of the nodes on which a stage was made."""
 
 
+class ProgressReporter(Protocol):
+    """Shows a running sweep to its user; its methods return at once."""
+
+    def begun(self, view: TrialView) -> None: ...
+
+    def heard(self, view: TrialView, report: Report) -> None: ...
+
+    def finished(self, view: TrialView) -> None: ...
+
+    def warned(self, message: str) -> None: ...
+
+
 @dataclass(frozen=True)
 class Planned:
-    """A trial that was asked, with its path."""
+    """A trial that was asked, with its task."""
 
-    ticket: AskedTrial
-    order: TrialTask
+    asked_trial: AskedTrial
+    task: TrialTask
 
 
 @dataclass(frozen=True)
 class Planner:
-    """Plans the trials of one sweep."""
+    """Makes stage paths and tasks of the trials of one sweep."""
 
     sweep: SweepSpec
     facts: Facts
-    home: Home
 
-    def planned(self, ticket: AskedTrial) -> Planned:
-        trial = self.sweep.trial_of(ticket.assignment, self.bounds)
-        path = self.path(trial, ticket.seed)
-        return Planned(ticket, task_for(ticket.number, trial, path, self.sweep, self.home))
+    def planned(self, asked_trial: AskedTrial, home: Home) -> Planned:
+        trial = self.trial(asked_trial.assignment)
+        path = self.path(trial, asked_trial.seed)
+        return Planned(asked_trial, task_for(asked_trial.number, trial, path, self.sweep, home))
+
+    def trial(self, assignment: Mapping[str, Value]) -> TrialSpec:
+        """The concrete trial with these values of the searched parameters."""
+        return self.sweep.trial_of(dict(assignment), self.facts.model_bounds)
 
     def path(self, trial: TrialSpec, seed: int) -> StagePath:
         return path_of(
@@ -208,23 +216,19 @@ class Planner:
         )
 
     def keys(self, assignment: Assignment, seed: int) -> list[str]:
-        """Keys of all stages that a trial makes or finds made."""
-        path = self.path(self.sweep.trial_of(assignment, self.bounds), seed)
+        """Keys of all stages that a trial makes or reuses."""
+        path = self.path(self.trial(assignment), seed)
         return [stage.key for stage in stages_to_run(path)]
 
     def path_of_view(self, view: TrialView) -> StagePath:
-        """The path of a trial as the ledger has it."""
-        return self.path(self.sweep.trial_of(dict(view.assignment), self.bounds), view.seed)
-
-    def bounds(self, model: str) -> Mapping[str, int]:
-        return self.facts.models[model].bounds()
+        """The path of a trial of the ledger."""
+        return self.path(self.trial(view.assignment), view.seed)
 
     def num_gpus(self, view: TrialView) -> float:
-        """What a trial occupies, by its model."""
+        """The GPUs that a trial occupies."""
         resources = self.sweep.settings.resources
         if resources.by_model:
-            trial = self.sweep.trial_of(dict(view.assignment), self.bounds)
-            resources = resources.of(trial.model.name)
+            resources = resources.of(self.trial(view.assignment).model.name)
         return resources.workers * resources.gpus_per_worker
 
 

@@ -29,10 +29,7 @@ def writer_for(
     def catch_up(beat: Callable[[], object]) -> Mapping[int, str]:
         begun = [trial for trial in account.trials() if trial.state != "waiting" and trial.attempts]
         trials = {
-            one.number: sweep.trial_of(
-                dict(one.assignment), lambda model: facts.models[model].bounds()
-            )
-            for one in begun
+            one.number: sweep.trial_of(dict(one.assignment), facts.model_bounds) for one in begun
         }
         paths = {
             one.number: path_of(

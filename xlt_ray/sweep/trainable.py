@@ -1,7 +1,7 @@
-"""Tune's trainable: one trial walks its path of stages and reports whatever happens.
+"""Tune's trainable: runs the path of a trial and reports what happens.
 
-The process is kept warm (``reuse_actors``): importing the training libraries takes seconds,
-a further trial in the same process starts at once.
+Tune reuses the process for later trials (``reuse_actors``), because importing the training
+libraries takes seconds.
 """
 
 from __future__ import annotations
@@ -23,66 +23,70 @@ from xlt_ray.store.record import Score
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.sweep import LOADED_S
-from xlt_ray.sweep.batch_limits import read_fits, remember_fit
+from xlt_ray.sweep.batch_limits import read_batch_limits, save_batch_limit
 from xlt_ray.sweep.failures import Failure, classify
 from xlt_ray.sweep.tasks import Report, StageReport, TrialTask, maker_of
 from xlt_ray.sweep.workers import WorkerGroup, runtime_of, workers_for
 from xlt_ray.training.loop import Committed, Evaluated, Event, Ticked, Waiting
 
-REPORT, QUIET = "report", "quiet_s"
-"""Keys of a result: a Report, and the seconds between two signs of life of this trial."""
-QUIET_S = 2.0
-"""A trial to which nothing worth a line happens says so this often, where few run."""
-LONGEST_QUIET_S = 30.0
-SIGNS_PER_S = 20
-"""Of all trials that run; each takes the driver some milliseconds."""
+REPORT, INTERVAL = "report", "quiet_s"
+"""Keys of a result: a Report, and the seconds between two heartbeats of this trial."""
+REPORT_INTERVAL_S = 2.0
+"""Seconds between two heartbeats of a trial while few trials run."""
+MAX_REPORT_INTERVAL_S = 30.0
+REPORTS_PER_S = 20
+"""Heartbeats of all trials; each takes the driver some milliseconds."""
 
 
-def quiet_for(num_running: int) -> float:
-    """Seconds between two signs of life of a trial, where so many run.
+def report_interval(num_running: int) -> float:
+    """Seconds between two heartbeats of a trial while ``num_running`` trials run.
 
     >>> [quiet_for(number) for number in (8, 100, 450, 1000)]
     [2.0, 5.0, 22.5, 30.0]
     """
-    return min(max(QUIET_S, num_running / SIGNS_PER_S), LONGEST_QUIET_S)
+    return min(max(REPORT_INTERVAL_S, num_running / REPORTS_PER_S), MAX_REPORT_INTERVAL_S)
 
 
 class TrialWalk(tune.Trainable):
-    """``config["order"]`` is a :class:`~xlt_ray.sweep.tasks.SealedOrder`.
+    """``config["task"]`` is a :class:`~xlt_ray.sweep.tasks.PackedTask`.
 
-    The trial trains in threads of its workers. A step only fetches what has happened since the last
-    one, so a driver that is busy, or stopped, does not hold up the training.
+    The workers train in threads of their own. A step only fetches the next update, so a busy or
+    stopped driver does not delay the training.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._crew: WorkerGroup | None = None
-        self._since = LOADED_S
-        self._take(config["order"].open())
+        self._workers: WorkerGroup | None = None
+        self._occupied_since_s = LOADED_S
+        self._reset(config["task"].open())
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next trial in this warm process."""
-        order: TrialTask = new_config["order"].open()
-        self._since = time.monotonic()
-        self._leave()
-        if self._order.resources != order.resources:
-            self._crew = None
-        self._take(order)
+        """Begin the next trial in this process."""
+        task: TrialTask = new_config["task"].open()
+        self._occupied_since_s = time.monotonic()
+        self._end_walk()
+        if self._task.resources != task.resources:
+            self._workers = None
+        self._reset(task)
         return True
 
-    def _take(self, order: TrialTask) -> None:
-        self._order = order
-        self._quiet_s = QUIET_S
+    def _reset(self, task: TrialTask) -> None:
+        self._task = task
+        self._interval_s = REPORT_INTERVAL_S
         self._has_begun = False
         self._is_walking = False
         self._num_fetched = 0
         self._scores: tuple[Score, ...] = ()
-        self._left: list[Stage] = []
-        self._tries: Counter[str] = Counter(order.tries)
-        self._resumes = 0.0
+        self._remaining: list[Stage] = []
+        self._num_retries: Counter[str] = Counter(task.retries)
+        self._resume_at_s = 0.0
 
     def step(self) -> dict[str, Any]:
         report = self._next_report()
-        return {REPORT: report, QUIET: self._quiet_s, DONE: report.kind in ("complete", "failed")}
+        return {
+            REPORT: report,
+            INTERVAL: self._interval_s,
+            DONE: report.kind in ("complete", "failed"),
+        }
 
     def _next_report(self) -> Report:
         try:
@@ -90,15 +94,15 @@ class TrialWalk(tune.Trainable):
         except Exception as error:
             failure = classify(error)
             if failure.is_of_process:
-                # Tune starts the trial anew, in another process.
+                # Tune restarts the trial in another process.
                 self._abandon()
                 raise
-        # The exception is gone by now, and with it the frames that hold tensors.
+        # By now the exception is gone, and with it the frames that hold tensors.
         self._abandon()
-        remedy = self._remedy(failure)
+        remedy = self._prepare_retry(failure)
         return Report(
             "retrying" if remedy else "failed",
-            stage=self._at_work,
+            stage=self._current_kind,
             cause=failure.cause,
             message=failure.message,
             log=failure.log,
@@ -107,54 +111,54 @@ class TrialWalk(tune.Trainable):
 
     def cleanup(self) -> None:
         """The sweep is stopped, or this process is not needed any more."""
-        if self._is_walking and self._crew is not None:
+        if self._is_walking and self._workers is not None:
             with contextlib.suppress(RayError):
-                self._crew.keep()
-        self._leave()
+                self._workers.keep()
+        self._end_walk()
 
-    def be_quiet(self, seconds: float) -> None:
-        """The driver asks for signs of life so often."""
-        self._quiet_s = seconds
+    def set_report_interval(self, seconds: float) -> None:
+        """Send a heartbeat every ``seconds`` from now on."""
+        self._interval_s = seconds
 
-    def leave(self) -> None:
-        """The driver has stopped this trial early: nothing that it does from now on counts."""
-        self._leave()
+    def end_early(self) -> None:
+        """End the walk: the driver has stopped this trial early."""
+        self._end_walk()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: progress is in the stage store, under the stage's key."""
+        """Saves nothing: progress is in the stage store, under the key of the stage."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing: see :meth:`save_checkpoint`."""
+        """Loads nothing, see :meth:`save_checkpoint`."""
 
     @property
-    def _at_work(self) -> str:
-        """Kind of the stage that is made now."""
-        return self._left[0].kind if self._left else ""
+    def _current_kind(self) -> str:
+        """Kind of the stage that is being made."""
+        return self._remaining[0].kind if self._remaining else ""
 
     def _step(self) -> Report:
         if not self._has_begun:
             self._has_begun = True
-            return Report("begun", occupied_s=time.monotonic() - self._since)
-        pause = self._resumes - time.monotonic()
+            return Report("begun", occupied_s=time.monotonic() - self._occupied_since_s)
+        pause = self._resume_at_s - time.monotonic()
         if pause > 0:
-            time.sleep(min(pause, self._quiet_s))
+            time.sleep(min(pause, self._interval_s))
             return Report("pausing")
-        self._crew = self._crew or workers_for(self._order)
+        self._workers = self._workers or workers_for(self._task)
         if not self._is_walking:
-            self._left = list(stages_to_run(self._order.path))
-            self._order = replace(self._order, fits=self._known_fits())
-            self._crew.begin(self._order)
+            self._remaining = list(stages_to_run(self._task.path))
+            self._task = replace(self._task, batch_limits=self._known_batch_limits())
+            self._workers.begin(self._task)
             self._num_fetched = 0
             self._is_walking = True
-        news = self._crew.fetch(self._num_fetched, self._quiet_s)
-        if news is None:
-            # Nothing yet, in a stage that is being prepared or evaluated.
-            return Report("ticked", stage=self._at_work)
-        self._num_fetched += not news.is_sign
-        if news.event is None:
-            self._leave()
+        update = self._workers.fetch(self._num_fetched, self._interval_s)
+        if update is None:
+            # A stage is being prepared or evaluated.
+            return Report("ticked", stage=self._current_kind)
+        self._num_fetched += not update.is_heartbeat
+        if update.event is None:
+            self._end_walk()
             return Report("complete", scores=self._scores)
-        return self._report(news.event, news.system)
+        return self._report(update.event, update.system)
 
     def _report(self, event: Event, system: Mapping[str, float]) -> Report:
         if isinstance(event, Waiting):
@@ -178,8 +182,8 @@ class TrialWalk(tune.Trainable):
                 system=system,
             )
         assert isinstance(event, Committed)
-        keys = [stage.key for stage in self._left]
-        self._left = self._left[keys.index(event.stage.key) + 1 :]
+        keys = [stage.key for stage in self._remaining]
+        self._remaining = self._remaining[keys.index(event.stage.key) + 1 :]
         record = event.record
         if event.stage.kind == "evaluate":
             self._scores = record.scores
@@ -187,7 +191,7 @@ class TrialWalk(tune.Trainable):
             "stage",
             stage=event.stage.kind,
             versions=record.made_by.get("versions", {}) if event.reused else {},
-            nodes=() if event.reused or self._crew is None else self._crew.nodes(),
+            nodes=() if event.reused or self._workers is None else self._workers.nodes(),
             finished_stage=StageReport(
                 kind=event.stage.kind,
                 key=event.stage.key,
@@ -199,66 +203,68 @@ class TrialWalk(tune.Trainable):
             ),
         )
 
-    def _remedy(self, failure: Failure) -> str:
-        """Get ready to try again in this process; how, in a few words. Nothing: it is final."""
+    def _prepare_retry(self, failure: Failure) -> str:
+        """Prepare a retry in this process and describe it; empty if no retry is left."""
         cause = failure.cause
-        policy = self._order.failures.policy(cause)
-        tries = self._tries[cause]
-        if not policy.allows(tries):
+        policy = self._task.failures.policy(cause)
+        retries = self._num_retries[cause]
+        if not policy.allows(retries):
             return ""
-        self._tries[cause] += 1
+        self._num_retries[cause] += 1
         if policy.action == "shrink":
             return self._shrink()
-        pause = policy.pause(tries)
-        self._resumes = time.monotonic() + pause
+        pause = policy.pause(retries)
+        self._resume_at_s = time.monotonic() + pause
         return f"in {pause:.0f} s" if pause else "at once"
 
     def _shrink(self) -> str:
-        """Half the sequences in a pass of the stage that did not fit, for later trials, too."""
-        if not self._left:
+        """Halve the pass size of the stage that did not fit, for later trials, too."""
+        if not self._remaining:
             return ""
-        order, settings = self._order, self._left[0].settings
+        task, settings = self._task, self._remaining[0].settings
         length = settings["max_length"]
-        held = runtime_of(order).pass_size(settings)
-        if held == 1:
+        pass_size = runtime_of(task).pass_size(settings)
+        if pass_size == 1:
             return ""
-        self._order = replace(order, fits={**order.fits, length: held // 2})
-        runtime = runtime_of(self._order)
-        # Where it cannot be written, this trial knows it all the same.
+        self._task = replace(task, batch_limits={**task.batch_limits, length: pass_size // 2})
+        runtime = runtime_of(self._task)
+        # If it cannot be written, this trial still uses it.
         with contextlib.suppress(OSError):
-            remember_fit(
-                Path(order.fits_file),
-                order.trial.model.name,
+            save_batch_limit(
+                Path(task.batch_limits_file),
+                task.trial.model.name,
                 runtime.memory_profile,
                 length,
-                held // 2,
+                pass_size // 2,
             )
-        return f"with {runtime.pass_size(settings)} instead of {held} sequences a pass"
+        return f"with {runtime.pass_size(settings)} instead of {pass_size} sequences a pass"
 
-    def _known_fits(self) -> dict[int, int]:
-        """What this trial and others of the home learnt about its model."""
-        order = self._order
-        footing = runtime_of(order).memory_profile
-        known = read_fits(Path(order.fits_file), order.trial.model.name, footing)
-        both = known.keys() | order.fits.keys()
+    def _known_batch_limits(self) -> dict[int, int]:
+        """The limits that this trial and others of the home have learnt for its model."""
+        task = self._task
+        memory_profile = runtime_of(task).memory_profile
+        known = read_batch_limits(
+            Path(task.batch_limits_file), task.trial.model.name, memory_profile
+        )
+        both = known.keys() | task.batch_limits.keys()
         return {
-            length: min(one[length] for one in (known, order.fits) if length in one)
+            length: min(limits[length] for limits in (known, task.batch_limits) if length in limits)
             for length in both
         }
 
     def _abandon(self) -> None:
-        """Give memory back after a failure; the next attempt gets another crew."""
+        """Release memory after a failure; the next attempt gets new workers."""
         self._is_walking = False
-        crew, self._crew = self._crew, None
-        if crew is not None:
+        workers, self._workers = self._workers, None
+        if workers is not None:
             with contextlib.suppress(RayError):
-                crew.abandon()
+                workers.abandon()
 
-    def _leave(self) -> None:
-        """Release leases and memory; a crew that has died, or does not answer, is given up."""
-        if self._crew is not None:
+    def _end_walk(self) -> None:
+        """Release leases and memory; abandon workers that died or do not answer."""
+        if self._workers is not None:
             try:
-                self._crew.end()
+                self._workers.end()
             except (RayError, TrialFailure):
                 self._abandon()
         self._is_walking = False

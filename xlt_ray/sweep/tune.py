@@ -1,11 +1,4 @@
-"""Tune's two questions, put to the desk: which trial next, and go on or stop?
-
-Trials of which nothing is heard any more: their processes are ended from outside.
-
-A process that hangs ends itself (:mod:`xlt_ray.sweep.watchdog`). One that is frozen cannot: it was
-stopped by a signal, or waits inside the kernel for a file system that is gone. Ray takes it for
-alive, so the driver counts the seconds.
-"""
+"""The adapters between Ray Tune and the scheduler: searcher, trial scheduler, heartbeat monitor."""
 
 from __future__ import annotations
 
@@ -15,7 +8,7 @@ import pickle
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray import cloudpickle
@@ -28,39 +21,39 @@ from xlt_ray.sweep.missing_evaluations import MissingEvaluations
 from xlt_ray.sweep.retry import ProcessFailures
 from xlt_ray.sweep.scheduler import TrialScheduler
 from xlt_ray.sweep.tasks import Report, pack
-from xlt_ray.sweep.trainable import LONGEST_QUIET_S, QUIET, REPORT, quiet_for
+from xlt_ray.sweep.trainable import INTERVAL, MAX_REPORT_INTERVAL_S, REPORT, report_interval
 from xlt_ray.sweep.workers import GRACE_S
 
-STOP_S = LONGEST_QUIET_S + GRACE_S
-"""How long a trial that is to stop may take."""
+STOP_S = MAX_REPORT_INTERVAL_S + GRACE_S
+"""Seconds that a trial gets to save its progress and stop."""
 
 
 class SchedulerSearcher(Searcher):
-    """Suggests what the desk hands out; tells it what became of a trial.
+    """Gives Tune the tasks of the scheduler, and the scheduler the results of trials.
 
-    Tune stages every trial that it was given, whatever its scheduler says, so a trial that
-    should not start yet is held back here: ``suggest`` returns None and is asked again.
+    Tune stages every trial that it gets, whatever its scheduler says. A trial that may not start
+    yet is therefore held back here: ``suggest`` returns None, and Tune calls it again.
     """
 
     def __init__(
         self,
-        desk: TrialScheduler | MissingEvaluations,
-        losses: ProcessFailures,
-        room: Callable[[], int],
+        scheduler: TrialScheduler | MissingEvaluations,
+        process_failures: ProcessFailures,
+        concurrency: Callable[[], int],
     ) -> None:
         super().__init__()
-        self._desk = desk
-        self._losses = losses
-        self._room = room
+        self._scheduler = scheduler
+        self._process_failures = process_failures
+        self._concurrency = concurrency
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self._desk.num_running < self._room():
-            order = self._desk.next_task()
-            if order is not None:
-                self._numbers[trial_id] = order.number
-                return {"order": pack(order, self._losses.left_nodes)}
-            if self._desk.is_done:
+        if self._scheduler.num_running < self._concurrency():
+            task = self._scheduler.next_task()
+            if task is not None:
+                self._numbers[trial_id] = task.number
+                return {"task": pack(task, self._process_failures.left_nodes)}
+            if self._scheduler.is_done:
                 return Searcher.FINISHED
         return None
 
@@ -69,122 +62,124 @@ class SchedulerSearcher(Searcher):
     ) -> None:
         number = self._numbers.pop(trial_id)
         report: Report | None = (
-            self._losses.fate(number) if error or result is None else result.get(REPORT)
+            self._process_failures.final_report(number)
+            if error or result is None
+            else result.get(REPORT)
         )
         try:
-            self._desk.finish(number, report)
+            self._scheduler.finish(number, report)
         except Exception as error:
-            # Tune takes it for the trial's own, and would run what has ended once more.
-            self._losses.unwritten = error
+            # Tune takes it for an error of the trial and would run the trial again.
+            self._process_failures.write_error = error
             raise
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the truth."""
+        """Saves nothing: the ledger has the state."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: see :meth:`save`."""
+        """Restores nothing, see :meth:`save`."""
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune writes its searcher and scheduler into a file that nobody reads, and a desk has
-        # open files and threads.
+        # Tune writes its searcher into a file that is never read; a scheduler has open files and
+        # threads.
         return {}
 
 
 class LiveTrialScheduler(FIFOScheduler):
-    """Runs trials in order; the desk hears every report and may stop a trial early.
+    """Runs trials in order, passes reports to the scheduler, and stops trials early.
 
-    Tune starts a trial whose process was lost for ever again; here that has an end.
+    Tune restarts a trial whose process was lost without a limit; this class enforces the limits.
     """
 
     def __init__(
         self,
-        desk: TrialScheduler | MissingEvaluations,
-        losses: ProcessFailures,
+        scheduler: TrialScheduler | MissingEvaluations,
+        process_failures: ProcessFailures,
         node_left: Callable[[], None] = lambda: None,
     ) -> None:
-        """``node_left`` is called after a node was left."""
+        """``node_left`` is called after a node was excluded."""
         super().__init__()
-        self._desk = desk
-        self._losses = losses
+        self._scheduler = scheduler
+        self._process_failures = process_failures
         self._node_left = node_left
         self._given_up: set[str] = set()
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """The first that waits; asked at every event.
+        """The waiting trial with the lowest number. Tune calls this at every event.
 
-        FIFO's own goes through all trials that ever were, half of the controller's time after ten
-        thousand of them. It looks for paused ones, too, and none is paused here.
+        The method of ``FIFOScheduler`` walks over all trials, finished ones included: half of the
+        controller's time after ten thousand of them.
         """
         waiting = (
             trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING
         )
-        return min(waiting, key=lambda one: one.config["order"].number, default=None)
+        return min(waiting, key=lambda trial: trial.config["task"].number, default=None)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        number = trial.config["order"].number
-        self._losses.on_report(number, result[REPORT])
+        number = trial.config["task"].number
+        self._process_failures.on_report(number, result[REPORT])
         process = trial.temporary_state.ray_actor
-        if self._desk.on_report(number, result[REPORT]):
-            # Tune may keep the process for a later trial, and says nothing to it until then.
-            process.leave.remote()
+        if self._scheduler.on_report(number, result[REPORT]):
+            # Tune may keep the process for a later trial and does not call it until then.
+            process.end_early.remote()
             return FIFOScheduler.STOP
-        quiet_s = quiet_for(self._desk.num_running)
-        if not 0.8 < quiet_s / result[QUIET] < 1.25:
-            process.be_quiet.remote(quiet_s)
+        interval_s = report_interval(self._scheduler.num_running)
+        if not 0.8 < interval_s / result[INTERVAL] < 1.25:
+            process.set_report_interval.remote(interval_s)
         return FIFOScheduler.CONTINUE
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        if self._losses.unwritten is not None:
-            raise self._losses.unwritten
-        number = trial.config["order"].number
-        before = self._losses.left_nodes
-        report = self._losses.note(number, _heard_of(trial))
-        left_nodes = self._losses.left_nodes
+        if self._process_failures.write_error is not None:
+            raise self._process_failures.write_error
+        number = trial.config["task"].number
+        before = self._process_failures.left_nodes
+        report = self._process_failures.on_process_end(number, _read_error(trial))
+        left_nodes = self._process_failures.left_nodes
         if report is None:
             self._given_up.add(trial.trial_id)
         else:
-            order = self._losses.counted(trial.config["order"].open())
-            trial.set_config({**trial.config, "order": pack(order, left_nodes)})
+            task = self._process_failures.with_retries(trial.config["task"].open())
+            trial.set_config({**trial.config, "task": pack(task, left_nodes)})
             if left_nodes:
-                # What it asks for follows from its configuration.
+                # The bundles follow from the configuration.
                 trial.create_placement_group_factory()
-            self._desk.on_report(number, report)
+            self._scheduler.on_report(number, report)
         if left_nodes != before:
             self._node_left()
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         if result[REPORT].kind == "failed":
-            # Its process may be at fault. Tune keeps one for trials that ask for the same, and
-            # none asks for this.
+            # Its process may be at fault. Tune reuses a process only for trials with the same
+            # resources, and no trial requests these.
             trial.placement_group_factory = PlacementGroupFactory(
                 [{"CPU": 1}], name=f"of {trial.trial_id} alone"
             )
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        # At the end Tune kills what has not stopped after ten seconds. A trial stops between two
-        # signs of life, and saves its progress then.
+        # At the end Tune kills actors that have not stopped after ten seconds. A trial stops
+        # between two reports and then saves its progress.
         tune_controller._tune_controller._actor_force_cleanup_timeout = STOP_S
-        # Tune queues what it starts anew, as it does what is new.
+        # Tune also adds the trials that it restarts.
         if trial.trial_id in self._given_up:
             tune_controller.stop_trial(trial)
 
     def __getstate__(self) -> dict[str, Any]:
-        # As the searcher's.
+        # See SchedulerSearcher.
         return {}
 
 
-def _heard_of(trial: Any) -> BaseException | None:
-    """What Tune heard last of a trial's process, or None where that cannot be read safely."""
-    # Tune's own `get_pickled_error` looks where the file is copied to later.
+def _read_error(trial: Any) -> BaseException | None:
+    """The last error of a trial's process; None if it cannot be read safely."""
+    # `Trial.get_pickled_error` reads a copy that Tune makes later.
     file = trial.pickled_error_file
     if file is None:
         return None
-    unreadable = (OSError, pickle.UnpicklingError, AttributeError, ImportError, TypeError)
-    # On a cluster the folders above it may be open to other users of the machine: a pickle of
-    # theirs would run as this process, a link leads elsewhere, and a pipe waits for ever.
+    read_errors = (OSError, pickle.UnpicklingError, AttributeError, ImportError, TypeError)
+    # Other users of the machine may be able to write to the folders above it: their pickle would
+    # run as this process, a link leads elsewhere, and a pipe blocks for ever.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     with (
-        contextlib.suppress(*unreadable),
+        contextlib.suppress(*read_errors),
         os.fdopen(os.open(file, flags), "rb") as stream,
     ):
         status = os.fstat(stream.fileno())
@@ -196,12 +191,12 @@ def _heard_of(trial: Any) -> BaseException | None:
 
 
 ABSENCE_S = 10.0
-"""The driver looks several times a second; if it was away for so long, so were its ears."""
+"""The driver checks several times a second; after a longer gap its heartbeats are out of date."""
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The last that was heard of a trial: when, and from which process of which node."""
+    """The last report of a trial: its time, and the process and node that sent it."""
 
     at_s: float
     node_ip: str
@@ -209,81 +204,83 @@ class Heartbeat:
 
 
 class HeartbeatMonitor(Callback):
-    """Ends the process of a trial that said nothing for ``hang_after`` seconds and two graces:
-    it had the first one to end itself, and its workers had the second."""
+    """Ends the process of a trial that has sent no report for too long.
+
+    A process that hangs ends itself (:mod:`xlt_ray.sweep.watchdog`). A frozen one cannot: a signal
+    has stopped it, or it waits in the kernel for a file system that is gone. To Ray it is alive.
+    The limit is ``hang_after`` and twice ``GRACE_S``: one to end itself, one to end its workers.
+    """
 
     def __init__(
         self,
         hang_after: float,
-        losses: ProcessFailures,
+        process_failures: ProcessFailures,
         end: Callable[[str, int], None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._patience_s = hang_after + 2 * GRACE_S
-        self._losses = losses
+        self._process_failures = process_failures
         self._end = end
         self._now = now
-        self._signs: dict[int, Heartbeat] = {}
-        self._looked_s = now()
+        self._heartbeats: dict[int, Heartbeat] = {}
+        self._checked_s = now()
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        number = trial.config["order"].number
-        self._signs[number] = Heartbeat(self._now(), result["node_ip"], result["pid"])
+        number = trial.config["task"].number
+        self._heartbeats[number] = Heartbeat(self._now(), result["node_ip"], result["pid"])
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._signs.pop(trial.config["order"].number, None)
+        self._heartbeats.pop(trial.config["task"].number, None)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._signs.pop(trial.config["order"].number, None)
+        self._heartbeats.pop(trial.config["task"].number, None)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        # Its process is gone, and the next one may wait for a node for hours.
-        self._signs.pop(trial.config["order"].number, None)
+        # The process is gone, and the next one may wait for a node for hours.
+        self._heartbeats.pop(trial.config["task"].number, None)
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
-        now, looked_s = self._now(), self._looked_s
-        self._looked_s = now
-        if now - looked_s > ABSENCE_S:
-            # What was said meanwhile is still to be heard.
-            self._signs = {
-                number: Heartbeat(one.at_s + now - looked_s, one.node_ip, one.pid)
-                for number, one in self._signs.items()
+        now, checked_s = self._now(), self._checked_s
+        self._checked_s = now
+        if now - checked_s > ABSENCE_S:
+            # Reports of the meantime have not been read yet.
+            self._heartbeats = {
+                number: replace(heartbeat, at_s=heartbeat.at_s + now - checked_s)
+                for number, heartbeat in self._heartbeats.items()
             }
-        for number, sign in list(self._signs.items()):
-            if now - sign.at_s > self._patience_s:
-                del self._signs[number]
-                self._losses.expect_silent(number, now - sign.at_s)
-                self._end(sign.node_ip, sign.pid)
+        for number, heartbeat in list(self._heartbeats.items()):
+            if now - heartbeat.at_s > self._patience_s:
+                del self._heartbeats[number]
+                self._process_failures.note_silence(number, now - heartbeat.at_s)
+                self._end(heartbeat.node_ip, heartbeat.pid)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Tune writes its callbacks into a file that nobody reads.
+        # See SchedulerSearcher.
         return {}
 
 
 def end_process(node_ip: str, pid: int) -> None:
-    """SIGKILL to a worker of Ray on a node of this cluster; not waited for.
+    """Send SIGKILL to a Ray worker on a node of this cluster, without waiting for the result.
 
-    A node that is gone takes its processes with it, and Ray tells the driver.
+    Does nothing if the node is gone: Ray reports the end of its processes.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     for node in ray.nodes():
         if node["Alive"] and node["NodeManagerAddress"] == node_ip:
-            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ray.remote(_kill).options(num_cpus=0, scheduling_strategy=there).remote(pid)
+            on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ray.remote(_kill).options(num_cpus=0, scheduling_strategy=on_node).remote(pid)
 
 
 def _kill(pid: int) -> None:
-    import contextlib
-
     import psutil
 
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        # On a machine with several nodes of one cluster this may be asked twice, and the number
-        # may have gone to somebody else.
+        # With several nodes of a cluster on one machine this may run twice, and another process may
+        # have the number by then.
         if any(part.startswith("ray::") for part in process.cmdline()):
             process.kill()

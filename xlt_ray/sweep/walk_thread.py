@@ -1,7 +1,7 @@
-"""A walk in a thread of its own: training goes on, however late somebody asks for news.
+"""Runs a walk in a thread, so that training never waits for the driver.
 
-Scores and finished stages are kept in order until they are fetched, a few for each stage. Of signs
-of life only the latest is kept, so a driver that is away for hours costs no memory.
+Scores and finished stages are kept in order until they are fetched, a few for each stage. Only the
+latest heartbeat is kept, so a driver that is away for hours costs no memory.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from xlt_ray.training.loop import Evaluated, Event, Stop, Ticked, Waiting
 if TYPE_CHECKING:
     from xlt_ray.training.process_group import ProcessGroup
 
-Wish = Literal["", "keep", "end"]
-"""What the walk is to do at its next event: go on, keep what was trained and end, just end."""
+StopMode = Literal["", "keep", "end"]
+"""What the walk does at its next event: continue, save progress and end, or end."""
 
 
 @dataclass(frozen=True)
-class News:
-    """Something that happened in a walk."""
+class Update:
+    """An event of a walk."""
 
     event: Event | None
     """None at the end of the path."""
@@ -36,108 +36,110 @@ class News:
     """At an evaluation: memory of the process, examples per second since the last evaluation."""
 
     @property
-    def is_sign(self) -> bool:
-        """Whether it only says that the walk goes on."""
+    def is_heartbeat(self) -> bool:
+        """Whether it only says that the walk is still running."""
         return isinstance(self.event, Waiting | Ticked)
 
 
 class WalkThread:
-    """One process's walk. Several processes walk in lockstep: each has the same news, and all of
-    them end at the event at which the leader is told to."""
+    """The walk of one process. Several processes run in lockstep: they have the same updates and
+    end at the same event, the one at which the leader stops."""
 
     def __init__(
-        self, open_walk: Callable[[], tuple[Iterator[Event], ProcessGroup]], watch: Watchdog | None
+        self,
+        open_walk: Callable[[], tuple[Iterator[Event], ProcessGroup]],
+        watchdog: Watchdog | None,
     ) -> None:
-        """Begin the walk.
+        """Start the walk.
 
         Args:
-            open_walk: called in the thread, as PyTorch has settings for each thread.
+            open_walk: called in the thread, because PyTorch has settings per thread.
             watch: ends this process where a single event takes too long; closed at the end.
         """
         self._open_walk = open_walk
-        self._watch = watch
+        self._watchdog = watchdog
         self._changed = threading.Condition()
-        self._news: deque[News | BaseException] = deque()
-        """From number ``_first`` on."""
+        self._updates: deque[Update | BaseException] = deque()
+        """The first one has the number ``_first``."""
         self._first = 0
-        self._sign: News | None = None
-        self._wish: Wish = ""
-        self._rated = ("", 0, 0.0)
-        # A process that is told to exit does not wait for it.
+        self._heartbeat: Update | None = None
+        self._stop_mode: StopMode = ""
+        self._last_evaluated = ("", 0, 0.0)
+        # The process can exit without waiting for the thread.
         self._thread = threading.Thread(target=self._run, name="walk", daemon=True)
         self._thread.start()
 
-    def fetch(self, number: int, seconds: float) -> News | None:
-        """The news of this number, counted from 0; those before it are not asked for any more.
+    def fetch(self, number: int, seconds: float) -> Update | None:
+        """Wait for the update of this number, counted from 0, and forget those before it.
 
-        Where it does not happen within ``seconds``, the last sign of life instead; None where there
-        was none since the last news. What the walk raised is raised here, after all its news.
+        After ``seconds`` without it, returns the last heartbeat, or None if there was none since
+        the last update. Raises what the walk raised, after all of its updates.
         """
         with self._changed:
             while self._first < number:
-                self._news.popleft()
+                self._updates.popleft()
                 self._first += 1
-            self._changed.wait_for(lambda: self._news, seconds)
-            if not self._news:
-                return self._sign
-            news = self._news[0]
-            if isinstance(news, News):
-                return news
-            self._news.clear()
+            self._changed.wait_for(lambda: self._updates, seconds)
+            if not self._updates:
+                return self._heartbeat
+            update = self._updates[0]
+            if isinstance(update, Update):
+                return update
+            self._updates.clear()
         try:
-            raise news
+            raise update
         finally:
-            # Its frames hold tensors, and this one is among them.
-            del news
+            # The frames of the exception hold tensors, and this frame is among them.
+            del update
 
-    def stop(self, wish: Wish) -> None:
-        """Let the walk end at its next event, and wait for that; what it raises is not told."""
-        self._wish = self._wish or wish
+    def stop(self, mode: StopMode) -> None:
+        """End the walk at its next event, wait for that, and drop what it raises."""
+        self._stop_mode = self._stop_mode or mode
         self._thread.join()
 
     def _run(self) -> None:
         try:
             self._walk()
-        except BaseException as error:  # noqa: BLE001 - it is raised where news is fetched
-            self._tell(error)
+        except BaseException as error:  # noqa: BLE001 - `fetch` raises it
+            self._publish(error)
         finally:
-            if self._watch is not None:
-                self._watch.close()
+            if self._watchdog is not None:
+                self._watchdog.close()
 
     def _walk(self) -> None:
-        watched = self._watch or contextlib.nullcontext()
+        watched = self._watchdog or contextlib.nullcontext()
         with watched:
-            events, group = self._open_walk()
-        wish: Wish = ""
-        while not wish:
+            events, process_group = self._open_walk()
+        mode: StopMode = ""
+        while not mode:
             with watched:
                 event = next(events, None)
-            self._tell(News(event, self._system(event)))
+            self._publish(Update(event, self._system(event)))
             if event is None:
                 return
             with watched:
-                wish = group.share(self._wish)
-                if wish == "keep":
+                mode = process_group.share(self._stop_mode)
+                if mode == "keep":
                     with contextlib.suppress(Stop, StopIteration):
                         events.throw(Stop())  # type: ignore[attr-defined]
-                elif wish:
+                elif mode:
                     events.close()  # type: ignore[attr-defined]
 
-    def _tell(self, news: News | BaseException) -> None:
+    def _publish(self, update: Update | BaseException) -> None:
         with self._changed:
-            is_sign = isinstance(news, News) and news.is_sign
-            self._sign = news if isinstance(news, News) and is_sign else None
-            if not is_sign:
-                self._news.append(news)
+            is_heartbeat = isinstance(update, Update) and update.is_heartbeat
+            self._heartbeat = update if isinstance(update, Update) and is_heartbeat else None
+            if not is_heartbeat:
+                self._updates.append(update)
                 self._changed.notify_all()
 
     def _system(self, event: Event | None) -> dict[str, float]:
-        """What is cheap to know about this process; nothing for what happened before it."""
+        """Memory and examples per second at an evaluation; empty for a replayed one."""
         if not isinstance(event, Evaluated) or event.is_replay:
             return {}
         now = time.monotonic()
-        stage, examples, then = self._rated
+        stage, examples, then = self._last_evaluated
         rate = (event.examples - examples) / (now - then) if stage == event.stage.key else None
-        self._rated = (event.stage.key, event.examples, now)
+        self._last_evaluated = (event.stage.key, event.examples, now)
         memory = psutil.Process().memory_info().rss / 2**30
         return {"memory_gib": memory, **({"examples_per_s": rate} if rate else {})}

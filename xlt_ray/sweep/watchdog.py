@@ -1,7 +1,7 @@
-"""Processes that hang: they leave a traceback and end, and whoever started them reads it.
+"""Ends a process that hangs, after it has written its traceback for the driver.
 
-The watch is the interpreter's own (``faulthandler``): a thread in C that needs no lock of
-Python, so it ends a process that is stuck inside a library, too.
+The timer is Python's ``faulthandler``, a thread in C that does not need the interpreter lock, so it
+also ends a process that is stuck inside a library.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ _WATCHED = "watched thread: "
 
 
 class Watchdog:
-    """``with watch:`` what is inside must be done within ``timeout`` seconds, or this process
-    writes where every thread of it is and ends. One watch at a time in a process, and always in the
-    same thread."""
+    """A context manager: if its block takes longer than ``timeout`` seconds, this process writes
+    the traceback of all threads and ends. Use one per process, always in the same thread."""
 
     def __init__(self, file: Path, timeout: float) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -40,32 +39,32 @@ class Watchdog:
         faulthandler.cancel_dump_traceback_later()
 
     def close(self) -> None:
-        """Nothing hung: the file goes."""
+        """Delete the file: nothing hung."""
         if not self._stream.closed:
             self._stream.close()
             self._file.unlink(missing_ok=True)
 
 
 def hang_file(folder: Path, number: int, rank: int) -> Path:
-    """Where one worker of a trial writes."""
+    """The file that one worker of a trial writes."""
     return folder / f"trial-{number}.worker-{rank}.txt"
 
 
 def read_hang_report(folder: Path, number: int) -> Failure | None:
-    """What a trial's workers wrote when they hung, or None; their files go.
+    """The failure that a trial's workers wrote when they hung, or None; deletes their files.
 
-    A worker that waits for another one hangs with it: the log shows all of them.
+    A worker that waits for another one hangs with it, so the log has the tracebacks of all.
     """
     logs: dict[str, str] = {}
     for file in sorted(folder.glob(f"trial-{number}.worker-*.txt")):
-        # A shared folder may be slow or gone; then the trial is a lost one.
+        # A shared folder may be slow or gone; the cause of the failure is then `lost`.
         with contextlib.suppress(OSError):
             logs[file.stem] = file.read_text(encoding="utf-8", errors="replace")
             file.unlink()
     threads = {name: _working_thread(text) for name, text in logs.items() if "Timeout" in text}
     if not threads:
         return None
-    room = LOG_LINES // len(threads)
+    num_lines = LOG_LINES // len(threads)
     places = dict.fromkeys(_place(lines[-1]) for lines in threads.values())
     return Failure(
         cause="timeout",
@@ -73,13 +72,13 @@ def read_hang_report(folder: Path, number: int) -> Failure | None:
         log="\n".join(
             line
             for name, lines in threads.items()
-            for line in (f"{name.partition('.')[2]} (most recent call last):", *lines[-room:])
+            for line in (f"{name.partition('.')[2]} (most recent call last):", *lines[-num_lines:])
         ),
     )
 
 
 def _working_thread(text: str) -> list[str]:
-    """Where the thread is that was watched; innermost call last."""
+    """The traceback of the watched thread; innermost call last."""
     watched = re.search(rf"{_WATCHED}0x(\w+)", text)
     threads = dict(re.findall(r"hread 0x0*(\w+)[^\n]*\n((?: +File[^\n]*\n?)*)", text))
     lines = threads.get(watched[1] if watched else "", "").splitlines()
@@ -87,15 +86,15 @@ def _working_thread(text: str) -> list[str]:
 
 
 def _duration(logs: Mapping[str, str]) -> str:
-    found = re.search(r"\((\d+:\d+:\d+)", "\n".join(logs.values()))
-    return found[1] if found else "too long"
+    match = re.search(r"\((\d+:\d+:\d+)", "\n".join(logs.values()))
+    return match[1] if match else "too long"
 
 
 def _place(frame: str) -> str:
-    """A line of a traceback in few words.
+    """A line of a traceback as function, file and line.
 
     >>> _place('  File "/a/b.py", line 5 in wait')
     'wait (b.py:5)'
     """
-    found = re.search(r'File "(.+)", line (\d+) in (.+)', frame)
-    return f"{found[3]} ({Path(found[1]).name}:{found[2]})" if found else frame.strip()
+    match = re.search(r'File "(.+)", line (\d+) in (.+)', frame)
+    return f"{match[3]} ({Path(match[1]).name}:{match[2]})" if match else frame.strip()

@@ -1,6 +1,6 @@
-"""The processes of one trial: one in place, or several Ray actors in its placement group.
+"""The processes of one trial: this one, or several Ray actors in the trial's placement group.
 
-Both run the same :class:`Worker`; several do so in lockstep, and what the leader reports counts.
+Both run the same :class:`Worker`. Several run in lockstep, and the reports of the leader count.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from xlt_ray.errors import TrialFailure
 from xlt_ray.store.store import StageStore
-from xlt_ray.sweep.failures import naming
+from xlt_ray.sweep.failures import noting_node
 from xlt_ray.sweep.tasks import TrialTask
-from xlt_ray.sweep.walk_thread import News, WalkThread
+from xlt_ray.sweep.walk_thread import Update, WalkThread
 from xlt_ray.sweep.watchdog import Watchdog, hang_file
 from xlt_ray.training.loop import Event
 from xlt_ray.training.runtime import Runtime
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from xlt_ray.training.process_group import ProcessGroup
 
 GRACE_S = 60.0
-"""A worker that hangs ends itself; one that cannot even do that is given up so much later."""
+"""Seconds that a worker that hangs gets to end itself, before it is ended from outside."""
 CONTEXT_BYTES = 9 * 2**26
-"""Of a GPU's memory, for CUDA itself and its libraries in each process: about 0.56 GiB."""
+"""GPU memory of CUDA and its libraries in each process: about 0.56 GiB."""
 
 
-def runtime_of(order: TrialTask) -> Runtime:
-    """How the stages of an order are made."""
-    resources = order.resources
+def runtime_of(task: TrialTask) -> Runtime:
+    """The runtime of a task."""
+    resources = task.resources
     return Runtime(
-        cache=Path(order.cache),
+        cache=Path(task.cache),
         workers=resources["workers"],
         zero_stage=resources["zero_stage"],
         offload=resources["offload"],
@@ -42,18 +42,18 @@ def runtime_of(order: TrialTask) -> Runtime:
         threads=resources["cpus_per_worker"],
         device="cuda" if resources["gpus_per_worker"] else "cpu",
         gpu_share=resources["gpus_per_worker"] or 1.0,
-        progress_every=order.progress_every,
-        evaluations=order.trial.target.evaluations,
-        watched=order.watched,
-        watched_examples=order.trial.evaluate.examples,
-        batch_limits=order.fits,
-        made_by=order.made_by,
+        progress_every=task.progress_every,
+        evaluations=task.trial.target.evaluations,
+        watched=task.watched,
+        watched_examples=task.trial.evaluate.examples,
+        batch_limits=task.batch_limits,
+        made_by=task.made_by,
     )
 
 
 def memory_share(gpu_share: float, total_bytes: int) -> float:
-    """Part of a GPU's memory that PyTorch may take for tensors in one of the processes that
-    use it together: beyond it, this trial is out of memory, and not its neighbours.
+    """Share of a GPU's memory that PyTorch may use for tensors in a process that shares the GPU,
+    so that a trial which needs more runs out of memory and its neighbours do not.
 
     >>> round(memory_share(0.25, 16 * 2**30), 3)
     0.215
@@ -62,9 +62,9 @@ def memory_share(gpu_share: float, total_bytes: int) -> float:
 
 
 def open_walk(
-    order: TrialTask, rank: int = 0, address: str = "", listener: socket.socket | None = None
+    task: TrialTask, rank: int = 0, address: str = "", listener: socket.socket | None = None
 ) -> tuple[Iterator[Event], ProcessGroup]:
-    """Get ready to run an order in this process and thread; iterating does the work."""
+    """Prepare to run a task in this process and thread; iterating over the events runs it."""
     import torch
     import transformers
 
@@ -75,68 +75,68 @@ def open_walk(
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
-    runtime = runtime_of(order)
+    runtime = runtime_of(task)
     torch.set_num_threads(runtime.threads)
-    group = join_process_group(
+    process_group = join_process_group(
         rank, runtime.workers, runtime.device, address=address, listener=listener
     )
     if runtime.gpu_share < 1:
         _, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(memory_share(runtime.gpu_share, total))
-    inputs = TrainingInputs(order.trial.model, open_source(order.trial.data))
-    store = StageStore(order.store)
-    return walk(order.path, inputs, store, runtime, group, until=order.until), group
+    inputs = TrainingInputs(task.trial.model, open_source(task.trial.data))
+    store = StageStore(task.store)
+    return walk(task.path, inputs, store, runtime, process_group, until=task.until), process_group
 
 
 class Worker:
-    """One process's part of a trial. Kept warm: it may be given one order after another."""
+    """The part of a trial that one process runs; it may run several tasks, one after another."""
 
     def __init__(self) -> None:
         self._walk: WalkThread | None = None
         self._listener: socket.socket | None = None
 
     def node(self) -> tuple[str, str]:
-        """Id of this worker's node, and its IP address as the other nodes know it."""
+        """Id of this worker's node, and the IP address at which other nodes reach it."""
         import ray
 
         return _own_node(), str(ray.util.get_node_ip_address())
 
     def listen(self, host: str) -> str:
-        """As the leader: ``host:port`` where the others reach this worker from now on."""
+        """Make this worker the leader; the ``host:port`` at which the others reach it."""
         from xlt_ray.training.process_group import address_of, listen
 
         self._listener = listen(host)
         return address_of(self._listener)
 
-    def begin(self, order: TrialTask, rank: int, address: str) -> None:
-        """Begin to run an order, in a thread."""
+    def begin(self, task: TrialTask, rank: int, address: str) -> None:
+        """Start a task in a thread."""
         self.end()
-        watch = None
-        if order.hangs:
-            file = hang_file(Path(order.hangs), order.number, rank)
-            watch = Watchdog(file, order.failures.hang_after)
-        self._walk = WalkThread(partial(open_walk, order, rank, address, self._listener), watch)
+        watchdog = None
+        if task.hangs:
+            file = hang_file(Path(task.hangs), task.number, rank)
+            watchdog = Watchdog(file, task.failures.hang_after)
+        self._walk = WalkThread(partial(open_walk, task, rank, address, self._listener), watchdog)
 
-    def fetch(self, number: int, seconds: float) -> News | None:
+    def fetch(self, number: int, seconds: float) -> Update | None:
         """See :meth:`~xlt_ray.sweep.walk_thread.WalkThread.fetch`."""
         assert self._walk is not None, "fetch before begin"
-        with naming(_own_node):
+        with noting_node(_own_node):
             return self._walk.fetch(number, seconds)
 
     def keep(self) -> None:
-        """Save what was trained since the last progress, and end the walk."""
+        """Save progress and end the walk."""
         if self._walk is not None:
             self._walk.stop("keep")
 
     def end(self) -> None:
-        """Leave the trial: leases are released, memory is given back."""
+        """End the walk; releases leases and memory."""
         if self._walk is not None:
             self._walk.stop("end")
             self._walk = None
 
 
 def _own_node() -> str:
-    """Id of this process's node; nothing without Ray, as for ``xlt stage``."""
+    """Id of this process's node; empty without Ray, as in ``xlt stage``."""
     import ray
 
     return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else ""
@@ -146,11 +146,11 @@ class WorkerGroup(Protocol):
     """All workers of one trial."""
 
     def nodes(self) -> tuple[str, ...]:
-        """Ids of the nodes that they are on."""
+        """Ids of their nodes."""
 
-    def begin(self, order: TrialTask) -> None: ...
+    def begin(self, task: TrialTask) -> None: ...
 
-    def fetch(self, number: int, seconds: float) -> News | None:
+    def fetch(self, number: int, seconds: float) -> Update | None:
         """See :meth:`~xlt_ray.sweep.walk_thread.WalkThread.fetch`."""
 
     def keep(self) -> None: ...
@@ -158,7 +158,7 @@ class WorkerGroup(Protocol):
     def end(self) -> None: ...
 
     def abandon(self) -> None:
-        """End after a failure; this crew takes no further order."""
+        """End after a failure; these workers run no further task."""
 
 
 class LocalWorkers:
@@ -170,10 +170,10 @@ class LocalWorkers:
     def nodes(self) -> tuple[str, ...]:
         return (_own_node(),)
 
-    def begin(self, order: TrialTask) -> None:
-        self._worker.begin(order, 0, address="")
+    def begin(self, task: TrialTask) -> None:
+        self._worker.begin(task, 0, address="")
 
-    def fetch(self, number: int, seconds: float) -> News | None:
+    def fetch(self, number: int, seconds: float) -> Update | None:
         return self._worker.fetch(number, seconds)
 
     def keep(self) -> None:
@@ -186,7 +186,7 @@ class LocalWorkers:
         import torch
 
         self._worker.end()
-        # What is tried next in this process may need all of its memory.
+        # The next attempt in this process may need all of its memory.
         gc.collect()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
@@ -205,7 +205,7 @@ class RayWorkers:
             remote.options(
                 num_cpus=resources["cpus_per_worker"],
                 num_gpus=resources["gpus_per_worker"],
-                # Tune drops the trainable's own, empty bundle: it only waits and needs no CPU.
+                # Tune drops the empty bundle of the trainable, which only waits and needs no CPU.
                 scheduling_strategy=PlacementGroupSchedulingStrategy(
                     placement_group=group, placement_group_bundle_index=rank
                 ),
@@ -222,33 +222,33 @@ class RayWorkers:
     def nodes(self) -> tuple[str, ...]:
         return self._nodes
 
-    def begin(self, order: TrialTask) -> None:
-        self._patience = order.failures.hang_after + GRACE_S
-        self._all("begin", lambda rank: (order, rank, self._address))
+    def begin(self, task: TrialTask) -> None:
+        self._patience = task.failures.hang_after + GRACE_S
+        self._all("begin", lambda rank: (task, rank, self._address))
 
-    def fetch(self, number: int, seconds: float) -> News | None:
-        # All have the same news; where one is early, the next call asks for the same number.
-        return cast("News | None", self._all("fetch", lambda _: (number, seconds))[0])
+    def fetch(self, number: int, seconds: float) -> Update | None:
+        # All have the same updates; if one is early, the next call requests the same number.
+        return cast("Update | None", self._all("fetch", lambda _: (number, seconds))[0])
 
     def keep(self) -> None:
         self._all("keep", lambda _: ())
 
     def end(self) -> None:
-        # Lockstep workers stop at the same event, so each can leave by itself.
+        # Workers in lockstep stop at the same event, so each can end by itself.
         self._all("end", lambda _: ())
 
     def abandon(self) -> None:
         import ray
 
-        # Where one failed, the others may wait for it inside a collective call.
+        # If one failed, the others may wait for it inside a collective call.
         for actor in self._actors:
             ray.kill(actor)
 
     def _all(self, method: str, arguments: Any) -> list[Any]:
-        """Call every worker; the first failure counts, without waiting for the others.
+        """Call every worker; raises the first failure without waiting for the others.
 
         Raises:
-            TrialFailure: none of them answers (``timeout``).
+            TrialFailure: no worker answers in time (``timeout``).
         """
         import ray
 
@@ -268,6 +268,6 @@ class RayWorkers:
         return cast("list[Any]", ray.get(pending))
 
 
-def workers_for(order: TrialTask) -> WorkerGroup:
-    """The workers that an order asks for."""
-    return LocalWorkers() if order.resources["workers"] == 1 else RayWorkers(order.resources)
+def workers_for(task: TrialTask) -> WorkerGroup:
+    """The workers that a task needs."""
+    return LocalWorkers() if task.resources["workers"] == 1 else RayWorkers(task.resources)

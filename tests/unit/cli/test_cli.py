@@ -29,8 +29,8 @@ from xlt_ray.store.record import Score, StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.storage import Storage
 from xlt_ray.store.store import StageStore
-from xlt_ray.sweep.progress_reporter import ProgressReporter
 from xlt_ray.sweep.runner import SweepSummary
+from xlt_ray.sweep.tasks import ProgressReporter
 
 TEXT = """
 name: small

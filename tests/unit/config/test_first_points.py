@@ -53,7 +53,7 @@ def asked(sweep_from: ReadSweep, facts: Facts) -> Callable[..., dict[str, Any]]:
         problems = check(sweep, facts)
         if problems:
             raise SpecErrors(problems)
-        ticket = rehearsal(sweep).ask(sweep, lambda name: facts.models[name].bounds())
+        ticket = rehearsal(sweep).ask(sweep, facts.model_bounds)
         assert ticket is not None
         return dict(ticket.assignment)
 

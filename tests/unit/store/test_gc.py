@@ -19,7 +19,7 @@ def progress(key: str, *, used: float = 0.0, holder: str = "") -> StoreEntry:
     return StoreEntry("progress", f"progress/{key}", key, state_bytes=30, used=used, holder=holder)
 
 
-THINGS = (
+ENTRIES = (
     StoreEntry("damaged", "damaged/a", "a", other_bytes=10, used=97),
     StoreEntry("leftover", "scratch/results/a", "a", other_bytes=10, used=98),
     stage("young", used=50),
@@ -37,7 +37,7 @@ THINGS = (
     stage("made", used=0, holder="process 1"),
     progress("making", holder="process 1"),
 )
-CLAIMS = GcRoots(
+ROOTS = GcRoots(
     needed=frozenset({"needed"}),
     best=frozenset({"best"}),
     returning=frozenset({"returning"}),
@@ -45,7 +45,7 @@ CLAIMS = GcRoots(
     used=frozenset({"ended trunk", "ended target", "ended other", "shared", "shared trunk",
                     "returning", "best", "needed", "scores"}),
 )  # fmt: skip
-NOBODYS = ["damaged/a", "scratch/results/a", "stages/old", "progress/nobody", "stages/young"]
+UNUSED = ["damaged/a", "scratch/results/a", "stages/old", "progress/nobody", "stages/young"]
 ENDED = ["stages/ended trunk", "stages/shared trunk", "stages/ended target", "stages/ended other"]
 SHARED = ["stages/returning", "stages/shared"]
 
@@ -56,11 +56,11 @@ def freed(found: RemovalPlan) -> list[str]:
 
 def order(*, all_but_best: bool = False) -> list[str]:
     """What comes to be freed, thing by thing, as more and more is needed."""
-    total = sum(thing.num_bytes for thing in THINGS)
+    total = sum(entry.num_bytes for entry in ENTRIES)
     found: list[str] = []
     for needed in range(1, total + 1):
         now = freed(
-            plan(THINGS, CLAIMS, quota_bytes=total, needed_bytes=needed, all_but_best=all_but_best)
+            plan(ENTRIES, ROOTS, quota_bytes=total, needed_bytes=needed, all_but_best=all_but_best)
         )
         assert now[: len(found)] == found, "needing more frees more of the same"
         found = now
@@ -68,36 +68,36 @@ def order(*, all_but_best: bool = False) -> list[str]:
 
 
 def test_things_are_freed_in_order() -> None:
-    assert order() == NOBODYS + ENDED
+    assert order() == UNUSED + ENDED
 
 
 def test_what_is_shared_comes_last_and_only_when_asked_for() -> None:
-    assert order(all_but_best=True) == NOBODYS + ENDED + SHARED
+    assert order(all_but_best=True) == UNUSED + ENDED + SHARED
 
 
 def test_without_a_quota_goes_what_nobody_names() -> None:
-    found = plan(THINGS, CLAIMS)
-    assert freed(found) == NOBODYS
+    found = plan(ENTRIES, ROOTS)
+    assert freed(found) == UNUSED
     assert found.missing_bytes == 0
 
 
 def test_all_but_best_without_a_quota_leaves_what_is_never_freed() -> None:
-    kept = {one.entry.place for one in plan(THINGS, CLAIMS, all_but_best=True).kept}
+    kept = {one.entry.place for one in plan(ENTRIES, ROOTS, all_but_best=True).kept}
     assert kept == {"stages/best", "stages/needed", "stages/scores", "stages/made",
                     "progress/making"}  # fmt: skip
 
 
 def test_no_more_is_freed_than_has_to_be() -> None:
-    total = sum(thing.num_bytes for thing in THINGS)
-    assert plan(THINGS, CLAIMS, quota_bytes=total).removals == ()
-    one = plan(THINGS, CLAIMS, quota_bytes=total, needed_bytes=10)
+    total = sum(entry.num_bytes for entry in ENTRIES)
+    assert plan(ENTRIES, ROOTS, quota_bytes=total).removals == ()
+    one = plan(ENTRIES, ROOTS, quota_bytes=total, needed_bytes=10)
     assert freed(one) == ["damaged/a"]
 
 
 def test_what_is_freed_and_what_stays_add_up() -> None:
-    total = sum(thing.num_bytes for thing in THINGS)
+    total = sum(entry.num_bytes for entry in ENTRIES)
     for quota in range(0, total, 7):
-        found = plan(THINGS, CLAIMS, quota_bytes=quota)
+        found = plan(ENTRIES, ROOTS, quota_bytes=quota)
         assert found.used_bytes == total
         stays = sum(one.entry.num_bytes for one in found.kept)
         assert stays == total - found.freed_bytes == sum(found.kept_by_reason.values())
@@ -106,9 +106,9 @@ def test_what_is_freed_and_what_stays_add_up() -> None:
 
 def test_progress_stays_while_an_unfinished_trial_may_own_it() -> None:
     mine, ended, unknown = (progress(key) for key in ("mine", "ended", "unknown"))
-    claims = GcRoots(needed=frozenset({"mine"}), used=frozenset({"mine", "ended"}))
-    assert freed(plan([mine, ended, unknown], claims)) == ["progress/ended", "progress/unknown"]
-    older = replace(claims, unknown=("other",))
+    roots = GcRoots(needed=frozenset({"mine"}), used=frozenset({"mine", "ended"}))
+    assert freed(plan([mine, ended, unknown], roots)) == ["progress/ended", "progress/unknown"]
+    older = replace(roots, unknown=("other",))
     found = plan([mine, ended, unknown, stage("unknown")], older, all_but_best=True)
     assert freed(found) == ["progress/ended"]
     assert "may be needed by an unfinished trial of other" in found.kept_by_reason
@@ -116,15 +116,15 @@ def test_progress_stays_while_an_unfinished_trial_may_own_it() -> None:
 
 @pytest.mark.parametrize(("sweep", "goes"), [("mine", True), ("theirs", False), ("", False)])
 def test_of_a_store_that_homes_share_only_ones_own_is_freed(sweep: str, goes: bool) -> None:
-    claims = GcRoots(home_sweeps=frozenset({"mine"}))
-    found = plan([stage("x", sweep=sweep), progress("y")], claims)
+    roots = GcRoots(home_sweeps=frozenset({"mine"}))
+    found = plan([stage("x", sweep=sweep), progress("y")], roots)
     assert freed(found) == (["stages/x"] if goes else [])
     named = GcRoots(home_sweeps=frozenset({"mine"}), used=frozenset({"x"}))
     assert freed(plan([stage("x", sweep=sweep)], named, quota_bytes=1)) == ["stages/x"]
 
 
 def test_reasons_are_told_largest_first() -> None:
-    reasons = plan(THINGS, CLAIMS, quota_bytes=1).kept_by_reason
+    reasons = plan(ENTRIES, ROOTS, quota_bytes=1).kept_by_reason
     assert list(reasons.values()) == sorted(reasons.values(), reverse=True)
     assert "scores" in reasons
     assert "target stage of a best trial" in reasons

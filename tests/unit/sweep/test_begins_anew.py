@@ -44,7 +44,7 @@ def ledger(home: Home, sweep_from: ReadSweep) -> Ledger:
 
 
 def begin_anew(home: Home, name: str = "small") -> None:
-    remove_sweep(home, replace(find_removal(home, name, print), things=()))
+    remove_sweep(home, replace(find_removal(home, name, print), entries=()))
 
 
 @pytest.mark.parametrize("change", [OTHER_KEY, FREE_KEY, "objective.mode=min"])
@@ -143,7 +143,7 @@ def test_a_ledger_that_another_home_has_made_stays(
     open_ledger(Home(tmp_path / "elsewhere"), sweep_from(TEXT, url))
     open_ledger(home, sweep_from(TEXT, url))
     assert begins_anew(home, sweep_from(TEXT, url, OTHER_KEY)) == ""
-    assert find_removal(home, "small", print).things == ()
+    assert find_removal(home, "small", print).entries == ()
     begin_anew(home)
     assert home.sweeps() == []
     assert load_ledger(Home(tmp_path / "elsewhere"), "small").trials() == []

@@ -69,7 +69,7 @@ def test_as_many_trials_fit_as_any_way_of_placing_them_finds(
 ) -> None:
     demand = Demand({"CPU": 2.0}, workers, strategy)
     # An odd CPU is of no use to a worker that asks for two.
-    assert demand.fits([{"CPU": 2 * place + 1} for place in places]) == brute(demand, places)
+    assert demand.num_places([{"CPU": 2 * place + 1} for place in places]) == brute(demand, places)
 
 
 @given(NODES, st.integers(1, 100), st.integers(1, 3))
@@ -85,7 +85,7 @@ def test_a_share_of_a_gpu_is_never_made_of_two(
 
 def test_ten_tenths_use_a_gpu() -> None:
     # 1 // 0.1 is 9 among floats.
-    assert Demand({"CPU": 1.0, "GPU": 0.1}).fits([{"CPU": 64.0, "GPU": 1.0}]) == 10
+    assert Demand({"CPU": 1.0, "GPU": 0.1}).num_places([{"CPU": 64.0, "GPU": 1.0}]) == 10
 
 
 def test_gpus_that_the_autoscaler_may_bring_make_room() -> None:
@@ -211,7 +211,9 @@ def test_tune_asks_for_the_places_of_all_trials_that_may_run(
     monkeypatch.setattr("ray.tune.Tuner", Tuner)
     monkeypatch.setattr(runner, "connect", lambda _: None)
     monkeypatch.setattr(runner, "stoppable", nullcontext)
-    desk: Any = SimpleNamespace(sweep=sweep, facts=facts, watcher=SimpleNamespace(warned=None))
-    losses = ProcessFailures(sweep.settings.failures, home.hangs("t"))
-    runner._tune(desk, home, losses, cast("Ledger", None))
+    scheduler: Any = SimpleNamespace(
+        sweep=sweep, facts=facts, reporter=SimpleNamespace(warned=None)
+    )
+    process_failures = ProcessFailures(sweep.settings.failures, home.hangs("t"))
+    runner._tune(scheduler, home, process_failures, cast("Ledger", None))
     assert found == [most]

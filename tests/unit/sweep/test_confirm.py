@@ -46,9 +46,9 @@ def assignments(sweep: SweepSpec, home: Home) -> list[tuple[dict[str, Any], int]
     """What the ledger of a sweep asks, with seeds; every trial ends at once."""
     ledger = open_ledger(home, sweep)
     found = []
-    while (ticket := ledger.ask(sweep, bounds)) is not None:
-        ledger.tell_complete(ticket.number, 0.5)
-        view = ledger.trial(ticket.number)
+    while (asked_trial := ledger.ask(sweep, bounds)) is not None:
+        ledger.tell_complete(asked_trial.number, 0.5)
+        view = ledger.trial(asked_trial.number)
         found.append((dict(view.assignment), view.seed))
     return found
 

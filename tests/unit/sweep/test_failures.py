@@ -27,7 +27,7 @@ from urllib3.exceptions import NewConnectionError
 from xlt_ray import errors
 from xlt_ray.config.retry_policy import CAUSES, OF_PROCESSES
 from xlt_ray.errors import DataError, TrialFailure
-from xlt_ray.sweep.failures import LOG_LINES, RULES, alike, cause_of, classify, is_disk_full
+from xlt_ray.sweep.failures import LOG_LINES, RULES, bug_signature, cause_of, classify, is_disk_full
 
 
 def named(name: str, base: type[Exception] = Exception) -> Callable[[str], Exception]:
@@ -338,7 +338,7 @@ def test_there_are_many_examples_of_every_cause() -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.cause)
 def test_every_rule_is_needed_by_an_example(rule: object) -> None:
-    assert any(rule.fits(error) for error in CASES[rule.cause])  # type: ignore[attr-defined]
+    assert any(rule.matches(error) for error in CASES[rule.cause])  # type: ignore[attr-defined]
 
 
 def test_what_a_worker_raised_is_named_and_not_what_ray_wraps_it_in() -> None:
@@ -393,7 +393,7 @@ def test_a_full_disk_is_told_from_other_trouble_with_files() -> None:
 def test_bugs_are_alike_by_place_and_message() -> None:
     log = '  File "a.py", line 3, in load\n    raise\n  File "b.py", line 7, in open\n    raise\n'
     elsewhere = log.replace("line 7", "line 8")
-    assert alike("KeyError: 'x'", log) == "b.py:7 in open: KeyError: 'x'"
-    assert alike("KeyError: 'x'", log) != alike("KeyError: 'x'", elsewhere)
-    assert alike("KeyError: 'x'", log) != alike("KeyError: 'y'", log)
-    assert alike("KeyError: 'x'", "no traceback") == "KeyError: 'x'"
+    assert bug_signature("KeyError: 'x'", log) == "b.py:7 in open: KeyError: 'x'"
+    assert bug_signature("KeyError: 'x'", log) != bug_signature("KeyError: 'x'", elsewhere)
+    assert bug_signature("KeyError: 'x'", log) != bug_signature("KeyError: 'y'", log)
+    assert bug_signature("KeyError: 'x'", "no traceback") == "KeyError: 'x'"

@@ -319,12 +319,12 @@ def test_a_run_tells_every_warning_once_before_it_begins(tmp_path, sweep_on, che
         raise Begun
 
     told: list[str] = []
-    watcher = SimpleNamespace(warned=told.append)
+    reporter = SimpleNamespace(warned=told.append)
     monkeypatch.setattr(runner, "sole_driver", begin)
     sweep = sweep_on("pos", "target.warmup=0.1", "target.size=2")
     (tmp_path / "data/pos/da.tset.conllu").write_text("")
     with pytest.raises(Begun):
-        runner.run(sweep, Home(tmp_path / "home"), watcher)
+        runner.run(sweep, Home(tmp_path / "home"), reporter)
     assert told == check(sweep)
     assert len(told) == 2
     assert any("target.warmup" in one for one in told)

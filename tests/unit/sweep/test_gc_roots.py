@@ -12,7 +12,7 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import StageUse, State, TrialView, open_ledger
 from xlt_ray.store.gc import GcRoots
 from xlt_ray.store.stage import Stage
-from xlt_ray.sweep.quota import SweepUse, gc_roots, is_at_work, still_needed, use_of
+from xlt_ray.sweep.quota import SweepUse, gc_roots, is_running, still_needed, use_of
 
 TEXT = """
 name: t
@@ -52,14 +52,14 @@ def view(
     )  # fmt: skip
 
 
-def claims(*trials: TrialView, num: int = 0, own: str = "", **more: object) -> GcRoots:
+def roots_of(*trials: TrialView, num: int = 0, own: str = "", **more: object) -> GcRoots:
     """Of one sweep with these trials; finished when they are all there are."""
     use = SweepUse("s", trials, num or len(trials), **more)  # type: ignore[arg-type]
     return gc_roots([use], own=own)
 
 
 def test_a_finished_sweep_claims_its_best_target_and_what_it_shares() -> None:
-    found = claims(
+    found = roots_of(
         view(0, "complete", "i1", "t1", "e1"), view(1, "complete", "i1", "t2", "e2"),
         view(2, "pruned", "i2"), best=1,
     )  # fmt: skip
@@ -76,7 +76,7 @@ def test_seeds_of_one_configuration_do_not_share_for_ever() -> None:
         view(0, "complete", "i1", "t1", configuration=0),
         view(1, "complete", "i1", "t2", configuration=0, repeat=1),
     )
-    assert not claims(*repeats, num=1, seeds=2).shared
+    assert not roots_of(*repeats, num=1, seeds=2).shared
 
 
 def test_two_sweeps_share() -> None:
@@ -87,7 +87,7 @@ def test_two_sweeps_share() -> None:
 @pytest.mark.parametrize("own", ["", "s"])
 @pytest.mark.parametrize("state", ["waiting", "running"])
 def test_an_unfinished_trial_needs_its_whole_path_noted_or_not(state: State, own: str) -> None:
-    found = claims(
+    found = roots_of(
         view(0, state, "i1", path=("i1", "t1", "e1")), view(1, "complete", "i2", "t2"), own=own
     )
     assert found.needed == {"i1", "t1", "e1"}
@@ -101,14 +101,14 @@ def test_what_another_sweep_made_is_needed_by_the_path_that_reuses_it() -> None:
 
 
 def test_the_path_of_a_failed_trial_is_used_and_not_needed() -> None:
-    found = claims(view(0, "failed", "i1", path=("i1", "t1", "e1")))
+    found = roots_of(view(0, "failed", "i1", path=("i1", "t1", "e1")))
     assert found.used == {"i1", "t1", "e1"}
     assert not found.needed
 
 
 def test_a_sweep_whose_ledger_holds_no_paths_needs_all_that_it_noted() -> None:
     """It was written by an earlier version."""
-    found = claims(view(0, "failed", "i1", "t1"), replace(view(1, "running"), path=()))
+    found = roots_of(view(0, "failed", "i1", "t1"), replace(view(1, "running"), path=()))
     assert found.needed == {"i1", "t1"}
     assert found.unknown == ("s",)
 
@@ -126,8 +126,10 @@ def test_a_sweep_may_come_back_to_what_no_real_range_decides(
     parameters: tuple[str, ...], returning: set[str]
 ) -> None:
     trial = view(0, "complete", "a1", "k1", "i1", "t1", "e1", parameters=parameters)
-    assert claims(trial, num=2, real_parameters=frozenset(parameters)).returning == returning
-    assert not claims(trial, num=1, real_parameters=frozenset(parameters)).returning
+    assert (
+        roots_of(trial, num=2, continuous_parameters=frozenset(parameters)).returning == returning
+    )
+    assert not roots_of(trial, num=1, continuous_parameters=frozenset(parameters)).returning
 
 
 def test_trials_that_differ_in_their_shots_come_back_to_their_target_stage() -> None:
@@ -137,8 +139,8 @@ def test_trials_that_differ_in_their_shots_come_back_to_their_target_stage() -> 
         )
         for number in range(2)
     ]
-    assert claims(*trials, num=3).returning == {"t1"}
-    found = claims(*trials, num=2, best=1)
+    assert roots_of(*trials, num=3).returning == {"t1"}
+    found = roots_of(*trials, num=2, best=1)
     assert not found.returning
     assert found.best == {"t1", "f1"}
 
@@ -146,13 +148,13 @@ def test_trials_that_differ_in_their_shots_come_back_to_their_target_stage() -> 
 def test_a_repeat_that_was_not_asked_yet_comes_back_whatever_decides() -> None:
     real = frozenset({"intermediate.learning_rate"})
     trial = view(0, "complete", "i1", "t1", parameters=tuple(real))
-    assert claims(trial, num=1, seeds=2, real_parameters=real).returning == {"i1"}
+    assert roots_of(trial, num=1, seeds=2, continuous_parameters=real).returning == {"i1"}
 
 
 def test_what_another_driver_may_come_back_to_is_needed_now() -> None:
     trial = view(0, "complete", "i1", "t1")
-    assert claims(trial, num=2, is_at_work=True).needed == {"i1"}
-    mine = claims(trial, num=2, is_at_work=True, own="s")
+    assert roots_of(trial, num=2, is_running=True).needed == {"i1"}
+    mine = roots_of(trial, num=2, is_running=True, own="s")
     assert (mine.needed, mine.returning) == (set(), {"i1"})
 
 
@@ -190,17 +192,17 @@ def test_a_store_of_several_homes_is_told(shared: bool, names: set[str] | None) 
 def test_the_use_of_a_sweep_is_read_from_its_ledger(home: Home, sweep_from: ReadSweep) -> None:
     sweep = sweep_from(TEXT)
     ledger = open_ledger(home, sweep)
-    assert use_of(ledger, is_at_work=False).is_unfinished
+    assert use_of(ledger, is_running=False).is_unfinished
     for number in range(8):
         assert ledger.ask(sweep, lambda _: {}) is not None
         ledger.set_stages(number, [StageUse("target", f"t{number}", "target", False)])
-        assert use_of(ledger, is_at_work=False).is_unfinished
+        assert use_of(ledger, is_running=False).is_unfinished
         ledger.tell_complete(number, number / 10)
-    use = use_of(ledger, is_at_work=is_at_work(home, "t"))
+    use = use_of(ledger, is_running=is_running(home, "t"))
     assert not use.is_unfinished
-    assert not use.is_at_work
+    assert not use.is_running
     assert (use.num_configurations, use.seeds, use.best) == (4, 2, 7)
-    assert use.real_parameters == {"target.learning_rate"}
+    assert use.continuous_parameters == {"target.learning_rate"}
     assert gc_roots([use]).best == {"t7"}
 
 
@@ -214,4 +216,4 @@ def test_a_grid_ends_where_its_points_end(
         TEXT, "search={trials: 9, sampler: grid}", "target.learning_rate=1e-4",
         f"target.fusion={{method: dlfa, layer: {layer}}}",
     )  # fmt: skip
-    assert use_of(open_ledger(home, sweep), is_at_work=False).num_configurations == num
+    assert use_of(open_ledger(home, sweep), is_running=False).num_configurations == num

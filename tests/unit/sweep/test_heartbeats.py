@@ -27,13 +27,16 @@ class Driver:
     def __init__(self, folder: Path) -> None:
         self.now_s = 0.0
         self.ended: list[tuple[str, int]] = []
-        self.losses = ProcessFailures(Failures(), folder)
+        self.process_failures = ProcessFailures(Failures(), folder)
         self.silences = HeartbeatMonitor(
-            HANG_AFTER, self.losses, lambda *process: self.ended.append(process), lambda: self.now_s
+            HANG_AFTER,
+            self.process_failures,
+            lambda *process: self.ended.append(process),
+            lambda: self.now_s,
         )
 
     def trial(self, number: int) -> Any:
-        return SimpleNamespace(config={"order": SimpleNamespace(number=number)})
+        return SimpleNamespace(config={"task": SimpleNamespace(number=number)})
 
     def on_report(self, number: int) -> None:
         result = {"node_ip": "10.0.0.1", "pid": 1000 + number}
@@ -57,11 +60,13 @@ def test_a_silent_process_is_ended_once_and_its_trial_hung(driver: Driver) -> No
     assert driver.ended == []
     driver.work(PATIENCE)
     assert driver.ended == [("10.0.0.1", 1003)]
-    report = driver.losses.note(3, ActorDiedError())
+    report = driver.process_failures.on_process_end(3, ActorDiedError())
     assert report is not None
     assert report.cause == "timeout"
     assert report.message == f"its process gave no sign of life for {PATIENCE + 1:.0f} s"
-    assert driver.losses.note(3, ActorDiedError()).cause == "lost", "what follows is its own"
+    assert driver.process_failures.on_process_end(3, ActorDiedError()).cause == "lost", (
+        "what follows is its own"
+    )
 
 
 def test_a_process_that_speaks_is_left_alone(driver: Driver) -> None:

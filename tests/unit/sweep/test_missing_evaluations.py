@@ -21,9 +21,9 @@ from xlt_ray.sweep.tasks import Planner, Report, StageReport
 @pytest.fixture
 def finished(world: MakeWorld) -> World:
     at = world()
-    while (order := at.desk.next_task()) is not None:
-        at.complete(order)
-    assert at.desk.is_finished
+    while (task := at.scheduler.next_task()) is not None:
+        at.complete(task)
+    assert at.scheduler.is_finished
     return at
 
 
@@ -47,9 +47,9 @@ WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + bytes(range(8))
 
 
 def remaking_of(at: World, *, is_verified: bool = False) -> MissingEvaluations:
-    planner = Planner(at.sweep, at.facts, at.home)
+    planner = Planner(at.sweep, at.facts)
     return MissingEvaluations(
-        at.sweep, at.facts, planner, at.ledger, at.store, at.diary, is_verified=is_verified
+        planner, at.home, at.ledger, at.store, at.diary, is_verified=is_verified
     )
 
 
@@ -66,14 +66,14 @@ def weights_of(at: World) -> Path:
 
 def target_of(at: World, number: int) -> Stage:
     view = at.ledger.trial(number)
-    return Planner(at.sweep, at.facts, at.home).path_of_view(view)[-2]
+    return Planner(at.sweep, at.facts).path_of_view(view)[-2]
 
 
 def test_nothing_is_made_again_where_everything_is_there(finished: World) -> None:
-    remaking = remaking_of(finished)
-    assert remaking.is_done
-    assert remaking.next_task() is None
-    assert not remaking.complaint
+    missing_evaluations = remaking_of(finished)
+    assert missing_evaluations.is_done
+    assert missing_evaluations.next_task() is None
+    assert not missing_evaluations.complaint
     assert not [line for line in finished.diary.lines if line[0] == "warned"]
 
 
@@ -81,24 +81,24 @@ def test_evaluations_that_are_gone_or_cut_short_are_handed_out(finished: World) 
     lose(finished, 1)
     cut_short(finished, 2)
     before = finished.ledger.trials()
-    remaking = remaking_of(finished)
+    missing_evaluations = remaking_of(finished)
     assert "evaluate of trial 1, evaluate of trial 2" in finished.diary.lines[-1][2]
-    orders = [remaking.next_task(), remaking.next_task()]
-    assert remaking.is_done
-    assert remaking.num_running == 2
-    assert remaking.is_interrupted
-    for order in orders:
-        assert order is not None
-        stage = stages_to_run(order.path)[-1]
+    orders = [missing_evaluations.next_task(), missing_evaluations.next_task()]
+    assert missing_evaluations.is_done
+    assert missing_evaluations.num_running == 2
+    assert missing_evaluations.is_interrupted
+    for task in orders:
+        assert task is not None
+        stage = stages_to_run(task.path)[-1]
         assert finished.store.find_undamaged(stage) is None
         finished.commit(stage, scores_of(0.5))
         found = StageReport("evaluate", stage.key, stage.label, False, 0, 2.0)
-        assert not remaking.on_report(order.number, Report("begun"))
-        assert not remaking.on_report(order.number, Report("stage", finished_stage=found))
-        remaking.finish(order.number, Report("complete", scores=scores_of(0.5)))
-    assert not remaking.complaint
-    assert not remaking.is_interrupted
-    assert len(remaking.new_stages) == 2
+        assert not missing_evaluations.on_report(task.number, Report("begun"))
+        assert not missing_evaluations.on_report(task.number, Report("stage", finished_stage=found))
+        missing_evaluations.finish(task.number, Report("complete", scores=scores_of(0.5)))
+    assert not missing_evaluations.complaint
+    assert not missing_evaluations.is_interrupted
+    assert len(missing_evaluations.new_stages) == 2
     assert finished.ledger.trials() == before
     assert remaking_of(finished).is_done
 
@@ -126,16 +126,16 @@ def test_damaged_weights_of_the_best_trial_are_made_again_and_no_evaluation(
         file.write_bytes(bytes(len(content)))
     else:
         (file.parent / "record.json").write_text("{")
-    remaking = remaking_of(finished)
-    order = remaking.next_task()
-    assert remaking.is_done
-    assert order is not None
-    assert order.until == "target"
-    assert order.path[-1] in finished.store
-    assert f"target of trial {order.number}" in finished.diary.lines[-1][2]
-    assert order.path[-2] not in finished.store, "what is damaged is set aside"
-    remaking.finish(order.number, Report("complete"))
-    assert not remaking.complaint
+    missing_evaluations = remaking_of(finished)
+    task = missing_evaluations.next_task()
+    assert missing_evaluations.is_done
+    assert task is not None
+    assert task.until == "target"
+    assert task.path[-1] in finished.store
+    assert f"target of trial {task.number}" in finished.diary.lines[-1][2]
+    assert task.path[-2] not in finished.store, "what is damaged is set aside"
+    missing_evaluations.finish(task.number, Report("complete"))
+    assert not missing_evaluations.complaint
 
 
 def test_a_flipped_bit_in_the_best_weights_is_found_where_digests_are_asked_for(
@@ -145,9 +145,9 @@ def test_a_flipped_bit_in_the_best_weights_is_found_where_digests_are_asked_for(
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert remaking_of(finished).is_done
-    order = remaking_of(finished, is_verified=True).next_task()
-    assert order is not None
-    assert order.until == "target"
+    task = remaking_of(finished, is_verified=True).next_task()
+    assert task is not None
+    assert task.until == "target"
 
 
 def test_weights_of_other_trials_may_be_gone(finished: World) -> None:
@@ -159,28 +159,26 @@ def test_weights_of_other_trials_may_be_gone(finished: World) -> None:
 
 
 def test_a_file_of_an_evaluation_that_is_cut_short_is_found(finished: World) -> None:
-    stage = Planner(finished.sweep, finished.facts, finished.home).path_of_view(
-        finished.ledger.trial(2)
-    )[-1]
+    stage = Planner(finished.sweep, finished.facts).path_of_view(finished.ledger.trial(2))[-1]
     shutil.rmtree(finished.store.folder(stage.key))
     shutil.rmtree(finished.scratch / stage.key, ignore_errors=True)
     finished.commit(stage, scores_of(0.5), content=WEIGHTS)
     assert remaking_of(finished).is_done
     (finished.store.folder(stage.key) / "model.safetensors").write_bytes(WEIGHTS[:-1])
-    order = remaking_of(finished).next_task()
-    assert order is not None
-    assert (order.number, order.until) == (2, "evaluate")
+    task = remaking_of(finished).next_task()
+    assert task is not None
+    assert (task.number, task.until) == (2, "evaluate")
 
 
 @pytest.mark.parametrize("report", [None, Report("failed", cause="data", message="no file")])
 def test_what_cannot_be_made_again_is_told(finished: World, report: Report | None) -> None:
     lose(finished, 3)
-    remaking = remaking_of(finished)
-    order = remaking.next_task()
-    assert order is not None
-    remaking.finish(3, report)
-    assert "trial 3 (" in remaking.complaint
-    assert not remaking.is_interrupted, "new trials may begin"
+    missing_evaluations = remaking_of(finished)
+    task = missing_evaluations.next_task()
+    assert task is not None
+    missing_evaluations.finish(3, report)
+    assert "trial 3 (" in missing_evaluations.complaint
+    assert not missing_evaluations.is_interrupted, "new trials may begin"
 
 
 def test_a_run_of_a_finished_sweep_makes_what_is_lost(
@@ -188,15 +186,15 @@ def test_a_run_of_a_finished_sweep_makes_what_is_lost(
 ) -> None:
     at = finished
 
-    def tune(desk: Any, *_: object) -> None:
-        assert isinstance(desk, MissingEvaluations), "no trial of the sweep is left"
-        order = desk.next_task()
-        assert order is not None
-        stage = stages_to_run(order.path)[-1]
+    def tune(scheduler: Any, *_: object) -> None:
+        assert isinstance(scheduler, MissingEvaluations), "no trial of the sweep is left"
+        task = scheduler.next_task()
+        assert task is not None
+        stage = stages_to_run(task.path)[-1]
         at.commit(stage, scores_of(0.5))
         found = StageReport("evaluate", stage.key, stage.label, False, 0, 2.0)
-        desk.on_report(order.number, Report("stage", finished_stage=found))
-        desk.finish(order.number, Report("complete"))
+        scheduler.on_report(task.number, Report("stage", finished_stage=found))
+        scheduler.finish(task.number, Report("complete"))
 
     @contextmanager
     def courier(*_: object) -> Any:

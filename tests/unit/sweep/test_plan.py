@@ -186,14 +186,14 @@ def test_trials_of_the_ledger_are_in_the_plan_as_they_were_asked(
 ) -> None:
     sweep = sweep_from(TEXT, *TPE)
     ledger = open_ledger(home, sweep)
-    asked = [ledger.ask(sweep, lambda name: facts.models[name].bounds()) for _ in range(3)]
+    asked = [ledger.ask(sweep, facts.model_bounds) for _ in range(3)]
     ledger.tell_complete(0, 0.5)
     ledger.tell_failed(1, "oom", "no room")
     plan = planned(*TPE, ledger=ledger)
     assert [trial.number for trial in plan.trials] == [0, 1, 2, 3]
-    for ticket, trial in zip(asked, plan.trials, strict=False):
-        assert ticket is not None
-        assert (ticket.assignment, ticket.seed) == (trial.assignment, trial.seed)
+    for asked_trial, trial in zip(asked, plan.trials, strict=False):
+        assert asked_trial is not None
+        assert (asked_trial.assignment, asked_trial.seed) == (trial.assignment, trial.seed)
     assert [trial.is_finished for trial in plan.trials] == [True, True, False, False]
 
 
@@ -202,9 +202,9 @@ def test_finished_trials_have_nothing_left_to_train(
 ) -> None:
     sweep = sweep_from(TEXT)
     ledger = open_ledger(home, sweep)
-    while (ticket := ledger.ask(sweep, lambda name: facts.models[name].bounds())) is not None:
-        ledger.report(ticket.number, 10, 0.5)
-        ledger.tell_pruned(ticket.number)
+    while (asked_trial := ledger.ask(sweep, facts.model_bounds)) is not None:
+        ledger.report(asked_trial.number, 10, 0.5)
+        ledger.tell_pruned(asked_trial.number)
     plan = planned(ledger=ledger)
     assert plan.examples_left == 0
     assert len(plan.trials) == 24
@@ -221,7 +221,7 @@ def test_only_what_tpe_has_yet_to_choose_is_an_estimate(
     sweep = sweep_from(TEXT, *TPE)
     ledger = open_ledger(home, sweep)
     for _ in range(4):
-        ledger.ask(sweep, lambda name: facts.models[name].bounds())
+        ledger.ask(sweep, facts.model_bounds)
     assert not planned(*TPE, ledger=ledger).is_estimate
     assert planned(*TPE, "search.trials=5", ledger=ledger).is_estimate
 
@@ -241,7 +241,7 @@ def test_early_stopping_leaves_the_plan_every_repeat_and_says_that_these_are_the
     # As a sweep asks them whose first repeats are all at work before one of them ends.
     sweep = sweep_from(TEXT, *stop)
     ledger = open_ledger(home, sweep)
-    asked = [ledger.ask(sweep, lambda name: facts.models[name].bounds()) for _ in range(4)]
+    asked = [ledger.ask(sweep, facts.model_bounds) for _ in range(4)]
     assert [one.assignment for one in asked if one] == [
         trial.assignment for trial in plan.trials[:4]
     ]

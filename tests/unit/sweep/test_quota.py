@@ -84,7 +84,7 @@ class World:
 
     setting: Setting
     quota: int
-    things: dict[str, StoreEntry] = field(default_factory=dict)
+    entries: dict[str, StoreEntry] = field(default_factory=dict)
     views: list[TrialView] = field(default_factory=list)
     running: list[Running] = field(default_factory=list)
     held: list[Running] = field(default_factory=list)
@@ -97,20 +97,20 @@ class World:
         self.dice = random.Random(self.setting.luck)
         self.sizes = StoreSizes(weights={MODEL.key: WEIGHTS})
         self.sizes.stages[MODEL.key, "evaluate"] = SCORES
-        self.order = [
+        self.task = [
             (configuration, repeat)
             for configuration in range(self.setting.num_configurations)
             for repeat in range(self.setting.seeds)
         ]
         self.other = _other_sweep()
         for stranger in _strangers():
-            self.things[stranger.place] = stranger
-        self.protected = {place for place in self.things if "other" in place}
+            self.entries[stranger.place] = stranger
+        self.protected = {place for place in self.entries if "other" in place}
 
     # -- the driver -------------------------------------------------------------------
 
     def run(self) -> None:
-        while not self.is_stopped and (self.running or self.held or self.order):
+        while not self.is_stopped and (self.running or self.held or self.task):
             event = self.dice.random()
             if event < 0.4 and len(self.running) < self.setting.concurrent:
                 self.mark_started()
@@ -131,12 +131,12 @@ class World:
                     elif not self.running:
                         self.is_stopped = True
                     return
-            if not self.order or len(self.held) >= 8:
+            if not self.task or len(self.held) >= 8:
                 return
             self.ask()
 
     def ask(self) -> None:
-        configuration, repeat = self.order.pop(0)
+        configuration, repeat = self.task.pop(0)
         number = len(self.views)
         parameters = {"intermediate.learning_rate": 0.1} if self.setting.is_real else {}
         path = self.setting.path(configuration, repeat)
@@ -150,18 +150,18 @@ class World:
         """As the keeper does it, from the same pure parts."""
         waiting = [one for one in self.held if one not in working]
         paths = [one.path for one in working]
-        there = tuple(self.things.values())
+        there = tuple(self.entries.values())
         self.sizes.learn(there, paths)
         growth = growth_of(paths, there, self.sizes)
-        claims = gc_roots(
+        roots = gc_roots(
             [self.use(), self.other],
             own="own",
         )
-        found = plan(there, claims, quota_bytes=self.quota, needed_bytes=growth)
-        chosen = plan(there, claims, quota_bytes=self.quota) if found.missing_bytes else found
+        found = plan(there, roots, quota_bytes=self.quota, needed_bytes=growth)
+        chosen = plan(there, roots, quota_bytes=self.quota) if found.missing_bytes else found
         for removal in chosen.removals:
             self.check(removal.entry, [*working, *waiting])
-            del self.things[removal.entry.place]
+            del self.entries[removal.entry.place]
         return self.used + growth <= self.quota
 
     def made_twice(self) -> set[str]:
@@ -183,7 +183,7 @@ class World:
             self.setting.seeds,
             None if best is None else best.number,
             frozenset({"intermediate.learning_rate"}),
-            is_at_work=True,
+            is_running=True,
         )
 
     def die(self) -> None:
@@ -220,7 +220,7 @@ class World:
     def save(self, stage: Stage) -> None:
         """New progress is written whole before the old one is dropped."""
         place = f"progress/{stage.key}"
-        before = self.things.get(place)
+        before = self.entries.get(place)
         both = (before.state_bytes if before else 0) + PROGRESS
         self.put(StoreEntry("progress", place, stage.key, state_bytes=both, holder="trial"))
         self.put(StoreEntry("progress", place, stage.key, state_bytes=PROGRESS, holder="trial"))
@@ -232,7 +232,7 @@ class World:
             StoreEntry("stage", f"stages/{stage.key}", stage.key, stage.kind, parent=parent,
                    state_bytes=state, other_bytes=SIZE[stage.kind] - state)
         )  # fmt: skip
-        self.things.pop(f"progress/{stage.key}", None)
+        self.entries.pop(f"progress/{stage.key}", None)
         self.made[stage.key] += 1
         one.making = None
         use = StageUse(stage.kind, stage.key, stage.kind, reused=False)
@@ -254,39 +254,39 @@ class World:
 
     def hold(self, stage: Stage, holder: str) -> None:
         place = f"progress/{stage.key}"
-        if place in self.things:
-            self.things[place] = replace(self.things[place], holder=holder)
+        if place in self.entries:
+            self.entries[place] = replace(self.entries[place], holder=holder)
 
     # -- what must hold ---------------------------------------------------------------
 
     @property
     def used(self) -> int:
-        return sum(thing.num_bytes for thing in self.things.values())
+        return sum(entry.num_bytes for entry in self.entries.values())
 
     @property
     def present(self) -> set[str]:
-        return {thing.key for thing in self.things.values() if thing.sort == "stage"}
+        return {entry.key for entry in self.entries.values() if entry.sort == "stage"}
 
     def missing(self, one: Running) -> list[Stage]:
         wanted = set(still_needed(one.path, self.present)) - self.present
         return [stage for stage in stages_to_run(one.path) if stage.key in wanted]
 
-    def put(self, thing: StoreEntry) -> None:
+    def put(self, entry: StoreEntry) -> None:
         self.clock += 1
-        self.things[thing.place] = replace(thing, used=float(self.clock))
+        self.entries[entry.place] = replace(entry, used=float(self.clock))
         self.peak = max(self.peak, self.used)
         assert self.used <= self.quota, "the store stays below its quota"
 
-    def check(self, thing: StoreEntry, unfinished: list[Running]) -> None:
+    def check(self, entry: StoreEntry, unfinished: list[Running]) -> None:
         best = self.use().best
         kept = {stage.key for stage in self.views[best].stages} if best is not None else set()
-        assert not thing.holder, "what is being made stays"
-        assert thing.kind != "evaluate", "scores stay"
-        assert thing.place not in self.protected, "what another sweep needs stays"
-        assert not (thing.kind == "target" and thing.key in kept), "the best target stays"
+        assert not entry.holder, "what is being made stays"
+        assert entry.kind != "evaluate", "scores stay"
+        assert entry.place not in self.protected, "what another sweep needs stays"
+        assert not (entry.kind == "target" and entry.key in kept), "the best target stays"
         for one in unfinished:
             needed = still_needed(one.path, self.present)
-            assert thing.key not in needed, "what an unfinished trial goes on from stays"
+            assert entry.key not in needed, "what an unfinished trial goes on from stays"
 
 
 def view(
@@ -387,8 +387,8 @@ def test_a_sweep_stops_where_the_quota_is_too_small_and_never_oversteps(
 
 
 def test_without_a_quota_nothing_that_a_ledger_names_is_freed() -> None:
-    claims = gc_roots([_other_sweep()])
-    freed = {removal.entry.place for removal in plan(_strangers(), claims).removals}
+    roots = gc_roots([_other_sweep()])
+    freed = {removal.entry.place for removal in plan(_strangers(), roots).removals}
     assert freed == {"damaged/x", "scratch/results/x", "stages/nobody"}
 
 

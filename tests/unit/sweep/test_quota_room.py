@@ -25,7 +25,7 @@ from xlt_ray.store.storage import Storage
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep import quota
 from xlt_ray.sweep.quota import (
-    GUESTS,
+    OTHER_HOMES,
     SCORES_BYTES,
     QuotaManager,
     StoreSizes,
@@ -70,12 +70,12 @@ class World:
         )
 
     def ask(self) -> tuple[AskedTrial, StagePath]:
-        planner = Planner(self.sweep, self.facts, self.home)
+        planner = Planner(self.sweep, self.facts)
         self.ledger.keys_of = planner.keys
-        ticket = self.ledger.ask(self.sweep, planner.bounds)
-        assert ticket is not None
-        trial = self.sweep.trial_of(ticket.assignment, lambda _: {})
-        return ticket, path_of(trial, self.facts, seed=ticket.seed, shared_seed=0)
+        asked_trial = self.ledger.ask(self.sweep, planner.facts.model_bounds)
+        assert asked_trial is not None
+        trial = self.sweep.trial_of(asked_trial.assignment, lambda _: {})
+        return asked_trial, path_of(trial, self.facts, seed=asked_trial.seed, shared_seed=0)
 
     def commit(self, stage: Stage) -> None:
         folder = self.scratch / str(next(self._count))
@@ -90,7 +90,7 @@ class World:
         with lease:
             self.store.commit(stage, folder, record, lease)
 
-    def walk(self, ticket: AskedTrial, path: StagePath, objective: float) -> None:
+    def walk(self, asked_trial: AskedTrial, path: StagePath, objective: float) -> None:
         """Make what is missing, note it, tell the trial complete."""
         for stage in stages_to_run(path):
             if stage not in self.store:
@@ -99,8 +99,8 @@ class World:
         uses = [
             StageUse(stage.kind, stage.key, stage.label, False) for stage in stages_to_run(path)
         ]
-        self.ledger.set_stages(ticket.number, uses)
-        self.ledger.tell_complete(ticket.number, objective)
+        self.ledger.set_stages(asked_trial.number, uses)
+        self.ledger.tell_complete(asked_trial.number, objective)
 
     def there(self) -> set[str]:
         return {one.key for one in Inventory(self.store).look() if one.sort == "stage"}
@@ -127,8 +127,8 @@ def test_without_a_quota_there_is_always_room(world: Callable[..., World]) -> No
 
 def test_what_fits_is_let_be(world: Callable[..., World]) -> None:
     one = world("store.quota=20MB")
-    ticket, path = one.ask()
-    one.walk(ticket, path, 0.5)
+    asked_trial, path = one.ask()
+    one.walk(asked_trial, path, 0.5)
     before = one.there()
     _, further = one.ask()
     room = one.keeper.free_space([further])
@@ -144,10 +144,10 @@ def test_targets_of_ended_trials_make_room_and_the_best_stays(
     one = world("store.quota=12.2MB")
     paths = []
     for objective in (0.5, 0.9, 0.7):
-        ticket, path = one.ask()
+        asked_trial, path = one.ask()
         room = one.keeper.free_space([path])
         assert room.is_enough, room.message
-        one.walk(ticket, path, objective)
+        one.walk(asked_trial, path, objective)
         paths.append(path)
     _, last = one.ask()
     assert one.keeper.free_space([last]).is_enough
@@ -163,10 +163,10 @@ def test_where_no_room_can_be_made_it_says_what_holds_it_and_frees_no_more_than_
     world: Callable[..., World],
 ) -> None:
     one = world("store.quota=5MB")
-    ticket, path = one.ask()
-    one.walk(ticket, path, 0.5)
-    ticket, further = one.ask()
-    one.walk(ticket, further, 0.4)
+    asked_trial, path = one.ask()
+    one.walk(asked_trial, path, 0.5)
+    asked_trial, further = one.ask()
+    one.walk(asked_trial, further, 0.4)
     before = one.there()
     _, last = one.ask()
     room = one.keeper.free_space([last])
@@ -182,11 +182,11 @@ def test_a_store_that_is_too_large_already_is_brought_below_the_quota(
 ) -> None:
     one = world("store.quota=5MB")
     for objective in (0.5, 0.9, 0.7, 0.6):
-        ticket, path = one.ask()
-        one.walk(ticket, path, objective)
+        asked_trial, path = one.ask()
+        one.walk(asked_trial, path, objective)
     one.keeper.quota_bytes = 4 * WEIGHTS + 200_000
     assert one.keeper.free_space([]).is_enough
-    assert sum(thing.num_bytes for thing in Inventory(one.store).look()) <= 4_200_000
+    assert sum(entry.num_bytes for entry in Inventory(one.store).look()) <= 4_200_000
 
 
 def test_a_trial_that_is_held_back_keeps_what_it_goes_on_from(
@@ -221,12 +221,12 @@ def test_another_ledger_that_cannot_be_read_protects_everything(
 
 def test_another_sweep_keeps_what_it_needs(world: Callable[..., World]) -> None:
     other = world("name=other", "search={trials: 1}")
-    ticket, path = other.ask()
+    asked_trial, path = other.ask()
     other.commit(path[1])
     one = world("store.quota=1kB")
     assert not one.keeper.free_space([]).is_enough
     assert path[1] in one.store
-    other.ledger.tell_failed(ticket.number, "bug", "x")
+    other.ledger.tell_failed(asked_trial.number, "bug", "x")
     assert one.keeper.free_space([]).is_enough, "its ledger was read again"
     assert path[1] not in one.store
 
@@ -258,26 +258,26 @@ def test_the_store_is_listed_only_where_what_was_heard_of_nears_the_quota(
 
     monkeypatch.setattr(Inventory, "look", counted)
     for _ in range(2):
-        ticket, path = one.ask()
+        asked_trial, path = one.ask()
         for stage in stages_to_run(path):
             assert one.keeper.free_space([path]).is_enough
             if stage not in one.store:
                 one.commit(stage)
             one.keeper.on_report(stage.key)
-        one.walk(ticket, path, 0.5)
+        one.walk(asked_trial, path, 0.5)
         assert one.keeper.free_space([]).is_enough
     assert len(looks) == 1
-    written = sum(thing.num_bytes for thing in look(Inventory(one.store)))
+    written = sum(entry.num_bytes for entry in look(Inventory(one.store)))
     one.keeper.quota_bytes = written
     assert one.keeper.free_space([]).is_enough
     assert len(looks) == 1, "what was heard of is what is there"
     one.keeper.quota_bytes = written - 1
     assert one.keeper.free_space([]).is_enough
     assert len(looks) == 2
-    one.keeper.look_again()
+    one.keeper.list_again()
     assert one.keeper.free_space([]).is_enough
     assert len(looks) == 3
-    monkeypatch.setattr(quota, "LOOK_S", 0.0)
+    monkeypatch.setattr(quota, "LIST_AGAIN_S", 0.0)
     assert one.keeper.free_space([]).is_enough
     assert len(looks) == 4
 
@@ -346,16 +346,16 @@ def test_a_driver_waits_for_a_store_that_cannot_be_reached(
     monkeypatch.setattr(storage, "PAUSES_S", (0.0,) * 5)
     at = test_scheduler.World(sweep_from(TEXT), facts, home, tmp_path / "results")
     monkeypatch.setattr(at.store.storage, "exists", Outage(at.store.storage.exists, 3))
-    order = at.next()
-    at.begin(order)
-    stage = order.path[1]
+    task = at.next()
+    at.begin(task)
+    stage = task.path[1]
     at.commit(stage)
     monkeypatch.setattr(at.store.storage, "exists", Outage(at.store.storage.exists, 3))
     done = StageReport(stage.kind, stage.key, stage.label, False, stage.num_examples, 2.0)
-    assert not at.desk.on_report(order.number, Report("stage", stage.kind, finished_stage=done))
+    assert not at.scheduler.on_report(task.number, Report("stage", stage.kind, finished_stage=done))
     monkeypatch.undo()
-    at.make(order, "target")
-    at.make(order, "evaluate")
+    at.make(task, "target")
+    at.make(task, "evaluate")
     assert [line[0] for line in at.diary.lines].count("warned") == 2, "once in each outage"
 
 
@@ -376,8 +376,8 @@ def test_what_another_home_keeps_in_this_one_is_not_freed(
     assert path[1] in one.store
     for said in ("was made for another home", "may be made for another home"):
         assert said in room.message
-    ((_, _, claims),) = stores_of(home)
-    assert claims.home_sweeps == {"t"}
+    ((_, _, roots),) = stores_of(home)
+    assert roots.home_sweeps == {"t"}
     (_, (shared, _, _)) = stores_of(guest.home)
     assert is_shared(guest.home, shared)
 
@@ -390,7 +390,7 @@ def test_a_home_alone_in_its_store_frees_whatever_its_ledgers_do_not_name(
     gone.commit(path[1])
     home.ledger_journal("gone").unlink()
     one = world("store.quota=1kB", f"places.store={home.root}/../{home.root.name}")
-    assert one.store.storage.names(GUESTS) == [], "the same folder, in other words"
+    assert one.store.storage.names(OTHER_HOMES) == [], "the same folder, in other words"
     assert one.keeper.free_space([]).is_enough
     assert path[1] not in one.store
 

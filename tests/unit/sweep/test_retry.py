@@ -10,7 +10,7 @@ import ray.exceptions as rayed
 
 from xlt_ray.config.retry_policy import Failures, Policy
 from xlt_ray.errors import LeaseLost
-from xlt_ray.sweep.failures import naming
+from xlt_ray.sweep.failures import noting_node
 from xlt_ray.sweep.retry import ProcessFailures
 from xlt_ray.sweep.tasks import Report
 from xlt_ray.sweep.watchdog import hang_file
@@ -31,109 +31,109 @@ def hang(folder: Path, number: int) -> None:
 
 
 def test_a_lost_process_is_replaced_as_often_as_the_policy_says(tmp_path: Path) -> None:
-    losses = ProcessFailures(Failures(), tmp_path)
-    first = losses.note(3, DIED)
+    process_failures = ProcessFailures(Failures(), tmp_path)
+    first = process_failures.on_process_end(3, DIED)
     assert first is not None
     assert (first.kind, first.cause) == ("lost", "lost")
-    assert losses.note(3, LeaseLost("gone", key="k")) is not None
-    assert losses.note(3, DIED) is None
-    fate = losses.fate(3)
-    assert fate is not None
-    assert (fate.kind, fate.cause) == ("failed", "lost")
-    assert fate.message.endswith("(attempts in this run: 3)")
+    assert process_failures.on_process_end(3, LeaseLost("gone", key="k")) is not None
+    assert process_failures.on_process_end(3, DIED) is None
+    final_report = process_failures.final_report(3)
+    assert final_report is not None
+    assert (final_report.kind, final_report.cause) == ("failed", "lost")
+    assert final_report.message.endswith("(attempts in this run: 3)")
 
 
 def test_no_cause_uses_up_the_attempts_of_another(tmp_path: Path) -> None:
-    losses = ProcessFailures(Failures(lost=Policy(action="retry", times=1)), tmp_path)
+    process_failures = ProcessFailures(Failures(lost=Policy(action="retry", times=1)), tmp_path)
     for _ in range(5):
-        assert losses.note(3, TAKEN) is not None
-    assert losses.note(3, DIED) is not None
+        assert process_failures.on_process_end(3, TAKEN) is not None
+    assert process_failures.on_process_end(3, DIED) is not None
     hang(tmp_path, 3)
-    assert losses.note(3, DIED) is not None
-    assert losses.note(3, DIED) is None
+    assert process_failures.on_process_end(3, DIED) is not None
+    assert process_failures.on_process_end(3, DIED) is None
 
 
 def test_an_attempt_within_a_process_counts_for_all_that_follow(tmp_path: Path) -> None:
-    losses = ProcessFailures(Failures(oom=Policy(action="shrink", times=3)), tmp_path)
+    process_failures = ProcessFailures(Failures(oom=Policy(action="shrink", times=3)), tmp_path)
     for _ in range(2):
-        losses.on_report(3, Report("retrying", cause="oom", remedy="with 8 sequences"))
-    losses.on_report(3, Report("retrying", cause="storage"))
-    losses.on_report(3, Report("ticked"))
-    losses.on_report(4, Report("retrying", cause="oom"))
+        process_failures.on_report(3, Report("retrying", cause="oom", remedy="with 8 sequences"))
+    process_failures.on_report(3, Report("retrying", cause="storage"))
+    process_failures.on_report(3, Report("ticked"))
+    process_failures.on_report(4, Report("retrying", cause="oom"))
     # Ray ends a process for the memory of its machine.
-    assert losses.note(3, rayed.OutOfMemoryError("x")) is not None
-    assert losses.note(3, rayed.OutOfMemoryError("x")) is None
+    assert process_failures.on_process_end(3, rayed.OutOfMemoryError("x")) is not None
+    assert process_failures.on_process_end(3, rayed.OutOfMemoryError("x")) is None
 
 
 def test_no_trial_uses_up_the_attempts_of_another(tmp_path: Path) -> None:
-    losses = ProcessFailures(Failures(lost=Policy(action="retry", times=1)), tmp_path)
-    assert losses.note(3, DIED) is not None
-    assert losses.note(4, DIED) is not None
-    assert losses.note(3, DIED) is None
+    process_failures = ProcessFailures(Failures(lost=Policy(action="retry", times=1)), tmp_path)
+    assert process_failures.on_process_end(3, DIED) is not None
+    assert process_failures.on_process_end(4, DIED) is not None
+    assert process_failures.on_process_end(3, DIED) is None
 
 
 def test_a_process_that_hung_is_told_from_one_that_was_killed(tmp_path: Path) -> None:
-    losses = ProcessFailures(Failures(), tmp_path)
+    process_failures = ProcessFailures(Failures(), tmp_path)
     hang(tmp_path, 3)
-    report = losses.note(3, DIED)
+    report = process_failures.on_process_end(3, DIED)
     assert report is not None
     assert report.cause == "timeout"
     assert "a.py" in report.log
     assert report.message == "nothing happened for 0:30:00: in wait (a.py:3)"
     hang(tmp_path, 3)
-    assert losses.note(3, DIED) is None
-    fate = losses.fate(3)
-    assert fate is not None
-    assert (fate.cause, fate.log) == ("timeout", report.log)
-    assert "2" in fate.message
+    assert process_failures.on_process_end(3, DIED) is None
+    final_report = process_failures.final_report(3)
+    assert final_report is not None
+    assert (final_report.cause, final_report.log) == ("timeout", report.log)
+    assert "2" in final_report.message
 
 
 def test_a_process_of_which_nothing_is_known_was_lost(tmp_path: Path) -> None:
-    losses = ProcessFailures(Failures(lost=Policy(action="fail")), tmp_path)
-    assert losses.fate(1) is None
-    assert losses.note(1, None) is None
-    fate = losses.fate(1)
-    assert fate is not None
-    assert fate.cause == "lost"
+    process_failures = ProcessFailures(Failures(lost=Policy(action="fail")), tmp_path)
+    assert process_failures.final_report(1) is None
+    assert process_failures.on_process_end(1, None) is None
+    final_report = process_failures.final_report(1)
+    assert final_report is not None
+    assert final_report.cause == "lost"
 
 
 def broken(node: str) -> RuntimeError:
     error = RuntimeError("CUDA error: unspecified launch failure")
-    with contextlib.suppress(RuntimeError), naming(lambda: node):
+    with contextlib.suppress(RuntimeError), noting_node(lambda: node):
         raise error
     return error
 
 
 def test_a_node_whose_devices_fail_again_and_again_is_left(tmp_path: Path) -> None:
-    losses = ProcessFailures(Failures(), tmp_path)
+    process_failures = ProcessFailures(Failures(), tmp_path)
     for number in range(2):
-        losses.note(number, broken("a"))
-        losses.note(number, broken("b"))
-    assert losses.left_nodes == ()
-    losses.note(2, broken("a"))
-    assert losses.left_nodes == ("a",)
-    losses.note(2, broken("a"))
-    losses.note(3, broken("b"))
-    assert losses.left_nodes == ("a", "b")
+        process_failures.on_process_end(number, broken("a"))
+        process_failures.on_process_end(number, broken("b"))
+    assert process_failures.left_nodes == ()
+    process_failures.on_process_end(2, broken("a"))
+    assert process_failures.left_nodes == ("a",)
+    process_failures.on_process_end(2, broken("a"))
+    process_failures.on_process_end(3, broken("b"))
+    assert process_failures.left_nodes == ("a", "b")
 
 
 def test_a_stage_that_a_node_has_made_clears_it(tmp_path: Path) -> None:
-    losses = ProcessFailures(Failures(leave_node_after=2), tmp_path)
+    process_failures = ProcessFailures(Failures(leave_node_after=2), tmp_path)
     for number in range(4):
-        losses.note(number, broken("a"))
-        losses.on_report(9, STAGE)
-    losses.note(5, broken("a"))
-    losses.on_report(9, replace(STAGE, nodes=("b",)))
-    losses.note(6, broken("a"))
-    assert losses.left_nodes == ("a",)
+        process_failures.on_process_end(number, broken("a"))
+        process_failures.on_report(9, STAGE)
+    process_failures.on_process_end(5, broken("a"))
+    process_failures.on_report(9, replace(STAGE, nodes=("b",)))
+    process_failures.on_process_end(6, broken("a"))
+    assert process_failures.left_nodes == ("a",)
 
 
 def test_only_failures_of_a_device_count_against_their_node(tmp_path: Path) -> None:
-    losses = ProcessFailures(Failures(leave_node_after=1), tmp_path)
+    process_failures = ProcessFailures(Failures(leave_node_after=1), tmp_path)
     lost = LeaseLost("gone", key="k")
-    with contextlib.suppress(LeaseLost), naming(lambda: "a"):
+    with contextlib.suppress(LeaseLost), noting_node(lambda: "a"):
         raise lost
-    losses.note(0, lost)
-    losses.note(1, RuntimeError("CUDA error: unspecified launch failure"))
-    losses.note(2, DIED)
-    assert losses.left_nodes == ()
+    process_failures.on_process_end(0, lost)
+    process_failures.on_process_end(1, RuntimeError("CUDA error: unspecified launch failure"))
+    process_failures.on_process_end(2, DIED)
+    assert process_failures.left_nodes == ()

@@ -21,7 +21,7 @@ from xlt_ray.store.record import Score, StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.store.store import StageStore
-from xlt_ray.sweep.failures import LASTING
+from xlt_ray.sweep.failures import PERMANENT
 from xlt_ray.sweep.scheduler import LOOK_AHEAD, TrialScheduler
 from xlt_ray.sweep.tasks import Report, StageReport, TrialTask
 from xlt_ray.tracking import FLUSH_TIMEOUT_S, NO_REPLY_TIMEOUT_S, LedgerSnapshot
@@ -127,15 +127,15 @@ class World:
     def sit_down(self) -> None:
         """A new driver, at first or after the last one died."""
         self.ledger = open_ledger(self.home, self.sweep)
-        self.desk = TrialScheduler(
+        self.scheduler = TrialScheduler(
             self.sweep, self.facts, self.home, self.ledger, self.store,
             self.courier, self.diary,  # type: ignore[arg-type]
         )  # fmt: skip
 
     def next(self) -> TrialTask:
-        order = self.desk.next_task()
-        assert order is not None
-        return order
+        task = self.scheduler.next_task()
+        assert task is not None
+        return task
 
     def commit(
         self, stage: Stage, scores: tuple[Score, ...] = (), content: bytes | None = None
@@ -150,35 +150,35 @@ class World:
         with lease:
             self.store.commit(stage, folder, record, lease)
 
-    def begin(self, order: TrialTask) -> None:
-        assert not self.desk.on_report(order.number, Report("begun"))
+    def begin(self, task: TrialTask) -> None:
+        assert not self.scheduler.on_report(task.number, Report("begun"))
 
-    def make(self, order: TrialTask, kind: str, value: float = 0.5) -> None:
+    def make(self, task: TrialTask, kind: str, value: float = 0.5) -> None:
         """Make one stage of an order, or find it."""
-        stage = next(stage for stage in order.path if stage.kind == kind)
+        stage = next(stage for stage in task.path if stage.kind == kind)
         reused = stage in self.store
         if not reused:
             self.commit(stage, scores_of(value) if kind == "evaluate" else ())
         examples = 0 if reused else stage.num_examples
         report = StageReport(kind, stage.key, stage.label, reused, examples, 2.0)
-        self.desk.on_report(order.number, Report("stage", stage=kind, finished_stage=report))
+        self.scheduler.on_report(task.number, Report("stage", stage=kind, finished_stage=report))
 
-    def complete(self, order: TrialTask, value: float = 0.5) -> TrialView:
+    def complete(self, task: TrialTask, value: float = 0.5) -> TrialView:
         """Do all of an order."""
-        self.begin(order)
-        return self.finish(order, value)
+        self.begin(task)
+        return self.finish(task, value)
 
-    def finish(self, order: TrialTask, value: float = 0.5) -> TrialView:
+    def finish(self, task: TrialTask, value: float = 0.5) -> TrialView:
         """Do all that is left of an order that has begun."""
-        for stage in stages_to_run(order.path):
-            self.make(order, stage.kind, value)
-        self.desk.finish(order.number, Report("complete", scores=scores_of(value)))
-        return self.ledger.trial(order.number)
+        for stage in stages_to_run(task.path):
+            self.make(task, stage.kind, value)
+        self.scheduler.finish(task.number, Report("complete", scores=scores_of(value)))
+        return self.ledger.trial(task.number)
 
-    def fail(self, order: TrialTask, message: str, cause: str = "bug") -> None:
-        self.begin(order)
-        self.desk.finish(
-            order.number, Report("failed", cause=cause, message=message, log="traceback")
+    def fail(self, task: TrialTask, message: str, cause: str = "bug") -> None:
+        self.begin(task)
+        self.scheduler.finish(
+            task.number, Report("failed", cause=cause, message=message, log="traceback")
         )
 
     def evaluated(self, number: int, examples: int, value: float, **more: Any) -> bool:
@@ -186,7 +186,7 @@ class World:
             "evaluated", stage="target", examples=examples, total_examples=100,
             metrics={"accuracy": value, "loss": 1.0}, **more,
         )  # fmt: skip
-        return self.desk.on_report(number, report)
+        return self.scheduler.on_report(number, report)
 
 
 def scores_of(value: float) -> tuple[Score, ...]:
@@ -209,9 +209,9 @@ def world(sweep_from: ReadSweep, facts: Facts, home: Home, tmp_path: Path) -> Ca
 MakeWorld = Callable[..., World]
 
 
-def size_of(order: TrialTask) -> object:
-    assert order.trial.intermediate is not None
-    return order.trial.intermediate.size
+def size_of(task: TrialTask) -> object:
+    assert task.trial.intermediate is not None
+    return task.trial.intermediate.size
 
 
 # -- handing out ----------------------------------------------------------------------------
@@ -223,14 +223,14 @@ def test_a_trial_whose_next_stage_is_being_made_is_held_back(world: MakeWorld) -
     # The grid's second point shares the intermediate stage of its first; the third does not.
     assert (first.number, size_of(first)) == (0, 100)
     assert (second.number, size_of(second)) == (2, 200)
-    assert at.desk.next_task() is None
-    assert not at.desk.is_done
-    assert at.desk.num_running == 2
+    assert at.scheduler.next_task() is None
+    assert not at.scheduler.is_done
+    assert at.scheduler.num_running == 2
     at.begin(first)
     at.make(first, "intermediate")
     held = at.next()
     assert (held.number, size_of(held)) == (1, 100)
-    assert at.desk.next_task() is None
+    assert at.scheduler.next_task() is None
 
 
 def test_all_trials_are_handed_out_in_the_end(world: MakeWorld) -> None:
@@ -238,15 +238,15 @@ def test_all_trials_are_handed_out_in_the_end(world: MakeWorld) -> None:
     running = [at.next(), at.next()]
     numbers = []
     while running:
-        order = running.pop(0)
-        numbers.append(order.number)
-        assert at.complete(order).state == "complete"
-        while (further := at.desk.next_task()) is not None:
+        task = running.pop(0)
+        numbers.append(task.number)
+        assert at.complete(task).state == "complete"
+        while (further := at.scheduler.next_task()) is not None:
             running.append(further)
     assert sorted(numbers) == [0, 1, 2, 3]
-    assert at.desk.is_done
-    assert at.desk.num_running == 0
-    assert len(at.desk.new_stages) == 2 + 4 + 4
+    assert at.scheduler.is_done
+    assert at.scheduler.num_running == 0
+    assert len(at.scheduler.new_stages) == 2 + 4 + 4
 
 
 def test_a_trial_that_could_run_is_found_behind_those_that_wait(world: MakeWorld) -> None:
@@ -271,24 +271,24 @@ def test_every_stage_is_made_once_with_any_number_of_workers(
     running: list[TrialTask] = []
     trained: list[str] = []
 
-    def following(order: TrialTask) -> Stage | None:
-        return next((stage for stage in stages_to_run(order.path) if stage not in at.store), None)
+    def following(task: TrialTask) -> Stage | None:
+        return next((stage for stage in stages_to_run(task.path) if stage not in at.store), None)
 
-    while not at.desk.is_done or running:
-        while len(running) < workers and (order := at.desk.next_task()) is not None:
-            at.begin(order)
-            running.append(order)
+    while not at.scheduler.is_done or running:
+        while len(running) < workers and (task := at.scheduler.next_task()) is not None:
+            at.begin(task)
+            running.append(task)
         assert running, "somebody can always work"
         keys = [stage.key for stage in map(following, running) if stage is not None]
         assert len(keys) == len(set(keys)), "two workers would make the same stage"
-        order = random.choice(running)
-        stage = following(order)
+        task = random.choice(running)
+        stage = following(task)
         if stage is not None:
-            at.make(order, stage.kind)
+            at.make(task, stage.kind)
             trained.append(stage.key)
         else:
-            at.desk.finish(order.number, Report("complete", scores=scores_of(0.5)))
-            running.remove(order)
+            at.scheduler.finish(task.number, Report("complete", scores=scores_of(0.5)))
+            running.remove(task)
     assert len(trained) == len(set(trained)) == len(at.store)
     assert {trial.state for trial in at.ledger.trials()} == {"complete"}
 
@@ -296,7 +296,7 @@ def test_every_stage_is_made_once_with_any_number_of_workers(
 RATES = "target.learning_rate={choice: [1e-4, 1e-3, 1e-2]}"
 
 
-@pytest.mark.parametrize("cause", LASTING)
+@pytest.mark.parametrize("cause", PERMANENT)
 def test_what_needs_a_stage_that_failed_in_two_trials_fails_with_it_untried(
     world: MakeWorld, cause: str
 ) -> None:
@@ -307,7 +307,7 @@ def test_what_needs_a_stage_that_failed_in_two_trials_fails_with_it_untried(
     second = at.next()
     assert (second.number, size_of(second)) == (1, 100), "its node may have been at fault"
     at.fail(second, "TrialFailure: the loss is nan", cause=cause)
-    assert at.desk.next_task() is None
+    assert at.scheduler.next_task() is None
     dependant = at.ledger.trial(2)
     assert (dependant.state, dependant.cause) == ("failed", cause)
     assert "intermediate pairs 100 failed in trials 0 and 1" in dependant.message
@@ -323,17 +323,17 @@ def test_a_cause_that_lies_elsewhere_fails_no_other_trial_untried(
     at = world("intermediate.size=100", "target.learning_rate={float: [1e-5, 1e-3]}",
                "search={trials: 6, sampler: random}")  # fmt: skip
     for number in range(6):
-        order = at.next()
-        assert order.number == number
-        at.fail(order, "AcceleratorError: unspecified launch failure", cause=cause)
-    assert not at.desk.repeated_bug
+        task = at.next()
+        assert task.number == number
+        at.fail(task, "AcceleratorError: unspecified launch failure", cause=cause)
+    assert not at.scheduler.repeated_bug
 
 
 def test_what_needs_a_stage_that_was_lost_tries_it_again(world: MakeWorld) -> None:
     at = world()
     first = at.next()
     at.begin(first)
-    at.desk.finish(first.number, None)
+    at.scheduler.finish(first.number, None)
     assert at.ledger.trial(0).cause == "lost"
     again = at.next()
     assert (again.number, size_of(again)) == (1, 100)
@@ -344,7 +344,7 @@ def test_a_failure_below_a_shared_stage_leaves_the_others_alone(world: MakeWorld
     first = at.next()
     at.begin(first)
     at.make(first, "intermediate")
-    at.desk.finish(first.number, Report("failed", cause="nan", message="nan"))
+    at.scheduler.finish(first.number, Report("failed", cause="nan", message="nan"))
     assert at.complete(at.next()).state == "complete"
 
 
@@ -353,15 +353,15 @@ def test_looking_ahead_has_an_end(world: MakeWorld) -> None:
                "search={trials: 50, sampler: tpe}")  # fmt: skip
     at.next()
     for _ in range(5):
-        assert at.desk.next_task() is None
+        assert at.scheduler.next_task() is None
     assert len(at.ledger.trials()) == 1 + LOOK_AHEAD["tpe"]
 
 
 def test_trials_without_common_stages_all_run_at_once(world: MakeWorld) -> None:
     at = world("intermediate=null", "search.trials=2")
     assert [at.next().number, at.next().number] == [0, 1]
-    assert at.desk.next_task() is None
-    assert at.desk.is_done
+    assert at.scheduler.next_task() is None
+    assert at.scheduler.is_done
 
 
 def test_a_trial_like_a_running_one_waits_and_then_needs_nothing(world: MakeWorld) -> None:
@@ -369,7 +369,7 @@ def test_a_trial_like_a_running_one_waits_and_then_needs_nothing(world: MakeWorl
     at = world("intermediate=null", "search={trials: 2, sampler: random}",
                "target={task: nli, source_language: qaa, size: {choice: [1000, all]}}")  # fmt: skip
     first = at.next()
-    assert at.desk.next_task() is None
+    assert at.scheduler.next_task() is None
     at.complete(first)
     view = at.complete(at.next())
     assert all(use.reused for use in view.stages)
@@ -393,47 +393,49 @@ def test_what_a_dead_driver_left_running_goes_first(world: MakeWorld) -> None:
 
 def test_the_ledger_keeps_who_made_a_reused_stage(world: MakeWorld) -> None:
     at = world()
-    order = at.next()
-    at.begin(order)
+    task = at.next()
+    at.begin(task)
     report = StageReport("intermediate", "k" * 64, "label", True, 0, 0.0, made_by="other/3")
-    at.desk.on_report(order.number, Report("stage", stage="intermediate", finished_stage=report))
-    assert [stage.made_by for stage in at.ledger.trial(order.number).stages] == ["other/3"]
+    at.scheduler.on_report(
+        task.number, Report("stage", stage="intermediate", finished_stage=report)
+    )
+    assert [stage.made_by for stage in at.ledger.trial(task.number).stages] == ["other/3"]
 
 
 def test_a_stage_trained_by_an_earlier_attempt_stays_trained(world: MakeWorld) -> None:
     at = world("search.trials=1")
-    order = at.next()
-    at.begin(order)
-    at.make(order, "intermediate")
+    task = at.next()
+    at.begin(task)
+    at.make(task, "intermediate")
     at.sit_down()
     view = at.complete(at.next())
     uses = {use.kind: use for use in view.stages}
     assert not uses["intermediate"].reused
     assert uses["intermediate"].examples == next(
-        stage.num_examples for stage in order.path if stage.kind == "intermediate"
+        stage.num_examples for stage in task.path if stage.kind == "intermediate"
     )
-    assert set(at.desk.new_stages) == {uses["target"].key, uses["evaluate"].key}
+    assert set(at.scheduler.new_stages) == {uses["target"].key, uses["evaluate"].key}
 
 
 def test_a_second_attempt_in_the_same_run_is_counted(world: MakeWorld) -> None:
     at = world("search.trials=1")
-    order = at.next()
-    at.begin(order)
-    assert at.complete(order).attempts == 2
+    task = at.next()
+    at.begin(task)
+    assert at.complete(task).attempts == 2
     assert list(at.courier.status) == ["run 0"]
 
 
 def test_a_sweep_without_room_on_the_disk_ends_with_the_reason(world: MakeWorld) -> None:
     at = world("store.quota=1kB")
-    assert at.desk.next_task() is None
-    assert at.desk.is_done
-    assert "store.quota: 1 kB is too little" in at.desk.stopped_by
+    assert at.scheduler.next_task() is None
+    assert at.scheduler.is_done
+    assert "store.quota: 1 kB is too little" in at.scheduler.stopped_by
     assert [trial.state for trial in at.ledger.trials()] == ["running"], "it goes on with more room"
     at.sweep = replace(at.sweep, settings=at.sweep.settings.model_copy(
         update={"store": Store(quota="1GB")}))  # fmt: skip
     at.sit_down()
     assert at.next().number == 0
-    assert not at.desk.stopped_by
+    assert not at.scheduler.stopped_by
 
 
 def test_a_trial_waits_while_a_running_one_fills_the_disk(world: MakeWorld) -> None:
@@ -441,9 +443,9 @@ def test_a_trial_waits_while_a_running_one_fills_the_disk(world: MakeWorld) -> N
     # the weights of its best evaluation once more.
     at = world("store.quota=4MB")
     first = at.next()
-    assert at.desk.next_task() is None
-    assert not at.desk.stopped_by
-    assert not at.desk.is_done
+    assert at.scheduler.next_task() is None
+    assert not at.scheduler.stopped_by
+    assert not at.scheduler.is_done
     assert at.complete(first).state == "complete"
     assert at.next().number == 1
 
@@ -453,8 +455,8 @@ def test_a_trial_waits_while_a_running_one_fills_the_disk(world: MakeWorld) -> N
 
 def test_a_complete_trial_is_written_down_everywhere(world: MakeWorld) -> None:
     at = world()
-    order = at.next()
-    view = at.complete(order, 0.75)
+    task = at.next()
+    view = at.complete(task, 0.75)
     assert (view.state, view.objective) == ("complete", 0.75)
     assert [use.kind for use in view.stages] == ["intermediate", "target", "evaluate"]
     assert view.mlflow_run_id == "run 0"
@@ -491,13 +493,13 @@ def test_an_objective_that_was_not_measured_fails_the_trial_alone(world: MakeWor
     view = at.complete(at.next())
     assert (view.state, view.cause) == ("failed", "data")
     assert "qzz" in view.message
-    assert at.desk.next_task() is not None
+    assert at.scheduler.next_task() is not None
 
 
 def test_the_curve_of_the_target_stage_is_kept_once(world: MakeWorld) -> None:
     at = world("search.trials=1")
-    order = at.next()
-    at.begin(order)
+    task = at.next()
+    at.begin(task)
     assert not at.evaluated(0, 50, 0.3)
     assert not at.evaluated(0, 50, 0.3, is_replay=True)
     assert not at.evaluated(0, 100, 0.4)
@@ -512,8 +514,8 @@ def test_earlier_stages_are_logged_by_their_name_and_not_twice(world: MakeWorld)
     at = world("search.trials=1")
     at.begin(at.next())
     report = Report("evaluated", stage="intermediate", examples=8, metrics={"accuracy": 0.1})
-    at.desk.on_report(0, report)
-    at.desk.on_report(0, Report("evaluated", stage="intermediate", examples=8,
+    at.scheduler.on_report(0, report)
+    at.scheduler.on_report(0, Report("evaluated", stage="intermediate", examples=8,
                            metrics={"accuracy": 0.1}, is_replay=True))  # fmt: skip
     assert at.courier.points == [("run 0", 8, {"intermediate/dev/accuracy": 0.1})]
     assert at.ledger.trial(0).curve == ()
@@ -522,9 +524,9 @@ def test_earlier_stages_are_logged_by_their_name_and_not_twice(world: MakeWorld)
 def test_a_waiting_trial_is_shown_and_nothing_is_written(world: MakeWorld) -> None:
     at = world("search.trials=1")
     at.begin(at.next())
-    assert at.desk.next_task() is None
+    assert at.scheduler.next_task() is None
     before = at.ledger.trial(0)
-    assert not at.desk.on_report(0, Report("waiting", stage="target", holder="process 3"))
+    assert not at.scheduler.on_report(0, Report("waiting", stage="target", holder="process 3"))
     assert at.ledger.trial(0) == before
     assert at.diary.lines[-1] == ("heard", 0, "waiting")
 
@@ -537,7 +539,7 @@ def test_a_trial_that_falls_behind_is_stopped_early(world: MakeWorld) -> None:
     at.begin(bad)
     assert not at.evaluated(good.number, 10, 0.9)
     assert at.evaluated(bad.number, 10, 0.1)
-    at.desk.finish(bad.number, None)
+    at.scheduler.finish(bad.number, None)
     assert at.ledger.trial(bad.number).state == "pruned"
     assert at.courier.status[f"run {bad.number}"] == "pruned"
 
@@ -545,43 +547,43 @@ def test_a_trial_that_falls_behind_is_stopped_early(world: MakeWorld) -> None:
 def test_a_trial_is_not_stopped_at_its_very_end(world: MakeWorld) -> None:
     at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}",
                "search.trials=2")  # fmt: skip
-    for order, value in ((at.next(), 0.9), (at.next(), 0.1)):
-        at.begin(order)
-        assert not at.evaluated(order.number, 100, value)
+    for task, value in ((at.next(), 0.9), (at.next(), 0.1)):
+        at.begin(task)
+        assert not at.evaluated(task.number, 100, value)
 
 
 def test_other_repeats_wait_for_the_first_one_and_are_never_stopped(world: MakeWorld) -> None:
     at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}",
                "search.seeds=2")  # fmt: skip
     good, bad = at.next(), at.next()
-    for order in (good, bad):
-        at.begin(order)
+    for task in (good, bad):
+        at.begin(task)
     assert [at.ledger.trial(one.number).configuration for one in (good, bad)] == [0, 1]
     assert not at.evaluated(good.number, 20, 0.9)
     assert at.evaluated(bad.number, 20, 0.1)
-    at.desk.finish(bad.number, None)
-    assert at.desk.next_task() is None
-    assert not at.desk.is_done, "the first repeat may be followed by another"
+    at.scheduler.finish(bad.number, None)
+    assert at.scheduler.next_task() is None
+    assert not at.scheduler.is_done, "the first repeat may be followed by another"
     at.sit_down()
-    assert not at.desk.is_done, "a driver that comes later knows it, too"
+    assert not at.scheduler.is_done, "a driver that comes later knows it, too"
     at.complete(at.next(), 0.9)
     again = at.next()
     view = at.ledger.trial(again.number)
     assert (view.configuration, view.repeat) == (0, 1)
     at.begin(again)
     assert not at.evaluated(again.number, 20, 0.0)
-    assert at.desk.next_task() is None
-    assert at.desk.is_done
+    assert at.scheduler.next_task() is None
+    assert at.scheduler.is_done
     at.complete(again, 0.1)
-    assert at.desk.is_finished
+    assert at.scheduler.is_finished
 
 
 def test_an_oracle_objective_is_judged_by_what_its_value_is(world: MakeWorld) -> None:
     at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}",
                "objective.languages=[qab, qac]")  # fmt: skip
     first, second = at.next(), at.next()
-    for order in (first, second):
-        at.begin(order)
+    for task in (first, second):
+        at.begin(task)
 
     def evaluated(number: int, source: float, **values: float) -> bool:
         by_language = {language: {"accuracy": value} for language, value in values.items()}
@@ -602,10 +604,10 @@ def test_a_training_that_was_made_without_what_the_objective_reads_is_not_judged
 ) -> None:
     at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}",
                "objective.languages=[qab]")  # fmt: skip
-    order = at.next()
-    at.begin(order)
-    assert not at.evaluated(order.number, 20, 0.0, is_replay=True)
-    assert at.ledger.trial(order.number).curve == ()
+    task = at.next()
+    at.begin(task)
+    assert not at.evaluated(task.number, 20, 0.0, is_replay=True)
+    assert at.ledger.trial(task.number).curve == ()
 
 
 def test_an_evaluation_over_which_the_last_driver_died_is_judged_by_the_next(
@@ -613,8 +615,8 @@ def test_an_evaluation_over_which_the_last_driver_died_is_judged_by_the_next(
 ) -> None:
     at = world("intermediate=null", "early_stop={method: asha, grace_examples: 10, reduction: 2}")
     good, bad = at.next(), at.next()
-    for order in (good, bad):
-        at.begin(order)
+    for task in (good, bad):
+        at.begin(task)
     assert not at.evaluated(good.number, 20, 0.5)
     at.ledger.report(bad.number, 20, 0.1)
     at.sit_down()
@@ -635,10 +637,10 @@ def test_a_failed_trial_keeps_its_cause_and_log(world: MakeWorld) -> None:
 
 def test_a_trial_whose_process_was_lost_for_good_has_failed(world: MakeWorld) -> None:
     at = world()
-    order = at.next()
-    at.begin(order)
-    at.begin(order)
-    at.desk.finish(order.number, None)
+    task = at.next()
+    at.begin(task)
+    at.begin(task)
+    at.scheduler.finish(task.number, None)
     view = at.ledger.trial(0)
     assert (view.state, view.cause) == ("failed", "lost")
     assert "2 attempts" in view.message
@@ -646,19 +648,19 @@ def test_a_trial_whose_process_was_lost_for_good_has_failed(world: MakeWorld) ->
 
 def test_a_trial_that_never_began_has_no_run_to_finish(world: MakeWorld) -> None:
     at = world()
-    at.desk.finish(at.next().number, None)
+    at.scheduler.finish(at.next().number, None)
     assert at.ledger.trial(0).state == "failed"
     assert at.courier.status == {}
 
 
 def test_an_attempt_in_the_same_process_is_counted_and_shown(world: MakeWorld) -> None:
     at = world("search.trials=1")
-    order = at.next()
-    at.begin(order)
+    task = at.next()
+    at.begin(task)
     for cause in ("oom", "storage"):
         retrying = Report("retrying", stage="target", cause=cause, message="x", remedy="at once")
-        assert not at.desk.on_report(order.number, retrying)
-    assert not at.desk.on_report(order.number, Report("pausing"))
+        assert not at.scheduler.on_report(task.number, retrying)
+    assert not at.scheduler.on_report(task.number, Report("pausing"))
     assert at.ledger.trial(0).attempts == 3
     assert [line for line in at.diary.lines if line[2] == "retrying"] == [
         ("heard", 0, "retrying"), ("heard", 0, "retrying"),
@@ -667,11 +669,11 @@ def test_an_attempt_in_the_same_process_is_counted_and_shown(world: MakeWorld) -
 
 def test_a_lost_process_is_shown_and_its_successor_counts_the_attempt(world: MakeWorld) -> None:
     at = world("search.trials=1")
-    order = at.next()
-    at.begin(order)
-    assert not at.desk.on_report(order.number, Report("lost", cause="timeout", message="x"))
+    task = at.next()
+    at.begin(task)
+    assert not at.scheduler.on_report(task.number, Report("lost", cause="timeout", message="x"))
     assert at.ledger.trial(0).attempts == 1
-    at.begin(order)
+    at.begin(task)
     assert at.ledger.trial(0).attempts == 2
     assert ("heard", 0, "lost") in at.diary.lines
 
@@ -683,11 +685,11 @@ def test_the_same_bug_again_and_again_ends_the_asking(world: MakeWorld) -> None:
     at = world("search={trials: 50, sampler: random}", "intermediate=null",
                "target.learning_rate={float: [1e-5, 1e-3]}")  # fmt: skip
     for _ in range(SAME_BUG):
-        assert not at.desk.repeated_bug
+        assert not at.scheduler.repeated_bug
         at.fail(at.next(), "KeyError: 'x'")
-    assert at.desk.repeated_bug == "KeyError: 'x'"
-    assert at.desk.next_task() is None
-    assert at.desk.is_done
+    assert at.scheduler.repeated_bug == "KeyError: 'x'"
+    assert at.scheduler.next_task() is None
+    assert at.scheduler.is_done
     assert len(at.ledger.trials()) == SAME_BUG
 
 
@@ -696,12 +698,12 @@ def test_one_message_from_different_places_is_not_one_bug(world: MakeWorld) -> N
                "target.learning_rate={float: [1e-5, 1e-3]}")  # fmt: skip
     places = [f'  File "loop.py", line {line}, in train' for line in range(SAME_BUG)]
     for log in (*places, *[places[0]] * (SAME_BUG - 1)):
-        assert not at.desk.repeated_bug
-        order = at.next()
-        at.begin(order)
+        assert not at.scheduler.repeated_bug
+        task = at.next()
+        at.begin(task)
         report = Report("failed", cause="bug", message="KeyError: 'x'", log=log)
-        at.desk.finish(order.number, report)
-    assert at.desk.repeated_bug == "loop.py:0 in train: KeyError: 'x'"
+        at.scheduler.finish(task.number, report)
+    assert at.scheduler.repeated_bug == "loop.py:0 in train: KeyError: 'x'"
 
 
 def test_a_bug_ends_the_asking_only_where_it_met_a_share_of_the_trials(world: MakeWorld) -> None:
@@ -712,24 +714,24 @@ def test_a_bug_ends_the_asking_only_where_it_met_a_share_of_the_trials(world: Ma
         at.complete(at.next())
     for _ in range(2):
         at.fail(at.next(), "KeyError: 'x'")
-        assert not at.desk.repeated_bug, "1 of 4, 2 of 5"
+        assert not at.scheduler.repeated_bug, "1 of 4, 2 of 5"
     running = at.next()
     at.fail(at.next(), "KeyError: 'x'")
-    assert at.desk.repeated_bug == "KeyError: 'x'"
+    assert at.scheduler.repeated_bug == "KeyError: 'x'"
     at.complete(running)
-    assert at.desk.repeated_bug, "3 of 7, but it had been enough before"
-    assert at.desk.next_task() is None
+    assert at.scheduler.repeated_bug, "3 of 7, but it had been enough before"
+    assert at.scheduler.next_task() is None
 
 
 def test_an_evaluation_without_the_objective_fails_with_how_to_make_it_again(
     world: MakeWorld,
 ) -> None:
     at = world("objective.metric=macro_f1")
-    order = at.next()
-    at.begin(order)
+    task = at.next()
+    at.begin(task)
     scores = tuple(score for score in scores_of(0.5) if score.metric == "accuracy")
-    at.desk.finish(order.number, Report("complete", scores=scores))
-    view = at.ledger.trial(order.number)
+    at.scheduler.finish(task.number, Report("complete", scores=scores))
+    view = at.ledger.trial(task.number)
     assert (view.state, view.cause) == ("failed", "data")
     assert "its evaluation has no score of macro_f1, only of accuracy" in (view.message or "")
     assert "resume NAME --failed" in (view.message or "")
@@ -747,26 +749,26 @@ def test_data_that_cannot_be_scored_let_no_further_trial_begin_and_cost_no_train
     at.make(first, "target")
     message = "DataError: xnli/de.test.tsv:7: unknown label 'maybe'"
     failure = Report("failed", stage="evaluate", cause="data", message=message, log="traceback")
-    at.desk.finish(first.number, failure)
-    assert at.desk.next_task() is None
-    assert at.desk.is_done
-    assert message in at.desk.stopped_by
-    assert "`xlt resume t --failed`" in at.desk.stopped_by
+    at.scheduler.finish(first.number, failure)
+    assert at.scheduler.next_task() is None
+    assert at.scheduler.is_done
+    assert message in at.scheduler.stopped_by
+    assert "`xlt resume t --failed`" in at.scheduler.stopped_by
     view = at.ledger.trial(first.number)
     assert (view.state, view.curve) == ("failed", ((50, 0.4),))
     assert at.courier.points[0][2]["dev/accuracy"] == 0.4
     for stage in stages_to_run(other.path):
         at.make(other, stage.kind)
-    at.desk.finish(other.number, Report("complete", scores=scores_of(0.5)))
+    at.scheduler.finish(other.number, Report("complete", scores=scores_of(0.5)))
     assert at.ledger.trial(other.number).state == "complete", "what runs goes on to its end"
-    at.desk.leave(is_finished=False)
+    at.scheduler.close(is_finished=False)
     at.sit_down()
     at.ledger.enqueue_failed(Retry())
     at.sit_down()
     again = next(
-        order
-        for order in iter(at.desk.next_task, None)
-        if at.ledger.trial(order.number).retry_of == first.number
+        task
+        for task in iter(at.scheduler.next_task, None)
+        if at.ledger.trial(task.number).retry_of == first.number
     )
     assert [stage.kind for stage in stages_to_run(again.path) if stage not in at.store] == [
         "evaluate"
@@ -777,19 +779,21 @@ def test_data_that_have_changed_since_the_start_let_no_further_trial_begin(
     world: MakeWorld,
 ) -> None:
     at = world()
-    at.begin(order := at.next())
+    at.begin(task := at.next())
     message = f"DataError: nli/qab/test: {CHANGED}: it is gone"
-    at.desk.finish(order.number, Report("failed", stage="target", cause="data", message=message))
-    assert message in at.desk.stopped_by
-    assert at.desk.next_task() is None
+    at.scheduler.finish(
+        task.number, Report("failed", stage="target", cause="data", message=message)
+    )
+    assert message in at.scheduler.stopped_by
+    assert at.scheduler.next_task() is None
 
 
 def test_data_that_a_training_cannot_read_fail_that_trial_alone(world: MakeWorld) -> None:
     at = world()
-    at.begin(order := at.next())
-    at.desk.finish(order.number, Report("failed", stage="target", cause="data", message="no"))
-    assert not at.desk.stopped_by
-    assert at.desk.next_task() is not None
+    at.begin(task := at.next())
+    at.scheduler.finish(task.number, Report("failed", stage="target", cause="data", message="no"))
+    assert not at.scheduler.stopped_by
+    assert at.scheduler.next_task() is not None
 
 
 def test_a_full_disk_lets_no_further_trial_begin_until_the_next_start(world: MakeWorld) -> None:
@@ -797,17 +801,17 @@ def test_a_full_disk_lets_no_further_trial_begin_until_the_next_start(world: Mak
     first, other = at.next(), at.next()
     at.begin(other)
     at.fail(first, "OSError: [Errno 28] No space left on device", cause="disk")
-    assert at.desk.next_task() is None
-    assert at.desk.is_done
-    assert "a disk is full (trial 0: OSError: [Errno 28]" in at.desk.stopped_by
-    assert "\n" not in at.desk.stopped_by
+    assert at.scheduler.next_task() is None
+    assert at.scheduler.is_done
+    assert "a disk is full (trial 0: OSError: [Errno 28]" in at.scheduler.stopped_by
+    assert "\n" not in at.scheduler.stopped_by
     for stage in stages_to_run(other.path):
         at.make(other, stage.kind)
-    at.desk.finish(other.number, Report("complete", scores=scores_of(0.5)))
+    at.scheduler.finish(other.number, Report("complete", scores=scores_of(0.5)))
     assert at.ledger.trial(other.number).state == "complete"
-    assert not at.desk.is_finished
-    assert not at.desk.is_out_of_budget
-    at.desk.leave(is_finished=False)
+    assert not at.scheduler.is_finished
+    assert not at.scheduler.is_out_of_budget
+    at.scheduler.close(is_finished=False)
     at.sit_down()
     assert at.next().number == 1, "there is room again"
 
@@ -818,8 +822,8 @@ def test_different_failures_do_not_end_the_asking(world: MakeWorld) -> None:
     for index in range(SAME_BUG):
         at.fail(at.next(), f"KeyError: {index}")
         at.fail(at.next(), "out of memory", cause="oom")
-    assert not at.desk.repeated_bug
-    assert at.desk.next_task() is not None
+    assert not at.scheduler.repeated_bug
+    assert at.scheduler.next_task() is not None
 
 
 def test_a_budget_of_hours_counts_from_the_first_trial(
@@ -829,32 +833,32 @@ def test_a_budget_of_hours_counts_from_the_first_trial(
 
     at = world("budget.hours=1")
     at.complete(at.next())
-    assert at.desk.next_task() is not None
+    assert at.scheduler.next_task() is not None
     later = time.time() + 3601
     monkeypatch.setattr(time, "time", lambda: later)
     at.sit_down()
-    assert at.desk.next_task() is None
-    assert at.desk.is_done
+    assert at.scheduler.next_task() is None
+    assert at.scheduler.is_done
 
 
 def test_a_desk_keeps_which_versions_made_what_it_reuses(world: MakeWorld) -> None:
     at = world("intermediate=null")
-    order = at.next()
-    at.begin(order)
+    task = at.next()
+    at.begin(task)
     for kind, versions in (("target", {"torch": "0.4"}), ("evaluate", {})):
-        stage = next(stage for stage in order.path if stage.kind == kind)
+        stage = next(stage for stage in task.path if stage.kind == kind)
         found = StageReport(kind, stage.key, stage.label, bool(versions), 0, 2.0)
-        at.desk.on_report(
-            order.number, Report("stage", stage=kind, finished_stage=found, versions=versions)
+        at.scheduler.on_report(
+            task.number, Report("stage", stage=kind, finished_stage=found, versions=versions)
         )
-    assert [*at.desk.reused_from.values()] == [{"torch": "0.4"}]
+    assert [*at.scheduler.reused_from.values()] == [{"torch": "0.4"}]
 
 
 def test_leaving_marks_running_trials_as_stopped_and_they_go_on(world: MakeWorld) -> None:
     at = world()
     first, second = at.next(), at.next()
     at.begin(first)
-    at.desk.leave(is_finished=False)
+    at.scheduler.close(is_finished=False)
     assert at.courier.status == {"run 0": "KILLED"}
     assert at.courier.ends == [("KILLED", 0.0), ("settled", NO_REPLY_TIMEOUT_S)]
     assert [trial.state for trial in at.ledger.trials()].count("running") == 3
@@ -865,15 +869,15 @@ def test_leaving_marks_running_trials_as_stopped_and_they_go_on(world: MakeWorld
 def test_what_mlflow_answers_late_reaches_the_ledger_and_the_user(world: MakeWorld) -> None:
     at = world("search.trials=1")
     at.courier.is_slow = True
-    order = at.next()
-    assert at.complete(order).mlflow_run_id is None
+    task = at.next()
+    assert at.complete(task).mlflow_run_id is None
     at.courier.letters.news.append("the server answers again")
-    at.desk.leave(is_finished=True)
+    at.scheduler.close(is_finished=True)
     assert at.courier.ends == [("FINISHED", 0.0), ("settled", FLUSH_TIMEOUT_S)]
-    assert at.ledger.trial(order.number).mlflow_run_id == "run 0"
+    assert at.ledger.trial(task.number).mlflow_run_id == "run 0"
     assert at.diary.lines[-1] == ("warned", -1, "the server answers again")
     at.sit_down()
-    assert at.ledger.trial(order.number).mlflow_run_id == "run 0", "the next driver knows it, too"
+    assert at.ledger.trial(task.number).mlflow_run_id == "run 0", "the next driver knows it, too"
 
 
 @pytest.mark.parametrize("languages", ["source", "target", "all"])
@@ -888,27 +892,27 @@ def test_the_objective_is_of_the_target_task_in_one_language(
     found = []
     for scores in (scores_of(0.8), (*besides, *scores_of(0.8)), (*scores_of(0.8), *besides)):
         at = world(f"objective.languages={languages}", f"name=t{len(found)}")
-        order = at.next()
-        at.begin(order)
-        for stage in stages_to_run(order.path):
-            at.make(order, stage.kind)
-        at.desk.finish(order.number, Report("complete", scores=scores))
-        found.append(at.ledger.trial(order.number).objective)
+        task = at.next()
+        at.begin(task)
+        for stage in stages_to_run(task.path):
+            at.make(task, stage.kind)
+        at.scheduler.finish(task.number, Report("complete", scores=scores))
+        found.append(at.ledger.trial(task.number).objective)
     assert found == [found[0]] * 3
     assert found[0] is not None
 
 
 def test_after_few_shots_the_objective_is_the_source_dev_set(world: MakeWorld) -> None:
     at = world("few_shot={language: qab, shots: 5}")
-    order = at.next()
-    at.begin(order)
-    for stage in stages_to_run(order.path):
-        at.make(order, stage.kind)
+    task = at.next()
+    at.begin(task)
+    for stage in stages_to_run(task.path):
+        at.make(task, stage.kind)
     scores = tuple(
         Score("nli-few-shot", language, split, "accuracy", value, 50, "few_shot")
         for language, split, value in (
             ("qaa", "dev", 0.6), ("qaa", "test", 0.1), ("qab", "test", 0.2),
         )
     )  # fmt: skip
-    at.desk.finish(order.number, Report("complete", scores=scores))
-    assert at.ledger.trial(order.number).objective == 0.6
+    at.scheduler.finish(task.number, Report("complete", scores=scores))
+    assert at.ledger.trial(task.number).objective == 0.6

@@ -14,7 +14,7 @@ from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger.access import sole_driver
-from xlt_ray.sweep.failures import refusal_in
+from xlt_ray.sweep.failures import find_ledger_error
 from xlt_ray.sweep.tasks import Report
 
 
@@ -49,24 +49,24 @@ def test_while_its_lease_is_fresh_a_driver_asks_nobody(home: Home, sweep: SweepS
         confirm()
 
 
-@pytest.mark.parametrize("event", ["next", "hear", "finish", "leave"])
+@pytest.mark.parametrize("event", ["next", "hear", "finish", "close"])
 def test_a_desk_that_has_lost_its_sweep_writes_nothing(
     world: MakeWorld, event: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = world()
-    order = at.next()
-    at.begin(order)
+    task = at.next()
+    at.begin(task)
     before = Path(at.home.ledger_journal("t")).read_bytes()
 
     def lost() -> None:
         raise LedgerError("another driver has it")
 
-    monkeypatch.setattr(at.desk, "_confirm", lost)
+    monkeypatch.setattr(at.scheduler, "_confirm_ownership", lost)
     happen: dict[str, Callable[[], object]] = {
-        "next": at.desk.next_task,
-        "hear": lambda: at.evaluated(order.number, 10, 0.5),
-        "finish": lambda: at.desk.finish(order.number, Report("failed", cause="nan")),
-        "leave": lambda: at.desk.leave(is_finished=False),
+        "next": at.scheduler.next_task,
+        "hear": lambda: at.evaluated(task.number, 10, 0.5),
+        "finish": lambda: at.scheduler.finish(task.number, Report("failed", cause="nan")),
+        "close": lambda: at.scheduler.close(is_finished=False),
     }
     with pytest.raises(LedgerError):
         happen[event]()
@@ -77,5 +77,5 @@ def test_a_refusal_is_found_in_what_tune_wraps_around_it() -> None:
     refusal = LedgerError("another driver has it")
     wrapped = RuntimeError("Trial runner failed")
     wrapped.__context__ = refusal
-    assert refusal_in(wrapped) is refusal
-    assert refusal_in(OSError(28, "No space left on device")) is None
+    assert find_ledger_error(wrapped) is refusal
+    assert find_ledger_error(OSError(28, "No space left on device")) is None

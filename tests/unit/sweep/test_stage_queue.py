@@ -29,8 +29,8 @@ class Hall:
     def fill(self, workers: int) -> list[int]:
         """Hand out what can be; the numbers, in this order."""
         found = []
-        while len(self.at_work) < workers and (number := self.turns.first()) is not None:
-            self.turns.begin(number)
+        while len(self.at_work) < workers and (number := self.turns.peek()) is not None:
+            self.turns.start(number)
             self.at_work.append(number)
             found.append(number)
         return found
@@ -39,10 +39,10 @@ class Hall:
         key = self.next_key(number)
         if key is None:
             self.at_work.remove(number)
-            self.turns.end(number)
+            self.turns.finish(number)
         else:
             self.there.add(key)
-            self.turns.moved(number)
+            self.turns.advance(number)
 
 
 trees = st.lists(st.lists(st.integers(0, 2), min_size=0, max_size=4).map(tuple), max_size=30)
@@ -58,7 +58,7 @@ def test_no_stage_has_two_makers_and_nobody_waits_who_could_begin(
     ended = 0
     while coming or hall.at_work or len(hall.turns):
         for _ in range(min(draw.randrange(4), len(coming))):
-            hall.turns.join(coming.pop(0))
+            hall.turns.add(coming.pop(0))
         hall.fill(workers)
         making = Counter(key for one in hall.at_work if (key := hall.next_key(one)) is not None)
         assert all(count == 1 for count in making.values())
@@ -76,7 +76,7 @@ def test_no_stage_has_two_makers_and_nobody_waits_who_could_begin(
 def test_those_who_may_begin_do_so_in_the_order_in_which_they_came() -> None:
     hall = Hall([(0, 0), (0, 1), (1, 0), (0, 2), (2, 0)])
     for number in range(5):
-        hall.turns.join(number)
+        hall.turns.add(number)
     assert hall.fill(9) == [0, 2, 4]
     hall.step(0)
     assert hall.fill(9) == [1, 3]
@@ -85,9 +85,9 @@ def test_those_who_may_begin_do_so_in_the_order_in_which_they_came() -> None:
 def test_a_maker_that_ends_without_its_stage_lets_the_next_one_try() -> None:
     hall = Hall([(0, 0), (0, 1), (0, 2)])
     for number in range(3):
-        hall.turns.join(number)
+        hall.turns.add(number)
     assert hall.fill(9) == [0]
-    hall.turns.end(0)
+    hall.turns.finish(0)
     assert hall.fill(9) == [1]
     assert list(hall.turns) == [2]
 
@@ -95,8 +95,8 @@ def test_a_maker_that_ends_without_its_stage_lets_the_next_one_try() -> None:
 def test_one_who_leaves_is_not_handed_out() -> None:
     hall = Hall([(0, 0), (0, 1), (1, 0)])
     for number in range(3):
-        hall.turns.join(number)
-    hall.turns.leave(0)
+        hall.turns.add(number)
+    hall.turns.remove(0)
     assert hall.fill(9) == [1, 2]
     assert len(hall.turns) == 0
 
@@ -112,8 +112,8 @@ def test_a_trial_is_looked_at_again_only_when_its_stage_is_released() -> None:
 
     hall.turns = StageQueue(counted)
     for number in range(100):
-        hall.turns.join(number)
+        hall.turns.add(number)
     hall.fill(2)
     for _ in range(100):
-        assert hall.turns.first() is None
+        assert hall.turns.peek() is None
     assert max(looks[number] for number in hall.turns) == 1

@@ -32,7 +32,7 @@ def test_a_server_that_stays_away_ends_the_sweep_and_one_that_comes_back_does_no
     looks = [True, *[False] * may_miss, True, *[False] * 100]
     left = iter(looks)
     told: list[str] = []
-    desk: Any = SimpleNamespace(watcher=SimpleNamespace(warned=told.append))
+    scheduler: Any = SimpleNamespace(reporter=SimpleNamespace(warned=told.append))
     is_over: Any = SimpleNamespace(wait=lambda _: False)
     clock = itertools.count(step=10)
     if address is None:
@@ -47,7 +47,7 @@ def test_a_server_that_stays_away_ends_the_sweep_and_one_that_comes_back_does_no
     )
     monkeypatch.setattr(os, "_exit", end)
     with pytest.raises(Ended, match="1"):
-        stopping._watch_server(desk, is_over)
+        stopping._watch_server(scheduler, is_over)
     assert len([*left]) == 100 - (may_miss + 1)
     (line,) = told
     assert "10.0.0.3:6379" in line

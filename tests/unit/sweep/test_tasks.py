@@ -102,7 +102,7 @@ def test_early_stopping_by_an_oracle_objective_watches_its_languages(
     sweep = sweep_of(parse_document(text, "t.yaml", overrides))
     trial = sweep.trial_of({})
     path = path_of(trial, facts, seed=0, shared_seed=0)
-    order = task_for(0, trial, path, sweep, home)
-    assert order.watched == watched
-    runtime = runtime_of(order)
+    task = task_for(0, trial, path, sweep, home)
+    assert task.watched == watched
+    runtime = runtime_of(task)
     assert (runtime.watched, runtime.watched_examples) == (watched, 20)

@@ -17,10 +17,10 @@ from xlt_ray.home import Home
 from xlt_ray.store.record import StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import path_of, stages_to_run
-from xlt_ray.sweep.batch_limits import read_fits, remember_fit
+from xlt_ray.sweep.batch_limits import read_batch_limits, save_batch_limit
 from xlt_ray.sweep.tasks import Report, TrialTask, pack, task_for
 from xlt_ray.sweep.trainable import REPORT, TrialWalk
-from xlt_ray.sweep.walk_thread import News
+from xlt_ray.sweep.walk_thread import Update
 from xlt_ray.sweep.workers import runtime_of
 from xlt_ray.training.loop import Committed, Event
 
@@ -43,7 +43,7 @@ class Script:
     orders: list[TrialTask] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
 
-    def crew(self, _: TrialTask) -> ScriptedCrew:
+    def workers(self, _: TrialTask) -> ScriptedCrew:
         return ScriptedCrew(self)
 
 
@@ -52,19 +52,19 @@ class ScriptedCrew:
         self._script = script
         self._events: list[Exception | Event] = []
 
-    def begin(self, order: TrialTask) -> None:
-        stages = {stage.kind: stage for stage in stages_to_run(order.path)}
+    def begin(self, task: TrialTask) -> None:
+        stages = {stage.kind: stage for stage in stages_to_run(task.path)}
         self._events = [
             attempt if isinstance(attempt, Exception) else committed(stages[attempt])
             for attempt in self._script.attempts[len(self._script.orders)]
         ]
-        self._script.orders.append(order)
+        self._script.orders.append(task)
 
-    def fetch(self, number: int, seconds: float) -> News:
+    def fetch(self, number: int, seconds: float) -> Update:
         event = self._events[number] if number < len(self._events) else None
         if isinstance(event, Exception):
             raise event
-        return News(event)
+        return Update(event)
 
     def keep(self) -> None:
         self._script.ended.append("kept")
@@ -84,10 +84,10 @@ def committed(stage: Stage) -> Committed:
 
 
 @pytest.fixture
-def order(
+def task(
     sweep_from: Callable[..., SweepSpec], facts: Facts, home: Home
 ) -> Callable[..., TrialTask]:
-    """``order(*overrides)``: the only trial of the sweep."""
+    """``task(*overrides)``: the only trial of the sweep."""
 
     def build(*overrides: str) -> TrialTask:
         sweep = sweep_from(TEXT, *overrides)
@@ -99,14 +99,14 @@ def order(
 
 @pytest.fixture
 def walk(
-    order: Callable[..., TrialTask], monkeypatch: pytest.MonkeyPatch
+    task: Callable[..., TrialTask], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[list[Report], Script]]:
     """``walk(attempts, *overrides)``: all reports of a trial, the pauses left out."""
 
     def run(attempts: list[list[Exception | str]], *overrides: str) -> tuple[list[Report], Script]:
         script = Script(attempts)
-        monkeypatch.setattr("xlt_ray.sweep.trainable.workers_for", script.crew)
-        trainable = TrialWalk({"order": pack(order(*overrides))})
+        monkeypatch.setattr("xlt_ray.sweep.trainable.workers_for", script.workers)
+        trainable = TrialWalk({"task": pack(task(*overrides))})
         reports: list[Report] = []
         while True:
             result = trainable.step()
@@ -126,10 +126,10 @@ def kinds(reports: list[Report]) -> list[str]:
     return [report.kind for report in reports]
 
 
-def pass_of(order: TrialTask, kind: str) -> tuple[int, int]:
+def pass_of(task: TrialTask, kind: str) -> tuple[int, int]:
     """Micro-batch and accumulation steps of a stage under an order."""
-    settings = next(stage for stage in order.path if stage.kind == kind).settings
-    return runtime_of(order).fitted(settings).accumulation(settings["batch_size"])
+    settings = next(stage for stage in task.path if stage.kind == kind).settings
+    return runtime_of(task).fitted(settings).accumulation(settings["batch_size"])
 
 
 def test_a_trial_without_failures_is_walked_once(walk: Walk) -> None:
@@ -157,18 +157,18 @@ def test_out_of_memory_halves_the_pass_and_keeps_the_batch(walk: Walk, home: Hom
     ]  # fmt: skip
     assert reports[2].remedy == "with 8 instead of 16 sequences a pass"
     assert reports[3].remedy == "with 12 instead of 24 sequences a pass"
-    assert [pass_of(order, "target") for order in script.orders] == [(16, 1), (8, 2), (8, 2)]
-    assert [pass_of(order, "intermediate") for order in script.orders] == [
+    assert [pass_of(task, "target") for task in script.orders] == [(16, 1), (8, 2), (8, 2)]
+    assert [pass_of(task, "intermediate") for task in script.orders] == [
         (24, 1),
         (24, 1),
         (12, 2),
     ]
-    assert read_fits(home.fits, "toy:2x64", "cpu") == {64: 8, 32: 12}
+    assert read_batch_limits(home.batch_limits, "toy:2x64", "cpu") == {64: 8, 32: 12}
     assert script.ended.count("abandoned") == 2
 
 
 def test_later_trials_begin_with_what_fits(walk: Walk, home: Home) -> None:
-    remember_fit(home.fits, "toy:2x64", "cpu", 64, 4)
+    save_batch_limit(home.batch_limits, "toy:2x64", "cpu", 64, 4)
     _, script = walk([["intermediate", "target", "evaluate"]])
     assert pass_of(script.orders[0], "target") == (4, 4)
     assert pass_of(script.orders[0], "intermediate") == (24, 1)
@@ -203,13 +203,13 @@ def test_a_home_that_cannot_be_written_shrinks_all_the_same(
     def refuse(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr("xlt_ray.sweep.trainable.remember_fit", refuse)
+    monkeypatch.setattr("xlt_ray.sweep.trainable.save_batch_limit", refuse)
     reports, script = walk(
         [["intermediate", MemoryError()], ["intermediate", "target", "evaluate"]]
     )
     assert reports[-1].kind == "complete"
     assert pass_of(script.orders[1], "target") == (8, 2)
-    assert not home.fits.exists()
+    assert not home.batch_limits.exists()
 
 
 def test_unreachable_storage_is_waited_for_longer_and_longer(walk: Walk) -> None:
@@ -266,11 +266,11 @@ def test_what_fails_at_once_may_be_tried_again_where_the_sweep_says_so(walk: Wal
     "error", [rayed.ActorDiedError(), TrialFailure("no answer", cause="timeout")]
 )
 def test_a_lost_worker_is_left_to_tune(
-    order: Callable[..., TrialTask], monkeypatch: pytest.MonkeyPatch, error: Exception
+    task: Callable[..., TrialTask], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     script = Script([[error]])
-    monkeypatch.setattr("xlt_ray.sweep.trainable.workers_for", script.crew)
-    trainable = TrialWalk({"order": pack(order())})
+    monkeypatch.setattr("xlt_ray.sweep.trainable.workers_for", script.workers)
+    trainable = TrialWalk({"task": pack(task())})
     trainable.step()
     with pytest.raises(type(error)):
         trainable.step()
@@ -278,33 +278,33 @@ def test_a_lost_worker_is_left_to_tune(
 
 
 def test_the_next_trial_in_a_process_has_all_its_attempts(
-    order: Callable[..., TrialTask], monkeypatch: pytest.MonkeyPatch
+    task: Callable[..., TrialTask], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nan = TrialFailure("x", cause="nan")
     script = Script([[nan], [nan], [nan]])
-    monkeypatch.setattr("xlt_ray.sweep.trainable.workers_for", script.crew)
-    asked = order("failures={nan: {action: retry, times: 1}}")
-    trainable = TrialWalk({"order": pack(asked)})
+    monkeypatch.setattr("xlt_ray.sweep.trainable.workers_for", script.workers)
+    asked = task("failures={nan: {action: retry, times: 1}}")
+    trainable = TrialWalk({"task": pack(asked)})
     assert kinds([trainable.step()[REPORT] for _ in range(3)]) == ["begun", "retrying", "failed"]
-    assert trainable.reset_config({"order": pack(asked)})
+    assert trainable.reset_config({"task": pack(asked)})
     assert kinds([trainable.step()[REPORT] for _ in range(2)]) == ["begun", "retrying"]
 
 
 def test_an_order_says_where_hangs_and_fits_are_written(
-    order: Callable[..., TrialTask], home: Home
+    task: Callable[..., TrialTask], home: Home
 ) -> None:
-    asked = order("failures.hang_after=5")
+    asked = task("failures.hang_after=5")
     assert Path(asked.hangs) == home.hangs("t")
-    assert Path(asked.fits_file) == home.fits
+    assert Path(asked.batch_limits_file) == home.batch_limits
     assert asked.failures.hang_after == 5
 
 
-def test_what_a_stage_took_is_told_whoever_made_it(order: Callable[..., TrialTask]) -> None:
+def test_what_a_stage_took_is_told_whoever_made_it(task: Callable[..., TrialTask]) -> None:
     """An earlier process of the trial may have made it: the desk knows, this process does not."""
-    asked = order()
-    trainable = TrialWalk({"order": pack(asked)})
+    asked = task()
+    trainable = TrialWalk({"task": pack(asked)})
     stage = stages_to_run(asked.path)[0]
-    trainable._left = list(stages_to_run(asked.path))
+    trainable._remaining = list(stages_to_run(asked.path))
     record = StageRecord(
         stage.key, stage.payload, stage.label, {}, num_examples=96, seconds=3600.0,
         made_by={"sweep": "t", "trial": 0},

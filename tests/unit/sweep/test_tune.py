@@ -23,7 +23,7 @@ from xlt_ray.store.stage_path import path_of
 from xlt_ray.sweep.capacity import Demand
 from xlt_ray.sweep.retry import ProcessFailures
 from xlt_ray.sweep.tasks import Report, TrialTask, pack, task_for
-from xlt_ray.sweep.trainable import QUIET, REPORT, TrialWalk
+from xlt_ray.sweep.trainable import INTERVAL, REPORT, TrialWalk
 from xlt_ray.sweep.tune import LiveTrialScheduler, SchedulerSearcher
 
 TEXT = """
@@ -36,23 +36,23 @@ search: {trials: 1}
 
 
 @pytest.fixture
-def order(home: Home, facts: Facts) -> TrialTask:
+def task(home: Home, facts: Facts) -> TrialTask:
     """Of trial 3."""
     sweep = sweep_of(parse_document(TEXT, "t.yaml"))
     trial = sweep.trial_of({})
     return task_for(3, trial, path_of(trial, facts, seed=0, shared_seed=0), sweep, home)
 
 
-class HearingDesk:
+class RecordingScheduler:
     """A desk that notes what it hears."""
 
     def __init__(self, num_running: int = 1, *, is_to_stop: bool = False) -> None:
-        self.heard: list[Report] = []
+        self.reports: list[Report] = []
         self.num_running = num_running
         self._is_to_stop = is_to_stop
 
     def on_report(self, number: int, report: Report) -> bool:
-        self.heard.append(report)
+        self.reports.append(report)
         return self._is_to_stop
 
 
@@ -72,11 +72,11 @@ class FullDesk:
     num_running = 0
     is_done = False
 
-    def __init__(self, order: TrialTask) -> None:
-        self._order = order
+    def __init__(self, task: TrialTask) -> None:
+        self._task = task
 
     def next_task(self) -> TrialTask:
-        return self._order
+        return self._task
 
     def finish(self, number: int, report: Report | None) -> None:
         raise OSError(28, "No space left on device")
@@ -86,40 +86,42 @@ class FullDesk:
 
 
 def test_an_end_that_cannot_be_written_ends_the_run_and_not_the_trial_alone(
-    tmp_path: Path, order: TrialTask
+    tmp_path: Path, task: TrialTask
 ) -> None:
-    desk: Any = FullDesk(order)
-    losses = ProcessFailures(Failures(), tmp_path)
-    searcher = SchedulerSearcher(desk, losses, lambda: 1)
+    scheduler: Any = FullDesk(task)
+    process_failures = ProcessFailures(Failures(), tmp_path)
+    searcher = SchedulerSearcher(scheduler, process_failures, lambda: 1)
     searcher.suggest("a")
     with pytest.raises(OSError, match="No space"):
         searcher.on_trial_complete("a", {"report": None})
     # Tune takes that for a failure of the trial, and asks the scheduler what is to be done.
-    trial = SimpleNamespace(config={"order": pack(order)}, pickled_error_file=None, trial_id="a")
+    trial = SimpleNamespace(config={"task": pack(task)}, pickled_error_file=None, trial_id="a")
     with pytest.raises(OSError, match="No space"):
-        LiveTrialScheduler(desk, losses).on_trial_error(None, trial)
+        LiveTrialScheduler(scheduler, process_failures).on_trial_error(None, trial)
 
 
 def test_tune_carries_an_order_of_few_words_and_a_process_opens_it(
-    tmp_path: Path, order: TrialTask
+    tmp_path: Path, task: TrialTask
 ) -> None:
     """Tune prints, copies and keeps what it carries of every trial."""
-    desk: Any = FullDesk(order)
-    found = SchedulerSearcher(desk, ProcessFailures(Failures(), tmp_path), lambda: 1).suggest("a")
+    scheduler: Any = FullDesk(task)
+    found = SchedulerSearcher(scheduler, ProcessFailures(Failures(), tmp_path), lambda: 1).suggest(
+        "a"
+    )
     assert isinstance(found, dict)
-    carried = found["order"]
+    carried = found["task"]
     assert repr(carried) == "PackedTask(number=3, model='toy:2x64')"
-    assert copy.deepcopy(carried).letter is carried.letter
-    assert carried.open() == order
+    assert copy.deepcopy(carried).payload is carried.payload
+    assert carried.open() == task
 
 
 def test_the_first_that_waits_is_chosen_among_those_that_have_not_ended(
-    tmp_path: Path, order: TrialTask
+    tmp_path: Path, task: TrialTask
 ) -> None:
     def trial(number: int, status: str) -> SimpleNamespace:
-        return SimpleNamespace(config={"order": pack(replace(order, number=number))}, status=status)
+        return SimpleNamespace(config={"task": pack(replace(task, number=number))}, status=status)
 
-    scheduler = LiveTrialScheduler(FullDesk(order), ProcessFailures(Failures(), tmp_path))  # type: ignore[arg-type]
+    scheduler = LiveTrialScheduler(FullDesk(task), ProcessFailures(Failures(), tmp_path))  # type: ignore[arg-type]
     live = [trial(4, "PENDING"), trial(2, "PENDING"), trial(1, "RUNNING"), trial(0, "ERROR")]
     # Nothing else is asked: it would be of all trials that ever were.
     controller = SimpleNamespace(get_live_trials=lambda: live)
@@ -142,7 +144,7 @@ class Planted:
     "theft", ["another owner", "a file that others can write", "a link", "a pipe"]
 )
 def test_an_error_that_another_user_can_have_written_is_not_unpickled(
-    tmp_path: Path, order: TrialTask, monkeypatch: pytest.MonkeyPatch, theft: str
+    tmp_path: Path, task: TrialTask, monkeypatch: pytest.MonkeyPatch, theft: str
 ) -> None:
     file, trace = tmp_path / "error.pkl", tmp_path / "ran"
     file.write_bytes(pickle.dumps(Planted(trace)))
@@ -158,14 +160,14 @@ def test_an_error_that_another_user_can_have_written_is_not_unpickled(
         monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
     else:
         file.chmod(0o666)
-    losses = ProcessFailures(Failures(), tmp_path)
+    process_failures = ProcessFailures(Failures(), tmp_path)
     heard: list[Report] = []
-    desk: Any = SimpleNamespace(on_report=lambda _, report: heard.append(report))
+    scheduler: Any = SimpleNamespace(on_report=lambda _, report: heard.append(report))
     trial = SimpleNamespace(
-        config={"order": pack(order)}, pickled_error_file=str(file), trial_id="a",
+        config={"task": pack(task)}, pickled_error_file=str(file), trial_id="a",
         set_config=lambda _: None,
     )  # fmt: skip
-    LiveTrialScheduler(desk, losses).on_trial_error(None, trial)
+    LiveTrialScheduler(scheduler, process_failures).on_trial_error(None, trial)
     assert not trace.exists()
     assert [report.cause for report in heard] == ["lost"]
 
@@ -179,7 +181,7 @@ class LostCrew:
     def __init__(self, failures: list[Exception]) -> None:
         self._failures = failures
 
-    def begin(self, order: TrialTask) -> None: ...
+    def begin(self, task: TrialTask) -> None: ...
 
     def abandon(self) -> None: ...
 
@@ -199,18 +201,18 @@ class LostCrew:
     ],
 )
 def test_attempts_are_counted_over_all_processes_of_a_trial(
-    tmp_path: Path, order: TrialTask, monkeypatch: pytest.MonkeyPatch, failures: list[Exception]
+    tmp_path: Path, task: TrialTask, monkeypatch: pytest.MonkeyPatch, failures: list[Exception]
 ) -> None:
     """Three of storage and two of losses are never more than three of storage."""
     waits = Policy(action="wait", times=3, seconds=1e-6)
     rules = Failures(storage=waits, lost=Policy(action="retry", times=2))
-    order = replace(order, failures=rules)
-    desk: Any = HearingDesk()
-    scheduler = LiveTrialScheduler(desk, ProcessFailures(rules, tmp_path))
+    task = replace(task, failures=rules)
+    recorder: Any = RecordingScheduler()
+    scheduler = LiveTrialScheduler(recorder, ProcessFailures(rules, tmp_path))
     left = list(failures)
     monkeypatch.setattr("xlt_ray.sweep.trainable.workers_for", lambda _: LostCrew(left))
     error = tmp_path / "error.pkl"
-    trial = SimpleNamespace(config={"order": pack(order)}, trial_id="a",
+    trial = SimpleNamespace(config={"task": pack(task)}, trial_id="a",
                             pickled_error_file=str(error),
                             temporary_state=SimpleNamespace(ray_actor=CalledProcess()))  # fmt: skip
     trial.set_config = lambda config: setattr(trial, "config", config)
@@ -228,14 +230,14 @@ def test_attempts_are_counted_over_all_processes_of_a_trial(
             scheduler.on_trial_result(None, trial, result)
             last = result[REPORT]
     assert not left, "the fourth failure of storage is final"
-    told = [(one.kind, one.cause) for one in desk.heard if one.cause]
+    told = [(report.kind, report.cause) for report in recorder.reports if report.cause]
     assert told.count(("retrying", "storage")) == 3
     assert told[-1] == ("failed", "storage")
 
 
 def test_a_process_in_which_a_trial_has_failed_takes_no_other_one(tmp_path: Path) -> None:
     """Tune keeps a process for trials that ask for the same."""
-    scheduler = LiveTrialScheduler(HearingDesk(), ProcessFailures(Failures(), tmp_path))  # type: ignore[arg-type]
+    scheduler = LiveTrialScheduler(RecordingScheduler(), ProcessFailures(Failures(), tmp_path))  # type: ignore[arg-type]
     asked = Demand({"CPU": 1.0}).bundles()
     trials = [SimpleNamespace(trial_id=name, placement_group_factory=asked) for name in "abc"]
     for trial, kind in zip(trials, ("complete", "failed", "failed"), strict=True):
@@ -245,58 +247,62 @@ def test_a_process_in_which_a_trial_has_failed_takes_no_other_one(tmp_path: Path
     assert len({asked, *failed}) == 3
 
 
-def test_a_trial_is_placed_on_no_node_that_was_left(tmp_path: Path, order: TrialTask) -> None:
+def test_a_trial_is_placed_on_no_node_that_was_left(tmp_path: Path, task: TrialTask) -> None:
     error = RuntimeError("CUDA error: unspecified launch failure")
     error.add_note("on node bad")
     file = tmp_path / "error.pkl"
     file.write_bytes(pickle.dumps(error))
     file.chmod(0o600)
-    losses = ProcessFailures(Failures(leave_node_after=2), tmp_path)
+    process_failures = ProcessFailures(Failures(leave_node_after=2), tmp_path)
     left: list[tuple[str, ...]] = []
-    desk: Any = HearingDesk()
-    scheduler = LiveTrialScheduler(desk, losses, lambda: left.append(losses.left_nodes))
+    scheduler: Any = RecordingScheduler()
+    scheduler = LiveTrialScheduler(
+        scheduler, process_failures, lambda: left.append(process_failures.left_nodes)
+    )
     renewed: list[tuple[str, ...]] = []
-    trial = SimpleNamespace(config={"order": pack(order)}, pickled_error_file=str(file))
+    trial = SimpleNamespace(config={"task": pack(task)}, pickled_error_file=str(file))
     trial.set_config = lambda config: setattr(trial, "config", config)
-    trial.create_placement_group_factory = lambda: renewed.append(trial.config["order"].left_nodes)
+    trial.create_placement_group_factory = lambda: renewed.append(trial.config["task"].left_nodes)
     scheduler.on_trial_error(None, trial)
     assert (renewed, left) == ([], [])
     scheduler.on_trial_error(None, trial)
     assert (renewed, left) == ([("bad",)], [("bad",)])
-    asked = SchedulerSearcher(FullDesk(order), losses, lambda: 1).suggest("b")  # type: ignore[arg-type]
+    asked = SchedulerSearcher(FullDesk(task), process_failures, lambda: 1).suggest("b")  # type: ignore[arg-type]
     assert isinstance(asked, dict)
-    assert asked["order"].left_nodes == ("bad",)
+    assert asked["task"].left_nodes == ("bad",)
 
 
-def told_by(desk: Any, order: TrialTask, folder: Path, quiet_s: float) -> tuple[str, list[Any]]:
+def told_by(
+    scheduler: Any, task: TrialTask, folder: Path, interval_s: float
+) -> tuple[str, list[Any]]:
     """What the scheduler decides on a result, and what it tells the process."""
     process = CalledProcess()
     trial = SimpleNamespace(
-        config={"order": pack(order)}, temporary_state=SimpleNamespace(ray_actor=process)
+        config={"task": pack(task)}, temporary_state=SimpleNamespace(ray_actor=process)
     )
-    scheduler = LiveTrialScheduler(desk, ProcessFailures(Failures(), folder))
-    result = {REPORT: Report("evaluated"), QUIET: quiet_s}
+    scheduler = LiveTrialScheduler(scheduler, ProcessFailures(Failures(), folder))
+    result = {REPORT: Report("evaluated"), INTERVAL: interval_s}
     return scheduler.on_trial_result(None, trial, result), process.calls
 
 
 @pytest.mark.parametrize(
-    ("num_running", "quiet_s", "told"),
+    ("num_running", "interval_s", "told"),
     [
         (8, 2.0, []),
-        (100, 2.0, [("be_quiet", 5.0)]),
-        (450, 5.0, [("be_quiet", 22.5)]),
+        (100, 2.0, [("set_report_interval", 5.0)]),
+        (450, 5.0, [("set_report_interval", 22.5)]),
         (440, 22.5, []),
-        (8, 22.5, [("be_quiet", 2.0)]),
+        (8, 22.5, [("set_report_interval", 2.0)]),
     ],
 )
 def test_the_more_trials_run_the_rarer_are_their_signs_of_life(
-    tmp_path: Path, order: TrialTask, num_running: int, quiet_s: float, told: list[Any]
+    tmp_path: Path, task: TrialTask, num_running: int, interval_s: float, told: list[Any]
 ) -> None:
-    desk = HearingDesk(num_running)
-    assert told_by(desk, order, tmp_path, quiet_s) == ("CONTINUE", told)
+    scheduler = RecordingScheduler(num_running)
+    assert told_by(scheduler, task, tmp_path, interval_s) == ("CONTINUE", told)
 
 
-def test_a_trial_that_is_stopped_early_is_left_at_once(tmp_path: Path, order: TrialTask) -> None:
+def test_a_trial_that_is_stopped_early_is_left_at_once(tmp_path: Path, task: TrialTask) -> None:
     """It trains on its own, and Tune may keep its process for a later trial without a word."""
-    desk = HearingDesk(is_to_stop=True)
-    assert told_by(desk, order, tmp_path, 2.0) == ("STOP", [("leave",)])
+    scheduler = RecordingScheduler(is_to_stop=True)
+    assert told_by(scheduler, task, tmp_path, 2.0) == ("STOP", [("end_early",)])

@@ -216,11 +216,11 @@ def begun(home: Home, sweep: SweepSpec) -> Ledger:
 
 
 def complete(ledger: Ledger, sweep: SweepSpec) -> int:
-    ticket = ledger.ask(sweep, lambda _: {"num_layers": 2})
-    assert ticket is not None
-    ledger.begin_attempt(ticket.number)
-    ledger.tell_complete(ticket.number, 0.5)
-    return ticket.number
+    asked_trial = ledger.ask(sweep, lambda _: {"num_layers": 2})
+    assert asked_trial is not None
+    ledger.begin_attempt(asked_trial.number)
+    ledger.tell_complete(asked_trial.number, 0.5)
+    return asked_trial.number
 
 
 def shorten(root: Path) -> None:
@@ -265,20 +265,20 @@ def test_a_run_is_refused_before_anything_starts(
         raise Going
 
     monkeypatch.setattr(runner, "writer_for", going)
-    sweep, watcher = sweep_on(root), Warned()
+    sweep, reporter = sweep_on(root), Warned()
     with pytest.raises(Going):
-        runner.run(sweep, home, watcher)
+        runner.run(sweep, home, reporter)
     (start,) = starts_of(load_ledger(home, "t"))
     assert start.versions == library_versions()
     assert start.commit == commit_of()
     begun(home, sweep)
     shorten(root)
     with pytest.raises(LedgerError, match="xnli en train"):
-        runner.run(sweep, home, watcher)
-    assert not [line for line in watcher.lines if "xnli en train" in line]
+        runner.run(sweep, home, reporter)
+    assert not [line for line in reporter.lines if "xnli en train" in line]
     with pytest.raises(Going):
-        runner.run(sweep, home, watcher, accept_changes=True)
-    assert [line for line in watcher.lines if "accepted" in line and "xnli en train" in line]
+        runner.run(sweep, home, reporter, accept_changes=True)
+    assert [line for line in reporter.lines if "accepted" in line and "xnli en train" in line]
 
 
 def test_a_plan_warns_of_what_a_run_would_refuse(
@@ -318,16 +318,16 @@ def test_accepted_changes_mark_the_trials_before_and_after(root: Path, home: Hom
 def test_a_trial_has_the_facts_of_the_start_that_made_it(root: Path, home: Home) -> None:
     sweep = sweep_on(root)
     ledger = begun(home, sweep)
-    ticket = ledger.ask(sweep, lambda _: {"num_layers": 2})
-    assert ticket is not None
-    ledger.begin_attempt(ticket.number)
+    asked_trial = ledger.ask(sweep, lambda _: {"num_layers": 2})
+    assert asked_trial is not None
+    ledger.begin_attempt(asked_trial.number)
     shorten(root)
     ledger = started(home, sweep, accept_changes=True)
-    assert ledger.trial(ticket.number).facts == 1
-    ledger.resume_trial(ticket.number, sweep, lambda _: {"num_layers": 2})
-    ledger.begin_attempt(ticket.number)
-    ledger.tell_failed(ticket.number, "lost", "gone")
-    assert load_ledger(home, "t").trial(ticket.number).facts == 2
+    assert ledger.trial(asked_trial.number).facts == 1
+    ledger.resume_trial(asked_trial.number, sweep, lambda _: {"num_layers": 2})
+    ledger.begin_attempt(asked_trial.number)
+    ledger.tell_failed(asked_trial.number, "lost", "gone")
+    assert load_ledger(home, "t").trial(asked_trial.number).facts == 2
     ledger.enqueue_failed()
     assert load_ledger(home, "t").trials()[-1].facts == 2
 
@@ -335,9 +335,9 @@ def test_a_trial_has_the_facts_of_the_start_that_made_it(root: Path, home: Home)
 def test_a_curve_of_other_data_is_begun_anew(root: Path, home: Home) -> None:
     sweep = sweep_on(root)
     ledger = started(home, sweep)
-    ticket = ledger.ask(sweep, lambda _: {"num_layers": 2})
-    assert ticket is not None
-    number = ticket.number
+    asked_trial = ledger.ask(sweep, lambda _: {"num_layers": 2})
+    assert asked_trial is not None
+    number = asked_trial.number
     ledger.begin_attempt(number)
     for step in (10, 20, 30):
         assert ledger.report(number, step, 0.9)
@@ -359,10 +359,10 @@ def test_a_curve_of_other_data_is_begun_anew(root: Path, home: Home) -> None:
 def test_data_that_let_every_trial_fail_may_be_mended(root: Path, home: Home) -> None:
     sweep = sweep_on(root)
     ledger = started(home, sweep)
-    ticket = ledger.ask(sweep, lambda _: {"num_layers": 2})
-    assert ticket is not None
-    ledger.begin_attempt(ticket.number)
-    ledger.tell_failed(ticket.number, "data", "unknown label")
+    asked_trial = ledger.ask(sweep, lambda _: {"num_layers": 2})
+    assert asked_trial is not None
+    ledger.begin_attempt(asked_trial.number)
+    ledger.tell_failed(asked_trial.number, "data", "unknown label")
     shorten(root)
     ledger = started(home, sweep)
     complete(ledger, sweep)

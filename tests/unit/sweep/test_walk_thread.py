@@ -33,8 +33,8 @@ def evaluated(stage: Stage, step: int) -> Evaluated:
     return Evaluated(stage, step, 16 * step, {"loss": 1.0})
 
 
-def walking(events: Iterator[Event], group: Any = None) -> WalkThread:
-    return WalkThread(lambda: (events, group or ProcessGroup()), None)
+def walking(events: Iterator[Event], process_group: Any = None) -> WalkThread:
+    return WalkThread(lambda: (events, process_group or ProcessGroup()), None)
 
 
 def test_training_goes_on_while_nobody_asks_and_no_score_is_lost(stage: Stage) -> None:
@@ -51,14 +51,14 @@ def test_training_goes_on_while_nobody_asks_and_no_score_is_lost(stage: Stage) -
     thread = walking(walk())
     assert is_over.wait(60), "nothing was fetched so far"
     thread.stop("end")
-    news = [thread.fetch(number, 0.0) for number in range(12)]
-    events = [one.event for one in news if one is not None]
+    update = [thread.fetch(number, 0.0) for number in range(12)]
+    events = [one.event for one in update if one is not None]
     assert [event.step for event in events if isinstance(event, Evaluated)] == list(
         range(10, 101, 10)
     )
     assert [type(event).__name__ for event in events[-2:]] == ["Committed", "NoneType"]
     # A worker that was asked too early is asked once more.
-    assert thread.fetch(11, 0.0) == news[11]
+    assert thread.fetch(11, 0.0) == update[11]
 
 
 def test_of_signs_of_life_the_latest_is_told_when_the_time_is_up(stage: Stage) -> None:
@@ -77,16 +77,16 @@ def test_of_signs_of_life_the_latest_is_told_when_the_time_is_up(stage: Stage) -
     assert thread.fetch(0, 0.0).event == evaluated(stage, 1)  # type: ignore[union-attr]
     sign = thread.fetch(1, 0.01)
     assert sign is not None
-    assert sign.is_sign
+    assert sign.is_heartbeat
     assert sign.event == Ticked(stage, 16 * 49)
     go_on.set()
     assert thread.fetch(1, 60.0).event == evaluated(stage, 50)  # type: ignore[union-attr]
     thread.stop("end")
 
 
-@pytest.mark.parametrize(("wish", "met"), [("keep", Stop), ("end", GeneratorExit)])
+@pytest.mark.parametrize(("mode", "met"), [("keep", Stop), ("end", GeneratorExit)])
 def test_a_walk_that_is_stopped_ends_at_its_next_event(
-    stage: Stage, wish: Any, met: type[BaseException]
+    stage: Stage, mode: Any, met: type[BaseException]
 ) -> None:
     ended: list[type[BaseException]] = []
     begun = threading.Event()
@@ -102,7 +102,7 @@ def test_a_walk_that_is_stopped_ends_at_its_next_event(
 
     thread = walking(walk())
     assert begun.wait(60)
-    thread.stop(wish)
+    thread.stop(mode)
     assert ended == [met]
     thread.stop("end")
 

@@ -1,6 +1,6 @@
 """The driver with simulated workers.
 
-Real are the desk, the ledger (an Optuna study in a journal file), the looks into the stage store,
+Real are the scheduler, the ledger (an Optuna study in a journal file), reads of the stage store,
 the courier with its spool, and with ``--mlflow sqlite`` MLflow, too; otherwise a tracker answers
 that takes whatever it is told. Simulated is what happens in trial processes: an event loop plays
 the workers, which put records of no content into the store and report what a trial reports.
@@ -79,7 +79,7 @@ def courier_of(
     return MlflowWriter(Taker(), Outbox(home.spool(sweep.name)))
 
 
-def run_desk(
+def run_scheduler(
     trials: int,
     workers: int,
     sampler: str,
@@ -93,24 +93,24 @@ def run_desk(
         home = Home(Path(name) / "home")
         ledger = open_ledger(home, sweep)
         store = StageStore(home.stages)
-        clocks, watcher = Clocks(), Silent()
+        clocks, reporter = Clocks(), Silent()
         clocks.watch(ledger, "tell_complete")
         moments: list[Moment] = []
         waited_s = 0.0
         began = time.monotonic()
         with courier_of(mlflow, sweep, facts, home, ledger, store) as courier:
-            desk = TrialScheduler(sweep, facts, home, ledger, store, courier, watcher)
-            clocks.watch(desk, "_ask")
-            world = Workers(desk, store, clocks)
+            scheduler = TrialScheduler(sweep, facts, home, ledger, store, courier, reporter)
+            clocks.watch(scheduler, "_ask")
+            world = Workers(scheduler, store, clocks)
             due, last = trials // 10, 0
             while True:
-                while desk.num_running < workers:
-                    order = clocks.next_task(desk, last)
-                    if order is None:
+                while scheduler.num_running < workers:
+                    task = clocks.next_task(scheduler, last)
+                    if task is None:
                         break
-                    world.take(order)
+                    world.take(task)
                 if not world:
-                    assert desk.is_done, "nothing happens, and the sweep is not at its end"
+                    assert scheduler.is_done, "nothing happens, and the sweep is not at its end"
                     break
                 last = world.step()
                 if world.num_finished >= min(due, trials):
@@ -126,12 +126,12 @@ def run_desk(
             while courier.num_waiting:
                 time.sleep(0.01)
             print(f"{num_letters} letters were left; sent in {time.perf_counter() - clock:.0f} s")
-            desk.leave(is_finished=True)
+            scheduler.close(is_finished=True)
         again, spent = timed(lambda: load_ledger(home, "scale"))
         print(f"to read the ledger again takes {spent.cpu:.1f} s of cpu")
         assert [trial.state for trial in again.trials()] == ["complete"] * trials
-        assert not watcher.warnings, watcher.warnings
-    _show_desk(clocks, moments)
+        assert not reporter.warnings, reporter.warnings
+    _print_table(clocks, moments)
     print(f"the workers waited {waited_s:.0f} s for MLflow")
 
 
@@ -141,7 +141,7 @@ def _moment(num_trials: int, began: float, num_letters: int, home: Home) -> Mome
     return Moment(num_trials, time.monotonic() - began, num_letters, memory, size)
 
 
-def _show_desk(clocks: Clocks, moments: Sequence[Moment]) -> None:
+def _print_table(clocks: Clocks, moments: Sequence[Moment]) -> None:
     table = Table("trial", "cpu, ms", "p95", "wall, ms", "p95", "ask, ms", "tell, ms", "letters",
                   "memory, MiB", "ledger, MiB")  # fmt: skip
     medians = []
