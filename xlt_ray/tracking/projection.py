@@ -125,15 +125,18 @@ def mend_database(home: Home, uri: str | None, say: Callable[[str], object]) -> 
         )
         remove_leftovers(file.parent)
         anew = hidden_name(file)
-        put_database(anew, home.artifacts)
-        for name in home.sweeps():
-            with contextlib.suppress(LedgerError, TrackingError, OSError):
-                _project_from_home(home, name, f"sqlite:///{anew}")
-        # A rollback journal that stayed would be played back into the new file.
-        for suffix in ("", "-journal", "-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(f"{file}{suffix}", file.with_name(f"{aside}{suffix}"))
-        os.rename(anew, file)
+        try:
+            put_database(anew, home.artifacts)
+            for name in home.sweeps():
+                with contextlib.suppress(LedgerError, TrackingError, OSError):
+                    _project_from_home(home, name, f"sqlite:///{anew}")
+            # A rollback journal that stayed would be played back into the new file.
+            for suffix in ("", "-journal", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(f"{file}{suffix}", file.with_name(f"{aside}{suffix}"))
+            os.rename(anew, file)
+        finally:
+            anew.unlink(missing_ok=True)
 
 
 def _project_from_home(home: Home, name: str, uri: str) -> None:
