@@ -10,7 +10,7 @@ import pytest
 from tests.hubmirror import write_mirror
 from xlt_ray.config.task_types import KINDS
 from xlt_ray.config.trial import FilesData, HubData, ToyData
-from xlt_ray.data.batches.crosslingual import joined
+from xlt_ray.data.batches.evaluation import joined
 from xlt_ray.data.label_access import LabelAccess, labelled, texts
 from xlt_ray.data.sources.base import open_source
 from xlt_ray.data.task import load_tasks, task_named
