@@ -97,9 +97,11 @@ def test_a_job_ends_as_its_sweep_does(tmp_path: Path, code: int) -> None:
 def test_the_head_is_the_node_that_the_script_is_on(tmp_path: Path) -> None:
     environment, log = prepare(tmp_path, "exit 0")
     subprocess.run([str(SCRIPT), "s.yaml"], env=environment, timeout=60, check=True)
-    first, others = (line for line in log.read_text().splitlines() if line.startswith("srun "))
-    assert "--nodelist=n1 " in first
-    assert "ray start --head --block --node-ip-address=10.0.0.1 --port=6379" in first
+    # Both steps run in the background, so either may write its line first.
+    lines = [line for line in log.read_text().splitlines() if line.startswith("srun ")]
+    head, others = sorted(lines, key=lambda line: "--head" not in line)
+    assert "--nodelist=n1 " in head
+    assert "ray start --head --block --node-ip-address=10.0.0.1 --port=6379" in head
     assert "--nodes=2 --ntasks=2 --exclude=n1 " in others
     assert "ray start --block --address=10.0.0.1:6379" in others
 
