@@ -20,7 +20,7 @@ SHORT = ("one of two nodes killed",)
         {name: 1} for name in MUST_BE_ZERO
     ]],
 )  # fmt: skip
-def test_a_blow_that_hit_nothing_or_cost_too_much_makes_no_right_round(
+def test_a_round_is_not_right_if_its_fault_hit_nothing_or_cost_too_much(
     change: dict[str, int],
 ) -> None:
     assert PASSED.has_passed

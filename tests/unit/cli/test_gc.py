@@ -1,4 +1,4 @@
-"""``xlt gc``: shows, and with --yes frees, what nobody needs."""
+"""``xlt gc`` lists what no sweep needs, and frees it with ``--yes``."""
 
 from __future__ import annotations
 
