@@ -49,6 +49,19 @@ if ((others > 0)); then
   ray_steps+=($!)
 fi
 
+is_preempted=0
+driver=
+preempt() {
+  is_preempted=1
+  if [[ -n $driver ]]; then
+    # xlt saves progress on SIGTERM and ends; a second one would end it at once.
+    trap "" TERM
+    kill -TERM "$driver" 2> /dev/null || true
+  fi
+}
+# Set before the driver starts: a signal that came in between would end this script alone.
+trap preempt TERM
+
 # All nodes, or none: the sweep's places are counted when it starts.
 python - "$address:$port" "$SLURM_JOB_NUM_NODES" << 'PYTHON'
 import sys, time
@@ -62,11 +75,12 @@ while sum(node["Alive"] for node in ray.nodes()) < int(sys.argv[2]):
     time.sleep(2)
 PYTHON
 
-is_preempted=0
 RAY_ADDRESS="$address:$port" xlt run "$@" &
 driver=$!
-# xlt saves progress on SIGTERM and ends; a second one would end it at once.
-trap 'is_preempted=1; trap "" TERM; kill -TERM "$driver"' TERM
+if ((is_preempted)); then
+  # The signal came before there was a driver to pass it on to.
+  preempt
+fi
 status=0
 wait "$driver" || status=$?
 if ((is_preempted)); then

@@ -114,8 +114,8 @@ def test_a_name_that_leads_to_loopback_is_not_what_other_nodes_are_told(tmp_path
 
 
 SAVE = """
-echo "at work" >> "$LOG"
 trap 'echo "xlt saves" >> "$LOG"; sleep 0.5; echo "xlt saved" >> "$LOG"; exit 1' TERM
+echo "at work" >> "$LOG"
 while true; do sleep 0.1; done
 """
 
@@ -139,6 +139,21 @@ def test_a_preempted_job_saves_before_ray_ends_and_is_queued_again(tmp_path: Pat
         "waited for 3 nodes", "at work", "xlt saves", "xlt saved", "ray ended", "ray ended",
         "scontrol requeue 7",
     ]  # fmt: skip
+
+
+def test_a_job_preempted_while_its_nodes_join_is_queued_again(tmp_path: Path) -> None:
+    environment, log = prepare(tmp_path, SAVE)
+    waits = tmp_path / "venv" / "bin" / "python"
+    waits.write_text(waits.read_text().replace("cat > /dev/null;", "cat > /dev/null; sleep 1;"))
+    job = subprocess.Popen([str(SCRIPT), "s.yaml"], env=environment)
+    try:
+        while not log.exists() or "--nodes=2" not in log.read_text():
+            assert job.poll() is None
+        job.send_signal(signal.SIGTERM)
+        assert job.wait(timeout=60) != 0
+    finally:
+        job.kill()
+    assert log.read_text().splitlines()[-1] == "scontrol requeue 7"
 
 
 def test_a_job_without_home_says_what_is_missing(tmp_path: Path) -> None:
