@@ -17,7 +17,7 @@ from xlt_ray.errors import SpecError
 from xlt_ray.files import atomic_create, damaged_copies, make_folder
 
 DEFAULT = "xlt-home"
-FOLDERS = ("ledger", "stages", "progress", "leases", "cache", "mlflow", "spool", "tune")
+FOLDERS = ("ledger", "stages", "progress", "leases", "cache", "mlflow", "tune")
 """What a run writes below the home."""
 
 
@@ -121,10 +121,6 @@ class Home:
         """MLflow's database."""
         return self.root / "mlflow" / "mlflow.db"
 
-    def spool(self, name: str) -> Path:
-        """Points that MLflow has not taken yet."""
-        return self.root / "spool" / f"{name}.jsonl"
-
     @property
     def artifacts(self) -> Path:
         return self.root / "mlflow" / "artifacts"
@@ -148,13 +144,9 @@ class Home:
 
     def files_of(self, name: str) -> list[Path]:
         """What there is of one sweep beside its ledger, its stages and its MLflow runs."""
-        spool = self.spool(name)
         found = [
             *damaged_copies(self.ledger_journal(name)),
             self.ledgers / f"{name}.lock",
-            spool,
-            spool.with_suffix(".new"),
-            *damaged_copies(spool),
             self.hangs(name),
             self.reports(name),
             self.tune / name,

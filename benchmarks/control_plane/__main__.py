@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int)
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--sampler", choices=["random", "tpe"])
-    parser.add_argument("--letters", type=int, default=1000, help="the workers wait beyond so many")
+    parser.add_argument("--waiting", type=int, default=1000, help="the workers wait beyond so many")
     parser.add_argument("--mlflow", choices=["none", "sqlite"], default="none")
     parser.add_argument("--prefixes", type=int, default=300)
     parser.add_argument("--profile", type=Path, help="write what cProfile saw to this file")
@@ -40,7 +40,7 @@ def main() -> None:
     if asked.part == "scheduler":
         trials = asked.trials or 10_000
         sampler = asked.sampler or "random"
-        run_scheduler(trials, asked.workers, sampler, asked.letters, asked.mlflow, asked.overrides)
+        run_scheduler(trials, asked.workers, sampler, asked.waiting, asked.mlflow, asked.overrides)
     elif asked.part == "ask":
         run_ask(asked.trials or 10_000, asked.workers)
     elif asked.part == "dispatch":
@@ -54,7 +54,7 @@ def main() -> None:
         run_controller(
             Load(
                 trials, asked.workers, 1.0,
-                sampler=sampler, mlflow=asked.mlflow, most_letters=asked.letters,
+                sampler=sampler, mlflow=asked.mlflow, most_waiting=asked.waiting,
             )
         )  # fmt: skip
     if profile is not None:

@@ -18,7 +18,7 @@ from benchmarks.control_plane.scenario import (
     the_facts,
     the_sweep,
 )
-from benchmarks.control_plane.scheduler import courier_of
+from benchmarks.control_plane.scheduler import sync_of
 from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView, open_ledger
 from xlt_ray.store.stage_path import stages_to_run
@@ -42,8 +42,8 @@ class Load:
     """``tpe`` or ``random``."""
     mlflow: str = "none"
     """``none``, or ``sqlite`` for a database of its own beside each driver."""
-    most_letters: int = 10**9
-    """No trial ends while more letters than these wait for MLflow."""
+    most_waiting: int = 10**9
+    """No trial ends while more updates than these wait for MLflow."""
     seconds: float = 0.0
     """How long a trial gives signs of life."""
     interval_s: float = 0.0
@@ -141,18 +141,18 @@ def by_scheduler(load: Load, marks: Marks) -> None:
     search = f"search={{trials: {load.trials}, sampler: {load.sampler}, concurrent: {load.slots}}}"
     sweep, facts, home = the_sweep([search]), the_facts(), Home(load.folder / "home")
     ledger, store = open_ledger(home, sweep), StageStore(home.stages)
-    with courier_of(load.mlflow, sweep, facts, home, ledger, store) as courier:
+    with sync_of(load.mlflow, sweep, facts, home, ledger, store) as sync:
 
         class Ends(Silent):
             def heard(self, view: TrialView, report: Report) -> None:
                 marks.heard()
 
             def finished(self, view: TrialView) -> None:
-                while courier.num_waiting > load.most_letters:
+                while sync.num_dirty > load.most_waiting:
                     time.sleep(0.01)
                 marks.end()
 
-        scheduler = TrialScheduler(sweep, facts, home, ledger, store, courier, Ends())
+        scheduler = TrialScheduler(sweep, facts, home, ledger, store, sync, Ends())
         process_failures = ProcessFailures(Failures(), home.hangs(sweep.name))
         tune.Tuner(
             tune.with_resources(Reporter, {"cpu": load.cpus}),
@@ -164,7 +164,7 @@ def by_scheduler(load: Load, marks: Marks) -> None:
             ),
             run_config=tune.RunConfig(storage_path=str(home.tune), verbose=0),
         ).fit()
-        print(f"{courier.num_waiting} letters wait for MLflow at the end", flush=True)
+        print(f"{sync.num_dirty} updates wait for MLflow at the end", flush=True)
         scheduler.close(is_finished=True)
     assert [trial.state for trial in ledger.trials()] == ["complete"] * load.trials
 

@@ -1,8 +1,8 @@
 """The driver with simulated workers.
 
 Real are the scheduler, the ledger (an Optuna study in a journal file), reads of the stage store,
-the courier with its spool, and with ``--mlflow sqlite`` MLflow, too; otherwise a tracker answers
-that takes whatever it is told. Simulated is what happens in trial processes: an event loop plays
+the thread that writes MLflow, and with ``--mlflow sqlite`` MLflow, too; otherwise each update is
+done at once. Simulated is what happens in trial processes: an event loop plays
 the workers, which put records of no content into the store and report what a trial reports.
 """
 
@@ -25,38 +25,25 @@ from benchmarks.control_plane.workers import Workers
 from xlt_ray.config.facts import Facts
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, TrialView, load_ledger, open_ledger
+from xlt_ray.ledger import Ledger, load_ledger, open_ledger
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.scheduler import TrialScheduler
-from xlt_ray.sweep.telling import writer_for
-from xlt_ray.tracking import MlflowWriter, Outbox
+from xlt_ray.sweep.tasks import Planner
+from xlt_ray.tracking import LedgerSnapshot, MlflowSync, Tracker
+from xlt_ray.tracking.sync import Job
 
 WINDOW = 200
 """Trials over which the median is taken."""
 
 
-class Taker:
-    """Takes whatever a courier brings, at once."""
+class NoMlflow(MlflowSync):
+    """Takes every update at once."""
 
-    uri = "nowhere"
-
-    def __init__(self) -> None:
-        self.run_ids: dict[int, str] = {}
-
-    def begin(self, *_: object) -> None: ...
-
-    def end(self, *_: object) -> None: ...
-
-    def log(self, *_: object) -> None: ...
-
-    def stop_trial(self, *_: object) -> None: ...
-
-    def finish(self, view: TrialView, *_: object, is_whole: bool) -> None:
-        assert view.mlflow_run_id is not None
-        assert is_whole
-
-    def start_trial(self, view: TrialView, *_: object) -> str:
-        return self.run_ids.setdefault(view.number, f"{view.number:032x}")
+    def _is_answered(self, job: Job) -> bool:
+        if isinstance(job, int):
+            with self._changed:
+                self._reply(self._trials[job].view, f"{job:032x}")
+        return True
 
 
 @dataclass(frozen=True)
@@ -65,25 +52,31 @@ class Moment:
 
     num_trials: int
     seconds: float
-    num_letters: int
+    num_waiting: int
     memory_mib: float
     ledger_mib: float
 
 
-def courier_of(
+def sync_of(
     mlflow: str, sweep: SweepSpec, facts: Facts, home: Home, ledger: Ledger, store: StageStore
-) -> MlflowWriter:
-    """To MLflow with its SQLite database, or with ``none`` to one who takes everything."""
-    if mlflow == "sqlite":
-        return writer_for(sweep, facts, home, ledger, store)
-    return MlflowWriter(Taker(), Outbox(home.spool(sweep.name)))
+) -> MlflowSync:
+    """To MLflow with its SQLite database, or with ``none`` to nothing."""
+    kind = MlflowSync if mlflow == "sqlite" else NoMlflow
+    tracker = Tracker(home, sweep.name, None, ledger.identity)
+    return kind(
+        tracker,
+        store,
+        LedgerSnapshot.of(ledger),
+        sweep.resolved(),
+        Planner(sweep, facts, home).config_and_path,
+    )
 
 
 def run_scheduler(
     trials: int,
     workers: int,
     sampler: str,
-    most_letters: int,
+    most_waiting: int,
     mlflow: str,
     overrides: Sequence[str],
 ) -> None:
@@ -98,8 +91,8 @@ def run_scheduler(
         moments: list[Moment] = []
         waited_s = 0.0
         began = time.monotonic()
-        with courier_of(mlflow, sweep, facts, home, ledger, store) as courier:
-            scheduler = TrialScheduler(sweep, facts, home, ledger, store, courier, reporter)
+        with sync_of(mlflow, sweep, facts, home, ledger, store) as sync:
+            scheduler = TrialScheduler(sweep, facts, home, ledger, store, sync, reporter)
             clocks.watch(scheduler, "_ask")
             world = Workers(scheduler, store, clocks)
             due, last = trials // 10, 0
@@ -114,18 +107,18 @@ def run_scheduler(
                     break
                 last = world.step()
                 if world.num_finished >= min(due, trials):
-                    moments.append(_moment(world.num_finished, began, courier.num_waiting, home))
+                    moments.append(_moment(world.num_finished, began, sync.num_dirty, home))
                     print(moments[-1], flush=True)
                     due += trials // 10
                 clock = time.perf_counter()
-                while courier.num_waiting > most_letters:
+                while sync.num_dirty > most_waiting:
                     time.sleep(0.01)
                 waited_s += time.perf_counter() - clock
-            num_letters = courier.num_waiting
+            num_waiting = sync.num_dirty
             clock = time.perf_counter()
-            while courier.num_waiting:
+            while sync.num_dirty:
                 time.sleep(0.01)
-            print(f"{num_letters} letters were left; sent in {time.perf_counter() - clock:.0f} s")
+            print(f"{num_waiting} updates were left; sent in {time.perf_counter() - clock:.0f} s")
             scheduler.close(is_finished=True)
         again, spent = timed(lambda: load_ledger(home, "scale"))
         print(f"to read the ledger again takes {spent.cpu:.1f} s of cpu")
@@ -135,14 +128,14 @@ def run_scheduler(
     print(f"the workers waited {waited_s:.0f} s for MLflow")
 
 
-def _moment(num_trials: int, began: float, num_letters: int, home: Home) -> Moment:
+def _moment(num_trials: int, began: float, num_waiting: int, home: Home) -> Moment:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     size = home.ledger_journal("scale").stat().st_size / 2**20
-    return Moment(num_trials, time.monotonic() - began, num_letters, memory, size)
+    return Moment(num_trials, time.monotonic() - began, num_waiting, memory, size)
 
 
 def _print_table(clocks: Clocks, moments: Sequence[Moment]) -> None:
-    table = Table("trial", "cpu, ms", "p95", "wall, ms", "p95", "ask, ms", "tell, ms", "letters",
+    table = Table("trial", "cpu, ms", "p95", "wall, ms", "p95", "ask, ms", "tell, ms", "waiting",
                   "memory, MiB", "ledger, MiB")  # fmt: skip
     medians = []
     for moment in moments:
@@ -157,7 +150,7 @@ def _print_table(clocks: Clocks, moments: Sequence[Moment]) -> None:
             *median_and_p95([one.wall for one in spent]),
             median_and_p95([call.cpu for call in calls["_ask"]])[0],
             median_and_p95([call.cpu for call in calls["tell_complete"]])[0],
-            f"{moment.num_letters:,}",
+            f"{moment.num_waiting:,}",
             f"{moment.memory_mib:.0f}",
             f"{moment.ledger_mib:.1f}",
         )

@@ -111,7 +111,7 @@ def run_round(
         is_injected = driver.poll() is None and fault.inject(running)
     starts, log_length = 1, 0
     # A sweep may end while its MLflow server is down; it then tells the user to run it again.
-    while _end(driver, place) != 0 or "were not sent" in place.log()[log_length:]:
+    while _end(driver, place) != 0 or "were not updated" in place.log()[log_length:]:
         assert starts < MAX_STARTS, place.log()
         starts, log_length = starts + 1, len(place.log())
         if fault.runs_gc:

@@ -65,7 +65,7 @@ HEAVY = {
     "matplotlib": {"report"},
     "jinja2": {"report"},
     "fsspec": {"store"},
-    "psutil": {"store", "sweep"},
+    "psutil": {"store", "sweep", "training"},
     "pydantic": {"config", "data"},
     "yaml": {"config", "data"},
     "typer": {"cli"},

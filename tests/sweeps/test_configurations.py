@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,16 +52,16 @@ def parents(world: World) -> list[tuple[str, str]]:
     ]
 
 
-def lived(world: World, tracker: Tracker, value: float, path: Sequence[Stage] = ()) -> TrialView:
+def lived(world: World, tracker: Tracker, value: float, path: tuple[Stage, ...] = ()) -> TrialView:
     """A trial that ran to its end, with MLflow listening."""
     view = world.ask()
     config = world.config(view)
-    run_id = tracker.start_trial(view, config, view.assignment, path or path_of(view.number))
+    run_id = world.show(tracker, view, config, path or path_of(view.number))
     world.ledger.set_run_id(view.number, run_id)
     world.walk(view.number, scores_of(value))
     world.ledger.tell_complete(view.number, value)
     done = world.ledger.trial(view.number)
-    tracker.finish(done, scores_of(value))
+    world.show(tracker, done, config, path)
     return done
 
 
@@ -125,12 +124,12 @@ def test_a_configuration_runs_until_its_last_seed_has_ended(world: World) -> Non
     assert of_kind(world, "configuration")[0].info.status == "KILLED"
 
     tracker = world.begun()
-    project(world.ledger, world.store, tracker, world.configs())
+    project(world.ledger, world.store, tracker, world.plan())
     assert of_kind(world, "configuration")[0].info.status == "RUNNING"
     view = world.ask()
-    tracker.start_trial(view, {}, view.assignment)
+    world.show(tracker, view)
     world.ledger.tell_failed(view.number, "nan", "the loss is not a number")
-    tracker.finish(world.ledger.trial(view.number), ())
+    world.show(tracker, world.ledger.trial(view.number))
     (run,) = of_kind(world, "configuration")
     assert run.info.status == "FAILED"
     assert run.data.tags["xlt.cause"] == "nan"
@@ -156,9 +155,9 @@ def test_a_deleted_database_is_rebuilt_with_the_same_configurations(world: World
     for value in VALUES:
         lived(world, tracker, value)
     tracker.end(world.ledger, "FINISHED")
-    project(world.ledger, world.store, world.tracker(), world.configs(), is_alive=False)
+    project(world.ledger, world.store, world.tracker(), world.plan(), is_alive=False)
     moved = replace(world, home=Home(world.home.root / "elsewhere"))
-    project(world.ledger, world.store, moved.tracker(), world.configs(), is_alive=False)
+    project(world.ledger, world.store, moved.tracker(), world.plan(), is_alive=False)
     assert parents(moved) == NESTED
     times = [[(run.info.start_time, run.info.end_time) for run in of_kind(one, "configuration")]
              for one in (world, moved)]  # fmt: skip
@@ -169,7 +168,7 @@ def test_a_deleted_database_is_rebuilt_with_the_same_configurations(world: World
         for shown in (snapshot(world), snapshot(moved))
     )  # fmt: skip
     assert after == before
-    project(world.ledger, world.store, moved.tracker(), world.configs(), is_alive=False)
+    project(world.ledger, world.store, moved.tracker(), world.plan(), is_alive=False)
     assert len(all_runs(moved)) == 7, "nothing is doubled"
 
 
@@ -185,7 +184,7 @@ def test_a_configuration_that_was_made_twice_is_one_after_the_next_start(world: 
     )
     lived(world, tracker, 0.5)
     assert len(of_kind(world, "configuration")) == 2
-    project(world.ledger, world.store, world.tracker(), world.configs())
+    project(world.ledger, world.store, world.tracker(), world.plan())
     (run,) = of_kind(world, "configuration")
     assert {one.data.tags["mlflow.parentRunId"] for one in of_kind(world, "trial")} == {
         run.info.run_id
@@ -198,7 +197,7 @@ def test_a_configuration_deleted_in_the_ui_is_made_again(world: World) -> None:
     lived(world, tracker, 0.7)
     tracker.experiment.client.delete_run(of_kind(world, "configuration")[0].info.run_id)
     lived(world, tracker, 0.5)
-    project(world.ledger, world.store, world.tracker(), world.configs())
+    project(world.ledger, world.store, world.tracker(), world.plan())
     assert parents(world) == NESTED[:1] + NESTED[2:4]
 
 
@@ -220,9 +219,9 @@ def test_runs_name_their_data(world: World) -> None:
     for _ in range(2):
         lived(world, tracker, 0.7, path)
     paths = dict.fromkeys(range(2), path)
-    project(world.ledger, world.store, world.tracker(), world.configs(), paths=paths)
+    project(world.ledger, world.store, world.tracker(), world.plan(paths))
     moved = replace(world, home=Home(world.home.root / "elsewhere"))
-    project(world.ledger, world.store, moved.tracker(), world.configs(), paths=paths)
+    project(world.ledger, world.store, moved.tracker(), world.plan(paths))
     for run in [*all_runs(world), *all_runs(moved)]:
         if run.data.tags["xlt.kind"] == "sweep":
             continue
@@ -264,9 +263,9 @@ def test_runs_say_which_commit_they_are_of(world: World, monkeypatch: pytest.Mon
     lived(world, world.begun(), 0.7)
     assert all(commit.items() <= run.data.tags.items() for run in all_runs(world))
     tracker, view = world.begun(), world.ask()
-    world.ledger.set_run_id(view.number, tracker.start_trial(view, {}, {}))
+    world.ledger.set_run_id(view.number, world.show(tracker, view))
     monkeypatch.setattr("xlt_ray.tracking.content.commit_of", lambda: "d" * 40)
-    tracker.start_trial(world.ledger.trial(view.number), {}, {})
+    world.show(tracker, world.ledger.trial(view.number))
     run = next(one for one in of_kind(world, "trial") if one.data.tags["xlt.trial"] == "1")
     assert run.data.tags["mlflow.source.git.commit"] == "d" * 40
     assert run.data.tags["mlflow.source.git.dirty"] == "false"

@@ -173,11 +173,11 @@ def test_mlflow_of_the_recipes_lets_in_who_logs_in_and_keeps_runs_in_postgresql(
     tracker = Tracker(home, sweep.name, servers.tracking)
     tracker.begin(world.ledger, sweep.resolved())
     view = world.ask()
-    run_id = tracker.start_trial(view, world.config(view), view.assignment)
+    run_id = world.show(tracker, view, world.config(view))
     world.ledger.set_run_id(view.number, run_id)
     world.walk(view.number, scores_of(0.7))
     world.ledger.tell_complete(view.number, 0.7)
-    tracker.finish(world.ledger.trial(view.number), scores_of(0.7))
+    world.show(tracker, world.ledger.trial(view.number))
     tracker.end(world.ledger, "FINISHED")
     found = {run.data.tags["xlt.kind"]: run for run in runs_of(servers.tracking)}
     assert {one.info.status for one in found.values()} == {"FINISHED"}

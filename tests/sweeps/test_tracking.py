@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -21,15 +21,26 @@ from xlt_ray.config.sweep import SweepSpec, sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, StageUse, TrialView, open_ledger
+from xlt_ray.ledger import Ledger, StageUse, Standing, TrialView, open_ledger
 from xlt_ray.redact import redacted
 from xlt_ray.store.lease import Lease
 from xlt_ray.store.record import Score, StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
-from xlt_ray.tracking import Tracker, point_names, project, ui_command, ui_page
+from xlt_ray.tracking import (
+    Point,
+    Tracker,
+    TrialSnapshot,
+    point_names,
+    project,
+    projection,
+    show,
+    ui_command,
+    ui_page,
+)
 from xlt_ray.tracking.client import complaints
 from xlt_ray.tracking.content import final_metrics
+from xlt_ray.tracking.projection import Plan
 
 SWEEP = """
 name: tracked
@@ -63,6 +74,21 @@ class World:
         tracker.begin(self.ledger, self.sweep.resolved())
         return tracker
 
+    def show(
+        self,
+        tracker: Tracker,
+        view: TrialView,
+        config: Mapping[str, Any] | None = None,
+        path: tuple[Stage, ...] = (),
+        standing: Standing | None = None,
+    ) -> str:
+        """Show a trial as its driver does; the id of its run."""
+        how = standing or cast(Standing, view.state)
+        run = tracker.find_or_make(view)
+        trial = TrialSnapshot(view, how, config or {}, path, is_begun_here=True)
+        show(tracker, run, trial, self.store)
+        return str(run.info.run_id)
+
     def ask(self) -> TrialView:
         ticket = self.ledger.ask(self.sweep, lambda _: {"num_layers": 2, "hidden_size": 64})
         assert ticket is not None
@@ -72,8 +98,8 @@ class World:
     def config(self, view: TrialView) -> dict[str, Any]:
         return self.sweep.trial_of(dict(view.assignment)).model_dump(mode="json")
 
-    def configs(self) -> dict[int, Mapping[str, Any]]:
-        return {view.number: self.config(view) for view in self.ledger.trials()}
+    def plan(self, paths: Mapping[int, tuple[Stage, ...]] | None = None) -> Plan:
+        return lambda view: (self.config(view), (paths or {}).get(view.number, ()))
 
     def walk(self, number: int, scores: tuple[Score, ...]) -> None:
         """Commit the stages of a trial, with its scores, and note them in the ledger."""
@@ -96,6 +122,10 @@ class World:
         self.walk(view.number, scores_of(value))
         self.ledger.tell_complete(view.number, value)
         return self.ledger.trial(view.number)
+
+
+def points_at(examples: int, metrics: Mapping[str, float]) -> list[Point]:
+    return [Point(name, examples, value) for name, value in metrics.items()]
 
 
 HISTORY = tuple(
@@ -206,14 +236,14 @@ def snapshot(world: World) -> list[Any]:
 def test_trial_is_a_nested_run_with_its_parameters_and_scores(world: World) -> None:
     tracker = world.begun()
     view = world.ask()
-    run_id = tracker.start_trial(view, world.config(view), view.assignment)
+    run_id = world.show(tracker, view, world.config(view))
     world.ledger.set_run_id(view.number, run_id)
-    tracker.log(run_id, 50, {"dev/accuracy": 0.6, "train/loss": 1.5})
+    tracker.log(run_id, points_at(50, {"dev/accuracy": 0.6, "train/loss": 1.5}))
     assert runs(world)[0].info.status == "RUNNING"
     world.ledger.report(view.number, 50, 0.6)
     world.walk(view.number, scores_of(0.8))
     world.ledger.tell_complete(view.number, 0.8)
-    tracker.finish(world.ledger.trial(view.number), scores_of(0.8))
+    world.show(tracker, world.ledger.trial(view.number))
     tracker.end(world.ledger, "FINISHED")
 
     parent, run = all_runs(world)
@@ -229,7 +259,7 @@ def test_trial_is_a_nested_run_with_its_parameters_and_scores(world: World) -> N
     assert run.data.metrics["test/accuracy/qac"] == pytest.approx(0.6)
     assert run.data.metrics["test/accuracy/mean"] == pytest.approx(0.7)
     assert run.data.metrics["test/accuracy/mean_without_source"] == pytest.approx(0.65)
-    assert points(world, run_id, "dev/accuracy") == [(50, 0.6)]
+    assert points(world, run_id, "dev/accuracy") == [(50, 0.6), (100, 0.7)]
     assert artifact(world, run_id, "config.json")["target"]["source_language"] == "qaa"
     table = artifact(world, run_id, "scores.json")
     assert len(table["data"]) == 4
@@ -243,11 +273,11 @@ def test_a_run_is_complete_whatever_signs_its_languages_have(world: World) -> No
     languages = ("qaa", "sr@latin", "sr+Latn", "zh-Hans", "pt_BR")
     tracker = world.begun()
     view = world.ask()
-    run_id = tracker.start_trial(view, world.config(view), view.assignment)
-    tracker.log(run_id, 50, {"dev/masked_accuracy/sr@latin": 0.5})
+    run_id = world.show(tracker, view, world.config(view))
+    tracker.log(run_id, points_at(50, {"dev/masked_accuracy/sr@latin": 0.5}))
     world.walk(view.number, scores_of(0.9, languages))
     world.ledger.tell_complete(view.number, 0.9)
-    tracker.finish(world.ledger.trial(view.number), scores_of(0.9, languages))
+    world.show(tracker, world.ledger.trial(view.number))
     (run,) = runs(world)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["objective"] == 0.9
@@ -263,12 +293,12 @@ def test_a_run_is_closed_even_where_mlflow_refuses_a_metric_of_it(
 ) -> None:
     tracker = world.begun()
     view = world.ask()
-    tracker.start_trial(view, world.config(view), view.assignment)
+    world.show(tracker, view, world.config(view))
     world.walk(view.number, scores_of(0.8))
     world.ledger.tell_complete(view.number, 0.8)
     monkeypatch.setattr("xlt_ray.tracking.experiment.legal_name", lambda name: f"{name}+")
     with contextlib.suppress(TrackingError):
-        tracker.finish(world.ledger.trial(view.number), scores_of(0.8))
+        world.show(tracker, world.ledger.trial(view.number))
     (run,) = runs(world)
     assert run.info.status == "FINISHED"
 
@@ -280,7 +310,7 @@ def test_score_table_opens_as_an_mlflow_table(
 
     view = world.complete(0.7)
     tracker = world.tracker()
-    found = project(world.ledger, world.store, tracker, {})
+    found = project(world.ledger, world.store, tracker)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", world.home.tracking_uri)
     table = MlflowClient().load_table(
         tracker.experiment.id, "scores.json", run_ids=[found[view.number]]
@@ -290,9 +320,9 @@ def test_score_table_opens_as_an_mlflow_table(
 
 def test_run_made_before_a_crash_is_found_by_its_tags(world: World) -> None:
     view = world.ask()
-    first = world.begun().start_trial(view, {}, view.assignment)
+    first = world.show(world.begun(), view)
     # The driver dies here: the ledger does not know the run.
-    again = world.begun().start_trial(world.ledger.trial(view.number), {}, view.assignment)
+    again = world.show(world.begun(), world.ledger.trial(view.number))
     assert again == first
     assert len(all_runs(world)) == 2
 
@@ -300,26 +330,26 @@ def test_run_made_before_a_crash_is_found_by_its_tags(world: World) -> None:
 def test_resumed_trial_does_not_log_a_point_twice(world: World) -> None:
     view = world.ask()
     tracker = world.begun()
-    run_id = tracker.start_trial(view, {}, {})
-    tracker.log(run_id, 50, {"dev/accuracy": 0.6})
-    tracker.stop_trial(run_id)
+    run_id = world.show(tracker, view)
+    tracker.log(run_id, points_at(50, {"dev/accuracy": 0.6}))
+    world.show(tracker, view, standing="interrupted")
     assert runs(world)[0].info.status == "KILLED"
 
     tracker = world.begun()
-    assert tracker.start_trial(view, {}, {}) == run_id
+    assert world.show(tracker, view) == run_id
     assert runs(world)[0].info.status == "RUNNING"
     for step in (50, 100):
-        tracker.log(run_id, step, {"dev/accuracy": 0.6 + step / 1000})
+        tracker.log(run_id, points_at(step, {"dev/accuracy": 0.6 + step / 1000}))
     assert points(world, run_id, "dev/accuracy") == [(50, 0.6), (100, 0.7)]
 
 
 def test_failed_trial_resumes_into_the_same_run(world: World) -> None:
     tracker = world.begun()
     view = world.ask()
-    run_id = tracker.start_trial(view, world.config(view), view.assignment)
+    run_id = world.show(tracker, view, world.config(view))
     world.ledger.set_run_id(view.number, run_id)
     world.ledger.tell_failed(view.number, "memory", "the device is full", "line 1\nline 2")
-    tracker.finish(world.ledger.trial(view.number), ())
+    world.show(tracker, world.ledger.trial(view.number))
     failed = runs(world)[0]
     assert failed.info.status == "FAILED"
     assert failed.data.tags["xlt.cause"] == "memory"
@@ -328,13 +358,13 @@ def test_failed_trial_resumes_into_the_same_run(world: World) -> None:
     assert world.ledger.enqueue_failed() == [view.number]
     retry = world.ask()
     assert retry.retry_of == view.number
-    assert world.begun().start_trial(retry, world.config(retry), retry.assignment) == run_id
+    assert world.show(world.begun(), retry, world.config(retry)) == run_id
     again = runs(world)
     assert [run.info.status for run in again] == ["RUNNING"]
     assert "xlt.cause" not in again[0].data.tags
     world.walk(retry.number, scores_of(0.5))
     world.ledger.tell_complete(retry.number, 0.5)
-    found = project(world.ledger, world.store, world.tracker(), world.configs())
+    found = project(world.ledger, world.store, world.tracker(), world.plan())
     assert found[view.number] == found[retry.number] == run_id
     assert [run.info.status for run in runs(world)] == ["FINISHED"]
 
@@ -343,19 +373,19 @@ def test_deleted_database_is_rebuilt_as_it_was(world: World) -> None:
     tracker = world.begun()
     world.complete(0.7)
     lost = world.ask()
-    tracker.start_trial(lost, world.config(lost), lost.assignment)
+    world.show(tracker, lost, world.config(lost))
     world.ledger.tell_failed(lost.number, "nan", "the loss is not a number")
     pruned = world.ask()
     world.ledger.report(pruned.number, 50, 0.2)
     world.ledger.tell_pruned(pruned.number)
-    project(world.ledger, world.store, tracker, world.configs())
-    project(world.ledger, world.store, world.tracker(), world.configs(), is_alive=False)
+    project(world.ledger, world.store, tracker, world.plan())
+    project(world.ledger, world.store, world.tracker(), world.plan(), is_alive=False)
     before = snapshot(world)
     assert [row[1] for row in before] == ["FINISHED", "FINISHED", "FAILED", "FINISHED"]
     assert [row[4].get("xlt.state") for row in before[1:]] == ["complete", "failed", "pruned"]
 
     moved = replace(world, home=Home(world.home.root / "elsewhere"))
-    project(world.ledger, world.store, moved.tracker(), world.configs(), is_alive=False)
+    project(world.ledger, world.store, moved.tracker(), world.plan(), is_alive=False)
     sweep, *trials = snapshot(moved)
     assert trials == before[1:]
     assert sweep[3] == before[0][3]
@@ -364,7 +394,7 @@ def test_deleted_database_is_rebuilt_as_it_was(world: World) -> None:
 def test_sweep_lasts_from_its_first_trial_to_its_last(world: World) -> None:
     tracker = world.begun()
     world.complete(0.7)
-    project(world.ledger, world.store, world.tracker(), world.configs())
+    project(world.ledger, world.store, world.tracker(), world.plan())
     assert all_runs(world)[0].info.status == "RUNNING", "its driver is at work"
     tracker.end(world.ledger, "FINISHED")
     run = all_runs(world)[0]
@@ -377,9 +407,9 @@ def test_sweep_lasts_from_its_first_trial_to_its_last(world: World) -> None:
 def test_projecting_twice_changes_nothing(world: World) -> None:
     for value in (0.6, 0.7):
         world.complete(value)
-    first = project(world.ledger, world.store, world.tracker(), world.configs())
+    first = project(world.ledger, world.store, world.tracker(), world.plan())
     before = snapshot(world)
-    assert project(world.ledger, world.store, world.tracker(), world.configs()) == first
+    assert project(world.ledger, world.store, world.tracker(), world.plan()) == first
     assert snapshot(world) == before
     assert len(before) == 3
 
@@ -388,17 +418,16 @@ def test_projection_shows_what_an_unbroken_run_shows(world: World) -> None:
     view = world.ask()
     before = replace(world, home=Home(world.home.root / "unbroken"))
     tracker = before.begun()
-    planned = replace(view, stages=(StageUse("target", target_of(0).key, "target", False),))
-    run_id = tracker.start_trial(planned, world.config(view), view.assignment, path_of(0))
+    run_id = world.show(tracker, view, world.config(view), path_of(0))
     for entry in HISTORY:
-        tracker.log(run_id, entry["examples"], point_names("target", entry["metrics"]))
+        tracker.log(run_id, points_at(entry["examples"], point_names("target", entry["metrics"])))
         world.ledger.report(view.number, entry["examples"], entry["metrics"]["accuracy"])
     world.walk(view.number, scores_of(0.7))
     world.ledger.tell_complete(view.number, 0.7)
-    tracker.finish(world.ledger.trial(view.number), scores_of(0.7))
+    world.show(tracker, world.ledger.trial(view.number))
     tracker.end(world.ledger, "FINISHED")
 
-    project(world.ledger, world.store, world.tracker(), world.configs(), is_alive=False)
+    project(world.ledger, world.store, world.tracker(), world.plan(), is_alive=False)
     (sweep, trial), (_, expected) = snapshot(world), snapshot(before)
     assert trial == expected
     assert set(trial[5]) >= {"train/loss", "dev/accuracy", "dev/f1"}
@@ -416,10 +445,10 @@ def test_projection_shows_curves_of_stages_that_were_not_finished(world: World) 
         world.store.publish_progress(stage.key, 5, {}, state, lease)
     world.ledger.report(view.number, 50, 0.6)
     paths = {view.number: (stage,)}
-    found = project(world.ledger, world.store, world.tracker(), world.configs(), paths=paths)
+    found = project(world.ledger, world.store, world.tracker(), world.plan(paths))
     assert points(world, found[view.number], "train/loss") == [(50, 1.4)]
     world.ledger.tell_pruned(view.number)
-    project(world.ledger, world.store, world.tracker(), world.configs(), paths=paths)
+    project(world.ledger, world.store, world.tracker(), world.plan(paths))
     assert points(world, found[view.number], "train/loss") == [(50, 1.4)]
     assert points(world, found[view.number], "dev/accuracy") == [(50, 0.6)]
     assert runs(world)[0].data.tags["xlt.stage.target"] == stage.key
@@ -431,7 +460,7 @@ def test_the_curve_of_a_stage_is_shown_by_the_trial_that_made_it_alone(world: Wo
     # The driver died as trial 1 had made it, and had noted nothing.
     commit(world.store, shared, (), HISTORY, {"sweep": "tracked", "trial": 1})
     paths = {view.number: (shared,) for view in views}
-    found = project(world.ledger, world.store, world.tracker(), world.configs(), paths=paths)
+    found = project(world.ledger, world.store, world.tracker(), world.plan(paths))
     curves = [points(world, found[view.number], "intermediate/train/loss") for view in views]
     assert curves == [[], [(50, 1.4), (100, 1.3)]]
 
@@ -443,24 +472,70 @@ def test_what_is_damaged_in_the_store_keeps_nothing_else_from_mlflow(world: Worl
     progress = Path(world.home.stages) / "progress" / target_of(view.number).key / "5"
     progress.mkdir(parents=True)
     (progress / "progress.json").write_text("[]")
-    found = project(world.ledger, world.store, world.tracker(), world.configs())
+    found = project(world.ledger, world.store, world.tracker(), world.plan())
     assert points(world, found[view.number], "train/loss") == []
     assert points(world, found[view.number], "dev/accuracy") == [(50, 0.6), (100, 0.7)]
     assert runs(world)[0].info.status == "FINISHED"
 
 
-def test_only_trials_that_are_not_all_there_are_gone_through_again(world: World) -> None:
+def test_only_trials_that_are_not_all_there_are_gone_through_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     views = [world.complete(0.7) for _ in range(3)]
     tracker = world.begun()
+    put = tracker.experiment.put
+
+    def put_or_refuse(run_id: str, name: str, text: str) -> None:
+        if run_id == tracker.run_ids.get(1):
+            raise PermissionError("/srv/artifacts")
+        put(run_id, name, text)
+
+    monkeypatch.setattr(tracker.experiment, "put", put_or_refuse)
     for view in views:
-        tracker.finish(view, (), is_whole=view.number != 1)
-    told = [run.data.tags.get("xlt.told") for run in runs(world)]
-    assert told == ["trial 0 complete", None, "trial 2 complete"]
-    project(world.ledger, world.store, world.tracker(), world.configs())
-    assert [set(points(world, run.info.run_id, "train/loss")) for run in runs(world)] == [
-        set(), {(50, 1.4), (100, 1.3)}, set(),
-    ]  # fmt: skip
-    assert [run.data.tags.get("xlt.told") for run in runs(world)][1] == "trial 1 complete"
+        with contextlib.suppress(TrackingError):
+            world.show(tracker, view)
+    synced = [run.data.tags.get("xlt.told") for run in runs(world)]
+    assert synced == ["trial 0 complete", None, "trial 2 complete"]
+    assert runs(world)[1].data.metrics["objective"] == 0.7, "all that was not refused is there"
+    brought_up: list[int] = []
+    bring_up = projection.bring_up
+
+    def note(tracker: Tracker, run: Any, trial: TrialSnapshot, *rest: Any) -> None:
+        brought_up.append(trial.view.number)
+        bring_up(tracker, run, trial, *rest)
+
+    monkeypatch.setattr(projection, "bring_up", note)
+    project(world.ledger, world.store, world.tracker(), world.plan())
+    assert brought_up == [1]
+    assert runs(world)[1].data.tags["xlt.told"] == "trial 1 complete"
+
+
+def test_memory_speed_and_moments_of_a_training_come_from_the_store(world: World) -> None:
+    from mlflow import MlflowClient
+
+    view = world.ask()
+    system = {"memory_gib": 0.5, "examples_per_s": 9.0}
+    history = tuple(
+        {**entry, "system": system, "time_ms": 1_700_000_000_000 + entry["step"]}
+        for entry in HISTORY
+    )
+    target = target_of(view.number)
+    commit(world.store, target, (), history)
+    uses = {0: StageUse("target", target.key, target.label, reused=False)}
+    world.ledger.set_stages(0, [uses[0]])
+    world.ledger.tell_pruned(0)
+    other = world.ask()
+    world.ledger.set_stages(other.number, [replace(uses[0], reused=True)])
+    world.ledger.tell_pruned(other.number)
+    found = project(world.ledger, world.store, world.tracker())
+    client = MlflowClient(tracking_uri=world.home.tracking_uri)
+    for name, value in (("memory_gib", 0.5), ("examples_per_s", 9.0)):
+        curve = client.get_metric_history(found[0], f"system/{name}")
+        assert [(one.step, one.value, one.timestamp) for one in curve] == [
+            (50, value, 1_700_000_000_005), (100, value, 1_700_000_000_010),
+        ]  # fmt: skip
+        assert points(world, found[other.number], f"system/{name}") == [], "it trained nothing"
+    assert points(world, found[other.number], "train/loss") == [(50, 1.4), (100, 1.3)]
 
 
 def test_a_run_that_was_made_twice_is_one_after_the_next_start(world: World) -> None:
@@ -468,7 +543,7 @@ def test_a_run_that_was_made_twice_is_one_after_the_next_start(world: World) -> 
     view = world.ask()
     tracker = world.begun()
     made = [tracker.make(view).info.run_id for _ in range(2)]
-    found = project(world.ledger, world.store, world.tracker(), world.configs())
+    found = project(world.ledger, world.store, world.tracker(), world.plan())
     assert [run.info.run_id for run in runs(world)] == [found[view.number]]
     assert found[view.number] in made
 
@@ -477,25 +552,25 @@ def test_what_no_driver_has_at_work_is_not_shown_as_running(world: World) -> Non
     tracker = world.begun()
     for _ in range(2):
         view = world.ask()
-        world.ledger.set_run_id(view.number, tracker.start_trial(view, {}, {}))
+        world.ledger.set_run_id(view.number, world.show(tracker, view))
     world.ledger.tell_failed(0, "lost", "the node is gone")
     # A driver that has begun nothing yet.
-    project(world.ledger, world.store, world.tracker(), {})
+    project(world.ledger, world.store, world.tracker())
     assert [run.info.status for run in all_runs(world)] == ["RUNNING", "FAILED", "KILLED"]
     assert [run.data.tags["xlt.state"] for run in all_runs(world)[1:]] == ["failed", "interrupted"]
-    project(world.ledger, world.store, world.tracker(), {}, is_alive=False)
+    project(world.ledger, world.store, world.tracker(), is_alive=False)
     assert [run.info.status for run in all_runs(world)] == ["KILLED", "FAILED", "KILLED"]
-    world.begun().start_trial(world.ledger.trial(1), {}, {})
+    world.show(world.begun(), world.ledger.trial(1))
     last = all_runs(world)[2]
     assert (last.info.status, last.data.tags["xlt.state"]) == ("RUNNING", "running")
-    world.begun().stop_trial(last.info.run_id)
+    world.show(world.begun(), world.ledger.trial(1), standing="interrupted")
     assert all_runs(world)[2].data.tags["xlt.state"] == "interrupted"
 
 
 def test_trial_that_was_never_begun_has_no_run(world: World) -> None:
     ticket = world.ledger.ask(world.sweep, lambda _: {"num_layers": 2, "hidden_size": 64})
     assert ticket is not None
-    assert project(world.ledger, world.store, world.tracker(), {}) == {}
+    assert project(world.ledger, world.store, world.tracker()) == {}
     assert runs(world) == []
 
 
@@ -504,10 +579,10 @@ def test_run_deleted_in_the_ui_is_made_again(world: World) -> None:
 
     view = world.ask()
     tracker = world.begun()
-    first = tracker.start_trial(view, {}, view.assignment)
+    first = world.show(tracker, view)
     world.ledger.set_run_id(view.number, first)
     MlflowClient(tracking_uri=world.home.tracking_uri).delete_run(first)
-    second = tracker.start_trial(world.ledger.trial(view.number), {}, view.assignment)
+    second = world.show(tracker, world.ledger.trial(view.number))
     assert second != first
     assert [run.info.run_id for run in runs(world)] == [second]
 
@@ -516,12 +591,14 @@ def test_at_most_fifty_metrics_whatever_the_number_of_languages(world: World) ->
     languages = ("qaa", *(f"q{number:02d}" for number in range(70)))
     view = world.ask()
     tracker = world.begun()
-    run_id = tracker.start_trial(view, world.config(view), view.assignment)
+    run_id = world.show(tracker, view, world.config(view))
     for step in (50, 100):
-        tracker.log(run_id, step, {"dev/accuracy": 0.5, "train/loss": 1.0, "system/memory": 1.0})
+        tracker.log(
+            run_id, points_at(step, {"dev/accuracy": 0.5, "train/loss": 1.0, "system/memory": 1.0})
+        )
     world.walk(view.number, scores_of(0.9, languages))
     world.ledger.tell_complete(view.number, 0.9)
-    tracker.finish(world.ledger.trial(view.number), scores_of(0.9, languages))
+    world.show(tracker, world.ledger.trial(view.number))
     metrics = runs(world)[0].data.metrics
     assert len(metrics) <= 50
     assert "test/accuracy/qaa" in metrics
@@ -549,9 +626,9 @@ def test_passwords_in_urls_do_not_reach_mlflow(given: str, world: World) -> None
     tracker = world.begun()
     view = world.ask()
     config = {"target": {"source_language": "qaa"}, "places": {"ledger": given}, "list": [given]}
-    run_id = tracker.start_trial(view, config, {"place": given})
+    run_id = world.show(tracker, replace(view, assignment={"place": given}), config)
     world.ledger.tell_failed(view.number, "lost", given, given)
-    tracker.finish(world.ledger.trial(view.number), ())
+    world.show(tracker, world.ledger.trial(view.number))
     run = runs(world)[0]
     shown = [*run.data.params.values(), *run.data.tags.values()]
     shown += [json.dumps(artifact(world, run_id, name)) for name in ("config.json", "log.txt")]
@@ -562,7 +639,7 @@ def test_passwords_in_urls_do_not_reach_mlflow(given: str, world: World) -> None
 def test_environment_is_not_logged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_abcdef")
     world.complete()
-    project(world.ledger, world.store, world.begun(), world.configs())
+    project(world.ledger, world.store, world.begun(), world.plan())
     files = [path for path in world.home.root.joinpath("mlflow").rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if b"hf_abcdef" in path.read_bytes()]
@@ -607,9 +684,9 @@ def test_sweep_deleted_in_the_ui_is_taken_back(world: World) -> None:
 
     client = MlflowClient(tracking_uri=world.home.tracking_uri)
     world.complete()
-    first = project(world.ledger, world.store, world.tracker(), {})
+    first = project(world.ledger, world.store, world.tracker())
     client.delete_experiment(world.tracker().experiment.id)
-    assert project(world.ledger, world.store, world.tracker(), {}) == first
+    assert project(world.ledger, world.store, world.tracker()) == first
 
 
 @pytest.mark.parametrize(
@@ -700,7 +777,7 @@ def test_ui_opens_on_the_runs_of_the_sweep(world: World) -> None:
     runs_page = f"/#/experiments/{tracker.experiment.id}/runs?workflowType=machine_learning"
     assert page == runs_page
     view = world.ask()
-    tracker.start_trial(view, {}, view.assignment)
+    world.show(tracker, view)
     page = ui_page(world.home, name=world.ledger.name)
     assert page == f"{runs_page}&viewStateShareKey=xlt", "laid out, as the parameters are known"
     assert ui_page(world.home) == "/#/experiments?workflowType=machine_learning"
@@ -740,7 +817,7 @@ def shown(uri: str) -> dict[str, list[tuple[str, str, float]]]:
 def projected(world: World, uri: str) -> None:
     tracker = Tracker(world.home, world.sweep.name, uri, world.ledger.identity)
     tracker.begin(world.ledger, world.sweep.resolved())
-    project(world.ledger, world.store, tracker, world.configs())
+    project(world.ledger, world.store, tracker, world.plan())
     tracker.end(world.ledger, "FINISHED")
 
 
@@ -787,7 +864,7 @@ def test_one_experiment_that_the_environment_names_holds_the_runs_of_all_apart(
         tracker = Tracker(world.home, "tracked", identity=world.ledger.identity)
         assert tracker.uri == shared
         tracker.begin(world.ledger, world.sweep.resolved())
-        project(world.ledger, world.store, tracker, world.configs())
+        project(world.ledger, world.store, tracker, world.plan())
     assert shown(shared) == {
         "group": [("trial 000", "FINISHED", 0.4), ("trial 000", "FINISHED", 0.9)]
     }
@@ -798,6 +875,6 @@ def test_runs_from_before_there_were_identities_go_on(tmp_path: Path, shared: st
     world.complete(0.4)
     tracker = Tracker(world.home, "tracked", shared)
     tracker.begin(world.ledger, world.sweep.resolved())
-    project(world.ledger, world.store, tracker, world.configs())
+    project(world.ledger, world.store, tracker, world.plan())
     projected(world, shared)
     assert shown(shared) == {"tracked": [("trial 000", "FINISHED", 0.4)]}

@@ -15,6 +15,7 @@ from xlt_ray.config.search_space import draw, extremes
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.trial import TrialSpec
 from xlt_ray.config.yaml import parse_document
+from xlt_ray.store.record import StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import path_of
 from xlt_ray.store.store import StageStore
@@ -49,6 +50,14 @@ target:
 evaluate: {languages: [qab], examples: 20}
 search: {trials: 1}
 """
+
+
+def what_was_scored(record: StageRecord) -> list[dict[str, Any]]:
+    """The history of a training, without what depends on the machine and the clock."""
+    return [
+        {name: value for name, value in entry.items() if name not in ("system", "time_ms")}
+        for entry in record.history
+    ]
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def test_an_export_is_kept_and_registered_where_the_sweep_is_tracked(
     assert not (tmp_path / "early").exists(), "nothing is written before that is known"
 
     tracker = Tracker(made, "tiny")
-    project(load_ledger(made, "tiny"), StageStore(made.stages), tracker, {}, is_alive=False)
+    project(load_ledger(made, "tiny"), StageStore(made.stages), tracker, is_alive=False)
     folder = tmp_path / "best"
     code, out, err = xlt("export", "tiny", folder, "--register", "pairs")
     assert code == 0, err

@@ -120,7 +120,8 @@ class StageRecord:
     files: Mapping[str, FileEntry]
     scores: tuple[Score, ...] = ()
     history: tuple[Mapping[str, Any], ...] = ()
-    """Evaluations during training: step, examples, and the source-language dev metrics."""
+    """Evaluations during training: step, examples, and the source-language dev metrics; memory
+    and speed of the process (``system``), and when it was (``time_ms`` since 1970)."""
     selected_step: int | None = None
     """The step whose weights the training selected; None is the last."""
     profiles: tuple[Profile, ...] = ()

@@ -53,8 +53,7 @@ from xlt_ray.sweep.retry import ProcessFailures
 from xlt_ray.sweep.scheduler import TrialScheduler
 from xlt_ray.sweep.stopping import stoppable
 from xlt_ray.sweep.tasks import Planner, ProgressReporter
-from xlt_ray.sweep.telling import writer_for
-from xlt_ray.tracking import mend_database
+from xlt_ray.tracking import LedgerSnapshot, MlflowSync, Tracker, mend_database
 from xlt_ray.tracking.client import default_uri
 from xlt_ray.versions import commit_of, library_versions, made_by_others
 
@@ -146,8 +145,12 @@ def run(
         missing_evaluations = MissingEvaluations(
             planner, home, ledger, store, reporter, is_verified=is_verified
         )
-        courier = stack.enter_context(writer_for(sweep, facts, home, ledger, store))
-        scheduler = TrialScheduler(sweep, facts, home, ledger, store, courier, reporter, confirm)
+        tracker = Tracker(home, sweep.name, sweep.settings.places.tracking, ledger.identity)
+        snapshot, config = LedgerSnapshot.of(ledger), sweep.resolved()
+        sync = stack.enter_context(
+            MlflowSync(tracker, store, snapshot, config, planner.config_and_path)
+        )
+        scheduler = TrialScheduler(sweep, facts, home, ledger, store, sync, reporter, confirm)
         process_failures = ProcessFailures(sweep.settings.failures, home.hangs(sweep.name))
         if ledger.study.user_attrs.get(LEFT_NODES):
             ledger.note(LEFT_NODES, [])

@@ -9,16 +9,15 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import cast
 
 from xlt_ray.config.facts import Facts
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import TrialFailure
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, StageUse, TrialView
-from xlt_ray.store.record import Score
+from xlt_ray.ledger import Ledger, StageUse, Standing, TrialView
 from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.store.storage import patient
 from xlt_ray.store.store import StageStore
@@ -31,7 +30,8 @@ from xlt_ray.tracking import (
     FLUSH_TIMEOUT_S,
     NO_REPLY_TIMEOUT_S,
     LedgerSnapshot,
-    MlflowWriter,
+    MlflowSync,
+    TrialSnapshot,
     point_names,
 )
 
@@ -141,7 +141,7 @@ class TrialScheduler:
         home: Home,
         ledger: Ledger,
         store: StageStore,
-        courier: MlflowWriter,
+        sync: MlflowSync,
         reporter: ProgressReporter,
         confirm_ownership: Callable[[], object] = lambda: None,
     ) -> None:
@@ -152,7 +152,7 @@ class TrialScheduler:
         self.home = home
         self.ledger = ledger
         self.store = store
-        self.courier = courier
+        self.sync = sync
         self.reporter = reporter
         self._is_stored = patient(store.__contains__, reporter.warned)
         self._confirm_ownership = confirm_ownership
@@ -190,7 +190,7 @@ class TrialScheduler:
         attempt.
         """
         self._confirm_ownership()
-        self._read_mail()
+        self._read_replies()
         if self.stopped_by:
             return None
         if self._has_new_broken_stage:
@@ -245,7 +245,7 @@ class TrialScheduler:
             del self._running[number]
             failure, message = broken[key].failure, broken[key].message(stage.label)
             self.ledger.tell_failed(number, failure.cause, message, failure.log)
-            self._close(number)
+            self._close(number, planned)
 
     def _has_space(self, planned: Planned) -> bool:
         """Whether the disk has space for one more trial; frees space if necessary."""
@@ -336,7 +336,7 @@ class TrialScheduler:
     def on_report(self, number: int, report: Report) -> bool:
         """Record what happened in a trial; True if the trial is to be stopped early."""
         self._confirm_ownership()
-        self._read_mail()
+        self._read_replies()
         self._budget.sign()
         if report.kind == "lost":
             self._budget.release(number)
@@ -360,7 +360,7 @@ class TrialScheduler:
         metrics = point_names(report.stage, report.metrics, report.system)
         if report.stage != "target":
             if not report.is_replay:
-                self.courier.evaluated(number, report.examples, metrics)
+                self.sync.log(number, report.examples, metrics, report.time_ms)
             return False
         value = intermediate_value(
             report.metrics,
@@ -372,7 +372,7 @@ class TrialScheduler:
             metrics |= point_names(report.stage, {"objective": value})
         # Gold labels may leave the objective undefined; the trial then fails at its end.
         if value is None or self.ledger.report(number, report.examples, value):
-            self.courier.evaluated(number, report.examples, metrics)
+            self.sync.log(number, report.examples, metrics, report.time_ms)
         if value is None or self._halving is None or report.examples >= report.total_examples:
             return False
         # A replayed evaluation counts, too: the last driver may have died before it could stop it.
@@ -389,17 +389,15 @@ class TrialScheduler:
         self._queue.finish(number)
         planned = self._running.pop(number)
         bug = ""
-        scores: Sequence[Score] = ()
         self._budget.release(number)
         if report is None or report.kind != "complete":
             self._quota.list_again()
         if number in self.stopped_early:
             self.ledger.tell_pruned(number)
         elif report is not None and report.kind == "complete":
-            scores = report.scores
             source = planned.task.trial.target.source_language
             try:
-                objective = objective_value(scores, self.sweep.settings.objective, source)
+                objective = objective_value(report.scores, self.sweep.settings.objective, source)
                 self.ledger.tell_complete(number, objective)
             except TrialFailure as failure:
                 bug = failure.message
@@ -418,14 +416,14 @@ class TrialScheduler:
                 number, "lost", f"its process was lost, {attempts} attempts were made"
             )
         self._repeated_failures.end(bug)
-        self._close(number, scores)
+        self._close(number, planned)
         self._enforce_quota()
 
-    def _close(self, number: int, scores: Sequence[Score] = ()) -> None:
+    def _close(self, number: int, planned: Planned) -> None:
         view = self.ledger.trial(number)
         if view.attempts:
-            self.courier.finished(view, scores)
-        self._read_mail()
+            self._show(number, planned, cast(Standing, view.state))
+        self._read_replies()
         self.reporter.finished(view)
 
     def close(self, *, is_finished: bool) -> None:
@@ -436,26 +434,25 @@ class TrialScheduler:
         self._confirm_ownership()
         for number in self.ledger.running():
             self._budget.release(number)
-            if self.ledger.has_begun(number):
-                self.courier.stopped(number)
-        self.courier.end(LedgerSnapshot.of(self.ledger), "FINISHED" if is_finished else "KILLED")
-        self._read_mail()
-        self.courier.settle(
+            if number in self._running and self.ledger.has_begun(number):
+                self._show(number, self._running[number], "interrupted")
+        self.sync.end(LedgerSnapshot.of(self.ledger), "FINISHED" if is_finished else "KILLED")
+        self._read_replies()
+        self.sync.flush(
             self.reporter.warned, FLUSH_TIMEOUT_S if is_finished else NO_REPLY_TIMEOUT_S
         )
-        self._read_mail()
+        self._read_replies()
 
     def _begin(self, number: int) -> None:
         self.ledger.begin_attempt(number)
-        planned = self._running[number]
-        view = self.ledger.trial(number)
-        view = replace(
-            view, stages=tuple(_planned_use(stage) for stage in stages_to_run(planned.task.path))
-        )
-        config = planned.task.trial.model_dump(mode="json")
-        assignment = dict(planned.asked_trial.assignment)
-        self.courier.started(view, config, assignment, planned.task.path)
+        self._show(number, self._running[number], "running")
         self.reporter.begun(self.ledger.trial(number))
+
+    def _show(self, number: int, planned: Planned, standing: Standing) -> None:
+        """Have MLflow show a trial as it is now."""
+        config = planned.task.trial.model_dump(mode="json")
+        view, path = self.ledger.trial(number), planned.task.path
+        self.sync.mark(TrialSnapshot(view, standing, config, path, is_begun_here=True))
 
     def _record_stage(self, view: TrialView, use: StageUse) -> None:
         before = {stage.key: stage for stage in view.stages}
@@ -471,15 +468,11 @@ class TrialScheduler:
         if not use.reused and use is not known:
             self.new_stages[use.key] = use
 
-    def _read_mail(self) -> None:
+    def _read_replies(self) -> None:
         """What MLflow answered: the ledger is written on this thread alone."""
-        mail = self.courier.mail()
-        for number, run_id in mail.runs.items():
+        replies = self.sync.replies()
+        for number, run_id in replies.runs.items():
             if self.ledger.trial(number).mlflow_run_id != run_id:
                 self.ledger.set_run_id(number, run_id)
-        for message in mail.news:
+        for message in replies.warnings:
             self.reporter.warned(message)
-
-
-def _planned_use(stage: Any) -> StageUse:
-    return StageUse(kind=stage.kind, key=stage.key, label=stage.label, reused=False)

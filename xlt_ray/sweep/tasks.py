@@ -154,6 +154,8 @@ class Report:
     is_replay: bool = False
     system: Mapping[str, float] | None = None
     """Memory of the process, and examples per second since the last evaluation."""
+    time_ms: int | None = None
+    """When it was evaluated, in milliseconds since 1970; None for a replayed evaluation."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of the libraries that made a reused stage, if its record has them."""
     occupied_s: float = 0.0
@@ -219,6 +221,11 @@ class Planner:
         """Keys of all stages that a trial makes or reuses."""
         path = self.path(self.trial(assignment), seed)
         return [stage.key for stage in stages_to_run(path)]
+
+    def config_and_path(self, view: TrialView) -> tuple[dict[str, Any], StagePath]:
+        """The resolved configuration of a trial as the ledger has it, and its path."""
+        trial = self.trial(view.assignment)
+        return trial.model_dump(mode="json"), self.path(trial, view.seed)
 
     def path_of_view(self, view: TrialView) -> StagePath:
         """The path of a trial of the ledger."""

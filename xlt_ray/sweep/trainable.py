@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -158,9 +157,9 @@ class TrialWalk(tune.Trainable):
         if update.event is None:
             self._end_walk()
             return Report("complete", scores=self._scores)
-        return self._report(update.event, update.system)
+        return self._report(update.event)
 
-    def _report(self, event: Event, system: Mapping[str, float]) -> Report:
+    def _report(self, event: Event) -> Report:
         if isinstance(event, Waiting):
             return Report("waiting", stage=event.stage.kind, holder=event.holder)
         if isinstance(event, Ticked):
@@ -179,7 +178,8 @@ class TrialWalk(tune.Trainable):
                 metrics=dict(event.metrics),
                 by_language=dict(event.by_language),
                 is_replay=event.is_replay,
-                system=system,
+                system=dict(event.system),
+                time_ms=event.time_ms,
             )
         assert isinstance(event, Committed)
         keys = [stage.key for stage in self._remaining]

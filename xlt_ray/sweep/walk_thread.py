@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import psutil
-
 from xlt_ray.sweep.watchdog import Watchdog
-from xlt_ray.training.loop import Evaluated, Event, Stop, Ticked, Waiting
+from xlt_ray.training.loop import Event, Stop, Ticked, Waiting
 
 if TYPE_CHECKING:
     from xlt_ray.training.process_group import ProcessGroup
@@ -32,8 +29,6 @@ class Update:
 
     event: Event | None
     """None at the end of the path."""
-    system: Mapping[str, float] = field(default_factory=dict)
-    """At an evaluation: memory of the process, examples per second since the last evaluation."""
 
     @property
     def is_heartbeat(self) -> bool:
@@ -64,7 +59,6 @@ class WalkThread:
         self._first = 0
         self._heartbeat: Update | None = None
         self._stop_mode: StopMode = ""
-        self._last_evaluated = ("", 0, 0.0)
         # The process can exit without waiting for the thread.
         self._thread = threading.Thread(target=self._run, name="walk", daemon=True)
         self._thread.start()
@@ -114,7 +108,7 @@ class WalkThread:
         while not mode:
             with watched:
                 event = next(events, None)
-            self._publish(Update(event, self._system(event)))
+            self._publish(Update(event))
             if event is None:
                 return
             with watched:
@@ -132,14 +126,3 @@ class WalkThread:
             if not is_heartbeat:
                 self._updates.append(update)
                 self._changed.notify_all()
-
-    def _system(self, event: Event | None) -> dict[str, float]:
-        """Memory and examples per second at an evaluation; empty for a replayed one."""
-        if not isinstance(event, Evaluated) or event.is_replay:
-            return {}
-        now = time.monotonic()
-        stage, examples, then = self._last_evaluated
-        rate = (event.examples - examples) / (now - then) if stage == event.stage.key else None
-        self._last_evaluated = (event.stage.key, event.examples, now)
-        memory = psutil.Process().memory_info().rss / 2**30
-        return {"memory_gib": memory, **({"examples_per_s": rate} if rate else {})}

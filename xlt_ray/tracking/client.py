@@ -64,7 +64,7 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     # A request ends within seconds, and MLflow does not repeat it by itself: whether it was done
-    # although no answer came is asked first (see the courier).
+    # although no answer came is asked first (see :mod:`xlt_ray.tracking.sync`).
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     # A server's eight processes for jobs of language-model applications, 2 GB that nobody asked

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from xlt_ray.tracking.content import legal_name
+from xlt_ray.tracking.snapshots import Point
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-Point = tuple[str, int, float]
-"""Metric, examples seen, value."""
 
 BATCH = 1000
 """Metrics in one request; MLflow refuses more."""
@@ -27,39 +25,38 @@ class Points:
         self._fresh: set[str] = set()
 
     def expect_none(self, run_id: str) -> None:
-        """A run was made just now: nobody has to be asked for its points."""
+        """A run was made just now: it has no points that MLflow would have to be asked for."""
         self._fresh.add(run_id)
 
     def forget(self, run_id: str) -> None:
-        """Nothing more is expected of a run; whoever logs to it all the same has MLflow asked."""
+        """No more points of a run are expected; if some come, MLflow is asked what it has."""
         self._steps.pop(run_id, None)
         self._fresh.discard(run_id)
 
-    def log(self, run_id: str, points: Sequence[Point], moment: int | None = None) -> None:
-        """Log what is missing.
+    def log(self, run_id: str, points: Iterable[Point]) -> None:
+        """Log the points whose step is missing in their curve.
 
-        Args:
-            moment: when it was measured, in milliseconds since 1970; now by default. MLflow
-                takes the same point at the same moment once, even if it is sent again because
-                the answer to the first time was lost.
+        MLflow stores one point with one moment once, even if it is sent again because the answer
+        to the first request was lost. A point without a moment counts as measured now.
         """
         from mlflow.entities import Metric
 
-        timestamp = int(time.time() * 1000) if moment is None else moment
+        now = int(time.time() * 1000)
         missing: list[Metric] = []
-        for unspelled, step, value in points:
-            name = legal_name(unspelled)
-            there = self._known_steps(run_id, name)
-            if step not in there:
-                missing.append(Metric(name, float(value), timestamp, step))
-                there.add(step)
+        for point in points:
+            name = legal_name(point.name)
+            known = self._known_steps(run_id, name)
+            if point.step not in known:
+                moment = now if point.time_ms is None else point.time_ms
+                missing.append(Metric(name, float(point.value), moment, point.step))
+                known.add(point.step)
         try:
             for start in range(0, len(missing), BATCH):
                 self._client.log_batch(run_id, metrics=missing[start : start + BATCH])
         except BaseException:
             # What did not arrive is asked for again.
-            for point in missing:
-                self._steps[run_id].pop(point.key, None)
+            for metric in missing:
+                self._steps[run_id].pop(metric.key, None)
             self._fresh.discard(run_id)
             raise
 

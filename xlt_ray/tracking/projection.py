@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from xlt_ray.errors import DamagedStage, LedgerError, SpecError, TrackingError, TrackingOutage
 from xlt_ray.files import damaged_name, hidden_name, remove_leftovers
 from xlt_ray.home import Home
-from xlt_ray.ledger import Standing, TrialView, load_ledger, standings, sweep_of_ledger
+from xlt_ray.ledger import Ledger, Standing, TrialView, load_ledger, standings, sweep_of_ledger
 from xlt_ray.store.lease import waiting_for
 from xlt_ray.store.record import Score, StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.storage import Storage
 from xlt_ray.store.store import StageStore
-from xlt_ray.tracking.account import TrialReader
 from xlt_ray.tracking.client import complaints, default_uri, is_damaged, put_database
 from xlt_ray.tracking.content import STATUS, point_names, told
+from xlt_ray.tracking.experiment import Beat
 from xlt_ray.tracking.runs import Tracker
+from xlt_ray.tracking.snapshots import LedgerSnapshot, Point, TrialSnapshot
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+Plan = Callable[[TrialView], tuple[Mapping[str, Any], Sequence[Stage]]]
+"""Gives the resolved configuration and the path of a trial, each empty where it is unknown."""
 
 
 def project(
-    books: TrialReader,
+    ledger: Ledger | LedgerSnapshot,
     store: StageStore,
     tracker: Tracker,
-    configs: Mapping[int, Mapping[str, Any]],
+    plan: Plan = lambda _: ({}, ()),
     *,
-    paths: Mapping[int, Sequence[Stage]] | None = None,
     is_alive: bool = True,
-    beat: Callable[[], object] = lambda: None,
+    beat: Beat = lambda: None,
 ) -> dict[int, str]:
     """Give every trial that was begun one run, with true status and nothing missing.
 
@@ -38,9 +44,8 @@ def project(
     finished trial whose run says that it shows everything is passed over.
 
     Args:
-        configs: resolved trials by number; a trial that is not in it gets no ``config.json``.
-        paths: stages that trials have to make, by number. Without them the curves of stages
-            that a trial began and did not finish are not known.
+        plan: gives configuration and path of each trial whose run does not show it, as in
+            :class:`TrialSnapshot`.
         is_alive: whether a driver is at work on this sweep. Trials that have not ended are shown
             as KILLED in either case: a driver that begins or goes on with one says so then.
         beat: called after every trial, and whatever else takes a while.
@@ -53,11 +58,11 @@ def project(
         TrackingError: it refused something; all that it did not refuse is there.
     """
     with complaints(tracker.uri):
-        tracker.open(books)
+        tracker.open(ledger)
         runs = tracker.runs(beat)
         # A trial that was asked for and never begun has nothing to show.
-        states = standings(books.trials())
-        trials = [view for view in books.trials() if view.is_finished or view.attempts]
+        states = standings(ledger.trials())
+        trials = [view for view in ledger.trials() if view.is_finished or view.attempts]
         retried = {view.retry_of: view for view in trials if view.retry_of is not None}
         found: dict[int, str] = {}
         refusal: TrackingError | None = None
@@ -75,10 +80,9 @@ def project(
                 ) or tracker.make(view)  # fmt: skip
             found[view.number] = run.info.run_id
             try:
-                _bring_up(
-                    tracker, run, view, states[view.number], store,
-                    configs.get(view.number, {}), (paths or {}).get(view.number, ()),
-                )  # fmt: skip
+                if not _is_shown(tracker, run, view, states[view.number]):
+                    trial = TrialSnapshot(view, states[view.number], *plan(view))
+                    bring_up(tracker, run, trial, store, beat)
             except TrackingOutage:
                 raise
             except TrackingError as error:
@@ -91,11 +95,11 @@ def project(
                 # Made twice, since the answer to its making was lost.
                 tracker.delete(run)
         if is_alive:
-            tracker.mark_running(tracker.open(books))
-            tracker.show_configurations(books, "RUNNING", beat)
+            tracker.mark_running(tracker.open(ledger))
+            tracker.show_configurations(ledger, "RUNNING", beat)
         else:
-            unfinished = any(not view.is_finished for view in books.trials())
-            tracker.end(books, "KILLED" if unfinished else "FINISHED", beat)
+            unfinished = any(not view.is_finished for view in ledger.trials())
+            tracker.end(ledger, "KILLED" if unfinished else "FINISHED", beat)
         if refusal is not None:
             raise refusal
         return dict(sorted(found.items()))
@@ -145,45 +149,102 @@ def _project_from_home(home: Home, name: str, uri: str) -> None:
     if ledger.sweep["places"]["tracking"]:
         return
     sweep = sweep_of_ledger(ledger)
-    configs = {}
-    for view in ledger.trials():
+
+    def plan(view: TrialView) -> tuple[Mapping[str, Any], Sequence[Stage]]:
         # Some need the facts of their model; the next run of the sweep has them.
         with contextlib.suppress(SpecError):
-            configs[view.number] = sweep.trial_of(dict(view.assignment)).model_dump(mode="json")
+            return sweep.trial_of(dict(view.assignment)).model_dump(mode="json"), ()
+        return {}, ()
+
     tracker = Tracker(home, name, uri, ledger.identity)
     store = StageStore(ledger.sweep["places"]["store"] or home.stages)
     with complaints(uri):
         tracker.begin(ledger, sweep.resolved())
-    project(ledger, store, tracker, configs, is_alive=bool(ledger.driver))
+    project(ledger, store, tracker, plan, is_alive=bool(ledger.driver))
 
 
-def _bring_up(
-    tracker: Tracker,
-    run: Any,
-    view: TrialView,
-    standing: Standing,
-    store: StageStore,
-    config: Mapping[str, Any],
-    path: Sequence[Stage],
+def show(
+    tracker: Tracker, run: Run, trial: TrialSnapshot, store: StageStore, beat: Beat = lambda: None
 ) -> None:
-    """Bring one run to what is known of its trial."""
-    is_there = run.data.tags.get("xlt.told") == told(view)
-    is_below = run.data.tags.get("mlflow.parentRunId") == tracker.parent_of(view)
-    if is_there and is_below and run.info.status == STATUS[standing]:
-        return
-    run_id = run.info.run_id
-    with complaints(tracker.uri):
-        supervision = _supervision(view, store)
-        tracker.describe(run, view, standing, config, view.assignment, path, supervision)
-        tracker.points.log(run_id, curves_of(view, store, path, tracker.name))
-        if view.is_finished:
-            tracker.close(run, view, _scores(view, store))
-            tracker.put_config(run, config)
+    """Bring the run of a trial, and that of its configuration, to what is known of it.
+
+    Args:
+        beat: called whenever MLflow has answered.
+
+    Raises:
+        TrackingOutage: MLflow does not answer.
+        TrackingError: it refused something; all that it did not refuse is there.
+    """
+    with _Refusals(beat) as refusals:
+        with refusals.put_off(tracker):
+            bring_up(tracker, run, trial, store, beat)
+        if trial.standing != "interrupted":
+            with refusals.put_off(tracker):
+                tracker.show_configuration(trial.view)
+
+
+def bring_up(
+    tracker: Tracker, run: Run, trial: TrialSnapshot, store: StageStore, beat: Beat
+) -> None:
+    """:func:`show`, without the run of the configuration.
+
+    Artifacts are written last, so that a server without a place for them shows all the rest.
+    """
+    view = trial.view
+    # A trial at work reports its points to the driver.
+    is_at_work = trial.standing == "running"
+    stored = [] if is_at_work else curves_of(view, store, trial.path, tracker.name)
+    supervision = "" if trial.path else _supervision(view, store)
+    with _Refusals(beat) as refusals:
+        with refusals.put_off(tracker):
+            tracker.set_status(run, trial)
+        with refusals.put_off(tracker):
+            tracker.describe(run, trial, supervision)
+        with refusals.put_off(tracker):
+            tracker.log(run.info.run_id, [*trial.points, *stored, *tracker.objective_curve(view)])
+        with refusals.put_off(tracker):
+            if view.is_finished:
+                tracker.show_end(run, view, _scores(view, store))
+        with refusals.put_off(tracker):
+            tracker.put_config(run, trial)
+    if view.is_finished:
+        with complaints(tracker.uri):
             tracker.mark_synced(run, view)
-            return
-        tracker.log_curve(run_id, view)
-        tracker.experiment.set_status(run, STATUS[standing])
-        tracker.put_config(run, config)
+
+
+class _Refusals:
+    """Raises the first refusal at the end of a block, and lets the rest of it happen before."""
+
+    def __init__(self, beat: Beat) -> None:
+        self._beat = beat
+        self._first: TrackingError | None = None
+
+    def __enter__(self) -> _Refusals:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None and self._first is not None:
+            raise self._first
+
+    @contextlib.contextmanager
+    def put_off(self, tracker: Tracker) -> Iterator[None]:
+        try:
+            with complaints(tracker.uri):
+                yield
+        except TrackingOutage:
+            raise
+        except TrackingError as error:
+            self._first = self._first or error
+        self._beat()
+
+
+def _is_shown(tracker: Tracker, run: Run, view: TrialView, standing: Standing) -> bool:
+    """Whether a run says that it shows all of its finished trial, at the place where it belongs."""
+    return (
+        run.data.tags.get("xlt.told") == told(view)
+        and run.data.tags.get("mlflow.parentRunId") == tracker.parent_of(view)
+        and run.info.status == STATUS[standing]
+    )
 
 
 def _supervision(view: TrialView, store: StageStore) -> str:
@@ -192,28 +253,31 @@ def _supervision(view: TrialView, store: StageStore) -> str:
     return "" if record is None else record.supervision
 
 
-def curves_of(
-    view: TrialView, store: StageStore, path: Sequence[Stage], sweep: str
-) -> list[tuple[str, int, float]]:
-    """All that the store has of the trainings of a trial: metric, examples seen, value.
+def curves_of(view: TrialView, store: StageStore, path: Sequence[Stage], sweep: str) -> list[Point]:
+    """All that the store has of the trainings of a trial.
 
     Of the stages before the target stage, those count that the trial has trained itself, since
-    only these were shown while it ran.
+    only these were shown while it ran. A target stage that another trial has trained has no
+    memory, speed and moment of this one.
     """
     uses = {use.key: use for use in view.stages}
     kinds = {use.key: use.kind for use in view.stages if use.kind == "target" or not use.reused}
+    reused = {use.key for use in view.stages if use.reused}
     # A driver may have died before it heard of a stage that its trial made.
     kinds |= {
         stage.key: stage.kind
         for stage in path
         if stage.key not in uses and not _is_anothers(stage, store, sweep, view.number)
     }
-    return [
-        (name, int(entry["examples"]), float(value))
-        for key, kind in kinds.items()
-        for entry in store.history(key)
-        for name, value in point_names(kind, entry["metrics"]).items()
-    ]
+    points = []
+    for key, kind in kinds.items():
+        for entry in store.history(key):
+            system, time_ms = entry.get("system"), entry.get("time_ms")
+            if key in reused:
+                system, time_ms = None, None
+            for name, value in point_names(kind, entry["metrics"], system).items():
+                points.append(Point(name, int(entry["examples"]), float(value), time_ms))
+    return points
 
 
 def _is_anothers(stage: Stage, store: StageStore, sweep: str, number: int) -> bool:

@@ -1,10 +1,10 @@
-"""The runs of one sweep in MLflow: begun, logged to and finished while the sweep goes on.
+"""The runs of one sweep in MLflow: found or made, and brought to what is known.
 
 Every method may be repeated: a run is found by the id that the ledger has, else by its tags,
 and a point of a curve that is there is not logged again. Methods raise
 :class:`~xlt_ray.errors.TrackingOutage` where MLflow does not answer, and may be called again with
-the same arguments; another :class:`~xlt_ray.errors.TrackingError` is MLflow's no. Artifacts are
-written last, so that a server without a place for them shows all the rest.
+the same arguments; another :class:`~xlt_ray.errors.TrackingError` means that MLflow refused
+something.
 """
 
 from __future__ import annotations
@@ -13,18 +13,16 @@ import datetime
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from xlt_ray.config.search_space import Value
 from xlt_ray.config.supervision import supervision_told
 from xlt_ray.config.sweep import is_judged_by_oracle
 from xlt_ray.home import Home
-from xlt_ray.ledger import Standing, TrialView
+from xlt_ray.ledger import Ledger, StageUse, TrialView
 from xlt_ray.redact import redacted
 from xlt_ray.store.record import Score
-from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import stages_to_run
-from xlt_ray.tracking.account import TrialReader
 from xlt_ray.tracking.client import complaints
 from xlt_ray.tracking.configurations import Configurations, Going
 from xlt_ray.tracking.content import (
@@ -48,6 +46,7 @@ from xlt_ray.tracking.content import (
 )
 from xlt_ray.tracking.experiment import Beat, Experiment
 from xlt_ray.tracking.points import Points
+from xlt_ray.tracking.snapshots import LedgerSnapshot, Point, TrialSnapshot
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -70,7 +69,9 @@ class Tracker:
         self.experiment = Experiment(home, name, uri, identity)
         self.uri = self.experiment.uri
         self.run_ids: dict[int, str] = {}
-        """Runs of trials, as far as they were met."""
+        """Runs of trials, as far as they were found or made."""
+        self._with_config: set[tuple[str, int]] = set()
+        """Runs and trials whose ``config.json`` this process has put."""
         self._parent: str | None = None
         self._metric, self._mode, self._selection, self._curve = "", "", "", ""
         self._seeds = 1
@@ -82,46 +83,48 @@ class Tracker:
 
     # -- the sweep ----------------------------------------------------------------------
 
-    def begin(self, books: TrialReader, config: Mapping[str, Any]) -> str:
+    def begin(self, ledger: Ledger | LedgerSnapshot, config: Mapping[str, Any]) -> str:
         """The sweep's run, RUNNING from now on, with the resolved sweep as ``sweep.json``."""
         with complaints(self.uri):
-            parent = self.open(books)
+            parent = self.open(ledger)
             self.experiment.client.update_run(parent, status="RUNNING")
             self.experiment.put(parent, "sweep.json", _pretty(config))
             return parent
 
-    def open(self, books: TrialReader) -> str:
+    def open(self, ledger: Ledger | LedgerSnapshot) -> str:
         """Id of the sweep's run, made where there is none; its status stays as it is."""
-        objective = books.sweep["objective"]
+        objective = ledger.sweep["objective"]
         self._metric, self._mode = str(objective["metric"]), str(objective["mode"])
         self._selection = "source" if objective["languages"] == "source" else "oracle"
-        self._curve = f"dev/{'objective' if is_judged_by_oracle(books.sweep) else self._metric}"
-        self._seeds = int(books.sweep["search"]["seeds"])
-        self._source = source_of(books.sweep)
+        self._curve = f"dev/{'objective' if is_judged_by_oracle(ledger.sweep) else self._metric}"
+        self._seeds = int(ledger.sweep["search"]["seeds"])
+        self._source = source_of(ledger.sweep)
         with complaints(self.uri):
             if self._parent is None:
                 found = self.experiment.search("sweep")
                 tags = {"xlt.kind": "sweep", **self._origin()}
-                begun = [trial.started for trial in books.trials() if trial.started is not None]
+                begun = [trial.started for trial in ledger.trials() if trial.started is not None]
                 start = _milliseconds(min(begun)) if begun else _now()
                 run = found[0] if found else self.experiment.create(self.name, tags, start)
                 self._parent = run.info.run_id
-            for trial in books.trials():
+            for trial in ledger.trials():
                 if trial.started is not None:
                     before = self._begun.get(trial.configuration, trial.started)
                     self._begun[trial.configuration] = min(before, trial.started)
-            self._lay_out(path for trial in books.trials() for path in trial.assignment)
+            self._lay_out(path for trial in ledger.trials() for path in trial.assignment)
             return self._parent
 
-    def end(self, books: TrialReader, status: Ending, beat: Beat = lambda: None) -> None:
+    def end(
+        self, ledger: Ledger | LedgerSnapshot, status: Ending, beat: Beat = lambda: None
+    ) -> None:
         """Close the runs of sweep and configurations and note what is best; KILLED is a sweep
         that goes on later."""
         with complaints(self.uri):
-            parent = self.open(books)
-            trials, best = books.trials(), books.best()
-            objective = books.sweep["objective"]
+            parent = self.open(ledger)
+            trials, best = ledger.trials(), ledger.best()
+            objective = ledger.sweep["objective"]
             runs = self.show_configurations(
-                books, "KILLED" if status == "KILLED" else "FINISHED", beat
+                ledger, "KILLED" if status == "KILLED" else "FINISHED", beat
             )
             shown = None
             if best is not None:
@@ -143,7 +146,7 @@ class Tracker:
             self.experiment.client.set_terminated(parent, status, moment)
 
     def show_configurations(
-        self, books: TrialReader, going: Going, beat: Beat = lambda: None
+        self, ledger: Ledger | LedgerSnapshot, going: Going, beat: Beat = lambda: None
     ) -> dict[int, Run]:
         """Bring the runs of configurations to what their trials are; these runs, by number.
 
@@ -154,7 +157,7 @@ class Tracker:
         with complaints(self.uri):
             runs = self.experiment.search("trial", beat=beat)
             ended: dict[int, int] = {}
-            for trial in books.trials():
+            for trial in ledger.trials():
                 if trial.ended is not None:
                     moment = _milliseconds(trial.ended)
                     ended[trial.configuration] = max(moment, ended.get(trial.configuration, 0))
@@ -170,79 +173,17 @@ class Tracker:
 
     # -- trials -------------------------------------------------------------------------
 
-    def start_trial(
-        self,
-        view: TrialView,
-        config: Mapping[str, Any],
-        params: Mapping[str, Value],
-        path: Sequence[Stage] = (),
-    ) -> str:
-        """Id of the trial's run, RUNNING from now on; made where there is none.
-
-        Args:
-            config: the resolved trial, kept as ``config.json``.
-            params: what was searched over, by dotted path as in the sweep file.
-            path: its stages, whose data are named as the run's inputs.
-        """
+    def find_or_make(self, view: TrialView) -> Run:
+        """The run of a trial, as MLflow has it."""
+        # The ledger may not have the run that this process has made.
+        run_id = self.run_ids.get(view.number, view.mlflow_run_id)
         with complaints(self.uri):
-            self._lay_out(params)
-            run = self.find(view) or self.make(view)
-            self.experiment.set_status(run, "RUNNING")
-            # A trial that goes on may be made by other code than the one that began it.
-            self.experiment.write(run, origin(), {}, {}, _now())
-            self.describe(run, view, "running", config, params, path)
-            configuration = self._configuration(view)
-            if configuration is not None:
-                self.experiment.set_status(configuration, "RUNNING")
-            self.put_config(run, config)
-            return str(run.info.run_id)
+            return self.find(replace(view, mlflow_run_id=run_id)) or self.make(view)
 
-    def log(
-        self, run_id: str, step: int, metrics: Mapping[str, float], moment: int | None = None
-    ) -> None:
-        """Log metrics at a step (examples seen), but for those that have a point there.
-
-        Args:
-            moment: when they were measured, as in :meth:`Points.log`.
-        """
+    def log(self, run_id: str, points: Iterable[Point]) -> None:
+        """Log the points that a run does not have."""
         with complaints(self.uri):
-            self.points.log(run_id, [(name, step, one) for name, one in metrics.items()], moment)
-
-    def finish(
-        self,
-        view: TrialView,
-        scores: Sequence[Score],
-        *,
-        is_whole: bool = True,
-    ) -> None:
-        """Write a finished trial's headline metrics, score table and final status.
-
-        Complete and pruned trials end as FINISHED (the tag ``xlt.state`` tells them apart),
-        failed ones as FAILED with ``xlt.cause``.
-
-        Args:
-            is_whole: whether MLflow was told all that happened before; else the next
-                projection goes through this trial again.
-        """
-        with complaints(self.uri):
-            run = self.find(view) or self.make(view)
-            self.close(run, view, scores)
-            configuration = self._configuration(view)
-            if configuration is not None:
-                members = self.configurations.members(view.configuration)
-                self.configurations.update(
-                    configuration, members, self._seeds, "RUNNING", _milliseconds(view.ended)
-                )
-            if is_whole:
-                self.mark_synced(run, view)
-
-    def stop_trial(self, run_id: str) -> None:
-        """Mark a trial KILLED whose sweep was stopped; it goes on when the sweep does."""
-        with complaints(self.uri):
-            self.experiment.client.set_terminated(run_id, "KILLED")
-            self.experiment.client.set_tag(run_id, "xlt.state", "interrupted")
-
-    # -- parts that the projection shares -------------------------------------------------
+            self.points.log(run_id, points)
 
     def runs(self, beat: Beat = lambda: None) -> list[Run]:
         """All trial runs of this sweep, the oldest first."""
@@ -312,32 +253,29 @@ class Tracker:
     def mark_running(self, run_id: str) -> None:
         self.experiment.client.update_run(run_id, status="RUNNING")
 
-    def describe(
-        self,
-        run: Run,
-        view: TrialView,
-        standing: Standing,
-        config: Mapping[str, Any],
-        params: Mapping[str, Value],
-        path: Sequence[Stage] = (),
-        supervision: str = "",
-    ) -> None:
+    def describe(self, run: Run, trial: TrialSnapshot, supervision: str = "") -> None:
         """Bring tags, parameters and inputs of a run, and of its configuration's, to what is
         known of its trial.
 
         Args:
-            path: its stages; those that it has made are in ``view``.
             supervision: which labels it learned from, where its path does not say it.
         """
+        view, path = trial.view, tuple(trial.path)
+        self._lay_out(view.assignment)
+        to_run = stages_to_run(path)
         planned = {
-            f"xlt.stage.{stage_name(stage.kind, stage.label)}": stage.key
-            for stage in stages_to_run(tuple(path))
+            f"xlt.stage.{stage_name(stage.kind, stage.label)}": stage.key for stage in to_run
         }
+        if trial.standing == "running":
+            uses = (StageUse(stage.kind, stage.key, stage.label, reused=False) for stage in to_run)
+            view = replace(view, stages=tuple(uses))
         learned = supervision_told(path[-1].settings) if path else supervision
         shared = {"xlt.selection": self._selection, "xlt.supervision": learned}
-        tags = {**planned, **trial_tags(view, standing), **shared}
-        tags |= {"xlt.source_language": source_language(config)} if config else {}
-        known = {name: spelled(value) for name, value in params.items()}
+        tags = {**planned, **trial_tags(view, trial.standing), **shared}
+        tags |= {"xlt.source_language": source_language(trial.config)} if trial.config else {}
+        # A trial that goes on may be made by other code than the one that began it.
+        tags |= origin() if trial.is_begun_here else {}
+        known = {name: spelled(value) for name, value in view.assignment.items()}
         inputs = inputs_of(path)
         configuration = self._configuration(view)
         if configuration is not None:
@@ -347,28 +285,43 @@ class Tracker:
         self.experiment.write(run, tags, known, {}, _now())
         self.experiment.put_inputs(run, inputs, self._source)
 
-    def put_config(self, run: Run, config: Mapping[str, Any]) -> None:
-        """Keep the resolved trial as ``config.json``, where it is known."""
-        if config:
-            self.experiment.put(run.info.run_id, "config.json", _pretty(config))
+    def show_configuration(self, view: TrialView) -> None:
+        """Bring the run of a trial's configuration to what its trials are, as the trial is at
+        work or has ended."""
+        configuration = self._configuration(view)
+        if configuration is None:
+            return
+        if not view.is_finished:
+            self.experiment.set_status(configuration, "RUNNING")
+            return
+        members = self.configurations.members(view.configuration)
+        self.configurations.update(
+            configuration, members, self._seeds, "RUNNING", _milliseconds(view.ended)
+        )
+
+    def set_status(self, run: Run, trial: TrialSnapshot) -> None:
+        """Complete and pruned trials end as FINISHED (the tag ``xlt.state`` tells them apart),
+        failed ones as FAILED; KILLED is a trial that goes on when the sweep does."""
+        ended = None if trial.view.ended is None else _milliseconds(trial.view.ended)
+        self.experiment.set_status(run, STATUS[trial.standing], ended)
+
+    def put_config(self, run: Run, trial: TrialSnapshot) -> None:
+        """Keep the resolved trial as ``config.json``, where it is known; once in this process."""
+        key = run.info.run_id, trial.view.number
+        if trial.config and key not in self._with_config:
+            self.experiment.put(run.info.run_id, "config.json", _pretty(trial.config))
+            self._with_config.add(key)
 
     def mark_synced(self, run: Run, view: TrialView) -> None:
         """Say that a run shows all that is known of its finished trial; any change unsays it."""
         self.experiment.write(run, {"xlt.told": told(view)}, {}, {}, _now())
 
-    def close(self, run: Run, view: TrialView, scores: Sequence[Score]) -> None:
-        """Bring curve, metrics, table and status of a run to what its finished trial has."""
-        assert view.state in ("complete", "pruned", "failed"), f"trial {view.number} goes on"
-        run_id = run.info.run_id
+    def show_end(self, run: Run, view: TrialView, scores: Sequence[Score]) -> None:
+        """Bring metrics, log and score table of a run to what its finished trial has."""
+        run_id, ended = run.info.run_id, _milliseconds(view.ended)
         source = run.data.tags.get("xlt.source_language") or source_language({}, scores)
-        ended = _milliseconds(view.ended)
-        # First: a run has ended even where MLflow refuses something that follows.
-        if run.info.status != STATUS[view.state] or run.info.end_time is None:
-            self.experiment.client.set_terminated(run_id, STATUS[view.state], ended)
-        self.log_curve(run_id, view)
         metrics = final_metrics(view, scores, self._metric, source)
-        tags = {**trial_tags(view, view.state), **score_tags(scores, self._metric)}
-        self.experiment.write(run, tags, {}, metrics, ended)
+        self.experiment.write(run, score_tags(scores, self._metric), {}, metrics, ended)
         if view.state == "failed" and view.log:
             self.experiment.put(run_id, "log.txt", str(redacted(view.log)))
         if scores:
@@ -376,9 +329,9 @@ class Tracker:
             self.experiment.write(run, {"mlflow.loggedArtifacts": _TABLES}, {}, {}, ended)
         self.points.forget(run_id)
 
-    def log_curve(self, run_id: str, view: TrialView) -> None:
-        """Log the objective metric of a trial on its way, as the ledger has it."""
-        self.points.log(run_id, [(self._curve, step, value) for step, value in view.curve])
+    def objective_curve(self, view: TrialView) -> list[Point]:
+        """The objective metric of a trial on its way, as the ledger has it."""
+        return [Point(self._curve, step, value) for step, value in view.curve]
 
     def delete(self, run: Run) -> None:
         """Move a run to MLflow's trash."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -55,6 +56,11 @@ class Evaluated:
     """Whether it happened earlier: before an interruption, or when a stored stage was made."""
     by_language: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Metrics on the dev sets of watched languages."""
+    system: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """Memory of the leader's process, and examples per second since its last evaluation; nothing
+    of what happened before."""
+    time_ms: int | None = field(default=None, compare=False)
+    """When it happened, in milliseconds since 1970; None where it happened before."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +182,7 @@ def train(
         state.profiles = _profiles(diagnose, engine, stage, state)
     points = evaluation_points(num_steps, settings.get("evaluations", runtime.evaluations))
     saved = ticked = time.monotonic()
+    measured: tuple[int, float] | None = None
     while state.step < num_steps:
         began = time.monotonic()
         batch = _share_of(setup.batches.batch(state.step), engine, group, runtime)
@@ -189,7 +196,9 @@ def train(
         is_point = state.step in points
         if is_point:
             # All workers use the leader's scores, so that they decide alike.
-            state.history.append(group.share(_evaluate(setup, engine, stage, state)))
+            entry = _evaluate(setup, engine, stage, state)
+            entry["system"], measured = _system(entry["examples"], measured)
+            state.history.append(group.share(entry))
             state.profiles += _profiles(diagnose, engine, stage, state)
         for weights in kept:
             weights.after_step(engine, state.step, state.history)
@@ -264,6 +273,7 @@ def _evaluate(
         "step": state.step,
         "examples": state.step * stage.settings["batch_size"],
         "metrics": metrics,
+        "time_ms": int(time.time() * 1000),
     }
     engine.network.eval()
     with torch.no_grad():
@@ -273,6 +283,21 @@ def _evaluate(
             entry["by_language"] = setup.watch(engine.network)
     engine.network.train()
     return entry
+
+
+def _system(
+    examples: int, before: tuple[int, float] | None
+) -> tuple[dict[str, float], tuple[int, float]]:
+    """What is cheap to know about this process at an evaluation, and examples and time of it.
+
+    Args:
+        before: examples and time of the last evaluation in this process.
+    """
+    now = time.monotonic()
+    system = {"memory_gib": psutil.Process().memory_info().rss / 2**30}
+    if before is not None:
+        system["examples_per_s"] = (examples - before[0]) / (now - before[1])
+    return system, (examples, now)
 
 
 def _profiles(
@@ -296,6 +321,8 @@ def evaluated(stage: Stage, entry: Mapping[str, Any], *, is_replay: bool = False
         entry["metrics"],
         is_replay,
         entry.get("by_language", {}),
+        {} if is_replay else entry["system"],
+        None if is_replay else entry["time_ms"],
     )
 
 

@@ -77,7 +77,7 @@ def save_progress(store: StageStore, name: str) -> None:
 def show_in_mlflow(home: Home, ledger: Ledger, store: StageStore, uri: str | None = None) -> None:
     tracker = Tracker(home, ledger.name, uri, ledger.identity)
     tracker.begin(ledger, {})
-    for number, run_id in project(ledger, store, tracker, {0: {}, 1: {}}, is_alive=False).items():
+    for number, run_id in project(ledger, store, tracker, is_alive=False).items():
         ledger.set_run_id(number, run_id)
 
 

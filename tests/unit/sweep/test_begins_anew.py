@@ -79,7 +79,7 @@ def test_a_ledger_may_move_to_a_database(home: Home, sweep_from: ReadSweep, tmp_
 def test_its_runs_in_mlflow_go(home: Home, sweep_from: ReadSweep, ledger: Ledger) -> None:
     tracker = Tracker(home, "small", None, ledger.identity)
     tracker.begin(ledger, {})
-    tracker.start_trial(ledger.trial(0), {}, {"target.learning_rate": 1e-4})
+    tracker.find_or_make(ledger.trial(0))
     begin_anew(home)
     open_ledger(home, sweep_from(TEXT, OTHER_KEY))
     for kind in ("sweep", "trial"):

@@ -197,11 +197,11 @@ def test_a_run_of_a_finished_sweep_makes_what_is_lost(
         scheduler.finish(task.number, Report("complete"))
 
     @contextmanager
-    def courier(*_: object) -> Any:
-        yield at.courier
+    def sync(*_: object) -> Any:
+        yield at.sync
 
     monkeypatch.setattr(runner, "_tune", tune)
-    monkeypatch.setattr(runner, "writer_for", courier)
+    monkeypatch.setattr(runner, "MlflowSync", sync)
     monkeypatch.setattr(runner, "checked_facts", lambda _: at.facts)
     monkeypatch.setattr(runner, "used_facts", lambda *_: {})
     assert runner.run(at.sweep, at.home, at.diary).num_new_stages == 0

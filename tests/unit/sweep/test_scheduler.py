@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -24,8 +24,8 @@ from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.failures import PERMANENT
 from xlt_ray.sweep.scheduler import LOOK_AHEAD, TrialScheduler
 from xlt_ray.sweep.tasks import Report, StageReport, TrialTask
-from xlt_ray.tracking import FLUSH_TIMEOUT_S, NO_REPLY_TIMEOUT_S, LedgerSnapshot
-from xlt_ray.tracking.courier import Replies
+from xlt_ray.tracking import FLUSH_TIMEOUT_S, NO_REPLY_TIMEOUT_S, LedgerSnapshot, TrialSnapshot
+from xlt_ray.tracking.sync import Replies
 
 TEXT = """
 name: t
@@ -40,54 +40,43 @@ ReadSweep = Callable[..., SweepSpec]
 
 
 @dataclass
-class RecordingCourier:
-    """Keeps what the desk says of trials; answers at once, or (``is_slow``) when told to."""
+class RecordingSync:
+    """Keeps what the scheduler says of trials; answers at once, or (``is_slow``) when it waits."""
 
-    params: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    status: dict[str, str] = field(default_factory=dict)
+    trials: dict[str, TrialSnapshot] = field(default_factory=dict)
     points: list[tuple[str, int, Mapping[str, float]]] = field(default_factory=list)
-    scores: dict[str, Sequence[Score]] = field(default_factory=dict)
     ends: list[tuple[str, float]] = field(default_factory=list)
-    letters: Replies = field(default_factory=Replies)
+    answers: Replies = field(default_factory=Replies)
     is_slow: bool = False
 
-    def started(
-        self,
-        view: TrialView,
-        config: Mapping[str, Any],
-        params: Mapping[str, Any],
-        path: Sequence[Stage],
-    ) -> None:
-        run_id = f"run {view.number}"
-        assert config["target"]["task"] == "nli"
-        assert view.stages, "a run shows the stages that are planned"
-        self.params[run_id] = params
-        self.status[run_id] = "RUNNING"
-        self.letters.runs[view.number] = run_id
+    @property
+    def status(self) -> dict[str, str]:
+        return {run_id: trial.standing for run_id, trial in self.trials.items()}
 
-    def evaluated(self, number: int, examples: int, metrics: Mapping[str, float]) -> None:
+    def mark(self, trial: TrialSnapshot) -> None:
+        run_id = f"run {trial.view.number}"
+        assert trial.config["target"]["task"] == "nli"
+        assert trial.path, "a run shows the stages that are planned"
+        self.trials[run_id] = trial
+        self.answers.runs[trial.view.number] = run_id
+
+    def log(
+        self, number: int, examples: int, metrics: Mapping[str, float], time_ms: int | None
+    ) -> None:
         self.points.append((f"run {number}", examples, metrics))
 
-    def finished(self, view: TrialView, scores: Sequence[Score]) -> None:
-        self.status[f"run {view.number}"] = view.state
-        self.scores[f"run {view.number}"] = scores
-
-    def stopped(self, number: int) -> None:
-        if f"run {number}" in self.status:
-            self.status[f"run {number}"] = "KILLED"
-
-    def end(self, account: LedgerSnapshot, status: str) -> None:
+    def end(self, ledger: LedgerSnapshot, status: str) -> None:
         self.ends.append((status, 0.0))
 
-    def settle(self, say: Callable[[str], None], limit_s: float) -> None:
-        self.ends.append(("settled", limit_s))
+    def flush(self, say: Callable[[str], None], timeout_s: float) -> None:
+        self.ends.append(("flushed", timeout_s))
         self.is_slow = False
 
-    def mail(self) -> Replies:
+    def replies(self) -> Replies:
         if self.is_slow:
             return Replies()
-        mail, self.letters = self.letters, Replies()
-        return mail
+        replies, self.answers = self.answers, Replies()
+        return replies
 
 
 @dataclass
@@ -117,7 +106,7 @@ class World:
     facts: Facts
     home: Home
     scratch: Path
-    courier: RecordingCourier = field(default_factory=RecordingCourier)
+    sync: RecordingSync = field(default_factory=RecordingSync)
     diary: Diary = field(default_factory=Diary)
 
     def __post_init__(self) -> None:
@@ -129,7 +118,7 @@ class World:
         self.ledger = open_ledger(self.home, self.sweep)
         self.scheduler = TrialScheduler(
             self.sweep, self.facts, self.home, self.ledger, self.store,
-            self.courier, self.diary,  # type: ignore[arg-type]
+            self.sync, self.diary,  # type: ignore[arg-type]
         )  # fmt: skip
 
     def next(self) -> TrialTask:
@@ -311,7 +300,7 @@ def test_what_needs_a_stage_that_failed_in_two_trials_fails_with_it_untried(
     dependant = at.ledger.trial(2)
     assert (dependant.state, dependant.cause) == ("failed", cause)
     assert "intermediate pairs 100 failed in trials 0 and 1" in dependant.message
-    assert at.courier.status["run 2"] == "failed"
+    assert at.sync.status["run 2"] == "failed"
     assert at.complete(other).state == "complete"
     assert size_of(at.next()) == 200, "another intermediate stage is tried"
 
@@ -388,7 +377,7 @@ def test_what_a_dead_driver_left_running_goes_first(world: MakeWorld) -> None:
     assert at.next().path == second.path
     view = at.complete(again[0])
     assert view.attempts == 2
-    assert at.courier.status["run 0"] == "complete"
+    assert at.sync.status["run 0"] == "complete"
 
 
 def test_the_ledger_keeps_who_made_a_reused_stage(world: MakeWorld) -> None:
@@ -422,7 +411,7 @@ def test_a_second_attempt_in_the_same_run_is_counted(world: MakeWorld) -> None:
     task = at.next()
     at.begin(task)
     assert at.complete(task).attempts == 2
-    assert list(at.courier.status) == ["run 0"]
+    assert list(at.sync.status) == ["run 0"]
 
 
 def test_a_sweep_without_room_on_the_disk_ends_with_the_reason(world: MakeWorld) -> None:
@@ -460,9 +449,9 @@ def test_a_complete_trial_is_written_down_everywhere(world: MakeWorld) -> None:
     assert (view.state, view.objective) == ("complete", 0.75)
     assert [use.kind for use in view.stages] == ["intermediate", "target", "evaluate"]
     assert view.mlflow_run_id == "run 0"
-    assert at.courier.status == {"run 0": "complete"}
-    assert at.courier.scores["run 0"] == scores_of(0.75)
-    assert at.courier.params["run 0"] == view.assignment
+    assert at.sync.status == {"run 0": "complete"}
+    assert at.sync.trials["run 0"].view.evaluation_key == task.path[-1].key
+    assert at.sync.trials["run 0"].view.assignment == view.assignment
     assert at.diary.lines[0] == ("begun", 0, "running")
     assert at.diary.lines[-1] == ("finished", 0, "complete")
 
@@ -504,7 +493,7 @@ def test_the_curve_of_the_target_stage_is_kept_once(world: MakeWorld) -> None:
     assert not at.evaluated(0, 50, 0.3, is_replay=True)
     assert not at.evaluated(0, 100, 0.4)
     assert at.ledger.trial(0).curve == ((50, 0.3), (100, 0.4))
-    assert at.courier.points == [
+    assert at.sync.points == [
         ("run 0", 50, {"dev/accuracy": 0.3, "train/loss": 1.0}),
         ("run 0", 100, {"dev/accuracy": 0.4, "train/loss": 1.0}),
     ]
@@ -517,7 +506,7 @@ def test_earlier_stages_are_logged_by_their_name_and_not_twice(world: MakeWorld)
     at.scheduler.on_report(0, report)
     at.scheduler.on_report(0, Report("evaluated", stage="intermediate", examples=8,
                            metrics={"accuracy": 0.1}, is_replay=True))  # fmt: skip
-    assert at.courier.points == [("run 0", 8, {"intermediate/dev/accuracy": 0.1})]
+    assert at.sync.points == [("run 0", 8, {"intermediate/dev/accuracy": 0.1})]
     assert at.ledger.trial(0).curve == ()
 
 
@@ -541,7 +530,7 @@ def test_a_trial_that_falls_behind_is_stopped_early(world: MakeWorld) -> None:
     assert at.evaluated(bad.number, 10, 0.1)
     at.scheduler.finish(bad.number, None)
     assert at.ledger.trial(bad.number).state == "pruned"
-    assert at.courier.status[f"run {bad.number}"] == "pruned"
+    assert at.sync.status[f"run {bad.number}"] == "pruned"
 
 
 def test_a_trial_is_not_stopped_at_its_very_end(world: MakeWorld) -> None:
@@ -594,7 +583,7 @@ def test_an_oracle_objective_is_judged_by_what_its_value_is(world: MakeWorld) ->
     assert evaluated(second.number, 0.9, qab=0.5, qac=0.5)
     assert at.ledger.trial(first.number).curve == ((20, 0.625),)
     assert at.ledger.trial(second.number).curve == ((20, 0.5),)
-    assert at.courier.points[0][2] == {
+    assert at.sync.points[0][2] == {
         "dev/accuracy": 0.1, "dev/objective": 0.625, "train/loss": 1.0,
     }  # fmt: skip
 
@@ -632,7 +621,7 @@ def test_a_failed_trial_keeps_its_cause_and_log(world: MakeWorld) -> None:
     view = at.ledger.trial(0)
     assert (view.state, view.cause, view.log) == ("failed", "oom", "traceback")
     assert view.message == "MemoryError: no room"
-    assert at.courier.status == {"run 0": "failed"}
+    assert at.sync.status == {"run 0": "failed"}
 
 
 def test_a_trial_whose_process_was_lost_for_good_has_failed(world: MakeWorld) -> None:
@@ -650,7 +639,7 @@ def test_a_trial_that_never_began_has_no_run_to_finish(world: MakeWorld) -> None
     at = world()
     at.scheduler.finish(at.next().number, None)
     assert at.ledger.trial(0).state == "failed"
-    assert at.courier.status == {}
+    assert at.sync.status == {}
 
 
 def test_an_attempt_in_the_same_process_is_counted_and_shown(world: MakeWorld) -> None:
@@ -756,7 +745,7 @@ def test_data_that_cannot_be_scored_let_no_further_trial_begin_and_cost_no_train
     assert "`xlt resume t --failed`" in at.scheduler.stopped_by
     view = at.ledger.trial(first.number)
     assert (view.state, view.curve) == ("failed", ((50, 0.4),))
-    assert at.courier.points[0][2]["dev/accuracy"] == 0.4
+    assert at.sync.points[0][2]["dev/accuracy"] == 0.4
     for stage in stages_to_run(other.path):
         at.make(other, stage.kind)
     at.scheduler.finish(other.number, Report("complete", scores=scores_of(0.5)))
@@ -859,8 +848,8 @@ def test_leaving_marks_running_trials_as_stopped_and_they_go_on(world: MakeWorld
     first, second = at.next(), at.next()
     at.begin(first)
     at.scheduler.close(is_finished=False)
-    assert at.courier.status == {"run 0": "KILLED"}
-    assert at.courier.ends == [("KILLED", 0.0), ("settled", NO_REPLY_TIMEOUT_S)]
+    assert at.sync.status == {"run 0": "interrupted"}
+    assert at.sync.ends == [("KILLED", 0.0), ("flushed", NO_REPLY_TIMEOUT_S)]
     assert [trial.state for trial in at.ledger.trials()].count("running") == 3
     at.sit_down()
     assert {at.next().number, at.next().number} == {first.number, second.number}
@@ -868,12 +857,12 @@ def test_leaving_marks_running_trials_as_stopped_and_they_go_on(world: MakeWorld
 
 def test_what_mlflow_answers_late_reaches_the_ledger_and_the_user(world: MakeWorld) -> None:
     at = world("search.trials=1")
-    at.courier.is_slow = True
+    at.sync.is_slow = True
     task = at.next()
     assert at.complete(task).mlflow_run_id is None
-    at.courier.letters.news.append("the server answers again")
+    at.sync.answers.warnings.append("the server answers again")
     at.scheduler.close(is_finished=True)
-    assert at.courier.ends == [("FINISHED", 0.0), ("settled", FLUSH_TIMEOUT_S)]
+    assert at.sync.ends == [("FINISHED", 0.0), ("flushed", FLUSH_TIMEOUT_S)]
     assert at.ledger.trial(task.number).mlflow_run_id == "run 0"
     assert at.diary.lines[-1] == ("warned", -1, "the server answers again")
     at.sit_down()

@@ -264,7 +264,7 @@ def test_a_run_is_refused_before_anything_starts(
     def going(*_: object) -> None:
         raise Going
 
-    monkeypatch.setattr(runner, "writer_for", going)
+    monkeypatch.setattr(runner, "MlflowSync", going)
     sweep, reporter = sweep_on(root), Warned()
     with pytest.raises(Going):
         runner.run(sweep, home, reporter)

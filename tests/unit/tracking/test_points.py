@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import Any
 
 from xlt_ray.tracking.points import Points
+from xlt_ray.tracking.snapshots import Point
 
 
 class Server:
@@ -28,10 +29,10 @@ def test_a_run_that_was_forgotten_is_asked_for_again_and_nothing_is_doubled() ->
     server = Server()
     points = Points(server)  # type: ignore[arg-type]
     points.expect_none("r")
-    points.log("r", [("dev/f1", 10, 0.5), ("dev/f1", 20, 0.6)])
+    points.log("r", [Point("dev/f1", 10, 0.5), Point("dev/f1", 20, 0.6)])
     assert server.num_asked == 0
     points.forget("r")
-    points.log("r", [("dev/f1", 20, 0.6), ("dev/f1", 30, 0.7)])
+    points.log("r", [Point("dev/f1", 20, 0.6), Point("dev/f1", 30, 0.7)])
     assert server.num_asked == 1
     assert [history.step for history in server.histories["r", "dev/f1"]] == [10, 20, 30]
 
@@ -40,7 +41,7 @@ def test_nothing_is_kept_of_a_run_that_has_ended() -> None:
     points = Points(Server())  # type: ignore[arg-type]
     for number in range(3):
         points.expect_none(f"run {number}")
-        points.log(f"run {number}", [("dev/f1", 10, 0.5)])
+        points.log(f"run {number}", [Point("dev/f1", 10, 0.5)])
         points.forget(f"run {number}")
     assert not points._steps
     assert not points._fresh

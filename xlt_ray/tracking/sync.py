@@ -1,0 +1,331 @@
+"""Keeps MLflow up to date while a sweep runs, without delaying it.
+
+The driver marks what changed; one thread brings the runs of these trials to what ledger and store
+say (:mod:`xlt_ray.tracking.projection`), and their mark goes when MLflow has answered. Nothing is
+queued: a trial that changes ten times during an outage is written once. Where MLflow does not
+answer, the marks stay, the thread tries again with growing pauses, and the user reads so once, and
+once more when the answers come back. What MLflow rejects is reported once, and the rest goes on.
+
+Nothing is lost with the driver. The next one compares every run with ledger and store, which have
+all that MLflow shows; a training that was interrupted has its curve in its progress.
+
+The thread never touches the ledger, because Optuna's objects are not safe to read while another
+thread changes them: the driver hands over immutable snapshots, and fetches the ids of new runs
+with :meth:`MlflowSync.replies` on its own thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from xlt_ray.errors import TrackingError, TrackingOutage
+from xlt_ray.ledger import TrialView
+from xlt_ray.redact import redacted
+from xlt_ray.store.store import StageStore
+from xlt_ray.tracking.projection import Plan, project, show
+from xlt_ray.tracking.runs import Tracker
+from xlt_ray.tracking.snapshots import LedgerSnapshot, Point, TrialSnapshot
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 30.0
+QUIET_S = 2.0
+"""For this long the end of a sweep waits for MLflow without saying so."""
+NO_REPLY_TIMEOUT_S = 20.0
+"""Longest wait for an answer at the end, and for all of them where the sweep was stopped."""
+FLUSH_TIMEOUT_S = 120.0
+"""Longest wait where MLflow answers and the sweep ran to its end."""
+
+Job = int | Literal["begin", "catch up", "end"]
+"""What the thread does next: a trial by its number, or something about the whole sweep."""
+
+
+@dataclass
+class Replies:
+    """What came back since the driver last looked."""
+
+    runs: dict[int, str] = field(default_factory=dict)
+    """Ids of runs by trial, where the ledger may not have them."""
+    warnings: list[str] = field(default_factory=list)
+    """For the user."""
+
+
+class MlflowSync:
+    """Brings the runs of one sweep up to date on a thread of its own.
+
+    All methods return at once, except :meth:`flush`. ``with MlflowSync(...) as sync`` starts the
+    thread and ends it.
+
+    Args:
+        ledger: as the sweep begins or goes on; what earlier drivers left is compared with it.
+        config: the resolved sweep.
+        plan: called by the thread for trials of earlier drivers.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        store: StageStore,
+        ledger: LedgerSnapshot,
+        config: Mapping[str, Any],
+        plan: Plan,
+    ) -> None:
+        self._tracker = tracker
+        self._store = store
+        self._ledger = ledger
+        self._config = config
+        self._plan = plan
+        self._uri = str(redacted(tracker.uri))
+        self._changed = threading.Condition()
+        self._to_start: list[Job] = ["begin", "catch up"]
+        self._dirty: dict[int, int] = {}
+        """How often each dirty trial was marked, by number; the one that waits longest first."""
+        self._trials: dict[int, TrialSnapshot] = {}
+        """Trials that are dirty or at work, as the driver last described them."""
+        self._points: dict[int, list[Point]] = defaultdict(list)
+        """What these trials reported to this driver."""
+        self._ending: tuple[LedgerSnapshot, Literal["FINISHED", "KILLED"]] | None = None
+        self._shown: dict[int, tuple[TrialSnapshot, Run]] = {}
+        """What the runs of trials at work show already; the thread's own."""
+        self._replies = Replies()
+        self._is_closed = False
+        self._is_flushing = False
+        self._is_out = False
+        self._has_refused = False
+        self._pause_s = FIRST_PAUSE_S
+        self._answered = time.monotonic()
+        # A request that hangs does not keep the process from ending.
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+
+    def __enter__(self) -> MlflowSync:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- for the driver -----------------------------------------------------------------
+
+    def mark(self, trial: TrialSnapshot) -> None:
+        """A trial has begun, was interrupted or has ended: its run is to show this."""
+        with self._changed:
+            self._trials[trial.view.number] = trial
+            self._mark(trial.view.number)
+
+    def log(
+        self, number: int, examples: int, metrics: Mapping[str, float], time_ms: int | None = None
+    ) -> None:
+        """A trial at work was scored after ``examples``, at ``time_ms`` or just now."""
+        moment = int(time.time() * 1000) if time_ms is None else time_ms
+        points = [Point(name, examples, value, moment) for name, value in metrics.items()]
+        with self._changed:
+            if number in self._trials:
+                self._points[number] += points
+                self._mark(number)
+
+    def end(self, ledger: LedgerSnapshot, status: Literal["FINISHED", "KILLED"]) -> None:
+        """The sweep has ended, or (KILLED) goes on at its next start."""
+        with self._changed:
+            self._ending = (ledger, status)
+            self._changed.notify_all()
+
+    def replies(self) -> Replies:
+        """What came back since the last call."""
+        with self._changed:
+            replies, self._replies = self._replies, Replies()
+        return replies
+
+    @property
+    def num_dirty(self) -> int:
+        """How many runs MLflow does not show as they are; those that the start compares are one."""
+        return len(self._to_start) + len(self._dirty) + (self._ending is not None)
+
+    def flush(self, say: Callable[[str], None], timeout_s: float) -> None:
+        """Wait until MLflow shows everything, then close.
+
+        Waits at most ``timeout_s``, and at most :data:`NO_REPLY_TIMEOUT_S` without any answer.
+        SIGINT ends the wait.
+
+        Args:
+            say: receives what the user has to know: why the process does not end yet, and what
+                MLflow does not show.
+        """
+        began = self._answered = time.monotonic()
+        with self._changed:
+            self._is_flushing = True
+            self._changed.notify_all()
+        try:
+            if not self._wait(lambda: time.monotonic() < began + QUIET_S):
+                say(
+                    f"{self._uri}: {self.num_dirty} runs are still to be updated; "
+                    f"waiting for {min(timeout_s, NO_REPLY_TIMEOUT_S):.0f} s at most "
+                    "if it does not answer"
+                )
+                self._wait(
+                    lambda: (
+                        time.monotonic()
+                        < min(began + timeout_s, self._answered + NO_REPLY_TIMEOUT_S)
+                    )
+                )
+        except KeyboardInterrupt:
+            pass
+        self.close()
+        if self.num_dirty:
+            say(
+                f"{self._uri}: {self.num_dirty} runs were not updated; nothing is lost: "
+                "run the same command again when it is back, and it shows the rest"
+            )
+
+    def close(self) -> None:
+        """Send nothing more; a request that is under way is not waited for."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def _wait(self, may_wait: Callable[[], bool]) -> bool:
+        """Wait until nothing is dirty; False where that took too long."""
+        with self._changed:
+            while self.num_dirty and self._thread.is_alive():
+                if not may_wait():
+                    return False
+                self._changed.wait(0.1)
+        return not self.num_dirty
+
+    def _mark(self, number: int) -> None:
+        self._dirty[number] = self._dirty.get(number, 0) + 1
+        self._changed.notify_all()
+
+    # -- the thread ---------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self.num_dirty or self._is_closed)
+                if self._is_closed:
+                    return
+                job = self._next_job()
+                marks = self._dirty.get(job, 0) if isinstance(job, int) else 0
+            if not self._is_answered(job):
+                self._pause()
+                continue
+            with self._changed:
+                self._clean(job, marks)
+
+    def _next_job(self) -> Job:
+        if self._to_start:
+            return self._to_start[0]
+        return next(iter(self._dirty), "end")
+
+    def _is_answered(self, job: Job) -> bool:
+        """Do a job; whether MLflow has answered, be it with a refusal."""
+        try:
+            if isinstance(job, int):
+                self._show(job)
+            elif job == "begin":
+                self._tracker.begin(self._ledger, self._config)
+            elif job == "catch up":
+                self._catch_up()
+            elif self._ending is not None:
+                self._tracker.end(*self._ending, self._beat)
+        except TrackingOutage as error:
+            with self._changed:
+                if not self._is_out:
+                    self._replies.warnings.append(
+                        f"{error}; training goes on, and MLflow is updated when it answers again"
+                    )
+                self._is_out = True
+            return False
+        except Exception as error:  # noqa: BLE001
+            # Whatever MLflow and its libraries raise ends neither the training nor this thread.
+            with self._changed:
+                if not self._has_refused:
+                    self._has_refused = True
+                    self._replies.warnings.append(
+                        f"MLflow rejected an update ({type(error).__name__}: {error}); "
+                        "continuing without it"
+                    )
+        self._beat()
+        return True
+
+    def _clean(self, job: Job, marks: int) -> None:
+        """MLflow has answered a job: it is done, unless its trial was marked meanwhile."""
+        self._pause_s = FIRST_PAUSE_S
+        if job == "end":
+            self._ending = None
+        elif not isinstance(job, int):
+            self._to_start.remove(job)
+        elif (left := self._dirty.pop(job) - marks) > 0:
+            self._dirty[job] = left
+        elif self._trials[job].standing != "running":
+            del self._trials[job]
+            self._points.pop(job, None)
+        if self._is_out:
+            self._is_out = False
+            rest = f"; {self.num_dirty} runs are still to be updated" if self.num_dirty else ""
+            self._replies.warnings.append(f"{self._uri}: answers again{rest}")
+        self._changed.notify_all()
+
+    def _catch_up(self) -> None:
+        """Bring every run that does not show its trial to what earlier drivers left."""
+        runs = self._tracker.run_ids
+        try:
+            runs = project(self._ledger, self._store, self._tracker, self._plan, beat=self._beat)
+        finally:
+            with self._changed:
+                for view in self._ledger.trials():
+                    self._reply(view, runs.get(view.number))
+
+    def _reply(self, view: TrialView, run_id: str | None) -> None:
+        if run_id is not None and run_id != view.mlflow_run_id:
+            self._replies.runs[view.number] = run_id
+
+    def _show(self, number: int) -> None:
+        """Bring the run of a trial up to date."""
+        with self._changed:
+            trial, points = self._trials[number], tuple(self._points[number])
+        shown, run = self._shown.pop(number, (None, None))
+        if run is None or shown is not trial:
+            run = self._tracker.find_or_make(trial.view)
+            with self._changed:
+                self._reply(trial.view, run.info.run_id)
+            try:
+                show(self._tracker, run, replace(trial, points=points), self._store, self._beat)
+            except TrackingOutage:
+                raise
+            except TrackingError:
+                self._note_shown(trial, run)
+                raise
+        else:
+            # Only points are new. A run that rejects them is looked for again next time.
+            self._tracker.log(run.info.run_id, points)
+        self._note_shown(trial, run)
+
+    def _note_shown(self, trial: TrialSnapshot, run: Run) -> None:
+        if trial.standing == "running":
+            self._shown[trial.view.number] = (trial, run)
+
+    def _beat(self) -> None:
+        self._answered = time.monotonic()
+
+    def _pause(self) -> None:
+        """Wait before the next try; less where the sweep waits to end."""
+        with self._changed:
+            pause_s = FIRST_PAUSE_S if self._is_flushing else self._pause_s
+            was_flushing = self._is_flushing
+            self._changed.wait_for(
+                lambda: self._is_closed or self._is_flushing != was_flushing, timeout=pause_s
+            )
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
