@@ -309,6 +309,6 @@ def test_what_a_stage_took_is_told_whoever_made_it(task: Callable[..., TrialTask
         stage.key, stage.payload, stage.label, {}, num_examples=96, seconds=3600.0,
         made_by={"sweep": "t", "trial": 0},
     )  # fmt: skip
-    told = trainable._report(Committed(stage, record, reused=True), {}).finished_stage
+    told = trainable._report(Committed(stage, record, reused=True)).finished_stage
     assert told is not None
     assert (told.reused, told.examples, told.seconds, told.made_by) == (True, 96, 3600.0, "t/0")
