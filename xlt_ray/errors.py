@@ -8,21 +8,20 @@
         DataErrors       several faults of one file
         ForbiddenLabels  the zero-shot gate: labels that may not be read
       ModelError         a model folder or name is wrong                 exit 2
-      LedgerError        the ledger cannot be opened or continued so     exit 2
-      ClusterError       more was asked than the cluster has             exit 2
-        ClusterOutage    Ray does not start now; later it may            exit 1
+      LedgerError        the ledger cannot be opened or continued        exit 2
+      ClusterError       a trial needs more than the cluster has         exit 2
+        ClusterOutage    Ray does not start now, but may later           exit 1
       TrackingError      the MLflow server or database cannot be used    exit 2
-        TrackingOutage   it does not answer now; later it may            exit 1
+        TrackingOutage   it does not answer now, but may later           exit 1
       StoreError         a stage in the store cannot be used
         DamagedStage     a result that does not match its record
         StageConflict    the same key and runtime, other bits
-        LeaseLost        somebody else makes this stage now
+        LeaseLost        another process makes this stage now
       TrialFailure       one attempt at a trial failed                   exit 1
 
-A message reads *where: what is wrong; what would be right.* Ray carries
-exceptions between processes, so every one of them survives pickling with its
-fields (``__reduce__`` hands the constructor its own arguments back). No message
-carries a password: those of URLs are left out.
+A message reads *where: what is wrong; what to do.* Ray carries exceptions between
+processes, so all of them can be pickled with their fields. Passwords in URLs are
+removed from every message.
 """
 
 from __future__ import annotations
@@ -88,12 +87,12 @@ class SpecErrors(SpecError):
     problems: tuple[SpecError, ...]
 
     def __init__(self, problems: Iterable[SpecError]) -> None:
-        found = tuple(problems)
-        XltError.__init__(self, "\n".join(str(one) for one in found), problems=found)
+        problems = tuple(problems)
+        XltError.__init__(self, "\n".join(map(str, problems)), problems=problems)
 
 
 class DataError(XltError):
-    """``problem`` with ``task``, ``language``, ``split`` as far as they are known.
+    """Data is wrong: ``problem``, with ``task``, ``language``, ``split`` where they are known.
 
     ``file`` and ``line`` are those of a faulty file, which ``problem`` begins with.
     """
@@ -128,7 +127,7 @@ class DataError(XltError):
 
 
 CHANGED = "not as when the sweep was started"
-"""What a DataError of files that have changed since then says."""
+"""The problem of files that have changed since then."""
 
 
 class DataErrors(DataError):
@@ -137,13 +136,13 @@ class DataErrors(DataError):
     problems: tuple[DataError, ...]
 
     def __init__(self, problems: Iterable[DataError]) -> None:
-        found = tuple(problems)
-        message = "\n".join(str(problem) for problem in found)
-        XltError.__init__(self, message, **found[0].fields | {"problems": found})
+        problems = tuple(problems)
+        message = "\n".join(map(str, problems))
+        XltError.__init__(self, message, **problems[0].fields | {"problems": problems})
 
 
 class ForbiddenLabels(DataError):
-    """A training or selecting stage asked for labels that zero-shot transfer may not see."""
+    """Training or selection would read labels that zero-shot transfer may not see."""
 
 
 class ModelError(XltError):
@@ -157,7 +156,7 @@ class ModelError(XltError):
 
 
 class LedgerError(XltError):
-    """A ledger that cannot be opened, or not be continued with this sweep file."""
+    """A ledger that cannot be opened, or that this sweep file cannot continue."""
 
     exit_code = 2
 
@@ -175,7 +174,7 @@ class ClusterOutage(ClusterError):
 
 
 class TrackingError(XltError):
-    """MLflow at ``uri`` refuses what it is asked; the ledger has everything all the same."""
+    """MLflow at ``uri`` refuses a request; the ledger still has everything."""
 
     exit_code = 2
 
@@ -184,7 +183,7 @@ class TrackingError(XltError):
 
 
 class TrackingOutage(TrackingError):
-    """MLflow at ``uri`` does not answer, or not now; what it was asked may be asked again."""
+    """MLflow at ``uri`` does not answer now; the request may be repeated."""
 
     exit_code = 1
 
@@ -218,12 +217,12 @@ class TrialFailure(XltError):
 
 
 def nearest(name: str, known: Iterable[str], *, limit: int = 20) -> str:
-    """What to say of an unknown ``name``: a close match, else what there is.
+    """The remedy for an unknown ``name``: a close match, or else the known names.
 
     >>> nearest("learning_rte", ["learning_rate", "epochs"])
     'did you mean learning_rate?'
     >>> nearest("zzz", ["b", "a"])
-    'there is: a, b'
+    'available: a, b'
     >>> nearest("XNLI", ["mnli", "xnli"])
     'did you mean xnli?'
     """
@@ -235,4 +234,4 @@ def nearest(name: str, known: Iterable[str], *, limit: int = 20) -> str:
     if close:
         return f"did you mean {close[0]}?"
     shown = ", ".join(choices[:limit]) + (", ..." if len(choices) > limit else "")
-    return f"there is: {shown}" if choices else "there is none"
+    return f"available: {shown}" if choices else "none is available"

@@ -1,4 +1,4 @@
-"""The home: every path and URL under ``XLT_HOME`` is a property here, joined nowhere else."""
+"""The home: every path and URL under ``XLT_HOME`` is a property here."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from xlt_ray.files import atomic_create, damaged_copies, make_folder
 
 DEFAULT = "xlt-home"
 FOLDERS = ("ledger", "stages", "progress", "leases", "cache", "mlflow", "tune")
-"""What a run writes below the home."""
+"""Folders that a run writes to."""
 
 
 @dataclass(frozen=True)
 class Home:
-    """A folder (on a cluster: a shared one) that keeps everything a sweep leaves behind."""
+    """A folder that keeps everything a sweep stores; on a cluster all nodes share it."""
 
     root: Path
 
     @classmethod
     def from_environment(cls, *, may_be_bad: bool = False) -> Home:
-        """The home that ``XLT_HOME`` names, be it there or not yet.
+        """The home that ``XLT_HOME`` names; the folder may not exist yet.
 
         Raises:
-            SpecError: it names a URL, or (unless it ``may_be_bad``) a place where no folder is or
-                can be: a file, below a file, a link that leads nowhere.
+            SpecError: it is a URL, or (unless it ``may_be_bad``) a path that is not and cannot
+                become a folder: a file, a path below a file, a broken link.
         """
         given = os.environ.get("XLT_HOME") or DEFAULT
         if "://" in given:
             raise SpecError(
                 "the home is a folder, not a URL",
                 key=f"XLT_HOME={given}",
-                remedy="keep stages in a bucket by places.store, and give XLT_HOME a folder",
+                remedy="set XLT_HOME to a folder; places.store can put the stages into a bucket",
             )
         home = cls(Path(given).absolute())
         if not may_be_bad:
@@ -50,16 +50,16 @@ class Home:
     def _refuse_no_folder(self) -> None:
         try:
             is_folder = stat.S_ISDIR(self.root.stat().st_mode)
-            problem = "" if is_folder else "is there and no folder"
+            problem = "" if is_folder else "is not a folder"
         except FileNotFoundError:
-            problem = "is a link that leads nowhere" if self.root.is_symlink() else ""
+            problem = "is a broken link" if self.root.is_symlink() else ""
         except OSError as error:
-            problem = f"cannot be looked into ({error.strerror})"
+            problem = f"cannot be read ({error.strerror})"
         if problem:
             raise SpecError(problem, key=f"XLT_HOME={self.root}", remedy="set XLT_HOME to a folder")
 
     def refuse_unwritable(self) -> None:
-        """Make the folder where it is missing; SpecError where nothing can be written in it."""
+        """Make the folder if it is missing; raise SpecError if it is not writable."""
         try:
             make_folder(self.root)
             with tempfile.TemporaryFile(dir=self.root) as probe:
@@ -69,7 +69,7 @@ class Home:
                     raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(part))
         except OSError as error:
             raise SpecError(
-                f"nothing can be written there ({error.strerror}: {error.filename or 'a file'})",
+                f"is not writable ({error.strerror}: {error.filename or 'a file'})",
                 key=f"XLT_HOME={self.root}",
                 remedy="set XLT_HOME to a folder with room; on a cluster, one that all nodes share",
             ) from error
@@ -127,23 +127,23 @@ class Home:
 
     @property
     def identity(self) -> str:
-        """32 hex digits by which what this home wrote elsewhere is known; made at first need."""
+        """32 hex digits that mark what this home writes elsewhere; made at first use."""
         file = self.root / "identity"
         with contextlib.suppress(FileNotFoundError):
             return file.read_text(encoding="ascii").strip()
-        # Another process may have been faster: the first one counts.
+        # If another process was faster, its identity counts.
         atomic_create(file, f"{uuid.uuid4().hex}\n")
         return file.read_text(encoding="ascii").strip()
 
     def driver_lease(self, name: str) -> str:
-        """Path below the root of the lease that says who runs a sweep."""
+        """Path below the root of the lease of the driver that runs a sweep."""
         return f"leases/sweep-{name}.json"
 
     def reports(self, name: str) -> Path:
         return self.root / "reports" / name
 
     def files_of(self, name: str) -> list[Path]:
-        """What there is of one sweep beside its ledger, its stages and its MLflow runs."""
+        """Files of a sweep besides its ledger, its stages and its MLflow runs."""
         found = [
             *damaged_copies(self.ledger_journal(name)),
             self.ledgers / f"{name}.lock",

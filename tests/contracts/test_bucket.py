@@ -318,6 +318,6 @@ def test_a_stage_that_is_not_there_has_no_folder(store: StageStore) -> None:
 
 @pytest.mark.parametrize("root", ["nosuch://bucket/x", "gs://bucket/x"])
 def test_a_kind_of_place_that_cannot_be_used_is_told(root: str) -> None:
-    with pytest.raises(SpecError, match="cannot be used as a place of files") as caught:
+    with pytest.raises(SpecError, match="cannot be used as file storage") as caught:
         Storage(root)
     assert caught.value.exit_code == 2

@@ -17,6 +17,8 @@ from xlt_ray.data.task import parse_task
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
     ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "CONTRIBUTING.md",
     ROOT / "cluster" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]

@@ -21,7 +21,7 @@ EXAMPLES = [
     errors.LedgerError("another sweep"),
     errors.ClusterError("too much", asked={"GPU": 8}, available={"GPU": 1.0}),
     errors.ClusterOutage("Ray did not start", asked={}, available={}),
-    errors.TrackingError("is no URL", uri="http//localhost:5000"),
+    errors.TrackingError("is not a URL", uri="http//localhost:5000"),
     errors.TrackingOutage("no answer", uri="http://localhost:5000"),
     errors.StoreError("gone", key="ab" * 32, place="stages/ab"),
     errors.DamagedStage("cut short", key="ab" * 32, place="stages/ab/model.safetensors"),
@@ -77,6 +77,6 @@ def test_a_message_says_where_what_and_what_would_be_right() -> None:
 def test_an_unknown_name_gets_its_nearest_neighbour_or_the_list() -> None:
     assert errors.nearest("acuracy", ["accuracy", "f1"]) == "did you mean accuracy?"
     assert (
-        errors.nearest("x", [f"n{i:02d}" for i in range(30)], limit=2) == "there is: n00, n01, ..."
+        errors.nearest("x", [f"n{i:02d}" for i in range(30)], limit=2) == "available: n00, n01, ..."
     )
-    assert errors.nearest("x", []) == "there is none"
+    assert errors.nearest("x", []) == "none is available"

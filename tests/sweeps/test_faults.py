@@ -134,7 +134,7 @@ def test_interrupted_sweep_stops_cleanly_and_is_continued(
     reached = int(re.findall(EVALUATION, place.log())[-1])
     process.send_signal(number)
     assert process.wait(200) == 1, place.log()
-    assert "progress is being saved" in place.log()
+    assert "stopping after saving progress" in place.log()
     assert "xlt resume small" in place.log()
     assert {run.info.status for run in place.runs()} <= {"KILLED", "FINISHED"}
     store = StageStore(place.home)
@@ -223,7 +223,7 @@ def test_second_driver_of_a_running_sweep_is_refused(place: Place) -> None:
         wait_for(lambda: (place.home / "leases" / "sweep-small.json").exists(), process, place)
         second = place.xlt("run", "small.yaml")
         assert second.returncode == 2
-        assert "is being run already" in second.stderr
+        assert "is already being run" in second.stderr
         assert str(process.pid) in second.stderr
     finally:
         os.killpg(process.pid, signal.SIGKILL)

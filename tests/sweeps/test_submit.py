@@ -90,7 +90,7 @@ def test_a_sweep_is_sent_followed_and_read_from_elsewhere(head: Head, tmp_path: 
 
     refused = head.xlt("submit", str(file), RAY_AUTH_TOKEN="f" * 64)
     assert refused.returncode == 2
-    assert "the cluster asks for a token, and this one does not do" in refused.stderr
+    assert "the cluster requires a token and rejected this one" in refused.stderr
     assert head.xlt("logs", "small").stderr.endswith(
         "no job of a sweep 'small'; its sweeps: none\n"
     )
@@ -100,7 +100,7 @@ def test_a_sweep_is_sent_followed_and_read_from_elsewhere(head: Head, tmp_path: 
     assert f"small: sent to {head.address} as xlt-small-" in sent.stdout
     again = head.xlt("submit", str(file), *OVERRIDES)
     assert again.returncode == 2
-    assert "small is being run there already, as xlt-small-" in again.stderr
+    assert "small is already being run there as xlt-small-" in again.stderr
 
     followed = head.xlt("logs", "small", "--follow")
     assert followed.returncode == 0, followed.stderr

@@ -142,8 +142,8 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(
     full.mkdir()
     (full / "thesis.txt").write_text("all of it")
     for arguments, told in (
-        (["tiny", full], "is there already and not empty; name a new folder"),
-        (["tiny", full / "thesis.txt"], "is there already; name a new folder"),
+        (["tiny", full], "exists and is not empty; name a new folder"),
+        (["tiny", full / "thesis.txt"], "exists; name a new folder"),
         (["tiny", full / "thesis.txt" / "x"], "cannot be written"),
         (["tiny", tmp_path / "x", "--trial", 1], "is failed and has no target stage"),
         (["tiny", tmp_path / "x", "--trial", 2], "xlt stage tiny --trial 2 --until target"),

@@ -1,7 +1,7 @@
-"""The command line ``xlt``: one file a group of verbs, each a few lines around one call.
+"""The command line ``xlt``: a file for each group of commands, a few lines around one call each.
 
-Heavy libraries are imported inside the commands, so that help and errors come at once. Exit
-codes: 0 done, 1 something failed, 2 bad input.
+Commands import heavy libraries when they run, so that help and errors appear at once. Exit codes:
+0 success, 1 failure, 2 bad input.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ app.command(rich_help_panel="Prepare")(prepare.schema)
 app.command(rich_help_panel="Prepare")(cluster.doctor)
 
 
-def _print_version(is_asked: bool) -> None:
-    if is_asked:
+def _print_version(is_given: bool) -> None:
+    if is_given:
         from importlib.metadata import version
 
         typer.echo(f"xlt-ray {version('xlt-ray')}")
@@ -60,29 +60,29 @@ def _before_any_command(
     _version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and end."
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
 ) -> None:
-    """What ``xlt`` takes before the name of a command."""
+    """Options of ``xlt`` before the name of a command."""
 
 
 _PATHS = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR,
           errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTEMPTY, errno.ENXIO)  # fmt: skip
-"""What is wrong with a path, and not with the program that was given it."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a path that the user gave, and not of the program."""
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main() -> None:
-    """Entry point: errors of ours, and paths that cannot be read or written, end with one line
-    and their exit code, no traceback."""
+    """Run a command. Its own errors, and paths that cannot be read or written, end it with one
+    line and an exit code instead of a traceback."""
     try:
         app()
     except XltError as error:
         _end(str(error), error.exit_code)
     except OSError as error:
         place = f"{error.filename}: " if error.filename is not None else ""
-        if error.errno in _FULL:
+        if error.errno in _DISK_FULL:
             _end(f"{place}{error.strerror}; free some space and run the same command", 1)
         if not place or error.errno not in _PATHS:
             raise

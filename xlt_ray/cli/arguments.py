@@ -20,24 +20,24 @@ AddressOption = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Ask the cluster of this Ray dashboard, http://HOST:8265, not this machine.",
+        help="Run on the cluster of this Ray dashboard, http://HOST:8265, instead of here.",
     ),
 ]
 AcceptOption = Annotated[
     bool,
     typer.Option(
         "--accept-changes",
-        help="Go on although data, weights or code have changed since trials were made; trials "
-        "before and after are marked.",
+        help="Continue although data, weights or code have changed since earlier trials; trials "
+        "before and after the change are marked.",
     ),
 ]
 VerifyOption = Annotated[
     bool,
     typer.Option(
         "--verify",
-        help="Compare evaluations and the best weights with their digests first, and make again "
-        "what is damaged: that reads all of them, about a second for 1 GB on a local disk. "
-        "Without it, sizes and headers are looked at.",
+        help="First compare evaluations and the best weights with their digests, and make again "
+        "what is damaged. This reads all of them, about a second for 1 GB on a local disk; "
+        "without it, only sizes and headers are checked.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]

@@ -60,21 +60,21 @@ def cost_lines(plan: Plan) -> Iterator[str]:
         f"of {plan.stages_naive}; {fewer}; {left} left to train"
     )
     if plan.is_whole_space:
-        yield "the space has no further configuration, though search.trials asks for more"
+        yield "the space has no further configuration, although search.trials is larger"
     if plan.is_stopped_early:
         yield (
-            "at most: early_stop ends some first repeats, and the other repeats of their "
+            "upper bound: early_stop ends some first repeats, and the other repeats of their "
             "configurations are not trained"
         )
     if len(plan.unshared_sizes) > 1:
         listed = ", ".join(f"{size:,}" for size in plan.unshared_sizes)
         yield (
             f"sizes {listed} share no training, as the learning rate of each decays to its own "
-            "end; under intermediate.schedule: wsd, in one epoch, a larger one goes on from a "
+            "end; under intermediate.schedule: wsd, in one epoch, a larger one continues from a "
             "smaller"
         )
     if plan.is_estimate:
-        yield "an estimate: the tpe sampler chooses trials by the scores of those before them"
+        yield "estimate: the tpe sampler chooses trials by the scores of earlier ones"
 
 
 def divergence_lines(first: int, second: int, divergence: Divergence | None) -> Iterator[str]:
@@ -158,8 +158,8 @@ def check(
     spec = api.find_sweep(sweep, overrides or (), home)
     if asks_the_hub(spec):
         typer.echo(
-            "asks the Hugging Face Hub about models and data sets (HF_HUB_OFFLINE=1 looks into "
-            "its cache alone)",
+            "looking up models and data sets on the Hugging Face Hub (HF_HUB_OFFLINE=1 uses "
+            "its cache only)",
             err=True,
         )
     result = api.check(spec, home=home)
@@ -176,7 +176,8 @@ def check(
         )
     )
     if result.assumed_models:
-        typer.echo(f"not looked up, the hub cannot be reached: {', '.join(result.assumed_models)}")
+        names = ", ".join(result.assumed_models)
+        typer.echo(f"not looked up because the hub cannot be reached: {names}")
     sizes = (f"reads {size}" for size in result.reads)
     for line in (*sizes, *map(str, (*result.trains, *result.pieces))):
         typer.echo(textwrap.fill(line, 80, subsequent_indent="  ", break_on_hyphens=False))

@@ -25,8 +25,8 @@ def run(
 ) -> None:
     """Start a sweep, or continue it where it stopped.
 
-    Running a sweep twice never repeats finished work. Ctrl-C stops it; the same command goes on.
-    Where the data or the weights that earlier trials were made with have changed, nothing starts.
+    Running a sweep twice never repeats finished work. Ctrl-C stops it; the same command continues
+    it. If the data or weights of earlier trials have changed, nothing starts.
 
     [dim]xlt run sweeps/quickstart.yaml[/]
     [dim]xlt run sweeps/pos-fusion-layer.yaml data.root=data model=xlm-roberta-base[/]
@@ -51,14 +51,16 @@ def resume(
     ] = False,
     where: Annotated[
         str | None,
-        typer.Option(metavar="CAUSE", help="Run failed trials of one cause again, as oom or lost."),
+        typer.Option(
+            metavar="CAUSE", help="Run failed trials of one cause again, for example oom or lost."
+        ),
     ] = None,
     trial: Annotated[
         list[int] | None,
         typer.Option(metavar="N", help="Run this failed trial again; may be given repeatedly."),
     ] = None,
     more: Annotated[
-        int, typer.Option("--more", min=0, metavar="N", help="Ask N further configurations.")
+        int, typer.Option("--more", min=0, metavar="N", help="Try N further configurations.")
     ] = 0,
     accept_changes: AcceptOption = False,
     verify: VerifyOption = False,
@@ -92,17 +94,17 @@ def stage(
     overrides: OverridesArgument = None,
     trial: Annotated[
         int | None,
-        typer.Option(metavar="N", help="The assignment of this trial of the sweep's ledger."),
+        typer.Option(metavar="N", help="Use the parameters of this trial of the sweep."),
     ] = None,
     until: Annotated[
         Literal["align", "intermediate", "target", "few_shot", "evaluate"],
         typer.Option(help="The last stage to make."),
     ] = "evaluate",
 ) -> None:
-    """Make the stages of one trial in this very process, without Ray: for debugging.
+    """Make the stages of one trial in this process, without Ray, for debugging.
 
-    Without --trial every distribution takes its first value. Stages that are in the home's
-    store are reused, new ones are committed there.
+    Without --trial every distribution takes its first value. Stages of the store are reused, and
+    new ones are committed to it.
 
     [dim]xlt stage sweeps/quickstart.yaml --until align[/]
     [dim]xlt stage quickstart --trial 3[/]

@@ -177,7 +177,7 @@ def _option(choice: Choice, value: Any, path: str, key: str) -> Assignment:
     for label in labels:
         if not isinstance(value, Mapping) and _is_same(value, label):
             return {path: label}
-    remedy = "there is: " + ", ".join(map(_shown, choice.options))
+    remedy = "available: " + ", ".join(map(_shown, choice.options))
     fitting = [
         (label, option)
         for label, option in zip(labels, choice.options, strict=True)
@@ -236,7 +236,7 @@ def _outside(
     node = parameter.distribution
     problem = f"{value!r} is not in the space of {parameter.path}"
     if isinstance(node, Choice):
-        return parameter.path, problem, "there is: " + ", ".join(map(_shown, node.options))
+        return parameter.path, problem, "available: " + ", ".join(map(_shown, node.options))
     steps = f" in steps of {node.step}" if isinstance(node, IntRange) and node.step > 1 else ""
     remedy = f"from {node.low} to {node.high}{steps}"
     if parameter.conditional and "model" in assignment:

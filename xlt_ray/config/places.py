@@ -117,7 +117,7 @@ def tracking_fault(uri: str) -> Fault | None:
         return f"{uri} has no scheme", f"http://{uri}"
     if slashes := _ONE_SLASH.fullmatch(uri):
         scheme, rest = slashes.groups()
-        return f"{uri} has one slash behind the colon", f"{scheme}://{rest}"
+        return f"{uri} has one slash after the colon", f"{scheme}://{rest}"
     match = _URL.fullmatch(uri)
     if match is None or match[1] in (*_SERVERS, "file") or not match[2]:
         return None
@@ -139,9 +139,9 @@ def _dialect_fault(url: str, match: re.Match[str], also: tuple[str, ...] = ()) -
     # Other dialects may be installed, but not one that is nearly spelled like a known one.
     close = nearest(dialect, (*_DIALECTS, *also))
     if dialect not in (*_DIALECTS, *also) and close.startswith("did you mean"):
-        return f"there is no kind of database {dialect!r}", close
+        return f"unknown kind of database {dialect!r}", close
     if dialect == "sqlite" and rest and not rest.startswith("/"):
-        return f"{url} has two slashes, and the name of a file follows three", f"sqlite:///{rest}"
+        return f"{url} has two slashes, but a file name follows three", f"sqlite:///{rest}"
     return None
 
 

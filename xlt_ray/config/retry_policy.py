@@ -122,9 +122,9 @@ class Failures(ConfigModel):
     @classmethod
     def _helps(cls, policy: Policy, info: ValidationInfo) -> Policy:
         if policy.action == "shrink" and info.field_name != "oom":
-            raise ValueError("shrink helps against oom only; use retry, wait or fail")
+            raise ValueError("shrink only helps against oom; use retry, wait or fail")
         if policy.action == "wait" and info.field_name in OF_PROCESSES:
-            raise ValueError("the process that could wait is gone; use retry or fail")
+            raise ValueError("the process that would wait is gone; use retry or fail")
         return policy
 
     def policy(self, cause: Cause) -> Policy:

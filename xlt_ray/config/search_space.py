@@ -105,7 +105,7 @@ def _distribution(
     strange = sorted(set(node) - {mark} - allowed)
     if strange:
         raise document.error(
-            f"{strange[0]!r} does not go with {mark!r}",
+            f"{strange[0]!r} cannot be combined with {mark!r}",
             key=f"{path}.{strange[0]}",
             remedy=f"{mark!r} takes " + (", ".join(sorted(allowed)) or "nothing else"),
         )
@@ -538,6 +538,6 @@ def _number(bound: Bound, bounds: Mapping[str, int], path: str, document: Docume
         raise document.error(
             f"the bound {bound!r} names {name!r}, which is not a fact of the model",
             key=path,
-            remedy="there is: " + ", ".join(sorted(bounds)),
+            remedy="available: " + ", ".join(sorted(bounds)),
         )
     return bounds[name] + (int(offset) if offset else 0) * (-1 if sign == "-" else 1)

@@ -115,7 +115,7 @@ def is_name(text: str) -> bool:
 
 def _safe_name(value: Any) -> Any:
     if isinstance(value, str) and not is_name(value):
-        raise ValueError("a name has letters, digits, '-', '_' and '.', at most 80 of them")
+        raise ValueError("a name consists of at most 80 letters, digits, '-', '_' and '.'")
     return value
 
 

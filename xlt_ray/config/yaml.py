@@ -44,12 +44,12 @@ _NOT_FINITE = re.compile(r"^([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$")
 
 
 _WAYS = {
-    "'\\t'": "indent with blanks, not with tabs",
-    "could not find expected ':'": "write `key: value`, with a blank behind the colon",
-    "mapping values are not allowed": "put text with a colon into quotes, and indent the keys of "
+    "'\\t'": "indent with spaces, not with tabs",
+    "could not find expected ':'": "write `key: value`, with a space after the colon",
+    "mapping values are not allowed": "quote text that contains a colon, and indent the keys of "
     "one section alike",
     "expected <block end>": "indent the keys of one section alike",
-    "found undefined alias": "an anchor (&name) has to stand before it",
+    "found undefined alias": "define the anchor (&name) before it",
     "expected ',' or": "close the bracket",
 }
 """What helps against common complaints of the parser."""
@@ -206,9 +206,9 @@ def _refuse_many(root: yaml.Node, file: str) -> None:
 
     if measure(root, ())[0] > MAX_NODES:
         raise SpecError(
-            f"has more than {MAX_NODES:,} values, those behind aliases counted",
+            f"has more than {MAX_NODES:,} values, including those of aliases",
             file=file,
-            remedy="write fewer",
+            remedy="use fewer values",
         )
 
 
@@ -253,7 +253,7 @@ def _build(
         if key in built:
             first = places[below].line
             raise SpecError(
-                f"this key stands here and on line {first}",
+                f"this key is here and on line {first}",
                 file=file,
                 line=key_line,
                 key=below,
@@ -278,7 +278,7 @@ def _merged(
         for part in value_node.value if is_list else [value_node]:
             if not isinstance(part, yaml.MappingNode):
                 raise SpecError(
-                    "<< takes over the keys of a mapping, and this is not a mapping",
+                    "<< merges the keys of a mapping, but this is not a mapping",
                     file=file,
                     line=key_node.start_mark.line + 1,
                     key=path,

@@ -98,15 +98,15 @@ class FileCheck:
             if not scored:
                 told = ", ".join("/".join(place) for place in places)
                 self.warnings.append(
-                    f"{name}: {told} are the same file; what is trained or selected on one of them "
-                    "is scored on another"
+                    f"{name}: {told} are the same file, so trials are scored on data that they "
+                    "are trained or selected on"
                 )
         if files is None:
             return
         for language in sorted({language for language, _ in splits}):
             if not _CODE.fullmatch(language):
                 self.warnings.append(
-                    f"{name}: {language!r} does not look like the code of a language; files are "
+                    f"{name}: {language!r} does not look like a language code; files are "
                     f"named as {language.lower()}.test.{task.format}"
                 )
         self.warnings += [
@@ -161,8 +161,8 @@ class FileCheck:
         if repeated:
             first = repeated[0]
             self.warnings.append(
-                f"{task.name}/{language}/{split}: {len(repeated):,} ids are there already, the "
-                f"first is {first!r}; the later one is called {first}#2"
+                f"{task.name}/{language}/{split}: {len(repeated):,} ids are repeated, the first is "
+                f"{first!r}; the later one is called {first}#2"
             )
 
     def _files_of(self, task: Task) -> FilesSource | None:
@@ -218,7 +218,7 @@ def copies(splits: Splits) -> list[list[tuple[str, Split]]]:
 
 def _copy_of_train(name: str, language: str, scored: str) -> DataError:
     return DataError(
-        f"{scored} and train are the same file, so a score would say nothing",
+        f"{scored} and train are the same file, so a score would mean nothing",
         task=name,
         language=language,
         remedy=f"put examples into {scored} that are not trained on",

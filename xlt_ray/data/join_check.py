@@ -83,7 +83,7 @@ class JoinCheck:
                 yield refused(
                     f"{met.num_differing:,} ids have another label in {second} than in {first}, "
                     f"the first is {met.differing!r}",
-                    remedy="one id has to mean one example in all languages; else pairs: none",
+                    remedy="one id must mean one example in all languages; otherwise pairs: none",
                 )
             elif not met.shared:
                 yield refused(

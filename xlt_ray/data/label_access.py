@@ -78,7 +78,7 @@ def _refusal(
     permit: LabelAccess, what: str, task: Task, language: str, split: str, remedy: str
 ) -> ForbiddenLabels:
     return ForbiddenLabels(
-        f"this {what} may not be opened to {permit.purpose} {permit.task}",
+        f"this {what} may not be read to {permit.purpose} {permit.task}",
         task=task.name,
         language=language,
         split=split,

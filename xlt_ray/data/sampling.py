@@ -91,7 +91,7 @@ def first_of(num_examples: int, size: Size, *, task: str = "", language: str = "
         return order(num_examples)
     if size > num_examples:
         raise DataError(
-            f"{size} examples are asked, there are {num_examples}",
+            f"{size} examples were requested, but there are only {num_examples}",
             task=task,
             language=language,
             split="train",

@@ -132,9 +132,9 @@ class Task(BaseModel):
             wanted = "two labels or more" if entry.has_labels else "no labels"
             raise ValueError(f"a {self.kind} task has {wanted}")
         if self.source == "files" and not self.folder:
-            raise ValueError("a task of a files source needs its folder")
+            raise ValueError("a task of the files source needs the key folder")
         if self.source == "hub" and not self.hub:
-            raise ValueError("a task of the hub source needs its hub list")
+            raise ValueError("a task of the hub source needs the key hub")
         known_columns = {"id", *entry.columns, *entry.optional_columns}
         for part in self.hub:
             for column in entry.columns:
@@ -153,17 +153,19 @@ class Task(BaseModel):
                 known = ", ".join(entry.metrics)
                 raise ValueError(f"{metric} does not score {self.kind} tasks; there is: {known}")
         if (self.options >= 2) != ("options" in entry.settings):
-            raise ValueError("options: 2 or more for a choice, for nothing else")
+            raise ValueError("options: only for the kind choice, which needs 2 or more")
         if self.name.endswith(PAIRS_SUFFIX):
-            raise ValueError(f"names in {PAIRS_SUFFIX} are those of scores of language pairs")
+            raise ValueError(f"names in {PAIRS_SUFFIX} are reserved for scores of language pairs")
         if self.name.endswith(AVERAGE_SUFFIX):
-            raise ValueError(f"names in {AVERAGE_SUFFIX} are those of scores of averaged weights")
+            raise ValueError(
+                f"names in {AVERAGE_SUFFIX} are reserved for scores of averaged weights"
+            )
         if self.name.endswith(FEW_SHOT_SUFFIX):
-            raise ValueError(f"names in {FEW_SHOT_SUFFIX} are those of scores after few shots")
+            raise ValueError(f"names in {FEW_SHOT_SUFFIX} are reserved for scores after few shots")
         if bool(self.pivot) != ("pivot" in entry.settings):
-            raise ValueError("pivot: a language for retrieval and mining, for nothing else")
+            raise ValueError("pivot: only for the kinds retrieval and mining, which need it")
         if self.range[0] >= self.range[1]:
-            raise ValueError("range: the lowest score is not below the highest")
+            raise ValueError("range: the lowest score must be below the highest")
         if self.scheme == "iob2" and not (entry.has_entities and "O" in self.labels):
             raise ValueError("iob2 needs tags, with O among them")
         if entry.has_entities and "f1" in self.metrics and self.scheme != "iob2":
@@ -206,7 +208,7 @@ def parse_task(text: str, file: str) -> Task:
     tree: dict[str, Any] = parse_document(text, file).tree
     if isinstance(tree.get("labels_file"), str):
         if "labels" in tree:
-            raise DataError(f"{file}: labels and labels_file: one of the two")
+            raise DataError(f"{file}: give either labels or labels_file")
         found = labels_file(tree["labels_file"])
         if found.is_file():
             labels = [line.strip() for _, line in lines(found)]

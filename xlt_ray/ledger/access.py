@@ -72,7 +72,7 @@ def sole_driver(home: Home, name: str, ledger_url: str | None) -> Iterator[Calla
     """
     lease = try_acquire(Storage(home.root), home.driver_lease(name), purpose=f"sweep {name}")
     if isinstance(lease, Holder):
-        raise LedgerError(f"{name}: is being run already, by {lease}; wait for it or stop it")
+        raise LedgerError(f"{name}: is already being run by {lease}; wait for it or stop it")
     with lease, sole_user(ledger_url, name) as confirm_user:
 
         def confirm() -> None:
@@ -80,8 +80,8 @@ def sole_driver(home: Home, name: str, ledger_url: str | None) -> Iterator[Calla
                 lease.confirm()
             except LeaseLost as error:
                 raise LedgerError(
-                    f"{name}: this driver was stopped, or its home was away, for so long that "
-                    "another one has taken the sweep over; it goes on there"
+                    f"{name}: this driver stalled, or its home was unreachable, for so long that "
+                    "another one has taken over the sweep, which continues there"
                 ) from error
             confirm_user()
 
@@ -116,7 +116,7 @@ def sole_user(url: str | None, name: str) -> Iterator[Callable[[], None]]:
     with connection:
         if not is_ours:
             raise LedgerError(
-                f"{name}: is being run already, from another home with the same places.ledger; "
+                f"{name}: is already being run from another home with the same places.ledger; "
                 "wait for it or stop it"
             )
         looked = time.monotonic()
@@ -233,12 +233,12 @@ def ledger_url(home: Home, name: str) -> str | None:
     """
     if not is_name(name):
         known = ", ".join(home.sweeps()) or "none yet"
-        raise LedgerError(f"{name!r} is no name of a sweep; there is: {known}")
+        raise LedgerError(f"{name!r} is not the name of a sweep; available: {known}")
     pointer = home.ledger_url(name)
     url = pointer.read_text(encoding="utf-8").strip() if pointer.exists() else None
     if url is None and not home.ledger_journal(name).exists():
         sweeps = home.sweeps()
-        hint = nearest(name, sweeps) if sweeps else "there is: none yet"
+        hint = nearest(name, sweeps) if sweeps else "available: none yet"
         raise LedgerError(f"{home.root}: there is no sweep {name!r}; {hint}")
     return url
 
@@ -352,9 +352,9 @@ def _refuse_other(ledger: Ledger, sweep: SweepSpec) -> None:
     changed = [change for change in changes_of(ledger, sweep) if not may_change(change)]
     if changed:
         raise LedgerError(
-            f"{ledger.name}: there is a sweep of this name already, and it differs in "
+            f"{ledger.name}: a sweep of this name exists and differs in "
             + "; ".join(map(str, changed[:10]))
-            + "; give this one another name (finished stages are shared all the same), "
+            + "; rename this one (finished stages are still shared), "
             f"undo the change, or remove that sweep (xlt rm {ledger.name})"
         )
 

@@ -204,7 +204,7 @@ def select_failed(
         known = ", ".join(f"{cause} ({count})" for cause, count in causes.most_common())
         raise LedgerError(
             f"{name}: no failed trial has the cause {retry.cause}; "
-            f"there is: {known or 'no failed trial'}"
+            f"available: {known or 'no failed trial'}"
         )
     return [view for view in failed if view.cause == retry.cause]
 

@@ -153,7 +153,7 @@ def begin(ledger: Ledger, made_with: MadeWith, *, accept_changes: bool = False) 
         news.append(f"changes accepted since the start of {last.time}: {listed(changed)}")
     elif last is None and _scored(ledger):
         news.append(
-            "earlier trials are from before this ledger kept what they are made with (data, "
+            "this ledger does not know what earlier trials were made with (data, "
             "weights, code); they are marked as such"
         )
     if starts and (versions := _other_versions(starts[-1], made_with)):

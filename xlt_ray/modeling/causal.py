@@ -58,7 +58,7 @@ def refuse_unknown(config: Mapping[str, Any], name: str) -> None:
     # Old configurations without it are told by their name.
     if isinstance(family, str) and family not in CONFIG_MAPPING:
         raise ModelError(
-            f"transformers knows no model_type {family!r}",
+            f"transformers does not know the model_type {family!r}",
             model=name,
             remedy="model.trust_remote_code: true runs the code that comes with it, if you trust it"
             if "auto_map" in config

@@ -76,7 +76,7 @@ def load_encoder(
         raise ModelError(
             f"its tokenizer has {len(tokenizer)} pieces, its encoder {encoder.config.vocab_size}",
             model=model.name,
-            remedy="the two do not belong together",
+            remedy="they do not belong together",
         )
     refuse_causal(encoder, model.name)
     return encoder
@@ -179,12 +179,12 @@ def _tokenizer(
         raise ModelError(
             f"{type(tokenizer).__name__} is not a fast tokenizer",
             model=place,
-            remedy="a folder with a tokenizer.json is asked",
+            remedy="expected a folder that contains tokenizer.json",
         )
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         # Where a folder has no tokenizer files, an empty tokenizer comes back without a word.
         raise ModelError(
-            "has no tokenizer", model=place, remedy="a folder with a tokenizer.json is asked"
+            "has no tokenizer", model=place, remedy="expected a folder that contains tokenizer.json"
         )
     if _joins_words(tokenizer):
         tokenizer = load(add_prefix_space=True)

@@ -160,7 +160,7 @@ def _fusion_of(told: Exported, folder: Path) -> ConfigModel:
         return method.settings.model_validate(dict(told.fusion))
     except (KeyError, TypeError, ValueError):
         raise ModelError(
-            "fusion: is none that xlt-ray has",
+            "fusion: xlt-ray does not know it",
             model=str(folder / FILE),
             remedy="export the model again",
         ) from None

@@ -85,7 +85,7 @@ def _header(file: Path) -> tuple[dict[str, Any], str]:
     with file.open("rb") as stream:
         begin = stream.read(len(_POINTER))
         if begin == _POINTER:
-            return {}, "is the pointer of git-lfs, not the weights (git lfs pull)"
+            return {}, "is a pointer of git-lfs, not the weights (run git lfs pull)"
         length = int.from_bytes(begin[:_LENGTH], "little")
         if size < _LENGTH or length > _LONGEST_HEADER:
             return {}, "is not a safetensors file"

@@ -101,7 +101,7 @@ def model_facts(
     folder = Path(model.name).expanduser()
     if model.revision is not None and (toy_models.is_toy(model.name) or folder.is_dir()):
         raise ModelError(
-            "has no revisions: only models of the Hugging Face Hub have",
+            "only models of the Hugging Face Hub have revisions",
             model=model.name,
             remedy=f"leave out model.revision: {model.revision}",
         )
@@ -134,7 +134,7 @@ def toy_vocabulary(name: str, vocabulary: tuple[str, ...] | None) -> tuple[str, 
     """The vocabulary, or ModelError where the data has none for a toy preset."""
     if vocabulary is None:
         raise ModelError(
-            "toy models know the words of toy data only",
+            "toy models only know the words of toy data",
             model=name,
             remedy="use data.source toy, or a model folder or Hugging Face id",
         )
@@ -153,7 +153,7 @@ def _facts(name: str, config: dict[str, Any], weights: str) -> ModelFacts:
         raise ModelError(
             f"a {config.get('model_type', 'model')} is an encoder with a decoder",
             model=name,
-            remedy="an encoder such as BERT or XLM-R is asked",
+            remedy="an encoder such as BERT or XLM-R is required",
         )
     positions = _number(name, config, "max_position_embeddings", "n_positions")
     if config.get("model_type") in _OFFSET_POSITIONS:
@@ -198,7 +198,7 @@ def _number(name: str, config: dict[str, Any], *spellings: str) -> int:
     raise ModelError(
         f"its config.json has no {spellings[0]}",
         model=name,
-        remedy="an encoder such as BERT or XLM-R is asked",
+        remedy="an encoder such as BERT or XLM-R is required",
     )
 
 
@@ -206,7 +206,7 @@ def _read_config(name: str, folder: Path) -> dict[str, Any]:
     file = folder / "config.json"
     if not file.is_file():
         raise ModelError(
-            "not a model folder: it has no config.json",
+            "is not a model folder: it has no config.json",
             model=name,
             remedy=_beside(folder / "x") or "a folder in Hugging Face layout is asked",
         )

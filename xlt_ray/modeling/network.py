@@ -236,7 +236,7 @@ def load_extra(network: nn.Module, path: Path) -> None:
         raise ModelError(
             f"{odd[0]} is {found.get(odd[0])} in the file, {shapes.get(odd[0])} in the network",
             model=str(path),
-            remedy="fusion, labels and width have to be those that were saved",
+            remedy="fusion, labels and width must be those that were saved",
         )
     with torch.no_grad():
         for name, one in own.items():

@@ -116,7 +116,7 @@ def candidate_of(
     best = snapshot.best_configuration
     chosen = best if configuration is None else configuration
     if chosen is None:
-        raise LedgerError(f"{name}: no trial is complete yet; compare it when one is")
+        raise LedgerError(f"{name}: no trial is complete yet; compare it later")
     table_and_row = next(
         (
             (table, row)

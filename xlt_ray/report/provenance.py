@@ -33,7 +33,7 @@ def exportable(snapshot: Snapshot, view: TrialView | None) -> TrialView:
     """
     if view is None:
         raise LedgerError(
-            f"{snapshot.name}: no trial is complete yet; go on with `xlt resume "
+            f"{snapshot.name}: no trial is complete yet; continue it with `xlt resume "
             f"{snapshot.name}`, or name a trial with --trial"
         )
     target = target_use(view)

@@ -215,5 +215,5 @@ def _all_equal(array: np.ndarray) -> bool:
 def _finite(values: Sequence[float]) -> np.ndarray:
     array = np.asarray(values, dtype=float)
     if array.size == 0 or not np.isfinite(array).all():
-        raise ValueError("a sample is one finite number a seed or configuration, at least one")
+        raise ValueError("a sample needs at least one number, and all must be finite")
     return array

@@ -157,7 +157,7 @@ class Storage:
         except (ImportError, ValueError) as error:
             scheme = str(root).partition("://")[0]
             raise SpecError(
-                f"cannot be used as a place of files ({error})",
+                f"cannot be used as file storage ({error})",
                 key=f"{scheme}://",
                 remedy="s3:// needs pip install 'xlt-ray[s3]', gs:// needs pip install gcsfs",
             ) from None

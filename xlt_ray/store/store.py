@@ -98,7 +98,7 @@ class StageStore:
             sha256 = tree.pop("sha256")
             record = StageRecord.from_json(tree)
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise DamagedStage("its record is not readable", key=key, place=place) from None
+            raise DamagedStage("its record cannot be read", key=key, place=place) from None
         if sha256 != digest(tree):
             raise DamagedStage("its record was altered", key=key, place=place)
         if record.key != key or digest(record.payload) != key:

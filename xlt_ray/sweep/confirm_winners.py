@@ -22,7 +22,7 @@ from xlt_ray.errors import SpecError
 SHAREABLE = ("align", "intermediate")
 """Stages that repeats of a configuration may share."""
 MAY_DIFFER = ("name", "search.concurrent", "resources", "progress", "failures", "store", "places")
-"""What a confirmation may be given anew: how it is run, not what is run."""
+"""What a confirmation may change: how it is run, not what is run."""
 
 
 def confirming(
@@ -45,7 +45,7 @@ def confirming(
         overrides: ``KEY=VALUE`` of :data:`MAY_DIFFER`.
 
     Raises:
-        SpecError: an override of what would make it another experiment; or two of the
+        SpecError: an override of what would make it a different experiment; or two of the
             configurations differ in nothing but whether repeats share a stage.
         SpecErrors: an override is wrong.
     """
@@ -72,7 +72,7 @@ def confirming(
                 point[key] = labels[point[key]]
     if any(point in points[:index] for index, point in enumerate(points)):
         raise SpecError(
-            "two of the configurations that would be confirmed are one, as repeats share nothing "
+            "two of the configurations to confirm are the same, as repeats share nothing "
             "in a confirmation",
             file=sweep.name,
             remedy="confirm fewer of them",
@@ -132,8 +132,8 @@ def _refuse_other_science(overrides: Sequence[str]) -> None:
         key = override.partition("=")[0].strip()
         if not any(key == free or key.startswith(f"{free}.") for free in MAY_DIFFER):
             raise SpecError(
-                "would make it another experiment",
+                "would make it a different experiment",
                 file="command line",
                 key=key,
-                remedy="a confirmation may be given anew: " + ", ".join(MAY_DIFFER),
+                remedy="a confirmation can only change: " + ", ".join(MAY_DIFFER),
             )

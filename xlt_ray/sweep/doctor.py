@@ -120,7 +120,7 @@ def _accelerator() -> Finding:
 
 def _cluster() -> Finding:
     if not os.environ.get("RAY_ADDRESS"):
-        return Finding("cluster", "ok", "none joined; `xlt run` starts Ray on this machine")
+        return Finding("cluster", "ok", "no cluster; `xlt run` starts Ray on this machine")
     try:
         connect()
         nodes = nodes_there()
@@ -140,7 +140,7 @@ def _home(home: Home) -> Iterator[Finding]:
             "home",
             "wrong",
             f"{home.root}: cannot be written ({error.strerror})",
-            "give XLT_HOME a folder that can be, shared by all nodes",
+            "set XLT_HOME to a writable folder that all nodes share",
         )
         return
     kind = _file_system(home.root)
@@ -156,7 +156,7 @@ def _home(home: Home) -> Iterator[Finding]:
     free = shutil.disk_usage(home.root).free
     told = f"{free / 2**30:.1f} GiB free"
     if free < SCARCE_BYTES:
-        yield Finding("disk", "note", told, "make room, or give store.quota")
+        yield Finding("disk", "note", told, "free some space, or set store.quota")
     else:
         yield Finding("disk", "ok", told)
 
@@ -220,7 +220,7 @@ def _hub() -> Finding:
     return Finding("hub", "ok", f"{ENDPOINT} answers")
 
 
-_CACHED = "models and data are read from the cache; HF_HUB_OFFLINE=1 saves the waiting"
+_CACHED = "models and data are read from the cache; HF_HUB_OFFLINE=1 avoids the delay"
 
 
 def _num_cpus() -> int:

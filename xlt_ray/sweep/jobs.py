@@ -98,7 +98,7 @@ class Cluster:
         for running in self.jobs(sweep):
             if running.is_working:
                 raise ClusterError(
-                    f"{self.address}: {sweep} is being run there already, as {running.id}; "
+                    f"{self.address}: {sweep} is already being run there as {running.id}; "
                     "follow it with `xlt logs`, or stop that job first",
                     asked={},
                     available={},
@@ -122,8 +122,8 @@ class Cluster:
                 if time.monotonic() > deadline:
                     self._client.stop_job(job)
                     raise ClusterError(
-                        f"{self.address}: no answer within {LOOK_S} s; is there a place for a "
-                        "process on the head?",
+                        f"{self.address}: no answer within {LOOK_S} s; does the head have room "
+                        "for a process?",
                         asked={},
                         available={},
                     )
@@ -191,7 +191,7 @@ class Cluster:
             ) from None
         except AuthenticationError:
             raise self._error(
-                "the cluster asks for a token, and this one does not do; set RAY_AUTH_MODE=token, "
+                "the cluster requires a token and rejected this one; set RAY_AUTH_MODE=token, "
                 "and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the token of its head"
             ) from None
         except OSError as error:
@@ -224,13 +224,13 @@ def checked_address(address: str) -> str:
         is_url = False
     if not is_url:
         raise SpecError(
-            "is no address of a Ray dashboard",
+            "is not the address of a Ray dashboard",
             key=f"--address {address}",
             remedy="write http://HOST:PORT, for example http://127.0.0.1:8265",
         )
     if parts.username is not None or parts.password is not None:
         raise SpecError(
-            "has a login in it, which would be shown and kept",
+            "contains a login, which would be shown and stored",
             key="--address",
             remedy="write http://HOST:PORT, and give the token by RAY_AUTH_TOKEN",
         )

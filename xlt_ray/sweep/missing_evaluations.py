@@ -48,7 +48,7 @@ class MissingEvaluations:
         self._failed: list[str] = []
         if self._left:
             stages = ", ".join(f"{task.until} of trial {task.number}" for task in self._left)
-            reporter.warned(f"gone from the store or damaged, and made again: {stages}")
+            reporter.warned(f"missing from the store or damaged, and made again: {stages}")
 
     @property
     def num_running(self) -> int:

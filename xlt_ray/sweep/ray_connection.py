@@ -206,7 +206,7 @@ def _refuse_silent(address: str) -> None:
     error = _why_silent(address)
     if error is not None:
         raise ClusterError(
-            f"RAY_ADDRESS={address}: nothing answers there ({error}); start a cluster with "
+            f"RAY_ADDRESS={address}: there is no answer ({error}); start a cluster with "
             "`ray start --head`, or unset RAY_ADDRESS to use this machine",
             asked={},
             available={},

@@ -279,7 +279,7 @@ def _task_facts(name: str, source: Source) -> TaskFacts:
         )
     if task.labels_file and not task.labels:
         raise DataError(
-            "the labels of this task are not there",
+            "the labels of this task are missing",
             task=name,
             remedy=f"write {labels_file(task.labels_file)}, one label a line (docs/tasks.md)",
         )

@@ -195,13 +195,13 @@ def open_store(sweep: SweepSpec, home: Home) -> StageStore:
         raise sweep.document.error(
             f"{place} cannot be used as stage store ({reason})",
             key="places.store",
-            remedy="look at the name of the bucket and at the credentials of this process",
+            remedy="check the name of the bucket and the credentials of this process",
         ) from error
     if not is_exclusive:
         raise sweep.document.error(
-            f"{place} ignores that a file is to be written only if it is not there (If-None-Match)",
+            f"{place} ignores If-None-Match, which writes a file only where none exists",
             key="places.store",
-            remedy="two processes would make one stage; use Amazon S3, a server that has "
+            remedy="two processes could make the same stage; use Amazon S3, a server that has "
             "conditional writes, or a shared folder",
         )
     return store

@@ -37,7 +37,7 @@ def stoppable(scheduler: TrialScheduler | MissingEvaluations) -> Iterator[None]:
         received.append(number)
         if len(received) > 1:
             os._exit(128 + number)
-        scheduler.reporter.warned("stopping: progress is being saved; once more stops at once")
+        scheduler.reporter.warned("stopping after saving progress; repeat to stop at once")
         # Tune handles this signal as soon as its loop begins.
         signal.raise_signal(signal.SIGUSR1)
 

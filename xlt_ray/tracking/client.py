@@ -191,7 +191,9 @@ def _refuse_malformed(uri: str) -> None:
     except ValueError:
         is_sound = False
     if not is_sound:
-        raise TrackingError("is no URL of a server; as in http://host:5000", uri=redacted(uri))
+        raise TrackingError(
+            "is not the URL of a server; write it as http://host:5000", uri=redacted(uri)
+        )
 
 
 def _wrapped(error: BaseException) -> BaseException | None:

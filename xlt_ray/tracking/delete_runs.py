@@ -47,7 +47,7 @@ def find_tracked(
 
     Raises:
         TrackingOutage: MLflow does not answer.
-        TrackingError: ``uri`` is no place of MLflow's; or a registered model lies among the
+        TrackingError: ``uri`` is not a place of MLflow's; or a registered model lies among the
             artifacts of these runs.
     """
     uri = uri or default_uri()

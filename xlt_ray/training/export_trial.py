@@ -25,9 +25,9 @@ def export_folder(folder: Path) -> Iterator[Path]:
     folder = folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise SpecError(
-            "is there already" + (" and not empty" if folder.is_dir() else ""),
+            "exists" + (" and is not empty" if folder.is_dir() else ""),
             file=str(folder),
-            remedy="name a new folder, or move this one away",
+            remedy="name a new folder, or move this one",
         )
     try:
         with atomic_folder(folder) as aside:

@@ -41,7 +41,7 @@ class Prediction:
 
 
 def predict_file(folder: Path, file: Path) -> tuple[Task, list[Prediction]]:
-    """The task of the model in ``folder``, and what it says of every example of ``file``.
+    """The task of the model in ``folder``, and its prediction for every example of ``file``.
 
     On a GPU where this process sees one.
 
@@ -117,7 +117,7 @@ def _task_of(metadata: Exported) -> Task:
         task = None
     if task is None or (task.kind, task.labels) != (metadata.kind, metadata.labels):
         raise ModelError(
-            f"tasks: what it says of {metadata.task} is no task, or not that of the network",
+            f"tasks: the entry of {metadata.task} is not a task, or not that of the network",
             model=FILE,
             remedy="export the model again",
         )

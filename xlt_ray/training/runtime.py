@@ -100,7 +100,9 @@ class Runtime:
             raise ValueError(f"a batch of {batch_size} cannot be split over {self.workers} workers")
         micro = min(self.micro_batch or share, share)
         if share % micro:
-            raise ValueError(f"a worker's share of {share} is no multiple of micro-batch {micro}")
+            raise ValueError(
+                f"a worker's share of {share} is not a multiple of micro-batch {micro}"
+            )
         return micro, share // micro
 
     def fitted(self, settings: Mapping[str, Any]) -> Runtime:

@@ -70,7 +70,7 @@ def test_a_home_that_cannot_be_written_is_refused_before_anything_is_made(
 ) -> None:
     monkeypatch.setenv("XLT_HOME", str(place))
     said = xlt(*(file if one == "SWEEP" else one for one in command), "target.task=toy-nli")
-    assert "nothing can be written there" in one_line(said)
+    assert "is not writable" in one_line(said)
 
 
 @pytest.mark.parametrize("part", FOLDERS)
@@ -80,7 +80,7 @@ def test_a_file_where_a_run_needs_a_folder_of_the_home_is_refused(
     home.root.mkdir()
     (home.root / part).write_text("x")
     line = one_line(xlt("run", file, "target.task=toy-nli"))
-    assert f"nothing can be written there (Not a directory: {home.root / part})" in line
+    assert f"is not writable (Not a directory: {home.root / part})" in line
     assert (home.root / part).read_text() == "x"
 
 

@@ -108,7 +108,7 @@ def test_an_empty_home_has_no_sweeps(xlt: Xlt, home: Home) -> None:
 @pytest.mark.parametrize("command", ["trials", "status", "report", "resume"])
 def test_an_unknown_name_is_refused(xlt: Xlt, home: Home, command: str) -> None:
     assert refusal(xlt(command, "nothing")) == (
-        f"{home.root}: there is no sweep 'nothing'; there is: none yet"
+        f"{home.root}: there is no sweep 'nothing'; available: none yet"
     )
     assert not home.root.exists()
 
@@ -508,8 +508,8 @@ def test_a_plan_says_where_a_ladder_would_share(xlt: Xlt, file: Path) -> None:
 
 def test_a_plan_that_needs_scores_is_called_an_estimate(xlt: Xlt, file: Path) -> None:
     said = xlt("plan", str(file), "search={trials: 3, sampler: tpe}")
-    assert "an estimate: the tpe sampler" in said.out
-    assert "an estimate" not in xlt("plan", str(file)).out
+    assert "estimate: the tpe sampler" in said.out
+    assert "estimate: " not in xlt("plan", str(file)).out
 
 
 def test_many_siblings_are_summed_up(xlt: Xlt, file: Path) -> None:
@@ -526,7 +526,9 @@ def test_a_plan_knows_the_trials_of_the_ledger(xlt: Xlt) -> None:
     # Two trials have their fate, the third is still to be made.
     assert row["examples_left"] == row["examples_shared"] / 3
     assert xlt("plan", "small", "search.trials=2", "--json").json["trials"] == 3
-    assert refusal(xlt("plan", "small", "search.seed=1")).startswith("small: there is a sweep of")
+    assert refusal(xlt("plan", "small", "search.seed=1")).startswith(
+        "small: a sweep of this name exists"
+    )
 
 
 def test_two_trials_are_told_why_they_do_not_share(xlt: Xlt, file: Path) -> None:
@@ -666,7 +668,7 @@ def test_a_home_that_cannot_be_written_is_refused_in_one_line(
     said = xlt("run", file, "target.task=toy-nli")
     assert said.code == 2
     assert len(said.err.splitlines()) == 1
-    assert f"XLT_HOME={home}: nothing can be written there" in said.err
+    assert f"XLT_HOME={home}: is not writable" in said.err
     assert taken.read_text() == ""
 
 

@@ -27,7 +27,7 @@ from xlt_ray.sweep.jobs import checked_address
 def test_what_is_no_dashboard_is_refused_at_once(xlt: Xlt, file: Path, address: str) -> None:
     said = xlt("submit", file, "--address", address)
     assert said.code == 2
-    assert "is no address of a Ray dashboard; write http://HOST:PORT" in said.err
+    assert "is not the address of a Ray dashboard; write http://HOST:PORT" in said.err
 
 
 def test_a_password_in_the_address_is_refused_and_not_shown(xlt: Xlt, file: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_cluster_that_is_not_there_is_wrong(
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     code, found, _ = doctor()
     assert (code, found["cluster"].state) == (1, "wrong")
-    assert "nothing answers there" in found["cluster"].found
+    assert "there is no answer" in found["cluster"].found
 
 
 def test_other_versions_are_noted_and_missing_ones_are_wrong(

@@ -220,7 +220,7 @@ def test_rows_of_the_hub_are_counted_and_repeated_ids_warned_of(
     said = xlt("check", paws_file)
     assert (said.code, said.err) == (0, "")
     assert "reads pawsx test: de 4, en 4" in said.out
-    assert "warning: pawsx/de/test: 1 ids are there already, the first is '2'" in said.out
+    assert "warning: pawsx/de/test: 1 ids are repeated, the first is '2'" in said.out
 
 
 @pytest.mark.usefixtures("offline")
@@ -246,8 +246,8 @@ def test_what_is_asked_over_the_network_is_said(
     monkeypatch.setattr("xlt_ray.sweep.runner.checked_facts", facts)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     (tmp_path / "mirror").mkdir()
-    assert "asks the Hugging Face Hub" in xlt("check", paws_file).err
-    assert "asks" not in xlt("check", paws_file, "data={source: toy}", "model=toy:2x32").err
+    assert "on the Hugging Face Hub" in xlt("check", paws_file).err
+    assert "Hugging Face" not in xlt("check", paws_file, "data={source: toy}", "model=toy:2x32").err
 
 
 @pytest.mark.usefixtures("offline")

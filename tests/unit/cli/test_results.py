@@ -64,7 +64,7 @@ def test_compare_json_has_the_keys_that_the_guide_names(xlt: Any) -> None:
     ("arguments", "told"),
     [
         (["quick"], "name another one"),
-        (["quick", "nowhere"], "there is: fixed, quick"),
+        (["quick", "nowhere"], "available: fixed, quick"),
         (["quick", "fixed/x"], "'x' is not the number of a configuration"),
         (["quick", "fixed/²"], "'²' is not the number of a configuration"),
         (["quick", "fixed/77"], "fixed/77: has no test scores"),

@@ -194,7 +194,7 @@ def test_a_sweep_whose_driver_is_alive_is_refused(home: Home, store: StageStore,
     with sole_driver(home, "small", None):
         said = xlt("rm", "small", "--yes")
     assert said.code == 2
-    assert "is being run already" in said.err
+    assert "is already being run" in said.err
     assert there(store) == set(STAGES)
 
 

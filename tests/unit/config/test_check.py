@@ -295,7 +295,7 @@ def test_check_hybrid_has_text(problems: Problems, facts: Facts) -> None:
     assert "neither" in str(problems(*tags, facts=no_words)["target.hybrid.ratio"])
     assert problems("target.task=tags", facts=no_words) == {}
     error = problems(*tags, "target.hybrid.languages=[qad]")["target.hybrid.languages"]
-    assert "there is: qab, qac" in error.remedy
+    assert "available: qab, qac" in error.remedy
     (error,) = problems(*tags, "target.hybrid.languages=[]").values()
     assert (error.key, error.problem) == ("target.hybrid.languages", "the list is empty")
 
@@ -383,7 +383,7 @@ def test_early_stopping_that_could_stop_nothing_is_refused(problems: Problems) -
     one = problems(SEVERAL, "target.evaluations=1", stop % 1)["early_stop"]
     assert "2 or more" in one.remedy
     short = problems(SEVERAL, "target.size=32", "target.epochs=1", stop % 1)["early_stop"]
-    assert "no evaluation lies between" in short.problem
+    assert "no evaluation follows before" in short.problem
 
 
 def test_a_single_configuration_competes_with_none(problems: Problems) -> None:
@@ -550,7 +550,7 @@ def test_check_retrieval_layer_exists(problems: Problems, wide: Facts) -> None:
     assert error.key == "evaluate.retrieval_layer"
     assert "at most 2" in error.remedy
     (error,) = problems("evaluate={also: [pairs], retrieval_layer: 1}", facts=wide).values()
-    assert "no retrieval task" in error.problem
+    assert "neither a retrieval task" in error.problem
     before = "evaluate={also: [%s], retrieval_encoder: before}"
     assert not problems(before % "found", facts=wide)
     (error,) = problems(before % "pairs", facts=wide).values()
@@ -563,7 +563,8 @@ def test_check_diagnostics_have_text(problems: Problems, facts: Facts) -> None:
     none = replace(facts, parallel={})
     assert "no parallel text in 'qaa'" in str(problems(asked, facts=none)["evaluate.diagnostics"])
     alone = replace(facts, parallel={"qaa": "parallel qaa", "qzz": "parallel qzz"})
-    assert "no language that is scored" in str(problems(asked, facts=alone)["evaluate.diagnostics"])
+    error = problems(asked, facts=alone)["evaluate.diagnostics"]
+    assert "no scored language has parallel text" in str(error)
     (error,) = problems("evaluate.diagnostics=[cka, cka]").values()
     assert "named twice" in error.problem
     (error,) = problems("evaluate.diagnostics=[alignment]").values()

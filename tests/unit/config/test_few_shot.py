@@ -60,7 +60,7 @@ def test_sound_shots_have_no_problem(
         ),
         (("objective.languages=all",), "objective.languages", "that the objective would read"),
         (("objective.languages=[qab]",), "objective.languages", "that the objective would read"),
-        (("evaluate.dev=all",), "evaluate.dev", "may be trained on dev sets"),
+        (("evaluate.dev=all",), "evaluate.dev", "can train on dev sets"),
         (("evaluate.also=[pairs]",), "evaluate.also", "only the task itself is scored"),
         (("evaluate.diagnostics=[cka]",), "evaluate.diagnostics", "only the task itself"),
         (("target.average=3",), "target.average", "only the task itself is scored"),

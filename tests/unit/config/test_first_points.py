@@ -113,9 +113,9 @@ def test_nothing_may_be_an_option_and_whole_numbers_stand_for_real_ones(asked: A
         ("{target.fusion: {method: none}, target.fusion.layer: 1}", "target.fusion.layer",
          "not every option of target.fusion has it"),
         ("{target.fusion: {method: none, layer: 1}}", "target.fusion",
-         "{method: none, layer: 1} is not in the space of target.fusion; there is: {method: none}"),
+         "{method: none, layer: 1} is not in the space of target.fusion; available: {method"),
         ("{target.fusion: {method: mix}}", "target.fusion", "is not in the space of target.fusion"),
-        ("{target.fusion: dlfa}", "target.fusion", "there is: {method: none}, {method: dlfa"),
+        ("{target.fusion: dlfa}", "target.fusion", "available: {method: none}, {method: dlfa"),
         ("{target.fusion: {method: dlfa, layer: 1}}", "target.fusion", "name more of its keys"),
         # Keys that are not there, or not searched over.
         ("{target.learning_rte: 1e-4}", "target.learning_rte", "did you mean target.learning_rate"),
@@ -133,7 +133,7 @@ def test_nothing_may_be_an_option_and_whole_numbers_stand_for_real_ones(asked: A
         ("{target.size: {a: 1}}", "target.size", "give a number"),
         ("{target.learning_rate: 1}", "target.learning_rate", "from 1e-05 to 0.001"),
         ("{target.learning_rate: x}", "target.learning_rate", "'x' is not in the space"),
-        ("{model: toy:3x64}", "model", "there is: toy:2x64, toy:4x64"),
+        ("{model: toy:3x64}", "model", "available: toy:2x64, toy:4x64"),
         ("{target.size: 200, target: {size: 300}}", "target", "is given two values, 200 and 300"),
     ],
 )  # fmt: skip

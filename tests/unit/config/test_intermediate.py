@@ -73,7 +73,7 @@ def test_a_sound_mixture_has_no_problem(problems: Problems, overrides: tuple[str
         ),
         (
             ("intermediate.task=pairs", "intermediate.sampling={method: proportional}"),
-            "sampling", "nothing is drawn", "[ONE, OTHER]",
+            "sampling", "nothing to sample", "[ONE, OTHER]",
         ),
         (
             ("intermediate.languages=[qaa, qax]",),
@@ -81,7 +81,7 @@ def test_a_sound_mixture_has_no_problem(problems: Problems, overrides: tuple[str
         ),
         (
             ("intermediate.languages=[qab]",),
-            "languages", "pairs has training data in none", "qaa",
+            "languages", "pairs has no training data in any", "qaa",
         ),
         (
             ("intermediate.source_language=qab",),

@@ -59,8 +59,8 @@ def test_what_is_left_out_of_a_policy_is_as_it_would_be(
     ("override", "says"),
     [
         ("failures.oms.times=1", "did you mean oom?"),
-        ("failures={nan: {action: shrink}}", "shrink helps against oom only"),
-        ("failures={lost: {action: wait}}", "the process that could wait is gone"),
+        ("failures={nan: {action: shrink}}", "shrink only helps against oom"),
+        ("failures={lost: {action: wait}}", "the process that would wait is gone"),
         ("failures={timeout: {action: wait}}", "use retry or fail"),
         ("failures={oom: {action: pray}}", "failures.oom.action"),
         ("failures.lost.times=-1", "failures.lost.times"),

@@ -30,7 +30,7 @@ ReadSweep = Callable[..., SweepSpec]
         ("  trials: 2", "  seeds: 2", 7, "search.trials", "is missing; configurations to try"),
         ("model: toy:2x64", "modle: x", 3, "modle", "did you mean model?"),
         ("model: toy:2x64", "model: {nme: x}", 3, "model.nme", "did you mean name?"),
-        ("name: t", "name: a b", 1, "name", "a name has letters"),
+        ("name: t", "name: a b", 1, "name", "a name consists of"),
         ("name: t", "name: 3", 1, "name", "3: must be a string; write it in quotes: '3'"),
         ("source: toy", "source: web", 2, "data.source", "there is no source 'web'"),
         ("source: toy", "root: x", 2, "data", "has no 'source'; one of toy, files, hub"),

@@ -198,10 +198,10 @@ def test_merged_keys_are_those_of_a_mapping_and_give_way_to_its_own() -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a: &a [1]\nb: {<<: *a}", "takes over the keys of a mapping"),
-        ("a: {<<: 3}", "takes over the keys of a mapping"),
+        ("a: &a [1]\nb: {<<: *a}", "merges the keys of a mapping"),
+        ("a: {<<: 3}", "merges the keys of a mapping"),
         ("a: &a\n  <<: *a", "an anchor contains itself"),
-        ("a: &a {x: 1}\nb: {<<: *a, x: 1, x: 2}", "this key stands here and on line"),
+        ("a: &a {x: 1}\nb: {<<: *a, x: 1, x: 2}", "this key is here and on line"),
     ],
 )
 def test_what_cannot_be_merged_is_refused(text: str, says: str) -> None:

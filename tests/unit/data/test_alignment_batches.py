@@ -160,7 +160,7 @@ def test_missing_material_is_named_with_a_remedy(bible, make_tokenizer, tmp_path
     with pytest.raises(DataError, match="needs a lexicon between the languages de, en"):
         alignment_batches(source, CODE_SWITCH, *rest)
     assert alignment_batches(source, TLM, *rest).batch(0)["input_ids"].shape == (64, 8)
-    with pytest.raises(DataError, match=r"xx: .*there is: de, en"):
+    with pytest.raises(DataError, match=r"xx: .*available: de, en"):
         alignment_batches(source, TLM.model_copy(update={"languages": ("xx",)}), *rest)
     with pytest.raises(DataError, match="share no parallel sentence"):
         alignment_batches(source, TLM.model_copy(update={"languages": ("en",)}), *rest)

@@ -201,7 +201,7 @@ def test_training_reads_through_its_permit(train):
 
 
 def test_asking_for_too_many_examples_is_refused(train):
-    with pytest.raises(DataError, match="there are 4000"):
+    with pytest.raises(DataError, match="there are only 4000"):
         train(size=5000)
 
 

@@ -68,14 +68,14 @@ def test_what_is_missing_leaves_its_place_to_the_rest(files, change, first, seco
     ("line", "complaint"),
     [
         ("{", "is not JSON"),
-        ("[]", "is no JSON object"),
+        ("[]", "is not a JSON object"),
         ({**LINE, "choices": ["x", "y"]}, "has 2 options, socialiqa has 3"),
-        ({**LINE, "choices": ["x", " ", "z"]}, "an option is no text, or is empty"),
-        ({**LINE, "label": 3}, "label 3 is no place from 0 to 2"),
-        ({**LINE, "label": True}, "label True is no place"),
+        ({**LINE, "choices": ["x", " ", "z"]}, "an option is not text, or is empty"),
+        ({**LINE, "label": 3}, "label 3 is not a place from 0 to 2"),
+        ({**LINE, "label": True}, "label True is not a place"),
         ({**LINE, "context": "", "question": " "}, "neither context nor question"),
-        ({**LINE, "context": ["c"]}, "context is no text"),
-        ({**LINE, "question": "\ud83d"}, r"\\ud83d is half of a character"),
+        ({**LINE, "context": ["c"]}, "context is not text"),
+        ({**LINE, "question": "\ud83d"}, r"\\ud83d is half of a surrogate pair"),
         ("[" * 100_000, "is nested too deeply"),
     ],
 )
@@ -145,7 +145,7 @@ CHOICE = "name: x\nkind: choice\nversion: 1\ntitle: T\nmetrics: [accuracy]\nsour
 @pytest.mark.parametrize("options", ["", "options: 1\n"])
 def test_a_choice_task_says_how_many_options_there_are(options):
     assert parse_task(CHOICE + "options: 4\n", "x.yaml").options == 4
-    with pytest.raises(DataError, match="options: 2 or more for a choice"):
+    with pytest.raises(DataError, match="options: only for the kind choice"):
         parse_task(CHOICE + options, "x.yaml")
 
 
@@ -157,5 +157,5 @@ def test_a_whole_character_may_be_written_as_two_halves(files):
 @pytest.mark.parametrize("label", ["²", "x", "-1", "3"])
 def test_a_label_of_a_row_is_a_place_or_is_refused(label):
     row = {"context": "c", "options": ["x", "y", "z"], "label": label}
-    with pytest.raises(DataError, match=r"a:7: label .* is no place from 0 to 2"):
+    with pytest.raises(DataError, match=r"a:7: label .* is not a place from 0 to 2"):
         KIND.of_row(SOCIAL, row, "r", Path("a"), 7)

@@ -42,7 +42,7 @@ def test_rows_of_both_languages_are_joined_and_all_others_counted(first, second)
 
 def test_a_row_that_is_labelled_otherwise_is_no_translation():
     other = [PairExample("1", "c", "d", "0")]
-    with pytest.raises(DataError, match="one id has to mean one example") as caught:
+    with pytest.raises(DataError, match="one id must mean the same example") as caught:
         joined(rows(["1"], "x"), other, task="t", language="x:y")
     assert "'1'" in str(caught.value)
     assert "x:y" in str(caught.value)

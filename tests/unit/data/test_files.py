@@ -215,7 +215,7 @@ def test_corpora_of_one_language_are_joined_with_ids_apart(write):
     source = write("parallel/news/en.tsv", "v1\tToday\n")
     assert source.parallel_languages() == ("en",)
     assert source.parallel("en") == {"bible/v1": "God made", "news/v1": "Today"}
-    with pytest.raises(DataError, match=r"xx: .*there is: en"):
+    with pytest.raises(DataError, match=r"xx: .*available: en"):
         source.parallel("xx")
 
 
@@ -298,7 +298,7 @@ def test_as_many_examples_are_counted_as_are_read(write, name, text):
     ],
 )
 def test_a_file_without_examples_is_refused_and_not_scored_as_zero(write, task, name, text):
-    with pytest.raises(DataError, match=rf"{name}: holds no example; .*take it away"):
+    with pytest.raises(DataError, match=rf"{name}: holds no example; .*delete the file"):
         write(name, text).splits(task)
 
 

@@ -179,14 +179,17 @@ def test_lines_are_queries_candidates_or_both(tmp_path):
     ("rows", "complaint"),
     [
         ((QUERY,), r":1: relevant: no line 'a7' has a candidate"),
-        ((*ANSWERS, QUERY, QUERY), r":4: id 'q7' is there already"),
+        ((*ANSWERS, QUERY, QUERY), r":4: id 'q7' is repeated"),
         (({"query": "Wer?"},), r":1: has no id"),
         (({"id": 1, "query": " "},), r":1: has neither query nor candidate"),
-        (({"id": 1, "query": ["Wer?"]},), r":1: query is no text"),
-        (({"id": 1, "candidate": "x", "relevant": ["1"]},), r":1: relevant: there is no query"),
-        (({"id": 1, "query": "x", "relevant": "1"},), r":1: relevant is no list of ids"),
+        (({"id": 1, "query": ["Wer?"]},), r":1: query is not text"),
+        (
+            ({"id": 1, "candidate": "x", "relevant": ["1"]},),
+            r":1: relevant: no query has these ids",
+        ),
+        (({"id": 1, "query": "x", "relevant": "1"},), r":1: relevant is not a list of ids"),
         (("{",), r":1: is not JSON"),
-        (("[1]",), r":1: is no JSON object"),
+        (("[1]",), r":1: is not a JSON object"),
     ],
 )
 def test_a_broken_file_is_refused_with_its_line(tmp_path, rows, complaint):

@@ -53,7 +53,7 @@ def test_another_range_is_other_data(files):
 @pytest.mark.parametrize("text", ["5.01", "-1", "nan", "high", ""])
 def test_what_is_no_score_is_named_with_its_line(files, text):
     source = files(["1\ta\tb\t5\t2", f"2\ta\tb\t{text}\t2"])
-    with pytest.raises(DataError, match=r"en\.train\.tsv:3: .* is no score from 0 to 5"):
+    with pytest.raises(DataError, match=r"en\.train\.tsv:3: .* is not a score from 0 to 5"):
         source.read(TASK, "en", "train")
 
 

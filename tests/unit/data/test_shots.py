@@ -66,7 +66,7 @@ def test_a_batch_that_is_larger_than_the_shots_shows_each_alike(toy, toy_pipelin
 
 
 def test_more_shots_than_there_are_examples_are_refused(toy, toy_pipeline):
-    with pytest.raises(DataError, match="shots are asked"):
+    with pytest.raises(DataError, match="shots were requested"):
         shot_batches(
             toy, TASK, FEW, "dev", 10**6, 0, toy_pipeline(32), 10, 0
         )  # fmt: skip

@@ -207,7 +207,7 @@ def test_questions_are_read_with_all_their_answers(files):
     [
         ("{", "Invalid JSON"),
         ('{"data": [{"paragraphs": [{"qas": []}]}]}', r"data\.0\.paragraphs\.0\.context"),
-        (squad([asked("a", "w7", at=0)], PASSAGE), "question a: 'w7' does not stand at 0"),
+        (squad([asked("a", "w7", at=0)], PASSAGE), "question a: 'w7' is not at 0"),
         (squad([{"id": "a", "question": "q", "answers": []}], PASSAGE), "has_unanswerable: true"),
         (squad([asked("a", "w0", at=0)], " "), "passage is empty"),
     ],

@@ -23,5 +23,7 @@ def test_the_shuffle_mixes_and_differs_by_how_much_there_is():
 
 
 def test_asking_for_more_than_there_is_says_how_much_there_is():
-    with pytest.raises(DataError, match=r"nli/en/train: 11 examples are asked, there are 10"):
+    with pytest.raises(
+        DataError, match=r"train: 11 examples were requested, but there are only 10"
+    ):
         first_of(10, 11, task="nli", language="en")

@@ -117,7 +117,7 @@ def test_an_unknown_task_is_answered_with_the_nearest_name():
         (("title: T", "titel: T"), "title"),
         (('labels: ["0", "1"]', 'labels: ["0", "0"]'), "listed twice"),
         (("folder: x", "scheme: iob2\nfolder: x"), "iob2 needs tags"),
-        (("folder: x", "scheme: none"), "needs its folder"),
+        (("folder: x", "scheme: none"), "needs the key folder"),
         (("metrics: [accuracy]", "metrics: [f1]"), "f1 does not score pair tasks"),
         (("kind: pair", "kind: tag"), "tag tasks are read from conllu or conll"),
         (("folder: x", "format: xml\nfolder: x"), "pair tasks are read from tsv"),
@@ -125,7 +125,7 @@ def test_an_unknown_task_is_answered_with_the_nearest_name():
         (('labels: ["0", "1"]', "labels: [yes]"), "two labels or more"),
         (("name: x", "name: y"), "must agree"),
         (("version: 1", "version: 0"), "version"),
-        (("folder: x", "pivot: en\nfolder: x"), "pivot: a language for retrieval"),
+        (("folder: x", "pivot: en\nfolder: x"), "pivot: only for the kinds retrieval"),
         (("name: x", "name: x-pairs"), "scores of language pairs"),
         (("name: x", "name: x-average"), "scores of averaged weights"),
         (("name: x", "name: x-few-shot"), "scores after few shots"),
@@ -187,7 +187,7 @@ def test_labels_of_a_file_of_their_own_are_the_labels_of_the_task(tmp_path, monk
     (tmp_path / "ccg.labels").write_text("N\nN\n")
     with pytest.raises(DataError, match="listed twice"):
         parse_task(CCG, "ccg.yaml")
-    with pytest.raises(DataError, match="one of the two"):
+    with pytest.raises(DataError, match="give either labels or labels_file"):
         parse_task(CCG.replace('"kind"', '"labels": ["a", "b"], "kind"'), "ccg.yaml")
 
 

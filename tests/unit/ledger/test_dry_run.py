@@ -115,5 +115,5 @@ def test_a_ledger_of_another_sweep_is_refused_for_reading_too(
     found = find_ledger(home, sweep_from(TEXT, "search.trials=9"))
     assert found is not None
     assert found.name == "t"
-    with pytest.raises(LedgerError, match=r"it differs in search.seeds: 2 -> 5"):
+    with pytest.raises(LedgerError, match=r"differs in search.seeds: 2 -> 5"):
         find_ledger(home, sweep_from(TEXT, "search.seeds=5"))

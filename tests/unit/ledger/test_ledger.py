@@ -274,7 +274,7 @@ def test_what_makes_another_sweep_is_refused_by_name(
     with pytest.raises(LedgerError) as caught:
         open_ledger(home, sweep_from(TEXT, change))
     assert says in str(caught.value)
-    assert "another name" in str(caught.value)
+    assert "rename this one" in str(caught.value)
     assert open_ledger(home, sweep_from(TEXT)).sweep["search"]["seed"] == 7
 
 
@@ -344,7 +344,7 @@ def test_an_unknown_name_tells_which_there_are(home: Home, sweep_from: ReadSweep
     with pytest.raises(LedgerError, match="none yet"):
         load_ledger(home, "u")
     open_ledger(home, sweep_from(TEXT))
-    with pytest.raises(LedgerError, match="there is no sweep 'u'; there is: t"):
+    with pytest.raises(LedgerError, match="there is no sweep 'u'; available: t"):
         load_ledger(home, "u")
 
 
@@ -502,7 +502,7 @@ def test_failed_trials_are_chosen_by_cause_and_number(
         (Retry(trials=(0,)), "trial 0 is complete, not failed; failed: 1, 2, 3"),
         (Retry(trials=(1, 4)), "trial 4 is queued, not failed"),
         (Retry(trials=(9,)), "there is no trial 9; the last one is 4"),
-        (Retry(cause="disk"), "no failed trial has the cause disk; there is: nan (2), oom (1)"),
+        (Retry(cause="disk"), "no failed trial has the cause disk; available: nan (2), oom (1)"),
         (Retry(cause="oom", trials=(1,)), "trial 1 failed for another cause, nan"),
     ],
 )
@@ -525,7 +525,7 @@ def test_a_trial_that_was_retried_is_retried_by_its_last_number(
     ledger.enqueue_failed(Retry(trials=(2,)))
     with pytest.raises(LedgerError, match="trial 2 is run again as trial 5 already"):
         ledger.enqueue_failed(Retry(trials=(2,)))
-    with pytest.raises(LedgerError, match=r"there is: nan \(2\)"):
+    with pytest.raises(LedgerError, match=r"available: nan \(2\)"):
         ledger.enqueue_failed(Retry(cause="oom"))
     ledger.tell_failed(asked(ledger, sweep).number, "oom", "x")
     assert ledger.enqueue_failed(Retry(trials=(5,))) == [5]

@@ -117,7 +117,7 @@ def test_of_two_drivers_one_is_refused_until_the_other_is_gone(
     try:
         assert driver.stdout is not None
         assert driver.stdout.readline() == "asked\n"
-        with pytest.raises(LedgerError, match="is being run already, from another home"):
+        with pytest.raises(LedgerError, match="is already being run from another home"):
             enter(other, sweep)
     finally:
         driver.send_signal(signal.SIGKILL)

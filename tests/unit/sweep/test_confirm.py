@@ -150,7 +150,7 @@ def test_one_configuration_is_not_confirmed_twice() -> None:
     sweep = sweep_of(parse_document(TEXT, "base.yaml"))
     other = {**WINNER, "target.fusion.layer": 0}
     assert confirming(sweep, [WINNER, other], [], seeds=2).settings.search.trials == 2
-    with pytest.raises(SpecError, match=r"two of the configurations .* are one"):
+    with pytest.raises(SpecError, match=r"two of the configurations .* are the same"):
         confirming(sweep, [WINNER, other, WINNER], [], seeds=2)
 
 
@@ -162,7 +162,7 @@ def test_one_configuration_is_not_confirmed_twice() -> None:
 )  # fmt: skip
 def test_what_is_run_may_not(override: str) -> None:
     sweep = sweep_of(parse_document(TEXT + "resources: {zero_stage: 1}\n", "base.yaml"))
-    with pytest.raises(SpecError, match=r"another experiment|leave it as it was"):
+    with pytest.raises(SpecError, match=r"a different experiment|leave it as it was"):
         confirming(sweep, [WINNER], [], seeds=2, overrides=[override])
 
 

@@ -39,7 +39,7 @@ def test_a_driver_that_slept_and_was_replaced_is_told_so(
         monkeypatch.setattr(time, "time", lambda: later)
         confirm()
         take_over(home, "t")
-        with pytest.raises(LedgerError, match=r"t: this driver was stopped.*taken the sweep over"):
+        with pytest.raises(LedgerError, match=r"t: this driver stalled.*taken over the sweep"):
             confirm()
 
 

@@ -401,7 +401,7 @@ def test_a_ledger_from_before_facts_were_kept_goes_on_and_gains_them(
     sweep = sweep_on(root)
     complete(open_ledger(home, sweep), sweep)
     ledger = started(home, sweep)
-    assert ["before this ledger kept" in one for one in ledger.news] == [True]
+    assert ["this ledger does not know what" in one for one in ledger.news] == [True]
     complete(ledger, sweep)
     assert [trial.facts for trial in ledger.trials()] == [0, 1]
     assert "1 trial with facts that were not kept, 1 trial with facts 1" in mixed_facts(

@@ -22,7 +22,7 @@ def alignment_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator
         yield "align.languages", problem, "put parallel/CORPUS/LANGUAGE.tsv into the data"
         return
     if len(set(languages)) < 2:
-        yield "align.languages", "an alignment needs two languages", f"there is: {listed(known)}"
+        yield "align.languages", "alignment needs two languages", f"available: {listed(known)}"
     for language in languages:
         if language not in known:
             yield (

@@ -134,7 +134,7 @@ def objective_is_measured(trial: TrialSpec, facts: Facts, sweep: SweepSpec) -> I
     elif objective.languages == "all" and trial.evaluate.dev == "source":
         yield (
             "objective.languages",
-            f"of all dev sets that in {source!r} alone is scored in this sweep",
+            f"of all dev sets only that in {source!r} is scored in this sweep",
             "objective.languages: source, or evaluate.dev: all",
         )
     elif objective.languages == "target" and not scored - {source}:
@@ -166,7 +166,7 @@ def pairs_are_parallel(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator
             f"{task.name} is not scored in {language!r}",
             nearest(language, scored)
             if language not in task.languages("test")
-            else "name the language in evaluate.languages, too",
+            else "add the language to evaluate.languages",
         )
 
 
@@ -180,7 +180,7 @@ def further_tasks_fit(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[
         if name == target.name:
             yield (
                 "evaluate.also",
-                f"{name} is the target task, which is scored anyway",
+                f"{name} is the target task, which is always scored",
                 "leave it out",
             )
         elif settings.also.count(name) > 1:
@@ -238,7 +238,7 @@ def retrieval_layer_exists(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iter
         if getattr(trial.evaluate, key) not in (None, "target"):
             yield (
                 f"evaluate.{key}",
-                "no retrieval task is evaluated, nor ranking or mining by the encoder alone",
+                "neither a retrieval task nor ranking or mining by the encoder alone is evaluated",
                 f"name one in evaluate.also, or leave {key} out",
             )
 
@@ -262,13 +262,13 @@ def diagnostics_have_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Itera
         yield (
             "evaluate.diagnostics",
             f"the data has no parallel text in {source!r}, the source language",
-            f"there is: {known}; add parallel/CORPUS/{source}.tsv to the data, or diagnostics: []",
+            f"available: {known}; add parallel/CORPUS/{source}.tsv to the data, or diagnostics: []",
         )
     elif not diagnosed_languages(tested, source, facts.parallel):
         yield (
             "evaluate.diagnostics",
-            "no language that is scored has parallel text",
-            f"there is: {known}; add parallel/CORPUS/LANGUAGE.tsv to the data, or diagnostics: []",
+            "no scored language has parallel text",
+            f"available: {known}; add parallel/CORPUS/LANGUAGE.tsv to the data, or diagnostics: []",
         )
     for name in dict.fromkeys(names):
         if DIAGNOSTICS[name].needs_links and not facts.has_links:

@@ -18,7 +18,7 @@ def shots_are_there(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Pr
     if language == trial.target.source_language:
         yield (
             "few_shot.language",
-            f"{language!r} is the source language, whose training data is trained on anyway",
+            f"{language!r} is the source language, which is always trained on",
             "a target language, or few_shot: null",
         )
         return
@@ -63,7 +63,7 @@ def shots_are_not_selected_on(trial: TrialSpec, _: Facts, sweep: SweepSpec) -> I
     elif trial.evaluate.dev == "all":
         yield (
             "evaluate.dev",
-            "trials with few_shot may be trained on dev sets of target languages",
+            "trials with few_shot can train on dev sets of target languages",
             "evaluate.dev: source",
         )
 
@@ -81,8 +81,8 @@ def zero_shot_alone_is_examined(trial: TrialSpec, _: Facts, __: SweepSpec) -> It
     for key in (key for key, value in is_set.items() if value):
         yield (
             key,
-            "after few_shot only the task itself is scored, with the last weights",
-            "leave it out, and ask for it in a sweep without few_shot: stages are shared",
+            "with few_shot only the task itself is scored, with the last weights",
+            "leave it out, and use a sweep without few_shot for it, which shares the stages",
         )
 
 

@@ -44,8 +44,8 @@ def intermediate_can_be_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) ->
             elif not mixture.of(task.name):
                 yield (
                     "intermediate.languages",
-                    f"{task.name} has training data in none of the languages",
-                    f"name one of its languages, too: {listed(task.languages('train'))}",
+                    f"{task.name} has no training data in any of the languages",
+                    f"add one of its languages: {listed(task.languages('train'))}",
                 )
     most = mixture.size("all")
     if mixture.tasks == settings.tasks and mixture.size(settings.size) > most:
@@ -98,7 +98,7 @@ def sampling_has_several(trials: Iterable[TrialSpec], facts: Facts) -> Iterator[
     if has_sampling:
         yield (
             "intermediate.sampling",
-            "there is one task in one language, so nothing is drawn",
+            "with one task in one language there is nothing to sample",
             "intermediate.task: [ONE, OTHER], or several intermediate.languages, or no sampling",
         )
 
@@ -115,7 +115,7 @@ def masked_text_is_there(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterat
             yield (
                 "intermediate.mlm.languages",
                 f"there is no text for masked LM in {language!r}",
-                f"there is: {listed(facts.parallel)}",
+                f"available: {listed(facts.parallel)}",
             )
 
 

@@ -87,7 +87,7 @@ def early_stop_acts(
     if len(evaluations) > 1:
         yield (
             "target.evaluations",
-            "with early_stop trials are compared at their evaluations, and here these lie at "
+            "with early_stop trials are compared at their evaluations, which here are at "
             "different shares of the training",
             "give one value",
         )
@@ -95,7 +95,7 @@ def early_stop_acts(
     if num_configurations(sweep.space, facts.model_bounds) == 1:
         yield (
             "early_stop",
-            "it could stop no trial: configurations compete, and this sweep has one",
+            "it cannot stop any trial: configurations compete, and this sweep has one",
             "leave it out, or search over something",
         )
         return
@@ -112,8 +112,8 @@ def early_stop_acts(
         remedy = f"grace_examples: at most {most}, or more target.evaluations"
     yield (
         "early_stop",
-        f"it could stop no trial: {share} may pass first, and no evaluation lies between that and "
-        "the end",
+        f"it cannot stop any trial: {share} may pass first, and no evaluation follows before the "
+        "end",
         remedy,
     )
 
@@ -235,7 +235,7 @@ def averages_act(trials: Sequence[TrialSpec], facts: Facts) -> Iterator[Problem]
     if numbers and max(numbers) == 1:
         yield (
             "target.average",
-            "there is one evaluation, so the average is that of one set of weights",
+            "with one evaluation the average is over one set of weights",
             "target.evaluations: 2 or more, or average: 1",
         )
 

@@ -49,8 +49,8 @@ def hybrid_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Pr
         if idle and "ratio" not in idle:
             yield (
                 f"target.hybrid.{idle[0]}",
-                "ratio is left out, so no batch is cross-lingual",
-                "ratio: the share of batches that are, for example 0.5",
+                "no batch is cross-lingual without a ratio",
+                "set ratio to the share of cross-lingual batches, for example 0.5",
             )
         return
     key = "ratio" if hybrid.ratio > 0 else "mono"
@@ -77,7 +77,7 @@ def hybrid_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Pr
         )
         return
     if hybrid.languages == ():
-        yield "target.hybrid.languages", "the list is empty", f"name one at least, or {remedy}"
+        yield "target.hybrid.languages", "the list is empty", f"name at least one, or {remedy}"
     if not known and source in facts.lexicon:
         known = set(facts.lexicon[source].languages)
     if not known:
@@ -91,7 +91,7 @@ def hybrid_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Pr
             yield (
                 "target.hybrid.languages",
                 f"there is no training text to mix in for {language!r}",
-                f"there is: {listed(known)}",
+                f"available: {listed(known)}",
             )
 
 
@@ -100,7 +100,7 @@ def scaled_batches_are_whole(trial: TrialSpec, _: Facts, __: SweepSpec) -> Itera
     if hybrid.mixing == "in_batch" and hybrid.batch_scale != 1.0:
         yield (
             "target.hybrid.batch_scale",
-            "with mixing: in_batch there are no cross-lingual batches to be scaled",
+            "mixing: in_batch has no cross-lingual batches to scale",
             "batch_scale: 1.0, or mixing: per_batch",
         )
 
@@ -188,7 +188,7 @@ def augmentation_has_neighbours(trial: TrialSpec, facts: Facts, _: SweepSpec) ->
     if robust.neighbours == "lists" and source not in facts.neighbours:
         yield (
             "target.robust.neighbours",
-            f"there is no list of neighbours of words in {source!r}",
+            f"the data has no list of neighbours of words in {source!r}",
             f"put one into neighbours/{source}.tsv of the data (word TAB neighbour), or "
             "neighbours: lexicon",
         )
@@ -206,7 +206,7 @@ def words_are_covered(_: TrialSpec, facts: Facts, __: SweepSpec) -> Iterator[Pro
             yield (
                 coverage.key,
                 f"{coverage.words} has no word of {coverage.text}, so nothing would be replaced",
-                "words as the text writes them, separated by blanks",
+                "use words as the text writes them, separated by spaces",
             )
 
 

@@ -79,7 +79,7 @@ class Masking:
     def __init__(self, template: Template, mask: float) -> None:
         if template.mask_id is None:
             raise DataError(
-                "masked language modelling needs a mask token, this tokenizer has none",
+                "masked language modelling needs a mask token, and this tokenizer has none",
                 remedy="choose a model that was pre-trained with masks, or train no masked LM",
             )
         self._mask_id, self._mask = template.mask_id, mask

@@ -218,7 +218,7 @@ def joined(
                 task=task,
                 language=language,
                 split="test",
-                remedy="one id has to mean one example in all languages; else pairs: none",
+                remedy="one id must mean the same example in all languages; else pairs: none",
             )
         examples.append(replace(row, second=second[other].second))
         places.append((number, other))

@@ -240,7 +240,7 @@ def shot_batches(
     whole = [place for place in order.tolist() if kind.is_whole(examples[place])]
     if shots > len(whole):
         raise DataError(
-            f"{shots} shots are asked, there are {len(whole)} whole examples",
+            f"{shots} shots were requested, but there are only {len(whole)} whole examples",
             task=task.name,
             language=language,
             split=split,

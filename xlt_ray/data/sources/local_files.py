@@ -261,7 +261,7 @@ class FilesSource:
                 raise DataError(
                     f"{path}: holds no example",
                     task=task.name,
-                    remedy="put examples into it, or take it away",
+                    remedy="add examples, or delete the file",
                 )
             self._facts[key] = SplitFacts(
                 num_examples,

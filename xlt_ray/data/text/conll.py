@@ -155,7 +155,7 @@ def _without_language(
         return sentences
     if lacking:
         problem = f"{lacking[0].text!r} lacks the {prefix!r} that other words begin with"
-        raise line_error(path, lacking[0].number, problem, "take it off everywhere")
+        raise line_error(path, lacking[0].number, problem, "remove it everywhere")
     return [
         (name, [word._replace(text=word_of(word.text[len(prefix) :])) for word in sentence])
         for name, sentence in sentences

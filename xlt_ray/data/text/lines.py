@@ -26,7 +26,7 @@ def whole(path: Path) -> str:
     # Reading as text would end a line at a carriage return, too.
     content = path.read_bytes()
     if content.startswith(GIT_LFS_POINTER):
-        raise line_error(path, 1, "is the pointer of git-lfs, not the data", "git lfs pull")
+        raise line_error(path, 1, "is a pointer of git-lfs, not the data", "run git lfs pull")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -77,9 +77,9 @@ def json_object(line: str, path: Path, number: int) -> dict[str, Any]:
         raise line_error(path, number, "is nested too deeply") from None
     except UnicodeEncodeError as error:
         half = ascii(error.object[error.start])[1:-1]
-        raise line_error(path, number, f"{half} is half of a character") from None
+        raise line_error(path, number, f"{half} is half of a surrogate pair") from None
     if not isinstance(found, dict):
-        raise line_error(path, number, "is no JSON object")
+        raise line_error(path, number, "is not a JSON object")
     return found
 
 
@@ -126,7 +126,7 @@ class Gathered(AbstractContextManager["Gathered"]):
                 problem = (
                     f"{file}: has {len(faults):,} faults, of which the first {shown} are shown"
                 )
-                told.append(DataError(problem, remedy="mend them all", file=file))
+                told.append(DataError(problem, remedy="fix them all", file=file))
         if told:
             raise DataErrors(told)
 

@@ -54,7 +54,7 @@ class _Rest:
         rest = {name: sentence for name, sentence in text.items() if name not in self._names}
         if not rest:
             raise DataError(
-                f"all {len(text)} parallel sentences are held out, and none is left to train on",
+                f"all {len(text)} parallel sentences are held out, so none is left to train on",
                 language=language,
                 remedy="a smaller align.held_out",
             )

@@ -162,7 +162,7 @@ def _of_cells(cells: Mapping[str, Any], task: Task, path: Path, number: int) -> 
     def text(*keys: str) -> str:
         found = next((cells[key] for key in keys if key in cells), "")
         if not isinstance(found, str | int):
-            raise line_error(path, number, f"{keys[0]} is no text")
+            raise line_error(path, number, f"{keys[0]} is not text")
         return str(found).strip()
 
     options = _options(cells, path, number)
@@ -174,7 +174,7 @@ def _of_cells(cells: Mapping[str, Any], task: Task, path: Path, number: int) -> 
         raise line_error(path, number, "has neither context nor question")
     label = cells.get("label")
     if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < len(options):
-        problem = f"label {label!r} is no place from 0 to {len(options) - 1}"
+        problem = f"label {label!r} is not a place from 0 to {len(options) - 1}"
         raise line_error(path, number, problem)
     question = task.questions.get(question, question)
     return ChoiceExample(text("id", "idx"), context, question, options, label)
@@ -187,5 +187,5 @@ def _options(cells: Mapping[str, Any], path: Path, number: int) -> tuple[str, ..
         while f"choice{len(found) + 1}" in cells:
             found.append(cells[f"choice{len(found) + 1}"])
     if not isinstance(found, list) or not all(isinstance(o, str) and o.strip() for o in found):
-        raise line_error(path, number, "an option is no text, or is empty")
+        raise line_error(path, number, "an option is not text, or is empty")
     return tuple(option.strip() for option in found)

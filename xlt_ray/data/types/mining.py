@@ -129,7 +129,7 @@ class MiningType(SentenceVectorsType):
                     if not example.sentence:
                         raise line_error(path, number, "has no sentence")
                     if example.id in by_id:
-                        raise line_error(path, number, f"id {example.id!r} is there already")
+                        raise line_error(path, number, f"id {example.id!r} is repeated")
                     if example.language not in (own, task.pivot):
                         problem = f"language {example.language!r} is neither {own} nor {task.pivot}"
                         raise line_error(path, number, problem)
@@ -391,11 +391,11 @@ def _of_cells(cells: Mapping[str, Any], path: Path, number: int) -> MiningExampl
     def text(key: str) -> str:
         found = cells.get(key)
         if not isinstance(found, str | int | None):
-            raise line_error(path, number, f"{key} is no text")
+            raise line_error(path, number, f"{key} is not text")
         return "" if found is None else str(found).strip()
 
     gold = cells.get("gold", [])
     if not isinstance(gold, list) or not all(isinstance(one, str | int) for one in gold):
-        raise line_error(path, number, "gold is no list of ids")
+        raise line_error(path, number, "gold is not a list of ids")
     names = tuple(str(one).strip() for one in gold)
     return MiningExample(text("id"), text("language"), text("sentence"), names)

@@ -116,7 +116,7 @@ class RankingType(TaskType):
                 with faults:
                     example = _example(line, path, number)
                     if example.id in by_id:
-                        raise line_error(path, number, f"id {example.id!r} is there already")
+                        raise line_error(path, number, f"id {example.id!r} is repeated")
                     if split == "train" and not (example.query and example.candidate):
                         missing = "candidate" if example.query else "query"
                         remedy = "a line to train on is a query and a candidate right for it"
@@ -370,13 +370,13 @@ def _of_cells(cells: Mapping[str, Any], path: Path, number: int) -> RankingExamp
     def text(key: str) -> str:
         found = cells.get(key)
         if not isinstance(found, str | int | None):
-            raise line_error(path, number, f"{key} is no text")
+            raise line_error(path, number, f"{key} is not text")
         return "" if found is None else str(found).strip()
 
     relevant = cells.get("relevant", [])
     if not isinstance(relevant, list) or not all(isinstance(one, str | int) for one in relevant):
-        raise line_error(path, number, "relevant is no list of ids")
+        raise line_error(path, number, "relevant is not a list of ids")
     names = tuple(str(one).strip() for one in relevant)
     if names and not text("query"):
-        raise line_error(path, number, "relevant: there is no query for which they are")
+        raise line_error(path, number, "relevant: no query has these ids")
     return RankingExample(text("id"), text("query"), text("candidate"), text("language"), names)

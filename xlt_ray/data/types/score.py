@@ -118,5 +118,5 @@ def _number(text: str, task: Task, path: Path, number: int) -> float:
     except ValueError:
         score = math.nan
     if not low <= score <= high:
-        raise line_error(path, number, f"{text!r} is no score from {low:g} to {high:g}")
+        raise line_error(path, number, f"{text!r} is not a score from {low:g} to {high:g}")
     return score

@@ -420,6 +420,6 @@ def _example(path: Path, task: Task, name: str, passage: str, one: Question) -> 
         raise question_error(path, name, "has no answer", remedy)
     for text, begin in ((answer.text, answer.answer_start) for answer in answers):
         if not text.strip() or begin < 0 or passage[begin : begin + len(text)] != text:
-            raise question_error(path, name, f"{text!r} does not stand at {begin}")
+            raise question_error(path, name, f"{text!r} is not at {begin}")
     kept = tuple(Answer(answer.text, answer.answer_start) for answer in answers)
     return SpanExample(name, one.question, passage, kept)

@@ -92,12 +92,12 @@ class HubSource:
         if mirror is not None and not mirror.is_dir():
             raise DataError(
                 f"data.root {str(mirror)!r} is not a folder",
-                remedy="it holds data sets as on the hub, OWNER/NAME each",
+                remedy="expected a folder that contains data sets as on the hub, OWNER/NAME",
             )
         if texts is not None and not texts.is_dir():
             raise DataError(
                 f"data.texts {str(texts)!r} is not a folder",
-                remedy="it holds parallel/, lexicon/ and neighbours/",
+                remedy="expected a folder that contains parallel/, lexicon/ and neighbours/",
             )
         if revisions:
             _refuse_unread(revisions)

@@ -122,7 +122,7 @@ class Library:
         form = type(builder).__module__.split(".")[-1]
         if form not in _FORMS:
             raise DataError(
-                f"{self.place(part, config)}: is made of files of the form {form!r}",
+                f"{self.place(part, config)}: consists of files of the form {form!r}",
                 remedy="parquet, JSON or CSV files are read",
             )
         self._builders[key] = builder
@@ -174,7 +174,7 @@ class Library:
                 raise DataError(
                     f"{name} (in {self.mirror}): cannot be read as a data set "
                     f"({_first_line(error)})",
-                    remedy="a folder as on the hub is asked: README.md with configs, data files",
+                    remedy="expected a folder as on the hub: README.md with configs, data files",
                 ) from error
             self._configs[name] = tuple(found)
         return self._configs[name]
@@ -203,7 +203,7 @@ class Library:
             )
         if "scripts are no longer supported" in said:
             return DataError(
-                f"{place}: it comes as a script, which is never run",
+                f"{place}: it is a script, which xlt-ray never runs",
                 remedy=f"data.revisions: {{{part.id}: {CONVERTED}}}, or a converted copy below "
                 "data.root",
             )
