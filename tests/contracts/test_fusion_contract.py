@@ -15,7 +15,7 @@ from xlt_ray.config.methods import (
     DlfaFusion,
     Method,
 )
-from xlt_ray.modeling.fresh_parameters import seeded
+from xlt_ray.modeling.encoder import seeded
 
 NUM_LAYERS, HIDDEN, LENGTH = 3, 32, 7
 LEAST_GRADIENT = 1e-4

@@ -90,7 +90,7 @@ def test_the_best_trial_comes_back_bit_for_bit_and_scores_what_it_scored(
         }
         assert values == scored
 
-    told = loaded.told
+    told = loaded.metadata
     assert [stage.key for stage in told.stages] == [stage.key for stage in path[1:]]
     assert told.stages[1].data == path[-2].data
     assert (told.trial, told.seed, told.languages) == (0, 0, ("qaa", "qab"))

@@ -50,7 +50,7 @@ def loaded(task: Task) -> Loaded:
 
 def test_a_task_with_fields_of_a_newer_version_is_read() -> None:
     task = task_named(TASKS[0])
-    told = loaded(task).told
+    told = loaded(task).metadata
     newer = {task.name: {**told.tasks[task.name], "reviewed": True}}
     assert _task_of(told.model_copy(update={"tasks": newer})) == task
 

@@ -2,7 +2,7 @@
 
 An entry names the two objects that implement it as ``module:object``, so that this room stays
 light: a :class:`xlt_ray.data.types.base.TaskType` (examples, batches, decoding, scores) and a
-:class:`xlt_ray.modeling.heads.base.Head` (logits and loss; none where nothing is
+:class:`xlt_ray.modeling.heads.Head` (logits and loss; none where nothing is
 trained). Adding a kind means adding its name, its entry and those two files.
 """
 
@@ -105,7 +105,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
         TaskTypeEntry(
             "tag",
             "xlt_ray.data.types.tag:KIND",
-            "xlt_ray.modeling.heads.tag_head:TagHead",
+            "xlt_ray.modeling.heads:TagHead",
             formats=("conllu", "conll"),
             columns=("words", "labels"),
             metrics=("accuracy", "macro_f1", "f1", "conll_f1"),
@@ -117,7 +117,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
         TaskTypeEntry(
             "pair",
             "xlt_ray.data.types.pair:KIND",
-            "xlt_ray.modeling.heads.pair_head:PairHead",
+            "xlt_ray.modeling.heads:PairHead",
             formats=("tsv",),
             columns=("first", "second", "label"),
             metrics=("accuracy", "macro_f1"),
@@ -128,7 +128,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
         TaskTypeEntry(
             "score",
             "xlt_ray.data.types.score:KIND",
-            "xlt_ray.modeling.heads.score_head:ScoreHead",
+            "xlt_ray.modeling.heads:ScoreHead",
             formats=("tsv",),
             columns=("first", "second", "label"),
             metrics=("pearson", "spearman"),
@@ -139,7 +139,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
         TaskTypeEntry(
             "choice",
             "xlt_ray.data.types.choice:KIND",
-            "xlt_ray.modeling.heads.choice_head:ChoiceHead",
+            "xlt_ray.modeling.heads:ChoiceHead",
             formats=("jsonl",),
             columns=("options", "label"),
             optional_columns=("context", "question"),
@@ -150,7 +150,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
         TaskTypeEntry(
             "span",
             "xlt_ray.data.types.span:KIND",
-            "xlt_ray.modeling.heads.span_head:SpanHead",
+            "xlt_ray.modeling.heads:SpanHead",
             formats=("json",),
             columns=("question", "passage", "answers"),
             metrics=("f1", "em"),
@@ -178,7 +178,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
         TaskTypeEntry(
             "ranking",
             "xlt_ray.data.types.ranking:KIND",
-            "xlt_ray.modeling.heads.ranking_head:RankingHead",
+            "xlt_ray.modeling.heads:RankingHead",
             formats=("jsonl",),
             columns=("query", "candidate"),
             optional_columns=("language", "relevant"),

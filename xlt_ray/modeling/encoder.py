@@ -1,24 +1,28 @@
-"""Load and save encoders and their tokenizers.
+"""Load and save encoders and their tokenizers, and refuse what is not an encoder.
 
-Promises: an encoder comes in float32, from safetensors files only, its pooling layer set aside
-(:mod:`xlt_ray.modeling.pooler`); what :func:`save_encoder` writes is a Hugging Face folder from
-which :func:`load_saved` and ``AutoModel.from_pretrained`` give bit-identical hidden states.
-Attention is PyTorch's fused kernel where the model has it, which on one CPU core and at 16 and 32
+An encoder comes in float32, from safetensors files only, with its pooler set aside. What
+:func:`save_encoder` writes is a Hugging Face folder from which :func:`load_saved` and
+``AutoModel.from_pretrained`` give bit-identical hidden states.
+
+Attention is PyTorch's fused kernel if the model has it, which on one CPU core and at 16 and 32
 pieces a row was about as fast as the plain one.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
+    CONFIG_MAPPING,
     MODEL_MAPPING,
     AutoConfig,
     AutoModel,
@@ -30,15 +34,32 @@ from transformers import (
 )
 
 from xlt_ray.config.trial import Model
-from xlt_ray.errors import ModelError, SpecError
-from xlt_ray.modeling import pooler, toy_models
-from xlt_ray.modeling.causal import refuse_causal
-from xlt_ray.modeling.fresh_parameters import seeded
+from xlt_ray.errors import ModelError, SpecError, nearest
+from xlt_ray.modeling import toy_models
+from xlt_ray.modeling.heads import Head, PairHead
 from xlt_ray.modeling.model_info import reads_positions, toy_vocabulary
-from xlt_ray.modeling.toy_models import is_toy, toy_shape
 
 TYPES = "token_type_ids"
 """Name of an input: 0 for pieces of the first sentence, 1 for those of the second."""
+
+
+@contextlib.contextmanager
+def seeded(seed: int, name: str) -> Iterator[None]:
+    """Run the block with PyTorch's CPU generator set from ``(seed, name)``, then put it back.
+
+    ``name`` keeps parts apart: a head starts from the same values whether or not a fusion
+    was made before it. Other generators (CUDA, numpy, ``random``) are not touched.
+    """
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+
+
+# -- loading and saving -------------------------------------------------------------------
 
 
 def load_tokenizer(
@@ -47,12 +68,12 @@ def load_tokenizer(
     """The model's fast tokenizer, set so that every word of a list begins as after a space.
 
     ``revision`` is the commit of a Hub model (``ModelFacts.weights``); presets and folders
-    have none and ignore it. Raises ModelError where there is no fast tokenizer.
+    have none and ignore it. Raises ModelError if there is no fast tokenizer.
     """
-    if is_toy(model.name):
-        toy_shape(model.name)
+    if toy_models.is_toy(model.name):
+        toy_models.toy_shape(model.name)
         return toy_models.toy_tokenizer(toy_vocabulary(model.name, vocabulary))
-    return _tokenizer(_place(model.name), model.trust_remote_code, _revision(model.name, revision))
+    return _tokenizer(*_located(model.name, revision), model.trust_remote_code)
 
 
 def load_encoder(
@@ -61,24 +82,25 @@ def load_encoder(
     """The encoder in float32 on the CPU, in training mode.
 
     A toy preset is initialised from ``seed``; a folder or Hub model does not depend on it.
-    ``revision`` is as in :func:`load_tokenizer`. Raises ModelError where weights are missing,
+    ``revision`` is as in :func:`load_tokenizer`. Raises ModelError if weights are missing,
     the tokenizer has more pieces than the encoder, or the model is causal.
     """
-    if is_toy(model.name):
+    if toy_models.is_toy(model.name):
         words = tuple(sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__))
         with seeded(seed, "encoder"):
             encoder = BertModel(
                 BertConfig(**toy_models.toy_config(model.name, words)), add_pooling_layer=False
             )
         return encoder.train()
-    encoder = _encoder(_place(model.name), model.trust_remote_code, _revision(model.name, revision))
+    encoder = _encoder(*_located(model.name, revision), model.trust_remote_code)
     if len(tokenizer) > encoder.config.vocab_size:
         raise ModelError(
             f"its tokenizer has {len(tokenizer)} pieces, its encoder {encoder.config.vocab_size}",
             model=model.name,
             remedy="they do not belong together",
         )
-    refuse_causal(encoder, model.name)
+    if not reads_both_ways(encoder):
+        raise _is_causal(encoder, model.name)
     return encoder
 
 
@@ -88,7 +110,7 @@ def save_encoder(
     """Write ``config.json``, ``model.safetensors`` and the tokenizer's files into ``folder``.
 
     A tokenizer that makes token types for an encoder that reads them lists them from then on,
-    so that whoever calls it gets them unasked.
+    so that everyone who calls it gets them.
     """
     framed = tokenizer("a", "a", return_token_type_ids=True)
     names = tokenizer.model_input_names
@@ -96,8 +118,14 @@ def save_encoder(
         tokenizer.model_input_names = [*names, TYPES]
         # What was not given when it was made is not written.
         tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names
-    with pooler.with_pooler(encoder):
+    pooler = getattr(encoder, _POOLER, None)
+    if pooler is not None:
+        encoder.pooler = pooler
+    try:
         encoder.save_pretrained(folder)
+    finally:
+        if pooler is not None:
+            encoder.pooler = None
     tokenizer.save_pretrained(folder)
 
 
@@ -105,66 +133,18 @@ def load_saved(
     folder: Path, *, trust_remote_code: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Encoder (float32, training mode) and tokenizer of a folder by :func:`save_encoder`."""
-    encoder = _encoder(str(folder), trust_remote_code, None)
-    return encoder, _tokenizer(str(folder), trust_remote_code, None)
+    encoder = _encoder(str(folder), None, trust_remote_code)
+    return encoder, _tokenizer(str(folder), None, trust_remote_code)
 
 
-def inputs_of(encoder: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of ``inputs`` that the encoder reads, its own first position counted in.
-
-    Architectures differ in what they read beside pieces and mask. Token types are left out where
-    the encoder has none (DistilBERT, ModernBERT) or but one (XLM-R), whatever the tokenizer makes.
-
-    Raises:
-        SpecError: positions are given, and the encoder goes by distances alone (DeBERTa).
-    """
-    kind: Any = type(encoder)
-    reads = _forward_names(kind)
-    found = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-    if TYPES in inputs and reads_token_types(encoder):
-        found[TYPES] = inputs[TYPES]
-    if "position_ids" in inputs:
-        if "position_ids" not in reads or not reads_positions(vars(encoder.config)):
-            raise SpecError(
-                f"a {encoder.config.model_type} reads distances of pieces, not their positions",
-                key="align.reset_positions",
-                remedy="leave it out, or choose another model",
-            )
-        found["position_ids"] = inputs["position_ids"] + first_position(encoder)
-    return found
-
-
-def reads_token_types(encoder: PreTrainedModel) -> bool:
-    """Whether the encoder tells token types apart.
-
-    Most configurations count them. XLNet and Funnel compare types instead of looking them up, and
-    count none; the others that count none (XLM, FlauBERT) would look them up among the words.
-    """
-    config: Any = encoder.config
-    kind: Any = type(encoder)
-    default = 2 if config.model_type in ("xlnet", "funnel") else 1
-    num_types = getattr(config, "type_vocab_size", None) or default
-    return TYPES in _forward_names(kind) and num_types > 1
-
-
-def first_position(encoder: PreTrainedModel) -> int:
-    """The number of the first position: RoBERTa and its kin begin after that of padding."""
-    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)
-    return 0 if padding is None else int(padding) + 1
-
-
-def _place(name: str) -> str:
+def _located(name: str, revision: str | None) -> tuple[str, str | None]:
+    """Place and revision of a model; a folder has no revision."""
     folder = Path(name).expanduser()
-    return str(folder) if folder.is_dir() else name
-
-
-def _revision(name: str, revision: str | None) -> str | None:
-    return None if Path(name).expanduser().is_dir() else revision
+    return (str(folder), None) if folder.is_dir() else (name, revision)
 
 
 def _tokenizer(
-    place: str, trust_remote_code: bool, revision: str | None
+    place: str, revision: str | None, trust_remote_code: bool
 ) -> PreTrainedTokenizerFast:
     def load(**settings: Any) -> Any:
         try:
@@ -182,14 +162,14 @@ def _tokenizer(
             remedy="expected a folder that contains tokenizer.json",
         )
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        # Where a folder has no tokenizer files, an empty tokenizer comes back without a word.
+        # For a folder without tokenizer files, an empty tokenizer comes back without an error.
         raise ModelError(
             "has no tokenizer", model=place, remedy="expected a folder that contains tokenizer.json"
         )
     if _joins_words(tokenizer):
         tokenizer = load(add_prefix_space=True)
     if _joins_words(tokenizer):
-        # A tokenizer.json without a class of its own keeps its setting whatever is asked.
+        # A tokenizer.json without a class of its own ignores the argument.
         tokenizer.backend_tokenizer.pre_tokenizer.add_prefix_space = True
     fast: PreTrainedTokenizerFast = tokenizer
     return fast
@@ -201,11 +181,11 @@ def _joins_words(tokenizer: Any) -> bool:
     return getattr(splitter, "add_prefix_space", True) is False
 
 
-def _encoder(place: str, trust_remote_code: bool, revision: str | None) -> PreTrainedModel:
+def _encoder(place: str, revision: str | None, trust_remote_code: bool) -> PreTrainedModel:
     settings: dict[str, Any] = {"trust_remote_code": trust_remote_code, "revision": revision}
     try:
         config = AutoConfig.from_pretrained(place, **settings)
-        is_pooled = _has_pooler(config) and config.model_type in pooler.FAMILIES
+        is_pooled = _has_pooler(config) and config.model_type in POOLED_FAMILIES
         if _has_pooler(config):
             settings["add_pooling_layer"] = is_pooled
         # Weights that a file lacks are drawn at random before they are refused below.
@@ -220,8 +200,8 @@ def _encoder(place: str, trust_remote_code: bool, revision: str | None) -> PreTr
             )
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"cannot be loaded ({error})", model=place) from error
-    lacking = loading["missing_keys"]
-    missing = sorted(one for one in lacking if not (is_pooled and one.startswith(pooler.PREFIX)))
+    absent = loading["missing_keys"]
+    missing = sorted(name for name in absent if not (is_pooled and name.startswith("pooler.")))
     if missing:
         raise ModelError(
             f"its weights lack {len(missing)} tensors of {type(encoder).__name__}, "
@@ -230,14 +210,99 @@ def _encoder(place: str, trust_remote_code: bool, revision: str | None) -> PreTr
         )
     loaded: PreTrainedModel = encoder
     if is_pooled:
-        pooler.set_pooler_aside(loaded, is_trained=len(missing) == len(lacking))
+        if not absent:
+            # Not registered as a module: its parameters do not belong to the encoder any more.
+            object.__setattr__(loaded, _POOLER, loaded.pooler)
+        loaded.pooler = None
     return loaded.train()
+
+
+# -- inputs -------------------------------------------------------------------------------
+
+
+def inputs_of(encoder: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of ``inputs`` that the encoder reads; positions count from its first one.
+
+    Architectures differ in what they read besides pieces and mask. Token types are left out if
+    the encoder has none (DistilBERT, ModernBERT) or only one (XLM-R), whatever the tokenizer makes.
+
+    Raises:
+        SpecError: positions are given, and the encoder reads distances only (DeBERTa).
+    """
+    kind: Any = type(encoder)
+    names = _forward_names(kind)
+    read = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    if TYPES in inputs and reads_token_types(encoder):
+        read[TYPES] = inputs[TYPES]
+    if "position_ids" in inputs:
+        if "position_ids" not in names or not reads_positions(vars(encoder.config)):
+            raise SpecError(
+                f"a {encoder.config.model_type} reads distances of pieces, not their positions",
+                key="align.reset_positions",
+                remedy="leave it out, or choose another model",
+            )
+        read["position_ids"] = inputs["position_ids"] + first_position(encoder)
+    return read
+
+
+def reads_token_types(encoder: PreTrainedModel) -> bool:
+    """Whether the encoder tells token types apart.
+
+    Most configurations count them. XLNet and Funnel compare types instead of looking them up, and
+    count none; the others that count none (XLM, FlauBERT) would look them up among the words.
+    """
+    config: Any = encoder.config
+    kind: Any = type(encoder)
+    default = 2 if config.model_type in ("xlnet", "funnel") else 1
+    num_types = getattr(config, "type_vocab_size", None) or default
+    return TYPES in _forward_names(kind) and num_types > 1
+
+
+def first_position(encoder: PreTrainedModel) -> int:
+    """The number of the first position: RoBERTa and its relatives begin after that of padding."""
+    table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
 
 
 @cache
 def _forward_names(kind: Any) -> frozenset[str]:
-    """Names that the encoder's call has in plain sight; what else it swallows is not read."""
+    """Named arguments of the encoder's call; what it takes as ``**kwargs`` is not read."""
     return frozenset(inspect.signature(kind.forward).parameters)
+
+
+# -- the pooler ---------------------------------------------------------------------------
+#
+# BERT and its nearest relatives were pre-trained with a pooler: dense, tanh, on the first piece.
+# Their classes for sequences in transformers begin with it, so heads for whole sequences begin
+# with its weights if the checkpoint has them. It is no part of the encoder that is trained (under
+# most heads it would learn nothing), but is kept beside it and written with it.
+
+POOLED_FAMILIES = frozenset({"albert", "bert", "ernie", "megatron-bert", "rembert"})
+"""Model types whose classes for sequences read the pooler of their encoder. XLM-R's and RoBERTa's
+checkpoints may have one, too, but their classes leave it out."""
+_POOLER = "pretrained_pooler"
+"""Attribute of an encoder: the pooler of its checkpoint."""
+
+
+def begin_with_pooler(head: Head, encoder: PreTrainedModel) -> None:
+    """Give a new head the weights of the encoder's pooler, if both have such a layer."""
+    dense = _pooler_layer(encoder)
+    if dense is not None and isinstance(head, PairHead):
+        head.dense.load_state_dict(dense.state_dict())
+
+
+def update_pooler(head: Head, encoder: PreTrainedModel) -> None:
+    """The reverse, after a training: the next stage begins with what was learned."""
+    dense = _pooler_layer(encoder)
+    if dense is not None and isinstance(head, PairHead):
+        dense.load_state_dict(head.dense.state_dict())
+
+
+def _pooler_layer(encoder: PreTrainedModel) -> nn.Linear | None:
+    pooler: Any = getattr(encoder, _POOLER, None)
+    modules = () if pooler is None else pooler.modules()
+    return next((module for module in modules if isinstance(module, nn.Linear)), None)
 
 
 def _has_pooler(config: Any) -> bool:
@@ -247,3 +312,88 @@ def _has_pooler(config: Any) -> bool:
     """
     kind = MODEL_MAPPING.get(type(config), None)
     return kind is not None and "add_pooling_layer" in inspect.signature(kind).parameters
+
+
+# -- causal models ------------------------------------------------------------------------
+#
+# In a causal (decoder-only) model no piece sees those after it. The first piece stands for a
+# sentence in the heads of pairs, scores and choices, and would be the same for every sentence;
+# tags would not see what follows. So causal models are found by trying, and refused until they
+# are supported.
+
+_SMALL = {
+    "num_hidden_layers": 2,
+    "n_layer": 2,
+    "n_layers": 2,
+    "vocab_size": 64,
+    "intermediate_size": 64,
+}
+"""What is made smaller to try a configuration; which pieces see which does not depend on it."""
+
+
+def reads_both_ways(encoder: PreTrainedModel) -> bool:
+    """Whether the last state of a sentence's first piece changes with its last piece."""
+    highest = encoder.config.vocab_size - 1
+    sentences = torch.tensor(
+        [[[highest - 3, highest - 2, last]] for last in (highest - 1, highest)]
+    )
+    was_training = encoder.training
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            first, second = (
+                encoder(input_ids=ids, attention_mask=torch.ones_like(ids))[0][0, 0]
+                for ids in sentences
+            )
+    finally:
+        encoder.train(was_training)
+    # The same operations on the same numbers: equal to the last bit in a causal model.
+    return not torch.equal(first, second)
+
+
+def refuse_causal(
+    model: Model, config: Mapping[str, Any], place: str, revision: str | None
+) -> None:
+    """Raises ModelError for an unknown or causal model, before any weights are read.
+
+    A small model of the same configuration with random weights is tried. If it cannot be made,
+    nothing is raised: the encoder itself is tried when it is loaded.
+    """
+    family = config.get("model_type")
+    # Old configurations without it are recognised by their name.
+    is_known = not isinstance(family, str) or family in CONFIG_MAPPING
+    if not is_known and not model.trust_remote_code:
+        raise ModelError(
+            f"transformers does not know the model_type {family!r}",
+            model=model.name,
+            remedy="model.trust_remote_code: true runs the code that comes with it, if you trust it"
+            if "auto_map" in config
+            else nearest(str(family), CONFIG_MAPPING, limit=0),
+        )
+    code: dict[str, Any] = {"trust_remote_code": model.trust_remote_code}
+    encoder: Any = None
+    # Anything can keep a model of another size from being made or called.
+    with contextlib.suppress(Exception), seeded(0, "causal"):
+        full = AutoConfig.from_pretrained(place, revision=revision, **code)
+        settings = full.to_dict()
+        smaller = {key: min(most, settings[key]) for key, most in _SMALL.items() if key in settings}
+        if settings.get("layer_types"):
+            smaller["layer_types"] = settings["layer_types"][: smaller["num_hidden_layers"]]
+        ids = {key: None for key in settings if key.endswith("_token_id")}
+        small = type(full).from_dict({**settings, **smaller, **ids, "pad_token_id": 0})
+        made = AutoModel.from_config(small, dtype=torch.float32, **code)
+        if reads_both_ways(made):
+            return
+        encoder = made
+    if encoder is not None:
+        raise _is_causal(encoder, model.name)
+
+
+def _is_causal(encoder: PreTrainedModel, name: str) -> ModelError:
+    return ModelError(
+        f"a {type(encoder).__name__} of this configuration is causal: no piece sees those after "
+        "it, so the first one, which stands for the sentence, says the same of every sentence",
+        model=name,
+        remedy="expected an encoder that reads both ways, such as BERT or XLM-R; decoder-only "
+        "models are not supported",
+    )

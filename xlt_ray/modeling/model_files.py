@@ -1,4 +1,4 @@
-"""Whether the files of a model folder fit together, told by their heads: no weight is loaded.
+"""Whether the files of a model folder fit together, from their headers: no weight is loaded.
 
 A safetensors file begins with the length of its header, 8 bytes, and the header, JSON with the
 place of every tensor (https://github.com/huggingface/safetensors, README).
@@ -22,14 +22,14 @@ _TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.spm", 
 _TABLES = (
     "word_embeddings.weight", "wte.weight", "embed_tokens.weight", "tok_embeddings.weight",
 )  # fmt: skip
-"""How the tables of pieces are named by families of encoders."""
+"""Ends of the names of the tables of pieces, which differ by family."""
 _LAYER = re.compile(r"(?:^|\.)(?:layer|layers|h)\.(\d+)\.")
 
 
 def folder_faults(folder: Path) -> Iterator[tuple[Path, str, str]]:
     """File, fault and remedy of everything in a model folder that cannot be loaded.
 
-    Of the tokenizer a ``tokenizer.json`` alone is read; others are asked to be there.
+    Of tokenizers only a ``tokenizer.json`` is read; other tokenizer files have to exist.
     """
     again = "copy it again"
     tensors: dict[str, Any] = {}
@@ -47,29 +47,11 @@ def folder_faults(folder: Path) -> Iterator[tuple[Path, str, str]]:
             if not (folder / name).is_file():
                 yield folder / name, f"is not there, and {file.name} names it", again
     config = _json(folder / "config.json") or {}
-    size = config.get("vocab_size")
-    for name, tensor in tensors.items():
-        rows = tensor["shape"][0] if tensor.get("shape") else None
-        if name.endswith(_TABLES) and isinstance(size, int) and rows != size:
-            problem = f"vocab_size is {size:,}, and {name} has {rows:,} rows"
-            yield folder / "config.json", problem, "weights and configuration of one model"
-            break
-    width = config.get("hidden_size")
-    narrow = any("embedding_size" in key for key in config)
-    for name, tensor in tensors.items():
-        shape = tensor.get("shape") or [0]
-        if name.endswith(_TABLES) and not narrow and isinstance(width, int) and shape[-1] != width:
-            problem = f"hidden_size is {width:,}, and {name} is {shape[-1]:,} wide"
-            yield folder / "config.json", problem, "weights and configuration of one model"
-            break
-    depth = config.get("num_hidden_layers")
-    layers = {int(found[1]) for name in tensors if (found := _LAYER.search(name))}
-    if layers and isinstance(depth, int) and max(layers) + 1 < depth:
-        problem = f"num_hidden_layers is {depth}, and there are weights of {max(layers) + 1}"
+    for problem in _mismatches(config, tensors):
         yield folder / "config.json", problem, "weights and configuration of one model"
     if not any(True for pattern in _TOKENIZERS for _ in folder.glob(pattern)):
         yield folder, "has no tokenizer", "save it beside the weights with save_pretrained"
-    file = folder / "tokenizer.json"
+    file, size = folder / "tokenizer.json", config.get("vocab_size")
     if file.is_file():
         pieces = _num_pieces(file)
         if pieces is None:
@@ -77,6 +59,28 @@ def folder_faults(folder: Path) -> Iterator[tuple[Path, str, str]]:
         elif isinstance(size, int) and pieces > size:
             problem = f"has {pieces:,} pieces, and the encoder {size:,} (vocab_size)"
             yield file, problem, "tokenizer and weights of one model"
+
+
+def _mismatches(config: dict[str, Any], tensors: dict[str, Any]) -> Iterator[str]:
+    """Numbers of a configuration that differ from those of the weights."""
+    size, width, depth = map(config.get, ("vocab_size", "hidden_size", "num_hidden_layers"))
+    tables = {
+        name: tensor["shape"]
+        for name, tensor in tensors.items()
+        if name.endswith(_TABLES) and tensor.get("shape")
+    }
+    rows = next(((name, shape[0]) for name, shape in tables.items() if shape[0] != size), None)
+    if rows and isinstance(size, int):
+        yield f"vocab_size is {size:,}, and {rows[0]} has {rows[1]:,} rows"
+    columns = next(
+        ((name, shape[-1]) for name, shape in tables.items() if shape[-1] != width), None
+    )
+    # Word embeddings of some families are narrower than the encoder.
+    if columns and isinstance(width, int) and not any("embedding_size" in key for key in config):
+        yield f"hidden_size is {width:,}, and {columns[0]} is {columns[1]:,} wide"
+    layers = {int(match[1]) for name in tensors if (match := _LAYER.search(name))}
+    if layers and isinstance(depth, int) and max(layers) + 1 < depth:
+        yield f"num_hidden_layers is {depth}, and there are weights of {max(layers) + 1}"
 
 
 def _header(file: Path) -> tuple[dict[str, Any], str]:
@@ -97,35 +101,33 @@ def _header(file: Path) -> tuple[dict[str, Any], str]:
         end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         return {}, "is not a safetensors file, or it is cut off in its header"
-    wanted = _LENGTH + length + end
-    if wanted != size:
-        return header, f"has {size:,} bytes, and its header tells of {wanted:,}: it is cut off"
+    expected = _LENGTH + length + end
+    if expected != size:
+        return header, f"has {size:,} bytes, and its header tells of {expected:,}: it is cut off"
     return header, ""
 
 
 def _num_pieces(file: Path) -> int | None:
-    """Pieces of a ``tokenizer.json`` with those that were added; None where it is none."""
-    tokenizer = _json(file)
-    model = tokenizer.get("model") if tokenizer else None
+    """Pieces of a ``tokenizer.json``, added ones included; None if it is not a tokenizer."""
+    tokenizer = _json(file) or {}
+    model = tokenizer.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
-    if tokenizer is None or not isinstance(vocabulary, dict | list):
+    if not isinstance(vocabulary, dict | list):
         return None
-    known = {one[0] for one in vocabulary} if isinstance(vocabulary, list) else set(vocabulary)
-    added = tokenizer.get("added_tokens") or []
-    return len(known | {one["content"] for one in added})
+    known = {entry[0] for entry in vocabulary} if isinstance(vocabulary, list) else set(vocabulary)
+    return len(known | {token["content"] for token in tokenizer.get("added_tokens") or []})
 
 
 def _json(file: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def tokenizer_file(model: Model) -> Path | None:
-    """The ``tokenizer.json`` of a model where it lies on this machine: in its folder, or in the
-    cache of the hub."""
+    """The ``tokenizer.json`` of a model on this machine, in its folder or in the hub's cache."""
     folder = Path(model.name).expanduser()
     if folder.is_dir():
         file = folder / "tokenizer.json"
@@ -136,7 +138,7 @@ def tokenizer_file(model: Model) -> Path | None:
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(model.name, "tokenizer.json", revision=model.revision)
+        cached = try_to_load_from_cache(model.name, "tokenizer.json", revision=model.revision)
     except HFValidationError:
         return None
-    return Path(found) if isinstance(found, str) else None
+    return Path(cached) if isinstance(cached, str) else None

@@ -19,8 +19,8 @@ from xlt_ray.config.trial import Model
 from xlt_ray.errors import ModelError, nearest
 from xlt_ray.modeling import toy_models
 
-# Position ids of the RoBERTa family start behind the padding id, so that the first
-# pad_token_id + 1 rows of the position table are never a piece's.
+# Position ids of the RoBERTa family start behind the padding id, so that no piece has the first
+# pad_token_id + 1 rows of the position table.
 _OFFSET_POSITIONS = frozenset(
     {
         "camembert",
@@ -55,7 +55,7 @@ _READ_BOTH_WAYS = frozenset(
         "xlm-roberta-xl",
     }
 )
-"""Families that are not tried, unless they say that they are decoders: trying takes torch."""
+"""Families that are tried only if they say that they are decoders, since trying needs torch."""
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _MODEL_FILES = (
     "config.json",
@@ -82,7 +82,7 @@ _MODEL_FILES = (
     "word_*.json",
     "*.py",
 )
-"""All that the weights, the tokenizer and their code are read from; notes, logs of a training and
+"""All files from which weights, tokenizer and their code are read; notes, logs of a training and
 settings of a generation are no part of an encoder."""
 
 
@@ -92,11 +92,13 @@ def model_facts(
     """Facts of ``model``; ``vocabulary`` is that of the toy data, None for other data.
 
     ``weights`` is a SHA-256 over configuration, weights and tokenizer, or for a Hub model the
-    commit that its revision, or its default branch, points at. With ``may_assume`` a Hub model
-    that cannot be reached has the shape that the table of presets gives, and no ``weights``.
-    Raises ModelError for a malformed preset, a preset without toy data, a folder that holds no
-    model, a name that is neither a folder nor on a Hub that can be reached, a revision of
-    anything but a Hub model, and a causal (decoder-only) model.
+    commit of its revision or its default branch. With ``may_assume`` a Hub model that cannot be
+    reached has the shape that the table of presets gives, and no ``weights``.
+
+    Raises:
+        ModelError: a malformed preset, a preset without toy data, a folder that holds no model, a
+            name that is neither a folder nor on a Hub that can be reached, a revision of anything
+            but a Hub model, or a causal (decoder-only) model.
     """
     folder = Path(model.name).expanduser()
     if model.revision is not None and (toy_models.is_toy(model.name) or folder.is_dir()):
@@ -106,15 +108,15 @@ def model_facts(
             remedy=f"leave out model.revision: {model.revision}",
         )
     if toy_models.is_toy(model.name):
-        return _preset_facts(model.name, vocabulary)
+        layers, width = toy_models.toy_shape(model.name)
+        digest = toy_models.toy_digest(model.name, toy_vocabulary(model.name, vocabulary))
+        return ModelFacts(model.name, layers, width, toy_models.MAX_POSITIONS, digest)
     if folder.is_dir():
         config = _read_config(model.name, folder)
-        facts = _facts(model.name, config, _folder_digest(folder, model))
-        _refuse_causal(config, str(folder), model)
-        return facts
+        return _facts(model, config, _folder_digest(folder, model), str(folder))
     if _is_path(model.name):
         raise ModelError(
-            "no such folder", model=model.name, remedy=_beside(folder) or "a model folder is asked"
+            "no such folder", model=model.name, remedy=_beside(folder) or "expected a model folder"
         )
     try:
         commit, config_file = _from_hub(model)
@@ -125,13 +127,11 @@ def model_facts(
         shape = (preset.num_layers, preset.hidden_size, preset.max_positions)
         return ModelFacts(model.name, *shape, weights="")
     config = _read_config(model.name, config_file.parent)
-    facts = _facts(model.name, config, commit)
-    _refuse_causal(config, model.name, model, commit)
-    return facts
+    return _facts(model, config, commit, model.name, commit)
 
 
 def toy_vocabulary(name: str, vocabulary: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The vocabulary, or ModelError where the data has none for a toy preset."""
+    """The vocabulary, or ModelError if the data has none for a toy preset."""
     if vocabulary is None:
         raise ModelError(
             "toy models only know the words of toy data",
@@ -141,24 +141,21 @@ def toy_vocabulary(name: str, vocabulary: tuple[str, ...] | None) -> tuple[str, 
     return vocabulary
 
 
-def _preset_facts(name: str, vocabulary: tuple[str, ...] | None) -> ModelFacts:
-    layers, width = toy_models.toy_shape(name)
-    digest = toy_models.toy_digest(name, toy_vocabulary(name, vocabulary))
-    return ModelFacts(name, layers, width, toy_models.MAX_POSITIONS, digest)
-
-
-def _facts(name: str, config: dict[str, Any], weights: str) -> ModelFacts:
+def _facts(
+    model: Model, config: dict[str, Any], weights: str, place: str, revision: str | None = None
+) -> ModelFacts:
     """Facts from a parsed ``config.json``; families spell the same three numbers differently."""
+    name, family = model.name, config.get("model_type")
     if config.get("is_encoder_decoder"):
         raise ModelError(
-            f"a {config.get('model_type', 'model')} is an encoder with a decoder",
+            f"a {family or 'model'} is an encoder with a decoder",
             model=name,
             remedy="an encoder such as BERT or XLM-R is required",
         )
     positions = _number(name, config, "max_position_embeddings", "n_positions")
-    if config.get("model_type") in _OFFSET_POSITIONS:
+    if family in _OFFSET_POSITIONS:
         positions -= int(config.get("pad_token_id", 1)) + 1
-    return ModelFacts(
+    facts = ModelFacts(
         name=name,
         num_layers=_number(name, config, "num_hidden_layers", "n_layers", "n_layer"),
         hidden_size=_number(name, config, "hidden_size", "dim", "d_model", "n_embd"),
@@ -166,20 +163,11 @@ def _facts(name: str, config: dict[str, Any], weights: str) -> ModelFacts:
         weights=weights,
         reads_positions=reads_positions(config),
     )
+    if family not in _READ_BOTH_WAYS or config.get("is_decoder"):
+        from xlt_ray.modeling.encoder import refuse_causal
 
-
-def _refuse_causal(
-    config: Mapping[str, Any], place: str, model: Model, revision: str | None = None
-) -> None:
-    if config.get("model_type") in _READ_BOTH_WAYS and not config.get("is_decoder"):
-        return
-    from xlt_ray.modeling.causal import refuse_causal_config, refuse_unknown
-
-    if not model.trust_remote_code:
-        refuse_unknown(config, model.name)
-    refuse_causal_config(
-        place, model.name, trust_remote_code=model.trust_remote_code, revision=revision
-    )
+        refuse_causal(model, config, place, revision)
+    return facts
 
 
 def reads_positions(config: Mapping[str, Any]) -> bool:
@@ -208,7 +196,7 @@ def _read_config(name: str, folder: Path) -> dict[str, Any]:
         raise ModelError(
             "is not a model folder: it has no config.json",
             model=name,
-            remedy=_beside(folder / "x") or "a folder in Hugging Face layout is asked",
+            remedy=_beside(folder / "x") or "expected a folder in Hugging Face layout",
         )
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
@@ -241,7 +229,7 @@ def _is_path(name: str) -> bool:
 
 
 def _beside(folder: Path) -> str:
-    """What model folders lie beside ``folder``, as the remedy of an error; else empty."""
+    """The model folders beside ``folder``, as the remedy of an error; empty without any."""
     if not folder.parent.is_dir():
         return ""
     known = [path.parent.name for path in folder.parent.glob("*/config.json")]
@@ -249,10 +237,10 @@ def _beside(folder: Path) -> str:
 
 
 def _misspelt(name: str) -> str:
-    """The folder or well-known model that a name is much like; else empty."""
+    """The folder or well-known model with a similar name; empty without one."""
     presets = nearest(name, [preset.name for preset in PRESETS])
-    told = (_beside(Path(name)) if "/" in name else "", presets)
-    return next((text for text in told if "did you mean" in text), "")
+    hints = (_beside(Path(name)) if "/" in name else "", presets)
+    return next((hint for hint in hints if "did you mean" in hint), "")
 
 
 def _from_hub(model: Model) -> tuple[str, Path]:

@@ -1,10 +1,10 @@
 """One encoder, a head for every task, and one for masked LM: what a mixture trains.
 
-A batch is of one head, whose number its rows carry. The other heads are called all the same, in
-the same order, with no rows: their gradients are exact zeros. What no loss reaches would be
-stepped by some optimizers and skipped by others, and ZeRO 3 gathers the parts of a layer when the
-layer is called. So Adam moves every head at every step, by what is left of its moments and by
-weight decay, under every runtime alike.
+Each batch belongs to one head, and its rows carry the number of that head. The other heads are
+called, too, in the same order, with no rows, so their gradients are exact zeros. Some optimizers
+step and others skip parameters without a gradient, and ZeRO 3 gathers the parts of a layer when the
+layer is called. So under every runtime Adam moves every head at every step, by what is left of its
+moments and by weight decay.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 
 from xlt_ray.config.task_types import TaskKind
 from xlt_ray.config.trial import Ranking
-from xlt_ray.modeling.fresh_parameters import seeded
-from xlt_ray.modeling.heads.base import IGNORED, Head, summed_loss
+from xlt_ray.modeling.encoder import seeded
+from xlt_ray.modeling.heads import IGNORED, Head, summed_loss
 from xlt_ray.modeling.network import (
     INPUTS,
     Batch,
@@ -33,9 +33,9 @@ PART = "part"
 
 
 class MultitaskNetwork(nn.Module):
-    """Encoder and heads by task; the head of masked LM, where there is one, comes last.
+    """Encoder and heads by task; the head of masked LM, if there is one, comes last.
 
-    ``network(batch)`` is the loss of the batch's own head, or its logits where the batch has no
+    ``network(batch)`` is the loss of the batch's own head, or its logits if the batch has no
     ``labels``.
     """
 
@@ -72,9 +72,9 @@ class MultitaskNetwork(nn.Module):
 
     def head(self, number: int) -> Head:
         """The head of one task."""
-        found = list(self.heads.values())[number]
-        assert isinstance(found, Head)
-        return found
+        head = list(self.heads.values())[number]
+        assert isinstance(head, Head)
+        return head
 
 
 class OneTask(nn.Module):

@@ -4,7 +4,7 @@ Both share one call, so that one training loop serves both:
 
 - ``network(batch)`` is the loss, a float32 scalar. ``batch`` maps names to tensors:
   ``input_ids`` and ``attention_mask`` ``(batch, length)``, ``token_type_ids`` where the model
-  has them, ``labels`` as the head takes them, -100 where nothing is asked, and the scalar
+  has them, ``labels`` as the head takes them, -100 where nothing is predicted, and the scalar
   ``denominator``. The loss is a sum over labels other than -100 *divided by the denominator*:
   given the number of labels in the full batch, the losses (and gradients) of micro-batches add
   up to those of the full batch.
@@ -27,15 +27,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from xlt_ray.config.methods import FUSIONS, ConfigModel
+from xlt_ray.config.methods import FUSIONS, Alignment, ConfigModel
 from xlt_ray.config.task_types import KINDS, TaskKind
 from xlt_ray.config.trial import Ranking
 from xlt_ray.errors import ModelError
-from xlt_ray.modeling import pooler
-from xlt_ray.modeling.encoder import inputs_of
-from xlt_ray.modeling.fresh_parameters import seeded
-from xlt_ray.modeling.heads.base import IGNORED, Head, summed_loss
-from xlt_ray.modeling.heads.pair_head import PairHead
+from xlt_ray.modeling.encoder import POOLED_FAMILIES, begin_with_pooler, inputs_of, seeded
+from xlt_ray.modeling.heads import IGNORED, Head, PairHead, summed_loss
 
 Batch = Mapping[str, Tensor]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -50,7 +47,14 @@ def hidden_states(encoder: PreTrainedModel, batch: Batch) -> tuple[Tensor, ...]:
     return states
 
 
-class Network(nn.Module):
+class _Predicts(nn.Module):
+    def predict(self, batch: Batch) -> Tensor:
+        """Logits, whatever labels the batch has."""
+        logits: Tensor = self({name: part for name, part in batch.items() if name != "labels"})
+        return logits
+
+
+class Network(_Predicts):
     """Encoder, fusion and head; the shape of the logits is the head's.
 
     Pieces may be ``(batch, options, length)``: every option is encoded and fused by itself.
@@ -70,11 +74,6 @@ class Network(nn.Module):
         if "labels" not in batch:
             return logits
         return self.head.loss(logits, batch["labels"], batch["denominator"])
-
-    def predict(self, batch: Batch) -> Tensor:
-        """Logits, whatever labels the batch has."""
-        logits: Tensor = self({name: part for name, part in batch.items() if name != "labels"})
-        return logits
 
 
 class MaskedLmHead(nn.Module):
@@ -96,11 +95,13 @@ class MaskedLmHead(nn.Module):
         return functional.linear(states, self.tied, self.bias)
 
 
-class MaskedLm(nn.Module):
+class MaskedLm(_Predicts):
     """Encoder and masked-LM head; logits ``(batch, length, vocabulary)``.
 
-    The loss computes logits only where a label asks for them, about one piece in six; without
-    labels so does ``asked`` ``(batch, length)``, where it is there: ``(num_asked, vocabulary)``.
+    The loss is ``- sum over i in M of log p(x_i | H_i)``, with M the positions to be predicted, x
+    the pieces there before they were hidden, and H the last layer's states (arXiv 1810.04805,
+    section 3.1). It computes logits only at labelled pieces, about one in six. Without labels, a
+    mask ``asked`` ``(batch, length)`` does the same: ``(num_asked, vocabulary)``.
     """
 
     def __init__(self, encoder: PreTrainedModel, head: MaskedLmHead) -> None:
@@ -116,11 +117,6 @@ class MaskedLm(nn.Module):
         asked = batch["labels"] != IGNORED
         return summed_loss(self.head(states[asked]), batch["labels"][asked], batch["denominator"])
 
-    def predict(self, batch: Batch) -> Tensor:
-        """Logits, whatever labels the batch has."""
-        logits: Tensor = self({name: part for name, part in batch.items() if name != "labels"})
-        return logits
-
 
 def build_network(
     encoder: PreTrainedModel,
@@ -132,10 +128,8 @@ def build_network(
 ) -> Network:
     """A new fusion and head on ``encoder``, in training mode.
 
-    ``ranking`` is how a head of that kind begins: by default where it is left out.
-
-    The head is the same for every fusion at equal seed. SpecError where the fusion does not
-    fit the encoder (:mod:`xlt_ray.modeling.fusion`).
+    ``ranking`` says how a head of that kind begins. The head is the same for every fusion at equal
+    seed. Raises SpecError if the fusion does not fit the encoder (:mod:`xlt_ray.modeling.fusion`).
     """
     config = encoder.config
     entry = next(entry for entry in FUSIONS if type(fusion_settings) is entry.settings)
@@ -159,12 +153,12 @@ def build_head(
     if ranking and kind == "ranking":
         options["temperature"] = ranking.temperature
     if issubclass(head_class, PairHead):
-        options["drops_states"] = encoder.config.model_type not in pooler.FAMILIES
+        options["drops_states"] = encoder.config.model_type not in POOLED_FAMILIES
     head: Head = head_class(
         encoder.config.hidden_size, num_labels, head_dropout(encoder), **options
     )
     begin_linear_layers(head, encoder)
-    pooler.begin_with_pooler(head, encoder)
+    begin_with_pooler(head, encoder)
     return head
 
 
@@ -180,6 +174,11 @@ def begin_linear_layers(module: nn.Module, encoder: PreTrainedModel) -> None:
 def build_masked_lm(encoder: PreTrainedModel, seed: int) -> MaskedLm:
     """A new masked-LM head on ``encoder``, in training mode."""
     return MaskedLm(encoder, masked_lm_head(encoder, seed)).train()
+
+
+def masked_lm(encoder: PreTrainedModel, _: Alignment, seed: int) -> MaskedLm:
+    """:func:`build_masked_lm` for an alignment objective."""
+    return build_masked_lm(encoder, seed)
 
 
 def masked_lm_head(encoder: PreTrainedModel, seed: int) -> MaskedLmHead:
@@ -219,7 +218,8 @@ def extra_state(network: nn.Module) -> dict[str, Tensor]:
 
 def save_extra(network: nn.Module, path: Path) -> None:
     """Write :func:`extra_state` to ``path`` as safetensors."""
-    save_file({name: one.cpu().contiguous() for name, one in extra_state(network).items()}, path)
+    state = extra_state(network)
+    save_file({name: tensor.cpu().contiguous() for name, tensor in state.items()}, path)
 
 
 def load_extra(network: nn.Module, path: Path) -> None:
@@ -228,16 +228,17 @@ def load_extra(network: nn.Module, path: Path) -> None:
         saved = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"cannot be read ({error})", model=str(path)) from error
-    own = extra_state(network)
-    shapes = {name: tuple(one.shape) for name, one in own.items()}
-    found = {name: tuple(one.shape) for name, one in saved.items()}
-    if shapes != found:
-        odd = sorted(name for name in {*shapes, *found} if shapes.get(name) != found.get(name))
-        raise ModelError(
-            f"{odd[0]} is {found.get(odd[0])} in the file, {shapes.get(odd[0])} in the network",
-            model=str(path),
-            remedy="fusion, labels and width must be those that were saved",
+    state = extra_state(network)
+    for name in sorted({*state, *saved}):
+        in_file, in_network = (
+            tuple(tensors[name].shape) if name in tensors else None for tensors in (saved, state)
         )
+        if in_file != in_network:
+            raise ModelError(
+                f"{name} is {in_file} in the file, {in_network} in the network",
+                model=str(path),
+                remedy="fusion, labels and width must be those that were saved",
+            )
     with torch.no_grad():
-        for name, one in own.items():
-            one.copy_(saved[name])
+        for name, tensor in state.items():
+            tensor.copy_(saved[name])

@@ -29,11 +29,16 @@ from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.errors import StoreError
-from xlt_ray.modeling.encoder import load_encoder, load_saved, load_tokenizer, save_encoder
+from xlt_ray.modeling.encoder import (
+    load_encoder,
+    load_saved,
+    load_tokenizer,
+    save_encoder,
+    update_pooler,
+)
 from xlt_ray.modeling.multitask import MultitaskNetwork
 from xlt_ray.modeling.network import MaskedLm, Network, build_network, load_extra, save_extra
 from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
-from xlt_ray.modeling.pooler import leave_pooler
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import encoder_of
 from xlt_ray.store.store import StageStore
@@ -98,7 +103,7 @@ def save_result(network: nn.Module, tokenizer: Any, folder: Path) -> None:
     """Write a trained network: encoder in Hugging Face layout, other weights beside it."""
     assert isinstance(network, Network | MultitaskNetwork | MaskedLm | ContrastiveNetwork)
     if isinstance(network, Network):
-        leave_pooler(network.head, network.encoder)
+        update_pooler(network.head, network.encoder)
     save_encoder(network.encoder, tokenizer, folder)
     if not isinstance(network, ContrastiveNetwork):
         save_extra(network, folder / EXTRA)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from xlt_ray.config.trial import evaluation_points
 from xlt_ray.data.sampling import digest_of
 from xlt_ray.errors import TrialFailure
-from xlt_ray.modeling.heads.base import IGNORED
+from xlt_ray.modeling.heads import IGNORED
 from xlt_ray.store.canonical import from_fields
 from xlt_ray.store.lease import Lease
 from xlt_ray.store.record import StageRecord

@@ -67,7 +67,7 @@ def predict(
         ModelError: the task that the folder tells of is none, or not the network's.
         DataError: the model's ``max_length`` leaves no room for text.
     """
-    metadata = loaded.told
+    metadata = loaded.metadata
     task = _task_of(metadata)
     kind = kind_of(task)
     words = [sentence for example in examples for sentence in example.sentences()]

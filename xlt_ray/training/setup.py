@@ -38,7 +38,7 @@ from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import Task, task_named
 from xlt_ray.data.text.parallel_sample import held_out_batches, rest_of
 from xlt_ray.data.text.pipeline import Batch, TextPipeline
-from xlt_ray.modeling.heads.base import IGNORED
+from xlt_ray.modeling.heads import IGNORED
 from xlt_ray.modeling.multitask import MultitaskNetwork, OneTask, build_multitask
 from xlt_ray.modeling.network import MaskedLm, build_network
 from xlt_ray.modeling.objectives.perturbed import robust_network

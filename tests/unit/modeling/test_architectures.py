@@ -24,7 +24,7 @@ from xlt_ray.modeling.model_info import model_facts
 from xlt_ray.modeling.network import build_masked_lm, build_network, hidden_states
 from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
 from xlt_ray.modeling.objectives.perturbed import robust_network
-from xlt_ray.modeling.objectives.weam import weam
+from xlt_ray.modeling.objectives.weam import WeamNetwork
 
 DEPTH, WIDTH, LONGEST, NUM_LABELS = 3, 32, 40, 3
 PLAIN = {"vocab_size": 100, "hidden_size": WIDTH, "num_hidden_layers": DEPTH,
@@ -247,7 +247,7 @@ def test_words_are_swapped_with_their_translations(
     mirrored = own.flip(-1)
     losses = []
     for swap in (own, mirrored):
-        network = weam(encoder, settings, seed=0)
+        network = WeamNetwork(encoder, settings, seed=0)
         for part in (network.encoder, network.head):
             part.eval()
         losses.append(network({**batch, "swap": swap}))

@@ -13,8 +13,12 @@ from tests.unit.modeling.conftest import write_tokenizer
 from tests.unit.modeling.test_architectures import ARCHITECTURES
 from xlt_ray.config.trial import Model
 from xlt_ray.errors import ModelError
-from xlt_ray.modeling.causal import reads_both_ways, refuse_causal_config
-from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
+from xlt_ray.modeling.encoder import (
+    load_encoder,
+    load_tokenizer,
+    reads_both_ways,
+    refuse_causal,
+)
 from xlt_ray.modeling.model_info import model_facts
 
 PLAIN: dict[str, Any] = {
@@ -68,7 +72,7 @@ def test_no_encoder_is_taken_for_a_causal_model(family: str, tmp_path: Path) -> 
     write(name, settings, tmp_path)
     encoder = transformers.AutoModel.from_pretrained(tmp_path)
     assert reads_both_ways(encoder)
-    refuse_causal_config(str(tmp_path), "it", trust_remote_code=False)
+    refuse_causal(Model(name="it"), {}, str(tmp_path), None)
 
 
 def test_a_decoder_that_was_made_to_read_both_ways_is_taken(tmp_path: Path) -> None:
@@ -83,6 +87,6 @@ def test_trying_a_model_draws_no_random_numbers_and_leaves_it_as_it_was(tmp_path
     before = torch.get_rng_state()
     reads_both_ways(encoder)
     with pytest.raises(ModelError):
-        refuse_causal_config(str(tmp_path), "it", trust_remote_code=False)
+        refuse_causal(Model(name="it"), {}, str(tmp_path), None)
     assert torch.equal(torch.get_rng_state(), before)
     assert encoder.training

@@ -78,7 +78,7 @@ def test_what_is_loaded_gives_the_bits_that_were_exported(
     rows = batch(network, kind)
     assert torch.equal(logits(loaded.network, rows), logits(network, rows))
     assert not loaded.network.training
-    assert loaded.told == says
+    assert loaded.metadata == says
 
 
 def test_auto_model_gives_the_encoder_of_every_family(folder: Path, tmp_path: Path) -> None:

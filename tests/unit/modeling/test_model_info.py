@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.unit.modeling.conftest import write_model
 from xlt_ray.config.trial import Model
 from xlt_ray.errors import ModelError
 from xlt_ray.modeling import model_info as facts
+from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.modeling.model_info import model_facts
 
 
@@ -117,8 +119,6 @@ def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_model_of_the_hub_is_that_of_its_revision(
     hub: str, revision: str | None, commit: str, depth: int
 ) -> None:
-    from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
-
     model = Model(name=hub, revision=revision)
     found = model_facts(model, None)
     assert (found.name, found.weights, found.num_layers) == (hub, commit, depth)
@@ -148,9 +148,10 @@ def test_neither_place_nor_notes_are_in_the_digest(folder: Path, tmp_path: Path)
     assert model_facts(Model(name=str(tmp_path / "moved")), None).weights == before
 
 
-def test_a_preset_without_toy_data_is_refused() -> None:
+@pytest.mark.parametrize("load", [model_facts, load_tokenizer])
+def test_a_preset_without_toy_data_is_refused(load: Callable[..., object]) -> None:
     with pytest.raises(ModelError, match="toy data"):
-        model_facts(Model(name="toy:2x32"), None)
+        load(Model(name="toy:2x32"), None)
 
 
 @pytest.mark.parametrize("family", ["bert"], indirect=True)

@@ -7,17 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from tests.rounding import cannot_learn
-from tests.unit.modeling.gradients import assert_parts_add_up, gradients
+from tests.unit.modeling.batches import (
+    LENGTH,
+    NUM_LABELS,
+    ROWS,
+    assert_parts_add_up,
+    batch_of,
+    gradients,
+)
 from xlt_ray.config import methods
 from xlt_ray.config.task_types import KINDS
-from xlt_ray.config.trial import Model, Ranking
-from xlt_ray.errors import ModelError, SpecError
-from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
-from xlt_ray.modeling.heads.base import Head
+from xlt_ray.config.trial import Ranking
+from xlt_ray.errors import ModelError
+from xlt_ray.modeling.heads import Head
 from xlt_ray.modeling.network import (
     MaskedLm,
     Network,
@@ -33,8 +38,6 @@ Encoders = Callable[..., PreTrainedModel]
 NONE = methods.NoFusion()
 DLFA = methods.DlfaFusion(method="dlfa", layer=0)
 MIX = methods.MixFusion(method="mix")
-ROWS, LENGTH, NUM_LABELS = 6, 8, 3
-
 TRAINED = [name for name, entry in KINDS.items() if entry.is_trained]
 every_kind = pytest.mark.parametrize("kind", [*TRAINED, "mlm"])
 every_fusion = pytest.mark.parametrize("settings", [NONE, DLFA, MIX], ids=lambda one: one.method)
@@ -46,41 +49,6 @@ def made(
     if kind == "mlm":
         return build_masked_lm(encoder, seed=0)
     return build_network(encoder, kind, settings, NUM_LABELS, seed=0)
-
-
-def batch_of(kind: str, *, rows: int = ROWS) -> dict[str, Tensor]:
-    """Rows of different length; every third piece is labelled where labels are per piece.
-
-    A choice has three options in each row, of different length; ranking a query and two candidates.
-    """
-    generator = torch.Generator().manual_seed(0)
-    has_parts = kind in ("choice", "ranking")
-    shape = (ROWS, NUM_LABELS, LENGTH) if has_parts else (ROWS, LENGTH)
-    ids = torch.randint(5, 15, shape, generator=generator)[:rows]
-    lengths = torch.arange(3, 3 + ROWS)[:, None]
-    mask = torch.arange(LENGTH) < lengths
-    if has_parts:
-        mask = torch.arange(LENGTH) < (lengths - torch.arange(NUM_LABELS) % 2)[..., None]
-    mask = mask[:rows].long()
-    if kind == "ranking":
-        labels = torch.zeros(rows, dtype=torch.long)
-    elif kind == "score":
-        labels = ids[:, 0] / 15
-    elif kind == "span":
-        labels = torch.stack([ids[:, 0] % 2, 1 + ids[:, 1] % 2], dim=1)
-    elif kind == "mlm" or KINDS[kind].is_by_piece:
-        labels = torch.where(
-            (mask == 1) & (ids % 3 == 0), ids if kind == "mlm" else ids % NUM_LABELS, -100
-        )
-    else:
-        labels = ids.reshape(rows, -1)[:, 0] % NUM_LABELS
-    return {
-        "input_ids": torch.where(mask == 1, ids, 0),
-        "attention_mask": mask,
-        "token_type_ids": torch.zeros_like(ids),
-        "labels": labels,
-        "denominator": (labels != -100).sum().float(),
-    }
 
 
 @every_kind
@@ -235,25 +203,6 @@ def test_building_draws_no_random_numbers(toy_encoder: Encoders) -> None:
     build_network(encoder, "tag", DLFA, 3, seed=0)
     build_masked_lm(encoder, seed=0)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_a_layer_above_the_model_is_refused(toy_encoder: Encoders) -> None:
-    with pytest.raises(SpecError, match=r"target\.fusion\.layer"):
-        build_network(toy_encoder(), "tag", methods.DlfaFusion(method="dlfa", layer=2), 3, seed=0)
-
-
-def test_every_family_trains_and_predicts(folder: Path) -> None:
-    model = Model(name=str(folder))
-    tokenizer = load_tokenizer(model, None)
-    inputs = dict(tokenizer(["the cat sat", "a mat"], padding=True, return_tensors="pt"))
-    labels = inputs["input_ids"].clone()
-    batch = {**inputs, "labels": labels, "denominator": torch.tensor(float(labels.numel()))}
-    masked = build_masked_lm(load_encoder(model, tokenizer, 0), seed=0)
-    masked(batch).backward()
-    assert masked.predict(batch).shape == (*labels.shape, masked.encoder.config.vocab_size)
-    network = build_network(load_encoder(model, tokenizer, 0), "pair", DLFA, 2, seed=0)
-    network({**batch, "labels": torch.tensor([0, 1])}).backward()
-    assert network.predict(batch).shape == (2, 2)
 
 
 def test_masked_lm_shares_the_embeddings(toy_encoder: Encoders) -> None:

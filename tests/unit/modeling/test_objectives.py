@@ -6,18 +6,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from tests.unit.modeling.gradients import assert_parts_add_up
+from tests.unit.modeling.batches import assert_parts_add_up
 from xlt_ray.config import methods
-from xlt_ray.config.trial import Model
 from xlt_ray.errors import SpecError
-from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.modeling.network import MaskedLm, hidden_states
-from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork, contrastive
-from xlt_ray.modeling.objectives.weam import weam
+from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
+from xlt_ray.modeling.objectives.weam import WeamNetwork
 
 Encoders = Callable[..., PreTrainedModel]
 ROWS, LENGTH = 6, 8
@@ -64,8 +62,16 @@ def settings_of(**changes: object) -> methods.Contrastive:
 
 
 def weam_of(encoder: PreTrainedModel, weight: float = 0.5) -> MaskedLm:
-    network: MaskedLm = weam(encoder, methods.Weam(objective="weam", weight=weight), 0)
-    return network
+    return WeamNetwork(encoder, methods.Weam(objective="weam", weight=weight), 0)
+
+
+def example(
+    encoder: PreTrainedModel, objective: str, **changes: object
+) -> tuple[nn.Module, dict[str, Tensor]]:
+    """The network of an objective, and a batch for it."""
+    if objective == "weam":
+        return weam_of(encoder), swapped()
+    return ContrastiveNetwork(encoder, settings_of(**changes)), pairs()
 
 
 @pytest.mark.parametrize("layer", [None, 0, 1])
@@ -73,7 +79,7 @@ def test_the_contrastive_loss_is_the_equation_of_the_docstring(
     toy_encoder: Encoders, layer: int | None
 ) -> None:
     encoder, batch = toy_encoder(), pairs()
-    found = contrastive(encoder, settings_of(layer=layer, temperature=0.2), 0)(batch)
+    found = ContrastiveNetwork(encoder, settings_of(layer=layer, temperature=0.2))(batch)
     vectors = []
     for prefix in ("", "other_"):
         rows = {name: batch[prefix + name] for name in ("input_ids", "attention_mask")}
@@ -92,7 +98,7 @@ def test_the_contrastive_loss_is_the_equation_of_the_docstring(
 
 
 def test_a_sentence_drawn_twice_is_no_negative_of_itself(toy_encoder: Encoders) -> None:
-    network, batch = contrastive(toy_encoder(), settings_of(), 0), pairs()
+    network, batch = ContrastiveNetwork(toy_encoder(), settings_of()), pairs()
     for name in list(batch):
         if name != "labels" and batch[name].dim():
             batch[name] = batch[name].clone()
@@ -113,19 +119,13 @@ def test_a_sentence_drawn_twice_is_no_negative_of_itself(toy_encoder: Encoders) 
 
 @pytest.mark.parametrize("objective", ["contrastive", "weam"])
 def test_micro_batches_add_up_to_the_full_batch(toy_encoder: Encoders, objective: str) -> None:
-    if objective == "weam":
-        network, batch = weam_of(toy_encoder()), swapped()
-    else:
-        network, batch = contrastive(toy_encoder(), settings_of(), 0), pairs()
+    network, batch = example(toy_encoder(), objective)
     assert_parts_add_up(network, batch, (slice(0, 3), slice(3, 6)), rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("objective", ["contrastive", "weam"])
 def test_every_parameter_has_a_gradient(toy_encoder: Encoders, objective: str) -> None:
-    if objective == "weam":
-        network, batch = weam_of(toy_encoder()), swapped()
-    else:
-        network, batch = contrastive(toy_encoder(), settings_of(layer=1), 0), pairs()
+    network, batch = example(toy_encoder(), objective, layer=1)
     network(batch).backward()
     missing = [name for name, one in network.named_parameters() if one.grad is None]
     assert missing == []
@@ -135,7 +135,7 @@ def test_every_parameter_has_a_gradient(toy_encoder: Encoders, objective: str) -
 
 
 def test_passes_hold_whole_groups(toy_encoder: Encoders) -> None:
-    network, batch = contrastive(toy_encoder(), settings_of(), 0), pairs()
+    network, batch = ContrastiveNetwork(toy_encoder(), settings_of()), pairs()
     part = {name: one[:4] if one.dim() else one for name, one in batch.items()}
     with pytest.raises(SpecError, match=r"align\.group: a pass of 4 pairs .* groups of 3"):
         network(part)
@@ -172,25 +172,8 @@ def test_weam_without_its_second_task_is_masked_lm(toy_encoder: Encoders) -> Non
 def test_bf16_networks_give_a_float32_loss_near_the_exact_one(
     toy_encoder: Encoders, objective: str
 ) -> None:
-    if objective == "weam":
-        network, batch = weam_of(toy_encoder()), swapped()
-    else:
-        network, batch = contrastive(toy_encoder(), settings_of(temperature=1.0), 0), pairs()
+    network, batch = example(toy_encoder(), objective, temperature=1.0)
     exact = network(batch).detach()
     rounded = network.to(torch.bfloat16)(batch)
     assert rounded.dtype == torch.float32
     torch.testing.assert_close(rounded.detach(), exact, rtol=0.05, atol=0.05)
-
-
-def test_positions_count_from_where_the_model_begins(folder: object, family: str) -> None:
-    model = Model(name=str(folder))
-    tokenizer = load_tokenizer(model, None)
-    encoder = load_encoder(model, tokenizer, 0).eval()
-    batch = dict(tokenizer(["the cat sat on a mat"], return_tensors="pt"))
-    plain = hidden_states(encoder, batch)[-1]
-    length = batch["input_ids"].shape[1]
-    counted = hidden_states(encoder, {**batch, "position_ids": torch.arange(length)[None]})[-1]
-    torch.testing.assert_close(counted, plain)
-    reset = torch.cat([torch.arange(3), torch.arange(length - 3)])[None]
-    moved = hidden_states(encoder, {**batch, "position_ids": reset})[-1]
-    assert not torch.allclose(moved, plain, atol=1e-4), family

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tests.unit.modeling.gradients import assert_parts_add_up, gradients
+from tests.unit.modeling import batches
+from tests.unit.modeling.batches import LENGTH, ROWS, assert_parts_add_up, gradients
 from xlt_ray.config import methods
 from xlt_ray.config.task_types import KINDS
 from xlt_ray.modeling.network import Batch, Network, build_network
@@ -26,7 +27,7 @@ from xlt_ray.modeling.objectives.perturbed import (
 from xlt_ray.modeling.objectives.smoothing import Smoothing
 
 Encoders = Callable[..., PreTrainedModel]
-ROWS, LENGTH, SPECIAL = 6, 8, (0, 1, 2, 3, 4)
+SPECIAL = (0, 1, 2, 3, 4)
 NORMS = ("l2", "linf")
 
 
@@ -48,32 +49,11 @@ every = pytest.mark.parametrize("settings", EVERY, ids=lambda one: f"{one.method
 
 def batch_of(kind: str = "pair") -> dict[str, Tensor]:
     """[CLS] words [SEP] and padding, rows of 3 to 8 pieces."""
-    generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(5, 15, (ROWS, LENGTH), generator=generator)
-    lengths = torch.arange(3, 3 + ROWS)
-    places = torch.arange(LENGTH)
-    ids[:, 0] = 2
-    ids[torch.arange(ROWS), lengths - 1] = 3
-    mask = (places < lengths[:, None]).long()
-    ids = torch.where(mask == 1, ids, 0)
-    # Answers are one piece long; the first row has none.
-    labels = {
-        "pair": ids[:, 1] % 3,
-        "tag": torch.where(ids > 4, ids % 3, -100),
-        "score": (ids[:, 1] % 3).float() / 2,
-        "span": torch.stack([torch.where(lengths > 3, 1, 0)] * 2, 1) + (lengths[:, None] > 4),
-    }.get(kind, torch.zeros(ROWS, dtype=torch.long))
-    if kind in ("choice", "ranking"):
-        # Three parts a row, which are rows of their own, shifted.
-        ids, mask = (torch.stack([one.roll(by, 0) for by in range(3)], 1) for one in (ids, mask))
-    return {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "token_type_ids": torch.zeros_like(ids),
-        "labels": labels,
-        "denominator": (labels != -100).sum().float(),
-        "noise_seed": torch.arange(ROWS),
-    }
+    batch = batches.batch_of(kind)
+    ids, lengths = batch["input_ids"], batch["attention_mask"].sum(dim=-1, keepdim=True)
+    ids[..., 0] = 2
+    ids.scatter_(-1, lengths - 1, 3)
+    return {**batch, "noise_seed": torch.arange(ROWS)}
 
 
 class Watched:

@@ -11,10 +11,6 @@ from xlt_ray.modeling.toy_models import SPECIAL_TOKENS, is_toy, toy_digest, toy_
 VOCABULARY = ("mi", "日本", "tano", "re")
 
 
-def test_shape_is_read_from_the_name() -> None:
-    assert toy_shape("toy:2x64") == (2, 64)
-
-
 @pytest.mark.parametrize(
     "name", ["toy:", "toy:2", "toy:0x64", "toy:2x0", "toy:2x64x3", "toy:-1x64", "toy:2x100"]
 )
@@ -73,8 +69,3 @@ def test_the_digest_knows_shape_and_vocabulary() -> None:
     }
     assert len(digests) == 4
     assert toy_digest("toy:2x32", VOCABULARY) in digests
-
-
-def test_a_preset_needs_toy_data() -> None:
-    with pytest.raises(ModelError, match="toy data"):
-        load_tokenizer(Model(name="toy:2x32"), None)

@@ -105,7 +105,7 @@ ALIGNMENTS: tuple[Method, ...] = (
         "xlt_ray.data.batches.alignment_batches:contrast_batches",
         "a sentence's mean state is nearer to its translation's than to those of others",
         "InfoNCE, arXiv 1807.03748, on mean-pooled sentence vectors",
-        network="xlt_ray.modeling.objectives.contrastive:contrastive",
+        network="xlt_ray.modeling.objectives.contrastive:ContrastiveNetwork",
     ),
     Method(
         "weam",
@@ -113,6 +113,6 @@ ALIGNMENTS: tuple[Method, ...] = (
         "xlt_ray.data.batches.alignment_batches:swapped_batches",
         "masked LM from a piece's own states and from those of the words aligned with it",
         "arXiv 2106.01732 (reconstruction)",
-        network="xlt_ray.modeling.objectives.weam:weam",
+        network="xlt_ray.modeling.objectives.weam:WeamNetwork",
     ),
 )

@@ -67,7 +67,7 @@ class Method:
 
     def load_network(self) -> Any:
         """Import and return what builds the network, ``(encoder, settings, seed) -> nn.Module``."""
-        return resolve_name(self.network or "xlt_ray.modeling.objectives.masked:masked_lm")
+        return resolve_name(self.network or "xlt_ray.modeling.network:masked_lm")
 
 
 def method_named(registry: tuple[Method, ...], name: str) -> Method:

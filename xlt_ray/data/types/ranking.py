@@ -21,7 +21,7 @@ monolingual pool of LAReQA (arXiv 2004.05484). ``accuracy`` is the share of quer
 whose first candidate is right. A wrong candidate that is as near as a right one stands before it.
 
 A training row is a query, its candidate, and candidates of other rows of the batch as wrong ones
-(:class:`xlt_ray.modeling.heads.ranking_head.RankingHead`). They belong to the row itself, so a loss
+(:class:`xlt_ray.modeling.heads.RankingHead`). They belong to the row itself, so a loss
 depends on neither micro-batches nor workers. In a cross-lingual batch the query of a row is in one
 language and its candidate in another, so candidates of several languages compete.
 """

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from xlt_ray.config import methods
 from xlt_ray.errors import SpecError
 from xlt_ray.modeling.fusion.dlfa import masked_mean
-from xlt_ray.modeling.heads.base import summed_loss
+from xlt_ray.modeling.heads import summed_loss
 from xlt_ray.modeling.network import Batch, hidden_states
 
 OTHER = "other_"
@@ -33,11 +33,15 @@ OTHER = "other_"
 class ContrastiveNetwork(nn.Module):
     """An encoder without a head; without ``labels``, ``(batch, hidden)`` of the first sentences.
 
+    There are no new parameters, so nothing depends on the seed.
+
     Raises:
         SpecError: a layer above the model, or, when called, a pass without whole groups.
     """
 
-    def __init__(self, encoder: PreTrainedModel, settings: methods.Contrastive) -> None:
+    def __init__(
+        self, encoder: PreTrainedModel, settings: methods.Contrastive, seed: int = 0
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         depth = encoder.config.num_hidden_layers
@@ -62,7 +66,7 @@ class ContrastiveNetwork(nn.Module):
                 remedy="a divisor of the micro-batch, or larger micro-batches on fewer workers",
             )
         others = {
-            name.removeprefix(OTHER): one for name, one in batch.items() if name.startswith(OTHER)
+            name.removeprefix(OTHER): part for name, part in batch.items() if name.startswith(OTHER)
         }
         theirs, unused_too = self._vectors(others)
         logits = (self._grouped(ours) @ self._grouped(theirs).transpose(1, 2)) / self._temperature
@@ -73,8 +77,8 @@ class ContrastiveNetwork(nn.Module):
         logits = logits.masked_fill(same, float("-inf"))
         labels = self._grouped(batch["labels"].unsqueeze(-1)).squeeze(-1)
         losses = [
-            summed_loss(one, labels, batch["denominator"])
-            for one in (logits, logits.transpose(1, 2))
+            summed_loss(direction, labels, batch["denominator"])
+            for direction in (logits, logits.transpose(1, 2))
         ]
         # What no loss reaches is stepped by some optimizers and skipped by others: all get zeros.
         return (losses[0] + losses[1]) / 2 + 0.0 * (unused + unused_too)
@@ -87,12 +91,3 @@ class ContrastiveNetwork(nn.Module):
 
     def _grouped(self, rows: Tensor) -> Tensor:
         return rows.reshape(-1, self._group, rows.shape[-1])
-
-
-def contrastive(
-    encoder: PreTrainedModel,
-    settings: methods.Contrastive,
-    seed: int,  # noqa: ARG001 (objectives are built alike)
-) -> ContrastiveNetwork:
-    """The encoder in training mode; there are no new parameters to be seeded."""
-    return ContrastiveNetwork(encoder, settings).train()

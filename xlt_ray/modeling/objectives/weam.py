@@ -27,16 +27,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from xlt_ray.config import methods
-from xlt_ray.modeling.heads.base import IGNORED, summed_loss
-from xlt_ray.modeling.network import Batch, MaskedLm, MaskedLmHead, build_masked_lm, hidden_states
+from xlt_ray.modeling.heads import IGNORED, summed_loss
+from xlt_ray.modeling.network import Batch, MaskedLm, hidden_states, masked_lm_head
 
 
 class WeamNetwork(MaskedLm):
     """Masked LM whose batches have ``swap`` ``(batch, length, length)``."""
 
-    def __init__(self, encoder: PreTrainedModel, head: MaskedLmHead, weight: float) -> None:
-        super().__init__(encoder, head)
-        self._weight = weight
+    def __init__(self, encoder: PreTrainedModel, settings: methods.Weam, seed: int) -> None:
+        super().__init__(encoder, masked_lm_head(encoder, seed))
+        self._weight = settings.weight
 
     def forward(self, batch: Batch) -> Tensor:
         if "labels" not in batch:
@@ -45,12 +45,6 @@ class WeamNetwork(MaskedLm):
         swapped = batch["swap"].to(states.dtype) @ states
         asked = batch["labels"] != IGNORED
         labels, denominator = batch["labels"][asked], batch["denominator"]
-        own = summed_loss(self.head(states[asked]), labels, denominator)
+        plain = summed_loss(self.head(states[asked]), labels, denominator)
         crossed = summed_loss(self.head(swapped[asked]), labels, denominator)
-        return own + self._weight * crossed
-
-
-def weam(encoder: PreTrainedModel, settings: methods.Weam, seed: int) -> WeamNetwork:
-    """A new masked-LM head on ``encoder``, in training mode."""
-    plain = build_masked_lm(encoder, seed)
-    return WeamNetwork(plain.encoder, plain.head, settings.weight).train()
+        return plain + self._weight * crossed
