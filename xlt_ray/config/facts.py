@@ -45,6 +45,8 @@ class SplitFacts:
     digest: str
     content: str = ""
     """Digest of the same whatever task reads it; empty where the source cannot tell."""
+    rows: str = ""
+    """Digest of the examples without their ids; empty where ``content`` covers the examples."""
     repeated: tuple[str, ...] = ()
     """Ids that are there several times, where the source has met them."""
 

@@ -98,8 +98,8 @@ class FileCheck:
             if not scored:
                 told = ", ".join("/".join(place) for place in places)
                 self.warnings.append(
-                    f"{name}: {told} are the same file, so trials are scored on data that they "
-                    "are trained or selected on"
+                    f"{name}: {told} hold the same examples, so trials are scored on data that "
+                    "they are trained or selected on"
                 )
         if files is None:
             return
@@ -208,17 +208,17 @@ class Verdicts:
 
 
 def copies(splits: Splits) -> list[list[tuple[str, Split]]]:
-    """Splits that hold the same bytes, as groups of two or more."""
+    """Splits that hold the same bytes or the same rows, as groups of two or more."""
     groups: dict[str, list[tuple[str, Split]]] = {}
     for place, facts in sorted(splits.items()):
-        if facts.content:
-            groups.setdefault(facts.content, []).append(place)
+        if digest := facts.rows or facts.content:
+            groups.setdefault(digest, []).append(place)
     return [places for places in groups.values() if len(places) > 1]
 
 
 def _copy_of_train(name: str, language: str, scored: str) -> DataError:
     return DataError(
-        f"{scored} and train are the same file, so a score would mean nothing",
+        f"{scored} and train hold the same examples, so a score would mean nothing",
         task=name,
         language=language,
         remedy=f"put examples into {scored} that are not trained on",

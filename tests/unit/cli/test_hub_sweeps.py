@@ -78,9 +78,12 @@ def test_a_mirror_and_well_known_models_need_no_network(xlt: Xlt, tmp_path: Path
     }
     rows = [question("q", "Ada wrote it.", "Ada")]
     mirror = tmp_path / "mirror"
-    squad = {"plain_text": {"train": rows, "validation": rows}}
-    write_data_set(mirror / "rajpurkar/squad", squad, features)
-    configs = {f"XQuAD.{language}": {"validation": rows} for language in ("en", "th")}
+    squad = {"train": rows, "validation": [question("q", "Bob read it.", "Bob")]}
+    write_data_set(mirror / "rajpurkar/squad", {"plain_text": squad}, features)
+    configs = {
+        f"XQuAD.{language}": {"validation": [question("q", f"{language} it.", language)]}
+        for language in ("en", "th")
+    }
     write_data_set(mirror / "google/xtreme", configs, features)
     data = f"{{source: hub, root: {mirror}, cache: {tmp_path / 'arrow'}}}"
     file = sweep_file(tmp_path, data)
@@ -105,23 +108,31 @@ def test_a_hub_that_does_not_answer_is_bad_input_and_no_traceback(xlt: Xlt, tmp_
 
 @pytest.fixture
 def paws(tmp_path: Path) -> Callable[..., str]:
-    """A sweep on a mirror of PAWS-X, one test label of which may be another, and on texts."""
+    """A sweep on a mirror of PAWS-X, and on texts; ``label`` is that of one German test row, and
+    English has the rows of ``copied`` as its test set."""
 
-    def sweep(label: str = "1", **texts: str) -> str:
+    def sweep(label: str = "1", copied: str = "", **texts: str) -> str:
         from datasets import Value
 
         features = {
             "id": Value("int32"),
             **dict.fromkeys(("sentence1", "sentence2", "label"), Value("string")),
         }
-        rows = [
-            {"id": one, "sentence1": f"a{one} b", "sentence2": f"b a{one}", "label": str(one % 2)}
-            for one in range(4)
-        ]
-        splits = dict.fromkeys(("train", "validation", "test"), rows)
-        tested = {"test": [*rows[:3], {**rows[3], "label": label}]}
+
+        def rows(name: str) -> list[dict[str, object]]:
+            sentences = [(f"{name}{row} b", f"b {name}{row}") for row in range(4)]
+            return [
+                {"id": row, "sentence1": first, "sentence2": second, "label": str(row % 2)}
+                for row, (first, second) in enumerate(sentences)
+            ]
+
+        english = {split: rows(split) for split in ("train", "validation", "test")}
+        if copied:
+            # Other ids make no other examples.
+            english["test"] = [{**row, "id": 9 + at} for at, row in enumerate(english[copied])]
+        tested = {"test": [*rows("German")[:3], {**rows("German")[3], "label": label}]}
         place = tmp_path / "mirror/google-research-datasets/paws-x"
-        write_data_set(place, {"en": splits, "de": tested}, features)
+        write_data_set(place, {"en": english, "de": tested}, features)
         for language, text in texts.items():
             file = tmp_path / f"texts/parallel/c/{language}.tsv"
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -153,6 +164,19 @@ def test_rows_of_the_hub_that_trials_are_scored_on_are_read_before_a_sweep_start
     assert said.code == 2
     assert "pawsx/de/test: " in said.err
     assert "unknown label 'maybe'" in said.err
+
+
+@pytest.mark.usefixtures("offline")
+def test_equal_rows_in_two_splits_of_the_hub_are_found_before_a_sweep_starts(
+    xlt: Xlt, paws: Callable[..., str]
+) -> None:
+    assert "the same examples" not in xlt("check", paws()).out
+    trained = xlt("check", paws(copied="train"))
+    assert trained.code == 2
+    assert "pawsx/en: test and train hold the same examples" in trained.err
+    selected = xlt("check", paws(copied="validation"))
+    assert selected.code == 0
+    assert "pawsx: en/dev, en/test hold the same examples" in selected.out
 
 
 @pytest.mark.usefixtures("offline")

@@ -278,7 +278,7 @@ def test_a_copy_of_the_training_data_is_refused(tmp_path, sweep_on, check, name)
     folder = tmp_path / "data/pairs/xnli"
     (folder / f"{name}.tsv").write_text((folder / "en.train.tsv").read_text())
     (fault,) = faults(check, sweep)
-    assert f"xnli/en: {name[3:]} and train are the same file" in str(fault)
+    assert f"xnli/en: {name[3:]} and train hold the same examples" in str(fault)
 
 
 def test_dev_and_test_that_are_one_file_are_warned_of(tmp_path, sweep_on, check):
@@ -286,7 +286,7 @@ def test_dev_and_test_that_are_one_file_are_warned_of(tmp_path, sweep_on, check)
     folder = tmp_path / "data/pairs/xnli"
     (folder / "en.test.tsv").write_text((folder / "en.dev.tsv").read_text())
     (warning,) = check(sweep)
-    assert "xnli: en/dev, en/test are the same file" in warning
+    assert "xnli: en/dev, en/test hold the same examples" in warning
 
 
 def test_a_language_that_is_a_copy_of_another_one_is_warned_of(tmp_path, sweep_on, check):
@@ -294,7 +294,7 @@ def test_a_language_that_is_a_copy_of_another_one_is_warned_of(tmp_path, sweep_o
     folder = tmp_path / "data/pairs/xnli"
     (folder / "de.test.tsv").write_text((folder / "en.test.tsv").read_text())
     (warning,) = check(sweep)
-    assert "xnli: de/test, en/test are the same file" in warning
+    assert "xnli: de/test, en/test hold the same examples" in warning
 
 
 def test_a_run_reads_everything_before_it_begins(tmp_path, sweep_on, monkeypatch):

@@ -183,6 +183,7 @@ class HubSource:
         )
         kind, names, gathered = kind_of(task), Names(), Gathered()
         repeated: list[str] = []
+        rows = hashlib.sha256()
         number = count = 0
         for part in parts:
             at = Path(self._library.place(part, part.filled(part.config, language)), split)
@@ -202,6 +203,8 @@ class HubSource:
                     keep(example)
                     content = [name, row]
                     state.update(json.dumps(content, sort_keys=True, ensure_ascii=False).encode())
+                    cells = [[field, cell] for field, cell in sorted(row.items()) if field != "id"]
+                    rows.update(json.dumps(cells, ensure_ascii=False).encode())
         gathered.refuse()
         if not count:
             first = parts[0]
@@ -211,7 +214,11 @@ class HubSource:
                 remedy="look at its labels, and at where and where_begins in the task's file",
             )
         return SplitFacts(
-            count, state.hexdigest(), content=_content(parts, place), repeated=tuple(repeated)
+            count,
+            state.hexdigest(),
+            content=_content(parts, place),
+            rows=rows.hexdigest(),
+            repeated=tuple(repeated),
         )
 
     def _rows(
