@@ -187,7 +187,7 @@ def check(
     from xlt_ray.config.checks.check_sweep import most_configurations
     from xlt_ray.config.supervision import supervisions
     from xlt_ray.store.storage import Storage
-    from xlt_ray.sweep.findings import refuse_faulty, text_shares
+    from xlt_ray.sweep.read_facts import refuse_faulty, text_shares
     from xlt_ray.sweep.runner import checked_facts, refuse_too_large
 
     result = CheckResult()

@@ -20,12 +20,12 @@ from benchmarks.control_plane.scenario import (
 )
 from benchmarks.control_plane.scheduler import sync_of
 from xlt_ray.home import Home
-from xlt_ray.ledger import TrialView, open_ledger
+from xlt_ray.ledger import StageUse, TrialView, open_ledger
 from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.runner import _TUNE
 from xlt_ray.sweep.scheduler import TrialScheduler
-from xlt_ray.sweep.tasks import Report, StageReport, TrialTask
+from xlt_ray.sweep.tasks import Report, TrialTask
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def by_scheduler(load: Load, marks: Marks) -> None:
     from ray import tune
 
     from xlt_ray.config.retry_policy import Failures
-    from xlt_ray.sweep.retry import ProcessFailures
+    from xlt_ray.sweep.failures import ProcessFailures
     from xlt_ray.sweep.trainable import INTERVAL, REPORT, REPORT_INTERVAL_S, report_interval
     from xlt_ray.sweep.tune import LiveTrialScheduler, SchedulerSearcher
 
@@ -121,7 +121,7 @@ def by_scheduler(load: Load, marks: Marks) -> None:
                 is_reused = (folder / "record.json").exists()
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "record.json").write_text("{}")
-                told = StageReport(stage.kind, stage.key, stage.label, is_reused, 1, 1.0)
+                told = StageUse(stage.kind, stage.key, stage.label, is_reused, 1, 1.0)
                 yield Report("stage", stage=stage.kind, finished_stage=told)
             yield Report("complete", scores=scores_of(random.random()))
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from benchmarks.control_plane.clocks import Clocks
 from benchmarks.control_plane.scenario import NUM_EVALUATIONS, scores_of
+from xlt_ray.ledger import StageUse
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.scheduler import TrialScheduler
-from xlt_ray.sweep.tasks import Report, StageReport, TrialTask
+from xlt_ray.sweep.tasks import Report, TrialTask
 
 SECONDS = {"intermediate": 600.0, "target": 600.0, "evaluate": 60.0}
 """What stages take in the workers' time, in the mean."""
@@ -97,6 +98,6 @@ class Workers:
     def _told_of(self, task: TrialTask, left: list[Stage], *, reused: bool) -> None:
         stage = left[0]
         examples, seconds = (0, 0.0) if reused else (stage.num_examples, 60.0)
-        report = StageReport(stage.kind, stage.key, stage.label, reused, examples, seconds)
+        report = StageUse(stage.kind, stage.key, stage.label, reused, examples, seconds)
         self._tell(task, Report("stage", stage=stage.kind, finished_stage=report))
         self._later(0.0, task.number, lambda: self._go_on(task, left[1:]))

@@ -41,9 +41,9 @@ ROOMS = {
 """Room -> rooms that it may import."""
 
 ONLY_IN = {
-    "data": {"read_facts", "findings", "workers"},
-    "modeling": {"read_facts", "findings"},
-    "training": {"local_run", "trainable", "walk_thread", "workers"},
+    "data": {"read_facts", "workers"},
+    "modeling": {"read_facts"},
+    "training": {"runner", "trainable", "workers"},
 }
 """Rooms that ``sweep`` touches in these modules alone."""
 

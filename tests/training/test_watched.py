@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.training.conftest import TINY, Bench
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
-from xlt_ray.sweep.objective import intermediate_value, objective_value
+from xlt_ray.sweep.scheduler import intermediate_value, objective_value
 from xlt_ray.training.loop import Committed, Evaluated
 
 WATCHED = ("qaa", "qab")

@@ -149,7 +149,7 @@ def check(
     [dim]xlt check sweeps/quickstart.yaml target.epochs=3[/]
     """
     from xlt_ray.config.supervision import TRANSLATE_TRAIN
-    from xlt_ray.sweep.findings import asks_the_hub
+    from xlt_ray.sweep.read_facts import asks_the_hub
 
     if as_json:
         _print_check_as_json(api.check(sweep, overrides or ()))

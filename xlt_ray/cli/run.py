@@ -110,7 +110,7 @@ def stage(
     [dim]xlt stage quickstart --trial 3[/]
     """
     from xlt_ray.cli.progress import echo_event
-    from xlt_ray.sweep.local_run import make_alone
+    from xlt_ray.sweep.runner import make_alone
 
     home = Home.from_environment()
     spec = api.find_sweep(sweep, overrides or (), home)

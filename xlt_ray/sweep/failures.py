@@ -1,25 +1,30 @@
-"""Why an attempt failed, from its exception: one table of rules, read from top to bottom.
+"""Why an attempt failed, and whether another one is made.
 
-An exception rarely comes alone: Ray wraps what a worker raised, and cleaning up raises anew. So
-a rule is asked about every exception that the one at hand wraps or arose from, and the first
-rule with an answer counts. What no rule knows is a bug.
+The cause follows from the exception, or from the traceback of a process that hung: one table of
+rules, read from top to bottom. Ray wraps what a worker raised, and cleaning up raises again, so a
+rule is compared with every exception that an exception wraps or arose from. The first rule that
+matches decides; without one it is a bug.
 
-Failures that other trials would meet, too: a bug in several trials, a stage in two of them, a
-full disk, data that cannot be scored.
+:class:`ProcessFailures` counts the failures of every trial, and alone decides about retries.
+:class:`RepeatedFailures` finds failures that other trials would have, too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import faulthandler
 import re
+import threading
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import cast
 
-from xlt_ray.config.retry_policy import CAUSES, OF_PROCESSES, Cause, RepeatedBug
+from xlt_ray.config.retry_policy import CAUSES, OF_PROCESSES, Cause, Failures, RepeatedBug
 from xlt_ray.errors import CHANGED, LedgerError, TrialFailure, XltError
 from xlt_ray.redact import redacted
 from xlt_ray.sweep.tasks import Report
@@ -225,7 +230,7 @@ def classify(error: BaseException) -> Failure:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def noting_node(node: Callable[[], str]) -> Iterator[None]:
     """Add the id of the node to an exception that leaves this block, for :attr:`Failure.node`."""
     try:
@@ -270,8 +275,8 @@ def find_ledger_error(error: BaseException) -> LedgerError | None:
 def bug_signature(message: str, log: str) -> str:
     """Identifies a bug by its place in the code, if the log has it, and its message.
 
-    >>> alike("KeyError: 'x'", '  File "a.py", line 3, in load')
-    'a.py:3 in load: KeyError: \\'x\\''
+    >>> bug_signature("KeyError: 'x'", '  File "a.py", line 3, in load')
+    "a.py:3 in load: KeyError: 'x'"
     """
     places = re.findall(r'^\s*File "(.+)", line (\d+), in (.+)$', log, re.MULTILINE)
     if not places:
@@ -299,6 +304,181 @@ def _unwrapped(error: BaseException) -> BaseException:
     """What a worker raised, without Ray's wrapping."""
     inner = getattr(error, "cause", None)
     return _unwrapped(inner) if isinstance(inner, BaseException) else error
+
+
+_WATCHED = "watched thread: "
+
+
+class Watchdog:
+    """A context manager: if its block takes longer than ``timeout`` seconds, this process writes
+    the traceback of all threads for the driver, and ends. Use one per process, always in the same
+    thread.
+
+    The timer is Python's ``faulthandler``, a thread in C that does not need the interpreter lock,
+    so it also ends a process that is stuck inside a library.
+    """
+
+    def __init__(self, file: Path, timeout: float) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._file = file
+        self._timeout = timeout
+        self._stream = file.open("w", encoding="utf-8")
+
+    def __enter__(self) -> Watchdog:
+        if not self._stream.tell():
+            self._stream.write(f"{_WATCHED}{threading.get_ident():#x}\n")
+            self._stream.flush()
+        faulthandler.dump_traceback_later(self._timeout, exit=True, file=self._stream)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        faulthandler.cancel_dump_traceback_later()
+
+    def close(self) -> None:
+        """Delete the file: nothing hung."""
+        if not self._stream.closed:
+            self._stream.close()
+            self._file.unlink(missing_ok=True)
+
+
+def hang_file(folder: Path, number: int, rank: int) -> Path:
+    """The file that one worker of a trial writes."""
+    return folder / f"trial-{number}.worker-{rank}.txt"
+
+
+def read_hang_report(folder: Path, number: int) -> Failure | None:
+    """The failure that a trial's workers wrote when they hung, or None; deletes their files.
+
+    A worker that waits for another one hangs with it, so the log has the tracebacks of all.
+    """
+    logs: dict[str, str] = {}
+    for file in sorted(folder.glob(f"trial-{number}.worker-*.txt")):
+        # A shared folder may be slow or gone; the cause of the failure is then `lost`.
+        with contextlib.suppress(OSError):
+            logs[file.stem] = file.read_text(encoding="utf-8", errors="replace")
+            file.unlink()
+    threads = {name: _working_thread(text) for name, text in logs.items() if "Timeout" in text}
+    if not threads:
+        return None
+    num_lines = LOG_LINES // len(threads)
+    places = dict.fromkeys(_place(lines[-1]) for lines in threads.values())
+    duration = re.search(r"\((\d+:\d+:\d+)", "\n".join(logs.values()))
+    return Failure(
+        cause="timeout",
+        message=f"nothing happened for {duration[1] if duration else 'too long'}: "
+        f"in {', '.join(places)}",
+        log="\n".join(
+            line
+            for name, lines in threads.items()
+            for line in (f"{name.partition('.')[2]} (most recent call last):", *lines[-num_lines:])
+        ),
+    )
+
+
+def _working_thread(text: str) -> list[str]:
+    """The traceback of the watched thread; innermost call last."""
+    watched = re.search(rf"{_WATCHED}0x(\w+)", text)
+    threads = dict(re.findall(r"hread 0x0*(\w+)[^\n]*\n((?: +File[^\n]*\n?)*)", text))
+    lines = threads.get(watched[1] if watched else "", "").splitlines()
+    return lines[::-1] or ["nowhere"]
+
+
+def _place(frame: str) -> str:
+    """A line of a traceback as function, file and line.
+
+    >>> _place('  File "/a/b.py", line 5 in wait')
+    'wait (b.py:5)'
+    """
+    match = re.search(r'File "(.+)", line (\d+) in (.+)', frame)
+    return f"{match[3]} ({Path(match[1]).name}:{match[2]})" if match else frame.strip()
+
+
+class ProcessFailures:
+    """Failures of trials and nodes in one run of a sweep; the only counter of retries.
+
+    Tune has one limit of failures for all causes, so it is configured to retry for ever, and the
+    limits of each cause are enforced here.
+    """
+
+    def __init__(self, failures: Failures, hangs: Path) -> None:
+        self._failures = failures
+        self._hang_folder = hangs
+        self._num_failures: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        """Number of a trial -> failures by cause, in all its processes."""
+        self._num_lost: Counter[int] = Counter()
+        self._last_failure: dict[int, Failure] = {}
+        self._silent_s: dict[int, float] = {}
+        self._device_failures: Counter[str] = Counter()
+        """Node -> failures since a stage was last made there."""
+        self.left_nodes: tuple[str, ...] = ()
+        """Ids of nodes that get no further trials, in the order in which they were excluded."""
+        self.write_error: Exception | None = None
+        """The error that kept the end of a trial from being written; it ends the run."""
+
+    def note_made(self, report: Report) -> None:
+        """Clear the failures of the nodes on which a stage was made."""
+        for node in report.nodes:
+            self._device_failures.pop(node, None)
+
+    def note_silence(self, number: int, seconds: float) -> None:
+        """Note that the process of this trial is ended after ``seconds`` without a report."""
+        self._silent_s[number] = seconds
+
+    def on_failed_attempt(self, number: int, failed: Report) -> tuple[Report, float] | None:
+        """Count a failure after which the process is usable: the report of a retry in it and the
+        seconds before it, or None if no retry is left."""
+        cause = cast("Cause", failed.cause)
+        pause_s = self._pause_before_retry(number, cause)
+        remedy = failed.remedy or (f"in {pause_s:.0f} s" if pause_s else "at once")
+        is_too_small = self._failures.policy(cause).action == "shrink" and not failed.remedy
+        if pause_s is None or is_too_small:
+            return None
+        return replace(failed, kind="retrying", remedy=remedy), pause_s
+
+    def on_process_end(self, number: int, error: BaseException | None) -> Report | None:
+        """Count the end of a trial's process; the report of it, or None if no retry is left.
+
+        Args:
+            error: the error of the process that Tune has, if it can be read.
+        """
+        failure = read_hang_report(self._hang_folder, number)
+        silent_s = self._silent_s.pop(number, None)
+        if failure is None and silent_s is not None:
+            failure = Failure(
+                "timeout", f"its process gave no sign of life for {silent_s:.0f} s", ""
+            )
+        if failure is None and error is not None:
+            failure = classify(error)
+        failure = failure or Failure("lost", "its process was lost", "")
+        self._last_failure[number] = failure
+        if failure.cause == "device" and failure.node:
+            self._count_device(failure.node)
+        self._num_lost[number] += 1
+        if self._pause_before_retry(number, failure.cause) is None:
+            return None
+        return Report("lost", cause=failure.cause, message=failure.message, log=failure.log,
+                      remedy="in another process")  # fmt: skip
+
+    def _pause_before_retry(self, number: int, cause: Cause) -> float | None:
+        """Count a failed attempt; seconds before the next one, or None if no retry is left."""
+        policy, retries = self._failures.policy(cause), self._num_failures[number][cause]
+        self._num_failures[number][cause] += 1
+        return policy.pause(retries) if policy.allows(retries) else None
+
+    def _count_device(self, node: str) -> None:
+        self._device_failures[node] += 1
+        limit = self._failures.leave_node_after
+        if self._device_failures[node] >= limit and node not in self.left_nodes:
+            self.left_nodes = (*self.left_nodes, node)
+
+    def final_report(self, number: int) -> Report | None:
+        """The report of a trial whose process failed for good; None if nothing is known."""
+        failure = self._last_failure.get(number)
+        if failure is None:
+            return None
+        lost = self._num_lost[number]
+        message = failure.message + (f" (attempts in this run: {lost})" if lost > 1 else "")
+        return Report("failed", cause=failure.cause, message=message, log=failure.log)
 
 
 PERMANENT = ("nan", "data", "oom", "bug")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 from xlt_ray.errors import DamagedStage
 from xlt_ray.home import Home
@@ -87,7 +87,7 @@ class MissingEvaluations:
         self.reporter.heard(self._ledger.trial(number), report)
         stage = report.finished_stage
         if stage is not None and not stage.reused:
-            self.new_stages[stage.key] = StageUse(**asdict(stage))
+            self.new_stages[stage.key] = stage
         return False
 
     def finish(self, number: int, report: Report | None) -> None:
@@ -112,7 +112,7 @@ def _lost_stages(
         if not is_best and _is_sound(view.evaluation_key, store, is_verified=is_verified):
             continue
         asked_trial = AskedTrial(view.number, dict(view.assignment), view.seed, view.attempts)
-        task = planner.planned(asked_trial, home).task
+        task = planner.task(asked_trial, home)
         if task.path[-1].key != view.evaluation_key:
             continue
         wanted = task.path[-2:] if is_best else task.path[-1:]

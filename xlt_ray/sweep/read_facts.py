@@ -1,13 +1,24 @@
-"""Ask the data and modeling rooms once for all that the identity of a sweep's stages needs."""
+"""What a sweep reads: the facts that decide its stages, and faults of its files before it starts.
+
+The facts are the digests, sizes and shapes of models, tasks and texts (:func:`facts_of`). The part
+of them that the trials of a sweep read is what its results follow from (:func:`used_facts`), and
+what :func:`refuse_faulty` reads line by line.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from itertools import combinations
-from typing import Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
+from xlt_ray.config.checks.check_evaluation import languages_tested
+from xlt_ray.config.checks.check_schedules import StageSize, stage_sizes
+from xlt_ray.config.checks.check_sweep import warnings_of
 from xlt_ray.config.facts import (
     Coverage,
     Facts,
@@ -18,38 +29,53 @@ from xlt_ray.config.facts import (
     TaskFacts,
 )
 from xlt_ray.config.methods import AugmentRobust
-from xlt_ray.config.search_space import Assignment, probes
+from xlt_ray.config.mixture import mixture_of
+from xlt_ray.config.search_space import probes
 from xlt_ray.config.sweep import SweepSpec
-from xlt_ray.config.trial import Model, ToyData, TrialSpec
+from xlt_ray.config.trial import HubData, Model, ToyData, TrialSpec, with_lengths
+from xlt_ray.data.file_check import FileCheck, Sizes, Verdicts
+from xlt_ray.data.join_check import JoinCheck
+from xlt_ray.data.piece_check import PieceCheck, TextShares
 from xlt_ray.data.sources.base import Source, open_source
+from xlt_ray.data.sources.hub.hub_source import HubSource
+from xlt_ray.data.sources.hub.library import NOT_CACHED, cached_only
 from xlt_ray.data.sources.local_files import FilesSource
+from xlt_ray.data.sources.toy.toy_source import ToySource
 from xlt_ray.data.task import labels_file, task_named
 from xlt_ray.data.text.coverage import coverage_of
 from xlt_ray.data.text.neighbours import neighbours_digest
 from xlt_ray.errors import DataError, DataErrors, ModelError, SpecError, SpecErrors
+from xlt_ray.modeling.model_files import folder_faults, tokenizer_file
 from xlt_ray.modeling.model_info import model_facts
+from xlt_ray.modeling.toy_models import is_toy
 from xlt_ray.store.stage_path import path_of
+
+ANY_DEPTH = {"num_layers": 10**6, "hidden_size": 10**6}
+"""Bounds of a model before its facts are known."""
+DIGITS = 20
+"""Of a digest of data, as a ledger keeps it."""
 
 
 def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
     """Models, tasks and texts that any trial of the sweep may use.
 
-    With ``may_assume`` the shape of a well-known model is taken from the table of presets where
-    the hub cannot be reached; no stage can be named then.
+    Args:
+        may_assume: take the shape of a well-known model from the table of presets where the hub
+            cannot be reached; no stage has a key then.
 
     Raises:
-        SpecErrors: a model, a task or the data's root that is not there, with the keys that
-            name them.
+        SpecErrors: a model, a task or the root of the data is missing; with the keys that name
+            them.
     """
-    trials = [sweep.trial(tree) for tree, _ in probes(sweep.space, lambda _: ANY_DEPTH)]
+    trials = _probed_trials(sweep)
     document = sweep.document
     problems: dict[str, SpecError] = {}
 
     def note(error: DataError | ModelError, key: str) -> None:
         for problem in error.problems if isinstance(error, DataErrors) else (error,):
             is_in_file = isinstance(problem, DataError) and problem.fields["file"]
-            complaint = of_file(problem) if is_in_file else document.error(str(problem), key=key)
-            problems.setdefault(str(complaint), complaint)
+            located = spec_error(problem) if is_in_file else document.error(str(problem), key=key)
+            problems.setdefault(str(located), located)
 
     try:
         source = open_source(trials[0].data)
@@ -76,7 +102,7 @@ def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
     is_toy = isinstance(trials[0].data, ToyData)
     try:
         texts = _texts(trials, source)
-        # The toy world's lists are of its own words.
+        # The toy lists have only toy words.
         coverage = () if is_toy else _coverage(trials, tasks, source)
     except DataError as error:
         note(error, "data")
@@ -97,12 +123,11 @@ def facts_of(sweep: SweepSpec, *, may_assume: bool = False) -> Facts:
 
 
 def used_facts(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
-    """What the results of a sweep's trials follow from, by name: weights, splits and other texts by
-    their digests, tasks and kinds of stages by their versions.
+    """What the results of a sweep's trials follow from, by name: digests of weights, splits and
+    other texts, versions of tasks and kinds of stages.
 
-    It is what the paths of the probes read, so that neither data that no trial reads nor the place
-    where any lie is a fact of the sweep. The sweep fits its facts
-    (:func:`xlt_ray.config.checks.check_sweep.check`).
+    Data that no trial reads are not among them, nor the folders of the data. The sweep fits its
+    facts (:func:`xlt_ray.config.checks.check_sweep.check`).
     """
     read = read_by(sweep, facts)
     splits, models = read.splits, read.models
@@ -111,6 +136,12 @@ def used_facts(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
         f"model {model.name if revisions[model.name] == 1 else model.label}": digest
         for model, digest in models.items()
     }
+    texts: tuple[tuple[str, Mapping[str, str]], ...] = (
+        ("parallel text", read.parallel.read),
+        ("lexicon", {language: words.digest for language, words in read.lexicon.read.items()}),
+        ("neighbours", read.neighbours.read),
+        ("word links", read.links.read),
+    )
     return {
         **dict(sorted(weights.items())),
         **{f"{kind} stages": f"version {version}" for kind, version in sorted(read.stages.items())},
@@ -125,29 +156,21 @@ def used_facts(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
             for (language, split), split_facts in sorted(splits[name].read.items())
         },
         **{
-            f"parallel text {language}": text[:DIGITS]
-            for language, text in sorted(read.parallel.read.items())
+            f"{kind} {name}": digest[:DIGITS]
+            for kind, digests in texts
+            for name, digest in sorted(digests.items())
         },
-        **{
-            f"lexicon {language}": words.digest[:DIGITS]
-            for language, words in sorted(read.lexicon.read.items())
-        },
-        **{
-            f"neighbours {language}": text[:DIGITS]
-            for language, text in sorted(read.neighbours.read.items())
-        },
-        **{f"word links {pair}": text[:DIGITS] for pair, text in sorted(read.links.read.items())},
     }
 
 
-def probes_of(sweep: SweepSpec, facts: Facts) -> Iterator[tuple[dict[str, Any], Assignment]]:
-    """Concrete trees that cover a space (:func:`xlt_ray.config.search_space.probes`), by its
-    models."""
-    return probes(sweep.space, facts.model_bounds)
+def _probed_trials(sweep: SweepSpec, facts: Facts | None = None) -> list[TrialSpec]:
+    """Trials that cover a space, even before its models are known."""
+    bounds = facts.model_bounds if facts is not None else lambda _: ANY_DEPTH
+    return [sweep.trial(tree) for tree, _ in probes(sweep.space, bounds)]
 
 
-def of_file(error: DataError | ModelError) -> SpecError:
-    """The same complaint with file and line as fields, where it is about a file."""
+def spec_error(error: DataError | ModelError) -> SpecError:
+    """The same error with file and line as fields, if it has them."""
     file, line = error.fields.get("file"), error.fields.get("line")
     if not file:
         return SpecError(str(error))
@@ -155,14 +178,12 @@ def of_file(error: DataError | ModelError) -> SpecError:
     return SpecError(problem, file=file, line=line, remedy=error.fields["remedy"])
 
 
-DIGITS = 20
-"""Of a digest of data, as a ledger keeps it."""
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class _Watched(Mapping[K, V]):
-    """A mapping that remembers what was taken out of it."""
+    """A mapping that remembers which items were read."""
 
     def __init__(self, inner: Mapping[K, V]) -> None:
         self._inner = inner
@@ -183,7 +204,7 @@ class _Watched(Mapping[K, V]):
 
 
 class _WatchedSplits(_Watched[tuple[str, Split], SplitFacts]):
-    """Splits, whose rows may be read when they are taken out: faults are kept."""
+    """Splits, whose rows may be read with their facts: faults are collected."""
 
     def __init__(
         self, inner: Mapping[tuple[str, Split], SplitFacts], faults: list[DataError] | None
@@ -202,7 +223,7 @@ class _WatchedSplits(_Watched[tuple[str, Split], SplitFacts]):
 
 
 class _Read(NamedTuple):
-    """What the paths of a sweep's probes take from its facts."""
+    """What the paths of a sweep's trials read of its facts."""
 
     models: Mapping[Model, str]
     stages: Mapping[str, int]
@@ -214,10 +235,10 @@ class _Read(NamedTuple):
 
 
 def read_by(sweep: SweepSpec, facts: Facts, faults: list[DataError] | None = None) -> _Read:
-    """What the paths of a sweep's probes take from its facts.
+    """What the paths of a sweep's trials read of its facts.
 
     Args:
-        faults: where those of the splits are gathered; the first one is raised otherwise.
+        faults: collects those of the splits; without it the first one is raised.
     """
     splits = {name: _WatchedSplits(task.splits, faults) for name, task in facts.tasks.items()}
     read = _Read(
@@ -234,8 +255,7 @@ def read_by(sweep: SweepSpec, facts: Facts, faults: list[DataError] | None = Non
     )
     models: dict[Model, str] = {}
     stages: dict[str, int] = {}
-    for tree, _ in probes_of(sweep, facts):
-        trial = sweep.trial(tree)
+    for trial in _probed_trials(sweep, facts):
         path = path_of(trial, watched, seed=0, shared_seed=0, sizes=sweep.sizes)
         models[trial.model] = facts.models[trial.model.label].weights
         stages |= {stage.kind: stage.version for stage in path}
@@ -245,17 +265,14 @@ def read_by(sweep: SweepSpec, facts: Facts, faults: list[DataError] | None = Non
 def _coverage(
     trials: Iterable[TrialSpec], tasks: Mapping[str, TaskFacts], source: Source
 ) -> tuple[Coverage, ...]:
-    """Of each list and text once, whatever else trials differ in."""
-    found: dict[str, tuple[Coverage, ...]] = {}
+    """The coverage of each list and text once, whatever else trials differ in."""
+    by_use: dict[str, tuple[Coverage, ...]] = {}
     for trial in trials:
         target = trial.target
-        asked = (target.task, target.source_language, target.hybrid, target.robust, trial.align)
-        if repr(asked) not in found:
-            found[repr(asked)] = tuple(coverage_of(trial, tasks[target.task], source))
-    return tuple(dict.fromkeys(coverage for group in found.values() for coverage in group))
-
-
-ANY_DEPTH = {"num_layers": 10**6, "hidden_size": 10**6}
+        use = (target.task, target.source_language, target.hybrid, target.robust, trial.align)
+        if repr(use) not in by_use:
+            by_use[repr(use)] = tuple(coverage_of(trial, tasks[target.task], source))
+    return tuple(dict.fromkeys(coverage for group in by_use.values() for coverage in group))
 
 
 def _task_names(trial: TrialSpec) -> Iterable[tuple[str, str]]:
@@ -325,3 +342,135 @@ def _texts(
     }
     digests = {language: neighbours_digest(source, language) for language in sorted(augmented)}
     return parallel, lexicon, {language: digest for language, digest in digests.items() if digest}
+
+
+class CheckedData(NamedTuple):
+    """What :func:`refuse_faulty` returns of a sweep without a fault."""
+
+    sizes: Sequence[Sizes] = ()
+    """Of files only."""
+    trainings: Sequence[StageSize] = ()
+    warnings: Sequence[SpecError] = ()
+    """About what can be run and may mislead."""
+
+
+def refuse_faulty(
+    sweep: SweepSpec, facts: Facts, cache: Path, *, may_fetch: bool = True
+) -> CheckedData:
+    """Read every line of every file and every row of the hub that a sweep reads, and the headers of
+    its model's files; the sweep fits its facts (:func:`xlt_ray.config.checks.check_sweep.check`).
+
+    Args:
+        cache: remembers splits without a fault.
+        may_fetch: whether rows may be fetched from the hub; otherwise rows that its cache lacks are
+            not checked, with a warning.
+
+    Raises:
+        SpecErrors: all faults, with file and line; the first five of each file.
+    """
+    trials = _probed_trials(sweep, facts)
+    problems = [
+        SpecError(problem, file=str(file), remedy=remedy)
+        for name in dict.fromkeys(trial.model.name for trial in trials)
+        if (folder := Path(name).expanduser()).is_dir()
+        for file, problem, remedy in folder_faults(folder)
+    ]
+    source, verdicts = open_source(trials[0].data), Verdicts(cache)
+    sizes: Sequence[Sizes] = ()
+    warnings: list[str] = []
+    absent: dict[str, None] = {}
+    if not isinstance(source, ToySource):
+        faults: list[DataError] = []
+        with cached_only() if isinstance(source, HubSource) and not may_fetch else nullcontext():
+            read, files = read_by(sweep, facts, faults), FileCheck(source, verdicts)
+        for name, splits in read.splits.items():
+            files.task(name, splits.read)
+        files.parallel(read.parallel.read)
+        files.lexicons(read.lexicon.read)
+        files.neighbours(read.neighbours.read)
+        files.links(read.links.read)
+        if not may_fetch:
+            absent = {str(fault): None for fault in faults if NOT_CACHED in str(fault)}
+        by_text = {str(error): error for error in (*faults, *files.errors)}
+        problems += [spec_error(error) for text, error in by_text.items() if text not in absent]
+        sizes = files.sizes
+        warnings += [f"not looked at: {text.partition(';')[0]}" for text in absent]
+        warnings += files.warnings
+    if not problems and not absent:
+        joins = JoinCheck(source, facts, verdicts)
+        for trial in trials:
+            joins.trial(trial)
+        problems += [spec_error(error) for error in joins.errors.values()]
+        warnings += joins.warnings
+    if problems:
+        raise SpecErrors(problems)
+    # Tasks that share a folder share the warnings about its other files.
+    unique = [*warnings_of(sweep, facts), *map(SpecError, dict.fromkeys(warnings))]
+    return CheckedData(sizes, stage_sizes(trials, facts), unique)
+
+
+def asks_the_hub(sweep: SweepSpec) -> bool:
+    """Whether facts of a sweep come from the Hugging Face Hub: those of its data, or of a model
+    that is neither a folder nor a preset; never if the environment sets it offline."""
+    from huggingface_hub import constants
+
+    # The library reads its environment once, when it is imported.
+    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        return False
+    trials = _probed_trials(sweep)
+    names = {trial.model.name for trial in trials}
+    return (isinstance(data := trials[0].data, HubData) and data.root is None) or any(
+        not is_toy(name) and not Path(name).expanduser().is_dir() for name in names
+    )
+
+
+def text_shares(sweep: SweepSpec, facts: Facts, cache: Path) -> list[TextShares]:
+    """How models whose tokenizer is on this machine split what trials train and test on.
+
+    If a split is read with several ``max_length``, the smallest counts. The sweep has no fault
+    (:func:`refuse_faulty`).
+    """
+    trials = _probed_trials(sweep, facts)
+    uses: dict[tuple[Model, str, Split], tuple[int, set[str]]] = {}
+    for trial in trials:
+        for key, length, languages in _texts_read(with_lengths(trial, facts), facts):
+            known_length, known = uses.get(key, (length, set()))
+            uses[key] = min(length, known_length), {*known, *languages}
+    source, verdicts = open_source(trials[0].data), Verdicts(cache)
+    is_hub, shares = isinstance(source, HubSource), []
+    for model in dict.fromkeys(model for model, *_ in uses):
+        file = tokenizer_file(model)
+        if file is None:
+            continue
+        try:
+            reader = PieceCheck(file, Path(model.label).name, source, verdicts)
+        except Exception:  # noqa: BLE001
+            # An error of the library; loading the model has a better message.
+            continue
+        for (used_model, name, split), (length, read) in uses.items():
+            if used_model == model and read:
+                splits = facts.tasks[name].splits
+                # There is already a warning about rows that are not in the cache of the hub.
+                with cached_only() if is_hub else nullcontext(), suppress(DataError):
+                    digests = {
+                        language: splits[language, split].digest for language in sorted(read)
+                    }
+                    shares.append(reader.shares(task_named(name), split, digests, length))
+    return shares
+
+
+def _texts_read(
+    trial: TrialSpec, facts: Facts
+) -> Iterator[tuple[tuple[Model, str, Split], int, Sequence[str]]]:
+    """Model, task and split, maximal length and languages of what a trial trains and tests on."""
+    target, source = trial.target, trial.target.source_language
+    length = target.max_length or 0
+    if trial.intermediate is not None:
+        mixture = mixture_of(trial.intermediate, source, facts.tasks)
+        for name in mixture.tasks:
+            key: tuple[Model, str, Split] = (trial.model, name, "train")
+            yield key, trial.intermediate.max_length or 0, mixture.of(name)
+    yield (trial.model, target.task, "train"), length, (source,)
+    for name in (target.task, *trial.evaluate.also):
+        tested = languages_tested(facts.tasks[name], trial.evaluate, source)
+        yield (trial.model, name, "test"), length, tested

@@ -1,22 +1,24 @@
 """Runs a sweep: check it, connect to Ray, let Tune run the trials, bring MLflow up to date.
 
 Running a sweep again *is* resuming it: it first continues the trials of a dead driver, repeats no
-finished trial, and starts no cluster if nothing is left to do.
+finished trial, and starts no cluster if nothing is left to do. :func:`make_alone` is ``xlt stage``:
+one trial in this process, for debugging.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xlt_ray.config.checks.check_sweep import check
 from xlt_ray.config.facts import Facts
 from xlt_ray.config.places import tracking_fault
 from xlt_ray.config.resources import Resources
+from xlt_ray.config.search_space import draw, extremes
 from xlt_ray.config.supervision import supervision_told
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import SpecError, SpecErrors, XltError
@@ -29,6 +31,7 @@ from xlt_ray.ledger import (
     TrialView,
     Winner,
     continued,
+    load_ledger,
     open_ledger,
     still_failed,
 )
@@ -43,19 +46,19 @@ from xlt_ray.sweep.capacity import (
     nodes_there,
     refuse_impossible,
 )
-from xlt_ray.sweep.failures import cause_of, find_ledger_error, is_disk_full
-from xlt_ray.sweep.findings import refuse_faulty
+from xlt_ray.sweep.failures import ProcessFailures, cause_of, find_ledger_error, is_disk_full
 from xlt_ray.sweep.missing_evaluations import MissingEvaluations
-from xlt_ray.sweep.ray_connection import connect
-from xlt_ray.sweep.read_facts import facts_of, used_facts
+from xlt_ray.sweep.ray_connection import connect, stoppable
+from xlt_ray.sweep.read_facts import facts_of, refuse_faulty, used_facts
 from xlt_ray.sweep.removal import begins_anew, find_removal, remove_sweep
-from xlt_ray.sweep.retry import ProcessFailures
 from xlt_ray.sweep.scheduler import TrialScheduler
-from xlt_ray.sweep.stopping import stoppable
-from xlt_ray.sweep.tasks import Planner, ProgressReporter
+from xlt_ray.sweep.tasks import Planner, ProgressReporter, task_for
 from xlt_ray.tracking import LedgerSnapshot, MlflowSync, Tracker, mend_database
 from xlt_ray.tracking.client import default_uri
 from xlt_ray.versions import commit_of, library_versions, made_by_others
+
+if TYPE_CHECKING:
+    from xlt_ray.training.loop import Event
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,44 @@ def run(
                 f"space and run the same command: {sweep.name} goes on where it stopped"
             ) from error
         return _summary(scheduler, missing_evaluations, ledger, planner, is_finished)
+
+
+def make_alone(
+    sweep: SweepSpec, home: Home, *, trial: int | None = None, until: str = "evaluate"
+) -> Iterator[Event]:
+    """Run the path of one trial up to the stage of kind ``until``, and yield its events.
+
+    Args:
+        trial: number of a trial in the sweep's ledger. Without it, every distribution takes its
+            first value, and the seed is that of the sweep.
+
+    Raises:
+        SpecErrors: the sweep does not fit its models or data.
+        SpecError: nothing can be written in the home.
+        LedgerError: the ledger has no such trial.
+    """
+    facts = checked_facts(sweep)
+    refuse_faulty(sweep, facts, home.cache)
+    home.refuse_unwritable()
+    ledger = None if trial is None else load_ledger(home, sweep.name)
+    if ledger is not None:
+        sweep = continued(sweep, ledger)
+    planner, seed = Planner(sweep, facts), sweep.settings.search.training_seed
+
+    if ledger is None or trial is None:
+        tree, _ = draw(sweep.space, lambda knob: extremes(knob.distribution)[0], facts.model_bounds)
+        concrete = sweep.trial(tree)
+    else:
+        view = ledger.trial(trial)
+        concrete, seed = planner.trial(view.assignment), view.seed
+    path = planner.path(concrete, seed)
+    task = task_for(-1 if trial is None else trial, concrete, path, sweep, home)
+    from xlt_ray.sweep.workers import open_walk
+
+    # For a debugger: in this thread, and without a watchdog.
+    task = replace(task, until=until, resources={**task.resources, "workers": 1})
+    events, _ = open_walk(task)
+    yield from events
 
 
 def open_store(sweep: SweepSpec, home: Home) -> StageStore:

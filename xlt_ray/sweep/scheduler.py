@@ -8,24 +8,32 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 from xlt_ray.config.facts import Facts
-from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.config.sweep import Objective, SweepSpec
 from xlt_ray.errors import TrialFailure
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, Standing, TrialView
+from xlt_ray.store.record import Role, Score, values_by_language
 from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.store.storage import patient
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.budget import BudgetTracker
 from xlt_ray.sweep.failures import PERMANENT, RepeatedFailures, bug_signature, reason_to_stop
-from xlt_ray.sweep.objective import intermediate_value, objective_value
 from xlt_ray.sweep.quota import QuotaManager
-from xlt_ray.sweep.tasks import Planned, Planner, ProgressReporter, Report, TrialTask, halving_of
+from xlt_ray.sweep.tasks import (
+    Planner,
+    ProgressReporter,
+    Report,
+    TrialTask,
+    halving_of,
+    languages_of,
+)
 from xlt_ray.tracking import (
     FLUSH_TIMEOUT_S,
     NO_REPLY_TIMEOUT_S,
@@ -120,6 +128,61 @@ class StageQueue:
                     heapq.heappush(self._ready, (self._waiting[blocked], blocked))
 
 
+def objective_value(scores: Sequence[Score], objective: Objective, source: str) -> float:
+    """Mean of the objective metric over its languages, on the dev sets.
+
+    Args:
+        source: the language in which the trial was trained.
+
+    Raises:
+        TrialFailure: a language of the objective has no such score, because its gold labels leave
+            the metric undefined or another version of xlt-ray made the evaluation.
+    """
+    # After few-shot training, the dev scores have their own role.
+    role: Role = "few_shot" if any(score.role == "few_shot" for score in scores) else "target"
+    values = values_by_language(scores, objective.split, objective.metric, role)
+    chosen = languages_of(objective, source, values)
+    missing = [language for language in chosen if language not in values]
+    measured = sorted({score.metric for score in scores})
+    if measured and objective.metric not in measured:
+        raise TrialFailure(
+            f"its evaluation has no score of {objective.metric}, only of {', '.join(measured)}",
+            cause="data",
+            advice="its gold labels leave the metric undefined everywhere: another"
+            " objective.metric; or another version of xlt-ray made the evaluation: remove its"
+            " folder from the stage store, and `xlt resume NAME --failed` makes it again without"
+            " training anything",
+        )
+    if missing or not chosen:
+        raise TrialFailure(
+            f"{objective.metric} has no dev score in {', '.join(missing) or 'any language'}",
+            cause="data",
+            advice="its gold labels leave it undefined (no entity, or all scores equal): another"
+            " objective.metric or other objective.languages",
+        )
+    return statistics.fmean(values[language] for language in chosen)
+
+
+def intermediate_value(
+    metrics: Mapping[str, float],
+    by_language: Mapping[str, Mapping[str, float]],
+    watched: Sequence[str],
+    metric: str,
+) -> float | None:
+    """The objective at an evaluation during training; None if it was not measured.
+
+    Args:
+        metrics: metrics of the dev set of the source language.
+        by_language: metrics of the dev sets of other languages.
+        watched: the languages of an oracle objective; empty for any other.
+    """
+    if not watched:
+        return metrics.get(metric)
+    values = [by_language.get(language, {}).get(metric) for language in watched]
+    measured = [value for value in values if value is not None]
+    return statistics.fmean(measured) if len(measured) == len(values) else None
+
+
 LOOK_AHEAD: Mapping[str, int] = {"tpe": 8, "random": 4096, "grid": 4096}
 """How many trials to ask beyond the running ones, to find one that is not blocked.
 
@@ -162,14 +225,14 @@ class TrialScheduler:
         self.new_stages: dict[str, StageUse] = {}
         self.reused_from: dict[str, Mapping[str, str]] = {}
         """Key of a reused stage -> versions of the libraries that made it."""
-        self._running: dict[int, Planned] = {}
-        self._waiting: dict[int, Planned] = {}
+        self._running: dict[int, TrialTask] = {}
+        self._waiting: dict[int, TrialTask] = {}
         self._queue = StageQueue(self._next_key)
         self._repeated_failures = RepeatedFailures(sweep.settings.failures.repeated_bug)
         self._has_new_broken_stage = False
         for number in ledger.running():
             self._enqueue(
-                self._planner.planned(ledger.resume_trial(number, sweep, facts.model_bounds), home)
+                self._planner.task(ledger.resume_trial(number, sweep, facts.model_bounds), home)
             )
         self._quota = QuotaManager(sweep, facts, home, ledger, store, reporter.warned)
         self._waits_for_space = False
@@ -202,22 +265,21 @@ class TrialScheduler:
         for _ in range(ASKED_AT_ONCE):
             number = self._queue.peek()
             if number is not None:
-                planned = self._waiting[number]
-                if not self._has_space(planned):
+                task = self._waiting[number]
+                if not self._has_space(task):
                     return None
                 self._running[number] = self._waiting.pop(number)
                 self._queue.start(number)
-                return planned.task
+                return task
             if len(self._waiting) >= look_ahead or not self._ask_trial():
                 return None
         return None
 
-    def _enqueue(self, planned: Planned) -> None:
-        number = planned.asked_trial.number
+    def _enqueue(self, task: TrialTask) -> None:
         # Data or code may have changed since the trial was asked.
-        self.ledger.set_path(number, [stage.key for stage in stages_to_run(planned.task.path)])
-        self._waiting[number] = planned
-        self._queue.add(number)
+        self.ledger.set_path(task.number, [stage.key for stage in stages_to_run(task.path)])
+        self._waiting[task.number] = task
+        self._queue.add(task.number)
 
     def _defer(self) -> None:
         """If no further trial may start, drop those that were asked ahead. They stay RUNNING in the
@@ -232,28 +294,28 @@ class TrialScheduler:
         """Fail those of these waiting trials that need a stage which failed in two trials."""
         broken = self._repeated_failures.broken
         for number in numbers:
-            planned = self._waiting[number]
-            if broken.keys().isdisjoint(stage.key for stage in planned.task.path):
+            task = self._waiting[number]
+            if broken.keys().isdisjoint(stage.key for stage in task.path):
                 continue
-            key = next((key for key in self._missing_keys(planned) if key in broken), None)
+            key = next((key for key in self._missing_keys(task) if key in broken), None)
             if key is None:
                 continue
-            stage = next(stage for stage in planned.task.path if stage.key == key)
+            stage = next(stage for stage in task.path if stage.key == key)
             self._queue.remove(number)
             self._running[number] = self._waiting.pop(number)
             self._begin(number)
             del self._running[number]
             failure, message = broken[key].failure, broken[key].message(stage.label)
             self.ledger.tell_failed(number, failure.cause, message, failure.log)
-            self._close(number, planned)
+            self._close(task)
 
-    def _has_space(self, planned: Planned) -> bool:
+    def _has_space(self, task: TrialTask) -> bool:
         """Whether the disk has space for one more trial; frees space if necessary."""
         if self._quota.quota_bytes is None:
             return True
         if self._waits_for_space:
             return False
-        paths = [trial.task.path for trial in (*self._running.values(), planned)]
+        paths = [running.path for running in (*self._running.values(), task)]
         space = self._quota.free_space(paths)
         if not space.is_enough and self._running:
             self._waits_for_space = True
@@ -265,7 +327,7 @@ class TrialScheduler:
         """After a write or the end of a trial: free what exceeds the quota."""
         self._waits_for_space = False
         if self._quota.quota_bytes is not None:
-            self._quota.free_space([planned.task.path for planned in self._running.values()])
+            self._quota.free_space([task.path for task in self._running.values()])
 
     @property
     def is_done(self) -> bool:
@@ -307,7 +369,7 @@ class TrialScheduler:
         if asked_trial is None:
             self._is_exhausted = not self.ledger.awaits_first_repeats
             return False
-        self._enqueue(self._planner.planned(asked_trial, self.home))
+        self._enqueue(self._planner.task(asked_trial, self.home))
         if self._repeated_failures.broken:
             self._fail_broken([asked_trial.number])
         return True
@@ -319,13 +381,13 @@ class TrialScheduler:
 
     def _next_key(self, number: int) -> str | None:
         """Key of the stage that a trial makes next."""
-        planned = self._running[number] if number in self._running else self._waiting[number]
-        return next(iter(self._missing_keys(planned)), None)
+        task = self._running[number] if number in self._running else self._waiting[number]
+        return next(iter(self._missing_keys(task)), None)
 
-    def _missing_keys(self, planned: Planned) -> list[str]:
+    def _missing_keys(self, task: TrialTask) -> list[str]:
         """Keys of the stages after the last one of the path that is in the store."""
         missing: list[str] = []
-        for stage in reversed(stages_to_run(planned.task.path)):
+        for stage in reversed(stages_to_run(task.path)):
             if self._is_stored(stage):
                 break
             missing.append(stage.key)
@@ -349,7 +411,7 @@ class TrialScheduler:
         view = self.ledger.trial(number)
         self.reporter.heard(view, report)
         if report.finished_stage is not None:
-            self._record_stage(view, StageUse(**asdict(report.finished_stage)))
+            self._record_stage(view, report.finished_stage)
             if report.versions:
                 self.reused_from[report.finished_stage.key] = report.versions
             self._queue.advance(number)
@@ -365,7 +427,7 @@ class TrialScheduler:
         value = intermediate_value(
             report.metrics,
             report.by_language,
-            self._running[number].task.watched,
+            self._running[number].watched,
             self.sweep.settings.objective.metric,
         )
         if self.sweep.is_judged_by_oracle and value is not None:
@@ -387,7 +449,7 @@ class TrialScheduler:
         """Record the end of a trial; without a report, its process is lost for good."""
         self._confirm_ownership()
         self._queue.finish(number)
-        planned = self._running.pop(number)
+        task = self._running.pop(number)
         bug = ""
         self._budget.release(number)
         if report is None or report.kind != "complete":
@@ -395,7 +457,7 @@ class TrialScheduler:
         if number in self.stopped_early:
             self.ledger.tell_pruned(number)
         elif report is not None and report.kind == "complete":
-            source = planned.task.trial.target.source_language
+            source = task.trial.target.source_language
             try:
                 objective = objective_value(report.scores, self.sweep.settings.objective, source)
                 self.ledger.tell_complete(number, objective)
@@ -407,7 +469,7 @@ class TrialScheduler:
                 bug = bug_signature(report.message, report.log)
             self.stopped_by = self.stopped_by or reason_to_stop(number, report, self.sweep.name)
             if report.cause in PERMANENT:
-                for key in self._missing_keys(planned)[:1]:
+                for key in self._missing_keys(task)[:1]:
                     self._has_new_broken_stage |= self._repeated_failures.fail(key, number, report)
             self.ledger.tell_failed(number, report.cause, report.message, report.log)
         else:
@@ -416,13 +478,13 @@ class TrialScheduler:
                 number, "lost", f"its process was lost, {attempts} attempts were made"
             )
         self._repeated_failures.end(bug)
-        self._close(number, planned)
+        self._close(task)
         self._enforce_quota()
 
-    def _close(self, number: int, planned: Planned) -> None:
-        view = self.ledger.trial(number)
+    def _close(self, task: TrialTask) -> None:
+        view = self.ledger.trial(task.number)
         if view.attempts:
-            self._show(number, planned, cast(Standing, view.state))
+            self._show(task, cast(Standing, view.state))
         self._read_replies()
         self.reporter.finished(view)
 
@@ -435,7 +497,7 @@ class TrialScheduler:
         for number in self.ledger.running():
             self._budget.release(number)
             if number in self._running and self.ledger.has_begun(number):
-                self._show(number, self._running[number], "interrupted")
+                self._show(self._running[number], "interrupted")
         self.sync.end(LedgerSnapshot.of(self.ledger), "FINISHED" if is_finished else "KILLED")
         self._read_replies()
         self.sync.flush(
@@ -445,14 +507,13 @@ class TrialScheduler:
 
     def _begin(self, number: int) -> None:
         self.ledger.begin_attempt(number)
-        self._show(number, self._running[number], "running")
+        self._show(self._running[number], "running")
         self.reporter.begun(self.ledger.trial(number))
 
-    def _show(self, number: int, planned: Planned, standing: Standing) -> None:
+    def _show(self, task: TrialTask, standing: Standing) -> None:
         """Have MLflow show a trial as it is now."""
-        config = planned.task.trial.model_dump(mode="json")
-        view, path = self.ledger.trial(number), planned.task.path
-        self.sync.mark(TrialSnapshot(view, standing, config, path, is_begun_here=True))
+        view, config = self.ledger.trial(task.number), task.trial.model_dump(mode="json")
+        self.sync.mark(TrialSnapshot(view, standing, config, task.path, is_begun_here=True))
 
     def _record_stage(self, view: TrialView, use: StageUse) -> None:
         before = {stage.key: stage for stage in view.stages}

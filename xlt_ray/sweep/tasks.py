@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pickle
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -13,13 +13,12 @@ from xlt_ray.config.checks.check_schedules import grace_of
 from xlt_ray.config.facts import Facts
 from xlt_ray.config.retry_policy import Failures
 from xlt_ray.config.search_space import Assignment, Value
-from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.config.sweep import Objective, SweepSpec
 from xlt_ray.config.trial import TrialSpec
 from xlt_ray.home import Home
-from xlt_ray.ledger import AskedTrial, Halving, TrialView
+from xlt_ray.ledger import AskedTrial, Halving, StageUse, TrialView
 from xlt_ray.store.record import Score, StageRecord
 from xlt_ray.store.stage_path import StagePath, path_of, stages_to_run
-from xlt_ray.sweep.objective import languages_of
 from xlt_ray.versions import commit_of
 
 Kind = Literal[
@@ -43,10 +42,8 @@ class TrialTask:
     progress_every: float
     made_by: Mapping[str, Any]
     failures: Failures = field(default_factory=Failures)
-    retries: Mapping[str, int] = field(default_factory=dict)
-    """Cause -> retries that earlier processes of the trial have used."""
     batch_limits_file: str = ""
-    """See :mod:`xlt_ray.sweep.batch_limits`."""
+    """See :func:`xlt_ray.sweep.trainable.read_batch_limits`."""
     batch_limits: Mapping[int, int] = field(default_factory=dict)
     """As :attr:`xlt_ray.training.runtime.Runtime.batch_limits`; the trial process fills it in."""
     watched: tuple[str, ...] = ()
@@ -112,25 +109,18 @@ def _watched(trial: TrialSpec, path: StagePath, sweep: SweepSpec) -> tuple[str, 
     return tuple(languages_of(sweep.settings.objective, trial.target.source_language, scored))
 
 
+def languages_of(objective: Objective, source: str, scored: Iterable[str]) -> list[str]:
+    """The languages over which an objective averages, out of those with scored dev sets."""
+    if objective.languages == "source":
+        return [source]
+    if objective.languages == "target":
+        return [language for language in scored if language != source]
+    return list(scored) if objective.languages == "all" else list(objective.languages)
+
+
 def _commit() -> dict[str, str]:
     commit = commit_of()
     return {"commit": commit} if commit else {}
-
-
-@dataclass(frozen=True)
-class StageReport:
-    """A stage of a trial's path that is now in the store."""
-
-    kind: str
-    key: str
-    label: str
-    reused: bool
-    """Whether this process found it in the store."""
-    examples: int
-    """Examples that were trained to make it."""
-    seconds: float
-    made_by: str = ""
-    """As :attr:`xlt_ray.ledger.StageUse.made_by`."""
 
 
 def maker_of(record: StageRecord) -> str:
@@ -160,14 +150,16 @@ class Report:
     """Versions of the libraries that made a reused stage, if its record has them."""
     occupied_s: float = 0.0
     """Seconds for which the process has had its resources when an attempt begins."""
-    finished_stage: StageReport | None = None
+    finished_stage: StageUse | None = None
+    """A stage of the path that is now in the store; with the examples and seconds that it took,
+    whoever made it."""
     scores: tuple[Score, ...] = ()
     holder: str = ""
     cause: str = ""
     message: str = ""
     log: str = ""
     remedy: str = ""
-    """How the trial is retried, in a few words."""
+    """How the trial is retried, in a few words; after a failure, what would be changed."""
     nodes: tuple[str, ...] = ()
     """Ids of the nodes on which a stage was made."""
 
@@ -185,24 +177,16 @@ class ProgressReporter(Protocol):
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A trial that was asked, with its task."""
-
-    asked_trial: AskedTrial
-    task: TrialTask
-
-
-@dataclass(frozen=True)
 class Planner:
     """Makes stage paths and tasks of the trials of one sweep."""
 
     sweep: SweepSpec
     facts: Facts
 
-    def planned(self, asked_trial: AskedTrial, home: Home) -> Planned:
+    def task(self, asked_trial: AskedTrial, home: Home) -> TrialTask:
         trial = self.trial(asked_trial.assignment)
         path = self.path(trial, asked_trial.seed)
-        return Planned(asked_trial, task_for(asked_trial.number, trial, path, self.sweep, home))
+        return task_for(asked_trial.number, trial, path, self.sweep, home)
 
     def trial(self, assignment: Mapping[str, Value]) -> TrialSpec:
         """The concrete trial with these values of the searched parameters."""

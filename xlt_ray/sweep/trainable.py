@@ -7,8 +7,9 @@ libraries takes seconds.
 from __future__ import annotations
 
 import contextlib
+import json
 import time
-from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,16 @@ from ray.exceptions import RayError
 from ray.tune.result import DONE
 
 from xlt_ray.errors import TrialFailure
+from xlt_ray.ledger import StageUse
+from xlt_ray.store.lease import waiting_for
 from xlt_ray.store.record import Score
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import stages_to_run
+from xlt_ray.store.storage import Storage
 from xlt_ray.sweep import LOADED_S
-from xlt_ray.sweep.batch_limits import read_batch_limits, save_batch_limit
 from xlt_ray.sweep.failures import Failure, classify
-from xlt_ray.sweep.tasks import Report, StageReport, TrialTask, maker_of
-from xlt_ray.sweep.workers import WorkerGroup, runtime_of, workers_for
+from xlt_ray.sweep.tasks import Report, TrialTask, maker_of
+from xlt_ray.sweep.workers import RayWorkers, Worker, runtime_of, workers_for
 from xlt_ray.training.loop import Committed, Evaluated, Event, Ticked, Waiting
 
 REPORT, INTERVAL = "report", "quiet_s"
@@ -40,7 +43,7 @@ REPORTS_PER_S = 20
 def report_interval(num_running: int) -> float:
     """Seconds between two heartbeats of a trial while ``num_running`` trials run.
 
-    >>> [quiet_for(number) for number in (8, 100, 450, 1000)]
+    >>> [report_interval(number) for number in (8, 100, 450, 1000)]
     [2.0, 5.0, 22.5, 30.0]
     """
     return min(max(REPORT_INTERVAL_S, num_running / REPORTS_PER_S), MAX_REPORT_INTERVAL_S)
@@ -54,7 +57,7 @@ class TrialWalk(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._workers: WorkerGroup | None = None
+        self._workers: Worker | RayWorkers | None = None
         self._occupied_since_s = LOADED_S
         self._reset(config["task"].open())
 
@@ -76,7 +79,8 @@ class TrialWalk(tune.Trainable):
         self._num_fetched = 0
         self._scores: tuple[Score, ...] = ()
         self._remaining: list[Stage] = []
-        self._num_retries: Counter[str] = Counter(task.retries)
+        self._smaller_pass: tuple[int, int] | None = None
+        """Length and pass size with which a stage that ran out of memory is tried again."""
         self._resume_at_s = 0.0
 
     def step(self) -> dict[str, Any]:
@@ -84,7 +88,7 @@ class TrialWalk(tune.Trainable):
         return {
             REPORT: report,
             INTERVAL: self._interval_s,
-            DONE: report.kind in ("complete", "failed"),
+            DONE: report.kind == "complete",
         }
 
     def _next_report(self) -> Report:
@@ -98,15 +102,19 @@ class TrialWalk(tune.Trainable):
                 raise
         # By now the exception is gone, and with it the frames that hold tensors.
         self._abandon()
-        remedy = self._prepare_retry(failure)
+        # The driver ends the trial, or lets the next step begin another attempt.
         return Report(
-            "retrying" if remedy else "failed",
+            "failed",
             stage=self._current_kind,
             cause=failure.cause,
             message=failure.message,
             log=failure.log,
-            remedy=remedy,
+            remedy=self._choose_smaller_pass(failure),
         )
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long before the next attempt."""
+        self._resume_at_s = time.monotonic() + seconds
 
     def cleanup(self) -> None:
         """The sweep is stopped, or this process is not needed any more."""
@@ -145,7 +153,7 @@ class TrialWalk(tune.Trainable):
         self._workers = self._workers or workers_for(self._task)
         if not self._is_walking:
             self._remaining = list(stages_to_run(self._task.path))
-            self._task = replace(self._task, batch_limits=self._known_batch_limits())
+            self._task = replace(self._task, batch_limits=self._batch_limits())
             self._workers.begin(self._task)
             self._num_fetched = 0
             self._is_walking = True
@@ -192,7 +200,7 @@ class TrialWalk(tune.Trainable):
             stage=event.stage.kind,
             versions=record.made_by.get("versions", {}) if event.reused else {},
             nodes=() if event.reused or self._workers is None else self._workers.nodes(),
-            finished_stage=StageReport(
+            finished_stage=StageUse(
                 kind=event.stage.kind,
                 key=event.stage.key,
                 label=event.stage.label,
@@ -203,54 +211,36 @@ class TrialWalk(tune.Trainable):
             ),
         )
 
-    def _prepare_retry(self, failure: Failure) -> str:
-        """Prepare a retry in this process and describe it; empty if no retry is left."""
-        cause = failure.cause
-        policy = self._task.failures.policy(cause)
-        retries = self._num_retries[cause]
-        if not policy.allows(retries):
+    def _choose_smaller_pass(self, failure: Failure) -> str:
+        """Halve the pass size of a stage that did not fit into memory, for the next attempt; the
+        change in words, empty if there is none."""
+        self._smaller_pass = None
+        shrinks = self._task.failures.policy(failure.cause).action == "shrink"
+        if not shrinks or not self._remaining:
             return ""
-        self._num_retries[cause] += 1
-        if policy.action == "shrink":
-            return self._shrink()
-        pause = policy.pause(retries)
-        self._resume_at_s = time.monotonic() + pause
-        return f"in {pause:.0f} s" if pause else "at once"
-
-    def _shrink(self) -> str:
-        """Halve the pass size of the stage that did not fit, for later trials, too."""
-        if not self._remaining:
-            return ""
-        task, settings = self._task, self._remaining[0].settings
-        length = settings["max_length"]
-        pass_size = runtime_of(task).pass_size(settings)
+        settings = self._remaining[0].settings
+        length, pass_size = settings["max_length"], runtime_of(self._task).pass_size(settings)
         if pass_size == 1:
             return ""
-        self._task = replace(task, batch_limits={**task.batch_limits, length: pass_size // 2})
-        runtime = runtime_of(self._task)
-        # If it cannot be written, this trial still uses it.
-        with contextlib.suppress(OSError):
-            save_batch_limit(
-                Path(task.batch_limits_file),
-                task.trial.model.name,
-                runtime.memory_profile,
-                length,
-                pass_size // 2,
-            )
-        return f"with {runtime.pass_size(settings)} instead of {pass_size} sequences a pass"
+        self._smaller_pass = (length, pass_size // 2)
+        smaller = {**self._task.batch_limits, length: pass_size // 2}
+        halved = runtime_of(replace(self._task, batch_limits=smaller)).pass_size(settings)
+        return f"with {halved} instead of {pass_size} sequences a pass"
 
-    def _known_batch_limits(self) -> dict[int, int]:
+    def _batch_limits(self) -> dict[int, int]:
         """The limits that this trial and others of the home have learnt for its model."""
         task = self._task
-        memory_profile = runtime_of(task).memory_profile
-        known = read_batch_limits(
-            Path(task.batch_limits_file), task.trial.model.name, memory_profile
-        )
-        both = known.keys() | task.batch_limits.keys()
-        return {
-            length: min(limits[length] for limits in (known, task.batch_limits) if length in limits)
-            for length in both
-        }
+        key = Path(task.batch_limits_file), task.trial.model.name, runtime_of(task).memory_profile
+        limits = dict(task.batch_limits)
+        if self._smaller_pass is not None:
+            length, limit = self._smaller_pass
+            limits[length] = limit
+            # If it cannot be written, this trial still uses it.
+            with contextlib.suppress(OSError):
+                save_batch_limit(*key, length, limit)
+        for length, limit in read_batch_limits(*key).items():
+            limits[length] = min(limit, limits.get(length, limit))
+        return limits
 
     def _abandon(self) -> None:
         """Release memory after a failure; the next attempt gets new workers."""
@@ -268,3 +258,45 @@ class TrialWalk(tune.Trainable):
             except (RayError, TrialFailure):
                 self._abandon()
         self._is_walking = False
+
+
+# How many sequences fit into memory in one pass of a worker, learnt from attempts that ran out of
+# memory. A JSON file of the home has the number by model, memory profile and length, and later
+# trials start with it. The user may delete the file at any time.
+
+
+def read_batch_limits(file: Path, model: str, memory_profile: str) -> dict[int, int]:
+    """Length -> most sequences in a pass of this model.
+
+    Args:
+        memory_profile: as :attr:`xlt_ray.training.runtime.Runtime.memory_profile`.
+    """
+    lengths = _read_limits(file).get(model, {}).get(memory_profile, {})
+    return {int(length): number for length, number in lengths.items()}
+
+
+def save_batch_limit(
+    file: Path, model: str, memory_profile: str, max_length: int, number: int
+) -> None:
+    """Save that more than ``number`` sequences did not fit; a smaller number in the file stays.
+
+    Raises:
+        OSError: the home cannot be written.
+    """
+    storage = Storage(file.parent)
+    # Trials in several processes write at the same time.
+    with waiting_for(storage, f"leases/{file.stem}.json"):
+        known = _read_limits(file)
+        lengths = known.setdefault(model, {}).setdefault(memory_profile, {})
+        lengths[str(max_length)] = min(number, lengths.get(str(max_length), number))
+        content = json.dumps(known, indent=1, sort_keys=True, ensure_ascii=False)
+        storage.write(file.name, content.encode())
+
+
+def _read_limits(file: Path) -> dict[str, dict[str, dict[str, int]]]:
+    """The content of the file; empty if it cannot be read."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, Mapping) else {}  # type: ignore[return-value]

@@ -17,8 +17,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from xlt_ray.sweep.failures import ProcessFailures
 from xlt_ray.sweep.missing_evaluations import MissingEvaluations
-from xlt_ray.sweep.retry import ProcessFailures
 from xlt_ray.sweep.scheduler import TrialScheduler
 from xlt_ray.sweep.tasks import Report, pack
 from xlt_ray.sweep.trainable import INTERVAL, MAX_REPORT_INTERVAL_S, REPORT, report_interval
@@ -86,10 +86,8 @@ class SchedulerSearcher(Searcher):
 
 
 class LiveTrialScheduler(FIFOScheduler):
-    """Runs trials in order, passes reports to the scheduler, and stops trials early.
-
-    Tune restarts a trial whose process was lost without a limit; this class enforces the limits.
-    """
+    """Runs trials in order, passes reports to the scheduler, and ends trials early or after
+    failures: Tune itself restarts a trial whose process was lost without a limit."""
 
     def __init__(
         self,
@@ -116,10 +114,17 @@ class LiveTrialScheduler(FIFOScheduler):
         return min(waiting, key=lambda trial: trial.config["task"].number, default=None)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        number = trial.config["task"].number
-        self._process_failures.on_report(number, result[REPORT])
+        number, report = trial.config["task"].number, result[REPORT]
         process = trial.temporary_state.ray_actor
-        if self._scheduler.on_report(number, result[REPORT]):
+        if report.kind == "failed":
+            retry = self._process_failures.on_failed_attempt(number, report)
+            if retry is None:
+                return FIFOScheduler.STOP
+            report, pause_s = retry
+            if pause_s:
+                process.pause.remote(pause_s)
+        self._process_failures.note_made(report)
+        if self._scheduler.on_report(number, report):
             # Tune may keep the process for a later trial and does not call it until then.
             process.end_early.remote()
             return FIFOScheduler.STOP
@@ -138,9 +143,9 @@ class LiveTrialScheduler(FIFOScheduler):
         if report is None:
             self._given_up.add(trial.trial_id)
         else:
-            task = self._process_failures.with_retries(trial.config["task"].open())
-            trial.set_config({**trial.config, "task": pack(task, left_nodes)})
             if left_nodes:
+                task = replace(trial.config["task"], left_nodes=left_nodes)
+                trial.set_config({**trial.config, "task": task})
                 # The bundles follow from the configuration.
                 trial.create_placement_group_factory()
             self._scheduler.on_report(number, report)
@@ -206,8 +211,9 @@ class Heartbeat:
 class HeartbeatMonitor(Callback):
     """Ends the process of a trial that has sent no report for too long.
 
-    A process that hangs ends itself (:mod:`xlt_ray.sweep.watchdog`). A frozen one cannot: a signal
-    has stopped it, or it waits in the kernel for a file system that is gone. To Ray it is alive.
+    A process that hangs ends itself (:class:`~xlt_ray.sweep.failures.Watchdog`). A frozen one
+    cannot: a signal has stopped it, or it waits in the kernel for a file system that is gone. To
+    Ray it is alive.
     The limit is ``hang_after`` and twice ``GRACE_S``: one to end itself, one to end its workers.
     """
 

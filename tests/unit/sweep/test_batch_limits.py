@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from xlt_ray.sweep.batch_limits import read_batch_limits, save_batch_limit
+from xlt_ray.sweep.trainable import read_batch_limits, save_batch_limit
 
 
 def test_nothing_is_known_at_first(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from xlt_ray.sweep.capacity import (
     refuse_impossible,
     room_for,
 )
-from xlt_ray.sweep.retry import ProcessFailures
+from xlt_ray.sweep.failures import ProcessFailures
 
 NODES = st.lists(
     st.fixed_dictionaries({"CPU": st.integers(0, 6)}, optional={"GPU": st.integers(0, 3)}),

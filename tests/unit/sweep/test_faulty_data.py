@@ -16,9 +16,8 @@ from xlt_ray.data.task import task_named
 from xlt_ray.errors import SpecError, SpecErrors
 from xlt_ray.home import Home
 from xlt_ray.sweep import runner
-from xlt_ray.sweep.findings import refuse_faulty, text_shares
-from xlt_ray.sweep.local_run import make_alone
-from xlt_ray.sweep.runner import checked_facts
+from xlt_ray.sweep.read_facts import refuse_faulty, text_shares
+from xlt_ray.sweep.runner import checked_facts, make_alone
 
 CONFIG = {
     "model_type": "bert", "num_hidden_layers": 2, "hidden_size": 4, "max_position_embeddings": 64,

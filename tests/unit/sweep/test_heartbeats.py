@@ -13,7 +13,7 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 from xlt_ray.config.retry_policy import Failures
-from xlt_ray.sweep.retry import ProcessFailures
+from xlt_ray.sweep.failures import ProcessFailures
 from xlt_ray.sweep.tune import HeartbeatMonitor, _kill
 from xlt_ray.sweep.workers import GRACE_S
 

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from tests.unit.sweep.test_scheduler import MakeWorld, World, scores_of
+from xlt_ray.ledger import StageUse
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.sweep import runner
 from xlt_ray.sweep.missing_evaluations import MissingEvaluations
-from xlt_ray.sweep.tasks import Planner, Report, StageReport
+from xlt_ray.sweep.tasks import Planner, Report
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_evaluations_that_are_gone_or_cut_short_are_handed_out(finished: World) 
         stage = stages_to_run(task.path)[-1]
         assert finished.store.find_undamaged(stage) is None
         finished.commit(stage, scores_of(0.5))
-        found = StageReport("evaluate", stage.key, stage.label, False, 0, 2.0)
+        found = StageUse("evaluate", stage.key, stage.label, False, 0, 2.0)
         assert not missing_evaluations.on_report(task.number, Report("begun"))
         assert not missing_evaluations.on_report(task.number, Report("stage", finished_stage=found))
         missing_evaluations.finish(task.number, Report("complete", scores=scores_of(0.5)))
@@ -192,7 +193,7 @@ def test_a_run_of_a_finished_sweep_makes_what_is_lost(
         assert task is not None
         stage = stages_to_run(task.path)[-1]
         at.commit(stage, scores_of(0.5))
-        found = StageReport("evaluate", stage.key, stage.label, False, 0, 2.0)
+        found = StageUse("evaluate", stage.key, stage.label, False, 0, 2.0)
         scheduler.on_report(task.number, Report("stage", finished_stage=found))
         scheduler.finish(task.number, Report("complete"))
 

@@ -33,7 +33,7 @@ from xlt_ray.sweep.quota import (
     is_shared,
     stores_of,
 )
-from xlt_ray.sweep.tasks import Planner, Report, StageReport
+from xlt_ray.sweep.tasks import Planner, Report
 
 TEXT = """
 name: t
@@ -351,7 +351,7 @@ def test_a_driver_waits_for_a_store_that_cannot_be_reached(
     stage = task.path[1]
     at.commit(stage)
     monkeypatch.setattr(at.store.storage, "exists", Outage(at.store.storage.exists, 3))
-    done = StageReport(stage.kind, stage.key, stage.label, False, stage.num_examples, 2.0)
+    done = StageUse(stage.kind, stage.key, stage.label, False, stage.num_examples, 2.0)
     assert not at.scheduler.on_report(task.number, Report("stage", stage.kind, finished_stage=done))
     monkeypatch.undo()
     at.make(task, "target")

@@ -10,10 +10,8 @@ import ray.exceptions as rayed
 
 from xlt_ray.config.retry_policy import Failures, Policy
 from xlt_ray.errors import LeaseLost
-from xlt_ray.sweep.failures import noting_node
-from xlt_ray.sweep.retry import ProcessFailures
+from xlt_ray.sweep.failures import ProcessFailures, hang_file, noting_node
 from xlt_ray.sweep.tasks import Report
-from xlt_ray.sweep.watchdog import hang_file
 
 DIED = rayed.ActorDiedError()
 TAKEN = rayed.RayActorError(error_msg="its node is gone", preempted=True)
@@ -55,11 +53,11 @@ def test_no_cause_uses_up_the_attempts_of_another(tmp_path: Path) -> None:
 
 def test_an_attempt_within_a_process_counts_for_all_that_follow(tmp_path: Path) -> None:
     process_failures = ProcessFailures(Failures(oom=Policy(action="shrink", times=3)), tmp_path)
+    oom = Report("failed", cause="oom", remedy="with 8 sequences")
     for _ in range(2):
-        process_failures.on_report(3, Report("retrying", cause="oom", remedy="with 8 sequences"))
-    process_failures.on_report(3, Report("retrying", cause="storage"))
-    process_failures.on_report(3, Report("ticked"))
-    process_failures.on_report(4, Report("retrying", cause="oom"))
+        assert process_failures.on_failed_attempt(3, oom) is not None
+    process_failures.on_failed_attempt(3, Report("failed", cause="storage"))
+    process_failures.on_failed_attempt(4, oom)
     # Ray ends a process for the memory of its machine.
     assert process_failures.on_process_end(3, rayed.OutOfMemoryError("x")) is not None
     assert process_failures.on_process_end(3, rayed.OutOfMemoryError("x")) is None
@@ -121,9 +119,9 @@ def test_a_stage_that_a_node_has_made_clears_it(tmp_path: Path) -> None:
     process_failures = ProcessFailures(Failures(leave_node_after=2), tmp_path)
     for number in range(4):
         process_failures.on_process_end(number, broken("a"))
-        process_failures.on_report(9, STAGE)
+        process_failures.note_made(STAGE)
     process_failures.on_process_end(5, broken("a"))
-    process_failures.on_report(9, replace(STAGE, nodes=("b",)))
+    process_failures.note_made(replace(STAGE, nodes=("b",)))
     process_failures.on_process_end(6, broken("a"))
     assert process_failures.left_nodes == ("a",)
 

@@ -15,7 +15,7 @@ from xlt_ray.config.retry_policy import RepeatedBug
 from xlt_ray.config.sweep import Store, SweepSpec
 from xlt_ray.errors import CHANGED
 from xlt_ray.home import Home
-from xlt_ray.ledger import Retry, TrialView, open_ledger
+from xlt_ray.ledger import Retry, StageUse, TrialView, open_ledger
 from xlt_ray.store.lease import Lease
 from xlt_ray.store.record import Score, StageRecord
 from xlt_ray.store.stage import Stage
@@ -23,7 +23,7 @@ from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.failures import PERMANENT
 from xlt_ray.sweep.scheduler import LOOK_AHEAD, TrialScheduler
-from xlt_ray.sweep.tasks import Report, StageReport, TrialTask
+from xlt_ray.sweep.tasks import Report, TrialTask
 from xlt_ray.tracking import FLUSH_TIMEOUT_S, NO_REPLY_TIMEOUT_S, LedgerSnapshot, TrialSnapshot
 from xlt_ray.tracking.sync import Replies
 
@@ -149,7 +149,7 @@ class World:
         if not reused:
             self.commit(stage, scores_of(value) if kind == "evaluate" else ())
         examples = 0 if reused else stage.num_examples
-        report = StageReport(kind, stage.key, stage.label, reused, examples, 2.0)
+        report = StageUse(kind, stage.key, stage.label, reused, examples, 2.0)
         self.scheduler.on_report(task.number, Report("stage", stage=kind, finished_stage=report))
 
     def complete(self, task: TrialTask, value: float = 0.5) -> TrialView:
@@ -384,7 +384,7 @@ def test_the_ledger_keeps_who_made_a_reused_stage(world: MakeWorld) -> None:
     at = world()
     task = at.next()
     at.begin(task)
-    report = StageReport("intermediate", "k" * 64, "label", True, 0, 0.0, made_by="other/3")
+    report = StageUse("intermediate", "k" * 64, "label", True, 0, 0.0, made_by="other/3")
     at.scheduler.on_report(
         task.number, Report("stage", stage="intermediate", finished_stage=report)
     )
@@ -836,7 +836,7 @@ def test_a_desk_keeps_which_versions_made_what_it_reuses(world: MakeWorld) -> No
     at.begin(task)
     for kind, versions in (("target", {"torch": "0.4"}), ("evaluate", {})):
         stage = next(stage for stage in task.path if stage.kind == kind)
-        found = StageReport(kind, stage.key, stage.label, bool(versions), 0, 2.0)
+        found = StageUse(kind, stage.key, stage.label, bool(versions), 0, 2.0)
         at.scheduler.on_report(
             task.number, Report("stage", stage=kind, finished_stage=found, versions=versions)
         )

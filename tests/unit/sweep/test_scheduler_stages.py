@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from tests.unit.sweep.test_scheduler import MakeWorld, World
+from xlt_ray.ledger import StageUse
 from xlt_ray.store.stage_path import stages_to_run
-from xlt_ray.sweep.tasks import Report, StageReport, TrialTask
+from xlt_ray.sweep.tasks import Report, TrialTask
 
 
 def find(at: World, task: TrialTask, made_by: str) -> Any:
     """An order's first stage is found in the store; how the ledger has it then."""
     stage = task.path[1]
-    report = StageReport(stage.kind, stage.key, stage.label, True, 96, 3600.0, made_by)
+    report = StageUse(stage.kind, stage.key, stage.label, True, 96, 3600.0, made_by)
     at.scheduler.on_report(task.number, Report("stage", stage=stage.kind, finished_stage=report))
     return at.ledger.trial(task.number).stages[0]
 

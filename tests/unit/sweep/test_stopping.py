@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 import ray
 
-from xlt_ray.sweep import stopping
+from xlt_ray.sweep import ray_connection
 from xlt_ray.sweep.ray_connection import is_listening
 
 
@@ -41,13 +41,13 @@ def test_a_server_that_stays_away_ends_the_sweep_and_one_that_comes_back_does_no
         monkeypatch.setenv("RAY_ADDRESS", address)
     context = SimpleNamespace(gcs_address="10.0.0.3:6379")
     monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
-    monkeypatch.setattr(stopping, "is_listening", lambda _: next(left))
+    monkeypatch.setattr(ray_connection, "is_listening", lambda _: next(left))
     monkeypatch.setattr(
-        stopping, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None)
+        ray_connection, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None)
     )
     monkeypatch.setattr(os, "_exit", end)
     with pytest.raises(Ended, match="1"):
-        stopping._watch_server(scheduler, is_over)
+        ray_connection._watch_server(scheduler, is_over)
     assert len([*left]) == 100 - (may_miss + 1)
     (line,) = told
     assert "10.0.0.3:6379" in line

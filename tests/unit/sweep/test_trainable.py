@@ -17,11 +17,10 @@ from xlt_ray.home import Home
 from xlt_ray.store.record import StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import path_of, stages_to_run
-from xlt_ray.sweep.batch_limits import read_batch_limits, save_batch_limit
+from xlt_ray.sweep.failures import ProcessFailures
 from xlt_ray.sweep.tasks import Report, TrialTask, pack, task_for
-from xlt_ray.sweep.trainable import REPORT, TrialWalk
-from xlt_ray.sweep.walk_thread import Update
-from xlt_ray.sweep.workers import runtime_of
+from xlt_ray.sweep.trainable import REPORT, TrialWalk, read_batch_limits, save_batch_limit
+from xlt_ray.sweep.workers import Update, runtime_of
 from xlt_ray.training.loop import Committed, Event
 
 TEXT = """
@@ -104,15 +103,21 @@ def walk(
     """``walk(attempts, *overrides)``: all reports of a trial, the pauses left out."""
 
     def run(attempts: list[list[Exception | str]], *overrides: str) -> tuple[list[Report], Script]:
-        script = Script(attempts)
+        script, asked = Script(attempts), task(*overrides)
         monkeypatch.setattr("xlt_ray.sweep.trainable.workers_for", script.workers)
-        trainable = TrialWalk({"task": pack(task(*overrides))})
+        trainable = TrialWalk({"task": pack(asked)})
+        driver = ProcessFailures(asked.failures, Path(asked.hangs))
         reports: list[Report] = []
         while True:
             result = trainable.step()
-            if result[REPORT].kind != "pausing":
-                reports.append(result[REPORT])
-            if result.get(DONE):
+            report = result[REPORT]
+            retry = driver.on_failed_attempt(0, report) if report.kind == "failed" else None
+            if retry is not None:
+                report, pause_s = retry
+                trainable.pause(pause_s)
+            if report.kind != "pausing":
+                reports.append(report)
+            if result[DONE] or report.kind == "failed":
                 trainable.cleanup()
                 return reports, script
 
@@ -275,19 +280,6 @@ def test_a_lost_worker_is_left_to_tune(
     with pytest.raises(type(error)):
         trainable.step()
     assert script.ended == ["abandoned"]
-
-
-def test_the_next_trial_in_a_process_has_all_its_attempts(
-    task: Callable[..., TrialTask], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nan = TrialFailure("x", cause="nan")
-    script = Script([[nan], [nan], [nan]])
-    monkeypatch.setattr("xlt_ray.sweep.trainable.workers_for", script.workers)
-    asked = task("failures={nan: {action: retry, times: 1}}")
-    trainable = TrialWalk({"task": pack(asked)})
-    assert kinds([trainable.step()[REPORT] for _ in range(3)]) == ["begun", "retrying", "failed"]
-    assert trainable.reset_config({"task": pack(asked)})
-    assert kinds([trainable.step()[REPORT] for _ in range(2)]) == ["begun", "retrying"]
 
 
 def test_an_order_says_where_hangs_and_fits_are_written(

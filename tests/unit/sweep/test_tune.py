@@ -21,7 +21,7 @@ from xlt_ray.errors import LeaseLost
 from xlt_ray.home import Home
 from xlt_ray.store.stage_path import path_of
 from xlt_ray.sweep.capacity import Demand
-from xlt_ray.sweep.retry import ProcessFailures
+from xlt_ray.sweep.failures import ProcessFailures
 from xlt_ray.sweep.tasks import Report, TrialTask, pack, task_for
 from xlt_ray.sweep.trainable import INTERVAL, REPORT, TrialWalk
 from xlt_ray.sweep.tune import LiveTrialScheduler, SchedulerSearcher
@@ -217,8 +217,8 @@ def test_attempts_are_counted_over_all_processes_of_a_trial(
                             temporary_state=SimpleNamespace(ray_actor=CalledProcess()))  # fmt: skip
     trial.set_config = lambda config: setattr(trial, "config", config)
     process = TrialWalk(trial.config)
-    last = Report("begun")
-    while last.kind != "failed":
+    decision, result = "CONTINUE", {}
+    while decision != "STOP":
         try:
             result = process.step()
         except LeaseLost as lost:
@@ -227,12 +227,11 @@ def test_attempts_are_counted_over_all_processes_of_a_trial(
             scheduler.on_trial_error(None, trial)
             process = TrialWalk(trial.config)
         else:
-            scheduler.on_trial_result(None, trial, result)
-            last = result[REPORT]
+            decision = scheduler.on_trial_result(None, trial, result)
     assert not left, "the fourth failure of storage is final"
     told = [(report.kind, report.cause) for report in recorder.reports if report.cause]
     assert told.count(("retrying", "storage")) == 3
-    assert told[-1] == ("failed", "storage")
+    assert (result[REPORT].kind, result[REPORT].cause) == ("failed", "storage")
 
 
 def test_a_process_in_which_a_trial_has_failed_takes_no_other_one(tmp_path: Path) -> None:

@@ -17,8 +17,8 @@ from xlt_ray.config.facts import Facts
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import path_of, stages_to_run
-from xlt_ray.sweep.walk_thread import WalkThread
-from xlt_ray.sweep.watchdog import read_hang_report
+from xlt_ray.sweep.failures import read_hang_report
+from xlt_ray.sweep.workers import WalkThread
 from xlt_ray.training.loop import Evaluated, Event, Stop, Ticked
 from xlt_ray.training.process_group import ProcessGroup
 
@@ -154,8 +154,8 @@ def test_workers_in_lockstep_end_at_the_event_at_which_the_leader_is_told_to(
 HANGING = """
 import sys, time
 from pathlib import Path
-from xlt_ray.sweep.watchdog import Watchdog, hang_file
-from xlt_ray.sweep.walk_thread import WalkThread
+from xlt_ray.sweep.failures import Watchdog, hang_file
+from xlt_ray.sweep.workers import WalkThread
 
 def hang():
     time.sleep(600)

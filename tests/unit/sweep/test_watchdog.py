@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from xlt_ray.sweep.failures import LOG_LINES
-from xlt_ray.sweep.watchdog import Watchdog, hang_file, read_hang_report
+from xlt_ray.sweep.failures import LOG_LINES, Watchdog, hang_file, read_hang_report
 
 HANGING = """
 import ctypes, sys, threading
 from pathlib import Path
-from xlt_ray.sweep.watchdog import Watchdog, hang_file
+from xlt_ray.sweep.failures import Watchdog, hang_file
 
 def serve():
     threading.Event().wait()
