@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -52,13 +51,12 @@ def ask_database(url: str) -> str:
             connection.execute(text("select 1"))
         engine.dispose()
     except (SQLAlchemyError, ImportError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise LedgerError(f"the ledger's database cannot be reached ({reason})") from error
+        raise LedgerError(f"the ledger's database cannot be reached ({_reason(error)})") from error
     return str(engine.dialect.name)
 
 
 LOOK_S = 30.0
-"""Seconds between two looks at the connection that holds the lock; proxies drop idle connections
+"""Seconds between two checks of the connection that holds the lock; proxies drop idle connections
 much later."""
 
 
@@ -111,8 +109,7 @@ def sole_user(url: str | None, name: str) -> Iterator[Callable[[], None]]:
         # The connection holds the lock; without the commit a transaction would stay open.
         connection.commit()
     except (SQLAlchemyError, ImportError) as error:
-        reason = (str(error.args[0] if error.args else error).splitlines() or [""])[0]
-        raise LedgerError(f"{name}: the ledger cannot be opened ({reason})") from error
+        raise LedgerError(f"{name}: the ledger cannot be opened ({_reason(error)})") from error
     with connection:
         if not is_ours:
             raise LedgerError(
@@ -159,8 +156,7 @@ def open_ledger(
 
     Raises:
         LedgerError: the storage cannot be reached, or the ledger belongs to another sweep of
-            this name; the message names the fields that differ, or what of its data, weights
-            or code does.
+            this name; the message names the keys, data, weights or code that differ.
     """
     name = sweep.name
     url = sweep.settings.places.ledger
@@ -168,18 +164,18 @@ def open_ledger(
     home.ledgers.mkdir(parents=True, exist_ok=True)
     mode = sweep.settings.objective.mode
     set_aside = mend(home.ledger_journal(name)) if url is None else None
-    with quiet():
-        try:
-            study = optuna.create_study(
-                study_name=name,
-                storage=_storage(home, name, url),
-                direction="maximize" if mode == "max" else "minimize",
-                load_if_exists=True,
-            )
-        except _failures(url) as error:
-            raise _unopened(name, url, error) from error
+    with _opening(home, name, url) as storage:
+        study = optuna.create_study(
+            study_name=name,
+            storage=storage,
+            direction="maximize" if mode == "max" else "minimize",
+            load_if_exists=True,
+        )
     if url is not None:
-        _keep_url(home.ledger_url(name), url)
+        # Readable by its owner only: it may contain a password.
+        home.ledger_url(name).touch(mode=0o600)
+        home.ledger_url(name).chmod(0o600)
+        home.ledger_url(name).write_text(url, encoding="utf-8")
     ledger = Ledger(study, name, set_aside, driver_of(home, name))
     if not ledger.identity:
         # The home's identity, so that a new journal after a loss continues the same MLflow runs.
@@ -205,15 +201,11 @@ def load_ledger(home: Home, name: str) -> Ledger:
     """The ledger of a sweep that exists, for reading.
 
     Raises:
-        LedgerError: there is none of this name; the message says which there are. Or it cannot
-            be read, or its driver died before it held anything.
+        LedgerError: no sweep has this name (the message lists the existing ones), its ledger cannot
+            be read, or its driver died before it wrote anything.
     """
-    url = ledger_url(home, name)
-    with quiet():
-        try:
-            study = optuna.load_study(study_name=name, storage=_storage(home, name, url))
-        except _failures(url) as error:
-            raise _unopened(name, url, error) from error
+    with _opening(home, name, ledger_url(home, name)) as storage:
+        study = optuna.load_study(study_name=name, storage=storage)
     if "sweep" not in study.user_attrs:
         raise LedgerError(f"{name}: its ledger holds no sweep; run its sweep file again")
     return Ledger(study, name, driver=driver_of(home, name))
@@ -229,7 +221,7 @@ def ledger_url(home: Home, name: str) -> str | None:
     """The database of a ledger; None if it is a journal in the home.
 
     Raises:
-        LedgerError: there is no sweep of this name; the message says which there are.
+        LedgerError: no sweep has this name; the message lists the existing ones.
     """
     if not is_name(name):
         known = ", ".join(home.sweeps()) or "none yet"
@@ -251,15 +243,11 @@ def delete_ledger(home: Home, name: str, ledger: Ledger | None) -> None:
     Args:
         ledger: None if it cannot be read or its study is deleted already.
     """
-    pointer = home.ledger_url(name)
     url = ledger_url(home, name)
     if url is not None and ledger is not None and ledger.identity in ("", home.identity):
-        with quiet():
-            try:
-                optuna.delete_study(study_name=name, storage=url)
-            except _failures(url) as error:
-                raise _unopened(name, url, error) from error
-    for file in (pointer, home.ledger_journal(name)):
+        with _opening(home, name, url) as storage:
+            optuna.delete_study(study_name=name, storage=storage)
+    for file in (home.ledger_url(name), home.ledger_journal(name)):
         file.unlink(missing_ok=True)
 
 
@@ -279,45 +267,36 @@ def find_ledger(home: Home, sweep: SweepSpec) -> Ledger | None:
 
 def sweep_of_ledger(ledger: Ledger, overrides: Overrides = ()) -> SweepSpec:
     """The sweep that a ledger keeps, with overrides applied."""
-    resolved = ledger.sweep
-    tree = {**{key: value for key, value in resolved.items() if key != "space"}}
-    tree |= resolved["space"]
+    tree = dict(ledger.sweep)
+    tree |= tree.pop("space")
     text = json.dumps(tree, ensure_ascii=False)
     document = parse_document(text, f"ledger of {ledger.name}", overrides)
     return sweep_of(with_absolute_paths(document))
 
 
-def _keep_url(pointer: Path, url: str) -> None:
-    """Note the URL of a ledger, readable by its owner only: it may contain a password."""
-    descriptor = os.open(pointer, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        os.fchmod(descriptor, 0o600)
-        stream.write(url)
-
-
-def _storage(home: Home, name: str, url: str | None) -> Any:
+@contextmanager
+def _opening(home: Home, name: str, url: str | None) -> Iterator[Any]:
+    """The storage of a ledger; raises LedgerError if Optuna cannot reach or read it."""
+    failures: tuple[type[Exception], ...] = (OSError, ImportError, ValueError, KeyError)
     if url is not None:
-        return url
-    return JournalStorage(Journal(home.ledger_journal(name)))
+        from sqlalchemy.exc import SQLAlchemyError
+
+        failures += (SQLAlchemyError,)
+    with quiet():
+        try:
+            yield JournalStorage(Journal(home.ledger_journal(name))) if url is None else url
+        except failures as error:
+            remedy = "; its sweep file, run again, goes on from the part that is whole"
+            raise LedgerError(
+                f"{name}: the ledger cannot be opened ({_reason(error)})"
+                + (remedy if url is None and isinstance(error, ValueError) else "")
+            ) from error
 
 
-def _failures(url: str | None) -> tuple[type[Exception], ...]:
-    """What Optuna raises if a storage cannot be reached or read."""
-    known = (OSError, ImportError, ValueError, KeyError)
-    if url is None:
-        return known
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return (*known, SQLAlchemyError)
-
-
-def _unopened(name: str, url: str | None, error: Exception) -> LedgerError:
-    reason = (str(error.args[0] if error.args else error).splitlines() or [""])[0]
-    way_out = "; its sweep file, run again, goes on from the part that is whole"
-    return LedgerError(
-        f"{name}: the ledger cannot be opened ({reason})"
-        + (way_out if url is None and isinstance(error, ValueError) else "")
-    )
+def _reason(error: Exception) -> str:
+    """The first line of an error."""
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    return (text.splitlines() or [type(error).__name__])[0]
 
 
 def _refuse_other_place(home: Home, name: str, url: str | None) -> None:

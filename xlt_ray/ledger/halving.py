@@ -1,13 +1,13 @@
 """Asynchronous successive halving (Li et al. 2020, arXiv 1810.05934) at shares of a training.
 
 A rung lies at a share of the training, not at a number of examples: configurations of other sizes
-are evaluated elsewhere, and at the same share they are equally far in their schedules. Of the
-trials that have reached a rung, one in ``reduction`` goes on (one at least); a trial is judged when
-it gets there, and never again. What a trial is worth at a rung is its value at the first evaluation
-at or after it, so rungs between the same two evaluations are one.
+are evaluated at other numbers, but at the same share they are equally far in their schedules. Of
+the trials that have reached a rung, one in ``reduction`` continues (at least one). A trial is
+judged once, when it reaches the rung, by the first evaluation at or after it, so rungs between the
+same two evaluations are one.
 
-First repeats alone compete. If every repeat did, the seeds of one good configuration would push
-each other out, and the winner would stand on those that were lucky.
+Only first repeats compete. If all did, the seeds of one good configuration would stop each other,
+and the winner's score would be that of its lucky seeds.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from xlt_ray.ledger.views import points_of, repeat_of
 
 LENGTH, JUDGED = "target_examples", "judged_at"
-"""Attributes of a trial: examples of its target stage, and those after which it was judged last."""
+"""Attributes of a trial: examples of its target stage, and those at which it was last judged."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Halving:
 
 
 def value_at(trial: FrozenTrial, rung: Fraction) -> float | None:
-    """Value of a trial at its first evaluation at or after a rung; None if it has not got there."""
+    """Value of a trial at its first evaluation at or after a rung; None before it."""
     length = trial.user_attrs[LENGTH]
     points = points_of(trial)
     reached = (step for step in sorted(points) if Fraction(step, length) >= rung)
@@ -63,7 +63,7 @@ def falls_behind(
     *,
     maximize: bool,
 ) -> bool:
-    """Whether a trial is to be stopped at its evaluation after so many examples.
+    """Whether to stop a trial at its evaluation after ``examples``.
 
     Args:
         trials: all trials of the study, including this one.

@@ -1,8 +1,8 @@
-"""The journal file of a ledger: every line carries its own checksum.
+"""The journal file of a ledger: every line has a checksum.
 
-A line is one operation of Optuna's as JSON, with ``crc32`` beside Optuna's own keys; it reads
-the others and no more, so any tool that opens an Optuna journal opens this one. A line without a
-checksum was written by such a tool, and is taken as it is.
+A line is one operation of Optuna as JSON, with ``crc32`` beside Optuna's own keys. Optuna ignores
+the additional key, so any tool that opens an Optuna journal opens this one. A line without a
+checksum was written by such a tool, and is accepted.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from xlt_ray.store.canonical import is_whole, with_checksum
 
 
 class Journal(JournalFileBackend):
-    """Optuna's journal file, sealed line by line, under a lock that no death leaves behind."""
+    """Optuna's journal file with checksums, under a lock that ends with its process."""
 
     def __init__(self, file: Path) -> None:
         if not file.exists():
-            # Places of a sweep may hold a login: the file is its owner's alone.
-            os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))
+            # Only its owner may read it, since places of a sweep may contain a password.
+            file.touch(mode=0o600)
             # The file itself must outlast a loss of power, as its lines do.
             for folder in (file.parent, file.parent.parent):
                 sync(folder)
         super().__init__(str(file), lock_obj=_FileLock(file))
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Write operations, all of them or, where the disk is full or Ctrl-C comes, none.
+        """Write all operations, or none of them if the disk is full or Ctrl-C interrupts it.
 
         Raises:
             OSError: they could not be written; the file is as it was.
@@ -47,13 +47,13 @@ class Journal(JournalFileBackend):
                 _write_all(stream, "".join(lines).encode())
                 os.fsync(stream.fileno())
             except BaseException:
-                # The next operation would be glued to a half one.
+                # The next operation would be appended to a half-written one.
                 stream.truncate(end)
                 os.fsync(stream.fileno())
                 raise
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        """Raises ValueError where a line is not as it was written."""
+        """Raises ValueError if a line was altered."""
         for number, log in enumerate(super().read_logs(log_number_from), start=log_number_from):
             if not is_whole(log):
                 raise ValueError(f"line {number + 1} of {self._file_path} was altered")
@@ -69,14 +69,12 @@ def mend(file: Path) -> Path | None:
     """Cut a journal before its first torn or altered line, if there is one.
 
     The lines before it are an earlier state of the ledger: later trials are asked again, in the
-    same way, and find their stages in the store. A last line that a dying driver left incomplete is
-    just cut. Otherwise the damaged file is kept, and its new name is returned.
+    same way, and find their stages in the store. If only the last line is incomplete, because a
+    driver died, it is cut. Otherwise the damaged file is kept, and its new name is returned.
     """
     if not file.exists():
         return None
-    lock = _FileLock(file)
-    lock.acquire()
-    try:
+    with get_lock_file(_FileLock(file)):
         good, is_torn_only = _good_part(file)
         if good == file.stat().st_size:
             return None
@@ -85,23 +83,20 @@ def mend(file: Path) -> Path | None:
             stream.truncate(good)
             os.fsync(stream.fileno())
         return aside
-    finally:
-        lock.release()
 
 
 def _good_part(file: Path) -> tuple[int, bool]:
-    """Bytes before the first bad line, and whether that is just a last line without its end."""
+    """Bytes before the first bad line, and whether that is just an incomplete last line."""
     good = 0
     with file.open("rb") as stream:
         for line in stream:
-            if not line.endswith(b"\n"):
-                return good, True
             try:
                 log = json.loads(line)
             except ValueError:
-                return good, False
-            if not isinstance(log, dict) or not is_whole(log):
-                return good, False
+                log = None
+            is_complete = line.endswith(b"\n")
+            if not is_complete or not isinstance(log, dict) or not is_whole(log):
+                return good, not is_complete
             good += len(line)
     return good, False
 

@@ -1,8 +1,8 @@
-"""The ledger of a sweep: one Optuna study that says which trials there are and what came of them.
+"""The ledger of a sweep: one Optuna study with its trials and their results.
 
 :class:`Ledger` asks for the next trial, notes what happens to trials, and tells Optuna how they
-end. Only the driver of a sweep writes to it. :func:`rehearsal` gives a copy in memory, which can
-be asked what a sweep would run next.
+end. Only the driver of a sweep writes to it. :func:`rehearsal` gives a copy in memory, which tells
+what a sweep would run next.
 """
 
 from __future__ import annotations
@@ -71,12 +71,11 @@ class PendingTrials:
     ) -> None:
         self.seeds = seeds
         self.is_first_alone = is_first_alone
-        self.last_configuration = -1
         self.configurations: set[Configuration] = set()
-        self._repeats: set[tuple[int, int]] = set()
+        self.waiting: deque[int] = deque()
+        """Numbers of the trials that start next."""
+        self._repeats: list[tuple[int, int]] = []
         """(configuration, repeat) of every trial."""
-        self._num_trials = 0
-        self._waiting: deque[int] = deque()
         self._to_repeat: dict[int, FrozenTrial] = {}
         """Configuration -> the trial whose repeats are to be added."""
         self._running_first: set[int] = set()
@@ -84,34 +83,26 @@ class PendingTrials:
         for trial in trials:
             self.add(configuration_of(trial), repeat_of(trial), assignment_of(trial))
             if trial.state != TrialState.WAITING:
-                self._waiting.pop()
+                self.waiting.pop()
                 self.update(trial)
 
     def add(self, configuration: int, repeat: int, assignment: Mapping[str, Value]) -> None:
         """A waiting trial was added to the study, with the next number."""
-        self._waiting.append(self._num_trials)
-        self._num_trials += 1
-        self.last_configuration = max(self.last_configuration, configuration)
+        self.waiting.append(len(self._repeats))
+        self._repeats.append((configuration, repeat))
         self.configurations.add(configuration_from(assignment))
-        self._repeats.add((configuration, repeat))
 
     @property
-    def first_waiting(self) -> int | None:
-        """Number of the trial that starts next, or None."""
-        return self._waiting[0] if self._waiting else None
+    def next_configuration(self) -> int:
+        return max(self._repeats, default=(-1, 0))[0] + 1
 
     @property
     def awaits_first_repeats(self) -> bool:
         """Whether repeats may be added when a running trial ends."""
         return self.is_first_alone and self.seeds > 1 and bool(self._running_first)
 
-    def mark_started(self, trial: FrozenTrial) -> None:
-        """The first waiting trial has started."""
-        self._waiting.popleft()
-        self.update(trial)
-
     def update(self, trial: FrozenTrial) -> None:
-        """The state of a trial that has started has changed."""
+        """A trial has started or ended."""
         if self.seeds == 1 or repeat_of(trial):
             return
         if trial.state == TrialState.RUNNING:
@@ -197,37 +188,38 @@ def select_failed(
     if retry.trials:
         _refuse_unfailed(name, views, retry, driver)
         return [view for view in failed if view.number in retry.trials]
-    if not retry.cause:
-        return failed
     causes = Counter(view.cause for view in failed)
-    if retry.cause not in causes:
+    if retry.cause and retry.cause not in causes:
         known = ", ".join(f"{cause} ({count})" for cause, count in causes.most_common())
         raise LedgerError(
             f"{name}: no failed trial has the cause {retry.cause}; "
             f"available: {known or 'no failed trial'}"
         )
-    return [view for view in failed if view.cause == retry.cause]
+    return [view for view in failed if retry.cause in ("", view.cause)]
 
 
 def _refuse_unfailed(name: str, views: Sequence[TrialView], retry: Retry, driver: str) -> None:
     by_number = {view.number: view for view in views}
+    retries = {view.retry_of: view.number for view in views}
     states = standings(views, driver=driver)
     for number in retry.trials:
-        later = next((view.number for view in views if view.retry_of == number), None)
         if number not in by_number:
-            last = max(by_number, default=-1)
-            numbers = f"the last one is {last}" if by_number else "there are none yet"
-            raise LedgerError(f"{name}: there is no trial {number}; {numbers}")
+            raise _unknown_trial(name, number, len(views))
         if states[number] != "failed":
-            numbers = ", ".join(str(view.number) for view in still_failed(views)) or "none"
-            problem = f"is {states[number]}, not failed; failed: {numbers}"
-        elif later is not None:
-            problem = f"is run again as trial {later} already"
-        elif retry.cause and by_number[number].cause != retry.cause:
+            failed = ", ".join(str(view.number) for view in still_failed(views)) or "none"
+            problem = f"is {states[number]}, not failed; failed: {failed}"
+        elif number in retries:
+            problem = f"is run again as trial {retries[number]} already"
+        elif retry.cause not in ("", by_number[number].cause):
             problem = f"failed for another cause, {by_number[number].cause}"
         else:
             continue
         raise LedgerError(f"{name}: trial {number} {problem}")
+
+
+def _unknown_trial(name: str, number: int, num_trials: int) -> LedgerError:
+    last = f"the last one is {num_trials - 1}" if num_trials else "there are none yet"
+    return LedgerError(f"{name}: there is no trial {number}; {last}")
 
 
 LATE_RUNS = "mlflow_run_ids"
@@ -236,7 +228,7 @@ LATE_RUNS = "mlflow_run_ids"
 Each attribute holds those of RUNS_PER_ATTRIBUTE trials, since it is written as a whole."""
 RUNS_PER_ATTRIBUTE = 100
 REPEATED = ("configuration", "repeat", "seed", "facts", "path", "attempts", "mlflow_run_id")
-"""Attributes that a retry copies from the failed trial."""
+"""Attributes that a retry, which is a new trial with the same parameters, copies."""
 HEARTBEAT = "sign_of_life"
 """Attribute of the study: the fields of the last :class:`Heartbeat`."""
 
@@ -248,6 +240,8 @@ class Ledger:
         self, study: optuna.Study, name: str, set_aside: Path | None = None, driver: str = ""
     ) -> None:
         self.study = study
+        # For the values of its trials, which were all enqueued: nothing is ever drawn with it.
+        study.sampler = optuna.samplers.RandomSampler(seed=0)
         self.name = name
         self.driver = driver
         """Token of the lease of the living driver of this sweep; empty without one."""
@@ -276,7 +270,8 @@ class Ledger:
 
     @property
     def identity(self) -> str:
-        """Tells its MLflow runs from those of other sweeps of this name; empty in an old ledger."""
+        """Distinguishes its MLflow runs from those of other sweeps of this name; empty in an old
+        ledger."""
         return str(self.study.user_attrs.get("identity", ""))
 
     def note(self, key: str, value: Any) -> None:
@@ -293,15 +288,12 @@ class Ledger:
         return standings(self.trials(), driver=self.driver)
 
     def trial(self, number: int) -> TrialView:
-        """One trial; raises LedgerError where there is none of this number."""
+        """One trial; raises LedgerError if there is none of this number."""
         try:
             return self._view(self._frozen(number))
         except KeyError:
-            last = len(self.study.get_trials(deepcopy=False)) - 1
-            raise LedgerError(
-                f"{self.name}: there is no trial {number}; "
-                + (f"the last one is {last}" if last >= 0 else "there are none yet")
-            ) from None
+            num_trials = len(self.study.get_trials(deepcopy=False))
+            raise _unknown_trial(self.name, number, num_trials) from None
 
     def best(self) -> Winner | None:
         """What the sweep selects; None before any trial is complete."""
@@ -311,7 +303,7 @@ class Ledger:
     # -- asking -----------------------------------------------------------------------
 
     def ask(self, sweep: SweepSpec, model_bounds: ModelBounds) -> AskedTrial | None:
-        """Start the next trial of the sweep and return it; None when there is none now.
+        """Start the next trial of the sweep and return it; None if there is none now.
 
         Repeats follow the first trial of their configuration; with early stopping, once it is
         complete (:attr:`awaits_first_repeats`).
@@ -320,8 +312,8 @@ class Ledger:
         for trial_to_repeat, repeat in pending.pop_missing_repeats():
             configuration = configuration_of(trial_to_repeat)
             self._enqueue(dict(trial_to_repeat.params), configuration, repeat, sweep)
-        if pending.first_waiting is None:
-            configuration = pending.last_configuration + 1
+        if not pending.waiting:
+            configuration = pending.next_configuration
             if configuration >= sweep.settings.search.trials or self.is_exhausted:
                 return None
             assignment = self._proposer.configuration(
@@ -332,16 +324,14 @@ class Ledger:
                 return None
             parameters = parameters_of(sweep, assignment, model_bounds)
             self._enqueue(parameters, configuration, 0, sweep)
-        number = pending.first_waiting
-        assert number is not None
+        number = pending.waiting.popleft()
         trial = self._start(number)
         if trial is None:
             # Another tool has changed the study: read the waiting trials again.
             self._pending = None
             return self.ask(sweep, model_bounds)
-        self._live[number] = trial
         asked_trial = self._asked_trial(trial, sweep, model_bounds)
-        pending.mark_started(self._frozen(number))
+        pending.update(self._frozen(number))
         return asked_trial
 
     @property
@@ -363,14 +353,14 @@ class Ledger:
 
         Does what Optuna's ``ask`` does, which searches all trials for the first waiting one.
         """
-        study, storage = self.study, self.study._storage
-        study._thread_local.cached_all_trials = None
+        self.study._thread_local.cached_all_trials = None
         try:
-            trial_id = storage.get_trial_id_from_study_id_trial_number(study._study_id, number)
-            is_started = storage.set_trial_state_values(trial_id, TrialState.RUNNING)
+            is_started = self.study._storage.set_trial_state_values(
+                self._id_of(number), TrialState.RUNNING
+            )
         except (KeyError, optuna.exceptions.UpdateFinishedTrialError):
             return None
-        return Trial(study, trial_id) if is_started else None
+        return self._trial(number) if is_started else None
 
     def _enqueue(
         self, parameters: dict[str, Value], configuration: int, repeat: int, sweep: SweepSpec
@@ -395,36 +385,28 @@ class Ledger:
         """Queue the failed trials that :func:`select_failed` selects; returns their numbers."""
         failed = select_failed(self.name, self.trials(), retry or Retry(), self.driver)
         for view in failed:
-            self._enqueue_retry(view.number)
-        return [view.number for view in failed]
-
-    def _enqueue_retry(self, number: int) -> None:
-        """Queue a failed trial's parameters again, as a new trial that names the old one.
-
-        Optuna does not reopen a finished trial. The new one continues its MLflow run.
-        """
-        view = self.trial(number)
+            # Optuna does not reopen a finished trial. The new one continues its MLflow run.
+            copied = {name: getattr(view, name) for name in REPEATED}
+            self.study.enqueue_trial(
+                dict(self._frozen(view.number).params),
+                user_attrs={**copied, "retry_of": view.number},
+            )
         self._pending = None
-        self.study.enqueue_trial(
-            dict(self._frozen(number).params),
-            user_attrs={**{name: getattr(view, name) for name in REPEATED}, "retry_of": number},
-        )
+        return [view.number for view in failed]
 
     # -- telling ----------------------------------------------------------------------
 
     def begin_attempt(self, number: int) -> int:
         """Count one more attempt; returns its number, from 1."""
-        view = self.trial(number)
-        attempt = view.attempts + 1
+        view, trial = self.trial(number), self._trial(number)
         if view.facts != self.facts:
             # The facts have changed since it was asked or last started.
-            self._trial(number).set_user_attr("facts", self.facts)
+            trial.set_user_attr("facts", self.facts)
             if view.curve:
-                steps = [*self._frozen(number).intermediate_values]
-                self._trial(number).set_user_attr(OUTDATED, steps)
-                self._trial(number).set_user_attr(JUDGED, 0)
-        self._trial(number).set_user_attr("attempts", attempt)
-        return attempt
+                trial.set_user_attr(OUTDATED, [*self._frozen(number).intermediate_values])
+                trial.set_user_attr(JUDGED, 0)
+        trial.set_user_attr("attempts", view.attempts + 1)
+        return view.attempts + 1
 
     def has_begun(self, number: int) -> bool:
         """Whether an attempt has started; a retry continues the count of its failed trial."""
@@ -445,12 +427,11 @@ class Ledger:
         before, trial = self._frozen(number), self._trial(number)
         if examples in points_of(before):
             return False
+        # Trial.report ignores a point that exists, which an outdated one does.
+        self.study._storage.set_trial_intermediate_value(trial._trial_id, examples, float(value))
         if examples in before.intermediate_values:
-            self.study._storage.set_trial_intermediate_value(trial._trial_id, examples, value)
             outdated = [point for point in before.user_attrs[OUTDATED] if point != examples]
             trial.set_user_attr(OUTDATED, outdated)
-        else:
-            trial.report(value, examples)
         return True
 
     def should_stop_early(
@@ -525,11 +506,13 @@ class Ledger:
 
     def _frozen(self, number: int) -> FrozenTrial:
         """A trial as Optuna has it, without reading the others; KeyError if there is none."""
+        return self.study._storage.get_trial(self._id_of(number))
+
+    def _id_of(self, number: int) -> int:
         if number < 0:
             raise KeyError(number)
         storage = self.study._storage
-        trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
-        return storage.get_trial(trial_id)
+        return storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
 
     def _view(self, trial: FrozenTrial, heartbeat: Heartbeat | None = None) -> TrialView:
         if trial.number in self._ended:
@@ -561,11 +544,7 @@ class Ledger:
 
     def _trial(self, number: int) -> Trial:
         if number not in self._live:
-            storage = self.study._storage
-            trial_id = storage.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
-            sampler, self.study.sampler = self.study.sampler, optuna.samplers.RandomSampler(seed=0)
-            self._live[number] = Trial(self.study, trial_id)
-            self.study.sampler = sampler
+            self._live[number] = Trial(self.study, self._id_of(number))
         return self._live[number]
 
     def _asked_trial(self, trial: Trial, sweep: SweepSpec, model_bounds: ModelBounds) -> AskedTrial:

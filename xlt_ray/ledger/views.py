@@ -7,7 +7,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,9 +19,7 @@ State = Literal["waiting", "running", "complete", "pruned", "failed"]
 Standing = Literal["complete", "pruned", "failed", "running", "interrupted", "queued"]
 """A state as it is shown: the ledger's "running" says only that a trial was asked."""
 
-STANDINGS: tuple[Standing, ...] = (
-    "complete", "pruned", "failed", "running", "interrupted", "queued"
-)  # fmt: skip
+STANDINGS: tuple[Standing, ...] = get_args(Standing)
 
 _STATES: Mapping[TrialState, State] = {
     TrialState.WAITING: "waiting",
@@ -82,7 +80,7 @@ class Occupation:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """When a driver last noted that it and its trials are at work."""
+    """When a driver last noted that it and its trials are running."""
 
     driver: str
     time: float
@@ -143,8 +141,6 @@ LEFT_NODES = "left_nodes"
 OUTDATED = "outdated"
 """Attribute of a trial: points of its curve that were measured with earlier facts; Optuna cannot
 delete them."""
-
-
 OCCUPIED = "occupied"
 """Attribute of a trial: the fields of its :class:`Occupation`."""
 
@@ -158,13 +154,13 @@ def points_of(trial: FrozenTrial) -> dict[int, float]:
 
 
 def view_of(trial: FrozenTrial, heartbeat: Heartbeat | None = None) -> TrialView:
-    """A trial as a view, an attempt at work counted up to its driver's heartbeat."""
+    """A trial as a view; a running attempt is counted up to its driver's heartbeat."""
     attributes = trial.user_attrs
     occupied = from_fields(Occupation, attributes.get(OCCUPIED, {}))
     if heartbeat is not None and heartbeat.driver == occupied.driver:
         occupied = occupied.at(heartbeat.time)
     value = trial.value if trial.state == TrialState.COMPLETE else None
-    # A driver may have died between noting the cause and the end; then the trial went on.
+    # If a driver died between noting the cause and the end, the trial continued.
     has_failed = trial.state == TrialState.FAIL
     return TrialView(
         number=trial.number,
@@ -200,14 +196,14 @@ def standings(views: Sequence[TrialView], *, driver: str = "") -> dict[int, Stan
     Args:
         driver: token of the living driver's lease (:func:`xlt_ray.ledger.driver_of`), or empty.
     """
-    attempts = {view.number: view.attempts for view in views}
+    attempts: dict[int | None, int] = {view.number: view.attempts for view in views}
     standing_of: dict[int, Standing] = {}
     for view in views:
-        if view.state == "complete" or view.state == "pruned" or view.state == "failed":
+        if view.state in ("complete", "pruned", "failed"):
             standing_of[view.number] = view.state
         elif driver and view.occupied.since is not None and view.occupied.driver == driver:
             standing_of[view.number] = "running"
-        elif view.attempts > attempts.get(-1 if view.retry_of is None else view.retry_of, 0):
+        elif view.attempts > attempts.get(view.retry_of, 0):
             standing_of[view.number] = "interrupted"
         else:
             standing_of[view.number] = "queued"
@@ -277,18 +273,16 @@ def winner(trials: Sequence[TrialView], seeds: int, mode: str) -> Winner | None:
     order = ranked(trials, seeds, mode)
     if not order:
         return None
-    objectives = {
-        trial.number: trial.objective
+    complete = [
+        (trial, trial.objective)
         for trial in trials
         if (trial.configuration, trial.state) == (order[0], "complete")
         and trial.objective is not None
-    }
-    sign = _sign(mode)
-    best = max(objectives, key=lambda number: sign * objectives[number])
+    ]
     return Winner(
-        trial=next(trial for trial in trials if trial.number == best),
-        objective=statistics.fmean(objectives.values()),
-        num_seeds=len(objectives),
+        trial=max(complete, key=lambda pair: _sign(mode) * pair[1])[0],
+        objective=statistics.fmean(objective for _, objective in complete),
+        num_seeds=len(complete),
         runner_up=order[1] if len(order) > 1 else None,
     )
 
