@@ -4,13 +4,12 @@
     python -m benchmarks.control_plane ask [--trials N] [--workers N]
     python -m benchmarks.control_plane dispatch [--trials N] [--workers N]
     python -m benchmarks.control_plane controller [--trials N] [--workers N] [--sampler S]
-    python -m benchmarks.control_plane signs [--trials N]
+    python -m benchmarks.control_plane heartbeats [--trials N]
     python -m benchmarks.control_plane tune [--trials N]
 
-``scheduler`` is the driver with simulated workers (``scheduler.py``); ``ask`` is the sampler on
-ledgers of growing length (``asking.py``); ``dispatch`` is the choice of the next trial
-(``dispatch.py``). The others run trials that only report through Ray Tune (``drivers.py``), with
-this project's driver and, but for ``signs``, with ``OptunaSearch``: ``controller`` has Tune's
-controller and actors that are played (``controller.py``, ``actors.py``), ``signs`` too, of trials
-that train on and say no more than that (``signs.py``), ``tune`` real Ray and MLflow (``tune.py``).
+``scheduler`` is the driver with simulated workers, ``ask`` the sampler on ledgers of growing length,
+``dispatch`` the choice of the next trial. The others run trials that only report through Ray Tune:
+``controller`` with Tune's real controller and simulated actors, ``heartbeats`` the same with trials
+that only train on, ``tune`` with real Ray and MLflow. ``controller`` and ``tune`` compare this
+project's driver with ``OptunaSearch``.
 """

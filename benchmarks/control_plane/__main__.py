@@ -11,8 +11,8 @@ from benchmarks.control_plane.asking import run_ask
 from benchmarks.control_plane.controller import run_controller
 from benchmarks.control_plane.dispatch import run_dispatch
 from benchmarks.control_plane.drivers import Load
+from benchmarks.control_plane.heartbeats import run_heartbeats
 from benchmarks.control_plane.scheduler import run_scheduler
-from benchmarks.control_plane.signs import run_signs
 from benchmarks.control_plane.tune import run_tune
 
 
@@ -23,7 +23,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "part", choices=["scheduler", "ask", "dispatch", "tune", "controller", "signs"]
+        "part", choices=["scheduler", "ask", "dispatch", "tune", "controller", "heartbeats"]
     )
     parser.add_argument("--trials", type=int)
     parser.add_argument("--workers", type=int, default=1000)
@@ -45,8 +45,8 @@ def main() -> None:
         run_ask(asked.trials or 10_000, asked.workers)
     elif asked.part == "dispatch":
         run_dispatch(asked.trials or 100_000, asked.workers, asked.prefixes)
-    elif asked.part == "signs":
-        run_signs((asked.trials,) if asked.trials else (100, 450))
+    elif asked.part == "heartbeats":
+        run_heartbeats((asked.trials,) if asked.trials else (100, 450))
     elif asked.part == "tune":
         run_tune(asked.trials or 150)
     elif asked.part == "controller":

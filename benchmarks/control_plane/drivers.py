@@ -45,7 +45,7 @@ class Load:
     most_waiting: int = 10**9
     """No trial ends while more updates than these wait for MLflow."""
     seconds: float = 0.0
-    """How long a trial gives signs of life."""
+    """How long a trial gives heartbeats."""
     interval_s: float = 0.0
     """Seconds between two of them; 0 is as the driver asks for."""
     is_played: bool = True

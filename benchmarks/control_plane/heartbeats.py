@@ -1,4 +1,4 @@
-"""Signs of life of trials that train: what they cost the driver, at one a trial every two seconds
+"""Heartbeats of trials that train: what they cost the driver, at one a trial every two seconds
 and as rare as the driver asks for; and what one costs through real Ray."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SECONDS = 900.0
 FROM_S, TO_S = 300.0, 800.0
 """What is measured of it: all trials train."""
 REAL_S, REAL_SHARE = 0.1, 0.1
-"""With real Ray: seconds between two signs of life of a trial, and of the time above so much."""
+"""With real Ray: seconds between two heartbeats of a trial, and of the time above so much."""
 
 
 @dataclass
@@ -56,10 +56,10 @@ class Window:
         return (self.end_cpu_s - self.begin_cpu_s) / (self.end_s - self.begin_s)
 
 
-def run_signs(numbers: tuple[int, ...]) -> None:
+def run_heartbeats(numbers: tuple[int, ...]) -> None:
     """One process for each line, one after the other."""
     context = multiprocessing.get_context("spawn")
-    table = Table("trials", "signs of life", "a second", "CPU each, ms", "share of a core")
+    table = Table("trials", "heartbeats", "a second", "CPU each, ms", "share of a core")
     lines = [
         (number, interval_s, True) for number in numbers for interval_s in (REPORT_INTERVAL_S, 0.0)
     ]
