@@ -7,7 +7,7 @@
     python -m benchmarks.control_plane heartbeats [--trials N]
     python -m benchmarks.control_plane tune [--trials N]
 
-``scheduler`` is the driver with simulated workers, ``ask`` the sampler on ledgers of growing length,
+``scheduler`` is the driver with simulated workers, ``ask`` the sampler on growing ledgers,
 ``dispatch`` the choice of the next trial. The others run trials that only report through Ray Tune:
 ``controller`` with Tune's real controller and simulated actors, ``heartbeats`` the same with trials
 that only train on, ``tune`` with real Ray and MLflow. ``controller`` and ``tune`` compare this
