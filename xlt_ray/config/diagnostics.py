@@ -6,7 +6,7 @@ An entry names the function that measures as ``module:object``, so that this roo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any, Literal
@@ -78,3 +78,14 @@ class Diagnosis:
     @property
     def needs_links(self) -> bool:
         return any(DIAGNOSTICS[name].needs_links for name in self.names)
+
+
+def diagnosed_languages(
+    tested: tuple[str, ...], source: str, parallel: Container[str]
+) -> tuple[str, ...]:
+    """Languages that diagnostics set against the source: those scored that have parallel text.
+
+    >>> diagnosed_languages(("de", "en", "sw"), "en", {"en": "", "de": ""})
+    ('de',)
+    """
+    return tuple(language for language in tested if language != source and language in parallel)

@@ -1,8 +1,7 @@
-"""What an exported model says of itself: ``xlt.json``, beside the weights.
+"""``xlt.json``: what an exported folder says of its model, beside the weights.
 
-A folder that :mod:`xlt_ray.modeling.exported_network` writes holds all that is needed to load the
-network, to decode its answers, and to know where it comes from, without a home or sweep file.
-``format`` is raised where a field changes its meaning.
+It suffices to load the network, to decode its predictions and to trace its origin without a home or
+sweep file. ``format`` is raised when the meaning of a field changes.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ FILE = "xlt.json"
 
 
 class _Part(BaseModel):
-    # A newer version may have written further fields; what they mean does not change the others.
+    # A newer version may have written further fields, which do not change the meaning of these.
     model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
 
 

@@ -1,7 +1,5 @@
-"""What the identity of stages depends on outside the sweep file, resolved once per sweep.
-
-Model depth and weights, and the size and fingerprint of every piece of data. Values only:
-:mod:`xlt_ray.sweep.read_facts` asks the data and modeling rooms and builds them.
+"""What stages depend on outside the sweep file: depth and weights of models, size and digests of
+data. :mod:`xlt_ray.sweep.read_facts` reads them once for a sweep.
 """
 
 from __future__ import annotations
@@ -18,9 +16,8 @@ Split = Literal["train", "dev", "test"]
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """``weights`` is the digest of configuration, weights and tokenizer.
-
-    It is empty where the shape was assumed: good for checking a sweep, and for nothing else.
+    """``weights`` is the digest of configuration, weights and tokenizer; empty if the shape is
+    only assumed, which is enough to check a sweep.
     """
 
     name: str
@@ -29,8 +26,7 @@ class ModelFacts:
     max_positions: int
     weights: str
     reads_positions: bool = True
-    """Whether positions may be numbered otherwise than from 0 on; False where only distances
-    of pieces are read."""
+    """False if the model reads distances of pieces and not their positions."""
 
     def bounds(self) -> dict[str, int]:
         """The names that a distribution's bounds may use."""
@@ -39,26 +35,24 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """``digest`` covers texts and labels of one split in one language, as one task reads them."""
+    """``digest`` covers texts and labels of a split in one language, as one task reads them."""
 
     num_examples: int
     digest: str
     content: str = ""
-    """Digest of the same whatever task reads it; empty where the source cannot tell."""
+    """Digest of the same independent of the task; empty if the source does not know it."""
     rows: str = ""
     """Digest of the examples without their ids; empty where ``content`` covers the examples."""
     repeated: tuple[str, ...] = ()
-    """Ids that are there several times, where the source has met them."""
+    """Ids that occur several times, if the source has read them."""
 
     def is_same(self, other: SplitFacts) -> bool:
-        """Whether both are the same examples, under one name or two.
+        """Whether both have the same examples.
 
         >>> SplitFacts(9, "stsb de", "f").is_same(SplitFacts(9, "stsb-score de", "f"))
         True
         """
-        if self.content and self.content == other.content:
-            return True
-        return self.digest == other.digest
+        return self.digest == other.digest or bool(self.content and self.content == other.content)
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,7 @@ class TaskFacts:
     """Where its files lie, as ``FOLDER/LANGUAGE.SPLIT.tsv``; empty on the hub."""
 
     def file_of(self, language: str, split: Split) -> str:
-        """What to say of a split that is not there: the file that would hold it."""
+        """The end of a remedy for a missing split: the file that would hold it."""
         file = self.place.replace("LANGUAGE", language).replace("SPLIT", split)
         return f"; it would be {file}" if file else ""
 
@@ -86,8 +80,8 @@ class TaskFacts:
 
     @property
     def scoring(self) -> dict[str, Any]:
-        """What an evaluation names of the task: its version, and by which metrics it is scored
-        where they are not those of :data:`xlt_ray.config.task_types.UNNAMED_METRICS`.
+        """The task's part of an evaluation's key: its version, and its metrics unless they are
+        those of :data:`xlt_ray.config.task_types.UNNAMED_METRICS`.
 
         >>> TaskFacts("nli", "pair", 1, ("no", "yes"), ("macro_f1", "accuracy"), {}).scoring
         {'version': 1}
@@ -99,8 +93,7 @@ class TaskFacts:
         return {"version": self.version, **named}
 
     def dev_content(self, language: str) -> dict[str, str]:
-        """``{"dev": digest}`` of the dev set that a training in ``language`` is scored on while it
-        runs; nothing where there is none.
+        """``{"dev": digest}`` of the dev set in ``language``; empty if there is none.
 
         >>> task = TaskFacts("nli", "pair", 1, ("no", "yes"), ("accuracy",),
         ...                  {("en", "dev"): SplitFacts(9, "d")})
@@ -121,7 +114,7 @@ class LexiconFacts:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of a text a list of words knows; what it does not know stays as it is."""
+    """How much of a text a list of words covers."""
 
     key: str
     """Key of the sweep file that uses the list."""
@@ -150,8 +143,7 @@ class Facts:
     has_links: bool = False
     """Whether the data knows which words of parallel text are aligned."""
     links: Mapping[str, str] = field(default_factory=dict)
-    """``FIRST-SECOND``, sorted, to the digest of the links that the data tells of them, where they
-    do not follow from the texts."""
+    """``FIRST-SECOND``, sorted -> digest of the word alignments that the data adds to its texts."""
 
     coverage: tuple[Coverage, ...] = ()
     """Coverage of the word lists that trials use on real text; part of no key."""
@@ -162,11 +154,11 @@ class Facts:
 
     @property
     def model_names(self) -> tuple[str, ...]:
-        """Names of the models, each once, whatever the number of its revisions."""
+        """Name of each model once, whatever its revisions."""
         return tuple(dict.fromkeys(model.name for model in self.models.values()))
 
     def links_among(self, languages: Iterable[str]) -> dict[str, dict[str, str]]:
-        """``{"alignments": links}`` of any two of the languages; nothing where there are none.
+        """``{"alignments": links}`` between any two of the languages; empty if there are none.
 
         >>> facts = Facts({}, {}, links={"de-en": "d", "de-sw": "e"})
         >>> facts.links_among(["en", "de"]), facts.links_among(["en", "sw"])

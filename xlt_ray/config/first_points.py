@@ -1,8 +1,8 @@
-"""Points to try before the sampler (``search.first``): from what the file says to what is drawn.
+"""Points to try before the sampler (``search.first``): from entries of the file to parameters.
 
-A point is a mapping of dotted keys to values, and a block is named as it stands in the file:
-``{target.fusion: {method: dlfa, layer: 2}}``. Keys that a point does not name are left to the
-sampler, so what it does name must be there whatever the sampler draws for them.
+A point maps dotted keys to values, and a block is written as in the file:
+``{target.fusion: {method: dlfa, layer: 2}}``. The sampler draws what a point leaves out, so what it
+names must exist whatever the sampler draws.
 """
 
 from __future__ import annotations
@@ -30,32 +30,30 @@ from xlt_ray.config.search_space import (
 from xlt_ray.errors import nearest
 
 Fault = tuple[str, str, str]
-"""Key below the point, what is wrong, what would be right."""
+"""Key below the point, what is wrong, what to do."""
 
 
-class _Misnamed(Exception):
-    def __init__(self, key: str, problem: str, remedy: str = "") -> None:
-        super().__init__(problem)
-        self.fault: Fault = (key, problem, remedy)
+class _MisnamedError(Exception):
+    """A key or value that is not in the space; its arguments are a :data:`Fault`."""
 
 
 @dataclass(frozen=True)
 class FirstPoint:
-    """What one entry of ``search.first`` asks for; or, where it cannot be read, why."""
+    """The parameters of an entry of ``search.first``, and why it cannot be read."""
 
     values: Assignment
     faults: tuple[Fault, ...]
 
 
 def read_point(entry: Mapping[str, Any], space: Space) -> FirstPoint:
-    """The parameters that an entry names, with their values; ranges are not looked at."""
+    """The parameters that an entry names, with their values; ranges are not checked."""
     values: Assignment = {}
     faults: list[Fault] = []
     for key, value in entry.items():
         try:
             named = _named(key, value, space)
-        except _Misnamed as misnamed:
-            faults.append(misnamed.fault)
+        except _MisnamedError as misnamed:
+            faults.append(misnamed.args)
             continue
         for path, chosen in named.items():
             if path in values and values[path] != chosen:
@@ -68,12 +66,11 @@ def read_point(entry: Mapping[str, Any], space: Space) -> FirstPoint:
 def misplaced(
     point: FirstPoint, space: Space, model_bounds: ModelBounds, *, is_deep: bool = False
 ) -> Iterator[Fault]:
-    """Why a point cannot be tried: what it names is not there, or out of range, for some of what
-    it leaves to the sampler.
+    """Why a point cannot be tried: for some draw of the rest, a parameter is absent or excludes the
+    value.
 
     Args:
-        is_deep: the bounds are not those of the models, so that ranges which follow them are not
-            looked at.
+        is_deep: the bounds are not those of the models, so ranges that follow them are not checked.
     """
     met: dict[str, SearchParameter] = {}
     values = point.values
@@ -81,15 +78,16 @@ def misplaced(
     def tried(parameter: SearchParameter) -> Sequence[Value]:
         met[parameter.path] = parameter
         if parameter.path in values:
-            fits = has(parameter.distribution, values[parameter.path]) or (
-                is_deep and parameter.conditional
-            )
-            return (values[parameter.path],) if fits else extremes(parameter.distribution)[:1]
-        decides = parameter.path.partition(".")[0] == "model" or any(
-            path.startswith(f"{parameter.path}.") for path in values
-        )
-        is_open = isinstance(parameter.distribution, Choice) and decides
-        return extremes(parameter.distribution) if is_open else extremes(parameter.distribution)[:1]
+            value = values[parameter.path]
+            is_unchecked = is_deep and parameter.conditional
+            if is_unchecked or has(parameter.distribution, value):
+                return (value,)
+        elif isinstance(parameter.distribution, Choice) and (
+            parameter.path.partition(".")[0] == "model"
+            or any(path.startswith(f"{parameter.path}.") for path in values)
+        ):
+            return extremes(parameter.distribution)
+        return extremes(parameter.distribution)[:1]
 
     faults: dict[str, Fault] = {}
     for assignment in assignments(space, tried, model_bounds):
@@ -117,20 +115,20 @@ def _named(key: str, value: Any, space: Space) -> Assignment:
     nodes = list(_nodes(space.tree, key.split(".")))
     if not nodes:
         paths = sorted({path for path, _ in distributions_in(space.tree)})
-        raise _Misnamed(key, "is not searched over in this sweep", nearest(key, paths))
-    misnamed: _Misnamed | None = None
+        raise _MisnamedError(key, "is not searched over in this sweep", nearest(key, paths))
+    misnamed: list[_MisnamedError] = []
     for node in nodes:
         try:
-            named = _matched(node, value, key, key)
-        except _Misnamed as error:
-            misnamed = misnamed or error
-            continue
-        if named:
-            return named
-    if misnamed is not None:
-        raise misnamed
+            if named := _matched(node, value, key, key):
+                return named
+        except _MisnamedError as error:
+            misnamed.append(error)
+    if misnamed:
+        raise misnamed[0]
     shown = _shown(nodes[0])
-    raise _Misnamed(key, f"is fixed at {shown} in this sweep", "leave it out, or search over it")
+    raise _MisnamedError(
+        key, f"is fixed at {shown} in this sweep", "leave it out, or search over it"
+    )
 
 
 def _nodes(node: Any, steps: Sequence[str]) -> Iterator[Any]:
@@ -149,21 +147,21 @@ def _matched(node: Any, value: Any, path: str, key: str) -> Assignment:
     if isinstance(node, Choice):
         return _option(node, value, path, key)
     if isinstance(node, IntRange | FloatRange):
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if isinstance(node, FloatRange) and is_number:
-            value = float(value)
         if isinstance(value, Mapping | list):
-            raise _Misnamed(key, f"{_shown(value)} is not in the space of {path}", "give a number")
-        return {path: value}
+            raise _MisnamedError(
+                key, f"{_shown(value)} is not in the space of {path}", "give a number"
+            )
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        return {path: float(value) if isinstance(node, FloatRange) and is_whole else value}
     if isinstance(node, Mapping) and isinstance(value, Mapping):
         named: Assignment = {}
         for name, below in value.items():
             if name not in node:
-                raise _Misnamed(f"{key}.{name}", "is not in this block", nearest(name, node))
+                raise _MisnamedError(f"{key}.{name}", "is not in this block", nearest(name, node))
             named |= _matched(node[name], below, f"{path}.{name}", f"{key}.{name}")
         return named
     if not _is_same(plain(node), value):
-        raise _Misnamed(
+        raise _MisnamedError(
             key,
             f"is fixed at {_shown(node)} in this sweep, and not {_shown(value)}",
             "leave it out, or search over it",
@@ -173,56 +171,51 @@ def _matched(node: Any, value: Any, path: str, key: str) -> Assignment:
 
 def _option(choice: Choice, value: Any, path: str, key: str) -> Assignment:
     """The one option of a choice that a value names: a label, or a block with some of its keys."""
-    labels = choice.labels()
-    for label in labels:
+    for label in choice.labels():
         if not isinstance(value, Mapping) and _is_same(value, label):
             return {path: label}
     remedy = "available: " + ", ".join(map(_shown, choice.options))
     fitting = [
         (label, option)
-        for label, option in zip(labels, choice.options, strict=True)
+        for label, option in zip(choice.labels(), choice.options, strict=True)
         if isinstance(option, Mapping) and isinstance(value, Mapping) and _has_keys(option, value)
     ]
     if not fitting:
-        raise _Misnamed(key, f"{_shown(value)} is not in the space of {path}", remedy)
+        raise _MisnamedError(key, f"{_shown(value)} is not in the space of {path}", remedy)
     if len(fitting) > 1:
         several = ", ".join(_shown(option) for _, option in fitting)
-        raise _Misnamed(key, f"{_shown(value)} may be each of {several}", "name more of its keys")
+        raise _MisnamedError(
+            key, f"{_shown(value)} may be each of {several}", "name more of its keys"
+        )
     ((label, option),) = fitting
     return {path: label, **_matched(option, value, path, key)}
 
 
 def _has_keys(option: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
     """Whether a block has all keys of another, and the same values where it is fixed."""
-    for key, below in value.items():
-        if key not in option:
-            return False
-        node = option[key]
+
+    def agrees(node: Any, below: Any) -> bool:
         if isinstance(node, Mapping) and isinstance(below, Mapping):
-            if not _has_keys(node, below):
-                return False
-        elif not isinstance(node, Choice | IntRange | FloatRange) and not _is_same(
-            plain(node), below
-        ):
-            return False
-    return True
+            return _has_keys(node, below)
+        return isinstance(node, Distribution) or _is_same(plain(node), below)
+
+    return all(key in option and agrees(option[key], below) for key, below in value.items())
 
 
 def _absent(path: str, value: Value, assignment: Assignment, space: Space) -> Fault:
-    """Some option of a choice does not have what is named."""
+    """The fault of a path that some option of a choice does not have."""
     choice = max((above for above in assignment if path.startswith(f"{above}.")), key=len)
     inside = path.removeprefix(f"{choice}.")
-    blocks = [
-        {
-            **{name: fixed for name, fixed in option.items()
-               if not isinstance(fixed, Mapping | list | Choice | IntRange | FloatRange)},
-            inside: value,
-        }
-        for node in _nodes(space.tree, choice.split("."))
-        if isinstance(node, Choice)
-        for option in node.options
-        if any(True for _ in _nodes(option, inside.split(".")))
-    ]  # fmt: skip
+    blocks = []
+    for node in _nodes(space.tree, choice.split(".")):
+        for option in node.options if isinstance(node, Choice) else ():
+            if any(True for _ in _nodes(option, inside.split("."))):
+                fixed = {
+                    name: below
+                    for name, below in option.items()
+                    if not isinstance(below, Mapping | list | Distribution)
+                }
+                blocks.append({**fixed, inside: value})
     return (
         path,
         f"not every option of {choice} has it",

@@ -1,7 +1,7 @@
-"""What an intermediate stage trains on: datasets, each one task in one language, and masked LM.
+"""What an intermediate stage trains on: datasets (a task in a language each) and masked LM.
 
-A stage of one task in one language without masked LM is *plain*; every other is a mixture.
-Values and arithmetic only: what is drawn when is in :mod:`xlt_ray.data.batches.mixture_batches`.
+A stage of one dataset without masked LM is *plain*; every other is a mixture, which
+:mod:`xlt_ray.data.batches.mixture_batches` draws from.
 """
 
 from __future__ import annotations

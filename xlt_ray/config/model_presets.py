@@ -1,18 +1,12 @@
 """Encoders that are often swept over: their shapes, and what a training of them takes.
 
-The shapes are those of the models' ``config.json``, seen for XLM-R (base, large, XL, XXL) and
-remembered for the others; parameters follow from them (a test computes those of plain
-transformers). A sweep needs none of this: any encoder can be named, and what the hub or a folder
-says of it counts. The table is what ``xlt list models`` shows, and what ``xlt check`` falls back on
-where the hub cannot be reached.
+``xlt list models`` shows the table, and ``xlt check`` uses it if the hub cannot be reached. Shapes
+are those of the models' ``config.json``. Memory is an estimate:
 
-Memory is an estimate, by two formulas written down here:
-
-- weights, gradients and Adam's moments: 16 bytes a parameter. fp32: 4 + 4 + 8; bf16 with fp32
-  masters: 2 + 2 + (4 + 8). ZeRO 1 divides the last bracket by the number of GPUs, ZeRO 2 the
-  gradients too, ZeRO 3 all.
+- state: 16 bytes a parameter for weights, gradients and Adam's moments (bf16 with fp32 masters: 2 +
+  2 + 12). ZeRO 1 divides the last part by the number of GPUs, ZeRO 2 the gradients too, ZeRO 3 all.
 - activations of a sequence in 16 bits: layers x length x (34 x width + 5 x heads x length) bytes
-  (Korthikanti et al. 2022, arXiv 2205.05198, equation 1; nothing is recomputed), twice in fp32.
+  (Korthikanti et al. 2022, arXiv 2205.05198, equation 1; nothing is recomputed).
 """
 
 from __future__ import annotations
@@ -47,14 +41,14 @@ class Preset:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Its id, and the short one by which the hub knows the oldest models, too."""
+        """Its id, and the short one of the oldest models."""
         owner, _, short = self.name.partition("/")
         return (self.name, short) if owner in _OLDEST else (self.name,)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a training in bf16 needs, after the formulas of this module."""
+    """What a training in bf16 needs."""
 
     num_gpus: int
     zero_stage: int

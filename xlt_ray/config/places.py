@@ -1,8 +1,5 @@
-"""Paths and URLs that a sweep names: made absolute once, and their spelling checked.
-
-Relative paths are those of the shell's folder, as on any command line. Trials run in processes that
-stand elsewhere, so a path becomes absolute where the sweep is read. Spelling is checked before
-anything is opened.
+"""Paths and URLs that a sweep names: made absolute, because trials run in other folders, and their
+spelling checked before anything is opened.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ if TYPE_CHECKING:
     from xlt_ray.config.sweep import Places
 
 Fault = tuple[str, str]
-"""What is wrong, what would be right."""
+"""What is wrong, what to do."""
 
 _DIALECTS = ("sqlite", "postgresql", "mysql", "mariadb", "mssql", "oracle", "cockroachdb")
 _SERVERS = ("http", "https")
@@ -35,25 +32,24 @@ _SQLITE = "sqlite:///"
 
 
 def with_absolute_paths(document: Document) -> Document:
-    """The same document with every relative path on this machine made absolute.
+    """The document with every relative path made absolute.
 
-    A model is a path where it is written as one (``./m``, ``~/m``) or names a folder that is
-    there; any other name is one of the hub.
+    A model is a path if it is written as one (``./m``, ``~/m``) or names an existing folder.
     """
     tree = {**document.tree}
     for key in (*_FOLDERS, *_DATABASES):
         section, _, name = key.partition(".")
         block = tree.get(section)
         if isinstance(block, Mapping) and isinstance(value := block.get(name), str):
-            made = absolute_folder(value) if key in _FOLDERS else _absolute_database(value)
-            tree[section] = {**block, name: made}
+            absolute = absolute_folder if key in _FOLDERS else _absolute_database
+            tree[section] = {**block, name: absolute(value)}
     if "model" in tree:
         tree["model"] = _absolute_models(tree["model"])
     return Document(document.file, tree, document.places)
 
 
 def absolute_folder(path: str) -> str:
-    """A path as seen from anywhere, spelled in one way; URLs and empty text stay as they are.
+    """The absolute, normalised path; URLs and empty text stay as they are.
 
     >>> absolute_folder("s3://bucket/stages"), absolute_folder("/data/../corpora/")
     ('s3://bucket/stages', '/corpora')
@@ -91,14 +87,11 @@ def _is_folder(name: str) -> bool:
 
 
 def place_faults(places: Places) -> Iterator[tuple[str, str, str]]:
-    """Key below ``places``, what is wrong with its value, what would be right.
-
-    Relative paths must be absolute by now (:func:`with_absolute_paths`).
-    """
+    """Key, problem and remedy of each place that is misspelt; paths must be absolute."""
     checks = {
-        "ledger": (places.ledger, _ledger_fault),
-        "store": (places.store, _store_fault),
-        "tracking": (places.tracking, tracking_fault),
+        "places.ledger": (places.ledger, _ledger_fault),
+        "places.store": (places.store, _store_fault),
+        "places.tracking": (places.tracking, tracking_fault),
     }
     for key, (value, fault_of) in checks.items():
         if value is not None and (fault := fault_of(value)) is not None:
@@ -106,7 +99,7 @@ def place_faults(places: Places) -> Iterator[tuple[str, str, str]]:
 
 
 def tracking_fault(uri: str) -> Fault | None:
-    """What is wrong with a tracking URI of MLflow: one of a server, a database or a folder.
+    """What is wrong with a tracking URI of MLflow.
 
     >>> tracking_fault("localhost:5000")
     ('localhost:5000 has no scheme', 'http://localhost:5000')
@@ -136,9 +129,10 @@ def _ledger_fault(url: str) -> Fault | None:
 
 def _dialect_fault(url: str, match: re.Match[str], also: tuple[str, ...] = ()) -> Fault | None:
     dialect, rest = match.groups()
-    # Other dialects may be installed, but not one that is nearly spelled like a known one.
-    close = nearest(dialect, (*_DIALECTS, *also))
-    if dialect not in (*_DIALECTS, *also) and close.startswith("did you mean"):
+    # Other dialects may be installed, but none whose name is close to a known one.
+    known = (*_DIALECTS, *also)
+    close = nearest(dialect, known)
+    if dialect not in known and close.startswith("did you mean"):
         return f"unknown kind of database {dialect!r}", close
     if dialect == "sqlite" and rest and not rest.startswith("/"):
         return f"{url} has two slashes, but a file name follows three", f"sqlite:///{rest}"

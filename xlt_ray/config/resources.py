@@ -1,7 +1,6 @@
-"""What one trial occupies and how its workers share the work: runtime, no part of any key.
+"""What a trial occupies and how its workers share the work; part of no key.
 
-A table may give the trials of one model other resources than the rest: what a row leaves out is
-as in the section above it.
+``by_model`` gives the trials of a model other resources; what a row omits is as in the section.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ class ModelResources(WorkerResources):
 
     @model_serializer(mode="wrap")
     def _as_written(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # What is left out stays left out, so that the section above still decides it.
+        # What a row omits stays omitted, so that the section still decides it.
         return {name: value for name, value in whole(self).items() if name in self.model_fields_set}
 
 
@@ -75,30 +74,25 @@ class Resources(WorkerResources):
         return precision
 
     def of(self, model: str) -> Resources:
-        """What a trial of this model has, all in all.
+        """The resources of a trial of this model.
 
         >>> table = Resources(workers=2, by_model={"small": {"workers": 1}})
         >>> table.of("small").workers, table.of("large").workers
         (1, 2)
         """
-        row = self.by_model.get(model)
-        own = {name: getattr(row, name) for name in row.model_fields_set} if row else {}
-        return self.model_copy(update={**own, "by_model": {}})
+        row = self.by_model.get(model, ModelResources())
+        changed = {name: getattr(row, name) for name in row.model_fields_set}
+        return self.model_copy(update={**changed, "by_model": {}})
 
     def faults(self) -> Iterator[tuple[str, str, str]]:
-        """What cannot be together: key below ``resources``, what is wrong, what would be right.
-
-        Every row of the table is looked at with what it takes over from above.
-        """
-        yield from _faults_of(self)
+        """Settings that exclude each other, also in rows of the table: key, problem, remedy."""
+        for key, problem, remedy in _faults_of(self):
+            yield f"resources.{key}", problem, remedy
         for model, row in self.by_model.items():
+            place = f"resources.by_model.{model}"
             for key, problem, remedy in _faults_of(self.of(model)):
-                place = f"by_model.{model}"
-                yield (
-                    f"{place}.{key}" if key in row.model_fields_set else place,
-                    f"{problem} (trials of {model})",
-                    remedy,
-                )
+                key = f"{place}.{key}" if key in row.model_fields_set else place
+                yield key, f"{problem} (trials of {model})", remedy
 
 
 def _faults_of(group: Resources) -> Iterator[tuple[str, str, str]]:

@@ -1,11 +1,11 @@
-"""What is done about a failed attempt: one policy for each cause, and when silence is a hang."""
+"""What happens after a failed attempt: a policy for each cause, and when silence is a hang."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from xlt_ray.config.methods import ConfigModel
 
@@ -25,13 +25,13 @@ Cause = Literal[
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 OF_PROCESSES = ("lost", "preempted", "timeout", "device")
-"""Causes after which the trial's process is gone or useless: another one starts, or none."""
+"""Causes after which the trial's process is gone or useless."""
 
 LONGEST_PAUSE_S = 600.0
 
 
 class Policy(ConfigModel):
-    """What is done when an attempt failed for one cause."""
+    """What happens when an attempt fails for one cause."""
 
     action: Literal["fail", "retry", "wait", "shrink"]
     """fail: at once; retry: again from the last progress; wait: again after a pause; shrink (oom
@@ -43,15 +43,11 @@ class Policy(ConfigModel):
     """First pause of ``wait``; each further one is twice as long, up to ten minutes."""
 
     def allows(self, tries: int) -> bool:
-        """Whether one more attempt is made after ``tries`` of them for this cause."""
+        """Whether another attempt follows ``tries`` of them for this cause."""
         return self.action != "fail" and tries < self.times
 
     def pause(self, tries: int) -> float:
-        """Seconds before the next attempt, after ``tries`` of them.
-
-        >>> [Policy(action="wait", seconds=100).pause(tries) for tries in range(4)]
-        [100.0, 200.0, 400.0, 600.0]
-        """
+        """Seconds before the next attempt, after ``tries`` of them."""
         if self.action != "wait":
             return 0.0
         # A power of a large count does not fit a float.
@@ -59,7 +55,7 @@ class Policy(ConfigModel):
 
 
 class RepeatedBug(ConfigModel):
-    """When a bug that comes again and again ends the asking for trials."""
+    """When a repeated bug ends the sweep."""
 
     times: int = Field(default=3, ge=1)
     """So many trials of one run have failed alike ..."""
@@ -76,10 +72,7 @@ class RepeatedBug(ConfigModel):
 
 
 class Failures(ConfigModel):
-    """How often a trial is tried again, for which cause and in which way.
-
-    A policy that is given in part is filled up with the default one of its cause.
-    """
+    """How a trial is retried. What a policy omits is as in the default policy of its cause."""
 
     hang_after: float = Field(default=1800.0, gt=0)
     """A trial in which nothing happens for so many seconds hangs: its process is ended."""
@@ -111,12 +104,13 @@ class Failures(ConfigModel):
     bug: Policy = Policy(action="fail")
     """Everything else."""
 
-    @model_validator(mode="before")
+    @field_validator(*CAUSES, mode="before")
     @classmethod
-    def _filled_up(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        return {name: _filled(cls, name, value) for name, value in given.items()}
+    def _filled_up(cls, value: Any, info: ValidationInfo) -> Any:
+        default: Policy = cls.model_fields[info.field_name or ""].default
+        if isinstance(value, Mapping) and value.get("action", default.action) == default.action:
+            return {**default.model_dump(), **value}
+        return value
 
     @field_validator(*CAUSES)
     @classmethod
@@ -130,12 +124,3 @@ class Failures(ConfigModel):
     def policy(self, cause: Cause) -> Policy:
         policy: Policy = getattr(self, cause)
         return policy
-
-
-def _filled(section: type[Failures], name: str, value: Any) -> Any:
-    if name not in CAUSES or not isinstance(value, Mapping):
-        return value
-    default: Policy = section.model_fields[name].default
-    if value.get("action", default.action) != default.action:
-        return value
-    return {**default.model_dump(), **value}

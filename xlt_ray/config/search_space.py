@@ -1,14 +1,10 @@
 """The search space: a tree of plain values in which any leaf may be a distribution.
 
-``{choice: [...]}``, ``{int: [low, high], log, step}`` and ``{float: [low, high], log}`` stand
-for a value to be searched over. An option of a choice may be a whole block with further
-distributions inside (a conditional space). Bounds of integers may name facts of the chosen
-model (``num_layers - 1``), which is why the model is always drawn first.
-
-:func:`draw` walks the tree once, calls ``pick`` for every distribution that it meets, and
-returns the concrete tree and the assignment (dotted path -> picked value). Everything else,
-searching, probing, listing a grid, is a choice of ``pick``.
-Faults are gathered, so that one reading of a file shows them all.
+``{choice: [...]}``, ``{int: [low, high], log, step}`` and ``{float: [low, high], log}`` are
+searched over; an option of a choice may be a block with further distributions. Bounds of integers
+may name facts of the model (``num_layers - 1``), so the model is always drawn first. :func:`draw`
+walks the tree, calls ``pick`` for every distribution, and returns the concrete tree and the
+assignment (dotted path -> picked value). Searching, probing and grids differ only in ``pick``.
 """
 
 from __future__ import annotations
@@ -72,107 +68,93 @@ class FloatRange:
 Distribution = Choice | IntRange | FloatRange
 
 
-def recognise(node: Any, path: str, document: Document, faults: list[SpecError]) -> Any:
-    """``node`` with every distribution below it recognised; malformed ones go to ``faults``."""
-    if isinstance(node, dict):
+@dataclass
+class _Recogniser:
+    """Makes distributions of the blocks that describe them, and gathers malformed ones."""
+
+    document: Document
+    faults: list[SpecError]
+
+    def recognise(self, node: Any, path: str) -> Any:
+        """``node`` with every distribution below it recognised."""
+        if isinstance(node, list):
+            return [self.recognise(value, f"{path}.{index}") for index, value in enumerate(node)]
+        if not isinstance(node, dict):
+            return node
         marks = [mark for mark in _MARKS if mark in node]
-        if marks:
-            try:
-                return _distribution(node, marks, path, document, faults)
-            except SpecError as fault:
-                faults.append(fault)
-                return None
-        return {
-            key: recognise(value, f"{path}.{key}", document, faults) for key, value in node.items()
-        }
-    if isinstance(node, list):
-        return [
-            recognise(value, f"{path}.{index}", document, faults)
-            for index, value in enumerate(node)
-        ]
-    return node
+        if not marks:
+            return {key: self.recognise(value, f"{path}.{key}") for key, value in node.items()}
+        try:
+            return self._distribution(node, marks[0], path)
+        except SpecError as fault:
+            self.faults.append(fault)
+            return None
 
+    def _distribution(self, node: dict[str, Any], mark: str, path: str) -> Distribution:
+        allowed = {"choice": set(), "int": {"log", "step"}, "float": {"log"}}[mark]
+        strange = sorted(set(node) - {mark} - allowed)
+        if strange:
+            raise self.document.error(
+                f"{strange[0]!r} cannot be combined with {mark!r}",
+                key=f"{path}.{strange[0]}",
+                remedy=f"{mark!r} takes " + (", ".join(sorted(allowed)) or "nothing else"),
+            )
+        if mark == "choice":
+            return self._choice(node[mark], f"{path}.{mark}")
+        return self._range(node, mark, path)
 
-def _distribution(
-    node: dict[str, Any],
-    marks: list[str],
-    path: str,
-    document: Document,
-    faults: list[SpecError],
-) -> Distribution:
-    mark = marks[0]
-    allowed = {"choice": set(), "int": {"log", "step"}, "float": {"log"}}[mark]
-    strange = sorted(set(node) - {mark} - allowed)
-    if strange:
-        raise document.error(
-            f"{strange[0]!r} cannot be combined with {mark!r}",
-            key=f"{path}.{strange[0]}",
-            remedy=f"{mark!r} takes " + (", ".join(sorted(allowed)) or "nothing else"),
-        )
-    content = node[mark]
-    here = f"{path}.{mark}"
-    if mark == "choice":
+    def _choice(self, content: Any, path: str) -> Choice:
+        error = self.document.error
         if not isinstance(content, list) or not content:
-            raise document.error("needs a list of options", key=here, remedy="[a, b, ...]")
-        options = tuple(
-            recognise(option, f"{here}.{index}", document, faults)
-            for index, option in enumerate(content)
-        )
+            raise error("needs a list of options", key=path, remedy="[a, b, ...]")
+        options = self.recognise(content, path)
         for index, option in enumerate(options):
-            if isinstance(option, Choice | IntRange | FloatRange):
-                raise document.error(
+            if isinstance(option, Distribution):
+                raise error(
                     "an option cannot be a distribution itself",
-                    key=f"{here}.{index}",
+                    key=f"{path}.{index}",
                     remedy="list its values as options, or put it below a key of a block",
                 )
-        choice = Choice(options)
-        labels = choice.labels()
-        for first, second in itertools.combinations(labels, 2):
+        choice = Choice(tuple(options))
+        for first, second in itertools.combinations(choice.labels(), 2):
             if first == second:
                 is_repeated = repr(first) == repr(second)
                 same = "stands twice" if is_repeated else f"is the same as {first!r}"
-                raise document.error(f"the option {second!r} {same}", key=here)
+                raise error(f"the option {second!r} {same}", key=path)
         return choice
-    if not isinstance(content, list) or len(content) != 2:
-        raise document.error("needs two bounds", key=here, remedy="[low, high]")
-    log = node.get("log", False)
-    step = node.get("step", 1)
-    if not isinstance(log, bool):
-        raise document.error(f"{log!r} is not true or false", key=f"{path}.log")
-    if not isinstance(step, int) or isinstance(step, bool) or step < 1:
-        raise document.error(f"{step!r} is not a positive whole number", key=f"{path}.step")
-    if log and step != 1:
-        raise document.error("log and step exclude each other", key=f"{path}.step")
-    if mark == "float":
-        low, high = (_real(bound, here, document) for bound in content)
-        refuse_empty(low, high, log, here, document)
-        return FloatRange(low, high, log)
-    bounds = tuple(_int_bound(bound, here, document) for bound in content)
-    if all(isinstance(bound, int) for bound in bounds):
-        refuse_empty(float(bounds[0]), float(bounds[1]), log, here, document)
-    return IntRange(bounds[0], bounds[1], log, step)
 
-
-def _real(bound: Any, path: str, document: Document) -> float:
-    if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
-        raise document.error(f"the bound {bound!r} is not a number", key=path)
-    return float(bound)
-
-
-def _int_bound(bound: Any, path: str, document: Document) -> Bound:
-    if isinstance(bound, int) and not isinstance(bound, bool):
-        return bound
-    if isinstance(bound, str) and BOUND.match(bound):
-        return bound
-    raise document.error(
-        f"the bound {bound!r} is neither a whole number nor a fact of the model",
-        key=path,
-        remedy="for example num_layers - 1",
-    )
+    def _range(self, node: dict[str, Any], mark: str, path: str) -> IntRange | FloatRange:
+        error, bounds, here = self.document.error, node[mark], f"{path}.{mark}"
+        if not isinstance(bounds, list) or len(bounds) != 2:
+            raise error("needs two bounds", key=here, remedy="[low, high]")
+        log, step = node.get("log", False), node.get("step", 1)
+        if not isinstance(log, bool):
+            raise error(f"{log!r} is not true or false", key=f"{path}.log")
+        if not isinstance(step, int) or isinstance(step, bool) or step < 1:
+            raise error(f"{step!r} is not a positive whole number", key=f"{path}.step")
+        if log and step != 1:
+            raise error("log and step exclude each other", key=f"{path}.step")
+        for bound in bounds:
+            is_number = isinstance(bound, int | float) and not isinstance(bound, bool)
+            if mark == "float" and not (is_number and math.isfinite(bound)):
+                raise error(f"the bound {bound!r} is not a number", key=here)
+            is_fact = isinstance(bound, str) and BOUND.match(bound)
+            if mark == "int" and not (is_fact or (is_number and isinstance(bound, int))):
+                raise error(
+                    f"the bound {bound!r} is neither a whole number nor a fact of the model",
+                    key=here,
+                    remedy="for example num_layers - 1",
+                )
+        low, high = bounds
+        if not isinstance(low, str) and not isinstance(high, str):
+            refuse_empty(low, high, log, here, self.document)
+        if mark == "float":
+            return FloatRange(float(low), float(high), log)
+        return IntRange(low, high, log, step)
 
 
 def refuse_empty(low: float, high: float, log: bool, path: str, document: Document) -> None:
-    """Raise SpecError where nothing lies between the bounds."""
+    """Raise SpecError if nothing lies between the bounds."""
     if not low <= high:
         raise document.error(f"the range from {low:g} to {high:g} is empty", key=path)
     if log and low <= 0:
@@ -202,7 +184,7 @@ def plain(node: Any) -> Any:
 
 def distributions_in(node: Any, path: str = "") -> Iterator[tuple[str, Distribution]]:
     """Every distribution of a tree with its dotted path, those inside of options too."""
-    if isinstance(node, Choice | IntRange | FloatRange):
+    if isinstance(node, Distribution):
         yield path, node
         if isinstance(node, Choice):
             for option in node.options:
@@ -233,12 +215,10 @@ def refuse_distributions(node: Any, path: str, document: Document, faults: list[
 
 Assignment = dict[str, Value]
 
-_NOTHING = object()
-
 
 @dataclass(frozen=True)
 class SearchParameter:
-    """A distribution met while drawing; the bounds are numbers by now."""
+    """A distribution with numeric bounds, as :func:`draw` meets it."""
 
     path: str
     distribution: Distribution
@@ -249,10 +229,8 @@ class SearchParameter:
 
     @property
     def name(self) -> str:
-        """Name for a sampler: ranges that follow the model are searched apart per range.
-
-        Layer 3 of 4 is not layer 3 of 24, and Optuna's grouped TPE would keep the first
-        range that it saw under one name for all models; it refuses two lists of options.
+        """Name for a sampler. Different ranges of one path have names of their own: layer 3 of 4
+        is not layer 3 of 24, and Optuna allows one distribution for a name.
         """
         if not (self.conditional or self.is_one_of_several):
             return self.path
@@ -268,7 +246,7 @@ ModelBounds = Callable[[str], Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Space:
-    """The searchable tree of one sweep file with the document it came from."""
+    """The searchable tree of a sweep file with its document."""
 
     document: Document
     tree: Mapping[str, Any]
@@ -294,10 +272,9 @@ def split_space(document: Document, keys: tuple[str, ...], *, fixed: tuple[str, 
     for key, node in document.tree.items():
         if key not in keys or key in fixed:
             refuse_distributions(node, key, document, faults)
+    recogniser = _Recogniser(document, faults)
     tree = {
-        key: recognise(document.tree[key], key, document, faults)
-        for key in keys
-        if key in document.tree
+        key: recogniser.recognise(document.tree[key], key) for key in keys if key in document.tree
     }
     if faults:
         raise SpecErrors(faults)
@@ -322,7 +299,7 @@ def draw(
             return {key: walk(value, f"{path}.{key}") for key, value in node.items()}
         if isinstance(node, list):
             return [walk(value, f"{path}.{index}") for index, value in enumerate(node)]
-        if not isinstance(node, Choice | IntRange | FloatRange):
+        if not isinstance(node, Distribution):
             return node
         parameter = _with_bounds(path, node, bounds, space)
         value = picked[path] = pick(parameter)
@@ -369,28 +346,22 @@ def probes(
     count = itertools.count()
     queue: list[tuple[int, int, int, tuple[tuple[str, Value], ...]]] = [(0, 0, next(count), ())]
     follows_model: set[str] = set()
-    given = 0
-    while queue and given < limit:
-        *_, fixed = heapq.heappop(queue)
-        chosen = dict(fixed)
-        met: list[SearchParameter] = []
 
-        def pick(
-            parameter: SearchParameter,
-            chosen: Mapping[str, Value] = chosen,
-            met: list[SearchParameter] = met,
-        ) -> Value:
+    def probe(chosen: Assignment, met: list[SearchParameter]) -> tuple[dict[str, Any], Assignment]:
+        def pick(parameter: SearchParameter) -> Value:
             met.append(parameter)
             values = extremes(parameter.distribution)
-            return (
-                chosen[parameter.path]
-                if chosen.get(parameter.path, _NOTHING) in values
-                else values[0]
-            )
+            value = chosen.get(parameter.path, values[0])
+            return value if value in values else values[0]
 
-        tree, assignment = draw(space, pick, model_bounds)
-        yield tree, assignment
-        given += 1
+        return draw(space, pick, model_bounds)
+
+    for _ in range(limit):
+        if not queue:
+            return
+        *_, fixed = heapq.heappop(queue)
+        chosen, met = dict(fixed), list[SearchParameter]()
+        yield probe(chosen, met)
         follows_model.update(parameter.path for parameter in met if parameter.conditional)
         for parameter in met:
             if parameter.path in chosen:
@@ -406,7 +377,7 @@ def probes(
 
 
 def _num_free(paths: tuple[str, ...], follows_model: set[str]) -> int:
-    """How many of the fixed parameters are not merely what another one of them needs."""
+    """How many of the fixed parameters are not needed by another one of them."""
     needs_model = not follows_model.isdisjoint(paths)
     return sum(
         not any(deeper.startswith(f"{path}.") for deeper in paths)
@@ -427,7 +398,7 @@ def grid(space: Space, model_bounds: ModelBounds | None = None) -> Iterator[Assi
 
 
 def not_listable(space: Space) -> list[SpecError]:
-    """Complaints about the real ranges of a space, which no grid can list."""
+    """Errors at the real ranges of a space, which no grid can list."""
     return [
         space.document.error(
             "a grid cannot list a range of real numbers",
@@ -446,8 +417,6 @@ def assignments(
     within: Assignment | None = None,
 ) -> Iterator[Assignment]:
     """Every assignment of the given values, the last parameter turning fastest.
-
-    Depth-first, and drawn anew for each value, as later parameters may depend on it.
 
     Args:
         values: gives the values of a parameter to try.
@@ -497,20 +466,14 @@ def num_configurations(space: Space, model_bounds: ModelBounds) -> float:
             return len(numeric.values())
         return 1
 
-    models = replace(space, tree={key: space.tree[key] for key in ("model",) if key in space.tree})
-    rest = {key: node for key, node in space.tree.items() if key != "model"}
+    rest = dict(space.tree)
+    models = Space(space.document, {"model": rest.pop("model")} if "model" in rest else {})
     total = 0.0
     for assignment in assignments(models, _all_values):
         tree, _ = draw(models, lambda parameter, picked=assignment: picked[parameter.path])  # type: ignore[misc]
         bounds = model_bounds(model_label(tree["model"])) if tree else {}
         total += math.prod(count(node, key, bounds) for key, node in rest.items())
     return total
-
-
-def plain_tree(space: Space) -> dict[str, Any]:
-    """The space as plain JSON, to be kept beside the ledger and compared."""
-    written: dict[str, Any] = plain(space.tree)
-    return written
 
 
 def _with_bounds(

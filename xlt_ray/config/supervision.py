@@ -1,11 +1,9 @@
-"""Which labels a trial learns from besides those of the source language: how its scores are named.
+"""Which labels a trial learns from besides those of the source language, as its scores are named.
 
-- *zero-shot*: labels of the source language alone. Word lists, parallel text and other text without
-  labels may be of any language.
-- *translate-train*: labels of the source language on training text in a language that is scored,
-  be it in hybrid batches or in an intermediate task that is the scored one in translation (XTREME,
-  arXiv 2003.11080, keeps such results in tables of their own).
-- *intermediate labels*: those of another task, an intermediate one, in a language that is scored.
+- *zero-shot*: none. Lexicons, parallel text and other unlabelled text may be of any language.
+- *translate-train*: labels on training text that is translated into a scored language, in hybrid
+  batches or in an intermediate task (a table of its own in XTREME, arXiv 2003.11080).
+- *intermediate labels*: those of another, intermediate task in a scored language.
 - *few-shot*: labels of the scored task in a scored language.
 """
 
@@ -14,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from xlt_ray.config.checks.check_evaluation import languages_tested
-from xlt_ray.config.checks.check_target import translated_languages
 from xlt_ray.config.facts import Facts, TaskFacts
 from xlt_ray.config.mixture import mixture_of
 from xlt_ray.config.search_space import probes
@@ -30,17 +26,17 @@ KINDS = (TRANSLATE_TRAIN, INTERMEDIATE)
 
 
 def supervision_of(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:
-    """Kind of supervision -> the scored languages, the source left out, that it stands in; empty
-    for a zero-shot trial. Few shots have a stage of their own and are left out here."""
+    """Kind of supervision -> the scored target languages with such labels; empty for a zero-shot
+    trial. Few shots, which have a stage of their own, are left out."""
     source, task = trial.target.source_language, facts.tasks[trial.target.task]
     scored = {
         language
         for name in (task.name, *trial.evaluate.also)
-        for language in languages_tested(facts.tasks[name], trial.evaluate, source)
+        for language in trial.evaluate.languages_tested(facts.tasks[name], source)
     }
     if trial.few_shot is not None:
         scored = {trial.few_shot.language}
-    translated = set(translated_languages(trial.target.hybrid, task, source))
+    translated = set(trial.target.hybrid.translated_languages(task, source))
     others: set[str] = set()
     if trial.intermediate is not None:
         for dataset in mixture_of(trial.intermediate, source, facts.tasks).datasets:
@@ -55,7 +51,7 @@ def supervision_of(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]
 
 
 def supervisions(sweep: SweepSpec, facts: Facts) -> list[str]:
-    """What a sweep's trials are called other than zero-shot, few shots aside; of a sound sweep."""
+    """Kinds of supervision among the trials of a sweep without problems, few shots left out."""
     by_kind: dict[str, set[str]] = {}
     for tree, _ in probes(sweep.space, facts.model_bounds):
         for kind, languages in supervision_of(sweep.trial(tree), facts).items():

@@ -1,7 +1,7 @@
-"""A whole sweep: the searchable trial beside everything that decides how it is searched.
+"""A whole sweep: the searchable trial, and everything that decides how it is searched.
 
-:func:`load_sweep` reads and checks the form of a file; what needs facts about models and data
-is checked in :mod:`xlt_ray.config.checks.check_sweep`.
+:func:`load_sweep` reads a file and checks its form; :mod:`xlt_ray.config.checks.check_sweep` checks
+it against facts about models and data.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
     ByteSize,
     Field,
     ValidationError,
@@ -38,7 +37,7 @@ from xlt_ray.config.search_space import (
     distributions_in,
     draw,
     not_listable,
-    plain_tree,
+    plain,
     probes,
     split_space,
 )
@@ -59,11 +58,11 @@ def _whole_size(value: Any, read: ValidatorFunctionWrapHandler) -> int:
 
 
 Bytes = Annotated[ByteSize, Field(gt=0), WrapValidator(_whole_size)]
-"""A size as people write it: ``200GB``, ``1.5 TiB``, or a number of bytes."""
+"""``200GB``, ``1.5 TiB``, or a number of bytes."""
 
 
 def shown_bytes(num_bytes: float) -> str:
-    """A size as people read it, in decimal units.
+    """A size in decimal units.
 
     >>> shown_bytes(0), shown_bytes(1_536), shown_bytes(200e9)
     ('0 B', '1.54 kB', '200 GB')
@@ -78,12 +77,12 @@ def shown_bytes(num_bytes: float) -> str:
 SEARCHABLE = ("model", "align", "intermediate", "target", "few_shot", "evaluate")
 
 _DEEP = {"num_layers": 10**6, "hidden_size": 10**6}
-"""Facts of a model that any range fits, where the models are not known."""
+"""Facts of a model that every range fits, for sweeps whose models are not known."""
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 
 def selection_rule(objective: Mapping[str, Any], source: str = "the source language") -> str:
-    """The rule by which a sweep selects, to follow "configurations are".
+    """How a sweep selects its best configuration.
 
     >>> selection_rule({"metric": "accuracy", "languages": "target"})
     'chosen by accuracy on the dev sets of the target languages'
@@ -99,13 +98,12 @@ def selection_rule(objective: Mapping[str, Any], source: str = "the source langu
 
 
 def is_judged_by_oracle(resolved: Mapping[str, Any]) -> bool:
-    """As :attr:`SweepSpec.is_judged_by_oracle`, of a sweep as a ledger keeps it."""
-    is_stopping = resolved.get("early_stop") is not None
-    return is_stopping and resolved["objective"]["languages"] != "source"
+    """:attr:`SweepSpec.is_judged_by_oracle` of a sweep as a ledger keeps it."""
+    return bool(resolved.get("early_stop")) and resolved["objective"]["languages"] != "source"
 
 
 def is_name(text: str) -> bool:
-    """Whether a sweep may be called so: names become files, jobs and parts of URLs.
+    """Whether a sweep may have this name, which becomes part of files, jobs and URLs.
 
     >>> [is_name(text) for text in ("size-2", "../../x", "a/b", ".hidden", "x\\n", "")]
     [True, False, False, False, False, False]
@@ -113,32 +111,24 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def _safe_name(value: Any) -> Any:
-    if isinstance(value, str) and not is_name(value):
-        raise ValueError("a name consists of at most 80 letters, digits, '-', '_' and '.'")
-    return value
-
-
-def _dev_only(value: Any) -> Any:
-    if value == "test":
-        raise ValueError("an objective that reads test scores selects on the test set; use dev")
-    return value
-
-
 class Objective(ConfigModel):
     """The number that the search maximises (or minimises)."""
 
     metric: str = "accuracy"
     """A metric of the target task."""
-    split: Annotated[Literal["dev"], BeforeValidator(_dev_only)] = "dev"
+    split: Literal["dev"] = "dev"
     languages: Literal["source", "target", "all"] | tuple[str, ...] = "source"
     """Languages it is averaged over; anything but ``source`` is *oracle selection*."""
     mode: Literal["max", "min"] = "max"
 
-    @field_validator("languages")
+    @field_validator("split", mode="before")
     @classmethod
-    def _each_once(cls, languages: Any) -> Any:
-        return each_once(languages)
+    def _dev_only(cls, split: Any) -> Any:
+        if split == "test":
+            raise ValueError("an objective that reads test scores selects on the test set; use dev")
+        return split
+
+    _each_once = field_validator("languages")(each_once)
 
 
 class Search(ConfigModel):
@@ -218,7 +208,7 @@ class Places(ConfigModel):
 class Settings(ConfigModel):
     """The part of a sweep file that is not searched over."""
 
-    name: Annotated[str, BeforeValidator(_safe_name)]
+    name: str
     objective: Objective = Objective()
     search: Search
     early_stop: AshaStop | None = None
@@ -229,10 +219,17 @@ class Settings(ConfigModel):
     store: Store = Store()
     places: Places = Places()
 
+    @field_validator("name", mode="before")
+    @classmethod
+    def _safe_name(cls, name: Any) -> Any:
+        if isinstance(name, str) and not is_name(name):
+            raise ValueError("a name consists of at most 80 letters, digits, '-', '_' and '.'")
+        return name
+
 
 @dataclass(frozen=True)
 class SweepSpec:
-    """A sweep as read: typed settings, the space of its trials, the document for complaints."""
+    """A sweep as read: typed settings, and the space of its trials."""
 
     settings: Settings
     space: Space
@@ -272,7 +269,7 @@ class SweepSpec:
 
     @property
     def sizes(self) -> tuple[int | str, ...]:
-        """Sizes of intermediate data that trials may ask for: a ladder, where one is climbed."""
+        """Sizes of intermediate data that trials may train on."""
         sizes = (
             size
             for path, node in distributions_in(self.space.tree)
@@ -282,11 +279,7 @@ class SweepSpec:
         return tuple(dict.fromkeys(sizes))
 
     def trial(self, tree: Mapping[str, Any]) -> TrialSpec:
-        """The concrete trial of one drawn tree.
-
-        Raises:
-            SpecErrors: the tree is not a valid trial.
-        """
+        """The concrete trial of a drawn tree; SpecErrors if it is not a valid one."""
         filled = {**tree, "precision": self.settings.resources.precision}
         if self.is_oracle and isinstance(filled.get("evaluate", {}), Mapping):
             filled["evaluate"] = {"dev": "all", **filled.get("evaluate", {})}
@@ -304,14 +297,12 @@ class SweepSpec:
 
     def resolved(self) -> dict[str, Any]:
         """The whole sweep as plain JSON: what is kept beside the ledger."""
-        return {**self.settings.model_dump(mode="json"), "space": plain_tree(self.space)}
+        return {**self.settings.model_dump(mode="json"), "space": plain(self.space.tree)}
 
 
 def completed(resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved sweep that an earlier xlt-ray wrote, with the keys that have come since.
-
-    Before there was a ``search.training_seed``, ``search.seed`` was both.
-    """
+    """A resolved sweep that an earlier xlt-ray wrote, with the keys that were added later."""
+    # ``search.seed`` was both before there was a ``search.training_seed``.
     search = {"training_seed": resolved["search"]["seed"], **resolved["search"]}
     defaults = Settings(name=resolved["name"], search=Search(trials=search["trials"]))
     return _filled({**resolved, "search": search}, defaults.model_dump(mode="json"))
@@ -319,60 +310,48 @@ def completed(resolved: Mapping[str, Any]) -> dict[str, Any]:
 
 def _filled(tree: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """``tree`` with the defaults of what it lacks, at every depth."""
-    return {
-        **defaults,
-        **{
-            key: _filled(value, defaults[key])
-            if isinstance(value, Mapping) and isinstance(defaults.get(key), Mapping)
-            else value
-            for key, value in tree.items()
-        },
-    }
+    filled = {**defaults, **tree}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and isinstance(defaults.get(key), Mapping):
+            filled[key] = _filled(value, defaults[key])
+    return filled
 
 
 def load_sweep(sweep: str | Path | Mapping[str, Any], overrides: Overrides = ()) -> SweepSpec:
     """Read a sweep from a file or a dict, apply overrides, and check its form.
 
     Relative paths start at the working folder of this process. Overrides are ``KEY=VALUE`` texts,
-    or a dict of dotted keys: ``{"search.trials": 8}``.
-
-    Every value of every distribution, and every pair of them, is tried in a concrete trial
-    as far as that is possible without knowing the models.
+    or a dict of dotted keys: ``{"search.trials": 8}``. Every value of every distribution, and every
+    pair of values, is tried in a concrete trial.
 
     Raises:
-        SpecErrors: with all problems found.
+        SpecErrors: with all problems of the form.
     """
     return sweep_of(with_absolute_paths(read_document(sweep, overrides)))
 
 
 def sweep_of(document: Document) -> SweepSpec:
     """As :func:`load_sweep`, from a parsed document."""
-    tree = dict(document.tree)
-    problems: list[SpecError] = []
-    fixed = {key: value for key, value in tree.items() if key not in ("data", *SEARCHABLE)}
-    settings: Settings | None = None
+    searched = ("data", *SEARCHABLE)
+    fixed = {key: value for key, value in document.tree.items() if key not in searched}
+    settings = Settings(name="unnamed", search=Search(trials=1))
     space: Space | None = None
+    problems: list[SpecError] = []
     try:
-        space = split_space(document, ("data", *SEARCHABLE), fixed=("data",))
+        space = split_space(document, searched, fixed=("data",))
     except SpecErrors as errors:
         problems += errors.problems
     try:
         settings = Settings.model_validate(fixed)
     except ValidationError as error:
-        faults = complaints(error, Settings, document, also=("data", *SEARCHABLE))
         known = {problem.fields["key"] for problem in problems}
+        faults = complaints(error, Settings, document, also=searched)
         problems += [fault for fault in faults if fault.fields["key"] not in known]
     if space is None:
         raise SpecErrors(problems)
-    if settings is None:
-        settings = Settings(name="unnamed", search=Search(trials=1))
     problems += [
-        document.error(problem, key=f"resources.{key}", remedy=remedy)
-        for key, problem, remedy in settings.resources.faults()
-    ]
-    problems += [
-        document.error(problem, key=f"places.{key}", remedy=remedy)
-        for key, problem, remedy in place_faults(settings.places)
+        document.error(problem, key=key, remedy=remedy)
+        for key, problem, remedy in (*settings.resources.faults(), *place_faults(settings.places))
     ]
     sweep = SweepSpec(settings, space)
     if settings.search.sampler == "grid":
@@ -385,7 +364,7 @@ def sweep_of(document: Document) -> SweepSpec:
 
 
 def form_problems(sweep: SweepSpec) -> list[SpecError]:
-    """Validate every probe of the space; bounds that name model facts take a deep model."""
+    """The problems of every probe of the space, for models that are deep enough for all bounds."""
     unique: dict[str, SpecError] = {}
     try:
         for tree, _ in probes(sweep.space, lambda _: _DEEP):
@@ -393,12 +372,11 @@ def form_problems(sweep: SweepSpec) -> list[SpecError]:
                 sweep.trial(tree)
             except SpecErrors as errors:
                 unique.update({str(problem): problem for problem in errors.problems})
-    except SpecError as error:
-        fault = error
-        if "model" not in sweep.space.tree:
-            # Bounds may name facts of it.
-            fault = sweep.document.error("is missing", key="model", remedy="a name or a folder")
-        unique[str(fault)] = fault
+    except SpecError as fault:
+        # Bounds may name facts of a model.
+        is_missing = "model" not in sweep.space.tree
+        missing = sweep.document.error("is missing", key="model", remedy="a name or a folder")
+        unique[str(fault)] = missing if is_missing else fault
     return list(unique.values())
 
 
@@ -408,8 +386,8 @@ def point_problems(
     """What is wrong with the points of ``search.first``.
 
     Args:
-        model_bounds: None where the space has faults of its own, which a point cannot be placed in.
-        is_deep: as :func:`xlt_ray.config.first_points.misplaced`.
+        model_bounds: None if the space has faults, so that points cannot be placed in it.
+        is_deep: as in :func:`xlt_ray.config.first_points.misplaced`.
     """
     problems = []
     for number, entry in enumerate(sweep.settings.search.first):

@@ -1,17 +1,16 @@
-"""One trial, concrete: no distributions in it, every default filled in.
+"""One concrete trial: no distributions, every default filled in.
 
-A sweep file is split into a tree of fixed values and distributions first
-(:mod:`xlt_ray.config.search_space`); each assignment of the distributions gives one
-:class:`TrialSpec`. Its dotted paths (``target.fusion.layer``) are the one spelling
-of a setting in files, overrides, Optuna, MLflow and tables. The functions at the top compute what
-follows from a section: examples, optimizer steps, evaluations, lengths of rows.
+Each assignment of the distributions of a sweep (:mod:`xlt_ray.config.search_space`) gives one
+:class:`TrialSpec`. Files, overrides, Optuna, MLflow and tables spell a setting by its dotted path
+(``target.fusion.layer``). The functions at the top compute what follows from a section.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import reduce
+from itertools import product
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -31,11 +30,10 @@ from xlt_ray.config.methods import (
     Training,
 )
 from xlt_ray.config.task_types import KINDS, TaskKind
-from xlt_ray.errors import nearest
 
 
 def each_once(value: Any) -> Any:
-    """A setting as it is; ValueError where it is a list that is empty or names one thing twice.
+    """The setting; ValueError if it is a list that is empty or repeats a name.
 
     >>> each_once(("en", "de")), each_once("all")
     (('en', 'de'), 'all')
@@ -50,11 +48,7 @@ def each_once(value: Any) -> Any:
 
 
 def train_size(size: int | str, facts: TaskFacts, language: str) -> int:
-    """``all`` or a number, as a number of examples.
-
-    Raises:
-        KeyError: the task has no training data in the language.
-    """
+    """``all`` or a number, as a number of examples; KeyError if there is no training data."""
     num_examples = facts.splits[language, "train"].num_examples
     return num_examples if isinstance(size, str) else size
 
@@ -82,40 +76,6 @@ def evaluation_points(num_steps: int, evaluations: int) -> frozenset[int]:
     return frozenset(
         math.ceil(num_steps * number / evaluations) for number in range(1, evaluations + 1)
     )
-
-
-Problem = tuple[str, str, str]
-"""Key, what is wrong, what would be right."""
-
-
-def trainable(task: TaskFacts, source: str, size: int | str, section: str) -> Iterator[Problem]:
-    """Training data of ``task`` in ``source``, and at least ``size`` examples of it."""
-    languages = task.languages("train")
-    split = task.splits.get((source, "train"))
-    if not languages:
-        yield (
-            f"{section}.task",
-            f"{task.name} has no training data",
-            "choose a task that has" + task.file_of(source or "LANGUAGE", "train"),
-        )
-    elif split is None:
-        yield (
-            f"{section}.source_language" if section == "target" else f"{section}.task",
-            f"{task.name} has no training data in {source!r}",
-            nearest(source, languages, limit=40) + task.file_of(source, "train"),
-        )
-    elif isinstance(size, int) and size > split.num_examples:
-        yield (
-            f"{section}.size",
-            f"{task.name} has {split.num_examples} training examples in {source!r}, not {size}",
-            f"at most {split.num_examples}, or all",
-        )
-
-
-def listed(names: Iterable[object]) -> str:
-    """At most 40 of the names, sorted, or ``none``."""
-    shown = sorted(str(name) for name in names)
-    return ", ".join(shown[:40]) or "none"
 
 
 def with_lengths(trial: TrialSpec, facts: Facts) -> TrialSpec:
@@ -247,7 +207,7 @@ class Model(ConfigModel):
 
     @property
     def label(self) -> str:
-        """What tells it from all others of a sweep: its name, and its revision where it has one.
+        """Its name, and its revision if it has one.
 
         >>> Model(name="a/b").label, Model(name="a/b", revision="v2").label
         ('a/b', 'a/b@v2')
@@ -304,10 +264,7 @@ class Intermediate(Training):
     def _bare_name(cls, value: Any) -> Any:
         return {"method": value} if isinstance(value, str) else value
 
-    @field_validator("task", "languages")
-    @classmethod
-    def _each_once(cls, value: Any) -> Any:
-        return each_once(value)
+    _each_once = field_validator("task", "languages")(each_once)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -342,6 +299,29 @@ class Hybrid(ConfigModel):
     def is_used(self) -> bool:
         """Whether any batch has text that is not the source language's own."""
         return self.ratio > 0 or self.mono == "uniform"
+
+    def translations(self, task: TaskFacts, source: str) -> tuple[str, ...]:
+        """All languages but the source whose training text batches can be translated by."""
+        if not KINDS[task.kind].is_crossed or self.text == "switched":
+            return ()
+        return tuple(language for language in task.languages("train") if language != source)
+
+    def translated_languages(self, task: TaskFacts, source: str) -> tuple[str, ...]:
+        """Languages besides the source whose training text has the source's labels; empty where
+        words are switched by a lexicon, or no batch is hybrid."""
+        return tuple(
+            language
+            for language in (self.translations(task, source) if self.is_used else ())
+            if self.languages == "all" or language in self.languages
+        )
+
+    def drawn_languages(self, task: TaskFacts, facts: Facts, source: str) -> tuple[str, ...]:
+        """Languages besides the source that batches draw from: those with translated training
+        text, or else those of a lexicon."""
+        known = self.translations(task, source)
+        if not known and source in facts.lexicon:
+            known = facts.lexicon[source].languages
+        return tuple(sorted(known if self.languages == "all" else self.languages))
 
 
 class Target(Training):
@@ -392,6 +372,35 @@ class Evaluate(ConfigModel):
     and each language that is scored, while it is trained and when it is finished."""
     diagnostic_sentences: int = Field(default=256, ge=4)
     """Most sentences of each language that diagnostics are measured on."""
+
+    def languages_tested(self, task: TaskFacts, source: str) -> tuple[str, ...]:
+        """Languages whose test set of a task is scored: ``languages`` and the source."""
+        return tuple(
+            language
+            for language in task.languages("test")
+            if language == source or self.languages == "all" or language in self.languages
+        )
+
+    def language_pairs(self, languages: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+        """Languages of first and second sentence; ``all`` pairs each of ``languages`` with each.
+
+        >>> Evaluate(pairs="all").language_pairs(("de", "en"))
+        (('de', 'de'), ('de', 'en'), ('en', 'de'), ('en', 'en'))
+        """
+        if self.pairs == "none":
+            return ()
+        if self.pairs == "all":
+            return tuple(product(sorted(languages), sorted(languages)))
+        return tuple(sorted(set(self.pairs)))
+
+    def layer_of_retrieval(self, num_layers: int) -> int:
+        """The layer that retrieval takes sentences from.
+
+        >>> [Evaluate().layer_of_retrieval(depth) for depth in (2, 12, 24)]
+        [1, 8, 16]
+        """
+        layer = self.retrieval_layer
+        return round(2 * num_layers / 3) if layer is None else layer
 
 
 class TrialSpec(ConfigModel):

@@ -12,12 +12,7 @@ from functools import cache, partial
 from itertools import combinations
 from typing import Any, NamedTuple
 
-from xlt_ray.config.checks.check_evaluation import (
-    diagnosed_languages,
-    language_pairs,
-    languages_tested,
-)
-from xlt_ray.config.checks.check_target import translated_languages
+from xlt_ray.config.diagnostics import diagnosed_languages
 from xlt_ray.config.facts import Facts, Split
 from xlt_ray.config.methods import CodeSwitchMlm, MaskedAlignment, MonolingualLm
 from xlt_ray.config.trial import TrialSpec
@@ -73,8 +68,8 @@ class JoinCheck:
 
     def _pairs(self, trial: TrialSpec) -> Iterator[DataError | str]:
         task, settings = self._facts.tasks[trial.target.task], trial.evaluate
-        tested = languages_tested(task, settings, trial.target.source_language)
-        asked = {frozenset(pair) for pair in language_pairs(settings, tested)}
+        tested = settings.languages_tested(task, trial.target.source_language)
+        asked = {frozenset(pair) for pair in settings.language_pairs(tested)}
         for pair in sorted(sorted(languages) for languages in asked if len(languages) == 2):
             first, second = pair
             met = self._meeting(task.name, "test", first, second)
@@ -98,7 +93,7 @@ class JoinCheck:
         task, source = self._facts.tasks[trial.target.task], trial.target.source_language
         met = {
             language: self._meeting(task.name, "train", source, language)
-            for language in translated_languages(trial.target.hybrid, task, source)
+            for language in trial.target.hybrid.translated_languages(task, source)
         }
         if met and not any(one.shared for one in met.values()):
             yield DataError(
@@ -129,7 +124,7 @@ class JoinCheck:
                 yield from self._left(align, asked)
         if trial.evaluate.diagnostics:
             source = trial.target.source_language
-            tested = languages_tested(self._facts.tasks[trial.target.task], trial.evaluate, source)
+            tested = trial.evaluate.languages_tested(self._facts.tasks[trial.target.task], source)
             for language in diagnosed_languages(tested, source, there):
                 if not self._parallel_meeting(source, language).shared:
                     yield DataError(

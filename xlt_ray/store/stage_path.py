@@ -8,16 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xlt_ray.config.checks.check_evaluation import (
-    diagnosed_languages,
-    further_content,
-    language_pairs,
-    languages_tested,
-    retrieval_layer,
-)
 from xlt_ray.config.checks.check_schedules import target_examples
-from xlt_ray.config.checks.check_target import hybrid_languages, translated_languages
 from xlt_ray.config.diagnostics import VERSION as DIAGNOSTICS_VERSION
+from xlt_ray.config.diagnostics import diagnosed_languages
 from xlt_ray.config.facts import Facts, Split, TaskFacts
 from xlt_ray.config.methods import (
     Alignment,
@@ -28,8 +21,9 @@ from xlt_ray.config.methods import (
 )
 from xlt_ray.config.mixture import Mixture, mixture_of, own_language, text_languages
 from xlt_ray.config.supervision import supervision_of
-from xlt_ray.config.task_types import is_by_encoder
+from xlt_ray.config.task_types import KINDS, is_by_encoder
 from xlt_ray.config.trial import (
+    Evaluate,
     FewShot,
     Hybrid,
     Intermediate,
@@ -63,8 +57,8 @@ def hybrid_settings(
     unused = {"mono"} if settings.ratio == 1 else set()
     if settings.ratio == 0:
         unused = {"pairs", "mixing", "batch_scale"}
-    languages = hybrid_languages(settings, task, facts, source)
-    translated = translated_languages(settings, task, source)
+    languages = settings.drawn_languages(task, facts, source)
+    translated = settings.translated_languages(task, source)
     return (
         {
             "ratio": settings.ratio,
@@ -128,6 +122,23 @@ def dev_content_of(
     by_task = {name: facts.tasks[name].dev_content(source) for name in mixture.tasks}
     dev_sets = {name: content["dev"] for name, content in by_task.items() if content}
     return {"dev": dev_sets} if dev_sets else {}
+
+
+def further_content(
+    tasks: Sequence[TaskFacts], settings: Evaluate, source: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Further tasks as a stage names them, and its fingerprints: of test sets, and of those dev
+    sets that a threshold is chosen on."""
+    scored = {task.name: settings.languages_tested(task, source) for task in tasks}
+
+    def digests(task: TaskFacts, split: Split) -> dict[str, str]:
+        return {language: task.splits[language, split].digest for language in scored[task.name]}
+
+    data = {"also": {task.name: digests(task, "test") for task in tasks}}
+    tuned = [task for task in tasks if KINDS[task.kind].is_tuned]
+    if tuned:
+        data["also_dev"] = {task.name: digests(task, "dev") for task in tuned}
+    return {task.name: {**task.scoring, "languages": scored[task.name]} for task in tasks}, data
 
 
 def label_of(mixture: Mixture) -> str:
@@ -270,7 +281,7 @@ def evaluated(trial: TrialSpec, facts: Facts) -> dict[str, tuple[str, ...]]:
             "dev": (source,),
             "test": tuple(language for language in both if (language, "test") in task.splits),
         }
-    test = languages_tested(task, trial.evaluate, source)
+    test = trial.evaluate.languages_tested(task, source)
     dev = task.languages("dev") if trial.evaluate.dev == "all" else (source,)
     with_dev, languages = set(task.languages("dev")), trial.evaluate.languages
     chosen = {source, *(test if languages == "all" else languages)}
@@ -455,7 +466,7 @@ def _additional(
     evaluate, source = trial.evaluate, trial.target.source_language
     settings: dict[str, Any] = {}
     data: dict[str, Any] = {}
-    pairs = language_pairs(evaluate, languages)
+    pairs = evaluate.language_pairs(languages)
     if pairs:
         settings["pairs"] = pairs
     tasks = [facts.tasks[name] for name in sorted(evaluate.also)]
@@ -464,7 +475,7 @@ def _additional(
     target = facts.tasks[trial.target.task]
     if any(is_by_encoder(task.kind, target.kind) for task in tasks):
         depth = facts.models[trial.model.label].num_layers
-        settings["retrieval_layer"] = retrieval_layer(evaluate, depth)
+        settings["retrieval_layer"] = evaluate.layer_of_retrieval(depth)
         if evaluate.retrieval_encoder != "target":
             settings["retrieval_encoder"] = evaluate.retrieval_encoder
     if evaluate.diagnostics:

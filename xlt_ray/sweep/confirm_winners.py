@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from xlt_ray.config.places import with_absolute_paths
-from xlt_ray.config.search_space import Choice, Value, plain, plain_tree
+from xlt_ray.config.search_space import Choice, Value, plain
 from xlt_ray.config.sweep import SweepSpec, sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import SpecError
@@ -53,7 +53,7 @@ def confirming(
     search = sweep.settings.search
     tree: dict[str, Any] = {
         **sweep.settings.model_dump(mode="json"),
-        **plain_tree(sweep.space),
+        **plain(sweep.space.tree),
         "name": f"{sweep.name}-confirm",
         "early_stop": None,
         "budget": {},

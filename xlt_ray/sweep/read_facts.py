@@ -16,7 +16,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from xlt_ray.config.checks.check_evaluation import languages_tested
 from xlt_ray.config.checks.check_schedules import StageSize, stage_sizes
 from xlt_ray.config.checks.check_sweep import warnings_of
 from xlt_ray.config.facts import (
@@ -472,5 +471,5 @@ def _texts_read(
             yield key, trial.intermediate.max_length or 0, mixture.of(name)
     yield (trial.model, target.task, "train"), length, (source,)
     for name in (target.task, *trial.evaluate.also):
-        tested = languages_tested(facts.tasks[name], trial.evaluate, source)
+        tested = trial.evaluate.languages_tested(facts.tasks[name], source)
         yield (trial.model, name, "test"), length, tested

@@ -1,6 +1,6 @@
 """Score a network: the source dev set during training, every language at the end.
 
-At the end also what :mod:`xlt_ray.config.checks.check_evaluation` adds: pairs of languages and
+At the end also what :mod:`xlt_ray.config.trial.Evaluate` adds: pairs of languages and
 further tasks under the same head, and retrieval, ranking and mining by the encoder alone. Mining
 reads the dev set of each language that it scores, for its threshold and for nothing else.
 """

@@ -92,11 +92,23 @@ def test_every_check_has_a_test_here() -> None:
     }
 
 
-def test_check_fusion_layer_exists(problems: Problems) -> None:
-    (error,) = problems("target.fusion={method: dlfa, layer: 2}").values()
-    assert error.key == "target.fusion.layer"
+@pytest.mark.parametrize(
+    ("key", "override", "most"),
+    [
+        ("target.fusion.layer", "target.fusion={method: dlfa, layer: %s}", 1),
+        ("align.layer", "align={objective: contrastive, layer: %s}", 2),
+        ("evaluate.retrieval_layer", "evaluate={also: [found], retrieval_layer: %s}", 2),
+    ],
+)
+def test_check_layers_exist(
+    problems: Problems, wide: Facts, key: str, override: str, most: int
+) -> None:
+    (error,) = problems(override % (most + 1), facts=wide).values()
+    assert error.key == key
     assert "toy:2x64" in error.problem
-    assert "at most 1" in error.remedy
+    assert f"at most {most}," in error.remedy
+    bound = "num_layers - 1" if most == 1 else "num_layers"
+    assert not problems(override % f"{{int: [0, {bound}]}}", facts=wide)
 
 
 def test_check_target_can_be_trained(problems: Problems, facts: Facts) -> None:
@@ -235,13 +247,6 @@ def test_batches_in_other_languages_need_translations(problems: Problems, wide: 
         assert (error.key, error.remedy) == ("target.hybrid.mono", "mono: source")
     (error,) = problems(uniform, "target.hybrid.text=switched", facts=wide).values()
     assert "row by row, and text is switched" in error.problem
-
-
-def test_check_alignment_layer_exists(problems: Problems) -> None:
-    (error,) = problems("align={objective: contrastive, layer: 3}").values()
-    assert error.key == "align.layer"
-    assert "at most 2" in error.remedy
-    assert not problems("align={objective: contrastive, layer: {int: [0, num_layers]}}")
 
 
 def test_check_negatives_are_in_one_pass(problems: Problems) -> None:
@@ -542,13 +547,7 @@ def test_a_retrieval_task_cannot_be_trained(problems: Problems, wide: Facts) -> 
     assert "has no training data" in str(problems("target.task=found", facts=wide)["target.task"])
 
 
-def test_check_retrieval_layer_exists(problems: Problems, wide: Facts) -> None:
-    also = "evaluate={also: [found], retrieval_layer: %s}"
-    assert not problems(also % 2, facts=wide)
-    assert not problems(also % "{int: [0, num_layers]}", facts=wide)
-    (error,) = problems(also % 3, facts=wide).values()
-    assert error.key == "evaluate.retrieval_layer"
-    assert "at most 2" in error.remedy
+def test_check_sentences_are_retrieved(problems: Problems, wide: Facts) -> None:
     (error,) = problems("evaluate={also: [pairs], retrieval_layer: 1}", facts=wide).values()
     assert "neither a retrieval task" in error.problem
     before = "evaluate={also: [%s], retrieval_encoder: before}"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from xlt_ray.config.checks.check_sweep import shared_trainings
+from xlt_ray.config.checks.check_sweep import stages_are_trained_per_seed
 from xlt_ray.config.facts import Facts, ModelFacts
+from xlt_ray.config.search_space import probes
 from xlt_ray.config.sweep import SweepSpec, load_sweep
 
 SWEEPS = Path(__file__).parents[3] / "sweeps"
@@ -25,13 +26,19 @@ search: {trials: 2, seeds: 3}
 SIZES = "intermediate.size={choice: [100, 500]}"
 
 
+def warnings(sweep: SweepSpec, facts: Facts) -> dict[str, str]:
+    trials = [sweep.trial(tree) for tree, _ in probes(sweep.space, facts.model_bounds)]
+    return {
+        key: ": ".join((key, *rest)) for key, *rest in stages_are_trained_per_seed(sweep, trials)
+    }
+
+
 @pytest.fixture
 def warned(sweep_from: Callable[..., SweepSpec], facts: Facts) -> Callable[..., dict[str, str]]:
     """Warnings by key of the sound sweep with overrides."""
 
     def find(*overrides: str) -> dict[str, str]:
-        found = shared_trainings(sweep_from(SOUND, *overrides), facts)
-        return {one.key: str(one) for one in found}
+        return warnings(sweep_from(SOUND, *overrides), facts)
 
     return find
 
@@ -80,7 +87,7 @@ def test_an_alignment_of_every_seed_leads_to_an_intermediate_stage_of_every_seed
 def test_shipped_sweeps_train_a_stage_that_they_ask_about_for_every_seed(file: Path) -> None:
     model = ModelFacts("any", 12, 768, 512, "")
     facts = Facts(defaultdict(lambda: model), {})
-    found = {training.key for training in shared_trainings(load_sweep(file), facts)}
+    found = warnings(load_sweep(file), facts).keys()
     # The quickstart is fast because it shares, and says at its head what that means.
     shown = {"align.seed", "intermediate.seed"} if file.stem == "quickstart" else set()
     assert found == shown

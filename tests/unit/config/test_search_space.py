@@ -22,7 +22,7 @@ from xlt_ray.config.search_space import (
     draw,
     extremes,
     grid,
-    plain_tree,
+    plain,
     probes,
     split_space,
 )
@@ -270,9 +270,9 @@ def test_a_step_never_leads_beyond_its_range() -> None:
 
 @given(spaces)
 def test_what_is_kept_beside_the_ledger_is_read_back_alike(space: Space) -> None:
-    text = json.dumps(plain_tree(space))
+    text = json.dumps(plain(space.tree))
     again = split_space(parse_document(text, "f.json"), KEYS)
-    assert plain_tree(again) == plain_tree(space)
+    assert plain(again.tree) == plain(space.tree)
     assert list(probes(again, bounds, limit=20)) == list(probes(space, bounds, limit=20))
 
 

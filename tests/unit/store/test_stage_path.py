@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from xlt_ray.config.checks.check_evaluation import language_pairs
 from xlt_ray.config.facts import Facts, SplitFacts, TaskFacts
 from xlt_ray.config.trial import Evaluate, TrialSpec, num_steps
 from xlt_ray.data.task import load_tasks
@@ -494,7 +493,7 @@ def test_the_dev_sets_of_a_tuned_task_enter_the_key_and_those_of_others_do_not(
 
 @pytest.mark.parametrize(("task", "num"), [("pawsx", 49), ("xnli", 225)])
 def test_all_pairs_are_those_of_the_published_scripts(task: str, num: int) -> None:
-    found = language_pairs(Evaluate(pairs="all"), XTREME[task].languages)
+    found = Evaluate(pairs="all").language_pairs(XTREME[task].languages)
     assert len(set(found)) == len(found) == num
 
 

@@ -9,79 +9,15 @@ sets of the scored languages; only the evaluation stage reads them, and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
-from itertools import product
-from typing import Any
+from collections.abc import Iterator
 
-from xlt_ray.config.diagnostics import DIAGNOSTICS
-from xlt_ray.config.facts import Facts, Split, TaskFacts
+from xlt_ray.config.checks import Problem, listed
+from xlt_ray.config.diagnostics import DIAGNOSTICS, diagnosed_languages
+from xlt_ray.config.facts import Facts, TaskFacts
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.config.task_types import KINDS, is_by_encoder
-from xlt_ray.config.trial import Evaluate, Problem, TrialSpec, listed
+from xlt_ray.config.trial import Evaluate, TrialSpec
 from xlt_ray.errors import nearest
-
-Pair = tuple[str, str]
-"""Language of the first sentence, language of the second."""
-
-
-def language_pairs(settings: Evaluate, languages: tuple[str, ...]) -> tuple[Pair, ...]:
-    """The pairs of ``evaluate.pairs``, sorted; ``all`` pairs each of ``languages`` with each.
-
-    >>> language_pairs(Evaluate(pairs="all"), ("de", "en"))
-    (('de', 'de'), ('de', 'en'), ('en', 'de'), ('en', 'en'))
-    """
-    if settings.pairs == "none":
-        return ()
-    if settings.pairs == "all":
-        return tuple(product(sorted(languages), sorted(languages)))
-    return tuple(sorted(set(settings.pairs)))
-
-
-def languages_tested(task: TaskFacts, settings: Evaluate, source: str) -> tuple[str, ...]:
-    """Languages whose test set of a task is scored: ``evaluate.languages`` and the source."""
-    return tuple(
-        language
-        for language in task.languages("test")
-        if language == source or settings.languages == "all" or language in settings.languages
-    )
-
-
-def retrieval_layer(settings: Evaluate, num_layers: int) -> int:
-    """The layer that retrieval takes sentences from; by default two thirds of the way up.
-
-    >>> [retrieval_layer(Evaluate(), depth) for depth in (2, 12, 24)]
-    [1, 8, 16]
-    """
-    layer = settings.retrieval_layer
-    return round(2 * num_layers / 3) if layer is None else layer
-
-
-def further_content(
-    tasks: Sequence[TaskFacts], settings: Evaluate, source: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Further tasks as a stage names them, and its fingerprints: of test sets, and of those dev
-    sets that a threshold is chosen on."""
-    scored = {task.name: languages_tested(task, settings, source) for task in tasks}
-
-    def digests(task: TaskFacts, split: Split) -> dict[str, str]:
-        return {language: task.splits[language, split].digest for language in scored[task.name]}
-
-    data = {"also": {task.name: digests(task, "test") for task in tasks}}
-    tuned = [task for task in tasks if KINDS[task.kind].is_tuned]
-    if tuned:
-        data["also_dev"] = {task.name: digests(task, "dev") for task in tuned}
-    return {task.name: {**task.scoring, "languages": scored[task.name]} for task in tasks}, data
-
-
-def diagnosed_languages(
-    tested: tuple[str, ...], source: str, parallel: Container[str]
-) -> tuple[str, ...]:
-    """Languages that diagnostics set against the source: those scored that have parallel text.
-
-    >>> diagnosed_languages(("de", "en", "sw"), "en", {"en": "", "de": ""})
-    ('de',)
-    """
-    return tuple(language for language in tested if language != source and language in parallel)
 
 
 def languages_are_there(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
@@ -158,9 +94,9 @@ def pairs_are_parallel(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator
             "pairs: none, or a target task whose rows are",
         )
         return
-    scored = languages_tested(task, settings, trial.target.source_language)
-    pairs = language_pairs(settings, scored)
-    for language in sorted({language for pair in pairs for language in pair} - set(scored)):
+    scored = settings.languages_tested(task, trial.target.source_language)
+    paired = {language for pair in settings.language_pairs(scored) for language in pair}
+    for language in sorted(paired - set(scored)):
         yield (
             "evaluate.pairs",
             f"{task.name} is not scored in {language!r}",
@@ -204,7 +140,7 @@ def further_tasks_fit(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[
 
 
 def _further_data_is_there(task: TaskFacts, settings: Evaluate, source: str) -> Iterator[Problem]:
-    scored = languages_tested(task, settings, source)
+    scored = settings.languages_tested(task, source)
     if not scored:
         yield (
             "evaluate.also",
@@ -220,22 +156,11 @@ def _further_data_is_there(task: TaskFacts, settings: Evaluate, source: str) -> 
         )
 
 
-def retrieval_layer_exists(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
-    layer = trial.evaluate.retrieval_layer
-    depth = facts.models[trial.model.label].num_layers
-    if layer is not None and layer > depth:
-        yield (
-            "evaluate.retrieval_layer",
-            f"{layer} is above the last layer of {trial.model.name}, which has {depth}",
-            f"at most {depth}, or write the bound num_layers",
-        )
-    if any(
-        is_by_encoder(facts.tasks[name].kind, facts.tasks[trial.target.task].kind)
-        for name in trial.evaluate.also
-    ):
-        return
+def sentences_are_retrieved(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    kinds = [facts.tasks[name].kind for name in (trial.target.task, *trial.evaluate.also)]
+    has_retrieval = any(is_by_encoder(kind, kinds[0]) for kind in kinds[1:])
     for key in ("retrieval_layer", "retrieval_encoder"):
-        if getattr(trial.evaluate, key) not in (None, "target"):
+        if not has_retrieval and getattr(trial.evaluate, key) not in (None, "target"):
             yield (
                 f"evaluate.{key}",
                 "neither a retrieval task nor ranking or mining by the encoder alone is evaluated",
@@ -256,7 +181,7 @@ def diagnostics_have_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Itera
         return
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield "evaluate.diagnostics", f"{name} is named twice", "name each diagnostic once"
-    tested = languages_tested(facts.tasks[trial.target.task], settings, source)
+    tested = settings.languages_tested(facts.tasks[trial.target.task], source)
     known = listed(facts.parallel)
     if source not in facts.parallel:
         yield (
@@ -284,7 +209,7 @@ CHECKS = (
     languages_are_there,
     pairs_are_parallel,
     further_tasks_fit,
-    retrieval_layer_exists,
+    sentences_are_retrieved,
     diagnostics_have_text,
     objective_is_measured,
 )

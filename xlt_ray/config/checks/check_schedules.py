@@ -1,7 +1,4 @@
-"""How long the trainings of a sweep are, and which settings therefore change nothing.
-
-Early stopping, averaging, warm-up and evaluations all need a training that is long enough for them.
-"""
+"""How long the trainings of a sweep are, and settings for which they are too short."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from xlt_ray.config.checks import Problem
 from xlt_ray.config.facts import Facts
 from xlt_ray.config.methods import Training
 from xlt_ray.config.mixture import mixture_of
@@ -22,7 +20,6 @@ from xlt_ray.config.search_space import (
 )
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.config.trial import (
-    Problem,
     TrialSpec,
     evaluation_points,
     num_steps,
@@ -31,6 +28,7 @@ from xlt_ray.config.trial import (
 )
 from xlt_ray.errors import SpecErrors
 
+Trials = Sequence[TrialSpec]
 TRAINED = ("align", "intermediate", "target", "few_shot")
 """Sections with a training, in the order of a path."""
 _LENGTH = ("task", "source_language", "size", "epochs", "batch_size", "robust")
@@ -46,10 +44,7 @@ def target_examples(trial: TrialSpec, facts: Facts) -> int:
 
 
 def grace_of(sweep: SweepSpec, facts: Facts) -> Fraction | None:
-    """The share of its training that no trial is stopped before; None without early stopping.
-
-    ``grace_examples`` is that of the shortest training: every other one gets more.
-    """
+    """The share of its training after which a trial can be stopped; None without early stopping."""
     stop = sweep.settings.early_stop
     if stop is None:
         return None
@@ -70,18 +65,16 @@ def shortest_training(sweep: SweepSpec, facts: Facts) -> int:
 
     lengths = []
     for assignment in assignments(sweep.space, tried, facts.model_bounds):
-        # Options that exclude each other are complained about elsewhere.
+        # Other checks refuse options that exclude each other.
         with contextlib.suppress(SpecErrors, KeyError):
             lengths.append(target_examples(sweep.trial_of(assignment, facts.model_bounds), facts))
     return min(lengths, default=1)
 
 
-def early_stop_acts(
-    sweep: SweepSpec, facts: Facts, trials: Sequence[TrialSpec]
-) -> Iterator[Problem]:
-    """Why early stopping could stop no trial of a sweep whose trials these are probes of."""
-    grace = grace_of(sweep, facts)
-    if grace is None or not trials:
+def early_stop_acts(sweep: SweepSpec, facts: Facts, trials: Trials) -> Iterator[Problem]:
+    """Early stopping can stop some trial of a sweep; ``trials`` are its probes."""
+    grace, stop = grace_of(sweep, facts), sweep.settings.early_stop
+    if grace is None or stop is None or not trials:
         return
     evaluations = {trial.target.evaluations for trial in trials}
     if len(evaluations) > 1:
@@ -102,26 +95,23 @@ def early_stop_acts(
     last = max(_last_evaluations(trials, facts), default=Fraction(1))
     if grace <= last:
         return
-    share = f"{100 * float(grace):,.0f} % of the shortest training"
     if not last:
         remedy = "target.evaluations: 2 or more" if evaluations == {1} else "a longer training"
-    elif sweep.settings.early_stop is not None and sweep.settings.early_stop.grace is not None:
+    elif stop.grace is not None:
         remedy = f"grace: at most {float(last):.3g}, or more target.evaluations"
     else:
         most = int(last * shortest_training(sweep, facts))
         remedy = f"grace_examples: at most {most}, or more target.evaluations"
     yield (
         "early_stop",
-        f"it cannot stop any trial: {share} may pass first, and no evaluation follows before the "
-        "end",
+        f"it cannot stop any trial: {100 * float(grace):,.0f} % of the shortest training may pass "
+        "first, and no evaluation follows before the end",
         remedy,
     )
 
 
-def early_stop_acts_on_all(
-    sweep: SweepSpec, facts: Facts, trials: Sequence[TrialSpec]
-) -> Iterator[Problem]:
-    """Why it stops nothing in some configurations, or as long as the sweep has one of many."""
+def early_stop_acts_on_all(sweep: SweepSpec, facts: Facts, trials: Trials) -> Iterator[Problem]:
+    """Early stopping can stop trials of every configuration."""
     grace = grace_of(sweep, facts)
     if grace is None:
         return
@@ -141,10 +131,10 @@ def early_stop_acts_on_all(
         )
 
 
-def _last_evaluations(trials: Sequence[TrialSpec], facts: Facts) -> Iterator[Fraction]:
+def _last_evaluations(trials: Trials, facts: Facts) -> Iterator[Fraction]:
     """The share of each trial's training at the last evaluation before its end, or 0."""
     for trial in trials:
-        # A task without training data is complained about elsewhere.
+        # Another check refuses a task without training data.
         with contextlib.suppress(KeyError):
             steps = target_examples(trial, facts) // trial.target.batch_size
             points = evaluation_points(steps, trial.target.evaluations)
@@ -167,7 +157,7 @@ class StageSize:
     max_length: Extent
 
     def __str__(self) -> str:
-        """One line.
+        """The sizes in one line.
 
         >>> str(StageSize("target", "pos", (94, 1176), (32, 32), (128, 128)))
         'target pos: 94 to 1,176 steps of 32 rows, each of at most 128 pieces'
@@ -182,7 +172,7 @@ def trainings(trial: TrialSpec, facts: Facts) -> dict[str, tuple[Training, int]]
     """Kind of stage -> its settings and its optimizer steps, in the order of a path.
 
     Raises:
-        KeyError: a task without training data, which the checks complain about.
+        KeyError: a task has no training data.
     """
     by_kind: dict[str, tuple[Training, int]] = {}
     if trial.align is not None:
@@ -200,7 +190,7 @@ def trainings(trial: TrialSpec, facts: Facts) -> dict[str, tuple[Training, int]]
 
 
 def stage_sizes(trials: Iterable[TrialSpec], facts: Facts) -> list[StageSize]:
-    """The sizes of every stage over ``trials``, which are the probes of a sound sweep."""
+    """The sizes of every stage; ``trials`` are the probes of a sweep without problems."""
     grouped: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
     for trial in trials:
         for kind, (settings, steps) in trainings(with_lengths(trial, facts), facts).items():
@@ -225,12 +215,12 @@ def _extent(extent: Extent) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def averages_act(trials: Sequence[TrialSpec], facts: Facts) -> Iterator[Problem]:
-    """``target.average`` has several weights to average in some configuration."""
+def averages_act(trials: Trials, facts: Facts) -> Iterator[Problem]:
+    """Some configuration has several weights for ``target.average``."""
     numbers = []
     for trial in trials:
-        if trial.target.average > 1:
-            with contextlib.suppress(KeyError):
+        with contextlib.suppress(KeyError):
+            if trial.target.average > 1:
                 numbers.append(_num_evaluations(trial, facts))
     if numbers and max(numbers) == 1:
         yield (
@@ -240,10 +230,8 @@ def averages_act(trials: Sequence[TrialSpec], facts: Facts) -> Iterator[Problem]
         )
 
 
-def short_trainings(
-    sweep: SweepSpec, trials: Sequence[TrialSpec], facts: Facts
-) -> Iterator[Problem]:
-    """Settings that some trainings of a sweep are too short for."""
+def short_trainings(sweep: SweepSpec, facts: Facts, trials: Trials) -> Iterator[Problem]:
+    """Every training is long enough for its settings, and every first point is tried."""
     for trial in trials:
         with contextlib.suppress(KeyError):
             yield from _too_short(trial, facts)

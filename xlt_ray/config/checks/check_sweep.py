@@ -1,23 +1,16 @@
-"""Checks of a whole sweep against the facts of its models and data: errors, and warnings.
+"""Checks of a whole sweep: :func:`check` finds errors, :func:`warnings_of` what may mislead.
 
-A check is a function of a concrete trial and the facts. :func:`check` runs all of them on every
-probe of the space and gathers the problems; :func:`warnings_of` says what a sound sweep may mean
-otherwise. Nothing is trained or written here.
+Checks run on every probe of the space. Nothing is trained or written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
-from xlt_ray.config.checks import (
-    check_alignment,
-    check_evaluation,
-    check_few_shot,
-    check_intermediate,
-    check_target,
-)
+from xlt_ray.config.checks import Problem, check_evaluation, check_pretraining, check_target
 from xlt_ray.config.checks.check_schedules import (
     TRAINED,
+    Trials,
     averages_act,
     early_stop_acts,
     early_stop_acts_on_all,
@@ -26,87 +19,119 @@ from xlt_ray.config.checks.check_schedules import (
 from xlt_ray.config.facts import Facts
 from xlt_ray.config.search_space import distributions_in, num_configurations, probes
 from xlt_ray.config.sweep import SweepSpec, point_problems
-from xlt_ray.config.trial import Problem, TrialSpec
+from xlt_ray.config.trial import TrialSpec
 from xlt_ray.errors import SpecError, SpecErrors, nearest
 
 BEFORE_TARGET = ("model", "align", "intermediate")
 """Sections that decide what the target training starts from, in the order of a path."""
+LARGEST_RATE = 1.0
+"""AdamW moves every weight by about the learning rate in each step."""
 
 
-def shared_trainings(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
-    """A warning for every stage that repeats share and that differs between configurations.
+def check(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
+    """All problems of a sweep, each once, in the order of the probes."""
+    errors: list[SpecError] = []
+    trials: list[TrialSpec] = []
+    for tree, _ in probes(sweep.space, facts.model_bounds):
+        try:
+            trial = sweep.trial(tree)
+        except SpecErrors as refused:
+            errors += refused.problems
+            continue
+        trials.append(trial)
+        for check_trial in CHECKS:
+            errors += _as_errors(sweep, check_trial(trial, facts, sweep))
+    errors += _as_errors(sweep, check_pretraining.sampling_has_several(trials, facts))
+    errors += _as_errors(sweep, early_stop_acts(sweep, facts, trials))
+    errors += _as_errors(sweep, averages_act(trials, facts))
+    errors += _as_errors(sweep, models_are_searched(sweep, facts))
+    errors += point_problems(sweep, facts.model_bounds)
+    unique: dict[str, SpecError] = {}
+    for error in errors:
+        unique.setdefault(str(error), error)
+    return list(unique.values())
 
-    The sweep has to fit its facts (:func:`xlt_ray.config.checks.check_sweep.check`).
-    """
-    seeds = sweep.settings.search.seeds
-    if seeds == 1:
-        return []
+
+def warnings_of(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
+    """What may mislead in a sweep without problems, one warning for a key."""
     trials = [sweep.trial(tree) for tree, _ in probes(sweep.space, facts.model_bounds)]
-    warnings = []
+    by_key: dict[str, Problem] = {}
+    for problem in (
+        *stages_are_trained_per_seed(sweep, trials),
+        *early_stop_acts_on_all(sweep, facts, trials),
+        *short_trainings(sweep, facts, trials),
+        *gpu_hours_are_counted(sweep, trials),
+        *steps_are_small(trials),
+        *something_is_transferred(trials, facts),
+    ):
+        by_key.setdefault(problem[0], problem)
+    return list(_as_errors(sweep, by_key.values()))
+
+
+def most_configurations(sweep: SweepSpec, facts: Facts) -> int:
+    """The smaller of ``search.trials`` and the number of configurations in the space."""
+    num_possible = num_configurations(sweep.space, facts.model_bounds)
+    return int(min(sweep.settings.search.trials, num_possible))
+
+
+def _as_errors(sweep: SweepSpec, problems: Iterable[Problem]) -> Iterator[SpecError]:
+    for key, problem, remedy in problems:
+        yield sweep.document.error(problem, key=key, remedy=remedy)
+
+
+def stages_are_trained_per_seed(sweep: SweepSpec, trials: Trials) -> Iterator[Problem]:
+    """No stage that differs between configurations is trained once for all repeats."""
+    seeds = sweep.settings.search.seeds
     for name, training in (("align", "alignment"), ("intermediate", "intermediate training")):
         deciding = BEFORE_TARGET[: BEFORE_TARGET.index(name) + 1]
         variants = {
             tuple(repr(getattr(trial, section)) for section in deciding) for trial in trials
         }
-        if len(variants) < 2 or not any(_is_shared(trial, name) for trial in trials):
+        is_shared = any(_is_shared(trial, deciding[1:]) for trial in trials)
+        if seeds == 1 or len(variants) == 1 or not is_shared:
             continue
         paths = (path for path, _ in distributions_in(sweep.space.tree))
         searched = dict.fromkeys(path for path in paths if path.partition(".")[0] in deciding)
-        warnings.append(
-            sweep.document.error(
-                f"the {seeds} seeds of a configuration share one {training}, so a search over "
-                f"{' and '.join(searched)} compares one such training each, luck included",
-                key=f"{name}.seed",
-                remedy=f"{name}.seed: per_trial trains one for each seed (xlt confirm: of the "
-                "winner)",
-            )
+        yield (
+            f"{name}.seed",
+            f"the {seeds} seeds of a configuration share one {training}, so a search over "
+            f"{' and '.join(searched)} compares one such training each, luck included",
+            f"{name}.seed: per_trial trains one for each seed (xlt confirm: of the winner)",
         )
-    return warnings
 
 
-def _is_shared(trial: TrialSpec, name: str) -> bool:
-    """Whether repeats of this trial share the stage: it has it, and so has every stage before."""
-    stages = [
-        getattr(trial, section) for section in BEFORE_TARGET[1 : BEFORE_TARGET.index(name) + 1]
-    ]
+def _is_shared(trial: TrialSpec, sections: tuple[str, ...]) -> bool:
+    """Whether repeats of a trial share the stage of the last section, which it has."""
+    stages = [getattr(trial, section) for section in sections]
     return stages[-1] is not None and all(
         stage is None or stage.seed == "shared" for stage in stages
     )
 
 
-_LARGEST_RATE = 1.0
-"""AdamW moves every weight by about the learning rate in each step."""
-
-
-def misleading(trials: Sequence[TrialSpec], facts: Facts) -> Iterator[Problem]:
-    """Key, what may mislead, what would be right; ``trials`` are the probes of a sweep."""
+def steps_are_small(trials: Trials) -> Iterator[Problem]:
     for trial in trials:
-        yield from _steps_are_huge(trial)
-        yield from _nothing_is_transferred(trial, facts)
+        for name in TRAINED:
+            section = getattr(trial, name)
+            if section is not None and section.learning_rate >= LARGEST_RATE:
+                yield (
+                    f"{name}.learning_rate",
+                    f"each step of AdamW moves every weight by about {section.learning_rate:g}",
+                    "encoders are trained with 1e-6 to 1e-3",
+                )
 
 
-def _steps_are_huge(trial: TrialSpec) -> Iterator[Problem]:
-    for name in TRAINED:
-        section = getattr(trial, name)
-        if section is not None and section.learning_rate >= _LARGEST_RATE:
+def something_is_transferred(trials: Trials, facts: Facts) -> Iterator[Problem]:
+    for trial in trials:
+        task, source = facts.tasks[trial.target.task], trial.target.source_language
+        if trial.evaluate.languages == "all" and task.languages("test") == (source,):
             yield (
-                f"{name}.learning_rate",
-                f"each step of AdamW moves every weight by about {section.learning_rate:g}",
-                "encoders are trained with 1e-6 to 1e-3",
+                "evaluate.languages",
+                f"{task.name} has a test set in {source!r} alone, so no transfer is scored",
+                f"test sets of target languages{task.file_of('LANGUAGE', 'test')}",
             )
 
 
-def _nothing_is_transferred(trial: TrialSpec, facts: Facts) -> Iterator[Problem]:
-    task, source = facts.tasks[trial.target.task], trial.target.source_language
-    if trial.evaluate.languages == "all" and task.languages("test") == (source,):
-        yield (
-            "evaluate.languages",
-            f"{task.name} has a test set in {source!r} alone, so no transfer is scored",
-            f"test sets of target languages{task.file_of('LANGUAGE', 'test')}",
-        )
-
-
-def budget_of_gpus_is_spent(sweep: SweepSpec, trials: Sequence[TrialSpec]) -> Iterator[Problem]:
+def gpu_hours_are_counted(sweep: SweepSpec, trials: Trials) -> Iterator[Problem]:
     resources = sweep.settings.resources
     has_gpus = any(resources.of(trial.model.name).gpus_per_worker for trial in trials)
     if sweep.settings.budget.gpu_hours is not None and not has_gpus:
@@ -117,64 +142,36 @@ def budget_of_gpus_is_spent(sweep: SweepSpec, trials: Sequence[TrialSpec]) -> It
         )
 
 
-def check(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
-    """All problems of a sweep, each once, in the order of the probes."""
-    problems: list[Problem] = []
-    errors: list[SpecError] = []
-    trials: list[TrialSpec] = []
-    for tree, _ in probes(sweep.space, facts.model_bounds):
-        try:
-            trial = sweep.trial(tree)
-        except SpecErrors as refused:
-            errors += refused.problems
-            continue
-        trials.append(trial)
-        errors += _as_errors(
-            sweep, (problem for check in CHECKS for problem in check(trial, facts, sweep))
+def models_are_searched(sweep: SweepSpec, facts: Facts) -> Iterator[Problem]:
+    for model in sweep.settings.resources.by_model:
+        if model not in facts.model_names:
+            yield (
+                f"resources.by_model.{model}",
+                "no trial of this sweep has this model",
+                nearest(model, facts.model_names),
+            )
+
+
+def layers_exist(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    depth = facts.models[trial.model.label].num_layers
+    fused = getattr(trial.target.fusion, "layer", None)
+    if fused is not None and fused >= depth:
+        yield (
+            "target.fusion.layer",
+            f"{fused} is not below the last layer of {trial.model.name}, which has {depth}",
+            f"at most {depth - 1}, or write the bound num_layers - 1",
         )
-    problems += check_intermediate.sampling_has_several(trials, facts)
-    problems += early_stop_acts(sweep, facts, trials)
-    problems += averages_act(trials, facts)
-    problems += (
-        (
-            f"resources.by_model.{model}",
-            "no trial of this sweep has this model",
-            nearest(model, facts.model_names),
-        )
-        for model in sweep.settings.resources.by_model
-        if model not in facts.model_names
-    )
-    errors += _as_errors(sweep, problems)
-    errors += point_problems(sweep, facts.model_bounds)
-    unique: dict[str, SpecError] = {}
-    for error in errors:
-        unique.setdefault(str(error), error)
-    return list(unique.values())
-
-
-def _as_errors(sweep: SweepSpec, problems: Iterable[Problem]) -> Iterator[SpecError]:
-    for key, problem, remedy in problems:
-        yield sweep.document.error(problem, key=key, remedy=remedy)
-
-
-def warnings_of(sweep: SweepSpec, facts: Facts) -> list[SpecError]:
-    """What a sweep without problems (:func:`check`) can be run with, and what may mislead."""
-    trials = [sweep.trial(tree) for tree, _ in probes(sweep.space, facts.model_bounds)]
-    by_key: dict[str, Problem] = {}
-    for problem in (
-        *early_stop_acts_on_all(sweep, facts, trials),
-        *short_trainings(sweep, trials, facts),
-        *budget_of_gpus_is_spent(sweep, trials),
-        *misleading(trials, facts),
-    ):
-        by_key.setdefault(problem[0], problem)
-    return [*shared_trainings(sweep, facts), *_as_errors(sweep, by_key.values())]
-
-
-def most_configurations(sweep: SweepSpec, facts: Facts) -> int:
-    """The smaller of ``search.trials`` and the number of configurations in the space."""
-    num_possible = num_configurations(sweep.space, facts.model_bounds)
-    return int(min(sweep.settings.search.trials, num_possible))
+    read = {
+        "align.layer": getattr(trial.align, "layer", None),
+        "evaluate.retrieval_layer": trial.evaluate.retrieval_layer,
+    }
+    for key, layer in read.items():
+        if layer is not None and layer > depth:
+            yield (
+                key,
+                f"{layer} is above the last layer of {trial.model.name}, which has {depth}",
+                f"at most {depth}, or write the bound num_layers",
+            )
 
 
 def lengths_fit(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
@@ -207,10 +204,9 @@ def batches_split_evenly(trial: TrialSpec, _: Facts, sweep: SweepSpec) -> Iterat
 
 CHECKS: tuple[Callable[[TrialSpec, Facts, SweepSpec], Iterator[Problem]], ...] = (
     *check_target.CHECKS,
-    *check_intermediate.CHECKS,
-    *check_few_shot.CHECKS,
+    *check_pretraining.CHECKS,
     *check_evaluation.CHECKS,
-    *check_alignment.CHECKS,
+    layers_exist,
     lengths_fit,
     batches_split_evenly,
 )

@@ -1,4 +1,4 @@
-"""Checks of the target stage: its task, its fusion, and the text that hybrid batches mix in.
+"""Checks of the target stage and of few shots after it.
 
 Hybrid batches take *translated* text where the task has training rows under the same ids in other
 languages and its kind lets sentences change their language; otherwise a lexicon *switches* words.
@@ -8,38 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from xlt_ray.config.facts import Facts, TaskFacts
+from xlt_ray.config.checks import Problem, listed, trainable
+from xlt_ray.config.facts import Facts
 from xlt_ray.config.methods import AugmentRobust, DlfaFusion
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.config.task_types import KINDS
-from xlt_ray.config.trial import Hybrid, Intermediate, Problem, Target, TrialSpec, listed, trainable
+from xlt_ray.config.trial import Intermediate, Target, TrialSpec
 from xlt_ray.errors import nearest
-
-
-def translated_languages(hybrid: Hybrid, task: TaskFacts, source: str) -> tuple[str, ...]:
-    """Languages besides the source whose training text has the source's labels; empty where
-    hybrid batches are switched by a lexicon or not used."""
-    return tuple(
-        language
-        for language in (_translations(hybrid, task, source) if hybrid.is_used else ())
-        if hybrid.languages == "all" or language in hybrid.languages
-    )
-
-
-def hybrid_languages(hybrid: Hybrid, task: TaskFacts, facts: Facts, source: str) -> tuple[str, ...]:
-    """Languages that hybrid batches draw from besides the source: those with translated training
-    text, else those of a lexicon."""
-    known = _translations(hybrid, task, source)
-    if not known and source in facts.lexicon:
-        known = facts.lexicon[source].languages
-    return tuple(sorted(known if hybrid.languages == "all" else hybrid.languages))
-
-
-def _translations(hybrid: Hybrid, task: TaskFacts, source: str) -> tuple[str, ...]:
-    """All languages but the source that have training text for hybrid batches."""
-    if not KINDS[task.kind].is_crossed or hybrid.text == "switched":
-        return ()
-    return tuple(language for language in task.languages("train") if language != source)
 
 
 def hybrid_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
@@ -53,10 +28,9 @@ def hybrid_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Pr
                 "set ratio to the share of cross-lingual batches, for example 0.5",
             )
         return
-    key = "ratio" if hybrid.ratio > 0 else "mono"
-    remedy = "ratio: 0" if hybrid.ratio > 0 else "mono: source"
+    key, remedy = ("ratio", "ratio: 0") if hybrid.ratio > 0 else ("mono", "mono: source")
     task, source = facts.tasks[trial.target.task], trial.target.source_language
-    known = set(_translations(hybrid, task, source))
+    known = set(hybrid.translations(task, source))
     if hybrid.text == "translated" and not known:
         yield "target.hybrid.text", f"{task.name} has no translated training text", "text: switched"
         return
@@ -105,21 +79,9 @@ def scaled_batches_are_whole(trial: TrialSpec, _: Facts, __: SweepSpec) -> Itera
         )
 
 
-def fusion_layer_exists(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
-    layer = getattr(trial.target.fusion, "layer", None)
-    depth = facts.models[trial.model.label].num_layers
-    if layer is not None and layer >= depth:
-        yield (
-            "target.fusion.layer",
-            f"{layer} is not below the last layer of {trial.model.name}, which has {depth}",
-            f"at most {depth - 1}, or write the bound num_layers - 1",
-        )
-
-
 def fusion_is_not_too_narrow(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
     reduction = getattr(trial.target.fusion, "reduction", None)
-    width = facts.models[trial.model.label].hidden_size
-    narrowest = DlfaFusion.narrowest
+    width, narrowest = facts.models[trial.model.label].hidden_size, DlfaFusion.narrowest
     if reduction is not None and width // reduction < narrowest:
         yield (
             "target.fusion.reduction",
@@ -140,15 +102,14 @@ def fused_states_are_read(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Itera
 
 
 def target_can_be_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
-    task = facts.tasks[trial.target.task]
-    yield from trainable(task, trial.target.source_language, trial.target.size, "target")
+    task, source = facts.tasks[trial.target.task], trial.target.source_language
+    yield from trainable(task, source, trial.target.size, "target")
     dev = task.languages("dev")
-    if trial.target.source_language not in dev:
+    if source not in dev:
         yield (
             "target.source_language",
-            f"{task.name} has no dev set in {trial.target.source_language!r} to select on",
-            nearest(trial.target.source_language, dev, limit=40)
-            + task.file_of(trial.target.source_language, "dev"),
+            f"{task.name} has no dev set in {source!r} to select on",
+            nearest(source, dev, limit=40) + task.file_of(source, "dev"),
         )
 
 
@@ -210,8 +171,84 @@ def words_are_covered(_: TrialSpec, facts: Facts, __: SweepSpec) -> Iterator[Pro
             )
 
 
+def shots_are_there(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    settings = trial.few_shot
+    if settings is None:
+        return
+    task, source = facts.tasks[trial.target.task], trial.target.source_language
+    language, split = settings.language, settings.split
+    if language == source:
+        yield (
+            "few_shot.language",
+            f"{language!r} is the source language, which is always trained on",
+            "a target language, or few_shot: null",
+        )
+        return
+    languages = set(task.languages(split)) - {source}
+    examples = task.splits.get((language, split))
+    if examples is None and not languages:
+        yield (
+            "few_shot.split",
+            f"{task.name} has no {split} set with labels in any target language",
+            f"split: {'dev' if split == 'train' else 'train'}, or another task",
+        )
+    elif examples is None:
+        yield (
+            "few_shot.language",
+            f"{task.name} has no {split} set with labels in {language!r}",
+            nearest(language, languages, limit=60),
+        )
+    elif settings.shots > examples.num_examples:
+        yield (
+            "few_shot.shots",
+            f"the {split} set of {task.name} in {language!r} has {examples.num_examples} examples, "
+            f"not {settings.shots}",
+            f"at most {examples.num_examples}",
+        )
+    if language not in task.languages("test"):
+        yield (
+            "few_shot.language",
+            f"{task.name} has no test set in {language!r} to evaluate on",
+            nearest(language, set(task.languages("test")) - {source}),
+        )
+
+
+def shots_are_not_selected_on(trial: TrialSpec, _: Facts, sweep: SweepSpec) -> Iterator[Problem]:
+    if trial.few_shot is None:
+        return
+    if sweep.is_oracle:
+        yield (
+            "objective.languages",
+            "trials with few_shot are trained on labels that the objective would read",
+            "objective.languages: source",
+        )
+    elif trial.evaluate.dev == "all":
+        yield (
+            "evaluate.dev",
+            "trials with few_shot can train on dev sets of target languages",
+            "evaluate.dev: source",
+        )
+
+
+def zero_shot_alone_is_examined(trial: TrialSpec, _: Facts, __: SweepSpec) -> Iterator[Problem]:
+    """Tables by configuration do not name shots, so they hold zero-shot trials alone."""
+    if trial.few_shot is None:
+        return
+    is_set = {
+        "evaluate.pairs": trial.evaluate.pairs != "none",
+        "evaluate.also": bool(trial.evaluate.also),
+        "evaluate.diagnostics": bool(trial.evaluate.diagnostics),
+        "target.average": trial.target.average > 1,
+    }
+    for key in (key for key, value in is_set.items() if value):
+        yield (
+            key,
+            "with few_shot only the task itself is scored, with the last weights",
+            "leave it out, and use a sweep without few_shot for it, which shares the stages",
+        )
+
+
 CHECKS = (
-    fusion_layer_exists,
     fusion_is_not_too_narrow,
     fused_states_are_read,
     target_can_be_trained,
@@ -220,4 +257,7 @@ CHECKS = (
     rankings_are_trained,
     augmentation_has_neighbours,
     words_are_covered,
+    shots_are_there,
+    shots_are_not_selected_on,
+    zero_shot_alone_is_examined,
 )

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from xlt_ray.config.checks.check_target import translated_languages
 from xlt_ray.config.facts import Coverage, TaskFacts
 from xlt_ray.config.methods import AugmentRobust, CodeSwitchMlm
 from xlt_ray.config.trial import TrialSpec
@@ -32,7 +31,7 @@ def coverage_of(trial: TrialSpec, task: TaskFacts, source: Source) -> Iterator[C
     read = task_named(target.task)
     is_there = (language, "train") in task.splits
     hybrid, robust = target.hybrid, target.robust
-    if hybrid.ratio > 0 and is_there and not translated_languages(hybrid, task, language):
+    if hybrid.ratio > 0 and is_there and not hybrid.translated_languages(task, language):
         asked = hybrid.languages
         targets = source.lexicon_languages(language) if asked == "all" else asked
         words = _into(source, language, targets)

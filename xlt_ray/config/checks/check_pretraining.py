@@ -1,17 +1,76 @@
-"""Checks of the intermediate stage: its tasks and languages, their sizes, its ladder, its text."""
+"""Checks of the stages before the target: alignment, and training on intermediate tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from xlt_ray.config.checks.check_evaluation import languages_tested
+from xlt_ray.config.checks import Problem, listed, trainable
 from xlt_ray.config.facts import Facts
-from xlt_ray.config.methods import WsdSchedule
+from xlt_ray.config.methods import Contrastive, WsdSchedule
 from xlt_ray.config.mixture import mixture_of, own_language, text_languages
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.config.task_types import KINDS
-from xlt_ray.config.trial import Problem, TrialSpec, listed, trainable, trunk_steps
+from xlt_ray.config.trial import TrialSpec, trunk_steps
 from xlt_ray.errors import nearest
+
+
+def alignment_has_text(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    align = trial.align
+    if align is None:
+        return
+    known = tuple(facts.parallel)
+    languages = known if align.languages == "all" else align.languages
+    if not known:
+        yield (
+            "align.languages",
+            "the data has no parallel text",
+            "put parallel/CORPUS/LANGUAGE.tsv into the data",
+        )
+        return
+    if len(set(languages)) < 2:
+        yield "align.languages", "alignment needs two languages", f"available: {listed(known)}"
+    for language in languages:
+        if language not in known:
+            yield (
+                "align.languages",
+                f"there is no parallel text in {language!r}",
+                nearest(language, known, limit=40),
+            )
+    if getattr(align, "objective", "") == "code_switch_mlm" and not any(
+        set(facts.lexicon[language].languages) & set(languages) - {language}
+        for language in languages
+        if language in facts.lexicon
+    ):
+        yield (
+            "align.objective",
+            f"code_switch_mlm needs a lexicon between the languages {listed(languages)}, and the "
+            "data has none",
+            "use objective: tlm, or put word lists into lexicon/{source}-{target}.tsv",
+        )
+
+
+def positions_can_be_reset(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
+    model = facts.models[trial.model.label]
+    if getattr(trial.align, "reset_positions", False) and not model.reads_positions:
+        yield (
+            "align.reset_positions",
+            f"{model.name} reads distances of pieces, not their positions",
+            "leave it out, or choose another model",
+        )
+
+
+def negatives_are_in_one_pass(trial: TrialSpec, _: Facts, sweep: SweepSpec) -> Iterator[Problem]:
+    align, resources = trial.align, sweep.settings.resources.of(trial.model.name)
+    if not isinstance(align, Contrastive):
+        return
+    share = align.batch_size // resources.workers
+    held = min(resources.micro_batch or share, share)
+    if held % align.group_size:
+        yield (
+            "align.group",
+            f"a pass of {held} pairs does not hold whole groups of {align.group_size}",
+            f"group: a divisor of {held}, or a larger resources.micro_batch on fewer workers",
+        )
 
 
 def intermediate_can_be_trained(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Iterator[Problem]:
@@ -67,7 +126,7 @@ def target_labels_stay_unseen(trial: TrialSpec, facts: Facts, _: SweepSpec) -> I
         scored = facts.tasks[name]
         if not KINDS[scored.kind].is_trained:
             continue
-        tested = dict.fromkeys(languages_tested(scored, trial.evaluate, source), "as zero-shot")
+        tested = dict.fromkeys(trial.evaluate.languages_tested(scored, source), "as zero-shot")
         if trial.few_shot is not None and name == trial.target.task:
             tested[trial.few_shot.language] = "after few shots"
         for dataset in mixture_of(settings, source, facts.tasks).datasets:
@@ -154,6 +213,9 @@ def ladder_can_be_climbed(trial: TrialSpec, facts: Facts, _: SweepSpec) -> Itera
 
 
 CHECKS = (
+    alignment_has_text,
+    positions_can_be_reset,
+    negatives_are_in_one_pass,
     intermediate_can_be_trained,
     target_labels_stay_unseen,
     masked_text_is_there,
