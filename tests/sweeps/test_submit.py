@@ -122,3 +122,12 @@ def test_a_sweep_is_sent_followed_and_read_from_elsewhere(head: Head, tmp_path: 
     # Sent again when it is done, it goes on where it stopped: nothing is left.
     assert head.xlt("submit", str(file), *OVERRIDES).returncode == 0
     assert "everything was in the store" in head.xlt("logs", "small", "--follow").stdout
+
+    # Damage that leaves every file its size is found where the job is to look for it.
+    for weights in (head.home / "stages").rglob("*.safetensors"):
+        content = bytearray(weights.read_bytes())
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    assert head.xlt("submit", str(file), *OVERRIDES, "--verify").returncode == 0
+    verified = head.xlt("logs", "small", "--follow").stdout
+    assert "missing from the store or damaged, and made again: " in verified

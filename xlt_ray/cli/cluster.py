@@ -19,6 +19,7 @@ from xlt_ray.cli.arguments import (
     JsonOption,
     NameArgument,
     OverridesArgument,
+    VerifyOption,
 )
 from xlt_ray.cli.output import print_json
 from xlt_ray.errors import LedgerError, SpecError
@@ -88,6 +89,7 @@ def submit(
         ),
     ] = None,
     accept_changes: AcceptOption = False,
+    verify: VerifyOption = False,
 ) -> None:
     """Run a sweep on a remote Ray cluster, as a job that does not need this machine any more.
 
@@ -106,7 +108,11 @@ def submit(
     refuse_local_places(spec, home)
     cluster = Cluster(address)
     _warn_open(cluster)
-    arguments = [*(overrides or ()), *(["--accept-changes"] * accept_changes)]
+    arguments = [
+        *(overrides or ()),
+        *(["--accept-changes"] * accept_changes),
+        *(["--verify"] * verify),
+    ]
     job = cluster.submit(Path(sweep), spec.name, arguments, home)
     typer.echo(f"{spec.name}: sent to {cluster.address} as {job.id}")
     for purpose, command in next_commands(spec.name, job.id, cluster.address, home):
