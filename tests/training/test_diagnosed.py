@@ -159,11 +159,9 @@ def measure() -> Any:
         languages: tuple[str, ...], batch_size: int = 64, max_length: int = 32
     ) -> dict[tuple[str, str], Profile]:
         asked = Diagnosis(NAMES, "qaa", languages, 30, max_length)
-        sample = parallel_sample(
-            source, "qaa", languages, 30, tokenizer, max_length, with_links=True
-        )
-        found = profiles(encoder, sample, asked, batch_size)
-        return {(one.diagnostic, one.language): one for one in found}
+        sample = parallel_sample(source, asked, tokenizer)
+        measured = profiles(encoder, sample, batch_size)
+        return {(profile.diagnostic, profile.language): profile for profile in measured}
 
     return run
 

@@ -318,7 +318,7 @@ ALIGNMENTS: tuple[Method, ...] = (
     Method(
         "contrastive",
         Contrastive,
-        "xlt_ray.data.batches.alignment_batches:contrast_batches",
+        "xlt_ray.data.batches.alignment_batches:ContrastBatches",
         "a sentence's mean state is nearer to its translation's than to those of others",
         "InfoNCE, arXiv 1807.03748, on mean-pooled sentence vectors",
         network="xlt_ray.modeling.objectives.contrastive:ContrastiveNetwork",
@@ -326,7 +326,7 @@ ALIGNMENTS: tuple[Method, ...] = (
     Method(
         "weam",
         Weam,
-        "xlt_ray.data.batches.alignment_batches:swapped_batches",
+        "xlt_ray.data.batches.alignment_batches:SwappedBatches",
         "masked LM from a piece's own states and from those of the words aligned with it",
         "arXiv 2106.01732 (reconstruction)",
         network="xlt_ray.modeling.objectives.weam:WeamNetwork",

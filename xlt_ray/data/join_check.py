@@ -19,7 +19,7 @@ from xlt_ray.config.trial import TrialSpec
 from xlt_ray.data.file_check import Verdicts, examples_of
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import task_named
-from xlt_ray.data.text.parallel_sample import rest_of
+from xlt_ray.data.text.parallel import rest_of
 from xlt_ray.errors import DataError
 
 _FEW = 0.5

@@ -48,8 +48,8 @@ def diagnose_with(
     diagnosis: Diagnosis, source: Source, tokenizer: Any, batch_size: int
 ) -> Diagnose:
     """A function that diagnoses networks of this tokenizer; the sample is encoded once."""
-    sample = _sample(diagnosis, source, tokenizer)
-    return lambda network: profiles(network.encoder, sample, diagnosis, batch_size)
+    sample = parallel_sample(source, diagnosis, tokenizer)
+    return lambda network: profiles(network.encoder, sample, batch_size)
 
 
 def diagnose_stage(
@@ -65,9 +65,9 @@ def diagnose_stage(
     assert stage.parent is not None
     encoder, tokenizer = load_committed(stage.parent, inputs, store)
     encoder.to(torch.device(runtime.device)).eval()
-    sample = _sample(diagnosis, inputs.source, tokenizer)
+    sample = parallel_sample(inputs.source, diagnosis, tokenizer)
     languages = diagnosis.languages[group.rank :: group.size]
-    measured = profiles(encoder, sample, diagnosis, runtime.evaluation_batch, languages)
+    measured = profiles(encoder, sample, runtime.evaluation_batch, languages)
     return tuple(
         sorted(
             (profile for worker in group.gather(measured) for profile in worker),
@@ -79,7 +79,6 @@ def diagnose_stage(
 def profiles(
     encoder: Any,
     sample: ParallelSample,
-    diagnosis: Diagnosis,
     batch_size: int,
     languages: Sequence[str] | None = None,
 ) -> tuple[Profile, ...]:
@@ -87,6 +86,7 @@ def profiles(
 
     Every sentence is encoded once; the states of all its layers come from one forward pass.
     """
+    diagnosis = sample.diagnosis
     pairs = [pair for pair in sample.pairs if languages is None or pair.language in languages]
     if not pairs:
         return ()
@@ -94,7 +94,7 @@ def profiles(
     measured = []
     # Not in inference mode: weights that ZeRO 3 gathers there could not be trained afterwards.
     with torch.no_grad():
-        source = _states(encoder, sample, sample.source_language, batch_size, with_words)
+        source = _states(encoder, sample, diagnosis.source_language, batch_size, with_words)
         for pair in pairs:
             target = _states(encoder, sample, pair.language, batch_size, with_words)
             sides = source.taken(pair.source_rows), target
@@ -106,25 +106,13 @@ def profiles(
                 measured.append(
                     Profile(
                         diagnostic=name,
-                        source_language=sample.source_language,
+                        source_language=diagnosis.source_language,
                         language=pair.language,
                         values=tuple(None if math.isnan(value) else value for value in values),
                         num_sentences=len(pair.source_rows),
                     )
                 )
     return tuple(sorted(measured, key=lambda profile: (profile.diagnostic, profile.language)))
-
-
-def _sample(diagnosis: Diagnosis, source: Source, tokenizer: Any) -> ParallelSample:
-    return parallel_sample(
-        source,
-        diagnosis.source_language,
-        diagnosis.languages,
-        diagnosis.num_sentences,
-        tokenizer,
-        diagnosis.max_length,
-        with_links=diagnosis.needs_links,
-    )
 
 
 def _states(

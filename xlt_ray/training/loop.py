@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from xlt_ray.config.trial import evaluation_points
 from xlt_ray.data.sampling import digest_of
+from xlt_ray.data.text.pipeline import Batch, Batches
 from xlt_ray.errors import TrialFailure
 from xlt_ray.modeling.heads import IGNORED
 from xlt_ray.store.canonical import from_fields
@@ -96,17 +97,8 @@ class Stop(Exception):
     """Thrown into a walk at a :class:`Ticked`: save progress, then end."""
 
 
-Arrays = Mapping[str, np.ndarray[Any, Any]]
-
 TICK_S = 1.0
 """Seconds between two :class:`Ticked` events."""
-
-
-class BatchSource(Protocol):
-    """Training data as a pure function of the step."""
-
-    def batch(self, step: int) -> Arrays:
-        """Arrays with one row an example; ``labels`` are -100 where nothing is predicted."""
 
 
 class Kept(Protocol):
@@ -127,7 +119,7 @@ class TrainingSetup:
     """What a stage trains: network, batches by step, and scoring on the way."""
 
     network: nn.Module
-    batches: BatchSource
+    batches: Batches
     num_steps: int
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None
     """Dev metrics of a network; None if the stage has no dev set."""
@@ -222,7 +214,7 @@ def train(
 
 
 def _share_of(
-    batch: Arrays, engine: Engine, group: ProcessGroup, runtime: Runtime
+    batch: Batch, engine: Engine, group: ProcessGroup, runtime: Runtime
 ) -> list[dict[str, Tensor]]:
     """This worker's rows as micro-batches, with the denominator that makes them add up.
 

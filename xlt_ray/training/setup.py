@@ -30,14 +30,15 @@ from xlt_ray.config.trial import Hybrid, num_steps
 from xlt_ray.data.batches.alignment_batches import (
     MaskedBatches,
     alignment_batches,
+    held_out_batches,
     monolingual_batches,
 )
-from xlt_ray.data.batches.mixture_batches import Batches, NumberedBatches, mixed_batches, part_seed
+from xlt_ray.data.batches.mixture_batches import NumberedBatches, mixed_batches, part_seed
 from xlt_ray.data.batches.supervised import shot_batches, train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import Task, task_named
-from xlt_ray.data.text.parallel_sample import held_out_batches, rest_of
-from xlt_ray.data.text.pipeline import Batch, TextPipeline
+from xlt_ray.data.text.parallel import rest_of
+from xlt_ray.data.text.pipeline import Batch, Batches, TextPipeline
 from xlt_ray.modeling.heads import IGNORED
 from xlt_ray.modeling.multitask import MultitaskNetwork, OneTask, build_multitask
 from xlt_ray.modeling.network import MaskedLm, build_network
@@ -54,7 +55,7 @@ from xlt_ray.training.load import (
     robust_of,
     text_pipeline,
 )
-from xlt_ray.training.loop import BatchSource, TrainingSetup
+from xlt_ray.training.loop import TrainingSetup
 from xlt_ray.training.runtime import Runtime
 
 
@@ -124,7 +125,7 @@ def supervised_setup(
         augment=robust if isinstance(robust, AugmentRobust) else None,
         num_negatives=ranking.negatives,
     )
-    batches: BatchSource = supervised
+    batches: Batches = supervised
     if robust.perturbs == "embeddings":
         batches = NumberedBatches(batches, stage.seed)
     if is_trunk:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from xlt_ray.config.methods import ALIGNMENTS, MaskedAlignment, MonolingualLm
-from xlt_ray.data.batches.alignment_batches import alignment_batches
-from xlt_ray.data.text.parallel_sample import held_out_batches, held_out_names, rest_of
+from xlt_ray.data.batches.alignment_batches import alignment_batches, held_out_batches
+from xlt_ray.data.text.parallel import held_out_names, rest_of
 from xlt_ray.errors import DataError
 
 MASKED = [entry for entry in ALIGNMENTS if issubclass(entry.settings, MaskedAlignment)]

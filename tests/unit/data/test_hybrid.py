@@ -18,7 +18,7 @@ from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy.toy_languages import world
 from xlt_ray.data.task import task_named
-from xlt_ray.data.text.code_switching import Switching, weighted
+from xlt_ray.data.text.code_switching import SwitchableTable, weighted
 from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.errors import DataError
 
@@ -265,15 +265,13 @@ def test_languages_of_a_switched_word_are_drawn_alike_or_by_their_word_lists(
     (tmp_path / "lexicon" / "en-fr.tsv").write_text("a\ty\n")
     tokenizer = make_tokenizer(["a", "b", "c", "x", "y"])
     pipeline = TextPipeline(tokenizer, "t", 64, tmp_path / "k")
-    switching = Switching(
-        FilesSource(tmp_path), "en", ("de", "fr"), pipeline, is_by_size=is_by_size
+    encoded, source = pipeline.encoded([["a"]], "a"), FilesSource(tmp_path)
+    table = SwitchableTable(
+        encoded, [["a"]], source, "en", ("de", "fr"), pipeline, is_by_size=is_by_size
     )
-    table = pipeline.encoded([["a"]], "a")
-    entries, random = switching.entries([["a"]]), np.random.default_rng(0)
+    random = np.random.default_rng(0)
     drawn = [
-        tokenizer.convert_ids_to_tokens(
-            int(switching.switched(table[0], entries, 1.0, random).pieces[0])
-        )
+        tokenizer.convert_ids_to_tokens(int(table.switched(0, 1.0, random).pieces[0]))
         for _ in range(3000)
     ]
     assert set(drawn) == {"x", "y"}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from xlt_ray.config.diagnostics import Diagnosis
 from xlt_ray.config.trial import Model
 from xlt_ray.data.sources.toy.toy_source import ToySource
 from xlt_ray.data.text.parallel_sample import ParallelSample, parallel_sample
@@ -46,7 +47,7 @@ def texts(num: int, *, reverse: bool = False) -> Texts:
 
 
 def drawn(source: Any, tokenizer: Any, num: int, languages: tuple[str, ...] = ("de", "sw")) -> Any:
-    return parallel_sample(source, "en", languages, num, tokenizer, 32)
+    return parallel_sample(source, Diagnosis(("cka",), "en", languages, num, 32), tokenizer)
 
 
 def pieces(sample: ParallelSample, language: str, batch_size: int = 4) -> list[list[int]]:
@@ -60,7 +61,7 @@ def pieces(sample: ParallelSample, language: str, batch_size: int = 4) -> list[l
 
 
 def pairs(sample: ParallelSample) -> dict[str, list[tuple[list[int], list[int]]]]:
-    own = pieces(sample, sample.source_language)
+    own = pieces(sample, sample.diagnosis.source_language)
     return {
         pair.language: [
             (own[row], other)
@@ -110,7 +111,11 @@ def test_languages_that_share_nothing_are_refused(tokenizer: Any) -> None:
 
 
 def test_means_of_words_are_over_the_pieces_that_were_kept(tokenizer: Any) -> None:
-    sample = parallel_sample(texts(40), "en", ("sw",), 8, tokenizer, 4)  # type: ignore[arg-type]
+    sample = parallel_sample(
+        texts(40),  # type: ignore[arg-type]
+        Diagnosis(("cka",), "en", ("sw",), 8, 4),
+        tokenizer,
+    )
     for batch in sample.batches("en", 3):
         assert batch.num_words == [2] * len(batch.numbers)
         sums = batch.word_weights.sum(axis=-1)
@@ -124,7 +129,7 @@ def test_means_of_words_are_over_the_pieces_that_were_kept(tokenizer: Any) -> No
 def test_gold_links_of_the_toy_world_join_words_of_one_meaning() -> None:
     source = ToySource()
     tokenizer = load_tokenizer(Model(name="toy:2x32"), source.vocabulary())
-    sample = parallel_sample(source, "qaa", ("qaf",), 20, tokenizer, 64, with_links=True)
+    sample = parallel_sample(source, Diagnosis(("alignment",), "qaa", ("qaf",), 20, 64), tokenizer)
     (pair,) = sample.pairs
     assert pair.links is not None
     own, other = pieces(sample, "qaa"), pieces(sample, "qaf")

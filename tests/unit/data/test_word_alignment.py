@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xlt_ray.config.diagnostics import Diagnosis
 from xlt_ray.config.trial import Model
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.text import word_alignment
@@ -164,12 +165,13 @@ def test_links_of_other_sentences_are_refused(tmp_path):
 def test_diagnostics_take_the_sentences_whose_words_are_known_to_be_aligned(tmp_path):
     source = folder_with_links(tmp_path, "v1\t0-0 2-1\n")
     tokenizer = load_tokenizer(Model(name="toy:2x32"), ("A", "small", "house", "a", "Ein", "Haus"))
-    rest = (source, "en", ("de",), 9, tokenizer, 16)
-    (told,) = parallel_sample(*rest, with_links=True).pairs
-    (plain,) = parallel_sample(*rest).pairs
-    assert (len(told.source_rows), len(plain.source_rows)) == (1, 2)
+    (linked,), (plain,) = (
+        parallel_sample(source, Diagnosis((name,), "en", ("de",), 9, 16), tokenizer).pairs
+        for name in ("alignment", "cka")
+    )
+    assert (len(linked.source_rows), len(plain.source_rows)) == (1, 2)
     assert plain.links is None
-    assert [link.tolist() for link in told.links] == [[[0, 0], [2, 1]]]
+    assert [link.tolist() for link in linked.links] == [[[0, 0], [2, 1]]]
 
 
 def test_alignments_are_learned_where_the_data_has_none(tmp_path):

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from xlt_ray.config.methods import Contrastive, Weam
-from xlt_ray.data.batches.alignment_batches import alignment_batches, contrast_batches
+from xlt_ray.data.batches.alignment_batches import alignment_batches
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy.toy_languages import world
 from xlt_ray.data.text.pipeline import IGNORED, TextPipeline
@@ -103,12 +105,8 @@ CONTRAST = Contrastive(objective="contrastive", batch_size=24, group=8)
 
 
 @pytest.fixture
-def pairs(toy, toy_pipeline):
-    def make(seed=0, **changes):
-        settings = CONTRAST.model_copy(update=changes)
-        return contrast_batches(toy, settings, toy_pipeline(settings.max_length), seed)
-
-    return make
+def pairs(batches):
+    return partial(batches, CONTRAST)
 
 
 def texts_of(ids, tokenizer):

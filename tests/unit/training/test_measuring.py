@@ -55,18 +55,13 @@ def network(tokenizer: Any) -> Network:
 
 def measure(network: Network, tokenizer: Any, rows: tuple[int, ...] = (0, 1, 2, 3)) -> Any:
     links = tuple(np.array([[0, 0]]) for _ in rows)
-    sample = ParallelSample(
-        "x",
-        (SampledPair("y", rows, links),),
-        {
-            "x": encode_words(OWN, tokenizer),
-            "y": encode_words([THEIRS[row] for row in rows], tokenizer),
-        },
-        tokenizer,
-        16,
-    )
-    asked = Diagnosis(("retrieval", "cka", "alignment"), "x", ("y",), 4, 16)
-    return profiles(network.encoder, sample, asked, 3)
+    sentences = {
+        "x": encode_words(OWN, tokenizer),
+        "y": encode_words([THEIRS[row] for row in rows], tokenizer),
+    }
+    diagnosis = Diagnosis(("retrieval", "cka", "alignment"), "x", ("y",), 4, 16)
+    sample = ParallelSample(diagnosis, (SampledPair("y", rows, links),), sentences, tokenizer)
+    return profiles(network.encoder, sample, 3)
 
 
 def examine(network: Network) -> dict[str, float]:

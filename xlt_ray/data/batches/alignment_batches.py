@@ -2,23 +2,13 @@
 
 Batch ``step`` is a pure function of (seed, step). Rows are drawn with replacement: the language, or
 the pair of languages, first (uniformly, so that small ones are not drowned), then a sentence.
-
-- Masked LM: ``labels`` are the pieces to predict; of the chosen ones 80 % are masked, 10 % replaced
-  by a random piece and 10 % kept. Special tokens are never chosen.
-- Contrast: a row is a sentence (``input_ids``, ``attention_mask``) and its translation (the same
-  names after ``other_``), each encoded by itself. ``sentence`` ``(batch,)`` numbers the meaning, so
-  that a sentence that was drawn twice is not a negative of itself; ``labels`` ``(batch,)`` is the
-  place of a row in its group.
-- Word swaps: masked translations as in TLM, with ``swap`` ``(batch, length, length)`` float32.
-  Where the word of a piece is aligned, its row has equal weights, summing to 1, on all pieces of
-  the aligned words; else 1 on the piece itself, as for special pieces and padding. Pieces that
-  ``max_length`` cut off get no weight.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Protocol
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,6 +17,7 @@ from xlt_ray.config.methods import (
     Alignment,
     CodeSwitchMlm,
     Contrastive,
+    MaskedAlignment,
     MonolingualLm,
     TranslationLm,
     Weam,
@@ -34,112 +25,36 @@ from xlt_ray.config.methods import (
 )
 from xlt_ray.data.sampling import generator
 from xlt_ray.data.sources.base import Source
-from xlt_ray.data.text.code_switching import SwitchableTable, Switching
+from xlt_ray.data.text.code_switching import SwitchableTable
 from xlt_ray.data.text.parallel import (
+    HELD_OUT_STREAM,
     Drawn,
-    Row,
-    SentencePairs,
     encoded_parallel,
+    held_out_names,
     languages_of,
     sentence_pairs,
 )
 from xlt_ray.data.text.pipeline import (
     IGNORED,
     Batch,
+    Batches,
     Encoded,
+    Row,
     Sentence,
-    Template,
     TextPipeline,
+    encode_words,
 )
 from xlt_ray.data.text.word_alignment import WordAlignments, word_alignments
 from xlt_ray.errors import DataError
 
-
-class AlignmentBatches(Protocol):
-    """What every objective trains on, an endless sequence."""
-
-    def batch(self, step: int) -> Batch:
-        """Batch ``step`` = 0, 1, ...: the same arrays whenever and however often it is asked."""
-
-
-class Rows(Protocol):
-    """Where the rows of a batch come from."""
-
-    def row(self, random: np.random.Generator) -> Row:
-        """One random row of one or two sentences."""
-
-
-class Masking:
-    """Chooses the pieces of a batch that are to be predicted, and hides them.
-
-    Raises:
-        DataError: the tokenizer has no mask token.
-    """
-
-    def __init__(self, template: Template, mask: float) -> None:
-        if template.mask_id is None:
-            raise DataError(
-                "masked language modelling needs a mask token, and this tokenizer has none",
-                remedy="choose a model that was pre-trained with masks, or train no masked LM",
-            )
-        self._mask_id, self._mask = template.mask_id, mask
-        self._plain = np.setdiff1d(np.arange(template.num_pieces), list(template.special_ids))
-
-    def hide(self, batch: Batch, places: list[list[slice]], random: np.random.Generator) -> None:
-        """Set ``labels`` and change ``input_ids``; ``places`` are where sentences stand."""
-        ids = batch["input_ids"]
-        may = np.zeros(ids.shape, bool)
-        for number, sentences in enumerate(places):
-            for place in sentences:
-                may[number, place] = True
-        chosen = may & (random.random(ids.shape) < self._mask)
-        if not chosen.any():
-            # A loss over nothing is undefined: a tiny batch gives up its first piece.
-            chosen[tuple(np.argwhere(may)[0])] = True
-        fate = random.random(ids.shape)
-        replacements = random.choice(self._plain, ids.shape)
-        batch["labels"] = np.where(chosen, ids, IGNORED)
-        masked = np.where(fate < 0.8, self._mask_id, replacements)
-        batch["input_ids"] = np.where(chosen & (fate < 0.9), masked, ids)
-
-
-class MaskedBatches:
-    """Masked rows; ``position_ids`` begin anew at every sentence where positions are reset."""
-
-    def __init__(
-        self,
-        rows: Rows,
-        pipeline: TextPipeline,
-        *,
-        mask: float,
-        batch_size: int,
-        seed: int,
-        reset_positions: bool = False,
-        coverage: float | None = None,
-    ) -> None:
-        """``coverage``: share of the words that a lexicon has, where words are switched by one."""
-        self.batch_size = batch_size
-        self.coverage = {} if coverage is None else {"lexicon": coverage}
-        self._rows, self._masking = rows, Masking(pipeline.template, mask)
-        self._pipeline, self._seed = pipeline, seed
-        self._reset_positions = reset_positions
-
-    def batch(self, step: int) -> Batch:
-        random = generator("alignment", self._seed, step)
-        rows = [self._rows.row(random) for _ in range(self.batch_size)]
-        batch, places = self._pipeline.collated(rows)
-        self._masking.hide(batch, places, random)
-        if self._reset_positions:
-            batch["position_ids"] = _positions(batch["input_ids"].shape, places)
-        return batch
+DrawRow = Callable[[np.random.Generator], Row]
+"""Draws a random row of one or two sentences."""
+Table = TypeVar("Table", Encoded, SwitchableTable)
 
 
 def alignment_batches(
-    source: Source,
-    settings: Alignment,
-    pipeline: TextPipeline,
-    seed: int,
-) -> AlignmentBatches:
+    source: Source, settings: Alignment, pipeline: TextPipeline, seed: int
+) -> Batches:
     """Batches of the objective that ``settings`` name.
 
     Raises:
@@ -147,16 +62,82 @@ def alignment_batches(
             that the objective needs.
     """
     objective: str = settings.objective  # type: ignore[attr-defined]
-    make = method_named(ALIGNMENTS, objective).load()
-    batches: AlignmentBatches = make(source, settings, pipeline, seed)
+    batches: Batches = method_named(ALIGNMENTS, objective).load()(source, settings, pipeline, seed)
     return batches
 
 
+class Masking:
+    """Chooses the pieces of a batch that are to be predicted, and hides them.
+
+    Of the chosen pieces 80 % are masked, 10 % replaced by a random piece and 10 % kept. Special
+    pieces are never chosen.
+
+    Raises:
+        DataError: the tokenizer has no mask token.
+    """
+
+    def __init__(self, pipeline: TextPipeline, mask: float) -> None:
+        template = pipeline.template
+        if template.mask_id is None:
+            raise DataError(
+                "masked language modelling needs a mask token, and this tokenizer has none",
+                remedy="choose a model that was pre-trained with masks, or train no masked LM",
+            )
+        self._pipeline, self._mask_id, self._mask = pipeline, template.mask_id, mask
+        self._plain = np.setdiff1d(np.arange(template.num_pieces), list(template.special_ids))
+
+    def batch(
+        self, rows: Sequence[Row], random: np.random.Generator
+    ) -> tuple[Batch, list[list[slice]]]:
+        """Masked rows with ``labels``, the hidden pieces; and where their sentences stand."""
+        batch, places = self._pipeline.collated(rows)
+        ids = batch["input_ids"]
+        is_maskable = np.zeros(ids.shape, bool)
+        for number, sentences in enumerate(places):
+            for place in sentences:
+                is_maskable[number, place] = True
+        chosen = is_maskable & (random.random(ids.shape) < self._mask)
+        if not chosen.any():
+            # A loss over nothing is undefined: a tiny batch gives up its first piece.
+            chosen[tuple(np.argwhere(is_maskable)[0])] = True
+        fate = random.random(ids.shape)
+        replacements = random.choice(self._plain, ids.shape)
+        masked = np.where(fate < 0.8, self._mask_id, replacements)
+        hidden = {
+            "input_ids": np.where(chosen & (fate < 0.9), masked, ids),
+            "labels": np.where(chosen, ids, IGNORED),
+        }
+        return {**batch, **hidden}, places
+
+
+class MaskedBatches:
+    """Masked rows; ``position_ids`` begin anew at every sentence where positions are reset."""
+
+    def __init__(
+        self,
+        draw_row: DrawRow,
+        settings: MaskedAlignment,
+        pipeline: TextPipeline,
+        seed: int,
+        *,
+        coverage: float | None = None,
+    ) -> None:
+        """``coverage``: share of the words that the lexicon has, where words are switched."""
+        self.coverage = {} if coverage is None else {"lexicon": coverage}
+        self._draw_row, self._settings, self._seed = draw_row, settings, seed
+        self._masking = Masking(pipeline, settings.mask)
+
+    def batch(self, step: int) -> Batch:
+        random, settings = generator("alignment", self._seed, step), self._settings
+        rows = [self._draw_row(random) for _ in range(settings.batch_size)]
+        batch, places = self._masking.batch(rows, random)
+        if isinstance(settings, TranslationLm) and settings.reset_positions:
+            batch["position_ids"] = _positions(batch["input_ids"].shape, places)
+        return batch
+
+
 def code_switched_batches(
-    source: Source,
-    settings: CodeSwitchMlm,
-    pipeline: TextPipeline,
-    seed: int,
+    source: Source, settings: CodeSwitchMlm, pipeline: TextPipeline, seed: int
 ) -> MaskedBatches:
     """Single sentences with words switched into the other languages of the stage."""
     languages = languages_of(source, settings)
@@ -164,8 +145,8 @@ def code_switched_batches(
     for language in languages:
         text = source.parallel(language)
         table = encoded_parallel(source, language, text, pipeline)
-        switching = Switching(source, language, languages, pipeline)
-        tables.append(SwitchableTable(table, (one.split() for one in text.values()), switching))
+        words = (sentence.split() for sentence in text.values())
+        tables.append(SwitchableTable(table, words, source, language, languages, pipeline))
     if settings.switch > 0 and not any(table.coverage for table in tables):
         raise DataError(
             f"code_switch_mlm needs a lexicon between the languages {', '.join(languages)} that has"
@@ -173,29 +154,27 @@ def code_switched_batches(
             remedy="add lexicon/SOURCE-TARGET.tsv (word TAB word) below the data root, or choose"
             " align.objective tlm",
         )
-    rows, coverage = _SwitchedRows(tables, settings.switch), [table.coverage for table in tables]
-    return _masked(rows, pipeline, settings, settings.mask, seed, coverage=float(np.mean(coverage)))
+    draw_row = _draw_from(
+        tables, lambda table, number, random: table.switched(number, settings.switch, random)
+    )
+    coverage = float(np.mean([table.coverage for table in tables]))
+    return MaskedBatches(draw_row, settings, pipeline, seed, coverage=coverage)
 
 
 def monolingual_batches(
-    source: Source,
-    settings: MonolingualLm,
-    pipeline: TextPipeline,
-    seed: int,
+    source: Source, settings: MonolingualLm, pipeline: TextPipeline, seed: int
 ) -> MaskedBatches:
     """Single sentences as they are: what alignment objectives are to be compared with."""
     tables = [
         encoded_parallel(source, language, source.parallel(language), pipeline)
         for language in languages_of(source, settings)
     ]
-    return _masked(_PlainRows(tables), pipeline, settings, settings.mask, seed)
+    draw_row = _draw_from(tables, lambda table, number, _: table[number])
+    return MaskedBatches(draw_row, settings, pipeline, seed)
 
 
 def translation_batches(
-    source: Source,
-    settings: TranslationLm,
-    pipeline: TextPipeline,
-    seed: int,
+    source: Source, settings: TranslationLm, pipeline: TextPipeline, seed: int
 ) -> MaskedBatches:
     """A sentence and its translation (XLM, arXiv 1901.07291, section 3.3).
 
@@ -204,27 +183,22 @@ def translation_batches(
     here it is a setting that is off by default. XLM's language embeddings are left out.
     """
     pairs = sentence_pairs(source, settings, pipeline)
-    return _masked(pairs, pipeline, settings, settings.mask, seed, settings.reset_positions)
-
-
-def _masked(
-    rows: Rows,
-    pipeline: TextPipeline,
-    settings: Alignment,
-    mask: float,
-    seed: int,
-    reset_positions: bool = False,
-    coverage: float | None = None,
-) -> MaskedBatches:
     return MaskedBatches(
-        rows,
-        pipeline,
-        mask=mask,
-        batch_size=settings.batch_size,
-        seed=seed,
-        reset_positions=reset_positions,
-        coverage=coverage,
+        lambda random: pairs.sentences(pairs.draw(random)), settings, pipeline, seed
     )
+
+
+def _draw_from(
+    tables: Sequence[Table], sentence: Callable[[Table, int, np.random.Generator], Sentence]
+) -> DrawRow:
+    """Draws a table, then one of its sentences."""
+
+    def draw_row(random: np.random.Generator) -> Row:
+        draws = random.random(2)
+        table = tables[int(draws[0] * len(tables))]
+        return (sentence(table, int(draws[1] * len(table)), random),)
+
+    return draw_row
 
 
 def _positions(shape: tuple[int, ...], places: list[list[slice]]) -> np.ndarray:
@@ -236,41 +210,49 @@ def _positions(shape: tuple[int, ...], places: list[list[slice]]) -> np.ndarray:
     return positions
 
 
-class _PlainRows:
-    def __init__(self, tables: list[Encoded]) -> None:
-        self._tables = tables
+def held_out_batches(
+    source: Source, settings: MaskedAlignment, pipeline: TextPipeline, batch_size: int
+) -> dict[str, list[Batch]]:
+    """Held-out sentences by language, masked, those of like length together.
 
-    def row(self, random: np.random.Generator) -> Row:
-        draws = random.random(2)
-        table = self._tables[int(draws[0] * len(self._tables))]
-        return (table[int(draws[1] * len(table))],)
-
-
-class _SwitchedRows:
-    def __init__(self, tables: list[SwitchableTable], switch: float) -> None:
-        self._tables, self._switch = tables, switch
-
-    def row(self, random: np.random.Generator) -> Row:
-        draws = random.random(2)
-        table = self._tables[int(draws[0] * len(self._tables))]
-        return (table.switched(int(draws[1] * len(table)), self._switch, random),)
+    One plain sentence a row and a random stream of their own make the batches the same at every
+    step and for every objective. A language without held-out sentences is left out.
+    """
+    held_out, masking = held_out_names(source, settings), Masking(pipeline, settings.mask)
+    batches: dict[str, list[Batch]] = {}
+    for language in languages_of(source, settings):
+        text = source.parallel(language)
+        ids = sorted(name for name in held_out if name in text)
+        sentences = encode_words([text[name].split() for name in ids], pipeline.tokenizer)
+        sentences.sort(key=lambda sentence: len(sentence.pieces))
+        for begin in range(0, len(sentences), batch_size):
+            rows = [(sentence,) for sentence in sentences[begin : begin + batch_size]]
+            batch, _ = masking.batch(rows, generator(HELD_OUT_STREAM, language, begin))
+            batches.setdefault(language, []).append(batch)
+    return batches
 
 
 OTHER = "other_"
 
 
 class ContrastBatches:
-    """Pairs of random languages and sentences, an endless sequence of batches."""
+    """Sentences and their translations, each encoded by itself.
+
+    A translation has the names of its sentence after ``other_``. ``sentence`` ``(batch,)`` numbers
+    the meaning, so that a sentence that was drawn twice is not a negative of itself; ``labels``
+    ``(batch,)`` is the place of a row in its group.
+    """
 
     def __init__(
-        self, pairs: SentencePairs, pipeline: TextPipeline, settings: Contrastive, seed: int
+        self, source: Source, settings: Contrastive, pipeline: TextPipeline, seed: int
     ) -> None:
-        self._pairs, self._pipeline, self._settings, self._seed = pairs, pipeline, settings, seed
-        names = sorted({name for places in pairs.places.values() for name in places})
+        self._pairs = sentence_pairs(source, settings, pipeline)
+        self._pipeline, self._settings, self._seed = pipeline, settings, seed
+        names = sorted({name for places in self._pairs.places.values() for name in places})
         numbers = {name: number for number, name in enumerate(names)}
         self._meanings = {
             language: np.array([numbers[name] for name in places], np.int64)
-            for language, places in pairs.places.items()
+            for language, places in self._pairs.places.items()
         }
 
     def batch(self, step: int) -> Batch:
@@ -282,71 +264,56 @@ class ContrastBatches:
         return {
             **batch,
             **{f"{OTHER}{name}": array for name, array in translations.items()},
-            "sentence": np.array([self._meanings[pair.first][pair.one] for pair in drawn]),
+            "sentence": np.array([self._meanings[pair.first][pair.first_place] for pair in drawn]),
             "labels": np.arange(settings.batch_size) % settings.group_size,
         }
 
 
-def contrast_batches(
-    source: Source,
-    settings: Contrastive,
-    pipeline: TextPipeline,
-    seed: int,
-) -> ContrastBatches:
-    """Batches of translations; DataError where the languages share no sentence."""
-    pairs = sentence_pairs(source, settings, pipeline)
-    return ContrastBatches(pairs, pipeline, settings, seed)
-
-
 class SwappedBatches:
-    """Masked translations and their swaps, an endless sequence of batches.
+    """Masked translations as in TLM, with ``swap`` ``(batch, length, length)`` float32.
 
-    Words of two languages are aligned, or read from the cache, when they are first drawn.
+    Where the word of a piece is aligned, its row of ``swap`` has equal weights, summing to 1, on
+    all pieces of the aligned words; else 1 on the piece itself, as for special pieces and padding.
+    Pieces that ``max_length`` cut off get no weight. Words of two languages are aligned, or read
+    from the cache, when they are first drawn.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        pairs: SentencePairs,
-        pipeline: TextPipeline,
-        settings: Weam,
-        seed: int,
-    ) -> None:
-        self._source, self._pairs, self._pipeline = source, pairs, pipeline
+    def __init__(self, source: Source, settings: Weam, pipeline: TextPipeline, seed: int) -> None:
+        self._pairs = sentence_pairs(source, settings, pipeline)
+        self._source, self._cache_dir = source, pipeline.cache_dir
         self._settings, self._seed = settings, seed
-        self._masking = Masking(pipeline.template, settings.mask)
+        self._masking = Masking(pipeline, settings.mask)
         self._alignments = cache(self._aligned)
 
     def batch(self, step: int) -> Batch:
         random, settings = generator("word-swaps", self._seed, step), self._settings
         drawn = [self._pairs.draw(random) for _ in range(settings.batch_size)]
         rows = [self._pairs.sentences(pair) for pair in drawn]
-        batch, places = self._pipeline.collated(rows)
-        self._masking.hide(batch, places, random)
+        batch, places = self._masking.batch(rows, random)
         length = batch["input_ids"].shape[1]
         swap = np.tile(np.eye(length, dtype=np.float32), (len(rows), 1, 1))
         for number, (pair, row) in enumerate(zip(drawn, rows, strict=True)):
             _fill(swap[number], self._links(pair), row, places[number])
         return {**batch, "swap": swap}
 
-    def _links(self, drawn: Drawn) -> np.ndarray:
+    def _links(self, pair: Drawn) -> np.ndarray:
         """(num_links, 2): places of words in the sentence drawn first, in its translation."""
-        first, second, one, other = drawn
-        if first < second:
-            alignments, numbers = self._alignments(first, second)
-            return alignments[int(numbers[one])]
-        alignments, numbers = self._alignments(second, first)
-        return alignments[int(numbers[other])][:, ::-1]
+        if pair.first < pair.second:
+            alignments, numbers = self._alignments(pair.first, pair.second)
+            return alignments[int(numbers[pair.first_place])]
+        alignments, numbers = self._alignments(pair.second, pair.first)
+        return alignments[int(numbers[pair.second_place])][:, ::-1]
 
     def _aligned(self, first: str, second: str) -> tuple[WordAlignments, np.ndarray]:
         """Alignments, and the number among them of every sentence of the first language."""
+        settings = self._settings
         alignments = word_alignments(
             self._source,
             first,
             second,
-            aligner=self._settings.aligner,
-            symmetrise=self._settings.symmetrise,
-            cache_dir=self._pipeline.cache_dir,
+            aligner=settings.aligner,
+            symmetrise=settings.symmetrise,
+            cache_dir=self._cache_dir,
         )
         numbers = np.full(len(self._pairs.tables[first]), -1, np.int64)
         shared = self._pairs.shared(first, second)
@@ -354,31 +321,15 @@ class SwappedBatches:
         return alignments, numbers
 
 
-def swapped_batches(
-    source: Source,
-    settings: Weam,
-    pipeline: TextPipeline,
-    seed: int,
-) -> SwappedBatches:
-    """Batches of translations with swaps; DataError where the languages share no sentence."""
-    pairs = sentence_pairs(source, settings, pipeline)
-    return SwappedBatches(source, pairs, pipeline, settings, seed)
-
-
-def _fill(
-    swap: np.ndarray, links: np.ndarray, row: tuple[Sentence, Sentence], places: list[slice]
-) -> None:
+def _fill(swap: np.ndarray, links: np.ndarray, row: Row, places: list[slice]) -> None:
     """Write the rows of aligned pieces into one matrix (length, length) in place."""
     partners: dict[int, list[int]] = {}
-    for first_word, second_word in links.tolist():
-        ours, theirs = (
-            _pieces(sentence, word, place)
-            for sentence, word, place in zip(row, (first_word, second_word), places, strict=True)
-        )
-        for place in ours:
-            partners.setdefault(place, []).extend(theirs)
-        for place in theirs:
-            partners.setdefault(place, []).extend(ours)
+    for link in links.tolist():
+        first, second = map(_pieces, row, link, places)
+        for place in first:
+            partners.setdefault(place, []).extend(second)
+        for place in second:
+            partners.setdefault(place, []).extend(first)
     for place, partner_places in partners.items():
         if partner_places:
             swap[place] = 0.0

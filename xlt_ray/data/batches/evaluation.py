@@ -60,7 +60,7 @@ class EvalBatches:
 
     @property
     def gold(self) -> tuple[Any, ...]:
-        """By example: what a prediction is compared with."""
+        """What each prediction is compared with."""
         return tuple(example.gold for example in self.examples)
 
     @property
@@ -81,26 +81,26 @@ class EvalBatches:
             yield numbers, self._kind.batch(self.task, items, labels, self._frame)
 
     def decode(self, numbers: np.ndarray, predicted: np.ndarray) -> list[Any]:
-        """What the network's answers to a batch say of each of its items."""
+        """The meaning of the network's answers to a batch, item by item."""
         items = [self._views[number] for number in np.asarray(numbers).tolist()]
         return self._kind.decode(self.task, items, predicted, self._frame)
 
     def by_example(self, decoded: Sequence[Any]) -> list[list[Any]]:
-        """What was decoded for every item, item by item of every example."""
+        """The decoded items of every example."""
         parts: list[list[Any]] = [[] for _ in self.examples]
         for owner, part in zip(self._views.owners.tolist(), decoded, strict=True):
             parts[owner].append(part)
         return parts
 
     def predictions(self, decoded: Sequence[Any]) -> list[Any]:
-        """By example: what its decoded items say together, in the form of its gold."""
+        """The prediction for every example, from its decoded items, in the form of its gold."""
         return [
             self._kind.joined(self.task, example, parts)
             for example, parts in zip(self.examples, self.by_example(decoded), strict=True)
         ]
 
     def score(self, decoded: Sequence[Any]) -> dict[str, float]:
-        """The task's metrics, of what was decoded for every item."""
+        """The task's metrics of the decoded items."""
         predicted = self.predictions(decoded)
         return self._kind.score(self.task, self.language, self.gold, predicted)
 
@@ -152,17 +152,17 @@ def pair_batches(
         join (:func:`joined`).
     """
     rows = [labelled(source, permit, task, language, "test") for language in languages]
-    tables = [
+    first, second = (
         encoded_split(source, task, language, "test", part, pipeline)
         for language, part in zip(languages, rows, strict=True)
-    ]
+    )
     name = ":".join(languages)
     both = joined(*rows, task=task.name, language=name)
     return EvalBatches(
         task,
         name,
         Frame(pipeline.template, pipeline.max_length),
-        JoinedTable(tables[0], tables[1], both.places),
+        JoinedTable(first, second, both.places),
         both.examples if limit == "all" else both.examples[:limit],
         batch_size=batch_size,
         num_dropped=both.num_dropped,
@@ -174,9 +174,9 @@ class Joined(NamedTuple):
 
     examples: tuple[Example, ...]
     places: tuple[tuple[int, int], ...]
-    """Of each row, its number in the first language and in the second."""
+    """The number of each row in the first language and in the second."""
     num_dropped: int
-    """Ids of either language that the other one lacks."""
+    """Ids of one language that the other one lacks."""
 
 
 class JoinedTable:
@@ -202,27 +202,16 @@ def joined(
         DataError: the languages share no row, or a row's labels differ, so that its id does not
             mean the same example.
     """
-    own, numbers = (
+    first_numbers, second_numbers = (
         {row.id: number for number, row in enumerate(rows) if row.is_whole}
         for rows in (first, second)
     )
-    examples, places = [], []
-    for name, number in own.items():
-        row, other = first[number], numbers.get(name)
-        if other is None:
-            continue
-        if row.gold != second[other].gold:
-            raise DataError(
-                f"row {row.id!r} is labelled {row.gold!r} in one language and "
-                f"{second[other].gold!r} in the other",
-                task=task,
-                language=language,
-                split="test",
-                remedy="one id must mean the same example in all languages; else pairs: none",
-            )
-        examples.append(replace(row, second=second[other].second))
-        places.append((number, other))
-    if not examples:
+    places = [
+        (number, second_numbers[name])
+        for name, number in first_numbers.items()
+        if name in second_numbers
+    ]
+    if not places:
         raise DataError(
             "the languages have no row in common",
             task=task,
@@ -230,5 +219,17 @@ def joined(
             split="test",
             remedy="leave the pair out of evaluate.pairs",
         )
-    num_dropped = len(own) + len(numbers) - 2 * len(examples)
+    examples = []
+    for row, translation in ((first[number], second[place]) for number, place in places):
+        if row.gold != translation.gold:
+            raise DataError(
+                f"row {row.id!r} is labelled {row.gold!r} in one language and "
+                f"{translation.gold!r} in the other",
+                task=task,
+                language=language,
+                split="test",
+                remedy="one id must mean the same example in all languages; else pairs: none",
+            )
+        examples.append(replace(row, second=translation.second))
+    num_dropped = len(first_numbers) + len(second_numbers) - 2 * len(examples)
     return Joined(tuple(examples), tuple(places), num_dropped)

@@ -3,20 +3,14 @@
 The part that a step belongs to follows from (seed, step) alone: step s belongs to the part whose
 share of [0, 1) holds the s-th number of a random stream. The k-th step of a part is its batch k, so
 every part visits its own examples in its own order, and an interrupted training continues with the
-number of its next step. A dataset is drawn with ``p_i`` in proportion to ``n_i^(1/T)``, where
-``n_i`` is its number of examples, at most ``cap`` (arXiv 1910.10683, section 3.5.2, where the cap
-is K).
-
-:class:`NumberedBatches` gives every row a number from which a training draws its noise. Noise from
-a stream over a whole pass would depend on how a batch is split into passes and over workers.
+number of its next step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -34,22 +28,22 @@ from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sampling import digest_of, generator
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import task_named
-from xlt_ray.data.text.pipeline import Batch, TextPipeline
+from xlt_ray.data.text.pipeline import Batch, Batches, TextPipeline
 
 NOISE = "noise_seed"
 
 
-class _Batches(Protocol):
-    def batch(self, step: int) -> Mapping[str, np.ndarray[Any, Any]]: ...
-
-
 class NumberedBatches:
-    """The batches of another, with ``noise_seed`` ``(rows,)`` int64 from seed and step alone."""
+    """The batches of another, with ``noise_seed`` ``(rows,)`` int64 from seed and step alone.
 
-    def __init__(self, batches: _Batches, seed: int) -> None:
+    A training draws the noise of a row from its number. Noise from a stream over a whole pass
+    would depend on how a batch is split into passes and over workers.
+    """
+
+    def __init__(self, batches: Batches, seed: int) -> None:
         self._batches, self._seed = batches, seed
 
-    def batch(self, step: int) -> dict[str, np.ndarray[Any, Any]]:
+    def batch(self, step: int) -> Batch:
         batch = self._batches.batch(step)
         numbers = generator("noise", self._seed, step).integers(0, 2**62, len(batch["labels"]))
         return {**batch, NOISE: numbers}
@@ -60,13 +54,6 @@ PART = "part"
 
 _BLOCK = 4096
 """Steps that are drawn at once."""
-
-
-class Batches(Protocol):
-    """One training as a function of the step."""
-
-    def batch(self, step: int) -> Batch:
-        """Batch ``step`` = 0, 1, ...: the same arrays whenever and however often it is asked."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +88,9 @@ class MixedBatches:
 
     def batch(self, step: int) -> Batch:
         """The batch of the part that the step is of, and which head it is for."""
-        number, own_step = self.place(step)
+        number, step_of_part = self.place(step)
         part = self._parts[number]
-        batch = part.batches.batch(own_step)
+        batch = part.batches.batch(step_of_part)
         return {**batch, PART: np.full(len(batch["labels"]), part.head, np.int64)}
 
     def _draw(self, number: int) -> np.ndarray:
@@ -114,7 +101,7 @@ class MixedBatches:
 
 
 def proportional(counts: Sequence[int], settings: ProportionalSampling) -> np.ndarray:  # noqa: ARG001
-    """Probabilities of datasets of which so many examples count; they add up to 1.
+    """Probabilities of datasets in proportion to their ``counts`` of examples; they sum to 1.
 
     >>> proportional([300, 100], ProportionalSampling()).tolist()
     [0.75, 0.25]
@@ -123,7 +110,8 @@ def proportional(counts: Sequence[int], settings: ProportionalSampling) -> np.nd
 
 
 def by_temperature(counts: Sequence[int], settings: TemperatureSampling) -> np.ndarray:
-    """The same of the counts to the power of 1 / T.
+    """As :func:`proportional`, of ``n_i^(1/T)`` for ``n_i`` examples, at most the cap (arXiv
+    1910.10683, section 3.5.2, where the cap is K).
 
     >>> settings = TemperatureSampling(method="temperature", temperature=2.0)
     >>> by_temperature([900, 100], settings).tolist()
@@ -134,22 +122,20 @@ def by_temperature(counts: Sequence[int], settings: TemperatureSampling) -> np.n
 
 
 def probabilities(mixture: Mixture, sampling: Sampling) -> np.ndarray:
-    """By dataset, those of steps of masked LM left out; they add up to 1."""
+    """Probabilities of the datasets, without the steps of masked LM; they sum to 1."""
     method: str = sampling.method  # type: ignore[attr-defined]
     chances: np.ndarray = method_named(SAMPLINGS, method).load()(mixture.counts, sampling)
     return chances
 
 
 def shares(mixture: Mixture, sampling: Sampling, size: int) -> tuple[int, ...]:
-    """Of ``size`` examples, how many each dataset gives: as it is drawn, at least 1, at most all.
+    """How many of ``size`` examples each dataset gives: as it is drawn, at least 1, at most all.
 
     A larger size takes from no dataset less than a smaller one does.
     """
-    asked = np.rint(size * probabilities(mixture, sampling)).astype(int)
-    return tuple(
-        min(max(share, 1), dataset.num_examples)
-        for share, dataset in zip(asked.tolist(), mixture.datasets, strict=True)
-    )
+    drawn = np.rint(size * probabilities(mixture, sampling)).astype(int)
+    most = [dataset.num_examples for dataset in mixture.datasets]
+    return tuple(np.clip(drawn, 1, most).tolist())
 
 
 def mixed_batches(

@@ -4,33 +4,26 @@ Training batch ``step`` is a pure function of (seed, step), so an interrupted ru
 number of its next step. Examples are visited in one shuffle per epoch; a batch has exactly
 ``batch_size`` of them, and the last batch of an epoch continues into the order of the next. An
 example is one row, except that a long tagged sentence has a row for each of its parts.
-
-With a hybrid ratio a batch, or each row of it, is cross-lingual with that probability (after arXiv
-2408.10536): pairs take their two sentences from different languages where row-aligned training text
-exists; all else is code-switched by a lexicon. The other batches are in the source language, or in
-a language that is drawn for the batch. A batch that is cross-lingual as a whole may be scaled: it
-begins at the same example, and shows fewer examples, or some of the next batch as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from types import MappingProxyType
 
 import numpy as np
 
 from xlt_ray.config.facts import Split
 from xlt_ray.config.methods import AugmentRobust
 from xlt_ray.config.trial import Hybrid, Ranking, Size
-from xlt_ray.data.batches.crosslingual import Crossing, OfCopies, Unswitched, crossing_of
+from xlt_ray.data.batches.crosslingual import Crossing, crossing_of
 from xlt_ray.data.label_access import LabelAccess, labelled
 from xlt_ray.data.sampling import digest_of, first_of, generator
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import Task
-from xlt_ray.data.text.neighbours import Sentences, augmented_table
+from xlt_ray.data.text.neighbours import AugmentedTable, augmented_table
 from xlt_ray.data.text.pipeline import Batch, Encoded, TextPipeline
-from xlt_ray.data.types.base import Example, Frame, Row, Rows, kind_of
+from xlt_ray.data.types.base import Example, Frame, Rows, kind_of
 from xlt_ray.errors import DataError
 
 MONOLINGUAL = Hybrid()
@@ -38,13 +31,25 @@ MONOLINGUAL = Hybrid()
 
 
 class TrainBatches:
-    """Labelled examples of one language as an endless sequence of batches."""
+    """Labelled examples of one language as an endless sequence of batches.
+
+    With a hybrid ratio a batch, or each row of it, is cross-lingual with that probability (after
+    arXiv 2408.10536): pairs take their two sentences from different languages where row-aligned
+    training text exists; all else is code-switched by a lexicon. The other batches are in the
+    source language, or in a language that is drawn for the batch. A batch that is cross-lingual as
+    a whole may be scaled: it begins at the same example, and shows fewer examples, or some of the
+    next batch as well.
+
+    Args:
+        places: the places among ``examples`` that are trained on.
+        copies: sentences of the examples with other words, which are trained on instead.
+    """
 
     def __init__(
         self,
         task: Task,
         frame: Frame,
-        table: Sentences,
+        table: Encoded,
         examples: Sequence[Example],
         places: np.ndarray,
         *,
@@ -53,21 +58,23 @@ class TrainBatches:
         hybrid: Hybrid = MONOLINGUAL,
         crossing: Crossing | None = None,
         is_nested: bool = False,
-        plain: Sentences | None = None,
-        coverage: Mapping[str, float] = MappingProxyType({}),
+        copies: AugmentedTable | None = None,
     ) -> None:
-        """``plain``: the sentences as they are read, where ``table`` holds copies with other words;
-        copies follow each other. ``coverage``: share of the words that lists have, by list."""
-        self.task, self.batch_size, self.coverage = task, batch_size, dict(coverage)
+        self.task, self.batch_size = task, batch_size
         self._kind, self._frame = kind_of(task), frame
-        width = self._kind.width(task)
-        self._rows = Rows(table, width, len(examples))
-        self._plain = self._rows if plain is None else Rows(plain, width, len(plain) // width)
+        width, size = self._kind.width(task), len(examples)
+        self._rows = self._plain = Rows(table, width, size)
         self._places, self._seed = places, seed
         self._labels = [self._kind.numbers(task, example) for example in examples]
         self._hybrid, self._crossing = hybrid, crossing
         self._is_nested = is_nested
         self._order = lru_cache(maxsize=4)(self._shuffle)
+        self.coverage = {} if crossing is None else dict(crossing.coverage)
+        """Share of the words that a ``lexicon``, or lists of ``neighbours``, have."""
+        if copies is not None:
+            self._rows = Rows(copies, width, copies.num_copies * size)
+            self._places = np.concatenate([places + n * size for n in range(copies.num_copies)])
+            self.coverage["neighbours"] = copies.coverage
 
     @property
     def num_examples(self) -> int:
@@ -82,36 +89,30 @@ class TrainBatches:
         return self._crossed(generator("hybrid", self._seed, step))
 
     def batch(self, step: int) -> Batch:
-        """Batch ``step`` = 0, 1, ...: the same arrays whenever and however often it is asked."""
+        """As :meth:`xlt_ray.data.text.pipeline.Batches.batch`."""
         random = generator("hybrid", self._seed, step)
         crossed = self._crossed(random).tolist()
-        language = self._language(random)
-        places = [self._place(step * self.batch_size + row) for row in range(len(crossed))]
-        rows = [
-            self._crossing.row(place, random)
-            if is_crossed and self._crossing is not None
-            else self._row_in(language, place)
-            for place, is_crossed in zip(places, crossed, strict=True)
-        ]
-        labels = [self._labels[place] for place in places]
-        plain = [self._plain[place % len(self._plain)] for place in places]
+        language = 0
+        if self._hybrid.mono != "source" and self._crossing is not None:
+            language = int(random.integers(self._crossing.num_languages))
+        rows, plain, labels = [], [], []
+        for number, is_crossed in enumerate(crossed):
+            place = self._place(step * self.batch_size + number)
+            # Copies follow each other.
+            example = place % len(self._plain)
+            row = None
+            if self._crossing is not None and is_crossed:
+                row = self._crossing.row(example, random)
+            elif self._crossing is not None and language:
+                row = self._crossing.row_in(language, example)
+            rows.append(row or self._rows[place])
+            plain.append(self._plain[example])
+            labels.append(self._labels[example])
         stream = ("items", self._seed, step)
         items = self._kind.train_items(self.task, rows, plain, labels, self._frame, stream)
         return self._kind.batch(
             self.task, [item for _, item in items], [labels[row] for row, _ in items], self._frame
         )
-
-    def _language(self, random: np.random.Generator) -> int:
-        """Number of the language of what is not cross-lingual in a batch, 0 being the source."""
-        if self._hybrid.mono == "source" or self._crossing is None:
-            return 0
-        return int(random.integers(self._crossing.num_languages))
-
-    def _row_in(self, language: int, place: int) -> Row:
-        """An example in one language, or in the source language where it is there alone."""
-        if language == 0 or self._crossing is None:
-            return self._rows[place]
-        return self._crossing.row_in(language, place) or self._rows[place]
 
     def _crossed(self, random: np.random.Generator) -> np.ndarray:
         hybrid = self._hybrid
@@ -174,21 +175,24 @@ def train_batches(
     crossing: Crossing | None = None
     if hybrid.is_used:
         crossing = crossing_of(source, task, permit, hybrid, examples, table, pipeline)
-    sentences: Sentences = plain
-    coverage = {} if crossing is None else crossing.coverage
+    copies: AugmentedTable | None = None
     if augment is not None:
-        words = (sentence for example in examples for sentence in example.sentences())
-        copies = augmented_table(source, source_language, augment, plain, words, pipeline, seed)
-        sentences = Unswitched(task, plain, copies)
-        coverage = {**coverage, "neighbours": copies.coverage}
-        if crossing is not None:
-            crossing = OfCopies(crossing, len(examples))
-        places = np.concatenate([places + copy * len(examples) for copy in range(augment.copies)])
-        examples = examples * augment.copies
+        kind = kind_of(task)
+        width, switched = kind.width(task), frozenset(kind.switched(task))
+        copies = augmented_table(
+            source,
+            source_language,
+            augment,
+            plain,
+            (sentence for example in examples for sentence in example.sentences()),
+            pipeline,
+            seed,
+            lambda number: number % width not in switched,
+        )
     return TrainBatches(
         task,
         Frame(pipeline.template, pipeline.max_length, num_negatives),
-        sentences,
+        plain,
         examples,
         places,
         batch_size=batch_size,
@@ -196,8 +200,7 @@ def train_batches(
         hybrid=hybrid,
         crossing=crossing,
         is_nested=is_nested,
-        plain=plain,
-        coverage=coverage,
+        copies=copies,
     )
 
 

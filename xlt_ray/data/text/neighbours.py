@@ -5,27 +5,12 @@ as the counter-fitted one of arXiv 1603.00892. The ``files`` source reads them f
 ``neighbours/LANGUAGE.tsv`` (word TAB neighbour, one a line); in the ``toy`` world they are the
 other form of a concept. In a lexicon, the neighbours of a word are its translations, which are near
 it in the space of a multilingual encoder.
-
-The copies are RS-DA of arXiv 2104.08645 (randomised smoothing by data) as in its authors' code. A
-sentence has n copies; in each, every word with neighbours becomes a uniform draw from the word and
-its neighbours, in each sentence of a pair independently::
-
-    x'_i ~ Uniform({x_i} + N(x_i)),   i = 1 .. number of words
-
-Training sees the copies instead of the sentence, with the plain loss. Words are looked up as they
-are written, capitals included, as in that code; ours adds NFC, and ignores the punctuation around a
-word, which stays (:mod:`xlt_ray.data.text.lexicon`). The authors used 10 copies for PAWS-X and 3
-for XNLI, with counter-fitted synonyms.
-
-Copy c of sentence s follows from (seed, c, s) alone: it is the same in every epoch and after a
-resume, and nothing is stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -34,10 +19,9 @@ from xlt_ray.data.sampling import digest_of, generator
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.sources.toy.toy_languages import TOY_LANGUAGES, world
 from xlt_ray.data.sources.toy.toy_source import ToySource
-from xlt_ray.data.text.code_switching import respelt
-from xlt_ray.data.text.lexicon import Lookup, normal
+from xlt_ray.data.text.lexicon import Lookup, ReplaceableTable, Spellings, normal, respelt
 from xlt_ray.data.text.lines import Gathered, cells, line_error
-from xlt_ray.data.text.pipeline import Encoded, Sentence, Spellings, TextPipeline
+from xlt_ray.data.text.pipeline import Encoded, Sentence, TextPipeline
 from xlt_ray.errors import DataError
 
 Neighbours = Mapping[str, tuple[str, ...]]
@@ -64,17 +48,16 @@ def neighbour_lists(source: Source, language: str) -> Neighbours:
 
 def lexicon_neighbours(source: Source, language: str) -> Neighbours:
     """The translations of every word into all languages, each spelling once."""
-    if not source.lexicon_languages(language):
-        return {}
-    return {
+    lexicon = source.lexicon(language) if source.lexicon_languages(language) else {}
+    neighbours = {
         word: tuple(
             dict.fromkeys(
                 spelling for target in sorted(into) for spelling in into[target] if spelling != word
             )
         )
-        for word, into in source.lexicon(language).items()
-        if any(spelling != word for spellings in into.values() for spelling in spellings)
+        for word, into in lexicon.items()
     }
+    return {word: spellings for word, spellings in neighbours.items() if spellings}
 
 
 def neighbours_digest(source: Source, language: str) -> str:
@@ -105,18 +88,20 @@ def _read(file: Path) -> Neighbours:
     return neighbours
 
 
-class Sentences(Protocol):
-    """What rows are taken from."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, number: int) -> Sentence: ...
-
-
-class AugmentedTable:
+class AugmentedTable(ReplaceableTable):
     """``copies`` times the sentences of a table, copy by copy, words replaced by neighbours.
 
-    Sentence ``number`` is copy ``number // len(table)`` of sentence ``number % len(table)``.
+    RS-DA of arXiv 2104.08645 (randomised smoothing by data) as in its authors' code. In each copy
+    every word with neighbours becomes a uniform draw from the word and its neighbours, in each
+    sentence of a pair independently::
+
+        x'_i ~ Uniform({x_i} + N(x_i)),   i = 1 .. number of words
+
+    Training sees the copies instead of the sentence, with the plain loss. Words are looked up with
+    their capitals, as in that code; ours adds NFC, and keeps the punctuation around a word. The
+    authors used 10 copies for PAWS-X and 3 for XNLI, with counter-fitted synonyms. Sentence
+    ``number`` is copy ``number // len(table)`` of sentence ``number % len(table)``, and follows
+    from the seed and these two numbers alone.
     """
 
     def __init__(
@@ -128,41 +113,33 @@ class AugmentedTable:
         *,
         copies: int,
         seed: int,
+        is_kept: Callable[[int], bool] = lambda _: False,
     ) -> None:
-        self._table, self._pieces = table, pieces
-        self._copies, self._seed = copies, seed
-        lookup, numbers = Lookup(neighbours, ignores_case=False), dict[str, int]()
+        """``is_kept``: whether a sentence of the table keeps its words."""
+        self._pieces, self._seed, self._is_kept = pieces, seed, is_kept
+        self.num_copies = copies
+        lookup = Lookup(neighbours, ignores_case=False)
         self._others: list[tuple[str, ...]] = []
 
         def entry(word: str) -> int:
-            if word not in numbers:
-                found = lookup.find(word)
-                others: dict[str, None] = {}
-                for key in found.keys if found else ():
-                    others |= dict.fromkeys(map(normal, neighbours[key]))
-                numbers[word] = len(self._others) if found else -1
-                if found:
-                    spelt = (f"{found.prefix}{other}{found.suffix}" for other in others)
-                    self._others.append(tuple(spelt))
-            return numbers[word]
+            found = lookup.find(word)
+            if found is None:
+                return -1
+            others = dict.fromkeys(normal(other) for key in found.keys for other in neighbours[key])
+            self._others.append(tuple(f"{found.prefix}{other}{found.suffix}" for other in others))
+            return len(self._others) - 1
 
-        self._entries = np.fromiter(
-            (entry(word) for words in sentences for word in words), np.int32
-        )
+        super().__init__(table, sentences, entry)
         self._choices = np.array([1 + len(others) for others in self._others] + [1], np.int64)
 
     def __len__(self) -> int:
-        return self._copies * len(self._table)
-
-    @property
-    def coverage(self) -> float:
-        """Share of the words that have neighbours; 0.0 of none."""
-        return float((self._entries >= 0).mean()) if len(self._entries) else 0.0
+        return self.num_copies * super().__len__()
 
     def __getitem__(self, number: int) -> Sentence:
-        copy, place = divmod(int(number), len(self._table))
-        sentence, offsets = self._table[place], self._table.word_offsets()
-        entries = self._entries[offsets[place] : offsets[place + 1]]
+        copy, place = divmod(int(number), super().__len__())
+        sentence, entries = self.sentence(place)
+        if self._is_kept(place):
+            return sentence
         # Entry -1, a word without neighbours, has the last place: one choice, itself.
         draws = generator("augment", self._seed, copy, place).random(len(entries))
         chosen = (draws * self._choices[entries]).astype(np.int64)
@@ -183,6 +160,7 @@ def augmented_table(
     sentences: Iterable[Sequence[str]],
     pipeline: TextPipeline,
     seed: int,
+    is_kept: Callable[[int], bool] = lambda _: False,
 ) -> AugmentedTable:
     """The copies of ``table``, whose words are ``sentences``.
 
@@ -202,11 +180,19 @@ def augmented_table(
             f"lexicon/{language}-TARGET.tsv below the data root",
         )
     pieces = Spellings(
-        sorted({normal(other) for others in neighbours.values() for other in others}),
+        (other for others in neighbours.values() for other in others),
         pipeline,
         content_digest=digest_of("neighbour-spellings", settings.neighbours, digest),
     )
-    copies = AugmentedTable(table, sentences, neighbours, pieces, copies=settings.copies, seed=seed)
+    copies = AugmentedTable(
+        table,
+        sentences,
+        neighbours,
+        pieces,
+        copies=settings.copies,
+        seed=seed,
+        is_kept=is_kept,
+    )
     if not copies.coverage:
         raise DataError(
             "no word of the training text has a neighbour, so its copies would be the text itself",

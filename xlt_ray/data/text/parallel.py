@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from itertools import permutations
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from xlt_ray.config.methods import Alignment
+from xlt_ray.config.methods import Alignment, MaskedAlignment
 from xlt_ray.data.sampling import digest_of
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.text.pipeline import Encoded, Sentence, TextPipeline
 from xlt_ray.errors import DataError, nearest
-
-Row = tuple[Sentence, ...]
 
 
 class Drawn(NamedTuple):
@@ -23,8 +21,8 @@ class Drawn(NamedTuple):
 
     first: str
     second: str
-    one: int
-    other: int
+    first_place: int
+    second_place: int
 
 
 class SentencePairs:
@@ -44,9 +42,13 @@ class SentencePairs:
 
     def _join(self, first: str, second: str) -> np.ndarray:
         """(num_shared, 2): places of the sentences both languages have, in the first's order."""
-        other = self.places[second]
+        second_places = self.places[second]
         return np.array(
-            [(place, other[name]) for name, place in self.places[first].items() if name in other]
+            [
+                (place, second_places[name])
+                for name, place in self.places[first].items()
+                if name in second_places
+            ]
         )
 
     def draw(self, random: np.random.Generator) -> Drawn:
@@ -54,16 +56,12 @@ class SentencePairs:
         draws = random.random(2)
         first, second = self._pairs[int(draws[0] * len(self._pairs))]
         shared = self.shared(first, second)
-        one, other = shared[int(draws[1] * len(shared))].tolist()
-        return Drawn(first, second, one, other)
+        return Drawn(first, second, *shared[int(draws[1] * len(shared))].tolist())
 
     def sentences(self, drawn: Drawn) -> tuple[Sentence, Sentence]:
         """The two as pieces."""
-        return self.tables[drawn.first][drawn.one], self.tables[drawn.second][drawn.other]
-
-    def row(self, random: np.random.Generator) -> Row:
-        """One random pair."""
-        return self.sentences(self.draw(random))
+        first, second = self.tables[drawn.first], self.tables[drawn.second]
+        return first[drawn.first_place], second[drawn.second_place]
 
 
 def sentence_pairs(source: Source, settings: Alignment, pipeline: TextPipeline) -> SentencePairs:
@@ -99,20 +97,20 @@ def languages_of(source: Source, settings: Alignment) -> tuple[str, ...]:
     Raises:
         DataError: one of them has no parallel text.
     """
-    there = source.parallel_languages()
-    if not there:
+    available = source.parallel_languages()
+    if not available:
         raise DataError(
             f"the {source.name} source has no parallel text",
             remedy="add parallel/CORPUS/LANGUAGE.tsv (id TAB sentence), or align: null",
         )
     if settings.languages == "all":
-        return there
+        return available
     for language in settings.languages:
-        if language not in there:
+        if language not in available:
             raise DataError(
                 "there is no parallel text in this language",
                 language=language,
-                remedy=nearest(language, there),
+                remedy=nearest(language, available),
             )
     return tuple(sorted(set(settings.languages)))
 
@@ -125,3 +123,51 @@ def encoded_parallel(
         (sentence.split() for sentence in text.values()),
         digest_of("parallel", language, source.parallel_digest(language)),
     )
+
+
+HELD_OUT_STREAM = "held-out"
+
+
+class _TrainingText:
+    """A source whose parallel text lacks the held-out sentences; all else is the source's."""
+
+    def __init__(self, source: Source, held_out: frozenset[str]) -> None:
+        self._source, self._held_out = source, held_out
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def parallel(self, language: str) -> Mapping[str, str]:
+        text = self._source.parallel(language)
+        rest = {name: sentence for name, sentence in text.items() if name not in self._held_out}
+        if not rest:
+            raise DataError(
+                f"all {len(text)} parallel sentences are held out, so none is left to train on",
+                language=language,
+                remedy="a smaller align.held_out",
+            )
+        return rest
+
+    def parallel_digest(self, language: str) -> str:
+        return digest_of(
+            HELD_OUT_STREAM, self._source.parallel_digest(language), *sorted(self._held_out)
+        )
+
+
+def held_out_names(source: Source, settings: MaskedAlignment) -> frozenset[str]:
+    """Ids of the held-out sentences, the same in all languages of the stage.
+
+    Sentences are ordered by a digest of their ids and the first ones are taken, so they are the
+    same in every process, and training sees no translation of a held-out sentence either.
+    """
+    ids = {
+        name for language in languages_of(source, settings) for name in source.parallel(language)
+    }
+    return frozenset(
+        sorted(ids, key=lambda name: digest_of(HELD_OUT_STREAM, name))[: settings.held_out]
+    )
+
+
+def rest_of(source: Source, settings: MaskedAlignment) -> Source:
+    """The source without the held-out sentences, which is trained on."""
+    return cast("Source", _TrainingText(source, held_out_names(source, settings)))

@@ -4,10 +4,6 @@ A sentence is a list of words, each word one or more piece ids, without special 
 :class:`Template` of a tokenizer says which special ids go around one or two sentences, so that
 batches are collated without calling the tokenizer again, and a word can be replaced or masked as a
 whole. Tables hold text and no labels: labelled and unlabelled reading share them.
-
-A batch is as long as its longest row, rounded up to a multiple of 8 and capped by ``max_length``:
-few distinct shapes, little padding. Rows that are too long lose pieces from the end; of a pair the
-longer sentence loses first.
 """
 
 from __future__ import annotations
@@ -15,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -31,10 +28,22 @@ Batch = dict[str, np.ndarray]
 IGNORED = -100
 
 
+class Batches(Protocol):
+    """Training data as a pure function of the step."""
+
+    def batch(self, step: int) -> Batch:
+        """Batch ``step`` = 0, 1, ...: the same arrays in every process and in any order."""
+
+
 def collate(
     rows: Sequence[tuple[Sentence, ...]], template: Template, max_length: int
 ) -> tuple[Batch, list[list[slice]]]:
-    """The arrays of ``rows`` without labels, and where each row's sentences stand in them."""
+    """The arrays of ``rows`` without labels, and where each row's sentences stand in them.
+
+    A batch is as long as its longest row, rounded up to a multiple of 8 and capped by
+    ``max_length``. Rows that are too long lose pieces from the end; of a pair the longer sentence
+    loses first.
+    """
     num_sentences = len(rows[0])
     parts = template.parts(num_sentences)
     room = max_length - template.num_special(num_sentences)
@@ -82,7 +91,7 @@ def _kept(lengths: list[int], room: int) -> list[int]:
     return [room - room // 2, room // 2]
 
 
-_TABLE_VERSION = 1
+_TABLE_VERSION = 2
 _CHUNK = 1000
 
 
@@ -102,6 +111,10 @@ class Sentence(NamedTuple):
     def starts(self) -> np.ndarray:
         """(num_words,): place of each word's first piece."""
         return np.concatenate(([0], self.ends[:-1])) if len(self.ends) else self.ends
+
+
+Row = tuple[Sentence, ...]
+"""One example as pieces: its sentences."""
 
 
 @dataclass(frozen=True)
@@ -143,13 +156,12 @@ class Template:
 
 def template_of(tokenizer: Any) -> Template:
     """Read the template off any fast Hugging Face tokenizer by framing a word with itself."""
-    special = frozenset(int(id_) for id_ in tokenizer.all_special_ids)
     return Template(
         single=_parts(tokenizer, ["a"]),
         pair=_parts(tokenizer, ["a"], ["a"]),
         pad_id=int(tokenizer.pad_token_id),
         mask_id=None if tokenizer.mask_token_id is None else int(tokenizer.mask_token_id),
-        special_ids=special,
+        special_ids=frozenset(int(id_) for id_ in tokenizer.all_special_ids),
         num_pieces=len(tokenizer),
     )
 
@@ -176,19 +188,16 @@ def _parts(tokenizer: Any, *sentences: list[str]) -> tuple[Part, ...]:
 
 
 class Encoded:
-    """A table of sentences; ``encoded[n]`` is a :class:`Sentence` of views into the map."""
+    """A table of sentences; ``encoded[n]`` is a :class:`Sentence` of views into memory maps.
 
-    def __init__(
-        self,
-        pieces: np.ndarray,
-        piece_ends: np.ndarray,
-        words: np.ndarray,
-        word_ends: np.ndarray,
-        places: np.ndarray | None = None,
-    ) -> None:
-        self._pieces, self._piece_ends = pieces, piece_ends
-        self._words, self._word_ends = words, word_ends
-        self._places = None if places is None else places.reshape(-1, 2)
+    Args:
+        columns: pieces of all sentences, and where each sentence ends among them; ends of words,
+            counted in each sentence, and where each sentence ends among these; places of pieces.
+    """
+
+    def __init__(self, columns: Sequence[np.ndarray]) -> None:
+        self._pieces, self._piece_ends, self._words, self._word_ends, *places = columns
+        self._places = places[0] if places else None
 
     def __len__(self) -> int:
         return len(self._piece_ends) - 1
@@ -210,28 +219,6 @@ class Encoded:
         return self._word_ends
 
 
-class Spellings:
-    """Pieces of single words and phrases by how they are spelt.
-
-    Those that are named are tokenised at once and kept in a table, others when they are asked.
-    """
-
-    def __init__(
-        self, named: Iterable[str], pipeline: TextPipeline, *, content_digest: str
-    ) -> None:
-        spellings, self._tokenizer = list(named), pipeline.tokenizer
-        table = pipeline.encoded((spelling.split() for spelling in spellings), content_digest)
-        self._pieces = {
-            spelling: table[place].pieces.tolist() for place, spelling in enumerate(spellings)
-        }
-
-    def __getitem__(self, spelling: str) -> list[int]:
-        if spelling not in self._pieces:
-            (made,) = encode_words([spelling.split()], self._tokenizer)
-            self._pieces[spelling] = made.pieces.tolist()
-        return self._pieces[spelling]
-
-
 def encode_words(
     sentences: Sequence[Sequence[str]], tokenizer: Any, *, with_places: bool = False
 ) -> list[Sentence]:
@@ -241,12 +228,9 @@ def encode_words(
     """
     wanted = [tuple(words) for words in sentences]
     full = [words for words in dict.fromkeys(wanted) if words]
-    nothing = Sentence(
-        np.zeros(0, np.int32),
-        np.zeros(0, np.int32),
-        np.zeros((0, 2), np.int32) if with_places else None,
-    )
-    by_words: dict[tuple[str, ...], Sentence] = {(): nothing}
+    nothing = np.zeros(0, np.int32)
+    empty = Sentence(nothing, nothing, _NO_PLACES if with_places else None)
+    by_words: dict[tuple[str, ...], Sentence] = {(): empty}
     if full:
         encoding = tokenizer(
             [list(words) for words in full],
@@ -266,6 +250,9 @@ def encode_words(
                 )
             by_words[words] = sentence
     return [by_words[words] for words in wanted]
+
+
+_NO_PLACES = np.zeros((0, 2), np.int32)
 
 
 def _places(
@@ -336,68 +323,23 @@ class TextPipeline:
         key = digest_of(what, _TABLE_VERSION, self.digest, content_digest)
 
         def make(aside: Path) -> None:
-            _write(_table(sentences, self.tokenizer, with_places), aside)
+            rows: list[Sentence] = []
+            remaining = iter(sentences)
+            while chunk := list(islice(remaining, _CHUNK)):
+                rows += encode_words(chunk, self.tokenizer, with_places=with_places)
+            columns = [*_column([row.pieces for row in rows]), *_column([row.ends for row in rows])]
+            if with_places:
+                columns.append(np.concatenate([_NO_PLACES, *(row.places for row in rows)]))
+            for number, column in enumerate(columns):
+                np.save(aside / f"{number}.npy", column, allow_pickle=False)
 
-        return _open(cached(Path(self.cache_dir) / "encoded" / key, make))
-
-
-def _table(sentences: Iterable[Sequence[str]], tokenizer: Any, with_places: bool) -> Any:
-    import pyarrow
-
-    rows: list[Sentence] = []
-    waiting: list[Sequence[str]] = []
-    for words in sentences:
-        waiting.append(words)
-        if len(waiting) == _CHUNK:
-            rows += encode_words(waiting, tokenizer, with_places=with_places)
-            waiting = []
-    rows += encode_words(waiting, tokenizer, with_places=with_places)
-
-    def column(arrays: list[np.ndarray]) -> Any:
-        offsets = np.cumsum([0, *(len(array) for array in arrays)]).astype(np.int64)
-        values = np.concatenate(arrays) if arrays else np.zeros(0, np.int32)
-        return pyarrow.LargeListArray.from_arrays(offsets, values.astype(np.int32))
-
-    if not rows:
-        # An Arrow file without rows cannot be opened again; nobody asks for this sentence.
-        rows = encode_words([[]], tokenizer, with_places=with_places)
-    columns = {
-        "pieces": column([row.pieces for row in rows]),
-        "ends": column([row.ends for row in rows]),
-    }
-    if with_places:
-        columns["places"] = column([np.ravel(np.asarray(row.places)) for row in rows])
-    return pyarrow.table(columns)
+        folder = cached(Path(self.cache_dir) / "encoded" / key, make)
+        files = sorted(folder.glob("*.npy"))
+        # As plain arrays: slices of np.memmap take ten times as long.
+        return Encoded([np.asarray(np.load(file, mmap_mode="r")) for file in files])
 
 
-def _write(table: Any, folder: Path) -> None:
-    import datasets
-
-    had_bars = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
-    try:
-        datasets.Dataset(table).save_to_disk(str(folder))
-    finally:
-        if had_bars:
-            datasets.enable_progress_bars()
-
-
-def _open(folder: Path) -> Encoded:
-    import datasets
-
-    table = datasets.load_from_disk(str(folder), keep_in_memory=False).data
-    columns: list[np.ndarray] = []
-    for name in [column for column in ("pieces", "ends", "places") if column in table.column_names]:
-        # One chunk stays a view into the memory map; several (large tables) are joined.
-        values, offsets = [], [np.zeros(1, np.int64)]
-        for chunk in table.column(name).chunks:
-            begin = chunk.offsets.to_numpy()
-            values.append(chunk.flatten().to_numpy())
-            offsets.append(begin[1:] - begin[0] + offsets[-1][-1])
-        columns += [values[0] if len(values) == 1 else _joined(values), np.concatenate(offsets)]
-    # The ends of a sentence's places are those of its pieces, twice as large.
-    return Encoded(*columns[:5])
-
-
-def _joined(values: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(values) if values else np.zeros(0, np.int32)
+def _column(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The values of all arrays, and where each array ends among them, from 0."""
+    ends = np.cumsum([0, *(len(array) for array in arrays)], dtype=np.int64)
+    return np.concatenate([np.zeros(0, np.int32), *arrays], dtype=np.int32), ends
