@@ -107,11 +107,11 @@ def test_every_split_reads_as_it_was_told(data):
         kind = kind_of(task)
         for example in examples:
             words = example.sentences()
-            assert len(words) == kind.width(task)
+            assert len(words) == kind.width
             # Of ranking a row may have no query.
             assert any(words) if task.kind == "ranking" else all(words)
             assert all(one.strip() for sentence in words for one in sentence)
-            assert kind.numbers(task, example).dtype in (np.int64, np.float32)
+            assert kind.numbers(example).dtype in (np.int64, np.float32)
             assert example.hidden().gold is None
             assert example.hidden().sentences() == words
 

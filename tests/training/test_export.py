@@ -80,9 +80,7 @@ def test_the_best_trial_comes_back_bit_for_bit_and_scores_what_it_scored(
     for language in ("qaa", "qab"):
         examples = source.read(task, language, "test")[:20]
         answers = [one.answer for one in predict(loaded, examples)]
-        values = kind_of(task).score(
-            task, language, [example.gold for example in examples], answers
-        )
+        values = kind_of(task).score(language, [example.gold for example in examples], answers)
         scored = {
             score.metric: score.value
             for score in record.scores

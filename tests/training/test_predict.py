@@ -72,7 +72,7 @@ def test_predictions_are_those_that_evaluation_scores(name: str, tmp_path: Path)
     found = predict(model, batches.examples)
     assert [one.example for one in found] == list(batches.examples)
     answers = [one.answer for one in found]
-    assert kind_of(task).score(task, "qab", batches.gold, answers) == score(
+    assert kind_of(task).score("qab", batches.gold, answers) == score(
         model.network, EvalSet(task, batches)
     )
     check_probabilities(task, found)

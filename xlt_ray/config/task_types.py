@@ -1,18 +1,33 @@
 """The kinds of task: each is one entry here, one file of ``data/types/`` and one head.
 
-An entry names the two objects that implement it as ``module:object``, so that this room stays
+An entry names the two classes that implement it as ``module:class``, so that this room stays
 light: a :class:`xlt_ray.data.types.base.TaskType` (examples, batches, decoding, scores) and a
 :class:`xlt_ray.modeling.heads.Head` (logits and loss; none where nothing is
-trained). Adding a kind means adding its name, its entry and those two files.
+trained). Adding a kind means adding its entry and those two files.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Any, Literal
+from typing import Annotated, Any
 
-TaskKind = Literal["tag", "pair", "score", "choice", "span", "retrieval", "ranking", "mining"]
+from pydantic import AfterValidator
+
+
+def known_kind(name: str) -> str:
+    """``name``, which has to be that of a kind.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    if name not in KINDS:
+        raise ValueError(f"there is no kind {name!r}; expected one of {', '.join(KINDS)}")
+    return name
+
+
+TaskKind = Annotated[str, AfterValidator(known_kind)]
+"""Name of a kind of task: a key of :data:`KINDS`."""
 
 PAIRS_SUFFIX = "-pairs"
 """What the name of a task ends in where its two sentences were of two languages."""
@@ -56,7 +71,7 @@ class TaskTypeEntry:
 
     name: TaskKind
     examples: str
-    """Object of the data room: reading, batches, decoding, scores."""
+    """Class of the data room: reading, batches, decoding, scores."""
     head: str
     """Class of the modeling room; empty where the encoder alone is scored, without training."""
     formats: tuple[str, ...]
@@ -91,7 +106,7 @@ class TaskTypeEntry:
         return bool(self.head)
 
     def load_examples(self) -> Any:
-        """The object in the data room."""
+        """The class in the data room, made by ``TaskType(task)``."""
         return resolve_name(self.examples)
 
     def load_head(self) -> Any:
@@ -104,7 +119,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
     for entry in (
         TaskTypeEntry(
             "tag",
-            "xlt_ray.data.types.tag:KIND",
+            "xlt_ray.data.types.tag:TagType",
             "xlt_ray.modeling.heads:TagHead",
             formats=("conllu", "conll"),
             columns=("words", "labels"),
@@ -116,7 +131,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
         ),
         TaskTypeEntry(
             "pair",
-            "xlt_ray.data.types.pair:KIND",
+            "xlt_ray.data.types.pair:PairType",
             "xlt_ray.modeling.heads:PairHead",
             formats=("tsv",),
             columns=("first", "second", "label"),
@@ -127,7 +142,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
         ),
         TaskTypeEntry(
             "score",
-            "xlt_ray.data.types.score:KIND",
+            "xlt_ray.data.types.score:ScoreType",
             "xlt_ray.modeling.heads:ScoreHead",
             formats=("tsv",),
             columns=("first", "second", "label"),
@@ -138,7 +153,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
         ),
         TaskTypeEntry(
             "choice",
-            "xlt_ray.data.types.choice:KIND",
+            "xlt_ray.data.types.choice:ChoiceType",
             "xlt_ray.modeling.heads:ChoiceHead",
             formats=("jsonl",),
             columns=("options", "label"),
@@ -149,7 +164,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
         ),
         TaskTypeEntry(
             "span",
-            "xlt_ray.data.types.span:KIND",
+            "xlt_ray.data.types.span:SpanType",
             "xlt_ray.modeling.heads:SpanHead",
             formats=("json",),
             columns=("question", "passage", "answers"),
@@ -161,7 +176,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
         ),
         TaskTypeEntry(
             "retrieval",
-            "xlt_ray.data.types.retrieval:KIND",
+            "xlt_ray.data.types.retrieval:RetrievalType",
             "",
             formats=("tsv",),
             columns=("first", "second"),
@@ -177,7 +192,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
         ),
         TaskTypeEntry(
             "ranking",
-            "xlt_ray.data.types.ranking:KIND",
+            "xlt_ray.data.types.ranking:RankingType",
             "xlt_ray.modeling.heads:RankingHead",
             formats=("jsonl",),
             columns=("query", "candidate"),
@@ -189,7 +204,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
         ),
         TaskTypeEntry(
             "mining",
-            "xlt_ray.data.types.mining:KIND",
+            "xlt_ray.data.types.mining:MiningType",
             "",
             formats=("jsonl",),
             columns=("sentence", "language"),

@@ -94,8 +94,8 @@ class PieceCheck:
         table: Sequence[Sentence] = encode_words(
             words, self._tokenizer, with_places=kind.has_places
         )
-        rows = Rows(table, kind.width(task), len(examples))
-        share = kind.cut(task, rows, examples, Frame(self._tokenizer.template, max_length))
+        rows = Rows(table, kind.width, len(examples))
+        share = kind.cut(rows, examples, Frame(self._tokenizer.template, max_length))
         pieces = np.concatenate([np.zeros(0, np.int32), *(one.pieces for one in table)])
         num_unknown = np.count_nonzero(pieces == self._tokenizer.unk_token_id)
         return share, float(num_unknown / max(len(pieces), 1))

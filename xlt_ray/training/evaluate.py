@@ -7,7 +7,7 @@ reads the dev set of each language that it scores, for its threshold and for not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from xlt_ray.data.item_scores import ItemScores
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import Task, task_named
 from xlt_ray.data.text.pipeline import TextPipeline
-from xlt_ray.data.types.base import kind_of
+from xlt_ray.data.types.base import DevSet, kind_of
 from xlt_ray.modeling.fusion.dlfa import masked_mean
 from xlt_ray.modeling.multitask import OneTask
 from xlt_ray.modeling.network import Batch, Network, hidden_states
@@ -69,24 +69,26 @@ class EvalRequest:
 
 def score(network: nn.Module, eval_set: EvalSet) -> dict[str, float]:
     """Metrics of the task over all examples; the network is in evaluation mode."""
-    batches, dev = eval_set.batches, eval_set.dev
-    decoded = _decoded(network, eval_set, batches)
-    if dev is None:
-        return batches.score(decoded)
-    tuned_on = (dev.gold, dev.predictions(_decoded(network, eval_set, dev)))
-    task, predictions = eval_set.task, batches.predictions(decoded)
-    return kind_of(task).score_tuned(task, batches.language, batches.gold, predictions, tuned_on)
+    language, gold, predictions, dev = _answers(network, eval_set)
+    return kind_of(eval_set.task).score(language, gold, predictions, dev)
 
 
 def item_scores(network: nn.Module, eval_set: EvalSet) -> ItemScores:
     """As :func:`score`, item by item."""
+    language, gold, predictions, dev = _answers(network, eval_set)
+    return kind_of(eval_set.task).item_scores(language, gold, predictions, dev)
+
+
+def _answers(
+    network: nn.Module, eval_set: EvalSet
+) -> tuple[str, Sequence[Any], Sequence[Any], DevSet | None]:
+    """Language, gold and predictions of a split, and gold and predictions of its dev set."""
     batches, dev = eval_set.batches, eval_set.dev
-    task, language = eval_set.task, batches.language
     predictions = batches.predictions(_decoded(network, eval_set, batches))
     if dev is None:
-        return kind_of(task).item_scores(task, language, batches.gold, predictions)
+        return batches.language, batches.gold, predictions, None
     tuned_on = (dev.gold, dev.predictions(_decoded(network, eval_set, dev)))
-    return kind_of(task).item_scores_tuned(task, language, batches.gold, predictions, tuned_on)
+    return batches.language, batches.gold, predictions, tuned_on
 
 
 def _decoded(network: nn.Module, eval_set: EvalSet, batches: EvalBatches) -> list[Any]:

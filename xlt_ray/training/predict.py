@@ -96,7 +96,7 @@ def predict(
             for number, part, certainty in zip(numbers, parts, certain, strict=True):
                 decoded[number], certainties[number] = part, certainty
     return [
-        Prediction(example, answer, *kind.probability(task, answer, parts, certain))
+        Prediction(example, answer, *kind.probability(answer, parts, certain))
         for example, answer, parts, certain in zip(
             examples,
             batches.predictions(decoded),

@@ -15,7 +15,7 @@ from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import parse_task, task_named
 from xlt_ray.data.text.pipeline import TextPipeline
-from xlt_ray.data.types.choice import KIND
+from xlt_ray.data.types.base import kind_of
 from xlt_ray.errors import DataError
 
 COPA, SOCIAL = task_named("xcopa"), task_named("socialiqa")
@@ -158,4 +158,4 @@ def test_a_whole_character_may_be_written_as_two_halves(files):
 def test_a_label_of_a_row_is_a_place_or_is_refused(label):
     row = {"context": "c", "options": ["x", "y", "z"], "label": label}
     with pytest.raises(DataError, match=r"a:7: label .* is not a place from 0 to 2"):
-        KIND.of_row(SOCIAL, row, "r", Path("a"), 7)
+        kind_of(SOCIAL).of_row(row, "r", Path("a"), 7)

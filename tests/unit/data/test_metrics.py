@@ -14,7 +14,7 @@ TAGS = st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
 
 
 def score(task, gold, predicted, language="en"):
-    return kind_of(task).score(task, language, gold, predicted)
+    return kind_of(task).score(language, gold, predicted)
 
 
 def sentences_of(tags):

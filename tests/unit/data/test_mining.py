@@ -20,21 +20,21 @@ from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy.toy_languages import PIVOT, TOY_LANGUAGES
 from xlt_ray.data.task import task_named
 from xlt_ray.data.types import mining
+from xlt_ray.data.types.base import kind_of
 from xlt_ray.data.types.mining import (
-    KIND,
     Judged,
     MiningExample,
     Near,
-    Wanted,
     best_threshold,
     candidates,
     judged,
     measures,
-    nearest,
+    nearest_of,
 )
 from xlt_ray.errors import DataError, ForbiddenLabels
 
 BUCC, TOY = task_named("bucc-mining"), task_named("toy-mining")
+KIND = kind_of(BUCC)
 DOCS = Path(__file__).parents[3] / "docs"
 
 
@@ -77,7 +77,7 @@ def test_candidates_are_those_of_the_plain_reference(num, other, k, seed, scorin
     first, second = vectors(num, seed), vectors(other, seed + 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mining, "_NUMBERS_AT_ONCE", at_once)
-        found = candidates(nearest(first, second, k), nearest(second, first, k), scoring)
+        found = candidates(nearest_of(first, second, k), nearest_of(second, first, k), scoring)
     expected = plainly_mined(first, second, k, scoring)
     # As pairs, because with one neighbour all that are each other's have the same score.
     assert {(i, j) for i, j in found.pairs.tolist()} == {(i, j) for _, i, j in expected}
@@ -87,7 +87,7 @@ def test_candidates_are_those_of_the_plain_reference(num, other, k, seed, scorin
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10**6))
 def test_no_sentence_is_used_twice_and_scores_fall(num, other, seed):
     first, second = vectors(num, seed), vectors(other, seed + 1)
-    found = candidates(nearest(first, second, 4), nearest(second, first, 4), "margin")
+    found = candidates(nearest_of(first, second, 4), nearest_of(second, first, 4), "margin")
     for side in found.pairs.T.tolist():
         assert len(set(side)) == len(side)
     assert (np.diff(found.scores) <= 0).all()
@@ -107,8 +107,8 @@ def test_a_ratio_is_the_cosine_over_the_mean_of_both_neighbourhoods():
 
 def test_of_equally_near_ones_the_earlier_counts():
     same = np.ones((3, 2))
-    assert nearest(same[:1], same, 2).numbers.tolist() == [[0, 1]]
-    found = candidates(nearest(same, same, 3), nearest(same, same, 3), "cosine")
+    assert nearest_of(same[:1], same, 2).numbers.tolist() == [[0, 1]]
+    found = candidates(nearest_of(same, same, 3), nearest_of(same, same, 3), "cosine")
     assert found.pairs.tolist() == [[0, 0]]
 
 
@@ -116,7 +116,7 @@ def test_what_is_no_number_or_nothing_is_never_mined():
     broken = np.array([[np.nan, 1.0], [0.0, 0.0], [1.0, 0.0]])
     fine = np.array([[1.0, 0.1], [0.5, 0.5]])
     for one, other in ((broken, fine), (fine, broken)):
-        near = nearest(one, other, 4), nearest(other, one, 4)
+        near = nearest_of(one, other, 4), nearest_of(other, one, 4)
         for scoring in ("margin", "cosine"):
             (pair,) = candidates(*near, scoring).pairs.tolist()
             assert 2 in pair
@@ -126,7 +126,7 @@ def test_memory_does_not_grow_with_the_product_of_both_sides(monkeypatch):
     monkeypatch.setattr(mining, "_NUMBERS_AT_ONCE", 2**16)
     first = np.ones((3000, 2), np.float32)
     tracemalloc.start()
-    nearest(first, first, 2)
+    nearest_of(first, first, 2)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 3000 * 3000 * 4 / 4
@@ -179,7 +179,9 @@ def test_a_threshold_is_midway_between_two_candidates():
 
 def side(language, *rows):
     """Lines and vectors: an id, its text, its gold, its angle in degrees."""
-    wanted = [Wanted(name, language, text, tuple(gold.split())) for name, text, gold, _ in rows]
+    wanted = [
+        MiningExample(name, language, text, tuple(gold.split())) for name, text, gold, _ in rows
+    ]
     angles = np.radians([angle for *_, angle in rows])
     return wanted, list(np.stack([np.cos(angles), np.sin(angles)], axis=1))
 
@@ -199,12 +201,12 @@ def test_the_threshold_of_the_dev_set_is_applied_to_the_test_set():
         side("de", ("d1", "a", "", 0), ("d2", "b", "e2", 50)),
         side("en", ("e1", "A", "", 0), ("e2", "B", "", 70)),
     )
-    own = KIND.score(BUCC, "de", *test)
-    tuned = KIND.score_tuned(BUCC, "de", *test, dev)
+    own = KIND.score("de", *test)
+    tuned = KIND.score("de", *test, dev)
     assert list(tuned) == list(BUCC.metrics)
     assert (own["f1_cosine"], own["recall_cosine"]) == (pytest.approx(2 / 3), 1.0)
     assert tuned["f1_cosine"] == 0.0
-    assert KIND.score_tuned(BUCC, "de", *dev, dev) == KIND.score(BUCC, "de", *dev)
+    assert KIND.score("de", *dev, dev) == KIND.score("de", *dev)
 
 
 def test_sentences_of_the_same_text_are_one_and_count_for_nothing():
@@ -212,26 +214,26 @@ def test_sentences_of_the_same_text_are_one_and_count_for_nothing():
         side("de", ("d1", "a", "e1", 0), ("d2", "twice", "e2", 40), ("d3", "twice", "", 40)),
         side("en", ("e1", "A", "", 1), ("e2", "B", "", 41)),
     )
-    found = judged(BUCC, *rows)["cosine"]
+    found = judged("en", *rows)["cosine"]
     assert (found.is_right.tolist(), found.num_gold) == ([True], 2)
     # On either line of a pair, and on both, the gold list says the same.
     turned = both(side("de", ("d1", "a", "", 0)), side("en", ("e1", "A", "d1", 1)))
-    assert judged(BUCC, *turned)["margin"].num_gold == 1
+    assert judged("en", *turned)["margin"].num_gold == 1
     twice = both(side("de", ("d1", "a", "e1", 0)), side("en", ("e1", "A", "d1", 1)))
-    assert judged(BUCC, *twice)["margin"].num_gold == 1
+    assert judged("en", *twice)["margin"].num_gold == 1
 
 
 def test_a_pair_of_which_a_sentence_is_cut_off_is_not_asked_for():
     rows = both(side("de", ("d1", "a", "e1 e9", 0)), side("en", ("e1", "A", "", 0)))
-    assert KIND.score(BUCC, "de", *rows)["recall"] == 1.0
+    assert KIND.score("de", *rows)["recall"] == 1.0
 
 
 def test_nothing_to_mine_scores_nothing():
     alone = side("de", ("d1", "a", "", 0))
     for rows in (([], []), alone):
-        assert KIND.score(BUCC, "de", *rows) == {}
+        assert KIND.score("de", *rows) == {}
     with pytest.raises(ValueError, match="1 sentences"):
-        KIND.score(BUCC, "de", alone[0], [])
+        KIND.score("de", alone[0], [])
 
 
 GERMAN = {"id": "de-1", "language": "de", "sentence": " Guten Tag ", "gold": ["en-2"]}
@@ -284,8 +286,8 @@ def test_a_broken_file_is_refused_before_anything_is_trained(tmp_path, rows, com
 
 def test_rows_of_a_data_set_are_read_alike(tmp_path):
     row = {"sentence": "Ja", "language": "de", "gold": None}
-    assert KIND.of_row(BUCC, row, "d", tmp_path, 1) == MiningExample("d", "de", "Ja", ())
-    assert KIND.of_row(BUCC, {"sentence": None, "language": "de"}, "d", tmp_path, 1) is None
+    assert KIND.of_row(row, "d", tmp_path, 1) == MiningExample("d", "de", "Ja", ())
+    assert KIND.of_row({"sentence": None, "language": "de"}, "d", tmp_path, 1) is None
 
 
 def test_the_files_of_the_workshop_become_ours_as_the_document_says(tmp_path, monkeypatch):

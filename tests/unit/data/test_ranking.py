@@ -24,8 +24,8 @@ from xlt_ray.data.sources.toy.toy_languages import TOY_LANGUAGES
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import Sentence
 from xlt_ray.data.types import ranking
-from xlt_ray.data.types.base import Frame, read_inputs
-from xlt_ray.data.types.ranking import KIND, RankingExample, Wanted, ranked
+from xlt_ray.data.types.base import Frame, kind_of, read_inputs
+from xlt_ray.data.types.ranking import RankingExample, Wanted, ranked
 from xlt_ray.errors import DataError
 
 LAREQA, TOY = task_named("lareqa"), task_named("toy-ranking")
@@ -109,7 +109,7 @@ NEAR = [np.array([0.5, 1.0, 0.9]), *AXES]
 
 
 def score(gold, queries, candidates, task=LAREQA, language="en"):
-    return KIND.score(task, language, gold, list(zip(queries, candidates, strict=True)))
+    return kind_of(task).score(language, gold, list(zip(queries, candidates, strict=True)))
 
 
 def test_the_pool_is_every_candidate_and_its_own_part_that_in_the_language():
@@ -144,10 +144,10 @@ def test_lengths_of_vectors_do_not_matter_and_zeros_find_nothing():
 
 
 def test_nothing_to_score_scores_nothing():
-    assert KIND.score(LAREQA, "de", [], []) == {}
-    assert KIND.score(LAREQA, "de", [wanted("q", "", "a")], [(AXES[0], None)]) == {}
+    assert kind_of(LAREQA).score("de", [], []) == {}
+    assert kind_of(LAREQA).score("de", [wanted("q", "", "a")], [(AXES[0], None)]) == {}
     with pytest.raises(ValueError, match="1 examples"):
-        KIND.score(LAREQA, "de", [wanted("q")], [])
+        kind_of(LAREQA).score("de", [wanted("q")], [])
 
 
 QUERY = {"id": "q7", "query": " Wer? ", "relevant": ["a7", 8]}
@@ -206,8 +206,10 @@ def test_what_is_trained_on_is_a_query_with_its_candidate(tmp_path):
 
 def test_rows_of_a_data_set_are_read_alike(tmp_path):
     row = {"query": "Wer?", "candidate": None, "language": None, "relevant": ["a"]}
-    assert KIND.of_row(LAREQA, row, "q", tmp_path, 1) == RankingExample("q", "Wer?", "", "", ("a",))
-    assert KIND.of_row(LAREQA, {"query": "", "candidate": ""}, "q", tmp_path, 1) is None
+    assert kind_of(LAREQA).of_row(row, "q", tmp_path, 1) == RankingExample(
+        "q", "Wer?", "", "", ("a",)
+    )
+    assert kind_of(LAREQA).of_row({"query": "", "candidate": ""}, "q", tmp_path, 1) is None
 
 
 def test_single_rows_have_no_prediction(tmp_path):
@@ -226,7 +228,7 @@ def trained(*candidates, plain=None, negatives=NUM_NEGATIVES):
         [(sentence(90 + place), sentence(one)) for place, one in enumerate(side)]
         for side in (candidates, plain or candidates)
     )
-    items = KIND.train_items(TOY, rows, own, [], Frame(None, 16, negatives), ("x", 0))
+    items = kind_of(TOY).train_items(rows, own, [], Frame(None, 16, negatives), ("x", 0))
     return [[int(one.pieces[0]) for one in item] for _, item in items]
 
 

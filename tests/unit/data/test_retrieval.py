@@ -14,7 +14,8 @@ from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy.toy_languages import PIVOT, TOY_LANGUAGES
 from xlt_ray.data.task import task_named
-from xlt_ray.data.types.retrieval import KIND, cosines, found, ratio_margin
+from xlt_ray.data.types.base import kind_of
+from xlt_ray.data.types.retrieval import cosines, found, ratio_margin
 from xlt_ray.errors import DataError
 
 TATOEBA = task_named("tatoeba")
@@ -22,7 +23,7 @@ TATOEBA = task_named("tatoeba")
 
 def score(first, second):
     pairs = list(zip(np.asarray(first, float), np.asarray(second, float), strict=True))
-    return KIND.score(TATOEBA, "de", [None] * len(pairs), pairs)
+    return kind_of(TATOEBA).score("de", [None] * len(pairs), pairs)
 
 
 def vectors(num, width=6, seed=0):
@@ -74,9 +75,9 @@ def test_vectors_of_zeros_find_nothing_and_raise_no_warning():
 
 
 def test_nothing_to_score_scores_nothing():
-    assert KIND.score(TATOEBA, "de", [], []) == {}
+    assert kind_of(TATOEBA).score("de", [], []) == {}
     with pytest.raises(ValueError, match="1 examples"):
-        KIND.score(TATOEBA, "de", [None], [])
+        kind_of(TATOEBA).score("de", [None], [])
 
 
 def written(root, text):

@@ -73,4 +73,4 @@ def test_gold_in_iob1_scores_in_full(tmp_path) -> None:
     task = task_named("ner-panx")
     gold = [one.tags for one in FilesSource(tmp_path).read(task, "de", "test")]
     assert gold == [("B-LOC", "O"), ("B-PER", "I-PER", "B-LOC")]
-    assert set(kind_of(task).score(task, "de", gold, gold).values()) == {1.0}
+    assert set(kind_of(task).score("de", gold, gold).values()) == {1.0}

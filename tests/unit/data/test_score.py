@@ -102,7 +102,7 @@ def test_correlation_sees_neither_scale_nor_shift(gold, scale, shift):
 
 def test_equal_predictions_correlate_with_nothing_and_equal_gold_has_no_correlation():
     kind = kind_of(TASK)
-    assert kind.score(TASK, "en", [1.0, 2.0], [3.0, 3.0]) == {"pearson": 0.0, "spearman": 0.0}
-    assert kind.score(TASK, "en", [1.0], [3.0]) == {}
+    assert kind.score("en", [1.0, 2.0], [3.0, 3.0]) == {"pearson": 0.0, "spearman": 0.0}
+    assert kind.score("en", [1.0], [3.0]) == {}
     with pytest.raises(ValueError, match="2 gold scores, 1 predicted"):
-        kind.score(TASK, "en", [1.0, 2.0], [3.0])
+        kind.score("en", [1.0, 2.0], [3.0])

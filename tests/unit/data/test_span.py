@@ -20,8 +20,8 @@ from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import parse_task, task_named
 from xlt_ray.data.text.pipeline import TextPipeline, encode_words, template_of
-from xlt_ray.data.types.base import Frame
-from xlt_ray.data.types.span import KIND, Answer, Found, SpanExample, windows
+from xlt_ray.data.types.base import Frame, kind_of
+from xlt_ray.data.types.span import Answer, BestSpan, SpanExample
 from xlt_ray.errors import DataError
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -86,7 +86,7 @@ def row_of(one, tokenizer):
 
 @pytest.mark.parametrize(("language", "answer"), SAID)
 def test_what_is_labelled_is_decoded_as_the_answer(tokenizer, language, answer):
-    one, label = example(language, answer), KIND.numbers(TASK, example(language, answer))
+    one, label = example(language, answer), kind_of(TASK).numbers(example(language, answer))
     row = row_of(one, tokenizer)
     # Parts are twice as long as the answer and begin every half: one of them holds it whole.
     begins = row[1].places[:, 0]
@@ -94,18 +94,18 @@ def test_what_is_labelled_is_decoded_as_the_answer(tokenizer, language, answer):
     frame = Frame(template_of(tokenizer), 3 + 8 + 2 * longest)
     spans = TASK.spans.model_copy(update={"max_question": 8, "max_answer": longest})
     task = TASK.model_copy(update={"spans": spans})
-    there = windows(task, row, frame)
+    there = kind_of(task).items(row, frame)
     assert len(there) > 1
-    batch = KIND.batch(TASK, there, [label] * len(there), frame)
+    batch = kind_of(TASK).batch(there, [label] * len(there), frame)
     holders = [number for number, span in enumerate(batch["labels"]) if span.any()]
     assert holders
     scores = np.zeros((*batch["labels"].shape, batch["input_ids"].shape[1]))
     for number in holders:
         scores[number, [0, 1], batch["labels"][number]] = 5.0
-    found = KIND.decode(task, there, scores, frame)
-    assert KIND.joined(TASK, one, found) == answer
+    found = kind_of(task).decode(there, scores, frame)
+    assert kind_of(TASK).joined(one, found) == answer
     for number in holders:
-        assert KIND.joined(TASK, one, found[number : number + 1]) == answer
+        assert kind_of(TASK).joined(one, found[number : number + 1]) == answer
 
 
 @pytest.mark.parametrize("language", TEXTS)
@@ -135,7 +135,7 @@ def test_windows_cover_the_passage_and_overlap_as_told(length, asked, max_length
     one = SpanExample("q", " ".join(["q"] * asked), " ".join(words), ())
     task = TASK.model_copy(update={"spans": TASK.spans.model_copy(update={"overlap": overlap})})
     row = tuple(encode_words(one.sentences(), tokenizer, with_places=True))
-    there = windows(task, row, Frame(template_of(tokenizer), max_length))
+    there = kind_of(task).items(row, Frame(template_of(tokenizer), max_length))
     room = max_length - 3
     kept = len(there[0].question.pieces)
     assert kept == min(asked, 64, room // 2)
@@ -197,7 +197,7 @@ def test_questions_are_read_with_all_their_answers(files):
     first, second = source.read(TASK, "en", "train")
     assert (first.id, second.id) == ("a", "a#2")
     assert first.gold == ("w7 w8", "w9")
-    assert KIND.numbers(TASK, first).tolist() == [14, 18]
+    assert kind_of(TASK).numbers(first).tolist() == [14, 18]
     assert first.hidden().gold is None
     assert source.splits(TASK)["en", "train"].num_examples == 2
 
@@ -298,17 +298,19 @@ def test_unanswerable_questions_are_read_and_trained_as_none(files):
     source = files(squad([impossible], PASSAGE), "qa/squad2/en.train.json")
     (one,) = source.read(V2, "en", "train")
     assert one.gold == ("",)
-    assert KIND.numbers(V2, one).tolist() == [-1, -1]
+    assert kind_of(V2).numbers(one).tolist() == [-1, -1]
     frame = Frame(template_of(WORDS), 32)
-    there = windows(V2, row_of(one, WORDS), frame)
-    assert not KIND.batch(V2, there, [KIND.numbers(V2, one)] * len(there), frame)["labels"].any()
+    there = kind_of(V2).items(row_of(one, WORDS), frame)
+    assert (
+        not kind_of(V2).batch(there, [kind_of(V2).numbers(one)] * len(there), frame)["labels"].any()
+    )
 
 
 def test_none_is_said_where_it_beats_the_best_span_of_all_windows():
     one = SpanExample("q", "q", "w1 w2", ())
 
     def said(task, *found):
-        return KIND.joined(task, one, [Found(score, 0, 2, none) for score, none in found])
+        return kind_of(task).joined(one, [BestSpan(score, 0, 2, none) for score, none in found])
 
     assert said(V2, (1.0, 3.0), (0.0, 2.5)) == ""
     assert said(V2, (1.0, 3.0), (0.0, 2.0)) == "w1"  # better by no more than the threshold
@@ -324,15 +326,15 @@ def test_the_best_span_is_the_best_of_all_that_are_short_enough(length, longest,
     spans = TASK.spans.model_copy(update={"max_answer": longest})
     task = TASK.model_copy(update={"spans": spans})
     frame = Frame(template_of(WORDS), 64)
-    (window,) = windows(task, row_of(one, WORDS), frame)
+    (window,) = kind_of(task).items(row_of(one, WORDS), frame)
     scores = np.random.default_rng(seed).normal(size=(1, 2, 3 + 1 + length))
-    (found,) = KIND.decode(task, [window], scores, frame)
+    (found,) = kind_of(task).decode([window], scores, frame)
     begins, ends = scores[0, :, 3:-1]
     allowed = [(first, last) for first in range(length) for last in
                range(first, min(first + longest, length))]  # fmt: skip
     first, last = max(allowed, key=lambda span: begins[span[0]] + ends[span[1]])
     assert found.score == pytest.approx(begins[first] + ends[last])
-    assert KIND.joined(task, one, [found]) == " ".join(words[first : last + 1])
+    assert kind_of(task).joined(one, [found]) == " ".join(words[first : last + 1])
     assert found.none == pytest.approx(scores[0, :, 0].sum())
 
 
@@ -350,8 +352,8 @@ def test_the_best_span_is_the_best_of_all_that_are_short_enough(length, longest,
 def test_a_row_of_another_form_is_named(change, complaint):
     row = {"question": "who ?", "passage": "she did", "answers": {"text": ["she"],
            "answer_start": [0]}}  # fmt: skip
-    assert KIND.of_row(TASK, row, "q", Path("data"), 3).gold == ("she",)
+    assert kind_of(TASK).of_row(row, "q", Path("data"), 3).gold == ("she",)
     if change.get("passage", "") is None:
         change = {**change, "answers": None}
     with pytest.raises(DataError, match=complaint):
-        KIND.of_row(TASK, {**row, **change}, "q", Path("data"), 3)
+        kind_of(TASK).of_row({**row, **change}, "q", Path("data"), 3)

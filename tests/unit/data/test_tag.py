@@ -12,7 +12,7 @@ from xlt_ray.data.batches.supervised import TrainBatches
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import IGNORED, Sentence, template_of
 from xlt_ray.data.types.base import Frame, kind_of
-from xlt_ray.data.types.tag import TagExample, stretches
+from xlt_ray.data.types.tag import TagExample
 
 TASK = task_named("ner-panx")
 SPECIAL = 2
@@ -72,7 +72,8 @@ def test_sentences_are_split_before_the_word_that_has_no_room(template, fertilit
     frame = Frame(template, max_length)
     for lengths, sentence in zip(fertility, sentences_of(fertility), strict=True):
         found = [
-            list(range(part.words.start, part.words.stop)) for part in stretches((sentence,), frame)
+            list(range(part.words.start, part.words.stop))
+            for part in kind_of(TASK).items((sentence,), frame)
         ]
         assert found == split_as_the_benchmark_does(lengths, max_length - SPECIAL)
         assert [word for part in found for word in part] == list(range(len(lengths)))
@@ -128,7 +129,7 @@ def test_where_nothing_is_too_long_a_sentence_is_one_row(template, fertility):
     frame = Frame(template, max(sum(lengths) for lengths in fertility) + SPECIAL)
     sentences = sentences_of(fertility)
     rows = [(sentence,) for sentence in sentences]
-    found = kind_of(TASK).train_items(TASK, rows, rows, [], frame, ("x", 0))
+    found = kind_of(TASK).train_items(rows, rows, [], frame, ("x", 0))
     assert [place for place, _ in found] == list(range(len(rows)))
     assert all(part.sentence is row[0] for (_, part), row in zip(found, rows, strict=True))
 

@@ -189,7 +189,7 @@ def test_tatoeba_is_scored_in_the_direction_of_the_benchmark(seed):
     found = search_of_english(other, english)
     published = float(np.mean([place == row for row, place in enumerate(found)]))
     task = task_named("tatoeba")
-    said = kind_of(task).score(task, "de", [None] * num, list(zip(other, english, strict=True)))
+    said = kind_of(task).score("de", [None] * num, list(zip(other, english, strict=True)))
     (metric,) = TASKS["tatoeba"].metrics
     assert said[metric] == pytest.approx(published)
     assert next(iter(said)) == metric, "the headline of the task is what is published"

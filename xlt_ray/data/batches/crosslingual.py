@@ -100,7 +100,7 @@ class Switched(Crossing):
 
     def __init__(self, task: Task, rows: Rows, table: SwitchableTable) -> None:
         kind = kind_of(task)
-        self._width, self._slots = kind.width(task), frozenset(kind.switched(task))
+        self._width, self._slots = kind.width, frozenset(kind.switched)
         self._rows, self._table = rows, table
         self.coverage = {"lexicon": table.coverage}
 
@@ -171,7 +171,7 @@ def crossing_of(
             remedy="a lexicon of words as the text writes them (separated by blanks), or "
             "hybrid.ratio: 0",
         )
-    return Switched(task, Rows(plain, kind_of(task).width(task), len(examples)), switchable)
+    return Switched(task, Rows(plain, kind_of(task).width, len(examples)), switchable)
 
 
 def _translated_languages(

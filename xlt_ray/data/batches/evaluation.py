@@ -20,7 +20,7 @@ from xlt_ray.data.label_access import LabelAccess, labelled
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.pipeline import Batch, Sentence, TextPipeline
-from xlt_ray.data.types.base import Example, Frame, Rows, Table, kind_of
+from xlt_ray.data.types.base import Example, Frame, Items, Rows, Table, kind_of
 from xlt_ray.errors import DataError
 
 
@@ -46,13 +46,13 @@ class EvalBatches:
         self.examples = examples
         self.num_dropped = num_dropped
         self._kind, self._frame = kind_of(task), frame
-        self._rows = Rows(table, self._kind.width(task), len(examples))
-        self._views = self._kind.views(task, self._rows, self._frame)
+        self._rows = Rows(table, self._kind.width, len(examples))
+        self._items = Items(self._kind, self._rows, frame)
         self._batch_size = batch_size
 
     @property
     def num_items(self) -> int:
-        return len(self._views.owners)
+        return len(self._items.owners)
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -66,43 +66,42 @@ class EvalBatches:
     @property
     def cut(self) -> float:
         """Share of the examples (of the words, for tags) that ``max_length`` takes a part of."""
-        return self._kind.cut(self.task, self._rows, self.examples, self._frame)
+        return self._kind.cut(self._rows, self.examples, self._frame)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, Batch]]:
-        order = np.argsort(-self._views.lengths, kind="stable")
-        owners = self._views.owners
+        order = np.argsort(-self._items.lengths, kind="stable")
+        owners = self._items.owners
         for begin in range(0, len(order), self._batch_size):
             numbers = order[begin : begin + self._batch_size]
-            items = [self._views[number] for number in numbers.tolist()]
+            items = [self._items[number] for number in numbers.tolist()]
             labels = [
-                self._kind.numbers(self.task, self.examples[owner])
-                for owner in owners[numbers].tolist()
+                self._kind.numbers(self.examples[owner]) for owner in owners[numbers].tolist()
             ]
-            yield numbers, self._kind.batch(self.task, items, labels, self._frame)
+            yield numbers, self._kind.batch(items, labels, self._frame)
 
     def decode(self, numbers: np.ndarray, predicted: np.ndarray) -> list[Any]:
         """The meaning of the network's answers to a batch, item by item."""
-        items = [self._views[number] for number in np.asarray(numbers).tolist()]
-        return self._kind.decode(self.task, items, predicted, self._frame)
+        items = [self._items[number] for number in np.asarray(numbers).tolist()]
+        return self._kind.decode(items, predicted, self._frame)
 
     def by_example(self, decoded: Sequence[Any]) -> list[list[Any]]:
         """The decoded items of every example."""
         parts: list[list[Any]] = [[] for _ in self.examples]
-        for owner, part in zip(self._views.owners.tolist(), decoded, strict=True):
+        for owner, part in zip(self._items.owners.tolist(), decoded, strict=True):
             parts[owner].append(part)
         return parts
 
     def predictions(self, decoded: Sequence[Any]) -> list[Any]:
         """The prediction for every example, from its decoded items, in the form of its gold."""
         return [
-            self._kind.joined(self.task, example, parts)
+            self._kind.joined(example, parts)
             for example, parts in zip(self.examples, self.by_example(decoded), strict=True)
         ]
 
     def score(self, decoded: Sequence[Any]) -> dict[str, float]:
         """The task's metrics of the decoded items."""
         predicted = self.predictions(decoded)
-        return self._kind.score(self.task, self.language, self.gold, predicted)
+        return self._kind.score(self.language, self.gold, predicted)
 
 
 def eval_batches(

@@ -62,10 +62,10 @@ class TrainBatches:
     ) -> None:
         self.task, self.batch_size = task, batch_size
         self._kind, self._frame = kind_of(task), frame
-        width, size = self._kind.width(task), len(examples)
+        width, size = self._kind.width, len(examples)
         self._rows = self._plain = Rows(table, width, size)
         self._places, self._seed = places, seed
-        self._labels = [self._kind.numbers(task, example) for example in examples]
+        self._labels = [self._kind.numbers(example) for example in examples]
         self._hybrid, self._crossing = hybrid, crossing
         self._is_nested = is_nested
         self._order = lru_cache(maxsize=4)(self._shuffle)
@@ -109,9 +109,9 @@ class TrainBatches:
             plain.append(self._plain[example])
             labels.append(self._labels[example])
         stream = ("items", self._seed, step)
-        items = self._kind.train_items(self.task, rows, plain, labels, self._frame, stream)
+        items = self._kind.train_items(rows, plain, labels, self._frame, stream)
         return self._kind.batch(
-            self.task, [item for _, item in items], [labels[row] for row, _ in items], self._frame
+            [item for _, item in items], [labels[row] for row, _ in items], self._frame
         )
 
     def _crossed(self, random: np.random.Generator) -> np.ndarray:
@@ -178,7 +178,7 @@ def train_batches(
     copies: AugmentedTable | None = None
     if augment is not None:
         kind = kind_of(task)
-        width, switched = kind.width(task), frozenset(kind.switched(task))
+        width, switched = kind.width, frozenset(kind.switched)
         copies = augmented_table(
             source,
             source_language,

@@ -78,7 +78,7 @@ class FilesSource:
         path = self._file(task, language, split)
         key = (task.name, path)
         if key not in self._examples:
-            self._examples[key] = tuple(kind_of(task).read(path, task, split))
+            self._examples[key] = tuple(kind_of(task).read(path, split))
             facts = self._facts.get(key)
             if facts is not None and _content(path.read_bytes()) != facts.content:
                 raise DataError(
@@ -90,7 +90,7 @@ class FilesSource:
 
     def rows(self, task: Task, language: str, split: Split) -> Iterator[Example]:
         """As :meth:`read`, one by one; nothing is kept."""
-        return kind_of(task).read(self._file(task, language, split), task, split)
+        return kind_of(task).read(self._file(task, language, split), split)
 
     def examine(self, task: Task, language: str, split: Split) -> tuple[str, ...]:
         """Read every line of a split and keep nothing; ids that are there several times.
@@ -252,7 +252,7 @@ class FilesSource:
             meaning = {"name", "version", "labels", "columns", *KINDS[task.kind].settings}
             settings = task.model_dump_json(include=meaning)
             try:
-                num_examples = kind_of(task).count(path, task, split) if data.strip() else 0
+                num_examples = kind_of(task).count(path, split) if data.strip() else 0
             except DataError:
                 # One fault was enough to stop the count: all of them are told.
                 _examined(path, task, split)
@@ -285,7 +285,7 @@ def _folders_beside(root: Path) -> str:
 def _examined(path: Path, task: Task, split: Split) -> tuple[str, ...]:
     gathered, known, repeated = Gathered(), set[str](), list[str]()
     with gathered:
-        for example in kind_of(task).read(path, task, split, gathered):
+        for example in kind_of(task).read(path, split, gathered):
             own, mark, number = example.id.rpartition("#")
             if mark and number.isdigit() and own in known:
                 repeated.append(own)

@@ -70,7 +70,7 @@ def share_of(lookup: Lookup, sentences: Iterable[Sequence[str]]) -> float:
 
 def _training_text(source: Source, task: Task, language: str) -> Iterator[Sequence[str]]:
     """The sentences whose words may be replaced."""
-    slots = kind_of(task).switched(task)
+    slots = kind_of(task).switched
     permit = LabelAccess("train", task.name, language)
     examples: Sequence[Example] = texts(source, permit, task, language, "train")[:NUM_EXAMPLES]
     for example in examples:

@@ -2,23 +2,22 @@
 
 An example is plain text with its label. Its sentences are tokenised once and kept in a table
 (:mod:`xlt_ray.data.text.pipeline`); a :data:`Row` is one example's sentences as pieces. What stands
-in one row of a batch is an *item*: the row itself, but for kinds that show one part of a long text
-at a time. Kinds hold no state.
+in one row of a batch is an *item*: the row itself, or one part of it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from xlt_ray.config.facts import Split
 from xlt_ray.config.task_types import KINDS
-from xlt_ray.data.item_scores import ItemScores
+from xlt_ray.data.item_scores import ItemScores, Parts, most_frequent, top_share
 from xlt_ray.data.text.lines import RAISED, Faults
 from xlt_ray.data.text.pipeline import Sentence, Template
 from xlt_ray.errors import DataError
@@ -28,24 +27,33 @@ if TYPE_CHECKING:
     from xlt_ray.data.text.pipeline import Batch
 
 Row = tuple[Sentence, ...]
+DevSet = tuple[Sequence[Any], Sequence[Any]]
+"""Gold and predictions of the dev set of the same language."""
 
 
-class Example(Protocol):
-    """One example: frozen, plain text, its label None where only the text may be seen."""
+@dataclass(frozen=True, slots=True)
+class Example(ABC):
+    """Plain text and its label, which is None where only the text may be seen."""
 
-    @property
-    def id(self) -> str:
-        """Unique in a split; the same id in two languages means the same example."""
+    label_field: ClassVar[str]
+    """Name of the field that holds the label."""
+
+    id: str
+    """Unique in a split; the same id in two languages means the same example."""
 
     @property
     def gold(self) -> Any:
         """What a prediction is compared with."""
+        return getattr(self, self.label_field)
 
     def hidden(self) -> Self:
         """The same text, its label None."""
+        nothing: dict[str, Any] = {self.label_field: None}
+        return replace(self, **nothing)
 
+    @abstractmethod
     def sentences(self) -> tuple[tuple[str, ...], ...]:
-        """Words of every sentence, as many sentences as :meth:`TaskType.width` says.
+        """Words of every sentence, as many sentences as :attr:`TaskType.width` says.
 
         Words of running text are what whitespace separates, so Chinese, Japanese and Thai
         sentences are one long word each.
@@ -65,21 +73,6 @@ class Frame(NamedTuple):
         return self.max_length - self.template.num_special(num_sentences)
 
 
-class Views(Protocol):
-    """The items that evaluation predicts, several for an example where it has several parts."""
-
-    @property
-    def owners(self) -> np.ndarray:
-        """(num_items,): the example of each item, ascending."""
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """(num_items,): pieces of each item, by which batches are put together."""
-
-    def __getitem__(self, number: int) -> Any:
-        """One item."""
-
-
 class Table(Protocol):
     """What rows are taken from, sentence by sentence."""
 
@@ -88,7 +81,7 @@ class Table(Protocol):
 
 
 class Rows:
-    """The rows of a table, ``width`` sentences each; as views, every example is one item."""
+    """The rows of a table, ``width`` sentences each."""
 
     def __init__(self, table: Table, width: int, num_examples: int) -> None:
         self._table, self._width, self._num_examples = table, width, num_examples
@@ -100,35 +93,51 @@ class Rows:
         begin = self._width * number
         return tuple(self._table[begin + slot] for slot in range(self._width))
 
-    @property
-    def owners(self) -> np.ndarray:
-        return np.arange(self._num_examples)
 
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        return np.array(
-            [sum(len(one.pieces) for one in self[number]) for number in range(len(self))], np.int64
-        )
+class Items:
+    """The items that evaluation predicts, several for an example that has several parts."""
+
+    owners: np.ndarray
+    """(num_items,): the example of each item, ascending."""
+    lengths: np.ndarray
+    """(num_items,) int64: pieces of each item, by which batches are put together."""
+
+    def __init__(self, kind: TaskType, rows: Rows, frame: Frame) -> None:
+        self._kind, self._rows, self._frame = kind, rows, frame
+        lengths = [
+            [_length(item) for item in kind.items(rows[number], frame)]
+            for number in range(len(rows))
+        ]
+        self.owners = np.repeat(np.arange(len(rows)), [len(row) for row in lengths])
+        self.lengths = np.array([length for row in lengths for length in row], np.int64)
+
+    def __getitem__(self, number: int) -> Any:
+        owner = int(self.owners[number])
+        first = int(np.searchsorted(self.owners, owner))
+        return self._kind.items(self._rows[owner], self._frame)[number - first]
 
 
 class TaskType(ABC):
-    """One kind of task. Arrays are numpy; labels of items are what :meth:`numbers` gives."""
+    """One kind of task, for one task. Labels of items are what :meth:`numbers` gives."""
 
     has_places = False
     """Whether its table keeps where in the text every piece stands."""
 
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    @property
     @abstractmethod
-    def width(self, task: Task) -> int:
+    def width(self) -> int:
         """Sentences of an example."""
 
-    def switched(self, task: Task) -> Sequence[int]:
+    @property
+    def switched(self) -> Sequence[int]:
         """Sentences whose words may be replaced by translations: all of them."""
-        return range(self.width(task))
+        return range(self.width)
 
     @abstractmethod
-    def read(
-        self, path: Path, task: Task, split: Split, faults: Faults = RAISED
-    ) -> Iterator[Example]:
+    def read(self, path: Path, split: Split, faults: Faults = RAISED) -> Iterator[Example]:
         """Examples of one file, in their order.
 
         Args:
@@ -138,7 +147,7 @@ class TaskType(ABC):
             DataError: the file does not hold what the task says.
         """
 
-    def read_unlabelled(self, path: Path, task: Task) -> Iterator[Example]:
+    def read_unlabelled(self, path: Path) -> Iterator[Example]:
         """Examples to predict, their labels placeholders whatever the file says or leaves out.
 
         Every row is predicted, so that answers and rows match: a row without text is an error.
@@ -147,12 +156,10 @@ class TaskType(ABC):
             DataError: the file does not hold what the kind needs, or the kind predicts nothing of
                 a single example.
         """
-        return self.read(path, task, "test")
+        return self.read(path, "test")
 
     @abstractmethod
-    def of_row(
-        self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
-    ) -> Example | None:
+    def of_row(self, row: Mapping[str, Any], name: str, path: Path, number: int) -> Example | None:
         """The example of one row of a data set, or None where the row says nothing.
 
         ``row`` has the columns of the kind's entry (:mod:`xlt_ray.config.task_types`), ``name`` is
@@ -162,9 +169,9 @@ class TaskType(ABC):
             DataError: the row does not hold what the task says.
         """
 
-    def count(self, path: Path, task: Task, split: Split) -> int:
+    def count(self, path: Path, split: Split) -> int:
         """Number of examples that :meth:`read` finds in a file."""
-        return sum(1 for _ in self.read(path, task, split))
+        return sum(1 for _ in self.read(path, split))
 
     def is_whole(self, example: Any) -> bool:
         """Whether all text of an example is there. What is not is scored, as benchmarks do, but it
@@ -172,12 +179,15 @@ class TaskType(ABC):
         return True
 
     @abstractmethod
-    def numbers(self, task: Task, example: Any) -> np.ndarray:
+    def numbers(self, example: Any) -> np.ndarray:
         """The label of an example as numbers."""
+
+    def items(self, row: Row, frame: Frame) -> Sequence[Any]:
+        """The items of an example in evaluation."""
+        return [row]
 
     def train_items(
         self,
-        task: Task,
         rows: Sequence[Row],
         plain: Sequence[Row],
         labels: Sequence[np.ndarray],
@@ -195,33 +205,24 @@ class TaskType(ABC):
         """
         return list(enumerate(rows))
 
-    def views(self, task: Task, rows: Rows, frame: Frame) -> Views:
-        """All items that evaluation has to predict."""
-        return rows
-
-    def shown(self, task: Task, row: Row) -> Sequence[Row]:
+    def shown(self, row: Row) -> Sequence[Row]:
         """The sentences of an example that a network sees together, one or two each time."""
         return [row]
 
-    def cut(self, task: Task, rows: Rows, examples: Sequence[Any], frame: Frame) -> float:
+    def cut(self, rows: Rows, examples: Sequence[Any], frame: Frame) -> float:
         """Share of the examples of which a row has no room for everything; 0.0 of none."""
-        lengths = [
-            [(len(part), sum(len(one.pieces) for one in part)) for part in self.shown(task, row)]
-            for row in (rows[number] for number in range(len(examples)))
+        is_cut = [
+            any(_length(part) > frame.room(len(part)) for part in self.shown(rows[number]))
+            for number in range(len(examples))
         ]
-        too_long = [any(length > frame.room(width) for width, length in parts) for parts in lengths]
-        return sum(too_long) / len(too_long) if too_long else 0.0
+        return sum(is_cut) / len(is_cut) if is_cut else 0.0
 
     @abstractmethod
-    def batch(
-        self, task: Task, items: Sequence[Any], labels: Sequence[np.ndarray], frame: Frame
-    ) -> Batch:
+    def batch(self, items: Sequence[Any], labels: Sequence[np.ndarray], frame: Frame) -> Batch:
         """Padded arrays of items, with their ``labels``."""
 
     @abstractmethod
-    def decode(
-        self, task: Task, items: Sequence[Any], predicted: np.ndarray, frame: Frame
-    ) -> list[Any]:
+    def decode(self, items: Sequence[Any], predicted: np.ndarray, frame: Frame) -> list[Any]:
         """What a batch's answers (:meth:`Head.answers`) say of each of its items."""
 
     def certainties(self, logits: Any, labels: np.ndarray) -> list[Any]:
@@ -230,7 +231,7 @@ class TaskType(ABC):
         return [None] * len(logits)
 
     def probability(
-        self, task: Task, answer: Any, parts: Sequence[Any], certainties: Sequence[Any]
+        self, answer: Any, parts: Sequence[Any], certainties: Sequence[Any]
     ) -> tuple[Any, dict[str, float] | None]:
         """How likely the ``answer`` to an example is, and every label where the kind has labels.
 
@@ -238,50 +239,110 @@ class TaskType(ABC):
         """
         return None, None
 
-    def joined(self, task: Task, example: Any, parts: Sequence[Any]) -> Any:
+    def joined(self, example: Any, parts: Sequence[Any]) -> Any:
         """What the decoded items of one example say together, in the form of its gold."""
         (only,) = parts
         return only
 
     @abstractmethod
     def score(
-        self, task: Task, language: str, gold: Sequence[Any], predicted: Sequence[Any]
+        self,
+        language: str,
+        gold: Sequence[Any],
+        predicted: Sequence[Any],
+        dev: DevSet | None = None,
     ) -> dict[str, float]:
         """The task's metrics as fractions, headline first, as far as gold leaves them defined.
 
-        Lengths that differ are our own mistake (ValueError).
-        """
+        Args:
+            dev: what a kind whose entry says ``is_tuned`` chooses its threshold by; without it, by
+                what is scored.
 
-    def score_tuned(
-        self,
-        task: Task,
-        language: str,
-        gold: Sequence[Any],
-        predicted: Sequence[Any],
-        dev: tuple[Sequence[Any], Sequence[Any]],
-    ) -> dict[str, float]:
-        """As :meth:`score`, with what is chosen by gold and predictions of the dev set.
-
-        Asked of kinds whose entry says ``is_tuned``; of the others nothing is chosen.
+        Raises:
+            ValueError: lengths differ, which is our own mistake.
         """
-        return self.score(task, language, gold, predicted)
 
     @abstractmethod
     def item_scores(
-        self, task: Task, language: str, gold: Sequence[Any], predicted: Sequence[Any]
-    ) -> ItemScores:
-        """As :meth:`score`, item by item, with what the same answer to everything would score."""
-
-    def item_scores_tuned(
         self,
-        task: Task,
         language: str,
         gold: Sequence[Any],
         predicted: Sequence[Any],
-        dev: tuple[Sequence[Any], Sequence[Any]],
+        dev: DevSet | None = None,
     ) -> ItemScores:
-        """As :meth:`item_scores`, for :meth:`score_tuned`."""
-        return self.item_scores(task, language, gold, predicted)
+        """As :meth:`score`, item by item, with what the same answer to everything would score."""
+
+
+class AnswersType(TaskType):
+    """A kind whose predictions are answers, each to be compared with the gold of its example."""
+
+    @abstractmethod
+    def measured(
+        self, metric: str, language: str, gold: Sequence[Any], predicted: Sequence[Any]
+    ) -> float | None:
+        """The score by one metric; None where gold leaves it undefined."""
+
+    @abstractmethod
+    def parts(
+        self,
+        metric: str,
+        value: float,
+        language: str,
+        gold: Sequence[Any],
+        predicted: Sequence[Any],
+    ) -> Parts:
+        """What every example contributes to ``value``, which is the score by one metric."""
+
+    def answers(self, predicted: Sequence[Any]) -> Sequence[Any]:
+        """Predictions as they are counted to find the most frequent one."""
+        return predicted
+
+    def right_answers(self, gold: Sequence[Any]) -> Sequence[Any]:
+        """Gold as it is counted to find the most frequent right answer."""
+        return self.answers(gold)
+
+    def constant(self, gold: Sequence[Any]) -> Sequence[Any]:
+        """The most frequent right answer, as prediction for every example."""
+        return [most_frequent(self.right_answers(gold))] * len(gold)
+
+    def score(
+        self,
+        language: str,
+        gold: Sequence[Any],
+        predicted: Sequence[Any],
+        dev: DevSet | None = None,
+    ) -> dict[str, float]:
+        values = {
+            metric: self.measured(metric, language, gold, predicted) for metric in self.task.metrics
+        }
+        return {metric: value for metric, value in values.items() if value is not None}
+
+    def item_scores(
+        self,
+        language: str,
+        gold: Sequence[Any],
+        predicted: Sequence[Any],
+        dev: DevSet | None = None,
+    ) -> ItemScores:
+        values = self.score(language, gold, predicted)
+        return ItemScores(
+            owners=np.arange(len(gold)),
+            parts={
+                metric: self.parts(metric, value, language, gold, predicted)
+                for metric, value in values.items()
+            },
+            values=values,
+            top_share=top_share(self.answers(predicted)),
+            gold_top_share=top_share(self.right_answers(gold)),
+            chance=self.score(language, gold, self.constant(gold)),
+        )
+
+
+def known_label(example: Example) -> Any:
+    """The label of an example that is trained on or scored."""
+    label = getattr(example, example.label_field)
+    assert label is not None, "text without labels cannot be trained or scored"
+    return label
 
 
 def class_shares(logits: Any) -> list[Any]:
@@ -297,7 +358,7 @@ def read_inputs(path: Path, task: Task) -> tuple[Example, ...]:
             where there is one), or holds nothing.
     """
     try:
-        examples = tuple(kind_of(task).read_unlabelled(path, task))
+        examples = tuple(kind_of(task).read_unlabelled(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     if not examples:
@@ -306,7 +367,12 @@ def read_inputs(path: Path, task: Task) -> tuple[Example, ...]:
 
 
 def kind_of(task: Task) -> TaskType:
-    """The kind of a task."""
-    kind = KINDS[task.kind].load_examples()
+    """The kind of a task, for this task."""
+    kind = KINDS[task.kind].load_examples()(task)
     assert isinstance(kind, TaskType)
     return kind
+
+
+def _length(item: Any) -> int:
+    """Pieces of all sentences of an item or of a row."""
+    return sum(len(part.pieces) for part in item if isinstance(part, Sentence))

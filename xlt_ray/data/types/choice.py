@@ -1,12 +1,10 @@
 """Multiple choice: the right one of several options, read from JSON lines.
 
 Two shapes of a line are known: ``{id, context, question, choices: [...], label}`` and XCOPA's
-``{idx, premise, question, choice1, choice2, label}``; labels count from 0.
-
-Every option is shown by itself beside the context, as in jiant and in the scripts of Hugging
-Face: the first sentence is the context, the second the question and the option. Where a row is
-too long it is the longer sentence that is cut, so the question stays. Without a context the
-question takes its place.
+``{idx, premise, question, choice1, choice2, label}``; labels count from 0. Every option is shown by
+itself beside the context, as in jiant: the first sentence is the context, the second the question
+and the option. Where a row is too long the longer sentence is cut, so the question stays. Without a
+context the question takes its place.
 """
 
 from __future__ import annotations
@@ -19,33 +17,25 @@ from typing import Any
 import numpy as np
 
 from xlt_ray.config.facts import Split
-from xlt_ray.data.item_scores import ItemScores, each, most_frequent, top_share
-from xlt_ray.data.metrics import accuracy, defined
-from xlt_ray.data.task import Task
+from xlt_ray.data.item_scores import Parts, each
+from xlt_ray.data.metrics import accuracy
 from xlt_ray.data.text.lines import RAISED, Faults, Names, json_object, line_error, lines
 from xlt_ray.data.text.pipeline import Batch, collate
-from xlt_ray.data.types.base import Frame, Row, TaskType, class_shares
+from xlt_ray.data.types.base import AnswersType, Example, Frame, Row, class_shares, known_label
 
 
 @dataclass(frozen=True, slots=True)
-class ChoiceExample:
+class ChoiceExample(Example):
     """Options for what a context and a question ask; ``label`` is the place of the right one.
 
-    It is None where only the text may be seen. Context or question may be empty, not both.
+    Context or question may be empty, not both.
     """
 
-    id: str
+    label_field = "label"
     context: str
     question: str
     options: tuple[str, ...]
     label: int | None
-
-    @property
-    def gold(self) -> int | None:
-        return self.label
-
-    def hidden(self) -> ChoiceExample:
-        return replace(self, label=None)
 
     def sentences(self) -> tuple[tuple[str, ...], ...]:
         """The context, then what is read beside it for every option."""
@@ -54,67 +44,63 @@ class ChoiceExample:
         return (tuple(first), *((*lead, *option.split()) for option in self.options))
 
 
-class ChoiceType(TaskType):
+class ChoiceType(AnswersType):
     """Gold and predictions are the place of one option."""
 
-    def width(self, task: Task) -> int:
-        return 1 + task.options
+    @property
+    def width(self) -> int:
+        return 1 + self.task.options
 
-    def read(
-        self, path: Path, task: Task, split: Split, faults: Faults = RAISED
+    def read(self, path: Path, split: Split, faults: Faults = RAISED) -> Iterator[ChoiceExample]:
+        return self._read(path, split, faults, {})
+
+    def read_unlabelled(self, path: Path) -> Iterator[ChoiceExample]:
+        return self._read(path, "test", RAISED, {"label": 0})
+
+    def _read(
+        self, path: Path, split: Split, faults: Faults, placeholders: Mapping[str, int]
     ) -> Iterator[ChoiceExample]:
         names = Names()
         for number, line in lines(path):
             if line.strip():
                 with faults:
-                    place, example = f"{split}{number - 1}", _example(line, task, path, number)
-                    yield replace(example, id=names.unique(example.id or place))
-
-    def read_unlabelled(self, path: Path, task: Task) -> Iterator[ChoiceExample]:
-        names = Names()
-        for number, line in lines(path):
-            if line.strip():
-                cells = {**json_object(line, path, number), "label": 0}
-                example = _of_cells(cells, task, path, number)
-                yield replace(example, id=names.unique(example.id or f"test{number - 1}"))
+                    fields = {**json_object(line, path, number), **placeholders}
+                    example = self._of_fields(fields, path, number)
+                    yield replace(example, id=names.unique(example.id or f"{split}{number - 1}"))
 
     def of_row(
-        self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
+        self, row: Mapping[str, Any], name: str, path: Path, number: int
     ) -> ChoiceExample | None:
         label = str(row["label"]).strip()
-        cells = {
+        fields = {
             **row,
             "choices": row["options"],
             "label": int(label) if label.isdecimal() else label,
         }
-        return replace(_of_cells(cells, task, path, number), id=name)
+        return replace(self._of_fields(fields, path, number), id=name)
 
-    def count(self, path: Path, task: Task, split: Split) -> int:
+    def count(self, path: Path, split: Split) -> int:
         """Lines that are not empty; none of them is read."""
         return sum(1 for _, line in lines(path) if line.strip())
 
-    def numbers(self, task: Task, example: ChoiceExample) -> np.ndarray:
+    def numbers(self, example: ChoiceExample) -> np.ndarray:
         """()."""
-        assert example.label is not None, "text without labels cannot be trained or scored"
-        return np.array(example.label, np.int64)
+        return np.array(known_label(example), np.int64)
 
-    def shown(self, task: Task, row: Row) -> Sequence[Row]:
+    def shown(self, row: Row) -> Sequence[Row]:
         context, *options = row
         return [(context, option) for option in options]
 
-    def batch(
-        self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
-    ) -> Batch:
+    def batch(self, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame) -> Batch:
         """Pieces (batch, options, length); ``labels`` (batch,)."""
-        pairs = [pair for item in items for pair in self.shown(task, item)]
+        pairs = [pair for item in items for pair in self.shown(item)]
         flat, _ = collate(pairs, frame.template, frame.max_length)
-        batch = {name: array.reshape(len(items), task.options, -1) for name, array in flat.items()}
+        shape = (len(items), self.task.options, -1)
+        batch = {name: array.reshape(shape) for name, array in flat.items()}
         batch["labels"] = np.stack(labels)
         return batch
 
-    def decode(
-        self, task: Task, items: Sequence[Row], predicted: np.ndarray, frame: Frame
-    ) -> list[int]:
+    def decode(self, items: Sequence[Row], predicted: np.ndarray, frame: Frame) -> list[int]:
         """``predicted`` (batch,): places of options."""
         return [int(place) for place in np.asarray(predicted).tolist()]
 
@@ -122,70 +108,57 @@ class ChoiceType(TaskType):
         return class_shares(logits)
 
     def probability(
-        self, task: Task, answer: int, parts: Sequence[int], certainties: Sequence[Any]
+        self, answer: int, parts: Sequence[int], certainties: Sequence[Any]
     ) -> tuple[float, dict[str, float]]:
         """The softmax over the options, by the place of the option."""
         by_place = {str(place): value for place, value in enumerate(certainties[0].tolist())}
         return by_place[str(answer)], by_place
 
-    def score(
-        self, task: Task, language: str, gold: Sequence[int], predicted: Sequence[int]
-    ) -> dict[str, float]:
-        return defined({"accuracy": accuracy(gold, predicted)})
+    def measured(
+        self, metric: str, language: str, gold: Sequence[int], predicted: Sequence[int]
+    ) -> float | None:
+        return {"accuracy": accuracy}[metric](gold, predicted)
 
-    def item_scores(
-        self, task: Task, language: str, gold: Sequence[int], predicted: Sequence[int]
-    ) -> ItemScores:
-        values = self.score(task, language, gold, predicted)
-        return ItemScores(
-            owners=np.arange(len(gold)),
-            parts={
-                metric: each([one == two for one, two in zip(gold, predicted, strict=True)])
-                for metric in values
-            },
-            values=values,
-            top_share=top_share(predicted),
-            gold_top_share=top_share(gold),
-            chance=self.score(task, language, gold, [most_frequent(gold) or 0] * len(gold)),
-        )
+    def parts(
+        self,
+        metric: str,
+        value: float,
+        language: str,
+        gold: Sequence[int],
+        predicted: Sequence[int],
+    ) -> Parts:
+        return each([right == place for right, place in zip(gold, predicted, strict=True)])
 
+    def _of_fields(self, fields: Mapping[str, Any], path: Path, number: int) -> ChoiceExample:
+        """The example of one line; its id is empty where the line has none."""
 
-KIND = ChoiceType()
+        def text(*keys: str) -> str:
+            value = next((fields[key] for key in keys if key in fields), "")
+            if not isinstance(value, str | int):
+                raise line_error(path, number, f"{keys[0]} is not text")
+            return str(value).strip()
 
-
-def _example(line: str, task: Task, path: Path, number: int) -> ChoiceExample:
-    """One line; its id is empty where the line has none."""
-    return _of_cells(json_object(line, path, number), task, path, number)
-
-
-def _of_cells(cells: Mapping[str, Any], task: Task, path: Path, number: int) -> ChoiceExample:
-    def text(*keys: str) -> str:
-        found = next((cells[key] for key in keys if key in cells), "")
-        if not isinstance(found, str | int):
-            raise line_error(path, number, f"{keys[0]} is not text")
-        return str(found).strip()
-
-    options = _options(cells, path, number)
-    if len(options) != task.options:
-        problem = f"has {len(options)} options, {task.name} has {task.options}"
-        raise line_error(path, number, problem)
-    context, question = text("context", "premise"), text("question")
-    if not context and not question:
-        raise line_error(path, number, "has neither context nor question")
-    label = cells.get("label")
-    if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < len(options):
-        problem = f"label {label!r} is not a place from 0 to {len(options) - 1}"
-        raise line_error(path, number, problem)
-    question = task.questions.get(question, question)
-    return ChoiceExample(text("id", "idx"), context, question, options, label)
+        options = _options(fields, path, number)
+        if len(options) != self.task.options:
+            problem = f"has {len(options)} options, {self.task.name} has {self.task.options}"
+            raise line_error(path, number, problem)
+        context, question = text("context", "premise"), text("question")
+        if not context and not question:
+            raise line_error(path, number, "has neither context nor question")
+        label = fields.get("label")
+        if not isinstance(label, int) or isinstance(label, bool) or not 0 <= label < len(options):
+            problem = f"label {label!r} is not a place from 0 to {len(options) - 1}"
+            raise line_error(path, number, problem)
+        question = self.task.questions.get(question, question)
+        return ChoiceExample(text("id", "idx"), context, question, options, label)
 
 
-def _options(cells: Mapping[str, Any], path: Path, number: int) -> tuple[str, ...]:
-    found = cells.get("choices")
-    if found is None:
-        found = []
-        while f"choice{len(found) + 1}" in cells:
-            found.append(cells[f"choice{len(found) + 1}"])
-    if not isinstance(found, list) or not all(isinstance(o, str) and o.strip() for o in found):
+def _options(fields: Mapping[str, Any], path: Path, number: int) -> tuple[str, ...]:
+    options = fields.get("choices")
+    if options is None:
+        options = []
+        while (key := f"choice{len(options) + 1}") in fields:
+            options.append(fields[key])
+    if not isinstance(options, list) or not all(isinstance(o, str) and o.strip() for o in options):
         raise line_error(path, number, "an option is not text, or is empty")
-    return tuple(option.strip() for option in found)
+    return tuple(option.strip() for option in options)

@@ -4,43 +4,33 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xlt_ray.config.facts import Split
-from xlt_ray.data.item_scores import (
-    ItemScores,
-    each,
-    label_counts,
-    macro_f1_without,
-    most_frequent,
-    of_jackknife,
-    top_share,
-)
-from xlt_ray.data.metrics import accuracy, defined, macro_f1
+from xlt_ray.data.item_scores import Parts, each, label_counts, macro_f1_without, of_jackknife
+from xlt_ray.data.metrics import accuracy, macro_f1
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.lines import RAISED, Faults, Names, cells, line_error
 from xlt_ray.data.text.pipeline import Batch, collate
-from xlt_ray.data.types.base import Frame, Row, TaskType, class_shares
+from xlt_ray.data.types.base import AnswersType, Example, Frame, Row, class_shares, known_label
 
 _NOT_TRANSLATED = "NS"
 
 
 @dataclass(frozen=True, slots=True)
-class TwoSentences:
-    """What examples of sentence pairs have in common."""
+class TwoSentences(Example):
+    """Two sentences, whatever their label is."""
 
-    id: str
     first: str
     second: str
 
     @property
     def is_whole(self) -> bool:
-        """Whether both sentences are there: neither is empty or marked as not translated."""
-        return all(one and one != _NOT_TRANSLATED for one in (self.first, self.second))
+        return are_whole(self.first, self.second)
 
     def sentences(self) -> tuple[tuple[str, ...], ...]:
         return (tuple(self.first.split()), tuple(self.second.split()))
@@ -48,44 +38,51 @@ class TwoSentences:
 
 @dataclass(frozen=True, slots=True)
 class PairExample(TwoSentences):
-    """Two sentences and their relation; ``label`` is None where only the text may be seen."""
+    """Two sentences and their relation."""
 
+    label_field = "label"
     label: str | None
 
-    @property
-    def gold(self) -> str | None:
-        return self.label
 
-    def hidden(self) -> PairExample:
-        return replace(self, label=None)
-
-
-class SentencePairType(TaskType):
+class SentencePairType(AnswersType):
     """Two sentences a row, and one label for both, whatever it is."""
 
-    def width(self, task: Task) -> int:
-        return 2
+    width = 2
 
-    def count(self, path: Path, task: Task, split: Split) -> int:
+    @abstractmethod
+    def of_text(
+        self, name: str, first: str, second: str, label: str, path: Path, number: int
+    ) -> Any:
+        """The example of a row, or the fault of its ``label``."""
+
+    @abstractmethod
+    def unlabelled(self, name: str, first: str, second: str) -> Any:
+        """An example whose label is a placeholder."""
+
+    def read(self, path: Path, split: Split, faults: Faults = RAISED) -> Iterator[Any]:
+        names = Names()
+        for number, (name, first, second, label) in pair_rows(path, self.task, split, faults):
+            with faults:
+                yield self.of_text(names.unique(name), first, second, label, path, number)
+
+    def of_row(self, row: Mapping[str, Any], name: str, path: Path, number: int) -> Any:
+        label = str(row["label"]).strip()
+        return self.of_text(name, *both_sentences(row), label, path, number)
+
+    def count(self, path: Path, split: Split) -> int:
         """Rows that :meth:`read` gives; no label is looked at."""
-        return sum(1 for _ in pair_rows(path, task, split))
+        return sum(1 for _ in pair_rows(path, self.task, split))
 
     def is_whole(self, example: TwoSentences) -> bool:
         return example.is_whole
 
-    @abstractmethod
-    def unlabelled(self, task: Task, name: str, first: str, second: str) -> TwoSentences:
-        """An example whose label is a placeholder."""
-
-    def read_unlabelled(self, path: Path, task: Task) -> Iterator[Any]:
+    def read_unlabelled(self, path: Path) -> Iterator[Any]:
         """Two columns, or columns with a header that names the task's two sentences."""
         names = Names()
-        for number, name, first, second in unlabelled_rows(path, task):
-            yield self.unlabelled(task, names.unique(name or f"line{number}"), first, second)
+        for number, name, first, second in unlabelled_rows(path, self.task):
+            yield self.unlabelled(names.unique(name or f"line{number}"), first, second)
 
-    def batch(
-        self, task: Task, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame
-    ) -> Batch:
+    def batch(self, items: Sequence[Row], labels: Sequence[np.ndarray], frame: Frame) -> Batch:
         """``labels`` (batch,)."""
         batch, _ = collate(items, frame.template, frame.max_length)
         batch["labels"] = np.stack(labels)
@@ -95,113 +92,101 @@ class SentencePairType(TaskType):
 class PairType(SentencePairType):
     """Gold and predictions are one label per pair."""
 
-    def read(
-        self, path: Path, task: Task, split: Split, faults: Faults = RAISED
-    ) -> Iterator[PairExample]:
-        names = Names()
-        for number, (name, first, second, label) in pair_rows(path, task, split, faults):
-            with faults:
-                known = task.known(label, path, number)
-                yield PairExample(names.unique(name), first, second, known)
+    def of_text(
+        self, name: str, first: str, second: str, label: str, path: Path, number: int
+    ) -> PairExample:
+        return PairExample(name, first, second, self.task.known(label, path, number))
 
-    def of_row(
-        self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
-    ) -> PairExample | None:
-        return PairExample(
-            name, *both_sentences(row), task.known(str(row["label"]).strip(), path, number)
-        )
+    def unlabelled(self, name: str, first: str, second: str) -> PairExample:
+        return PairExample(name, first, second, self.task.labels[0])
 
-    def unlabelled(self, task: Task, name: str, first: str, second: str) -> PairExample:
-        return PairExample(name, first, second, task.labels[0])
-
-    def numbers(self, task: Task, example: PairExample) -> np.ndarray:
+    def numbers(self, example: PairExample) -> np.ndarray:
         """()."""
-        assert example.label is not None, "text without labels cannot be trained or scored"
-        return np.array(task.number_of(example.label), np.int64)
+        return np.array(self.task.number_of(known_label(example)), np.int64)
 
-    def decode(
-        self, task: Task, items: Sequence[Row], predicted: np.ndarray, frame: Frame
-    ) -> list[str]:
+    def decode(self, items: Sequence[Row], predicted: np.ndarray, frame: Frame) -> list[str]:
         """``predicted`` (batch,): numbers of labels."""
-        return [task.labels[number] for number in np.asarray(predicted).tolist()]
+        return [self.task.labels[number] for number in np.asarray(predicted).tolist()]
 
     def certainties(self, logits: Any, labels: np.ndarray) -> list[Any]:
         return class_shares(logits)
 
     def probability(
-        self, task: Task, answer: str, parts: Sequence[str], certainties: Sequence[Any]
+        self, answer: str, parts: Sequence[str], certainties: Sequence[Any]
     ) -> tuple[Any, dict[str, float] | None]:
         """The softmax of the logits, by label."""
-        by_label = dict(zip(task.labels, certainties[0].tolist(), strict=True))
+        by_label = dict(zip(self.task.labels, certainties[0].tolist(), strict=True))
         return by_label[answer], by_label
 
-    def score(
-        self, task: Task, language: str, gold: Sequence[str], predicted: Sequence[str]
-    ) -> dict[str, float]:
-        measures = {"accuracy": accuracy, "macro_f1": macro_f1}
-        return defined({metric: measures[metric](gold, predicted) for metric in task.metrics})
+    def measured(
+        self, metric: str, language: str, gold: Sequence[str], predicted: Sequence[str]
+    ) -> float | None:
+        return {"accuracy": accuracy, "macro_f1": macro_f1}[metric](gold, predicted)
 
-    def item_scores(
-        self, task: Task, language: str, gold: Sequence[str], predicted: Sequence[str]
-    ) -> ItemScores:
-        values = self.score(task, language, gold, predicted)
-        parts = {"accuracy": each([one == two for one, two in zip(gold, predicted, strict=True)])}
-        if "macro_f1" in values:
-            counts = label_counts([[one] for one in gold], [[one] for one in predicted])
-            parts["macro_f1"] = of_jackknife(values["macro_f1"], macro_f1_without(*counts))
-        return ItemScores(
-            owners=np.arange(len(gold)),
-            parts={metric: parts[metric] for metric in values},
-            values=values,
-            top_share=top_share(predicted),
-            gold_top_share=top_share(gold),
-            chance=self.score(task, language, gold, [most_frequent(gold) or ""] * len(gold)),
-        )
+    def parts(
+        self,
+        metric: str,
+        value: float,
+        language: str,
+        gold: Sequence[str],
+        predicted: Sequence[str],
+    ) -> Parts:
+        if metric == "accuracy":
+            return each([right == label for right, label in zip(gold, predicted, strict=True)])
+        counts = label_counts([[label] for label in gold], [[label] for label in predicted])
+        return of_jackknife(value, macro_f1_without(*counts))
 
 
-KIND = PairType()
+def are_whole(*sentences: str) -> bool:
+    """Whether all sentences are there: none is empty or marked as not translated."""
+    return all(text and text != _NOT_TRANSLATED for text in sentences)
 
 
 def both_sentences(row: Mapping[str, Any]) -> tuple[str, str]:
-    """The two sentences of a row."""
+    """The two sentences of a row of a data set."""
     first, second = (str(row[side] or "").strip() for side in ("first", "second"))
     return first, second
 
 
-def pair_rows(
-    path: Path, task: Task, split: Split, faults: Faults = RAISED
-) -> Iterator[tuple[int, tuple[str, str, str, str]]]:
-    """Line number, and id, sentences and label of every row, in training of every whole one.
+def column_rows(
+    path: Path, columns: Sequence[str], faults: Faults
+) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of every row, in the order of ``columns``.
 
     Raises:
-        DataError: the header lacks a column of the task, or a row is of another width.
+        DataError: the header lacks a column or has it twice, or a row is of another width.
     """
     rows = cells(path)
-    _, row = next(rows, (1, []))
-    header = [cell.strip() for cell in row]
-    wanted = (task.columns.id, task.columns.first, task.columns.second, task.columns.label)
-    missing = [column for column in wanted if column not in header]
-    if missing:
+    header = [cell.strip() for cell in next(rows, (1, []))[1]]
+    if missing := [column for column in columns if column not in header]:
         raise line_error(path, 1, f"the header lacks {', '.join(missing)}")
-    for column in wanted:
+    for column in columns:
         if header.count(column) > 1:
             raise line_error(path, 1, f"the header has {column} {header.count(column)} times")
-    places = [header.index(column) for column in wanted]
+    places = [header.index(column) for column in columns]
     for number, row in rows:
         with faults:
             if len(row) != len(header):
                 raise line_error(path, number, f"has {len(row)} columns, the header {len(header)}")
-            name, first, second, label = (row[place].strip() for place in places)
-            if split != "train" or TwoSentences(name, first, second).is_whole:
-                yield number, (name, first, second, label)
+            yield number, [row[place].strip() for place in places]
+
+
+def pair_rows(
+    path: Path, task: Task, split: Split, faults: Faults = RAISED
+) -> Iterator[tuple[int, list[str]]]:
+    """Line number, and id, sentences and label of every row, in training of every whole one."""
+    columns = task.columns
+    wanted = (columns.id, columns.first, columns.second, columns.label)
+    for number, row in column_rows(path, wanted, faults):
+        if split != "train" or are_whole(row[1], row[2]):
+            yield number, row
 
 
 def unlabelled_rows(path: Path, task: Task) -> Iterator[tuple[int, str, str, str]]:
     """Line number, id (empty where there is none) and both sentences of every row."""
     columns = task.columns
     rows = cells(path)
-    _, row = next(rows, (1, []))
-    header = [cell.strip() for cell in row]
+    header = [cell.strip() for cell in next(rows, (1, []))[1]]
     places, width = (0, 1), 2
     remedy = f"two sentences, or a header with {columns.first} and {columns.second}"
     if {columns.first, columns.second} <= set(header):

@@ -1,35 +1,24 @@
 """Extractive question answering: the part of a passage that answers a question.
 
-Read from SQuAD's JSON, v1.1 or v2. A passage that is too long is seen through overlapping
-windows, as BERT does it (arXiv 1810.04805): each window is one row with the question before it.
-At evaluation all windows of an example are scored, and the best span of any of them is the
-answer; where questions may have none, no answer is given if the best score of "none" (begin and
-end on the first piece), the lowest over the windows, is better than that of the best span by
-more than a threshold.
-
-In training one window stands for an example each time it is drawn: with probability 1/2 one of
-those that hold the whole answer, else any of them, each choice uniform. A window without the
-answer is trained to say "none". That is ours; the usual scripts make every window an example of
-its own, and the size of a training would depend on the tokenizer.
-
-Spans are counted in characters without whitespace, which is the same for text and for words and
-needs no word boundaries: Chinese and Thai passages are few long words.
+Read from SQuAD's JSON, v1.1 or v2. A passage that is too long is seen through overlapping windows,
+as in BERT (arXiv 1810.04805): each is one row with the question before it. The best span of any
+window is the answer, or none where that scores better. Spans are counted in characters without
+whitespace, which needs no word boundaries: Chinese and Thai passages are few long words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from xlt_ray.config.facts import Split
-from xlt_ray.data.item_scores import ItemScores, each, most_frequent, top_share
+from xlt_ray.data.item_scores import Parts, each
 from xlt_ray.data.metrics import exact_match, normalised, token_f1
 from xlt_ray.data.sampling import generator
-from xlt_ray.data.task import Task
 from xlt_ray.data.text.lines import RAISED, Faults, Names, line_error
 from xlt_ray.data.text.pipeline import Batch, Sentence, collate
 from xlt_ray.data.text.squad import (
@@ -39,7 +28,7 @@ from xlt_ray.data.text.squad import (
     paragraphs,
     question_error,
 )
-from xlt_ray.data.types.base import Frame, Row, Rows, TaskType
+from xlt_ray.data.types.base import AnswersType, Example, Frame, Row, Rows, known_label
 
 _NOTHING = np.zeros(0, np.int32)
 
@@ -52,14 +41,14 @@ class Answer(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class SpanExample:
-    """A question and its passage; ``answers`` is None where only the text may be seen.
+class SpanExample(Example):
+    """A question and its passage.
 
-    Any of several answers is right, the first is trained on; none means that the passage does
-    not answer the question.
+    Any of several answers is right, the first is trained on; an empty tuple means that the passage
+    does not answer the question.
     """
 
-    id: str
+    label_field = "answers"
     question: str
     passage: str
     answers: tuple[Answer, ...] | None
@@ -70,9 +59,6 @@ class SpanExample:
         if self.answers is None:
             return None
         return tuple(answer.text for answer in self.answers) or ("",)
-
-    def hidden(self) -> SpanExample:
-        return replace(self, answers=None)
 
     def sentences(self) -> tuple[tuple[str, ...], ...]:
         return (tuple(self.question.split()), tuple(self.passage.split()))
@@ -100,58 +86,36 @@ class Window(NamedTuple):
         return (first, last) if first <= last else None
 
 
-class Found(NamedTuple):
-    """The best span of one window, in characters without whitespace, and how good none is."""
+class BestSpan(NamedTuple):
+    """The best span of one window, in characters without whitespace."""
 
     score: float
     begin: int
     end: int
     none: float
+    """Score of giving no answer: begin and end on the first piece."""
 
 
-class Windows:
-    """All windows of all examples, in their order."""
-
-    def __init__(self, task: Task, rows: Rows, frame: Frame) -> None:
-        self._task, self._rows, self._frame = task, rows, frame
-        places: list[tuple[int, int]] = []
-        lengths: list[int] = []
-        for owner in range(len(rows)):
-            for number, window in enumerate(windows(task, rows[owner], frame)):
-                places.append((owner, number))
-                lengths.append(len(window.question.pieces) + len(window.part.pieces))
-        self.owners = np.array([owner for owner, _ in places], np.int64)
-        self.lengths = np.array(lengths, np.int64)
-        self._places = places
-
-    def __getitem__(self, number: int) -> Window:
-        owner, window = self._places[number]
-        return windows(self._task, self._rows[owner], self._frame)[window]
-
-
-class SpanType(TaskType):
+class SpanType(AnswersType):
     """Gold is a tuple of texts, any of which is right; a prediction is one text."""
 
     has_places = True
+    width = 2
 
-    def width(self, task: Task) -> int:
-        return 2
-
-    def switched(self, task: Task) -> Sequence[int]:
+    @property
+    def switched(self) -> Sequence[int]:
         """The question alone: an answer has to stand in its passage as it is."""
         return (0,)
 
-    def read(
-        self, path: Path, task: Task, split: Split, faults: Faults = RAISED
-    ) -> Iterator[SpanExample]:
+    def read(self, path: Path, split: Split, faults: Faults = RAISED) -> Iterator[SpanExample]:
         names = Names()
         for paragraph in paragraphs(path, Question, faults):
             for question in paragraph.qas:
                 with faults:
                     name = names.unique(str(question.id))
-                    yield _example(path, task, name, paragraph.context, question)
+                    yield self._example(path, name, paragraph.context, question)
 
-    def read_unlabelled(self, path: Path, task: Task) -> Iterator[SpanExample]:
+    def read_unlabelled(self, path: Path) -> Iterator[SpanExample]:
         names = Names()
         for paragraph in paragraphs(path, UnansweredQuestion):
             for question in paragraph.qas:
@@ -160,7 +124,7 @@ class SpanType(TaskType):
                 yield SpanExample(name, question.question, paragraph.context, ())
 
     def of_row(
-        self, task: Task, row: Mapping[str, Any], name: str, path: Path, number: int
+        self, row: Mapping[str, Any], name: str, path: Path, number: int
     ) -> SpanExample | None:
         """An answer that does not stand where the row says is looked for nearby: some data sets
         have cut whitespace off their passages and left the places as they were."""
@@ -174,64 +138,84 @@ class SpanType(TaskType):
             problem = "its answers are not a text and an answer_start each"
             raise line_error(path, number, problem) from None
         question = Question(id=name, question=asked, answers=answers)
-        return _example(path, task, name, passage, question)
+        return self._example(path, name, passage, question)
 
-    def count(self, path: Path, task: Task, split: Split) -> int:
+    def count(self, path: Path, split: Split) -> int:
         """Questions; no answer is looked at."""
         return sum(len(paragraph.qas) for paragraph in paragraphs(path, UnansweredQuestion))
 
-    def numbers(self, task: Task, example: SpanExample) -> np.ndarray:
+    def numbers(self, example: SpanExample) -> np.ndarray:
         """(2,): begin and end of the first answer without whitespace; -1 where there is none."""
-        assert example.answers is not None, "text without labels cannot be trained or scored"
-        if not example.answers:
-            return np.array([-1, -1], np.int64)
-        return _place(example, example.answers[0])
+        answers = known_label(example)
+        return _place(example, answers[0]) if answers else np.array([-1, -1], np.int64)
+
+    def items(self, row: Row, frame: Frame) -> list[Window]:
+        """The question, cut where it is long, beside each part of the passage.
+
+        Parts are as long as the row has room for, but the last; neighbours share ``spans.overlap``
+        pieces, or half a part where that is less.
+        """
+        question, passage = row
+        assert passage.places is not None, "spans need the places of pieces"
+        room = max(frame.room(2), 2)
+        kept = min(len(question.pieces), self.task.spans.max_question, room // 2)
+        asked = Sentence(question.pieces[:kept], _NOTHING)
+        size = room - kept
+        step = size - min(self.task.spans.overlap, size // 2)
+        parts = [
+            slice(begin, begin + size)
+            for begin in range(0, max(len(passage.pieces) - size, 0) + step, step)
+        ]
+        return [
+            Window(asked, Sentence(passage.pieces[part], _NOTHING, passage.places[part]))
+            for part in parts
+        ]
 
     def train_items(
         self,
-        task: Task,
         rows: Sequence[Row],
         plain: Sequence[Row],
         labels: Sequence[np.ndarray],
         frame: Frame,
         stream: tuple[str | int, ...],
     ) -> Sequence[tuple[int, Window]]:
-        """One window a row."""
+        """One window a row, drawn anew each time: with probability 1/2 one of those that hold the
+        whole answer, else any. A window without the answer is trained to say "none".
+
+        The usual scripts make every window an example, so that the size of a training depends on
+        the tokenizer.
+        """
         draws = generator(*stream).random((len(rows), 2))
-        found = []
-        for row, label, (turn, draw) in zip(rows, labels, draws.tolist(), strict=True):
-            there = windows(task, row, frame)
-            holders = [one for one in there if one.span(label) is not None]
-            chosen = holders if holders and turn < 0.5 else there
-            found.append(chosen[int(draw * len(chosen))])
-        return list(enumerate(found))
+        drawn = []
+        for row, label, (coin, draw) in zip(rows, labels, draws.tolist(), strict=True):
+            windows = self.items(row, frame)
+            holders = [window for window in windows if window.span(label) is not None]
+            chosen = holders if holders and coin < 0.5 else windows
+            drawn.append(chosen[int(draw * len(chosen))])
+        return list(enumerate(drawn))
 
-    def views(self, task: Task, rows: Rows, frame: Frame) -> Windows:
-        return Windows(task, rows, frame)
-
-    def cut(self, task: Task, rows: Rows, examples: Sequence[SpanExample], frame: Frame) -> float:
+    def cut(self, rows: Rows, examples: Sequence[SpanExample], frame: Frame) -> float:
         """Share of the questions that are cut, or have answers of which none can be given: no
         window holds one, or all are longer than ``spans.max_answer``."""
 
         def is_cut(example: SpanExample, row: Row) -> bool:
-            parts = windows(task, row, frame)
-            if len(parts[0].question.pieces) < len(row[0].pieces):
+            windows = self.items(row, frame)
+            if len(windows[0].question.pieces) < len(row[0].pieces):
                 return True
             spans = [
                 window.span(_place(example, answer))
                 for answer in example.answers or ()
-                for window in parts
+                for window in windows
             ]
+            longest = self.task.spans.max_answer
             return bool(spans) and not any(
-                span is not None and span[1] - span[0] < task.spans.max_answer for span in spans
+                span is not None and span[1] - span[0] < longest for span in spans
             )
 
-        found = [is_cut(example, rows[number]) for number, example in enumerate(examples)]
-        return sum(found) / len(found) if found else 0.0
+        cut = [is_cut(example, rows[number]) for number, example in enumerate(examples)]
+        return sum(cut) / len(cut) if cut else 0.0
 
-    def batch(
-        self, task: Task, items: Sequence[Window], labels: Sequence[np.ndarray], frame: Frame
-    ) -> Batch:
+    def batch(self, items: Sequence[Window], labels: Sequence[np.ndarray], frame: Frame) -> Batch:
         """``labels`` (batch, 2): first and last piece of the answer, 0 and 0 if not in here."""
         batch, places = collate(items, frame.template, frame.max_length)
         spans = np.zeros((len(items), 2), np.int64)
@@ -245,12 +229,13 @@ class SpanType(TaskType):
         return batch
 
     def decode(
-        self, task: Task, items: Sequence[Window], predicted: np.ndarray, frame: Frame
-    ) -> list[Found]:
+        self, items: Sequence[Window], predicted: np.ndarray, frame: Frame
+    ) -> list[BestSpan]:
         """``predicted`` (batch, 2, length): how good every piece is as begin and as end."""
         _, places = collate(items, frame.template, frame.max_length)
+        longest = self.task.spans.max_answer
         return [
-            _best(window, scores[:, place], float(scores[:, 0].sum()), task.spans.max_answer)
+            _best(window, scores[:, place], float(scores[:, 0].sum()), longest)
             for window, (_, place), scores in zip(items, places, np.asarray(predicted), strict=True)
         ]
 
@@ -260,113 +245,91 @@ class SpanType(TaskType):
         return total
 
     def probability(
-        self, task: Task, answer: str, parts: Sequence[Any], certainties: Sequence[float]
+        self, answer: str, parts: Sequence[BestSpan], certainties: Sequence[float]
     ) -> tuple[float, None]:
         """The product of the probabilities of begin and end among all pieces of the window that
         holds the answer; without an answer, those of the first piece in the window that is least
         sure of having none."""
-        windows = range(len(parts))
+        windows = list(zip(parts, certainties, strict=True))
         if answer:
-            best = max(windows, key=lambda window: parts[window].score)
-            return float(np.exp(parts[best].score - certainties[best])), None
-        least = min(windows, key=lambda window: parts[window].none)
-        return float(np.exp(parts[least].none - certainties[least])), None
+            best, certainty = max(windows, key=lambda window: window[0].score)
+            return float(np.exp(best.score - certainty)), None
+        least, certainty = min(windows, key=lambda window: window[0].none)
+        return float(np.exp(least.none - certainty)), None
 
-    def joined(self, task: Task, example: SpanExample, parts: Sequence[Found]) -> str:
-        best = max(parts, key=lambda one: one.score)
-        none = min(part.none for part in parts)
-        if task.spans.has_unanswerable and none - best.score > task.spans.null_threshold:
+    def joined(self, example: SpanExample, parts: Sequence[BestSpan]) -> str:
+        best = max(parts, key=lambda part: part.score)
+        none, spans = min(part.none for part in parts), self.task.spans
+        if spans.has_unanswerable and none - best.score > spans.null_threshold:
             return ""
-        solid = [place for place, one in enumerate(example.passage) if not one.isspace()]
+        solid = [place for place, char in enumerate(example.passage) if not char.isspace()]
         if best.end <= best.begin:
             return ""
         return example.passage[solid[best.begin] : solid[best.end - 1] + 1]
 
-    def score(
+    def measured(
+        self, metric: str, language: str, gold: Sequence[Sequence[str]], predicted: Sequence[str]
+    ) -> float | None:
+        """The mean over the examples."""
+        values = self._by_example(metric, language, gold, predicted)
+        return float(np.mean(values)) if values else None
+
+    def parts(
         self,
-        task: Task,
+        metric: str,
+        value: float,
         language: str,
         gold: Sequence[Sequence[str]],
         predicted: Sequence[str],
-    ) -> dict[str, float]:
-        """Of each prediction the best over the gold answers, then the mean over examples.
+    ) -> Parts:
+        return each(self._by_example(metric, language, gold, predicted))
+
+    def right_answers(self, gold: Sequence[Sequence[str]]) -> list[str]:
+        return [answers[0] for answers in gold]
+
+    def _by_example(
+        self, metric: str, language: str, gold: Sequence[Sequence[str]], predicted: Sequence[str]
+    ) -> list[float]:
+        """By example, the best score of its prediction over its gold answers.
 
         Where questions may have no answer, gold answers that normalisation leaves nothing of
         count for nothing, and are "none" where there is no other; and an answer of no token is
         right or wrong, never in between (SQuAD v2's script; v1.1's has F1 0 there).
         """
-        return {
-            metric: float(np.mean(values))
-            for metric, values in self._by_item(task, language, gold, predicted).items()
-        }
-
-    def item_scores(
-        self, task: Task, language: str, gold: Sequence[Sequence[str]], predicted: Sequence[str]
-    ) -> ItemScores:
-        found = self._by_item(task, language, gold, predicted)
-        firsts = [right[0] for right in gold]
-        return ItemScores(
-            owners=np.arange(len(gold)),
-            parts={metric: each(values) for metric, values in found.items()},
-            values=self.score(task, language, gold, predicted),
-            top_share=top_share(predicted),
-            gold_top_share=top_share(firsts),
-            chance=self.score(task, language, gold, [most_frequent(firsts) or ""] * len(gold)),
-        )
-
-    def _by_item(
-        self, task: Task, language: str, gold: Sequence[Sequence[str]], predicted: Sequence[str]
-    ) -> dict[str, list[float]]:
         if len(gold) != len(predicted):
             raise ValueError(f"{len(gold)} questions, {len(predicted)} answers")
-        language, rule = task.spans.passage_language or language, task.spans.normalisation
+        spans = self.task.spans
+        language, has_none = spans.passage_language or language, spans.has_unanswerable
 
         def tokens(text: str) -> tuple[str, ...]:
-            return normalised(text, rule, language)
+            return normalised(text, spans.normalisation, language)
 
-        measures = {"f1": token_f1, "em": exact_match}
-        has_none = task.spans.has_unanswerable
-        values: dict[str, list[float]] = {metric: [] for metric in task.metrics if gold}
+        def value(answer: tuple[str, ...], said: tuple[str, ...]) -> float:
+            is_whole = metric == "em" or (has_none and not (answer and said))
+            return exact_match(answer, said) if is_whole else token_f1(answer, said)
+
+        values = []
         for answers, text in zip(gold, predicted, strict=True):
-            right, said = [tokens(answer) for answer in answers], tokens(text)
+            right = [tokens(answer) for answer in answers]
             if has_none:
                 right = [answer for answer in right if answer] or [()]
-            for metric, own in values.items():
-                own.append(
-                    max(
-                        exact_match(answer, said)
-                        if has_none and not (answer and said)
-                        else measures[metric](answer, said)
-                        for answer in right
-                    )
-                )
+            values.append(max(value(answer, tokens(text)) for answer in right))
         return values
 
-
-KIND = SpanType()
-
-
-def windows(task: Task, row: Row, frame: Frame) -> list[Window]:
-    """The question, cut where it is long, beside each part of the passage.
-
-    Parts are as long as the row has room for, but the last; neighbours share ``spans.overlap``
-    pieces, or half a part where that is less.
-    """
-    question, passage = row
-    assert passage.places is not None, "spans need the places of pieces"
-    room = max(frame.room(2), 2)
-    kept = min(len(question.pieces), task.spans.max_question, room // 2)
-    asked = Sentence(question.pieces[:kept], _NOTHING)
-    size = room - kept
-    step = size - min(task.spans.overlap, size // 2)
-    found = []
-    for begin in range(0, max(len(passage.pieces) - size, 0) + step, step):
-        part = slice(begin, begin + size)
-        found.append(Window(asked, Sentence(passage.pieces[part], _NOTHING, passage.places[part])))
-    return found
+    def _example(self, path: Path, name: str, passage: str, question: Question) -> SpanExample:
+        answers = () if question.is_impossible else question.answers
+        _refuse_empty(path, name, passage, question)
+        if not answers and not self.task.spans.has_unanswerable:
+            remedy = f"spans.has_unanswerable: true in the task file of {self.task.name}"
+            raise question_error(path, name, "has no answer", remedy)
+        kept = tuple(Answer(answer.text, answer.answer_start) for answer in answers)
+        for text, begin in kept:
+            if not text.strip() or begin < 0 or passage[begin : begin + len(text)] != text:
+                raise question_error(path, name, f"{text!r} is not at {begin}")
+        return SpanExample(name, question.question, passage, kept)
 
 
-def _best(window: Window, scores: np.ndarray, none: float, longest: int) -> Found:
+def _best(window: Window, scores: np.ndarray, none: float, longest: int) -> BestSpan:
     """The best span of at most ``longest`` pieces, of all there are; the first among equals."""
     begins, ends = scores.astype(np.float64)
     best, span = -np.inf, (0, 0)
@@ -377,7 +340,7 @@ def _best(window: Window, scores: np.ndarray, none: float, longest: int) -> Foun
             best, span = float(sums[first]), (first, first + extra)
     assert window.part.places is not None
     begin, end = window.part.places[span[0], 0], window.part.places[span[1], 1]
-    return Found(best, int(begin), int(end), none)
+    return BestSpan(best, int(begin), int(end), none)
 
 
 def _place(example: SpanExample, answer: Answer) -> np.ndarray:
@@ -394,7 +357,7 @@ def _answers(column: Any) -> list[tuple[str, int]]:
     """Text and place of every answer, of a list of them or of two lists."""
     if isinstance(column, Mapping):
         return list(zip(column["text"], column["answer_start"], strict=True))
-    return [(one["text"], one["answer_start"]) for one in column or ()]
+    return [(answer["text"], answer["answer_start"]) for answer in column or ()]
 
 
 def _standing(passage: str, text: str, begin: int) -> int:
@@ -403,23 +366,12 @@ def _standing(passage: str, text: str, begin: int) -> int:
         return begin
     places = (passage.rfind(text, 0, begin + len(text)), passage.find(text, max(begin, 0)))
     return min(
-        (place for place in places if place >= 0), key=lambda one: abs(one - begin), default=begin
+        (place for place in places if place >= 0),
+        key=lambda place: abs(place - begin),
+        default=begin,
     )
 
 
-def _refuse_empty(path: Path, name: str, passage: str, one: UnansweredQuestion) -> None:
-    if not passage.strip() or not one.question.strip():
+def _refuse_empty(path: Path, name: str, passage: str, question: UnansweredQuestion) -> None:
+    if not passage.strip() or not question.question.strip():
         raise question_error(path, name, "its text or its passage is empty")
-
-
-def _example(path: Path, task: Task, name: str, passage: str, one: Question) -> SpanExample:
-    answers = () if one.is_impossible else one.answers
-    _refuse_empty(path, name, passage, one)
-    if not answers and not task.spans.has_unanswerable:
-        remedy = f"spans.has_unanswerable: true in the task file of {task.name}"
-        raise question_error(path, name, "has no answer", remedy)
-    for text, begin in ((answer.text, answer.answer_start) for answer in answers):
-        if not text.strip() or begin < 0 or passage[begin : begin + len(text)] != text:
-            raise question_error(path, name, f"{text!r} is not at {begin}")
-    kept = tuple(Answer(answer.text, answer.answer_start) for answer in answers)
-    return SpanExample(name, one.question, passage, kept)

@@ -197,7 +197,7 @@ class HubSource:
                 if unique != name:
                     repeated.append(name)
                 with gathered:
-                    example = kind.of_row(task, row, unique, at, number)
+                    example = kind.of_row(row, unique, at, number)
                 if example is not None and (split != "train" or kind.is_whole(example)):
                     count += 1
                     keep(example)
