@@ -25,26 +25,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-app.command(rich_help_panel="Run")(run.run)
-app.command(rich_help_panel="Run")(run.resume)
-app.command(rich_help_panel="Run")(run.stage)
-app.command(rich_help_panel="Run")(reports.confirm)
-app.command(rich_help_panel="Run")(cluster.submit)
-app.command(rich_help_panel="Look")(show.status)
-app.command(rich_help_panel="Look")(show.trials)
-app.command(rich_help_panel="Look")(cluster.logs)
-app.command(rich_help_panel="Look")(reports.report)
-app.command(rich_help_panel="Look")(reports.compare)
-app.command(rich_help_panel="Look")(show.ui)
-app.command(rich_help_panel="Look")(export.export)
-app.command(rich_help_panel="Look")(export.predict)
-app.command(rich_help_panel="Look")(disk.gc)
-app.command(rich_help_panel="Look")(disk.rm)
-app.command(rich_help_panel="Prepare")(prepare.check)
-app.command(rich_help_panel="Prepare")(prepare.plan)
-app.command(name="list", rich_help_panel="Prepare")(prepare.list_)
-app.command(rich_help_panel="Prepare")(prepare.schema)
-app.command(rich_help_panel="Prepare")(cluster.doctor)
+COMMANDS = {
+    "Run": (run.run, run.resume, run.stage, reports.confirm, cluster.submit),
+    "Look": (
+        *(show.status, show.trials, cluster.logs, reports.report, reports.compare, show.ui),
+        *(export.export, export.predict, disk.gc, disk.rm),
+    ),
+    "Prepare": (prepare.check, prepare.plan, prepare.list_, prepare.schema, cluster.doctor),
+}
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)
 
 
 def _print_version(is_given: bool) -> None:

@@ -28,7 +28,7 @@ from xlt_ray.home import Home
 if TYPE_CHECKING:
     from xlt_ray.config.sweep import SweepSpec
     from xlt_ray.ledger import Standing, TrialView
-    from xlt_ray.sweep.jobs import Cluster, Job
+    from xlt_ray.sweep.jobs import Cluster
 
 
 STATES = {"ok": "ok", "note": "warning", "wrong": "error"}
@@ -158,8 +158,7 @@ def logs(
 
 
 def answer_from(address: str, name: str | None, arguments: list[str]) -> NoReturn:
-    """Run ``xlt`` with these arguments on the cluster, print its output, and end with its exit
-    code."""
+    """Run ``xlt`` on the cluster, print its output, and end with its exit code."""
     from xlt_ray.sweep.jobs import Cluster
 
     cluster = Cluster(address)
@@ -196,14 +195,14 @@ def refuse_local_places(sweep: SweepSpec, home: str | None) -> None:
     data = tree.get("data")
     models = model.options if isinstance(model, Choice) else (model,)
     names = (model.get("name") if isinstance(model, dict) else model for model in models)
-    relative: list[tuple[str, object]] = [
+    folders: list[tuple[str, object]] = [
         ("model", name) for name in names if isinstance(name, str) and Path(name).is_dir()
     ]
     if isinstance(data, dict):
-        relative += [(f"data.{name}", data.get(name)) for name in ("root", "texts", "cache")]
-    places = sweep.settings.places
-    relative.append(("places.store", None if "://" in str(places.store) else places.store))
-    for key, value in relative:
+        folders += [(f"data.{name}", data.get(name)) for name in ("root", "texts", "cache")]
+    store = sweep.settings.places.store
+    folders.append(("places.store", None if "://" in str(store) else store))
+    for key, value in folders:
         if isinstance(value, str) and not Path(value).is_absolute():
             raise sweep.document.error(
                 f"{value} is a folder of this machine, which is not sent",
@@ -220,20 +219,12 @@ def _print_driver(address: str, name: str, *, follow: bool) -> None:
 
     cluster = Cluster(address)
     _warn_open(cluster)
-    job = _latest(cluster, name)
-    if not follow:
-        typer.echo(cluster.output(job), nl=False)
-        return
-    for piece in cluster.follow(job):
-        typer.echo(piece, nl=False)
-
-
-def _latest(cluster: Cluster, name: str) -> Job:
     jobs = cluster.jobs(name)
-    if jobs:
-        return jobs[0]
-    known = ", ".join(dict.fromkeys(job.sweep for job in cluster.jobs())) or "none"
-    raise LedgerError(f"{cluster.address}: has no job of a sweep {name!r}; its sweeps: {known}")
+    if not jobs:
+        known = ", ".join(dict.fromkeys(job.sweep for job in cluster.jobs())) or "none"
+        raise LedgerError(f"{cluster.address}: has no job of a sweep {name!r}; its sweeps: {known}")
+    for text in cluster.follow(jobs[0]) if follow else [cluster.output(jobs[0])]:
+        typer.echo(text, nl=False)
 
 
 def _warn_open(cluster: Cluster) -> None:

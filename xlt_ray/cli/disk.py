@@ -14,8 +14,9 @@ from xlt_ray.home import Home
 
 if TYPE_CHECKING:
     from xlt_ray.store.gc import Decision, RemovalPlan
-    from xlt_ray.store.store import StageStore
     from xlt_ray.sweep.removal import SweepRemoval
+
+Row = dict[str, Any]
 
 
 def gc(
@@ -48,21 +49,17 @@ def gc(
     from xlt_ray.sweep.quota import stores_of
 
     quota_bytes = None if quota is None else _quota_bytes(quota)
-    rows, is_met = [], True
+    rows = []
     for store, entries, roots in stores_of(Home.from_environment()):
         planned = plan(entries, roots, quota_bytes=quota_bytes, all_but_best=all_but_best)
-        done = tuple(
-            removal for removal in planned.removals if yes and remove(store, removal.entry)
-        )
-        chosen = done if yes else planned.removals
-        left = planned.used_bytes - sum(removal.entry.num_bytes for removal in chosen)
-        is_met = is_met and (quota_bytes is None or left <= quota_bytes)
-        rows.append(_row(store, planned, done, is_done=yes))
+        freed = [removal for removal in planned.removals if yes and remove(store, removal.entry)]
+        rows.append(_row(str(store.storage.root), planned, freed, is_done=yes))
         if not as_json:
-            _print_plan(store, planned, done, is_done=yes)
+            _print_row(rows[-1])
     if as_json:
         print_json(rows)
-    if not is_met:
+    left = [row["used_bytes"] - row["freed_bytes"] for row in rows]
+    if quota_bytes is not None and any(num_bytes > quota_bytes for num_bytes in left):
         raise typer.Exit(1)
 
 
@@ -127,19 +124,16 @@ def _quota_bytes(quota: str) -> int:
     return num_bytes
 
 
-def _row(
-    store: StageStore, planned: RemovalPlan, done: tuple[Decision, ...], *, is_done: bool
-) -> dict[str, Any]:
+def _row(store: str, planned: RemovalPlan, freed: list[Decision], *, is_done: bool) -> Row:
     """One store as JSON: the keys here are stable."""
     now = time.time()
+    chosen = freed if is_done else planned.removals
     return {
-        "store": str(store.storage.root),
+        "store": store,
         "quota_bytes": planned.quota_bytes,
         "used_bytes": planned.used_bytes,
         "is_done": is_done,
-        "freed_bytes": sum(
-            removal.entry.num_bytes for removal in (done if is_done else planned.removals)
-        ),
+        "freed_bytes": sum(removal.entry.num_bytes for removal in chosen),
         "missing_bytes": planned.missing_bytes,
         "frees": [
             {
@@ -151,7 +145,7 @@ def _row(
                 "bytes": removal.entry.num_bytes,
                 "age_s": round(now - removal.entry.used),
                 "why": removal.reason,
-                "is_freed": removal in done,
+                "is_freed": removal in freed,
             }
             for removal in planned.removals
         ],
@@ -161,46 +155,41 @@ def _row(
     }
 
 
-def _print_plan(
-    store: StageStore, planned: RemovalPlan, done: tuple[Decision, ...], *, is_done: bool
-) -> None:
+def _print_row(row: Row) -> None:
     from xlt_ray.config.sweep import shown_bytes
 
-    chosen = done if is_done else planned.removals
-    freed = sum(removal.entry.num_bytes for removal in chosen)
+    is_done, frees = row["is_done"], row["frees"]
+    chosen = [entry for entry in frees if entry["is_freed"] or not is_done]
     if chosen:
         print_table(
             ("what", "kind", "size", "age", "why"),
             (
                 (
-                    f"{removal.entry.label} {removal.entry.key[:10]}"
-                    if removal.entry.label
-                    else removal.entry.place,
-                    removal.entry.kind or removal.entry.sort,
-                    shown_bytes(removal.entry.num_bytes),
-                    _age(time.time() - removal.entry.used),
-                    removal.reason,
+                    f"{entry['label']} {entry['key'][:10]}" if entry["label"] else entry["place"],
+                    entry["kind"] or entry["what"],
+                    shown_bytes(entry["bytes"]),
+                    _age(entry["age_s"]),
+                    entry["why"],
                 )
-                for removal in chosen
+                for entry in chosen
             ),
         )
+    freed, used = row["freed_bytes"], row["used_bytes"]
     typer.echo(
-        f"{store.storage.root}: {'freed' if is_done else 'would free'} {shown_bytes(freed)} of "
-        f"{shown_bytes(planned.used_bytes)}, {shown_bytes(planned.used_bytes - freed)} stay"
+        f"{row['store']}: {'freed' if is_done else 'would free'} {shown_bytes(freed)} of "
+        f"{shown_bytes(used)}, {shown_bytes(used - freed)} stay"
     )
-    for why, num_bytes in planned.kept_by_reason.items():
-        typer.echo(f"  {shown_bytes(num_bytes)}: {why}")
-    for removal in planned.removals if is_done else ():
-        if removal not in done:
-            typer.echo(
-                f"  {shown_bytes(removal.entry.num_bytes)}: now in use, {removal.entry.place}"
-            )
-    if planned.missing_bytes and planned.quota_bytes is not None:
+    for kept in row["stays"]:
+        typer.echo(f"  {shown_bytes(kept['bytes'])}: {kept['why']}")
+    for entry in frees if is_done else ():
+        if not entry["is_freed"]:
+            typer.echo(f"  {shown_bytes(entry['bytes'])}: now in use, {entry['place']}")
+    if row["missing_bytes"] and row["quota_bytes"] is not None:
         typer.echo(
-            f"{shown_bytes(planned.missing_bytes)} more than {shown_bytes(planned.quota_bytes)}: "
+            f"{shown_bytes(row['missing_bytes'])} more than {shown_bytes(row['quota_bytes'])}: "
             "nothing else can be freed"
         )
-    elif planned.removals and not is_done:
+    elif frees and not is_done:
         typer.echo("run the same command with --yes to free them")
 
 

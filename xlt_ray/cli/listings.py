@@ -1,7 +1,10 @@
-"""The rows that listings print, as a table and as JSON: the keys here are stable."""
+"""The rows that listings print, as a table and as JSON. Their keys are stable, and docs/results.md
+describes them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -28,26 +31,13 @@ Row = dict[str, Any]
 
 
 def unreadable_row(name: str, problem: str) -> Row:
-    """As :func:`status_row`, of a sweep whose ledger cannot be read."""
-    return {
-        "name": name,
-        "trials": {},
-        "failures": [],
-        "gpu_hours": None,
-        "best": None,
-        "is_running": False,
-        "left_nodes": [],
-        "problem": problem,
-    }
+    """:func:`status_row` of a sweep whose ledger cannot be read."""
+    unknown: Row = {"trials": {}, "failures": [], "gpu_hours": None, "best": None}
+    return {"name": name, **unknown, "is_running": False, "left_nodes": [], "problem": problem}
 
 
 def status_row(ledger: Ledger) -> Row:
-    """``name``, ``trials`` (state -> number), ``failures`` (a line for each cause), ``gpu_hours``
-    (as ``budget.gpu_hours`` counts them), ``best``, ``is_running``, ``left_nodes`` (of
-    the last run), ``problem`` (null).
-
-    ``waiting`` among the states is an older name of ``queued``.
-    """
+    """One sweep. ``waiting`` among the states is an older name of ``queued``."""
     views, best = ledger.trials(), ledger.best()
     states = [*ledger.standings().values()]
     counts: dict[str, int] = {state: states.count(state) for state in STANDINGS}
@@ -72,89 +62,56 @@ def status_row(ledger: Ledger) -> Row:
 
 
 def trial_row(view: TrialView, store: StageStore, sweep: str, standing: Standing) -> Row:
-    """One trial of a sweep, its test scores as task -> language -> metric -> value.
-
-    ``stages`` has for each stage ``kind``, ``key``, ``label``, ``reused``, ``examples`` (0 where
-    it was reused) and ``made_by``: ``{"sweep", "trial"}``, the trial null where ``xlt stage``
-    made it; null where nobody knows. ``evidence`` says of the test scores by task and language
-    ``num_items``, ``top_share`` (of the most frequent prediction), ``is_near_constant``,
-    ``cut`` (share of the examples that ``max_length`` took a part of) and ``chance`` (metric ->
-    value). ``commit`` and ``versions`` are of the process that scored
-    it; those of every stage are in the report's ``stages.csv``.
-    """
+    """One trial of a sweep; ``commit`` and ``versions`` are of the process that scored it."""
     scores: dict[str, dict[str, dict[str, dict[str, float]]]] = {"test": {}, "dev": {}}
-    beside: dict[str, dict[str, Row]] = {}
-    try:
+    evidence: dict[str, dict[str, Row]] = {}
+    record = None
+    # The next run makes a damaged stage again.
+    with contextlib.suppress(DamagedStage):
         record = store.record(view.evaluation_key) if view.evaluation_key else None
-    except DamagedStage:
-        # The listing of a thousand trials goes on; the next run makes the stage again.
-        record = None
     for score in record.scores if record else ():
         by_language = scores[score.split].setdefault(score.task, {}).setdefault(score.language, {})
         by_language[score.metric] = score.value
         if score.split == "test":
-            told = beside.setdefault(score.task, {}).setdefault(score.language, _evidence(score))
-            told["chance"][score.metric] = score.chance
+            of_task = evidence.setdefault(score.task, {})
+            of_task.setdefault(score.language, _evidence(score))["chance"][score.metric] = (
+                score.chance
+            )
     return {
         "number": view.number,
         "state": standing,
-        "configuration": view.configuration,
-        "repeat": view.repeat,
-        "seed": view.seed,
+        **_fields(view, "configuration", "repeat", "seed"),
         "params": dict(view.assignment),
         "objective": view.objective,
         "scores": scores["test"],
         "dev_scores": scores["dev"],
-        "evidence": beside,
+        "evidence": evidence,
         "supervision": None if record is None else record.supervision,
-        "attempts": view.attempts,
-        "cause": view.cause,
-        "message": view.message,
+        **_fields(view, "attempts", "cause", "message"),
         "stages": [
             {
-                "kind": stage.kind,
-                "key": stage.key,
-                "label": stage.label,
-                "reused": stage.reused,
-                "examples": stage.examples,
+                **_fields(stage, "kind", "key", "label", "reused", "examples"),
                 "made_by": _made_by(stage, view, sweep),
             }
             for stage in view.stages
         ],
-        "mlflow_run_id": view.mlflow_run_id,
-        "retry_of": view.retry_of,
-        "facts": view.facts,
+        **_fields(view, "mlflow_run_id", "retry_of", "facts"),
         "commit": record.made_by.get("commit", "") if record else "",
         "versions": record.made_by.get("versions", {}) if record else {},
     }
 
 
 def plan_row(plan: Plan) -> Row:
-    """What a sweep is going to train.
-
-    ``name``, ``trials``, ``unique_stages``, ``stages_naive``, ``examples_naive`` (every trial
-    trains its whole path alone), ``examples_shared`` (every stage is trained once),
-    ``examples_left`` (of the stages that have still to be made), ``ratio`` (naive / shared),
-    ``is_estimate`` (the sampler chooses some trials by scores that are not there yet), and
-    ``stages``, parents first: each ``kind``, ``key``, ``label``, ``parent`` (a key; null below
-    the given model), ``model`` (name of that model), ``trials`` (how many share it),
-    ``examples`` (to train it once), ``in_store``.
-    """
+    """What a sweep will train, parent stages first."""
     return {
         "name": plan.name,
         "trials": len(plan.trials),
         "unique_stages": len(plan.stages),
-        "stages_naive": plan.stages_naive,
-        "examples_naive": plan.examples_naive,
-        "examples_shared": plan.examples_shared,
-        "examples_left": plan.examples_left,
-        "ratio": plan.ratio,
-        "is_estimate": plan.is_estimate,
+        **_fields(plan, "stages_naive", "examples_naive", "examples_shared", "examples_left"),
+        **_fields(plan, "ratio", "is_estimate"),
         "stages": [
             {
-                "kind": stage.stage.kind,
-                "key": stage.stage.key,
-                "label": stage.stage.label,
+                **_fields(stage.stage, "kind", "key", "label"),
                 "parent": stage.parent.key if stage.parent else None,
                 "model": stage.model.label,
                 "trials": len(stage.trials),
@@ -167,8 +124,7 @@ def plan_row(plan: Plan) -> Row:
 
 
 def divergence_row(first: int, second: int, divergence: Divergence | None) -> Row:
-    """``trials``, ``kind`` of the first stage that two trials do not share, or null, and
-    ``differences``: each ``field`` and its ``values`` in the first and the second trial."""
+    """The first stage that two trials do not share, and in which fields it differs."""
     return {
         "trials": [first, second],
         "kind": divergence.kind if divergence else None,
@@ -200,36 +156,35 @@ def task_rows() -> list[Row]:
 
 
 def model_rows() -> list[Row]:
-    """What the ``model`` key takes; then the encoders of the table, with what they need.
+    """What the ``model`` key takes; then the encoders of the table.
 
     ``gpus``, ``zero_stage`` and ``micro_batch`` are estimates for bf16 on GPUs of 80 GB and
     sequences of 256 pieces.
     """
-    kinds: list[Row] = [
-        {
-            "model": "toy:LAYERSxWIDTH",
-            "for": "data source toy",
-            "example": "toy:2x64",
-            "note": "for toy data: random weights; give it an align stage",
-        },
-        {
-            "model": "folder",
-            "for": "any data source",
-            "example": "models/my-encoder",
-            "note": "config.json, model.safetensors, a fast tokenizer",
-        },
-        {
-            "model": "Hugging Face id",
-            "for": "any data source",
-            "example": "xlm-roberta-base",
-            "note": "any encoder that AutoModel loads; its commit is pinned",
-        },
-    ]
-    facts = ("architecture", "layers", "width", "heads", "parameters", "vocabulary")
-    needs = ("max_length", "languages", "gpus", "zero_stage", "micro_batch")
-    return [{**row, **dict.fromkeys((*facts, *needs))} for row in kinds] + [
-        _preset_row(preset) for preset in PRESETS
-    ]
+    columns = ("model", "for", "example", "note")
+    kinds = (
+        (
+            "toy:LAYERSxWIDTH",
+            "data source toy",
+            "toy:2x64",
+            "for toy data: random weights; give it an align stage",
+        ),
+        (
+            "folder",
+            "any data source",
+            "models/my-encoder",
+            "config.json, model.safetensors, a fast tokenizer",
+        ),
+        (
+            "Hugging Face id",
+            "any data source",
+            "xlm-roberta-base",
+            "any encoder that AutoModel loads; its commit is pinned",
+        ),
+    )
+    presets = [_preset_row(preset) for preset in PRESETS]
+    empty = dict.fromkeys(presets[0])
+    return [{**empty, **dict(zip(columns, kind, strict=True))} for kind in kinds] + presets
 
 
 def _preset_row(preset: Preset) -> Row:
@@ -286,12 +241,14 @@ def method_rows() -> list[Row]:
     ]
 
 
+def _fields(value: object, *names: str) -> Row:
+    return {name: getattr(value, name) for name in names}
+
+
 def _evidence(score: Score) -> Row:
     return {
         "num_items": score.num_items or score.num_examples,
-        "top_share": score.top_share,
-        "is_near_constant": score.is_near_constant,
-        "cut": score.cut,
+        **_fields(score, "top_share", "is_near_constant", "cut"),
         "chance": {},
     }
 

@@ -8,27 +8,40 @@ from typing import Any
 
 import typer
 from rich.console import Console, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 
 
 def print_wide(shown: RenderableType) -> None:
-    """Print a table or tree in the width of the terminal; a log or pipe gets 240 columns, so that
-    nothing is cut there. Brackets in values are not markup."""
+    """Print a table or tree as wide as the terminal, or with 240 columns in a log or pipe, where
+    nothing is cut. Brackets in values are not markup."""
     console = Console(markup=False)
     (console if console.is_terminal else Console(width=240, markup=False)).print(shown)
 
 
 def print_table(
-    header: Iterable[str],
-    rows: Iterable[Iterable[Any]],
+    header: Iterable[str | Column],
+    rows: Iterable[Iterable[Any] | None],
     *,
     empty: str = "",
+    title: str | None = None,
     legend: str | None = None,
+    has_numbers: bool = False,
 ) -> None:
-    """Print rows of any values, or the line ``empty`` where there are none."""
-    table = Table(*header, caption=legend, caption_justify="left")
+    """Print rows of any values, or the line ``empty`` if there are none.
+
+    Args:
+        rows: None in place of a row draws a line.
+        has_numbers: columns with a name are aligned right.
+    """
+    table = Table(*header, title=title, caption=legend)
+    table.title_justify = table.caption_justify = "left"
+    for column in table.columns if has_numbers else ():
+        column.justify = "right" if column.header else "left"
     for row in rows:
-        table.add_row(*map(str, row))
+        if row is None:
+            table.add_section()
+        else:
+            table.add_row(*map(str, row))
     if table.row_count:
         print_wide(table)
     else:

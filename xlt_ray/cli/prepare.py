@@ -10,13 +10,13 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 from rich.tree import Tree
 
 from xlt_ray import api
 from xlt_ray.cli.arguments import JsonOption, OverridesArgument, SweepArgument
-from xlt_ray.cli.output import print_json, print_wide, warn
+from xlt_ray.cli.output import print_json, print_table, print_wide, warn
 from xlt_ray.errors import ClusterError, XltError
 from xlt_ray.home import Home
 from xlt_ray.store.canonical import Json
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from xlt_ray.sweep.plan import Divergence, Plan, PlannedStage
 
 SHOWN = 12
-"""Most lines for stages of one kind below one parent."""
-_VALUE = 60
-"""Most characters of a value that differs; digests and lists of languages are longer."""
+"""Most stages of one kind below one parent."""
+VALUE_SHOWN = 60
+"""Most characters of a value that differs."""
 
 
 def stage_tree(plan: Plan) -> Tree:
-    """Every stage below its parent, models first; only the first of many siblings."""
+    """Every stage below its parent; only the first of many siblings."""
     root = Tree(Text(plan.name, style="bold"))
     below: dict[str, list[PlannedStage]] = {}
     for stage in plan.stages:
@@ -96,8 +96,9 @@ def _grow(branch: Tree, parent: str, below: dict[str, list[PlannedStage]]) -> No
         for planned in shown:
             after = below.get(planned.stage.key, [])
             if [follower.stage.kind for follower in after] == ["evaluate"]:
-                # Nearly every target stage has exactly one evaluation, which needs no extra line.
-                branch.add(_line(planned) + _evaluation(after[0]))
+                # The only evaluation of a target stage needs no line of its own.
+                key = short(after[0].stage.key)
+                branch.add(_line(planned) + _marked(f"  + evaluate {key}", after[0]))
             else:
                 _grow(branch.add(_line(planned)), planned.stage.key, below)
         if shown is not siblings:
@@ -110,10 +111,6 @@ def _line(planned: PlannedStage) -> Text:
     if stage.is_training:
         parts.append(f"{stage.num_examples:,} examples")
     return _marked("  ".join(parts), planned)
-
-
-def _evaluation(planned: PlannedStage) -> Text:
-    return _marked(f"  + {planned.stage.kind} {short(planned.stage.key)}", planned)
 
 
 def _marked(text: str, planned: PlannedStage) -> Text:
@@ -134,7 +131,7 @@ def _shown(value: Json) -> str:
     if value is None:
         return "none"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _VALUE else text[: _VALUE - 3] + "..."
+    return text if len(text) <= VALUE_SHOWN else text[: VALUE_SHOWN - 3] + "..."
 
 
 def check(
@@ -186,18 +183,13 @@ def check(
 
 
 def _print_check_as_json(result: api.CheckResult) -> None:
-    lists: dict[str, Sequence[Any]] = {
-        "coverage": result.coverage,
-        "reads": result.reads,
-        "trains": result.trains,
-        "pieces": result.pieces,
-    }
+    names = ("coverage", "reads", "trains", "pieces")
     print_json(
         {
             "ok": not result.problems,
-            "problems": [_problem_row(problem) for problem in result.problems],
-            "warnings": [_problem_row(warning) for warning in result.warnings],
-            **{name: [dataclasses.asdict(row) for row in rows] for name, rows in lists.items()},
+            "problems": list(map(_problem_row, result.problems)),
+            "warnings": list(map(_problem_row, result.warnings)),
+            **{name: list(map(dataclasses.asdict, getattr(result, name))) for name in names},
         }
     )
     if result.problems:
@@ -269,15 +261,15 @@ def list_(
     if as_json:
         print_json(rows)
         return
-    names = [name for name in rows[0] if name not in _JSON_ALONE]
-    table = Table(*(Column(name, no_wrap=name not in _PROSE) for name in names))
-    for row in rows:
-        table.add_row(*(_cell(row[name]) for name in names))
-    print_wide(table)
+    names = [name for name in rows[0] if name not in _JSON_ONLY]
+    print_table(
+        [Column(name, no_wrap=name not in _PROSE) for name in names],
+        [[_cell(row[name]) for name in names] for row in rows],
+    )
 
 
-_JSON_ALONE = ("for", "example", "recipes")
-"""Columns that only ``--json`` has; a table has no room for them."""
+_JSON_ONLY = ("for", "example", "recipes")
+"""Columns that only ``--json`` has."""
 _PROSE = ("note", "title", "licence", "summary", "settings", "source", "metrics", "hub")
 """Columns whose text may wrap."""
 

@@ -33,13 +33,12 @@ LOG_SHOWN = 12
 NUMBERS_SHOWN = 20
 """Most trials that the summary names for one cause of failure."""
 AGAIN_S = 120.0
-"""At most so long, a log has no line about a trial that trains or waits."""
+"""A log has a line about each trial at least this often."""
 
 
 @contextmanager
 def reporter_for(sweep: SweepSpec) -> Iterator[ProgressReporter]:
-    """A table in a terminal, plain lines elsewhere. As ``reporter`` of :func:`xlt_ray.run` it shows
-    progress as ``xlt run`` does."""
+    """A table in a terminal, plain lines elsewhere; a ``reporter`` for :func:`xlt_ray.run`."""
     console = Console()
     metric = sweep.settings.objective.metric
     if not console.is_terminal:
@@ -90,24 +89,20 @@ class TableReporter:
         self._name = sweep.name
         self._most = sweep.settings.search.trials * sweep.settings.search.seeds
         self._metric = metric
-        self._running: dict[int, TrialView] = {}
+        self._running: dict[int, tuple[TrialView, str]] = {}
+        """Trials by number, and what each does."""
         self._latest: deque[TrialView] = deque(maxlen=SHOWN)
         self._num_ended = 0
-        self._doing: dict[int, str] = {}
 
     def begun(self, view: TrialView) -> None:
-        self._running[view.number] = view
-        self._doing[view.number] = "begins"
+        self._running[view.number] = view, "begins"
 
     def heard(self, view: TrialView, report: Report) -> None:
-        self._running[view.number] = view
-        line = sentence(report, self._metric)
-        if line:
-            self._doing[view.number] = line
+        _, last = self._running.get(view.number, (view, ""))
+        self._running[view.number] = view, sentence(report, self._metric) or last
 
     def finished(self, view: TrialView) -> None:
         self._running.pop(view.number, None)
-        self._doing.pop(view.number, None)
         self._latest.append(view)
         self._num_ended += 1
 
@@ -117,7 +112,8 @@ class TableReporter:
 
     def render(self) -> Table:
         """The table as it stands."""
-        running = heapq.nlargest(SHOWN, [*self._running])
+        # Another thread draws the table while trials begin and end.
+        running = heapq.nlargest(SHOWN, self._running.copy().items())
         ended = sorted(self._latest, key=lambda view: -view.number)[: SHOWN - len(running)]
         table = Table(
             title=f"{self._name}: {self._num_ended} trials ended in this run, "
@@ -128,12 +124,9 @@ class TableReporter:
         table.add_column("trial", justify="right", no_wrap=True)
         table.add_column("parameters", ratio=3, overflow="ellipsis", no_wrap=True)
         table.add_column("state", ratio=2, overflow="ellipsis", no_wrap=True)
-        for number in running:
-            # Another thread draws the table, and a trial may end meanwhile.
-            view, doing = self._running.get(number), self._doing.get(number, "")
-            if view is not None:
-                # Text, because brackets in a path or a message are not markup.
-                table.add_row(str(number), Text(described(view)), Text(doing))
+        for number, (view, doing) in running:
+            # Text, because brackets in a path or a message are not markup.
+            table.add_row(str(number), Text(described(view)), Text(doing))
         for view in ended:
             style = {"failed": "red", "pruned": "dim", "complete": "green"}.get(view.state, "")
             cells = map(Text, (str(view.number), described(view), outcome(view)))
@@ -147,7 +140,7 @@ def described(view: TrialView) -> str:
 
 
 def settings_of(view: TrialView) -> str:
-    """The parameters of a configuration, which all of its seeds share, in one line."""
+    """The parameters of a configuration in one line."""
     names = parameter_names(view.assignment)
     return " ".join(
         f"{names[path]}={value_label(value)}" for path, value in view.assignment.items()
@@ -155,15 +148,13 @@ def settings_of(view: TrialView) -> str:
 
 
 def sentence(report: Report, metric: str) -> str:
-    """A report in words; empty for a report that needs no line."""
+    """A report in words; empty if it needs no line."""
     if report.kind == "waiting":
         return f"waits for its {report.stage} stage, which {report.holder} is making"
     if report.finished_stage is not None:
         stage = report.finished_stage
-        how = (
-            "reused" if stage.reused else f"made ({stage.examples} examples, {stage.seconds:.0f} s)"
-        )
-        return f"{stage.label} {stage.key[:10]} {how}"
+        cost = f"made ({stage.examples} examples, {stage.seconds:.0f} s)"
+        return f"{stage.label} {stage.key[:10]} {'reused' if stage.reused else cost}"
     if report.kind in ("retrying", "lost"):
         return f"{report.cause}: {report.message}; retried {report.remedy}"
     if report.kind == "ticked":
@@ -232,8 +223,8 @@ def echo_summary(sweep: SweepSpec, summary: SweepSummary) -> None:
 
 
 def complaints(name: str, failed: Sequence[TrialView]) -> Iterator[str]:
-    """Lines about failed trials, the most frequent cause first: their numbers, the message and the
-    end of the log of the most frequent failure, and the command that runs them again."""
+    """Lines about failed trials, the most frequent cause first, with the message and log of the
+    most frequent failure and the command that runs them again."""
     from xlt_ray.ledger import by_cause, retry_command
 
     if not failed:
@@ -252,16 +243,15 @@ def complaints(name: str, failed: Sequence[TrialView]) -> Iterator[str]:
 
 
 def _typical(views: Sequence[TrialView]) -> TrialView:
-    """The first trial that failed as most of these did."""
+    """The first trial with the most frequent failure."""
     from xlt_ray.sweep.failures import bug_signature
 
-    ways = [bug_signature(view.message, view.log) for view in views]
-    most = max(ways, key=ways.count)
-    return views[ways.index(most)]
+    signatures = [bug_signature(view.message, view.log) for view in views]
+    return views[signatures.index(max(signatures, key=signatures.count))]
 
 
 def echo_event(event: Event) -> None:
-    """Print an event of a trial that runs without Ray."""
+    """Print an event of ``xlt stage``."""
     from xlt_ray.training.loop import Committed, Evaluated, Waiting
 
     if isinstance(event, Evaluated):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from xlt_ray import api
 from xlt_ray.cli.arguments import AcceptOption, JsonOption, NameArgument, OverridesArgument
-from xlt_ray.cli.output import print_json, print_wide, warn
+from xlt_ray.cli.output import print_json, print_table, warn
 from xlt_ray.home import Home
 
 if TYPE_CHECKING:
@@ -73,11 +73,15 @@ def confirm(
 
 
 def _print_confirmation(confirmation: Confirmation) -> None:
-    table = Table(
+    rows: list[list[str] | None] = []
+    for _, group in groupby(confirmation.rows, key=lambda row: row.configuration):
+        rows += [*map(_confirmation_cells, group), None]
+    print_table(
+        ("configuration", "", "selected", "seeds", "fresh", "seeds", "95 % interval", "bias"),
+        rows,
         title=f"{confirmation.sweep}: chosen among {confirmation.num_candidates} configurations, "
         f"confirmed by {confirmation.confirmed_by}, in %",
-        title_justify="left",
-        caption="\n".join(
+        legend="\n".join(
             [
                 confirmation.rule,
                 "selected: mean over the seeds that took part in the selection; fresh: mean over "
@@ -85,39 +89,27 @@ def _print_confirmation(confirmation: Confirmation) -> None:
                 *(f"note: {note}" for note in confirmation.notes),
             ]
         ),
-        caption_justify="left",
+        has_numbers=True,
     )
-    columns = ("configuration", "", "selected", "seeds", "fresh", "seeds", "95 % interval", "bias")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 1 else "right")
-    last = None
-    for row in confirmation.rows:
-        if last is not None and row.configuration != last:
-            table.add_section()
-        table.add_row(*_confirmation_cells(row))
-        last = row.configuration
-    print_wide(table)
-
-
-def _measure_name(row: Confirmed) -> str:
-    means = {"mean": "mean of {}", "mean_without_source": "mean of {} without the source"}
-    if row.measure in means:
-        return "test, " + means[row.measure].format(len(row.languages))
-    return "objective" if row.measure == "objective" else f"test, {row.languages[0]}"
 
 
 def _confirmation_cells(row: Confirmed) -> list[str]:
-    fresh, bias = row.fresh, row.bias
+    fresh, num_languages = row.fresh, len(row.languages)
     interval = None if fresh is None else fresh.interval
+    measures = {
+        "mean": f"test, mean of {num_languages}",
+        "mean_without_source": f"test, mean of {num_languages} without the source",
+        "objective": "objective",
+    }
     return [
         str(row.configuration),
-        _measure_name(row),
+        measures.get(row.measure) or f"test, {row.languages[0]}",
         f"{100 * row.selected:.1f}",
         str(row.num_selecting_seeds),
         "–" if fresh is None else f"{100 * fresh.mean:.1f}",
         "0" if fresh is None else str(fresh.num_seeds),
         f"{100 * interval.low:.1f} to {100 * interval.high:.1f}" if interval else "–",
-        "–" if bias is None else f"{100 * bias:+.2f}",
+        "–" if row.bias is None else f"{100 * row.bias:+.2f}",
     ]
 
 
@@ -218,13 +210,21 @@ def _candidate(text: str) -> Candidate:
 
 def _print_comparison(comparison: Comparison) -> None:
     first, second = comparison.baseline, comparison.other
-    shape = first.table
     seeds = len(comparison.seeds)
-    table = Table(
-        title=f"{second.label} against {first.label}: {shape.task}, test {shape.metric} in %, "
-        f"{seeds} paired seed{'' if seeds == 1 else 's'}",
-        title_justify="left",
-        caption="\n".join(
+    rows: list[list[str] | None] = []
+    for line in comparison.lines:
+        rows.append(_cells(line, comparison))
+        if line.kind == "mean":
+            rows.append(None)
+    print_table(
+        (
+            *("", "chance", first.label, second.label, "difference", "95 % interval", "p", "Holm"),
+            *("", "items", "over seeds and items", "over items", "p", "Holm"),
+        ),
+        rows,
+        title=f"{second.label} against {first.label}: {first.table.task}, test "
+        f"{first.table.metric} in %, {seeds} paired seed{'' if seeds == 1 else 's'}",
+        legend="\n".join(
             [
                 *(f"{candidate.label}: {_chosen(candidate)}" for candidate in (first, second)),
                 "difference: mean over seeds of the paired differences; interval: Student's"
@@ -235,15 +235,8 @@ def _print_comparison(comparison: Comparison) -> None:
                 *(f"note: {note}" for note in comparison.notes),
             ]
         ),
-        caption_justify="left",
+        has_numbers=True,
     )
-    columns = ["", "chance", first.label, second.label, "difference", "95 % interval", "p", "Holm"]
-    columns += ["", "items", "over seeds and items", "over items", "p", "Holm"]
-    for column in columns:
-        table.add_column(column, justify="left" if column == "" else "right")
-    for line in comparison.lines:
-        table.add_row(*_cells(line, comparison), end_section=line.kind == "mean")
-    print_wide(table)
 
 
 _ITEMS_LEGEND = (
@@ -267,20 +260,19 @@ def _cells(line: ComparisonRow, comparison: Comparison) -> list[str]:
     }
     name = names.get(line.kind, line.languages[0])
     marks = [
-        "≡ " * (line.kind == "language" and line.languages[0] in candidate.row.near_constant)
+        "≡ " * (line.kind == "language" and name in candidate.row.near_constant)
         for candidate in (comparison.baseline, comparison.other)
     ]
     result = line.paired
     if result is None or line.baseline is None or line.other is None:
         return [name, *["–"] * 7, "", *_item_cells(None)]
-    interval = result.interval
     return [
         name,
         "–" if chance is None else f"{100 * chance:.1f}",
         f"{marks[0]}{100 * line.baseline:.1f}",
         f"{marks[1]}{100 * line.other:.1f}",
         f"{100 * result.difference:+.2f}",
-        _span(interval),
+        _span(result.interval),
         "–" if result.p is None else f"{result.p:.3f}",
         "–" if line.p_holm is None else f"{line.p_holm:.3f}",
         "*" if line.is_significant else "",

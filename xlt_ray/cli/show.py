@@ -64,7 +64,7 @@ def _driver(row: dict[str, Any]) -> str:
 
 
 def _status_rows(home: Home, name: str | None) -> list[dict[str, Any]]:
-    """A row for each sweep, or for the one named; only the latter must have a readable ledger."""
+    """A row for each sweep, or for the one named, whose ledger must be readable."""
     from xlt_ray.cli.listings import status_row, unreadable_row
     from xlt_ray.errors import LedgerError
     from xlt_ray.ledger import load_ledger
@@ -102,23 +102,30 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
     if as_json:
         print_json(rows)
         return
-    parameters = list(dict.fromkeys(path for row in rows for path in row["params"]))
+    names = parameter_names(dict.fromkeys(path for row in rows for path in row["params"]))
+    values = [{path: value_label(value) for path, value in row["params"].items()} for row in rows]
     mixed = mixed_facts(views)
     # A column whose rows are all alike is left out.
     facts = ["facts"] * bool(mixed)
     is_mixed = any(row["supervision"] not in (None, ZERO_SHOT) for row in rows)
     supervision = ["supervision"] * is_mixed
-    names = parameter_names(parameters).values()
     print_table(
-        ["trial", "state", *names, "seed", *facts, "objective", *supervision, "stages", "notes"],
+        [
+            "trial",
+            "state",
+            *names.values(),
+            "seed",
+            *facts,
+            "objective",
+            *supervision,
+            "stages",
+            "notes",
+        ],
         [
             [
                 row["number"],
                 row["state"],
-                *(
-                    value_label(row["params"][path]) if path in row["params"] else ""
-                    for path in parameters
-                ),
+                *(labels.get(path, "") for path in names),
                 row["seed"],
                 *(row[name] for name in facts),
                 shown_number(row["objective"]),
@@ -126,7 +133,7 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
                 " · ".join(_made(stage, row["number"], ledger.name) for stage in row["stages"]),
                 row["cause"] or _notes(row["evidence"]),
             ]
-            for row in rows
+            for row, labels in zip(rows, values, strict=True)
         ],
         empty="no trials yet",
         legend="\n".join(filter(None, (LEGEND, mixed))),
@@ -135,19 +142,15 @@ def trials(name: NameArgument, as_json: JsonOption = False, address: AddressOpti
 
 def _notes(evidence: dict[str, dict[str, Any]]) -> str:
     """Languages with nearly one prediction for all items, and those where ``max_length`` cuts more
-    than one example in a hundred; empty where there are neither."""
-    pairs = [pair for by_language in evidence.values() for pair in by_language.items()]
-    constant = [
-        f"{language} {100 * row['top_share']:.0f} %"
-        for language, row in pairs
-        if row["is_near_constant"]
-    ]
-    cut = [
-        f"{language} {100 * row['cut']:.0f} %"
-        for language, row in pairs
-        if (row["cut"] or 0) > 0.01
-    ]
-    notes = {"≡ one prediction for all": constant, "cut by max_length": cut}
+    than one example in a hundred."""
+    notes: dict[str, list[str]] = {"≡ one prediction for all": [], "cut by max_length": []}
+    constant, cut = notes.values()
+    for by_language in evidence.values():
+        for language, row in by_language.items():
+            if row["is_near_constant"]:
+                constant.append(f"{language} {100 * row['top_share']:.0f} %")
+            if (row["cut"] or 0) > 0.01:
+                cut.append(f"{language} {100 * row['cut']:.0f} %")
     return "; ".join(f"{note}: {', '.join(shares)}" for note, shares in notes.items() if shares)
 
 
@@ -190,7 +193,7 @@ def _ask(address: str, verb: str, name: str | None, *, as_json: bool) -> NoRetur
 
 
 def _made(stage: dict[str, Any], trial: int, sweep: str) -> str:
-    """A stage of a trial's row in few characters: its kind, and which trial made it."""
+    """The kind of a stage and the trial that made it, as :data:`LEGEND` says."""
     kind, maker = stage["kind"], stage["made_by"]
     if not stage["reused"] or maker == {"sweep": sweep, "trial": trial}:
         return f"{kind} ✓"
