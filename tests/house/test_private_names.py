@@ -32,7 +32,6 @@ PRIVATE = {
     "deepspeed.runtime.zero.partition_parameters": ("ds_tensor",),
     "deepspeed.runtime.engine": ("basic_optimizer",),
     "deepspeed.ops": ("__compatible_ops__",),
-    "mlflow.entities.run_info": ("_status",),
     "mlflow.store.tracking.sqlalchemy_store": ("_hard_delete_run", "_hard_delete_experiment"),
 }  # fmt: skip
 """Module -> names in it that this package rests on, beyond what its library promises."""

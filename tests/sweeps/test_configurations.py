@@ -18,7 +18,7 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import TrialView, open_ledger
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
-from xlt_ray.tracking import ModelRegistry, Tracker, project
+from xlt_ray.tracking import LedgerSnapshot, ModelRegistry, Tracker
 
 VALUES = (0.7, 0.5, 0.9, 0.4)
 """Of four trials: both seeds of two configurations."""
@@ -102,7 +102,7 @@ def test_runs_say_that_their_trials_are_translate_train(world: World) -> None:
         lived(world, tracker, value, path)
     for value in VALUES[2:]:
         lived(world, tracker, value, (replace(path[0], settings={}),))
-    tracker.end(world.ledger, "FINISHED")
+    world.end(tracker)
     expected = {"0": "translate-train (qab, qac)", "1": "zero-shot"}
     for kind in ("trial", "configuration"):
         tags = [run.data.tags for run in of_kind(world, kind)]
@@ -120,11 +120,11 @@ def test_a_configuration_runs_until_its_last_seed_has_ended(world: World) -> Non
     assert run.info.status == "RUNNING"
     assert run.data.metrics["seeds/complete"] == 1
     assert "sd/objective" not in run.data.metrics
-    tracker.end(world.ledger, "KILLED")
+    world.end(tracker, "KILLED")
     assert of_kind(world, "configuration")[0].info.status == "KILLED"
 
     tracker = world.begun()
-    project(world.ledger, world.store, tracker, world.plan())
+    world.project(tracker)
     assert of_kind(world, "configuration")[0].info.status == "RUNNING"
     view = world.ask()
     world.show(tracker, view)
@@ -146,7 +146,7 @@ def test_a_configuration_runs_until_its_last_seed_has_ended(world: World) -> Non
 def test_nothing_is_running_after_the_end_of_a_budget(world: World) -> None:
     tracker = world.begun()
     lived(world, tracker, 0.7)
-    tracker.end(world.ledger, "FINISHED")
+    world.end(tracker)
     assert {run.info.status for run in all_runs(world)} == {"FINISHED"}
 
 
@@ -154,10 +154,10 @@ def test_a_deleted_database_is_rebuilt_with_the_same_configurations(world: World
     tracker = world.begun()
     for value in VALUES:
         lived(world, tracker, value)
-    tracker.end(world.ledger, "FINISHED")
-    project(world.ledger, world.store, world.tracker(), world.plan(), is_alive=False)
+    world.end(tracker)
+    world.project(is_alive=False)
     moved = replace(world, home=Home(world.home.root / "elsewhere"))
-    project(world.ledger, world.store, moved.tracker(), world.plan(), is_alive=False)
+    moved.project(is_alive=False)
     assert parents(moved) == NESTED
     times = [[(run.info.start_time, run.info.end_time) for run in of_kind(one, "configuration")]
              for one in (world, moved)]  # fmt: skip
@@ -168,23 +168,19 @@ def test_a_deleted_database_is_rebuilt_with_the_same_configurations(world: World
         for shown in (snapshot(world), snapshot(moved))
     )  # fmt: skip
     assert after == before
-    project(world.ledger, world.store, moved.tracker(), world.plan(), is_alive=False)
+    moved.project(is_alive=False)
     assert len(all_runs(moved)) == 7, "nothing is doubled"
 
 
 def test_a_configuration_that_was_made_twice_is_one_after_the_next_start(world: World) -> None:
     # The answer to the first try was lost, and the server took both.
     tracker = world.begun()
-    view = lived(world, tracker, 0.7)
-    tracker.configurations.make(
-        view.configuration,
-        tracker.open(world.ledger),
-        {},
-        of_kind(world, "sweep")[0].info.start_time,
-    )
+    lived(world, tracker, 0.7)
+    again = {"xlt.configuration": "0", "mlflow.parentRunId": of_kind(world, "sweep")[0].info.run_id}
+    tracker.experiment.create("configuration", "configuration 000", again, 2_000_000_000_000)
     lived(world, tracker, 0.5)
     assert len(of_kind(world, "configuration")) == 2
-    project(world.ledger, world.store, world.tracker(), world.plan())
+    world.project()
     (run,) = of_kind(world, "configuration")
     assert {one.data.tags["mlflow.parentRunId"] for one in of_kind(world, "trial")} == {
         run.info.run_id
@@ -197,7 +193,7 @@ def test_a_configuration_deleted_in_the_ui_is_made_again(world: World) -> None:
     lived(world, tracker, 0.7)
     tracker.experiment.client.delete_run(of_kind(world, "configuration")[0].info.run_id)
     lived(world, tracker, 0.5)
-    project(world.ledger, world.store, world.tracker(), world.plan())
+    world.project()
     assert parents(world) == NESTED[:1] + NESTED[2:4]
 
 
@@ -207,7 +203,7 @@ def test_one_seed_needs_no_configuration_runs(tmp_path: Path) -> None:
     world = World(home, sweep, open_ledger(home, sweep), StageStore(home.stages))
     tracker = world.begun()
     lived(world, tracker, 0.7)
-    tracker.end(world.ledger, "FINISHED")
+    world.end(tracker)
     assert parents(world) == [("trial 000", "tracked")]
 
 
@@ -219,9 +215,9 @@ def test_runs_name_their_data(world: World) -> None:
     for _ in range(2):
         lived(world, tracker, 0.7, path)
     paths = dict.fromkeys(range(2), path)
-    project(world.ledger, world.store, world.tracker(), world.plan(paths))
+    world.project(plan=world.plan(paths))
     moved = replace(world, home=Home(world.home.root / "elsewhere"))
-    project(world.ledger, world.store, moved.tracker(), world.plan(paths))
+    moved.project(plan=world.plan(paths))
     for run in [*all_runs(world), *all_runs(moved)]:
         if run.data.tags["xlt.kind"] == "sweep":
             continue
@@ -244,7 +240,7 @@ def test_runs_name_their_data(world: World) -> None:
 def test_the_sweeps_note_names_the_best_configuration_and_what_to_do_with_it(world: World) -> None:
     tracker = world.begun()
     views = [lived(world, tracker, value) for value in VALUES]
-    tracker.end(world.ledger, "FINISHED")
+    world.end(tracker)
     (run,) = of_kind(world, "sweep")
     note = run.data.tags["mlflow.note.content"]
     assert run.data.tags["xlt.best_configuration"] == "1"
@@ -291,11 +287,13 @@ def test_a_folder_is_kept_beside_the_runs_and_registered_once(
     tracker = world.begun()
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "xlt.json").write_text("{}")
-    depot = ModelRegistry(world.home, "tracked", None)
-    deposit = depot.keep(tmp_path / "model", "model/trial-000")
-    assert deposit.place == f"runs:/{tracker.open(world.ledger)}/model/trial-000"
+    registry = ModelRegistry(world.home, "tracked", None)
+    upload = registry.keep(tmp_path / "model", "model/trial-000")
+    assert (
+        upload.place == f"runs:/{tracker.open(LedgerSnapshot.of(world.ledger)).id}/model/trial-000"
+    )
     versions = [
-        depot.register("nli", deposit, {"xlt.stage.target": key}, "with password=s3cret")
+        registry.register("nli", upload, {"xlt.stage.target": key}, "with password=s3cret")
         for key in ("a", "a", "b")
     ]
     assert versions == [1, 1, 2]
@@ -305,7 +303,7 @@ def test_a_folder_is_kept_beside_the_runs_and_registered_once(
     (latest,) = tracker.experiment.client.search_model_versions(
         "name = 'nli' and version_number = 2"
     )
-    assert latest.run_id == deposit.run_id
+    assert latest.run_id == upload.run_id
     assert "s3cret" not in latest.description
     with pytest.raises(TrackingError, match="name"):
-        depot.register("a/b:c", deposit, {}, "")
+        registry.register("a/b:c", upload, {}, "")

@@ -152,7 +152,7 @@ def test_the_pages_of_mlflow_show_configurations_side_by_side(tmp_path: Path) ->
     tracker = world.begun()
     for value in (0.5, 0.6, 0.8, 0.9, 0.7, 0.6):
         lived(world, tracker, value, path)
-    tracker.end(world.ledger, "FINISHED")
+    world.end(tracker)
     with served(home) as uri:
         found = asyncio.run(look(uri, home, "tracked", tmp_path))
 

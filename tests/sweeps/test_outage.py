@@ -23,7 +23,7 @@ from tests.sweeps.conftest import Place
 from xlt_ray.home import Home
 from xlt_ray.ledger import load_ledger
 from xlt_ray.store.store import StageStore
-from xlt_ray.tracking import Tracker, project
+from xlt_ray.tracking import LedgerSnapshot, Tracker
 
 
 def wait_until(happened: Callable[[], bool], what: Callable[[], str]) -> None:
@@ -153,7 +153,7 @@ def projected(place: Place, root: Path) -> dict[str, Any]:
     """What ledger and store of a place give in a new database."""
     home, there = Home(place.home), Home(root / "projected")
     ledger, store = load_ledger(home, "small"), StageStore(home.stages)
-    project(ledger, store, Tracker(there, "small"), is_alive=False)
+    Tracker(there, "small").project(LedgerSnapshot.of(ledger), store, is_alive=False)
     return shown(there.tracking_uri)
 
 

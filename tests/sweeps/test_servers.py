@@ -30,7 +30,7 @@ from xlt_ray.errors import TrackingError
 from xlt_ray.home import Home
 from xlt_ray.ledger import open_ledger
 from xlt_ray.store.store import StageStore
-from xlt_ray.tracking import Tracker
+from xlt_ray.tracking import LedgerSnapshot, Tracker
 
 CLUSTER = Path(__file__).parents[2] / "cluster"
 SECRETS = {
@@ -165,20 +165,20 @@ def test_mlflow_of_the_recipes_lets_in_who_logs_in_and_keeps_runs_in_postgresql(
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "xlt")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong-guess")
     with pytest.raises(TrackingError) as refused:
-        tracker.begin(world.ledger, sweep.resolved())
+        tracker.begin(LedgerSnapshot.of(world.ledger), sweep.resolved())
     assert "wrong-guess" not in str(refused.value)
 
     for name, value in LOGIN.items():
         monkeypatch.setenv(name, value)
     tracker = Tracker(home, sweep.name, servers.tracking)
-    tracker.begin(world.ledger, sweep.resolved())
+    tracker.begin(LedgerSnapshot.of(world.ledger), sweep.resolved())
     view = world.ask()
     run_id = world.show(tracker, view, world.config(view))
     world.ledger.set_run_id(view.number, run_id)
     world.walk(view.number, scores_of(0.7))
     world.ledger.tell_complete(view.number, 0.7)
     world.show(tracker, world.ledger.trial(view.number))
-    tracker.end(world.ledger, "FINISHED")
+    world.end(tracker)
     found = {run.data.tags["xlt.kind"]: run for run in runs_of(servers.tracking)}
     assert {one.info.status for one in found.values()} == {"FINISHED"}
     assert found["trial"].info.run_id == run_id

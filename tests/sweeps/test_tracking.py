@@ -28,19 +28,17 @@ from xlt_ray.store.record import Score, StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 from xlt_ray.tracking import (
+    LedgerSnapshot,
     Point,
     Tracker,
     TrialSnapshot,
     point_names,
-    project,
-    projection,
-    show,
     ui_command,
     ui_page,
 )
-from xlt_ray.tracking.client import complaints
-from xlt_ray.tracking.content import final_metrics
-from xlt_ray.tracking.projection import Plan
+from xlt_ray.tracking.client import TrackedRun, complaints
+from xlt_ray.tracking.content import Going, final_metrics
+from xlt_ray.tracking.runs import Plan
 
 SWEEP = """
 name: tracked
@@ -71,8 +69,18 @@ class World:
 
     def begun(self) -> Tracker:
         tracker = self.tracker()
-        tracker.begin(self.ledger, self.sweep.resolved())
+        tracker.begin(LedgerSnapshot.of(self.ledger), self.sweep.resolved())
         return tracker
+
+    def project(
+        self, tracker: Tracker | None = None, plan: Plan | None = None, *, is_alive: bool = True
+    ) -> dict[int, str]:
+        """Bring MLflow to ledger and store, as the next driver does."""
+        tracker, ledger = tracker or self.tracker(), LedgerSnapshot.of(self.ledger)
+        return tracker.project(ledger, self.store, plan or self.plan(), is_alive=is_alive)
+
+    def end(self, tracker: Tracker, going: Going = "FINISHED") -> None:
+        tracker.end(LedgerSnapshot.of(self.ledger), going)
 
     def show(
         self,
@@ -86,8 +94,8 @@ class World:
         how = standing or cast(Standing, view.state)
         run = tracker.find_or_make(view)
         trial = TrialSnapshot(view, how, config or {}, path, is_begun_here=True)
-        show(tracker, run, trial, self.store)
-        return str(run.info.run_id)
+        tracker.show(run, trial, self.store)
+        return run.id
 
     def ask(self) -> TrialView:
         ticket = self.ledger.ask(self.sweep, lambda _: {"num_layers": 2, "hidden_size": 64})
@@ -124,8 +132,10 @@ class World:
         return self.ledger.trial(view.number)
 
 
-def points_at(examples: int, metrics: Mapping[str, float]) -> list[Point]:
-    return [Point(name, examples, value) for name, value in metrics.items()]
+def log(tracker: Tracker, run_id: str, examples: int, metrics: Mapping[str, float]) -> None:
+    run = tracker.experiment.find(run_id)
+    assert run is not None
+    run.log([Point(name, examples, value) for name, value in metrics.items()])
 
 
 HISTORY = tuple(
@@ -238,13 +248,13 @@ def test_trial_is_a_nested_run_with_its_parameters_and_scores(world: World) -> N
     view = world.ask()
     run_id = world.show(tracker, view, world.config(view))
     world.ledger.set_run_id(view.number, run_id)
-    tracker.log(run_id, points_at(50, {"dev/accuracy": 0.6, "train/loss": 1.5}))
+    log(tracker, run_id, 50, {"dev/accuracy": 0.6, "train/loss": 1.5})
     assert runs(world)[0].info.status == "RUNNING"
     world.ledger.report(view.number, 50, 0.6)
     world.walk(view.number, scores_of(0.8))
     world.ledger.tell_complete(view.number, 0.8)
     world.show(tracker, world.ledger.trial(view.number))
-    tracker.end(world.ledger, "FINISHED")
+    world.end(tracker)
 
     parent, run = all_runs(world)
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
@@ -274,7 +284,7 @@ def test_a_run_is_complete_whatever_signs_its_languages_have(world: World) -> No
     tracker = world.begun()
     view = world.ask()
     run_id = world.show(tracker, view, world.config(view))
-    tracker.log(run_id, points_at(50, {"dev/masked_accuracy/sr@latin": 0.5}))
+    log(tracker, run_id, 50, {"dev/masked_accuracy/sr@latin": 0.5})
     world.walk(view.number, scores_of(0.9, languages))
     world.ledger.tell_complete(view.number, 0.9)
     world.show(tracker, world.ledger.trial(view.number))
@@ -296,7 +306,7 @@ def test_a_run_is_closed_even_where_mlflow_refuses_a_metric_of_it(
     world.show(tracker, view, world.config(view))
     world.walk(view.number, scores_of(0.8))
     world.ledger.tell_complete(view.number, 0.8)
-    monkeypatch.setattr("xlt_ray.tracking.experiment.legal_name", lambda name: f"{name}+")
+    monkeypatch.setattr("xlt_ray.tracking.client.legal_name", lambda name: f"{name}+")
     with contextlib.suppress(TrackingError):
         world.show(tracker, world.ledger.trial(view.number))
     (run,) = runs(world)
@@ -310,7 +320,7 @@ def test_score_table_opens_as_an_mlflow_table(
 
     view = world.complete(0.7)
     tracker = world.tracker()
-    found = project(world.ledger, world.store, tracker)
+    found = world.project(tracker)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", world.home.tracking_uri)
     table = MlflowClient().load_table(
         tracker.experiment.id, "scores.json", run_ids=[found[view.number]]
@@ -331,7 +341,7 @@ def test_resumed_trial_does_not_log_a_point_twice(world: World) -> None:
     view = world.ask()
     tracker = world.begun()
     run_id = world.show(tracker, view)
-    tracker.log(run_id, points_at(50, {"dev/accuracy": 0.6}))
+    log(tracker, run_id, 50, {"dev/accuracy": 0.6})
     world.show(tracker, view, standing="interrupted")
     assert runs(world)[0].info.status == "KILLED"
 
@@ -339,7 +349,7 @@ def test_resumed_trial_does_not_log_a_point_twice(world: World) -> None:
     assert world.show(tracker, view) == run_id
     assert runs(world)[0].info.status == "RUNNING"
     for step in (50, 100):
-        tracker.log(run_id, points_at(step, {"dev/accuracy": 0.6 + step / 1000}))
+        log(tracker, run_id, step, {"dev/accuracy": 0.6 + step / 1000})
     assert points(world, run_id, "dev/accuracy") == [(50, 0.6), (100, 0.7)]
 
 
@@ -364,7 +374,7 @@ def test_failed_trial_resumes_into_the_same_run(world: World) -> None:
     assert "xlt.cause" not in again[0].data.tags
     world.walk(retry.number, scores_of(0.5))
     world.ledger.tell_complete(retry.number, 0.5)
-    found = project(world.ledger, world.store, world.tracker(), world.plan())
+    found = world.project()
     assert found[view.number] == found[retry.number] == run_id
     assert [run.info.status for run in runs(world)] == ["FINISHED"]
 
@@ -378,14 +388,14 @@ def test_deleted_database_is_rebuilt_as_it_was(world: World) -> None:
     pruned = world.ask()
     world.ledger.report(pruned.number, 50, 0.2)
     world.ledger.tell_pruned(pruned.number)
-    project(world.ledger, world.store, tracker, world.plan())
-    project(world.ledger, world.store, world.tracker(), world.plan(), is_alive=False)
+    world.project(tracker)
+    world.project(is_alive=False)
     before = snapshot(world)
     assert [row[1] for row in before] == ["FINISHED", "FINISHED", "FAILED", "FINISHED"]
     assert [row[4].get("xlt.state") for row in before[1:]] == ["complete", "failed", "pruned"]
 
     moved = replace(world, home=Home(world.home.root / "elsewhere"))
-    project(world.ledger, world.store, moved.tracker(), world.plan(), is_alive=False)
+    moved.project(is_alive=False)
     sweep, *trials = snapshot(moved)
     assert trials == before[1:]
     assert sweep[3] == before[0][3]
@@ -394,9 +404,9 @@ def test_deleted_database_is_rebuilt_as_it_was(world: World) -> None:
 def test_sweep_lasts_from_its_first_trial_to_its_last(world: World) -> None:
     tracker = world.begun()
     world.complete(0.7)
-    project(world.ledger, world.store, world.tracker(), world.plan())
+    world.project()
     assert all_runs(world)[0].info.status == "RUNNING", "its driver is at work"
-    tracker.end(world.ledger, "FINISHED")
+    world.end(tracker)
     run = all_runs(world)[0]
     assert run.info.status == "FINISHED"
     ended = world.ledger.trial(0).ended
@@ -407,9 +417,9 @@ def test_sweep_lasts_from_its_first_trial_to_its_last(world: World) -> None:
 def test_projecting_twice_changes_nothing(world: World) -> None:
     for value in (0.6, 0.7):
         world.complete(value)
-    first = project(world.ledger, world.store, world.tracker(), world.plan())
+    first = world.project()
     before = snapshot(world)
-    assert project(world.ledger, world.store, world.tracker(), world.plan()) == first
+    assert world.project() == first
     assert snapshot(world) == before
     assert len(before) == 3
 
@@ -420,14 +430,14 @@ def test_projection_shows_what_an_unbroken_run_shows(world: World) -> None:
     tracker = before.begun()
     run_id = world.show(tracker, view, world.config(view), path_of(0))
     for entry in HISTORY:
-        tracker.log(run_id, points_at(entry["examples"], point_names("target", entry["metrics"])))
+        log(tracker, run_id, entry["examples"], point_names("target", entry["metrics"]))
         world.ledger.report(view.number, entry["examples"], entry["metrics"]["accuracy"])
     world.walk(view.number, scores_of(0.7))
     world.ledger.tell_complete(view.number, 0.7)
     world.show(tracker, world.ledger.trial(view.number))
-    tracker.end(world.ledger, "FINISHED")
+    world.end(tracker)
 
-    project(world.ledger, world.store, world.tracker(), world.plan(), is_alive=False)
+    world.project(is_alive=False)
     (sweep, trial), (_, expected) = snapshot(world), snapshot(before)
     assert trial == expected
     assert set(trial[5]) >= {"train/loss", "dev/accuracy", "dev/f1"}
@@ -445,10 +455,10 @@ def test_projection_shows_curves_of_stages_that_were_not_finished(world: World) 
         world.store.publish_progress(stage.key, 5, {}, state, lease)
     world.ledger.report(view.number, 50, 0.6)
     paths = {view.number: (stage,)}
-    found = project(world.ledger, world.store, world.tracker(), world.plan(paths))
+    found = world.project(plan=world.plan(paths))
     assert points(world, found[view.number], "train/loss") == [(50, 1.4)]
     world.ledger.tell_pruned(view.number)
-    project(world.ledger, world.store, world.tracker(), world.plan(paths))
+    world.project(plan=world.plan(paths))
     assert points(world, found[view.number], "train/loss") == [(50, 1.4)]
     assert points(world, found[view.number], "dev/accuracy") == [(50, 0.6)]
     assert runs(world)[0].data.tags["xlt.stage.target"] == stage.key
@@ -460,7 +470,7 @@ def test_the_curve_of_a_stage_is_shown_by_the_trial_that_made_it_alone(world: Wo
     # The driver died as trial 1 had made it, and had noted nothing.
     commit(world.store, shared, (), HISTORY, {"sweep": "tracked", "trial": 1})
     paths = {view.number: (shared,) for view in views}
-    found = project(world.ledger, world.store, world.tracker(), world.plan(paths))
+    found = world.project(plan=world.plan(paths))
     curves = [points(world, found[view.number], "intermediate/train/loss") for view in views]
     assert curves == [[], [(50, 1.4), (100, 1.3)]]
 
@@ -472,7 +482,7 @@ def test_what_is_damaged_in_the_store_keeps_nothing_else_from_mlflow(world: Worl
     progress = Path(world.home.stages) / "progress" / target_of(view.number).key / "5"
     progress.mkdir(parents=True)
     (progress / "progress.json").write_text("[]")
-    found = project(world.ledger, world.store, world.tracker(), world.plan())
+    found = world.project()
     assert points(world, found[view.number], "train/loss") == []
     assert points(world, found[view.number], "dev/accuracy") == [(50, 0.6), (100, 0.7)]
     assert runs(world)[0].info.status == "FINISHED"
@@ -483,30 +493,29 @@ def test_only_trials_that_are_not_all_there_are_gone_through_again(
 ) -> None:
     views = [world.complete(0.7) for _ in range(3)]
     tracker = world.begun()
-    put = tracker.experiment.put
+    put = TrackedRun.put
 
-    def put_or_refuse(run_id: str, name: str, text: str) -> None:
-        if run_id == tracker.run_ids.get(1):
-            raise PermissionError("/srv/artifacts")
-        put(run_id, name, text)
+    def put_or_refuse(run: TrackedRun, name: str, text: str) -> None:
+        if run.id == tracker.run_ids.get(1):
+            raise TrackingError("/srv/artifacts", uri="")
+        put(run, name, text)
 
-    monkeypatch.setattr(tracker.experiment, "put", put_or_refuse)
+    monkeypatch.setattr(TrackedRun, "put", put_or_refuse)
     for view in views:
         with contextlib.suppress(TrackingError):
             world.show(tracker, view)
     synced = [run.data.tags.get("xlt.told") for run in runs(world)]
     assert synced == ["trial 0 complete", None, "trial 2 complete"]
     assert runs(world)[1].data.metrics["objective"] == 0.7, "all that was not refused is there"
-    brought_up: list[int] = []
-    bring_up = projection.bring_up
+    monkeypatch.setattr(TrackedRun, "put", put)
+    planned: list[int] = []
 
-    def note(tracker: Tracker, run: Any, trial: TrialSnapshot, *rest: Any) -> None:
-        brought_up.append(trial.view.number)
-        bring_up(tracker, run, trial, *rest)
+    def plan(view: TrialView) -> tuple[dict[str, Any], tuple[Stage, ...]]:
+        planned.append(view.number)
+        return {}, ()
 
-    monkeypatch.setattr(projection, "bring_up", note)
-    project(world.ledger, world.store, world.tracker(), world.plan())
-    assert brought_up == [1]
+    world.project(plan=plan)
+    assert planned == [1]
     assert runs(world)[1].data.tags["xlt.told"] == "trial 1 complete"
 
 
@@ -527,7 +536,7 @@ def test_memory_speed_and_moments_of_a_training_come_from_the_store(world: World
     other = world.ask()
     world.ledger.set_stages(other.number, [replace(uses[0], reused=True)])
     world.ledger.tell_pruned(other.number)
-    found = project(world.ledger, world.store, world.tracker())
+    found = world.project()
     client = MlflowClient(tracking_uri=world.home.tracking_uri)
     for name, value in (("memory_gib", 0.5), ("examples_per_s", 9.0)):
         curve = client.get_metric_history(found[0], f"system/{name}")
@@ -542,8 +551,8 @@ def test_a_run_that_was_made_twice_is_one_after_the_next_start(world: World) -> 
     # The answer to the first try was lost, and the server took both.
     view = world.ask()
     tracker = world.begun()
-    made = [tracker.make(view).info.run_id for _ in range(2)]
-    found = project(world.ledger, world.store, world.tracker(), world.plan())
+    made = [tracker._make(view).id for _ in range(2)]
+    found = world.project()
     assert [run.info.run_id for run in runs(world)] == [found[view.number]]
     assert found[view.number] in made
 
@@ -555,10 +564,10 @@ def test_what_no_driver_has_at_work_is_not_shown_as_running(world: World) -> Non
         world.ledger.set_run_id(view.number, world.show(tracker, view))
     world.ledger.tell_failed(0, "lost", "the node is gone")
     # A driver that has begun nothing yet.
-    project(world.ledger, world.store, world.tracker())
+    world.project()
     assert [run.info.status for run in all_runs(world)] == ["RUNNING", "FAILED", "KILLED"]
     assert [run.data.tags["xlt.state"] for run in all_runs(world)[1:]] == ["failed", "interrupted"]
-    project(world.ledger, world.store, world.tracker(), is_alive=False)
+    world.project(is_alive=False)
     assert [run.info.status for run in all_runs(world)] == ["KILLED", "FAILED", "KILLED"]
     world.show(world.begun(), world.ledger.trial(1))
     last = all_runs(world)[2]
@@ -570,7 +579,7 @@ def test_what_no_driver_has_at_work_is_not_shown_as_running(world: World) -> Non
 def test_trial_that_was_never_begun_has_no_run(world: World) -> None:
     ticket = world.ledger.ask(world.sweep, lambda _: {"num_layers": 2, "hidden_size": 64})
     assert ticket is not None
-    assert project(world.ledger, world.store, world.tracker()) == {}
+    assert world.project() == {}
     assert runs(world) == []
 
 
@@ -593,9 +602,7 @@ def test_at_most_fifty_metrics_whatever_the_number_of_languages(world: World) ->
     tracker = world.begun()
     run_id = world.show(tracker, view, world.config(view))
     for step in (50, 100):
-        tracker.log(
-            run_id, points_at(step, {"dev/accuracy": 0.5, "train/loss": 1.0, "system/memory": 1.0})
-        )
+        log(tracker, run_id, step, {"dev/accuracy": 0.5, "train/loss": 1.0, "system/memory": 1.0})
     world.walk(view.number, scores_of(0.9, languages))
     world.ledger.tell_complete(view.number, 0.9)
     world.show(tracker, world.ledger.trial(view.number))
@@ -639,7 +646,7 @@ def test_passwords_in_urls_do_not_reach_mlflow(given: str, world: World) -> None
 def test_environment_is_not_logged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_abcdef")
     world.complete()
-    project(world.ledger, world.store, world.begun(), world.plan())
+    world.project(world.begun())
     files = [path for path in world.home.root.joinpath("mlflow").rglob("*") if path.is_file()]
     assert files
     assert not [path for path in files if b"hf_abcdef" in path.read_bytes()]
@@ -684,9 +691,9 @@ def test_sweep_deleted_in_the_ui_is_taken_back(world: World) -> None:
 
     client = MlflowClient(tracking_uri=world.home.tracking_uri)
     world.complete()
-    first = project(world.ledger, world.store, world.tracker())
+    first = world.project()
     client.delete_experiment(world.tracker().experiment.id)
-    assert project(world.ledger, world.store, world.tracker()) == first
+    assert world.project() == first
 
 
 @pytest.mark.parametrize(
@@ -701,7 +708,7 @@ def test_what_is_no_place_of_mlflows_is_refused_at_once(uri: str, world: World) 
 def test_a_server_that_is_away_is_an_outage_and_found_later(world: World) -> None:
     tracker = Tracker(world.home, "tracked", "http://ada:s3cret@127.0.0.1:9")
     with pytest.raises(TrackingOutage, match=r"ada:\*\*\*@127.0.0.1:9: does not answer"):
-        tracker.begin(world.ledger, {})
+        tracker.begin(LedgerSnapshot.of(world.ledger), {})
 
 
 def test_errors_of_a_proxy_are_an_outage_and_those_of_mlflow_are_not() -> None:
@@ -816,9 +823,9 @@ def shown(uri: str) -> dict[str, list[tuple[str, str, float]]]:
 
 def projected(world: World, uri: str) -> None:
     tracker = Tracker(world.home, world.sweep.name, uri, world.ledger.identity)
-    tracker.begin(world.ledger, world.sweep.resolved())
-    project(world.ledger, world.store, tracker, world.plan())
-    tracker.end(world.ledger, "FINISHED")
+    tracker.begin(LedgerSnapshot.of(world.ledger), world.sweep.resolved())
+    world.project(tracker)
+    world.end(tracker)
 
 
 def test_sweeps_of_one_name_from_two_homes_stay_apart_in_one_place(
@@ -863,8 +870,8 @@ def test_one_experiment_that_the_environment_names_holds_the_runs_of_all_apart(
     for world in (first, second, first):
         tracker = Tracker(world.home, "tracked", identity=world.ledger.identity)
         assert tracker.uri == shared
-        tracker.begin(world.ledger, world.sweep.resolved())
-        project(world.ledger, world.store, tracker, world.plan())
+        tracker.begin(LedgerSnapshot.of(world.ledger), world.sweep.resolved())
+        world.project(tracker)
     assert shown(shared) == {
         "group": [("trial 000", "FINISHED", 0.4), ("trial 000", "FINISHED", 0.9)]
     }
@@ -874,7 +881,7 @@ def test_runs_from_before_there_were_identities_go_on(tmp_path: Path, shared: st
     world = world_in(tmp_path / "ada")
     world.complete(0.4)
     tracker = Tracker(world.home, "tracked", shared)
-    tracker.begin(world.ledger, world.sweep.resolved())
-    project(world.ledger, world.store, tracker, world.plan())
+    tracker.begin(LedgerSnapshot.of(world.ledger), world.sweep.resolved())
+    world.project(tracker)
     projected(world, shared)
     assert shown(shared) == {"tracked": [("trial 000", "FINISHED", 0.4)]}

@@ -11,7 +11,7 @@ from tests.training.test_export import home, made  # noqa: F401
 from xlt_ray.home import Home
 from xlt_ray.ledger import load_ledger
 from xlt_ray.store.store import StageStore
-from xlt_ray.tracking import Tracker, project
+from xlt_ray.tracking import LedgerSnapshot, Tracker
 
 
 @pytest.mark.long
@@ -26,7 +26,8 @@ def test_an_export_is_kept_and_registered_where_the_sweep_is_tracked(
     assert not (tmp_path / "early").exists(), "nothing is written before that is known"
 
     tracker = Tracker(made, "tiny")
-    project(load_ledger(made, "tiny"), StageStore(made.stages), tracker, is_alive=False)
+    ledger = LedgerSnapshot.of(load_ledger(made, "tiny"))
+    tracker.project(ledger, StageStore(made.stages), is_alive=False)
     folder = tmp_path / "best"
     code, out, err = xlt("export", "tiny", folder, "--register", "pairs")
     assert code == 0, err

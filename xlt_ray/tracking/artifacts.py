@@ -10,23 +10,18 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xlt_ray.errors import TrackingError
 from xlt_ray.home import Home
 from xlt_ray.redact import redacted
-from xlt_ray.tracking.client import complaints
-from xlt_ray.tracking.experiment import Experiment
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from xlt_ray.tracking.client import Experiment
 
 UPLOAD_S = 600
-"""So long a server may take to answer to one file; models are large, and nobody waits else."""
+"""A server may take this long to answer to one file; models are large."""
 
 
 @dataclass(frozen=True)
-class Deposit:
+class Upload:
     """A folder among the artifacts of a sweep's run."""
 
     run_id: str
@@ -45,34 +40,32 @@ class ModelRegistry:
 
     Raises:
         TrackingOutage: MLflow does not answer.
-        TrackingError: ``uri`` is none, or it has no run of this sweep.
+        TrackingError: ``uri`` is malformed, or it has no run of this sweep.
     """
 
     def __init__(self, home: Home, name: str, uri: str | None, identity: str = "") -> None:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(UPLOAD_S))
-        self._experiment = Experiment(home, name, uri, identity)
-        self.uri = str(redacted(self._experiment.uri))
-        with complaints(self._experiment.uri):
-            found = self._experiment.search("sweep")
-        if not found:
+        experiment = Experiment(home, name, uri, identity)
+        self.uri = str(redacted(experiment.uri))
+        self._client = experiment.client
+        run = experiment.first("sweep")
+        if run is None:
             raise TrackingError(
                 f"has no run of the sweep {name}; run the sweep again, which shows there what the "
                 "ledger has and trains nothing twice",
                 uri=self.uri,
             )
-        self._run = found[0]
+        self._run = run
 
-    def keep(self, folder: Path, path: str) -> Deposit:
+    def keep(self, folder: Path, path: str) -> Upload:
         """Copy all files of a folder below ``path`` among the artifacts of the sweep's run."""
-        run = self._run.info
-        with complaints(self._experiment.uri):
-            self._experiment.put_folder(run.run_id, folder, path)
-        return Deposit(run.run_id, path, f"{run.artifact_uri.rstrip('/')}/{path}")
+        self._client.log_artifacts(self._run.id, str(folder), path)
+        return Upload(self._run.id, path, f"{self._run.artifact_uri.rstrip('/')}/{path}")
 
     def register(
-        self, model: str, deposit: Deposit, tags: Mapping[str, str], description: str
+        self, model: str, upload: Upload, tags: Mapping[str, str], description: str
     ) -> int:
-        """The version of a registered model that a deposit is; a new one if it is none yet.
+        """The version of a registered model that an upload is; a new one where there is none yet.
 
         A version is the folder itself, which transformers and ``xlt predict`` read, and not one
         of MLflow's flavors: ``mlflow.artifacts.download_artifacts("models:/NAME/1")`` gives it.
@@ -81,28 +74,20 @@ class ModelRegistry:
             model: made where there is none of this name.
             tags: by which the version is known again; different weights need different ones.
         """
-        client = self._experiment.client
-        with complaints(self._experiment.uri):
-            _make_model(client, model)
-            for version in client.search_model_versions(f"name = '{model}'"):
-                if tags.items() <= version.tags.items() and version.source == deposit.uri:
-                    return int(version.version)
-            made = client.create_model_version(
-                model,
-                deposit.uri,
-                run_id=deposit.run_id,
-                tags=dict(tags),
-                description=str(redacted(description)),
-                await_creation_for=0,
-            )
+        try:
+            self._client.create_registered_model(model)
+        except TrackingError as error:
+            if getattr(error.__cause__, "error_code", None) != "RESOURCE_ALREADY_EXISTS":
+                raise
+        for version in self._client.search_model_versions(f"name = '{model}'"):
+            if tags.items() <= version.tags.items() and version.source == upload.uri:
+                return int(version.version)
+        made = self._client.create_model_version(
+            model,
+            upload.uri,
+            run_id=upload.run_id,
+            tags=dict(tags),
+            description=str(redacted(description)),
+            await_creation_for=0,
+        )
         return int(made.version)
-
-
-def _make_model(client: MlflowClient, name: str) -> None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise

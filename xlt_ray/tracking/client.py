@@ -1,65 +1,44 @@
-"""The way to MLflow: client, database file, experiment, and the command of its UI.
+"""The connection to MLflow: its client, its database in the home, an experiment and its runs.
 
-MLflow is told to stay off the network (telemetry) unless the user has said otherwise, and its
-errors leave this room as :class:`~xlt_ray.errors.TrackingError`.
-
-Whether MLflow answers, without writing anything there.
+MLflow is told to stay off the network (telemetry) unless the user has said otherwise. Its errors
+leave this room as :class:`~xlt_ray.errors.TrackingError`. A run is sent only what it lacks, so
+that sending a thing twice shows it once.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
+import re
 import sqlite3
 import sys
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 from urllib.parse import urlsplit
 
 from xlt_ray.errors import TrackingError, TrackingOutage
 from xlt_ray.home import Home
 from xlt_ray.redact import redacted
-from xlt_ray.tracking.content import KEY, VIEW_TAG
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Experiment
+    from mlflow.entities import Experiment as MlflowExperiment
+    from mlflow.entities import Run
 
-
-def ask_mlflow(home: Home, uri: str | None) -> str:
-    """What MLflow at ``uri`` says of itself, by default the one of MLFLOW_TRACKING_URI or the
-    home's own database.
-
-    Raises:
-        TrackingError: it does not answer, does not let us in, or its database is of another
-            version.
-    """
-    by_variable = "" if uri or not default_uri() else " (by MLFLOW_TRACKING_URI)"
-    uri = uri or default_uri()
-    if uri is None and not Path(home.tracking_uri.removeprefix("sqlite:///")).exists():
-        return "a database in the home, made by the first sweep"
-    with complaints(uri or home.tracking_uri):
-        if uri is None:
-            return f"{_count(home)} experiments in the home's database"
-        connect(home, uri).search_experiments(max_results=1)
-    return f"{uri} answers{by_variable}"
-
-
-def _count(home: Home) -> int:
-    # A second instead of the four that MLflow takes to be imported.
-    file = home.tracking_uri.removeprefix("sqlite:///")
-    with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
-        (number,) = database.execute("select count(*) from experiments").fetchone()
-    return int(number)
-
+T = TypeVar("T")
 
 LEDGER_TAG = "xlt.ledger"
 """Tag of runs and experiments: the identity of the ledger that made them."""
-
+VIEW_KEY = "xlt"
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW_KEY}"
+"""Tag of an experiment: the view of its runs that the page opens with ``VIEW_KEY``."""
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -67,13 +46,31 @@ _ENVIRONMENT = {
     # although no answer came is asked first (see :mod:`xlt_ray.tracking.sync`).
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    # A server's eight processes for jobs of language-model applications, 2 GB that nobody asked
-    # for; they outlive the server.
+    # Eight processes for jobs of language-model applications, 2 GB; they outlive the server.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
 }
-
 MAX_PROBLEM = 300
 """Characters of an error that are shown; a proxy may answer with a whole page."""
+MAX_NAME = 250
+"""Characters of the name of a metric."""
+_ILLEGAL = re.compile(r"[^\w.\-/ :]")
+_PAGE = 1000
+"""Runs in one answer, and points in one request; MLflow refuses more."""
+_MIGRATING = threading.Lock()
+"""MLflow's migrations keep their state in module globals."""
+
+
+# -- where MLflow is ------------------------------------------------------------------------
+
+
+def default_uri() -> str | None:
+    """Where MLflow is, if no sweep says so: MLFLOW_TRACKING_URI, or None for the home's own."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+def is_server(uri: str | None) -> bool:
+    """Whether MLflow is reached over HTTP, and not in its database."""
+    return uri is not None and uri.lower().startswith(("http:", "https:"))
 
 
 def settle_environment() -> None:
@@ -86,101 +83,55 @@ def settle_environment() -> None:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
 
 
-def connect(home: Home, uri: str | None) -> MlflowClient:
+def connect(
+    home: Home, uri: str | None, on_answer: Callable[[], object] = lambda: None
+) -> MlflowClient:
     """A client of the MLflow at ``uri``, by default of the home's own database.
 
-    A server is not asked for anything yet.
+    No request is sent to a server yet. The client raises as :func:`complaints` does.
+
+    Args:
+        on_answer: called after every request that MLflow has answered, with a refusal or not.
 
     Raises:
-        TrackingError: ``uri`` is none, or its database is of another version.
+        TrackingError: ``uri`` is malformed, or its database is of another version.
         TrackingOutage: the database cannot be opened.
     """
     settle_environment()
     if is_server(uri):
         _refuse_malformed(str(uri))
-    with complaints(uri or home.tracking_uri):
+    uri_used = uri or home.tracking_uri
+    with complaints(uri_used):
         if uri is None:
             _make_database(home)
         from mlflow import MlflowClient
 
-        return MlflowClient(tracking_uri=uri or home.tracking_uri)
+        client = MlflowClient(tracking_uri=uri_used)
+    return cast("MlflowClient", _Requests(client, uri_used, on_answer))
 
 
-def default_uri() -> str | None:
-    """Where MLflow is, if no sweep says so: MLFLOW_TRACKING_URI, or None for the home's own."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or None
+class _Requests:
+    """The methods of an MLflow client, with :func:`complaints` around each."""
 
+    def __init__(self, client: MlflowClient, uri: str, on_answer: Callable[[], object]) -> None:
+        self._client, self._uri, self._on_answer = client, uri, on_answer
 
-def find_or_make_experiment(
-    client: MlflowClient, home: Home, name: str, identity: str = "", *, local: bool
-) -> str:
-    """Id of the experiment of a sweep; one that was deleted in the UI is taken back.
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._client, name)
 
-    MLFLOW_EXPERIMENT_NAME, where it is set, names one experiment for all sweeps.
+        def request(*args: Any, **options: Any) -> Any:
+            try:
+                with complaints(self._uri):
+                    answer = method(*args, **options)
+            except TrackingOutage:
+                raise
+            except TrackingError:
+                self._on_answer()
+                raise
+            self._on_answer()
+            return answer
 
-    Args:
-        identity: of the ledger. Where another ledger has an experiment of this name, as on a
-            server that several homes use, this one's is called ``NAME-IDENTITY``.
-        local: whether artifacts go into the home; a server decides for itself.
-    """
-    given = os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    if given or not identity:
-        return _experiment(client, home, given or name, "", local=local).experiment_id
-    own_name = name_of_second(name, identity)
-    is_second = client.get_experiment_by_name(own_name) is not None
-    found = _experiment(client, home, own_name if is_second else name, identity, local=local)
-    owner = found.tags.get(LEDGER_TAG)
-    if owner is None:
-        # Of a sweep from before there were identities: its ledger is the first to come back.
-        client.set_experiment_tag(found.experiment_id, LEDGER_TAG, identity)
-    elif owner != identity:
-        found = _experiment(client, home, own_name, identity, local=local)
-    return str(found.experiment_id)
-
-
-def find_experiment(client: MlflowClient, name: str, identity: str) -> Experiment | None:
-    """As :func:`find_or_make_experiment` finds it; None where it is not there."""
-    given = os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    if given or not identity:
-        return client.get_experiment_by_name(given or name)
-    second = client.get_experiment_by_name(name_of_second(name, identity))
-    if second is not None:
-        return second
-    found = client.get_experiment_by_name(name)
-    is_ours = found is not None and found.tags.get(LEDGER_TAG) in (None, identity)
-    return found if is_ours else None
-
-
-def name_of_second(name: str, identity: str) -> str:
-    """What the experiment of a sweep is called where another ledger has one of its name."""
-    return f"{name}-{identity[:8]}"
-
-
-def _experiment(
-    client: MlflowClient, home: Home, name: str, identity: str, *, local: bool
-) -> Experiment:
-    from mlflow.exceptions import MlflowException
-
-    location = str(home.artifacts / name) if local else None
-    tags = {LEDGER_TAG: identity} if identity else {}
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            made = client.create_experiment(name, artifact_location=location, tags=tags)
-            return client.get_experiment(made)
-        except MlflowException as error:
-            # Another process may have made it in between.
-            found = client.get_experiment_by_name(name)
-            if found is None:
-                raise error
-    if found.lifecycle_stage == "deleted":
-        client.restore_experiment(found.experiment_id)
-    return found
-
-
-def is_server(uri: str | None) -> bool:
-    """Whether MLflow is asked over HTTP, and not in its database."""
-    return uri is not None and uri.lower().startswith(("http:", "https:"))
+        return request
 
 
 def _refuse_malformed(uri: str) -> None:
@@ -196,9 +147,32 @@ def _refuse_malformed(uri: str) -> None:
         )
 
 
-def _wrapped(error: BaseException) -> BaseException | None:
-    """urllib3 hands on what happened below it as an argument, too."""
-    return next((one for one in error.args if isinstance(one, BaseException)), None)
+def ask_mlflow(home: Home, uri: str | None) -> str:
+    """What MLflow at ``uri`` says of itself, by default the one of MLFLOW_TRACKING_URI or the
+    home's own database; nothing is written there.
+
+    Raises:
+        TrackingError: it does not answer, does not let us in, or its database is of another
+            version.
+    """
+    by_variable = "" if uri or not default_uri() else " (by MLFLOW_TRACKING_URI)"
+    uri = uri or default_uri()
+    if uri is not None:
+        connect(home, uri).search_experiments(max_results=1)
+        return f"{uri} answers{by_variable}"
+    if not home.tracking_file.exists():
+        return "a database in the home, made by the first sweep"
+    # A second instead of the four that MLflow takes to be imported.
+    file = f"file:{home.tracking_file}?mode=ro"
+    with (
+        complaints(home.tracking_uri),
+        contextlib.closing(sqlite3.connect(file, uri=True)) as database,
+    ):
+        (number,) = database.execute("select count(*) from experiments").fetchone()
+    return f"{number} experiments in the home's database"
+
+
+# -- its errors -----------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -218,6 +192,25 @@ def complaints(uri: str) -> Iterator[None]:
         raise kind(_problem(error), uri=redacted(uri)) from error
 
 
+def do_all(*steps: Callable[[], object]) -> None:
+    """Do every step, even where MLflow refuses one before it.
+
+    Raises:
+        TrackingOutage: MLflow does not answer; no further step is tried.
+        TrackingError: the first refusal, after the last step.
+    """
+    refusal: TrackingError | None = None
+    for step in steps:
+        try:
+            step()
+        except TrackingOutage:
+            raise
+        except TrackingError as error:
+            refusal = refusal or error
+    if refusal is not None:
+        raise refusal
+
+
 def _problem(error: Exception) -> str:
     """One line; of a request that failed, what the network said and not what was asked."""
     root: BaseException = error
@@ -227,6 +220,11 @@ def _problem(error: Exception) -> str:
         return f"does not answer ({root.strerror or root})"
     lines = str(redacted(str(error))).strip().splitlines()
     return lines[0][:MAX_PROBLEM] if lines else type(error).__name__
+
+
+def _wrapped(error: BaseException) -> BaseException | None:
+    """urllib3 hands on what happened below it as an argument, too."""
+    return next((arg for arg in error.args if isinstance(arg, BaseException)), None)
 
 
 def _is_refusal(error: Exception, uri: str) -> bool:
@@ -245,6 +243,319 @@ def _is_refusal(error: Exception, uri: str) -> bool:
         # Artifacts that go through the server: MLflow leaves the status to us.
         return response.status_code not in (401, 403, 408, 429, 502, 503, 504)
     return isinstance(error, PermissionError | FileNotFoundError | NotADirectoryError)
+
+
+# -- experiments and runs -------------------------------------------------------------------
+
+
+def find_experiment(client: MlflowClient, name: str, identity: str) -> MlflowExperiment | None:
+    """The experiment of a sweep; None where it is not there.
+
+    MLFLOW_EXPERIMENT_NAME, where it is set, names one experiment for all sweeps. Where another
+    ledger has an experiment of this name, as on a server that several homes use, this one's is
+    called :func:`name_of_second`.
+
+    Args:
+        identity: of the ledger.
+    """
+    given = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    if given or not identity:
+        return client.get_experiment_by_name(given or name)
+    if second := client.get_experiment_by_name(name_of_second(name, identity)):
+        return second
+    first = client.get_experiment_by_name(name)
+    # One without an owner is of a sweep from before there were identities.
+    is_ours = first is not None and first.tags.get(LEDGER_TAG) in (None, identity)
+    return first if is_ours else None
+
+
+def name_of_second(name: str, identity: str) -> str:
+    """What the experiment of a sweep is called where another ledger has one of its name."""
+    return f"{name}-{identity[:8]}"
+
+
+def find_run(client: MlflowClient, run_id: str) -> Run | None:
+    """The run of this id, which may be deleted; None where there is none."""
+    try:
+        return client.get_run(run_id)
+    except TrackingOutage:
+        raise
+    except TrackingError:
+        return None
+
+
+def search_runs(
+    client: MlflowClient, experiment_id: str, query: str = "", **options: Any
+) -> Iterator[Run]:
+    """All runs that MLflow has, page by page."""
+    token: str | None = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], query, max_results=_PAGE, page_token=token, **options
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+class Experiment:
+    """The experiment of the sweep ``name`` in the MLflow at ``uri``, or where that is None in the
+    place that :func:`default_uri` names.
+
+    No request is sent to a server yet: it may be away.
+
+    Args:
+        identity: of the ledger. An experiment of this name that belongs to another ledger is left
+            alone, and so are another ledger's runs.
+
+    Raises:
+        TrackingError: ``uri`` is malformed, or its database cannot be used.
+    """
+
+    def __init__(self, home: Home, name: str, uri: str | None, identity: str = "") -> None:
+        uri = uri or default_uri()
+        self.name = name
+        self.identity = identity
+        self.uri = uri or home.tracking_uri
+        self.on_answer: Callable[[], object] = lambda: None
+        """Called after every request that MLflow has answered, with a refusal or not."""
+        self._artifacts = home.artifacts
+        self._id: str | None = None
+        try:
+            self.client = connect(home, uri, lambda: self.on_answer())
+            if not is_server(uri):
+                self.id  # noqa: B018
+        except TrackingOutage as error:
+            # A database that cannot be opened is not a server that restarts.
+            raise TrackingError(error.fields["problem"], uri=error.fields["uri"]) from error
+
+    @property
+    def id(self) -> str:
+        """Id of the experiment; made where there is none, taken back where the UI deleted it."""
+        if self._id is None:
+            given = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+            while (experiment := find_experiment(self.client, self.name, self.identity)) is None:
+                self._make(given)
+            if experiment.lifecycle_stage == "deleted":
+                self.client.restore_experiment(experiment.experiment_id)
+            if self.identity and not given and LEDGER_TAG not in experiment.tags:
+                self.client.set_experiment_tag(experiment.experiment_id, LEDGER_TAG, self.identity)
+            self._id = str(experiment.experiment_id)
+        return self._id
+
+    def _make(self, given: str | None) -> None:
+        name, tags = given or self.name, {}
+        if self.identity and not given:
+            tags = {LEDGER_TAG: self.identity}
+            if self.client.get_experiment_by_name(name) is not None:
+                name = name_of_second(name, self.identity)
+        # A server decides for itself where artifacts go.
+        is_local = not self.uri.startswith(("http", "databricks"))
+        try:
+            self.client.create_experiment(
+                name, str(self._artifacts / name) if is_local else None, tags
+            )
+        except TrackingError:
+            # Another process may have made it in between.
+            if self.client.get_experiment_by_name(name) is None:
+                raise
+
+    def create(self, kind: str, name: str, tags: Mapping[str, str], start: int) -> TrackedRun:
+        """A new run, RUNNING since ``start`` (ms since 1970)."""
+        tags = {"xlt.sweep": self.name, "xlt.kind": kind, **tags}
+        owner = {LEDGER_TAG: self.identity} if self.identity else {}
+        run = self.client.create_run(self.id, start, {**tags, **owner}, name)
+        return TrackedRun(self.client, run)
+
+    def search(self, kind: str, **tags: object) -> list[TrackedRun]:
+        """All runs of this ledger, of this kind and with these ``xlt.`` tags, the oldest first."""
+        wanted = {"sweep": self.name, "kind": kind, **tags}
+        query = " and ".join(f"tags.`xlt.{name}` = '{value}'" for name, value in wanted.items())
+        order = ["attributes.start_time ASC"]
+        runs = search_runs(self.client, self.id, query, order_by=order)
+        return [TrackedRun(self.client, run) for run in runs if self._is_own(run)]
+
+    def first(self, kind: str, **tags: object) -> TrackedRun | None:
+        """The oldest run of :meth:`search`."""
+        return next(iter(self.search(kind, **tags)), None)
+
+    def _is_own(self, run: Run) -> bool:
+        """Whether this ledger made a run; one from before there were identities counts as own."""
+        return not self.identity or run.data.tags.get(LEDGER_TAG) in (None, self.identity)
+
+    def find(self, run_id: str | None) -> TrackedRun | None:
+        """The run of this id; None where there is none, or it was deleted."""
+        run = find_run(self.client, run_id) if run_id else None
+        is_there = run is not None and run.info.lifecycle_stage == "active"
+        return TrackedRun(self.client, run) if is_there else None
+
+
+class Point(NamedTuple):
+    """One value of a curve."""
+
+    name: str
+    step: int
+    """Examples seen."""
+    value: float
+    time_ms: int | None = None
+    """When it was measured, in milliseconds since 1970; None where that is unknown."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """One data set of a run; ``digest`` is ten digits, as keys are printed."""
+
+    name: str
+    digest: str
+    context: str
+    profile: str
+    """JSON: number of languages, or of parts, and the fingerprint of each."""
+
+
+class TrackedRun:
+    """A run as MLflow has it, and what is written to it, which is only what it lacks."""
+
+    def __init__(self, client: MlflowClient, run: Run) -> None:
+        self._client = client
+        self.id = str(run.info.run_id)
+        self.status = str(run.info.status)
+        self.artifact_uri = str(run.info.artifact_uri)
+        self.tags = dict(run.data.tags)
+        self.params = dict(run.data.params)
+        self.metrics: dict[str, float] = dict(run.data.metrics)
+        """By name, the last value of each."""
+        data = run.inputs.dataset_inputs if run.inputs is not None else []
+        self._inputs = {(known.dataset.name, known.dataset.digest) for known in data}
+        self._steps: dict[str, set[int]] = {}
+
+    def set_status(self, status: str, ended: int | None = None) -> None:
+        """RUNNING, or ended at ``ended`` with another status."""
+        if status == self.status:
+            return
+        if status == "RUNNING":
+            self._client.update_run(self.id, status=status)
+        else:
+            self._client.set_terminated(self.id, status, ended)
+        self.status = status
+
+    def write(
+        self,
+        tags: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        time_ms: int | None = None,
+    ) -> None:
+        """One batch of what the run does not have; an empty tag is one to be taken away.
+
+        Names are written as :func:`legal_name` spells them.
+
+        Args:
+            time_ms: when the metrics were measured; now by default.
+        """
+        from mlflow.entities import Metric, Param, RunTag
+
+        legal_tags = _with_legal_names(tags or {})
+        new_tags = {k: v for k, v in legal_tags.items() if v and self.tags.get(k) != v}
+        named_params = _with_legal_names(params or {})
+        new_params = {k: v for k, v in named_params.items() if k not in self.params}
+        named_metrics = _with_legal_names(metrics or {})
+        new_metrics = {k: v for k, v in named_metrics.items() if self.metrics.get(k) != v}
+        for name in [k for k, v in legal_tags.items() if not v and k in self.tags]:
+            self._client.delete_tag(self.id, name)
+            del self.tags[name]
+        if new_tags or new_params or new_metrics:
+            moment = now_ms() if time_ms is None else time_ms
+            self._client.log_batch(
+                self.id,
+                metrics=[Metric(name, value, moment, 0) for name, value in new_metrics.items()],
+                params=[Param(name, value) for name, value in new_params.items()],
+                tags=[RunTag(name, value) for name, value in new_tags.items()],
+            )
+        self.tags |= new_tags
+        self.params |= new_params
+        self.metrics |= new_metrics
+
+    def log(self, points: Iterable[Point]) -> None:
+        """Log the points whose step is missing in their curve.
+
+        MLflow stores one point with one moment once, even if it is sent again because the answer
+        to the first request was lost. A point without a moment counts as measured now.
+        """
+        from mlflow.entities import Metric
+
+        now, missing = now_ms(), list[Metric]()
+        for point in points:
+            name = legal_name(point.name)
+            steps = self._steps_of(name)
+            if point.step not in steps:
+                moment = now if point.time_ms is None else point.time_ms
+                missing.append(Metric(name, float(point.value), moment, point.step))
+                steps.add(point.step)
+        self.metrics |= {metric.key: metric.value for metric in missing}
+        try:
+            for start in range(0, len(missing), _PAGE):
+                self._client.log_batch(self.id, metrics=missing[start : start + _PAGE])
+        except BaseException:
+            # MLflow says next time what has arrived.
+            for metric in missing:
+                self._steps.pop(metric.key, None)
+            raise
+
+    def _steps_of(self, name: str) -> set[int]:
+        if name not in self._steps:
+            is_known = name in self.metrics
+            history = self._client.get_metric_history(self.id, name) if is_known else []
+            self._steps[name] = {point.step for point in history}
+        return self._steps[name]
+
+    def put(self, name: str, text: str) -> None:
+        """Keep a text as an artifact; what was there under this name is replaced."""
+        self._client.log_text(self.id, text, name)
+
+    def put_inputs(self, inputs: Sequence[Input], source: Mapping[str, str]) -> None:
+        """Name the data that a run reads, where the run does not name it yet.
+
+        Args:
+            source: where all of it comes from, ``type`` and what else there is to say.
+        """
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        new = [data for data in inputs if (data.name, data.digest) not in self._inputs]
+        if new:
+            origin = {"source_type": source["type"], "source": json.dumps(source)}
+            datasets = [
+                DatasetInput(
+                    Dataset(data.name, data.digest, **origin, profile=data.profile),
+                    [InputTag("mlflow.data.context", data.context)],
+                )
+                for data in new
+            ]
+            self._client.log_inputs(self.id, datasets)
+
+
+def legal_name(name: str) -> str:
+    """A name of a tag, parameter or metric as MLflow takes it: it refuses most signs, what cannot
+    be the path of a file, and more than 250 characters.
+
+    >>> legal_name("test/accuracy/sr@latin"), legal_name("dev/f1/zh-Hans"), legal_name("dev/..")
+    ('test/accuracy/sr_latin', 'dev/f1/zh-Hans', 'dev/_')
+    """
+    parts = (_ILLEGAL.sub("_", part) for part in name.split("/"))
+    legal = "/".join("_" if part in ("", ".", "..") else part for part in parts)
+    return legal[:MAX_NAME].rstrip("/")
+
+
+def _with_legal_names(values: Mapping[str, T]) -> dict[str, T]:
+    return {legal_name(name): value for name, value in values.items()}
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+# -- the home's own database and its UI -----------------------------------------------------
 
 
 def ui_command(
@@ -275,30 +586,23 @@ def ui_command(
 def ui_page(home: Home, uri: str | None = None, name: str | None = None, identity: str = "") -> str:
     """The UI's page of a sweep's runs, or of all experiments, to follow the server's address.
 
-    Without the workflow type, MLflow 3 opens on the traces of language-model applications. Runs
-    are shown in the view that the sweep is laid out in (:mod:`xlt_ray.tracking.content`).
+    Without the workflow type, MLflow 3 opens on the traces of language-model applications.
 
     Raises:
         TrackingError: the database cannot be read.
     """
     page, view = "experiments", ""
-    uri = uri or default_uri()
     if name is not None:
-        with complaints(uri or home.tracking_uri):
-            found = find_experiment(connect(home, uri), name, identity)
-        if found is not None:
-            page = f"experiments/{found.experiment_id}/runs"
+        experiment = find_experiment(connect(home, uri or default_uri()), name, identity)
+        if experiment is not None:
+            page = f"experiments/{experiment.experiment_id}/runs"
             # MLflow complains of a view that is not there.
-            view = f"&viewStateShareKey={KEY}" if VIEW_TAG + KEY in found.tags else ""
+            view = f"&viewStateShareKey={VIEW_KEY}" if VIEW_TAG in experiment.tags else ""
     return f"/#/{page}?workflowType=machine_learning{view}"
 
 
-_MIGRATING = threading.Lock()
-"""MLflow's migrations keep their state in module globals."""
-
-
 def is_damaged(file: Path) -> bool:
-    """Whether there is a file, and it is no whole database of MLflow's.
+    """Whether a file is there and not a whole database of MLflow's.
 
     One that another process has locked, that may not be read, or that is of another version of
     MLflow is not damaged.
@@ -317,19 +621,18 @@ def is_damaged(file: Path) -> bool:
 
 
 def _make_database(home: Home) -> None:
-    """Make the home's database, whole or not at all.
-
-    MLflow creates its tables by some seventy migrations, each of them committed: seconds on a
-    busy disk, and a mess if two processes do it at once or one dies on the way. So they run in
-    memory, and the file gets its name when it is complete.
-    """
     with _MIGRATING:
         if not home.tracking_file.exists():
             put_database(home.tracking_file, home.artifacts)
 
 
 def put_database(path: Path, artifacts: Path) -> None:
-    """Make an empty database, unless there is a file of this name."""
+    """Make an empty database, whole or not at all, unless there is a file of this name.
+
+    MLflow creates its tables by some seventy migrations, each of them committed: seconds on a
+    busy disk, and a mess if two processes do it at once or one dies on the way. So they run in
+    memory, and the file gets its name when it is complete.
+    """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What MLflow has of one sweep, found and taken away: runs of this ledger, and no other's.
+"""Finds and deletes what MLflow has of one sweep: runs of this ledger, and of no other.
 
 From a home's own database it goes for good, artifacts included. On a server, and in a database
 that the sweep file names, it is deleted as in MLflow's UI: ``mlflow gc`` there frees it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +16,19 @@ from typing import TYPE_CHECKING
 from xlt_ray.errors import TrackingError
 from xlt_ray.home import Home
 from xlt_ray.redact import redacted
-from xlt_ray.tracking.client import LEDGER_TAG, complaints, connect, default_uri, name_of_second
+from xlt_ray.tracking.client import (
+    LEDGER_TAG,
+    complaints,
+    connect,
+    default_uri,
+    find_run,
+    name_of_second,
+    search_runs,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
-
-_PAGE = 1000
 
 
 @dataclass(frozen=True)
@@ -47,39 +53,40 @@ def find_tracked(
 
     Raises:
         TrackingOutage: MLflow does not answer.
-        TrackingError: ``uri`` is not a place of MLflow's; or a registered model lies among the
-            artifacts of these runs.
+        TrackingError: ``uri`` is malformed; or a registered model lies among the artifacts of
+            these runs.
     """
+    from mlflow.entities import ViewType
+
     uri = uri or default_uri()
     shown, is_permanent = str(redacted(uri or home.tracking_uri)), uri is None
     if is_permanent and not home.tracking_file.exists():
         return TrackedSweep(shown, is_permanent)
     runs: list[Run] = []
     emptied: list[Experiment] = []
-    with complaints(uri or home.tracking_uri):
-        client = connect(home, uri)
-        for experiment in _experiments(client, name, identity, run_id):
-            owner = experiment.tags.get(LEDGER_TAG)
-            is_ours = owner == identity or (is_permanent and owner is None)
-            there = list(_runs(client, experiment.experiment_id))
-            own = [
-                run
-                for run in there
-                if run.data.tags.get("xlt.sweep") == name
-                and (
-                    run.data.tags.get(LEDGER_TAG) == identity
-                    or (is_ours and LEDGER_TAG not in run.data.tags)
-                )
-            ]
-            runs += own
-            if is_ours and len(own) == len(there) and _is_named_after(experiment, name, identity):
-                emptied.append(experiment)
-        models = [
-            f"models:/{version.name}/{version.version}"
-            for run in runs
-            if run.data.tags.get("xlt.kind") == "sweep"
-            for version in client.search_model_versions(f"run_id = '{run.info.run_id}'")
+    client = connect(home, uri)
+    for experiment in _experiments(client, name, identity, run_id):
+        owner = experiment.tags.get(LEDGER_TAG)
+        is_ours = owner == identity or (is_permanent and owner is None)
+        # Deleted ones included.
+        all_runs = [*search_runs(client, experiment.experiment_id, run_view_type=ViewType.ALL)]
+        our_runs = [
+            run
+            for run in all_runs
+            if run.data.tags.get("xlt.sweep") == name
+            and run.data.tags.get(LEDGER_TAG, identity if is_ours else None) == identity
         ]
+        runs += our_runs
+        is_named_after = experiment.name in (name, name_of_second(name, identity))
+        is_named_after |= experiment.name.startswith(_removed(name))
+        if is_ours and is_named_after and len(our_runs) == len(all_runs):
+            emptied.append(experiment)
+    models = [
+        f"models:/{version.name}/{version.version}"
+        for run in runs
+        if run.data.tags.get("xlt.kind") == "sweep"
+        for version in client.search_model_versions(f"run_id = '{run.info.run_id}'")
+    ]
     if models:
         raise TrackingError(
             f"{', '.join(models)} lies among the artifacts of {name}; delete that version first, "
@@ -87,6 +94,18 @@ def find_tracked(
             uri=shown,
         )
     return TrackedSweep(shown, is_permanent, tuple(runs), tuple(emptied))
+
+
+def _experiments(
+    client: MlflowClient, name: str, identity: str, run_id: str | None
+) -> Iterable[Experiment]:
+    names = (os.environ.get("MLFLOW_EXPERIMENT_NAME"), name, name_of_second(name, identity))
+    experiments = [client.get_experiment_by_name(known) for known in names if known]
+    # What a removal that was broken off has renamed.
+    experiments += client.search_experiments(filter_string=f"name LIKE '{_removed(name)}%'")
+    if run_id is not None and (run := find_run(client, run_id)) is not None:
+        experiments.append(client.get_experiment(run.info.experiment_id))
+    return {found.experiment_id: found for found in experiments if found is not None}.values()
 
 
 def remove_tracked(home: Home, name: str, uri: str | None, tracked: TrackedSweep) -> None:
@@ -98,22 +117,22 @@ def remove_tracked(home: Home, name: str, uri: str | None, tracked: TrackedSweep
     """
     if not (tracked.runs or tracked.experiments):
         return
-    with complaints(tracked.uri):
-        client = connect(home, uri or default_uri())
-        emptied = {experiment.experiment_id for experiment in tracked.experiments}
-        if tracked.is_permanent:
+    client = connect(home, uri or default_uri())
+    if tracked.is_permanent:
+        with complaints(tracked.uri):
             _remove_for_good(home, client, tracked)
-            return
-        for run in tracked.runs:
-            if run.info.experiment_id not in emptied and run.info.lifecycle_stage == "active":
-                client.delete_run(run.info.run_id)
-        for experiment in tracked.experiments:
-            number = experiment.experiment_id
-            if experiment.lifecycle_stage == "deleted":
-                client.restore_experiment(number)
-            # The next experiment of this name would bring all of it back.
-            client.rename_experiment(number, f"{_removed(name)}{number}")
-            client.delete_experiment(number)
+        return
+    emptied = {experiment.experiment_id for experiment in tracked.experiments}
+    for run in tracked.runs:
+        if run.info.experiment_id not in emptied and run.info.lifecycle_stage == "active":
+            client.delete_run(run.info.run_id)
+    for experiment in tracked.experiments:
+        number = experiment.experiment_id
+        if experiment.lifecycle_stage == "deleted":
+            client.restore_experiment(number)
+        # The next experiment of this name would bring all of it back.
+        client.rename_experiment(number, f"{_removed(name)}{number}")
+        client.delete_experiment(number)
 
 
 def _remove_for_good(home: Home, client: MlflowClient, tracked: TrackedSweep) -> None:
@@ -137,49 +156,5 @@ def _artifacts(home: Home, location: str, num_parts: int) -> Path:
     return home.artifacts.joinpath(*parts[:2])
 
 
-def _experiments(
-    client: MlflowClient, name: str, identity: str, run_id: str | None
-) -> Iterable[Experiment]:
-    names = (os.environ.get("MLFLOW_EXPERIMENT_NAME"), name, name_of_second(name, identity))
-    found = [client.get_experiment_by_name(known) for known in names if known]
-    # What a removal that was broken off has renamed.
-    found += client.search_experiments(filter_string=f"name LIKE '{_removed(name)}%'")
-    if run_id is not None:
-        with_run = _experiment_of(client, run_id)
-        found += [] if with_run is None else [with_run]
-    return {one.experiment_id: one for one in found if one is not None}.values()
-
-
-def _experiment_of(client: MlflowClient, run_id: str) -> Experiment | None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_experiment(client.get_run(run_id).info.experiment_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
-
-
-def _runs(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
-    """All runs of an experiment, deleted ones included."""
-    from mlflow.entities import ViewType
-
-    token: str | None = None
-    while True:
-        page = client.search_runs(
-            [experiment_id], run_view_type=ViewType.ALL, max_results=_PAGE, page_token=token
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
 def _removed(name: str) -> str:
     return f"{name}-removed-"
-
-
-def _is_named_after(experiment: Experiment, name: str, identity: str) -> bool:
-    named = (name, name_of_second(name, identity))
-    return experiment.name in named or experiment.name.startswith(_removed(name))

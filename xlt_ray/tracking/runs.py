@@ -1,67 +1,67 @@
-"""The runs of one sweep in MLflow: found or made, and brought to what is known.
+"""Brings the runs of a sweep in MLflow to what ledger and store say.
 
-Every method may be repeated: a run is found by the id that the ledger has, else by its tags,
-and a point of a curve that is there is not logged again. Methods raise
-:class:`~xlt_ray.errors.TrackingOutage` where MLflow does not answer, and may be called again with
-the same arguments; another :class:`~xlt_ray.errors.TrackingError` means that MLflow refused
-something.
+One MLflow experiment a sweep, in it one parent run for the sweep, below it one run a configuration,
+and below that one run a trial (directly below the sweep's where a configuration has one seed only).
+All methods may be repeated, after a crash, an outage, or for a new database: a run is found by the
+id that the ledger has, else by its tags, and is sent what it lacks.
+
+Where MLflow does not answer, methods raise :class:`~xlt_ray.errors.TrackingOutage`, and may be
+called again; another :class:`~xlt_ray.errors.TrackingError` means that MLflow refused something,
+and that all that it did not refuse is there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
-import time
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import Any
 
 from xlt_ray.config.supervision import supervision_told
 from xlt_ray.config.sweep import is_judged_by_oracle
+from xlt_ray.errors import DamagedStage, LedgerError, SpecError, TrackingError
+from xlt_ray.files import damaged_name, hidden_name, remove_leftovers
 from xlt_ray.home import Home
-from xlt_ray.ledger import Ledger, StageUse, TrialView
+from xlt_ray.ledger import StageUse, TrialView, load_ledger, standings, sweep_of_ledger
 from xlt_ray.redact import redacted
-from xlt_ray.store.record import Score
+from xlt_ray.store.lease import waiting_for
+from xlt_ray.store.record import StageRecord
+from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import stages_to_run
-from xlt_ray.tracking.client import complaints
-from xlt_ray.tracking.configurations import Configurations, Going
-from xlt_ray.tracking.content import (
-    KEY,
-    STATUS,
-    final_metrics,
-    inputs_of,
-    origin,
-    score_table,
-    score_tags,
-    source_language,
-    source_of,
-    spelled,
-    stage_name,
-    sweep_metrics,
-    sweep_note,
-    told,
-    trial_name,
-    trial_tags,
-    view_of,
+from xlt_ray.store.storage import Storage
+from xlt_ray.store.store import StageStore
+from xlt_ray.tracking import content
+from xlt_ray.tracking.client import (
+    VIEW_TAG,
+    Experiment,
+    Point,
+    TrackedRun,
+    default_uri,
+    do_all,
+    is_damaged,
+    now_ms,
+    put_database,
 )
-from xlt_ray.tracking.experiment import Beat, Experiment
-from xlt_ray.tracking.points import Points
-from xlt_ray.tracking.snapshots import LedgerSnapshot, Point, TrialSnapshot
+from xlt_ray.tracking.content import Going, LedgerSnapshot, TrialSnapshot
 
-if TYPE_CHECKING:
-    from mlflow.entities import Run
+Plan = Callable[[TrialView], tuple[Mapping[str, Any], Sequence[Stage]]]
+"""Gives the resolved configuration and the path of a trial, each empty where it is unknown."""
 
-Ending = Literal["FINISHED", "FAILED", "KILLED"]
 _TABLES = json.dumps([{"path": "scores.json", "type": "table"}])
 
 
 class Tracker:
     """One sweep's runs in the MLflow at ``uri``; the home's own database by default.
 
-    A server is not asked for anything yet: it may be away.
+    No request is sent to a server yet: it may be away.
 
     Raises:
-        TrackingError: ``uri`` is none, or its database cannot be used.
+        TrackingError: ``uri`` is malformed, or its database cannot be used.
     """
 
     def __init__(self, home: Home, name: str, uri: str | None = None, identity: str = "") -> None:
@@ -70,286 +70,422 @@ class Tracker:
         self.uri = self.experiment.uri
         self.run_ids: dict[int, str] = {}
         """Runs of trials, as far as they were found or made."""
-        self._with_config: set[tuple[str, int]] = set()
-        """Runs and trials whose ``config.json`` this process has put."""
-        self._parent: str | None = None
-        self._metric, self._mode, self._selection, self._curve = "", "", "", ""
-        self._seeds = 1
-        self._source: Mapping[str, str] = {}
+        self._configuration_ids: dict[int, str] = {}
+        self._parent = ""
         self._parameters: dict[str, None] = {}
-        self._begun: dict[int, datetime.datetime] = {}
-        self.configurations = Configurations(self.experiment)
-        self.points = Points(self.experiment.client)
+        self._view = ""
+
+    def on_answer(self, call: Callable[[], object]) -> None:
+        """Call this after every request that MLflow has answered, with a refusal or not."""
+        self.experiment.on_answer = call
 
     # -- the sweep ----------------------------------------------------------------------
 
-    def begin(self, ledger: Ledger | LedgerSnapshot, config: Mapping[str, Any]) -> str:
-        """The sweep's run, RUNNING from now on, with the resolved sweep as ``sweep.json``."""
-        with complaints(self.uri):
-            parent = self.open(ledger)
-            self.experiment.client.update_run(parent, status="RUNNING")
-            self.experiment.put(parent, "sweep.json", _pretty(config))
-            return parent
+    def begin(self, ledger: LedgerSnapshot, config: Mapping[str, Any]) -> None:
+        """Show the sweep as RUNNING, with the resolved sweep as ``sweep.json``."""
+        parent = self.open(ledger)
+        self.experiment.client.update_run(parent.id, status="RUNNING")
+        parent.put("sweep.json", _pretty(config))
 
-    def open(self, ledger: Ledger | LedgerSnapshot) -> str:
-        """Id of the sweep's run, made where there is none; its status stays as it is."""
+    def open(self, ledger: LedgerSnapshot) -> TrackedRun:
+        """The sweep's run, made where there is none; its status stays as it is."""
         objective = ledger.sweep["objective"]
         self._metric, self._mode = str(objective["metric"]), str(objective["mode"])
         self._selection = "source" if objective["languages"] == "source" else "oracle"
         self._curve = f"dev/{'objective' if is_judged_by_oracle(ledger.sweep) else self._metric}"
         self._seeds = int(ledger.sweep["search"]["seeds"])
-        self._source = source_of(ledger.sweep)
-        with complaints(self.uri):
-            if self._parent is None:
-                found = self.experiment.search("sweep")
-                tags = {"xlt.kind": "sweep", **self._origin()}
-                begun = [trial.started for trial in ledger.trials() if trial.started is not None]
-                start = _milliseconds(min(begun)) if begun else _now()
-                run = found[0] if found else self.experiment.create(self.name, tags, start)
-                self._parent = run.info.run_id
-            for trial in ledger.trials():
-                if trial.started is not None:
-                    before = self._begun.get(trial.configuration, trial.started)
-                    self._begun[trial.configuration] = min(before, trial.started)
-            self._lay_out(path for trial in ledger.trials() for path in trial.assignment)
-            return self._parent
+        self._source = content.source_of(ledger.sweep)
+        self._views = {view.number: view for view in ledger.trials}
+        parent = self.experiment.find(self._parent) or self.experiment.first("sweep")
+        if parent is None:
+            started = _ms(min(filter(None, (view.started for view in ledger.trials)), default=None))
+            parent = self.experiment.create("sweep", self.name, content.origin(), started)
+        self._parent = parent.id
+        self._lay_out(path for trial in ledger.trials for path in trial.assignment)
+        return parent
 
-    def end(
-        self, ledger: Ledger | LedgerSnapshot, status: Ending, beat: Beat = lambda: None
-    ) -> None:
-        """Close the runs of sweep and configurations and note what is best; KILLED is a sweep
-        that goes on later."""
-        with complaints(self.uri):
-            parent = self.open(ledger)
-            trials, best = ledger.trials(), ledger.best()
-            objective = ledger.sweep["objective"]
-            runs = self.show_configurations(
-                ledger, "KILLED" if status == "KILLED" else "FINISHED", beat
-            )
-            shown = None
-            if best is not None:
-                shown = runs.get(best.configuration) if self._seeds > 1 else self.find(best.trial)
-            means = {} if shown is None else shown.data.metrics
-            learned = "" if shown is None else shown.data.tags.get("xlt.supervision", "")
-            note = sweep_note(self.name, trials, objective, best, means, learned)
-            tags = {
-                "mlflow.note.content": note,
-                "xlt.selection": self._selection,
-                "xlt.best_trial": "" if best is None else str(best.trial.number),
-                "xlt.best_configuration": "" if best is None else str(best.configuration),
-            }
-            run = self.experiment.client.get_run(parent)
-            self.experiment.write(run, tags, {}, sweep_metrics(trials, best), _now())
-            # A sweep that was run again and had nothing to do did not last until now.
-            ended = [trial.ended for trial in trials if trial.ended is not None]
-            moment = _milliseconds(max(ended)) if ended and status == "FINISHED" else _now()
-            self.experiment.client.set_terminated(parent, status, moment)
-
-    def show_configurations(
-        self, ledger: Ledger | LedgerSnapshot, going: Going, beat: Beat = lambda: None
-    ) -> dict[int, Run]:
-        """Bring the runs of configurations to what their trials are; these runs, by number.
-
-        With one seed there are none: a configuration is its trial.
-        """
-        if self._seeds == 1:
-            return {}
-        with complaints(self.uri):
-            runs = self.experiment.search("trial", beat=beat)
-            ended: dict[int, int] = {}
-            for trial in ledger.trials():
-                if trial.ended is not None:
-                    moment = _milliseconds(trial.ended)
-                    ended[trial.configuration] = max(moment, ended.get(trial.configuration, 0))
-            return self.configurations.update_all(runs, self._seeds, going, ended, beat)
+    def end(self, ledger: LedgerSnapshot, going: Going) -> None:
+        """Close the runs of sweep and configurations, and note what is best."""
+        parent = self.open(ledger)
+        trials, best = ledger.trials, ledger.best
+        runs = self._update_configurations(ledger, going)
+        shown = None
+        if best is not None:
+            shown = runs.get(best.configuration) if self._seeds > 1 else self._find(best.trial)
+        means = {} if shown is None else shown.metrics
+        learned = "" if shown is None else shown.tags.get("xlt.supervision", "")
+        tags = {
+            "mlflow.note.content": content.sweep_note(ledger, means, learned),
+            "xlt.selection": self._selection,
+            "xlt.best_trial": "" if best is None else str(best.trial.number),
+            "xlt.best_configuration": "" if best is None else str(best.configuration),
+        }
+        parent.write(tags, metrics=content.sweep_metrics(trials, best))
+        # A sweep that was run again and had nothing to do did not last until now.
+        ended = [trial.ended for trial in trials if trial.ended is not None]
+        moment = _ms(max(ended)) if ended and going == "FINISHED" else now_ms()
+        self.experiment.client.set_terminated(parent.id, going, moment)
 
     def _lay_out(self, parameters: Iterable[str]) -> None:
         """Have the view that ``xlt ui`` opens show these parameters, too."""
-        before = len(self._parameters)
         self._parameters |= dict.fromkeys(parameters)
-        if len(self._parameters) > before:
-            view = view_of(self._metric, self._mode, [*self._parameters], has_seeds=self._seeds > 1)
-            self.experiment.put_view(KEY, view)
-
-    # -- trials -------------------------------------------------------------------------
-
-    def find_or_make(self, view: TrialView) -> Run:
-        """The run of a trial, as MLflow has it."""
-        # The ledger may not have the run that this process has made.
-        run_id = self.run_ids.get(view.number, view.mlflow_run_id)
-        with complaints(self.uri):
-            return self.find(replace(view, mlflow_run_id=run_id)) or self.make(view)
-
-    def log(self, run_id: str, points: Iterable[Point]) -> None:
-        """Log the points that a run does not have."""
-        with complaints(self.uri):
-            self.points.log(run_id, points)
-
-    def runs(self, beat: Beat = lambda: None) -> list[Run]:
-        """All trial runs of this sweep, the oldest first."""
-        with complaints(self.uri):
-            return self.experiment.search("trial", beat=beat)
-
-    def find(self, view: TrialView, among: Sequence[Run] | None = None) -> Run | None:
-        """The run of a trial: by id, by its tag, or, of a retry, that of the failed trial."""
-        run = self.experiment.run(view.mlflow_run_id) if among is None else None
-        if run is None:
-            runs = self._runs_of(view) if among is None else among
-            by_id = {run.info.run_id: run for run in runs}
-            by_trial = {run.data.tags["xlt.trial"]: run for run in reversed(runs)}
-            run = (
-                by_id.get(view.mlflow_run_id or "")
-                or by_trial.get(str(view.number))
-                or by_trial.get(str(view.retry_of))
-            )
-        if run is not None:
-            self.run_ids[view.number] = run.info.run_id
-        return run
-
-    def _runs_of(self, view: TrialView) -> list[Run]:
-        """Runs with the tag of a trial, or of the one that it retries; not those of all trials,
-        which a sweep of thousands would ask for thousands of times."""
-        return [
-            run
-            for number in (view.number, view.retry_of)
-            if number is not None
-            for run in self.experiment.search("trial", {"xlt.trial": str(number)})
-        ]
-
-    def make(self, view: TrialView) -> Run:
-        """A new run for a trial, below that of its configuration, or of the sweep."""
-        tags = {
-            "xlt.kind": "trial",
-            "xlt.trial": str(view.number),
-            "mlflow.parentRunId": self.parent_of(view),
-            **self._origin(),
-        }
-        run = self.experiment.create(trial_name(view), tags, _milliseconds(view.started))
-        self.points.expect_none(run.info.run_id)
-        self.run_ids[view.number] = run.info.run_id
-        return run
-
-    def parent_of(self, view: TrialView) -> str:
-        """The run that a trial's run is nested below; of a configuration, made if need be."""
-        assert self._parent is not None, "begin the sweep first"
-        known = self.configurations.id_of(view.configuration)
-        if known is not None:
-            return known
-        run = self._configuration(view)
-        return self._parent if run is None else str(run.info.run_id)
-
-    def _configuration(self, view: TrialView) -> Run | None:
-        """The run of a trial's configuration, made if need be; None where trials have no
-        further seeds."""
-        assert self._parent is not None, "begin the sweep first"
-        if self._seeds == 1:
-            return None
-        number = view.configuration
-        started = self._begun.get(number, view.started)
-        return self.configurations.find(number) or self.configurations.make(
-            number, self._parent, self._origin(), _milliseconds(started)
+        view = content.view_of(
+            self._metric, self._mode, [*self._parameters], has_seeds=self._seeds > 1
         )
+        if self._parameters and view != self._view:
+            self.experiment.client.set_experiment_tag(self.experiment.id, VIEW_TAG, view)
+            self._view = view
 
-    def mark_running(self, run_id: str) -> None:
-        self.experiment.client.update_run(run_id, status="RUNNING")
+    # -- all trials ---------------------------------------------------------------------
 
-    def describe(self, run: Run, trial: TrialSnapshot, supervision: str = "") -> None:
-        """Bring tags, parameters and inputs of a run, and of its configuration's, to what is
-        known of its trial.
+    def project(
+        self,
+        ledger: LedgerSnapshot,
+        store: StageStore,
+        plan: Plan = lambda _: ({}, ()),
+        *,
+        is_alive: bool = True,
+    ) -> dict[int, str]:
+        """Give every trial that was begun one run, with true status and nothing missing.
+
+        A retry shares the run of the trial that it retries. A finished trial whose run says that
+        it shows everything is passed over.
 
         Args:
-            supervision: which labels it learned from, where its path does not say it.
+            plan: gives configuration and path of each trial whose run does not show it.
+            is_alive: whether a driver is at work on this sweep. Trials that have not ended are
+                shown as KILLED in either case: a driver that starts or continues one says so then.
+
+        Returns:
+            The run of every trial, by number; after a rebuild these are not the ledger's.
         """
+        parent = self.open(ledger)
+        # One request instead of one for each trial.
+        listed = {run.id: run for run in self.experiment.search("trial")}
+        for run in self.experiment.search("configuration"):
+            self._configuration_ids.setdefault(int(run.tags["xlt.configuration"]), run.id)
+        standing_of = standings(ledger.trials)
+        retry_of = {view.retry_of: view.number for view in ledger.trials}
+
+        def bring_up(view: TrialView) -> None:
+            retry = retry_of.get(view.number)
+            if retry in self.run_ids:
+                self.run_ids[view.number] = self.run_ids[retry]
+                return
+            run = listed.get(view.mlflow_run_id or "") or self.find_or_make(view)
+            self.run_ids[view.number] = run.id
+            standing = standing_of[view.number]
+            is_shown = (
+                run.tags.get("xlt.told") == content.synced(view)
+                and run.tags.get("mlflow.parentRunId") == self._parent_of(view)
+                and run.status == content.STATUS[standing]
+            )
+            if not is_shown:
+                self._bring_up(run, TrialSnapshot(view, standing, *plan(view)), store)
+
+        def bring_up_sweep() -> None:
+            for run in listed.values():
+                used = self.run_ids.get(int(run.tags["xlt.trial"]), run.id)
+                if run.id != used and not run.metrics:
+                    # Made twice, since the answer to its making was lost.
+                    self.experiment.client.delete_run(run.id)
+            if is_alive:
+                parent.set_status("RUNNING")
+                self._update_configurations(ledger, "RUNNING")
+            else:
+                is_unfinished = any(not view.is_finished for view in ledger.trials)
+                self.end(ledger, "KILLED" if is_unfinished else "FINISHED")
+
+        # A trial that was asked for and never begun has nothing to show. A retry comes before the
+        # trial that it retries: its run is the run of both.
+        begun = [view for view in ledger.trials if view.is_finished or view.attempts]
+        do_all(*(partial(bring_up, view) for view in reversed(begun)), bring_up_sweep)
+        return dict(sorted(self.run_ids.items()))
+
+    # -- one trial ----------------------------------------------------------------------
+
+    def find_or_make(self, view: TrialView) -> TrackedRun:
+        """The run of a trial; a retry has that of the failed trial."""
+        run = self._find(view) or self._make(view)
+        self.run_ids[view.number] = run.id
+        return run
+
+    def _find(self, view: TrialView) -> TrackedRun | None:
+        # The ledger may not have the run that this process has made.
+        run = self.experiment.find(self.run_ids.get(view.number, view.mlflow_run_id))
+        run = run or self.experiment.first("trial", trial=view.number)
+        retried = None if view.retry_of is None else self._views.get(view.retry_of)
+        return self._find(retried) if run is None and retried is not None else run
+
+    def _make(self, view: TrialView) -> TrackedRun:
+        return self._create("trial", view.number, self._parent_of(view), view.started)
+
+    def _create(
+        self, kind: str, number: int, parent: str, started: datetime.datetime | None
+    ) -> TrackedRun:
+        tags = {f"xlt.{kind}": str(number), "mlflow.parentRunId": parent, **content.origin()}
+        # Names sort as numbers do.
+        return self.experiment.create(kind, f"{kind} {number:03d}", tags, _ms(started))
+
+    def show(
+        self, run: TrackedRun, trial: TrialSnapshot, store: StageStore, points: Sequence[Point] = ()
+    ) -> None:
+        """Bring the run of a trial, and that of its configuration, to what is known of it.
+
+        Args:
+            points: what it reported to the driver that has it at work.
+        """
+        do_all(
+            lambda: self._bring_up(run, trial, store, points),
+            lambda: self._show_configuration(trial),
+        )
+
+    def _bring_up(
+        self, run: TrackedRun, trial: TrialSnapshot, store: StageStore, points: Sequence[Point] = ()
+    ) -> None:
+        view, evaluation = trial.view, _evaluation(trial.view, store)
+        ended = None if view.ended is None else _ms(view.ended)
+        curve = [Point(self._curve, step, value) for step, value in view.curve]
+        # A trial at work reports its points to the driver.
+        is_at_work = trial.standing == "running"
+        stored = [] if is_at_work else curves_of(view, store, trial.path, self.name)
+        steps: list[Callable[[], object]] = [
+            lambda: run.set_status(content.STATUS[trial.standing], ended),
+            lambda: self._describe(run, trial, evaluation),
+            lambda: run.log([*points, *stored, *curve]),
+        ]
+        # Artifacts come last, so that a server without a place for them shows all the rest.
+        if view.is_finished:
+            steps.append(lambda: self._show_end(run, view, evaluation))
+        if trial.config:
+            steps.append(lambda: run.put("config.json", _pretty(trial.config)))
+        do_all(*steps)
+        if view.is_finished:
+            run.write({"xlt.told": content.synced(view)})
+
+    def _describe(
+        self, run: TrackedRun, trial: TrialSnapshot, evaluation: StageRecord | None
+    ) -> None:
+        """Bring tags, parameters and inputs of a run, and of its configuration's, to what is
+        known of its trial."""
         view, path = trial.view, tuple(trial.path)
         self._lay_out(view.assignment)
         to_run = stages_to_run(path)
         planned = {
-            f"xlt.stage.{stage_name(stage.kind, stage.label)}": stage.key for stage in to_run
+            f"xlt.stage.{content.stage_name(stage.kind, stage.label)}": stage.key
+            for stage in to_run
         }
         if trial.standing == "running":
             uses = (StageUse(stage.kind, stage.key, stage.label, reused=False) for stage in to_run)
             view = replace(view, stages=tuple(uses))
-        learned = supervision_told(path[-1].settings) if path else supervision
+        learned = "" if evaluation is None else evaluation.supervision
+        learned = supervision_told(path[-1].settings) if path else learned
         shared = {"xlt.selection": self._selection, "xlt.supervision": learned}
-        tags = {**planned, **trial_tags(view, trial.standing), **shared}
-        tags |= {"xlt.source_language": source_language(trial.config)} if trial.config else {}
-        # A trial that goes on may be made by other code than the one that began it.
-        tags |= origin() if trial.is_begun_here else {}
-        known = {name: spelled(value) for name, value in view.assignment.items()}
-        inputs = inputs_of(path)
+        tags = {**planned, **content.trial_tags(view, trial.standing), **shared}
+        if trial.config:
+            tags["xlt.source_language"] = content.source_language(trial.config)
+        if trial.is_begun_here:
+            # A trial that goes on may be made by other code than the one that began it.
+            tags |= content.origin()
+        params = {name: content.spelled(value) for name, value in view.assignment.items()}
+        inputs = content.inputs_of(path)
         configuration = self._configuration(view)
         if configuration is not None:
-            self.experiment.write(configuration, shared, known, {}, _now())
-            self.experiment.put_inputs(configuration, inputs, self._source)
-            tags["mlflow.parentRunId"] = configuration.info.run_id
-        self.experiment.write(run, tags, known, {}, _now())
-        self.experiment.put_inputs(run, inputs, self._source)
+            configuration.write(shared, params)
+            configuration.put_inputs(inputs, self._source)
+            tags["mlflow.parentRunId"] = configuration.id
+        run.write(tags, params)
+        run.put_inputs(inputs, self._source)
 
-    def show_configuration(self, view: TrialView) -> None:
-        """Bring the run of a trial's configuration to what its trials are, as the trial is at
-        work or has ended."""
-        configuration = self._configuration(view)
-        if configuration is None:
-            return
-        if not view.is_finished:
-            self.experiment.set_status(configuration, "RUNNING")
-            return
-        members = self.configurations.members(view.configuration)
-        self.configurations.update(
-            configuration, members, self._seeds, "RUNNING", _milliseconds(view.ended)
-        )
-
-    def set_status(self, run: Run, trial: TrialSnapshot) -> None:
-        """Complete and pruned trials end as FINISHED (the tag ``xlt.state`` tells them apart),
-        failed ones as FAILED; KILLED is a trial that goes on when the sweep does."""
-        ended = None if trial.view.ended is None else _milliseconds(trial.view.ended)
-        self.experiment.set_status(run, STATUS[trial.standing], ended)
-
-    def put_config(self, run: Run, trial: TrialSnapshot) -> None:
-        """Keep the resolved trial as ``config.json``, where it is known; once in this process."""
-        key = run.info.run_id, trial.view.number
-        if trial.config and key not in self._with_config:
-            self.experiment.put(run.info.run_id, "config.json", _pretty(trial.config))
-            self._with_config.add(key)
-
-    def mark_synced(self, run: Run, view: TrialView) -> None:
-        """Say that a run shows all that is known of its finished trial; any change unsays it."""
-        self.experiment.write(run, {"xlt.told": told(view)}, {}, {}, _now())
-
-    def show_end(self, run: Run, view: TrialView, scores: Sequence[Score]) -> None:
+    def _show_end(self, run: TrackedRun, view: TrialView, evaluation: StageRecord | None) -> None:
         """Bring metrics, log and score table of a run to what its finished trial has."""
-        run_id, ended = run.info.run_id, _milliseconds(view.ended)
-        source = run.data.tags.get("xlt.source_language") or source_language({}, scores)
-        metrics = final_metrics(view, scores, self._metric, source)
-        self.experiment.write(run, score_tags(scores, self._metric), {}, metrics, ended)
+        scores = () if evaluation is None else evaluation.scores
+        source = run.tags.get("xlt.source_language") or content.source_language({}, scores)
+        metrics = content.final_metrics(view, scores, self._metric, source)
+        run.write(
+            content.score_tags(scores, self._metric), metrics=metrics, time_ms=_ms(view.ended)
+        )
         if view.state == "failed" and view.log:
-            self.experiment.put(run_id, "log.txt", str(redacted(view.log)))
+            run.put("log.txt", str(redacted(view.log)))
         if scores:
-            self.experiment.put(run_id, "scores.json", score_table(scores))
-            self.experiment.write(run, {"mlflow.loggedArtifacts": _TABLES}, {}, {}, ended)
-        self.points.forget(run_id)
+            run.put("scores.json", content.score_table(scores))
+            run.write({"mlflow.loggedArtifacts": _TABLES})
 
-    def objective_curve(self, view: TrialView) -> list[Point]:
-        """The objective metric of a trial on its way, as the ledger has it."""
-        return [Point(self._curve, step, value) for step, value in view.curve]
+    # -- configurations: none where each has one seed, as it is its trial then ------------
 
-    def delete(self, run: Run) -> None:
-        """Move a run to MLflow's trash."""
-        with complaints(self.uri):
-            self.experiment.client.delete_run(run.info.run_id)
+    def _configuration(self, view: TrialView) -> TrackedRun | None:
+        """The run of a trial's configuration, made if need be."""
+        number = view.configuration
+        if self._seeds == 1:
+            return None
+        run = self.experiment.find(self._configuration_ids.get(number))
+        run = run or self.experiment.first("configuration", configuration=number)
+        if run is None:
+            members = [known for known in self._views.values() if known.configuration == number]
+            started = min(
+                filter(None, (member.started for member in [view, *members])), default=None
+            )
+            run = self._create("configuration", number, self._parent, started)
+        self._configuration_ids[number] = run.id
+        return run
 
-    def _origin(self) -> dict[str, str]:
-        return {"xlt.sweep": self.name, **origin()}
+    def _parent_of(self, view: TrialView) -> str:
+        """The run that a trial's run is nested below."""
+        if known := self._configuration_ids.get(view.configuration):
+            return known
+        run = self._configuration(view)
+        return self._parent if run is None else run.id
+
+    def _show_configuration(self, trial: TrialSnapshot) -> None:
+        """Bring the run of a trial's configuration to what its trials are."""
+        view = trial.view
+        run = None if trial.standing == "interrupted" else self._configuration(view)
+        if run is not None and view.is_finished:
+            members = self.experiment.search("trial", configuration=view.configuration)
+            self._update_configuration(run, members, "RUNNING", _ms(view.ended))
+        elif run is not None:
+            run.set_status("RUNNING")
+
+    def _update_configurations(self, ledger: LedgerSnapshot, going: Going) -> dict[int, TrackedRun]:
+        """Bring the runs of configurations to what their trials are; these runs, by number."""
+        if self._seeds == 1:
+            return {}
+        members: dict[int, list[TrackedRun]] = defaultdict(list)
+        for run in self.experiment.search("trial"):
+            members[int(run.tags.get("xlt.configuration", "-1"))].append(run)
+        ended: dict[int, int] = defaultdict(int)
+        for trial in ledger.trials:
+            if trial.ended is not None:
+                ended[trial.configuration] = max(_ms(trial.ended), ended[trial.configuration])
+        runs: dict[int, TrackedRun] = {}
+        for run in self.experiment.search("configuration"):
+            number = int(run.tags["xlt.configuration"])
+            if self._configuration_ids.setdefault(number, run.id) != run.id:
+                # Made twice, since the answer to its making was lost.
+                self.experiment.client.delete_run(run.id)
+                continue
+            self._update_configuration(run, members[number], going, ended[number])
+            runs[number] = run
+        return runs
+
+    def _update_configuration(
+        self, run: TrackedRun, trials: Iterable[TrackedRun], going: Going, ended: int
+    ) -> None:
+        members = content.members_of(trials)
+        metrics = content.configuration_metrics(members)
+        run.write(content.configuration_tags(members), metrics=metrics, time_ms=ended)
+        run.set_status(content.configuration_status(members, self._seeds, going), ended)
+
+
+def curves_of(view: TrialView, store: StageStore, path: Sequence[Stage], sweep: str) -> list[Point]:
+    """All that the store has of the trainings of a trial.
+
+    Of the stages before the target stage, those count that the trial has trained itself, since
+    only these were shown while it ran. A target stage that another trial has trained has no
+    memory, speed and moment of this one.
+    """
+    uses = {use.key: use for use in view.stages}
+    kinds = {use.key: use.kind for use in view.stages if use.kind == "target" or not use.reused}
+    # A driver may have died before it heard of a stage that its trial made.
+    kinds |= {
+        stage.key: stage.kind
+        for stage in path
+        if stage.key not in uses and not _is_anothers(stage, store, sweep, view.number)
+    }
+    points = []
+    for key, kind in kinds.items():
+        for entry in store.history(key):
+            system, time_ms = entry.get("system"), entry.get("time_ms")
+            if key in uses and uses[key].reused:
+                system, time_ms = None, None
+            for name, value in content.point_names(kind, entry["metrics"], system).items():
+                points.append(Point(name, int(entry["examples"]), float(value), time_ms))
+    return points
+
+
+def _is_anothers(stage: Stage, store: StageStore, sweep: str, number: int) -> bool:
+    """Whether another trial finished a stage before the target stage."""
+    record = None if stage.kind == "target" else _record(stage.key, store)
+    maker = {} if record is None else record.made_by
+    return record is not None and (maker.get("sweep"), maker.get("trial")) != (sweep, number)
+
+
+def _evaluation(view: TrialView, store: StageStore) -> StageRecord | None:
+    return _record(view.evaluation_key, store) if view.evaluation_key else None
+
+
+def _record(key: str, store: StageStore) -> StageRecord | None:
+    # A damaged record is made again by the next trial that needs it.
+    with contextlib.suppress(DamagedStage):
+        return store.record(key)
+    return None
 
 
 def _pretty(config: Mapping[str, Any]) -> str:
     return json.dumps(redacted(config), indent=1, ensure_ascii=False, sort_keys=True)
 
 
-def _now() -> int:
-    return int(time.time() * 1000)
-
-
-def _milliseconds(moment: datetime.datetime | None) -> int:
+def _ms(moment: datetime.datetime | None) -> int:
     """Milliseconds since 1970 of a moment, of this one where there is none."""
-    return _now() if moment is None else int(moment.timestamp() * 1000)
+    return now_ms() if moment is None else int(moment.timestamp() * 1000)
+
+
+# -- a damaged database ---------------------------------------------------------------------
+
+
+def mend_database(home: Home, uri: str | None, say: Callable[[str], object]) -> None:
+    """Where the home's own database is damaged, set it aside and make it anew from all ledgers.
+
+    It takes its name when it is complete: where this is broken off, it is begun again. Ledgers
+    that cannot be read, and sweeps that are tracked elsewhere, are passed over.
+
+    Args:
+        uri: of the MLflow that is to be used; nothing happens where it is another one.
+        say: called with one line that says so.
+    """
+    file = home.tracking_file
+    if uri or default_uri() or not is_damaged(file):
+        return
+    with waiting_for(Storage(home.root), "leases/mlflow.json"):
+        if not is_damaged(file):
+            # Another process has made it anew meanwhile.
+            return
+        aside = damaged_name(file).name
+        say(
+            f"{file}: MLflow's database is damaged; it is kept as {aside} and made anew from "
+            "ledgers and stages"
+        )
+        remove_leftovers(file.parent)
+        anew = hidden_name(file)
+        try:
+            put_database(anew, home.artifacts)
+            for name in home.sweeps():
+                with contextlib.suppress(LedgerError, TrackingError, OSError):
+                    _project_from_home(home, name, f"sqlite:///{anew}")
+            # A rollback journal that stayed would be played back into the new file.
+            for suffix in ("", "-journal", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.rename(f"{file}{suffix}", file.with_name(f"{aside}{suffix}"))
+            os.rename(anew, file)
+        finally:
+            anew.unlink(missing_ok=True)
+
+
+def _project_from_home(home: Home, name: str, uri: str) -> None:
+    """Project a sweep as the home has it, without its data and models."""
+    ledger = load_ledger(home, name)
+    if ledger.sweep["places"]["tracking"]:
+        return
+    sweep = sweep_of_ledger(ledger)
+
+    def plan(view: TrialView) -> tuple[Mapping[str, Any], Sequence[Stage]]:
+        # Some need the facts of their model; the next run of the sweep has them.
+        with contextlib.suppress(SpecError):
+            return sweep.trial_of(dict(view.assignment)).model_dump(mode="json"), ()
+        return {}, ()
+
+    tracker = Tracker(home, name, uri, ledger.identity)
+    store = StageStore(ledger.sweep["places"]["store"] or home.stages)
+    snapshot = LedgerSnapshot.of(ledger)
+    tracker.begin(snapshot, sweep.resolved())
+    tracker.project(snapshot, store, plan, is_alive=bool(ledger.driver))

@@ -1,17 +1,11 @@
 """Keeps MLflow up to date while a sweep runs, without delaying it.
 
-The driver marks what changed; one thread brings the runs of these trials to what ledger and store
-say (:mod:`xlt_ray.tracking.projection`), and their mark goes when MLflow has answered. Nothing is
-queued: a trial that changes ten times during an outage is written once. Where MLflow does not
-answer, the marks stay, the thread tries again with growing pauses, and the user reads so once, and
-once more when the answers come back. What MLflow rejects is reported once, and the rest goes on.
-
-Nothing is lost with the driver. The next one compares every run with ledger and store, which have
-all that MLflow shows; a training that was interrupted has its curve in its progress.
+The driver marks trials that changed; one thread brings their runs to what ledger and store say
+(:mod:`xlt_ray.tracking.runs`), and the mark goes when MLflow has answered. A trial that changes ten
+times during an outage is written once. What an earlier driver left is compared at the start.
 
 The thread never touches the ledger, because Optuna's objects are not safe to read while another
-thread changes them: the driver hands over immutable snapshots, and fetches the ids of new runs
-with :meth:`MlflowSync.replies` on its own thread.
+thread changes them: the driver hands over snapshots, and fetches :meth:`MlflowSync.replies`.
 """
 
 from __future__ import annotations
@@ -20,20 +14,16 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from xlt_ray.errors import TrackingError, TrackingOutage
+from xlt_ray.errors import TrackingOutage
 from xlt_ray.ledger import TrialView
 from xlt_ray.redact import redacted
 from xlt_ray.store.store import StageStore
-from xlt_ray.tracking.projection import Plan, project, show
-from xlt_ray.tracking.runs import Tracker
-from xlt_ray.tracking.snapshots import LedgerSnapshot, Point, TrialSnapshot
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
+from xlt_ray.tracking.client import Point, TrackedRun, do_all, now_ms
+from xlt_ray.tracking.content import Going, LedgerSnapshot, TrialSnapshot
+from xlt_ray.tracking.runs import Plan, Tracker
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
@@ -44,7 +34,7 @@ NO_REPLY_TIMEOUT_S = 20.0
 FLUSH_TIMEOUT_S = 120.0
 """Longest wait where MLflow answers and the sweep ran to its end."""
 
-Job = int | Literal["begin", "catch up", "end"]
+Job = int | Literal["start", "end"]
 """What the thread does next: a trial by its number, or something about the whole sweep."""
 
 
@@ -85,15 +75,15 @@ class MlflowSync:
         self._plan = plan
         self._uri = str(redacted(tracker.uri))
         self._changed = threading.Condition()
-        self._to_start: list[Job] = ["begin", "catch up"]
+        self._is_started = False
         self._dirty: dict[int, int] = {}
         """How often each dirty trial was marked, by number; the one that waits longest first."""
         self._trials: dict[int, TrialSnapshot] = {}
         """Trials that are dirty or at work, as the driver last described them."""
         self._points: dict[int, list[Point]] = defaultdict(list)
         """What these trials reported to this driver."""
-        self._ending: tuple[LedgerSnapshot, Literal["FINISHED", "KILLED"]] | None = None
-        self._shown: dict[int, tuple[TrialSnapshot, Run]] = {}
+        self._ending: tuple[LedgerSnapshot, Going] | None = None
+        self._shown: dict[int, tuple[TrialSnapshot, TrackedRun]] = {}
         """What the runs of trials at work show already; the thread's own."""
         self._replies = Replies()
         self._is_closed = False
@@ -102,6 +92,7 @@ class MlflowSync:
         self._has_refused = False
         self._pause_s = FIRST_PAUSE_S
         self._answered = time.monotonic()
+        tracker.on_answer(self._note_answer)
         # A request that hangs does not keep the process from ending.
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
 
@@ -109,12 +100,7 @@ class MlflowSync:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     # -- for the driver -----------------------------------------------------------------
@@ -129,17 +115,17 @@ class MlflowSync:
         self, number: int, examples: int, metrics: Mapping[str, float], time_ms: int | None = None
     ) -> None:
         """A trial at work was scored after ``examples``, at ``time_ms`` or just now."""
-        moment = int(time.time() * 1000) if time_ms is None else time_ms
+        moment = now_ms() if time_ms is None else time_ms
         points = [Point(name, examples, value, moment) for name, value in metrics.items()]
         with self._changed:
             if number in self._trials:
                 self._points[number] += points
                 self._mark(number)
 
-    def end(self, ledger: LedgerSnapshot, status: Literal["FINISHED", "KILLED"]) -> None:
+    def end(self, ledger: LedgerSnapshot, going: Going) -> None:
         """The sweep has ended, or (KILLED) goes on at its next start."""
         with self._changed:
-            self._ending = (ledger, status)
+            self._ending = (ledger, going)
             self._changed.notify_all()
 
     def replies(self) -> Replies:
@@ -151,7 +137,7 @@ class MlflowSync:
     @property
     def num_dirty(self) -> int:
         """How many runs MLflow does not show as they are; those that the start compares are one."""
-        return len(self._to_start) + len(self._dirty) + (self._ending is not None)
+        return (not self._is_started) + len(self._dirty) + (self._ending is not None)
 
     def flush(self, say: Callable[[str], None], timeout_s: float) -> None:
         """Wait until MLflow shows everything, then close.
@@ -216,30 +202,24 @@ class MlflowSync:
                 self._changed.wait_for(lambda: self.num_dirty or self._is_closed)
                 if self._is_closed:
                     return
-                job = self._next_job()
+                first: Job = next(iter(self._dirty), "end")
+                job = first if self._is_started else "start"
                 marks = self._dirty.get(job, 0) if isinstance(job, int) else 0
-            if not self._is_answered(job):
+            if self._is_answered(job):
+                with self._changed:
+                    self._clean(job, marks)
+            else:
                 self._pause()
-                continue
-            with self._changed:
-                self._clean(job, marks)
-
-    def _next_job(self) -> Job:
-        if self._to_start:
-            return self._to_start[0]
-        return next(iter(self._dirty), "end")
 
     def _is_answered(self, job: Job) -> bool:
-        """Do a job; whether MLflow has answered, be it with a refusal."""
+        """Do a job; whether MLflow has answered, with a refusal or not."""
         try:
             if isinstance(job, int):
                 self._show(job)
-            elif job == "begin":
-                self._tracker.begin(self._ledger, self._config)
-            elif job == "catch up":
-                self._catch_up()
+            elif job == "start":
+                do_all(lambda: self._tracker.begin(self._ledger, self._config), self._catch_up)
             elif self._ending is not None:
-                self._tracker.end(*self._ending, self._beat)
+                self._tracker.end(*self._ending)
         except TrackingOutage as error:
             with self._changed:
                 if not self._is_out:
@@ -247,6 +227,7 @@ class MlflowSync:
                         f"{error}; training goes on, and MLflow is updated when it answers again"
                     )
                 self._is_out = True
+                self._shown.clear()
             return False
         except Exception as error:  # noqa: BLE001
             # Whatever MLflow and its libraries raise ends neither the training nor this thread.
@@ -257,21 +238,21 @@ class MlflowSync:
                         f"MLflow rejected an update ({type(error).__name__}: {error}); "
                         "continuing without it"
                     )
-        self._beat()
         return True
 
     def _clean(self, job: Job, marks: int) -> None:
         """MLflow has answered a job: it is done, unless its trial was marked meanwhile."""
         self._pause_s = FIRST_PAUSE_S
-        if job == "end":
+        if job == "start":
+            self._is_started = True
+        elif job == "end":
             self._ending = None
-        elif not isinstance(job, int):
-            self._to_start.remove(job)
         elif (left := self._dirty.pop(job) - marks) > 0:
             self._dirty[job] = left
         elif self._trials[job].standing != "running":
             del self._trials[job]
             self._points.pop(job, None)
+            self._shown.pop(job, None)
         if self._is_out:
             self._is_out = False
             rest = f"; {self.num_dirty} runs are still to be updated" if self.num_dirty else ""
@@ -280,17 +261,16 @@ class MlflowSync:
 
     def _catch_up(self) -> None:
         """Bring every run that does not show its trial to what earlier drivers left."""
-        runs = self._tracker.run_ids
         try:
-            runs = project(self._ledger, self._store, self._tracker, self._plan, beat=self._beat)
+            self._tracker.project(self._ledger, self._store, self._plan)
         finally:
-            with self._changed:
-                for view in self._ledger.trials():
-                    self._reply(view, runs.get(view.number))
+            for view in self._ledger.trials:
+                self._reply(view, self._tracker.run_ids.get(view.number))
 
     def _reply(self, view: TrialView, run_id: str | None) -> None:
         if run_id is not None and run_id != view.mlflow_run_id:
-            self._replies.runs[view.number] = run_id
+            with self._changed:
+                self._replies.runs[view.number] = run_id
 
     def _show(self, number: int) -> None:
         """Bring the run of a trial up to date."""
@@ -299,33 +279,24 @@ class MlflowSync:
         shown, run = self._shown.pop(number, (None, None))
         if run is None or shown is not trial:
             run = self._tracker.find_or_make(trial.view)
-            with self._changed:
-                self._reply(trial.view, run.info.run_id)
-            try:
-                show(self._tracker, run, replace(trial, points=points), self._store, self._beat)
-            except TrackingOutage:
-                raise
-            except TrackingError:
-                self._note_shown(trial, run)
-                raise
+            self._reply(trial.view, run.id)
+            # What MLflow refuses of it is not sent again with every point.
+            self._shown[number] = trial, run
+            self._tracker.show(run, trial, self._store, points)
         else:
-            # Only points are new. A run that rejects them is looked for again next time.
-            self._tracker.log(run.info.run_id, points)
-        self._note_shown(trial, run)
+            # A run that rejects points is looked for again next time.
+            run.log(points)
+            self._shown[number] = trial, run
 
-    def _note_shown(self, trial: TrialSnapshot, run: Run) -> None:
-        if trial.standing == "running":
-            self._shown[trial.view.number] = (trial, run)
-
-    def _beat(self) -> None:
+    def _note_answer(self) -> None:
         self._answered = time.monotonic()
 
     def _pause(self) -> None:
         """Wait before the next try; less where the sweep waits to end."""
         with self._changed:
-            pause_s = FIRST_PAUSE_S if self._is_flushing else self._pause_s
             was_flushing = self._is_flushing
             self._changed.wait_for(
-                lambda: self._is_closed or self._is_flushing != was_flushing, timeout=pause_s
+                lambda: self._is_closed or self._is_flushing != was_flushing,
+                timeout=FIRST_PAUSE_S if was_flushing else self._pause_s,
             )
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)

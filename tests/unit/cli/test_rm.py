@@ -23,7 +23,7 @@ from xlt_ray.store.record import StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep import removal
-from xlt_ray.tracking import Tracker, project
+from xlt_ray.tracking import LedgerSnapshot, Tracker
 
 TEXT = """
 data: {source: toy}
@@ -76,8 +76,9 @@ def save_progress(store: StageStore, name: str) -> None:
 
 def show_in_mlflow(home: Home, ledger: Ledger, store: StageStore, uri: str | None = None) -> None:
     tracker = Tracker(home, ledger.name, uri, ledger.identity)
-    tracker.begin(ledger, {})
-    for number, run_id in project(ledger, store, tracker, is_alive=False).items():
+    snapshot = LedgerSnapshot.of(ledger)
+    tracker.begin(snapshot, {})
+    for number, run_id in tracker.project(snapshot, store, is_alive=False).items():
         ledger.set_run_id(number, run_id)
 
 
@@ -276,8 +277,8 @@ def test_a_sweep_with_a_registered_model_is_kept(home: Home, xlt: Xlt) -> None:
     folder = home.root / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    depot = ModelRegistry(home, "small", None, home.identity)
-    assert depot.register("best", depot.keep(folder, "model/trial-000"), {}, "") == 1
+    registry = ModelRegistry(home, "small", None, home.identity)
+    assert registry.register("best", registry.keep(folder, "model/trial-000"), {}, "") == 1
     said = xlt("rm", "small", "--yes")
     assert said.code == 2
     assert "models:/best/1" in said.err

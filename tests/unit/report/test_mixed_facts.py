@@ -21,7 +21,7 @@ from xlt_ray.report.page import write_report
 from xlt_ray.report.provenance import weights_of
 from xlt_ray.report.results import Results
 from xlt_ray.store.store import StageStore
-from xlt_ray.tracking.content import sweep_note, trial_tags
+from xlt_ray.tracking.content import LedgerSnapshot, sweep_note, trial_tags
 
 BEFORE = MadeWith(
     {"nli qaa train": "1" * 20, "nli qab test": "2" * 20}, {"torch": "2.12"}, "a" * 40
@@ -95,10 +95,10 @@ def test_mlflow_shows_the_facts_of_every_trial_and_says_where_they_are_mixed(
     views = mixed.ledger.trials()
     assert [trial_tags(view, "complete")["xlt.facts"] for view in views] == ["1", "1", "2", "2"]
     assert trial_tags(replace(views[0], facts=0), "complete")["xlt.facts"] == ""
-    objective = snapshot_of(mixed).sweep["objective"]
-    note = sweep_note("quick", views, objective, mixed.ledger.best(), {})
+    ledger = LedgerSnapshot.of(mixed.ledger)
+    note = sweep_note(ledger, {})
     assert f"**Mixed facts**: {mixed_facts(views)}." in note
-    assert "Mixed" not in sweep_note("quick", views[:2], objective, None, {})
+    assert "Mixed" not in sweep_note(replace(ledger, trials=ledger.trials[:2], best=None), {})
 
 
 def test_a_comparison_tells_versions_and_seeds_of_different_facts(mixed: Finished) -> None:

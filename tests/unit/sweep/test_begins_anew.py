@@ -15,7 +15,7 @@ from xlt_ray.store.lease import Lease
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.removal import begins_anew, find_removal, remove_sweep
-from xlt_ray.tracking import Tracker
+from xlt_ray.tracking import LedgerSnapshot, Tracker
 
 TEXT = """
 name: small
@@ -78,7 +78,7 @@ def test_a_ledger_may_move_to_a_database(home: Home, sweep_from: ReadSweep, tmp_
 
 def test_its_runs_in_mlflow_go(home: Home, sweep_from: ReadSweep, ledger: Ledger) -> None:
     tracker = Tracker(home, "small", None, ledger.identity)
-    tracker.begin(ledger, {})
+    tracker.begin(LedgerSnapshot.of(ledger), {})
     tracker.find_or_make(ledger.trial(0))
     begin_anew(home)
     open_ledger(home, sweep_from(TEXT, OTHER_KEY))

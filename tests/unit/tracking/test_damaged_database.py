@@ -67,7 +67,7 @@ def home(tracked: Home, tmp_path: Path) -> Home:
 
 def objectives(home: Home, name: str) -> list[float | None]:
     found = Tracker(home, name, None, home.identity).experiment.search("trial")
-    return sorted((run.data.metrics.get("objective") for run in found), key=str)
+    return sorted((run.metrics.get("objective") for run in found), key=str)
 
 
 def asides(home: Home) -> list[str]:
@@ -110,7 +110,7 @@ def test_a_rebuild_that_was_broken_off_is_begun_again(
         raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setattr("xlt_ray.tracking.projection.project", break_off)
+        patch.setattr("xlt_ray.tracking.runs.Tracker.project", break_off)
         with pytest.raises(RuntimeError):
             mend_database(home, None, print)
     assert is_damaged(home.tracking_file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xlt_ray.ledger import Occupation, TrialView, standings
-from xlt_ray.tracking.content import sweep_note
+from xlt_ray.tracking.content import LedgerSnapshot, sweep_note
 
 
 def trial(
@@ -48,6 +48,7 @@ def test_only_what_has_begun_beyond_the_trial_that_it_repeats_is_at_work() -> No
 
 def test_a_sweep_that_its_driver_has_left_has_no_running_trial() -> None:
     objective = {"metric": "accuracy", "split": "dev", "languages": "source"}
-    note = sweep_note("t", TRIALS, objective, None, {})
+    sweep = {"name": "t", "objective": objective}
+    note = sweep_note(LedgerSnapshot(sweep, tuple(TRIALS), None), {})
     assert "(1 complete, 1 failed, 4 interrupted, 3 queued)" in note
     assert "running" not in note

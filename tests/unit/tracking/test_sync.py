@@ -26,6 +26,7 @@ class Server:
     """Stands for a tracker and its MLflow: what arrived, and what goes wrong on the way."""
 
     uri: str = "http://there"
+    note_answer: Callable[[], object] = lambda: None
     run_ids: dict[int, str] = field(default_factory=dict)
     arrived: list[object] = field(default_factory=list)
     points: dict[str, list[int]] = field(default_factory=dict)
@@ -46,6 +47,9 @@ class Server:
     def __post_init__(self) -> None:
         self.is_open.set()
 
+    def on_answer(self, call: Callable[[], object]) -> None:
+        self.note_answer = call
+
     def take(self, what: object) -> None:
         self.num_calls += 1
         self.reached.set()
@@ -59,30 +63,31 @@ class Server:
     def begin(self, ledger: LedgerSnapshot, config: Mapping[str, Any]) -> None:
         self.take("begin")
 
-    def project(self, *_: object, beat: Callable[[], object]) -> dict[int, str]:
+    def project(self, *_: object) -> None:
         if self.bug is not None:
             raise self.bug
         self.take("compared")
-        return self.leftover
+        self.run_ids |= self.leftover
 
-    def end(self, ledger: LedgerSnapshot, status: str, beat: Callable[[], object]) -> None:
+    def end(self, ledger: LedgerSnapshot, status: str) -> None:
         for _ in range(self.num_pages):
             time.sleep(0.03)
-            beat()
+            self.note_answer()
         self.take(status)
 
     def find_or_make(self, view: TrialView) -> Any:
         self.take(("find", view.number))
         run_id = self.run_ids.setdefault(view.number, f"run {view.number}")
-        return SimpleNamespace(info=SimpleNamespace(run_id=run_id))
 
-    def show(self, tracker: object, run: Any, trial: TrialSnapshot, store: object) -> None:
-        self._log(run.info.run_id, trial.points)
-        self.take((run.info.run_id, trial.standing))
+        def log(points: Iterable[Point]) -> None:
+            self.take((run_id, "points"))
+            self._log(run_id, points)
 
-    def log(self, run_id: str, points: Iterable[Point]) -> None:
-        self.take((run_id, "points"))
-        self._log(run_id, points)
+        return SimpleNamespace(id=run_id, log=log)
+
+    def show(self, run: Any, trial: TrialSnapshot, store: object, points: Iterable[Point]) -> None:
+        self._log(run.id, points)
+        self.take((run.id, trial.standing))
 
     def _log(self, run_id: str, points: Iterable[Point]) -> None:
         steps = self.points.setdefault(run_id, [])
@@ -96,12 +101,6 @@ class Server:
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sync, "FIRST_PAUSE_S", 0.001)
     monkeypatch.setattr(sync, "LONGEST_PAUSE_S", 0.004)
-    monkeypatch.setattr(
-        sync, "project", lambda _, __, tracker, ___, beat: tracker.project(beat=beat)
-    )
-    monkeypatch.setattr(
-        sync, "show", lambda tracker, run, trial, store, _: tracker.show(tracker, run, trial, store)
-    )
 
 
 @pytest.fixture
@@ -162,7 +161,7 @@ def test_whatever_the_outages_the_last_state_arrives(outages: list[bool]) -> Non
         whole_sweep(syncing)
         flushed(syncing)
         warnings = syncing.replies().warnings
-    assert server.arrived[:2] == ["begin", "compared"]
+    assert [*dict.fromkeys(server.arrived)][:2] == ["begin", "compared"]
     assert server.arrived[-2:] == [("run 3", "complete"), "FINISHED"]
     assert server.points == {"run 3": [10, 20, 30]}
     begun = sum("goes on" in line for line in warnings)
@@ -222,7 +221,7 @@ def test_the_driver_does_not_wait_for_a_server_that_hangs(server: Server) -> Non
         whole_sweep(syncing)
         assert server.reached.wait(LONG_S)
         assert server.arrived == []
-        assert syncing.num_dirty == 4
+        assert syncing.num_dirty == 3
         server.is_open.set()
         flushed(syncing)
     assert server.arrived[-1] == "FINISHED"
@@ -239,8 +238,8 @@ def test_the_end_of_a_sweep_waits_for_a_silent_server_only_so_long(
         whole_sweep(syncing)
         syncing.flush(said.append, LONG_S)
         assert syncing.num_dirty
-    assert "4 runs are still to be updated" in said[0]
-    assert "4 runs were not updated" in said[1]
+    assert "3 runs are still to be updated" in said[0]
+    assert "3 runs were not updated" in said[1]
     assert "run the same command again" in said[1]
 
 
@@ -290,7 +289,7 @@ def test_nothing_is_sent_after_the_sweep_was_left(server: Server) -> None:
     server.is_open.set()
     syncing._thread.join(LONG_S)
     assert not syncing._thread.is_alive()
-    assert len(server.arrived) <= 1
+    assert {*server.arrived} <= {"begin", "compared"}, "which the thread had begun before"
 
 
 @pytest.mark.parametrize("refused", ["begin", "compared", ("find", 3), ("run 3", "complete")])
