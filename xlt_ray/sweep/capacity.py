@@ -1,8 +1,8 @@
-"""How many trials a Ray cluster holds: what each asks of one node, and which nodes there are.
+"""How many trials a Ray cluster holds: what each needs of one node, and which nodes there are.
 
-Ray keeps a trial that can never be placed pending for ever, so this is asked before anything is
-started. A trial asks for equal bundles, one a worker, which makes the arithmetic exact: a node
-has so many places, whatever the order in which they are taken.
+Ray keeps a trial that can never be placed pending for ever, so this is checked before anything is
+started. A trial needs equal bundles, one for each worker. The arithmetic is therefore exact: a node
+has a number of places, whatever the order in which they are taken.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ Node = Mapping[str, float]
 """Resources of one node by name."""
 
 UNBOUNDED = 2**31 - 1
-"""From here on, a maximum of the autoscaler's is none (KubeRay's default is this number)."""
-MANY = 1000
-"""Nodes of a kind; what more of them would hold is not counted."""
-AGAIN_S = 2.0
-"""How long an answer of the cluster about its nodes is good."""
-_GRAIN = 10_000
-"""Ray counts shares of resources in ten-thousandths; so do we, and never by rounding floats."""
+"""A maximum of the autoscaler from here on is no limit (the default of KubeRay)."""
+MAX_NODES = 1000
+"""Nodes of a kind; more of them do not count."""
+REFRESH_S = 2.0
+"""Seconds between two looks at the nodes of the cluster."""
+_SCALE = 10_000
+"""Ray counts shares of resources in ten-thousandths. So do we, without rounding floats."""
 
 
 @dataclass(frozen=True)
 class Demand:
-    """What one trial asks for: a bundle for each worker, placed by a strategy."""
+    """What one trial needs: a bundle for each worker, placed by a strategy."""
 
     bundle: Mapping[str, float]
     workers: int = 1
@@ -39,7 +39,7 @@ class Demand:
 
     @classmethod
     def of(cls, resources: Resources) -> Demand:
-        """What a trial with these resources asks for.
+        """What a trial with these resources needs.
 
         >>> Demand.of(Resources(workers=2, gpus_per_worker=1)).bundle
         {'CPU': 1.0, 'GPU': 1.0}
@@ -54,11 +54,11 @@ class Demand:
         return {name: amount * self.workers for name, amount in self.bundle.items()}
 
     def bundles(self, left_nodes: Iterable[str] = ()) -> Any:
-        """For Tune: one bundle for a trial in one process; else an empty one for the trainable
-        first, which only waits.
+        """For Tune: one bundle for a trial in one process; else an empty one first, for the
+        trainable, which only waits.
 
         Args:
-            left_nodes: ids of nodes that it is not placed on.
+            left_nodes: ids of nodes on which the trial is not placed.
         """
         from ray.tune import PlacementGroupFactory
 
@@ -72,12 +72,19 @@ class Demand:
         )
 
     def places(self, node: Node) -> int:
-        """How many workers fit on a node; a share of a GPU is never made of two GPUs.
+        """How many workers fit on a node; a share of a GPU never spans two GPUs.
 
         >>> Demand({"CPU": 1, "GPU": 0.4}).places({"CPU": 16, "GPU": 2})
         4
         """
-        return min(_places(name, asked, node.get(name, 0)) for name, asked in self.bundle.items())
+
+        def fitting(name: str, needed: float) -> int:
+            units, available = max(round(needed * _SCALE), 1), node.get(name, 0)
+            if name == "GPU" and needed < 1:
+                return int(available) * (_SCALE // units)
+            return math.floor(available * _SCALE) // units
+
+        return min(fitting(name, needed) for name, needed in self.bundle.items())
 
     def num_places(self, nodes: Iterable[Node]) -> int:
         """How many such trials these nodes hold at a time."""
@@ -86,25 +93,133 @@ class Demand:
             return sum(place // self.workers for place in places)
         trials = sum(places) // self.workers
         if self.strategy == "strict_spread":
-            # Each trial takes one place on a node at most.
+            # Each trial takes at most one place on a node.
             while trials and sum(min(place, trials) for place in places) < trials * self.workers:
                 trials -= 1
         return trials
 
 
-def _places(name: str, asked: float, there: float) -> int:
-    if name == "GPU" and asked < 1:
-        return int(there) * (_GRAIN // max(round(asked * _GRAIN), 1))
-    return math.floor(there * _GRAIN) // max(round(asked * _GRAIN), 1)
+@dataclass(frozen=True)
+class Group:
+    """Nodes of one kind that an autoscaler may start."""
+
+    node: Node
+    max_nodes: int
+    """:data:`UNBOUNDED` or more where there is no limit."""
 
 
-def nodes_there(left_nodes: Collection[str] = ()) -> list[Node]:
-    """The nodes of the cluster that this process has joined, as they are now, but for those with
-    these ids."""
+@dataclass(frozen=True)
+class Capacity:
+    """The nodes of a cluster, and those that its autoscaler may start."""
+
+    nodes: Sequence[Node]
+    groups: Sequence[Group] = ()
+    place: str = "the cluster"
+    """What messages call it."""
+
+    @property
+    def total(self) -> dict[str, float]:
+        """All resources by name, once the autoscaler has started all that it may."""
+        total: dict[str, float] = {}
+        for group in [*(Group(node, 1) for node in self.nodes), *self.groups]:
+            for name, amount in group.node.items():
+                total[name] = total.get(name, 0.0) + amount * min(group.max_nodes, UNBOUNDED)
+        return total
+
+    def can_hold(self, demand: Demand) -> bool:
+        """Whether one such trial can be placed, now or after the autoscaler has started nodes."""
+        # More nodes of a kind than a trial has workers make no difference.
+        return demand.num_places([*self.nodes, *self._startable(demand.workers)]) > 0
+
+    def num_trials(self, demand: Demand, limit: int | None = None) -> int:
+        """How many such trials may run at a time: at least one, for which a node may have to start,
+        and at most ``limit``.
+
+        If the autoscaler has a bound, or there is a limit, nodes count that it may start;
+        otherwise only those of now.
+
+        >>> Capacity([{"CPU": 4}], [Group({"CPU": 8, "GPU": 1}, 8)]).num_trials(
+        ...     Demand({"CPU": 2, "GPU": 1})
+        ... )
+        8
+        """
+        startable = self._startable(MAX_NODES, is_bounded=limit is None)
+        most = max(demand.num_places(self.nodes), demand.num_places(startable), 1)
+        return most if limit is None else min(most, limit)
+
+    def _startable(self, most: int, *, is_bounded: bool = False) -> list[Node]:
+        """Up to ``most`` nodes of each kind; ``is_bounded``: only of kinds with a limit."""
+        return [
+            group.node
+            for group in self.groups
+            if group.max_nodes < UNBOUNDED or not is_bounded
+            for _ in range(min(group.max_nodes, most))
+        ]
+
+    def refuse_impossible(self, resources: Resources, models: Iterable[str]) -> None:
+        """Raise ClusterError if trials of a model could never be placed."""
+        for model, demand in demands_of(resources, models).items():
+            if not self.can_hold(demand):
+                trial = f"a trial of {model}" if model in resources.by_model else "a trial"
+                raise ClusterError(
+                    f"{trial} asks for {self._shortage(demand)}",
+                    asked=demand.total,
+                    available=self.total,
+                )
+
+    def _shortage(self, demand: Demand) -> str:
+        """What is needed and missing, and what to change."""
+        available = self.total
+        for name, amount in demand.total.items():
+            if amount > available.get(name, 0):
+                return (
+                    f"{amount:g} {name}s, {self.place} has {available.get(name, 0):g}; lower "
+                    f"resources.workers or resources.{name.lower()}s_per_worker"
+                )
+        worker = " and ".join(f"{amount:g} {name}s" for name, amount in demand.bundle.items())
+        if not any(map(demand.places, [*self.nodes, *self._startable(1)])):
+            return (
+                f"{worker} for each worker, and no node of {self.place} has that; lower "
+                "resources.cpus_per_worker, and use more workers"
+            )
+        is_strict = demand.strategy.startswith("strict")
+        where = {"strict_pack": " on one node", "strict_spread": " on a node each"}
+        return (
+            f"{demand.workers} workers with {worker} each{where.get(demand.strategy, '')}, and the "
+            f"nodes of {self.place} cannot hold them; use fewer workers"
+            + (f", or resources.strategy: {demand.strategy[7:]}" if is_strict else "")
+        )
+
+
+def cluster_capacity(left_nodes: Collection[str] = ()) -> Capacity:
+    """The capacity of the cluster that this process has joined, without nodes of these ids.
+
+    A cluster with an autoscaler may have no GPU now and eight a few minutes after a trial needs
+    them.
+    """
     import ray
 
+    # Ray Train and Ray Data read the same place; there is no public one.
+    from ray._private.state import state
+
+    config = state.get_cluster_config()
+    groups = [] if config is None else config.node_group_configs
     alive = [node for node in ray.nodes() if node["Alive"]]
-    return [node["Resources"] for node in alive if node["NodeID"] not in left_nodes]
+    return Capacity(
+        [node["Resources"] for node in alive if node["NodeID"] not in left_nodes],
+        [
+            Group(
+                {name: _bound(amount) for name, amount in group.resources.items()},
+                _bound(group.max_count),
+            )
+            for group in groups
+        ],
+    )
+
+
+def _bound(number: float) -> int:
+    """Ray writes -1 for no limit."""
+    return int(number) if number >= 0 else UNBOUNDED
 
 
 def node_names(ids: Iterable[str]) -> list[str]:
@@ -115,180 +230,46 @@ def node_names(ids: Iterable[str]) -> list[str]:
     return [f"{addresses.get(id_, 'unknown')} ({id_[:8]})" for id_ in ids]
 
 
-@dataclass(frozen=True)
-class Group:
-    """Nodes of one kind that an autoscaler may start."""
-
-    node: Node
-    most: int
-    """How many; :data:`UNBOUNDED` or more where there is no limit."""
-
-
-def groups_announced() -> list[Group]:
-    """What the cluster's autoscaler may start; nothing where there is none.
-
-    A cluster with an autoscaler may have no GPU at this moment and eight a few minutes after they
-    are asked for.
-    """
-    from ray._private.state import state
-
-    # Ray Train and Ray Data ask in the same place; there is no public one.
-    config = state.get_cluster_config()
-    if config is None:
-        return []
-    return [
-        Group(
-            {name: _bound(amount) for name, amount in group.resources.items()},
-            _bound(group.max_count),
-        )
-        for group in config.node_group_configs
-    ]
-
-
-def _bound(number: float) -> int:
-    """Ray writes -1 where there is no limit."""
-    return int(number) if number >= 0 else UNBOUNDED
-
-
-def can_ever_fit(demand: Demand, nodes: Sequence[Node], groups: Sequence[Group] = ()) -> bool:
-    """Whether one such trial can be placed, now or when the autoscaler has done what it may."""
-    # More nodes of a kind than a trial has workers make no difference.
-    may_come = [group.node for group in groups for _ in range(min(group.most, demand.workers))]
-    return demand.num_places([*nodes, *may_come]) > 0
-
-
-def room_for(
-    demand: Demand, nodes: Sequence[Node], groups: Sequence[Group] = (), limit: int | None = None
-) -> int:
-    """How many such trials go on at a time; at least one, which may be waited for, and ``limit`` at
-    most.
-
-    Where the autoscaler has a bound, or ``limit`` is one, as many as there may be; else as many as
-    fit now.
-
-    >>> room_for(Demand({"CPU": 2, "GPU": 1}), [{"CPU": 4}], [Group({"CPU": 8, "GPU": 1}, 8)])
-    8
-    """
-    bounded = [group for group in groups if limit is not None or group.most < UNBOUNDED]
-    at_most = demand.num_places(
-        group.node for group in bounded for _ in range(min(group.most, MANY))
-    )
-    most = max(demand.num_places(nodes), at_most, 1)
-    return most if limit is None else min(most, limit)
+def demands_of(resources: Resources, models: Iterable[str]) -> dict[str, Demand]:
+    """What the trials of each model need."""
+    return {model: Demand.of(resources.of(model)) for model in models}
 
 
 class Concurrency:
-    """How many trials may go on at a time, as the cluster is now: nodes come and go.
+    """How many trials may run at a time; follows the nodes of the cluster as they come and go.
 
-    Trials of several models count by the smallest demand; one that asks for more waits at the
-    head of Tune's queue until its place is free, and holds back those behind it.
+    Trials of several models count by the smallest demand. One that needs more waits at the head of
+    Tune's queue until its place is free, and holds back those behind it.
     """
 
     def __init__(
         self,
         demands: Iterable[Demand],
         limit: int | None,
-        ask: Callable[[], tuple[Sequence[Node], Sequence[Group]]] | None = None,
+        capacity: Callable[[], Capacity] = cluster_capacity,
     ) -> None:
         self._demands = tuple(demands)
         self._limit = limit
-        self._ask = ask or (lambda: (nodes_there(), groups_announced()))
-        self._asked_at = -math.inf
-        self._room = 1
+        self._capacity = capacity
+        self._refreshed_s = -math.inf
+        self._num_trials = 1
 
     @property
-    def most_pending(self) -> int:
-        """How many trials may wait for their places at a time, so that an autoscaler hears of all.
+    def max_pending(self) -> int:
+        """How many trials may wait for their places at a time, so that an autoscaler knows of all.
 
-        One where some ask for more than others: Ray would go on giving them places that are too
-        small for the one that waits longest.
+        Only one if some need more than others: Ray would keep giving the places that become free
+        to smaller trials.
         """
         are_alike = all(demand == self._demands[0] for demand in self._demands)
-        return (self._limit or MANY) if are_alike else 1
+        return (self._limit or MAX_NODES) if are_alike else 1
 
     def __call__(self) -> int:
         now = time.monotonic()
-        if now - self._asked_at >= AGAIN_S:
-            nodes, groups = self._ask()
-            self._room = max(
-                room_for(demand, nodes, groups, self._limit) for demand in self._demands
+        if now - self._refreshed_s >= REFRESH_S:
+            capacity = self._capacity()
+            self._num_trials = max(
+                capacity.num_trials(demand, self._limit) for demand in self._demands
             )
-            self._asked_at = now
-        return self._room
-
-
-def demands_of(resources: Resources, models: Iterable[str]) -> dict[str, Demand]:
-    """What the trials of each model ask for."""
-    return {model: Demand.of(resources.of(model)) for model in models}
-
-
-def refuse_impossible(
-    resources: Resources,
-    models: Iterable[str],
-    place: str,
-    nodes: Sequence[Node],
-    groups: Sequence[Group] = (),
-) -> None:
-    """Raise ClusterError where trials of a model could never be placed.
-
-    Args:
-        place: what the nodes are called in the message.
-    """
-    for model, demand in demands_of(resources, models).items():
-        if can_ever_fit(demand, nodes, groups):
-            continue
-        whose = f"a trial of {model}" if model in resources.by_model else "a trial"
-        raise ClusterError(
-            f"{whose} asks for {_lacking(demand, place, nodes, groups)}",
-            asked=demand.total,
-            available=_sum([*nodes, *_many(groups)]),
-        )
-
-
-def _lacking(demand: Demand, place: str, nodes: Sequence[Node], groups: Sequence[Group]) -> str:
-    """What is asked and not there, and what to change."""
-    available = _sum([*nodes, *_many(groups)])
-    for name, amount in demand.total.items():
-        there = available.get(name, 0)
-        if amount > there:
-            return (
-                f"{amount:g} {name}s, {place} has {there:g}; lower resources.workers or "
-                f"resources.{name.lower()}s_per_worker"
-            )
-    worker = " and ".join(f"{amount:g} {name}s" for name, amount in demand.bundle.items())
-    largest = max(
-        (demand.places(node) for node in [*nodes, *(group.node for group in groups)]), default=0
-    )
-    if largest == 0:
-        return (
-            f"{worker} for each worker, and no node of {place} has that; lower "
-            "resources.cpus_per_worker, and use more workers"
-        )
-    wanted = f"{demand.workers} workers with {worker} each"
-    if demand.strategy == "strict_pack":
-        return (
-            f"{wanted} on one node, and no node of {place} has that; fewer workers, or "
-            "resources.strategy: pack"
-        )
-    if demand.strategy == "strict_spread":
-        return (
-            f"{wanted} on a node each, and {place} has not so many nodes; fewer workers, or "
-            "resources.strategy: spread"
-        )
-    return f"{wanted}, and the nodes of {place} have fewer places in all; fewer workers"
-
-
-def _many(groups: Sequence[Group]) -> list[Node]:
-    """All nodes of a group as one, for what is shown."""
-    return [
-        {name: amount * min(group.most, UNBOUNDED) for name, amount in group.node.items()}
-        for group in groups
-    ]
-
-
-def _sum(nodes: Iterable[Node]) -> dict[str, float]:
-    total: dict[str, float] = {}
-    for node in nodes:
-        for name, amount in node.items():
-            total[name] = total.get(name, 0.0) + float(amount)
-    return total
+            self._refreshed_s = now
+        return self._num_trials

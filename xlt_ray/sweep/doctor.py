@@ -1,7 +1,6 @@
-"""What a sweep would meet here: versions, accelerator, cluster, home, ledger, MLflow, hub.
+"""``xlt doctor``: versions, accelerator, cluster, home, ledger, MLflow and hub, as they are now.
 
-Each finding is a fact that was looked up just now. Nothing is started, and nothing stays behind:
-the home is tried with a file that is removed again.
+It starts nothing and leaves nothing behind: a test file in the home is removed again.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
@@ -25,7 +24,7 @@ from xlt_ray.home import Home
 from xlt_ray.ledger.access import ask_database
 from xlt_ray.redact import redacted
 from xlt_ray.store.storage import Storage
-from xlt_ray.sweep.capacity import nodes_there
+from xlt_ray.sweep.capacity import cluster_capacity
 from xlt_ray.sweep.ray_connection import connect
 from xlt_ray.sweep.runner import open_store
 from xlt_ray.tracking.client import ask_mlflow
@@ -41,7 +40,7 @@ TESTED = {
 }
 """As in constraints.txt."""
 SCARCE_BYTES = 10 * 2**30
-"""With less room a disk is likely to fill up during a sweep."""
+"""With less free space, a disk is likely to fill up during a sweep."""
 PATIENCE_S = 3.0
 
 State = Literal["ok", "note", "wrong"]
@@ -49,7 +48,7 @@ State = Literal["ok", "note", "wrong"]
 
 @dataclass(frozen=True)
 class Finding:
-    """``wrong``: no sweep can run like this. ``note``: one can, but it is good to know."""
+    """``wrong``: no sweep can run like this. ``note``: one can, with a risk."""
 
     name: str
     state: State
@@ -58,21 +57,27 @@ class Finding:
 
 
 def findings(home: Home, sweep: SweepSpec | None = None) -> Iterator[Finding]:
-    """Look at everything, one after the other; passwords are left out of what is found.
+    """Check everything, one after the other; findings have no passwords.
 
     Args:
-        sweep: its own places are looked at instead of the home's.
+        sweep: its own places are checked instead of those of the home.
     """
-    for finding in _findings(home, sweep):
-        yield Finding(
-            finding.name, finding.state, redacted(finding.found), redacted(finding.remedy)
-        )
+    for name, state, found, remedy in map(astuple, _findings(home, sweep)):
+        yield Finding(name, state, redacted(found), redacted(remedy))
 
 
 def _findings(home: Home, sweep: SweepSpec | None) -> Iterator[Finding]:
-    yield _python()
+    python = platform.python_version()
+    yield _version("python", python, TESTED_PYTHON, python.startswith(f"{TESTED_PYTHON}."))
     for package, tested in TESTED.items():
-        yield _package(package, tested)
+        try:
+            installed = version(package)
+        except PackageNotFoundError:
+            remedy = "pip install --constraint constraints.txt ."
+            yield Finding(package, "wrong", "is not installed", remedy)
+        else:
+            # A build for one kind of accelerator has a word of its own: 2.13.0+cu130.
+            yield _version(package, installed, tested, installed.partition("+")[0] == tested)
     yield _accelerator()
     yield _cluster()
     yield from _home(home)
@@ -84,23 +89,10 @@ def _findings(home: Home, sweep: SweepSpec | None) -> Iterator[Finding]:
     yield _hub()
 
 
-def _python() -> Finding:
-    installed = platform.python_version()
-    if installed.startswith(f"{TESTED_PYTHON}."):
-        return Finding("python", "ok", installed)
-    return Finding("python", "note", installed, f"tested with {TESTED_PYTHON}")
-
-
-def _package(name: str, tested: str) -> Finding:
-    try:
-        found = version(name)
-    except PackageNotFoundError:
-        remedy = "pip install --constraint constraints.txt ."
-        return Finding(name, "wrong", "is not installed", remedy)
-    # A build for one kind of accelerator has a word of its own: 2.13.0+cu130.
-    if found.partition("+")[0] == tested:
-        return Finding(name, "ok", found)
-    return Finding(name, "note", found, f"tested with {tested}")
+def _version(name: str, installed: str, tested: str, is_tested: bool) -> Finding:
+    if is_tested:
+        return Finding(name, "ok", installed)
+    return Finding(name, "note", installed, f"tested with {tested}")
 
 
 def _accelerator() -> Finding:
@@ -109,13 +101,13 @@ def _accelerator() -> Finding:
     except (ImportError, OSError) as error:
         return Finding("accelerator", "wrong", f"torch cannot be loaded ({error})")
     if not torch.cuda.is_available():
-        return Finding("accelerator", "ok", f"none; {_num_cpus()} CPUs")
+        return Finding("accelerator", "ok", f"none; {len(os.sched_getaffinity(0))} CPUs")
     cards = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    told = ", ".join(f"{card.name} ({card.total_memory / 2**30:.0f} GiB)" for card in cards)
+    names = ", ".join(f"{card.name} ({card.total_memory / 2**30:.0f} GiB)" for card in cards)
     if not torch.distributed.is_nccl_available():
         remedy = "install a build of torch with NCCL"
-        return Finding("accelerator", "wrong", f"{told}; torch has no NCCL", remedy)
-    return Finding("accelerator", "ok", told)
+        return Finding("accelerator", "wrong", f"{names}; torch has no NCCL", remedy)
+    return Finding("accelerator", "ok", names)
 
 
 def _cluster() -> Finding:
@@ -123,12 +115,12 @@ def _cluster() -> Finding:
         return Finding("cluster", "ok", "no cluster; `xlt run` starts Ray on this machine")
     try:
         connect()
-        nodes = nodes_there()
+        nodes = cluster_capacity().nodes
     except XltError as error:
         return Finding("cluster", "wrong", str(error))
     amounts = {name: sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU")}
-    told = f"{len(nodes)} nodes, {amounts['CPU']:g} CPUs, {amounts['GPU']:g} GPUs"
-    return Finding("cluster", "ok" if amounts["CPU"] else "note", told)
+    summary = f"{len(nodes)} nodes, {amounts['CPU']:g} CPUs, {amounts['GPU']:g} GPUs"
+    return Finding("cluster", "ok" if amounts["CPU"] else "note", summary)
 
 
 def _home(home: Home) -> Iterator[Finding]:
@@ -154,22 +146,21 @@ def _home(home: Home) -> Iterator[Finding]:
             "leases need a file system on which only one can",
         )
     free = shutil.disk_usage(home.root).free
-    told = f"{free / 2**30:.1f} GiB free"
+    space = f"{free / 2**30:.1f} GiB free"
     if free < SCARCE_BYTES:
-        yield Finding("disk", "note", told, "free some space, or set store.quota")
+        yield Finding("disk", "note", space, "free some space, or set store.quota")
     else:
-        yield Finding("disk", "ok", told)
+        yield Finding("disk", "ok", space)
 
 
 def _file_system(folder: Path) -> str:
     """The kind of file system that a folder is on: ext4, nfs4, tmpfs."""
-    there = folder.resolve()
     mounted = [
         partition
         for partition in psutil.disk_partitions(all=True)
-        if there.is_relative_to(partition.mountpoint) and partition.fstype
+        if folder.resolve().is_relative_to(partition.mountpoint) and partition.fstype
     ]
-    # Of two mounts in one place the later one is seen.
+    # If two file systems are mounted in one place, the later one is visible.
     return max(mounted, key=lambda disk: len(disk.mountpoint)).fstype if mounted else "unknown"
 
 
@@ -182,9 +173,9 @@ def _store(sweep: SweepSpec, home: Home) -> Finding:
 
 
 def _ledgers(home: Home, url: str | None) -> Iterator[Finding]:
-    """The database of the sweep at hand, or of every sweep in the home that has one."""
-    kept = home.ledgers.glob("*.url") if os.path.isdir(home.ledgers) else ()
-    urls = [url] if url is not None else sorted({file.read_text("utf-8").strip() for file in kept})
+    """The database of this sweep, or those of all sweeps in the home."""
+    files = home.ledgers.glob("*.url") if os.path.isdir(home.ledgers) else ()
+    urls = [url] if url is not None else sorted({file.read_text("utf-8").strip() for file in files})
     if not urls:
         yield Finding("ledger", "ok", f"files in {home.ledgers}")
     for address in urls:
@@ -221,7 +212,3 @@ def _hub() -> Finding:
 
 
 _CACHED = "models and data are read from the cache; HF_HUB_OFFLINE=1 avoids the delay"
-
-
-def _num_cpus() -> int:
-    return len(os.sched_getaffinity(0))

@@ -21,10 +21,9 @@ class MissingEvaluations:
     """Schedules finished trials whose evaluation is gone or damaged, and the best trial if its
     weights are.
 
-    Sizes of files are compared, and the headers of weights.
-
     Args:
-        is_verified: also read all files of these stages and compare them with their digests.
+        is_verified: compare all files of these stages with their digests, not only their sizes and
+            the headers of weights.
     """
 
     def __init__(

@@ -147,9 +147,7 @@ class Divergence:
 def plan_of(sweep: SweepSpec, facts: Facts, store: StageStore, ledger: Ledger | None) -> Plan:
     """The plan of a sweep that fits its facts, with the contents of ``store`` and ``ledger``.
 
-    It is exact for a grid, random search, and complete points of ``search.first``. What TPE draws
-    depends on scores that do not exist yet, so its trials beyond those of the ledger are an
-    estimate.
+    It is exact but for trials that TPE draws later, as they depend on scores of earlier ones.
     """
     known = [] if ledger is None else ledger.trials()
     finished = {view.number for view in known if view.is_finished}
@@ -199,20 +197,18 @@ def divergence(first: PlannedTrial, second: PlannedTrial) -> Divergence | None:
 
 def _asked_trials(rehearsed: Ledger, sweep: SweepSpec, facts: Facts) -> Iterator[AskedTrial]:
     """All trials of the sweep: the ones that the ledger has, then the rest."""
-
     for view in rehearsed.trials():
         if view.is_finished:
             yield AskedTrial(view.number, dict(view.assignment), view.seed, view.attempts)
         elif view.state == "running":
             # A driver that died while it asked has left only some of the parameters.
             yield rehearsed.resume_trial(view.number, sweep, facts.model_bounds)
-    while (asked_trial := rehearsed.ask(sweep, facts.model_bounds)) is not None:
-        yield asked_trial
-    # Pretend that early stopping ends no trial: every configuration gets all of its repeats.
-    for number in rehearsed.running() if rehearsed.awaits_first_repeats else ():
-        rehearsed.tell_complete(number, 0.0)
-    while (asked_trial := rehearsed.ask(sweep, facts.model_bounds)) is not None:
-        yield asked_trial
+    for _ in range(2):
+        while (asked_trial := rehearsed.ask(sweep, facts.model_bounds)) is not None:
+            yield asked_trial
+        # Pretend that early stopping ends no trial: every configuration gets all of its repeats.
+        for number in rehearsed.running() if rehearsed.awaits_first_repeats else ():
+            rehearsed.tell_complete(number, 0.0)
 
 
 def _may_turn_out_otherwise(view: TrialView, sweep: SweepSpec) -> bool:

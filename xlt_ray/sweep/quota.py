@@ -1,34 +1,30 @@
 """Keeps the store of a sweep below ``store.quota``, and finds the stages that sweeps still need.
 
 A trial starts when all that it and the running trials will write fits below the quota, after
-:mod:`xlt_ray.store.gc` has removed what it may. The size of a stage is learnt from stages of the
-same model in the store. Before there are any, only the weights of the layers are known, and the
-first trial of a model may exceed the quota.
-
-The roots of garbage collection (:func:`gc_roots`) are all stages on the paths of all unfinished
-trials; a ledger has the path of a trial as soon as it has the trial. Stages before the target are
-also kept while a sweep may try further configurations that share them, unless a continuous range
-decides them.
+:mod:`xlt_ray.store.gc` has removed what it may. The roots of garbage collection (:func:`gc_roots`)
+are all stages on the paths of unfinished trials. Stages before the target are also kept while a
+sweep may try further configurations that share them, unless a continuous range decides them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 from xlt_ray.config.facts import Facts
-from xlt_ray.config.search_space import FloatRange, Space, distributions_in, grid, split_space
+from xlt_ray.config.search_space import FloatRange, distributions_in, grid, split_space
 from xlt_ray.config.sweep import SEARCHABLE, SweepSpec, shown_bytes
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import LedgerError, SpecError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, TrialView, load_ledger
 from xlt_ray.store.canonical import digest
-from xlt_ray.store.gc import GcRoots, Inventory, RemovalPlan, StoreEntry, plan, remove
+from xlt_ray.store.gc import GcRoots, Inventory, StoreEntry, plan, remove
 from xlt_ray.store.lease import find_holder
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import StagePath, dependencies, stages_to_run
@@ -57,7 +53,7 @@ class SweepUse:
     store: str = ""
     """Its stage store; empty for that of the home."""
 
-    @property
+    @cached_property
     def open_configurations(self) -> frozenset[int]:
         """Configurations with a trial that is not finished or not asked yet."""
         repeats: dict[int, set[int]] = {}
@@ -73,15 +69,42 @@ class SweepUse:
         asked = len({trial.configuration for trial in self.trials})
         return asked < self.num_configurations or bool(self.open_configurations)
 
+    def returning(self) -> Iterator[str]:
+        """Keys of stages that trials which are not asked yet may share."""
+        if not self.is_unfinished:
+            return
+        for view in self.trials:
+            sections = {path: path.partition(".")[0] for path in view.assignment}
+            for stage in view.stages:
+                # Only trials with different shots share a target stage.
+                if stage.kind in ("few_shot", "evaluate") or (
+                    stage.kind == "target" and "few_shot" not in sections.values()
+                ):
+                    continue
+                deciding = _DECIDED_BY.get(stage.kind, _BEFORE_TARGET)
+                is_unique = any(
+                    path in self.continuous_parameters and section in deciding
+                    for path, section in sections.items()
+                )
+                if not is_unique or view.configuration in self.open_configurations:
+                    yield stage.key
+
 
 def use_of(ledger: Ledger, *, is_running: bool) -> SweepUse:
     """The stages that a sweep uses, from its ledger."""
     search, best = ledger.sweep["search"], ledger.best()
-    space = _space_of(ledger.sweep, ledger.name)
+    document = parse_document(json.dumps(ledger.sweep["space"], ensure_ascii=False), ledger.name)
+    space = split_space(document, ("data", *SEARCHABLE), fixed=("data",))
+    num_configurations = int(search["trials"])
+    # In ranges that depend on the model, the number of points is not known here.
+    with contextlib.suppress(SpecError):
+        if search["sampler"] == "grid":
+            points = sum(1 for _ in itertools.islice(grid(space), num_configurations))
+            num_configurations = min(num_configurations, points + len(search["first"]))
     return SweepUse(
         name=ledger.name,
         trials=tuple(ledger.trials()),
-        num_configurations=_num_configurations(search, space),
+        num_configurations=num_configurations,
         seeds=search["seeds"],
         best=None if best is None else best.trial.number,
         continuous_parameters=frozenset(
@@ -123,19 +146,18 @@ class Uses:
         return gc_roots(uses, own=own, is_store_shared=is_store_shared)
 
     def _use(self, name: str) -> SweepUse:
-        at_work = is_running(self._home, name)
+        has_driver = is_running(self._home, name)
         if self._own is not None and name == self._own.name:
-            return use_of(self._own, is_running=at_work)
+            return use_of(self._own, is_running=has_driver)
         journal = self._home.ledger_journal(name)
-        stamp: object = object()
+        version: object = object()
         if journal.exists():
             status = journal.stat()
-            stamp = (status.st_mtime_ns, status.st_size, at_work)
-        known = self._known.get(name)
-        if known is None or known[0] != stamp:
-            use = use_of(load_ledger(self._home, name), is_running=at_work)
-            known = self._known[name] = (stamp, use)
-        return known[1]
+            version = (status.st_mtime_ns, status.st_size, has_driver)
+        if name not in self._known or self._known[name][0] != version:
+            use = use_of(load_ledger(self._home, name), is_running=has_driver)
+            self._known[name] = (version, use)
+        return self._known[name][1]
 
 
 def is_running(home: Home, name: str) -> bool:
@@ -144,12 +166,7 @@ def is_running(home: Home, name: str) -> bool:
     return holder is not None and holder.is_alive
 
 
-def gc_roots(
-    uses: Iterable[SweepUse],
-    *,
-    own: str = "",
-    is_store_shared: bool = False,
-) -> GcRoots:
+def gc_roots(uses: Iterable[SweepUse], *, own: str = "", is_store_shared: bool = False) -> GcRoots:
     """The stages of one store that the sweeps of a home need.
 
     Args:
@@ -164,9 +181,8 @@ def gc_roots(
     names: set[str] = set()
     for use in uses:
         names.add(use.name)
-        may_return = set(_returning(use))
         # Another driver may ask for a trial at any moment.
-        (needed if use.is_running and use.name != own else returning).update(may_return)
+        (needed if use.is_running and use.name != own else returning).update(use.returning())
         if any(not view.path for view in use.trials if not view.is_finished):
             unknown.append(use.name)
         for view in use.trials:
@@ -201,46 +217,6 @@ def still_needed(path: StagePath, present: Container[str]) -> tuple[str, ...]:
     return tuple(needed)
 
 
-def _returning(use: SweepUse) -> Iterable[str]:
-    """Keys of stages that trials which are not asked yet may share."""
-    if not use.is_unfinished:
-        return
-    still_open = use.open_configurations
-    for view in use.trials:
-        for stage in view.stages:
-            if stage.kind in ("few_shot", "evaluate"):
-                continue
-            # Only trials with different shots share a target stage.
-            if stage.kind == "target" and not any(
-                path.partition(".")[0] == "few_shot" for path in view.assignment
-            ):
-                continue
-            sections = _DECIDED_BY.get(stage.kind, _BEFORE_TARGET)
-            is_unique = any(
-                path in use.continuous_parameters and path.partition(".")[0] in sections
-                for path in view.assignment
-            )
-            if not is_unique or view.configuration in still_open:
-                yield stage.key
-
-
-def _space_of(sweep: Mapping[str, Any], name: str) -> Space:
-    document = parse_document(json.dumps(sweep["space"], ensure_ascii=False), name)
-    return split_space(document, ("data", *SEARCHABLE), fixed=("data",))
-
-
-def _num_configurations(search: Mapping[str, Any], space: Space) -> int:
-    trials = int(search["trials"])
-    if search["sampler"] != "grid":
-        return trials
-    try:
-        points = sum(1 for _ in itertools.islice(grid(space), trials))
-    except SpecError:
-        # Ranges that depend on the model: the number of points is not known here.
-        return trials
-    return min(trials, points + len(search["first"]))
-
-
 SCORES_BYTES = 2**16
 """Assumed size of an evaluation, before the first one."""
 OTHER_HOMES = "homes"
@@ -255,7 +231,11 @@ EXTRA_WEIGHTS = ("select", "average")
 
 @dataclass
 class StoreSizes:
-    """The largest size seen so far of stages and progress, by model and kind."""
+    """The largest size seen so far of stages and progress, by model and kind.
+
+    Before there are any of a model, only the weights of its layers are known, and its first trial
+    may exceed the quota.
+    """
 
     weights: dict[str, int]
     """Key of a pretrained model -> bytes of its weights, at first of its layers only."""
@@ -321,14 +301,6 @@ def growth_of(paths: Sequence[StagePath], entries: Sequence[StoreEntry], sizes: 
     return growth + sum(results.values())
 
 
-@dataclass(frozen=True)
-class DiskQuota:
-    """Whether there is enough space; if not, the message to the user."""
-
-    is_enough: bool
-    message: str = ""
-
-
 class QuotaManager:
     """Keeps the store of the sweep that this process drives below its quota.
 
@@ -367,47 +339,51 @@ class QuotaManager:
         """List the store next time: a trial has ended and left progress of unknown size."""
         self._listed_at_s = None
 
-    def free_space(self, working: Sequence[StagePath]) -> DiskQuota:
-        """Free as much as these trials need to run to their end.
+    def free_space(self, paths: Sequence[StagePath]) -> str:
+        """Free as much as trials on these paths need to run to their end; the message to the user
+        if that is not possible, else empty.
 
-        If that is not possible, free only what exceeds the quota now.
-
-        Args:
-            working: paths of the running trials, and of one that is to start.
+        If it is not possible, frees only what exceeds the quota now.
         """
-        if self.quota_bytes is None:
-            return DiskQuota(is_enough=True)
-        return self._free_space(self.quota_bytes, working)
+        return "" if self.quota_bytes is None else self._free_space(self.quota_bytes, paths)
 
     def _list_stage(self, key: str) -> None:
         committed = self._inventory.stage(key)
         self._entries = [entry for entry in self._entries if entry.key != key] + committed
         self._sizes.learn(committed, [])
 
-    def _free_below(self, quota_bytes: int, working: Sequence[StagePath]) -> DiskQuota:
+    def _free_below(self, quota_bytes: int, paths: Sequence[StagePath]) -> str:
+        """See :meth:`free_space`."""
+        self._learn([], paths)
+        growth = growth_of(paths, self._entries, self._sizes)
         is_known = (
             self._listed_at_s is not None and time.monotonic() - self._listed_at_s < LIST_AGAIN_S
         )
-        self._learn([], working)
-        growth = growth_of(working, self._entries, self._sizes)
         if is_known and _used(self._entries) + growth <= quota_bytes:
-            return DiskQuota(is_enough=True)
+            return ""
         entries = self._entries = [*self._inventory.look()]
         self._listed_at_s = time.monotonic()
-        self._learn(entries, working)
-        growth = growth_of(working, entries, self._sizes)
+        self._learn(entries, paths)
+        growth = growth_of(paths, entries, self._sizes)
         if _used(entries) + growth <= quota_bytes:
-            return DiskQuota(is_enough=True)
+            return ""
         roots = self._uses.roots(is_store_shared=is_shared(self._home, self._store))
         wanted = plan(entries, roots, quota_bytes=quota_bytes, needed_bytes=growth)
         chosen = plan(entries, roots, quota_bytes=quota_bytes) if wanted.missing_bytes else wanted
         removed = {entry.place for entry, _ in chosen.removals if remove(self._store, entry)}
         self._entries = [entry for entry in entries if entry.place not in removed]
-        left = _used(self._entries)
-        if left + growth <= quota_bytes:
-            return DiskQuota(is_enough=True)
-        return DiskQuota(
-            False, _no_space_message(wanted, left, growth, str(self._store.storage.root))
+        used = _used(self._entries)
+        if used + growth <= quota_bytes:
+            return ""
+        kept = ", ".join(
+            f"{shown_bytes(num_bytes)} ({why})"
+            for why, num_bytes in list(wanted.kept_by_reason.items())[:4]
+        )
+        return (
+            f"store.quota: {shown_bytes(quota_bytes)} is too little: {self._store.storage.root} "
+            f"holds {shown_bytes(used)}, and the next trial needs about {shown_bytes(growth)} "
+            f"more; what cannot be freed: {kept or 'nothing'}; raise store.quota, "
+            "or look at what `xlt gc --all-but-best` would free"
         )
 
     def _learn(self, entries: Sequence[StoreEntry], paths: Sequence[StagePath]) -> None:
@@ -453,16 +429,3 @@ def stores_of(home: Home) -> list[tuple[StageStore, tuple[StoreEntry, ...], GcRo
     entries = [Inventory(store).look() for store in stores]
     roots = [known.roots(is_store_shared=is_shared(home, store)) for store in stores]
     return list(zip(stores, entries, roots, strict=True))
-
-
-def _no_space_message(removal_plan: RemovalPlan, left: int, growth: int, root: str) -> str:
-    kept = ", ".join(
-        f"{shown_bytes(num_bytes)} ({why})"
-        for why, num_bytes in list(removal_plan.kept_by_reason.items())[:4]
-    )
-    return (
-        f"store.quota: {shown_bytes(removal_plan.quota_bytes or 0)} is too little: {root} holds "
-        f"{shown_bytes(left)}, and the next trial needs about {shown_bytes(growth)} more; "
-        f"what cannot be freed: {kept or 'nothing'}; raise store.quota, "
-        "or look at what `xlt gc --all-but-best` would free"
-    )

@@ -31,16 +31,16 @@ class SweepRemoval:
     problem: str
     """Why it cannot be read; empty if it can."""
     store: StageStore
-    entries: tuple[StoreEntry, ...]
-    """Entries of the store that only this sweep needs."""
-    kept_by_reason: tuple[tuple[str, int], ...]
-    """Why its other stages stay, and their bytes."""
-    tracked: TrackedSweep
     tracking_uri: str | None
     files: tuple[Path, ...]
     """Files of the home: report, tracebacks, updates that were not sent to MLflow."""
     num_file_bytes: int
     """Size of these files and of the journal of the ledger."""
+    tracked: TrackedSweep
+    entries: tuple[StoreEntry, ...] = ()
+    """Entries of the store that only this sweep needs."""
+    kept_by_reason: tuple[tuple[str, int], ...] = ()
+    """Why its other stages stay, and their bytes."""
 
 
 def find_removal(home: Home, name: str, say: Callable[[str], object]) -> SweepRemoval:
@@ -63,12 +63,10 @@ def find_removal(home: Home, name: str, say: Callable[[str], object]) -> SweepRe
         ledger=ledger,
         problem=problem,
         store=StageStore(places.get("store") or home.stages),
-        entries=(),
-        kept_by_reason=(),
-        tracked=TrackedSweep("", is_permanent=False),
         tracking_uri=uri,
         files=files,
         num_file_bytes=sum(map(_num_bytes, (*files, home.ledger_journal(name)))),
+        tracked=TrackedSweep("", is_permanent=False),
     )
     if ledger is not None and not _is_own(ledger, home):
         return removal
@@ -126,7 +124,7 @@ def begins_anew(home: Home, sweep: SweepSpec) -> str:
 
 
 def _has_made_something(ledger: Ledger, home: Home) -> bool:
-    """Whether it has scores, a stage or a part of a stage, or may have them."""
+    """Whether it has scores or a part of a stage, or may have them."""
     trials = ledger.trials()
     uses = [stage for view in trials for stage in view.stages]
     if any(view.state in ("complete", "pruned") or view.curve for view in trials) or not all(
@@ -166,18 +164,13 @@ def _with_entries(removal: SweepRemoval, home: Home) -> SweepRemoval:
     entries = Inventory(removal.store).look()
     uses, unread = Uses(home).read()
     others = [use for use in uses if use.name != removal.name]
-    used = {
-        key
-        for use in uses
-        if use.name == removal.name
-        for view in use.trials
-        for key in (*view.path, *(stage.key for stage in view.stages))
-    }
     shared = is_shared(home, removal.store)
+    everything = gc_roots(uses, is_store_shared=shared)
+    used = gc_roots(use for use in uses if use.name == removal.name).used
     roots = replace(
         gc_roots(others, is_store_shared=shared),
-        removed=frozenset(used),
-        home_sweeps=frozenset(use.name for use in uses) if shared else None,
+        removed=used,
+        home_sweeps=everything.home_sweeps,
     )
     planned = plan(entries, GcRoots(unread=tuple(unread)) if unread else roots)
     kept = tuple(decision for decision in planned.kept if decision.entry.key in used)

@@ -37,15 +37,7 @@ from xlt_ray.ledger import (
 )
 from xlt_ray.ledger.access import sole_driver
 from xlt_ray.store.store import StageStore
-from xlt_ray.sweep.capacity import (
-    Concurrency,
-    can_ever_fit,
-    demands_of,
-    groups_announced,
-    node_names,
-    nodes_there,
-    refuse_impossible,
-)
+from xlt_ray.sweep.capacity import Capacity, Concurrency, cluster_capacity, demands_of, node_names
 from xlt_ray.sweep.failures import ProcessFailures, cause_of, find_ledger_error, is_disk_full
 from xlt_ray.sweep.missing_evaluations import MissingEvaluations
 from xlt_ray.sweep.ray_connection import connect, stoppable
@@ -175,7 +167,22 @@ def run(
                 f"{home.root}: the disk is full, and the ledger could not be written; free some "
                 f"space and run the same command: {sweep.name} goes on where it stopped"
             ) from error
-        return _summary(scheduler, missing_evaluations, ledger, planner, is_finished)
+        new_stages = {**missing_evaluations.new_stages, **scheduler.new_stages}
+        best = ledger.best()
+        path = () if best is None else planner.config_and_path(best.trial)[1]
+        return SweepSummary(
+            trials=tuple(ledger.trials()),
+            best=best,
+            supervision=supervision_told(path[-1].settings) if path else "",
+            num_new_stages=len(new_stages),
+            num_examples=sum(stage.examples for stage in new_stages.values()),
+            is_finished=is_finished,
+            is_out_of_budget=scheduler.is_out_of_budget,
+            stopped_by=missing_evaluations.complaint or scheduler.reason_to_end,
+            num_stopped_early=len(scheduler.stopped_early),
+            made_by_others=made_by_others(scheduler.reused_from.values()),
+            is_whole_space=ledger.is_exhausted,
+        )
 
 
 def make_alone(
@@ -270,21 +277,14 @@ def refuse_too_large(resources: Resources, models: Iterable[str]) -> None:
     """
     if os.environ.get("RAY_ADDRESS"):
         connect()
-        refuse_impossible(resources, models, "the cluster", nodes_there(), groups_announced())
-    else:
-        demands = demands_of(resources, models).values()
-        needs_gpus = any("GPU" in demand.bundle for demand in demands)
-        refuse_impossible(resources, models, "this machine", [this_machine(needs_gpus)])
-
-
-def this_machine(needs_gpus: bool) -> dict[str, float]:
-    """CPUs of this machine, and its GPUs if ``needs_gpus``."""
-    available = {"CPU": float(len(os.sched_getaffinity(0)))}
-    if needs_gpus:
+        cluster_capacity().refuse_impossible(resources, models)
+        return
+    machine = {"CPU": float(len(os.sched_getaffinity(0)))}
+    if any("GPU" in demand.bundle for demand in demands_of(resources, models).values()):
         import torch
 
-        available["GPU"] = float(torch.cuda.device_count())
-    return available
+        machine["GPU"] = float(torch.cuda.device_count())
+    Capacity([machine], place="this machine").refuse_impossible(resources, models)
 
 
 def _tune(
@@ -309,9 +309,9 @@ def _tune(
     concurrency = Concurrency(
         demands.values(),
         scheduler.sweep.settings.search.concurrent,
-        lambda: (nodes_there(process_failures.left_nodes), groups_announced()),
+        lambda: cluster_capacity(process_failures.left_nodes),
     )
-    os.environ.update(_TUNE, TUNE_MAX_PENDING_TRIALS_PG=str(concurrency.most_pending))
+    os.environ.update(_TUNE, TUNE_MAX_PENDING_TRIALS_PG=str(concurrency.max_pending))
     failures = scheduler.sweep.settings.failures
 
     def bundles_of(config: dict[str, Any]) -> Any:
@@ -324,10 +324,7 @@ def _tune(
             f"node {names[-1]} gets no further trial: its devices failed "
             f"{failures.leave_node_after} times, and no stage was made there in between"
         )
-        healthy = nodes_there(process_failures.left_nodes)
-        if not all(
-            can_ever_fit(demand, healthy, groups_announced()) for demand in demands.values()
-        ):
+        if not all(map(cluster_capacity(process_failures.left_nodes).can_hold, demands.values())):
             scheduler.stopped_by = (
                 f"no node is left that can hold a trial, because devices failed on "
                 f"{', '.join(names)}; mend them, and the same command goes on"
@@ -371,38 +368,3 @@ _TUNE = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
 }
-
-
-def _summary(
-    scheduler: TrialScheduler,
-    missing_evaluations: MissingEvaluations,
-    ledger: Ledger,
-    planner: Planner,
-    is_finished: bool,
-) -> SweepSummary:
-    new_stages = {**missing_evaluations.new_stages, **scheduler.new_stages}
-    best = ledger.best()
-    path = () if best is None else planner.path_of_view(best.trial)
-    return SweepSummary(
-        trials=tuple(ledger.trials()),
-        best=best,
-        supervision=supervision_told(path[-1].settings) if path else "",
-        num_new_stages=len(new_stages),
-        num_examples=sum(stage.examples for stage in new_stages.values()),
-        is_finished=is_finished,
-        is_out_of_budget=scheduler.is_out_of_budget,
-        stopped_by=missing_evaluations.complaint or _reason(scheduler),
-        num_stopped_early=len(scheduler.stopped_early),
-        made_by_others=made_by_others(scheduler.reused_from.values()),
-        is_whole_space=ledger.is_exhausted,
-    )
-
-
-def _reason(scheduler: TrialScheduler) -> str:
-    if scheduler.stopped_by:
-        return scheduler.stopped_by
-    if scheduler.repeated_bug:
-        return f"several trials failed alike: {scheduler.repeated_bug}"
-    if scheduler.is_out_of_budget:
-        return f"the budget is used up; trials that wait for more of it: {scheduler.num_deferred}"
-    return ""

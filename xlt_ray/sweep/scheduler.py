@@ -6,10 +6,7 @@ adapters around it (:mod:`xlt_ray.sweep.tune`), so it can be tested without Ray.
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import statistics
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
@@ -48,8 +45,7 @@ class StageQueue:
     """Waiting and running trials, by number.
 
     A trial may start when no running trial makes the stage that it would make next. A blocked
-    trial waits in the queue of that stage and is re-examined only when the stage is released, so a
-    decision takes as long with 100,000 trials as with ten.
+    trial is examined again only when that stage has no maker any more.
 
     Args:
         next_key: key of the stage that a trial makes next; None if it has none left.
@@ -57,14 +53,11 @@ class StageQueue:
 
     def __init__(self, next_key: Callable[[int], str | None]) -> None:
         self._next_key = next_key
-        self._next_position = itertools.count()
-        self._waiting: dict[int, int] = {}
-        """Number of a trial -> its position, in the order in which they were added."""
-        self._ready: list[tuple[int, int]] = []
-        """Heap of position and number: the trials that are not known to be blocked."""
-        self._blocked: dict[str, list[int]] = {}
-        self._current_key: dict[int, str | None] = {}
-        self._num_makers: Counter[str] = Counter()
+        self._waiting: dict[int, str | None] = {}
+        """Number of a trial -> key of the stage that blocked it; in the order in which
+        they were added."""
+        self._making: dict[int, str | None] = {}
+        """Number of a running trial -> key of the stage that it makes."""
 
     def __len__(self) -> int:
         """The number of waiting trials."""
@@ -76,8 +69,7 @@ class StageQueue:
 
     def add(self, number: int) -> None:
         """Put a trial at the end of the queue."""
-        self._waiting[number] = next(self._next_position)
-        heapq.heappush(self._ready, (self._waiting[number], number))
+        self._waiting[number] = None
 
     def remove(self, number: int) -> None:
         """Take out a waiting trial that will not start."""
@@ -85,47 +77,28 @@ class StageQueue:
 
     def peek(self) -> int | None:
         """The first trial that may start, or None; it stays in the queue."""
-        while self._ready:
-            position, number = self._ready[0]
-            if self._waiting.get(number) == position:
+        being_made = {key for key in self._making.values() if key is not None}
+        for number, blocker in self._waiting.items():
+            if blocker not in being_made:
                 key = self._next_key(number)
-                if key is None or not self._num_makers[key]:
+                if key not in being_made:
                     return number
-                self._blocked.setdefault(key, []).append(number)
-            heapq.heappop(self._ready)
+                self._waiting[number] = key
         return None
 
     def start(self, number: int) -> None:
         """Move a waiting trial to the running ones."""
         del self._waiting[number]
-        self._claim(number)
+        self._making[number] = self._next_key(number)
 
     def advance(self, number: int) -> None:
         """A running trial has finished a stage; does nothing for a trial that does not run."""
-        if number in self._current_key:
-            self._release(number)
-            self._claim(number)
+        if number in self._making:
+            self._making[number] = self._next_key(number)
 
     def finish(self, number: int) -> None:
         """A running trial has ended."""
-        self._release(number)
-
-    def _claim(self, number: int) -> None:
-        key = self._next_key(number)
-        self._current_key[number] = key
-        if key is not None:
-            self._num_makers[key] += 1
-
-    def _release(self, number: int) -> None:
-        key = self._current_key.pop(number)
-        if key is None:
-            return
-        self._num_makers[key] -= 1
-        if not self._num_makers[key]:
-            del self._num_makers[key]
-            for blocked in self._blocked.pop(key, ()):
-                if blocked in self._waiting:
-                    heapq.heappush(self._ready, (self._waiting[blocked], blocked))
+        del self._making[number]
 
 
 def objective_value(scores: Sequence[Score], objective: Objective, source: str) -> float:
@@ -315,13 +288,14 @@ class TrialScheduler:
             return True
         if self._waits_for_space:
             return False
-        paths = [running.path for running in (*self._running.values(), task)]
-        space = self._quota.free_space(paths)
-        if not space.is_enough and self._running:
+        problem = self._quota.free_space(
+            [running.path for running in (*self._running.values(), task)]
+        )
+        if problem and self._running:
             self._waits_for_space = True
-        elif not space.is_enough:
-            self.stopped_by = space.message
-        return space.is_enough
+        elif problem:
+            self.stopped_by = problem
+        return not problem
 
     def _enforce_quota(self) -> None:
         """After a write or the end of a trial: free what exceeds the quota."""
@@ -351,6 +325,17 @@ class TrialScheduler:
         """Whether all started trials have ended and only the budget keeps others from starting."""
         ended_otherwise = bool(self.num_running or self.stopped_by or self.repeated_bug)
         return self.num_deferred > 0 and not ended_otherwise
+
+    @property
+    def reason_to_end(self) -> str:
+        """Why trials that are left do not start; empty if there is no reason."""
+        if self.stopped_by:
+            return self.stopped_by
+        if self.repeated_bug:
+            return f"several trials failed alike: {self.repeated_bug}"
+        if self.is_out_of_budget:
+            return f"the budget is used up; trials that wait for more of it: {self.num_deferred}"
+        return ""
 
     @property
     def _is_closed_to_new_trials(self) -> bool:
@@ -399,7 +384,7 @@ class TrialScheduler:
         """Record what happened in a trial; True if the trial is to be stopped early."""
         self._confirm_ownership()
         self._read_replies()
-        self._budget.sign()
+        self._budget.record_heartbeat()
         if report.kind == "lost":
             self._budget.release(number)
         if report.kind == "begun":

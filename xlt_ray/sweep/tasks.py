@@ -56,11 +56,8 @@ class TrialTask:
 
 @dataclass(frozen=True)
 class PackedTask:
-    """A compressed task.
-
-    Tune prints and copies the configuration of a trial, gets it back with every result, and keeps
-    it as long as the sweep runs.
-    """
+    """A compressed task: Tune copies the configuration of a trial with every result, and keeps it
+    as long as the sweep runs."""
 
     number: int
     model: str
@@ -82,7 +79,12 @@ def task_for(
     number: int, trial: TrialSpec, path: StagePath, sweep: SweepSpec, home: Home
 ) -> TrialTask:
     """The task of one concrete trial of a sweep."""
-    settings = sweep.settings
+    settings, commit = sweep.settings, commit_of()
+    watched: tuple[str, ...] = ()
+    if sweep.is_judged_by_oracle:
+        # Early stopping evaluates the dev sets of these languages, too.
+        scored, source = path[-1].settings["languages"]["dev"], trial.target.source_language
+        watched = tuple(languages_of(settings.objective, source, scored))
     return TrialTask(
         number=number,
         trial=trial,
@@ -93,20 +95,12 @@ def task_for(
             exclude={"precision", "by_model"}
         ),
         progress_every=settings.progress.every,
-        made_by={"sweep": sweep.name, "trial": number, **_commit()},
+        made_by={"sweep": sweep.name, "trial": number, **({"commit": commit} if commit else {})},
         failures=settings.failures,
         batch_limits_file=str(home.batch_limits),
-        watched=_watched(trial, path, sweep),
+        watched=watched,
         hangs=str(home.hangs(sweep.name)),
     )
-
-
-def _watched(trial: TrialSpec, path: StagePath, sweep: SweepSpec) -> tuple[str, ...]:
-    """Languages whose dev sets early stopping evaluates beside the source language."""
-    if not sweep.is_judged_by_oracle:
-        return ()
-    scored = path[-1].settings["languages"]["dev"]
-    return tuple(languages_of(sweep.settings.objective, trial.target.source_language, scored))
 
 
 def languages_of(objective: Objective, source: str, scored: Iterable[str]) -> list[str]:
@@ -116,11 +110,6 @@ def languages_of(objective: Objective, source: str, scored: Iterable[str]) -> li
     if objective.languages == "target":
         return [language for language in scored if language != source]
     return list(scored) if objective.languages == "all" else list(objective.languages)
-
-
-def _commit() -> dict[str, str]:
-    commit = commit_of()
-    return {"commit": commit} if commit else {}
 
 
 def maker_of(record: StageRecord) -> str:
@@ -203,17 +192,12 @@ class Planner:
 
     def keys(self, assignment: Assignment, seed: int) -> list[str]:
         """Keys of all stages that a trial makes or reuses."""
-        path = self.path(self.trial(assignment), seed)
-        return [stage.key for stage in stages_to_run(path)]
+        return [stage.key for stage in stages_to_run(self.path(self.trial(assignment), seed))]
 
     def config_and_path(self, view: TrialView) -> tuple[dict[str, Any], StagePath]:
         """The resolved configuration of a trial as the ledger has it, and its path."""
         trial = self.trial(view.assignment)
         return trial.model_dump(mode="json"), self.path(trial, view.seed)
-
-    def path_of_view(self, view: TrialView) -> StagePath:
-        """The path of a trial of the ledger."""
-        return self.path(self.trial(view.assignment), view.seed)
 
     def num_gpus(self, view: TrialView) -> float:
         """The GPUs that a trial occupies."""

@@ -50,11 +50,8 @@ def report_interval(num_running: int) -> float:
 
 
 class TrialWalk(tune.Trainable):
-    """``config["task"]`` is a :class:`~xlt_ray.sweep.tasks.PackedTask`.
-
-    The workers train in threads of their own. A step only fetches the next update, so a busy or
-    stopped driver does not delay the training.
-    """
+    """``config["task"]`` is a :class:`~xlt_ray.sweep.tasks.PackedTask`. A step only fetches the
+    next update of the workers."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._workers: Worker | RayWorkers | None = None
@@ -124,7 +121,6 @@ class TrialWalk(tune.Trainable):
         self._end_walk()
 
     def set_report_interval(self, seconds: float) -> None:
-        """Send a heartbeat every ``seconds`` from now on."""
         self._interval_s = seconds
 
     def end_early(self) -> None:
@@ -134,8 +130,7 @@ class TrialWalk(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Saves nothing: progress is in the stage store, under the key of the stage."""
 
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Loads nothing, see :meth:`save_checkpoint`."""
+    def load_checkpoint(self, checkpoint: Any) -> None: ...
 
     @property
     def _current_kind(self) -> str:
@@ -170,19 +165,13 @@ class TrialWalk(tune.Trainable):
     def _report(self, event: Event) -> Report:
         if isinstance(event, Waiting):
             return Report("waiting", stage=event.stage.kind, holder=event.holder)
-        if isinstance(event, Ticked):
-            return Report(
-                "ticked",
-                stage=event.stage.kind,
-                examples=event.examples,
-                total_examples=event.stage.ends_at,
-            )
-        if isinstance(event, Evaluated):
-            return Report(
-                "evaluated",
-                stage=event.stage.kind,
-                examples=event.examples,
-                total_examples=event.stage.ends_at,
+        if isinstance(event, Ticked | Evaluated):
+            ticked = Report("ticked", event.stage.kind, event.examples, event.stage.ends_at)
+            if isinstance(event, Ticked):
+                return ticked
+            return replace(
+                ticked,
+                kind="evaluated",
                 metrics=dict(event.metrics),
                 by_language=dict(event.by_language),
                 is_replay=event.is_replay,
@@ -260,16 +249,12 @@ class TrialWalk(tune.Trainable):
         self._is_walking = False
 
 
-# How many sequences fit into memory in one pass of a worker, learnt from attempts that ran out of
-# memory. A JSON file of the home has the number by model, memory profile and length, and later
-# trials start with it. The user may delete the file at any time.
-
-
 def read_batch_limits(file: Path, model: str, memory_profile: str) -> dict[int, int]:
-    """Length -> most sequences in a pass of this model.
+    """How many sequences fit into memory in one pass of a worker, by length, as attempts that ran
+    out of memory have learnt.
 
-    Args:
-        memory_profile: as :attr:`xlt_ray.training.runtime.Runtime.memory_profile`.
+    A JSON file of the home has them by model and
+    :attr:`~xlt_ray.training.runtime.Runtime.memory_profile`; the user may delete it at any time.
     """
     lengths = _read_limits(file).get(model, {}).get(memory_profile, {})
     return {int(length): number for length, number in lengths.items()}

@@ -8,8 +8,8 @@ import pickle
 import stat
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from ray import cloudpickle
 from ray.tune import Callback, PlacementGroupFactory
@@ -31,8 +31,8 @@ STOP_S = MAX_REPORT_INTERVAL_S + GRACE_S
 class SchedulerSearcher(Searcher):
     """Gives Tune the tasks of the scheduler, and the scheduler the results of trials.
 
-    Tune stages every trial that it gets, whatever its scheduler says. A trial that may not start
-    yet is therefore held back here: ``suggest`` returns None, and Tune calls it again.
+    Tune stages every trial that it gets, so a trial that may not start yet is held back here:
+    ``suggest`` returns None, and Tune calls it again.
     """
 
     def __init__(
@@ -76,8 +76,7 @@ class SchedulerSearcher(Searcher):
     def save(self, checkpoint_path: str) -> None:
         """Saves nothing: the ledger has the state."""
 
-    def restore(self, checkpoint_path: str) -> None:
-        """Restores nothing, see :meth:`save`."""
+    def restore(self, checkpoint_path: str) -> None: ...
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune writes its searcher into a file that is never read; a scheduler has open files and
@@ -199,8 +198,7 @@ ABSENCE_S = 10.0
 """The driver checks several times a second; after a longer gap its heartbeats are out of date."""
 
 
-@dataclass(frozen=True)
-class Heartbeat:
+class Heartbeat(NamedTuple):
     """The last report of a trial: its time, and the process and node that sent it."""
 
     at_s: float
@@ -240,12 +238,8 @@ class HeartbeatMonitor(Callback):
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self._heartbeats.pop(trial.config["task"].number, None)
 
-    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self._heartbeats.pop(trial.config["task"].number, None)
-
-    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        # The process is gone, and the next one may wait for a node for hours.
-        self._heartbeats.pop(trial.config["task"].number, None)
+    # After an error the process is gone, and the next one may wait for a node for hours.
+    on_trial_error = on_trial_recover = on_trial_complete
 
     def on_step_begin(self, iteration: int, trials: Any, **info: Any) -> None:
         now, checked_s = self._now(), self._checked_s
@@ -253,7 +247,7 @@ class HeartbeatMonitor(Callback):
         if now - checked_s > ABSENCE_S:
             # Reports of the meantime have not been read yet.
             self._heartbeats = {
-                number: replace(heartbeat, at_s=heartbeat.at_s + now - checked_s)
+                number: heartbeat._replace(at_s=heartbeat.at_s + now - checked_s)
                 for number, heartbeat in self._heartbeats.items()
             }
         for number, heartbeat in list(self._heartbeats.items()):

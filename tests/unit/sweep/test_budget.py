@@ -14,7 +14,7 @@ from xlt_ray.config.retry_policy import RepeatedBug
 from xlt_ray.config.sweep import Budget
 from xlt_ray.ledger import StageUse
 from xlt_ray.report.frames import costs_frame, read_snapshot
-from xlt_ray.sweep.budget import SIGN_S
+from xlt_ray.sweep.budget import HEARTBEAT_S
 from xlt_ray.sweep.tasks import Report, TrialTask
 from xlt_ray.tracking.content import final_metrics
 
@@ -266,7 +266,7 @@ def test_a_driver_that_is_killed_leaves_less_than_a_sign_of_life_uncounted_and_n
         at.scheduler.on_report(task.number, Report("ticked", stage="target"))
     # Killed.
     seconds = occupied(at, task.number)
-    assert 500 - SIGN_S <= seconds <= 500
+    assert 500 - HEARTBEAT_S <= seconds <= 500
     for _ in range(3):
         clock[0] += 1000
         at.sit_down()

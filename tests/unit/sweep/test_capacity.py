@@ -22,13 +22,11 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger
 from xlt_ray.sweep import capacity, runner
 from xlt_ray.sweep.capacity import (
+    Capacity,
     Concurrency,
     Demand,
     Group,
     Node,
-    can_ever_fit,
-    refuse_impossible,
-    room_for,
 )
 from xlt_ray.sweep.failures import ProcessFailures
 
@@ -91,25 +89,27 @@ def test_ten_tenths_use_a_gpu() -> None:
 def test_gpus_that_the_autoscaler_may_bring_make_room() -> None:
     demand = Demand({"CPU": 8.0, "GPU": 1.0})
     groups = [Group({"CPU": 0}, 1), Group({"CPU": 8, "GPU": 1}, 8)]
-    assert can_ever_fit(demand, [{}], groups)
-    assert room_for(demand, [{}], groups) == 8
+    assert Capacity([{}], groups).can_hold(demand)
+    assert Capacity([{}], groups).num_trials(demand) == 8
 
 
 def test_an_autoscaler_without_bound_makes_no_more_trials_than_fit_now() -> None:
     groups = [Group({"CPU": 4, "GPU": 1}, sys.maxsize)]
-    assert room_for(Demand({"CPU": 4.0}), [{"CPU": 16.0}], groups) == 4
-    assert room_for(Demand({"CPU": 4.0, "GPU": 1.0}), [{"CPU": 16.0}], groups) == 1
-    assert can_ever_fit(Demand({"CPU": 4.0, "GPU": 1.0}, 100), [], groups)
+    capacity = Capacity([{"CPU": 16.0}], groups)
+    assert capacity.num_trials(Demand({"CPU": 4.0})) == 4
+    assert capacity.num_trials(Demand({"CPU": 4.0, "GPU": 1.0})) == 1
+    assert Capacity([], groups).can_hold(Demand({"CPU": 4.0, "GPU": 1.0}, 100))
 
 
 def test_an_autoscaler_without_bound_is_asked_for_as_many_as_the_sweep_wants() -> None:
     groups = [Group({"CPU": 4, "GPU": 1}, sys.maxsize)]
-    assert room_for(Demand({"CPU": 4.0, "GPU": 1.0}), [{"CPU": 16.0}], groups, 32) == 32
+    demand = Demand({"CPU": 4.0, "GPU": 1.0})
+    assert Capacity([{"CPU": 16.0}], groups).num_trials(demand, 32) == 32
 
 
 @given(NODES)
 def test_a_trial_that_fits_nowhere_yet_is_waited_for(nodes: list[Node]) -> None:
-    assert room_for(Demand({"GPU": 1000.0}), nodes) == 1
+    assert Capacity(nodes).num_trials(Demand({"GPU": 1000.0})) == 1
 
 
 CLUSTER = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0, "GPU": 1.0}]
@@ -132,7 +132,7 @@ CLUSTER = [{"CPU": 4.0, "GPU": 1.0}, {"CPU": 4.0, "GPU": 1.0}]
 )  # fmt: skip
 def test_what_can_never_be_placed_is_refused(resources: dict[str, object], told: str) -> None:
     with pytest.raises(ClusterError) as refused:
-        refuse_impossible(Resources.model_validate(resources), ["m"], "the cluster", CLUSTER)
+        Capacity(CLUSTER).refuse_impossible(Resources.model_validate(resources), ["m"])
     assert told in str(refused.value)
 
 
@@ -149,7 +149,7 @@ def test_what_can_never_be_placed_is_refused(resources: dict[str, object], told:
     ids=str,
 )
 def test_what_can_be_placed_is_not_refused(resources: dict[str, object]) -> None:
-    refuse_impossible(Resources.model_validate(resources), ["m"], "the cluster", CLUSTER)
+    Capacity(CLUSTER).refuse_impossible(Resources.model_validate(resources), ["m"])
 
 
 @pytest.fixture
@@ -166,25 +166,27 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 def test_room_follows_nodes_that_come_and_go(clock: Callable[[float], None]) -> None:
     nodes: list[Node] = [{"CPU": 2}]
-    room = Concurrency([Demand({"CPU": 1.0}), Demand({"CPU": 1.0}, 2)], None, lambda: (nodes, []))
+    room = Concurrency(
+        [Demand({"CPU": 1.0}), Demand({"CPU": 1.0}, 2)], None, lambda: Capacity(nodes)
+    )
     assert room() == 2
     nodes.append({"CPU": 3})
     assert room() == 2, "the cluster is not asked all the time"
-    clock(capacity.AGAIN_S)
+    clock(capacity.REFRESH_S)
     assert room() == 5
     nodes.clear()
-    clock(capacity.AGAIN_S)
+    clock(capacity.REFRESH_S)
     assert room() == 1
 
 
 def test_a_sweep_may_ask_for_less_than_there_is_room_for() -> None:
-    assert Concurrency([Demand({"CPU": 1.0})], 3, lambda: ([{"CPU": 8}], []))() == 3
+    assert Concurrency([Demand({"CPU": 1.0})], 3, lambda: Capacity([{"CPU": 8}]))() == 3
 
 
 @pytest.mark.parametrize(
     ("text", "most"),
     [
-        ("search: {trials: 40}", capacity.MANY),
+        ("search: {trials: 40}", capacity.MAX_NODES),
         ("search: {trials: 40, concurrent: 32}", 32),
         # Ray would give small places to others for ever, while this one waits for a large one.
         ("search: {trials: 40}\nresources: {by_model: {toy:4x64: {workers: 2}}}", 1),

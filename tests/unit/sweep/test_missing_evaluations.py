@@ -67,7 +67,7 @@ def weights_of(at: World) -> Path:
 
 def target_of(at: World, number: int) -> Stage:
     view = at.ledger.trial(number)
-    return Planner(at.sweep, at.facts).path_of_view(view)[-2]
+    return Planner(at.sweep, at.facts).config_and_path(view)[1][-2]
 
 
 def test_nothing_is_made_again_where_everything_is_there(finished: World) -> None:
@@ -160,7 +160,8 @@ def test_weights_of_other_trials_may_be_gone(finished: World) -> None:
 
 
 def test_a_file_of_an_evaluation_that_is_cut_short_is_found(finished: World) -> None:
-    stage = Planner(finished.sweep, finished.facts).path_of_view(finished.ledger.trial(2))[-1]
+    planner = Planner(finished.sweep, finished.facts)
+    stage = planner.config_and_path(finished.ledger.trial(2))[1][-1]
     shutil.rmtree(finished.store.folder(stage.key))
     shutil.rmtree(finished.scratch / stage.key, ignore_errors=True)
     finished.commit(stage, scores_of(0.5), content=WEIGHTS)
