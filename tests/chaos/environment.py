@@ -14,7 +14,7 @@ from tests.sweeps.spoiling import write_spoilt
 from tests.sweeps.test_outage import Server
 from xlt_ray.config.facts import Split
 from xlt_ray.config.trial import Model
-from xlt_ray.data.sources.toy.toy_source import ToySource
+from xlt_ray.data.sources.toy_source import ToySource
 from xlt_ray.data.task import task_named
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer, save_encoder
 

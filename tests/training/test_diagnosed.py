@@ -15,7 +15,7 @@ from xlt_ray.config.diagnostics import Diagnosis
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.trial import Model
 from xlt_ray.config.yaml import parse_document
-from xlt_ray.data.sources.toy.toy_source import ToySource
+from xlt_ray.data.sources.toy_source import ToySource
 from xlt_ray.data.text.parallel_sample import parallel_sample
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.store.record import Profile, StageRecord

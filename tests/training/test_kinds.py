@@ -35,7 +35,7 @@ from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.batches.mixture_batches import NumberedBatches
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
-from xlt_ray.data.sources.toy.toy_source import ToySource
+from xlt_ray.data.sources.toy_source import ToySource
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer

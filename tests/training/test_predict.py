@@ -14,7 +14,7 @@ from xlt_ray.config.task_types import KINDS
 from xlt_ray.config.trial import Model
 from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.label_access import LabelAccess
-from xlt_ray.data.sources.toy.toy_source import ToySource
+from xlt_ray.data.sources.toy_source import ToySource
 from xlt_ray.data.task import Task, task_named
 from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.data.types.base import kind_of

@@ -21,7 +21,7 @@ from typing import Any
 from xlt_ray.config.facts import LexiconFacts, Split, SplitFacts
 from xlt_ray.data.sampling import digest_of
 from xlt_ray.data.sources.base import Source
-from xlt_ray.data.sources.hub.hub_source import HubSource
+from xlt_ray.data.sources.hub_source import HubSource
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import Task, task_named
 from xlt_ray.data.text.neighbours import neighbour_lists

@@ -7,16 +7,18 @@ when the meaning of its examples or scores changes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from importlib import resources
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from xlt_ray.config.facts import Split
 from xlt_ray.config.task_types import AVERAGE_SUFFIX, FEW_SHOT_SUFFIX, KINDS, PAIRS_SUFFIX, TaskKind
 from xlt_ray.config.yaml import parse_document
-from xlt_ray.data.sources.hub.hub_entry import HubPart
 from xlt_ray.data.text.lines import line_error, lines
 from xlt_ray.errors import DataError, nearest
 
@@ -51,6 +53,69 @@ class Spans(BaseModel):
     """Before answers are compared: as SQuAD's script does, or as MLQA's, by language."""
     passage_language: str = ""
     """Language of all passages, where questions alone are in the file's language."""
+
+
+HubPlace = tuple[str, Split]
+"""Language and split."""
+
+
+class HubPart(BaseModel):
+    """One data set of the Hugging Face Hub; ``{language}`` and ``{name}`` in its texts stand for a
+    language. Several parts with the same language and split are read one after the other."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    id: str = Field(pattern=r"^\w[\w.-]*/\w[\w.-]*$")
+    """``OWNER/NAME``."""
+    config: str = ""
+    """Its configuration; empty where it has one alone."""
+    languages: dict[str, str] | tuple[str, ...] = Field(min_length=1)
+    """Codes of languages, or each code with what the data set calls it: ``{name}``."""
+    splits: dict[Split, str] = Field(min_length=1)
+    """Our split -> theirs, as the library writes it: ``train_r1+train_r2``, ``train[:90%]``."""
+    columns: dict[str, str | tuple[str, ...]]
+    """Field of an example -> column; ``a.b`` reaches into a column, a list makes one of several."""
+    where: dict[str, str] = {}
+    """Column -> what has to stand in it: other rows are not of this language."""
+    where_begins: dict[str, str] = {}
+    """Column -> what it has to begin with."""
+    labels: dict[str, str] = {}
+    """What stands for a label there -> what the task calls it; all else stays as it is."""
+    revision: str = ""
+    """Branch, tag or commit; the default branch where it is left out."""
+
+    @model_validator(mode="after")
+    def _templates_can_be_filled(self) -> HubPart:
+        for text in (self.config, *self.where.values(), *self.where_begins.values()):
+            try:
+                text.format(language="", name="")
+            except (KeyError, IndexError, ValueError, AttributeError):
+                raise ValueError(f"{text!r}: {{language}} and {{name}} can be filled in") from None
+        return self
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Language -> what the data set calls it."""
+        if isinstance(self.languages, dict):
+            return dict(self.languages)
+        return {language: language for language in self.languages}
+
+    def filled(self, text: str, language: str) -> str:
+        """``text`` for one language."""
+        return text.format(language=language, name=self.names[language])
+
+    def places(self) -> Iterator[HubPlace]:
+        """Every language and split that it gives."""
+        yield from product(self.names, self.splits)
+
+
+def split_names(expression: str) -> tuple[str, ...]:
+    """The splits of a data set that an expression takes rows from.
+
+    >>> split_names("train_r1+train_r2[:50%]")
+    ('train_r1', 'train_r2')
+    """
+    return tuple(term.strip().partition("[")[0] for term in expression.split("+"))
 
 
 class Recipe(BaseModel):

@@ -36,10 +36,10 @@ from xlt_ray.data.file_check import FileCheck, Sizes, Verdicts
 from xlt_ray.data.join_check import JoinCheck
 from xlt_ray.data.piece_check import PieceCheck, TextShares
 from xlt_ray.data.sources.base import Source, open_source
-from xlt_ray.data.sources.hub.hub_source import HubSource
-from xlt_ray.data.sources.hub.library import NOT_CACHED, cached_only
+from xlt_ray.data.sources.hub_library import NOT_CACHED, cached_only
+from xlt_ray.data.sources.hub_source import HubSource
 from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.sources.toy.toy_source import ToySource
+from xlt_ray.data.sources.toy_source import ToySource
 from xlt_ray.data.task import labels_file, task_named
 from xlt_ray.data.text.coverage import coverage_of
 from xlt_ray.data.text.neighbours import neighbours_digest

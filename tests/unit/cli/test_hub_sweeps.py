@@ -12,13 +12,13 @@ import pytest
 
 from tests.command import Xlt
 from tests.hubmirror import question, write_data_set
-from xlt_ray.data.sources.hub.library import NOT_CACHED
+from xlt_ray.data.sources.hub_library import NOT_CACHED
 from xlt_ray.errors import DataError, SpecError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from xlt_ray.data.sources.hub.hub_entry import HubPart
+    from xlt_ray.data.task import HubPart
 
 SWEEPS = Path(__file__).parents[3] / "sweeps"
 IN_SMALL = [
@@ -278,7 +278,7 @@ def test_what_is_asked_over_the_network_is_said(
 def test_data_sets_that_the_cache_lacks_are_not_asked_for_by_a_check(
     xlt: Xlt, tmp_path: Path, paws_file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xlt_ray.data.sources.hub.library import Library
+    from xlt_ray.data.sources.hub_library import Library
 
     paraphrases(tmp_path / "mirror", en=[0, 1, 0, 1], de=[0, 1, 0, 1])
     rows = Library.rows

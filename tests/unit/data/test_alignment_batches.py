@@ -6,7 +6,7 @@ import pytest
 from xlt_ray.config.methods import CodeSwitchMlm, MonolingualLm, TranslationLm, Weam
 from xlt_ray.data.batches.alignment_batches import alignment_batches
 from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.sources.toy.toy_languages import TOY_LANGUAGES, world
+from xlt_ray.data.sources.toy_world import TOY_LANGUAGES, world
 from xlt_ray.data.text.pipeline import IGNORED, TextPipeline
 from xlt_ray.errors import DataError
 

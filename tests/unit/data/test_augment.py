@@ -9,8 +9,8 @@ from xlt_ray.data.batches.mixture_batches import NumberedBatches
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.sources.toy.toy_languages import world
-from xlt_ray.data.sources.toy.toy_source import ToySource
+from xlt_ray.data.sources.toy_source import ToySource
+from xlt_ray.data.sources.toy_world import world
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.neighbours import (
     augmented_table,

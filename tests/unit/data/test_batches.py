@@ -8,7 +8,7 @@ from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.sources.toy.toy_languages import TOY_LANGUAGES, world
+from xlt_ray.data.sources.toy_world import TOY_LANGUAGES, world
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import TextPipeline
 from xlt_ray.errors import DataError, ForbiddenLabels

@@ -11,9 +11,8 @@ from tests.hubmirror import INFERENCE, question, write_data_set, write_mirror
 from xlt_ray.config.trial import HubData
 from xlt_ray.data.label_access import LabelAccess, labelled
 from xlt_ray.data.sources.base import open_source
-from xlt_ray.data.sources.hub.hub_entry import HubPart, split_names
-from xlt_ray.data.sources.hub.hub_source import HubSource
-from xlt_ray.data.task import load_tasks, parse_task, task_named
+from xlt_ray.data.sources.hub_source import HubSource
+from xlt_ray.data.task import HubPart, load_tasks, parse_task, split_names, task_named
 from xlt_ray.data.types.choice import ChoiceExample
 from xlt_ray.data.types.pair import PairExample
 from xlt_ray.data.types.retrieval import RetrievalExample

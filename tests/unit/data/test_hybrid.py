@@ -16,7 +16,7 @@ from xlt_ray.data.batches.crosslingual import Translated
 from xlt_ray.data.batches.supervised import train_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.sources.toy.toy_languages import world
+from xlt_ray.data.sources.toy_world import world
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.code_switching import SwitchableTable, weighted
 from xlt_ray.data.text.pipeline import TextPipeline

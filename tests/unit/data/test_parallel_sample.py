@@ -10,7 +10,7 @@ import pytest
 
 from xlt_ray.config.diagnostics import Diagnosis
 from xlt_ray.config.trial import Model
-from xlt_ray.data.sources.toy.toy_source import ToySource
+from xlt_ray.data.sources.toy_source import ToySource
 from xlt_ray.data.text.parallel_sample import ParallelSample, parallel_sample
 from xlt_ray.errors import DataError
 from xlt_ray.modeling.encoder import load_tokenizer

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from xlt_ray.data.batches.evaluation import eval_batches
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.sources.toy.toy_languages import PIVOT, TOY_LANGUAGES
+from xlt_ray.data.sources.toy_world import PIVOT, TOY_LANGUAGES
 from xlt_ray.data.task import task_named
 from xlt_ray.data.types.base import kind_of
 from xlt_ray.data.types.retrieval import cosines, found, ratio_margin

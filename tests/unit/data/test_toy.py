@@ -8,12 +8,17 @@ import pytest
 
 from xlt_ray.config.task_types import KINDS
 from xlt_ray.data.sampling import Rng
-from xlt_ray.data.sources.toy import concepts as meaning
-from xlt_ray.data.sources.toy import edits
-from xlt_ray.data.sources.toy.clauses import draw_clause, say, text_of
-from xlt_ray.data.sources.toy.examples import toy_examples
-from xlt_ray.data.sources.toy.toy_languages import PIVOT, TOY_LANGUAGES, world
-from xlt_ray.data.sources.toy.toy_source import SIZES, ToySource
+from xlt_ray.data.sources.toy_examples import DENIED, ENTAILED, OPEN, say_otherwise, toy_examples
+from xlt_ray.data.sources.toy_source import SIZES, ToySource
+from xlt_ray.data.sources.toy_world import (
+    PIVOT,
+    TOY_LANGUAGES,
+    concepts,
+    draw_clause,
+    say,
+    text_of,
+    world,
+)
 from xlt_ray.data.task import load_tasks, task_named
 
 TASKS = [task for task in load_tasks() if task.source == "toy" and KINDS[task.kind].is_trained]
@@ -21,7 +26,7 @@ TASKS = [task for task in load_tasks() if task.source == "toy" and KINDS[task.ki
 
 def test_generation_is_the_same_in_another_process():
     code = (
-        "from xlt_ray.data.sources.toy.toy_source import ToySource;"
+        "from xlt_ray.data.sources.toy_source import ToySource;"
         "from xlt_ray.data.task import task_named;"
         "s = ToySource(0); t = task_named('toy-nli');"
         "print(s.splits(t)['qac', 'dev'].digest, s.read(t, 'qac', 'dev')[7]);"
@@ -181,7 +186,7 @@ def test_languages_differ_in_word_order():
     assert len({frozenset(order) for order in slots.values()}) == 1
 
 
-@pytest.mark.parametrize("edit", [*edits.ENTAILED, *edits.DENIED, *edits.OPEN])
+@pytest.mark.parametrize("edit", [*ENTAILED, *DENIED, *OPEN])
 def test_an_edit_changes_the_meaning_or_says_that_it_cannot(edit):
     dice = Rng("edits")
     outcomes = []
@@ -205,7 +210,7 @@ def test_saying_otherwise_changes_words_and_keeps_the_meaning():
     dice = Rng("otherwise")
     for _ in range(200):
         clause = draw_clause(dice)
-        other = edits.say_otherwise(dice, clause, 2)
+        other = say_otherwise(dice, clause, 2)
         assert glosses_of(other) == glosses_of(clause)
         assert text_of(say(world(0), PIVOT, other)) != text_of(say(world(0), PIVOT, clause))
 
@@ -218,7 +223,7 @@ def test_paraphrases_are_those_pairs_that_mean_the_same():
 
 
 def test_opposites_and_categories_are_closed():
-    known = meaning.concepts()
+    known = concepts()
     for gloss, concept in known.items():
         if concept.opposite:
             assert known[concept.opposite].opposite == gloss

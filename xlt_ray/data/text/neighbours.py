@@ -17,8 +17,8 @@ import numpy as np
 from xlt_ray.config.methods import AugmentRobust
 from xlt_ray.data.sampling import digest_of, generator
 from xlt_ray.data.sources.base import Source
-from xlt_ray.data.sources.toy.toy_languages import TOY_LANGUAGES, world
-from xlt_ray.data.sources.toy.toy_source import ToySource
+from xlt_ray.data.sources.toy_source import ToySource
+from xlt_ray.data.sources.toy_world import TOY_LANGUAGES, world
 from xlt_ray.data.text.lexicon import Lookup, ReplaceableTable, Spellings, normal, respelt
 from xlt_ray.data.text.lines import Gathered, cells, line_error
 from xlt_ray.data.text.pipeline import Encoded, Sentence, TextPipeline

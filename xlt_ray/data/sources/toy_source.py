@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import islice
-from typing import Any
 
 from xlt_ray.config.facts import Split, SplitFacts
 from xlt_ray.data.sampling import Rng, digest_of
-from xlt_ray.data.sources.base import no_such_split
-from xlt_ray.data.sources.toy.clauses import Spoken, say, text_of
-from xlt_ray.data.sources.toy.examples import (
+from xlt_ray.data.sources.base import Source
+from xlt_ray.data.sources.toy_examples import (
     GENERATOR_VERSION,
-    MultipleChoice,
     ToyExample,
     ToyQuestion,
     toy_examples,
 )
-from xlt_ray.data.sources.toy.toy_languages import PIVOT, TOY_LANGUAGES, World, world
+from xlt_ray.data.sources.toy_world import (
+    PIVOT,
+    TOY_LANGUAGES,
+    Clause,
+    Spoken,
+    World,
+    say,
+    text_of,
+    world,
+)
 from xlt_ray.data.task import Task
 from xlt_ray.data.types.base import Example
 from xlt_ray.data.types.choice import ChoiceExample
@@ -50,7 +56,7 @@ row for each sentence, and half of the sentences have a translation.
 _NUM_FINGERPRINTED = 32
 
 
-class ToySource:
+class ToySource(Source):
     """Every language has every split of every toy task; ids join them across languages.
 
     Of retrieval and mining the pivot has none: its sentences stand beside those of the others.
@@ -63,12 +69,8 @@ class ToySource:
 
     def vocabulary(self) -> tuple[str, ...]:
         """Every spelling of the six languages, sorted."""
-        words = world(self.seed).words
-        return tuple(
-            sorted(
-                {form for lexicon in words.values() for forms in lexicon.values() for form in forms}
-            )
-        )
+        lexicons = world(self.seed).words.values()
+        return tuple(sorted({f for words in lexicons for forms in words.values() for f in forms}))
 
     def splits(self, task: Task) -> Mapping[tuple[str, Split], SplitFacts]:
         """Digests cover seed, generator version, spellings, and the first examples as text."""
@@ -84,7 +86,7 @@ class ToySource:
     def read(self, task: Task, language: str, split: Split) -> tuple[Example, ...]:
         is_there = language in TOY_LANGUAGES and language != task.pivot
         if not is_there or split not in SIZES.get(task.name, {}):
-            raise no_such_split(task, language, split, self)
+            raise self.no_such_split(task, language, split)
         return _examples(self.seed, task.name, language, split, SIZES[task.name][split])
 
     def parallel_languages(self) -> tuple[str, ...]:
@@ -119,11 +121,8 @@ class ToySource:
         return aligned
 
     def lexicon_languages(self, source_language: str) -> tuple[str, ...]:
-        return (
-            tuple(sorted(set(TOY_LANGUAGES) - {source_language}))
-            if source_language in TOY_LANGUAGES
-            else ()
-        )
+        targets = TOY_LANGUAGES.keys() - {source_language}
+        return tuple(sorted(targets)) if source_language in TOY_LANGUAGES else ()
 
     def lexicon(self, source_language: str) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
         """Form by form; a language with fewer resources lacks some entries, from and into it."""
@@ -140,128 +139,92 @@ class ToySource:
 
 def _speak(toy_world: World, language: str, example: ToyExample) -> list[Spoken]:
     """Both clauses as one sentence; slots carry the number of their clause."""
-    spoken = [
-        word._replace(slot=f"1.{word.slot}") for word in say(toy_world, language, example.first)
-    ]
-    if example.second is not None:
-        connective = toy_world.words[language][example.label][0]
-        spoken.append(Spoken("connective", "CCONJ", connective))
-        spoken += [
-            word._replace(slot=f"2.{word.slot}")
-            for word in say(toy_world, language, example.second)
-        ]
-    return spoken
+
+    def clause(number: int, clause: Clause) -> list[Spoken]:
+        words = say(toy_world, language, clause)
+        return [word._replace(slot=f"{number}.{word.slot}") for word in words]
+
+    if example.second is None:
+        return clause(1, example.first)
+    connective = Spoken("connective", "CCONJ", toy_world.words[language][example.label][0])
+    return [*clause(1, example.first), connective, *clause(2, example.second)]
 
 
 @cache
 def _examples(
     seed: int, task: str, language: str, split: Split, num_examples: int
 ) -> tuple[Example, ...]:
-    toy_world, make = world(seed), _MAKERS.get(task, _pair_example)
-    if task in _ROWS:
-        return tuple(islice(_ROWS[task](toy_world, language, split, seed), num_examples))
-    return tuple(
-        make(toy_world, language, f"{split}{number}", example)
-        for number, example in enumerate(islice(toy_examples(task, split, seed), num_examples))
-    )
+    return tuple(islice(_rows(seed, task, language, split), num_examples))
 
 
-def _tag_example(toy_world: World, language: str, name: str, example: ToyExample) -> Example:
-    spoken = _speak(toy_world, language, example)
-    words, tags = tuple(word.text for word in spoken), tuple(word.tag for word in spoken)
-    return TagExample(name, words, tags)
+def _rows(seed: int, task: str, language: str, split: Split) -> Iterator[Example]:
+    """How the toy examples of a task become examples in one language."""
+    toy_world = world(seed)
+
+    def text(clause: Clause, code: str = language) -> str:
+        return text_of(say(toy_world, code, clause))
+
+    def whole(example: ToyExample, code: str = language) -> str:
+        return text_of(_speak(toy_world, code, example))
+
+    for number, example in enumerate(toy_examples(task, split, seed)):
+        name = f"{split}{number}"
+        match task:
+            case "toy-tagging":
+                spoken = _speak(toy_world, language, example)
+                words, tags = (
+                    tuple(word.text for word in spoken),
+                    tuple(word.tag for word in spoken),
+                )
+                yield TagExample(name, words, tags)
+            case "toy-similarity":
+                score = float(example.label)
+                yield ScoreExample(name, text(example.first), text(example.second), score)
+            case "toy-choice":
+                options = tuple(map(text, example.options))
+                yield ChoiceExample(name, text(example.premise), "", options, example.right)
+            case "toy-qa":
+                yield _span_example(name, example, _speak(toy_world, language, example.passage))
+            case "toy-retrieval":
+                yield RetrievalExample(name, whole(example), whole(example, PIVOT))
+            case "toy-ranking" if split == "train":
+                pair = text(example.first), text(example.second)
+                yield RankingExample(name, *pair, language, ())
+            case "toy-ranking":
+                # The second clause answers the first, in all six languages.
+                for code in TOY_LANGUAGES:
+                    has_query = code == language
+                    query = text(example.first) if has_query else ""
+                    others = tuple(f"{name}-{other}" for other in TOY_LANGUAGES if other != code)
+                    answer = text(example.second, code)
+                    relevant = others if has_query else ()
+                    yield RankingExample(f"{name}-{code}", query, answer, code, relevant)
+            case "toy-mining":
+                # Of three examples the first is in both languages, each other one in one of them.
+                both = (language, PIVOT)
+                for code in both if number % 3 == 0 else (both[number % 3 - 1],):
+                    is_answered = number % 3 == 0 and code == language
+                    gold = (f"{name}-{PIVOT}",) if is_answered else ()
+                    yield MiningExample(f"{name}-{code}", code, whole(example, code), gold)
+            case _:
+                yield PairExample(name, text(example.first), text(example.second), example.label)
 
 
-def _both_texts(toy_world: World, language: str, example: ToyExample) -> tuple[str, str]:
-    assert example.second is not None, "a pair has two clauses"
-    first, second = example.first, example.second
-    return text_of(say(toy_world, language, first)), text_of(say(toy_world, language, second))
-
-
-def _pair_example(toy_world: World, language: str, name: str, example: ToyExample) -> Example:
-    return PairExample(name, *_both_texts(toy_world, language, example), example.label)
-
-
-def _score_example(toy_world: World, language: str, name: str, example: ToyExample) -> Example:
-    return ScoreExample(name, *_both_texts(toy_world, language, example), float(example.label))
-
-
-def _choice_example(toy_world: World, language: str, name: str, choice: MultipleChoice) -> Example:
-    options = tuple(text_of(say(toy_world, language, option)) for option in choice.options)
-    return ChoiceExample(
-        name, text_of(say(toy_world, language, choice.premise)), "", options, choice.right
-    )
-
-
-def _span_example(toy_world: World, language: str, name: str, question: ToyQuestion) -> Example:
+def _span_example(name: str, question: ToyQuestion, spoken: list[Spoken]) -> SpanExample:
     """The question is the clause without the phrase that answers it."""
-    spoken = _speak(toy_world, language, question.passage)
     clause, phrase = f"{question.place}.", f"{question.place}.{question.phrase}."
     rest = [word for word in spoken if word.slot.startswith(clause) and phrase not in word.slot]
     answer = [word for word in spoken if word.slot.startswith(phrase)]
     before = spoken[: spoken.index(answer[0])]
-    begin = sum(len(word.text) + 1 for word in before)
-    answers = (Answer(text_of(answer), begin),)
+    answers = (Answer(text_of(answer), sum(len(word.text) + 1 for word in before)),)
     return SpanExample(name, text_of(rest), text_of(spoken), answers)
-
-
-def _retrieval_example(toy_world: World, language: str, name: str, example: ToyExample) -> Example:
-    sentence, translation = (
-        text_of(_speak(toy_world, code, example)) for code in (language, PIVOT)
-    )
-    return RetrievalExample(name, sentence, translation)
-
-
-def _ranking_rows(toy_world: World, language: str, split: Split, seed: int) -> Iterator[Example]:
-    """The second clause answers the first: in training in the same language, else in all six."""
-    for number, example in enumerate(toy_examples("toy-ranking", split, seed)):
-        if split == "train":
-            pair = _both_texts(toy_world, language, example)
-            yield RankingExample(f"{split}{number}", *pair, language, ())
-            continue
-        pairs = {code: _both_texts(toy_world, code, example) for code in TOY_LANGUAGES}
-        names = {code: f"{split}{number}-{code}" for code in TOY_LANGUAGES}
-        for code, name in names.items():
-            has_query = code == language
-            query = pairs[language][0] if has_query else ""
-            relevant = tuple(other for other in names.values() if has_query and other != name)
-            yield RankingExample(name, query, pairs[code][1], code, relevant)
-
-
-def _mining_rows(toy_world: World, language: str, split: Split, seed: int) -> Iterator[Example]:
-    """Of three examples the first is in both languages, each of the others in one of them."""
-    for number, example in enumerate(toy_examples("toy-mining", split, seed)):
-        both = (language, PIVOT)
-        codes = both if number % 3 == 0 else (both[number % 3 - 1],)
-        for code in codes:
-            others = tuple(f"{split}{number}-{other}" for other in codes if other != code)
-            gold = others if code == language else ()
-            text = text_of(_speak(toy_world, code, example))
-            yield MiningExample(f"{split}{number}-{code}", code, text, gold)
-
-
-_ROWS: dict[str, Callable[[World, str, Split, int], Iterator[Example]]] = {
-    "toy-ranking": _ranking_rows,
-    "toy-mining": _mining_rows,
-}
-"""Tasks of which a example gives several rows."""
-_MAKERS: dict[str, Callable[[World, str, str, Any], Example]] = {
-    "toy-tagging": _tag_example,
-    "toy-similarity": _score_example,
-    "toy-choice": _choice_example,
-    "toy-qa": _span_example,
-    "toy-retrieval": _retrieval_example,
-}
-"""How the toy examples of a task become examples in one language; by default, pairs."""
 
 
 @cache
 def _split_digest(seed: int, task: str, language: str, split: Split) -> str:
     size = SIZES[task][split]
     spellings = [" ".join(forms) for forms in world(seed).words[language].values()]
-    first = [
-        repr(example) for example in _examples(seed, task, language, split, _NUM_FINGERPRINTED)
-    ]
+    first = map(repr, _examples(seed, task, language, split, _NUM_FINGERPRINTED))
     return digest_of(
         "toy", GENERATOR_VERSION, seed, task, language, split, size, *spellings, *first
     )

@@ -8,12 +8,12 @@ same code. No code that comes with a data set is ever run; the library refuses t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlt_ray.data.sampling import digest_of
-from xlt_ray.data.sources.hub.hub_entry import HubPart, split_names
+from xlt_ray.data.task import HubPart, split_names
 from xlt_ray.errors import DataError, nearest
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ class Library:
         config = part.filled(part.config, language)
         if config and config not in self._configs_in(part.id):
             return False
-        there = {str(one) for one in self._builder(part, config).config.data_files or ()}
-        return there.issuperset(split_names(expression))
+        splits = {str(split) for split in self._builder(part, language).config.data_files or ()}
+        return splits.issuperset(split_names(expression))
 
     def rows(self, part: HubPart, language: str, expression: str) -> Dataset:
         """The rows of a split in their order.
@@ -64,65 +64,56 @@ class Library:
             DataError: no such data set, configuration or split, files that cannot be read, or a
                 hub that does not answer.
         """
-        config = part.filled(part.config, language)
-        builder = self._builder(part, config)
-        try:
+        place = self.place(part, language)
+        builder = self._builder(part, language)
+        with self._complaining(part, language):
             with _quiet(), self._as_reachable(part.id):
                 builder.download_and_prepare()
-            there = [str(one) for one in builder.info.splits or ()]
-        except _faults() as error:
-            raise self._complaint(part, config, error) from error
+            splits = [str(split) for split in builder.info.splits or ()]
         for name in split_names(expression):
-            if name not in there:
-                raise DataError(
-                    f"{self.place(part, config)}: there is no split {name!r}",
-                    remedy=nearest(name, there),
-                )
-        try:
-            found: Dataset = builder.as_dataset(split=expression)
-        except _faults() as error:
-            raise self._complaint(part, config, error) from error
-        return found
+            if name not in splits:
+                remedy = nearest(name, splits)
+                raise DataError(f"{place}: there is no split {name!r}", remedy=remedy)
+        with self._complaining(part, language):
+            data_set: Dataset = builder.as_dataset(split=expression)
+            return data_set
 
-    def place(self, part: HubPart, config: str) -> str:
+    def place(self, part: HubPart, language: str) -> str:
         """What is opened, for complaints: the data set, its configuration and where it lies."""
-        named = f"{part.id} {config}".strip()
+        named = f"{part.id} {part.filled(part.config, language)}".strip()
         return named if self.mirror is None else f"{named} (in {self.mirror})"
 
     def _folder(self, name: str) -> Path:
         assert self.mirror is not None
         return self.mirror / name
 
-    def _builder(self, part: HubPart, config: str) -> DatasetBuilder:
+    def _builder(self, part: HubPart, language: str) -> DatasetBuilder:
+        config, place = part.filled(part.config, language), self.place(part, language)
         revision = self._revisions.get(part.id) or part.revision or None
         key = (part.id, config, revision)
         if key in self._builders:
             return self._builders[key]
+        where: dict[str, Any] = {"path": part.id, "revision": revision, "cache_dir": self._cache}
         if self.mirror is not None:
-            if not self._folder(part.id).is_dir():
+            folder = self._folder(part.id)
+            if not folder.is_dir():
                 raise DataError(
-                    f"{self.place(part, config)}: there is no folder {part.id}",
-                    remedy=f"copy the data set {part.id} into {self._folder(part.id)}",
+                    f"{place}: there is no folder {part.id}",
+                    remedy=f"copy the data set {part.id} into {folder}",
                 )
-            if config and config not in self._configs_in(part.id):
-                raise self._no_config(part, config, self._configs_in(part.id))
-        path = part.id if self.mirror is None else str(self._folder(part.id).absolute())
+            configs = self._configs_in(part.id)
+            if config and config not in configs:
+                remedy = nearest(config, configs)
+                raise DataError(f"{place}: there is no configuration {config!r}", remedy=remedy)
+            where = {"path": str(folder.absolute()), "cache_dir": self._stamped(part.id)}
         from datasets import load_dataset_builder
 
-        try:
-            with _quiet(), self._as_reachable(part.id):
-                builder = load_dataset_builder(
-                    path,
-                    name=config or None,
-                    revision=revision if self.mirror is None else None,
-                    cache_dir=self._cache if self.mirror is None else self._stamped(part.id),
-                )
-        except _faults() as error:
-            raise self._complaint(part, config, error) from error
+        with self._complaining(part, language), _quiet(), self._as_reachable(part.id):
+            builder = load_dataset_builder(name=config or None, **where)
         form = type(builder).__module__.split(".")[-1]
         if form not in _FORMS:
             raise DataError(
-                f"{self.place(part, config)}: consists of files of the form {form!r}",
+                f"{place}: consists of files of the form {form!r}",
                 remedy="parquet, JSON or CSV files are read",
             )
         self._builders[key] = builder
@@ -140,7 +131,7 @@ class Library:
         files = [(file, file.stat()) for file in sorted(folder.rglob("*")) if file.is_file()]
         stamp = digest_of(
             str(folder),
-            *(f"{one.relative_to(folder)} {at.st_size} {at.st_mtime_ns}" for one, at in files),
+            *(f"{file.relative_to(folder)} {at.st_size} {at.st_mtime_ns}" for file, at in files),
         )
         return str(Path(self._cache or config.HF_DATASETS_CACHE) / "mirrors" / stamp[:16])
 
@@ -152,43 +143,38 @@ class Library:
         """
         import datasets
 
-        if self.mirror is not None:
-            yield
-            return
-        if self._is_online is None:
+        if self.mirror is None and self._is_online is None:
             self._is_online = not datasets.config.HF_HUB_OFFLINE and _answers(name)
-        was_offline = datasets.config.HF_HUB_OFFLINE
-        datasets.config.HF_HUB_OFFLINE = was_offline or not self._is_online
-        try:
+        with nullcontext() if self.mirror is not None or self._is_online else cached_only():
             yield
-        finally:
-            datasets.config.HF_HUB_OFFLINE = was_offline
 
     def _configs_in(self, name: str) -> tuple[str, ...]:
         if name not in self._configs:
             from datasets import get_dataset_config_names
 
             try:
-                found = get_dataset_config_names(str(self._folder(name).absolute()))
+                configs = get_dataset_config_names(str(self._folder(name).absolute()))
             except _faults() as error:
                 raise DataError(
                     f"{name} (in {self.mirror}): cannot be read as a data set "
                     f"({_first_line(error)})",
                     remedy="expected a folder as on the hub: README.md with configs, data files",
                 ) from error
-            self._configs[name] = tuple(found)
+            self._configs[name] = tuple(configs)
         return self._configs[name]
 
-    def _no_config(self, part: HubPart, config: str, there: tuple[str, ...]) -> DataError:
-        return DataError(
-            f"{self.place(part, config)}: there is no configuration {config!r}",
-            remedy=nearest(config, there),
-        )
+    @contextmanager
+    def _complaining(self, part: HubPart, language: str) -> Iterator[None]:
+        """What the library raises, as a :class:`DataError` that names the data set."""
+        try:
+            yield
+        except _faults() as error:
+            raise self._complaint(part, self.place(part, language), error) from error
 
-    def _complaint(self, part: HubPart, config: str, error: Exception) -> DataError:
+    def _complaint(self, part: HubPart, place: str, error: Exception) -> DataError:
         from datasets.exceptions import DatasetNotFoundError
 
-        place, said = self.place(part, config), _first_line(error)
+        message = _first_line(error)
         if self._is_online is False or _is_outage(error):
             return DataError(
                 f"{place}: {NOT_CACHED}",
@@ -197,24 +183,24 @@ class Library:
             )
         if isinstance(error, DatasetNotFoundError):
             return DataError(
-                f"{place}: {said}",
+                f"{place}: {message}",
                 remedy="check the name, log in with `hf auth login` where it is gated, or give "
                 "data.root a folder that holds it",
             )
-        if "scripts are no longer supported" in said:
+        if "scripts are no longer supported" in message:
             return DataError(
                 f"{place}: it is a script, which xlt-ray never runs",
                 remedy=f"data.revisions: {{{part.id}: {CONVERTED}}}, or a converted copy below "
                 "data.root",
             )
-        if "BuilderConfig" in said:
-            return DataError(f"{place}: there is no such configuration", remedy=said)
-        return DataError(f"{place}: cannot be read ({type(error).__name__}: {said})")
+        if "BuilderConfig" in message:
+            return DataError(f"{place}: there is no such configuration", remedy=message)
+        return DataError(f"{place}: cannot be read ({type(error).__name__}: {message})")
 
 
 @contextmanager
 def cached_only() -> Iterator[None]:
-    """Without a question to the hub: what the cache lacks is not there (:data:`NOT_CACHED`)."""
+    """Ask the hub nothing: what the cache lacks is an error (:data:`NOT_CACHED`)."""
     import datasets
 
     was_offline = datasets.config.HF_HUB_OFFLINE
@@ -240,7 +226,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _answers(name: str) -> bool:
-    """Whether the hub answers anything at all about a data set, and be it a refusal."""
+    """Whether the hub answers anything about a data set; a refusal is an answer, too."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import httpx
 

@@ -1,34 +1,26 @@
 """Data sets of the Hugging Face Hub as a data source.
 
-A task's ``hub`` list says where it is (:mod:`xlt_ray.data.sources.hub.hub_entry`), the ``datasets``
-library opens it (:mod:`xlt_ray.data.sources.hub.library`), the kind of the task makes an example of
-every row.
-
-One rule for each rough edge: a row without a label (-1, ``-``, empty) is left out, as is one whose
-sentence is empty or ``NS`` (PAWS-X: not translated); labels are read by name where the data set
-names them; a repeated id gets ``#2``; rows without an id are numbered, counting those that are left
-out, so that numbers join the languages of data sets that are translated row by row.
-
-Digests are over what the rows say, not over files: the hub, a mirror and another format of the
-same rows give the same digest, and so the same stages.
+A task's ``hub`` list says where it is (:class:`xlt_ray.data.task.HubPart`), the ``datasets``
+library opens it (:mod:`xlt_ray.data.sources.hub_library`), the kind of the task makes an example of
+every row. Digests are over what the rows say, not over files: the hub, a mirror and another format
+of the same rows give the same digest, and so the same stages.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xlt_ray.config.facts import Split, SplitFacts
 from xlt_ray.config.task_types import KINDS
 from xlt_ray.data.sampling import digest_of
-from xlt_ray.data.sources.base import no_such_split
-from xlt_ray.data.sources.hub.hub_entry import HubPart, HubPlace
-from xlt_ray.data.sources.hub.library import Library
-from xlt_ray.data.sources.local_files import FilesSource
-from xlt_ray.data.task import Task, load_tasks
+from xlt_ray.data.sources.hub_library import Library
+from xlt_ray.data.sources.local_files import FilesSource, TextFolder
+from xlt_ray.data.task import HubPart, HubPlace, Task, load_tasks
 from xlt_ray.data.text.lines import Gathered, Names
 from xlt_ray.data.types.base import Example, kind_of
 from xlt_ray.errors import DataError, DataErrors, nearest
@@ -65,8 +57,13 @@ class Survey(Mapping[HubPlace, SplitFacts]):
         return len(self._places)
 
 
-class HubSource:
+class HubSource(TextFolder):
     """Reads on demand and remembers what it read.
+
+    One rule for each rough edge: a row without a label (-1, ``-``, empty) is left out, as is one to
+    train on whose sentence is empty or ``NS`` (PAWS-X: not translated); labels are read by name
+    where the data set names them; a repeated id gets ``#2``; rows without an id are numbered,
+    counting those that are left out, so that numbers join data sets that are translated by row.
 
     Args:
         mirror: a folder with ``OWNER/NAME`` in the hub's form; None for the hub itself.
@@ -101,16 +98,12 @@ class HubSource:
             )
         if revisions:
             _refuse_unread(revisions)
-        self.root = texts
-        """Where neighbours of words lie, for :mod:`xlt_ray.data.text.neighbours`."""
+        super().__init__(texts)
         self.texts = None if texts is None else FilesSource(texts)
-        """Files besides: parallel text, lexicons, and tasks that are not on the hub."""
+        """The same folder, for tasks that are not on the hub."""
         self._library = Library(mirror, cache, revisions or {})
         self._facts: dict[tuple[str, HubPlace], SplitFacts] = {}
         self._examples: dict[tuple[str, HubPlace], tuple[Example, ...]] = {}
-
-    def vocabulary(self) -> None:
-        """Real text has no closed list of words."""
 
     def splits(self, task: Task) -> Mapping[HubPlace, SplitFacts]:
         """What the task says there is; of a mirror, what it holds of that.
@@ -133,71 +126,54 @@ class HubSource:
         key = (task.name, (language, split))
         if key not in self._examples:
             examples: list[Example] = []
-            self._facts[key] = self._survey(task, (language, split), examples.append)
+            self._facts[key] = self._survey(task, language, split, examples.append)
             self._examples[key] = tuple(examples)
         return self._examples[key]
 
     def _facts_of(self, task: Task, place: HubPlace) -> SplitFacts:
         key = (task.name, place)
         if key not in self._facts:
-            self._facts[key] = self._survey(task, place, lambda _: None)
+            self._facts[key] = self._survey(task, *place, lambda _: None)
         return self._facts[key]
 
-    def _survey(self, task: Task, place: HubPlace, keep: Callable[[Example], None]) -> SplitFacts:
+    def _survey(
+        self, task: Task, language: str, split: Split, keep: Callable[[Example], None]
+    ) -> SplitFacts:
         """Read a split once: its size and digest, its examples given to ``keep``."""
-        language, split = place
-        parts = [part for part in task.hub if place in part.places()]
+        parts = [part for part in task.hub if (language, split) in part.places()]
         if not parts:
-            raise no_such_split(task, language, split, self)
-        try:
-            return self._read_parts(task, parts, place, keep)
-        except DataError as error:
-            if error.fields["task"]:
-                raise
-            faults = error.problems if isinstance(error, DataErrors) else (error,)
-            placed = [
-                DataError(
-                    fault.fields["problem"],
-                    task=task.name,
-                    language=language,
-                    split=split,
-                    remedy=fault.fields["remedy"],
-                )
-                for fault in faults
-            ]
-            raise (DataErrors(placed) if len(placed) > 1 else placed[0]) from error
+            raise self.no_such_split(task, language, split)
+        with _named_after(task, language, split):
+            return self._read_parts(task, parts, language, split, keep)
 
     def _read_parts(
         self,
         task: Task,
         parts: Sequence[HubPart],
-        place: HubPlace,
+        language: str,
+        split: Split,
         keep: Callable[[Example], None],
     ) -> SplitFacts:
-        language, split = place
         meaning = {"name", "version", "labels", *KINDS[task.kind].settings}
-        state = hashlib.sha256(
-            digest_of(
-                "hub", _RULES_VERSION, task.model_dump_json(include=meaning), language, split
-            ).encode()
-        )
+        settings = task.model_dump_json(include=meaning)
+        digest = digest_of("hub", _RULES_VERSION, settings, language, split)
+        state, rows = hashlib.sha256(digest.encode()), hashlib.sha256()
         kind, names, gathered = kind_of(task), Names(), Gathered()
         repeated: list[str] = []
-        rows = hashlib.sha256()
         number = count = 0
         for part in parts:
-            at = Path(self._library.place(part, part.filled(part.config, language)), split)
+            place = Path(self._library.place(part, language), split)
             for row in self._rows(task, part, language, split):
                 number += 1
-                if _lacks_label(row):
+                if "label" in row and str(row["label"]).strip() in _NO_LABEL:
                     continue
-                own = row.get("id")
-                name = ("" if own is None else str(own).strip()) or f"{split}{number - 1}"
+                given = row.get("id")
+                name = ("" if given is None else str(given).strip()) or f"{split}{number - 1}"
                 unique, example = names.unique(name), None
                 if unique != name:
                     repeated.append(name)
                 with gathered:
-                    example = kind.of_row(row, unique, at, number)
+                    example = kind.of_row(row, unique, place, number)
                 if example is not None and (split != "train" or kind.is_whole(example)):
                     count += 1
                     keep(example)
@@ -207,16 +183,15 @@ class HubSource:
                     rows.update(json.dumps(cells, ensure_ascii=False).encode())
         gathered.refuse()
         if not count:
-            first = parts[0]
-            where = self._library.place(first, first.filled(first.config, language))
+            where = self._library.place(parts[0], language)
             raise DataError(
-                f"{where}: no row of {first.splits[split]} gives an example in this language",
+                f"{where}: no row of {parts[0].splits[split]} gives an example in this language",
                 remedy="look at its labels, and at where and where_begins in the task's file",
             )
         return SplitFacts(
             count,
             state.hexdigest(),
-            content=_content(parts, place),
+            content=_content(parts, language, split),
             rows=rows.hexdigest(),
             repeated=tuple(repeated),
         )
@@ -225,11 +200,11 @@ class HubSource:
         self, task: Task, part: HubPart, language: str, split: Split
     ) -> Iterator[dict[str, Any]]:
         """The fields of every row of one language, labels by name."""
-        found = self._library.rows(part, language, part.splits[split])
-        place = self._library.place(part, part.filled(part.config, language))
-        read = {field: _reader(found, columns, place) for field, columns in part.columns.items()}
+        data_set = self._library.rows(part, language, part.splits[split])
+        place = self._library.place(part, language)
+        read = {field: _reader(data_set, columns, place) for field, columns in part.columns.items()}
         filters = [
-            (_reader(found, column, place), part.filled(text, language), is_whole)
+            (_reader(data_set, column, place), part.filled(text, language), is_whole)
             for texts, is_whole in ((part.where, True), (part.where_begins, False))
             for column, text in texts.items()
         ]
@@ -240,8 +215,9 @@ class HubSource:
             for column in ((columns,) if isinstance(columns, str) else columns)
         }
         field = "labels" if task.kind == "tag" else "label"
-        for batch in found.select_columns(sorted(tops)).iter(batch_size=_ROWS_AT_ONCE):
-            for row in _transposed(batch):
+        for batch in data_set.select_columns(sorted(tops)).iter(batch_size=_ROWS_AT_ONCE):
+            for values in zip(*batch.values(), strict=True):
+                row = dict(zip(batch, values, strict=True))
                 if all(
                     str(get(row)) == text if is_whole else str(get(row)).startswith(text)
                     for get, text, is_whole in filters
@@ -251,43 +227,39 @@ class HubSource:
                         cells[field] = _renamed(cells[field], part.labels)
                     yield cells
 
-    def parallel_languages(self) -> tuple[str, ...]:
-        return () if self.texts is None else self.texts.parallel_languages()
-
-    def parallel(self, language: str) -> Mapping[str, str]:
-        return self._with_texts(language).parallel(language)
-
-    def parallel_digest(self, language: str) -> str:
-        return self._with_texts(language).parallel_digest(language)
-
-    def alignment_digest(self, first: str, second: str) -> str:
-        return "" if self.texts is None else self.texts.alignment_digest(first, second)
-
-    def alignments(self, first: str, second: str) -> Mapping[str, tuple[tuple[int, int], ...]]:
-        return {} if self.texts is None else self.texts.alignments(first, second)
-
-    def lexicon_languages(self, source_language: str) -> tuple[str, ...]:
-        return () if self.texts is None else self.texts.lexicon_languages(source_language)
-
-    def lexicon(self, source_language: str) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
-        return {} if self.texts is None else self.texts.lexicon(source_language)
-
-    def lexicon_digest(self, source_language: str) -> str:
-        if self.texts is None:
-            return digest_of("no lexicon")
-        return self.texts.lexicon_digest(source_language)
-
-    def _with_texts(self, language: str) -> FilesSource:
-        if self.texts is None:
+    def _parallel_files(self, language: str) -> list[Path]:
+        if self.root is None:
             raise DataError(
                 "the hub source has no parallel text of its own",
                 language=language,
                 remedy="data.texts: a folder with parallel/CORPUS/LANGUAGE.tsv",
             )
-        return self.texts
+        return super()._parallel_files(language)
 
 
-def _refuse_unread(revisions: Iterable[str]) -> None:
+@contextmanager
+def _named_after(task: Task, language: str, split: Split) -> Iterator[None]:
+    """Faults say which split they are in, where they do not yet."""
+    try:
+        yield
+    except DataError as error:
+        if error.fields["task"]:
+            raise
+        faults = error.problems if isinstance(error, DataErrors) else (error,)
+        named = [
+            DataError(
+                fault.fields["problem"],
+                task=task.name,
+                language=language,
+                split=split,
+                remedy=fault.fields["remedy"],
+            )
+            for fault in faults
+        ]
+        raise (DataErrors(named) if len(named) > 1 else named[0]) from error
+
+
+def _refuse_unread(revisions: Mapping[str, str]) -> None:
     known = {part.id for task in load_tasks() for part in task.hub}
     for name in revisions:
         if name not in known:
@@ -296,9 +268,8 @@ def _refuse_unread(revisions: Iterable[str]) -> None:
             )
 
 
-def _content(parts: Sequence[HubPart], place: HubPlace) -> str:
+def _content(parts: Sequence[HubPart], language: str, split: Split) -> str:
     """Digest of the rows that are read, by where they stand and not by what is read of them."""
-    language, split = place
     names: list[str] = []
     for part in parts:
         conditions = [*part.where.items(), *part.where_begins.items()]
@@ -308,7 +279,7 @@ def _content(parts: Sequence[HubPart], place: HubPlace) -> str:
 
 
 def _reader(
-    found: Dataset, columns: str | Sequence[str], place: str
+    data_set: Dataset, columns: str | Sequence[str], place: str
 ) -> Callable[[Mapping[str, Any]], Any]:
     """What takes a field out of a row; several columns make a list.
 
@@ -316,19 +287,20 @@ def _reader(
         DataError: there is no such column.
     """
     if not isinstance(columns, str):
-        readers = [_reader(found, column, place) for column in columns]
+        readers = [_reader(data_set, column, place) for column in columns]
         return lambda row: [read(row) for read in readers]
     steps = columns.split(".")
-    feature: Any = found.features
+    feature: Any = data_set.features
     for step in steps:
-        there = dict(feature) if isinstance(feature, Mapping) else {}
-        if step not in there:
-            raise DataError(f"{place}: there is no column {columns!r}", remedy=nearest(step, there))
-        feature = there[step]
-        if not isinstance(feature, Mapping) and isinstance(
-            getattr(feature, "feature", None), Mapping
-        ):
-            feature = feature.feature
+        fields = dict(feature) if isinstance(feature, Mapping) else {}
+        if step not in fields:
+            raise DataError(
+                f"{place}: there is no column {columns!r}", remedy=nearest(step, fields)
+            )
+        feature = fields[step]
+        inner = getattr(feature, "feature", None)
+        if not isinstance(feature, Mapping) and isinstance(inner, Mapping):
+            feature = inner
     names = _label_names(feature)
 
     def read(row: Mapping[str, Any]) -> Any:
@@ -336,7 +308,8 @@ def _reader(
         for step in steps:
             if value is None:
                 return None
-            value = value[step] if isinstance(value, Mapping) else [one[step] for one in value]
+            is_block = isinstance(value, Mapping)
+            value = value[step] if is_block else [block[step] for block in value]
         return value if names is None else _named(value, names)
 
     return read
@@ -353,7 +326,7 @@ def _label_names(feature: Any) -> Sequence[str] | None:
 
 def _named(value: Any, names: Sequence[str]) -> Any:
     if isinstance(value, list):
-        return [_named(one, names) for one in value]
+        return [_named(number, names) for number in value]
     if isinstance(value, int) and 0 <= value < len(names):
         return names[value]
     return value
@@ -361,15 +334,5 @@ def _named(value: Any, names: Sequence[str]) -> Any:
 
 def _renamed(value: Any, labels: Mapping[str, str]) -> Any:
     if isinstance(value, list):
-        return [_renamed(one, labels) for one in value]
+        return [_renamed(label, labels) for label in value]
     return labels.get(str(value), str(value))
-
-
-def _transposed(batch: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    names = list(batch)
-    for values in zip(*batch.values(), strict=True):
-        yield dict(zip(names, values, strict=True))
-
-
-def _lacks_label(row: Mapping[str, Any]) -> bool:
-    return "label" in row and str(row["label"]).strip() in _NO_LABEL

@@ -1,1 +1,0 @@
-"""The ``hub`` source: data sets of the Hugging Face Hub, or of a folder in its form."""
