@@ -22,9 +22,9 @@ from tests.contracts.test_store_contract import (
     contents,
     leased,
     record_of,
-    take_over,
     write_result,
 )
+from tests.threads import at_once
 from xlt_ray.errors import DamagedStage, LeaseLost, SpecError, StoreError
 from xlt_ray.store.lease import Holder, Lease, find_holder, try_acquire
 from xlt_ray.store.storage import Storage
@@ -61,26 +61,6 @@ def result(tmp_path: Path) -> Callable[..., Path]:
         return write_result(tmp_path / name, **changes)
 
     return write
-
-
-def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """Results of calls that are begun at one moment, or what they raised."""
-    start = threading.Barrier(len(calls))
-    results: list[Any] = [None] * len(calls)
-
-    def call(place: int, one: Callable[[], Any]) -> None:
-        start.wait()
-        try:
-            results[place] = one()
-        except Exception as error:  # noqa: BLE001
-            results[place] = error
-
-    threads = [threading.Thread(target=call, args=pair) for pair in enumerate(calls)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    return results
 
 
 def test_a_name_is_given_to_one_of_several_writers(storage: Storage) -> None:
@@ -146,18 +126,6 @@ def test_what_is_gone_is_not_replaced(storage: Storage) -> None:
 def put(storage: Storage, expires: float, token: str = "foreign") -> None:
     holder = Holder("another/boot/pid", 1, 0.0, token, expires)
     storage.write(PATH, json.dumps(asdict(holder)).encode())
-
-
-def test_of_several_contenders_for_a_dead_lease_one_has_it_for_good(storage: Storage) -> None:
-    for _ in range(3):
-        put(storage, expires=time.time() - 1)
-        results = at_once(*[lambda: try_acquire(storage, PATH)] * 5)
-        leases = [result for result in results if isinstance(result, Lease)]
-        assert len(leases) == 1
-        leases[0].check()
-        assert all(isinstance(result, Holder) for result in results if result is not leases[0])
-        leases[0].release()
-    assert storage.names("leases") == []
 
 
 def test_a_beat_that_comes_too_late_leaves_the_new_holder_alone(
@@ -227,16 +195,6 @@ def test_whoever_is_late_by_one_request_does_not_overwrite_the_record(
     assert store[STAGE].runtime == {**RUNTIME, "workers": 2}
     assert store.verify(STAGE.key) is not None
     late.release()
-
-
-def test_who_lost_the_lease_does_not_commit_to_a_bucket(
-    store: StageStore, result: Callable[..., Path]
-) -> None:
-    with leased(store) as lease:
-        take_over(store)
-        with pytest.raises(LeaseLost):
-            store.commit(STAGE, result("r"), record_of(STAGE), lease)
-    assert len(store) == 0
 
 
 def test_what_other_machines_write_is_seen_at_once(storage: Storage) -> None:

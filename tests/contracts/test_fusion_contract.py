@@ -54,18 +54,6 @@ def test_shape_is_kept(entry: Method) -> None:
 
 
 @every_fusion
-def test_padding_changes_nothing(entry: Method) -> None:
-    fusion, hidden = trained(made(entry)), states(rows=2)
-    alone = fusion(hidden, torch.ones(2, LENGTH).long())
-    garbage = states(rows=2, length=5, seed=1)
-    padded = tuple(
-        torch.cat([one, 100 * other], dim=1) for one, other in zip(hidden, garbage, strict=True)
-    )
-    mask = torch.cat([torch.ones(2, LENGTH), torch.zeros(2, 5)], dim=1).long()
-    torch.testing.assert_close(fusion(padded, mask)[:, :LENGTH], alone, rtol=1e-5, atol=1e-5)
-
-
-@every_fusion
 @settings(max_examples=15)
 @given(
     lengths=st.lists(st.integers(1, LENGTH), min_size=1, max_size=4),
@@ -105,16 +93,6 @@ def test_gradients_are_those_of_finite_differences(entry: Method) -> None:
     assert torch.autograd.gradcheck(
         fused, (*hidden, *parameters.values()), fast_mode=True, eps=1e-6, atol=1e-6
     )
-
-
-@every_fusion
-def test_other_rows_change_nothing_at_evaluation(entry: Method) -> None:
-    fusion, hidden = trained(made(entry)), states(rows=5)
-    mask = torch.ones(5, LENGTH).long()
-    mask[1:, 3:] = 0
-    together = fusion(hidden, mask)[:1]
-    alone = fusion(tuple(one[:1] for one in hidden), mask[:1])
-    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
 
 
 @every_fusion

@@ -1,4 +1,4 @@
-"""What every stage store promises of progress: sealed, undamaged, its holder's alone."""
+"""What every stage store promises of progress: published, undamaged, written only by its holder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.contracts.test_store_contract import (
 )
 from xlt_ray.errors import LeaseLost
 from xlt_ray.store.lease import Lease
-from xlt_ray.store.store import StageStore
+from xlt_ray.store.store import StageProgress, StageStore
 
 __all__ = ["results"]
 
@@ -35,11 +35,16 @@ def publish(store: StageStore, step: int, lease: Lease) -> None:
     store.publish_progress(STAGE.key, step, files, {"step": step, "loss": 0.5}, lease)
 
 
+def progress_in(store: StageStore) -> StageProgress:
+    progress = store.find_progress(STAGE.key)
+    assert progress is not None
+    return progress
+
+
 def test_published_progress_is_found_and_fetched(store: StageStore) -> None:
     with leased(store) as lease:
         publish(store, 20, lease)
-    progress = store.find_progress(STAGE.key)
-    assert progress is not None
+    progress = progress_in(store)
     assert (progress.step, progress.state) == (20, {"step": 20, "loss": 0.5})
     folder = store.fetch_progress(progress, "reader")
     assert (folder / "rank0" / "optimizer.safetensors").read_bytes() == b"state"
@@ -50,19 +55,15 @@ def test_the_latest_progress_replaces_the_earlier(store: StageStore) -> None:
     with leased(store) as lease:
         publish(store, 9, lease)
         publish(store, 20, lease)
-    progress = store.find_progress(STAGE.key)
-    assert progress is not None
-    assert progress.step == 20
+    assert progress_in(store).step == 20
     assert store.storage.names(f"progress/{STAGE.key}") == ["20"]
 
 
-def test_progress_that_was_not_sealed_is_passed_over(store: StageStore) -> None:
+def test_progress_that_was_not_published_is_ignored(store: StageStore) -> None:
     with leased(store) as lease:
         publish(store, 9, lease)
         put(store, 100, lease)
-    progress = store.find_progress(STAGE.key)
-    assert progress is not None
-    assert progress.step == 9
+    assert progress_in(store).step == 9
 
 
 @pytest.mark.parametrize(
@@ -84,13 +85,11 @@ def test_damaged_progress_is_set_aside_and_an_older_one_found(
         files = put(store, 10, lease)
         store.publish_progress(STAGE.key, 10, files, {"step": 10}, lease)
     store.storage.write(f"progress/{STAGE.key}/20/{name}", content)
-    progress = store.find_progress(STAGE.key)
-    assert progress is not None
-    assert progress.step == 10
+    assert progress_in(store).step == 10
     assert len(store.storage.names("damaged")) == 1
 
 
-def test_sealed_progress_that_lacks_a_file_is_passed_over(store: StageStore) -> None:
+def test_progress_that_lacks_a_file_is_ignored(store: StageStore) -> None:
     with leased(store) as lease:
         publish(store, 20, lease)
     store.storage.remove(f"progress/{STAGE.key}/20/network.safetensors")
@@ -129,16 +128,13 @@ def test_who_lost_the_lease_leaves_the_progress_of_its_new_holder_alone(store: S
         with pytest.raises(LeaseLost):
             put(store, 20, late, b"other bits")
     late.release()
-    progress = store.find_progress(STAGE.key)
-    assert progress is not None
-    assert progress.step == 20
+    assert progress_in(store).step == 20
 
 
 def test_progress_is_fetched_anew_by_everybody(store: StageStore) -> None:
     with leased(store) as lease:
         publish(store, 20, lease)
-    progress = store.find_progress(STAGE.key)
-    assert progress is not None
+    progress = progress_in(store)
     folders = {store.fetch_progress(progress, "0") for _ in range(2)}
     assert len(folders) == (1 if store.storage.local_root else 2)
     assert all((folder / "network.safetensors").read_bytes() == b"state" for folder in folders)

@@ -15,7 +15,6 @@ from typing import Any, cast
 
 import optuna
 from optuna.distributions import (
-    BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
@@ -43,58 +42,19 @@ from xlt_ray.ledger.views import points_of
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Optuna announces its experimental features and every study; users did not ask."""
+    """Optuna without its messages about experimental features and new studies."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         yield
 
 
-class TPE(optuna.samplers.TPESampler):
-    """Multivariate, grouped TPE with constant liar (Watanabe 2023, arXiv 2304.11127).
+class StudyView:
+    """A study as samplers read it.
 
-    Optuna's own, but that it writes nothing into the study, and that trials which were stopped
-    early are compared by the number of their evaluations instead of examples. An ask takes some
-    25 ms for every thousand finished trials.
-
-    Args:
-        seed: of this ask; a sampler serves one.
+    What TPE notes in it for other processes is dropped, and trials that were stopped early are
+    compared by the number of their evaluations instead of examples.
     """
-
-    def __init__(self, seed: int) -> None:
-        with quiet():
-            super().__init__(seed=seed, multivariate=True, group=True, constant_liar=True)
-        self.random = optuna.samplers.RandomSampler(seed=seed)
-        self._view: Study | None = None
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return super().infer_relative_search_space(self._view_of(study), trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return super().sample_relative(self._view_of(study), trial, search_space)
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        view = self._view_of(study)
-        return super().sample_independent(view, trial, param_name, param_distribution)
-
-    def _view_of(self, study: Study) -> Study:
-        if self._view is None:
-            self._view = cast(Study, _StudyView(study))
-        return self._view
-
-
-class _StudyView:
-    """A study as TPE reads it; what TPE writes is dropped."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
@@ -130,8 +90,6 @@ def _by_evaluations(trial: FrozenTrial) -> FrozenTrial:
 
 
 class _NoStorage:
-    """Drops what TPE notes for other processes that ask at the same time."""
-
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None: ...
 
 
@@ -198,23 +156,23 @@ def _drawn(
     Args:
         within: values of some parameters, which are kept.
     """
-    sampler = sampler_for(sweep, number)
+    sampler, view = sampler_for(sweep, number), cast(Study, StudyView(study))
 
     def drawn() -> Assignment:
-        draft = _Draft(study, sampler)
+        draft = Draft(view, sampler)
 
         def pick(parameter: SearchParameter) -> Value:
             return within[parameter.path] if parameter.path in within else draft.suggest(parameter)
 
         return draw(sweep.space, pick, model_bounds)[1]
 
-    if isinstance(sampler, TPE):
+    if sweep.settings.search.sampler == "tpe":
         for _ in range(TPE_DRAWS):
             yield drawn()
-        sampler = sampler.random
+        sampler = optuna.samplers.RandomSampler(seed=_seed_of(sweep, number))
     for _ in range(RANDOM_DRAWS):
         yield drawn()
-    draft = _Draft(study, sampler)
+    draft = Draft(view, sampler)
 
     def values(parameter: SearchParameter) -> Sequence[Value]:
         distribution = parameter.distribution
@@ -228,7 +186,7 @@ def _drawn(
     yield from assignments(sweep.space, values, model_bounds, within)
 
 
-class _Draft:
+class Draft:
     """A trial outside the study, for which a sampler suggests values as for one of the study."""
 
     def __init__(self, study: optuna.Study, sampler: optuna.samplers.BaseSampler) -> None:
@@ -261,14 +219,25 @@ class _Draft:
 
 
 def sampler_for(sweep: SweepSpec, configuration: int) -> optuna.samplers.BaseSampler:
-    """The sampler of one configuration."""
-    search = sweep.settings.search
-    # By the number of the configuration, not by process or time: a continued sweep draws what an
-    # unbroken one would, and so does one that stops trials early.
-    seed = (search.seed * 1_000_003 + configuration * search.seeds) % 2**31
-    if search.sampler != "tpe":
+    """The sampler of one configuration.
+
+    TPE is multivariate and grouped, with constant liar (Watanabe 2023, arXiv 2304.11127). An ask
+    takes some 25 ms for every thousand finished trials.
+    """
+    seed = _seed_of(sweep, configuration)
+    if sweep.settings.search.sampler != "tpe":
         return optuna.samplers.RandomSampler(seed=seed)
-    return TPE(seed)
+    with quiet():
+        return optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, group=True, constant_liar=True
+        )
+
+
+def _seed_of(sweep: SweepSpec, configuration: int) -> int:
+    # By the number of the configuration, not by process or time: a continued sweep draws what an
+    # uninterrupted one would, and so does one that stops trials early.
+    search = sweep.settings.search
+    return int((search.seed * 1_000_003 + configuration * search.seeds) % 2**31)
 
 
 def suggest(trial: Trial, parameter: SearchParameter) -> Value:

@@ -59,12 +59,11 @@ class MultitaskNetwork(nn.Module):
             else:
                 zero = zero + head(states[:0], rows["attention_mask"][:0]).float().sum()
         if self.masked is not None:
-            asked = rows["attention_mask"] < 0
             if number == len(self.heads):
-                asked = batch["labels"] != IGNORED
-                answer = self.masked(states[asked])
-                return summed_loss(answer, batch["labels"][asked], batch["denominator"]) + zero
-            zero = zero + self.masked(states[asked]).float().sum()
+                is_masked = batch["labels"] != IGNORED
+                answer = self.masked(states[is_masked])
+                return summed_loss(answer, batch["labels"][is_masked], batch["denominator"]) + zero
+            zero = zero + self.masked(states[:0].flatten(0, 1)).float().sum()
         if "labels" not in batch:
             return answer
         loss: Tensor = self.head(number).loss(answer, batch["labels"], batch["denominator"])

@@ -101,7 +101,7 @@ class MaskedLm(_Predicts):
     The loss is ``- sum over i in M of log p(x_i | H_i)``, with M the positions to be predicted, x
     the pieces there before they were hidden, and H the last layer's states (arXiv 1810.04805,
     section 3.1). It computes logits only at labelled pieces, about one in six. Without labels, a
-    mask ``asked`` ``(batch, length)`` does the same: ``(num_asked, vocabulary)``.
+    mask ``is_predicted`` ``(batch, length)`` does the same: ``(num_predicted, vocabulary)``.
     """
 
     def __init__(self, encoder: PreTrainedModel, head: MaskedLmHead) -> None:
@@ -112,10 +112,13 @@ class MaskedLm(_Predicts):
     def forward(self, batch: Batch) -> Tensor:
         states = hidden_states(self.encoder, batch)[-1]
         if "labels" not in batch:
-            logits: Tensor = self.head(states[batch["asked"]] if "asked" in batch else states)
+            if "is_predicted" in batch:
+                states = states[batch["is_predicted"]]
+            logits: Tensor = self.head(states)
             return logits
-        asked = batch["labels"] != IGNORED
-        return summed_loss(self.head(states[asked]), batch["labels"][asked], batch["denominator"])
+        is_masked = batch["labels"] != IGNORED
+        logits = self.head(states[is_masked])
+        return summed_loss(logits, batch["labels"][is_masked], batch["denominator"])
 
 
 def build_network(

@@ -1,7 +1,7 @@
 """Canonical JSON, which gives equal text for equal values on every machine; lines with checksums.
 
-Canonical are bool, int, finite float (by ``repr``), str, None, sequences, sets (sorted) and
-string-keyed mappings. Anything else is refused with its dotted path, so that no memory address and
+Bool, int, finite float (by ``repr``), str, None, sequences, sets (sorted) and string-keyed mappings
+have a canonical form. Anything else is refused with its dotted path, so that no memory address and
 no pickle gets into a key.
 """
 
@@ -97,8 +97,7 @@ CHECKSUM = "crc32"
 def with_checksum(line: Mapping[str, Any]) -> dict[str, Any]:
     """The line with its checksum as one more key."""
     # In JSON all keys are text, and sort differently from numbers.
-    plain = line if _has_names_only(line) else json.loads(json.dumps(line))
-    return {**line, CHECKSUM: _checksum(plain)}
+    return {**line, CHECKSUM: _checksum(json.loads(json.dumps(line)))}
 
 
 def is_whole(line: Mapping[str, Any]) -> bool:
@@ -111,12 +110,3 @@ def is_whole(line: Mapping[str, Any]) -> bool:
 
 def _checksum(line: Mapping[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(line, sort_keys=True).encode()):08x}"
-
-
-def _has_names_only(value: object) -> bool:
-    """Whether all keys in a value are text."""
-    if isinstance(value, Mapping):
-        return all(
-            isinstance(name, str) and _has_names_only(entry) for name, entry in value.items()
-        )
-    return not isinstance(value, list | tuple) or all(map(_has_names_only, value))

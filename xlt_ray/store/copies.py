@@ -1,8 +1,8 @@
-"""A bounded cache on a node's disk of what lies in a bucket, for all processes of the node.
+"""A bounded cache of a bucket on a node's disk, for all processes of the node.
 
 When a copy arrives, copies that were not used lately are deleted, and the oldest ones earlier if
-all together take too much of the disk. A copy that was used within :data:`READ_S` stays, because
-a process may be reading it.
+all copies together take too much of the disk. A copy that was used within :data:`READ_S` stays,
+because a process may be reading it.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 from xlt_ray.files import atomic_folder
 
 KEEP_S = 3600.0
-"""A copy that was not used for so long is deleted."""
+"""A copy is deleted when it was not used for this time."""
 READ_S = 600.0
-"""A process may read a copy for so long after it asked for it."""
+"""For this time a process may read a copy that it got."""
 DEAD_S = 24 * KEEP_S
-"""A working folder without changes for so long belongs to a dead process."""
+"""A working folder without changes for this time belongs to a dead process."""
 SHARE = 0.1
 """Share of the disk for all copies."""
 

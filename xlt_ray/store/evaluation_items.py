@@ -7,17 +7,16 @@
 
 with names of tensors of the file:
 
-- ``ids.N``, (n,) uint64: of every item the first eight bytes (big-endian) of the BLAKE2b digest of
-  its example's id in UTF-8. The same id in two evaluations is the same example, in two languages,
-  too. Evaluations of the same items name the same tensor.
-- ``N.METRIC.points``, (n,), uint8, uint16, uint32 or float32: what the item earned.
-- ``N.METRIC.out_of``, (n,), the same types: what it could have earned; null where that is 1 of all.
+- ``ids.N``, (n,) uint64: the first eight bytes (big-endian) of the BLAKE2b digest of each example's
+  id in UTF-8. The same id in two evaluations means the same example, also in two languages.
+  Evaluations of the same items name the same tensor.
+- ``N.METRIC.points``, (n,), uint8, uint16, uint32 or float32: the points of each item.
+- ``N.METRIC.out_of``, (n,), the same types: its possible points; null if they are 1 for all items.
 
-A score is the sum of its points over the sum of what they are out of, exactly where those are whole
+A score is the sum of the points over the sum of the possible points: exactly if they are whole
 numbers, else to the digits of float32. :mod:`xlt_ray.data.item_scores` says what the points of each
-metric are and why they reveal no label. The file holds no texts, labels or predictions.
-
-Older stages have no such file, and are read as having no items.
+metric are and why they reveal no label. The file holds no texts, labels or predictions. Older
+stages have no such file, and are read as having no items.
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
 ITEMS = "items.safetensors"
 VERSION = 1
+_NAMES = ("role", "task", "language", "split")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Items:
     ids: np.ndarray
     """(n,) uint64."""
     parts: Mapping[str, tuple[np.ndarray, np.ndarray]]
-    """Metric -> (n,) points, and what they are out of."""
+    """Metric -> (n,) points and possible points."""
 
 
 def item_ids(names: Iterable[str]) -> np.ndarray:
@@ -84,29 +84,32 @@ def write_items(evaluations: Sequence[Items], folder: Path) -> None:
                 "points": f"{name}.points",
                 "out_of": None if is_one else f"{name}.out_of",
             }
-        names = {name: getattr(items, name) for name in ("role", "task", "language", "split")}
+        names = {name: getattr(items, name) for name in _NAMES}
         entries.append({**names, "ids": table, "metrics": metrics})
-    # One entry alone: several would stand in no fixed order.
+    # A single entry, since the order of several is not fixed.
     metadata = {"items": json.dumps({"version": VERSION, "evaluations": entries})}
     save_file(tensors, folder / ITEMS, metadata=metadata)
 
 
 def read_items(store: StageStore, record: StageRecord) -> tuple[Items, ...]:
-    """The items of a committed evaluation; none where none were kept.
+    """The items of a committed evaluation; empty if none were kept.
 
     Raises:
         DamagedStage: the file is missing, or is not what the record says.
         StoreError: it was written by a later version of the format.
     """
-    entry = record.files.get(ITEMS)
-    if entry is None:
+    import numpy as np
+    from safetensors.numpy import load
+
+    file = record.files.get(ITEMS)
+    if file is None:
         return ()
     place = f"stages/{record.key}/{ITEMS}"
     try:
         content = store.storage.read(place)
     except FileNotFoundError:
         raise DamagedStage("a file is missing", key=record.key, place=place) from None
-    if (len(content), hashlib.sha256(content).hexdigest()) != (entry.num_bytes, entry.sha256):
+    if (len(content), hashlib.sha256(content).hexdigest()) != (file.num_bytes, file.sha256):
         raise DamagedStage("a file was altered or cut short", key=record.key, place=place)
     # The library reads metadata of files alone: eight bytes of length, then JSON.
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -118,33 +121,21 @@ def read_items(store: StageStore, record: StageRecord) -> tuple[Items, ...]:
             key=record.key,
             place=place,
         )
-    return _parsed(content, listed["evaluations"])
-
-
-def _parsed(content: bytes, evaluations: Sequence[Mapping[str, Any]]) -> tuple[Items, ...]:
-    import numpy as np
-    from safetensors.numpy import load
-
     tensors = load(content)
-    return tuple(
-        Items(
-            role=evaluation["role"],
-            task=evaluation["task"],
-            language=evaluation["language"],
-            split=evaluation["split"],
-            ids=tensors[evaluation["ids"]],
-            parts={
-                metric: (
-                    tensors[names["points"]].astype(np.float64),
-                    tensors[names["out_of"]].astype(np.float64)
-                    if names["out_of"]
-                    else np.ones(len(tensors[evaluation["ids"]])),
-                )
-                for metric, names in evaluation["metrics"].items()
-            },
-        )
-        for evaluation in evaluations
-    )
+    evaluations = []
+    for entry in listed["evaluations"]:
+        ids = tensors[entry["ids"]]
+        parts = {
+            metric: (
+                tensors[names["points"]].astype(np.float64),
+                tensors[names["out_of"]].astype(np.float64)
+                if names["out_of"]
+                else np.ones(len(ids)),
+            )
+            for metric, names in entry["metrics"].items()
+        }
+        evaluations.append(Items(**{name: entry[name] for name in _NAMES}, ids=ids, parts=parts))
+    return tuple(evaluations)
 
 
 def _small(values: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 A lease is *alive* while it has not expired and its holder is not known to be dead. On the same
 machine a holder counts as dead as soon as its process is gone, so ``kill -9`` causes no wait. The
-token is compared before anything is committed: a process that lost its lease cannot commit. Users
-never have to delete a lock.
+token is compared before every commit: a process that lost its lease cannot commit. Users never have
+to delete a lock.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class Lease:
     def check(self) -> None:
         """Raises LeaseLost unless this lease is still the one in the storage."""
         if not self._is_held():
-            raise LeaseLost("its lease passed to another process", key=_key(self._path))
+            key = self._path.rpartition("/")[2].removesuffix(".json")
+            raise LeaseLost("its lease passed to another process", key=key)
 
     def confirm(self) -> None:
         """As :meth:`check`, but reads the storage only if the lease has expired, which happens when
@@ -105,8 +106,8 @@ class Lease:
 
     def _beat(self) -> None:
         while not self._ended.wait(self._ttl / 4):
-            # No error of the storage (a full disk, a lost network) may end the thread: the next
-            # renewal tries again.
+            # No error of the storage (a full disk, a lost network) may end the thread, because the
+            # next renewal may succeed.
             with contextlib.suppress(Exception):
                 version = self._version()
                 if not self._is_held():
@@ -121,19 +122,6 @@ class Lease:
         with contextlib.suppress(FileNotFoundError):
             return self._storage.version(self._path)
         return None
-
-
-def this_process(ttl: float, purpose: str = "") -> Holder:
-    """This process as a holder; other machines believe it alive for ``ttl`` seconds."""
-    pid = os.getpid()
-    return Holder(
-        machine=files.machine(),
-        pid=pid,
-        started=_started(pid),
-        token=uuid.uuid4().hex,
-        expires=time.time() + ttl,
-        purpose=purpose,
-    )
 
 
 def find_holder(storage: Storage, path: str) -> Holder | None:
@@ -151,11 +139,18 @@ def try_acquire(
     storage: Storage, path: str, *, purpose: str = "", ttl: float = TTL
 ) -> Lease | Holder:
     """The lease, or the living holder who has it."""
-    holder = this_process(ttl, purpose)
+    holder = Holder(
+        machine=files.machine(),
+        pid=os.getpid(),
+        started=_started(os.getpid()),
+        token=uuid.uuid4().hex,
+        expires=time.time() + ttl,
+        purpose=purpose,
+    )
     content = json.dumps(asdict(holder)).encode()
     while True:
         if storage.create(path, content):
-            # Object stores may let two writers through: the one whose token is read back has it.
+            # Some object stores let two writers create it: the one whose token is stored has it.
             current = find_holder(storage, path)
             if current is not None and current.token == holder.token:
                 return Lease(storage, path, holder, ttl)
@@ -169,7 +164,7 @@ def try_acquire(
         if current is None:
             continue
         if current.token == holder.token:
-            # It had been written: only the answer was lost, and the request was repeated.
+            # The first request had succeeded; only its answer was lost, and it was repeated.
             return Lease(storage, path, holder, ttl)
         if current.is_alive:
             return current
@@ -201,18 +196,14 @@ def _clear(storage: Storage, path: str, dead: Holder) -> None:
     storage.remove(aside)
 
 
-def _key(path: str) -> str:
-    return path.rpartition("/")[2].removesuffix(".json")
-
-
 def _started(pid: int) -> float:
-    """When a process began, in seconds since this machine did: no clock that is set moves it."""
+    """Start of a process in seconds since the boot, which does not change when the clock is set."""
     if not (_PROC / "self").exists():
-        # Elsewhere than on Linux a start is told by the clock. Without it, a process that got the
-        # number of a dead one passes for it, but only until the lease expires.
+        # Other systems give the start by the clock. Without it, a process with the number of a dead
+        # one is taken for that, but only until the lease expires.
         return 0.0
     try:
-        # The second field, a name in brackets, may hold anything.
+        # The second field, a name in brackets, can contain any character.
         fields = (_PROC / f"{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         raise psutil.NoSuchProcess(pid) from None

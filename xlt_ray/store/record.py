@@ -15,18 +15,17 @@ from xlt_ray.errors import StageConflict
 from xlt_ray.store.canonical import Json, from_fields
 
 Role = Literal["target", "pairs", "further", "average", "few_shot"]
-"""Of a score: of the target task in one language; of its sentence pairs in two languages; of a
-further task; of the target task with averaged weights; of the target task after few shots of a
-target language. Means over languages are of the first alone."""
+"""What a score is for: the target task in one language; its sentence pairs in two languages;
+another task; the target task with averaged weights; the target task after few shots of a target
+language. Only scores of the first may be averaged over languages."""
 
 
 @dataclass(frozen=True)
 class Score:
     """One number: a metric of a task in a language on a split.
 
-    That of a pair has the task ``TASK-pairs`` and the language ``FIRST:SECOND``, that of averaged
-    weights the task ``TASK-average``, that after few shots ``TASK-few-shot``, so that no name is
-    that of a score of the target task.
+    A pair has the task ``TASK-pairs`` and the language ``FIRST:SECOND``, averaged weights the task
+    ``TASK-average``, few shots ``TASK-few-shot``, so no target score has any of these names.
     """
 
     task: str
@@ -37,21 +36,21 @@ class Score:
     num_examples: int
     role: Role = "target"
     num_dropped: int = 0
-    """Of a pair: rows of either language that the other one lacks."""
+    """For a pair: rows of either language that the other one lacks."""
     cut: float | None = None
-    """Share of the examples that ``max_length`` took a part of: of words for tags (a word longer
-    than a row), of questions for spans (none of whose answers can be given); None of a score that
-    was made before this was kept, as the next four."""
+    """Share of the examples that ``max_length`` shortened: of words for tags (a word longer than a
+    row), of questions for spans (whose answers were all cut off). None for an old score, like the
+    next four."""
     num_items: int | None = None
-    """What the score is resampled by: examples, sentences of tags, queries that were scored."""
+    """Number of units for resampling: examples, sentences of tags, or queries."""
     top_share: float | None = None
-    """Share of the most frequent prediction, of words for tags; where vectors are compared, of
-    queries that are nearest to one and the same candidate. No metric: nothing is chosen by it."""
+    """Share of the most frequent prediction (of words for tags), or, if vectors are compared, of
+    queries that are nearest to the same candidate. Not a metric: nothing is selected by it."""
     gold_top_share: float | None = None
-    """The same of the right answers."""
+    """The same for the right answers."""
     chance: float | None = None
-    """What the metric gives without looking at the text: the most frequent right answer for
-    everything, or a random order of the candidates; 0 of correlations."""
+    """The metric without looking at the text: with the most frequent right answer for everything,
+    or with a random order of the candidates; 0 for correlations."""
 
     @property
     def is_near_constant(self) -> bool:
@@ -120,12 +119,12 @@ class StageRecord:
     files: Mapping[str, FileEntry]
     scores: tuple[Score, ...] = ()
     history: tuple[Mapping[str, Any], ...] = ()
-    """Evaluations during training: step, examples, and the source-language dev metrics; memory
-    and speed of the process (``system``), and when it was (``time_ms`` since 1970)."""
+    """Evaluations during training: step, examples, the source-language dev metrics, memory and
+    speed of the process (``system``), and the time (``time_ms`` since 1970)."""
     selected_step: int | None = None
     """The step whose weights the training selected; None is the last."""
     profiles: tuple[Profile, ...] = ()
-    """Diagnostics: at the beginning and the evaluations of a training, or of the encoder that an
+    """Diagnostics at the beginning and the evaluations of a training, or of the encoder that an
     evaluation stage evaluates."""
     coverage: Mapping[str, float] = field(default_factory=dict)
     """Share of words found in the ``lexicon`` or the lists of ``neighbours``, if these are used."""
@@ -152,7 +151,7 @@ class StageRecord:
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> StageRecord:
-        """Raises KeyError or TypeError where ``tree`` is not a record."""
+        """Raises KeyError or TypeError if ``tree`` is not a record."""
         return from_fields(
             cls,
             {

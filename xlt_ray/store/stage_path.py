@@ -5,7 +5,7 @@ Planner, scheduler, trainable, report and tests all call it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from xlt_ray.config.checks.check_schedules import target_examples
@@ -41,13 +41,13 @@ StagePath = tuple[Stage, ...]
 _TRAINING = tuple(Training.model_fields)
 
 
-def ranking_settings(settings: Ranking, *tasks: TaskFacts) -> dict[str, Any]:
+def _ranking(settings: Ranking, *tasks: TaskFacts) -> dict[str, Any]:
     """How ranking tasks are trained, if there is one among ``tasks``."""
     has_ranking = any(task.kind == "ranking" for task in tasks)
     return {"ranking": settings.model_dump()} if has_ranking else {}
 
 
-def hybrid_settings(
+def _hybrid(
     settings: Hybrid, task: TaskFacts, facts: Facts, source: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The settings of hybrid batches that shape a training, and the digests of their text."""
@@ -71,7 +71,7 @@ def hybrid_settings(
     )
 
 
-def content_of(
+def _content(
     trial: TrialSpec, settings: Intermediate, mixture: Mixture, facts: Facts
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Tasks, languages and text of an intermediate stage: its settings and data digests."""
@@ -111,7 +111,7 @@ def content_of(
     return content, data
 
 
-def dev_content_of(
+def _dev_content(
     settings: Intermediate, mixture: Mixture, target_language: str, facts: Facts
 ) -> dict[str, Any]:
     """Digests of the dev sets that score an intermediate stage during training."""
@@ -124,7 +124,7 @@ def dev_content_of(
     return {"dev": dev_sets} if dev_sets else {}
 
 
-def further_content(
+def _further_content(
     tasks: Sequence[TaskFacts], settings: Evaluate, source: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Further tasks as a stage names them, and its fingerprints: of test sets, and of those dev
@@ -141,11 +141,11 @@ def further_content(
     return {task.name: {**task.scoring, "languages": scored[task.name]} for task in tasks}, data
 
 
-def label_of(mixture: Mixture) -> str:
+def _label(mixture: Mixture) -> str:
     """A mixture in the words of a label.
 
     >>> from xlt_ray.config.mixture import Dataset
-    >>> label_of(Mixture((Dataset("nli", "de", 9), Dataset("nli", "en", 9)), mlm_share=0.25))
+    >>> _label(Mixture((Dataset("nli", "de", 9), Dataset("nli", "en", 9)), mlm_share=0.25))
     'nli in 2 languages and 25 % MLM'
     """
     languages = f" in {len(mixture.languages)} languages" if len(mixture.languages) > 1 else ""
@@ -153,46 +153,32 @@ def label_of(mixture: Mixture) -> str:
     return f"{'+'.join(mixture.tasks)}{languages}{mlm}"
 
 
-def few_shot_stage(
-    trial: TrialSpec,
-    settings: FewShot,
-    facts: Facts,
-    training: Mapping[str, Any],
-    seed: int,
-    parent: Stage,
-) -> Stage:
-    """The stage that continues the target stage ``parent`` on a few examples of one language.
-
-    Args:
-        training: settings that all training stages have.
-        seed: of this repeat.
-    """
+def _few_shot(trial: TrialSpec, settings: FewShot, facts: Facts, seed: int, parent: Stage) -> Stage:
+    """The stage that continues the target stage ``parent`` on a few examples of one language."""
     task = facts.tasks[trial.target.task]
+    shots = _shots(settings, seed)
     language, split = settings.language, settings.split
-    sample = settings.sample_of(seed)
     return Stage(
         kind="few_shot",
         settings={
-            **training,
+            **_training(settings, trial.precision),
+            **_ranking(trial.target.ranking, task),
             "task": {"name": task.name, "version": task.version},
             "source_language": trial.target.source_language,
-            "language": language,
-            "split": split,
-            "shots": settings.shots,
-            "sample": sample,
+            **shots,
             "steps": settings.steps,
             "fusion": trial.target.fusion.hashed(),
         },
         data={split: {language: task.splits[language, split].digest}},
         seed=seed,
         parent=parent,
-        label=f"few-shot {task.name} {settings.shots} {language} sample {sample}",
+        label=f"few-shot {task.name} {settings.shots} {language} sample {shots['sample']}",
         num_examples=settings.steps * settings.batch_size,
     )
 
 
-def few_shot_settings(settings: FewShot, seed: int) -> dict[str, Any]:
-    """The shots in the settings of an evaluation, which mark its record as not zero-shot."""
+def _shots(settings: FewShot, seed: int) -> dict[str, Any]:
+    """The choice of shots, which marks the record of an evaluation as not zero-shot."""
     return {
         "language": settings.language,
         "split": settings.split,
@@ -220,17 +206,16 @@ def path_of(
     The facts must cover the trial, which :mod:`xlt_ray.config.checks.check_sweep` ensures.
     """
     trial = with_lengths(trial, facts)
-    model = facts.models[trial.model.label]
-    stage = Stage(
+    model = Stage(
         kind="model",
-        settings={"weights": model.weights},
+        settings={"weights": facts.models[trial.model.label].weights},
         data={},
-        # A toy preset is random weights: its seed makes it another model.
+        # A toy preset has random weights, so another seed makes another model.
         seed=shared_seed if trial.model.name.startswith("toy:") else 0,
         parent=None,
         label=trial.model.label,
     )
-    stages = [stage]
+    stages = [model]
     scoped = {"shared": shared_seed, "per_trial": seed}
     if trial.align is not None:
         stages.append(_align(trial, trial.align, facts, scoped[trial.align.seed], stages[-1]))
@@ -239,9 +224,7 @@ def path_of(
         stages += _intermediate(trial, settings, facts, scoped[settings.seed], stages[-1], sizes)
     stages.append(_target(trial, trial.target, facts, seed, stages[-1]))
     if trial.few_shot is not None:
-        shared = _training(trial.few_shot, trial.precision)
-        shared |= ranking_settings(trial.target.ranking, facts.tasks[trial.target.task])
-        stages.append(few_shot_stage(trial, trial.few_shot, facts, shared, seed, stages[-1]))
+        stages.append(_few_shot(trial, trial.few_shot, facts, seed, stages[-1]))
     stages.append(_evaluate(trial, facts, stages[-1], seed))
     return tuple(stages)
 
@@ -337,9 +320,9 @@ def _intermediate(
     mixture = mixture_of(settings, trial.target.source_language, facts.tasks)
     size = mixture.size(settings.size)
     batch_size, schedule = settings.batch_size, settings.schedule
-    name = label_of(mixture)
-    content, data = content_of(trial, settings, mixture, facts)
-    ranking = ranking_settings(settings.ranking, *(facts.tasks[task] for task in mixture.tasks))
+    name = _label(mixture)
+    content, data = _content(trial, settings, mixture, facts)
+    ranking = _ranking(settings.ranking, *(facts.tasks[task] for task in mixture.tasks))
     shared = {**_training(settings, trial.precision), **content, **ranking}
     trunks: list[Stage] = []
     if isinstance(schedule, WsdSchedule):
@@ -368,7 +351,7 @@ def _intermediate(
     last = Stage(
         kind="intermediate",
         settings={**shared, "size": size, "epochs": settings.epochs},
-        data={**data, **dev_content_of(settings, mixture, trial.target.source_language, facts)},
+        data={**data, **_dev_content(settings, mixture, trial.target.source_language, facts)},
         seed=seed,
         parent=trunks[-1] if trunks else parent,
         label=f"intermediate {name} {size}",
@@ -387,7 +370,7 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
         # Scored on the way: curves, rungs and the choice of a checkpoint follow from it.
         **task.dev_content(source),
     }
-    hybrid, texts = hybrid_settings(settings.hybrid, task, facts, source)
+    hybrid, texts = _hybrid(settings.hybrid, task, facts, source)
     data |= {"hybrid": texts} if texts else {}
     robust = settings.robust
     chosen_methods: dict[str, Any] = {} if robust == NoRobust() else {"robust": robust.model_dump()}
@@ -412,7 +395,7 @@ def _target(trial: TrialSpec, settings: Target, facts: Facts, seed: int, parent:
             "evaluations": settings.evaluations,
             "fusion": settings.fusion.hashed(),
             "hybrid": hybrid,
-            **ranking_settings(settings.ranking, task),
+            **_ranking(settings.ranking, task),
             **chosen_methods,
         },
         data=data,
@@ -429,7 +412,7 @@ def _evaluate(trial: TrialSpec, facts: Facts, parent: Stage, seed: int) -> Stage
     additional, texts = _additional(trial, facts, languages["test"])
     splits: tuple[Split, ...] = ("dev", "test")
     if trial.few_shot is not None:
-        additional["few_shot"] = few_shot_settings(trial.few_shot, seed)
+        additional["few_shot"] = _shots(trial.few_shot, seed)
     supervision = supervision_of(trial, facts)
     if supervision:
         additional["supervision"] = supervision
@@ -471,7 +454,7 @@ def _additional(
         settings["pairs"] = pairs
     tasks = [facts.tasks[name] for name in sorted(evaluate.also)]
     if tasks:
-        settings["also"], data = further_content(tasks, evaluate, source)
+        settings["also"], data = _further_content(tasks, evaluate, source)
     target = facts.tasks[trial.target.task]
     if any(is_by_encoder(task.kind, target.kind) for task in tasks):
         depth = facts.models[trial.model.label].num_layers

@@ -5,11 +5,11 @@ all, and :meth:`Storage.create` lets exactly one of several writers create a fil
 both are durable; on an object store each is one conditional write, and so is
 :meth:`Storage.replace` where the store supports it.
 
-Exceptions of a file system's own (botocore, aiohttp) are raised as ConnectionError, so callers
-need to know OSError alone.
+A file system's own exceptions (botocore, aiohttp) are raised as ConnectionError, so callers only
+need to know OSError.
 
-Any file of a store may have been written by anybody. A key is 64 hex digits, a file of a stage
-lies below the folder of its stage, and nothing pickled is read, since that would run code.
+Anyone may have written a file of a store. So a key must be 64 hex digits, a file of a stage must
+lie below the folder of its stage, and nothing pickled is read, since that would run code.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def fault_of_file(name: str) -> str:
 
 
 PAUSES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 40.0, *itertools.repeat(60.0, 60))
-"""Pauses between two tries; an hour in all."""
+"""Pauses between two attempts; an hour in total."""
 
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
@@ -97,8 +97,8 @@ def patient(
 ) -> Callable[_Arguments, _Result]:
     """``call``, repeated after growing pauses while it raises OSError.
 
-    ``say`` gets one line when the waiting begins. After :data:`PAUSES_S` the error is raised; a
-    full disk is raised at once, because waiting does not empty it.
+    ``say`` gets one line when the waiting begins. After :data:`PAUSES_S` the error is raised; that
+    of a full disk at once, because waiting does not empty it.
     """
 
     @functools.wraps(call)
@@ -172,18 +172,15 @@ class Storage:
         return f"{self.root}/{path}"
 
     def local(self, path: str) -> Path | None:
-        """The path on this machine's disk, or None where the root is elsewhere."""
-        return None if self.local_root is None else self._on_disk(self.local_root, path)
-
-    def _on_disk(self, root: Path, path: str) -> Path:
+        """The path on this machine's disk, or None if the root is elsewhere."""
         self.full(path)
-        return root / path
+        return None if self.local_root is None else self.local_root / path
 
     @_reaching
     def read(self, path: str) -> bytes:
         """Content of a file; FileNotFoundError if it does not exist."""
-        if self.local_root is not None:
-            return self._on_disk(self.local_root, path).read_bytes()
+        if (file := self.local(path)) is not None:
+            return file.read_bytes()
         self.fs.invalidate_cache()
         content: bytes = self.fs.cat_file(self.full(path))
         return content
@@ -191,23 +188,23 @@ class Storage:
     @_reaching
     def write(self, path: str, content: bytes) -> None:
         """Replace a file as a whole."""
-        if self.local_root is None:
+        if (file := self.local(path)) is not None:
+            files.atomic_write(file, content)
+        else:
             self.fs.pipe_file(self.full(path), content)
-            return
-        files.atomic_write(self._on_disk(self.local_root, path), content)
 
     @_reaching
     def create(self, path: str, content: bytes) -> bool:
         """Write a new file; False if it exists already."""
-        if self.local_root is None:
-            try:
-                self.fs.pipe_file(self.full(path), content, mode="create")
-            except OSError as error:
-                if isinstance(error, FileExistsError) or _is_unmet(error):
-                    return False
-                raise
-            return True
-        return files.atomic_create(self._on_disk(self.local_root, path), content)
+        if (file := self.local(path)) is not None:
+            return files.atomic_create(file, content)
+        try:
+            self.fs.pipe_file(self.full(path), content, mode="create")
+        except OSError as error:
+            if isinstance(error, FileExistsError) or _is_unmet(error):
+                return False
+            raise
+        return True
 
     def is_exclusive(self) -> bool:
         """Whether :meth:`create` really refuses a second writer; tried with a probe file."""
@@ -224,7 +221,7 @@ class Storage:
         Raises:
             FileNotFoundError: the file does not exist.
         """
-        if not self._compares:
+        if "s3" not in _protocols(self.fs):
             return None
         self.fs.invalidate_cache()
         return str(self.fs.info(self.full(path))["ETag"])
@@ -246,23 +243,17 @@ class Storage:
             raise
         return True
 
-    @property
-    def _compares(self) -> bool:
-        """Whether the storage can make a write conditional on a version."""
-        return "s3" in _protocols(self.fs)
-
     @_reaching
     def exists(self, path: str) -> bool:
-        if self.local_root is not None:
-            return self._on_disk(self.local_root, path).exists()
+        if (file := self.local(path)) is not None:
+            return file.exists()
         self.fs.invalidate_cache()
         return bool(self.fs.exists(self.full(path)))
 
     @_reaching
     def names(self, path: str) -> list[str]:
         """Names in a folder, sorted; empty if it does not exist."""
-        if self.local_root is not None:
-            folder = self._on_disk(self.local_root, path)
+        if (folder := self.local(path)) is not None:
             return sorted(os.listdir(folder)) if folder.is_dir() else []
         self.fs.invalidate_cache()
         try:
@@ -275,17 +266,13 @@ class Storage:
     def files(self, path: str) -> dict[str, Extent]:
         """Every file below a folder, by relative path; empty if the folder does not exist."""
         extents: dict[str, Extent] = {}
-        if self.local_root is not None:
-            top = self._on_disk(self.local_root, path)
-            for folder, _, names in os.walk(top):
-                for name in names:
-                    file = Path(folder, name)
-                    # Other processes may be moving files.
-                    with contextlib.suppress(FileNotFoundError):
-                        status = file.lstat()
-                        extents[file.relative_to(top).as_posix()] = Extent(
-                            status.st_size, status.st_mtime
-                        )
+        if (top := self.local(path)) is not None:
+            for file in (Path(folder, name) for folder, _, names in os.walk(top) for name in names):
+                # Other processes may be moving files.
+                with contextlib.suppress(FileNotFoundError):
+                    status = file.lstat()
+                    inner = file.relative_to(top).as_posix()
+                    extents[inner] = Extent(status.st_size, status.st_mtime)
             return extents
         self.fs.invalidate_cache()
         top_name = self.full(path).rstrip("/") + "/"
@@ -297,26 +284,25 @@ class Storage:
     @_reaching
     def move(self, path: str, to: str) -> None:
         """Rename a file or folder below the root; FileNotFoundError if it does not exist."""
-        if self.local_root is not None:
-            target = self._on_disk(self.local_root, to)
+        source, target = self.local(path), self.local(to)
+        if source is not None and target is not None:
             files.make_folder(target.parent)
-            os.rename(self._on_disk(self.local_root, path), target)
+            os.rename(source, target)
             files.sync(target.parent)
             return
-        source, target_name = self.full(path), self.full(to)
+        top = self.full(path)
         # An object store cannot rename: copy every file, then delete it.
-        names: list[str] = self.fs.find(source)
+        names: list[str] = self.fs.find(top)
         if not names:
-            raise FileNotFoundError(source)
+            raise FileNotFoundError(top)
         for name in names:
-            self.fs.cp_file(name, target_name + name.lstrip("/")[len(source.lstrip("/")) :])
+            self.fs.cp_file(name, self.full(to) + name.lstrip("/")[len(top.lstrip("/")) :])
         self.fs.rm(names)
 
     @_reaching
     def remove(self, path: str) -> None:
         """Delete a file or folder, if it exists."""
-        if self.local_root is not None:
-            target = self._on_disk(self.local_root, path)
+        if (target := self.local(path)) is not None:
             if target.is_dir():
                 shutil.rmtree(target)
             else:
@@ -328,8 +314,8 @@ class Storage:
     @_reaching
     def take(self, local_file: Path, path: str) -> None:
         """Move a file of this machine into the storage, durable before it has its name."""
-        if self.local_root is not None:
-            files.move_file(local_file, self._on_disk(self.local_root, path))
+        if (file := self.local(path)) is not None:
+            files.move_file(local_file, file)
             return
         self.fs.put_file(str(local_file), self.full(path))
         local_file.unlink()

@@ -92,7 +92,7 @@ class StageStore:
             content = self.storage.read(_record_path(key))
         except FileNotFoundError:
             return None
-        place = f"stages/{key}/{RECORD}"
+        place = _record_path(key)
         try:
             tree = json.loads(content)
             sha256 = tree.pop("sha256")
@@ -137,7 +137,7 @@ class StageStore:
 
         A result of a remote store is fetched and verified once for all processes of this node.
         """
-        return self._undamaged(self._verified, stage)
+        return self._undamaged(self._verified, stage.key)
 
     def _verified(self, key: str) -> StageRecord | None:
         if self.storage.local_root is not None:
@@ -149,17 +149,15 @@ class StageStore:
 
     def find_recorded(self, stage: Stage) -> StageRecord | None:
         """As :meth:`find_undamaged`, but reads the record only."""
-        return self._undamaged(self.record, stage)
+        return self._undamaged(self.record, stage.key)
 
-    def _undamaged(
-        self, read: Callable[[str], StageRecord | None], stage: Stage
-    ) -> StageRecord | None:
+    def _undamaged(self, read: Callable[[str], StageRecord | None], key: str) -> StageRecord | None:
         try:
-            return read(stage.key)
+            return read(key)
         except DamagedStage:
             # Another process may have set it aside at the same moment.
             with contextlib.suppress(FileNotFoundError):
-                self.set_aside(stage.key)
+                self.set_aside(key)
             return None
 
     def set_aside(self, key: str) -> str:
@@ -172,8 +170,8 @@ class StageStore:
         """A local folder with the files of a committed result (fetched from a remote store).
 
         Raises:
-            StoreError: not committed, or not any more; for a local store only reading tells.
-            DamagedStage: what was fetched is not what its record says.
+            StoreError: not committed, or not any more; not checked for a local store.
+            DamagedStage: the fetched files do not match the record.
         """
         local = self.storage.local(f"stages/{key}")
         if local is not None:
@@ -226,8 +224,8 @@ class StageStore:
         for name in files:
             self.storage.take(folder / name, f"stages/{stage.key}/{name}")
         if stage.kind == "trunk":
-            # Before the record: a hint without a record is ignored, but a missing one would never
-            # be written.
+            # Before the record: a hint without a record is ignored, but after a crash between the
+            # two a missing hint would never be written.
             self.storage.write(f"{_ladder_path(stage)}/{_steps(stage)}", stage.key.encode())
         lease.check()
         tree = record.to_json()
@@ -244,7 +242,7 @@ class StageStore:
         return record
 
     def _is_written(self, path: str, content: bytes) -> bool:
-        """Whether a refused creation had succeeded before, and only its answer was lost."""
+        """Whether a refused creation had succeeded before and only its answer was lost."""
         with contextlib.suppress(FileNotFoundError):
             return self.storage.read(path) == content
         return False
@@ -255,14 +253,10 @@ class StageStore:
         all_steps = (int(name) for name in self.storage.names(ladder) if name.isdigit())
         for steps in sorted((s for s in all_steps if s < _steps(trunk)), reverse=True):
             key = self.storage.read(f"{ladder}/{steps}").decode(errors="replace")
-            if key != _key_of_steps(trunk, steps):
-                continue
-            try:
-                if self._verified(key) is not None:
-                    return key, steps
-            except DamagedStage:
-                with contextlib.suppress(FileNotFoundError):
-                    self.set_aside(key)
+            settings = {**trunk.settings, "steps": steps}
+            is_beginning = key == digest({**trunk.payload, "settings": settings})
+            if is_beginning and self._undamaged(self._verified, key) is not None:
+                return key, steps
         return None
 
     # -- progress of unfinished stages ---------------------------------------------------
@@ -308,22 +302,18 @@ class StageStore:
             f"progress/{key}/{step}/{PROGRESS}",
             json.dumps({**marker, "sha256": digest(marker)}).encode(),
         )
-        for name in self.storage.names(f"progress/{key}"):
-            if name.isdigit() and int(name) < step:
-                self.storage.remove(f"progress/{key}/{name}")
+        for earlier in self._progress_steps(key):
+            if earlier < step:
+                self.storage.remove(f"progress/{key}/{earlier}")
 
     def find_progress(self, key: str) -> StageProgress | None:
         """The latest published and undamaged progress of a stage."""
-        steps = (int(name) for name in self.storage.names(f"progress/{key}") if name.isdigit())
-        for step in sorted(steps, reverse=True):
+        for step in self._progress_steps(key):
             path = f"progress/{key}/{step}"
             try:
-                marker = json.loads(self.storage.read(f"{path}/{PROGRESS}"))
-                sha256 = marker.pop("sha256")
+                marker = self._progress_marker(path)
                 files = marker["files"]
-                if any(map(fault_of_file, files)):
-                    raise ValueError("a file outside of this stage")
-                if sha256 == digest(marker) and all(
+                if not any(map(fault_of_file, files)) and all(
                     list(self.storage.file_digest(f"{path}/{name}")) == entry
                     for name, entry in files.items()
                 ):
@@ -345,18 +335,25 @@ class StageStore:
             record = self.record(key)
             if record is not None:
                 return record.history
-        for name in sorted(self._progress_steps(key), key=int, reverse=True):
+        for step in self._progress_steps(key):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                marker = json.loads(self.storage.read(f"progress/{key}/{name}/{PROGRESS}"))
-                if marker.pop("sha256") == digest(marker):
-                    return tuple(marker["state"]["history"])
+                marker = self._progress_marker(f"progress/{key}/{step}")
+                return tuple(marker["state"]["history"])
         return ()
 
-    def _progress_steps(self, key: str) -> list[str]:
+    def _progress_steps(self, key: str) -> list[int]:
+        """Steps of all progress of a stage, the latest first."""
         # The process that makes the stage may delete the folder at this moment.
         with contextlib.suppress(FileNotFoundError):
-            return [name for name in self.storage.names(f"progress/{key}") if name.isdigit()]
+            names = self.storage.names(f"progress/{key}")
+            return sorted((int(name) for name in names if name.isdigit()), reverse=True)
         return []
+
+    def _progress_marker(self, path: str) -> dict[str, Any]:
+        marker: dict[str, Any] = json.loads(self.storage.read(f"{path}/{PROGRESS}"))
+        if marker.pop("sha256") != digest(marker):
+            raise ValueError("it was altered")
+        return marker
 
     def fetch_progress(self, progress: StageProgress, token: str) -> Path:
         """A local folder with the files of ``progress``."""
@@ -376,7 +373,7 @@ class StageStore:
 
     def lease(self, key: str, *, purpose: str = "", ttl: float = TTL) -> Lease | Holder:
         """The lease on a stage, or its living holder."""
-        return try_acquire(self.storage, _lease_path(key), purpose=purpose, ttl=ttl)
+        return try_acquire(self.storage, f"leases/{key}.json", purpose=purpose, ttl=ttl)
 
 
 def _record_path(key: str) -> str:
@@ -389,12 +386,3 @@ def _ladder_path(trunk: Stage) -> str:
 
 def _steps(trunk: Stage) -> int:
     return int(trunk.settings["steps"])
-
-
-def _key_of_steps(trunk: Stage, steps: int) -> str:
-    """Key of the trunk that goes so many steps on the ladder of ``trunk``."""
-    return digest({**trunk.payload, "settings": {**trunk.settings, "steps": steps}})
-
-
-def _lease_path(key: str) -> str:
-    return f"leases/{key}.json"

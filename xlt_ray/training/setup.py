@@ -168,7 +168,7 @@ def masked_scores(network: nn.Module, batches: Mapping[str, Sequence[Batch]]) ->
         for part in parts:
             tensors = {name: torch.from_numpy(array).to(device) for name, array in part.items()}
             labels = tensors.pop("labels")
-            logits = network({**tensors, "asked": labels != IGNORED}).float()
+            logits = network({**tensors, "is_predicted": labels != IGNORED}).float()
             labels = labels[labels != IGNORED]
             num_right += int((logits.argmax(dim=-1) == labels).sum())
             loss += float(functional.cross_entropy(logits, labels, reduction="sum"))

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
-from xlt_ray.config.sweep import SweepSpec
+from tests.two_models import bounds
+from xlt_ray.config.sweep import SweepSpec, sweep_of
+from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import LedgerError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, TrialView, load_ledger, open_ledger
@@ -32,10 +34,6 @@ target:
   learning_rate: {float: [1e-5, 1e-3], log: true}
 search: {trials: 4, sampler: random, seed: 7}
 """
-
-
-def bounds(_: str) -> Mapping[str, int]:
-    return {"num_layers": 2, "hidden_size": 64}
 
 
 def run_to_its_end(ledger: Ledger, sweep: SweepSpec) -> list[TrialView]:
@@ -54,9 +52,6 @@ def outcomes(trials: list[TrialView]) -> list[tuple[object, ...]]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A journal whose sweep ran to its end."""
-    from xlt_ray.config.sweep import sweep_of
-    from xlt_ray.config.yaml import parse_document
-
     home = Home(tmp_path_factory.mktemp("written"))
     sweep = sweep_of(parse_document(TEXT, "f.yaml", ()))
     run_to_its_end(open_ledger(home, sweep), sweep)

@@ -34,6 +34,16 @@ TEXT = SPACE + "search: {trials: 5, sampler: random, seed: 7}"
 ReadSweep = Callable[..., SweepSpec]
 
 
+@pytest.fixture
+def sweep(sweep_from: ReadSweep) -> SweepSpec:
+    return sweep_from(TEXT)
+
+
+@pytest.fixture
+def ledger(home: Home, sweep: SweepSpec) -> Ledger:
+    return open_ledger(home, sweep)
+
+
 def objective_of(ticket: AskedTrial) -> float:
     rate = ticket.assignment.get("target.learning_rate", 0.0)
     assert isinstance(rate, float)
@@ -67,16 +77,10 @@ def run_through(home: Home, sweep: SweepSpec, *, reopen: bool, lag: int = 1) -> 
             if reopen:
                 ledger = open_ledger(home, sweep)
     return [
-        (
-            trial.number,
-            dict(trial.assignment),
-            trial.configuration,
-            trial.repeat,
-            trial.seed,
-            trial.objective,
-        )
-        for trial in ledger.trials()
-    ]
+        (view.number, dict(view.assignment), view.configuration, view.repeat, view.seed,
+         view.objective)
+        for view in ledger.trials()
+    ]  # fmt: skip
 
 
 # -- asking -------------------------------------------------------------------------------
@@ -189,10 +193,8 @@ def test_tpe_learns_from_what_it_was_told(home: Home, sweep_from: ReadSweep) -> 
 
 
 def test_a_running_trial_is_taken_up_with_the_same_assignment(
-    home: Home, sweep_from: ReadSweep
+    home: Home, ledger: Ledger, sweep: SweepSpec
 ) -> None:
-    sweep = sweep_from(TEXT)
-    ledger = open_ledger(home, sweep)
     tickets = [asked(ledger, sweep) for _ in range(3)]
     ledger.begin_attempt(tickets[1].number)
     ledger.tell_complete(0, 0.5)
@@ -215,10 +217,8 @@ def die_in_the_middle_of_a_line(journal: str) -> None:
 
 
 def test_a_torn_last_line_is_cut_and_nothing_else_is_lost(
-    home: Home, sweep_from: ReadSweep
+    home: Home, ledger: Ledger, sweep: SweepSpec
 ) -> None:
-    sweep = sweep_from(TEXT)
-    ledger = open_ledger(home, sweep)
     asked(ledger, sweep)
     before = ledger.trials()
     writer = multiprocessing.get_context("fork").Process(
@@ -362,9 +362,9 @@ def test_the_sweep_comes_back_from_its_ledger(home: Home, sweep_from: ReadSweep)
 # -- telling ------------------------------------------------------------------------------
 
 
-def test_everything_told_is_there_when_it_is_read_again(home: Home, sweep_from: ReadSweep) -> None:
-    sweep = sweep_from(TEXT)
-    ledger = open_ledger(home, sweep)
+def test_everything_told_is_there_when_it_is_read_again(
+    home: Home, ledger: Ledger, sweep: SweepSpec
+) -> None:
     number = asked(ledger, sweep).number
     uses = [StageUse("target", "k" * 64, "target nli 10", False, 10, 1.5),
             StageUse("evaluate", "e" * 64, "evaluate", True)]  # fmt: skip
@@ -389,18 +389,14 @@ def test_everything_told_is_there_when_it_is_read_again(home: Home, sweep_from: 
     assert load_ledger(home, "t").study.user_attrs["started"] == 3
 
 
-def test_what_was_told_once_stays(home: Home, sweep_from: ReadSweep) -> None:
-    sweep = sweep_from(TEXT)
-    ledger = open_ledger(home, sweep)
+def test_what_was_told_once_stays(ledger: Ledger, sweep: SweepSpec) -> None:
     asked(ledger, sweep)
     ledger.tell_complete(0, 0.75)
     ledger.tell_complete(0, 0.1)
     assert ledger.trial(0).objective == 0.75
 
 
-def test_an_objective_that_is_no_number_is_a_failure(home: Home, sweep_from: ReadSweep) -> None:
-    sweep = sweep_from(TEXT)
-    ledger = open_ledger(home, sweep)
+def test_an_objective_that_is_no_number_is_a_failure(ledger: Ledger, sweep: SweepSpec) -> None:
     asked(ledger, sweep)
     ledger.tell_complete(0, float("nan"))
     view = ledger.trial(0)
@@ -423,8 +419,7 @@ def test_the_best_trial_is_the_best_complete_one(
     assert found.trial.number == best
 
 
-def test_a_trial_that_is_not_there_is_refused(home: Home, sweep_from: ReadSweep) -> None:
-    ledger = open_ledger(home, sweep := sweep_from(TEXT))
+def test_a_trial_that_is_not_there_is_refused(ledger: Ledger, sweep: SweepSpec) -> None:
     with pytest.raises(LedgerError, match="no trial 0; there are none"):
         ledger.trial(0)
     asked(ledger, sweep)
@@ -531,8 +526,7 @@ def test_a_trial_that_was_retried_is_retried_by_its_last_number(
     assert ledger.enqueue_failed(Retry(trials=(5,))) == [5]
 
 
-def test_where_nothing_failed_no_cause_can_be_retried(home: Home, sweep_from: ReadSweep) -> None:
-    ledger = open_ledger(home, sweep_from(TEXT))
+def test_where_nothing_failed_no_cause_can_be_retried(ledger: Ledger) -> None:
     assert ledger.enqueue_failed() == []
     with pytest.raises(LedgerError, match="no failed trial"):
         ledger.enqueue_failed(Retry(cause="oom"))
@@ -573,10 +567,10 @@ def test_successive_halving_survives_reopening(tmp_path: Path, sweep_from: ReadS
 # -- other eyes -----------------------------------------------------------------------------
 
 
-def test_the_ledger_opens_in_the_optuna_dashboard(home: Home, sweep_from: ReadSweep) -> None:
+def test_the_ledger_opens_in_the_optuna_dashboard(
+    home: Home, ledger: Ledger, sweep: SweepSpec
+) -> None:
     dashboard = pytest.importorskip("optuna_dashboard")
-    sweep = sweep_from(TEXT)
-    ledger = open_ledger(home, sweep)
     ledger.tell_complete(asked(ledger, sweep).number, 0.5)
     app = dashboard.wsgi(load_ledger(home, "t").study._storage)
     status: list[str] = []
@@ -600,11 +594,9 @@ def test_the_ledger_opens_in_the_optuna_dashboard(home: Home, sweep_from: ReadSw
 
 
 def test_runs_that_were_told_late_are_all_known_and_none_is_written_with_all_others(
-    home: Home, sweep_from: ReadSweep, monkeypatch: pytest.MonkeyPatch
+    home: Home, ledger: Ledger, sweep: SweepSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(book, "RUNS_PER_ATTRIBUTE", 2)
-    sweep = sweep_from(TEXT)
-    ledger = open_ledger(home, sweep)
     for _ in range(5):
         ledger.tell_complete(asked(ledger, sweep).number, 0.5)
     # As one attribute holds them that was written before there were several.
@@ -683,9 +675,8 @@ def test_a_retry_has_not_begun_before_its_own_first_attempt(
 
 
 def test_a_trial_that_went_on_after_all_has_no_cause_of_failure(
-    home: Home, sweep_from: ReadSweep
+    ledger: Ledger, sweep: SweepSpec
 ) -> None:
-    ledger = open_ledger(home, sweep := sweep_from(TEXT))
     number = asked(ledger, sweep).number
     # Its driver died while it wrote the failure down.
     for name in ("cause", "message", "log"):

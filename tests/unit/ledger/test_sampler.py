@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable
+from typing import Any, cast
 
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from xlt_ray.ledger.sampler import TPE
+from tests.two_models import SPACE
+from xlt_ray.config.search_space import Choice, FloatRange, SearchParameter
+from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.ledger.sampler import Draft, StudyView, sampler_for
 
 RATE = optuna.distributions.FloatDistribution(0.0, 1.0)
 
@@ -23,28 +27,33 @@ def study_of(num_trials: int) -> optuna.Study:
     return study
 
 
-def asked(study: optuna.Study, sampler: optuna.samplers.BaseSampler) -> dict[str, float]:
-    study.sampler = sampler
-    trial = study.ask()
-    trial.suggest_float("rate", 0.0, 1.0)
-    if trial.params["rate"] < 0.5:
-        trial.suggest_categorical("kind", ["a", "b"])
-    return dict(trial.params)
+def drawn(study: optuna.Study, sweep: SweepSpec, seed: int) -> dict[str, Any]:
+    draft = Draft(cast(optuna.Study, StudyView(study)), sampler_for(sweep, seed))
+    values = {"rate": draft.suggest(SearchParameter("rate", FloatRange(0.0, 1.0)))}
+    if float(values["rate"]) < 0.5:
+        values["kind"] = draft.suggest(SearchParameter("kind", Choice(("a", "b"))))
+    return values
+
+
+@pytest.fixture
+def sweep(sweep_from: Callable[..., SweepSpec]) -> SweepSpec:
+    """Its sampler of configuration ``n`` has the seed ``n``."""
+    return sweep_from(SPACE + "search: {trials: 9, sampler: tpe, seed: 0, seeds: 1}")
 
 
 @pytest.mark.parametrize("num_trials", [0, 5, 40])
-def test_it_asks_what_optuna_asks(num_trials: int) -> None:
+def test_it_asks_what_optuna_asks(sweep: SweepSpec, num_trials: int) -> None:
     for seed in range(5):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            optunas = optuna.samplers.TPESampler(
-                seed=seed, multivariate=True, group=True, constant_liar=True
-            )
-        expected = asked(study_of(num_trials), optunas)
-        assert asked(study_of(num_trials), TPE(seed)) == expected
+        study = study_of(num_trials)
+        study.sampler = sampler_for(sweep, seed)
+        trial = study.ask()
+        trial.suggest_float("rate", 0.0, 1.0)
+        if trial.params["rate"] < 0.5:
+            trial.suggest_categorical("kind", ["a", "b"])
+        assert drawn(study_of(num_trials), sweep, seed) == trial.params
 
 
-def test_of_trials_that_were_stopped_alike_the_better_are_good_whatever_their_lengths() -> None:
+def test_trials_that_were_stopped_early_compare_whatever_their_lengths(sweep: SweepSpec) -> None:
     """Of two sizes of training the larger one is worse, and was stopped after more examples."""
     study = optuna.create_study(direction="maximize")
     for number in range(40):
@@ -59,5 +68,5 @@ def test_of_trials_that_were_stopped_alike_the_better_are_good_whatever_their_le
                 intermediate_values={examples: value},
             )
         )
-    rates = [asked(study, TPE(seed))["rate"] for seed in range(20)]
+    rates = [drawn(study, sweep, seed)["rate"] for seed in range(20)]
     assert sum(rates) / len(rates) > 0.6

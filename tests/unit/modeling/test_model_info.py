@@ -94,11 +94,18 @@ COMMITS = {"main": "a" * 40, "v2": "b" * 40}
 
 
 @pytest.fixture
-def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A model of the hub with two revisions that differ in their depth, as the cache holds it."""
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache of the hub, which cannot be reached."""
     from huggingface_hub import constants
 
-    cache = tmp_path / "cache"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def hub(folder: Path, cache: Path) -> str:
+    """A model of the hub with two revisions that differ in their depth, as the cache holds it."""
     for revision, commit in COMMITS.items():
         place = cache / "models--org--encoder" / "snapshots" / commit
         shutil.copytree(folder, place)
@@ -106,8 +113,6 @@ def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         (place.parents[1] / "refs" / revision).write_text(commit)
     config = json.loads((place / "config.json").read_text())
     write_model("bert", place, vocab_size=config["vocab_size"], depth=2)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     return "org/encoder"
 
 
@@ -183,15 +188,15 @@ def test_a_damaged_configuration_is_refused(folder: Path, config: str, problem: 
         model_facts(Model(name=str(folder)), None)
 
 
-def test_an_unreachable_hub_id_says_what_was_tried(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match="neither a local folder nor"):
-        model_facts(Model(name="nobody/no-such-model"), None)
+@pytest.mark.usefixtures("cache")
+def test_only_the_shape_of_a_known_model_is_assumed_without_the_hub() -> None:
+    model, unknown = Model(name="xlm-roberta-large"), Model(name="nobody/no-such-model")
+    for refused, may_assume in ((model, False), (unknown, False), (unknown, True)):
+        with pytest.raises(ModelError, match="neither a local folder nor"):
+            model_facts(refused, None, may_assume=may_assume)
+    facts = model_facts(model, None, may_assume=True)
+    assert (facts.num_layers, facts.hidden_size, facts.max_positions) == (24, 1024, 512)
+    assert facts.weights == ""
 
 
 @pytest.mark.parametrize("family", ["bert"], indirect=True)
@@ -211,20 +216,3 @@ def test_facts_of_the_small_real_models(real_folder: Path) -> None:
     facts = model_facts(Model(name=str(real_folder)), None)
     expected = {"bible-mini": (6, 128, 256), "bible-nano": (3, 64, 256)}[real_folder.name]
     assert (facts.num_layers, facts.hidden_size, facts.max_positions) == expected
-
-
-def test_a_well_known_model_is_assumed_where_that_is_enough(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    model = Model(name="xlm-roberta-large")
-    with pytest.raises(ModelError, match="neither a local folder nor"):
-        model_facts(model, None)
-    facts = model_facts(model, None, may_assume=True)
-    assert (facts.num_layers, facts.hidden_size, facts.max_positions) == (24, 1024, 512)
-    assert facts.weights == ""
-    with pytest.raises(ModelError, match="neither a local folder nor"):
-        model_facts(Model(name="nobody/no-such-model"), None, may_assume=True)

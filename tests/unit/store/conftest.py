@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from xlt_ray.config.facts import Facts
+from xlt_ray.config.facts import Facts, SplitFacts
 from xlt_ray.config.trial import TrialSpec
 from xlt_ray.store.stage_path import StagePath, path_of
 
@@ -39,6 +40,13 @@ def with_values(values: dict[str, Any]) -> dict[str, Any]:
     for path, value in values.items():
         tree = place(tree, path.split("."), value)
     return dict(tree)
+
+
+def with_data(facts: Facts, task: str, language: str, split: str) -> Facts:
+    """The facts with other data in one split of a task."""
+    known = facts.tasks[task]
+    splits = {**known.splits, (language, split): SplitFacts(1000, "other data")}
+    return replace(facts, tasks={**facts.tasks, task: replace(known, splits=splits)})
 
 
 @pytest.fixture

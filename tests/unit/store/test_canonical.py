@@ -5,13 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zlib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from xlt_ray.store.canonical import canonical, canonical_text, differences, digest
+from xlt_ray.store.canonical import (
+    CHECKSUM,
+    canonical,
+    canonical_text,
+    differences,
+    digest,
+    is_whole,
+    with_checksum,
+)
 
 plain = st.recursive(
     st.one_of(
@@ -121,3 +130,41 @@ def test_differences_name_dotted_paths() -> None:
         ("d", 0, None),
         ("e", None, 0),
     ]
+
+
+# -- lines with checksums -------------------------------------------------------------------
+
+loose = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(), inner, max_size=4)
+        | st.dictionaries(st.integers(), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+lines = st.dictionaries(st.text(), loose, max_size=5).filter(lambda line: CHECKSUM not in line)
+
+
+@settings(max_examples=50)
+@given(line=lines)
+def test_a_line_is_whole_after_it_was_written_and_read(line: dict[str, Any]) -> None:
+    read = json.loads(json.dumps(with_checksum(line)))
+    assert is_whole(read)
+    # The checksum is that of the line as it is read.
+    content = json.dumps(json.loads(json.dumps(line)), sort_keys=True)
+    assert read[CHECKSUM] == f"{zlib.crc32(content.encode()):08x}"
+
+
+@given(line=lines, name=st.text(), value=loose)
+def test_a_line_that_was_changed_is_not_whole(line: dict[str, Any], name: str, value: Any) -> None:
+    assume(name != CHECKSUM)
+    read = json.loads(json.dumps(with_checksum(line)))
+    changed = json.loads(json.dumps({**read, name: value}))
+    assume(json.dumps(changed) != json.dumps(read))
+    assert not is_whole(changed)
+
+
+def test_a_line_without_a_checksum_counts_as_whole() -> None:
+    assert is_whole({"op_code": 1})

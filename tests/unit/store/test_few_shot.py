@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from xlt_ray.config.facts import Facts, SplitFacts
+from xlt_ray.config.facts import Facts
 from xlt_ray.config.trial import FewShot
 from xlt_ray.store.stage_path import StagePath
+
+from .conftest import with_data
 
 PathWith = Callable[..., StagePath]
 
@@ -39,10 +40,8 @@ def test_it_goes_on_from_the_target_stage_that_trials_without_shots_have(
     path_with: PathWith,
 ) -> None:
     plain, few = path_with(), with_shots(path_with)
-    assert [one.kind for one in few] == [
-        "model", "align", "intermediate", "target", "few_shot", "evaluate",
-    ]  # fmt: skip
-    assert [one.key for one in few[:-2]] == [one.key for one in plain[:-1]]
+    assert [stage.kind for stage in few[-3:]] == ["target", "few_shot", "evaluate"]
+    assert [stage.key for stage in few[:-2]] == [stage.key for stage in plain[:-1]]
     assert few[-2].settings["fusion"] == few[-3].settings["fusion"]
     assert few[-2].num_examples == 100 * 32
 
@@ -72,27 +71,20 @@ def test_a_setting_changes_the_stage_and_nothing_above_it(
     assert changed == ["few_shot", "evaluate"]
 
 
-def test_the_data_that_shots_come_from_is_part_of_the_key(
-    path_with: PathWith, facts: Facts
+@pytest.mark.parametrize("language", ["qab", "qaa"])
+def test_the_data_of_the_shots_and_the_dev_set_of_the_source_are_part_of_the_key(
+    path_with: PathWith, facts: Facts, language: str
 ) -> None:
-    nli = facts.tasks["nli"]
-    splits = {**nli.splits, ("qab", "dev"): SplitFacts(50, "other labels")}
-    changed = replace(facts, tasks={**facts.tasks, "nli": replace(nli, splits=splits)})
-    one, other = with_shots(path_with), with_shots(path_with, facts=changed)
-    assert [a.key == b.key for a, b in zip(one, other, strict=True)][-3:] == [True, False, False]
+    changed = with_data(facts, "nli", language, "dev")
+    few_shot, evaluate = with_shots(path_with, facts=changed)[-2:]
+    assert few_shot.key != with_shots(path_with)[-2].key
+    assert evaluate.key != with_shots(path_with)[-1].key
+    if language == "qab":
+        assert few_shot.parent == with_shots(path_with)[-3]
 
 
 def test_repeats_draw_samples_of_their_own_unless_one_is_named(path_with: PathWith) -> None:
     for given, expected in (("per_trial", [3, 4]), (2, [2, 2])):
-        found = [with_shots(path_with, sample=given, seed=seed)[-2] for seed in (3, 4)]
-        assert [one.settings["sample"] for one in found] == expected
-        assert [one.seed for one in found] == [3, 4]
-
-
-def test_the_source_dev_set_that_it_is_scored_on_is_part_of_the_key(
-    path_with: PathWith, facts: Facts
-) -> None:
-    nli = facts.tasks["nli"]
-    splits = {**nli.splits, ("qaa", "dev"): SplitFacts(50, "other labels")}
-    changed = replace(facts, tasks={**facts.tasks, "nli": replace(nli, splits=splits)})
-    assert with_shots(path_with)[-2].key != with_shots(path_with, facts=changed)[-2].key
+        stages = [with_shots(path_with, sample=given, seed=seed)[-2] for seed in (3, 4)]
+        assert [stage.settings["sample"] for stage in stages] == expected
+        assert [stage.seed for stage in stages] == [3, 4]

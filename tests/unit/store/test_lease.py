@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 import xlt_ray.store.lease as lease_room
+from tests.threads import at_once
 from xlt_ray.errors import LeaseLost
 from xlt_ray.store.lease import Holder, Lease, find_holder, try_acquire, waiting_for
 from xlt_ray.store.storage import Storage
@@ -79,59 +80,27 @@ def test_leaving_the_block_gives_it_back_even_by_an_error(storage: Storage) -> N
     assert find_holder(storage, PATH) is None
 
 
-def test_contenders_at_one_moment_have_one_winner(tmp_path: Path) -> None:
-    for attempt in range(10):
-        storage = Storage(tmp_path / str(attempt))
-        start = threading.Barrier(4)
-        results: list[Lease | Holder] = []
+@pytest.mark.parametrize("storage", ["folder", "bucket"], indirect=True)
+@pytest.mark.parametrize("is_dead", [False, True])
+def test_contenders_at_one_moment_have_one_winner(storage: Storage, is_dead: bool) -> None:
+    def is_sound(lease: Lease) -> bool:
+        try:
+            lease.check()
+        except LeaseLost:
+            return False
+        return True
 
-        def contend(storage: Storage = storage, start: threading.Barrier = start,
-                    results: list[Lease | Holder] = results) -> None:  # fmt: skip
-            start.wait()
-            results.append(try_acquire(storage, PATH))
-
-        threads = [threading.Thread(target=contend) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        winners = [result for result in results if isinstance(result, Lease)]
-        assert len(winners) == 1
-        winners[0].check()
-        assert len(results) == 4
-        winners[0].release()
-
-
-def test_contenders_for_a_dead_lease_have_one_winner(tmp_path: Path) -> None:
-    for attempt in range(10):
-        storage = Storage(tmp_path / str(attempt))
-        put(storage, foreign(time.time() - 1))
-        start = threading.Barrier(4)
-        results: list[Lease | Holder] = []
-
-        def contend(storage: Storage = storage, start: threading.Barrier = start,
-                    results: list[Lease | Holder] = results) -> None:  # fmt: skip
-            start.wait()
-            results.append(try_acquire(storage, PATH))
-
-        threads = [threading.Thread(target=contend) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(results) == 4
-        sound = 0
-        for result in results:
-            if isinstance(result, Lease):
-                try:
-                    result.check()
-                except LeaseLost:
-                    continue
-                sound += 1
-        assert sound == 1
-        for result in results:
-            if isinstance(result, Lease):
-                result.release()
+    for _ in range(5):
+        if is_dead:
+            put(storage, foreign(time.time() - 1))
+        results = at_once(*[lambda: try_acquire(storage, PATH)] * 5)
+        leases = [result for result in results if isinstance(result, Lease)]
+        assert sum(map(is_sound, leases)) == 1
+        if storage.local_root is None or not is_dead:
+            assert len(leases) == 1
+        assert all(isinstance(result, Lease | Holder) for result in results)
+        for lease in leases:
+            lease.release()
         assert storage.names("leases") == []
 
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from xlt_ray.config.facts import Facts, SplitFacts
+from xlt_ray.config.facts import Facts
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import StagePath
+
+from .conftest import with_data
 
 PathWith = Callable[..., StagePath]
 
@@ -22,7 +24,7 @@ def stage(path_with: PathWith) -> Callable[..., Stage]:
     """The intermediate stage of the full trial, changed."""
 
     def find(values: dict[str, object], **rest: object) -> Stage:
-        return next(one for one in path_with(values, **rest) if one.kind == "intermediate")
+        return next(s for s in path_with(values, **rest) if s.kind == "intermediate")
 
     return find
 
@@ -45,10 +47,10 @@ def test_one_task_in_one_language_is_what_it_always_was(
 
 
 def test_the_order_of_tasks_and_languages_means_nothing(stage: Callable[..., Stage]) -> None:
-    one = {"intermediate.task": ["nli", "tags"], "intermediate.languages": ["qab", "qaa"]}
-    other = {"intermediate.task": ["tags", "nli"], "intermediate.languages": ["qaa", "qab"]}
-    assert stage(one).key == stage(other).key
-    assert "source_language" in stage(one).settings
+    first = {"intermediate.task": ["nli", "tags"], "intermediate.languages": ["qab", "qaa"]}
+    second = {"intermediate.task": ["tags", "nli"], "intermediate.languages": ["qaa", "qab"]}
+    assert stage(first).key == stage(second).key
+    assert "source_language" in stage(first).settings
 
 
 @pytest.mark.parametrize(
@@ -75,11 +77,9 @@ def test_every_setting_of_a_mixture_is_in_its_key(
 
 
 def test_what_a_mixture_trains_on_is_in_its_key(stage: Callable[..., Stage], facts: Facts) -> None:
-    tags = facts.tasks["tags"]
-    splits = {**tags.splits, ("qaa", "train"): SplitFacts(400, "other tags")}
-    other = replace(facts, tasks={**facts.tasks, "tags": replace(tags, splits=splits)})
+    other = with_data(facts, "tags", "qaa", "train")
     assert stage(BOTH, facts=other).key != stage(BOTH).key
-    newer = replace(facts, tasks={**facts.tasks, "tags": replace(tags, version=2)})
+    newer = replace(facts, tasks={**facts.tasks, "tags": replace(facts.tasks["tags"], version=2)})
     assert stage(BOTH, facts=newer).key != stage(BOTH).key
     # The alignment before it, which trains on the same text, has a key of its own.
     text = replace(facts, parallel={**facts.parallel, "qab": "other text"})
@@ -119,15 +119,13 @@ def test_trunks_of_a_mixture_are_shared_between_sizes(path_with: PathWith) -> No
     trunks = [[stage.key for stage in path if stage.kind == "trunk"] for path in (small, large)]
     assert trunks[1][:1] == trunks[0]
     assert len(trunks[1]) == 2
-    trained = [one for one in large if one.kind in ("trunk", "intermediate")]
-    assert sum(one.num_examples for one in trained) == 32 * 32, "25 steps, 20 % on top"
+    trained = [stage for stage in large if stage.kind in ("trunk", "intermediate")]
+    assert sum(stage.num_examples for stage in trained) == 32 * 32, "25 steps, 20 % on top"
 
 
 def test_the_dev_set_of_every_task_is_part_of_the_key(
     stage: Callable[..., Stage], facts: Facts
 ) -> None:
     for name in ("pairs", "tags"):
-        task = facts.tasks[name]
-        splits = {**task.splits, ("qaa", "dev"): SplitFacts(50, "other labels")}
-        other = replace(facts, tasks={**facts.tasks, name: replace(task, splits=splits)})
+        other = with_data(facts, name, "qaa", "dev")
         assert stage(BOTH, facts=other).key != stage(BOTH).key

@@ -14,7 +14,7 @@ from xlt_ray.errors import StoreError
 from xlt_ray.store.lease import Lease
 from xlt_ray.store.record import StageRecord
 from xlt_ray.store.stage import Stage
-from xlt_ray.store.storage import Storage
+from xlt_ray.store.storage import PAUSES_S, Storage, patient
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.failures import cause_of
 
@@ -154,3 +154,59 @@ def test_a_result_from_another_file_system_has_its_name_once_it_is_whole(
     assert [path.name for path in target.parent.iterdir()] == ["file"]
     assert any(path.name.startswith(".file.") for path in synced)
     assert synced[-1] == target.parent.resolve()
+
+
+# -- outages --------------------------------------------------------------------------------
+
+
+class Outage:
+    """A storage that fails ``times`` times, with the messages and pauses meanwhile."""
+
+    def __init__(self, times: int, error: Exception | None = None) -> None:
+        self.left = times
+        self.error = error or ConnectionError("refused")
+        self.messages: list[str] = []
+        self.pauses: list[float] = []
+
+    def exists(self, path: str) -> bool:
+        self.left -= 1
+        if self.left >= 0:
+            raise self.error
+        return path == "there"
+
+    def ask(self, path: str) -> bool:
+        return patient(self.exists, self.messages.append, pause=self.pauses.append)(path)
+
+
+def test_a_call_that_succeeds_is_made_once_and_nothing_is_said() -> None:
+    outage = Outage(0)
+    assert outage.ask("there")
+    assert not outage.ask("elsewhere")
+    assert (outage.messages, outage.pauses) == ([], [])
+
+
+def test_calls_are_repeated_with_growing_pauses_and_one_message() -> None:
+    outage = Outage(4)
+    assert outage.ask("there")
+    assert outage.pauses == list(PAUSES_S[:4]) == sorted(outage.pauses)
+    assert len(set(outage.pauses)) == 4
+    (message,) = outage.messages
+    assert "cannot be reached (refused)" in message
+
+
+def test_an_outage_of_an_hour_is_an_error() -> None:
+    outage = Outage(10**6)
+    with pytest.raises(ConnectionError):
+        outage.ask("there")
+    assert 3600 <= sum(outage.pauses) <= 2 * 3600
+    assert len(outage.messages) == 1
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "full"), OSError(errno.EDQUOT, "full"), KeyError("x")]
+)
+def test_an_error_that_waiting_does_not_solve_is_raised_at_once(error: Exception) -> None:
+    outage = Outage(1, error)
+    with pytest.raises(type(error)):
+        outage.ask("there")
+    assert (outage.messages, outage.pauses) == ([], [])

@@ -1,9 +1,9 @@
-"""States of sentences and words at every layer, pooled as they come out of the encoder.
+"""States of sentences and words at every layer, pooled batch by batch.
 
-Of a batch's states of all layers, ``(num_layers + 1) x (batch, length, hidden)``, the means over
-sentences and over words are kept and the rest is let go, so that memory is that of one batch and
-of the means: ``4 (num_layers + 1) hidden`` bytes for every sentence, and for every word where
-words are asked for. Words are kept once, however many samples of their sentences are taken.
+Only the means over sentences and over words of a batch's states, ``(num_layers + 1) x (batch,
+length, hidden)``, are kept, so the memory is that of one batch and of the means: ``4 (num_layers
++ 1) hidden`` bytes for every sentence and, if needed, for every word. Samples of the same sentences
+share their words.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from torch import Tensor
 from torch.nn import functional
 
 Links = Sequence[Tensor]
-"""Of each sentence pair ``(num_links, 2)`` int64: places of aligned words in either."""
+"""For each sentence pair ``(num_links, 2)`` int64: places of aligned words in both sentences."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """Of n sentences; which words are whose stands on the CPU, whatever the encoder runs on."""
+    """The words of n sentences; ``begins`` and ``counts`` are on the CPU, whatever the device."""
 
     directions: Tensor
     """``(num_layers + 1, num_words, hidden)``, each of length 1."""
     begins: Tensor
-    """``(n,)``: where the words of each sentence begin, one after another from there."""
+    """``(n,)``: the first word of each sentence."""
     counts: Tensor
-    """``(n,)``: how many each has."""
+    """``(n,)``: the number of words of each sentence."""
 
     def taken(self, places: Tensor) -> Words:
         return Words(self.directions, self.begins[places], self.counts[places])
@@ -36,7 +36,7 @@ class Words:
 
 @dataclass(frozen=True)
 class States:
-    """Of n sentences of one language; ``sentences`` is ``(num_layers + 1, n, hidden)``."""
+    """States of n sentences of one language; ``sentences`` is ``(num_layers + 1, n, hidden)``."""
 
     sentences: Tensor
     words: Words | None = None
@@ -56,7 +56,7 @@ def pooled(
     Args:
         layers: states of one batch, ``(batch, length, hidden)`` each.
         word_weights: ``(batch, words, length)``, rows that sum to 1, or to 0 where a row has
-            fewer words; None where words are not asked for.
+            fewer words; None if words are not needed.
 
     Returns:
         ``(num_layers + 1, batch, hidden)`` and ``(num_layers + 1, batch, words, hidden)``.
@@ -66,16 +66,16 @@ def pooled(
     if word_weights is not None:
         weights = torch.cat([weights, word_weights.float()], dim=1)
     means = torch.stack([weights @ layer.float() for layer in layers])
-    # A copy: a view would keep the states of words that only fill up rows.
+    # A copy: a view would keep the states of padding words in memory.
     return means[:, :, 0].contiguous(), None if word_weights is None else means[:, :, 1:]
 
 
 def words_of(states: Tensor, num_words: Sequence[int]) -> Words:
-    """The words of a batch without those that only fill up its rows.
+    """The words of a batch without padding.
 
     Args:
         states: ``(num_layers + 1, batch, words, hidden)``.
-        num_words: of each row.
+        num_words: number of words of each row.
     """
     counts = torch.as_tensor(num_words, dtype=torch.long)
     is_word = torch.arange(states.shape[2]) < counts[:, None]
@@ -85,16 +85,13 @@ def words_of(states: Tensor, num_words: Sequence[int]) -> Words:
 
 
 def joined(parts: Sequence[States], order: Sequence[int]) -> States:
-    """Parts one after another, then put back: ``order[i]`` is the sentence that row i is of."""
+    """Parts one after another, put back in order: row i is sentence ``order[i]``."""
     sentences = torch.cat([part.sentences for part in parts], dim=1)
     place_of = sorted(range(len(order)), key=order.__getitem__)
-    those = [part.words for part in parts if part.words is not None]
-    if not those:
+    all_words = [part.words for part in parts if part.words is not None]
+    if not all_words:
         return States(sentences).taken(place_of)
-    ends = torch.tensor([one.directions.shape[1] for one in those]).cumsum(0)
-    words = Words(
-        torch.cat([one.directions for one in those], dim=1),
-        torch.cat([one.begins + end for one, end in zip(those, [0, *ends[:-1]], strict=True)]),
-        torch.cat([one.counts for one in those]),
-    )
-    return States(sentences, words).taken(place_of)
+    directions = torch.cat([words.directions for words in all_words], dim=1)
+    counts = torch.cat([words.counts for words in all_words])
+    # The words of each part are one after another, as words_of gives them.
+    return States(sentences, Words(directions, counts.cumsum(0) - counts, counts)).taken(place_of)

@@ -1,4 +1,4 @@
-"""Does a sentence find its translation among all of the sample?
+"""Does a sentence find its translation among all sentences of the sample?
 
 With x_i and y_i the means over the pieces of sentence i and of its translation, special pieces
 among them::
@@ -22,18 +22,18 @@ def retrieval(
     second: States,
     links: Links | None = None,  # noqa: ARG001 (diagnostics are called alike)
 ) -> Tensor:
-    """Between 0 and 1; chance is 1 / n. NaN of a single sentence."""
-    one, other = (_of_length_one(side.sentences.double()) for side in (first, second))
-    nearness = one @ other.transpose(1, 2)
-    if nearness.shape[-1] < 2:
-        return torch.full((len(nearness),), torch.nan, dtype=torch.float64)
-    own = nearness.diagonal(dim1=1, dim2=2)
-    eye = torch.eye(nearness.shape[-1], dtype=torch.bool, device=nearness.device)
-    others = nearness.masked_fill(eye, -torch.inf)
-    into, out_of = ((own > others.amax(dim=dim)).double().mean(dim=-1) for dim in (2, 1))
+    """Between 0 and 1; chance is 1 / n. NaN for a single sentence."""
+    sources, targets = (_normalized(states.sentences.double()) for states in (first, second))
+    cosines = sources @ targets.transpose(1, 2)
+    if cosines.shape[-1] < 2:
+        return torch.full((len(cosines),), torch.nan, dtype=torch.float64)
+    translations = cosines.diagonal(dim1=1, dim2=2)
+    eye = torch.eye(cosines.shape[-1], dtype=torch.bool, device=cosines.device)
+    wrong = cosines.masked_fill(eye, -torch.inf)
+    into, out_of = ((translations > wrong.amax(dim=dim)).double().mean(dim=-1) for dim in (2, 1))
     return ((into + out_of) / 2).cpu()
 
 
-def _of_length_one(vectors: Tensor) -> Tensor:
+def _normalized(vectors: Tensor) -> Tensor:
     lengths = vectors.norm(dim=-1, keepdim=True)
     return vectors / torch.where(lengths == 0, torch.ones_like(lengths), lengths)

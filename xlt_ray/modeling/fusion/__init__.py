@@ -6,6 +6,6 @@ first is the embeddings, and ``attention_mask`` ``(batch, length)``, 1 for piece
 padding. It returns ``(batch, length, hidden)``; what it returns at padding is not used. A
 piece's result depends neither on how much padding follows nor on the other rows of the batch.
 
-A fusion whose first state is worth promising says it: ``initial(hidden_states)`` returns what a new
-module gives, ``(batch, length, hidden)``, and how far from it any value may be.
+A fusion may promise its initial output: ``initial(hidden_states)`` returns the output of a new
+module, ``(batch, length, hidden)``, and the tolerance for any value.
 """

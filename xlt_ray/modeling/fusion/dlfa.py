@@ -20,7 +20,7 @@ last layer is fused with a lower one by an attention-based module. The module's 
 not available and no code is public, so **every equation above is a reconstruction**: it is
 AFF of arXiv 2009.14082 (*Attentional Feature Fusion*) as in its authors' code, from which the
 factor 2 comes. The choice of k and of r = 4 is ours too, and whether pieces or pooled states are
-fused was not told.
+fused is not stated.
 
 Different from AFF, both on purpose:
 
@@ -98,9 +98,9 @@ def placed(
     if placement == "pieces":
         return *both, attention_mask
     if placement == "mean":
-        last, lower = (masked_mean(one, attention_mask) for one in both)
+        last, lower = (masked_mean(states, attention_mask) for states in both)
     else:
-        last, lower = (one[:, :1] for one in both)
+        last, lower = (states[:, :1] for states in both)
     return last, lower, attention_mask[:, :1]
 
 

@@ -46,7 +46,7 @@ class Adversarial:
         delta = may.new_zeros((*may.shape[:-1], width))
         for _ in range(settings.steps):
             delta.requires_grad_()
-            # Of the perturbation alone: the weights' own gradients are not touched.
+            # The gradient of the perturbation only: those of the weights do not change.
             (slope,) = torch.autograd.grad(loss_at(delta), delta)
             moved = delta.detach() + settings.step_size * _direction(slope, settings.norm)
             delta = projected(moved * may, settings.epsilon, settings.norm)

@@ -26,7 +26,7 @@ TINY = 1e-30
 
 
 class Perturbation(Protocol):
-    """How a batch's perturbations are found, and what is made of the losses there."""
+    """How to find a batch's perturbations and combine the losses at them."""
 
     def loss(self, loss_at: LossAt, may: Tensor, width: int, batch: Batch) -> Tensor:
         """The loss to be trained on; ``may`` is 1 where pieces may move, of width 1."""

@@ -36,7 +36,7 @@ class Smoothing:
 
     def loss(self, loss_at: LossAt, may: Tensor, width: int, batch: Batch) -> Tensor:
         settings = self._settings
-        streams = [torch.Generator().manual_seed(one) for one in batch["noise_seed"].tolist()]
+        streams = [torch.Generator().manual_seed(seed) for seed in batch["noise_seed"].tolist()]
         shape = (*may.shape[1:-1], width)
         total = torch.zeros((), device=may.device)
         for _ in range(settings.draws):

@@ -43,8 +43,8 @@ class WeamNetwork(MaskedLm):
             return super().forward(batch)
         states = hidden_states(self.encoder, batch)[-1]
         swapped = batch["swap"].to(states.dtype) @ states
-        asked = batch["labels"] != IGNORED
-        labels, denominator = batch["labels"][asked], batch["denominator"]
-        plain = summed_loss(self.head(states[asked]), labels, denominator)
-        crossed = summed_loss(self.head(swapped[asked]), labels, denominator)
+        is_masked = batch["labels"] != IGNORED
+        labels, denominator = batch["labels"][is_masked], batch["denominator"]
+        plain = summed_loss(self.head(states[is_masked]), labels, denominator)
+        crossed = summed_loss(self.head(swapped[is_masked]), labels, denominator)
         return plain + self._weight * crossed
