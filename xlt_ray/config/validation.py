@@ -185,7 +185,9 @@ def _walk(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list
     for step in location:
         members = _members(here)
         tagged = [member for member in members if _has_tag(member, step)]
-        if tagged and not _field_of(members, step):
+        # A setting may be called like its method.
+        is_union = sum(map(_is_model, members)) > 1
+        if tagged and (is_union or not _field_of(members, step)):
             here = owner = tagged[0]
             continue
         holder = _field_of(members, step)

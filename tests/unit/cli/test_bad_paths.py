@@ -49,6 +49,8 @@ def place(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
         "a link to nothing": astray,
         "too long a name": tmp_path / ("x" * 300),
         "where nothing can be made": Path("/proc/nothing"),
+        "nothing": tmp_path / "gone.yaml",
+        "a folder": tmp_path,
     }[request.param]
 
 
@@ -58,7 +60,7 @@ def test_a_home_that_is_no_folder_is_refused_by_every_command(
     xlt: Xlt, file: Path, place: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XLT_HOME", str(place))
-    said = xlt(*(file if one == "SWEEP" else one for one in command))
+    said = xlt(*(file if argument == "SWEEP" else argument for argument in command))
     assert f"XLT_HOME={place}: " in one_line(said)
     assert said.out == ""
 
@@ -69,7 +71,9 @@ def test_a_home_that_cannot_be_written_is_refused_before_anything_is_made(
     xlt: Xlt, file: Path, place: Path, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XLT_HOME", str(place))
-    said = xlt(*(file if one == "SWEEP" else one for one in command), "target.task=toy-nli")
+    said = xlt(
+        *(file if argument == "SWEEP" else argument for argument in command), "target.task=toy-nli"
+    )
     assert "is not writable" in one_line(said)
 
 
@@ -97,23 +101,12 @@ def test_the_doctor_tells_a_bad_home_among_what_else_it_finds(
 
 
 @pytest.mark.parametrize("command", ["check", "plan", "run", "stage"])
-@pytest.mark.parametrize("place", [*NO_FOLDERS, "a folder"], indirect=False)
+@pytest.mark.parametrize("place", [*NO_FOLDERS, "nothing", "a folder"], indirect=True)
 def test_a_sweep_file_that_cannot_be_read_is_one_line(
-    xlt: Xlt, tmp_path: Path, command: str, place: str
+    xlt: Xlt, home: Home, command: str, place: Path
 ) -> None:
-    taken, loop, astray = tmp_path / "taken", tmp_path / "loop.yaml", tmp_path / "astray.yaml"
-    taken.write_text("x")
-    loop.symlink_to(loop)
-    astray.symlink_to(tmp_path / "nowhere")
-    bad = {
-        "a file": tmp_path / "gone.yaml",
-        "below a file": taken / "below.yaml",
-        "a loop": loop,
-        "a link to nothing": astray,
-        "too long a name": tmp_path / ("x" * 300 + ".yaml"),
-        "a folder": tmp_path,
-    }[place]
-    one_line(xlt(command, bad))
+    assert str(place) in one_line(xlt(command, place))
+    assert not home.root.exists()
 
 
 @pytest.mark.parametrize("place", NO_FOLDERS, indirect=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from xlt_ray.cli.output import print_table
 from xlt_ray.cli.progress import (
@@ -32,6 +33,12 @@ VIEW = TrialView(
     curve=(), attempts=1, cause="bug", message="KeyError: 'x'", log="", stages=(),
     mlflow_run_id=None, retry_of=None, started=None, ended=None,
 )  # fmt: skip
+
+
+@pytest.fixture
+def sweep(sweep_from: Callable[..., SweepSpec]) -> SweepSpec:
+    text = "{name: t, data: {source: toy}, model: toy:2x64, target: {task: nli}, "
+    return sweep_from(text + "search: {trials: 500, sampler: random}}")
 
 
 def failed(number: int, cause: str, log: str = "", **more: Any) -> TrialView:
@@ -64,24 +71,16 @@ def test_forty_trials_that_failed_alike_are_one_line_and_one_command() -> None:
     [(True, [], True), (False, [], False), (True, [failed(0, "nan")], False)],
 )
 def test_everything_was_there_only_where_that_is_so(
-    sweep_from: Callable[..., SweepSpec], capsys: pytest.CaptureFixture[str],
+    sweep: SweepSpec, capsys: pytest.CaptureFixture[str],
     is_finished: bool, failed_ones: list[TrialView], is_told: bool,
 ) -> None:  # fmt: skip
-    sweep = sweep_from(
-        "name: t\ndata: {source: toy}\nmodel: toy:2x64\n"
-        "target: {task: nli, source_language: qaa}\nsearch: {trials: 1}\n"
-    )
     echo_summary(sweep, SweepSummary(tuple(failed_ones), None, 0, 0, is_finished, False))
     assert ("everything was in the store" in capsys.readouterr().out) == is_told
 
 
 def test_what_was_stopped_early_has_trained_and_was_not_there_already(
-    sweep_from: Callable[..., SweepSpec], capsys: pytest.CaptureFixture[str]
+    sweep: SweepSpec, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sweep = sweep_from(
-        "name: t\ndata: {source: toy}\nmodel: toy:2x64\n"
-        "target: {task: nli, source_language: qaa}\nsearch: {trials: 1}\n"
-    )
     pruned = replace(VIEW, state="pruned", cause=None, message="")
     echo_summary(sweep, SweepSummary((pruned,), None, 0, 0, True, False, num_stopped_early=1))
     out = capsys.readouterr().out
@@ -91,12 +90,8 @@ def test_what_was_stopped_early_has_trained_and_was_not_there_already(
 
 @pytest.mark.parametrize("is_finished", [True, False])
 def test_the_whole_space_was_tried_only_where_every_trial_has_ended(
-    sweep_from: Callable[..., SweepSpec], capsys: pytest.CaptureFixture[str], is_finished: bool
+    sweep: SweepSpec, capsys: pytest.CaptureFixture[str], is_finished: bool
 ) -> None:
-    sweep = sweep_from(
-        "name: t\ndata: {source: toy}\nmodel: toy:2x64\n"
-        "target: {task: nli, source_language: qaa}\nsearch: {trials: 9}\n"
-    )
     echo_summary(sweep, SweepSummary((VIEW,), None, 0, 0, is_finished, False, is_whole_space=True))
     assert ("configurations of the space were tried" in capsys.readouterr().out) == is_finished
 
@@ -168,13 +163,7 @@ def test_a_log_hears_once_what_a_trial_waits_for(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.count("waits for") == 2
 
 
-def test_the_table_shows_those_that_run_then_the_latest_that_ended(
-    sweep_from: Callable[..., SweepSpec],
-) -> None:
-    from rich.console import Console
-
-    text = "{name: t, data: {source: toy}, model: toy:2x64, target: {task: nli}, "
-    sweep = sweep_from(text + "search: {trials: 500, sampler: random}}")
+def test_the_table_shows_those_that_run_then_the_latest_that_ended(sweep: SweepSpec) -> None:
     board = TableReporter(sweep, "accuracy", Console())
     for number in range(200):
         board.begun(replace(VIEW, number=number, state="running"))
@@ -189,15 +178,9 @@ def test_the_table_shows_those_that_run_then_the_latest_that_ended(
     assert numbers == [3, *range(199, 200 - SHOWN, -1)]
 
 
-def test_brackets_in_a_message_or_a_value_are_shown_as_they_are(
-    sweep_from: Callable[..., SweepSpec],
-) -> None:
-    from rich.console import Console
-
-    text = "{name: t, data: {source: toy}, model: toy:2x64, target: {task: nli}, "
-    text += "search: {trials: 2, sampler: random}}"
+def test_brackets_in_a_message_or_a_value_are_shown_as_they_are(sweep: SweepSpec) -> None:
     console = Console(width=160)
-    board = TableReporter(sweep_from(text), "accuracy", console)
+    board = TableReporter(sweep, "accuracy", console)
     board.begun(replace(VIEW, number=1, assignment={"model": "[/here]/[bold]m"}))
     board.finished(failed(2, "bug", message="no file [/tmp/x]"))
     with console.capture() as shown:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from xlt_ray.config.search_space import grid
 from xlt_ray.config.sweep import SweepSpec, load_sweep, sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import SpecErrors
@@ -103,6 +104,18 @@ def test_a_name_that_can_be_a_file_is_taken(sweep_from: ReadSweep, name: str) ->
 def test_a_name_that_cannot_be_a_file_is_refused(sweep_from: ReadSweep, name: str) -> None:
     with pytest.raises(SpecErrors, match="a name consists of"):
         sweep_from(TEXT, f"name='{name}'")
+
+
+def test_few_shots_are_searched_over_as_a_block(sweep_from: ReadSweep) -> None:
+    shots = (
+        "few_shot={choice: [null, {language: {choice: [qab, qac]}, shots: {choice: [5, 10, 50]}, "
+        "sample: {choice: [0, 1]}}]}"
+    )
+    fixed = ("model=toy:2x64", "align=null", "target={task: nli}", "search.first=[]")
+    sweep = sweep_from(TEXT, *fixed, shots)
+    assert len(list(grid(sweep.space))) == 1 + 2 * 3 * 2
+    assert sweep.has_few_shot
+    assert not sweep_from(TEXT, *fixed, "few_shot=null").has_few_shot
 
 
 def test_bounds_that_follow_the_model_are_accepted_before_the_model_is_known(
