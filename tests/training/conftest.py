@@ -20,7 +20,7 @@ from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import path_of
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.read_facts import facts_of
-from xlt_ray.training.load import TrainingInputs
+from xlt_ray.training.load import TrainingContext
 from xlt_ray.training.loop import Event
 from xlt_ray.training.process_group import ProcessGroup, join_process_group
 from xlt_ray.training.runtime import Runtime
@@ -84,11 +84,13 @@ class Bench:
     def walk(
         self, root: Path, *overrides: str, seed: int = 0, until: str = "", **runtime: Any
     ) -> Iterator[Event]:
-        trial = self.trial(*overrides)
-        path = path_of(trial, self.facts, seed=seed, shared_seed=0)
-        made = replace(Runtime(cache=self.cache, evaluations=2), **runtime)
-        inputs = TrainingInputs(trial.model, self.open_data(trial))
-        return walk(path, inputs, StageStore(root), made, self.group, until=until)
+        path = self.path(*overrides, seed=seed)
+        return walk(path, self.context(root, *overrides, **runtime), until=until)
+
+    def context(self, root: Path, *overrides: str, **runtime: Any) -> TrainingContext:
+        trial, store = self.trial(*overrides), StageStore(root)
+        how = replace(Runtime(cache=self.cache, evaluations=2), **runtime)
+        return TrainingContext(trial.model, self.open_data(trial), store, how, self.group)
 
     def make(self, root: Path, *overrides: str, seed: int = 0, **runtime: Any) -> list[Event]:
         return list(self.walk(root, *overrides, seed=seed, **runtime))

@@ -12,9 +12,7 @@ from tests.training.conftest import Bench
 from xlt_ray.config.methods import ALIGNMENTS
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
-from xlt_ray.training.load import TrainingInputs
 from xlt_ray.training.loop import Evaluated, Event
-from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.setup import training_setup
 
 STEPS = 60
@@ -36,9 +34,8 @@ def override(objective: str, steps: int = STEPS) -> str:
 
 def untrained_loss(bench: Bench, stage: Stage, root: Path) -> float:
     """Mean loss of the stage's network, as it is at the first step, over the last ten batches."""
-    trial = bench.trial(override(str(stage.settings["objective"])))
-    inputs = TrainingInputs(trial.model, bench.open_data(trial))
-    setup, _ = training_setup(stage, inputs, StageStore(root), Runtime(cache=bench.cache))
+    context = bench.context(root, override(str(stage.settings["objective"])))
+    setup, _ = training_setup(stage, context)
     losses = []
     with torch.no_grad():
         for step in range(STEPS - 10, STEPS):

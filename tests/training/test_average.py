@@ -12,7 +12,7 @@ from tests.training.conftest import Bench
 from xlt_ray.store.record import StageRecord
 from xlt_ray.store.store import StageStore
 from xlt_ray.training.final_weights import AVERAGE
-from xlt_ray.training.load import TrainingInputs, load_network
+from xlt_ray.training.load import load_network
 from xlt_ray.training.loop import Evaluated
 
 PLAIN = ("intermediate=null", "target.evaluations=4", "target.select=last")
@@ -45,10 +45,8 @@ def test_the_average_is_the_mean_of_the_last_checkpoints(
     bench: Bench, checkpoints: tuple[Path, dict[int, dict[str, torch.Tensor]]]
 ) -> None:
     root, saved = checkpoints
-    trial = bench.trial(*ASKED)
     store, target = StageStore(root), bench.path(*ASKED)[-2]
-    inputs = TrainingInputs(trial.model, bench.open_data(trial))
-    network, _ = load_network(target, inputs, store)
+    network, _ = load_network(target, bench.context(root, *ASKED))
     last = dict(network.named_parameters())
     means = load_file(store.folder(target.key) / AVERAGE)
     assert set(means) == set(last)

@@ -19,7 +19,7 @@ from xlt_ray.modeling.encoder import load_encoder, load_tokenizer, save_encoder
 from xlt_ray.store.stage_path import path_of
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.read_facts import facts_of
-from xlt_ray.training.load import TrainingInputs
+from xlt_ray.training.load import TrainingContext
 from xlt_ray.training.loop import Committed, Event
 from xlt_ray.training.process_group import join_process_group
 from xlt_ray.training.runtime import Runtime
@@ -50,11 +50,10 @@ def start(tmp_path: Path) -> Walk:
     path = path_of(trial, facts, seed=0, shared_seed=0)
 
     def process() -> Iterator[Event]:
-        inputs = TrainingInputs(trial.model, open_source(trial.data))
+        source, store = open_source(trial.data), StageStore(tmp_path / "home")
         runtime = Runtime(cache=tmp_path / "cache", evaluations=1)
-        return walk(
-            path, inputs, StageStore(tmp_path / "home"), runtime, join_process_group(0, 1, "cpu")
-        )
+        group = join_process_group(0, 1, "cpu")
+        return walk(path, TrainingContext(trial.model, source, store, runtime, group))
 
     return process
 

@@ -20,7 +20,7 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import StageUse, open_ledger
 from xlt_ray.modeling.exported_network import load_exported
 from xlt_ray.store.store import StageStore
-from xlt_ray.training.load import TrainingInputs, load_network
+from xlt_ray.training.load import load_network
 from xlt_ray.training.predict import predict
 
 
@@ -62,7 +62,7 @@ def test_the_best_trial_comes_back_bit_for_bit_and_scores_what_it_scored(
     trial, path = bench.trial(), bench.path()
     source = bench.open_data(trial)
     store = StageStore(made.stages)
-    network, _ = load_network(path[-2], TrainingInputs(trial.model, source), store)
+    network, _ = load_network(path[-2], bench.context(made.stages))
     rows = {
         "input_ids": torch.arange(6, 26).reshape(2, 10),
         "attention_mask": torch.ones(2, 10, dtype=torch.long),

@@ -20,7 +20,7 @@ from xlt_ray.store.record import Score, StageRecord, values_by_language
 from xlt_ray.store.stage_path import path_of
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.read_facts import facts_of
-from xlt_ray.training.load import TrainingInputs
+from xlt_ray.training.load import TrainingContext
 from xlt_ray.training.runtime import Runtime
 from xlt_ray.training.walk import walk
 
@@ -237,9 +237,9 @@ def test_a_further_task_is_scored_under_the_head_of_the_target(
     trial = sweep.trial_of({})
     path = path_of(trial, facts, seed=0, shared_seed=0)
     store = StageStore(tmp_path / "store")
-    inputs = TrainingInputs(trial.model, open_source(trial.data))
-    for _ in walk(path, inputs, store, Runtime(cache=tmp_path / "cache"), bench.group):
-        pass
+    runtime = Runtime(cache=tmp_path / "cache")
+    context = TrainingContext(trial.model, open_source(trial.data), store, runtime, bench.group)
+    list(walk(path, context))
     record = store.record(path[-1].key)
     assert record is not None
     found = {(score.role, score.task, score.language, score.split) for score in record.scores}

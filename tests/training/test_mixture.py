@@ -16,14 +16,11 @@ from tests.rounding import assert_trained_alike
 from tests.training.conftest import TINY, Bench
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
-from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.read_facts import facts_of
-from xlt_ray.training.load import TrainingInputs, text_pipeline
 from xlt_ray.training.loop import Committed, Evaluated, TrainingSetup
-from xlt_ray.training.runtime import Runtime
-from xlt_ray.training.setup import mixed_setup
+from xlt_ray.training.setup import training_setup
 
 MIXED = [
     "intermediate.task=[toy-nli, toy-tagging, toy-similarity, toy-choice, toy-qa]",
@@ -164,7 +161,7 @@ def test_a_larger_size_of_a_mixture_goes_on_from_the_trunk_of_a_smaller(
 
 
 @pytest.mark.long
-def test_every_task_of_a_mixture_is_learned(mixed: Bench) -> None:
+def test_every_task_of_a_mixture_is_learned(mixed: Bench, tmp_path: Path) -> None:
     overrides = [
         "intermediate.task=[toy-tagging, toy-choice, toy-qa]",
         "intermediate.sampling={method: temperature, temperature: 100}",
@@ -172,17 +169,7 @@ def test_every_task_of_a_mixture_is_learned(mixed: Bench) -> None:
         "intermediate.size=6400",
         "intermediate.batch_size=32",
     ]
-    trial = mixed.trial(*overrides)
-    source = mixed.open_data(trial)
-    tokenizer = load_tokenizer(trial.model, source.vocabulary())
-    encoder = load_encoder(trial.model, tokenizer, 0)
-    setup = mixed_setup(
-        intermediate(mixed, *overrides),
-        encoder,
-        text_pipeline(tokenizer, 32, mixed.cache),
-        TrainingInputs(trial.model, source),
-        Runtime(cache=mixed.cache),
-    )
+    setup, _ = training_setup(intermediate(mixed, *overrides), mixed.context(tmp_path, *overrides))
     assert setup.num_steps == 223, "200 of tasks"
     before = _scores(setup)
     optimizer = torch.optim.AdamW(setup.network.parameters(), lr=3e-3)

@@ -18,7 +18,7 @@ from xlt_ray.data.task import task_named
 from xlt_ray.modeling.objectives.perturbed import robust_network
 from xlt_ray.store.record import StageRecord
 from xlt_ray.store.store import StageStore
-from xlt_ray.training.load import TrainingInputs, load_network, text_pipeline
+from xlt_ray.training.load import load_network
 from xlt_ray.training.loop import Evaluated
 
 PLAIN = "intermediate=null"
@@ -101,12 +101,12 @@ DEFENCE = "target.robust={method: adversarial, steps: 2, step_size: 0.05, epsilo
 def attacked(bench: Bench, root: Path, *overrides: str) -> tuple[float, float]:
     """Loss on the dev set, and the loss there at the worst perturbation that is found."""
     trial, target = bench.trial(*overrides), bench.path(*overrides)[-2]
-    inputs = TrainingInputs(trial.model, bench.open_data(trial))
-    network, tokenizer = load_network(target, inputs, StageStore(root))
+    context = bench.context(root, *overrides)
+    network, tokenizer = load_network(target, context)
     task = task_named(trial.target.task)
     batches = eval_batches(
-        inputs.source, task, LabelAccess("select", task.name, "qaa"), "qaa", "dev", 200,
-        text_pipeline(tokenizer, 32, bench.cache), 100,
+        context.source, task, LabelAccess("select", task.name, "qaa"), "qaa", "dev", 200,
+        context.pipeline(tokenizer, 32), 100,
     )  # fmt: skip
     losses = []
     for trained in (network, robust_network(network, ATTACK, tokenizer.all_special_ids)):

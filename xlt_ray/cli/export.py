@@ -92,7 +92,7 @@ def export(
         mend_database(home, tracking, warn)
         registry = ModelRegistry(home, ledger.name, tracking, ledger.identity)
     # All checks are done; only now is torch loaded.
-    from xlt_ray.training.export_trial import export_folder, write_network
+    from xlt_ray.training.load import export_folder, write_network
 
     _, trusted = model_of(ledger.sweep, view.assignment)
     with export_folder(folder) as aside:

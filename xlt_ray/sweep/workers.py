@@ -182,7 +182,7 @@ def open_walk(
     import transformers
 
     from xlt_ray.data.sources.base import open_source
-    from xlt_ray.training.load import TrainingInputs
+    from xlt_ray.training.load import TrainingContext
     from xlt_ray.training.process_group import join_process_group
     from xlt_ray.training.walk import walk
 
@@ -196,9 +196,9 @@ def open_walk(
     if runtime.gpu_share < 1:
         _, total = torch.cuda.mem_get_info()
         torch.cuda.set_per_process_memory_fraction(memory_share(runtime.gpu_share, total))
-    inputs = TrainingInputs(task.trial.model, open_source(task.trial.data))
-    store = StageStore(task.store)
-    return walk(task.path, inputs, store, runtime, process_group, until=task.until), process_group
+    trial, store = task.trial, StageStore(task.store)
+    context = TrainingContext(trial.model, open_source(trial.data), store, runtime, process_group)
+    return walk(task.path, context, until=task.until), process_group
 
 
 class Worker:

@@ -8,7 +8,7 @@ so the weights are the same bits with and without them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -21,10 +21,7 @@ from xlt_ray.modeling.diagnostics.layer_states import States, joined, pooled, wo
 from xlt_ray.modeling.network import hidden_states
 from xlt_ray.store.record import Profile
 from xlt_ray.store.stage import Stage
-from xlt_ray.store.store import StageStore
-from xlt_ray.training.load import TrainingInputs, load_committed
-from xlt_ray.training.process_group import ProcessGroup
-from xlt_ray.training.runtime import Runtime
+from xlt_ray.training.load import TrainingContext, load_committed, tensors_of
 
 Diagnose = Callable[[nn.Module], tuple[Profile, ...]]
 """From a network in evaluation mode to its profiles, without their step."""
@@ -52,9 +49,7 @@ def diagnose_with(
     return lambda network: profiles(network.encoder, sample, batch_size)
 
 
-def diagnose_stage(
-    stage: Stage, inputs: TrainingInputs, store: StageStore, runtime: Runtime, group: ProcessGroup
-) -> tuple[Profile, ...]:
+def diagnose_stage(stage: Stage, context: TrainingContext) -> tuple[Profile, ...]:
     """Profiles of the encoder that an evaluation stage evaluates; empty without diagnostics.
 
     The workers share the languages.
@@ -63,17 +58,17 @@ def diagnose_stage(
     if diagnosis is None:
         return ()
     assert stage.parent is not None
-    encoder, tokenizer = load_committed(stage.parent, inputs, store)
+    runtime, group = context.runtime, context.group
+    encoder, tokenizer = load_committed(stage.parent, context)
     encoder.to(torch.device(runtime.device)).eval()
-    sample = parallel_sample(inputs.source, diagnosis, tokenizer)
+    sample = parallel_sample(context.source, diagnosis, tokenizer)
     languages = diagnosis.languages[group.rank :: group.size]
     measured = profiles(encoder, sample, runtime.evaluation_batch, languages)
-    return tuple(
-        sorted(
-            (profile for worker in group.gather(measured) for profile in worker),
-            key=lambda profile: (profile.diagnostic, profile.language),
-        )
-    )
+    return _ordered(profile for worker in group.gather(measured) for profile in worker)
+
+
+def _ordered(profiles: Iterable[Profile]) -> tuple[Profile, ...]:
+    return tuple(sorted(profiles, key=lambda profile: (profile.diagnostic, profile.language)))
 
 
 def profiles(
@@ -112,17 +107,17 @@ def profiles(
                         num_sentences=len(pair.source_rows),
                     )
                 )
-    return tuple(sorted(measured, key=lambda profile: (profile.diagnostic, profile.language)))
+    return _ordered(measured)
 
 
 def _states(
     encoder: Any, sample: ParallelSample, language: str, batch_size: int, with_words: bool
 ) -> States:
-    """Of all sampled sentences of a language, in the sample's order."""
+    """The states of all sampled sentences of a language, in the sample's order."""
     device = next(encoder.parameters()).device
     parts, order = [], []
     for batch in sample.batches(language, batch_size):
-        tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.arrays.items()}
+        tensors = tensors_of(batch.arrays, device)
         weights = torch.from_numpy(batch.word_weights).to(device) if with_words else None
         sentences, words = pooled(
             hidden_states(encoder, tensors), tensors["attention_mask"], weights

@@ -7,12 +7,13 @@ reads the dev set of each language that it scores, for its threshold and for not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from xlt_ray.config.facts import Split
 from xlt_ray.config.task_types import (
@@ -35,12 +36,9 @@ from xlt_ray.modeling.network import Batch, Network, hidden_states
 from xlt_ray.store.evaluation_items import Items, item_ids
 from xlt_ray.store.record import Role, Score
 from xlt_ray.store.stage import Stage
-from xlt_ray.store.store import StageStore
 from xlt_ray.training.final_weights import put_average
-from xlt_ray.training.load import TrainingInputs, load_network, load_parent, text_pipeline
+from xlt_ray.training.load import TrainingContext, load_network, load_parent, tensors_of
 from xlt_ray.training.loop import Ticked
-from xlt_ray.training.process_group import ProcessGroup
-from xlt_ray.training.runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -69,14 +67,12 @@ class EvalRequest:
 
 def score(network: nn.Module, eval_set: EvalSet) -> dict[str, float]:
     """Metrics of the task over all examples; the network is in evaluation mode."""
-    language, gold, predictions, dev = _answers(network, eval_set)
-    return kind_of(eval_set.task).score(language, gold, predictions, dev)
+    return kind_of(eval_set.task).score(*_answers(network, eval_set))
 
 
 def item_scores(network: nn.Module, eval_set: EvalSet) -> ItemScores:
     """As :func:`score`, item by item."""
-    language, gold, predictions, dev = _answers(network, eval_set)
-    return kind_of(eval_set.task).item_scores(language, gold, predictions, dev)
+    return kind_of(eval_set.task).item_scores(*_answers(network, eval_set))
 
 
 def _answers(
@@ -85,60 +81,68 @@ def _answers(
     """Language, gold and predictions of a split, and gold and predictions of its dev set."""
     batches, dev = eval_set.batches, eval_set.dev
     predictions = batches.predictions(_decoded(network, eval_set, batches))
-    if dev is None:
-        return batches.language, batches.gold, predictions, None
-    tuned_on = (dev.gold, dev.predictions(_decoded(network, eval_set, dev)))
+    tuned_on = None
+    if dev is not None:
+        tuned_on = (dev.gold, dev.predictions(_decoded(network, eval_set, dev)))
     return batches.language, batches.gold, predictions, tuned_on
 
 
 def _decoded(network: nn.Module, eval_set: EvalSet, batches: EvalBatches) -> list[Any]:
     assert isinstance(network, Network | OneTask), "what is scored was trained on a task"
-    layer = eval_set.layer
-    device = next(network.parameters()).device
-    decoded: list[Any] = [None] * batches.num_items
+    layer, device = eval_set.layer, next(network.parameters()).device
+
+    def answer(numbers: np.ndarray, tensors: dict[str, Tensor]) -> list[Any]:
+        tensors.pop("labels", None)
+        if layer is None:
+            answers = network.head.answers(network(tensors))
+        else:
+            answers = sentence_vectors(eval_set.encoder or network.encoder, tensors, layer)
+        return batches.decode(numbers, answers.cpu().numpy())
+
     # Not in inference mode: weights that ZeRO 3 gathers there could not be trained afterwards.
     with torch.no_grad():
-        for numbers, batch in batches:
-            tensors = {
-                name: torch.from_numpy(array).to(device)
-                for name, array in batch.items()
-                if name != "labels"
-            }
-            answers = (
-                network.head.answers(network(tensors))
-                if layer is None
-                else sentence_vectors(eval_set.encoder or network.encoder, tensors, layer)
-            )
-            items = batches.decode(numbers, answers.cpu().numpy())
-            for number, item in zip(numbers, items, strict=True):
-                decoded[number] = item
-    return decoded
+        return collect(batches, device, answer)
+
+
+def collect(
+    batches: EvalBatches,
+    device: torch.device,
+    answer: Callable[[np.ndarray, dict[str, Tensor]], Iterable[Any]],
+) -> list[Any]:
+    """What ``answer(numbers, tensors)`` gives for the items of every batch, in their order."""
+    answers: list[Any] = [None] * batches.num_items
+    for numbers, batch in batches:
+        for number, item_answer in zip(
+            numbers, answer(numbers, tensors_of(batch, device)), strict=True
+        ):
+            answers[number] = item_answer
+    return answers
 
 
 def dev_eval_set(
-    task: Task, stage: Stage, inputs: TrainingInputs, pipeline: TextPipeline, runtime: Runtime
+    task: Task, stage: Stage, pipeline: TextPipeline, context: TrainingContext
 ) -> EvalSet | None:
     """A task's dev set in a training stage's source language; None where the task has none."""
     language = stage.settings["source_language"]
-    if (language, "dev") not in inputs.source.splits(task):
+    if (language, "dev") not in context.source.splits(task):
         return None
     label_access = LabelAccess("select", task.name, language)
-    return _dev(task, label_access, language, "all", inputs, pipeline, runtime)
+    return _dev(task, label_access, language, "all", pipeline, context)
 
 
 def watched_scores(
-    task: Task, stage: Stage, inputs: TrainingInputs, pipeline: TextPipeline, runtime: Runtime
+    task: Task, stage: Stage, pipeline: TextPipeline, context: TrainingContext
 ) -> Callable[[nn.Module], dict[str, dict[str, float]]] | None:
     """Dev metrics of a network by watched language; None if no language is watched.
 
     They are the metrics of the final objective, and do not influence the training.
     """
+    runtime = context.runtime
     if stage.kind != "target" or not runtime.watched:
         return None
     label_access = LabelAccess("evaluate", task.name, stage.settings["source_language"])
-    number = runtime.watched_examples
     eval_sets = {
-        language: _dev(task, label_access, language, number, inputs, pipeline, runtime)
+        language: _dev(task, label_access, language, runtime.watched_examples, pipeline, context)
         for language in runtime.watched
     }
     return lambda network: {
@@ -151,25 +155,15 @@ def _dev(
     label_access: LabelAccess,
     language: str,
     number: Size,
-    inputs: TrainingInputs,
     pipeline: TextPipeline,
-    runtime: Runtime,
+    context: TrainingContext,
 ) -> EvalSet:
     """The first ``number`` examples of a dev set."""
-    batches = eval_batches(
-        inputs.source,
-        task,
-        label_access,
-        language,
-        "dev",
-        number,
-        pipeline,
-        runtime.evaluation_batch,
-    )
-    return EvalSet(task, batches)
+    end = (number, pipeline, context.runtime.evaluation_batch)
+    return EvalSet(task, eval_batches(context.source, task, label_access, language, "dev", *end))
 
 
-def sentence_vectors(encoder: Any, batch: Batch, layer: int) -> torch.Tensor:
+def sentence_vectors(encoder: Any, batch: Batch, layer: int) -> Tensor:
     """Mean over the pieces of each row at one layer of the encoder, ``(batch, hidden)`` float32;
     special pieces count, as in XTREME."""
     states = hidden_states(encoder, batch)[layer]
@@ -178,43 +172,41 @@ def sentence_vectors(encoder: Any, batch: Batch, layer: int) -> torch.Tensor:
 
 def eval_requests(stage: Stage) -> list[EvalRequest]:
     """Everything that an evaluation stage scores, in a fixed order: the target task first."""
-    settings, requests = stage.settings, []
-    name = settings["task"]["name"]
+    settings = stage.settings
     splits: tuple[Split, ...] = ("dev", "test")
-    role: Role = "few_shot" if "few_shot" in settings else "target"
-    for split in splits:
-        languages = settings["languages"][split]
-        requests += [EvalRequest(role, name, (language,), split) for language in languages]
-    requests += [
-        EvalRequest("pairs", name, tuple(pair), "test") for pair in settings.get("pairs", ())
+    name = settings["task"]["name"]
+    target = [(language, split) for split in splits for language in settings["languages"][split]]
+    pairs = [tuple(pair) for pair in settings.get("pairs", ())]
+    further = [
+        (task, language)
+        for task, entry in settings.get("also", {}).items()
+        for language in entry["languages"]
     ]
-    for task, entry in settings.get("also", {}).items():
-        requests += [
-            EvalRequest("further", task, (language,), "test") for language in entry["languages"]
-        ]
+    role: Role = "few_shot" if "few_shot" in settings else "target"
+    requests = [EvalRequest(role, name, (language,), split) for language, split in target]
+    requests += [EvalRequest("pairs", name, pair, "test") for pair in pairs]
+    requests += [EvalRequest("further", task, (language,), "test") for task, language in further]
     if stage.parent is not None and "average" in stage.parent.settings:
         # Last, so that the averaged weights are loaded into the network once and stay.
-        for split in splits:
-            languages = settings["languages"][split]
-            requests += [EvalRequest("average", name, (language,), split) for language in languages]
+        requests += [EvalRequest("average", name, (language,), split) for language, split in target]
     return requests
 
 
 def evaluate_stage(
-    stage: Stage, inputs: TrainingInputs, store: StageStore, runtime: Runtime, group: ProcessGroup
+    stage: Stage, context: TrainingContext
 ) -> Generator[Ticked, None, tuple[tuple[Score, ...], tuple[Items, ...]]]:
     """Scores of the parent stage's network for all requests of the stage, and their items.
 
     The workers share the requests round by round, with a :class:`Ticked` between two rounds.
     """
     assert stage.parent is not None
-    network, tokenizer = load_network(stage.parent, inputs, store)
-    pipeline = text_pipeline(tokenizer, stage.settings["max_length"], runtime.cache)
-    device = torch.device(runtime.device)
+    group, device = context.group, torch.device(context.runtime.device)
+    network, tokenizer = load_network(stage.parent, context)
+    pipeline = context.pipeline(tokenizer, stage.settings["max_length"])
     network.to(device).eval()
     before: Any = None
     if stage.settings.get("retrieval_encoder") == "before":
-        before, _ = load_parent(stage.parent, inputs, store)
+        before, _ = load_parent(stage.parent, context)
         before.to(device).eval()
     requests = eval_requests(stage)
     results: list[tuple[list[Score], Items]] = []
@@ -225,9 +217,9 @@ def evaluate_stage(
         if first + group.rank < len(requests):
             request = requests[first + group.rank]
             if request.role == "average" and not is_averaged:
-                put_average(network, store.folder(stage.parent.key))
+                put_average(network, context.store.folder(stage.parent.key))
                 is_averaged = True
-            eval_set = _eval_set(request, stage, inputs, pipeline, runtime, before)
+            eval_set = _eval_set(request, stage, pipeline, context, before)
             results.append(_scores_and_items(request, eval_set, item_scores(network, eval_set)))
     all_results = [result for worker in group.gather(results) for result in worker]
     scores = [score for scores, _ in all_results for score in scores]
@@ -244,16 +236,15 @@ def _order(result: Score | Items) -> tuple[str, str, str, str]:
 def _eval_set(
     request: EvalRequest,
     stage: Stage,
-    inputs: TrainingInputs,
     pipeline: TextPipeline,
-    runtime: Runtime,
+    context: TrainingContext,
     before: Any,
 ) -> EvalSet:
     settings, task = stage.settings, task_named(request.task)
     trained_on = settings["few_shot"]["language"] if request.role == "few_shot" else ""
     label_access = LabelAccess("evaluate", task.name, settings["source_language"], trained_on)
-    begin = (inputs.source, task, label_access)
-    end = (settings["examples"], pipeline, runtime.evaluation_batch)
+    begin = (context.source, task, label_access)
+    end = (settings["examples"], pipeline, context.runtime.evaluation_batch)
     if request.role == "pairs":
         first, second = request.languages
         batches = pair_batches(*begin, (first, second), *end)
@@ -269,17 +260,15 @@ def _eval_set(
     return EvalSet(task, batches, settings["retrieval_layer"], before, dev)
 
 
+SUFFIXES = {"pairs": PAIRS_SUFFIX, "average": AVERAGE_SUFFIX, "few_shot": FEW_SHOT_SUFFIX}
+"""What follows a task's name in scores of a role."""
+
+
 def _scores_and_items(
     request: EvalRequest, eval_set: EvalSet, items: ItemScores
 ) -> tuple[list[Score], Items]:
     batches = eval_set.batches
-    suffixes = {
-        "pairs": PAIRS_SUFFIX,
-        "average": AVERAGE_SUFFIX,
-        "few_shot": FEW_SHOT_SUFFIX,
-    }
-    task = f"{request.task}{suffixes.get(request.role, '')}"
-    cut = batches.cut
+    task, cut = f"{request.task}{SUFFIXES.get(request.role, '')}", batches.cut
     ids = item_ids(batches.examples[owner].id for owner in items.owners.tolist())
     return [
         Score(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,50 +19,106 @@ from xlt_ray.config.trial import evaluation_points
 from xlt_ray.training.engine import Engine
 
 AVERAGE = "average.safetensors"
-"""Of a result: the mean of every parameter. Of progress: the sum so far."""
+"""In a result: the mean of every parameter. In progress: the sum so far."""
+
+History = Sequence[Mapping[str, Any]]
+"""The evaluations of a training."""
 
 
-class Average:
-    """Mean of a training's weights at its last evaluations; all workers call it together.
+class KeptWeights:
+    """Weights that are part of a training's progress; all workers call its methods together.
+
+    Args:
+        is_keeper: whether this worker holds the weights.
+    """
+
+    file: ClassVar[str]
+
+    def __init__(self, *, is_keeper: bool) -> None:
+        self._is_keeper = is_keeper
+        self._weights: dict[str, Tensor] = {}
+
+    def after_step(self, engine: Engine, step: int, history: History) -> None:
+        """Keep the current weights, if this step is one to keep."""
+        if not self._is_due(step, history):
+            return
+        for name, weights in engine.weights():
+            if self._is_keeper:
+                self._weights[name] = self._updated(self._weights.get(name), weights)
+
+    def save(self, folder: Path) -> None:
+        """Write the kept weights, if there are any, beside the rest of the progress."""
+        if self._weights:
+            save_file(self._weights, folder / self.file)
+
+    def load(self, folder: Path) -> None:
+        """Read what :meth:`save` wrote."""
+        if self._is_keeper and (folder / self.file).exists():
+            self._weights = load_file(folder / self.file)
+
+    def _is_due(self, step: int, history: History) -> bool:
+        raise NotImplementedError
+
+    def _updated(self, kept: Tensor | None, weights: Tensor) -> Tensor:
+        return weights
+
+
+class Average(KeptWeights):
+    """Mean of a training's weights at its last evaluations.
 
     Args:
         points: steps after which the weights are added; may be empty.
-        is_keeper: whether this worker holds the sum.
     """
 
+    file = AVERAGE
+
     def __init__(self, points: frozenset[int], *, is_keeper: bool) -> None:
+        super().__init__(is_keeper=is_keeper)
         self.points = points
-        self.is_keeper = is_keeper
-        self._sums: dict[str, Tensor] = {}
 
-    def after_step(self, engine: Engine, step: int, history: Sequence[Mapping[str, Any]]) -> None:
-        """Add the weights as they are, where this step is one of the points."""
-        if step not in self.points:
-            return
-        for name, weights in engine.weights():
-            if self.is_keeper:
-                known = self._sums.get(name)
-                self._sums[name] = weights if known is None else known.add_(weights)
+    def _is_due(self, step: int, history: History) -> bool:
+        return step in self.points
 
-    def save(self, folder: Path) -> None:
-        """Write the sum so far, if there is any, beside the rest of the progress."""
-        if self._sums:
-            save_file(self._sums, folder / AVERAGE)
-
-    def load(self, folder: Path) -> None:
-        """Go on from what :meth:`save` wrote."""
-        if self.is_keeper and (folder / AVERAGE).exists():
-            self._sums = load_file(folder / AVERAGE)
+    def _updated(self, kept: Tensor | None, weights: Tensor) -> Tensor:
+        return weights if kept is None else kept.add_(weights)
 
     def write(self, folder: Path) -> None:
         """Write the mean into the folder of a finished training."""
-        if self._sums:
-            means = {name: total / len(self.points) for name, total in self._sums.items()}
+        if self._weights:
+            means = {name: total / len(self.points) for name, total in self._weights.items()}
             save_file(means, folder / AVERAGE)
 
 
+class Best(KeptWeights):
+    """Weights of a training's best evaluation.
+
+    Args:
+        metric: of the dev set, by which an evaluation is better than another; None keeps nothing.
+    """
+
+    file = "best.safetensors"
+
+    def __init__(self, metric: str | None, *, is_keeper: bool) -> None:
+        super().__init__(is_keeper=is_keeper)
+        self.metric = metric
+
+    def _is_due(self, step: int, history: History) -> bool:
+        return self.metric is not None and self.step(history) == step
+
+    def step(self, history: History) -> int | None:
+        """The step of the best evaluation; None where nothing is selected or evaluated."""
+        return None if self.metric is None else best_step(history, self.metric)
+
+    def put(self, network: nn.Module) -> None:
+        """Give a finished network the best weights in the place of its last ones."""
+        with torch.no_grad():
+            for name, parameter in network.named_parameters():
+                if name in self._weights:
+                    parameter.data = self._weights[name].to(parameter.device)
+
+
 def averaged_points(num_steps: int, settings: Mapping[str, Any]) -> frozenset[int]:
-    """Steps whose weights a stage averages: its last evaluations; none where it does not.
+    """Steps whose weights a stage averages, those of its last evaluations; empty by default.
 
     >>> sorted(averaged_points(10, {"average": 2, "evaluations": 4}))
     [8, 10]
@@ -83,56 +139,9 @@ def put_average(network: nn.Module, folder: Path) -> None:
             parameter.copy_(means[name])
 
 
-BEST = "best.safetensors"
-"""Of progress: every parameter as it was at the best evaluation so far."""
-
-
-class Best:
-    """Weights of a training's best evaluation; all workers call it together.
-
-    Args:
-        metric: of the dev set, by which an evaluation is better than another; None keeps nothing.
-        is_keeper: whether this worker holds the weights.
-    """
-
-    def __init__(self, metric: str | None, *, is_keeper: bool) -> None:
-        self.metric = metric
-        self.is_keeper = is_keeper
-        self._weights: dict[str, Tensor] = {}
-
-    def after_step(self, engine: Engine, step: int, history: Sequence[Mapping[str, Any]]) -> None:
-        """Take the weights as they are, where this step was evaluated and is the best so far."""
-        if self.metric is None or self.step(history) != step:
-            return
-        for name, weights in engine.weights():
-            if self.is_keeper:
-                self._weights[name] = weights
-
-    def step(self, history: Sequence[Mapping[str, Any]]) -> int | None:
-        """The step of the best evaluation; None where nothing is selected or evaluated."""
-        return None if self.metric is None else best_step(history, self.metric)
-
-    def save(self, folder: Path) -> None:
-        """Write the best weights so far, if there are any, beside the rest of the progress."""
-        if self._weights:
-            save_file(self._weights, folder / BEST)
-
-    def load(self, folder: Path) -> None:
-        """Go on from what :meth:`save` wrote."""
-        if self.is_keeper and (folder / BEST).exists():
-            self._weights = load_file(folder / BEST)
-
-    def put(self, network: nn.Module) -> None:
-        """Give a finished network the best weights in the place of its last ones."""
-        with torch.no_grad():
-            for name, parameter in network.named_parameters():
-                if name in self._weights:
-                    parameter.data = self._weights[name].to(parameter.device)
-
-
-def best_step(history: Sequence[Mapping[str, Any]], metric: str) -> int | None:
-    """The step of the evaluation with the highest metric: of equals the first, as in XTREME's
-    scripts (seen). The last where the dev set leaves it undefined, or it is no number in any.
+def best_step(history: History, metric: str) -> int | None:
+    """The step of the evaluation with the highest metric; the first of equals, as in XTREME's
+    scripts (seen). The last one if the metric is undefined or not a number in all of them.
 
     >>> scores = [(10, 0.5), (20, float("nan")), (30, 0.7), (40, 0.7)]
     >>> best_step([{"step": step, "metrics": {"f1": f1}} for step, f1 in scores], "f1")

@@ -1,4 +1,4 @@
-"""Load networks from the store and save them into it.
+"""Load networks from the store, save them into it and export them.
 
 A result is a Hugging Face folder (``AutoModel`` and ``AutoTokenizer`` load the encoder from
 it) with the weights of fusion and head beside.
@@ -9,26 +9,21 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from xlt_ray.config.methods import (
-    FUSIONS,
-    ROBUST,
-    ConfigModel,
-    NoFusion,
-    NoRobust,
-    Robust,
-    method_named,
-)
-from xlt_ray.config.trial import Model, Ranking
+from xlt_ray.config.export_metadata import Exported
+from xlt_ray.config.methods import FUSIONS, Method, method_named
+from xlt_ray.config.trial import Model
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import task_named
-from xlt_ray.data.text.pipeline import TextPipeline
-from xlt_ray.errors import StoreError
+from xlt_ray.data.text.pipeline import Batch, TextPipeline
+from xlt_ray.errors import SpecError, StoreError
+from xlt_ray.files import atomic_folder
 from xlt_ray.modeling.encoder import (
     load_encoder,
     load_saved,
@@ -36,55 +31,66 @@ from xlt_ray.modeling.encoder import (
     save_encoder,
     update_pooler,
 )
+from xlt_ray.modeling.exported_network import show_no_bars, write_exported
 from xlt_ray.modeling.multitask import MultitaskNetwork
 from xlt_ray.modeling.network import MaskedLm, Network, build_network, load_extra, save_extra
 from xlt_ray.modeling.objectives.contrastive import ContrastiveNetwork
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import encoder_of
 from xlt_ray.store.store import StageStore
+from xlt_ray.training.process_group import ProcessGroup
+from xlt_ray.training.runtime import Runtime
 
 EXTRA = "network.safetensors"
 """Weights of fusion and head, beside the encoder in Hugging Face layout."""
 
 
 @dataclass(frozen=True)
-class TrainingInputs:
-    """The model that a path starts with, and the data."""
+class TrainingContext:
+    """What a worker makes stages with: the model, the data, the store, the runtime, the group."""
 
     model: Model
     source: Source
+    store: StageStore
+    runtime: Runtime
+    group: ProcessGroup = field(default_factory=ProcessGroup)
+
+    def pipeline(self, tokenizer: Any, max_length: int) -> TextPipeline:
+        """How a stage reads text; the SHA-256 of the whole tokenizer names it."""
+        digest = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+        return TextPipeline(tokenizer, digest, max_length, self.runtime.cache)
 
 
-def load_parent(stage: Stage, inputs: TrainingInputs, store: StageStore) -> tuple[Any, Any]:
+def load_parent(stage: Stage, context: TrainingContext) -> tuple[Any, Any]:
     """Encoder and tokenizer that a stage starts from."""
-    parent = encoder_of(stage)
+    parent, model = encoder_of(stage), context.model
     if not parent.is_pretrained:
-        return load_committed(parent, inputs, store)
-    vocabulary, revision = inputs.source.vocabulary(), parent.settings["weights"]
-    tokenizer = load_tokenizer(inputs.model, vocabulary, revision=revision)
-    return load_encoder(inputs.model, tokenizer, parent.seed, revision=revision), tokenizer
+        return load_committed(parent, context)
+    vocabulary, revision = context.source.vocabulary(), parent.settings["weights"]
+    tokenizer = load_tokenizer(model, vocabulary, revision=revision)
+    return load_encoder(model, tokenizer, parent.seed, revision=revision), tokenizer
 
 
-def load_network(target: Stage, inputs: TrainingInputs, store: StageStore) -> tuple[Network, Any]:
+def load_network(target: Stage, context: TrainingContext) -> tuple[Network, Any]:
     """The finished network of a committed target or few-shot stage, and its tokenizer."""
-    encoder, tokenizer = load_committed(target, inputs, store)
+    encoder, tokenizer = load_committed(target, context)
     task = task_named(target.settings["task"]["name"])
-    network = build_network(
-        encoder, task.kind, fusion_of(target.settings), len(task.labels), target.seed
-    )
-    with _kept(target, store):
-        load_extra(network, store.folder(target.key) / EXTRA)
+    fusion = method_settings(FUSIONS, target.settings.get("fusion"))
+    network = build_network(encoder, task.kind, fusion, len(task.labels), target.seed)
+    with _kept(target, context.store):
+        load_extra(network, context.store.folder(target.key) / EXTRA)
     return network, tokenizer
 
 
-def load_committed(stage: Stage, inputs: TrainingInputs, store: StageStore) -> tuple[Any, Any]:
+def load_committed(stage: Stage, context: TrainingContext) -> tuple[Any, Any]:
     """Encoder and tokenizer of a committed stage.
 
     Raises:
         StoreError: it was freed meanwhile; walking its path again makes it again.
     """
-    with _kept(stage, store):
-        return load_saved(store.folder(stage.key), trust_remote_code=inputs.model.trust_remote_code)
+    with _kept(stage, context.store):
+        folder = context.store.folder(stage.key)
+        return load_saved(folder, trust_remote_code=context.model.trust_remote_code)
 
 
 @contextlib.contextmanager
@@ -99,6 +105,19 @@ def _kept(stage: Stage, store: StageStore) -> Iterator[None]:
         raise StoreError("was freed while it was read", key=stage.key) from None
 
 
+def method_settings(
+    registry: tuple[Method, ...], chosen: Mapping[str, Any] | None, default: str = "none"
+) -> Any:
+    """The settings of the method that a stage has chosen, or of the default one."""
+    chosen = chosen or {"method": default}
+    return method_named(registry, chosen["method"]).settings.model_validate(chosen)
+
+
+def tensors_of(batch: Batch, device: torch.device | str) -> dict[str, Tensor]:
+    """The arrays of a batch as tensors."""
+    return {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+
+
 def save_result(network: nn.Module, tokenizer: Any, folder: Path) -> None:
     """Write a trained network: encoder in Hugging Face layout, other weights beside it."""
     assert isinstance(network, Network | MultitaskNetwork | MaskedLm | ContrastiveNetwork)
@@ -109,30 +128,45 @@ def save_result(network: nn.Module, tokenizer: Any, folder: Path) -> None:
         save_extra(network, folder / EXTRA)
 
 
-def text_pipeline(tokenizer: Any, max_length: int, cache: Path) -> TextPipeline:
-    """How a stage reads text; the SHA-256 of the whole tokenizer names it."""
-    digest = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-    return TextPipeline(tokenizer, digest, max_length, cache)
+@contextlib.contextmanager
+def export_folder(folder: Path) -> Iterator[Path]:
+    """A new hidden folder beside ``folder`` that takes its name at the end, or is deleted.
+
+    What killed exports left beside it is deleted first.
+
+    Raises:
+        SpecError: ``folder`` exists and is not empty, or cannot be written.
+    """
+    folder = folder.absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SpecError(
+            "exists" + (" and is not empty" if folder.is_dir() else ""),
+            file=str(folder),
+            remedy="name a new folder, or move this one",
+        )
+    try:
+        with atomic_folder(folder) as aside:
+            yield aside
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SpecError(f"cannot be written ({reason})", file=str(folder)) from error
 
 
-def fusion_of(settings: Mapping[str, Any]) -> ConfigModel:
-    """The fusion of a stage; an intermediate stage has none."""
-    chosen = settings.get("fusion")
-    if chosen is None:
-        return NoFusion()
-    return method_named(FUSIONS, chosen["method"]).settings.model_validate(chosen)
+def write_network(
+    key: str, store: StageStore, metadata: Exported, folder: Path, *, trust_remote_code: bool
+) -> Exported:
+    """Write the network of the committed target stage ``key`` into an empty folder.
 
+    Its files are compared with their digests before. Returns what ``xlt.json`` says.
 
-def ranking_of(settings: Mapping[str, Any]) -> Ranking:
-    """Settings of a stage for a ranking task; the defaults for other stages."""
-    return Ranking.model_validate(settings.get("ranking", {}))
-
-
-def robust_of(settings: Mapping[str, Any]) -> Robust:
-    """The robust training of a stage; :class:`NoRobust` if it has none."""
-    chosen = settings.get("robust")
-    if chosen is None:
-        return NoRobust()
-    method_settings = method_named(ROBUST, chosen["method"]).settings.model_validate(chosen)
-    assert isinstance(method_settings, Robust)
-    return method_settings
+    Raises:
+        StoreError: the stage is not in the store, or damaged.
+        ModelError: fusion, labels or width are not those of the weights.
+    """
+    show_no_bars()
+    record = store.verify(key)
+    if record is None:
+        raise StoreError("is not in the store", key=key)
+    return write_exported(
+        store.folder(key), record.files, metadata, folder, trust_remote_code=trust_remote_code
+    )

@@ -1,4 +1,4 @@
-"""The one training loop: every training stage runs through :func:`train`.
+"""The one training loop: every training stage runs through :class:`Training`.
 
 The batch, the learning rate and the random streams of a step are functions of the step alone, so
 progress is weights, optimizer state and a step number, and an interrupted training ends in the
@@ -12,8 +12,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import psutil
@@ -32,8 +31,8 @@ from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 from xlt_ray.training.diagnose import Diagnose
 from xlt_ray.training.engine import Engine
-from xlt_ray.training.process_group import ProcessGroup
-from xlt_ray.training.runtime import Runtime
+from xlt_ray.training.final_weights import KeptWeights
+from xlt_ray.training.load import TrainingContext, tensors_of
 from xlt_ray.training.schedules import learning_rate
 
 
@@ -101,19 +100,6 @@ TICK_S = 1.0
 """Seconds between two :class:`Ticked` events."""
 
 
-class Kept(Protocol):
-    """Weights that are kept beside a training, as part of its progress; called by all workers."""
-
-    def after_step(self, engine: Engine, step: int, history: Sequence[Mapping[str, Any]]) -> None:
-        """Keep the current weights, if this step is one to keep."""
-
-    def save(self, folder: Path) -> None:
-        """Write the kept weights into a folder of progress; only the leader calls it."""
-
-    def load(self, folder: Path) -> None:
-        """Read what :meth:`save` wrote."""
-
-
 @dataclass(frozen=True)
 class TrainingSetup:
     """What a stage trains: network, batches by step, and scoring on the way."""
@@ -145,163 +131,185 @@ class TrainState:
     """Diagnostics at the beginning and at every evaluation."""
 
 
-def train(
-    engine: Engine,
-    setup: TrainingSetup,
-    stage: Stage,
-    runtime: Runtime,
-    group: ProcessGroup,
-    store: StageStore,
-    lease: Lease | None,
-    diagnose: Diagnose | None = None,
-    kept: Sequence[Kept] = (),
-) -> Generator[Evaluated | Ticked, None, TrainState]:
-    """Train from the last progress, or from the trunk before this stage, to the end.
-
-    Yields :class:`Ticked` and every evaluation, also those before an interruption; returns the
-    finished state. :class:`Stop` thrown at a :class:`Ticked` saves progress at that step.
-
-    Raises:
-        TrialFailure: the loss is not a number (``nan``).
-        LeaseLost: another process makes this stage by now.
-    """
-    settings = stage.settings
-    num_steps = setup.num_steps
-    state = _restore(engine, stage, store, group, kept)
-    for past in state.history:
-        yield evaluated(stage, past, is_replay=True)
-    if state.step == state.first_step:
-        state.profiles = _profiles(diagnose, engine, stage, state)
-    points = evaluation_points(num_steps, settings.get("evaluations", runtime.evaluations))
-    saved = ticked = time.monotonic()
-    measured: tuple[int, float] | None = None
-    while state.step < num_steps:
-        began = time.monotonic()
-        batch = _share_of(setup.batches.batch(state.step), engine, group, runtime)
-        seed_step(stage.seed, state.step, group.rank)
-        loss = engine.step(batch, learning_rate(state.step, num_steps, settings))
-        state.step += 1
-        state.loss += _finite(loss, stage, state.step, group)
-        state.loss_steps += 1
-        now = time.monotonic()
-        state.seconds += now - began
-        is_point = state.step in points
-        if is_point:
-            # All workers use the leader's scores, so that they decide alike.
-            entry = _evaluate(setup, engine, stage, state)
-            entry["system"], measured = _system(entry["examples"], measured)
-            state.history.append(group.share(entry))
-            state.profiles += _profiles(diagnose, engine, stage, state)
-        for weights in kept:
-            weights.after_step(engine, state.step, state.history)
-        # All workers use the leader's clock, so that they act at the same step.
-        is_due, is_tick = group.share(
-            (now - saved >= runtime.progress_every, now - ticked > TICK_S)
-        )
-        if state.step < num_steps and (is_point or is_due):
-            _save(engine, state, stage, store, lease, group, kept)
-            saved = time.monotonic()
-        if is_point:
-            yield evaluated(stage, state.history[-1])
-        if is_tick and state.step < num_steps:
-            try:
-                yield Ticked(stage, state.step * settings["batch_size"])
-            except Stop:
-                _save(engine, state, stage, store, lease, group, kept)
-                raise
-            ticked = time.monotonic()
-    return state
-
-
-def _share_of(
-    batch: Batch, engine: Engine, group: ProcessGroup, runtime: Runtime
-) -> list[dict[str, Tensor]]:
-    """This worker's rows as micro-batches, with the denominator that makes them add up.
-
-    DeepSpeed averages over workers and accumulation steps, so each micro-batch divides its sum
-    by the labels of the *whole* batch over the number of parts. A batch of another size than
-    usual is split as evenly as possible; an empty part computes one row, which counts nothing.
-    """
-    parts = runtime.workers * engine.accumulation
-    num_labels = int((batch["labels"] != IGNORED).sum())
-    denominator = torch.tensor(max(num_labels, 1) / parts, device=engine.device)
-    num_rows = len(batch["labels"])
-    shares = []
-    for index in range(engine.accumulation):
-        part = group.rank * engine.accumulation + index
-        rows = slice(num_rows * part // parts, num_rows * (part + 1) // parts)
-        is_empty = rows.start == rows.stop
-        rows = slice(0, 1) if is_empty else rows
-        shares.append(
-            {
-                **{
-                    name: torch.from_numpy(np.ascontiguousarray(array[rows])).to(engine.device)
-                    for name, array in batch.items()
-                },
-                "denominator": denominator * math.inf if is_empty else denominator,
-            }
-        )
-    return shares
-
-
-def _finite(loss: Tensor, stage: Stage, step: int, group: ProcessGroup) -> float:
-    """The loss of the whole batch, over all workers; TrialFailure if it is not finite."""
-    value = sum(group.gather(float(loss))) / group.size
-    if not math.isfinite(value):
-        raise TrialFailure(
-            f"{stage.label}: the loss is {value} at step {step}",
-            cause="nan",
-            advice="a lower learning rate or a longer warm-up may help",
-        )
-    return value
-
-
-def _evaluate(
-    setup: TrainingSetup, engine: Engine, stage: Stage, state: TrainState
-) -> dict[str, Any]:
-    metrics = {"loss": state.loss / state.loss_steps}
-    state.loss, state.loss_steps = 0.0, 0
-    entry: dict[str, Any] = {
-        "step": state.step,
-        "examples": state.step * stage.settings["batch_size"],
-        "metrics": metrics,
-        "time_ms": int(time.time() * 1000),
-    }
-    engine.network.eval()
-    with torch.no_grad():
-        if setup.evaluate is not None:
-            metrics.update(setup.evaluate(engine.network))
-        if setup.watch is not None:
-            entry["by_language"] = setup.watch(engine.network)
-    engine.network.train()
-    return entry
-
-
-def _system(
-    examples: int, before: tuple[int, float] | None
-) -> tuple[dict[str, float], tuple[int, float]]:
-    """What is cheap to know about this process at an evaluation, and examples and time of it.
+class Training:
+    """One worker's part in the training of a stage.
 
     Args:
-        before: examples and time of the last evaluation in this process.
+        lease: the leader's lease of the stage; None for other workers.
+        kept: weights that are kept beside the last ones.
     """
-    now = time.monotonic()
-    system = {"memory_gib": psutil.Process().memory_info().rss / 2**30}
-    if before is not None:
-        system["examples_per_s"] = (examples - before[0]) / (now - before[1])
-    return system, (examples, now)
 
+    def __init__(
+        self,
+        engine: Engine,
+        setup: TrainingSetup,
+        stage: Stage,
+        context: TrainingContext,
+        lease: Lease | None,
+        diagnose: Diagnose | None = None,
+        kept: Sequence[KeptWeights] = (),
+    ) -> None:
+        self._engine, self._setup, self._stage, self._context = engine, setup, stage, context
+        self._lease, self._diagnose, self._kept = lease, diagnose, kept
+        self._measured: tuple[int, float] | None = None
+        """Examples and time of the last evaluation in this process."""
+        self._state = TrainState()
 
-def _profiles(
-    diagnose: Diagnose | None, engine: Engine, stage: Stage, state: TrainState
-) -> list[dict[str, Any]]:
-    if diagnose is None:
-        return []
-    engine.network.eval()
-    profiles = diagnose(engine.network)
-    engine.network.train()
-    when = {"step": state.step, "examples": state.step * stage.settings["batch_size"]}
-    return [{**asdict(profile), **when} for profile in profiles]
+    def run(self) -> Generator[Evaluated | Ticked, None, TrainState]:
+        """Train from the last progress, or from the trunk before this stage, to the end.
+
+        Yields :class:`Ticked` and every evaluation, also those before an interruption; returns the
+        finished state. :class:`Stop` thrown at a :class:`Ticked` saves progress at that step.
+
+        Raises:
+            TrialFailure: the loss is not a number (``nan``).
+            LeaseLost: another process makes this stage by now.
+        """
+        setup, stage, settings = self._setup, self._stage, self._stage.settings
+        runtime, group = self._context.runtime, self._context.group
+        num_steps = setup.num_steps
+        state = self._state = self._restored()
+        for past in state.history:
+            yield evaluated(stage, past, is_replay=True)
+        if state.step == state.first_step:
+            state.profiles = self._profiles()
+        points = evaluation_points(num_steps, settings.get("evaluations", runtime.evaluations))
+        saved = ticked = time.monotonic()
+        while state.step < num_steps:
+            began = time.monotonic()
+            batch = self._share_of(setup.batches.batch(state.step))
+            seed_step(stage.seed, state.step, group.rank)
+            loss = self._engine.step(batch, learning_rate(state.step, num_steps, settings))
+            state.step += 1
+            state.loss += self._finite(loss)
+            state.loss_steps += 1
+            now = time.monotonic()
+            state.seconds += now - began
+            is_point = state.step in points
+            if is_point:
+                # All workers use the leader's scores, so that they decide alike.
+                state.history.append(group.share(self._evaluated()))
+                state.profiles += self._profiles()
+            for weights in self._kept:
+                weights.after_step(self._engine, state.step, state.history)
+            # All workers use the leader's clock, so that they act at the same step.
+            is_due, is_tick = group.share(
+                (now - saved >= runtime.progress_every, now - ticked > TICK_S)
+            )
+            if state.step < num_steps and (is_point or is_due):
+                self._save()
+                saved = time.monotonic()
+            if is_point:
+                yield evaluated(stage, state.history[-1])
+            if is_tick and state.step < num_steps:
+                try:
+                    yield Ticked(stage, state.step * settings["batch_size"])
+                except Stop:
+                    self._save()
+                    raise
+                ticked = time.monotonic()
+        return state
+
+    def _share_of(self, batch: Batch) -> list[dict[str, Tensor]]:
+        """This worker's rows as micro-batches, with the denominator that makes them add up.
+
+        DeepSpeed averages over workers and accumulation steps, so each micro-batch divides its sum
+        by the labels of the *whole* batch over the number of parts. A batch of another size than
+        usual is split as evenly as possible; an empty part computes one row, which counts nothing.
+        """
+        device, accumulation = self._engine.device, self._engine.accumulation
+        parts = self._context.runtime.workers * accumulation
+        num_labels, num_rows = int((batch["labels"] != IGNORED).sum()), len(batch["labels"])
+        denominator = torch.tensor(max(num_labels, 1) / parts, device=device)
+        shares = []
+        first = self._context.group.rank * accumulation
+        for part in range(first, first + accumulation):
+            rows = slice(num_rows * part // parts, num_rows * (part + 1) // parts)
+            is_empty = rows.start == rows.stop
+            rows = slice(0, 1) if is_empty else rows
+            arrays = {name: np.ascontiguousarray(array[rows]) for name, array in batch.items()}
+            divisor = denominator * math.inf if is_empty else denominator
+            shares.append({**tensors_of(arrays, device), "denominator": divisor})
+        return shares
+
+    def _finite(self, loss: Tensor) -> float:
+        """The loss of the whole batch, over all workers; TrialFailure if it is not finite."""
+        group = self._context.group
+        value = sum(group.gather(float(loss))) / group.size
+        if not math.isfinite(value):
+            raise TrialFailure(
+                f"{self._stage.label}: the loss is {value} at step {self._state.step}",
+                cause="nan",
+                advice="a lower learning rate or a longer warm-up may help",
+            )
+        return value
+
+    def _when(self) -> dict[str, int]:
+        step = self._state.step
+        return {"step": step, "examples": step * self._stage.settings["batch_size"]}
+
+    def _evaluated(self) -> dict[str, Any]:
+        """An entry of the history: dev metrics, and what is cheap to know about this process."""
+        state, network = self._state, self._engine.network
+        metrics = {"loss": state.loss / state.loss_steps}
+        state.loss, state.loss_steps = 0.0, 0
+        entry: dict[str, Any] = {
+            **self._when(),
+            "metrics": metrics,
+            "time_ms": int(time.time() * 1000),
+        }
+        network.eval()
+        with torch.no_grad():
+            if self._setup.evaluate is not None:
+                metrics.update(self._setup.evaluate(network))
+            if self._setup.watch is not None:
+                entry["by_language"] = self._setup.watch(network)
+        network.train()
+        now = time.monotonic()
+        entry["system"] = {"memory_gib": psutil.Process().memory_info().rss / 2**30}
+        if self._measured is not None:
+            examples, before = self._measured
+            entry["system"]["examples_per_s"] = (entry["examples"] - examples) / (now - before)
+        self._measured = entry["examples"], now
+        return entry
+
+    def _profiles(self) -> list[dict[str, Any]]:
+        if self._diagnose is None:
+            return []
+        self._engine.network.eval()
+        profiles = self._diagnose(self._engine.network)
+        self._engine.network.train()
+        return [{**asdict(profile), **self._when()} for profile in profiles]
+
+    def _save(self) -> None:
+        """Save progress, gathered from all workers and written by the leader."""
+        store, key, step = self._context.store, self._stage.key, self._state.step
+        lease = self._lease
+        folder = store.progress_folder(key, step, lease.token) if lease else None
+        self._engine.save(folder)
+        if lease is not None and folder is not None:
+            for weights in self._kept:
+                weights.save(folder)
+            files = store.put_progress(key, step, folder, lease)
+            store.publish_progress(key, step, files, asdict(self._state), lease)
+        self._context.group.gather(None)
+
+    def _restored(self) -> TrainState:
+        """Load the last progress, or the trunk's weights, into the engine; returns the state."""
+        store, group = self._context.store, self._context.group
+        progress = group.from_leader(lambda: store.find_progress(self._stage.key))
+        if progress is not None:
+            folder = store.fetch_progress(progress, f"{group.rank}")
+            self._engine.load(folder, progress.step)
+            for weights in self._kept:
+                weights.load(folder)
+            return from_fields(TrainState, progress.state)
+        trunk = group.from_leader(lambda: _trunk_below(self._stage, store))
+        if trunk is None:
+            return TrainState()
+        key, steps = trunk
+        self._engine.load(store.folder(key), steps)
+        return TrainState(step=steps, first_step=steps)
 
 
 def evaluated(stage: Stage, entry: Mapping[str, Any], *, is_replay: bool = False) -> Evaluated:
@@ -316,45 +324,6 @@ def evaluated(stage: Stage, entry: Mapping[str, Any], *, is_replay: bool = False
         {} if is_replay else entry["system"],
         None if is_replay else entry["time_ms"],
     )
-
-
-def _save(
-    engine: Engine,
-    state: TrainState,
-    stage: Stage,
-    store: StageStore,
-    lease: Lease | None,
-    group: ProcessGroup,
-    kept: Sequence[Kept],
-) -> None:
-    """Save progress, gathered from all workers and written by the leader."""
-    folder = store.progress_folder(stage.key, state.step, lease.token) if lease else None
-    engine.save(folder)
-    if lease is not None and folder is not None:
-        for weights in kept:
-            weights.save(folder)
-        files = store.put_progress(stage.key, state.step, folder, lease)
-        store.publish_progress(stage.key, state.step, files, asdict(state), lease)
-    group.gather(None)
-
-
-def _restore(
-    engine: Engine, stage: Stage, store: StageStore, group: ProcessGroup, kept: Sequence[Kept]
-) -> TrainState:
-    """Load the last progress into the engine and return its state; a new state without progress."""
-    progress = group.share(store.find_progress(stage.key) if group.is_leader else None)
-    if progress is not None:
-        folder = store.fetch_progress(progress, f"{group.rank}")
-        engine.load(folder, progress.step)
-        for weights in kept:
-            weights.load(folder)
-        return from_fields(TrainState, progress.state)
-    trunk = group.share(_trunk_below(stage, store) if group.is_leader else None)
-    if trunk is None:
-        return TrainState()
-    key, steps = trunk
-    engine.load(store.folder(key), steps)
-    return TrainState(step=steps, first_step=steps)
 
 
 def _trunk_below(stage: Stage, store: StageStore) -> tuple[str, int] | None:

@@ -8,12 +8,14 @@ need not be calibrated for another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from xlt_ray.config.export_metadata import FILE, Exported, read_exported
 from xlt_ray.data.batches.evaluation import EvalBatches
@@ -22,6 +24,7 @@ from xlt_ray.data.text.pipeline import encode_words, template_of
 from xlt_ray.data.types.base import Example, Frame, kind_of, read_inputs
 from xlt_ray.errors import ModelError
 from xlt_ray.modeling.exported_network import Loaded, load_exported, show_no_bars
+from xlt_ray.training.evaluate import collect
 
 BATCH_SIZE = 64
 """Rows of a batch, as many as evaluation has unless memory is short."""
@@ -35,9 +38,9 @@ class Prediction:
     answer: Any
     """In the form of the kind's gold: a label, a tag per word, a number, an option, a text."""
     probability: Any
-    """Of the answer: a number, of tags one per word; None where there is none."""
+    """The probability of the answer, one per word for tags; None where there is none."""
     by_label: dict[str, float] | None = None
-    """Of a pair and of a choice: the probability of every label, or of every option's place."""
+    """For a pair or a choice, the probability of every label, or of every option's place."""
 
 
 def predict_file(folder: Path, file: Path) -> tuple[Task, list[Prediction]]:
@@ -80,21 +83,16 @@ def predict(
         batch_size=BATCH_SIZE,
     )
     network = loaded.network.to(torch.device(device))
-    decoded: list[Any] = [None] * batches.num_items
-    certainties: list[Any] = [None] * batches.num_items
+
+    def answer(numbers: np.ndarray, tensors: dict[str, Tensor]) -> Iterable[tuple[Any, Any]]:
+        labels = tensors.pop("labels").numpy(force=True)
+        logits = network(tensors)
+        decoded = batches.decode(numbers, network.head.answers(logits).cpu().numpy())
+        return zip(decoded, kind.certainties(logits.float().cpu(), labels), strict=True)
+
     with torch.inference_mode():
-        for numbers, batch in batches:
-            tensors = {
-                name: torch.from_numpy(array).to(device)
-                for name, array in batch.items()
-                if name != "labels"
-            }
-            logits = network(tensors)
-            answers = network.head.answers(logits).cpu().numpy()
-            parts = batches.decode(numbers, answers)
-            certain = kind.certainties(logits.float().cpu(), batch["labels"])
-            for number, part, certainty in zip(numbers, parts, certain, strict=True):
-                decoded[number], certainties[number] = part, certainty
+        answers = collect(batches, torch.device(device), answer)
+    decoded, certainties = ([part[side] for part in answers] for side in (0, 1))
     return [
         Prediction(example, answer, *kind.probability(answer, parts, certain))
         for example, answer, parts, certain in zip(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -35,6 +36,11 @@ class ProcessGroup:
         box: list[Any] = [value]
         torch.distributed.broadcast_object_list(box, src=0)
         return box[0]
+
+    def from_leader(self, compute: Callable[[], T]) -> T:
+        """What the leader alone computes, in every worker."""
+        # Other workers get the leader's value in place of their own.
+        return self.share(compute() if self.is_leader else None)  # type: ignore[return-value]
 
     def gather(self, value: T) -> list[T]:
         """Every worker's value, by rank, in every worker."""

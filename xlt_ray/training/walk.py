@@ -9,27 +9,29 @@ from __future__ import annotations
 import datetime
 import socket
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from xlt_ray.config.facts import Split
+from xlt_ray.data.sources.base import Source
+from xlt_ray.data.sources.local_files import FilesSource
+from xlt_ray.data.task import task_named
+from xlt_ray.errors import CHANGED, DataError
 from xlt_ray.store.evaluation_items import write_items
 from xlt_ray.store.lease import Holder, Lease
 from xlt_ray.store.record import StageRecord, profiles_from_json
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import StagePath, dependencies, stages_to_run
-from xlt_ray.store.store import StageStore
-from xlt_ray.training.data_changes import refuse_changed
-from xlt_ray.training.diagnose import Diagnose, diagnose_stage, diagnose_with, diagnosis_of
+from xlt_ray.training.diagnose import diagnose_stage, diagnose_with, diagnosis_of
 from xlt_ray.training.engine import Engine
 from xlt_ray.training.evaluate import evaluate_stage
 from xlt_ray.training.final_weights import Average, Best, averaged_points
-from xlt_ray.training.load import TrainingInputs, save_result
-from xlt_ray.training.loop import Committed, Event, Waiting, evaluated, train
-from xlt_ray.training.process_group import ProcessGroup
-from xlt_ray.training.runtime import Runtime
+from xlt_ray.training.load import TrainingContext, save_result
+from xlt_ray.training.loop import Committed, Event, Training, Waiting, evaluated
 from xlt_ray.training.setup import training_setup
 from xlt_ray.versions import library_versions
 
@@ -37,15 +39,7 @@ POLL = 0.25
 """Seconds between two looks at a stage that another process makes."""
 
 
-def walk(
-    path: StagePath,
-    inputs: TrainingInputs,
-    store: StageStore,
-    runtime: Runtime,
-    group: ProcessGroup,
-    *,
-    until: str = "",
-) -> Iterator[Event]:
+def walk(path: StagePath, context: TrainingContext, *, until: str = "") -> Iterator[Event]:
     """Make the missing stages of a path, starting after the last one that is in the store.
 
     Yields a :class:`Committed` for every stage, evaluations and signs of life on the way, and
@@ -55,42 +49,41 @@ def walk(
     Args:
         until: kind of the last stage to make; the whole path if it has no stage of that kind.
     """
-    runtime = replace(runtime, diagnosis=diagnosis_of(path[-1]))
+    runtime = replace(context.runtime, diagnosis=diagnosis_of(path[-1]))
+    context = replace(context, runtime=runtime)
     stages = stages_to_run(path)
     kinds = [stage.kind for stage in stages]
     if until in kinds:
         stages = stages[: kinds.index(until) + 1]
-    start = next((n for n in range(len(stages), 0, -1) if _can_start(stages, n, store, group)), 0)
+    start = next((n for n in range(len(stages), 0, -1) if _can_start(stages, n, context)), 0)
     for stage in stages[:start]:
         # The stages that a finished stage was made from need not exist any more.
-        record = _find_recorded(stage, store, group)
+        record = context.group.from_leader(partial(context.store.find_recorded, stage))
         if record is not None:
             yield from _replayed(stage, record)
     if start < len(stages):
         # Check the data of the final evaluation before anything is trained.
-        refuse_changed(stages[-1], inputs.source)
+        refuse_changed(stages[-1], context.source)
     for stage in stages[start:]:
-        yield from make(stage, inputs, store, runtime, group)
+        yield from make(stage, context)
 
 
-def _can_start(stages: Sequence[Stage], index: int, store: StageStore, group: ProcessGroup) -> bool:
+def _can_start(stages: Sequence[Stage], index: int, context: TrainingContext) -> bool:
     """Whether everything that the stage at ``index`` reads is in the store, undamaged."""
-    if _find_undamaged(stages[index - 1], store, group) is None:
-        return False
+    previous = stages[index - 1]
     read = dependencies(stages[index]) if index < len(stages) else ()
     return all(
-        stage.key == stages[index - 1].key or _find_undamaged(stage, store, group) is not None
-        for stage in read
+        _find_undamaged(stage, context) is not None
+        for stage in (previous, *(stage for stage in read if stage.key != previous.key))
     )
 
 
-def make(
-    stage: Stage, inputs: TrainingInputs, store: StageStore, runtime: Runtime, group: ProcessGroup
-) -> Iterator[Event]:
+def make(stage: Stage, context: TrainingContext) -> Iterator[Event]:
     """Make one stage whose parent is in the store, or wait for the process that makes it."""
-    runtime = runtime.fitted(stage.settings)
+    context = replace(context, runtime=context.runtime.fitted(stage.settings))
+    store, group = context.store, context.group
     while True:
-        lease = store.lease(stage.key, purpose=_purpose(runtime)) if group.is_leader else None
+        lease = store.lease(stage.key, purpose=_purpose(context)) if group.is_leader else None
         holder = group.share(str(lease) if isinstance(lease, Holder) else None)
         if holder is None:
             break
@@ -99,56 +92,54 @@ def make(
     assert not isinstance(lease, Holder)
     with lease or nullcontext():
         # Another process may have finished it just before this one got the lease.
-        record = _find_undamaged(stage, store, group)
+        record = _find_undamaged(stage, context)
         if record is not None:
             yield from _replayed(stage, record)
             return
-        refuse_changed(stage, inputs.source)
+        refuse_changed(stage, context.source)
         if stage.is_training:
-            yield from _train(stage, inputs, store, runtime, group, lease)
+            yield from _train(stage, context, lease)
         else:
             began = time.monotonic()
-            scores, items = yield from evaluate_stage(stage, inputs, store, runtime, group)
-            profiles = diagnose_stage(stage, inputs, store, runtime, group)
-            folder = _result_folder(store, stage, group)
+            scores, items = yield from evaluate_stage(stage, context)
+            profiles = diagnose_stage(stage, context)
+            folder = _result_folder(stage, context)
             if folder is not None:
                 write_items(items, folder)
             took = time.monotonic() - began
-            record = _record(stage, runtime, seconds=took, scores=scores, profiles=profiles)
-            yield _commit(stage, folder, record, store, lease, group)
+            content = {"seconds": took, "scores": scores, "profiles": profiles}
+            yield _commit(stage, folder, context, lease, **content)
 
 
-def _train(
-    stage: Stage,
-    inputs: TrainingInputs,
-    store: StageStore,
-    runtime: Runtime,
-    group: ProcessGroup,
-    lease: Lease | None,
-) -> Iterator[Event]:
-    setup, tokenizer = training_setup(stage, inputs, store, runtime)
+def _train(stage: Stage, context: TrainingContext, lease: Lease | None) -> Iterator[Event]:
+    runtime, is_leader = context.runtime, context.group.is_leader
+    setup, tokenizer = training_setup(stage, context)
     engine = Engine(setup.network, stage.settings, runtime)
     try:
-        diagnose = _diagnose_with(runtime, inputs, tokenizer)
-        points = averaged_points(setup.num_steps, stage.settings)
-        average = Average(points, is_keeper=group.is_leader)
-        best = Best(stage.settings.get("select", {}).get("metric"), is_keeper=group.is_leader)
-        state = yield from train(
-            engine, setup, stage, runtime, group, store, lease, diagnose, (average, best)
-        )
-        folder = _result_folder(store, stage, group)
+        diagnose = None
+        if runtime.diagnosis is not None:
+            diagnose = diagnose_with(
+                runtime.diagnosis, context.source, tokenizer, runtime.evaluation_batch
+            )
+        average = Average(averaged_points(setup.num_steps, stage.settings), is_keeper=is_leader)
+        best = Best(stage.settings.get("select", {}).get("metric"), is_keeper=is_leader)
+        training = Training(engine, setup, stage, context, lease, diagnose, (average, best))
+        state = yield from training.run()
+        folder = _result_folder(stage, context)
         if stage.kind == "trunk":
             engine.save(folder)
         else:
-            with engine.whole_weights(is_keeper=group.is_leader) as network:
+            with engine.whole_weights(is_keeper=is_leader) as network:
                 if folder is not None:
                     best.put(network)
                     save_result(network, tokenizer, folder)
             if folder is not None:
                 average.write(folder)
-        record = _record(
+        yield _commit(
             stage,
-            runtime,
+            folder,
+            context,
+            lease,
             num_examples=(state.step - state.first_step) * stage.settings["batch_size"],
             seconds=state.seconds,
             history=tuple(state.history),
@@ -156,23 +147,12 @@ def _train(
             profiles=profiles_from_json(state.profiles),
             coverage=dict(setup.coverage),
         )
-        yield _commit(stage, folder, record, store, lease, group)
     finally:
         engine.close()
 
 
-def _diagnose_with(runtime: Runtime, inputs: TrainingInputs, tokenizer: Any) -> Diagnose | None:
-    if runtime.diagnosis is None:
-        return None
-    return diagnose_with(runtime.diagnosis, inputs.source, tokenizer, runtime.evaluation_batch)
-
-
-def _find_undamaged(stage: Stage, store: StageStore, group: ProcessGroup) -> StageRecord | None:
-    return group.share(store.find_undamaged(stage) if group.is_leader else None)
-
-
-def _find_recorded(stage: Stage, store: StageStore, group: ProcessGroup) -> StageRecord | None:
-    return group.share(store.find_recorded(stage) if group.is_leader else None)
+def _find_undamaged(stage: Stage, context: TrainingContext) -> StageRecord | None:
+    return context.group.from_leader(partial(context.store.find_undamaged, stage))
 
 
 def _replayed(stage: Stage, record: StageRecord) -> Iterator[Event]:
@@ -182,11 +162,11 @@ def _replayed(stage: Stage, record: StageRecord) -> Iterator[Event]:
     yield Committed(stage, record, reused=True)
 
 
-def _result_folder(store: StageStore, stage: Stage, group: ProcessGroup) -> Path | None:
+def _result_folder(stage: Stage, context: TrainingContext) -> Path | None:
     """An empty folder for the result, which only the leader writes; None for other workers."""
-    if not group.is_leader:
+    if not context.group.is_leader:
         return None
-    folder = store.scratch / "results" / f"{stage.key}-{time.time_ns()}"
+    folder = context.store.scratch / "results" / f"{stage.key}-{time.time_ns()}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
@@ -194,20 +174,13 @@ def _result_folder(store: StageStore, stage: Stage, group: ProcessGroup) -> Path
 def _commit(
     stage: Stage,
     folder: Path | None,
-    record: StageRecord,
-    store: StageStore,
+    context: TrainingContext,
     lease: Lease | None,
-    group: ProcessGroup,
+    **content: Any,
 ) -> Committed:
-    if group.is_leader:
-        assert lease is not None
-        assert folder is not None
-        record = store.commit(stage, folder, record, lease)
-    return Committed(stage, group.share(record), reused=False)
-
-
-def _record(stage: Stage, runtime: Runtime, **content: Any) -> StageRecord:
-    return StageRecord(
+    """Commit a result with what its record holds besides the stage and how it was made."""
+    runtime = context.runtime
+    record = StageRecord(
         key=stage.key,
         payload=stage.payload,
         label=stage.label,
@@ -221,8 +194,80 @@ def _record(stage: Stage, runtime: Runtime, **content: Any) -> StageRecord:
         },
         **content,
     )
+    if context.group.is_leader:
+        assert lease is not None
+        assert folder is not None
+        record = context.store.commit(stage, folder, record, lease)
+    return Committed(stage, context.group.share(record), reused=False)
 
 
-def _purpose(runtime: Runtime) -> str:
-    made_by = runtime.made_by
+def _purpose(context: TrainingContext) -> str:
+    made_by = context.runtime.made_by
     return f"sweep {made_by['sweep']}, trial {made_by['trial']}" if "trial" in made_by else ""
+
+
+def refuse_changed(stage: Stage, source: Source) -> None:
+    """Compare the files of a source with what a stage names: splits, parallel text, lexicons.
+
+    A stage names its data by their digests; results from a file that changed later would be stored
+    under the wrong key. Data of the hub are not compared: every row would be read once more for it.
+
+    Raises:
+        DataError: something is not as it was when the sweep was started.
+    """
+    if not isinstance(source, FilesSource):
+        return
+    for name, split, digests in _splits(stage):
+        for language, digest in digests.items():
+            where = {"task": name, "language": language, "split": split}
+            with _as_change(where):
+                facts = source.splits(task_named(name)).get((language, split))
+            if facts is None or facts.digest != digest:
+                raise _changed("it is gone" if facts is None else "it is another one", where)
+    for text, digest_of in (
+        ("parallel", source.parallel_digest),
+        ("lexicon", source.lexicon_digest),
+    ):
+        for language, digest in stage.data.get(text, {}).items():
+            where = {"language": language}
+            with _as_change(where):
+                current = digest_of(language)
+            if current != digest:
+                raise _changed(f"its {text} text is another one", where)
+
+
+@contextmanager
+def _as_change(where: Mapping[str, str]) -> Iterator[None]:
+    """Data that cannot be read now have changed: they were read when the sweep started."""
+    try:
+        yield
+    except DataError as error:
+        raise _changed(error.fields["problem"], where) from error
+
+
+def _changed(what: str, where: Mapping[str, str]) -> DataError:
+    remedy = "put it back as it was"
+    return DataError(f"{CHANGED}: {what}", **where, remedy=remedy)  # type: ignore[arg-type]
+
+
+def _splits(stage: Stage) -> Iterator[tuple[str, Split, Mapping[str, str]]]:
+    """Task, split and digests by language of everything labelled that a stage reads."""
+    settings, data = stage.settings, stage.data
+    source: str = settings.get("source_language", "")
+    if "tasks" in settings:
+        for name, digests in data["train"].items():
+            yield name, "train", digests
+        for name, digest in data.get("dev", {}).items():
+            yield name, "dev", {source: digest}
+        return
+    name = settings.get("task", {}).get("name", "")
+    splits: tuple[Split, ...] = ("train", "dev", "test")
+    for split in splits:
+        digests = data.get(split, {})
+        yield name, split, {source: digests} if isinstance(digests, str) else digests
+    if settings.get("hybrid", {}).get("text") == "translated":
+        yield name, "train", data["hybrid"]
+    for task, digests in data.get("also", {}).items():
+        yield task, "test", digests
+    for task, digests in data.get("also_dev", {}).items():
+        yield task, "dev", digests

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -18,7 +18,7 @@ from xlt_ray.store.stage_path import encoder_of
 from xlt_ray.store.store import RECORD, StageStore
 from xlt_ray.sweep.failures import cause_of
 from xlt_ray.training import walk
-from xlt_ray.training.load import TrainingInputs, load_committed, load_network, load_parent
+from xlt_ray.training.load import TrainingContext, load_committed, load_network, load_parent
 from xlt_ray.training.loop import Committed
 from xlt_ray.training.process_group import ProcessGroup
 from xlt_ray.training.runtime import Runtime
@@ -36,7 +36,6 @@ DECAY = stage("intermediate", LONGER)
 TARGET = stage("target", DECAY, task={"name": "toy-nli"})
 EVALUATE = stage("evaluate", TARGET)
 PATH = (MODEL, ALIGN, TRUNK, LONGER, DECAY, TARGET, EVALUATE)
-MATERIALS = TrainingInputs(Model(name="toy:1x32"), None)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -69,8 +68,13 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return kinds
 
 
+def context(store: StageStore, rank: int = 0, size: int = 1) -> TrainingContext:
+    model, runtime = Model(name="toy:1x32"), Runtime(cache=store.scratch)
+    return TrainingContext(model, cast(Any, None), store, runtime, ProcessGroup(rank, size))
+
+
 def found(store: StageStore) -> list[str]:
-    events = walk.walk(PATH, MATERIALS, store, Runtime(cache=store.scratch), ProcessGroup())
+    events = walk.walk(PATH, context(store))
     return [event.stage.kind for event in events if isinstance(event, Committed)]
 
 
@@ -132,9 +136,9 @@ def test_every_stage_is_built_on_the_encoder_of_the_one_before_or_below_its_trun
 
 
 LOADS: dict[str, Callable[[StageStore], object]] = {
-    "parent": lambda store: load_parent(TARGET, MATERIALS, store),
-    "network": lambda store: load_network(DECAY, MATERIALS, store),
-    "committed": lambda store: load_committed(DECAY, MATERIALS, store),
+    "parent": lambda store: load_parent(TARGET, context(store)),
+    "network": lambda store: load_network(DECAY, context(store)),
+    "committed": lambda store: load_committed(DECAY, context(store)),
 }
 
 
@@ -158,12 +162,13 @@ def test_what_is_there_and_is_no_model_is_a_fault_of_the_data(store: StageStore,
 def test_a_result_that_is_gone_from_a_bucket_is_waited_for_too(tmp_path: Path) -> None:
     store = StageStore(f"memory://{tmp_path.name}", scratch=tmp_path / "scratch")
     with pytest.raises(StoreError) as caught:
-        load_committed(DECAY, MATERIALS, store)
+        load_committed(DECAY, context(store))
     assert cause_of(caught.value) == "storage"
     shutil.rmtree(store.scratch, ignore_errors=True)
 
 
 def test_only_the_leader_makes_a_folder_for_a_result(store: StageStore) -> None:
-    assert walk._result_folder(store, TARGET, ProcessGroup(rank=1, size=2)) is None
+    leader, other = (context(store, rank, size=2) for rank in (0, 1))
+    assert walk._result_folder(TARGET, other) is None
     assert not (store.scratch / "results").exists()
-    assert walk._result_folder(store, TARGET, ProcessGroup(rank=0, size=2)) is not None
+    assert walk._result_folder(TARGET, leader) is not None

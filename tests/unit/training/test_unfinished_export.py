@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from xlt_ray.training.export_trial import export_folder
+from xlt_ray.training.load import export_folder
 
 WRITER = """
 import sys
 from pathlib import Path
-from xlt_ray.training.export_trial import export_folder
+from xlt_ray.training.load import export_folder
 with export_folder(Path(sys.argv[1])) as aside:
     (aside / "model.safetensors").write_bytes(b"half")
     print("writes", flush=True)
