@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,34 +12,21 @@ from torch import nn
 from xlt_ray.config.diagnostics import Diagnosis
 from xlt_ray.config.methods import NoFusion
 from xlt_ray.config.trial import Model
+from xlt_ray.data.batches.evaluation import EvalBatches
+from xlt_ray.data.task import task_named
 from xlt_ray.data.text.parallel_sample import ParallelSample, SampledPair
-from xlt_ray.data.text.pipeline import encode_words
+from xlt_ray.data.text.pipeline import encode_words, template_of
+from xlt_ray.data.types.base import Frame
+from xlt_ray.data.types.pair import PairExample
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.modeling.network import Network, build_network
 from xlt_ray.training.diagnose import profiles
 from xlt_ray.training.evaluate import EvalSet, score
 
+TASK = task_named("toy-nli")
 MODEL, WORDS = Model(name="toy:1x32"), ("a", "b", "c", "d")
 OWN = [["a", "b"], ["c"], ["b", "d", "a"], ["d", "c"]]
 THEIRS = [["b", "a"], ["d"], ["a", "c", "b"], ["c", "a"]]
-
-
-class Batches:
-    """Rows to be scored, two at a time."""
-
-    num_items = 4
-
-    def __iter__(self) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
-        for numbers in ([0, 3], [2, 1]):
-            ids = np.array(numbers)[:, None] + np.full((2, 5), 5)
-            yield numbers, {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-
-    def decode(self, numbers: list[int], answers: np.ndarray) -> list[int]:
-        assert answers.shape == (len(numbers),)
-        return list(numbers)
-
-    def score(self, decoded: list[int]) -> dict[str, float]:
-        return {"in order": float(decoded == [0, 1, 2, 3])}
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +50,18 @@ def measure(network: Network, tokenizer: Any, rows: tuple[int, ...] = (0, 1, 2, 
     return profiles(network.encoder, sample, 3)
 
 
-def examine(network: Network) -> dict[str, float]:
-    return score(network, EvalSet(cast(Any, None), cast(Any, Batches())))
+def evaluate(network: Network, tokenizer: Any) -> dict[str, float]:
+    """Scores of four pairs of sentences, two at a time."""
+    pairs = list(zip(OWN, THEIRS, strict=True))
+    examples = tuple(
+        PairExample(str(number), " ".join(first), " ".join(second), TASK.labels[0])
+        for number, (first, second) in enumerate(pairs)
+    )
+    sentences = encode_words([words for pair in pairs for words in pair], tokenizer)
+    frame = Frame(template_of(tokenizer), 16)
+    return score(
+        network, EvalSet(TASK, EvalBatches(TASK, "x", frame, sentences, examples, batch_size=2))
+    )
 
 
 @pytest.mark.parametrize("is_diagnosis", [True, False])
@@ -85,7 +81,7 @@ def test_what_is_made_while_measuring_can_be_trained_afterwards(
     if is_diagnosis:
         measure(network, tokenizer)
     else:
-        assert examine(network) == {"in order": 1.0}
+        assert evaluate(network, tokenizer).keys() == set(TASK.metrics)
     assert made
     assert not any(one.is_inference() for one in made)
     ids = torch.full((2, 5), 5)
