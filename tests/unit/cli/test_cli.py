@@ -17,6 +17,7 @@ import transformers
 
 import xlt_ray
 from tests.command import Said, Xlt
+from tests.made_up import commit
 from xlt_ray.config.checks.check_schedules import StageSize
 from xlt_ray.config.facts import Coverage
 from xlt_ray.config.sweep import SweepSpec
@@ -25,7 +26,7 @@ from xlt_ray.data.piece_check import TextShares
 from xlt_ray.home import Home
 from xlt_ray.ledger import Occupation, Retry, StageUse, load_ledger, open_ledger, sweep_of_ledger
 from xlt_ray.store.lease import Lease, try_acquire
-from xlt_ray.store.record import Score, StageRecord
+from xlt_ray.store.record import Score
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.storage import Storage
 from xlt_ray.store.store import StageStore
@@ -46,7 +47,7 @@ search: {trials: 3, sampler: grid}
 
 
 @pytest.fixture
-def small(home: Home, sweep_from: Callable[..., SweepSpec], tmp_path: Path) -> Home:
+def small(home: Home, sweep_from: Callable[..., SweepSpec]) -> Home:
     """A home with one sweep: a complete trial with scores, a failed one, a running one."""
     sweep = sweep_from(TEXT)
     ledger = open_ledger(home, sweep)
@@ -57,13 +58,7 @@ def small(home: Home, sweep_from: Callable[..., SweepSpec], tmp_path: Path) -> H
             ("qaa", "dev", 0.75), ("qaa", "test", 0.5), ("qab", "test", 0.25),
         )
     )  # fmt: skip
-    store = StageStore(home.stages)
-    lease = store.lease(stage.key)
-    assert isinstance(lease, Lease)
-    (tmp_path / "result").mkdir()
-    with lease:
-        record = StageRecord(stage.key, stage.payload, stage.label, {}, scores=scores)
-        store.commit(stage, tmp_path / "result", record, lease)
+    commit(StageStore(home.stages), stage, scores)
     for _ in range(3):
         assert ledger.ask(sweep, lambda _: {}) is not None
     ledger.begin_attempt(0)

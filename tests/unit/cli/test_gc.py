@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.made_up import commit
 from xlt_ray.cli import app
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.errors import SpecError
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, load_ledger, open_ledger
 from xlt_ray.store.lease import Lease
-from xlt_ray.store.record import StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep import quota
@@ -52,19 +51,11 @@ def row(*arguments: str, code: int = 0) -> Any:
 
 
 @pytest.fixture
-def store(home: Home, sweep_from: Callable[..., SweepSpec], tmp_path: Path) -> StageStore:
+def store(home: Home, sweep_from: Callable[..., SweepSpec]) -> StageStore:
     """Two complete trials and one that failed at once; one stage that no trial names."""
     store = StageStore(home.stages)
-    for name, stage in STAGES.items():
-        folder = tmp_path / name
-        folder.mkdir()
-        if stage.kind != "evaluate":
-            (folder / "model.safetensors").write_bytes(b"w" * WEIGHTS)
-        lease = store.lease(stage.key)
-        assert isinstance(lease, Lease)
-        with lease:
-            record = StageRecord(stage.key, stage.payload, stage.label, {})
-            store.commit(stage, folder, record, lease)
+    for stage in STAGES.values():
+        commit(store, stage, weights=WEIGHTS * (stage.kind != "evaluate"))
     sweep = sweep_from(TEXT)
     ledger = open_ledger(home, sweep)
     for number, names in enumerate((("shared", "best", "scores"), ("shared", "second"), ())):
@@ -119,7 +110,7 @@ def test_the_json_has_documented_keys(store: StageStore) -> None:
     assert freed["key"] == STAGES["nobody"].key
     assert freed["bytes"] == found["freed_bytes"] > WEIGHTS
     assert (
-        found["freed_bytes"] + sum(one["bytes"] for one in found["stays"]) == (found["used_bytes"])
+        found["freed_bytes"] + sum(kept["bytes"] for kept in found["stays"]) == found["used_bytes"]
     )
     assert (freed["is_freed"], found["is_done"]) == (False, False)
     assert row("--yes")["frees"][0]["is_freed"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,91 +105,11 @@ def test_a_hub_that_does_not_answer_is_bad_input_and_no_traceback(xlt: Xlt, tmp_
     assert len(said.err.splitlines()) == 1
 
 
-@pytest.fixture
-def paws(tmp_path: Path) -> Callable[..., str]:
-    """A sweep on a mirror of PAWS-X, and on texts; ``label`` is that of one German test row, and
-    English has the rows of ``copied`` as its test set."""
+def paraphrases(mirror: Path, copied: str = "", **labels: list[int]) -> None:
+    """PAWS-X with these labels of the test sets, by language; an id is there twice in German.
 
-    def sweep(label: str = "1", copied: str = "", **texts: str) -> str:
-        from datasets import Value
-
-        features = {
-            "id": Value("int32"),
-            **dict.fromkeys(("sentence1", "sentence2", "label"), Value("string")),
-        }
-
-        def rows(name: str) -> list[dict[str, object]]:
-            sentences = [(f"{name}{row} b", f"b {name}{row}") for row in range(4)]
-            return [
-                {"id": row, "sentence1": first, "sentence2": second, "label": str(row % 2)}
-                for row, (first, second) in enumerate(sentences)
-            ]
-
-        english = {split: rows(split) for split in ("train", "validation", "test")}
-        if copied:
-            # Other ids make no other examples.
-            english["test"] = [{**row, "id": 9 + at} for at, row in enumerate(english[copied])]
-        tested = {"test": [*rows("German")[:3], {**rows("German")[3], "label": label}]}
-        place = tmp_path / "mirror/google-research-datasets/paws-x"
-        write_data_set(place, {"en": english, "de": tested}, features)
-        for language, text in texts.items():
-            file = tmp_path / f"texts/parallel/c/{language}.tsv"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
-        root, arrow = f"root: {tmp_path / 'mirror'}", f"cache: {tmp_path / 'arrow'}"
-        besides = f", texts: {tmp_path / 'texts'}" if texts else ""
-        file = tmp_path / "paws.yaml"
-        file.write_text(
-            f"""
-name: paws
-data: {{source: hub, {root}, {arrow}{besides}}}
-model: xlm-roberta-base
-target: {{task: pawsx, size: 4, batch_size: 2, evaluations: 1}}
-evaluate: {{diagnostics: [{"cka" if texts else ""}]}}
-search: {{trials: 1}}
-"""
-        )
-        return str(file)
-
-    return sweep
-
-
-@pytest.mark.usefixtures("offline")
-def test_rows_of_the_hub_that_trials_are_scored_on_are_read_before_a_sweep_starts(
-    xlt: Xlt, paws: Callable[..., str]
-) -> None:
-    assert xlt("check", paws()).code == 0
-    said = xlt("check", paws("maybe"))
-    assert said.code == 2
-    assert "pawsx/de/test: " in said.err
-    assert "unknown label 'maybe'" in said.err
-
-
-@pytest.mark.usefixtures("offline")
-def test_equal_rows_in_two_splits_of_the_hub_are_found_before_a_sweep_starts(
-    xlt: Xlt, paws: Callable[..., str]
-) -> None:
-    assert "the same examples" not in xlt("check", paws()).out
-    trained = xlt("check", paws(copied="train"))
-    assert trained.code == 2
-    assert "pawsx/en: test and train hold the same examples" in trained.err
-    selected = xlt("check", paws(copied="validation"))
-    assert selected.code == 0
-    assert "pawsx: en/dev, en/test hold the same examples" in selected.out
-
-
-@pytest.mark.usefixtures("offline")
-def test_files_beside_the_hub_are_read_before_a_sweep_starts(
-    xlt: Xlt, paws: Callable[..., str]
-) -> None:
-    assert xlt("check", paws(en="1\tthe dog\n", de="1\tder Hund\n")).code == 0
-    said = xlt("check", paws(en="1\tthe dog\n", de="1\tder Hund\n2 die Katze\n"))
-    assert said.code == 2
-    assert "de.tsv:2: is not `id TAB sentence`" in said.err
-
-
-def paraphrases(mirror: Path, **labels: list[int]) -> None:
-    """PAWS-X with these labels of the test sets, by language; an id is there twice in German."""
+    English has the rows of ``copied`` as its test set, under other ids.
+    """
     from datasets import Value
 
     columns = dict.fromkeys(("sentence1", "sentence2"), Value("string"))
@@ -199,14 +118,20 @@ def paraphrases(mirror: Path, **labels: list[int]) -> None:
             split: [
                 {"id": min(number, 2 if code == "de" else 9), "label": label,
                  "sentence1": f"{code} {split} {number}", "sentence2": "b"}
-                for number, label in enumerate(found if split == "test" else [0, 1, 0, 1])
+                for number, label in enumerate(of_test if split == "test" else [0, 1, 0, 1])
             ]
             for split in ("train", "validation", "test")
         }
-        for code, found in labels.items()
+        for code, of_test in labels.items()
     }  # fmt: skip
+    if copied:
+        rows = configs["en"][copied]
+        configs["en"]["test"] = [{**row, "id": 9 + at} for at, row in enumerate(rows)]
     features = {"id": Value("int64"), "label": Value("int64"), **columns}
     write_data_set(mirror / "google-research-datasets/paws-x", configs, features)
+
+
+SOUND = {"en": [0, 1, 0, 1], "de": [0, 1, 0, 1]}
 
 
 @pytest.fixture
@@ -237,10 +162,26 @@ def test_all_faulty_rows_of_all_splits_are_told_at_once(
 
 
 @pytest.mark.usefixtures("offline")
+def test_equal_rows_in_two_splits_of_the_hub_are_found_before_a_sweep_starts(
+    xlt: Xlt, tmp_path: Path, paws_file: str
+) -> None:
+    paraphrases(tmp_path / "mirror", **SOUND)
+    assert "the same examples" not in xlt("check", paws_file).out
+    paraphrases(tmp_path / "mirror", "train", **SOUND)
+    trained = xlt("check", paws_file)
+    assert trained.code == 2
+    assert "pawsx/en: test and train hold the same examples" in trained.err
+    paraphrases(tmp_path / "mirror", "validation", **SOUND)
+    selected = xlt("check", paws_file)
+    assert selected.code == 0
+    assert "pawsx: en/dev, en/test hold the same examples" in selected.out
+
+
+@pytest.mark.usefixtures("offline")
 def test_rows_of_the_hub_are_counted_and_repeated_ids_warned_of(
     xlt: Xlt, tmp_path: Path, paws_file: str
 ) -> None:
-    paraphrases(tmp_path / "mirror", en=[0, 1, 0, 1], de=[0, 1, 0, 1])
+    paraphrases(tmp_path / "mirror", **SOUND)
     said = xlt("check", paws_file)
     assert (said.code, said.err) == (0, "")
     assert "reads pawsx test: de 4, en 4" in said.out
@@ -248,17 +189,40 @@ def test_rows_of_the_hub_are_counted_and_repeated_ids_warned_of(
 
 
 @pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(
+    ("name", "faulty", "lines", "override"),
+    [
+        (
+            "lexicon/en-de",
+            "en\tde\nen de\nb\n",
+            (2, 3),
+            "target.hybrid={ratio: 0.5, text: switched}",
+        ),
+        ("parallel/c/de", "1\tder Hund\n2 die Katze\n", (2,), "evaluate.diagnostics=[cka]"),
+    ],
+)
 def test_texts_beside_the_hub_are_read_as_files_are(
-    xlt: Xlt, tmp_path: Path, paws_file: str
+    xlt: Xlt,
+    tmp_path: Path,
+    paws_file: str,
+    name: str,
+    faulty: str,
+    lines: tuple[int, ...],
+    override: str,
 ) -> None:
-    paraphrases(tmp_path / "mirror", en=[0, 1, 0, 1], de=[0, 1, 0, 1])
-    lexicon = tmp_path / "texts/lexicon/en-de.tsv"
-    lexicon.parent.mkdir(parents=True)
-    lexicon.write_text("en\tde\nen de\nb\n")
-    asked = ("target.hybrid={ratio: 0.5, text: switched}", f"data.texts={tmp_path / 'texts'}")
+    paraphrases(tmp_path / "mirror", **SOUND)
+    texts = tmp_path / "texts"
+    file, english = texts / f"{name}.tsv", texts / "parallel/c/en.tsv"
+    for folder in (file.parent, english.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    english.write_text("1\tthe dog\n")
+    file.write_text(faulty)
+    asked = (override, f"data.texts={texts}")
     said = xlt("check", paws_file, *asked)
     assert said.code == 2
-    assert all(f"{lexicon}:{line}: " in said.err for line in (2, 3))
+    assert all(f"{file}:{line}: " in said.err for line in lines)
+    file.write_text("\n".join(line for line in faulty.splitlines() if "\t" in line) + "\n")
+    assert xlt("check", paws_file, *asked).code == 0
 
 
 def test_what_is_asked_over_the_network_is_said(
@@ -280,7 +244,7 @@ def test_data_sets_that_the_cache_lacks_are_not_asked_for_by_a_check(
 ) -> None:
     from xlt_ray.data.sources.hub_library import Library
 
-    paraphrases(tmp_path / "mirror", en=[0, 1, 0, 1], de=[0, 1, 0, 1])
+    paraphrases(tmp_path / "mirror", **SOUND)
     rows = Library.rows
 
     def cached(self: Library, part: HubPart, language: str, expression: str) -> Dataset:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.command import Xlt
+from tests.made_up import commit
 from xlt_ray.config.sweep import SweepSpec, sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import TrackingOutage
@@ -19,7 +20,6 @@ from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, load_ledger, open_ledger
 from xlt_ray.ledger.access import sole_driver
 from xlt_ray.store.lease import Lease
-from xlt_ray.store.record import StageRecord
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep import removal
@@ -45,22 +45,10 @@ USES = {
 }
 
 
-def commit(store: StageStore, name: str, tmp_path: Path, sweep: str = "") -> None:
+def commit_named(store: StageStore, name: str, sweep: str = "") -> None:
     stage = STAGES[name]
-    folder = tmp_path / name
-    folder.mkdir()
-    if stage.kind != "evaluate":
-        (folder / "model.safetensors").write_bytes(b"w" * 100_000)
-    lease = store.lease(stage.key)
-    assert isinstance(lease, Lease)
-    with lease:
-        made_by = {"sweep": sweep, "trial": 0} if sweep else {}
-        store.commit(
-            stage,
-            folder,
-            StageRecord(stage.key, stage.payload, stage.label, {}, made_by=made_by),
-            lease,
-        )
+    made_by = {"sweep": sweep, "trial": 0} if sweep else {}
+    commit(store, stage, made_by=made_by, weights=100_000 * (stage.kind != "evaluate"))
 
 
 def save_progress(store: StageStore, name: str) -> None:
@@ -104,14 +92,13 @@ def begin(home: Home, sweep: SweepSpec, uses: tuple[str, ...]) -> Ledger:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """Two sweeps that share a stage and a score, in ledger, store, and MLflow."""
-    folder = tmp_path_factory.mktemp("made")
-    home = Home(folder / "home")
+    home = Home(tmp_path_factory.mktemp("made") / "home")
     store = StageStore(home.stages)
     for name in ("shared", "ours", "our scores", "both scores"):
-        commit(store, name, folder, "small")
+        commit_named(store, name, "small")
     for name in ("theirs", "their scores"):
-        commit(store, name, folder, "other")
-    commit(store, "nobody", folder)
+        commit_named(store, name, "other")
+    commit_named(store, "nobody")
     save_progress(store, "our progress")
     save_progress(store, "their progress")
     for name, uses in USES.items():
@@ -166,7 +153,7 @@ def test_it_removes_what_only_this_sweep_needs(home: Home, store: StageStore, xl
     before = rows(home)
     said = xlt("rm", "small", "--yes")
     assert (said.code, said.err) == (0, "")
-    for shown in ("2 trials", "3 stages, 102 kB", "3 runs", "101 kB stay for other sweeps"):
+    for shown in ("2 trials", "3 stages, 103 kB", "3 runs", "101 kB stay for other sweeps"):
         assert shown in said.out, said.out
     assert_removed(home, store)
     after = rows(home)
@@ -292,11 +279,11 @@ def test_of_two_homes_in_one_mlflow_one_loses_its_runs(
     sweep = sweep_named("small", f"places.tracking={uri}")
     homes = [home, Home(tmp_path / "elsewhere")]
     ledgers = [begin(home, sweep, ()) for home in homes]
-    for one, ledger in zip(homes, ledgers, strict=True):
-        show_in_mlflow(one, ledger, StageStore(one.stages), uri)
+    for place, ledger in zip(homes, ledgers, strict=True):
+        show_in_mlflow(place, ledger, StageStore(place.stages), uri)
 
-    def num_runs(one: Home) -> int:
-        return len(Tracker(one, "small", uri, one.identity).experiment.search("trial"))
+    def num_runs(place: Home) -> int:
+        return len(Tracker(place, "small", uri, place.identity).experiment.search("trial"))
 
     assert [num_runs(home) for home in homes] == [2, 2]
     assert xlt("rm", "small", "--yes").code == 0
