@@ -222,8 +222,8 @@ def check(
 def plan(sweep: Sweep, overrides: Overrides = (), *, home: str | Path | Home | None = None) -> Plan:
     """What a sweep will train and what its trials share; starts and writes nothing.
 
-    Trials of the ledger and stages of the store are taken into account. The choices of the tpe
-    sampler are an estimate, and early stopping is not foreseen.
+    Trials of the ledger and stages of the store are taken into account. The choices of
+    ``tpe`` are an estimate, and early stopping is not foreseen.
 
     Raises:
         SpecErrors: the sweep does not fit its models or data.

@@ -19,7 +19,7 @@ def run_dispatch(trials: int, workers: int, prefixes: int) -> None:
     draw = random.Random(0)
     prefix_of = [draw.randrange(prefixes) for _ in range(trials)]
     there: set[str] = set()
-    look_ahead = LOOK_AHEAD["random"]
+    look_ahead = LOOK_AHEAD
 
     def next_key(number: int) -> str | None:
         keys = (f"prefix {prefix_of[number]}", f"own {number}")

@@ -107,9 +107,11 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(root: Path, *command: str) -> None:
+def run(root: Path, *module: str, code: str = "") -> None:
+    """Run a module with its arguments, or some code, on the copy."""
+    command = ["-c", textwrap.dedent(code)] if code else ["-m", *module]
     done = subprocess.run(
-        [sys.executable, "-m", *command],
+        [sys.executable, *command],
         cwd=root,
         env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,
@@ -123,7 +125,8 @@ def test_the_guide_has_a_recipe_of_every_sort() -> None:
     paths = [path for path, *_ in recipes()]
     for folder in ("data/tasks", "data/types", "modeling/grade_head.py", "modeling/fusion",
                    "modeling/objectives", "config/methods.py",
-                   "config/model_presets.py"):  # fmt: skip
+                   "config/model_presets.py", "config/task_types.py",
+                   "config/sweep.py"):  # fmt: skip
         assert any(path.startswith(f"xlt_ray/{folder}") for path in paths), folder
 
 
@@ -167,16 +170,59 @@ def test_what_the_guide_adds_can_be_named_and_listed(extended: Path) -> None:
         search: {trials: 4}
         ''', "extended.yaml"))
     """
-    lines = textwrap.dedent(code).replace("\n        ", "\n")
-    done = subprocess.run(
-        [sys.executable, "-c", lines],
-        cwd=extended,
-        env={**os.environ, "PYTHONPATH": str(extended)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run(extended, code=code)
+
+
+@pytest.mark.long
+def test_a_metric_of_the_guide_scores_items(extended: Path) -> None:
+    code = """
+        from xlt_ray.data.task import task_named
+        from xlt_ray.data.types.base import kind_of
+
+        task = task_named("topic")
+        task = task.model_validate(task.model_dump() | {"metrics": ["accuracy", "mcc"]})
+        same, different = task.labels
+        gold = [same, same, different, different] * 5
+        right = kind_of(task).item_scores("en", gold, gold)
+        assert right.values["mcc"] == 1.0
+        half = kind_of(task).item_scores("en", gold, [same, different] * 10)
+        points, out_of = half.parts["mcc"]
+        assert abs(points.sum() / out_of.sum() - half.values["mcc"]) < 1e-9
+        assert points.std() > 0
+        assert "mcc" not in kind_of(task).item_scores("en", [same], [same]).parts
+    """
+    run(extended, code=code)
+
+
+@pytest.mark.long
+def test_a_sampler_of_the_guide_proposes_new_configurations(extended: Path) -> None:
+    code = """
+        from xlt_ray.config.sweep import sweep_of
+        from xlt_ray.config.yaml import parse_document
+        from xlt_ray.ledger import rehearsal
+
+        sweep = sweep_of(parse_document('''
+        name: extended
+        data: {source: toy}
+        model: toy:2x32
+        target:
+          task: toy-nli
+          source_language: qaa
+          learning_rate: {float: [1.0e-5, 1.0e-3], log: true}
+          fusion: {choice: [{method: none}, {method: mix}]}
+        search: {sampler: gp, trials: 20, seed: 1}
+        ''', "extended.yaml"))
+        ledger = rehearsal(sweep)
+        rates, configurations = [], set()
+        while (trial := ledger.ask(sweep, lambda _: {})) is not None:
+            rates.append(trial.assignment["target.learning_rate"])
+            configurations.add(frozenset(trial.assignment.items()))
+            ledger.tell_complete(trial.number, rates[-1])
+        assert len(configurations) == 20
+        # The higher a rate, the better: the sampler learns that and proposes the highest.
+        assert max(rates[:10]) < max(rates) == 1.0e-3, rates
+    """
+    run(extended, code=code)
 
 
 @pytest.mark.long

@@ -74,7 +74,7 @@ def cost_lines(plan: Plan) -> Iterator[str]:
             "smaller"
         )
     if plan.is_estimate:
-        yield "estimate: the tpe sampler chooses trials by the scores of earlier ones"
+        yield "estimate: the sampler chooses trials by the scores of earlier ones"
 
 
 def divergence_lines(first: int, second: int, divergence: Divergence | None) -> Iterator[str]:
@@ -218,8 +218,8 @@ def plan(
 ) -> None:
     """Show what a sweep will train, and what its trials share; starts and writes nothing.
 
-    Trials of the ledger and stages of the store are taken into account. The choices of the tpe
-    sampler are an estimate; early stopping is not foreseen.
+    Trials of the ledger and stages of the store are taken into account. The choices of
+    ``tpe`` are an estimate; early stopping is not foreseen.
 
     [dim]xlt plan sweeps/quickstart.yaml[/]
     [dim]xlt plan sweeps/quickstart.yaml search.seeds=5 --explain 0 1[/]

@@ -131,8 +131,33 @@ class Objective(ConfigModel):
     _each_once = field_validator("languages")(each_once)
 
 
+SamplerName = Literal["tpe", "random", "grid"]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How configurations are chosen."""
+
+    name: SamplerName
+    implementation: str
+    """``module:object``: made with ``seed`` for each configuration, a sampler of Optuna."""
+    learns: bool = False
+    """Whether it uses scores: few trials are then asked for in advance, and a plan estimates."""
+
+
+SAMPLERS: Mapping[str, Sampler] = {
+    sampler.name: sampler
+    for sampler in (
+        Sampler("tpe", "xlt_ray.ledger.sampler:tpe", learns=True),
+        Sampler("random", "optuna.samplers:RandomSampler"),
+        # Goes through the space in order, and draws only around points to try first.
+        Sampler("grid", "optuna.samplers:RandomSampler"),
+    )
+}
+
+
 class Search(ConfigModel):
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    sampler: SamplerName = "tpe"
     """tpe: multivariate, grouped, with constant liar (arXiv 2304.11127)."""
     trials: int = Field(ge=1)
     """Configurations to try; a grid ends earlier when it is complete."""

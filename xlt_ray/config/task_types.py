@@ -8,6 +8,7 @@ trained). Adding a kind means adding its entry and those two files.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Annotated, Any
@@ -63,6 +64,45 @@ UNNAMED_METRICS: dict[str, frozenset[str]] = {
 
 An evaluation that is scored by just these names none, so that the ones made then are found. Never
 changed: a metric that a task gets later is named."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of a kind whose examples have one label or number each."""
+
+    name: str
+    measure: str
+    """``module:function`` of gold and predictions; it returns None if gold leaves it undefined."""
+    without: str = ""
+    """The same for an (n,) array of the metric without each item; else each is measured."""
+
+    def measured(self, gold: Sequence[Any], predicted: Sequence[Any]) -> float | None:
+        value: float | None = resolve_name(self.measure)(gold, predicted)
+        return value
+
+
+PAIR_METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("accuracy", "xlt_ray.data.metrics:accuracy"),
+        Metric(
+            "macro_f1",
+            "xlt_ray.data.metrics:macro_f1",
+            "xlt_ray.data.item_scores:macro_f1_without_pairs",
+        ),
+    )
+}
+SCORE_METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric(
+            "pearson", "xlt_ray.data.metrics:pearson", "xlt_ray.data.item_scores:pearson_without"
+        ),
+        Metric(
+            "spearman", "xlt_ray.data.metrics:spearman", "xlt_ray.data.item_scores:spearman_without"
+        ),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -135,7 +175,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
             "xlt_ray.modeling.heads:PairHead",
             formats=("tsv",),
             columns=("first", "second", "label"),
-            metrics=("accuracy", "macro_f1"),
+            metrics=tuple(PAIR_METRICS),
             summary="one label for two sentences",
             has_labels=True,
             is_crossed=True,
@@ -146,7 +186,7 @@ KINDS: dict[TaskKind, TaskTypeEntry] = {
             "xlt_ray.modeling.heads:ScoreHead",
             formats=("tsv",),
             columns=("first", "second", "label"),
-            metrics=("pearson", "spearman"),
+            metrics=tuple(SCORE_METRICS),
             summary="a number for two sentences",
             is_crossed=True,
             settings=("range",),

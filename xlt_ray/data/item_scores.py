@@ -33,9 +33,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from pkgutil import resolve_name
+from typing import Any, TypeVar
 
 import numpy as np
+
+from xlt_ray.config.task_types import Metric
 
 _NUMBERS_AT_ONCE = 2**22
 """Ranks that are taken at once."""
@@ -109,6 +112,30 @@ def most_frequent(answers: Iterable[_Answer]) -> _Answer | None:
     """The most frequent answer, the first one seen among equals; None of no answers."""
     found = Counter(answers).most_common(1)
     return found[0][0] if found else None
+
+
+def jackknife_of(
+    metric: Metric, value: float, gold: Sequence[Any], predicted: Sequence[Any]
+) -> Parts:
+    """Pseudo-values of a metric; without the other items it is 0 if they leave it undefined.
+
+    Items with the same gold and prediction are measured once.
+    """
+    if metric.without:
+        return of_jackknife(value, resolve_name(metric.without)(gold, predicted))
+    items = list(zip(gold, predicted, strict=True))
+    scores: dict[Any, float] = {}
+    for place, item in enumerate(items):
+        if item not in scores:
+            others = items[:place] + items[place + 1 :]
+            scores[item] = metric.measured(*zip(*others, strict=True)) or 0.0 if others else 0.0
+    return of_jackknife(value, np.array([scores[item] for item in items]))
+
+
+def macro_f1_without_pairs(gold: Sequence[str], predicted: Sequence[str]) -> np.ndarray:
+    """:func:`macro_f1_without` of items with one label each."""
+    counts = label_counts([[label] for label in gold], [[label] for label in predicted])
+    return macro_f1_without(*counts)
 
 
 def macro_f1_without(right: np.ndarray, predicted: np.ndarray, gold: np.ndarray) -> np.ndarray:

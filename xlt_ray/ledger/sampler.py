@@ -11,6 +11,8 @@ import datetime
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from functools import cached_property
+from pkgutil import resolve_name
 from typing import Any, cast
 
 import optuna
@@ -36,7 +38,7 @@ from xlt_ray.config.search_space import (
     extremes,
     grid,
 )
-from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.config.sweep import SAMPLERS, SweepSpec
 from xlt_ray.ledger.views import points_of
 
 
@@ -58,11 +60,14 @@ class StudyView:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._trials = [_by_evaluations(trial) for trial in study.get_trials(deepcopy=False)]
         self._storage = _NoStorage()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
+
+    @cached_property
+    def _trials(self) -> list[FrozenTrial]:
+        return [_by_evaluations(trial) for trial in self._study.get_trials(deepcopy=False)]
 
     def get_trials(self, deepcopy: bool = True, states: Any = None) -> list[FrozenTrial]:
         return self._get_trials(deepcopy, states)
@@ -95,8 +100,8 @@ class _NoStorage:
 
 Configuration = frozenset[tuple[str, Value]]
 """Paths and values: equal for two trials that differ only in their seeds."""
-TPE_DRAWS = 8
-"""Draws of tpe until one is new; each costs as much as an ask."""
+LEARNED_DRAWS = 8
+"""Draws of a sampler that learns until one is new; each costs as much as an ask."""
 RANDOM_DRAWS = 100
 """Random draws after that; then the whole space is enumerated."""
 
@@ -166,8 +171,8 @@ def _drawn(
 
         return draw(sweep.space, pick, model_bounds)[1]
 
-    if sweep.settings.search.sampler == "tpe":
-        for _ in range(TPE_DRAWS):
+    if SAMPLERS[sweep.settings.search.sampler].learns:
+        for _ in range(LEARNED_DRAWS):
             yield drawn()
         sampler = optuna.samplers.RandomSampler(seed=_seed_of(sweep, number))
     for _ in range(RANDOM_DRAWS):
@@ -219,18 +224,19 @@ class Draft:
 
 
 def sampler_for(sweep: SweepSpec, configuration: int) -> optuna.samplers.BaseSampler:
-    """The sampler of one configuration.
-
-    TPE is multivariate and grouped, with constant liar (Watanabe 2023, arXiv 2304.11127). An ask
-    takes some 25 ms for every thousand finished trials.
-    """
-    seed = _seed_of(sweep, configuration)
-    if sweep.settings.search.sampler != "tpe":
-        return optuna.samplers.RandomSampler(seed=seed)
+    """The sampler of one configuration."""
+    make = resolve_name(SAMPLERS[sweep.settings.search.sampler].implementation)
     with quiet():
-        return optuna.samplers.TPESampler(
-            seed=seed, multivariate=True, group=True, constant_liar=True
-        )
+        sampler: optuna.samplers.BaseSampler = make(seed=_seed_of(sweep, configuration))
+    return sampler
+
+
+def tpe(seed: int) -> optuna.samplers.TPESampler:
+    """Multivariate, grouped TPE with constant liar (Watanabe 2023, arXiv 2304.11127).
+
+    An ask takes some 25 ms for every thousand finished trials.
+    """
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
 
 
 def _seed_of(sweep: SweepSpec, configuration: int) -> int:

@@ -14,7 +14,7 @@ from typing import get_args
 
 from xlt_ray.config.facts import Coverage, Facts
 from xlt_ray.config.search_space import Value
-from xlt_ray.config.sweep import SweepSpec
+from xlt_ray.config.sweep import SAMPLERS, SweepSpec
 from xlt_ray.errors import LedgerError
 from xlt_ray.ledger import AskedTrial, Ledger, TrialView, rehearsal
 from xlt_ray.store.canonical import Json, differences
@@ -214,7 +214,7 @@ def _asked_trials(rehearsed: Ledger, sweep: SweepSpec, facts: Facts) -> Iterator
 def _may_turn_out_otherwise(view: TrialView, sweep: SweepSpec) -> bool:
     """Whether the real sweep may draw other parameters, because the sampler uses scores."""
     search = sweep.settings.search
-    if search.sampler != "tpe" or view.repeat:
+    if not SAMPLERS[search.sampler].learns or view.repeat:
         return False
     is_first = view.configuration < len(sweep.first_points)
     point = sweep.first_points[view.configuration] if is_first else {}

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import cast
 
 from xlt_ray.config.facts import Facts
-from xlt_ray.config.sweep import Objective, SweepSpec
+from xlt_ray.config.sweep import SAMPLERS, Objective, SweepSpec
 from xlt_ray.errors import TrialFailure
 from xlt_ray.home import Home
 from xlt_ray.ledger import Ledger, StageUse, Standing, TrialView
@@ -156,12 +156,11 @@ def intermediate_value(
     return statistics.fmean(measured) if len(measured) == len(values) else None
 
 
-LOOK_AHEAD: Mapping[str, int] = {"tpe": 8, "random": 4096, "grid": 4096}
-"""How many trials to ask beyond the running ones, to find one that is not blocked.
-
-TPE draws trials that are asked ahead without the scores of the running ones, so it is asked for
-fewer: this many, or one for every :data:`RUNNING_AHEAD` running trials.
-"""
+LOOK_AHEAD = 4096
+"""How many trials to ask beyond the running ones, to find one that is not blocked."""
+LEARNING_LOOK_AHEAD = 8
+"""The same for a sampler that learns, which draws these without the scores of the running ones; or
+one for every :data:`RUNNING_AHEAD` running trials, if that is more."""
 RUNNING_AHEAD = 8
 ASKED_AT_ONCE = 64
 """Most trials to ask before the next report is handled: each writes to the ledger."""
@@ -233,8 +232,10 @@ class TrialScheduler:
             self._has_new_broken_stage = False
             self._fail_broken([*self._waiting])
         self._defer()
-        search = self.sweep.settings.search
-        look_ahead = max(LOOK_AHEAD[search.sampler], self.num_running // RUNNING_AHEAD)
+        learns = SAMPLERS[self.sweep.settings.search.sampler].learns
+        look_ahead = max(
+            LEARNING_LOOK_AHEAD if learns else LOOK_AHEAD, self.num_running // RUNNING_AHEAD
+        )
         for _ in range(ASKED_AT_ONCE):
             number = self._queue.peek()
             if number is not None:

@@ -36,7 +36,7 @@ ReadSweep = Callable[..., SweepSpec]
         ("source: toy", "root: x", 2, "data", "has no 'source'; one of toy, files, hub"),
         ("source: toy", "source: toy, seed: x", 2, "data.seed", "'x': must be an integer"),
         ("  trials: 2", "  trials: 0", 8, "search.trials", "greater than or equal to 1"),
-        ("  trials: 2", "  trials: 2\n  sampler: cma", 9, "search.sampler", "'tpe', 'random' or"),
+        ("  trials: 2", "  trials: 2\n  sampler: cma", 9, "search.sampler", "'tpe', 'random'"),
         ("  task: nli", "  task: nli\n  epochs: 1.5", 6, "target.epochs", "1.5"),
         ("  task: nli", "  task: nli\n  size: 0", 6, "target.size",
          "0: must be 'all', or greater than or equal to 1"),

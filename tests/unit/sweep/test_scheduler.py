@@ -22,7 +22,7 @@ from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import stages_to_run
 from xlt_ray.store.store import StageStore
 from xlt_ray.sweep.failures import PERMANENT
-from xlt_ray.sweep.scheduler import LOOK_AHEAD, TrialScheduler
+from xlt_ray.sweep.scheduler import LEARNING_LOOK_AHEAD, TrialScheduler
 from xlt_ray.sweep.tasks import Report, TrialTask
 from xlt_ray.tracking import FLUSH_TIMEOUT_S, NO_REPLY_TIMEOUT_S, LedgerSnapshot, TrialSnapshot
 from xlt_ray.tracking.sync import Replies
@@ -239,12 +239,12 @@ def test_all_trials_are_handed_out_in_the_end(world: MakeWorld) -> None:
 
 
 def test_a_trial_that_could_run_is_found_behind_those_that_wait(world: MakeWorld) -> None:
-    rates = [1e-4 * (1 + index) for index in range(LOOK_AHEAD["tpe"])]
+    rates = [1e-4 * (1 + index) for index in range(LEARNING_LOOK_AHEAD)]
     at = world(f"target.learning_rate={{choice: {rates}}}", "search={trials: 99, sampler: grid}")
     assert size_of(at.next()) == 100
     # Seven more points of the grid share that intermediate stage and are passed over.
     other = at.next()
-    assert (other.number, size_of(other)) == (LOOK_AHEAD["tpe"], 200)
+    assert (other.number, size_of(other)) == (LEARNING_LOOK_AHEAD, 200)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 5, 8])
@@ -343,7 +343,7 @@ def test_looking_ahead_has_an_end(world: MakeWorld) -> None:
     at.next()
     for _ in range(5):
         assert at.scheduler.next_task() is None
-    assert len(at.ledger.trials()) == 1 + LOOK_AHEAD["tpe"]
+    assert len(at.ledger.trials()) == 1 + LEARNING_LOOK_AHEAD
 
 
 def test_trials_without_common_stages_all_run_at_once(world: MakeWorld) -> None:

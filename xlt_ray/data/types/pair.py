@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from xlt_ray.config.facts import Split
-from xlt_ray.data.item_scores import Parts, each, label_counts, macro_f1_without, of_jackknife
-from xlt_ray.data.metrics import accuracy, macro_f1
+from xlt_ray.config.task_types import PAIR_METRICS
+from xlt_ray.data.item_scores import Parts, each, jackknife_of
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.lines import RAISED, Faults, Names, cells, line_error
 from xlt_ray.data.text.pipeline import Batch, collate
@@ -121,7 +121,7 @@ class PairType(SentencePairType):
     def measured(
         self, metric: str, language: str, gold: Sequence[str], predicted: Sequence[str]
     ) -> float | None:
-        return {"accuracy": accuracy, "macro_f1": macro_f1}[metric](gold, predicted)
+        return PAIR_METRICS[metric].measured(gold, predicted)
 
     def parts(
         self,
@@ -133,8 +133,7 @@ class PairType(SentencePairType):
     ) -> Parts:
         if metric == "accuracy":
             return each([right == label for right, label in zip(gold, predicted, strict=True)])
-        counts = label_counts([[label] for label in gold], [[label] for label in predicted])
-        return of_jackknife(value, macro_f1_without(*counts))
+        return jackknife_of(PAIR_METRICS[metric], value, gold, predicted)
 
 
 def are_whole(*sentences: str) -> bool:

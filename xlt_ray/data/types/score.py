@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from xlt_ray.data.item_scores import Parts, of_jackknife, pearson_without, spearman_without
-from xlt_ray.data.metrics import pearson, spearman
+from xlt_ray.config.task_types import SCORE_METRICS
+from xlt_ray.data.item_scores import Parts, jackknife_of
 from xlt_ray.data.text.lines import line_error
 from xlt_ray.data.types.base import Frame, Row, known_label
 from xlt_ray.data.types.pair import SentencePairType, TwoSentences
@@ -59,7 +59,7 @@ class ScoreType(SentencePairType):
     def measured(
         self, metric: str, language: str, gold: Sequence[float], predicted: Sequence[float]
     ) -> float | None:
-        return {"pearson": pearson, "spearman": spearman}[metric](gold, predicted)
+        return SCORE_METRICS[metric].measured(gold, predicted)
 
     def parts(
         self,
@@ -69,8 +69,7 @@ class ScoreType(SentencePairType):
         gold: Sequence[float],
         predicted: Sequence[float],
     ) -> Parts:
-        without = {"pearson": pearson_without, "spearman": spearman_without}[metric]
-        return of_jackknife(value, without(gold, predicted))
+        return jackknife_of(SCORE_METRICS[metric], value, gold, predicted)
 
     def answers(self, predicted: Sequence[float]) -> list[float]:
         """Numbers count as the same that are in the same hundredth of the range."""
