@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.sweep.test_scheduler import MakeWorld, World, scores_of
+from tests.unit.sweep.conftest import Driver, Start, scores_of
 from xlt_ray.ledger import StageUse
 from xlt_ray.store.stage import Stage
 from xlt_ray.store.stage_path import stages_to_run
@@ -20,75 +20,75 @@ from xlt_ray.sweep.tasks import Planner, Report
 
 
 @pytest.fixture
-def finished(world: MakeWorld) -> World:
-    at = world()
-    while (task := at.scheduler.next_task()) is not None:
-        at.complete(task)
-    assert at.scheduler.is_finished
-    return at
+def finished(start: Start) -> Driver:
+    driver = start()
+    while (task := driver.scheduler.next_task()) is not None:
+        driver.complete(task)
+    assert driver.scheduler.is_finished
+    return driver
 
 
-def folder_of(at: World, number: int) -> Path:
-    key = at.ledger.trial(number).evaluation_key
+def folder_of(driver: Driver, number: int) -> Path:
+    key = driver.ledger.trial(number).evaluation_key
     assert key is not None
-    return at.store.folder(key)
+    return driver.store.folder(key)
 
 
-def cut_short(at: World, number: int) -> None:
-    record = folder_of(at, number) / "record.json"
+def cut_short(driver: Driver, number: int) -> None:
+    record = folder_of(driver, number) / "record.json"
     record.write_bytes(record.read_bytes()[:100])
 
 
-def lose(at: World, number: int) -> None:
-    (folder_of(at, number) / "record.json").unlink()
+def lose(driver: Driver, number: int) -> None:
+    (folder_of(driver, number) / "record.json").unlink()
 
 
 HEADER = json.dumps({"w": {"dtype": "U8", "shape": [8], "data_offsets": [0, 8]}}).encode()
 WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + bytes(range(8))
 
 
-def remaking_of(at: World, *, is_verified: bool = False) -> MissingEvaluations:
-    planner = Planner(at.sweep, at.facts)
+def remaking_of(driver: Driver, *, is_verified: bool = False) -> MissingEvaluations:
+    planner = Planner(driver.sweep, driver.facts)
     return MissingEvaluations(
-        planner, at.home, at.ledger, at.store, at.diary, is_verified=is_verified
+        planner, driver.home, driver.ledger, driver.store, driver.reporter, is_verified=is_verified
     )
 
 
-def weights_of(at: World) -> Path:
+def weights_of(driver: Driver) -> Path:
     """Of the best trial, with a record that fits them."""
-    best = at.ledger.best()
+    best = driver.ledger.best()
     assert best is not None
-    stage = target_of(at, best.trial.number)
-    shutil.rmtree(at.store.folder(stage.key))
-    shutil.rmtree(at.scratch / stage.key, ignore_errors=True)
-    at.commit(stage, content=WEIGHTS)
-    return at.store.folder(stage.key) / "model.safetensors"
+    stage = target_of(driver, best.trial.number)
+    shutil.rmtree(driver.store.folder(stage.key))
+    shutil.rmtree(driver.scratch / stage.key, ignore_errors=True)
+    driver.commit(stage, content=WEIGHTS)
+    return driver.store.folder(stage.key) / "model.safetensors"
 
 
-def target_of(at: World, number: int) -> Stage:
-    view = at.ledger.trial(number)
-    return Planner(at.sweep, at.facts).config_and_path(view)[1][-2]
+def target_of(driver: Driver, number: int) -> Stage:
+    view = driver.ledger.trial(number)
+    return Planner(driver.sweep, driver.facts).config_and_path(view)[1][-2]
 
 
-def test_nothing_is_made_again_where_everything_is_there(finished: World) -> None:
+def test_nothing_is_made_again_where_everything_is_there(finished: Driver) -> None:
     missing_evaluations = remaking_of(finished)
     assert missing_evaluations.is_done
     assert missing_evaluations.next_task() is None
     assert not missing_evaluations.complaint
-    assert not [line for line in finished.diary.lines if line[0] == "warned"]
+    assert not [line for line in finished.reporter.lines if line[0] == "warned"]
 
 
-def test_evaluations_that_are_gone_or_cut_short_are_handed_out(finished: World) -> None:
+def test_evaluations_that_are_gone_or_cut_short_are_handed_out(finished: Driver) -> None:
     lose(finished, 1)
     cut_short(finished, 2)
     before = finished.ledger.trials()
     missing_evaluations = remaking_of(finished)
-    assert "evaluate of trial 1, evaluate of trial 2" in finished.diary.lines[-1][2]
-    orders = [missing_evaluations.next_task(), missing_evaluations.next_task()]
+    assert "evaluate of trial 1, evaluate of trial 2" in finished.reporter.lines[-1][2]
+    tasks = [missing_evaluations.next_task(), missing_evaluations.next_task()]
     assert missing_evaluations.is_done
     assert missing_evaluations.num_running == 2
     assert missing_evaluations.is_interrupted
-    for task in orders:
+    for task in tasks:
         assert task is not None
         stage = stages_to_run(task.path)[-1]
         assert finished.store.find_undamaged(stage) is None
@@ -104,7 +104,7 @@ def test_evaluations_that_are_gone_or_cut_short_are_handed_out(finished: World) 
     assert remaking_of(finished).is_done
 
 
-def test_whole_weights_are_let_be(finished: World) -> None:
+def test_whole_weights_are_let_be(finished: Driver) -> None:
     weights_of(finished)
     for is_verified in (False, True):
         assert remaking_of(finished, is_verified=is_verified).is_done
@@ -112,7 +112,7 @@ def test_whole_weights_are_let_be(finished: World) -> None:
 
 @pytest.mark.parametrize("damage", ["gone", "cut short", "a file gone", "zeros", "record cut"])
 def test_damaged_weights_of_the_best_trial_are_made_again_and_no_evaluation(
-    finished: World, damage: str
+    finished: Driver, damage: str
 ) -> None:
     file = weights_of(finished)
     content = file.read_bytes()
@@ -133,14 +133,14 @@ def test_damaged_weights_of_the_best_trial_are_made_again_and_no_evaluation(
     assert task is not None
     assert task.until == "target"
     assert task.path[-1] in finished.store
-    assert f"target of trial {task.number}" in finished.diary.lines[-1][2]
+    assert f"target of trial {task.number}" in finished.reporter.lines[-1][2]
     assert task.path[-2] not in finished.store, "what is damaged is set aside"
     missing_evaluations.finish(task.number, Report("complete"))
     assert not missing_evaluations.complaint
 
 
 def test_a_flipped_bit_in_the_best_weights_is_found_where_digests_are_asked_for(
-    finished: World,
+    finished: Driver,
 ) -> None:
     file = weights_of(finished)
     content = file.read_bytes()
@@ -151,7 +151,7 @@ def test_a_flipped_bit_in_the_best_weights_is_found_where_digests_are_asked_for(
     assert task.until == "target"
 
 
-def test_weights_of_other_trials_may_be_gone(finished: World) -> None:
+def test_weights_of_other_trials_may_be_gone(finished: Driver) -> None:
     best = finished.ledger.best()
     assert best is not None
     for number in {0, 1, 2, 3} - {best.trial.number}:
@@ -159,7 +159,7 @@ def test_weights_of_other_trials_may_be_gone(finished: World) -> None:
     assert remaking_of(finished, is_verified=True).is_done
 
 
-def test_a_file_of_an_evaluation_that_is_cut_short_is_found(finished: World) -> None:
+def test_a_file_of_an_evaluation_that_is_cut_short_is_found(finished: Driver) -> None:
     planner = Planner(finished.sweep, finished.facts)
     stage = planner.config_and_path(finished.ledger.trial(2))[1][-1]
     shutil.rmtree(finished.store.folder(stage.key))
@@ -173,7 +173,7 @@ def test_a_file_of_an_evaluation_that_is_cut_short_is_found(finished: World) -> 
 
 
 @pytest.mark.parametrize("report", [None, Report("failed", cause="data", message="no file")])
-def test_what_cannot_be_made_again_is_told(finished: World, report: Report | None) -> None:
+def test_what_cannot_be_made_again_is_told(finished: Driver, report: Report | None) -> None:
     lose(finished, 3)
     missing_evaluations = remaking_of(finished)
     task = missing_evaluations.next_task()
@@ -184,30 +184,30 @@ def test_what_cannot_be_made_again_is_told(finished: World, report: Report | Non
 
 
 def test_a_run_of_a_finished_sweep_makes_what_is_lost(
-    finished: World, monkeypatch: pytest.MonkeyPatch
+    finished: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at = finished
+    driver = finished
 
     def tune(scheduler: Any, *_: object) -> None:
         assert isinstance(scheduler, MissingEvaluations), "no trial of the sweep is left"
         task = scheduler.next_task()
         assert task is not None
         stage = stages_to_run(task.path)[-1]
-        at.commit(stage, scores_of(0.5))
+        driver.commit(stage, scores_of(0.5))
         found = StageUse("evaluate", stage.key, stage.label, False, 0, 2.0)
         scheduler.on_report(task.number, Report("stage", finished_stage=found))
         scheduler.finish(task.number, Report("complete"))
 
     @contextmanager
     def sync(*_: object) -> Any:
-        yield at.sync
+        yield driver.sync
 
     monkeypatch.setattr(runner, "_tune", tune)
     monkeypatch.setattr(runner, "MlflowSync", sync)
-    monkeypatch.setattr(runner, "checked_facts", lambda _: at.facts)
+    monkeypatch.setattr(runner, "checked_facts", lambda _: driver.facts)
     monkeypatch.setattr(runner, "used_facts", lambda *_: {})
-    assert runner.run(at.sweep, at.home, at.diary).num_new_stages == 0
-    lose(at, 0)
-    summary = runner.run(at.sweep, at.home, at.diary)
+    assert runner.run(driver.sweep, driver.home, driver.reporter).num_new_stages == 0
+    lose(driver, 0)
+    summary = runner.run(driver.sweep, driver.home, driver.reporter)
     assert (summary.num_new_stages, summary.is_finished, summary.stopped_by) == (1, True, "")
-    assert runner.run(at.sweep, at.home, at.diary).num_new_stages == 0
+    assert runner.run(driver.sweep, driver.home, driver.reporter).num_new_stages == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.sweep import test_scheduler
+from tests.unit.sweep.conftest import TEXT, Driver, ReadSweep
 from xlt_ray.config.facts import Facts
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.home import Home
@@ -35,16 +35,7 @@ from xlt_ray.sweep.quota import (
 )
 from xlt_ray.sweep.tasks import Planner, Report
 
-TEXT = """
-name: t
-data: {source: toy}
-model: toy:2x64
-intermediate: {task: pairs, size: {choice: [100, 200]}}
-target: {task: nli, source_language: qaa, learning_rate: {choice: [1e-4, 1e-3]}}
-search: {trials: 4, sampler: grid}
-"""
 WEIGHTS = 10**6
-ReadSweep = Callable[..., SweepSpec]
 
 
 @dataclass
@@ -344,19 +335,20 @@ def test_a_driver_waits_for_a_store_that_cannot_be_reached(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(storage, "PAUSES_S", (0.0,) * 5)
-    at = test_scheduler.World(sweep_from(TEXT), facts, home, tmp_path / "results")
-    monkeypatch.setattr(at.store.storage, "exists", Outage(at.store.storage.exists, 3))
-    task = at.next()
-    at.begin(task)
+    driver = Driver(sweep_from(TEXT), facts, home, tmp_path / "results")
+    monkeypatch.setattr(driver.store.storage, "exists", Outage(driver.store.storage.exists, 3))
+    task = driver.next()
+    driver.begin(task)
     stage = task.path[1]
-    at.commit(stage)
-    monkeypatch.setattr(at.store.storage, "exists", Outage(at.store.storage.exists, 3))
+    driver.commit(stage)
+    monkeypatch.setattr(driver.store.storage, "exists", Outage(driver.store.storage.exists, 3))
     done = StageUse(stage.kind, stage.key, stage.label, False, stage.num_examples, 2.0)
-    assert not at.scheduler.on_report(task.number, Report("stage", stage.kind, finished_stage=done))
+    assert not driver.scheduler.on_report(
+        task.number, Report("stage", stage.kind, finished_stage=done)
+    )
     monkeypatch.undo()
-    at.make(task, "target")
-    at.make(task, "evaluate")
-    assert [line[0] for line in at.diary.lines].count("warned") == 2, "once in each outage"
+    driver.make(task, "target", "evaluate")
+    assert len(driver.reporter.warnings) == 2, "once in each outage"
 
 
 def test_what_another_home_keeps_in_this_one_is_not_freed(

@@ -1,8 +1,10 @@
-"""What a trial's process does when an attempt fails: again in another way, or not. No Ray runs."""
+"""Attempts of a trial in one process, without Ray, and the limits that they learn of memory."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,17 +38,17 @@ OOM = "CUDA out of memory. Tried to allocate 20.00 MiB"
 
 @dataclass
 class Script:
-    """What crews meet, one entry for each attempt: stages that they make, then how it ends."""
+    """What workers meet, one entry for each attempt: stages that they make, then how it ends."""
 
     attempts: list[list[Exception | str]]
-    orders: list[TrialTask] = field(default_factory=list)
+    tasks: list[TrialTask] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
 
-    def workers(self, _: TrialTask) -> ScriptedCrew:
-        return ScriptedCrew(self)
+    def workers(self, _: TrialTask) -> ScriptedWorkers:
+        return ScriptedWorkers(self)
 
 
-class ScriptedCrew:
+class ScriptedWorkers:
     def __init__(self, script: Script) -> None:
         self._script = script
         self._events: list[Exception | Event] = []
@@ -55,9 +57,9 @@ class ScriptedCrew:
         stages = {stage.kind: stage for stage in stages_to_run(task.path)}
         self._events = [
             attempt if isinstance(attempt, Exception) else committed(stages[attempt])
-            for attempt in self._script.attempts[len(self._script.orders)]
+            for attempt in self._script.attempts[len(self._script.tasks)]
         ]
-        self._script.orders.append(task)
+        self._script.tasks.append(task)
 
     def fetch(self, number: int, seconds: float) -> Update:
         event = self._events[number] if number < len(self._events) else None
@@ -100,7 +102,7 @@ def task(
 def walk(
     task: Callable[..., TrialTask], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[list[Report], Script]]:
-    """``walk(attempts, *overrides)``: all reports of a trial, the pauses left out."""
+    """``walk(attempts, *overrides)``: all reports of a trial without those of pauses."""
 
     def run(attempts: list[list[Exception | str]], *overrides: str) -> tuple[list[Report], Script]:
         script, asked = Script(attempts), task(*overrides)
@@ -132,25 +134,22 @@ def kinds(reports: list[Report]) -> list[str]:
 
 
 def pass_of(task: TrialTask, kind: str) -> tuple[int, int]:
-    """Micro-batch and accumulation steps of a stage under an order."""
+    """Micro-batch and accumulation steps of a stage of a task."""
     settings = next(stage for stage in task.path if stage.kind == kind).settings
     return runtime_of(task).fitted(settings).accumulation(settings["batch_size"])
 
 
-def test_a_trial_without_failures_is_walked_once(walk: Walk) -> None:
+def test_a_trial_without_failures_has_one_attempt(walk: Walk) -> None:
     reports, script = walk([["intermediate", "target", "evaluate"]])
     assert kinds(reports) == ["begun", "stage", "stage", "stage", "complete"]
-    assert len(script.orders) == 1
+    assert len(script.tasks) == 1
     assert "abandoned" not in script.ended
 
 
-def test_data_that_cannot_be_scored_fail_in_the_evaluation(walk: Walk) -> None:
+def test_data_that_cannot_be_scored_fail_at_the_evaluation(walk: Walk) -> None:
     reports, _ = walk([["intermediate", "target", DataError("f.tsv:7: unknown label")]])
-    assert (reports[-1].kind, reports[-1].cause, reports[-1].stage) == (
-        "failed",
-        "data",
-        "evaluate",
-    )
+    assert reports[-1].kind == "failed"
+    assert (reports[-1].cause, reports[-1].stage) == ("data", "evaluate")
 
 
 def test_out_of_memory_halves_the_pass_and_keeps_the_batch(walk: Walk, home: Home) -> None:
@@ -162,24 +161,21 @@ def test_out_of_memory_halves_the_pass_and_keeps_the_batch(walk: Walk, home: Hom
     ]  # fmt: skip
     assert reports[2].remedy == "with 8 instead of 16 sequences a pass"
     assert reports[3].remedy == "with 12 instead of 24 sequences a pass"
-    assert [pass_of(task, "target") for task in script.orders] == [(16, 1), (8, 2), (8, 2)]
-    assert [pass_of(task, "intermediate") for task in script.orders] == [
-        (24, 1),
-        (24, 1),
-        (12, 2),
-    ]
+    assert [pass_of(task, "target") for task in script.tasks] == [(16, 1), (8, 2), (8, 2)]
+    intermediate = [pass_of(task, "intermediate") for task in script.tasks]
+    assert intermediate == [(24, 1), (24, 1), (12, 2)]
     assert read_batch_limits(home.batch_limits, "toy:2x64", "cpu") == {64: 8, 32: 12}
     assert script.ended.count("abandoned") == 2
 
 
-def test_later_trials_begin_with_what_fits(walk: Walk, home: Home) -> None:
+def test_later_trials_start_with_the_limit(walk: Walk, home: Home) -> None:
     save_batch_limit(home.batch_limits, "toy:2x64", "cpu", 64, 4)
     _, script = walk([["intermediate", "target", "evaluate"]])
-    assert pass_of(script.orders[0], "target") == (4, 4)
-    assert pass_of(script.orders[0], "intermediate") == (24, 1)
+    assert pass_of(script.tasks[0], "target") == (4, 4)
+    assert pass_of(script.tasks[0], "intermediate") == (24, 1)
 
 
-def test_what_does_not_fit_in_the_end_has_failed(walk: Walk) -> None:
+def test_the_last_attempt_that_does_not_fit_fails_the_trial(walk: Walk) -> None:
     reports, _ = walk([[RuntimeError(OOM)]] * 3, "failures.oom.times=2")
     assert kinds(reports) == ["begun", "retrying", "retrying", "failed"]
     assert reports[-1].cause == "oom"
@@ -197,12 +193,12 @@ def test_an_evaluation_that_does_not_fit_reads_less_at_a_time(walk: Walk) -> Non
         [["intermediate", "target", MemoryError()], ["intermediate", "target", "evaluate"]]
     )
     assert reports[3].remedy == "with 32 instead of 64 sequences a pass"
-    evaluation = script.orders[1].path[-1]
-    assert runtime_of(script.orders[1]).fitted(evaluation.settings).evaluation_batch == 32
-    assert pass_of(script.orders[1], "target") == (16, 1)
+    evaluation = script.tasks[1].path[-1]
+    assert runtime_of(script.tasks[1]).fitted(evaluation.settings).evaluation_batch == 32
+    assert pass_of(script.tasks[1], "target") == (16, 1)
 
 
-def test_a_home_that_cannot_be_written_shrinks_all_the_same(
+def test_a_trial_shrinks_in_a_home_that_cannot_be_written(
     walk: Walk, home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
@@ -213,11 +209,11 @@ def test_a_home_that_cannot_be_written_shrinks_all_the_same(
         [["intermediate", MemoryError()], ["intermediate", "target", "evaluate"]]
     )
     assert reports[-1].kind == "complete"
-    assert pass_of(script.orders[1], "target") == (8, 2)
+    assert pass_of(script.tasks[1], "target") == (8, 2)
     assert not home.batch_limits.exists()
 
 
-def test_unreachable_storage_is_waited_for_longer_and_longer(walk: Walk) -> None:
+def test_each_pause_for_unreachable_storage_is_longer(walk: Walk) -> None:
     gone = OSError(116, "Stale file handle")
     reports, _ = walk(
         [[gone], [gone], ["intermediate", "target", "evaluate"]],
@@ -228,22 +224,6 @@ def test_unreachable_storage_is_waited_for_longer_and_longer(walk: Walk) -> None
     assert reports[-1].kind == "complete"
 
 
-def test_no_cause_uses_up_the_attempts_of_another(walk: Walk) -> None:
-    gone = OSError(116, "Stale file handle")
-    reports, _ = walk(
-        [[gone], [MemoryError()], [gone], [MemoryError()], [gone]],
-        "failures={storage: {seconds: 0.001, times: 2}}",
-    )
-    assert [report.cause for report in reports[1:]] == [
-        "storage",
-        "oom",
-        "storage",
-        "oom",
-        "storage",
-    ]
-    assert reports[-1].kind == "failed"
-
-
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
@@ -252,14 +232,14 @@ def test_no_cause_uses_up_the_attempts_of_another(walk: Walk) -> None:
         (OSError(28, "No space left on device"), "disk"),
     ],
 )
-def test_what_would_happen_again_is_told_at_once(walk: Walk, error: Exception, cause: str) -> None:
+def test_a_permanent_cause_fails_at_once(walk: Walk, error: Exception, cause: str) -> None:
     reports, script = walk([["intermediate", error]])
     assert kinds(reports) == ["begun", "stage", "failed"]
     assert (reports[-1].cause, reports[-1].stage) == (cause, "target")
     assert script.ended == ["abandoned"]
 
 
-def test_what_fails_at_once_may_be_tried_again_where_the_sweep_says_so(walk: Walk) -> None:
+def test_a_sweep_may_retry_a_permanent_cause(walk: Walk) -> None:
     attempts = [[TrialFailure("x", cause="nan")], ["intermediate", "target", "evaluate"]]
     reports, _ = walk(attempts, "failures={nan: {action: retry, times: 1}}")
     assert kinds(reports)[:2] == ["begun", "retrying"]
@@ -282,17 +262,10 @@ def test_a_lost_worker_is_left_to_tune(
     assert script.ended == ["abandoned"]
 
 
-def test_an_order_says_where_hangs_and_fits_are_written(
-    task: Callable[..., TrialTask], home: Home
+def test_a_stage_is_reported_with_what_it_took_whoever_made_it(
+    task: Callable[..., TrialTask],
 ) -> None:
-    asked = task("failures.hang_after=5")
-    assert Path(asked.hangs) == home.hangs("t")
-    assert Path(asked.batch_limits_file) == home.batch_limits
-    assert asked.failures.hang_after == 5
-
-
-def test_what_a_stage_took_is_told_whoever_made_it(task: Callable[..., TrialTask]) -> None:
-    """An earlier process of the trial may have made it: the desk knows, this process does not."""
+    """An earlier process of the trial may have made it; only the scheduler knows."""
     asked = task()
     trainable = TrialWalk({"task": pack(asked)})
     stage = stages_to_run(asked.path)[0]
@@ -301,6 +274,51 @@ def test_what_a_stage_took_is_told_whoever_made_it(task: Callable[..., TrialTask
         stage.key, stage.payload, stage.label, {}, num_examples=96, seconds=3600.0,
         made_by={"sweep": "t", "trial": 0},
     )  # fmt: skip
-    told = trainable._report(Committed(stage, record, reused=True)).finished_stage
-    assert told is not None
-    assert (told.reused, told.examples, told.seconds, told.made_by) == (True, 96, 3600.0, "t/0")
+    use = trainable._report(Committed(stage, record, reused=True)).finished_stage
+    assert use is not None
+    assert (use.reused, use.examples, use.seconds, use.made_by) == (True, 96, 3600.0, "t/0")
+
+
+# -- the file of limits ---
+
+
+def test_a_limit_holds_for_its_model_device_and_length(tmp_path: Path) -> None:
+    file = tmp_path / "home" / "fits.json"
+    assert read_batch_limits(file, "large", "cuda") == {}
+    save_batch_limit(file, "large", "cuda", 128, 8)
+    save_batch_limit(file, "large", "cuda", 512, 2)
+    assert read_batch_limits(file, "large", "cuda") == {128: 8, 512: 2}
+    assert read_batch_limits(file, "large", "cpu") == {}
+    assert read_batch_limits(file, "base", "cuda") == {}
+    assert [path.name for path in file.parent.glob("*.json")] == ["fits.json"]
+
+
+def test_the_smaller_number_stays(tmp_path: Path) -> None:
+    file = tmp_path / "fits.json"
+    for number in (8, 16, 4, 32):
+        save_batch_limit(file, "m", "cuda", 128, number)
+    assert read_batch_limits(file, "m", "cuda") == {128: 4}
+
+
+def test_trials_that_write_limits_at_the_same_time_lose_none(tmp_path: Path) -> None:
+    file = tmp_path / "fits.json"
+    with ThreadPoolExecutor(4) as pool:
+        list(
+            pool.map(
+                lambda length: save_batch_limit(file, f"m{length % 3}", "cuda", length, 4),
+                range(12),
+            )
+        )
+    known = {
+        length for model in range(3) for length in read_batch_limits(file, f"m{model}", "cuda")
+    }
+    assert known == set(range(12))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "null"])
+def test_a_damaged_file_counts_as_empty_and_is_replaced(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "fits.json"
+    file.write_text(content)
+    assert read_batch_limits(file, "m", "cuda") == {}
+    save_batch_limit(file, "m", "cuda", 128, 4)
+    assert json.loads(file.read_text()) == {"m": {"cuda": {"128": 4}}}

@@ -1,17 +1,24 @@
-"""What Tune's searcher and scheduler make of a desk that cannot write."""
+"""The adapters of Tune, the monitor of heartbeats, and the end of a sweep when Ray dies."""
 
 from __future__ import annotations
 
 import copy
 import errno
+import itertools
 import os
 import pickle
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
+import psutil
 import pytest
+import ray
+from ray.exceptions import ActorDiedError
 
 from xlt_ray.config.facts import Facts
 from xlt_ray.config.retry_policy import Failures, Policy
@@ -20,11 +27,14 @@ from xlt_ray.config.yaml import parse_document
 from xlt_ray.errors import LeaseLost
 from xlt_ray.home import Home
 from xlt_ray.store.stage_path import path_of
+from xlt_ray.sweep import ray_connection
 from xlt_ray.sweep.capacity import Demand
 from xlt_ray.sweep.failures import ProcessFailures
+from xlt_ray.sweep.ray_connection import is_listening
 from xlt_ray.sweep.tasks import Report, TrialTask, pack, task_for
 from xlt_ray.sweep.trainable import INTERVAL, REPORT, TrialWalk
-from xlt_ray.sweep.tune import LiveTrialScheduler, SchedulerSearcher
+from xlt_ray.sweep.tune import HeartbeatMonitor, LiveTrialScheduler, SchedulerSearcher, _kill
+from xlt_ray.sweep.workers import GRACE_S
 
 TEXT = """
 name: t
@@ -44,7 +54,7 @@ def task(home: Home, facts: Facts) -> TrialTask:
 
 
 class RecordingScheduler:
-    """A desk that notes what it hears."""
+    """A scheduler that keeps its reports."""
 
     def __init__(self, num_running: int = 1, *, is_to_stop: bool = False) -> None:
         self.reports: list[Report] = []
@@ -57,7 +67,7 @@ class RecordingScheduler:
 
 
 class CalledProcess:
-    """A trial's process that notes what is called."""
+    """A trial's process that keeps the calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -66,8 +76,8 @@ class CalledProcess:
         return SimpleNamespace(remote=lambda *given: self.calls.append((name, *given)))
 
 
-class FullDesk:
-    """A desk on a full disk, with one trial."""
+class FullDiskScheduler:
+    """A scheduler on a full disk, with one trial."""
 
     num_running = 0
     is_done = False
@@ -88,7 +98,7 @@ class FullDesk:
 def test_an_end_that_cannot_be_written_ends_the_run_and_not_the_trial_alone(
     tmp_path: Path, task: TrialTask
 ) -> None:
-    scheduler: Any = FullDesk(task)
+    scheduler: Any = FullDiskScheduler(task)
     process_failures = ProcessFailures(Failures(), tmp_path)
     searcher = SchedulerSearcher(scheduler, process_failures, lambda: 1)
     searcher.suggest("a")
@@ -104,7 +114,7 @@ def test_tune_carries_an_order_of_few_words_and_a_process_opens_it(
     tmp_path: Path, task: TrialTask
 ) -> None:
     """Tune prints, copies and keeps what it carries of every trial."""
-    scheduler: Any = FullDesk(task)
+    scheduler: Any = FullDiskScheduler(task)
     found = SchedulerSearcher(scheduler, ProcessFailures(Failures(), tmp_path), lambda: 1).suggest(
         "a"
     )
@@ -121,7 +131,7 @@ def test_the_first_that_waits_is_chosen_among_those_that_have_not_ended(
     def trial(number: int, status: str) -> SimpleNamespace:
         return SimpleNamespace(config={"task": pack(replace(task, number=number))}, status=status)
 
-    scheduler = LiveTrialScheduler(FullDesk(task), ProcessFailures(Failures(), tmp_path))  # type: ignore[arg-type]
+    scheduler = LiveTrialScheduler(FullDiskScheduler(task), ProcessFailures(Failures(), tmp_path))  # type: ignore[arg-type]
     live = [trial(4, "PENDING"), trial(2, "PENDING"), trial(1, "RUNNING"), trial(0, "ERROR")]
     # Nothing else is asked: it would be of all trials that ever were.
     controller = SimpleNamespace(get_live_trials=lambda: live)
@@ -175,8 +185,8 @@ def test_an_error_that_another_user_can_have_written_is_not_unpickled(
 GONE = OSError(errno.ESTALE, "Stale file handle")
 
 
-class LostCrew:
-    """A crew that meets one storage failure after another, then the loss of a process."""
+class FailingWorkers:
+    """Workers that fail in one way after another."""
 
     def __init__(self, failures: list[Exception]) -> None:
         self._failures = failures
@@ -210,7 +220,7 @@ def test_attempts_are_counted_over_all_processes_of_a_trial(
     recorder: Any = RecordingScheduler()
     scheduler = LiveTrialScheduler(recorder, ProcessFailures(rules, tmp_path))
     left = list(failures)
-    monkeypatch.setattr("xlt_ray.sweep.trainable.workers_for", lambda _: LostCrew(left))
+    monkeypatch.setattr("xlt_ray.sweep.trainable.workers_for", lambda _: FailingWorkers(left))
     error = tmp_path / "error.pkl"
     trial = SimpleNamespace(config={"task": pack(task)}, trial_id="a",
                             pickled_error_file=str(error),
@@ -266,7 +276,7 @@ def test_a_trial_is_placed_on_no_node_that_was_left(tmp_path: Path, task: TrialT
     assert (renewed, left) == ([], [])
     scheduler.on_trial_error(None, trial)
     assert (renewed, left) == ([("bad",)], [("bad",)])
-    asked = SchedulerSearcher(FullDesk(task), process_failures, lambda: 1).suggest("b")  # type: ignore[arg-type]
+    asked = SchedulerSearcher(FullDiskScheduler(task), process_failures, lambda: 1).suggest("b")  # type: ignore[arg-type]
     assert isinstance(asked, dict)
     assert asked["task"].left_nodes == ("bad",)
 
@@ -305,3 +315,151 @@ def test_a_trial_that_is_stopped_early_is_left_at_once(tmp_path: Path, task: Tri
     """It trains on its own, and Tune may keep its process for a later trial without a word."""
     scheduler = RecordingScheduler(is_to_stop=True)
     assert told_by(scheduler, task, tmp_path, 2.0) == ("STOP", [("end_early",)])
+
+
+# -- heartbeats ---
+
+HANG_AFTER = 100.0
+PATIENCE = HANG_AFTER + 2 * GRACE_S
+
+
+class Clock:
+    """A clock, and the monitor that a driver calls at every step of its loop."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now_s = 0.0
+        self.ended: list[tuple[str, int]] = []
+        self.process_failures = ProcessFailures(Failures(), folder)
+        self.monitor = HeartbeatMonitor(
+            HANG_AFTER,
+            self.process_failures,
+            lambda *process: self.ended.append(process),
+            lambda: self.now_s,
+        )
+
+    def trial(self, number: int) -> Any:
+        return SimpleNamespace(config={"task": SimpleNamespace(number=number)})
+
+    def on_report(self, number: int) -> None:
+        result = {"node_ip": "10.0.0.1", "pid": 1000 + number}
+        self.monitor.on_trial_result(0, [], self.trial(number), result)
+
+    def work(self, seconds: float) -> None:
+        """Check every second, as a running driver does."""
+        for _ in range(int(seconds)):
+            self.now_s += 1
+            self.monitor.on_step_begin(0, [])
+
+
+@pytest.fixture
+def clock(tmp_path: Path) -> Clock:
+    return Clock(tmp_path)
+
+
+def test_a_silent_process_is_ended_once(clock: Clock) -> None:
+    clock.on_report(3)
+    clock.work(PATIENCE)
+    assert clock.ended == []
+    clock.work(PATIENCE)
+    assert clock.ended == [("10.0.0.1", 1003)]
+    report = clock.process_failures.on_process_end(3, ActorDiedError())
+    assert report is not None
+    assert report.cause == "timeout"
+    assert report.message == f"its process gave no sign of life for {PATIENCE + 1:.0f} s"
+    assert clock.process_failures.on_process_end(3, ActorDiedError()).cause == "lost", (
+        "what follows is its own"
+    )
+
+
+def test_a_process_that_reports_is_not_ended(clock: Clock) -> None:
+    for _ in range(20):
+        clock.on_report(3)
+        clock.work(PATIENCE / 2)
+    assert clock.ended == []
+
+
+@pytest.mark.parametrize("end", ["on_trial_complete", "on_trial_error", "on_trial_recover"])
+def test_a_trial_that_ended_is_not_monitored(clock: Clock, end: str) -> None:
+    clock.on_report(3)
+    getattr(clock.monitor, end)(0, [], clock.trial(3))
+    clock.work(3 * PATIENCE)
+    assert clock.ended == []
+
+
+def test_a_driver_that_stalled_itself_ends_no_process(clock: Clock) -> None:
+    clock.on_report(3)
+    clock.work(PATIENCE / 2)
+    clock.now_s += 10 * PATIENCE
+    clock.work(PATIENCE / 2 - 1)
+    assert clock.ended == []
+    clock.work(PATIENCE)
+    assert len(clock.ended) == 1
+
+
+def test_only_processes_of_ray_are_killed() -> None:
+    waiting = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(600)"]
+    unrelated = subprocess.Popen(waiting, stdout=subprocess.PIPE)
+    worker = subprocess.Popen([*waiting, "ray::TrialWalk.train"], stdout=subprocess.PIPE)
+    try:
+        for process in (unrelated, worker):
+            # Until it has spoken, the kernel may not know its command line yet.
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"here\n"
+            _kill(process.pid)
+        assert worker.wait(30) < 0
+        assert psutil.pid_exists(unrelated.pid)
+        assert unrelated.poll() is None
+        _kill(worker.pid)
+    finally:
+        for process in (unrelated, worker):
+            process.kill()
+            process.communicate()
+
+
+# -- the death of Ray ---
+
+
+class Ended(Exception):
+    """The process would end, with this code."""
+
+
+def end(code: int) -> NoReturn:
+    raise Ended(code)
+
+
+@pytest.mark.parametrize(
+    ("address", "may_miss"), [("10.0.0.3:6379", 4), (None, 1)], ids=["a cluster's", "its own"]
+)
+def test_only_a_server_that_stays_away_ends_the_sweep(
+    monkeypatch: pytest.MonkeyPatch, address: str | None, may_miss: int
+) -> None:
+    looks = [True, *[False] * may_miss, True, *[False] * 100]
+    left = iter(looks)
+    warnings: list[str] = []
+    scheduler: Any = SimpleNamespace(reporter=SimpleNamespace(warned=warnings.append))
+    is_over: Any = SimpleNamespace(wait=lambda _: False)
+    clock = itertools.count(step=10)
+    if address is None:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    else:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    context = SimpleNamespace(gcs_address="10.0.0.3:6379")
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(ray_connection, "is_listening", lambda _: next(left))
+    monkeypatch.setattr(
+        ray_connection, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=lambda _: None)
+    )
+    monkeypatch.setattr(os, "_exit", end)
+    with pytest.raises(Ended, match="1"):
+        ray_connection._watch_server(scheduler, is_over)
+    assert len([*left]) == 100 - (may_miss + 1)
+    (line,) = warnings
+    assert "10.0.0.3:6379" in line
+    assert line.endswith("the same command goes on")
+
+
+def test_a_listening_port_is_recognised() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert is_listening(address)
+    assert not is_listening(address)
