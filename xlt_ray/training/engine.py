@@ -1,11 +1,8 @@
 """The DeepSpeed engine of one training stage: its configuration, saving, restoring, weights.
 
-The only module that knows DeepSpeed's ways. The learning rate is set before every step from
-the step's number alone, so no scheduler has a state to be saved.
-
 A training's state is saved whole, by parameter name: float32 weights and Adam's two moments, as
 safetensors. Nothing in it depends on how many workers trained under which ZeRO stage, so any
-other runtime can go on from it; and nothing in it is a pickle.
+other runtime can continue from it; and nothing in it is a pickle.
 """
 
 from __future__ import annotations
@@ -38,7 +35,11 @@ _MASTERS = (
 
 
 class Engine:
-    """A network in training. Collective: every worker calls every method together."""
+    """A network in training; all workers call its methods together.
+
+    The learning rate is set before every step from the step's number alone, so no scheduler has a
+    state to be saved.
+    """
 
     def __init__(self, network: nn.Module, settings: Mapping[str, Any], runtime: Runtime) -> None:
         import deepspeed
@@ -113,14 +114,11 @@ class Engine:
 
     @contextmanager
     def whole_weights(self, *, is_keeper: bool = True) -> Iterator[nn.Module]:
-        """The network with complete float32 weights, to be saved; on the CPU where there is ZeRO.
+        """The network with complete float32 weights, to be saved; on the CPU under ZeRO.
 
-        With ZeRO the truth is in the optimizer's float32 masters; the network's own weights
-        are rounded (bf16) or one worker's part of them (stage 3).
-
-        Args:
-            is_keeper: whether this worker saves. The network of others stays as it is, since
-                whole float32 weights need not fit beside a training.
+        Under ZeRO the network's own weights are rounded (bf16) or one worker's part of them (stage
+        3), so the optimizer's float32 masters are taken. The network of a worker that does not
+        save (``is_keeper``) stays as it is: whole weights need not fit beside a training.
 
         Raises:
             TrialFailure: a weight is not a number (``nan``).
@@ -137,13 +135,13 @@ class Engine:
             _refuse_divergence(master)
             if is_keeper:
                 masters.append((parameter, master))
-        kept = [parameter.data for parameter, _ in masters]
-        for parameter, master in masters:
+        for number, (parameter, master) in enumerate(masters):
+            masters[number] = (parameter, parameter.data)
             parameter.data = master
         try:
             yield module
         finally:
-            for (parameter, _), data in zip(masters, kept, strict=True):
+            for parameter, data in masters:
                 parameter.data = data
 
     def close(self) -> None:
@@ -227,30 +225,28 @@ class Engine:
     @property
     def _adam(self) -> torch.optim.Optimizer:
         """PyTorch's optimizer, which ZeRO's wraps."""
-        adam: torch.optim.Optimizer = (
-            self._optimizer.optimizer if self.zero_stage else self._optimizer
-        )
-        return adam
+        optimizer: Any = self._optimizer
+        return optimizer.optimizer if self.zero_stage else optimizer
 
     @property
     def _masters(self) -> list[Tensor]:
         """What Adam steps: the parameters themselves, or this worker's part of their float32."""
+        optimizer = self._optimizer
         if not self.zero_stage:
-            return [
-                weights for group in self._optimizer.param_groups for weights in group["params"]
-            ]
-        return list(
-            next(
-                getattr(self._optimizer, master)
-                for master in _MASTERS
-                if hasattr(self._optimizer, master)
-            )
-        )
+            return [weights for group in optimizer.param_groups for weights in group["params"]]
+        return list(next(getattr(optimizer, name) for name in _MASTERS if hasattr(optimizer, name)))
 
 
 def _config(
     settings: Mapping[str, Any], runtime: Runtime, micro_batch: int, accumulation: int
 ) -> dict[str, Any]:
+    zero: dict[str, Any] = {"stage": runtime.zero_stage}
+    # What ZeRO keeps in the node's memory; PyTorch's Adam steps it on the CPU.
+    cpu = {"device": "cpu", "pin_memory": True}
+    if runtime.offload != "none":
+        zero["offload_optimizer"] = cpu
+    if runtime.offload == "all":
+        zero["offload_param"] = cpu
     return {
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": accumulation,
@@ -266,25 +262,16 @@ def _config(
                 "torch_adam": True,
             },
         },
-        "zero_optimization": {"stage": runtime.zero_stage, **_offload(runtime)},
+        "zero_optimization": zero,
         "bf16": {"enabled": settings["precision"] == "bf16"},
         "steps_per_print": 2**31,
         "wall_clock_breakdown": False,
     }
 
 
-def _offload(runtime: Runtime) -> dict[str, Any]:
-    """What ZeRO keeps in the node's memory; PyTorch's Adam steps it on the CPU."""
-    to = {"device": "cpu", "pin_memory": True}
-    return {
-        **({"offload_optimizer": to} if runtime.offload != "none" else {}),
-        **({"offload_param": to} if runtime.offload == "all" else {}),
-    }
-
-
 def _refuse_divergence(weights: Tensor) -> None:
-    """The loss of a step is computed before its update: a gradient that is not finite shows in
-    the weights first, and whatever starts from them would inherit it."""
+    """The loss of a step is computed before its update, so a gradient that is not finite shows in
+    the weights first, and every later stage would inherit it."""
     if not weights.isfinite().all():
         raise TrialFailure(
             "a weight is not a number after an update",
@@ -295,18 +282,11 @@ def _refuse_divergence(weights: Tensor) -> None:
 
 def _decayed(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups: biases and norms (everything with one dimension) are not decayed."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    groups = [
-        {
-            "params": [parameter for parameter in parameters if parameter.dim() > 1],
-            "weight_decay": weight_decay,
-        },
-        {
-            "params": [parameter for parameter in parameters if parameter.dim() <= 1],
-            "weight_decay": 0.0,
-        },
-    ]
-    return [group for group in groups if group["params"]]
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.dim() > 1]
+    vectors = [parameter for parameter in trained if parameter.dim() <= 1]
+    groups = ((matrices, weight_decay), (vectors, 0.0))
+    return [{"params": group, "weight_decay": decay} for group, decay in groups if group]
 
 
 @contextmanager

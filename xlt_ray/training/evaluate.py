@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from xlt_ray.config.task_types import (
     is_by_encoder,
 )
 from xlt_ray.config.trial import Size
-from xlt_ray.data.batches.evaluation import EvalBatches, eval_batches, pair_batches
+from xlt_ray.data.batches.evaluation import EvalBatches, eval_batches
 from xlt_ray.data.item_scores import ItemScores
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import Task, task_named
@@ -55,13 +55,13 @@ class EvalSet:
     """Dev set that scoring is tuned on, for tasks whose type needs it."""
 
 
-@dataclass(frozen=True)
-class EvalRequest:
-    """One split to score; two languages are a pair."""
+class EvalRequest(NamedTuple):
+    """One split to score."""
 
     role: Role
     task: str
-    languages: tuple[str, ...]
+    language: str
+    """``FIRST:SECOND`` for a pair of languages."""
     split: Split
 
 
@@ -109,12 +109,11 @@ def collect(
     device: torch.device,
     answer: Callable[[np.ndarray, dict[str, Tensor]], Iterable[Any]],
 ) -> list[Any]:
-    """What ``answer(numbers, tensors)`` gives for the items of every batch, in their order."""
+    """The results of ``answer(numbers, tensors)`` for the items of all batches, in their order."""
     answers: list[Any] = [None] * batches.num_items
     for numbers, batch in batches:
-        for number, item_answer in zip(
-            numbers, answer(numbers, tensors_of(batch, device)), strict=True
-        ):
+        of_batch = answer(numbers, tensors_of(batch, device))
+        for number, item_answer in zip(numbers, of_batch, strict=True):
             answers[number] = item_answer
     return answers
 
@@ -133,10 +132,7 @@ def dev_eval_set(
 def watched_scores(
     task: Task, stage: Stage, pipeline: TextPipeline, context: TrainingContext
 ) -> Callable[[nn.Module], dict[str, dict[str, float]]] | None:
-    """Dev metrics of a network by watched language; None if no language is watched.
-
-    They are the metrics of the final objective, and do not influence the training.
-    """
+    """Dev metrics, those of the final objective, by watched language; None if none is watched."""
     runtime = context.runtime
     if stage.kind != "target" or not runtime.watched:
         return None
@@ -176,29 +172,26 @@ def eval_requests(stage: Stage) -> list[EvalRequest]:
     splits: tuple[Split, ...] = ("dev", "test")
     name = settings["task"]["name"]
     target = [(language, split) for split in splits for language in settings["languages"][split]]
-    pairs = [tuple(pair) for pair in settings.get("pairs", ())]
-    further = [
-        (task, language)
-        for task, entry in settings.get("also", {}).items()
-        for language in entry["languages"]
-    ]
     role: Role = "few_shot" if "few_shot" in settings else "target"
-    requests = [EvalRequest(role, name, (language,), split) for language, split in target]
-    requests += [EvalRequest("pairs", name, pair, "test") for pair in pairs]
-    requests += [EvalRequest("further", task, (language,), "test") for task, language in further]
+    requests = [EvalRequest(role, name, language, split) for language, split in target]
+    requests += [
+        EvalRequest("pairs", name, ":".join(pair), "test") for pair in settings.get("pairs", ())
+    ]
+    for task, entry in settings.get("also", {}).items():
+        requests += [
+            EvalRequest("further", task, language, "test") for language in entry["languages"]
+        ]
     if stage.parent is not None and "average" in stage.parent.settings:
         # Last, so that the averaged weights are loaded into the network once and stay.
-        requests += [EvalRequest("average", name, (language,), split) for language, split in target]
+        requests += [EvalRequest("average", name, language, split) for language, split in target]
     return requests
 
 
 def evaluate_stage(
     stage: Stage, context: TrainingContext
 ) -> Generator[Ticked, None, tuple[tuple[Score, ...], tuple[Items, ...]]]:
-    """Scores of the parent stage's network for all requests of the stage, and their items.
-
-    The workers share the requests round by round, with a :class:`Ticked` between two rounds.
-    """
+    """Scores of the parent stage's network for all requests of the stage, and their items; a
+    :class:`Ticked` after every round of requests that the workers share."""
     assert stage.parent is not None
     group, device = context.group, torch.device(context.runtime.device)
     network, tokenizer = load_network(stage.parent, context)
@@ -243,20 +236,15 @@ def _eval_set(
     settings, task = stage.settings, task_named(request.task)
     trained_on = settings["few_shot"]["language"] if request.role == "few_shot" else ""
     label_access = LabelAccess("evaluate", task.name, settings["source_language"], trained_on)
-    begin = (context.source, task, label_access)
+    begin = (context.source, task, label_access, request.language)
     end = (settings["examples"], pipeline, context.runtime.evaluation_batch)
-    if request.role == "pairs":
-        first, second = request.languages
-        batches = pair_batches(*begin, (first, second), *end)
-    else:
-        batches = eval_batches(*begin, request.languages[0], request.split, *end)
+    batches = eval_batches(*begin, request.split, *end)
     is_alone = request.role == "further" and is_by_encoder(
         task.kind, task_named(settings["task"]["name"]).kind
     )
     if not is_alone:
         return EvalSet(task, batches)
-    is_tuned = KINDS[task.kind].is_tuned
-    dev = eval_batches(*begin, request.languages[0], "dev", *end) if is_tuned else None
+    dev = eval_batches(*begin, "dev", *end) if KINDS[task.kind].is_tuned else None
     return EvalSet(task, batches, settings["retrieval_layer"], before, dev)
 
 

@@ -26,11 +26,8 @@ History = Sequence[Mapping[str, Any]]
 
 
 class KeptWeights:
-    """Weights that are part of a training's progress; all workers call its methods together.
-
-    Args:
-        is_keeper: whether this worker holds the weights.
-    """
+    """Weights that are part of a training's progress, held by the worker that ``is_keeper``; all
+    workers call its methods together."""
 
     file: ClassVar[str]
 
@@ -64,11 +61,7 @@ class KeptWeights:
 
 
 class Average(KeptWeights):
-    """Mean of a training's weights at its last evaluations.
-
-    Args:
-        points: steps after which the weights are added; may be empty.
-    """
+    """Mean of a training's weights after the steps ``points``, which may be empty."""
 
     file = AVERAGE
 
@@ -90,11 +83,7 @@ class Average(KeptWeights):
 
 
 class Best(KeptWeights):
-    """Weights of a training's best evaluation.
-
-    Args:
-        metric: of the dev set, by which an evaluation is better than another; None keeps nothing.
-    """
+    """Weights of a training's best evaluation by a ``metric`` of the dev set; None keeps none."""
 
     file = "best.safetensors"
 

@@ -57,10 +57,10 @@ class Evaluated:
     by_language: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Metrics on the dev sets of watched languages."""
     system: Mapping[str, float] = field(default_factory=dict, compare=False)
-    """Memory of the leader's process, and examples per second since its last evaluation; nothing
-    of what happened before."""
+    """Memory of the leader's process, and examples per second since its last evaluation; empty for
+    a replay."""
     time_ms: int | None = field(default=None, compare=False)
-    """When it happened, in milliseconds since 1970; None where it happened before."""
+    """When it happened, in milliseconds since 1970; None for a replay."""
 
 
 @dataclass(frozen=True)

@@ -61,12 +61,12 @@ def join_process_group(
 ) -> ProcessGroup:
     """Connect this process with the others; the group lives as long as the process.
 
-    DeepSpeed wants a process group even for one worker: that one opens no port.
+    DeepSpeed needs a process group even for one worker, which opens no port.
 
     Args:
         device: ``cpu`` or ``cuda``.
-        address: of several workers, ``host:port`` of the leader.
-        listener: of several workers, the leader's socket at that address (:func:`listen`).
+        address: ``host:port`` of the leader, for several workers.
+        listener: the leader's socket at that address (:func:`listen`).
     """
     # DeepSpeed picks its accelerator once per process, when it is imported.
     os.environ.setdefault("DS_ACCELERATOR", device)
@@ -74,11 +74,12 @@ def join_process_group(
 
     if torch.distributed.is_initialized():
         return ProcessGroup(torch.distributed.get_rank(), torch.distributed.get_world_size())
-    _without_compiling(deepspeed)
+    # Not its shared-memory all-reduce, which is compiled at first use and does what gloo does.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     host, _, port = address.rpartition(":")
-    is_on_one_node = size == 1 or ipaddress.ip_address(host).is_loopback
-    if is_on_one_node:
-        loopback = _loopback_interface()
+    if size == 1 or ipaddress.ip_address(host).is_loopback:
+        # ``lo`` on Linux, ``lo0`` elsewhere.
+        loopback = next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
         os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
         os.environ.setdefault("NCCL_SOCKET_IFNAME", loopback)
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK="0", LOCAL_SIZE="1")
@@ -106,8 +107,7 @@ def join_process_group(
 
 
 def listen(host: str) -> socket.socket:
-    """The leader's socket for :func:`join_process_group`, open from now on, so no other
-    process gets its port.
+    """The leader's socket for :func:`join_process_group`, whose port no other process can get.
 
     It listens at ``host`` alone; PyTorch's own would listen on every interface, where any
     client could change what the workers read.
@@ -120,16 +120,3 @@ def address_of(listener: socket.socket) -> str:
     """``host:port`` of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"{host}:{port}"
-
-
-def _loopback_interface() -> str:
-    """``lo`` on Linux, ``lo0`` elsewhere."""
-    return next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
-
-
-def _without_compiling(deepspeed: Any) -> None:
-    """Keep DeepSpeed from building its shared-memory all-reduce at first use.
-
-    It needs a compiler on every node and takes seconds; gloo does the same work.
-    """
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False

@@ -51,15 +51,15 @@ class Runtime:
     evaluations: int = 4
     """Evaluations during the training of a stage."""
     watched: tuple[str, ...] = ()
-    """Languages whose dev sets are scored at the evaluations of a target stage, besides its own:
-    those of an oracle objective that stops trainings early."""
+    """Languages of an oracle objective that stops trainings early, whose dev sets are scored at
+    the evaluations of a target stage."""
     watched_examples: int | Literal["all"] = "all"
     """Most examples of each of them, as in the final evaluation."""
     evaluation_batch: int = 64
     diagnosis: Diagnosis | None = None
     """Diagnostics of the encoder at every evaluation, if any."""
     batch_limits: Mapping[int, int] = field(default_factory=dict)
-    """Length -> most sequences in a pass of one worker, where more did not fit into memory. Neither
+    """Length -> most sequences in a pass of one worker, if more did not fit into memory. Neither
     numeric nor neutral: :meth:`fitted` turns it into a micro-batch."""
     made_by: Mapping[str, Any] = field(default_factory=dict)
     """Sweep, trial and commit, for the record."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xlt_ray.data.batches.evaluation import eval_batches, joined, pair_batches
+from xlt_ray.data.batches.evaluation import eval_batches, joined
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
@@ -63,16 +63,9 @@ def folder(tmp_path):
     return FilesSource(tmp_path)
 
 
-def batches_of(source, languages, tokenizer, cache, limit="all", purpose="evaluate"):
-    return pair_batches(
-        source,
-        task_named("pawsx"),
-        LabelAccess(purpose, "pawsx", "en"),
-        languages,
-        limit,
-        TextPipeline(tokenizer, "letters", 16, cache),
-        8,
-    )
+def batches_of(source, language, tokenizer, cache, limit="all", purpose="evaluate"):
+    permit, pipeline = LabelAccess(purpose, "pawsx", "en"), TextPipeline(tokenizer, "l", 16, cache)
+    return eval_batches(source, task_named("pawsx"), permit, language, "test", limit, pipeline, 8)
 
 
 @pytest.fixture
@@ -81,7 +74,7 @@ def letters(make_tokenizer):
 
 
 def test_placeholders_and_empty_sentences_are_dropped_and_counted(folder, letters, tmp_path):
-    batches = batches_of(folder, ("en", "de"), letters, tmp_path)
+    batches = batches_of(folder, "en:de", letters, tmp_path)
     assert batches.language == "en:de"
     assert [(example.id, example.first, example.second) for example in batches.examples] == [
         ("1", "a b", "C C"),
@@ -91,7 +84,7 @@ def test_placeholders_and_empty_sentences_are_dropped_and_counted(folder, letter
 
 
 def test_pieces_are_those_of_the_sentences_of_either_language(folder, letters, tmp_path):
-    batches = batches_of(folder, ("de", "en"), letters, tmp_path)
+    batches = batches_of(folder, "de:en", letters, tmp_path)
     ((numbers, batch),) = list(batches)
     shown = {}
     for number, row in zip(numbers.tolist(), batch["input_ids"].tolist(), strict=True):
@@ -102,9 +95,10 @@ def test_pieces_are_those_of_the_sentences_of_either_language(folder, letters, t
 
 def test_a_language_with_itself_is_the_language(toy, toy_pipeline):
     task, permit = task_named("toy-nli"), LabelAccess("evaluate", "toy-nli", "qaa")
-    rest = (40, toy_pipeline(24), 16)
-    pair = pair_batches(toy, task, permit, ("qab", "qab"), *rest)
-    alone = eval_batches(toy, task, permit, "qab", "test", *rest)
+    pair, alone = (
+        eval_batches(toy, task, permit, language, "test", 40, toy_pipeline(24), 16)
+        for language in ("qab:qab", "qab")
+    )
     assert pair.examples == alone.examples
     for (numbers, batch), (others, other) in zip(pair, alone, strict=True):
         assert numbers.tolist() == others.tolist()
@@ -112,10 +106,10 @@ def test_a_language_with_itself_is_the_language(toy, toy_pipeline):
 
 
 def test_a_limit_is_of_joined_rows(folder, letters, tmp_path):
-    batches = batches_of(folder, ("en", "de"), letters, tmp_path, limit=1)
+    batches = batches_of(folder, "en:de", letters, tmp_path, limit=1)
     assert [example.id for example in batches.examples] == ["1"]
 
 
 def test_training_may_not_open_pairs(folder, letters, tmp_path):
     with pytest.raises(ForbiddenLabels):
-        batches_of(folder, ("en", "de"), letters, tmp_path, purpose="train")
+        batches_of(folder, "en:de", letters, tmp_path, purpose="train")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -235,7 +235,23 @@ def held_out_batches(
 OTHER = "other_"
 
 
-class ContrastBatches:
+class _PairBatches:
+    """What draws pairs of sentences, an endless sequence of batches."""
+
+    stream: ClassVar[str]
+
+    def __init__(self, source: Source, settings: Any, pipeline: TextPipeline, seed: int) -> None:
+        self._pairs = sentence_pairs(source, settings, pipeline)
+        self._source, self._settings, self._pipeline = source, settings, pipeline
+        self._seed = seed
+
+    def _draw(self, step: int) -> tuple[np.random.Generator, list[Drawn], list[Row]]:
+        random = generator(self.stream, self._seed, step)
+        drawn = [self._pairs.draw(random) for _ in range(self._settings.batch_size)]
+        return random, drawn, [self._pairs.sentences(pair) for pair in drawn]
+
+
+class ContrastBatches(_PairBatches):
     """Sentences and their translations, each encoded by itself.
 
     A translation has the names of its sentence after ``other_``. ``sentence`` ``(batch,)`` numbers
@@ -243,11 +259,12 @@ class ContrastBatches:
     ``(batch,)`` is the place of a row in its group.
     """
 
+    stream = "contrast"
+
     def __init__(
         self, source: Source, settings: Contrastive, pipeline: TextPipeline, seed: int
     ) -> None:
-        self._pairs = sentence_pairs(source, settings, pipeline)
-        self._pipeline, self._settings, self._seed = pipeline, settings, seed
+        super().__init__(source, settings, pipeline, seed)
         names = sorted({name for places in self._pairs.places.values() for name in places})
         numbers = {name: number for number, name in enumerate(names)}
         self._meanings = {
@@ -256,20 +273,19 @@ class ContrastBatches:
         }
 
     def batch(self, step: int) -> Batch:
-        random, settings = generator("contrast", self._seed, step), self._settings
-        drawn = [self._pairs.draw(random) for _ in range(settings.batch_size)]
-        rows = [self._pairs.sentences(pair) for pair in drawn]
-        batch, _ = self._pipeline.collated([(first,) for first, _ in rows])
-        translations, _ = self._pipeline.collated([(second,) for _, second in rows])
+        _, drawn, rows = self._draw(step)
+        batch, translations = (
+            self._pipeline.collated([(row[side],) for row in rows])[0] for side in (0, 1)
+        )
         return {
             **batch,
             **{f"{OTHER}{name}": array for name, array in translations.items()},
             "sentence": np.array([self._meanings[pair.first][pair.first_place] for pair in drawn]),
-            "labels": np.arange(settings.batch_size) % settings.group_size,
+            "labels": np.arange(len(rows)) % self._settings.group_size,
         }
 
 
-class SwappedBatches:
+class SwappedBatches(_PairBatches):
     """Masked translations as in TLM, with ``swap`` ``(batch, length, length)`` float32.
 
     Where the word of a piece is aligned, its row of ``swap`` has equal weights, summing to 1, on
@@ -278,17 +294,15 @@ class SwappedBatches:
     from the cache, when they are first drawn.
     """
 
+    stream = "word-swaps"
+
     def __init__(self, source: Source, settings: Weam, pipeline: TextPipeline, seed: int) -> None:
-        self._pairs = sentence_pairs(source, settings, pipeline)
-        self._source, self._cache_dir = source, pipeline.cache_dir
-        self._settings, self._seed = settings, seed
+        super().__init__(source, settings, pipeline, seed)
         self._masking = Masking(pipeline, settings.mask)
         self._alignments = cache(self._aligned)
 
     def batch(self, step: int) -> Batch:
-        random, settings = generator("word-swaps", self._seed, step), self._settings
-        drawn = [self._pairs.draw(random) for _ in range(settings.batch_size)]
-        rows = [self._pairs.sentences(pair) for pair in drawn]
+        random, drawn, rows = self._draw(step)
         batch, places = self._masking.batch(rows, random)
         length = batch["input_ids"].shape[1]
         swap = np.tile(np.eye(length, dtype=np.float32), (len(rows), 1, 1))
@@ -306,15 +320,9 @@ class SwappedBatches:
 
     def _aligned(self, first: str, second: str) -> tuple[WordAlignments, np.ndarray]:
         """Alignments, and the number among them of every sentence of the first language."""
-        settings = self._settings
-        alignments = word_alignments(
-            self._source,
-            first,
-            second,
-            aligner=settings.aligner,
-            symmetrise=settings.symmetrise,
-            cache_dir=self._cache_dir,
-        )
+        how = {"aligner": self._settings.aligner, "symmetrise": self._settings.symmetrise}
+        cache_dir = self._pipeline.cache_dir
+        alignments = word_alignments(self._source, first, second, **how, cache_dir=cache_dir)
         numbers = np.full(len(self._pairs.tables[first]), -1, np.int64)
         shared = self._pairs.shared(first, second)
         numbers[shared[:, 0]] = np.arange(len(shared))

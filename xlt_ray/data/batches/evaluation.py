@@ -116,12 +116,24 @@ def eval_batches(
 ) -> EvalBatches:
     """One split for scoring: the first ``limit`` examples, or all where there are fewer.
 
+    A pair of languages is ``FIRST:SECOND``, and ``limit`` counts its joined rows. Sentences are
+    encoded once for each language, whatever pairs it is in.
+
     Raises:
         ForbiddenLabels: the permit neither evaluates nor selects on this split.
-        DataError: no such data.
+        DataError: rows of two languages do not join.
     """
-    examples = labelled(source, permit, task, language, split)
-    table = encoded_split(source, task, language, split, examples, pipeline)
+    codes = language.split(":")
+    rows = [labelled(source, permit, task, code, split) for code in codes]
+    tables = [
+        encoded_split(source, task, code, split, examples, pipeline)
+        for code, examples in zip(codes, rows, strict=True)
+    ]
+    table: Table = tables[0]
+    examples, num_dropped = rows[0], 0
+    if len(codes) == 2:
+        examples, places, num_dropped = joined(*rows, task=task.name, language=language)
+        table = JoinedTable(tables, places)
     return EvalBatches(
         task,
         language,
@@ -129,42 +141,7 @@ def eval_batches(
         table,
         examples if limit == "all" else examples[:limit],
         batch_size=batch_size,
-    )
-
-
-def pair_batches(
-    source: Source,
-    task: Task,
-    permit: LabelAccess,
-    languages: tuple[str, str],
-    limit: Size,
-    pipeline: TextPipeline,
-    batch_size: int,
-) -> EvalBatches:
-    """Test rows with the first sentence in one language and the second in the other.
-
-    The language of the batches is ``FIRST:SECOND``; of the joined rows the first ``limit`` are
-    taken. Sentences are encoded once for each language, whatever pairs it is in.
-
-    Raises:
-        ForbiddenLabels: the permit does not evaluate. DataError: no such data, or rows that do not
-        join (:func:`joined`).
-    """
-    rows = [labelled(source, permit, task, language, "test") for language in languages]
-    first, second = (
-        encoded_split(source, task, language, "test", part, pipeline)
-        for language, part in zip(languages, rows, strict=True)
-    )
-    name = ":".join(languages)
-    both = joined(*rows, task=task.name, language=name)
-    return EvalBatches(
-        task,
-        name,
-        Frame(pipeline.template, pipeline.max_length),
-        JoinedTable(first, second, both.places),
-        both.examples if limit == "all" else both.examples[:limit],
-        batch_size=batch_size,
-        num_dropped=both.num_dropped,
+        num_dropped=num_dropped,
     )
 
 
@@ -181,8 +158,8 @@ class Joined(NamedTuple):
 class JoinedTable:
     """The sentences of joined rows, taken from the tables of both languages."""
 
-    def __init__(self, first: Table, second: Table, places: Sequence[tuple[int, int]]) -> None:
-        self._tables, self._places = (first, second), places
+    def __init__(self, tables: Sequence[Table], places: Sequence[tuple[int, int]]) -> None:
+        self._tables, self._places = tables, places
 
     def __getitem__(self, number: int) -> Sentence:
         row, slot = divmod(number, 2)

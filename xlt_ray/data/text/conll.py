@@ -1,21 +1,7 @@
 """Tagged sentences of CoNLL-U files and of files of ``word TAB tag``, line by line.
 
 Skipped are ranges and empty nodes of CoNLL-U, ``-DOCSTART-`` of CoNLL-2003, and the language before
-the words of PAN-X as it is downloaded (``de:Berlin``). All schemes that mark entities are read as
-IOB2:
-
-| scheme | an entity of one word, of three | two that touch |
-|---|---|---|
-| IOB2 | B, B I I | B B |
-| IOB1, IO | I, I I I | I B (IO cannot tell them apart) |
-| BIOES | S, B I E | S S |
-| BILOU | U, B I L | U U |
-| IOE1, IOE2 | I or E, I I I or I I E | E I, E E |
-
-An entity begins the same way in all of them: with B, S or U, or with any other tag unless an entity
-of its type is open; E, L, S and U end it. So a file need not name its scheme, and a file that mixes
-schemes loses no entity. conlleval and seqeval's default rules read tags in the same way
-(:func:`xlt_ray.data.metrics.conll_f1`).
+the words of PAN-X as it is downloaded (``de:Berlin``).
 """
 
 from __future__ import annotations
@@ -32,29 +18,34 @@ _BEGIN, _INSIDE, _END = frozenset("BSU"), frozenset("BISUEL"), frozenset("SUEL")
 
 
 def as_iob2(tags: Sequence[str]) -> list[str]:
-    """The tags of one sentence in IOB2; what is no tag of a scheme stays as it is.
+    """The tags of one sentence in IOB2; a tag of no scheme stays as it is.
+
+    IOB2, IOB1, IO, BIOES, BILOU, IOE1 and IOE2 mark the begin of an entity in the same way: with B,
+    S or U, or with any other tag unless an entity of its type is open; E, L, S and U end it. So a
+    file need not name its scheme, and a file that mixes schemes loses no entity. conlleval and
+    seqeval's default rules read tags in the same way (:func:`xlt_ray.data.metrics.conll_f1`).
 
     >>> as_iob2(["I-PER", "I-PER", "B-PER", "O", "I-LOC"])
     ['B-PER', 'I-PER', 'B-PER', 'O', 'B-LOC']
     >>> as_iob2(["B-PER", "E-PER", "S-PER", "U-LOC"])
     ['B-PER', 'I-PER', 'B-PER', 'B-LOC']
     """
-    found: list[str] = []
-    going_on = ""
+    iob2: list[str] = []
+    open_entity = ""
     for tag in tags:
         prefix, dash, entity = tag.partition("-")
         if not dash or prefix not in _INSIDE:
-            found.append(tag)
-            going_on = ""
+            iob2.append(tag)
+            open_entity = ""
             continue
-        is_begin = prefix in _BEGIN or entity != going_on
-        found.append(f"{'B' if is_begin else 'I'}-{entity}")
-        going_on = "" if prefix in _END else entity
-    return found
+        is_begin = prefix in _BEGIN or entity != open_entity
+        iob2.append(f"{'B' if is_begin else 'I'}-{entity}")
+        open_entity = "" if prefix in _END else entity
+    return iob2
 
 
 _DOCUMENT = "-DOCSTART-"
-"""What begins a document in files of CoNLL-2003, in the place of a word."""
+"""Marks the begin of a document in files of CoNLL-2003, in the place of a word."""
 _LANGUAGE = re.compile(r"([a-z]{2,3}(?:-[a-z-]+)?:).")
 
 
@@ -72,7 +63,7 @@ def tagged_sentences(
     """Names, empty where a file has none, and words of the sentences of a file.
 
     Args:
-        is_labelled: whether tags are asked for; else a line need not have one.
+        is_labelled: whether every line must have a tag.
 
     Raises:
         DataError: a line does not hold what its format says.
@@ -84,7 +75,7 @@ def tagged_sentences(
 
 
 def num_sentences(path: Path, task: Task) -> int:
-    """Blocks between empty lines that hold a word; no label is looked at."""
+    """Number of blocks between empty lines that hold a word; no label is read."""
     is_conllu = task.format == "conllu"
     return sum(
         any(
@@ -148,8 +139,8 @@ def _without_language(
         DataError: most words of the file have it, but not all.
     """
     words = [word for _, sentence in sentences for word in sentence]
-    found = _LANGUAGE.match(words[0].text) if words else None
-    prefix = found[1] if found else ""
+    match = _LANGUAGE.match(words[0].text) if words else None
+    prefix = match[1] if match else ""
     lacking = [word for word in words if not word.text.startswith(prefix)]
     if not prefix or len(lacking) > len(words) // 2:
         return sentences
@@ -163,7 +154,7 @@ def _without_language(
 
 
 def _is_word(number: str) -> bool:
-    """Of the first cell of a CoNLL-U line: neither a comment, a range nor an empty node."""
+    """Whether the first cell of a CoNLL-U line is not of a comment, a range or an empty node."""
     return not (number.startswith("#") or "-" in number or "." in number)
 
 

@@ -18,11 +18,7 @@ GIT_LFS_POINTER = b"version https://git-lfs"
 
 
 def whole(path: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        DataError: it is not UTF-8, or what git-lfs has left in place of the file.
-    """
+    """The text of a file; DataError if it is not UTF-8, or git-lfs's pointer to the file."""
     # Reading as text would end a line at a carriage return, too.
     content = path.read_bytes()
     if content.startswith(GIT_LFS_POINTER):
@@ -62,15 +58,12 @@ def blocks(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def json_object(line: str, path: Path, number: int) -> dict[str, Any]:
-    """The object that a line holds.
-
-    Raises:
-        DataError: it holds none, or half of a character, which no tokenizer takes.
-    """
+    """The object that a line holds; DataError without one, or with half of a character, which
+    tokenizers reject."""
     try:
-        found = json.loads(line)
+        content = json.loads(line)
         if "\\u" in line:
-            json.dumps(found, ensure_ascii=False).encode()
+            json.dumps(content, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise line_error(path, number, f"is not JSON ({error.msg})") from None
     except RecursionError:
@@ -78,25 +71,25 @@ def json_object(line: str, path: Path, number: int) -> dict[str, Any]:
     except UnicodeEncodeError as error:
         half = ascii(error.object[error.start])[1:-1]
         raise line_error(path, number, f"{half} is half of a surrogate pair") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise line_error(path, number, "is not a JSON object")
-    return found
+    return content
 
 
 def line_error(path: Path, number: int, problem: str, remedy: str = "") -> DataError:
-    """The complaint about one line."""
+    """The error about one line."""
     return DataError(f"{path}:{number}: {problem}", remedy=remedy, file=str(path), line=number)
 
 
 Faults = AbstractContextManager[Any]
-"""What a reader does with the fault of a line: every line is read within ``with faults:``."""
+"""What a reader does with the error of a line: it reads every line within ``with faults:``."""
 
 RAISED: Faults = nullcontext()
-"""The first fault ends the reading of its file."""
+"""The first error ends the reading of its file."""
 
 
 class Gathered(AbstractContextManager["Gathered"]):
-    """Keeps faults, so that reading goes on with the next line.
+    """Collects errors, so that reading goes on with the next line.
 
     >>> with (gathered := Gathered()):
     ...     raise line_error(Path("de.test.tsv"), 3, "has 2 columns, the header 4")
@@ -113,22 +106,18 @@ class Gathered(AbstractContextManager["Gathered"]):
         return isinstance(error, DataError)
 
     def refuse(self, *, shown: int = 5) -> None:
-        """Raise the first faults of every file, and how many it has, where there are any.
-
-        Raises:
-            DataErrors: as it says.
-        """
-        told: list[DataError] = []
+        """Raise DataErrors with the first faults of every file and their number, if any."""
+        errors: list[DataError] = []
         for file in dict.fromkeys(fault.fields["file"] for fault in self.faults):
             faults = [fault for fault in self.faults if fault.fields["file"] == file]
-            told += sorted(faults, key=lambda fault: fault.fields["line"] or 0)[:shown]
+            errors += sorted(faults, key=lambda fault: fault.fields["line"] or 0)[:shown]
             if len(faults) > shown:
                 problem = (
                     f"{file}: has {len(faults):,} faults, of which the first {shown} are shown"
                 )
-                told.append(DataError(problem, remedy="fix them all", file=file))
-        if told:
-            raise DataErrors(told)
+                errors.append(DataError(problem, remedy="fix them all", file=file))
+        if errors:
+            raise DataErrors(errors)
 
 
 class Names:
@@ -144,10 +133,10 @@ class Names:
         self._given: set[str] = set()
 
     def unique(self, name: str) -> str:
-        found, times = name, self._times.get(name, 1)
-        while found in self._given:
+        unique, times = name, self._times.get(name, 1)
+        while unique in self._given:
             times += 1
-            found = f"{name}#{times}"
+            unique = f"{name}#{times}"
         self._times[name] = times
-        self._given.add(found)
-        return found
+        self._given.add(unique)
+        return unique

@@ -29,11 +29,8 @@ Neighbours = Mapping[str, tuple[str, ...]]
 
 
 def neighbour_lists(source: Source, language: str) -> Neighbours:
-    """Neighbours within the language; nothing where the source has no lists for it.
-
-    Raises:
-        DataErrors: lines that are not a word and its neighbour.
-    """
+    """Neighbours within the language, empty if the source has no lists for it; DataErrors about
+    lines that are not a word and its neighbour."""
     if isinstance(source, ToySource):
         words = world(source.seed).words[language] if language in TOY_LANGUAGES else {}
         return {
@@ -42,7 +39,8 @@ def neighbour_lists(source: Source, language: str) -> Neighbours:
             for form in forms
             if len(forms) > 1
         }
-    file = _file(source, language)
+    root = getattr(source, "root", None)
+    file = Path(root) / "neighbours" / f"{language}.tsv" if root is not None else None
     return _read(file) if file is not None and file.is_file() else {}
 
 
@@ -67,11 +65,6 @@ def neighbours_digest(source: Source, language: str) -> str:
         return ""
     entries = [f"{word}>{' '.join(others)}" for word, others in sorted(neighbours.items())]
     return digest_of("neighbours", language, *entries)
-
-
-def _file(source: Source, language: str) -> Path | None:
-    root = getattr(source, "root", None)
-    return Path(root) / "neighbours" / f"{language}.tsv" if root is not None else None
 
 
 def _read(file: Path) -> Neighbours:

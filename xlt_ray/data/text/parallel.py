@@ -43,13 +43,8 @@ class SentencePairs:
     def _join(self, first: str, second: str) -> np.ndarray:
         """(num_shared, 2): places of the sentences both languages have, in the first's order."""
         second_places = self.places[second]
-        return np.array(
-            [
-                (place, second_places[name])
-                for name, place in self.places[first].items()
-                if name in second_places
-            ]
-        )
+        both = ((place, second_places.get(name)) for name, place in self.places[first].items())
+        return np.array([pair for pair in both if pair[1] is not None])
 
     def draw(self, random: np.random.Generator) -> Drawn:
         """The pair of languages first, uniformly, then a sentence that both have."""
@@ -60,16 +55,13 @@ class SentencePairs:
 
     def sentences(self, drawn: Drawn) -> tuple[Sentence, Sentence]:
         """The two as pieces."""
-        first, second = self.tables[drawn.first], self.tables[drawn.second]
-        return first[drawn.first_place], second[drawn.second_place]
+        first, second, first_place, second_place = drawn
+        return self.tables[first][first_place], self.tables[second][second_place]
 
 
 def sentence_pairs(source: Source, settings: Alignment, pipeline: TextPipeline) -> SentencePairs:
-    """The pairs of the languages that ``settings`` name.
-
-    Raises:
-        DataError: no parallel text, or no sentence that two of the languages have.
-    """
+    """The pairs of the languages that ``settings`` name; DataError without parallel text, or if no
+    two of the languages share a sentence."""
     languages = languages_of(source, settings)
     text = {language: source.parallel(language) for language in languages}
     pairs = [
@@ -80,23 +72,13 @@ def sentence_pairs(source: Source, settings: Alignment, pipeline: TextPipeline) 
             f"the languages {', '.join(languages)} share no parallel sentence",
             remedy="choose languages of one corpus: see the folders in parallel/",
         )
-    tables = {
-        language: encoded_parallel(source, language, text[language], pipeline)
-        for language in languages
-    }
-    places = {
-        language: {name: place for place, name in enumerate(text[language])}
-        for language in languages
-    }
+    tables = {code: encoded_parallel(source, code, text[code], pipeline) for code in languages}
+    places = {code: {name: place for place, name in enumerate(text[code])} for code in languages}
     return SentencePairs(tables, places, pairs)
 
 
 def languages_of(source: Source, settings: Alignment) -> tuple[str, ...]:
-    """The languages of a stage, sorted.
-
-    Raises:
-        DataError: one of them has no parallel text.
-    """
+    """The languages of a stage, sorted; DataError if one of them has no parallel text."""
     available = source.parallel_languages()
     if not available:
         raise DataError(
@@ -160,12 +142,9 @@ def held_out_names(source: Source, settings: MaskedAlignment) -> frozenset[str]:
     Sentences are ordered by a digest of their ids and the first ones are taken, so they are the
     same in every process, and training sees no translation of a held-out sentence either.
     """
-    ids = {
-        name for language in languages_of(source, settings) for name in source.parallel(language)
-    }
-    return frozenset(
-        sorted(ids, key=lambda name: digest_of(HELD_OUT_STREAM, name))[: settings.held_out]
-    )
+    ids = {name for code in languages_of(source, settings) for name in source.parallel(code)}
+    ordered = sorted(ids, key=lambda name: digest_of(HELD_OUT_STREAM, name))
+    return frozenset(ordered[: settings.held_out])
 
 
 def rest_of(source: Source, settings: MaskedAlignment) -> Source:

@@ -107,7 +107,9 @@ def parallel_sample(source: Source, diagnosis: Diagnosis, tokenizer: Any) -> Par
         SampledPair(
             language,
             tuple(row_of[name] for name in of_pair),
-            _links(links[language], of_pair) if language in links else None,
+            tuple(np.array(links[language][name], np.int64).reshape(-1, 2) for name in of_pair)
+            if language in links
+            else None,
         )
         for language, of_pair in names.items()
     )
@@ -119,23 +121,21 @@ def parallel_sample(source: Source, diagnosis: Diagnosis, tokenizer: Any) -> Par
 
 
 def _shared(
-    order: list[str], text: Mapping[str, str], translations: Mapping[str, str], most: int
+    candidates: list[str], text: Mapping[str, str], translations: Mapping[str, str], most: int
 ) -> list[str]:
+    """The first ids that both have, without sentences whose text was there before."""
     names: list[str] = []
-    seen: tuple[set[str], set[str]] = (set(), set())
-    for name in order:
+    seen, seen_translations = set[str](), set[str]()
+    for name in candidates:
         if len(names) == most:
             break
-        if name not in translations or text[name] in seen[0] or translations[name] in seen[1]:
+        sentence, translation = text[name], translations.get(name)
+        if translation is None or sentence in seen or translation in seen_translations:
             continue
-        seen[0].add(text[name])
-        seen[1].add(translations[name])
+        seen.add(sentence)
+        seen_translations.add(translation)
         names.append(name)
     return names
-
-
-def _links(given: Mapping[str, Any], names: list[str]) -> tuple[np.ndarray, ...]:
-    return tuple(np.array(given[name], np.int64).reshape(-1, 2) for name in names)
 
 
 def _word_weights(

@@ -86,13 +86,10 @@ def _kept(lengths: list[int], room: int) -> list[int]:
     if len(lengths) == 1:
         return [room]
     first, second = lengths
-    if min(lengths) <= room // 2:
-        return [first, room - first] if first <= second else [room - second, second]
-    return [room - room // 2, room // 2]
-
-
-_TABLE_VERSION = 2
-_CHUNK = 1000
+    half = room // 2
+    if min(first, second) > half:
+        return [room - half, half]
+    return [first, room - first] if first <= second else [room - second, second]
 
 
 class Sentence(NamedTuple):
@@ -139,11 +136,8 @@ class Template:
 
     @property
     def has_token_types(self) -> bool:
-        """Whether it tells sentences apart by token types, as its post-processor says.
-
-        The input names that a tokenizer's class lists are not asked: many leave token types out
-        (RemBERT, ALBERT, every folder with ``PreTrainedTokenizerFast``) whose models read them.
-        """
+        """Whether its post-processor tells sentences apart by token types; the input names of many
+        tokenizer classes leave token types out although their models read them."""
         return any(part.token_type for part in (*self.single, *self.pair))
 
     def parts(self, num_sentences: int) -> tuple[Part, ...]:
@@ -185,6 +179,11 @@ def _parts(tokenizer: Any, *sentences: list[str]) -> tuple[Part, ...]:
         else:
             parts.append(Part(None, (piece,), token_type))
     return tuple(parts)
+
+
+_TABLE_VERSION = 2
+_CHUNK = 1000
+"""Sentences that are tokenised at once."""
 
 
 class Encoded:
@@ -295,7 +294,7 @@ class TextPipeline:
 
     tokenizer: Any
     digest: str
-    """Names the tokenizer in the keys of cached tables: the caller answers for it."""
+    """Names the tokenizer in the keys of cached tables."""
     max_length: int
     """Pieces of a row, special ones included."""
     cache_dir: Path
@@ -309,16 +308,9 @@ class TextPipeline:
         return collate(rows, self.template, self.max_length)
 
     def encoded(
-        self,
-        sentences: Iterable[Sequence[str]],
-        content_digest: str,
-        *,
-        with_places: bool = False,
+        self, sentences: Iterable[Sequence[str]], content_digest: str, *, with_places: bool = False
     ) -> Encoded:
-        """The table of ``sentences``, read from the cache or made and cached.
-
-        ``content_digest`` names the sentences: the caller answers for it.
-        """
+        """The table of ``sentences``, read from the cache or made and cached under the digest."""
         what = "placed" if with_places else "encoded"
         key = digest_of(what, _TABLE_VERSION, self.digest, content_digest)
 

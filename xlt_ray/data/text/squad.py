@@ -1,4 +1,4 @@
-"""SQuAD's JSON, v1.1 or v2, as it stands in a file."""
+"""SQuAD's JSON, v1.1 or v2."""
 
 from __future__ import annotations
 
@@ -56,11 +56,8 @@ class _Squad(BaseModel, Generic[_Q]):
 
 
 def paragraphs(path: Path, question: type[_Q], faults: Faults = RAISED) -> Iterator[Paragraph[_Q]]:
-    """All paragraphs of a file, in their order, with questions as ``question`` reads them.
-
-    Raises:
-        DataError: the file does not hold what SQuAD's do.
-    """
+    """All paragraphs of a file, with questions as ``question`` reads them; DataError if the file
+    is not in SQuAD's form."""
     try:
         squad = _Squad[question].model_validate_json(whole(path))  # type: ignore[valid-type]
     except ValidationError as error:
@@ -73,7 +70,7 @@ def paragraphs(path: Path, question: type[_Q], faults: Faults = RAISED) -> Itera
 
 
 def question_error(path: Path, name: str, problem: str, remedy: str = "") -> DataError:
-    """The complaint about one question, with its line where ``path`` is a file."""
+    """The error about one question, with its line where ``path`` is a file."""
     number = _lines_of_ids(path, path.stat().st_mtime_ns).get(name) if path.is_file() else None
     problem = f"question {name}: {problem}"
     if number is None:
@@ -87,19 +84,19 @@ _JSON_LINE = re.compile(r" at line (\d+) column \d+")
 
 @lru_cache(maxsize=1)
 def _lines_of_ids(path: Path, _changed: int) -> Mapping[str, int]:
-    """The line of every question's id, of a repeated one the first."""
+    """The first line of every question's id."""
     text = whole(path)
-    found: dict[str, int] = {}
+    lines: dict[str, int] = {}
     number, begin = 1, 0
     for match in _ID.finditer(text):
         number += text.count("\n", begin, match.start())
         begin = match.start()
-        found.setdefault(str(json.loads(match[1], strict=False)), number)
-    return found
+        lines.setdefault(str(json.loads(match[1], strict=False)), number)
+    return lines
 
 
 def _form_error(path: Path, detail: ErrorDetails) -> DataError:
-    """The complaint about what is no SQuAD: a question by its id, where it has one."""
+    """The error about a file in another form, with the question's id where it has one."""
     key = ".".join(str(step) for step in detail["loc"]) or "file"
     if at := _JSON_LINE.search(detail["msg"]):
         problem = _JSON_LINE.sub("", detail["msg"])
