@@ -71,7 +71,7 @@ def run(
     Raises:
         SpecErrors: the sweep does not fit its models or data; nothing was started.
         SpecError: the sweep cannot be read, or the home is not writable.
-        ClusterError: a trial asks for more than the cluster has; nothing was started.
+        ClusterError: a trial needs more than the cluster has; nothing was started.
         LedgerError: another process runs the sweep, its name belongs to a different sweep in this
             home, or what its trials are made with has changed.
         TrackingError: MLflow cannot be used at ``places.tracking``.
@@ -141,7 +141,7 @@ def _run(
 
 @dataclasses.dataclass(frozen=True)
 class CheckResult:
-    """What :func:`check` found in a sweep. It is true where the sweep has no problem."""
+    """The result of :func:`check`, which is true if the sweep has no problem."""
 
     sweep: SweepSpec | None = None
     """None where the sweep itself cannot be read."""

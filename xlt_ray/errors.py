@@ -162,7 +162,7 @@ class LedgerError(XltError):
 
 
 class ClusterError(XltError):
-    """``asked`` resources that the cluster (``available``) can never give."""
+    """``asked`` resources that the cluster never has (``available``)."""
 
     exit_code = 2
 

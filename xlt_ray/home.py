@@ -144,14 +144,14 @@ class Home:
 
     def files_of(self, name: str) -> list[Path]:
         """Files of a sweep besides its ledger, its stages and its MLflow runs."""
-        found = [
+        paths = [
             *damaged_copies(self.ledger_journal(name)),
             self.ledgers / f"{name}.lock",
             self.hangs(name),
             self.reports(name),
             self.tune / name,
         ]
-        return [path for path in found if path.exists()]
+        return [path for path in paths if path.exists()]
 
     def sweeps(self) -> list[str]:
         """Names of the sweeps that have a ledger here, sorted."""

@@ -1,8 +1,4 @@
-"""Removes passwords and tokens from everything that is shown, kept or sent.
-
-Every message of our own errors passes here, and whatever goes to MLflow, into the ledger's logs of
-failed trials, or onto the screen from there.
-"""
+"""Removes passwords and tokens from errors, logs of failed trials, and all that goes to MLflow."""
 
 from __future__ import annotations
 

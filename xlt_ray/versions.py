@@ -21,33 +21,37 @@ LIBRARIES = (
     "tokenizers",
 )
 NUMERIC = ("xlt-ray", "torch", "transformers", "deepspeed")
-"""Those of them whose other versions may make other bits of one stage."""
+"""Libraries whose version may change the bits of a stage."""
 GIT_S = 10.0
-"""So long git may take to answer."""
+"""Most seconds that git may take."""
 
 
 @functools.cache
 def library_versions() -> dict[str, str]:
-    """Library -> version, of those that are installed here."""
-    return {name: found for name in LIBRARIES if (found := version_of(name))}
+    """Version of each installed library."""
+    return {name: number for name in LIBRARIES if (number := version_of(name))}
 
 
 def made_by_others(made: Collection[Mapping[str, str]]) -> str:
-    """What is to be said of stages that were made by these versions; empty where the libraries
-    that results depend on most have the same versions here.
+    """A note about reused stages that were made by these versions; empty if the versions of numeric
+    libraries are the same here.
 
     >>> made_by_others([{"torch": "0.4"}, {"torch": version_of("torch")}])
     '1 of 2 reused stages was made by other versions than those here: torch 0.4'
     """
     here = library_versions()
-    others = [
-        [f"{name} {one[name]}" for name in NUMERIC if name in one and one[name] != here.get(name)]
-        for one in made
+    differing = [
+        {
+            f"{name} {versions[name]}"
+            for name in NUMERIC
+            if name in versions and versions[name] != here.get(name)
+        }
+        for versions in made
     ]
-    num = sum(map(bool, others))
+    num = sum(map(bool, differing))
     if not num:
         return ""
-    which = ", ".join(sorted({name for other in others for name in other}))
+    which = ", ".join(sorted(set().union(*differing)))
     were = "was" if num == 1 else "were"
     return (
         f"{num} of {len(made)} reused stages {were} made by other versions than those here: {which}"
@@ -55,7 +59,7 @@ def made_by_others(made: Collection[Mapping[str, str]]) -> str:
 
 
 def version_of(package: str) -> str:
-    """Version of an installed package; empty where it is not there."""
+    """Version of a package; empty if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -64,9 +68,9 @@ def version_of(package: str) -> str:
 
 @functools.cache
 def commit_of(package: Path = PACKAGE) -> str:
-    """Commit of the checkout that a package lies in at the top, with ``+`` where files differ from
-    it; empty for an installed package, or without git."""
-    # A virtual environment inside of somebody's repository is no checkout of ours.
+    """Commit of the checkout whose top folder has the package, with ``+`` if files differ from it;
+    empty for an installed package, or without git."""
+    # A virtual environment may be inside another repository.
     lines = _git(package, "rev-parse", "--show-prefix", "HEAD")
     if lines is None or len(lines) != 2 or lines[0] != f"{package.name}/":
         return ""
@@ -76,7 +80,7 @@ def commit_of(package: Path = PACKAGE) -> str:
 
 def _git(folder: Path, *arguments: str) -> list[str] | None:
     """Lines that git prints about the checkout around ``folder``; None where it cannot."""
-    # A hook of another repository names that one in the environment.
+    # The hooks of another repository name it in the environment.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
         done = subprocess.run(

@@ -1,1 +1,1 @@
-"""The sweep file: what a user may ask for, as frozen values. Light: pydantic and yaml."""
+"""The sweep file: what a user can write in it, as frozen values."""

@@ -1,7 +1,5 @@
-"""What an encoder is looked at for, layer by layer: each diagnostic is one entry here and one
-file of ``modeling/diagnostics/``.
-
-An entry names the function that measures as ``module:object``, so that this room stays light.
+"""Diagnostics of an encoder, layer by layer: each is an entry here and a file of
+``modeling/diagnostics/``. An entry names its function as ``module:object``.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from typing import Any, Literal
 DiagnosticName = Literal["retrieval", "cka", "alignment"]
 
 VERSION = 1
-"""Raised when the same encoder and text give other numbers; part of the evaluation's key."""
+"""Raised when the numbers of an encoder and a text change; part of the evaluation's key."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +24,9 @@ class Diagnostic:
     summary: str
     source: str
     unit: str
-    """What is measured, as an axis says it."""
+    """Label of an axis."""
     needs_links: bool = False
-    """Whether it needs words that are known to be aligned."""
+    """Whether it needs word alignments."""
 
     def load(self) -> Any:
         """Import and return what measures; see :mod:`xlt_ray.modeling.diagnostics`."""
@@ -66,12 +64,12 @@ DIAGNOSTICS: Mapping[str, Diagnostic] = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is measured, and on which text: the same for all stages of a path."""
+    """What is measured in all stages of a path, and on which text."""
 
     names: tuple[str, ...]
     source_language: str
     languages: tuple[str, ...]
-    """Each is set against the source language."""
+    """Each is compared with the source language."""
     num_sentences: int
     max_length: int
 

@@ -30,15 +30,15 @@ class ExportedStage(_Part):
     key: str
     label: str
     is_freed: bool = False
-    """Whether the store does not hold it any more: then the fields below are empty."""
+    """Whether it is no longer in the store; the fields below are then empty."""
     seed: int | None = None
     settings: Mapping[str, Any] = {}
     data: Mapping[str, Any] = {}
-    """Fingerprints of what it was trained or scored on."""
+    """Digests of the data that it was trained or scored on."""
     selected_step: int | None = None
-    """The step whose weights the training left, where it selected one (``target.select: best``)."""
+    """The step whose weights were selected (``target.select: best``)."""
     runtime: Mapping[str, Any] = {}
-    """What may have moved the last bits."""
+    """What may have changed the last bits."""
     time: str = ""
     """When it was made."""
     commit: str = ""
@@ -69,16 +69,15 @@ class Exported(_Part):
     configuration: int
     seed: int
     params: Mapping[str, Any]
-    """What was searched over, by dotted path."""
+    """Searched parameters by dotted path."""
     objective: float | None
-    """What the sweep ranked this trial by; None where it did not end."""
+    """By which the sweep ranked this trial; None if it did not end."""
     selection: str
     """Rule that selected this trial."""
     supervision: str = ""
-    """Which labels it learned from, as :mod:`xlt_ray.config.supervision` calls it; empty where that
-    is not known."""
+    """The labels it learned from (:mod:`xlt_ray.config.supervision`); empty if unknown."""
     model: str
-    """That the path starts with."""
+    """The model that the path starts with."""
     weights: str = ""
     """The model's commit on the hub, or the digest of its folder; empty if unknown."""
     task: str
@@ -88,7 +87,7 @@ class Exported(_Part):
     source_language: str
     fusion: Mapping[str, Any]
     max_length: int = Field(ge=1)
-    """Pieces of a row that the network was trained with at most."""
+    """Most pieces of a row in training."""
     tasks: Mapping[str, Mapping[str, Any]]
     """The task files of every stage, by name."""
     stages: tuple[ExportedStage, ...]
@@ -98,7 +97,7 @@ class Exported(_Part):
     versions: Mapping[str, str]
     """Versions of the libraries that wrote the folder."""
     transformers_class: str = ""
-    """The class of transformers that holds the whole network, where there is one."""
+    """The class of transformers that can hold the whole network; empty if there is none."""
 
     @field_validator("kind")
     @classmethod

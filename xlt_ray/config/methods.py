@@ -23,7 +23,7 @@ class ConfigModel(BaseModel):
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
     added: ClassVar[frozenset[str]] = frozenset()
-    """Settings that stages were trained without: no part of a key while they have their default."""
+    """Settings that were added later: part of a key only when they differ from their default."""
 
     def hashed(self, exclude: Iterable[str] = ()) -> dict[str, Any]:
         """The values that enter a stage's key: all but ``exclude`` and neutral added ones."""
@@ -72,7 +72,7 @@ class Method:
 
 
 def method_named(registry: tuple[Method, ...], name: str) -> Method:
-    """The entry called ``name``; a KeyError is our own mistake, users are refused earlier."""
+    """The entry with this name; KeyError if there is none."""
     return {entry.name: entry for entry in registry}[name]
 
 
@@ -139,15 +139,15 @@ FUSIONS: tuple[Method, ...] = (
 
 
 class Robust(ConfigModel):
-    """What all methods of robust training say."""
+    """What all methods of robust training have in common."""
 
     perturbs: ClassVar[Literal["nothing", "embeddings", "text"]] = "nothing"
     repeated_by: ClassVar[str] = ""
-    """The setting that tells it, where training is longer than plain training."""
+    """The setting that says how many times longer than plain training it is, if it is longer."""
 
     @property
     def repeats(self) -> int:
-        """How many times the steps of plain training are made."""
+        """Steps of the training, as a multiple of those of plain training."""
         return int(getattr(self, self.repeated_by)) if self.repeated_by else 1
 
 
@@ -156,7 +156,7 @@ class NoRobust(Robust):
 
     method: Literal["none"] = "none"
     matched_steps: int = Field(default=1, ge=1)
-    """Times the steps, as a baseline for a robust method that costs so many passes a step."""
+    """Multiple of the steps, for a baseline that costs as much as a robust method."""
 
 
 class AdversarialRobust(Robust):
@@ -164,13 +164,13 @@ class AdversarialRobust(Robust):
 
     method: Literal["adversarial"]
     steps: int = Field(default=2, ge=1)
-    """Steps of gradient ascent; the training makes so many passes more in each step."""
+    """Steps of gradient ascent; each is another pass in every step of the training."""
     step_size: float = Field(gt=0.0)
-    """Length of a step of ascent, of every piece by itself, in the units of the embeddings."""
+    """Length of a step of ascent, for every piece separately, in the units of the embeddings."""
     epsilon: float = Field(gt=0.0)
     """Largest perturbation of a piece's embedding."""
     norm: Literal["l2", "linf"] = "l2"
-    """What is measured: the length of a piece's perturbation, or its largest component."""
+    """Measure of a piece's perturbation: its length, or its largest component."""
 
 
 class RandomRobust(Robust):
@@ -180,7 +180,7 @@ class RandomRobust(Robust):
     epsilon: float = Field(gt=0.0)
     """Largest perturbation of a piece's embedding."""
     norm: Literal["l2", "linf"] = "linf"
-    """What is measured: the length of a piece's perturbation, or its largest component."""
+    """Measure of a piece's perturbation: its length, or its largest component."""
     draws: int = Field(default=3, ge=1)
     """Perturbations a step, over which the loss is averaged; each costs a pass and its memory."""
 
@@ -191,9 +191,9 @@ class AugmentRobust(Robust):
 
     method: Literal["augment"]
     copies: int = Field(default=3, ge=1)
-    """Copies of every example, which are what is trained on instead of the example itself."""
+    """Copies of every example, which replace the example in training."""
     neighbours: Literal["lists", "lexicon"] = "lists"
-    """What a word is replaced by: neighbours in its own language, or its translations."""
+    """What replaces a word: neighbours in the same language, or its translations."""
 
 
 ROBUST: tuple[Method, ...] = (

@@ -81,27 +81,27 @@ def mixture_of(
     """The datasets that ``settings`` name and that the data has.
 
     Args:
-        source_language: that of the target, which counts where the stage names no language.
+        source_language: that of the target, the default of the stage.
     """
     datasets = tuple(
         Dataset(name, language, tasks[name].splits[language, "train"].num_examples)
         for name in settings.tasks
         for language in _languages(settings, source_language, tasks[name])
     )
-    # Where there is nothing to draw from, nothing of how it is drawn may enter a key.
+    # A single dataset is not sampled, so the cap may not enter a key.
     cap = settings.sampling.cap if len(datasets) > 1 else None
     return Mixture(datasets, cap, settings.mlm.share if settings.mlm else 0.0)
 
 
 def own_language(settings: Intermediate, source_language: str) -> str:
-    """The source language of an intermediate stage, in whose dev sets it is scored."""
+    """The source language of an intermediate stage, whose dev sets score it."""
     return settings.source_language or source_language
 
 
 def text_languages(
     settings: Intermediate, source_language: str, parallel: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """Languages of the text for masked LM, sorted; empty where none is mixed in."""
+    """Languages of the text for masked LM, sorted; empty without masked LM."""
     if settings.mlm is None:
         return ()
     languages = settings.mlm.languages

@@ -33,19 +33,19 @@ class WorkerResources(ConfigModel):
     """Data-parallel processes."""
     cpus_per_worker: int = Field(default=1, ge=1)
     gpus_per_worker: float = Field(default=0, ge=0, le=1)
-    """1, or with one worker a share such as 0.25: so many trials use a GPU together, and each is
-    kept to its share of the memory."""
+    """1, or with one worker a share such as 0.25: four trials then share a GPU, each with a quarter
+    of the memory."""
     zero_stage: Literal[0, 1, 2, 3] = 0
     """DeepSpeed ZeRO stage (arXiv 1910.02054)."""
     offload: Offload = "none"
-    """What is kept in the memory of the node instead of the GPU's (ZeRO-Offload, arXiv
-    2101.06840): optimizer states and their updates (zero_stage 2 or 3), or all with the weights
-    (zero_stage 3). Slower; for models that do not fit otherwise."""
+    """What the node's memory holds instead of the GPU's (ZeRO-Offload, arXiv 2101.06840): optimizer
+    states and their updates (zero_stage 2 or 3), or also the weights (zero_stage 3). Slower; for
+    models that do not fit otherwise."""
     micro_batch: int | None = Field(default=None, ge=1)
     """Sequences per worker and pass; the rest of a batch is accumulated."""
     strategy: Strategy = "pack"
-    """Where a trial's workers go: to as few nodes as possible or to as many; strict: to one node
-    alone, or to a node each, and waiting until that can be."""
+    """Where a trial's workers go: to as few nodes as possible or to as many. With strict a trial
+    waits until there is one node for all, or a node for each."""
 
 
 class ModelResources(WorkerResources):
@@ -63,7 +63,7 @@ class Resources(WorkerResources):
     precision: Precision = "fp32"
     """Precision of the training arithmetic; bf16 needs zero_stage 1 or more."""
     by_model: Mapping[str, ModelResources] = Field(default_factory=dict)
-    """Model -> what its trials have instead of the above."""
+    """Model -> resources of its trials where they differ."""
 
     @field_validator("precision")
     @classmethod

@@ -34,11 +34,11 @@ class Policy(ConfigModel):
     """What happens when an attempt fails for one cause."""
 
     action: Literal["fail", "retry", "wait", "shrink"]
-    """fail: at once; retry: again from the last progress; wait: again after a pause; shrink (oom
-    only): again with half the sequences in a pass, at the same effective batch."""
+    """fail: give up; retry: continue from the last progress; wait: continue after a pause; shrink
+    (oom only): continue with half the sequences in a pass, at the same effective batch."""
     times: int = Field(default=2, ge=0)
-    """Further attempts of a trial for this cause, in all its processes together; no cause uses up
-    those of another."""
+    """Further attempts of a trial for this cause, over all its processes; each cause counts its
+    own."""
     seconds: float = Field(default=10.0, gt=0)
     """First pause of ``wait``; each further one is twice as long, up to ten minutes."""
 
@@ -58,9 +58,9 @@ class RepeatedBug(ConfigModel):
     """When a repeated bug ends the sweep."""
 
     times: int = Field(default=3, ge=1)
-    """So many trials of one run have failed alike ..."""
+    """Identical failures in one run that end the sweep, if ..."""
     share: float = Field(default=0.1, ge=0, le=1)
-    """... and they are at least this share of the trials that have ended in it."""
+    """... they are at least this share of the trials that have ended in it."""
 
     def is_met(self, alike: int, ended: int) -> bool:
         """Whether ``alike`` failures by one bug among ``ended`` trials are enough.
@@ -75,22 +75,22 @@ class Failures(ConfigModel):
     """How a trial is retried. What a policy omits is as in the default policy of its cause."""
 
     hang_after: float = Field(default=1800.0, gt=0)
-    """A trial in which nothing happens for so many seconds hangs: its process is ended."""
+    """Seconds without activity after which a trial counts as hanging, and its process is ended."""
     repeated_bug: RepeatedBug = RepeatedBug()
-    """When trials that fail alike end the sweep: the next one would fail, too."""
+    """When identical failures end the sweep, because further trials would fail as well."""
     leave_node_after: int = Field(default=3, ge=1)
-    """A node on which so many attempts failed for ``device``, with no stage made between them,
-    gets no further trial in this run; a sweep that has no other node ends."""
+    """Attempts that fail for ``device`` on a node, with no stage made in between, after which the
+    node gets no further trial in this run; a sweep that has no other node ends."""
     oom: Policy = Policy(action="shrink", times=4)
     """Memory of the GPU or of the machine was not enough."""
     lost: Policy = Policy(action="retry", times=2)
     """A process or node died."""
     preempted: Policy = Policy(action="retry", times=20)
-    """A node was taken away with notice, or a process was asked to end."""
+    """A node was taken away with notice, or a process received a signal to end."""
     timeout: Policy = Policy(action="retry", times=1)
     """A trial hung (see hang_after)."""
     device: Policy = Policy(action="retry", times=2)
-    """A GPU failed, or is not to be had; the process that met it is of no further use."""
+    """A GPU failed or is not available; the process cannot be used any more."""
     storage: Policy = Policy(action="wait", times=6)
     """Files, the stage store or the network could not be reached."""
     disk: Policy = Policy(action="fail")
@@ -98,7 +98,7 @@ class Failures(ConfigModel):
     nan: Policy = Policy(action="fail")
     """The loss or a gradient is not a number."""
     data: Policy = Policy(action="fail")
-    """Data or a model are not as they should be."""
+    """Data or a model is damaged or inconsistent."""
     tracking: Policy = Policy(action="fail")
     """MLflow could not be written."""
     bug: Policy = Policy(action="fail")

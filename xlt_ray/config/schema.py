@@ -8,30 +8,23 @@ from xlt_ray.config.methods import SAMPLINGS, SCHEDULES, Method
 from xlt_ray.config.sweep import SEARCHABLE, Settings
 from xlt_ray.config.trial import TrialSpec
 
-_DISTRIBUTIONS: dict[str, Any] = {
+
+def _block(key: str, content: dict[str, Any], **extra: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {key: content, **extra},
+        "required": [key],
+        "additionalProperties": False,
+    }
+
+
+_BOUNDS = {"type": "array", "minItems": 2, "maxItems": 2}
+_LOG = {"type": "boolean"}
+_DISTRIBUTION: dict[str, Any] = {
     "anyOf": [
-        {
-            "type": "object",
-            "properties": {"choice": {"type": "array", "minItems": 1}},
-            "required": ["choice"],
-            "additionalProperties": False,
-        },
-        *(
-            {
-                "type": "object",
-                "properties": {
-                    kind: {"type": "array", "minItems": 2, "maxItems": 2},
-                    "log": {"type": "boolean"},
-                    **extra,
-                },
-                "required": [kind],
-                "additionalProperties": False,
-            }
-            for kind, extra in (
-                ("int", {"step": {"type": "integer", "minimum": 1}}),
-                ("float", {}),
-            )
-        ),
+        _block("choice", {"type": "array", "minItems": 1}),
+        _block("int", _BOUNDS, log=_LOG, step={"type": "integer", "minimum": 1}),
+        _block("float", _BOUNDS, log=_LOG),
     ]
 }
 
@@ -67,11 +60,7 @@ def sweep_schema() -> dict[str, Any]:
         },
         "required": ["name", "data", "model", "target", "search"],
         "additionalProperties": False,
-        "$defs": {
-            **settings.pop("$defs"),
-            **definitions,
-            "distribution": _DISTRIBUTIONS,
-        },
+        "$defs": {**settings.pop("$defs"), **definitions, "distribution": _DISTRIBUTION},
     }
 
 
@@ -84,18 +73,13 @@ def _searchable(definition: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bare_names(registry: tuple[Method, ...]) -> dict[str, Any]:
-    """The methods that need no other setting."""
-    return {
-        "enum": [
-            entry.name
-            for entry in registry
-            if not any(
-                field.is_required()
-                for name, field in entry.settings.model_fields.items()
-                if name != "method"
-            )
-        ]
-    }
+    """The methods that need no setting but their name."""
+    names = []
+    for entry in registry:
+        fields = entry.settings.model_fields.items()
+        if all(name == "method" or not field.is_required() for name, field in fields):
+            names.append(entry.name)
+    return {"enum": names}
 
 
 def _or_distribution(schema: dict[str, Any]) -> dict[str, Any]:

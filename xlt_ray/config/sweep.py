@@ -118,7 +118,7 @@ class Objective(ConfigModel):
     """A metric of the target task."""
     split: Literal["dev"] = "dev"
     languages: Literal["source", "target", "all"] | tuple[str, ...] = "source"
-    """Languages it is averaged over; anything but ``source`` is *oracle selection*."""
+    """Languages of the average; anything but ``source`` is *oracle selection*."""
     mode: Literal["max", "min"] = "max"
 
     @field_validator("split", mode="before")
@@ -162,17 +162,17 @@ class Search(ConfigModel):
     trials: int = Field(ge=1)
     """Configurations to try; a grid ends earlier when it is complete."""
     seeds: int = Field(default=1, ge=1)
-    """Trials of each configuration, alike but for their seed."""
+    """Trials of each configuration, which differ only in their seed."""
     seed: int = 0
     """Seed of the sampler: which configurations are tried. No training depends on it."""
     training_seed: int = 0
-    """Seed of stages that repeats share; repeat r trains the others with training_seed + r."""
+    """Seed of stages that repeats share; repeat r uses training_seed + r for the others."""
     concurrent: int | None = Field(default=None, ge=1)
-    """Trials at a time; an autoscaler starts nodes for all of them. By default as many as the
-    cluster has room for."""
+    """Trials at a time, by default as many as fit on the cluster; an autoscaler starts nodes for
+    all of them."""
     first: tuple[dict[str, Any], ...] = ()
-    """Points to try before the sampler: dotted keys with their values, a block as it stands in the
-    file, for example ``{target.fusion: {method: dlfa, layer: 2}}``."""
+    """Points to try before the sampler: dotted keys with their values, blocks as in the file, for
+    example ``{target.fusion: {method: dlfa, layer: 2}}``."""
 
 
 class AshaStop(ConfigModel):
@@ -184,12 +184,12 @@ class AshaStop(ConfigModel):
 
     method: Literal["asha"]
     grace: float | None = Field(default=None, gt=0.0, lt=1.0)
-    """Share of its training that every trial gets before it can be stopped: the lowest rung."""
+    """Share of its training before a trial can be stopped: the lowest rung."""
     grace_examples: int | None = Field(default=None, ge=1)
-    """The same as examples seen in the shortest target training of the sweep; longer ones get the
-    same share."""
+    """The same as examples of the shortest target training of the sweep; longer ones have the same
+    share."""
     reduction: int = Field(default=3, ge=2)
-    """One in so many of the trials that reach a rung goes on."""
+    """Of the trials that reach a rung, one in this many continues."""
 
     @model_validator(mode="after")
     def _one_grace(self) -> AshaStop:
@@ -200,34 +200,34 @@ class AshaStop(ConfigModel):
 
 class Budget(ConfigModel):
     gpu_hours: float | None = Field(default=None, gt=0)
-    """No further trial starts once trials have had GPUs for this many GPU-hours, from the start of
-    their processes to the end: start-up, evaluation, saving and waiting count, failed attempts,
-    too. A trial without GPUs counts nothing; limit such a sweep by hours."""
+    """No further trial starts once trials have held GPUs for this many GPU-hours. The whole life of
+    their processes counts, failed attempts included. Trials without GPUs count nothing; limit such
+    a sweep by hours."""
     hours: float | None = Field(default=None, gt=0)
     """No further trial starts this many hours after the first one started."""
 
 
 class ProgressSettings(ConfigModel):
     every: float = Field(default=60.0, gt=0)
-    """Seconds of training that a killed trial loses at most (it also saves at evaluations)."""
+    """Most seconds of training that a killed trial loses (it also saves at evaluations)."""
 
 
 class Store(ConfigModel):
-    """How much the stage store may hold."""
+    """Limits of the stage store."""
 
     quota: Bytes | None = None
-    """Most bytes in the store, for example 200GB or 1.5TiB; no limit where it is left out."""
+    """Most bytes in the store, for example 200GB or 1.5TiB; no limit by default."""
 
 
 class Places(ConfigModel):
-    """Where things are kept, when not in the home."""
+    """Where things are kept outside the home."""
 
     ledger: str | None = None
-    """Optuna storage URL, for example postgresql://...; a journal file in the home if left out."""
+    """Optuna storage URL, for example postgresql://...; by default a journal file in the home."""
     store: str | None = None
     """Folder or fsspec URL of the stage store."""
     tracking: str | None = None
-    """MLflow tracking URI; SQLite in the home if left out."""
+    """MLflow tracking URI; by default SQLite in the home."""
 
 
 class Settings(ConfigModel):

@@ -1,9 +1,8 @@
-"""The kinds of task: each is one entry here, one file of ``data/types/`` and one head.
+"""The kinds of task: each is an entry here, a file of ``data/types/`` and a head.
 
-An entry names the two classes that implement it as ``module:class``, so that this room stays
-light: a :class:`xlt_ray.data.types.base.TaskType` (examples, batches, decoding, scores) and a
-:class:`xlt_ray.modeling.heads.Head` (logits and loss; none where nothing is
-trained). Adding a kind means adding its entry and those two files.
+An entry names the two classes that implement it as ``module:class``, imported at first
+use: a :class:`xlt_ray.data.types.base.TaskType` (examples, batches, decoding, scores) and a
+:class:`xlt_ray.modeling.heads.Head` (logits and loss; none if nothing is trained).
 """
 
 from __future__ import annotations
@@ -17,11 +16,7 @@ from pydantic import AfterValidator
 
 
 def known_kind(name: str) -> str:
-    """``name``, which has to be that of a kind.
-
-    Raises:
-        ValueError: there is no such kind.
-    """
+    """The name of a kind; ValueError if there is no such kind."""
     if name not in KINDS:
         raise ValueError(f"there is no kind {name!r}; expected one of {', '.join(KINDS)}")
     return name
@@ -31,11 +26,11 @@ TaskKind = Annotated[str, AfterValidator(known_kind)]
 """Name of a kind of task: a key of :data:`KINDS`."""
 
 PAIRS_SUFFIX = "-pairs"
-"""What the name of a task ends in where its two sentences were of two languages."""
+"""End of the name of a task whose two sentences are in two languages."""
 AVERAGE_SUFFIX = "-average"
-"""What the name of a task ends in where averaged weights were scored."""
+"""End of the name of a task that averaged weights are scored on."""
 FEW_SHOT_SUFFIX = "-few-shot"
-"""What the name of a task ends in where a network was scored that few shots were trained on."""
+"""End of the name of a task that a network is scored on after few shots."""
 
 TOO_FEW_ITEMS = 100
 """A score of fewer test items is marked wherever it is shown."""
@@ -60,10 +55,8 @@ UNNAMED_METRICS: dict[str, frozenset[str]] = {
         "ner-masakha": "conll_f1 f1 accuracy",
     }.items()
 }
-"""What tasks were scored by before evaluations named their metrics, by task, or else by kind.
-
-An evaluation that is scored by just these names none, so that the ones made then are found. Never
-changed: a metric that a task gets later is named."""
+"""Metrics by task, or else by kind, from before evaluations named them. An evaluation with just
+these metrics names none, so that the earlier ones are reused. This table never changes."""
 
 
 @dataclass(frozen=True)
@@ -113,36 +106,34 @@ class TaskTypeEntry:
     examples: str
     """Class of the data room: reading, batches, decoding, scores."""
     head: str
-    """Class of the modeling room; empty where the encoder alone is scored, without training."""
+    """Class of the modeling room; empty if nothing is trained and the encoder alone is scored."""
     formats: tuple[str, ...]
     """Endings of the files that its examples are read from."""
     columns: tuple[str, ...]
-    """What a row of a data set on the hub has to have; ``id`` it may have."""
+    """Columns that a row of a data set on the hub must have; ``id`` is optional."""
     metrics: tuple[str, ...]
-    """What a task of this kind can be scored by."""
     summary: str
     has_labels: bool = False
     """Whether its tasks list their labels."""
     max_length: int = 128
-    """Most pieces of a row where a sweep does not say: as XTREME's scripts have it."""
+    """Most pieces of a row by default, as in XTREME's scripts."""
     has_entities: bool = False
     """Whether its labels may mark entities (``scheme: iob2``), which ``f1`` counts whole."""
     is_by_piece: bool = False
-    """Whether its head says something of every piece, and not of a sentence as a whole."""
+    """Whether its head classifies every piece, and not a sentence as a whole."""
     is_crossed: bool = False
     """Whether the two sentences of a training example may come from different languages."""
     optional_columns: tuple[str, ...] = ()
-    """What such a row may have besides."""
     is_embedded: bool = False
-    """Whether vectors of sentences are all that is scored, which an encoder alone can give."""
+    """Whether only vectors of sentences are scored, which an encoder alone can give."""
     is_tuned: bool = False
-    """Whether scoring a test set takes something from the dev set of the same language."""
+    """Whether scoring a test set uses the dev set of the same language."""
     settings: tuple[str, ...] = ()
-    """Fields of a task that change what its files mean: they enter the digest of its data."""
+    """Fields of a task that change the meaning of its files and enter the digest of its data."""
 
     @property
     def is_trained(self) -> bool:
-        """Whether there is a head to train; else its tasks are for ``evaluate.also`` alone."""
+        """Whether there is a head to train; otherwise its tasks are for ``evaluate.also`` only."""
         return bool(self.head)
 
     def load_examples(self) -> Any:

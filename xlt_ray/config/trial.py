@@ -54,12 +54,12 @@ def train_size(size: int | str, facts: TaskFacts, language: str) -> int:
 
 
 def num_steps(num_examples: int, epochs: int, batch_size: int) -> int:
-    """Optimizer steps of a training over ``epochs`` passes; the last batch may wrap around."""
+    """Optimizer steps of a training over ``epochs`` passes, the last batch included."""
     return math.ceil(num_examples * epochs / batch_size)
 
 
 def trunk_steps(num_steps: int, decay: float) -> int:
-    """Steps of a warm-up, constant, decay training before its decay, which has one at least.
+    """Steps of a warm-up, constant, decay training before its decay of at least one step.
 
     >>> trunk_steps(100, 0.2), trunk_steps(1, 0.2)
     (80, 0)
@@ -114,18 +114,18 @@ class FewShot(Training):
     """Training on a few labelled examples of one target language, after the target stage."""
 
     max_length: int | None = Field(default=None, ge=8)
-    """Most pieces of a row, special ones included; those of the target where it is left out."""
+    """Most pieces of a row, special ones included; by default that of the target."""
     language: str
     """The language of the examples; the trial is evaluated in it and in the source language."""
     shots: int = Field(ge=1)
-    """K, the examples in all: the first ones of the sample's order, so that numbers are nested."""
+    """K, the number of examples: the first of the sample's order, so that numbers are nested."""
     sample: Literal["per_trial"] | Annotated[int, Field(ge=0)] = "per_trial"
-    """Which order the examples are drawn in, the same in every language; ``per_trial`` is the
-    seed of the repeat, so that repeats differ in it, too."""
+    """Order in which examples are drawn, the same in every language; ``per_trial`` takes the seed
+    of the repeat, so that repeats have different examples."""
     split: Literal["dev", "train"] = "dev"
     """Where the examples come from; never from the test set."""
     steps: int = Field(default=100, ge=1)
-    """Optimizer steps; a batch that is larger than ``shots`` has examples several times."""
+    """Optimizer steps; a batch larger than ``shots`` repeats examples."""
 
     def sample_of(self, seed: int) -> int:
         """Number of the sample in a repeat with this seed.
@@ -138,7 +138,7 @@ class FewShot(Training):
 
 
 def _any_of(family: tuple[methods.Method, ...], tag: str = "method") -> Any:
-    """The settings of one method of a family, told apart by ``tag``."""
+    """The settings of one method of a family, which ``tag`` names."""
     return Annotated[reduce(or_, [entry.settings for entry in family]), Field(discriminator=tag)]
 
 
@@ -182,10 +182,10 @@ class HubData(ConfigModel):
     root: str | None = None
     """A folder with ``OWNER/NAME`` for each data set, instead of the hub (no network)."""
     revisions: dict[str, str] = Field(default_factory=dict)
-    """Data set -> branch, tag or commit of the hub, the default branch of those that are not named;
-    a root is taken as it lies there."""
+    """Data set -> branch, tag or commit of the hub, by default the default branch; not for data
+    below a root."""
     cache: str | None = None
-    """Where the library keeps downloads and Arrow files; HF_DATASETS_CACHE where left out."""
+    """Where the library keeps downloads and Arrow files; by default HF_DATASETS_CACHE."""
     texts: str | None = None
     """A folder with ``parallel/``, ``alignments/``, ``lexicon/`` and ``neighbours/`` as the files
     source has, and with the folders of tasks that are not on the hub."""
@@ -200,8 +200,8 @@ class Model(ConfigModel):
     name: str
     """Hugging Face id, local folder, or toy preset (``toy:LAYERSxWIDTH``)."""
     revision: str | None = None
-    """Branch, tag or commit of a Hugging Face id; its default branch where it is left out. Results
-    follow the commit that it stands for, however it is named."""
+    """Branch, tag or commit of a Hugging Face id, by default its default branch. Results belong to
+    the commit, however it is named."""
     trust_remote_code: bool = False
     """Run code that comes with the model; only for models you trust."""
 
@@ -219,45 +219,45 @@ class Mlm(ConfigModel):
     """Masked LM between the batches of an intermediate stage (after arXiv 2005.13013)."""
 
     share: float = Field(gt=0.0, lt=1.0)
-    """Share of the batches that are masked LM; they come on top of ``size``."""
+    """Share of batches that are masked LM, in addition to ``size``."""
     languages: Literal["source", "all"] | tuple[str, ...] = "all"
-    """Languages of the unlabelled text, drawn alike; ``all`` that the data source has."""
+    """Languages of the unlabelled text, drawn uniformly; ``all`` that the data source has."""
     mask: float = Field(default=0.15, gt=0.0, lt=1.0)
     """Probability that a piece is to be predicted (80 % masked, 10 % random, 10 % kept)."""
 
 
 class Ranking(ConfigModel):
-    """How a task of the kind ranking is trained; nothing of any other."""
+    """How tasks of the kind ranking are trained."""
 
     temperature: float = Field(default=0.05, gt=0.0)
     """Cosines are divided by it; 0.01 is that of XTREME-R."""
     negatives: int = Field(default=7, ge=1)
-    """Wrong candidates of every query, from other rows of its batch: each costs a sequence."""
+    """Wrong candidates of every query, from other rows of its batch; each costs a sequence."""
 
 
 class Intermediate(Training):
-    """Supervised training on other tasks before the target task; the encoder is carried over."""
+    """Supervised training on other tasks before the target task, which continues its encoder."""
 
     task: str | tuple[str, ...]
-    """One task, or a list of tasks that are trained together, with a head for each."""
+    """One task, or a list of tasks that are trained together with a head for each."""
     source_language: str | None = None
-    """Language of the training data; the target's source language where it is left out."""
+    """Language of the training data; by default the target's source language."""
     languages: Literal["all"] | tuple[str, ...] | None = None
-    """Languages of the training data, where there are several: of each task those it has;
-    the source language alone where it is left out."""
+    """Languages of the training data, as far as each task has them; by default only the source
+    language."""
     sampling: Sampling = ProportionalSampling()
-    """How tasks and languages are drawn; a bare name is short for ``{method: ...}``."""
+    """How tasks and languages are drawn; a name is short for ``{method: ...}``."""
     mlm: Mlm | None = None
     """Masked LM mixed in."""
     ranking: Ranking = Ranking()
     size: Size = "all"
-    """Training examples over all tasks and languages, each giving its share: the first ones of one
-    fixed shuffle, so that sizes are nested."""
+    """Training examples over all tasks and languages, in proportion: the first of one fixed
+    shuffle, so that sizes are nested."""
     epochs: int = Field(default=1, ge=1)
     seed: SeedScope = "shared"
     """Whether repeats of a configuration share this stage or train their own."""
     schedule: Schedule = LinearSchedule()
-    """Schedule of the learning rate; a bare name is short for ``{method: ...}``."""
+    """Schedule of the learning rate; a name is short for ``{method: ...}``."""
 
     @field_validator("schedule", "sampling", mode="before")
     @classmethod
@@ -268,7 +268,7 @@ class Intermediate(Training):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Names of all tasks, sorted: their order in the file means nothing."""
+        """Names of all tasks, sorted."""
         return tuple(sorted({self.task} if isinstance(self.task, str) else self.task))
 
 
@@ -278,20 +278,20 @@ class Hybrid(ConfigModel):
     added = frozenset({"text", "pairs", "mixing", "batch_scale", "mono"})
 
     ratio: float = Field(default=0.0, ge=0.0, le=1.0)
-    """Probability that a batch is cross-lingual instead of in one language."""
+    """Probability that a batch is cross-lingual."""
     mono: Literal["source", "uniform"] = "source"
-    """Language of a batch that is not cross-lingual: the source language, or one drawn for the
-    batch, uniformly over the source and ``languages`` (translated training text)."""
+    """Language of a batch that is not cross-lingual: the source, or one drawn uniformly over the
+    source and ``languages`` (translated training text)."""
     languages: Literal["all"] | tuple[str, ...] = "all"
     """Languages that hybrid batches draw from, besides the source language."""
     text: Literal["auto", "translated", "switched"] = "auto"
-    """What other languages are taken from: translated training text or words switched by a
-    lexicon; ``auto`` is translated where the task has it."""
+    """Text in other languages: translated training text, or words switched by a lexicon; ``auto``
+    is translated if the task has it."""
     pairs: Literal["uniform", "by_size"] = "uniform"
-    """How languages of cross-lingual batches are drawn: alike, or in proportion to their training
-    text or word lists."""
+    """How languages of cross-lingual batches are drawn: uniformly, or in proportion to their
+    training text or word lists."""
     mixing: Literal["per_batch", "in_batch"] = "per_batch"
-    """Whether ``ratio`` is of whole batches, or of the examples within every batch."""
+    """Whether ``ratio`` is a share of batches, or of the examples in every batch."""
     batch_scale: float = Field(default=1.0, gt=0.0)
     """Examples of a cross-lingual batch, as a multiple of ``batch_size``."""
 
@@ -330,7 +330,7 @@ class Target(Training):
     task: str
     source_language: str = "en"
     size: Size = "all"
-    """Training examples: the first n of one fixed shuffle, so that sizes are nested."""
+    """Training examples: the first of one fixed shuffle, so that sizes are nested."""
     epochs: int = Field(default=3, ge=1)
     fusion: Fusion = NoFusion()
     robust: Robust = NoRobust()
@@ -339,11 +339,10 @@ class Target(Training):
     evaluations: int = Field(default=4, ge=1)
     """How often the source-language dev set is scored, evenly over the training."""
     select: Literal["best", "last"] = "best"
-    """Which weights are kept and scored: those of the evaluation with the highest score on the
-    source-language dev set, by the task's first metric (of equals the first), or the last."""
+    """Weights that are kept and scored: the last, or those of the first evaluation with the highest
+    score on the source-language dev set, by the task's first metric."""
     average: int = Field(default=1, ge=1)
-    """Weights averaged over so many last evaluations are scored besides those selected (all
-    evaluations where there are fewer); 1 averages nothing."""
+    """Number of last evaluations whose averaged weights are scored as well; 1 averages nothing."""
 
 
 class Evaluate(ConfigModel):
@@ -352,24 +351,24 @@ class Evaluate(ConfigModel):
     languages: Literal["all"] | tuple[str, ...] = "all"
     """Languages to score; ``all`` that have a test set."""
     dev: Literal["source", "all"] = "source"
-    """Languages whose dev set is scored besides the test set; ``all`` is oracle information."""
+    """Languages whose dev set is scored as well; ``all`` is oracle information."""
     examples: Size = "all"
-    """At most so many examples of each language and split, the first ones."""
+    """Most examples of each language and split; the first ones are scored."""
     pairs: Literal["none", "all"] | tuple[tuple[str, str], ...] = "none"
     """Test rows with the first sentence in one language and the second in another: ``all`` ordered
-    pairs of the languages that are scored, or ``[[en, de], ...]``; never averaged with those."""
+    pairs of scored languages, or ``[[en, de], ...]``. Their scores are reported separately."""
     also: tuple[str, ...] = ()
     """Further tasks whose test sets are scored without training: retrieval, mining, or tasks of the
     target's kind and labels."""
     retrieval_layer: int | None = Field(default=None, ge=0)
-    """Layer that retrieval takes sentences from, 0 being the embeddings; two thirds of the way up
-    where it is left out (8 of 12)."""
+    """Layer that retrieval takes sentences from, 0 for the embeddings; by default two thirds of the
+    way up (8 of 12)."""
     retrieval_encoder: Literal["target", "before"] = "target"
-    """Whose sentences retrieval takes: those of the finished encoder, or of the one that the
-    target training began with, as XTREME scores retrieval."""
+    """Encoder for retrieval: the finished one, or the one that the target training began with, as
+    in XTREME."""
     diagnostics: tuple[DiagnosticName, ...] = ()
-    """What the encoder is looked at for in every layer, on parallel text of the source language
-    and each language that is scored, while it is trained and when it is finished."""
+    """Measures of every layer of the encoder during and after training, on parallel text of the
+    source language and each scored language."""
     diagnostic_sentences: int = Field(default=256, ge=4)
     """Most sentences of each language that diagnostics are measured on."""
 
@@ -404,7 +403,7 @@ class Evaluate(ConfigModel):
 
 
 class TrialSpec(ConfigModel):
-    """Everything that decides what one trial computes, but its seed."""
+    """Everything but the seed that decides what a trial computes."""
 
     data: Data
     model: Model
@@ -412,7 +411,7 @@ class TrialSpec(ConfigModel):
     intermediate: Intermediate | None = None
     target: Target
     few_shot: FewShot | None = None
-    """Such a trial is not zero-shot: its scores stand apart from those of all others."""
+    """Such a trial is not zero-shot; its scores are reported separately."""
     evaluate: Evaluate = Evaluate()
     precision: Precision = "fp32"
     """Precision of the training arithmetic: bf16 keeps fp32 master weights."""
