@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from xlt_ray.config.facts import Coverage
     from xlt_ray.config.sweep import SweepSpec
     from xlt_ray.config.yaml import Overrides
-    from xlt_ray.data.file_check import Sizes
+    from xlt_ray.data.data_check import Sizes
     from xlt_ray.data.piece_check import TextShares
     from xlt_ray.ledger import Retry, TrialView
     from xlt_ray.sweep.plan import Plan

@@ -177,19 +177,19 @@ def test_what_the_guide_adds_can_be_named_and_listed(extended: Path) -> None:
 def test_a_metric_of_the_guide_scores_items(extended: Path) -> None:
     code = """
         from xlt_ray.data.task import task_named
-        from xlt_ray.data.types.base import kind_of
+        from xlt_ray.data.types.base import Predictions, kind_of
 
         task = task_named("topic")
         task = task.model_validate(task.model_dump() | {"metrics": ["accuracy", "mcc"]})
         same, different = task.labels
         gold = [same, same, different, different] * 5
-        right = kind_of(task).item_scores("en", gold, gold)
+        right = kind_of(task).item_scores(Predictions("en", gold, gold))
         assert right.values["mcc"] == 1.0
-        half = kind_of(task).item_scores("en", gold, [same, different] * 10)
+        half = kind_of(task).item_scores(Predictions("en", gold, [same, different] * 10))
         points, out_of = half.parts["mcc"]
         assert abs(points.sum() / out_of.sum() - half.values["mcc"]) < 1e-9
         assert points.std() > 0
-        assert "mcc" not in kind_of(task).item_scores("en", [same], [same]).parts
+        assert "mcc" not in kind_of(task).item_scores(Predictions("en", [same], [same])).parts
     """
     run(extended, code=code)
 

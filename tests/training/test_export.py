@@ -15,7 +15,7 @@ from tests.training.conftest import TINY, Bench
 from xlt_ray.config.sweep import sweep_of
 from xlt_ray.config.yaml import parse_document
 from xlt_ray.data.task import task_named
-from xlt_ray.data.types.base import kind_of
+from xlt_ray.data.types.base import Predictions, kind_of
 from xlt_ray.home import Home
 from xlt_ray.ledger import StageUse, open_ledger
 from xlt_ray.modeling.exported_network import load_exported
@@ -80,7 +80,9 @@ def test_the_best_trial_comes_back_bit_for_bit_and_scores_what_it_scored(
     for language in ("qaa", "qab"):
         examples = source.read(task, language, "test")[:20]
         answers = [one.answer for one in predict(loaded, examples)]
-        values = kind_of(task).score(language, [example.gold for example in examples], answers)
+        values = kind_of(task).score(
+            Predictions(language, [example.gold for example in examples], answers)
+        )
         scored = {
             score.metric: score.value
             for score in record.scores

@@ -17,7 +17,7 @@ from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.toy_source import ToySource
 from xlt_ray.data.task import Task, task_named
 from xlt_ray.data.text.pipeline import TextPipeline
-from xlt_ray.data.types.base import kind_of
+from xlt_ray.data.types.base import Predictions, kind_of
 from xlt_ray.modeling.encoder import load_encoder, load_tokenizer
 from xlt_ray.modeling.exported_network import Loaded
 from xlt_ray.modeling.network import build_network
@@ -72,7 +72,7 @@ def test_predictions_are_those_that_evaluation_scores(name: str, tmp_path: Path)
     found = predict(model, batches.examples)
     assert [one.example for one in found] == list(batches.examples)
     answers = [one.answer for one in found]
-    assert kind_of(task).score("qab", batches.gold, answers) == score(
+    assert kind_of(task).score(Predictions("qab", batches.gold, answers)) == score(
         model.network, EvalSet(task, batches)
     )
     check_probabilities(task, found)

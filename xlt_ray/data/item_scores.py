@@ -1,31 +1,9 @@
 """What every item of a test set contributes to a metric, and what answering blindly would score.
 
-Every metric of every kind is the ratio of two sums over items,
-
-    score = sum of points / sum of what they are out of,
-
-so that items can be resampled, and paired with those of another system, without predictions and
-without labels:
-
-- right or wrong, or a score (accuracy, F1 and EM of an answer, AP of a query): the item's own
-  score out of 1; out of the number of its words for tags, out of 0 for a query that a metric
-  leaves out;
-- F1, precision and recall of counts (entities, mined pairs): F1 is ``2 * tp`` out of
-  ``predicted + gold``, precision ``tp`` out of ``predicted``, recall ``tp`` out of ``gold``;
-- what is no such ratio (macro F1, correlations): the jackknife's pseudo-value out of 1. With
-  ``s`` the score of all n items and ``s_i`` that without item i it is
-
-      s + (n - 1) * (mean of all s_j - s_i)
-
-  (Efron and Tibshirani 1993, chapter 11, without the correction for bias), whose mean is ``s``
-  itself and whose spread over items is that of the jackknife.
-
-A contribution is no label: a pseudo-value of a correlation is one number made from two, a right
-answer is one of several. Who has the network can predict again and learn from "right" what the
-label was, as from any published list of results.
-
-What a network says to everything is told by :attr:`ItemScores.top_share`; what it would score by
-that, :attr:`ItemScores.chance`.
+Every metric is the ratio of two sums over items, of points and of what they are out of, so that
+items can be resampled, and paired with those of another system, without predictions and without
+labels. A contribution is not a label: a right answer is one of several. Whoever has the network can
+predict again and learn from "right" what the label was, as from any published list of results.
 """
 
 from __future__ import annotations
@@ -83,7 +61,7 @@ def each(points: Sequence[float] | np.ndarray) -> Parts:
 
 
 def of_counts(measure: str, right: np.ndarray, predicted: np.ndarray, gold: np.ndarray) -> Parts:
-    """``f1``, ``precision`` or ``recall`` from (n,) counts of every item."""
+    """``f1`` (2 * right out of predicted + gold), ``precision`` or ``recall`` from (n,) counts."""
     right = np.asarray(right, np.float64)
     parts = {
         "f1": (2 * right, np.asarray(predicted, np.float64) + gold),
@@ -94,7 +72,15 @@ def of_counts(measure: str, right: np.ndarray, predicted: np.ndarray, gold: np.n
 
 
 def of_jackknife(value: float, without: np.ndarray) -> Parts:
-    """Pseudo-values of a score, from (n,) scores without each item."""
+    """Points of a score that is not a ratio of sums, from (n,) scores without each item.
+
+    They are the jackknife's pseudo-values (Efron and Tibshirani 1993, chapter 11, without the
+    correction for bias): with the score s of all n items and s_i without item i they are
+
+        s + (n - 1) * (mean of all s_j - s_i)
+
+    whose mean is s itself, and whose spread over items is that of the jackknife.
+    """
     return each(value + (len(without) - 1) * (without.mean() - without) if len(without) else [])
 
 
@@ -110,8 +96,8 @@ def top_share(answers: Iterable[Hashable]) -> float:
 
 def most_frequent(answers: Iterable[_Answer]) -> _Answer | None:
     """The most frequent answer, the first one seen among equals; None of no answers."""
-    found = Counter(answers).most_common(1)
-    return found[0][0] if found else None
+    counts = Counter(answers).most_common(1)
+    return counts[0][0] if counts else None
 
 
 def jackknife_of(
@@ -144,11 +130,11 @@ def macro_f1_without(right: np.ndarray, predicted: np.ndarray, gold: np.ndarray)
     Args:
         right: (n, labels) counts of every item, as ``predicted`` and ``gold``.
     """
-    left = [one.sum(axis=0) - one for one in (right, predicted, gold)]
-    there = left[2] > 0
-    f1 = np.divide(2 * left[0], left[1] + left[2], out=np.zeros(there.shape), where=there)
-    num_labels = there.sum(axis=1)
-    return np.divide(f1.sum(axis=1), num_labels, out=np.zeros(len(there)), where=num_labels > 0)
+    right, predicted, gold = (counts.sum(axis=0) - counts for counts in (right, predicted, gold))
+    occurs = gold > 0
+    f1 = np.divide(2 * right, predicted + gold, out=np.zeros(occurs.shape), where=occurs)
+    num_labels = occurs.sum(axis=1)
+    return np.divide(f1.sum(axis=1), num_labels, out=np.zeros(len(occurs)), where=num_labels > 0)
 
 
 def label_counts(
@@ -157,12 +143,12 @@ def label_counts(
     """(n, labels) right, predicted and gold ones of every item, by label of the gold data."""
     labels = {label: place for place, label in enumerate(sorted({x for row in gold for x in row}))}
     right, said, wanted = (np.zeros((len(gold), len(labels))) for _ in range(3))
-    for number, (row, other) in enumerate(zip(gold, predicted, strict=True)):
-        for one, two in zip(row, other, strict=True):
-            wanted[number, labels[one]] += 1
-            if two in labels:
-                said[number, labels[two]] += 1
-                right[number, labels[two]] += one == two
+    for number, (row, answers) in enumerate(zip(gold, predicted, strict=True)):
+        for label, answer in zip(row, answers, strict=True):
+            wanted[number, labels[label]] += 1
+            if answer in labels:
+                said[number, labels[answer]] += 1
+                right[number, labels[answer]] += label == answer
     return right, said, wanted
 
 

@@ -1,28 +1,9 @@
 """Measures of predictions against gold labels: fractions, None where gold leaves them undefined.
 
-``accuracy``: share of labels that are right (of words, for tags). ``macro_f1``: unweighted
-mean of F1 over the labels that occur in the gold data. ``entity_f1``: micro F1 of whole
-entities, strict IOB2: an entity counts when type, begin and end agree, and begins with ``B-``
-only. ``conll_f1``: the same by the lenient rules of conlleval, which XTREME's script follows, too.
-``pearson`` and ``spearman``: correlation of numbers, of their values and of their ranks.
+Whether a measure is defined follows from gold alone, so that means over languages are over the same
+ones for all systems. Entities are an example: where gold has none, recall is 0 of 0; the scripts of
+the field (seqeval, conlleval) print 0 there, which pulls every mean over languages down.
 seqeval, scikit-learn and SciPy count. Lengths that differ raise ValueError.
-
-Whether a measure is defined follows from gold alone, so that it is so for all systems alike and
-means over languages are over the same ones. Entities are an example: where gold has none, recall
-is 0 of 0, and any F1 would say nothing of finding them. The scripts of the field print 0 there
-(seqeval, conlleval, whatever is predicted), which pulls every mean over languages down.
-
-Answers to questions compared as the official scripts do: exact match and token F1.
-
-Both scripts lower the text, remove punctuation, then articles, then surplus whitespace, and
-compare an answer with the gold answer it is nearest to:
-
-- ``squad`` (SQuAD v1.1; XTREME scores XQuAD and TyDiQA-GoldP with it in every language):
-  ASCII punctuation, the English articles, tokens between whitespace. Chinese and Thai answers
-  are mostly one token there, so that F1 is near exact match.
-- ``mlqa`` (MLQA): all Unicode punctuation, the articles of the answer's language, and Chinese
-  ideographs as tokens of their own. Hindi and Chinese have no articles; neither has, here, a
-  language that MLQA's script does not know.
 """
 
 from __future__ import annotations
@@ -32,7 +13,7 @@ import string
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -54,7 +35,13 @@ _IDEOGRAPH = re.compile(r"([\u4e00-\u9fa5])")
 
 @lru_cache(maxsize=1 << 16)
 def normalised(text: str, rule: Normalisation, language: str) -> tuple[str, ...]:
-    """The tokens of an answer that are compared.
+    """The tokens of an answer that are compared: the text is lowered, and loses punctuation,
+    articles and surplus whitespace, in this order.
+
+    ``squad`` (SQuAD v1.1; XTREME scores XQuAD and TyDiQA-GoldP with it in every language) knows
+    ASCII punctuation, English articles, and tokens between whitespace, so that Chinese and Thai
+    answers are mostly one token. ``mlqa`` knows all Unicode punctuation, the articles of the
+    answer's language, and Chinese ideographs as tokens of their own.
 
     >>> normalised("The  Normans, 1066", "squad", "en")
     ('normans', '1066')
@@ -62,7 +49,7 @@ def normalised(text: str, rule: Normalisation, language: str) -> tuple[str, ...]
     ('在', '1066', '年')
     """
     is_mlqa = rule == "mlqa"
-    text = "".join(one for one in text.lower() if not _is_punctuation(one, is_mlqa))
+    text = "".join(char for char in text.lower() if not _is_punctuation(char, is_mlqa))
     articles = ARTICLES.get(language, "") if is_mlqa else ARTICLES["en"]
     if articles:
         text = re.sub(articles, " ", text)
@@ -93,13 +80,8 @@ def token_f1(gold: Sequence[str], predicted: Sequence[str]) -> float:
     return 2 * same / (len(gold) + len(predicted))
 
 
-def defined(values: Mapping[str, float | None]) -> dict[str, float]:
-    """The metrics that gold does not leave undefined."""
-    return {metric: value for metric, value in values.items() if value is not None}
-
-
 def accuracy(gold: Sequence[str | int], predicted: Sequence[str | int]) -> float | None:
-    """None where there is nothing."""
+    """Share of labels that are right (of words, for tags); None where there is nothing."""
     from sklearn.metrics import accuracy_score
 
     return float(accuracy_score(list(gold), list(predicted))) if gold else None
@@ -117,14 +99,15 @@ def macro_f1(gold: Sequence[str], predicted: Sequence[str]) -> float | None:
 
 
 def entity_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float | None:
-    """Micro F1 over whole entities by seqeval, strict IOB2; None where gold has no entity."""
+    """Micro F1 over whole entities by seqeval, strict IOB2: an entity counts when type, begin and
+    end agree, and begins with ``B-`` only. None where gold has no entity."""
     from seqeval.metrics import f1_score
     from seqeval.scheme import IOB2
 
     if not any(tag.startswith("B-") for tags in gold for tag in tags):
         return None
-    one, other = ([list(tags) for tags in side] for side in (gold, predicted))
-    return float(f1_score(one, other, mode="strict", scheme=IOB2, zero_division=0))
+    sides = [[list(tags) for tags in side] for side in (gold, predicted)]
+    return float(f1_score(*sides, mode="strict", scheme=IOB2, zero_division=0))
 
 
 def conll_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> float | None:
@@ -138,11 +121,11 @@ def conll_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) 
 
     if all(tag == "O" for tags in gold for tag in tags):
         return None
-    one, other = ([list(tags) for tags in side] for side in (gold, predicted))
+    sides = [[list(tags) for tags in side] for side in (gold, predicted)]
     with warnings.catch_warnings():
         # That parts of speech are no entities.
         warnings.simplefilter("ignore", UserWarning)
-        return float(f1_score(one, other, zero_division=0))
+        return float(f1_score(*sides, zero_division=0))
 
 
 def chunk_counts(
@@ -150,11 +133,12 @@ def chunk_counts(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(num_sentences,) right, predicted and gold ones of what :func:`entity_f1` (strict) or
     :func:`conll_f1` counts, sentence by sentence."""
-    found = [[set(_chunks(tags, is_strict)) for tags in side] for side in (gold, predicted)]
-    right = [len(one & other) for one, other in zip(*found, strict=True)]
-    counts = [right, *([len(one) for one in side] for side in reversed(found))]
-    one, two, three = (np.array(each, np.int64) for each in counts)
-    return one, two, three
+    wanted, said = ([set(_chunks(tags, is_strict)) for tags in side] for side in (gold, predicted))
+    right = [chunks & others for chunks, others in zip(wanted, said, strict=True)]
+    num_right, num_said, num_wanted = (
+        np.array([len(chunks) for chunks in side], np.int64) for side in (right, said, wanted)
+    )
+    return num_right, num_said, num_wanted
 
 
 def _chunks(tags: Sequence[str], is_strict: bool) -> list[tuple[str, int, int]]:

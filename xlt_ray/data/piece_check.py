@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from xlt_ray.config.facts import Split
-from xlt_ray.data.file_check import Verdicts, examples_of
+from xlt_ray.data.data_check import NUM_LISTED, Verdicts, examples_of
 from xlt_ray.data.sampling import digest_of
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import Task
@@ -26,8 +26,8 @@ from xlt_ray.data.text.pipeline import Part, Sentence, Template, encode_words
 from xlt_ray.data.types.base import Frame, Rows, kind_of
 
 NUM_EXAMPLES = 500
-_SHOWN = 8
-"""Most languages that are told one by one."""
+_LEAST = 0.001
+"""Least share that a line lists."""
 
 
 @dataclass(frozen=True)
@@ -133,20 +133,11 @@ class _Tokenizer:
         )
 
 
-class _Encodings:
+class _Encodings(dict[str, list[Any]]):
     def __init__(self, rows: Sequence[Any]) -> None:
-        self._rows = rows
-        self._columns: dict[str, list[Any]] = {}
-
-    def __getitem__(self, name: str) -> list[Any]:
-        if name not in self._columns:
-            kept = "ids" if name == "input_ids" else "offsets"
-            self._columns[name] = [getattr(row, kept) for row in self._rows]
-        return self._columns[name]
-
-    def word_ids(self, row: int) -> list[int]:
-        found: list[int] = self._rows[row].word_ids
-        return found
+        offsets = [row.offsets for row in rows]
+        super().__init__(input_ids=[row.ids for row in rows], offset_mapping=offsets)
+        self.word_ids = [row.word_ids for row in rows].__getitem__
 
 
 def _told(shares: Mapping[str, float]) -> str:
@@ -155,7 +146,7 @@ def _told(shares: Mapping[str, float]) -> str:
     if len(shares) == 1 or not highest:
         return _percent(highest)
     order = sorted(shares, key=lambda language: -shares[language])
-    shown = [language for language in order[:_SHOWN] if shares[language] >= _LEAST]
+    shown = [language for language in order[:NUM_LISTED] if shares[language] >= _LEAST]
     told = [f"{language} {_percent(shares[language])}" for language in shown]
     rest = order[len(shown) :]
     if rest:
@@ -165,9 +156,6 @@ def _told(shares: Mapping[str, float]) -> str:
             f"{'at most ' if most and len(rest) > 1 else ''}{_percent(most)}"
         )
     return ", ".join(told)
-
-
-_LEAST = 0.001
 
 
 def _percent(share: float) -> str:

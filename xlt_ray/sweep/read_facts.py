@@ -32,8 +32,7 @@ from xlt_ray.config.mixture import mixture_of
 from xlt_ray.config.search_space import probes
 from xlt_ray.config.sweep import SweepSpec
 from xlt_ray.config.trial import HubData, Model, ToyData, TrialSpec, with_lengths
-from xlt_ray.data.file_check import FileCheck, Sizes, Verdicts
-from xlt_ray.data.join_check import JoinCheck
+from xlt_ray.data.data_check import FileCheck, JoinCheck, Sizes, Verdicts
 from xlt_ray.data.piece_check import PieceCheck, TextShares
 from xlt_ray.data.sources.base import Source, open_source
 from xlt_ray.data.sources.hub_library import NOT_CACHED, cached_only
@@ -384,10 +383,7 @@ def refuse_faulty(
             read, files = read_by(sweep, facts, faults), FileCheck(source, verdicts)
         for name, splits in read.splits.items():
             files.task(name, splits.read)
-        files.parallel(read.parallel.read)
-        files.lexicons(read.lexicon.read)
-        files.neighbours(read.neighbours.read)
-        files.links(read.links.read)
+        files.texts(read.parallel.read, read.lexicon.read, read.neighbours.read, read.links.read)
         if not may_fetch:
             absent = {str(fault): None for fault in faults if NOT_CACHED in str(fault)}
         by_text = {str(error): error for error in (*faults, *files.errors)}
@@ -399,7 +395,7 @@ def refuse_faulty(
         joins = JoinCheck(source, facts, verdicts)
         for trial in trials:
             joins.trial(trial)
-        problems += [spec_error(error) for error in joins.errors.values()]
+        problems += map(spec_error, {str(error): error for error in joins.errors}.values())
         warnings += joins.warnings
     if problems:
         raise SpecErrors(problems)

@@ -7,7 +7,7 @@ reads the dev set of each language that it scores, for its threshold and for not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ from xlt_ray.data.item_scores import ItemScores
 from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.task import Task, task_named
 from xlt_ray.data.text.pipeline import TextPipeline
-from xlt_ray.data.types.base import DevSet, kind_of
+from xlt_ray.data.types.base import Predictions, kind_of
 from xlt_ray.modeling.fusion.dlfa import masked_mean
 from xlt_ray.modeling.multitask import OneTask
 from xlt_ray.modeling.network import Batch, Network, hidden_states
@@ -67,24 +67,21 @@ class EvalRequest(NamedTuple):
 
 def score(network: nn.Module, eval_set: EvalSet) -> dict[str, float]:
     """Metrics of the task over all examples; the network is in evaluation mode."""
-    return kind_of(eval_set.task).score(*_answers(network, eval_set))
+    return kind_of(eval_set.task).score(_predictions(network, eval_set))
 
 
 def item_scores(network: nn.Module, eval_set: EvalSet) -> ItemScores:
     """As :func:`score`, item by item."""
-    return kind_of(eval_set.task).item_scores(*_answers(network, eval_set))
+    return kind_of(eval_set.task).item_scores(_predictions(network, eval_set))
 
 
-def _answers(
-    network: nn.Module, eval_set: EvalSet
-) -> tuple[str, Sequence[Any], Sequence[Any], DevSet | None]:
-    """Language, gold and predictions of a split, and gold and predictions of its dev set."""
+def _predictions(network: nn.Module, eval_set: EvalSet) -> Predictions:
     batches, dev = eval_set.batches, eval_set.dev
-    predictions = batches.predictions(_decoded(network, eval_set, batches))
+    predicted = batches.predictions(_decoded(network, eval_set, batches))
     tuned_on = None
     if dev is not None:
         tuned_on = (dev.gold, dev.predictions(_decoded(network, eval_set, dev)))
-    return batches.language, batches.gold, predictions, tuned_on
+    return Predictions(batches.language, batches.gold, predicted, tuned_on)
 
 
 def _decoded(network: nn.Module, eval_set: EvalSet, batches: EvalBatches) -> list[Any]:

@@ -21,7 +21,7 @@ from tests.made_up import commit
 from xlt_ray.config.checks.check_schedules import StageSize
 from xlt_ray.config.facts import Coverage
 from xlt_ray.config.sweep import SweepSpec
-from xlt_ray.data.file_check import Sizes
+from xlt_ray.data.data_check import Sizes
 from xlt_ray.data.piece_check import TextShares
 from xlt_ray.home import Home
 from xlt_ray.ledger import Occupation, Retry, StageUse, load_ledger, open_ledger, sweep_of_ledger

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from xlt_ray.data.metrics import exact_match, normalised, token_f1
 from xlt_ray.data.task import parse_task, task_named
-from xlt_ray.data.types.base import kind_of
+from xlt_ray.data.types.base import Predictions, kind_of
 
 
 @pytest.mark.parametrize(
@@ -48,19 +48,19 @@ def test_f1_is_symmetric_and_full_for_the_same_bag(one, other):
 def test_the_nearest_gold_answer_counts_and_scores_are_means_over_questions():
     task = task_named("xquad")
     gold = [("in the year 1066", "1066"), ("Normandy",)]
-    found = kind_of(task).score("en", gold, ["1066.", "a duke of Normandy"])
+    found = kind_of(task).score(Predictions("en", gold, ["1066.", "a duke of Normandy"]))
     assert list(found) == ["f1", "em"]
     assert found == {"f1": pytest.approx((1 + 1 / 2) / 2), "em": 0.5}
-    assert kind_of(task).score("en", [], []) == {}
+    assert kind_of(task).score(Predictions("en", [], [])) == {}
     with pytest.raises(ValueError, match="2 questions, 1 answers"):
-        kind_of(task).score("en", gold, ["1066"])
+        kind_of(task).score(Predictions("en", gold, ["1066"]))
 
 
 def test_the_articles_are_those_of_the_passage():
     english, german = task_named("mlqa-en"), task_named("mlqa")
     gold, said = [("die Hard",)], ["Hard"]
-    assert kind_of(german).score("de", gold, said)["em"] == 1.0
-    assert kind_of(english).score("de", gold, said)["em"] == 0.0
+    assert kind_of(german).score(Predictions("de", gold, said))["em"] == 1.0
+    assert kind_of(english).score(Predictions("de", gold, said))["em"] == 0.0
 
 
 V2 = """\
@@ -79,7 +79,7 @@ spans: {has_unanswerable: true}
 def test_no_answer_is_right_or_wrong_as_a_whole():
     task = parse_task(V2, "squad2.yaml")
     gold = [("",), ("",), ("Normandy",)]
-    found = kind_of(task).score("en", gold, ["", "Normandy", ""])
+    found = kind_of(task).score(Predictions("en", gold, ["", "Normandy", ""]))
     assert found == {"f1": pytest.approx(1 / 3), "em": pytest.approx(1 / 3)}
 
 
@@ -102,10 +102,12 @@ WORDS = st.lists(st.sampled_from(["The", "a", "cat", "sat", "!", "cat,"]), max_s
 @given(st.lists(WORDS.map(" ".join), min_size=1, max_size=3), WORDS.map(" ".join))
 def test_questions_that_may_have_no_answer_are_scored_as_by_their_script(answers, said):
     task = parse_task(V2, "squad2.yaml")
-    assert kind_of(task).score("en", [tuple(answers)], [said]) == version_two(tuple(answers), said)
+    assert kind_of(task).score(Predictions("en", [tuple(answers)], [said])) == version_two(
+        tuple(answers), said
+    )
     assert version_two(("The",), "the") == {"f1": 1.0, "em": 1.0}
 
 
 def test_an_answer_that_is_an_article_has_no_f1_where_every_question_has_one():
     task = task_named("xquad")
-    assert kind_of(task).score("en", [("The",)], ["the"]) == {"f1": 0.0, "em": 1.0}
+    assert kind_of(task).score(Predictions("en", [("The",)], ["the"])) == {"f1": 0.0, "em": 1.0}

@@ -22,7 +22,7 @@ from xlt_ray.data.item_scores import (
 from xlt_ray.data.metrics import chunk_counts, conll_f1, entity_f1
 from xlt_ray.data.task import Task, load_tasks, task_named
 from xlt_ray.data.types import mining, ranking
-from xlt_ray.data.types.base import kind_of
+from xlt_ray.data.types.base import Predictions, kind_of
 from xlt_ray.data.types.ranking import chance_precision
 from xlt_ray.store.record import Score
 
@@ -85,7 +85,7 @@ def made_up(task: Task, num: int, seed: int, *, is_constant: bool = False):
 
 def scored(task: Task, num: int, seed: int, **kinds) -> ItemScores:
     gold, said = made_up(task, num, seed, **kinds)
-    return kind_of(task).item_scores("en", gold, said)
+    return kind_of(task).item_scores(Predictions("en", gold, said))
 
 
 @pytest.mark.parametrize("task", load_tasks(), ids=lambda task: task.name)
@@ -96,8 +96,8 @@ def test_the_metric_is_the_ratio_of_the_sums_over_items(task: Task, num: int, se
         pytest.skip("its labels are made by the user")
     gold, said = made_up(task, num, seed)
     kind = kind_of(task)
-    found = kind.item_scores("en", gold, said)
-    assert found.values == pytest.approx(kind.score("en", gold, said))
+    found = kind.item_scores(Predictions("en", gold, said))
+    assert found.values == pytest.approx(kind.score(Predictions("en", gold, said)))
     assert list(found.values) == list(found.parts) == list(found.chance)
     assert list(found.values) == [metric for metric in task.metrics if metric in found.values]
     for metric, (points, out_of) in found.parts.items():
@@ -113,12 +113,12 @@ def test_resampled_items_give_the_metric_of_resampled_examples(name, num, seed, 
     task = task_named(name)
     gold, said = made_up(task, num, seed)
     kind = kind_of(task)
-    found = kind.item_scores("en", gold, said)
+    found = kind.item_scores(Predictions("en", gold, said))
     drawn = data.draw(st.lists(st.integers(0, num - 1), min_size=1, max_size=num))
     # Macro F1 is linear in its items only about the sample; a pool of candidates does not shrink.
     exact = [metric for metric in found.parts if metric != "macro_f1" and task.kind != "retrieval"]
     if exact:
-        again = kind.score("en", [gold[n] for n in drawn], [said[n] for n in drawn])
+        again = kind.score(Predictions("en", [gold[n] for n in drawn], [said[n] for n in drawn]))
     for metric in (one for one in exact if one in again):
         points, out_of = found.parts[metric]
         assert ratio(points[drawn], out_of[drawn]) == pytest.approx(again[metric])
@@ -211,8 +211,8 @@ def test_items_are_the_same_whatever_the_labels_are_called(name: str, seed: int)
         return [turn[answer] for answer in answers]
 
     kind = kind_of(task)
-    one = kind.item_scores("de", gold, said)
-    other = kind.item_scores("de", renamed(gold), renamed(said))
+    one = kind.item_scores(Predictions("de", gold, said))
+    other = kind.item_scores(Predictions("de", renamed(gold), renamed(said)))
     metrics = set(task.metrics)
     # Runs of parts of speech are told apart by their letters behind the first.
     metrics -= {"conll_f1"} if name == "pos" else set()
@@ -224,12 +224,12 @@ def test_items_are_the_same_whatever_the_labels_are_called(name: str, seed: int)
 def test_chance_is_what_the_most_frequent_right_answer_scores() -> None:
     task = task_named("xnli")
     one, two = task.labels[:2]
-    found = kind_of(task).item_scores("de", [one, one, one, two], [two] * 4)
+    found = kind_of(task).item_scores(Predictions("de", [one, one, one, two], [two] * 4))
     assert found.chance["accuracy"] == found.gold_top_share == 0.75
     assert found.values["accuracy"] == 0.25
     entities = task_named("ner-panx")
     gold = [("B-PER", "O", "O"), ("O", "O")]
-    found = kind_of(entities).item_scores("de", gold, gold)
+    found = kind_of(entities).item_scores(Predictions("de", gold, gold))
     assert found.chance["f1"] == found.chance["conll_f1"] == 0.0
     assert found.top_share == found.gold_top_share == 0.8
 

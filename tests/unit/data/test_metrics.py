@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from xlt_ray.data.metrics import conll_f1, entity_f1, macro_f1
 from xlt_ray.data.task import task_named
-from xlt_ray.data.types.base import kind_of
+from xlt_ray.data.types.base import Predictions, kind_of
 
 TAGS = st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])
 
 
 def score(task, gold, predicted, language="en"):
-    return kind_of(task).score(language, gold, predicted)
+    return kind_of(task).score(Predictions(language, gold, predicted))
 
 
 def sentences_of(tags):

@@ -20,7 +20,7 @@ from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy_world import PIVOT, TOY_LANGUAGES
 from xlt_ray.data.task import task_named
 from xlt_ray.data.types import mining
-from xlt_ray.data.types.base import kind_of
+from xlt_ray.data.types.base import Predictions, kind_of
 from xlt_ray.data.types.mining import (
     Judged,
     MiningExample,
@@ -201,12 +201,12 @@ def test_the_threshold_of_the_dev_set_is_applied_to_the_test_set():
         side("de", ("d1", "a", "", 0), ("d2", "b", "e2", 50)),
         side("en", ("e1", "A", "", 0), ("e2", "B", "", 70)),
     )
-    own = KIND.score("de", *test)
-    tuned = KIND.score("de", *test, dev)
+    own = KIND.score(Predictions("de", *test))
+    tuned = KIND.score(Predictions("de", *test, dev))
     assert list(tuned) == list(BUCC.metrics)
     assert (own["f1_cosine"], own["recall_cosine"]) == (pytest.approx(2 / 3), 1.0)
     assert tuned["f1_cosine"] == 0.0
-    assert KIND.score("de", *dev, dev) == KIND.score("de", *dev)
+    assert KIND.score(Predictions("de", *dev, dev)) == KIND.score(Predictions("de", *dev))
 
 
 def test_sentences_of_the_same_text_are_one_and_count_for_nothing():
@@ -225,15 +225,15 @@ def test_sentences_of_the_same_text_are_one_and_count_for_nothing():
 
 def test_a_pair_of_which_a_sentence_is_cut_off_is_not_asked_for():
     rows = both(side("de", ("d1", "a", "e1 e9", 0)), side("en", ("e1", "A", "", 0)))
-    assert KIND.score("de", *rows)["recall"] == 1.0
+    assert KIND.score(Predictions("de", *rows))["recall"] == 1.0
 
 
 def test_nothing_to_mine_scores_nothing():
     alone = side("de", ("d1", "a", "", 0))
     for rows in (([], []), alone):
-        assert KIND.score("de", *rows) == {}
+        assert KIND.score(Predictions("de", *rows)) == {}
     with pytest.raises(ValueError, match="1 sentences"):
-        KIND.score("de", alone[0], [])
+        KIND.score(Predictions("de", alone[0], []))
 
 
 GERMAN = {"id": "de-1", "language": "de", "sentence": " Guten Tag ", "gold": ["en-2"]}

@@ -24,7 +24,7 @@ from xlt_ray.data.sources.toy_world import TOY_LANGUAGES
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import Sentence
 from xlt_ray.data.types import ranking
-from xlt_ray.data.types.base import Frame, kind_of, read_inputs
+from xlt_ray.data.types.base import Frame, Predictions, kind_of, read_inputs
 from xlt_ray.data.types.ranking import RankingExample, Wanted, ranked
 from xlt_ray.errors import DataError
 
@@ -109,7 +109,9 @@ NEAR = [np.array([0.5, 1.0, 0.9]), *AXES]
 
 
 def score(gold, queries, candidates, task=LAREQA, language="en"):
-    return kind_of(task).score(language, gold, list(zip(queries, candidates, strict=True)))
+    return kind_of(task).score(
+        Predictions(language, gold, list(zip(queries, candidates, strict=True)))
+    )
 
 
 def test_the_pool_is_every_candidate_and_its_own_part_that_in_the_language():
@@ -144,10 +146,10 @@ def test_lengths_of_vectors_do_not_matter_and_zeros_find_nothing():
 
 
 def test_nothing_to_score_scores_nothing():
-    assert kind_of(LAREQA).score("de", [], []) == {}
-    assert kind_of(LAREQA).score("de", [wanted("q", "", "a")], [(AXES[0], None)]) == {}
+    assert kind_of(LAREQA).score(Predictions("de", [], [])) == {}
+    assert kind_of(LAREQA).score(Predictions("de", [wanted("q", "", "a")], [(AXES[0], None)])) == {}
     with pytest.raises(ValueError, match="1 examples"):
-        kind_of(LAREQA).score("de", [wanted("q")], [])
+        kind_of(LAREQA).score(Predictions("de", [wanted("q")], []))
 
 
 QUERY = {"id": "q7", "query": " Wer? ", "relevant": ["a7", 8]}

@@ -14,7 +14,7 @@ from xlt_ray.data.label_access import LabelAccess
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.sources.toy_world import PIVOT, TOY_LANGUAGES
 from xlt_ray.data.task import task_named
-from xlt_ray.data.types.base import kind_of
+from xlt_ray.data.types.base import Predictions, kind_of
 from xlt_ray.data.types.retrieval import cosines, found, ratio_margin
 from xlt_ray.errors import DataError
 
@@ -23,7 +23,7 @@ TATOEBA = task_named("tatoeba")
 
 def score(first, second):
     pairs = list(zip(np.asarray(first, float), np.asarray(second, float), strict=True))
-    return kind_of(TATOEBA).score("de", [None] * len(pairs), pairs)
+    return kind_of(TATOEBA).score(Predictions("de", [None] * len(pairs), pairs))
 
 
 def vectors(num, width=6, seed=0):
@@ -75,9 +75,9 @@ def test_vectors_of_zeros_find_nothing_and_raise_no_warning():
 
 
 def test_nothing_to_score_scores_nothing():
-    assert kind_of(TATOEBA).score("de", [], []) == {}
+    assert kind_of(TATOEBA).score(Predictions("de", [], [])) == {}
     with pytest.raises(ValueError, match="1 examples"):
-        kind_of(TATOEBA).score("de", [None], [])
+        kind_of(TATOEBA).score(Predictions("de", [None], []))
 
 
 def written(root, text):

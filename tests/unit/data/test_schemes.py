@@ -10,7 +10,7 @@ from seqeval.metrics.sequence_labeling import get_entities
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.conll import as_iob2
-from xlt_ray.data.types.base import kind_of
+from xlt_ray.data.types.base import Predictions, kind_of
 
 Span = tuple[str, int]
 """Type of an entity, empty between entities, and its number of words."""
@@ -73,4 +73,4 @@ def test_gold_in_iob1_scores_in_full(tmp_path) -> None:
     task = task_named("ner-panx")
     gold = [one.tags for one in FilesSource(tmp_path).read(task, "de", "test")]
     assert gold == [("B-LOC", "O"), ("B-PER", "I-PER", "B-LOC")]
-    assert set(kind_of(task).score("de", gold, gold).values()) == {1.0}
+    assert set(kind_of(task).score(Predictions("de", gold, gold)).values()) == {1.0}

@@ -15,7 +15,7 @@ from xlt_ray.data.metrics import pearson, spearman
 from xlt_ray.data.sources.local_files import FilesSource
 from xlt_ray.data.task import task_named
 from xlt_ray.data.text.pipeline import TextPipeline
-from xlt_ray.data.types.base import kind_of
+from xlt_ray.data.types.base import Predictions, kind_of
 from xlt_ray.errors import DataError
 
 TASK = task_named("stsb-score")
@@ -102,7 +102,10 @@ def test_correlation_sees_neither_scale_nor_shift(gold, scale, shift):
 
 def test_equal_predictions_correlate_with_nothing_and_equal_gold_has_no_correlation():
     kind = kind_of(TASK)
-    assert kind.score("en", [1.0, 2.0], [3.0, 3.0]) == {"pearson": 0.0, "spearman": 0.0}
-    assert kind.score("en", [1.0], [3.0]) == {}
+    assert kind.score(Predictions("en", [1.0, 2.0], [3.0, 3.0])) == {
+        "pearson": 0.0,
+        "spearman": 0.0,
+    }
+    assert kind.score(Predictions("en", [1.0], [3.0])) == {}
     with pytest.raises(ValueError, match="2 gold scores, 1 predicted"):
-        kind.score("en", [1.0, 2.0], [3.0])
+        kind.score(Predictions("en", [1.0, 2.0], [3.0]))

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.report.conftest import Finished
 from xlt_ray import Results
 from xlt_ray.data.task import task_named
-from xlt_ray.data.types.base import kind_of
+from xlt_ray.data.types.base import Predictions, kind_of
 from xlt_ray.report import xtreme
 from xlt_ray.report.frames import Snapshot
 from xlt_ray.report.xtreme import TASKS, BenchmarkTask, averages, xtreme_frame
@@ -189,7 +189,9 @@ def test_tatoeba_is_scored_in_the_direction_of_the_benchmark(seed):
     found = search_of_english(other, english)
     published = float(np.mean([place == row for row, place in enumerate(found)]))
     task = task_named("tatoeba")
-    said = kind_of(task).score("de", [None] * num, list(zip(other, english, strict=True)))
+    said = kind_of(task).score(
+        Predictions("de", [None] * num, list(zip(other, english, strict=True)))
+    )
     (metric,) = TASKS["tatoeba"].metrics
     assert said[metric] == pytest.approx(published)
     assert next(iter(said)) == metric, "the headline of the task is what is published"

@@ -254,7 +254,7 @@ def test_what_the_sweep_does_not_read_may_be_faulty(tmp_path, sweep_on, check):
 def test_a_second_check_reads_no_line(sweep_on, check, monkeypatch):
     sweep = sweep_on("pos")
     check(sweep)
-    monkeypatch.setattr("xlt_ray.data.sources.local_files.FilesSource.examine", None)
+    monkeypatch.setattr("xlt_ray.data.sources.local_files.FilesSource.examine", pytest.fail)
     assert check(sweep) == []
 
 

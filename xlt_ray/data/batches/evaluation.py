@@ -20,7 +20,7 @@ from xlt_ray.data.label_access import LabelAccess, labelled
 from xlt_ray.data.sources.base import Source
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.pipeline import Batch, Sentence, TextPipeline
-from xlt_ray.data.types.base import Example, Frame, Items, Rows, Table, kind_of
+from xlt_ray.data.types.base import Example, Frame, Items, Predictions, Rows, Table, kind_of
 from xlt_ray.errors import DataError
 
 
@@ -101,7 +101,7 @@ class EvalBatches:
     def score(self, decoded: Sequence[Any]) -> dict[str, float]:
         """The task's metrics of the decoded items."""
         predicted = self.predictions(decoded)
-        return self._kind.score(self.language, self.gold, predicted)
+        return self._kind.score(Predictions(self.language, self.gold, predicted))
 
 
 def eval_batches(

@@ -27,8 +27,21 @@ if TYPE_CHECKING:
     from xlt_ray.data.text.pipeline import Batch
 
 Row = tuple[Sentence, ...]
-DevSet = tuple[Sequence[Any], Sequence[Any]]
-"""Gold and predictions of the dev set of the same language."""
+
+
+class Predictions(NamedTuple):
+    """Predictions for a split of one language, and the gold that they are compared with."""
+
+    language: str
+    gold: Sequence[Any]
+    predicted: Sequence[Any]
+    dev: tuple[Sequence[Any], Sequence[Any]] | None = None
+    """Gold and predictions of the dev set, by which a kind whose entry says ``is_tuned`` chooses
+    its threshold; without them, by what is scored."""
+
+    def is_right(self) -> list[bool]:
+        """Whether each prediction is the same as its gold."""
+        return [right == answer for right, answer in zip(self.gold, self.predicted, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,31 +258,15 @@ class TaskType(ABC):
         return only
 
     @abstractmethod
-    def score(
-        self,
-        language: str,
-        gold: Sequence[Any],
-        predicted: Sequence[Any],
-        dev: DevSet | None = None,
-    ) -> dict[str, float]:
+    def score(self, split: Predictions) -> dict[str, float]:
         """The task's metrics as fractions, headline first, as far as gold leaves them defined.
-
-        Args:
-            dev: what a kind whose entry says ``is_tuned`` chooses its threshold by; without it, by
-                what is scored.
 
         Raises:
             ValueError: lengths differ, which is our own mistake.
         """
 
     @abstractmethod
-    def item_scores(
-        self,
-        language: str,
-        gold: Sequence[Any],
-        predicted: Sequence[Any],
-        dev: DevSet | None = None,
-    ) -> ItemScores:
+    def item_scores(self, split: Predictions) -> ItemScores:
         """As :meth:`score`, item by item, with what the same answer to everything would score."""
 
 
@@ -277,20 +274,11 @@ class AnswersType(TaskType):
     """A kind whose predictions are answers, each to be compared with the gold of its example."""
 
     @abstractmethod
-    def measured(
-        self, metric: str, language: str, gold: Sequence[Any], predicted: Sequence[Any]
-    ) -> float | None:
+    def measured(self, metric: str, split: Predictions) -> float | None:
         """The score by one metric; None where gold leaves it undefined."""
 
     @abstractmethod
-    def parts(
-        self,
-        metric: str,
-        value: float,
-        language: str,
-        gold: Sequence[Any],
-        predicted: Sequence[Any],
-    ) -> Parts:
+    def parts(self, metric: str, value: float, split: Predictions) -> Parts:
         """What every example contributes to ``value``, which is the score by one metric."""
 
     def answers(self, predicted: Sequence[Any]) -> Sequence[Any]:
@@ -305,36 +293,19 @@ class AnswersType(TaskType):
         """The most frequent right answer, as prediction for every example."""
         return [most_frequent(self.right_answers(gold))] * len(gold)
 
-    def score(
-        self,
-        language: str,
-        gold: Sequence[Any],
-        predicted: Sequence[Any],
-        dev: DevSet | None = None,
-    ) -> dict[str, float]:
-        values = {
-            metric: self.measured(metric, language, gold, predicted) for metric in self.task.metrics
-        }
+    def score(self, split: Predictions) -> dict[str, float]:
+        values = {metric: self.measured(metric, split) for metric in self.task.metrics}
         return {metric: value for metric, value in values.items() if value is not None}
 
-    def item_scores(
-        self,
-        language: str,
-        gold: Sequence[Any],
-        predicted: Sequence[Any],
-        dev: DevSet | None = None,
-    ) -> ItemScores:
-        values = self.score(language, gold, predicted)
+    def item_scores(self, split: Predictions) -> ItemScores:
+        values = self.score(split)
         return ItemScores(
-            owners=np.arange(len(gold)),
-            parts={
-                metric: self.parts(metric, value, language, gold, predicted)
-                for metric, value in values.items()
-            },
+            owners=np.arange(len(split.gold)),
+            parts={metric: self.parts(metric, value, split) for metric, value in values.items()},
             values=values,
-            top_share=top_share(self.answers(predicted)),
-            gold_top_share=top_share(self.right_answers(gold)),
-            chance=self.score(language, gold, self.constant(gold)),
+            top_share=top_share(self.answers(split.predicted)),
+            gold_top_share=top_share(self.right_answers(split.gold)),
+            chance=self.score(split._replace(predicted=self.constant(split.gold))),
         )
 
 

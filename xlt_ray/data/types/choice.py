@@ -21,7 +21,15 @@ from xlt_ray.data.item_scores import Parts, each
 from xlt_ray.data.metrics import accuracy
 from xlt_ray.data.text.lines import RAISED, Faults, Names, json_object, line_error, lines
 from xlt_ray.data.text.pipeline import Batch, collate
-from xlt_ray.data.types.base import AnswersType, Example, Frame, Row, class_shares, known_label
+from xlt_ray.data.types.base import (
+    AnswersType,
+    Example,
+    Frame,
+    Predictions,
+    Row,
+    class_shares,
+    known_label,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,20 +122,11 @@ class ChoiceType(AnswersType):
         by_place = {str(place): value for place, value in enumerate(certainties[0].tolist())}
         return by_place[str(answer)], by_place
 
-    def measured(
-        self, metric: str, language: str, gold: Sequence[int], predicted: Sequence[int]
-    ) -> float | None:
-        return {"accuracy": accuracy}[metric](gold, predicted)
+    def measured(self, metric: str, split: Predictions) -> float | None:
+        return {"accuracy": accuracy}[metric](split.gold, split.predicted)
 
-    def parts(
-        self,
-        metric: str,
-        value: float,
-        language: str,
-        gold: Sequence[int],
-        predicted: Sequence[int],
-    ) -> Parts:
-        return each([right == place for right, place in zip(gold, predicted, strict=True)])
+    def parts(self, metric: str, value: float, split: Predictions) -> Parts:
+        return each(split.is_right())
 
     def _of_fields(self, fields: Mapping[str, Any], path: Path, number: int) -> ChoiceExample:
         """The example of one line; its id is empty where the line has none."""

@@ -20,7 +20,7 @@ import numpy as np
 from xlt_ray.config.facts import Split
 from xlt_ray.data.item_scores import ItemScores, of_counts, ratio, top_share
 from xlt_ray.data.text.lines import RAISED, Faults, line_error
-from xlt_ray.data.types.base import DevSet, Example
+from xlt_ray.data.types.base import Example, Predictions
 from xlt_ray.data.types.sentence_vectors import (
     NUM_NEIGHBOURS,
     SentenceVectorsType,
@@ -136,21 +136,15 @@ class MiningType(SentenceVectorsType):
         (vector,) = parts
         return vector
 
-    def item_scores(
-        self,
-        language: str,
-        gold: Sequence[MiningExample],
-        predicted: Sequence[np.ndarray],
-        dev: DevSet | None = None,
-    ) -> ItemScores:
+    def item_scores(self, split: Predictions) -> ItemScores:
         """Items are the sentences of the language. Thresholds are those of best F1 on the dev set;
         without one, those that are best for these very sentences, which a dev set reaches.
 
         Chance is a random one-to-one pairing of all sentences.
         """
         pivot, metrics = self.task.pivot, self.task.metrics
-        by_score = judged(pivot, gold, predicted)
-        tuned_on = by_score if dev is None else judged(pivot, *dev)
+        gold, by_score = split.gold, judged(pivot, split.gold, split.predicted)
+        tuned_on = by_score if split.dev is None else judged(pivot, *split.dev)
         owners = np.array([n for n, line in enumerate(gold) if line.language != pivot], np.int64)
         sides = (len(owners), len(gold) - len(owners))
         num_gold, num_pairs = by_score["margin"].num_gold, min(sides)

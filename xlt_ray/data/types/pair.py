@@ -16,7 +16,15 @@ from xlt_ray.data.item_scores import Parts, each, jackknife_of
 from xlt_ray.data.task import Task
 from xlt_ray.data.text.lines import RAISED, Faults, Names, cells, line_error
 from xlt_ray.data.text.pipeline import Batch, collate
-from xlt_ray.data.types.base import AnswersType, Example, Frame, Row, class_shares, known_label
+from xlt_ray.data.types.base import (
+    AnswersType,
+    Example,
+    Frame,
+    Predictions,
+    Row,
+    class_shares,
+    known_label,
+)
 
 _NOT_TRANSLATED = "NS"
 
@@ -118,22 +126,13 @@ class PairType(SentencePairType):
         by_label = dict(zip(self.task.labels, certainties[0].tolist(), strict=True))
         return by_label[answer], by_label
 
-    def measured(
-        self, metric: str, language: str, gold: Sequence[str], predicted: Sequence[str]
-    ) -> float | None:
-        return PAIR_METRICS[metric].measured(gold, predicted)
+    def measured(self, metric: str, split: Predictions) -> float | None:
+        return PAIR_METRICS[metric].measured(split.gold, split.predicted)
 
-    def parts(
-        self,
-        metric: str,
-        value: float,
-        language: str,
-        gold: Sequence[str],
-        predicted: Sequence[str],
-    ) -> Parts:
+    def parts(self, metric: str, value: float, split: Predictions) -> Parts:
         if metric == "accuracy":
-            return each([right == label for right, label in zip(gold, predicted, strict=True)])
-        return jackknife_of(PAIR_METRICS[metric], value, gold, predicted)
+            return each(split.is_right())
+        return jackknife_of(PAIR_METRICS[metric], value, split.gold, split.predicted)
 
 
 def are_whole(*sentences: str) -> bool:

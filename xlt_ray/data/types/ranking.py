@@ -21,7 +21,7 @@ from xlt_ray.data.item_scores import ItemScores, each, ratio, top_share
 from xlt_ray.data.sampling import generator
 from xlt_ray.data.text.lines import RAISED, Faults, line_error, lines
 from xlt_ray.data.text.pipeline import Batch
-from xlt_ray.data.types.base import DevSet, Example, Frame, Row
+from xlt_ray.data.types.base import Example, Frame, Predictions, Row
 from xlt_ray.data.types.sentence_vectors import (
     SentenceVectorsType,
     ids_field,
@@ -148,22 +148,17 @@ class RankingType(SentenceVectorsType):
         batch["labels"] = np.stack(labels)
         return batch
 
-    def item_scores(
-        self,
-        language: str,
-        gold: Sequence[Wanted],
-        predicted: Sequence[tuple[np.ndarray | None, np.ndarray | None]],
-        dev: DevSet | None = None,
-    ) -> ItemScores:
+    def item_scores(self, split: Predictions) -> ItemScores:
         """Items are the queries that have something right in the pool, which stays what it is.
 
         ``map_at_20`` is over the whole pool, ``map_at_20_own`` over the candidates in the query's
         own language, the monolingual pool of LAReQA (arXiv 2004.05484); ``accuracy`` is the share
         of queries whose first candidate is right.
         """
-        if len(gold) != len(predicted):
-            raise ValueError(f"{len(gold)} examples, {len(predicted)} pairs of vectors")
-        lines = list(zip(gold, predicted, strict=True))
+        num_lines = len(split.gold)
+        if num_lines != len(split.predicted):
+            raise ValueError(f"{num_lines} examples, {len(split.predicted)} pairs of vectors")
+        lines: list[tuple[Wanted, Any]] = list(zip(split.gold, split.predicted, strict=True))
         asked = [
             (number, line, query)
             for number, (line, (query, _)) in enumerate(lines)
@@ -187,7 +182,9 @@ class RankingType(SentenceVectorsType):
             "accuracy": _mean(num_right / len(pool)),
         }
         if "map_at_20_own" in self.task.metrics:
-            same = [place for place, (line, _) in enumerate(pool) if line.language == language]
+            same = [
+                place for place, (line, _) in enumerate(pool) if line.language == split.language
+            ]
             place_in_same = {place: number for number, place in enumerate(same)}
             right = [
                 [place_in_same[place] for place in row if place in place_in_same] for row in right

@@ -8,7 +8,7 @@ direction from the pivot alone) and by the ratio margin (arXiv 1811.01136; ``sco
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from xlt_ray.config.facts import Split
 from xlt_ray.data.item_scores import ItemScores, Parts, each, ratio, top_share
 from xlt_ray.data.text.lines import RAISED, Faults
-from xlt_ray.data.types.base import DevSet, Example
+from xlt_ray.data.types.base import Example, Predictions
 from xlt_ray.data.types.pair import both_sentences, column_rows
 from xlt_ray.data.types.sentence_vectors import (
     NUM_NEIGHBOURS,
@@ -65,21 +65,15 @@ class RetrievalType(SentenceVectorsType):
         both = both_sentences(row)
         return RetrievalExample(name, *both) if all(both) else None
 
-    def item_scores(
-        self,
-        language: str,
-        gold: Sequence[None],
-        predicted: Sequence[tuple[np.ndarray, np.ndarray]],
-        dev: DevSet | None = None,
-    ) -> ItemScores:
+    def item_scores(self, split: Predictions) -> ItemScores:
         """The pool of candidates stays what it is: it is part of the task."""
-        num_items = len(predicted)
-        if len(gold) != num_items:
-            raise ValueError(f"{len(gold)} examples, {num_items} pairs of vectors")
+        num_items = len(split.predicted)
+        if len(split.gold) != num_items:
+            raise ValueError(f"{len(split.gold)} examples, {num_items} pairs of vectors")
         parts: dict[str, Parts] = {}
         hub = 0.0
-        if predicted:
-            nearness = cosines(*(np.stack(side) for side in zip(*predicted, strict=True)))
+        if num_items:
+            nearness = cosines(*(np.stack(side) for side in zip(*split.predicted, strict=True)))
             into, out_of = found(nearness), found(nearness.T)
             margin = ratio_margin(nearness, NUM_NEIGHBOURS)
             by_metric = {

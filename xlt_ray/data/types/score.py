@@ -16,7 +16,7 @@ import numpy as np
 from xlt_ray.config.task_types import SCORE_METRICS
 from xlt_ray.data.item_scores import Parts, jackknife_of
 from xlt_ray.data.text.lines import line_error
-from xlt_ray.data.types.base import Frame, Row, known_label
+from xlt_ray.data.types.base import Frame, Predictions, Row, known_label
 from xlt_ray.data.types.pair import SentencePairType, TwoSentences
 
 
@@ -56,20 +56,11 @@ class ScoreType(SentencePairType):
         low, high = self.task.range
         return [low + (high - low) * place for place in np.asarray(predicted).tolist()]
 
-    def measured(
-        self, metric: str, language: str, gold: Sequence[float], predicted: Sequence[float]
-    ) -> float | None:
-        return SCORE_METRICS[metric].measured(gold, predicted)
+    def measured(self, metric: str, split: Predictions) -> float | None:
+        return SCORE_METRICS[metric].measured(split.gold, split.predicted)
 
-    def parts(
-        self,
-        metric: str,
-        value: float,
-        language: str,
-        gold: Sequence[float],
-        predicted: Sequence[float],
-    ) -> Parts:
-        return jackknife_of(SCORE_METRICS[metric], value, gold, predicted)
+    def parts(self, metric: str, value: float, split: Predictions) -> Parts:
+        return jackknife_of(SCORE_METRICS[metric], value, split.gold, split.predicted)
 
     def answers(self, predicted: Sequence[float]) -> list[float]:
         """Numbers count as the same that are in the same hundredth of the range."""

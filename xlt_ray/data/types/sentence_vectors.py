@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from xlt_ray.data.item_scores import ItemScores
 from xlt_ray.data.text.lines import Faults, json_object, line_error, lines
 from xlt_ray.data.text.pipeline import Batch, collate
-from xlt_ray.data.types.base import DevSet, Example, Frame, Row, TaskType
+from xlt_ray.data.types.base import Example, Frame, Predictions, Row, TaskType
 
 NUM_NEIGHBOURS = 4
 """Neighbours of a sentence whose nearness its margin is measured against."""
@@ -48,23 +46,8 @@ class SentenceVectorsType(TaskType):
         vectors = iter(parts)
         return tuple(next(vectors) if words else None for words in example.sentences())
 
-    @abstractmethod
-    def item_scores(
-        self,
-        language: str,
-        gold: Sequence[Any],
-        predicted: Sequence[Any],
-        dev: DevSet | None = None,
-    ) -> ItemScores: ...
-
-    def score(
-        self,
-        language: str,
-        gold: Sequence[Any],
-        predicted: Sequence[Any],
-        dev: DevSet | None = None,
-    ) -> dict[str, float]:
-        return dict(self.item_scores(language, gold, predicted, dev).values)
+    def score(self, split: Predictions) -> dict[str, float]:
+        return dict(self.item_scores(split).values)
 
 
 def of_length_one(vectors: np.ndarray) -> np.ndarray:

@@ -28,7 +28,7 @@ from xlt_ray.data.text.squad import (
     paragraphs,
     question_error,
 )
-from xlt_ray.data.types.base import AnswersType, Example, Frame, Row, Rows, known_label
+from xlt_ray.data.types.base import AnswersType, Example, Frame, Predictions, Row, Rows, known_label
 
 _NOTHING = np.zeros(0, np.int32)
 
@@ -267,39 +267,29 @@ class SpanType(AnswersType):
             return ""
         return example.passage[solid[best.begin] : solid[best.end - 1] + 1]
 
-    def measured(
-        self, metric: str, language: str, gold: Sequence[Sequence[str]], predicted: Sequence[str]
-    ) -> float | None:
+    def measured(self, metric: str, split: Predictions) -> float | None:
         """The mean over the examples."""
-        values = self._by_example(metric, language, gold, predicted)
+        values = self._by_example(metric, split)
         return float(np.mean(values)) if values else None
 
-    def parts(
-        self,
-        metric: str,
-        value: float,
-        language: str,
-        gold: Sequence[Sequence[str]],
-        predicted: Sequence[str],
-    ) -> Parts:
-        return each(self._by_example(metric, language, gold, predicted))
+    def parts(self, metric: str, value: float, split: Predictions) -> Parts:
+        return each(self._by_example(metric, split))
 
     def right_answers(self, gold: Sequence[Sequence[str]]) -> list[str]:
         return [answers[0] for answers in gold]
 
-    def _by_example(
-        self, metric: str, language: str, gold: Sequence[Sequence[str]], predicted: Sequence[str]
-    ) -> list[float]:
+    def _by_example(self, metric: str, split: Predictions) -> list[float]:
         """By example, the best score of its prediction over its gold answers.
 
         Where questions may have no answer, gold answers that normalisation leaves nothing of
         count for nothing, and are "none" where there is no other; and an answer of no token is
         right or wrong, never in between (SQuAD v2's script; v1.1's has F1 0 there).
         """
-        if len(gold) != len(predicted):
-            raise ValueError(f"{len(gold)} questions, {len(predicted)} answers")
+        num_questions, num_answers = len(split.gold), len(split.predicted)
+        if num_questions != num_answers:
+            raise ValueError(f"{num_questions} questions, {num_answers} answers")
         spans = self.task.spans
-        language, has_none = spans.passage_language or language, spans.has_unanswerable
+        language, has_none = spans.passage_language or split.language, spans.has_unanswerable
 
         def tokens(text: str) -> tuple[str, ...]:
             return normalised(text, spans.normalisation, language)
@@ -309,7 +299,7 @@ class SpanType(AnswersType):
             return exact_match(answer, said) if is_whole else token_f1(answer, said)
 
         values = []
-        for answers, text in zip(gold, predicted, strict=True):
+        for answers, text in zip(split.gold, split.predicted, strict=True):
             right = [tokens(answer) for answer in answers]
             if has_none:
                 right = [answer for answer in right if answer] or [()]

@@ -29,7 +29,7 @@ from xlt_ray.data.metrics import accuracy, chunk_counts, conll_f1, entity_f1, ma
 from xlt_ray.data.text.conll import as_iob2, num_sentences, tagged_sentences, word_of
 from xlt_ray.data.text.lines import RAISED, Faults, Names, line_error, lines
 from xlt_ray.data.text.pipeline import IGNORED, Batch, Sentence, collate
-from xlt_ray.data.types.base import AnswersType, Example, Frame, Row, Rows, known_label
+from xlt_ray.data.types.base import AnswersType, Example, Frame, Predictions, Row, Rows, known_label
 
 Tags = Sequence[str]
 
@@ -177,25 +177,18 @@ class TagType(AnswersType):
     def joined(self, example: TagExample, parts: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
         return tuple(tag for part in parts for tag in part)
 
-    def measured(
-        self, metric: str, language: str, gold: Sequence[Tags], predicted: Sequence[Tags]
-    ) -> float | None:
+    def measured(self, metric: str, split: Predictions) -> float | None:
         if metric in ("f1", "conll_f1"):
-            return {"f1": entity_f1, "conll_f1": conll_f1}[metric](gold, predicted)
+            return {"f1": entity_f1, "conll_f1": conll_f1}[metric](split.gold, split.predicted)
         measure = {"accuracy": accuracy, "macro_f1": macro_f1}[metric]
-        return measure(self.answers(gold), self.answers(predicted))
+        return measure(self.answers(split.gold), self.answers(split.predicted))
 
-    def parts(
-        self,
-        metric: str,
-        value: float,
-        language: str,
-        gold: Sequence[Tags],
-        predicted: Sequence[Tags],
-    ) -> Parts:
+    def parts(self, metric: str, value: float, split: Predictions) -> Parts:
         if metric in ("f1", "conll_f1"):
-            return of_counts("f1", *chunk_counts(gold, predicted, is_strict=metric == "f1"))
-        right, others, wanted = label_counts(gold, predicted)
+            return of_counts(
+                "f1", *chunk_counts(split.gold, split.predicted, is_strict=metric == "f1")
+            )
+        right, others, wanted = label_counts(split.gold, split.predicted)
         if metric == "accuracy":
             return of_counts("recall", right.sum(1), others.sum(1), wanted.sum(1))
         return of_jackknife(value, macro_f1_without(right, others, wanted))
